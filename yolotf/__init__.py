@@ -1,0 +1,1 @@
+"""Loads Darknet `.weights` files into TensorFlow, and says exactly what does not fit and why."""

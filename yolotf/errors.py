@@ -1,0 +1,77 @@
+"""Every exception yolotf raises on purpose; each carries the facts of its message as attributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class YolotfError(ValueError):
+    """Base of yolotf's errors.
+
+    `facts` holds what the message states, by name, and each fact is an attribute too.
+    """
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+
+    def __getattr__(self, name: str) -> Any:
+        facts = self.__dict__.get("facts", {})
+        if name in facts:
+            return facts[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are pickled by their positional arguments only; facts would be lost
+        # between processes.
+        return (_rebuild, (type(self), self.message, self.facts))
+
+
+def _rebuild(cls: type[YolotfError], message: str, facts: dict[str, Any]) -> YolotfError:
+    return cls(message, **facts)
+
+
+class CfgError(YolotfError):
+    """A cfg that Darknet would refuse or silently misread. Facts: `source`, `line`, ..."""
+
+
+class UnsupportedSectionError(CfgError):
+    """A section that is understood but that the asked-for step cannot express."""
+
+
+class WeightsMismatch(YolotfError, AssertionError):
+    """File and model do not belong together.
+
+    An `AssertionError` too, because old loaders ended with `assert` and their callers
+    catch that.
+    """
+
+
+class HeaderError(WeightsMismatch):
+    """The file is too short to hold a header, or is no weights file. Facts: `path`, `found`."""
+
+
+class SizeMismatchError(WeightsMismatch):
+    """The file holds fewer or more bytes than the plan. Facts: `path`, `expected`, `found`, ..."""
+
+
+class PlanError(WeightsMismatch):
+    """A variable is not what the plan needs. Facts: `variable`, `expected`, `found`, ..."""
+
+
+class ContentError(WeightsMismatch):
+    """The size fits, the numbers cannot be this network's. Facts: `layer`, `role`, `offset`."""
+
+
+class FileChangedError(WeightsMismatch):
+    """Another process changed the file during the load; no variable was written. Facts: `path`."""
+
+
+class TensorFlowVersionError(ImportError):
+    """The TensorFlow op was built for another TensorFlow. Attributes: `built`, `running`."""
+
+    def __init__(self, message: str, *, built: str, running: str) -> None:
+        super().__init__(message)
+        self.built = built
+        self.running = running
