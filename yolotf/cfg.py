@@ -2,9 +2,10 @@
 
 The rules are Darknet's (AlexeyAB/darknet src/parser.c and src/option_list.c):
 
-* white space is dropped everywhere; a line starting with `#` or `;` is a comment;
+* blanks and tabs are dropped everywhere; a line starting with `#` or `;` is a comment;
 * the first of two equal keys in a section wins (option_list.c:96);
-* numbers are read as C's `atoi`/`atof` do, so `180 ###P6` is 180;
+* numbers are read as C's `atoi`/`atof` do, so `180 ###P6` is 180; words are taken whole, so a
+  comment after one is part of it;
 * layers are counted from 0 after `[net]`; `layers=` and `from=` are absolute, or relative
   when negative;
 * a missing `activation` is `logistic` in layers that store weights, `linear` elsewhere.
@@ -20,7 +21,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, TypedDict, TypeVar, Union
+from typing import NamedTuple, TypedDict, Union
 
 from yolotf.errors import CfgError
 
@@ -101,13 +102,17 @@ ACTIVATIONS = frozenset(
     }
 )
 
+# parser.c:506-514
+NMS_KINDS = ("default", "greedynms", "diounms")
+
 NETWORK_INPUT = -1
 """The layer index that stands for the network's own input."""
 
-_INT_PREFIX = re.compile(r"[+-]?\d+")
-_FLOAT_PREFIX = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-
-_Number = TypeVar("_Number", int, float)
+_INT_PREFIX = re.compile(r"[+-]?\d+", re.ASCII)
+_FLOAT_PREFIX = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_COMMENT = re.compile("[#;]")
+# utils.c:424, strip()
+_DROPPED = str.maketrans("", "", " \t\r")
 
 
 class Shape(NamedTuple):
@@ -492,7 +497,11 @@ class Network:
             CfgError: a head does not follow a convolution directly.
         """
         if classes < 1:
-            raise CfgError(f"{self.source}: classes must be at least 1, not {classes}")
+            raise CfgError(
+                f"{self.source}: classes must be at least 1, not {classes}",
+                source=self.source,
+                found=classes,
+            )
         sections = list(self.sections)
         for head in self.heads:
             before = self.layers[head.index - 1] if head.index else None
@@ -530,7 +539,7 @@ def parse_cfg(
         text, name = source, "<cfg>"
     else:
         path = Path(source)
-        text, name = path.read_bytes().decode("utf-8-sig", "surrogateescape"), path.name
+        text, name = path.read_bytes().decode("utf-8-sig", "backslashreplace"), path.name
     return parse_text(text, source=name, size=size, channels=channels)
 
 
@@ -558,11 +567,20 @@ def read_sections(text: str, *, source: str, warnings: list[str]) -> list[Sectio
         if name:
             sections.append(Section(name, start, tuple(options)))
 
-    for line, raw in enumerate(text.splitlines(), 1):
-        # utils.c strip() drops white space inside the line too.
-        stripped = "".join(raw.split())
-        if not stripped or stripped[0] in "#;\0":
+    for line, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        stripped = raw.translate(_DROPPED)
+        if not stripped.strip() or stripped[0] in "#;\0":
             continue
+        odd = next((c for c in _COMMENT.split(stripped)[0] if c.isspace()), None)
+        if odd:
+            # Copied from a web page; to Darknet it is part of the key, the word or the number.
+            raise CfgError(
+                f"{source}: character U+{ord(odd):04X} looks like a blank and is none to Darknet; "
+                f"line {line}; replace it by a blank",
+                source=source,
+                line=line,
+                found=odd,
+            )
         if stripped[0] == "[":
             finish()
             name, start, options = _section_name(stripped, line, source), line, []
@@ -625,15 +643,14 @@ def resolve(
 
 
 def _section_name(stripped: str, line: int, source: str) -> str:
-    end = stripped.find("]")
-    name = stripped[1:end] if end > 0 else stripped[1:]
-    if end < 0 or (name not in SECTION_ALIASES and name not in NET_NAMES):
+    name = stripped[1:].removesuffix("]")
+    if stripped != f"[{name}]" or (name not in SECTION_ALIASES and name not in NET_NAMES):
         raise CfgError(
-            f"{source}: unknown section [{name}]; line {line}; Darknet would skip it, and every "
-            "layer after it would be counted wrong",
+            f"{source}: unknown section {stripped[:60]}; line {line}; Darknet would put an empty "
+            "layer there",
             source=source,
             line=line,
-            section=name,
+            section=stripped,
         )
     return name
 
@@ -641,7 +658,7 @@ def _section_name(stripped: str, line: int, source: str) -> str:
 def _flag(section: Section, key: str) -> bool:
     option = section.option(key)
     found = _INT_PREFIX.match(option.value) if option else None
-    return bool(found and int(found.group()))
+    return bool(found and found.group().strip("+-0"))
 
 
 class _Options:
@@ -658,25 +675,41 @@ class _Options:
         text = f"{self.source}: {what}; [{self.section.name}] in line {line}{separator}{fix}"
         return CfgError(text, source=self.source, line=line, section=self.section.name, **facts)
 
-    def _numbers(
-        self, key: str, pattern: re.Pattern[str], kind: Callable[[str], _Number]
-    ) -> list[_Number] | None:
-        option = self.section.option(key)
-        if option is None:
-            return None
-        numbers: list[_Number] = []
-        for part in re.split("[#;]", option.value)[0].rstrip(",").split(","):
-            found = pattern.match(part)
+    def _numbers(self, key: str, values: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
+        """What C reads of each value; a comment ends the list."""
+        numbers = []
+        for value in values:
+            found = pattern.match(value)
             if not found:
-                raise self.fail(f"{key}={option.value} is not a number", key)
-            numbers.append(kind(found.group()))
+                raise self.fail(
+                    f"{key}={','.join(values)} holds {value!r}, which is not a number",
+                    key,
+                    found=value,
+                )
+            numbers.append(found.group())
         return numbers
 
+    def _values(self, key: str) -> str | None:
+        option = self.section.option(key)
+        return _COMMENT.split(option.value)[0] if option else None
+
     def ints(self, key: str) -> list[int] | None:
-        return self._numbers(key, _INT_PREFIX, int)
+        values = self._values(key)
+        if values is None:
+            return None
+        numbers = self._numbers(key, values.split(","), _INT_PREFIX)
+        for number in numbers:
+            if abs(float(number)) >= 2**31:
+                raise self.fail(f"{key}={number[:20]} does not fit into 32 bits", key)
+        return [int(number) for number in numbers]
 
     def floats(self, key: str) -> list[float] | None:
-        return self._numbers(key, _FLOAT_PREFIX, float)
+        values = self._values(key)
+        if values is None:
+            return None
+        # A comma at the end of anchors= adds nothing; at the end of layers= it adds layer 0.
+        numbers = self._numbers(key, values.rstrip(",").split(","), _FLOAT_PREFIX)
+        return [float(number) for number in numbers]
 
     def int(self, key: str, default: int, *, at_least: int | None = None) -> int:
         numbers = self.ints(key)
@@ -694,7 +727,7 @@ class _Options:
 
     def text(self, key: str, default: str) -> str:
         option = self.section.option(key)
-        return re.split("[#;]", option.value)[0] if option else default
+        return option.value if option else default
 
     def one_of(self, key: str, default: str, allowed: Mapping[str, str]) -> str:
         value = self.text(key, default)
@@ -721,6 +754,7 @@ class _Resolver:
         self.layers: list[Layer] = []
         self.warnings: list[str] = []
         options = _Options(net, source)
+        options.flag("letter_box")
         height = options.int("height", 0, at_least=0)
         width = options.int("width", 0, at_least=0)
         channels = options.int("channels", 0, at_least=0)
@@ -746,6 +780,8 @@ class _Resolver:
         options = _Options(section, self.source)
         before = index - 1  # NETWORK_INPUT for the first
         base = _Base(index, kind, section, before, self.shape(before))
+        options.flag("dontload")
+        options.flag("dontloadscales")
         layer = _BUILDERS[kind](self, base, options)
         self.layers.append(layer)
         return layer
@@ -758,8 +794,16 @@ class _Resolver:
     def references(self, base: _Base, options: _Options, key: str) -> list[int]:
         """Absolute indices from `layers=` or `from=`, each before this layer."""
         numbers = options.ints(key)
-        if not numbers:
+        option = options.section.option(key)
+        if not numbers or not option:
             raise options.fail(f"{key}= is missing")
+        if option.value.count(",") >= len(numbers):
+            # parser.c:1076 counts every comma.
+            raise options.fail(
+                f"{key}={option.value} has a comma in its comment, which Darknet reads as one more "
+                "layer; move the comment to its own line",
+                key,
+            )
         resolved = []
         for number in numbers:
             index = base.index + number if number < 0 else number
@@ -1287,22 +1331,31 @@ def _head_shape(options: _Options, base: _Base, each: int, count: int, classes: 
 def _yolo(resolver: _Resolver, base: _Base, options: _Options) -> Layer:
     classes = options.int("classes", 20, at_least=1)
     num = options.int("num", 1, at_least=1)
-    mask = options.ints("mask") or list(range(num))
+    mask: Sequence[int] = options.ints("mask") or range(num)
+    coords = 8 if base.type == "Gaussian_yolo" else 4
+    shape = _head_shape(options, base, classes + coords + 1, len(mask), classes)
     if min(mask) < 0:
         raise options.fail(f"mask={min(mask)} is not an anchor", "mask")
     if max(mask) >= num:
         # cspx-p7-mish.cfg does this; Darknet reads past the end of its anchors there.
         resolver.warn(options.section, "mask", f"mask={max(mask)} but num={num}")
-    coords = 8 if base.type == "Gaussian_yolo" else 4
+    nms_kind = options.text("nms_kind", "default")
+    if nms_kind not in NMS_KINDS:
+        resolver.warn(
+            options.section,
+            "nms_kind",
+            f"unknown nms_kind={nms_kind}; default in its place, as in Darknet",
+        )
+        nms_kind = "default"
     return Yolo(
-        **base.common(_head_shape(options, base, classes + coords + 1, len(mask), classes)),
+        **base.common(shape),
         classes=classes,
         coords=coords,
         anchors=_anchors(resolver, options, mask),
         mask=tuple(mask),
         scale_x_y=options.float("scale_x_y", 1.0),
         new_coords=options.flag("new_coords"),
-        nms_kind=options.text("nms_kind", "default"),
+        nms_kind=nms_kind,
         beta_nms=options.float("beta_nms", 0.6),
     )
 
@@ -1312,8 +1365,9 @@ def _region(resolver: _Resolver, base: _Base, options: _Options) -> Layer:
     classes = options.int("classes", 20, at_least=1)
     coords = options.int("coords", 4, at_least=1)
     num = options.int("num", 1, at_least=1)
+    shape = _head_shape(options, base, classes + coords + 1, num, classes)
     return Region(
-        **base.common(_head_shape(options, base, classes + coords + 1, num, classes)),
+        **base.common(shape),
         classes=classes,
         coords=coords,
         anchors=_anchors(resolver, options, range(num)),

@@ -19,7 +19,8 @@ from yolotf import cfg
 from yolotf.errors import CfgError
 
 STRIDE = 32
-"""Pixels of the picture to one cell of the coarsest head, in every network here."""
+"""Pixels of the picture to one cell of the coarsest head, in every network here; Darknet warns
+about other sizes (parser.c:1617)."""
 
 _Value = int | float | str | Sequence[int] | Sequence[float]
 
@@ -27,13 +28,13 @@ _Value = int | float | str | Sequence[int] | Sequence[float]
 class _Builder:
     """Collects sections; each method adds one and returns its layer index.
 
-    `activation` is what a convolution gets if it is not told otherwise; a network whose neck
-    differs from its backbone sets it in between.
+    `activation` is that of the convolutions from here on; a network whose neck differs from its
+    backbone sets it in between.
     """
 
-    def __init__(self, classes: int, activation: str = "leaky") -> None:
+    def __init__(self, classes: int) -> None:
         self.classes = classes
-        self.activation = activation
+        self.activation = "leaky"
         self.sections: list[cfg.Section] = []
 
     @property
@@ -79,7 +80,7 @@ class _Builder:
     def yolo(self, anchors: Sequence[float], first: int, **options: _Value) -> int:
         """A head for the anchors `first`, `first + 1`, `first + 2`, with its convolution."""
         mask = range(first, first + 3)
-        # With new_coords the sigmoid is in the convolution, not in the head (yolo_layer.c:662).
+        # With new_coords the sigmoid is the convolution's, not the head's (yolo_layer.c:673).
         self._head_conv(len(mask), "logistic" if options.get("new_coords") else "linear")
         return self.add(
             "yolo",
@@ -104,9 +105,9 @@ class _Builder:
             **options,
         )
 
-    def _head_conv(self, anchors: int, activation: str) -> int:
+    def _head_conv(self, anchors: int, activation: str) -> None:
         """Four coordinates, objectness and the classes for each anchor; with bias."""
-        return self.add(
+        self.add(
             "convolutional",
             filters=anchors * (4 + 1 + self.classes),
             size=1,
