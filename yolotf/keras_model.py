@@ -1,0 +1,587 @@
+"""Network -> `keras.Model`: the training path, with every section as a layer of its own.
+
+A layer is called after its section, counted from 0 after `[net]`: `conv_17`, its batch
+normalization `conv_17_bn`, its activation `conv_17_mish`; likewise `connected_25`,
+`batchnorm_3`, `shortcut_4`, `local_27`. Sections that only name what another one put out
+(a route to one layer, `[cost]`, the detection heads) have no layer.
+
+The arithmetic is Darknet's at inference (AlexeyAB/darknet). What Darknet does in training only
+(`assisted_excitation`, drop block, deformed kernels, losses) is not part of the graph; `[dropout]`
+is a Keras `Dropout`.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from yolotf import cfg
+from yolotf._keras import keras
+from yolotf.errors import UnsupportedSectionError
+from yolotf.keras_layers import (
+    ChannelMaxPooling,
+    ChannelSlice,
+    GroupedConv2D,
+    Implicit,
+    LocallyConnected2D,
+    LocalResponseNormalization,
+    PaddedPooling2D,
+    Padding,
+    Reorg,
+    SharedConv2D,
+    Shortcut,
+    SpaceToDepth,
+    activation_layer,
+)
+
+BN_EPSILON = 1e-5  # blas.c:292
+BN_MOMENTUM = 0.99
+"""batchnorm_layer.c:277,306, on a GPU; on a CPU it is 0.9 (:191)."""
+
+# Darknet's `activate` knows none of these and answers 0 (activations.c:77-116); only the
+# sections that call other functions for them have them.
+_CONVOLUTION_ONLY = frozenset(
+    {
+        "hard_mish",
+        "mish",
+        "normalize_channels",
+        "normalize_channels_softmax",
+        "normalize_channels_softmax_maxval",
+        "swish",
+    }
+)
+_SHORT_TYPES = {"convolutional": "conv"}
+
+_networks: weakref.WeakKeyDictionary[Any, cfg.Network] = weakref.WeakKeyDictionary()
+
+
+def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = None) -> Any:
+    """Builds the Keras functional model of `network`, all kernels zero.
+
+    Args:
+        network: the parsed cfg.
+        dtype: Keras dtype policy of every layer, by name or object; the global policy if not
+            given. Under `mixed_float16` the variables stay float32.
+        name: the model's name; the network's, or its cfg's, if not given.
+
+    Returns:
+        A `keras.Model` from pictures `(batch, height, width, channels)`, RGB, 0..1, to a list of
+        raw head outputs `(batch, rows, columns, filters)` in cfg order: what enters each
+        `[yolo]`, `[Gaussian_yolo]`, `[region]` or `[detection]`. Without a head, what the last
+        section puts out. Sections that nothing of this depends on are left out
+        (`used_layers`).
+
+    Raises:
+        UnsupportedSectionError: a section or one of its options has no counterpart in Keras.
+    """
+    graph = _Graph(network, dtype)
+    outputs = [graph.tensors[index] for index in output_layers(network)]
+    model = keras().Model(
+        graph.tensors[cfg.NETWORK_INPUT], outputs, name=_model_name(network, name)
+    )
+    _networks[model] = network
+    return model
+
+
+def network_of(model: Any) -> cfg.Network | None:
+    """The network `model` was built from; None for a model that `build_model` did not make.
+
+    A model that was saved and loaded again is not known.
+    """
+    try:
+        return _networks.get(model)
+    except TypeError:  # not hashable, or no weak references
+        return None
+
+
+def output_layers(network: cfg.Network) -> list[int]:
+    """The sections whose outputs are the model's: those that enter a head, else the last one."""
+    if network.heads:
+        return [head.inputs[0] for head in network.heads]
+    return [len(network.layers) - 1]
+
+
+def used_layers(network: cfg.Network) -> frozenset[int]:
+    """Indices of the sections the model's outputs depend on.
+
+    A section that shares another's kernel depends on it.
+    """
+    used: set[int] = set()
+    waiting = output_layers(network)
+    while waiting:
+        index = waiting.pop()
+        if index in used or index == cfg.NETWORK_INPUT:
+            continue
+        used.add(index)
+        layer = network.layers[index]
+        waiting += layer.inputs
+        if isinstance(layer, cfg.Convolutional) and layer.share_index is not None:
+            waiting.append(layer.share_index)
+    return frozenset(used)
+
+
+def layer_name(layer: cfg.Layer) -> str:
+    """The name of the Keras layer that holds the section's kernel: `conv_17`."""
+    return f"{_SHORT_TYPES.get(layer.type, layer.type)}_{layer.index}"
+
+
+def _model_name(network: cfg.Network, name: str | None) -> str:
+    if name is not None:
+        return name
+    found = network.name or network.source.removesuffix(".cfg")
+    # TensorFlow opens a name scope of this name.
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", found).strip("_.-") or "darknet"
+
+
+def _is_set(layer: cfg.Layer, *keys: str) -> str | None:
+    """The first of `keys` that is in the section with a number other than 0."""
+    for key in keys:
+        option = layer.section.option(key)
+        if option and re.match(r"[+-]?\d*\.?\d*[1-9]", option.value):
+            return key
+    return None
+
+
+@dataclass(frozen=True)
+class _Window:
+    """How a window walks over one input: what `padding=` of a Keras layer must say."""
+
+    padding: str | Padding
+
+    @classmethod
+    def of(
+        cls,
+        layer: cfg.Layer,
+        size: int,
+        strides: tuple[int, int],
+        before: int,
+    ) -> _Window:
+        """For windows of `size` (dilation included) that start `before` floats outside."""
+        sides, same = [], True
+        for extent, positions, stride in zip(
+            layer.input_shape[:2], layer.output_shape[:2], strides, strict=True
+        ):
+            reach = (positions - 1) * stride + size
+            after = max(0, reach - extent - before)
+            sides.append((before, after))
+            # TensorFlow's `same`: as many positions as there are strides, the smaller half
+            # of what is missing first.
+            missing = max(0, reach - extent)
+            same &= positions == -(-extent // stride) and before == missing // 2
+        rows, columns = sides
+        if rows == columns == (0, 0):
+            return cls("valid")
+        return cls("same") if same else cls((rows, columns))
+
+
+class _Graph:
+    """The symbolic tensors of a network, section by section."""
+
+    def __init__(self, network: cfg.Network, dtype: Any) -> None:
+        self.network = network
+        self.keras = keras().layers
+        self.options = {} if dtype is None else {"dtype": dtype}
+        self.used = used_layers(network)
+        self.kernels: dict[int, Any] = {}
+        self.norms: dict[int, Any] = {}
+        self.shared = self._unequally_shared()
+        self.tensors: dict[int, Any] = {
+            cfg.NETWORK_INPUT: self.keras.Input(tuple(network.input_shape), name="input")
+        }
+        for layer in network.layers:
+            if layer.index in self.used:
+                self.tensors[layer.index] = self._section(layer)
+
+    def refuse(
+        self, layer: cfg.Layer, what: str, key: str | None = None
+    ) -> UnsupportedSectionError:
+        return UnsupportedSectionError(
+            f"{self.network.source}: {what}; {self.network.where(layer)}",
+            source=self.network.source,
+            line=layer.line_of(key) if key else layer.line,
+            section=layer.type,
+            layer=layer.index,
+        )
+
+    def named(self, layer: cfg.Layer, suffix: str = "") -> dict[str, Any]:
+        """The arguments every Keras layer of a section gets."""
+        return {"name": layer_name(layer) + suffix, **self.options}
+
+    def _section(self, layer: cfg.Layer) -> Any:
+        inputs = [self._input(layer, index) for index in layer.inputs]
+        match layer:
+            case cfg.Convolutional():
+                return self._convolutional(layer, *inputs)
+            case cfg.Connected():
+                return self._connected(layer, *inputs)
+            case cfg.Local():
+                return self._local(layer, *inputs)
+            case cfg.Batchnorm():
+                return self._batch_normalization(layer, "")(*inputs)
+            case cfg.Pool():
+                return self._pool(layer, *inputs)
+            case cfg.Avgpool():
+                return self.keras.GlobalAveragePooling2D(keepdims=True, **self.named(layer))(
+                    *inputs
+                )
+            case cfg.Route():
+                return self._route(layer, inputs)
+            case cfg.Shortcut():
+                return self._shortcut(layer, inputs)
+            case cfg.ScaleChannels() | cfg.Sam():
+                product = self.keras.Multiply(**self.named(layer))(inputs)
+                return self._activated(layer, layer.activation, product)
+            case cfg.Upsample():
+                return self._upsample(layer, *inputs)
+            case cfg.Reorg():
+                return self._reorg(layer, *inputs)
+            case cfg.Dropout():
+                if _is_set(layer, "dropblock"):
+                    return inputs[0]
+                return self.keras.Dropout(layer.probability, **self.named(layer))(*inputs)
+            case cfg.Softmax():
+                return self._softmax(layer, *inputs)
+            case cfg.Activation():
+                return self._activated(layer, layer.activation, *inputs)
+            case cfg.Crop():
+                return self._crop(layer, *inputs)
+            case cfg.Normalization():
+                return LocalResponseNormalization(
+                    layer.size, layer.alpha, layer.beta, layer.kappa, **self.named(layer)
+                )(*inputs)
+            case cfg.Implicit():
+                return Implicit(layer.filters, layer.atoms, **self.named(layer))(
+                    self.tensors[cfg.NETWORK_INPUT]
+                )
+            case cfg.Passive():
+                return inputs[0]
+            case _:
+                raise self.refuse(layer, f"[{layer.type}] cannot be built in Keras")
+
+    def _input(self, layer: cfg.Layer, index: int) -> Any:
+        if index != cfg.NETWORK_INPUT and isinstance(self.network.layers[index], cfg.Head):
+            head = self.network.layers[index]
+            raise self.refuse(
+                layer,
+                f"it reads the decoded boxes of layer {index} [{head.type}], and the model ends "
+                "before them",
+            )
+        return self.tensors[index]
+
+    def _activated(self, layer: cfg.Layer, activation: str, x: Any) -> Any:
+        if activation == "linear":
+            return x
+        known = isinstance(layer, cfg.Convolutional) or (
+            isinstance(layer, cfg.Shortcut) and activation in ("mish", "swish")
+        )
+        if activation in _CONVOLUTION_ONLY and not known:
+            raise self.refuse(
+                layer,
+                f"Darknet has no activation={activation} in [{layer.type}] and puts out zeros "
+                "there; put an activation it has, or an extra [convolutional]",
+                "activation",
+            )
+        # [activation] is nothing else, so it needs no suffix.
+        suffix = "" if isinstance(layer, cfg.Activation) else f"_{activation}"
+        return activation_layer(activation, **self.named(layer, suffix))(x)
+
+    def _batch_normalization(self, layer: cfg.Layer, suffix: str = "_bn") -> Any:
+        return self.keras.BatchNormalization(
+            momentum=BN_MOMENTUM, epsilon=BN_EPSILON, **self.named(layer, suffix)
+        )
+
+    # [convolutional]
+
+    def _convolutional(self, layer: cfg.Convolutional, x: Any) -> Any:
+        self._check_convolutional(layer)
+        size = layer.dilation * (layer.size - 1) + 1
+        strides = (layer.stride_y, layer.stride_x)
+        window = _Window.of(layer, size, strides, layer.padding * layer.dilation)
+        root = self._root(layer)
+        kernel = self.kernels.get(root.index)
+        if root.index in self.shared:
+            if kernel is None:
+                kernel = SharedConv2D(
+                    layer.filters,
+                    layer.size,
+                    groups=layer.groups,
+                    use_bias=not layer.batch_normalize,
+                    **self.named(root),
+                )
+            x = kernel(x, strides=strides, padding=window.padding, dilation_rate=layer.dilation)
+        else:
+            padding = window.padding
+            if not isinstance(padding, str):
+                x = self.keras.ZeroPadding2D(padding, **self.named(layer, "_pad"))(x)
+                padding = "valid"
+            if kernel is None:
+                kernel = self._kernel(layer, strides, padding)
+            x = kernel(x)
+        self.kernels[root.index] = kernel
+        if layer.batch_normalize:
+            norm = self.norms.get(root.index) or self._batch_normalization(root)
+            self.norms[root.index] = norm
+            x = norm(x)
+        return self._activated(layer, layer.activation, x)
+
+    def _check_convolutional(self, layer: cfg.Convolutional) -> None:
+        # xnor: Darknet binarizes kernel and input. coordconv: on a GPU only, a CPU ignores it.
+        key = _is_set(layer, "antialiasing", "binary", "xnor", "coordconv")
+        if key:
+            raise self.refuse(layer, f"{key}= cannot be built in Keras", key)
+        if layer.dilation > 1 and 2 * layer.padding != layer.size - 1:
+            raise self.refuse(
+                layer,
+                f"dilation={layer.dilation} with size={layer.size} and a padding of "
+                f"{layer.padding} makes Darknet write past its own output; set pad=1 and an odd "
+                "size",
+                "dilation",
+            )
+        root = self._root(layer)
+        mine, theirs = (
+            (one.size, one.filters, one.groups, one.input_shape.channels, one.batch_normalize)
+            for one in (layer, root)
+        )
+        if mine != theirs:
+            raise self.refuse(
+                layer,
+                f"share_index={layer.share_index} points to a kernel of another kind: size, "
+                f"filters, groups, channels and batch_normalize are {mine} here, {theirs} there",
+                "share_index",
+            )
+
+    def _root(self, layer: cfg.Convolutional) -> cfg.Convolutional:
+        """The section that owns the kernel of `layer`."""
+        root = layer
+        while root.share_index is not None:
+            owner = self.network.layers[root.share_index]
+            if not isinstance(owner, cfg.Convolutional):
+                raise self.refuse(
+                    root,
+                    f"share_index={root.share_index} points to [{owner.type}], which has no kernel "
+                    "to share",
+                    "share_index",
+                )
+            root = owner
+        return root
+
+    def _unequally_shared(self) -> frozenset[int]:
+        """The owners of kernels that are used with more than one stride, padding or dilation."""
+        geometries: dict[int, set[tuple[object, ...]]] = {}
+        for layer in self._convolutions():
+            geometry = (
+                layer.stride_y,
+                layer.stride_x,
+                layer.padding,
+                layer.dilation,
+                layer.input_shape,
+            )
+            geometries.setdefault(self._root(layer).index, set()).add(geometry)
+        return frozenset(index for index, found in geometries.items() if len(found) > 1)
+
+    def _convolutions(self) -> Iterable[cfg.Convolutional]:
+        for index in sorted(self.used):
+            layer = self.network.layers[index]
+            if isinstance(layer, cfg.Convolutional):
+                yield layer
+
+    def _kernel(self, layer: cfg.Convolutional, strides: tuple[int, int], padding: str) -> Any:
+        options = {
+            "strides": strides,
+            "padding": padding,
+            "dilation_rate": layer.dilation,
+            "use_bias": not layer.batch_normalize,
+            **self.named(layer),
+        }
+        channels, (stride_y, stride_x) = layer.input_shape.channels, strides
+        # tf.nn.depthwise_conv2d has one stride for rows and columns, and no dilation with it.
+        plain = stride_y == stride_x and 1 in (stride_y, layer.dilation)
+        if layer.groups == channels > 1 and plain:
+            return self.keras.DepthwiseConv2D(
+                layer.size,
+                depth_multiplier=layer.filters // channels,
+                depthwise_initializer="zeros",
+                **options,
+            )
+        convolution = self.keras.Conv2D if layer.groups == 1 else GroupedConv2D
+        return convolution(
+            layer.filters,
+            layer.size,
+            groups=layer.groups,
+            kernel_initializer="zeros",
+            **options,
+        )
+
+    # the other sections with weights
+
+    def _connected(self, layer: cfg.Connected, x: Any) -> Any:
+        height, width, _ = layer.input_shape
+        if height * width > 1:
+            # Darknet's order of floats is channels, rows, columns.
+            x = self.keras.Permute((3, 1, 2), **self.named(layer, "_permute"))(x)
+            flat = (1, 1, layer.input_shape.floats)
+            x = self.keras.Reshape(flat, **self.named(layer, "_flatten"))(x)
+        x = self.keras.Dense(
+            layer.output,
+            use_bias=not layer.batch_normalize,
+            kernel_initializer="zeros",
+            **self.named(layer),
+        )(x)
+        if layer.batch_normalize:
+            x = self._batch_normalization(layer)(x)
+        return self._activated(layer, layer.activation, x)
+
+    def _local(self, layer: cfg.Local, x: Any) -> Any:
+        # Darknet pads one row and column whatever the size (local_layer.c:104), but counts its
+        # positions as if the window just fitted.
+        if layer.pad and layer.size != 3:
+            raise self.refuse(
+                layer, f"[local] with pad=1 has size=3 in Darknet, not {layer.size}", "size"
+            )
+        x = LocallyConnected2D(
+            layer.filters,
+            layer.size,
+            strides=layer.stride,
+            padding=int(layer.pad),
+            **self.named(layer),
+        )(x)
+        return self._activated(layer, layer.activation, x)
+
+    def _shortcut(self, layer: cfg.Shortcut, inputs: list[Any]) -> Any:
+        first = layer.input_shape
+        others = [self._shape(index) for index in layer.inputs[1:]]
+        for index, shape in zip(layer.inputs[1:], others, strict=True):
+            step_y, step_x = shape.height // first.height, shape.width // first.width
+            if step_y != step_x or step_y == 0:
+                raise self.refuse(
+                    layer,
+                    f"layer {index} is {shape.width}x{shape.height} and cannot be added to "
+                    f"{first.width}x{first.height}",
+                    "from",
+                )
+        if layer.weights_type == "none" and all(shape == first for shape in others):
+            x = self.keras.Add(**self.named(layer))(inputs)
+        else:
+            x = Shortcut(layer.weights_type, layer.weights_normalization, **self.named(layer))(
+                inputs
+            )
+        return self._activated(layer, layer.activation, x)
+
+    def _shape(self, index: int) -> cfg.Shape:
+        if index == cfg.NETWORK_INPUT:
+            return self.network.input_shape
+        return self.network.layers[index].output_shape
+
+    # sections without weights
+
+    def _pool(self, layer: cfg.Pool, x: Any) -> Any:
+        key = _is_set(layer, "antialiasing", "maxpool_zero_nonmax")
+        if key:
+            raise self.refuse(layer, f"{key}= cannot be built in Keras", key)
+        channels = layer.input_shape.channels
+        if layer.maxpool_depth:
+            if layer.out_channels > channels:
+                raise self.refuse(
+                    layer,
+                    f"out_channels={layer.out_channels} is more than the {channels} channels of "
+                    "its input",
+                    "out_channels",
+                )
+            return ChannelMaxPooling(layer.out_channels, **self.named(layer))(x)
+        strides = (layer.stride_y, layer.stride_x)
+        padding = _Window.of(layer, layer.size, strides, layer.padding // 2).padding
+        maximum = layer.type == "maxpool"
+        if not isinstance(padding, str):
+            return PaddedPooling2D(
+                "max" if maximum else "mean", layer.size, strides, padding, **self.named(layer)
+            )(x)
+        pooling = self.keras.MaxPooling2D if maximum else self.keras.AveragePooling2D
+        return pooling(layer.size, strides=strides, padding=padding, **self.named(layer))(x)
+
+    def _route(self, layer: cfg.Route, inputs: list[Any]) -> Any:
+        if layer.groups > 1:
+            several = len(inputs) > 1
+            inputs = [
+                ChannelSlice(
+                    layer.groups,
+                    layer.group_id,
+                    **self.named(layer, f"_group_{number}" if several else ""),
+                )(one)
+                for number, one in enumerate(inputs)
+            ]
+        if len(inputs) == 1:
+            return inputs[0]
+        return self.keras.Concatenate(**self.named(layer))(inputs)
+
+    def _upsample(self, layer: cfg.Upsample, x: Any) -> Any:
+        stride, scale = layer.stride, layer.scale
+        if layer.reverse:
+            if layer.input_shape.height % stride or layer.input_shape.width % stride:
+                raise self.refuse(
+                    layer,
+                    f"stride=-{stride} does not divide {layer.input_shape.width}x"
+                    f"{layer.input_shape.height}",
+                    "stride",
+                )
+            # Darknet sums the window up (blas.c:483-498).
+            scale *= stride**2
+            x = self.keras.AveragePooling2D(stride, **self.named(layer))(x)
+        else:
+            x = self.keras.UpSampling2D(stride, interpolation="nearest", **self.named(layer))(x)
+        return x if scale == 1 else self._rescaled(layer, scale, 0.0, x)
+
+    def _rescaled(self, layer: cfg.Layer, scale: float, offset: float, x: Any) -> Any:
+        return self.keras.Rescaling(scale, offset, **self.named(layer, "_scale"))(x)
+
+    def _reorg(self, layer: cfg.Reorg, x: Any) -> Any:
+        stride = layer.stride
+        if layer.type == "reorg3d":
+            if not layer.reverse:
+                return SpaceToDepth(stride, **self.named(layer))(x)
+            # reorg_layer.c:82 gives the output's shape where reorg_old_layer.c:82 gives the
+            # input's.
+            view = layer.output_shape
+        else:
+            view = layer.input_shape
+        if view.channels % stride**2:
+            raise self.refuse(
+                layer,
+                f"stride={stride} with reverse needs channels that {stride**4} divides, not "
+                f"{layer.input_shape.channels}",
+                "stride",
+            )
+        return Reorg(stride, layer.reverse, view, layer.output_shape, **self.named(layer))(x)
+
+    def _softmax(self, layer: cfg.Softmax, x: Any) -> Any:
+        if layer.tree:
+            raise self.refuse(layer, "[softmax] with tree= cannot be built in Keras", "tree")
+        if layer.spatial:
+            # softmax_layer.c:110 reads past its input, and a CPU ignores it.
+            raise self.refuse(layer, "[softmax] with spatial= cannot be built in Keras", "spatial")
+        height, width, channels = layer.input_shape
+        if channels % layer.groups:
+            raise self.refuse(
+                layer, f"groups={layer.groups} does not divide {channels} channels", "groups"
+            )
+        if layer.temperature != 1:
+            x = self._rescaled(layer, 1 / layer.temperature, 0.0, x)
+        if layer.groups == 1:
+            axis = -1 if height == width == 1 else (1, 2, 3)
+            return self.keras.Softmax(axis, **self.named(layer))(x)
+        split = (height, width, layer.groups, channels // layer.groups)
+        x = self.keras.Reshape(split, **self.named(layer, "_split"))(x)
+        x = self.keras.Softmax((1, 2, 4), **self.named(layer))(x)
+        return self.keras.Reshape(tuple(layer.input_shape), **self.named(layer, "_join"))(x)
+
+    def _crop(self, layer: cfg.Crop, x: Any) -> Any:
+        sides = []
+        for extent, kept in zip(layer.input_shape[:2], layer.output_shape[:2], strict=True):
+            before = (extent - kept) // 2
+            sides.append((before, extent - kept - before))
+        if sides != [(0, 0), (0, 0)]:
+            x = self.keras.Cropping2D(tuple(sides), **self.named(layer))(x)
+        # crop_layer.c:76: 0..1 becomes -1..1.
+        return x if layer.noadjust else self._rescaled(layer, 2.0, -1.0, x)
