@@ -1,0 +1,170 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE  // F_SETLEASE, F_SETSIG
+#endif
+#include "mapped_file.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace yolotf {
+namespace {
+
+constexpr std::uint64_t kReadBytes = 8 << 20;
+
+bool fail(FileError* error, FileCode code, int system_error = 0) noexcept {
+  error->code = code;
+  error->system_error = system_error;
+  return false;
+}
+
+timespec modified(const struct stat& status) noexcept {
+#ifdef __APPLE__
+  return status.st_mtimespec;
+#else
+  return status.st_mtim;
+#endif
+}
+
+}  // namespace
+
+MappedFile::~MappedFile() {
+  if (bytes_ != nullptr) {
+    munmap(bytes_, size_);
+  }
+#ifdef F_SETLEASE
+  if (leased_) {
+    // Said aloud: a child forked meanwhile has the descriptor too, and close() would not do.
+    fcntl(descriptor_, F_SETLEASE, F_UNLCK);
+  }
+#endif
+  if (descriptor_ >= 0) {
+    close(descriptor_);
+  }
+}
+
+bool MappedFile::open(const char* path, FileError* error) noexcept {
+  // O_NONBLOCK: a FIFO without a writer would block for ever.
+  do {
+    descriptor_ = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  } while (descriptor_ < 0 && errno == EINTR);
+  struct stat status;
+  if (descriptor_ < 0 || fstat(descriptor_, &status) != 0) {
+    return fail(error, FileCode::kSystem, errno);
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return fail(error, FileCode::kNotRegular, S_ISDIR(status.st_mode) ? EISDIR : 0);
+  }
+  size_ = static_cast<std::uint64_t>(status.st_size);
+  modified_ = modified(status);
+  return true;
+}
+
+bool MappedFile::read(std::uint64_t offset, std::uint64_t size, std::byte* bytes,
+                      std::uint64_t* read, FileError* error) const noexcept {
+  std::uint64_t done = 0;
+  while (done < size) {
+    const ssize_t got = pread(descriptor_, bytes + done, std::min(size - done, kReadBytes),
+                              static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) {
+      continue;
+    }
+    if (got < 0) {
+      return fail(error, FileCode::kSystem, errno);
+    }
+    if (got == 0) {
+      break;
+    }
+    done += static_cast<std::uint64_t>(got);
+  }
+  *read = done;
+  return true;
+}
+
+bool MappedFile::unchanged() const noexcept {
+  struct stat status;
+  if (fstat(descriptor_, &status) != 0) {
+    return false;
+  }
+  // Every write and truncation changes one of these; a rename or chmod changes neither.
+  const timespec now = modified(status);
+  return static_cast<std::uint64_t>(status.st_size) == size_ && now.tv_sec == modified_.tv_sec &&
+         now.tv_nsec == modified_.tv_nsec;
+}
+
+bool MappedFile::lease() noexcept {
+#if defined(F_SETLEASE) && defined(MADV_POPULATE_READ)
+  // A process that wants to write makes the kernel signal the holder, by default with SIGIO, which
+  // kills. SIGURG is ignored by default; with no owner it is not even sent.
+  if (fcntl(descriptor_, F_SETSIG, SIGURG) != 0 || fcntl(descriptor_, F_SETLEASE, F_RDLCK) != 0) {
+    return false;
+  }
+  leased_ = true;
+  fcntl(descriptor_, F_SETOWN, 0);
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool MappedFile::map() noexcept {
+#ifdef MADV_POPULATE_READ
+  void* mapping = mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor_, 0);
+  if (mapping == MAP_FAILED) {
+    return false;
+  }
+  madvise(mapping, size_, MADV_SEQUENTIAL);
+  // Reads everything in now, so that an I/O error is an error here and not a signal later.
+  int populated;
+  do {
+    populated = madvise(mapping, size_, MADV_POPULATE_READ);
+  } while (populated != 0 && errno == EINTR);
+  if (populated != 0) {
+    munmap(mapping, size_);
+    return false;
+  }
+  bytes_ = static_cast<std::byte*>(mapping);
+  mapped_ = true;
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool MappedFile::copy(FileError* error) noexcept {
+  void* memory = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    return fail(error, FileCode::kSystem, errno);
+  }
+#ifdef MADV_HUGEPAGE
+  madvise(memory, size_, MADV_HUGEPAGE);
+#endif
+  bytes_ = static_cast<std::byte*>(memory);
+  std::uint64_t got = 0;
+  if (!read(0, size_, bytes_, &got, error)) {
+    return false;
+  }
+  if (got != size_ || !unchanged()) {
+    return fail(error, FileCode::kChanged);
+  }
+  return true;
+}
+
+bool MappedFile::hold(FileError* error) noexcept {
+  if (bytes_ != nullptr || size_ == 0) {
+    return true;
+  }
+  if (lease() && map()) {
+    // Someone may have written between open() and the lease, or waited for so long (45 s by
+    // default) that the kernel took the lease away.
+    return unchanged() || fail(error, FileCode::kChanged);
+  }
+  return copy(error);
+}
+
+}  // namespace yolotf

@@ -1,0 +1,310 @@
+// The TensorFlow op: one call moves a whole .weights file into resource variables.
+//
+// Phase 1 proves everything: the file's size, every segment, every variable's dtype and shape, and,
+// if asked, the content. Phase 2 writes and cannot fail. An error in phase 1 leaves every variable
+// as it was.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "mapped_file.h"
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/resource_mgr.h"
+#include "tensorflow/core/framework/resource_var.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/lib/core/threadpool.h"
+#include "tensorflow/core/platform/blocking_counter.h"
+#include "weights.h"
+
+namespace yolotf {
+namespace {
+
+using tensorflow::DataType;
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::Var;
+using tensorflow::core::RefCountPtr;
+
+REGISTER_OP("YolotfScatter")
+    .Attr("N: int >= 1")
+    .Attr("cast: bool = false")
+    .Attr("partial: bool = false")
+    .Attr("verify: bool = true")
+    .Attr("check_only: bool = false")
+    .Input("path: string")
+    .Input("header_bytes: int64")
+    .Input("plan: int64")
+    .Input("resources: N * resource")
+    .Output("stats: int64")
+    .SetIsStateful()
+    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* context) {
+      context->set_output(0, context->Vector(4));
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Moves the floats of a Darknet .weights file into resource variables.
+
+path: the file.
+header_bytes: 16 or 20.
+plan: [N, 11], row i says which floats variable i takes; see segments_from_rows in weights.h.
+resources: the variables; all on the device of the op.
+stats: [mapped (1) or copied (0), threads, nanoseconds of phase 1, nanoseconds of phase 2].
+cast: float16 and bfloat16 variables are allowed.
+partial: the plan need not reach the end of the file.
+verify: moving variances must be finite and not negative.
+check_only: phase 1 only.
+)doc");
+
+// The numbers are there twice: in words, and in brackets for the Python side to read.
+absl::Status to_status(const Error& error) {
+  const std::string numbers =
+      " [yolotf code=" + std::to_string(static_cast<int>(error.code)) +
+      " segment=" + std::to_string(error.segment) + " axis=" + std::to_string(error.axis) +
+      " offset=" + std::to_string(error.offset) + " expected=" + std::to_string(error.expected) +
+      " found=" + std::to_string(error.found) + "]";
+  return absl::InvalidArgumentError(describe(error) + numbers);
+}
+
+absl::Status to_status(const FileError& error) {
+  std::string text;
+  switch (error.code) {
+    case FileCode::kOk:
+      return absl::OkStatus();
+    case FileCode::kSystem:
+      text = std::strerror(error.system_error);
+      break;
+    case FileCode::kNotRegular:
+      text = "not a regular file";
+      break;
+    case FileCode::kChanged:
+      text = "the file was changed by another process while it was read";
+      break;
+  }
+  return absl::InvalidArgumentError(
+      text + " [yolotf file=" + std::to_string(static_cast<int>(error.code)) +
+      " errno=" + std::to_string(error.system_error) + "]");
+}
+
+Dtype to_dtype(DataType dtype) {
+  switch (dtype) {
+    case tensorflow::DT_FLOAT:
+      return Dtype::kFloat32;
+    case tensorflow::DT_HALF:
+      return Dtype::kFloat16;
+    case tensorflow::DT_BFLOAT16:
+      return Dtype::kBfloat16;
+    default:
+      return Dtype::kOther;
+  }
+}
+
+// Only what check_target reads; the memory is known when phase 2 begins.
+Target to_target(const Var& variable, const Tensor& tensor) {
+  Target target;
+  target.dtype = to_dtype(tensor.dtype());
+  target.initialized = variable.is_initialized && tensor.IsInitialized();
+  target.rank = tensor.dims();
+  for (int axis = 0; axis < std::min(tensor.dims(), 8); ++axis) {
+    target.shape[axis] = static_cast<std::uint64_t>(tensor.dim_size(axis));
+  }
+  return target;
+}
+
+std::int64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() -
+                                                              start)
+      .count();
+}
+
+// Runs every task on the op's own threads and on this one, which waits for tasks and not for
+// threads: where the pool is busy with something else, this one does it all.
+std::int64_t run(OpKernelContext* context, std::size_t task_count,
+                 const std::function<void(std::size_t)>& run_task) {
+  struct State {
+    State(std::size_t count, std::function<void(std::size_t)> task)
+        : task_count(count), run_task(std::move(task)), left(static_cast<int>(count)) {}
+    void work() {
+      for (std::size_t task = next++; task < task_count; task = next++) {
+        run_task(task);
+        left.DecrementCount();
+      }
+    }
+    const std::size_t task_count;
+    const std::function<void(std::size_t)> run_task;
+    std::atomic<std::size_t> next{0};
+    tensorflow::BlockingCounter left;
+  };
+  const auto state = std::make_shared<State>(task_count, run_task);
+  const auto* workers = context->device()->tensorflow_cpu_worker_threads();
+  const int helpers = std::max(0, std::min(workers->num_threads, static_cast<int>(task_count)) - 1);
+  for (int i = 0; i < helpers; ++i) {
+    workers->workers->Schedule([state] { state->work(); });
+  }
+  state->work();
+  state->left.Wait();
+  return helpers + 1;
+}
+
+class ScatterOp : public OpKernel {
+ public:
+  explicit ScatterOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("cast", &cast_));
+    OP_REQUIRES_OK(context, context->GetAttr("partial", &partial_));
+    OP_REQUIRES_OK(context, context->GetAttr("verify", &verify_));
+    OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
+  }
+
+  void Compute(OpKernelContext* context) override { OP_REQUIRES_OK(context, run_phases(context)); }
+
+ private:
+  absl::Status run_phases(OpKernelContext* context) const {
+    const auto start = std::chrono::steady_clock::now();
+    constexpr int kFirstResource = 3;
+    const int variable_count = context->num_inputs() - kFirstResource;
+    const Tensor& plan = context->input(2);
+    if (plan.dims() != 2 || plan.dim_size(0) != variable_count ||
+        plan.dim_size(1) != kPlanColumns) {
+      return absl::InvalidArgumentError("plan must be [" + std::to_string(variable_count) + ", " +
+                                        std::to_string(kPlanColumns) + "], is " +
+                                        plan.shape().DebugString());
+    }
+    if (!tensorflow::TensorShapeUtils::IsScalar(context->input(0).shape()) ||
+        !tensorflow::TensorShapeUtils::IsScalar(context->input(1).shape())) {
+      return absl::InvalidArgumentError("path and header_bytes must be scalars");
+    }
+    const std::string path(context->input(0).scalar<tensorflow::tstring>()());
+    const auto header_bytes =
+        static_cast<std::uint64_t>(context->input(1).scalar<std::int64_t>()());
+    const std::vector<Segment> segments =
+        segments_from_rows(plan.flat<std::int64_t>().data(), variable_count);
+
+    // Phase 1: the file. The size first: nothing is read of a file that does not fit anyway.
+    Error error;
+    FileError file_error;
+    MappedFile file;
+    if (!file.open(path.c_str(), &file_error)) {
+      return to_status(file_error);
+    }
+    if (!check_segments(segments, header_bytes, file.size(), partial_, &error)) {
+      return to_status(error);
+    }
+    std::vector<RefCountPtr<Var>> variables(segments.size());
+    for (std::size_t i = 0; i < segments.size(); ++i) {
+      const absl::Status found = tensorflow::LookupResource(
+          context, tensorflow::HandleFromInput(context, kFirstResource + static_cast<int>(i)),
+          &variables[i]);
+      if (absl::IsNotFound(found)) {
+        error.code = Code::kUninitialized;
+        error.segment = static_cast<std::int64_t>(i);
+        return to_status(error);
+      }
+      TF_RETURN_IF_ERROR(found);
+    }
+    if (!file.hold(&file_error)) {
+      return to_status(file_error);
+    }
+    for (std::size_t i = 0; verify_ && i < segments.size(); ++i) {
+      if (segments[i].role == Role::kMovingVariance &&
+          !check_variance(file.bytes(), segments[i], static_cast<std::int64_t>(i), &error)) {
+        return to_status(error);
+      }
+    }
+
+    // Phase 1: the variables, locked from here on. By address, as the optimizer ops lock theirs.
+    std::vector<std::size_t> order(variables.size());
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      order[i] = i;
+    }
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return std::less<>()(variables[a]->mu(), variables[b]->mu());
+    });
+    for (std::size_t i = 1; i < order.size(); ++i) {
+      if (variables[order[i]].get() == variables[order[i - 1]].get()) {
+        error.code = Code::kShared;
+        error.segment = static_cast<std::int64_t>(std::max(order[i - 1], order[i]));
+        error.expected = std::min(order[i - 1], order[i]);
+        return to_status(error);
+      }
+    }
+    std::vector<tensorflow::mutex_lock> locks;
+    locks.reserve(order.size());
+    for (const std::size_t i : order) {
+      locks.emplace_back(*variables[i]->mu());
+    }
+    std::vector<Target> targets;
+    targets.reserve(segments.size());
+    for (std::size_t i = 0; i < segments.size(); ++i) {
+      targets.push_back(to_target(*variables[i], *variables[i]->tensor()));
+      if (!check_target(segments[i], static_cast<std::int64_t>(i), targets[i], cast_, &error)) {
+        return to_status(error);
+      }
+    }
+    // A buffer that somebody else holds (a value read earlier, a constant the variable was made
+    // from) is not written to: the variable gets a new one, and theirs keeps its numbers.
+    std::vector<Tensor> fresh(segments.size());
+    for (std::size_t i = 0; !check_only_ && i < segments.size(); ++i) {
+      Tensor* tensor = variables[i]->tensor();
+      if (!tensor->RefCountIsOne()) {
+        tensorflow::AllocatorAttributes host;
+        host.set_on_host(true);
+        TF_RETURN_IF_ERROR(
+            context->allocate_temp(tensor->dtype(), tensor->shape(), &fresh[i], host));
+        tensor = &fresh[i];
+      }
+      targets[i].data = tensor->data();
+    }
+    Tensor* stats = nullptr;
+    TF_RETURN_IF_ERROR(context->allocate_output(0, TensorShape({4}), &stats));
+    const std::int64_t checked = nanoseconds_since(start);
+
+    // Phase 2.
+    std::int64_t threads = 0;
+    if (!check_only_) {
+      const std::vector<Task> tasks = split(segments);
+      threads = run(context, tasks.size(), [&](std::size_t i) {
+        const Task& task = tasks[i];
+        scatter(file.bytes(), segments[task.segment], targets[task.segment], task);
+      });
+      for (std::size_t i = 0; i < segments.size(); ++i) {
+        if (fresh[i].IsInitialized()) {
+          *variables[i]->tensor() = fresh[i];
+        }
+      }
+    }
+    auto out = stats->flat<std::int64_t>();
+    out(0) = file.mapped() ? 1 : 0;
+    out(1) = threads;
+    out(2) = checked;
+    out(3) = nanoseconds_since(start) - checked;
+    return absl::OkStatus();
+  }
+
+  bool cast_ = false;
+  bool partial_ = false;
+  bool verify_ = true;
+  bool check_only_ = false;
+};
+
+REGISTER_KERNEL_BUILDER(Name("YolotfScatter")
+                            .Device(tensorflow::DEVICE_CPU)
+                            .HostMemory("path")
+                            .HostMemory("header_bytes")
+                            .HostMemory("plan")
+                            .HostMemory("stats"),
+                        ScatterOp);
+
+}  // namespace
+}  // namespace yolotf
