@@ -134,6 +134,7 @@ def _stored(network: cfg.Network, layer: cfg.Layer, transposed: bool) -> Iterato
         case cfg.Implicit():
             yield "", "weights", (layer.filters, layer.atoms)
         case cfg.Recurrent():
+            # dontloadscales stays with the section; its parts never hear of it.
             for part in layer.sublayers:
                 if part.size:
                     kernel = (
@@ -142,14 +143,14 @@ def _stored(network: cfg.Network, layer: cfg.Layer, transposed: bool) -> Iterato
                         part.size,
                         part.size,
                     )
-                    yield from _convolution(part.name, kernel, part.batch_normalize, scales)
+                    yield from _convolution(part.name, kernel, part.batch_normalize, True)
                 else:
                     yield from _dense(
                         part.name,
                         part.input_channels,
                         part.filters,
                         part.batch_normalize,
-                        scales,
+                        True,
                         transposed,
                     )
         case _:

@@ -1,0 +1,93 @@
+"""What several test modules use; `shared` is a folder next to the checkout that users lack."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from yolotf import cfg
+
+SHARED = Path(__file__).parents[2] / "shared"
+NO_SHARED = "needs ../shared, which is not there"
+
+
+def shared_params(values: Callable[[], Iterable[Any]], identify: Callable[[Any], str]) -> list[Any]:
+    """Parameters for `pytest.mark.parametrize`: `values()`, or one skipped one without shared.
+
+    `values` is only called where shared exists.
+    """
+    if not SHARED.is_dir():
+        return [pytest.param(None, id="no-shared", marks=pytest.mark.skip(reason=NO_SHARED))]
+    return [pytest.param(value, id=identify(value)) for value in values()]
+
+
+def inventory() -> list[dict[str, str]]:
+    """The rows of cfg/inventory.tsv whose cfg is there."""
+    with (SHARED / "cfg/inventory.tsv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return [row for row in rows if (SHARED / "cfg" / row["file"]).is_file()]
+
+
+def must_cfgs() -> list[Path]:
+    """The detectors that have to work."""
+    return [SHARED / "cfg" / row["file"] for row in inventory() if row["klass"] == "MUST detector"]
+
+
+def stock_cfgs() -> list[Path]:
+    """Every cfg that ships with Darknet and is there."""
+    return sorted((SHARED / "cfg").glob("*.cfg"))
+
+
+def shared_json(path: str) -> Any:
+    """A JSON file under shared."""
+    return json.loads((SHARED / path).read_text(encoding="utf-8"))
+
+
+def cfg_params(paths: Callable[[], Iterable[Path]]) -> list[Any]:
+    """`shared_params` for cfg files."""
+    return shared_params(paths, lambda path: path.stem)
+
+
+def layer_facts(layer: cfg.Layer) -> dict[str, Any]:
+    """Every resolved field of a layer: all but how and in which line it is written."""
+    return {
+        item.name: getattr(layer, item.name)
+        for item in dataclasses.fields(layer)
+        if item.name not in ("section", "line")
+    }
+
+
+def network_facts(network: cfg.Network) -> list[dict[str, Any]]:
+    """`layer_facts` of all layers."""
+    return [layer_facts(layer) for layer in network.layers]
+
+
+def opencv_shapes(text: str, size_bytes: int, picture: cfg.Shape) -> dict[int, cfg.Shape]:
+    """The output shape of every layer of a cfg as OpenCV's own importer computes it.
+
+    `size_bytes` is the size of the file it asks for; it is filled with zeros.
+    """
+    header = np.array([0, 2, 5, 0, 0], np.int32).tobytes()
+    weights = np.zeros(size_bytes, np.uint8)
+    weights[: len(header)] = np.frombuffer(header, np.uint8)
+    net = cv2.dnn.readNetFromDarknet(np.frombuffer(text.encode(), np.uint8), weights)
+    indices, _, outputs = net.getLayersShapes((1, picture.channels, picture.height, picture.width))
+    shapes: dict[int, cfg.Shape] = {}
+    for index, output in zip(indices[1:], outputs[1:], strict=True):
+        # One section becomes several OpenCV layers, its number in all their names: conv_3, bn_3,
+        # leaky_3. A head is a permutation to rows, columns, channels and then boxes.
+        kind, _, number = net.getLayer(int(index)).name.rpartition("_")
+        shape = [int(extent) for extent in np.ravel(output[0])]
+        if len(shape) != 4 or not number.isdigit():
+            continue
+        rows, columns, channels = shape[1:] if kind == "permute" else (*shape[2:], shape[1])
+        shapes[int(number)] = cfg.Shape(rows, columns, channels)
+    return shapes
