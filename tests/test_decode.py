@@ -492,3 +492,24 @@ def test_regions_of_other_than_four_coordinates_are_refused():
     network = network_of((2 * 11, region()[1].replace("coords=4", "coords=6")))
     with pytest.raises(UnsupportedSectionError, match="coords=6"):
         decode.check_heads(network)
+
+
+def test_a_single_head_may_come_without_its_list():
+    network = network_of(yolo())
+    (raw,) = raw_for(network, batch=1, scale=2)
+    options = {"score_threshold": 0.2, "iou_threshold": 0.45, "max_boxes": 9}
+    bare = decode.find_detections(raw, network, (64, 96), **options)
+    listed = decode.find_detections([raw], network, (64, 96), **options)
+    assert bare.counts[0] > 0
+    np.testing.assert_array_equal(bare.boxes, listed.boxes)
+
+
+def test_raw_heads_of_another_form_are_refused():
+    network = network_of(yolo(), yolo())
+    raws = raw_for(network)
+    with pytest.raises(ValueError, match="1 raw outputs for 2 heads"):
+        decode.find_candidates(raws[0], network, (64, 96), score_threshold=0.2)
+    with pytest.raises(
+        ValueError, match=r"takes \[batch, rows, columns, 18\], not \(2, 2, 3, 17\)"
+    ):
+        decode.decode_head(raws[0][..., :17], network.heads[0], (64, 96))

@@ -128,7 +128,9 @@ def decode_head(raw: Tensor, head: Head, input_size: Size) -> Decoded:
 
     Raises:
         UnsupportedSectionError: the head has a class tree.
+        ValueError: `raw` has another number of channels than the head takes.
     """
+    raw = tf.convert_to_tensor(raw)
     if isinstance(head, Detection):
         return _decode_detection(raw, head)
     rows, grid = _rows(raw, head)
@@ -145,7 +147,7 @@ def decode_head(raw: Tensor, head: Head, input_size: Size) -> Decoded:
 
 
 def find_candidates(
-    raws: Sequence[Tensor],
+    raws: Sequence[Tensor] | Tensor,
     network: Network,
     input_size: Size,
     *,
@@ -160,7 +162,8 @@ def find_candidates(
     decoded, which makes this cheap for large grids.
 
     Args:
-        raws: raw heads in cfg order, as `decode_head` takes them.
+        raws: raw heads in cfg order, as `decode_head` takes them; a single one may come
+            without its list.
         network: whose heads these are.
         input_size: (height, width) of what the network saw.
         score_threshold: in [0, 1).
@@ -172,7 +175,7 @@ def find_candidates(
     """
     threshold = tf.convert_to_tensor(score_threshold, tf.float32)
     parts = []
-    for raw, head in zip(raws, network.heads, strict=True):
+    for raw, head in zip(_raw_heads(raws, network), network.heads, strict=True):
         pictures, decoded = _likely(raw, head, input_size, threshold)
         scores = decoded.objectness[:, None] * decoded.probabilities
         pairs = tf.where(scores > threshold)
@@ -195,7 +198,7 @@ def find_candidates(
 
 
 def find_detections(
-    raws: Sequence[Tensor],
+    raws: Sequence[Tensor] | Tensor,
     network: Network,
     input_size: Size,
     *,
@@ -203,6 +206,7 @@ def find_detections(
     iou_threshold: float | Tensor,
     max_boxes: int,
     image_sizes: Tensor | None = None,
+    suppression: Suppression | None = None,
 ) -> Batch:
     """Raw heads to detections: decode, threshold and suppress as Darknet's detector does.
 
@@ -210,17 +214,21 @@ def find_detections(
     distance of `greedynms` and `diounms` depends on the picture's proportions.
 
     Args:
-        raws: raw heads in cfg order, as `decode_head` takes them.
-        network: whose heads these are; the last one's `nms_kind` and `beta_nms` hold.
+        raws: raw heads in cfg order, as `decode_head` takes them; a single one may come
+            without its list.
+        network: whose heads these are.
         input_size: (height, width) of what the network saw.
         score_threshold: in [0, 1).
         iou_threshold: boxes of one class overlapping more than this exclude each other.
         max_boxes: detections kept per picture, the best ones.
         image_sizes: see `find_candidates`.
+        suppression: used in place of the network's own rule; Darknet's Python interface, for
+            one, always suppresses by `default`.
 
     Returns:
         `Batch`, boxes relative to the pictures.
     """
+    raws = _raw_heads(raws, network)
     candidates = find_candidates(
         raws, network, input_size, score_threshold=score_threshold, image_sizes=image_sizes
     )
@@ -228,7 +236,7 @@ def find_detections(
     return suppress(
         candidates,
         tf.shape(raws[0])[0] if static_batch is None else static_batch,
-        suppression_of(network),
+        suppression or suppression_of(network),
         iou_threshold=iou_threshold,
         max_boxes=max_boxes,
     )
@@ -388,8 +396,22 @@ def _scalar(value: int | Tensor) -> Tensor:
     return tf.cast(value, tf.int32)
 
 
+def _raw_heads(raws: Sequence[Tensor] | Tensor, network: Network) -> list[Tensor]:
+    """One raw tensor for each head; Keras gives a model of one head's output without the list."""
+    found = list(raws) if isinstance(raws, list | tuple) else [raws]
+    if len(found) != len(network.heads):
+        raise ValueError(f"{len(found)} raw outputs for {len(network.heads)} heads")
+    return [tf.convert_to_tensor(raw) for raw in found]
+
+
 def _rows(raw: Tensor, head: Head) -> tuple[Tensor, Tensor]:
     """[B * rows * columns * anchors, entries] and the grid's (rows, columns)."""
+    channels = len(head.anchors) * (head.coords + 1 + head.classes)
+    if raw.shape.rank != 4 or raw.shape[-1] != channels:
+        raise ValueError(
+            f"[{head.type}] in line {head.line} takes [batch, rows, columns, {channels}], "
+            f"not {raw.shape}"
+        )
     rows = tf.reshape(tf.cast(raw, tf.float32), [-1, head.coords + 1 + head.classes])
     return rows, tf.shape(raw)[1:3]
 
