@@ -28,7 +28,7 @@ using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::for
 
 // By value of Code.
 constexpr std::array<const char*, 11> kCodeNames = {
-    "ok",         "header_too_short", "file_too_short", "bytes_left",    "bad_segment",
+    "ok",         "header_too_short", "file_too_short", "wrong_size",    "bad_segment",
     "wrong_rank", "wrong_shape",      "wrong_dtype",    "uninitialized", "bad_variance",
     "shared"};
 static_assert(kCodeNames.size() == static_cast<std::size_t>(Code::kShared) + 1);
@@ -139,8 +139,8 @@ Target to_target(py::array& array) {
 }
 
 py::tuple scatter_arrays(const py::object& path_like, std::uint64_t header_bytes,
-                         const Int64Array& plan, std::vector<py::array> arrays, bool cast,
-                         bool partial, bool verify, int threads) {
+                         std::int64_t expected_bytes, const Int64Array& plan,
+                         std::vector<py::array> arrays, bool cast, bool verify, int threads) {
   const std::string path = to_path(path_like);
   const std::vector<Segment> segments = to_segments(plan);
   if (segments.size() != arrays.size()) {
@@ -162,7 +162,8 @@ py::tuple scatter_arrays(const py::object& path_like, std::uint64_t header_bytes
     const py::gil_scoped_release release;
     const auto start = std::chrono::steady_clock::now();
     file_sound = file.open(path.c_str(), &file_error);
-    plan_sound = file_sound && check_segments(segments, header_bytes, file.size(), partial, &error);
+    plan_sound =
+        file_sound && check_segments(segments, header_bytes, expected_bytes, file.size(), &error);
     for (std::size_t i = 0; plan_sound && i < segments.size(); ++i) {
       plan_sound =
           check_target(segments[i], static_cast<std::int64_t>(i), targets[i], cast, &error);
@@ -341,8 +342,8 @@ PYBIND11_MODULE(_core, module) {
   module.def("read_header", &yolotf::read_header, "path"_a, "floats"_a = -1,
              "(major, minor, revision, seen, size_bytes, version_size_bytes, transposed, "
              "file_bytes) of a file; `floats`, if known, decides the header's size.");
-  module.def("scatter", &yolotf::scatter_arrays, "path"_a, "header_bytes"_a, "plan"_a, "arrays"_a,
-             py::kw_only(), "cast"_a = false, "partial"_a = false, "verify"_a = true,
+  module.def("scatter", &yolotf::scatter_arrays, "path"_a, "header_bytes"_a, "expected_bytes"_a,
+             "plan"_a, "arrays"_a, py::kw_only(), "cast"_a = false, "verify"_a = true,
              "threads"_a = 1,
              "Checks everything, then writes the file's floats into the arrays' memory; returns "
              "(mapped, threads, nanoseconds checking, nanoseconds writing).");

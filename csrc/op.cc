@@ -41,11 +41,11 @@ using tensorflow::core::RefCountPtr;
 REGISTER_OP("YolotfScatter")
     .Attr("N: int >= 1")
     .Attr("cast: bool = false")
-    .Attr("partial: bool = false")
     .Attr("verify: bool = true")
     .Attr("check_only: bool = false")
     .Input("path: string")
     .Input("header_bytes: int64")
+    .Input("expected_bytes: int64")
     .Input("plan: int64")
     .Input("resources: N * resource")
     .Output("stats: int64")
@@ -59,11 +59,11 @@ Moves the floats of a Darknet .weights file into resource variables.
 
 path: the file.
 header_bytes: 16 or 20.
-plan: [N, 11], row i says which floats variable i takes; see segments_from_rows in weights.h.
+expected_bytes: the size the file must have; negative if any will do that the plan fits into.
+plan: [N, 12], row i says which floats variable i takes; see segments_from_rows in weights.h.
 resources: the variables; all on the device of the op.
 stats: [mapped (1) or copied (0), threads, nanoseconds of phase 1, nanoseconds of phase 2].
 cast: float16 and bfloat16 variables are allowed.
-partial: the plan need not reach the end of the file.
 verify: moving variances must be finite and not negative.
 check_only: phase 1 only.
 )doc");
@@ -162,7 +162,6 @@ class ScatterOp : public OpKernel {
  public:
   explicit ScatterOp(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("cast", &cast_));
-    OP_REQUIRES_OK(context, context->GetAttr("partial", &partial_));
     OP_REQUIRES_OK(context, context->GetAttr("verify", &verify_));
     OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
   }
@@ -172,9 +171,9 @@ class ScatterOp : public OpKernel {
  private:
   absl::Status run_phases(OpKernelContext* context) const {
     const auto start = std::chrono::steady_clock::now();
-    constexpr int kFirstResource = 3;
+    constexpr int kFirstResource = 4;
     const int variable_count = context->num_inputs() - kFirstResource;
-    const Tensor& plan = context->input(2);
+    const Tensor& plan = context->input(3);
     if (plan.dims() != 2 || plan.dim_size(0) != variable_count ||
         plan.dim_size(1) != kPlanColumns) {
       return absl::InvalidArgumentError("plan must be [" + std::to_string(variable_count) + ", " +
@@ -182,12 +181,14 @@ class ScatterOp : public OpKernel {
                                         plan.shape().DebugString());
     }
     if (!tensorflow::TensorShapeUtils::IsScalar(context->input(0).shape()) ||
-        !tensorflow::TensorShapeUtils::IsScalar(context->input(1).shape())) {
-      return absl::InvalidArgumentError("path and header_bytes must be scalars");
+        !tensorflow::TensorShapeUtils::IsScalar(context->input(1).shape()) ||
+        !tensorflow::TensorShapeUtils::IsScalar(context->input(2).shape())) {
+      return absl::InvalidArgumentError("path, header_bytes and expected_bytes must be scalars");
     }
     const std::string path(context->input(0).scalar<tensorflow::tstring>()());
     const auto header_bytes =
         static_cast<std::uint64_t>(context->input(1).scalar<std::int64_t>()());
+    const std::int64_t expected_bytes = context->input(2).scalar<std::int64_t>()();
     const std::vector<Segment> segments =
         segments_from_rows(plan.flat<std::int64_t>().data(), variable_count);
 
@@ -198,7 +199,7 @@ class ScatterOp : public OpKernel {
     if (!file.open(path.c_str(), &file_error)) {
       return to_status(file_error);
     }
-    if (!check_segments(segments, header_bytes, file.size(), partial_, &error)) {
+    if (!check_segments(segments, header_bytes, expected_bytes, file.size(), &error)) {
       return to_status(error);
     }
     std::vector<RefCountPtr<Var>> variables(segments.size());
@@ -255,6 +256,7 @@ class ScatterOp : public OpKernel {
     // A buffer that somebody else holds (a value read earlier, a constant the variable was made
     // from) is not written to: the variable gets a new one, and theirs keeps its numbers.
     std::vector<Tensor> fresh(segments.size());
+    std::vector<std::size_t> swapped;
     for (std::size_t i = 0; !check_only_ && i < segments.size(); ++i) {
       Tensor* tensor = variables[i]->tensor();
       if (!tensor->RefCountIsOne()) {
@@ -263,6 +265,7 @@ class ScatterOp : public OpKernel {
         TF_RETURN_IF_ERROR(
             context->allocate_temp(tensor->dtype(), tensor->shape(), &fresh[i], host));
         tensor = &fresh[i];
+        swapped.push_back(i);
       }
       targets[i].data = tensor->data();
     }
@@ -278,10 +281,8 @@ class ScatterOp : public OpKernel {
         const Task& task = tasks[i];
         scatter(file.bytes(), segments[task.segment], targets[task.segment], task);
       });
-      for (std::size_t i = 0; i < segments.size(); ++i) {
-        if (fresh[i].IsInitialized()) {
-          *variables[i]->tensor() = fresh[i];
-        }
+      for (const std::size_t i : swapped) {
+        *variables[i]->tensor() = fresh[i];
       }
     }
     auto out = stats->flat<std::int64_t>();
@@ -293,7 +294,6 @@ class ScatterOp : public OpKernel {
   }
 
   bool cast_ = false;
-  bool partial_ = false;
   bool verify_ = true;
   bool check_only_ = false;
 };
@@ -302,6 +302,7 @@ REGISTER_KERNEL_BUILDER(Name("YolotfScatter")
                             .Device(tensorflow::DEVICE_CPU)
                             .HostMemory("path")
                             .HostMemory("header_bytes")
+                            .HostMemory("expected_bytes")
                             .HostMemory("plan")
                             .HostMemory("stats"),
                         ScatterOp);

@@ -71,7 +71,7 @@ std::string describe(const Error& error) {
       return "header needs " + expected + " bytes, file has " + found;
     case Code::kFileTooShort:
       return "too short: " + segment + " ends at byte " + expected + ", file at " + found;
-    case Code::kBytesLeft:
+    case Code::kWrongSize:
       return "plan needs " + expected + " bytes, file has " + found;
     case Code::kBadSegment:
       return segment + " does not describe an array";
@@ -134,13 +134,14 @@ std::vector<Segment> segments_from_rows(const std::int64_t* rows, std::int64_t r
   for (std::int64_t i = 0; i < row_count; ++i, rows += kPlanColumns) {
     Segment segment;
     segment.offset = static_cast<std::uint64_t>(rows[0]);
-    segment.filters = static_cast<std::uint64_t>(rows[1]);
-    segment.channels = static_cast<std::uint64_t>(rows[2]);
-    segment.spatial = static_cast<std::uint64_t>(rows[3]);
-    segment.role = static_cast<Role>(rows[4]);
-    segment.rank = rows[5] < 0 || rows[5] > kMaxRank ? -1 : static_cast<int>(rows[5]);
+    segment.blocks = static_cast<std::uint64_t>(rows[1]);
+    segment.filters = static_cast<std::uint64_t>(rows[2]);
+    segment.channels = static_cast<std::uint64_t>(rows[3]);
+    segment.spatial = static_cast<std::uint64_t>(rows[4]);
+    segment.role = static_cast<Role>(rows[5]);
+    segment.rank = rows[6] < 0 || rows[6] > kMaxRank ? -1 : static_cast<int>(rows[6]);
     for (int axis = 0; axis < kMaxRank; ++axis) {
-      segment.shape[axis] = static_cast<std::uint64_t>(rows[6 + axis]);
+      segment.shape[axis] = static_cast<std::uint64_t>(rows[7 + axis]);
     }
     segments.push_back(segment);
   }
@@ -161,8 +162,7 @@ std::uint64_t element_bytes(Dtype dtype) noexcept {
 }
 
 bool check_segments(const std::vector<Segment>& segments, std::uint64_t header_bytes,
-                    std::uint64_t file_bytes, bool partial, Error* error) noexcept {
-  std::uint64_t used = header_bytes;
+                    std::int64_t expected_bytes, std::uint64_t file_bytes, Error* error) noexcept {
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
     const auto index = static_cast<std::int64_t>(i);
@@ -170,7 +170,8 @@ bool check_segments(const std::vector<Segment>& segments, std::uint64_t header_b
     std::uint64_t size_bytes = 0;
     std::uint64_t in_variable = 1;
     bool sound = segment.rank >= 0 && segment.rank <= kMaxRank &&
-                 checked_mul(segment.filters, segment.channels, &count) &&
+                 checked_mul(segment.blocks, segment.filters, &count) &&
+                 checked_mul(count, segment.channels, &count) &&
                  checked_mul(count, segment.spatial, &count) &&
                  checked_mul(count, kFloatBytes, &size_bytes) && count > 0 &&
                  segment.offset >= header_bytes &&
@@ -185,10 +186,10 @@ bool check_segments(const std::vector<Segment>& segments, std::uint64_t header_b
     if (end > file_bytes) {
       return fail(error, Code::kFileTooShort, index, end, file_bytes);
     }
-    used = std::max(used, end);
   }
-  if (!partial && used != file_bytes) {
-    return fail(error, Code::kBytesLeft, -1, used, file_bytes);
+  if (expected_bytes >= 0 && static_cast<std::uint64_t>(expected_bytes) != file_bytes) {
+    return fail(error, Code::kWrongSize, -1, static_cast<std::uint64_t>(expected_bytes),
+                file_bytes);
   }
   return true;
 }
@@ -504,16 +505,17 @@ std::vector<Task> split(const std::vector<Segment>& segments) {
   std::vector<Task> tasks;
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
-    std::uint64_t whole = segment.filters;
-    std::uint64_t step = kCopyFloats;
-    if (is_copy(segment)) {
-      whole = segment.count();
-    } else {
-      const std::uint64_t panel_floats = kPanel * segment.channels * segment.spatial;
-      step = kPanel * std::max<std::uint64_t>(1, kCopyFloats / panel_floats);
-    }
-    for (std::uint64_t begin = 0; begin < whole; begin += step) {
-      tasks.push_back({static_cast<std::uint32_t>(i), begin, std::min(whole, begin + step)});
+    const bool copy = is_copy(segment);
+    const std::uint64_t columns = segment.channels * segment.spatial;
+    const std::uint64_t blocks = copy ? 1 : segment.blocks;
+    const std::uint64_t whole = copy ? segment.count() : segment.filters;
+    const std::uint64_t step =
+        copy ? kCopyFloats : kPanel * std::max<std::uint64_t>(1, kCopyFloats / (kPanel * columns));
+    for (std::uint64_t block = 0; block < blocks; ++block) {
+      for (std::uint64_t begin = 0; begin < whole; begin += step) {
+        tasks.push_back(
+            {static_cast<std::uint32_t>(i), block, begin, std::min(whole, begin + step)});
+      }
     }
   }
   return tasks;
@@ -521,16 +523,18 @@ std::vector<Task> split(const std::vector<Segment>& segments) {
 
 void scatter(const std::byte* bytes, const Segment& segment, const Target& target,
              const Task& task) noexcept {
-  const std::byte* source = bytes + segment.offset;
+  const std::uint64_t before = task.block * (segment.count() / segment.blocks);
+  const std::byte* source = bytes + segment.offset + kFloatBytes * before;
+  void* destination = static_cast<std::byte*>(target.data) + element_bytes(target.dtype) * before;
   switch (target.dtype) {
     case Dtype::kFloat32:
-      scatter_as<Dtype::kFloat32>(source, segment, target.data, task);
+      scatter_as<Dtype::kFloat32>(source, segment, destination, task);
       break;
     case Dtype::kFloat16:
-      scatter_as<Dtype::kFloat16>(source, segment, target.data, task);
+      scatter_as<Dtype::kFloat16>(source, segment, destination, task);
       break;
     case Dtype::kBfloat16:
-      scatter_as<Dtype::kBfloat16>(source, segment, target.data, task);
+      scatter_as<Dtype::kBfloat16>(source, segment, destination, task);
       break;
     case Dtype::kOther:
       break;

@@ -36,7 +36,7 @@ enum class Code {
   kOk = 0,
   kHeaderTooShort,  // expected, found: bytes
   kFileTooShort,    // segment; expected: bytes up to its end, found: bytes of the file
-  kBytesLeft,       // expected, found: bytes of the file
+  kWrongSize,       // expected, found: bytes of the file
   kBadSegment,      // segment: its extents overflow, or do not multiply to its shape
   kWrongRank,       // segment; expected, found: number of axes
   kWrongShape,      // segment; axis; expected, found: extent of that axis
@@ -88,11 +88,13 @@ enum class Role : std::int64_t {
 
 // A run of floats in the file and the variable it is meant for.
 //
-// In the file it is [filters][channels][spatial], in the variable [spatial][channels][filters]:
-// OIHW to HWIO for any kind of convolution, (out, in) to (in, out) for a dense kernel with
-// spatial = 1, and a plain copy with filters = spatial = 1.
+// In the file it is [blocks][filters][channels][spatial], in the variable
+// [blocks][spatial][channels][filters]: OIHW to HWIO for any kind of convolution, (out, in) to
+// (in, out) for a dense kernel with spatial = 1, one kernel a position for [local], and a plain
+// copy with filters = spatial = 1.
 struct Segment {
   std::uint64_t offset = 0;  // from the start of the file
+  std::uint64_t blocks = 1;
   std::uint64_t filters = 1;
   std::uint64_t channels = 0;
   std::uint64_t spatial = 1;
@@ -100,13 +102,13 @@ struct Segment {
   int rank = 0;
   std::uint64_t shape[kMaxRank] = {};  // of the variable
 
-  std::uint64_t count() const noexcept { return filters * channels * spatial; }
+  std::uint64_t count() const noexcept { return blocks * filters * channels * spatial; }
 };
 
-// The plan as it comes from Python: a row of kPlanColumns int64 a segment. They are offset,
+// The plan as it comes from Python: a row of kPlanColumns int64 a segment. They are offset, blocks,
 // filters, channels, spatial, role, rank and the variable's extents, unused ones 1. Any numbers are
 // safe: check_segments refuses what describes no array.
-constexpr std::int64_t kPlanColumns = 6 + kMaxRank;
+constexpr std::int64_t kPlanColumns = 7 + kMaxRank;
 std::vector<Segment> segments_from_rows(const std::int64_t* rows, std::int64_t row_count);
 
 enum class Dtype : std::int64_t { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2, kOther = 3 };
@@ -123,11 +125,11 @@ struct Target {
   void* data = nullptr;
 };
 
-// Proves that every segment lies within a file of `file_bytes` bytes, that its extents do not
-// overflow and multiply to its shape, and, unless `partial`, that the last byte used is the last
-// byte there is. Safe on untrusted input.
+// Proves that a file of `file_bytes` bytes has the `expected_bytes` that it must have, unless that
+// is negative, that every segment lies within it behind the header, and that the extents of every
+// segment do not overflow and multiply to its shape. Safe on untrusted input.
 bool check_segments(const std::vector<Segment>& segments, std::uint64_t header_bytes,
-                    std::uint64_t file_bytes, bool partial, Error* error) noexcept;
+                    std::int64_t expected_bytes, std::uint64_t file_bytes, Error* error) noexcept;
 
 // Proves that `target` can take `segment`: initialised, float32 (or 16 bits wide, with `cast`), and
 // of the segment's shape. index is only reported.
@@ -142,6 +144,7 @@ bool check_variance(const std::byte* bytes, const Segment& segment, std::int64_t
 // A part of one segment that can be written independently of all others.
 struct Task {
   std::uint32_t segment;
+  std::uint64_t block;
   std::uint64_t begin;  // floats for a copy, filters for a transpose
   std::uint64_t end;
 };

@@ -8,8 +8,12 @@ order of axes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from yolotf import cfg
 from yolotf.errors import UnsupportedSectionError
@@ -31,6 +35,7 @@ class Segment:
         offset: bytes from the end of the header.
         shape: Darknet's: (filters,), kernels OIHW `(filters, in / groups, size, size)`,
             dense kernels `(out, in)`.
+        transposed: a dense kernel that is stored `(in, out)`, as Keras has it.
     """
 
     layer: int
@@ -38,6 +43,7 @@ class Segment:
     role: str
     offset: int
     shape: tuple[int, ...]
+    transposed: bool = False
 
     @property
     def count(self) -> int:
@@ -73,7 +79,8 @@ def segments(network: cfg.Network, *, transposed: bool = False) -> list[Segment]
     offset = 0
     for layer in network.layers:
         for part, role, shape in _stored(network, layer, transposed):
-            segment = Segment(layer.index, part, role, offset, shape)
+            flipped = transposed and role == "kernel" and len(shape) == 2
+            segment = Segment(layer.index, part, role, offset, shape, flipped)
             found.append(segment)
             offset = segment.end
     return found
@@ -181,3 +188,109 @@ def _dense(
 def _scales(part: str, channels: int) -> Iterator[_Stored]:
     for role in ("gamma", "moving_mean", "moving_variance"):
         yield part, role, (channels,)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A variable of a model, and what it is in its layer.
+
+    Attributes:
+        name: `conv_17/kernel`.
+        role: as in `Segment`.
+        variable: the `tf.Variable`, which may be distributed.
+        shape: of the variable.
+        dtype: its name.
+        depthwise: the kernel is `(size, size, channels, multiplier)`, not HWIO.
+    """
+
+    name: str
+    role: str
+    variable: Any
+    shape: tuple[int, ...]
+    dtype: str
+    depthwise: bool = False
+
+
+@dataclass(frozen=True)
+class Move:
+    """One segment and the variable it goes to."""
+
+    segment: Segment
+    slot: Slot
+    shape: tuple[int, ...]
+    """What the variable must be, in Keras' order of axes."""
+    blocks: int
+    filters: int
+    channels: int
+    spatial: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write where.
+
+    Attributes:
+        moves: in file order.
+        floats: what the whole file must hold, the header aside; None if any file will do that
+            is long enough.
+        network: where the segments come from, if that is a cfg.
+    """
+
+    moves: tuple[Move, ...]
+    floats: int | None
+    network: cfg.Network | None
+
+    def expected_bytes(self, header_bytes: int) -> int:
+        """The size the file must have; -1 if it may be longer than the plan."""
+        return -1 if self.floats is None else header_bytes + FLOAT_BYTES * self.floats
+
+    def rows(self, header_bytes: int, moves: Sequence[Move] | None = None) -> NDArray[np.int64]:
+        """The plan for the native code: one row a move, see `segments_from_rows` in weights.h."""
+        rows = np.ones((len(self.moves if moves is None else moves), 7 + _MAX_RANK), np.int64)
+        for row, move in zip(rows, self.moves if moves is None else moves, strict=True):
+            row[:7] = (
+                header_bytes + move.segment.offset,
+                move.blocks,
+                move.filters,
+                move.channels,
+                move.spatial,
+                _ROLES.index(move.segment.role),
+                len(move.shape),
+            )
+            row[7 : 7 + len(move.shape)] = move.shape
+        return rows
+
+
+_MAX_RANK = 5
+# Role in weights.h.
+_ROLES = ("bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights")
+
+
+def move(segment: Segment, slot: Slot) -> Move:
+    """Says how the floats of `segment` become the variable of `slot`.
+
+    The variable's own shape is looked at only to tell a depthwise kernel's multiplier; whether
+    it is right is checked natively, before anything is written.
+    """
+    blocks = channels = spatial = 1
+    match segment.role, segment.shape:
+        case "kernel", (filters, channels, height, width):  # OIHW
+            spatial = height * width
+            shape: tuple[int, ...] = (height, width, channels, filters)
+            if slot.depthwise:
+                multiplier = slot.shape[-1] if slot.shape else 1
+                if channels == 1 and multiplier and filters % multiplier == 0:
+                    shape = (height, width, filters // multiplier, multiplier)
+        case "kernel", (rows, columns) if segment.transposed:
+            filters, channels, shape = 1, rows * columns, (rows, columns)
+        case "kernel", (filters, channels):  # (out, in)
+            shape = (channels, filters)
+        case "kernel", (blocks, filters, channels, height, width):  # [local]
+            spatial = height * width
+            shape = (blocks, height, width, channels, filters)
+        case "bias", (filters, height, width):  # [local]
+            spatial = height * width
+            shape = (height, width, filters)
+        case _:
+            filters, channels, shape = 1, segment.count, segment.shape
+    return Move(segment, slot, shape, blocks, filters, channels, spatial)

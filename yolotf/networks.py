@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolotf import cfg
@@ -204,6 +205,27 @@ def network(
     )
     text = cfg.sections_to_cfg([net, *builder.sections])
     return cfg.parse_text(text, source=stock.name, name=stock.name)
+
+
+def find(source: cfg.Network | cfg.Source, *, classes: int | None = None) -> cfg.Network:
+    """A network from whatever names one: itself, a stock name, a cfg's path or its text.
+
+    Args:
+        source: a file of that name goes before a stock network.
+        classes: for another number of classes than it says.
+
+    Raises:
+        CfgError: the cfg is broken, or there is neither such a file nor such a network.
+    """
+    if isinstance(source, cfg.Network):
+        found = source
+    elif (
+        isinstance(source, str) and re.fullmatch(r"[\w\- ]+", source) and not Path(source).is_file()
+    ):
+        return network(source) if classes is None else network(source, classes=classes)
+    else:
+        found = cfg.parse_cfg(source)
+    return found if classes is None else found.with_classes(classes)
 
 
 def _key(name: str) -> str:

@@ -1,0 +1,43 @@
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+CODES: list[str]
+PLAN_COLUMNS: int
+TENSORFLOW_VERSION: str
+
+class NativeError(ValueError):
+    code: str
+    segment: int
+    axis: int
+    offset: int
+    expected: int
+    found: int
+
+def read_header(
+    path: str | os.PathLike[str], floats: int = -1
+) -> tuple[int, int, int, int, int, int, bool, int]: ...
+def scatter(
+    path: str | os.PathLike[str],
+    header_bytes: int,
+    expected_bytes: int,
+    plan: NDArray[np.int64],
+    arrays: list[NDArray[np.generic]],
+    *,
+    cast: bool = False,
+    verify: bool = True,
+    threads: int = 1,
+) -> tuple[int, int, int, int]: ...
+def scan(
+    path: str | os.PathLike[str],
+    offsets: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    *,
+    threads: int = 1,
+) -> dict[str, NDArray[np.generic]]: ...
+def copy_file(
+    path: str | os.PathLike[str], memory: NDArray[np.uint8], threads: int = 1
+) -> bool: ...
+def scatter_isa() -> str: ...
+def force_portable(portable: bool) -> None: ...

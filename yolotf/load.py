@@ -1,0 +1,523 @@
+"""`load_darknet_weights`: a `.weights` file into the variables of a Keras model."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from yolotf import _core, _native, cfg, errors, layout, model_order
+from yolotf._file import Header
+
+Path = str | os.PathLike[str]
+
+BN_EPSILON = 1e-5
+"""Darknet's, blas.c:292. Keras' default is 1e-3."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a load did; printing it gives one block of text.
+
+    Attributes:
+        path: the file.
+        header: its header.
+        layers: sections whose floats were written.
+        variables: variables written, replicas counted.
+        floats: floats written, replicas not counted.
+        size_bytes: of the file.
+        seconds: the whole call, the walk of the model included.
+        native_seconds: the native part: checking, reading and writing.
+        path_taken: `op`, or `portable` for variables or a TensorFlow that the op cannot serve.
+        mapped: whether the file was read through a mapping; if not, through a private copy,
+            because another process could have changed it meanwhile.
+        threads: that wrote.
+        warnings: it loaded, but.
+    """
+
+    path: str
+    header: Header
+    layers: int
+    variables: int
+    floats: int
+    size_bytes: int
+    seconds: float
+    native_seconds: float
+    path_taken: str
+    mapped: bool
+    threads: int
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def gb_per_second(self) -> float:
+        """Bytes of floats written in the native part, in 10^9 bytes per second."""
+        return 4e-9 * self.floats / self.native_seconds if self.native_seconds else 0.0
+
+    def __str__(self) -> str:
+        header = self.header
+        source = "mapping" if self.mapped else "private copy"
+        lines = [
+            f"{self.path}: loaded {self.layers} layers, {self.floats:,} floats, "
+            f"{self.size_bytes:,} bytes",
+            f"  header   version {header.major}.{header.minor}.{header.revision}, "
+            f"seen {header.seen:,} pictures, {header.size_bytes} bytes",
+            f"  time     {1e3 * self.seconds:.1f} ms, of which native "
+            f"{1e3 * self.native_seconds:.1f} ms ({self.gb_per_second:.1f} GB/s)",
+            f"  path     {self.path_taken}, {source}, {self.threads} "
+            f"thread{'s' if self.threads != 1 else ''}, {self.variables} variables",
+        ]
+        lines += [f"  warning  {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+def load_darknet_weights(
+    model: Any,
+    weights_file: Path,
+    tiny: bool = False,
+    *,
+    cfg: Any = None,
+    cast: bool = False,
+    verify: bool = True,
+    bn_epsilon: str = "keep",
+    progress: Callable[[int, int], None] | None = None,
+) -> LoadReport:
+    """Loads a Darknet `.weights` file into a built Keras model, all of it or nothing.
+
+    Everything is checked natively before the first byte is written: the file's size, the dtype
+    and shape of every variable, and, with `verify`, the content. Values read from variables
+    before the call keep their numbers; functions traced before it see the new weights.
+
+    Args:
+        model: built by `build_model`, or with layers called after their sections.
+        weights_file: the file; float32, little-endian, header of 16 or 20 bytes.
+        tiny: ignored; older loaders need it.
+        cfg: the network, as a `Network`, a cfg's path or text, or a stock name; not needed for
+            a model from `build_model`.
+        cast: also allow float16 and bfloat16 variables; the floats are rounded to nearest even.
+        verify: refuse a file with moving variances that are negative or not finite: its size
+            fits, its layout does not.
+        bn_epsilon: `darknet` sets every batch normalization's epsilon to Darknet's 1e-5 (before
+            the model is traced); `keep` leaves them and warns where they differ.
+        progress: called with (bytes done, bytes in all) at the beginning and the end.
+
+    Returns:
+        What was loaded, from where, and how fast.
+
+    Raises:
+        WeightsMismatch: file and model do not belong together; no variable was changed.
+        OSError: the file cannot be read.
+    """
+    started = time.perf_counter()
+    import tensorflow as tf
+
+    if bn_epsilon not in ("keep", "darknet"):
+        raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
+    path = os.fspath(weights_file)
+    network = network_for(model, cfg)
+    plan = plan_for(model, network)
+    header, size_bytes = read_header(path, plan.floats)
+    if header.transposed:
+        plan = plan_for(model, network, transposed=True)
+    notes = list(_header_warnings(header))
+    if progress:
+        progress(0, size_bytes)
+    with tf.init_scope():
+        stats = write(path, header, plan, cast=cast, verify=verify)
+    notes += _epsilons(model, bn_epsilon)
+    if progress:
+        progress(size_bytes, size_bytes)
+    return LoadReport(
+        path=str(path),
+        header=header,
+        layers=len({move.segment.layer for move in plan.moves}),
+        variables=stats.variables,
+        floats=sum(move.segment.count for move in plan.moves),
+        size_bytes=size_bytes,
+        seconds=time.perf_counter() - started,
+        native_seconds=stats.nanoseconds / 1e9,
+        path_taken=stats.path_taken,
+        mapped=stats.mapped,
+        threads=stats.threads,
+        warnings=tuple(notes),
+    )
+
+
+def network_for(model: Any, source: Any) -> cfg.Network:
+    """The network of a `cfg=` argument, or the one `model` was built from.
+
+    Raises:
+        PlanError: neither is known.
+    """
+    if isinstance(source, cfg.Network):
+        return source
+    if source is not None:
+        from yolotf.networks import find
+
+        return find(source)
+    from yolotf.keras_model import network_of
+
+    network = network_of(model)
+    if network is None:
+        raise errors.PlanError(
+            f"{getattr(model, 'name', model)}: not built by yolotf.build_model, so the order of "
+            "its layers is not known; pass cfg="
+        )
+    return network
+
+
+def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> layout.Plan:
+    """Binds every segment of the file to its variable.
+
+    Raises:
+        PlanError: a section that stores floats has no layer in the model.
+    """
+    from yolotf.keras_model import used_layers
+
+    if not getattr(model, "built", True):
+        raise errors.PlanError(
+            f"{model.name}: has no variables yet; call it once on a picture, or model.build(...)"
+        )
+    slots = model_order.by_section(model, network)
+    used = used_layers(network)
+    segments = layout.segments(network, transposed=transposed)
+    moves = []
+    for segment in segments:
+        slot = slots.get((segment.layer, segment.role))
+        if slot is not None:
+            moves.append(layout.move(segment, slot))
+        elif segment.layer in used:
+            layer = network.layers[segment.layer]
+            raise errors.PlanError(
+                f"{model.name}: no variable for the {segment.role} of {network.where(layer)}; "
+                "the model has no such layer, or it is called otherwise",
+                section=segment.layer,
+                role=segment.role,
+            )
+    floats = segments[-1].end // layout.FLOAT_BYTES if segments else 0
+    return layout.Plan(tuple(moves), floats, network)
+
+
+def read_header(path: Path, floats: int | None) -> tuple[Header, int]:
+    """The header, its width chosen by the file's size if `floats` is known; and the file's size.
+
+    Raises:
+        HeaderError: the file is shorter than a header.
+        OSError: it cannot be read, or is not a regular file.
+    """
+    try:
+        fields = _core.read_header(path, -1 if floats is None else floats)
+    except _core.NativeError as error:
+        raise errors.HeaderError(
+            f"{os.fspath(path)}: {error}; a .weights file starts with 16 or 20 bytes of header",
+            path=os.fspath(path),
+            expected=error.expected,
+            found=error.found,
+        ) from None
+    return Header(*fields[:5]), fields[7]
+
+
+@dataclass(frozen=True)
+class WriteStats:
+    """How `write` went."""
+
+    path_taken: str
+    mapped: bool
+    threads: int
+    nanoseconds: int
+    variables: int
+
+
+def write(path: Path, header: Header, plan: layout.Plan, *, cast: bool, verify: bool) -> WriteStats:
+    """Checks the whole plan and then writes it: by the op where it can, else portably.
+
+    Raises:
+        WeightsMismatch: nothing was written.
+    """
+    moves: list[layout.Move] = []
+    variables: list[Any] = []
+    for move in plan.moves:
+        for variable in model_order.replicas(move.slot.variable):
+            moves.append(move)
+            variables.append(variable)
+    scatter = _scatter_with_op if _op_can(variables) else _scatter_portably
+    return scatter(path, header, plan, moves, variables, cast, verify)
+
+
+def _op_can(variables: Iterable[Any]) -> bool:
+    """Whether the op can be loaded and all variables are on CPUs of this process."""
+    if not all(re.search(r"device:CPU:\d+$", variable.device) for variable in variables):
+        return False
+    try:
+        _native.op_library()
+    except errors.TensorFlowVersionError as error:
+        _warn_once(str(error))
+        return False
+    return True
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
+        warnings.warn(f"{text}; loading without it", RuntimeWarning, stacklevel=2)
+
+
+def _scatter_with_op(
+    path: Path,
+    header: Header,
+    plan: layout.Plan,
+    moves: Sequence[layout.Move],
+    variables: Sequence[Any],
+    cast: bool,
+    verify: bool,
+) -> WriteStats:
+    import tensorflow as tf
+
+    op = _native.op_library().yolotf_scatter
+    expected_bytes = plan.expected_bytes(header.size_bytes)
+    rows = plan.rows(header.size_bytes, moves)
+    # Variables of one device a call; MirroredStrategy has several.
+    devices: dict[str, list[int]] = {}
+    for index, variable in enumerate(variables):
+        devices.setdefault(variable.device, []).append(index)
+
+    def run(device: str, indices: list[int], check_only: bool) -> list[int]:
+        with tf.device(device):
+            try:
+                stats = op(
+                    path=os.fsencode(path),
+                    header_bytes=header.size_bytes,
+                    expected_bytes=expected_bytes,
+                    plan=rows[indices],
+                    resources=[variables[index].handle for index in indices],
+                    cast=cast,
+                    verify=verify,
+                    check_only=check_only,
+                )
+            except tf.errors.InvalidArgumentError as error:
+                _raise_from_op(error, path, plan, [moves[index] for index in indices], variables)
+        numbers: list[int] = stats.numpy().tolist()
+        return numbers
+
+    if len(devices) > 1:
+        for device, indices in devices.items():
+            run(device, indices, check_only=True)
+    runs = [run(device, indices, check_only=False) for device, indices in devices.items()]
+    return WriteStats(
+        path_taken="op",
+        mapped=all(mapped for mapped, _, _, _ in runs),
+        threads=max((threads for _, threads, _, _ in runs), default=0),
+        nanoseconds=sum(checking + writing for _, _, checking, writing in runs),
+        variables=len(variables),
+    )
+
+
+def _scatter_portably(
+    path: Path,
+    header: Header,
+    plan: layout.Plan,
+    moves: Sequence[layout.Move],
+    variables: Sequence[Any],
+    cast: bool,
+    verify: bool,
+) -> WriteStats:
+    started = time.perf_counter_ns()
+    for move, variable in zip(moves, variables, strict=True):
+        if not bool(variable.is_initialized()):
+            _mismatch(_Failure("uninitialized", 0), path, plan, [move], [variable])
+    arrays: list[np.ndarray[Any, np.dtype[np.generic]]] = [
+        np.empty(tuple(variable.shape), variable.dtype.as_numpy_dtype) for variable in variables
+    ]
+    try:
+        mapped, threads, _, _ = _core.scatter(
+            path,
+            header.size_bytes,
+            plan.expected_bytes(header.size_bytes),
+            plan.rows(header.size_bytes, moves),
+            arrays,
+            cast=cast,
+            verify=verify,
+            threads=_native.thread_count(),
+        )
+    except _core.NativeError as error:
+        failure = _Failure(
+            error.code, error.segment, error.axis, error.offset, error.expected, error.found
+        )
+        _mismatch(failure, path, plan, moves, variables)
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return WriteStats(
+        path_taken="portable",
+        mapped=bool(mapped),
+        threads=threads,
+        nanoseconds=time.perf_counter_ns() - started,
+        variables=len(variables),
+    )
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """`Error` of weights.h."""
+
+    code: str
+    segment: int = -1
+    axis: int = -1
+    offset: int = 0
+    expected: int = 0
+    found: int = 0
+
+
+_IN_BRACKETS = re.compile(
+    r"\[yolotf code=(\d+) segment=(-?\d+) axis=(-?\d+) offset=(\d+) expected=(\d+) found=(\d+)\]"
+)
+_FILE_IN_BRACKETS = re.compile(r"\[yolotf file=(\d+) errno=(\d+)\]")
+
+
+def _raise_from_op(
+    error: Exception,
+    path: Path,
+    plan: layout.Plan,
+    moves: Sequence[layout.Move],
+    variables: Sequence[Any],
+) -> NoReturn:
+    found = _IN_BRACKETS.search(str(error))
+    if found:
+        code, *numbers = map(int, found.groups())
+        _mismatch(_Failure(_core.CODES[code], *numbers), path, plan, moves, variables)
+    found = _FILE_IN_BRACKETS.search(str(error))
+    if found and found.group(2) != "0":
+        number = int(found.group(2))
+        raise OSError(number, os.strerror(number), os.fspath(path)) from None
+    if found:
+        _mismatch(_Failure("changed"), path, plan, moves, variables)
+    raise error
+
+
+def _mismatch(
+    failure: _Failure,
+    path: Path,
+    plan: layout.Plan,
+    moves: Sequence[layout.Move],
+    variables: Sequence[Any],
+) -> NoReturn:
+    """Raises what a failed native check means, in the terms of cfg and model."""
+    name = os.fspath(path)
+    if failure.code == "changed":
+        raise errors.FileChangedError(
+            f"{name}: changed by another process while it was read; load it again", path=name
+        ) from None
+    if failure.code == "wrong_size":
+        left = failure.found - failure.expected
+        where = f" after {_where(plan, plan.moves[-1].segment)}" if plan.moves else ""
+        raise errors.SizeMismatchError(
+            f"{name}: {left} bytes left{where}: it has {failure.found} bytes, the network "
+            f"{failure.expected}; cfg and weights do not belong together",
+            path=name,
+            expected=failure.expected,
+            found=failure.found,
+        ) from None
+    move = moves[failure.segment]
+    segment, slot = move.segment, move.slot
+    where = _where(plan, segment)
+    if failure.code == "file_too_short":
+        shape = "x".join(map(str, segment.shape))
+        start = failure.expected - segment.size_bytes
+        raise errors.SizeMismatchError(
+            f"{name}: too short: {where} wants {segment.role} {shape} at bytes "
+            f"{start}..{failure.expected}, file ends at {failure.found}; cfg and weights do not "
+            "belong together, or the file is cut",
+            path=name,
+            section=segment.layer,
+            role=segment.role,
+            offset=start,
+            expected=failure.expected,
+            found=failure.found,
+        ) from None
+    if failure.code == "bad_variance":
+        raise errors.ContentError(
+            f"{name}: moving_variance of {where} is negative or not finite at byte "
+            f"{failure.offset}; the size fits but the floats belong to another network, or the "
+            "file is damaged",
+            path=name,
+            section=segment.layer,
+            layer=segment.layer,
+            role=segment.role,
+            offset=failure.offset,
+        ) from None
+    variable = variables[failure.segment]
+    facts = {"path": name, "variable": slot.name, "section": segment.layer, "role": segment.role}
+    if failure.code in ("wrong_shape", "wrong_rank"):
+        order = " HWIO" if len(move.shape) == 4 and not slot.depthwise else ""
+        raise errors.PlanError(
+            f"{name}: variable {slot.name} is {tuple(variable.shape)}, the file has{order} "
+            f"{move.shape} for it; {where}",
+            expected=move.shape,
+            found=tuple(variable.shape),
+            **facts,
+        ) from None
+    if failure.code == "wrong_dtype":
+        fix = "; pass cast=True to round" if slot.dtype in ("float16", "bfloat16") else ""
+        raise errors.PlanError(
+            f"{name}: variable {slot.name} is {slot.dtype}, the file holds float32; {where}{fix}",
+            expected="float32",
+            found=slot.dtype,
+            **facts,
+        ) from None
+    if failure.code == "shared":
+        other = moves[failure.expected]
+        raise errors.PlanError(
+            f"{name}: variable {slot.name} is meant for {where} and for "
+            f"{_where(plan, other.segment)}",
+            **facts,
+        ) from None
+    if failure.code == "uninitialized":
+        raise errors.PlanError(
+            f"{name}: variable {slot.name} is not initialized; {where}; initialize it first",
+            **facts,
+        ) from None
+    raise errors.PlanError(
+        f"{name}: {segment.role} {segment.shape} describes no array ({failure.code}); {where}",
+        **facts,
+    ) from None
+
+
+def _where(plan: layout.Plan, segment: layout.Segment) -> str:
+    if plan.network is not None:
+        return plan.network.where(plan.network.layers[segment.layer])
+    return f"layer {segment.layer}"
+
+
+def _header_warnings(header: Header) -> Iterable[str]:
+    if header.size_bytes != header.version_size_bytes:
+        yield (
+            f"version {header.major}.{header.minor} asks for a header of "
+            f"{header.version_size_bytes} bytes, the size fits one of {header.size_bytes}"
+        )
+
+
+def _epsilons(model: Any, bn_epsilon: str) -> list[str]:
+    """Sets or compares the epsilon of every batch normalization."""
+    different: dict[float, int] = {}
+    for layer in model_order.layers(model):
+        if not hasattr(layer, "moving_variance") or not hasattr(layer, "epsilon"):
+            continue
+        epsilon = float(layer.epsilon)
+        if abs(epsilon - BN_EPSILON) <= 1e-9:
+            continue
+        if bn_epsilon == "darknet":
+            layer.epsilon = BN_EPSILON
+        else:
+            different[epsilon] = different.get(epsilon, 0) + 1
+    return [
+        f"{count} batch normalizations have epsilon {epsilon:g}, Darknet {BN_EPSILON:g}; "
+        'set with bn_epsilon="darknet"'
+        for epsilon, count in different.items()
+    ]
