@@ -281,7 +281,6 @@ def test_a_convolution_puts_out_one_value_a_window(size, stride, pad):
         ("stride=2\nstride_x=1", (2, 1)),
         ("stride=2\nstride_y=3", (3, 2)),
         ("stride_x=3\nstride_y=1", (1, 3)),
-        ("stride=2\nstride_x=0", (2, 2)),
     ],
 )
 @pytest.mark.parametrize("section", ["convolutional", "maxpool"])

@@ -3,7 +3,7 @@
 The rules are Darknet's (AlexeyAB/darknet src/parser.c and src/option_list.c):
 
 * blanks and tabs are dropped everywhere; a line starting with `#` or `;` is a comment;
-* the first of two equal keys in a section wins (option_list.c:96);
+* the first of two equal keys in a section wins (option_list.c:101);
 * numbers are read as C's `atoi`/`atof` do, so `180 ###P6` is 180; words are taken whole, so a
   comment after one is part of it;
 * layers are counted from 0 after `[net]`; `layers=` and `from=` are absolute, or relative
@@ -102,7 +102,7 @@ ACTIVATIONS = frozenset(
     }
 )
 
-# parser.c:506-514
+# parser.c:493-500
 NMS_KINDS = ("default", "greedynms", "diounms")
 
 NETWORK_INPUT = -1
@@ -145,7 +145,7 @@ class Section:
     options: tuple[Option, ...] = ()
 
     def option(self, key: str) -> Option | None:
-        """The first option called `key`, as Darknet finds it (option_list.c:96)."""
+        """The first option called `key`, as Darknet finds it (option_list.c:101)."""
         return next((option for option in self.options if option.key == key), None)
 
     def with_option(self, key: str, value: object) -> Section:
@@ -183,12 +183,12 @@ class Layer:
 
     @property
     def dontload(self) -> bool:
-        """`dontload=1`: Darknet reads nothing from the file for this layer (parser.c:2280)."""
+        """`dontload=1`: Darknet reads nothing from the file for this layer (parser.c:2279)."""
         return _flag(self.section, "dontload")
 
     @property
     def dontloadscales(self) -> bool:
-        """`dontloadscales=1`: no scales, mean and variance are read for it (parser.c:2172)."""
+        """`dontloadscales=1`: no scales, mean and variance are read for it (parser.c:2171)."""
         return _flag(self.section, "dontloadscales")
 
     def line_of(self, key: str) -> int:
@@ -199,7 +199,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Convolutional(Layer):
-    """`[convolutional]` (parser.c:157)."""
+    """`[convolutional]` (parser.c:169)."""
 
     filters: int
     size: int
@@ -226,7 +226,7 @@ class Connected(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Local(Layer):
-    """`[local]`: a convolution whose kernel differs at every position (parser.c:134)."""
+    """`[local]`: a convolution whose kernel differs at every position (parser.c:148)."""
 
     filters: int
     size: int
@@ -237,12 +237,12 @@ class Local(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Batchnorm(Layer):
-    """`[batchnorm]`: batch normalization on its own (parser.c:902)."""
+    """`[batchnorm]`: batch normalization on its own (parser.c:909)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pool(Layer):
-    """`[maxpool]` and `[local_avgpool]`; `padding` is the sum of both sides (parser.c:829)."""
+    """`[maxpool]` and `[local_avgpool]`; `padding` is the sum of both sides (parser.c:837)."""
 
     size: int
     stride_y: int
@@ -268,7 +268,7 @@ class Route(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Shortcut(Layer):
-    """`[shortcut]`: inputs[0] is the layer before, the rest are added to it (parser.c:908)."""
+    """`[shortcut]`: inputs[0] is the layer before, the rest are added to it (parser.c:915)."""
 
     activation: str
     weights_type: str
@@ -402,7 +402,7 @@ class Head(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Yolo(Head):
-    """`[yolo]` and `[Gaussian_yolo]` (parser.c:447); anchors in pixels of the network's input."""
+    """`[yolo]` and `[Gaussian_yolo]` (parser.c:448); anchors in pixels of the network's input."""
 
     mask: tuple[int, ...]
     scale_x_y: float
@@ -413,7 +413,7 @@ class Yolo(Head):
 
 @dataclass(frozen=True, kw_only=True)
 class Region(Head):
-    """`[region]` (parser.c:671); anchors in grid cells."""
+    """`[region]` (parser.c:666); anchors in grid cells."""
 
     softmax: bool
     tree: str | None
@@ -422,7 +422,7 @@ class Region(Head):
 
 @dataclass(frozen=True, kw_only=True)
 class Detection(Head):
-    """`[detection]` of YOLO version 1 (parser.c:728); no anchors."""
+    """`[detection]` of YOLO version 1 (parser.c:722); no anchors."""
 
     num: int
     side: int
@@ -559,7 +559,7 @@ def parse_text(
 
 
 def read_sections(text: str, *, source: str, warnings: list[str]) -> list[Section]:
-    """Splits cfg text into sections (read_cfg, parser.c:1791); adds ignored lines to `warnings`."""
+    """Splits cfg text into sections (read_cfg, parser.c:1800); adds ignored lines to `warnings`."""
     sections: list[Section] = []
     name, start, options = "", 0, list[Option]()
 
@@ -747,7 +747,7 @@ class _Options:
 
 
 class _Resolver:
-    """Adds layers one by one, as parse_network_cfg_custom does (parser.c:1403)."""
+    """Adds layers one by one, as parse_network_cfg_custom does (parser.c:1344)."""
 
     def __init__(self, source: str, net: Section) -> None:
         self.source = source
@@ -864,7 +864,7 @@ def _builds(*kinds: str) -> Callable[[_Builder], _Builder]:
 
 
 def _strides(options: _Options, default: int) -> tuple[int, int]:
-    """(stride_y, stride_x), parser.c:161-172."""
+    """(stride_y, stride_x), parser.c:174-183."""
     stride = options.int("stride", default, at_least=1)
     stride_x, stride_y = options.int("stride_x", -1), options.int("stride_y", -1)
     return stride if stride_y < 1 else stride_y, stride if stride_x < 1 else stride_x
@@ -1042,7 +1042,7 @@ def _shortcut(resolver: _Resolver, base: _Base, options: _Options) -> Layer:
         other = resolver.shape(index)
         if other[:2] != base.input_shape[:2]:
             # pjreddie's Darknet, which resnet50.cfg and its family were written for, takes
-            # every second row and column; AlexeyAB's asserts (parser.c:975).
+            # every second row and column; AlexeyAB's asserts (parser.c:979).
             resolver.warn(
                 base.section,
                 "from",
@@ -1221,7 +1221,7 @@ def _dense(name: str, inputs: int, output: int, normalize: bool) -> SubLayer:
 def _gates(resolver: _Resolver, base: _Base, options: _Options) -> Layer:
     inputs, output = base.input_shape.floats, options.int("output", 1, at_least=1)
     normalize = options.flag("batch_normalize")
-    # File order, parser.c:2312-2330: gru reads its input gates first, lstm its state gates.
+    # File order, parser.c:2305-2322: gru reads its input gates first, lstm its state gates.
     if base.type == "gru":
         names = [(f"input_{gate}", inputs) for gate in "zrh"]
         names += [(f"state_{gate}", output) for gate in "zrh"]
@@ -1267,7 +1267,7 @@ def _convolutional_recurrent(resolver: _Resolver, base: _Base, options: _Options
             convolution("output", hidden, output),
         ]
     else:
-        # parser.c:2331-2347; a bottleneck has one wide wf in place of four w.
+        # parser.c:2323-2340; a bottleneck has one wide wf in place of four w.
         bottleneck = options.flag("bottleneck")
         parts = []
         if options.flag("peephole"):
@@ -1314,7 +1314,7 @@ def _anchors(
 
 
 def _head_shape(options: _Options, base: _Base, each: int, count: int, classes: int) -> Shape:
-    """The head's shape, if the layer before it has the channels for it (parser.c:455)."""
+    """The head's shape, if the layer before it has the channels for it (parser.c:457)."""
     shape, needed = base.input_shape, each * count
     if shape.channels != needed:
         raise options.fail(

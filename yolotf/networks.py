@@ -21,7 +21,7 @@ from yolotf.errors import CfgError
 
 STRIDE = 32
 """Pixels of the picture to one cell of the coarsest head, in every network here; Darknet warns
-about other sizes (parser.c:1617)."""
+about other sizes (parser.c:1791)."""
 
 _Value = int | float | str | Sequence[int] | Sequence[float]
 
