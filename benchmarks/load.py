@@ -1,0 +1,272 @@
+"""How long it takes to get a `.weights` file into a Keras model, ways compared in one process.
+
+    python benchmarks/load.py                                    # a file of YOLOv4's size
+    python benchmarks/load.py --weights F --cfg C [--json]
+
+Every way is first checked to give the same variables. Then they take turns, with the file in the
+page cache. The floor is what no loader can beat: the file mapped and copied by memcpy, with the
+op's number of threads, into memory that is there already. The pure Python loader is of the classic
+kind: np.fromfile, reshape, transpose, set_weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+import yolotf
+from yolotf import _core, _native, layout, load, model_order
+
+FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
+
+
+def make_weights(network: yolotf.Network, path: Path) -> None:
+    """Writes a file of the network's size: random numbers, positive variances."""
+    rng = np.random.default_rng(1)
+    floats = rng.standard_normal(layout.floats(network), dtype=np.float32)
+    floats *= np.float32(0.05)
+    for segment in layout.segments(network):
+        if segment.role in ("gamma", "moving_variance"):
+            start = segment.offset // layout.FLOAT_BYTES
+            part = floats[start : start + segment.count]
+            np.abs(part, out=part)
+            part += np.float32(0.5)
+    with path.open("wb") as file:
+        file.write(np.array([0, 2, 5], np.int32).tobytes())
+        file.write(np.array([32_013_312], np.uint64).tobytes())
+        floats.tofile(file)
+
+
+class Loaders:
+    """The ways to load, each a function without arguments."""
+
+    def __init__(self, weights: Path, network: yolotf.Network, folder: Path) -> None:
+        self.weights = weights
+        self.network = network
+        self.folder = folder
+        self.model = yolotf.build_model(network)
+        self.plan = load.plan_for(self.model, network)
+        self.header, self.size_bytes = load.read_header(weights, self.plan.floats)
+        self.memory = np.zeros(self.size_bytes, np.uint8)
+        self.layers = [
+            (self.model.get_layer(name), name + "_bn")
+            for name in (
+                f"conv_{section.index}"
+                for section in network.layers
+                if section.type == "convolutional"
+            )
+        ]
+        self.norms = {layer.name: layer for layer in self.model.layers}
+
+    def floor(self) -> None:
+        """Maps the file and copies it into memory that is there already."""
+        _core.copy_file(self.weights, self.memory, _native.thread_count())
+
+    def op(self) -> None:
+        """The native load alone, checks included."""
+        stats = load.write(self.weights, self.header, self.plan, cast=False, verify=True)
+        assert stats.path_taken == "op"
+
+    def whole(self) -> None:
+        """The public call, the walk of the model included."""
+        yolotf.load_darknet_weights(self.model, self.weights)
+
+    def portable(self) -> None:
+        """What serves where the op cannot: native scatter into arrays, then assign."""
+        moves = list(self.plan.moves)
+        variables = [move.slot.variable for move in moves]
+        load._scatter_portably(self.weights, self.header, self.plan, moves, variables, False, True)
+
+    def pure_python(self) -> None:
+        """As the well-known loaders do it."""
+        with self.weights.open("rb") as file:
+            np.fromfile(file, np.int32, 5)
+            for layer, norm_name in self.layers:
+                height, width, channels, filters = layer.kernel.shape
+                norm = self.norms.get(norm_name)
+                if norm is None:
+                    bias = np.fromfile(file, np.float32, filters)
+                else:
+                    numbers = np.fromfile(file, np.float32, 4 * filters).reshape(4, filters)
+                    norm.set_weights(numbers[[1, 0, 2, 3]])
+                count = filters * channels * height * width
+                kernel = np.fromfile(file, np.float32, count)
+                kernel = kernel.reshape(filters, channels, height, width).transpose(2, 3, 1, 0)
+                layer.set_weights([kernel, bias] if norm is None else [kernel])
+
+    def keras_h5(self) -> Callable[[], None]:
+        """Keras' own file."""
+        path = self.folder / "model.weights.h5"
+        self.model.save_weights(path)
+        return lambda: self.model.load_weights(path)
+
+    def checkpoint(self) -> Callable[[], None]:
+        """TensorFlow's own file."""
+        variables = {str(i): v for i, v in enumerate(self.variables())}
+        path = tf.train.Checkpoint(**variables).write(str(self.folder / "checkpoint"))
+
+        def restore() -> None:
+            tf.train.Checkpoint(**variables).read(path).assert_consumed()
+
+        return restore
+
+    def safetensors(self) -> Callable[[], None] | None:
+        """A file with names and shapes, read to arrays and assigned."""
+        try:
+            from safetensors.numpy import load_file, save_file
+        except ImportError:
+            return None
+        path = self.folder / "model.safetensors"
+        variables = {str(i): v for i, v in enumerate(self.variables())}
+        save_file({name: v.numpy() for name, v in variables.items()}, path)
+
+        def read() -> None:
+            for name, array in load_file(path).items():
+                variables[name].assign(array)
+
+        return read
+
+    def opencv(self) -> Callable[[], None] | None:
+        """OpenCV's reader, which keeps Darknet's layout and makes no variables."""
+        try:
+            import cv2
+        except ImportError:
+            return None
+        path = self.folder / "model.cfg"
+        path.write_text(self.network.to_cfg())
+
+        def read() -> None:
+            cv2.dnn.readNetFromDarknet(str(path), str(self.weights))
+
+        return read
+
+    def variables(self) -> list[Any]:
+        """All variables, in Keras' order."""
+        return [model_order.plain(variable) for variable in self.model.variables]
+
+
+def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:
+    """Sees to it that all ways that fill the model fill it alike."""
+    loaders.pure_python()
+    expected = [variable.numpy() for variable in loaders.variables()]
+    for name, way in ways.items():
+        if name in (FLOOR, "OpenCV"):
+            continue
+        for variable in loaders.variables():
+            variable.assign(tf.zeros_like(variable))
+        way()
+        for variable, numbers in zip(loaders.variables(), expected, strict=True):
+            if not np.array_equal(variable.numpy(), numbers):
+                sys.exit(f"{name}: {variable.name} differs from what pure Python loads")
+    loaders.floor()
+    if loaders.memory.tobytes() != loaders.weights.read_bytes():
+        sys.exit(f"{FLOOR}: the copy differs from the file")
+
+
+def measure(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of every way and round; the ways take turns."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for round_number in range(-1, rounds):  # the first is not counted
+        for name, way in ways.items():
+            gc.collect()
+            started = time.perf_counter()
+            way()
+            if round_number >= 0:
+                times[name].append(1e3 * (time.perf_counter() - started))
+    return times
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--cfg", help="a cfg or a stock network's name")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    arguments = parser.parse_args()
+    if bool(arguments.weights) != bool(arguments.cfg):
+        parser.error("--weights and --cfg go together")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if arguments.weights:
+            from yolotf.networks import find
+
+            network, weights = find(arguments.cfg), arguments.weights
+        else:
+            network, weights = yolotf.network("yolov4", size=416), folder / "yolov4.weights"
+            make_weights(network, weights)
+        loaders = Loaders(weights, network, folder)
+        loaders.pure_python()
+        ways: dict[str, Callable[[], None] | None] = {
+            FLOOR: loaders.floor,
+            OP: loaders.op,
+            WHOLE: loaders.whole,
+            "yolotf portable path": loaders.portable,
+            "OpenCV": loaders.opencv(),
+            "safetensors": loaders.safetensors(),
+            "tf.train.Checkpoint": loaders.checkpoint(),
+            PYTHON: loaders.pure_python,
+            "Keras .weights.h5": loaders.keras_h5(),
+        }
+        present = {name: way for name, way in ways.items() if way is not None}
+        check(loaders, present)
+        times = measure(present, arguments.rounds)
+    size_bytes = loaders.size_bytes
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    rows = [
+        {
+            "way": name,
+            "median_ms": median,
+            "minimum_ms": min(times[name]),
+            "gb_per_second": size_bytes / median / 1e6,
+            "to_floor": median / medians[FLOOR],
+            "to_pure_python": medians[PYTHON] / median,
+        }
+        for name, median in medians.items()
+    ]
+    facts = {
+        "network": network.source,
+        "size_bytes": size_bytes,
+        "threads": _native.thread_count(),
+        "isa": _core.scatter_isa(),
+        "tensorflow": tf.__version__,
+        "rounds": arguments.rounds,
+    }
+    if arguments.json:
+        print(json.dumps({**facts, "rows": rows}, indent=1))
+        return
+    table = Table(
+        title=f"{network.source}, {size_bytes:,} bytes, {facts['threads']} threads, "
+        f"{facts['isa']}, TensorFlow {facts['tensorflow']}, median of {arguments.rounds}"
+    )
+    for heading in ("", "ms", "GB/s", "times the floor", "times faster than pure Python"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["way"],
+            f"{row['median_ms']:.1f}",
+            f"{row['gb_per_second']:.2f}",
+            f"{row['to_floor']:.2f}",
+            f"{row['to_pure_python']:.1f}",
+        )
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+if __name__ == "__main__":
+    main()
