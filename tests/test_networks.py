@@ -20,6 +20,16 @@ PUBLISHED_BYTES = {
     "yolov4": 257_717_640,
     "yolov4-tiny": 24_251_276,
 }
+# What the stock cfgs of the others come to.
+OTHER_BYTES = {
+    "yolov2-tiny": 44_948_600,
+    "yolov4-csp": 211_944_840,
+    "yolov4-csp-swish": 211_944_840,
+    "yolov4-tiny-3l": 25_336_200,
+    "yolov4x-mish": 399_388_168,
+    "yolov7": 147_898_248,
+    "yolov7-tiny": 24_967_560,
+}
 # Bytes that the first layers of a network take, as in the published backbone files.
 PUBLISHED_BACKBONES = {
     ("yolov4", 137): 170_038_676,
@@ -102,9 +112,13 @@ def test_the_default_size_is_the_stock_one(name):
     assert networks.network(name).input_shape == (STOCK_SIZES[name], STOCK_SIZES[name], 3)
 
 
-@pytest.mark.parametrize(("name", "size_bytes"), PUBLISHED_BYTES.items())
-def test_the_file_of_a_network_has_the_published_size(name, size_bytes):
+@pytest.mark.parametrize(("name", "size_bytes"), (PUBLISHED_BYTES | OTHER_BYTES).items())
+def test_the_file_of_a_network_has_the_known_size(name, size_bytes):
     assert layout.size_bytes(networks.network(name)) == size_bytes
+
+
+def test_every_network_has_a_known_size():
+    assert set(PUBLISHED_BYTES | OTHER_BYTES) == set(networks.NAMES)
 
 
 @pytest.mark.parametrize(("cut", "size_bytes"), PUBLISHED_BACKBONES.items())
@@ -228,3 +242,37 @@ def test_a_number_that_no_network_can_have_is_refused(arguments, message, found)
     assert str(caught.value) == message
     assert caught.value.source == "yolov4"
     assert caught.value.found == found
+
+
+def test_find_takes_a_network_a_name_a_path_and_a_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = networks.network("yolov4-tiny")
+    path = tmp_path / "mine.cfg"
+    path.write_text(tiny.to_cfg())
+    assert networks.find(tiny) is tiny
+    assert networks.find("yolov4_tiny") == tiny
+    for source in (path, "mine.cfg", tiny.to_cfg()):
+        found = networks.find(source)
+        assert helpers.network_facts(found) == helpers.network_facts(tiny)
+        assert found.name is None
+
+
+def test_find_sets_the_classes(tmp_path):
+    three = helpers.network_facts(networks.network("yolov4-tiny", classes=3))
+    tiny = networks.network("yolov4-tiny")
+    for source in (tiny, "yolov4-tiny", tiny.to_cfg()):
+        assert helpers.network_facts(networks.find(source, classes=3)) == three
+
+
+def test_find_prefers_a_file_to_a_stock_network_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "yolov4").write_text("[net]\nwidth=4\nheight=4\nchannels=1\n")
+    assert networks.find("yolov4").input_shape == (4, 4, 1)
+
+
+def test_find_says_what_is_neither_a_file_nor_a_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CfgError, match=r"'yolov44' is no stock network.*did you mean yolov4"):
+        networks.find("yolov44")
+    with pytest.raises(FileNotFoundError):
+        networks.find("yolov44.cfg")
