@@ -1,0 +1,54 @@
+# Everything is set up in .venv: make demo, make test, make lint, make bench.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*)
+
+.PHONY: demo test lint format bench sanitize clean
+.DEFAULT_GOAL := test
+
+# No isolation: the op is compiled against the very TensorFlow it will run with.
+$(VENV)/built: $(NATIVE)
+	@$(PYTHON) -c 'import sys; v = sys.version_info; \
+	  (3, 10) <= v < (3, 14) or sys.exit("yolotf needs Python 3.10 to 3.13, %s is %d.%d; \
+	  try: make PYTHON=python3.12" % (sys.executable, v[0], v[1]))'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -q --group build --group test
+	$(BIN)/python -m pip install -q --no-build-isolation -e .
+	touch $@
+
+$(VENV)/lint: pyproject.toml $(VENV)/built
+	$(BIN)/python -m pip install -q --group lint
+	touch $@
+
+demo: $(VENV)/built
+	$(BIN)/yolotf demo
+
+test: $(VENV)/built
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.cc tests/*.cc
+	MYPYPATH=$(CURDIR) $(BIN)/stubtest yolotf._core
+
+format: $(VENV)/lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i csrc/*.h csrc/*.cc tests/*.cc
+
+# The core without Python and TensorFlow, warnings as errors, under the sanitizers.
+sanitize: $(VENV)/built
+	$(BIN)/cmake -S . -B build-sanitize -DYOLOTF_PYTHON=OFF -DYOLOTF_TESTS=ON \
+	  -DYOLOTF_SANITIZE=ON -DYOLOTF_WERROR=ON
+	$(BIN)/cmake --build build-sanitize
+	$(BIN)/ctest --test-dir build-sanitize --output-on-failure --no-tests=error
+
+bench: $(VENV)/built
+	$(BIN)/python benchmarks/load.py
+
+clean:
+	rm -rf build build-sanitize dist *.egg-info demo-output yolotf/*.so
