@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import helpers
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from random_networks import Drawn, drawn_networks
@@ -414,3 +415,89 @@ def test_a_real_backbone_file_ends_after_its_layers(shared):
     network = cfg.parse_cfg(shared / "corpus/partial/Lebhoryi__yolo-fastest.conv.109.cfg")
     first = [part for part in layout.segments(network) if part.layer < 109]
     assert layout.HEADER_BYTES + first[-1].end == file.stat().st_size
+
+
+# From Darknet's order of axes to Keras'.
+
+
+def moved(segment: layout.Segment, slot: layout.Slot) -> np.ndarray:
+    """What weights.h does with the floats 0, 1, 2, ... of a segment."""
+    move = layout.move(segment, slot)
+    file = np.arange(segment.count).reshape(move.blocks, move.filters, move.channels, move.spatial)
+    return file.transpose(0, 3, 2, 1).reshape(move.shape)
+
+
+def slot(shape: tuple[int, ...], role: str, *, depthwise: bool = False) -> layout.Slot:
+    return layout.Slot("conv_0/variable", role, None, shape, "float32", depthwise=depthwise)
+
+
+def of_the_only_layer(body: str, role: str, *, transposed: bool = False) -> layout.Segment:
+    found = layout.segments(parse(body), transposed=transposed)
+    (segment,) = [part for part in found if part.role == role]
+    return segment
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_kernel_moves_from_oihw_to_hwio(groups):
+    segment = of_the_only_layer(f"[conv]\nfilters=6\nsize=3\ngroups={groups}\n", "kernel")
+    kernel = moved(segment, slot((3, 3, 4 // groups, 6), "kernel"))
+    assert kernel.shape == (3, 3, 4 // groups, 6)
+    file = np.arange(segment.count).reshape(segment.shape)
+    for output, channel, row, column in np.ndindex(segment.shape):
+        assert kernel[row, column, channel, output] == file[output, channel, row, column]
+
+
+@pytest.mark.parametrize("multiplier", [1, 3])
+def test_a_depthwise_kernel_moves_to_its_channels_and_multiplier(multiplier):
+    filters = 4 * multiplier
+    segment = of_the_only_layer(f"[conv]\nfilters={filters}\nsize=3\ngroups=4\n", "kernel")
+    kernel = moved(segment, slot((3, 3, 4, multiplier), "kernel", depthwise=True))
+    assert kernel.shape == (3, 3, 4, multiplier)
+    file = np.arange(segment.count).reshape(segment.shape)
+    # Filter number `channel * multiplier + copy` reads that channel.
+    for channel, copy, row, column in np.ndindex(4, multiplier, 3, 3):
+        output = channel * multiplier + copy
+        assert kernel[row, column, channel, copy] == file[output, 0, row, column]
+
+
+def test_a_dense_kernel_moves_from_out_in_to_in_out_unless_it_is_stored_so():
+    size = 12 * 16 * 4
+    wanted = slot((size, 5), "kernel")
+    plain = moved(of_the_only_layer("[connected]\noutput=5\n", "kernel"), wanted)
+    np.testing.assert_array_equal(plain, np.arange(5 * size).reshape(5, size).T)
+    turned = of_the_only_layer("[connected]\noutput=5\n", "kernel", transposed=True)
+    np.testing.assert_array_equal(moved(turned, wanted), np.arange(5 * size).reshape(size, 5))
+
+
+def test_a_local_kernel_moves_position_by_position():
+    body = "[local]\nfilters=2\nsize=3\nstride=2\n"
+    kernel = moved(of_the_only_layer(body, "kernel"), slot((35, 3, 3, 4, 2), "kernel"))
+    file = np.arange(kernel.size).reshape(35, 2, 4, 3, 3)
+    np.testing.assert_array_equal(kernel, np.moveaxis(file, (1, 2), (4, 3)))
+    bias = moved(of_the_only_layer(body, "bias"), slot((5, 7, 2), "bias"))
+    np.testing.assert_array_equal(bias, np.moveaxis(np.arange(70).reshape(2, 5, 7), 0, 2))
+
+
+@pytest.mark.parametrize("role", ["beta", "gamma", "moving_mean", "moving_variance"])
+def test_vectors_move_as_they_are(role):
+    segment = of_the_only_layer("[conv]\nfilters=6\nbatch_normalize=1\n", role)
+    np.testing.assert_array_equal(moved(segment, slot((6,), role)), np.arange(6))
+
+
+def test_the_rows_of_a_plan_say_where_in_the_file_and_of_which_shape():
+    network = parse("[conv]\nfilters=6\nsize=3\n")
+    bias, kernel = layout.segments(network)
+    moves = (
+        layout.move(bias, slot((6,), "bias")),
+        layout.move(kernel, slot((3, 3, 4, 6), "kernel")),
+    )
+    plan = layout.Plan(moves, layout.floats(network), network)
+    # Offset, blocks, filters, channels, spatial, role, rank, extents; weights.h counts roles
+    # bias, beta, gamma, moving_mean, moving_variance, kernel.
+    assert plan.rows(20).tolist() == [
+        [20, 1, 1, 6, 1, 0, 1, 6, 1, 1, 1, 1],
+        [44, 1, 6, 4, 9, 5, 4, 3, 3, 4, 6, 1],
+    ]
+    assert plan.rows(16, moves[1:])[:, 0].tolist() == [40]
+    assert plan.expected_bytes(20) == 20 + 4 * (6 + 216)
+    assert layout.Plan(moves, None, None).expected_bytes(20) == -1
