@@ -1,0 +1,725 @@
+"""Network and file -> detections: the serving path, plain TensorFlow operations, no Keras.
+
+`FoldedNetwork` is the network with batch normalization folded into its kernels,
+`InferenceFunction` (from `build_function`) adds fitting of pictures, decoding and suppression in
+one graph, `Detector` reads pictures, swaps weights under load and exports.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from yolotf import cfg, decode, graph_rules, layout, load, networks, tf_layers
+from yolotf.detections import Detections, Picture, open_picture
+from yolotf.errors import YolotfError
+
+Tensor = Any
+_Path = str | os.PathLike[str]
+_Pictures = list[Picture] | tuple[Picture, ...]
+
+
+class FoldedNetwork(tf.Module):  # type: ignore[misc]
+    """A network whose batch normalizations are part of its kernels and biases.
+
+    The variables are allocated, not initialised: `load` has to come first.
+
+    Attributes:
+        network: what it was built from.
+        stored: the variables by section and role, `17/kernel`. A convolution has `kernel` (HWIO,
+            or (size, size, channels, multiplier) where it is depthwise) and `bias`, with
+            or without batch norm; `[batchnorm]` has `scale` and `bias`.
+    """
+
+    def __init__(self, network: cfg.Network) -> None:
+        """Allocates the variables.
+
+        Raises:
+            UnsupportedSectionError: a section that cannot be built, or that the file holds
+                nothing for (`dontload`).
+        """
+        super().__init__(name="folded")
+        self.network = network
+        self._used = sorted(graph_rules.used_layers(network))
+        self.stored: dict[str, Any] = {}
+        for index in self._used:
+            layer = network.layers[index]
+            graph_rules.check_layer(network, layer)
+            for role, shape in _folded_shapes(network, layer).items():
+                empty = tf.raw_ops.Empty(shape=shape, dtype=tf.float32, init=False)
+                name = f"{layer.type}_{index}_{role}"
+                self.stored[_key(index, role)] = tf.Variable(empty, trainable=False, name=name)
+
+    def load(self, weights: _Path, *, verify: bool = True) -> None:
+        """Loads a `.weights` file; see `load_darknet_weights` for the checks.
+
+        Raises:
+            WeightsMismatch: file and network do not belong together; nothing was changed.
+            OSError: the file cannot be read.
+        """
+        _load_folded(weights, self.network, self.stored, verify)
+
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def __call__(self, pictures: Tensor) -> list[Tensor]:
+        """Raw heads in cfg order, or what the last section puts out if there is no head.
+
+        Args:
+            pictures: [batch, rows, columns, channels] float32, 0..1.
+        """
+        tensors = {cfg.NETWORK_INPUT: pictures}
+        for index in self._used:
+            layer = self.network.layers[index]
+            inputs = [tensors[number] for number in layer.inputs]
+            x = self._section(layer, inputs, pictures)
+            if not isinstance(layer, cfg.Convolutional | cfg.Connected):
+                x = tf_layers.activate(x, getattr(layer, "activation", "linear"))
+            tensors[index] = x
+        return [tensors[index] for index in graph_rules.output_layers(self.network)]
+
+    def _section(self, layer: cfg.Layer, inputs: list[Tensor], pictures: Tensor) -> Tensor:
+        match layer:
+            case cfg.Convolutional():
+                owner = graph_rules.kernel_owner(self.network, layer)
+                x = tf_layers.convolve(inputs[0], self._variable(owner, "kernel"), layer)
+                # In this order TensorFlow fuses convolution, bias and activation.
+                x = tf.nn.bias_add(x, self._variable(owner, "bias"))
+                return tf_layers.activate(x, layer.activation)
+            case cfg.Connected():
+                x = tf_layers.connect(inputs[0], self._variable(layer, "kernel"))
+                x = tf.nn.bias_add(x, self._variable(layer, "bias"))
+                return tf_layers.activate(x, layer.activation)
+            case cfg.Local():
+                x = tf_layers.convolve_locally(inputs[0], self._variable(layer, "kernel"), layer)
+                return x + self._variable(layer, "bias")
+            case cfg.Batchnorm():
+                scale, bias = self._variable(layer, "scale"), self._variable(layer, "bias")
+                return inputs[0] * scale + bias
+            case cfg.Pool():
+                return tf_layers.pool(inputs[0], layer)
+            case cfg.Avgpool():
+                return tf_layers.average(inputs[0])
+            case cfg.Route():
+                return tf_layers.route(inputs, layer)
+            case cfg.Shortcut():
+                factors = None
+                if layer.nweights:
+                    weights = self._variable(layer, "weights")
+                    factors = tf_layers.shortcut_factors(weights, layer.weights_normalization)
+                shapes = [graph_rules.shape_of(self.network, index) for index in layer.inputs]
+                return tf_layers.shortcut(inputs, shapes, factors)
+            case cfg.ScaleChannels() | cfg.Sam():
+                return inputs[0] * inputs[1]
+            case cfg.Upsample():
+                return tf_layers.upsample(inputs[0], layer)
+            case cfg.Reorg():
+                return tf_layers.reorg(inputs[0], layer)
+            case cfg.Softmax():
+                return tf_layers.softmax(inputs[0], layer)
+            case cfg.Crop():
+                return tf_layers.crop(inputs[0], layer)
+            case cfg.Normalization():
+                return tf_layers.normalize(inputs[0], layer)
+            case cfg.Implicit():
+                weights = tf.transpose(self._variable(layer, "weights"))
+                return tf.tile(weights[None, :, None, :], [tf.shape(pictures)[0], 1, 1, 1])
+            case cfg.Dropout() | cfg.Passive() | cfg.Activation():
+                return inputs[0]
+            case _:
+                raise graph_rules.refuse(self.network, layer, f"[{layer.type}] cannot be built")
+
+    def _variable(self, layer: cfg.Layer, role: str) -> Any:
+        return self.stored[_key(layer.index, role)]
+
+
+class InferenceFunction(tf.Module):  # type: ignore[misc]
+    """Pictures to detections in one graph; made by `build_function`.
+
+    Attributes:
+        network: what it was built from.
+        folded: the variables.
+        max_boxes: rows of the answer for each picture.
+    """
+
+    def __init__(
+        self,
+        network: cfg.Network,
+        *,
+        score: float = 0.25,
+        iou: float = 0.45,
+        max_boxes: int = 300,
+        nms_kind: str | None = None,
+        any_size: bool = False,
+    ) -> None:
+        """See `build_function`; the variables are allocated only."""
+        super().__init__(name="inference")
+        for what, value in (("score", score), ("iou", iou)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{what}={value} must be at least 0 and below 1")
+        if max_boxes < 1:
+            raise ValueError(f"max_boxes={max_boxes} must be at least 1")
+        decode.check_heads(network)
+        if any_size:
+            _check_any_size(network)
+        self.network = network
+        self.folded = FoldedNetwork(network)
+        self.max_boxes = max_boxes
+        self._any_size = any_size
+        self._suppression = decode.suppression_of(network)
+        if nms_kind is not None:
+            if nms_kind not in ("default", "greedynms", "diounms"):
+                raise ValueError(f"nms_kind={nms_kind!r}; one of default, greedynms, diounms")
+            self._suppression = self._suppression._replace(kind=nms_kind)
+        self._thresholds = {"score_threshold": score, "iou_threshold": iou}
+        channels = network.input_shape.channels
+        self._traced = {
+            dtype: tf.function(
+                self._detect,
+                input_signature=[tf.TensorSpec([None, None, None, channels], dtype, "images")],
+                autograph=False,
+            )
+            for dtype in (tf.uint8, tf.float32)
+        }
+        rows, columns = (None, None) if any_size else network.input_shape[:2]
+        self._traced_fitted = tf.function(
+            self._detect_fitted,
+            input_signature=[
+                tf.TensorSpec([None, rows, columns, channels], tf.float32, "inputs"),
+                tf.TensorSpec([None, 2], tf.int32, "image_sizes"),
+            ],
+            autograph=False,
+        )
+
+    @property
+    def stride(self) -> int:
+        """What the height and width of pictures are multiples of, with `any_size`."""
+        shapes = [head.input_shape for head in self.network.heads]
+        return max(self.network.input_shape.height // shape.height for shape in shapes)
+
+    def load(self, weights: _Path, *, verify: bool = True) -> None:
+        """Loads a file into the variables; see `FoldedNetwork.load`."""
+        self.folded.load(weights, verify=verify)
+
+    def __call__(self, images: Tensor) -> decode.Batch:
+        """Detects in a batch of pictures of one size.
+
+        Args:
+            images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. Pictures of
+                another size than the network's are resized as Darknet does, with `letter_box`
+                keeping their proportions; with `any_size` they are taken as they are.
+
+        Returns:
+            `Batch`; boxes [batch, max_boxes, 4] are left, top, right, bottom in pixels.
+        """
+        images = tf.convert_to_tensor(images)
+        if images.dtype not in self._traced:
+            images = tf.cast(images, tf.float32)
+        return decode.Batch(*self._traced[images.dtype](images))
+
+    def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
+        """Detects in pictures that have the network's size already.
+
+        Args:
+            inputs: [batch, rows, columns, channels] float32, 0..1.
+            image_sizes: [batch, 2] int32, (height, width) of the pictures they were made from, in
+                whose pixels the answer is.
+        """
+        return decode.Batch(*self._traced_fitted(inputs, image_sizes))
+
+    def raw_heads(self, inputs: Tensor) -> list[Tensor]:
+        """What enters the heads, for `inputs` as `fitted` takes them."""
+        return self.folded(tf.convert_to_tensor(inputs))
+
+    def warm(self, like: InferenceFunction) -> None:
+        """Traces and runs once what `like` has been used for, so that no request has to wait."""
+        height, width, channels = self.network.input_shape
+        for dtype, traced in like._traced.items():
+            if traced.experimental_get_tracing_count():
+                self(tf.zeros([1, height, width, channels], dtype))
+        if like._traced_fitted.experimental_get_tracing_count():
+            self.fitted(tf.zeros([1, height, width, channels]), [[height, width]])
+
+    def _detect(self, images: Tensor) -> decode.Batch:
+        sizes = tf.repeat(tf.shape(images)[None, 1:3], tf.shape(images)[0], 0)
+        return self._detect_fitted(self._fit(images), sizes)
+
+    def _fit(self, images: Tensor) -> Tensor:
+        if self._any_size:
+            return to_float(images)
+        height, width, channels = self.network.input_shape
+        inputs = fit(images, (height, width), letter_box=self.network.letter_box)
+        return tf.ensure_shape(inputs, [None, height, width, channels])
+
+    def _detect_fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
+        size = tuple(self.network.input_shape[:2])
+        if self._any_size:
+            size = (tf.shape(inputs)[1], tf.shape(inputs)[2])
+            text = f"height and width must be multiples of {self.stride}"
+            checks = [
+                tf.debugging.assert_equal(extent % self.stride, 0, message=text) for extent in size
+            ]
+            with tf.control_dependencies([check for check in checks if check is not None]):
+                inputs = tf.identity(inputs)
+        found = decode.find_detections(
+            self.folded(inputs),
+            self.network,
+            size,
+            max_boxes=self.max_boxes,
+            # The picture is its own letter box where nothing is fitted.
+            image_sizes=None if self._any_size else image_sizes,
+            suppression=self._suppression,
+            **self._thresholds,
+        )
+        return found._replace(boxes=decode.to_corners(found.boxes, image_sizes[:, None]))
+
+
+def build_function(
+    network: cfg.Network | cfg.Source,
+    weights: _Path,
+    *,
+    score: float = 0.25,
+    iou: float = 0.45,
+    max_boxes: int = 300,
+    nms_kind: str | None = None,
+    any_size: bool = False,
+) -> InferenceFunction:
+    """An inference function of plain TensorFlow operations, batch normalization folded.
+
+    Args:
+        network: a `Network`, a stock name, or a cfg's path or text.
+        weights: the `.weights` file.
+        score: lowest score of a detection; at least 0, below 1.
+        iou: boxes of one class that overlap more exclude each other.
+        max_boxes: detections per picture, the best ones.
+        nms_kind: `default`, `greedynms` or `diounms` in place of the cfg's.
+        any_size: pictures are not resized; height and width may be any multiple of
+            `InferenceFunction.stride`.
+
+    Returns:
+        A callable, see `InferenceFunction.__call__`.
+
+    Raises:
+        WeightsMismatch: file and network do not belong together.
+        UnsupportedSectionError: the network has sections or heads this cannot express.
+    """
+    function = InferenceFunction(
+        networks.find(network),
+        score=score,
+        iou=iou,
+        max_boxes=max_boxes,
+        nms_kind=nms_kind,
+        any_size=any_size,
+    )
+    function.load(weights)
+    return function
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 to float32 in 0..1; floats as they are."""
+    if images.dtype == tf.uint8:
+        return tf.cast(images, tf.float32) / 255.0
+    return tf.cast(images, tf.float32)
+
+
+def fit(images: Tensor, size: decode.Size, *, letter_box: bool) -> Tensor:
+    """Resizes pictures to the network's input as Darknet does (image.c:1006 and 1399).
+
+    Bilinear, the corners of picture and input on each other; with `letter_box` the picture keeps
+    its proportions on a ground of 0.5.
+
+    Args:
+        images: [batch, height, width, channels], uint8 or float in 0..1.
+        size: (height, width) of the input.
+        letter_box: as in `[net]`.
+
+    Returns:
+        [batch, *size, channels] float32 in 0..1.
+    """
+    found = tf.shape(images)[1:3]
+    inner = decode.letter_box_size(found, size) if letter_box else tf.stack(size)
+    values = to_float(images)
+    values = tf.raw_ops.ResizeBilinear(images=values, size=inner, align_corners=True)
+    if not letter_box:
+        return values
+    before = (tf.stack(size) - inner) // 2
+    after = tf.stack(size) - inner - before
+    sides = tf.stack([[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]])
+    return tf.pad(values, sides, constant_values=0.5)
+
+
+class _Slot:
+    """One set of variables, and how many requests are using it."""
+
+    def __init__(self, function: InferenceFunction) -> None:
+        self.function = function
+        self.users = 0
+
+
+class Detector:
+    """Finds things in pictures; safe to call from many threads, also while it reloads.
+
+    Attributes:
+        network: the network.
+        names: class names, empty if none are known.
+    """
+
+    def __init__(
+        self,
+        network: cfg.Network | cfg.Source,
+        weights: _Path,
+        *,
+        names: _Path | Sequence[str] | None = None,
+        score: float = 0.25,
+        iou: float = 0.45,
+        max_boxes: int = 300,
+        nms_kind: str | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        """Builds the function and loads the file.
+
+        Args:
+            network: a `Network`, a stock name, or a cfg's path or text.
+            weights: the `.weights` file.
+            names: class names, or a file with one a line.
+            score: lowest score of a detection.
+            iou: boxes of one class that overlap more exclude each other.
+            max_boxes: detections per picture, the best ones.
+            nms_kind: see `build_function`.
+            batch_size: pictures of a list that go through the network at once.
+
+        Raises:
+            WeightsMismatch: file and network do not belong together.
+            UnsupportedSectionError: the network has sections or heads this cannot express.
+            YolotfError: there are more or fewer names than classes.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        self.network = networks.find(network)
+        self.names = read_names(names)
+        classes = self.network.classes
+        if self.names and classes is not None and len(self.names) != classes:
+            raise YolotfError(
+                f"{len(self.names)} names for the {classes} classes of {self.network.source}; "
+                "the names file belongs to another network",
+                expected=classes,
+                found=len(self.names),
+            )
+        self._new_function = functools.partial(
+            InferenceFunction,
+            self.network,
+            score=score,
+            iou=iou,
+            max_boxes=max_boxes,
+            nms_kind=nms_kind,
+        )
+        self._batch_size = batch_size
+        self._active = _Slot(self._new_function())
+        self._spare: _Slot | None = None
+        self._changed = threading.Condition()
+        self._reloading = threading.Lock()
+        self._active.function.load(weights)
+
+    @overload
+    def __call__(self, pictures: Picture) -> Detections: ...
+
+    @overload
+    def __call__(self, pictures: _Pictures) -> list[Detections]: ...
+
+    def __call__(self, pictures: Picture | _Pictures) -> Detections | list[Detections]:
+        """Detects in one picture or in each of a list.
+
+        Args:
+            pictures: a path, a Pillow image or an array [height, width, channels] RGB (grey ones
+                may lack the last axis), uint8 or float in 0..1; of any sizes.
+
+        Returns:
+            `Detections` in pixels of the picture, or a list of them.
+
+        Raises:
+            OSError: a picture cannot be read.
+        """
+        if isinstance(pictures, list | tuple):
+            arrays = [self._read(picture) for picture in pictures]
+            return self._detect(arrays)
+        return self._detect([self._read(pictures)])[0]
+
+    def reload(self, weights: _Path) -> None:
+        """Changes to another file of the same network while requests are served.
+
+        The file is checked and loaded into a second set of variables (which stays allocated), run
+        once, and put in place in one step. Requests that have begun finish on the old
+        weights, later ones use the new.
+
+        Raises:
+            WeightsMismatch: the file does not belong to the network; nothing has changed.
+            OSError: the file cannot be read; nothing has changed.
+        """
+        with self._reloading:
+            spare = self._spare or _Slot(self._new_function())
+            self._spare = spare
+            with self._changed:
+                # Nobody begins on the spare; who still runs on it began before the last reload.
+                self._changed.wait_for(lambda: spare.users == 0)
+            spare.function.load(weights)
+            spare.function.warm(self._active.function)
+            with self._changed:
+                self._active, self._spare = spare, self._active
+
+    def export(self, folder: _Path) -> None:
+        """Writes a SavedModel of standard operations only.
+
+        Signatures, both answering `boxes` [batch, max_boxes, 4] (left, top, right, bottom in
+        pixels), `scores` and `classes` [batch, max_boxes] and `counts` [batch]:
+
+        * `serving_default`: `images` uint8 [batch, height, width, channels], of any one size;
+        * `encoded`: `images` string [batch], JPEG or PNG files, for networks of 1 or 3 channels.
+          Unlike `__call__` it does not turn photographs upright.
+
+        Names, if there are any, are written to `assets.extra/classes.names`.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        with self._using() as function:
+            module = _Exported(function)
+            signatures = {"serving_default": module.images.get_concrete_function()}
+            if module.decodable:
+                signatures["encoded"] = module.encoded.get_concrete_function()
+            tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
+        if self.names:
+            extra = Path(folder) / "assets.extra"
+            extra.mkdir(exist_ok=True)
+            (extra / "classes.names").write_text("\n".join(self.names) + "\n", encoding="utf-8")
+
+    @contextmanager
+    def _using(self) -> Iterator[InferenceFunction]:
+        with self._changed:
+            slot = self._active
+            slot.users += 1
+        try:
+            yield slot.function
+        finally:
+            with self._changed:
+                slot.users -= 1
+                self._changed.notify_all()
+
+    def _read(self, picture: Picture) -> npt.NDArray[Any]:
+        """[height, width, channels], uint8 or float32, in the network's channels."""
+        channels = self.network.input_shape.channels
+        if isinstance(picture, np.ndarray):
+            array = picture[..., None] if picture.ndim == 2 else picture
+            if array.ndim != 3:
+                raise ValueError(f"a picture is [height, width, channels], not {picture.shape}")
+            if array.shape[2] == channels:
+                return array if array.dtype == np.uint8 else array.astype(np.float32)
+        if channels not in (1, 3):
+            raise ValueError(
+                f"{self.network.source} takes arrays of {channels} channels, not pictures of 1 or 3"
+            )
+        pixels = np.asarray(open_picture(picture).convert("L" if channels == 1 else "RGB"))
+        return pixels[..., None] if channels == 1 else pixels
+
+    def _detect(self, arrays: Sequence[npt.NDArray[Any]]) -> list[Detections]:
+        found: list[Detections] = []
+        with self._using() as function:
+            for start in range(0, len(arrays), self._batch_size):
+                found += self._detect_batch(function, arrays[start : start + self._batch_size])
+        return found
+
+    def _detect_batch(
+        self, function: InferenceFunction, arrays: Sequence[npt.NDArray[Any]]
+    ) -> list[Detections]:
+        if len({(array.shape, array.dtype) for array in arrays}) == 1:
+            batch = function(np.stack(arrays))
+        else:
+            size, letter_box = self.network.input_shape[:2], self.network.letter_box
+            inputs = [
+                fit(tf.convert_to_tensor(a[None]), size, letter_box=letter_box) for a in arrays
+            ]
+            sizes = np.array([array.shape[:2] for array in arrays], np.int32)
+            batch = function.fitted(tf.concat(inputs, 0), sizes)
+        boxes, scores, classes, counts = (column.numpy() for column in batch)
+        return [
+            Detections.of(boxes[i, :count], scores[i, :count], classes[i, :count], self.names)
+            for i, count in enumerate(counts)
+        ]
+
+
+class _Exported(tf.Module):  # type: ignore[misc]
+    """What a SavedModel of a detector holds."""
+
+    def __init__(self, function: InferenceFunction) -> None:
+        super().__init__(name="detector")
+        self.folded = function.folded
+        self.decodable = function.network.input_shape.channels in (1, 3)
+        channels = function.network.input_shape.channels
+        height, width = function.network.input_shape[:2]
+
+        def images(images: Tensor) -> dict[str, Tensor]:
+            return function._detect(images)._asdict()
+
+        def fitted(encoded: Tensor) -> tuple[Tensor, Tensor]:
+            # This operation decodes PNG too. The transform is the one Pillow uses.
+            image = tf.io.decode_jpeg(encoded, channels, dct_method="INTEGER_ACCURATE")
+            inputs = fit(image[None], (height, width), letter_box=function.network.letter_box)
+            return inputs[0], tf.shape(image)[:2]
+
+        def encoded(images: Tensor) -> dict[str, Tensor]:
+            inputs, sizes = tf.map_fn(
+                fitted,
+                images,
+                fn_output_signature=(
+                    tf.TensorSpec([height, width, channels], tf.float32),
+                    tf.TensorSpec([2], tf.int32),
+                ),
+            )
+            return function._detect_fitted(inputs, sizes)._asdict()
+
+        pictures = tf.TensorSpec([None, None, None, channels], tf.uint8, "images")
+        self.images = tf.function(images, input_signature=[pictures], autograph=False)
+        files = tf.TensorSpec([None], tf.string, "images")
+        self.encoded = tf.function(encoded, input_signature=[files], autograph=False)
+
+
+def read_names(names: _Path | Sequence[str] | None) -> tuple[str, ...]:
+    """Class names from a file with one a line (blank lines at the end do not count), or a list."""
+    if names is None:
+        return ()
+    if isinstance(names, str | os.PathLike):
+        text = Path(names).read_text(encoding="utf-8-sig").rstrip()
+        return tuple(line.strip() for line in text.splitlines())
+    return tuple(names)
+
+
+def _check_any_size(network: cfg.Network) -> None:
+    """Raises for sections whose arithmetic fixes the picture's size."""
+    for index in sorted(graph_rules.used_layers(network)):
+        layer = network.layers[index]
+        fixed = cfg.Connected | cfg.Local | cfg.Crop | cfg.Softmax
+        if isinstance(layer, fixed) or (isinstance(layer, cfg.Reorg) and layer.type == "reorg"):
+            raise graph_rules.refuse(
+                network, layer, f"[{layer.type}] is made for one picture size; leave any_size out"
+            )
+    for head in network.heads:
+        if isinstance(head, cfg.Detection):
+            raise graph_rules.refuse(
+                network, head, "[detection] is made for one picture size; leave any_size out"
+            )
+
+
+def _key(index: int, role: str) -> str:
+    return f"{index}/{role}"
+
+
+def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[int, ...]]:
+    """Role and shape of what a section needs once batch normalization is folded."""
+    channels = layer.input_shape.channels
+    shapes: dict[str, tuple[int, ...]]
+    match layer:
+        case cfg.Convolutional(share_index=None, size=size, filters=filters):
+            kernel = (size, size, channels // layer.groups, filters)
+            if tf_layers.is_depthwise(layer):
+                kernel = (size, size, channels, filters // channels)
+            shapes = {"kernel": kernel, "bias": (filters,)}
+        case cfg.Connected(output=output):
+            shapes = {"kernel": (layer.input_shape.floats, output), "bias": (output,)}
+        case cfg.Local(size=size, filters=filters):
+            rows, columns, _ = layer.output_shape
+            kernel_shape = (rows * columns, size, size, channels, filters)
+            shapes = {"kernel": kernel_shape, "bias": (rows, columns, filters)}
+        case cfg.Batchnorm():
+            shapes = {"scale": (channels,), "bias": (channels,)}
+        case cfg.Shortcut() if layer.nweights:
+            count = len(layer.inputs)
+            shapes = {"weights": (count, layer.nweights // count)}
+        case cfg.Implicit():
+            shapes = {"weights": (layer.filters, layer.atoms)}
+        case _:
+            return {}
+    keys = ["dontload"]
+    if getattr(layer, "batch_normalize", isinstance(layer, cfg.Batchnorm)):
+        keys.append("dontloadscales")
+    key = graph_rules.set_key(layer, *keys)
+    if key:
+        raise graph_rules.refuse(
+            network, layer, f"{key}=1: the file holds no numbers for it, so nothing can run", key
+        )
+    return shapes
+
+
+class _Staged:
+    """An array where `load.write` expects a variable it has to reach portably."""
+
+    device = ""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.dtype = tf.float32
+        self.array: npt.NDArray[np.float32] = np.empty(0, np.float32)
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def assign(self, array: npt.NDArray[np.float32]) -> None:
+        self.array = array
+
+
+def _load_folded(path: _Path, network: cfg.Network, stored: dict[str, Any], verify: bool) -> None:
+    """Checks the file, then writes what it holds into `stored`, batch normalization folded.
+
+    Raises:
+        WeightsMismatch: before anything was written.
+    """
+    floats = layout.floats(network)
+    header, _ = load.read_header(path, floats)
+    used = graph_rules.used_layers(network)
+    staged: dict[int, dict[str, _Staged]] = {}
+    moves = []
+    for segment in layout.segments(network, transposed=header.transposed):
+        if segment.layer not in used:
+            continue
+        shape = segment.shape
+        if segment.role == "kernel":
+            shape = tuple(stored[_key(segment.layer, "kernel")].shape)
+        if segment.role == "bias" and len(shape) == 3:  # [local]
+            shape = (*shape[1:], shape[0])
+        array = staged.setdefault(segment.layer, {})[segment.role] = _Staged(shape)
+        layer = network.layers[segment.layer]
+        depthwise = isinstance(layer, cfg.Convolutional) and tf_layers.is_depthwise(layer)
+        slot = layout.Slot(
+            name=f"{layer.type}_{segment.layer}/{segment.role}",
+            role=segment.role,
+            variable=array,
+            shape=shape,
+            dtype="float32",
+            depthwise=depthwise and segment.role == "kernel",
+        )
+        moves.append(layout.move(segment, slot))
+    load.write(path, header, layout.Plan(tuple(moves), floats, network), cast=False, verify=verify)
+    for index, arrays in staged.items():
+        for role, folded in _fold({role: one.array for role, one in arrays.items()}).items():
+            stored[_key(index, role)].assign(folded)
+
+
+def _fold(arrays: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
+    """Stored arrays by role -> folded ones, computed in double (network.c:1297-1335)."""
+    if "moving_variance" not in arrays:
+        return arrays
+    deviation = np.sqrt(arrays["moving_variance"].astype(np.float64) + load.BN_EPSILON)
+    scale = arrays["gamma"] / deviation
+    bias = arrays["beta"] - arrays["moving_mean"] * scale
+    folded = {"bias": bias.astype(np.float32)}
+    kernel = arrays.get("kernel")
+    if kernel is None:
+        return {**folded, "scale": scale.astype(np.float32)}
+    # The last axes count filters: one in HWIO, two in a depthwise kernel.
+    axes = 1 if kernel.shape[-1] == len(scale) else 2
+    return {**folded, "kernel": (kernel * scale.reshape(kernel.shape[-axes:])).astype(np.float32)}
