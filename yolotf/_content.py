@@ -1,0 +1,239 @@
+"""How well the numbers of a file suit a layout.
+
+A layout says which floats are beta, gamma, mean, variance and kernel. Trained numbers show it: a
+variance is never negative, gammas are hardly ever, and within one array all numbers have one
+scale, while a boundary put in the wrong place mixes two. `Evidence` turns that into one number,
+the log-likelihood of the floats under the layout less their log-likelihood as one endless kernel,
+in nats: larger is better, 0 says nothing, and zeros say nothing.
+
+The alternative that every float is compared with is that it belongs to a kernel: 0 on average,
+of the magnitude of its neighbours. So kernels weigh nothing and are not read; the cost does not
+grow with the file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf import _core, _native, layout
+
+Floats = npt.NDArray[np.float32]
+
+_NEAR = 16
+"""Floats on either side whose magnitude a kernel's float is expected to have."""
+_LONGEST = 4096
+"""Floats looked at in one array."""
+_SPREAD = 25.0
+"""Width in nats of the magnitudes that floats of any role have, 1e-8 to 1e3."""
+_OUTLIERS = 0.1
+"""Share of floats that may come from anywhere: dead filters, clipped values."""
+_IMPOSSIBLE = -12.0
+_NEGATIVE_GAMMA = math.log(0.03)
+_TINIEST_SIGMA = 0.02
+
+
+class Run(NamedTuple):
+    """Some floats of one role, `start` floats after the header."""
+
+    layer: int
+    role: str
+    start: int
+    floats: int
+
+    @property
+    def end(self) -> int:
+        """The float after the last."""
+        return self.start + self.floats
+
+
+def runs_of(segments: Iterable[layout.Segment]) -> list[Run]:
+    """Segments as runs."""
+    return [
+        Run(segment.layer, segment.role, segment.offset // layout.FLOAT_BYTES, segment.count)
+        for segment in segments
+    ]
+
+
+class Stats(NamedTuple):
+    """What a run of floats looks like; the last four over its finite numbers."""
+
+    floats: int
+    nonfinite: int
+    negative: int
+    zero: int
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+
+
+def scan(path: str | os.PathLike[str], runs: Iterable[Run], header_bytes: int) -> list[Stats]:
+    """Statistics of `runs`; what lies beyond the end of the file is left out of `floats`.
+
+    Raises:
+        OSError: the file cannot be read, or was cut short while it was.
+    """
+    wanted = list(runs)
+    starts = np.array([run.start for run in wanted], np.int64)
+    counts = np.array([run.floats for run in wanted], np.int64)
+    found = _core.scan(
+        path,
+        header_bytes + layout.FLOAT_BYTES * starts,
+        counts,
+        threads=_native.thread_count(),
+    )
+    columns = [found[name].tolist() for name in _COLUMNS]
+    return [_stats(*row) for row in zip(*columns, strict=True)]
+
+
+_COLUMNS = (
+    "count",
+    "nonfinite",
+    "negative",
+    "zero",
+    "minimum",
+    "maximum",
+    "sum",
+    "sum_of_squares",
+)
+
+
+def _stats(
+    count: int,
+    nonfinite: int,
+    negative: int,
+    zero: int,
+    minimum: float,
+    maximum: float,
+    total: float,
+    squares: float,
+) -> Stats:
+    finite = count - nonfinite
+    if not finite:
+        return Stats(count, nonfinite, 0, 0, math.nan, math.nan, math.nan, math.nan)
+    mean = total / finite
+    std = math.sqrt(max(0.0, squares / finite - mean * mean))
+    return Stats(count, nonfinite, negative, zero, minimum, maximum, mean, std)
+
+
+def _read(descriptor: int, offset: int, count: int) -> Floats:
+    raw = os.pread(descriptor, layout.FLOAT_BYTES * count, offset)
+    return np.frombuffer(raw, "<f4", len(raw) // layout.FLOAT_BYTES)
+
+
+class Evidence:
+    """Weighs layouts against the floats of one open file; a context manager."""
+
+    def __init__(self, path: str | os.PathLike[str], header_bytes: int) -> None:
+        self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed in __exit__
+        self.header_bytes = header_bytes
+        size = os.fstat(self._file.fileno()).st_size
+        self.floats = max(0, size - header_bytes) // layout.FLOAT_BYTES
+        self._gains: dict[tuple[str, int, int], float] = {}
+
+    def __enter__(self) -> Evidence:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def read(self, start: int, count: int) -> Floats:
+        """Floats from `start`, fewer at the end of the file."""
+        return _read(self._file.fileno(), self.header_bytes + 4 * start, count)
+
+    def weigh(self, runs: Iterable[Run]) -> float:
+        """The sum of `gain` over `runs`; what lies beyond the file is left out."""
+        return sum(self.gain(run.role, run.start, run.floats) for run in runs)
+
+    def gain(self, role: str, start: int, count: int) -> float:
+        """Nats in favour of `count` floats at `start` being one array of `role`."""
+        count = min(count, self.floats - start)
+        if count <= 0 or start < 0 or role in ("kernel", "weights"):
+            return 0.0
+        key = (role, start, count)
+        if key not in self._gains:
+            self._gains[key] = self._gain(role, start, count)
+        return self._gains[key]
+
+    def _gain(self, role: str, start: int, count: int) -> float:
+        values = self.read(start, min(count, _LONGEST))
+        before = self.read(max(0, start - _NEAR), min(_NEAR, start))
+        after = self.read(start + values.size, _NEAR)
+        usable = np.isfinite(values) & (values != 0)
+        penalty = _IMPOSSIBLE * (values.size - int(np.count_nonzero(np.isfinite(values))))
+        if not usable.any():
+            return penalty
+        around = np.concatenate([before, values, after]).astype(np.float64)
+        around[~np.isfinite(around)] = 0.0
+        scales = _local_scales(around)[before.size : before.size + values.size][usable]
+        kept = values[usable].astype(np.float64)
+        magnitudes = np.abs(kept)
+        logs = np.log(magnitudes)
+        nearby = -magnitudes / scales - np.log(2 * scales) + logs
+        if role == "moving_variance":
+            model = _positive(kept, logs, _IMPOSSIBLE, middle=-0.5, width=2.5)
+        elif role == "gamma":
+            model = _positive(kept, logs, _NEGATIVE_GAMMA, middle=0.0, width=1.0)
+        else:
+            model = _normal(kept, magnitudes) + logs
+        gains = _with_outliers(model) - _with_outliers(nearby)
+        if role == "moving_variance":
+            # No outlier is a negative variance.
+            gains[kept < 0] = _IMPOSSIBLE
+        # Fitting two numbers to the floats costs what it does in a minimum description length.
+        return penalty + float(gains.sum()) - math.log(kept.size)
+
+
+_Doubles = npt.NDArray[np.float64]
+_LOG_NORMAL = 0.5 * math.log(2 * math.pi)
+
+
+def _local_scales(values: _Doubles) -> _Doubles:
+    """Mean magnitude of the `_NEAR` floats on either side of each, itself left out."""
+    magnitudes = np.abs(values)
+    sums = np.concatenate([[0.0], np.cumsum(magnitudes)])
+    places = np.arange(values.size)
+    low, high = np.maximum(places - _NEAR, 0), np.minimum(places + _NEAR + 1, values.size)
+    means = (sums[high] - sums[low] - magnitudes) / np.maximum(high - low - 1, 1)
+    return np.maximum(means, 1e-12)
+
+
+def _with_outliers(densities: _Doubles) -> _Doubles:
+    """Each float may come from anywhere with some probability: dead filters, clipped values."""
+    anywhere = math.log(_OUTLIERS / (2 * _SPREAD))
+    mixed: _Doubles = np.logaddexp(densities + math.log(1 - _OUTLIERS), anywhere)
+    return mixed
+
+
+def _normal(values: _Doubles, magnitudes: _Doubles) -> _Doubles:
+    """Log-density of numbers of one scale around one centre: beta, mean, bias."""
+    deviations = values - np.median(values)
+    sigma = 1.2533 * float(np.abs(deviations).mean())
+    sigma = max(sigma, _TINIEST_SIGMA * float(magnitudes.mean()))
+    z = deviations / sigma
+    return -0.5 * z * z - math.log(sigma) - _LOG_NORMAL
+
+
+def _positive(
+    values: _Doubles, logs: _Doubles, negative: float, *, middle: float, width: float
+) -> _Doubles:
+    """Log-density over log |x| of positive numbers of one magnitude: gamma, variance."""
+    centre = float(np.median(logs))
+    sigma = max(_TINIEST_SIGMA, 1.2533 * float(np.abs(logs - centre).mean()))
+    z = (logs - centre) / sigma
+    prior = -0.5 * ((centre - middle) / width) ** 2 / values.size
+    densities = -0.5 * z * z - math.log(sigma) - _LOG_NORMAL + prior
+    return densities + np.where(values < 0, negative, 0.0)

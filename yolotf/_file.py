@@ -1,0 +1,287 @@
+"""What the bytes of a file are, before any network is thought of.
+
+Reads at most a few pieces of the file, never maps it and never waits: directories, FIFOs and
+devices are recognised by `stat` alone.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+WIDE, NARROW = 20, 16
+"""Header sizes in bytes: `seen` is a uint64 since version 0.2, a uint32 before."""
+
+_SAMPLE = 1 << 20
+_CHUNK = 1 << 24
+_POINTER = b"version https://git-lfs.github.com/spec/v1"
+_POINTER_LIMIT = 1024  # git-lfs' own limit for a pointer
+_TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
+"""End of an SSTable, which the `.index` of a TensorFlow checkpoint is."""
+_LARGEST_VERSION = 0xFFFF
+_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
+
+
+class Header(NamedTuple):
+    """The start of a `.weights` file (AlexeyAB/darknet src/parser.c:2254-2271)."""
+
+    major: int
+    minor: int
+    revision: int
+    seen: int
+    size_bytes: int
+
+    @property
+    def version_size_bytes(self) -> int:
+        """The size that the version asks for; writers have lied, see `size_bytes`."""
+        wide = self.major * 10 + self.minor >= 2 and max(self.major, self.minor) < 1000
+        return WIDE if wide else NARROW
+
+    @property
+    def transposed(self) -> bool:
+        """Dense kernels are stored (in, out) (parser.c:2274)."""
+        return self.major > 1000 or self.minor > 1000
+
+    @property
+    def plausible(self) -> bool:
+        """Whether a Darknet of any age could have written these versions."""
+        return all(
+            0 <= part <= _LARGEST_VERSION for part in (self.major, self.minor, self.revision)
+        )
+
+
+class Pointer(NamedTuple):
+    """A Git LFS pointer: what stands in a repository in place of a large file."""
+
+    oid: str | None
+    size_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What was found.
+
+    Attributes:
+        path: as it was given.
+        size_bytes: 0 for what is no regular file.
+        unreadable: why it cannot be read, or None.
+        detected: `not_weights` in one word, or None where it may be weights.
+        hint: more about `detected`, for people; may be empty.
+        start: the first 20 bytes, or fewer.
+        pointer: for `git_lfs_pointer`.
+    """
+
+    path: str
+    size_bytes: int = 0
+    unreadable: str | None = None
+    detected: str | None = None
+    hint: str = ""
+    start: bytes = b""
+    pointer: Pointer | None = None
+
+    def header(self, size_bytes: int | None = None) -> Header | None:
+        """The header read as `size_bytes` wide, or as wide as its version asks for."""
+        if len(self.start) < NARROW:
+            return None
+        major, minor, revision = struct.unpack_from("<iii", self.start)
+        narrow = struct.unpack_from("<I", self.start, 12)[0]
+        header = Header(major, minor, revision, narrow, NARROW)
+        if (size_bytes or header.version_size_bytes) == NARROW or len(self.start) < WIDE:
+            return header
+        return Header(major, minor, revision, struct.unpack_from("<Q", self.start, 12)[0], WIDE)
+
+
+def examine(path: str | os.PathLike[str]) -> Contents:
+    """Says what kind of file `path` is; never raises for what it finds there."""
+    name = os.fspath(path)
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        return Contents(name, unreadable="no such file", detected="missing")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return Contents(name, unreadable=reason.lower(), detected="unreadable")
+    if stat.S_ISDIR(status.st_mode):
+        # A TensorFlow SavedModel is a directory, and people do pass it.
+        saved = any((Path(path) / part).is_file() for part in ("saved_model.pb", "checkpoint"))
+        hint = "a TensorFlow SavedModel or checkpoint directory" if saved else ""
+        return Contents(name, unreadable="is a directory", detected="directory", hint=hint)
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a FIFO" if stat.S_ISFIFO(status.st_mode) else "a socket or device"
+        return Contents(name, unreadable=f"is {kind}, not a file", detected="special_file")
+    size = status.st_size
+    try:
+        # Non-blocking: between stat and open the path may have become a FIFO.
+        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            sample = file.read(_SAMPLE)
+            file.seek(max(0, size - 8))
+            end = file.read(8)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        return Contents(name, size, unreadable=reason, detected="unreadable")
+    detected, hint, pointer = _detect(name, size, sample, end)
+    return Contents(name, size, None, detected, hint, sample[:WIDE], pointer)
+
+
+def _detect(
+    name: str, size: int, sample: bytes, end: bytes
+) -> tuple[str | None, str, Pointer | None]:
+    if size == 0:
+        return "empty", "", None
+    if sample.startswith(_POINTER) and size <= _POINTER_LIMIT:
+        return "git_lfs_pointer", "", _pointer(sample)
+    if re.match(rb"\s*<(!doctype\s+html|html|head|body|\?xml)\b", sample[:4096], re.IGNORECASE):
+        return "html", _title(sample), None
+    for magic, detected, hint in _MAGICS:
+        if sample.startswith(magic):
+            return detected, hint, None
+    if sample[:1] == b"\x80" and sample[1:2] in b"\2\3\4\5" and size > 2:
+        return "pickle", "a Python pickle, as torch.save wrote before PyTorch 1.6", None
+    if end == _TABLE_MAGIC or re.search(r"\.data-\d{5}-of-\d{5}$", name):
+        return "tensorflow_checkpoint", "", None
+    if sample.startswith(b"model_checkpoint_path:"):
+        return "tensorflow_checkpoint", "the file that names the latest checkpoint", None
+    if _is_text(sample, whole=size <= len(sample)):
+        return "text", _text_hint(sample), None
+    return None, "", None
+
+
+_MAGICS = (
+    (b"\x89HDF\r\n\x1a\n", "hdf5", "Keras weights or a Keras model"),
+    (b"PK\3\4", "zip", "a PyTorch .pt, a Keras .keras, a NumPy .npz or an archive"),
+    (b"PK\5\6", "zip", "an empty archive"),
+    (b"\x1f\x8b", "gzip", "compressed"),
+    (b"BZh", "binary", "compressed with bzip2"),
+    (b"\xfd7zXZ\0", "binary", "compressed with xz"),
+    (b"7z\xbc\xaf\x27\x1c", "binary", "a 7-Zip archive"),
+    (b"Rar!\x1a\7", "binary", "a RAR archive"),
+    (b"\x28\xb5\x2f\xfd", "binary", "compressed with zstd"),
+    (b"\x93NUMPY", "binary", "a NumPy array"),
+    (b"\x89PNG\r\n", "binary", "a PNG picture"),
+    (b"\xff\xd8\xff", "binary", "a JPEG picture"),
+    (b"%PDF-", "binary", "a PDF"),
+    (b"\x7fELF", "binary", "a program or shared library"),
+    (b"GGUF", "binary", "a GGUF model"),
+)
+
+
+def _pointer(sample: bytes) -> Pointer:
+    oid = re.search(rb"^oid sha256:([0-9a-f]{64})\s*$", sample, re.MULTILINE)
+    size = re.search(rb"^size (\d{1,18})\s*$", sample, re.MULTILINE)
+    return Pointer(oid.group(1).decode() if oid else None, int(size.group(1)) if size else None)
+
+
+def _title(sample: bytes) -> str:
+    found = re.search(rb"<title[^>]*>([^<]{1,200})", sample, re.IGNORECASE)
+    return f"titled {_shown(found.group(1))}" if found else ""
+
+
+def _text_hint(sample: bytes) -> str:
+    stripped = sample.strip()
+    if re.match(rb"\[net(work)?\]", stripped):
+        return "a Darknet cfg"
+    if re.fullmatch(rb"[\w./\\~ -]{1,4096}\.weights", stripped):
+        return f"a path, as Git writes for a symbolic link: {_shown(stripped)}"
+    return f"starting {_shown(stripped)}"
+
+
+def _shown(raw: bytes) -> str:
+    text = " ".join(raw[:240].decode("utf-8", "replace").split())
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _is_text(sample: bytes, *, whole: bool) -> bool:
+    """Whether it is UTF-8 without control characters; `whole` if nothing follows `sample`."""
+    piece = sample[: 1 << 16]
+    if any(byte < 32 and byte not in _TEXT_CONTROLS for byte in piece) or 127 in piece:
+        return False
+    return _decoded(piece, final=whole and len(piece) == len(sample)) is not None
+
+
+def _decoded(piece: bytes, *, final: bool) -> str | None:
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(piece, final)
+    except UnicodeDecodeError:
+        return None
+
+
+def mangled(path: str | os.PathLike[str], size_bytes: int) -> str | None:
+    """Names text-mode damage that shows without knowing the network.
+
+    Returns:
+        `utf8_replacement`: every byte that is not UTF-8 became EF BF BD; the floats are lost.
+        `cp1252_to_utf8`: each byte was taken for a CP1252 or Latin-1 letter and written as UTF-8.
+        None: neither. 64 KiB of floats are valid UTF-8 by chance never.
+    """
+    with Path(path).open("rb") as file:
+        piece = file.read(1 << 16)
+    text = _decoded(piece, final=size_bytes <= len(piece))
+    if text is None:
+        return None
+    foreign = sum(character > "\x7f" for character in text)
+    if foreign < 16:
+        return None
+    replaced = text.count("\ufffd")
+    return "utf8_replacement" if replaced >= max(8, foreign // 10) else "cp1252_to_utf8"
+
+
+class Newlines(NamedTuple):
+    """How many of these byte sequences a file holds, and what that says."""
+
+    translated: str | None
+    """`lf_to_crlf`, `crlf_to_lf`, `cr_to_lf`, or None where nothing shows."""
+    added: int
+    """Bytes the file gained; for the others unknown, and 0."""
+
+
+def newlines(path: str | os.PathLike[str], size_bytes: int) -> Newlines:
+    """Looks for the marks of text-mode copying, over the whole file.
+
+    In floats, one byte in 256 is a line feed, and one line feed in 256 follows a carriage return.
+    A file in which all of them do, or none where dozens are due, was translated.
+    """
+    feeds = returns = pairs = 0
+    last = b""
+    for chunk in _stored(path, size_bytes):
+        feeds += chunk.count(b"\n")
+        returns += chunk.count(b"\r")
+        pairs += chunk.count(b"\r\n") + (last == b"\r" and chunk[:1] == b"\n")
+        last = chunk[-1:]
+        if feeds >= 8 and 0 < pairs < feeds // 2:
+            return Newlines(None, 0)  # plain binary; no need to read on
+    if feeds >= 8 and pairs == feeds:
+        return Newlines("lf_to_crlf", pairs)
+    if returns == 0 and feeds >= 32:
+        return Newlines("cr_to_lf", 0)
+    if pairs == 0 and size_bytes and feeds * returns / size_bytes >= 16:
+        return Newlines("crlf_to_lf", 0)
+    return Newlines(None, 0)
+
+
+def _stored(path: str | os.PathLike[str], size_bytes: int) -> Iterator[bytes]:
+    """The file in chunks, without its holes: those read as zeros, and may be terabytes."""
+    with Path(path).open("rb") as file:
+        offset = 0
+        while offset < size_bytes:
+            try:
+                start = os.lseek(file.fileno(), offset, os.SEEK_DATA)
+                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # only a hole is left
+                    return
+                start, end = offset, size_bytes
+            while start < end:
+                chunk = os.pread(file.fileno(), min(_CHUNK, end - start), start)
+                if not chunk:
+                    return
+                yield chunk
+                start += len(chunk)
+            offset = end
