@@ -60,7 +60,7 @@ Moves the floats of a Darknet .weights file into resource variables.
 path: the file.
 header_bytes: 16 or 20.
 expected_bytes: the size the file must have; negative if any will do that the plan fits into.
-plan: [N, 12], row i says which floats variable i takes; see segments_from_rows in weights.h.
+plan: [N, 13], row i says which floats variable i takes; see segments_from_rows in weights.h.
 resources: the variables; all on the device of the op.
 stats: [mapped (1) or copied (0), threads, nanoseconds of phase 1, nanoseconds of phase 2].
 cast: float16 and bfloat16 variables are allowed.
@@ -218,8 +218,7 @@ class ScatterOp : public OpKernel {
       return to_status(file_error);
     }
     for (std::size_t i = 0; verify_ && i < segments.size(); ++i) {
-      if (segments[i].role == Role::kMovingVariance &&
-          !check_variance(file.bytes(), segments[i], static_cast<std::int64_t>(i), &error)) {
+      if (!check_variance(file.bytes(), segments[i], static_cast<std::int64_t>(i), &error)) {
         return to_status(error);
       }
     }

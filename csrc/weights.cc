@@ -14,6 +14,9 @@
 namespace yolotf {
 namespace {
 
+constexpr std::uint64_t kNormRuns = 3;  // gamma, mean, variance
+constexpr double kEpsilon = 1e-5;       // blas.c:292
+
 static_assert(sizeof(float) == 4 && std::numeric_limits<float>::is_iec559);
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error ".weights files are little-endian and are copied as they are"
@@ -134,14 +137,15 @@ std::vector<Segment> segments_from_rows(const std::int64_t* rows, std::int64_t r
   for (std::int64_t i = 0; i < row_count; ++i, rows += kPlanColumns) {
     Segment segment;
     segment.offset = static_cast<std::uint64_t>(rows[0]);
-    segment.blocks = static_cast<std::uint64_t>(rows[1]);
-    segment.filters = static_cast<std::uint64_t>(rows[2]);
-    segment.channels = static_cast<std::uint64_t>(rows[3]);
-    segment.spatial = static_cast<std::uint64_t>(rows[4]);
-    segment.role = static_cast<Role>(rows[5]);
-    segment.rank = rows[6] < 0 || rows[6] > kMaxRank ? -1 : static_cast<int>(rows[6]);
+    segment.norm_offset = static_cast<std::uint64_t>(rows[1]);
+    segment.blocks = static_cast<std::uint64_t>(rows[2]);
+    segment.filters = static_cast<std::uint64_t>(rows[3]);
+    segment.channels = static_cast<std::uint64_t>(rows[4]);
+    segment.spatial = static_cast<std::uint64_t>(rows[5]);
+    segment.role = static_cast<Role>(rows[6]);
+    segment.rank = rows[7] < 0 || rows[7] > kMaxRank ? -1 : static_cast<int>(rows[7]);
     for (int axis = 0; axis < kMaxRank; ++axis) {
-      segment.shape[axis] = static_cast<std::uint64_t>(rows[7 + axis]);
+      segment.shape[axis] = static_cast<std::uint64_t>(rows[8 + axis]);
     }
     segments.push_back(segment);
   }
@@ -186,6 +190,18 @@ bool check_segments(const std::vector<Segment>& segments, std::uint64_t header_b
     if (end > file_bytes) {
       return fail(error, Code::kFileTooShort, index, end, file_bytes);
     }
+    if (segment.norm_offset != 0) {
+      // filters floats are within the file by now, so three times their size does not overflow.
+      const std::uint64_t norm_bytes = kNormRuns * kFloatBytes * segment.filters;
+      if (segment.norm_offset < header_bytes || segment.blocks != 1 ||
+          segment.norm_offset > std::numeric_limits<std::uint64_t>::max() - norm_bytes) {
+        return fail(error, Code::kBadSegment, index, count, in_variable);
+      }
+      if (segment.norm_offset + norm_bytes > file_bytes) {
+        return fail(error, Code::kFileTooShort, index, segment.norm_offset + norm_bytes,
+                    file_bytes);
+      }
+    }
   }
   if (expected_bytes >= 0 && static_cast<std::uint64_t>(expected_bytes) != file_bytes) {
     return fail(error, Code::kWrongSize, -1, static_cast<std::uint64_t>(expected_bytes),
@@ -220,9 +236,16 @@ bool check_target(const Segment& segment, std::int64_t index, const Target& targ
 
 bool check_variance(const std::byte* bytes, const Segment& segment, std::int64_t index,
                     Error* error) noexcept {
-  const std::uint64_t count = segment.count();
+  std::uint64_t begin = segment.offset;
+  std::uint64_t count = segment.count();
+  if (segment.norm_offset != 0) {
+    begin = segment.norm_offset + 2 * kFloatBytes * segment.filters;
+    count = segment.filters;
+  } else if (segment.role != Role::kMovingVariance) {
+    return true;
+  }
   for (std::uint64_t i = 0; i < count; ++i) {
-    const std::uint64_t offset = segment.offset + kFloatBytes * i;
+    const std::uint64_t offset = begin + kFloatBytes * i;
     const auto value = load<float>(bytes + offset);
     if (!(value >= 0.0F) || std::isinf(value)) {
       fail(error, Code::kBadVariance, index, 0, 0);
@@ -240,7 +263,36 @@ namespace {
 constexpr std::uint64_t kPanel = 16;
 constexpr std::uint64_t kCopyFloats = 64 * 1024;
 
+// The batch normalization to fold in, or none of it.
+class Fold {
+ public:
+  Fold(const std::byte* bytes, const Segment& segment) noexcept
+      : norm_(segment.norm_offset == 0 ? nullptr : bytes + segment.norm_offset),
+        filters_(segment.filters) {}
+
+  explicit operator bool() const noexcept { return norm_ != nullptr; }
+
+  double scale(std::uint64_t filter) const noexcept {
+    return number(0, filter) / std::sqrt(number(2, filter) + kEpsilon);
+  }
+
+  float bias(std::uint64_t filter, float beta) const noexcept {
+    return static_cast<float>(static_cast<double>(beta) - number(1, filter) * scale(filter));
+  }
+
+ private:
+  double number(std::uint64_t run, std::uint64_t filter) const noexcept {
+    return static_cast<double>(load<float>(norm_ + kFloatBytes * (run * filters_ + filter)));
+  }
+
+  const std::byte* norm_;
+  std::uint64_t filters_;
+};
+
 bool is_copy(const Segment& segment) noexcept {
+  if (segment.norm_offset != 0 && segment.role == Role::kKernel) {
+    return false;
+  }
   return segment.filters == 1 ? segment.spatial == 1 || segment.channels == 1
                               : segment.channels == 1 && segment.spatial == 1;
 }
@@ -312,6 +364,19 @@ void copy_portable(const std::byte* source, void* destination, std::uint64_t beg
   }
 }
 
+// A folded bias or scale; `filters` numbers.
+template <Dtype dtype>
+void fold_vector(const std::byte* source, const Segment& segment, const Fold& fold,
+                 void* destination, std::uint64_t begin, std::uint64_t end) noexcept {
+  using E = Element<dtype>;
+  auto* out = static_cast<typename E::Type*>(destination);
+  for (std::uint64_t i = begin; i < end; ++i) {
+    out[i] =
+        E::from(segment.role == Role::kScale ? static_cast<float>(fold.scale(i))
+                                             : fold.bias(i, load<float>(source + kFloatBytes * i)));
+  }
+}
+
 // Rows are filters, columns are [channels][spatial]; the row of the variable that takes a column.
 class Rows {
  public:
@@ -334,19 +399,31 @@ class Rows {
   std::uint64_t position_ = 0;
 };
 
+// What the filters of a panel are multiplied by.
+struct PanelScale {
+  PanelScale(const Fold& fold, std::uint64_t begin, std::uint64_t end) noexcept {
+    for (std::uint64_t filter = begin; filter < end; ++filter) {
+      values[filter - begin] = fold ? static_cast<float>(fold.scale(filter)) : 1.0F;
+    }
+  }
+  float values[kPanel];
+};
+
 template <Dtype dtype>
-void transpose_portable(const std::byte* source, const Segment& segment, void* destination,
-                        std::uint64_t begin, std::uint64_t end) noexcept {
+void transpose_portable(const std::byte* source, const Segment& segment, const Fold& fold,
+                        void* destination, std::uint64_t begin, std::uint64_t end) noexcept {
   using E = Element<dtype>;
   auto* out = static_cast<typename E::Type*>(destination);
   const std::uint64_t columns = segment.channels * segment.spatial;
   for (std::uint64_t panel = begin; panel < end; panel += kPanel) {
     const std::uint64_t panel_end = std::min(end, panel + kPanel);
+    const PanelScale scale(fold, panel, panel_end);
     Rows rows(segment);
     for (std::uint64_t column = 0; column < columns; ++column) {
       auto* row = out + rows.next() * segment.filters;
       for (std::uint64_t filter = panel; filter < panel_end; ++filter) {
-        row[filter] = E::from(load<float>(source + kFloatBytes * (filter * columns + column)));
+        row[filter] = E::from(scale.values[filter - panel] *
+                              load<float>(source + kFloatBytes * (filter * columns + column)));
       }
     }
   }
@@ -419,9 +496,9 @@ YOLOTF_TARGET inline void store16(typename Element<dtype>::Type* line, __m256 lo
   }
 }
 
-template <Dtype dtype, bool kStream>
+template <Dtype dtype, bool kStream, bool kFold>
 YOLOTF_TARGET void transpose_panels(const std::byte* source, const Segment& segment,
-                                    void* destination, std::uint64_t begin,
+                                    const Fold& fold, void* destination, std::uint64_t begin,
                                     std::uint64_t end) noexcept {
   using E = Element<dtype>;
   auto* out = static_cast<typename E::Type*>(destination);
@@ -430,6 +507,9 @@ YOLOTF_TARGET void transpose_panels(const std::byte* source, const Segment& segm
   const std::uint64_t columns = segment.channels * segment.spatial;
   std::uint64_t panel = begin;
   for (; panel + kPanel <= end; panel += kPanel) {
+    const PanelScale scale(fold, panel, panel + kPanel);
+    const __m256 scale_low = _mm256_loadu_ps(scale.values);
+    const __m256 scale_high = _mm256_loadu_ps(scale.values + 8);
     Rows rows(segment);
     const float* in = floats + panel * columns;
     std::uint64_t column = 0;
@@ -439,35 +519,39 @@ YOLOTF_TARGET void transpose_panels(const std::byte* source, const Segment& segm
       transpose8(in + column, columns, low);
       transpose8(in + 8 * columns + column, columns, high);
       for (int i = 0; i < 8; ++i) {
+        if constexpr (kFold) {
+          low[i] = _mm256_mul_ps(low[i], scale_low);
+          high[i] = _mm256_mul_ps(high[i], scale_high);
+        }
         store16<dtype, kStream>(out + rows.next() * segment.filters + panel, low[i], high[i]);
       }
     }
     for (; column < columns; ++column) {
       auto* row = out + rows.next() * segment.filters + panel;
       for (std::uint64_t filter = 0; filter < kPanel; ++filter) {
-        row[filter] = E::from(in[filter * columns + column]);
+        row[filter] = E::from(scale.values[filter] * in[filter * columns + column]);
       }
     }
   }
   if (panel < end) {
-    transpose_portable<dtype>(source, segment, destination, panel, end);
+    transpose_portable<dtype>(source, segment, fold, destination, panel, end);
   }
 }
 
-template <Dtype dtype>
-YOLOTF_TARGET void transpose_avx2(const std::byte* source, const Segment& segment,
+template <Dtype dtype, bool kFold>
+YOLOTF_TARGET void transpose_avx2(const std::byte* source, const Segment& segment, const Fold& fold,
                                   void* destination, std::uint64_t begin,
                                   std::uint64_t end) noexcept {
   if constexpr (dtype == Dtype::kFloat32) {
     const bool lines = segment.filters % kPanel == 0 &&
                        reinterpret_cast<std::uintptr_t>(destination) % (4 * kPanel) == 0;
     if (lines) {
-      transpose_panels<dtype, true>(source, segment, destination, begin, end);
+      transpose_panels<dtype, true, kFold>(source, segment, fold, destination, begin, end);
       _mm_sfence();
       return;
     }
   }
-  transpose_panels<dtype, false>(source, segment, destination, begin, end);
+  transpose_panels<dtype, false, kFold>(source, segment, fold, destination, begin, end);
 }
 
 bool has_avx2() noexcept {
@@ -484,19 +568,24 @@ std::atomic<bool>& use_avx2() noexcept {
 }
 
 template <Dtype dtype>
-void scatter_as(const std::byte* source, const Segment& segment, void* destination,
-                const Task& task) noexcept {
+void scatter_as(const std::byte* source, const Segment& segment, const Fold& fold,
+                void* destination, const Task& task) noexcept {
+  if (fold && segment.role != Role::kKernel) {
+    fold_vector<dtype>(source, segment, fold, destination, task.begin, task.end);
+    return;
+  }
   if (is_copy(segment)) {
     copy_portable<dtype>(source, destination, task.begin, task.end);
     return;
   }
 #if YOLOTF_AVX2
   if (use_avx2().load(std::memory_order_relaxed)) {
-    transpose_avx2<dtype>(source, segment, destination, task.begin, task.end);
+    const auto transpose = fold ? transpose_avx2<dtype, true> : transpose_avx2<dtype, false>;
+    transpose(source, segment, fold, destination, task.begin, task.end);
     return;
   }
 #endif
-  transpose_portable<dtype>(source, segment, destination, task.begin, task.end);
+  transpose_portable<dtype>(source, segment, fold, destination, task.begin, task.end);
 }
 
 }  // namespace
@@ -525,16 +614,17 @@ void scatter(const std::byte* bytes, const Segment& segment, const Target& targe
              const Task& task) noexcept {
   const std::uint64_t before = task.block * (segment.count() / segment.blocks);
   const std::byte* source = bytes + segment.offset + kFloatBytes * before;
+  const Fold fold(bytes, segment);
   void* destination = static_cast<std::byte*>(target.data) + element_bytes(target.dtype) * before;
   switch (target.dtype) {
     case Dtype::kFloat32:
-      scatter_as<Dtype::kFloat32>(source, segment, destination, task);
+      scatter_as<Dtype::kFloat32>(source, segment, fold, destination, task);
       break;
     case Dtype::kFloat16:
-      scatter_as<Dtype::kFloat16>(source, segment, destination, task);
+      scatter_as<Dtype::kFloat16>(source, segment, fold, destination, task);
       break;
     case Dtype::kBfloat16:
-      scatter_as<Dtype::kBfloat16>(source, segment, destination, task);
+      scatter_as<Dtype::kBfloat16>(source, segment, fold, destination, task);
       break;
     case Dtype::kOther:
       break;

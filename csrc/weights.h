@@ -84,6 +84,7 @@ enum class Role : std::int64_t {
   kMovingVariance = 4,
   kKernel = 5,
   kWeights = 6,
+  kScale = 7,  // only folded: what a batch normalization multiplies by
 };
 
 // A run of floats in the file and the variable it is meant for.
@@ -94,6 +95,10 @@ enum class Role : std::int64_t {
 // copy with filters = spatial = 1.
 struct Segment {
   std::uint64_t offset = 0;  // from the start of the file
+  // Where the gamma, mean and variance of `filters` numbers each start if a batch normalization is
+  // to be folded in; 0 if not. A kernel is multiplied by gamma / sqrt(variance + 1e-5), a bias
+  // becomes beta - mean * that, a kScale is that itself (network.c:1297-1335).
+  std::uint64_t norm_offset = 0;
   std::uint64_t blocks = 1;
   std::uint64_t filters = 1;
   std::uint64_t channels = 0;
@@ -105,10 +110,10 @@ struct Segment {
   std::uint64_t count() const noexcept { return blocks * filters * channels * spatial; }
 };
 
-// The plan as it comes from Python: a row of kPlanColumns int64 a segment. They are offset, blocks,
-// filters, channels, spatial, role, rank and the variable's extents, unused ones 1. Any numbers are
-// safe: check_segments refuses what describes no array.
-constexpr std::int64_t kPlanColumns = 7 + kMaxRank;
+// The plan as it comes from Python: a row of kPlanColumns int64 a segment. They are offset,
+// norm_offset, blocks, filters, channels, spatial, role, rank and the variable's extents, unused
+// ones 1. Any numbers are safe: check_segments refuses what describes no array.
+constexpr std::int64_t kPlanColumns = 8 + kMaxRank;
 std::vector<Segment> segments_from_rows(const std::int64_t* rows, std::int64_t row_count);
 
 enum class Dtype : std::int64_t { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2, kOther = 3 };
@@ -136,8 +141,9 @@ bool check_segments(const std::vector<Segment>& segments, std::uint64_t header_b
 bool check_target(const Segment& segment, std::int64_t index, const Target& target, bool cast,
                   Error* error) noexcept;
 
-// Looks for a number that no moving variance can be: negative, infinite or not a number.
-// bytes is the start of the file; the segment has passed check_segments for it.
+// Looks for a number that no moving variance can be: negative, infinite or not a number, in a
+// segment that is one or that folds one in. Others pass. bytes is the start of the file; the
+// segment has passed check_segments for it.
 bool check_variance(const std::byte* bytes, const Segment& segment, std::int64_t index,
                     Error* error) noexcept;
 

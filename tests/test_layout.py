@@ -492,11 +492,11 @@ def test_the_rows_of_a_plan_say_where_in_the_file_and_of_which_shape():
         layout.move(kernel, slot((3, 3, 4, 6), "kernel")),
     )
     plan = layout.Plan(moves, layout.floats(network), network)
-    # Offset, blocks, filters, channels, spatial, role, rank, extents; weights.h counts roles
+    # Offset, norm offset, blocks, filters, channels, spatial, role, rank, extents; weights.h counts roles
     # bias, beta, gamma, moving_mean, moving_variance, kernel.
     assert plan.rows(20).tolist() == [
-        [20, 1, 1, 6, 1, 0, 1, 6, 1, 1, 1, 1],
-        [44, 1, 6, 4, 9, 5, 4, 3, 3, 4, 6, 1],
+        [20, 0, 1, 1, 6, 1, 0, 1, 6, 1, 1, 1, 1],
+        [44, 0, 1, 6, 4, 9, 5, 4, 3, 3, 4, 6, 1],
     ]
     assert plan.rows(16, moves[1:])[:, 0].tolist() == [40]
     assert plan.expected_bytes(20) == 20 + 4 * (6 + 216)

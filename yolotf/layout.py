@@ -9,7 +9,7 @@ order of axes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -223,6 +223,8 @@ class Move:
     filters: int
     channels: int
     spatial: int
+    norm: Segment | None = None
+    """The gamma of a batch normalization that is folded in; its mean and variance follow it."""
 
 
 @dataclass(frozen=True)
@@ -246,24 +248,25 @@ class Plan:
 
     def rows(self, header_bytes: int, moves: Sequence[Move] | None = None) -> NDArray[np.int64]:
         """The plan for the native code: one row a move, see `segments_from_rows` in weights.h."""
-        rows = np.ones((len(self.moves if moves is None else moves), 7 + _MAX_RANK), np.int64)
+        rows = np.ones((len(self.moves if moves is None else moves), 8 + _MAX_RANK), np.int64)
         for row, move in zip(rows, self.moves if moves is None else moves, strict=True):
-            row[:7] = (
+            row[:8] = (
                 header_bytes + move.segment.offset,
+                0 if move.norm is None else header_bytes + move.norm.offset,
                 move.blocks,
                 move.filters,
                 move.channels,
                 move.spatial,
-                _ROLES.index(move.segment.role),
+                _ROLES.index(move.slot.role if move.norm else move.segment.role),
                 len(move.shape),
             )
-            row[7 : 7 + len(move.shape)] = move.shape
+            row[8 : 8 + len(move.shape)] = move.shape
         return rows
 
 
 _MAX_RANK = 5
 # Role in weights.h.
-_ROLES = ("bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights")
+_ROLES = ("bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights", "scale")
 
 
 def move(segment: Segment, slot: Slot) -> Move:
@@ -294,3 +297,20 @@ def move(segment: Segment, slot: Slot) -> Move:
         case _:
             filters, channels, shape = 1, segment.count, segment.shape
     return Move(segment, slot, shape, blocks, filters, channels, spatial)
+
+
+def folded(segment: Segment, gamma: Segment, slot: Slot) -> Move:
+    """`move` with a batch normalization folded in, whose mean and variance follow `gamma`.
+
+    A kernel is multiplied by gamma / sqrt(variance + 1e-5), a bias becomes what beta is after
+    the mean is taken off, a `scale` is that factor itself (network.c:1297-1335).
+
+    Args:
+        segment: the kernel; beta for a bias; gamma for a scale.
+        gamma: where the batch normalization's three runs begin.
+        slot: role `kernel`, `bias` or `scale`.
+    """
+    plain = move(segment, slot)
+    if slot.role == "kernel":
+        return replace(plain, norm=gamma)
+    return replace(plain, filters=segment.count, channels=1, norm=gamma)
