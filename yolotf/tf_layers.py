@@ -28,17 +28,19 @@ def convolve(x: Tensor, kernel: Tensor, layer: cfg.Convolutional) -> Tensor:
         layer: geometry.
     """
     before = layer.padding * layer.dilation
+    sides = [[0, 0], [before, before], [before, before], [0, 0]]
     strides = [layer.stride_y, layer.stride_x]
-    same = (
-        strides == [1, 1] and 2 * layer.padding == layer.size - 1
-    )  # TensorFlow's `same` is symmetric for odd sizes only
-    padding: Any = "SAME" if same else [[0, 0], [before, before], [before, before], [0, 0]]
-    if not before:
-        padding = "VALID"
     dilations = [layer.dilation, layer.dilation]
-    if is_depthwise(layer):
-        return tf.nn.depthwise_conv2d(x, kernel, [1, *strides, 1], padding, dilations=dilations)
-    return tf.nn.conv2d(x, kernel, strides, padding, dilations=dilations)
+    padding: Any = sides if before else "VALID"
+    if strides == [1, 1] and 2 * layer.padding == layer.size - 1:
+        padding = "SAME"  # both sides alike, as size is odd
+    if not is_depthwise(layer):
+        return tf.nn.conv2d(x, kernel, strides, padding, dilations=dilations)
+    if padding == sides:
+        # TensorFlow 2.21 aborts the process over DepthwiseConv2dNative with explicit padding:
+        # its shape function fails a check when the graph is optimized (tensor_format.h:428).
+        x, padding = tf.pad(x, sides), "VALID"
+    return tf.nn.depthwise_conv2d(x, kernel, [1, *strides, 1], padding, dilations=dilations)
 
 
 def is_depthwise(layer: cfg.Convolutional) -> bool:
