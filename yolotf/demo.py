@@ -72,6 +72,6 @@ def run(folder: str | os.PathLike[str]) -> None:
     names = read_names(data.names)
     for picture in (data.bus, data.zidane):
         found = detect(model, network, picture, names)
-        target = out / f"{picture.stem}.png"
+        target = out / picture.name
         found.draw(picture, target)
         print(f"\n{picture.name} -> {target}\n{found}")
