@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from yolotf import cfg, tf_layers
 from yolotf._keras import keras
 
 _layers: Any = keras().layers
@@ -22,8 +23,6 @@ _register = keras().saving.register_keras_serializable(package="yolotf")
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Rows before and after, columns before and after."""
-
-_NORMALIZE_EPSILON = 0.0001  # activations.c:199
 
 
 def _explicit(padding: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -247,12 +246,10 @@ class Implicit(_Layer):
 
 @_register
 class Shortcut(_Layer):
-    """`[shortcut]` where a plain `Add` will not do (blas.c:70-129).
+    """`[shortcut]` where a plain `Add` will not do; see `tf_layers.shortcut`.
 
-    The first input gives the shape. Of the others, only the channels both have are added, and
-    of larger ones only every n-th row and column, as in the Darknet that had no weights
-    (shortcut_cpu, blas.c:190-217). With `weights_type` every input has a factor, `shortcut`,
-    one number (`per_feature`) or one a channel (`per_channel`): (inputs, 1 or channels).
+    With `weights_type` every input has a factor, `shortcut`: one number (`per_feature`) or one
+    a channel (`per_channel`), so (inputs, 1 or channels).
     """
 
     def __init__(
@@ -271,29 +268,13 @@ class Shortcut(_Layer):
             )
         self.built = True
 
-    def _factors(self) -> Any:
-        factors = tf.convert_to_tensor(self.shortcut)
-        if self.weights_normalization == "relu":
-            factors = tf.nn.relu(factors)
-        elif self.weights_normalization == "softmax":
-            factors = tf.exp(factors - tf.reduce_max(factors, axis=0, keepdims=True))
-        else:
-            return factors
-        return factors / (tf.reduce_sum(factors, axis=0, keepdims=True) + _NORMALIZE_EPSILON)
-
     def call(self, inputs: Sequence[Any]) -> Any:
         """Adds the others to the first of `inputs`, all NHWC."""
-        first, *others = inputs
-        factors = None if self.weights_type == "none" else self._factors()
-        outputs = first if factors is None else first * factors[0]
-        height, width, channels = first.shape[1:]
-        for number, other in enumerate(others, 1):
-            step_y, step_x = other.shape[1] // height, other.shape[2] // width
-            other = other[:, ::step_y, ::step_x, :channels][:, :height, :width]
-            if factors is not None:
-                other = other * factors[number, : other.shape[-1]]
-            outputs += tf.pad(other, [[0, 0]] * 3 + [[0, channels - other.shape[-1]]])
-        return outputs
+        factors = None
+        if self.weights_type != "none":
+            weights = tf.convert_to_tensor(self.shortcut)
+            factors = tf_layers.shortcut_factors(weights, self.weights_normalization)
+        return tf_layers.shortcut(inputs, [cfg.Shape(*one.shape[1:]) for one in inputs], factors)
 
     def compute_output_shape(self, input_shape: Sequence[Sequence[int]]) -> tuple[int, ...]:
         """The first input's shape."""
@@ -519,73 +500,18 @@ class LocalResponseNormalization(_Layer):
         }
 
 
-def _gelu(x: Any) -> Any:
-    return 0.5 * x * (1 + tf.tanh(0.797885 * x + 0.035677 * x * x * x))
+def _mish(x: Any) -> Any:
+    return x * tf.tanh(tf.nn.relu(x) + tf.math.log1p(tf.exp(-tf.abs(x))))
 
 
-def _hard_mish(x: Any) -> Any:
-    return tf.where(x > 0, x, tf.where(x > -2, x * x / 2 + x, tf.zeros_like(x)))
+def _tanh(x: Any) -> Any:
+    return 2 * tf.sigmoid(2 * x) - 1
 
 
-def _hardtan(x: Any) -> Any:
-    return tf.clip_by_value(x, -1.0, 1.0)
-
-
-def _lhtan(x: Any) -> Any:
-    return tf.where(x < 0, 0.001 * x, tf.where(x > 1, 0.001 * (x - 1) + 1, x))
-
-
-def _loggy(x: Any) -> Any:
-    return 2 * tf.sigmoid(x) - 1
-
-
-def _plse(x: Any) -> Any:
-    middle = tf.where(x > 4, 0.01 * (x - 4) + 1, 0.125 * x + 0.5)
-    return tf.where(x < -4, 0.01 * (x + 4), middle)
-
-
-def _ramp(x: Any) -> Any:
-    return tf.nn.relu(x) + 0.1 * x
-
-
-def _selu(x: Any) -> Any:
-    return 1.0507 * tf.where(x >= 0, x, 1.6732 * tf.math.expm1(tf.minimum(x, 0)))
-
-
-def _stair(x: Any) -> Any:
-    whole = tf.floor(x)
-    steps = tf.floor(x / 2)
-    return tf.where(tf.equal(tf.math.floormod(whole, 2), 0), steps, x - whole + steps)
-
-
-def _normalize_channels(x: Any) -> Any:
-    positive = tf.nn.relu(x)
-    return positive / (tf.reduce_sum(positive, axis=-1, keepdims=True) + _NORMALIZE_EPSILON)
-
-
-def _normalize_channels_softmax(x: Any) -> Any:
-    powers = tf.exp(x)
-    return powers / (tf.reduce_sum(powers, axis=-1, keepdims=True) + _NORMALIZE_EPSILON)
-
-
-def _normalize_channels_softmax_maxval(x: Any) -> Any:
-    return _normalize_channels_softmax(x - tf.reduce_max(x, axis=-1, keepdims=True))
-
-
-_FORMULAS: dict[str, Callable[[Any], Any]] = {
-    "gelu": _gelu,
-    "hard_mish": _hard_mish,
-    "hardtan": _hardtan,
-    "lhtan": _lhtan,
-    "loggy": _loggy,
-    "normalize_channels": _normalize_channels,
-    "normalize_channels_softmax": _normalize_channels_softmax,
-    "normalize_channels_softmax_maxval": _normalize_channels_softmax_maxval,
-    "plse": _plse,
-    "ramp": _ramp,
-    "selu": _selu,
-    "stair": _stair,
-}
+# TensorFlow joins a convolution, the fused batch normalization of tf_keras and one of these into
+# an operation that a CPU does not have: "Fusion is not implemented: [FusedBatchNorm,Mish]". It
+# does not recognise them in these words.
+_NOT_FUSED = {"mish": _mish, "tanh": _tanh}
 
 
 @_register
@@ -601,7 +527,8 @@ class Activation(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """Any shape, channels last."""
-        return _FORMULAS[self.activation](inputs)
+        formula = _NOT_FUSED.get(self.activation)
+        return formula(inputs) if formula else tf_layers.activate(inputs, self.activation)
 
     def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
         """The input's shape."""
@@ -623,6 +550,8 @@ def activation_layer(activation: str, **kwargs: Any) -> Any:
             return _layers.ReLU(6.0, **kwargs)
         case "logistic":
             return _layers.Activation("sigmoid", **kwargs)
+        case "mish" | "tanh" if keras().__name__ == "tf_keras":
+            return Activation(activation, **kwargs)
         case "mish" | "swish" | "relu" | "tanh" | "elu":
             return _layers.Activation(activation, **kwargs)
         case _:

@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from yolotf import cfg
+from yolotf import cfg, graph_rules
 from yolotf._keras import keras
-from yolotf.errors import UnsupportedSectionError
+from yolotf.graph_rules import used_layers
 from yolotf.keras_layers import (
     ChannelMaxPooling,
     ChannelSlice,
@@ -36,23 +36,21 @@ from yolotf.keras_layers import (
     SpaceToDepth,
     activation_layer,
 )
+from yolotf.tf_layers import is_depthwise
+
+__all__ = [
+    "BN_EPSILON",
+    "BN_MOMENTUM",
+    "build_model",
+    "layer_name",
+    "network_of",
+    "used_layers",
+]
 
 BN_EPSILON = 1e-5  # blas.c:292
 BN_MOMENTUM = 0.99
 """batchnorm_layer.c:277,306, on a GPU; on a CPU it is 0.9 (:191)."""
 
-# Darknet's `activate` knows none of these and answers 0 (activations.c:77-116); only the
-# sections that call other functions for them have them.
-_CONVOLUTION_ONLY = frozenset(
-    {
-        "hard_mish",
-        "mish",
-        "normalize_channels",
-        "normalize_channels_softmax",
-        "normalize_channels_softmax_maxval",
-        "swish",
-    }
-)
 _SHORT_TYPES = {"convolutional": "conv"}
 
 _networks: weakref.WeakKeyDictionary[Any, cfg.Network] = weakref.WeakKeyDictionary()
@@ -72,13 +70,14 @@ def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = N
         raw head outputs `(batch, rows, columns, filters)` in cfg order: what enters each
         `[yolo]`, `[Gaussian_yolo]`, `[region]` or `[detection]`. Without a head, what the last
         section puts out. Sections that nothing of this depends on are left out
-        (`used_layers`).
+        (`used_layers`). Called with one head, Keras returns it without the list. A `.keras` file
+        of the model can be loaded once `yolotf.keras_layers` is imported.
 
     Raises:
         UnsupportedSectionError: a section or one of its options has no counterpart in Keras.
     """
     graph = _Graph(network, dtype)
-    outputs = [graph.tensors[index] for index in output_layers(network)]
+    outputs = [graph.tensors[index] for index in graph_rules.output_layers(network)]
     model = keras().Model(
         graph.tensors[cfg.NETWORK_INPUT], outputs, name=_model_name(network, name)
     )
@@ -97,32 +96,6 @@ def network_of(model: Any) -> cfg.Network | None:
         return None
 
 
-def output_layers(network: cfg.Network) -> list[int]:
-    """The sections whose outputs are the model's: those that enter a head, else the last one."""
-    if network.heads:
-        return [head.inputs[0] for head in network.heads]
-    return [len(network.layers) - 1]
-
-
-def used_layers(network: cfg.Network) -> frozenset[int]:
-    """Indices of the sections the model's outputs depend on.
-
-    A section that shares another's kernel depends on it.
-    """
-    used: set[int] = set()
-    waiting = output_layers(network)
-    while waiting:
-        index = waiting.pop()
-        if index in used or index == cfg.NETWORK_INPUT:
-            continue
-        used.add(index)
-        layer = network.layers[index]
-        waiting += layer.inputs
-        if isinstance(layer, cfg.Convolutional) and layer.share_index is not None:
-            waiting.append(layer.share_index)
-    return frozenset(used)
-
-
 def layer_name(layer: cfg.Layer) -> str:
     """The name of the Keras layer that holds the section's kernel: `conv_17`."""
     return f"{_SHORT_TYPES.get(layer.type, layer.type)}_{layer.index}"
@@ -134,15 +107,6 @@ def _model_name(network: cfg.Network, name: str | None) -> str:
     found = network.name or network.source.removesuffix(".cfg")
     # TensorFlow opens a name scope of this name.
     return re.sub(r"[^A-Za-z0-9._-]+", "_", found).strip("_.-") or "darknet"
-
-
-def _is_set(layer: cfg.Layer, *keys: str) -> str | None:
-    """The first of `keys` that is in the section with a number other than 0."""
-    for key in keys:
-        option = layer.section.option(key)
-        if option and re.match(r"[+-]?\d*\.?\d*[1-9]", option.value):
-            return key
-    return None
 
 
 @dataclass(frozen=True)
@@ -195,23 +159,13 @@ class _Graph:
             if layer.index in self.used:
                 self.tensors[layer.index] = self._section(layer)
 
-    def refuse(
-        self, layer: cfg.Layer, what: str, key: str | None = None
-    ) -> UnsupportedSectionError:
-        return UnsupportedSectionError(
-            f"{self.network.source}: {what}; {self.network.where(layer)}",
-            source=self.network.source,
-            line=layer.line_of(key) if key else layer.line,
-            section=layer.type,
-            layer=layer.index,
-        )
-
     def named(self, layer: cfg.Layer, suffix: str = "") -> dict[str, Any]:
         """The arguments every Keras layer of a section gets."""
         return {"name": layer_name(layer) + suffix, **self.options}
 
     def _section(self, layer: cfg.Layer) -> Any:
-        inputs = [self._input(layer, index) for index in layer.inputs]
+        graph_rules.check_layer(self.network, layer)
+        inputs = [self.tensors[index] for index in layer.inputs]
         match layer:
             case cfg.Convolutional():
                 return self._convolutional(layer, *inputs)
@@ -239,7 +193,7 @@ class _Graph:
             case cfg.Reorg():
                 return self._reorg(layer, *inputs)
             case cfg.Dropout():
-                if _is_set(layer, "dropblock"):
+                if graph_rules.set_key(layer, "dropblock"):
                     return inputs[0]
                 return self.keras.Dropout(layer.probability, **self.named(layer))(*inputs)
             case cfg.Softmax():
@@ -259,31 +213,11 @@ class _Graph:
             case cfg.Passive():
                 return inputs[0]
             case _:
-                raise self.refuse(layer, f"[{layer.type}] cannot be built in Keras")
-
-    def _input(self, layer: cfg.Layer, index: int) -> Any:
-        if index != cfg.NETWORK_INPUT and isinstance(self.network.layers[index], cfg.Head):
-            head = self.network.layers[index]
-            raise self.refuse(
-                layer,
-                f"it reads the decoded boxes of layer {index} [{head.type}], and the model ends "
-                "before them",
-            )
-        return self.tensors[index]
+                raise graph_rules.refuse(self.network, layer, f"[{layer.type}] cannot be built")
 
     def _activated(self, layer: cfg.Layer, activation: str, x: Any) -> Any:
         if activation == "linear":
             return x
-        known = isinstance(layer, cfg.Convolutional) or (
-            isinstance(layer, cfg.Shortcut) and activation in ("mish", "swish")
-        )
-        if activation in _CONVOLUTION_ONLY and not known:
-            raise self.refuse(
-                layer,
-                f"Darknet has no activation={activation} in [{layer.type}] and puts out zeros "
-                "there; put an activation it has, or an extra [convolutional]",
-                "activation",
-            )
         # [activation] is nothing else, so it needs no suffix.
         suffix = "" if isinstance(layer, cfg.Activation) else f"_{activation}"
         return activation_layer(activation, **self.named(layer, suffix))(x)
@@ -296,20 +230,19 @@ class _Graph:
     # [convolutional]
 
     def _convolutional(self, layer: cfg.Convolutional, x: Any) -> Any:
-        self._check_convolutional(layer)
         size = layer.dilation * (layer.size - 1) + 1
         strides = (layer.stride_y, layer.stride_x)
         window = _Window.of(layer, size, strides, layer.padding * layer.dilation)
-        root = self._root(layer)
-        kernel = self.kernels.get(root.index)
-        if root.index in self.shared:
+        owner = graph_rules.kernel_owner(self.network, layer)
+        kernel = self.kernels.get(owner.index)
+        if owner.index in self.shared:
             if kernel is None:
                 kernel = SharedConv2D(
                     layer.filters,
                     layer.size,
                     groups=layer.groups,
                     use_bias=not layer.batch_normalize,
-                    **self.named(root),
+                    **self.named(owner),
                 )
             x = kernel(x, strides=strides, padding=window.padding, dilation_rate=layer.dilation)
         else:
@@ -320,53 +253,12 @@ class _Graph:
             if kernel is None:
                 kernel = self._kernel(layer, strides, padding)
             x = kernel(x)
-        self.kernels[root.index] = kernel
+        self.kernels[owner.index] = kernel
         if layer.batch_normalize:
-            norm = self.norms.get(root.index) or self._batch_normalization(root)
-            self.norms[root.index] = norm
+            norm = self.norms.get(owner.index) or self._batch_normalization(owner)
+            self.norms[owner.index] = norm
             x = norm(x)
         return self._activated(layer, layer.activation, x)
-
-    def _check_convolutional(self, layer: cfg.Convolutional) -> None:
-        # xnor: Darknet binarizes kernel and input. coordconv: on a GPU only, a CPU ignores it.
-        key = _is_set(layer, "antialiasing", "binary", "xnor", "coordconv")
-        if key:
-            raise self.refuse(layer, f"{key}= cannot be built in Keras", key)
-        if layer.dilation > 1 and 2 * layer.padding != layer.size - 1:
-            raise self.refuse(
-                layer,
-                f"dilation={layer.dilation} with size={layer.size} and a padding of "
-                f"{layer.padding} makes Darknet write past its own output; set pad=1 and an odd "
-                "size",
-                "dilation",
-            )
-        root = self._root(layer)
-        mine, theirs = (
-            (one.size, one.filters, one.groups, one.input_shape.channels, one.batch_normalize)
-            for one in (layer, root)
-        )
-        if mine != theirs:
-            raise self.refuse(
-                layer,
-                f"share_index={layer.share_index} points to a kernel of another kind: size, "
-                f"filters, groups, channels and batch_normalize are {mine} here, {theirs} there",
-                "share_index",
-            )
-
-    def _root(self, layer: cfg.Convolutional) -> cfg.Convolutional:
-        """The section that owns the kernel of `layer`."""
-        root = layer
-        while root.share_index is not None:
-            owner = self.network.layers[root.share_index]
-            if not isinstance(owner, cfg.Convolutional):
-                raise self.refuse(
-                    root,
-                    f"share_index={root.share_index} points to [{owner.type}], which has no kernel "
-                    "to share",
-                    "share_index",
-                )
-            root = owner
-        return root
 
     def _unequally_shared(self) -> frozenset[int]:
         """The owners of kernels that are used with more than one stride, padding or dilation."""
@@ -379,7 +271,9 @@ class _Graph:
                 layer.dilation,
                 layer.input_shape,
             )
-            geometries.setdefault(self._root(layer).index, set()).add(geometry)
+            geometries.setdefault(graph_rules.kernel_owner(self.network, layer).index, set()).add(
+                geometry
+            )
         return frozenset(index for index, found in geometries.items() if len(found) > 1)
 
     def _convolutions(self) -> Iterable[cfg.Convolutional]:
@@ -396,13 +290,10 @@ class _Graph:
             "use_bias": not layer.batch_normalize,
             **self.named(layer),
         }
-        channels, (stride_y, stride_x) = layer.input_shape.channels, strides
-        # tf.nn.depthwise_conv2d has one stride for rows and columns, and no dilation with it.
-        plain = stride_y == stride_x and 1 in (stride_y, layer.dilation)
-        if layer.groups == channels > 1 and plain:
+        if is_depthwise(layer):
             return self.keras.DepthwiseConv2D(
                 layer.size,
-                depth_multiplier=layer.filters // channels,
+                depth_multiplier=layer.filters // layer.groups,
                 depthwise_initializer="zeros",
                 **options,
             )
@@ -435,12 +326,6 @@ class _Graph:
         return self._activated(layer, layer.activation, x)
 
     def _local(self, layer: cfg.Local, x: Any) -> Any:
-        # Darknet pads one row and column whatever the size (local_layer.c:104), but counts its
-        # positions as if the window just fitted.
-        if layer.pad and layer.size != 3:
-            raise self.refuse(
-                layer, f"[local] with pad=1 has size=3 in Darknet, not {layer.size}", "size"
-            )
         x = LocallyConnected2D(
             layer.filters,
             layer.size,
@@ -452,16 +337,7 @@ class _Graph:
 
     def _shortcut(self, layer: cfg.Shortcut, inputs: list[Any]) -> Any:
         first = layer.input_shape
-        others = [self._shape(index) for index in layer.inputs[1:]]
-        for index, shape in zip(layer.inputs[1:], others, strict=True):
-            step_y, step_x = shape.height // first.height, shape.width // first.width
-            if step_y != step_x or step_y == 0:
-                raise self.refuse(
-                    layer,
-                    f"layer {index} is {shape.width}x{shape.height} and cannot be added to "
-                    f"{first.width}x{first.height}",
-                    "from",
-                )
+        others = (graph_rules.shape_of(self.network, index) for index in layer.inputs[1:])
         if layer.weights_type == "none" and all(shape == first for shape in others):
             x = self.keras.Add(**self.named(layer))(inputs)
         else:
@@ -470,26 +346,10 @@ class _Graph:
             )
         return self._activated(layer, layer.activation, x)
 
-    def _shape(self, index: int) -> cfg.Shape:
-        if index == cfg.NETWORK_INPUT:
-            return self.network.input_shape
-        return self.network.layers[index].output_shape
-
     # sections without weights
 
     def _pool(self, layer: cfg.Pool, x: Any) -> Any:
-        key = _is_set(layer, "antialiasing", "maxpool_zero_nonmax")
-        if key:
-            raise self.refuse(layer, f"{key}= cannot be built in Keras", key)
-        channels = layer.input_shape.channels
         if layer.maxpool_depth:
-            if layer.out_channels > channels:
-                raise self.refuse(
-                    layer,
-                    f"out_channels={layer.out_channels} is more than the {channels} channels of "
-                    "its input",
-                    "out_channels",
-                )
             return ChannelMaxPooling(layer.out_channels, **self.named(layer))(x)
         strides = (layer.stride_y, layer.stride_x)
         padding = _Window.of(layer, layer.size, strides, layer.padding // 2).padding
@@ -519,13 +379,6 @@ class _Graph:
     def _upsample(self, layer: cfg.Upsample, x: Any) -> Any:
         stride, scale = layer.stride, layer.scale
         if layer.reverse:
-            if layer.input_shape.height % stride or layer.input_shape.width % stride:
-                raise self.refuse(
-                    layer,
-                    f"stride=-{stride} does not divide {layer.input_shape.width}x"
-                    f"{layer.input_shape.height}",
-                    "stride",
-                )
             # Darknet sums the window up (blas.c:483-498).
             scale *= stride**2
             x = self.keras.AveragePooling2D(stride, **self.named(layer))(x)
@@ -546,26 +399,10 @@ class _Graph:
             view = layer.output_shape
         else:
             view = layer.input_shape
-        if view.channels % stride**2:
-            raise self.refuse(
-                layer,
-                f"stride={stride} with reverse needs channels that {stride**4} divides, not "
-                f"{layer.input_shape.channels}",
-                "stride",
-            )
         return Reorg(stride, layer.reverse, view, layer.output_shape, **self.named(layer))(x)
 
     def _softmax(self, layer: cfg.Softmax, x: Any) -> Any:
-        if layer.tree:
-            raise self.refuse(layer, "[softmax] with tree= cannot be built in Keras", "tree")
-        if layer.spatial:
-            # softmax_layer.c:110 reads past its input, and a CPU ignores it.
-            raise self.refuse(layer, "[softmax] with spatial= cannot be built in Keras", "spatial")
         height, width, channels = layer.input_shape
-        if channels % layer.groups:
-            raise self.refuse(
-                layer, f"groups={layer.groups} does not divide {channels} channels", "groups"
-            )
         if layer.temperature != 1:
             x = self._rescaled(layer, 1 / layer.temperature, 0.0, x)
         if layer.groups == 1:

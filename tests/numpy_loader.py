@@ -1,0 +1,221 @@
+"""A plain `.weights` writer and loader that shares no line with yolotf: what tests compare with.
+
+It reads a cfg in its own way, follows the shapes as far as the file's order needs them, and sets
+the variables of a Keras model by layer name: reshape, transpose, assign. No checks, no speed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+HEADER = np.array([0, 2, 5, 0, 0], np.int32).tobytes()
+
+Section = tuple[str, dict[str, str]]
+
+
+class Stored(NamedTuple):
+    """One array of the file: section number, section type, role and shape in the file."""
+
+    index: int
+    kind: str
+    role: str
+    shape: tuple[int, ...]
+
+
+def read(text: str) -> list[Section]:
+    """The sections of a cfg; of equal keys the first counts."""
+    sections: list[Section] = []
+    for line in text.splitlines():
+        line = "".join(line.split())
+        if line.startswith("["):
+            sections.append((line[1 : line.index("]")], {}))
+        elif "=" in line and line[0] not in "#;":
+            key, value = line.split("=", 1)
+            sections[-1][1].setdefault(key, value)
+    return sections
+
+
+def _numbers(value: str) -> list[int]:
+    return [int(part) for part in re.findall(r"[+-]?\d+", value.split("#")[0])]
+
+
+def stored(text: str) -> Iterator[Stored]:
+    """What the file of a cfg holds, in its order."""
+    (_, net), *sections = read(text)
+    size = int(net["height"]), int(net["width"]), int(net["channels"])
+    shapes: list[tuple[int, int, int]] = []
+    for index, (kind, options) in enumerate(sections):
+
+        def option(key: str, default: int, options: dict[str, str] = options) -> int:
+            return _numbers(options[key])[0] if key in options else default
+
+        def others(
+            key: str, options: dict[str, str] = options, index: int = index
+        ) -> list[tuple[int, int, int]]:
+            return [shapes[n if n >= 0 else index + n] for n in _numbers(options[key])]
+
+        height, width, channels = shapes[-1] if shapes else size
+        filters, side, stride = option("filters", 1), option("size", 1), option("stride", 1)
+        normalize = option("batch_normalize", 0)
+        bias, scales = (
+            ("beta" if normalize else "bias"),
+            ("gamma", "moving_mean", "moving_variance"),
+        )
+        match kind:
+            case "convolutional":
+                padding = side // 2 if option("pad", 0) else option("padding", 0)
+                if "share_index" not in options:
+                    yield Stored(index, kind, bias, (filters,))
+                    for role in scales if normalize else ():
+                        yield Stored(index, kind, role, (filters,))
+                    group = channels // option("groups", 1)
+                    yield Stored(index, kind, "kernel", (filters, group, side, side))
+                height, width = (
+                    (extent + 2 * padding - side) // option(key, stride) + 1
+                    for extent, key in ((height, "stride_y"), (width, "stride_x"))
+                )
+                channels = filters
+            case "connected":
+                output = option("output", 1)
+                yield Stored(index, kind, bias, (output,))
+                yield Stored(index, kind, "kernel", (output, height * width * channels))
+                for role in scales if normalize else ():
+                    yield Stored(index, kind, role, (output,))
+                height, width, channels = 1, 1, output
+            case "local":
+                lost = 1 if option("pad", 0) else side
+                height, width = (height - lost) // stride + 1, (width - lost) // stride + 1
+                yield Stored(index, kind, "bias", (filters, height, width))
+                yield Stored(index, kind, "kernel", (height * width, filters, channels, side, side))
+                channels = filters
+            case "batchnorm":
+                for role in ("beta", *scales):
+                    yield Stored(index, kind, role, (channels,))
+            case "shortcut":
+                weights = options.get("weights_type", "none")
+                if weights != "none":
+                    columns = channels if weights == "per_channel" else 1
+                    yield Stored(index, kind, "shortcut", (1 + len(others("from")), columns))
+            case "implicit":
+                atoms = option("atoms", 1)
+                yield Stored(index, kind, "implicit", (filters, atoms))
+                height, width, channels = atoms, 1, filters
+            case "maxpool" | "local_avgpool":
+                side = option("size", stride)
+                lost = side - option("padding", side - 1)
+                if option("maxpool_depth", 0):
+                    channels = option("out_channels", 1)
+                else:
+                    height, width = (height - lost) // stride + 1, (width - lost) // stride + 1
+            case "avgpool":
+                height = width = 1
+            case "route":
+                found = others("layers")
+                height, width, _ = found[0]
+                channels = sum(shape[2] for shape in found) // option("groups", 1)
+            case "scale_channels" | "sam":
+                height, width, channels = others("from")[0]
+            case "upsample":
+                stride = option("stride", 2)
+                height, width = (
+                    (height * stride, width * stride)
+                    if stride > 0
+                    else (height // -stride, width // -stride)
+                )
+            case "reorg" | "reorg3d":
+                if option("reverse", 0):
+                    height, width, channels = height * stride, width * stride, channels // stride**2
+                else:
+                    height, width, channels = (
+                        height // stride,
+                        width // stride,
+                        channels * stride**2,
+                    )
+            case "crop":
+                height, width = option("crop_height", 1), option("crop_width", 1)
+        shapes.append((height, width, channels))
+
+
+def random_file(text: str, seed: int = 0, gain: float = 0.75) -> bytes:
+    """A `.weights` file of plausible numbers for a cfg.
+
+    Variances lie between 100 and 400 and the kernels before them are as much larger: then it
+    makes no difference to float32 whether epsilon is Darknet's 1e-5 or OpenCV's 1e-6, which
+    a hundred layers of variances near 1 would show. `gain` is for the kernels, of deep networks
+    smaller, so that the numbers grow no more than a last logistic can show.
+    """
+    random = np.random.default_rng(seed)
+    # A prime length, so that no two rows or channels of a kernel are alike.
+    pool = random.standard_normal(1_000_003, dtype=np.float32)
+    content = [HEADER]
+    normalized = {one.index for one in stored(text) if one.role == "moving_variance"}
+    for one in stored(text):
+        spread = 250.0**0.5 if one.index in normalized else 1.0
+        normal = np.resize(np.roll(pool, -int(random.integers(len(pool)))), one.shape)
+        match one.role:
+            case "gamma":
+                values = 1 + 0.2 * normal
+            case "moving_variance":
+                values = random.uniform(100, 400, one.shape)
+            case "moving_mean":
+                values = 0.2 * spread * normal
+            case "kernel":
+                fan_in = np.prod(one.shape[1:]) if one.kind != "local" else np.prod(one.shape[2:])
+                values = np.float32(gain * spread * (2 / fan_in) ** 0.5) * normal
+            case "shortcut":
+                values = 0.6 + 0.3 * normal
+            case _:
+                values = 0.2 * normal
+        content.append(np.asarray(values, np.float32).tobytes())
+    return b"".join(content)
+
+
+def load(model: Any, text: str, content: bytes) -> int:
+    """Sets the variables of `model`, built from the cfg `text`; returns the floats it used.
+
+    Sections the model has no layer for are skipped.
+    """
+    major, minor = np.frombuffer(content[:8], np.int32)
+    wide = major * 10 + minor >= 2 and major < 1000 and minor < 1000
+    floats = np.frombuffer(content[20 if wide else 16 :], np.float32)
+    layers = {layer.name: layer for layer in model.layers}
+    position = 0
+    for one in stored(text):
+        count = int(np.prod(one.shape))
+        values = floats[position : position + count].reshape(one.shape)
+        position += count
+        name = f"{'conv' if one.kind == 'convolutional' else one.kind}_{one.index}"
+        if (
+            one.role in ("beta", "gamma", "moving_mean", "moving_variance")
+            and one.kind != "batchnorm"
+        ):
+            name += "_bn"
+        if name in layers:
+            _assign(layers[name], one, values)
+    return position
+
+
+def _assign(layer: Any, one: Stored, values: Any) -> None:
+    attribute = one.role
+    if one.role == "kernel":
+        match one.kind:
+            case "connected":
+                values = values.T
+            case "local":
+                values = values.transpose(0, 3, 4, 2, 1)
+            case _ if "Depthwise" in type(layer).__name__:
+                filters, _, height, width = one.shape
+                multiplier = layer.depth_multiplier
+                values = values.reshape(filters // multiplier, multiplier, height, width)
+                values = values.transpose(2, 3, 0, 1)
+                if hasattr(layer, "depthwise_kernel"):
+                    attribute = "depthwise_kernel"
+            case _:
+                values = values.transpose(2, 3, 1, 0)
+    elif one.role == "bias" and one.kind == "local":
+        values = values.transpose(1, 2, 0)
+    getattr(layer, attribute).assign(values)
