@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from yolotf import _core, _native, cfg, errors, layout, model_order
+from yolotf import _core, _native, cfg, errors, layout, model_order, partial
 from yolotf._file import Header
 
 Path = str | os.PathLike[str]
@@ -38,6 +38,10 @@ class LoadReport:
         mapped: whether the file was read through a mapping; if not, through a private copy,
             because another process could have changed it meanwhile.
         threads: that wrote.
+        loaded: names of the model's layers that were written, in file order.
+        skipped: layers that file and model both have, in different shapes; left as they were.
+        untouched: layers of the model that the file has nothing for.
+        unused: layers of the file that the model has no place for.
         warnings: it loaded, but.
     """
 
@@ -52,7 +56,11 @@ class LoadReport:
     path_taken: str
     mapped: bool
     threads: int
-    warnings: tuple[str, ...] = field(default=())
+    loaded: tuple[str, ...] = field(default=(), repr=False)
+    skipped: tuple[partial.Skipped, ...] = ()
+    untouched: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def gb_per_second(self) -> float:
@@ -72,8 +80,17 @@ class LoadReport:
             f"  path     {self.path_taken}, {source}, {self.threads} "
             f"thread{'s' if self.threads != 1 else ''}, {self.variables} variables",
         ]
+        lines += [f"  skipped  {skipped}" for skipped in self.skipped]
+        for heading, names in (("untouched", self.untouched), ("unused", self.unused)):
+            if names:
+                lines.append(f"  {heading}: {_listed(names)}")
         lines += [f"  warning  {warning}" for warning in self.warnings]
         return "\n".join(lines)
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def load_darknet_weights(
@@ -82,6 +99,9 @@ def load_darknet_weights(
     tiny: bool = False,
     *,
     cfg: Any = None,
+    strict: bool = True,
+    by_name: bool = False,
+    skip_mismatch: bool = False,
     cast: bool = False,
     verify: bool = True,
     bn_epsilon: str = "keep",
@@ -97,8 +117,16 @@ def load_darknet_weights(
         model: built by `build_model`, or with layers called after their sections.
         weights_file: the file; float32, little-endian, header of 16 or 20 bytes.
         tiny: ignored; older loaders need it.
-        cfg: the network, as a `Network`, a cfg's path or text, or a stock name; not needed for
-            a model from `build_model`.
+        cfg: the network the file was trained as, if that is not the model's: a `Network`, a
+            cfg's path or text, or a stock name. Its layers fill the model's; only those right
+            before a head may differ, as they do with another class count, and stay as they
+            were.
+        strict: refuse a file that ends early at the end of a layer, unless it is called
+            `*.conv.N`, and, with `by_name`, names without a partner.
+        by_name: pair the file's sections with the model's layers by name (`conv_17`), in
+            whatever order the model has them.
+        skip_mismatch: load what fits and leave the rest; extra or missing layers are stepped
+            over. The report lists what was loaded, skipped and left untouched.
         cast: also allow float16 and bfloat16 variables; the floats are rounded to nearest even.
         verify: refuse a file with moving variances that are negative or not finite: its size
             fits, its layout does not.
@@ -119,33 +147,275 @@ def load_darknet_weights(
     if bn_epsilon not in ("keep", "darknet"):
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
     path = os.fspath(weights_file)
-    network = network_for(model, cfg)
-    plan = plan_for(model, network)
-    header, size_bytes = read_header(path, plan.floats)
-    if header.transposed:
-        plan = plan_for(model, network, transposed=True)
-    notes = list(_header_warnings(header))
+    job = _job(model, path, cfg, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch)
+    header, plan = job.header, job.plan
+    notes = [*_header_warnings(header), *job.notes]
     if progress:
-        progress(0, size_bytes)
+        progress(0, job.size_bytes)
     with tf.init_scope():
         stats = write(path, header, plan, cast=cast, verify=verify)
     notes += _epsilons(model, bn_epsilon)
     if progress:
-        progress(size_bytes, size_bytes)
+        progress(job.size_bytes, job.size_bytes)
     return LoadReport(
         path=str(path),
         header=header,
         layers=len({move.segment.layer for move in plan.moves}),
         variables=stats.variables,
         floats=sum(move.segment.count for move in plan.moves),
-        size_bytes=size_bytes,
+        size_bytes=job.size_bytes,
         seconds=time.perf_counter() - started,
         native_seconds=stats.nanoseconds / 1e9,
         path_taken=stats.path_taken,
         mapped=stats.mapped,
         threads=stats.threads,
+        loaded=job.loaded,
+        skipped=job.skipped,
+        untouched=job.untouched,
+        unused=job.unused,
         warnings=tuple(notes),
     )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A plan, and what it leaves out."""
+
+    header: Header
+    size_bytes: int
+    plan: layout.Plan
+    loaded: tuple[str, ...]
+    skipped: tuple[partial.Skipped, ...] = ()
+    untouched: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _job(
+    model: Any, path: Path, source: Any, *, strict: bool, by_name: bool, skip_mismatch: bool
+) -> _Job:
+    """Decides what of the file goes where in the model."""
+    own = own_network(model)
+    network = _source_network(model, path, source, own, guess=by_name or skip_mismatch)
+    whole = network is own or (own is None and source is not None)
+    if not (by_name or skip_mismatch) and (whole or _same_layout(network, own)):
+        network = own or network
+        plan = plan_for(model, network)
+        header, size_bytes = read_header(path, plan.floats)
+        if header.transposed:
+            plan = plan_for(model, network, transposed=True)
+        cut = _cut(path, header, size_bytes, layout.segments(network), strict)
+        if cut is None:
+            return _Job(header, size_bytes, plan, _names(plan.moves))
+        kept = tuple(move for move in plan.moves if move.segment.layer < cut.layers)
+        left = tuple(move for move in plan.moves if move.segment.layer >= cut.layers)
+        return _Job(
+            cut.header,
+            size_bytes,
+            layout.Plan(kept, cut.floats, network),
+            _names(kept),
+            untouched=_names(left),
+            notes=(f"the file ends after {cut.layers} layers",),
+        )
+    segments = layout.segments(network)
+    floats = segments[-1].end // layout.FLOAT_BYTES if segments else 0
+    header, size_bytes = read_header(path, floats)
+    if header.transposed:
+        segments = layout.segments(network, transposed=True)
+    notes: tuple[str, ...] = ()
+    cut = _cut(path, header, size_bytes, segments, strict)
+    if cut is not None:
+        segments = [segment for segment in segments if segment.layer < cut.layers]
+        header, floats = cut.header, cut.floats
+        notes = (f"the file ends after {cut.layers} layers",)
+    sources = partial.file_layers(network, segments)
+    targets = model_layers(model, own)
+    pairs = (partial.by_name if by_name else partial.align)(sources, targets)
+    found = partial.pair(pairs)
+    if by_name and strict and not skip_mismatch:
+        _refuse_unpaired(path, network, found, sources, targets)
+    if not skip_mismatch:
+        _refuse_skipped(path, network, own, found, transfer=own is not None and not by_name)
+    if not found.moves:
+        raise errors.PlanError(
+            f"{os.fspath(path)}: no layer of {network.source} fits one of {model.name}; "
+            "is it another network?",
+            path=os.fspath(path),
+        )
+    return _Job(
+        header,
+        size_bytes,
+        layout.Plan(found.moves, floats, network),
+        found.loaded,
+        found.skipped,
+        found.untouched,
+        found.unused,
+        notes,
+    )
+
+
+def _names(moves: Iterable[layout.Move]) -> tuple[str, ...]:
+    """The Keras layers of `moves`, a batch normalization counted with its convolution."""
+    names = (move.slot.name.rpartition("/")[0].removesuffix("_bn") for move in moves)
+    return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    layers: int
+    floats: int
+    header: Header
+
+
+def _cut(
+    path: Path,
+    header: Header,
+    size_bytes: int,
+    segments: Sequence[layout.Segment],
+    strict: bool,
+) -> _Cut | None:
+    """Where a file ends that is meant to end early; None for all others."""
+    if strict and not partial.is_backbone_name(os.fspath(path)):
+        return None
+    if segments and size_bytes - header.size_bytes == segments[-1].end:
+        return None
+    for width in (header.version_size_bytes, 36 - header.version_size_bytes):
+        floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
+        layers = None if rest else partial.cut_of(segments, floats)
+        if layers is not None:
+            return _Cut(layers, floats, read_header(path, floats)[0])
+    return None
+
+
+def _source_network(
+    model: Any, path: Path, source: Any, own: cfg.Network | None, *, guess: bool
+) -> cfg.Network:
+    """What the file was trained as: as said, the model's own, or by the file's size."""
+    if source is not None:
+        return network_for(model, source)
+    if not guess:
+        return network_for(model, None)
+    header, size_bytes = read_header(path, layout.floats(own) if own else None)
+    if own is not None and size_bytes == layout.size_bytes(own, header.size_bytes):
+        return own
+    for width in (header.version_size_bytes, 36 - header.version_size_bytes):
+        floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
+        found = [] if rest else _stock_networks(floats)
+        if found:
+            return found[0]
+    if own is not None:
+        return own
+    raise errors.PlanError(
+        f"{os.fspath(path)}: {size_bytes} bytes are no stock network's; pass cfg= with the network "
+        "it was trained as",
+        path=os.fspath(path),
+        found=size_bytes,
+    )
+
+
+def _stock_networks(floats: int) -> list[cfg.Network]:
+    """The stock networks that store `floats` floats and that can be built by name."""
+    from yolotf import _known
+    from yolotf.networks import NAMES
+    from yolotf.networks import network as stock
+
+    found = []
+    for match in _known.solve(floats):
+        names = [name for name in match.architecture.names if name in NAMES]
+        if names and match.layers is None and match.classes is not None:
+            found.append(stock(names[0], classes=match.classes, channels=match.channels))
+    return found
+
+
+def _same_layout(network: cfg.Network, own: cfg.Network | None) -> bool:
+    """Whether two networks store the same, and so a file of the one is one of the other."""
+    return own is not None and layout.segments(network) == layout.segments(own)
+
+
+def _refuse_unpaired(
+    path: Path,
+    network: cfg.Network,
+    found: partial.Pairing,
+    sources: Sequence[partial.FileLayer],
+    targets: Sequence[partial.ModelLayer],
+) -> None:
+    if not found.untouched and not found.unused:
+        return
+    theirs = [source.name for source in sources]
+    ours = [target.name for target in targets]
+    lines = [
+        f"{name}: no such layer in {network.source}{partial.suggestion(name, found.unused, theirs)}"
+        for name in found.untouched
+    ]
+    lines += [
+        f"{name}: no such layer in the model{partial.suggestion(name, found.untouched, ours)}"
+        for name in found.unused
+    ]
+    shown = "; ".join(lines[:6]) + (f"; and {len(lines) - 6} more" if len(lines) > 6 else "")
+    raise errors.PlanError(
+        f"{os.fspath(path)}: {len(lines)} names have no partner: {shown}; rename them, or pass "
+        "strict=False to load the others",
+        path=os.fspath(path),
+        untouched=found.untouched,
+        unused=found.unused,
+    )
+
+
+def _refuse_skipped(
+    path: Path,
+    network: cfg.Network,
+    own: cfg.Network | None,
+    found: partial.Pairing,
+    *,
+    transfer: bool,
+) -> None:
+    """Raises for what does not fit; with `transfer` the layers before the heads need not."""
+    from yolotf.graph_rules import output_layers
+    from yolotf.keras_model import layer_name
+
+    excused: set[str] = set()
+    if transfer and own is not None and own.heads:
+        excused = {layer_name(own.layers[index]) for index in output_layers(own)}
+    skipped = [one for one in found.skipped if one.name not in excused]
+    untouched = [] if own is None or not transfer else list(found.untouched)
+    unused = list(found.unused) if transfer else []
+    if not skipped and not untouched and not unused:
+        return
+    problems = [str(one) for one in skipped]
+    problems += [f"{name}: nothing in {network.source} for it" for name in untouched]
+    problems += [f"{name} of {network.source}: no place in the model" for name in unused]
+    shown = "; ".join(problems[:6])
+    more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+    raise errors.PlanError(
+        f"{os.fspath(path)}: {len(problems)} layers do not fit: {shown}{more}; pass "
+        "skip_mismatch=True to load the others",
+        path=os.fspath(path),
+        skipped=found.skipped,
+        untouched=found.untouched,
+        unused=found.unused,
+    )
+
+
+def own_network(model: Any) -> cfg.Network | None:
+    """The network `model` was built from by `build_model`."""
+    from yolotf.keras_model import network_of
+
+    return network_of(model)
+
+
+def model_layers(model: Any, network: cfg.Network | None) -> list[partial.ModelLayer]:
+    """The model's layers that hold weights, in Darknet order, batch norms with their layers."""
+    from yolotf.keras_model import layer_name
+
+    if network is None:
+        return _named_layers(model)
+    grouped: dict[int, dict[str, layout.Slot]] = {}
+    for (index, role), slot in model_order.by_section(model, network).items():
+        grouped.setdefault(index, {})[role] = slot
+    return [
+        partial.ModelLayer(layer_name(network.layers[index]), slots)
+        for index, slots in sorted(grouped.items())
+    ]
 
 
 def network_for(model: Any, source: Any) -> cfg.Network:
@@ -160,9 +430,7 @@ def network_for(model: Any, source: Any) -> cfg.Network:
         from yolotf.networks import find
 
         return find(source)
-    from yolotf.keras_model import network_of
-
-    network = network_of(model)
+    network = own_network(model)
     if network is None:
         raise errors.PlanError(
             f"{getattr(model, 'name', model)}: not built by yolotf.build_model, so the order of "
@@ -171,13 +439,36 @@ def network_for(model: Any, source: Any) -> cfg.Network:
     return network
 
 
+def _named_layers(model: Any) -> list[partial.ModelLayer]:
+    """The layers of a model that `build_model` did not make, batch norms with what they follow.
+
+    A batch normalization belongs to the layer it is called after (`conv_17_bn`), or else to the
+    one before it.
+    """
+    found: dict[str, dict[str, layout.Slot]] = {}
+    for layer in model_order.layers(model):
+        slots = model_order.slots(layer)
+        if "moving_variance" not in slots:
+            if slots:
+                found[layer.name] = slots
+            continue
+        owner = layer.name.removesuffix("_bn")
+        if owner not in found:
+            owner = next(reversed(found), layer.name)
+        if "gamma" in found.get(owner, {}) or owner not in found:
+            found[layer.name] = slots
+        else:
+            found[owner].update(slots)
+    return [partial.ModelLayer(name, slots) for name, slots in found.items()]
+
+
 def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> layout.Plan:
     """Binds every segment of the file to its variable.
 
     Raises:
         PlanError: a section that stores floats has no layer in the model.
     """
-    from yolotf.keras_model import used_layers
+    from yolotf.graph_rules import used_layers
 
     if not getattr(model, "built", True):
         raise errors.PlanError(
@@ -198,6 +489,14 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
                 "the model has no such layer, or it is called otherwise",
                 section=segment.layer,
                 role=segment.role,
+            )
+    bound = {move.slot.name for move in moves}
+    for layer in _named_layers(model):
+        if not any(slot.name in bound for slot in layer.slots.values()):
+            raise errors.PlanError(
+                f"{model.name}: {network.source} has nothing for layer {layer.name}, whose shape "
+                f"is {layer.shape}; pass skip_mismatch=True to leave it as it is",
+                variable=layer.name,
             )
     floats = segments[-1].end // layout.FLOAT_BYTES if segments else 0
     return layout.Plan(tuple(moves), floats, network)
