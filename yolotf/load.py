@@ -491,12 +491,12 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
                 role=segment.role,
             )
     bound = {move.slot.name for move in moves}
-    for layer in _named_layers(model):
-        if not any(slot.name in bound for slot in layer.slots.values()):
+    for target in _named_layers(model):
+        if not any(slot.name in bound for slot in target.slots.values()):
             raise errors.PlanError(
-                f"{model.name}: {network.source} has nothing for layer {layer.name}, whose shape "
-                f"is {layer.shape}; pass skip_mismatch=True to leave it as it is",
-                variable=layer.name,
+                f"{model.name}: {network.source} has nothing for layer {target.name}, whose shape "
+                f"is {target.shape}; pass skip_mismatch=True to leave it as it is",
+                variable=target.name,
             )
     floats = segments[-1].end // layout.FLOAT_BYTES if segments else 0
     return layout.Plan(tuple(moves), floats, network)
