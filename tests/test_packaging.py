@@ -1,0 +1,84 @@
+"""What the package says of itself agrees with itself."""
+
+import re
+from importlib.metadata import metadata, requires
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+import yolotf
+from yolotf import _core
+
+tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def pyproject():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_builds_with_and_without_isolation_take_the_same(pyproject):
+    assert pyproject["build-system"]["requires"] == pyproject["dependency-groups"]["build"]
+
+
+def test_the_version_is_the_same_everywhere(pyproject):
+    assert yolotf.__version__ == pyproject["project"]["version"] == metadata("yolotf")["Version"]
+
+
+def test_the_wheel_asks_for_the_tensorflow_that_the_op_was_built_with():
+    major, minor = _core.TENSORFLOW_VERSION.split(".")[:2]
+    assert tf.__version__.split(".")[:2] == [major, minor]
+    (pin,) = (one for one in requires("yolotf") if re.match(r"tensorflow\W", one))
+    assert set(re.findall(r"[<>=]+[\d.]+", pin)) == {
+        f">={major}.{minor}",
+        f"<{major}.{int(minor) + 1}",
+    }
+
+
+def test_every_module_is_in_the_source_distribution(pyproject):
+    included = pyproject["tool"]["scikit-build"]["sdist"]["include"]
+    packages = pyproject["tool"]["setuptools"]["packages"]
+    for package in packages:
+        folder = package.replace(".", "/")
+        for path in (ROOT / folder).iterdir():
+            if path.suffix in (".py", ".pyi", ".json") or path.name == "py.typed":
+                relative = path.relative_to(ROOT)
+                assert any(relative.match(pattern) for pattern in included), relative
+    for path in (ROOT / "csrc").iterdir():
+        assert any(path.relative_to(ROOT).match(pattern) for pattern in included), path
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "yolotf").rglob("*.py")
+        if "__pycache__" not in path.parts
+    }
+    assert folders == set(packages)
+
+
+def test_data_files_are_in_the_wheel(pyproject):
+    patterns = pyproject["tool"]["setuptools"]["package-data"]["yolotf"]
+    data = [
+        path.name
+        for path in (ROOT / "yolotf").iterdir()
+        if path.suffix in (".json", ".pyi") or path.name == "py.typed"
+    ]
+    assert data
+    for name in data:
+        assert any(Path(name).match(pattern) for pattern in patterns), name
+
+
+def test_no_file_names_a_registry_or_a_machine():
+    # Put together so that this file does not name them either.
+    forbidden = re.compile(
+        "|".join(["pypi" + r"\.org", "python" + "hosted", "/" + "work/", "/" + "root/"])
+    )
+    for path in ROOT.rglob("*"):
+        if path.suffix not in (".py", ".pyi", ".md", ".toml", ".cc", ".h", ".txt", ".json") or {
+            ".venv",
+            "build",
+            ".git",
+        } & {part.split("-")[0] for part in path.parts}:
+            continue
+        found = forbidden.search(path.read_text(errors="ignore"))
+        assert not found, f"{path}: {found.group()}"
