@@ -196,6 +196,8 @@ def _job(
 ) -> _Job:
     """Decides what of the file goes where in the model."""
     own = own_network(model)
+    if own is None and source is None and not (by_name or skip_mismatch):
+        return _arranged(model, path)
     network = _source_network(model, path, source, own, guess=by_name or skip_mismatch)
     whole = network is own or (own is None and source is not None)
     if not (by_name or skip_mismatch) and (whole or _same_layout(network, own)):
@@ -252,6 +254,18 @@ def _job(
         found.unused,
         notes,
     )
+
+
+def _arranged(model: Any, path: Path) -> _Job:
+    """For a model of unknown origin: the file decides which order of its layers is the cfg's."""
+    structure = model_order.Structure(model)
+    header, size_bytes = read_header(path, structure.floats)
+    order = model_order.arrange(
+        structure, path, header.size_bytes, size_bytes, transposed=header.transposed
+    )
+    moves = model_order.moves(order, transposed=header.transposed)
+    plan = layout.Plan(moves, structure.floats, None)
+    return _Job(header, size_bytes, plan, _names(moves), untouched=tuple(structure.others))
 
 
 def _names(moves: Iterable[layout.Move]) -> tuple[str, ...]:
@@ -408,7 +422,8 @@ def model_layers(model: Any, network: cfg.Network | None) -> list[partial.ModelL
     from yolotf.keras_model import layer_name
 
     if network is None:
-        return _named_layers(model)
+        order = model_order.preferred(model_order.Structure(model))
+        return [partial.ModelLayer(unit.name, unit.slots) for unit in order]
     grouped: dict[int, dict[str, layout.Slot]] = {}
     for (index, role), slot in model_order.by_section(model, network).items():
         grouped.setdefault(index, {})[role] = slot
@@ -423,6 +438,7 @@ def network_for(model: Any, source: Any) -> cfg.Network:
 
     Raises:
         PlanError: neither is known.
+        CfgError: the argument names no network.
     """
     if isinstance(source, cfg.Network):
         return source
@@ -465,6 +481,8 @@ def _named_layers(model: Any) -> list[partial.ModelLayer]:
 def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> layout.Plan:
     """Binds every segment of the file to its variable.
 
+    A model whose layers are not called after the sections is matched to them by its structure.
+
     Raises:
         PlanError: a section that stores floats has no layer in the model.
     """
@@ -477,6 +495,12 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     slots = model_order.by_section(model, network)
     used = used_layers(network)
     segments = layout.segments(network, transposed=transposed)
+    if own_network(model) is None and any(
+        segment.layer in used and (segment.layer, segment.role) not in slots for segment in segments
+    ):
+        structure = model_order.Structure(model)
+        bound_moves = model_order.bind(structure, network, transposed=transposed)
+        return layout.Plan(bound_moves, layout.floats(network), network)
     moves = []
     for segment in segments:
         slot = slots.get((segment.layer, segment.role))
