@@ -6,6 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from yolotf.errors import WeightsMismatch
+
+if TYPE_CHECKING:
+    # argparse does not export it.
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,12 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         code: int = parsed.run(parsed)
+        sys.stdout.flush()
     except BrokenPipeError:
         # The reader has gone, as in `yolotf inspect F | head`; nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
+    except WeightsMismatch as error:
+        print(f"yolotf: {error}", file=sys.stderr)
+        return 1
     except (OSError, ValueError, ImportError) as error:
         print(f"yolotf: {error}", file=sys.stderr)
         return 2
@@ -38,7 +49,86 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("-o", "--output", default="demo-output", help="folder for the pictures")
     demo.set_defaults(run=_demo)
+    _add_detect(commands)
+    _add_convert(commands)
     return parser
+
+
+def _add_detect(commands: _Commands) -> None:
+    detect = commands.add_parser("detect", help="find things in pictures, folders and videos")
+    detect.add_argument("inputs", nargs="+", metavar="PICTURE|FOLDER|VIDEO")
+    _add_network(detect, required=True)
+    detect.add_argument("--weights", required=True, metavar="FILE", help="the .weights file")
+    detect.add_argument("--names", metavar="FILE", help="class names, one a line")
+    detect.add_argument(
+        "-o",
+        "--output",
+        metavar="FOLDER",
+        help="write annotated pictures into this folder (default: detections; none with --json)",
+    )
+    detect.add_argument("--score", type=float, default=0.25, help="lowest score (default: 0.25)")
+    detect.add_argument(
+        "--iou",
+        type=float,
+        default=0.45,
+        help="boxes of one class that overlap more exclude each other (default: 0.45)",
+    )
+    detect.add_argument(
+        "--json", action="store_true", help="one JSON object a picture or frame, one a line"
+    )
+    detect.set_defaults(run=_detect)
+
+
+def _add_convert(commands: _Commands) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="write .keras, .h5, SavedModel, .tflite or .safetensors",
+        usage="yolotf convert FILE --cfg CFG|NAME -o OUTPUT [options]\n"
+        "       yolotf convert CFG WEIGHTS OUTPUT [options]",
+        description="The ending of OUTPUT decides: .keras, .h5, .weights.h5, .tflite, "
+        ".safetensors; a SavedModel folder has none, or / at the end. The second form is that "
+        "of YAD2K and its descendants, and writes OUTPUT_anchors.txt as they did.",
+    )
+    convert.add_argument("files", nargs="+", metavar="FILE", help="the .weights file")
+    _add_network(convert, required=False)
+    convert.add_argument("-o", "--output", metavar="OUTPUT")
+    convert.add_argument(
+        "--any-size",
+        "-flcl",
+        "--fully_convolutional",
+        action="store_true",
+        help="a model for pictures of any size; the default of the second form where possible",
+    )
+    convert.add_argument(
+        "-f",
+        "--fixed_input_shape",
+        action="store_true",
+        help="a model for the cfg's size; the default of the first form",
+    )
+    convert.add_argument(
+        "-r", "--yolo4_reorder", action="store_true", help="the heads in the opposite order"
+    )
+    convert.add_argument("-w", "--weights_only", action="store_true", help="to .h5 or .weights.h5")
+    convert.add_argument("-p", "--plot_model", action="store_true", help=argparse.SUPPRESS)
+    convert.set_defaults(run=_convert)
+
+
+def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--cfg", required=required, metavar="CFG|NAME", help="a cfg file or a stock network"
+    )
+    parser.add_argument(
+        "--classes", type=int, metavar="N", help="for another number of classes than the cfg's"
+    )
+    parser.add_argument(
+        "--size", type=_size, metavar="N|WxH", help="of the network's input in place of the cfg's"
+    )
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    """`608`, or `640x480`, width first; (height, width) for `Network.resized`."""
+    width, x, height = text.partition("x")
+    return (int(height), int(width)) if x else int(width)
 
 
 def _demo(parsed: argparse.Namespace) -> int:
@@ -48,6 +138,20 @@ def _demo(parsed: argparse.Namespace) -> int:
 
     demo.run(parsed.output)
     return 0
+
+
+def _detect(parsed: argparse.Namespace) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from yolotf import detect
+
+    return detect.run(parsed)
+
+
+def _convert(parsed: argparse.Namespace) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from yolotf import convert
+
+    return convert.run(parsed)
 
 
 if __name__ == "__main__":
