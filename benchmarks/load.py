@@ -27,30 +27,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.table import Table
+from common import make_weights, print_table
 
 import yolotf
-from yolotf import _core, _native, layout, load, model_order
+from yolotf import _core, _native, load, model_order
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
-
-
-def make_weights(network: yolotf.Network, path: Path) -> None:
-    """Writes a file of the network's size: random numbers, positive variances."""
-    rng = np.random.default_rng(1)
-    floats = rng.standard_normal(layout.floats(network), dtype=np.float32)
-    floats *= np.float32(0.05)
-    for segment in layout.segments(network):
-        if segment.role in ("gamma", "moving_variance"):
-            start = segment.offset // layout.FLOAT_BYTES
-            part = floats[start : start + segment.count]
-            np.abs(part, out=part)
-            part += np.float32(0.5)
-    with path.open("wb") as file:
-        file.write(np.array([0, 2, 5], np.int32).tobytes())
-        file.write(np.array([32_013_312], np.uint64).tobytes())
-        floats.tofile(file)
 
 
 class Loaders:
@@ -251,21 +233,21 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({**facts, "rows": rows}, indent=1))
         return
-    table = Table(
-        title=f"{network.source}, {size_bytes:,} bytes, {facts['threads']} threads, "
-        f"{facts['isa']}, TensorFlow {facts['tensorflow']}, median of {arguments.rounds}"
+    print_table(
+        f"{network.source}, {size_bytes:,} bytes, {facts['threads']} threads, "
+        f"{facts['isa']}, TensorFlow {facts['tensorflow']}, median of {arguments.rounds}",
+        ("", "ms", "GB/s", "times the floor", "times faster than pure Python"),
+        [
+            (
+                row["way"],
+                f"{row['median_ms']:.1f}",
+                f"{row['gb_per_second']:.2f}",
+                f"{row['to_floor']:.2f}",
+                f"{row['to_pure_python']:.1f}",
+            )
+            for row in rows
+        ],
     )
-    for heading in ("", "ms", "GB/s", "times the floor", "times faster than pure Python"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["way"],
-            f"{row['median_ms']:.1f}",
-            f"{row['gb_per_second']:.2f}",
-            f"{row['to_floor']:.2f}",
-            f"{row['to_pure_python']:.1f}",
-        )
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         WeightsMismatch,
         YolotfError,
     )
+    from yolotf.inference import Detector
     from yolotf.keras_model import build_model
     from yolotf.load import LoadReport, load_darknet_weights
     from yolotf.networks import network
@@ -39,6 +40,7 @@ _HOMES = {
     "CfgError": "errors",
     "ContentError": "errors",
     "Detections": "detections",
+    "Detector": "inference",
     "FileChangedError": "errors",
     "HeaderError": "errors",
     "LoadReport": "load",
@@ -59,6 +61,7 @@ __all__ = [
     "CfgError",
     "ContentError",
     "Detections",
+    "Detector",
     "FileChangedError",
     "HeaderError",
     "LoadReport",

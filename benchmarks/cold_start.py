@@ -1,0 +1,264 @@
+"""From process start to the first detection, in fresh processes that take turns.
+
+    python benchmarks/cold_start.py                    # YOLOv4-416, a file made for it
+    python benchmarks/cold_start.py --weights F --cfg C [--size 416] [--rounds 5] [--json]
+
+`classic` is what projects do that load .weights in Python: a Keras model, np.fromfile, transpose,
+set_weights, and a tf.function around the model. Every way answers with the boxes of one picture but
+OpenCV and `classic`, which stop at the raw heads. Seconds; RSS is the process's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+STARTED = time.perf_counter()
+WAYS = ("yolotf inference", "yolotf Keras", "classic", "SavedModel", "OpenCV DNN")
+PHASES = ("import", "build", "load", "first answer")
+
+
+class Clock:
+    """Seconds of the phases, in the order they end."""
+
+    def __init__(self) -> None:
+        self.last = STARTED
+        self.seconds: dict[str, float] = {}
+
+    def end(self, phase: str) -> None:
+        """The time since the last phase ended belongs to `phase`."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.last
+        self.last = now
+
+
+def inference(clock: Clock, files: dict[str, str]) -> None:
+    """The serving path: plain TensorFlow operations, batch norm folded."""
+    import tensorflow as tf  # noqa: F401
+
+    clock.end("import")
+    from yolotf import parse_cfg
+    from yolotf.inference import InferenceFunction
+
+    function = InferenceFunction(parse_cfg(files["cfg"]))
+    clock.end("build")
+    function.load(files["weights"])
+    clock.end("load")
+    function(picture(files)).counts.numpy()
+    clock.end("first answer")
+
+
+def keras(clock: Clock, files: dict[str, str]) -> None:
+    """The training path: a Keras model, loaded by the op, then decoding."""
+    import tensorflow as tf
+
+    clock.end("import")
+    import yolotf
+    from yolotf import decode
+
+    network = yolotf.parse_cfg(files["cfg"])
+    model = yolotf.build_model(network)
+    clock.end("build")
+    yolotf.load_darknet_weights(model, files["weights"])
+    clock.end("load")
+
+    @tf.function
+    def detect(images: Any) -> Any:
+        return decode.find_detections(
+            model(tf.cast(images, tf.float32) / 255, training=False),
+            network,
+            network.input_shape[:2],
+            score_threshold=0.25,
+            iou_threshold=0.45,
+            max_boxes=200,
+        )
+
+    detect(picture(files)).counts.numpy()
+    clock.end("first answer")
+
+
+def classic(clock: Clock, files: dict[str, str]) -> None:
+    """As the well-known repositories do it, on a Keras model that is quick to build."""
+    import numpy as np
+    import tensorflow as tf
+
+    clock.end("import")
+    import yolotf
+
+    network = yolotf.parse_cfg(files["cfg"])
+    model = yolotf.build_model(network)
+    clock.end("build")
+    layers = {layer.name: layer for layer in model.layers}
+    with Path(files["weights"]).open("rb") as file:
+        np.fromfile(file, np.int32, 5)
+        for section in network.layers:
+            layer = layers.get(f"conv_{section.index}")
+            if layer is None:
+                continue
+            height, width, channels, filters = layer.kernel.shape
+            norm = layers.get(f"conv_{section.index}_bn")
+            numbers = np.fromfile(file, np.float32, (4 if norm else 1) * filters)
+            if norm:
+                norm.set_weights(numbers.reshape(4, filters)[[1, 0, 2, 3]])
+            kernel = np.fromfile(file, np.float32, filters * channels * height * width)
+            kernel = kernel.reshape(filters, channels, height, width).transpose(2, 3, 1, 0)
+            layer.set_weights([kernel] if norm else [kernel, numbers])
+    clock.end("load")
+
+    @tf.function
+    def heads(images: Any) -> Any:
+        return model(tf.cast(images, tf.float32) / 255, training=False)
+
+    [head.numpy() for head in heads(picture(files))]
+    clock.end("first answer")
+
+
+def saved_model(clock: Clock, files: dict[str, str]) -> None:
+    """What `Detector.export` wrote, without yolotf."""
+    import tensorflow as tf
+
+    clock.end("import")
+    model = tf.saved_model.load(files["saved_model"])
+    clock.end("load")
+    answers = model.signatures["serving_default"](tf.constant(picture(files)))
+    next(iter(answers.values())).numpy()
+    clock.end("first answer")
+
+
+def opencv(clock: Clock, files: dict[str, str]) -> None:
+    """OpenCV's importer and its own inference."""
+    import cv2
+
+    clock.end("import")
+    net = cv2.dnn.readNetFromDarknet(files["cfg"], files["weights"])
+    clock.end("load")
+    net.setInput(cv2.dnn.blobFromImage(picture(files)[0], 1 / 255))
+    net.forward(net.getUnconnectedOutLayersNames())
+    clock.end("first answer")
+
+
+CHILDREN: dict[str, Callable[[Clock, dict[str, str]], None]] = dict(
+    zip(WAYS, (inference, keras, classic, saved_model, opencv), strict=True)
+)
+
+
+def picture(files: dict[str, str]) -> Any:
+    """One picture of noise in the network's size: [1, height, width, channels] uint8."""
+    import numpy as np
+
+    height, width, channels = map(int, files["shape"].split("x"))
+    return np.random.default_rng(3).integers(0, 256, (1, height, width, channels), np.uint8)
+
+
+def child(way: str, files: dict[str, str]) -> None:
+    """Runs one way and prints its seconds and peak RSS."""
+    clock = Clock()
+    CHILDREN[way](clock, files)
+    # Not getrusage: its maximum survives exec and would be the parent's.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak = int(status["VmHWM"].split()[0]) / 1024
+    print(json.dumps({"seconds": clock.seconds, "peak_rss_mb": peak}))
+
+
+def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Writes what the ways read; returns it and the ways that can run."""
+    from common import make_weights
+
+    from yolotf import Detector
+    from yolotf.networks import find
+
+    network = find(arguments.cfg).resized(arguments.size)
+    weights = arguments.weights
+    if weights is None:
+        weights = folder / "made.weights"
+        make_weights(network, weights)
+    (folder / "network.cfg").write_text(network.to_cfg())
+    ways = list(WAYS)
+    try:
+        import cv2  # noqa: F401
+    except ImportError:
+        ways.remove("OpenCV DNN")
+    Detector(network, weights).export(folder / "saved_model")
+    files = {
+        "cfg": str(folder / "network.cfg"),
+        "weights": str(weights),
+        "saved_model": str(folder / "saved_model"),
+        "shape": "x".join(map(str, network.input_shape)),
+    }
+    return files, ways
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--cfg", default="yolov4", help="a cfg or a stock network's name")
+    parser.add_argument("--size", type=int, default=416)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child[0], json.loads(arguments.child[1]))
+        return
+    found: dict[str, list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        files, ways = prepare(arguments, Path(temporary))
+        for _ in range(arguments.rounds):
+            for way in ways:
+                run = subprocess.run(
+                    [sys.executable, __file__, "--child", way, json.dumps(files)],
+                    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                if run.returncode:
+                    sys.exit(f"{way}: {run.stderr}")
+                found.setdefault(way, []).append(json.loads(run.stdout.splitlines()[-1]))
+    rows = []
+    for way, runs in found.items():
+        seconds = {
+            phase: statistics.median(run["seconds"].get(phase, 0.0) for run in runs)
+            for phase in PHASES
+        }
+        total = statistics.median(sum(run["seconds"].values()) for run in runs)
+        after = statistics.median(
+            sum(run["seconds"].values()) - run["seconds"]["import"] for run in runs
+        )
+        peak = statistics.median(run["peak_rss_mb"] for run in runs)
+        rows.append(
+            {"way": way, **seconds, "after_import": after, "total": total, "peak_rss_mb": peak}
+        )
+    facts = {"network": arguments.cfg, "size": arguments.size, "rounds": arguments.rounds}
+    if arguments.json:
+        print(json.dumps({**facts, "rows": rows}, indent=1))
+        return
+    from common import print_table
+
+    columns = (*PHASES, "after_import", "total")
+    print_table(
+        f"{arguments.cfg} at {arguments.size}, seconds, median of {arguments.rounds} processes",
+        ("", *(column.replace("_", " ") for column in columns), "peak RSS, MB"),
+        [
+            (
+                row["way"],
+                *(f"{row[column]:.2f}" for column in columns),
+                f"{row['peak_rss_mb']:.0f}",
+            )
+            for row in rows
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

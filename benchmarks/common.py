@@ -1,0 +1,49 @@
+"""What the benchmarks share: a file of a network's size, and tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from yolotf import cfg, graph_rules, layout
+
+
+def make_weights(network: cfg.Network, path: Path) -> None:
+    """Writes a file that `network` loads and that finds next to nothing in any picture.
+
+    Kernels are as a new network's would be (He and others, 2015), batch norms neutral, and the
+    layers before the heads say no, so that decoding has as little to do as with a trained network.
+    """
+    rng = np.random.default_rng(1)
+    floats = rng.standard_normal(layout.floats(network), dtype=np.float32)
+    before_heads = set(graph_rules.output_layers(network))
+    for segment in layout.segments(network):
+        start = segment.offset // layout.FLOAT_BYTES
+        part = floats[start : start + segment.count]
+        if segment.role == "kernel":
+            part *= np.float32((2 * segment.shape[0] / segment.count) ** 0.5)
+        elif segment.role in ("gamma", "moving_variance"):
+            part[:] = np.float32(1) + np.float32(0.1) * np.abs(part)
+        else:
+            part *= np.float32(0.05)
+        if segment.layer in before_heads:
+            part[:] = -8 if segment.role == "bias" else part * np.float32(0.01)
+    with path.open("wb") as file:
+        file.write(np.array([0, 2, 5], np.int32).tobytes())
+        file.write(np.array([32_013_312], np.uint64).tobytes())
+        floats.tofile(file)
+
+
+def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table; the first column names the row."""
+    table = Table(title=title)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
