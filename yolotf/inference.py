@@ -90,13 +90,10 @@ class FoldedNetwork(tf.Module):  # type: ignore[misc]
             case cfg.Convolutional():
                 owner = graph_rules.kernel_owner(self.network, layer)
                 x = tf_layers.convolve(inputs[0], self._variable(owner, "kernel"), layer)
-                # In this order TensorFlow fuses convolution, bias and activation.
-                x = tf.nn.bias_add(x, self._variable(owner, "bias"))
-                return tf_layers.activate(x, layer.activation)
+                return tf_layers.add_bias(x, self._variable(owner, "bias"), layer.activation)
             case cfg.Connected():
                 x = tf_layers.connect(inputs[0], self._variable(layer, "kernel"))
-                x = tf.nn.bias_add(x, self._variable(layer, "bias"))
-                return tf_layers.activate(x, layer.activation)
+                return tf_layers.add_bias(x, self._variable(layer, "bias"), layer.activation)
             case cfg.Local():
                 x = tf_layers.convolve_locally(inputs[0], self._variable(layer, "kernel"), layer)
                 return x + self._variable(layer, "bias")
@@ -236,7 +233,8 @@ class InferenceFunction(tf.Module):  # type: ignore[misc]
 
     def raw_heads(self, inputs: Tensor) -> list[Tensor]:
         """What enters the heads, for `inputs` as `fitted` takes them."""
-        return self.folded(tf.convert_to_tensor(inputs))
+        raws: list[Tensor] = self.folded(tf.convert_to_tensor(inputs))
+        return raws
 
     def warm(self, like: InferenceFunction) -> None:
         """Traces and runs once what `like` has been used for, so that no request has to wait."""
@@ -336,7 +334,7 @@ def fit(images: Tensor, size: decode.Size, *, letter_box: bool) -> Tensor:
     its proportions on a ground of 0.5.
 
     Args:
-        images: [batch, height, width, channels], uint8 or float in 0..1.
+        images: [batch, height, width, channels], uint8, or float32 in 0..1.
         size: (height, width) of the input.
         letter_box: as in `[net]`.
 
@@ -345,8 +343,9 @@ def fit(images: Tensor, size: decode.Size, *, letter_box: bool) -> Tensor:
     """
     found = tf.shape(images)[1:3]
     inner = decode.letter_box_size(found, size) if letter_box else tf.stack(size)
-    values = to_float(images)
-    values = tf.raw_ops.ResizeBilinear(images=values, size=inner, align_corners=True)
+    values = tf.raw_ops.ResizeBilinear(images=images, size=inner, align_corners=True)
+    if images.dtype == tf.uint8:
+        values = values / 255.0
     if not letter_box:
         return values
     before = (tf.stack(size) - inner) // 2

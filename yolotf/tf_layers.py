@@ -261,12 +261,30 @@ def normalize(x: Tensor, layer: cfg.Normalization) -> Tensor:
     return x * tf.pow(norms, -layer.beta)
 
 
+def add_bias(x: Tensor, bias: Tensor, activation: str) -> Tensor:
+    """Bias and activation behind a convolution or matrix product, which TensorFlow fuses with it.
+
+    Fusing needs these operations in this order.
+    """
+    x = tf.nn.bias_add(x, bias)
+    return tf.nn.leaky_relu(x, _LEAKY) if activation == "leaky" else activate(x, activation)
+
+
 def activate(x: Tensor, activation: str) -> Tensor:
     """Any of `cfg.ACTIVATIONS`; channels last (activations.h:41-84, activations.c:160-260).
 
     `relu6` is Darknet's GPU code, its CPU code has none and answers 0.
     """
     return _FORMULAS[activation](x)
+
+
+_LEAKY = 0.1
+
+
+def _leaky(x: Tensor) -> Tensor:
+    # Not tf.nn.leaky_relu: TensorFlow 2.21 fuses convolution, bias, sum and LeakyRelu into one
+    # operation that forgets the slope and takes 0.2.
+    return tf.maximum(x, _LEAKY * x)
 
 
 def _mish(x: Tensor) -> Tensor:
@@ -314,7 +332,7 @@ _FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": _gelu,
     "hard_mish": _hard_mish,
     "hardtan": lambda x: tf.clip_by_value(x, -1.0, 1.0),
-    "leaky": lambda x: tf.nn.leaky_relu(x, 0.1),
+    "leaky": _leaky,
     "lhtan": _lhtan,
     "linear": lambda x: x,
     "loggy": lambda x: 2 * tf.sigmoid(x) - 1,
@@ -327,10 +345,10 @@ _FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "plse": _plse,
     "ramp": lambda x: tf.nn.relu(x) + 0.1 * x,
-    "relie": lambda x: tf.nn.leaky_relu(x, 0.01),
+    "relie": lambda x: tf.maximum(x, 0.01 * x),
     "relu": tf.nn.relu,
     "relu6": tf.nn.relu6,
-    "revleaky": lambda x: tf.nn.leaky_relu(x, 0.1),
+    "revleaky": _leaky,
     "selu": _selu,
     "stair": _stair,
     "swish": lambda x: x * tf.sigmoid(x),
