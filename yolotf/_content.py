@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from yolotf import _core, _native, layout
+from yolotf import _core, _file, _native, layout
 
 Floats = npt.NDArray[np.float32]
 
@@ -129,6 +129,15 @@ def _read(descriptor: int, offset: int, count: int) -> Floats:
     return np.frombuffer(raw, "<f4", len(raw) // layout.FLOAT_BYTES)
 
 
+def nonfinite(path: str | os.PathLike[str], header_bytes: int) -> int:
+    """How many floats of the file are NaN or infinite; holes are not read."""
+    pieces = [
+        Run(0, "", max(0, start - header_bytes) // layout.FLOAT_BYTES, -(-(end - start) // 4))
+        for start, end in _file.extents(path)
+    ]
+    return sum(found.nonfinite for found in scan(path, pieces, header_bytes))
+
+
 class Evidence:
     """Weighs layouts against the floats of one open file; a context manager."""
 
@@ -138,6 +147,7 @@ class Evidence:
         size = os.fstat(self._file.fileno()).st_size
         self.floats = max(0, size - header_bytes) // layout.FLOAT_BYTES
         self._gains: dict[tuple[str, int, int], float] = {}
+        self._possible: dict[tuple[int, int], bool] = {}
 
     def __enter__(self) -> Evidence:
         return self
@@ -153,6 +163,15 @@ class Evidence:
     def read(self, start: int, count: int) -> Floats:
         """Floats from `start`, fewer at the end of the file."""
         return _read(self._file.fileno(), self.header_bytes + 4 * start, count)
+
+    def possible(self, run: Run) -> bool:
+        """Whether no float of a variance is negative, infinite or NaN."""
+        key = (run.start, run.floats)
+        if key not in self._possible:
+            values = self.read(max(0, run.start), run.floats)
+            possible = np.isfinite(values) & (values >= 0)
+            self._possible[key] = run.start >= 0 and bool(possible.all())
+        return self._possible[key]
 
     def weigh(self, runs: Iterable[Run]) -> float:
         """The sum of `gain` over `runs`; what lies beyond the file is left out."""
@@ -208,7 +227,8 @@ def _local_scales(values: _Doubles) -> _Doubles:
     places = np.arange(values.size)
     low, high = np.maximum(places - _NEAR, 0), np.minimum(places + _NEAR + 1, values.size)
     means = (sums[high] - sums[low] - magnitudes) / np.maximum(high - low - 1, 1)
-    return np.maximum(means, 1e-12)
+    floored: _Doubles = np.maximum(means, 1e-12)
+    return floored
 
 
 def _with_outliers(densities: _Doubles) -> _Doubles:
@@ -235,5 +255,6 @@ def _positive(
     sigma = max(_TINIEST_SIGMA, 1.2533 * float(np.abs(logs - centre).mean()))
     z = (logs - centre) / sigma
     prior = -0.5 * ((centre - middle) / width) ** 2 / values.size
-    densities = -0.5 * z * z - math.log(sigma) - _LOG_NORMAL + prior
-    return densities + np.where(values < 0, negative, 0.0)
+    signs: _Doubles = np.where(values < 0, negative, 0.0)
+    densities: _Doubles = signs + (prior - math.log(sigma) - _LOG_NORMAL) - 0.5 * z * z
+    return densities

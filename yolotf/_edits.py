@@ -18,7 +18,8 @@ Overrides = Mapping[tuple[str, int], int]
 """(what, layer) -> value, where what is filters, size, groups, batch_normalize or channels."""
 
 _SIZES = (1, 3, 5, 7, 2, 4, 9, 11, 6, 8, 10)
-_INPUTS = -1
+INPUT = cfg.NETWORK_INPUT
+"""The layer that `channels` of `[net]` belongs to in overrides."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Edit:
     Attributes:
         what: filters, size, groups, batch_normalize, route, classes, channels, heads.
         layer: where it is made; the first of them for heads, -1 for `[net]`.
-        model: the value in the network at hand.
+        model: the value in the network at hand; for heads one for each.
         file: the value in the file's network.
         overrides: the change, for `Graph.runs`.
         oddity: nats against it before the content is looked at.
@@ -37,8 +38,8 @@ class Edit:
 
     what: str
     layer: int
-    model: int | tuple[int, ...]
-    file: int | tuple[int, ...]
+    model: tuple[int, ...]
+    file: tuple[int, ...]
     overrides: Overrides = field(repr=False)
     oddity: float
     classes: int | None = None
@@ -69,7 +70,7 @@ class Graph:
         """Output channels of every layer; the network's input is the last."""
         layers = self.network.layers
         found: list[float] = [0.0] * (len(layers) + 1)
-        found[-1] = overrides.get(("channels", _INPUTS), self.network.input_shape.channels)
+        found[-1] = overrides.get(("channels", INPUT), self.network.input_shape.channels)
         for layer in layers:
             index = layer.index
             if ("channels", index) in overrides:
@@ -168,17 +169,15 @@ class Graph:
             overrides = self._with_classes(classes)
             odd = 1 + math.log(1 + classes / 20)
             if other == channels:
-                yield Edit("classes", self.heads[0][0], model, classes, overrides, odd)
+                yield Edit("classes", self.heads[0][0], (model,), (classes,), overrides, odd)
             elif per_channel:
-                overrides["channels", _INPUTS] = other
+                overrides["channels", INPUT] = other
                 odd += 3 if other in (1, 3, 4) else 6
-                yield Edit(
-                    "classes", self.heads[0][0], model, classes, overrides, odd, classes=classes
-                )
+                yield Edit("classes", self.heads[0][0], (model,), (classes,), overrides, odd)
 
     def _per_channel(self) -> int:
         channels = self.network.input_shape.channels
-        return round(self.total({("channels", _INPUTS): channels + 1}) - self.floats)
+        return round(self.total({("channels", INPUT): channels + 1}) - self.floats)
 
     def _input(self, difference: int) -> Iterator[Edit]:
         slope = self._per_channel()
@@ -187,7 +186,9 @@ class Graph:
             other = channels + difference // slope
             if 1 <= other <= 64:
                 odd = 1.0 if other in (1, 3, 4) else 4.0
-                yield Edit("channels", -1, channels, other, {("channels", _INPUTS): other}, odd)
+                yield Edit(
+                    "channels", INPUT, (channels,), (other,), {("channels", INPUT): other}, odd
+                )
 
     def _uneven(self, difference: int) -> Iterator[Edit]:
         """Masks that share the same anchors out in another way, with any class count."""
@@ -232,26 +233,28 @@ class Graph:
             value = filters + int(more)
             head = any(index == conv for conv, _ in self.heads)
             odd = 10.0 if value % 8 == 0 or head else 13.0
-            yield Edit("filters", index, filters, value, {("filters", index): value}, odd)
+            yield Edit("filters", index, (filters,), (value,), {("filters", index): value}, odd)
         kernel = sum(run.floats for run in self._by_layer[index] if run.role == "kernel")
         for size in _SIZES:
             if kernel * size * size == (kernel + difference) * layer.size**2:
                 odd = 9.0 if size % 2 else 12.0
-                yield Edit("size", index, layer.size, size, {("size", index): size}, odd)
+                yield Edit("size", index, (layer.size,), (size,), {("size", index): size}, odd)
         channels = layer.input_shape.channels
         common = math.gcd(channels, filters)
         if kernel + difference > 0 and kernel * layer.groups % (kernel + difference) == 0:
             groups = kernel * layer.groups // (kernel + difference)
             if groups != layer.groups and common % groups == 0:
                 odd = 9.0 if groups in (1, filters) else 11.0
-                yield Edit("groups", index, layer.groups, groups, {("groups", index): groups}, odd)
+                yield Edit(
+                    "groups", index, (layer.groups,), (groups,), {("groups", index): groups}, odd
+                )
         normal = int(layer.batch_normalize)
         if not layer.dontloadscales and difference == (-3 if normal else 3) * filters:
             yield Edit(
                 "batch_normalize",
                 index,
-                normal,
-                1 - normal,
+                (normal,),
+                (1 - normal,),
                 {("batch_normalize", index): 1 - normal},
                 oddity=9.0,
             )
@@ -265,12 +268,14 @@ class Graph:
         if value < 1:
             return
         odd = 5.0 if value in self._reachable(layer) else 9.0
-        yield Edit("route", index, channels, value, {("channels", index): value}, odd)
+        # What the small-object recipes change: a route that does nothing but point back.
+        odd += 0.0 if len(layer.inputs) == 1 and layer.groups == 1 else 1.0
+        yield Edit("route", index, (channels,), (value,), {("channels", index): value}, odd)
 
     def _reachable(self, layer: cfg.Route) -> set[int]:
         """Channels of the route after one of its references or its groups were changed."""
         shapes = [
-            (self.network.input_shape if i == _INPUTS else self.network.layers[i].output_shape)
+            (self.network.input_shape if i == INPUT else self.network.layers[i].output_shape)
             for i in layer.inputs
         ]
         total = sum(shape.channels for shape in shapes)
@@ -285,20 +290,3 @@ class Graph:
 
 
 _SCALES = ("gamma", "moving_mean", "moving_variance")
-
-
-def first_difference(
-    model: list[_content.Run], file: list[_content.Run]
-) -> tuple[_content.Run, int] | None:
-    """The first run of `model` that is not the same in `file`, and where it starts there.
-
-    Returns:
-        The run and its start, or None if all of `model` is in `file`.
-    """
-    for run, other in zip(model, file, strict=False):
-        if run != other:
-            return run, run.start
-    if len(model) > len(file):
-        run = model[len(file)]
-        return run, run.start
-    return None

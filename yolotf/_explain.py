@@ -7,14 +7,16 @@ explanation's `oddity` speaks against it where the numbers say little.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from yolotf._content import Evidence, Run
-from yolotf._edits import Edit, Graph, first_difference
+from yolotf._edits import Edit, Graph
+from yolotf._known import NORMALIZED, Match, Stored
 
 
 class Place(NamedTuple):
@@ -31,80 +33,77 @@ class Explanation:
     """One way file and network can belong together.
 
     Attributes:
-        kind: as_is, edit, partial, truncated, trailing, swapped, moved, shifted.
-        oddity: nats against it.
-        weight: nats for it; set by `weigh`.
+        kind: as_is, edit, known, partial, truncated, trailing, swapped, moved, shifted.
+        oddity: nats against it before the content is looked at.
+        weight: nats for it in the content.
+        layout: gives what it says the file holds, which may go on beyond the file's end.
         place: where the network's layout stops being the file's; None if it never does.
-        edit: for `edit`.
-        layers: for `partial` how many; for `swapped` and `moved` the two layers.
-        floats: for `shifted` how many more the file has there than the network.
+        edit: for `edit`, the change.
+        match: for `known`, the network whose file it is.
+        layers: for `partial` the fewest and the most layers the file may have been cut after;
+            for `swapped` the two layers; for `moved` the layer, and the one it stands before.
+        floats: for `shifted`, `swapped` and `moved`, how many more the file has at `place`.
+        header_bytes: how the header was read.
     """
 
     kind: str
     oddity: float
-    weight: float = 0.0
+    weight: float
+    layout: Callable[[], Sequence[Run]] = field(repr=False, compare=False)
     place: Place | None = None
     edit: Edit | None = None
+    match: Match | None = None
     layers: tuple[int, ...] = ()
     floats: int = 0
+    header_bytes: int = 0
 
     @property
     def score(self) -> float:
         """What explanations are compared by."""
         return self.weight - self.oddity
 
+    @property
+    def exact(self) -> bool:
+        """Whether it accounts for every float of the file and leaves nothing to chance."""
+        return self.kind in ("as_is", "known", "partial") or (
+            self.edit is not None and self.edit.what in ("classes", "channels", "heads")
+        )
 
-def explain(evidence: Evidence, runs: Sequence[Run], graph: Graph | None) -> list[Explanation]:
+    def impossible(self, evidence: Evidence) -> float:
+        """Share of the variances it places that hold a number no variance can be."""
+        variances = [
+            run
+            for run in self.layout()
+            if run.role == "moving_variance" and run.end <= evidence.floats
+        ]
+        return sum(not evidence.possible(run) for run in variances) / max(1, len(variances))
+
+
+def explain(
+    evidence: Evidence,
+    runs: Sequence[Run],
+    graph: Graph | None = None,
+    matches: Sequence[Match] = (),
+) -> list[Explanation]:
     """All explanations of the file, the likeliest first.
 
     Args:
         evidence: the file.
         runs: the network's layout.
         graph: the network, if there is one to edit.
+        matches: known networks of the file's size.
     """
     blocks = _Blocks(evidence, runs)
-    found = list(_explanations(evidence, runs, graph, blocks))
-    return sorted(found, key=lambda explanation: -explanation.score)
-
-
-def _explanations(
-    evidence: Evidence, runs: Sequence[Run], graph: Graph | None, blocks: _Blocks
-) -> Iterator[Explanation]:
     difference = evidence.floats - blocks.end
-    as_is = sum(blocks.here)
-    if difference == 0:
-        yield Explanation("as_is", 0.0, as_is)
-        yield from _reordered(blocks)
-        yield from _shifted(blocks, _shifts(evidence, blocks), oddity=14.0)
-        return
-    if difference > 0:
-        yield Explanation("trailing", 14.0, as_is, Place(-1, "", blocks.end))
+    found = [*_unchanged(blocks, difference), *_known(blocks, matches)]
+    if difference:
+        found += [] if graph is None else _edited(blocks, graph)
+        found += _shifted(blocks, [difference], oddity=22.0)
     else:
-        last = next(run for run in runs if run.end > evidence.floats)
-        place = Place(last.layer, last.role, last.start)
-        whole = blocks.starts.index(evidence.floats) if evidence.floats in blocks.starts else 0
-        if whole:
-            layers = blocks.layers[whole - 1] + 1
-            yield Explanation("partial", 2.0, as_is, place, layers=(layers,))
-        else:
-            yield Explanation("truncated", 7.0, as_is, place)
-    if graph is not None:
-        for edit in graph.edits(evidence.floats):
-            layout = graph.runs(edit.overrides)
-            if layout is None or layout[-1].end != evidence.floats:
-                continue
-            first = first_difference(list(runs), layout)
-            if first is None:
-                continue
-            run, start = first
-            yield Explanation(
-                "edit",
-                edit.oddity,
-                evidence.weigh(layout),
-                Place(run.layer, run.role, start),
-                edit,
-            )
-    yield from _shifted(blocks, [difference], oddity=22.0)
+        found += _reordered(blocks)
+        found += _shifted(blocks, _shifts(blocks), oddity=14.0)
+    found = [replace(each, header_bytes=evidence.header_bytes) for each in found]
+    return sorted(found, key=lambda explanation: -explanation.score)
 
 
 class _Blocks:
@@ -112,138 +111,223 @@ class _Blocks:
 
     def __init__(self, evidence: Evidence, runs: Sequence[Run]) -> None:
         self.evidence = evidence
-        self.runs: list[list[Run]] = [
+        self.runs = runs
+        self.blocks: list[list[Run]] = [
             list(group) for _, group in itertools.groupby(runs, key=lambda run: run.layer)
         ]
-        self.layers = [block[0].layer for block in self.runs]
-        self.starts = [block[0].start for block in self.runs]
-        self.lengths = [block[-1].end - block[0].start for block in self.runs]
+        self.layers = [block[0].layer for block in self.blocks]
+        self.starts = [block[0].start for block in self.blocks]
+        self.lengths = [block[-1].end - block[0].start for block in self.blocks]
+        self.shapes = [[(run.role, run.floats) for run in block] for block in self.blocks]
         self.end = runs[-1].end if runs else 0
         self.here = [self.at(index, start) for index, start in enumerate(self.starts)]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
 
     def at(self, index: int, start: int) -> float:
         """Nats for block `index` standing at float `start`."""
         moved = start - self.starts[index]
         return sum(
-            self.evidence.gain(run.role, run.start + moved, run.floats) for run in self.runs[index]
+            self.evidence.gain(run.role, run.start + moved, run.floats)
+            for run in self.blocks[index]
         )
+
+    def placed(self, index: int, start: int) -> list[Run]:
+        """Block `index` standing at float `start`."""
+        moved = start - self.starts[index]
+        return [run._replace(start=run.start + moved) for run in self.blocks[index]]
 
     def place(self, index: int) -> Place:
         """Where block `index` starts."""
-        run = self.runs[index][0]
-        return Place(run.layer, run.role, run.start)
+        return _place(self.blocks[index][0])
 
     def kernel_before(self, index: int) -> Place:
         """The kernel before block `index`: floats added or lost there shift that block."""
-        if not index:
-            return self.place(0)
-        run = self.runs[index - 1][-1]
-        return Place(run.layer, run.role, run.start)
+        return _place(self.blocks[index - 1][-1]) if index else self.place(0)
 
     def suspicious(self) -> int:
-        """The first block whose variance is not one."""
-        for index, block in enumerate(self.runs):
-            for run in block:
-                if run.role == "moving_variance":
-                    values = self.evidence.read(run.start, run.floats)
-                    if not (np.isfinite(values) & (values >= 0)).all():
-                        return index
-        return len(self.runs)
+        """The first block with a variance that is none; their number if there is no such."""
+        return next(
+            (
+                index
+                for index, block in enumerate(self.blocks)
+                for run in block
+                if run.role == "moving_variance" and not self.evidence.possible(run)
+            ),
+            len(self),
+        )
+
+
+def _place(run: Run) -> Place:
+    return Place(run.layer, run.role, run.start)
+
+
+def _unchanged(blocks: _Blocks, difference: int) -> Iterator[Explanation]:
+    """The network as it is, with the file's end wherever it is."""
+    weight = sum(blocks.here)
+    if difference == 0:
+        yield Explanation("as_is", 0.0, weight, lambda: blocks.runs)
+    elif difference > 0:
+        yield Explanation("trailing", 14.0, weight, lambda: blocks.runs)
+    else:
+        end = blocks.end + difference
+        last = _place(next(run for run in blocks.runs if run.end > end))
+        kind, odd, layers = "truncated", 7.0, tuple[int, ...]()
+        if end in blocks.starts[1:]:
+            index = blocks.starts.index(end)
+            kind, odd, layers = "partial", 2.0, (blocks.layers[index - 1] + 1, blocks.layers[index])
+        yield Explanation(kind, odd, weight, lambda: blocks.runs, last, layers=layers)
+
+
+def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
+    """Another network that people pass around."""
+    for match in matches:
+        rows = match.architecture.at(match.classes, match.channels)
+        layout = stored_runs(rows, match.layers)
+        yield Explanation(
+            "known",
+            4.0 + match.oddity,
+            blocks.evidence.weigh(layout),
+            partial(list, layout),
+            _parting(blocks.runs, layout),
+            match=match,
+        )
+
+
+def _edited(blocks: _Blocks, graph: Graph) -> Iterator[Explanation]:
+    """This network with one change."""
+    for edit in graph.edits(blocks.evidence.floats):
+        layout = graph.runs(edit.overrides)
+        if layout is None or layout[-1].end != blocks.evidence.floats:
+            continue
+        place = _parting(blocks.runs, layout)
+        if place is not None:
+            weight = blocks.evidence.weigh(layout)
+            yield Explanation("edit", edit.oddity, weight, partial(list, layout), place, edit)
+
+
+def stored_runs(rows: Sequence[Stored], layers: int | None = None) -> list[Run]:
+    """The layout of what `rows` store, up to and without layer `layers`."""
+    found: list[Run] = []
+    start = 0
+    for row in rows:
+        if layers is not None and row.layer >= layers:
+            break
+        own: list[tuple[str, int]] = [("weights", row.kernel)]
+        if row.filters:
+            own = [(role, row.filters) for role in NORMALIZED[:-1]]
+            if not row.batch_normalize:
+                own = [("bias", row.filters)]
+            own.append(("kernel", row.kernel))
+        for role, floats in own:
+            found.append(Run(row.layer, role, start, floats))
+            start += floats
+    return found
+
+
+def _parting(model: Sequence[Run], file: Sequence[Run]) -> Place | None:
+    """The first run of `model` that `file` does not have; None if it has all."""
+    for index, run in enumerate(model):
+        if index >= len(file) or run != file[index]:
+            return _place(run)
+    return None
 
 
 def _reordered(blocks: _Blocks) -> Iterator[Explanation]:
-    """Two layers that changed places, or one that stands elsewhere."""
+    """Two layers in each other's place, or one that stands elsewhere.
+
+    The first of them stands little before the first variance that is none.
+    """
     suspect = blocks.suspicious()
-    count = len(blocks.runs)
-    before = np.concatenate([[0.0], np.cumsum(blocks.here)])
-    for first in range(max(0, suspect - 6), min(suspect + 2, count)):
-        start, length = blocks.starts[first], blocks.lengths[first]
-        for last in range(first + 1, count):
-            end = blocks.starts[last] + blocks.lengths[last]
-            rest = before[first] + before[count] - before[last + 1]
-            inside = range(first + 1, last)
-            own = blocks.lengths[last]
-            if blocks.runs[first] == blocks.runs[last]:
+    for first in range(max(0, suspect - 6), min(suspect + 2, len(blocks))):
+        here = blocks.starts[first]
+        for last in range(first + 1, len(blocks)):
+            if blocks.shapes[first] == blocks.shapes[last]:
                 continue
-            # last at the place of first
-            moved = blocks.at(last, start)
-            if moved > 0 and own != length:
-                weight = rest + moved + blocks.at(first, end - length)
-                weight += sum(blocks.at(k, blocks.starts[k] + own - length) for k in inside)
-                yield Explanation(
-                    "swapped",
-                    8.0,
-                    weight,
-                    blocks.place(first),
-                    layers=(blocks.layers[first], blocks.layers[last]),
-                )
-            if moved > 0 and last > first + 1:
-                weight = (
-                    rest
-                    + moved
-                    + sum(blocks.at(k, blocks.starts[k] + own) for k in range(first, last))
-                )
-                yield Explanation(
-                    "moved",
-                    9.0,
-                    weight,
-                    blocks.place(first),
-                    layers=(blocks.layers[last], blocks.layers[first]),
-                )
-        # first behind some later block: all between move up
-        ahead = 0.0
-        for last in range(first + 1, count):
-            ahead += blocks.at(last, blocks.starts[last] - length)
-            if ahead < 0:
-                break
-            if last == first + 1:
-                continue
-            end = blocks.starts[last] + blocks.lengths[last]
-            weight = before[first] + ahead + blocks.at(first, end - length)
-            weight += before[count] - before[last + 1]
-            yield Explanation(
-                "moved",
-                9.0,
-                weight,
-                blocks.place(first),
-                layers=(blocks.layers[first], blocks.layers[last]),
-            )
+            between = list(range(first + 1, last))
+            if blocks.at(last, here) > 0:
+                yield _ordered(blocks, "swapped", [last, *between, first], (first, last))
+                if between:
+                    yield _ordered(blocks, "moved", [last, first, *between], (last, first))
+            if between and blocks.at(first + 1, here) > 0:
+                after = min(last + 1, len(blocks) - 1)
+                yield _ordered(blocks, "moved", [*between, last, first], (first, after))
+
+
+def _ordered(
+    blocks: _Blocks, kind: str, order: Sequence[int], named: tuple[int, int]
+) -> Explanation:
+    """The file with the blocks of `order` rearranged so, and all others where they are."""
+    first = min(order)
+    starts = dict(enumerate(blocks.starts))
+    start = blocks.starts[first]
+    for index in order:
+        starts[index] = start
+        start += blocks.lengths[index]
+
+    def layout() -> list[Run]:
+        by_start = sorted(starts, key=lambda index: starts[index])
+        return [run for index in by_start for run in blocks.placed(index, starts[index])]
+
+    weight = sum(blocks.here) + sum(
+        blocks.at(index, starts[index]) - blocks.here[index] for index in order
+    )
+    return Explanation(
+        kind,
+        8.0 if kind == "swapped" else 9.0,
+        weight,
+        layout,
+        blocks.place(first),
+        layers=tuple(blocks.layers[index] for index in named),
+        floats=blocks.lengths[order[0]] - blocks.lengths[first],
+    )
 
 
 def _shifted(blocks: _Blocks, shifts: Sequence[int], oddity: float) -> Iterator[Explanation]:
     """Floats added or lost somewhere: from one block on, all stand `shift` floats later."""
-    count = len(blocks.runs)
+    count = len(blocks)
     before = np.concatenate([[0.0], np.cumsum(blocks.here)])
     for shift in shifts:
         there = np.array([blocks.at(k, blocks.starts[k] + shift) for k in range(count)])
         after = np.concatenate([np.cumsum(there[::-1])[::-1], [0.0]])
         index = int(np.argmax((before + after)[:count]))
+
+        def layout(index: int = index, shift: int = shift) -> list[Run]:
+            return [
+                run
+                for k, start in enumerate(blocks.starts)
+                for run in blocks.placed(k, start + (shift if k >= index else 0))
+            ]
+
         yield Explanation(
             "shifted",
             oddity,
             float(before[index] + after[index]),
+            layout,
             blocks.kernel_before(index),
             floats=shift,
         )
 
 
-def _shifts(evidence: Evidence, blocks: _Blocks) -> list[int]:
+def _shifts(blocks: _Blocks) -> list[int]:
     """How far the file may be shifted where the network's variances stop being any."""
     suspect = blocks.suspicious()
     found = {-1, 1}
-    if suspect < len(blocks.runs):
-        found |= _variance_shifts(evidence, blocks, suspect)
+    if suspect < len(blocks):
+        found |= _variance_shifts(blocks, suspect)
     return sorted(found)
 
 
 _REACH = 1 << 20
+_MOST_PLACES = 4000
 
 
-def _variance_shifts(evidence: Evidence, blocks: _Blocks, suspect: int) -> set[int]:
+def _variance_shifts(blocks: _Blocks, suspect: int) -> set[int]:
     """Shifts that put the variance of block `suspect` on positive numbers before a kernel."""
-    run = next(run for run in blocks.runs[suspect] if run.role == "moving_variance")
+    run = next(run for run in blocks.blocks[suspect] if run.role == "moving_variance")
     start = max(0, run.start - _REACH)
-    values = evidence.read(start, run.end - start + _REACH)
+    values = blocks.evidence.read(start, run.end - start + _REACH)
     if values.size <= run.floats:
         return set()
     positive = np.concatenate([[0], np.cumsum(values > 0)])
@@ -251,8 +335,31 @@ def _variance_shifts(evidence: Evidence, blocks: _Blocks, suspect: int) -> set[i
     # The kernel that follows has both signs: runs of positives end where the variance does.
     ends = np.flatnonzero(full[:-1] & ~full[1:])
     shifts = ends + start - run.start
+    nearest = sorted((int(shift) for shift in shifts if shift), key=abs)[:_MOST_PLACES]
     scored = sorted(
-        ((blocks.at(suspect, blocks.starts[suspect] + int(s)), int(s)) for s in shifts[:4000] if s),
+        ((blocks.at(suspect, blocks.starts[suspect] + shift), shift) for shift in nearest),
         reverse=True,
     )
     return {shift for gain, shift in scored[:6] if gain > 0}
+
+
+def first_impossible(evidence: Evidence, runs: Sequence[Run]) -> Place | None:
+    """The first array of the file that holds a number it cannot."""
+    return next(
+        (
+            _place(run)
+            for run in runs
+            if run.role == "moving_variance" and not evidence.possible(run)
+        ),
+        None,
+    )
+
+
+def last_supported(evidence: Evidence, runs: Sequence[Run]) -> Place | None:
+    """Up to where the numbers bear the network's layout out: the layer after that."""
+    if not runs:
+        return None
+    blocks = _Blocks(evidence, runs)
+    reached = np.concatenate([[0.0], np.cumsum(blocks.here)])
+    index = int(np.argmax(reached))
+    return blocks.place(index) if index < len(blocks) else None

@@ -250,7 +250,7 @@ def newlines(path: str | os.PathLike[str], size_bytes: int) -> Newlines:
     """
     feeds = returns = pairs = 0
     last = b""
-    for chunk in _stored(path, size_bytes):
+    for chunk in _stored(path):
         feeds += chunk.count(b"\n")
         returns += chunk.count(b"\r")
         pairs += chunk.count(b"\r\n") + (last == b"\r" and chunk[:1] == b"\n")
@@ -266,22 +266,33 @@ def newlines(path: str | os.PathLike[str], size_bytes: int) -> Newlines:
     return Newlines(None, 0)
 
 
-def _stored(path: str | os.PathLike[str], size_bytes: int) -> Iterator[bytes]:
-    """The file in chunks, without its holes: those read as zeros, and may be terabytes."""
+def _stored(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The file in chunks, small ones first, without its holes."""
+    size = _SAMPLE // 4
     with Path(path).open("rb") as file:
-        offset = 0
-        while offset < size_bytes:
-            try:
-                start = os.lseek(file.fileno(), offset, os.SEEK_DATA)
-                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # only a hole is left
-                    return
-                start, end = offset, size_bytes
+        for start, end in extents(path):
             while start < end:
-                chunk = os.pread(file.fileno(), min(_CHUNK, end - start), start)
+                chunk = os.pread(file.fileno(), min(size, end - start), start)
                 if not chunk:
                     return
                 yield chunk
                 start += len(chunk)
-            offset = end
+                size = _CHUNK
+
+
+def extents(path: str | os.PathLike[str]) -> list[tuple[int, int]]:
+    """(start, end) of the parts of a file that are stored; what is between reads as zeros."""
+    found = []
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        offset = 0
+        while offset < size:
+            try:
+                start = os.lseek(file.fileno(), offset, os.SEEK_DATA)
+                offset = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # ENXIO: only a hole is left
+                    found.append((offset, size))
+                break
+            found.append((start, offset))
+    return found

@@ -35,6 +35,7 @@ _COMMON = (
     "yolov4-tiny",
     "yolov3",
     "yolov3-tiny",
+    "yolov2-voc",  # what the instructions for own classes start from
     "yolov2",
     "yolov2-tiny",
     "yolov3-spp",
@@ -80,15 +81,16 @@ def stored(segments: Iterable[layout.Segment]) -> list[Stored]:
     rows = []
     for layer, found in by_layer.items():
         roles = tuple(segment.role for segment in found)
-        if roles in (_PLAIN, _NORMALIZED) and len(found[-1].shape) == 4:
-            rows.append(Stored(layer, found[0].count, found[-1].count, roles == _NORMALIZED))
+        if roles in (_PLAIN, NORMALIZED) and len(found[-1].shape) == 4:
+            rows.append(Stored(layer, found[0].count, found[-1].count, roles == NORMALIZED))
         else:
             rows.append(Stored(layer, 0, sum(segment.count for segment in found), False))
     return rows
 
 
 _PLAIN = ("bias", "kernel")
-_NORMALIZED = ("beta", "gamma", "moving_mean", "moving_variance", "kernel")
+NORMALIZED = ("beta", "gamma", "moving_mean", "moving_variance", "kernel")
+"""What a convolution with batch norm stores, in file order."""
 
 
 class HeadRow(NamedTuple):
