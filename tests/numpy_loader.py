@@ -14,6 +14,8 @@ import numpy as np
 
 HEADER = np.array([0, 2, 5, 0, 0], np.int32).tobytes()
 
+NORM_ROLES = ("beta", "gamma", "moving_mean", "moving_variance")
+
 Section = tuple[str, dict[str, str]]
 
 
@@ -174,29 +176,34 @@ def random_file(text: str, seed: int = 0, gain: float = 0.75) -> bytes:
     return b"".join(content)
 
 
-def load(model: Any, text: str, content: bytes) -> int:
-    """Sets the variables of `model`, built from the cfg `text`; returns the floats it used.
-
-    Sections the model has no layer for are skipped.
-    """
+def arrays(text: str, content: bytes) -> dict[Stored, Any]:
+    """Every array of a file, in the file's shape."""
     major, minor = np.frombuffer(content[:8], np.int32)
     wide = major * 10 + minor >= 2 and major < 1000 and minor < 1000
     floats = np.frombuffer(content[20 if wide else 16 :], np.float32)
-    layers = {layer.name: layer for layer in model.layers}
-    position = 0
+    found, position = {}, 0
     for one in stored(text):
         count = int(np.prod(one.shape))
-        values = floats[position : position + count].reshape(one.shape)
+        found[one] = floats[position : position + count].reshape(one.shape)
         position += count
+    return found
+
+
+def load(model: Any, text: str, content: bytes) -> int:
+    """Sets the variables of `model`, built from the cfg `text`; returns the floats of the file.
+
+    Sections the model has no layer for are skipped.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    total = 0
+    for one, values in arrays(text, content).items():
+        total += values.size
         name = f"{'conv' if one.kind == 'convolutional' else one.kind}_{one.index}"
-        if (
-            one.role in ("beta", "gamma", "moving_mean", "moving_variance")
-            and one.kind != "batchnorm"
-        ):
+        if one.role in NORM_ROLES and one.kind != "batchnorm":
             name += "_bn"
         if name in layers:
             _assign(layers[name], one, values)
-    return position
+    return total
 
 
 def _assign(layer: Any, one: Stored, values: Any) -> None:

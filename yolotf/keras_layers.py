@@ -91,11 +91,11 @@ class GroupedConv2D(_Conv2D):
 
 
 @_register
-class SharedConv2D(_Layer):
-    """One kernel for several `[convolutional]` sections (`share_index`) of unequal geometry.
+class FlexibleConv2D(_Layer):
+    """A convolution whose stride, padding and dilation are arguments of the call.
 
-    Darknet lets a section use another's kernel with a stride or dilation of its own
-    (convolutional_layer.c:543), so both are arguments of the call.
+    For what `Conv2D` does not do: one kernel for several `[convolutional]` sections of unequal
+    geometry (`share_index`, convolutional_layer.c:545), and a stride together with a dilation.
     """
 
     def __init__(

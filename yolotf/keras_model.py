@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from yolotf.graph_rules import used_layers
 from yolotf.keras_layers import (
     ChannelMaxPooling,
     ChannelSlice,
+    FlexibleConv2D,
     GroupedConv2D,
     Implicit,
     LocallyConnected2D,
@@ -31,7 +31,6 @@ from yolotf.keras_layers import (
     PaddedPooling2D,
     Padding,
     Reorg,
-    SharedConv2D,
     Shortcut,
     SpaceToDepth,
     activation_layer,
@@ -151,20 +150,21 @@ class _Graph:
         self.used = used_layers(network)
         self.kernels: dict[int, Any] = {}
         self.norms: dict[int, Any] = {}
-        self.shared = self._unequally_shared()
+        self.flexible = self._flexible_kernels()
         self.tensors: dict[int, Any] = {
             cfg.NETWORK_INPUT: self.keras.Input(tuple(network.input_shape), name="input")
         }
-        for layer in network.layers:
-            if layer.index in self.used:
-                self.tensors[layer.index] = self._section(layer)
+        used = [network.layers[index] for index in sorted(self.used)]
+        for layer in used:
+            graph_rules.check_layer(network, layer)
+        for layer in used:
+            self.tensors[layer.index] = self._section(layer)
 
     def named(self, layer: cfg.Layer, suffix: str = "") -> dict[str, Any]:
         """The arguments every Keras layer of a section gets."""
         return {"name": layer_name(layer) + suffix, **self.options}
 
     def _section(self, layer: cfg.Layer) -> Any:
-        graph_rules.check_layer(self.network, layer)
         inputs = [self.tensors[index] for index in layer.inputs]
         match layer:
             case cfg.Convolutional():
@@ -235,9 +235,9 @@ class _Graph:
         window = _Window.of(layer, size, strides, layer.padding * layer.dilation)
         owner = graph_rules.kernel_owner(self.network, layer)
         kernel = self.kernels.get(owner.index)
-        if owner.index in self.shared:
+        if owner.index in self.flexible:
             if kernel is None:
-                kernel = SharedConv2D(
+                kernel = FlexibleConv2D(
                     layer.filters,
                     layer.size,
                     groups=layer.groups,
@@ -260,27 +260,22 @@ class _Graph:
             x = norm(x)
         return self._activated(layer, layer.activation, x)
 
-    def _unequally_shared(self) -> frozenset[int]:
-        """The owners of kernels that are used with more than one stride, padding or dilation."""
-        geometries: dict[int, set[tuple[object, ...]]] = {}
-        for layer in self._convolutions():
-            geometry = (
-                layer.stride_y,
-                layer.stride_x,
-                layer.padding,
-                layer.dilation,
-                layer.input_shape,
-            )
-            geometries.setdefault(graph_rules.kernel_owner(self.network, layer).index, set()).add(
-                geometry
-            )
-        return frozenset(index for index, found in geometries.items() if len(found) > 1)
+    def _flexible_kernels(self) -> frozenset[int]:
+        """The owners of kernels that Keras' `Conv2D` cannot have.
 
-    def _convolutions(self) -> Iterable[cfg.Convolutional]:
-        for index in sorted(self.used):
-            layer = self.network.layers[index]
-            if isinstance(layer, cfg.Convolutional):
-                yield layer
+        Those used with more than one geometry, or with a stride and a dilation at once.
+        """
+        geometries: dict[int, set[tuple[object, ...]]] = {}
+        found = set()
+        for layer in self.network.layers:
+            if isinstance(layer, cfg.Convolutional) and layer.index in self.used:
+                owner = graph_rules.kernel_owner(self.network, layer).index
+                strides = layer.stride_y, layer.stride_x
+                seen = geometries.setdefault(owner, set())
+                seen.add((strides, layer.padding, layer.dilation, layer.input_shape))
+                if len(seen) > 1 or (layer.dilation > 1 and max(strides) > 1):
+                    found.add(owner)
+        return frozenset(found)
 
     def _kernel(self, layer: cfg.Convolutional, strides: tuple[int, int], padding: str) -> Any:
         options = {
@@ -391,6 +386,8 @@ class _Graph:
 
     def _reorg(self, layer: cfg.Reorg, x: Any) -> Any:
         stride = layer.stride
+        if stride == 1:
+            return x
         if layer.type == "reorg3d":
             if not layer.reverse:
                 return SpaceToDepth(stride, **self.named(layer))(x)
