@@ -141,8 +141,8 @@ class _Table(NamedTuple):
     headings: tuple[str, ...]
     numbers: frozenset[int]
     """Columns that are set to the right."""
-    rows: list[tuple[str, ...]]
-    styles: list[str]
+    rows: Sequence[tuple[str, ...]]
+    styles: Sequence[str]
     """Of every row, on a terminal."""
 
 
@@ -180,6 +180,12 @@ def _table(subject: Diagnosis | Inspection) -> _Table | None:
     )
 
 
+_ARRAY_HEADINGS = (
+    *("layer", "section", "array", "shape", "byte"),
+    *("minimum", "maximum", "mean", "std", "negative", "not finite"),
+)
+
+
 def _arrays(layers: Iterable[LayerRow]) -> _Table:
     rows: list[tuple[str, ...]] = []
     for row in layers:
@@ -197,7 +203,7 @@ def _arrays(layers: Iterable[LayerRow]) -> _Table:
                 (str(row.layer), row.section, segment.role, shape, f"{segment.offset:,}", *numbers)
             )
     return _Table(
-        tuple("layer section array shape byte minimum maximum mean std negative nonfinite".split()),
+        _ARRAY_HEADINGS,
         frozenset({0, 4, 5, 6, 7, 8, 9, 10}),
         rows,
         [""] * len(rows),
