@@ -31,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"yolotf: {error}", file=sys.stderr)
         return 1
     except (OSError, ValueError, ImportError) as error:
-        print(f"yolotf: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            text = f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
+        print(f"yolotf: {text}", file=sys.stderr)
         return 2
     return code
 

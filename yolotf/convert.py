@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -130,9 +131,15 @@ def convert(
     tell("loading")
     loaded = load.load_darknet_weights(model, weights, cfg=network)
     tell("writing")
-    with _replacing(target) as ready:
-        _WRITERS[kind](_Source(model, network, loaded), ready)
-        size_bytes = sum(one.stat().st_size for one in _files(ready))
+    try:
+        with _replacing(target) as ready:
+            _WRITERS[kind](_Source(model, network, loaded), ready)
+            size_bytes = sum(one.stat().st_size for one in _files(ready))
+    except Exception as error:
+        failed = _write_error(error, output)
+        if failed is None:
+            raise
+        raise failed from error
     return Conversion(loaded, os.fspath(output), kind, size_bytes, time.perf_counter() - started)
 
 
@@ -377,6 +384,20 @@ def _files(path: Path) -> list[Path]:
     return [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
 
 
+def _write_error(error: Exception, output: _Path) -> OSError | None:
+    """The system's error behind `error`; None if there is none.
+
+    HDF5 and TensorFlow have it in the text of errors of their own.
+    """
+    import tensorflow as tf
+
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and isinstance(error, OSError | RuntimeError | tf.errors.OpError):
+        text = str(error)
+        number = next((one for one in sorted(errno.errorcode) if os.strerror(one) in text), None)
+    return None if number is None else OSError(number, os.strerror(number), os.fspath(output))
+
+
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -413,10 +434,7 @@ def _write_saved_model(source: _Source, path: Path) -> None:
     import tensorflow as tf
 
     module, function = _traced(source.model, batch=None)
-    try:
-        tf.saved_model.save(module, os.fspath(path), signatures=function)
-    except tf.errors.OpError as error:
-        raise OSError(f"{path.name}: cannot be written: {error.message}") from error
+    tf.saved_model.save(module, os.fspath(path), signatures=function)
 
 
 def _write_tflite(source: _Source, path: Path) -> None:
@@ -467,7 +485,7 @@ def _traced(model: Any, *, batch: int | None) -> tuple[Any, Any]:
 
     from yolotf.model_order import plain
 
-    module = tf.Module(name=model.name)
+    module = tf.Module()
     module.stored = [plain(variable) for variable in model.variables]
 
     def heads(images: Any) -> dict[str, Any]:
@@ -492,16 +510,14 @@ def _write_safetensors(source: _Source, path: Path) -> None:
             name = variable.name.split("/")[-1].removesuffix(":0")
             arrays[f"{layer.name}/{name}"] = variable.numpy()
     header = source.loaded.header
-    _safetensors().save_file(
-        arrays,
-        path,
-        metadata={
-            "format": "tf",
-            "cfg": source.network.to_cfg(),
-            "darknet_version": f"{header.major}.{header.minor}.{header.revision}",
-            "seen": str(header.seen),
-        },
-    )
+    metadata = {
+        "format": "tf",
+        "cfg": source.network.to_cfg(),
+        "darknet_version": f"{header.major}.{header.minor}.{header.revision}",
+        "seen": str(header.seen),
+    }
+    # Its save_file makes files that only their owner can read.
+    path.write_bytes(_safetensors().save(arrays, metadata))
 
 
 def _safetensors() -> Any:
