@@ -709,7 +709,10 @@ def _load_folded(path: _Path, network: cfg.Network, stored: dict[str, Any], veri
 
 
 def _fold(arrays: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Stored arrays by role -> folded ones, computed in double (network.c:1297-1335)."""
+    """Stored arrays by role -> folded ones, computed in double (network.c:1297-1335).
+
+    Kernels are scaled in place.
+    """
     if "moving_variance" not in arrays:
         return arrays
     deviation = np.sqrt(arrays["moving_variance"].astype(np.float64) + load.BN_EPSILON)
@@ -721,4 +724,6 @@ def _fold(arrays: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[n
         return {**folded, "scale": scale.astype(np.float32)}
     # The last axes count filters: one in HWIO, two in a depthwise kernel.
     axes = 1 if kernel.shape[-1] == len(scale) else 2
-    return {**folded, "kernel": (kernel * scale.reshape(kernel.shape[-axes:])).astype(np.float32)}
+    shaped = scale.reshape(kernel.shape[-axes:])
+    np.multiply(kernel, shaped, out=kernel, dtype=np.float64, casting="same_kind")
+    return {**folded, "kernel": kernel}
