@@ -133,3 +133,32 @@ def test_heads_of_a_real_file_are_those_of_opencv(name, shared):
     pictures = np.random.default_rng(1).random((2, *network.input_shape), dtype=np.float32)
     ours = heads_of(model, pictures)
     assert_same_heads(network, ours, opencv_heads(network, content, pictures))
+
+
+# Dense layers, crops, scaled channels and global means, which no detector above has all of.
+CLASSIFIERS = {
+    "tiny": (96, 128),
+    "cifar": None,
+    "efficientnet_b0": (96, 128),
+    "extraction.conv": None,
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_answers_of_classifiers_are_those_of_opencv(name, shared):
+    network = cfg.parse_cfg(shared / f"cfg/{name}.cfg", size=CLASSIFIERS[name])
+    text = network.to_cfg()
+    content = numpy_loader.random_file(text)
+    model = build_model(network)
+    numpy_loader.load(model, text, content)
+    picture = np.random.default_rng(1).random((1, *network.input_shape), dtype=np.float32)
+    net = cv2.dnn.readNetFromDarknet(
+        np.frombuffer(text.encode(), np.uint8), np.frombuffer(content, np.uint8)
+    )
+    net.setInput(picture.transpose(0, 3, 1, 2))
+    # Both end in a softmax; its logarithm tells apart what is close to nothing.
+    theirs = np.log(net.forward().ravel())
+    ours = np.log(np.asarray(model(picture, training=False)).ravel())
+    assert ours.shape == theirs.shape
+    assert theirs.std() > 0.05
+    assert np.abs(ours - theirs).max() <= TOLERANCE * np.abs(theirs).max()
