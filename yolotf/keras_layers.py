@@ -151,7 +151,7 @@ class FlexibleConv2D(_Layer):
 
 @_register
 class LocallyConnected2D(_Layer):
-    """`[local]`: a convolution with a kernel and a bias for every position (local_layer.c:95).
+    """`[local]`: a convolution with a kernel and a bias for every position (local_layer.c:91-119).
 
     `kernel` is (positions, size, size, channels, filters), positions row by row; `bias` is
     (rows, columns, filters).
@@ -217,7 +217,7 @@ class LocallyConnected2D(_Layer):
 
 @_register
 class Implicit(_Layer):
-    """`[implicit]`: a stored constant, one copy a picture (representation_layer.c:56).
+    """`[implicit]`: a stored constant, one copy a picture (representation_layer.c:58-64).
 
     `implicit` is (filters, atoms), as in the file. The input only tells how many pictures.
     """
@@ -291,7 +291,7 @@ class Shortcut(_Layer):
 
 @_register
 class ChannelSlice(_Layer):
-    """`[route]` with `groups`: one of `groups` equal parts of the channels (route_layer.c:92)."""
+    """`[route]` with `groups`: one of `groups` equal parts of the channels (route_layer.c:91)."""
 
     def __init__(self, groups: int, group_id: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -317,7 +317,7 @@ class PaddedPooling2D(_Layer):
     """`[maxpool]` and `[local_avgpool]` with a padding that is neither `valid` nor `same`.
 
     What lies outside the picture takes no part: it is never the largest, nor counted in a
-    mean (maxpool_layer.c:286-312, 372-392).
+    mean (maxpool_layer.c:283-311, 346-374).
     """
 
     def __init__(
@@ -361,7 +361,7 @@ class ChannelMaxPooling(_Layer):
     """`[maxpool]` with `maxpool_depth`: the largest of every `filters`-th channel.
 
     Output channel `i` is the largest of the input channels `i`, `i + filters`, ...
-    (maxpool_layer.c:242-270).
+    (maxpool_layer.c:245-270).
     """
 
     def __init__(self, filters: int, **kwargs: Any) -> None:
@@ -387,7 +387,7 @@ class ChannelMaxPooling(_Layer):
 
 @_register
 class Reorg(_Layer):
-    """`[reorg]`: Darknet's shuffle of rows, columns and channels (blas.c:9-37).
+    """`[reorg]`: Darknet's shuffle of rows, columns and channels (blas.c:10-37).
 
     It is not space-to-depth: Darknet calls it with the input's shape where it expects the
     output's (reorg_old_layer.c:81-86). `target_shape` is the output's (rows, columns,
@@ -454,7 +454,7 @@ class LocalResponseNormalization(_Layer):
     """`[normalization]`: a channel divided by a power of its neighbours' squares.
 
     Darknet moves its window over the channels by adding one square and taking one away, and
-    starts with a window that is too small (normalization_layer.c:71-84). What it sums is
+    starts with a window that is too small (normalization_layer.c:80-90). What it sums is
     linear in the squares, so it is one matrix.
     """
 

@@ -48,7 +48,7 @@ __all__ = [
 
 BN_EPSILON = 1e-5  # blas.c:292
 BN_MOMENTUM = 0.99
-"""batchnorm_layer.c:277,306, on a GPU; on a CPU it is 0.9 (:191)."""
+"""batchnorm_layer.c:310,332, on a GPU; on a CPU it is 0.9 (:196)."""
 
 _SHORT_TYPES = {"convolutional": "conv"}
 
