@@ -8,6 +8,7 @@
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define YOLOTF_AVX2 1
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -191,9 +192,10 @@ bool check_segments(const std::vector<Segment>& segments, std::uint64_t header_b
       return fail(error, Code::kFileTooShort, index, end, file_bytes);
     }
     if (segment.norm_offset != 0) {
-      // filters floats are within the file by now, so three times their size does not overflow.
-      const std::uint64_t norm_bytes = kNormRuns * kFloatBytes * segment.filters;
-      if (segment.norm_offset < header_bytes || segment.blocks != 1 ||
+      const bool takes_it = segment.role == Role::kKernel || segment.filters == count;
+      std::uint64_t norm_bytes = 0;
+      if (!takes_it || segment.blocks != 1 || segment.norm_offset < header_bytes ||
+          !checked_mul(kNormRuns * kFloatBytes, segment.filters, &norm_bytes) ||
           segment.norm_offset > std::numeric_limits<std::uint64_t>::max() - norm_bytes) {
         return fail(error, Code::kBadSegment, index, count, in_variable);
       }
@@ -246,8 +248,9 @@ bool check_variance(const std::byte* bytes, const Segment& segment, std::int64_t
   }
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::uint64_t offset = begin + kFloatBytes * i;
-    const auto value = load<float>(bytes + offset);
-    if (!(value >= 0.0F) || std::isinf(value)) {
+    // By its bits: where subnormal numbers are taken for zero, a negative one would not be seen.
+    const auto bits = load<std::uint32_t>(bytes + offset);
+    if (bits >= 0x7f800000U && bits != 0x80000000U) {
       fail(error, Code::kBadVariance, index, 0, 0);
       error->offset = offset;
       return false;
@@ -409,7 +412,13 @@ struct PanelScale {
   float values[kPanel];
 };
 
-template <Dtype dtype>
+// Not even times 1 without a fold: TensorFlow's threads take subnormal numbers for zero.
+template <bool kFold>
+float scaled(float value, float scale) noexcept {
+  return kFold ? value * scale : value;
+}
+
+template <Dtype dtype, bool kFold>
 void transpose_portable(const std::byte* source, const Segment& segment, const Fold& fold,
                         void* destination, std::uint64_t begin, std::uint64_t end) noexcept {
   using E = Element<dtype>;
@@ -422,8 +431,8 @@ void transpose_portable(const std::byte* source, const Segment& segment, const F
     for (std::uint64_t column = 0; column < columns; ++column) {
       auto* row = out + rows.next() * segment.filters;
       for (std::uint64_t filter = panel; filter < panel_end; ++filter) {
-        row[filter] = E::from(scale.values[filter - panel] *
-                              load<float>(source + kFloatBytes * (filter * columns + column)));
+        const auto value = load<float>(source + kFloatBytes * (filter * columns + column));
+        row[filter] = E::from(scaled<kFold>(value, scale.values[filter - panel]));
       }
     }
   }
@@ -433,17 +442,21 @@ void transpose_portable(const std::byte* source, const Segment& segment, const F
 
 #define YOLOTF_TARGET __attribute__((target("avx2,f16c")))
 
-// lines[i] becomes column i of the 8 rows at `source`, `stride` floats apart.
-YOLOTF_TARGET inline void transpose8(const float* source, std::uint64_t stride,
+YOLOTF_TARGET inline __m256 load8(const std::byte* bytes) noexcept {
+  return _mm256_loadu_ps(reinterpret_cast<const float*>(bytes));
+}
+
+// lines[i] becomes column i of the 8 rows at `source`, `stride` bytes apart.
+YOLOTF_TARGET inline void transpose8(const std::byte* source, std::uint64_t stride,
                                      __m256* lines) noexcept {
-  const __m256 a0 = _mm256_loadu_ps(source);
-  const __m256 a1 = _mm256_loadu_ps(source + stride);
-  const __m256 a2 = _mm256_loadu_ps(source + 2 * stride);
-  const __m256 a3 = _mm256_loadu_ps(source + 3 * stride);
-  const __m256 a4 = _mm256_loadu_ps(source + 4 * stride);
-  const __m256 a5 = _mm256_loadu_ps(source + 5 * stride);
-  const __m256 a6 = _mm256_loadu_ps(source + 6 * stride);
-  const __m256 a7 = _mm256_loadu_ps(source + 7 * stride);
+  const __m256 a0 = load8(source);
+  const __m256 a1 = load8(source + stride);
+  const __m256 a2 = load8(source + 2 * stride);
+  const __m256 a3 = load8(source + 3 * stride);
+  const __m256 a4 = load8(source + 4 * stride);
+  const __m256 a5 = load8(source + 5 * stride);
+  const __m256 a6 = load8(source + 6 * stride);
+  const __m256 a7 = load8(source + 7 * stride);
   const __m256 b0 = _mm256_unpacklo_ps(a0, a1);
   const __m256 b1 = _mm256_unpackhi_ps(a0, a1);
   const __m256 b2 = _mm256_unpacklo_ps(a2, a3);
@@ -502,8 +515,6 @@ YOLOTF_TARGET void transpose_panels(const std::byte* source, const Segment& segm
                                     std::uint64_t end) noexcept {
   using E = Element<dtype>;
   auto* out = static_cast<typename E::Type*>(destination);
-  // The file's floats start 16 or 20 bytes after a page: 4-byte aligned, and loadu is used.
-  const auto* floats = reinterpret_cast<const float*>(source);
   const std::uint64_t columns = segment.channels * segment.spatial;
   std::uint64_t panel = begin;
   for (; panel + kPanel <= end; panel += kPanel) {
@@ -511,13 +522,13 @@ YOLOTF_TARGET void transpose_panels(const std::byte* source, const Segment& segm
     const __m256 scale_low = _mm256_loadu_ps(scale.values);
     const __m256 scale_high = _mm256_loadu_ps(scale.values + 8);
     Rows rows(segment);
-    const float* in = floats + panel * columns;
+    const std::byte* in = source + kFloatBytes * panel * columns;
     std::uint64_t column = 0;
     for (; column + 8 <= columns; column += 8) {
       __m256 low[8];
       __m256 high[8];
-      transpose8(in + column, columns, low);
-      transpose8(in + 8 * columns + column, columns, high);
+      transpose8(in + kFloatBytes * column, kFloatBytes * columns, low);
+      transpose8(in + kFloatBytes * (8 * columns + column), kFloatBytes * columns, high);
       for (int i = 0; i < 8; ++i) {
         if constexpr (kFold) {
           low[i] = _mm256_mul_ps(low[i], scale_low);
@@ -529,12 +540,13 @@ YOLOTF_TARGET void transpose_panels(const std::byte* source, const Segment& segm
     for (; column < columns; ++column) {
       auto* row = out + rows.next() * segment.filters + panel;
       for (std::uint64_t filter = 0; filter < kPanel; ++filter) {
-        row[filter] = E::from(scale.values[filter] * in[filter * columns + column]);
+        const auto value = load<float>(in + kFloatBytes * (filter * columns + column));
+        row[filter] = E::from(scaled<kFold>(value, scale.values[filter]));
       }
     }
   }
   if (panel < end) {
-    transpose_portable<dtype>(source, segment, fold, destination, panel, end);
+    transpose_portable<dtype, kFold>(source, segment, fold, destination, panel, end);
   }
 }
 
@@ -555,7 +567,9 @@ YOLOTF_TARGET void transpose_avx2(const std::byte* source, const Segment& segmen
 }
 
 bool has_avx2() noexcept {
-  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("f16c") != 0;
+  unsigned eax, ebx, ecx, edx;  // __builtin_cpu_supports of older clangs does not know f16c
+  return __builtin_cpu_supports("avx2") != 0 && __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 &&
+         (ecx & bit_F16C) != 0;
 }
 
 #else
@@ -585,7 +599,8 @@ void scatter_as(const std::byte* source, const Segment& segment, const Fold& fol
     return;
   }
 #endif
-  transpose_portable<dtype>(source, segment, fold, destination, task.begin, task.end);
+  const auto transpose = fold ? transpose_portable<dtype, true> : transpose_portable<dtype, false>;
+  transpose(source, segment, fold, destination, task.begin, task.end);
 }
 
 }  // namespace
