@@ -18,5 +18,5 @@ def tensorflow_requirement() -> str:
 
 setup(
     cmake_source_dir=".",
-    install_requires=["numpy>=1.26", "pillow>=10", "rich>=13", tensorflow_requirement()],
+    install_requires=["numpy>=1.26", "pillow>=10.1", "rich>=13", tensorflow_requirement()],
 )

@@ -654,23 +654,6 @@ def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[in
     return shapes
 
 
-class _Staged:
-    """An array where `load.write` expects a variable it has to reach portably."""
-
-    device = ""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self.dtype = tf.float32
-        self.array: npt.NDArray[np.float32] = np.empty(0, np.float32)
-
-    def is_initialized(self) -> bool:
-        return True
-
-    def assign(self, array: npt.NDArray[np.float32]) -> None:
-        self.array = array
-
-
 def _load_folded(path: _Path, network: cfg.Network, stored: dict[str, Any], verify: bool) -> None:
     """Checks the file, then writes what it holds into `stored`, batch normalization folded.
 
@@ -680,50 +663,48 @@ def _load_folded(path: _Path, network: cfg.Network, stored: dict[str, Any], veri
     floats = layout.floats(network)
     header, _ = load.read_header(path, floats)
     used = graph_rules.used_layers(network)
-    staged: dict[int, dict[str, _Staged]] = {}
-    moves = []
+    by_layer: dict[int, dict[str, layout.Segment]] = {}
     for segment in layout.segments(network, transposed=header.transposed):
-        if segment.layer not in used:
-            continue
-        shape = segment.shape
-        if segment.role == "kernel":
-            shape = tuple(stored[_key(segment.layer, "kernel")].shape)
-        if segment.role == "bias" and len(shape) == 3:  # [local]
-            shape = (*shape[1:], shape[0])
-        array = staged.setdefault(segment.layer, {})[segment.role] = _Staged(shape)
-        layer = network.layers[segment.layer]
-        depthwise = isinstance(layer, cfg.Convolutional) and tf_layers.is_depthwise(layer)
-        slot = layout.Slot(
-            name=f"{layer.type}_{segment.layer}/{segment.role}",
-            role=segment.role,
-            variable=array,
-            shape=shape,
-            dtype="float32",
-            depthwise=depthwise and segment.role == "kernel",
-        )
-        moves.append(layout.move(segment, slot))
+        if segment.layer in used:
+            by_layer.setdefault(segment.layer, {})[segment.role] = segment
+    moves: list[layout.Move] = []
+    for index, segments in by_layer.items():
+        moves += _folded_moves(network, network.layers[index], segments, stored)
     load.write(path, header, layout.Plan(tuple(moves), floats, network), cast=False, verify=verify)
-    for index, arrays in staged.items():
-        for role, folded in _fold({role: one.array for role, one in arrays.items()}).items():
-            stored[_key(index, role)].assign(folded)
 
 
-def _fold(arrays: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Stored arrays by role -> folded ones, computed in double (network.c:1297-1335).
+def _folded_moves(
+    network: cfg.Network,
+    layer: cfg.Layer,
+    segments: dict[str, layout.Segment],
+    stored: dict[str, Any],
+) -> list[layout.Move]:
+    depthwise = isinstance(layer, cfg.Convolutional) and tf_layers.is_depthwise(layer)
 
-    Kernels are scaled in place.
-    """
-    if "moving_variance" not in arrays:
-        return arrays
-    deviation = np.sqrt(arrays["moving_variance"].astype(np.float64) + load.BN_EPSILON)
-    scale = arrays["gamma"] / deviation
-    bias = arrays["beta"] - arrays["moving_mean"] * scale
-    folded = {"bias": bias.astype(np.float32)}
-    kernel = arrays.get("kernel")
+    def slot(role: str) -> layout.Slot:
+        variable = stored[_key(layer.index, role)]
+        return layout.Slot(
+            name=f"{layer.type}_{layer.index}/{role}",
+            role=role,
+            variable=variable,
+            shape=tuple(variable.shape),
+            dtype="float32",
+            depthwise=depthwise and role == "kernel",
+        )
+
+    gamma = segments.get("gamma")
+    if gamma is None:
+        return [layout.move(segment, slot(role)) for role, segment in segments.items()]
+    kernel = segments.get("kernel")
     if kernel is None:
-        return {**folded, "scale": scale.astype(np.float32)}
-    # The last axes count filters: one in HWIO, two in a depthwise kernel.
-    axes = 1 if kernel.shape[-1] == len(scale) else 2
-    shaped = scale.reshape(kernel.shape[-axes:])
-    np.multiply(kernel, shaped, out=kernel, dtype=np.float64, casting="same_kind")
-    return {**folded, "kernel": kernel}
+        multiplier = layout.folded(gamma, gamma, slot("scale"))
+    elif kernel.transposed:
+        raise graph_rules.refuse(
+            network,
+            layer,
+            "batch_normalize=1 in a file with a transposed kernel",
+            "batch_normalize",
+        )
+    else:
+        multiplier = layout.folded(kernel, gamma, slot("kernel"))
+    return [layout.folded(segments["beta"], gamma, slot("bias")), multiplier]
