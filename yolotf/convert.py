@@ -30,6 +30,8 @@ Progress = Callable[[str], None]
 _Path = str | os.PathLike[str]
 
 SAVED_MODEL = "SavedModel"
+_LAYER_BYTES = 16 * 1024
+"""What a format may need for the description of one layer; .h5 takes some 6 kB."""
 EXTRA = "safetensors"
 """What `pip install yolotf[...]` calls the one optional dependency."""
 
@@ -116,7 +118,10 @@ def convert(
     if size is not None:
         network = network.resized(size)
     # Before TensorFlow is imported and a model built for seconds.
-    load.read_header(weights, layout.floats(network))
+    floats = layout.floats(network)
+    load.read_header(weights, floats)
+    room = layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
+    _check_room(target, room, output)
     if any_size:
         if kind == ".tflite":
             raise errors.YolotfError(
@@ -378,6 +383,21 @@ def _replacing(target: Path) -> Iterator[Path]:
         except OSError:
             old.rename(target)
             raise
+
+
+def _check_room(target: Path, size_bytes: int, output: _Path) -> None:
+    """Raises if so many bytes cannot be written beside `target`.
+
+    HDF5 crashes the process, no less, when the disk is full half way.
+    """
+    with tempfile.TemporaryFile(dir=target.parent) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
+        except OSError as error:
+            # A file system that cannot reserve room has said nothing about it.
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                reason = os.strerror(error.errno)
+                raise OSError(error.errno, reason, os.fspath(output)) from None
 
 
 def _files(path: Path) -> list[Path]:
