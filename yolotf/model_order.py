@@ -413,12 +413,12 @@ class Structure:
     # what the graph says
 
     def _inputs(self) -> dict[Unit, list[_model_graph.Expression]]:
-        """What enters each unit, of units; without an entry for what no graph shows."""
-        owner: dict[int, Unit] = {}
-        for unit in self.units:
+        """What enters each unit, of places in `units`; without an entry where no graph shows it."""
+        owner: dict[int, int] = {}
+        for place, unit in enumerate(self.units):
             for leaf in (unit.leaf, unit.norm):
                 if leaf is not None:
-                    owner[id(leaf.layer)] = unit
+                    owner[id(leaf.layer)] = place
 
         def key_of(layer: Any) -> Any:
             if id(layer) in owner:
@@ -429,19 +429,19 @@ class Structure:
         found: dict[Unit, list[_model_graph.Expression]] = {}
         for calls in self.graphs:
             whole = id(self.model) in calls.opened
-            for unit, entering in _model_graph.Expressions(calls, key_of).inputs.items():
+            for place, entering in _model_graph.Expressions(calls, key_of).inputs.items():
                 # What enters a block of a subclassed model comes from where no graph shows.
                 known = [one for one in entering if whole or _model_graph.units(one)]
                 if known:
-                    found.setdefault(unit, []).extend(known)
+                    found.setdefault(self.units[place], []).extend(known)
         return found
 
     def upstream(self, unit: Unit) -> set[Unit]:
         """The units that feed `unit` directly, as far as they are known."""
         return {
-            source
+            self.units[place]
             for entering in self.inputs.get(unit, ())
-            for source in _model_graph.units(entering)
+            for place in _model_graph.units(entering)
         }
 
     def graph_order(self) -> list[Unit] | None:
@@ -596,7 +596,7 @@ def candidates(structure: Structure) -> Iterator[Candidate]:
     created = _by_creation(units)
     graph = structure.graph_order()
     # A model read from a file is created in the order it lists its layers; that says little.
-    rebuilt = created == listed and bool(structure.graphs)
+    rebuilt = created == listed and graph is not None
     known = (created, None if graph is None else tuple(graph), listed)
     fallback = next(order for order in known if order is not None)
     if (order := _by_suffix(units, fallback)) is not None:
@@ -605,7 +605,7 @@ def candidates(structure: Structure) -> Iterator[Candidate]:
         yield Candidate("creation order", 3 if rebuilt else 1, created)
     if (order := _by_submodel(structure)) is not None:
         yield Candidate("sub-models by number", 2, order)
-    yield Candidate("attribute order" if not structure.graphs else "order of the layers", 2, listed)
+    yield Candidate("attribute order" if graph is None else "order of the layers", 2, listed)
     if graph is not None:
         yield Candidate("graph order", 3, tuple(graph))
 
@@ -837,7 +837,7 @@ def _feeds_norm(structure: Structure, leaf: Leaf) -> bool:
     """Whether a layer goes into a batch normalization of its own, by graph or by age."""
     for unit, entering in structure.inputs.items():
         if unit.leaf.kind == "norm" and any(
-            one[0] == "unit" and one[1].leaf is leaf for one in entering
+            one[0] == "unit" and structure.units[one[1]].leaf is leaf for one in entering
         ):
             return True
     norms = [unit.leaf for unit in structure.units if unit.leaf.kind == "norm"]
@@ -975,6 +975,7 @@ class _Binding:
 
         self.structure = structure
         self.network = network
+        self.place = {unit: place for place, unit in enumerate(structure.units)}
         self.segments = layout.segments(network, transposed=transposed)
         used = used_layers(network)
         grouped: dict[tuple[int, str], list[Segment]] = {}
@@ -1016,13 +1017,15 @@ class _Binding:
 
     def first_difference(self, order: Sequence[Unit]) -> tuple[Unit, _Item] | None:
         """The first unit that reads from other units than its section does."""
-        sections = {unit: item.layer for unit, item in zip(order, self.items, strict=True)}
+        sections = {
+            self.place[unit]: item.layer for unit, item in zip(order, self.items, strict=True)
+        }
         for unit, item in zip(order, self.items, strict=True):
             if not self._reads_alike(unit, item, sections):
                 return unit, item
         return None
 
-    def _reads_alike(self, unit: Unit, item: _Item, sections: Mapping[Unit, int]) -> bool:
+    def _reads_alike(self, unit: Unit, item: _Item, sections: Mapping[int, int]) -> bool:
         actual = self.structure.inputs.get(unit)
         expected = self._expected.get(item.layer)
         if not actual or not expected:
@@ -1042,7 +1045,7 @@ class _Binding:
         if len(self.structure.units) != len(self.items):
             return []
         found: list[Order] = []
-        taken: dict[Unit, int] = {}
+        taken: dict[int, int] = {}
         stack: list[Iterator[Unit]] = [self._choices(taken, 0)]
         chosen: list[Unit] = []
         while stack:
@@ -1050,13 +1053,13 @@ class _Binding:
             if not limit:
                 return []
             if len(chosen) == len(stack):
-                del taken[chosen.pop()]
+                del taken[self.place[chosen.pop()]]
             unit = next(stack[-1], None)
             if unit is None:
                 stack.pop()
                 continue
             chosen.append(unit)
-            taken[unit] = self.items[len(chosen) - 1].layer
+            taken[self.place[unit]] = self.items[len(chosen) - 1].layer
             if len(chosen) == len(self.items):
                 found.append(tuple(chosen))
                 if len(found) == 2:
@@ -1065,13 +1068,13 @@ class _Binding:
                 stack.append(self._choices(taken, len(chosen)))
         return found
 
-    def _choices(self, taken: dict[Unit, int], place: int) -> Iterator[Unit]:
-        item = self.items[place]
-        for unit in self.structure.units:
+    def _choices(self, taken: dict[int, int], turn: int) -> Iterator[Unit]:
+        item = self.items[turn]
+        for unit, place in self.place.items():
             if (
-                unit not in taken
+                place not in taken
                 and self.unit_fits(unit, item)
-                and self._reads_alike(unit, item, {**taken, unit: item.layer})
+                and self._reads_alike(unit, item, taken)
             ):
                 yield unit
 
