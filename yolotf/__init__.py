@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from yolotf.cfg import Network, parse_cfg
     from yolotf.detections import Detections
+    from yolotf.diagnosis import Diagnosis, diagnose
     from yolotf.errors import (
         CfgError,
         ContentError,
@@ -41,6 +42,7 @@ _HOMES = {
     "ContentError": "errors",
     "Detections": "detections",
     "Detector": "inference",
+    "Diagnosis": "diagnosis",
     "FileChangedError": "errors",
     "HeaderError": "errors",
     "LoadReport": "load",
@@ -52,6 +54,7 @@ _HOMES = {
     "WeightsMismatch": "errors",
     "YolotfError": "errors",
     "build_model": "keras_model",
+    "diagnose": "diagnosis",
     "load_darknet_weights": "load",
     "network": "networks",
     "parse_cfg": "cfg",
@@ -62,6 +65,7 @@ __all__ = [
     "ContentError",
     "Detections",
     "Detector",
+    "Diagnosis",
     "FileChangedError",
     "HeaderError",
     "LoadReport",
@@ -74,6 +78,7 @@ __all__ = [
     "YolotfError",
     "__version__",
     "build_model",
+    "diagnose",
     "load_darknet_weights",
     "network",
     "parse_cfg",

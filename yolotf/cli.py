@@ -52,9 +52,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("-o", "--output", default="demo-output", help="folder for the pictures")
     demo.set_defaults(run=_demo)
+    _add_inspect(commands)
+    _add_check(commands)
     _add_detect(commands)
     _add_convert(commands)
     return parser
+
+
+def _add_inspect(commands: _Commands) -> None:
+    inspect = commands.add_parser(
+        "inspect", help="what a .weights file is: header, network, layers, statistics"
+    )
+    inspect.add_argument("file", metavar="FILE")
+    inspect.add_argument(
+        "--cfg", metavar="CFG|NAME", help="the network, where the size does not tell"
+    )
+    inspect.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    inspect.set_defaults(run=_inspect)
+
+
+def _add_check(commands: _Commands) -> None:
+    check = commands.add_parser(
+        "check",
+        help="whether a .weights file fits a network, and if not, why",
+        description="Exit code 0: it fits; 1: it does not; 2: it cannot be read.",
+    )
+    check.add_argument("file", metavar="FILE")
+    check.add_argument("--cfg", metavar="CFG|NAME", help="a cfg file or a stock network")
+    check.add_argument(
+        "--classes", type=int, metavar="N", help="for another number of classes than the cfg's"
+    )
+    check.add_argument(
+        "--model", metavar="M.keras", help="a Keras model in place of the cfg, or against it"
+    )
+    check.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    check.add_argument("--html", metavar="OUT", help="write a page with a picture of the layers")
+    check.set_defaults(run=_check)
 
 
 def _add_detect(commands: _Commands) -> None:
@@ -141,6 +174,41 @@ def _demo(parsed: argparse.Namespace) -> int:
 
     demo.run(parsed.output)
     return 0
+
+
+def _inspect(parsed: argparse.Namespace) -> int:
+    from yolotf import diagnosis, networks, report
+
+    network = networks.find(parsed.cfg) if parsed.cfg else None
+    found = diagnosis.inspect(parsed.file, network)
+    if parsed.json:
+        print(report.to_json(found))
+    else:
+        report.show(found)
+    return 1 if found.detected else 0
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    from yolotf import diagnosis, report
+
+    if not parsed.cfg and not parsed.model:
+        raise ValueError("check needs --cfg or --model")
+    model = None
+    if parsed.model:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from yolotf import keras_model
+
+        model = keras_model.read_model(parsed.model)
+    found = diagnosis.diagnose(parsed.file, parsed.cfg or model, classes=parsed.classes)
+    if parsed.cfg and model is not None:
+        found = diagnosis.against_model(found, model)
+    if parsed.html:
+        report.write_html(found, parsed.html)
+    if parsed.json:
+        print(report.to_json(found))
+    else:
+        report.show(found)
+    return found.exit_code
 
 
 def _detect(parsed: argparse.Namespace) -> int:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from yolotf import _content, _edits, _explain, _file, _known, cfg, layout
 from yolotf._causes import Causes, Finding, Subject
 from yolotf._content import Stats
@@ -177,7 +179,7 @@ def diagnose(
 
     Args:
         weights: the file. It may be anything: damaged, no weights at all, or not even there.
-        network: a `Network`, a cfg's path or text, a stock name, or a model from `build_model`.
+        network: a `Network`, a cfg's path or text, a stock name, or a Keras model.
         classes: the network with another number of classes.
 
     Returns:
@@ -185,6 +187,7 @@ def diagnose(
 
     Raises:
         CfgError: the cfg is broken, or there is no such network.
+        PlanError: the model has no layer with weights that Darknet has too.
         TypeError: an argument is nothing of the above.
     """
     if not isinstance(weights, (str, os.PathLike)):
@@ -200,15 +203,10 @@ def _network(source: Any, classes: int | None) -> cfg.Network:
 
         return find(source, classes=classes)
     if hasattr(source, "layers") and hasattr(source, "weights"):
-        from yolotf.keras_model import network_of
+        from yolotf.model_network import network_like
 
-        found = network_of(source)
-        if found is not None:
-            return found if classes is None else found.with_classes(classes)
-        raise TypeError(
-            f"model {getattr(source, 'name', '')!r} was not built by yolotf.build_model, so the "
-            "order of its layers is not known; pass its cfg"
-        )
+        found = network_like(source)
+        return found if classes is None else found.with_classes(classes)
     raise TypeError(
         "network must be a Network, a cfg's path or text, a stock name or a model, "
         f"not {type(source).__name__}"
@@ -620,3 +618,35 @@ def _known_rows(path: str, header: Header, match: _known.Match) -> Iterator[Laye
     for layer, segments in by_layer.items():
         section = "" if segments[0].role == "weights" else "convolutional"
         yield LayerRow(layer, section, None, None, "fits", tuple(segments))
+
+
+def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
+    """Adds what of the file would not fit into `model`, a Keras model meant for the network."""
+    from yolotf.errors import PlanError
+    from yolotf.load import plan_for
+
+    network = diagnosis.subject.network
+    try:
+        moves = plan_for(model, network).moves
+    except PlanError as error:
+        finding = Finding("unknown", str(error), "build the model from the cfg")
+        return replace(diagnosis, causes=(*diagnosis.causes, finding))
+    causes = list(diagnosis.causes)
+    for move in moves:
+        if move.shape == move.slot.shape:
+            continue
+        layer = network.layers[move.segment.layer]
+        difference = move.segment.count - int(np.prod(move.slot.shape, dtype=np.int64))
+        causes.append(
+            Finding(
+                "layer_shape",
+                f"{diagnosis.path}: variable {move.slot.name} is {move.slot.shape}, "
+                f"{network.where(layer)} has {move.shape} for it; {difference:+d} floats",
+                f"build the model with {move.shape} there",
+                layer=layer.index,
+                section=layer.type,
+                cfg_line=layer.line,
+                file_floats_minus_model=difference,
+            )
+        )
+    return replace(diagnosis, causes=tuple(causes))

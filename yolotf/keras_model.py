@@ -12,9 +12,12 @@ is a Keras `Dropout`.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from yolotf import cfg, graph_rules
@@ -93,6 +96,18 @@ def network_of(model: Any) -> cfg.Network | None:
         return _networks.get(model)
     except TypeError:  # not hashable, or no weak references
         return None
+
+
+def read_model(path: str | os.PathLike[str]) -> Any:
+    """Reads a saved Keras model, yolotf's own layers among it; it is not compiled.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is no Keras model, or has layers of classes that are not registered.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+    return keras().models.load_model(path, compile=False)
 
 
 def layer_name(layer: cfg.Layer) -> str:

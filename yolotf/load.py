@@ -305,6 +305,8 @@ def _source_network(
     model: Any, path: Path, source: Any, own: cfg.Network | None, *, guess: bool
 ) -> cfg.Network:
     """What the file was trained as: as said, the model's own, or by the file's size."""
+    from yolotf.model_network import stock_networks
+
     if source is not None:
         return network_for(model, source)
     if not guess:
@@ -314,9 +316,8 @@ def _source_network(
         return own
     for width in (header.version_size_bytes, 36 - header.version_size_bytes):
         floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
-        found = [] if rest else _stock_networks(floats)
-        if found:
-            return found[0]
+        for network in () if rest else stock_networks(floats):
+            return network
     if own is not None:
         return own
     raise errors.PlanError(
@@ -325,20 +326,6 @@ def _source_network(
         path=os.fspath(path),
         found=size_bytes,
     )
-
-
-def _stock_networks(floats: int) -> list[cfg.Network]:
-    """The stock networks that store `floats` floats and that can be built by name."""
-    from yolotf import _known
-    from yolotf.networks import NAMES
-    from yolotf.networks import network as stock
-
-    found = []
-    for match in _known.solve(floats):
-        names = [name for name in match.architecture.names if name in NAMES]
-        if names and match.layers is None and match.classes is not None:
-            found.append(stock(names[0], classes=match.classes, channels=match.channels))
-    return found
 
 
 def _same_layout(network: cfg.Network, own: cfg.Network | None) -> bool:
