@@ -135,6 +135,22 @@ class Diagnosis:
         """Every section, how far it fits, and statistics of what the file holds for it."""
         return tuple(_rows(self))
 
+    def summary(self) -> str:
+        """All causes and their fixes in one line, and where file and network part."""
+        prefix = f"{self.path}: "
+        causes = [
+            f"{cause['message'].removeprefix(prefix)}; {cause['fix']}" for cause in self.causes
+        ]
+        if not causes:
+            return f"{prefix}fits {self.subject.title}"
+        count = f"{len(causes)} causes: " if len(causes) > 1 else ""
+        text = f"{prefix}{count}{'; and '.join(causes)}"
+        if self.first_divergence is not None:
+            parting = self.first_divergence
+            text += f"; they part at {self.subject.where(parting.layer)}, {parting.role}, "
+            text += f"byte {parting.offset}"
+        return text
+
     def to_dict(self) -> dict[str, Any]:
         """What `yolotf check --json` prints."""
         network = self.subject.network

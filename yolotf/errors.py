@@ -47,6 +47,11 @@ class WeightsMismatch(YolotfError, AssertionError):
     catch that.
     """
 
+    @property
+    def diagnosis(self) -> Any:
+        """The whole `Diagnosis`, where `load_darknet_weights` made one; else None."""
+        return self.facts.get("diagnosis")
+
 
 class HeaderError(WeightsMismatch):
     """The file is too short to hold a header, or is no weights file. Facts: `path`, `found`."""

@@ -147,22 +147,23 @@ def load_darknet_weights(
     if bn_epsilon not in ("keep", "darknet"):
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
     path = os.fspath(weights_file)
-    job = _job(model, path, cfg, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch)
-    header, plan = job.header, job.plan
-    notes = [*_header_warnings(header), *job.notes]
-    if progress:
-        progress(0, job.size_bytes)
-    with tf.init_scope():
-        stats = write(path, header, plan, cast=cast, verify=verify)
-    notes += _epsilons(model, bn_epsilon)
+    try:
+        job = _job(model, path, cfg, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch)
+        if progress:
+            progress(0, job.size_bytes)
+        with tf.init_scope():
+            stats = write(path, job.header, job.plan, cast=cast, verify=verify)
+    except errors.WeightsMismatch as error:
+        raise _diagnosed(error, path, model, cfg) from None
+    notes = [*_header_warnings(job.header), *job.notes, *_epsilons(model, bn_epsilon)]
     if progress:
         progress(job.size_bytes, job.size_bytes)
     return LoadReport(
         path=str(path),
-        header=header,
-        layers=len({move.segment.layer for move in plan.moves}),
+        header=job.header,
+        layers=len({move.segment.layer for move in job.plan.moves}),
         variables=stats.variables,
-        floats=sum(move.segment.count for move in plan.moves),
+        floats=sum(move.segment.count for move in job.plan.moves),
         size_bytes=job.size_bytes,
         seconds=time.perf_counter() - started,
         native_seconds=stats.nanoseconds / 1e9,
@@ -175,6 +176,26 @@ def load_darknet_weights(
         unused=job.unused,
         warnings=tuple(notes),
     )
+
+
+def _diagnosed(
+    error: errors.WeightsMismatch, path: Path, model: Any, source: Any
+) -> errors.WeightsMismatch:
+    """The same error with a diagnosis; its message where the file is what does not fit."""
+    from yolotf import diagnosis
+    from yolotf.model_network import network_like
+
+    if isinstance(error, errors.FileChangedError):
+        return error
+    try:
+        network = network_like(model) if source is None else network_for(model, source)
+        found = diagnosis.diagnose(path, network)
+    except errors.YolotfError:  # nothing to compare with; the first error says what is wrong
+        return error
+    facts = {**error.facts, "diagnosis": found}
+    about_file = (errors.SizeMismatchError, errors.ContentError, errors.HeaderError)
+    message = found.summary() if found.causes and isinstance(error, about_file) else error.message
+    return type(error)(message, **facts)
 
 
 @dataclass(frozen=True)
