@@ -166,7 +166,13 @@ class ScatterOp : public OpKernel {
     OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
   }
 
-  void Compute(OpKernelContext* context) override { OP_REQUIRES_OK(context, run_phases(context)); }
+  void Compute(OpKernelContext* context) override {
+    // Not OP_REQUIRES_OK: it would also log what Python is about to explain.
+    const absl::Status status = run_phases(context);
+    if (!status.ok()) {
+      context->SetStatus(status);
+    }
+  }
 
  private:
   absl::Status run_phases(OpKernelContext* context) const {
