@@ -511,7 +511,9 @@ def test_the_command_writes_and_says_so(files, capsys):
     said = capsys.readouterr()
     assert said.out.startswith(f"{weights} -> {output}: 7 layers, ")
     assert said.out.count("\n") == 1
-    assert said.err.splitlines() == ["building ...", "loading ...", "writing ..."]
+    *stages, note = said.err.splitlines()
+    assert stages == ["building ...", "loading ...", "writing ..."]
+    assert note == "note: import yolotf.keras_layers before keras.models.load_model"
     model = keras().models.load_model(output, compile=False)
     assert tuple(model.inputs[0].shape) == (None, 32, 64, 3)
 

@@ -88,7 +88,9 @@ def convert(
             * no ending, or `/` at the end: a SavedModel folder of standard operations;
               signature `serving_default`, from `images` to `output_0`, `output_1`, ...
             * `.tflite`: the same signature for one picture at a time. The signature has the
-              outputs in cfg order, the interpreter's `get_output_details()` need not.
+              outputs in cfg order, the interpreter's `get_output_details()` need not. It has
+              operations for everything but `[local]` and a `[maxpool]` whose padding is neither
+              that of `same` nor none.
             * `.safetensors`: the variables under their Keras names, `conv_17/kernel` (HWIO),
               `conv_17_bn/moving_mean`; the cfg is in the metadata.
         classes: for another number of classes than the cfg says.
@@ -225,6 +227,8 @@ def run(parsed: argparse.Namespace) -> int:
         )
     for warning in done.loaded.warnings:
         _note(warning)
+    if kind in (".keras", ".h5"):
+        _note("import yolotf.keras_layers before keras.models.load_model")
     print(done)
     if old_style:
         anchors = f"{output.removesuffix(kind).rstrip('/')}_anchors.txt"
