@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 namespace yolotf {
 namespace {
@@ -153,6 +154,12 @@ bool MappedFile::copy(FileError* error) noexcept {
     return fail(error, FileCode::kChanged);
   }
   return true;
+}
+
+bool MappedFile::begins_with(const void* bytes, std::uint64_t size,
+                             FileError* error) const noexcept {
+  const bool same = size <= size_ && (size == 0 || std::memcmp(bytes_, bytes, size) == 0);
+  return same || fail(error, FileCode::kChanged);
 }
 
 bool MappedFile::hold(FileError* error) noexcept {

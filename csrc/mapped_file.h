@@ -48,6 +48,9 @@ class MappedFile {
   // Makes bytes() valid: by a mapping under a lease, all pages read in, or by a private copy.
   bool hold(FileError* error) noexcept;
 
+  // Whether the held file begins with these bytes; kChanged if not: another one was meant.
+  bool begins_with(const void* bytes, std::uint64_t size, FileError* error) const noexcept;
+
   // The whole file; page-aligned. Null before hold() and for an empty file.
   const std::byte* bytes() const noexcept { return bytes_; }
 

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -71,19 +72,29 @@ py::object& native_error() {
 }
 
 std::string to_path(const py::object& path) {
-  return py::module_::import("os").attr("fsencode")(path).cast<std::string>();
+  const auto encoded = py::module_::import("os").attr("fsencode")(path).cast<std::string>();
+  if (encoded.find('\0') != std::string::npos) {
+    throw py::value_error("embedded null byte");  // as Python's own open()
+  }
+  return encoded;
 }
 
+// Runs `work` on this thread and on others, one for each of `tasks` at most; returns how many.
 template <typename Work>
-void on_threads(int threads, const Work& work) {
+int on_threads(int threads, std::size_t tasks, const Work& work) {
   std::vector<std::thread> helpers;
-  for (int i = 1; i < threads; ++i) {
-    helpers.emplace_back(work);
+  for (int i = 1; i < threads && static_cast<std::size_t>(i) < tasks; ++i) {
+    try {
+      helpers.emplace_back(work);
+    } catch (const std::system_error&) {  // no more to be had
+      break;
+    }
   }
   work();
   for (std::thread& helper : helpers) {
     helper.join();
   }
+  return static_cast<int>(helpers.size()) + 1;
 }
 
 std::int64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
@@ -131,17 +142,19 @@ Target to_target(py::array& array) {
   for (int axis = 0; axis < std::min(target.rank, 8); ++axis) {
     target.shape[axis] = static_cast<std::uint64_t>(array.shape(axis));
   }
-  if ((array.flags() & py::array::c_style) == 0) {
-    throw py::value_error("arrays must be contiguous");
+  constexpr int kNeeded = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if ((array.flags() & kNeeded) != kNeeded) {
+    throw py::value_error("arrays must be contiguous and aligned");
   }
   target.data = array.mutable_data();  // raises if the array is read-only
   return target;
 }
 
-py::tuple scatter_arrays(const py::object& path_like, std::uint64_t header_bytes,
+py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_bytes,
                          std::int64_t expected_bytes, const Int64Array& plan,
                          std::vector<py::array> arrays, bool cast, bool verify, int threads) {
   const std::string path = to_path(path_like);
+  const std::string header = header_bytes;
   const std::vector<Segment> segments = to_segments(plan);
   if (segments.size() != arrays.size()) {
     throw py::value_error("plan and arrays must have the same length");
@@ -163,12 +176,14 @@ py::tuple scatter_arrays(const py::object& path_like, std::uint64_t header_bytes
     const auto start = std::chrono::steady_clock::now();
     file_sound = file.open(path.c_str(), &file_error);
     plan_sound =
-        file_sound && check_segments(segments, header_bytes, expected_bytes, file.size(), &error);
+        file_sound && check_segments(segments, header.size(), expected_bytes, file.size(), &error);
     for (std::size_t i = 0; plan_sound && i < segments.size(); ++i) {
       plan_sound =
           check_target(segments[i], static_cast<std::int64_t>(i), targets[i], cast, &error);
     }
-    file_sound = file_sound && (!plan_sound || file.hold(&file_error));
+    file_sound = file_sound &&
+                 (!plan_sound || (file.hold(&file_error) &&
+                                  file.begins_with(header.data(), header.size(), &file_error)));
     for (std::size_t i = 0; verify && file_sound && plan_sound && i < segments.size(); ++i) {
       plan_sound = check_variance(file.bytes(), segments[i], static_cast<std::int64_t>(i), &error);
     }
@@ -176,7 +191,7 @@ py::tuple scatter_arrays(const py::object& path_like, std::uint64_t header_bytes
     if (file_sound && plan_sound) {
       const std::vector<Task> tasks = split(segments);
       std::atomic<std::size_t> next{0};
-      on_threads(threads, [&] {
+      threads = on_threads(threads, tasks.size(), [&] {
         for (std::size_t i = next++; i < tasks.size(); i = next++) {
           const Task& task = tasks[i];
           scatter(file.bytes(), segments[task.segment], targets[task.segment], task);
@@ -232,7 +247,7 @@ py::dict scan(const py::object& path_like, const Int64Array& offsets, const Int6
     }
     std::atomic<std::size_t> next{0};
     std::mutex mutex;
-    on_threads(sound ? threads : 1, [&] {
+    on_threads(threads, chunks.size(), [&] {
       std::vector<std::byte> buffer(4 * kChunkFloats);
       for (std::size_t i = next++; i < chunks.size(); i = next++) {
         const Chunk& chunk = chunks[i];
@@ -306,11 +321,13 @@ bool copy_file(const py::object& path_like, py::array_t<std::uint8_t, py::array:
     sound = file.open(path.c_str(), &file_error) && file.size() == room && file.hold(&file_error);
     if (sound) {
       std::atomic<std::uint64_t> next{0};
-      const auto parts = static_cast<std::uint64_t>(std::max(1, threads));
-      const std::uint64_t part = (room + parts - 1) / parts;
-      on_threads(threads, [&] {
-        const std::uint64_t begin = std::min(room, part * next++);
-        std::memcpy(out + begin, file.bytes() + begin, std::min(part, room - begin));
+      constexpr std::uint64_t kPart = 1 << 20;
+      const std::uint64_t parts = (room + kPart - 1) / kPart;
+      on_threads(threads, parts, [&] {
+        for (std::uint64_t i = next++; i < parts; i = next++) {
+          const std::uint64_t begin = kPart * i;
+          std::memcpy(out + begin, file.bytes() + begin, std::min(kPart, room - begin));
+        }
       });
     }
   }
@@ -341,16 +358,17 @@ PYBIND11_MODULE(_core, module) {
   module.def("read_header", &yolotf::read_header, "path"_a, "floats"_a = -1,
              "(major, minor, revision, seen, size_bytes, version_size_bytes, transposed, "
              "file_bytes) of a file; `floats`, if known, decides the header's size.");
-  module.def("scatter", &yolotf::scatter_arrays, "path"_a, "header_bytes"_a, "expected_bytes"_a,
-             "plan"_a, "arrays"_a, py::kw_only(), "cast"_a = false, "verify"_a = true,
-             "threads"_a = 1,
-             "Checks everything, then writes the file's floats into the arrays' memory; returns "
-             "(mapped, threads, nanoseconds checking, nanoseconds writing).");
+  module.def(
+      "scatter", &yolotf::scatter_arrays, "path"_a, "header"_a, "expected_bytes"_a, "plan"_a,
+      "arrays"_a, py::kw_only(), "cast"_a = false, "verify"_a = true, "threads"_a = 1,
+      "Checks everything, then writes the file's floats into the arrays' memory. The file must "
+      "begin with `header`, 16 or 20 bytes. Returns (mapped, threads, nanoseconds checking, "
+      "nanoseconds writing).");
   module.def("scan", &yolotf::scan, "path"_a, "offsets"_a, "counts"_a, py::kw_only(),
              "threads"_a = 1,
              "Statistics of runs of floats: `offsets` in bytes from the start of the file, "
              "`counts` in floats; a dict of vectors.");
-  module.def("copy_file", &yolotf::copy_file, "path"_a, "memory"_a, "threads"_a = 1,
+  module.def("copy_file", &yolotf::copy_file, "path"_a, "memory"_a.noconvert(), "threads"_a = 1,
              "Copies the file into a uint8 array of its size, as fast as memcpy does; True if "
              "it was mapped.");
   module.def("scatter_isa", &yolotf::scatter_isa, "The instruction set in use: avx2 or portable.");

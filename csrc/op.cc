@@ -1,8 +1,8 @@
 // The TensorFlow op: one call moves a whole .weights file into resource variables.
 //
-// Phase 1 proves everything: the file's size, every segment, every variable's dtype and shape, and,
-// if asked, the content. Phase 2 writes and cannot fail. An error in phase 1 leaves every variable
-// as it was.
+// Phase 1 proves everything: the file's header and size, every segment, every variable's dtype and
+// shape, and, if asked, the content. Phase 2 writes and cannot fail. An error in phase 1 leaves
+// every variable as it was.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -42,9 +42,8 @@ REGISTER_OP("YolotfScatter")
     .Attr("N: int >= 1")
     .Attr("cast: bool = false")
     .Attr("verify: bool = true")
-    .Attr("check_only: bool = false")
     .Input("path: string")
-    .Input("header_bytes: int64")
+    .Input("header: string")
     .Input("expected_bytes: int64")
     .Input("plan: int64")
     .Input("resources: N * resource")
@@ -58,14 +57,13 @@ REGISTER_OP("YolotfScatter")
 Moves the floats of a Darknet .weights file into resource variables.
 
 path: the file.
-header_bytes: 16 or 20.
+header: the 16 or 20 bytes that the file must begin with: those the plan was made for.
 expected_bytes: the size the file must have; negative if any will do that the plan fits into.
 plan: [N, 13], row i says which floats variable i takes; see segments_from_rows in weights.h.
 resources: the variables; all on the device of the op.
 stats: [mapped (1) or copied (0), threads, nanoseconds of phase 1, nanoseconds of phase 2].
 cast: float16 and bfloat16 variables are allowed.
 verify: moving variances must be finite and not negative.
-check_only: phase 1 only.
 )doc");
 
 // The numbers are there twice: in words, and in brackets for the Python side to read.
@@ -163,7 +161,6 @@ class ScatterOp : public OpKernel {
   explicit ScatterOp(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("cast", &cast_));
     OP_REQUIRES_OK(context, context->GetAttr("verify", &verify_));
-    OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
   }
 
   void Compute(OpKernelContext* context) override {
@@ -189,11 +186,10 @@ class ScatterOp : public OpKernel {
     if (!tensorflow::TensorShapeUtils::IsScalar(context->input(0).shape()) ||
         !tensorflow::TensorShapeUtils::IsScalar(context->input(1).shape()) ||
         !tensorflow::TensorShapeUtils::IsScalar(context->input(2).shape())) {
-      return absl::InvalidArgumentError("path, header_bytes and expected_bytes must be scalars");
+      return absl::InvalidArgumentError("path, header and expected_bytes must be scalars");
     }
     const std::string path(context->input(0).scalar<tensorflow::tstring>()());
-    const auto header_bytes =
-        static_cast<std::uint64_t>(context->input(1).scalar<std::int64_t>()());
+    const tensorflow::tstring& header = context->input(1).scalar<tensorflow::tstring>()();
     const std::int64_t expected_bytes = context->input(2).scalar<std::int64_t>()();
     const std::vector<Segment> segments =
         segments_from_rows(plan.flat<std::int64_t>().data(), variable_count);
@@ -205,7 +201,7 @@ class ScatterOp : public OpKernel {
     if (!file.open(path.c_str(), &file_error)) {
       return to_status(file_error);
     }
-    if (!check_segments(segments, header_bytes, expected_bytes, file.size(), &error)) {
+    if (!check_segments(segments, header.size(), expected_bytes, file.size(), &error)) {
       return to_status(error);
     }
     std::vector<RefCountPtr<Var>> variables(segments.size());
@@ -220,7 +216,7 @@ class ScatterOp : public OpKernel {
       }
       TF_RETURN_IF_ERROR(found);
     }
-    if (!file.hold(&file_error)) {
+    if (!file.hold(&file_error) || !file.begins_with(header.data(), header.size(), &file_error)) {
       return to_status(file_error);
     }
     for (std::size_t i = 0; verify_ && i < segments.size(); ++i) {
@@ -262,7 +258,7 @@ class ScatterOp : public OpKernel {
     // from) is not written to: the variable gets a new one, and theirs keeps its numbers.
     std::vector<Tensor> fresh(segments.size());
     std::vector<std::size_t> swapped;
-    for (std::size_t i = 0; !check_only_ && i < segments.size(); ++i) {
+    for (std::size_t i = 0; i < segments.size(); ++i) {
       Tensor* tensor = variables[i]->tensor();
       if (!tensor->RefCountIsOne()) {
         tensorflow::AllocatorAttributes host;
@@ -279,16 +275,13 @@ class ScatterOp : public OpKernel {
     const std::int64_t checked = nanoseconds_since(start);
 
     // Phase 2.
-    std::int64_t threads = 0;
-    if (!check_only_) {
-      const std::vector<Task> tasks = split(segments);
-      threads = run(context, tasks.size(), [&](std::size_t i) {
-        const Task& task = tasks[i];
-        scatter(file.bytes(), segments[task.segment], targets[task.segment], task);
-      });
-      for (const std::size_t i : swapped) {
-        *variables[i]->tensor() = fresh[i];
-      }
+    const std::vector<Task> tasks = split(segments);
+    const std::int64_t threads = run(context, tasks.size(), [&](std::size_t i) {
+      const Task& task = tasks[i];
+      scatter(file.bytes(), segments[task.segment], targets[task.segment], task);
+    });
+    for (const std::size_t i : swapped) {
+      *variables[i]->tensor() = fresh[i];
     }
     auto out = stats->flat<std::int64_t>();
     out(0) = file.mapped() ? 1 : 0;
@@ -300,13 +293,12 @@ class ScatterOp : public OpKernel {
 
   bool cast_ = false;
   bool verify_ = true;
-  bool check_only_ = false;
 };
 
 REGISTER_KERNEL_BUILDER(Name("YolotfScatter")
                             .Device(tensorflow::DEVICE_CPU)
                             .HostMemory("path")
-                            .HostMemory("header_bytes")
+                            .HostMemory("header")
                             .HostMemory("expected_bytes")
                             .HostMemory("plan")
                             .HostMemory("stats"),

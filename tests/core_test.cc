@@ -1205,6 +1205,21 @@ void a_file_that_is_replaced_is_still_the_one_that_was_opened() {
   CHECK(file.hold(&error) && holds(file, content()) && file.unchanged());
 }
 
+void a_file_begins_with_its_own_bytes_only() {
+  Folder folder;
+  const std::string path = folder.file("0123456789");
+  MappedFile file;
+  FileError error;
+  CHECK(file.open(path.c_str(), &error) && file.hold(&error));
+  CHECK(file.begins_with("", 0, &error) && file.begins_with("0123456789", 10, &error));
+  CHECK(error.code == FileCode::kOk);
+  CHECK(!file.begins_with("01234x", 6, &error) && error.code == FileCode::kChanged);
+  CHECK(!file.begins_with("0123456789a", 11, &error));
+  MappedFile empty;
+  CHECK(empty.open(folder.file("").c_str(), &error) && empty.hold(&error));
+  CHECK(empty.begins_with("", 0, &error) && !empty.begins_with("0", 1, &error));
+}
+
 void an_empty_file_has_no_bytes() {
   Folder folder;
   const std::string path = folder.file("");
@@ -1368,6 +1383,7 @@ constexpr Test kTests[] = {
     TEST(a_file_that_is_open_for_writing_is_copied),
     TEST(a_file_that_changed_after_it_was_opened_is_refused),
     TEST(a_file_that_is_replaced_is_still_the_one_that_was_opened),
+    TEST(a_file_begins_with_its_own_bytes_only),
     TEST(an_empty_file_has_no_bytes),
     TEST(what_is_no_file_is_refused_without_waiting),
     TEST(reading_stops_at_the_end_of_the_file),

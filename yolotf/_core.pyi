@@ -20,7 +20,7 @@ def read_header(
 ) -> tuple[int, int, int, int, int, int, bool, int]: ...
 def scatter(
     path: str | os.PathLike[str],
-    header_bytes: int,
+    header: bytes,
     expected_bytes: int,
     plan: NDArray[np.int64],
     arrays: list[NDArray[np.generic]],

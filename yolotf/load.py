@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -146,7 +147,7 @@ def load_darknet_weights(
 
     if bn_epsilon not in ("keep", "darknet"):
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
-    path = os.fspath(weights_file)
+    path = os.fsdecode(weights_file)
     try:
         job = _job(model, path, cfg, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch)
         if progress:
@@ -576,13 +577,31 @@ def write(path: Path, header: Header, plan: layout.Plan, *, cast: bool, verify: 
         for variable in model_order.replicas(move.slot.variable):
             moves.append(move)
             variables.append(variable)
+    import tensorflow as tf
+
+    for move, variable in zip(moves, variables, strict=True):
+        if tf.is_symbolic_tensor(variable.handle):
+            raise errors.PlanError(
+                f"{os.fspath(path)}: variable {move.slot.name} belongs to a TensorFlow graph and "
+                f"has no memory of its own; {_where(plan, move.segment)}; build the model with "
+                "eager execution on and outside of tf.Graph",
+                path=os.fspath(path),
+                variable=move.slot.name,
+                section=move.segment.layer,
+                role=move.segment.role,
+            )
     scatter = _scatter_with_op if _op_can(variables) else _scatter_portably
     return scatter(path, header, plan, moves, variables, cast, verify)
 
 
-def _op_can(variables: Iterable[Any]) -> bool:
-    """Whether the op can be loaded and all variables are on CPUs of this process."""
-    if not all(re.search(r"device:CPU:\d+$", variable.device) for variable in variables):
+def _op_can(variables: Sequence[Any]) -> bool:
+    """Whether the op can be loaded and all variables are on one CPU of this process.
+
+    With several devices (MirroredStrategy) it would have to be called once for each, and the file
+    could be replaced in between: one replica would have the old weights, one the new.
+    """
+    devices = {variable.device for variable in variables}
+    if len(devices) != 1 or not re.search(r"device:CPU:\d+$", devices.pop()):
         return False
     try:
         _native.op_library()
@@ -612,43 +631,33 @@ def _scatter_with_op(
 ) -> WriteStats:
     import tensorflow as tf
 
-    op = _native.op_library().yolotf_scatter
-    expected_bytes = plan.expected_bytes(header.size_bytes)
-    rows = plan.rows(header.size_bytes, moves)
-    # Variables of one device a call; MirroredStrategy has several.
-    devices: dict[str, list[int]] = {}
-    for index, variable in enumerate(variables):
-        devices.setdefault(variable.device, []).append(index)
-
-    def run(device: str, indices: list[int], check_only: bool) -> list[int]:
-        with tf.device(device):
-            try:
-                stats = op(
-                    path=os.fsencode(path),
-                    header_bytes=header.size_bytes,
-                    expected_bytes=expected_bytes,
-                    plan=rows[indices],
-                    resources=[variables[index].handle for index in indices],
-                    cast=cast,
-                    verify=verify,
-                    check_only=check_only,
-                )
-            except tf.errors.InvalidArgumentError as error:
-                _raise_from_op(error, path, plan, [moves[index] for index in indices], variables)
-        numbers: list[int] = stats.numpy().tolist()
-        return numbers
-
-    if len(devices) > 1:
-        for device, indices in devices.items():
-            run(device, indices, check_only=True)
-    runs = [run(device, indices, check_only=False) for device, indices in devices.items()]
+    with tf.device(variables[0].device):
+        try:
+            stats = _native.op_library().yolotf_scatter(
+                path=os.fsencode(path),
+                header=_header_content(header),
+                expected_bytes=plan.expected_bytes(header.size_bytes),
+                plan=plan.rows(header.size_bytes, moves),
+                resources=[variable.handle for variable in variables],
+                cast=cast,
+                verify=verify,
+            )
+        except tf.errors.InvalidArgumentError as error:
+            _raise_from_op(error, path, plan, moves, variables)
+    mapped, threads, checking, writing = stats.numpy().tolist()
     return WriteStats(
         path_taken="op",
-        mapped=all(mapped for mapped, _, _, _ in runs),
-        threads=max((threads for _, threads, _, _ in runs), default=0),
-        nanoseconds=sum(checking + writing for _, _, checking, writing in runs),
+        mapped=bool(mapped),
+        threads=threads,
+        nanoseconds=checking + writing,
         variables=len(variables),
     )
+
+
+def _header_content(header: Header) -> bytes:
+    """The bytes the file must begin with: those the plan was made for."""
+    seen = header.seen.to_bytes(header.size_bytes - 12, "little")
+    return struct.pack("<3i", header.major, header.minor, header.revision) + seen
 
 
 def _scatter_portably(
@@ -661,16 +670,20 @@ def _scatter_portably(
     verify: bool,
 ) -> WriteStats:
     started = time.perf_counter_ns()
-    for move, variable in zip(moves, variables, strict=True):
+    owners: dict[int, int] = {}
+    for index, variable in enumerate(variables):
+        owner = owners.setdefault(id(variable), index)
+        if owner != index:
+            _mismatch(_Failure("shared", index, expected=owner), path, plan, moves, variables)
         if not bool(variable.is_initialized()):
-            _mismatch(_Failure("uninitialized", 0), path, plan, [move], [variable])
+            _mismatch(_Failure("uninitialized", index), path, plan, moves, variables)
     arrays: list[np.ndarray[Any, np.dtype[np.generic]]] = [
         np.empty(tuple(variable.shape), variable.dtype.as_numpy_dtype) for variable in variables
     ]
     try:
         mapped, threads, _, _ = _core.scatter(
             path,
-            header.size_bytes,
+            _header_content(header),
             plan.expected_bytes(header.size_bytes),
             plan.rows(header.size_bytes, moves),
             arrays,
@@ -683,8 +696,14 @@ def _scatter_portably(
             error.code, error.segment, error.axis, error.offset, error.expected, error.found
         )
         _mismatch(failure, path, plan, moves, variables)
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
+    before = [variable.read_value() for variable in variables]
+    try:
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+    except BaseException:  # memory that ran out, Ctrl-C: no model half of this, half of that
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        raise
     return WriteStats(
         path_taken="portable",
         mapped=bool(mapped),
@@ -748,8 +767,9 @@ def _mismatch(
     if failure.code == "wrong_size":
         left = failure.found - failure.expected
         where = f" after {_where(plan, plan.moves[-1].segment)}" if plan.moves else ""
+        what = f"{left} bytes left{where}" if left > 0 else f"{-left} bytes too short"
         raise errors.SizeMismatchError(
-            f"{name}: {left} bytes left{where}: it has {failure.found} bytes, the network "
+            f"{name}: {what}: it has {failure.found} bytes, the network "
             f"{failure.expected}; cfg and weights do not belong together",
             path=name,
             expected=failure.expected,
@@ -805,8 +825,8 @@ def _mismatch(
     if failure.code == "shared":
         other = moves[failure.expected]
         raise errors.PlanError(
-            f"{name}: variable {slot.name} is meant for {where} and for "
-            f"{_where(plan, other.segment)}",
+            f"{name}: variable {slot.name} is meant for the {segment.role} of {where} and for the "
+            f"{other.segment.role} of {_where(plan, other.segment)}",
             **facts,
         ) from None
     if failure.code == "uninitialized":
