@@ -390,10 +390,10 @@ class Structure:
         return self._lacks_norm(kernel) and norm.kind == "norm" and kernel.channels == norm.channels
 
     def _unpaired(self, left: Sequence[Leaf]) -> None:
-        names = ", ".join(leaf.name for leaf in left[:3]) + (", ..." if len(left) > 3 else "")
         raise PlanError(
             f"{self.name}: {len(left)} of its layers have neither a bias nor a batch normalization "
-            f"that follows them: {names}; Darknet stores one of the two with every kernel",
+            f"that follows them: {_some(leaf.name for leaf in left)}; Darknet stores one of the "
+            "two with every kernel",
             layers=[leaf.name for leaf in left],
         )
 
@@ -435,6 +435,11 @@ class Structure:
                 if known:
                     found.setdefault(self.units[place], []).extend(known)
         return found
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is known of every unit what enters it."""
+        return all(unit in self.inputs for unit in self.units)
 
     def upstream(self, unit: Unit) -> set[Unit]:
         """The units that feed `unit` directly, as far as they are known."""
@@ -595,14 +600,15 @@ def candidates(structure: Structure) -> Iterator[Candidate]:
         yield Candidate("named after sections", 0, order)
     created = _by_creation(units)
     graph = structure.graph_order()
-    # A model read from a file is created in the order it lists its layers; that says little.
-    rebuilt = created == listed and graph is not None
+    # A model read from a file is created in the order it lists its layers, which says little; one
+    # that is no graph is built as it is called, not as it was written.
+    creation = 2 if graph is None else 3 if created == listed else 1
     known = (created, None if graph is None else tuple(graph), listed)
     fallback = next(order for order in known if order is not None)
     if (order := _by_suffix(units, fallback)) is not None:
         yield Candidate("numeric suffixes", 1, order)
     if created is not None:
-        yield Candidate("creation order", 3 if rebuilt else 1, created)
+        yield Candidate("creation order", creation, created)
     if (order := _by_submodel(structure)) is not None:
         yield Candidate("sub-models by number", 2, order)
     yield Candidate("attribute order" if graph is None else "order of the layers", 2, listed)
@@ -771,20 +777,14 @@ def arrange(
     Raises:
         SizeMismatchError: the file holds more or fewer floats than the model.
         ContentError: no order makes every moving variance one.
-        PlanError: several orders do, and nothing decides between them.
+        PlanError: several orders do, and nothing decides between them; or the model has what
+            no file can fill.
     """
     name = os.fspath(path)
-    expected = header_bytes + FLOAT_BYTES * structure.floats
-    if size_bytes != expected:
-        raise SizeMismatchError(
-            f"{name}: has {size_bytes} bytes, {structure.name} needs {expected} for its "
-            f"{structure.floats} floats: {structure.facts()}{_hints(structure, size_bytes)}",
-            path=name,
-            expected=expected,
-            found=size_bytes,
-            floats=structure.floats,
-        )
+    if size_bytes != header_bytes + FLOAT_BYTES * structure.floats:
+        raise _wrong_size(structure, name, header_bytes, size_bytes)
     choice = _choices(structure)
+    _compare_with_stock(choice)
     for order in list(choice.kept):
         wrong = _first_impossible(path, header_bytes, segments(order, transposed=transposed))
         if wrong is not None:
@@ -804,37 +804,51 @@ def arrange(
         )
     best = choice.best()
     if len(best) > 1:
-        best = _agreeing_with_stock(choice, best) or best
-    if len(best) > 1:
         best = _likelier(choice, best, path, header_bytes, transposed) or best
     if len(best) > 1:
         raise _ambiguous(choice, best, name)
     return best[0]
 
 
-def _hints(structure: Structure, size_bytes: int) -> str:
-    """What else the two numbers may come from."""
-    both = [
-        leaf
-        for unit in structure.units
-        for leaf in (unit.leaf,)
-        if "bias" in leaf.slots and _feeds_norm(structure, leaf)
-    ]
-    extra = sum(leaf.channels for leaf in both)
-    missing = FLOAT_BYTES * (structure.floats - extra)
-    if both and size_bytes - missing in (layout.HEADER_BYTES, layout.HEADER_BYTES - 4):
-        return (
-            f"; {len(both)} of them have a bias before their batch normalization, which Darknet "
-            "does not store; create them with use_bias=False"
+def _wrong_size(
+    structure: Structure, name: str, header_bytes: int, size_bytes: int
+) -> SizeMismatchError | PlanError:
+    expected = header_bytes + FLOAT_BYTES * structure.floats
+    text = (
+        f"{name}: has {size_bytes} bytes, {structure.name} needs {expected} for its "
+        f"{structure.floats} floats: {structure.facts()}"
+    )
+    facts = {
+        "path": name,
+        "expected": expected,
+        "found": size_bytes,
+        "floats": structure.floats,
+        "not_counted": structure.others,
+    }
+    biased = [unit.leaf for unit in structure.units if _feeds_norm(structure, unit.leaf)]
+    without = structure.floats - sum(leaf.channels for leaf in biased)
+    if biased and size_bytes - FLOAT_BYTES * without in (layout.HEADER_BYTES, 16):
+        return PlanError(
+            f"{text}; {len(biased)} layers have a bias before their batch normalization, which "
+            f"Darknet does not store: {_some(leaf.name for leaf in biased)}; create them with "
+            "use_bias=False",
+            layers=[leaf.name for leaf in biased],
+            **facts,
         )
     if structure.others:
-        names = ", ".join(structure.others[:3]) + (", ..." if len(structure.others) > 3 else "")
-        return f"; not counted, as Darknet has nothing like it: {names}"
-    return ""
+        text += f"; not counted, as Darknet has nothing like it: {_some(structure.others)}"
+    return SizeMismatchError(text, **facts)
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")
 
 
 def _feeds_norm(structure: Structure, leaf: Leaf) -> bool:
-    """Whether a layer goes into a batch normalization of its own, by graph or by age."""
+    """Whether a layer with a bias goes into a batch normalization, by graph or by place."""
+    if "bias" not in leaf.slots:
+        return False
     for unit, entering in structure.inputs.items():
         if unit.leaf.kind == "norm" and any(
             one[0] == "unit" and structure.units[one[1]].leaf is leaf for one in entering
@@ -862,32 +876,28 @@ def _first_impossible(
     return variances[int(bad[0])] if bad.size else None
 
 
-def _agreeing_with_stock(choice: _Choice, best: Sequence[Order]) -> list[Order] | None:
-    """The one order under which the model is a network that ships with Darknet."""
-    from yolotf import networks
+def _compare_with_stock(choice: _Choice) -> None:
+    """Keeps only the orders under which the model is a network that ships with Darknet.
+
+    Layers of one shape can change places without any number showing it, but not without
+    reading from other layers. If none of the orders is right, the graph is searched for one.
+    """
+    from yolotf.model_network import stock_networks
 
     structure = choice.structure
     if not structure.inputs:
-        return None
-    for network in _stock_of_size(structure, networks):
+        return
+    for network in stock_networks(structure.floats):
         binding = _Binding(structure, network)
-        agreeing = [order for order in best if binding.fits(order) and binding.agrees(order)]
-        if len(agreeing) == 1:
-            return agreeing
-    return None
-
-
-def _stock_of_size(structure: Structure, networks: Any) -> Iterator[cfg.Network]:
-    first = structure.units[0].slots.get("kernel")
-    channels = first.shape[-2] if first is not None and len(first.shape) == 4 else 3
-    for name in networks.NAMES:
-        one, two = (
-            layout.floats(networks.network(name, classes=classes, channels=channels))
-            for classes in (1, 2)
-        )
-        classes, rest = divmod(structure.floats - one, two - one)
-        if rest == 0 and classes >= 0:
-            yield networks.network(name, classes=classes + 1, channels=channels)
+        right = [order for order in choice.kept if binding.fits(order) and binding.agrees(order)]
+        if not right and structure.is_graph:
+            right = binding.search()
+            if len(right) == 1:
+                choice.add(Candidate(f"graph of {network.name}", 0, right[0]))
+        if len(right) == 1 or (right and set(right) <= set(choice.kept)):
+            for order in set(choice.kept) - set(right):
+                choice.drop(order, f"its layers do not read from each other as in {network.name}")
+            return
 
 
 _DECISIVE = 30.0
@@ -921,10 +931,13 @@ def _likelier(
 def _ambiguous(choice: _Choice, best: Sequence[Order], name: str) -> PlanError:
     one, other = best[:2]
     place = next(index for index, (a, b) in enumerate(zip(one, other, strict=True)) if a is not b)
+    # A cfg says which layer reads from which, so it helps where the model says so too.
+    fix = "pass cfg=, or " if choice.structure.is_graph else ""
     return PlanError(
-        f"{name}: {len(best)} orders of the layers of {choice.structure.name} fit the file, and "
+        f"{name}: {len(best)} orders of the layers of {choice.structure.name} fit, and "
         f"nothing decides between them: layer {place} is {one[place].name} by "
-        f"{choice.name(one)}, {other[place].name} by {choice.name(other)}; pass cfg=",
+        f"{choice.name(one)}, {other[place].name} by {choice.name(other)}; {fix}give the layers "
+        "numbers in their names, in the order of the cfg",
         path=name,
         place=place,
         names=[order[place].name for order in best],
@@ -939,9 +952,8 @@ def preferred(structure: Structure) -> Order:
         PlanError: several orders are equally likely.
     """
     choice = _choices(structure)
+    _compare_with_stock(choice)
     best = choice.best()
-    if len(best) > 1:
-        best = _agreeing_with_stock(choice, best) or best
     if len(best) > 1:
         raise _ambiguous(choice, best, structure.name)
     if not best:
@@ -1117,7 +1129,7 @@ def bind(
             unit, item = difference
             choice.drop(order, f"{unit.name} reads from other layers than {binding.describe(item)}")
     best = choice.best()
-    if not best and structure.inputs:
+    if not best and structure.is_graph:
         best = binding.search()
     if len(best) > 1:
         if choice.kept:
