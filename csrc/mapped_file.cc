@@ -137,7 +137,23 @@ bool MappedFile::map() noexcept {
 #endif
 }
 
+void MappedFile::wait_for_tick() const noexcept {
+#ifdef CLOCK_REALTIME_COARSE
+  // 20 ms are more than the slowest tick (HZ=100); a time stamp still ahead is another machine's.
+  for (int i = 0; i < 20; ++i) {
+    timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    if (now.tv_sec > modified_.tv_sec ||
+        (now.tv_sec == modified_.tv_sec && now.tv_nsec > modified_.tv_nsec)) {
+      return;
+    }
+    usleep(1000);
+  }
+#endif
+}
+
 bool MappedFile::copy(FileError* error) noexcept {
+  wait_for_tick();
   void* memory = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     return fail(error, FileCode::kSystem, errno);

@@ -61,6 +61,9 @@ class MappedFile {
   bool unchanged() const noexcept;
 
  private:
+  // Time stamps of many file systems tick every few milliseconds: until the tick after the file's,
+  // a change would not show.
+  void wait_for_tick() const noexcept;
   bool lease() noexcept;
   bool map() noexcept;
   bool copy(FileError* error) noexcept;
