@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -129,23 +130,71 @@ def _read(descriptor: int, offset: int, count: int) -> Floats:
     return np.frombuffer(raw, "<f4", len(raw) // layout.FLOAT_BYTES)
 
 
-def nonfinite(path: str | os.PathLike[str], header_bytes: int) -> int:
-    """How many floats of the file are NaN or infinite; holes are not read."""
-    pieces = [
-        Run(0, "", max(0, start - header_bytes) // layout.FLOAT_BYTES, -(-(end - start) // 4))
-        for start, end in _file.extents(path)
-    ]
+_PIECE = 1 << 18
+
+
+def total(path: str | os.PathLike[str], header_bytes: int) -> float:
+    """The sum of all floats: finite only if all of them are, at a sixth of the cost of `scan`.
+
+    Huge finite numbers can overflow it too; `scan` tells which it was.
+    """
+    with Path(path).open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        threads = _native.thread_count()
+        step = -(-(size - header_bytes) // (layout.FLOAT_BYTES * threads)) * layout.FLOAT_BYTES
+        # What a thread could not read stays NaN, and is met again by the exact scan.
+        sums = [math.nan] * threads
+
+        def add(number: int) -> None:
+            raw = bytearray(layout.FLOAT_BYTES * _PIECE)
+            buffer, view = np.frombuffer(raw, "<f4"), memoryview(raw)
+            start = header_bytes + number * step
+            end = min(size, start + step)
+            found = 0.0
+            with np.errstate(all="ignore"):
+                while start < end:
+                    got = os.preadv(file.fileno(), [view[: end - start]], start)
+                    got -= got % layout.FLOAT_BYTES
+                    if not got:
+                        break
+                    found += float(buffer[: got // layout.FLOAT_BYTES].sum())
+                    start += got
+            sums[number] = found
+
+        workers = [threading.Thread(target=add, args=(number,)) for number in range(1, threads)]
+        for worker in workers:
+            worker.start()
+        add(0)
+        for worker in workers:
+            worker.join()
+        return sum(sums)
+
+
+def nonfinite(path: str | os.PathLike[str], header_bytes: int, floats: int) -> int:
+    """How many of the first `floats` floats are NaN or infinite; holes are not read."""
+    pieces = []
+    for start, end in _file.extents(path):
+        first = max(0, start - header_bytes) // layout.FLOAT_BYTES
+        last = min(floats, -(-(end - header_bytes) // layout.FLOAT_BYTES))
+        if first < last:
+            pieces.append(Run(0, "", first, last - first))
     return sum(found.nonfinite for found in scan(path, pieces, header_bytes))
 
 
 class Evidence:
-    """Weighs layouts against the floats of one open file; a context manager."""
+    """Weighs layouts against the floats of one open file; a context manager.
+
+    Attributes:
+        header_bytes: where the floats start.
+        floats: whole ones in the file.
+        rest: bytes after the last of them.
+    """
 
     def __init__(self, path: str | os.PathLike[str], header_bytes: int) -> None:
         self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed in __exit__
         self.header_bytes = header_bytes
         size = os.fstat(self._file.fileno()).st_size
-        self.floats = max(0, size - header_bytes) // layout.FLOAT_BYTES
+        self.floats, self.rest = divmod(max(0, size - header_bytes), layout.FLOAT_BYTES)
         self._gains: dict[tuple[str, int, int], float] = {}
         self._possible: dict[tuple[int, int], bool] = {}
 
@@ -188,20 +237,22 @@ class Evidence:
         return self._gains[key]
 
     def _gain(self, role: str, start: int, count: int) -> float:
-        values = self.read(start, min(count, _LONGEST))
-        before = self.read(max(0, start - _NEAR), min(_NEAR, start))
-        after = self.read(start + values.size, _NEAR)
-        usable = np.isfinite(values) & (values != 0)
-        penalty = _IMPOSSIBLE * (values.size - int(np.count_nonzero(np.isfinite(values))))
+        count = min(count, _LONGEST)
+        before = min(_NEAR, start)
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            around = self.read(start - before, before + count + _NEAR).astype(np.float64)
+        finite = np.isfinite(around)
+        own = slice(before, before + count)
+        penalty = _IMPOSSIBLE * (count - int(np.count_nonzero(finite[own])))
+        around[~finite] = 0.0
+        usable = around[own] != 0
         if not usable.any():
             return penalty
-        around = np.concatenate([before, values, after]).astype(np.float64)
-        around[~np.isfinite(around)] = 0.0
-        scales = _local_scales(around)[before.size : before.size + values.size][usable]
-        kept = values[usable].astype(np.float64)
+        scales = _local_scales(around)[own][usable]
+        kept = around[own][usable]
         magnitudes = np.abs(kept)
         logs = np.log(magnitudes)
-        nearby = -magnitudes / scales - np.log(2 * scales) + logs
+        nearby = logs - magnitudes / scales - np.log(2 * scales)
         if role == "moving_variance":
             model = _positive(kept, logs, _IMPOSSIBLE, middle=-0.5, width=2.5)
         elif role == "gamma":
@@ -231,6 +282,11 @@ def _local_scales(values: _Doubles) -> _Doubles:
     return floored
 
 
+def _middle(values: _Doubles) -> float:
+    """The median, the upper one of two: np.median takes longer than all the rest."""
+    return float(np.partition(values, values.size // 2)[values.size // 2])
+
+
 def _with_outliers(densities: _Doubles) -> _Doubles:
     """Each float may come from anywhere with some probability: dead filters, clipped values."""
     anywhere = math.log(_OUTLIERS / (2 * _SPREAD))
@@ -240,7 +296,7 @@ def _with_outliers(densities: _Doubles) -> _Doubles:
 
 def _normal(values: _Doubles, magnitudes: _Doubles) -> _Doubles:
     """Log-density of numbers of one scale around one centre: beta, mean, bias."""
-    deviations = values - np.median(values)
+    deviations = values - _middle(values)
     sigma = 1.2533 * float(np.abs(deviations).mean())
     sigma = max(sigma, _TINIEST_SIGMA * float(magnitudes.mean()))
     z = deviations / sigma
@@ -251,7 +307,7 @@ def _positive(
     values: _Doubles, logs: _Doubles, negative: float, *, middle: float, width: float
 ) -> _Doubles:
     """Log-density over log |x| of positive numbers of one magnitude: gamma, variance."""
-    centre = float(np.median(logs))
+    centre = _middle(logs)
     sigma = max(_TINIEST_SIGMA, 1.2533 * float(np.abs(logs - centre).mean()))
     z = (logs - centre) / sigma
     prior = -0.5 * ((centre - middle) / width) ** 2 / values.size

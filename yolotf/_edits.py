@@ -232,7 +232,7 @@ class Graph:
         if more == int(more) and filters + more >= 1:
             value = filters + int(more)
             head = any(index == conv for conv, _ in self.heads)
-            odd = 10.0 if value % 8 == 0 or head else 13.0
+            odd = (10.0 if value % 8 == 0 or head else 13.0) + abs(math.log2(value / filters))
             yield Edit("filters", index, (filters,), (value,), {("filters", index): value}, odd)
         kernel = sum(run.floats for run in self._by_layer[index] if run.role == "kernel")
         for size in _SIZES:
@@ -269,6 +269,7 @@ class Graph:
             return
         odd = 5.0 if value in self._reachable(layer) else 9.0
         # What the small-object recipes change: a route that does nothing but point back.
+        odd += abs(math.log2(value / channels))
         odd += 0.0 if len(layer.inputs) == 1 and layer.groups == 1 else 1.0
         yield Edit("route", index, (channels,), (value,), {("channels", index): value}, odd)
 

@@ -98,10 +98,10 @@ def explain(
     found = [*_unchanged(blocks, difference), *_known(blocks, matches)]
     if difference:
         found += [] if graph is None else _edited(blocks, graph)
-        found += _shifted(blocks, [difference], oddity=22.0)
-    else:
+        found += _shifted(blocks, [difference], oddity=24.0)
+    elif not evidence.rest:
         found += _reordered(blocks)
-        found += _shifted(blocks, _shifts(blocks), oddity=14.0)
+        found += _shifted(blocks, _shifts(blocks), oddity=10.0)
     found = [replace(each, header_bytes=evidence.header_bytes) for each in found]
     return sorted(found, key=lambda explanation: -explanation.score)
 
@@ -138,13 +138,18 @@ class _Blocks:
         moved = start - self.starts[index]
         return [run._replace(start=run.start + moved) for run in self.blocks[index]]
 
+    def possible(self, index: int, start: int) -> bool:
+        """Whether block `index` would have a variance that is one, standing at float `start`."""
+        moved = start - self.starts[index]
+        return all(
+            self.evidence.possible(run._replace(start=run.start + moved))
+            for run in self.blocks[index]
+            if run.role == "moving_variance"
+        )
+
     def place(self, index: int) -> Place:
         """Where block `index` starts."""
         return _place(self.blocks[index][0])
-
-    def kernel_before(self, index: int) -> Place:
-        """The kernel before block `index`: floats added or lost there shift that block."""
-        return _place(self.blocks[index - 1][-1]) if index else self.place(0)
 
     def suspicious(self) -> int:
         """The first block with a variance that is none; their number if there is no such."""
@@ -166,15 +171,18 @@ def _place(run: Run) -> Place:
 def _unchanged(blocks: _Blocks, difference: int) -> Iterator[Explanation]:
     """The network as it is, with the file's end wherever it is."""
     weight = sum(blocks.here)
-    if difference == 0:
+    rest = blocks.evidence.rest
+    if difference == 0 and not rest:
         yield Explanation("as_is", 0.0, weight, lambda: blocks.runs)
-    elif difference > 0:
-        yield Explanation("trailing", 14.0, weight, lambda: blocks.runs)
+    elif difference >= 0:
+        # Bytes that are no whole float belong to no layer.
+        odd = 14.0 if difference else 2.0
+        yield Explanation("trailing", odd, weight, lambda: blocks.runs)
     else:
         end = blocks.end + difference
         last = _place(next(run for run in blocks.runs if run.end > end))
         kind, odd, layers = "truncated", 7.0, tuple[int, ...]()
-        if end in blocks.starts[1:]:
+        if end in blocks.starts[1:] and not rest:
             index = blocks.starts.index(end)
             kind, odd, layers = "partial", 2.0, (blocks.layers[index - 1] + 1, blocks.layers[index])
         yield Explanation(kind, odd, weight, lambda: blocks.runs, last, layers=layers)
@@ -246,11 +254,11 @@ def _reordered(blocks: _Blocks) -> Iterator[Explanation]:
             if blocks.shapes[first] == blocks.shapes[last]:
                 continue
             between = list(range(first + 1, last))
-            if blocks.at(last, here) > 0:
+            if blocks.possible(last, here) and blocks.at(last, here) > 0:
                 yield _ordered(blocks, "swapped", [last, *between, first], (first, last))
                 if between:
                     yield _ordered(blocks, "moved", [last, first, *between], (last, first))
-            if between and blocks.at(first + 1, here) > 0:
+            if between and blocks.possible(first + 1, here) and blocks.at(first + 1, here) > 0:
                 after = min(last + 1, len(blocks) - 1)
                 yield _ordered(blocks, "moved", [*between, last, first], (first, after))
 
@@ -285,29 +293,40 @@ def _ordered(
 
 
 def _shifted(blocks: _Blocks, shifts: Sequence[int], oddity: float) -> Iterator[Explanation]:
-    """Floats added or lost somewhere: from one block on, all stand `shift` floats later."""
-    count = len(blocks)
-    before = np.concatenate([[0.0], np.cumsum(blocks.here)])
+    """Floats added or lost somewhere: from one array on, all stand `shift` floats later."""
+    gain, runs = blocks.evidence.gain, blocks.runs
+    here = [gain(run.role, run.start, run.floats) for run in runs]
+    before = np.concatenate([[0.0], np.cumsum(here)])[:-1]
+    # It happened in the array before, and any float may be the one.
+    places = np.array([_LOST_BEFORE_FIRST, *(run.floats for run in runs[:-1])])
+    before += np.log(places / places.sum())
     for shift in shifts:
-        there = np.array([blocks.at(k, blocks.starts[k] + shift) for k in range(count)])
-        after = np.concatenate([np.cumsum(there[::-1])[::-1], [0.0]])
-        index = int(np.argmax((before + after)[:count]))
+        there = [gain(run.role, run.start + shift, run.floats) for run in runs]
+        after = np.cumsum(there[::-1])[::-1]
+        room = places + shift >= 0
+        weights = np.where(room, before + after, -np.inf)
+        index = int(np.argmax(weights))
+        if not room[index]:
+            continue
 
         def layout(index: int = index, shift: int = shift) -> list[Run]:
             return [
-                run
-                for k, start in enumerate(blocks.starts)
-                for run in blocks.placed(k, start + (shift if k >= index else 0))
+                run._replace(start=run.start + shift) if number >= index else run
+                for number, run in enumerate(runs)
             ]
 
         yield Explanation(
             "shifted",
             oddity,
-            float(before[index] + after[index]),
+            float(weights[index]),
             layout,
-            blocks.kernel_before(index),
+            _place(runs[max(0, index - 1)]),
             floats=shift,
         )
+
+
+_LOST_BEFORE_FIRST = 1
+"""Floats that may be lost before the first array: half of `seen`."""
 
 
 def _shifts(blocks: _Blocks) -> list[int]:

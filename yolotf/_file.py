@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import math
 import os
 import re
 import stat
@@ -233,20 +234,20 @@ def mangled(path: str | os.PathLike[str], size_bytes: int) -> str | None:
     return "utf8_replacement" if replaced >= max(8, foreign // 10) else "cp1252_to_utf8"
 
 
-class Newlines(NamedTuple):
-    """How many of these byte sequences a file holds, and what that says."""
+def newlines(path: str | os.PathLike[str], size_bytes: int, expected_bytes: int) -> str | None:
+    """Looks for the marks of text-mode copying.
 
-    translated: str | None
-    """`lf_to_crlf`, `crlf_to_lf`, `cr_to_lf`, or None where nothing shows."""
-    added: int
-    """Bytes the file gained; for the others unknown, and 0."""
+    Of the bytes of floats, one in 256 is a line feed, one a carriage return, and one pair in
+    65,536 is both. A file in which every line feed follows a return, or in which returns or pairs
+    are missing where many are due, was translated.
 
+    Args:
+        path: the file.
+        size_bytes: its size.
+        expected_bytes: the size it should have.
 
-def newlines(path: str | os.PathLike[str], size_bytes: int) -> Newlines:
-    """Looks for the marks of text-mode copying, over the whole file.
-
-    In floats, one byte in 256 is a line feed, and one line feed in 256 follows a carriage return.
-    A file in which all of them do, or none where dozens are due, was translated.
+    Returns:
+        lf_to_crlf, crlf_to_lf, cr_to_lf, or None.
     """
     feeds = returns = pairs = 0
     last = b""
@@ -256,14 +257,17 @@ def newlines(path: str | os.PathLike[str], size_bytes: int) -> Newlines:
         pairs += chunk.count(b"\r\n") + (last == b"\r" and chunk[:1] == b"\n")
         last = chunk[-1:]
         if feeds >= 8 and 0 < pairs < feeds // 2:
-            return Newlines(None, 0)  # plain binary; no need to read on
+            return None  # plain binary; no need to read on
+        if size_bytes == expected_bytes and returns:
+            return None  # only cr_to_lf leaves the size alone
     if feeds >= 8 and pairs == feeds:
-        return Newlines("lf_to_crlf", pairs)
-    if returns == 0 and feeds >= 32:
-        return Newlines("cr_to_lf", 0)
-    if pairs == 0 and size_bytes and feeds * returns / size_bytes >= 16:
-        return Newlines("crlf_to_lf", 0)
-    return Newlines(None, 0)
+        return "lf_to_crlf"
+    if returns == 0 and feeds >= 64:
+        return "cr_to_lf"
+    due, lost = feeds * returns / max(1, size_bytes), expected_bytes - size_bytes
+    if pairs == 0 and due >= 6 and abs(lost - due) <= 3 + 5 * math.sqrt(due):
+        return "crlf_to_lf"
+    return None
 
 
 def _stored(path: str | os.PathLike[str]) -> Iterator[bytes]:

@@ -9,9 +9,10 @@ Nothing here imports TensorFlow or Keras.
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,7 +111,6 @@ class Diagnosis:
     warnings: tuple[Finding, ...] = ()
     first_divergence: Divergence | None = None
     readable: bool = True
-    scanned: tuple[Stats, ...] = field(default=(), repr=False)
 
     @property
     def ok(self) -> bool:
@@ -254,16 +254,16 @@ def first_divergence(
     """
     runs = _content.runs_of(segments)
     with _content.Evidence(path, header_bytes) as evidence:
-        if evidence.floats == (runs[-1].end if runs else 0) and not _impossible(
-            runs, _content.scan(path, runs, header_bytes)
-        ):
+        fits = evidence.floats == (runs[-1].end if runs else 0) and not evidence.rest
+        if fits and _explain.first_impossible(evidence, runs) is None:
             return None
-        best = _explain.explain(evidence, runs, _edits.Graph(network))[0]
-        place = best.place
-        if best.kind == "as_is":
-            place = _explain.first_impossible(evidence, runs)
-        elif best.impossible(evidence) > _BORNE_OUT:
+        found = _explain.explain(evidence, runs, _edits.Graph(network))
+        best = next((each for each in found if each.impossible(evidence) <= _BORNE_OUT), None)
+        if best is None:
             place = _explain.last_supported(evidence, runs)
+        else:
+            as_is = best.kind == "as_is"
+            place = _explain.first_impossible(evidence, runs) if as_is else best.place
     return _divergence(network, place, header_bytes) if place else None
 
 
@@ -330,18 +330,30 @@ class _Examination:
         for width in (_file.WIDE, _file.NARROW):
             if self.size == self.subject.size_bytes(width):
                 header = self.contents.header(width) or header
-                scanned = _content.scan(self.path, self.runs, width)
-                if not _impossible(self.runs, scanned):
-                    return self._fits(header, scanned)
+                if translated := self._translated(header):
+                    return translated
+                if fits := self._fitting(header):
+                    return fits
         return self._explained(header)
 
-    def _fits(self, header: Header, scanned: Sequence[Stats]) -> Diagnosis:
+    def _fitting(self, header: Header) -> Diagnosis | None:
+        """The answer for a file of the right size, unless its numbers speak against it."""
+        small = [run for run in self.runs if run.role != "kernel"]
+        scanned = _content.scan(self.path, small, header.size_bytes)
+        total = _content.total(self.path, header.size_bytes)
+        if not math.isfinite(total) or _impossible(small, scanned):
+            return None
         self._warn_width(header)
-        if all(found.zero == found.floats for found in scanned):
+        if total == 0 and all(found.zero == found.floats for found in scanned):
             self.warnings.append(self.causes.unverified("the file holds nothing but zeros"))
         elif not any(run.role == "moving_variance" for run in self.runs):
             self.warnings.append(self.causes.unverified("the network has no batch norm"))
-        return self._answer(header, [], None, _known.solve(self.subject.floats), scanned)
+        return self._answer(header, [], None, _known.solve(self.subject.floats))
+
+    def _translated(self, header: Header) -> Diagnosis | None:
+        expected = self.subject.size_bytes(header.size_bytes)
+        damage = _file.newlines(self.path, self.size, expected)
+        return self._answer(header, [self.causes.mangled(damage)]) if damage else None
 
     def _warn_width(self, header: Header) -> None:
         if header.size_bytes != header.version_size_bytes:
@@ -353,7 +365,6 @@ class _Examination:
         causes: Sequence[Finding],
         place: _explain.Place | None = None,
         matches: Sequence[_known.Match] = (),
-        scanned: Sequence[Stats] = (),
     ) -> Diagnosis:
         width = header.size_bytes if header else _file.WIDE
         return Diagnosis(
@@ -365,22 +376,20 @@ class _Examination:
             tuple(causes),
             tuple(self.warnings),
             _divergence(self.network, place, width) if place else None,
-            scanned=tuple(scanned),
         )
 
     def _explained(self, header: Header) -> Diagnosis:
         """The answer for a file that does not fit as it is."""
         best, matches = self._best()
         header = self.contents.header(best.header_bytes) or header
-        with _content.Evidence(self.path, best.header_bytes) as evidence:
-            borne_out = best.impossible(evidence) <= _BORNE_OUT
-            place = best.place if borne_out else _explain.last_supported(evidence, self.runs)
+        place, borne_out = best.place, self._borne_out(best)
+        if not borne_out:
+            with _content.Evidence(self.path, best.header_bytes) as evidence:
+                place = _explain.last_supported(evidence, self.runs)
         if not header.plausible and not (best.exact and borne_out and best.weight > 0):
             return self._answer(header, [self.causes.binary()], None, matches)
-        if not (best.exact and borne_out):
-            translated = _file.newlines(self.path, self.size).translated
-            if translated:
-                return self._answer(header, [self.causes.mangled(translated)], None, matches)
+        if not (best.exact and borne_out) and (translated := self._translated(header)):
+            return translated
         self._warn_width(header)
         if not borne_out:
             return self._answer(header, [self.causes.unknown(header, place)], place, matches)
@@ -388,7 +397,8 @@ class _Examination:
             return self._damaged(header, matches)
         causes = list(self.causes.of(header, best))
         if best.kind != "shifted":
-            count = _content.nonfinite(self.path, header.size_bytes)
+            floats = self.subject.floats if best.kind == "trailing" else self.size
+            count = _content.nonfinite(self.path, header.size_bytes, floats)
             causes += [self.causes.nonfinite(count)] if count else []
         return self._answer(header, causes, place, matches)
 
@@ -418,14 +428,18 @@ class _Examination:
                 replace(each, oddity=each.oddity + _UNUSUAL) for each in explanations if each.exact
             ]
             listed = listed or solved
-        best = max(found, key=lambda explanation: explanation.score)
+        found.sort(key=lambda explanation: -explanation.score)
+        best = next((each for each in found if self._borne_out(each)), found[0])
         if best.kind == "known" and own is None:
             # One change makes this cfg a known network's: the change is what helps.
-            for each in found:
-                if each.kind == "edit" and each.layout() == best.layout():
-                    best = each
-                    break
+            same = (e for e in found if e.kind == "edit" and e.layout() == best.layout())
+            best = next(same, best)
         return best, listed
+
+    def _borne_out(self, explanation: _explain.Explanation) -> bool:
+        """Whether the variances it places are variances."""
+        with _content.Evidence(self.path, explanation.header_bytes) as evidence:
+            return explanation.impossible(evidence) <= _BORNE_OUT
 
     def _covered(self, match: _known.Match, own: _known.Architecture | None) -> bool:
         """Whether a single change of the network itself says the same as `match`."""
@@ -442,7 +456,7 @@ class _Examination:
             for run, found in zip(self.runs, scanned, strict=True)
             if _impossible([run], [found])
         )
-        return self._answer(header, causes, next(bad, None), matches, scanned)
+        return self._answer(header, causes, next(bad, None), matches)
 
 
 def _matches_json(
@@ -469,9 +483,7 @@ def _rows(diagnosis: Diagnosis) -> Iterator[LayerRow]:
     elif any(cause["kind"] != "trailing" for cause in diagnosis.causes):
         end = -1
     segments = diagnosis.subject.segments
-    scanned: Sequence[Stats | None] = diagnosis.scanned
-    if not scanned:
-        scanned = _scan_until(diagnosis, end)
+    scanned = _scan_until(diagnosis, end)
     by_layer: dict[int, list[Segment]] = {}
     for segment, stats in zip(segments, scanned, strict=True):
         by_layer.setdefault(segment.layer, []).append(
