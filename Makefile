@@ -26,7 +26,7 @@ demo: $(VENV)/built
 	$(BIN)/yolotf demo
 
 test: $(VENV)/built
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
