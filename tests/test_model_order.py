@@ -356,6 +356,34 @@ def test_a_list_of_variables_loads_if_their_names_tell_what_they_are(named, weig
     foreign_models.assert_holds(pairs, weights)
 
 
+@pytest.mark.parametrize("layers", ["flatten", "reshape", "permute", "pool", "one"])
+def test_dense_layers_read_channels_first_or_are_refused(layers, tmp_path):
+    record = Recorder()
+    inputs = foreign_models.picture()
+    x = record.conv(inputs, 4, 3, 2)
+    if layers == "one":
+        x = record.conv(x, 4, 15)
+        x = L.AveragePooling2D(15)(x)
+    if layers == "permute":
+        x = L.Permute((3, 1, 2))(x)
+    if layers == "pool":
+        x = L.GlobalAveragePooling2D()(x)
+    elif layers == "reshape":
+        x = L.Reshape((int(np.prod(x.shape[1:])),))(x)
+    else:
+        x = L.Flatten()(x)
+    dense = L.Dense(5, name="last")
+    model = keras().Model(inputs, dense(x))
+    pairs = [*record.pairs, Pair(dense, None)]
+    path = _random_file(tmp_path / "dense.weights", pairs)
+    if layers in ("flatten", "reshape"):
+        with pytest.raises(yolotf.PlanError, match=r"last reads .*Permute\(\(3, 1, 2\)\)"):
+            yolotf.load_darknet_weights(model, path)
+        return
+    yolotf.load_darknet_weights(model, path)
+    foreign_models.assert_holds(pairs, path)
+
+
 def test_an_unbuilt_model_is_told_so(weights):
     model = foreign_models.Subclassed(Recorder())
     with pytest.raises(yolotf.PlanError, match="no variables yet"):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from yolotf.keras_model import build_model
     from yolotf.load import LoadReport, load_darknet_weights
     from yolotf.networks import network
+    from yolotf.save import save_darknet_weights
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ _HOMES = {
     "load_darknet_weights": "load",
     "network": "networks",
     "parse_cfg": "cfg",
+    "save_darknet_weights": "save",
 }
 
 __all__ = [
@@ -82,6 +84,7 @@ __all__ = [
     "load_darknet_weights",
     "network",
     "parse_cfg",
+    "save_darknet_weights",
 ]
 
 

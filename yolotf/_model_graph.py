@@ -82,11 +82,12 @@ def _unknown(expression: Expression) -> bool:
 
 
 class Call:
-    """One use of a layer on symbolic tensors; compared by identity."""
+    """One use of a layer on symbolic tensors; compared by identity. `shape` is its output's."""
 
-    def __init__(self, layer: Any, inputs: Sequence[Call]) -> None:
+    def __init__(self, layer: Any, inputs: Sequence[Call], shape: Sequence[int | None]) -> None:
         self.layer = layer
         self.inputs = tuple(inputs)
+        self.shape = tuple(shape)
 
 
 class Calls:
@@ -102,7 +103,7 @@ class Calls:
         self.all: list[Call] = []
         self.opened: set[int] = {id(model)}
         graph = functional(model)
-        inputs = [Call(None, ()) for _ in graph.inputs]
+        inputs = [Call(None, (), tensor.shape) for tensor in graph.inputs]
         self.outputs = self._open(graph, inputs)
 
     def _open(self, graph: Any, inputs: Sequence[Call]) -> list[Call]:
@@ -120,7 +121,7 @@ class Calls:
                     self.opened.add(id(layer))
                     calls = self._open(inner, sources)
                 else:
-                    call = Call(layer, sources)
+                    call = Call(layer, sources, outputs[0].shape if outputs else ())
                     self.all.append(call)
                     calls = [call] * len(outputs)
                 values.update(zip(map(id, outputs), calls, strict=True))

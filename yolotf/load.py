@@ -145,6 +145,8 @@ def load_darknet_weights(
     started = time.perf_counter()
     import tensorflow as tf
 
+    from yolotf import save
+
     if bn_epsilon not in ("keep", "darknet"):
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
     path = os.fsdecode(weights_file)
@@ -154,6 +156,7 @@ def load_darknet_weights(
             progress(0, job.size_bytes)
         with tf.init_scope():
             stats = write(path, job.header, job.plan, cast=cast, verify=verify)
+        save.remember(model, job.header, job.plan)
     except errors.WeightsMismatch as error:
         raise _diagnosed(error, path, model, cfg) from None
     notes = [*_header_warnings(job.header), *job.notes, *_epsilons(model, bn_epsilon)]

@@ -330,6 +330,9 @@ class Structure:
         found = [Unit(leaf, norm_of.get(id(leaf))) for leaf in self.leaves if id(leaf) not in taken]
         for unit in found:
             self._check(unit)
+        if not found:
+            raise PlanError(f"{self.name}: no layer with weights that Darknet has too")
+        self._check_flattened()
         return found
 
     def _lacks_norm(self, leaf: Leaf) -> bool:
@@ -409,6 +412,30 @@ class Structure:
                 layer=norm.name,
                 missing=missing,
             )
+
+    def _check_flattened(self) -> None:
+        """Refuses dense layers whose inputs lie in another order than Darknet's."""
+        for calls in self.graphs:
+            for call in calls.all:
+                leaf = self._by_layer.get(id(call.layer))
+                if leaf is None or leaf.kind != "dense" or len(call.inputs) != 1:
+                    continue
+                source = call.inputs[0]
+                while len(source.inputs) == 1 and len(source.shape) < 4 and source.layer:
+                    source = source.inputs[0]
+                if len(call.inputs[0].shape) >= 4 or len(source.shape) != 4:
+                    continue
+                moved = {"Permute", "Transpose"} & _class_names(source.layer)
+                if moved or _symbol(source.layer) == "transpose" or source.shape[1:3] == (1, 1):
+                    continue
+                if source.shape[-1] == call.inputs[0].shape[-1]:
+                    continue  # pooled, not flattened
+                raise PlanError(
+                    f"{self.name}: {leaf.name} reads rows, columns and channels flattened in this "
+                    "order; Darknet has the channels first; put Permute((3, 1, 2)) before the "
+                    "flattening",
+                    layer=leaf.name,
+                )
 
     # what the graph says
 
@@ -519,8 +546,12 @@ def _changes_no_channel(layer: Any) -> bool:
     bases = _class_names(layer)
     if "Activation" in bases:
         return _is_linear(layer)
-    symbol = str(getattr(layer, "symbol", "")).rpartition(".")[2]
-    return bool(_PASSING & bases) or symbol in ("identity", "cast", "pad")
+    return bool(_PASSING & bases) or _symbol(layer) in ("identity", "cast", "pad")
+
+
+def _symbol(layer: Any) -> str:
+    """The TensorFlow function that a layer of tf_keras wraps."""
+    return str(getattr(layer, "symbol", "")).rpartition(".")[2]
 
 
 def _is_linear(layer: Any) -> bool:
@@ -1151,6 +1182,12 @@ def bind(
 def _unlike(binding: _Binding, order: Order) -> str:
     for unit, item in zip(order, binding.items, strict=True):
         if not binding.unit_fits(unit, item):
+            normalized = {segment.role for segment in item.segments} >= {"gamma", "kernel"}
+            if normalized and "bias" in unit.leaf.slots:
+                return (
+                    f"{unit.name} has a bias where {binding.describe(item)} has a batch "
+                    "normalization, which may have been folded into it"
+                )
             kernel = unit.slots.get("kernel")
             shape = "x".join(map(str, _stored_shape(kernel, False))) if kernel else "none"
             return (
