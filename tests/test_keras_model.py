@@ -1126,3 +1126,20 @@ def test_other_backends_than_tensorflow_are_refused(monkeypatch):
     monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
     with pytest.raises(ImportError, match="keras runs on jax, yolotf needs tensorflow"):
         keras.__wrapped__()
+
+
+@pytest.mark.parametrize("activation", ["leaky", "relie", "relu", "mish"])
+def test_a_traced_shortcut_activates_as_an_untraced_one(activation):
+    """TensorFlow 2.21 forgets LeakyRelu's slope where it joins it to a convolution and a sum."""
+    convolution = "[conv]\nfilters=8\nsize=3\npad=1\nactivation=linear\n"
+    network = cfg.parse_cfg(
+        "[net]\nheight=16\nwidth=16\nchannels=8\n"
+        f"{convolution}{convolution}[shortcut]\nfrom=-2\nactivation={activation}\n"
+    )
+    model = build_model(network)
+    rng = np.random.default_rng(7)
+    for variable in model.variables:
+        variable.assign(rng.standard_normal(variable.shape))
+    pictures = rng.standard_normal((2, 16, 16, 8)).astype(np.float32)
+    eager, traced = model(pictures), tf.function(model)(pictures)
+    np.testing.assert_allclose(traced, eager, rtol=1e-4, atol=1e-4 * np.abs(eager).max())

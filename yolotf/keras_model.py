@@ -24,6 +24,7 @@ from yolotf import cfg, graph_rules
 from yolotf._keras import keras
 from yolotf.graph_rules import used_layers
 from yolotf.keras_layers import (
+    Activation,
     ChannelMaxPooling,
     ChannelSlice,
     FlexibleConv2D,
@@ -235,7 +236,15 @@ class _Graph:
             return x
         # [activation] is nothing else, so it needs no suffix.
         suffix = "" if isinstance(layer, cfg.Activation) else f"_{activation}"
-        return activation_layer(activation, **self.named(layer, suffix))(x)
+        # Only right after a convolution is Keras' LeakyReLU safe: TensorFlow 2.21 joins a
+        # convolution without batch norm, a sum and LeakyRelu into one operation of slope 0.2.
+        stock = isinstance(layer, cfg.Convolutional) or activation not in (
+            "leaky",
+            "revleaky",
+            "relie",
+        )
+        make = activation_layer if stock else Activation
+        return make(activation, **self.named(layer, suffix))(x)
 
     def _batch_normalization(self, layer: cfg.Layer, suffix: str = "_bn") -> Any:
         return self.keras.BatchNormalization(
