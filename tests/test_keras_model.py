@@ -1128,7 +1128,10 @@ def test_other_backends_than_tensorflow_are_refused(monkeypatch):
         keras.__wrapped__()
 
 
-@pytest.mark.parametrize("activation", ["leaky", "relie", "relu", "mish"])
+@pytest.mark.parametrize(
+    "activation",
+    ["elu", "leaky", "logistic", "mish", "relie", "relu", "relu6", "selu", "swish", "tanh"],
+)
 def test_a_traced_shortcut_activates_as_an_untraced_one(activation):
     """TensorFlow 2.21 forgets LeakyRelu's slope where it joins it to a convolution and a sum."""
     convolution = "[conv]\nfilters=8\nsize=3\npad=1\nactivation=linear\n"

@@ -236,14 +236,9 @@ class _Graph:
             return x
         # [activation] is nothing else, so it needs no suffix.
         suffix = "" if isinstance(layer, cfg.Activation) else f"_{activation}"
-        # Only right after a convolution is Keras' LeakyReLU safe: TensorFlow 2.21 joins a
-        # convolution without batch norm, a sum and LeakyRelu into one operation of slope 0.2.
-        stock = isinstance(layer, cfg.Convolutional) or activation not in (
-            "leaky",
-            "revleaky",
-            "relie",
-        )
-        make = activation_layer if stock else Activation
+        # Elsewhere TensorFlow 2.21 joins a convolution without batch norm, a sum and what it
+        # recognises: LeakyRelu then has a slope of 0.2, mish and tanh are not implemented.
+        make = activation_layer if isinstance(layer, cfg.Convolutional) else Activation
         return make(activation, **self.named(layer, suffix))(x)
 
     def _batch_normalization(self, layer: cfg.Layer, suffix: str = "_bn") -> Any:
