@@ -156,7 +156,8 @@ def load_darknet_weights(
             progress(0, job.size_bytes)
         with tf.init_scope():
             stats = write(path, job.header, job.plan, cast=cast, verify=verify)
-        save.remember(model, job.header, job.plan)
+        if job.whole:
+            save.remember(model, job.header, job.plan)
     except errors.WeightsMismatch as error:
         raise _diagnosed(error, path, model, cfg) from None
     notes = [*_header_warnings(job.header), *job.notes, *_epsilons(model, bn_epsilon)]
@@ -214,6 +215,7 @@ class _Job:
     untouched: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    whole: bool = True
 
 
 def _job(
@@ -222,7 +224,7 @@ def _job(
     """Decides what of the file goes where in the model."""
     own = own_network(model)
     if own is None and source is None and not (by_name or skip_mismatch):
-        return _arranged(model, path)
+        return _arranged(model, path, strict)
     network = _source_network(model, path, source, own, guess=by_name or skip_mismatch)
     whole = network is own or (own is None and source is not None)
     if not (by_name or skip_mismatch) and (whole or _same_layout(network, own)):
@@ -281,16 +283,33 @@ def _job(
     )
 
 
-def _arranged(model: Any, path: Path) -> _Job:
+def _arranged(model: Any, path: Path, strict: bool) -> _Job:
     """For a model of unknown origin: the file decides which order of its layers is the cfg's."""
     structure = model_order.Structure(model)
     header, size_bytes = read_header(path, structure.floats)
+    others = tuple(structure.others)
+    if not strict or partial.is_backbone_name(os.fspath(path)):
+        for width in (header.version_size_bytes, 36 - header.version_size_bytes):
+            floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
+            order = None if rest else model_order.beginning(structure, floats)
+            if order is not None:
+                header, _ = read_header(path, floats)
+                moves = model_order.moves(order, transposed=header.transposed)
+                return _Job(
+                    header,
+                    size_bytes,
+                    layout.Plan(moves, floats, None),
+                    _names(moves),
+                    untouched=(*(one.name for one in structure.units if one not in order), *others),
+                    notes=(f"the file ends after {len(order)} layers",),
+                    whole=False,
+                )
     order = model_order.arrange(
         structure, path, header.size_bytes, size_bytes, transposed=header.transposed
     )
     moves = model_order.moves(order, transposed=header.transposed)
     plan = layout.Plan(moves, structure.floats, None)
-    return _Job(header, size_bytes, plan, _names(moves), untouched=tuple(structure.others))
+    return _Job(header, size_bytes, plan, _names(moves), untouched=others)
 
 
 def _names(moves: Iterable[layout.Move]) -> tuple[str, ...]:

@@ -996,6 +996,21 @@ def preferred(structure: Structure) -> Order:
     return best[0]
 
 
+def beginning(structure: Structure, floats: int) -> Order | None:
+    """The first units that hold `floats` together, in the preferred order; not all of them.
+
+    Raises:
+        PlanError: several orders are equally likely.
+    """
+    if not 0 < floats < structure.floats:
+        return None
+    order = preferred(structure)
+    for number, mine in enumerate(segments(order), 1):
+        if mine[-1].end >= FLOAT_BYTES * floats:
+            return order[:number] if mine[-1].end == FLOAT_BYTES * floats else None
+    return None
+
+
 # An order and a network
 
 

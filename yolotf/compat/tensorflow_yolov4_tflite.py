@@ -1,0 +1,38 @@
+"""In place of `core.utils` of hunglc007/tensorflow-yolov4-tflite and the projects made from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yolotf import compat
+
+
+def load_weights(
+    model: Any, weights_file: compat.Path, model_name: str = "yolov4", is_tiny: bool = False
+) -> None:
+    """Loads a Darknet file into the model made of `YOLO(...)`.
+
+    The old function stopped reading when all layers had their floats, and so loaded garbage from
+    a file with more classes than the model. This one refuses such a file.
+
+    Args:
+        model: of any of the four networks, also a second one in a process.
+        weights_file: with as many classes as the model.
+        model_name: not needed; the model says what it is.
+        is_tiny: likewise.
+
+    Raises:
+        ValueError: as `WeightsMismatch`: file and model do not belong together.
+        OSError: the file cannot be read.
+    """
+    compat.load(model, weights_file)
+
+
+def load_weights_v3(model: Any, weights_file: compat.Path) -> None:
+    """`load_weights` as older copies call it for YOLOv3."""
+    compat.load(model, weights_file)
+
+
+def load_weights_tiny(model: Any, weights_file: compat.Path) -> None:
+    """`load_weights` as older copies call it for the tiny networks."""
+    compat.load(model, weights_file)

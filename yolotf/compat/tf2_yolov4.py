@@ -1,0 +1,25 @@
+"""In place of `tf2_yolov4.tools.weights` of sicara/tf2-yolov4."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yolotf import compat
+
+
+def load_darknet_weights_in_yolo(yolo_model: Any, darknet_weights_path: compat.Path) -> Any:
+    """Loads `yolov4.weights` into `YOLOv4(...)`.
+
+    Args:
+        yolo_model: built with `weights=None`.
+        darknet_weights_path: with as many classes as the model.
+
+    Returns:
+        `yolo_model`.
+
+    Raises:
+        AssertionError: as `WeightsMismatch`: file and model do not belong together.
+        OSError: the file cannot be read.
+    """
+    compat.load(yolo_model, darknet_weights_path)
+    return yolo_model

@@ -1,0 +1,22 @@
+"""In place of `yolov3_tf2.utils` of zzh8829/yolov3-tf2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yolotf import compat
+
+
+def load_darknet_weights(model: Any, weights_file: compat.Path, tiny: bool = False) -> None:
+    """Loads `yolov3.weights` or `yolov3-tiny.weights` into `YoloV3()` or `YoloV3Tiny()`.
+
+    Args:
+        model: either of them, for training or not.
+        weights_file: with as many classes as the model.
+        tiny: not needed; the model says what it is.
+
+    Raises:
+        AssertionError: as `WeightsMismatch`: file and model do not belong together.
+        OSError: the file cannot be read.
+    """
+    compat.load(model, weights_file)
