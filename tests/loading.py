@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy_loader
+import tensorflow as tf
 
 import yolotf
-from yolotf import _native, errors, load
+from yolotf import _native, errors, load, model_order
 
 NET = "[net]\nheight=16\nwidth=16\nchannels=3\n"
 HEAD = "[yolo]\nmask=0,1,2\nanchors=1,1,2,2,3,3\nclasses=1\nnum=3\n"
@@ -57,8 +58,8 @@ def content(text: str, seed: int = 0, header: bytes = numpy_loader.HEADER) -> by
 
 
 def snapshot(model: Any) -> dict[str, np.ndarray]:
-    """The bytes of every variable, by path."""
-    return {variable_name(v): bits(v.numpy()) for v in model.variables}
+    """The bytes of every weight, by path."""
+    return {variable_name(v): bits(v.numpy()) for v in model.weights}
 
 
 def variable_name(variable: Any) -> str:
@@ -78,8 +79,9 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
 def scramble(model: Any, seed: int = 99) -> None:
     """Other numbers in every variable: what is not written is not right by accident."""
     random = np.random.default_rng(seed)
-    for variable in model.variables:
-        variable.assign(random.standard_normal(variable.shape))
+    for weight in model.weights:
+        variable = model_order.plain(weight)
+        variable.assign(tf.cast(100 * random.standard_normal(variable.shape), variable.dtype))
 
 
 def forbid_op(monkeypatch: Any) -> None:
