@@ -75,15 +75,21 @@ def segments(network: cfg.Network, *, transposed: bool = False) -> list[Segment]
     Raises:
         UnsupportedSectionError: a section whose stored size Darknet itself leaves undefined.
     """
-    found: list[Segment] = []
+    # Kept with the network, which cannot change.
+    kept: dict[bool, list[Segment]] = network.__dict__.setdefault("_segments", {})
+    if transposed not in kept:
+        kept[transposed] = list(_segments(network, transposed))
+    return list(kept[transposed])
+
+
+def _segments(network: cfg.Network, transposed: bool) -> Iterator[Segment]:
     offset = 0
     for layer in network.layers:
         for part, role, shape in _stored(network, layer, transposed):
             flipped = transposed and role == "kernel" and len(shape) == 2
             segment = Segment(layer.index, part, role, offset, shape, flipped)
-            found.append(segment)
+            yield segment
             offset = segment.end
-    return found
 
 
 def floats(network: cfg.Network) -> int:

@@ -546,7 +546,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
                 role=segment.role,
             )
     bound = {move.slot.name for move in moves}
-    for target in _named_layers(model):
+    for target in _named_layers(model) if own_network(model) is None else ():
         if not any(slot.name in bound for slot in target.slots.values()):
             raise errors.PlanError(
                 f"{model.name}: {network.source} has nothing for layer {target.name}, whose shape "
@@ -879,8 +879,9 @@ def _header_warnings(header: Header) -> Iterable[str]:
 def _epsilons(model: Any, bn_epsilon: str) -> list[str]:
     """Sets or compares the epsilon of every batch normalization."""
     different: dict[float, int] = {}
-    for layer in model_order.layers(model):
-        if not hasattr(layer, "moving_variance") or not hasattr(layer, "epsilon"):
+    layers = model_order.layers(model) if own_network(model) is None else model.layers
+    for layer in layers:
+        if not hasattr(layer, "epsilon") or not hasattr(layer, "moving_variance"):
             continue
         epsilon = float(layer.epsilon)
         if abs(epsilon - BN_EPSILON) <= 1e-9:

@@ -136,9 +136,11 @@ def _holds(value: Any) -> bool:
 
 def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
     """The variables of a model whose layers are called after sections, by (section, role)."""
-    from yolotf.keras_model import layer_name
+    from yolotf.keras_model import layer_name, network_of
 
-    named = {getattr(layer, "name", None): layer for layer in layers(model)}
+    # What build_model makes has no layers in layers.
+    all_layers = model.layers if network_of(model) is not None else layers(model)
+    named = {getattr(layer, "name", None): layer for layer in all_layers}
     found: dict[tuple[int, str], Slot] = {}
     for section in network.layers:
         name = layer_name(section)
