@@ -26,14 +26,14 @@ def run(*arguments, **options):
 def test_help_names_every_command_and_imports_no_tensorflow():
     done = run("--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert done.returncode == 0
-    for command in ("demo", "detect", "convert"):
+    for command in ("demo", "inspect", "check", "detect", "convert"):
         assert re.search(rf"^    {command} ", done.stdout, re.MULTILINE)
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "yolotf.cli" in imported
     assert not imported & {"tensorflow", "keras", "tf_keras", "cv2"}
 
 
-@pytest.mark.parametrize("command", ["demo", "detect", "convert"])
+@pytest.mark.parametrize("command", ["demo", "inspect", "check", "detect", "convert"])
 def test_every_command_has_help(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])
