@@ -9,9 +9,11 @@ detection_layer.c, box.c, network.c, detector.c.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from yolotf.cfg import Detection, Head, Network, Region, Yolo
@@ -133,17 +135,8 @@ def decode_head(raw: Tensor, head: Head, input_size: Size) -> Decoded:
     raw = tf.convert_to_tensor(raw)
     if isinstance(head, Detection):
         return _decode_detection(raw, head)
-    rows, grid = _rows(raw, head)
-    decoded = _decode_rows(rows, tf.range(tf.shape(rows)[0]), head, grid, input_size)
-    known = [extent for extent in raw.shape[1:3] if extent is not None]
-    boxes_each = known[0] * known[1] * len(head.anchors) if len(known) == 2 else -1
-    batch = raw.shape[0] if boxes_each == -1 and raw.shape[0] else tf.shape(raw)[0]
-    lead = [-1 if boxes_each != -1 else batch, boxes_each]
-    return Decoded(
-        tf.reshape(decoded.boxes, [*lead, 4]),
-        tf.reshape(decoded.objectness, lead),
-        tf.reshape(decoded.probabilities, [*lead, head.classes]),
-    )
+    rows = _rows(raw, head)
+    return _decode_rows(rows, _places(head, _grid(raw), input_size), head)
 
 
 def find_candidates(
@@ -167,25 +160,27 @@ def find_candidates(
         network: whose heads these are.
         input_size: (height, width) of what the network saw.
         score_threshold: in [0, 1).
-        image_sizes: [B, 2] int, (height, width) of the pictures the input was made from. With
-            it boxes are relative to those pictures (`letter_box` undone), else to the input.
+        image_sizes: [B, 2] int, (height, width) of the pictures the input was made from, or
+            [1, 2] if all have one size. With it boxes are relative to those pictures
+            (`letter_box` undone), else to the input.
 
     Returns:
-        Pairs grouped by head, in Darknet's order in each.
+        Pairs in Darknet's order for each picture: by head, then by row, column and anchor.
     """
     threshold = tf.convert_to_tensor(score_threshold, tf.float32)
+    pairs = list(zip(_raw_heads(raws, network), network.heads, strict=True))
     parts = []
-    for raw, head in zip(_raw_heads(raws, network), network.heads, strict=True):
-        pictures, decoded = _likely(raw, head, input_size, threshold)
+    for _, group in itertools.groupby(pairs, key=lambda pair: _kind(pair[1])):
+        pictures, decoded = _likely(list(group), input_size, threshold)
         scores = decoded.objectness[:, None] * decoded.probabilities
-        pairs = tf.where(scores > threshold)
-        row = pairs[:, 0]
+        found = tf.where(scores > threshold)
+        row, class_id = tf.unstack(found, 2, axis=1)
         parts.append(
             Candidates(
                 tf.gather(pictures, row),
                 tf.gather(decoded.boxes, row),
-                tf.cast(pairs[:, 1], tf.int32),
-                tf.gather_nd(scores, pairs),
+                tf.cast(class_id, tf.int32),
+                tf.gather_nd(scores, found),
             )
         )
     found = parts[0]
@@ -193,8 +188,9 @@ def find_candidates(
         found = Candidates(*(tf.concat(columns, 0) for columns in zip(*parts, strict=True)))
     if image_sizes is None or not network.letter_box:
         return found
-    sizes = tf.gather(image_sizes, found.pictures)
-    return found._replace(boxes=undo_letter_box(found.boxes, sizes, input_size))
+    if image_sizes.shape[0] != 1:
+        image_sizes = tf.gather(image_sizes, found.pictures)
+    return found._replace(boxes=undo_letter_box(found.boxes, image_sizes, input_size))
 
 
 def find_detections(
@@ -270,78 +266,62 @@ def suppress(
         max_boxes: rows of the result for each picture.
     """
     threshold = tf.convert_to_tensor(iou_threshold, tf.float32)
-    order = tf.argsort(candidates.scores, direction="DESCENDING", stable=True)
-    order = tf.gather(order, tf.argsort(tf.gather(candidates.pictures, order), stable=True))
+    by_score = _descending(candidates.scores)
+    order = tf.gather(by_score, _descending(-tf.gather(candidates.pictures, by_score)))
     counts = tf.math.unsorted_segment_sum(
         tf.ones_like(candidates.pictures), candidates.pictures, batch
-    )
+    )[:, None]
     starts = tf.cumsum(counts, exclusive=True)
     # One row of zeros behind: what places beyond a picture's last candidate read.
-    blank = tf.shape(order)[0]
+    blank = tf.size(order)
     sorted_boxes = tf.pad(tf.gather(candidates.boxes, order), [[0, 1], [0, 0]])
-    sorted_scores = tf.pad(tf.gather(candidates.scores, order), [[0, 1]])
     sorted_classes = tf.pad(tf.gather(candidates.classes, order), [[0, 1]])
-    earlier = tf.constant([[i < j for j in range(_TILE)] for i in range(_TILE)])
+    # Every candidate may exclude a later one: a kept one any of the tile.
+    earlier = tf.constant(np.triu(np.ones([max_boxes + _TILE, _TILE], bool), 1 - max_boxes))
 
-    def excludes(boxes_a: Tensor, classes_a: Tensor, boxes_b: Tensor, classes_b: Tensor) -> Tensor:
-        measure = _overlap(boxes_a[:, :, None], boxes_b[:, None], suppression)
-        return (measure > threshold) & (classes_a[:, :, None] == classes_b[:, None])
+    def unfinished(start: Tensor, kept: Tensor) -> Tensor:
+        return tf.reduce_any((counts > start) & (kept[:, -1:] == blank))
 
-    def unfinished(start: Tensor, boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
-        del boxes, classes
-        return tf.reduce_any((counts > start) & (scores[:, -1] == 0))
-
-    def take_tile(
-        start: Tensor, boxes: Tensor, scores: Tensor, classes: Tensor
-    ) -> tuple[Tensor, ...]:
+    def take_tile(start: Tensor, kept: Tensor) -> tuple[Tensor, ...]:
         place = start + tf.range(_TILE)
-        index = tf.where(place < counts[:, None], starts[:, None] + place, blank)
-        tile_boxes = tf.gather(sorted_boxes, index)
-        tile_scores = tf.gather(sorted_scores, index)
-        tile_classes = tf.gather(sorted_classes, index)
-        by_kept = excludes(boxes, classes, tile_boxes, tile_classes) & (scores > 0)[:, :, None]
-        left = (tile_scores > 0) & ~tf.reduce_any(by_kept, 1)
-        by_tile = excludes(tile_boxes, tile_classes, tile_boxes, tile_classes) & earlier
+        tile = tf.where(place < counts, starts + place, blank)
+        both = tf.concat([kept, tile], 1)
+        boxes = tf.gather(sorted_boxes, both)
+        classes = tf.gather(sorted_classes, both)
+        measure = _overlap(boxes[:, :, None], boxes[:, None, max_boxes:], suppression)
+        same = classes[:, :, None] == classes[:, None, max_boxes:]
+        excludes = (measure > threshold) & same & earlier
+        real = both < blank
 
         def again(alive: Tensor) -> Tensor:
-            return left & ~tf.reduce_any(by_tile & alive[:, :, None], 1)
+            left = ~tf.reduce_any(excludes & alive[:, :, None], 1)
+            return real & tf.concat([tf.ones_like(kept, tf.bool), left], 1)
 
         _, alive = tf.while_loop(
             lambda before, now: tf.reduce_any(before != now),
             lambda before, now: (now, again(now)),
-            (left, again(left)),
+            (real, again(real)),
         )
-        # Kept ones stand before the tile and score at least as much: top_k keeps their order.
-        merged = tf.concat([scores, tf.where(alive, tile_scores, 0.0)], 1)
-        scores, best = tf.math.top_k(merged, max_boxes)
-        boxes = tf.gather(tf.concat([boxes, tile_boxes], 1), best, batch_dims=1)
-        classes = tf.gather(tf.concat([classes, tile_classes], 1), best, batch_dims=1)
-        return start + _TILE, boxes, scores, classes
+        # Places rise as scores fall, so the lowest are the best.
+        lowest, _ = tf.math.top_k(-tf.where(alive, both, blank), max_boxes)
+        return start + _TILE, -lowest
 
-    static_batch = batch if isinstance(batch, int) else None
-    _, boxes, scores, classes = tf.while_loop(
+    _, kept = tf.while_loop(
         unfinished,
         take_tile,
-        (
-            tf.constant(0),
-            tf.zeros([batch, max_boxes, 4]),
-            tf.zeros([batch, max_boxes]),
-            tf.zeros([batch, max_boxes], tf.int32),
-        ),
-        shape_invariants=(
-            tf.TensorShape([]),
-            tf.TensorShape([static_batch, max_boxes, 4]),
-            tf.TensorShape([static_batch, max_boxes]),
-            tf.TensorShape([static_batch, max_boxes]),
-        ),
+        (tf.constant(0), tf.fill([batch, max_boxes], blank)),
     )
-    kept = scores > 0
     return Batch(
-        tf.where(kept[:, :, None], boxes, 0.0),
-        scores,
-        tf.where(kept, classes, 0),
-        tf.math.count_nonzero(kept, 1, dtype=tf.int32),
+        tf.gather(sorted_boxes, kept),
+        tf.gather(tf.pad(tf.gather(candidates.scores, order), [[0, 1]]), kept),
+        tf.gather(sorted_classes, kept),
+        tf.math.count_nonzero(kept < blank, 1, dtype=tf.int32),
     )
+
+
+def _descending(values: Tensor) -> Tensor:
+    """Indices that sort `values`, the largest first; equal ones keep their order."""
+    return tf.math.top_k(values, tf.size(values)).indices
 
 
 def letter_box_size(image_sizes: Tensor, input_size: Size) -> Tensor:
@@ -404,42 +384,70 @@ def _raw_heads(raws: Sequence[Tensor] | Tensor, network: Network) -> list[Tensor
     return [tf.convert_to_tensor(raw) for raw in found]
 
 
-def _rows(raw: Tensor, head: Head) -> tuple[Tensor, Tensor]:
-    """[B * rows * columns * anchors, entries] and the grid's (rows, columns)."""
-    channels = len(head.anchors) * (head.coords + 1 + head.classes)
+def _rows(raw: Tensor, head: Head) -> Tensor:
+    """[B, rows * columns * anchors, entries]."""
+    entries = head.coords + 1 + head.classes
+    channels = len(head.anchors) * entries
     if raw.shape.rank != 4 or raw.shape[-1] != channels:
         raise ValueError(
             f"[{head.type}] in line {head.line} takes [batch, rows, columns, {channels}], "
             f"not {raw.shape}"
         )
-    rows = tf.reshape(tf.cast(raw, tf.float32), [-1, head.coords + 1 + head.classes])
-    return rows, tf.shape(raw)[1:3]
+    known = None not in raw.shape[1:3]
+    boxes = raw.shape[1] * raw.shape[2] * len(head.anchors) if known else -1
+    batch = -1 if known else tf.shape(raw)[0]
+    return tf.reshape(tf.cast(raw, tf.float32), [batch, boxes, entries])
 
 
-def _likely(raw: Tensor, head: Head, input_size: Size, threshold: Tensor) -> tuple[Tensor, Decoded]:
+def _grid(raw: Tensor) -> Size:
+    """Rows and columns: ints if they are known."""
+    if None not in raw.shape[1:3]:
+        return raw.shape[1], raw.shape[2]
+    return tf.unstack(tf.shape(raw)[1:3], 2)
+
+
+def _kind(head: Head) -> tuple[Any, ...]:
+    """What heads have in common that are decoded as one."""
+    if isinstance(head, Detection):
+        return (head.index,)
+    rule = (head.new_coords, _yolo_point(head)) if isinstance(head, Yolo) else (head.index,)
+    return (head.type, head.coords, head.classes, *rule)
+
+
+def _likely(
+    pairs: Sequence[tuple[Tensor, Head]], input_size: Size, threshold: Tensor
+) -> tuple[Tensor, Decoded]:
     """Boxes that may hold a pair above `threshold`, without the batch dimension, and their picture.
 
     Only `[yolo]` and softmax heads can tell by objectness alone: elsewhere a class number may
     be above 1.
+
+    Args:
+        pairs: raw tensors and their heads, all of one `_kind`.
+        input_size: see `decode_head`.
+        threshold: of scores.
     """
-    if isinstance(head, Detection):
-        decoded = _decode_detection(raw, head)
-        total = head.side**2 * head.num
-        pictures = tf.repeat(tf.range(tf.shape(raw)[0]), total)
+    raw, head = pairs[0]
+    if isinstance(head, Detection) or (isinstance(head, Region) and not head.softmax):
+        decoded = decode_head(raw, head, input_size)
+        boxes = tf.shape(decoded.objectness)[1]
+        pictures = tf.repeat(tf.range(tf.shape(decoded.objectness)[0]), boxes)
         return pictures, Decoded(
             tf.reshape(decoded.boxes, [-1, 4]),
             tf.reshape(decoded.objectness, [-1]),
             tf.reshape(decoded.probabilities, [-1, head.classes]),
         )
-    rows, grid = _rows(raw, head)
-    if isinstance(head, Region) and not head.softmax:
-        index = tf.range(tf.shape(rows)[0])
-    else:
-        objectness = _objectness(rows[:, head.coords], head)
-        index = tf.cast(tf.where(objectness > threshold)[:, 0], tf.int32)
-        rows = tf.gather(rows, index)
-    pictures = index // (grid[0] * grid[1] * len(head.anchors))
-    return pictures, _decode_rows(rows, index, head, grid, input_size)
+    rows = _joined([_rows(raw, one) for raw, one in pairs], 1)
+    likely = tf.where(_objectness(rows[:, :, head.coords], head) > threshold)
+    pictures, index = tf.unstack(tf.cast(likely, tf.int32), 2, axis=1)
+    places = [_places(one, _grid(raw), input_size) for raw, one in pairs]
+    # Constants become one constant.
+    table = np.concatenate(places) if isinstance(places[0], np.ndarray) else _joined(places, 0)
+    return pictures, _decode_rows(tf.gather_nd(rows, likely), tf.gather(table, index), head)
+
+
+def _joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis)
 
 
 def _objectness(raw: Tensor, head: Head) -> Tensor:
@@ -452,18 +460,56 @@ def _objectness(raw: Tensor, head: Head) -> Tensor:
     return objectness
 
 
-def _decode_rows(
-    rows: Tensor, index: Tensor, head: Head, grid: Tensor, input_size: Size
-) -> Decoded:
-    """Decodes [P, entries] rows standing at `index` of the flattened [yolo] or [region] head."""
-    anchors = tf.constant(head.anchors, tf.float32)
-    cell = index // len(head.anchors)
-    corner = tf.stack([cell % grid[1], cell // grid[1] % grid[0]], 1)
-    cells = tf.cast(tf.reverse(grid, [0]), tf.float32)
-    anchor = tf.gather(anchors, index % len(head.anchors))
-    objectness = _objectness(rows[:, head.coords], head)
-    classes = rows[:, head.coords + 1 :]
-    uncertainty = None
+def _places(head: Head, grid: Size, input_size: Size) -> Tensor:
+    """Where each box of a head stands, and how large its anchor is.
+
+    Args:
+        head: `[yolo]`, `[Gaussian_yolo]` or `[region]`.
+        grid: its rows and columns.
+        input_size: see `decode_head`.
+
+    Returns:
+        [N, 8] float32: column and row; columns and rows in all; the anchor's width and height,
+        relative to the input; what the centre in the cell is multiplied by, and what is then
+        taken away. An array if all sizes are ints: a graph then holds it as one constant.
+    """
+    if any(not isinstance(extent, int) for extent in (*grid, *input_size)):
+        return _place_table(head, grid, input_size)
+    with tf.init_scope():
+        table = _place_table(head, grid, input_size)
+        return table.numpy() if tf.executing_eagerly() else table
+
+
+def _place_table(head: Head, grid: Size, input_size: Size) -> Tensor:
+    rows, columns = grid
+    anchors = len(head.anchors)
+    cell = tf.range(rows * columns * anchors) // anchors
+    cells = tf.cast(tf.stack([columns, rows]), tf.float32)
+    # The anchors of [region] are in cells.
+    whole = cells if isinstance(head, Region) else tf.cast(tf.stack(input_size[::-1]), tf.float32)
+    scale_x_y = head.scale_x_y if isinstance(head, Yolo) else 1.0
+    rule = tf.constant([scale_x_y, 0.5 * (scale_x_y - 1.0)])
+    return tf.concat(
+        [
+            tf.cast(tf.stack([cell % columns, cell // columns], 1), tf.float32),
+            tf.tile(cells[None], [rows * columns * anchors, 1]),
+            tf.tile(tf.constant(head.anchors, tf.float32) / whole, [rows * columns, 1]),
+            tf.tile(rule[None], [rows * columns * anchors, 1]),
+        ],
+        1,
+    )
+
+
+def _decode_rows(rows: Tensor, places: Tensor, head: Head) -> Decoded:
+    """Decodes [..., entries] rows of a `[yolo]` or `[region]` head, given [..., 8] `_places`."""
+    box, objectness, classes = tf.split(rows, [head.coords, 1, head.classes], -1)
+    objectness = _objectness(tf.squeeze(objectness, -1), head)
+    corner, cells, anchor, rule = tf.split(places, 4, -1)
+    if head.type == "Gaussian_yolo":
+        # x, its deviation, y, its deviation, and so on; deviations lower the score.
+        uncertainty = tf.reduce_mean(tf.sigmoid(box[..., 1::2]), -1, keepdims=True)
+        box = box[..., ::2]
+    centre, extent = tf.split(box, 2, -1)
     if isinstance(head, Region):
         if head.tree:
             raise UnsupportedSectionError(
@@ -475,29 +521,24 @@ def _decode_rows(
             )
         # Darknet's CPU code softmaxes in forward_region_layer and has no sigmoid otherwise.
         probabilities = tf.nn.softmax(classes) if head.softmax else classes
-        centre, extent = tf.sigmoid(rows[:, 0:2]), tf.exp(rows[:, 2:4])
-        size = extent * anchor / cells
+        centre, size = tf.sigmoid(centre), tf.exp(extent) * anchor
     elif isinstance(head, Yolo):
-        full = tf.stack([_scalar(input_size[1]), _scalar(input_size[0])])
-        anchor = anchor / tf.cast(full, tf.float32)
-        if head.type == "Gaussian_yolo":
-            # x, its deviation, y, its deviation, and so on; deviations lower the score.
-            uncertainty = tf.reduce_mean(tf.sigmoid(rows[:, 1:8:2]), 1, keepdims=True)
-            centre, size = tf.sigmoid(rows[:, 0:4:2]), tf.exp(rows[:, 4:8:2]) * anchor
-            probabilities = tf.sigmoid(classes) * (1.0 - uncertainty)
-        elif head.new_coords:
-            centre, probabilities = rows[:, 0:2], classes
-            size = tf.square(rows[:, 2:4]) * 4.0 * anchor
+        if head.new_coords:
+            probabilities, size = classes, tf.square(extent) * 4.0 * anchor
         else:
-            centre, probabilities = tf.sigmoid(rows[:, 0:2]), tf.sigmoid(classes)
-            size = tf.exp(rows[:, 2:4]) * anchor
-        centre = centre * head.scale_x_y - 0.5 * (head.scale_x_y - 1.0)
+            centre, probabilities = tf.sigmoid(centre), tf.sigmoid(classes)
+            size = tf.exp(extent) * anchor
+        if head.type == "Gaussian_yolo":
+            probabilities *= 1.0 - uncertainty
+        scale, offset = tf.split(rule, 2, -1)
+        centre = centre * scale - offset
     else:
         raise TypeError(f"not a head with anchors: {type(head).__name__}")
-    centre = (tf.cast(corner, tf.float32) + centre) / cells
-    if head.type == "Gaussian_yolo":
-        centre += size * _POINTS.get(_yolo_point(head), 0.0)
-    return Decoded(tf.concat([centre, size], 1), objectness, probabilities)
+    centre = (corner + centre) / cells
+    point = _POINTS.get(_yolo_point(head), 0.0) if head.type == "Gaussian_yolo" else 0.0
+    if point:
+        centre += size * point
+    return Decoded(tf.concat([centre, size], -1), objectness, probabilities)
 
 
 _POINTS = {"left_top": 0.5, "right_bottom": -0.5}
@@ -533,16 +574,17 @@ def _decode_detection(raw: Tensor, head: Detection) -> Decoded:
 
 def _overlap(a: Tensor, b: Tensor, suppression: Suppression) -> Tensor:
     """What `iou_threshold` is compared with: box_iou, box_diou or box_diounms (box.c:163-230)."""
-    half_a, half_b = a[..., 2:] / 2.0, b[..., 2:] / 2.0
-    low_a, high_a = a[..., :2] - half_a, a[..., :2] + half_a
-    low_b, high_b = b[..., :2] - half_b, b[..., :2] + half_b
-    side = tf.maximum(tf.minimum(high_a, high_b) - tf.maximum(low_a, low_b), 0.0)
-    both = side[..., 0] * side[..., 1]
-    union = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3] - both
+    centre_a, size_a = tf.split(a, 2, -1)
+    centre_b, size_b = tf.split(b, 2, -1)
+    low_a, high_a = centre_a - size_a / 2.0, centre_a + size_a / 2.0
+    low_b, high_b = centre_b - size_b / 2.0, centre_b + size_b / 2.0
+    side = tf.nn.relu(tf.minimum(high_a, high_b) - tf.maximum(low_a, low_b))
+    both = tf.reduce_prod(side, -1)
+    union = tf.reduce_prod(size_a, -1) + tf.reduce_prod(size_b, -1) - both
     iou = tf.math.divide_no_nan(both, union)
     if suppression.kind == "default":
         return iou
     beta = _GREEDY_BETA if suppression.kind == "greedynms" else suppression.beta
     diagonal = tf.reduce_sum(tf.square(tf.maximum(high_a, high_b) - tf.minimum(low_a, low_b)), -1)
-    distance = tf.reduce_sum(tf.square(a[..., :2] - b[..., :2]), -1)
+    distance = tf.reduce_sum(tf.square(centre_a - centre_b), -1)
     return iou - tf.pow(tf.math.divide_no_nan(distance, diagonal), beta)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
@@ -28,7 +28,65 @@ _Path = str | os.PathLike[str]
 _Pictures = list[Picture] | tuple[Picture, ...]
 
 
-class FoldedNetwork(tf.Module):  # type: ignore[misc]
+class Variable:
+    """A float32 resource variable: the handle and memory that is allocated, not initialised.
+
+    A `tf.Variable` has the same and takes seven times as long to make, which 220 of them turn
+    into a good part of a server's start. Functions capture the handle; the memory is freed with
+    the last of them.
+
+    Attributes:
+        handle: scalar resource tensor.
+        shape: as of a `tf.Variable`.
+        dtype: float32.
+    """
+
+    __slots__ = ("dtype", "handle", "shape")
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        """Allocates; the numbers are whatever the memory holds."""
+        self.shape = tf.TensorShape(shape)
+        self.dtype = tf.float32
+        self.handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=shape, shared_name=_ANONYMOUS)
+        empty = tf.raw_ops.Empty(shape=shape, dtype=tf.float32, init=False)
+        tf.raw_ops.AssignVariableOp(resource=self.handle, value=empty)
+
+    @property
+    def device(self) -> str:
+        """Where the memory is."""
+        return str(self.handle.device)
+
+    def read_value(self) -> Tensor:
+        """The numbers; later loads do not change them."""
+        return _read(self)
+
+    def numpy(self) -> npt.NDArray[np.float32]:
+        """The numbers as an array."""
+        array: npt.NDArray[np.float32] = self.read_value().numpy()
+        return array
+
+    def assign(self, value: Any) -> None:
+        """Replaces the numbers."""
+        value = tf.ensure_shape(tf.convert_to_tensor(value, tf.float32), self.shape)
+        tf.raw_ops.AssignVariableOp(resource=self.handle, value=value)
+
+    def is_initialized(self) -> Tensor:
+        """True: there is memory, even before a load."""
+        return tf.raw_ops.VarIsInitializedOp(resource=self.handle)
+
+
+_ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
+"""Not shared, and freed with its last handle (ResourceHandle::ANONYMOUS_NAME)."""
+
+
+def _read(variable: Any) -> Tensor:
+    """The value of a `Variable` or `tf.Variable`."""
+    value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=tf.float32)
+    value.set_shape(variable.shape)
+    return value
+
+
+class FoldedNetwork:
     """A network whose batch normalizations are part of its kernels and biases.
 
     The variables are allocated, not initialised: `load` has to come first.
@@ -47,17 +105,15 @@ class FoldedNetwork(tf.Module):  # type: ignore[misc]
             UnsupportedSectionError: a section that cannot be built, or that the file holds
                 nothing for (`dontload`).
         """
-        super().__init__(name="folded")
         self.network = network
         self._used = sorted(graph_rules.used_layers(network))
-        self.stored: dict[str, Any] = {}
-        for index in self._used:
-            layer = network.layers[index]
-            graph_rules.check_layer(network, layer)
-            for role, shape in _folded_shapes(network, layer).items():
-                empty = tf.raw_ops.Empty(shape=shape, dtype=tf.float32, init=False)
-                name = f"{layer.type}_{index}_{role}"
-                self.stored[_key(index, role)] = tf.Variable(empty, trainable=False, name=name)
+        self.stored: dict[str, Variable] = {}
+        with tf.init_scope():
+            for index in self._used:
+                layer = network.layers[index]
+                graph_rules.check_layer(network, layer)
+                for role, shape in _folded_shapes(network, layer).items():
+                    self.stored[_key(index, role)] = Variable(shape)
 
     def load(self, weights: _Path, *, verify: bool = True) -> None:
         """Loads a `.weights` file; see `load_darknet_weights` for the checks.
@@ -69,36 +125,40 @@ class FoldedNetwork(tf.Module):  # type: ignore[misc]
         _load_folded(weights, self.network, self.stored, verify)
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-    def __call__(self, pictures: Tensor) -> list[Tensor]:
+    def __call__(
+        self, pictures: Tensor, variables: Mapping[str, Any] | None = None
+    ) -> list[Tensor]:
         """Raw heads in cfg order, or what the last section puts out if there is no head.
 
         Args:
             pictures: [batch, rows, columns, channels] float32, 0..1.
+            variables: read in place of `stored`.
         """
+        values = _Values(variables or self.stored, pictures)
         tensors = {cfg.NETWORK_INPUT: pictures}
         for index in self._used:
             layer = self.network.layers[index]
             inputs = [tensors[number] for number in layer.inputs]
-            x = self._section(layer, inputs, pictures)
+            x = self._section(layer, inputs, values)
             if not isinstance(layer, cfg.Convolutional | cfg.Connected):
                 x = tf_layers.activate(x, getattr(layer, "activation", "linear"))
             tensors[index] = x
         return [tensors[index] for index in graph_rules.output_layers(self.network)]
 
-    def _section(self, layer: cfg.Layer, inputs: list[Tensor], pictures: Tensor) -> Tensor:
+    def _section(self, layer: cfg.Layer, inputs: list[Tensor], values: _Values) -> Tensor:
         match layer:
             case cfg.Convolutional():
                 owner = graph_rules.kernel_owner(self.network, layer)
-                x = tf_layers.convolve(inputs[0], self._variable(owner, "kernel"), layer)
-                return tf_layers.add_bias(x, self._variable(owner, "bias"), layer.activation)
+                x = tf_layers.convolve(inputs[0], values.of(owner, "kernel"), layer)
+                return tf_layers.add_bias(x, values.of(owner, "bias"), layer.activation)
             case cfg.Connected():
-                x = tf_layers.connect(inputs[0], self._variable(layer, "kernel"))
-                return tf_layers.add_bias(x, self._variable(layer, "bias"), layer.activation)
+                x = tf_layers.connect(inputs[0], values.of(layer, "kernel"))
+                return tf_layers.add_bias(x, values.of(layer, "bias"), layer.activation)
             case cfg.Local():
-                x = tf_layers.convolve_locally(inputs[0], self._variable(layer, "kernel"), layer)
-                return x + self._variable(layer, "bias")
+                x = tf_layers.convolve_locally(inputs[0], values.of(layer, "kernel"), layer)
+                return x + values.of(layer, "bias")
             case cfg.Batchnorm():
-                scale, bias = self._variable(layer, "scale"), self._variable(layer, "bias")
+                scale, bias = values.of(layer, "scale"), values.of(layer, "bias")
                 return inputs[0] * scale + bias
             case cfg.Pool():
                 return tf_layers.pool(inputs[0], layer)
@@ -109,7 +169,7 @@ class FoldedNetwork(tf.Module):  # type: ignore[misc]
             case cfg.Shortcut():
                 factors = None
                 if layer.nweights:
-                    weights = self._variable(layer, "weights")
+                    weights = values.of(layer, "weights")
                     factors = tf_layers.shortcut_factors(weights, layer.weights_normalization)
                 shapes = [graph_rules.shape_of(self.network, index) for index in layer.inputs]
                 return tf_layers.shortcut(inputs, shapes, factors)
@@ -126,18 +186,34 @@ class FoldedNetwork(tf.Module):  # type: ignore[misc]
             case cfg.Normalization():
                 return tf_layers.normalize(inputs[0], layer)
             case cfg.Implicit():
-                weights = tf.transpose(self._variable(layer, "weights"))
-                return tf.tile(weights[None, :, None, :], [tf.shape(pictures)[0], 1, 1, 1])
+                weights = tf.transpose(values.of(layer, "weights"))
+                return tf.tile(weights[None, :, None, :], [values.batch, 1, 1, 1])
             case cfg.Dropout() | cfg.Passive() | cfg.Activation():
                 return inputs[0]
             case _:
                 raise graph_rules.refuse(self.network, layer, f"[{layer.type}] cannot be built")
 
-    def _variable(self, layer: cfg.Layer, role: str) -> Any:
-        return self.stored[_key(layer.index, role)]
+
+class _Values:
+    """What variables hold while a function runs, each read once."""
+
+    def __init__(self, variables: Mapping[str, Any], pictures: Tensor) -> None:
+        self._variables = variables
+        self._pictures = pictures
+        self._read: dict[str, Tensor] = {}
+
+    @property
+    def batch(self) -> Tensor:
+        return tf.shape(self._pictures)[0]
+
+    def of(self, layer: cfg.Layer, role: str) -> Tensor:
+        key = _key(layer.index, role)
+        if key not in self._read:
+            self._read[key] = _read(self._variables[key])
+        return self._read[key]
 
 
-class InferenceFunction(tf.Module):  # type: ignore[misc]
+class InferenceFunction:
     """Pictures to detections in one graph; made by `build_function`.
 
     Attributes:
@@ -157,7 +233,6 @@ class InferenceFunction(tf.Module):  # type: ignore[misc]
         any_size: bool = False,
     ) -> None:
         """See `build_function`; the variables are allocated only."""
-        super().__init__(name="inference")
         for what, value in (("score", score), ("iou", iou)):
             if not 0 <= value < 1:
                 raise ValueError(f"{what}={value} must be at least 0 and below 1")
@@ -245,9 +320,8 @@ class InferenceFunction(tf.Module):  # type: ignore[misc]
         if like._traced_fitted.experimental_get_tracing_count():
             self.fitted(tf.zeros([1, height, width, channels]), [[height, width]])
 
-    def _detect(self, images: Tensor) -> decode.Batch:
-        sizes = tf.repeat(tf.shape(images)[None, 1:3], tf.shape(images)[0], 0)
-        return self._detect_fitted(self._fit(images), sizes)
+    def _detect(self, images: Tensor, variables: Mapping[str, Any] | None = None) -> decode.Batch:
+        return self._detect_fitted(self._fit(images), tf.shape(images)[None, 1:3], variables)
 
     def _fit(self, images: Tensor) -> Tensor:
         if self._any_size:
@@ -256,7 +330,12 @@ class InferenceFunction(tf.Module):  # type: ignore[misc]
         inputs = fit(images, (height, width), letter_box=self.network.letter_box)
         return tf.ensure_shape(inputs, [None, height, width, channels])
 
-    def _detect_fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
+    def _detect_fitted(
+        self,
+        inputs: Tensor,
+        image_sizes: Tensor,
+        variables: Mapping[str, Any] | None = None,
+    ) -> decode.Batch:
         size = tuple(self.network.input_shape[:2])
         if self._any_size:
             size = (tf.shape(inputs)[1], tf.shape(inputs)[2])
@@ -267,7 +346,7 @@ class InferenceFunction(tf.Module):  # type: ignore[misc]
             with tf.control_dependencies([check for check in checks if check is not None]):
                 inputs = tf.identity(inputs)
         found = decode.find_detections(
-            self.folded(inputs),
+            self.folded(inputs, variables),
             self.network,
             size,
             max_boxes=self.max_boxes,
@@ -557,13 +636,18 @@ class _Exported(tf.Module):  # type: ignore[misc]
 
     def __init__(self, function: InferenceFunction) -> None:
         super().__init__(name="detector")
-        self.folded = function.folded
+        # SavedModels hold tf.Variables. These share the memory: a reload leaves it to them.
+        variables = {
+            key: tf.Variable(variable.read_value(), trainable=False, name=key.replace("/", "_"))
+            for key, variable in function.folded.stored.items()
+        }
+        self.stored = list(variables.values())
         self.decodable = function.network.input_shape.channels in (1, 3)
         channels = function.network.input_shape.channels
         height, width = function.network.input_shape[:2]
 
         def images(images: Tensor) -> dict[str, Tensor]:
-            return function._detect(images)._asdict()
+            return function._detect(images, variables)._asdict()
 
         def fitted(encoded: Tensor) -> tuple[Tensor, Tensor]:
             # This operation decodes PNG too. The transform is the one Pillow uses.
@@ -580,7 +664,7 @@ class _Exported(tf.Module):  # type: ignore[misc]
                     tf.TensorSpec([2], tf.int32),
                 ),
             )
-            return function._detect_fitted(inputs, sizes)._asdict()
+            return function._detect_fitted(inputs, sizes, variables)._asdict()
 
         pictures = tf.TensorSpec([None, None, None, channels], tf.uint8, "images")
         self.images = tf.function(images, input_signature=[pictures], autograph=False)

@@ -2,6 +2,9 @@
 
 Each function is what one section does at inference (AlexeyAB/darknet src/). Rows and columns
 may be unknown while tracing, except where a function says so.
+
+What a network has a hundred of is written in `tf.raw_ops`: a server waits for the trace when it
+starts, and the wrappers take as long as the operations.
 """
 
 from __future__ import annotations
@@ -29,18 +32,26 @@ def convolve(x: Tensor, kernel: Tensor, layer: cfg.Convolutional) -> Tensor:
     """
     before = layer.padding * layer.dilation
     sides = [[0, 0], [before, before], [before, before], [0, 0]]
-    strides = [layer.stride_y, layer.stride_x]
-    dilations = [layer.dilation, layer.dilation]
-    padding: Any = sides if before else "VALID"
-    if strides == [1, 1] and 2 * layer.padding == layer.size - 1:
+    strides = [1, layer.stride_y, layer.stride_x, 1]
+    padding = "EXPLICIT" if before else "VALID"
+    if strides == [1, 1, 1, 1] and 2 * layer.padding == layer.size - 1:
         padding = "SAME"  # both sides alike, as size is odd
     if not is_depthwise(layer):
-        return tf.nn.conv2d(x, kernel, strides, padding, dilations=dilations)
-    if padding == sides:
+        return tf.raw_ops.Conv2D(
+            input=x,
+            filter=kernel,
+            strides=strides,
+            padding=padding,
+            explicit_paddings=[*sides[0], *sides[1], *sides[2], *sides[3]]
+            if padding == "EXPLICIT"
+            else [],
+            dilations=[1, layer.dilation, layer.dilation, 1],
+        )
+    if padding == "EXPLICIT":
         # TensorFlow 2.21 aborts the process over DepthwiseConv2dNative with explicit padding:
         # its shape function fails a check when the graph is optimized (tensor_format.h:428).
         x, padding = tf.pad(x, sides), "VALID"
-    return tf.nn.depthwise_conv2d(x, kernel, [1, *strides, 1], padding, dilations=dilations)
+    return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=[layer.dilation] * 2)
 
 
 def is_depthwise(layer: cfg.Convolutional) -> bool:
@@ -136,8 +147,7 @@ def route(inputs: Sequence[Tensor], layer: cfg.Route) -> Tensor:
 
 
 def _group(x: Tensor, groups: int, group_id: int) -> Tensor:
-    count = x.shape[-1] // groups
-    return x[..., count * group_id : count * (group_id + 1)]
+    return tf.split(x, groups, -1)[group_id]
 
 
 def shortcut(
@@ -189,7 +199,10 @@ def upsample(x: Tensor, layer: cfg.Upsample) -> Tensor:
     if layer.reverse:
         return tf.nn.avg_pool2d(x, stride, stride, "VALID") * (layer.scale * stride**2)
     if stride > 1:
-        x = tf.image.resize(x, tf.shape(x)[1:3] * stride, "nearest")
+        known = None not in x.shape[1:3]
+        extents = [stride * extent for extent in x.shape[1:3]] if known else None
+        size = tf.shape(x)[1:3] * stride if extents is None else tf.constant(extents)
+        x = tf.raw_ops.ResizeNearestNeighbor(images=x, size=size, half_pixel_centers=True)
     return x if layer.scale == 1 else x * layer.scale
 
 
@@ -266,8 +279,10 @@ def add_bias(x: Tensor, bias: Tensor, activation: str) -> Tensor:
 
     Fusing needs these operations in this order.
     """
-    x = tf.nn.bias_add(x, bias)
-    return tf.nn.leaky_relu(x, _LEAKY) if activation == "leaky" else activate(x, activation)
+    x = tf.raw_ops.BiasAdd(value=x, bias=bias)
+    if activation == "leaky":
+        return tf.raw_ops.LeakyRelu(features=x, alpha=_LEAKY)
+    return activate(x, activation)
 
 
 def activate(x: Tensor, activation: str) -> Tensor:
@@ -288,7 +303,8 @@ def _leaky(x: Tensor) -> Tensor:
 
 
 def _mish(x: Tensor) -> Tensor:
-    return x * tf.tanh(tf.nn.softplus(x))
+    # In this form TensorFlow fuses it with the convolution: oneDNN has a mish of its own.
+    return tf.raw_ops.Mul(x=x, y=tf.raw_ops.Tanh(x=tf.raw_ops.Softplus(features=x)))
 
 
 def _gelu(x: Tensor) -> Tensor:
