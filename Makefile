@@ -33,7 +33,7 @@ lint: $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.cc tests/*.cc
-	MYPYPATH=$(CURDIR) $(BIN)/stubtest yolotf._core
+	$(BIN)/stubtest --mypy-config-file pyproject.toml yolotf._core
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .
