@@ -11,6 +11,7 @@ import functools
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
@@ -276,9 +277,24 @@ class InferenceFunction:
         shapes = [head.input_shape for head in self.network.heads]
         return max(self.network.input_shape.height // shape.height for shape in shapes)
 
-    def load(self, weights: _Path, *, verify: bool = True) -> None:
-        """Loads a file into the variables; see `FoldedNetwork.load`."""
-        self.folded.load(weights, verify=verify)
+    def load(self, weights: _Path, *, verify: bool = True, trace: bool = False) -> None:
+        """Loads a file into the variables; see `FoldedNetwork.load`.
+
+        Args:
+            weights: the file.
+            verify: see `load_darknet_weights`.
+            trace: traces the graph for uint8 pictures in the meantime, which needs none of the
+                numbers; else the first call does.
+        """
+        if not trace:
+            self.folded.load(weights, verify=verify)
+            return
+        with ThreadPoolExecutor(1, "yolotf-load") as pool:
+            loading = pool.submit(self.folded.load, weights, verify=verify)
+            try:
+                self._traced[tf.uint8].get_concrete_function()
+            finally:
+                loading.result()
 
     def __call__(self, images: Tensor) -> decode.Batch:
         """Detects in a batch of pictures of one size.
@@ -294,6 +310,8 @@ class InferenceFunction:
         images = tf.convert_to_tensor(images)
         if images.dtype not in self._traced:
             images = tf.cast(images, tf.float32)
+        if images.shape[0] == 0:
+            return self._nothing()
         return decode.Batch(*self._traced[images.dtype](images))
 
     def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
@@ -304,7 +322,15 @@ class InferenceFunction:
             image_sizes: [batch, 2] int32, (height, width) of the pictures they were made from, in
                 whose pixels the answer is.
         """
+        if inputs.shape[0] == 0:
+            return self._nothing()
         return decode.Batch(*self._traced_fitted(inputs, image_sizes))
+
+    def _nothing(self) -> decode.Batch:
+        """For an empty batch: oneDNN's convolutions give it the shape of their input."""
+        rows = [0, self.max_boxes]
+        classes, counts = tf.zeros(rows, tf.int32), tf.zeros([0], tf.int32)
+        return decode.Batch(tf.zeros([*rows, 4]), tf.zeros(rows), classes, counts)
 
     def raw_heads(self, inputs: Tensor) -> list[Tensor]:
         """What enters the heads, for `inputs` as `fitted` takes them."""
@@ -395,7 +421,7 @@ def build_function(
         nms_kind=nms_kind,
         any_size=any_size,
     )
-    function.load(weights)
+    function.load(weights, trace=True)
     return function
 
 
@@ -503,7 +529,7 @@ class Detector:
         self._spare: _Slot | None = None
         self._changed = threading.Condition()
         self._reloading = threading.Lock()
-        self._active.function.load(weights)
+        self._active.function.load(weights, trace=True)
 
     @overload
     def __call__(self, pictures: Picture) -> Detections: ...
@@ -647,7 +673,8 @@ class _Exported(tf.Module):  # type: ignore[misc]
         height, width = function.network.input_shape[:2]
 
         def images(images: Tensor) -> dict[str, Tensor]:
-            return function._detect(images, variables)._asdict()
+            padded = _not_empty(images)
+            return _first(tf.shape(images)[0], function._detect(padded, variables))
 
         def fitted(encoded: Tensor) -> tuple[Tensor, Tensor]:
             # This operation decodes PNG too. The transform is the one Pillow uses.
@@ -664,12 +691,24 @@ class _Exported(tf.Module):  # type: ignore[misc]
                     tf.TensorSpec([2], tf.int32),
                 ),
             )
-            return function._detect_fitted(inputs, sizes, variables)._asdict()
+            found = function._detect_fitted(_not_empty(inputs), _not_empty(sizes), variables)
+            return _first(tf.shape(images)[0], found)
 
         pictures = tf.TensorSpec([None, None, None, channels], tf.uint8, "images")
         self.images = tf.function(images, input_signature=[pictures], autograph=False)
         files = tf.TensorSpec([None], tf.string, "images")
         self.encoded = tf.function(encoded, input_signature=[files], autograph=False)
+
+
+def _not_empty(values: Tensor) -> Tensor:
+    """An empty batch gets one row of ones (see `InferenceFunction._nothing`)."""
+    missing = tf.cast(tf.equal(tf.shape(values)[0], 0), tf.int32)
+    rows = tf.ones(tf.concat([missing[None], tf.shape(values)[1:]], 0), values.dtype)
+    return tf.concat([values, rows], 0)
+
+
+def _first(count: Tensor, found: decode.Batch) -> dict[str, Tensor]:
+    return {name: column[:count] for name, column in found._asdict().items()}
 
 
 def read_names(names: _Path | Sequence[str] | None) -> tuple[str, ...]:
