@@ -2,11 +2,15 @@
 
     python benchmarks/load.py                                    # a file of YOLOv4's size
     python benchmarks/load.py --weights F --cfg C [--json]
+    python benchmarks/load.py --cold                             # the file not in the page cache
 
 Every way is first checked to give the same variables. Then they take turns, with the file in the
 page cache. The floor is what no loader can beat: the file mapped and copied by memcpy, with the
 op's number of threads, into memory that is there already. The pure Python loader is of the classic
 kind: np.fromfile, reshape, transpose, set_weights.
+
+With `--cold` the kernel drops the file's pages before every turn (posix_fadvise; of a file on a
+disk, not of one in a tmpfs: see --folder), and the floor is a plain sequential read.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ import yolotf
 from yolotf import _core, _native, load, model_order
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
+READ = "sequential read (floor)"
 
 
 class Loaders:
@@ -59,6 +64,19 @@ class Loaders:
     def floor(self) -> None:
         """Maps the file and copies it into memory that is there already."""
         _core.copy_file(self.weights, self.memory, _native.thread_count())
+
+    def read(self) -> None:
+        """Reads the file from beginning to end, 1 MB at a time, and keeps nothing."""
+        piece = bytearray(1 << 20)
+        with self.weights.open("rb", buffering=0) as file:
+            while file.readinto(piece):
+                pass
+
+    def drop(self) -> None:
+        """Makes the kernel forget the file's pages."""
+        with self.weights.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def op(self) -> None:
         """The native load alone, checks included."""
@@ -148,7 +166,7 @@ def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:
     loaders.pure_python()
     expected = [variable.numpy() for variable in loaders.variables()]
     for name, way in ways.items():
-        if name in (FLOOR, "OpenCV"):
+        if name in (FLOOR, READ, "OpenCV"):
             continue
         for variable in loaders.variables():
             variable.assign(tf.zeros_like(variable))
@@ -161,12 +179,15 @@ def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:
         sys.exit(f"{FLOOR}: the copy differs from the file")
 
 
-def measure(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of every way and round; the ways take turns."""
+def measure(
+    ways: dict[str, Callable[[], None]], rounds: int, before: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Milliseconds of every way and round; the ways take turns, `before` each is called."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for round_number in range(-1, rounds):  # the first is not counted
         for name, way in ways.items():
             gc.collect()
+            before()
             started = time.perf_counter()
             way()
             if round_number >= 0:
@@ -180,11 +201,13 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--cfg", help="a cfg or a stock network's name")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--cold", action="store_true", help="drop the file from the page cache")
+    parser.add_argument("--folder", type=Path, help="where the made files go, on a disk")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args()
     if bool(arguments.weights) != bool(arguments.cfg):
         parser.error("--weights and --cfg go together")
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary)
         if arguments.weights:
             from yolotf.networks import find
@@ -206,10 +229,14 @@ def main() -> None:
             PYTHON: loaders.pure_python,
             "Keras .weights.h5": loaders.keras_h5(),
         }
+        if arguments.cold:
+            ways = {READ: loaders.read} | {name: ways[name] for name in (OP, WHOLE, PYTHON)}
         present = {name: way for name, way in ways.items() if way is not None}
         check(loaders, present)
-        times = measure(present, arguments.rounds)
+        before = loaders.drop if arguments.cold else lambda: None
+        times = measure(present, arguments.rounds, before)
     size_bytes = loaders.size_bytes
+    floor = READ if arguments.cold else FLOOR
     medians = {name: statistics.median(found) for name, found in times.items()}
     rows = [
         {
@@ -217,7 +244,7 @@ def main() -> None:
             "median_ms": median,
             "minimum_ms": min(times[name]),
             "gb_per_second": size_bytes / median / 1e6,
-            "to_floor": median / medians[FLOOR],
+            "to_floor": median / medians[floor],
             "to_pure_python": medians[PYTHON] / median,
         }
         for name, median in medians.items()
@@ -229,6 +256,7 @@ def main() -> None:
         "isa": _core.scatter_isa(),
         "tensorflow": tf.__version__,
         "rounds": arguments.rounds,
+        "cold": arguments.cold,
     }
     if arguments.json:
         print(json.dumps({**facts, "rows": rows}, indent=1))

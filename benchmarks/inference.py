@@ -1,0 +1,174 @@
+"""Milliseconds per picture once everything is warm, ways compared in one process.
+
+    python benchmarks/inference.py                      # YOLOv4 and YOLOv4-tiny at 416, files made
+    python benchmarks/inference.py --networks yolov4-tiny --batches 1 8 --rounds 9 [--json]
+
+All ways get the same pictures in the network's size and are first checked to give the same raw
+heads; then they take turns. `yolotf` answers with boxes, the others with raw heads: decoding and
+suppression are a part of its time only. The Keras model is what `build_model` makes, in a
+`tf.function`: batch norm is not folded, TensorFlow fuses what it can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+from common import make_weights, print_table
+
+import yolotf
+from yolotf.inference import build_function
+
+FOLDED, KERAS, OPENCV = "yolotf", "Keras, tf.function", "OpenCV DNN"
+Way = Callable[[Any], Any]
+
+
+class Ways:
+    """The ways for one network; `heads` gives raw heads channels last, `timed` what is measured."""
+
+    def __init__(self, network: yolotf.Network, weights: Path, folder: Path) -> None:
+        self.heads: dict[str, Way] = {}
+        self.timed: dict[str, Way] = {}
+        self._folded(network, weights)
+        self._keras(network, weights)
+        self._opencv(network, weights, folder)
+
+    def _folded(self, network: yolotf.Network, weights: Path) -> None:
+        function = build_function(network, weights)
+
+        def heads(images: Any) -> Any:
+            return [raw.numpy() for raw in function.raw_heads(images.astype(np.float32) / 255)]
+
+        self.heads[FOLDED] = heads
+        self.timed[FOLDED] = lambda images: function(images).boxes.numpy()
+
+    def _keras(self, network: yolotf.Network, weights: Path) -> None:
+        model = yolotf.build_model(network)
+        yolotf.load_darknet_weights(model, weights)
+
+        @tf.function
+        def run(images: Any) -> Any:
+            return model(tf.cast(images, tf.float32) / 255, training=False)
+
+        self.heads[KERAS] = self.timed[KERAS] = lambda images: [raw.numpy() for raw in run(images)]
+
+    def _opencv(self, network: yolotf.Network, weights: Path, folder: Path) -> None:
+        try:
+            import cv2
+        except ImportError:
+            return
+        # Without its heads, which OpenCV would decode in a way of its own.
+        path = folder / "network.cfg"
+        path.write_text(network.to_cfg())
+        net = cv2.dnn.readNetFromDarknet(str(path), str(weights))
+        before = [f"{kind}_{index}" for kind, index in _before_heads(network)]
+        names = net.getLayerNames()
+        outputs = [next(n for n in names if n.split("/")[0] == name) for name in before]
+
+        def run(images: Any) -> Any:
+            net.setInput(cv2.dnn.blobFromImages(list(images), 1 / 255))
+            return net.forward(outputs)
+
+        self.timed[OPENCV] = run
+        self.heads[OPENCV] = lambda images: [raw.transpose(0, 2, 3, 1) for raw in run(images)]
+
+
+def _before_heads(network: yolotf.Network) -> list[tuple[str, int]]:
+    """What OpenCV calls the layers that feed the heads."""
+    return [("conv", head.index - 1) for head in network.heads]
+
+
+def check(ways: Ways, images: Any) -> None:
+    """Sees to it that all ways give the same raw heads."""
+    expected = ways.heads[KERAS](images)
+    for name, way in ways.heads.items():
+        for ours, theirs in zip(way(images), expected, strict=True):
+            difference = float(np.abs(ours - theirs).max())
+            if difference > 1e-4 * max(1.0, float(np.abs(theirs).max())):
+                sys.exit(f"{name}: a raw head differs from the Keras model's by {difference}")
+
+
+def measure(ways: Ways, images: Any, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds per picture of every way and round; the ways take turns."""
+    times: dict[str, list[float]] = {name: [] for name in ways.timed}
+    for round_number in range(-2, rounds):  # the first two are not counted
+        for name, way in ways.timed.items():
+            started = time.perf_counter()
+            way(images)
+            if round_number >= 0:
+                times[name].append(1e3 * (time.perf_counter() - started) / len(images))
+    return times
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--networks", nargs="+", default=["yolov4-tiny", "yolov4"])
+    parser.add_argument("--size", type=int, default=416)
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in arguments.networks:
+            network = yolotf.network(name, size=arguments.size)
+            weights = folder / f"{name}.weights"
+            make_weights(network, weights)
+            ways = Ways(network, weights, folder)
+            shape = network.input_shape
+            random = np.random.default_rng(3)
+            images = random.integers(0, 256, (max(arguments.batches), *shape), np.uint8)
+            check(ways, images[:1])
+            for batch in arguments.batches:
+                times = measure(ways, images[:batch], arguments.rounds)
+                medians = {way: statistics.median(found) for way, found in times.items()}
+                rows += [
+                    {
+                        "network": name,
+                        "batch": batch,
+                        "way": way,
+                        "ms_per_picture": median,
+                        "minimum_ms": min(times[way]),
+                        "pictures_per_second": 1e3 / median,
+                        "times_yolotf": median / medians[FOLDED],
+                    }
+                    for way, median in medians.items()
+                ]
+    facts = {"size": arguments.size, "rounds": arguments.rounds, "tensorflow": tf.__version__}
+    if arguments.json:
+        print(json.dumps({**facts, "rows": rows}, indent=1))
+        return
+    print_table(
+        f"{arguments.size} x {arguments.size}, median of {arguments.rounds}, "
+        f"TensorFlow {tf.__version__}",
+        ("network", "batch", "way", "ms per picture", "pictures/s", "times yolotf's"),
+        [
+            (
+                row["network"],
+                str(row["batch"]),
+                row["way"],
+                f"{row['ms_per_picture']:.1f}",
+                f"{row['pictures_per_second']:.1f}",
+                f"{row['times_yolotf']:.2f}",
+            )
+            for row in rows
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
