@@ -292,8 +292,10 @@ class Causes:
         elif edit.what == "heads":
             yield self._head_filters(edit)
         elif place is not None:
+            if edit.classes is not None:
+                yield self._class_count(edit.classes)
             floats = (self.size - header.size_bytes) // layout.FLOAT_BYTES
-            yield self._layer_shape(edit, place, floats - self.subject.floats)
+            yield self._layer_shape(edit, place, edit.floats or floats - self.subject.floats)
 
     def _class_count(self, classes: int) -> Finding:
         network = self.network

@@ -4,11 +4,11 @@ A layout says which floats are beta, gamma, mean, variance and kernel. Trained n
 variance is never negative, gammas are hardly ever, and within one array all numbers have one
 scale, while a boundary put in the wrong place mixes two. `Evidence` turns that into one number,
 the log-likelihood of the floats under the layout less their log-likelihood as one endless kernel,
-in nats: larger is better, 0 says nothing, and zeros say nothing.
+in nats: larger is better, 0 says nothing. Zeros, NaN and infinity say nothing.
 
 The alternative that every float is compared with is that it belongs to a kernel: 0 on average,
-of the magnitude of its neighbours. So kernels weigh nothing and are not read; the cost does not
-grow with the file.
+of the magnitude of its neighbours. So the inside of kernels weighs nothing and is not read, and
+the cost does not grow with the file.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy.typing as npt
 from yolotf import _core, _file, _native, layout
 
 Floats = npt.NDArray[np.float32]
+_Doubles = npt.NDArray[np.float64]
 
 _NEAR = 16
 """Floats on either side whose magnitude a kernel's float is expected to have."""
@@ -39,6 +40,7 @@ _OUTLIERS = 0.1
 _IMPOSSIBLE = -12.0
 _NEGATIVE_GAMMA = math.log(0.03)
 _TINIEST_SIGMA = 0.02
+_TINIEST_SCALE = 1e-12
 
 
 class Run(NamedTuple):
@@ -196,7 +198,7 @@ class Evidence:
         size = os.fstat(self._file.fileno()).st_size
         self.floats, self.rest = divmod(max(0, size - header_bytes), layout.FLOAT_BYTES)
         self._gains: dict[tuple[str, int, int], float] = {}
-        self._possible: dict[tuple[int, int], bool] = {}
+        self._impossible: dict[tuple[int, int], int] = {}
 
     def __enter__(self) -> Evidence:
         return self
@@ -213,14 +215,14 @@ class Evidence:
         """Floats from `start`, fewer at the end of the file."""
         return _read(self._file.fileno(), self.header_bytes + 4 * start, count)
 
-    def possible(self, run: Run) -> bool:
-        """Whether no float of a variance is negative, infinite or NaN."""
+    def impossible(self, run: Run) -> int:
+        """How many floats of a variance are negative; NaN and infinity are damage anywhere."""
         key = (run.start, run.floats)
-        if key not in self._possible:
+        if key not in self._impossible:
             values = self.read(max(0, run.start), run.floats)
-            possible = np.isfinite(values) & (values >= 0)
-            self._possible[key] = run.start >= 0 and bool(possible.all())
-        return self._possible[key]
+            count = run.floats if run.start < 0 else int(np.count_nonzero(values < 0))
+            self._impossible[key] = count
+        return self._impossible[key]
 
     def weigh(self, runs: Iterable[Run]) -> float:
         """The sum of `gain` over `runs`; what lies beyond the file is left out."""
@@ -229,30 +231,59 @@ class Evidence:
     def gain(self, role: str, start: int, count: int) -> float:
         """Nats in favour of `count` floats at `start` being one array of `role`."""
         count = min(count, self.floats - start)
-        if count <= 0 or start < 0 or role in ("kernel", "weights"):
+        if count <= 0 or start < 0 or role == "weights":
             return 0.0
         key = (role, start, count)
         if key not in self._gains:
-            self._gains[key] = self._gain(role, start, count)
+            weigh = self._kernel_gain if role == "kernel" else self._small_gain
+            self._gains[key] = weigh(role, start, count)
         return self._gains[key]
 
-    def _gain(self, role: str, start: int, count: int) -> float:
-        count = min(count, _LONGEST)
+    def _kernel_gain(self, role: str, start: int, count: int) -> float:
+        """Of a kernel only its two ends weigh: beyond them other magnitudes begin."""
+        whole = count <= 4 * _NEAR
+        head = self._end_gain(
+            start, count if whole else 2 * _NEAR, slice(0, None if whole else _NEAR)
+        )
+        if whole:
+            return head
+        return head + self._end_gain(start + count - 2 * _NEAR, 2 * _NEAR, slice(_NEAR, None))
+
+    def _end_gain(self, start: int, count: int, ends: slice) -> float:
+        """Nats for `count` floats having one magnitude, summed over those in `ends`."""
+        around, own = self._around(start, count)
+        usable = around[own] != 0
+        usable[: ends.start] = False
+        if ends.stop is not None:
+            usable[ends.stop :] = False
+        if not usable.any():
+            return 0.0
+        magnitudes = np.abs(around[own])
+        scales = (magnitudes.sum() - magnitudes) / max(1, magnitudes.size - 1)
+        kept, scale = magnitudes[usable], np.maximum(scales, _TINIEST_SCALE)[usable]
+        nearby = _local_scales(around)[own][usable]
+        gains = _with_outliers(_laplace(kept, scale)) - _with_outliers(_laplace(kept, nearby))
+        return float(gains.sum()) - 0.5 * math.log(kept.size)
+
+    def _around(self, start: int, count: int) -> tuple[_Doubles, slice]:
+        """Floats and their neighbours, 0 for what is not finite; and where they are among them."""
         before = min(_NEAR, start)
         with np.errstate(invalid="ignore"):  # signalling NaNs
             around = self.read(start - before, before + count + _NEAR).astype(np.float64)
-        finite = np.isfinite(around)
-        own = slice(before, before + count)
-        penalty = _IMPOSSIBLE * (count - int(np.count_nonzero(finite[own])))
-        around[~finite] = 0.0
+        around[~np.isfinite(around)] = 0.0
+        return around, slice(before, before + count)
+
+    def _small_gain(self, role: str, start: int, count: int) -> float:
+        """Of any other array all floats weigh."""
+        around, own = self._around(start, min(count, _LONGEST))
         usable = around[own] != 0
         if not usable.any():
-            return penalty
+            return 0.0
         scales = _local_scales(around)[own][usable]
         kept = around[own][usable]
         magnitudes = np.abs(kept)
         logs = np.log(magnitudes)
-        nearby = logs - magnitudes / scales - np.log(2 * scales)
+        nearby = _laplace(magnitudes, scales)
         if role == "moving_variance":
             model = _positive(kept, logs, _IMPOSSIBLE, middle=-0.5, width=2.5)
         elif role == "gamma":
@@ -264,11 +295,16 @@ class Evidence:
             # No outlier is a negative variance.
             gains[kept < 0] = _IMPOSSIBLE
         # Fitting two numbers to the floats costs what it does in a minimum description length.
-        return penalty + float(gains.sum()) - math.log(kept.size)
+        return float(gains.sum()) - math.log(kept.size)
 
 
-_Doubles = npt.NDArray[np.float64]
 _LOG_NORMAL = 0.5 * math.log(2 * math.pi)
+
+
+def _laplace(magnitudes: _Doubles, scales: _Doubles) -> _Doubles:
+    """Log-density over log |x| of numbers around 0, as in kernels."""
+    densities: _Doubles = np.log(magnitudes) - magnitudes / scales - np.log(2 * scales)
+    return densities
 
 
 def _local_scales(values: _Doubles) -> _Doubles:
@@ -278,7 +314,7 @@ def _local_scales(values: _Doubles) -> _Doubles:
     places = np.arange(values.size)
     low, high = np.maximum(places - _NEAR, 0), np.minimum(places + _NEAR + 1, values.size)
     means = (sums[high] - sums[low] - magnitudes) / np.maximum(high - low - 1, 1)
-    floored: _Doubles = np.maximum(means, 1e-12)
+    floored: _Doubles = np.maximum(means, _TINIEST_SCALE)
     return floored
 
 

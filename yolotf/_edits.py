@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from yolotf import _content, cfg, layout
 
@@ -33,7 +33,8 @@ class Edit:
         file: the value in the file's network.
         overrides: the change, for `Graph.runs`.
         oddity: nats against it before the content is looked at.
-        classes: for heads, the file's class count.
+        classes: where the class count changes too, the file's.
+        floats: what the change of the layer itself adds.
     """
 
     what: str
@@ -43,6 +44,7 @@ class Edit:
     overrides: Overrides = field(repr=False)
     oddity: float
     classes: int | None = None
+    floats: int = 0
 
 
 class Graph:
@@ -145,6 +147,41 @@ class Graph:
                 yield from self._convolution(layer, difference)
             elif isinstance(layer, cfg.Route):
                 yield from self._route(layer, difference)
+
+    def edits_and_classes(self, floats: int) -> Iterator[Edit]:
+        """Every usual single change together with another class count."""
+        model = self.network.classes
+        if not self.heads or model is None:
+            return
+        difference = floats - self.floats
+        per_class = self.total(self._with_classes(model + 1)) - self.floats
+        for edit in self._usual_changes():
+            more = self.total(edit.overrides) - self.floats
+            rest = difference - more
+            classes = model + int(rest // per_class)
+            if not more or rest % per_class or classes == model or not 1 <= classes <= 1000:
+                continue
+            overrides = {**self._with_classes(classes), **edit.overrides}
+            odd = edit.oddity + 4 + math.log(1 + classes / 20)
+            yield replace(edit, overrides=overrides, oddity=odd, classes=classes, floats=int(more))
+
+    def _usual_changes(self) -> Iterator[Edit]:
+        """Changes people make: kernels of another size, more or fewer filters, other routes."""
+        head_convolutions = {index for index, _ in self.heads}
+        for layer in self.network.layers:
+            index = layer.index
+            if isinstance(layer, cfg.Route):
+                channels = layer.output_shape.channels
+                for value in self._reachable(layer) - {channels}:
+                    yield _edit("route", index, channels, value, "channels", 6.0)
+            elif isinstance(layer, cfg.Convolutional) and index in self._by_layer:
+                for size in {1, 3, 5, 7} - {layer.size}:
+                    yield _edit("size", index, layer.size, size, "size", 9.0)
+                for groups in {1, layer.filters} - {layer.groups}:
+                    yield _edit("groups", index, layer.groups, groups, "groups", 9.0)
+                if index not in head_convolutions:
+                    for filters in {2 * layer.filters, layer.filters // 2} - {0}:
+                        yield _edit("filters", index, layer.filters, filters, "filters", 10.0)
 
     def _with_classes(self, classes: int) -> dict[tuple[str, int], int]:
         return {
@@ -288,6 +325,10 @@ class Graph:
             found.add(rest)
             found |= {rest + channels for channels in others}
         return {channels // layer.groups for channels in found} | found
+
+
+def _edit(what: str, layer: int, model: int, file: int, key: str, oddity: float) -> Edit:
+    return Edit(what, layer, (model,), (file,), {(key, layer): file}, oddity)
 
 
 _SCALES = ("gamma", "moving_mean", "moving_variance")

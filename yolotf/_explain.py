@@ -7,7 +7,7 @@ explanation's `oddity` speaks against it where the numbers say little.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
@@ -70,13 +70,14 @@ class Explanation:
         )
 
     def impossible(self, evidence: Evidence) -> float:
-        """Share of the variances it places that hold a number no variance can be."""
+        """Share of the numbers it takes for variances that no variance can be."""
         variances = [
             run
             for run in self.layout()
             if run.role == "moving_variance" and run.end <= evidence.floats
         ]
-        return sum(not evidence.possible(run) for run in variances) / max(1, len(variances))
+        count = sum(run.floats for run in variances)
+        return sum(evidence.impossible(run) for run in variances) / max(1, count)
 
 
 def explain(
@@ -97,7 +98,12 @@ def explain(
     difference = evidence.floats - blocks.end
     found = [*_unchanged(blocks, difference), *_known(blocks, matches)]
     if difference:
-        found += [] if graph is None else _edited(blocks, graph)
+        if graph is not None:
+            found += _edited(blocks, graph, graph.edits(evidence.floats))
+            supported = [each for each in found if each.weight > 0]
+            if supported and not any(each.exact or each.edit for each in supported):
+                # Nothing alone explains it, and the numbers have something to say.
+                found += _edited(blocks, graph, graph.edits_and_classes(evidence.floats))
         found += _shifted(blocks, [difference], oddity=24.0)
     elif not evidence.rest:
         found += _reordered(blocks)
@@ -142,7 +148,7 @@ class _Blocks:
         """Whether block `index` would have a variance that is one, standing at float `start`."""
         moved = start - self.starts[index]
         return all(
-            self.evidence.possible(run._replace(start=run.start + moved))
+            not self.evidence.impossible(run._replace(start=run.start + moved))
             for run in self.blocks[index]
             if run.role == "moving_variance"
         )
@@ -158,7 +164,7 @@ class _Blocks:
                 index
                 for index, block in enumerate(self.blocks)
                 for run in block
-                if run.role == "moving_variance" and not self.evidence.possible(run)
+                if run.role == "moving_variance" and self.evidence.impossible(run)
             ),
             len(self),
         )
@@ -203,9 +209,9 @@ def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
         )
 
 
-def _edited(blocks: _Blocks, graph: Graph) -> Iterator[Explanation]:
-    """This network with one change."""
-    for edit in graph.edits(blocks.evidence.floats):
+def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Explanation]:
+    """This network with a change."""
+    for edit in edits:
         layout = graph.runs(edit.overrides)
         if layout is None or layout[-1].end != blocks.evidence.floats:
             continue
@@ -242,6 +248,10 @@ def _parting(model: Sequence[Run], file: Sequence[Run]) -> Place | None:
     return None
 
 
+_HOPELESS = -50.0
+"""Nats below which a layer does not stand in a place, whatever stands around it."""
+
+
 def _reordered(blocks: _Blocks) -> Iterator[Explanation]:
     """Two layers in each other's place, or one that stands elsewhere.
 
@@ -254,11 +264,11 @@ def _reordered(blocks: _Blocks) -> Iterator[Explanation]:
             if blocks.shapes[first] == blocks.shapes[last]:
                 continue
             between = list(range(first + 1, last))
-            if blocks.possible(last, here) and blocks.at(last, here) > 0:
+            if blocks.possible(last, here) and blocks.at(last, here) > _HOPELESS:
                 yield _ordered(blocks, "swapped", [last, *between, first], (first, last))
                 if between:
                     yield _ordered(blocks, "moved", [last, first, *between], (last, first))
-            if between and blocks.possible(first + 1, here) and blocks.at(first + 1, here) > 0:
+            if between and blocks.possible(first + 1, here):
                 after = min(last + 1, len(blocks) - 1)
                 yield _ordered(blocks, "moved", [*between, last, first], (first, after))
 
@@ -297,13 +307,15 @@ def _shifted(blocks: _Blocks, shifts: Sequence[int], oddity: float) -> Iterator[
     gain, runs = blocks.evidence.gain, blocks.runs
     here = [gain(run.role, run.start, run.floats) for run in runs]
     before = np.concatenate([[0.0], np.cumsum(here)])[:-1]
+    # Without a variance behind it a shift is hard to tell from a file that is too short or long.
+    last = max((k for k, run in enumerate(runs) if run.role == "moving_variance"), default=-1)
     # It happened in the array before, and any float may be the one.
     places = np.array([_LOST_BEFORE_FIRST, *(run.floats for run in runs[:-1])])
     before += np.log(places / places.sum())
     for shift in shifts:
         there = [gain(run.role, run.start + shift, run.floats) for run in runs]
         after = np.cumsum(there[::-1])[::-1]
-        room = places + shift >= 0
+        room = (places + shift >= 0) & (np.arange(len(runs)) <= last)
         weights = np.where(room, before + after, -np.inf)
         index = int(np.argmax(weights))
         if not room[index]:
@@ -363,15 +375,13 @@ def _variance_shifts(blocks: _Blocks, suspect: int) -> set[int]:
 
 
 def first_impossible(evidence: Evidence, runs: Sequence[Run]) -> Place | None:
-    """The first array of the file that holds a number it cannot."""
-    return next(
-        (
-            _place(run)
-            for run in runs
-            if run.role == "moving_variance" and not evidence.possible(run)
-        ),
-        None,
-    )
+    """The first variance of the file with a number that none can be."""
+    for run in runs:
+        if run.role == "moving_variance":
+            values = evidence.read(run.start, run.floats)
+            if not (np.isfinite(values) & (values >= 0)).all():
+                return _place(run)
+    return None
 
 
 def last_supported(evidence: Evidence, runs: Sequence[Run]) -> Place | None:

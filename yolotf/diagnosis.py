@@ -27,7 +27,7 @@ Source = cfg.Source
 _MOST_MATCHES = 8
 """Known networks that are weighed against the content; rarer ones are only listed."""
 _BORNE_OUT = 0.1
-"""Of the variances an explanation places, this share may be impossible."""
+"""Share of the numbers an explanation takes for variances that may be impossible."""
 _UNUSUAL = 4.0
 """Nats against a header of another width than its version asks for."""
 
@@ -473,7 +473,7 @@ def _matches_json(
             }
 
 
-def _rows(diagnosis: Diagnosis) -> Iterator[LayerRow]:
+def _rows(diagnosis: Diagnosis, *, scan_all: bool = False) -> Iterator[LayerRow]:
     network = diagnosis.subject.network
     header = diagnosis.header.size_bytes if diagnosis.header else _file.WIDE
     parting = diagnosis.first_divergence
@@ -483,7 +483,7 @@ def _rows(diagnosis: Diagnosis) -> Iterator[LayerRow]:
     elif any(cause["kind"] != "trailing" for cause in diagnosis.causes):
         end = -1
     segments = diagnosis.subject.segments
-    scanned = _scan_until(diagnosis, end)
+    scanned = _scan_until(diagnosis, len(network.layers) if scan_all else end)
     by_layer: dict[int, list[Segment]] = {}
     for segment, stats in zip(segments, scanned, strict=True):
         by_layer.setdefault(segment.layer, []).append(
@@ -626,7 +626,7 @@ def inspect(
     if network is not None:
         diagnosis = examine(weights, _network(network, classes))
         header = diagnosis.header or header
-        layers = diagnosis.layers
+        layers = tuple(_rows(diagnosis, scan_all=True))
     else:
         layers = tuple(_known_rows(found.path, header, matches[0])) if matches else ()
     return replace(found, header=header, matches=tuple(matches), layers=layers)

@@ -439,11 +439,12 @@ dd { margin: 0; overflow-wrap: anywhere; }
   vertical-align: -.05rem;
 }
 .strip {
-  list-style: none; margin: .75rem 0 0; padding: 14px 0 0; height: 132px;
-  display: flex; align-items: flex-end; gap: 1px; border-bottom: 1px solid var(--line);
+  list-style: none; margin: .75rem 0 0; padding: 16px 3px 3px; height: 135px;
+  display: flex; align-items: flex-end; gap: 1px; overflow: auto hidden;
+  border-bottom: 1px solid var(--line);
 }
 .strip li {
-  flex: 1 1 0; min-width: 0; height: var(--h); border-radius: 2px 2px 0 0; position: relative;
+  flex: 1 1 0; min-width: 2px; height: var(--h); border-radius: 2px 2px 0 0; position: relative;
 }
 .strip .fits, .legend .fits i { background: var(--fits); }
 .strip .parts, .legend .parts i { background: var(--parts); }

@@ -1,0 +1,164 @@
+"""Files that do not fit, and networks changed in one place: for the tests and the benchmark."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import helpers
+
+from yolotf import cfg, layout
+from yolotf.errors import YolotfError
+
+
+def header(header_bytes: int = 20) -> bytes:
+    """Of a file that has seen no pictures, by a Darknet of that time."""
+    return bytes([0, 0, 0, 0, 2 if header_bytes == 20 else 1]) + bytes(header_bytes - 5)
+
+
+def write_zeros(path: Path, size_bytes: int, header_bytes: int = 20) -> Path:
+    """A sparse file: its numbers say nothing, only its size does."""
+    with path.open("wb") as file:
+        file.write(header(header_bytes))
+        file.truncate(size_bytes)
+    return path
+
+
+def reports() -> list[dict[str, Any]]:
+    """What real people ran into: a recipe for the file, the model, and the causes."""
+    found: list[dict[str, Any]] = helpers.shared_json("corpus/reports.json")
+    return found
+
+
+def report_network(recipe: dict[str, Any]) -> cfg.Network:
+    """The network of a file or model in a report."""
+    network = cfg.parse_cfg(helpers.SHARED / "cfg" / f"{recipe['cfg']}.cfg")
+    if recipe.get("classes") and network.heads:
+        network = network.with_classes(recipe["classes"])
+    if recipe.get("channels"):
+        network = network.resized(channels=recipe["channels"])
+    return small_objects(network) if recipe.get("variant") == "small_object" else network
+
+
+def small_objects(network: cfg.Network) -> cfg.Network:
+    """AlexeyAB's recipe for small objects: route 54 becomes 23, strides of 4 around it."""
+    sections = list(network.sections)
+    route = next(
+        index
+        for index, section in enumerate(sections)
+        if section.name == "route" and (layers := section.option("layers")) and layers.value == "54"
+    )
+    sections[route] = sections[route].with_option("layers", 23)
+    before = max(i for i in range(route) if sections[i].name == "upsample")
+    after = min(
+        i
+        for i in range(route, len(sections))
+        if (stride := sections[i].option("stride")) and stride.value == "2"
+    )
+    for index in (before, after):
+        sections[index] = sections[index].with_option("stride", 4)
+    return cfg.resolve(sections, source=network.source)
+
+
+def write_report_file(recipe: dict[str, Any], path: Path) -> Path:
+    """Makes the file of a report; of its floats only the number matters."""
+    if recipe.get("bytes") == "git_lfs_pointer":
+        size = recipe.get("pointer_size", 123_456)
+        oid = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
+        path.write_text(
+            f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n"
+        )
+        return path
+    if recipe.get("bytes") == "html":
+        path.write_text("<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n")
+        return path
+    segments = layout.segments(report_network(recipe))
+    cut = recipe.get("truncate_layers")
+    end = max(segment.end for segment in segments if cut is None or segment.layer < cut)
+    return write_zeros(path, recipe["header_bytes"] + end, recipe["header_bytes"])
+
+
+def pairs() -> list[tuple[Path, Path]]:
+    """(weights, cfg) of real trained networks."""
+    folder = helpers.SHARED / "corpus/pairs"
+    return [(path, path.with_suffix(".cfg")) for path in sorted(folder.glob("*.weights"))]
+
+
+class Edited(NamedTuple):
+    """A network changed in one place."""
+
+    what: str
+    network: cfg.Network
+    layer: int
+    """The first that stores something else than before."""
+    seen: bool
+    """Whether it or a layer after it has batch norm, before or after the change."""
+
+
+def single_edits(network: cfg.Network) -> Iterator[Edited]:
+    """Every filters, size, groups, batch_normalize, route and class count, one changed at a time.
+
+    Changes that make the cfg invalid or leave the file's layout alone are left out.
+    """
+    stored = _stored(network)
+    found: set[tuple[tuple[int, str, int], ...]] = {stored}
+    for what, sections in _edits(network):
+        try:
+            edited = cfg.resolve(sections, source=network.source)
+            changed = _stored(edited)
+        except YolotfError:
+            continue
+        if changed in found or len(changed) < 1:
+            continue
+        found.add(changed)
+        layer = next(
+            (new[0] for old, new in zip(stored, changed, strict=False) if old != new),
+            changed[min(len(stored), len(changed)) - 1][0],
+        )
+        norms = [index for index, role, _ in stored + changed if role == "moving_variance"]
+        yield Edited(what, edited, layer, seen=layer <= max(norms, default=-1))
+
+
+def _stored(network: cfg.Network) -> tuple[tuple[int, str, int], ...]:
+    return tuple((s.layer, s.role, s.count) for s in layout.segments(network))
+
+
+def _edits(network: cfg.Network) -> Iterator[tuple[str, list[cfg.Section]]]:
+    sections = list(network.sections)
+
+    def edit(index: int, key: str, value: object) -> tuple[str, list[cfg.Section]]:
+        changed = list(sections)
+        changed[index + 1] = changed[index + 1].with_option(key, value)
+        return f"{changed[index + 1].name} {index} {key}={value}", changed
+
+    for layer in network.layers:
+        if isinstance(layer, cfg.Convolutional):
+            filters = layer.filters
+            values = {2 * filters, filters // 2, filters + 1, filters - 1, filters + 8, 3 * filters}
+            for value in sorted(values - {filters, 0}):
+                yield edit(layer.index, "filters", value)
+            for value in sorted({1, 3, 5, 7} - {layer.size}):
+                yield edit(layer.index, "size", value)
+            channels = layer.input_shape.channels
+            for value in sorted({1, 2, 4, filters, channels} - {layer.groups}):
+                yield edit(layer.index, "groups", value)
+            yield edit(layer.index, "batch_normalize", int(not layer.batch_normalize))
+        elif isinstance(layer, cfg.Route):
+            for value in sorted({1, 2, 4} - {layer.groups}):
+                yield edit(layer.index, "groups", value)
+            for inputs in _references(layer):
+                yield edit(layer.index, "layers", ",".join(map(str, inputs)))
+    for classes in (1, 2, 3, 20, 79, 80, 81):
+        if network.heads and classes != network.classes:
+            yield f"classes={classes}", list(network.with_classes(classes).sections)
+
+
+def _references(route: cfg.Route) -> list[tuple[int, ...]]:
+    """One reference replaced by another, left out or added."""
+    found = {(*route.inputs, other) for other in range(route.index)}
+    for number, other in itertools.product(range(len(route.inputs)), range(route.index)):
+        rest = route.inputs[:number], route.inputs[number + 1 :]
+        found |= {(*rest[0], other, *rest[1]), (*rest[0], *rest[1])}
+    return sorted(found - {(), route.inputs})
