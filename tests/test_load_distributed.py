@@ -166,6 +166,23 @@ class Scenarios:
         assert loading.same(replicas[CPUS[0]], expected)
         assert loading.same(replicas[CPUS[1]], expected)
 
+    def a_model_of_another_process_is_loaded_from_here(self):
+        """The file need not be there, nor the op. Last: it makes this process part of a cluster."""
+        import tensorflow as tf
+
+        self.path.write_bytes(content(PLAIN))
+        expected = plain_copy(PLAIN, self.path)
+        server = tf.distribute.Server.create_local_server()
+        tf.config.experimental_connect_to_host(
+            server.target.removeprefix("grpc://"), job_name="worker"
+        )
+        with tf.device("/job:worker/replica:0/task:0/device:CPU:0"):
+            model = build(PLAIN)
+        assert {v.device for v in raw(model)} == {"/job:worker/replica:0/task:0/device:CPU:0"}
+        report = yolotf.load_darknet_weights(model, self.path)
+        assert report.path_taken == "portable"
+        assert loading.same(loading.snapshot(model), expected)
+
 
 def names():
     return [name for name in vars(Scenarios) if not name.startswith("_")]

@@ -623,7 +623,7 @@ def _op_can(variables: Sequence[Any]) -> bool:
     could be replaced in between: one replica would have the old weights, one the new.
     """
     devices = {variable.device for variable in variables}
-    if len(devices) != 1 or not re.search(r"device:CPU:\d+$", devices.pop()):
+    if len(devices) != 1 or not re.match(r"/job:localhost/.*device:CPU:\d+$", devices.pop()):
         return False
     try:
         _native.op_library()
