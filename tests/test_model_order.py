@@ -1,14 +1,17 @@
 """Models that yolotf did not build: their layers in the order of the file."""
 
 import foreign_models
+import hypothesis
 import numpy as np
 import numpy_loader
 import pytest
+import random_networks
 import tensorflow as tf
 from foreign_models import CFG, HEAD, SIZE, STYLES, L, Normalization, Pair, Recorder
+from hypothesis import HealthCheck, event, given, settings
 
 import yolotf
-from yolotf import model_order
+from yolotf import cfg, layout, model_order
 from yolotf._keras import keras
 
 
@@ -166,13 +169,13 @@ def test_a_stock_network_is_found_in_any_order(name, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def _renamed(model):
+def _renamed(model, seed=1):
     """A copy with new variables, made and named in an order of chance."""
     config = model.get_config()
     names = {entry["name"] for entry in config["layers"]}
     kernels = sorted(name for name in names if name.startswith("conv") and name[5:].isdigit())
     shuffled = list(kernels)
-    np.random.default_rng(1).shuffle(shuffled)
+    np.random.default_rng(seed).shuffle(shuffled)
     numbers = {name: f"conv2d_{number}" for number, name in enumerate(shuffled)}
     numbers |= {f"{name}_bn": f"batch_normalization_{n}" for n, name in enumerate(sorted(kernels))}
 
@@ -182,6 +185,49 @@ def _renamed(model):
         return type(layer).from_config(options)
 
     return keras().models.clone_model(model, clone_function=clone)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+@given(drawn=random_networks.drawn_networks(), seed=hypothesis.strategies.integers(0, 99))
+def test_with_a_cfg_no_model_gets_numbers_of_other_layers(drawn, seed, tmp_path_factory):
+    """Whatever its layers are called and whenever they were made: the right answer, or none."""
+    network = cfg.resolve(drawn.sections, source="drawn.cfg")
+    try:
+        original = yolotf.build_model(network)
+    except yolotf.UnsupportedSectionError:
+        hypothesis.reject()
+    hypothesis.assume(len(original.weights) > 4)
+    path = tmp_path_factory.mktemp("drawn") / "drawn.weights"
+    random = np.random.default_rng(seed)
+    content = [numpy_loader.HEADER]
+    for segment in layout.segments(network):
+        values = random.standard_normal(segment.count).astype(np.float32)
+        content.append(abs(values) if segment.role == "moving_variance" else values)
+    path.write_bytes(b"".join(map(bytes, content)))
+    copy = _renamed(original, seed)
+    try:
+        yolotf.load_darknet_weights(original, path)
+        yolotf.load_darknet_weights(copy, path, cfg=network)
+    except yolotf.PlanError as error:
+        event(f"refused: {str(error)[:60]}")
+        return
+    binding = model_order._Binding(model_order.Structure(copy), network)
+    if len(binding.search()) != 1:
+        event("several layers could change places")
+        return
+    event(f"loaded {len(original.weights)} variables")
+    picture = random.random((1, *network.input_shape), np.float32)
+    for one, other in zip(_flat(original(picture)), _flat(copy(picture)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def _flat(outputs):
+    return outputs if isinstance(outputs, list) else [outputs]
 
 
 def test_a_file_of_another_network_of_equal_size_is_refused(tmp_path):

@@ -8,7 +8,7 @@ order of operands says nothing. What changes no weights (activation, pooling, pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from yolotf import cfg
@@ -28,15 +28,10 @@ def unit(key: Hashable) -> Expression:
 
 
 def join(operation: str, parts: Iterable[Expression]) -> Expression:
-    """`parts` under one operation; nested ones are opened, one part alone is itself.
-
-    Equal parts of a sum or product count once: `x * tanh(softplus(x))` is an activation of `x`.
-    """
+    """`parts` under one operation; nested ones are opened, one part alone is itself."""
     flat: list[Expression] = []
     for part in parts:
-        for inner in part[1:] if part[0] == operation else (part,):
-            if operation == "cat" or inner not in flat:
-                flat.append(inner)
+        flat += part[1:] if part[0] == operation else (part,)
     if OPAQUE in flat:
         return OPAQUE
     if operation in _SYMMETRIC:
@@ -61,6 +56,20 @@ def translate(expression: Expression, keys: Mapping[Any, Hashable]) -> Expressio
     if any(part is None for part in parts):
         return None
     return join(expression[0], [part for part in parts if part is not None])
+
+
+def collapsed(expression: Expression, operations: Collection[str]) -> Expression:
+    """The same with equal operands of `operations` counted once.
+
+    `x * tanh(softplus(x))` written out is an activation of `x`, not a product.
+    """
+    if expression[0] == "unit" or expression in (INPUT, OPAQUE):
+        return expression
+    parts = [collapsed(part, operations) for part in expression[1:]]
+    joined = join(expression[0], parts)
+    if joined[0] in operations:
+        return join(joined[0], dict.fromkeys(joined[1:]))
+    return joined
 
 
 def same(one: Expression, other: Expression) -> bool:

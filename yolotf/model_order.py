@@ -922,12 +922,10 @@ def _compare_with_stock(choice: _Choice) -> None:
         return
     for network in stock_networks(structure.floats):
         binding = _Binding(structure, network)
-        right = [order for order in choice.kept if binding.fits(order) and binding.agrees(order)]
-        if not right and structure.is_graph:
-            right = binding.search()
-            if len(right) == 1:
-                choice.add(Candidate(f"graph of {network.name}", 0, right[0]))
-        if len(right) == 1 or (right and set(right) <= set(choice.kept)):
+        right = binding.right(choice.kept)
+        if len(right) == 1 and right[0] not in choice.kept:
+            choice.add(Candidate(f"graph of {network.name}", 0, right[0]))
+        if right and set(right) <= set(choice.kept):
             for order in set(choice.kept) - set(right):
                 choice.drop(order, f"its layers do not read from each other as in {network.name}")
             return
@@ -1035,6 +1033,7 @@ class _Binding:
 
         self.structure = structure
         self.network = network
+        self.collapse: tuple[str, ...] = ()
         self.place = {unit: place for place, unit in enumerate(structure.units)}
         self.segments = layout.segments(network, transposed=transposed)
         used = used_layers(network)
@@ -1071,9 +1070,20 @@ class _Binding:
         """Whether every unit fits its section."""
         return len(order) == len(self.items) and all(map(self.unit_fits, order, self.items))
 
-    def agrees(self, order: Sequence[Unit]) -> bool:
-        """Whether units read from each other as sections do."""
-        return self.first_difference(order) is None
+    def right(self, orders: Iterable[Order]) -> list[Order]:
+        """Those of `orders` in which every unit fits and reads from the right ones.
+
+        If there is none and the model is a graph, what `search` finds in it.
+        """
+        fitting = [order for order in orders if self.fits(order)]
+        # An activation written out looks like a product, more rarely like a sum.
+        for self.collapse in ((), ("*", "?"), ("*", "?", "+")):
+            found = [order for order in fitting if self.first_difference(order) is None]
+            if not found and self.structure.is_graph:
+                found = self.search()
+            if found:
+                return found
+        return []
 
     def first_difference(self, order: Sequence[Unit]) -> tuple[Unit, _Item] | None:
         """The first unit that reads from other units than its section does."""
@@ -1092,7 +1102,10 @@ class _Binding:
             return True
         for entering in actual:
             said = _model_graph.translate(entering, sections)
-            if said is None or not any(_model_graph.same(said, one) for one in expected):
+            if said is None or not any(
+                _model_graph.same(*(_model_graph.collapsed(side, self.collapse) for side in pair))
+                for pair in ((said, one) for one in expected)
+            ):
                 return False
         return True
 
@@ -1167,18 +1180,14 @@ def bind(
     if len(structure.units) != len(binding.items):
         raise _other_network(binding, None)
     choice = _choices(structure)
+    right = binding.right(choice.kept)
     for order in list(choice.kept):
         if not binding.fits(order):
             choice.drop(order, _unlike(binding, order))
-    suggested = dict(choice.kept)
-    for order in suggested:
-        difference = binding.first_difference(order)
-        if difference is not None:
-            unit, item = difference
+        elif order not in right:
+            unit, item = binding.first_difference(order) or (order[0], binding.items[0])
             choice.drop(order, f"{unit.name} reads from other layers than {binding.describe(item)}")
-    best = choice.best()
-    if not best and structure.is_graph:
-        best = binding.search()
+    best = choice.best() or right
     if len(best) > 1:
         if choice.kept:
             raise _ambiguous(choice, best, network.source)
