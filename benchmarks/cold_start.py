@@ -2,10 +2,12 @@
 
     python benchmarks/cold_start.py                    # YOLOv4-416, a file made for it
     python benchmarks/cold_start.py --weights F --cfg C [--size 416] [--rounds 5] [--json]
+    python benchmarks/cold_start.py --plot docs/cold_start.png      # needs matplotlib
 
 `classic` is what projects do that load .weights in Python: a Keras model, np.fromfile, transpose,
 set_weights, and a tf.function around the model. Every way answers with the boxes of one picture but
-OpenCV and `classic`, which stop at the raw heads. Seconds; RSS is the process's peak.
+OpenCV and `classic`, which stop at the raw heads. Seconds; RSS is the process's peak. The
+inference function is traced while the file is loaded: its row `load` is both.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def inference(clock: Clock, files: dict[str, str]) -> None:
 
     function = InferenceFunction(parse_cfg(files["cfg"]))
     clock.end("build")
-    function.load(files["weights"])
+    function.load(files["weights"], trace=True)
     clock.end("load")
     function(picture(files)).counts.numpy()
     clock.end("first answer")
@@ -197,6 +199,33 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str]
     return files, ways
 
 
+def plot(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Draws the phases of every way as one bar."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(rows) + 1.6), layout="constrained")
+    colours = dict(zip(PHASES, ("#c8c8c8", "#7fa8d9", "#2f6db3", "#e08a3c"), strict=True))
+    ways = [row["way"] for row in rows]
+    starts = [0.0] * len(rows)
+    for phase in PHASES:
+        seconds = [row[phase] for row in rows]
+        axes.barh(ways, seconds, left=starts, color=colours[phase], label=phase, height=0.62)
+        starts = [start + extra for start, extra in zip(starts, seconds, strict=True)]
+    for number, end in enumerate(starts):
+        axes.text(end, number, f" {end:.1f} s", va="center")
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.1 * max(starts))
+    axes.set_xlabel("seconds")
+    axes.set_title(title)
+    axes.legend(ncols=len(PHASES), loc="upper center", bbox_to_anchor=(0.5, -0.22), frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -205,26 +234,31 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=416)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw a PNG")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments.child[0], json.loads(arguments.child[1]))
         return
     found: dict[str, list[dict[str, Any]]] = {}
+    # As an installed package is: with its modules compiled.
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as temporary:
         files, ways = prepare(arguments, Path(temporary))
-        for _ in range(arguments.rounds):
+        for round_number in range(-1, arguments.rounds):  # the first is not counted
             for way in ways:
                 run = subprocess.run(
                     [sys.executable, __file__, "--child", way, json.dumps(files)],
-                    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                    env=environment,
                     capture_output=True,
                     text=True,
                     check=False,
                 )
                 if run.returncode:
                     sys.exit(f"{way}: {run.stderr}")
-                found.setdefault(way, []).append(json.loads(run.stdout.splitlines()[-1]))
+                if round_number >= 0:
+                    found.setdefault(way, []).append(json.loads(run.stdout.splitlines()[-1]))
     rows = []
     for way, runs in found.items():
         seconds = {
@@ -240,6 +274,9 @@ def main() -> None:
             {"way": way, **seconds, "after_import": after, "total": total, "peak_rss_mb": peak}
         )
     facts = {"network": arguments.cfg, "size": arguments.size, "rounds": arguments.rounds}
+    if arguments.plot:
+        title = f"{arguments.cfg} at {arguments.size}: process start to first answer"
+        plot(rows, title, arguments.plot)
     if arguments.json:
         print(json.dumps({**facts, "rows": rows}, indent=1))
         return
