@@ -96,7 +96,9 @@ def check(ways: Ways, images: Any) -> None:
     for name, way in ways.heads.items():
         for ours, theirs in zip(way(images), expected, strict=True):
             difference = float(np.abs(ours - theirs).max())
-            if difference > 1e-4 * max(1.0, float(np.abs(theirs).max())):
+            # Numbers made at random leave a hundred layers as large as 1000; a float32 sum in
+            # another order is then 0.4 away.
+            if difference > 1e-3 * max(1.0, float(np.abs(theirs).max())):
                 sys.exit(f"{name}: a raw head differs from the Keras model's by {difference}")
 
 
