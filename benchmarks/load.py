@@ -34,7 +34,7 @@ import tensorflow as tf
 from common import make_weights, print_table
 
 import yolotf
-from yolotf import _core, _native, load, model_order
+from yolotf import _core, _native, model_order, planning, writing
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
 READ = "sequential read (floor)"
@@ -48,8 +48,8 @@ class Loaders:
         self.network = network
         self.folder = folder
         self.model = yolotf.build_model(network)
-        self.plan = load.plan_for(self.model, network)
-        self.header, self.size_bytes = load.read_header(weights, self.plan.floats)
+        self.plan = planning.plan_for(self.model, network)
+        self.header, self.size_bytes = planning.read_header(weights, self.plan.floats)
         self.memory = np.zeros(self.size_bytes, np.uint8)
         self.layers = [
             (self.model.get_layer(name), name + "_bn")
@@ -80,7 +80,7 @@ class Loaders:
 
     def op(self) -> None:
         """The native load alone, checks included."""
-        stats = load.write(self.weights, self.header, self.plan, cast=False, verify=True)
+        stats = writing.write(self.weights, self.header, self.plan, cast=False, verify=True)
         assert stats.path_taken == "op"
 
     def whole(self) -> None:
@@ -91,7 +91,9 @@ class Loaders:
         """What serves where the op cannot: native scatter into arrays, then assign."""
         moves = list(self.plan.moves)
         variables = [move.slot.variable for move in moves]
-        load._scatter_portably(self.weights, self.header, self.plan, moves, variables, False, True)
+        writing._scatter_portably(
+            self.weights, self.header, self.plan, moves, variables, False, True
+        )
 
     def pure_python(self) -> None:
         """As the well-known loaders do it."""

@@ -13,7 +13,7 @@ import numpy_loader
 import tensorflow as tf
 
 import yolotf
-from yolotf import _native, errors, load, model_order
+from yolotf import _native, errors, model_order, writing
 
 NET = "[net]\nheight=16\nwidth=16\nchannels=3\n"
 HEAD = "[yolo]\nmask=0,1,2\nanchors=1,1,2,2,3,3\nclasses=1\nnum=3\n"
@@ -91,7 +91,7 @@ def forbid_op(monkeypatch: Any) -> None:
         raise errors.TensorFlowVersionError("switched off", built="0.0", running="0.1")
 
     monkeypatch.setattr(_native, "op_library", op_library)
-    monkeypatch.setattr(load, "_warned", {"switched off"})
+    monkeypatch.setattr(writing, "_warned", {"switched off"})
 
 
 def run_python(code: str, *arguments: str, timeout: float = 120, **environment: str) -> str:

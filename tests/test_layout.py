@@ -492,7 +492,8 @@ def test_the_rows_of_a_plan_say_where_in_the_file_and_of_which_shape():
         layout.move(kernel, slot((3, 3, 4, 6), "kernel")),
     )
     plan = layout.Plan(moves, layout.floats(network), network)
-    # Offset, norm offset, blocks, filters, channels, spatial, role, rank, extents; weights.h counts roles
+    # Offset, norm offset, blocks, filters, channels, spatial, role, rank, extents; weights.h counts
+    # roles
     # bias, beta, gamma, moving_mean, moving_variance, kernel.
     assert plan.rows(20).tolist() == [
         [20, 0, 1, 1, 6, 1, 0, 1, 6, 1, 1, 1, 1],

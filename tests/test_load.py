@@ -15,7 +15,7 @@ import tensorflow as tf
 from loading import EVERYTHING, PLAIN, build, content, conv, same, scramble, snapshot
 
 import yolotf
-from yolotf import errors, layout, load
+from yolotf import errors, layout, load, planning, writing
 from yolotf._file import Header
 
 SECTION_0 = "section 0 [convolutional] (<cfg>:5)"
@@ -251,7 +251,7 @@ def test_the_report_is_one_readable_block():
 
 def test_the_report_of_a_private_copy_on_one_thread(plain, weights, monkeypatch):
     loading.forbid_op(monkeypatch)
-    monkeypatch.setattr(load._native, "thread_count", lambda: 1)
+    monkeypatch.setattr(writing._native, "thread_count", lambda: 1)
     path = weights()
     with path.open("r+b"):  # no lease while somebody has it open for writing
         report = yolotf.load_darknet_weights(plain, path)
@@ -308,9 +308,9 @@ def test_variables_of_16_bits_take_rounded_numbers_if_cast_says_so(weights, path
 
 def written(model, path, text=PLAIN):
     """The part below the diagnosis: plan, header, native check and write."""
-    plan = load.plan_for(model, yolotf.parse_cfg(text))
-    header, _ = load.read_header(path, None)
-    return load.write(path, header, plan, cast=False, verify=True)
+    plan = planning.plan_for(model, yolotf.parse_cfg(text))
+    header, _ = planning.read_header(path, None)
+    return writing.write(path, header, plan, cast=False, verify=True)
 
 
 def refused(model, path, error, message=None, *, call=yolotf.load_darknet_weights, **options):
@@ -634,7 +634,7 @@ def test_a_file_replaced_after_its_header_was_read_is_refused(
 ):
     path = weights()
     other = weights(struct.pack("<3iQ", 0, 2, 5, 1) + content(PLAIN, seed=1)[20:], "other")
-    write = load.write
+    write = writing.write
 
     def replace_and_write(*arguments, **options):
         if moment == "header":
@@ -643,7 +643,7 @@ def test_a_file_replaced_after_its_header_was_read_is_refused(
             path.unlink()
         return write(*arguments, **options)
 
-    monkeypatch.setattr(load, "write", replace_and_write)
+    monkeypatch.setattr(writing, "write", replace_and_write)
     if moment == "gone":
         message = f"[Errno {errno.ENOENT}] No such file or directory: '{path}'"
         refused(plain, path, FileNotFoundError, message)
@@ -692,15 +692,15 @@ def test_every_mismatch_is_a_value_error_and_an_assertion_error(plain, weights):
 def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
     """No cfg leads there; what is checked is the last line of defence."""
     network = yolotf.parse_cfg(PLAIN)
-    plan = load.plan_for(plain, network)
+    plan = planning.plan_for(plain, network)
     first = plan.moves[0]
     wrong = layout.Move(first.segment, first.slot, (15,), 1, 1, 16, 1)
     path = weights()
-    header, _ = load.read_header(path, plan.floats)
+    header, _ = planning.read_header(path, plan.floats)
     scramble(plain)
     before = snapshot(plain)
     with pytest.raises(errors.PlanError, match=r"beta \(16,\) describes no array \(bad_segment\)"):
-        load.write(
+        writing.write(
             path,
             header,
             layout.Plan((*plan.moves[1:], wrong), plan.floats, network),

@@ -14,7 +14,7 @@ import pytest
 from loading import EVERYTHING, PLAIN, build, content
 
 import yolotf
-from yolotf import errors, load, model_order
+from yolotf import errors, model_order, writing
 
 CPUS = ("/device:CPU:0", "/device:CPU:1")
 
@@ -148,7 +148,7 @@ class Scenarios:
         self.path.write_bytes(content(PLAIN, 1))
         _, model = mirrored(PLAIN)
         other = self.path.with_suffix(".other")
-        native = load._core.scatter
+        native = writing._core.scatter
 
         def scatter_and_replace(*arguments, **options):
             result = native(*arguments, **options)
@@ -157,11 +157,11 @@ class Scenarios:
             return result
 
         expected = plain_copy(PLAIN, self.path)
-        load._core.scatter = scatter_and_replace
+        writing._core.scatter = scatter_and_replace
         try:
             yolotf.load_darknet_weights(model, self.path)
         finally:
-            load._core.scatter = native
+            writing._core.scatter = native
         replicas = by_device(model)
         assert loading.same(replicas[CPUS[0]], expected)
         assert loading.same(replicas[CPUS[1]], expected)

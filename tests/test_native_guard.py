@@ -11,7 +11,7 @@ import tensorflow as tf
 from loading import EVERYTHING, build, content, same, scramble, snapshot
 
 import yolotf
-from yolotf import _core, _native, errors, load
+from yolotf import _core, _native, errors, writing
 
 REBUILD = (
     "rebuild it with: pip install --force-reinstall --no-deps --no-cache-dir --no-build-isolation "
@@ -69,7 +69,7 @@ def weights(tmp_path):
 def fresh(monkeypatch):
     """As in a process that has loaded nothing yet."""
     _native.op_library.cache_clear()
-    monkeypatch.setattr(load, "_warned", set())
+    monkeypatch.setattr(writing, "_warned", set())
     yield
     _native.op_library.cache_clear()
 
@@ -161,7 +161,7 @@ def no_op():
 
 data = open(sys.argv[1], "rb").read()
 op_library = _native.op_library
-yolotf.load._warned.add("switched off")
+yolotf.writing._warned.add("switched off")
 for dtype in ("float32", "mixed_float16"):
     model = loading.build(loading.EVERYTHING, dtype=dtype)
     assert type(model).__module__.startswith("tf_keras."), type(model).__module__

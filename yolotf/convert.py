@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolotf import cfg, errors, graph_rules, layout, load, networks
+from yolotf import cfg, errors, graph_rules, layout, load, networks, planning
 
 if TYPE_CHECKING:
     from yolotf.load import LoadReport
@@ -121,7 +121,7 @@ def convert(
         network = network.resized(size)
     # Before TensorFlow is imported and a model built for seconds.
     floats = layout.floats(network)
-    load.read_header(weights, floats)
+    planning.read_header(weights, floats)
     room = layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
     _check_room(target, room, output)
     if any_size:

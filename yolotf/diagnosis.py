@@ -418,15 +418,17 @@ class _Examination:
             others = [match for match in solved if not self._covered(match, own)]
             with _content.Evidence(self.path, width) as evidence:
                 explanations = _explain.explain(
-                    evidence, self.runs, None if rest else graph, others[:_MOST_MATCHES]
+                    evidence,
+                    self.runs,
+                    None if rest else graph,
+                    others[:_MOST_MATCHES],
+                    exact=width != usual,
                 )
             if width == usual:
                 found, listed = explanations, solved
                 continue
             # Against its version a header has the other width only where that explains all.
-            found += [
-                replace(each, oddity=each.oddity + _UNUSUAL) for each in explanations if each.exact
-            ]
+            found += [replace(each, oddity=each.oddity + _UNUSUAL) for each in explanations]
             listed = listed or solved
         found.sort(key=lambda explanation: -explanation.score)
         best = next((each for each in found if self._borne_out(each)), found[0])
@@ -651,7 +653,7 @@ def _known_rows(path: str, header: Header, match: _known.Match) -> Iterator[Laye
 def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
     """Adds what of the file would not fit into `model`, a Keras model meant for the network."""
     from yolotf.errors import PlanError
-    from yolotf.load import plan_for
+    from yolotf.planning import plan_for
 
     network = diagnosis.subject.network
     try:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from yolotf import cfg, decode, graph_rules, layout, load, networks, tf_layers
+from yolotf import cfg, decode, graph_rules, layout, networks, planning, tf_layers, writing
 from yolotf.detections import Detections, Picture, open_picture
 from yolotf.errors import YolotfError
 
@@ -784,7 +784,7 @@ def _load_folded(path: _Path, network: cfg.Network, stored: dict[str, Any], veri
         WeightsMismatch: before anything was written.
     """
     floats = layout.floats(network)
-    header, _ = load.read_header(path, floats)
+    header, _ = planning.read_header(path, floats)
     used = graph_rules.used_layers(network)
     by_layer: dict[int, dict[str, layout.Segment]] = {}
     for segment in layout.segments(network, transposed=header.transposed):
@@ -793,7 +793,9 @@ def _load_folded(path: _Path, network: cfg.Network, stored: dict[str, Any], veri
     moves: list[layout.Move] = []
     for index, segments in by_layer.items():
         moves += _folded_moves(network, network.layers[index], segments, stored)
-    load.write(path, header, layout.Plan(tuple(moves), floats, network), cast=False, verify=verify)
+    writing.write(
+        path, header, layout.Plan(tuple(moves), floats, network), cast=False, verify=verify
+    )
 
 
 def _folded_moves(

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yolotf import cfg, layout, model_order
+from yolotf import cfg, layout, model_order, planning
 from yolotf._file import NARROW, WIDE, Header
 from yolotf.errors import PlanError
 
@@ -131,16 +131,15 @@ def _refuse_derived(model: Any) -> None:
 
 
 def _plan(model: Any, network: Any, origin: _Origin | None, *, transposed: bool) -> layout.Plan:
-    from yolotf import load
 
-    known = load.own_network(model) if network is None else load.network_for(model, network)
+    known = planning.own_network(model) if network is None else planning.network_for(model, network)
     if known is not None:
-        return load.plan_for(model, known, transposed=transposed)
+        return planning.plan_for(model, known, transposed=transposed)
     if origin is not None:
         if transposed == origin.header.transposed:
             return origin.plan
         if origin.plan.network is not None:
-            return load.plan_for(model, origin.plan.network, transposed=transposed)
+            return planning.plan_for(model, origin.plan.network, transposed=transposed)
     structure = model_order.Structure(model)
     order = model_order.preferred(structure)
     return layout.Plan(model_order.moves(order, transposed=transposed), structure.floats, None)
