@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import helpers
 
-from yolotf import cfg, layout
+from yolotf import _known, cfg, layout
+from yolotf._demo_data import demo_data
 from yolotf.errors import YolotfError
 
 
@@ -80,10 +82,27 @@ def write_report_file(recipe: dict[str, Any], path: Path) -> Path:
     return write_zeros(path, recipe["header_bytes"] + end, recipe["header_bytes"])
 
 
+def says(cause: Any, expected: dict[str, Any]) -> bool:
+    """Whether a cause has all expected fields; any name of the same network will do."""
+    for key, value in expected.items():
+        allowed = [value]
+        if cause["kind"] == "architecture" and key == "file":
+            allowed += [name for k in _known.table() if value in k.names for name in k.names]
+        if cause.get(key) not in allowed:
+            return False
+    return True
+
+
 def pairs() -> list[tuple[Path, Path]]:
     """(weights, cfg) of real trained networks."""
     folder = helpers.SHARED / "corpus/pairs"
     return [(path, path.with_suffix(".cfg")) for path in sorted(folder.glob("*.weights"))]
+
+
+def official_pair() -> tuple[Path, Path]:
+    """The official yolov4-tiny, which is larger than the pairs."""
+    data = demo_data()
+    return data.weights, data.cfg
 
 
 class Edited(NamedTuple):
@@ -97,14 +116,18 @@ class Edited(NamedTuple):
     """Whether it or a layer after it has batch norm, before or after the change."""
 
 
-def single_edits(network: cfg.Network) -> Iterator[Edited]:
+def single_edits(network: cfg.Network, shuffle: random.Random | None = None) -> Iterator[Edited]:
     """Every filters, size, groups, batch_normalize, route and class count, one changed at a time.
 
-    Changes that make the cfg invalid or leave the file's layout alone are left out.
+    Changes that make the cfg invalid or leave the file's layout alone are left out. In the cfg's
+    order, or shuffled.
     """
     stored = _stored(network)
     found: set[tuple[tuple[int, str, int], ...]] = {stored}
-    for what, sections in _edits(network):
+    edits: Iterable[tuple[str, list[cfg.Section]]] = _edits(network)
+    if shuffle:
+        edits = shuffle.sample(listed := list(edits), len(listed))
+    for what, sections in edits:
         try:
             edited = cfg.resolve(sections, source=network.source)
             changed = _stored(edited)

@@ -66,7 +66,7 @@ class Explanation:
     def exact(self) -> bool:
         """Whether it accounts for every float of the file and leaves nothing to chance."""
         return self.kind in ("as_is", "known", "partial") or (
-            self.edit is not None and self.edit.what in ("classes", "channels", "heads")
+            self.edit is not None and self.edit.what in _OF_THE_WHOLE
         )
 
     def impossible(self, evidence: Evidence) -> float:
@@ -85,6 +85,8 @@ def explain(
     runs: Sequence[Run],
     graph: Graph | None = None,
     matches: Sequence[Match] = (),
+    *,
+    exact: bool = False,
 ) -> list[Explanation]:
     """All explanations of the file, the likeliest first.
 
@@ -93,11 +95,17 @@ def explain(
         runs: the network's layout.
         graph: the network, if there is one to edit.
         matches: known networks of the file's size.
+        exact: only those that are `Explanation.exact`.
     """
     blocks = _Blocks(evidence, runs)
     difference = evidence.floats - blocks.end
     found = [*_unchanged(blocks, difference), *_known(blocks, matches)]
-    if difference:
+    if exact:
+        if difference and graph is not None:
+            edits = (e for e in graph.edits(evidence.floats) if e.what in _OF_THE_WHOLE)
+            found += _edited(blocks, graph, edits)
+        found = [each for each in found if each.exact]
+    elif difference:
         if graph is not None:
             found += _edited(blocks, graph, graph.edits(evidence.floats))
             supported = [each for each in found if each.weight > 0]
@@ -110,6 +118,10 @@ def explain(
         found += _shifted(blocks, _shifts(blocks), oddity=10.0)
     found = [replace(each, header_bytes=evidence.header_bytes) for each in found]
     return sorted(found, key=lambda explanation: -explanation.score)
+
+
+_OF_THE_WHOLE = ("classes", "channels", "heads")
+"""Edits of the whole network rather than of one layer."""
 
 
 class _Blocks:

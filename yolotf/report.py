@@ -514,7 +514,9 @@ document.querySelector(".strip").addEventListener("keydown", event => {
   if (!(event.key in steps)) return;
   event.preventDefault();
   const at = cells.indexOf(document.activeElement) + steps[event.key];
-  cells[Math.max(0, Math.min(cells.length - 1, at))].focus();
+  const next = cells[Math.max(0, Math.min(cells.length - 1, at))];
+  choose(next);
+  next.focus();
 });
 const first = document.querySelector(".strip .parts");
 if (first) choose(first); else if (cells.length) cells[0].tabIndex = 0;
