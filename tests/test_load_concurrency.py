@@ -184,12 +184,14 @@ def test_readers_never_see_half_a_load(tmp_path, path_taken):
         lambda: read(forth[::-1], lambda variable: variable.read_value()),
         read_in_a_graph,
     ) as stop:
-        end = time.monotonic() + 3
+        end = time.monotonic() + 60
         while time.monotonic() < end and not stop.is_set():
+            if loads >= 100 and len(seen) > 10:
+                break
             loads += 1
             yolotf.load_darknet_weights(model, constant_file(path, loads))
-    assert loads > 20
-    assert len(seen) > 5
+    assert loads >= 100
+    assert len(seen) > 10
     assert all((np.asarray(variable) == loads).all() for variable in forth)
 
 
@@ -265,6 +267,26 @@ def test_loads_into_several_models_at_once(tmp_path, path_taken):
 # The file changes meanwhile
 
 
+def test_no_descriptor_and_no_lease_is_left_behind(tmp_path, path_taken):
+    model = build(PLAIN)
+    path = tmp_path / "a.weights"
+    data = content(PLAIN)
+
+    def open_files():
+        return sorted(Path("/proc/self/fd").iterdir())
+
+    for round_number in range(3):
+        for broken in (data, data[:-8], data[:10], data.replace(data[212:216], b"\xff" * 4)):
+            path.write_bytes(broken)
+            with contextlib.suppress(yolotf.WeightsMismatch):
+                yolotf.load_darknet_weights(model, path)
+            # With a lease on it this would be refused with EWOULDBLOCK.
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        if round_number == 0:  # what is opened once and kept
+            before = open_files()
+    assert open_files() == before
+
+
 LOADER = """
 import collections, json, pathlib, sys, time
 import loading, test_load_concurrency, yolotf
@@ -284,9 +306,15 @@ def no_op():
 yolotf.writing._warned.add("switched off")
 op_library, current = _native.op_library, "b"
 counts = {name: collections.Counter() for name in ("held", "opened", "replaced")}
-end = time.monotonic() + float(sys.argv[2])
+seen = {name: {"a", "b"} for name in counts}
+for name in ("held", "opened"):
+    seen[name].add("refused")
+end = time.monotonic() + 60
 turn = 0
+# 120 turns, and until everything was seen; on a slow machine that takes longer.
 while time.monotonic() < end:
+    if turn >= 120 and not any(seen[name] - set(counts[name]) for name in seen):
+        break
     turn += 1
     for name, count in counts.items():
         path_taken = ("op", "portable")[turn % 2]
@@ -294,6 +322,7 @@ while time.monotonic() < end:
         try:
             report = yolotf.load_darknet_weights(model, folder / name)
         except (errors.WeightsMismatch, OSError) as error:
+            count["refused"] += 1
             count[type(error).__name__] += 1
             assert loading.same(loading.snapshot(model), complete[current]), error
             continue
@@ -353,7 +382,7 @@ def test_a_file_that_another_process_changes_all_the_time(tmp_path):
         (tmp_path / "new").replace(tmp_path / "replaced")
 
     loader = subprocess.Popen(
-        [sys.executable, "-c", LOADER, str(tmp_path), "8"],
+        [sys.executable, "-c", LOADER, str(tmp_path)],
         cwd=Path(__file__).parent,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         stdout=subprocess.PIPE,
@@ -363,20 +392,17 @@ def test_a_file_that_another_process_changes_all_the_time(tmp_path):
     try:
         assert loader.stdout.readline() == "ready\n", loader.stderr.read()
         with running(hold, open_and_write, replace):
-            printed, complaints = loader.communicate(timeout=60)
+            printed, complaints = loader.communicate(timeout=120)
     finally:
         loader.kill()
         os.close(held)
     assert loader.returncode == 0, complaints
     counts = json.loads(printed)
     for name, count in counts.items():
-        tried = sum(number for kind, number in count.items() if kind not in ("mapped", "copied"))
-        assert tried > 50, counts
-        assert turns[name] > 50, turns
-        assert count["a"] > 0, counts
-        assert count["b"] > 0, counts
-    # Who has it open for writing keeps it from being mapped; and both are caught in the middle.
+        tried = count["a"] + count["b"] + count.get("refused", 0)
+        assert tried >= 120, counts
+        assert turns[name] > 20, turns
+    # Both are caught in the middle; and who has a file open for writing keeps it from being mapped.
+    assert counts["held"]["refused"] > 0, counts
+    assert counts["opened"]["refused"] > 0, counts
     assert "mapped" not in counts["held"]
-    for name in ("held", "opened"):
-        refused = counts[name].keys() & {"SizeMismatchError", "FileChangedError", "HeaderError"}
-        assert refused, counts
