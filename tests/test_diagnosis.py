@@ -1025,3 +1025,11 @@ def test_inspect_names_what_is_no_weights_file(
 def test_inspect_raises_for_what_it_cannot_read(name: str, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"No such file|directory"):
         diagnosis.inspect(tmp_path / name)
+
+
+def test_bytes_after_a_network_without_weights_are_trailing(tmp_path: Path) -> None:
+    network = cfg.parse_cfg("[net]\nheight=8\nwidth=8\nchannels=3\n[maxpool]\nsize=2\nstride=2\n")
+    path = tmp_path / "pool.weights"
+    path.write_bytes(struct.pack("<3iQ", 0, 2, 5, 0) + bytes(40))
+    found = diagnosis.diagnose(path, network)
+    assert [(cause.kind, cause.bytes) for cause in found.causes] == [("trailing", 40)]

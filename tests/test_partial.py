@@ -234,6 +234,15 @@ def test_a_backbone_fills_its_layers_and_leaves_the_rest(network, tmp_path):
     assert not model.get_layer("conv_4").kernel.numpy().any()
 
 
+@pytest.mark.parametrize(("name", "layers"), [("a.conv.4", 4), ("a.conv.5", 5), ("a.conv.9", 4)])
+def test_layers_that_store_nothing_are_counted_as_the_name_counts_them(name, layers):
+    head = CFG.index("[convolutional]\nfilters=21")
+    network = yolotf.parse_cfg(f"{CFG[:head]}[maxpool]\nsize=1\nstride=1\n\n{CFG[head:]}")
+    segments = layout.segments(network)
+    floats = next(segment for segment in segments if segment.layer == 5).offset // 4
+    assert partial.cut_of(segments, floats, name) == layers
+
+
 def test_a_file_not_called_a_backbone_is_only_one_if_asked(network, tmp_path):
     path = tmp_path / "net.weights"
     floats = next(s for s in layout.segments(network) if s.layer == 3).offset // 4

@@ -317,6 +317,8 @@ def _ordered(
 def _shifted(blocks: _Blocks, shifts: Sequence[int], oddity: float) -> Iterator[Explanation]:
     """Floats added or lost somewhere: from one array on, all stand `shift` floats later."""
     gain, runs = blocks.evidence.gain, blocks.runs
+    if not runs:
+        return
     here = [gain(run.role, run.start, run.floats) for run in runs]
     before = np.concatenate([[0.0], np.cumsum(here)])[:-1]
     # Without a variance behind it a shift is hard to tell from a file that is too short or long.

@@ -211,8 +211,10 @@ def suggestion(name: str, unpaired: Sequence[str], others: Sequence[str]) -> str
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
-def cut_of(segments: Sequence[layout.Segment], floats: int) -> int | None:
+def cut_of(segments: Sequence[layout.Segment], floats: int, path: str) -> int | None:
     """After how many layers a file of `floats` floats ends, counted as `.conv.137` counts.
+
+    Layers that store nothing leave the number open; then the one in the file's name counts.
 
     Returns:
         None if it ends inside a layer, or holds everything.
@@ -220,11 +222,16 @@ def cut_of(segments: Sequence[layout.Segment], floats: int) -> int | None:
     if not segments or floats <= 0:
         return None
     for segment, following in itertools.pairwise(segments):
-        if segment.end == layout.FLOAT_BYTES * floats:
-            return segment.layer + 1 if following.layer != segment.layer else None
+        if segment.end == layout.FLOAT_BYTES * floats and following.layer != segment.layer:
+            named = _BACKBONE.search(path)
+            layers = int(named.group(1)) if named else 0
+            return layers if segment.layer < layers <= following.layer else segment.layer + 1
     return None
+
+
+_BACKBONE = re.compile(r"\.conv\.(\d+)$")
 
 
 def is_backbone_name(path: str) -> bool:
     """`yolov4.conv.137`: a file that says of itself that it is cut."""
-    return re.search(r"\.conv\.\d+$", path) is not None
+    return _BACKBONE.search(path) is not None

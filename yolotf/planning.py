@@ -153,7 +153,7 @@ def _cut(
         return None
     for width in (header.version_size_bytes, 36 - header.version_size_bytes):
         floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
-        layers = None if rest else partial.cut_of(segments, floats)
+        layers = None if rest else partial.cut_of(segments, floats, os.fspath(path))
         if layers is not None:
             return _Cut(layers, floats, read_header(path, floats)[0])
     return None
