@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import time
