@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from yolotf import cfg
+from yolotf import cfg, layout
 
 SHARED = Path(__file__).parents[2] / "shared"
 NO_SHARED = "needs ../shared, which is not there"
@@ -91,3 +91,18 @@ def opencv_shapes(text: str, size_bytes: int, picture: cfg.Shape) -> dict[int, c
         rows, columns, channels = shape[1:] if kind == "permute" else (*shape[2:], shape[1])
         shapes[int(number)] = cfg.Shape(rows, columns, channels)
     return shapes
+
+
+def write_weights(path, network, floats=None, *, seed=1, scale=1.0):
+    """A file of the network: normal numbers, positive gamma and variance; returns the numbers."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.standard_normal(layout.floats(network), dtype=np.float32) * np.float32(scale)
+    for segment in layout.segments(network):
+        if segment.role in ("gamma", "moving_variance"):
+            start = segment.offset // layout.FLOAT_BYTES
+            part = numbers[start : start + segment.count]
+            part[:] = np.abs(part) + np.float32(0.5)
+    with path.open("wb") as file:
+        file.write(np.array([0, 2, 5, 64, 0], np.int32).tobytes())
+        numbers[:floats].tofile(file)
+    return numbers

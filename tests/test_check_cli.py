@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-import numpy as np
+import helpers
 import pytest
 
 import yolotf
@@ -16,15 +16,7 @@ TINY = "yolov4-tiny"
 
 
 def write(path, network):
-    """Normal numbers, positive variances."""
-    rng = np.random.default_rng(2)
-    floats = rng.standard_normal(layout.floats(network), dtype=np.float32) * np.float32(0.1)
-    for segment in layout.segments(network):
-        if segment.role in ("gamma", "moving_variance"):
-            start = segment.offset // 4
-            part = floats[start : start + segment.count]
-            part[:] = np.abs(part) + np.float32(0.5)
-    path.write_bytes(np.array([0, 2, 5, 64, 0], np.int32).tobytes() + floats.tobytes())
+    helpers.write_weights(path, network, scale=0.1)
     return path
 
 

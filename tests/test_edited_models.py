@@ -5,6 +5,7 @@ The pages of docs/ that explain these show what is asserted here.
 
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 
@@ -26,17 +27,7 @@ def network():
 def weights(network, tmp_path_factory):
     """A file of the official size, with numbers as a trained network has them."""
     path = tmp_path_factory.mktemp("yolov4") / "yolov4.weights"
-    rng = np.random.default_rng(4)
-    floats = rng.standard_normal(layout.floats(network), dtype=np.float32)
-    floats *= np.float32(0.05)
-    for segment in layout.segments(network):
-        if segment.role in ("gamma", "moving_variance"):
-            start = segment.offset // 4
-            part = floats[start : start + segment.count]
-            part[:] = np.abs(part) + np.float32(0.5)
-    with path.open("wb") as file:
-        file.write(np.array([0, 2, 5, 32_013_312, 0], np.int32).tobytes())
-        floats.tofile(file)
+    helpers.write_weights(path, network, seed=4, scale=0.05)
     yield path
     path.unlink()
 

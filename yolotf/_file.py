@@ -47,6 +47,11 @@ class Header(NamedTuple):
         return WIDE if wide else NARROW
 
     @property
+    def widths(self) -> tuple[int, int]:
+        """Both sizes a header can have, the one that the version asks for first."""
+        return (WIDE, NARROW) if self.version_size_bytes == WIDE else (NARROW, WIDE)
+
+    @property
     def transposed(self) -> bool:
         """Dense kernels are stored (in, out) (parser.c:2274)."""
         return self.major > 1000 or self.minor > 1000

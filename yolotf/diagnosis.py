@@ -618,8 +618,7 @@ def inspect(
     if found.detected or header is None:
         return found
     matches: list[_known.Match] = []
-    usual = header.version_size_bytes
-    for width in (usual, _file.WIDE + _file.NARROW - usual):
+    for width in header.widths:
         floats, rest = divmod(contents.size_bytes - width, layout.FLOAT_BYTES)
         solved = [] if rest else _known.solve(floats)
         # A width that makes the file a more usual network is the right one.

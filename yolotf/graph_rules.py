@@ -7,6 +7,9 @@ import re
 from yolotf import cfg
 from yolotf.errors import UnsupportedSectionError
 
+BN_EPSILON = 1e-5
+"""Darknet's, blas.c:292. Keras' default is 1e-3."""
+
 # Darknet's `activate` knows none of these and answers 0 (activations.c:77-116); only the
 # sections that call other functions for them have them.
 _CONVOLUTION_ONLY = frozenset(

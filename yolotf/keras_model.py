@@ -42,7 +42,6 @@ from yolotf.keras_layers import (
 from yolotf.tf_layers import is_depthwise
 
 __all__ = [
-    "BN_EPSILON",
     "BN_MOMENTUM",
     "build_model",
     "layer_name",
@@ -50,7 +49,6 @@ __all__ = [
     "used_layers",
 ]
 
-BN_EPSILON = 1e-5  # blas.c:292
 BN_MOMENTUM = 0.99
 """batchnorm_layer.c:310,332, on a GPU; on a CPU it is 0.9 (:196)."""
 
@@ -243,7 +241,7 @@ class _Graph:
 
     def _batch_normalization(self, layer: cfg.Layer, suffix: str = "_bn") -> Any:
         return self.keras.BatchNormalization(
-            momentum=BN_MOMENTUM, epsilon=BN_EPSILON, **self.named(layer, suffix)
+            momentum=BN_MOMENTUM, epsilon=graph_rules.BN_EPSILON, **self.named(layer, suffix)
         )
 
     # [convolutional]

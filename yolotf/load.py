@@ -10,11 +10,9 @@ from typing import Any
 
 from yolotf import errors, model_order, partial, planning, writing
 from yolotf._file import Header
+from yolotf.graph_rules import BN_EPSILON
 
 Path = str | os.PathLike[str]
-
-BN_EPSILON = 1e-5
-"""Darknet's, blas.c:292. Keras' default is 1e-3."""
 
 
 @dataclass(frozen=True)

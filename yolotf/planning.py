@@ -103,7 +103,7 @@ def _arranged(model: Any, path: Path, strict: bool) -> Job:
     header, size_bytes = read_header(path, structure.floats)
     others = tuple(structure.others)
     if not strict or partial.is_backbone_name(os.fspath(path)):
-        for width in (header.version_size_bytes, 36 - header.version_size_bytes):
+        for width in header.widths:
             floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
             order = None if rest else model_order.beginning(structure, floats)
             if order is not None:
@@ -151,7 +151,7 @@ def _cut(
         return None
     if segments and size_bytes - header.size_bytes == segments[-1].end:
         return None
-    for width in (header.version_size_bytes, 36 - header.version_size_bytes):
+    for width in header.widths:
         floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
         layers = None if rest else partial.cut_of(segments, floats, os.fspath(path))
         if layers is not None:
@@ -172,7 +172,7 @@ def _source_network(
     header, size_bytes = read_header(path, layout.floats(own) if own else None)
     if own is not None and size_bytes == layout.size_bytes(own, header.size_bytes):
         return own
-    for width in (header.version_size_bytes, 36 - header.version_size_bytes):
+    for width in header.widths:
         floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
         for network in () if rest else stock_networks(floats):
             return network
