@@ -340,6 +340,16 @@ bool copy_file(const py::object& path_like, py::array_t<std::uint8_t, py::array:
   return file.mapped();
 }
 
+// Whether the processor has AVX-512, which decides the layout of what other libraries compute with;
+// nothing in here uses it.
+bool has_avx512() {
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+  return __builtin_cpu_supports("avx512f") != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 }  // namespace yolotf
 
@@ -371,6 +381,7 @@ PYBIND11_MODULE(_core, module) {
   module.def("copy_file", &yolotf::copy_file, "path"_a, "memory"_a.noconvert(), "threads"_a = 1,
              "Copies the file into a uint8 array of its size, as fast as memcpy does; True if "
              "it was mapped.");
+  module.def("has_avx512", &yolotf::has_avx512, "Whether the processor has AVX-512.");
   module.def("scatter_isa", &yolotf::scatter_isa, "The instruction set in use: avx2 or portable.");
   module.def("force_portable", &yolotf::force_portable, "portable"_a,
              "For tests: True switches the faster instruction sets off.");

@@ -194,8 +194,8 @@ bool check_segments(const std::vector<Segment>& segments, std::uint64_t header_b
     if (segment.norm_offset != 0) {
       const bool takes_it = segment.role == Role::kKernel || segment.filters == count;
       std::uint64_t norm_bytes = 0;
-      if (!takes_it || segment.blocks != 1 || segment.norm_offset < header_bytes ||
-          !checked_mul(kNormRuns * kFloatBytes, segment.filters, &norm_bytes) ||
+      if (!takes_it || segment.norm_offset < header_bytes ||
+          !checked_mul(kNormRuns * kFloatBytes, segment.all_filters(), &norm_bytes) ||
           segment.norm_offset > std::numeric_limits<std::uint64_t>::max() - norm_bytes) {
         return fail(error, Code::kBadSegment, index, count, in_variable);
       }
@@ -241,8 +241,8 @@ bool check_variance(const std::byte* bytes, const Segment& segment, std::int64_t
   std::uint64_t begin = segment.offset;
   std::uint64_t count = segment.count();
   if (segment.norm_offset != 0) {
-    begin = segment.norm_offset + 2 * kFloatBytes * segment.filters;
-    count = segment.filters;
+    begin = segment.norm_offset + 2 * kFloatBytes * segment.all_filters();
+    count = segment.all_filters();
   } else if (segment.role != Role::kMovingVariance) {
     return true;
   }
@@ -266,12 +266,14 @@ namespace {
 constexpr std::uint64_t kPanel = 16;
 constexpr std::uint64_t kCopyFloats = 64 * 1024;
 
-// The batch normalization to fold in, or none of it.
+// The batch normalization to fold into the filters of a block, or none of it.
 class Fold {
  public:
-  Fold(const std::byte* bytes, const Segment& segment) noexcept
-      : norm_(segment.norm_offset == 0 ? nullptr : bytes + segment.norm_offset),
-        filters_(segment.filters) {}
+  Fold(const std::byte* bytes, const Segment& segment, std::uint64_t block) noexcept
+      : norm_(segment.norm_offset == 0
+                  ? nullptr
+                  : bytes + segment.norm_offset + kFloatBytes * block * segment.filters),
+        run_(segment.all_filters()) {}
 
   explicit operator bool() const noexcept { return norm_ != nullptr; }
 
@@ -285,11 +287,11 @@ class Fold {
 
  private:
   double number(std::uint64_t run, std::uint64_t filter) const noexcept {
-    return static_cast<double>(load<float>(norm_ + kFloatBytes * (run * filters_ + filter)));
+    return static_cast<double>(load<float>(norm_ + kFloatBytes * (run * run_ + filter)));
   }
 
   const std::byte* norm_;
-  std::uint64_t filters_;
+  std::uint64_t run_;
 };
 
 bool is_copy(const Segment& segment) noexcept {
@@ -629,7 +631,7 @@ void scatter(const std::byte* bytes, const Segment& segment, const Target& targe
              const Task& task) noexcept {
   const std::uint64_t before = task.block * (segment.count() / segment.blocks);
   const std::byte* source = bytes + segment.offset + kFloatBytes * before;
-  const Fold fold(bytes, segment);
+  const Fold fold(bytes, segment, task.block);
   void* destination = static_cast<std::byte*>(target.data) + element_bytes(target.dtype) * before;
   switch (target.dtype) {
     case Dtype::kFloat32:

@@ -90,14 +90,15 @@ enum class Role : std::int64_t {
 // A run of floats in the file and the variable it is meant for.
 //
 // In the file it is [blocks][filters][channels][spatial], in the variable
-// [blocks][spatial][channels][filters]: OIHW to HWIO for any kind of convolution, (out, in) to
-// (in, out) for a dense kernel with spatial = 1, one kernel a position for [local], and a plain
-// copy with filters = spatial = 1.
+// [blocks][spatial][channels][filters]: OIHW to HWIO for any kind of convolution, in blocks of
+// filters if it is to be so, (out, in) to (in, out) for a dense kernel with spatial = 1, one kernel
+// a position for [local], and a plain copy with filters = spatial = 1.
 struct Segment {
   std::uint64_t offset = 0;  // from the start of the file
-  // Where the gamma, mean and variance of `filters` numbers each start if a batch normalization is
-  // to be folded in; 0 if not. A kernel is multiplied by gamma / sqrt(variance + 1e-5), a bias
-  // becomes beta - mean * that, a kScale is that itself (network.c:1297-1335).
+  // Where the gamma, mean and variance of `blocks` * `filters` numbers each start if a batch
+  // normalization is to be folded in; 0 if not. A kernel is multiplied by
+  // gamma / sqrt(variance + 1e-5), a bias becomes beta - mean * that, a kScale is that itself
+  // (network.c:1297-1335).
   std::uint64_t norm_offset = 0;
   std::uint64_t blocks = 1;
   std::uint64_t filters = 1;
@@ -108,6 +109,7 @@ struct Segment {
   std::uint64_t shape[kMaxRank] = {};  // of the variable
 
   std::uint64_t count() const noexcept { return blocks * filters * channels * spatial; }
+  std::uint64_t all_filters() const noexcept { return blocks * filters; }
 };
 
 // The plan as it comes from Python: a row of kPlanColumns int64 a segment. They are offset,

@@ -267,7 +267,8 @@ Error check_row(const Row& row, std::uint64_t header_bytes, std::uint64_t file_b
     CHECK(segment.offset + 4 * count <= file_bytes);
     if (segment.norm_offset != 0) {
       // Gamma, mean and variance: of every filter, or of every number of a bias.
-      const Wide numbers = segment.role == Role::kKernel ? segment.filters : count;
+      const Wide numbers =
+          segment.role == Role::kKernel ? Wide{segment.blocks} * segment.filters : count;
       CHECK(segment.norm_offset >= header_bytes);
       CHECK(segment.norm_offset + 12 * numbers <= file_bytes);
     }
@@ -309,6 +310,25 @@ void a_file_that_ends_inside_a_batch_normalization_is_too_short() {
   }
 }
 
+void a_batch_normalization_of_blocks_has_the_filters_of_all() {
+  Segment segment = segment_of(20, 3, 2, 3, 4);
+  segment.norm_offset = 400;
+  for (std::uint64_t file_bytes = 400; file_bytes <= 472; ++file_bytes) {
+    Error error;
+    CHECK(check_segments({segment}, 20, -1, file_bytes, &error) == (file_bytes == 472));
+    CHECK(file_bytes == 472 || is(error, Code::kFileTooShort, 0, 472, file_bytes));
+  }
+  std::vector<float> floats(472 / 4, 1.0F);
+  for (std::uint64_t place = 100; place < floats.size(); ++place) {
+    floats[place] = -1.0F;
+    const Bytes bytes(floats.data(), 4 * floats.size());
+    floats[place] = 1.0F;
+    Error error;
+    CHECK(check_variance(bytes.data(), segment, 0, &error) == (place < 112));
+    CHECK(place < 112 || error.offset == 4 * place);
+  }
+}
+
 void a_file_of_another_size_is_refused_even_where_every_segment_fits() {
   const std::vector<Segment> segments = {segment_of(20, 1, 1, 7, 1)};
   Error error;
@@ -346,12 +366,12 @@ void rows_that_describe_no_array_are_refused() {
       {20, 0, 1, 1, 7, 1, 0, 3, 7, k32, k32, 1, 1},  // the shape overflows
       {kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin},
       {kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax},
-      // A batch normalization inside the header, past the end of numbers, over several blocks, and
-      // of fewer numbers than the bias it is for.
+      // A batch normalization inside the header, past the end of numbers, and of fewer numbers than
+      // the bias it is for.
       {20, 19, 1, 2, 7, 1, 5, 2, 2, 7, 1, 1, 1},
       {20, -1, 1, 2, 7, 1, 5, 2, 2, 7, 1, 1, 1},
       {20, -24, 1, 2, 7, 1, 5, 2, 2, 7, 1, 1, 1},
-      {20, 20, 7, 2, 1, 1, 5, 2, 2, 7, 1, 1, 1},
+      {20, 20, 7, 2, 1, 1, 1, 2, 2, 7, 1, 1, 1},
       {20, 20, 1, 1, 7, 1, 1, 1, 7, 1, 1, 1, 1},
       {20, 20, 1, 2, 7, 1, 7, 2, 2, 7, 1, 1, 1},
   };
@@ -1356,6 +1376,7 @@ constexpr Test kTests[] = {
     TEST(a_row_of_the_plan_is_a_segment),
     TEST(a_file_that_ends_inside_a_segment_is_too_short),
     TEST(a_file_that_ends_inside_a_batch_normalization_is_too_short),
+    TEST(a_batch_normalization_of_blocks_has_the_filters_of_all),
     TEST(a_file_of_another_size_is_refused_even_where_every_segment_fits),
     TEST(rows_that_describe_no_array_are_refused),
     TEST(no_plan_whatever_reaches_outside_the_file),

@@ -228,24 +228,30 @@ def test_float32_is_moved_bit_by_bit(weights, isa):
     np.testing.assert_array_equal(out[0].view(np.uint32), expected)
 
 
-def test_a_batch_normalization_is_folded_in(weights, isa):
+@pytest.mark.parametrize(("blocks", "filters"), [(1, 37), (1, 96), (3, 32), (37, 1), (5, 7)])
+def test_a_batch_normalization_is_folded_in(blocks, filters, weights, isa):
     random = np.random.default_rng(0)
-    filters, channels, spatial = 37, 5, 9
+    block, filters, channels, spatial = filters, blocks * filters, 5, 9
     beta, gamma, mean = random.standard_normal((3, filters)).astype(np.float32)
     variance = random.uniform(0.1, 2, filters).astype(np.float32)
     kernel = random.standard_normal((filters, channels, spatial)).astype(np.float32)
     path = weights(np.concatenate([x.ravel() for x in (beta, gamma, mean, variance, kernel)]))
     norm = 20 + 4 * filters
     rows = plan(
-        row(20 + 16 * filters, filters, channels, spatial, norm=norm),
-        row(20, filters, shape=(filters,), role="bias", norm=norm),
+        row(20 + 16 * filters, block, channels, spatial, blocks=blocks, norm=norm),
+        row(20, filters, shape=(blocks, block), role="bias", norm=norm),
     )
-    arrays = [np.zeros((1, spatial, channels, filters), np.float32), np.zeros(filters, np.float32)]
+    arrays = [
+        np.zeros((blocks, spatial, channels, block), np.float32),
+        np.zeros((blocks, block), np.float32),
+    ]
     _core.scatter(path, HEADER, path.stat().st_size, rows, arrays)
     scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + 1e-5)
-    folded = (kernel * scale[:, None, None]).transpose(2, 1, 0)
-    np.testing.assert_allclose(arrays[0][0], folded, rtol=2e-7)
-    np.testing.assert_allclose(arrays[1], beta - mean * scale, rtol=2e-7, atol=1e-7)
+    folded = transposed(kernel * scale[:, None, None], blocks, block, channels, spatial)
+    np.testing.assert_allclose(arrays[0], folded, rtol=2e-7)
+    np.testing.assert_allclose(
+        arrays[1].reshape(-1), beta - mean * scale, rtol=2e-7, atol=1e-7
+    )
 
 
 FLOATS = [-1, 2, 3, 4, 5, 6]

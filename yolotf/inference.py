@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from yolotf import cfg, decode, graph_rules, layout, networks, planning, tf_layers, writing
+from yolotf import cfg, decode, graph_rules, layout, networks, onednn, planning, tf_layers, writing
 from yolotf.detections import Detections, Picture, open_picture
 from yolotf.errors import YolotfError
 
@@ -48,7 +48,8 @@ class Variable:
         """Allocates; the numbers are whatever the memory holds."""
         self.shape = tf.TensorShape(shape)
         self.dtype = tf.float32
-        self.handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=shape, shared_name=_ANONYMOUS)
+        # Without the shape, which would be one more kind of operation for TensorFlow to prepare.
+        self.handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=None, shared_name=_ANONYMOUS)
         empty = tf.raw_ops.Empty(shape=shape, dtype=tf.float32, init=False)
         tf.raw_ops.AssignVariableOp(resource=self.handle, value=empty)
 
@@ -94,27 +95,46 @@ class FoldedNetwork:
 
     Attributes:
         network: what it was built from.
+        onednn: whether convolutions are oneDNN's operation, see `yolotf.onednn`.
+        ready: whether TensorFlow's optimizer has nothing to do in the graph.
         stored: the variables by section and role, `17/kernel`. A convolution has `kernel` (HWIO,
             or (size, size, channels, multiplier) where it is depthwise) and `bias`, with
-            or without batch norm; `[batchnorm]` has `scale` and `bias`.
+            or without batch norm; `[batchnorm]` has `scale` and `bias`. With `onednn`, wide
+            convolutions have both in blocks, see `onednn.convolve`.
     """
 
-    def __init__(self, network: cfg.Network) -> None:
+    def __init__(self, network: cfg.Network, *, use_onednn: bool | None = None) -> None:
         """Allocates the variables.
+
+        Args:
+            network: the network.
+            use_onednn: False for standard operations only; None for what this process can do.
 
         Raises:
             UnsupportedSectionError: a section that cannot be built, or that the file holds
                 nothing for (`dontload`).
         """
         self.network = network
+        self.onednn = onednn.available() if use_onednn is None else use_onednn
         self._used = sorted(graph_rules.used_layers(network))
+        self._blocks: dict[int, int] = {}
         self.stored: dict[str, Variable] = {}
         with tf.init_scope():
             for index in self._used:
                 layer = network.layers[index]
                 graph_rules.check_layer(network, layer)
+                if self.onednn and isinstance(layer, cfg.Convolutional):
+                    self._blocks[index] = onednn.blocks(layer)
                 for role, shape in _folded_shapes(network, layer).items():
-                    self.stored[_key(index, role)] = Variable(shape)
+                    self.stored[_key(index, role)] = Variable(self._in_blocks(index, shape))
+        convolutions = [network.layers[index] for index in self._used]
+        self.ready = self.onednn and all(
+            onednn.takes(layer) for layer in convolutions if isinstance(layer, cfg.Convolutional)
+        )
+
+    def _in_blocks(self, index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        blocks = self._blocks.get(index, 1)
+        return shape if blocks == 1 else (blocks, *shape[:-1], shape[-1] // blocks)
 
     def load(self, weights: _Path, *, verify: bool = True) -> None:
         """Loads a `.weights` file; see `load_darknet_weights` for the checks.
@@ -123,7 +143,16 @@ class FoldedNetwork:
             WeightsMismatch: file and network do not belong together; nothing was changed.
             OSError: the file cannot be read.
         """
-        _load_folded(weights, self.network, self.stored, verify)
+        _load_folded(weights, self.network, self.stored, self._blocks, verify)
+
+    def whole(self) -> dict[str, Tensor]:
+        """What `stored` holds, wide convolutions in one piece."""
+        return {key: self._joined(key, _read(variable)) for key, variable in self.stored.items()}
+
+    def _joined(self, key: str, value: Tensor) -> Tensor:
+        if self._blocks.get(int(key.split("/")[0]), 1) == 1:
+            return value
+        return tf.concat(tf.unstack(value), -1)
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def __call__(
@@ -133,9 +162,10 @@ class FoldedNetwork:
 
         Args:
             pictures: [batch, rows, columns, channels] float32, 0..1.
-            variables: read in place of `stored`.
+            variables: read in place of `stored`, in the shapes of `whole`; the graph then holds
+                standard operations only.
         """
-        values = _Values(variables or self.stored, pictures)
+        values = _Values(self, pictures, variables)
         tensors = {cfg.NETWORK_INPUT: pictures}
         for index in self._used:
             layer = self.network.layers[index]
@@ -150,8 +180,12 @@ class FoldedNetwork:
         match layer:
             case cfg.Convolutional():
                 owner = graph_rules.kernel_owner(self.network, layer)
-                x = tf_layers.convolve(inputs[0], values.of(owner, "kernel"), layer)
-                return tf_layers.add_bias(x, values.of(owner, "bias"), layer.activation)
+                kernel, bias = values.of(owner, "kernel"), values.of(owner, "bias")
+                if values.onednn and onednn.takes(layer):
+                    return onednn.convolve(inputs[0], kernel, bias, layer)
+                return tf_layers.add_bias(
+                    tf_layers.convolve(inputs[0], kernel, layer), bias, layer.activation
+                )
             case cfg.Connected():
                 x = tf_layers.connect(inputs[0], values.of(layer, "kernel"))
                 return tf_layers.add_bias(x, values.of(layer, "bias"), layer.activation)
@@ -198,9 +232,14 @@ class FoldedNetwork:
 class _Values:
     """What variables hold while a function runs, each read once."""
 
-    def __init__(self, variables: Mapping[str, Any], pictures: Tensor) -> None:
-        self._variables = variables
+    def __init__(
+        self, folded: FoldedNetwork, pictures: Tensor, variables: Mapping[str, Any] | None
+    ) -> None:
+        self.onednn = folded.onednn and variables is None and not tf.executing_eagerly()
+        self._folded = folded
+        self._variables = variables or folded.stored
         self._pictures = pictures
+        self._whole = variables is None and not self.onednn
         self._read: dict[str, Tensor] = {}
 
     @property
@@ -208,9 +247,11 @@ class _Values:
         return tf.shape(self._pictures)[0]
 
     def of(self, layer: cfg.Layer, role: str) -> Tensor:
+        """In blocks, where `FoldedNetwork.stored` has them, only with `onednn`."""
         key = _key(layer.index, role)
         if key not in self._read:
-            self._read[key] = _read(self._variables[key])
+            value = _read(self._variables[key])
+            self._read[key] = self._folded._joined(key, value) if self._whole else value
         return self._read[key]
 
 
@@ -270,6 +311,7 @@ class InferenceFunction:
             ],
             autograph=False,
         )
+        self._traced_heads = tf.function(self.folded, autograph=False, reduce_retracing=True)
 
     @property
     def stride(self) -> int:
@@ -312,7 +354,13 @@ class InferenceFunction:
             images = tf.cast(images, tf.float32)
         if images.shape[0] == 0:
             return self._nothing()
-        return decode.Batch(*self._traced[images.dtype](images))
+        return self._run(self._traced[images.dtype], images)
+
+    def _run(self, traced: Any, *arguments: Tensor) -> decode.Batch:
+        if self.folded.ready and tf.executing_eagerly():
+            with onednn.unoptimized():
+                return decode.Batch(*traced(*arguments))
+        return decode.Batch(*traced(*arguments))
 
     def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
         """Detects in pictures that have the network's size already.
@@ -324,7 +372,7 @@ class InferenceFunction:
         """
         if inputs.shape[0] == 0:
             return self._nothing()
-        return decode.Batch(*self._traced_fitted(inputs, image_sizes))
+        return self._run(self._traced_fitted, inputs, image_sizes)
 
     def _nothing(self) -> decode.Batch:
         """For an empty batch: oneDNN's convolutions give it the shape of their input."""
@@ -334,7 +382,7 @@ class InferenceFunction:
 
     def raw_heads(self, inputs: Tensor) -> list[Tensor]:
         """What enters the heads, for `inputs` as `fitted` takes them."""
-        raws: list[Tensor] = self.folded(tf.convert_to_tensor(inputs))
+        raws: list[Tensor] = self._traced_heads(tf.convert_to_tensor(inputs))
         return raws
 
     def warm(self, like: InferenceFunction) -> None:
@@ -664,8 +712,8 @@ class _Exported(tf.Module):  # type: ignore[misc]
         super().__init__(name="detector")
         # SavedModels hold tf.Variables. These share the memory: a reload leaves it to them.
         variables = {
-            key: tf.Variable(variable.read_value(), trainable=False, name=key.replace("/", "_"))
-            for key, variable in function.folded.stored.items()
+            key: tf.Variable(value, trainable=False, name=key.replace("/", "_"))
+            for key, value in function.folded.whole().items()
         }
         self.stored = list(variables.values())
         self.decodable = function.network.input_shape.channels in (1, 3)
@@ -777,8 +825,21 @@ def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[in
     return shapes
 
 
-def _load_folded(path: _Path, network: cfg.Network, stored: dict[str, Any], verify: bool) -> None:
+def _load_folded(
+    path: _Path,
+    network: cfg.Network,
+    stored: dict[str, Any],
+    blocks: dict[int, int],
+    verify: bool,
+) -> None:
     """Checks the file, then writes what it holds into `stored`, batch normalization folded.
+
+    Args:
+        path: the file.
+        network: the network.
+        stored: see `FoldedNetwork`.
+        blocks: of the layers whose kernel and bias are cut, how often.
+        verify: see `load_darknet_weights`.
 
     Raises:
         WeightsMismatch: before anything was written.
@@ -792,7 +853,9 @@ def _load_folded(path: _Path, network: cfg.Network, stored: dict[str, Any], veri
             by_layer.setdefault(segment.layer, {})[segment.role] = segment
     moves: list[layout.Move] = []
     for index, segments in by_layer.items():
-        moves += _folded_moves(network, network.layers[index], segments, stored)
+        moves += _folded_moves(
+            network, network.layers[index], segments, stored, blocks.get(index, 1)
+        )
     writing.write(
         path, header, layout.Plan(tuple(moves), floats, network), cast=False, verify=verify
     )
@@ -803,6 +866,7 @@ def _folded_moves(
     layer: cfg.Layer,
     segments: dict[str, layout.Segment],
     stored: dict[str, Any],
+    blocks: int,
 ) -> list[layout.Move]:
     depthwise = isinstance(layer, cfg.Convolutional) and tf_layers.is_depthwise(layer)
 
@@ -815,6 +879,7 @@ def _folded_moves(
             shape=tuple(variable.shape),
             dtype="float32",
             depthwise=depthwise and role == "kernel",
+            blocks=blocks,
         )
 
     gamma = segments.get("gamma")

@@ -207,6 +207,8 @@ class Slot:
         shape: of the variable.
         dtype: its name.
         depthwise: the kernel is `(size, size, channels, multiplier)`, not HWIO.
+        blocks: how many kernels, or biases, of as many filters each it is cut into; their number
+            is an axis in front of the others if it is more than 1.
     """
 
     name: str
@@ -215,6 +217,7 @@ class Slot:
     shape: tuple[int, ...]
     dtype: str
     depthwise: bool = False
+    blocks: int = 1
 
 
 @dataclass(frozen=True)
@@ -286,6 +289,9 @@ def move(segment: Segment, slot: Slot) -> Move:
         case "kernel", (filters, channels, height, width):  # OIHW
             spatial = height * width
             shape: tuple[int, ...] = (height, width, channels, filters)
+            if slot.blocks > 1:
+                blocks, filters = slot.blocks, filters // slot.blocks
+                shape = (blocks, height, width, channels, filters)
             if slot.depthwise:
                 multiplier = slot.shape[-1] if slot.shape else 1
                 if channels == 1 and multiplier and filters % multiplier == 0:
@@ -302,6 +308,8 @@ def move(segment: Segment, slot: Slot) -> Move:
             shape = (height, width, filters)
         case _:
             filters, channels, shape = 1, segment.count, segment.shape
+            if slot.blocks > 1:
+                shape = (slot.blocks, segment.count // slot.blocks)
     return Move(segment, slot, shape, blocks, filters, channels, spatial)
 
 

@@ -30,28 +30,32 @@ def convolve(x: Tensor, kernel: Tensor, layer: cfg.Convolutional) -> Tensor:
             (size, size, channels, multiplier).
         layer: geometry.
     """
-    before = layer.padding * layer.dilation
-    sides = [[0, 0], [before, before], [before, before], [0, 0]]
+    padding, explicit = convolution_padding(layer)
     strides = [1, layer.stride_y, layer.stride_x, 1]
-    padding = "EXPLICIT" if before else "VALID"
-    if strides == [1, 1, 1, 1] and 2 * layer.padding == layer.size - 1:
-        padding = "SAME"  # both sides alike, as size is odd
     if not is_depthwise(layer):
         return tf.raw_ops.Conv2D(
             input=x,
             filter=kernel,
             strides=strides,
             padding=padding,
-            explicit_paddings=[*sides[0], *sides[1], *sides[2], *sides[3]]
-            if padding == "EXPLICIT"
-            else [],
+            explicit_paddings=explicit,
             dilations=[1, layer.dilation, layer.dilation, 1],
         )
-    if padding == "EXPLICIT":
+    if explicit:
         # TensorFlow 2.21 aborts the process over DepthwiseConv2dNative with explicit padding:
         # its shape function fails a check when the graph is optimized (tensor_format.h:428).
-        x, padding = tf.pad(x, sides), "VALID"
+        x, padding = tf.pad(x, list(zip(explicit[::2], explicit[1::2], strict=True))), "VALID"
     return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=[layer.dilation] * 2)
+
+
+def convolution_padding(layer: cfg.Convolutional) -> tuple[str, list[int]]:
+    """TensorFlow's `padding` and `explicit_paddings` (of batch, rows, columns, channels)."""
+    sides = layer.padding * layer.dilation
+    if not sides:
+        return "VALID", []
+    if layer.stride_y == layer.stride_x == 1 and 2 * layer.padding == layer.size - 1:
+        return "SAME", []  # both sides alike, as size is odd
+    return "EXPLICIT", [0, 0, sides, sides, sides, sides, 0, 0]
 
 
 def is_depthwise(layer: cfg.Convolutional) -> bool:
@@ -281,7 +285,7 @@ def add_bias(x: Tensor, bias: Tensor, activation: str) -> Tensor:
     """
     x = tf.raw_ops.BiasAdd(value=x, bias=bias)
     if activation == "leaky":
-        return tf.raw_ops.LeakyRelu(features=x, alpha=_LEAKY)
+        return tf.raw_ops.LeakyRelu(features=x, alpha=LEAKY)
     return activate(x, activation)
 
 
@@ -293,13 +297,13 @@ def activate(x: Tensor, activation: str) -> Tensor:
     return _FORMULAS[activation](x)
 
 
-_LEAKY = 0.1
+LEAKY = 0.1
 
 
 def _leaky(x: Tensor) -> Tensor:
     # Not tf.nn.leaky_relu: TensorFlow 2.21 fuses convolution, bias, sum and LeakyRelu into one
     # operation that forgets the slope and takes 0.2.
-    return tf.maximum(x, _LEAKY * x)
+    return tf.maximum(x, LEAKY * x)
 
 
 def _mish(x: Tensor) -> Tensor:

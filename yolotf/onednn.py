@@ -1,0 +1,185 @@
+"""Convolutions as TensorFlow's oneDNN kernels run them, written into the graph directly.
+
+On a CPU TensorFlow makes one operation of a convolution, its bias and its activation, but only when
+a function is called for the first time, after a quarter of a second of search in a graph of a
+hundred layers. A server waits for it. Here the operation that the search ends with is written at
+once, and `unoptimized` leaves the search out.
+
+The operation also has an order of kernels that it likes. With few pictures in a batch the kernels
+of wide layers are read from memory faster than they are multiplied; as HWIO, 16 numbers of a row of
+512 or more at a time, they come from addresses some kilobytes apart, which the caches of a
+processor map onto each other. `blocks` says how to cut such a kernel so that rows are short.
+
+The operation is TensorFlow's own but not public, so `available` tries it before it is used. Graphs
+that leave the process (a SavedModel) are written in standard operations, `tf_layers`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from yolotf import _core, cfg, tf_layers
+
+Tensor = Any
+
+_OPERATION = "_MklNativeFusedConv2D"
+_FUSED = {
+    "leaky": "LeakyRelu",
+    "mish": "Mish",
+    "relu": "Relu",
+    "relu6": "Relu6",
+    "swish": "_MklSwish",
+}
+"""Activations that are part of the operation, and what it calls them; any other comes behind it."""
+
+_BLOCK = 64
+_WIDE = 512
+
+
+@functools.cache
+def available() -> bool:
+    """Whether graphs of this process can hold the operation: it is there, and right.
+
+    False with a GPU, which TensorFlow prefers, and where its own use of oneDNN is off: by
+    `TF_ENABLE_ONEDNN_OPTS=0`, or because the processor is of a kind that gains nothing.
+    """
+    try:
+        from tensorflow.python.util import _pywrap_util_port
+
+        if not _pywrap_util_port.IsMklEnabled() or tf.config.get_visible_devices("GPU"):
+            return False
+        return _is_right()
+    except Exception:  # another TensorFlow, where any of it may be missing or mean something else
+        return False
+
+
+def _is_right() -> bool:
+    """Runs every activation behind a small convolution and compares it with `tf_layers`."""
+    sections = "".join(
+        f"[convolutional]\nfilters=3\nsize=3\npad=1\nstride={stride}\nactivation={name}\n"
+        for name, stride in zip((*_FUSED, "linear"), (1, 2, 1, 1, 1, 1), strict=True)
+    )
+    network = cfg.parse_cfg(f"[net]\nwidth=5\nheight=4\nchannels=3\n{sections}")
+    random = np.random.default_rng(1)
+    picture = random.uniform(-3, 3, (2, 4, 5, 3)).astype(np.float32)
+    weights = random.uniform(-1, 1, (3, 3, 3, 3)).astype(np.float32)
+
+    def differences() -> Tensor:
+        x, kernel, bias = tf.constant(picture), tf.constant(weights), tf.constant([-1.0, 0.0, 1.0])
+        found = []
+        for layer in network.layers:
+            assert isinstance(layer, cfg.Convolutional)
+            plain = tf_layers.activate(tf_layers.convolve(x, kernel, layer) + bias, layer.activation)
+            found.append(tf.reduce_max(tf.abs(convolve(x, kernel, bias, layer) - plain)))
+        return tf.stack(found)
+
+    return bool(tf.function(differences, autograph=False)().numpy().max() < 1e-4)
+
+
+def takes(layer: cfg.Convolutional) -> bool:
+    """Whether `convolve` can do what `layer` does."""
+    return not tf_layers.is_depthwise(layer)
+
+
+def blocks(layer: cfg.Convolutional) -> int:
+    """How many kernels of fewer filters the kernel of `layer` is best stored as; 1 for one.
+
+    Measured with oneDNN's kernels for AVX-512, which take 64 filters at a time; those for AVX2
+    become slower by it.
+    """
+    wide = layer.filters >= _WIDE and layer.filters % _BLOCK == 0 and layer.groups == 1
+    return layer.filters // _BLOCK if wide and takes(layer) and _core.has_avx512() else 1
+
+
+def convolve(x: Tensor, kernel: Tensor, bias: Tensor, layer: cfg.Convolutional) -> Tensor:
+    """`[convolutional]` with bias and activation; only in a graph.
+
+    Args:
+        x: [batch, rows, columns, channels].
+        kernel: HWIO, or (blocks, size, size, channels, filters / blocks).
+        bias: (filters,), or (blocks, filters / blocks).
+        layer: geometry and activation.
+    """
+    if kernel.shape.rank == 4:
+        x = _convolve(x, kernel, bias, layer)
+    else:
+        count = kernel.shape[0]
+        pairs = zip(
+            tf.raw_ops.Unpack(value=kernel, num=count),  # parts of the same memory
+            tf.raw_ops.Unpack(value=bias, num=count),
+            strict=True,
+        )
+        parts = [_convolve(x, part, its_bias, layer) for part, its_bias in pairs]
+        x = tf.raw_ops.ConcatV2(values=parts, axis=3)
+    return x if layer.activation in _FUSED else tf_layers.activate(x, layer.activation)
+
+
+def _convolve(x: Tensor, kernel: Tensor, bias: Tensor, layer: cfg.Convolutional) -> Tensor:
+    """Only with the activations it can be fused with."""
+    operation = tf.compat.v1.get_default_graph().create_op(
+        _OPERATION, [x, kernel, bias], [tf.float32], name="convolution", attrs=_attributes(layer)
+    )
+    return operation.outputs[0]
+
+
+def _attributes(layer: cfg.Convolutional) -> dict[str, Any]:
+    value = tf.compat.v1.AttrValue
+
+    def values(**items: Any) -> Any:
+        return value(list=value.ListValue(**items))
+
+    padding, explicit = tf_layers.convolution_padding(layer)
+    fused = [b"BiasAdd"]
+    if layer.activation in _FUSED:
+        fused.append(_FUSED[layer.activation].encode())
+    return {
+        "T": value(type=tf.float32.as_datatype_enum),
+        "TArgs": values(type=[tf.float32.as_datatype_enum]),
+        "num_args": value(i=1),
+        "strides": values(i=[1, layer.stride_y, layer.stride_x, 1]),
+        "padding": value(s=padding.encode()),
+        "explicit_paddings": values(i=explicit),
+        "dilations": values(i=[1, layer.dilation, layer.dilation, 1]),
+        "fused_ops": values(s=fused),
+        "leakyrelu_alpha": value(f=tf_layers.LEAKY),
+        "_kernel": value(s=b"MklNameChangeOp"),  # the label its kernels are registered with
+    }
+
+
+@contextmanager
+def unoptimized() -> Iterator[None]:
+    """Functions called for the first time inside are run as they are written.
+
+    For graphs in which `convolve` has left the optimizer nothing to do. Later calls have to be made
+    inside, too, or the function is prepared once more.
+    """
+    try:
+        from tensorflow.python.eager import context as eager
+
+        context, options = eager.context(), _options()
+        before = context.function_call_options
+    except (ImportError, AttributeError):  # not public: without it, it only takes longer
+        yield
+        return
+    context.function_call_options = options  # of this thread
+    try:
+        yield
+    finally:
+        context.function_call_options = before
+
+
+@functools.cache
+def _options() -> Any:
+    """This process's settings for functions, less the optimizer."""
+    from tensorflow.python.eager import context as eager
+
+    now = eager.context().function_call_options
+    config = tf.compat.v1.ConfigProto.FromString(now.config_proto_serialized)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return eager.FunctionCallOptions(executor_type=now.executor_type, config_proto=config)
