@@ -142,6 +142,7 @@ def _attributes(layer: cfg.Convolutional) -> dict[str, Any]:
         "T": value(type=tf.float32.as_datatype_enum),
         "TArgs": values(type=[tf.float32.as_datatype_enum]),
         "num_args": value(i=1),
+        "num_host_args": value(i=0),
         "strides": values(i=[1, layer.stride_y, layer.stride_x, 1]),
         "padding": value(s=padding.encode()),
         "explicit_paddings": values(i=explicit),
