@@ -249,9 +249,7 @@ def test_a_batch_normalization_is_folded_in(blocks, filters, weights, isa):
     scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + 1e-5)
     folded = transposed(kernel * scale[:, None, None], blocks, block, channels, spatial)
     np.testing.assert_allclose(arrays[0], folded, rtol=2e-7)
-    np.testing.assert_allclose(
-        arrays[1].reshape(-1), beta - mean * scale, rtol=2e-7, atol=1e-7
-    )
+    np.testing.assert_allclose(arrays[1].reshape(-1), beta - mean * scale, rtol=2e-7, atol=1e-7)
 
 
 FLOATS = [-1, 2, 3, 4, 5, 6]

@@ -27,7 +27,8 @@ from yolotf.errors import (
     WeightsMismatch,
     YolotfError,
 )
-from yolotf.inference import Detector, FoldedNetwork, InferenceFunction, build_function
+from yolotf.folded import FoldedNetwork
+from yolotf.inference import Detector, InferenceFunction, build_function
 from yolotf.keras_model import build_model
 
 # Two heads, a route, a depthwise convolution: small enough to be built many times.
@@ -495,12 +496,17 @@ def test_an_empty_batch_has_no_answers(letter_box, small_file):
     assert answer.boxes.shape == [0, 7, 4]
 
 
+def traces(function):
+    steps = (*function._fit.values(), function._heads, function._found)
+    return [step.experimental_get_tracing_count() for step in steps]
+
+
 def test_the_graph_is_ready_when_the_file_is_loaded(small_file):
     function = build_function(parse_cfg(SMALL), small_file(3))
-    assert function._traced[tf.uint8].experimental_get_tracing_count() == 1
+    assert traces(function) == [1, 0, 1, 1]
     cold = InferenceFunction(parse_cfg(SMALL))
     cold.load(small_file(3))
-    assert cold._traced[tf.uint8].experimental_get_tracing_count() == 0
+    assert traces(cold) == [0, 0, 0, 0]
 
 
 def test_variables_are_freed_with_what_uses_them(small_file):
@@ -530,7 +536,7 @@ def test_one_trace_serves_every_batch_and_size(small_file):
     function = build_function(parse_cfg(SMALL), small_file(3), **OPTIONS)
     for batch, size in ((1, (32, 64)), (3, (20, 30)), (2, (100, 90))):
         function(np.zeros((batch, *size, 3), np.uint8))
-    assert function._traced[tf.uint8].experimental_get_tracing_count() == 1
+    assert traces(function) == [1, 0, 1, 1]
 
 
 def test_grey_networks_take_grey_and_coloured_pictures(small_file, tmp_path):
@@ -679,14 +685,8 @@ def test_a_reload_warms_what_requests_use(small_file):
     detector([image, image[:20]])
     detector(image)
     detector.reload(small_file(4))
-    function = detector._active.function
     # The constructor traced for uint8 pictures.
-    counts = [
-        function._traced[tf.uint8].experimental_get_tracing_count(),
-        function._traced[tf.float32].experimental_get_tracing_count(),
-        function._traced_fitted.experimental_get_tracing_count(),
-    ]
-    assert counts == [1, 1, 1]
+    assert traces(detector._active.function) == [1, 1, 1, 1]
 
 
 def test_answers_under_reloads_are_one_files_or_the_others(small_file, tmp_path):
@@ -888,7 +888,10 @@ def test_every_detector_traces_to_its_detections(path):
     )
     network = network.resized(size=2 * smallest)
     function = InferenceFunction(network, max_boxes=10)
-    concrete = function._traced[tf.uint8].get_concrete_function()
-    boxes, scores, classes, counts = concrete.structured_outputs
+    heads = function._heads.get_concrete_function().structured_outputs
+    assert [raw.shape[1:].as_list() for raw in heads] == [
+        list(head.input_shape) for head in network.heads
+    ]
+    boxes, scores, classes, counts = function._found.get_concrete_function().structured_outputs
     assert boxes.shape.as_list() == [None, 10, 4]
     assert (scores.dtype, classes.dtype, counts.dtype) == (tf.float32, tf.int32, tf.int32)

@@ -1,8 +1,7 @@
 """Network and file -> detections: the serving path, plain TensorFlow operations, no Keras.
 
-`FoldedNetwork` is the network with batch normalization folded into its kernels,
-`InferenceFunction` (from `build_function`) adds fitting of pictures, decoding and suppression in
-one graph, `Detector` reads pictures, swaps weights under load and exports.
+`InferenceFunction` (from `build_function`) adds fitting of pictures, decoding and suppression to a
+`FoldedNetwork`, all in graphs; `Detector` reads pictures, swaps weights under load and exports.
 """
 
 from __future__ import annotations
@@ -20,239 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from yolotf import cfg, decode, graph_rules, layout, networks, onednn, planning, tf_layers, writing
+from yolotf import _collector, cfg, decode, graph_rules, networks, onednn
 from yolotf.detections import Detections, Picture, open_picture
 from yolotf.errors import YolotfError
+from yolotf.folded import FoldedNetwork
 
 Tensor = Any
 _Path = str | os.PathLike[str]
 _Pictures = list[Picture] | tuple[Picture, ...]
-
-
-class Variable:
-    """A float32 resource variable: the handle and memory that is allocated, not initialised.
-
-    A `tf.Variable` has the same and takes seven times as long to make, which 220 of them turn
-    into a good part of a server's start. Functions capture the handle; the memory is freed with
-    the last of them.
-
-    Attributes:
-        handle: scalar resource tensor.
-        shape: as of a `tf.Variable`.
-        dtype: float32.
-    """
-
-    __slots__ = ("dtype", "handle", "shape")
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        """Allocates; the numbers are whatever the memory holds."""
-        self.shape = tf.TensorShape(shape)
-        self.dtype = tf.float32
-        # Without the shape, which would be one more kind of operation for TensorFlow to prepare.
-        self.handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=None, shared_name=_ANONYMOUS)
-        empty = tf.raw_ops.Empty(shape=shape, dtype=tf.float32, init=False)
-        tf.raw_ops.AssignVariableOp(resource=self.handle, value=empty)
-
-    @property
-    def device(self) -> str:
-        """Where the memory is."""
-        return str(self.handle.device)
-
-    def read_value(self) -> Tensor:
-        """The numbers; later loads do not change them."""
-        return _read(self)
-
-    def numpy(self) -> npt.NDArray[np.float32]:
-        """The numbers as an array."""
-        array: npt.NDArray[np.float32] = self.read_value().numpy()
-        return array
-
-    def assign(self, value: Any) -> None:
-        """Replaces the numbers."""
-        value = tf.ensure_shape(tf.convert_to_tensor(value, tf.float32), self.shape)
-        tf.raw_ops.AssignVariableOp(resource=self.handle, value=value)
-
-    def is_initialized(self) -> Tensor:
-        """True: there is memory, even before a load."""
-        return tf.raw_ops.VarIsInitializedOp(resource=self.handle)
-
-
-_ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
-"""Not shared, and freed with its last handle (ResourceHandle::ANONYMOUS_NAME)."""
-
-
-def _read(variable: Any) -> Tensor:
-    """The value of a `Variable` or `tf.Variable`."""
-    value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=tf.float32)
-    value.set_shape(variable.shape)
-    return value
-
-
-class FoldedNetwork:
-    """A network whose batch normalizations are part of its kernels and biases.
-
-    The variables are allocated, not initialised: `load` has to come first.
-
-    Attributes:
-        network: what it was built from.
-        onednn: whether convolutions are oneDNN's operation, see `yolotf.onednn`.
-        ready: whether TensorFlow's optimizer has nothing to do in the graph.
-        stored: the variables by section and role, `17/kernel`. A convolution has `kernel` (HWIO,
-            or (size, size, channels, multiplier) where it is depthwise) and `bias`, with
-            or without batch norm; `[batchnorm]` has `scale` and `bias`. With `onednn`, wide
-            convolutions have both in blocks, see `onednn.convolve`.
-    """
-
-    def __init__(self, network: cfg.Network, *, use_onednn: bool | None = None) -> None:
-        """Allocates the variables.
-
-        Args:
-            network: the network.
-            use_onednn: False for standard operations only; None for what this process can do.
-
-        Raises:
-            UnsupportedSectionError: a section that cannot be built, or that the file holds
-                nothing for (`dontload`).
-        """
-        self.network = network
-        self.onednn = onednn.available() if use_onednn is None else use_onednn
-        self._used = sorted(graph_rules.used_layers(network))
-        self._blocks: dict[int, int] = {}
-        self.stored: dict[str, Variable] = {}
-        with tf.init_scope():
-            for index in self._used:
-                layer = network.layers[index]
-                graph_rules.check_layer(network, layer)
-                if self.onednn and isinstance(layer, cfg.Convolutional):
-                    self._blocks[index] = onednn.blocks(layer)
-                for role, shape in _folded_shapes(network, layer).items():
-                    self.stored[_key(index, role)] = Variable(self._in_blocks(index, shape))
-        convolutions = [network.layers[index] for index in self._used]
-        self.ready = self.onednn and all(
-            onednn.takes(layer) for layer in convolutions if isinstance(layer, cfg.Convolutional)
-        )
-
-    def _in_blocks(self, index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-        blocks = self._blocks.get(index, 1)
-        return shape if blocks == 1 else (blocks, *shape[:-1], shape[-1] // blocks)
-
-    def load(self, weights: _Path, *, verify: bool = True) -> None:
-        """Loads a `.weights` file; see `load_darknet_weights` for the checks.
-
-        Raises:
-            WeightsMismatch: file and network do not belong together; nothing was changed.
-            OSError: the file cannot be read.
-        """
-        _load_folded(weights, self.network, self.stored, self._blocks, verify)
-
-    def whole(self) -> dict[str, Tensor]:
-        """What `stored` holds, wide convolutions in one piece."""
-        return {key: self._joined(key, _read(variable)) for key, variable in self.stored.items()}
-
-    def _joined(self, key: str, value: Tensor) -> Tensor:
-        if self._blocks.get(int(key.split("/")[0]), 1) == 1:
-            return value
-        return tf.concat(tf.unstack(value), -1)
-
-    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-    def __call__(
-        self, pictures: Tensor, variables: Mapping[str, Any] | None = None
-    ) -> list[Tensor]:
-        """Raw heads in cfg order, or what the last section puts out if there is no head.
-
-        Args:
-            pictures: [batch, rows, columns, channels] float32, 0..1.
-            variables: read in place of `stored`, in the shapes of `whole`; the graph then holds
-                standard operations only.
-        """
-        values = _Values(self, pictures, variables)
-        tensors = {cfg.NETWORK_INPUT: pictures}
-        for index in self._used:
-            layer = self.network.layers[index]
-            inputs = [tensors[number] for number in layer.inputs]
-            x = self._section(layer, inputs, values)
-            if not isinstance(layer, cfg.Convolutional | cfg.Connected):
-                x = tf_layers.activate(x, getattr(layer, "activation", "linear"))
-            tensors[index] = x
-        return [tensors[index] for index in graph_rules.output_layers(self.network)]
-
-    def _section(self, layer: cfg.Layer, inputs: list[Tensor], values: _Values) -> Tensor:
-        match layer:
-            case cfg.Convolutional():
-                owner = graph_rules.kernel_owner(self.network, layer)
-                kernel, bias = values.of(owner, "kernel"), values.of(owner, "bias")
-                if values.onednn and onednn.takes(layer):
-                    return onednn.convolve(inputs[0], kernel, bias, layer)
-                return tf_layers.add_bias(
-                    tf_layers.convolve(inputs[0], kernel, layer), bias, layer.activation
-                )
-            case cfg.Connected():
-                x = tf_layers.connect(inputs[0], values.of(layer, "kernel"))
-                return tf_layers.add_bias(x, values.of(layer, "bias"), layer.activation)
-            case cfg.Local():
-                x = tf_layers.convolve_locally(inputs[0], values.of(layer, "kernel"), layer)
-                return x + values.of(layer, "bias")
-            case cfg.Batchnorm():
-                scale, bias = values.of(layer, "scale"), values.of(layer, "bias")
-                return inputs[0] * scale + bias
-            case cfg.Pool():
-                return tf_layers.pool(inputs[0], layer)
-            case cfg.Avgpool():
-                return tf_layers.average(inputs[0])
-            case cfg.Route():
-                return tf_layers.route(inputs, layer)
-            case cfg.Shortcut():
-                factors = None
-                if layer.nweights:
-                    weights = values.of(layer, "weights")
-                    factors = tf_layers.shortcut_factors(weights, layer.weights_normalization)
-                shapes = [graph_rules.shape_of(self.network, index) for index in layer.inputs]
-                return tf_layers.shortcut(inputs, shapes, factors)
-            case cfg.ScaleChannels() | cfg.Sam():
-                return inputs[0] * inputs[1]
-            case cfg.Upsample():
-                return tf_layers.upsample(inputs[0], layer)
-            case cfg.Reorg():
-                return tf_layers.reorg(inputs[0], layer)
-            case cfg.Softmax():
-                return tf_layers.softmax(inputs[0], layer)
-            case cfg.Crop():
-                return tf_layers.crop(inputs[0], layer)
-            case cfg.Normalization():
-                return tf_layers.normalize(inputs[0], layer)
-            case cfg.Implicit():
-                weights = tf.transpose(values.of(layer, "weights"))
-                return tf.tile(weights[None, :, None, :], [values.batch, 1, 1, 1])
-            case cfg.Dropout() | cfg.Passive() | cfg.Activation():
-                return inputs[0]
-            case _:
-                raise graph_rules.refuse(self.network, layer, f"[{layer.type}] cannot be built")
-
-
-class _Values:
-    """What variables hold while a function runs, each read once."""
-
-    def __init__(
-        self, folded: FoldedNetwork, pictures: Tensor, variables: Mapping[str, Any] | None
-    ) -> None:
-        self.onednn = folded.onednn and variables is None and not tf.executing_eagerly()
-        self._folded = folded
-        self._variables = variables or folded.stored
-        self._pictures = pictures
-        self._whole = variables is None and not self.onednn
-        self._read: dict[str, Tensor] = {}
-
-    @property
-    def batch(self) -> Tensor:
-        return tf.shape(self._pictures)[0]
-
-    def of(self, layer: cfg.Layer, role: str) -> Tensor:
-        """In blocks, where `FoldedNetwork.stored` has them, only with `onednn`."""
-        key = _key(layer.index, role)
-        if key not in self._read:
-            value = _read(self._variables[key])
-            self._read[key] = self._folded._joined(key, value) if self._whole else value
-        return self._read[key]
 
 
 class InferenceFunction:
@@ -293,25 +67,32 @@ class InferenceFunction:
                 raise ValueError(f"nms_kind={nms_kind!r}; one of default, greedynms, diounms")
             self._suppression = self._suppression._replace(kind=nms_kind)
         self._thresholds = {"score_threshold": score, "iou_threshold": iou}
+        # Three functions, of which the first and the last need no weights: they can be prepared
+        # while the file is loaded, and the second serves every kind of picture.
         channels = network.input_shape.channels
-        self._traced = {
+        self._fit = {
             dtype: tf.function(
-                self._detect,
+                self._fit_images,
                 input_signature=[tf.TensorSpec([None, None, None, channels], dtype, "images")],
                 autograph=False,
             )
             for dtype in (tf.uint8, tf.float32)
         }
         rows, columns = (None, None) if any_size else network.input_shape[:2]
-        self._traced_fitted = tf.function(
-            self._detect_fitted,
+        self._heads = tf.function(
+            self._compute_heads,
+            input_signature=[tf.TensorSpec([None, rows, columns, channels], tf.float32, "inputs")],
+            autograph=False,
+        )
+        self._found = tf.function(
+            self._find,
             input_signature=[
-                tf.TensorSpec([None, rows, columns, channels], tf.float32, "inputs"),
+                self._head_specs(),
                 tf.TensorSpec([None, 2], tf.int32, "image_sizes"),
+                tf.TensorSpec([2], tf.int32, "input_size"),
             ],
             autograph=False,
         )
-        self._traced_heads = tf.function(self.folded, autograph=False, reduce_retracing=True)
 
     @property
     def stride(self) -> int:
@@ -325,18 +106,27 @@ class InferenceFunction:
         Args:
             weights: the file.
             verify: see `load_darknet_weights`.
-            trace: traces the graph for uint8 pictures in the meantime, which needs none of the
-                numbers; else the first call does.
+            trace: traces the graphs for uint8 pictures in the meantime, and runs those that need
+                none of the numbers; else the first call does.
         """
         if not trace:
             self.folded.load(weights, verify=verify)
             return
-        with ThreadPoolExecutor(1, "yolotf-load") as pool:
+        with _collector.paused(), ThreadPoolExecutor(2, "yolotf-load") as pool:
             loading = pool.submit(self.folded.load, weights, verify=verify)
             try:
-                self._traced[tf.uint8].get_concrete_function()
+                self._fit[tf.uint8].get_concrete_function()
+                self._found.get_concrete_function()
+                running = pool.submit(self._run_without_weights)
+                self._heads.get_concrete_function()
+                running.result()
             finally:
                 loading.result()
+
+    def _run_without_weights(self) -> None:
+        self._fit[tf.uint8](tf.zeros([1, 1, 1, self.network.input_shape.channels], tf.uint8))
+        nothing = [tf.zeros([0, *shape]) for shape in self._head_shapes()]
+        self._found(nothing, tf.zeros([0, 2], tf.int32), self.network.input_shape[:2])
 
     def __call__(self, images: Tensor) -> decode.Batch:
         """Detects in a batch of pictures of one size.
@@ -350,17 +140,16 @@ class InferenceFunction:
             `Batch`; boxes [batch, max_boxes, 4] are left, top, right, bottom in pixels.
         """
         images = tf.convert_to_tensor(images)
-        if images.dtype not in self._traced:
-            images = tf.cast(images, tf.float32)
         if images.shape[0] == 0:
             return self._nothing()
-        return self._run(self._traced[images.dtype], images)
+        return self.fitted(self.fit(images), _sizes(images))
 
-    def _run(self, traced: Any, *arguments: Tensor) -> decode.Batch:
-        if self.folded.ready and tf.executing_eagerly():
-            with onednn.unoptimized():
-                return decode.Batch(*traced(*arguments))
-        return decode.Batch(*traced(*arguments))
+    def fit(self, images: Tensor) -> Tensor:
+        """What `fitted` takes, of pictures as `__call__` takes them."""
+        images = tf.convert_to_tensor(images)
+        if images.dtype not in self._fit:
+            images = tf.cast(images, tf.float32)
+        return self._fit[images.dtype](images)
 
     def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
         """Detects in pictures that have the network's size already.
@@ -370,9 +159,10 @@ class InferenceFunction:
             image_sizes: [batch, 2] int32, (height, width) of the pictures they were made from, in
                 whose pixels the answer is.
         """
+        inputs = tf.convert_to_tensor(inputs)
         if inputs.shape[0] == 0:
             return self._nothing()
-        return self._run(self._traced_fitted, inputs, image_sizes)
+        return decode.Batch(*self._found(self.raw_heads(inputs), image_sizes, _size(inputs)))
 
     def _nothing(self) -> decode.Batch:
         """For an empty batch: oneDNN's convolutions give it the shape of their input."""
@@ -382,47 +172,70 @@ class InferenceFunction:
 
     def raw_heads(self, inputs: Tensor) -> list[Tensor]:
         """What enters the heads, for `inputs` as `fitted` takes them."""
-        raws: list[Tensor] = self._traced_heads(tf.convert_to_tensor(inputs))
-        return raws
+        inputs = tf.convert_to_tensor(inputs)
+        if self.folded.ready and tf.executing_eagerly():
+            with onednn.unoptimized():
+                return list(self._heads(inputs))
+        return list(self._heads(inputs))
 
     def warm(self, like: InferenceFunction) -> None:
         """Traces and runs once what `like` has been used for, so that no request has to wait."""
         height, width, channels = self.network.input_shape
-        for dtype, traced in like._traced.items():
+        for dtype, traced in like._fit.items():
             if traced.experimental_get_tracing_count():
                 self(tf.zeros([1, height, width, channels], dtype))
-        if like._traced_fitted.experimental_get_tracing_count():
+        if like._heads.experimental_get_tracing_count():
             self.fitted(tf.zeros([1, height, width, channels]), [[height, width]])
 
-    def _detect(self, images: Tensor, variables: Mapping[str, Any] | None = None) -> decode.Batch:
-        return self._detect_fitted(self._fit(images), tf.shape(images)[None, 1:3], variables)
+    def detect(self, images: Tensor, variables: Mapping[str, Any]) -> decode.Batch:
+        """`__call__` as one graph of standard operations, for a `tf.function` to trace.
 
-    def _fit(self, images: Tensor) -> Tensor:
+        Args:
+            images: see there.
+            variables: see `FoldedNetwork.__call__`.
+        """
+        return self.detect_fitted(self._fit_images(images), _sizes(images), variables)
+
+    def detect_fitted(
+        self, inputs: Tensor, image_sizes: Tensor, variables: Mapping[str, Any]
+    ) -> decode.Batch:
+        """`fitted` likewise."""
+        return self._find(self._compute_heads(inputs, variables), image_sizes, _size(inputs))
+
+    def _head_shapes(self) -> list[cfg.Shape]:
+        outputs = graph_rules.output_layers(self.network)
+        return [graph_rules.shape_of(self.network, index) for index in outputs]
+
+    def _head_specs(self) -> list[tf.TensorSpec]:
+        return [
+            tf.TensorSpec([None, None, None, shape.channels] if self._any_size else [None, *shape])
+            for shape in self._head_shapes()
+        ]
+
+    def _fit_images(self, images: Tensor) -> Tensor:
         if self._any_size:
             return to_float(images)
         height, width, channels = self.network.input_shape
         inputs = fit(images, (height, width), letter_box=self.network.letter_box)
         return tf.ensure_shape(inputs, [None, height, width, channels])
 
-    def _detect_fitted(
-        self,
-        inputs: Tensor,
-        image_sizes: Tensor,
-        variables: Mapping[str, Any] | None = None,
-    ) -> decode.Batch:
-        size = tuple(self.network.input_shape[:2])
+    def _compute_heads(
+        self, inputs: Tensor, variables: Mapping[str, Any] | None = None
+    ) -> list[Tensor]:
         if self._any_size:
-            size = (tf.shape(inputs)[1], tf.shape(inputs)[2])
             text = f"height and width must be multiples of {self.stride}"
-            checks = [
-                tf.debugging.assert_equal(extent % self.stride, 0, message=text) for extent in size
-            ]
-            with tf.control_dependencies([check for check in checks if check is not None]):
+            wrong = tf.reduce_any(tf.shape(inputs)[1:3] % self.stride != 0)
+            with tf.control_dependencies([tf.debugging.Assert(~wrong, [text])]):
                 inputs = tf.identity(inputs)
+        raws: list[Tensor] = self.folded(inputs, variables)
+        return raws
+
+    def _find(self, raws: list[Tensor], image_sizes: Tensor, input_size: Tensor) -> decode.Batch:
+        size = self.network.input_shape[:2]
         found = decode.find_detections(
-            self.folded(inputs, variables),
+            raws,
             self.network,
-            size,
+            tuple(tf.unstack(input_size)) if self._any_size else size,
             max_boxes=self.max_boxes,
             # The picture is its own letter box where nothing is fitted.
             image_sizes=None if self._any_size else image_sizes,
@@ -430,6 +243,17 @@ class InferenceFunction:
             **self._thresholds,
         )
         return found._replace(boxes=decode.to_corners(found.boxes, image_sizes[:, None]))
+
+
+def _size(images: Tensor) -> Tensor:
+    """(height, width) of a batch of pictures, int32."""
+    known = images.shape[1:3]
+    return tf.constant(known.as_list()) if known.is_fully_defined() else tf.shape(images)[1:3]
+
+
+def _sizes(images: Tensor) -> Tensor:
+    """[batch, 2]: its `_size` for every picture."""
+    return tf.tile(_size(images)[None], [tf.shape(images)[0], 1])
 
 
 def build_function(
@@ -461,15 +285,16 @@ def build_function(
         WeightsMismatch: file and network do not belong together.
         UnsupportedSectionError: the network has sections or heads this cannot express.
     """
-    function = InferenceFunction(
-        networks.find(network),
-        score=score,
-        iou=iou,
-        max_boxes=max_boxes,
-        nms_kind=nms_kind,
-        any_size=any_size,
-    )
-    function.load(weights, trace=True)
+    with _collector.paused():
+        function = InferenceFunction(
+            networks.find(network),
+            score=score,
+            iou=iou,
+            max_boxes=max_boxes,
+            nms_kind=nms_kind,
+            any_size=any_size,
+        )
+        function.load(weights, trace=True)
     return function
 
 
@@ -692,12 +517,9 @@ class Detector:
         if len({(array.shape, array.dtype) for array in arrays}) == 1:
             batch = function(np.stack(arrays))
         else:
-            size, letter_box = self.network.input_shape[:2], self.network.letter_box
-            inputs = [
-                fit(tf.convert_to_tensor(a[None]), size, letter_box=letter_box) for a in arrays
-            ]
+            inputs = tf.concat([function.fit(array[None]) for array in arrays], 0)
             sizes = np.array([array.shape[:2] for array in arrays], np.int32)
-            batch = function.fitted(tf.concat(inputs, 0), sizes)
+            batch = function.fitted(inputs, sizes)
         boxes, scores, classes, counts = (column.numpy() for column in batch)
         return [
             Detections.of(boxes[i, :count], scores[i, :count], classes[i, :count], self.names)
@@ -722,7 +544,7 @@ class _Exported(tf.Module):  # type: ignore[misc]
 
         def images(images: Tensor) -> dict[str, Tensor]:
             padded = _not_empty(images)
-            return _first(tf.shape(images)[0], function._detect(padded, variables))
+            return _first(tf.shape(images)[0], function.detect(padded, variables))
 
         def fitted(encoded: Tensor) -> tuple[Tensor, Tensor]:
             # This operation decodes PNG too. The transform is the one Pillow uses.
@@ -739,7 +561,7 @@ class _Exported(tf.Module):  # type: ignore[misc]
                     tf.TensorSpec([2], tf.int32),
                 ),
             )
-            found = function._detect_fitted(_not_empty(inputs), _not_empty(sizes), variables)
+            found = function.detect_fitted(_not_empty(inputs), _not_empty(sizes), variables)
             return _first(tf.shape(images)[0], found)
 
         pictures = tf.TensorSpec([None, None, None, channels], tf.uint8, "images")
@@ -783,118 +605,3 @@ def _check_any_size(network: cfg.Network) -> None:
             raise graph_rules.refuse(
                 network, head, "[detection] is made for one picture size; leave any_size out"
             )
-
-
-def _key(index: int, role: str) -> str:
-    return f"{index}/{role}"
-
-
-def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[int, ...]]:
-    """Role and shape of what a section needs once batch normalization is folded."""
-    channels = layer.input_shape.channels
-    shapes: dict[str, tuple[int, ...]]
-    match layer:
-        case cfg.Convolutional(share_index=None, size=size, filters=filters):
-            kernel = (size, size, channels // layer.groups, filters)
-            if tf_layers.is_depthwise(layer):
-                kernel = (size, size, channels, filters // channels)
-            shapes = {"kernel": kernel, "bias": (filters,)}
-        case cfg.Connected(output=output):
-            shapes = {"kernel": (layer.input_shape.floats, output), "bias": (output,)}
-        case cfg.Local(size=size, filters=filters):
-            rows, columns, _ = layer.output_shape
-            kernel_shape = (rows * columns, size, size, channels, filters)
-            shapes = {"kernel": kernel_shape, "bias": (rows, columns, filters)}
-        case cfg.Batchnorm():
-            shapes = {"scale": (channels,), "bias": (channels,)}
-        case cfg.Shortcut() if layer.nweights:
-            count = len(layer.inputs)
-            shapes = {"weights": (count, layer.nweights // count)}
-        case cfg.Implicit():
-            shapes = {"weights": (layer.filters, layer.atoms)}
-        case _:
-            return {}
-    keys = ["dontload"]
-    if getattr(layer, "batch_normalize", isinstance(layer, cfg.Batchnorm)):
-        keys.append("dontloadscales")
-    key = graph_rules.set_key(layer, *keys)
-    if key:
-        raise graph_rules.refuse(
-            network, layer, f"{key}=1: the file holds no numbers for it, so nothing can run", key
-        )
-    return shapes
-
-
-def _load_folded(
-    path: _Path,
-    network: cfg.Network,
-    stored: dict[str, Any],
-    blocks: dict[int, int],
-    verify: bool,
-) -> None:
-    """Checks the file, then writes what it holds into `stored`, batch normalization folded.
-
-    Args:
-        path: the file.
-        network: the network.
-        stored: see `FoldedNetwork`.
-        blocks: of the layers whose kernel and bias are cut, how often.
-        verify: see `load_darknet_weights`.
-
-    Raises:
-        WeightsMismatch: before anything was written.
-    """
-    floats = layout.floats(network)
-    header, _ = planning.read_header(path, floats)
-    used = graph_rules.used_layers(network)
-    by_layer: dict[int, dict[str, layout.Segment]] = {}
-    for segment in layout.segments(network, transposed=header.transposed):
-        if segment.layer in used:
-            by_layer.setdefault(segment.layer, {})[segment.role] = segment
-    moves: list[layout.Move] = []
-    for index, segments in by_layer.items():
-        moves += _folded_moves(
-            network, network.layers[index], segments, stored, blocks.get(index, 1)
-        )
-    writing.write(
-        path, header, layout.Plan(tuple(moves), floats, network), cast=False, verify=verify
-    )
-
-
-def _folded_moves(
-    network: cfg.Network,
-    layer: cfg.Layer,
-    segments: dict[str, layout.Segment],
-    stored: dict[str, Any],
-    blocks: int,
-) -> list[layout.Move]:
-    depthwise = isinstance(layer, cfg.Convolutional) and tf_layers.is_depthwise(layer)
-
-    def slot(role: str) -> layout.Slot:
-        variable = stored[_key(layer.index, role)]
-        return layout.Slot(
-            name=f"{layer.type}_{layer.index}/{role}",
-            role=role,
-            variable=variable,
-            shape=tuple(variable.shape),
-            dtype="float32",
-            depthwise=depthwise and role == "kernel",
-            blocks=blocks,
-        )
-
-    gamma = segments.get("gamma")
-    if gamma is None:
-        return [layout.move(segment, slot(role)) for role, segment in segments.items()]
-    kernel = segments.get("kernel")
-    if kernel is None:
-        multiplier = layout.folded(gamma, gamma, slot("scale"))
-    elif kernel.transposed:
-        raise graph_rules.refuse(
-            network,
-            layer,
-            "batch_normalize=1 in a file with a transposed kernel",
-            "batch_normalize",
-        )
-    else:
-        multiplier = layout.folded(kernel, gamma, slot("kernel"))
-    return [layout.folded(segments["beta"], gamma, slot("bias")), multiplier]

@@ -75,7 +75,9 @@ def _is_right() -> bool:
         found = []
         for layer in network.layers:
             assert isinstance(layer, cfg.Convolutional)
-            plain = tf_layers.activate(tf_layers.convolve(x, kernel, layer) + bias, layer.activation)
+            plain = tf_layers.activate(
+                tf_layers.convolve(x, kernel, layer) + bias, layer.activation
+            )
             found.append(tf.reduce_max(tf.abs(convolve(x, kernel, bias, layer) - plain)))
         return tf.stack(found)
 
@@ -122,7 +124,8 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor, layer: cfg.Convolutional) 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor, layer: cfg.Convolutional) -> Tensor:
     """Only with the activations it can be fused with."""
-    operation = tf.compat.v1.get_default_graph().create_op(
+    # Not `create_op`, which is public: it is deprecated, and looks at its caller at every call.
+    operation = tf.compat.v1.get_default_graph()._create_op_internal(
         _OPERATION, [x, kernel, bias], [tf.float32], name="convolution", attrs=_attributes(layer)
     )
     return operation.outputs[0]
