@@ -34,6 +34,22 @@ timespec modified(const struct stat& status) noexcept {
 
 }  // namespace
 
+void prefer_huge_pages(void* memory, std::uint64_t size) noexcept {
+#ifdef MADV_HUGEPAGE
+  constexpr std::uintptr_t kPage = 4096;
+  constexpr std::uint64_t kHuge = 64 << 10;
+  if (size >= kHuge) {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory);
+    const std::uintptr_t begin = address / kPage * kPage;
+    const std::uintptr_t end = (address + size + kPage - 1) / kPage * kPage;
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  }
+#else
+  (void)memory;
+  (void)size;
+#endif
+}
+
 MappedFile::~MappedFile() {
   if (bytes_ != nullptr) {
     munmap(bytes_, size_);
@@ -158,9 +174,7 @@ bool MappedFile::copy(FileError* error) noexcept {
   if (memory == MAP_FAILED) {
     return fail(error, FileCode::kSystem, errno);
   }
-#ifdef MADV_HUGEPAGE
-  madvise(memory, size_, MADV_HUGEPAGE);
-#endif
+  prefer_huge_pages(memory, size_);
   bytes_ = static_cast<std::byte*>(memory);
   std::uint64_t got = 0;
   if (!read(0, size_, bytes_, &got, error)) {

@@ -269,6 +269,7 @@ class ScatterOp : public OpKernel {
         swapped.push_back(i);
       }
       targets[i].data = tensor->data();
+      prefer_huge_pages(targets[i].data, tensor->TotalBytes());
     }
     Tensor* stats = nullptr;
     TF_RETURN_IF_ERROR(context->allocate_output(0, TensorShape({4}), &stats));

@@ -473,28 +473,28 @@ def _places(head: Head, grid: Size, input_size: Size) -> Tensor:
         relative to the input; what the centre in the cell is multiplied by, and what is then
         taken away. An array if all sizes are ints: a graph then holds it as one constant.
     """
-    if any(not isinstance(extent, int) for extent in (*grid, *input_size)):
-        return _place_table(head, grid, input_size)
-    with tf.init_scope():
-        table = _place_table(head, grid, input_size)
-        return table.numpy() if tf.executing_eagerly() else table
-
-
-def _place_table(head: Head, grid: Size, input_size: Size) -> Tensor:
     rows, columns = grid
     anchors = len(head.anchors)
+    scale_x_y = head.scale_x_y if isinstance(head, Yolo) else 1.0
+    rule = [scale_x_y, 0.5 * (scale_x_y - 1.0)]
+    # The anchors of [region] are in cells.
+    extents = [columns, rows] if isinstance(head, Region) else input_size[::-1]
+    if all(isinstance(extent, int) for extent in (*grid, *input_size)):
+        places = np.empty([rows, columns, anchors, 8], np.float32)
+        places[..., 0] = np.arange(columns)[:, None]
+        places[..., 1] = np.arange(rows)[:, None, None]
+        places[..., 2:4] = columns, rows
+        places[..., 4:6] = np.divide(head.anchors, extents, dtype=np.float32)
+        places[..., 6:8] = rule
+        return places.reshape(-1, 8)
     cell = tf.range(rows * columns * anchors) // anchors
     cells = tf.cast(tf.stack([columns, rows]), tf.float32)
-    # The anchors of [region] are in cells.
-    whole = cells if isinstance(head, Region) else tf.cast(tf.stack(input_size[::-1]), tf.float32)
-    scale_x_y = head.scale_x_y if isinstance(head, Yolo) else 1.0
-    rule = tf.constant([scale_x_y, 0.5 * (scale_x_y - 1.0)])
     return tf.concat(
         [
             tf.cast(tf.stack([cell % columns, cell // columns], 1), tf.float32),
             tf.tile(cells[None], [rows * columns * anchors, 1]),
-            tf.tile(tf.constant(head.anchors, tf.float32) / whole, [rows * columns, 1]),
-            tf.tile(rule[None], [rows * columns * anchors, 1]),
+            tf.tile(head.anchors / tf.cast(tf.stack(extents), tf.float32), [rows * columns, 1]),
+            tf.tile([rule], [rows * columns * anchors, 1]),
         ],
         1,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,16 +112,25 @@ class InferenceFunction:
         if not trace:
             self.folded.load(weights, verify=verify)
             return
-        with _collector.paused(), ThreadPoolExecutor(2, "yolotf-load") as pool:
+        _collector.postpone()
+        with ThreadPoolExecutor(2, "yolotf-load") as pool:
             loading = pool.submit(self.folded.load, weights, verify=verify)
             try:
                 self._fit[tf.uint8].get_concrete_function()
                 self._found.get_concrete_function()
-                running = pool.submit(self._run_without_weights)
+                running = pool.submit(self._prepared, self._run_without_weights)
+                _collector.postpone()
                 self._heads.get_concrete_function()
                 running.result()
             finally:
                 loading.result()
+
+    def _prepared(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs a graph. With oneDNN's operation there is nothing that an optimizer would gain."""
+        if self.folded.onednn and tf.executing_eagerly():
+            with onednn.unoptimized():
+                return run(*arguments)
+        return run(*arguments)
 
     def _run_without_weights(self) -> None:
         self._fit[tf.uint8](tf.zeros([1, 1, 1, self.network.input_shape.channels], tf.uint8))
@@ -149,7 +158,7 @@ class InferenceFunction:
         images = tf.convert_to_tensor(images)
         if images.dtype not in self._fit:
             images = tf.cast(images, tf.float32)
-        return self._fit[images.dtype](images)
+        return self._prepared(self._fit[images.dtype], images)
 
     def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
         """Detects in pictures that have the network's size already.
@@ -162,7 +171,8 @@ class InferenceFunction:
         inputs = tf.convert_to_tensor(inputs)
         if inputs.shape[0] == 0:
             return self._nothing()
-        return decode.Batch(*self._found(self.raw_heads(inputs), image_sizes, _size(inputs)))
+        raws = self.raw_heads(inputs)
+        return decode.Batch(*self._prepared(self._found, raws, image_sizes, _size(inputs)))
 
     def _nothing(self) -> decode.Batch:
         """For an empty batch: oneDNN's convolutions give it the shape of their input."""
@@ -173,9 +183,8 @@ class InferenceFunction:
     def raw_heads(self, inputs: Tensor) -> list[Tensor]:
         """What enters the heads, for `inputs` as `fitted` takes them."""
         inputs = tf.convert_to_tensor(inputs)
-        if self.folded.ready and tf.executing_eagerly():
-            with onednn.unoptimized():
-                return list(self._heads(inputs))
+        if self.folded.ready:
+            return list(self._prepared(self._heads, inputs))
         return list(self._heads(inputs))
 
     def warm(self, like: InferenceFunction) -> None:
@@ -285,16 +294,15 @@ def build_function(
         WeightsMismatch: file and network do not belong together.
         UnsupportedSectionError: the network has sections or heads this cannot express.
     """
-    with _collector.paused():
-        function = InferenceFunction(
-            networks.find(network),
-            score=score,
-            iou=iou,
-            max_boxes=max_boxes,
-            nms_kind=nms_kind,
-            any_size=any_size,
-        )
-        function.load(weights, trace=True)
+    function = InferenceFunction(
+        networks.find(network),
+        score=score,
+        iou=iou,
+        max_boxes=max_boxes,
+        nms_kind=nms_kind,
+        any_size=any_size,
+    )
+    function.load(weights, trace=True)
     return function
 
 
