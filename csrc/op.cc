@@ -1,6 +1,6 @@
-// The TensorFlow op: one call moves a whole .weights file into resource variables.
+// The TensorFlow ops: one call makes float32 variables, one moves a whole .weights file into them.
 //
-// Phase 1 proves everything: the file's header and size, every segment, every variable's dtype and
+// The second has two phases. Phase 1 proves everything: the file's header and size, every segment, every variable's dtype and
 // shape, and, if asked, the content. Phase 2 writes and cannot fail. An error in phase 1 leaves
 // every variable as it was.
 #include <algorithm>
@@ -64,6 +64,19 @@ resources: the variables; all on the device of the op.
 stats: [mapped (1) or copied (0), threads, nanoseconds of phase 1, nanoseconds of phase 2].
 cast: float16 and bfloat16 variables are allowed.
 verify: moving variances must be finite and not negative.
+)doc");
+
+REGISTER_OP("YolotfVariables")
+    .Attr("N: int >= 1")
+    .Attr("shapes: list(shape)")
+    .Output("handles: N * resource")
+    .SetIsStateful()
+    .SetShapeFn(tensorflow::shape_inference::ScalarShape)
+    .Doc(R"doc(
+Makes float32 resource variables whose memory is allocated, but holds whatever it held.
+
+shapes: N of them.
+handles: nameless; a variable is freed with its last handle.
 )doc");
 
 // The numbers are there twice: in words, and in brackets for the Python side to read.
@@ -296,6 +309,35 @@ class ScatterOp : public OpKernel {
   bool verify_ = true;
 };
 
+class VariablesOp : public OpKernel {
+ public:
+  explicit VariablesOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("shapes", &shapes_));
+    OP_REQUIRES(context, static_cast<int>(shapes_.size()) == context->num_outputs(),
+                absl::InvalidArgumentError("as many shapes as handles are needed"));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    for (std::size_t i = 0; i < shapes_.size(); ++i) {
+      Tensor memory;
+      OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_FLOAT, shapes_[i], &memory));
+      Tensor* handle = nullptr;
+      OP_REQUIRES_OK(context,
+                     context->allocate_output(static_cast<int>(i), TensorShape({}), &handle));
+      auto* variable = new Var(tensorflow::DT_FLOAT);  // the handle owns it
+      *variable->tensor() = memory;
+      variable->is_initialized = true;
+      handle->scalar<tensorflow::ResourceHandle>()() =
+          tensorflow::ResourceHandle::MakeRefCountingHandle(
+              variable, context->device()->name(), {{tensorflow::DT_FLOAT, shapes_[i]}});
+    }
+  }
+
+ private:
+  std::vector<TensorShape> shapes_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("YolotfVariables").Device(tensorflow::DEVICE_CPU), VariablesOp);
 REGISTER_KERNEL_BUILDER(Name("YolotfScatter")
                             .Device(tensorflow::DEVICE_CPU)
                             .HostMemory("path")

@@ -18,11 +18,12 @@ import tensorflow as tf
 from PIL import Image
 
 import yolotf
-from yolotf import decode, inference, networks
+from yolotf import _native, decode, inference, networks
 from yolotf.cfg import parse_cfg
 from yolotf.errors import (
     ContentError,
     SizeMismatchError,
+    TensorFlowVersionError,
     UnsupportedSectionError,
     WeightsMismatch,
     YolotfError,
@@ -338,7 +339,8 @@ def test_unused_sections_are_skipped_but_counted(tmp_path):
     assert {name.split("/")[0] for name in folded.stored} == {"0", "1", "2"}
 
 
-def test_variables_are_not_initialized_before_the_load():
+@pytest.mark.parametrize("op", [True, False])
+def test_variables_are_allocated_and_not_initialized_before_the_load(op, monkeypatch):
     calls = []
     real = tf.raw_ops.Empty
 
@@ -346,11 +348,29 @@ def test_variables_are_not_initialized_before_the_load():
         calls.append(options["init"])
         return real(**options)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tf.raw_ops, "Empty", counting)
-        folded = FoldedNetwork(parse_cfg(SMALL))
-    assert calls == [False] * len(folded.stored)
+    def refuse():
+        raise TensorFlowVersionError("another TensorFlow")
+
+    monkeypatch.setattr(tf.raw_ops, "Empty", counting)
+    if not op:
+        monkeypatch.setattr(_native, "op_library", refuse)
+    folded = FoldedNetwork(parse_cfg(SMALL))
     assert len(folded.stored) == 10
+    assert calls == ([] if op else [False] * 10)
+    for variable in folded.stored.values():
+        assert variable.is_initialized()
+        assert variable.numpy().shape == variable.shape
+
+
+def test_making_variables_needs_a_shape_for_each():
+    make = _native.op_library().yolotf_variables
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many shapes as handles"):
+        make(N=2, shapes=[[3]])
+    first, second = make(N=2, shapes=[[3], [2, 5]])
+    assert first.dtype == second.dtype == tf.resource
+    tf.raw_ops.AssignVariableOp(resource=second, value=tf.ones([2, 5]))
+    found = tf.raw_ops.ReadVariableOp(resource=second, dtype=tf.float32)
+    assert found.numpy().tolist() == [[1.0] * 5] * 2
 
 
 # From pictures to detections

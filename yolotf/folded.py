@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from yolotf import cfg, graph_rules, layout, onednn, planning, tf_layers, writing
+from yolotf import _native, cfg, graph_rules, layout, onednn, planning, tf_layers, writing
+from yolotf.errors import TensorFlowVersionError
 
 Tensor = Any
 _Path = str | os.PathLike[str]
@@ -22,7 +23,7 @@ _Path = str | os.PathLike[str]
 class Variable:
     """A float32 resource variable: the handle and memory that is allocated, not initialised.
 
-    A `tf.Variable` has the same and takes seven times as long to make, which 220 of them turn
+    A `tf.Variable` has the same and takes ten times as long to make, which 220 of them turn
     into a good part of a server's start. Functions capture the handle; the memory is freed with
     the last of them.
 
@@ -34,14 +35,11 @@ class Variable:
 
     __slots__ = ("dtype", "handle", "shape")
 
-    def __init__(self, shape: Sequence[int]) -> None:
-        """Allocates; the numbers are whatever the memory holds."""
+    def __init__(self, shape: Sequence[int], handle: Tensor) -> None:
+        """See `make_variables`."""
         self.shape = tf.TensorShape(shape)
         self.dtype = tf.float32
-        # Without the shape, which would be one more kind of operation for TensorFlow to prepare.
-        self.handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=None, shared_name=_ANONYMOUS)
-        empty = tf.raw_ops.Empty(shape=shape, dtype=tf.float32, init=False)
-        tf.raw_ops.AssignVariableOp(resource=self.handle, value=empty)
+        self.handle = handle
 
     @property
     def device(self) -> str:
@@ -65,6 +63,30 @@ class Variable:
     def is_initialized(self) -> Tensor:
         """True: there is memory, even before a load."""
         return tf.raw_ops.VarIsInitializedOp(resource=self.handle)
+
+
+def make_variables(shapes: Sequence[Sequence[int]]) -> list[Variable]:
+    """Allocates variables; their numbers are whatever the memory holds."""
+    if not shapes:
+        return []
+    handles = _make_handles(shapes)
+    return [Variable(shape, handle) for shape, handle in zip(shapes, handles, strict=True)]
+
+
+def _make_handles(shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+    if not tf.config.get_visible_devices("GPU"):
+        try:
+            return list(_native.op_library().yolotf_variables(N=len(shapes), shapes=shapes))
+        except TensorFlowVersionError:
+            pass  # the load will say so
+    handles = []
+    for shape in shapes:
+        # Without the shape, which would be one more kind of operation for TensorFlow to prepare.
+        handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=None, shared_name=_ANONYMOUS)
+        empty = tf.raw_ops.Empty(shape=shape, dtype=tf.float32, init=False)
+        tf.raw_ops.AssignVariableOp(resource=handle, value=empty)
+        handles.append(handle)
+    return handles
 
 
 _ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
@@ -108,15 +130,17 @@ class FoldedNetwork:
         self.onednn = onednn.available() if use_onednn is None else use_onednn
         self._used = sorted(graph_rules.used_layers(network))
         self._blocks: dict[int, int] = {}
-        self.stored: dict[str, Variable] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for index in self._used:
+            layer = network.layers[index]
+            graph_rules.check_layer(network, layer)
+            if self.onednn and isinstance(layer, cfg.Convolutional):
+                self._blocks[index] = onednn.blocks(layer)
+            for role, shape in _folded_shapes(network, layer).items():
+                shapes[_key(index, role)] = self._in_blocks(index, shape)
         with tf.init_scope():
-            for index in self._used:
-                layer = network.layers[index]
-                graph_rules.check_layer(network, layer)
-                if self.onednn and isinstance(layer, cfg.Convolutional):
-                    self._blocks[index] = onednn.blocks(layer)
-                for role, shape in _folded_shapes(network, layer).items():
-                    self.stored[_key(index, role)] = Variable(self._in_blocks(index, shape))
+            variables = make_variables(list(shapes.values()))
+        self.stored: dict[str, Variable] = dict(zip(shapes, variables, strict=True))
         convolutions = [network.layers[index] for index in self._used]
         self.ready = self.onednn and all(
             onednn.takes(layer) for layer in convolutions if isinstance(layer, cfg.Convolutional)
@@ -240,7 +264,8 @@ class _Values:
         """In blocks, where `FoldedNetwork.stored` has them, only with `onednn`."""
         key = _key(layer.index, role)
         if key not in self._read:
-            value = _read(self._variables[key])
+            variable = self._variables[key]
+            value = onednn.read(variable) if self.onednn else _read(variable)
             self._read[key] = self._folded._joined(key, value) if self._whole else value
         return self._read[key]
 

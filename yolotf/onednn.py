@@ -28,6 +28,9 @@ from yolotf import _core, cfg, tf_layers
 
 Tensor = Any
 
+_Value = tf.compat.v1.AttrValue
+_FLOAT32 = _Value(type=tf.float32.as_datatype_enum)
+
 _OPERATION = "_MklNativeFusedConv2D"
 _FUSED = {
     "leaky": "LeakyRelu",
@@ -100,10 +103,11 @@ def blocks(layer: cfg.Convolutional) -> int:
     """How many kernels of fewer filters the kernel of `layer` is best stored as; 1 for one.
 
     Measured with oneDNN's kernels for AVX-512, which take 64 filters at a time; those for AVX2
-    become slower by it.
+    become slower by it, and kernels of one position gain nothing.
     """
-    wide = layer.filters >= _WIDE and layer.filters % _BLOCK == 0 and layer.groups == 1
-    return layer.filters // _BLOCK if wide and takes(layer) and _core.has_avx512() else 1
+    wide = layer.filters >= _WIDE and layer.size > 1
+    cuts = layer.filters % _BLOCK == 0 and layer.groups == 1 and takes(layer)
+    return layer.filters // _BLOCK if wide and cuts and _core.has_avx512() else 1
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor, layer: cfg.Convolutional) -> Tensor:
@@ -115,48 +119,66 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor, layer: cfg.Convolutional) 
         bias: (filters,), or (blocks, filters / blocks).
         layer: geometry and activation.
     """
-    graph, attributes = tf.compat.v1.get_default_graph(), _attributes(layer)
+    attributes = _attributes(layer)
 
     def part(its_kernel: Tensor, its_bias: Tensor) -> Tensor:
-        # Not `create_op`, which is public: it is deprecated, and looks at its caller every time.
-        operation = graph._create_op_internal(
-            _OPERATION, [x, its_kernel, its_bias], [tf.float32], name="part", attrs=attributes
-        )
-        return operation.outputs[0]
+        return _operation(_OPERATION, [x, its_kernel, its_bias], attributes)[0]
 
     if kernel.shape.rank == 4:
         y = part(kernel, bias)
     else:
-        count = kernel.shape[0]  # unpacked they are parts of the same memory
-        kernels = tf.raw_ops.Unpack(value=kernel, num=count)
-        biases = tf.raw_ops.Unpack(value=bias, num=count)
+        count = kernel.shape[0]
+        unpack = {"num": _Value(i=count), "T": _FLOAT32, "axis": _Value(i=0)}
+        # Parts of the same memory.
+        kernels = _operation("Unpack", [kernel], unpack, count)
+        biases = _operation("Unpack", [bias], unpack, count)
         y = tf.raw_ops.ConcatV2(values=list(map(part, kernels, biases)), axis=3)
     return y if layer.activation in _FUSED else tf_layers.activate(y, layer.activation)
 
 
+def read(variable: Any) -> Tensor:
+    """What a float32 variable holds; only in a graph."""
+    value = _operation("ReadVariableOp", [variable.handle], {"dtype": _FLOAT32})[0]
+    value.set_shape(variable.shape)
+    return value
+
+
+def _operation(
+    kind: str, inputs: list[Tensor], attributes: dict[str, Any], outputs: int = 1
+) -> list[Tensor]:
+    """Adds an operation to the graph that is being traced, with float32 outputs.
+
+    Neither `tf.raw_ops`, which has no private operations and takes twice as long, nor the public
+    `create_op`, which is deprecated and looks at its caller at every call.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    types = [tf.float32] * outputs
+    operation = graph._create_op_internal(kind, inputs, types, name="yolotf", attrs=attributes)
+    return list(operation.outputs)
+
+
 def _attributes(layer: cfg.Convolutional) -> dict[str, Any]:
-    value = tf.compat.v1.AttrValue
-
-    def values(**items: Any) -> Any:
-        return value(list=value.ListValue(**items))
-
     padding, explicit = tf_layers.convolution_padding(layer)
     fused = [b"BiasAdd"]
     if layer.activation in _FUSED:
         fused.append(_FUSED[layer.activation].encode())
     return {
-        "T": value(type=tf.float32.as_datatype_enum),
-        "TArgs": values(type=[tf.float32.as_datatype_enum]),
-        "num_args": value(i=1),
-        "num_host_args": value(i=0),
-        "strides": values(i=[1, layer.stride_y, layer.stride_x, 1]),
-        "padding": value(s=padding.encode()),
-        "explicit_paddings": values(i=explicit),
-        "dilations": values(i=[1, layer.dilation, layer.dilation, 1]),
-        "fused_ops": values(s=fused),
-        "leakyrelu_alpha": value(f=tf_layers.LEAKY),
-        "_kernel": value(s=b"MklNameChangeOp"),  # the label its kernels are registered with
+        "T": _FLOAT32,
+        "TArgs": _values(type=[tf.float32.as_datatype_enum]),
+        "num_args": _Value(i=1),
+        "num_host_args": _Value(i=0),
+        "strides": _values(i=[1, layer.stride_y, layer.stride_x, 1]),
+        "padding": _Value(s=padding.encode()),
+        "explicit_paddings": _values(i=explicit),
+        "dilations": _values(i=[1, layer.dilation, layer.dilation, 1]),
+        "fused_ops": _values(s=fused),
+        "leakyrelu_alpha": _Value(f=tf_layers.LEAKY),
+        "_kernel": _Value(s=b"MklNameChangeOp"),  # the label its kernels are registered with
     }
+
+
+def _values(**items: Any) -> Any:
+    return _Value(list=_Value.ListValue(**items))
 
 
 @contextmanager
