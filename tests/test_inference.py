@@ -349,7 +349,7 @@ def test_variables_are_allocated_and_not_initialized_before_the_load(op, monkeyp
         return real(**options)
 
     def refuse():
-        raise TensorFlowVersionError("another TensorFlow")
+        raise TensorFlowVersionError("another TensorFlow", built="1.0", running="2.0")
 
     monkeypatch.setattr(tf.raw_ops, "Empty", counting)
     if not op:

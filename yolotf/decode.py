@@ -277,7 +277,7 @@ def suppress(
     sorted_boxes = tf.pad(tf.gather(candidates.boxes, order), [[0, 1], [0, 0]])
     sorted_classes = tf.pad(tf.gather(candidates.classes, order), [[0, 1]])
     # Every candidate may exclude a later one: a kept one any of the tile.
-    earlier = tf.constant(np.triu(np.ones([max_boxes + _TILE, _TILE], bool), 1 - max_boxes))
+    earlier = tf.range(max_boxes + _TILE)[:, None] < tf.range(max_boxes, max_boxes + _TILE)
 
     def unfinished(start: Tensor, kept: Tensor) -> Tensor:
         return tf.reduce_any((counts > start) & (kept[:, -1:] == blank))
