@@ -76,8 +76,9 @@ class MappedFile {
   bool mapped_ = false;
 };
 
-// Asks for huge pages where `memory` has none yet: with pages of 4 KB, a fourth of the time of a load
-// into new memory goes into getting them. Only advice; the pages at both ends may be others' too.
+// Asks for huge pages where `memory` has none yet: with pages of 4 KB, a fourth of the time of a
+// load into new memory goes into getting them. Only advice; the pages at both ends may be others'
+// too.
 void prefer_huge_pages(void* memory, std::uint64_t size) noexcept;
 
 }  // namespace yolotf

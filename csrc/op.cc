@@ -1,8 +1,8 @@
 // The TensorFlow ops: one call makes float32 variables, one moves a whole .weights file into them.
 //
-// The second has two phases. Phase 1 proves everything: the file's header and size, every segment, every variable's dtype and
-// shape, and, if asked, the content. Phase 2 writes and cannot fail. An error in phase 1 leaves
-// every variable as it was.
+// The second has two phases. Phase 1 proves everything: the file's header and size, every segment,
+// every variable's dtype and shape, and, if asked, the content. Phase 2 writes and cannot fail. An
+// error in phase 1 leaves every variable as it was.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -321,15 +321,19 @@ class VariablesOp : public OpKernel {
     for (std::size_t i = 0; i < shapes_.size(); ++i) {
       Tensor memory;
       OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_FLOAT, shapes_[i], &memory));
-      Tensor* handle = nullptr;
+      Tensor* output = nullptr;
       OP_REQUIRES_OK(context,
-                     context->allocate_output(static_cast<int>(i), TensorShape({}), &handle));
-      auto* variable = new Var(tensorflow::DT_FLOAT);  // the handle owns it
+                     context->allocate_output(static_cast<int>(i), TensorShape({}), &output));
+      auto* variable = new Var(tensorflow::DT_FLOAT);
       *variable->tensor() = memory;
       variable->is_initialized = true;
-      handle->scalar<tensorflow::ResourceHandle>()() =
-          tensorflow::ResourceHandle::MakeRefCountingHandle(
-              variable, context->device()->name(), {{tensorflow::DT_FLOAT, shapes_[i]}});
+      // As VarHandleOp does it: the handle owns the variable; ops that know variables by their
+      // names only find it in the manager, which does not.
+      auto handle = tensorflow::ResourceHandle::MakeRefCountingHandle(
+          variable, context->device()->name(), {{tensorflow::DT_FLOAT, shapes_[i]}});
+      OP_REQUIRES_OK(context, context->resource_manager()->CreateUnowned(handle.container(),
+                                                                         handle.name(), variable));
+      output->scalar<tensorflow::ResourceHandle>()() = std::move(handle);
     }
   }
 

@@ -42,7 +42,7 @@ _FUSED = {
 """Activations that are part of the operation, and what it calls them; any other comes behind it."""
 
 _BLOCK = 64
-_WIDE = 512
+_WIDE = range(512, 2048 + 1)
 
 _TESTED = "2.21."
 """The TensorFlow that the tests call `is_right` on, so that servers need not."""
@@ -105,7 +105,7 @@ def blocks(layer: cfg.Convolutional) -> int:
     Measured with oneDNN's kernels for AVX-512, which take 64 filters at a time; those for AVX2
     become slower by it, and kernels of one position gain nothing.
     """
-    wide = layer.filters >= _WIDE and layer.size > 1
+    wide = layer.filters in _WIDE and layer.size > 1
     cuts = layer.filters % _BLOCK == 0 and layer.groups == 1 and takes(layer)
     return layer.filters // _BLOCK if wide and cuts and _core.has_avx512() else 1
 
