@@ -187,14 +187,14 @@ def small_file(tmp_path):
     return make
 
 
-def assert_folded_is_keras(text, tmp_path, network=None, batch=2):
+def assert_folded_is_keras(text, tmp_path, network=None, batch=2, **options):
     network = network or parse_cfg(text)
     content = numpy_loader.random_file(text, seed=len(text))
     path = tmp_path / "random.weights"
     path.write_bytes(content)
     model = build_model(network)
     numpy_loader.load(model, text, content)
-    folded = FoldedNetwork(network)
+    folded = FoldedNetwork(network, **options)
     folded.load(path)
     random = np.random.default_rng(1)
     pictures = random.random((batch, *network.input_shape), np.float32)
@@ -209,9 +209,10 @@ def assert_folded_is_keras(text, tmp_path, network=None, batch=2):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
+@pytest.mark.parametrize("use_onednn", [None, False])
 @pytest.mark.parametrize("name", SECTIONS)
-def test_every_section_computes_what_the_keras_model_does(name, tmp_path):
-    assert_folded_is_keras(around(SECTIONS[name]), tmp_path)
+def test_every_section_computes_what_the_keras_model_does(name, use_onednn, tmp_path):
+    assert_folded_is_keras(around(SECTIONS[name]), tmp_path, use_onednn=use_onednn)
 
 
 @pytest.mark.parametrize(

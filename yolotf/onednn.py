@@ -5,10 +5,10 @@ a function is called for the first time, after a quarter of a second of search i
 hundred layers. A server waits for it. Here the operation that the search ends with is written at
 once, and `unoptimized` leaves the search out.
 
-The operation also has an order of kernels that it likes. With few pictures in a batch the kernels
-of wide layers are read from memory faster than they are multiplied; as HWIO, 16 numbers of a row of
-512 or more at a time, they come from addresses some kilobytes apart, which the caches of a
-processor map onto each other. `blocks` says how to cut such a kernel so that rows are short.
+The operation also has an order of kernels that it likes. With few pictures in a batch, reading the
+kernels of wide layers takes longer than multiplying with them; as HWIO they are read 64 numbers at
+a time from rows of some kilobytes, which a processor's caches map onto each other. `blocks` says
+how to cut such a kernel so that rows are short.
 
 The operation is TensorFlow's own but not public, so `available` tries it before it is used. Graphs
 that leave the process (a SavedModel) are written in standard operations, `tf_layers`.
@@ -42,7 +42,7 @@ _FUSED = {
 """Activations that are part of the operation, and what it calls them; any other comes behind it."""
 
 _BLOCK = 64
-_WIDE = range(512, 2048 + 1)
+_WIDE = range(256, 2048 + 1)
 
 _TESTED = "2.21."
 """The TensorFlow that the tests call `is_right` on, so that servers need not."""
@@ -102,10 +102,12 @@ def takes(layer: cfg.Convolutional) -> bool:
 def blocks(layer: cfg.Convolutional) -> int:
     """How many kernels of fewer filters the kernel of `layer` is best stored as; 1 for one.
 
-    Measured with oneDNN's kernels for AVX-512, which take 64 filters at a time; those for AVX2
-    become slower by it, and kernels of one position gain nothing.
+    Those that are larger than what they are multiplied with. Measured with oneDNN's kernels for
+    AVX-512, which take 64 filters at a time; those for AVX2 become slower by it, and kernels of one
+    position gain nothing.
     """
-    wide = layer.filters in _WIDE and layer.size > 1
+    kernel = layer.size**2 * layer.input_shape.channels * layer.filters
+    wide = layer.filters in _WIDE and layer.size > 1 and kernel > layer.input_shape.floats
     cuts = layer.filters % _BLOCK == 0 and layer.groups == 1 and takes(layer)
     return layer.filters // _BLOCK if wide and cuts and _core.has_avx512() else 1
 
