@@ -17,6 +17,7 @@ namespace yolotf {
 namespace {
 
 constexpr std::uint64_t kReadBytes = 8 << 20;
+constexpr std::uint64_t kPageBytes = 4096;
 
 bool fail(FileError* error, FileCode code, int system_error = 0) noexcept {
   error->code = code;
@@ -36,12 +37,11 @@ timespec modified(const struct stat& status) noexcept {
 
 void prefer_huge_pages(void* memory, std::uint64_t size) noexcept {
 #ifdef MADV_HUGEPAGE
-  constexpr std::uintptr_t kPage = 4096;
-  constexpr std::uint64_t kHuge = 64 << 10;
-  if (size >= kHuge) {
+  constexpr std::uint64_t kWorthIt = 64 << 10;  // neighbours share huge pages
+  if (size >= kWorthIt) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory);
-    const std::uintptr_t begin = address / kPage * kPage;
-    const std::uintptr_t end = (address + size + kPage - 1) / kPage * kPage;
+    const std::uintptr_t begin = address / kPageBytes * kPageBytes;
+    const std::uintptr_t end = (address + size + kPageBytes - 1) / kPageBytes * kPageBytes;
     madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
   }
 #else
@@ -129,28 +129,43 @@ bool MappedFile::lease() noexcept {
 #endif
 }
 
-bool MappedFile::map() noexcept {
-#ifdef MADV_POPULATE_READ
+bool MappedFile::map(std::uint64_t read_in_bytes) noexcept {
   void* mapping = mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor_, 0);
   if (mapping == MAP_FAILED) {
     return false;
   }
   madvise(mapping, size_, MADV_SEQUENTIAL);
-  // Reads everything in now, so that an I/O error is an error here and not a signal later.
-  int populated;
-  do {
-    populated = madvise(mapping, size_, MADV_POPULATE_READ);
-  } while (populated != 0 && errno == EINTR);
-  if (populated != 0) {
-    munmap(mapping, size_);
-    return false;
-  }
   bytes_ = static_cast<std::byte*>(mapping);
   mapped_ = true;
+  FileError error;
+  if (!read_in(0, read_in_bytes, &error)) {
+    munmap(bytes_, size_);
+    bytes_ = nullptr;
+    mapped_ = false;
+    return false;
+  }
   return true;
+}
+
+bool MappedFile::read_in(std::uint64_t begin, std::uint64_t end, FileError* error) noexcept {
+#ifdef MADV_POPULATE_READ
+  // Now, so that an I/O error is an error here and not a signal later.
+  if (mapped_ && begin < end) {
+    begin = begin / kPageBytes * kPageBytes;
+    int populated;
+    do {
+      populated = madvise(bytes_ + begin, end - begin, MADV_POPULATE_READ);
+    } while (populated != 0 && errno == EINTR);
+    if (populated != 0) {
+      return fail(error, FileCode::kSystem, errno);
+    }
+  }
 #else
-  return false;
+  (void)begin;
+  (void)end;
+  (void)error;
 #endif
+  return true;
 }
 
 void MappedFile::wait_for_tick() const noexcept {
@@ -192,11 +207,15 @@ bool MappedFile::begins_with(const void* bytes, std::uint64_t size,
   return same || fail(error, FileCode::kChanged);
 }
 
-bool MappedFile::hold(FileError* error) noexcept {
+bool MappedFile::hold(FileError* error) noexcept { return acquire(size_, error); }
+
+bool MappedFile::begin(FileError* error) noexcept { return acquire(1, error); }
+
+bool MappedFile::acquire(std::uint64_t read_in_bytes, FileError* error) noexcept {
   if (bytes_ != nullptr || size_ == 0) {
     return true;
   }
-  if (lease() && map()) {
+  if (lease() && map(read_in_bytes)) {
     // Someone may have written between open() and the lease, or waited for so long (45 s by
     // default) that the kernel took the lease away.
     return unchanged() || fail(error, FileCode::kChanged);

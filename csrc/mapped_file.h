@@ -48,10 +48,16 @@ class MappedFile {
   // Makes bytes() valid: by a mapping under a lease, all pages read in, or by a private copy.
   bool hold(FileError* error) noexcept;
 
+  // Likewise, but for a mapping without reading: bytes are valid where read_in has been.
+  bool begin(FileError* error) noexcept;
+
+  // Reads bytes `begin` to `end` in; does nothing for a copy.
+  bool read_in(std::uint64_t begin, std::uint64_t end, FileError* error) noexcept;
+
   // Whether the held file begins with these bytes; kChanged if not: another one was meant.
   bool begins_with(const void* bytes, std::uint64_t size, FileError* error) const noexcept;
 
-  // The whole file; page-aligned. Null before hold() and for an empty file.
+  // The whole file; page-aligned. Null before hold() or begin(), and for an empty file.
   const std::byte* bytes() const noexcept { return bytes_; }
 
   // True if bytes() is the page cache itself, false if it is a private copy.
@@ -65,7 +71,8 @@ class MappedFile {
   // a change would not show.
   void wait_for_tick() const noexcept;
   bool lease() noexcept;
-  bool map() noexcept;
+  bool acquire(std::uint64_t read_in_bytes, FileError* error) noexcept;
+  bool map(std::uint64_t read_in_bytes) noexcept;
   bool copy(FileError* error) noexcept;
 
   int descriptor_ = -1;

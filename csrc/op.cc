@@ -4,12 +4,13 @@
 // every variable's dtype and shape, and, if asked, the content. Phase 2 writes and cannot fail. An
 // error in phase 1 leaves every variable as it was.
 #include <algorithm>
-#include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,7 +24,6 @@
 #include "tensorflow/core/framework/resource_var.h"
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tensorflow/core/lib/core/threadpool.h"
-#include "tensorflow/core/platform/blocking_counter.h"
 #include "weights.h"
 
 namespace yolotf {
@@ -42,6 +42,7 @@ REGISTER_OP("YolotfScatter")
     .Attr("N: int >= 1")
     .Attr("cast: bool = false")
     .Attr("verify: bool = true")
+    .Attr("fresh: bool = false")
     .Input("path: string")
     .Input("header: string")
     .Input("expected_bytes: int64")
@@ -64,6 +65,8 @@ resources: the variables; all on the device of the op.
 stats: [mapped (1) or copied (0), threads, nanoseconds of phase 1, nanoseconds of phase 2].
 cast: float16 and bfloat16 variables are allowed.
 verify: moving variances must be finite and not negative.
+fresh: what the variables hold is of no use to anyone. They are written while the file is still
+  being read; if it then turns out to be bad, they are left half written.
 )doc");
 
 REGISTER_OP("YolotfVariables")
@@ -140,40 +143,71 @@ std::int64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
       .count();
 }
 
-// Runs every task on the op's own threads and on this one, which waits for tasks and not for
-// threads: where the pool is busy with something else, this one does it all.
-std::int64_t run(OpKernelContext* context, std::size_t task_count,
-                 const std::function<void(std::size_t)>& run_task) {
-  struct State {
-    State(std::size_t count, std::function<void(std::size_t)> task)
-        : task_count(count), run_task(std::move(task)), left(static_cast<int>(count)) {}
-    void work() {
-      for (std::size_t task = next++; task < task_count; task = next++) {
-        run_task(task);
-        left.DecrementCount();
-      }
+// Runs tasks on the op's own threads and, in finish(), on this one, which waits for tasks and not
+// for threads: where the pool is busy with something else, this one does it all.
+class Workers {
+ public:
+  Workers(OpKernelContext* context, std::function<void(std::size_t)> run_task)
+      : pool_(context->device()->tensorflow_cpu_worker_threads()),
+        state_(std::make_shared<State>(std::move(run_task))) {}
+
+  // Tasks below `ready` may run; it only rises.
+  void publish(std::size_t ready) {
+    std::size_t added = 0;
+    {
+      const std::lock_guard<std::mutex> lock(state_->mutex);
+      added = ready - state_->ready;
+      state_->ready = ready;
     }
-    const std::size_t task_count;
-    const std::function<void(std::size_t)> run_task;
-    std::atomic<std::size_t> next{0};
-    tensorflow::BlockingCounter left;
-  };
-  const auto state = std::make_shared<State>(task_count, run_task);
-  const auto* workers = context->device()->tensorflow_cpu_worker_threads();
-  const int helpers = std::max(0, std::min(workers->num_threads, static_cast<int>(task_count)) - 1);
-  for (int i = 0; i < helpers; ++i) {
-    workers->workers->Schedule([state] { state->work(); });
+    const int helpers = std::min(pool_->num_threads - 1, static_cast<int>(added));
+    helpers_ = std::max(helpers_, helpers);
+    for (int i = 0; i < helpers; ++i) {
+      pool_->workers->Schedule([state = state_] { state->work(); });
+    }
   }
-  state->work();
-  state->left.Wait();
-  return helpers + 1;
-}
+
+  // Returns when all tasks that were published are done; how many threads may have taken part.
+  std::int64_t finish() {
+    state_->work();
+    std::unique_lock<std::mutex> lock(state_->mutex);
+    state_->changed.wait(lock, [this] { return state_->done == state_->ready; });
+    return helpers_ + 1;
+  }
+
+ private:
+  // Helpers that begin late find it alive, and nothing to do.
+  struct State {
+    explicit State(std::function<void(std::size_t)> task) : run_task(std::move(task)) {}
+    void work() {
+      std::unique_lock<std::mutex> lock(mutex);
+      while (next < ready) {
+        const std::size_t task = next++;
+        lock.unlock();
+        run_task(task);
+        lock.lock();
+        ++done;
+      }
+      changed.notify_all();
+    }
+    const std::function<void(std::size_t)> run_task;
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::size_t ready = 0;
+    std::size_t next = 0;
+    std::size_t done = 0;
+  };
+
+  const tensorflow::DeviceBase::CpuWorkerThreads* pool_;
+  std::shared_ptr<State> state_;
+  int helpers_ = 0;
+};
 
 class ScatterOp : public OpKernel {
  public:
   explicit ScatterOp(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("cast", &cast_));
     OP_REQUIRES_OK(context, context->GetAttr("verify", &verify_));
+    OP_REQUIRES_OK(context, context->GetAttr("fresh", &fresh_));
   }
 
   void Compute(OpKernelContext* context) override {
@@ -229,10 +263,11 @@ class ScatterOp : public OpKernel {
       }
       TF_RETURN_IF_ERROR(found);
     }
-    if (!file.hold(&file_error) || !file.begins_with(header.data(), header.size(), &file_error)) {
+    if (!(fresh_ ? file.begin(&file_error) : file.hold(&file_error)) ||
+        !file.begins_with(header.data(), header.size(), &file_error)) {
       return to_status(file_error);
     }
-    for (std::size_t i = 0; verify_ && i < segments.size(); ++i) {
+    for (std::size_t i = 0; verify_ && !fresh_ && i < segments.size(); ++i) {
       if (!check_variance(file.bytes(), segments[i], static_cast<std::int64_t>(i), &error)) {
         return to_status(error);
       }
@@ -289,11 +324,19 @@ class ScatterOp : public OpKernel {
     const std::int64_t checked = nanoseconds_since(start);
 
     // Phase 2.
-    const std::vector<Task> tasks = split(segments);
-    const std::int64_t threads = run(context, tasks.size(), [&](std::size_t i) {
+    std::vector<Task> tasks = split(segments);
+    Workers workers(context, [&](std::size_t i) {
       const Task& task = tasks[i];
       scatter(file.bytes(), segments[task.segment], targets[task.segment], task);
     });
+    absl::Status status;
+    if (fresh_) {
+      status = publish_as_read(segments, &file, &tasks, &workers);
+    } else {
+      workers.publish(tasks.size());
+    }
+    const std::int64_t threads = workers.finish();
+    TF_RETURN_IF_ERROR(status);
     for (const std::size_t i : swapped) {
       *variables[i]->tensor() = fresh[i];
     }
@@ -305,8 +348,40 @@ class ScatterOp : public OpKernel {
     return absl::OkStatus();
   }
 
+  // Reads the file from its beginning, and lets `workers` have the tasks whose bytes are there.
+  absl::Status publish_as_read(const std::vector<Segment>& segments, MappedFile* file,
+                               std::vector<Task>* tasks, Workers* workers) const {
+    constexpr std::uint64_t kPartBytes = 8 << 20;
+    const auto end_of_task = [&](const Task& task) { return end_of(segments[task.segment]); };
+    std::stable_sort(tasks->begin(), tasks->end(),
+                     [&](const Task& a, const Task& b) { return end_of_task(a) < end_of_task(b); });
+    std::uint64_t read = 0;
+    std::size_t ready = 0;
+    Error error;
+    FileError file_error;
+    while (ready < tasks->size()) {
+      const std::uint64_t end = std::min(file->size(), read + kPartBytes);
+      if (!file->read_in(read, end, &file_error)) {
+        return to_status(file_error);
+      }
+      read = end;
+      for (; ready < tasks->size() && end_of_task((*tasks)[ready]) <= read; ++ready) {
+        const std::uint32_t segment = (*tasks)[ready].segment;
+        if (verify_ && !check_variance(file->bytes(), segments[segment], segment, &error)) {
+          return to_status(error);
+        }
+      }
+      workers->publish(ready);
+    }
+    if (file->mapped() && !file->unchanged()) {
+      file_error.code = FileCode::kChanged;  // the lease was taken away meanwhile
+    }
+    return to_status(file_error);
+  }
+
   bool cast_ = false;
   bool verify_ = true;
+  bool fresh_ = false;
 };
 
 class VariablesOp : public OpKernel {

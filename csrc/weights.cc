@@ -153,6 +153,12 @@ std::vector<Segment> segments_from_rows(const std::int64_t* rows, std::int64_t r
   return segments;
 }
 
+std::uint64_t end_of(const Segment& segment) noexcept {
+  const std::uint64_t end = segment.offset + kFloatBytes * segment.count();
+  const std::uint64_t norm_bytes = kNormRuns * kFloatBytes * segment.all_filters();
+  return segment.norm_offset == 0 ? end : std::max(end, segment.norm_offset + norm_bytes);
+}
+
 std::uint64_t element_bytes(Dtype dtype) noexcept {
   switch (dtype) {
     case Dtype::kFloat32:

@@ -112,6 +112,9 @@ struct Segment {
   std::uint64_t all_filters() const noexcept { return blocks * filters; }
 };
 
+// The byte behind the last one that `segment` takes, those of its batch normalization included.
+std::uint64_t end_of(const Segment& segment) noexcept;
+
 // The plan as it comes from Python: a row of kPlanColumns int64 a segment. They are offset,
 // norm_offset, blocks, filters, channels, spatial, role, rank and the variable's extents, unused
 // ones 1. Any numbers are safe: check_segments refuses what describes no array.

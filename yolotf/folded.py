@@ -150,14 +150,64 @@ class FoldedNetwork:
         blocks = self._blocks.get(index, 1)
         return shape if blocks == 1 else (blocks, *shape[:-1], shape[-1] // blocks)
 
-    def load(self, weights: _Path, *, verify: bool = True) -> None:
+    def load(self, weights: _Path, *, verify: bool = True, fresh: bool = False) -> None:
         """Loads a `.weights` file; see `load_darknet_weights` for the checks.
 
+        Args:
+            weights: the file.
+            verify: see `load_darknet_weights`.
+            fresh: what the variables hold is of no use, as before the first load. They are then
+                written while the file is still being read.
+
         Raises:
-            WeightsMismatch: file and network do not belong together; nothing was changed.
+            WeightsMismatch: file and network do not belong together; nothing was changed, unless
+                `fresh`.
             OSError: the file cannot be read.
         """
-        _load_folded(weights, self.network, self.stored, self._blocks, verify)
+        floats = layout.floats(self.network)
+        header, _ = planning.read_header(weights, floats)
+        by_layer: dict[int, dict[str, layout.Segment]] = {}
+        for segment in layout.segments(self.network, transposed=header.transposed):
+            if segment.layer in self._used:
+                by_layer.setdefault(segment.layer, {})[segment.role] = segment
+        moves: list[layout.Move] = []
+        for index, segments in by_layer.items():
+            moves += self._moves(self.network.layers[index], segments)
+        plan = layout.Plan(tuple(moves), floats, self.network)
+        writing.write(weights, header, plan, cast=False, verify=verify, fresh=fresh)
+
+    def _moves(self, layer: cfg.Layer, segments: dict[str, layout.Segment]) -> list[layout.Move]:
+        """What goes where of one section, batch normalization folded."""
+        depthwise = isinstance(layer, cfg.Convolutional) and tf_layers.is_depthwise(layer)
+
+        def slot(role: str) -> layout.Slot:
+            variable = self.stored[_key(layer.index, role)]
+            return layout.Slot(
+                name=f"{layer.type}_{layer.index}/{role}",
+                role=role,
+                variable=variable,
+                shape=tuple(variable.shape),
+                dtype="float32",
+                depthwise=depthwise and role == "kernel",
+                blocks=self._blocks.get(layer.index, 1),
+            )
+
+        gamma = segments.get("gamma")
+        if gamma is None:
+            return [layout.move(segment, slot(role)) for role, segment in segments.items()]
+        kernel = segments.get("kernel")
+        if kernel is None:
+            multiplier = layout.folded(gamma, gamma, slot("scale"))
+        elif kernel.transposed:
+            raise graph_rules.refuse(
+                self.network,
+                layer,
+                "batch_normalize=1 in a file with a transposed kernel",
+                "batch_normalize",
+            )
+        else:
+            multiplier = layout.folded(kernel, gamma, slot("kernel"))
+        return [layout.folded(segments["beta"], gamma, slot("bias")), multiplier]
 
     def whole(self) -> dict[str, Tensor]:
         """What `stored` holds, wide convolutions in one piece."""
@@ -308,78 +358,3 @@ def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[in
             network, layer, f"{key}=1: the file holds no numbers for it, so nothing can run", key
         )
     return shapes
-
-
-def _load_folded(
-    path: _Path,
-    network: cfg.Network,
-    stored: dict[str, Any],
-    blocks: dict[int, int],
-    verify: bool,
-) -> None:
-    """Checks the file, then writes what it holds into `stored`, batch normalization folded.
-
-    Args:
-        path: the file.
-        network: the network.
-        stored: see `FoldedNetwork`.
-        blocks: of the layers whose kernel and bias are cut, how often.
-        verify: see `load_darknet_weights`.
-
-    Raises:
-        WeightsMismatch: before anything was written.
-    """
-    floats = layout.floats(network)
-    header, _ = planning.read_header(path, floats)
-    used = graph_rules.used_layers(network)
-    by_layer: dict[int, dict[str, layout.Segment]] = {}
-    for segment in layout.segments(network, transposed=header.transposed):
-        if segment.layer in used:
-            by_layer.setdefault(segment.layer, {})[segment.role] = segment
-    moves: list[layout.Move] = []
-    for index, segments in by_layer.items():
-        moves += _folded_moves(
-            network, network.layers[index], segments, stored, blocks.get(index, 1)
-        )
-    writing.write(
-        path, header, layout.Plan(tuple(moves), floats, network), cast=False, verify=verify
-    )
-
-
-def _folded_moves(
-    network: cfg.Network,
-    layer: cfg.Layer,
-    segments: dict[str, layout.Segment],
-    stored: dict[str, Any],
-    blocks: int,
-) -> list[layout.Move]:
-    depthwise = isinstance(layer, cfg.Convolutional) and tf_layers.is_depthwise(layer)
-
-    def slot(role: str) -> layout.Slot:
-        variable = stored[_key(layer.index, role)]
-        return layout.Slot(
-            name=f"{layer.type}_{layer.index}/{role}",
-            role=role,
-            variable=variable,
-            shape=tuple(variable.shape),
-            dtype="float32",
-            depthwise=depthwise and role == "kernel",
-            blocks=blocks,
-        )
-
-    gamma = segments.get("gamma")
-    if gamma is None:
-        return [layout.move(segment, slot(role)) for role, segment in segments.items()]
-    kernel = segments.get("kernel")
-    if kernel is None:
-        multiplier = layout.folded(gamma, gamma, slot("scale"))
-    elif kernel.transposed:
-        raise graph_rules.refuse(
-            network,
-            layer,
-            "batch_normalize=1 in a file with a transposed kernel",
-            "batch_normalize",
-        )
-    else:
-        multiplier = layout.folded(kernel, gamma, slot("kernel"))
-    return [layout.folded(segments["beta"], gamma, slot("bias")), multiplier]

@@ -100,21 +100,24 @@ class InferenceFunction:
         shapes = [head.input_shape for head in self.network.heads]
         return max(self.network.input_shape.height // shape.height for shape in shapes)
 
-    def load(self, weights: _Path, *, verify: bool = True, trace: bool = False) -> None:
+    def load(
+        self, weights: _Path, *, verify: bool = True, fresh: bool = False, trace: bool = False
+    ) -> None:
         """Loads a file into the variables; see `FoldedNetwork.load`.
 
         Args:
             weights: the file.
             verify: see `load_darknet_weights`.
+            fresh: see `FoldedNetwork.load`.
             trace: traces the graphs for uint8 pictures in the meantime, and runs those that need
                 none of the numbers; else the first call does.
         """
         if not trace:
-            self.folded.load(weights, verify=verify)
+            self.folded.load(weights, verify=verify, fresh=fresh)
             return
         _collector.postpone()
         with ThreadPoolExecutor(2, "yolotf-load") as pool:
-            loading = pool.submit(self.folded.load, weights, verify=verify)
+            loading = pool.submit(self.folded.load, weights, verify=verify, fresh=fresh)
             try:
                 self._fit[tf.uint8].get_concrete_function()
                 self._found.get_concrete_function()
@@ -302,7 +305,7 @@ def build_function(
         nms_kind=nms_kind,
         any_size=any_size,
     )
-    function.load(weights, trace=True)
+    function.load(weights, fresh=True, trace=True)
     return function
 
 
@@ -410,7 +413,7 @@ class Detector:
         self._spare: _Slot | None = None
         self._changed = threading.Condition()
         self._reloading = threading.Lock()
-        self._active.function.load(weights, trace=True)
+        self._active.function.load(weights, fresh=True, trace=True)
 
     @overload
     def __call__(self, pictures: Picture) -> Detections: ...
@@ -453,7 +456,8 @@ class Detector:
             with self._changed:
                 # Nobody begins on the spare; who still runs on it began before the last reload.
                 self._changed.wait_for(lambda: spare.users == 0)
-            spare.function.load(weights)
+            # What the spare holds nobody will ask for, whether or not the file is good.
+            spare.function.load(weights, fresh=True)
             spare.function.warm(self._active.function)
             with self._changed:
                 self._active, self._spare = spare, self._active

@@ -34,11 +34,28 @@ class WriteStats:
     variables: int
 
 
-def write(path: Path, header: Header, plan: layout.Plan, *, cast: bool, verify: bool) -> WriteStats:
+def write(
+    path: Path,
+    header: Header,
+    plan: layout.Plan,
+    *,
+    cast: bool,
+    verify: bool,
+    fresh: bool = False,
+) -> WriteStats:
     """Checks the whole plan and then writes it: by the op where it can, else portably.
 
+    Args:
+        path: the file.
+        header: what it begins with.
+        plan: what to write where.
+        cast: see `load_darknet_weights`.
+        verify: see `load_darknet_weights`.
+        fresh: what the variables hold is of no use: writing may begin before all of the file is
+            read and its content checked.
+
     Raises:
-        WeightsMismatch: nothing was written.
+        WeightsMismatch: nothing was written, unless `fresh`.
     """
     moves: list[layout.Move] = []
     variables: list[Any] = []
@@ -59,8 +76,9 @@ def write(path: Path, header: Header, plan: layout.Plan, *, cast: bool, verify: 
                 section=move.segment.layer,
                 role=move.segment.role,
             )
-    scatter = _scatter_with_op if _op_can(variables) else _scatter_portably
-    return scatter(path, header, plan, moves, variables, cast, verify)
+    if _op_can(variables):
+        return _scatter_with_op(path, header, plan, moves, variables, cast, verify, fresh)
+    return _scatter_portably(path, header, plan, moves, variables, cast, verify)
 
 
 def _op_can(variables: Sequence[Any]) -> bool:
@@ -97,6 +115,7 @@ def _scatter_with_op(
     variables: Sequence[Any],
     cast: bool,
     verify: bool,
+    fresh: bool,
 ) -> WriteStats:
     import tensorflow as tf
 
@@ -110,6 +129,7 @@ def _scatter_with_op(
                 resources=[variable.handle for variable in variables],
                 cast=cast,
                 verify=verify,
+                fresh=fresh,
             )
         except tf.errors.InvalidArgumentError as error:
             _raise_from_op(error, path, plan, moves, variables)
