@@ -18,10 +18,13 @@ def make_weights(network: cfg.Network, path: Path) -> None:
 
     Kernels are as a new network's would be (He and others, 2015), batch norms neutral, and the
     layers before the heads say no, so that decoding has as little to do as with a trained network.
+    What is added to something grows little: else 23 sums in a row would make numbers in the
+    thousands.
     """
     rng = np.random.default_rng(1)
     floats = rng.standard_normal(layout.floats(network), dtype=np.float32)
     before_heads = set(graph_rules.output_layers(network))
+    added = {layer.inputs[0] for layer in network.layers if isinstance(layer, cfg.Shortcut)}
     for segment in layout.segments(network):
         start = segment.offset // layout.FLOAT_BYTES
         part = floats[start : start + segment.count]
@@ -29,10 +32,12 @@ def make_weights(network: cfg.Network, path: Path) -> None:
             part *= np.float32((2 * segment.shape[0] / segment.count) ** 0.5)
         elif segment.role in ("gamma", "moving_variance"):
             part[:] = np.float32(1) + np.float32(0.1) * np.abs(part)
+            if segment.role == "gamma" and segment.layer in added:
+                part *= np.float32(0.2)
         else:
             part *= np.float32(0.05)
         if segment.layer in before_heads:
-            part[:] = -8 if segment.role == "bias" else part * np.float32(0.01)
+            part[:] = -8 if segment.role == "bias" else part * np.float32(0.3)
     with path.open("wb") as file:
         file.write(np.array([0, 2, 5], np.int32).tobytes())
         file.write(np.array([32_013_312], np.uint64).tobytes())

@@ -23,7 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ from common import make_weights, print_table
 
 import yolotf
 from yolotf import _core, _native, model_order, planning, writing
+from yolotf.folded import FoldedNetwork
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
+INFERENCE = "inference function"
 READ = "sequential read (floor)"
 
 
@@ -60,6 +62,7 @@ class Loaders:
             )
         ]
         self.norms = {layer.name: layer for layer in self.model.layers}
+        self.folded = FoldedNetwork(network)
 
     def floor(self) -> None:
         """Maps the file and copies it into memory that is there already."""
@@ -86,6 +89,19 @@ class Loaders:
     def whole(self) -> None:
         """The public call, the walk of the model included."""
         yolotf.load_darknet_weights(self.model, self.weights)
+
+    def inference(self) -> None:
+        """As a server does: batch norm folded, written while the file is read."""
+        self.folded.load(self.weights, fresh=True)
+
+    def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
+        """What `inference` made of the kernels, and what the model's variables fold to."""
+        whole = self.folded.whole()
+        for layer, norm_name in self.layers:
+            kernel, norm = np.array(layer.kernel, np.float64), self.norms.get(norm_name)
+            if norm is not None:
+                kernel *= np.array(norm.gamma) / np.sqrt(np.array(norm.moving_variance) + 1e-5)
+            yield whole[layer.name.removeprefix("conv_") + "/kernel"].numpy(), kernel
 
     def portable(self) -> None:
         """What serves where the op cannot: native scatter into arrays, then assign."""
@@ -168,7 +184,7 @@ def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:
     loaders.pure_python()
     expected = [variable.numpy() for variable in loaders.variables()]
     for name, way in ways.items():
-        if name in (FLOOR, READ, "OpenCV"):
+        if name in (FLOOR, READ, INFERENCE, "OpenCV"):
             continue
         for variable in loaders.variables():
             variable.assign(tf.zeros_like(variable))
@@ -176,6 +192,10 @@ def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:
         for variable, numbers in zip(loaders.variables(), expected, strict=True):
             if not np.array_equal(variable.numpy(), numbers):
                 sys.exit(f"{name}: {variable.name} differs from what pure Python loads")
+    loaders.inference()
+    for ours, folded in loaders.folded_kernels():
+        if not np.allclose(ours, folded, rtol=1e-5, atol=1e-7):
+            sys.exit(f"{INFERENCE}: a kernel differs from the model's, batch norm folded")
     loaders.floor()
     if loaders.memory.tobytes() != loaders.weights.read_bytes():
         sys.exit(f"{FLOOR}: the copy differs from the file")
@@ -224,6 +244,7 @@ def main() -> None:
             FLOOR: loaders.floor,
             OP: loaders.op,
             WHOLE: loaders.whole,
+            INFERENCE: loaders.inference,
             "yolotf portable path": loaders.portable,
             "OpenCV": loaders.opencv(),
             "safetensors": loaders.safetensors(),
@@ -232,7 +253,9 @@ def main() -> None:
             "Keras .weights.h5": loaders.keras_h5(),
         }
         if arguments.cold:
-            ways = {READ: loaders.read} | {name: ways[name] for name in (OP, WHOLE, PYTHON)}
+            ways = {READ: loaders.read} | {
+                name: ways[name] for name in (OP, WHOLE, INFERENCE, PYTHON)
+            }
         present = {name: way for name, way in ways.items() if way is not None}
         check(loaders, present)
         before = loaders.drop if arguments.cold else lambda: None
