@@ -310,6 +310,15 @@ void a_file_that_ends_inside_a_batch_normalization_is_too_short() {
   }
 }
 
+void a_segment_ends_where_the_last_of_its_bytes_does() {
+  Segment segment = segment_of(100, 3, 2, 5, 4);
+  CHECK(end_of(segment) == 100 + 4 * 120);
+  segment.norm_offset = 40;
+  CHECK(end_of(segment) == 100 + 4 * 120);
+  segment.norm_offset = 1000;
+  CHECK(end_of(segment) == 1000 + 3 * 4 * 6);
+}
+
 void a_batch_normalization_of_blocks_has_the_filters_of_all() {
   Segment segment = segment_of(20, 3, 2, 3, 4);
   segment.norm_offset = 400;
@@ -1171,6 +1180,43 @@ void a_file_that_nobody_writes_is_mapped() {
   CHECK(file.hold(&error));  // again: nothing happens
 }
 
+void a_file_is_read_in_part_after_part() {
+  for (const bool held_open : {false, true}) {
+    Folder folder;
+    std::string large;
+    while (large.size() < 300000) {
+      large += content();
+    }
+    const std::string path = folder.file(large);
+    const int writer = held_open ? ::open(path.c_str(), O_WRONLY) : -1;
+    MappedFile file;
+    FileError error;
+    CHECK(file.open(path.c_str(), &error) && file.begin(&error));
+    CHECK(file.begin(&error) && file.begins_with(large.data(), 20, &error));
+    CHECK(file.mapped() == (!held_open && mapping_is_safe(folder.file(content()))));
+    for (std::uint64_t begin = 0; begin < large.size(); begin += 5000) {
+      const std::uint64_t end = std::min<std::uint64_t>(large.size(), begin + 5000);
+      CHECK(file.read_in(begin, end, &error));
+      CHECK(std::memcmp(file.bytes() + begin, large.data() + begin, end - begin) == 0);
+    }
+    CHECK(file.read_in(7, 7, &error) && error.code == FileCode::kOk);
+    CHECK(holds(file, large) && file.unchanged());
+    if (writer >= 0) {
+      close(writer);
+    }
+  }
+}
+
+void advice_on_memory_changes_none_of_it() {
+  std::vector<float> floats(100000, 3.0F);
+  for (const std::uint64_t shift : {0U, 1U, 17U}) {
+    prefer_huge_pages(floats.data() + shift, 4 * (floats.size() - shift));
+  }
+  prefer_huge_pages(floats.data(), 4);
+  prefer_huge_pages(nullptr, 0);
+  CHECK(floats == std::vector<float>(100000, 3.0F));
+}
+
 void a_file_that_is_open_for_writing_is_copied() {
   Folder folder;
   const std::string path = folder.file(content());
@@ -1376,6 +1422,7 @@ constexpr Test kTests[] = {
     TEST(a_row_of_the_plan_is_a_segment),
     TEST(a_file_that_ends_inside_a_segment_is_too_short),
     TEST(a_file_that_ends_inside_a_batch_normalization_is_too_short),
+    TEST(a_segment_ends_where_the_last_of_its_bytes_does),
     TEST(a_batch_normalization_of_blocks_has_the_filters_of_all),
     TEST(a_file_of_another_size_is_refused_even_where_every_segment_fits),
     TEST(rows_that_describe_no_array_are_refused),
@@ -1401,6 +1448,8 @@ constexpr Test kTests[] = {
     TEST(statistics_are_those_of_a_loop),
     TEST(numbers_that_are_not_finite_leave_the_extremes_to_those_that_are),
     TEST(a_file_that_nobody_writes_is_mapped),
+    TEST(a_file_is_read_in_part_after_part),
+    TEST(advice_on_memory_changes_none_of_it),
     TEST(a_file_that_is_open_for_writing_is_copied),
     TEST(a_file_that_changed_after_it_was_opened_is_refused),
     TEST(a_file_that_is_replaced_is_still_the_one_that_was_opened),

@@ -18,7 +18,7 @@ import tensorflow as tf
 from PIL import Image
 
 import yolotf
-from yolotf import _native, decode, inference, networks
+from yolotf import _native, decode, inference, layout, networks, writing
 from yolotf.cfg import parse_cfg
 from yolotf.errors import (
     ContentError,
@@ -296,6 +296,78 @@ def test_a_file_that_does_not_fit_changes_nothing(kind, small_file, tmp_path):
     bad.write_bytes(content)
     with pytest.raises(expected, match=r"bad\.weights"):
         folded.load(bad)
+    after = variables_of(folded)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+LARGE = (
+    "[net]\nwidth=8\nheight=6\nchannels=3\n"
+    + "[convolutional]\nbatch_normalize=1\nfilters=512\nsize=3\npad=1\nactivation=leaky\n" * 3
+    + "[convolutional]\nfilters=512\nsize=3\npad=1\nactivation=linear\n"
+    + "[batchnorm]\n"
+)
+"""28 MB: a first load reads it in four parts."""
+
+
+def large_file(path, seed):
+    path.write_bytes(numpy_loader.random_file(LARGE, seed))
+    return path
+
+
+@pytest.mark.parametrize("op", [True, False])
+@pytest.mark.parametrize("held_open", [False, True])
+def test_a_first_load_gives_what_any_load_does(held_open, op, tmp_path, monkeypatch):
+    """Also if the file is copied and not mapped, and without the op."""
+    path = large_file(tmp_path / "a.weights", 1)
+    expected = FoldedNetwork(parse_cfg(LARGE))
+    expected.load(path)
+    if not op:
+        monkeypatch.setattr(writing, "_op_can", lambda variables: False)
+    folded = FoldedNetwork(parse_cfg(LARGE))
+    with path.open("r+b" if held_open else "rb"):
+        folded.load(path, fresh=True)
+        before = {key: variable.read_value() for key, variable in folded.stored.items()}
+        folded.load(path, fresh=True)  # into new memory, as somebody holds the old
+    for key, variable in expected.stored.items():
+        np.testing.assert_array_equal(folded.stored[key].numpy(), variable.numpy())
+        np.testing.assert_array_equal(before[key].numpy(), variable.numpy())
+
+
+def test_a_first_load_of_a_bad_file_is_refused_and_a_good_one_follows(tmp_path):
+    good = large_file(tmp_path / "a.weights", 1)
+    network = parse_cfg(LARGE)
+    content = bytearray(good.read_bytes())
+    segments = layout.segments(network)
+    variance = next(s for s in segments if s.layer == 2 and s.role == "moving_variance")
+    offset = 20 + variance.offset + 4 * 300
+    content[offset : offset + 4] = np.float32(-1).tobytes()
+    bad = tmp_path / "bad.weights"
+    bad.write_bytes(content)
+    errors = []
+    for fresh in (False, True):
+        folded = FoldedNetwork(network)
+        with pytest.raises(ContentError) as error:
+            folded.load(bad, fresh=fresh)
+        errors.append(error.value)
+        assert error.value.offset == offset
+    assert str(errors[0]) == str(errors[1])
+    folded.load(bad, verify=False, fresh=True)
+    folded.load(good, fresh=True)
+    expected = FoldedNetwork(network)
+    expected.load(good)
+    for key, variable in expected.stored.items():
+        np.testing.assert_array_equal(folded.stored[key].numpy(), variable.numpy())
+
+
+def test_a_first_load_of_another_size_writes_nothing(small_file, tmp_path):
+    folded = FoldedNetwork(parse_cfg(SMALL))
+    folded.load(small_file(1), fresh=True)
+    before = variables_of(folded)
+    for kind in ("short", "long"):
+        content, expected = damaged(small_file(2).read_bytes(), kind)
+        (tmp_path / "bad.weights").write_bytes(content)
+        with pytest.raises(expected):
+            folded.load(tmp_path / "bad.weights", fresh=True)
     after = variables_of(folded)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
@@ -690,9 +762,15 @@ def test_a_bad_reload_changes_nothing_and_a_good_one_follows(small_file, tmp_pat
     image = np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8)
     detector = Detector(parse_cfg(SMALL), small_file(3), **OPTIONS)
     before = answer_of(detector(image))
-    bad = tmp_path / "bad.weights"
+    bad, shifted = tmp_path / "bad.weights", tmp_path / "shifted.weights"
     bad.write_bytes(small_file(4).read_bytes()[:-8])
-    for wrong, error in ((bad, SizeMismatchError), (tmp_path / "none", FileNotFoundError)):
+    shifted.write_bytes(damaged(small_file(4).read_bytes(), "shifted")[0])
+    for wrong, error in (
+        (bad, SizeMismatchError),
+        (shifted, ContentError),
+        (tmp_path / "none", FileNotFoundError),
+        (shifted, ContentError),
+    ):
         with pytest.raises(error):
             detector.reload(wrong)
         assert answer_of(detector(image)) == before
