@@ -291,6 +291,7 @@ LOADER = """
 import collections, json, pathlib, sys, time
 import loading, test_load_concurrency, yolotf
 from yolotf import _native, errors
+from yolotf.folded import FoldedNetwork
 
 folder = pathlib.Path(sys.argv[1])
 model = loading.build(test_load_concurrency.LARGE)
@@ -298,6 +299,15 @@ complete = {}
 for name in ("a", "b"):
     yolotf.load_darknet_weights(model, folder / name)
     complete[name] = loading.snapshot(model)
+
+def numbers():
+    return [variable.numpy().tobytes() for variable in folded.stored.values()]
+
+folded = FoldedNetwork(yolotf.parse_cfg(test_load_concurrency.LARGE))
+complete_folded = []
+for name in ("a", "b"):
+    folded.load(folder / name)
+    complete_folded.append(numbers())
 print("ready", flush=True)
 
 def no_op():
@@ -317,6 +327,12 @@ while time.monotonic() < end:
         break
     turn += 1
     for name, count in counts.items():
+        try:
+            folded.load(folder / name, fresh=True)
+            assert numbers() in complete_folded, "half of a file"
+            count["fresh"] += 1
+        except (errors.WeightsMismatch, OSError):
+            pass
         path_taken = ("op", "portable")[turn % 2]
         _native.op_library = op_library if path_taken == "op" else no_op
         try:
@@ -401,6 +417,7 @@ def test_a_file_that_another_process_changes_all_the_time(tmp_path):
     for name, count in counts.items():
         tried = count["a"] + count["b"] + count.get("refused", 0)
         assert tried >= 120, counts
+        assert count["fresh"] > 10, counts
         assert turns[name] > 20, turns
     # Both are caught in the middle; and who has a file open for writing keeps it from being mapped.
     assert counts["held"]["refused"] > 0, counts
