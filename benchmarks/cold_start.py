@@ -7,7 +7,7 @@
 `classic` is what projects do that load .weights in Python: a Keras model, np.fromfile, transpose,
 set_weights, and a tf.function around the model. Every way answers with the boxes of one picture but
 OpenCV and `classic`, which stop at the raw heads. Seconds; RSS is the process's peak. The
-inference function is traced while the file is loaded: its row `load` is both.
+inference function is traced while the file is loaded: its column `load` is both.
 """
 
 from __future__ import annotations
