@@ -987,6 +987,7 @@ def test_every_detector_traces_to_its_detections(path):
     )
     network = network.resized(size=2 * smallest)
     function = InferenceFunction(network, max_boxes=10)
+    function._run_without_weights()  # as while a file is loaded
     heads = function._heads.get_concrete_function().structured_outputs
     assert [raw.shape[1:].as_list() for raw in heads] == [
         list(head.input_shape) for head in network.heads

@@ -141,9 +141,9 @@ class FoldedNetwork:
         with tf.init_scope():
             variables = make_variables(list(shapes.values()))
         self.stored: dict[str, Variable] = dict(zip(shapes, variables, strict=True))
-        convolutions = [network.layers[index] for index in self._used]
+        used = [network.layers[index] for index in self._used]
         self.ready = self.onednn and all(
-            onednn.takes(layer) for layer in convolutions if isinstance(layer, cfg.Convolutional)
+            onednn.takes(layer) for layer in used if isinstance(layer, cfg.Convolutional)
         )
 
     def _in_blocks(self, index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -166,10 +166,10 @@ class FoldedNetwork:
         """
         floats = layout.floats(self.network)
         header, _ = planning.read_header(weights, floats)
-        by_layer: dict[int, dict[str, layout.Segment]] = {}
+        by_layer: dict[int, dict[str, layout.Segment]] = {index: {} for index in self._used}
         for segment in layout.segments(self.network, transposed=header.transposed):
-            if segment.layer in self._used:
-                by_layer.setdefault(segment.layer, {})[segment.role] = segment
+            if segment.layer in by_layer:
+                by_layer[segment.layer][segment.role] = segment
         moves: list[layout.Move] = []
         for index, segments in by_layer.items():
             moves += self._moves(self.network.layers[index], segments)
