@@ -84,6 +84,8 @@ HOLDS = {
 
 @pytest.mark.parametrize("hold", HOLDS)
 def test_what_was_read_before_keeps_its_numbers(tmp_path, path_taken, hold):
+    if hold == "dlpack" and not hasattr(tf.zeros(1), "__dlpack__"):
+        pytest.skip("tensors of this TensorFlow do not speak DLPack")
     model = build(EVERYTHING)
     loading.scramble(model)
     before = loading.snapshot(model)
