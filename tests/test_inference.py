@@ -890,7 +890,7 @@ def test_an_exported_model_answers_the_same_without_yolotf(letter_box, small_fil
     run = subprocess.run(
         [
             sys.executable,
-            "-P",
+            "-I",
             "-c",
             textwrap.dedent(RUN_EXPORTED),
             str(tmp_path / "model"),
