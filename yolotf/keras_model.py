@@ -78,10 +78,11 @@ def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = N
         UnsupportedSectionError: a section or one of its options has no counterpart in Keras.
     """
     graph = _Graph(network, dtype)
+    picture = graph.tensors[cfg.NETWORK_INPUT]
     outputs = [graph.tensors[index] for index in graph_rules.output_layers(network)]
-    model = keras().Model(
-        graph.tensors[cfg.NETWORK_INPUT], outputs, name=_model_name(network, name)
-    )
+    # Keras 3.12, the last for Python 3.10, refuses a model that puts out its very input.
+    outputs = [keras().layers.Identity()(x) if x is picture else x for x in outputs]
+    model = keras().Model(picture, outputs, name=_model_name(network, name))
     _networks[model] = network
     return model
 
