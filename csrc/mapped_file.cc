@@ -17,12 +17,16 @@ namespace yolotf {
 namespace {
 
 constexpr std::uint64_t kReadBytes = 8 << 20;
-constexpr std::uint64_t kPageBytes = 4096;
 
 bool fail(FileError* error, FileCode code, int system_error = 0) noexcept {
   error->code = code;
   error->system_error = system_error;
   return false;
+}
+
+[[maybe_unused]] std::uint64_t page_bytes() noexcept {
+  static const long size = sysconf(_SC_PAGESIZE);  // 64 KB on some machines
+  return size > 0 ? static_cast<std::uint64_t>(size) : 4096;
 }
 
 timespec modified(const struct stat& status) noexcept {
@@ -40,8 +44,8 @@ void prefer_huge_pages(void* memory, std::uint64_t size) noexcept {
   constexpr std::uint64_t kWorthIt = 64 << 10;  // neighbours share huge pages
   if (size >= kWorthIt) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory);
-    const std::uintptr_t begin = address / kPageBytes * kPageBytes;
-    const std::uintptr_t end = (address + size + kPageBytes - 1) / kPageBytes * kPageBytes;
+    const std::uintptr_t begin = address / page_bytes() * page_bytes();
+    const std::uintptr_t end = (address + size + page_bytes() - 1) / page_bytes() * page_bytes();
     madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
   }
 #else
@@ -151,7 +155,7 @@ bool MappedFile::read_in(std::uint64_t begin, std::uint64_t end, FileError* erro
 #ifdef MADV_POPULATE_READ
   // Now, so that an I/O error is an error here and not a signal later.
   if (mapped_ && begin < end) {
-    begin = begin / kPageBytes * kPageBytes;
+    begin = begin / page_bytes() * page_bytes();
     int populated;
     do {
       populated = madvise(bytes_ + begin, end - begin, MADV_POPULATE_READ);

@@ -30,7 +30,7 @@ _Pictures = list[Picture] | tuple[Picture, ...]
 
 
 class InferenceFunction:
-    """Pictures to detections in one graph; made by `build_function`.
+    """Pictures to detections, in three graphs; made by `build_function`.
 
     Attributes:
         network: what it was built from.
@@ -195,7 +195,7 @@ class InferenceFunction:
         height, width, channels = self.network.input_shape
         for dtype, traced in like._fit.items():
             if traced.experimental_get_tracing_count():
-                self(tf.zeros([1, height, width, channels], dtype))
+                self.fit(tf.zeros([1, height, width, channels], dtype))
         if like._heads.experimental_get_tracing_count():
             self.fitted(tf.zeros([1, height, width, channels]), [[height, width]])
 

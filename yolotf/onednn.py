@@ -10,8 +10,9 @@ kernels of wide layers takes longer than multiplying with them; as HWIO they are
 a time from rows of some kilobytes, which a processor's caches map onto each other. `blocks` says
 how to cut such a kernel so that rows are short.
 
-The operation is TensorFlow's own but not public, so `available` tries it before it is used. Graphs
-that leave the process (a SavedModel) are written in standard operations, `tf_layers`.
+The operation is TensorFlow's own but not public, so `available` tries it before it is used, on all
+but the TensorFlow the tests run on. Graphs that leave the process (a SavedModel) are written in
+standard operations, `tf_layers`.
 """
 
 from __future__ import annotations
