@@ -15,6 +15,13 @@ import pytest
 from yolotf._demo_data import DemoData, demo_data
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what asks for the `shared` fixture as `shared_params` marks its parameters."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.shared)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of stock cfgs, real weights and reports; tests that need it skip without it."""

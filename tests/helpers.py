@@ -25,8 +25,9 @@ def shared_params(values: Callable[[], Iterable[Any]], identify: Callable[[Any],
     `values` is only called where shared exists.
     """
     if not SHARED.is_dir():
-        return [pytest.param(None, id="no-shared", marks=pytest.mark.skip(reason=NO_SHARED))]
-    return [pytest.param(value, id=identify(value)) for value in values()]
+        skip = pytest.mark.skip(reason=NO_SHARED)
+        return [pytest.param(None, id="no-shared", marks=[skip, pytest.mark.shared])]
+    return [pytest.param(value, id=identify(value), marks=pytest.mark.shared) for value in values()]
 
 
 def inventory() -> list[dict[str, str]]:
