@@ -32,13 +32,13 @@ lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.cc tests/*.cc
+	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.cc tests/csrc/*.cc
 	$(BIN)/stubtest --mypy-config-file pyproject.toml yolotf._core
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*.h csrc/*.cc tests/*.cc
+	$(BIN)/clang-format -i csrc/*.h csrc/*.cc tests/csrc/*.cc
 
 # The core without Python and TensorFlow, warnings as errors, under the sanitizers.
 sanitize: $(VENV)/built

@@ -49,7 +49,7 @@ def inference(clock: Clock, files: dict[str, str]) -> None:
 
     clock.end("import")
     from yolotf import parse_cfg
-    from yolotf.inference import InferenceFunction
+    from yolotf.serving.inference import InferenceFunction
 
     function = InferenceFunction(parse_cfg(files["cfg"]))
     clock.end("build")
@@ -65,7 +65,7 @@ def keras(clock: Clock, files: dict[str, str]) -> None:
 
     clock.end("import")
     import yolotf
-    from yolotf import decode
+    from yolotf.graphs import decode
 
     network = yolotf.parse_cfg(files["cfg"])
     model = yolotf.build_model(network)
@@ -176,7 +176,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str]
     from common import make_weights
 
     from yolotf import Detector
-    from yolotf.networks import find
+    from yolotf.darknet.stock import find
 
     network = find(arguments.cfg).resized(arguments.size)
     weights = arguments.weights

@@ -10,7 +10,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from yolotf import cfg, graph_rules, layout
+from yolotf.darknet import cfg
+from yolotf.darknet import rules as graph_rules
+from yolotf.weights import layout
 
 
 def make_weights(network: cfg.Network, path: Path) -> None:

@@ -28,7 +28,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import diagnosis_cases
 import helpers
 
-from yolotf import cfg, diagnosis, layout, networks
+from yolotf.darknet import cfg
+from yolotf.darknet import stock as networks
+from yolotf.diagnosis import result as diagnosis
+from yolotf.weights import layout
 
 
 def solved_reports(folder: Path) -> tuple[int, int]:

@@ -30,8 +30,8 @@ import tensorflow as tf
 from common import make_weights, print_table
 
 import yolotf
-from yolotf import _native
-from yolotf.inference import build_function
+from yolotf.serving.inference import build_function
+from yolotf.weights import native as _native
 
 FOLDED, KERAS, OPENCV, ONNX = "yolotf", "Keras, tf.function", "OpenCV DNN", "onnxruntime"
 Way = Callable[[Any], Any]

@@ -34,8 +34,12 @@ import tensorflow as tf
 from common import make_weights, print_table
 
 import yolotf
-from yolotf import _core, _native, model_order, planning, writing
-from yolotf.folded import FoldedNetwork
+from yolotf import _core
+from yolotf.graphs.folded import FoldedNetwork
+from yolotf.loading import planning
+from yolotf.models import order as model_order
+from yolotf.weights import native as _native
+from yolotf.weights import write as writing
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
 INFERENCE = "inference function"
@@ -232,7 +236,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary)
         if arguments.weights:
-            from yolotf.networks import find
+            from yolotf.darknet.stock import find
 
             network, weights = find(arguments.cfg), arguments.weights
         else:

@@ -77,7 +77,7 @@ class Sampler(threading.Thread):
 def prepare(kind: str, cfg: str) -> tuple[Callable[[str], object], int]:
     """A function that loads, and the bytes of the variables that it loads into."""
     import yolotf
-    from yolotf import _native
+    from yolotf.weights import native as _native
 
     network = yolotf.parse_cfg(cfg)
     _native.op_library()
@@ -85,7 +85,7 @@ def prepare(kind: str, cfg: str) -> tuple[Callable[[str], object], int]:
         model = yolotf.build_model(network)
         # Keras has initialized them: their memory is there already.
         return lambda weights: yolotf.load_darknet_weights(model, weights), 0
-    from yolotf.inference import InferenceFunction
+    from yolotf.serving.inference import InferenceFunction
 
     function = InferenceFunction(network)
     stored = function.folded.stored.values()
@@ -162,7 +162,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         from common import make_weights
 
-        from yolotf.networks import find
+        from yolotf.darknet.stock import find
 
         network = find(arguments.cfg)
         weights = arguments.weights or Path(temporary) / "made.weights"

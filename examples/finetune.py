@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import yolotf
-from yolotf._demo_data import demo_data
+from yolotf.cli.demo_data import demo_data
 
 NAMES = ("disc", "square")
 SIZE = 160

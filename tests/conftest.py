@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 
 import helpers
-import loading
+import load_helpers as loading
 import pytest
 
-from yolotf._demo_data import DemoData, demo_data
+from yolotf.cli.demo_data import DemoData, demo_data
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

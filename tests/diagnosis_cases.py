@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import helpers
 
-from yolotf import _known, cfg, layout
-from yolotf._demo_data import demo_data
+from yolotf.cli.demo_data import demo_data
+from yolotf.darknet import cfg
 from yolotf.errors import YolotfError
+from yolotf.weights import known as _known
+from yolotf.weights import layout
 
 
 def header(header_bytes: int = 20) -> bytes:

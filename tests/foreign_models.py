@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from yolotf._keras import keras
+from yolotf.models.which_keras import keras
 
 L: Any = keras().layers
 

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from yolotf import cfg, layout
+from yolotf.darknet import cfg
+from yolotf.weights import layout
 
 SHARED = Path(__file__).parents[2] / "shared"
 NO_SHARED = "needs ../shared, which is not there"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from yolotf import cfg
+from yolotf.darknet import cfg
 
 NOISE = st.sampled_from([" ", "\t", "  ", "\r", ""])
 COMMENTS = st.sampled_from(["", "# filters=9", "  ; [net]", "\t", "#\x0c\u2028\xa0[conv]"])

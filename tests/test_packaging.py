@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from setuptools import find_packages
 
 import yolotf
 from yolotf import _core
@@ -39,33 +40,35 @@ def test_the_wheel_asks_for_the_tensorflow_that_the_op_was_built_with():
 
 def test_every_module_is_in_the_source_distribution(pyproject):
     included = pyproject["tool"]["scikit-build"]["sdist"]["include"]
-    packages = pyproject["tool"]["setuptools"]["packages"]
-    for package in packages:
-        folder = package.replace(".", "/")
-        for path in (ROOT / folder).iterdir():
-            if path.suffix in (".py", ".pyi", ".json") or path.name == "py.typed":
-                relative = path.relative_to(ROOT)
-                assert any(relative.match(pattern) for pattern in included), relative
+    for path in (ROOT / "yolotf").rglob("*"):
+        if path.suffix in (".py", ".pyi", ".json") or path.name == "py.typed":
+            relative = path.relative_to(ROOT)
+            assert any(_matches(relative, pattern) for pattern in included), relative
     for path in (ROOT / "csrc").iterdir():
         assert any(path.relative_to(ROOT).match(pattern) for pattern in included), path
+    found = find_packages(str(ROOT), **pyproject["tool"]["setuptools"]["packages"]["find"])
     folders = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for path in (ROOT / "yolotf").rglob("*.py")
-        if "__pycache__" not in path.parts
+        ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "yolotf").rglob("*.py")
     }
-    assert folders == set(packages)
+    assert folders == set(found)
+
+
+def _matches(path: Path, pattern: str) -> bool:
+    """`**` stands for any number of folders, none included."""
+    return path.match(pattern) or path.match(pattern.replace("**/", ""))
 
 
 def test_data_files_are_in_the_wheel(pyproject):
-    patterns = pyproject["tool"]["setuptools"]["package-data"]["yolotf"]
+    patterns = pyproject["tool"]["setuptools"]["package-data"]
     data = [
-        path.name
-        for path in (ROOT / "yolotf").iterdir()
+        path
+        for path in (ROOT / "yolotf").rglob("*")
         if path.suffix in (".json", ".pyi") or path.name == "py.typed"
     ]
     assert data
-    for name in data:
-        assert any(Path(name).match(pattern) for pattern in patterns), name
+    for path in data:
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        assert any(path.match(pattern) for pattern in patterns[package]), path
 
 
 def test_no_file_names_a_registry_or_a_machine():

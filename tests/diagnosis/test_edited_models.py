@@ -1,0 +1,177 @@
+"""YOLOv4 models that somebody changed: a misspelt name, other filters, a layer more.
+
+The pages of docs/ that explain these show what is asserted here.
+"""
+
+from pathlib import Path
+
+import helpers
+import numpy as np
+import pytest
+
+import yolotf
+from yolotf.darknet import cfg
+from yolotf.loading.partial import Skipped
+from yolotf.models.which_keras import keras
+from yolotf.weights import layout
+
+DOCS = Path(__file__).parents[2] / "docs"
+SIZE = 32  # of the picture; the kernels do not depend on it
+
+
+@pytest.fixture(scope="module")
+def network():
+    return yolotf.network("yolov4", size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def weights(network, tmp_path_factory):
+    """A file of the official size, with numbers as a trained network has them."""
+    path = tmp_path_factory.mktemp("yolov4") / "yolov4.weights"
+    helpers.write_weights(path, network, seed=4, scale=0.05)
+    yield path
+    path.unlink()
+
+
+def kernel_of(model, name):
+    return model.get_layer(name).kernel.numpy()
+
+
+def in_file(weights, network, index):
+    (segment,) = (
+        one for one in layout.segments(network) if (one.layer, one.role) == (index, "kernel")
+    )
+    floats = np.memmap(weights, np.float32, "r", 20 + segment.offset, segment.shape)
+    return floats.transpose(2, 3, 1, 0)
+
+
+def documented(page, text):
+    """The page shows `text`, in its own line breaks."""
+    shown = " ".join((DOCS / page).read_text().split())
+    assert " ".join(str(text).split()) in shown
+
+
+# conv_23_typo
+
+
+@pytest.fixture(scope="module")
+def misspelt(network):
+    def renamed(layer):
+        config = layer.get_config()
+        if config["name"] in ("conv_23", "conv_23_bn"):
+            config["name"] = config["name"].replace("conv_23", "conv_23_typo")
+        return type(layer).from_config(config)
+
+    return keras().models.clone_model(yolotf.build_model(network), clone_function=renamed)
+
+
+def test_a_misspelt_name_is_named_with_the_nearest(misspelt, weights):
+    with pytest.raises(yolotf.WeightsMismatch) as caught:
+        yolotf.load_darknet_weights(misspelt, weights, by_name=True)
+    message = str(caught.value).replace(str(weights), "yolov4.weights")
+    assert message == (
+        "yolov4.weights: 2 names have no partner: conv_23_typo: no such layer in yolov4; did you "
+        "mean conv_23?; conv_23: no such layer in the model; did you mean conv_23_typo?; rename "
+        "them, or pass strict=False to load the others"
+    )
+    documented("layer-names.md", message)
+    assert not kernel_of(misspelt, "conv_0").any()
+
+
+def test_the_others_can_be_loaded_without_it(misspelt, weights, network):
+    report = yolotf.load_darknet_weights(misspelt, weights, by_name=True, strict=False)
+    assert (report.untouched, report.unused) == (("conv_23_typo",), ("conv_23",))
+    assert len(report.loaded) == 109
+    assert not kernel_of(misspelt, "conv_23_typo").any()
+    np.testing.assert_array_equal(kernel_of(misspelt, "conv_24"), in_file(weights, network, 24))
+    documented("layer-names.md", "untouched: conv_23_typo")
+
+
+def test_by_order_the_name_does_not_matter(misspelt, weights, network):
+    assert yolotf.load_darknet_weights(misspelt, weights).layers == 110
+    np.testing.assert_array_equal(
+        kernel_of(misspelt, "conv_23_typo"), in_file(weights, network, 23)
+    )
+
+
+# conv_50 with half its filters
+
+
+@pytest.fixture(scope="module")
+def narrowed(network):
+    sections = list(network.sections)
+    sections[51] = sections[51].with_option("filters", 64)  # sections count [net] too
+    return cfg.resolve(sections, source="yolov4-edited.cfg")
+
+
+def test_other_filters_are_named_with_section_line_and_both_numbers(narrowed, weights):
+    model = yolotf.build_model(narrowed)
+    with pytest.raises(yolotf.WeightsMismatch) as caught:
+        yolotf.load_darknet_weights(model, weights)
+    message = str(caught.value).replace(str(weights), "yolov4.weights")
+    (cause,) = caught.value.diagnosis.causes
+    assert (cause.kind, cause.layer, cause.file_floats_minus_model) == ("layer_shape", 50, 82_176)
+    assert caught.value.diagnosis.first_divergence.layer == 50
+    assert "filters=128 in the file, filters=64 here" in message
+    documented("other-filters.md", message)
+    assert not kernel_of(model, "conv_0").any()
+
+
+def test_what_other_filters_leave_in_place_can_be_loaded(narrowed, weights, network):
+    model = yolotf.build_model(narrowed)
+    report = yolotf.load_darknet_weights(model, weights, skip_mismatch=True)
+    assert report.skipped == (
+        Skipped("conv_50", (3, 3, 128, 128), (3, 3, 128, 64)),
+        Skipped("conv_52", (1, 1, 128, 128), (1, 1, 64, 128)),
+    )
+    assert len(report.loaded) == 108
+    assert not report.untouched
+    np.testing.assert_array_equal(kernel_of(model, "conv_49"), in_file(weights, network, 49))
+    np.testing.assert_array_equal(kernel_of(model, "conv_54"), in_file(weights, network, 54))
+    for skipped in report.skipped:
+        documented("other-filters.md", skipped)
+
+
+# conv_extra before conv_50
+
+
+@pytest.fixture(scope="module")
+def extended(network):
+    """A layer more in front of section 50; what refers across it goes one further back."""
+    sections = list(network.sections)
+    for layer in network.layers[50:]:
+        for key in ("layers", "from"):
+            option = layer.section.option(key)
+            if option is None:
+                continue
+            numbers = [
+                number - 1 if number < 0 and layer.index + number < 50 else number
+                for number in map(int, option.value.split(","))
+            ]
+            changed = layer.section.with_option(key, ",".join(map(str, numbers)))
+            sections[layer.index + 1] = changed
+    extra = [("batch_normalize", 1), ("filters", 128), ("size", 1), ("activation", "mish")]
+    options = tuple(cfg.Option(key, str(value), 1) for key, value in extra)
+    sections.insert(51, cfg.Section("convolutional", 1, options))
+    return cfg.parse_text(cfg.sections_to_cfg(sections), source="yolov4-extra.cfg")
+
+
+def test_an_extra_layer_is_where_file_and_model_part(extended, weights):
+    model = yolotf.build_model(extended)
+    with pytest.raises(yolotf.WeightsMismatch) as caught:
+        yolotf.load_darknet_weights(model, weights)
+    assert caught.value.diagnosis.first_divergence.layer == 50
+    message = str(caught.value).replace(str(weights), "yolov4.weights")
+    documented("extra-layers.md", message)
+    assert not kernel_of(model, "conv_0").any()
+
+
+def test_an_extra_layer_is_stepped_over(extended, weights, network):
+    model = yolotf.build_model(extended)
+    report = yolotf.load_darknet_weights(model, weights, skip_mismatch=True)
+    assert (report.untouched, report.skipped, report.unused) == (("conv_50",), (), ())
+    assert len(report.loaded) == 110
+    assert not kernel_of(model, "conv_50").any()
+    np.testing.assert_array_equal(kernel_of(model, "conv_51"), in_file(weights, network, 50))
+    np.testing.assert_array_equal(kernel_of(model, "conv_160"), in_file(weights, network, 159))
+    documented("extra-layers.md", "untouched: conv_50")

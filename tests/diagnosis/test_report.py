@@ -1,0 +1,337 @@
+"""A diagnosis as text, in colour, as JSON and as a page; the page as a browser draws it."""
+
+from __future__ import annotations
+
+import html.parser
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_diagnosis import SMALL, trained
+
+from yolotf.darknet import cfg
+from yolotf.diagnosis import render as report
+from yolotf.diagnosis import result as diagnosis
+from yolotf.weights import layout
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture
+def small() -> cfg.Network:
+    return cfg.parse_text(SMALL, source="small.cfg")
+
+
+@pytest.fixture
+def misfit(tmp_path: Path, small: cfg.Network) -> diagnosis.Diagnosis:
+    """A file of 5 classes and a network of 2."""
+    path = tmp_path / "five.weights"
+    path.write_bytes(trained(small.with_classes(5)))
+    return diagnosis.diagnose(path, small)
+
+
+@pytest.fixture
+def fitting(tmp_path: Path, small: cfg.Network) -> diagnosis.Diagnosis:
+    path = tmp_path / "two.weights"
+    path.write_bytes(trained(small))
+    return diagnosis.diagnose(path, small)
+
+
+def test_the_text_says_verdict_cause_fix_and_place(misfit: diagnosis.Diagnosis) -> None:
+    text = str(misfit).replace(misfit.path, "five.weights")
+    assert text == (
+        "five.weights: does not fit small.cfg: class_count\n"
+        "  file      10,444 bytes, Darknet 0.2.0, 0 pictures seen, header of 20 bytes\n"
+        "  network   small.cfg, 2 classes, 3 channels: 9,976 bytes\n"
+        "  cause     trained with 5 classes, small.cfg has 2\n"
+        "  fix       pass classes=5, or --classes 5; or set classes=5 in small.cfg:39 and "
+        "filters=30 in small.cfg:32\n"
+        "  parts at  section 4 [convolutional] (small.cfg:31), bias, byte 8,884\n"
+        "\n"
+        "  layer  section        line  stores                           floats   byte\n"
+        "      2  convolutional    18  batch norm 16, kernel 16x8x1x1      192  1,012  fits\n"
+        "      3  convolutional    24  batch norm 12, kernel 12x16x3x3   1,776  1,780  fits\n"
+        "      4  convolutional    31  bias 21, kernel 21x12x1x1           273  8,884  parts here"
+    )
+
+
+def test_a_file_that_fits_needs_three_lines(fitting: diagnosis.Diagnosis) -> None:
+    lines = str(fitting).splitlines()
+    assert lines[0] == f"{fitting.path}: fits small.cfg"
+    assert len(lines) == 3
+
+
+def test_what_cannot_be_read_says_so_first(tmp_path: Path, small: cfg.Network) -> None:
+    text = str(diagnosis.diagnose(tmp_path / "none.weights", small))
+    assert text.splitlines()[0] == f"{tmp_path / 'none.weights'}: cannot be read"
+    assert "no such file" in text
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.mark.usefixtures("colours")
+def test_a_terminal_gets_the_same_words_in_colour(misfit: diagnosis.Diagnosis) -> None:
+    out = Terminal()
+    report.show(misfit, out)
+    written = out.getvalue()
+    assert "\x1b[1;31m" in written
+    words = re.sub(r"\x1b\[[0-9;]*m", "", written).split()
+    assert sorted(words) == sorted(str(misfit).split())
+
+
+@pytest.mark.usefixtures("colours")
+def test_no_color_is_respected(
+    misfit: diagnosis.Diagnosis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    report.show(misfit, out)
+    assert out.getvalue() == str(misfit) + "\n"
+
+
+def test_a_pipe_gets_plain_text(misfit: diagnosis.Diagnosis) -> None:
+    out = io.StringIO()
+    report.show(misfit, out)
+    assert out.getvalue() == str(misfit) + "\n"
+
+
+def test_file_names_that_are_no_text_can_be_shown(tmp_path: Path, small: cfg.Network) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff.weights"
+    with open(path, "wb") as file:  # noqa: PTH123 - a name in bytes
+        file.write(trained(small)[:300])
+    found = diagnosis.diagnose(os.fsdecode(path), small)
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    report.show(found, out)
+    out.flush()
+    assert rb"\udcff.weights: does not fit" in raw.getvalue()
+    report.write_html(found, tmp_path / "page.html")
+    assert "does not fit" in (tmp_path / "page.html").read_text("utf-8")
+    assert json.loads(report.to_json(found))["ok"] is False
+
+
+def test_json_is_one_object_without_nan(misfit: diagnosis.Diagnosis) -> None:
+    assert json.loads(report.to_json(misfit)) == misfit.to_dict()
+
+
+def test_numbers_json_lacks_are_null(tmp_path: Path, small: cfg.Network) -> None:
+    content = bytearray(trained(small))
+    variance = layout.segments(small)[3]
+    start = 20 + variance.offset
+    content[start : start + variance.size_bytes] = b"\xff" * variance.size_bytes  # NaNs
+    path = tmp_path / "nan.weights"
+    path.write_bytes(content)
+    arrays = json.loads(report.to_json(diagnosis.inspect(path, small)))["layers"][0]["arrays"]
+    assert arrays[3]["stats"]["nonfinite"] == 8
+    assert arrays[3]["stats"]["mean"] is None
+
+
+def test_an_inspection_lists_every_array(fitting: diagnosis.Diagnosis, small: cfg.Network) -> None:
+    lines = str(diagnosis.inspect(fitting.path, small)).splitlines()
+    assert lines[0] == fitting.path
+    table = lines[lines.index("") + 1 :]
+    assert table[0].split()[:5] == ["layer", "section", "array", "shape", "byte"]
+    assert len(table) - 1 == len(layout.segments(small))
+    assert table[5].split()[:5] == ["0", "convolutional", "kernel", "8x3x3x3", "148"]
+
+
+# The page.
+
+
+class Page(html.parser.HTMLParser):
+    """Collects tags and what they refer to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_the_page_needs_nothing_but_itself(misfit: diagnosis.Diagnosis) -> None:
+    text = report.page(misfit)
+    assert not re.search(r"https?:|//\w+\.|@import|url\(", text)
+    page = Page(text)
+    assert not {tag for tag, _ in page.tags} & {"link", "img", "iframe", "object", "embed"}
+    assert not [attrs for _, attrs in page.tags if {"src", "href"} & set(attrs)]
+
+
+def test_names_cannot_write_into_the_page(tmp_path: Path, small: cfg.Network) -> None:
+    name = "<script>alert(1)</script>{{rows}}&amp;.weights".replace("/", "\u2215")
+    path = tmp_path / name
+    path.write_bytes(trained(small)[:500])
+    evil = cfg.parse_text(SMALL, source='"><img src=x>{{strip}}.cfg')
+    text = report.page(diagnosis.diagnose(path, evil))
+    page = Page(text)
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("ol") == 1
+    assert "{{rows}}" in text
+
+
+PROBE = """
+<script>
+const strip = document.querySelector(".strip").getBoundingClientRect();
+const items = [...document.querySelectorAll(".strip li")].map(item => {
+  const box = item.getBoundingClientRect(), style = getComputedStyle(item);
+  return {status: item.classList[0], layer: +item.dataset.layer, colour: style.backgroundColor,
+          width: box.width, height: box.height, left: box.left, bottom: box.bottom,
+          title: item.title, name: item.getAttribute("aria-label")};
+});
+const press = key => document.activeElement.dispatchEvent(
+  new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+const shown = () => document.querySelector(".detail").textContent;
+const walk = {start: shown()};
+document.querySelector('.strip li[tabindex="0"]').focus();
+walk.focus = shown();
+press("ArrowLeft"); walk.left = shown();
+press("Home"); walk.home = shown();
+press("End"); walk.end = shown();
+document.querySelectorAll(".strip li")[2].dispatchEvent(new MouseEvent("mouseenter"));
+walk.hover = shown();
+const seen = selector => [...document.querySelectorAll(selector)].map(e => e.innerText);
+document.body.dataset.probe = JSON.stringify({
+  items, walk, strip: {left: strip.left, right: strip.right, bottom: strip.bottom},
+  ground: getComputedStyle(document.body).backgroundColor,
+  ink: getComputedStyle(document.body).color, wide: document.documentElement.scrollWidth,
+  view: innerWidth, h1: seen("h1"), findings: seen(".finding"), legend: seen(".legend span"),
+});
+</script>
+</body>
+"""
+
+
+def drawn(
+    page: str, folder: Path, *, dark: bool = False, size: tuple[int, int] = (1100, 1000)
+) -> dict[str, Any]:
+    """What headless Chromium makes of a page: boxes, colours, and answers to keys."""
+    if CHROMIUM is None:
+        pytest.skip("needs chromium, which is not installed")
+    assert page.count("</body>") == 1
+    source = folder / "page.html"
+    source.write_text(page.replace("</body>", PROBE), encoding="utf-8")
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={folder / 'profile'}",
+        f"--window-size={size[0]},{size[1]}",
+        f"--blink-settings=preferredColorScheme={int(not dark)}",
+        "--dump-dom",
+        source.as_uri(),
+    ]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    (body,) = [attrs for tag, attrs in Page(out).tags if tag == "body"]
+    found: dict[str, Any] = json.loads(body["data-probe"] or "")
+    return found
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(r, g, b)`, as WCAG 2 defines it."""
+    parts = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_browser_draws_the_strip_in_three_colours(
+    dark: bool, misfit: diagnosis.Diagnosis, tmp_path: Path
+) -> None:
+    found = drawn(report.page(misfit), tmp_path, dark=dark)
+    items = found["items"]
+    assert [item["status"] for item in items] == ["fits"] * 4 + ["parts", "unreached"]
+    assert [item["layer"] for item in items] == list(range(6))
+    colours = {item["status"]: item["colour"] for item in items}
+    assert len(set(colours.values())) == 3
+    assert (luminance(found["ground"]) < 0.2) == dark
+    assert contrast(found["ink"], found["ground"]) > 7
+    assert contrast(colours["parts"], found["ground"]) > 3
+    assert contrast(colours["fits"], found["ground"]) > 3
+    for left, right in itertools.pairwise(items):
+        assert left["left"] + left["width"] <= right["left"]
+    assert all(item["width"] > 20 and item["height"] > 5 for item in items)
+    assert len({round(item["bottom"]) for item in items}) == 1
+    # As high as what it stores: layer 3 holds most, the pooling and the head itself nothing.
+    heights = [item["height"] for item in items]
+    assert heights[3] == max(heights)
+    assert heights[1] == heights[5] == min(heights)
+
+
+def test_a_browser_shows_verdict_cause_fix_and_numbers(
+    misfit: diagnosis.Diagnosis, tmp_path: Path
+) -> None:
+    found = drawn(report.page(misfit), tmp_path)
+    assert found["h1"] == ["five.weights does not fit small.cfg"]
+    (finding,) = found["findings"]
+    assert "class count" in finding
+    assert "trained with 5 classes, small.cfg has 2" in finding
+    assert "classes=5" in finding
+    assert found["legend"] == ["fits (4)", "parts here (1)", "not reached (1)"]
+    first = found["items"][0]["title"]
+    assert first == found["items"][0]["name"]
+    assert "layer 0 [convolutional], cfg line 7: fits" in first
+    assert "kernel 8x3x3x3, byte 148" in first
+    assert re.search(r"moving_variance 8, byte 116: \S+ to \S+, mean \S+, std \S+", first)
+
+
+def test_the_strip_answers_to_keys_and_pointer(misfit: diagnosis.Diagnosis, tmp_path: Path) -> None:
+    walk = drawn(report.page(misfit), tmp_path)["walk"]
+    assert walk["start"].startswith("layer 4 ")
+    assert walk["focus"].startswith("layer 4 ")
+    assert walk["left"].startswith("layer 3 ")
+    assert walk["home"].startswith("layer 0 ")
+    assert walk["end"].startswith("layer 5 ")
+    assert walk["hover"].startswith("layer 2 ")
+
+
+def test_a_browser_draws_a_fitting_network_in_one_colour(
+    fitting: diagnosis.Diagnosis, tmp_path: Path
+) -> None:
+    found = drawn(report.page(fitting), tmp_path)
+    assert found["h1"] == ["two.weights fits small.cfg"]
+    assert {item["status"] for item in found["items"]} == {"fits"}
+    assert len({item["colour"] for item in found["items"]}) == 1
+    assert found["findings"] == []
+
+
+def test_a_large_network_fits_a_narrow_window(tmp_path: Path) -> None:
+    found = diagnosis.diagnose(tmp_path / "none.weights", "yolov4")
+    shown = drawn(report.page(found), tmp_path, size=(500, 900))
+    assert len(shown["items"]) == len(found.subject.network.layers)
+    assert {item["status"] for item in shown["items"]} == {"unreached"}
+    assert shown["wide"] <= shown["view"]
+    assert all(item["width"] >= 2 for item in shown["items"])

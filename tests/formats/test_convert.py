@@ -1,0 +1,651 @@
+"""`.weights` files in other formats, read back with each format's own library.
+
+What comes back is compared with a Keras model that `numpy_loader` filled from the same file.
+"""
+
+import contextlib
+import os
+import resource
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import helpers
+import numpy as np
+import numpy_loader
+import pytest
+import tensorflow as tf
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from yolotf import errors
+from yolotf.cli import commands as cli
+from yolotf.darknet import cfg
+from yolotf.formats import convert as convert_module
+from yolotf.formats.convert import SAVED_MODEL, convert, format_of, write_anchors
+from yolotf.models.build import build_model
+from yolotf.models.which_keras import keras
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
+
+NET = "[net]\nwidth=32\nheight=32\nchannels=3\n"
+ANCHORS = "10,14,23,27,37,58,81,82,135,169,344,319"
+
+
+def conv(filters, activation="leaky", **options):
+    options = {"batch_normalize": 1, "size": 3, "stride": 1, "pad": 1, **options}
+    lines = "".join(f"{key}={value}\n" for key, value in options.items())
+    return f"[convolutional]\nfilters={filters}\n{lines}activation={activation}\n"
+
+
+def head(mask):
+    return conv(21, "linear", batch_normalize=0, size=1) + (
+        f"[yolo]\nmask={mask}\nanchors={ANCHORS}\nclasses=2\nnum=6\n"
+    )
+
+
+# Two heads behind most of what detectors are made of.
+DETECTOR = (
+    NET
+    + conv(8, stride=2)
+    + conv(16, "mish")
+    + "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n"
+    + conv(8, "swish", groups=8)
+    + conv(16, groups=2)
+    + "[shortcut]\nfrom=1\nactivation=linear\n"
+    + "[maxpool]\nsize=2\nstride=2\n"
+    + conv(64, "relu")
+    + head("3,4,5")
+    + "[route]\nlayers=-3\n[upsample]\nstride=2\n[route]\nlayers=-1,5\n"
+    + head("0,1,2")
+)
+# Every other section and activation that TensorFlow Lite can express.
+REST = (
+    NET
+    + conv(8, stride_y=1, stride_x=2)
+    + conv(16, stride_y=2, stride_x=1)
+    + "".join(
+        conv(8, activation)
+        for activation in sorted(cfg.ACTIVATIONS)
+        if not activation.startswith(("normalize", "stair"))
+    )
+    + conv(16, "normalize_channels", groups=4)
+    + conv(16, dilation=2, groups=2)
+    + conv(16, dilation=2)
+    + "[reorg]\nstride=2\n"
+    + conv(16)
+    + "[reorg3d]\nstride=2\n"
+    + conv(16)
+    + "[upsample]\nstride=2\n[local_avgpool]\nsize=3\nstride=1\n[maxpool]\nsize=5\nstride=1\n"
+    + "[avgpool]\n"
+    + conv(16, "logistic", size=1)
+    + "[scale_channels]\nfrom=-3\n"
+    + conv(16, "logistic")
+    + "[sam]\nfrom=-2\n"
+    + "[shortcut]\nfrom=-3,-2\nactivation=leaky\nweights_type=per_channel\n"
+    + "weights_normalization=softmax\n"
+    + conv(12)
+    + "[shortcut]\nfrom=-2\nactivation=linear\n"
+    + "[normalization]\nsize=3\n[maxpool]\nmaxpool_depth=1\nout_channels=5\n"
+    + "[crop]\ncrop_width=6\ncrop_height=7\n[batchnorm]\n[dropout]\nprobability=.5\n"
+    + "[connected]\noutput=12\nactivation=leaky\nbatch_normalize=1\n[softmax]\ngroups=3\n"
+)
+FILES = (".keras", ".weights.h5", ".h5", ".tflite", ".safetensors")
+FORMATS = (*FILES, SAVED_MODEL)
+
+
+def output_in(folder, kind):
+    return folder / ("model" if kind == SAVED_MODEL else f"model{kind}")
+
+
+def write_weights(folder, text):
+    path = folder / "net.weights"
+    path.write_bytes(numpy_loader.random_file(text))
+    return path
+
+
+def reference(text, **options):
+    """A model filled without yolotf's loader, and its heads."""
+    model = build_model(cfg.parse_cfg(text, **options))
+    numpy_loader.load(model, text, numpy_loader.random_file(text))
+    return model, lambda pictures: as_list(model(pictures, training=False))
+
+
+def as_list(heads):
+    heads = heads if isinstance(heads, list | tuple) else [heads]
+    return [np.asarray(one) for one in heads]
+
+
+def pictures_for(text, batch=2, **options):
+    shape = cfg.parse_cfg(text, **options).input_shape
+    return np.random.default_rng(3).random((batch, *shape), dtype=np.float32)
+
+
+def assert_same_variables(model, other):
+    assert len(model.weights) == len(other.weights) > 20
+    for mine, theirs in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_close(ours, theirs):
+    assert len(ours) == len(theirs) > 0
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.shape == other.shape
+        assert other.std() > 1e-3 * np.abs(other).max() > 0, "a constant proves nothing"
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 * np.abs(other).max())
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return write_weights(tmp_path_factory.mktemp("weights"), DETECTOR)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return reference(DETECTOR)
+
+
+@pytest.mark.parametrize("kind", [".keras", ".h5"])
+@pytest.mark.parametrize("text", [DETECTOR, REST], ids=["detector", "rest"])
+def test_a_saved_keras_model_has_the_same_heads(tmp_path, kind, text):
+    output = output_in(tmp_path, kind)
+    done = convert(write_weights(tmp_path, text), text, output)
+    assert done.size_bytes == output.stat().st_size
+    again = keras().models.load_model(output, compile=False)
+    model, heads = reference(text)
+    assert_same_variables(again, model)
+    pictures = pictures_for(text)
+    assert_close(as_list(again(pictures, training=False)), heads(pictures))
+
+
+@pytest.mark.parametrize("kind", [".weights.h5", ".h5"])
+def test_keras_loads_the_weights_into_a_fresh_model(tmp_path, weights, expected, kind):
+    output = output_in(tmp_path, kind)
+    convert(weights, DETECTOR, output)
+    fresh = build_model(cfg.parse_cfg(DETECTOR))
+    fresh.load_weights(output)
+    assert_same_variables(fresh, expected[0])
+
+
+def test_a_savedmodel_answers_with_the_heads_in_cfg_order(tmp_path, weights, expected):
+    done = convert(weights, DETECTOR, tmp_path / "served")
+    assert done.format == SAVED_MODEL
+    files = [one for one in (tmp_path / "served").rglob("*") if one.is_file()]
+    assert done.size_bytes == sum(one.stat().st_size for one in files)
+    function = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
+    pictures = pictures_for(DETECTOR)
+    found = function(images=tf.constant(pictures))
+    assert sorted(found) == ["output_0", "output_1"]
+    assert_close([np.asarray(found[f"output_{i}"]) for i in range(2)], expected[1](pictures))
+
+
+READ_ELSEWHERE = """
+import sys, numpy, tensorflow as tf
+folder, model, pictures, out = sys.argv[1:]
+pictures = numpy.load(pictures)
+found = tf.saved_model.load(folder).signatures["serving_default"](images=tf.constant(pictures))
+assert "yolotf" not in sys.modules
+import yolotf.keras_layers
+heads = tf.keras.models.load_model(model, compile=False)(pictures, training=False)
+numpy.savez(out, *[found[f"output_{i}"] for i in range(2)], *heads)
+"""
+
+
+def test_other_processes_need_yolotf_for_keras_files_only(tmp_path, weights, expected):
+    folder, model = tmp_path / "served", tmp_path / "model.keras"
+    convert(weights, DETECTOR, folder)
+    convert(weights, DETECTOR, model)
+    pictures = pictures_for(DETECTOR)
+    np.save(tmp_path / "pictures.npy", pictures)
+    files = [folder, model, tmp_path / "pictures.npy", tmp_path / "heads.npz"]
+    subprocess.run([sys.executable, "-c", READ_ELSEWHERE, *map(str, files)], check=True)
+    with np.load(tmp_path / "heads.npz") as found:
+        heads = [found[f"arr_{i}"] for i in range(4)]
+    assert_close(heads, expected[1](pictures) * 2)
+
+
+@pytest.mark.parametrize("text", [DETECTOR, REST], ids=["detector", "rest"])
+def test_tensorflow_lite_has_the_same_heads(tmp_path, text):
+    output = tmp_path / "model.tflite"
+    convert(write_weights(tmp_path, text), text, output)
+    runner = tf.lite.Interpreter(str(output)).get_signature_runner("serving_default")
+    pictures = pictures_for(text, batch=1)
+    found = runner(images=pictures)
+    theirs = reference(text)[1](pictures)
+    assert_close([found[f"output_{i}"] for i in range(len(theirs))], theirs)
+
+
+@pytest.mark.parametrize(
+    ("section", "what"),
+    [
+        ("[maxpool]\nsize=3\nstride=2\n", r"no \[maxpool\] with a padding of "),
+        ("[local]\nsize=3\nstride=1\npad=1\nfilters=4\nactivation=leaky\n", r"no \[local\]"),
+    ],
+)
+def test_what_tensorflow_lite_lacks_is_named_with_its_line(tmp_path, section, what):
+    text = NET + conv(8) + section + conv(8)
+    weights = write_weights(tmp_path, text)
+    output = tmp_path / "model.tflite"
+    output.write_text("old")
+    with pytest.raises(errors.UnsupportedSectionError, match=f"TensorFlow Lite has {what}") as e:
+        convert(weights, text, output)
+    assert (e.value.layer, e.value.line) == (1, text.splitlines().index(section.split()[0]) + 1)
+    assert output.read_text() == "old"
+    convert(weights, text, tmp_path / "served")
+
+
+def test_safetensors_hold_every_array_bit_for_bit(tmp_path, weights):
+    output = tmp_path / "model.safetensors"
+    convert(weights, DETECTOR, output)
+    expected = {}
+    for one, values in numpy_loader.arrays(DETECTOR, weights.read_bytes()).items():
+        layer = f"conv_{one.index}" + ("_bn" if one.role in numpy_loader.NORM_ROLES else "")
+        if one.role == "kernel":
+            values = values.transpose(2, 3, 1, 0)
+            if one.index == 3:  # eight groups of eight channels: (size, size, channels, 1)
+                values = values.transpose(0, 1, 3, 2)
+        expected[f"{layer}/{one.role}"] = values
+    # tf_keras calls the kernel of a depthwise convolution otherwise.
+    found = {name.replace("/depthwise_", "/"): one for name, one in load_file(output).items()}
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], values)
+    with safe_open(output, "np") as file:
+        metadata = file.metadata()
+    read, written = (cfg.parse_cfg(text) for text in (metadata["cfg"], DETECTOR))
+    assert helpers.network_facts(read) == helpers.network_facts(written)
+    assert (metadata["darknet_version"], metadata["seen"]) == ("0.2.5", "0")
+
+
+def test_without_safetensors_the_extra_is_named_before_any_work(tmp_path, monkeypatch, weights):
+    for name in [one for one in sys.modules if one.split(".")[0] == "safetensors"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    stages = []
+    with pytest.raises(ImportError, match=r'pip install "yolotf\[safetensors\]"'):
+        convert(weights, DETECTOR, tmp_path / "model.safetensors", progress=stages.append)
+    assert (stages, entries(tmp_path)) == ([], [])
+
+
+def test_stages_are_told_before_they_begin(tmp_path, weights):
+    stages = []
+    done = convert(weights, DETECTOR, tmp_path / "m.weights.h5", progress=stages.append)
+    assert stages == ["building", "loading", "writing"]
+    convolutions = DETECTOR.count("[convolutional]")
+    floats = (weights.stat().st_size - 20) // 4
+    assert (done.loaded.layers, done.loaded.floats) == (convolutions, floats)
+    assert f"{convolutions} layers, {floats:,} floats" in str(done)
+
+
+@pytest.mark.parametrize("kind", [".keras", SAVED_MODEL])
+def test_a_model_for_any_size_is_that_of_each_size(tmp_path, weights, kind):
+    output = output_in(tmp_path, kind)
+    convert(weights, DETECTOR, output, any_size=True)
+    if kind == SAVED_MODEL:
+        served = tf.saved_model.load(output).signatures["serving_default"]
+
+        def run(pictures):
+            found = served(images=tf.constant(pictures))
+            return [np.asarray(found[f"output_{i}"]) for i in range(2)]
+    else:
+        model = keras().models.load_model(output, compile=False)
+
+        def run(pictures):
+            return as_list(model(pictures, training=False))
+
+    for size in ((32, 32), (48, 20)):
+        pictures = pictures_for(DETECTOR, size=size)
+        assert_close(run(pictures), reference(DETECTOR, size=size)[1](pictures))
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "[reorg]\nstride=2\n",
+        "[connected]\noutput=12\n",
+        "[crop]\ncrop_width=6\ncrop_height=7\n",
+        "[maxpool]\nmaxpool_depth=1\nout_channels=4\n",
+        "[shortcut]\nfrom=-2\nactivation=linear\n",
+    ],
+)
+def test_any_size_is_refused_where_a_section_fixes_it(tmp_path, section):
+    text = NET + conv(4) + conv(8) + section
+    with pytest.raises(errors.UnsupportedSectionError, match="one picture size") as error:
+        convert(write_weights(tmp_path, text), text, tmp_path / "m.keras", any_size=True)
+    assert error.value.layer == 2
+
+
+def test_any_size_is_refused_where_the_stride_does_not_divide_the_size(tmp_path):
+    text = NET.replace("32", "30") + conv(4, stride=2) + conv(4, stride=2)
+    with pytest.raises(errors.UnsupportedSectionError, match="does not divide its 30x30"):
+        convert(write_weights(tmp_path, text), text, tmp_path / "m.keras", any_size=True)
+
+
+def test_heads_can_be_turned_round(tmp_path, weights, expected):
+    output = tmp_path / "m.keras"
+    convert(weights, DETECTOR, output, reverse_outputs=True)
+    pictures = pictures_for(DETECTOR)
+    found = as_list(keras().models.load_model(output, compile=False)(pictures, training=False))
+    for one, other in zip(found, expected[1](pictures)[::-1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_class_count_and_size_replace_those_of_the_cfg(tmp_path, weights, expected):
+    other = cfg.parse_cfg(DETECTOR).with_classes(7).to_cfg()
+    output = tmp_path / "m.keras"
+    convert(weights, other, output, classes=2, size=(64, 32))
+    model = keras().models.load_model(output, compile=False)
+    assert tuple(model.inputs[0].shape) == (None, 64, 32, 3)
+    np.testing.assert_array_equal(np.asarray(model.weights[0]), np.asarray(expected[0].weights[0]))
+
+
+# What must not happen to what is there.
+
+
+@pytest.fixture
+def full_disk(tmp_path, weights):
+    """No file here can grow beyond a third of the weights, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    @contextlib.contextmanager
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (weights.stat().st_size // 3, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    return full
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_old(folder, weights, kind):
+    output = output_in(folder, kind)
+    if kind == SAVED_MODEL:
+        convert(weights, DETECTOR, output)
+    else:
+        output.write_text("old")
+    return output
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_without_room_nothing_is_begun(tmp_path, weights, full_disk, kind):
+    output = write_old(tmp_path, weights, kind)
+    before = contents(tmp_path)
+    stages = []
+    with full_disk(), pytest.raises(OSError, match="File too large") as error:
+        convert(weights, DETECTOR, output, progress=stages.append)
+    assert error.value.filename == str(output)
+    assert stages == []
+    assert (contents(tmp_path), entries(tmp_path)) == (before, [output.name])
+
+
+# HDF5 crashes the process when it runs out of room: why room is asked for first.
+@pytest.mark.parametrize("kind", [one for one in FORMATS if not one.endswith("h5")])
+def test_a_write_that_fails_half_way_leaves_what_was_there(
+    tmp_path, weights, full_disk, kind, monkeypatch
+):
+    output = write_old(tmp_path, weights, kind)
+    before = contents(tmp_path)
+    monkeypatch.setattr(convert_module, "_check_room", lambda *_: None)
+    with full_disk(), pytest.raises(OSError, match="File too large") as error:
+        convert(weights, DETECTOR, output)
+    assert error.value.filename == str(output)
+    assert (contents(tmp_path), entries(tmp_path)) == (before, [output.name])
+
+
+def test_an_interrupted_write_leaves_what_was_there(tmp_path, weights, monkeypatch):
+    def interrupted(source, path):
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(convert_module._WRITERS, ".keras", interrupted)
+    output = tmp_path / "m.keras"
+    output.write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        convert(weights, DETECTOR, output)
+    assert (entries(tmp_path), output.read_text()) == (["m.keras"], "old")
+
+
+def test_an_old_savedmodel_is_replaced_whole(tmp_path, weights):
+    output = tmp_path / "served"
+    convert(weights, DETECTOR, output)
+    (output / "left-over").write_text("")
+    convert(weights, DETECTOR, f"{output}/")
+    assert not (output / "left-over").exists()
+    assert (output / "saved_model.pb").is_file()
+    assert entries(tmp_path) == ["served"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path, weights):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(errors.YolotfError, match="not empty and no SavedModel"):
+        convert(weights, DETECTOR, f"{tmp_path}/")
+    assert entries(tmp_path) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("output", "error", "text"),
+    [
+        ("there/m.keras", FileNotFoundError, "no such folder"),
+        ("file/", FileExistsError, "is a file; a SavedModel is a folder"),
+        ("folder.keras", IsADirectoryError, "is a folder, .keras is a file"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_first(tmp_path, weights, output, error, text):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder.keras").mkdir()
+    stages = []
+    with pytest.raises(error, match=text):
+        convert(weights, DETECTOR, f"{tmp_path}/{output}", progress=stages.append)
+    assert stages == []
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path, weights):
+    (tmp_path / "elsewhere").mkdir()
+    link, real = tmp_path / "m.keras", tmp_path / "elsewhere/real.keras"
+    real.write_text("old")
+    link.symlink_to(real)
+    convert(weights, DETECTOR, link)
+    assert link.is_symlink()
+    assert real.read_bytes()[:2] == b"PK"
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_others_may_read_the_file_as_they_may_any_new_file(tmp_path, weights, kind):
+    output, other = output_in(tmp_path, kind), tmp_path / "other"
+    other.touch()
+    convert(weights, DETECTOR, output)
+    assert stat.S_IMODE(output.stat().st_mode) == stat.S_IMODE(other.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("output", "kind"),
+    [
+        ("a/b.keras", ".keras"),
+        ("b.weights.h5", ".weights.h5"),
+        ("b.h5", ".h5"),
+        ("weights.tflite", ".tflite"),
+        (Path("v1.2/b.safetensors"), ".safetensors"),
+        ("served", SAVED_MODEL),
+        ("v1.2/", SAVED_MODEL),
+        ("a.b/served", SAVED_MODEL),
+    ],
+)
+def test_the_ending_decides_the_format(output, kind):
+    assert format_of(output) == kind
+
+
+@pytest.mark.parametrize("output", ["a.pb", "a.onnx", "a.weights", "v1.2", "a.KERAS"])
+def test_an_unknown_ending_is_answered_with_those_there_are(output):
+    with pytest.raises(errors.YolotfError) as error:
+        format_of(output)
+    assert error.value.endings == FILES
+    assert all(ending in str(error.value) for ending in (Path(output).suffix, *FILES, "SavedModel"))
+
+
+# The command.
+
+
+@pytest.fixture
+def files(tmp_path, weights):
+    """A cfg, a weights file and the folder they are in."""
+    (tmp_path / "net.cfg").write_text(DETECTOR)
+    (tmp_path / "net.weights").write_bytes(weights.read_bytes())
+    return str(tmp_path / "net.cfg"), str(tmp_path / "net.weights"), tmp_path
+
+
+def test_the_command_writes_and_says_so(files, capsys):
+    source, weights, folder = files
+    output = folder / "m.keras"
+    assert (
+        cli.main(["convert", weights, "--cfg", source, "-o", str(output), "--size", "64x32"]) == 0
+    )
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{weights} -> {output}: 7 layers, ")
+    assert said.out.count("\n") == 1
+    *stages, note = said.err.splitlines()
+    assert stages == ["building ...", "loading ...", "writing ..."]
+    assert note == "note: import yolotf.keras_layers before keras.models.load_model"
+    model = keras().models.load_model(output, compile=False)
+    assert tuple(model.inputs[0].shape) == (None, 32, 64, 3)
+
+
+def test_a_terminal_shows_the_stages_as_a_bar(files, terminal, capsys):
+    source, weights, folder = files
+    with terminal() as shown:
+        assert cli.main(["convert", weights, "--cfg", source, "-o", f"{folder}/m.h5"]) == 0
+    assert "writing" in shown.getvalue()
+    assert "━" in shown.getvalue()
+    assert "..." not in shown.getvalue()
+    assert capsys.readouterr().out.startswith(f"{weights} -> {folder}/m.h5: ")
+
+
+def test_three_files_are_the_arguments_of_older_converters(files, capsys):
+    source, weights, folder = files
+    output = folder / "yolo.h5"
+    assert cli.main(["convert", "-p", "-w", source, weights, str(output)]) == 0
+    said = capsys.readouterr()
+    assert (folder / "yolo_anchors.txt").read_text() == ANCHORS + "\n"
+    assert said.out.splitlines()[1] == f"anchors -> {folder / 'yolo_anchors.txt'}"
+    assert "note: -p does nothing" in said.err
+    assert "note: -w: .h5 holds the model too" in said.err
+    model = keras().models.load_model(output, compile=False)
+    assert tuple(model.inputs[0].shape) == (None, None, None, 3)
+    # The coarse head comes first in this cfg.
+    assert [one.shape[1] for one in model(np.zeros((1, 64, 64, 3), np.float32))] == [16, 32]
+
+
+def test_flags_of_older_converters_do_what_they_did(files):
+    source, weights, folder = files
+    output = folder / "yolo.h5"
+    assert cli.main(["convert", source, weights, str(output), "-f", "-r"]) == 0
+    model = keras().models.load_model(output, compile=False)
+    assert tuple(model.inputs[0].shape) == (None, 32, 32, 3)
+    assert [one.shape[1] for one in model.outputs] == [16, 8]
+
+
+def test_older_converters_arguments_for_a_network_of_one_size(files, capsys):
+    _, weights, folder = files
+    text = NET + conv(8) + "[reorg]\nstride=2\n" + conv(14, "linear", batch_normalize=0, size=1)
+    text += "[region]\nanchors=0.5,1.25, 3,4\nclasses=2\nnum=2\ncoords=4\nsoftmax=1\n"
+    source = folder / "v2.cfg"
+    source.write_text(text)
+    Path(weights).write_bytes(numpy_loader.random_file(text))
+    output = folder / "v2.h5"
+    assert cli.main(["convert", str(source), weights, str(output)]) == 0
+    assert (
+        "note: the model takes pictures of 32x32 only: v2.cfg: [reorg]" in capsys.readouterr().err
+    )
+    # Grid cells of two pixels.
+    assert (folder / "v2_anchors.txt").read_text() == "1.0, 2.5, 6.0, 8.0\n"
+    assert cli.main(["convert", "-flcl", str(source), weights, str(output)]) == 2
+    assert "[reorg] is made for one picture size" in capsys.readouterr().err
+
+
+def test_a_network_without_anchors_gets_no_file_of_them(tmp_path):
+    assert not write_anchors(cfg.parse_cfg(NET + conv(8)), tmp_path / "a.txt")
+    assert not (tmp_path / "a.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("WEIGHTS", "convert takes FILE --cfg CFG -o OUTPUT, or three files"),
+        ("WEIGHTS --cfg CFG", "convert takes FILE"),
+        ("CFG WEIGHTS", "convert takes FILE"),
+        ("CFG WEIGHTS OUT.h5 --cfg CFG", "convert takes FILE"),
+        ("WEIGHTS CFG OUT.h5", "the cfg comes first"),
+        ("WEIGHTS --cfg CFG -o OUT.pb", ".pb is no format"),
+        ("WEIGHTS --cfg CFG -o OUT.keras -w", "-w writes .weights.h5"),
+        ("WEIGHTS --cfg CFG -o OUT.tflite --any-size", "one picture size only"),
+        ("WEIGHTS --cfg no-such-network -o OUT.keras", "no-such-network"),
+        ("missing.weights --cfg CFG -o OUT.keras", "missing.weights: no such file or directory"),
+    ],
+)
+def test_wrong_usage_is_answered_with_exit_code_2(files, capsys, arguments, text):
+    source, weights, folder = files
+    words = {"CFG": source, "WEIGHTS": weights}
+    line = [words.get(one, one.replace("OUT", f"{folder}/out")) for one in arguments.split()]
+    assert cli.main(["convert", *line]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("yolotf: ")
+    assert text in said.err
+    assert entries(folder) == ["net.cfg", "net.weights"]
+
+
+def test_a_file_that_does_not_fit_is_answered_with_exit_code_1(files, capsys):
+    source, weights, folder = files
+    content = Path(weights).read_bytes()
+    Path(weights).write_bytes(content[:-8])
+    assert cli.main(["convert", weights, "--cfg", source, "-o", f"{folder}/m.keras"]) == 1
+    assert f"{len(content) - 8}" in capsys.readouterr().err
+    assert not (folder / "m.keras").exists()
+
+
+WRITE_ELSEWHERE = """
+import sys
+from yolotf.models.which_keras import keras
+from yolotf.formats.convert import convert
+cfg, weights, folder, expected, *endings = sys.argv[1:]
+assert keras().__name__ == expected
+for ending in endings:
+    convert(weights, cfg, f"{folder}/other{ending}")
+
+import numpy, yolotf
+own = yolotf.build_model(yolotf.parse_cfg(cfg))
+yolotf.load_darknet_weights(own, weights)
+fresh = yolotf.build_model(yolotf.parse_cfg(cfg))
+fresh.load_weights(f"{folder}/other.weights.h5")
+load = keras().models.load_model
+for model in (fresh, load(f"{folder}/other.keras"), load(f"{folder}/other.h5", compile=False)):
+    for one, other in zip(model.get_weights(), own.get_weights(), strict=True):
+        numpy.testing.assert_array_equal(one, other)
+"""
+
+
+def test_the_other_keras_writes_the_same(files, expected):
+    other = {"keras": "tf_keras", "tf_keras": "keras"}[keras().__name__]
+    pytest.importorskip(other)
+    source, weights, folder = files
+    arguments = [source, weights, str(folder), other, "/", *FILES]
+    switch = {"TF_USE_LEGACY_KERAS": str(int(other == "tf_keras"))}
+    run = [sys.executable, "-c", WRITE_ELSEWHERE, *arguments]
+    subprocess.run(run, env={**os.environ, **switch}, check=True)
+
+    pictures = pictures_for(DETECTOR, batch=1)
+    served = tf.saved_model.load(folder / "other").signatures["serving_default"]
+    lite = tf.lite.Interpreter(f"{folder}/other.tflite").get_signature_runner("serving_default")
+    for found in (served(images=tf.constant(pictures)), lite(images=pictures)):
+        heads = [np.asarray(found[f"output_{i}"]) for i in range(2)]
+        assert_close(heads, expected[1](pictures))

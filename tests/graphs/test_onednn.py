@@ -1,0 +1,208 @@
+"""Convolutions written as oneDNN's operation, against standard operations."""
+
+import os
+import platform
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import numpy_loader
+import pytest
+import tensorflow as tf
+
+import yolotf
+from yolotf import _core
+from yolotf.darknet import stock as networks
+from yolotf.darknet.cfg import ACTIVATIONS, parse_cfg
+from yolotf.graphs import onednn
+from yolotf.graphs.folded import FoldedNetwork
+from yolotf.serving.inference import InferenceFunction
+
+pytestmark = pytest.mark.skipif(
+    not onednn.available(), reason="TensorFlow's use of oneDNN is off on this machine"
+)
+
+
+def test_it_is_right_also_where_it_is_not_asked():
+    assert onednn.is_right()
+
+
+def test_it_is_not_taken_for_right_where_it_is_not(monkeypatch):
+    monkeypatch.setitem(onednn._FUSED, "leaky", "Relu")
+    assert not onednn.is_right()
+
+
+@pytest.mark.parametrize("unknown", ["TensorFlow", "processor"])
+@pytest.mark.parametrize("what", ["it passes", "it fails", "no such op"])
+def test_on_what_the_tests_do_not_know_it_is_tried_first(what, unknown, monkeypatch):
+    if unknown == "TensorFlow":
+        monkeypatch.setattr(tf, "__version__", "2.99.0")
+    else:
+        monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    if what == "it fails":
+        monkeypatch.setattr(onednn, "is_right", lambda: False)
+    if what == "no such op":
+        monkeypatch.setattr(onednn, "_OPERATION", "_MklNativeFusedConv9D")
+    assert onednn.available.__wrapped__() == (what == "it passes")
+
+
+def test_with_a_gpu_graphs_hold_standard_operations(monkeypatch):
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
+    assert not onednn.available.__wrapped__()
+
+
+def layers(filters=512, size=3, extra=""):
+    return f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize={size}\npad=1\n{extra}\n"
+
+
+# Whether the kernel of the last layer is cut, and into what.
+BLOCKS = {
+    "3x3": (layers(), 8),
+    "bias": ("[convolutional]\nfilters=320\nsize=3\npad=1\nactivation=leaky\n", 5),
+    "strides": (layers(256, extra="stride=2\nactivation=swish"), 4),
+    "even kernel": (layers(256, 4, "stride_x=1\nstride_y=2\npadding=2\nactivation=mish"), 4),
+    "dilation": (layers(256, extra="dilation=2\nactivation=relu"), 4),
+    "activation behind it": (layers(256, extra="activation=logistic"), 4),
+    "1x1": (layers(size=1), 1),
+    "groups": (layers(extra="groups=2\nactivation=relu6"), 1),
+    "other filters": (layers(510), 1),
+    "few filters": (layers(128), 1),
+    "more than anyone has": (layers(2112), 1),
+    "depthwise": (layers(8, extra="groups=8\nactivation=relu"), 1),
+    "shared kernel": (
+        layers(256, extra="activation=leaky")
+        + "[route]\nlayers=0\n"
+        + layers(256, extra="share_index=1\nstride=2\nactivation=mish"),
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_compute_what_one_kernel_does(name, tmp_path):
+    sections, blocks = BLOCKS[name]
+    text = f"[net]\nwidth=6\nheight=5\nchannels=3\n{layers(8)}{sections}"
+    network = parse_cfg(text)
+    path = tmp_path / "random.weights"
+    path.write_bytes(numpy_loader.random_file(text, seed=3))
+    ours, plain = FoldedNetwork(network), FoldedNetwork(network, use_onednn=False)
+    for folded in (ours, plain):
+        folded.load(path)
+    kernel = ours.stored["1/kernel"]
+    if _core.has_avx512() and blocks > 1:
+        size, channels = network.layers[1].size, network.layers[1].input_shape.channels
+        filters = network.layers[1].filters // blocks
+        assert kernel.shape == (blocks, size, size, channels, filters)
+        assert ours.stored["1/bias"].shape == (blocks, filters)
+    else:
+        assert kernel.shape == plain.stored["1/kernel"].shape
+    for key, value in ours.whole().items():
+        np.testing.assert_array_equal(value, plain.stored[key].numpy())
+    pictures = np.random.default_rng(1).random((2, 5, 6, 3), np.float32)
+    found = tf.function(ours, autograph=False)(pictures)[0].numpy()
+    assert np.ptp(found) > 0
+    for expected in (tf.function(plain, autograph=False)(pictures)[0], ours(pictures)[0]):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(found).max())
+
+
+def test_every_activation_is_the_standard_one(tmp_path):
+    sections = "".join(
+        f"[route]\nlayers=0\n[convolutional]\nfilters=5\nactivation={name}\n"
+        for name in sorted(ACTIVATIONS)
+    )
+    ends = ",".join(str(index) for index in range(2, 2 + 2 * len(ACTIVATIONS), 2))
+    text = f"[net]\nwidth=6\nheight=5\nchannels=3\n{layers(8)}{sections}[route]\nlayers={ends}\n"
+    path = tmp_path / "random.weights"
+    path.write_bytes(numpy_loader.random_file(text, seed=3))
+    answers = []
+    for use_onednn in (True, False):
+        folded = FoldedNetwork(parse_cfg(text), use_onednn=use_onednn)
+        folded.load(path)
+        pictures = np.random.default_rng(1).random((2, 5, 6, 3), np.float32)
+        answers.append(tf.function(folded, autograph=False)(pictures)[0].numpy())
+    np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-5)
+
+
+def test_a_load_is_seen_by_graphs_that_have_run(tmp_path):
+    """oneDNN's operation can keep a kernel in an order of its own; here it must not."""
+    network = networks.network("yolov4-tiny", classes=2, size=64)
+    function = InferenceFunction(network)
+    pictures = np.random.default_rng(1).random((1, 64, 64, 3), np.float32)
+    for seed in (1, 2, 1):
+        path = tmp_path / f"{seed}.weights"
+        path.write_bytes(numpy_loader.random_file(network.to_cfg(), seed=seed))
+        function.folded.load(path)
+        plain = FoldedNetwork(network, use_onednn=False)
+        plain.load(path)
+        for ours, theirs in zip(function.raw_heads(pictures), plain(pictures), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_the_optimizer_is_left_out_of_a_thread_only_while_told_so():
+    from tensorflow.python.eager import context
+
+    def is_off():
+        options = context.context().function_call_options
+        config = tf.compat.v1.ConfigProto.FromString(options.config_proto_serialized)
+        return config.graph_options.rewrite_options.disable_meta_optimizer
+
+    assert not is_off()
+    with onednn.unoptimized():
+        assert is_off()
+        with onednn.unoptimized():
+            assert is_off()
+        assert is_off()
+    assert not is_off()
+    with pytest.raises(KeyError), onednn.unoptimized():
+        raise KeyError
+    assert not is_off()
+
+
+def test_a_graph_for_it_is_ready_unless_something_is_left_to_fuse():
+    assert FoldedNetwork(networks.network("yolov4-tiny", size=64)).ready
+    text = f"[net]\nwidth=6\nheight=5\nchannels=3\n{layers(8)}{BLOCKS['depthwise'][0]}"
+    assert not FoldedNetwork(parse_cfg(text)).ready
+    assert not FoldedNetwork(parse_cfg(text), use_onednn=False).ready
+
+
+def test_switched_off_it_is_not_used(tmp_path):
+    head = "[region]\nanchors=1,1\nnum=1\nclasses=507\n"
+    (tmp_path / "a.cfg").write_text(f"[net]\nwidth=6\nheight=5\nchannels=3\n{layers()}{head}")
+    code = """
+        import sys
+        import numpy as np
+        import tensorflow as tf
+        from yolotf.graphs import onednn
+        from yolotf.darknet.cfg import parse_cfg
+        from yolotf.serving.inference import InferenceFunction
+
+        network = parse_cfg(sys.argv[1])
+        assert not onednn.available()
+        function = InferenceFunction(network)
+        assert function.folded.stored["0/kernel"].shape == (3, 3, 3, 512)
+        function.load(sys.argv[2])
+        print(float(function.raw_heads(np.ones((1, 5, 6, 3), np.float32))[0].numpy().sum()))
+    """
+    network = parse_cfg(tmp_path / "a.cfg")
+    (tmp_path / "a.weights").write_bytes(numpy_loader.random_file(network.to_cfg(), seed=3))
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(code),
+            str(tmp_path / "a.cfg"),
+            str(tmp_path / "a.weights"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(yolotf.__file__).parents[1],
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"},
+    )
+    assert run.returncode == 0, run.stderr
+    function = InferenceFunction(network)
+    function.load(tmp_path / "a.weights")
+    here = function.raw_heads(np.ones((1, 5, 6, 3), np.float32))[0].numpy()
+    assert float(run.stdout) == pytest.approx(float(here.sum()), rel=1e-3)

@@ -1,0 +1,116 @@
+"""Small networks and files for the tests of loading; what is compared is every variable's bytes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy_loader
+import tensorflow as tf
+
+import yolotf
+from yolotf import errors
+from yolotf.models import order as model_order
+from yolotf.weights import native as _native
+from yolotf.weights import write as writing
+
+NET = "[net]\nheight=16\nwidth=16\nchannels=3\n"
+HEAD = "[yolo]\nmask=0,1,2\nanchors=1,1,2,2,3,3\nclasses=1\nnum=3\n"
+
+
+def conv(filters: int, size: int = 1, **options: object) -> str:
+    options = {"filters": filters, "size": size, "pad": 1, "activation": "linear", **options}
+    return "[convolutional]\n" + "".join(f"{key}={value}\n" for key, value in options.items())
+
+
+PLAIN = NET + conv(16, 3, batch_normalize=1, activation="leaky") + conv(18) + HEAD
+"""A convolution with batch normalization and one with a bias: 802 floats."""
+
+EVERYTHING = (
+    NET
+    + conv(16, 3, batch_normalize=1)
+    + conv(16, 3, batch_normalize=1, groups=16)
+    + conv(32, 3, batch_normalize=1, groups=16)
+    + conv(32, 3, batch_normalize=1, groups=4)
+    + "[batchnorm]\n"
+    + "[shortcut]\nfrom=-2,-3\nweights_type=per_channel\nactivation=linear\n"
+    + "[shortcut]\nfrom=-2\nweights_type=per_feature\nactivation=linear\n"
+    + conv(32, 3, batch_normalize=1, share_index=3, groups=4)
+    + conv(37, 3, stride=2, activation="mish")
+    + conv(8, 1)
+    + "[implicit]\nfilters=8\n[scale_channels]\nfrom=-2\nactivation=linear\n"
+    + "[local]\nfilters=5\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
+    + "[connected]\noutput=21\nbatch_normalize=1\nactivation=linear\n"
+    + "[connected]\noutput=7\nactivation=linear\n"
+)
+"""Every kind of array that a file can hold: plain, grouped and depthwise kernels with one and two
+filters for a channel, dense ones, one kernel a position, weighted shortcuts, constants."""
+
+
+def build(text: str, **options: Any) -> Any:
+    return yolotf.build_model(yolotf.parse_cfg(text), **options)
+
+
+def content(text: str, seed: int = 0, header: bytes = numpy_loader.HEADER) -> bytes:
+    """A file for a cfg: plausible random numbers behind the header."""
+    return header + numpy_loader.random_file(text, seed)[len(numpy_loader.HEADER) :]
+
+
+def snapshot(model: Any) -> dict[str, np.ndarray]:
+    """The bytes of every weight, by path."""
+    return {variable_name(v): bits(v.numpy()) for v in model.weights}
+
+
+def variable_name(variable: Any) -> str:
+    return getattr(variable, "path", variable.name)
+
+
+def bits(array: Any) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).copy()
+
+
+def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
+    return found.keys() == expected.keys() and all(
+        np.array_equal(found[name], expected[name]) for name in expected
+    )
+
+
+def scramble(model: Any, seed: int = 99) -> None:
+    """Other numbers in every variable: what is not written is not right by accident."""
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        variable = model_order.plain(weight)
+        variable.assign(tf.cast(100 * random.standard_normal(variable.shape), variable.dtype))
+
+
+def forbid_op(monkeypatch: Any) -> None:
+    """From here on the op cannot be loaded."""
+
+    def op_library() -> None:
+        raise errors.TensorFlowVersionError("switched off", built="0.0", running="0.1")
+
+    monkeypatch.setattr(_native, "op_library", op_library)
+    monkeypatch.setattr(writing, "_warned", {"switched off"})
+
+
+PATHS = [Path(__file__).parents[1], Path(__file__).parent, *Path(__file__).parent.glob("*/")]
+"""Where a fresh Python finds the package and the test modules."""
+
+
+def run_python(code: str, *arguments: str, timeout: float = 120, **environment: str) -> str:
+    """What a fresh Python with this folder on its path prints; fails with all it said."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PATHS)), "TF_CPP_MIN_LOG_LEVEL": "2", **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

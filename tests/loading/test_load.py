@@ -1,0 +1,713 @@
+"""`load_darknet_weights`: what it writes, against a plain loader; what it refuses, and how."""
+
+import errno
+import os
+import re
+import struct
+
+import helpers
+import load_helpers as loading
+import ml_dtypes
+import numpy as np
+import numpy_loader
+import pytest
+import tensorflow as tf
+from load_helpers import EVERYTHING, PLAIN, build, content, conv, same, scramble, snapshot
+
+import yolotf
+from yolotf import errors
+from yolotf.loading import load, planning
+from yolotf.weights import layout
+from yolotf.weights import write as writing
+from yolotf.weights.contents import Header
+
+SECTION_0 = "section 0 [convolutional] (<cfg>:5)"
+SECTION_1 = "section 1 [convolutional] (<cfg>:11)"
+HEADERS = {
+    "wide": struct.pack("<3iQ", 0, 2, 5, 7 + 2**40),
+    "narrow": struct.pack("<3iI", 0, 1, 0, 7),
+    "wide version in 16 bytes": struct.pack("<3iI", 0, 2, 5, 7),
+    "narrow version in 20 bytes": struct.pack("<3iQ", 0, 1, 0, 7),
+}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return build(PLAIN)
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return build(EVERYTHING)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Writes a file for PLAIN, or these bytes, and returns its path."""
+
+    def write(data=None, name="a.weights"):
+        path = tmp_path / name
+        path.write_bytes(content(PLAIN) if data is None else data)
+        return path
+
+    return write
+
+
+def by_numpy(model, text, data):
+    """What a plain loader makes of a file."""
+    scramble(model, 1)
+    numpy_loader.load(model, text, data)
+    return snapshot(model)
+
+
+# What is written
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_every_variable_is_what_a_plain_loader_sets(everything, weights, path_taken, header):
+    data = content(EVERYTHING, seed=3)
+    expected = by_numpy(everything, EVERYTHING, data)
+    path = weights(HEADERS[header] + data[20:])
+    scramble(everything, 2)
+    report = yolotf.load_darknet_weights(everything, path)
+    assert same(snapshot(everything), expected)
+
+    size_bytes = len(HEADERS[header])
+    major, minor, revision = struct.unpack("<3i", HEADERS[header][:12])
+    seen = 7 + 2**40 if header == "wide" else 7
+    assert report.header == (major, minor, revision, seen, size_bytes)
+    assert (report.path, report.path_taken) == (str(path), path_taken)
+    assert (report.layers, report.variables) == (13, 40)
+    assert report.floats == sum(int(np.prod(v.shape)) for v in everything.weights)
+    assert report.size_bytes == path.stat().st_size == size_bytes + 4 * report.floats
+    assert 0 < report.native_seconds <= report.seconds < 60
+    assert report.gb_per_second == pytest.approx(4e-9 * report.floats / report.native_seconds)
+    assert report.threads >= 1
+    lied = [
+        f"version {major}.{minor} asks for a header of {36 - size_bytes} bytes, the size fits one "
+        f"of {size_bytes}"
+    ]
+    assert list(report.warnings) == (lied if "version" in header else [])
+
+
+def pair_files():
+    folder = helpers.SHARED / "corpus/pairs"
+    return [path for path in sorted(folder.glob("*.cfg")) if path.with_suffix(".weights").is_file()]
+
+
+@pytest.mark.parametrize("cfg_file", helpers.cfg_params(pair_files))
+def test_real_files_are_loaded_as_a_plain_loader_does(cfg_file, monkeypatch):
+    text = cfg_file.read_text(encoding="utf-8", errors="replace")
+    path = cfg_file.with_suffix(".weights")
+    model = yolotf.build_model(yolotf.parse_cfg(cfg_file))
+    data = path.read_bytes()
+    expected = by_numpy(model, text, data)
+    for taken in ("op", "portable"):
+        if taken == "portable":
+            loading.forbid_op(monkeypatch)
+        scramble(model, 2)
+        report = yolotf.load_darknet_weights(model, path)
+        assert report.path_taken == taken
+        assert same(snapshot(model), expected)
+        assert report.size_bytes == len(data) == report.header.size_bytes + 4 * report.floats
+
+
+def test_a_dense_kernel_that_is_stored_transposed_is_not_transposed_again(
+    everything, weights, path_taken
+):
+    data = content(EVERYTHING)
+    flipped, offset = [], 20
+    for one in numpy_loader.stored(EVERYTHING):
+        size = 4 * int(np.prod(one.shape))
+        array = np.frombuffer(data[offset : offset + size], np.float32).reshape(one.shape)
+        dense = one.kind == "connected" and one.role == "kernel"
+        flipped.append((array.T if dense else array).tobytes())
+        offset += size
+    expected = by_numpy(everything, EVERYTHING, data)
+    scramble(everything, 2)
+    header = struct.pack("<3iI", 1001, 2, 5, 0)
+    report = yolotf.load_darknet_weights(everything, weights(header + b"".join(flipped)))
+    assert report.header.transposed
+    assert same(snapshot(everything), expected)
+
+
+def test_a_network_without_weights_has_a_file_of_a_header(weights, path_taken):
+    text = "[net]\nheight=8\nwidth=8\nchannels=3\n[maxpool]\nsize=2\nstride=2\n"
+    model = build(text)
+    report = yolotf.load_darknet_weights(model, weights(HEADERS["wide"]))
+    assert (report.floats, report.layers, report.variables) == (0, 0, 0)
+    assert report.path_taken == "portable"
+    path = weights(HEADERS["wide"] + bytes(12))
+    with pytest.raises(errors.SizeMismatchError, match="12 bytes left: it has 32 bytes, the netwo"):
+        written(model, path, text)
+
+
+def test_sections_behind_the_last_head_are_stepped_over(weights, path_taken):
+    text = PLAIN + conv(4)
+    model = build(text)
+    data = content(text)
+    expected = by_numpy(model, text, data)
+    scramble(model, 2)
+    report = yolotf.load_darknet_weights(model, weights(data))
+    assert same(snapshot(model), expected)
+    assert report.floats == 802
+    assert report.size_bytes == 20 + 4 * (802 + 4 * 18 + 4)
+
+
+def test_a_traced_function_sees_the_new_weights(plain, weights, path_taken):
+    picture = np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
+    traced = tf.function(lambda x: plain(x, training=False))
+    scramble(plain)
+    before = traced(picture)
+    before = np.array(before[0] if isinstance(before, list) else before)
+    outputs = []
+    for seed in (1, 2):
+        yolotf.load_darknet_weights(plain, weights(content(PLAIN, seed)))
+        found, expected = (
+            np.array(one[0] if isinstance(one, list) else one)
+            for one in (traced(picture), plain(picture, training=False))
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        outputs.append(found)
+    assert traced.experimental_get_tracing_count() == 1
+    assert not np.allclose(outputs[0], outputs[1], atol=1e-2)
+    assert not np.allclose(outputs[0], before, atol=1e-2)
+
+
+def test_loading_while_a_function_is_traced_happens_at_once(plain, weights):
+    path = weights()
+
+    @tf.function(autograph=False)
+    def traced(x):
+        yolotf.load_darknet_weights(plain, path)
+        return x
+
+    expected = by_numpy(plain, PLAIN, content(PLAIN))
+    scramble(plain)
+    traced(tf.constant(1))
+    assert same(snapshot(plain), expected)
+
+
+@pytest.mark.parametrize("kind", ["str", "path", "bytes", "not_utf8"])
+def test_a_path_may_be_spelled_in_every_way(plain, weights, tmp_path, path_taken, kind):
+    path = weights()
+    if kind == "not_utf8":
+        path = path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.weights"))
+    spelled = {"str": str(path), "bytes": os.fsencode(path)}.get(kind, path)
+    expected = by_numpy(plain, PLAIN, content(PLAIN))
+    scramble(plain)
+    assert yolotf.load_darknet_weights(plain, spelled).path == str(path)
+    assert same(snapshot(plain), expected)
+
+
+def test_the_arguments_of_older_loaders_are_taken(plain, weights):
+    done = []
+    report = yolotf.load_darknet_weights(
+        plain, weights(), True, progress=lambda *numbers: done.append(numbers)
+    )
+    assert done == [(0, 3228), (3228, 3228)]
+    assert report.floats == 802
+    with pytest.raises(ValueError, match="bn_epsilon is 'other', must be 'keep' or 'darknet'"):
+        yolotf.load_darknet_weights(plain, weights(), bn_epsilon="other")
+
+
+def test_another_epsilon_is_warned_of_or_set(weights):
+    model = build(PLAIN)
+    norm = model.get_layer("conv_0_bn")
+    assert yolotf.load_darknet_weights(model, weights()).warnings == ()
+    norm.epsilon = 1e-3
+    assert yolotf.load_darknet_weights(model, weights()).warnings == (
+        '1 batch normalizations have epsilon 0.001, Darknet 1e-05; set with bn_epsilon="darknet"',
+    )
+    assert norm.epsilon == 1e-3
+    assert yolotf.load_darknet_weights(model, weights(), bn_epsilon="darknet").warnings == ()
+    assert norm.epsilon == 1e-5
+
+
+# The report
+
+
+def test_the_report_is_one_readable_block():
+    report = load.LoadReport(
+        path="yolov4.weights",
+        header=Header(0, 2, 5, 32032000, 20),
+        layers=110,
+        variables=368,
+        floats=64429405,
+        size_bytes=257717640,
+        seconds=0.0314,
+        native_seconds=0.0257717620,
+        path_taken="op",
+        mapped=True,
+        threads=2,
+        warnings=("one thing", "another"),
+    )
+    assert str(report) == (
+        "yolov4.weights: loaded 110 layers, 64,429,405 floats, 257,717,640 bytes\n"
+        "  header   version 0.2.5, seen 32,032,000 pictures, 20 bytes\n"
+        "  time     31.4 ms, of which native 25.8 ms (10.0 GB/s)\n"
+        "  path     op, mapping, 2 threads, 368 variables\n"
+        "  warning  one thing\n"
+        "  warning  another"
+    )
+
+
+def test_the_report_of_a_private_copy_on_one_thread(plain, weights, monkeypatch):
+    loading.forbid_op(monkeypatch)
+    monkeypatch.setattr(writing._native, "thread_count", lambda: 1)
+    path = weights()
+    with path.open("r+b"):  # no lease while somebody has it open for writing
+        report = yolotf.load_darknet_weights(plain, path)
+    numbers = r"[\d.]+"
+    assert re.fullmatch(
+        rf"{path}: loaded 2 layers, 802 floats, 3,228 bytes\n"
+        r"  header   version 0\.2\.5, seen 0 pictures, 20 bytes\n"
+        rf"  time     {numbers} ms, of which native {numbers} ms \({numbers} GB/s\)\n"
+        r"  path     portable, private copy, 1 thread, 7 variables",
+        str(report),
+    )
+
+
+# Other dtypes
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16", "float32"])
+def test_float32_variables_load_as_they_are(weights, path_taken, dtype):
+    model = build(EVERYTHING, dtype=dtype)
+    data = content(EVERYTHING)
+    expected = by_numpy(model, EVERYTHING, data)
+    scramble(model, 2)
+    yolotf.load_darknet_weights(model, weights(data))
+    assert same(snapshot(model), expected)
+    assert {variable.dtype for variable in model.weights} == {"float32"}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_variables_of_16_bits_take_rounded_numbers_if_cast_says_so(weights, path_taken, dtype):
+    wide, narrow = build(EVERYTHING), build(EVERYTHING, dtype=dtype)
+    data = bytearray(content(EVERYTHING))
+    # Some that become infinite, subnormal or zero.
+    tails = np.array([1e6, -1e6, 65520, 1e-5, -3e-8, 1e-8, 3.4e38, 1e-45], np.float32)
+    data[20 : 20 + tails.nbytes] = tails.tobytes()
+    path = weights(bytes(data))
+    yolotf.load_darknet_weights(wide, path)
+    scramble(narrow, 2)
+    before = snapshot(narrow)
+    with pytest.raises(errors.PlanError, match=f"is {dtype}, .*; pass cast=True to round$"):
+        yolotf.load_darknet_weights(narrow, path)
+    assert same(snapshot(narrow), before)
+    report = yolotf.load_darknet_weights(narrow, path, cast=True)
+    assert report.path_taken == path_taken
+    rounded = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}[dtype]
+    with np.errstate(over="ignore"):
+        expected = {
+            loading.variable_name(v): loading.bits(v.numpy().astype(rounded)) for v in wide.weights
+        }
+    assert same(snapshot(narrow), expected)
+
+
+# What is refused: on both paths, every variable of the model stays as it was
+
+
+def written(model, path, text=PLAIN):
+    """The part below the diagnosis: plan, header, native check and write."""
+    plan = planning.plan_for(model, yolotf.parse_cfg(text))
+    header, _ = planning.read_header(path, None)
+    return writing.write(path, header, plan, cast=False, verify=True)
+
+
+def refused(model, path, error, message=None, *, call=yolotf.load_darknet_weights, **options):
+    scramble(model, 5)
+    before = snapshot(model)
+    with pytest.raises(error) as caught:
+        call(model, path, **options)
+    assert same(snapshot(model), before)
+    # No subclass, and no trace of how it came about: the message is all there is to read.
+    assert type(caught.value) is error
+    if message is not None:
+        assert str(caught.value) == message
+    return caught.value
+
+
+def facts(error, **expected):
+    assert {name: getattr(error, name) for name in expected} == expected
+
+
+STORED = [  # section, its name in messages, role, shape, first byte, last
+    (0, SECTION_0, "beta", "16", 20, 84),
+    (0, SECTION_0, "gamma", "16", 84, 148),
+    (0, SECTION_0, "moving_mean", "16", 148, 212),
+    (0, SECTION_0, "moving_variance", "16", 212, 276),
+    (0, SECTION_0, "kernel", "16x3x3x3", 276, 2004),
+    (1, SECTION_1, "bias", "18", 2004, 2076),
+    (1, SECTION_1, "kernel", "18x16x1x1", 2076, 3228),
+]
+
+
+@pytest.mark.parametrize("part", STORED, ids=lambda part: f"{part[2]}_{part[0]}")
+@pytest.mark.parametrize("place", ["at its start", "in a number", "after a number", "at its end"])
+def test_a_file_cut_inside_any_array_is_too_short(plain, weights, path_taken, part, place):
+    section, where, role, shape, start, end = part
+    size = {
+        "at its start": start,
+        "in a number": (start + end) // 2 + 1,
+        "after a number": (start + end) // 8 * 4,
+        "at its end": end - 1,
+    }[place]
+    path = weights(content(PLAIN)[:size])
+    numbers = {"path": str(path), "section": section, "role": role, "found": size}
+    numbers |= {"offset": start, "expected": end}
+    error = refused(
+        plain,
+        path,
+        errors.SizeMismatchError,
+        f"{path}: too short: {where} wants {role} {shape} at bytes {start}..{end}, file ends at "
+        f"{size}; cfg and weights do not belong together, or the file is cut",
+        call=written,
+    )
+    facts(error, **numbers)
+    error = refused(plain, path, errors.SizeMismatchError)
+    facts(error, **numbers)
+    assert str(path) in str(error)
+    assert str(size) in str(error)
+    assert error.diagnosis.causes
+
+
+def test_every_prefix_of_a_file_is_refused(plain, weights, path_taken):
+    data = content(PLAIN)
+    scramble(plain, 5)
+    before = snapshot(plain)
+    path = weights(data)
+    os.truncate(path, 3228)
+    for size in range(3227, -1, -7):
+        os.truncate(path, size)
+        with pytest.raises(errors.WeightsMismatch) as caught:
+            written(plain, path)
+        assert caught.value.found == size
+    assert same(snapshot(plain), before)
+    written(plain, weights(data))
+    assert not same(snapshot(plain), before)
+
+
+@pytest.mark.parametrize("size", [0, 1, 12, 15, 16, 19])
+def test_a_file_shorter_than_a_header_is_refused(plain, weights, path_taken, size):
+    path = weights(content(PLAIN)[:size])
+    needed = 20 if size >= 16 else 16
+    error = refused(
+        plain,
+        path,
+        errors.HeaderError,
+        f"{path}: header needs {needed} bytes, file has {size}; a .weights file starts with 16 or "
+        "20 bytes of header",
+        call=written,
+    )
+    facts(error, path=str(path), expected=needed, found=size)
+    facts(refused(plain, path, errors.HeaderError), path=str(path), expected=needed, found=size)
+
+
+@pytest.mark.parametrize("more", [1, 2, 8, 4096])
+def test_a_file_with_bytes_left_is_refused(plain, weights, path_taken, more):
+    path = weights(content(PLAIN) + b"x" * more)
+    numbers = {"path": str(path), "expected": 3228, "found": 3228 + more}
+    error = refused(
+        plain,
+        path,
+        errors.SizeMismatchError,
+        f"{path}: {more} bytes left after {SECTION_1}: it has {3228 + more} bytes, the network "
+        "3228; cfg and weights do not belong together",
+        call=written,
+    )
+    facts(error, **numbers)
+    facts(refused(plain, path, errors.SizeMismatchError), **numbers)
+
+
+def test_a_file_that_ends_in_sections_the_model_does_not_use_is_too_short(weights, path_taken):
+    text = PLAIN + conv(4)
+    model = build(text)
+    path = weights(content(text)[:3240])
+    refused(
+        model,
+        path,
+        errors.SizeMismatchError,
+        f"{path}: 292 bytes too short: it has 3240 bytes, the network 3532; cfg and weights do not "
+        "belong together",
+        call=lambda model, path: written(model, path, text),
+    )
+    facts(refused(model, path, errors.SizeMismatchError), expected=3532, found=3240)
+
+
+@pytest.mark.parametrize("value", [-1.0, -1e-45, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 7, 15])
+def test_a_variance_that_is_none_is_refused(plain, weights, path_taken, value, place):
+    data = bytearray(content(PLAIN))
+    offset = 212 + 4 * place
+    data[offset : offset + 4] = struct.pack("<f", value)
+    path = weights(bytes(data))
+    numbers = {"path": str(path), "section": 0, "layer": 0, "role": "moving_variance"}
+    error = refused(
+        plain,
+        path,
+        errors.ContentError,
+        f"{path}: moving_variance of {SECTION_0} is negative or not finite at byte {offset}; the "
+        "size fits but the floats belong to another network, or the file is damaged",
+        call=written,
+    )
+    facts(error, **numbers, offset=offset)
+    error = refused(plain, path, errors.ContentError)
+    facts(error, **numbers, offset=offset)
+    # Without the check it is loaded as it is.
+    yolotf.load_darknet_weights(plain, path, verify=False)
+    found = plain.get_layer("conv_0_bn").moving_variance.numpy()[place]
+    np.testing.assert_array_equal(found, np.float32(value))
+
+
+def swap(model, layer, attribute, variable):
+    """Puts another `tf.Variable` into a layer."""
+    getattr(model.get_layer(layer), attribute)._value = variable
+
+
+@pytest.mark.parametrize(
+    ("layer", "attribute", "shape", "expected", "where"),
+    [
+        ("conv_0", "kernel", (3, 3, 3, 17), "HWIO (3, 3, 3, 16)", SECTION_0),
+        ("conv_0", "kernel", (3, 3, 4, 16), "HWIO (3, 3, 3, 16)", SECTION_0),
+        ("conv_0", "kernel", (27, 16), "HWIO (3, 3, 3, 16)", SECTION_0),
+        ("conv_0", "kernel", (3, 3, 3, 16, 1), "HWIO (3, 3, 3, 16)", SECTION_0),
+        ("conv_0", "kernel", (), "HWIO (3, 3, 3, 16)", SECTION_0),
+        ("conv_1", "kernel", (16, 18), "HWIO (1, 1, 16, 18)", SECTION_1),
+        ("conv_0_bn", "gamma", (15,), "(16,)", SECTION_0),
+        ("conv_0_bn", "moving_variance", (16, 1), "(16,)", SECTION_0),
+        ("conv_1", "bias", (0,), "(18,)", SECTION_1),
+        ("conv_1", "bias", (1,) * 9, "(18,)", SECTION_1),
+    ],
+)
+def test_a_variable_of_another_shape_is_refused(
+    weights, path_taken, layer, attribute, shape, expected, where
+):
+    model = build(PLAIN)
+    swap(model, layer, attribute, tf.Variable(tf.ones(shape)))
+    path = weights()
+    error = refused(
+        model,
+        path,
+        errors.PlanError,
+        f"{path}: variable {layer}/{attribute} is {shape}, the file has {expected} for it; {where}",
+        call=written,
+    )
+    facts(
+        error,
+        path=str(path),
+        variable=f"{layer}/{attribute}",
+        role=attribute,
+        section=int(layer[5]),
+        found=shape,
+    )
+    assert str(error.expected) in expected
+    error = refused(model, path, errors.PlanError, str(error))
+    facts(error, variable=f"{layer}/{attribute}", found=shape)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cast", "fix"),
+    [
+        ("float16", False, "; pass cast=True to round"),
+        ("bfloat16", False, "; pass cast=True to round"),
+        ("float64", True, ""),
+        ("int32", True, ""),
+        ("int8", False, ""),
+    ],
+)
+def test_a_variable_of_another_dtype_is_refused(weights, path_taken, dtype, cast, fix):
+    model = build(PLAIN)
+    swap(model, "conv_1", "kernel", tf.Variable(tf.ones((1, 1, 16, 18), dtype)))
+    path = weights()
+    message = f"{path}: variable conv_1/kernel is {dtype}, the file holds float32; {SECTION_1}{fix}"
+    error = refused(model, path, errors.PlanError, message, cast=cast)
+    facts(error, variable="conv_1/kernel", expected="float32", found=dtype, section=1)
+
+
+def test_an_uninitialized_variable_is_refused(weights, path_taken):
+    from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
+
+    model = build(PLAIN)
+    scramble(model)
+    before = snapshot(model)
+    gamma = model.get_layer("conv_0_bn").gamma
+    initialized = gamma._value
+    gamma._value = UninitializedVariable(shape=[16], dtype=tf.float32)
+    path = weights()
+    with pytest.raises(errors.PlanError) as caught:
+        yolotf.load_darknet_weights(model, path)
+    assert str(caught.value) == (
+        f"{path}: variable conv_0_bn/gamma is not initialized; {SECTION_0}; initialize it first"
+    )
+    facts(caught.value, variable="conv_0_bn/gamma", role="gamma", section=0)
+    assert not bool(gamma._value.is_initialized())
+    gamma._value = initialized
+    assert same(snapshot(model), before)
+
+
+def test_a_variable_of_a_graph_is_refused(weights, path_taken):
+    model = build(PLAIN)
+    scramble(model)
+    before = snapshot(model)
+    gamma = model.get_layer("conv_0_bn").gamma
+    eager = gamma._value
+    with tf.Graph().as_default():
+        gamma._value = tf.compat.v1.get_variable("gamma", [16], use_resource=True)
+    path = weights()
+    with pytest.raises(errors.PlanError) as caught:
+        yolotf.load_darknet_weights(model, path)
+    assert str(caught.value) == (
+        f"{path}: variable conv_0_bn/gamma belongs to a TensorFlow graph and has no memory of its "
+        f"own; {SECTION_0}; build the model with eager execution on and outside of tf.Graph"
+    )
+    facts(caught.value, variable="conv_0_bn/gamma", role="gamma", section=0)
+    gamma._value = eager
+    assert same(snapshot(model), before)
+
+
+def test_a_variable_that_is_there_twice_is_refused(weights, path_taken):
+    model = build(PLAIN)
+    norm = model.get_layer("conv_0_bn")
+    norm.moving_mean._value = norm.beta._value
+    path = weights()
+    error = refused(
+        model,
+        path,
+        errors.PlanError,
+        f"{path}: variable conv_0_bn/moving_mean is meant for the moving_mean of {SECTION_0} and "
+        f"for the beta of {SECTION_0}",
+    )
+    facts(error, variable="conv_0_bn/moving_mean", role="moving_mean", section=0)
+
+
+def test_a_model_without_one_of_the_layers_is_refused(weights, path_taken):
+    model = build(PLAIN, name="detector")
+    model.get_layer("conv_0_bn").name = "something"
+    error = refused(model, weights(), errors.PlanError)
+    assert str(error) == (
+        f"detector: no variable for the beta of {SECTION_0}; the model has no such layer, or it is "
+        "called otherwise"
+    )
+    facts(error, section=0, role="beta")
+
+
+def test_a_model_that_is_not_built_is_refused(weights, path_taken):
+    keras = tf.keras
+    model = keras.Sequential([keras.layers.Conv2D(16, 3, name="conv_0")], name="mine")
+    with pytest.raises(errors.PlanError) as caught:
+        yolotf.load_darknet_weights(model, weights(), cfg=yolotf.parse_cfg(PLAIN))
+    assert str(caught.value) == (
+        "mine: has no variables yet; call it once on a picture, or model.build(...)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "number", "text"),
+    [
+        ("missing", FileNotFoundError, errno.ENOENT, "No such file or directory"),
+        ("directory", IsADirectoryError, errno.EISDIR, "Is a directory"),
+        ("fifo", OSError, errno.EINVAL, "not a regular file"),
+        ("device", OSError, errno.EINVAL, "not a regular file"),
+        ("below a file", NotADirectoryError, errno.ENOTDIR, "Not a directory"),
+    ],
+)
+def test_what_cannot_be_read_is_an_oserror(
+    plain, weights, tmp_path, path_taken, kind, error, number, text
+):
+    path = {
+        "directory": tmp_path,
+        "device": "/dev/zero",
+        "below a file": weights() / "below",
+    }.get(kind, tmp_path / kind)
+    if kind == "fifo":
+        os.mkfifo(path)
+    found = refused(plain, path, error, f"[Errno {number}] {text}: '{path}'")
+    assert (found.errno, found.filename) == (number, str(path))
+
+
+def test_a_path_with_a_null_byte_is_not_cut_there(plain, weights, path_taken):
+    refused(plain, f"{weights()}\0x", ValueError, "embedded null byte")
+
+
+@pytest.mark.parametrize("moment", ["header", "gone"])
+def test_a_file_replaced_after_its_header_was_read_is_refused(
+    plain, weights, path_taken, monkeypatch, moment
+):
+    path = weights()
+    other = weights(struct.pack("<3iQ", 0, 2, 5, 1) + content(PLAIN, seed=1)[20:], "other")
+    write = writing.write
+
+    def replace_and_write(*arguments, **options):
+        if moment == "header":
+            other.replace(path)
+        else:
+            path.unlink()
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(writing, "write", replace_and_write)
+    if moment == "gone":
+        message = f"[Errno {errno.ENOENT}] No such file or directory: '{path}'"
+        refused(plain, path, FileNotFoundError, message)
+        return
+    error = refused(
+        plain,
+        path,
+        errors.FileChangedError,
+        f"{path}: changed by another process while it was read; load it again",
+    )
+    facts(error, path=str(path))
+    monkeypatch.undo()
+    yolotf.load_darknet_weights(plain, path)
+
+
+def test_an_assignment_that_fails_leaves_every_variable_as_it_was(weights, monkeypatch):
+    """Only the portable path can fail while it writes: memory runs out, or Ctrl-C."""
+    loading.forbid_op(monkeypatch)
+    model = build(PLAIN)
+    kernel = model.get_layer("conv_1").kernel._value
+    assign = kernel.assign
+    calls = []
+
+    def fail_once(value):
+        calls.append(value)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return assign(value)
+
+    scramble(model, 5)
+    before = snapshot(model)
+    monkeypatch.setattr(kernel, "assign", fail_once, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        yolotf.load_darknet_weights(model, weights())
+    assert calls
+    assert same(snapshot(model), before)
+
+
+def test_every_mismatch_is_a_value_error_and_an_assertion_error(plain, weights):
+    path = weights(content(PLAIN)[:-8])
+    for caught in (ValueError, AssertionError, yolotf.WeightsMismatch, yolotf.YolotfError):
+        with pytest.raises(caught):
+            yolotf.load_darknet_weights(plain, path)
+
+
+def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
+    """No cfg leads there; what is checked is the last line of defence."""
+    network = yolotf.parse_cfg(PLAIN)
+    plan = planning.plan_for(plain, network)
+    first = plan.moves[0]
+    wrong = layout.Move(first.segment, first.slot, (15,), 1, 1, 16, 1)
+    path = weights()
+    header, _ = planning.read_header(path, plan.floats)
+    scramble(plain)
+    before = snapshot(plain)
+    with pytest.raises(errors.PlanError, match=r"beta \(16,\) describes no array \(bad_segment\)"):
+        writing.write(
+            path,
+            header,
+            layout.Plan((*plan.moves[1:], wrong), plan.floats, network),
+            cast=False,
+            verify=True,
+        )
+    assert same(snapshot(plain), before)

@@ -1,0 +1,314 @@
+"""Loads that are not the whole file into the whole model."""
+
+import helpers
+import numpy as np
+import pytest
+
+import yolotf
+from yolotf.loading import partial
+from yolotf.models import order as model_order
+from yolotf.models.which_keras import keras
+from yolotf.weights import layout
+
+CFG = """[net]
+height=32
+width=32
+channels=3
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+pad=1
+activation=leaky
+
+[convolutional]
+batch_normalize=1
+filters=16
+size=3
+stride=2
+pad=1
+activation=leaky
+
+[convolutional]
+batch_normalize=1
+filters=16
+size=1
+activation=leaky
+
+[convolutional]
+batch_normalize=1
+filters=16
+size=1
+activation=leaky
+
+[convolutional]
+filters=21
+size=1
+activation=linear
+
+[yolo]
+mask=0,1,2
+anchors=1,2,3,4,5,6
+classes=2
+num=3
+"""
+
+
+def write(network, path, floats=None):
+    return helpers.write_weights(path, network, floats)
+
+
+def numbers_of(model):
+    return {v.path: v.numpy() for v in model.variables}
+
+
+def in_file(numbers, network, index, role):
+    (found,) = (
+        segment
+        for segment in layout.segments(network)
+        if (segment.layer, segment.role) == (index, role)
+    )
+    start = found.offset // 4
+    return numbers[start : start + found.count].reshape(found.shape)
+
+
+def assert_loaded(model, name, numbers, network, index):
+    kernel = model.get_layer(name).kernel.numpy()
+    np.testing.assert_array_equal(
+        kernel, in_file(numbers, network, index, "kernel").transpose(2, 3, 1, 0)
+    )
+    norm = model_norm(model, name)
+    if norm is not None:
+        for role in ("beta", "gamma", "moving_mean", "moving_variance"):
+            np.testing.assert_array_equal(
+                getattr(norm, role).numpy(), in_file(numbers, network, index, role)
+            )
+
+
+def model_norm(model, name):
+    return next((layer for layer in model.layers if layer.name == f"{name}_bn"), None)
+
+
+def assert_untouched(model, names, before):
+    after = numbers_of(model)
+    for path, array in before.items():
+        if path.split("/")[0].removesuffix("_bn") in names:
+            np.testing.assert_array_equal(after[path], array)
+
+
+@pytest.fixture
+def network():
+    return yolotf.parse_cfg(CFG)
+
+
+def hand_made(names, filters=(8, 16, 16, 16), extra_before=None):
+    """A functional model in the way people write them, its layers called as told."""
+    layers = keras().layers
+    x = inputs = layers.Input((32, 32, 3))
+    for number, (name, count) in enumerate(zip(names, filters, strict=False)):
+        if extra_before == number:
+            x = layers.Conv2D(16, 1, use_bias=False, name="conv_extra")(x)
+            x = layers.BatchNormalization(epsilon=1e-5, name="conv_extra_bn")(x)
+        stride = 2 if number == 1 else 1
+        size = 3 if number < 2 else 1
+        x = layers.Conv2D(count, size, strides=stride, padding="same", use_bias=False, name=name)(x)
+        x = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)
+        x = layers.LeakyReLU()(x)
+    x = layers.Conv2D(21, 1, name=names[4])(x)
+    return keras().Model(inputs, x)
+
+
+NAMES = ["conv_0", "conv_1", "conv_2", "conv_3", "conv_4"]
+
+
+def test_by_name_pairs_layers_called_alike_in_any_order(network, tmp_path):
+    numbers = write(network, tmp_path / "a.weights")
+    model = hand_made(NAMES)
+    report = yolotf.load_darknet_weights(model, tmp_path / "a.weights", cfg=network, by_name=True)
+    for index, name in enumerate(NAMES):
+        assert_loaded(model, name, numbers, network, index)
+    assert report.loaded == tuple(NAMES)
+    assert (report.skipped, report.untouched, report.unused) == ((), (), ())
+
+
+def test_a_misspelt_name_is_refused_with_the_nearest(network, tmp_path):
+    path = tmp_path / "a.weights"
+    write(network, path)
+    model = hand_made(["conv_0", "conv_1", "conv_2_typo", "conv_3", "conv_4"])
+    before = numbers_of(model)
+    with pytest.raises(yolotf.WeightsMismatch) as caught:
+        yolotf.load_darknet_weights(model, path, cfg=network, by_name=True)
+    assert str(caught.value) == (
+        f"{path}: 2 names have no partner: conv_2_typo: no such layer in <cfg>; did you mean "
+        "conv_2?; conv_2: no such layer in the model; did you mean conv_2_typo?; rename them, or "
+        "pass strict=False to load the others"
+    )
+    assert caught.value.untouched == ("conv_2_typo",)
+    assert_untouched(model, {layer.name for layer in model.layers}, before)
+
+
+def test_a_misspelt_name_can_be_left_out(network, tmp_path):
+    numbers = write(network, tmp_path / "a.weights")
+    model = hand_made(["conv_0", "conv_1", "conv_2_typo", "conv_3", "conv_4"])
+    before = numbers_of(model)
+    report = yolotf.load_darknet_weights(
+        model, tmp_path / "a.weights", cfg=network, by_name=True, strict=False
+    )
+    assert report.untouched == ("conv_2_typo",)
+    assert report.unused == ("conv_2",)
+    assert_untouched(model, {"conv_2_typo"}, before)
+    assert_loaded(model, "conv_3", numbers, network, 3)
+    assert "untouched: conv_2_typo" in str(report)
+
+
+def test_a_layer_of_another_shape_is_refused_with_both(network, tmp_path):
+    write(network, tmp_path / "a.weights")
+    model = hand_made(NAMES, filters=(8, 16, 12, 16))
+    before = numbers_of(model)
+    with pytest.raises(yolotf.PlanError, match=r"conv_2.*\(1, 1, 16, 12\)"):
+        yolotf.load_darknet_weights(model, tmp_path / "a.weights", cfg=network, by_name=True)
+    assert_untouched(model, {layer.name for layer in model.layers}, before)
+
+
+def test_what_does_not_fit_is_skipped_with_both_shapes(network, tmp_path):
+    numbers = write(network, tmp_path / "a.weights")
+    model = hand_made(NAMES, filters=(8, 16, 12, 16))
+    before = numbers_of(model)
+    report = yolotf.load_darknet_weights(
+        model, tmp_path / "a.weights", cfg=network, skip_mismatch=True
+    )
+    assert report.loaded == ("conv_0", "conv_1", "conv_4")
+    assert report.skipped == (
+        partial.Skipped("conv_2", (1, 1, 16, 16), (1, 1, 16, 12)),
+        partial.Skipped("conv_3", (1, 1, 16, 16), (1, 1, 12, 16)),
+    )
+    assert "conv_2: the file has (1, 1, 16, 16), the model (1, 1, 16, 12)" in str(report)
+    assert_untouched(model, {"conv_2", "conv_3"}, before)
+    assert_loaded(model, "conv_4", numbers, network, 4)
+
+
+@pytest.mark.parametrize("extra_before", [2, 3])
+def test_an_extra_layer_is_stepped_over_and_never_shifted_through(network, tmp_path, extra_before):
+    numbers = write(network, tmp_path / "a.weights")
+    model = hand_made(NAMES, extra_before=extra_before)
+    before = numbers_of(model)
+    report = yolotf.load_darknet_weights(
+        model, tmp_path / "a.weights", cfg=network, skip_mismatch=True
+    )
+    assert report.untouched == ("conv_extra",)
+    assert report.loaded == tuple(NAMES)
+    assert_untouched(model, {"conv_extra"}, before)
+    for index, name in enumerate(NAMES):
+        assert_loaded(model, name, numbers, network, index)
+
+
+def test_an_extra_layer_is_refused_otherwise(network, tmp_path):
+    write(network, tmp_path / "a.weights")
+    model = hand_made(NAMES, extra_before=2)
+    before = numbers_of(model)
+    with pytest.raises(yolotf.WeightsMismatch):
+        yolotf.load_darknet_weights(model, tmp_path / "a.weights", cfg=network)
+    assert_untouched(model, {layer.name for layer in model.layers}, before)
+
+
+def test_a_backbone_fills_its_layers_and_leaves_the_rest(network, tmp_path):
+    path = tmp_path / "net.conv.3"
+    through = layout.segments(network)
+    floats = next(s for s in through if s.layer == 3).offset // 4
+    numbers = write(network, path, floats)
+    model = yolotf.build_model(network)
+    report = yolotf.load_darknet_weights(model, path)
+    assert report.loaded == ("conv_0", "conv_1", "conv_2")
+    assert report.untouched == ("conv_3", "conv_4")
+    assert report.warnings == ("the file ends after 3 layers",)
+    for index in range(3):
+        assert_loaded(model, f"conv_{index}", numbers, network, index)
+    assert not model.get_layer("conv_4").kernel.numpy().any()
+
+
+@pytest.mark.parametrize(("name", "layers"), [("a.conv.4", 4), ("a.conv.5", 5), ("a.conv.9", 4)])
+def test_layers_that_store_nothing_are_counted_as_the_name_counts_them(name, layers):
+    head = CFG.index("[convolutional]\nfilters=21")
+    network = yolotf.parse_cfg(f"{CFG[:head]}[maxpool]\nsize=1\nstride=1\n\n{CFG[head:]}")
+    segments = layout.segments(network)
+    floats = next(segment for segment in segments if segment.layer == 5).offset // 4
+    assert partial.cut_of(segments, floats, name) == layers
+
+
+def test_a_file_not_called_a_backbone_is_only_one_if_asked(network, tmp_path):
+    path = tmp_path / "net.weights"
+    floats = next(s for s in layout.segments(network) if s.layer == 3).offset // 4
+    write(network, path, floats)
+    model = yolotf.build_model(network)
+    with pytest.raises(yolotf.SizeMismatchError):
+        yolotf.load_darknet_weights(model, path)
+    assert not model.get_layer("conv_0").kernel.numpy().any()
+    assert yolotf.load_darknet_weights(model, path, strict=False).untouched == ("conv_3", "conv_4")
+
+
+@pytest.mark.parametrize("name", ["net.conv.3", "net.weights"])
+def test_a_file_that_ends_inside_a_layer_is_no_backbone(network, tmp_path, name):
+    path = tmp_path / name
+    floats = next(s for s in layout.segments(network) if s.layer == 3).offset // 4
+    write(network, path, floats + 5)
+    with pytest.raises(yolotf.SizeMismatchError):
+        yolotf.load_darknet_weights(yolotf.build_model(network), path, strict=False)
+
+
+def test_a_file_of_another_class_count_fills_all_but_the_head(network, tmp_path):
+    numbers = write(network, tmp_path / "a.weights")
+    model = yolotf.build_model(network.with_classes(5))
+    report = yolotf.load_darknet_weights(model, tmp_path / "a.weights", cfg=network)
+    assert report.loaded == ("conv_0", "conv_1", "conv_2", "conv_3")
+    assert report.skipped == (partial.Skipped("conv_4", (1, 1, 16, 21), (1, 1, 16, 30)),)
+    for index in range(4):
+        assert_loaded(model, f"conv_{index}", numbers, network, index)
+
+
+def test_only_the_head_is_excused(network, tmp_path):
+    write(network, tmp_path / "a.weights")
+    changed = yolotf.parse_cfg(CFG.replace("filters=8", "filters=4"))
+    with pytest.raises(yolotf.PlanError, match="conv_0") as caught:
+        yolotf.load_darknet_weights(
+            yolotf.build_model(changed), tmp_path / "a.weights", cfg=network
+        )
+    assert [one.name for one in caught.value.skipped] == ["conv_0", "conv_1"]
+
+
+def test_the_source_is_found_by_the_size_of_the_file(tmp_path):
+    source = yolotf.network("yolov4-tiny", classes=3, size=64)
+    numbers = write(source, tmp_path / "a.weights")
+    model = yolotf.build_model(yolotf.network("yolov4-tiny", classes=7, size=64))
+    report = yolotf.load_darknet_weights(model, tmp_path / "a.weights", skip_mismatch=True)
+    assert len(report.loaded) == 19
+    assert len(report.skipped) == 2
+    assert_loaded(model, "conv_0", numbers, source, 0)
+
+
+def test_a_whole_load_says_what_it_loaded(network, tmp_path):
+    write(network, tmp_path / "a.weights")
+    report = yolotf.load_darknet_weights(yolotf.build_model(network), tmp_path / "a.weights")
+    assert report.loaded == tuple(NAMES)
+
+
+def test_alignment_prefers_more_layers_that_fit_then_equal_names(network, tmp_path):
+    model = yolotf.build_model(network)
+    slots = model_order.by_section(model, network)
+    targets = [
+        partial.ModelLayer(
+            f"conv_{index}", {role: slot for (of, role), slot in slots.items() if of == index}
+        )
+        for index in range(5)
+    ]
+    sources = partial.file_layers(network, layout.segments(network))
+    without = [source for source in sources if source.index != 2]
+    pairs = partial.align(without, targets)
+    # conv_2 and conv_3 have one shape: the names tell which of them is missing.
+    assert [(a and a.name, b and b.name) for a, b in pairs] == [
+        ("conv_0", "conv_0"),
+        ("conv_1", "conv_1"),
+        (None, "conv_2"),
+        ("conv_3", "conv_3"),
+        ("conv_4", "conv_4"),
+    ]

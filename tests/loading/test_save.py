@@ -1,0 +1,392 @@
+"""Models back into Darknet's file."""
+
+import os
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import textwrap
+
+import foreign_models
+import helpers
+import numpy as np
+import numpy_loader
+import pytest
+import tensorflow as tf
+import test_opencv_heads
+from foreign_models import CFG, STYLES, L, Recorder
+
+import yolotf
+from yolotf.models.which_keras import keras
+from yolotf.weights import layout
+
+
+def real_pairs():
+    return sorted((helpers.SHARED / "corpus/pairs").glob("*.weights"))
+
+
+@pytest.mark.parametrize("path", helpers.shared_params(real_pairs, lambda path: path.stem))
+def test_real_files_come_back_byte_for_byte(path, tmp_path):
+    model = yolotf.build_model(yolotf.parse_cfg(path.with_suffix(".cfg")))
+    yolotf.load_darknet_weights(model, path)
+    size = yolotf.save_darknet_weights(model, tmp_path / "again.weights")
+    assert size == path.stat().st_size
+    assert (tmp_path / "again.weights").read_bytes() == path.read_bytes()
+
+
+def test_the_official_tiny_comes_back_byte_for_byte(official_tiny, tmp_path):
+    model = yolotf.build_model(yolotf.parse_cfg(official_tiny.cfg, size=96))
+    yolotf.load_darknet_weights(model, official_tiny.weights)
+    yolotf.save_darknet_weights(model, tmp_path / "again.weights")
+    assert (tmp_path / "again.weights").read_bytes() == official_tiny.weights.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return foreign_models.weights_file(tmp_path_factory.mktemp("weights") / "small.weights")
+
+
+@pytest.fixture
+def model(weights):
+    built = yolotf.build_model(yolotf.parse_cfg(CFG))
+    yolotf.load_darknet_weights(built, weights)
+    return built
+
+
+@pytest.mark.parametrize("with_cfg", [False, True])
+@pytest.mark.parametrize("style", STYLES)
+def test_foreign_models_come_back_byte_for_byte(style, with_cfg, weights, tmp_path):
+    foreign = STYLES[style](Recorder())
+    yolotf.load_darknet_weights(foreign, weights, cfg=CFG if with_cfg else None)
+    yolotf.save_darknet_weights(foreign, tmp_path / "again.weights")
+    assert (tmp_path / "again.weights").read_bytes() == weights.read_bytes()
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_model_that_was_never_loaded_is_saved_in_its_own_order(style, tmp_path):
+    record = Recorder()
+    foreign = STYLES[style](record)
+    _randomize(foreign)
+    path = tmp_path / "new.weights"
+    yolotf.save_darknet_weights(foreign, path)
+    foreign_models.assert_holds(record.pairs, path)
+    assert struct.unpack("<iiiQ", path.read_bytes()[:20]) == (0, 2, 5, 0)
+    yolotf.save_darknet_weights(foreign, tmp_path / "with.weights", network=CFG)
+    assert (tmp_path / "with.weights").read_bytes() == path.read_bytes()
+
+
+def _randomize(model):
+    random = np.random.default_rng(7)
+    for variable in model.weights:
+        values = random.uniform(0.1, 0.4, tuple(variable.shape))
+        variable.assign(values.astype(np.float32))
+
+
+OTHER_SECTIONS = """[net]
+height=8
+width=8
+channels=4
+
+[convolutional]
+filters=8
+size=3
+groups=4
+pad=1
+batch_normalize=1
+activation=relu
+
+[convolutional]
+filters=8
+size=3
+groups=2
+pad=1
+activation=linear
+
+[batchnorm]
+
+[local]
+filters=3
+size=3
+stride=1
+pad=1
+activation=linear
+
+[shortcut]
+from=-2
+weights_type=per_channel
+activation=linear
+
+[connected]
+output=5
+batch_normalize=1
+activation=leaky
+
+[connected]
+output=4
+activation=linear
+"""
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        struct.pack("<iiiQ", 0, 2, 5, 2**33 + 1),
+        struct.pack("<iiiI", 0, 1, 0, 7),
+        struct.pack("<iiiI", 0, 2, 0, 7),
+        struct.pack("<iiiQ", 0, 1, 0, 7),
+        struct.pack("<iiiI", 1001, 2, 0, 7),
+    ],
+    ids=["wide", "narrow", "narrow for its version", "wide for its version", "transposed"],
+)
+def test_every_section_and_header_comes_back_byte_for_byte(header, tmp_path):
+    network = yolotf.parse_cfg(OTHER_SECTIONS)
+    content = header + numpy_loader.random_file(OTHER_SECTIONS)[20:]
+    (tmp_path / "one.weights").write_bytes(content)
+    model = yolotf.build_model(network)
+    yolotf.load_darknet_weights(model, tmp_path / "one.weights")
+    yolotf.save_darknet_weights(model, tmp_path / "two.weights")
+    assert (tmp_path / "two.weights").read_bytes() == content
+
+
+def test_seen_and_version_are_written_as_said(model, weights, tmp_path):
+    path = tmp_path / "out.weights"
+    yolotf.save_darknet_weights(model, path, seen=32_013_312, version=(0, 1, 9))
+    assert struct.unpack("<iiiI", path.read_bytes()[:16]) == (0, 1, 9, 32_013_312)
+    assert path.read_bytes()[16:] == weights.read_bytes()[20:]
+    yolotf.save_darknet_weights(model, path, seen=2**40)
+    assert struct.unpack("<iiiQ", path.read_bytes()[:20]) == (0, 2, 5, 2**40)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"seen": -1}, "seen is -1"),
+        ({"seen": 2**64}, "64 bits"),
+        ({"seen": 2**32, "version": (0, 1, 0)}, "32 bits"),
+        ({"version": (0, 2)}, "major, minor, revision"),
+        ({"version": (0, 2, 2**31)}, "major, minor, revision"),
+        ({"upto": 0}, "upto is 0"),
+        ({"upto": 99}, "upto is 99"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(options, text, model, tmp_path):
+    with pytest.raises(ValueError, match=text):
+        yolotf.save_darknet_weights(model, tmp_path / "out.weights", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("upto", [1, 4, 12, 21])
+def test_upto_writes_the_first_sections(upto, model, weights, tmp_path):
+    path = tmp_path / f"small.conv.{upto}"
+    yolotf.save_darknet_weights(model, path, upto=upto)
+    network = yolotf.parse_cfg(CFG)
+    end = max(one.end for one in layout.segments(network) if one.layer < upto)
+    assert path.read_bytes() == weights.read_bytes()[: 20 + end]
+    again = yolotf.build_model(network)
+    yolotf.load_darknet_weights(again, path, strict=False)
+    for one, other in zip(model.layers, again.layers, strict=True):
+        number = [int(part) for part in one.name.split("_") if part.isdigit()]
+        if number and number[0] < upto:
+            for mine, theirs in zip(one.weights, other.weights, strict=True):
+                np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+
+
+def test_upto_needs_sections(weights, tmp_path):
+    foreign = STYLES["flat"](Recorder())
+    yolotf.load_darknet_weights(foreign, weights)
+    with pytest.raises(ValueError, match="pass network="):
+        yolotf.save_darknet_weights(foreign, tmp_path / "cut.weights", upto=3)
+
+
+def test_a_partly_loaded_model_does_not_take_over_the_picture_count(weights, tmp_path):
+    content = weights.read_bytes()
+    (tmp_path / "seen.weights").write_bytes(struct.pack("<iiiQ", 0, 2, 5, 99) + content[20:])
+    other = yolotf.build_model(yolotf.parse_cfg(CFG).with_classes(3))
+    yolotf.load_darknet_weights(other, tmp_path / "seen.weights", cfg=CFG)
+    yolotf.save_darknet_weights(other, tmp_path / "out.weights")
+    assert struct.unpack("<iiiQ", (tmp_path / "out.weights").read_bytes()[:20]) == (0, 2, 5, 0)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_opencv_reads_a_changed_model_and_sees_the_same(style, weights, tmp_path):
+    """Not what was loaded, so nothing of the old file can help."""
+    network = yolotf.parse_cfg(CFG)
+    foreign = STYLES[style](Recorder())
+    yolotf.load_darknet_weights(foreign, weights, bn_epsilon="darknet")
+    random = np.random.default_rng(3)
+    for variable in foreign.weights:
+        values = tf.convert_to_tensor(variable).numpy()
+        change = random.uniform(0.9, 1.1, values.shape)
+        variable.assign((values * change).astype(np.float32))
+    path = tmp_path / "changed.weights"
+    yolotf.save_darknet_weights(foreign, path)
+    pictures = random.random((2, *network.input_shape), np.float32)
+    theirs = test_opencv_heads.opencv_heads(network, path.read_bytes(), pictures)
+    ours = list(foreign(pictures, training=False))
+    ours.sort(key=lambda head: head.shape[1])
+    test_opencv_heads.assert_same_heads(network, ours, theirs)
+
+
+def test_a_link_is_followed_and_permissions_are_kept(model, weights, tmp_path):
+    real, link = tmp_path / "real.weights", tmp_path / "link.weights"
+    real.write_bytes(b"old")
+    real.chmod(0o640)
+    link.symlink_to(real.name)
+    yolotf.save_darknet_weights(model, link)
+    assert link.is_symlink()
+    assert real.read_bytes() == weights.read_bytes()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    yolotf.save_darknet_weights(model, tmp_path / "new.weights")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "new.weights").stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_name_of_the_longest_kind(model, tmp_path):
+    path = tmp_path / ("n" * 255)
+    yolotf.save_darknet_weights(model, path)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("place", ["missing/out.weights", "folder"])
+def test_a_place_that_cannot_be_written_is_named(place, model, tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=place) as caught:
+        yolotf.save_darknet_weights(model, tmp_path / place)
+    assert caught.value.filename == str(tmp_path / place)
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]
+
+
+_CHILD = """
+    import os, resource, signal, sys
+    import yolotf
+    from yolotf.loading import save
+
+    cfg, weights, out, how = sys.argv[1:]
+    model = yolotf.build_model(yolotf.parse_cfg(cfg))
+    yolotf.load_darknet_weights(model, weights)
+    if how != "kill":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+    if how != "reserve":
+        save._reserve = lambda descriptor, size: None
+    if how == "kill":
+        stored, calls = save._stored, []
+
+        def killing(move):
+            calls.append(move)
+            if len(calls) == 30:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return stored(move)
+
+        save._stored = killing
+    try:
+        yolotf.save_darknet_weights(model, out)
+    except OSError as error:
+        print(error.errno, error.filename)
+        sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("how", ["reserve", "write", "kill"])
+def test_a_full_disk_or_a_kill_leaves_the_old_file_whole(how, weights, tmp_path):
+    """`reserve` is told of the full disk before it writes, `write` while it does."""
+    (tmp_path / "small.cfg").write_text(CFG, encoding="utf-8")
+    out = tmp_path / "out.weights"
+    out.write_bytes(b"the old file")
+    child = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(_CHILD),
+            str(tmp_path / "small.cfg"),
+            str(weights),
+            str(out),
+            how,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert out.read_bytes() == b"the old file"
+    left = sorted(one.name for one in tmp_path.iterdir())
+    if how == "kill":
+        assert child.returncode == -signal.SIGKILL, child.stderr
+        # What was being written stays behind under a name of its own.
+        (part,) = (name for name in left if name not in ("out.weights", "small.cfg"))
+        assert part.endswith(".part")
+        return
+    assert child.returncode == 3, child.stderr
+    assert child.stdout.split() == ["27", str(out)]  # EFBIG
+    assert left == ["out.weights", "small.cfg"]
+
+
+def test_folded_networks_are_refused(model, weights, tmp_path):
+    from yolotf.serving.inference import build_function
+
+    network = yolotf.parse_cfg(CFG)
+    with pytest.raises(yolotf.PlanError, match="folded"):
+        yolotf.save_darknet_weights(build_function(network, weights), tmp_path / "out.weights")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_with_biases_for_batch_norms_is_refused(tmp_path):
+    inputs = foreign_models.picture()
+
+    class Folded(Recorder):
+        def make(self, filters, size, stride=1, norm=True):
+            return super().make(filters, size, stride, norm=False)
+
+    model = keras().Model(inputs, Folded().conv(inputs, 8, 3))
+    text = "\n".join(CFG.split("\n\n")[:2])
+    with pytest.raises(yolotf.PlanError, match="folded into it"):
+        yolotf.save_darknet_weights(model, tmp_path / "out.weights", network=text)
+
+
+def test_quantized_models_are_refused(tmp_path):
+    if keras().__version__ < "3":
+        pytest.skip("tf_keras has no quantization of its own")
+    inputs = L.Input((4,))
+    dense = L.Dense(3)
+    model = keras().Model(inputs, dense(inputs))
+    dense.quantize("int8")
+    with pytest.raises(yolotf.PlanError, match="quantized"):
+        yolotf.save_darknet_weights(model, tmp_path / "out.weights")
+
+
+def test_sections_that_nothing_reads_cannot_be_saved(weights, tmp_path):
+    dead = "[convolutional]\nfilters=4\nsize=1\nactivation=linear\n"
+    first, *rest = CFG.split("[route]\nlayers=-4")
+    text = first + dead + "[route]\nlayers=-5" + rest[0].replace("layers=-1,-8", "layers=-1,-9")
+    network = yolotf.parse_cfg(text)
+    model = yolotf.build_model(network)
+    (tmp_path / "dead.weights").write_bytes(numpy_loader.random_file(text))
+    yolotf.load_darknet_weights(model, tmp_path / "dead.weights")
+    with pytest.raises(yolotf.PlanError, match="no output depends on it") as caught:
+        yolotf.save_darknet_weights(model, tmp_path / "out.weights")
+    assert network.layers[caught.value.section].filters == 4
+
+
+def test_half_precision_variables_are_widened(weights, tmp_path):
+    network = yolotf.parse_cfg(CFG)
+    model = yolotf.build_model(network, dtype="float16")
+    yolotf.load_darknet_weights(model, weights, cast=True)
+    yolotf.save_darknet_weights(model, tmp_path / "half.weights")
+    saved = np.frombuffer((tmp_path / "half.weights").read_bytes()[20:], np.float32)
+    original = np.frombuffer(weights.read_bytes()[20:], np.float32)
+    for segment in layout.segments(network):
+        # tf_keras keeps the numbers of batch normalizations in float32.
+        if segment.role in ("kernel", "bias"):
+            place = slice(segment.offset // 4, segment.end // 4)
+            rounded = original[place].astype(np.float16).astype(np.float32)
+            np.testing.assert_array_equal(saved[place], rounded)
+
+
+def test_replicas_are_saved_once(weights, tmp_path):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = yolotf.build_model(yolotf.parse_cfg(CFG))
+    yolotf.load_darknet_weights(model, weights)
+    yolotf.save_darknet_weights(model, tmp_path / "out.weights")
+    assert (tmp_path / "out.weights").read_bytes() == weights.read_bytes()

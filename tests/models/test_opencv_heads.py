@@ -1,0 +1,165 @@
+"""Raw heads against OpenCV's importer, which reads cfg and weights with code of its own.
+
+OpenCV's batch normalization has an epsilon of 1e-6, Darknet's and ours is 1e-5. On random files
+the variances are so large that float32 cannot tell (`numpy_loader.random_file`). On real files the
+variables get 0.000009 less variance here, which makes the sum OpenCV's: the formula under test
+stays the same, and so does the tolerance.
+"""
+
+import cv2
+import helpers
+import numpy as np
+import numpy_loader
+import pytest
+
+from yolotf.darknet import cfg
+from yolotf.models.build import build_model
+from yolotf.weights import layout
+
+TOLERANCE = 1e-4
+FULL_WIDTH = 26
+"""So many of the smallest networks are compared as they are."""
+DEEP = ("cspx-p7", "yolov4-p")
+"""They halve the picture six or seven times."""
+
+
+def opencv_heads(network, content, pictures):
+    """What enters each head, NHWC, as OpenCV computes it."""
+    sections = list(network.sections)
+    for head in network.heads:
+        # OpenCV insists on num= being the number of anchors that are written, and not all cfgs
+        # have it so. No anchor has a part in what enters a head.
+        count = max(getattr(head, "mask", [len(head.anchors) - 1])) + 1
+        section = head.section.with_option("num", count)
+        sections[head.index + 1] = section.with_option("anchors", ",".join(["1"] * 2 * count))
+    text = cfg.sections_to_cfg(sections)
+    net = cv2.dnn.readNetFromDarknet(
+        np.frombuffer(text.encode(), np.uint8), np.frombuffer(content, np.uint8)
+    )
+    net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
+    present = net.getLayerNames()
+    names = []
+    for head in network.heads:
+        before = network.layers[head.index - 1]
+        assert isinstance(before, cfg.Convolutional)
+        assert not before.batch_normalize
+        # OpenCV counts an activation as the section after its own.
+        activated = f"{before.activation}_{head.index}"
+        names.append(activated if before.activation != "linear" else f"conv_{before.index}")
+        assert names[-1] in present
+    # One by one: OpenCV's scale_channels knows no batches.
+    found = []
+    for one in pictures:
+        net.setInput(one.transpose(2, 0, 1)[None])
+        found.append(net.forward(names))
+    return [np.concatenate(head).transpose(0, 2, 3, 1) for head in zip(*found, strict=True)]
+
+
+def heads_of(model, pictures):
+    """The model's heads as a list; Keras hands out a single one without it."""
+    heads = model(pictures, training=False)
+    return heads if isinstance(heads, list) else [heads]
+
+
+def assert_same_heads(network, ours, theirs):
+    assert len(ours) == len(theirs) == len(network.heads) > 0
+    for head, one, other in zip(network.heads, ours, theirs, strict=True):
+        one = np.asarray(one)
+        assert one.shape == other.shape == (2, *head.input_shape)
+        largest = np.abs(other).max()
+        assert other.std() > 1e-2 * largest, "a head that is constant proves nothing"
+        if network.layers[head.index - 1].activation == "logistic":
+            assert np.median(np.abs(other - 0.5)) < 0.49, "nor one of zeros and ones"
+        assert np.abs(one - other).max() <= TOLERANCE * largest
+
+
+def small(path):
+    """The network on a picture of few pixels, wider than high."""
+    size = 128 if path.stem.startswith(DEEP) else 64
+    return cfg.parse_cfg(path, size=(size, 2 * size))
+
+
+def thin(network):
+    """The same wiring with an eighth of the filters, and of the groups, everywhere but in heads."""
+    before_heads = {head.index - 1 for head in network.heads}
+    sections = list(network.sections)
+    for layer in network.layers:
+        if isinstance(layer, cfg.Convolutional) and layer.index not in before_heads:
+            section = layer.section.with_option("filters", max(1, layer.filters // 8))
+            if layer.groups > 1:
+                section = section.with_option("groups", max(1, layer.groups // 8))
+            sections[layer.index + 1] = section
+    return cfg.resolve(sections, source=network.source)
+
+
+def by_cost():
+    return sorted(helpers.must_cfgs(), key=lambda path: (layout.floats(cfg.parse_cfg(path)), path))
+
+
+def pair_names():
+    return [pair["name"] for pair in helpers.shared_json("corpus/pairs/pairs.json")]
+
+
+def check_random_file(network):
+    text = network.to_cfg()
+    gain = 0.6 if network.source.startswith(DEEP) else 0.75
+    content = numpy_loader.random_file(text, gain=gain)
+    model = build_model(network)
+    used = numpy_loader.load(model, text, content)
+    assert used * 4 + 20 == len(content)
+    pictures = np.random.default_rng(1).random((2, *network.input_shape), dtype=np.float32)
+    ours = heads_of(model, pictures)
+    assert_same_heads(network, ours, opencv_heads(network, content, pictures))
+
+
+@pytest.mark.parametrize("path", helpers.cfg_params(lambda: by_cost()[:FULL_WIDTH]))
+def test_heads_of_random_weights_are_those_of_opencv(path):
+    check_random_file(small(path))
+
+
+@pytest.mark.parametrize("path", helpers.cfg_params(lambda: by_cost()[FULL_WIDTH:]))
+def test_heads_of_large_networks_made_thin_are_those_of_opencv(path):
+    check_random_file(thin(small(path)))
+
+
+@pytest.mark.parametrize("name", helpers.shared_params(pair_names, str))
+def test_heads_of_a_real_file_are_those_of_opencv(name, shared):
+    network = cfg.parse_cfg(shared / f"corpus/pairs/{name}.cfg")
+    content = (shared / f"corpus/pairs/{name}.weights").read_bytes()
+    model = build_model(network)
+    numpy_loader.load(model, network.to_cfg(), content)
+    for layer in model.layers:
+        if layer.name.endswith("_bn"):
+            layer.moving_variance.assign_sub(np.full(layer.moving_variance.shape, 9e-6, "float32"))
+    pictures = np.random.default_rng(1).random((2, *network.input_shape), dtype=np.float32)
+    ours = heads_of(model, pictures)
+    assert_same_heads(network, ours, opencv_heads(network, content, pictures))
+
+
+# Dense layers, crops, scaled channels and global means, which no detector above has all of.
+CLASSIFIERS = {
+    "tiny": (96, 128),
+    "cifar": None,
+    "efficientnet_b0": (96, 128),
+    "extraction.conv": None,
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_answers_of_classifiers_are_those_of_opencv(name, shared):
+    network = cfg.parse_cfg(shared / f"cfg/{name}.cfg", size=CLASSIFIERS[name])
+    text = network.to_cfg()
+    content = numpy_loader.random_file(text)
+    model = build_model(network)
+    numpy_loader.load(model, text, content)
+    picture = np.random.default_rng(1).random((1, *network.input_shape), dtype=np.float32)
+    net = cv2.dnn.readNetFromDarknet(
+        np.frombuffer(text.encode(), np.uint8), np.frombuffer(content, np.uint8)
+    )
+    net.setInput(picture.transpose(0, 3, 1, 2))
+    # Both end in a softmax; its logarithm tells apart what is close to nothing.
+    theirs = np.log(net.forward().ravel())
+    ours = np.log(np.asarray(model(picture, training=False)).ravel())
+    assert ours.shape == theirs.shape
+    assert theirs.std() > 0.05
+    assert np.abs(ours - theirs).max() <= TOLERANCE * np.abs(theirs).max()

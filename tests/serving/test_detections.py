@@ -1,0 +1,156 @@
+"""Detections as numbers, dictionary and drawing."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolotf.serving.detections import Detections, class_colour, open_picture
+
+NAMES = ("person", "bicycle", "car")
+
+
+def some():
+    return Detections.of(
+        [[10, 20, 60, 90], [30.5, -8, 130, 50]], [0.9, 0.4], [2, 7], class_names=NAMES
+    )
+
+
+def test_detections_hold_arrays_and_one_name_each():
+    found = some()
+    assert len(found) == 2
+    assert (found.xyxy.shape, found.xyxy.dtype) == ((2, 4), np.float32)
+    assert (found.scores.dtype, found.classes.dtype) == (np.float32, np.int64)
+    assert found.names == ("car", "class 7")
+    first, second = found
+    assert (first.name, first.class_id, first.xyxy) == ("car", 2, (10, 20, 60, 90))
+    assert second.score == pytest.approx(0.4)
+    assert str(found).splitlines()[0] == "car      0.90  10,20 .. 60,90"
+
+
+def test_the_dictionary_survives_json():
+    kept = json.loads(json.dumps(some().to_dict()))
+    assert [one["name"] for one in kept["detections"]] == ["car", "class 7"]
+    assert kept["detections"][1]["xyxy"] == [30.5, -8, 130, 50]
+    assert kept["detections"][1]["class"] == 7
+
+
+def test_nothing_found_is_empty_not_wrong():
+    none = Detections.of([], [], [])
+    assert none.xyxy.shape == (0, 4)
+    assert list(none) == []
+    assert none.to_dict() == {"detections": []}
+    assert str(none) == "nothing found"
+    picture = np.full((20, 30, 3), 7, np.uint8)
+    np.testing.assert_array_equal(none.draw(picture), picture)
+
+
+def test_arrays_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="1 boxes, 2 scores and 1 classes"):
+        Detections.of([[0, 0, 1, 1]], [0.5, 0.4], [1])
+
+
+def test_drawing_marks_the_box_and_leaves_the_rest(tmp_path):
+    picture = np.full((300, 400, 3), 128, np.uint8)
+    found = Detections.of([[100, 100, 200, 250]], [0.75], [1], NAMES)
+    drawn = np.asarray(found.draw(picture, tmp_path / "out.png"))
+    colour = class_colour(1)
+    for row, column in ((150, 100), (150, 200), (250, 150)):
+        assert tuple(drawn[row, column]) == colour
+    changed = np.any(drawn != picture, axis=2)
+    rows, columns = np.nonzero(changed)
+    assert rows.max() == 250
+    assert columns.min() == 100
+    # The label stands on the box, with letters in it.
+    assert 70 < rows.min() < 95
+    label = drawn[rows.min() : 100, 100:150].reshape(-1, 3)
+    assert len(np.unique(label, axis=0)) > 2
+    assert not changed[110:240, 110:190].any()
+    assert (picture == 128).all()
+    np.testing.assert_array_equal(Image.open(tmp_path / "out.png"), drawn)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-50, -50, 500, 400),
+        (390, 290, 600, 700),
+        (-30, -30, -10, -10),
+        (20, 0, 30, 3),
+        (350, 298, 399, 299),
+    ],
+)
+def test_boxes_beyond_the_edge_are_drawn_with_their_label_inside(box):
+    picture = np.full((300, 400, 3), 128, np.uint8)
+    drawn = np.asarray(Detections.of([box], [0.5], [0], NAMES).draw(picture))
+    filled = (drawn == class_colour(0)).all(2)
+    # Most of a label's area, 0.05 of the smaller side high, is of the class colour.
+    assert filled.sum() > 300
+
+
+def test_labels_of_boxes_at_one_place_do_not_cover_each_other():
+    picture = np.zeros((400, 400, 3), np.uint8)
+    boxes, scores, classes = [[100, 100, 300, 300]] * 2, [0.9, 0.5], [0, 1]
+    both = np.asarray(Detections.of(boxes, scores, classes, NAMES).draw(picture))
+    for number in (0, 1):
+        alone = Detections.of(boxes[:1], [scores[number]], [classes[number]], NAMES)
+        area = (np.asarray(alone.draw(picture)) == class_colour(number)).all(2).sum()
+        line = 2 * 4 * 200
+        assert (both == class_colour(number)).all(2).sum() > area - line > 300
+
+
+def test_letters_and_lines_grow_with_the_picture():
+    heights = []
+    for size in (200, 800):
+        picture = np.zeros((size, size, 3), np.uint8)
+        box = [[size // 4, size // 2, size // 2, size - 20]]
+        drawn = np.asarray(Detections.of(box, [0.5], [0], NAMES).draw(picture))
+        heights.append(size // 2 - np.nonzero(drawn.any(2))[0].min())
+    assert heights[1] > 1.5 * heights[0]
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 1), (20, 30, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_pictures_may_be_arrays(shape, dtype):
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    array = values if dtype == np.uint8 else values.astype(np.float32) / 255
+    found = np.asarray(open_picture(array))
+    np.testing.assert_array_equal(found, values.reshape(found.shape))
+
+
+def test_arrays_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"not \(3, 20, 30\)"):
+        open_picture(np.zeros((3, 20, 30), np.uint8))
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    image = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    image.save(tmp_path / "turned.png", exif=exif)
+    for source in (tmp_path / "turned.png", str(tmp_path / "turned.png")):
+        np.testing.assert_array_equal(open_picture(source), np.rot90(np.asarray(image), -1))
+
+
+def test_a_file_that_is_no_picture_is_an_os_error(tmp_path):
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(OSError, match=r"a\.jpg"):
+        open_picture(tmp_path / "a.jpg")
+
+
+def test_neighbouring_classes_have_colours_that_differ():
+    colours = np.array([class_colour(number) for number in range(80)], int)
+    assert len(np.unique(colours, axis=0)) > 60
+    assert np.abs(np.diff(colours, axis=0)).max(1).min() > 60
+
+
+def test_detections_do_not_need_tensorflow():
+    code = (
+        "import sys, numpy as np; from yolotf.detections import Detections; "
+        "Detections.of([[1, 2, 3, 4]], [0.5], [0]).draw(np.zeros((9, 9, 3), np.uint8)); "
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

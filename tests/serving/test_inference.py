@@ -1,0 +1,1002 @@
+"""The serving path: folded network, inference function, detector, reload and export."""
+
+import gc
+import json
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import helpers
+import numpy as np
+import numpy_loader
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import yolotf
+from yolotf.darknet import stock as networks
+from yolotf.darknet.cfg import parse_cfg
+from yolotf.errors import (
+    ContentError,
+    SizeMismatchError,
+    TensorFlowVersionError,
+    UnsupportedSectionError,
+    WeightsMismatch,
+    YolotfError,
+)
+from yolotf.graphs import decode
+from yolotf.graphs.folded import FoldedNetwork
+from yolotf.models.build import build_model
+from yolotf.serving import inference
+from yolotf.serving.inference import Detector, InferenceFunction, build_function
+from yolotf.weights import layout
+from yolotf.weights import native as _native
+from yolotf.weights import write as writing
+
+# Two heads, a route, a depthwise convolution: small enough to be built many times.
+SMALL = """
+[net]
+width=64
+height=32
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+groups=8
+activation=mish
+[maxpool]
+size=2
+stride=2
+[convolutional]
+batch_normalize=1
+filters=12
+size=3
+pad=1
+activation=swish
+[convolutional]
+filters=18
+size=1
+activation=linear
+[yolo]
+mask=0,1
+anchors=10,12, 20,9, 30,30
+classes=4
+num=3
+scale_x_y=1.05
+nms_kind=greedynms
+[route]
+layers=-3
+[upsample]
+stride=2
+[route]
+layers=-1,1
+[convolutional]
+filters=9
+size=1
+activation=linear
+[yolo]
+mask=2
+anchors=10,12, 20,9, 30,30
+classes=4
+num=3
+"""
+
+
+def branches(sections):
+    """Each of `sections` on layer 1, all joined."""
+    text = "\n".join(f"[route]\nlayers=1\n{section}" for section in sections)
+    ends = range(3, 2 + text.count("["), 2)
+    return f"{text}\n[route]\nlayers={','.join(map(str, ends))}"
+
+
+# Every kind of section the graph can hold and SMALL has not, with uneven numbers.
+SECTIONS = {
+    "batchnorm": "[batchnorm]",
+    "connected": "[connected]\noutput=5\nbatch_normalize=1\nactivation=leaky",
+    "local": "[local]\nfilters=5\nsize=3\npad=1\nstride=2\nactivation=leaky",
+    "local_without_pad": "[local]\nfilters=5\nsize=2\nactivation=leaky",
+    "groups": "[convolutional]\nbatch_normalize=1\nfilters=12\nsize=3\npad=1\ngroups=2\n"
+    "activation=relu",
+    "depthwise_multiplier": "[convolutional]\nbatch_normalize=1\nfilters=16\nsize=3\npad=1\n"
+    "groups=8\nstride=2\nactivation=relu6",
+    "dilation": "[convolutional]\nbatch_normalize=1\nfilters=5\nsize=3\npad=1\ndilation=2\n"
+    "activation=leaky",
+    "even_kernel": "[convolutional]\nfilters=5\nsize=4\nstride=3\npad=1\nactivation=logistic",
+    "strides": "[convolutional]\nfilters=5\nsize=3\nstride_x=1\nstride_y=2\npadding=2\n"
+    "activation=linear",
+    "depthwise_strides": "[convolutional]\nfilters=8\nsize=3\nstride_x=1\nstride_y=2\npad=1\n"
+    "groups=8\nactivation=linear",
+    "shared_kernel": "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\n"
+    "activation=leaky\n[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\n"
+    "share_index=-1\nstride=2\nactivation=linear",
+    "maxpool_3_2": "[maxpool]\nsize=3\nstride=2",
+    "maxpool_2_1": "[maxpool]\nsize=2\nstride=1",
+    "maxpool_5_1": "[maxpool]\nsize=5\nstride=1",
+    "maxpool_2_2": "[maxpool]\nsize=2\nstride=2",
+    "maxpool_4_3_padding": "[maxpool]\nsize=4\nstride=3\npadding=1",
+    "maxpool_no_padding": "[maxpool]\nsize=3\nstride=2\npadding=0",
+    "maxpool_depth": "[maxpool]\nmaxpool_depth=1\nout_channels=3\nsize=1",
+    "local_avgpool": "[local_avgpool]\nsize=3\nstride=2",
+    "local_avgpool_same": "[local_avgpool]\nsize=3\nstride=1",
+    "avgpool": "[avgpool]",
+    "route_groups": "[route]\nlayers=-1,-2\ngroups=2\ngroup_id=1",
+    "shortcut_of_a_biased_convolution": "[convolutional]\nfilters=8\nactivation=linear\n"
+    "[shortcut]\nfrom=-2\nactivation=leaky",
+    "shortcut": "[shortcut]\nfrom=-2\nactivation=leaky",
+    "shortcut_fewer_channels": "[convolutional]\nfilters=5\nsize=1\n[shortcut]\nfrom=-2",
+    "shortcut_more_channels": "[convolutional]\nfilters=11\nsize=1\n[shortcut]\nfrom=-2",
+    "shortcut_per_feature": "[shortcut]\nfrom=-2,-1\nweights_type=per_feature\n"
+    "weights_normalization=relu",
+    "shortcut_per_channel": "[convolutional]\nfilters=11\nsize=1\n[shortcut]\nfrom=-2\n"
+    "weights_type=per_channel\nweights_normalization=softmax",
+    "scale_channels": "[avgpool]\n[convolutional]\nfilters=8\nactivation=logistic\n"
+    "[scale_channels]\nfrom=-3\nactivation=relu",
+    "sam": "[convolutional]\nfilters=8\nactivation=logistic\n[sam]\nfrom=-2",
+    "upsample_scale": "[upsample]\nstride=3\nscale=0.5",
+    "upsample_reverse": "[upsample]\nstride=-2",
+    "reorg": "[reorg]\nstride=2",
+    "reorg_reverse": "[reorg]\nstride=2\nreverse=1",
+    "reorg3d": "[reorg3d]\nstride=2",
+    "reorg3d_reverse": "[convolutional]\nfilters=32\n[reorg3d]\nstride=2\nreverse=1",
+    "dropout": "[dropout]\nprobability=0.5",
+    "softmax": "[softmax]\ngroups=2\ntemperature=0.5",
+    "softmax_of_all": "[softmax]",
+    "crop": "[crop]\ncrop_width=5\ncrop_height=4",
+    "normalization": "[normalization]\nsize=5\nalpha=0.3\nbeta=0.75\nkappa=1",
+    "implicit": "[implicit]\nfilters=6\natoms=2",
+    "cost": "[cost]",
+    "activations": branches(
+        f"[activation]\nactivation={name}"
+        for name in (
+            *("elu", "gelu", "hardtan", "leaky", "lhtan", "linear", "loggy", "logistic", "plse"),
+            *("ramp", "relie", "relu", "relu6", "revleaky", "selu", "stair", "tanh"),
+        )
+    ),
+    "activations_of_convolutions": branches(
+        f"[convolutional]\nfilters=5\nactivation={name}"
+        for name in (
+            *("hard_mish", "leaky", "mish", "normalize_channels", "normalize_channels_softmax"),
+            *("normalize_channels_softmax_maxval", "relu", "swish"),
+        )
+    ),
+}
+
+
+def around(section):
+    """A network that ends in `section`, with two layers of 8x6x8 before it."""
+    before = "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\nactivation=linear\n"
+    return f"[net]\nwidth=8\nheight=6\nchannels=3\n{before}{before}{section}\n"
+
+
+@pytest.fixture
+def small_file(tmp_path):
+    def make(seed=0, gain=1.0, text=SMALL):
+        path = tmp_path / f"{seed}_{gain}.weights"
+        path.write_bytes(numpy_loader.random_file(text, seed, gain))
+        return path
+
+    return make
+
+
+def assert_folded_is_keras(text, tmp_path, network=None, batch=2, **options):
+    network = network or parse_cfg(text)
+    content = numpy_loader.random_file(text, seed=len(text))
+    path = tmp_path / "random.weights"
+    path.write_bytes(content)
+    model = build_model(network)
+    numpy_loader.load(model, text, content)
+    folded = FoldedNetwork(network, **options)
+    folded.load(path)
+    random = np.random.default_rng(1)
+    pictures = random.random((batch, *network.input_shape), np.float32)
+    theirs = model(pictures)
+    theirs = theirs if isinstance(theirs, list) else [theirs]
+    ours = tf.function(folded)(pictures)
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.shape == other.shape
+        other = other.numpy()
+        assert np.ptp(other) > 0
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("use_onednn", [None, False])
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_computes_what_the_keras_model_does(name, use_onednn, tmp_path):
+    assert_folded_is_keras(around(SECTIONS[name]), tmp_path, use_onednn=use_onednn)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "yolov4",
+        "yolov4-csp",
+        "yolov4-tiny-3l",
+        "yolov3-spp",
+        "yolov7-tiny",
+        "yolov2",
+        "yolov3-tiny",
+    ],
+)
+def test_stock_networks_compute_what_the_keras_models_do(name, tmp_path):
+    network = networks.network(name, classes=2, size=(64, 96))
+    assert_folded_is_keras(network.to_cfg(), tmp_path, network, batch=1)
+
+
+def test_folding_is_exact_to_a_float(tmp_path):
+    """Against the definition, in double: y = gamma (w * x - mean) / deviation + beta."""
+    text = around(
+        "[convolutional]\nbatch_normalize=1\nfilters=16\nsize=3\npad=1\ngroups=8\nactivation=linear"
+    )
+    network = parse_cfg(text)
+    content = numpy_loader.random_file(text, seed=4)
+    floats = np.frombuffer(content[20:], np.float32)
+    position, arrays = 0, {}
+    for one in numpy_loader.stored(text):
+        count = int(np.prod(one.shape))
+        arrays[one.index, one.role] = floats[position : position + count].reshape(one.shape)
+        position += count
+    path = tmp_path / "a.weights"
+    path.write_bytes(content)
+    folded = FoldedNetwork(network)
+    folded.load(path)
+    for index, shape in ((1, (3, 3, 8, 8)), (2, (3, 3, 8, 2))):
+        double = {role: arrays[index, role].astype(float) for i, role in arrays if i == index}
+        scale = double["gamma"] / np.sqrt(double["moving_variance"] + 1e-5)
+        kernel = double["kernel"] * scale[:, None, None, None]
+        if index == 1:
+            kernel = kernel.transpose(2, 3, 1, 0)
+        else:
+            kernel = kernel.reshape(8, 2, 3, 3).transpose(2, 3, 0, 1)
+        assert folded.stored[f"{index}/kernel"].shape == shape
+        np.testing.assert_allclose(folded.stored[f"{index}/kernel"].numpy(), kernel, rtol=1e-7)
+        bias = double["beta"] - double["moving_mean"] * scale
+        found = folded.stored[f"{index}/bias"].numpy()
+        np.testing.assert_allclose(found, bias, rtol=1e-6, atol=1e-7)
+
+
+# Loading
+
+
+def variables_of(folded):
+    return {name: variable.numpy() for name, variable in folded.stored.items()}
+
+
+def damaged(content, kind):
+    """A file for SMALL that must not load."""
+    match kind:
+        case "short":
+            return content[:-8], SizeMismatchError
+        case "long":
+            return content + bytes(4), SizeMismatchError
+        case "shifted":
+            # As one that was written without the scales of the first layer, and with as many
+            # floats more at the end.
+            return content[:20] + content[20 + 4 * 24 :] + bytes(4 * 24), ContentError
+    raise AssertionError(kind)
+
+
+@pytest.mark.parametrize("kind", ["short", "long", "shifted"])
+def test_a_file_that_does_not_fit_changes_nothing(kind, small_file, tmp_path):
+    folded = FoldedNetwork(parse_cfg(SMALL))
+    good = small_file(1)
+    folded.load(good)
+    before = variables_of(folded)
+    content, expected = damaged(small_file(2).read_bytes(), kind)
+    bad = tmp_path / "bad.weights"
+    bad.write_bytes(content)
+    with pytest.raises(expected, match=r"bad\.weights"):
+        folded.load(bad)
+    after = variables_of(folded)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+LARGE = (
+    "[net]\nwidth=8\nheight=6\nchannels=3\n"
+    + "[convolutional]\nbatch_normalize=1\nfilters=512\nsize=3\npad=1\nactivation=leaky\n" * 3
+    + "[convolutional]\nfilters=512\nsize=3\npad=1\nactivation=linear\n"
+    + "[batchnorm]\n"
+)
+"""28 MB: a first load reads it in four parts."""
+
+
+def large_file(path, seed):
+    path.write_bytes(numpy_loader.random_file(LARGE, seed))
+    return path
+
+
+@pytest.mark.parametrize("op", [True, False])
+@pytest.mark.parametrize("held_open", [False, True])
+def test_a_first_load_gives_what_any_load_does(held_open, op, tmp_path, monkeypatch):
+    """Also if the file is copied and not mapped, and without the op."""
+    path = large_file(tmp_path / "a.weights", 1)
+    expected = FoldedNetwork(parse_cfg(LARGE))
+    expected.load(path)
+    if not op:
+        monkeypatch.setattr(writing, "_op_can", lambda variables: False)
+    folded = FoldedNetwork(parse_cfg(LARGE))
+    with path.open("r+b" if held_open else "rb"):
+        folded.load(path, fresh=True)
+        before = {key: variable.read_value() for key, variable in folded.stored.items()}
+        folded.load(path, fresh=True)  # into new memory, as somebody holds the old
+    for key, variable in expected.stored.items():
+        np.testing.assert_array_equal(folded.stored[key].numpy(), variable.numpy())
+        np.testing.assert_array_equal(before[key].numpy(), variable.numpy())
+
+
+def test_a_first_load_of_a_bad_file_is_refused_and_a_good_one_follows(tmp_path):
+    good = large_file(tmp_path / "a.weights", 1)
+    network = parse_cfg(LARGE)
+    content = bytearray(good.read_bytes())
+    segments = layout.segments(network)
+    variance = next(s for s in segments if s.layer == 2 and s.role == "moving_variance")
+    offset = 20 + variance.offset + 4 * 300
+    content[offset : offset + 4] = np.float32(-1).tobytes()
+    bad = tmp_path / "bad.weights"
+    bad.write_bytes(content)
+    errors = []
+    for fresh in (False, True):
+        folded = FoldedNetwork(network)
+        with pytest.raises(ContentError) as error:
+            folded.load(bad, fresh=fresh)
+        errors.append(error.value)
+        assert error.value.offset == offset
+    assert str(errors[0]) == str(errors[1])
+    folded.load(bad, verify=False, fresh=True)
+    folded.load(good, fresh=True)
+    expected = FoldedNetwork(network)
+    expected.load(good)
+    for key, variable in expected.stored.items():
+        np.testing.assert_array_equal(folded.stored[key].numpy(), variable.numpy())
+
+
+def test_a_first_load_of_another_size_writes_nothing(small_file, tmp_path):
+    folded = FoldedNetwork(parse_cfg(SMALL))
+    folded.load(small_file(1), fresh=True)
+    before = variables_of(folded)
+    for kind in ("short", "long"):
+        content, expected = damaged(small_file(2).read_bytes(), kind)
+        (tmp_path / "bad.weights").write_bytes(content)
+        with pytest.raises(expected):
+            folded.load(tmp_path / "bad.weights", fresh=True)
+    after = variables_of(folded)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        build_function(parse_cfg(SMALL), tmp_path / "none.weights")
+
+
+def test_sections_the_file_holds_nothing_for_are_refused():
+    text = SMALL.replace("activation=mish", "activation=mish\ndontload=1")
+    with pytest.raises(UnsupportedSectionError, match=r"dontload=1.*section 1 \[convolutional\]"):
+        FoldedNetwork(parse_cfg(text))
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "[rnn]\noutput=3\nhidden=3",
+        "[convolutional]\nfilters=8\nxnor=1",
+        "[convolutional]\nfilters=8\nsize=3\ndilation=2",
+        "[shortcut]\nfrom=-2\nactivation=hard_mish",
+        "[maxpool]\nsize=2\nantialiasing=1",
+        "[softmax]\ntree=a.tree",
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_its_line(section):
+    text = around(section)
+    with pytest.raises(UnsupportedSectionError) as error:
+        FoldedNetwork(parse_cfg(text))
+    assert error.value.layer == 2
+    assert error.value.line >= text.splitlines().index(section.splitlines()[0]) + 1
+
+
+def test_unused_sections_are_skipped_but_counted(tmp_path):
+    head = "[convolutional]\nfilters=9\n[yolo]\nmask=0\nanchors=3,4\nclasses=4\nnum=1\n"
+    text = around(head + "[convolutional]\nbatch_normalize=1\nfilters=7\n")
+    path = tmp_path / "a.weights"
+    path.write_bytes(numpy_loader.random_file(text))
+    folded = FoldedNetwork(parse_cfg(text))
+    folded.load(path)
+    assert {name.split("/")[0] for name in folded.stored} == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("op", [True, False])
+def test_variables_are_allocated_and_not_initialized_before_the_load(op, monkeypatch):
+    calls = []
+    real = tf.raw_ops.Empty
+
+    def counting(**options):
+        calls.append(options["init"])
+        return real(**options)
+
+    def refuse():
+        raise TensorFlowVersionError("another TensorFlow", built="1.0", running="2.0")
+
+    monkeypatch.setattr(tf.raw_ops, "Empty", counting)
+    if not op:
+        monkeypatch.setattr(_native, "op_library", refuse)
+    folded = FoldedNetwork(parse_cfg(SMALL))
+    assert len(folded.stored) == 10
+    assert calls == ([] if op else [False] * 10)
+    for variable in folded.stored.values():
+        assert variable.is_initialized()
+        assert variable.numpy().shape == variable.shape
+
+
+def test_making_variables_needs_a_shape_for_each():
+    make = _native.op_library().yolotf_variables
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many shapes as handles"):
+        make(N=2, shapes=[[3]])
+    first, second = make(N=2, shapes=[[3], [2, 5]])
+    assert first.dtype == second.dtype == tf.resource
+    tf.raw_ops.AssignVariableOp(resource=second, value=tf.ones([2, 5]))
+    found = tf.raw_ops.ReadVariableOp(resource=second, dtype=tf.float32)
+    assert found.numpy().tolist() == [[1.0] * 5] * 2
+
+
+# From pictures to detections
+
+
+def slow_resize(image, height, width):
+    """image.c:1399, one number at a time."""
+    rows, columns, channels = image.shape
+    part = np.zeros((rows, width, channels))
+    for c in range(width):
+        at = c * (columns - 1) / (width - 1)
+        left = int(at)
+        if c == width - 1 or columns == 1:
+            part[:, c] = image[:, -1]
+        else:
+            part[:, c] = (1 - (at - left)) * image[:, left] + (at - left) * image[:, left + 1]
+    out = np.zeros((height, width, channels))
+    for r in range(height):
+        at = r * (rows - 1) / (height - 1)
+        top = int(at)
+        if r == height - 1 or rows == 1:
+            out[r] = part[-1]
+        else:
+            out[r] = (1 - (at - top)) * part[top] + (at - top) * part[top + 1]
+    return out
+
+
+SIZES = [(32, 64), (64, 128), (45, 20), (17, 200), (1, 1), (300, 301)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_resized_as_darknet_does(size, channels):
+    image = np.random.default_rng(2).integers(0, 256, (*size, channels)).astype(np.uint8)
+    fitted = inference.fit(image[None], (32, 64), letter_box=False)
+    np.testing.assert_allclose(fitted[0], slow_resize(image / 255, 32, 64), atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [(32, 64), (64, 128), (45, 20), (17, 200), (300, 301)])
+def test_pictures_are_letter_boxed_as_darknet_does(size):
+    image = np.random.default_rng(2).integers(0, 256, (*size, 3)).astype(np.uint8)
+    height, width = size
+    wide = 64 / width < 32 / height
+    inner = (height * 64 // width, 64) if wide else (32, width * 32 // height)
+    expected = np.full((32, 64, 3), 0.5)
+    top, left = (32 - inner[0]) // 2, (64 - inner[1]) // 2
+    resized = slow_resize(image / 255, *inner)
+    expected[top : top + inner[0], left : left + inner[1]] = resized
+    fitted = inference.fit(image[None], (32, 64), letter_box=True)
+    np.testing.assert_allclose(fitted[0], expected, atol=2e-5)
+
+
+OPTIONS = {"score": 0.2, "iou": 0.4}
+
+
+def expected_detections(function, image, letter_box):
+    """Detections of one picture: the raw heads in pieces tested elsewhere."""
+    inputs = inference.fit(image[None], (32, 64), letter_box=letter_box)
+    found = decode.find_detections(
+        function.raw_heads(inputs),
+        function.network,
+        (32, 64),
+        score_threshold=OPTIONS["score"],
+        iou_threshold=OPTIONS["iou"],
+        max_boxes=300,
+        image_sizes=tf.constant([image.shape[:2]]),
+    )
+    height, width = image.shape[:2]
+    count = int(found.counts[0])
+    x, y, w, h = np.split(found.boxes[0, :count].numpy(), 4, 1)
+    boxes = [(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height]
+    return np.concatenate(boxes, 1), found.scores[0, :count], found.classes[0, :count]
+
+
+def assert_detections(found, expected):
+    boxes, scores, classes = expected
+    assert len(found) == len(scores) > 0
+    np.testing.assert_allclose(found.scores, scores, atol=1e-6)
+    np.testing.assert_array_equal(found.classes, classes)
+    np.testing.assert_allclose(found.xyxy, boxes, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("letter_box", [False, True])
+def test_a_list_of_any_pictures_gives_what_each_alone_gives(letter_box, small_file, tmp_path):
+    text = SMALL.replace("channels=3", f"channels=3\nletter_box={int(letter_box)}", 1)
+    network = parse_cfg(text)
+    detector = Detector(network, small_file(3), batch_size=4, **OPTIONS)
+    function = InferenceFunction(network, **OPTIONS)
+    function.load(small_file(3))
+    random = np.random.default_rng(5)
+    arrays = [random.integers(0, 256, (*size, 3)).astype(np.uint8) for size in SIZES[:4] * 2]
+    Image.fromarray(arrays[1]).save(tmp_path / "a.png")
+    pictures = [
+        arrays[0],
+        tmp_path / "a.png",
+        Image.fromarray(arrays[2]),
+        arrays[3].astype(np.float32) / 255,
+        str(tmp_path / "a.png"),
+        *arrays[5:],
+    ]
+    expected = [
+        expected_detections(function, array, letter_box)
+        for array in (*arrays[:4], arrays[1], *arrays[5:])
+    ]
+    answers = detector(pictures)
+    assert len(answers) == len(pictures)
+    for picture, found, wanted in zip(pictures, answers, expected, strict=True):
+        assert_detections(found, wanted)
+        assert_detections(detector(picture), wanted)
+    assert detector([]) == []
+    same = detector([arrays[0]] * 6)
+    for found in same:
+        assert_detections(found, expected[0])
+
+
+def test_a_batch_of_one_size_gives_what_each_picture_gives(small_file):
+    function = build_function(parse_cfg(SMALL), small_file(3), **OPTIONS)
+    images = np.random.default_rng(6).integers(0, 256, (5, 50, 70, 3)).astype(np.uint8)
+    together = function(images)
+    assert together.counts.shape == [5]
+    for number, image in enumerate(images):
+        boxes, scores, _ = expected_detections(function, image, False)
+        count = int(together.counts[number])
+        assert count == len(scores) > 0
+        np.testing.assert_allclose(together.scores[number, :count], scores, atol=1e-6)
+        np.testing.assert_allclose(together.boxes[number, :count], boxes, rtol=1e-4, atol=1e-3)
+    for dtype in (np.float32, np.float64):
+        again = function(images.astype(dtype) / 255)
+        np.testing.assert_allclose(again.scores, together.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("letter_box", [0, 1])
+def test_an_empty_batch_has_no_answers(letter_box, small_file):
+    text = SMALL.replace("channels=3", f"channels=3\nletter_box={letter_box}", 1)
+    function = build_function(parse_cfg(text), small_file(3), max_boxes=7)
+    for dtype in (np.uint8, np.float32):
+        answer = function(np.zeros((0, 20, 30, 3), dtype))
+        shapes = [column.shape.as_list() for column in answer]
+        assert shapes == [[0, 7, 4], [0, 7], [0, 7], [0]]
+        full = function(np.zeros((1, 20, 30, 3), dtype))
+        assert [column.dtype for column in answer] == [column.dtype for column in full]
+    answer = function.fitted(tf.zeros([0, 32, 64, 3]), tf.zeros([0, 2], tf.int32))
+    assert answer.boxes.shape == [0, 7, 4]
+
+
+def traces(function):
+    steps = (*function._fit.values(), function._heads, function._found)
+    return [step.experimental_get_tracing_count() for step in steps]
+
+
+def test_the_graph_is_ready_when_the_file_is_loaded(small_file):
+    function = build_function(parse_cfg(SMALL), small_file(3))
+    assert traces(function) == [1, 0, 1, 1]
+    cold = InferenceFunction(parse_cfg(SMALL))
+    cold.load(small_file(3))
+    assert traces(cold) == [0, 0, 0, 0]
+
+
+def test_variables_are_freed_with_what_uses_them(small_file):
+    """Sixteen networks of 16 MB, one after the other; a leak would need 256 MB."""
+    text = around("[convolutional]\nfilters=65536\nsize=3\nactivation=linear")
+    network = parse_cfg(text)
+
+    def resident():
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+    def fill():
+        folded = FoldedNetwork(network)
+        tf.function(folded, autograph=False)(np.zeros((1, 6, 8, 3), np.float32))
+        for variable in folded.stored.values():
+            variable.assign(tf.zeros(variable.shape))
+
+    fill()
+    before = resident()
+    for _ in range(16):
+        fill()
+        gc.collect()
+    assert resident() - before < 64
+
+
+def test_one_trace_serves_every_batch_and_size(small_file):
+    function = build_function(parse_cfg(SMALL), small_file(3), **OPTIONS)
+    for batch, size in ((1, (32, 64)), (3, (20, 30)), (2, (100, 90))):
+        function(np.zeros((batch, *size, 3), np.uint8))
+    assert traces(function) == [1, 0, 1, 1]
+
+
+def test_grey_networks_take_grey_and_coloured_pictures(small_file, tmp_path):
+    text = SMALL.replace("channels=3", "channels=1", 1)
+    detector = Detector(parse_cfg(text), small_file(3, text=text), **OPTIONS)
+    grey = np.random.default_rng(7).integers(0, 256, (32, 64)).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(np.stack([grey] * 3, 2)).save(tmp_path / "colour.png")
+    answers = [
+        detector(picture)
+        for picture in (
+            grey,
+            grey[..., None],
+            tmp_path / "grey.png",
+            tmp_path / "colour.png",
+            np.stack([grey] * 3, 2),
+        )
+    ]
+    assert len(answers[0]) > 0
+    for found in answers[1:]:
+        np.testing.assert_allclose(found.scores, answers[0].scores, atol=1e-6)
+        np.testing.assert_allclose(found.xyxy, answers[0].xyxy, rtol=1e-5, atol=1e-4)
+
+
+def test_any_size_takes_pictures_as_they_are(small_file):
+    function = build_function(parse_cfg(SMALL), small_file(3), any_size=True, **OPTIONS)
+    assert function.stride == 8
+    for size in ((32, 64), (8, 8), (64, 40)):
+        image = np.random.default_rng(8).integers(0, 256, (2, *size, 3)).astype(np.uint8)
+        fixed = build_function(parse_cfg(SMALL, size=size), small_file(3), **OPTIONS)
+        ours, theirs = function(image), fixed(image)
+        assert int(theirs.counts[0]) > 0
+        np.testing.assert_array_equal(ours.counts, theirs.counts)
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
+        np.testing.assert_allclose(ours.boxes, theirs.boxes, rtol=1e-4, atol=1e-3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be multiples of 8"):
+        function(np.zeros((1, 32, 44, 3), np.uint8))
+
+
+def test_any_size_is_refused_where_a_section_fixes_the_size():
+    network = parse_cfg(SMALL.replace("[maxpool]\nsize=2", "[reorg]", 1))
+    with pytest.raises(UnsupportedSectionError, match=r"\[reorg\] is made for one.*section 2 "):
+        InferenceFunction(network, any_size=True)
+
+
+def test_thresholds_and_rules_are_the_callers(small_file):
+    network, weights = parse_cfg(SMALL), small_file(3)
+    image = np.random.default_rng(9).integers(0, 256, (1, 32, 64, 3)).astype(np.uint8)
+
+    def counts(max_boxes=2000, **options):
+        function = build_function(network, weights, max_boxes=max_boxes, **options)
+        return int(function(image).counts[0])
+
+    assert counts(score=0.1) > counts(score=0.3) > counts(score=0.6)
+    assert counts(score=0.1, iou=0.7) > counts(score=0.1, iou=0.2)
+    assert counts(score=0.1, max_boxes=3) == 3
+    # The last head has no nms_kind, so the network's own rule is the default one.
+    assert counts(score=0.1) == counts(score=0.1, nms_kind="default")
+    assert counts(score=0.1, nms_kind="greedynms") > counts(score=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"score": 1}, "score=1 must be"),
+        ({"iou": -0.1}, "iou=-0.1 must be"),
+        ({"max_boxes": 0}, "max_boxes=0 must be"),
+        ({"nms_kind": "soft"}, "nms_kind='soft'; one of default"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        InferenceFunction(parse_cfg(SMALL), **options)
+
+
+def test_names_come_from_a_file_or_a_list(small_file, tmp_path):
+    (tmp_path / "a.names").write_text("one\n two \nthree\nfour\n\n", encoding="utf-8")
+    for names in (tmp_path / "a.names", str(tmp_path / "a.names"), ["one", "two", "three", "four"]):
+        detector = Detector(parse_cfg(SMALL), small_file(3), names=names)
+        assert detector.names == ("one", "two", "three", "four")
+    with pytest.raises(YolotfError, match="3 names for the 4 classes") as error:
+        Detector(parse_cfg(SMALL), small_file(3), names=["a", "b", "c"])
+    assert (error.value.expected, error.value.found) == (4, 3)
+
+
+def test_pictures_of_other_shapes_are_refused(small_file):
+    detector = Detector(parse_cfg(SMALL), small_file(3))
+    with pytest.raises(ValueError, match=r"not \(2, 3, 4, 5\)"):
+        detector(np.zeros((2, 3, 4, 5), np.uint8))
+    text = SMALL.replace("channels=3", "channels=5", 1)
+    detector = Detector(parse_cfg(text), small_file(3, text=text))
+    assert len(detector(np.zeros((32, 64, 5), np.uint8)).scores) >= 0
+    with pytest.raises(ValueError, match="5 channels"):
+        detector(np.zeros((32, 64, 3), np.uint8))
+
+
+def test_the_official_file_finds_the_people_and_the_bus(official_tiny):
+    detector = Detector("yolov4-tiny", official_tiny.weights, names=official_tiny.names)
+    bus, zidane = detector([official_tiny.bus, official_tiny.zidane])
+    assert bus.names[:4] == ("person", "person", "person", "bus")
+    assert zidane.names == ("person", "tie")
+    assert bus.scores[:4].min() > 0.7
+    with Image.open(official_tiny.bus) as image:
+        width, height = image.size
+    assert bus.xyxy[:, 2].max() <= 1.05 * width
+    assert bus.xyxy[:, 3].max() > 0.8 * height
+    again = detector(official_tiny.bus)
+    np.testing.assert_allclose(again.xyxy, bus.xyxy, rtol=1e-4, atol=0.05)
+
+
+# Reloading
+
+
+def answer_of(found):
+    return found.classes.tolist(), np.round(found.scores, 4).tolist()
+
+
+def test_reload_changes_the_answers_and_back(small_file):
+    first, second = small_file(3), small_file(4)
+    image = np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8)
+    detector = Detector(parse_cfg(SMALL), first, **OPTIONS)
+    answers = [answer_of(Detector(parse_cfg(SMALL), f, **OPTIONS)(image)) for f in (first, second)]
+    assert answers[0] != answers[1]
+    for number in (0, 1, 1, 0, 1):
+        detector.reload((first, second)[number])
+        assert answer_of(detector(image)) == answers[number]
+
+
+def test_a_bad_reload_changes_nothing_and_a_good_one_follows(small_file, tmp_path):
+    image = np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8)
+    detector = Detector(parse_cfg(SMALL), small_file(3), **OPTIONS)
+    before = answer_of(detector(image))
+    bad, shifted = tmp_path / "bad.weights", tmp_path / "shifted.weights"
+    bad.write_bytes(small_file(4).read_bytes()[:-8])
+    shifted.write_bytes(damaged(small_file(4).read_bytes(), "shifted")[0])
+    for wrong, error in (
+        (bad, SizeMismatchError),
+        (shifted, ContentError),
+        (tmp_path / "none", FileNotFoundError),
+        (shifted, ContentError),
+    ):
+        with pytest.raises(error):
+            detector.reload(wrong)
+        assert answer_of(detector(image)) == before
+    detector.reload(small_file(4))
+    assert answer_of(detector(image)) != before
+
+
+def test_a_reload_warms_what_requests_use(small_file):
+    detector = Detector(parse_cfg(SMALL), small_file(3))
+    image = np.zeros((32, 64, 3), np.float32)
+    detector([image, image[:20]])
+    detector(image)
+    detector.reload(small_file(4))
+    # The constructor traced for uint8 pictures.
+    assert traces(detector._active.function) == [1, 1, 1, 1]
+
+
+def test_answers_under_reloads_are_one_files_or_the_others(small_file, tmp_path):
+    """8 threads of requests, 200 reloads of two files and a bad one."""
+    first, second = small_file(3), small_file(4)
+    bad = tmp_path / "bad.weights"
+    bad.write_bytes(first.read_bytes() + bytes(4))
+    network = parse_cfg(SMALL)
+    image = np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8)
+    allowed = [answer_of(Detector(network, file, **OPTIONS)(image)) for file in (first, second)]
+    assert allowed[0] != allowed[1]
+    detector = Detector(network, first, **OPTIONS)
+    done = threading.Event()
+    answers, failures = [[] for _ in range(8)], []
+
+    def ask(mine):
+        try:
+            while not done.is_set():
+                mine.append(answer_of(detector(image)))
+                time.sleep(0.002)  # as if something came over a network
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=ask, args=(mine,)) for mine in answers]
+    for thread in threads:
+        thread.start()
+    refused = 0
+    current = []
+    try:
+        for number in range(200):
+            file = (first, second, bad)[number % 3]
+            try:
+                detector.reload(file)
+                current.append(answer_of(detector(image)) == allowed[number % 3])
+            except WeightsMismatch:
+                refused += 1
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(60)
+    assert not failures
+    assert refused == 66
+    assert all(current)
+    seen = [allowed.index(answer) for mine in answers for answer in mine]
+    assert len(seen) > 200
+    assert set(seen) == {0, 1}
+
+
+# Export
+
+
+RUN_EXPORTED = """
+    import json, sys
+    sys.modules["keras"] = None
+    import numpy as np
+    import tensorflow as tf
+
+    folder, arrays, files = sys.argv[1:]
+    loaded = tf.saved_model.load(folder)
+    images = np.load(arrays)
+    raw = loaded.signatures["serving_default"](images=tf.constant(images))
+    encoded = loaded.signatures["encoded"](
+        images=tf.constant([open(name, "rb").read() for name in files.split(",")])
+    )
+    answer = {
+        kind: {name: value.numpy().tolist() for name, value in found.items()}
+        for kind, found in (("raw", raw), ("encoded", encoded))
+    }
+    assert not any(name.startswith("yolotf") for name in sys.modules)
+    print(json.dumps(answer))
+"""
+
+
+def assert_exported(answer, number, found):
+    count = answer["counts"][number]
+    assert count == len(found)
+    np.testing.assert_allclose(answer["scores"][number][:count], found.scores, atol=1e-5)
+    assert answer["classes"][number][:count] == found.classes.tolist()
+    np.testing.assert_allclose(
+        np.reshape(answer["boxes"][number][:count], (-1, 4)), found.xyxy, rtol=1e-4, atol=1e-2
+    )
+
+
+@pytest.mark.parametrize("letter_box", [0, 1])
+def test_an_exported_model_answers_the_same_without_yolotf(letter_box, small_file, tmp_path):
+    text = SMALL.replace("channels=3", f"channels=3\nletter_box={letter_box}", 1)
+    detector = Detector(
+        parse_cfg(text), small_file(3), names=["a", "b", "c", "d"], max_boxes=20, **OPTIONS
+    )
+    random = np.random.default_rng(3)
+    images = random.integers(0, 256, (3, 40, 50, 3)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    names = []
+    for number, (size, form) in enumerate((((70, 30), "png"), ((33, 99), "jpg"))):
+        noise = random.integers(0, 256, (6, 8, 3)).astype(np.uint8)
+        picture = Image.fromarray(noise).resize(size[::-1])
+        names.append(str(tmp_path / f"{number}.{form}"))
+        picture.save(names[-1], quality=90)
+    detector.export(tmp_path / "model")
+
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-c",
+            textwrap.dedent(RUN_EXPORTED),
+            str(tmp_path / "model"),
+            str(tmp_path / "images.npy"),
+            ",".join(names),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stderr
+    answer = json.loads(run.stdout)
+    assert sum(answer["raw"]["counts"]) > 3
+    for number, found in enumerate(detector(list(images))):
+        assert_exported(answer["raw"], number, found)
+    assert sum(answer["encoded"]["counts"]) > 1
+    for number, found in enumerate(detector(names)):
+        assert_exported(answer["encoded"], number, found)
+    assert (tmp_path / "model/assets.extra/classes.names").read_text() == "a\nb\nc\nd\n"
+
+
+def test_an_exported_model_holds_standard_operations_only(small_file, tmp_path):
+    Detector(parse_cfg(SMALL), small_file(3)).export(tmp_path / "model")
+    loaded = tf.saved_model.load(tmp_path / "model")
+    assert set(loaded.signatures) == {"serving_default", "encoded"}
+    for name, nothing in (
+        ("serving_default", np.zeros((0, 20, 30, 3), np.uint8)),
+        ("encoded", np.zeros((0,), object)),
+    ):
+        answer = loaded.signatures[name](
+            images=tf.constant(nothing, tf.as_dtype("string" if name == "encoded" else "uint8"))
+        )
+        assert answer["boxes"].shape == [0, 300, 4]
+        assert answer["counts"].shape == [0]
+    graph = loaded.signatures["serving_default"].graph.as_graph_def()
+    operations = {node.op for node in graph.node}
+    for function in graph.library.function:
+        operations |= {node.op for node in function.node_def}
+    assert {"ResizeBilinear", "Conv2D"} <= operations
+    registered = set(tf.raw_ops.__dict__)
+    functions = {function.signature.name for function in graph.library.function}
+    assert operations <= registered | functions
+    assert not [name for name in operations if "olotf" in name]
+
+
+def test_networks_of_other_channels_export_without_files(small_file, tmp_path):
+    text = SMALL.replace("channels=3", "channels=5", 1)
+    Detector(parse_cfg(text), small_file(3, text=text)).export(tmp_path / "model")
+    assert set(tf.saved_model.load(tmp_path / "model").signatures) == {"serving_default"}
+
+
+# The house
+
+
+def test_detecting_does_not_import_keras(small_file, tmp_path):
+    code = """
+        import sys
+        sys.modules["keras"] = sys.modules["tf_keras"] = None
+        import numpy as np
+        from yolotf.darknet.cfg import parse_cfg
+        from yolotf.serving.inference import Detector
+
+        cfg, weights, folder = sys.argv[1:]
+        detector = Detector(parse_cfg(cfg), weights, score=0.2)
+        assert len(detector(np.full((32, 64, 3), 99, np.uint8)).scores) >= 0
+        detector.reload(weights)
+        detector.export(folder)
+    """
+    (tmp_path / "small.cfg").write_text(SMALL)
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(code),
+            str(tmp_path / "small.cfg"),
+            str(small_file(3)),
+            str(tmp_path / "model"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(yolotf.__file__).parents[1],
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("path", helpers.cfg_params(helpers.must_cfgs))
+def test_every_detector_traces_to_its_detections(path):
+    network = parse_cfg(path)
+    smallest = 32 * max(
+        1,
+        max(network.input_shape.height // head.input_shape.height for head in network.heads) // 32,
+    )
+    network = network.resized(size=2 * smallest)
+    function = InferenceFunction(network, max_boxes=10)
+    function._run_without_weights()  # as while a file is loaded
+    heads = function._heads.get_concrete_function().structured_outputs
+    assert [raw.shape[1:].as_list() for raw in heads] == [
+        list(head.input_shape) for head in network.heads
+    ]
+    boxes, scores, classes, counts = function._found.get_concrete_function().structured_outputs
+    assert boxes.shape.as_list() == [None, 10, 4]
+    assert (scores.dtype, classes.dtype, counts.dtype) == (tf.float32, tf.int32, tf.int32)

@@ -1,0 +1,591 @@
+"""`yolotf._core`: what the native module says and writes, against NumPy."""
+
+import errno
+import math
+import os
+import re
+import threading
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from yolotf import _core
+from yolotf.weights import layout
+
+HEADER = np.array([0, 2, 5, 42, 0], np.int32).tobytes()
+ROLES = ("bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights")
+DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+
+
+def row(
+    offset,
+    filters,
+    channels=1,
+    spatial=1,
+    *,
+    shape=None,
+    blocks=1,
+    role="kernel",
+    norm=0,
+):
+    shape = shape or (blocks, spatial, channels, filters)
+    return [
+        *(offset, norm, blocks, filters, channels, spatial, ROLES.index(role), len(shape)),
+        *(*shape, *[1] * (5 - len(shape))),
+    ]
+
+
+def plan(*rows):
+    return np.array(rows, np.int64).reshape(-1, _core.PLAN_COLUMNS)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Writes a file of floats and returns its path."""
+
+    def write(floats, header=HEADER, name="a.weights"):
+        path = tmp_path / name
+        path.write_bytes(header + np.asarray(floats, np.float32).tobytes())
+        return path
+
+    return write
+
+
+@pytest.fixture(params=["fastest", "portable"])
+def isa(request):
+    _core.force_portable(request.param == "portable")
+    yield request.param
+    _core.force_portable(False)
+
+
+def failure(call, *arguments, **options):
+    with pytest.raises(_core.NativeError) as caught:
+        call(*arguments, **options)
+    error = caught.value
+    numbers = ("segment", "axis", "offset", "expected", "found")
+    return {"code": error.code, "text": str(error), **{n: getattr(error, n) for n in numbers}}
+
+
+# read_header
+
+
+@pytest.mark.parametrize(
+    ("header", "floats", "expected"),
+    [
+        ([0, 2, 5, 42, 0], -1, (0, 2, 5, 42, 20, 20, False)),
+        ([0, 2, 5, 42, 1], -1, (0, 2, 5, 42 + 2**32, 20, 20, False)),
+        ([0, 1, 0, 42], -1, (0, 1, 0, 42, 16, 16, False)),
+        ([0, 2, 5, 42], 3, (0, 2, 5, 42, 16, 20, False)),
+        ([0, 1, 0, 42, 0], 3, (0, 1, 0, 42, 20, 16, False)),
+        ([1001, 0, 0, 42], -1, (1001, 0, 0, 42, 16, 16, True)),
+        ([0, 1001, 0, -1], -1, (0, 1001, 0, 2**32 - 1, 16, 16, True)),
+        ([-(2**31), 2**31 - 1, -1, 0], -1, (-(2**31), 2**31 - 1, -1, 0, 16, 16, True)),
+    ],
+)
+def test_the_header_is_read_and_its_width_chosen(weights, header, floats, expected):
+    path = weights([1, 2, 3], np.array(header, np.int64).astype(np.int32).tobytes())
+    assert _core.read_header(path, floats) == (*expected, path.stat().st_size)
+
+
+@pytest.mark.parametrize("size", range(20))
+def test_a_file_shorter_than_its_header_is_refused(tmp_path, size):
+    path = tmp_path / "a.weights"
+    path.write_bytes(HEADER[:size])
+    needed = 20 if size >= 16 else 16
+    assert failure(_core.read_header, path) == {
+        "code": "header_too_short",
+        "text": f"header needs {needed} bytes, file has {size}",
+        "segment": -1,
+        "axis": -1,
+        "offset": 0,
+        "expected": needed,
+        "found": size,
+    }
+
+
+def everything_that_reads(path):
+    return [
+        lambda: _core.read_header(path),
+        lambda: _core.scatter(path, HEADER, -1, plan(), []),
+        lambda: _core.scan(path, np.zeros(1, np.int64), np.ones(1, np.int64)),
+        lambda: _core.copy_file(path, np.empty(3, np.uint8)),
+    ]
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize(
+    ("name", "error", "number"),
+    [
+        ("missing", FileNotFoundError, errno.ENOENT),
+        ("", FileNotFoundError, errno.ENOENT),
+        ("folder", IsADirectoryError, errno.EISDIR),
+        ("file/below", NotADirectoryError, errno.ENOTDIR),
+        ("fifo", OSError, errno.EINVAL),
+    ],
+)
+def test_what_cannot_be_read_is_an_oserror(tmp_path, monkeypatch, index, name, error, number):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(error) as caught:
+        everything_that_reads(name)[index]()
+    assert (caught.value.errno, caught.value.filename) == (number, name)
+    assert caught.value.strerror == (
+        "not a regular file" if name == "fifo" else os.strerror(number)
+    )
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_a_path_with_a_null_byte_is_not_cut_there(weights, index):
+    path = weights([1])
+    with pytest.raises(ValueError, match="embedded null byte"):
+        everything_that_reads(f"{path}\0.weights")[index]()
+
+
+@pytest.mark.parametrize("kind", ["str", "bytes", "path", "not_utf8"])
+def test_paths_are_what_python_takes_for_one(weights, tmp_path, kind):
+    path = weights([1, 2])
+    if kind == "not_utf8":
+        path = path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.weights"))
+    spelled = {"str": str(path), "bytes": os.fsencode(path)}.get(kind, path)
+    assert _core.read_header(spelled)[-1] == 28
+    with pytest.raises(TypeError):
+        _core.read_header(3)
+
+
+# scatter
+
+
+def transposed(floats, blocks, filters, channels, spatial):
+    kernel = np.reshape(floats, (blocks, filters, channels, spatial))
+    return np.ascontiguousarray(kernel.transpose(0, 3, 2, 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("header", [HEADER, HEADER[:16]], ids=["wide", "narrow"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_scatter_is_a_transpose(weights, isa, dtype, header, threads):
+    extents = [
+        (1, 1, 77, 1),  # a vector
+        (1, 32, 9, 9),  # a kernel in whole cache lines
+        (1, 37, 5, 9),
+        (1, 24, 1, 25),  # depthwise
+        (1, 50, 33, 1),  # dense
+        (6, 5, 3, 9),  # one kernel a position
+        (1, 40, 300, 9),  # more than one task
+    ]
+    random = np.random.default_rng(0)
+    runs = [random.standard_normal(np.prod(one), np.float32) for one in extents]
+    path = weights(np.concatenate(runs), header)
+    offset, rows, arrays = len(header), [], []
+    for (blocks, filters, channels, spatial), run in zip(extents, runs, strict=True):
+        rows.append(row(offset, filters, channels, spatial, blocks=blocks))
+        arrays.append(np.zeros((blocks, spatial, channels, filters), DTYPES[dtype]))
+        offset += run.nbytes
+    mapped, used, checking, writing = _core.scatter(
+        path, header, offset, plan(*rows), arrays, cast=dtype != "float32", threads=threads
+    )
+    assert mapped in (0, 1)
+    assert 1 <= used <= threads
+    assert checking > 0
+    assert writing > 0
+    for one, run, array in zip(extents, runs, arrays, strict=True):
+        # NumPy and ml_dtypes round to nearest even, too.
+        np.testing.assert_array_equal(array, transposed(run, *one).astype(DTYPES[dtype]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_numbers_are_rounded_as_numpy_rounds_them(weights, isa, dtype):
+    # All exponents, and in each the mantissas next to what ends a float16 or a bfloat16.
+    ends = np.array([0, 1, 0xFFF, 0x1000, 0x1001, 0x1FFF, 0x2000, 0x3000, 0x7FFF, 0x8000, 0x8001])
+    mantissas = np.unique(np.concatenate([ends, ends + 0x10000, 0x7FFFFF - ends, ends << 7]))
+    numbers = np.arange(512)[:, None] << 23 | mantissas & 0x7FFFFF
+    floats = numbers.astype(np.uint32).reshape(-1).view(np.float32)
+    floats = np.resize(floats, -(-len(floats) // 128) * 128)
+    out = np.zeros((1, 1, len(floats) // 16, 16), DTYPES[dtype])
+    _core.scatter(
+        weights(floats), HEADER, -1, plan(row(20, 16, len(floats) // 16)), [out], cast=True
+    )
+    found = out[0, 0].T.reshape(-1)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        expected = floats.astype(DTYPES[dtype])
+    numeric = ~np.isnan(floats)
+    np.testing.assert_array_equal(found[numeric].view(np.uint16), expected[numeric].view(np.uint16))
+    assert np.isnan(found[~numeric].astype(np.float32)).all()
+
+
+def test_float32_is_moved_bit_by_bit(weights, isa):
+    # Subnormal numbers, quiet and signalling NaNs with payloads.
+    patterns = np.arange(16 * 90, dtype=np.uint32) * 0x2F1357 | np.uint32(1)
+    patterns[::3] |= np.uint32(0x7F800000)
+    patterns[1::3] &= np.uint32(0x807FFFFF)
+    out = np.zeros((1, 9, 10, 16), np.float32)
+    path = weights([])
+    path.write_bytes(HEADER + patterns.tobytes())
+    _core.scatter(path, HEADER, -1, plan(row(20, 16, 10, 9)), [out])
+    expected = patterns.reshape(16, 10, 9).transpose(2, 1, 0)
+    np.testing.assert_array_equal(out[0].view(np.uint32), expected)
+
+
+@pytest.mark.parametrize(("blocks", "filters"), [(1, 37), (1, 96), (3, 32), (37, 1), (5, 7)])
+def test_a_batch_normalization_is_folded_in(blocks, filters, weights, isa):
+    random = np.random.default_rng(0)
+    block, filters, channels, spatial = filters, blocks * filters, 5, 9
+    beta, gamma, mean = random.standard_normal((3, filters)).astype(np.float32)
+    variance = random.uniform(0.1, 2, filters).astype(np.float32)
+    kernel = random.standard_normal((filters, channels, spatial)).astype(np.float32)
+    path = weights(np.concatenate([x.ravel() for x in (beta, gamma, mean, variance, kernel)]))
+    norm = 20 + 4 * filters
+    rows = plan(
+        row(20 + 16 * filters, block, channels, spatial, blocks=blocks, norm=norm),
+        row(20, filters, shape=(blocks, block), role="bias", norm=norm),
+    )
+    arrays = [
+        np.zeros((blocks, spatial, channels, block), np.float32),
+        np.zeros((blocks, block), np.float32),
+    ]
+    _core.scatter(path, HEADER, path.stat().st_size, rows, arrays)
+    scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + 1e-5)
+    folded = transposed(kernel * scale[:, None, None], blocks, block, channels, spatial)
+    np.testing.assert_allclose(arrays[0], folded, rtol=2e-7)
+    np.testing.assert_allclose(arrays[1].reshape(-1), beta - mean * scale, rtol=2e-7, atol=1e-7)
+
+
+FLOATS = [-1, 2, 3, 4, 5, 6]
+KERNEL = row(20, 2, 3, shape=(3, 2))
+NUMBERS = {"segment": 1, "axis": -1, "offset": 0, "expected": 0, "found": 0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "array", "expected_bytes", "code", "text", "numbers"),
+    [
+        pytest.param(
+            row(20, 2, 4, shape=(4, 2)),
+            np.zeros((4, 2), np.float32),
+            -1,
+            "file_too_short",
+            "too short: segment 1 ends at byte 52, file at 44",
+            {"expected": 52, "found": 44},
+            id="too short",
+        ),
+        pytest.param(
+            KERNEL,
+            np.zeros((3, 2), np.float32),
+            40,
+            "wrong_size",
+            "plan needs 40 bytes, file has 44",
+            {"segment": -1, "expected": 40, "found": 44},
+            id="too long",
+        ),
+        pytest.param(
+            row(16, 2, 3, shape=(3, 2)),
+            np.zeros((3, 2), np.float32),
+            -1,
+            "bad_segment",
+            "segment 1 does not describe an array",
+            {"expected": 6, "found": 1},
+            id="inside the header",
+        ),
+        pytest.param(
+            row(20, 2, 3, shape=(3, 3)),
+            np.zeros((3, 3), np.float32),
+            -1,
+            "bad_segment",
+            "segment 1 does not describe an array",
+            {"expected": 6, "found": 9},
+            id="another count",
+        ),
+        pytest.param(
+            KERNEL,
+            np.zeros((1, 3, 2), np.float32),
+            -1,
+            "wrong_rank",
+            "variable of segment 1 has 3 axes, plan wants 2",
+            {"expected": 2, "found": 3},
+            id="rank",
+        ),
+        pytest.param(
+            KERNEL,
+            np.zeros((3, 3), np.float32),
+            -1,
+            "wrong_shape",
+            "variable of segment 1 is 3 long in axis 1, plan wants 2",
+            {"axis": 1, "expected": 2, "found": 3},
+            id="shape",
+        ),
+        pytest.param(
+            KERNEL,
+            np.zeros((3, 2), np.float16),
+            -1,
+            "wrong_dtype",
+            "variable of segment 1 is float16, plan wants float32",
+            {"expected": 0, "found": 1},
+            id="float16",
+        ),
+        pytest.param(
+            KERNEL,
+            np.zeros((3, 2), ml_dtypes.bfloat16),
+            -1,
+            "wrong_dtype",
+            "variable of segment 1 is bfloat16, plan wants float32",
+            {"expected": 0, "found": 2},
+            id="bfloat16",
+        ),
+        pytest.param(
+            KERNEL,
+            np.zeros((3, 2), np.int32),
+            -1,
+            "wrong_dtype",
+            "variable of segment 1 is another dtype, plan wants float32",
+            {"expected": 0, "found": 3},
+            id="int32",
+        ),
+        pytest.param(
+            KERNEL,
+            np.zeros((3, 2), ">f4"),
+            -1,
+            "wrong_dtype",
+            "variable of segment 1 is another dtype, plan wants float32",
+            {"expected": 0, "found": 3},
+            id="big endian",
+        ),
+        pytest.param(
+            row(20, 1, 6, shape=(6,), role="moving_variance"),
+            np.zeros(6, np.float32),
+            -1,
+            "bad_variance",
+            "moving_variance of segment 1 is negative or not finite at byte 20",
+            {"offset": 20},
+            id="negative variance",
+        ),
+    ],
+)
+def test_a_failed_check_says_its_numbers_and_nothing_is_written(
+    weights, rows, array, expected_bytes, code, text, numbers
+):
+    # What comes before would fit: it is not written either.
+    fine = np.zeros(6, np.float32)
+    fine_row = row(20, 1, 6, shape=(6,))
+    found = failure(
+        _core.scatter,
+        weights(FLOATS),
+        HEADER,
+        expected_bytes,
+        plan(fine_row, rows),
+        [fine, array],
+    )
+    assert found == {"code": code, "text": text, **NUMBERS, **numbers}
+    assert not fine.any()
+    assert not array.any()
+
+
+def test_verify_can_be_switched_off(weights):
+    out = np.zeros(6, np.float32)
+    rows = plan(row(20, 1, 6, shape=(6,), role="moving_variance"))
+    _core.scatter(weights(FLOATS), HEADER, 44, rows, [out], verify=False)
+    np.testing.assert_array_equal(out, FLOATS)
+
+
+@pytest.mark.parametrize("value", [-0.0, 0.0, 1e-45, 3e38])
+def test_a_variance_may_be_zero(weights, value):
+    out = np.ones(1, np.float32)
+    rows = plan(row(20, 1, shape=(1,), role="moving_variance"))
+    _core.scatter(weights([value]), HEADER, 24, rows, [out])
+    assert out.tobytes() == np.float32(value).tobytes()
+
+
+@pytest.mark.parametrize("value", [-1e-45, -1.0, np.inf, -np.inf, np.nan, -np.nan])
+def test_a_variance_that_is_none_is_found(weights, value):
+    path = weights([1, 1, value, 1])
+    rows = plan(row(20, 1, 4, shape=(4,), role="moving_variance"))
+    found = failure(_core.scatter, path, HEADER, -1, rows, [np.zeros(4, np.float32)])
+    assert (found["code"], found["offset"]) == ("bad_variance", 28)
+
+
+@pytest.mark.parametrize(
+    "header", [HEADER[:12] + b"\1" + HEADER[13:], b"", HEADER + b"\1", HEADER[:16] + b"\1\0\0\0"]
+)
+def test_a_file_with_another_header_than_was_read_has_changed(weights, header):
+    rows = plan(row(24, 1, 2, shape=(2,)))
+    out = np.zeros(2, np.float32)
+    if header == b"":  # nothing asked for, nothing to compare
+        _core.scatter(weights([1, 2, 3]), header, -1, rows, [out])
+        np.testing.assert_array_equal(out, [2, 3])
+        return
+    found = failure(_core.scatter, weights([1, 2, 3]), header, -1, rows, [out])
+    assert found["code"] == "changed"
+    assert found["text"] == "the file was changed by another process while it was read"
+    assert not out.any()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 3), np.float32).T, "contiguous"),
+        (np.zeros((3, 4), np.float32)[:, ::2], "contiguous"),
+        (np.zeros(25, np.uint8)[1:].view(np.float32).reshape(3, 2), "aligned"),
+        (np.frombuffer(bytes(24), np.float32).reshape(3, 2), "not writeable"),
+    ],
+    ids=["transposed", "strided", "unaligned", "read-only"],
+)
+def test_memory_that_cannot_be_written_straight_is_refused(weights, array, message):
+    with pytest.raises(ValueError, match=message):
+        _core.scatter(weights(FLOATS), HEADER, -1, plan(KERNEL), [array])
+    assert not array.any()
+
+
+def test_a_plan_of_another_form_is_refused(weights):
+    path, array = weights(FLOATS), np.zeros((3, 2), np.float32)
+    with pytest.raises(ValueError, match=re.escape(f"(segments, {_core.PLAN_COLUMNS})")):
+        _core.scatter(path, HEADER, -1, plan(KERNEL)[:, :-1], [array])
+    with pytest.raises(ValueError, match=re.escape(f"(segments, {_core.PLAN_COLUMNS})")):
+        _core.scatter(path, HEADER, -1, plan(KERNEL)[0], [array])
+    with pytest.raises(ValueError, match="the same length"):
+        _core.scatter(path, HEADER, -1, plan(KERNEL), [])
+
+
+def test_plans_of_random_numbers_never_reach_outside(weights):
+    path = weights(range(40))
+    random = np.random.default_rng(0)
+    edges = np.array([-1, 0, 1, 2, 3, 20, 2**31, 2**32, 2**62, -(2**63), 2**63 - 1])
+    memory = np.zeros(64, np.float32)
+    accepted = 0
+    for _ in range(3000):
+        some = random.choice(edges, _core.PLAN_COLUMNS)
+        some[:8] = np.where(random.random(8) < 0.6, [20, 0, 1, 2, 3, 1, 5, 1], some[:8])
+        some[8] = random.choice([6, some[8]])
+        shape = some[8 : 8 + max(0, min(5, some[7]))].tolist()
+        fits = all(0 < extent <= 40 for extent in shape) and math.prod(shape) <= 40
+        array = memory[: math.prod(shape)].reshape(shape) if fits else memory
+        try:
+            _core.scatter(path, HEADER, -1, some[None], [array])
+            accepted += 1
+        except _core.NativeError as error:
+            assert error.code in _core.CODES  # noqa: PT017
+    assert accepted > 10
+    assert not memory[40:].any()
+
+
+def test_codes_and_plan_columns_are_those_of_the_layout():
+    assert _core.CODES[0] == "ok"
+    assert len(set(_core.CODES)) == len(_core.CODES) == 11
+    empty = layout.Plan((), 0, None)
+    assert empty.rows(20).shape == (0, _core.PLAN_COLUMNS)
+
+
+@pytest.mark.parametrize("threads", [-5, 0, 1, 2, 1000000])
+def test_any_number_of_threads_will_do(weights, threads):
+    path, array = weights(FLOATS), np.zeros((3, 2), np.float32)
+    _, used, _, _ = _core.scatter(path, HEADER, -1, plan(KERNEL), [array], threads=threads)
+    assert used == 1  # one task
+    np.testing.assert_array_equal(array, np.reshape(FLOATS, (2, 3)).T)
+    offsets = np.full(300, 20, np.int64)
+    found = _core.scan(path, offsets, np.full(300, 6), threads=min(threads, 50))
+    assert (found["count"] == 6).all()
+    memory = np.zeros(44, np.uint8)
+    _core.copy_file(path, memory, threads)
+    assert memory.tobytes() == path.read_bytes()
+
+
+def test_other_threads_run_while_a_file_is_scattered(weights):
+    path = weights(np.ones(4_000_000))
+    counted, stop = [0], threading.Event()
+
+    def count():
+        while not stop.is_set():
+            counted[0] += 1
+
+    array = np.zeros((1, 9, 444_444 // 4, 4), np.float32)
+    thread = threading.Thread(target=count)
+    thread.start()
+    seen = []
+    for _ in range(5):
+        before = counted[0]
+        _core.scatter(path, HEADER, -1, plan(row(20, 4, 444_444 // 4, 9)), [array])
+        seen.append(counted[0] - before)
+    stop.set()
+    thread.join()
+    assert max(seen) > 0
+    assert (array == 1).all()
+
+
+# scan
+
+
+def numpy_stats(floats):
+    floats = np.asarray(floats, np.float32)
+    finite = floats[np.isfinite(floats)].astype(np.float64)
+    return {
+        "count": len(floats),
+        "nonfinite": len(floats) - len(finite),
+        "negative": int((floats < 0).sum()),
+        "zero": int((floats == 0).sum()),
+        "minimum": finite.min() if len(finite) else None,
+        "maximum": finite.max() if len(finite) else None,
+        "sum": finite.sum(),
+        "sum_of_squares": (finite**2).sum(),
+    }
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_scan_counts_as_numpy_does(weights, threads):
+    random = np.random.default_rng(0)
+    floats = random.standard_normal(300_000).astype(np.float32)
+    floats[random.integers(0, 300_000, 2000)] = 0
+    floats[random.integers(0, 200_000, 500)] = np.nan
+    floats[random.integers(0, 200_000, 500)] = np.inf
+    floats[100_000:100_010] = -np.inf
+    path = weights(floats)
+    # Overlapping runs, one with numbers that are not finite only, one alone, an empty one.
+    runs = [(0, 300_000), (1, 77), (100_000, 10), (100_005, 150_000), (299_999, 1), (7, 0)]
+    offsets, counts = (np.array(column, np.int64) for column in zip(*runs, strict=True))
+    found = _core.scan(path, 20 + 4 * offsets, counts, threads=threads)
+    for index, (start, count) in enumerate(runs):
+        expected = numpy_stats(floats[start : start + count])
+        for name in ("count", "nonfinite", "negative", "zero"):
+            assert found[name][index] == expected[name], name
+        for name in ("minimum", "maximum"):
+            if expected[name] is not None:
+                assert found[name][index] == expected[name], name
+        for name in ("sum", "sum_of_squares"):
+            np.testing.assert_allclose(found[name][index], expected[name], rtol=1e-9, atol=1e-9)
+
+
+def test_scan_leaves_out_what_lies_behind_the_end(weights):
+    path = weights([1, 2, 3])
+    offsets = np.array([24, 31, 32, 2**62, 2**63 - 1, 0])
+    found = _core.scan(path, offsets, np.full(6, 2**62))
+    assert found["count"].tolist() == [2, 0, 0, 0, 0, 8]
+    assert found["sum"][0] == 5
+
+
+def test_scan_refuses_what_is_no_run(weights):
+    path = weights([1])
+    for offsets, counts in (([-1], [1]), ([20], [-1]), ([20, 20], [1]), ([[20]], [[1]])):
+        with pytest.raises(ValueError, match="offsets and counts"):
+            _core.scan(path, np.array(offsets), np.array(counts))
+
+
+# copy_file
+
+
+@pytest.mark.parametrize("size", [0, 1, 44, 2**20, 2**20 + 1, 3 * 2**20 - 1])
+def test_copy_file_copies_all_of_it(tmp_path, size):
+    path = tmp_path / "a"
+    path.write_bytes(np.random.default_rng(0).bytes(size))
+    memory = np.zeros(size, np.uint8)
+    assert isinstance(_core.copy_file(path, memory, 3), bool)
+    assert memory.tobytes() == path.read_bytes()
+
+
+def test_copy_file_wants_bytes_of_the_right_size(weights):
+    path = weights(FLOATS)
+    for size in (43, 45, 0):
+        with pytest.raises(ValueError, match="size of the file"):
+            _core.copy_file(path, np.zeros(size, np.uint8))
+    # Of these it would fill a copy.
+    for memory in (np.zeros(11, np.float32), np.zeros(88, np.uint8)[::2]):
+        with pytest.raises(TypeError):
+            _core.copy_file(path, memory)

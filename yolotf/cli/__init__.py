@@ -1,0 +1,3 @@
+"""The command line."""
+
+from yolotf.cli.commands import main as main

@@ -1,0 +1,1 @@
+"""Darknet's cfg language: text to `Network`, and the stock networks; knows only errors."""

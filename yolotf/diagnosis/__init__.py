@@ -1,0 +1,1 @@
+"""Why a file and a network do not belong together; never imports TensorFlow."""

@@ -1,0 +1,687 @@
+"""Why a `.weights` file and a network do not belong together.
+
+`diagnose` asks, in this order: what are the bytes (`_file`), which header width makes the size
+exact, what explains the size (`_edits`, `_known`), and which explanation do the numbers speak for
+(`_content`, `_explain`). It names every cause, where file and network part, and what to change.
+Nothing here imports TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from yolotf.darknet import cfg
+from yolotf.diagnosis import edits as _edits
+from yolotf.diagnosis import explain as _explain
+from yolotf.diagnosis.causes import Causes, Finding, Subject
+from yolotf.weights import content as _content
+from yolotf.weights import contents as _file
+from yolotf.weights import known as _known
+from yolotf.weights import layout
+from yolotf.weights.content import Stats
+from yolotf.weights.contents import Header
+
+Source = cfg.Source
+_MOST_MATCHES = 8
+"""Known networks that are weighed against the content; rarer ones are only listed."""
+_BORNE_OUT = 0.1
+"""Share of the numbers an explanation takes for variances that may be impossible."""
+_UNUSUAL = 4.0
+"""Nats against a header of another width than its version asks for."""
+
+
+class Divergence(NamedTuple):
+    """Where file and network part.
+
+    Attributes:
+        layer: index of the section, from 0 after `[net]`.
+        section: its type, without brackets.
+        cfg_line: of the section, or of the option that differs; None without a cfg.
+        role: beta, bias, kernel, ...: the first array that is not the network's.
+        offset: where that array would start in the file, in bytes.
+    """
+
+    layer: int
+    section: str
+    cfg_line: int | None
+    role: str
+    offset: int
+
+
+class Segment(NamedTuple):
+    """One array of a layer in the file; `offset` in bytes from its start."""
+
+    role: str
+    shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+    stats: Stats | None
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One section of the network and what the file holds for it.
+
+    Attributes:
+        layer: its index.
+        section: its type.
+        cfg_line: where it is written.
+        output: rows, columns, channels it puts out; None if only its floats are known.
+        status: `fits`, `parts` (the first that does not) or `unreached`.
+        segments: what it stores; empty for a layer without weights.
+    """
+
+    layer: int
+    section: str
+    cfg_line: int | None
+    output: cfg.Shape | None
+    status: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def floats(self) -> int:
+        """Floats it stores."""
+        return sum(segment.size_bytes for segment in self.segments) // layout.FLOAT_BYTES
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The answer of `diagnose`; `str()` of it is for people, `to_dict()` for programs.
+
+    Attributes:
+        path: the file.
+        size_bytes: its size.
+        header: its header, if it has one that a Darknet could have written.
+        subject: what it was compared with.
+        matches: known networks of exactly this size.
+        causes: everything that keeps file and network apart; empty if they fit.
+        warnings: it loads, but.
+        first_divergence: where they part.
+        readable: False where there is no file to read: missing, forbidden, a directory, a FIFO.
+    """
+
+    path: str
+    size_bytes: int
+    header: Header | None
+    subject: Subject
+    matches: tuple[_known.Match, ...] = ()
+    causes: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+    first_divergence: Divergence | None = None
+    readable: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file can be loaded into the network."""
+        return not self.causes
+
+    @property
+    def exit_code(self) -> int:
+        """What `yolotf check` ends with: 0 fits, 1 does not fit, 2 cannot be read."""
+        if not self.readable:
+            return 2
+        return 0 if self.ok else 1
+
+    @property
+    def floats(self) -> int:
+        """Whole floats after the header; 0 without one."""
+        header = self.header.size_bytes if self.header else self.size_bytes
+        return max(0, self.size_bytes - header) // layout.FLOAT_BYTES
+
+    @functools.cached_property
+    def layers(self) -> tuple[LayerRow, ...]:
+        """Every section, how far it fits, and statistics of what the file holds for it."""
+        return tuple(_rows(self))
+
+    def summary(self) -> str:
+        """All causes and their fixes in one line, and where file and network part."""
+        prefix = f"{self.path}: "
+        causes = [
+            f"{cause['message'].removeprefix(prefix)}; {cause['fix']}" for cause in self.causes
+        ]
+        if not causes:
+            return f"{prefix}fits {self.subject.title}"
+        count = f"{len(causes)} causes: " if len(causes) > 1 else ""
+        text = f"{prefix}{count}{'; and '.join(causes)}"
+        if self.first_divergence is not None:
+            parting = self.first_divergence
+            text += f"; they part at {self.subject.where(parting.layer)}, {parting.role}, "
+            text += f"byte {parting.offset}"
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `yolotf check --json` prints."""
+        network = self.subject.network
+        header = self.header._asdict() if self.header else None
+        return {
+            "ok": self.ok,
+            "weights": {
+                "path": self.path,
+                "size_bytes": self.size_bytes,
+                "header": header,
+                "floats": self.floats,
+            },
+            "network": {
+                "source": self.subject.source,
+                "name": self.subject.name,
+                "classes": network.classes,
+                "channels": network.input_shape.channels,
+                "size_bytes": self.subject.size_bytes(
+                    self.header.size_bytes if self.header else _file.WIDE
+                ),
+                "floats": self.subject.floats,
+            },
+            "matches": list(_matches_json(self.matches, self.header)),
+            "causes": [dict(cause) for cause in self.causes],
+            "warnings": [dict(warning) for warning in self.warnings],
+            "first_divergence": (
+                self.first_divergence._asdict() if self.first_divergence else None
+            ),
+        }
+
+    def __str__(self) -> str:
+        from yolotf.diagnosis import render as report
+
+        text: str = report.plain(self)
+        return text
+
+
+def diagnose(
+    weights: Source, network: cfg.Network | Source | Any, *, classes: int | None = None
+) -> Diagnosis:
+    """Says whether a `.weights` file belongs to a network, and if not, why.
+
+    Args:
+        weights: the file. It may be anything: damaged, no weights at all, or not even there.
+        network: a `Network`, a cfg's path or text, a stock name, or a Keras model.
+        classes: the network with another number of classes.
+
+    Returns:
+        The diagnosis; a file that cannot be read gives one too, with `readable` False.
+
+    Raises:
+        CfgError: the cfg is broken, or there is no such network.
+        PlanError: the model has no layer with weights that Darknet has too.
+        TypeError: an argument is nothing of the above.
+    """
+    if not isinstance(weights, (str, os.PathLike)):
+        raise TypeError(f"weights must be a path, not {type(weights).__name__}")
+    if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int)):
+        raise TypeError(f"classes must be an int, not {type(classes).__name__}")
+    return examine(weights, _network(network, classes))
+
+
+def _network(source: Any, classes: int | None) -> cfg.Network:
+    if isinstance(source, (cfg.Network, str, os.PathLike)):
+        from yolotf.darknet.stock import find
+
+        return find(source, classes=classes)
+    if hasattr(source, "layers") and hasattr(source, "weights"):
+        from yolotf.models.network_like import network_like
+
+        found = network_like(source)
+        return found if classes is None else found.with_classes(classes)
+    raise TypeError(
+        "network must be a Network, a cfg's path or text, a stock name or a model, "
+        f"not {type(source).__name__}"
+    )
+
+
+def first_divergence(
+    path: Source,
+    header_bytes: int,
+    network: cfg.Network,
+    segments: Sequence[layout.Segment],
+) -> Divergence | None:
+    """The first layer whose floats in the file cannot be its own, judged by the numbers alone.
+
+    For a file of the right size this reads all variances and, only if one is negative or not
+    finite, looks for the layout that the numbers do follow.
+
+    Args:
+        path: a regular file.
+        header_bytes: of it.
+        network: whose segments these are.
+        segments: `layout.segments(network)`.
+
+    Returns:
+        Where file and network part, or None if nothing speaks against them.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    runs = _content.runs_of(segments)
+    with _content.Evidence(path, header_bytes) as evidence:
+        fits = evidence.floats == (runs[-1].end if runs else 0) and not evidence.rest
+        if fits and _explain.first_impossible(evidence, runs) is None:
+            return None
+        found = _explain.explain(evidence, runs, _edits.Graph(network))
+        best = next((each for each in found if each.impossible(evidence) <= _BORNE_OUT), None)
+        if best is None:
+            place = _explain.last_supported(evidence, runs)
+        else:
+            as_is = best.kind == "as_is"
+            place = _explain.first_impossible(evidence, runs) if as_is else best.place
+    return _divergence(network, place, header_bytes) if place else None
+
+
+def _impossible(runs: Iterable[_content.Run], stats: Iterable[Stats]) -> bool:
+    return any(
+        found.nonfinite or (found.negative and run.role == "moving_variance")
+        for run, found in zip(runs, stats, strict=True)
+    )
+
+
+def _divergence(network: cfg.Network, place: _explain.Place, header_bytes: int) -> Divergence:
+    layer = network.layers[place.layer]
+    return Divergence(
+        place.layer,
+        layer.type,
+        layer.line,
+        place.role,
+        header_bytes + layout.FLOAT_BYTES * place.start,
+    )
+
+
+def examine(weights: Source, network: cfg.Network) -> Diagnosis:
+    """`diagnose` for arguments that are what they should be."""
+    contents = _file.examine(weights)
+    subject = Subject.of(network)
+    if contents.detected is None:
+        try:
+            return _Examination(contents, subject).diagnosis()
+        except OSError as error:  # gone, cut short or unreadable by now
+            reason = (error.strerror or str(error)).lower()
+            contents = replace(contents, unreadable=reason, detected="unreadable")
+    return Diagnosis(
+        contents.path,
+        contents.size_bytes,
+        None,
+        subject,
+        causes=(Causes(contents, subject).not_weights(),),
+        readable=contents.unreadable is None,
+    )
+
+
+class _Examination:
+    """A file that may hold floats, and the network it is compared with."""
+
+    def __init__(self, contents: _file.Contents, subject: Subject) -> None:
+        self.path = contents.path
+        self.size = contents.size_bytes
+        self.contents = contents
+        self.subject = subject
+        self.network = subject.network
+        self.runs = _content.runs_of(subject.segments)
+        self.causes = Causes(contents, subject)
+        self.warnings = [Finding("cfg", warning) for warning in subject.network.warnings]
+
+    def diagnosis(self) -> Diagnosis:
+        """Runs the examination."""
+        header = self.contents.header()
+        if damage := _file.mangled(self.path, self.size):
+            return self._answer(header, [self.causes.mangled(damage)])
+        if header is None or self.size < header.version_size_bytes:
+            place = _explain.Place(*self.runs[0][:3]) if self.runs else None
+            width = header.version_size_bytes if header else _file.WIDE
+            return self._answer(header, [self.causes.truncated(width, place)], place)
+        for width in (_file.WIDE, _file.NARROW):
+            if self.size == self.subject.size_bytes(width):
+                header = self.contents.header(width) or header
+                if translated := self._translated(header):
+                    return translated
+                if fits := self._fitting(header):
+                    return fits
+        return self._explained(header)
+
+    def _fitting(self, header: Header) -> Diagnosis | None:
+        """The answer for a file of the right size, unless its numbers speak against it."""
+        small = [run for run in self.runs if run.role != "kernel"]
+        scanned = _content.scan(self.path, small, header.size_bytes)
+        total = _content.total(self.path, header.size_bytes)
+        if not math.isfinite(total) or _impossible(small, scanned):
+            return None
+        self._warn_width(header)
+        if total == 0 and all(found.zero == found.floats for found in scanned):
+            self.warnings.append(self.causes.unverified("the file holds nothing but zeros"))
+        elif not any(run.role == "moving_variance" for run in self.runs):
+            self.warnings.append(self.causes.unverified("the network has no batch norm"))
+        return self._answer(header, [], None, _known.solve(self.subject.floats))
+
+    def _translated(self, header: Header) -> Diagnosis | None:
+        expected = self.subject.size_bytes(header.size_bytes)
+        damage = _file.newlines(self.path, self.size, expected)
+        return self._answer(header, [self.causes.mangled(damage)]) if damage else None
+
+    def _warn_width(self, header: Header) -> None:
+        if header.size_bytes != header.version_size_bytes:
+            self.warnings.append(self.causes.header_width(header))
+
+    def _answer(
+        self,
+        header: Header | None,
+        causes: Sequence[Finding],
+        place: _explain.Place | None = None,
+        matches: Sequence[_known.Match] = (),
+    ) -> Diagnosis:
+        width = header.size_bytes if header else _file.WIDE
+        return Diagnosis(
+            self.path,
+            self.size,
+            None if causes and header and not header.plausible else header,
+            self.subject,
+            tuple(matches),
+            tuple(causes),
+            tuple(self.warnings),
+            _divergence(self.network, place, width) if place else None,
+        )
+
+    def _explained(self, header: Header) -> Diagnosis:
+        """The answer for a file that does not fit as it is."""
+        best, matches = self._best()
+        header = self.contents.header(best.header_bytes) or header
+        place, borne_out = best.place, self._borne_out(best)
+        if not borne_out:
+            with _content.Evidence(self.path, best.header_bytes) as evidence:
+                place = _explain.last_supported(evidence, self.runs)
+        if not header.plausible and not (best.exact and borne_out and best.weight > 0):
+            return self._answer(header, [self.causes.binary()], None, matches)
+        if not (best.exact and borne_out) and (translated := self._translated(header)):
+            return translated
+        self._warn_width(header)
+        if not borne_out:
+            return self._answer(header, [self.causes.unknown(header, place)], place, matches)
+        if best.kind == "as_is":
+            return self._damaged(header, matches)
+        causes = list(self.causes.of(header, best))
+        if best.kind != "shifted":
+            floats = self.subject.floats if best.kind == "trailing" else self.size
+            count = _content.nonfinite(self.path, header.size_bytes, floats)
+            causes += [self.causes.nonfinite(count)] if count else []
+        return self._answer(header, causes, place, matches)
+
+    def _best(self) -> tuple[_explain.Explanation, list[_known.Match]]:
+        """The likeliest explanation over both header widths, and the known networks."""
+        graph = _edits.Graph(self.network)
+        own = self.causes.architecture
+        found: list[_explain.Explanation] = []
+        listed: list[_known.Match] = []
+        header = self.contents.header()
+        usual = header.version_size_bytes if header else _file.WIDE
+        for width in (usual, _file.WIDE + _file.NARROW - usual):
+            floats, rest = divmod(self.size - width, layout.FLOAT_BYTES)
+            if rest and width != usual:
+                continue
+            solved = [] if rest else _known.solve(floats)
+            others = [match for match in solved if not self._covered(match, own)]
+            with _content.Evidence(self.path, width) as evidence:
+                explanations = _explain.explain(
+                    evidence,
+                    self.runs,
+                    None if rest else graph,
+                    others[:_MOST_MATCHES],
+                    exact=width != usual,
+                )
+            if width == usual:
+                found, listed = explanations, solved
+                continue
+            # Against its version a header has the other width only where that explains all.
+            found += [replace(each, oddity=each.oddity + _UNUSUAL) for each in explanations]
+            listed = listed or solved
+        found.sort(key=lambda explanation: -explanation.score)
+        best = next((each for each in found if self._borne_out(each)), found[0])
+        if best.kind == "known" and own is None:
+            # One change makes this cfg a known network's: the change is what helps.
+            same = (e for e in found if e.kind == "edit" and e.layout() == best.layout())
+            best = next(same, best)
+        return best, listed
+
+    def _borne_out(self, explanation: _explain.Explanation) -> bool:
+        """Whether the variances it places are variances."""
+        with _content.Evidence(self.path, explanation.header_bytes) as evidence:
+            return explanation.impossible(evidence) <= _BORNE_OUT
+
+    def _covered(self, match: _known.Match, own: _known.Architecture | None) -> bool:
+        """Whether a single change of the network itself says the same as `match`."""
+        if match.architecture is not own:
+            return False
+        return match.layers is None or match.channels == self.network.input_shape.channels
+
+    def _damaged(self, header: Header, matches: Sequence[_known.Match]) -> Diagnosis:
+        """The right layout with numbers in it that cannot be."""
+        scanned = _content.scan(self.path, self.runs, header.size_bytes)
+        causes = list(self.causes.impossible_numbers(header, scanned))
+        bad = (
+            _explain.Place(*run[:3])
+            for run, found in zip(self.runs, scanned, strict=True)
+            if _impossible([run], [found])
+        )
+        return self._answer(header, causes, next(bad, None), matches)
+
+
+def _matches_json(
+    matches: Iterable[_known.Match], header: Header | None
+) -> Iterator[dict[str, Any]]:
+    for match in matches:
+        for name in match.architecture.names:
+            yield {
+                "architecture": name,
+                "classes": match.classes,
+                "channels": match.channels,
+                "header_bytes": header.size_bytes if header else _file.WIDE,
+                "layers": match.layers,
+            }
+
+
+def _rows(diagnosis: Diagnosis, *, scan_all: bool = False) -> Iterator[LayerRow]:
+    network = diagnosis.subject.network
+    header = diagnosis.header.size_bytes if diagnosis.header else _file.WIDE
+    parting = diagnosis.first_divergence
+    end = len(network.layers)
+    if parting is not None:
+        end = parting.layer
+    elif any(cause["kind"] != "trailing" for cause in diagnosis.causes):
+        end = -1
+    segments = diagnosis.subject.segments
+    scanned = _scan_until(diagnosis, len(network.layers) if scan_all else end)
+    by_layer: dict[int, list[Segment]] = {}
+    for segment, stats in zip(segments, scanned, strict=True):
+        by_layer.setdefault(segment.layer, []).append(
+            Segment(
+                segment.role,
+                segment.shape,
+                header + segment.offset,
+                segment.size_bytes,
+                stats if stats and stats.floats else None,
+            )
+        )
+    for layer in network.layers:
+        status = "fits" if layer.index < end else "unreached"
+        if parting is not None and layer.index == end:
+            status = "parts"
+        yield LayerRow(
+            layer.index,
+            layer.type,
+            layer.line,
+            layer.output_shape,
+            status,
+            tuple(by_layer.get(layer.index, ())),
+        )
+
+
+def _scan_until(diagnosis: Diagnosis, end: int) -> list[Stats | None]:
+    """Statistics of the segments up to layer `end`, None for the others."""
+    segments = diagnosis.subject.segments
+    runs = _content.runs_of(segment for segment in segments if segment.layer <= end)
+    found: list[Stats | None] = []
+    if runs and diagnosis.header and diagnosis.readable:
+        try:
+            found = list(_content.scan(diagnosis.path, runs, diagnosis.header.size_bytes))
+        except OSError:
+            found = []
+    return found + [None] * (len(segments) - len(found))
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file says about itself.
+
+    Attributes:
+        path: the file.
+        size_bytes: its size.
+        detected: what it is if it is no weights file, as in a `not_weights` cause.
+        header: its header, if it is one.
+        matches: known networks of this size.
+        layers: what it holds, if its network was given or is known.
+        hint: more about `detected`, for people.
+    """
+
+    path: str
+    size_bytes: int
+    detected: str | None = None
+    header: Header | None = None
+    matches: tuple[_known.Match, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+    hint: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `yolotf inspect --json` prints."""
+        header = self.header
+        floats = max(0, self.size_bytes - header.size_bytes) // layout.FLOAT_BYTES if header else 0
+        return {
+            "path": self.path,
+            "size_bytes": self.size_bytes,
+            "detected": self.detected,
+            "header": header._asdict() if header else None,
+            "floats": floats,
+            "matches": list(_matches_json(self.matches, header)),
+            "layers": [
+                {
+                    "layer": row.layer,
+                    "section": row.section,
+                    "cfg_line": row.cfg_line,
+                    "arrays": [_array_json(segment) for segment in row.segments],
+                }
+                for row in self.layers
+                if row.segments
+            ],
+        }
+
+    def __str__(self) -> str:
+        from yolotf.diagnosis import render as report
+
+        text: str = report.plain(self)
+        return text
+
+
+def _array_json(segment: Segment) -> dict[str, Any]:
+    stats = segment.stats
+    return {
+        "role": segment.role,
+        "shape": list(segment.shape),
+        "offset": segment.offset,
+        "size_bytes": segment.size_bytes,
+        "stats": stats._asdict() if stats else None,
+    }
+
+
+def inspect(
+    weights: Source,
+    network: cfg.Network | Source | None = None,
+    *,
+    classes: int | None = None,
+) -> Inspection:
+    """Says what a file holds: header, known networks of its size, and its arrays.
+
+    Args:
+        weights: the file.
+        network: what it was trained with; without it the most usual known network of its size
+            tells where the arrays are.
+        classes: the network with another number of classes.
+
+    Raises:
+        CfgError: the cfg is broken, or there is no such network.
+        OSError: the file cannot be read.
+    """
+    contents = _file.examine(weights)
+    if contents.unreadable:
+        # The system's own error where there is one; a directory or FIFO is never opened.
+        if contents.detected in ("missing", "unreadable"):
+            Path(weights).open("rb").close()
+        raise OSError(f"{contents.path}: {contents.unreadable}")
+    found = Inspection(contents.path, contents.size_bytes, contents.detected, hint=contents.hint)
+    header = contents.header()
+    if found.detected is None and (damage := _file.mangled(weights, contents.size_bytes)):
+        return replace(found, detected=damage)
+    if found.detected or header is None:
+        return found
+    matches: list[_known.Match] = []
+    for width in header.widths:
+        floats, rest = divmod(contents.size_bytes - width, layout.FLOAT_BYTES)
+        solved = [] if rest else _known.solve(floats)
+        # A width that makes the file a more usual network is the right one.
+        if solved and (not matches or solved[0].oddity + 2 < matches[0].oddity):
+            matches, header = solved, contents.header(width) or header
+    if network is not None:
+        diagnosis = examine(weights, _network(network, classes))
+        header = diagnosis.header or header
+        layers = tuple(_rows(diagnosis, scan_all=True))
+    else:
+        layers = tuple(_known_rows(found.path, header, matches[0])) if matches else ()
+    return replace(found, header=header, matches=tuple(matches), layers=layers)
+
+
+def _known_rows(path: str, header: Header, match: _known.Match) -> Iterator[LayerRow]:
+    """The arrays of a file that has the size of a known network; their shapes are not known."""
+    rows = match.architecture.at(match.classes, match.channels)
+    runs = _explain.stored_runs(rows, match.layers)
+    scanned = _content.scan(path, runs, header.size_bytes)
+    by_layer: dict[int, list[Segment]] = {}
+    for run, stats in zip(runs, scanned, strict=True):
+        offset = header.size_bytes + layout.FLOAT_BYTES * run.start
+        by_layer.setdefault(run.layer, []).append(
+            Segment(run.role, (run.floats,), offset, layout.FLOAT_BYTES * run.floats, stats)
+        )
+    for layer, segments in by_layer.items():
+        section = "" if segments[0].role == "weights" else "convolutional"
+        yield LayerRow(layer, section, None, None, "fits", tuple(segments))
+
+
+def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
+    """Adds what of the file would not fit into `model`, a Keras model meant for the network."""
+    from yolotf.errors import PlanError
+    from yolotf.loading.planning import plan_for
+
+    network = diagnosis.subject.network
+    try:
+        moves = plan_for(model, network).moves
+    except PlanError as error:
+        finding = Finding("unknown", str(error), "build the model from the cfg")
+        return replace(diagnosis, causes=(*diagnosis.causes, finding))
+    causes = list(diagnosis.causes)
+    for move in moves:
+        if move.shape == move.slot.shape:
+            continue
+        layer = network.layers[move.segment.layer]
+        difference = move.segment.count - int(np.prod(move.slot.shape, dtype=np.int64))
+        causes.append(
+            Finding(
+                "layer_shape",
+                f"{diagnosis.path}: variable {move.slot.name} is {move.slot.shape}, "
+                f"{network.where(layer)} has {move.shape} for it; {difference:+d} floats",
+                f"build the model with {move.shape} there",
+                layer=layer.index,
+                section=layer.type,
+                cfg_line=layer.line,
+                file_floats_minus_model=difference,
+            )
+        )
+    return replace(diagnosis, causes=tuple(causes))

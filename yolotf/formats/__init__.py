@@ -1,0 +1,1 @@
+"""`yolotf convert` and its writers."""

@@ -1,0 +1,1 @@
+"""Sections as plain TensorFlow operations, decoding, suppression, the folded network."""

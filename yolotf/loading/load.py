@@ -1,0 +1,230 @@
+"""`load_darknet_weights`: a `.weights` file into the variables of a Keras model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from yolotf import errors
+from yolotf.darknet.rules import BN_EPSILON
+from yolotf.loading import partial, planning
+from yolotf.models import order as model_order
+from yolotf.weights import write as writing
+from yolotf.weights.contents import Header
+
+Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a load did; printing it gives one block of text.
+
+    Attributes:
+        path: the file.
+        header: its header.
+        layers: sections whose floats were written.
+        variables: variables written, replicas counted.
+        floats: floats written, replicas not counted.
+        size_bytes: of the file.
+        seconds: the whole call, the walk of the model included.
+        native_seconds: the native part: checking, reading and writing.
+        path_taken: `op`, or `portable` for variables or a TensorFlow that the op cannot serve.
+        mapped: whether the file was read through a mapping; if not, through a private copy,
+            because another process could have changed it meanwhile.
+        threads: that wrote.
+        loaded: names of the model's layers that were written, in file order.
+        skipped: layers that file and model both have, in different shapes; left as they were.
+        untouched: layers of the model that the file has nothing for.
+        unused: layers of the file that the model has no place for.
+        warnings: it loaded, but.
+    """
+
+    path: str
+    header: Header
+    layers: int
+    variables: int
+    floats: int
+    size_bytes: int
+    seconds: float
+    native_seconds: float
+    path_taken: str
+    mapped: bool
+    threads: int
+    loaded: tuple[str, ...] = field(default=(), repr=False)
+    skipped: tuple[partial.Skipped, ...] = ()
+    untouched: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def gb_per_second(self) -> float:
+        """Bytes of floats written in the native part, in 10^9 bytes per second."""
+        return 4e-9 * self.floats / self.native_seconds if self.native_seconds else 0.0
+
+    def __str__(self) -> str:
+        header = self.header
+        source = "mapping" if self.mapped else "private copy"
+        lines = [
+            f"{self.path}: loaded {self.layers} layers, {self.floats:,} floats, "
+            f"{self.size_bytes:,} bytes",
+            f"  header   version {header.major}.{header.minor}.{header.revision}, "
+            f"seen {header.seen:,} pictures, {header.size_bytes} bytes",
+            f"  time     {1e3 * self.seconds:.1f} ms, of which native "
+            f"{1e3 * self.native_seconds:.1f} ms ({self.gb_per_second:.1f} GB/s)",
+            f"  path     {self.path_taken}, {source}, {self.threads} "
+            f"thread{'s' if self.threads != 1 else ''}, {self.variables} variables",
+        ]
+        lines += [f"  skipped  {skipped}" for skipped in self.skipped]
+        for heading, names in (("untouched", self.untouched), ("unused", self.unused)):
+            if names:
+                lines.append(f"  {heading}: {_listed(names)}")
+        lines += [f"  warning  {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def load_darknet_weights(
+    model: Any,
+    weights_file: Path,
+    tiny: bool = False,
+    *,
+    cfg: Any = None,
+    strict: bool = True,
+    by_name: bool = False,
+    skip_mismatch: bool = False,
+    cast: bool = False,
+    verify: bool = True,
+    bn_epsilon: str = "keep",
+    progress: Callable[[int, int], None] | None = None,
+) -> LoadReport:
+    """Loads a Darknet `.weights` file into a built Keras model, all of it or nothing.
+
+    Everything is checked natively before the first byte is written: the file's size, the dtype
+    and shape of every variable, and, with `verify`, the content. Values read from variables
+    before the call keep their numbers; functions traced before it see the new weights.
+
+    Args:
+        model: built by `build_model`, or with layers called after their sections.
+        weights_file: the file; float32, little-endian, header of 16 or 20 bytes.
+        tiny: ignored; older loaders need it.
+        cfg: the network the file was trained as, if that is not the model's: a `Network`, a
+            cfg's path or text, or a stock name. Its layers fill the model's; only those right
+            before a head may differ, as they do with another class count, and stay as they
+            were.
+        strict: refuse a file that ends early at the end of a layer, unless it is called
+            `*.conv.N`, and, with `by_name`, names without a partner.
+        by_name: pair the file's sections with the model's layers by name (`conv_17`), in
+            whatever order the model has them.
+        skip_mismatch: load what fits and leave the rest; extra or missing layers are stepped
+            over. The report lists what was loaded, skipped and left untouched.
+        cast: also allow float16 and bfloat16 variables; the floats are rounded to nearest even.
+        verify: refuse a file with moving variances that are negative or not finite: its size
+            fits, its layout does not.
+        bn_epsilon: `darknet` sets every batch normalization's epsilon to Darknet's 1e-5 (before
+            the model is traced); `keep` leaves them and warns where they differ.
+        progress: called with (bytes done, bytes in all) at the beginning and the end.
+
+    Returns:
+        What was loaded, from where, and how fast.
+
+    Raises:
+        WeightsMismatch: file and model do not belong together; no variable was changed.
+        OSError: the file cannot be read.
+    """
+    started = time.perf_counter()
+    import tensorflow as tf
+
+    from yolotf.loading import save
+
+    if bn_epsilon not in ("keep", "darknet"):
+        raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
+    path = os.fsdecode(weights_file)
+    try:
+        job = planning.job_for(
+            model, path, cfg, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch
+        )
+        if progress:
+            progress(0, job.size_bytes)
+        with tf.init_scope():
+            stats = writing.write(path, job.header, job.plan, cast=cast, verify=verify)
+        if job.whole:
+            save.remember(model, job.header, job.plan)
+    except errors.WeightsMismatch as error:
+        raise _diagnosed(error, path, model, cfg) from None
+    notes = [*_header_warnings(job.header), *job.notes, *_epsilons(model, bn_epsilon)]
+    if progress:
+        progress(job.size_bytes, job.size_bytes)
+    return LoadReport(
+        path=str(path),
+        header=job.header,
+        layers=len({move.segment.layer for move in job.plan.moves}),
+        variables=stats.variables,
+        floats=sum(move.segment.count for move in job.plan.moves),
+        size_bytes=job.size_bytes,
+        seconds=time.perf_counter() - started,
+        native_seconds=stats.nanoseconds / 1e9,
+        path_taken=stats.path_taken,
+        mapped=stats.mapped,
+        threads=stats.threads,
+        loaded=job.loaded,
+        skipped=job.skipped,
+        untouched=job.untouched,
+        unused=job.unused,
+        warnings=tuple(notes),
+    )
+
+
+def _diagnosed(
+    error: errors.WeightsMismatch, path: Path, model: Any, source: Any
+) -> errors.WeightsMismatch:
+    """The same error with a diagnosis; its message where the file is what does not fit."""
+    from yolotf.diagnosis import result as diagnosis
+    from yolotf.models.network_like import network_like
+
+    if isinstance(error, errors.FileChangedError):
+        return error
+    try:
+        network = network_like(model) if source is None else planning.network_for(model, source)
+        found = diagnosis.diagnose(path, network)
+    except errors.YolotfError:  # nothing to compare with; the first error says what is wrong
+        return error
+    facts = {**error.facts, "diagnosis": found}
+    about_file = (errors.SizeMismatchError, errors.ContentError, errors.HeaderError)
+    message = found.summary() if found.causes and isinstance(error, about_file) else error.message
+    return type(error)(message, **facts)
+
+
+def _header_warnings(header: Header) -> Iterable[str]:
+    if header.size_bytes != header.version_size_bytes:
+        yield (
+            f"version {header.major}.{header.minor} asks for a header of "
+            f"{header.version_size_bytes} bytes, the size fits one of {header.size_bytes}"
+        )
+
+
+def _epsilons(model: Any, bn_epsilon: str) -> list[str]:
+    """Sets or compares the epsilon of every batch normalization."""
+    different: dict[float, int] = {}
+    layers = model_order.layers(model) if planning.own_network(model) is None else model.layers
+    for layer in layers:
+        if not hasattr(layer, "epsilon") or not hasattr(layer, "moving_variance"):
+            continue
+        epsilon = float(layer.epsilon)
+        if abs(epsilon - BN_EPSILON) <= 1e-9:
+            continue
+        if bn_epsilon == "darknet":
+            layer.epsilon = BN_EPSILON
+        else:
+            different[epsilon] = different.get(epsilon, 0) + 1
+    return [
+        f"{count} batch normalizations have epsilon {epsilon:g}, Darknet {BN_EPSILON:g}; "
+        'set with bn_epsilon="darknet"'
+        for epsilon, count in different.items()
+    ]

@@ -1,0 +1,282 @@
+"""`save_darknet_weights`: the variables of a model into a Darknet `.weights` file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import struct
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolotf.darknet import cfg
+from yolotf.errors import PlanError
+from yolotf.loading import planning
+from yolotf.models import order as model_order
+from yolotf.weights import layout
+from yolotf.weights.contents import NARROW, WIDE, Header
+
+_VERSION = (0, 2, 5)
+"""What Darknet writes (AlexeyAB/darknet src/version.h)."""
+_FLOATING = ("float32", "float64", "float16", "bfloat16")
+
+
+class _Origin(NamedTuple):
+    """What is known of a model that a whole file was loaded into."""
+
+    header: Header
+    plan: layout.Plan
+
+
+_origins: weakref.WeakKeyDictionary[Any, _Origin] = weakref.WeakKeyDictionary()
+
+
+def remember(model: Any, header: Header, plan: layout.Plan) -> None:
+    """Notes header and order of a file that has filled `model`, for the way back.
+
+    Files that filled only a part of it are not noted: another network's picture count says
+    nothing about this model.
+    """
+    floats = plan.floats if plan.network is None else layout.floats(plan.network)
+    if sum(move.segment.count for move in plan.moves) != floats:
+        return
+    # Plain lists cannot be referred to weakly.
+    with contextlib.suppress(TypeError):
+        _origins[model] = _Origin(header, plan)
+
+
+def _origin_of(model: Any) -> _Origin | None:
+    try:
+        return _origins.get(model)
+    except TypeError:
+        return None
+
+
+def save_darknet_weights(
+    model: Any,
+    file: str | os.PathLike[str],
+    *,
+    network: Any = None,
+    seen: int | None = None,
+    version: Sequence[int] | None = None,
+    upto: int | None = None,
+) -> int:
+    """Writes the variables of a built model as a Darknet `.weights` file, all of it or nothing.
+
+    The file appears at once: it is written beside its place under another name, synced, and
+    renamed. Until then, and if anything fails, a file that was there stays as it was.
+
+    A model that was loaded from a `.weights` file and not changed gives the same bytes again.
+
+    Args:
+        model: from `build_model`, or any model that `load_darknet_weights` could load.
+        file: where to.
+        network: the network whose order the file shall have, as `cfg=` of
+            `load_darknet_weights`; by default the model's own, the one of the file it was loaded
+            from, or the order that its structure suggests.
+        seen: pictures trained on, for the header; by default as in the file that was loaded,
+            else 0.
+        version: major, minor, revision; by default as in the file that was loaded, else
+            Darknet's 0.2.5.
+        upto: only the first so many sections, as `darknet partial` does for
+            `yolov4.conv.137`.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        PlanError: the model is not the network, its batch normalization is folded or its
+            kernels are quantized, or several orders are as likely; nothing was written.
+        ValueError: `seen`, `version` or `upto` cannot be.
+        OSError: the file cannot be written; an old one is as it was.
+    """
+    _refuse_derived(model)
+    origin = _origin_of(model)
+    header = _header(origin, seen, version)
+    plan = _plan(model, network, origin, transposed=header.transposed)
+    moves = _moves(plan, upto)
+    name = getattr(model, "name", type(model).__name__)
+    for move in moves:
+        _check(str(name), move)
+    target = Path(os.path.realpath(file))
+    size = header.size_bytes + sum(move.segment.size_bytes for move in moves)
+    with _replacing(target) as output:
+        _reserve(output.fileno(), size)
+        output.write(_header_bytes(header))
+        for move in moves:
+            output.write(_stored(move).data)
+    return size
+
+
+def _refuse_derived(model: Any) -> None:
+    inference = sys.modules.get("yolotf.serving.inference")
+    if inference is not None and isinstance(
+        model, (inference.FoldedNetwork, inference.InferenceFunction, inference.Detector)
+    ):
+        raise PlanError(
+            f"{type(model).__name__}: its batch normalization is folded into the kernels, and "
+            "gamma, mean and variance cannot be had back from them; save the Keras model"
+        )
+    for layer in model_order.layers(model):
+        if type(layer).__name__.startswith("Quantize"):
+            raise PlanError(
+                f"{getattr(layer, 'name', layer)}: is quantized, and Darknet stores float32; save "
+                "the model it was made from",
+                layer=getattr(layer, "name", None),
+            )
+
+
+def _plan(model: Any, network: Any, origin: _Origin | None, *, transposed: bool) -> layout.Plan:
+
+    known = planning.own_network(model) if network is None else planning.network_for(model, network)
+    if known is not None:
+        return planning.plan_for(model, known, transposed=transposed)
+    if origin is not None:
+        if transposed == origin.header.transposed:
+            return origin.plan
+        if origin.plan.network is not None:
+            return planning.plan_for(model, origin.plan.network, transposed=transposed)
+    structure = model_order.Structure(model)
+    order = model_order.preferred(structure)
+    return layout.Plan(model_order.moves(order, transposed=transposed), structure.floats, None)
+
+
+def _moves(plan: layout.Plan, upto: int | None) -> tuple[layout.Move, ...]:
+    """What to write; every float up to there must be in the model."""
+    network, moves = plan.network, plan.moves
+    if upto is not None:
+        if network is None:
+            raise ValueError("upto= counts sections of a cfg; pass network=")
+        if not 0 < upto <= len(network.layers):
+            raise ValueError(f"upto is {upto}, {network.source} has {len(network.layers)} sections")
+        moves = tuple(move for move in moves if move.segment.layer < upto)
+    end = 0
+    for move in moves:
+        if move.segment.offset != end:
+            raise _gap(network, end)
+        end = move.segment.end
+    if network is not None:
+        last = len(network.layers) if upto is None else upto
+        stored = [one for one in layout.segments(network) if one.layer < last]
+        if stored and stored[-1].end != end:
+            raise _gap(network, end)
+    return moves
+
+
+def _gap(network: cfg.Network | None, offset: int) -> PlanError:
+    assert network is not None, "only a network has sections that nothing reads"
+    segment = next(one for one in layout.segments(network) if one.end > offset)
+    where = network.where(network.layers[segment.layer])
+    return PlanError(
+        f"{network.source}: {where} stores floats, but no output depends on it and the model has "
+        "no layer for it; remove the section from the cfg",
+        section=segment.layer,
+    )
+
+
+def _check(name: str, move: layout.Move) -> None:
+    slot = move.slot
+    facts = {"variable": slot.name, "role": slot.role, "section": move.segment.layer}
+    if slot.dtype not in _FLOATING:
+        raise PlanError(
+            f"{name}: variable {slot.name} is {slot.dtype}, so the model is quantized, and Darknet "
+            "stores float32; save the model it was made from",
+            expected="float32",
+            found=slot.dtype,
+            **facts,
+        )
+    if slot.shape != move.shape:
+        raise PlanError(
+            f"{name}: variable {slot.name} is {slot.shape}, the file has {move.shape} for it",
+            expected=move.shape,
+            found=slot.shape,
+            **facts,
+        )
+
+
+def _header(origin: _Origin | None, seen: int | None, version: Sequence[int] | None) -> Header:
+    before = origin.header if origin is not None else None
+    if version is None:
+        major, minor, revision = before[:3] if before is not None else _VERSION
+    else:
+        if len(version) != 3 or not all(0 <= part < 2**31 for part in version):
+            raise ValueError(f"version is {version!r}, must be major, minor, revision")
+        major, minor, revision = version
+    if seen is None:
+        seen = before.seen if before is not None else 0
+    header = Header(major, minor, revision, seen, WIDE)
+    # Some writers gave `seen` another width than their version has; theirs is kept.
+    keeps = before is not None and version is None
+    size = before.size_bytes if before is not None and keeps else header.version_size_bytes
+    if not 0 <= seen < 2 ** (32 if size == NARROW else 64):
+        raise ValueError(f"seen is {seen}, the header has {8 * (size - 12)} bits for it")
+    return header._replace(size_bytes=size)
+
+
+def _header_bytes(header: Header) -> bytes:
+    return struct.pack(
+        "<iiiI" if header.size_bytes == NARROW else "<iiiQ",
+        header.major,
+        header.minor,
+        header.revision,
+        header.seen,
+    )
+
+
+def _stored(move: layout.Move) -> NDArray[np.float32]:
+    """The floats of a variable in the order of the file."""
+    import tensorflow as tf
+
+    values = np.asarray(tf.convert_to_tensor(move.slot.variable), np.float32)
+    # Keras' order of axes is spatial, channels, filters; Darknet's the other way round.
+    keras_order = values.reshape(move.blocks, move.spatial, move.channels, move.filters)
+    return np.ascontiguousarray(keras_order.transpose(0, 3, 2, 1), "<f4")
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[BinaryIO]:
+    """A new file beside `target`, which in the end is synced and takes its place.
+
+    Raises:
+        OSError: with the name of `target`; the new file is gone and the old one as it was.
+    """
+    new = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            # Unlike tempfile's, a file for everyone whom the umask allows.
+            with new.open("xb") as output:
+                with contextlib.suppress(FileNotFoundError):
+                    os.fchmod(output.fileno(), target.stat().st_mode & 0o777)
+                yield output
+                output.flush()
+                os.fsync(output.fileno())
+            new.replace(target)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        # Without this the name may still be the old file's after a power cut.
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Takes the room on the disk at once, so that a full one shows before anything is written."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on every file system
+            raise

@@ -1,0 +1,440 @@
+"""Network -> `keras.Model`: the training path, with every section as a layer of its own.
+
+A layer is called after its section, counted from 0 after `[net]`: `conv_17`, its batch
+normalization `conv_17_bn`, its activation `conv_17_mish`; likewise `connected_25`,
+`batchnorm_3`, `shortcut_4`, `local_27`. Sections that only name what another one put out
+(a route to one layer, `[cost]`, the detection heads) have no layer.
+
+The arithmetic is Darknet's at inference (AlexeyAB/darknet). What Darknet does in training only
+(`assisted_excitation`, drop block, deformed kernels, losses) is not part of the graph; `[dropout]`
+is a Keras `Dropout`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yolotf.darknet import cfg
+from yolotf.darknet import rules as graph_rules
+from yolotf.darknet.rules import used_layers
+from yolotf.graphs.operations import is_depthwise
+from yolotf.models.keras_layers import (
+    Activation,
+    ChannelMaxPooling,
+    ChannelSlice,
+    FlexibleConv2D,
+    GroupedConv2D,
+    Implicit,
+    LocallyConnected2D,
+    LocalResponseNormalization,
+    PaddedPooling2D,
+    Padding,
+    Reorg,
+    Shortcut,
+    SpaceToDepth,
+    activation_layer,
+)
+from yolotf.models.which_keras import keras
+
+__all__ = [
+    "BN_MOMENTUM",
+    "build_model",
+    "layer_name",
+    "network_of",
+    "used_layers",
+]
+
+BN_MOMENTUM = 0.99
+"""batchnorm_layer.c:310,332, on a GPU; on a CPU it is 0.9 (:196)."""
+
+_SHORT_TYPES = {"convolutional": "conv"}
+
+_networks: weakref.WeakKeyDictionary[Any, cfg.Network] = weakref.WeakKeyDictionary()
+
+
+def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = None) -> Any:
+    """Builds the Keras functional model of `network`, all kernels zero.
+
+    Args:
+        network: the parsed cfg.
+        dtype: Keras dtype policy of every layer, by name or object; the global policy if not
+            given. Under `mixed_float16` the variables stay float32.
+        name: the model's name; the network's, or its cfg's, if not given.
+
+    Returns:
+        A `keras.Model` from pictures `(batch, height, width, channels)`, RGB, 0..1, to a list of
+        raw head outputs `(batch, rows, columns, filters)` in cfg order: what enters each
+        `[yolo]`, `[Gaussian_yolo]`, `[region]` or `[detection]`. Without a head, what the last
+        section puts out. Sections that nothing of this depends on are left out
+        (`used_layers`). Called with one head, Keras returns it without the list. A `.keras` file
+        of the model can be loaded once `yolotf.keras_layers` is imported.
+
+    Raises:
+        UnsupportedSectionError: a section or one of its options has no counterpart in Keras.
+    """
+    graph = _Graph(network, dtype)
+    picture = graph.tensors[cfg.NETWORK_INPUT]
+    outputs = [graph.tensors[index] for index in graph_rules.output_layers(network)]
+    # Keras 3.12, the last for Python 3.10, refuses a model that puts out its very input.
+    outputs = [keras().layers.Identity()(x) if x is picture else x for x in outputs]
+    model = keras().Model(picture, outputs, name=_model_name(network, name))
+    _networks[model] = network
+    return model
+
+
+def network_of(model: Any) -> cfg.Network | None:
+    """The network `model` was built from; None for a model that `build_model` did not make.
+
+    A model that was saved and loaded again is not known.
+    """
+    try:
+        return _networks.get(model)
+    except TypeError:  # not hashable, or no weak references
+        return None
+
+
+def read_model(path: str | os.PathLike[str]) -> Any:
+    """Reads a saved Keras model, yolotf's own layers among it; it is not compiled.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is no Keras model, or has layers of classes that are not registered.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+    return keras().models.load_model(path, compile=False)
+
+
+def layer_name(layer: cfg.Layer) -> str:
+    """The name of the Keras layer that holds the section's kernel: `conv_17`."""
+    return f"{_SHORT_TYPES.get(layer.type, layer.type)}_{layer.index}"
+
+
+def _model_name(network: cfg.Network, name: str | None) -> str:
+    if name is not None:
+        return name
+    found = network.name or network.source.removesuffix(".cfg")
+    # TensorFlow opens a name scope of this name.
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", found).strip("_.-") or "darknet"
+
+
+@dataclass(frozen=True)
+class _Window:
+    """How a window walks over one input: what `padding=` of a Keras layer must say."""
+
+    padding: str | Padding
+
+    @classmethod
+    def of(
+        cls,
+        layer: cfg.Layer,
+        size: int,
+        strides: tuple[int, int],
+        before: int,
+    ) -> _Window:
+        """For windows of `size` (dilation included) that start `before` floats outside."""
+        sides, same = [], True
+        for extent, positions, stride in zip(
+            layer.input_shape[:2], layer.output_shape[:2], strides, strict=True
+        ):
+            reach = (positions - 1) * stride + size
+            after = max(0, reach - extent - before)
+            sides.append((before, after))
+            # TensorFlow's `same`: as many positions as there are strides, the smaller half
+            # of what is missing first.
+            missing = max(0, reach - extent)
+            same &= positions == -(-extent // stride) and before == missing // 2
+        rows, columns = sides
+        if rows == columns == (0, 0):
+            return cls("valid")
+        return cls("same") if same else cls((rows, columns))
+
+
+class _Graph:
+    """The symbolic tensors of a network, section by section."""
+
+    def __init__(self, network: cfg.Network, dtype: Any) -> None:
+        self.network = network
+        self.keras = keras().layers
+        self.options = {} if dtype is None else {"dtype": dtype}
+        self.used = used_layers(network)
+        self.kernels: dict[int, Any] = {}
+        self.norms: dict[int, Any] = {}
+        self.flexible = self._flexible_kernels()
+        self.tensors: dict[int, Any] = {
+            cfg.NETWORK_INPUT: self.keras.Input(tuple(network.input_shape), name="input")
+        }
+        used = [network.layers[index] for index in sorted(self.used)]
+        for layer in used:
+            graph_rules.check_layer(network, layer)
+        for layer in used:
+            self.tensors[layer.index] = self._section(layer)
+
+    def named(self, layer: cfg.Layer, suffix: str = "") -> dict[str, Any]:
+        """The arguments every Keras layer of a section gets."""
+        return {"name": layer_name(layer) + suffix, **self.options}
+
+    def _section(self, layer: cfg.Layer) -> Any:
+        inputs = [self.tensors[index] for index in layer.inputs]
+        match layer:
+            case cfg.Convolutional():
+                return self._convolutional(layer, *inputs)
+            case cfg.Connected():
+                return self._connected(layer, *inputs)
+            case cfg.Local():
+                return self._local(layer, *inputs)
+            case cfg.Batchnorm():
+                return self._batch_normalization(layer, "")(*inputs)
+            case cfg.Pool():
+                return self._pool(layer, *inputs)
+            case cfg.Avgpool():
+                return self.keras.GlobalAveragePooling2D(keepdims=True, **self.named(layer))(
+                    *inputs
+                )
+            case cfg.Route():
+                return self._route(layer, inputs)
+            case cfg.Shortcut():
+                return self._shortcut(layer, inputs)
+            case cfg.ScaleChannels() | cfg.Sam():
+                product = self.keras.Multiply(**self.named(layer))(inputs)
+                return self._activated(layer, layer.activation, product)
+            case cfg.Upsample():
+                return self._upsample(layer, *inputs)
+            case cfg.Reorg():
+                return self._reorg(layer, *inputs)
+            case cfg.Dropout():
+                if graph_rules.set_key(layer, "dropblock"):
+                    return inputs[0]
+                return self.keras.Dropout(layer.probability, **self.named(layer))(*inputs)
+            case cfg.Softmax():
+                return self._softmax(layer, *inputs)
+            case cfg.Activation():
+                return self._activated(layer, layer.activation, *inputs)
+            case cfg.Crop():
+                return self._crop(layer, *inputs)
+            case cfg.Normalization():
+                return LocalResponseNormalization(
+                    layer.size, layer.alpha, layer.beta, layer.kappa, **self.named(layer)
+                )(*inputs)
+            case cfg.Implicit():
+                return Implicit(layer.filters, layer.atoms, **self.named(layer))(
+                    self.tensors[cfg.NETWORK_INPUT]
+                )
+            case cfg.Passive():
+                return inputs[0]
+            case _:
+                raise graph_rules.refuse(self.network, layer, f"[{layer.type}] cannot be built")
+
+    def _activated(self, layer: cfg.Layer, activation: str, x: Any) -> Any:
+        if activation == "linear":
+            return x
+        # [activation] is nothing else, so it needs no suffix.
+        suffix = "" if isinstance(layer, cfg.Activation) else f"_{activation}"
+        # Elsewhere TensorFlow 2.21 joins a convolution without batch norm, a sum and what it
+        # recognises: LeakyRelu then has a slope of 0.2, mish and tanh are not implemented.
+        make = activation_layer if isinstance(layer, cfg.Convolutional) else Activation
+        return make(activation, **self.named(layer, suffix))(x)
+
+    def _batch_normalization(self, layer: cfg.Layer, suffix: str = "_bn") -> Any:
+        return self.keras.BatchNormalization(
+            momentum=BN_MOMENTUM, epsilon=graph_rules.BN_EPSILON, **self.named(layer, suffix)
+        )
+
+    # [convolutional]
+
+    def _convolutional(self, layer: cfg.Convolutional, x: Any) -> Any:
+        size = layer.dilation * (layer.size - 1) + 1
+        strides = (layer.stride_y, layer.stride_x)
+        window = _Window.of(layer, size, strides, layer.padding * layer.dilation)
+        owner = graph_rules.kernel_owner(self.network, layer)
+        kernel = self.kernels.get(owner.index)
+        if owner.index in self.flexible:
+            if kernel is None:
+                kernel = FlexibleConv2D(
+                    layer.filters,
+                    layer.size,
+                    groups=layer.groups,
+                    use_bias=not layer.batch_normalize,
+                    **self.named(owner),
+                )
+            x = kernel(x, strides=strides, padding=window.padding, dilation_rate=layer.dilation)
+        else:
+            padding = window.padding
+            if not isinstance(padding, str):
+                x = self.keras.ZeroPadding2D(padding, **self.named(layer, "_pad"))(x)
+                padding = "valid"
+            if kernel is None:
+                kernel = self._kernel(layer, strides, padding)
+            x = kernel(x)
+        self.kernels[owner.index] = kernel
+        if layer.batch_normalize:
+            norm = self.norms.get(owner.index) or self._batch_normalization(owner)
+            self.norms[owner.index] = norm
+            x = norm(x)
+        return self._activated(layer, layer.activation, x)
+
+    def _flexible_kernels(self) -> frozenset[int]:
+        """The owners of kernels that Keras' `Conv2D` cannot have.
+
+        Those used with more than one geometry, or with a stride and a dilation at once.
+        """
+        geometries: dict[int, set[tuple[object, ...]]] = {}
+        found = set()
+        for layer in self.network.layers:
+            if isinstance(layer, cfg.Convolutional) and layer.index in self.used:
+                owner = graph_rules.kernel_owner(self.network, layer).index
+                strides = layer.stride_y, layer.stride_x
+                seen = geometries.setdefault(owner, set())
+                seen.add((strides, layer.padding, layer.dilation, layer.input_shape))
+                if len(seen) > 1 or (layer.dilation > 1 and max(strides) > 1):
+                    found.add(owner)
+        return frozenset(found)
+
+    def _kernel(self, layer: cfg.Convolutional, strides: tuple[int, int], padding: str) -> Any:
+        options = {
+            "strides": strides,
+            "padding": padding,
+            "dilation_rate": layer.dilation,
+            "use_bias": not layer.batch_normalize,
+            **self.named(layer),
+        }
+        if is_depthwise(layer):
+            return self.keras.DepthwiseConv2D(
+                layer.size,
+                depth_multiplier=layer.filters // layer.groups,
+                depthwise_initializer="zeros",
+                **options,
+            )
+        convolution = self.keras.Conv2D if layer.groups == 1 else GroupedConv2D
+        return convolution(
+            layer.filters,
+            layer.size,
+            groups=layer.groups,
+            kernel_initializer="zeros",
+            **options,
+        )
+
+    # the other sections with weights
+
+    def _connected(self, layer: cfg.Connected, x: Any) -> Any:
+        height, width, _ = layer.input_shape
+        if height * width > 1:
+            # Darknet's order of floats is channels, rows, columns.
+            x = self.keras.Permute((3, 1, 2), **self.named(layer, "_permute"))(x)
+            flat = (1, 1, layer.input_shape.floats)
+            x = self.keras.Reshape(flat, **self.named(layer, "_flatten"))(x)
+        x = self.keras.Dense(
+            layer.output,
+            use_bias=not layer.batch_normalize,
+            kernel_initializer="zeros",
+            **self.named(layer),
+        )(x)
+        if layer.batch_normalize:
+            x = self._batch_normalization(layer)(x)
+        return self._activated(layer, layer.activation, x)
+
+    def _local(self, layer: cfg.Local, x: Any) -> Any:
+        x = LocallyConnected2D(
+            layer.filters,
+            layer.size,
+            strides=layer.stride,
+            padding=int(layer.pad),
+            **self.named(layer),
+        )(x)
+        return self._activated(layer, layer.activation, x)
+
+    def _shortcut(self, layer: cfg.Shortcut, inputs: list[Any]) -> Any:
+        first = layer.input_shape
+        others = (graph_rules.shape_of(self.network, index) for index in layer.inputs[1:])
+        if layer.weights_type == "none" and all(shape == first for shape in others):
+            x = self.keras.Add(**self.named(layer))(inputs)
+        else:
+            x = Shortcut(layer.weights_type, layer.weights_normalization, **self.named(layer))(
+                inputs
+            )
+        return self._activated(layer, layer.activation, x)
+
+    # sections without weights
+
+    def _pool(self, layer: cfg.Pool, x: Any) -> Any:
+        if layer.maxpool_depth:
+            return ChannelMaxPooling(layer.out_channels, **self.named(layer))(x)
+        strides = (layer.stride_y, layer.stride_x)
+        padding = _Window.of(layer, layer.size, strides, layer.padding // 2).padding
+        maximum = layer.type == "maxpool"
+        if not isinstance(padding, str):
+            return PaddedPooling2D(
+                "max" if maximum else "mean", layer.size, strides, padding, **self.named(layer)
+            )(x)
+        pooling = self.keras.MaxPooling2D if maximum else self.keras.AveragePooling2D
+        return pooling(layer.size, strides=strides, padding=padding, **self.named(layer))(x)
+
+    def _route(self, layer: cfg.Route, inputs: list[Any]) -> Any:
+        if layer.groups > 1:
+            several = len(inputs) > 1
+            inputs = [
+                ChannelSlice(
+                    layer.groups,
+                    layer.group_id,
+                    **self.named(layer, f"_group_{number}" if several else ""),
+                )(one)
+                for number, one in enumerate(inputs)
+            ]
+        if len(inputs) == 1:
+            return inputs[0]
+        return self.keras.Concatenate(**self.named(layer))(inputs)
+
+    def _upsample(self, layer: cfg.Upsample, x: Any) -> Any:
+        stride, scale = layer.stride, layer.scale
+        if layer.reverse:
+            # Darknet sums the window up (blas.c:483-498).
+            scale *= stride**2
+            x = self.keras.AveragePooling2D(stride, **self.named(layer))(x)
+        else:
+            x = self.keras.UpSampling2D(stride, interpolation="nearest", **self.named(layer))(x)
+        return x if scale == 1 else self._rescaled(layer, scale, 0.0, x)
+
+    def _rescaled(self, layer: cfg.Layer, scale: float, offset: float, x: Any) -> Any:
+        return self.keras.Rescaling(scale, offset, **self.named(layer, "_scale"))(x)
+
+    def _reorg(self, layer: cfg.Reorg, x: Any) -> Any:
+        stride = layer.stride
+        if stride == 1:
+            return x
+        if layer.type == "reorg3d":
+            if not layer.reverse:
+                return SpaceToDepth(stride, **self.named(layer))(x)
+            # reorg_layer.c:82 gives the output's shape where reorg_old_layer.c:82 gives the
+            # input's.
+            view = layer.output_shape
+        else:
+            view = layer.input_shape
+        return Reorg(stride, layer.reverse, view, layer.output_shape, **self.named(layer))(x)
+
+    def _softmax(self, layer: cfg.Softmax, x: Any) -> Any:
+        height, width, channels = layer.input_shape
+        if layer.temperature != 1:
+            x = self._rescaled(layer, 1 / layer.temperature, 0.0, x)
+        if layer.groups == 1:
+            axis = -1 if height == width == 1 else (1, 2, 3)
+            return self.keras.Softmax(axis, **self.named(layer))(x)
+        split = (height, width, layer.groups, channels // layer.groups)
+        x = self.keras.Reshape(split, **self.named(layer, "_split"))(x)
+        x = self.keras.Softmax((1, 2, 4), **self.named(layer))(x)
+        return self.keras.Reshape(tuple(layer.input_shape), **self.named(layer, "_join"))(x)
+
+    def _crop(self, layer: cfg.Crop, x: Any) -> Any:
+        sides = []
+        for extent, kept in zip(layer.input_shape[:2], layer.output_shape[:2], strict=True):
+            before = (extent - kept) // 2
+            sides.append((before, extent - kept - before))
+        if sides != [(0, 0), (0, 0)]:
+            x = self.keras.Cropping2D(tuple(sides), **self.named(layer))(x)
+        # crop_layer.c:76: 0..1 becomes -1..1.
+        return x if layer.noadjust else self._rescaled(layer, 2.0, -1.0, x)

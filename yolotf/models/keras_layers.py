@@ -1,0 +1,559 @@
+"""Keras layers for what Darknet does and no stock layer does.
+
+They are written in TensorFlow operations and work with Keras 3 and tf_keras. Importing this
+module registers them, so that `keras.models.load_model` finds them in a saved `.keras` file.
+"""
+
+# mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from yolotf.darknet import cfg
+from yolotf.graphs import operations as tf_layers
+from yolotf.models.which_keras import keras
+
+_layers: Any = keras().layers
+_Layer: Any = _layers.Layer
+_Conv2D: Any = _layers.Conv2D
+_register = keras().saving.register_keras_serializable(package="yolotf")
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""Rows before and after, columns before and after."""
+
+
+def _explicit(padding: Sequence[Sequence[int]]) -> list[list[int]]:
+    return [[0, 0], *(list(side) for side in padding), [0, 0]]
+
+
+def convolve(
+    inputs: Any,
+    kernel: Any,
+    strides: Sequence[int],
+    padding: str | list[list[int]],
+    dilations: Sequence[int],
+) -> Any:
+    """A convolution with as many groups as the kernel's third axis leaves.
+
+    TensorFlow runs grouped convolutions on a CPU, but has their gradients only in oneDNN
+    builds; here the gradient goes group by group everywhere.
+
+    Args:
+        inputs: NHWC.
+        kernel: HWIO, with `I` the channels of one group.
+        strides: rows, columns.
+        padding: `SAME`, `VALID`, or `tf.nn.conv2d`'s explicit list.
+        dilations: rows, columns.
+    """
+    inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
+
+    def run(one: Any, weights: Any) -> Any:
+        return tf.nn.conv2d(
+            one, weights, strides=list(strides), padding=padding, dilations=list(dilations)
+        )
+
+    groups = inputs.shape[-1] // kernel.shape[2]
+    if groups == 1:
+        return run(inputs, kernel)
+
+    @tf.custom_gradient
+    def grouped(one: Any, weights: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            with tf.GradientTape() as tape:
+                tape.watch([one, weights])
+                parts = zip(
+                    tf.split(one, groups, axis=-1), tf.split(weights, groups, axis=-1), strict=True
+                )
+                outputs = tf.concat([run(*part) for part in parts], axis=-1)
+            found = tape.gradient(outputs, [one, weights], output_gradients=upstream)
+            return found[0], found[1]
+
+        return run(one, weights), gradient
+
+    return grouped(inputs, kernel)
+
+
+@_register
+class GroupedConv2D(_Conv2D):
+    """`Conv2D` with groups, without the XLA compilation that stock Keras falls back to."""
+
+    def call(self, inputs: Any) -> Any:
+        """Convolves NHWC `inputs`."""
+        outputs = convolve(
+            inputs, self.kernel, self.strides, self.padding.upper(), self.dilation_rate
+        )
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+@_register
+class FlexibleConv2D(_Layer):
+    """A convolution whose stride, padding and dilation are arguments of the call.
+
+    For what `Conv2D` does not do: one kernel for several `[convolutional]` sections of unequal
+    geometry (`share_index`, convolutional_layer.c:545), and a stride together with a dilation.
+    """
+
+    def __init__(
+        self, filters: int, kernel_size: int, groups: int = 1, use_bias: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = (kernel_size, kernel_size)
+        self.groups = groups
+        self.use_bias = use_bias
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Creates the kernel, HWIO, and the bias."""
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*self.kernel_size, input_shape[-1] // self.groups, self.filters),
+            initializer="zeros",
+        )
+        self.bias = (
+            self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
+            if self.use_bias
+            else None
+        )
+        self.built = True
+
+    def call(
+        self,
+        inputs: Any,
+        strides: Sequence[int] = (1, 1),
+        padding: str | Sequence[Sequence[int]] = "valid",
+        dilation_rate: int = 1,
+    ) -> Any:
+        """Convolves NHWC `inputs`; `padding` is `valid`, `same` or rows and columns."""
+        outputs = convolve(
+            inputs,
+            self.kernel,
+            strides,
+            padding.upper() if isinstance(padding, str) else _explicit(padding),
+            (dilation_rate, dilation_rate),
+        )
+        return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size[0],
+            "groups": self.groups,
+            "use_bias": self.use_bias,
+        }
+
+
+@_register
+class LocallyConnected2D(_Layer):
+    """`[local]`: a convolution with a kernel and a bias for every position (local_layer.c:91-119).
+
+    `kernel` is (positions, size, size, channels, filters), positions row by row; `bias` is
+    (rows, columns, filters).
+    """
+
+    def __init__(
+        self, filters: int, kernel_size: int, strides: int = 1, padding: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = (kernel_size, kernel_size)
+        self.strides = (strides, strides)
+        self.padding = padding
+
+    def _positions(self, input_shape: Sequence[int]) -> tuple[int, int]:
+        rows, columns = (
+            (extent + 2 * self.padding - self.kernel_size[0]) // self.strides[0] + 1
+            for extent in input_shape[1:3]
+        )
+        return rows, columns
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Creates the kernels and biases."""
+        rows, columns = self._positions(input_shape)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(rows * columns, *self.kernel_size, input_shape[-1], self.filters),
+            initializer="zeros",
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(rows, columns, self.filters), initializer="zeros"
+        )
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """NHWC to (batch, rows, columns, filters)."""
+        rows, columns = self.bias.shape[:2]
+        side = (self.padding, self.padding)
+        patches = tf.image.extract_patches(
+            tf.pad(inputs, _explicit((side, side))),
+            sizes=[1, *self.kernel_size, 1],
+            strides=[1, *self.strides, 1],
+            rates=[1, 1, 1, 1],
+            padding="VALID",
+        )
+        patches = tf.reshape(patches, (-1, rows * columns, patches.shape[-1]))
+        kernel = tf.reshape(
+            tf.convert_to_tensor(self.kernel), (rows * columns, patches.shape[-1], self.filters)
+        )
+        outputs = tf.einsum("bpi,pif->bpf", patches, kernel)
+        return tf.reshape(outputs, (-1, rows, columns, self.filters)) + self.bias
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size[0],
+            "strides": self.strides[0],
+            "padding": self.padding,
+        }
+
+
+@_register
+class Implicit(_Layer):
+    """`[implicit]`: a stored constant, one copy a picture (representation_layer.c:58-64).
+
+    `implicit` is (filters, atoms), as in the file. The input only tells how many pictures.
+    """
+
+    def __init__(self, filters: int, atoms: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.atoms = atoms
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Creates the constant."""
+        self.implicit = self.add_weight(
+            name="implicit", shape=(self.filters, self.atoms), initializer="zeros"
+        )
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """(batch, atoms, 1, filters)."""
+        one = tf.transpose(tf.convert_to_tensor(self.implicit))[None, :, None, :]
+        return tf.tile(one, (tf.shape(inputs)[0], 1, 1, 1))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "filters": self.filters, "atoms": self.atoms}
+
+
+@_register
+class Shortcut(_Layer):
+    """`[shortcut]` where a plain `Add` will not do; see `tf_layers.shortcut`.
+
+    With `weights_type` every input has a factor, `shortcut`: one number (`per_feature`) or one
+    a channel (`per_channel`), so (inputs, 1 or channels).
+    """
+
+    def __init__(
+        self, weights_type: str = "none", weights_normalization: str = "none", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.weights_type = weights_type
+        self.weights_normalization = weights_normalization
+
+    def build(self, input_shape: Sequence[Sequence[int]]) -> None:
+        """Creates the factors."""
+        if self.weights_type != "none":
+            channels = input_shape[0][-1] if self.weights_type == "per_channel" else 1
+            self.shortcut = self.add_weight(
+                name="shortcut", shape=(len(input_shape), channels), initializer="ones"
+            )
+        self.built = True
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Adds the others to the first of `inputs`, all NHWC."""
+        factors = None
+        if self.weights_type != "none":
+            weights = tf.convert_to_tensor(self.shortcut)
+            factors = tf_layers.shortcut_factors(weights, self.weights_normalization)
+        return tf_layers.shortcut(inputs, [cfg.Shape(*one.shape[1:]) for one in inputs], factors)
+
+    def compute_output_shape(self, input_shape: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        """The first input's shape."""
+        return tuple(input_shape[0])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "weights_type": self.weights_type,
+            "weights_normalization": self.weights_normalization,
+        }
+
+
+@_register
+class ChannelSlice(_Layer):
+    """`[route]` with `groups`: one of `groups` equal parts of the channels (route_layer.c:91)."""
+
+    def __init__(self, groups: int, group_id: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.groups = groups
+        self.group_id = group_id
+
+    def call(self, inputs: Any) -> Any:
+        """NHWC in and out."""
+        count = inputs.shape[-1] // self.groups
+        return inputs[..., count * self.group_id : count * (self.group_id + 1)]
+
+    def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """A `groups`-th of the channels."""
+        return (*input_shape[:-1], input_shape[-1] // self.groups)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "groups": self.groups, "group_id": self.group_id}
+
+
+@_register
+class PaddedPooling2D(_Layer):
+    """`[maxpool]` and `[local_avgpool]` with a padding that is neither `valid` nor `same`.
+
+    What lies outside the picture takes no part: it is never the largest, nor counted in a
+    mean (maxpool_layer.c:283-311, 346-374).
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        pool_size: int,
+        strides: Sequence[int],
+        padding: Sequence[Sequence[int]],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mode = mode
+        self.pool_size = pool_size
+        self.strides = tuple(strides)
+        self.padding = tuple(tuple(side) for side in padding)
+
+    def call(self, inputs: Any) -> Any:
+        """NHWC in and out."""
+        padding = _explicit(self.padding)
+        if self.mode == "max":
+            return tf.nn.max_pool2d(inputs, self.pool_size, self.strides, padding)
+
+        def mean(values: Any) -> Any:
+            return tf.nn.avg_pool2d(tf.pad(values, padding), self.pool_size, self.strides, "VALID")
+
+        return mean(inputs) / mean(tf.ones_like(inputs[:1, ..., :1]))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "mode": self.mode,
+            "pool_size": self.pool_size,
+            "strides": self.strides,
+            "padding": self.padding,
+        }
+
+
+@_register
+class ChannelMaxPooling(_Layer):
+    """`[maxpool]` with `maxpool_depth`: the largest of every `filters`-th channel.
+
+    Output channel `i` is the largest of the input channels `i`, `i + filters`, ...
+    (maxpool_layer.c:245-270).
+    """
+
+    def __init__(self, filters: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+
+    def call(self, inputs: Any) -> Any:
+        """(batch, rows, columns, channels) to (batch, rows, columns, filters)."""
+        _, height, width, channels = inputs.shape
+        missing = -channels % self.filters
+        padded = tf.pad(inputs, [[0, 0]] * 3 + [[0, missing]], constant_values=inputs.dtype.min)
+        return tf.reduce_max(
+            tf.reshape(
+                padded, (-1, height, width, (channels + missing) // self.filters, self.filters)
+            ),
+            axis=3,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "filters": self.filters}
+
+
+@_register
+class Reorg(_Layer):
+    """`[reorg]`: Darknet's shuffle of rows, columns and channels (blas.c:10-37).
+
+    It is not space-to-depth: Darknet calls it with the input's shape where it expects the
+    output's (reorg_old_layer.c:81-86). `target_shape` is the output's (rows, columns,
+    channels), `view` the (rows, columns, channels) the shuffle is done in.
+    """
+
+    def __init__(
+        self,
+        stride: int,
+        reverse: bool,
+        view: Sequence[int],
+        target_shape: Sequence[int],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stride = stride
+        self.reverse = reverse
+        self.view = tuple(view)
+        self.target_shape = tuple(target_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """NHWC in and out."""
+        stride, (height, width, channels) = self.stride, self.view
+        fine = (-1, channels // stride**2, height, stride, width, stride)
+        coarse = (-1, stride, stride, channels // stride**2, height, width)
+        flat = tf.transpose(inputs, (0, 3, 1, 2))
+        if self.reverse:
+            shuffled = tf.transpose(tf.reshape(flat, coarse), (0, 3, 4, 1, 5, 2))
+        else:
+            shuffled = tf.transpose(tf.reshape(flat, fine), (0, 3, 5, 1, 2, 4))
+        rows, columns, depth = self.target_shape
+        return tf.transpose(tf.reshape(shuffled, (-1, depth, rows, columns)), (0, 2, 3, 1))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "stride": self.stride,
+            "reverse": self.reverse,
+            "view": self.view,
+            "target_shape": self.target_shape,
+        }
+
+
+@_register
+class SpaceToDepth(_Layer):
+    """`[reorg3d]` (reorg_layer.c:79-87)."""
+
+    def __init__(self, block_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.block_size = block_size
+
+    def call(self, inputs: Any) -> Any:
+        """NHWC in and out."""
+        return tf.nn.space_to_depth(inputs, self.block_size)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "block_size": self.block_size}
+
+
+@_register
+class LocalResponseNormalization(_Layer):
+    """`[normalization]`: a channel divided by a power of its neighbours' squares.
+
+    Darknet moves its window over the channels by adding one square and taking one away, and
+    starts with a window that is too small (normalization_layer.c:80-90). What it sums is
+    linear in the squares, so it is one matrix.
+    """
+
+    def __init__(self, size: int, alpha: float, beta: float, kappa: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+        self.kappa = kappa
+
+    def _window(self, channels: int) -> list[list[float]]:
+        """`window[i][k]`: how often the square of channel `i` counts for channel `k`."""
+        column = [1.0 if channel < self.size // 2 else 0.0 for channel in range(channels)]
+        columns = [column]
+        for channel in range(1, channels):
+            column = list(column)
+            leaving, entering = channel - (self.size - 1) // 2 - 1, channel + self.size // 2
+            if leaving >= 0:
+                column[leaving] -= 1.0
+            if entering < channels:
+                column[entering] += 1.0
+            columns.append(column)
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def call(self, inputs: Any) -> Any:
+        """NHWC in and out."""
+        window = tf.constant(self._window(inputs.shape[-1]), inputs.dtype)
+        norms = self.kappa + self.alpha * tf.tensordot(tf.square(inputs), window, 1)
+        return inputs * tf.pow(norms, -self.beta)
+
+    def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """The input's shape."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "kappa": self.kappa,
+        }
+
+
+def _mish(x: Any) -> Any:
+    return x * tf.tanh(tf.nn.relu(x) + tf.math.log1p(tf.exp(-tf.abs(x))))
+
+
+def _tanh(x: Any) -> Any:
+    return 2 * tf.sigmoid(2 * x) - 1
+
+
+# TensorFlow joins a convolution, the fused batch normalization of tf_keras and one of these into
+# an operation that a CPU does not have: "Fusion is not implemented: [FusedBatchNorm,Mish]". It
+# does not recognise them in these words.
+_NOT_FUSED = {"mish": _mish, "tanh": _tanh}
+
+
+@_register
+class Activation(_Layer):
+    """Darknet's activations that Keras lacks or rounds otherwise (activations.h:41-84).
+
+    Darknet's selu and gelu have constants of five or six digits.
+    """
+
+    def __init__(self, activation: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation = activation
+
+    def call(self, inputs: Any) -> Any:
+        """Any shape, channels last."""
+        formula = _NOT_FUSED.get(self.activation)
+        return formula(inputs) if formula else tf_layers.activate(inputs, self.activation)
+
+    def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """The input's shape."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "activation": self.activation}
+
+
+def activation_layer(activation: str, **kwargs: Any) -> Any:
+    """The layer for Darknet's `activation`, a stock one where its formula is Darknet's."""
+    match activation:
+        case "leaky" | "revleaky":
+            return _layers.LeakyReLU(0.1, **kwargs)
+        case "relie":
+            return _layers.LeakyReLU(0.01, **kwargs)
+        case "relu6":
+            return _layers.ReLU(6.0, **kwargs)
+        case "logistic":
+            return _layers.Activation("sigmoid", **kwargs)
+        case "mish" | "tanh" if keras().__name__ == "tf_keras":
+            return Activation(activation, **kwargs)
+        case "mish" | "swish" | "relu" | "tanh" | "elu":
+            return _layers.Activation(activation, **kwargs)
+        case _:
+            return Activation(activation, **kwargs)

@@ -1,0 +1,337 @@
+"""The networks people pass around: what a file's size says about it.
+
+`known_networks.json` holds, for every cfg that ships with Darknet and stores weights, the floats
+of every layer. Heads make the count an affine function of the class count, the first convolution
+one of the input channels, so a file's size can be solved for both, and for the layer after which
+a file was cut (`yolov4.conv.137` ends after 137 layers).
+
+The data file is computed, never typed: `python -m yolotf.weights.known FOLDER_OF_CFGS`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from yolotf.darknet import cfg
+from yolotf.errors import YolotfError
+from yolotf.weights import layout
+
+MOST_CLASSES = 10_000
+"""Beyond any detector seen; yolo9000 has 9418."""
+CHANNELS = (3, 1, 4, 2, 6, 5, 8, 9, 12, 7, 10, 11, 13, 14, 15, 16)
+"""Input channels a file is solved for, most common first."""
+
+_CLASSES, _CHANNELS = 80, 3
+"""What the table's numbers are for, where a network can have others."""
+
+_COMMON = (
+    "yolov4",
+    "yolov4-tiny",
+    "yolov3",
+    "yolov3-tiny",
+    "yolov2-voc",  # what the instructions for own classes start from
+    "yolov2",
+    "yolov2-tiny",
+    "yolov3-spp",
+    "yolov4-csp",
+    "yolov4x-mish",
+    "yolov7",
+    "yolov7-tiny",
+    "yolov7x",
+    "yolov4-tiny-3l",
+    "darknet53",
+    "darknet19",
+    "csdarknet53-omega",
+)
+"""Where two networks explain a size equally well, these win, in this order."""
+
+
+class Stored(NamedTuple):
+    """What one layer stores.
+
+    Attributes:
+        layer: index, from 0 after `[net]`.
+        filters: 0 where the layer is no convolution and only its total is known.
+        kernel: floats of the kernel, or all floats where `filters` is 0.
+        batch_normalize: whether gamma, mean and variance are stored too.
+    """
+
+    layer: int
+    filters: int
+    kernel: int
+    batch_normalize: bool
+
+    @property
+    def floats(self) -> int:
+        """All of them."""
+        return self.filters * (4 if self.batch_normalize else 1) + self.kernel
+
+
+def stored(segments: Iterable[layout.Segment]) -> list[Stored]:
+    """Summarises segments by layer."""
+    by_layer: dict[int, list[layout.Segment]] = {}
+    for segment in segments:
+        by_layer.setdefault(segment.layer, []).append(segment)
+    rows = []
+    for layer, found in by_layer.items():
+        roles = tuple(segment.role for segment in found)
+        if roles in (_PLAIN, NORMALIZED) and len(found[-1].shape) == 4:
+            rows.append(Stored(layer, found[0].count, found[-1].count, roles == NORMALIZED))
+        else:
+            rows.append(Stored(layer, 0, sum(segment.count for segment in found), False))
+    return rows
+
+
+_PLAIN = ("bias", "kernel")
+NORMALIZED = ("beta", "gamma", "moving_mean", "moving_variance", "kernel")
+"""What a convolution with batch norm stores, in file order."""
+
+
+class HeadRow(NamedTuple):
+    """A convolution before a head: it has `anchors * (coords + 1 + classes)` filters."""
+
+    layer: int
+    anchors: int
+    coords: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A known network, or several with the same floats layer by layer.
+
+    Attributes:
+        names: the stock cfgs, each with its own class count (None for a classifier).
+        rows: what every layer stores at 80 classes and 3 channels.
+        heads: the convolutions that depend on the class count; empty if none does.
+        inputs: layer -> kernel floats per input channel.
+    """
+
+    names: Mapping[str, int | None]
+    rows: tuple[Stored, ...]
+    heads: tuple[HeadRow, ...]
+    inputs: Mapping[int, int]
+    layers: int
+
+    def name(self, classes: int | None) -> str:
+        """The cfg that comes with `classes`, or the first of them."""
+        return next((name for name, own in self.names.items() if own == classes), self.first)
+
+    @property
+    def first(self) -> str:
+        """The name most people use."""
+        return next(iter(self.names))
+
+    @functools.cached_property
+    def floats(self) -> int:
+        """All floats at 80 classes and 3 channels."""
+        return sum(row.floats for row in self.rows)
+
+    @functools.cached_property
+    def per_class(self) -> int:
+        """Floats that one class more adds."""
+        heads = {head.layer: head.anchors for head in self.heads}
+        return sum(
+            heads[row.layer] * (row.floats // row.filters)
+            for row in self.rows
+            if row.layer in heads
+        )
+
+    @functools.cached_property
+    def per_channel(self) -> int:
+        """Floats that one input channel more adds."""
+        return sum(self.inputs.values())
+
+    def at(self, classes: int | None, channels: int) -> tuple[Stored, ...]:
+        """`rows` for another class count and other input channels."""
+        heads = {head.layer: head for head in self.heads} if classes else {}
+        rows = []
+        for row in self.rows:
+            if row.layer in self.inputs:
+                more = self.inputs[row.layer] * (channels - _CHANNELS)
+                row = row._replace(kernel=row.kernel + more)
+            if row.layer in heads:
+                head = heads[row.layer]
+                filters = head.anchors * (head.coords + 1 + (classes or 0))
+                kernel = row.kernel // row.filters * filters
+                row = row._replace(filters=filters, kernel=kernel)
+            rows.append(row)
+        return tuple(rows)
+
+    @functools.cached_property
+    def cuts(self) -> dict[int, int]:
+        """Floats up to a layer -> how many layers that is, where classes play no part."""
+        first_head = min((head.layer for head in self.heads), default=self.layers)
+        total, found = 0, {}
+        for row in self.rows[:-1]:
+            if row.layer >= first_head:
+                break
+            total += row.floats
+            found[total] = row.layer + 1
+        return found
+
+
+class Match(NamedTuple):
+    """A known network that a float count fits exactly.
+
+    Attributes:
+        architecture: which.
+        classes: None where the network, or the part that is stored, does not depend on them.
+        channels: of the picture.
+        layers: the file ends after so many; None for the whole network.
+    """
+
+    architecture: Architecture
+    classes: int | None
+    channels: int
+    layers: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the stock cfg."""
+        return self.architecture.name(self.classes)
+
+    @property
+    def oddity(self) -> float:
+        """How unusual it is: 0 for a stock file, more for rarer classes, channels, networks."""
+        odd = _rank(self.architecture.first) / 20 + CHANNELS.index(self.channels)
+        if self.layers is not None:
+            odd += 2
+        if self.classes is not None and self.classes not in self.architecture.names.values():
+            odd += 0.5 + min(self.classes, 2000) / 200
+        return odd
+
+
+def solve(floats: int) -> list[Match]:
+    """Every known network, whole or cut, of exactly `floats` floats; the most usual first."""
+    found = [match for known in table() for match in _solve(known, floats)]
+    return sorted(found, key=lambda match: match.oddity)
+
+
+def _solve(known: Architecture, floats: int) -> Iterator[Match]:
+    for channels in CHANNELS if known.per_channel else CHANNELS[:1]:
+        rest = floats - known.floats - known.per_channel * (channels - _CHANNELS)
+        if not known.heads:
+            if rest == 0:
+                yield Match(known, None, channels)
+        elif rest % known.per_class == 0:
+            classes = _CLASSES + rest // known.per_class
+            if 1 <= classes <= MOST_CLASSES:
+                yield Match(known, classes, channels)
+        before = floats - known.per_channel * (channels - _CHANNELS)
+        if before in known.cuts:
+            yield Match(known, None, channels, known.cuts[before])
+
+
+def identify(rows: Iterable[Stored]) -> Architecture | None:
+    """The known network that stores `rows`, whatever its classes and channels."""
+    wanted = list(rows)
+    layers = [(row.layer, row.batch_normalize) for row in wanted]
+    for known in table():
+        if layers != [(row.layer, row.batch_normalize) for row in known.rows]:
+            continue
+        free = {head.layer for head in known.heads} | set(known.inputs)
+        if all(
+            row == other or row.layer in free for row, other in zip(wanted, known.rows, strict=True)
+        ):
+            return known
+    return None
+
+
+@functools.cache
+def table() -> tuple[Architecture, ...]:
+    """The data file."""
+    text = (importlib.resources.files("yolotf.weights") / "known_networks.json").read_text("utf-8")
+    return tuple(_unpack(entry) for entry in json.loads(text)["networks"])
+
+
+def _unpack(entry: dict[str, Any]) -> Architecture:
+    numbers = iter(entry["floats"])
+    rows = tuple(
+        Stored(layer, abs(filters), kernel, filters > 0)
+        for layer, filters, kernel in zip(numbers, numbers, numbers, strict=True)
+    )
+    return Architecture(
+        names=entry["names"],
+        rows=rows,
+        heads=tuple(HeadRow(*head) for head in entry["heads"]),
+        inputs=dict(entry["inputs"]),
+        layers=entry["layers"],
+    )
+
+
+def build(networks: Iterable[cfg.Network]) -> dict[str, Any]:
+    """Computes the data file's contents; networks that store nothing are left out."""
+    entries: dict[str, dict[str, Any]] = {}
+    for network in sorted(networks, key=lambda network: (_rank(_stem(network)), _stem(network))):
+        own = network.classes
+        heads: list[HeadRow] = []
+        try:
+            network = network.with_classes(_CLASSES)
+        except YolotfError:
+            own = None  # [detection], or a classifier's softmax: classes are not free
+        else:
+            heads = [
+                HeadRow(head.index - 1, len(head.anchors), head.coords) for head in network.heads
+            ]
+        rows = stored(layout.segments(network))
+        if not rows:
+            continue
+        inputs = [
+            (row.layer, row.kernel // network.input_shape.channels)
+            for row in rows
+            if row.filters and network.layers[row.layer].inputs == (cfg.NETWORK_INPUT,)
+        ]
+        floats = [
+            number
+            for row in rows
+            for number in (
+                row.layer,
+                row.filters if row.batch_normalize else -row.filters,
+                row.kernel,
+            )
+        ]
+        body = {
+            "heads": heads,
+            "inputs": inputs,
+            "layers": len(network.layers),
+            "floats": floats,
+        }
+        key = json.dumps([heads, inputs, floats])
+        entries.setdefault(key, {"names": {}, **body})["names"][_stem(network)] = own
+    return {"networks": list(entries.values())}
+
+
+def _rank(name: str) -> int:
+    return _COMMON.index(name) if name in _COMMON else len(_COMMON)
+
+
+def _stem(network: cfg.Network) -> str:
+    return network.source.removesuffix(".cfg")
+
+
+def dump(contents: dict[str, Any]) -> str:
+    """The data file's text: one network a line."""
+    lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in contents["networks"])
+    return '{"networks": [\n' + lines + "\n]}\n"
+
+
+def read_folder(folder: Path) -> Iterator[cfg.Network]:
+    """Every cfg in `folder` that can be read and whose stored size is defined."""
+    for path in sorted(folder.glob("*.cfg")):
+        try:
+            network = cfg.parse_cfg(path)
+            layout.segments(network)
+        except YolotfError:
+            continue
+        yield network
+
+
+if __name__ == "__main__":
+    sys.stdout.write(dump(build(read_folder(Path(sys.argv[1])))))
