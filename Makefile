@@ -31,6 +31,7 @@ test: $(VENV)/built
 lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.cc tests/csrc/*.cc
 	$(BIN)/stubtest --mypy-config-file pyproject.toml yolotf._core

@@ -106,7 +106,12 @@ def run_python(code: str, *arguments: str, timeout: float = 120, **environment: 
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=Path(__file__).parent,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PATHS)), "TF_CPP_MIN_LOG_LEVEL": "2", **environment},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, PATHS)),
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -20,7 +20,7 @@ from yolotf import _moved
 if TYPE_CHECKING:
     from yolotf.darknet.cfg import Network, parse_cfg
     from yolotf.darknet.stock import network
-    from yolotf.diagnosis.result import Diagnosis, diagnose
+    from yolotf.diagnosis.result import Diagnosis
     from yolotf.errors import (
         CfgError,
         ContentError,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         WeightsMismatch,
         YolotfError,
     )
+    from yolotf.loading.diagnosing import diagnose
     from yolotf.loading.load import LoadReport, load_darknet_weights
     from yolotf.loading.save import save_darknet_weights
     from yolotf.models.build import build_model
@@ -60,7 +61,7 @@ _HOMES = {
     "WeightsMismatch": "errors",
     "YolotfError": "errors",
     "build_model": "models.build",
-    "diagnose": "diagnosis.result",
+    "diagnose": "loading.diagnosing",
     "load_darknet_weights": "loading.load",
     "network": "darknet.stock",
     "parse_cfg": "darknet.cfg",

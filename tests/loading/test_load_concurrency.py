@@ -292,7 +292,7 @@ def test_no_descriptor_and_no_lease_is_left_behind(tmp_path, path_taken):
 
 LOADER = """
 import collections, json, pathlib, sys, time
-import loading, test_load_concurrency, yolotf
+import load_helpers as loading, test_load_concurrency, yolotf
 from yolotf import errors
 from yolotf.weights import native as _native
 from yolotf.graphs.folded import FoldedNetwork

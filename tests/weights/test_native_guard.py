@@ -167,17 +167,18 @@ import sys
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import loading, numpy_loader, yolotf
+import load_helpers as loading, numpy_loader, yolotf
 from yolotf import errors
 from yolotf.weights import native as _native
 from yolotf.models import order as model_order
+from yolotf.weights import write
 
 def no_op():
     raise errors.TensorFlowVersionError("switched off", built="0", running="1")
 
 data = open(sys.argv[1], "rb").read()
 op_library = _native.op_library
-yolotf.weights.write._warned.add("switched off")
+write._warned.add("switched off")
 for dtype in ("float32", "mixed_float16"):
     model = loading.build(loading.EVERYTHING, dtype=dtype)
     assert type(model).__module__.startswith("tf_keras."), type(model).__module__

@@ -196,7 +196,7 @@ def _inspect(parsed: argparse.Namespace) -> int:
 
 def _check(parsed: argparse.Namespace) -> int:
     from yolotf.diagnosis import render as report
-    from yolotf.diagnosis import result as diagnosis
+    from yolotf.loading import diagnosing
 
     if not parsed.cfg and not parsed.model:
         raise ValueError("check needs --cfg or --model")
@@ -206,9 +206,9 @@ def _check(parsed: argparse.Namespace) -> int:
         from yolotf.models import build as keras_model
 
         model = keras_model.read_model(parsed.model)
-    found = diagnosis.diagnose(parsed.file, parsed.cfg or model, classes=parsed.classes)
+    found = diagnosing.diagnose(parsed.file, parsed.cfg or model, classes=parsed.classes)
     if parsed.cfg and model is not None:
-        found = diagnosis.against_model(found, model)
+        found = diagnosing.against_model(found, model)
     if parsed.html:
         report.write_html(found, parsed.html)
     if parsed.json:

@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from yolotf.darknet import cfg
+from yolotf.darknet.stock import find
 from yolotf.diagnosis import edits as _edits
 from yolotf.diagnosis import explain as _explain
 from yolotf.diagnosis.causes import Causes, Finding, Subject
@@ -195,13 +194,13 @@ class Diagnosis:
 
 
 def diagnose(
-    weights: Source, network: cfg.Network | Source | Any, *, classes: int | None = None
+    weights: Source, network: cfg.Network | Source, *, classes: int | None = None
 ) -> Diagnosis:
     """Says whether a `.weights` file belongs to a network, and if not, why.
 
     Args:
         weights: the file. It may be anything: damaged, no weights at all, or not even there.
-        network: a `Network`, a cfg's path or text, a stock name, or a Keras model.
+        network: a `Network`, a cfg's path or text, or a stock name.
         classes: the network with another number of classes.
 
     Returns:
@@ -209,7 +208,6 @@ def diagnose(
 
     Raises:
         CfgError: the cfg is broken, or there is no such network.
-        PlanError: the model has no layer with weights that Darknet has too.
         TypeError: an argument is nothing of the above.
     """
     if not isinstance(weights, (str, os.PathLike)):
@@ -217,22 +215,6 @@ def diagnose(
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int)):
         raise TypeError(f"classes must be an int, not {type(classes).__name__}")
     return examine(weights, _network(network, classes))
-
-
-def _network(source: Any, classes: int | None) -> cfg.Network:
-    if isinstance(source, (cfg.Network, str, os.PathLike)):
-        from yolotf.darknet.stock import find
-
-        return find(source, classes=classes)
-    if hasattr(source, "layers") and hasattr(source, "weights"):
-        from yolotf.models.network_like import network_like
-
-        found = network_like(source)
-        return found if classes is None else found.with_classes(classes)
-    raise TypeError(
-        "network must be a Network, a cfg's path or text, a stock name or a model, "
-        f"not {type(source).__name__}"
-    )
 
 
 def first_divergence(
@@ -593,6 +575,15 @@ def _array_json(segment: Segment) -> dict[str, Any]:
     }
 
 
+def _network(source: Any, classes: int | None) -> cfg.Network:
+    if isinstance(source, (cfg.Network, str, os.PathLike)):
+        return find(source, classes=classes)
+    raise TypeError(
+        "network must be a Network, a cfg's path or text or a stock name, "
+        f"not {type(source).__name__}"
+    )
+
+
 def inspect(
     weights: Source,
     network: cfg.Network | Source | None = None,
@@ -653,35 +644,3 @@ def _known_rows(path: str, header: Header, match: _known.Match) -> Iterator[Laye
     for layer, segments in by_layer.items():
         section = "" if segments[0].role == "weights" else "convolutional"
         yield LayerRow(layer, section, None, None, "fits", tuple(segments))
-
-
-def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
-    """Adds what of the file would not fit into `model`, a Keras model meant for the network."""
-    from yolotf.errors import PlanError
-    from yolotf.loading.planning import plan_for
-
-    network = diagnosis.subject.network
-    try:
-        moves = plan_for(model, network).moves
-    except PlanError as error:
-        finding = Finding("unknown", str(error), "build the model from the cfg")
-        return replace(diagnosis, causes=(*diagnosis.causes, finding))
-    causes = list(diagnosis.causes)
-    for move in moves:
-        if move.shape == move.slot.shape:
-            continue
-        layer = network.layers[move.segment.layer]
-        difference = move.segment.count - int(np.prod(move.slot.shape, dtype=np.int64))
-        causes.append(
-            Finding(
-                "layer_shape",
-                f"{diagnosis.path}: variable {move.slot.name} is {move.slot.shape}, "
-                f"{network.where(layer)} has {move.shape} for it; {difference:+d} floats",
-                f"build the model with {move.shape} there",
-                layer=layer.index,
-                section=layer.type,
-                cfg_line=layer.line,
-                file_floats_minus_model=difference,
-            )
-        )
-    return replace(diagnosis, causes=tuple(causes))

@@ -25,8 +25,9 @@ from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.darknet import stock as networks
-from yolotf.loading import load, planning
+from yolotf.loading import load
 from yolotf.weights import layout
+from yolotf.weights.header import read_header
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport
@@ -126,7 +127,7 @@ def convert(
         network = network.resized(size)
     # Before TensorFlow is imported and a model built for seconds.
     floats = layout.floats(network)
-    planning.read_header(weights, floats)
+    read_header(weights, floats)
     room = layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
     _check_room(target, room, output)
     if any_size:

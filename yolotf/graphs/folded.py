@@ -18,10 +18,10 @@ from yolotf.darknet import rules as graph_rules
 from yolotf.errors import TensorFlowVersionError
 from yolotf.graphs import onednn
 from yolotf.graphs import operations as tf_layers
-from yolotf.loading import planning
 from yolotf.weights import layout
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
+from yolotf.weights.header import read_header
 
 Tensor = Any
 _Path = str | os.PathLike[str]
@@ -172,7 +172,7 @@ class FoldedNetwork:
             OSError: the file cannot be read.
         """
         floats = layout.floats(self.network)
-        header, _ = planning.read_header(weights, floats)
+        header, _ = read_header(weights, floats)
         by_layer: dict[int, dict[str, layout.Segment]] = {index: {} for index in self._used}
         for segment in layout.segments(self.network, transposed=header.transposed):
             if segment.layer in by_layer:

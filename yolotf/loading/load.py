@@ -10,8 +10,10 @@ from typing import Any
 
 from yolotf import errors
 from yolotf.darknet.rules import BN_EPSILON
+from yolotf.diagnosis import result as diagnosis
 from yolotf.loading import partial, planning
 from yolotf.models import order as model_order
+from yolotf.models.network_like import network_like
 from yolotf.weights import write as writing
 from yolotf.weights.contents import Header
 
@@ -185,9 +187,6 @@ def _diagnosed(
     error: errors.WeightsMismatch, path: Path, model: Any, source: Any
 ) -> errors.WeightsMismatch:
     """The same error with a diagnosis; its message where the file is what does not fit."""
-    from yolotf.diagnosis import result as diagnosis
-    from yolotf.models.network_like import network_like
-
     if isinstance(error, errors.FileChangedError):
         return error
     try:

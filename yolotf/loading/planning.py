@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from yolotf import _core, errors
+from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.loading import partial
 from yolotf.models import order as model_order
 from yolotf.weights import layout
-from yolotf.weights.contents import Header
+from yolotf.weights.header import Header, read_header
 
 Path = str | os.PathLike[str]
 
@@ -373,22 +373,3 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
             )
     floats = segments[-1].end // layout.FLOAT_BYTES if segments else 0
     return layout.Plan(tuple(moves), floats, network)
-
-
-def read_header(path: Path, floats: int | None) -> tuple[Header, int]:
-    """The header, its width chosen by the file's size if `floats` is known; and the file's size.
-
-    Raises:
-        HeaderError: the file is shorter than a header.
-        OSError: it cannot be read, or is not a regular file.
-    """
-    try:
-        fields = _core.read_header(path, -1 if floats is None else floats)
-    except _core.NativeError as error:
-        raise errors.HeaderError(
-            f"{os.fspath(path)}: {error}; a .weights file starts with 16 or 20 bytes of header",
-            path=os.fspath(path),
-            expected=error.expected,
-            found=error.found,
-        ) from None
-    return Header(*fields[:5]), fields[7]

@@ -25,6 +25,7 @@ from yolotf.errors import ContentError, PlanError, SizeMismatchError
 from yolotf.models import walk as _model_graph
 from yolotf.weights import layout
 from yolotf.weights.layout import FLOAT_BYTES, Segment, Slot
+from yolotf.weights.write import replicas as replicas
 
 # Attributes of Keras layers and of plain tf.Modules, by the role of what Darknet stores.
 _ATTRIBUTES = {
@@ -47,7 +48,7 @@ def plain(variable: Any) -> Any:
     """The `tf.Variable` behind what a Keras layer holds.
 
     Keras 3 wraps it in a `keras.Variable`, tf_keras under mixed precision in an
-    `AutoCastVariable`. Distributed variables stay as they are: see `replicas`.
+    `AutoCastVariable`. Distributed variables stay as they are: see `write.replicas`.
     """
     value = getattr(variable, "value", None)
     if value is not None and not callable(value):  # of a tf.Variable it is a method
@@ -55,15 +56,6 @@ def plain(variable: Any) -> Any:
     if type(variable).__name__.startswith("AutoCast"):
         return variable._variable
     return variable
-
-
-def replicas(variable: Any) -> list[Any]:
-    """The variables of every replica; the variable itself if it is not distributed."""
-    import tensorflow as tf
-
-    if isinstance(variable, tf.distribute.DistributedValues):
-        return list(variable.values)
-    return [variable]
 
 
 def slots(layer: Any) -> dict[str, Slot]:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-WIDE, NARROW = 20, 16
-"""Header sizes in bytes: `seen` is a uint64 since version 0.2, a uint32 before."""
+from yolotf.weights.header import NARROW as NARROW
+from yolotf.weights.header import WIDE as WIDE
+from yolotf.weights.header import Header as Header
 
 _SAMPLE = 1 << 20
 _CHUNK = 1 << 24
@@ -27,41 +28,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/v1"
 _POINTER_LIMIT = 1024  # git-lfs' own limit for a pointer
 _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
 """End of an SSTable, which the `.index` of a TensorFlow checkpoint is."""
-_LARGEST_VERSION = 0xFFFF
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
-
-
-class Header(NamedTuple):
-    """The start of a `.weights` file (AlexeyAB/darknet src/parser.c:2254-2271)."""
-
-    major: int
-    minor: int
-    revision: int
-    seen: int
-    size_bytes: int
-
-    @property
-    def version_size_bytes(self) -> int:
-        """The size that the version asks for; writers have lied, see `size_bytes`."""
-        wide = self.major * 10 + self.minor >= 2 and max(self.major, self.minor) < 1000
-        return WIDE if wide else NARROW
-
-    @property
-    def widths(self) -> tuple[int, int]:
-        """Both sizes a header can have, the one that the version asks for first."""
-        return (WIDE, NARROW) if self.version_size_bytes == WIDE else (NARROW, WIDE)
-
-    @property
-    def transposed(self) -> bool:
-        """Dense kernels are stored (in, out) (parser.c:2274)."""
-        return self.major > 1000 or self.minor > 1000
-
-    @property
-    def plausible(self) -> bool:
-        """Whether a Darknet of any age could have written these versions."""
-        return all(
-            0 <= part <= _LARGEST_VERSION for part in (self.major, self.minor, self.revision)
-        )
 
 
 class Pointer(NamedTuple):

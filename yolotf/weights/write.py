@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 import numpy as np
 
 from yolotf import _core, errors
-from yolotf.models import order as model_order
 from yolotf.weights import layout
 from yolotf.weights import native as _native
 from yolotf.weights.contents import Header
@@ -63,7 +62,7 @@ def write(
     moves: list[layout.Move] = []
     variables: list[Any] = []
     for move in plan.moves:
-        for variable in model_order.replicas(move.slot.variable):
+        for variable in replicas(move.slot.variable):
             moves.append(move)
             variables.append(variable)
     import tensorflow as tf
@@ -82,6 +81,15 @@ def write(
     if _op_can(variables):
         return _scatter_with_op(path, header, plan, moves, variables, cast, verify, fresh)
     return _scatter_portably(path, header, plan, moves, variables, cast, verify)
+
+
+def replicas(variable: Any) -> list[Any]:
+    """The variables of every replica; the variable itself if it is not distributed."""
+    import tensorflow as tf
+
+    if isinstance(variable, tf.distribute.DistributedValues):
+        return list(variable.values)
+    return [variable]
 
 
 def _op_can(variables: Sequence[Any]) -> bool:

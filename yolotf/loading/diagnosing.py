@@ -1,0 +1,78 @@
+"""`yolotf.diagnose`: what the diagnosis says of a network, for Keras models too."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from yolotf.darknet import cfg
+from yolotf.diagnosis import result
+from yolotf.diagnosis.causes import Finding
+from yolotf.diagnosis.result import Diagnosis
+from yolotf.errors import PlanError
+from yolotf.loading.planning import plan_for
+from yolotf.models.network_like import network_like
+
+Source = str | os.PathLike[str]
+
+
+def diagnose(
+    weights: Source, network: cfg.Network | Source | Any, *, classes: int | None = None
+) -> Diagnosis:
+    """Says whether a `.weights` file belongs to a network or model, and if not, why.
+
+    Args:
+        weights: the file. It may be anything: damaged, no weights at all, or not even there.
+        network: a `Network`, a cfg's path or text, a stock name, or a Keras model.
+        classes: the network with another number of classes.
+
+    Returns:
+        The diagnosis; a file that cannot be read gives one too, with `readable` False.
+
+    Raises:
+        CfgError: the cfg is broken, or there is no such network.
+        PlanError: the model has no layer with weights that Darknet has too.
+        TypeError: an argument is nothing of the above.
+    """
+    if hasattr(network, "layers") and hasattr(network, "weights"):
+        found = network_like(network)
+        network = found if classes is None else found.with_classes(classes)
+        classes = None
+    elif not isinstance(network, (cfg.Network, str, os.PathLike)):
+        raise TypeError(
+            "network must be a Network, a cfg's path or text, a stock name or a model, "
+            f"not {type(network).__name__}"
+        )
+    return result.diagnose(weights, network, classes=classes)
+
+
+def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
+    """Adds what of the file would not fit into `model`, a Keras model meant for the network."""
+    network = diagnosis.subject.network
+    try:
+        moves = plan_for(model, network).moves
+    except PlanError as error:
+        finding = Finding("unknown", str(error), "build the model from the cfg")
+        return replace(diagnosis, causes=(*diagnosis.causes, finding))
+    causes = list(diagnosis.causes)
+    for move in moves:
+        if move.shape == move.slot.shape:
+            continue
+        layer = network.layers[move.segment.layer]
+        difference = move.segment.count - int(np.prod(move.slot.shape, dtype=np.int64))
+        causes.append(
+            Finding(
+                "layer_shape",
+                f"{diagnosis.path}: variable {move.slot.name} is {move.slot.shape}, "
+                f"{network.where(layer)} has {move.shape} for it; {difference:+d} floats",
+                f"build the model with {move.shape} there",
+                layer=layer.index,
+                section=layer.type,
+                cfg_line=layer.line,
+                file_floats_minus_model=difference,
+            )
+        )
+    return replace(diagnosis, causes=tuple(causes))

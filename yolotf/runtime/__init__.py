@@ -1,0 +1,1 @@
+"""TensorFlow's C API without its Python: graph, session, run."""
