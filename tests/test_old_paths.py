@@ -1,0 +1,42 @@
+"""Import paths of version 0.1.0 that a program may hold."""
+
+import importlib
+
+import pytest
+
+from yolotf import _moved
+
+NAMES = {
+    "cfg": "Network Shape Layer Convolutional Yolo Region parse_cfg",
+    "cli": "main",
+    "convert": "run",
+    "decode": "decode_head letter_box_size undo_letter_box",
+    "detections": "Detections open_picture",
+    "diagnosis": "Diagnosis Inspection diagnose inspect",
+    "inference": "Detector InferenceFunction build_function fit read_names to_float",
+    "keras_layers": "GroupedConv2D LocallyConnected2D Reorg Shortcut Activation",
+    "keras_model": "build_model layer_name network_of read_model",
+    "layout": "Plan Segment floats segments size_bytes",
+    "load": "LoadReport load_darknet_weights",
+    "networks": "NAMES find network",
+    "save": "save_darknet_weights",
+}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_the_names_are_there(module):
+    found = importlib.import_module(f"yolotf.{module}")
+    for name in NAMES[module].split():
+        assert hasattr(found, name), name
+
+
+@pytest.mark.parametrize("module", sorted(_moved.HOMES))
+def test_the_old_path_is_the_new_module(module):
+    home = importlib.import_module(f"yolotf.{_moved.HOMES[module]}")
+    assert importlib.import_module(f"yolotf.{module}") is home
+    assert home.__spec__.name == home.__name__
+
+
+def test_a_name_that_never_was_is_an_import_error():
+    with pytest.raises(ModuleNotFoundError, match=r"yolotf\.never"):
+        importlib.import_module("yolotf.never")
