@@ -9,6 +9,24 @@ in nats: larger is better, 0 says nothing. Zeros, NaN and infinity say nothing.
 The alternative that every float is compared with is that it belongs to a kernel: 0 on average,
 of the magnitude of its neighbours. So the inside of kernels weighs nothing and is not read, and
 the cost does not grow with the file.
+
+Damage shows without another layout to compare with. Held against every real file at hand (in none
+of them stand more than 5 zeros in a row in any array), the rules are:
+
+* not finite: NaN or infinity, in any role.
+* negative variance: below zero; a subnormal of either sign is a zero (dead depthwise channels
+  store -7e-44).
+* zeros, bytes that were never written; a subnormal is a zero. A file of nothing but zeros is left
+  alone, it says nothing either way. Otherwise:
+  a batch norm whose gamma and variance are zero throughout (an untrained network has zero
+  variances, but gammas of 1);
+  in a kernel of `filters` rows a run of 1,024 zeros (a page) or more, or of 64 if it reaches the
+  file's end, that does not begin and end between two filters: filters die whole;
+  a run of 16,384 zeros (64 KiB) or more that does, if the variances of these filters are not
+  all zero, or there are none: a dead filter has no variance left.
+  Neither run counts in a kernel in which more than half of all other numbers are zero (pruned).
+* repeated: the same 65,536 bytes or more in two places that do not overlap, at a distance of whole
+  floats. A block that repeats inside itself (a constant, a pattern) is not meant.
 """
 
 from __future__ import annotations
