@@ -37,7 +37,7 @@ import yolotf
 from yolotf import _core
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.loading import planning
-from yolotf.models import order as model_order
+from yolotf.models.variables import plain
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
 
@@ -180,7 +180,7 @@ class Loaders:
 
     def variables(self) -> list[Any]:
         """All variables, in Keras' order."""
-        return [model_order.plain(variable) for variable in self.model.variables]
+        return [plain(variable) for variable in self.model.variables]
 
 
 def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import yolotf
 from yolotf import errors
-from yolotf.models import order as model_order
+from yolotf.models.variables import plain
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
 
@@ -83,7 +83,7 @@ def scramble(model: Any, seed: int = 99) -> None:
     """Other numbers in every variable: what is not written is not right by accident."""
     random = np.random.default_rng(seed)
     for weight in model.weights:
-        variable = model_order.plain(weight)
+        variable = plain(weight)
         variable.assign(tf.cast(100 * random.standard_normal(variable.shape), variable.dtype))
 
 

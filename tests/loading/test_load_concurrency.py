@@ -20,7 +20,7 @@ import tensorflow as tf
 from load_helpers import EVERYTHING, PLAIN, build, content, conv
 
 import yolotf
-from yolotf.models import order as model_order
+from yolotf.models.variables import plain
 from yolotf.weights import layout
 
 LARGE = loading.NET + conv(256, 1) + conv(512, 3, batch_normalize=1, activation="leaky")
@@ -37,7 +37,7 @@ def constant_file(path, value, text=LARGE):
 
 
 def variables(model):
-    return [model_order.plain(weight) for weight in model.weights]
+    return [plain(weight) for weight in model.weights]
 
 
 @contextlib.contextmanager
@@ -139,7 +139,7 @@ def test_what_a_variable_was_made_from_keeps_its_numbers(tmp_path, path_taken):
 def test_variables_that_share_one_buffer_get_their_own(tmp_path, path_taken):
     model = build(EVERYTHING)
     norm = model.get_layer("conv_3_bn")
-    gamma, beta = model_order.plain(norm.gamma), model_order.plain(norm.beta)
+    gamma, beta = plain(norm.gamma), plain(norm.beta)
     gamma.assign(beta.read_value())
     path = tmp_path / "a.weights"
     path.write_bytes(content(EVERYTHING))
@@ -204,8 +204,7 @@ def test_loads_and_optimizers_do_not_wait_for_each_other_for_ever(tmp_path, path
     path = constant_file(tmp_path / "a.weights", 3, PLAIN)
     norm = model.get_layer("conv_0_bn")
     vectors = [
-        model_order.plain(one)
-        for one in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+        plain(one) for one in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
     ]
     counts = collections.Counter()
 

@@ -15,8 +15,9 @@ from load_helpers import EVERYTHING, PLAIN, build, content
 
 import yolotf
 from yolotf import errors
-from yolotf.models import order as model_order
+from yolotf.models.variables import plain
 from yolotf.weights import write as writing
+from yolotf.weights.write import replicas
 
 CPUS = ("/device:CPU:0", "/device:CPU:1")
 
@@ -65,7 +66,7 @@ class Scenarios:
         self.path.write_bytes(content(PLAIN))
         for broken in (tf.ones([15]), tf.ones([16], tf.float16)):
             _, model = mirrored(PLAIN)
-            gamma = model_order.plain(model.get_layer("conv_0_bn").gamma)
+            gamma = plain(model.get_layer("conv_0_bn").gamma)
             first, second = gamma.values
             with tf.device(CPUS[1]):
                 other = tf.Variable(broken)
@@ -78,7 +79,7 @@ class Scenarios:
     def an_assignment_that_fails_is_undone_on_every_replica(self):
         self.path.write_bytes(content(PLAIN))
         _, model = mirrored(PLAIN)
-        last = model_order.plain(model.weights[-1]).values[1]
+        last = plain(model.weights[-1]).values[1]
         assign, calls = last.assign, []
 
         def fail_in_the_load(value):  # after the numbers that it is to keep
@@ -210,14 +211,14 @@ def mirrored(text):
 
 
 def raw(model):
-    return [model_order.plain(weight) for weight in model.weights]
+    return [plain(weight) for weight in model.weights]
 
 
 def by_device(model):
     """What every device holds of each weight."""
     found = {}
     for weight in model.weights:
-        for replica in model_order.replicas(model_order.plain(weight)):
+        for replica in replicas(plain(weight)):
             device = found.setdefault(replica.device[-13:], {})
             device[loading.variable_name(weight)] = loading.bits(replica.numpy())
     return found
@@ -233,7 +234,7 @@ def plain_copy(text, path):
 def refused(model, path, error):
     random = np.random.default_rng(5)
     for variable in raw(model):
-        for replica in model_order.replicas(variable):
+        for replica in replicas(variable):
             replica.assign(random.random(replica.shape).astype(replica.dtype.as_numpy_dtype))
     before = by_device(model)
     with pytest.raises(error) as caught:

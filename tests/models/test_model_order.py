@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, event, given, settings
 
 import yolotf
 from yolotf.darknet import cfg
-from yolotf.models import order as model_order
+from yolotf.models import walk
+from yolotf.models.bind import Binding
+from yolotf.models.structure import Structure
 from yolotf.models.which_keras import keras
 from yolotf.weights import layout
 
@@ -47,7 +49,7 @@ def test_names_need_not_start_at_zero(style, weights):
     first, _ = built(style)
     second, pairs = built(style)
     names = {pair.kernel.name for pair in pairs}
-    assert names.isdisjoint(layer.name for layer in model_order.layers(first))
+    assert names.isdisjoint(layer.name for layer in walk.layers(first))
     yolotf.load_darknet_weights(second, weights)
     foreign_models.assert_holds(pairs, weights)
 
@@ -112,7 +114,7 @@ def test_a_model_read_from_a_file_keeps_its_order(style, weights, tmp_path):
     model, pairs = built(style)
     model.save(tmp_path / "model.keras")
     again = keras().models.load_model(tmp_path / "model.keras", compile=False)
-    named = {layer.name: layer for layer in model_order.layers(again)}
+    named = {layer.name: layer for layer in walk.layers(again)}
     yolotf.load_darknet_weights(again, weights)
     again_pairs = [Pair(named[k.name], named[n.name] if n else None) for k, n in pairs]
     foreign_models.assert_holds(again_pairs, weights)
@@ -218,7 +220,7 @@ def test_with_a_cfg_no_model_gets_numbers_of_other_layers(drawn, seed, tmp_path_
     except yolotf.PlanError as error:
         event(f"refused: {str(error)[:60]}")
         return
-    binding = model_order._Binding(model_order.Structure(copy), network)
+    binding = Binding(Structure(copy), network)
     if len(binding.search()) != 1:
         event("several layers could change places")
         return

@@ -170,7 +170,8 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import load_helpers as loading, numpy_loader, yolotf
 from yolotf import errors
 from yolotf.weights import native as _native
-from yolotf.models import order as model_order
+from yolotf.models.variables import plain
+from yolotf.weights import write
 from yolotf.weights import write
 
 def no_op():
@@ -198,7 +199,7 @@ for dtype in ("float32", "mixed_float16"):
     report = yolotf.load_darknet_weights(model, sys.argv[1])
     assert report.variables == 80
     for name, weight in zip(expected, model.weights, strict=True):
-        replicas = model_order.replicas(model_order.plain(weight))
+        replicas = write.replicas(plain(weight))
         assert len({replica.device for replica in replicas}) == 2
         for replica in replicas:
             assert (loading.bits(replica.numpy()) == expected[name]).all(), name

@@ -513,7 +513,7 @@ def _traced(model: Any, *, batch: int | None) -> tuple[Any, Any]:
     """A module with the model's variables, and its function from `images` to `output_<n>`."""
     import tensorflow as tf
 
-    from yolotf.models.order import plain
+    from yolotf.models.variables import plain
 
     module = tf.Module()
     module.stored = [plain(variable) for variable in model.variables]
@@ -531,10 +531,10 @@ def _traced(model: Any, *, batch: int | None) -> tuple[Any, Any]:
 
 
 def _write_safetensors(source: _Source, path: Path) -> None:
-    from yolotf.models import order as model_order
+    from yolotf.models import walk
 
     arrays = {}
-    for layer in model_order.layers(source.model):
+    for layer in walk.layers(source.model):
         for variable in layer.weights:
             # Keras 3: conv_17/kernel has the name kernel; tf_keras: conv_17/kernel:0.
             name = variable.name.split("/")[-1].removesuffix(":0")

@@ -12,12 +12,12 @@ from yolotf import errors
 from yolotf.darknet.rules import BN_EPSILON
 from yolotf.diagnosis import result as diagnosis
 from yolotf.loading import partial, planning
-from yolotf.models import order as model_order
+from yolotf.models import built, walk
 from yolotf.models.network_like import network_like
 from yolotf.weights import write as writing
 from yolotf.weights.contents import Header
 
-Path = str | os.PathLike[str]
+PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
 
 def load_darknet_weights(
     model: Any,
-    weights_file: Path,
+    weights_file: PathLike,
     tiny: bool = False,
     *,
     cfg: Any = None,
@@ -156,7 +156,7 @@ def load_darknet_weights(
             progress(0, job.size_bytes)
         with tf.init_scope():
             stats = writing.write(path, job.header, job.plan, cast=cast, verify=verify)
-        if job.whole:
+        if job.complete:
             save.remember(model, job.header, job.plan)
     except errors.WeightsMismatch as error:
         raise _diagnosed(error, path, model, cfg) from None
@@ -184,7 +184,7 @@ def load_darknet_weights(
 
 
 def _diagnosed(
-    error: errors.WeightsMismatch, path: Path, model: Any, source: Any
+    error: errors.WeightsMismatch, path: PathLike, model: Any, source: Any
 ) -> errors.WeightsMismatch:
     """The same error with a diagnosis; its message where the file is what does not fit."""
     if isinstance(error, errors.FileChangedError):
@@ -211,7 +211,7 @@ def _header_warnings(header: Header) -> Iterable[str]:
 def _epsilons(model: Any, bn_epsilon: str) -> list[str]:
     """Sets or compares the epsilon of every batch normalization."""
     different: dict[float, int] = {}
-    layers = model_order.layers(model) if planning.own_network(model) is None else model.layers
+    layers = walk.layers(model) if built.network_of(model) is None else model.layers
     for layer in layers:
         if not hasattr(layer, "epsilon") or not hasattr(layer, "moving_variance"):
             continue

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from yolotf.darknet import cfg
+from yolotf.models.built import layer_name
 from yolotf.weights import layout
 
 # A pair that fits is worth more than any two that do not; a name in common decides between pairs
@@ -79,21 +80,29 @@ class Pairing:
         moves: of the pairs that fit, in file order.
         loaded: names of the model's layers that are written.
         skipped: pairs that do not fit.
-        untouched: names of the model's layers without a counterpart.
-        unused: names of the file's layers without one.
+        left: layers of the model without a counterpart.
+        spare: layers of the file without one.
     """
 
     moves: tuple[layout.Move, ...]
     loaded: tuple[str, ...]
     skipped: tuple[Skipped, ...]
-    untouched: tuple[str, ...]
-    unused: tuple[str, ...]
+    left: tuple[ModelLayer, ...]
+    spare: tuple[FileLayer, ...]
+
+    @property
+    def untouched(self) -> tuple[str, ...]:
+        """The names of `left`."""
+        return tuple(layer.name for layer in self.left)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The names of `spare`."""
+        return tuple(layer.name for layer in self.spare)
 
 
 def file_layers(network: cfg.Network, segments: Sequence[layout.Segment]) -> list[FileLayer]:
     """Groups segments by section; parts of recurrent sections have no Keras layer and are left."""
-    from yolotf.models.build import layer_name
-
     grouped: dict[int, dict[str, layout.Segment]] = {}
     for segment in segments:
         if not segment.part:
@@ -109,14 +118,16 @@ def pair(
 ) -> Pairing:
     """Sorts pairs into what fits and what does not."""
     moves: list[layout.Move] = []
-    loaded, untouched, unused = [], [], []
-    skipped = []
+    loaded: list[str] = []
+    skipped: list[Skipped] = []
+    left: list[ModelLayer] = []
+    spare: list[FileLayer] = []
     for source, target in pairs:
         if source is None or target is None:
             if target is not None:
-                untouched.append(target.name)
+                left.append(target)
             if source is not None:
-                unused.append(source.name)
+                spare.append(source)
             continue
         difference = _difference(source, target)
         if difference is None:
@@ -128,7 +139,7 @@ def pair(
         else:
             skipped.append(Skipped(target.name, *difference))
     moves.sort(key=lambda move: move.segment.offset)
-    return Pairing(tuple(moves), tuple(loaded), tuple(skipped), tuple(untouched), tuple(unused))
+    return Pairing(tuple(moves), tuple(loaded), tuple(skipped), tuple(left), tuple(spare))
 
 
 def by_name(
@@ -205,11 +216,32 @@ def _difference(
     return None
 
 
-def suggestion(name: str, unpaired: Sequence[str], others: Sequence[str]) -> str:
-    """`; did you mean conv_23?`: the nearest of the names without a partner, else of all."""
-    nearest = difflib.get_close_matches(name, unpaired, n=1, cutoff=0.5)
-    nearest = nearest or difflib.get_close_matches(name, others, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+def likely_meant(
+    sources: Sequence[FileLayer], targets: Sequence[ModelLayer], cutoff: float = 0.5
+) -> dict[str, str]:
+    """Names of `targets` by names of `sources` that are spelt much alike and would fit.
+
+    The likest pair first, and no name twice.
+    """
+    ratios = []
+    matcher = difflib.SequenceMatcher(autojunk=False)
+    for target in targets:
+        matcher.set_seq2(target.name)
+        for source in sources:
+            matcher.set_seq1(source.name)
+            if (
+                matcher.real_quick_ratio() >= cutoff
+                and matcher.quick_ratio() >= cutoff
+                and _difference(source, target) is None
+            ):
+                ratios.append((matcher.ratio(), source.name, target.name))
+    meant: dict[str, str] = {}
+    taken: set[str] = set()
+    for ratio, source_name, target_name in sorted(ratios, key=lambda entry: -entry[0]):
+        if ratio >= cutoff and source_name not in meant and target_name not in taken:
+            meant[source_name] = target_name
+            taken.add(target_name)
+    return meant
 
 
 def cut_of(segments: Sequence[layout.Segment], floats: int, path: str) -> int | None:

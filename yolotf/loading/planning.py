@@ -1,7 +1,8 @@
 """What of a file goes where in a model, decided before anything is written.
 
-A model from `build_model` has its network's order, another is taken apart by `model_order`; loads
-that are not the whole file into the whole model are paired by `partial`.
+There are four stories, and `job_for` tells which one it is: a model that `build_model` made
+(`_built_here`), one whose network is told (`_told_by_cfg`), one of which nothing is known but
+itself (`_foreign`), and a load that pairs layers (`_paired`), by name or by what fits.
 """
 
 from __future__ import annotations
@@ -11,19 +12,35 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from yolotf import errors
-from yolotf.darknet import cfg
+from yolotf.darknet import cfg, stock
+from yolotf.darknet.rules import output_layers, used_layers
+from yolotf.errors import PlanError
 from yolotf.loading import partial
-from yolotf.models import order as model_order
+from yolotf.models import arrange, bind
+from yolotf.models.built import by_section, layer_name, network_of
+from yolotf.models.stock import stock_networks
+from yolotf.models.structure import Structure
 from yolotf.weights import layout
 from yolotf.weights.header import Header, read_header
 
-Path = str | os.PathLike[str]
+PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A plan, and what it leaves out."""
+    """A plan, and what it leaves out.
+
+    Attributes:
+        header: of the file.
+        size_bytes: of the file.
+        plan: what is written where.
+        loaded: names of the model's layers that are written.
+        skipped: layers that file and model both have, in different shapes.
+        untouched: layers of the model that the file has nothing for.
+        unused: layers of the file that the model has no place for.
+        notes: what the caller should hear of.
+        complete: whether the file is one of the model's own network, up to its end.
+    """
 
     header: Header
     size_bytes: int
@@ -33,118 +50,153 @@ class Job:
     untouched: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    whole: bool = True
+    complete: bool = True
 
 
 def job_for(
-    model: Any, path: Path, source: Any, *, strict: bool, by_name: bool, skip_mismatch: bool
+    model: Any, path: PathLike, source: Any, *, strict: bool, by_name: bool, skip_mismatch: bool
 ) -> Job:
-    """Decides what of the file goes where in the model."""
-    own = own_network(model)
-    if own is None and source is None and not (by_name or skip_mismatch):
-        return _arranged(model, path, strict)
-    network = _source_network(model, path, source, own, guess=by_name or skip_mismatch)
-    whole = network is own or (own is None and source is not None)
-    if not (by_name or skip_mismatch) and (whole or _same_layout(network, own)):
-        network = own or network
-        plan = plan_for(model, network)
-        header, size_bytes = read_header(path, plan.floats)
-        if header.transposed:
-            plan = plan_for(model, network, transposed=True)
-        cut = _cut(path, header, size_bytes, layout.segments(network), strict)
-        if cut is None:
-            return Job(header, size_bytes, plan, _names(plan.moves))
-        kept = tuple(move for move in plan.moves if move.segment.layer < cut.layers)
-        left = tuple(move for move in plan.moves if move.segment.layer >= cut.layers)
-        return Job(
-            cut.header,
-            size_bytes,
-            layout.Plan(kept, cut.floats, network),
-            _names(kept),
-            untouched=_names(left),
-            notes=(f"the file ends after {cut.layers} layers",),
-        )
-    segments = layout.segments(network)
-    floats = segments[-1].end // layout.FLOAT_BYTES if segments else 0
-    header, size_bytes = read_header(path, floats)
-    if header.transposed:
-        segments = layout.segments(network, transposed=True)
-    notes: tuple[str, ...] = ()
-    cut = _cut(path, header, size_bytes, segments, strict)
-    if cut is not None:
-        segments = [segment for segment in segments if segment.layer < cut.layers]
-        header, floats = cut.header, cut.floats
-        notes = (f"the file ends after {cut.layers} layers",)
-    sources = partial.file_layers(network, segments)
-    targets = model_layers(model, own)
-    pairs = (partial.by_name if by_name else partial.align)(sources, targets)
-    found = partial.pair(pairs)
-    if by_name and strict and not skip_mismatch:
-        _refuse_unpaired(path, network, found, sources, targets)
-    if not skip_mismatch:
-        _refuse_skipped(path, network, own, found, transfer=own is not None and not by_name)
-    if not found.moves:
-        raise errors.PlanError(
-            f"{os.fspath(path)}: no layer of {network.source} fits one of {model.name}; "
-            "is it another network?",
-            path=os.fspath(path),
-        )
-    return Job(
-        header,
-        size_bytes,
-        layout.Plan(found.moves, floats, network),
-        found.loaded,
-        found.skipped,
-        found.untouched,
-        found.unused,
-        notes,
-    )
+    """Decides what of the file goes where in the model.
+
+    Raises:
+        WeightsMismatch: file and model do not belong together.
+        CfgError: `source` names no network.
+        OSError: the file cannot be read.
+    """
+    own = network_of(model)
+    told = None if source is None else network_for(model, source)
+    if by_name or skip_mismatch:
+        network = told or _network_of_size(path, own)
+        return _paired(model, own, network, path, strict, by_name, skip_mismatch)
+    if own is not None and (told is None or layout.segments(told) == layout.segments(own)):
+        return _built_here(model, own, path, strict)
+    if told is not None:
+        return _told_by_cfg(model, own, told, path, strict)
+    return _foreign(model, path, strict)
 
 
-def _arranged(model: Any, path: Path, strict: bool) -> Job:
+def _built_here(model: Any, own: cfg.Network, path: PathLike, strict: bool) -> Job:
+    """For a model from `build_model`: its layers are called after the sections."""
+    return _in_order(model, own, path, strict)
+
+
+def _told_by_cfg(
+    model: Any, own: cfg.Network | None, network: cfg.Network, path: PathLike, strict: bool
+) -> Job:
+    """For a file of another network than the model's own, and for models that have none.
+
+    A model from `build_model` takes what is in front of its heads, which may be of another class
+    count; any other model has to be the network.
+    """
+    if own is None:
+        return _in_order(model, network, path, strict)
+    file = _FileLayers.read(network, path, strict)
+    found = partial.pair(partial.align(file.layers, model_layers(model, own)))
+    excused = {layer_name(own.layers[index]) for index in output_layers(own)} if own.heads else ()
+    _refuse(path, network, [one for one in found.skipped if one.name not in excused], found)
+    return _pairing_job(model, network, path, file, found)
+
+
+def _foreign(model: Any, path: PathLike, strict: bool) -> Job:
     """For a model of unknown origin: the file decides which order of its layers is the cfg's."""
-    structure = model_order.Structure(model)
+    structure = Structure(model)
     header, size_bytes = read_header(path, structure.floats)
     others = tuple(structure.others)
     if not strict or partial.is_backbone_name(os.fspath(path)):
         for width in header.widths:
             floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
-            order = None if rest else model_order.beginning(structure, floats)
+            order = None if rest else arrange.beginning(structure, floats)
             if order is not None:
                 header, _ = read_header(path, floats)
-                moves = model_order.moves(order, transposed=header.transposed)
+                moves = arrange.assignments(order, transposed=header.transposed)
                 return Job(
                     header,
                     size_bytes,
                     layout.Plan(moves, floats, None),
-                    _names(moves),
+                    layer_names(moves),
                     untouched=(*(one.name for one in structure.units if one not in order), *others),
                     notes=(f"the file ends after {len(order)} layers",),
-                    whole=False,
+                    complete=False,
                 )
-    order = model_order.arrange(
+    order = arrange.arrange(
         structure, path, header.size_bytes, size_bytes, transposed=header.transposed
     )
-    moves = model_order.moves(order, transposed=header.transposed)
+    moves = arrange.assignments(order, transposed=header.transposed)
     plan = layout.Plan(moves, structure.floats, None)
-    return Job(header, size_bytes, plan, _names(moves), untouched=others)
+    return Job(header, size_bytes, plan, layer_names(moves), untouched=others)
 
 
-def _names(moves: Iterable[layout.Move]) -> tuple[str, ...]:
-    """The Keras layers of `moves`, a batch normalization counted with its convolution."""
-    names = (move.slot.name.rpartition("/")[0].removesuffix("_bn") for move in moves)
-    return tuple(dict.fromkeys(names))
+def _paired(
+    model: Any,
+    own: cfg.Network | None,
+    network: cfg.Network,
+    path: PathLike,
+    strict: bool,
+    by_name: bool,
+    skip_mismatch: bool,
+) -> Job:
+    """For loads that pair the file's layers with the model's, by name or by what fits."""
+    file = _FileLayers.read(network, path, strict)
+    if by_name:
+        pairs = partial.by_name(file.layers, named_layers(model, own))
+    else:
+        pairs = partial.align(file.layers, model_layers(model, own))
+    found = partial.pair(pairs)
+    if by_name and not skip_mismatch:
+        _refuse_names(path, network, found, strict)
+    return _pairing_job(model, network, path, file, found)
+
+
+# a file in its own order
+
+
+def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) -> Job:
+    plan = plan_for(model, network)
+    header, size_bytes = read_header(path, plan.floats)
+    if header.transposed:
+        plan = plan_for(model, network, transposed=True)
+    cut = _cut(path, header, size_bytes, layout.segments(network), strict)
+    if cut is None:
+        return Job(header, size_bytes, plan, layer_names(plan.moves))
+    kept = tuple(move for move in plan.moves if move.segment.layer < cut.layers)
+    left = tuple(move for move in plan.moves if move.segment.layer >= cut.layers)
+    return Job(
+        cut.header,
+        size_bytes,
+        layout.Plan(kept, cut.floats, network),
+        layer_names(kept),
+        untouched=layer_names(left),
+        notes=(cut.note,),
+    )
+
+
+def layer_names(moves: Iterable[layout.Move]) -> tuple[str, ...]:
+    """The Keras layers of `moves`, one a section: the one with the kernel, if there is one."""
+    named: dict[int, str] = {}
+    for move in moves:
+        name = move.slot.name.rpartition("/")[0]
+        if move.slot.role == "kernel":
+            named[move.segment.layer] = name
+        else:
+            named.setdefault(move.segment.layer, name)
+    return tuple(named.values())
 
 
 @dataclass(frozen=True)
 class _Cut:
+    """Where a file ends that is meant to end early."""
+
     layers: int
     floats: int
     header: Header
 
+    @property
+    def note(self) -> str:
+        return f"the file ends after {self.layers} layers"
+
 
 def _cut(
-    path: Path,
+    path: PathLike,
     header: Header,
     size_bytes: int,
     segments: Sequence[layout.Segment],
@@ -163,16 +215,61 @@ def _cut(
     return None
 
 
-def _source_network(
-    model: Any, path: Path, source: Any, own: cfg.Network | None, *, guess: bool
-) -> cfg.Network:
-    """What the file was trained as: as said, the model's own, or by the file's size."""
-    from yolotf.models.network_like import stock_networks
+# layers that are paired
 
-    if source is not None:
-        return network_for(model, source)
-    if not guess:
-        return network_for(model, None)
+
+@dataclass(frozen=True)
+class _FileLayers:
+    """What a file of a network holds, up to where it ends."""
+
+    header: Header
+    size_bytes: int
+    floats: int
+    layers: list[partial.FileLayer]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def read(cls, network: cfg.Network, path: PathLike, strict: bool) -> _FileLayers:
+        floats = layout.floats(network)
+        header, size_bytes = read_header(path, floats)
+        segments = layout.segments(network, transposed=header.transposed)
+        cut = _cut(path, header, size_bytes, segments, strict)
+        if cut is None:
+            layers = partial.file_layers(network, segments)
+            return cls(header, size_bytes, floats, layers, ())
+        kept = [segment for segment in segments if segment.layer < cut.layers]
+        layers = partial.file_layers(network, kept)
+        return cls(cut.header, size_bytes, cut.floats, layers, (cut.note,))
+
+
+def _pairing_job(
+    model: Any,
+    network: cfg.Network,
+    path: PathLike,
+    file: _FileLayers,
+    found: partial.Pairing,
+) -> Job:
+    if not found.moves:
+        raise PlanError(
+            f"{os.fspath(path)}: no layer of {network.source} fits one of {_name(model)}; "
+            "is it another network?",
+            path=os.fspath(path),
+        )
+    return Job(
+        file.header,
+        file.size_bytes,
+        layout.Plan(found.moves, file.floats, network),
+        found.loaded,
+        found.skipped,
+        found.untouched,
+        found.unused,
+        file.notes,
+        complete=False,
+    )
+
+
+def _network_of_size(path: PathLike, own: cfg.Network | None) -> cfg.Network:
+    """What the file was trained as, by its size: the model's own, or a stock network."""
     header, size_bytes = read_header(path, layout.floats(own) if own else None)
     if own is not None and size_bytes == layout.size_bytes(own, header.size_bytes):
         return own
@@ -182,7 +279,7 @@ def _source_network(
             return network
     if own is not None:
         return own
-    raise errors.PlanError(
+    raise PlanError(
         f"{os.fspath(path)}: {size_bytes} bytes are no stock network's; pass cfg= with the network "
         "it was trained as",
         path=os.fspath(path),
@@ -190,67 +287,60 @@ def _source_network(
     )
 
 
-def _same_layout(network: cfg.Network, own: cfg.Network | None) -> bool:
-    """Whether two networks store the same, and so a file of the one is one of the other."""
-    return own is not None and layout.segments(network) == layout.segments(own)
-
-
-def _refuse_unpaired(
-    path: Path,
-    network: cfg.Network,
-    found: partial.Pairing,
-    sources: Sequence[partial.FileLayer],
-    targets: Sequence[partial.ModelLayer],
+def _refuse_names(
+    path: PathLike, network: cfg.Network, found: partial.Pairing, strict: bool
 ) -> None:
-    if not found.untouched and not found.unused:
+    """Raises for names that match and shapes that do not, then for names without a partner."""
+    unpaired = [*found.untouched, *found.unused] if strict else []
+    if not found.skipped and not unpaired:
         return
-    theirs = [source.name for source in sources]
-    ours = [target.name for target in targets]
-    lines = [
-        f"{name}: no such layer in {network.source}{partial.suggestion(name, found.unused, theirs)}"
-        for name in found.untouched
-    ]
-    lines += [
-        f"{name}: no such layer in the model{partial.suggestion(name, found.untouched, ours)}"
-        for name in found.unused
-    ]
-    shown = "; ".join(lines[:6]) + (f"; and {len(lines) - 6} more" if len(lines) > 6 else "")
-    raise errors.PlanError(
-        f"{os.fspath(path)}: {len(lines)} names have no partner: {shown}; rename them, or pass "
-        "strict=False to load the others",
+    problems, fixes = [], []
+    if found.skipped:
+        count = len(found.skipped)
+        problems.append(
+            f"{count} {'layers' if count > 1 else 'layer'} of the same name "
+            f"{'have' if count > 1 else 'has'} another shape: {_some(map(str, found.skipped))}"
+        )
+        fixes.append("pass skip_mismatch=True to load the others")
+    if unpaired:
+        theirs = partial.likely_meant(found.spare, found.left)
+        ours = {name: meant for meant, name in theirs.items()}
+        lines = [
+            f"{name}: no such layer in {network.source}{_meant(ours.get(name))}"
+            for name in found.untouched
+        ]
+        lines += [
+            f"{name}: no such layer in the model{_meant(theirs.get(name))}" for name in found.unused
+        ]
+        problems.append(f"{len(lines)} names have no partner: {_some(lines)}")
+        fixes.append("rename them, or pass strict=False to load the others")
+    raise PlanError(
+        f"{os.fspath(path)}: {'; '.join((*problems, *fixes))}",
         path=os.fspath(path),
+        skipped=found.skipped,
         untouched=found.untouched,
         unused=found.unused,
     )
 
 
-def _refuse_skipped(
-    path: Path,
-    network: cfg.Network,
-    own: cfg.Network | None,
-    found: partial.Pairing,
-    *,
-    transfer: bool,
-) -> None:
-    """Raises for what does not fit; with `transfer` the layers before the heads need not."""
-    from yolotf.darknet.rules import output_layers
-    from yolotf.models.build import layer_name
+def _meant(name: str | None) -> str:
+    return f"; did you mean {name}?" if name else ""
 
-    excused: set[str] = set()
-    if transfer and own is not None and own.heads:
-        excused = {layer_name(own.layers[index]) for index in output_layers(own)}
-    skipped = [one for one in found.skipped if one.name not in excused]
-    untouched = [] if own is None or not transfer else list(found.untouched)
-    unused = list(found.unused) if transfer else []
-    if not skipped and not untouched and not unused:
-        return
+
+def _refuse(
+    path: PathLike,
+    network: cfg.Network,
+    skipped: Sequence[partial.Skipped],
+    found: partial.Pairing,
+) -> None:
+    """Raises for layers that do not fit, or that only one side has."""
     problems = [str(one) for one in skipped]
-    problems += [f"{name}: nothing in {network.source} for it" for name in untouched]
-    problems += [f"{name} of {network.source}: no place in the model" for name in unused]
-    shown = "; ".join(problems[:6])
-    more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
-    raise errors.PlanError(
-        f"{os.fspath(path)}: {len(problems)} layers do not fit: {shown}{more}; pass "
+    problems += [f"{name}: nothing in {network.source} for it" for name in found.untouched]
+    problems += [f"{name} of {network.source}: no place in the model" for name in found.unused]
+    if not problems:
+        return
+    raise PlanError(
+        f"{os.fspath(path)}: {len(problems)} layers do not fit: {_some(problems)}; pass "
         "skip_mismatch=True to load the others",
         path=os.fspath(path),
         skipped=found.skipped,
@@ -259,22 +349,29 @@ def _refuse_skipped(
     )
 
 
-def own_network(model: Any) -> cfg.Network | None:
-    """The network `model` was built from by `build_model`."""
-    from yolotf.models.build import network_of
+def _some(texts: Iterable[str], most: int = 6) -> str:
+    listed = list(texts)
+    more = f"; and {len(listed) - most} more" if len(listed) > most else ""
+    return "; ".join(listed[:most]) + more
 
-    return network_of(model)
+
+# networks and models
 
 
 def model_layers(model: Any, network: cfg.Network | None) -> list[partial.ModelLayer]:
     """The model's layers that hold weights, in Darknet order, batch norms with their layers."""
-    from yolotf.models.build import layer_name
-
     if network is None:
-        order = model_order.preferred(model_order.Structure(model))
+        order = arrange.preferred(Structure(model))
         return [partial.ModelLayer(unit.name, unit.slots) for unit in order]
+    return named_layers(model, network)
+
+
+def named_layers(model: Any, network: cfg.Network | None) -> list[partial.ModelLayer]:
+    """As `model_layers`, in the order of the model where Darknet's is not known."""
+    if network is None:
+        return [partial.ModelLayer(unit.name, unit.slots) for unit in Structure(model).units]
     grouped: dict[int, dict[str, layout.Slot]] = {}
-    for (index, role), slot in model_order.by_section(model, network).items():
+    for (index, role), slot in by_section(model, network).items():
         grouped.setdefault(index, {})[role] = slot
     return [
         partial.ModelLayer(layer_name(network.layers[index]), slots)
@@ -292,39 +389,14 @@ def network_for(model: Any, source: Any) -> cfg.Network:
     if isinstance(source, cfg.Network):
         return source
     if source is not None:
-        from yolotf.darknet.stock import find
-
-        return find(source)
-    network = own_network(model)
+        return stock.find(source)
+    network = network_of(model)
     if network is None:
-        raise errors.PlanError(
-            f"{getattr(model, 'name', model)}: not built by yolotf.build_model, so the order of "
-            "its layers is not known; pass cfg="
+        raise PlanError(
+            f"{_name(model)}: not built by yolotf.build_model, so the order of its layers is not "
+            "known; pass cfg="
         )
     return network
-
-
-def _named_layers(model: Any) -> list[partial.ModelLayer]:
-    """The layers of a model that `build_model` did not make, batch norms with what they follow.
-
-    A batch normalization belongs to the layer it is called after (`conv_17_bn`), or else to the
-    one before it.
-    """
-    found: dict[str, dict[str, layout.Slot]] = {}
-    for layer in model_order.layers(model):
-        slots = model_order.slots(layer)
-        if "moving_variance" not in slots:
-            if slots:
-                found[layer.name] = slots
-            continue
-        owner = layer.name.removesuffix("_bn")
-        if owner not in found:
-            owner = next(reversed(found), layer.name)
-        if "gamma" in found.get(owner, {}) or owner not in found:
-            found[layer.name] = slots
-        else:
-            found[owner].update(slots)
-    return [partial.ModelLayer(name, slots) for name, slots in found.items()]
 
 
 def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> layout.Plan:
@@ -335,41 +407,48 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     Raises:
         PlanError: a section that stores floats has no layer in the model.
     """
-    from yolotf.darknet.rules import used_layers
-
     if not getattr(model, "built", True):
-        raise errors.PlanError(
-            f"{model.name}: has no variables yet; call it once on a picture, or model.build(...)"
+        raise PlanError(
+            f"{_name(model)}: has no variables yet; call it once on a picture, or model.build(...)"
         )
-    slots = model_order.by_section(model, network)
+    built_here = network_of(model) is not None
+    slots = by_section(model, network)
     used = used_layers(network)
     segments = layout.segments(network, transposed=transposed)
-    if own_network(model) is None and any(
-        segment.layer in used and (segment.layer, segment.role) not in slots for segment in segments
-    ):
-        structure = model_order.Structure(model)
-        bound_moves = model_order.bind(structure, network, transposed=transposed)
-        return layout.Plan(bound_moves, layout.floats(network), network)
-    moves = []
-    for segment in segments:
-        slot = slots.get((segment.layer, segment.role))
-        if slot is not None:
-            moves.append(layout.move(segment, slot))
-        elif segment.layer in used:
-            layer = network.layers[segment.layer]
-            raise errors.PlanError(
-                f"{model.name}: no variable for the {segment.role} of {network.where(layer)}; "
-                "the model has no such layer, or it is called otherwise",
-                section=segment.layer,
-                role=segment.role,
+    missing = [one for one in segments if one.layer in used and (one.layer, one.role) not in slots]
+    if missing and not built_here:
+        moves = bind.bind(Structure(model), network, transposed=transposed)
+        return layout.Plan(moves, layout.floats(network), network)
+    if missing:
+        section = network.layers[missing[0].layer]
+        raise PlanError(
+            f"{_name(model)}: no variable for the {missing[0].role} of {network.where(section)}; "
+            "the model has no such layer, or it is called otherwise",
+            section=section.index,
+            role=missing[0].role,
+        )
+    moves = tuple(
+        layout.move(one, slots[one.layer, one.role])
+        for one in segments
+        if (one.layer, one.role) in slots
+    )
+    if not built_here:
+        _refuse_more(model, network, moves)
+    return layout.Plan(moves, layout.floats(network), network)
+
+
+def _refuse_more(model: Any, network: cfg.Network, moves: Sequence[layout.Move]) -> None:
+    """Raises for a layer of the model that the network has nothing for."""
+    bound = {id(move.slot.variable) for move in moves}
+    for unit in Structure(model).units:
+        if not any(id(slot.variable) in bound for slot in unit.slots.values()):
+            shape = partial.ModelLayer(unit.name, unit.slots).shape
+            raise PlanError(
+                f"{_name(model)}: {network.source} has nothing for layer {unit.name}, whose shape "
+                f"is {shape}; pass skip_mismatch=True to leave it as it is",
+                variable=unit.name,
             )
-    bound = {move.slot.name for move in moves}
-    for target in _named_layers(model) if own_network(model) is None else ():
-        if not any(slot.name in bound for slot in target.slots.values()):
-            raise errors.PlanError(
-                f"{model.name}: {network.source} has nothing for layer {target.name}, whose shape "
-                f"is {target.shape}; pass skip_mismatch=True to leave it as it is",
-                variable=target.name,
-            )
-    floats = segments[-1].end // layout.FLOAT_BYTES if segments else 0
-    return layout.Plan(tuple(moves), floats, network)
+
+
+def _name(model: Any) -> str:
+    return str(getattr(model, "name", None) or type(model).__name__)

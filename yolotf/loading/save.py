@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from yolotf.darknet import cfg
 from yolotf.errors import PlanError
 from yolotf.loading import planning
-from yolotf.models import order as model_order
+from yolotf.models import arrange, walk
+from yolotf.models.built import network_of
+from yolotf.models.structure import Structure
 from yolotf.weights import layout
 from yolotf.weights.contents import NARROW, WIDE, Header
 
@@ -124,7 +126,7 @@ def _refuse_derived(model: Any) -> None:
             f"{type(model).__name__}: its batch normalization is folded into the kernels, and "
             "gamma, mean and variance cannot be had back from them; save the Keras model"
         )
-    for layer in model_order.layers(model):
+    for layer in walk.layers(model):
         if type(layer).__name__.startswith("Quantize"):
             raise PlanError(
                 f"{getattr(layer, 'name', layer)}: is quantized, and Darknet stores float32; save "
@@ -135,7 +137,7 @@ def _refuse_derived(model: Any) -> None:
 
 def _plan(model: Any, network: Any, origin: _Origin | None, *, transposed: bool) -> layout.Plan:
 
-    known = planning.own_network(model) if network is None else planning.network_for(model, network)
+    known = network_of(model) if network is None else planning.network_for(model, network)
     if known is not None:
         return planning.plan_for(model, known, transposed=transposed)
     if origin is not None:
@@ -143,9 +145,9 @@ def _plan(model: Any, network: Any, origin: _Origin | None, *, transposed: bool)
             return origin.plan
         if origin.plan.network is not None:
             return planning.plan_for(model, origin.plan.network, transposed=transposed)
-    structure = model_order.Structure(model)
-    order = model_order.preferred(structure)
-    return layout.Plan(model_order.moves(order, transposed=transposed), structure.floats, None)
+    structure = Structure(model)
+    order = arrange.preferred(structure)
+    return layout.Plan(arrange.assignments(order, transposed=transposed), structure.floats, None)
 
 
 def _moves(plan: layout.Plan, upto: int | None) -> tuple[layout.Move, ...]:

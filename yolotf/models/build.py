@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.darknet.rules import used_layers
 from yolotf.graphs.operations import is_depthwise
+from yolotf.models.built import layer_name, network_of, remember_network
 from yolotf.models.keras_layers import (
     Activation,
     ChannelMaxPooling,
@@ -53,10 +53,6 @@ __all__ = [
 BN_MOMENTUM = 0.99
 """batchnorm_layer.c:310,332, on a GPU; on a CPU it is 0.9 (:196)."""
 
-_SHORT_TYPES = {"convolutional": "conv"}
-
-_networks: weakref.WeakKeyDictionary[Any, cfg.Network] = weakref.WeakKeyDictionary()
-
 
 def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = None) -> Any:
     """Builds the Keras functional model of `network`, all kernels zero.
@@ -84,19 +80,8 @@ def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = N
     # Keras 3.12, the last for Python 3.10, refuses a model that puts out its very input.
     outputs = [keras().layers.Identity()(x) if x is picture else x for x in outputs]
     model = keras().Model(picture, outputs, name=_model_name(network, name))
-    _networks[model] = network
+    remember_network(model, network)
     return model
-
-
-def network_of(model: Any) -> cfg.Network | None:
-    """The network `model` was built from; None for a model that `build_model` did not make.
-
-    A model that was saved and loaded again is not known.
-    """
-    try:
-        return _networks.get(model)
-    except TypeError:  # not hashable, or no weak references
-        return None
 
 
 def read_model(path: str | os.PathLike[str]) -> Any:
@@ -109,11 +94,6 @@ def read_model(path: str | os.PathLike[str]) -> Any:
     if not Path(path).exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
     return keras().models.load_model(path, compile=False)
-
-
-def layer_name(layer: cfg.Layer) -> str:
-    """The name of the Keras layer that holds the section's kernel: `conv_17`."""
-    return f"{_SHORT_TYPES.get(layer.type, layer.type)}_{layer.index}"
 
 
 def _model_name(network: cfg.Network, name: str | None) -> str:

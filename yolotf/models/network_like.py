@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.errors import PlanError
-from yolotf.models import order as model_order
-from yolotf.weights import known as _known
+from yolotf.models.arrange import preferred
+from yolotf.models.built import network_of
+from yolotf.models.stock import stock_networks
+from yolotf.models.structure import Structure, Unit
 from yolotf.weights import layout
 
 
@@ -32,14 +34,12 @@ def network_like(model: Any) -> cfg.Network:
     Raises:
         PlanError: the model has no layer that Darknet could have stored.
     """
-    from yolotf.models.build import network_of
-
     own = network_of(model)
     if own is not None:
         return own
-    structure = model_order.Structure(model)
+    structure = Structure(model)
     try:
-        order: Sequence[model_order.Unit] = model_order.preferred(structure)
+        order: Sequence[Unit] = preferred(structure)
     except PlanError:
         order = structure.units  # as they were made: the likeliest of several
     if not order:
@@ -52,18 +52,7 @@ def network_like(model: Any) -> cfg.Network:
     return ModelNetwork(structure.name, cfg.Section("net", 0), tuple(layers), layers[0].input_shape)
 
 
-def stock_networks(floats: int) -> Iterable[cfg.Network]:
-    """The stock networks that store `floats` floats and that can be built by name."""
-    from yolotf.darknet.stock import NAMES
-    from yolotf.darknet.stock import network as stock
-
-    for match in _known.solve(floats):
-        names = [name for name in match.architecture.names if name in NAMES]
-        if names and match.layers is None and match.classes is not None:
-            yield stock(names[0], classes=match.classes, channels=match.channels)
-
-
-def _layer(index: int, unit: model_order.Unit) -> cfg.Layer:
+def _layer(index: int, unit: Unit) -> cfg.Layer:
     """A layer that stores what the unit holds; where it gets its input from is not known."""
     roles = dict(unit.stored())
     section = cfg.Section(unit.name, 0)

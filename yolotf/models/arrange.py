@@ -1,0 +1,228 @@
+"""An order of units and a file: the file decides between the orders that a model suggests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from yolotf import _core
+from yolotf.errors import ContentError, PlanError, SizeMismatchError
+from yolotf.models.bind import Binding
+from yolotf.models.order import Candidate, Choice, Order, ambiguous, choices
+from yolotf.models.stock import stock_networks
+from yolotf.models.structure import Leaf, Structure, Unit, some
+from yolotf.weights import content, layout
+from yolotf.weights.layout import FLOAT_BYTES, Segment
+
+
+def segments(order: Sequence[Unit], *, transposed: bool = False) -> list[list[Segment]]:
+    """The file of units in this order: the segments of each; `layer` is its place."""
+    found: list[list[Segment]] = []
+    offset = 0
+    for place, unit in enumerate(order):
+        mine: list[Segment] = []
+        for role, shape in unit.stored(transposed):
+            flipped = transposed and role == "kernel" and len(shape) == 2
+            mine.append(Segment(place, "", role, offset, shape, flipped))
+            offset = mine[-1].end
+        found.append(mine)
+    return found
+
+
+def assignments(order: Sequence[Unit], *, transposed: bool = False) -> tuple[layout.Move, ...]:
+    """The segments of units in this order, each with its variable."""
+    return tuple(
+        layout.move(segment, unit.slots[segment.role])
+        for unit, mine in zip(order, segments(order, transposed=transposed), strict=True)
+        for segment in mine
+    )
+
+
+def arrange(
+    structure: Structure,
+    path: str | os.PathLike[str],
+    header_bytes: int,
+    size_bytes: int,
+    *,
+    transposed: bool = False,
+) -> Order:
+    """The order in which the file at `path` stores the units.
+
+    Raises:
+        SizeMismatchError: the file holds more or fewer floats than the model.
+        ContentError: no order makes every moving variance one.
+        PlanError: several orders do, and nothing decides between them; or the model has what
+            no file can fill.
+    """
+    name = os.fspath(path)
+    if size_bytes != header_bytes + FLOAT_BYTES * structure.floats:
+        raise _wrong_size(structure, name, header_bytes, size_bytes)
+    choice = choices(structure)
+    compare_with_stock(choice)
+    for order in list(choice.kept):
+        wrong = _first_impossible(path, header_bytes, segments(order, transposed=transposed))
+        if wrong is not None:
+            unit = order[wrong.layer]
+            choice.drop(
+                order,
+                f"moving_variance of {unit.norm.name if unit.norm else unit.name}, at byte "
+                f"{header_bytes + wrong.offset}, would be negative or not finite",
+            )
+    if not choice.kept:
+        raise ContentError(
+            f"{name}: has the size of {structure.name}, but no order of its layers fits; tried "
+            f"{'; '.join(choice.failed)}; the file belongs to another network, or is damaged; "
+            "if the model was written in another order than its cfg, pass cfg=",
+            path=name,
+            tried=choice.failed,
+        )
+    best = choice.best()
+    if len(best) > 1:
+        best = _likelier(choice, best, path, header_bytes, transposed) or best
+    if len(best) > 1:
+        raise ambiguous(choice, best, name)
+    return best[0]
+
+
+def _wrong_size(
+    structure: Structure, name: str, header_bytes: int, size_bytes: int
+) -> SizeMismatchError | PlanError:
+    expected = header_bytes + FLOAT_BYTES * structure.floats
+    text = (
+        f"{name}: has {size_bytes} bytes, {structure.name} needs {expected} for its "
+        f"{structure.floats} floats: {structure.facts()}"
+    )
+    facts = {
+        "path": name,
+        "expected": expected,
+        "found": size_bytes,
+        "floats": structure.floats,
+        "not_counted": structure.others,
+    }
+    biased = [unit.leaf for unit in structure.units if _feeds_norm(structure, unit.leaf)]
+    without = structure.floats - sum(leaf.channels for leaf in biased)
+    if biased and size_bytes - FLOAT_BYTES * without in (layout.HEADER_BYTES, 16):
+        return PlanError(
+            f"{text}; {len(biased)} layers have a bias before their batch normalization, which "
+            f"Darknet does not store: {some(leaf.name for leaf in biased)}; create them with "
+            "use_bias=False",
+            layers=[leaf.name for leaf in biased],
+            **facts,
+        )
+    if structure.others:
+        text += f"; not counted, as Darknet has nothing like it: {some(structure.others)}"
+    return SizeMismatchError(text, **facts)
+
+
+def _feeds_norm(structure: Structure, leaf: Leaf) -> bool:
+    """Whether a layer with a bias goes into a batch normalization, by graph or by place."""
+    if "bias" not in leaf.slots:
+        return False
+    for unit, entering in structure.inputs.items():
+        if unit.leaf.kind == "norm" and any(
+            one[0] == "unit" and structure.units[one[1]].leaf is leaf for one in entering
+        ):
+            return True
+    norms = [unit.leaf for unit in structure.units if unit.leaf.kind == "norm"]
+    return not structure.inputs and any(
+        norm.container == leaf.container and norm.channels == leaf.channels for norm in norms
+    )
+
+
+def _first_impossible(
+    path: str | os.PathLike[str], header_bytes: int, found: Sequence[Sequence[Segment]]
+) -> Segment | None:
+    """The first moving variance with a number that is none."""
+    variances = [one for mine in found for one in mine if one.role == "moving_variance"]
+    if not variances:
+        return None
+    stats = _core.scan(
+        path,
+        np.array([header_bytes + one.offset for one in variances], np.int64),
+        np.array([one.count for one in variances], np.int64),
+    )
+    bad = np.flatnonzero(np.add(stats["negative"], stats["nonfinite"]))
+    return variances[int(bad[0])] if bad.size else None
+
+
+def compare_with_stock(choice: Choice) -> None:
+    """Keeps only the orders under which the model is a network that ships with Darknet.
+
+    Layers of one shape can change places without any number showing it, but not without
+    reading from other layers. If none of the orders is right, the graph is searched for one.
+    """
+    structure = choice.structure
+    if not structure.inputs:
+        return
+    for network in stock_networks(structure.floats):
+        binding = Binding(structure, network)
+        right = binding.right(choice.kept)
+        if len(right) == 1 and right[0] not in choice.kept:
+            choice.add(Candidate(f"graph of {network.name}", 0, right[0]))
+        if right and set(right) <= set(choice.kept):
+            for order in set(choice.kept) - set(right):
+                choice.drop(order, f"its layers do not read from each other as in {network.name}")
+            return
+
+
+_DECISIVE = 30.0
+"""Nats by which one order must be likelier than every other."""
+
+
+def _likelier(
+    choice: Choice,
+    best: Sequence[Order],
+    path: str | os.PathLike[str],
+    header_bytes: int,
+    transposed: bool,
+) -> list[Order] | None:
+    with content.Evidence(path, header_bytes) as evidence:
+        weights = [
+            evidence.weigh(
+                content.runs_of(
+                    one for mine in segments(order, transposed=transposed) for one in mine
+                )
+            )
+            for order in best
+        ]
+    ranked = sorted(weights, reverse=True)
+    if ranked[0] - ranked[1] < _DECISIVE:
+        return None
+    return [best[weights.index(ranked[0])]]
+
+
+def preferred(structure: Structure) -> Order:
+    """The order of the units where there is no file to ask: what a file to be written holds.
+
+    Raises:
+        PlanError: several orders are equally likely.
+    """
+    choice = choices(structure)
+    compare_with_stock(choice)
+    best = choice.best()
+    if len(best) > 1:
+        raise ambiguous(choice, best, structure.name)
+    if not best:
+        raise PlanError(
+            f"{structure.name}: no order of its layers puts each after what feeds it; tried "
+            f"{'; '.join(choice.failed)}; pass network=",
+            tried=choice.failed,
+        )
+    return best[0]
+
+
+def beginning(structure: Structure, floats: int) -> Order | None:
+    """The first units that hold `floats` together, in the preferred order; not all of them.
+
+    Raises:
+        PlanError: several orders are equally likely.
+    """
+    if not 0 < floats < structure.floats:
+        return None
+    order = preferred(structure)
+    for number, mine in enumerate(segments(order), 1):
+        if mine[-1].end >= FLOAT_BYTES * floats:
+            return order[:number] if mine[-1].end == FLOAT_BYTES * floats else None
+    return None

@@ -1,0 +1,476 @@
+"""A model taken apart into units: a convolution or dense layer with its batch normalization.
+
+Its graphs say which norm belongs to which kernel and what each unit reads from; where there is no
+graph, the places of the layers do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from yolotf.errors import PlanError
+from yolotf.models import wiring
+from yolotf.models.variables import DENSE_ROLES, ROLE_OF, ROLES, SCALES, slot_of, slots
+from yolotf.models.walk import children, class_names, is_variable, layers, name_of
+from yolotf.weights.layout import Slot
+
+
+@dataclass(eq=False)
+class Leaf:
+    """A layer that holds weights itself.
+
+    Attributes:
+        layer: the Keras layer, the tf.Module, or None for a bare group of variables.
+        name: its own.
+        path: the names of what it is in, and its own.
+        container: identity of what it is in.
+        kind: convolution, dense, norm, weights; or other, which Darknet has nothing for.
+        slots: its variables by role.
+        created: when its first variable was made, counted over the process; None if unknown.
+    """
+
+    layer: Any
+    name: str
+    path: tuple[str, ...]
+    container: int
+    kind: str
+    slots: dict[str, Slot]
+    created: int | None = None
+
+    @property
+    def channels(self) -> int:
+        """What it puts out."""
+        kernel = self.slots.get("kernel")
+        if kernel is None:
+            return max((slot.shape[-1] for slot in self.slots.values() if slot.shape), default=0)
+        if kernel.depthwise:
+            return kernel.shape[-2] * kernel.shape[-1]
+        return kernel.shape[-1]
+
+
+@dataclass(eq=False)
+class Unit:
+    """What one section stores: a kernel with its bias or its batch normalization."""
+
+    leaf: Leaf
+    norm: Leaf | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the layer with the kernel."""
+        return self.leaf.name
+
+    @property
+    def slots(self) -> dict[str, Slot]:
+        """The variables by role."""
+        return {**self.leaf.slots, **(self.norm.slots if self.norm else {})}
+
+    def stored(self, transposed: bool = False) -> list[tuple[str, tuple[int, ...]]]:
+        """(role, shape in the file) in file order (AlexeyAB/darknet parser.c:2093-2195)."""
+        mine = self.slots
+        roles = DENSE_ROLES if self.leaf.kind == "dense" else ROLES
+        return [(role, stored_shape(mine[role], transposed)) for role in roles if role in mine]
+
+
+def stored_shape(slot: Slot, transposed: bool) -> tuple[int, ...]:
+    """The shape a variable has in the file, in Darknet's order of axes."""
+    match slot.role, slot.shape:
+        case "kernel", (height, width, channels, multiplier) if slot.depthwise:
+            return (channels * multiplier, 1, height, width)
+        case "kernel", (height, width, channels, filters):
+            return (filters, channels, height, width)
+        case "kernel", (blocks, height, width, channels, filters):  # [local]
+            return (blocks, filters, channels, height, width)
+        case "kernel", (channels, filters):
+            return (channels, filters) if transposed else (filters, channels)
+        case "bias", (height, width, filters):  # [local]
+            return (filters, height, width)
+        case _:
+            return slot.shape
+
+
+class Structure:
+    """A model taken apart: its units, and everything that says something about their order."""
+
+    def __init__(self, model: Any) -> None:
+        self.name = name_of(model)
+        self.model = model
+        self.leaves: list[Leaf] = []
+        self.containers: list[tuple[Any, tuple[str, ...]]] = []
+        self.others: list[str] = []
+        self._walk(model)
+        self.graphs = _graphs(self.containers)
+        self._by_layer = {id(leaf.layer): leaf for leaf in self.leaves if leaf.layer is not None}
+        self.units = self._units()
+        self._unit_of = {id(unit.leaf): unit for unit in self.units}
+        self.inputs = self._inputs()
+
+    @property
+    def floats(self) -> int:
+        """What a file for the model must hold, the header aside."""
+        return sum(
+            int(np.prod(shape, dtype=np.int64)) for unit in self.units for _, shape in unit.stored()
+        )
+
+    def facts(self) -> str:
+        """`12 convolutions (9 with batch normalization), 2 dense layers`."""
+        kinds: dict[str, int] = {}
+        for unit in self.units:
+            kinds[unit.leaf.kind] = kinds.get(unit.leaf.kind, 0) + 1
+        normalized = sum(unit.norm is not None for unit in self.units)
+        words = {
+            "convolution": ("convolution", "convolutions"),
+            "dense": ("dense layer", "dense layers"),
+            "norm": ("batch normalization alone", "batch normalizations alone"),
+            "weights": ("layer of factors", "layers of factors"),
+        }
+        texts = []
+        for kind, count in kinds.items():
+            text = f"{count} {words[kind][count != 1]}"
+            if kind == "convolution" and normalized:
+                text += f" ({normalized} with batch normalization)"
+            texts.append(text)
+        return ", ".join(texts)
+
+    # taking apart
+
+    def _walk(self, model: Any) -> None:
+        if isinstance(model, (list, tuple)) and model and all(map(is_variable, model)):
+            self.leaves = _grouped(model, self.name)
+            return
+        seen: set[int] = set()
+        root = () if isinstance(model, (list, tuple, dict)) else (self.name,)
+        stack = [(model, root, id(model))]
+        while stack:
+            one, path, container = stack.pop()
+            if id(one) in seen:
+                continue
+            seen.add(id(one))
+            self.containers.append((one, path))
+            leaf = (
+                None if isinstance(one, (list, tuple, dict)) else self._leaf(one, path, container)
+            )
+            if leaf is not None:
+                self.leaves.append(leaf)
+            for child in reversed(children(one)):
+                name = (name_of(child),) if not isinstance(child, (list, tuple, dict)) else ()
+                # Lists inside a layer are no containers of their own.
+                owner = container if isinstance(one, (list, tuple, dict)) else id(one)
+                stack.append((child, (*path, *name), owner))
+
+    def _leaf(self, layer: Any, path: tuple[str, ...], container: int) -> Leaf | None:
+        found = slots(layer) if hasattr(layer, "name") else {}
+        kind = _kind(layer, found)
+        if kind is None:
+            if _is_unbuilt(layer):
+                raise PlanError(
+                    f"{self.name}: layer {'/'.join(path)} has no variables yet; call the model "
+                    "once on a picture, or model.build(...)",
+                    layer=path[-1],
+                )
+            return None
+        if kind == "other":
+            self.others.append(path[-1])
+            return None
+        ages = [age for slot in found.values() if (age := _age(slot.variable)) is not None]
+        created = min(ages) if len(ages) == len(found) else None
+        return Leaf(layer, path[-1], path, container, kind, found, created)
+
+    # norms and the kernels they belong to
+
+    def _units(self) -> list[Unit]:
+        norm_of = self._connected()
+        left = [leaf for leaf in self.leaves if self._lacks_norm(leaf) and id(leaf) not in norm_of]
+        if left:
+            taken = {id(norm) for norm in norm_of.values()}
+            inside = [leaf for leaf in self.leaves if id(leaf) not in taken]
+            for pairs in self._adjacent(inside):
+                if all(id(leaf) in pairs for leaf in left):
+                    norm_of.update({id(leaf): pairs[id(leaf)] for leaf in left})
+                    break
+            else:
+                self._unpaired(left)
+        taken = {id(norm) for norm in norm_of.values()}
+        found = [Unit(leaf, norm_of.get(id(leaf))) for leaf in self.leaves if id(leaf) not in taken]
+        for unit in found:
+            self._check(unit)
+        if not found:
+            raise PlanError(f"{self.name}: no layer with weights that Darknet has too")
+        self._check_flattened()
+        return found
+
+    def _lacks_norm(self, leaf: Leaf) -> bool:
+        return leaf.kind in ("convolution", "dense") and "bias" not in leaf.slots
+
+    def _connected(self) -> dict[int, Leaf]:
+        """Norms by the leaf that feeds them, from the graphs."""
+        found: dict[int, Leaf] = {}
+        for calls in self.graphs:
+            for call in calls.all:
+                norm = self._by_layer.get(id(call.layer))
+                if norm is None or norm.kind != "norm" or len(call.inputs) != 1:
+                    continue
+                source = call.inputs[0]
+                while len(source.inputs) == 1 and _changes_no_channel(source.layer):
+                    source = source.inputs[0]
+                kernel = self._by_layer.get(id(source.layer))
+                if kernel is None or not self._lacks_norm(kernel) or not _is_linear(kernel.layer):
+                    continue
+                known = found.setdefault(id(kernel), norm)
+                if known is not norm:
+                    raise PlanError(
+                        f"{self.name}: {kernel.name} feeds both {known.name} and {norm.name}; "
+                        "Darknet stores one batch normalization with each kernel",
+                        layer=kernel.name,
+                    )
+        return found
+
+    def _adjacent(self, leaves: Sequence[Leaf]) -> Iterator[dict[int, Leaf]]:
+        """Ways to pair kernels and norms that no graph connects."""
+        orders: list[Sequence[Leaf]] = []
+        created = [leaf.created for leaf in leaves]
+        if None not in created and len(set(created)) == len(created):
+            # Layers build themselves when they are first called, so this is the order of calls.
+            orders.append(sorted(leaves, key=lambda leaf: leaf.created or 0))
+        blocks: dict[int, list[Leaf]] = {}
+        for leaf in leaves:
+            blocks.setdefault(leaf.container, []).append(leaf)
+        orders.append([leaf for block in blocks.values() for leaf in block])
+        for order in orders:
+            pairs: dict[int, Leaf] = {}
+            for leaf, after in itertools.pairwise(order):
+                if self._fit(leaf, after):
+                    pairs[id(leaf)] = after
+            yield pairs
+        # First all convolutions of a block, then all its norms.
+        pairs = {}
+        for block in blocks.values():
+            kernels = [leaf for leaf in block if self._lacks_norm(leaf)]
+            norms = [leaf for leaf in block if leaf.kind == "norm"]
+            if len(kernels) == len(norms) and all(map(self._fit, kernels, norms)):
+                pairs.update(
+                    {id(kernel): norm for kernel, norm in zip(kernels, norms, strict=True)}
+                )
+        yield pairs
+
+    def _fit(self, kernel: Leaf, norm: Leaf) -> bool:
+        return self._lacks_norm(kernel) and norm.kind == "norm" and kernel.channels == norm.channels
+
+    def _unpaired(self, left: Sequence[Leaf]) -> None:
+        raise PlanError(
+            f"{self.name}: {len(left)} of its layers have neither a bias nor a batch normalization "
+            f"that follows them: {some(leaf.name for leaf in left)}; Darknet stores one of the "
+            "two with every kernel",
+            layers=[leaf.name for leaf in left],
+        )
+
+    def _check(self, unit: Unit) -> None:
+        norm = unit.norm or (unit.leaf if unit.leaf.kind == "norm" else None)
+        if norm is None:
+            return
+        missing = [role for role in ("beta", *SCALES) if role not in norm.slots]
+        if missing:
+            raise PlanError(
+                f"{self.name}: {norm.name} has no {' and no '.join(missing)}, which Darknet "
+                "stores with every batch normalization; create it with center=True, scale=True",
+                layer=norm.name,
+                missing=missing,
+            )
+
+    def _check_flattened(self) -> None:
+        """Refuses dense layers whose inputs lie in another order than Darknet's."""
+        for calls in self.graphs:
+            for call in calls.all:
+                leaf = self._by_layer.get(id(call.layer))
+                if leaf is None or leaf.kind != "dense" or len(call.inputs) != 1:
+                    continue
+                source = call.inputs[0]
+                while len(source.inputs) == 1 and len(source.shape) < 4 and source.layer:
+                    source = source.inputs[0]
+                if len(call.inputs[0].shape) >= 4 or len(source.shape) != 4:
+                    continue
+                moved = {"Permute", "Transpose"} & class_names(source.layer)
+                if moved or _symbol(source.layer) == "transpose" or source.shape[1:3] == (1, 1):
+                    continue
+                if source.shape[-1] == call.inputs[0].shape[-1]:
+                    continue  # pooled, not flattened
+                raise PlanError(
+                    f"{self.name}: {leaf.name} reads rows, columns and channels flattened in this "
+                    "order; Darknet has the channels first; put Permute((3, 1, 2)) before the "
+                    "flattening",
+                    layer=leaf.name,
+                )
+
+    # what the graph says
+
+    def _inputs(self) -> dict[Unit, list[wiring.Expression]]:
+        """What enters each unit, of places in `units`; without an entry where no graph shows it."""
+        owner: dict[int, int] = {}
+        for place, unit in enumerate(self.units):
+            for leaf in (unit.leaf, unit.norm):
+                if leaf is not None:
+                    owner[id(leaf.layer)] = place
+
+        def key_of(layer: Any) -> Any:
+            if id(layer) in owner:
+                return owner[id(layer)]
+            inside = any(id(inner) in owner for inner in layers(layer)) if layer else False
+            return wiring.OPAQUE if inside else None
+
+        found: dict[Unit, list[wiring.Expression]] = {}
+        for calls in self.graphs:
+            whole = id(self.model) in calls.opened
+            for place, entering in wiring.Expressions(calls, key_of).inputs.items():
+                # What enters a block of a subclassed model comes from where no graph shows.
+                known = [one for one in entering if whole or wiring.units(one)]
+                if known:
+                    found.setdefault(self.units[place], []).extend(known)
+        return found
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is known of every unit what enters it."""
+        return all(unit in self.inputs for unit in self.units)
+
+    def upstream(self, unit: Unit) -> set[Unit]:
+        """The units that feed `unit` directly, as far as they are known."""
+        return {
+            self.units[place]
+            for entering in self.inputs.get(unit, ())
+            for place in wiring.units(entering)
+        }
+
+    def graph_order(self) -> list[Unit] | None:
+        """Depth first from the outputs; None without one graph over the whole model."""
+        for calls in self.graphs:
+            if id(self.model) not in calls.opened:
+                continue
+            order: list[Unit] = []
+            for call in calls.depth_first():
+                inside = [call.layer, *layers(call.layer)] if call.layer is not None else []
+                for layer in inside:
+                    leaf = self._by_layer.get(id(layer))
+                    unit = self._unit_of.get(id(leaf)) if leaf is not None else None
+                    if unit is not None and unit not in order:
+                        order.append(unit)
+            return order if len(order) == len(self.units) else None
+        return None
+
+
+def _kind(layer: Any, found: Mapping[str, Slot]) -> str | None:
+    """What a layer is to Darknet; None without weights of its own."""
+    if "moving_variance" in found:
+        return "norm"
+    bases = class_names(layer)
+    kernel = found.get("kernel")
+    if kernel is not None:
+        unlike = any("Transpose" in base or "Separable" in base for base in bases)
+        if unlike or hasattr(layer, "recurrent_kernel"):
+            return "other"
+        rank = len(kernel.shape)
+        if rank == 4 or (rank == 5 and "LocallyConnected2D" in bases):
+            return "convolution"
+        return "dense" if rank == 2 else "other"
+    if "weights" in found:
+        return "weights"
+    own = (
+        *getattr(layer, "_trainable_variables", ()),
+        *getattr(layer, "_trainable_weights", ()),
+        *getattr(layer, "_non_trainable_variables", ()),
+        *getattr(layer, "_non_trainable_weights", ()),
+    )
+    return "other" if own else None
+
+
+_BUILDS = frozenset({"BaseConv", "Conv", "BaseDepthwiseConv", "Dense", "BatchNormalization"})
+
+
+def _is_unbuilt(layer: Any) -> bool:
+    return bool(_BUILDS & class_names(layer)) and not getattr(layer, "built", True)
+
+
+def _age(variable: Any) -> int | None:
+    """TensorFlow numbers the variables of a process one after the other."""
+    found = re.search(r"_(\d+)$", str(getattr(variable, "_unique_id", "")))
+    return int(found.group(1)) if found else None
+
+
+_PASSING = frozenset(
+    {"ZeroPadding2D", "Cropping2D", "Dropout", "SpatialDropout2D", "GaussianNoise", "Identity"}
+)
+
+
+def _changes_no_channel(layer: Any) -> bool:
+    """Whether batch normalization still belongs to the kernel if this is in between."""
+    bases = class_names(layer)
+    if "Activation" in bases:
+        return _is_linear(layer)
+    return bool(_PASSING & bases) or _symbol(layer) in ("identity", "cast", "pad")
+
+
+def _symbol(layer: Any) -> str:
+    """The TensorFlow function that a layer of tf_keras wraps."""
+    return str(getattr(layer, "symbol", "")).rpartition(".")[2]
+
+
+def _is_linear(layer: Any) -> bool:
+    activation = getattr(layer, "activation", None)
+    return activation is None or getattr(activation, "__name__", "") == "linear"
+
+
+def _grouped(variables: Sequence[Any], name: str) -> list[Leaf]:
+    """Bare variables as leaves, told apart by their names: `conv2d_3/kernel:0`."""
+    groups: dict[str, dict[str, Slot]] = {}
+    for variable in variables:
+        label = str(getattr(variable, "path", None) or variable.name).partition(":")[0]
+        prefix, _, attribute = label.rpartition("/")
+        if not prefix or attribute not in ROLE_OF:
+            raise PlanError(
+                f"{name}: variable {label} does not say what it is; name it like conv_0/kernel, "
+                f"conv_0/bias, bn_0/gamma, or pass the model itself",
+                variable=label,
+            )
+        found = groups.setdefault(prefix, {})
+        if ROLE_OF[attribute] in found:
+            raise PlanError(
+                f"{name}: two variables are called {label}; pass the model itself", variable=label
+            )
+        found[ROLE_OF[attribute]] = slot_of(None, prefix, attribute, variable)
+    leaves = []
+    for prefix, found in groups.items():
+        kind = _kind(None, found)
+        if kind not in ("convolution", "dense", "norm"):
+            raise PlanError(
+                f"{name}: the variables {', '.join(slot.name for slot in found.values())} are no "
+                "convolution, dense layer or batch normalization",
+                variable=prefix,
+            )
+        ages = [age for slot in found.values() if (age := _age(slot.variable)) is not None]
+        created = min(ages) if len(ages) == len(found) else None
+        path = tuple(prefix.split("/"))
+        leaves.append(Leaf(None, prefix, path, id(variables), kind, found, created))
+    return leaves
+
+
+def _graphs(containers: Iterable[tuple[Any, tuple[str, ...]]]) -> list[wiring.Calls]:
+    """The graphs of all functional models that are not part of another's graph."""
+    found: list[wiring.Calls] = []
+    opened: set[int] = set()
+    for container, _ in containers:
+        if id(container) not in opened and wiring.functional(container) is not None:
+            calls = wiring.Calls(container)
+            opened |= calls.opened
+            found.append(calls)
+    return found
+
+
+def some(names: Iterable[str]) -> str:
+    """The first three of `names`."""
+    shown = list(names)
+    return ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")

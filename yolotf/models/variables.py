@@ -1,0 +1,76 @@
+"""A layer's variables, by the role of what Darknet stores for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yolotf.models.walk import class_names, is_variable
+from yolotf.weights.layout import Slot
+
+# Attributes of Keras layers and of plain tf.Modules, by the role of what Darknet stores.
+_ATTRIBUTES = {
+    "beta": ("beta",),
+    "bias": ("bias", "b"),
+    "gamma": ("gamma",),
+    "kernel": ("kernel", "depthwise_kernel", "w"),
+    "moving_mean": ("moving_mean",),
+    "moving_variance": ("moving_variance",),
+    "weights": ("implicit", "shortcut"),
+}
+
+
+ROLE_OF = {name: role for role, names in _ATTRIBUTES.items() for name in names}
+
+
+SCALES = ("gamma", "moving_mean", "moving_variance")
+
+
+# In file order.
+ROLES = ("bias", "beta", *SCALES, "kernel", "weights")
+
+
+DENSE_ROLES = ("bias", "beta", "kernel", *SCALES)
+
+
+def plain(variable: Any) -> Any:
+    """The `tf.Variable` behind what a Keras layer holds.
+
+    Keras 3 wraps it in a `keras.Variable`, tf_keras under mixed precision in an
+    `AutoCastVariable`. Distributed variables stay as they are: see `write.replicas`.
+    """
+    value = getattr(variable, "value", None)
+    if value is not None and not callable(value):  # of a tf.Variable it is a method
+        return value
+    if type(variable).__name__.startswith("AutoCast"):
+        return variable._variable
+    return variable
+
+
+def slots(layer: Any) -> dict[str, Slot]:
+    """The variables of one layer by role."""
+    found: dict[str, Slot] = {}
+    for role, names in _ATTRIBUTES.items():
+        for name in names:
+            variable = getattr(layer, name, None)
+            if is_variable(variable):
+                found[role] = slot_of(layer, layer.name, name, variable)
+                break
+    return found
+
+
+def slot_of(layer: Any, prefix: str, name: str, variable: Any) -> Slot:
+    """The slot of the variable that `layer` calls `name`."""
+    raw = plain(variable)
+    return Slot(
+        name=f"{prefix}/{name}",
+        role=ROLE_OF[name],
+        variable=raw,
+        shape=tuple(int(extent) for extent in raw.shape),
+        dtype=_dtype_name(raw.dtype),
+        depthwise=name == "depthwise_kernel"
+        or (ROLE_OF[name] == "kernel" and "DepthwiseConv2D" in class_names(layer)),
+    )
+
+
+def _dtype_name(dtype: Any) -> str:
+    return str(getattr(dtype, "name", dtype))
