@@ -91,7 +91,7 @@ REST = (
     + "[crop]\ncrop_width=6\ncrop_height=7\n[batchnorm]\n[dropout]\nprobability=.5\n"
     + "[connected]\noutput=12\nactivation=leaky\nbatch_normalize=1\n[softmax]\ngroups=3\n"
 )
-FILES = (".keras", ".weights.h5", ".h5", ".tflite", ".safetensors")
+FILES = (".keras", ".weights.h5", ".h5", ".tflite", ".safetensors", ".onnx")
 FORMATS = (*FILES, SAVED_MODEL)
 
 
@@ -485,7 +485,7 @@ def test_the_ending_decides_the_format(output, kind):
     assert format_of(output) == kind
 
 
-@pytest.mark.parametrize("output", ["a.pb", "a.onnx", "a.weights", "v1.2", "a.KERAS"])
+@pytest.mark.parametrize("output", ["a.pb", "a.pt", "a.weights", "v1.2", "a.KERAS"])
 def test_an_unknown_ending_is_answered_with_those_there_are(output):
     with pytest.raises(errors.YolotfError) as error:
         format_of(output)

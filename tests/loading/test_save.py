@@ -1,12 +1,16 @@
 """Models back into Darknet's file."""
 
+import contextlib
 import os
 import signal
+import socket
 import stat
 import struct
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import foreign_models
 import helpers
@@ -59,7 +63,8 @@ def model(weights):
 def test_foreign_models_come_back_byte_for_byte(style, with_cfg, weights, tmp_path):
     foreign = STYLES[style](Recorder())
     yolotf.load_darknet_weights(foreign, weights, cfg=CFG if with_cfg else None)
-    yolotf.save_darknet_weights(foreign, tmp_path / "again.weights")
+    with pytest.warns(UserWarning, match="epsilon 0.001, Darknet 1e-05"):
+        yolotf.save_darknet_weights(foreign, tmp_path / "again.weights")
     assert (tmp_path / "again.weights").read_bytes() == weights.read_bytes()
 
 
@@ -69,10 +74,12 @@ def test_a_model_that_was_never_loaded_is_saved_in_its_own_order(style, tmp_path
     foreign = STYLES[style](record)
     _randomize(foreign)
     path = tmp_path / "new.weights"
-    yolotf.save_darknet_weights(foreign, path)
+    with pytest.warns(UserWarning, match="epsilon"):
+        yolotf.save_darknet_weights(foreign, path)
     foreign_models.assert_holds(record.pairs, path)
     assert struct.unpack("<iiiQ", path.read_bytes()[:20]) == (0, 2, 5, 0)
-    yolotf.save_darknet_weights(foreign, tmp_path / "with.weights", network=CFG)
+    with pytest.warns(UserWarning, match="epsilon"):
+        yolotf.save_darknet_weights(foreign, tmp_path / "with.weights", network=CFG)
     assert (tmp_path / "with.weights").read_bytes() == path.read_bytes()
 
 
@@ -313,12 +320,9 @@ def test_a_full_disk_or_a_kill_leaves_the_old_file_whole(how, weights, tmp_path)
     left = sorted(one.name for one in tmp_path.iterdir())
     if how == "kill":
         assert child.returncode == -signal.SIGKILL, child.stderr
-        # What was being written stays behind under a name of its own.
-        (part,) = (name for name in left if name not in ("out.weights", "small.cfg"))
-        assert part.endswith(".part")
-        return
-    assert child.returncode == 3, child.stderr
-    assert child.stdout.split() == ["27", str(out)]  # EFBIG
+    else:
+        assert child.returncode == 3, child.stderr
+        assert child.stdout.split() == ["27", str(out)]  # EFBIG
     assert left == ["out.weights", "small.cfg"]
 
 
@@ -390,3 +394,152 @@ def test_replicas_are_saved_once(weights, tmp_path):
     yolotf.load_darknet_weights(model, weights)
     yolotf.save_darknet_weights(model, tmp_path / "out.weights")
     assert (tmp_path / "out.weights").read_bytes() == weights.read_bytes()
+
+
+def _norms(model):
+    return [layer for layer in model.layers if hasattr(layer, "moving_variance")]
+
+
+def test_another_epsilon_is_warned_of_with_layers(model, tmp_path):
+    first, *others = _norms(model)
+    for layer in others[:6]:
+        layer.epsilon = 1e-3
+    with pytest.warns(UserWarning, match="6 batch normalizations have epsilon 0.001") as caught:
+        yolotf.save_darknet_weights(model, tmp_path / "out.weights")
+    (warning,) = caught
+    assert warning.filename == __file__
+    text = str(warning.message)
+    assert others[0].name in text
+    assert "and 2 more" in text
+    assert first.name not in text
+    assert "fold_epsilon=True" in text
+
+
+def test_fold_epsilon_makes_darknet_compute_the_same(weights, tmp_path):
+    network = yolotf.parse_cfg(CFG)
+    model = yolotf.build_model(network)
+    yolotf.load_darknet_weights(model, weights)
+    for number, layer in enumerate(_norms(model)):
+        layer.epsilon = (1e-3, 1e-1, 1e-5)[number % 3]
+    path = tmp_path / "folded.weights"
+    yolotf.save_darknet_weights(model, path, fold_epsilon=True)
+    again = yolotf.build_model(network)
+    yolotf.load_darknet_weights(again, path)
+    pictures = np.random.default_rng(1).random((1, *network.input_shape), np.float32)
+    plain = yolotf.build_model(network)
+    yolotf.load_darknet_weights(plain, weights)
+    heads = [m(pictures, training=False) for m in (model, again, plain)]
+    for wanted, found, without in zip(*heads, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6 * np.abs(wanted).max())
+        assert np.abs(without - wanted).max() > 1e-4 * np.abs(wanted).max()
+    assert [layer.epsilon for layer in _norms(model)][:2] == [1e-3, 1e-1]
+
+
+def test_fold_epsilon_that_makes_a_variance_negative_is_refused(model, tmp_path):
+    layer = _norms(model)[2]
+    layer.epsilon = 1e-6
+    variance = np.ones(layer.moving_variance.shape, np.float32)
+    variance[1] = 2e-6
+    layer.moving_variance.assign(variance)
+    path = tmp_path / "out.weights"
+    with pytest.raises(yolotf.ContentError, match="negative, the first -7e-06") as caught:
+        yolotf.save_darknet_weights(model, path, fold_epsilon=True)
+    assert (caught.value.role, caught.value.found) == ("moving_variance", 1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "role", ["beta", "gamma", "moving_mean", "moving_variance", "kernel", "bias"]
+)
+def test_what_is_not_finite_is_not_written(role, value, model, tmp_path):
+    network = yolotf.parse_cfg(CFG)
+    segment = [one for one in layout.segments(network) if one.role == role][-1]
+    name = f"conv_{segment.layer}"
+    name += "" if role in ("kernel", "bias") else "_bn"
+    variable = getattr(model.get_layer(name), role)
+    values = variable.numpy()
+    values.flat[[0, values.size - 1]] = value
+    variable.assign(values)
+    path = tmp_path / "out.weights"
+    path.write_bytes(b"old")
+    with pytest.raises(yolotf.ContentError, match="not finite") as caught:
+        yolotf.save_darknet_weights(model, path)
+    error = caught.value
+    assert (error.layer, error.role, error.found) == (segment.layer, role, 2)
+    assert (error.offset, error.end) == (20 + segment.offset, 20 + segment.end)
+    assert f"bytes {error.offset}..{error.end} of the file" in str(error)
+    assert path.read_bytes() == b"old"
+    assert [one.name for one in tmp_path.iterdir()] == ["out.weights"]
+
+
+def test_a_float64_beyond_float32_is_not_written_as_infinity(tmp_path):
+    text = "[net]\nheight=4\nwidth=4\nchannels=3\n[connected]\noutput=2\nactivation=linear\n"
+    picture = L.Input((48,))
+    dense = L.Dense(2, dtype="float64")
+    model = keras().Model(picture, dense(picture))
+    dense.bias.assign([1e39, 0])
+    with pytest.raises(yolotf.ContentError, match="the first inf"):
+        yolotf.save_darknet_weights(model, tmp_path / "out.weights", network=text)
+
+
+def test_negative_variances_of_dead_channels_only_are_written(model, weights, tmp_path):
+    variance = _norms(model)[0].moving_variance
+    values = variance.numpy()
+    values[0] = np.float32(-7e-44)
+    variance.assign(values)
+    yolotf.save_darknet_weights(model, tmp_path / "dead.weights")
+    values[0] = -1e-3
+    variance.assign(values)
+    with pytest.raises(yolotf.ContentError, match="1 of 8 values that are negative"):
+        yolotf.save_darknet_weights(model, tmp_path / "bad.weights")
+    assert [one.name for one in tmp_path.iterdir()] == ["dead.weights"]
+
+
+_SAVES = """
+    import sys
+    import yolotf
+
+    model = yolotf.build_model(yolotf.parse_cfg(sys.argv[1]))
+    print("ready", flush=True)
+    while True:
+        yolotf.save_darknet_weights(model, sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_a_kill_between_many_saves_leaves_one_whole_file(number, tmp_path):
+    """At chosen moments: tests/weights/test_output.py."""
+    (tmp_path / "small.cfg").write_text(CFG, encoding="utf-8")
+    out = tmp_path / "out" / "out.weights"
+    out.parent.mkdir()
+    arguments = [sys.executable, "-c", textwrap.dedent(_SAVES), str(tmp_path / "small.cfg"), out]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout.readline() == b"ready\n"
+        while not out.exists():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        child.send_signal(number)
+    assert child.returncode == -number
+    assert out.stat().st_size == layout.size_bytes(yolotf.parse_cfg(CFG))
+    assert [one.name for one in out.parent.iterdir()] == ["out.weights"]
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "character device", "folder", "slash"])
+def test_what_is_no_regular_file_is_not_replaced(kind, model, tmp_path):
+    path = tmp_path / "there"
+    with contextlib.ExitStack() as stack:
+        if kind == "FIFO":
+            os.mkfifo(path)
+        elif kind == "socket":
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(str(path))
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "character device":
+            path.symlink_to("/dev/null")
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(OSError, match=r"directory|folder|is a ") as caught:
+            yolotf.save_darknet_weights(model, f"{path}/" if kind == "slash" else path)
+        assert str(path) in caught.value.filename
+        assert sorted(tmp_path.iterdir()) == before
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)

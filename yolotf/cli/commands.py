@@ -119,12 +119,12 @@ def _add_detect(commands: _Commands) -> None:
 def _add_convert(commands: _Commands) -> None:
     convert = commands.add_parser(
         "convert",
-        help="write .keras, .h5, SavedModel, .tflite or .safetensors",
+        help="write .keras, .h5, SavedModel, .tflite, .onnx or .safetensors",
         usage="yolotf convert FILE --cfg CFG|NAME -o OUTPUT [options]\n"
         "       yolotf convert CFG WEIGHTS OUTPUT [options]",
         description="The ending of OUTPUT decides: .keras, .h5, .weights.h5, .tflite, "
-        ".safetensors; a SavedModel folder has none, or / at the end. The second form is that "
-        "of YAD2K and its descendants, and writes OUTPUT_anchors.txt as they did.",
+        ".onnx, .safetensors; a SavedModel folder has none, or / at the end. The second form is "
+        "that of YAD2K and its descendants, and writes OUTPUT_anchors.txt as they did.",
     )
     convert.add_argument("files", nargs="+", metavar="FILE", help="the .weights file")
     _add_network(convert, required=False)
@@ -147,6 +147,26 @@ def _add_convert(commands: _Commands) -> None:
     )
     convert.add_argument("-w", "--weights_only", action="store_true", help="to .h5 or .weights.h5")
     convert.add_argument("-p", "--plot_model", action="store_true", help=argparse.SUPPRESS)
+    convert.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="pictures at once; by default any number, in .tflite one",
+    )
+    convert.add_argument(
+        "--decode",
+        action="store_true",
+        help="boxes and scores in place of raw heads (SavedModel, .tflite, .onnx)",
+    )
+    convert.add_argument(
+        "--fp16", action="store_true", help=".tflite with weights of half precision"
+    )
+    convert.add_argument(
+        "--int8",
+        nargs="+",
+        metavar="PICTURES",
+        help=".tflite in int8; pictures, or folders of them, show the range of numbers",
+    )
     convert.set_defaults(run=_convert)
 
 
@@ -227,7 +247,7 @@ def _detect(parsed: argparse.Namespace) -> int:
 
 def _convert(parsed: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from yolotf.formats import convert
+    from yolotf.cli import convert
 
     return convert.run(parsed)
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import secrets
 import struct
 import sys
+import warnings
 import weakref
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolotf.darknet import cfg
-from yolotf.errors import PlanError
+from yolotf.darknet.rules import BN_EPSILON
+from yolotf.errors import ContentError, PlanError
 from yolotf.loading import planning
 from yolotf.models import arrange, walk
 from yolotf.models.built import network_of
 from yolotf.models.structure import Structure
-from yolotf.weights import layout
-from yolotf.weights.contents import NARROW, WIDE, Header
+from yolotf.models.variables import plain
+from yolotf.weights import layout, output
+from yolotf.weights.header import NARROW, WIDE, Header
 
 _VERSION = (0, 2, 5)
 """What Darknet writes (AlexeyAB/darknet src/version.h)."""
@@ -69,13 +69,16 @@ def save_darknet_weights(
     seen: int | None = None,
     version: Sequence[int] | None = None,
     upto: int | None = None,
+    fold_epsilon: bool = False,
 ) -> int:
     """Writes the variables of a built model as a Darknet `.weights` file, all of it or nothing.
 
-    The file appears at once: it is written beside its place under another name, synced, and
-    renamed. Until then, and if anything fails, a file that was there stays as it was.
+    The file appears at once, complete and synced. Until then, and if anything fails, a file that
+    was there stays as it was; `yolotf.weights.output` says what of it (owner, mode, ...) the new
+    one keeps. What is no regular file, such as a device, is not replaced.
 
     A model that was loaded from a `.weights` file and not changed gives the same bytes again.
+    Batch normalizations whose epsilon is not Darknet's 1e-5 are warned of (`UserWarning`).
 
     Args:
         model: from `build_model`, or any model that `load_darknet_weights` could load.
@@ -89,6 +92,8 @@ def save_darknet_weights(
             Darknet's 0.2.5.
         upto: only the first so many sections, as `darknet partial` does for
             `yolov4.conv.137`.
+        fold_epsilon: the variances in the file are larger by what the model's epsilons are
+            larger than Darknet's, so that Darknet computes what the model does.
 
     Returns:
         The size of the file in bytes.
@@ -96,24 +101,33 @@ def save_darknet_weights(
     Raises:
         PlanError: the model is not the network, its batch normalization is folded or its
             kernels are quantized, or several orders are as likely; nothing was written.
+        ContentError: a variable is not finite or a variance negative, which no load would
+            accept, or `fold_epsilon` would make one negative; nothing was written.
         ValueError: `seen`, `version` or `upto` cannot be.
         OSError: the file cannot be written; an old one is as it was.
     """
+    output.checked_target(file)
     _refuse_derived(model)
     origin = _origin_of(model)
     header = _header(origin, seen, version)
     plan = _plan(model, network, origin, transposed=header.transposed)
     moves = _moves(plan, upto)
-    name = getattr(model, "name", type(model).__name__)
+    name = str(getattr(model, "name", type(model).__name__))
     for move in moves:
-        _check(str(name), move)
-    target = Path(os.path.realpath(file))
+        _check(name, move)
+    differences = _epsilon_differences(model, moves)
+    if differences and not fold_epsilon:
+        warnings.warn(_epsilon_warning(name, differences), UserWarning, stacklevel=2)
     size = header.size_bytes + sum(move.segment.size_bytes for move in moves)
-    with _replacing(target) as output:
-        _reserve(output.fileno(), size)
-        output.write(_header_bytes(header))
+    with output.replacing_file(file) as written:
+        _reserve(written.fileno(), size)
+        written.write(_header_bytes(header))
         for move in moves:
-            output.write(_stored(move).data)
+            values = _stored(move)
+            if fold_epsilon and move.slot.role == "moving_variance":
+                values = values + np.float32(differences.get(move.slot.name, 0.0))
+            _check_content(name, plan, header, move, values)
+            written.write(values.data)
     return size
 
 
@@ -136,7 +150,6 @@ def _refuse_derived(model: Any) -> None:
 
 
 def _plan(model: Any, network: Any, origin: _Origin | None, *, transposed: bool) -> layout.Plan:
-
     known = network_of(model) if network is None else planning.network_for(model, network)
     if known is not None:
         return planning.plan_for(model, known, transposed=transposed)
@@ -236,49 +249,78 @@ def _stored(move: layout.Move) -> NDArray[np.float32]:
     """The floats of a variable in the order of the file."""
     import tensorflow as tf
 
-    values = np.asarray(tf.convert_to_tensor(move.slot.variable), np.float32)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is refused as infinite
+        values = np.asarray(tf.convert_to_tensor(move.slot.variable)).astype(np.float32, copy=False)
     # Keras' order of axes is spatial, channels, filters; Darknet's the other way round.
     keras_order = values.reshape(move.blocks, move.spatial, move.channels, move.filters)
     return np.ascontiguousarray(keras_order.transpose(0, 3, 2, 1), "<f4")
 
 
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
-    """A new file beside `target`, which in the end is synced and takes its place.
+_reserve = output.reserve
 
-    Raises:
-        OSError: with the name of `target`; the new file is gone and the old one as it was.
+
+def _epsilon_differences(model: Any, moves: Sequence[layout.Move]) -> dict[str, float]:
+    """By how much the epsilon of each variance's layer is larger than Darknet's, where it is not.
+
+    Keyed by the variance's name.
     """
-    new = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
-    try:
-        try:
-            # Unlike tempfile's, a file for everyone whom the umask allows.
-            with new.open("xb") as output:
-                with contextlib.suppress(FileNotFoundError):
-                    os.fchmod(output.fileno(), target.stat().st_mode & 0o777)
-                yield output
-                output.flush()
-                os.fsync(output.fileno())
-            new.replace(target)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
-        # Without this the name may still be the old file's after a power cut.
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
+    epsilons = {
+        id(plain(layer.moving_variance)): float(layer.epsilon)
+        for layer in walk.layers(model)
+        if hasattr(layer, "epsilon") and getattr(layer, "moving_variance", None) is not None
+    }
+    found: dict[str, float] = {}
+    for move in moves:
+        if move.slot.role == "moving_variance":
+            difference = epsilons.get(id(move.slot.variable), BN_EPSILON) - BN_EPSILON
+            if abs(difference) > 1e-9:
+                found[move.slot.name] = difference
+    return found
 
 
-def _reserve(descriptor: int, size: int) -> None:
-    """Takes the room on the disk at once, so that a full one shows before anything is written."""
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on every file system
-            raise
+def _epsilon_warning(name: str, differences: Mapping[str, float]) -> str:
+    epsilons = sorted({round(value + BN_EPSILON, 12) for value in differences.values()})
+    layers = [variable.rpartition("/")[0] for variable in differences]
+    shown = ", ".join(layers[:4]) + (f" and {len(layers) - 4} more" if len(layers) > 4 else "")
+    plural = "s have" if len(layers) > 1 else " has"
+    return (
+        f"{name}: {len(layers)} batch normalization{plural} epsilon "
+        f"{', '.join(f'{one:g}' for one in epsilons)}, Darknet {BN_EPSILON:g}, so Darknet computes "
+        f"otherwise with this file than the model ({shown}); pass fold_epsilon=True to move the "
+        "difference into the variances"
+    )
+
+
+def _check_content(
+    name: str, plan: layout.Plan, header: Header, move: layout.Move, values: NDArray[np.float32]
+) -> None:
+    """Refuses what every load refuses: no file is written that cannot be read again."""
+    bad = ~np.isfinite(values)
+    what = "not finite"
+    if move.slot.role == "moving_variance" and not bad.any():
+        # Dead channels have subnormal variances of either sign; Darknet reads them as 0.
+        bad = values <= -np.finfo(np.float32).tiny
+        what = "negative"
+    places = np.flatnonzero(bad)
+    if not places.size:
+        return
+    segment, value = move.segment, values.flat[places[0]]
+    first, last = (
+        header.size_bytes + segment.offset + layout.FLOAT_BYTES * int(place)
+        for place in (places[0], places[-1] + 1)
+    )
+    where = f"layer {segment.layer}"
+    if plan.network is not None:
+        where = plan.network.where(plan.network.layers[segment.layer])
+    raise ContentError(
+        f"{name}: variable {move.slot.name} has {places.size} of {values.size} values that are "
+        f"{what}, the first {value:g}; {segment.role} of {where}, bytes {first}..{last} of the "
+        "file; nothing was written, every load would refuse it",
+        variable=move.slot.name,
+        role=segment.role,
+        layer=segment.layer,
+        section=segment.layer,
+        offset=first,
+        end=last,
+        found=int(places.size),
+    )

@@ -1,0 +1,478 @@
+"""Files and folders that appear whole or not at all, whatever comes between."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from yolotf.weights import output
+
+NEW, OLD = b"new" * 50_000, b"old" * 1000
+
+UNNAMED = ["unnamed", "named"]
+"""With files that have no name until they are complete, and on a file system without those."""
+
+
+@pytest.fixture(params=UNNAMED)
+def file_system(request, monkeypatch):
+    if request.param == "named":
+        monkeypatch.delattr(os, "O_TMPFILE")
+    return request.param
+
+
+def write(path, content=NEW):
+    with output.replacing_file(path) as file:
+        file.write(content)
+
+
+def write_by_path(path, content=NEW):
+    with output.replacing_path(path) as ready:
+        ready.write_bytes(content)
+
+
+def write_by_library_that_renames(path, content=NEW):
+    with output.replacing_path(path) as ready:
+        other = ready.with_name("other")
+        other.write_bytes(content)
+        other.replace(ready)
+
+
+WRITERS = [write, write_by_path, write_by_library_that_renames]
+
+
+def names(folder):
+    return sorted(one.name for one in folder.iterdir())
+
+
+def umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.usefixtures("file_system")
+@pytest.mark.parametrize("writer", WRITERS)
+class TestFile:
+    def test_a_new_one_is_readable_as_any_new_file(self, writer, tmp_path):
+        writer(tmp_path / "a.bin")
+        assert (tmp_path / "a.bin").read_bytes() == NEW
+        assert stat.S_IMODE((tmp_path / "a.bin").stat().st_mode) == 0o666 & ~umask()
+        assert names(tmp_path) == ["a.bin"]
+
+    @pytest.mark.parametrize("mode", [0o640, 0o600, 0o2775, 0o444, 0o000])
+    def test_mode_is_kept(self, writer, mode, tmp_path):
+        path = tmp_path / "a.bin"
+        path.write_bytes(OLD)
+        path.chmod(mode)
+        writer(path)
+        assert path.read_bytes() == NEW
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+    def test_owner_group_and_set_id_bits_are_kept_by_root(self, writer, tmp_path):
+        path = tmp_path / "a.bin"
+        path.write_bytes(OLD)
+        try:
+            os.chown(path, 12345, 23456)
+        except PermissionError:
+            pytest.skip("needs root")
+        path.chmod(0o6750)
+        writer(path)
+        status = path.stat()
+        assert (status.st_uid, status.st_gid) == (12345, 23456)
+        assert stat.S_IMODE(status.st_mode) == 0o6750
+
+    def test_extended_attributes_are_kept(self, writer, tmp_path):
+        path = tmp_path / "a.bin"
+        path.write_bytes(OLD)
+        try:
+            os.setxattr(path, "user.trained-by", b"me")
+        except OSError:
+            pytest.skip("a file system without extended attributes")
+        writer(path)
+        assert os.getxattr(path, "user.trained-by") == b"me"
+
+    def test_links_are_followed_and_stay(self, writer, tmp_path):
+        (tmp_path / "real").mkdir()
+        real, link, dangling = tmp_path / "real/a", tmp_path / "link", tmp_path / "dangling"
+        real.write_bytes(OLD)
+        link.symlink_to(real)
+        dangling.symlink_to("real/b")
+        writer(link)
+        writer(dangling)
+        assert link.is_symlink()
+        assert dangling.is_symlink()
+        assert real.read_bytes() == (tmp_path / "real/b").read_bytes() == NEW
+        assert names(tmp_path / "real") == ["a", "b"]
+
+    @pytest.mark.parametrize("name", ["n" * 255, "名" * 85, "new\nline", "-r", "\udcff"])
+    def test_any_name_will_do(self, writer, name, tmp_path):
+        path = tmp_path / name
+        writer(path, OLD)
+        writer(path)
+        assert path.read_bytes() == NEW
+        assert names(tmp_path) == [name]
+
+    @pytest.mark.parametrize("there", [True, False])
+    @pytest.mark.parametrize("failing", ["fsync", "replace", "link", "fchmod"])
+    def test_what_fails_at_the_end_leaves_the_old(
+        self, writer, failing, there, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "a.bin"
+        if there:
+            path.write_bytes(OLD)
+
+        def fails(*_, **__):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, failing, fails)
+        if failing == "replace":
+            monkeypatch.setattr(Path, "replace", fails)
+        with contextlib.suppress(OSError):
+            writer(path)
+            # Not all of them are needed for every file.
+            assert path.read_bytes() == NEW
+            return
+        assert names(tmp_path) == (["a.bin"] if there else [])
+        assert not there or path.read_bytes() == OLD
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_a_folder_that_cannot_be_synced_fails_before_anything_is_replaced(
+        self, writer, there, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "a.bin"
+        if there:
+            path.write_bytes(OLD)
+        fail_folder_sync(monkeypatch, calls=0)
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            writer(path)
+        assert caught.value.filename == str(path)
+        assert names(tmp_path) == (["a.bin"] if there else [])
+        assert not there or path.read_bytes() == OLD
+
+    def test_a_folder_that_cannot_be_synced_afterwards_is_said_as_it_is(
+        self, writer, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "a.bin"
+        path.write_bytes(OLD)
+        fail_folder_sync(monkeypatch, calls=1)
+        with pytest.raises(OSError, match="the new file is in place, but after a power cut"):
+            writer(path)
+        assert path.read_bytes() == NEW
+        assert names(tmp_path) == ["a.bin"]
+
+    def test_a_folder_that_needs_no_sync_is_fine(self, writer, tmp_path, monkeypatch):
+        fail_folder_sync(monkeypatch, calls=0, number=errno.EINVAL)
+        writer(tmp_path / "a.bin")
+        assert (tmp_path / "a.bin").read_bytes() == NEW
+
+    def test_an_exception_leaves_the_old(self, writer, tmp_path):
+        path = tmp_path / "a.bin"
+        path.write_bytes(OLD)
+
+        opening = output.replacing_file if writer is write else output.replacing_path
+        with pytest.raises(KeyboardInterrupt), opening(path):
+            raise KeyboardInterrupt
+        assert path.read_bytes() == OLD
+        assert names(tmp_path) == ["a.bin"]
+
+    def test_errors_of_other_files_keep_their_name(self, writer, tmp_path):
+        opening = output.replacing_file if writer is write else output.replacing_path
+        with pytest.raises(FileNotFoundError) as caught, opening(tmp_path / "a.bin"):
+            (tmp_path / "other").read_bytes()
+        assert caught.value.filename == str(tmp_path / "other")
+
+
+def fail_folder_sync(monkeypatch, calls, number=errno.EIO):
+    """Lets `fsync` of folders fail after so many calls."""
+    real, done = os.fsync, []
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            done.append(descriptor)
+            if len(done) > calls:
+                raise OSError(number, os.strerror(number))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+_WITHOUT_RIGHTS = """
+    import os, sys
+    from yolotf.weights import output
+
+    os.setgroups([500])
+    os.setgid(400)
+    os.setuid(300)
+    os.umask(0o022)
+    for path in sys.argv[1:]:
+        with output.replacing_file(path) as file:
+            file.write(b"new")
+"""
+
+
+def test_without_rights_as_much_as_may_be_is_kept(tmp_path):
+    if os.geteuid():
+        pytest.skip("needs root")
+    folder = tmp_path / "all"
+    folder.mkdir()
+    for each in (folder, *list(folder.parents)[:3]):
+        each.chmod(each.stat().st_mode | 0o755)
+    folder.chmod(0o777)
+    member, foreign = folder / "member", folder / "foreign"
+    for path, group in ((member, 500), (foreign, 600)):
+        path.write_bytes(OLD)
+        os.chown(path, 12345, group)
+        path.chmod(0o6754)
+    code = textwrap.dedent(_WITHOUT_RIGHTS)
+    subprocess.run([sys.executable, "-c", code, member, foreign], check=True)
+    status = member.stat()
+    assert (status.st_uid, status.st_gid) == (300, 500)
+    assert stat.S_IMODE(status.st_mode) == 0o2754
+    status = foreign.stat()
+    assert (status.st_uid, status.st_gid) == (300, 400)
+    assert stat.S_IMODE(status.st_mode) == 0o754
+
+
+# What a kill leaves.
+
+_KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from yolotf.weights import output
+
+    what, path, number, moment, named = sys.argv[1:]
+    if named == "named":
+        del os.O_TMPFILE
+    moment, calls = int(moment), 0
+
+    def counted(function):
+        def call(*arguments, **options):
+            global calls
+            calls += 1
+            if calls == moment:
+                os.kill(os.getpid(), int(number))
+            return function(*arguments, **options)
+        return call
+
+    for module, names in (
+        (os, "open close fsync link replace rename unlink mkdir rmdir symlink fchmod fchown"),
+        (os, "fstat dup stat scandir"),
+        (output, "_exchange _put_back"),
+    ):
+        for name in names.split():
+            setattr(module, name, counted(getattr(module, name)))
+    Path.rename = counted(Path.rename)
+    if what == "file":
+        with output.replacing_file(path) as file:
+            for _ in range(3):
+                counted(file.write)(b"new" * 50_000)
+    elif what == "path":
+        with output.replacing_path(path) as ready:
+            counted(ready.write_bytes)(b"new" * 150_000)
+    else:
+        with output.replacing_folder(path) as ready:
+            ready.mkdir()
+            counted((ready / "part").write_bytes)(b"new" * 150_000)
+    print(calls)
+"""
+
+
+def killed(what, path, number, moment, named):
+    """Runs a write that dies at its `moment`-th call to the system; None when it lived on."""
+    code = textwrap.dedent(_KILLED)
+    arguments = [what, str(path), str(int(number)), str(moment), named]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(path.parents[1] / "tmp")},
+    )
+    assert done.returncode in (0, -number), done.stderr
+    return done.returncode == -number
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("what", ["file", "path"])
+@pytest.mark.parametrize("there", [True, False], ids=["there", "new"])
+def test_a_kill_at_any_call_leaves_no_part(what, number, there, tmp_path):
+    path = tmp_path / "out/a.bin"
+    path.parent.mkdir()
+    (tmp_path / "tmp").mkdir()
+    left = []
+    for moment in range(1, 100):
+        path.unlink(missing_ok=True)
+        if there:
+            path.write_bytes(OLD)
+        if not killed(what, path, number, moment, "unnamed"):
+            break
+        found = names(path.parent)
+        if len(found) > 1 or found != (["a.bin"] if there else found):
+            left.append(moment)
+        assert not path.exists() or path.read_bytes() in (OLD, b"new" * 150_000)
+        assert there <= path.exists()
+    assert moment > 8
+    # Between `linkat` and `rename` alone.
+    assert len(left) <= (2 if there else 0)
+    write(path)
+    assert names(path.parent) == ["a.bin"]
+
+
+@pytest.mark.parametrize("what", ["file", "path", "folder"])
+def test_what_a_kill_leaves_where_files_need_names_goes_with_the_next_write(what, tmp_path):
+    path = tmp_path / "out/a.bin"
+    path.parent.mkdir()
+    (tmp_path / "tmp").mkdir()
+    old = path / "part" if what == "folder" else path
+    old.parent.mkdir(exist_ok=True)
+    old.write_bytes(OLD)
+    for moment in range(1, 200):
+        alive = not killed(what, path, signal.SIGKILL, moment, "named")
+        assert old.read_bytes() in (OLD, b"new" * 150_000), moment
+        if alive:
+            break
+        old.write_bytes(OLD)
+        # Each write clears what those before it have left.
+        assert len(names(path.parent)) <= 2
+    assert moment > 8
+    assert names(path.parent) == ["a.bin"]
+
+
+def test_a_part_that_somebody_writes_is_left_alone(tmp_path):
+    path, other = tmp_path / "a.bin", tmp_path / ".a.bin.00c0ffee.part"
+    other.write_bytes(b"being written")
+    strangers = [".a.bin.00c0ffee.partial", ".b.bin.00c0ffee.part", ".a.bin.xyz.part"]
+    for name in strangers:
+        (tmp_path / name).write_bytes(b"")
+    with other.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        write(path)
+        assert other.exists()
+    write(path)
+    assert names(tmp_path) == sorted(["a.bin", *strangers])
+
+
+# Folders.
+
+
+def write_folder(path, content=NEW):
+    with output.replacing_folder(path) as ready:
+        (ready / "inner").mkdir(parents=True)
+        (ready / "inner/part").write_bytes(content)
+
+
+@pytest.fixture(params=["exchange", "aside"])
+def exchange(request, monkeypatch):
+    if request.param == "aside":
+        monkeypatch.setattr(output, "_exchange", lambda *_: False)
+    return request.param
+
+
+@pytest.mark.usefixtures("exchange")
+class TestFolder:
+    def test_it_is_replaced_whole_and_stays_whose_it_was(self, tmp_path):
+        path = tmp_path / "served"
+        write_folder(path, OLD)
+        (path / "left-over").touch()
+        root = not os.geteuid()
+        for one in (path, *path.rglob("*")):
+            one.chmod(0o2750 if one.is_dir() else 0o640)
+            if root:
+                os.chown(one, 12345, 23456)
+                one.chmod(0o2750 if one.is_dir() else 0o640)
+        write_folder(path)
+        assert names(path) == ["inner"]
+        assert (path / "inner/part").read_bytes() == NEW
+        for one in (path, *path.rglob("*")):
+            status = one.stat()
+            assert stat.S_IMODE(status.st_mode) == (0o2750 if one.is_dir() else 0o640)
+            if root:
+                assert (status.st_uid, status.st_gid) == (12345, 23456)
+        assert names(tmp_path) == ["served"]
+
+    @pytest.mark.parametrize("moment", range(1, 12))
+    def test_a_ctrl_c_between_any_two_steps_leaves_one_whole_folder(
+        self, moment, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "served"
+        write_folder(path, OLD)
+        steps = []
+
+        def interrupted(function):
+            def call(*arguments, **options):
+                done = function(*arguments, **options)
+                steps.append(function)
+                if len(steps) == moment:
+                    raise KeyboardInterrupt
+                return done
+
+            return call
+
+        for module, name in (
+            (Path, "rename"),
+            (Path, "exists"),
+            (output, "_exchange"),
+            (output, "_step_aside"),
+            (os, "rename"),
+        ):
+            monkeypatch.setattr(module, name, interrupted(getattr(module, name)))
+        with contextlib.suppress(KeyboardInterrupt):
+            write_folder(path)
+        monkeypatch.undo()
+        assert (path / "inner/part").read_bytes() in (OLD, NEW)
+        write_folder(path)
+        assert names(tmp_path) == ["served"]
+
+    def test_an_old_one_that_a_kill_left_aside_is_put_back(self, tmp_path):
+        path, aside = tmp_path / "served", tmp_path / ".served.00c0ffee.part"
+        write_folder(path, OLD)
+        aside.mkdir()
+        path.rename(aside / "old")
+
+        class StopError(Exception):
+            pass
+
+        with pytest.raises(StopError), output.replacing_folder(path):
+            raise StopError
+        assert (path / "inner/part").read_bytes() == OLD
+        assert names(tmp_path) == ["served"]
+
+    def test_a_file_or_device_is_not_replaced(self, tmp_path):
+        (tmp_path / "file").write_bytes(OLD)
+        os.mkfifo(tmp_path / "fifo")
+        for name in ("file", "fifo"):
+            with pytest.raises(OSError, match="is a "):
+                write_folder(tmp_path / name)
+        assert names(tmp_path) == ["fifo", "file"]
+
+
+def test_a_folder_is_never_missing_for_its_readers(tmp_path):
+    """Where the file system can exchange two names."""
+    probe = [tmp_path / "one", tmp_path / "two"]
+    for one in probe:
+        one.mkdir()
+    if not output._exchange(*probe):
+        pytest.skip("this file system cannot exchange two names")
+    path = tmp_path / "served"
+    write_folder(path, OLD)
+    code = (
+        "import os, sys\nprint('ready', flush=True)\n"
+        "while not os.path.exists(sys.argv[2]):\n"
+        "    assert os.path.exists(sys.argv[1])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, path, tmp_path / "stop"], stdout=subprocess.PIPE
+    ) as reader:
+        reader.stdout.readline()
+        for _ in range(20):
+            write_folder(path)
+        (tmp_path / "stop").touch()
+    assert reader.returncode == 0

@@ -1,0 +1,62 @@
+"""Pictures that show a quantizer what numbers go through the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolotf.errors import YolotfError
+from yolotf.formats.source import Source, StrPath
+from yolotf.serving.detections import open_picture
+
+_ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+def pictures(given: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
+    """The files of an `int8` argument: pictures, and folders with pictures in them.
+
+    Raises:
+        OSError: there is no such file or folder.
+        YolotfError: a folder has no picture.
+    """
+    found: list[Path] = []
+    for one in [given] if isinstance(given, str | os.PathLike) else given:
+        path = Path(one)
+        path.stat()
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(each for each in path.iterdir() if each.suffix.lower() in _ENDINGS)
+        if not inside:
+            raise YolotfError(
+                f"{path}: no picture in this folder; int8 needs some of what the network will see",
+                path=os.fspath(path),
+            )
+        found += inside
+    return tuple(found)
+
+
+def batches(source: Source, paths: Sequence[StrPath], batch: int) -> Iterator[list[Any]]:
+    """The pictures as the network sees them, so many at a time; the last batch is filled up."""
+    paths = [*paths, *(paths[index % len(paths)] for index in range(-len(paths) % batch))]
+    for start in range(0, len(paths), batch):
+        source.tell(f"calibrating with {start + batch} of {len(paths)} pictures")
+        yield [np.concatenate([_fitted(source, one) for one in paths[start : start + batch]])]
+
+
+def _fitted(source: Source, path: StrPath) -> Any:
+    """[1, height, width, channels] float32 in 0..1."""
+    import tensorflow as tf  # not before a format is asked for
+
+    from yolotf.serving.inference import fit  # imports TensorFlow
+
+    network = source.network
+    height, width, channels = network.input_shape
+    pixels = np.asarray(open_picture(path).convert("L" if channels == 1 else "RGB"))
+    pixels = pixels.reshape(1, *pixels.shape[:2], channels)
+    fitted = fit(tf.constant(pixels), (height, width), letter_box=network.letter_box)
+    return np.asarray(fitted, np.float32)

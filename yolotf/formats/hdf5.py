@@ -1,0 +1,20 @@
+"""`.h5`, the whole model, and `.weights.h5`, its variables alone: Keras' HDF5 files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from yolotf.formats.quiet import without_advice
+from yolotf.formats.source import Source
+
+
+def write(source: Source, path: Path) -> None:
+    """Writes the whole model."""
+    with without_advice():
+        source.model.save(os.fspath(path))
+
+
+def write_weights(source: Source, path: Path) -> None:
+    """Writes the variables, for `build_model(...).load_weights`."""
+    source.model.save_weights(os.fspath(path))

@@ -1,0 +1,69 @@
+"""What TensorFlow and the converters print while they do as they were asked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import TextIO
+
+
+@contextlib.contextmanager
+def held_back_stderr() -> Iterator[TextIO]:
+    """Keeps what is written to stderr, by native code too, and shows it only on an exception.
+
+    Yields the stream that meanwhile goes to stderr. What Python prints to a `sys.stderr` that is
+    not the process's (a test's, a notebook's) goes there as ever.
+    """
+    try:
+        own = sys.stderr.fileno() == 2
+        kept = os.dup(2)
+    except (OSError, ValueError, AttributeError):  # closed, or none, or no file
+        own = False
+        try:
+            kept = os.dup(2)
+        except OSError:
+            yield sys.stderr
+            return
+    with tempfile.TemporaryFile() as file, os.fdopen(kept, "w", errors="replace") as shown:
+        _flush()
+        os.dup2(file.fileno(), 2)
+        try:
+            yield shown if own else sys.stderr
+        except Exception:
+            _flush()
+            os.dup2(kept, 2)
+            file.seek(0)
+            with contextlib.suppress(OSError):
+                while chunk := file.read(1 << 16):
+                    os.write(2, chunk)
+            raise
+        finally:
+            _flush()
+            with contextlib.suppress(OSError):
+                shown.flush()
+            os.dup2(kept, 2)
+
+
+def _flush() -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def without_advice() -> Iterator[None]:
+    """Without Keras' advice against .h5: it was asked for."""
+    # absl comes with TensorFlow.
+    from absl import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+            yield
+    finally:
+        logging.set_verbosity(level)

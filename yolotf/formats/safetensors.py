@@ -1,0 +1,46 @@
+"""`.safetensors`: the variables under their Keras names, the cfg in the metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from yolotf.formats.source import Source
+from yolotf.models import walk
+
+EXTRA = "safetensors"
+"""What `pip install yolotf[...]` calls the optional dependency."""
+
+
+def library() -> Any:
+    """The optional dependency.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import safetensors.numpy  # optional
+    except ImportError as error:
+        raise ImportError(
+            f'.safetensors needs the package safetensors; pip install "yolotf[{EXTRA}]"'
+        ) from error
+    return safetensors.numpy
+
+
+def write(source: Source, path: Path) -> None:
+    """Writes `conv_17/kernel` (HWIO), `conv_17_bn/moving_mean`, ..."""
+    arrays = {}
+    for layer in walk.layers(source.model):
+        for variable in layer.weights:
+            # Keras 3: conv_17/kernel has the name kernel; tf_keras: conv_17/kernel:0.
+            name = variable.name.split("/")[-1].removesuffix(":0")
+            arrays[f"{layer.name}/{name}"] = variable.numpy()
+    header = source.loaded.header
+    metadata = {
+        "format": "tf",
+        "cfg": source.network.to_cfg(),
+        "darknet_version": f"{header.major}.{header.minor}.{header.revision}",
+        "seen": str(header.seen),
+    }
+    # Its save_file makes files that only their owner can read.
+    path.write_bytes(library().save(arrays, metadata))

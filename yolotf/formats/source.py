@@ -1,0 +1,90 @@
+"""What every writer is given: the loaded Keras model, and what to make of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from yolotf.darknet import cfg
+from yolotf.darknet import rules as graph_rules
+from yolotf.errors import UnsupportedSectionError
+
+if TYPE_CHECKING:
+    from yolotf.loading.load import LoadReport
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `convert` was asked for beyond the format; see its arguments."""
+
+    any_size: bool = False
+    reverse_outputs: bool = False
+    batch: int | None = None
+    decode: bool = False
+    float16: bool = False
+    int8: Sequence[StrPath] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model with the weights in it."""
+
+    model: Any
+    network: cfg.Network
+    loaded: LoadReport
+    options: Options = Options()
+    tell: Callable[[str], None] = lambda stage: None
+
+
+def build(network: cfg.Network, options: Options) -> Any:
+    """The Keras model of the network, as `any_size` and `reverse_outputs` want it."""
+    # Keras: not before a format is asked for.
+    from yolotf.models.build import build_model
+    from yolotf.models.which_keras import keras
+
+    model = build_model(network)
+    if options.any_size:
+        picture = keras().layers.Input(
+            (None, None, network.input_shape.channels), name=model.input.name.split(":")[0]
+        )
+        model = keras().models.clone_model(model, input_tensors=picture)
+    if options.reverse_outputs:
+        model = keras().Model(model.input, list(model.outputs)[::-1], name=model.name)
+    return model
+
+
+def check_any_size(network: cfg.Network) -> None:
+    """Raises for a network whose Keras layers depend on the picture's size."""
+    for index in sorted(graph_rules.used_layers(network)):
+        layer = network.layers[index]
+        match layer:
+            case cfg.Connected() | cfg.Local() | cfg.Crop() | cfg.Softmax():
+                fixed = True
+            case cfg.Reorg():
+                fixed = layer.type == "reorg" or layer.reverse
+            case cfg.Shortcut():
+                shapes = {graph_rules.shape_of(network, one) for one in layer.inputs}
+                fixed = layer.weights_type != "none" or len(shapes) > 1
+            case cfg.Pool():
+                fixed = layer.maxpool_depth
+            case _:
+                fixed = False
+        if fixed:
+            raise graph_rules.refuse(
+                network, layer, f"[{layer.type}] is made for one picture size; leave any_size out"
+            )
+    ends = [network.layers[index].output_shape for index in graph_rules.output_layers(network)]
+    height, width, _ = network.input_shape
+    for end in ends:
+        # Where a stride does not divide a size, padding differs from size to size.
+        if isinstance(end, cfg.Shape) and (height % end.height or width % end.width):
+            raise UnsupportedSectionError(
+                f"{network.source}: the stride of the network does not divide its {width}x{height} "
+                "pixels, so its padding fits no other size; set another size, or leave any_size "
+                "out",
+                source=network.source,
+            )

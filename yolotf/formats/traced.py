@@ -1,0 +1,54 @@
+"""The model as one graph of standard operations, from which SavedModel, TFLite and ONNX come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yolotf.formats.source import Source
+from yolotf.models.variables import plain
+
+
+def traced(source: Source, *, batch: int | None) -> tuple[Any, Any]:
+    """A module with the model's variables, and its function from `images` to its outputs.
+
+    Outputs are `output_0`, `output_1`, ... : the raw heads; with `decode` they are `boxes`
+    [batch, boxes, 4] (left, top, right, bottom, relative to the input) and `scores` [batch, boxes,
+    classes], of all boxes of all heads in cfg order, before any threshold or suppression.
+    """
+    import tensorflow as tf  # not before a format is asked for
+
+    module = tf.Module()
+    module.stored = [plain(variable) for variable in source.model.variables]
+
+    def answer(images: Any) -> dict[str, Any]:
+        raws = source.model(images, training=False)
+        raws = list(raws) if isinstance(raws, list | tuple) else [raws]
+        if source.options.decode:
+            if source.options.reverse_outputs:
+                raws = raws[::-1]
+            return decoded(raws, source.network, images)
+        return {f"output_{number}": raw for number, raw in enumerate(raws)}
+
+    shape = [batch, *source.model.inputs[0].shape[1:]]
+    module.answer = tf.function(
+        answer, input_signature=[tf.TensorSpec(shape, tf.float32, "images")], autograph=False
+    )
+    return module, module.answer
+
+
+def decoded(raws: list[Any], network: Any, images: Any) -> dict[str, Any]:
+    """Boxes and scores of raw heads, as `traced` describes them."""
+    import tensorflow as tf  # not before a format is asked for
+
+    from yolotf.graphs import decode as decoding  # imports TensorFlow
+
+    size = tuple(images.shape[1:3])
+    if None in size:
+        size = tuple(tf.unstack(tf.shape(images)[1:3]))
+    boxes, scores = [], []
+    for raw, head in zip(raws, network.heads, strict=True):
+        found = decoding.decode_head(raw, head, size)
+        centre, extent = tf.split(found.boxes, 2, -1)
+        boxes.append(tf.concat([centre - extent / 2.0, centre + extent / 2.0], -1))
+        scores.append(found.objectness[..., None] * found.probabilities)
+    return {"boxes": tf.concat(boxes, 1), "scores": tf.concat(scores, 1)}

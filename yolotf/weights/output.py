@@ -1,0 +1,536 @@
+"""Where bytes go: a file or folder appears whole under its name, or what was there stays.
+
+The one home of writing. A new file has no name until it is complete (`O_TMPFILE`, then `linkat`),
+so that a process that is killed leaves nothing; in place of an old file it has a temporary name for
+the moment between `linkat` and `rename`. Where a file system cannot do that, and for folders, what
+is not complete stands beside its place as `.<name>.<8 hex digits>.part`, locked by the process
+that writes it; the next write to the same place removes those that nobody holds any more.
+
+Links are followed: the file they lead to is replaced and they stay. Owner, group, mode (setgid
+included) and extended attributes (access lists included) of what is replaced are kept as far as
+the process may: without the right to give a file away the new owner is the process's user, and
+without membership the new group is its group; then set-user-id and set-group-id go, too. Not kept:
+the inode, other hard links to the old file (they keep the old content), creation time, `chattr`
+flags, and attributes that vouch for the content (security.ima, security.evm, security.capability).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+StrPath = str | os.PathLike[str]
+
+_KINDS: dict[Callable[[int], bool], str] = {
+    stat.S_ISFIFO: "a FIFO",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a character device",
+    stat.S_ISBLK: "a block device",
+}
+_LONGEST_STEM = 200
+"""Bytes of a temporary name that come from the target's; a name may have 255 in all."""
+_NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.ENOSYS}
+"""What `open` answers where there is no O_TMPFILE: older kernels take it for O_DIRECTORY."""
+_NO_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+"""What `fsync` answers on a file system that has no need to sync folders, or cannot."""
+_CHUNK = 8 << 20
+_ABOUT_CONTENT = {"security.ima", "security.evm", "security.capability"}
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def checked_target(path: StrPath, *, folder: bool = False) -> Path:
+    """The real path of what a write to `path` would replace.
+
+    Raises:
+        OSError: something is there that a file (or, with `folder`, a folder) would destroy: a
+            device, a FIFO, a socket, a folder (a file).
+    """
+    text = os.fsdecode(path)
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.stat(text).st_mode  # noqa: PTH116 Path would lose a slash at the end
+        for is_kind, kind in _KINDS.items():
+            if is_kind(mode):
+                what = f"is {kind}, which a file in its place would destroy; name another path"
+                raise OSError(errno.EEXIST, what, text)
+        if stat.S_ISDIR(mode) and not folder:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text)
+        if folder and not stat.S_ISDIR(mode):
+            raise FileExistsError(errno.EEXIST, "is a file, not a folder; name another path", text)
+    if not folder and text.endswith(os.sep):
+        raise IsADirectoryError(errno.EISDIR, "the path of a folder, not of a file", text)
+    return Path(os.path.realpath(text))
+
+
+@contextlib.contextmanager
+def replacing_file(path: StrPath) -> Iterator[BinaryIO]:
+    """A new file that in the end is synced and becomes `path`; nothing changes on an exception.
+
+    Raises:
+        OSError: with the name of `path`; the old file is as it was.
+    """
+    target = checked_target(path)
+    with _Naming(path) as naming, _Folder(target) as folder:
+        new = _UnnamedFile.in_folder(folder) or _NamedFile(folder)
+        with new, os.fdopen(os.dup(new.descriptor), "wb") as output:
+            with naming.body():
+                yield output
+            output.flush()
+            new.publish()
+
+
+@contextlib.contextmanager
+def replacing_path(path: StrPath, *, size_bytes: int | None = None) -> Iterator[Path]:
+    """`replacing_file` for libraries that open a path themselves; its name ends as `path` does.
+
+    Args:
+        path: what will be replaced.
+        size_bytes: for a library that wants the path of a real file and not of a link (HDF5):
+            about how large it becomes. It is then written in the folder for temporary files, and
+            copied, or beside `path` if there is not so much room.
+    """
+    target = checked_target(path)
+    with _Naming(path) as naming, _Folder(target) as folder, contextlib.ExitStack() as stack:
+        new = _UnnamedFile.in_folder(folder)
+        if new is not None:
+            stack.enter_context(new)
+            links = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotf-")))
+            link = links / target.name
+            if size_bytes is None:
+                link.symlink_to(new.address)
+            if size_bytes is None or _has_room(link, size_bytes):
+                with naming.body(link):
+                    yield link
+                if not link.is_symlink():  # or a library renamed a file of its own to it
+                    with link.open("rb") as written, Path(new.address).open("wb") as output:
+                        shutil.copyfileobj(written, output, _CHUNK)
+                new.publish()
+                return
+        ready = stack.enter_context(_scratch_folder(folder)) / target.name
+        with naming.body(ready):
+            yield ready
+        with _NamedFile(folder, ready) as moved:
+            moved.publish()
+
+
+def _has_room(target: Path, size_bytes: int) -> bool:
+    try:
+        check_room(target, size_bytes, target)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def replacing_folder(path: StrPath) -> Iterator[Path]:
+    """A path for a new folder, which in the end becomes `path`; an old one is then removed.
+
+    The two change places in one step where the file system can do that. Where it cannot, the old
+    one steps aside, and back if anything comes between, a Ctrl-C included; if the process is
+    killed right there, the next write to `path` puts it back first.
+
+    Raises:
+        OSError: with the name of `path`; the old folder is as it was.
+    """
+    target = checked_target(path, folder=True)
+    with _Naming(path) as naming, _Folder(target) as folder, _scratch_folder(folder) as scratch:
+        ready = scratch / "new"
+        with naming.body(ready):
+            yield ready
+        _keep_tree(target, ready)
+        for one in (ready, *ready.rglob("*")):
+            if not one.is_symlink():
+                _sync(one)
+        folder.sync()
+        if not target.exists():
+            ready.rename(target)
+        elif not _exchange(ready, target):
+            _step_aside(scratch / "old", ready, target)
+        folder.sync_after("folder")
+
+
+def check_room(target: Path, size_bytes: int, name: StrPath) -> None:
+    """Raises if so many bytes cannot be written beside `target`.
+
+    HDF5 crashes the process, no less, when the disk is full half way.
+    """
+    with tempfile.TemporaryFile(dir=target.parent) as file:
+        try:
+            reserve(file.fileno(), size_bytes)
+        except OSError as error:
+            # A file system that cannot reserve room has said nothing about it.
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                reason = os.strerror(error.errno)
+                raise OSError(error.errno, reason, os.fspath(name)) from None
+
+
+def reserve(descriptor: int, size_bytes: int) -> None:
+    """Takes the room on the disk at once, so that a full one shows before anything is written."""
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on every file system
+            raise
+
+
+class _Naming:
+    """Errors of writing get the name that the caller knows; those of other files keep theirs."""
+
+    def __init__(self, path: StrPath) -> None:
+        self._path = os.fsdecode(path)
+        self._foreign: OSError | None = None
+
+    def __enter__(self) -> _Naming:
+        return self
+
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        if isinstance(error, OSError) and error is not self._foreign and error.errno is not None:
+            raise OSError(error.errno, error.strerror, self._path) from error
+
+    @contextlib.contextmanager
+    def body(self, own: Path | None = None) -> Iterator[None]:
+        """Around what the caller does, which may be given the path `own`."""
+        try:
+            yield
+        except OSError as error:
+            name = error.filename
+            if name is not None and not (own and os.fsdecode(str(name)).startswith(str(own))):
+                self._foreign = error
+            raise
+
+
+class _Folder:
+    """The folder that the target is in, open, rid of what killed processes have left there."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        flags = os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            self.descriptor = os.open(target.parent, os.O_RDONLY | flags)
+        except PermissionError:  # one that may be written and not read: no sync of it, then
+            self.descriptor = os.open(target.parent, getattr(os, "O_PATH", 0) | flags)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(target)) from None
+
+    def __enter__(self) -> _Folder:
+        with contextlib.suppress(OSError):
+            self._clear_stale()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def temporary_name(self) -> str:
+        return f".{self._stem}.{secrets.token_hex(4)}.part"
+
+    @property
+    def _stem(self) -> str:
+        return os.fsdecode(os.fsencode(self.target.name)[:_LONGEST_STEM])
+
+    def _clear_stale(self) -> None:
+        pattern = re.compile(rf"\.{re.escape(self._stem)}\.[0-9a-f]{{8}}\.part", re.DOTALL)
+        for path in self.target.parent.iterdir():
+            if pattern.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    self._clear(path)
+
+    def _clear(self, path: Path) -> None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held: being written
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):
+                _put_back(path / "old", self.target)
+                shutil.rmtree(path)
+            elif stat.S_ISREG(mode):
+                path.unlink()
+        finally:
+            os.close(descriptor)
+
+    def sync(self) -> None:
+        """Before anything is replaced: where this fails, the rename could be lost."""
+        try:
+            os.fsync(self.descriptor)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
+
+    def sync_after(self, what: str) -> None:
+        """Without this the name may still be the old one's after a power cut."""
+        try:
+            self.sync()
+        except OSError as error:
+            reason = (
+                f"the new {what} is in place, but after a power cut the old one may be back: "
+                f"the folder it is in cannot be synced: {error.strerror}"
+            )
+            raise OSError(error.errno, reason) from error
+
+
+class _UnnamedFile:
+    """A file that has no name before it is complete."""
+
+    def __init__(self, folder: _Folder, descriptor: int) -> None:
+        self._folder = folder
+        self.descriptor = descriptor
+        self._kept = _Attributes.of(folder.target)
+
+    @property
+    def address(self) -> str:
+        """A path that leads to the file as long as it is open."""
+        return f"/proc/{os.getpid()}/fd/{self.descriptor}"
+
+    @classmethod
+    def in_folder(cls, folder: _Folder) -> _UnnamedFile | None:
+        """None where the file system has none."""
+        flag = getattr(os, "O_TMPFILE", None)
+        if flag is None:
+            return None
+        try:
+            descriptor = os.open(
+                ".",
+                os.O_RDWR | os.O_CLOEXEC | flag,
+                _first_mode(folder.target),
+                dir_fd=folder.descriptor,
+            )
+        except OSError as error:
+            if error.errno in _NO_UNNAMED:
+                return None
+            raise
+        new = cls(folder, descriptor)
+        if Path(new.address).exists():
+            return new
+        os.close(descriptor)  # no /proc, through which alone it could get a name
+        return None
+
+    def __enter__(self) -> _UnnamedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def publish(self) -> None:
+        """Gives the file its name."""
+        folder, name = self._folder, self._folder.target.name
+        _finish(folder, self.descriptor, self._kept)
+        if _Attributes.of(folder.target) is None:
+            try:
+                self._link(name)
+                return folder.sync_after("file")
+            except FileExistsError:  # somebody else's by now
+                pass
+        temporary = folder.temporary_name()
+        try:
+            self._link(temporary)
+            os.replace(temporary, name, src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=folder.descriptor)
+            raise
+        return folder.sync_after("file")
+
+    def _link(self, name: str) -> None:
+        here = self._folder.descriptor
+        # With folders given Python calls linkat, which alone follows the link of /proc.
+        os.link(self.address, name, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=True)
+
+
+class _NamedFile:
+    """A file with a temporary name, locked so that nobody takes it for a dead process's."""
+
+    def __init__(self, folder: _Folder, ready: Path | None = None) -> None:
+        """Makes one, or takes `ready`."""
+        self._folder = folder
+        self._kept = _Attributes.of(folder.target)
+        if ready is not None:
+            self.path = ready
+            self.descriptor = os.open(ready, os.O_RDWR | os.O_CLOEXEC)
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        while True:
+            self.path = folder.target.with_name(folder.temporary_name())
+            self.descriptor = os.open(self.path, flags, _first_mode(folder.target))
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            if os.fstat(self.descriptor).st_nlink:
+                return
+            os.close(self.descriptor)  # taken for stale between open and lock
+
+    def __enter__(self) -> _NamedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.path.unlink(missing_ok=True)
+        os.close(self.descriptor)
+
+    def publish(self) -> None:
+        _finish(self._folder, self.descriptor, self._kept)
+        self.path.replace(self._folder.target)
+        self._folder.sync_after("file")
+
+
+def _first_mode(target: Path) -> int:
+    """Of a file while it is written: nobody reads what the old one kept from them."""
+    return 0o600 if target.exists() else 0o666
+
+
+def _finish(folder: _Folder, descriptor: int, kept: _Attributes | None) -> None:
+    """All that can fail before the old file goes."""
+    checked_target(folder.target)
+    kept = _Attributes.of(folder.target) or kept
+    if kept is not None:
+        kept.give(descriptor)
+    os.fsync(descriptor)
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    folder.sync()
+
+
+@dataclass(frozen=True)
+class _Attributes:
+    """Whose a file is, and who may do what with it."""
+
+    owner: int
+    group: int
+    mode: int
+    extended: dict[str, bytes]
+
+    @classmethod
+    def of(cls, path: Path) -> _Attributes | None:
+        """None if there is no such file."""
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return None
+        return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), _extended(path))
+
+    def give(self, file: int) -> None:
+        """To an open file or folder, as far as the process may."""
+        status = os.fstat(file)
+        if (status.st_uid, status.st_gid) != (self.owner, self.group):
+            try:
+                os.fchown(file, self.owner, self.group)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.fchown(file, -1, self.group)
+        if hasattr(os, "setxattr"):
+            # An access list that the folder gives to new files may say more than the old file's.
+            for name in set(_extended(file)) - set(self.extended):
+                with contextlib.suppress(OSError):
+                    os.removexattr(file, name)
+            for name, value in self.extended.items():
+                with contextlib.suppress(OSError):
+                    os.setxattr(file, name, value)
+        status = os.fstat(file)
+        mode = self.mode
+        if status.st_uid != self.owner:
+            mode &= ~stat.S_ISUID
+        if status.st_gid != self.group:
+            mode &= ~stat.S_ISGID
+        with contextlib.suppress(PermissionError):  # file systems without modes
+            os.fchmod(file, mode)
+
+
+def _extended(file: Path | int) -> dict[str, bytes]:
+    """Extended attributes; empty where there are none."""
+    found: dict[str, bytes] = {}
+    if hasattr(os, "listxattr"):
+        with contextlib.suppress(OSError):
+            for name in os.listxattr(file):
+                if name not in _ABOUT_CONTENT:
+                    with contextlib.suppress(OSError):
+                        found[name] = os.getxattr(file, name)
+    return found
+
+
+def _keep_tree(old: Path, new: Path) -> None:
+    """Gives all in a new folder what its counterpart had, or the old folder's owner and group."""
+    root = _Attributes.of(old)
+    if root is None:
+        return
+    for path in (new, *new.rglob("*")):
+        if path.is_symlink():
+            continue
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            kept = _Attributes.of(old / path.relative_to(new))
+            if kept is None:
+                mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+                kept = _Attributes(root.owner, root.group, mode, _extended(descriptor))
+            kept.give(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _scratch_folder(folder: _Folder) -> Iterator[Path]:
+    """A folder beside the target, removed in the end, but never the target's only copy with it."""
+    path = folder.target.with_name(folder.temporary_name())
+    path.mkdir(0o700)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield path
+        finally:
+            os.close(descriptor)
+    finally:
+        _put_back(path / "old", folder.target)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _step_aside(old: Path, ready: Path, target: Path) -> None:
+    try:
+        target.rename(old)
+        ready.rename(target)
+    except BaseException:
+        _put_back(old, target)
+        raise
+
+
+def _put_back(old: Path, target: Path) -> None:
+    """Undoes the first half of `_step_aside` if the second has not been done."""
+    if old.exists() and not target.exists():
+        old.rename(target)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two names change places in one step; False where that cannot be done."""
+    if not sys.platform.startswith("linux"):
+        return False
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    first, second = os.fsencode(one), os.fsencode(other)
+    done: int = call(_AT_FDCWD, first, _AT_FDCWD, second, ctypes.c_uint(_RENAME_EXCHANGE))
+    if done == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), os.fspath(other))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
