@@ -7,6 +7,7 @@ from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.errors import PlanError
+from yolotf.models import wiring
 from yolotf.models.arrange import preferred
 from yolotf.models.built import network_of
 from yolotf.models.stock import stock_networks
@@ -48,54 +49,159 @@ def network_like(model: Any) -> cfg.Network:
     for network in stock_networks(structure.floats):
         if [(one.role, one.shape) for one in layout.segments(network)] == shapes:
             return network
-    layers = [_layer(index, unit) for index, unit in enumerate(order)]
+    layers = _Chain(structure, order).layers
     return ModelNetwork(structure.name, cfg.Section("net", 0), tuple(layers), layers[0].input_shape)
 
 
-def _layer(index: int, unit: Unit) -> cfg.Layer:
-    """A layer that stores what the unit holds; where it gets its input from is not known."""
-    roles = dict(unit.stored())
-    section = cfg.Section(unit.name, 0)
-    kernel = roles.get("kernel")
-    before = index - 1 if index else cfg.NETWORK_INPUT
+class _Chain:
+    """Layers that store what the units hold, each reading as many channels as its kernel has.
 
-    def place(channels: int, filters: int) -> dict[str, Any]:
+    Where these are of several units, or of one that is not the unit before, as far as the model
+    shows it, a layer in between joins them.
+    """
+
+    def __init__(self, structure: Structure, order: Sequence[Unit]) -> None:
+        self.structure = structure
+        self.layers: list[cfg.Layer] = []
+        self._index: dict[int, int] = {}
+        place = {unit: number for number, unit in enumerate(structure.units)}
+        for unit in order:
+            self._add(unit)
+            self._index[place[unit]] = len(self.layers) - 1
+
+    def _add(self, unit: Unit) -> None:
+        roles = dict(unit.stored())
+        kernel = roles.get("kernel")
+        if kernel is None:
+            self._add_without_kernel(unit, roles)
+        elif len(kernel) == 2:
+            output, inputs = kernel
+            common = self._common(unit, "connected", inputs, cfg.Shape(1, 1, output))
+            self.layers.append(
+                cfg.Connected(
+                    output=output, batch_normalize="beta" in roles, activation="linear", **common
+                )
+            )
+        elif len(kernel) == 5:
+            rows, columns = roles["bias"][1:]
+            _, filters, channels, size, _ = kernel
+            common = self._common(unit, "local", channels, cfg.Shape(rows, columns, filters))
+            self.layers.append(
+                cfg.Local(
+                    filters=filters, size=size, stride=1, pad=False, activation="linear", **common
+                )
+            )
+        else:
+            self._add_convolution(unit, kernel, "beta" in roles)
+
+    def _add_convolution(self, unit: Unit, kernel: tuple[int, ...], batch_normalize: bool) -> None:
+        filters, channels, height, width = kernel
+        slot = unit.leaf.slots["kernel"]
+        groups = slot.shape[-2] if slot.depthwise else int(getattr(unit.leaf.layer, "groups", 1))
+        # Darknet's kernels are square; another one stores as much as a 1x1 kernel that reads each
+        # of its places as channels of their own.
+        size, places = (height, 1) if height == width else (1, height * width)
+        output = cfg.Shape(1, 1, filters)
+        common = self._common(unit, "convolutional", channels * places * groups, output)
+        self.layers.append(
+            cfg.Convolutional(
+                filters=filters,
+                size=size,
+                stride_y=1,
+                stride_x=1,
+                padding=0,
+                dilation=1,
+                groups=groups,
+                batch_normalize=batch_normalize,
+                activation="linear",
+                share_index=None,
+                flipped=False,
+                antialiasing=0,
+                **common,
+            )
+        )
+
+    def _add_without_kernel(self, unit: Unit, roles: dict[str, tuple[int, ...]]) -> None:
+        if "weights" not in roles:
+            (channels,) = roles["beta"]
+            common = self._common(unit, "batchnorm", channels, cfg.Shape(1, 1, channels))
+            self.layers.append(cfg.Batchnorm(**common))
+            return
+        rows, columns = roles["weights"]
+        if unit.leaf.slots["weights"].name.endswith("/implicit"):
+            common = self._common(unit, "implicit", None, cfg.Shape(columns, 1, rows))
+            self.layers.append(cfg.Implicit(filters=rows, atoms=columns, **common))
+            return
+        # Every input of a weighted sum has its own factors; which layers they are is not needed.
+        channels = (
+            self.layers[-1].output_shape.channels if columns == 1 and self.layers else columns
+        )
+        common = self._common(unit, "shortcut", channels, cfg.Shape(1, 1, channels))
+        common["inputs"] = common["inputs"][:1] * rows
+        self.layers.append(
+            cfg.Shortcut(
+                activation="linear",
+                weights_type="per_feature" if columns == 1 else "per_channel",
+                weights_normalization="none",
+                **common,
+            )
+        )
+
+    def _common(
+        self, unit: Unit, kind: str, channels: int | None, output: cfg.Shape
+    ) -> dict[str, Any]:
+        """The fields of every layer; `channels` is what it reads, None if that is nothing."""
+        inputs = () if channels is None else (self._source(unit, channels),)
         return {
-            "index": index,
+            "index": len(self.layers),
+            "type": kind,
             "line": 0,
-            "section": section,
-            "inputs": (before,),
-            "input_shape": cfg.Shape(1, 1, channels),
-            "output_shape": cfg.Shape(1, 1, filters),
+            "section": cfg.Section(unit.name, 0),
+            "inputs": inputs,
+            "input_shape": cfg.Shape(1, 1, channels or 0),
+            "output_shape": output,
         }
 
-    if kernel is None:
-        (channels,) = {shape[0] for shape in roles.values()}
-        return cfg.Batchnorm(type="batchnorm", **place(channels, channels))
-    if len(kernel) == 2:
-        output, inputs = kernel
-        return cfg.Connected(
-            type="connected",
-            output=output,
-            batch_normalize="gamma" in roles,
-            activation="linear",
-            **place(inputs, output),
-        )
-    filters, channels, size, _ = kernel
-    groups = filters if channels == 1 and unit.leaf.slots["kernel"].depthwise else 1
-    return cfg.Convolutional(
-        type="convolutional",
-        filters=filters,
-        size=size,
-        stride_y=1,
-        stride_x=1,
-        padding=0,
-        dilation=1,
-        groups=groups,
-        batch_normalize="gamma" in roles,
-        activation="linear",
-        share_index=None,
-        flipped=False,
-        antialiasing=0,
-        **place(channels * groups, filters),
-    )
+    def _source(self, unit: Unit, channels: int) -> int:
+        """The layer that puts out the `channels` channels that `unit` reads."""
+        entering = self.structure.inputs.get(unit, [])
+        if len(entering) == 1:
+            found = self._known_source(entering[0], channels)
+            if found is not None:
+                return found
+        before = len(self.layers) - 1
+        if not self.layers:
+            return cfg.NETWORK_INPUT
+        if self.layers[before].output_shape.channels == channels:
+            return before
+        return self._join(unit, (), channels)
+
+    def _known_source(self, entering: wiring.Expression, channels: int) -> int | None:
+        parts = entering[1:] if entering[0] == "cat" else (entering,)
+        indices = [self._index.get(part[1]) for part in parts if part[0] == "unit"]
+        known = [index for index in indices if index is not None]
+        if len(known) != len(parts):
+            return None
+        if sum(self.layers[index].output_shape.channels for index in known) != channels:
+            return None
+        return known[0] if len(known) == 1 else self._join(None, tuple(known), channels)
+
+    def _join(self, unit: Unit | None, inputs: tuple[int, ...], channels: int) -> int:
+        shape = cfg.Shape(1, 1, channels)
+        index = len(self.layers)
+        common: dict[str, Any] = {
+            "index": index,
+            "line": 0,
+            "inputs": inputs,
+            "input_shape": shape,
+            "output_shape": shape,
+        }
+        if unit is None:
+            section = cfg.Section(f"join_{index}", 0)
+            self.layers.append(
+                cfg.Route(type="route", section=section, groups=1, group_id=0, **common)
+            )
+        else:
+            section = cfg.Section(f"input of {unit.name}", 0)
+            self.layers.append(cfg.Passive(type="input", section=section, **common))
+        return index

@@ -175,9 +175,13 @@ def choices(structure: Structure) -> Choice:
     for order in list(choice.kept):
         place = {unit: number for number, unit in enumerate(order)}
         for unit in order:
-            late = [one for one in structure.upstream(unit) if place[one] > place[unit]]
-            if late:
-                choice.drop(order, f"{unit.name} comes before {late[0].name}, which feeds it")
+            # A kernel used several times is stored where it is used first.
+            late = [
+                [one for one in feeding if place[one] > place[unit]]
+                for feeding in structure.upstream(unit)
+            ]
+            if late and all(late):
+                choice.drop(order, f"{unit.name} comes before {late[0][0].name}, which feeds it")
                 break
     return choice
 

@@ -338,13 +338,12 @@ class Structure:
         """Whether it is known of every unit what enters it."""
         return all(unit in self.inputs for unit in self.units)
 
-    def upstream(self, unit: Unit) -> set[Unit]:
-        """The units that feed `unit` directly, as far as they are known."""
-        return {
-            self.units[place]
+    def upstream(self, unit: Unit) -> list[set[Unit]]:
+        """The units that feed `unit` directly, as far as they are known, for each of its uses."""
+        return [
+            {self.units[place] for place in wiring.units(entering)}
             for entering in self.inputs.get(unit, ())
-            for place in wiring.units(entering)
-        }
+        ]
 
     def graph_order(self) -> list[Unit] | None:
         """Depth first from the outputs; None without one graph over the whole model."""
