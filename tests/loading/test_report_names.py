@@ -1,4 +1,4 @@
-"""`LoadReport.loaded` and `untouched` name units: the layer with the kernel, whatever it is called."""
+"""Reports name units: the layer with the kernel, whatever it is called."""
 
 import foreign_models
 import load_helpers
