@@ -73,6 +73,10 @@ class FileChangedError(WeightsMismatch):
     """Another process changed the file during the load; no variable was written. Facts: `path`."""
 
 
+class MissingPackageError(YolotfError, ImportError):
+    """A package is needed that is not installed; the message says how to install it."""
+
+
 class TensorFlowVersionError(ImportError):
     """The TensorFlow op was built for another TensorFlow. Attributes: `built`, `running`."""
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from yolotf.cli import transfer
 from yolotf.errors import WeightsMismatch
 
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ def _inspect(parsed: argparse.Namespace) -> int:
     from yolotf.diagnosis import result as diagnosis
 
     network = networks.find(parsed.cfg) if parsed.cfg else None
-    found = diagnosis.inspect(parsed.file, network)
+    with transfer.opened(parsed.file) as source:
+        found = source.renamed(diagnosis.inspect(source.path, network))
     if parsed.json:
         print(report.to_json(found))
     else:
@@ -226,15 +228,17 @@ def _check(parsed: argparse.Namespace) -> int:
         from yolotf.models import build as keras_model
 
         model = keras_model.read_model(parsed.model)
-    found = diagnosing.diagnose(parsed.file, parsed.cfg or model, classes=parsed.classes)
-    if parsed.cfg and model is not None:
-        found = diagnosing.against_model(found, model)
-    if parsed.html:
-        report.write_html(found, parsed.html)
-    if parsed.json:
-        print(report.to_json(found))
-    else:
-        report.show(found)
+    with transfer.opened_or_named(parsed.file) as source:
+        found = diagnosing.diagnose(source.path, parsed.cfg or model, classes=parsed.classes)
+        found = source.renamed(found)
+        if parsed.cfg and model is not None:
+            found = diagnosing.against_model(found, model)
+        if parsed.html:
+            report.write_html(found, parsed.html)
+        if parsed.json:
+            print(report.to_json(found))
+        else:
+            report.show(found)
     return found.exit_code
 
 

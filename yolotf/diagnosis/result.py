@@ -24,7 +24,7 @@ from yolotf.diagnosis.causes import Causes, Finding, Subject
 from yolotf.weights import content as _content
 from yolotf.weights import contents as _file
 from yolotf.weights import known as _known
-from yolotf.weights import layout
+from yolotf.weights import layout, sources
 from yolotf.weights.content import Stats
 from yolotf.weights.contents import Header
 
@@ -506,10 +506,23 @@ def _scan_until(diagnosis: Diagnosis, end: int) -> list[Stats | None]:
     found: list[Stats | None] = []
     if runs and diagnosis.header and diagnosis.readable:
         try:
-            found = list(_content.scan(diagnosis.path, runs, diagnosis.header.size_bytes))
+            path = sources.place_of(diagnosis.path)
+            found = list(_content.scan(path, runs, diagnosis.header.size_bytes))
         except OSError:
             found = []
     return found + [None] * (len(segments) - len(found))
+
+
+def unreadable(
+    name: str, error: OSError, network: cfg.Network | Source, classes: int | None = None
+) -> Diagnosis:
+    """What `diagnose` says of a file that cannot be read, such as one of an unreachable URL."""
+    reason = (error.strerror or str(error)).lower()
+    detected = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
+    contents = _file.Contents(name, unreadable=reason, detected=detected)
+    subject = Subject.of(_network(network, classes))
+    cause = Causes(contents, subject).not_weights()
+    return Diagnosis(name, 0, None, subject, causes=(cause,), readable=False)
 
 
 @dataclass(frozen=True)
@@ -584,8 +597,9 @@ def _network(source: Any, classes: int | None) -> cfg.Network:
     )
 
 
+@sources.any_source("weights")
 def inspect(
-    weights: Source,
+    weights: sources.Weights,
     network: cfg.Network | Source | None = None,
     *,
     classes: int | None = None,
@@ -602,6 +616,7 @@ def inspect(
         CfgError: the cfg is broken, or there is no such network.
         OSError: the file cannot be read.
     """
+    weights = sources.path_of(weights)
     contents = _file.examine(weights)
     if contents.unreadable:
         # The system's own error where there is one; a directory or FIFO is never opened.

@@ -19,6 +19,7 @@ from yolotf import errors
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import Network, Region
 from yolotf.darknet.cfg import Source as CfgSource
+from yolotf.diagnosis import result as diagnosis
 from yolotf.formats import (
     calibration,
     hdf5,
@@ -30,7 +31,7 @@ from yolotf.formats import (
 )
 from yolotf.formats.source import Options, Source, StrPath, build, check_any_size
 from yolotf.loading import load
-from yolotf.weights import layout
+from yolotf.weights import layout, sources
 from yolotf.weights import output as writing
 from yolotf.weights.header import read_header
 
@@ -70,7 +71,7 @@ class Conversion:
 
 
 def convert(
-    weights: StrPath,
+    weights: sources.Weights,
     cfg: Network | CfgSource,
     output: StrPath,
     *,
@@ -90,7 +91,7 @@ def convert(
     was there before stays; `yolotf.weights.output` says what of it the new one keeps.
 
     Args:
-        weights: the `.weights` file.
+        weights: the `.weights` file, as `load_darknet_weights` takes it.
         cfg: a `Network`, a stock name, or a cfg's path or text.
         output: its ending decides.
 
@@ -151,21 +152,21 @@ def convert(
     network = networks.find(cfg, classes=classes)
     if size is not None:
         network = network.resized(size)
-    # Before TensorFlow is imported and a model built for seconds.
-    floats = layout.floats(network)
-    read_header(weights, floats)
-    room = layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
-    _check_room(target, room // (4 if options.int8 else 2 if float16 else 1), output)
     if any_size:
         check_any_size(network)
-    if decode:
-        _check_decodable(network)
     tell = progress or (lambda stage: None)
-
-    tell("building")
-    model = build(network, options)
-    tell("loading")
-    loaded = load.load_darknet_weights(model, weights, cfg=network)
+    with sources.opened(weights, _percent(tell)) as source:
+        # Before TensorFlow is imported and a model built for seconds.
+        floats = layout.floats(network)
+        _check_header(source.path, network)
+        room = layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
+        _check_room(target, room // (4 if options.int8 else 2 if float16 else 1), output)
+        if decode:
+            _check_decodable(network)
+        tell("building")
+        model = build(network, options)
+        tell("loading")
+        loaded = source.renamed(load.load_darknet_weights(model, source.path, cfg=network))
     tell("writing")
     if kind == SAVED_MODEL:
         replacing = writing.replacing_folder(output)
@@ -181,6 +182,28 @@ def convert(
             raise
         raise failed from error
     return Conversion(loaded, os.fspath(output), kind, size_bytes, time.perf_counter() - started)
+
+
+def _check_header(path: StrPath, network: Network) -> None:
+    """Refuses, with a diagnosis, what does not even begin as a file of weights."""
+    try:
+        read_header(path, layout.floats(network))
+    except errors.HeaderError as error:
+        found = diagnosis.diagnose(path, network)
+        raise errors.HeaderError(found.summary(), **error.facts, diagnosis=found) from None
+
+
+def _percent(tell: Progress) -> sources.Progress:
+    """Tells of a transfer at every tenth of it."""
+    told = -1
+
+    def progress(done: int, size: int) -> None:
+        nonlocal told
+        if size and 10 * done // size > told:
+            told = 10 * done // size
+            tell(f"fetching {10 * told} %")
+
+    return progress
 
 
 def _check_options(output: StrPath, kind: str, options: Options) -> None:

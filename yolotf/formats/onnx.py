@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yolotf import errors
+from yolotf.errors import MissingPackageError
 from yolotf.formats.source import Source
 from yolotf.formats.traced import traced
 
@@ -19,12 +20,12 @@ def library() -> Any:
     """The optional dependency.
 
     Raises:
-        ImportError: it is not installed.
+        MissingPackageError: it is not installed.
     """
     try:
         import tf2onnx  # optional
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f'.onnx needs the package tf2onnx; pip install "yolotf[{EXTRA}]"'
         ) from error
     return tf2onnx

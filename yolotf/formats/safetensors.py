@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from yolotf.errors import MissingPackageError
 from yolotf.formats.source import Source
 from yolotf.models import walk
 
@@ -16,12 +17,12 @@ def library() -> Any:
     """The optional dependency.
 
     Raises:
-        ImportError: it is not installed.
+        MissingPackageError: it is not installed.
     """
     try:
         import safetensors.numpy  # optional
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f'.safetensors needs the package safetensors; pip install "yolotf[{EXTRA}]"'
         ) from error
     return safetensors.numpy

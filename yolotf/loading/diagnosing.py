@@ -15,19 +15,26 @@ from yolotf.diagnosis.result import Diagnosis
 from yolotf.errors import PlanError
 from yolotf.loading.planning import plan_for
 from yolotf.models.network_like import network_like
+from yolotf.weights import sources
 
 Source = str | os.PathLike[str]
 
 
 def diagnose(
-    weights: Source, network: cfg.Network | Source | Any, *, classes: int | None = None
+    weights: sources.Weights,
+    network: cfg.Network | Source | Any,
+    *,
+    classes: int | None = None,
+    progress: sources.Progress | None = None,
 ) -> Diagnosis:
     """Says whether a `.weights` file belongs to a network or model, and if not, why.
 
     Args:
-        weights: the file. It may be anything: damaged, no weights at all, or not even there.
+        weights: the file, as `load_darknet_weights` takes it. It may be anything: damaged, no
+            weights at all, or not even there.
         network: a `Network`, a cfg's path or text, a stock name, or a Keras model.
         classes: the network with another number of classes.
+        progress: called with (bytes done, bytes in all) of what comes over a network.
 
     Returns:
         The diagnosis; a file that cannot be read gives one too, with `readable` False.
@@ -46,7 +53,11 @@ def diagnose(
             "network must be a Network, a cfg's path or text, a stock name or a model, "
             f"not {type(network).__name__}"
         )
-    return result.diagnose(weights, network, classes=classes)
+    try:
+        with sources.opened(weights, progress) as source:
+            return source.renamed(result.diagnose(source.path, network, classes=classes))
+    except OSError as error:
+        return result.unreadable(sources.name_of(weights), error, network, classes)
 
 
 def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:

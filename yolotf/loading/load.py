@@ -14,6 +14,7 @@ from yolotf.diagnosis import result as diagnosis
 from yolotf.loading import partial, planning
 from yolotf.models import built, walk
 from yolotf.models.network_like import network_like
+from yolotf.weights import sources
 from yolotf.weights import write as writing
 from yolotf.weights.contents import Header
 
@@ -92,9 +93,10 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+@sources.any_source("weights_file")
 def load_darknet_weights(
     model: Any,
-    weights_file: PathLike,
+    weights_file: sources.Weights,
     tiny: bool = False,
     *,
     cfg: Any = None,
@@ -114,7 +116,9 @@ def load_darknet_weights(
 
     Args:
         model: built by `build_model`, or with layers called after their sections.
-        weights_file: the file; float32, little-endian, header of 16 or 20 bytes.
+        weights_file: the file; float32, little-endian, header of 16 or 20 bytes. A path or
+            URL, its bytes, or an open binary file (`yolotf.weights.sources`); what comes over
+            a network is complete before a variable changes.
         tiny: ignored; older loaders need it.
         cfg: the network the file was trained as, if that is not the model's: a `Network`, a
             cfg's path or text, or a stock name. Its layers fill the model's; only those right
@@ -131,7 +135,8 @@ def load_darknet_weights(
             fits, its layout does not.
         bn_epsilon: `darknet` sets every batch normalization's epsilon to Darknet's 1e-5 (before
             the model is traced); `keep` leaves them and warns where they differ.
-        progress: called with (bytes done, bytes in all) at the beginning and the end.
+        progress: called with (bytes done, bytes in all) at the beginning and the end, and
+            before that while they come over a network.
 
     Returns:
         What was loaded, from where, and how fast.
@@ -147,7 +152,7 @@ def load_darknet_weights(
 
     if bn_epsilon not in ("keep", "darknet"):
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
-    path = os.fsdecode(weights_file)
+    path = sources.path_of(weights_file)
     try:
         job = planning.job_for(
             model, path, cfg, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch

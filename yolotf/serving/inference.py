@@ -27,6 +27,7 @@ from yolotf.graphs import decode, onednn
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.serving import collector as _collector
 from yolotf.serving.detections import Detections, Picture, open_picture
+from yolotf.weights import sources
 
 Tensor = Any
 _Path = str | os.PathLike[str]
@@ -104,8 +105,14 @@ class InferenceFunction:
         shapes = [head.input_shape for head in self.network.heads]
         return max(self.network.input_shape.height // shape.height for shape in shapes)
 
+    @sources.any_source("weights")
     def load(
-        self, weights: _Path, *, verify: bool = True, fresh: bool = False, trace: bool = False
+        self,
+        weights: sources.Weights,
+        *,
+        verify: bool = True,
+        fresh: bool = False,
+        trace: bool = False,
     ) -> None:
         """Loads a file into the variables; see `FoldedNetwork.load`.
 
@@ -116,6 +123,7 @@ class InferenceFunction:
             trace: traces the graphs for uint8 pictures in the meantime, and runs those that need
                 none of the numbers; else the first call does.
         """
+        weights = sources.path_of(weights)
         if not trace:
             self.folded.load(weights, verify=verify, fresh=fresh)
             return
@@ -272,9 +280,10 @@ def _sizes(images: Tensor) -> Tensor:
     return tf.tile(_size(images)[None], [tf.shape(images)[0], 1])
 
 
+@sources.any_source("weights")
 def build_function(
     network: cfg.Network | cfg.Source,
-    weights: _Path,
+    weights: sources.Weights,
     *,
     score: float = 0.25,
     iou: float = 0.45,
@@ -286,7 +295,7 @@ def build_function(
 
     Args:
         network: a `Network`, a stock name, or a cfg's path or text.
-        weights: the `.weights` file.
+        weights: the `.weights` file, as `load_darknet_weights` takes it.
         score: lowest score of a detection; at least 0, below 1.
         iou: boxes of one class that overlap more exclude each other.
         max_boxes: detections per picture, the best ones.
@@ -363,10 +372,11 @@ class Detector:
         names: class names, empty if none are known.
     """
 
+    @sources.any_source("weights")
     def __init__(
         self,
         network: cfg.Network | cfg.Source,
-        weights: _Path,
+        weights: sources.Weights,
         *,
         names: _Path | Sequence[str] | None = None,
         score: float = 0.25,
@@ -379,7 +389,7 @@ class Detector:
 
         Args:
             network: a `Network`, a stock name, or a cfg's path or text.
-            weights: the `.weights` file.
+            weights: the `.weights` file, as `load_darknet_weights` takes it.
             names: class names, or a file with one a line.
             score: lowest score of a detection.
             iou: boxes of one class that overlap more exclude each other.
@@ -443,7 +453,8 @@ class Detector:
             return self._detect(arrays)
         return self._detect([self._read(pictures)])[0]
 
-    def reload(self, weights: _Path) -> None:
+    @sources.any_source("weights")
+    def reload(self, weights: sources.Weights) -> None:
         """Changes to another file of the same network while requests are served.
 
         The file is checked and loaded into a second set of variables (which stays allocated), run

@@ -1,0 +1,614 @@
+"""Weights from anywhere: memory, open files, URLs; and servers that break, lie and change."""
+
+import contextlib
+import gzip
+import http.server
+import io
+import itertools
+import os
+import re
+import socket
+import sys
+import tempfile
+import threading
+import zipfile
+from pathlib import Path
+
+import load_helpers as loading
+import numpy as np
+import pytest
+
+import yolotf
+from yolotf.cli import commands as cli
+from yolotf.weights import sources
+from yolotf.weights.header import read_header
+
+fsspec = pytest.importorskip("fsspec")
+
+CONTENT = loading.content(loading.PLAIN)
+OTHER = loading.content(loading.PLAIN, seed=5)
+
+
+@pytest.fixture
+def model():
+    return loading.build(loading.PLAIN)
+
+
+@pytest.fixture
+def expected(tmp_path, model):
+    """Every variable's bytes after a load of the file."""
+    path = tmp_path / "expected.weights"
+    path.write_bytes(CONTENT)
+    yolotf.load_darknet_weights(model, path)
+    return loading.snapshot(model)
+
+
+@contextlib.contextmanager
+def unchanged(model):
+    """What is raised inside leaves every variable as it was, and nothing behind."""
+    loading.scramble(model)
+    before = loading.snapshot(model)
+    with unchanged_folder():
+        yield
+    assert loading.same(loading.snapshot(model), before)
+
+
+@contextlib.contextmanager
+def unchanged_folder():
+    folder = Path(tempfile.gettempdir())
+    before = {one.name for one in folder.glob("yolotf-*")}
+    yield
+    assert {one.name for one in folder.glob("yolotf-*")} <= before
+
+
+# Memory and open files.
+
+
+def opened_file(path):
+    return path.open("rb")
+
+
+def after_something(path):
+    path.write_bytes(b"something before" + path.read_bytes())
+    file = path.open("rb")
+    file.read(16)
+    return file
+
+
+def unzipped(path):
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    return gzip.open(path)
+
+
+def member(path):
+    content = path.read_bytes()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.weights", content)
+    return zipfile.ZipFile(path).open("a.weights")
+
+
+def pipe(path):
+    read, write = os.pipe()
+    content = path.read_bytes()
+
+    def feed():
+        with os.fdopen(write, "wb") as end:
+            end.write(content)
+
+    threading.Thread(target=feed).start()
+    return os.fdopen(read, "rb")
+
+
+def written(path):
+    file = path.open("w+b")
+    file.write(CONTENT)
+    file.seek(0)
+    return file
+
+
+def unbuffered(path):
+    return path.open("rb", buffering=0)
+
+
+IN_MEMORY = {
+    "bytes": lambda path: path.read_bytes(),
+    "bytearray": lambda path: bytearray(path.read_bytes()),
+    "memoryview": lambda path: memoryview(path.read_bytes()),
+    "part of a memoryview": lambda path: memoryview(b"xy" + path.read_bytes() + b"z")[2:-1],
+    "uint8": lambda path: np.fromfile(path, np.uint8),
+    "BytesIO": lambda path: io.BytesIO(path.read_bytes()),
+}
+FILES = {
+    function.__name__: function
+    for function in (opened_file, after_something, unzipped, member, pipe, written, unbuffered)
+}
+
+
+@pytest.mark.parametrize("kind", [*IN_MEMORY, *FILES])
+def test_bytes_and_open_files_load_as_the_file_does(kind, model, expected, tmp_path):
+    path = tmp_path / "a.weights"
+    path.write_bytes(CONTENT)
+    loading.scramble(model)
+    with unchanged_folder():
+        source = (IN_MEMORY | FILES)[kind](path)
+        report = yolotf.load_darknet_weights(model, source)
+    assert loading.same(loading.snapshot(model), expected)
+    assert "/proc" not in str(report)
+    if kind in FILES:
+        assert source.read() == b"", "a file is read to its end"
+        source.close()
+    else:
+        assert report.path == f"<{type(source).__name__}>"
+
+
+def test_a_named_pipe_and_a_device_are_still_no_files(model, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with unchanged(model), pytest.raises(OSError, match="fifo"):
+        yolotf.load_darknet_weights(model, tmp_path / "fifo")
+
+
+def test_bytes_that_name_a_file_are_its_path_as_ever(model, expected, tmp_path):
+    path = tmp_path / "a.weights"
+    path.write_bytes(CONTENT)
+    loading.scramble(model)
+    assert yolotf.load_darknet_weights(model, os.fsencode(path)).path == str(path)
+    assert loading.same(loading.snapshot(model), expected)
+
+
+@pytest.mark.parametrize("path_taken", ["op", "portable"], indirect=True)
+def test_what_does_not_fit_is_refused_under_its_own_name(path_taken, model):
+    for source, name in ((CONTENT[:-40], "<bytes>"), (io.BytesIO(CONTENT[:900]), "<BytesIO>")):
+        with unchanged(model), pytest.raises(yolotf.WeightsMismatch) as caught:
+            yolotf.load_darknet_weights(model, source)
+        error = caught.value
+        assert str(error).startswith(f"{name}: ")
+        assert error.path == error.diagnosis.path == name
+        assert "/proc" not in str(error.diagnosis) + str(error.facts)
+        assert "yolotf-" not in str(error.diagnosis) + str(error.diagnosis.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (None, "not NoneType"),
+        (3, "not int"),
+        (True, "not bool"),
+        (["a.weights"], "not list"),
+        (np.zeros(9, np.float32), "header included"),
+        (memoryview(CONTENT)[::2], "contiguous"),
+        (io.StringIO("text"), "open it with 'rb'"),
+    ],
+)
+def test_what_is_no_source_is_a_type_error(source, text, model):
+    with unchanged(model), pytest.raises(TypeError, match=text):
+        yolotf.load_darknet_weights(model, source)
+
+
+def test_a_file_of_text_is_a_type_error(model, tmp_path):
+    (tmp_path / "a.weights").write_bytes(CONTENT)
+    with (
+        (tmp_path / "a.weights").open(encoding="latin-1") as file,
+        unchanged(model),
+        pytest.raises(TypeError, match=r"a\.weights: is open for reading"),
+    ):
+        yolotf.load_darknet_weights(model, file)
+
+
+def test_nothing_is_mapped_that_can_still_be_written(model):
+    """A lease: with one native code may map the memory and need not copy it."""
+    assert yolotf.load_darknet_weights(model, CONTENT).mapped
+    with sources.opened(CONTENT) as source:
+        assert Path(source.path).name == "weights"
+        assert read_header(source.path, 802)[1] == len(CONTENT)
+
+
+@pytest.mark.parametrize("lacking", ["memfd_create", "proc", "both"])
+def test_systems_without_memfd_or_proc(lacking, model, expected, monkeypatch):
+    if lacking != "proc":
+        monkeypatch.delattr(os, "memfd_create")
+    if lacking != "memfd_create":
+        monkeypatch.setattr(sources, "_linked", lambda *_: None)
+    loading.scramble(model)
+    with unchanged_folder():
+        yolotf.load_darknet_weights(model, CONTENT)
+        yolotf.load_darknet_weights(model, io.BytesIO(CONTENT))
+    assert loading.same(loading.snapshot(model), expected)
+
+
+def test_what_is_larger_than_any_weights_is_not_brought_into_memory(model, monkeypatch):
+    monkeypatch.setattr(sources, "LARGEST", 1000)
+    with unchanged(model), pytest.raises(OSError, match="more than 1000 bytes"):
+        yolotf.load_darknet_weights(model, io.BytesIO(CONTENT))
+
+
+# URLs. A store in memory, a hostile HTTP server, a real S3 server on loopback.
+
+
+class Store:
+    """An HTTP server whose answers a test can spoil."""
+
+    def __init__(self):
+        self.files = {}
+        self.ranges = True
+        self.cut = lambda wanted, content: content
+        self.claim = len
+        self.status = None
+        self.requests = []
+        store = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_HEAD(self):
+                self.answer(head=True)
+
+            def do_GET(self):
+                self.answer(head=False)
+
+            def answer(self, *, head):
+                wanted = self.headers.get("Range")
+                store.requests.append((self.command, self.path, wanted))
+                content = store.files.get(self.path.split("?")[0])
+                if store.status is not None or content is None:
+                    self.send_response(store.status or 404)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                etag = f'"{hash(content)}"'
+                part = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted or "") if store.ranges else None
+                if part:
+                    content = content[int(part[1]) : int(part[2]) + 1]
+                self.send_response(206 if part else 200)
+                self.send_header("ETag", etag)
+                self.send_header("Content-Length", str(store.claim(content)))
+                self.end_headers()
+                if not head:
+                    sent = store.cut(wanted, content)
+                    self.wfile.write(sent)
+                    self.close_connection = sent is not content
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.server.server_port}{path}"
+
+    def close(self):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def store(monkeypatch):
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(sources, "_RANGE", 1000)
+    served = Store()
+    served.files["/x/a.weights"] = CONTENT
+    yield served
+    served.close()
+
+
+def test_a_url_loads_as_the_file_does_in_ranges_and_with_progress(store, model, expected):
+    loading.scramble(model)
+    told = []
+    url = store.url("/x/a.weights")
+    report = yolotf.load_darknet_weights(model, url, progress=lambda *args: told.append(args))
+    assert loading.same(loading.snapshot(model), expected)
+    assert report.path == url
+    ranges = [wanted for command, _, wanted in store.requests if command == "GET"]
+    starts = sorted(int(re.search(r"\d+", wanted)[0]) for wanted in ranges if wanted)
+    assert starts == list(range(0, len(CONTENT), 1000))
+    assert [done for done, _ in told[:2]] == [0, 1000]
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert {size for _, size in told} == {len(CONTENT)}
+
+
+def test_a_server_that_knows_no_ranges(store, model, expected):
+    store.ranges = False
+    loading.scramble(model)
+    yolotf.load_darknet_weights(model, store.url("/x/a.weights?token=1"))
+    assert loading.same(loading.snapshot(model), expected)
+
+
+def test_one_broken_connection_of_many_is_tried_again(store, model, expected):
+    broken = []
+
+    def cut(wanted, content):
+        if wanted == "bytes=1000-1999" and not broken:
+            broken.append(wanted)
+            return content[:10]
+        return content
+
+    store.cut = cut
+    loading.scramble(model)
+    yolotf.load_darknet_weights(model, store.url("/x/a.weights"))
+    assert broken
+    assert loading.same(loading.snapshot(model), expected)
+
+
+def broken_always(store):
+    store.cut = lambda wanted, content: content[:-1]
+
+
+def short_reads(store):
+    store.claim = lambda content: len(content) - (len(content) == 1000)
+    store.cut = lambda wanted, content: content[:999] if len(content) == 1000 else content
+
+
+def gone_in_the_middle(store):
+    def cut(wanted, content):
+        store.files.clear()
+        return content
+
+    store.cut = cut
+
+
+def failing_server(store):
+    store.status = 503
+
+
+def forbidden(store):
+    store.status = 403
+
+
+def missing(store):
+    store.files.clear()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "text"),
+    [
+        (broken_always, OSError, "cannot be read|came for|payload"),
+        (short_reads, OSError, "999 bytes came for 0..1000 of 3228"),
+        (gone_in_the_middle, FileNotFoundError, "No such file"),
+        (failing_server, OSError, "the server answered 503"),
+        (forbidden, PermissionError, "denied"),
+        (missing, FileNotFoundError, "No such file"),
+    ],
+)
+def test_a_url_that_breaks_is_an_error_and_changes_nothing(spoil, kind, text, store, model):
+    url = store.url("/x/a.weights")
+    spoil(store)
+    with unchanged(model), pytest.raises(kind, match=text) as caught:
+        yolotf.load_darknet_weights(model, url)
+    assert caught.value.filename == url
+    spoil(store)
+    found = yolotf.diagnose(url, yolotf.parse_cfg(loading.PLAIN))
+    assert found.exit_code == 2
+    assert found.path == url
+
+
+@pytest.mark.parametrize("moment", range(1, 4))
+def test_an_object_replaced_in_the_middle_is_noticed(moment, store, model):
+    url = store.url("/x/a.weights")
+
+    def replaced(done, size):
+        if done >= 1000 * moment:
+            store.files["/x/a.weights"] = OTHER
+
+    with unchanged(model), pytest.raises(yolotf.FileChangedError, match="ETag was") as caught:
+        yolotf.load_darknet_weights(model, url, progress=replaced)
+    assert str(caught.value).startswith(f"{url}: replaced while it was read")
+    assert yolotf.load_darknet_weights(model, url).path == url
+
+
+def test_a_server_that_is_not_there(model):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/a.weights"
+        with unchanged(model), pytest.raises(OSError, match=r"(?i)connect") as caught:
+            yolotf.load_darknet_weights(model, url)
+    assert caught.value.filename == url
+
+
+def test_a_page_in_place_of_weights_is_named(store, model):
+    store.files["/x/a.weights"] = b"<!DOCTYPE html><title>Sign in</title>" * 40
+    url = store.url("/x/a.weights")
+    with unchanged(model), pytest.raises(yolotf.WeightsMismatch) as caught:
+        yolotf.load_darknet_weights(model, url)
+    assert caught.value.diagnosis.causes[0]["detected"] == "html"
+    assert caught.value.diagnosis.path == url
+
+
+def test_without_fsspec_the_extra_is_named(model, monkeypatch):
+    for name in [one for one in sys.modules if one.split(".")[0] == "fsspec"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    for url in ("s3://bucket/a.weights", Path("https://host/a.weights")):
+        with (
+            unchanged(model),
+            pytest.raises(ValueError, match=r'pip install "yolotf\[remote\]"') as caught,
+        ):
+            yolotf.load_darknet_weights(model, url)
+        assert isinstance(caught.value, ImportError)
+        assert caught.value.url.count("://") == 1
+
+
+def test_protocols_that_are_none(model):
+    with unchanged(model), pytest.raises(yolotf.YolotfError, match="Protocol not known: nonsense"):
+        yolotf.load_darknet_weights(model, "nonsense://host/a.weights")
+
+
+@pytest.fixture
+def in_memory():
+    files = fsspec.filesystem("memory")
+    files.pipe("/models/tiny.weights", CONTENT)
+    files.pipe("/models/tiny.conv.1", CONTENT[: 20 + 4 * 496])
+    yield "memory://models/"
+    files.rm("/models", recursive=True)
+
+
+def test_the_name_at_the_end_of_a_url_counts(in_memory, model):
+    """A file called *.conv.N may end early."""
+    report = yolotf.load_darknet_weights(model, f"{in_memory}tiny.conv.1")
+    assert report.loaded == ("conv_0",)
+    assert report.path == f"{in_memory}tiny.conv.1"
+
+
+def test_every_door_takes_a_url(in_memory, tmp_path, capsys):
+    """Function, reload, detection, conversion, diagnosis, inspection, commands."""
+    from yolotf.diagnosis import result
+    from yolotf.formats.convert import convert
+    from yolotf.serving.inference import Detector, build_function
+
+    cfg = tmp_path / "net.cfg"
+    cfg.write_text(loading.PLAIN)
+    url = f"{in_memory}tiny.weights"
+    detector = Detector(cfg, url)
+    picture = np.zeros((16, 16, 3), np.uint8)
+    detector(picture)
+    detector.reload(CONTENT)
+    detector.reload(io.BytesIO(CONTENT))
+    with pytest.raises(yolotf.WeightsMismatch) as caught:
+        detector.reload(f"{in_memory}tiny.conv.1")
+    assert f"{in_memory}tiny.conv.1" in str(caught.value)
+    detector(picture)
+    build_function(cfg, CONTENT)(picture[None])
+    stages = []
+    done = convert(url, cfg, tmp_path / "a.weights.h5", progress=stages.append)
+    assert done.loaded.path == url
+    assert stages[-3:] == ["building", "loading", "writing"]
+    assert yolotf.diagnose(url, cfg).ok
+    assert yolotf.diagnose(CONTENT[:100], cfg).path == "<bytes>"
+    assert result.inspect(url).path == url
+
+    assert cli.main(["inspect", url]) == 0
+    assert url in capsys.readouterr().out.replace("\n", "")
+    page = tmp_path / "page.html"
+    assert cli.main(["check", url, "--cfg", str(cfg), "--html", str(page)]) == 0
+    assert "tiny.weights" in page.read_text()
+    assert cli.main(["check", f"{in_memory}none", "--cfg", str(cfg), "--json"]) == 2
+    said = capsys.readouterr()
+    assert '"missing"' in said.out
+    assert cli.main(["convert", url, "--cfg", str(cfg), "-o", str(tmp_path / "b.h5")]) == 0
+    assert capsys.readouterr().out.startswith(f"{url} -> ")
+
+
+# S3.
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """A real S3 server in this process, and a client for it."""
+    moto = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("s3fs")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="models")
+        yield client
+    server.stop()
+
+
+_WARNINGS_OF_LIBRARIES = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore:.*:pytest.PytestWarning"
+)
+
+
+@_WARNINGS_OF_LIBRARIES
+class TestS3:
+    @pytest.fixture(autouse=True)
+    def small_ranges(self, s3, monkeypatch):
+        monkeypatch.setattr(sources, "_RANGE", 1000)
+        s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=CONTENT)
+
+    def test_an_object_loads_as_the_file_does(self, model, expected):
+        loading.scramble(model)
+        report = yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights")
+        assert report.path == "s3://models/v1/tiny.weights"
+        assert loading.same(loading.snapshot(model), expected)
+
+    @pytest.mark.parametrize("moment", [1, 3])
+    def test_an_object_replaced_in_the_middle_is_noticed(self, moment, s3, model):
+        calls = itertools.count(1)
+
+        def replaced(done, size):
+            if next(calls) == moment:
+                s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=OTHER)
+
+        with unchanged(model), pytest.raises(yolotf.FileChangedError, match="ETag was"):
+            yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights", progress=replaced)
+
+    def test_an_object_deleted_or_cut_in_the_middle_is_an_error(self, s3, model):
+        for change in (
+            lambda: s3.delete_object(Bucket="models", Key="v1/tiny.weights"),
+            lambda: s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=CONTENT[:1500]),
+        ):
+            s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=CONTENT)
+
+            def changed(done, size, change=change):
+                if done:
+                    change()
+
+            with unchanged(model), pytest.raises((OSError, yolotf.YolotfError)) as caught:
+                yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights", progress=changed)
+            assert "s3://models/v1/tiny.weights" in str(caught.value)
+
+    def test_what_is_not_there_is_said(self, model):
+        for url in ("s3://models/none.weights", "s3://no-such-bucket/a.weights"):
+            with unchanged(model), pytest.raises(OSError, match="No such file") as caught:
+                yolotf.load_darknet_weights(model, url)
+            assert caught.value.filename == url
+
+    def test_connections_that_break_are_an_error(self, model, monkeypatch):
+        """A proxy before the server that lets headers through and breaks in the bodies."""
+        host, port = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://").split(":")
+        with breaking_proxy(host, int(port)) as address:
+            import s3fs
+
+            # The settings are read when a client is made.
+            monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+            monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
+            s3fs.S3FileSystem.clear_instance_cache()
+            try:
+                with unchanged(model), pytest.raises(OSError, match=r"cannot|payload|came|closed"):
+                    yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights")
+            finally:
+                s3fs.S3FileSystem.clear_instance_cache()
+
+
+@contextlib.contextmanager
+def breaking_proxy(host, port):
+    """Passes on 700 bytes of every answer to a GET of an object, then hangs up."""
+
+    def serve(client):
+        with client, socket.create_connection((host, port)) as upstream:
+            request = client.recv(65536)
+            upstream.sendall(request)
+            sent, most = 0, 700 if request.startswith(b"GET /models/v1") else 1 << 20
+            upstream.settimeout(1)
+            with contextlib.suppress(OSError):
+                while sent < most and (content := upstream.recv(4096)):
+                    client.sendall(content[: most - sent])
+                    sent += len(content)
+                    if request.startswith(b"HEAD"):
+                        break
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield "http://{}:{}".format(*listener.getsockname())
+        listener.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,490 @@
+"""Where bytes come from: a path, bytes in memory, an open file, or a URL through fsspec.
+
+Whatever it is becomes a path that native code can open: what is no file yet is brought into memory
+that has a descriptor (`memfd_create`), in parallel ranges where the store can do that, and leads to
+it by a link with its own name at the end (`*.conv.137` means something). Only when all of it is
+there and proved to be one version of the object is a path given out; errors and reports then say
+the name that the caller gave.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import functools
+import inspect
+import io
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import IO, Any, ParamSpec, TypeVar
+
+from yolotf import errors
+
+StrPath = str | os.PathLike[str]
+Weights = StrPath | bytes | bytearray | memoryview | IO[bytes]
+"""What every function that reads weights takes."""
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all); all is 0 where it is not known."""
+
+EXTRA = "remote"
+"""What `pip install yolotf[...]` calls the optional dependency."""
+LARGEST = 1 << 33
+"""Bytes that are brought into memory at most: the largest public file is some 800 MB."""
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
+_URL_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
+"""What pathlib makes of a URL."""
+_RANGE = 8 << 20
+_AT_ONCE = 8
+_ATTEMPTS = 3
+_VERSION = (
+    *("ETag", "etag", "md5Hash", "generation", "version", "blob_id"),
+    *("LastModified", "Last-Modified", "last_modified", "mtime", "created", "modified"),
+)
+"""What a store says of an object that changes with it; and its size."""
+_LONGEST_PATH = 4096
+
+_NAMING_ROOMS = ("diagnosis", "loading", "weights")
+"""Whose objects hold names of files."""
+
+_open_names: dict[str, str] = {}
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_P = ParamSpec("_P")
+
+
+class Local:
+    """A source that can be opened by path.
+
+    Attributes:
+        path: what to open.
+        name: what to call it.
+    """
+
+    def __init__(self, path: StrPath, name: str) -> None:
+        self.path = path
+        self.name = name
+        self._shown = os.fsdecode(path)
+
+    def renamed(self, value: _T) -> _T:
+        """A report, diagnosis or text with the name in place of the path."""
+        if self._shown == self.name:
+            return value
+        changed: _T = self._rename(value)
+        return changed
+
+    def _rename(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace(self._shown, self.name)
+        if isinstance(value, dict):
+            items = {key: self._rename(item) for key, item in value.items()}
+            return items if any(items[key] is not item for key, item in value.items()) else value
+        if isinstance(value, list | tuple):
+            parts = [self._rename(item) for item in value]
+            if all(new is old for new, old in zip(parts, value, strict=True)):
+                return value
+            return type(value)._make(parts) if hasattr(value, "_make") else type(value)(parts)
+        room = type(value).__module__.split(".")[:2]
+        fields = getattr(value, "__dict__", None)
+        if not fields or room not in (["yolotf", one] for one in _NAMING_ROOMS):
+            return value
+        renamed = self._rename(fields)
+        if renamed is fields:
+            return value
+        new = copy.copy(value)
+        for name, item in renamed.items():
+            object.__setattr__(new, name, item)
+        return new
+
+    def rename_error(self, error: BaseException) -> None:
+        """The same error in the words of the caller."""
+        if self._shown == self.name:
+            return
+        if isinstance(error, errors.YolotfError):
+            error.facts = self._rename(error.facts)
+            error.message = self._rename(error.message)
+        if isinstance(error, OSError) and error.filename is not None:
+            error.filename = self._rename(os.fsdecode(error.filename))
+        error.args = self._rename(error.args)
+
+
+@contextlib.contextmanager
+def opened(weights: Weights, progress: Progress | None = None) -> Iterator[Local]:
+    """A path to the bytes of `weights` for as long as the block lasts.
+
+    Args:
+        weights: a path or URL; bytes; or a file opened for reading bytes, which is read from
+            where it stands to its end.
+        progress: told of what comes over a network.
+
+    Raises:
+        OSError: it cannot be read, ended early, or is larger than `LARGEST`.
+        FileChangedError: the object was replaced while it came.
+        MissingPackageError: a URL, and the package for it is not installed.
+        TypeError: it is none of these.
+    """
+    with contextlib.ExitStack() as stack:
+        source = _local(weights, progress, stack)
+        path = os.fsdecode(source.path)
+        if path != source.name:
+            _open_names[path] = source.name
+            stack.callback(_open_names.pop, path, None)
+        try:
+            yield source
+        except Exception as error:
+            source.rename_error(error)
+            raise
+
+
+def any_source(argument: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Lets a function that reads a file by its path take whatever `opened` takes.
+
+    Its report and its errors say the name that the caller gave. Where it has an argument
+    `progress` that is called with bytes, that is told of what comes over a network, too.
+
+    Args:
+        argument: the name of the one that is the file.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
+            bound = signature.bind(*arguments, **options)
+            if argument not in bound.arguments:
+                return function(*arguments, **options)
+            progress = bound.arguments.get("progress")
+            with opened(bound.arguments[argument], progress) as source:
+                bound.arguments[argument] = source.path
+                return source.renamed(function(*bound.args, **bound.kwargs))
+
+        return call
+
+    return decorate
+
+
+def path_of(weights: Weights) -> str:
+    """What `any_source` has made of an argument."""
+    assert isinstance(weights, str | os.PathLike)
+    return os.fsdecode(weights)
+
+
+def shown(path: StrPath) -> str:
+    """The name of what `opened` gave this path, for those who keep it beyond the block."""
+    text = os.fsdecode(path)
+    return _open_names.get(text, text)
+
+
+def place_of(name: str) -> str:
+    """What to open for a name in a report, as long as it is open; else the name itself."""
+    places = [path for path, known in _open_names.items() if known == name]
+    return places[0] if len(places) == 1 else name
+
+
+def name_of(weights: Weights) -> str:
+    """What messages call it."""
+    if isinstance(weights, str | os.PathLike):
+        return url_of(weights) or os.fsdecode(weights)
+    path = _bytes_path(weights)
+    if path is not None:
+        return path
+    name = getattr(weights, "name", None)
+    return name if isinstance(name, str) else f"<{type(weights).__name__}>"
+
+
+def url_of(weights: StrPath) -> str | None:
+    """The URL that a path is; None for paths."""
+    text = os.fsdecode(weights)
+    if isinstance(weights, str):
+        return text if _URL.match(text) and not Path(text).exists() else None
+    mangled = _URL_AS_PATH.match(text)
+    if mangled and not Path(text).exists():
+        return f"{mangled[1]}://{text[mangled.end() :]}"
+    return None
+
+
+def _bytes_path(weights: Any) -> str | None:
+    """Bytes that are the name of a file, as `os` takes them; a header has zeros in it."""
+    if not isinstance(weights, bytes) or b"\0" in weights or len(weights) > _LONGEST_PATH:
+        return None
+    path = os.fsdecode(weights)
+    return path if Path(path).exists() else None
+
+
+def _local(weights: Any, progress: Progress | None, stack: contextlib.ExitStack) -> Local:
+    if isinstance(weights, str | os.PathLike):
+        url = url_of(weights)
+        if url is None:
+            return Local(weights, os.fsdecode(weights))
+        memory = _Memory(stack)
+        _fetch(url, memory, progress or (lambda done, size: None))
+        return memory.local(url, url.split("?")[0].rstrip("/").rpartition("/")[2])
+    name = name_of(weights)
+    if (path := _bytes_path(weights)) is not None:
+        return Local(path, path)
+    if (content := _buffer(weights)) is not None:
+        memory = _Memory(stack)
+        memory.write(content)
+        return memory.local(name, "weights")
+    if not callable(getattr(weights, "read", None)):
+        raise TypeError(
+            "weights must be a path, a URL, bytes or a file opened with 'rb', not "
+            f"{type(weights).__name__}"
+        )
+    return _file(weights, name, stack)
+
+
+def _buffer(weights: Any) -> memoryview | None:
+    try:
+        view = memoryview(weights)
+    except TypeError:
+        return None
+    if not isinstance(weights, bytes | bytearray | memoryview) and view.itemsize != 1:
+        raise TypeError(
+            f"weights is an array of {view.format}, must be the bytes of a file, header included"
+        )
+    if not view.c_contiguous:
+        raise TypeError("weights is a memoryview with gaps, must be contiguous")
+    return view.cast("B")
+
+
+def _file(file: Any, name: str, stack: contextlib.ExitStack) -> Local:
+    if isinstance(file, io.TextIOBase):
+        raise TypeError(f"{name}: is open for reading text; open it with 'rb'")
+    short = Path(name).name if not name.startswith("<") else "weights"
+    # Other files with a descriptor, such as gzip's, do not read what is behind it.
+    plain = getattr(file, "raw", file)
+    if isinstance(file, io.FileIO | io.BufferedReader | io.BufferedRandom) and isinstance(
+        plain, io.FileIO
+    ):
+        if isinstance(file, io.BufferedRandom):
+            file.flush()
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and file.tell() == 0:
+            local = _linked(file.fileno(), name, short, stack)
+            if local is not None:
+                file.seek(0, os.SEEK_END)
+                return local
+    memory = _Memory(stack)
+    while chunk := file.read(_RANGE):
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            raise TypeError(f"{name}: reads {type(chunk).__name__}, not bytes; open it with 'rb'")
+        memory.write(chunk)
+    return memory.local(name, short)
+
+
+class _Memory:
+    """A file in memory; where the system has none, a temporary file without a name."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._size = 0
+        if hasattr(os, "memfd_create"):
+            self._descriptor = os.memfd_create("yolotf", os.MFD_CLOEXEC)
+        else:
+            with tempfile.TemporaryFile() as file:
+                self._descriptor = os.dup(file.fileno())
+        self._writing = True
+        stack.callback(self._close)
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+
+    def write(self, content: Any) -> None:
+        """Behind what is there."""
+        self.write_at(self._size, content)
+
+    def write_at(self, offset: int, content: Any) -> None:
+        view = memoryview(content)
+        if offset + len(view) > LARGEST:
+            raise OSError(errno.EFBIG, f"more than {LARGEST} bytes, which is no .weights file")
+        self._size = max(self._size, offset + len(view))
+        while view:
+            done = os.pwrite(self._descriptor, view[: 1 << 30], offset)
+            offset, view = offset + done, view[done:]
+
+    def local(self, name: str, short: str) -> Local:
+        """The path to what has been written."""
+        read_only = None
+        with contextlib.suppress(OSError):
+            read_only = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        if read_only is not None:
+            # Nobody can write it any more, so that native code can hold a lease and map it.
+            writable, self._descriptor = self._descriptor, read_only
+            os.close(writable)
+            local = _linked(read_only, name, short, self._stack)
+            if local is not None:
+                return local
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotf-"))
+        copied = Path(folder) / (short or "weights")
+        with copied.open("wb") as file:
+            offset = 0
+            while chunk := os.pread(self._descriptor, _RANGE, offset):
+                file.write(chunk)
+                offset += len(chunk)
+        return Local(str(copied), name)
+
+
+def _linked(descriptor: int, name: str, short: str, stack: contextlib.ExitStack) -> Local | None:
+    """A path with a certain name at its end that leads to an open file; None without /proc."""
+    address = f"/proc/{os.getpid()}/fd/{descriptor}"
+    if not Path(address).exists():
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotf-"))
+        link = Path(folder) / (short or "weights")
+        link.symlink_to(address)
+        return Local(str(link), name)
+    return Local(address, name)
+
+
+# URLs.
+
+
+def _fetch(url: str, memory: _Memory, progress: Progress) -> None:
+    """Brings an object into memory, all of it and of one version."""
+    fsspec = _fsspec(url)
+    with _worded(url):
+        system, path = fsspec.core.url_to_fs(url)
+        before = system.info(path)
+        if before.get("type") == "directory":
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), url)
+        size = before.get("size")
+        if size is not None and size > LARGEST:
+            raise OSError(errno.EFBIG, f"{size} bytes, which is no .weights file", url)
+        progress(0, size or 0)
+        if size and system.async_impl and before.get("partial", True):
+            _fetch_ranges(system, path, url, size, memory, progress)
+        else:
+            _fetch_stream(system, path, url, size, memory, progress)
+        with contextlib.suppress(Exception):
+            system.invalidate_cache(path)
+        after = system.info(path)
+    changed = [
+        key
+        for key in ("size", *_VERSION)
+        if key in before and key in after and before[key] != after[key]
+    ]
+    if changed:
+        key = changed[0]
+        raise errors.FileChangedError(
+            f"{url}: replaced while it was read: {key} was {before[key]}, is {after[key]}; load it "
+            "again",
+            path=url,
+            expected=before[key],
+            found=after[key],
+        )
+
+
+def _fetch_ranges(
+    system: Any, path: str, url: str, size: int, memory: _Memory, progress: Progress
+) -> None:
+    def part(start: int) -> int:
+        end = min(start + _RANGE, size)
+        content = _with_patience(lambda: _range(system, path, start, end, size))
+        memory.write_at(start, content)
+        return len(content)
+
+    done = part(0)
+    progress(done, size)
+    pool = ThreadPoolExecutor(_AT_ONCE, "yolotf-fetch")
+    try:
+        for finished in as_completed([pool.submit(part, at) for at in range(done, size, _RANGE)]):
+            done += finished.result()
+            progress(done, size)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _range(system: Any, path: str, start: int, end: int, size: int) -> bytes:
+    content: bytes = system.cat_file(path, start=start, end=end)
+    whole = start == 0 and len(content) == size  # from a server that knows no ranges
+    if len(content) != end - start and not whole:
+        raise OSError(
+            errno.EIO,
+            f"{len(content)} bytes came for {start}..{end} of {size}; the connection broke, or "
+            "the file was replaced",
+        )
+    return content
+
+
+def _with_patience(fetch: Callable[[], bytes]) -> bytes:
+    """One broken connection of many is no reason to give up."""
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(Exception):
+            return fetch()
+    return fetch()
+
+
+def _fetch_stream(
+    system: Any, path: str, url: str, size: int | None, memory: _Memory, progress: Progress
+) -> None:
+    done = 0
+    with system.open(path, "rb", **({} if size else {"block_size": 0})) as file:
+        while chunk := file.read(_RANGE):
+            memory.write(chunk)
+            done += len(chunk)
+            progress(done, max(size or 0, done))
+    if size is not None and done != size:
+        raise OSError(
+            errno.EIO, f"{done} bytes came of {size}; the connection broke, or it was replaced", url
+        )
+
+
+def _fsspec(url: str) -> Any:
+    try:
+        import fsspec  # optional
+    except ImportError:
+        raise errors.MissingPackageError(
+            f'{url}: URLs need the package fsspec; pip install "yolotf[{EXTRA}]"', url=url
+        ) from None
+    return fsspec
+
+
+@contextlib.contextmanager
+def _worded(url: str) -> Iterator[None]:
+    """Whatever a store's library raises becomes an OSError that says which URL."""
+    try:
+        yield
+    except errors.YolotfError:
+        raise
+    except ImportError as error:
+        # fsspec names the package that it lacks for the protocol.
+        raise errors.MissingPackageError(f"{url}: {error}", url=url) from error
+    except FileNotFoundError as error:
+        # fsspec takes a server that does not answer, or answers 403 or 503, for a missing file.
+        raise _http_error(error.__cause__, url) or FileNotFoundError(
+            errno.ENOENT, os.strerror(errno.ENOENT), url
+        ) from error
+    except PermissionError as error:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), url) from error
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+        raise OSError(error.errno or errno.EIO, reason, url) from error
+    except ValueError as error:
+        # No such protocol, or a URL that is none.
+        raise errors.YolotfError(f"{url}: {error}", path=url) from error
+    except Exception as error:
+        # aiohttp's and the like, which are no OSErrors.
+        if (known := _http_error(error, url)) is not None:
+            raise known from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OSError(errno.EIO, f"cannot be read: {reason}", url) from error
+
+
+def _http_error(error: BaseException | None, url: str) -> OSError | None:
+    """What an HTTP client's error is in the system's terms."""
+    status = getattr(error, "status", None)
+    if status in (401, 403):
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), url)
+    if status is not None and status != 404:
+        return OSError(errno.EIO, f"the server answered {status}", url)
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, error.strerror, url)
+    return None
