@@ -22,6 +22,8 @@
 
 namespace py = pybind11;
 
+void bind_decode(py::module_& module);  // decode_module.cc
+
 namespace yolotf {
 namespace {
 
@@ -385,4 +387,5 @@ PYBIND11_MODULE(_core, module) {
   module.def("scatter_isa", &yolotf::scatter_isa, "The instruction set in use: avx2 or portable.");
   module.def("force_portable", &yolotf::force_portable, "portable"_a,
              "For tests: True switches the faster instruction sets off.");
+  bind_decode(module);
 }

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CODES: list[str]
+HEAD_COLUMNS: int
 PLAN_COLUMNS: int
 TENSORFLOW_VERSION: str
 
@@ -42,3 +43,20 @@ def copy_file(
 def has_avx512() -> bool: ...
 def scatter_isa() -> str: ...
 def force_portable(portable: bool) -> None: ...
+def detections(
+    raws: list[NDArray[np.float32]],
+    heads: NDArray[np.int64],
+    numbers: NDArray[np.float64],
+    input_size: tuple[int, int],
+    image_sizes: NDArray[np.int64],
+    *,
+    score: float,
+    iou: float,
+    max_boxes: int,
+    suppression: int = 0,
+    beta: float = 0.6,
+    letter_box: bool = False,
+    agnostic: bool = False,
+    unwanted: list[int] = [],
+    threads: int = 1,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]: ...

@@ -5,155 +5,21 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from slow_decoding import (
+    HEADS,
+    network_of,
+    pairs_of,
+    raw_for,
+    region,
+    shares,
+    slow_decode,
+    slow_suppress,
+    yolo,
+)
 
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs import decode
-
-CLASSES = 4
-
-
-def network_of(*heads, height=64, width=96, net=""):
-    """One convolution for each head text, each fed from the picture at stride 32."""
-    text = f"[net]\nwidth={width}\nheight={height}\nchannels=3\n{net}\n"
-    for number, (filters, head) in enumerate(heads):
-        if number:
-            text += "[route]\nlayers=0\n"
-        stride = 32 if not number else 1
-        text += f"[convolutional]\nfilters={filters}\nsize=1\nstride={stride}\n"
-        text += f"activation=linear\n{head}\n"
-    return parse_cfg(text)
-
-
-def yolo(extra="", anchors="10,13, 40,30, 33,23", mask="0,2", kind="yolo"):
-    entries = CLASSES + (9 if kind == "Gaussian_yolo" else 5)
-    head = f"[{kind}]\nmask={mask}\nanchors={anchors}\nclasses={CLASSES}\nnum=3\n{extra}"
-    return entries * len(mask.split(",")), head
-
-
-def region(extra="softmax=1"):
-    head = f"[region]\nanchors=1.1,1.2, 2.5,0.7\nclasses={CLASSES}\ncoords=4\nnum=2\n{extra}"
-    return 2 * (5 + CLASSES), head
-
-
-def raw_for(network, batch=2, seed=0, scale=1.5):
-    random = np.random.default_rng(seed)
-    return [
-        random.normal(0, scale, (batch, *head.input_shape)).astype(np.float32)
-        for head in network.heads
-    ]
-
-
-def sigmoid(x):
-    return 1 / (1 + math.exp(-x))
-
-
-def shares(values):
-    exponents = [math.exp(value - max(values)) for value in values]
-    return [exponent / sum(exponents) for exponent in exponents]
-
-
-def slow_decode(raw, head, input_height, input_width):
-    """[B][N] of (box, objectness, probabilities), all in Python floats."""
-    batch, rows, columns, _ = raw.shape
-    entries = head.coords + 1 + head.classes
-    pictures = []
-    for b in range(batch):
-        found = []
-        for row in range(rows):
-            for column in range(columns):
-                for n, (anchor_w, anchor_h) in enumerate(head.anchors):
-                    x = [float(v) for v in raw[b, row, column, n * entries : (n + 1) * entries]]
-                    found.append(
-                        slow_box(
-                            x,
-                            head,
-                            (row, column, rows, columns),
-                            (anchor_w, anchor_h),
-                            (input_height, input_width),
-                        )
-                    )
-        pictures.append(found)
-    return pictures
-
-
-def slow_box(x, head, place, anchor, input_size):
-    row, column, rows, columns = place
-    if head.type == "region":
-        box = (
-            (column + sigmoid(x[0])) / columns,
-            (row + sigmoid(x[1])) / rows,
-            math.exp(x[2]) * anchor[0] / columns,
-            math.exp(x[3]) * anchor[1] / rows,
-        )
-        return box, sigmoid(x[4]), shares(x[5:]) if head.softmax else x[5:]
-    offset = -0.5 * (head.scale_x_y - 1)
-    if head.type == "Gaussian_yolo":
-        centre_x, centre_y = sigmoid(x[0]), sigmoid(x[2])
-        width, height = math.exp(x[4]) * anchor[0], math.exp(x[6]) * anchor[1]
-        doubt = sum(sigmoid(x[i]) for i in (1, 3, 5, 7)) / 4
-        objectness = sigmoid(x[8])
-        probabilities = [sigmoid(v) * (1 - doubt) for v in x[9:]]
-    elif head.new_coords:
-        centre_x, centre_y = x[0], x[1]
-        width, height = x[2] * x[2] * 4 * anchor[0], x[3] * x[3] * 4 * anchor[1]
-        objectness, probabilities = x[4], x[5:]
-    else:
-        centre_x, centre_y = sigmoid(x[0]), sigmoid(x[1])
-        width, height = math.exp(x[2]) * anchor[0], math.exp(x[3]) * anchor[1]
-        objectness, probabilities = sigmoid(x[4]), [sigmoid(v) for v in x[5:]]
-    width, height = width / input_size[1], height / input_size[0]
-    centre_x = (column + centre_x * head.scale_x_y + offset) / columns
-    centre_y = (row + centre_y * head.scale_x_y + offset) / rows
-    point = head.section.option("yolo_point")
-    move = {"left_top": 0.5, "right_bottom": -0.5}.get(point.value if point else "", 0)
-    box = (centre_x + move * width, centre_y + move * height, width, height)
-    return box, objectness, probabilities
-
-
-def slow_overlap(a, b, kind, beta):
-    def edges(box):
-        x, y, w, h = box
-        return x - w / 2, x + w / 2, y - h / 2, y + h / 2
-
-    (left_a, right_a, top_a, bottom_a), (left_b, right_b, top_b, bottom_b) = edges(a), edges(b)
-    w = min(right_a, right_b) - max(left_a, left_b)
-    h = min(bottom_a, bottom_b) - max(top_a, top_b)
-    both = w * h if w > 0 and h > 0 else 0
-    union = a[2] * a[3] + b[2] * b[3] - both
-    iou = both / union if both and union else 0
-    diagonal = (max(right_a, right_b) - min(left_a, left_b)) ** 2
-    diagonal += (max(bottom_a, bottom_b) - min(top_a, top_b)) ** 2
-    if kind == "default" or diagonal == 0:
-        return iou
-    distance = (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2
-    return iou - (distance / diagonal) ** (0.6 if kind == "greedynms" else beta)
-
-
-def slow_suppress(pairs, threshold, kind, beta):
-    """`pairs`: (score, class, box); what do_nms_sort and diounms_sort leave, best first."""
-    left = []
-    for class_id in {pair[1] for pair in pairs}:
-        queue = sorted((p for p in pairs if p[1] == class_id), key=lambda p: -p[0])
-        while queue:
-            best, *rest = queue
-            left.append(best)
-            queue = [
-                other for other in rest if slow_overlap(best[2], other[2], kind, beta) <= threshold
-            ]
-    return sorted(left, key=lambda p: -p[0])
-
-
-HEADS = {
-    "yolo": yolo(),
-    "yolo_scale_x_y": yolo("scale_x_y=1.2"),
-    "yolo_new_coords": yolo("scale_x_y=2.0\nnew_coords=1"),
-    "gaussian": yolo("scale_x_y=1.05", kind="Gaussian_yolo"),
-    "gaussian_left_top": yolo("yolo_point=left_top", kind="Gaussian_yolo"),
-    "gaussian_right_bottom": yolo("yolo_point=right_bottom", kind="Gaussian_yolo"),
-    "region": region(),
-    "region_without_softmax": region("softmax=0"),
-}
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -234,20 +100,6 @@ def test_a_convolution_before_a_version_1_head_is_flattened_channels_first():
     decoded = decode.decode_head(tf.constant(raw.transpose(0, 2, 3, 1)), network.heads[0], (2, 2))
     np.testing.assert_array_equal(decoded.probabilities[0], np.arange(8).reshape(4, 2))
     np.testing.assert_array_equal(decoded.objectness[0], [8, 9, 10, 11])
-
-
-def pairs_of(network, raws, size, threshold):
-    """Per picture, (score, class, box) above the threshold, from the slow decoder."""
-    pictures = [[] for _ in range(raws[0].shape[0])]
-    for raw, head in zip(raws, network.heads, strict=True):
-        for picture, found in zip(pictures, slow_decode(raw, head, *size), strict=True):
-            for box, objectness, probabilities in found:
-                if head.type != "region" and not objectness > threshold:
-                    continue
-                for class_id, probability in enumerate(probabilities):
-                    if objectness * probability > threshold:
-                        picture.append((objectness * probability, class_id, box))
-    return pictures
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -513,3 +365,15 @@ def test_raw_heads_of_another_form_are_refused():
         ValueError, match=r"takes \[batch, rows, columns, 18\], not \(2, 2, 3, 17\)"
     ):
         decode.decode_head(raws[0][..., :17], network.heads[0], (64, 96))
+
+
+@pytest.mark.parametrize("extent", [math.inf, math.nan, 1e38])
+def test_a_side_without_end_reaches_from_edge_to_edge(extent):
+    boxes = tf.constant([[0.25, 0.5, extent, 0.5], [0.25, 0.5, 0.5, extent]])
+    corners = decode.to_corners(boxes, [[480, 640]]).numpy().tolist()
+    assert corners == [[0, 120, 640, 360], [0, 0, 320, 480]]
+
+
+def test_a_centre_that_is_no_number_reaches_from_edge_to_edge():
+    corners = decode.to_corners(tf.constant([[math.nan, math.inf, 0.5, 0.5]]), [[480, 640]])
+    assert corners.numpy().tolist() == [[0, 0, 640, 480]]

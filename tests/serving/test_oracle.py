@@ -15,6 +15,7 @@ from yolotf.darknet.cfg import parse_cfg
 from yolotf.graphs import decode
 from yolotf.loading.load import load_darknet_weights
 from yolotf.models.build import build_model
+from yolotf.runtime.decoding import Decoder
 from yolotf.serving.inference import build_function
 
 TOLERANCE = 1e-4
@@ -155,6 +156,14 @@ def test_detections_are_darknets(graph, path):
     count = int(kept.counts[0])
     ours = rows(kept.classes[0, :count], kept.scores[0, :count], kept.boxes[0, :count])
     comparison.assert_same(ours, oracle["nms_0.25_0.45"], 0.25)
+
+    # Natively, and in a picture of the input's size: the same to rounding, infinite sides cut.
+    contiguous = [np.ascontiguousarray(raw) for raw in raws]
+    (native,) = Decoder(network, PLAIN)(contiguous, size, [size], max_boxes=100, letter_box=False)
+    assert native.classes.tolist() == kept.classes[0, :count].numpy().tolist()
+    np.testing.assert_allclose(native.scores, kept.scores[0, :count], rtol=1e-5)
+    corners = decode.to_corners(kept.boxes[:, :count], [[size]])[0]
+    np.testing.assert_allclose(native.boxes, corners, rtol=1e-4, atol=1e-2)
 
 
 def oracles_in_pixels():

@@ -17,14 +17,37 @@ import numpy as np
 import tensorflow as tf
 
 from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
+from yolotf.darknet.head_rules import (
+    GREEDY_BETA,
+    Suppression,
+    check_heads,
+    has_class_fix,
+    suppression_of,
+    yolo_point,
+)
 from yolotf.errors import UnsupportedSectionError
+
+__all__ = [
+    "Batch",
+    "Candidates",
+    "Decoded",
+    "Suppression",
+    "check_heads",
+    "decode_head",
+    "find_candidates",
+    "find_detections",
+    "letter_box_size",
+    "suppress",
+    "suppression_of",
+    "to_corners",
+    "undo_letter_box",
+]
 
 Tensor = Any
 Size = Any
 """`(height, width)`: two ints, or two scalar int tensors."""
 
 _TILE = 128
-_GREEDY_BETA = 0.6  # box_diou's own exponent, box.c:206; greedynms ignores beta_nms
 
 
 class Decoded(NamedTuple):
@@ -62,55 +85,6 @@ class Batch(NamedTuple):
     """[B, max_boxes] int32."""
     counts: Tensor
     """[B] int32: how many rows of each picture are detections."""
-
-
-class Suppression(NamedTuple):
-    """Which pairs of boxes exclude each other."""
-
-    kind: str
-    """`default`, `greedynms` or `diounms`."""
-    beta: float
-    """Exponent of the centre distance in `diounms`."""
-
-
-def check_heads(network: Network) -> None:
-    """Raises for heads that cannot be decoded here.
-
-    Raises:
-        UnsupportedSectionError: no head at all, a class tree (`tree=`), or `coords` other
-            than 4 in `[region]` or `[detection]`.
-    """
-    if not network.heads:
-        raise UnsupportedSectionError(
-            f"{network.source}: no detection head; [yolo], [Gaussian_yolo], [region] or "
-            "[detection] is needed to find boxes",
-            source=network.source,
-        )
-    for head in network.heads:
-        problem = key = ""
-        if isinstance(head, Region) and head.tree:
-            key, problem = "tree", f"tree={head.tree}: class trees (yolo9000) cannot be decoded"
-        elif isinstance(head, Region | Detection) and head.coords != 4:
-            key, problem = "coords", f"coords={head.coords}: only boxes of 4 can be decoded"
-        if problem:
-            raise UnsupportedSectionError(
-                f"{network.source}: {problem}; {network.where(head)}",
-                source=network.source,
-                line=head.line_of(key),
-                section=head.type,
-                layer=head.index,
-            )
-
-
-def suppression_of(network: Network) -> Suppression:
-    """What Darknet's detector uses for `network`: the rule of the last head (detector.c:1679)."""
-    last = network.heads[-1]
-    if not isinstance(last, Yolo):
-        return Suppression("default", _GREEDY_BETA)
-    # Words Darknet does not know are its default (parser.c:494-499); so is cornersnms, which
-    # suppresses by plain overlap (box.c:894).
-    kind = last.nms_kind if last.nms_kind in ("greedynms", "diounms") else "default"
-    return Suppression(kind, last.beta_nms)
 
 
 def decode_head(raw: Tensor, head: Head, input_size: Size) -> Decoded:
@@ -363,13 +337,22 @@ def undo_letter_box(boxes: Tensor, image_sizes: Tensor, input_size: Size) -> Ten
 def to_corners(boxes: Tensor, image_sizes: Tensor) -> Tensor:
     """Relative centre boxes -> left, top, right, bottom in pixels; not cut at the edges.
 
+    A side that is infinite, or no number, reaches from edge to edge of the picture.
+
     Args:
         boxes: [..., 4].
         image_sizes: [..., 2], (height, width), broadcast against the boxes.
     """
     scale = tf.cast(tf.reverse(tf.convert_to_tensor(image_sizes), [-1]), tf.float32)
     centre, half = boxes[..., :2] * scale, boxes[..., 2:] * scale / 2.0
-    return tf.concat([centre - half, centre + half], -1)
+    low, high = centre - half, centre + half
+    return tf.concat(
+        [
+            tf.where(tf.math.is_finite(low), low, 0.0),
+            tf.where(tf.math.is_finite(high), high, scale),
+        ],
+        -1,
+    )
 
 
 def _scalar(value: int | Tensor) -> Tensor:
@@ -410,7 +393,7 @@ def _kind(head: Head) -> tuple[Any, ...]:
     """What heads have in common that are decoded as one."""
     if isinstance(head, Detection):
         return (head.index,)
-    rule = (head.new_coords, _yolo_point(head)) if isinstance(head, Yolo) else (head.index,)
+    rule = (head.new_coords, yolo_point(head)) if isinstance(head, Yolo) else (head.index,)
     return (head.type, head.coords, head.classes, *rule)
 
 
@@ -454,9 +437,8 @@ def _objectness(raw: Tensor, head: Head) -> Tensor:
     if isinstance(head, Yolo) and head.new_coords:
         return raw
     objectness = tf.sigmoid(raw)
-    classfix = head.section.option("classfix")
-    if isinstance(head, Region) and classfix and classfix.value == "-1":
-        objectness = tf.where(objectness < 0.5, 0.0, objectness)  # region_layer.c:389
+    if has_class_fix(head):
+        objectness = tf.where(objectness < 0.5, 0.0, objectness)
     return objectness
 
 
@@ -535,19 +517,10 @@ def _decode_rows(rows: Tensor, places: Tensor, head: Head) -> Decoded:
     else:
         raise TypeError(f"not a head with anchors: {type(head).__name__}")
     centre = (corner + centre) / cells
-    point = _POINTS.get(_yolo_point(head), 0.0) if head.type == "Gaussian_yolo" else 0.0
+    point = yolo_point(head)
     if point:
         centre += size * point
     return Decoded(tf.concat([centre, size], -1), objectness, probabilities)
-
-
-_POINTS = {"left_top": 0.5, "right_bottom": -0.5}
-"""Where the predicted point lies in the box, gaussian_yolo_layer.c:143."""
-
-
-def _yolo_point(head: Head) -> str:
-    option = head.section.option("yolo_point")
-    return option.value if option else "center"
 
 
 def _decode_detection(raw: Tensor, head: Detection) -> Decoded:
@@ -584,7 +557,7 @@ def _overlap(a: Tensor, b: Tensor, suppression: Suppression) -> Tensor:
     iou = tf.math.divide_no_nan(both, union)
     if suppression.kind == "default":
         return iou
-    beta = _GREEDY_BETA if suppression.kind == "greedynms" else suppression.beta
+    beta = GREEDY_BETA if suppression.kind == "greedynms" else suppression.beta
     diagonal = tf.reduce_sum(tf.square(tf.maximum(high_a, high_b) - tf.minimum(low_a, low_b)), -1)
     distance = tf.reduce_sum(tf.square(centre_a - centre_b), -1)
     return iou - tf.pow(tf.math.divide_no_nan(distance, diagonal), beta)

@@ -1,0 +1,494 @@
+#include "decode.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <exception>
+#include <limits>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace yolotf {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kGreedyBeta = 0.6F;  // box_diou's own exponent, box.c:206; beta_nms is ignored
+
+// Centre first, relative to the input or the picture, as Darknet keeps boxes.
+struct Box {
+  float x = 0;
+  float y = 0;
+  float width = 0;
+  float height = 0;
+};
+
+// A box above the threshold in one class.
+struct Candidate {
+  float score = 0;
+  std::int32_t class_id = 0;
+  std::size_t box = 0;
+};
+
+struct Candidates {
+  std::vector<Box> boxes;
+  std::vector<Candidate> found;
+};
+
+float logistic(float raw) noexcept {
+  return static_cast<float>(1.0 / (1.0 + std::exp(-static_cast<double>(raw))));
+}
+
+float exponential(float raw) noexcept {
+  return static_cast<float>(std::exp(static_cast<double>(raw)));
+}
+
+// Below every raw number whose logistic is above `least`, and little below: what is under it need
+// not be computed, what is above has to be looked at again.
+float raw_limit(double least) noexcept {
+  const double lowered = least * (1 - 1e-6);
+  if (!(lowered > 0)) {
+    return -kInfinity;
+  }
+  if (lowered >= 1) {
+    return kInfinity;
+  }
+  return static_cast<float>(std::log(lowered / (1 - lowered)) - 1e-3);
+}
+
+bool is_wanted(const DecodeOptions& options, std::int64_t class_id) noexcept {
+  const auto index = static_cast<std::size_t>(class_id);
+  return index >= options.unwanted.size() || !options.unwanted[index];
+}
+
+// Numbers of classes, probabilities or what a logistic makes them of, to candidates.
+class Scorer {
+ public:
+  Scorer(const DecodeOptions& options, Candidates* out) : options_(options), out_(out) {}
+
+  // Probabilities are `factor` * logistic(raw); `factor` is at most 1.
+  bool add_logistic(float objectness, float factor, const float* raw, std::int64_t classes) {
+    const double least = static_cast<double>(options_.score) /
+                         (static_cast<double>(objectness) * static_cast<double>(factor));
+    const float limit = raw_limit(least);
+    int likely = 0;
+    for (std::int64_t i = 0; i < classes; ++i) {
+      likely += static_cast<int>(raw[i] > limit);
+    }
+    bool any = false;
+    for (std::int64_t i = 0; likely > 0 && i < classes; ++i) {
+      if (raw[i] > limit) {
+        any |= add(objectness * (logistic(raw[i]) * factor), i);
+      }
+    }
+    return any;
+  }
+
+  // Probabilities are `factor` * number, whatever the numbers are.
+  bool add_plain(float objectness, float factor, const float* numbers, std::int64_t classes) {
+    bool any = false;
+    for (std::int64_t i = 0; i < classes; ++i) {
+      any |= add(objectness * (numbers[i] * factor), i);
+    }
+    return any;
+  }
+
+  // The box of the pairs added since the last one.
+  void place(const Box& box) { out_->boxes.push_back(box); }
+
+ private:
+  bool add(float score, std::int64_t class_id) {
+    if (!(score > options_.score) || !is_wanted(options_, class_id)) {
+      return false;
+    }
+    out_->found.push_back({score, static_cast<std::int32_t>(class_id), out_->boxes.size()});
+    return true;
+  }
+
+  const DecodeOptions& options_;
+  Candidates* out_;
+};
+
+// As Darknet's softmax of temperature 1 (blas.c), the largest taken away first.
+void softmax(const float* raw, std::int64_t count, float* out) {
+  float largest = -kInfinity;
+  for (std::int64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, raw[i]);
+  }
+  float sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    out[i] = exponential(raw[i] - largest);
+    sum += out[i];
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    out[i] /= sum;
+  }
+}
+
+std::int64_t coords_of(HeadKind kind) noexcept { return kind == HeadKind::kGaussianYolo ? 8 : 4; }
+
+// A head with anchors: yolo_layer.c:131 and 1103, gaussian_yolo_layer.c:134, region_layer.c:86.
+class AnchorHead {
+ public:
+  AnchorHead(const HeadRule& rule, const RawHead& head, const DecodeOptions& options)
+      : rule_(rule),
+        options_(options),
+        coords_(coords_of(rule.kind)),
+        rows_(static_cast<float>(head.rows)),
+        columns_(static_cast<float>(head.columns)),
+        offset_(static_cast<float>(0.5 * (static_cast<double>(rule.scale_x_y) - 1.0))),
+        probabilities_(static_cast<std::size_t>(rule.softmax ? rule.classes : 0)) {
+    const bool region = rule.kind == HeadKind::kRegion;
+    const float width = region ? columns_ : static_cast<float>(options.input.width);
+    const float height = region ? rows_ : static_cast<float>(options.input.height);
+    for (std::size_t i = 0; i + 1 < rule.anchors.size(); i += 2) {
+      anchors_.push_back(rule.anchors[i] / width);
+      anchors_.push_back(rule.anchors[i + 1] / height);
+    }
+  }
+
+  void decode(const RawHead& head, const float* raw, Candidates* out) {
+    Scorer scorer(options_, out);
+    const std::int64_t entries = coords_ + 1 + rule_.classes;
+    const std::int64_t count = head.rows * head.columns * rule_.boxes;
+    // A class number of [region] without softmax may be above 1: its objectness rules nothing out.
+    const bool decides = rule_.kind != HeadKind::kRegion || rule_.softmax;
+    const float limit = !decides           ? -kInfinity
+                        : rule_.new_coords ? options_.score
+                                           : raw_limit(static_cast<double>(options_.score));
+    constexpr std::int64_t kBlock = 256;
+    std::int64_t likely[kBlock];
+    for (std::int64_t start = 0; start < count; start += kBlock) {
+      const std::int64_t end = std::min(count, start + kBlock);
+      std::int64_t found = 0;
+      for (std::int64_t i = start; i < end; ++i) {
+        likely[found] = i;
+        found += static_cast<std::int64_t>(!decides || raw[i * entries + coords_] > limit);
+      }
+      for (std::int64_t i = 0; i < found; ++i) {
+        add(raw + likely[i] * entries, likely[i], head.columns, decides, &scorer);
+      }
+    }
+  }
+
+ private:
+  void add(const float* raw, std::int64_t place, std::int64_t columns, bool decides,
+           Scorer* scorer) {
+    const float objectness = objectness_of(raw[coords_]);
+    if (decides && !(objectness > options_.score)) {
+      return;
+    }
+    if (score(raw, objectness, scorer)) {
+      const std::int64_t cell = place / rule_.boxes;
+      scorer->place(box(raw, static_cast<float>(cell % columns), static_cast<float>(cell / columns),
+                        static_cast<std::size_t>(2 * (place % rule_.boxes))));
+    }
+  }
+
+  float objectness_of(float raw) const noexcept {
+    if (rule_.new_coords) {
+      return raw;
+    }
+    const float objectness = logistic(raw);
+    return rule_.class_fix && objectness < 0.5F ? 0.0F : objectness;  // region_layer.c:389
+  }
+
+  bool score(const float* raw, float objectness, Scorer* scorer) {
+    const float* classes = raw + coords_ + 1;
+    if (rule_.kind == HeadKind::kRegion) {
+      // Darknet's CPU code softmaxes in forward_region_layer and has no logistic otherwise.
+      if (rule_.softmax) {
+        softmax(classes, rule_.classes, probabilities_.data());
+        classes = probabilities_.data();
+      }
+      return scorer->add_plain(objectness, 1, classes, rule_.classes);
+    }
+    float factor = 1;
+    if (rule_.kind == HeadKind::kGaussianYolo) {  // deviations lower the score
+      factor = 1 - (logistic(raw[1]) + logistic(raw[3]) + logistic(raw[5]) + logistic(raw[7])) / 4;
+    }
+    return rule_.new_coords ? scorer->add_plain(objectness, factor, classes, rule_.classes)
+                            : scorer->add_logistic(objectness, factor, classes, rule_.classes);
+  }
+
+  Box box(const float* raw, float column, float row, std::size_t anchor) const noexcept {
+    // Each coordinate of [Gaussian_yolo] is followed by its deviation.
+    const int step = rule_.kind == HeadKind::kGaussianYolo ? 2 : 1;
+    float x = raw[0];
+    float y = raw[step];
+    float width = raw[2 * step];
+    float height = raw[3 * step];
+    if (rule_.new_coords) {
+      width = width * width * 4;
+      height = height * height * 4;
+    } else {
+      x = logistic(x);
+      y = logistic(y);
+      width = exponential(width);
+      height = exponential(height);
+    }
+    Box out;
+    out.width = width * anchors_[anchor];
+    out.height = height * anchors_[anchor + 1];
+    out.x = (column + (x * rule_.scale_x_y - offset_)) / columns_;
+    out.y = (row + (y * rule_.scale_x_y - offset_)) / rows_;
+    if (rule_.point != 0) {  // where in the box the point lies, gaussian_yolo_layer.c:143
+      out.x += out.width * rule_.point;
+      out.y += out.height * rule_.point;
+    }
+    return out;
+  }
+
+  const HeadRule& rule_;
+  const DecodeOptions& options_;
+  std::int64_t coords_;
+  float rows_;
+  float columns_;
+  float offset_;
+  std::vector<float> anchors_;  // relative to the input
+  std::vector<float> probabilities_;
+};
+
+// YOLO version 1, detection_layer.c:49 and 288: class numbers of all cells, then confidences, then
+// boxes; channels first, as Darknet flattens what a convolution puts out.
+void decode_detection(const HeadRule& rule, const RawHead& head, const float* raw,
+                      const DecodeOptions& options, Candidates* out) {
+  const std::int64_t cells = rule.side * rule.side;
+  const std::int64_t grid = head.rows * head.columns;
+  const auto at = [&](std::int64_t index) {
+    return raw[index % grid * head.channels + index / grid];
+  };
+  Scorer scorer(options, out);
+  std::vector<float> numbers(static_cast<std::size_t>(rule.classes));
+  std::vector<float> shares(rule.softmax ? numbers.size() : 0);
+  const std::int64_t confidences = cells * rule.classes;
+  const std::int64_t boxes = confidences + cells * rule.boxes;
+  const auto side = static_cast<float>(rule.side);
+  for (std::int64_t cell = 0; cell < cells; ++cell) {
+    for (std::int64_t i = 0; i < rule.classes; ++i) {
+      numbers[static_cast<std::size_t>(i)] = at(cell * rule.classes + i);
+    }
+    if (rule.softmax) {
+      softmax(numbers.data(), rule.classes, shares.data());
+    }
+    const float* probabilities = rule.softmax ? shares.data() : numbers.data();
+    for (std::int64_t n = 0; n < rule.boxes; ++n) {
+      const std::int64_t index = cell * rule.boxes + n;
+      if (!scorer.add_plain(at(confidences + index), 1, probabilities, rule.classes)) {
+        continue;
+      }
+      const std::int64_t first = boxes + 4 * index;
+      Box box{(at(first) + static_cast<float>(cell % rule.side)) / side,
+              (at(first + 1) + static_cast<float>(cell / rule.side)) / side, at(first + 2),
+              at(first + 3)};
+      if (rule.square) {
+        box.width *= box.width;
+        box.height *= box.height;
+      }
+      scorer.place(box);
+    }
+  }
+}
+
+// Boxes relative to a letter-boxed input -> relative to the picture (yolo_layer.c:939).
+void undo_letter_box(Extent picture, Extent input, std::vector<Box>* boxes) noexcept {
+  const auto full_width = static_cast<float>(input.width);
+  const auto full_height = static_cast<float>(input.height);
+  const bool wide = full_width / static_cast<float>(picture.width) <
+                    full_height / static_cast<float>(picture.height);
+  const auto width =
+      static_cast<float>(wide ? input.width : picture.width * input.height / picture.height);
+  const auto height =
+      static_cast<float>(wide ? picture.height * input.width / picture.width : input.height);
+  const float across = width / full_width;
+  const float down = height / full_height;
+  for (Box& box : *boxes) {
+    box.x = (box.x - (full_width - width) / 2 / full_width) / across;
+    box.y = (box.y - (full_height - height) / 2 / full_height) / down;
+    box.width /= across;
+    box.height /= down;
+  }
+}
+
+struct Edges {
+  explicit Edges(const Box& box) noexcept
+      : left(box.x - box.width / 2),
+        right(box.x + box.width / 2),
+        top(box.y - box.height / 2),
+        bottom(box.y + box.height / 2),
+        area(box.width * box.height),
+        x(box.x),
+        y(box.y) {}
+
+  float left;
+  float right;
+  float top;
+  float bottom;
+  float area;
+  float x;
+  float y;
+};
+
+// Whether box_iou, box_diou or box_diounms (box.c:163-230) of two boxes is above `options.iou`.
+bool excludes(const Edges& a, const Edges& b, const DecodeOptions& options) noexcept {
+  const float across = std::min(a.right, b.right) - std::max(a.left, b.left);
+  const float down = std::min(a.bottom, b.bottom) - std::max(a.top, b.top);
+  const float both = across > 0 && down > 0 ? across * down : 0;
+  const float either = a.area + b.area - both;
+  const float iou = either == 0 ? 0 : both / either;
+  // What the others take away is never negative.
+  if (options.suppression == SuppressionKind::kDefault || !(iou > options.iou)) {
+    return iou > options.iou;
+  }
+  const float width = std::max(a.right, b.right) - std::min(a.left, b.left);
+  const float height = std::max(a.bottom, b.bottom) - std::min(a.top, b.top);
+  const float diagonal = width * width + height * height;
+  const float distance = (a.x - b.x) * (a.x - b.x) + (a.y - b.y) * (a.y - b.y);
+  const float share = diagonal == 0 ? 0 : distance / diagonal;
+  const bool greedy = options.suppression == SuppressionKind::kGreedyNms;
+  return iou - std::pow(share, greedy ? kGreedyBeta : options.beta) > options.iou;
+}
+
+// Greedy, class by class: the best box stays, what it excludes goes, and so on (do_nms_sort,
+// box.c:812, and diounms_sort, box.c:868). What stays, best first.
+std::vector<Candidate> suppress(Candidates* candidates, const DecodeOptions& options) {
+  std::vector<Candidate>& queue = candidates->found;
+  std::stable_sort(queue.begin(), queue.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
+  std::int32_t highest = 0;
+  for (const Candidate& one : queue) {
+    highest = std::max(highest, one.class_id);
+  }
+  constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+  std::vector<std::size_t> last(options.agnostic ? 1 : static_cast<std::size_t>(highest) + 1,
+                                kNone);  // of each class, in `kept`
+  std::vector<std::size_t> before;       // of each in `kept`, the one of its class before it
+  std::vector<Candidate> kept;
+  std::vector<Edges> edges;  // of each in `kept`
+  for (const Candidate& one : queue) {
+    if (static_cast<std::int64_t>(kept.size()) == options.max_boxes) {
+      break;
+    }
+    std::size_t& mine = last[options.agnostic ? 0 : static_cast<std::size_t>(one.class_id)];
+    const Edges box(candidates->boxes[one.box]);
+    std::size_t other = mine;
+    while (other != kNone && !excludes(edges[other], box, options)) {
+      other = before[other];
+    }
+    if (other == kNone) {
+      before.push_back(mine);
+      mine = kept.size();
+      kept.push_back(one);
+      edges.push_back(box);
+    }
+  }
+  return kept;
+}
+
+// In pixels; what has no finite edge ends where the picture does.
+Detection to_corners(const Box& box, Extent picture) noexcept {
+  const auto width = static_cast<float>(picture.width);
+  const auto height = static_cast<float>(picture.height);
+  const float half_width = box.width * width / 2;
+  const float half_height = box.height * height / 2;
+  const auto finite = [](float edge, float otherwise) {
+    return std::isfinite(edge) ? edge : otherwise;
+  };
+  Detection out;
+  out.left = finite(box.x * width - half_width, 0);
+  out.top = finite(box.y * height - half_height, 0);
+  out.right = finite(box.x * width + half_width, width);
+  out.bottom = finite(box.y * height + half_height, height);
+  return out;
+}
+
+// a * b for numbers that are not negative; -1 if 64 bits do not hold it or one is negative.
+std::int64_t product(std::int64_t a, std::int64_t b) noexcept {
+  if (a < 0 || b < 0 || (a != 0 && b > std::numeric_limits<std::int64_t>::max() / a)) {
+    return -1;
+  }
+  return a * b;
+}
+
+}  // namespace
+
+std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t columns) noexcept {
+  // Far beyond any memory, and their products with small numbers fit.
+  constexpr std::int64_t kMost = std::int64_t{1} << 40;
+  if (rule.classes < 0 || rule.classes > std::numeric_limits<std::int32_t>::max() ||
+      rule.boxes < 1 || rule.boxes > kMost) {
+    return -1;
+  }
+  if (rule.kind == HeadKind::kDetection) {
+    const std::int64_t cells = rule.side < 1 ? -1 : product(rule.side, rule.side);
+    return product(cells, rule.classes + 5 * rule.boxes);
+  }
+  if (static_cast<std::int64_t>(rule.anchors.size()) != 2 * rule.boxes) {
+    return -1;
+  }
+  return product(product(rows, columns),
+                 product(rule.boxes, coords_of(rule.kind) + 1 + rule.classes));
+}
+
+std::vector<Detection> detect(const std::vector<HeadRule>& rules, const std::vector<RawHead>& heads,
+                              std::int64_t picture, Extent size, const DecodeOptions& options) {
+  Candidates candidates;
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    const RawHead& head = heads[i];
+    const float* raw = head.data + picture * head.rows * head.columns * head.channels;
+    if (rules[i].kind == HeadKind::kDetection) {
+      decode_detection(rules[i], head, raw, options, &candidates);
+    } else {
+      AnchorHead(rules[i], head, options).decode(head, raw, &candidates);
+    }
+  }
+  if (options.letter_box) {
+    undo_letter_box(size, options.input, &candidates.boxes);
+  }
+  std::vector<Detection> found;
+  for (const Candidate& one : suppress(&candidates, options)) {
+    found.push_back(to_corners(candidates.boxes[one.box], size));
+    found.back().score = one.score;
+    found.back().class_id = one.class_id;
+  }
+  return found;
+}
+
+std::vector<std::vector<Detection>> detect_all(const std::vector<HeadRule>& rules,
+                                               const std::vector<RawHead>& heads,
+                                               const std::vector<Extent>& sizes,
+                                               const DecodeOptions& options, int threads) {
+  std::vector<std::vector<Detection>> found(sizes.size());
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex mutex;
+  const auto work = [&] {
+    try {
+      for (std::size_t i = next++; i < sizes.size(); i = next++) {
+        found[i] = detect(rules, heads, static_cast<std::int64_t>(i), sizes[i], options);
+      }
+    } catch (...) {  // no memory; it must not leave a thread
+      const std::lock_guard<std::mutex> lock(mutex);
+      failure = std::current_exception();
+    }
+  };
+  std::vector<std::thread> helpers;
+  helpers.reserve(sizes.size());
+  for (std::size_t i = 1; i < sizes.size() && static_cast<int>(i) < threads; ++i) {
+    try {
+      helpers.emplace_back(work);
+    } catch (const std::system_error&) {  // no more to be had
+      break;
+    }
+  }
+  work();
+  for (std::thread& helper : helpers) {
+    helper.join();
+  }
+  if (failure) {
+    std::rethrow_exception(failure);
+  }
+  return found;
+}
+
+}  // namespace yolotf

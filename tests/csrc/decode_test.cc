@@ -1,0 +1,292 @@
+// Tests of decoding and suppression, without a framework, to be run under the sanitizers: heads are
+// heap copies of exactly their size.
+#include "decode.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#define CHECK(condition)                                                              \
+  do {                                                                                \
+    if (!(condition)) {                                                               \
+      throw std::runtime_error(std::string(__FILE__ ":") + std::to_string(__LINE__) + \
+                               ": not true: " #condition);                            \
+    }                                                                                 \
+  } while (false)
+
+namespace yolotf {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+HeadRule yolo(std::int64_t classes, std::vector<float> anchors) {
+  HeadRule rule;
+  rule.classes = classes;
+  rule.boxes = static_cast<std::int64_t>(anchors.size() / 2);
+  rule.anchors = std::move(anchors);
+  return rule;
+}
+
+// A head's numbers on the heap, not one more than it has.
+struct Numbers {
+  Numbers(const HeadRule& rule, std::int64_t pictures, std::int64_t rows, std::int64_t columns,
+          float value)
+      : size(static_cast<std::size_t>(pictures * floats_of(rule, rows, columns))),
+        memory(new float[size]),
+        head{memory.get(), rows, columns, floats_of(rule, rows, columns) / (rows * columns)} {
+    std::fill(memory.get(), memory.get() + size, value);
+  }
+  float& operator[](std::size_t index) { return memory[index]; }
+
+  std::size_t size;
+  std::unique_ptr<float[]> memory;
+  RawHead head;
+};
+
+DecodeOptions options_of(std::int64_t height, std::int64_t width) {
+  DecodeOptions options;
+  options.input = {height, width};
+  return options;
+}
+
+bool near(float a, double b) { return std::fabs(static_cast<double>(a) - b) < 1e-3; }
+
+void a_box_stands_where_darknet_puts_it() {
+  const HeadRule rule = yolo(2, {16, 8});
+  Numbers raw(rule, 1, 2, 3, -20);
+  const std::size_t entry = 7 * (1 * 3 + 2);  // second row, third column
+  raw[entry] = 0;
+  raw[entry + 1] = 0;
+  raw[entry + 2] = std::log(2.0F);
+  raw[entry + 3] = 0;
+  raw[entry + 4] = 10;
+  raw[entry + 6] = 10;
+  const auto found = detect({rule}, {raw.head}, 0, {64, 96}, options_of(64, 96));
+  CHECK(found.size() == 1);
+  CHECK(found[0].class_id == 1);
+  CHECK(near(found[0].score, 0.9999));
+  CHECK(near(found[0].left, 80 - 16) && near(found[0].right, 80 + 16));
+  CHECK(near(found[0].top, 48 - 4) && near(found[0].bottom, 48 + 4));
+}
+
+void overlapping_boxes_of_a_class_leave_the_best() {
+  const HeadRule rule = yolo(2, {16, 16, 16, 16, 16, 16});
+  Numbers raw(rule, 1, 1, 1, 0);
+  for (std::size_t i = 0; i < 3; ++i) {
+    raw[7 * i + 4] = 5;
+    raw[7 * i + 5] = static_cast<float>(i);  // the third is the best of class 0
+    raw[7 * i + 6] = -20;
+  }
+  raw[6] = 3;  // the first is of class 1, too
+  DecodeOptions options = options_of(32, 32);
+  auto found = detect({rule}, {raw.head}, 0, {32, 32}, options);
+  CHECK(found.size() == 2);
+  CHECK(found[0].class_id == 1 && found[1].class_id == 0);
+  CHECK(near(found[1].score, 0.9933 * 0.8808));
+  options.agnostic = true;
+  CHECK(detect({rule}, {raw.head}, 0, {32, 32}, options).size() == 1);
+  options.unwanted = {false, true};
+  found = detect({rule}, {raw.head}, 0, {32, 32}, options);
+  CHECK(found.size() == 1 && found[0].class_id == 0);
+}
+
+void equal_scores_keep_their_order_and_the_best_are_kept() {
+  const HeadRule rule = yolo(1, {1, 1});
+  Numbers raw(rule, 1, 4, 4, 0);
+  for (std::size_t i = 0; i < 16; ++i) {
+    raw[6 * i + 4] = 8;
+    raw[6 * i + 5] = 8;
+  }
+  DecodeOptions options = options_of(128, 128);
+  options.max_boxes = 5;
+  const auto found = detect({rule}, {raw.head}, 0, {128, 128}, options);
+  CHECK(found.size() == 5);
+  for (std::size_t i = 0; i < 5; ++i) {
+    CHECK(near(found[i].left, 16 + 32 * static_cast<double>(i % 4) - 0.5));
+    CHECK(near(found[i].top, 16 + 32 * static_cast<double>(i / 4) - 0.5));
+  }
+}
+
+void a_side_without_end_reaches_the_edges() {
+  const HeadRule rule = yolo(1, {16, 8});
+  Numbers raw(rule, 1, 1, 1, 10);
+  raw[0] = 0;
+  raw[1] = 0;
+  raw[3] = 0;
+  for (const float extent : {100.0F, kInfinity, kNan}) {
+    raw[2] = extent;
+    const auto found = detect({rule}, {raw.head}, 0, {48, 40}, options_of(32, 32));
+    CHECK(found.size() == 1);
+    CHECK(found[0].left == 0 && found[0].right == 40);
+    CHECK(near(found[0].top, 24 - 6) && near(found[0].bottom, 24 + 6));
+  }
+}
+
+void the_letter_box_is_undone() {
+  const HeadRule rule = yolo(1, {32, 16});
+  Numbers raw(rule, 1, 1, 1, 0);
+  raw[4] = raw[5] = 10;
+  DecodeOptions options = options_of(32, 32);
+  options.letter_box = true;
+  const auto found = detect({rule}, {raw.head}, 0, {50, 100}, options);
+  CHECK(found.size() == 1);
+  CHECK(near(found[0].left, 0) && near(found[0].right, 100));
+  CHECK(near(found[0].top, 0) && near(found[0].bottom, 50));
+}
+
+void version_1_reads_channels_first() {
+  HeadRule rule;
+  rule.kind = HeadKind::kDetection;
+  rule.classes = 2;
+  rule.boxes = 1;
+  rule.side = 2;
+  rule.square = true;
+  CHECK(floats_of(rule, 1, 1) == 28);
+  CHECK(floats_of(rule, 9, 9) == 28);
+  std::vector<float> flat(28, 0);
+  flat[3] = 1;      // cell 1, class 1
+  flat[8 + 1] = 1;  // confidence of cell 1
+  const std::size_t box = 12 + 4;
+  flat[box] = flat[box + 1] = 0.5F;
+  flat[box + 2] = flat[box + 3] = 0.5F;
+  Numbers alone(rule, 1, 1, 1, 0);
+  Numbers grid(rule, 1, 2, 2, 0);
+  for (std::size_t i = 0; i < 28; ++i) {
+    alone[i] = flat[i];
+    grid[i % 4 * 7 + i / 4] = flat[i];
+  }
+  for (const RawHead& head : {alone.head, grid.head}) {
+    const auto found = detect({rule}, {head}, 0, {8, 8}, options_of(8, 8));
+    CHECK(found.size() == 1);
+    CHECK(found[0].class_id == 1 && found[0].score == 1);
+    CHECK(found[0].left == 5 && found[0].right == 7);
+    CHECK(found[0].top == 1 && found[0].bottom == 3);
+  }
+}
+
+void heads_that_are_none_have_no_floats() {
+  HeadRule rule = yolo(1, {1, 1});
+  CHECK(floats_of(rule, 2, 3) == 36);
+  CHECK(floats_of(rule, 0, 3) == 0);
+  CHECK(floats_of(rule, -1, 3) == -1);
+  CHECK(floats_of(rule, std::int64_t{1} << 40, std::int64_t{1} << 40) == -1);
+  rule.classes = -1;
+  CHECK(floats_of(rule, 2, 3) == -1);
+  rule.classes = std::numeric_limits<std::int64_t>::max();
+  CHECK(floats_of(rule, 2, 3) == -1);
+  rule.classes = 1;
+  rule.boxes = 2;
+  CHECK(floats_of(rule, 2, 3) == -1);
+  rule.boxes = std::numeric_limits<std::int64_t>::max();
+  CHECK(floats_of(rule, 2, 3) == -1);
+  rule.kind = HeadKind::kDetection;
+  rule.boxes = 1;
+  for (const std::int64_t side :
+       {std::int64_t{0}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()}) {
+    rule.side = side;
+    CHECK(floats_of(rule, 2, 3) == -1);
+  }
+}
+
+// Every kind of head on any numbers: nothing crashes, loops or is out of order.
+void any_numbers_are_survived() {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal(0, 3);
+  const std::vector<float> odd = {kNan, kInfinity, -kInfinity, 3e38F, -3e38F, 1e-45F, 0.0F, -0.0F};
+  for (int round = 0; round < 400; ++round) {
+    HeadRule rule = yolo(3, {10, 20, 5, 5});
+    rule.kind = static_cast<HeadKind>(round % 4);
+    rule.new_coords = round % 8 < 2;
+    rule.softmax = round % 3 == 0;
+    rule.class_fix = round % 5 == 0;
+    rule.square = round % 7 == 0;
+    rule.side = 3;
+    rule.scale_x_y = 1.1F;
+    rule.point = round % 9 == 1 ? 0.5F : 0;
+    Numbers raw(rule, 2, rule.kind == HeadKind::kDetection ? 1 : 4,
+                rule.kind == HeadKind::kDetection ? 1 : 5, 0);
+    for (std::size_t i = 0; i < raw.size; ++i) {
+      raw[i] = random() % 4 == 0 ? odd[random() % odd.size()] : normal(random);
+    }
+    DecodeOptions options = options_of(64, 96);
+    options.suppression = static_cast<SuppressionKind>(round % 3);
+    options.letter_box = round % 2 == 0;
+    options.score = round % 6 == 0 ? 0 : 0.1F;
+    options.max_boxes = 20;
+    const auto found = detect_all({rule}, {raw.head}, {{30, 2000}, {1, 1}}, options, 2);
+    CHECK(found.size() == 2);
+    for (const std::vector<Detection>& picture : found) {
+      CHECK(picture.size() <= 20);
+      for (std::size_t i = 0; i < picture.size(); ++i) {
+        CHECK(picture[i].score > options.score);
+        CHECK(i == 0 || picture[i].score <= picture[i - 1].score);
+        CHECK(picture[i].class_id >= 0 && picture[i].class_id < 3);
+        CHECK(std::isfinite(picture[i].left) && std::isfinite(picture[i].bottom));
+      }
+    }
+  }
+}
+
+void threads_change_nothing() {
+  const HeadRule rule = yolo(4, {10, 20, 30, 10});
+  Numbers raw(rule, 7, 6, 6, 0);
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0, 2);
+  for (std::size_t i = 0; i < raw.size; ++i) {
+    raw[i] = normal(random);
+  }
+  const std::vector<Extent> sizes(7, Extent{100, 80});
+  const auto one = detect_all({rule}, {raw.head}, sizes, options_of(64, 64), 1);
+  const auto four = detect_all({rule}, {raw.head}, sizes, options_of(64, 64), 4);
+  for (std::size_t i = 0; i < 7; ++i) {
+    CHECK(!one[i].empty() && one[i].size() == four[i].size());
+    for (std::size_t j = 0; j < one[i].size(); ++j) {
+      CHECK(one[i][j].score == four[i][j].score && one[i][j].left == four[i][j].left);
+    }
+  }
+  CHECK(detect_all({rule}, {raw.head}, {}, options_of(64, 64), 4).empty());
+}
+
+struct Test {
+  const char* name;
+  void (*run)();
+};
+#define TEST(name) \
+  Test { #name, name }
+const Test kTests[] = {
+    TEST(a_box_stands_where_darknet_puts_it),
+    TEST(overlapping_boxes_of_a_class_leave_the_best),
+    TEST(equal_scores_keep_their_order_and_the_best_are_kept),
+    TEST(a_side_without_end_reaches_the_edges),
+    TEST(the_letter_box_is_undone),
+    TEST(version_1_reads_channels_first),
+    TEST(heads_that_are_none_have_no_floats),
+    TEST(any_numbers_are_survived),
+    TEST(threads_change_nothing),
+};
+
+}  // namespace
+}  // namespace yolotf
+
+int main() {
+  int failed = 0;
+  for (const yolotf::Test& test : yolotf::kTests) {
+    try {
+      test.run();
+    } catch (const std::exception& error) {
+      std::printf("%s: %s\n", test.name, error.what());
+      ++failed;
+    }
+  }
+  std::printf("%d failed\n", failed);
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,277 @@
+"""Native decoding against the graph's operations and against a loop over boxes in Python floats."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from slow_decoding import (
+    HEADS,
+    network_of,
+    pairs_of,
+    raw_for,
+    region,
+    slow_overlap,
+    slow_suppress,
+    yolo,
+)
+
+from yolotf import _core
+from yolotf.darknet.cfg import parse_cfg
+from yolotf.darknet.head_rules import Suppression
+from yolotf.errors import UnsupportedSectionError
+from yolotf.graphs import decode
+from yolotf.runtime.decoding import Decoder
+
+SIZE = (64, 96)
+KINDS = ("default", "greedynms", "diounms")
+
+
+def corners_of(box, height, width):
+    x, y, w, h = box
+    return (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height
+
+
+def version_1(classes=3, side=3, num=2, extra=""):
+    outputs = side * side * (classes + num * 5)
+    return parse_cfg(
+        f"[net]\nwidth=8\nheight=8\nchannels=3\n[connected]\noutput={outputs}\nactivation=linear\n"
+        f"[detection]\nclasses={classes}\ncoords=4\nside={side}\nnum={num}\n{extra}\n"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", HEADS)
+def test_detections_are_those_of_a_loop_over_boxes(name, kind):
+    network = network_of(HEADS[name], yolo("nms_kind=greedynms"))
+    raws = raw_for(network, batch=3, seed=3)
+    sizes = [(64, 96), (480, 640), (7, 5)]
+    decoder = Decoder(network, Suppression(kind, 0.4))
+    found = decoder(raws, SIZE, sizes, score=0.2, iou=0.3, max_boxes=500)
+    seen = 0
+    for picture, pairs, (height, width) in zip(
+        found, pairs_of(network, raws, SIZE, 0.2), sizes, strict=True
+    ):
+        expected = slow_suppress(pairs, 0.3, kind, 0.4)
+        seen += len(expected)
+        assert picture.classes.tolist() == [pair[1] for pair in expected]
+        np.testing.assert_allclose(picture.scores, [pair[0] for pair in expected], rtol=1e-5)
+        corners = [corners_of(pair[2], height, width) for pair in expected]
+        np.testing.assert_allclose(picture.boxes, corners, rtol=1e-4, atol=1e-4 * width)
+    assert seen > 10
+
+
+@st.composite
+def problems(draw):
+    """A network, its raw heads, pictures and thresholds."""
+    words = draw(st.lists(st.sampled_from(sorted(HEADS)), min_size=1, max_size=3))
+    kind = draw(st.sampled_from(KINDS))
+    letter_box = draw(st.booleans())
+    heads = [HEADS[word] for word in words]
+    if draw(st.booleans()):
+        heads.append(region("softmax=1\nclassfix=-1"))
+    heads.append(yolo(f"nms_kind={kind}\nbeta_nms={draw(st.sampled_from([0.3, 0.6, 1.0]))}"))
+    network = network_of(*heads, net=f"letter_box={int(letter_box)}")
+    batch = draw(st.integers(1, 3))
+    scale = draw(st.sampled_from([0.5, 1.5, 3.0]))
+    raws = raw_for(network, batch=batch, seed=draw(st.integers(0, 10**6)), scale=scale)
+    pictures = st.tuples(st.integers(2, 900), st.integers(2, 900))
+    sizes = draw(st.lists(pictures, min_size=batch, max_size=batch))
+    thresholds = {
+        "score": draw(st.sampled_from([0.0, 0.005, 0.1, 0.25, 0.6, 0.97])),
+        "iou": draw(st.sampled_from([0.0, 0.2, 0.45, 0.7])),
+        "max_boxes": draw(st.sampled_from([1, 7, 500])),
+    }
+    return network, raws, sizes, thresholds
+
+
+def is_decided(network, raws, sizes, thresholds):
+    """Whether no comparison hangs on a last bit, in which two implementations may differ."""
+    low = decode.find_candidates(
+        raws, network, SIZE, score_threshold=0.0, image_sizes=np.array(sizes)
+    )
+    scores = np.sort(low.scores)
+    if np.any(np.abs(scores - thresholds["score"]) < 1e-6 * (scores + thresholds["score"])):
+        return False
+    if np.any(np.diff(scores) < 1e-6 * scores[1:]):
+        return False
+    if not np.all(np.isfinite(low.boxes)):
+        return False
+    kind, beta = decode.suppression_of(network)
+    keys = np.stack([low.pictures.numpy(), low.classes.numpy()], 1)
+    boxes = low.boxes.numpy().astype(float)
+    for key in np.unique(keys, axis=0):
+        mine = boxes[np.all(keys == key, 1) & (low.scores.numpy() > thresholds["score"])]
+        for i, a in enumerate(mine):
+            for b in mine[:i]:
+                if abs(slow_overlap(a, b, kind, beta) - thresholds["iou"]) < 1e-5:
+                    return thresholds["iou"] == 0.0 and kind == "default"
+    return True
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(problems())
+def test_detections_are_those_of_the_graph(problem):
+    network, raws, sizes, thresholds = problem
+    assume(is_decided(*problem))
+    kept = decode.find_detections(
+        raws,
+        network,
+        SIZE,
+        score_threshold=thresholds["score"],
+        iou_threshold=thresholds["iou"],
+        max_boxes=thresholds["max_boxes"],
+        image_sizes=np.array(sizes),
+    )
+    corners = decode.to_corners(kept.boxes, np.array(sizes)[:, None]).numpy()
+    found = Decoder(network)(raws, SIZE, sizes, **thresholds, threads=2)
+    for number, picture in enumerate(found):
+        count = int(kept.counts[number])
+        assert picture.classes.tolist() == kept.classes[number, :count].numpy().tolist()
+        np.testing.assert_allclose(picture.scores, kept.scores[number, :count], rtol=1e-5)
+        wanted = corners[number, :count]
+        reach = 1e-5 * np.abs(wanted).max(initial=max(sizes[number]))
+        np.testing.assert_allclose(picture.boxes, wanted, rtol=1e-5, atol=reach)
+
+
+@pytest.mark.parametrize("softmax", [0, 1])
+@pytest.mark.parametrize("sqrt", [0, 1])
+def test_version_1_detections_are_those_of_the_graph(softmax, sqrt):
+    network = version_1(extra=f"softmax={softmax}\nsqrt={sqrt}")
+    random = np.random.default_rng(4)
+    raw = random.normal(0.3, 0.5, (2, 117)).astype(np.float32)
+    grid = np.ascontiguousarray(raw.reshape(2, 13, 3, 3).transpose(0, 2, 3, 1))
+    kept = decode.find_detections(
+        [raw], network, (8, 8), score_threshold=0.1, iou_threshold=0.45, max_boxes=50
+    )
+    wanted = decode.to_corners(kept.boxes, [[8, 8]]).numpy()
+    assert kept.counts[0] > 5
+    for shaped in (raw, grid):
+        for number, found in enumerate(Decoder(network)([shaped], (8, 8), [(8, 8)] * 2, score=0.1)):
+            count = int(kept.counts[number])
+            assert found.classes.tolist() == kept.classes[number, :count].numpy().tolist()
+            np.testing.assert_allclose(found.scores, kept.scores[number, :count], rtol=1e-5)
+            np.testing.assert_allclose(found.boxes, wanted[number, :count], rtol=1e-4, atol=1e-4)
+
+
+def test_version_1_without_classes_finds_nothing():
+    raw, sizes = np.ones([1, 90], np.float32), np.ones((1, 2), np.int64)
+    heads, numbers = np.array([[3, 0, 2, 0, 0, 0, 0, 3]]), np.array([[1.0, 0.0]])
+    options = {"score": 0.25, "iou": 0.45, "max_boxes": 3}
+    *_, counts = _core.detections([raw], heads, numbers, (8, 8), sizes, **options)
+    assert counts.tolist() == [0]
+
+
+def test_equal_scores_keep_darknets_order():
+    network = network_of(yolo(anchors="3,3, 3,3, 3,3"))
+    raws = [np.zeros((1, 2, 3, 18), np.float32)]
+    (found,) = Decoder(network)(raws, SIZE, [SIZE], score=0.1, iou=0.99, max_boxes=100)
+    graph = decode.find_detections(
+        raws, network, SIZE, score_threshold=0.1, iou_threshold=0.99, max_boxes=100
+    )
+    assert len(found.scores) == int(graph.counts[0]) == 2 * 3 * 4
+    assert found.classes.tolist() == graph.classes[0, :24].numpy().tolist()
+    corners = decode.to_corners(graph.boxes, [[SIZE]])[0, :24]
+    np.testing.assert_allclose(found.boxes, corners, rtol=1e-6)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, 3e38, -3e38])
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_that_are_none_are_survived(odd, kind):
+    network = network_of(*HEADS.values())
+    raws = raw_for(network, batch=2, seed=6)
+    random = np.random.default_rng(7)
+    for raw in raws:
+        raw[random.random(raw.shape) < 0.3] = odd
+    decoder = Decoder(network, Suppression(kind, 0.6))
+    for picture in decoder(raws, SIZE, [(100, 3), (1, 1)], score=0.0, max_boxes=10**6):
+        assert np.isfinite(picture.boxes).all()
+        assert not np.isnan(picture.scores).any()
+        assert (np.diff(picture.scores[np.isfinite(picture.scores)]) <= 0).all()
+
+
+@pytest.mark.parametrize("extent", [89.0, 1000.0, math.inf])
+def test_an_infinite_side_is_the_whole_row_or_column(extent):
+    network = network_of(yolo(anchors="9,9", mask="0"), height=32, width=32)
+    for side in (2, 3):
+        raw = np.full((1, 1, 1, 9), -20, np.float32)
+        raw[..., :4], raw[..., 4:6] = 0, 9
+        raw[..., side] = extent
+        (found,) = Decoder(network)([raw], (32, 32), [(320, 640)])
+        wanted = [0, 115, 640, 205] if side == 2 else [230, 0, 410, 320]
+        np.testing.assert_allclose(found.boxes, [wanted], rtol=1e-5)
+
+
+def test_classes_exclude_each_other_if_asked_and_may_be_left_out():
+    network = network_of(yolo(anchors="9,9", mask="0"), height=32, width=32)
+    raw = np.zeros((1, 1, 1, 9), np.float32)
+    raw[..., 4:9] = 9, 1, 4, 2, -20
+    decoder = Decoder(network)
+    (every,) = decoder([raw], (32, 32), [(32, 32)])
+    assert every.classes.tolist() == [1, 2, 0]
+    (best,) = decoder([raw], (32, 32), [(32, 32)], agnostic=True)
+    assert best.classes.tolist() == [1]
+    (some,) = decoder([raw], (32, 32), [(32, 32)], agnostic=True, unwanted=[1, 99, -1])
+    assert some.classes.tolist() == [2]
+
+
+def test_raw_heads_are_read_where_they_are_or_refused():
+    network = network_of(yolo(), yolo())
+    raws = raw_for(network)
+    decoder = Decoder(network)
+    sizes = [SIZE, SIZE]
+    refused = [
+        (raws[:1], "1 raw outputs for 2 heads"),
+        ([raws[0].astype(np.float64), raws[1]], "raw head 0 must be float32, contiguous"),
+        ([raws[0], raws[1][:, ::-1]], "raw head 1 must be float32, contiguous"),
+        ([raws[0], raws[1][0]], "raw head 1 must be .*, it has 3 axes"),
+        ([raws[0], raws[1][:1].copy()], "raw head 1 is of 1 pictures, not 2"),
+        (
+            [raws[0], raws[1][..., :17].copy()],
+            "raw head 1 has 102 floats for a picture, its section takes 108",
+        ),
+    ]
+    for wrong, message in refused:
+        with pytest.raises(ValueError, match=message):
+            decoder(wrong, SIZE, sizes)
+    for options in ({"score": 1.0}, {"score": math.nan}, {"iou": -0.1}, {"max_boxes": 0}):
+        with pytest.raises(ValueError, match="at least 0 and below 1"):
+            decoder(raws, SIZE, sizes, **options)
+    with pytest.raises(ValueError, match="a picture of 0x5 pixels"):
+        decoder(raws, SIZE, [(0, 5), SIZE])
+    with pytest.raises(ValueError, match="an input of 64x0 pixels"):
+        decoder(raws, (64, 0), sizes)
+
+
+def test_an_empty_batch_has_no_detections():
+    network = network_of(yolo())
+    assert Decoder(network)([np.zeros((0, 2, 3, 18), np.float32)], SIZE, np.zeros((0, 2))) == []
+
+
+def test_descriptions_of_heads_that_are_none_are_refused():
+    raw, sizes = np.zeros((1, 1, 1, 9), np.float32), np.ones((1, 2), np.int64)
+    options = {"score": 0.25, "iou": 0.45, "max_boxes": 3}
+    good = [0, 4, 1, 0, 0, 0, 0, 0]
+    numbers = np.array([[1.0, 0.0, 5.0, 5.0]])
+    boxes, *_ = _core.detections([raw], np.array([good]), numbers, (1, 1), sizes, **options)
+    assert boxes.shape == (0, 4)
+    for column, value in ((0, 4), (0, -1), (1, -1), (1, 2**62), (2, 0), (2, 2), (2, 2**62)):
+        row = list(good)
+        row[column] = value
+        with pytest.raises(ValueError, match=r"no known kind|its section takes"):
+            _core.detections([raw], np.array([row]), numbers, (1, 1), sizes, **options)
+    with pytest.raises(ValueError, match="heads must be"):
+        _core.detections([raw], np.array([good[:7]]), numbers, (1, 1), sizes, **options)
+
+
+def test_heads_that_cannot_be_decoded_are_refused_by_name():
+    with pytest.raises(UnsupportedSectionError, match=r"tree=data/9k\.tree"):
+        Decoder(network_of(region("tree=data/9k.tree")))
+
+
+def test_decoding_imports_no_tensorflow():
+    code = "import sys, yolotf.runtime.decoding; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
