@@ -460,6 +460,47 @@ def test_a_link_stays_and_its_file_is_replaced(tmp_path, weights):
     assert real.read_bytes()[:2] == b"PK"
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_owner_and_mode_of_what_is_replaced_are_kept(tmp_path, weights, kind):
+    output = write_old(tmp_path, weights, kind)
+    for path in (output, *output.rglob("*")):
+        if not os.geteuid():
+            os.chown(path, 12345, 23456)
+        path.chmod(0o2770 if path.is_dir() else 0o640)
+    convert(weights, DETECTOR, output)
+    for path in (output, *output.rglob("*")):
+        status = path.stat()
+        assert stat.S_IMODE(status.st_mode) == (0o2770 if path.is_dir() else 0o640)
+        if not os.geteuid():
+            assert (status.st_uid, status.st_gid) == (12345, 23456)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_is_no_regular_file_is_not_replaced(tmp_path, weights, kind):
+    output = output_in(tmp_path, kind)
+    os.mkfifo(output)
+    stages = []
+    with pytest.raises(OSError, match="is a FIFO"):
+        convert(weights, DETECTOR, output, progress=stages.append)
+    assert stages == []
+    assert stat.S_ISFIFO(output.stat().st_mode)
+    output.unlink()
+    output.symlink_to("/dev/null")
+    with pytest.raises(OSError, match="is a character device"):
+        convert(weights, DETECTOR, output)
+    assert stat.S_ISCHR(output.stat().st_mode)
+
+
+def test_a_file_that_does_not_fit_is_diagnosed(tmp_path, weights):
+    for content in (weights.read_bytes()[:-800], b"<html></html>" * 999, b"short"):
+        (tmp_path / "bad.weights").write_bytes(content)
+        with pytest.raises(errors.WeightsMismatch) as caught:
+            convert(tmp_path / "bad.weights", DETECTOR, tmp_path / "m.keras")
+        assert caught.value.diagnosis.causes
+        assert str(caught.value) == caught.value.diagnosis.summary()
+    assert entries(tmp_path) == ["bad.weights"]
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_others_may_read_the_file_as_they_may_any_new_file(tmp_path, weights, kind):
     output, other = output_in(tmp_path, kind), tmp_path / "other"
@@ -611,6 +652,38 @@ def test_a_file_that_does_not_fit_is_answered_with_exit_code_1(files, capsys):
     assert cli.main(["convert", weights, "--cfg", source, "-o", f"{folder}/m.keras"]) == 1
     assert f"{len(content) - 8}" in capsys.readouterr().err
     assert not (folder / "m.keras").exists()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_stderr_of_a_command_that_did_it_is_ours_alone(files, kind):
+    source, weights, folder = files
+    command = [sys.executable, "-m", "yolotf.cli", "convert", weights, "--cfg", source]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_CPP")}
+    done = subprocess.run(
+        [*command, "-o", str(output_in(folder, kind))],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert lines == ["building ...", "loading ...", "writing ..."]
+
+
+def test_what_was_held_back_is_shown_when_it_fails(capfd):
+    from yolotf.formats.quiet import held_back_stderr
+
+    with held_back_stderr():
+        os.write(2, b"noise\n")
+    assert "noise" not in capfd.readouterr().err
+
+    def fail():
+        os.write(2, b"a clue\n")
+        raise ValueError("failed")
+
+    with pytest.raises(ValueError, match="failed"), held_back_stderr():
+        fail()
+    assert "a clue\n" in capfd.readouterr().err
 
 
 WRITE_ELSEWHERE = """

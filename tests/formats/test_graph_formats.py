@@ -1,0 +1,327 @@
+"""ONNX and TensorFlow Lite with their options, run by onnxruntime and TensorFlow's interpreter.
+
+What comes out is compared with a Keras model that `numpy_loader` filled from the same file, and
+decoded boxes with the rules of Darknet written out in NumPy.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from test_convert import (
+    ANCHORS,
+    DETECTOR,
+    NET,
+    REST,
+    assert_close,
+    conv,
+    pictures_for,
+    reference,
+    write_weights,
+)
+
+from yolotf import errors
+from yolotf.cli import commands as cli
+from yolotf.darknet import cfg
+from yolotf.formats.convert import convert
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return write_weights(tmp_path_factory.mktemp("weights"), DETECTOR)
+
+
+def onnx_session(path):
+    pytest.importorskip("tf2onnx")
+    return pytest.importorskip("onnxruntime").InferenceSession(
+        path, providers=["CPUExecutionProvider"]
+    )
+
+
+def run_onnx(path, pictures):
+    session = onnx_session(path)
+    (picture,) = session.get_inputs()
+    assert picture.name == "images"
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"images": pictures}), strict=True))
+
+
+def run_lite(path, pictures):
+    return tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")(images=pictures)
+
+
+def run_saved(path, pictures):
+    function = tf.saved_model.load(path).signatures["serving_default"]
+    return {name: one.numpy() for name, one in function(images=tf.constant(pictures)).items()}
+
+
+RUNNERS = {"m.onnx": run_onnx, "m.tflite": run_lite, "m": run_saved}
+
+
+def heads(found):
+    return [found[f"output_{index}"] for index in range(len(found))]
+
+
+@pytest.mark.parametrize("text", [DETECTOR, REST], ids=["detector", "rest"])
+def test_onnx_has_the_same_heads_for_any_batch(tmp_path, text):
+    pytest.importorskip("tf2onnx")
+    output = tmp_path / "m.onnx"
+    done = convert(write_weights(tmp_path, text), text, output)
+    assert (done.format, done.size_bytes) == (".onnx", output.stat().st_size)
+    for batch in (1, 3):
+        pictures = pictures_for(text, batch=batch)
+        assert_close(heads(run_onnx(output, pictures)), reference(text)[1](pictures))
+
+
+def test_onnx_for_any_size(tmp_path, weights):
+    pytest.importorskip("tf2onnx")
+    convert(weights, DETECTOR, tmp_path / "m.onnx", any_size=True)
+    for size in ((32, 32), (48, 20)):
+        pictures = pictures_for(DETECTOR, size=size)
+        found = heads(run_onnx(tmp_path / "m.onnx", pictures))
+        assert_close(found, reference(DETECTOR, size=size)[1](pictures))
+
+
+LOCAL = "[local]\nsize=3\npad=1\nfilters=4\nactivation=leaky\n"
+
+
+@pytest.mark.parametrize(
+    ("section", "batch"), [("[maxpool]\nsize=3\nstride=2\n", None), (LOCAL, 1), (LOCAL, 2)]
+)
+def test_onnx_has_sections_that_tensorflow_lite_lacks(section, batch, tmp_path):
+    pytest.importorskip("tf2onnx")
+    text = NET + conv(8) + section + conv(8)
+    convert(write_weights(tmp_path, text), text, tmp_path / "m.onnx", batch=batch)
+    pictures = pictures_for(text, batch=batch or 2)
+    assert_close(heads(run_onnx(tmp_path / "m.onnx", pictures)), reference(text)[1](pictures))
+
+
+def test_no_onnx_is_written_that_is_not_valid(tmp_path):
+    """tf2onnx takes the batch for known behind patches of pictures."""
+    pytest.importorskip("tf2onnx")
+    text = NET + conv(8) + LOCAL + conv(8)
+    with pytest.raises(errors.UnsupportedSectionError, match="no valid model of it .*batch=1"):
+        convert(write_weights(tmp_path, text), text, tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_what_onnx_lacks_is_named(tmp_path, weights, monkeypatch):
+    defs = pytest.importorskip("onnx").defs
+    known = defs.has
+    monkeypatch.setattr(defs, "has", lambda kind, domain: kind != "MaxPool" and known(kind, domain))
+    with pytest.raises(errors.UnsupportedSectionError, match="tf2onnx lacks MaxPool") as caught:
+        convert(weights, DETECTOR, tmp_path / "m.onnx")
+    assert caught.value.operations == ["MaxPool"]
+    assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_a_fixed_batch(name, tmp_path, weights):
+    if name.endswith("onnx"):
+        pytest.importorskip("tf2onnx")
+    output = tmp_path / name
+    convert(weights, DETECTOR, output, batch=3)
+    pictures = pictures_for(DETECTOR, batch=3)
+    assert_close(heads(RUNNERS[name](output, pictures)), reference(DETECTOR)[1](pictures))
+    with pytest.raises(Exception, match=r"(?i)dim|shape|incompatible|expected|got"):
+        RUNNERS[name](output, pictures[:2])
+
+
+def sigmoid(values):
+    return 1 / (1 + np.exp(-values.astype(np.float64)))
+
+
+def decoded(raws, text):
+    """Boxes and scores by Darknet's rules (yolo_layer.c:131): [yolo], scale_x_y 1."""
+    network = cfg.parse_cfg(text)
+    anchors = np.array(ANCHORS.split(","), float).reshape(-1, 2)
+    height, width, _ = network.input_shape
+    boxes, scores = [], []
+    for raw, head in zip(raws, network.heads, strict=True):
+        batch, rows, columns, _ = raw.shape
+        raw = raw.reshape(batch, rows, columns, 3, 7).astype(np.float64)
+        cell = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1)[:, :, None]
+        centre = (sigmoid(raw[..., :2]) + cell) / [columns, rows]
+        extent = np.exp(raw[..., 2:4]) * anchors[list(head.mask)] / [width, height]
+        boxes.append(np.concatenate([centre - extent / 2, centre + extent / 2], -1))
+        scores.append(sigmoid(raw[..., 4:5]) * sigmoid(raw[..., 5:]))
+    return [
+        np.concatenate([one.reshape(batch, -1, one.shape[-1]) for one in parts], 1)
+        for parts in (boxes, scores)
+    ]
+
+
+@pytest.mark.parametrize("reverse_outputs", [False, True])
+@pytest.mark.parametrize("name", RUNNERS)
+def test_decoding_included(name, reverse_outputs, tmp_path, weights):
+    if name.endswith("onnx"):
+        pytest.importorskip("tf2onnx")
+    output = tmp_path / name
+    convert(weights, DETECTOR, output, decode=True, reverse_outputs=reverse_outputs)
+    pictures = pictures_for(DETECTOR, batch=1)
+    found = RUNNERS[name](output, pictures)
+    assert sorted(found) == ["boxes", "scores"]
+    boxes, scores = decoded(reference(DETECTOR)[1](pictures), DETECTOR)
+    assert boxes.shape == (1, 3 * (8 * 8 + 16 * 16), 4)
+    assert scores.shape == (1, 3 * (8 * 8 + 16 * 16), 2)
+    np.testing.assert_allclose(found["boxes"], boxes, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(found["scores"], scores, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "[region]\nanchors=1,2, 3,4\nclasses=2\nnum=2\ncoords=4\nsoftmax=1\n",
+        "[Gaussian_yolo]\nmask=0\nanchors=10,14\nclasses=5\nnum=1\n",
+    ],
+)
+@pytest.mark.parametrize("name", RUNNERS)
+def test_decoding_of_other_heads_is_that_of_the_detector(name, section, tmp_path):
+    from yolotf.graphs.decode import decode_head
+
+    if name.endswith("onnx"):
+        pytest.importorskip("tf2onnx")
+    text = NET + conv(8, stride=2) + conv(14, "linear", batch_normalize=0, size=1) + section
+    output = tmp_path / name
+    convert(write_weights(tmp_path, text), text, output, decode=True)
+    pictures = pictures_for(text, batch=1)
+    found = RUNNERS[name](output, pictures)
+    network = cfg.parse_cfg(text)
+    wanted = decode_head(reference(text)[1](pictures)[0], network.heads[0], (32, 32))
+    centre, extent = np.split(np.asarray(wanted.boxes), 2, -1)
+    corners = np.concatenate([centre - extent / 2, centre + extent / 2], -1)
+    np.testing.assert_allclose(found["boxes"], corners, rtol=2e-5, atol=2e-5)
+    scores = wanted.objectness[..., None] * wanted.probabilities
+    np.testing.assert_allclose(found["scores"], scores, rtol=0, atol=2e-5)
+
+
+def test_decoding_for_any_size(tmp_path, weights):
+    convert(weights, DETECTOR, tmp_path / "m", decode=True, any_size=True)
+    pictures = pictures_for(DETECTOR, batch=2, size=(48, 20))
+    found = run_saved(tmp_path / "m", pictures)
+    wide = DETECTOR.replace("width=32", "width=20").replace("height=32", "height=48")
+    raws = reference(DETECTOR, size=(48, 20))[1](pictures)
+    for one, other in zip((found["boxes"], found["scores"]), decoded(raws, wide), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
+
+
+def test_a_network_without_heads_cannot_be_decoded(tmp_path):
+    text = NET + conv(8)
+    with pytest.raises(errors.UnsupportedSectionError, match="no detection head"):
+        convert(write_weights(tmp_path, text), text, tmp_path / "m.tflite", decode=True)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of pictures of several sizes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(2)
+    for number, size in enumerate([(32, 32), (50, 40), (20, 64), (33, 31), (64, 64)]):
+        pixels = random.integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "labels.txt").write_text("no picture")
+    return folder
+
+
+def test_half_precision_is_half_as_large(tmp_path, weights):
+    plain, half = tmp_path / "plain.tflite", tmp_path / "half.tflite"
+    convert(weights, DETECTOR, plain)
+    convert(weights, DETECTOR, half, float16=True)
+    assert half.stat().st_size < 0.75 * plain.stat().st_size
+    images = pictures_for(DETECTOR, batch=1)
+    for one, other in zip(
+        heads(run_lite(half, images)), reference(DETECTOR)[1](images), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=5e-3 * np.abs(other).max())
+        assert np.abs(one - other).max() > 0
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_int8_is_close_and_mostly_int8(batch, tmp_path, weights, pictures):
+    output = tmp_path / "m.tflite"
+    stages = []
+    convert(weights, DETECTOR, output, int8=pictures, batch=batch, progress=stages.append)
+    assert sum("calibrating" in stage for stage in stages) == -(-5 // (batch or 1))
+    interpreter = tf.lite.Interpreter(str(output))
+    kinds = [detail["dtype"] for detail in interpreter.get_tensor_details()]
+    assert kinds.count(np.int8) > len(kinds) / 2
+    for detail in (*interpreter.get_input_details(), *interpreter.get_output_details()):
+        assert detail["dtype"] == np.float32
+    fitted = np.asarray(Image.open(pictures / "0.png"), np.float32)[None] / 255
+    fitted = np.repeat(fitted, batch or 1, 0)
+    for one, other in zip(
+        heads(run_lite(output, fitted)), reference(DETECTOR)[1](fitted), strict=True
+    ):
+        error = np.abs(one - other)
+        assert error.mean() < 0.05 * other.std(), "8 bits of the range in every layer"
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.99
+
+
+def test_pictures_for_int8_may_be_files_and_folders(tmp_path, weights, pictures):
+    files = [pictures, str(pictures / "1.png")]
+    stages = []
+    convert(weights, DETECTOR, tmp_path / "m.tflite", int8=files, progress=stages.append)
+    assert stages[-1] == "calibrating with 6 of 6 pictures"
+
+
+def test_calibration_that_cannot_be_leaves_what_was_there(tmp_path, weights):
+    output = tmp_path / "m.tflite"
+    output.write_text("old")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/a.jpg").write_bytes(b"no picture")
+    stages = []
+    with pytest.raises(errors.YolotfError, match="no picture in this folder"):
+        convert(weights, DETECTOR, output, int8=tmp_path / "empty", progress=stages.append)
+    with pytest.raises(FileNotFoundError) as caught:
+        convert(weights, DETECTOR, output, int8=[tmp_path / "none.png"], progress=stages.append)
+    assert caught.value.filename == str(tmp_path / "none.png")
+    assert stages == []
+    with pytest.raises((OSError, errors.YolotfError), match=r"a\.jpg"):
+        convert(weights, DETECTOR, output, int8=tmp_path / "broken")
+    assert output.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("m.keras", {"batch": 2}, "batch is for .tflite or .onnx or SavedModel, not for .keras"),
+        ("m.h5", {"decode": True}, "decode is for .tflite or .onnx or SavedModel, not for .h5"),
+        ("m.onnx", {"float16": True}, "float16 is for .tflite, not for .onnx"),
+        ("m", {"int8": __file__}, "int8 is for .tflite, not for SavedModel"),
+        ("m.tflite", {"float16": True, "int8": __file__}, "exclude each other"),
+        ("m.tflite", {"batch": 0}, "batch=0 must be at least 1"),
+    ],
+)
+def test_options_of_other_formats_are_refused_first(name, options, text, tmp_path, weights):
+    stages = []
+    with pytest.raises(errors.YolotfError, match=text):
+        convert(weights, DETECTOR, tmp_path / name, progress=stages.append, **options)
+    assert stages == []
+
+
+def test_without_tf2onnx_the_extra_is_named_before_any_work(tmp_path, monkeypatch, weights):
+    import sys
+
+    for name in [one for one in sys.modules if one.split(".")[0] == "tf2onnx"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    stages = []
+    with pytest.raises(ImportError, match=r'pip install "yolotf\[onnx\]"'):
+        convert(weights, DETECTOR, tmp_path / "m.onnx", progress=stages.append)
+    assert (stages, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_the_command_has_the_options(tmp_path, weights, pictures, capsys):
+    (tmp_path / "net.cfg").write_text(DETECTOR)
+    output = tmp_path / "m.tflite"
+    common = ["convert", str(weights), "--cfg", str(tmp_path / "net.cfg"), "-o", str(output)]
+    assert cli.main([*common, "--int8", str(pictures), "--batch", "2", "--decode"]) == 0
+    assert "calibrating with 6 of 6 pictures ..." in capsys.readouterr().err
+    found = run_lite(output, pictures_for(DETECTOR, batch=2))
+    assert found["boxes"].shape == (2, 960, 4)
+    assert cli.main([*common, "--fp16"]) == 0
+    assert cli.main([*common, "--fp16", "--int8", str(pictures)]) == 2
+    assert "exclude each other" in capsys.readouterr().err
