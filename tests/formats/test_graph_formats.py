@@ -102,7 +102,7 @@ def test_no_onnx_is_written_that_is_not_valid(tmp_path):
     """tf2onnx takes the batch for known behind patches of pictures."""
     pytest.importorskip("tf2onnx")
     text = NET + conv(8) + LOCAL + conv(8)
-    with pytest.raises(errors.UnsupportedSectionError, match="no valid model of it .*batch=1"):
+    with pytest.raises(errors.UnsupportedSectionError, match=r"no valid model of it .*batch=1"):
         convert(write_weights(tmp_path, text), text, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
 
