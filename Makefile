@@ -1,20 +1,19 @@
-# Everything is set up in .venv: make demo, make test, make lint, make bench.
+# Everything is set up in .venv: make demo, make test, make lint, make docs, make wheel, make bench.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*)
 
-.PHONY: demo test lint format bench sanitize clean
+.PHONY: demo test lint format bench sanitize wheel clean
 .DEFAULT_GOAL := test
 
-# No isolation: the op is compiled against the very TensorFlow it will run with.
 $(VENV)/built: $(NATIVE)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
 	  (3, 10) <= v < (3, 14) or sys.exit("yolotf needs Python 3.10 to 3.13, %s is %d.%d; \
 	  try: make PYTHON=python3.12" % (sys.executable, v[0], v[1]))'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -q --group build --group test
+	$(BIN)/python -m pip install -q --group build --group tensorflow --group test
 	$(BIN)/python -m pip install -q --no-build-isolation -e .
 	touch $@
 
@@ -48,8 +47,13 @@ sanitize: $(VENV)/built
 	$(BIN)/cmake --build build-sanitize
 	$(BIN)/ctest --test-dir build-sanitize --output-on-failure --no-tests=error
 
+# One wheel for several TensorFlows, in wheelhouse/: make wheel MINORS="2.20 2.21".
+wheel: $(VENV)/built
+	$(BIN)/python -m pip install -q --group wheel
+	PYTHON=$(BIN)/python tools/build_wheel.sh wheelhouse $(MINORS)
+
 bench: $(VENV)/built
 	$(BIN)/python benchmarks/load.py
 
 clean:
-	rm -rf build build-sanitize dist *.egg-info demo-output yolotf/*.so
+	rm -rf build build-sanitize dist *.egg-info demo-output wheelhouse yolotf/*.so yolotf/_op

@@ -1,22 +1,27 @@
-"""Adds to pyproject.toml what depends on the TensorFlow at hand; the build itself is CMake's."""
+"""A look at the tools that a build needs; the build itself is CMake's."""
 
-from importlib.metadata import PackageNotFoundError, version
+import os
+import shutil
+import sys
 
 from setuptools import setup
 
-
-def tensorflow_requirement() -> str:
-    """The minor the op is compiled against: its C++ interface changes with every one."""
-    for name in ("tensorflow", "tensorflow-cpu", "tf-nightly", "tensorflow-intel"):
-        try:
-            major, minor = version(name).split(".")[:2]
-        except PackageNotFoundError:
-            continue
-        return f"{name}>={major}.{minor},<{major}.{int(minor) + 1}"
-    return "tensorflow>=2.16"  # metadata of a source distribution made without TensorFlow
+BUILDS = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"}
 
 
-setup(
-    cmake_source_dir=".",
-    install_requires=["numpy>=1.26", "pillow>=10.1", "rich>=13", tensorflow_requirement()],
-)
+def missing() -> str | None:
+    """What has to be installed before CMake can build anything, in one sentence."""
+    compiler = os.environ.get("CXX", "").split()[:1] or ["c++", "g++", "clang++"]
+    if not any(map(shutil.which, compiler)):
+        return f"no C++ compiler ({' or '.join(compiler)}); on Debian or Ubuntu: apt install g++"
+    if not shutil.which("cmake"):
+        return "no cmake; install it with: pip install cmake"
+    if not any(map(shutil.which, ("ninja", "ninja-build", "make", "gmake"))):
+        return "neither ninja nor make; install one with: pip install ninja"
+    return None
+
+
+if BUILDS & set(sys.argv) and (what := missing()):
+    sys.exit(f"yolotf cannot be built: {what}")
+
+setup(cmake_source_dir=".")

@@ -366,7 +366,6 @@ PYBIND11_MODULE(_core, module) {
   module.attr("NativeError") = yolotf::native_error();
   module.attr("CODES") = py::cast(yolotf::kCodeNames);
   module.attr("PLAN_COLUMNS") = yolotf::kPlanColumns;
-  module.attr("TENSORFLOW_VERSION") = YOLOTF_TENSORFLOW_VERSION;
   module.def("read_header", &yolotf::read_header, "path"_a, "floats"_a = -1,
              "(major, minor, revision, seen, size_bytes, version_size_bytes, transposed, "
              "file_bytes) of a file; `floats`, if known, decides the header's size.");

@@ -1,7 +1,7 @@
 """What the package says of itself agrees with itself."""
 
 import re
-from importlib.metadata import metadata, requires
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ import tensorflow as tf
 from setuptools import find_packages
 
 import yolotf
-from yolotf import _core
+from yolotf.weights import native
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
 ROOT = Path(__file__).parents[1]
@@ -28,14 +28,15 @@ def test_the_version_is_the_same_everywhere(pyproject):
     assert yolotf.__version__ == pyproject["project"]["version"] == metadata("yolotf")["Version"]
 
 
-def test_the_wheel_asks_for_the_tensorflow_that_the_op_was_built_with():
-    major, minor = _core.TENSORFLOW_VERSION.split(".")[:2]
-    assert tf.__version__.split(".")[:2] == [major, minor]
-    (pin,) = (one for one in requires("yolotf") if re.match(r"tensorflow\W", one))
-    assert set(re.findall(r"[<>=]+[\d.]+", pin)) == {
-        f">={major}.{minor}",
-        f"<{major}.{int(minor) + 1}",
-    }
+def test_no_tensorflow_is_required_by_name(pyproject):
+    """tensorflow beside tensorflow-cpu breaks both; an extra brings one to who asks for it."""
+    assert not [one for one in pyproject["project"]["dependencies"] if one.startswith("tensorflow")]
+    extras = pyproject["project"]["optional-dependencies"]
+    assert (extras["tf"], extras["tf-cpu"]) == (["tensorflow>=2.16"], ["tensorflow-cpu>=2.16"])
+
+
+def test_there_is_an_op_for_the_running_tensorflow():
+    assert native.minor(tf.__version__) in native.built_minors()
 
 
 def test_every_module_is_in_the_source_distribution(pyproject):

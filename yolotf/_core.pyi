@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 CODES: list[str]
 HEAD_COLUMNS: int
 PLAN_COLUMNS: int
-TENSORFLOW_VERSION: str
 
 class NativeError(ValueError):
     code: str

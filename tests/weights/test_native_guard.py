@@ -1,8 +1,9 @@
 """What is loaded and when: no TensorFlow without need, no op that was built for another one."""
 
 import json
+import sys
 import warnings
-from pathlib import Path
+from importlib import metadata
 
 import load_helpers as loading
 import numpy_loader
@@ -14,11 +15,6 @@ import yolotf
 from yolotf import _core, errors
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
-
-REBUILD = (
-    "rebuild it with: pip install --force-reinstall --no-deps --no-cache-dir --no-build-isolation "
-    "yolotf"
-)
 
 # Imports
 
@@ -105,59 +101,131 @@ def loads_right(weights):
     return path_taken, [str(one.message) for one in caught]
 
 
-@pytest.mark.parametrize("built", ["2.20.1", "3.21.0", "2.2.0", "1.15.5"])
-def test_an_op_of_another_tensorflow_is_not_even_loaded(weights, fresh, monkeypatch, built):
-    monkeypatch.setattr(_core, "TENSORFLOW_VERSION", built)
+@pytest.fixture
+def op_folder(monkeypatch, tmp_path):
+    """A folder of ops of our own, empty, in a package that is no checkout."""
+    folder = tmp_path / "site/yolotf/_op"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(_core, "__file__", str(folder.parent / "_core.so"))
+    return folder
+
+
+OP = _native.op_folder() / f"{_native.minor(tf.__version__)}.so"
+
+
+@pytest.mark.parametrize(
+    ("minors", "state"),
+    [
+        (["2.9", "2.20"], "yolotf's op was built for TensorFlow 2.9, 2.20"),
+        (["3.21"], "yolotf's op was built for TensorFlow 3.21"),
+        ([], "yolotf has no op"),
+    ],
+)
+def test_an_op_of_another_tensorflow_is_not_even_loaded(
+    weights, fresh, monkeypatch, op_folder, minors, state
+):
+    for minor in minors:
+        (op_folder / f"{minor}.so").write_bytes(OP.read_bytes())
     monkeypatch.setattr(tf, "__version__", "2.21.0")
     monkeypatch.setattr(tf, "load_op_library", lambda path: pytest.fail("loaded"))
     assert loads_right(weights) == (
         "portable",
-        [
-            f"yolotf's op was built for TensorFlow {built}, this is 2.21.0; {REBUILD}; loading "
-            "without it"
-        ],
+        [f"{state}, this is 2.21.0; {_native.remedy()}; loading without it"],
     )
     with pytest.raises(errors.TensorFlowVersionError) as caught:
         _native.op_library()
-    assert (caught.value.built, caught.value.running) == (built, "2.21.0")
+    assert (caught.value.built, caught.value.running) == (", ".join(minors), "2.21.0")
     assert isinstance(caught.value, ImportError)
 
 
-@pytest.mark.parametrize("running", ["2.21.99", "2.21.0-rc1", "2.21.0.post1"])
-def test_another_patch_of_the_same_minor_is_fine(weights, fresh, monkeypatch, running):
-    monkeypatch.setattr(_core, "TENSORFLOW_VERSION", "2.21.0")
-    monkeypatch.setattr(tf, "__version__", running)
+def test_of_several_ops_the_running_tensorflows_is_loaded(weights, fresh, monkeypatch, op_folder):
+    for name in ("2.9.so", OP.name, "3.0.so"):
+        (op_folder / name).touch()
+    load, loaded = tf.load_op_library, []
+
+    def load_the_real_one(path):
+        # An operation is registered once in a process, whichever copy of its library it is from.
+        loaded.append(path)
+        return load(str(OP))
+
+    monkeypatch.setattr(tf, "load_op_library", load_the_real_one)
+    assert loads_right(weights) == ("op", [])
+    assert loaded == [str(op_folder / OP.name)]
+
+
+@pytest.mark.parametrize("ending", [".99", ".0-rc1", ".0.post1"])
+def test_another_patch_of_the_same_minor_is_fine(weights, fresh, monkeypatch, ending):
+    monkeypatch.setattr(tf, "__version__", OP.stem + ending)
     assert loads_right(weights) == ("op", [])
 
 
-@pytest.mark.parametrize("what", ["missing", "no library", "a symbol of another TensorFlow"])
-def test_an_op_that_does_not_load_is_done_without(weights, fresh, monkeypatch, tmp_path, what):
-    library = (Path(_core.__file__).parent / "_op.so").read_bytes()
-    copy = tmp_path / "yolotf/_op.so"
-    copy.parent.mkdir()
+@pytest.mark.parametrize("what", ["no library", "a symbol of another TensorFlow"])
+def test_an_op_that_does_not_load_is_done_without(weights, fresh, op_folder, what):
+    library = OP.read_bytes()
     if what == "no library":
-        copy.write_bytes(b"no library at all" * 1000)
-    elif what != "missing":
+        (op_folder / OP.name).write_bytes(b"no library at all" * 1000)
+    else:
         assert library.count(b"OpKernelContext") > 1
-        copy.write_bytes(library.replace(b"OpKernelContext", b"OpKernelContexT"))
-    monkeypatch.setattr(_core, "__file__", str(copy.parent / "_core.so"))
-    built, running = _core.TENSORFLOW_VERSION, tf.__version__
+        broken = library.replace(b"OpKernelContext", b"OpKernelContexT")
+        (op_folder / OP.name).write_bytes(broken)
     path_taken, warned = loads_right(weights)
     assert path_taken == "portable"
     assert warned == [
-        f"yolotf's op was built for TensorFlow {built}, this is {running}; {REBUILD}; loading "
-        "without it"
+        f"yolotf's op for TensorFlow {OP.stem} cannot be loaded, this is {tf.__version__}; "
+        f"{_native.remedy()}; loading without it"
     ]
 
 
-def test_with_warnings_as_errors_nothing_is_written(weights, fresh, monkeypatch):
-    monkeypatch.setattr(_core, "TENSORFLOW_VERSION", "2.20.1")
+def test_with_warnings_as_errors_nothing_is_written(weights, fresh, monkeypatch, op_folder):
+    (op_folder / "2.9.so").write_bytes(OP.read_bytes())
     model = build(EVERYTHING)
     scramble(model)
     before = snapshot(model)
-    with pytest.raises(RuntimeWarning, match=r"built for TensorFlow 2\.20\.1"):
+    with pytest.raises(RuntimeWarning, match=r"built for TensorFlow 2\.9"):
         yolotf.load_darknet_weights(model, weights)
     assert same(snapshot(model), before)
+
+
+class Installed:
+    """What importlib.metadata knows of yolotf: where pip took it from."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def read_text(self, name):
+        assert name == "direct_url.json"
+        return self.url and json.dumps({"url": self.url})
+
+
+PIP = f"{sys.executable} -m pip install"
+AGAIN = f"{PIP} --force-reinstall --no-deps --no-cache-dir"
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("file:///home/me/my%20yolotf", f"rebuild it with: {AGAIN} '/home/me/my yolotf'"),
+        ("file:///tmp/yolotf-0.1.0.tar.gz", f"rebuild it with: {AGAIN} /tmp/yolotf-0.1.0.tar.gz"),
+        (None, f"rebuild it with: {AGAIN} --no-binary yolotf yolotf"),
+        (
+            "file:///tmp/yolotf-0.1.0-cp311-cp311-manylinux_2_17_x86_64.whl",
+            f"install a TensorFlow it was built for with: {PIP} 'tensorflow-cpu==2.20.*'",
+        ),
+    ],
+)
+def test_the_advice_is_a_command_for_how_it_was_installed(monkeypatch, op_folder, url, advice):
+    (op_folder / "2.20.so").write_bytes(b"")
+    monkeypatch.setattr(metadata, "distribution", lambda name: Installed(url))
+    monkeypatch.setattr(
+        metadata, "packages_distributions", lambda: {"tensorflow": ["tensorflow-cpu"]}
+    )
+    assert _native.remedy() == advice
+
+
+def test_in_a_checkout_the_advice_is_to_build_it_there(monkeypatch, op_folder):
+    checkout = op_folder.parents[1]
+    (checkout / "CMakeLists.txt").touch()
+    assert _native.remedy() == f"rebuild it with: {PIP} -e {checkout}"
 
 
 # The other Keras
