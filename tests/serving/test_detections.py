@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+import types
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from yolotf.serving import fonts
 from yolotf.serving.detections import Detections, class_colour, open_picture
 
 NAMES = ("person", "bicycle", "car")
@@ -154,3 +157,103 @@ def test_detections_do_not_need_tensorflow():
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def laboratory(colours):
+    """CIELAB, in which distances are what an eye tells apart; written from the standard."""
+    linear = np.asarray(colours) / 255
+    linear = np.where(linear > 0.04045, ((linear + 0.055) / 1.055) ** 2.4, linear / 12.92)
+    matrix = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = linear @ np.transpose(matrix) / [0.9505, 1, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+def test_eighty_classes_are_told_apart():
+    places = laboratory([class_colour(number) for number in range(80)])
+    distances = np.linalg.norm(places[:, None] - places, axis=2)
+    assert distances[~np.eye(80, dtype=bool)].min() > 19
+    assert class_colour(81) == class_colour(1)
+
+
+def labelled(name, **options):
+    picture = np.zeros((200, 400, 3), np.uint8)
+    found = Detections.of([[20, 100, 300, 190]], [0.5], [0], [name])
+    return np.asarray(found.draw(picture, **options))
+
+
+def installed(letters):
+    return fonts._path_for(letters, fonts.folders())
+
+
+@pytest.mark.parametrize("name", ["Straße", "café", "собака", "σκύλος"])
+def test_labels_in_any_script_an_installed_font_has(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = installed("".join(sorted(set(name))))
+    if found is None:
+        pytest.skip("no installed font has these letters")
+    drawn = labelled(name)
+    np.testing.assert_array_equal(drawn, labelled(name, font=found))
+    other = "".join(chr(ord(letter) ^ 1) for letter in name)
+    assert np.any(drawn != labelled(other, font=found))
+
+
+def test_letters_no_font_has_are_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(fonts, "folders", lambda: (tmp_path,))
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    with pytest.warns(UserWarning, match=r"no installed font has all letters.*font="):
+        labelled("собака и кошка")
+    labelled("dog")
+
+
+def test_a_font_that_is_none_is_refused(tmp_path):
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    with pytest.raises(OSError, match=r"broken\.ttf: not a font"):
+        labelled("dog", font=tmp_path / "broken.ttf")
+    with pytest.raises(FileNotFoundError):
+        labelled("dog", font=tmp_path / "none.ttf")
+
+
+def test_lines_have_the_width_asked_for_and_labels_may_be_left_out():
+    drawn = labelled("dog", labels=False, line_width=7)
+    inside = (drawn == class_colour(0)).all(2)
+    assert inside[150, 15:60].sum() == 7
+    assert not drawn[:100].any()
+    with pytest.raises(ValueError, match="line_width=0 must be at least 1"):
+        labelled("dog", line_width=0)
+
+
+def test_line_breaks_in_a_name_stay_in_one_line():
+    np.testing.assert_array_equal(labelled("big\ndog"), labelled("big dog"))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("edges", [(-np.inf, np.inf), (np.nan, np.nan)])
+def test_sides_without_end_are_drawn_from_edge_to_edge(axis, edges):
+    box = np.array([100, 80, 200, 120], np.float32)
+    box[axis], box[axis + 2] = edges
+    picture = np.zeros((200, 400, 3), np.uint8)
+    found = Detections.of([box], [0.5], [0])
+    lit = (np.asarray(found.draw(picture, labels=False)) == class_colour(0)).all(2)
+    rows, columns = np.nonzero(lit)
+    wanted = (80, 120, 0, 399) if axis == 0 else (0, 199, 100, 200)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == wanted
+
+
+def test_supervision_gets_arrays_and_names(monkeypatch):
+    module = types.ModuleType("supervision")
+    module.Detections = types.SimpleNamespace
+    monkeypatch.setitem(sys.modules, "supervision", module)
+    theirs = some().to_supervision()
+    np.testing.assert_array_equal(theirs.xyxy, some().xyxy)
+    np.testing.assert_array_equal(theirs.confidence, some().scores)
+    assert theirs.class_id.tolist() == [2, 7]
+    assert theirs.data["class_name"].tolist() == ["car", "class 7"]
+
+
+def test_without_supervision_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(ImportError, match="pip install supervision"):
+        some().to_supervision()

@@ -11,7 +11,8 @@ import numpy as np
 
 from yolotf.cli.demo_data import demo_data
 from yolotf.darknet import cfg
-from yolotf.serving.detections import Detections, open_picture
+from yolotf.serving.detections import Detections
+from yolotf.serving.pictures import open_picture
 
 SCORE, IOU, MAX_BOXES = 0.25, 0.45, 200
 """Darknet's `detect` draws above 0.25 and suppresses at 0.45 (detector.c:1625, 1679)."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yolotf.darknet import stock as networks
 from yolotf.errors import YolotfError
-from yolotf.serving.detections import Detections, open_picture
+from yolotf.serving.detections import Detections
+from yolotf.serving.pictures import open_picture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,9 +49,9 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.size is not None:
         network = network.resized(parsed.size)
     channels = network.input_shape.channels
-    if channels not in (1, 3):
+    if channels not in (1, 3, 4):
         raise YolotfError(
-            f"{network.source}: takes {channels} channels, pictures have 1 or 3",
+            f"{network.source}: takes {channels} channels, pictures have 1, 3 or 4",
             source=network.source,
             found=channels,
         )
@@ -173,7 +174,7 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = str(error) or type(error).__name__
-    return text.replace(f" {str(path)!r}", "").rstrip(".")
+    return text.removeprefix(f"{path}: ").replace(f" {str(path)!r}", "").rstrip(".")
 
 
 def _read_ahead(paths: Iterable[Path]) -> Iterator[_Read]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from yolotf.errors import YolotfError
 from yolotf.formats.source import Source, StrPath
-from yolotf.serving.detections import open_picture
+from yolotf.serving.pictures import open_picture
 
 _ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 

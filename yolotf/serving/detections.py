@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import colorsys
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from yolotf.errors import MissingPackageError
+from yolotf.serving.fonts import font_for
+from yolotf.serving.pictures import Picture as Picture
+from yolotf.serving.pictures import open_picture as open_picture
+
 if TYPE_CHECKING:
     from PIL import Image
-
-Picture = Union[str, "os.PathLike[str]", npt.NDArray[Any], "Image.Image"]
-
-_GOLDEN_RATIO = 0.618033988749895
 
 
 class Found(NamedTuple):
@@ -107,44 +108,80 @@ class Detections:
             ]
         }
 
-    def draw(self, image: Picture, path: str | os.PathLike[str] | None = None) -> Image.Image:
+    def to_supervision(self) -> Any:
+        """`supervision.Detections`, names in `data["class_name"]`.
+
+        Raises:
+            MissingPackageError: supervision is not installed.
+        """
+        try:
+            import supervision  # optional; heavy
+        except ImportError as error:
+            raise MissingPackageError(
+                "to_supervision needs supervision; pip install supervision", package="supervision"
+            ) from error
+        return supervision.Detections(
+            xyxy=self.xyxy.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.classes.astype(int),
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
+    def draw(
+        self,
+        image: Picture,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        font: str | os.PathLike[str] | None = None,
+        line_width: int | None = None,
+        labels: bool = True,
+        bgr: bool = False,
+    ) -> Image.Image:
         """Draws boxes and labels on a copy of `image`.
 
         Lines and letters grow with the picture, each class has its colour, the best
         detection is on top.
 
         Args:
-            image: path, array (see `open_picture`) or Pillow image, the one that was detected in.
+            image: the picture that was detected in, as `open_picture` takes it.
             path: where to write the drawing; its ending decides the format.
+            font: a .ttf, .ttc or .otf file for the labels; None takes one that has their letters.
+            line_width: of the boxes, in pixels; None: by the picture's size.
+            labels: False draws the boxes alone.
+            bgr: an array holds blue, green, red.
 
         Returns:
             The drawing.
 
         Raises:
-            OSError: `image` cannot be read or `path` not be written.
+            OSError: `image` or `font` cannot be read or `path` not be written.
+            ValueError: `line_width` is below 1.
         """
-        from PIL import ImageDraw, ImageFont
+        from PIL import ImageDraw  # kept out of `import yolotf`
 
-        drawing = open_picture(image).convert("RGB")
+        if line_width is not None and line_width < 1:
+            raise ValueError(f"line_width={line_width} must be at least 1")
+        drawing = open_picture(image, bgr=bgr).convert("RGB")
         draw = ImageDraw.Draw(drawing)
-        line = max(1, round(min(drawing.size) / 250))
-        font = ImageFont.load_default(size=max(10.0, min(drawing.size) / 40))
+        line = line_width or max(1, round(min(drawing.size) / 250))
         boxes = [_inside(one.xyxy, drawing.size) for one in self]
         worst_first = range(len(self) - 1, -1, -1)
         for index in worst_first:
             draw.rectangle(boxes[index], outline=class_colour(int(self.classes[index])), width=line)
-        labels: list[_Area] = []
-        for one, box in zip(self, boxes, strict=True):
-            text, pad = f"{one.name} {one.score:.2f}", 2 * line
-            left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+        taken: list[_Area] = []
+        pad = 2 * max(1, round(min(drawing.size) / 250))
+        for one, box in zip(self, boxes, strict=True) if labels else ():
+            text = " ".join(f"{one.name} {one.score:.2f}".split())
+            letters = font_for(text, max(10.0, min(drawing.size) / 40), font)
+            left, top, right, bottom = draw.textbbox((0, 0), text, font=letters)
             area = _label_area(
-                box, (right - left + 2 * pad, bottom - top + 2 * pad), drawing.size, labels
+                box, (right - left + 2 * pad, bottom - top + 2 * pad), drawing.size, taken
             )
-            labels.append(area)
+            taken.append(area)
             colour = class_colour(one.class_id)
             draw.rectangle(area, fill=colour)
             draw.text(
-                (area[0] + pad - left, area[1] + pad - top), text, fill=_ink(colour), font=font
+                (area[0] + pad - left, area[1] + pad - top), text, fill=_ink(colour), font=letters
             )
         if path is not None:
             drawing.save(Path(path))
@@ -154,39 +191,22 @@ class Detections:
 _Area = tuple[float, float, float, float]
 
 
-def open_picture(picture: Picture) -> Image.Image:
-    """A Pillow image, turned upright as its camera says (EXIF).
-
-    Args:
-        picture: a path; an array [height, width], [height, width, 1 or 3], uint8 or float
-            in 0..1, RGB; or a Pillow image.
-
-    Raises:
-        OSError: the file cannot be read or is no picture.
-        ValueError: the array has another shape.
-    """
-    from PIL import Image, ImageOps
-
-    if isinstance(picture, np.ndarray):
-        array = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
-        if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-            raise ValueError(
-                f"a picture is [height, width] or [height, width, 1 or 3], not {picture.shape}"
-            )
-        if array.dtype != np.uint8:
-            array = (array.clip(0, 1) * 255).round().astype(np.uint8)
-        return Image.fromarray(array)
-    if isinstance(picture, str | os.PathLike):
-        with Image.open(picture) as image:
-            return ImageOps.exif_transpose(image)
-    return ImageOps.exif_transpose(picture)
-
-
 def class_colour(class_id: int) -> tuple[int, int, int]:
-    """RGB of a class: neighbouring numbers get hues far apart."""
-    hue = (0.05 + class_id * _GOLDEN_RATIO) % 1.0
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 0.95)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    """RGB of a class; those of 80 classes are told apart, then they come again."""
+    start = 3 * class_id % len(_COLOURS)
+    return _COLOURS[start], _COLOURS[start + 1], _COLOURS[start + 2]
+
+
+# Each as far as it can be from all others in CIELAB (at least 19.8), none grey or dark.
+_COLOURS = bytes.fromhex(
+    "ff4a26 0000ff 00ff00 00d4ff 802671 768013 26ffb7 ffff00 ff00ea ffb5a6 0080ff ff0080 "
+    "803713 005580 ffaa00 138064 ffffa6 000080 ffa6ff 00a61c 974dff a6ffe9 807153 a6bcff "
+    "aaff80 a60037 cc853d aaff00 a66c84 ccbe1f cc0099 6c97a6 ff80aa 90cc85 5a53a6 26ff6f "
+    "b580ff 26802e 8a00a6 ccba85 a61c00 00ccaa ff4d5b 0044cc ff8126 92cc1f cc6666 0011cc "
+    "1f92cc 802644 a885cc bf00ff 805b13 cc66b3 3dcc6d 00ffff a60061 ff80ff 695380 a6e9ff "
+    "00cc00 00a6a6 6ca632 804a40 132580 bbcc66 1f75cc ffd480 608040 cc613d 6232a6 a68a00 "
+    "19a66b ffd400 cc3dcc e1ff4d cc8866 cbffa6 007580 6ca68e "
+)
 
 
 def _ink(colour: tuple[int, int, int]) -> str:
@@ -197,8 +217,11 @@ def _ink(colour: tuple[int, int, int]) -> str:
 def _inside(xyxy: _Area, size: tuple[int, int]) -> _Area:
     """The part of a box that is in the picture; Pillow wants right >= left."""
     width, height = size
-    left, right = (min(max(value, 0.0), width - 1.0) for value in (xyxy[0], xyxy[2]))
-    top, bottom = (min(max(value, 0.0), height - 1.0) for value in (xyxy[1], xyxy[3]))
+    # An edge that is no number is the picture's: comparisons with it are false.
+    left, top = (max(value, 0.0) if value < math.inf else 0.0 for value in xyxy[:2])
+    right, bottom = (value if value > -math.inf else math.inf for value in xyxy[2:])
+    left, right = (min(max(value, 0.0), width - 1.0) for value in (left, right))
+    top, bottom = (min(max(value, 0.0), height - 1.0) for value in (top, bottom))
     return left, top, max(left, right), max(top, bottom)
 
 

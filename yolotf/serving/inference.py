@@ -26,7 +26,8 @@ from yolotf.errors import YolotfError
 from yolotf.graphs import decode, onednn
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.serving import collector as _collector
-from yolotf.serving.detections import Detections, Picture, open_picture
+from yolotf.serving.detections import Detections
+from yolotf.serving.pictures import Picture, read_picture
 from yolotf.weights import sources
 
 Tensor = Any
@@ -439,8 +440,9 @@ class Detector:
         """Detects in one picture or in each of a list.
 
         Args:
-            pictures: a path, a Pillow image or an array [height, width, channels] RGB (grey ones
-                may lack the last axis), uint8 or float in 0..1; of any sizes.
+            pictures: a path, a Pillow image, encoded bytes, an open file, or an array or tensor
+                [height, width, channels] RGB (grey ones may lack the last axis), uint8 or float
+                in 0..1; of any sizes.
 
         Returns:
             `Detections` in pixels of the picture, or a list of them.
@@ -517,19 +519,7 @@ class Detector:
 
     def _read(self, picture: Picture) -> npt.NDArray[Any]:
         """[height, width, channels], uint8 or float32, in the network's channels."""
-        channels = self.network.input_shape.channels
-        if isinstance(picture, np.ndarray):
-            array = picture[..., None] if picture.ndim == 2 else picture
-            if array.ndim != 3:
-                raise ValueError(f"a picture is [height, width, channels], not {picture.shape}")
-            if array.shape[2] == channels:
-                return array if array.dtype == np.uint8 else array.astype(np.float32)
-        if channels not in (1, 3):
-            raise ValueError(
-                f"{self.network.source} takes arrays of {channels} channels, not pictures of 1 or 3"
-            )
-        pixels = np.asarray(open_picture(picture).convert("L" if channels == 1 else "RGB"))
-        return pixels[..., None] if channels == 1 else pixels
+        return read_picture(picture, self.network.input_shape.channels)
 
     def _detect(self, arrays: Sequence[npt.NDArray[Any]]) -> list[Detections]:
         found: list[Detections] = []

@@ -1,0 +1,197 @@
+"""Everything a picture may be given as, and what is refused, by name and with the fix."""
+
+import gzip
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from yolotf.serving.pictures import open_picture, read_picture
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3)).astype(np.uint8)
+
+
+def encoded(image, kind="PNG"):
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def given(path):
+    png = encoded(Image.fromarray(PIXELS))
+    path.write_bytes(png)
+    return {
+        "path": path,
+        "text": str(path),
+        "pillow": Image.open(io.BytesIO(png)),
+        "array": PIXELS,
+        "strided": np.repeat(PIXELS, 2, 0)[::2],
+        "tensor": tf.constant(PIXELS),
+        "variable": tf.Variable(PIXELS),
+        "bytes": png,
+        "bytearray": bytearray(png),
+        "memoryview": memoryview(png),
+        "BytesIO": io.BytesIO(png),
+        "rgba": np.dstack([PIXELS, PIXELS[..., :1]]),
+    }
+
+
+@pytest.mark.parametrize("form", ["path", "text", "pillow"])
+def test_files_are_read(form, tmp_path):
+    pixels = read_picture(given(tmp_path / "a.png")[form], 3)
+    np.testing.assert_array_equal(pixels, PIXELS)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "array",
+        "strided",
+        "tensor",
+        "variable",
+        "bytes",
+        "bytearray",
+        "memoryview",
+        "BytesIO",
+        "rgba",
+    ],
+)
+def test_what_is_in_memory_is_read(form, tmp_path):
+    picture = given(tmp_path / "a.png")[form]
+    np.testing.assert_array_equal(read_picture(picture, 3), PIXELS)
+
+
+def test_open_files_are_read(tmp_path):
+    given(tmp_path / "a.png")
+    with (tmp_path / "a.png").open("rb") as file:
+        np.testing.assert_array_equal(read_picture(file, 3), PIXELS)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16, tf.bfloat16, tf.float64])
+def test_floats_stay_floats(dtype):
+    values = tf.cast(tf.constant([[[0.0, 0.5, 1.0]]]), dtype)
+    pixels = read_picture(values, 3)
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(pixels, [[[0, 0.5, 1]]])
+    assert np.asarray(open_picture(values)).tolist() == [[[0, 128, 255]]]
+
+
+def test_resizing_may_overshoot_a_little():
+    pixels = read_picture(np.array([[[-1e-4, 0.5, 1.0001]]], np.float32), 3)
+    assert pixels.max() > 1
+
+
+def test_bgr_is_of_arrays_alone(tmp_path):
+    forms = given(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_picture(PIXELS[..., ::-1], 3, bgr=True), PIXELS)
+    np.testing.assert_array_equal(open_picture(PIXELS[..., ::-1], bgr=True), PIXELS)
+    for form in ("path", "pillow", "bytes"):
+        np.testing.assert_array_equal(read_picture(forms[form], 3, bgr=True), PIXELS)
+    four = np.dstack([PIXELS[..., ::-1], PIXELS[..., :1]])
+    np.testing.assert_array_equal(read_picture(four, 4, bgr=True)[..., :3], PIXELS)
+    grey = Image.fromarray(PIXELS).convert("L")
+    np.testing.assert_array_equal(
+        read_picture(PIXELS[..., ::-1], 1, bgr=True)[..., 0], np.asarray(grey)
+    )
+
+
+def test_four_channels_of_files(tmp_path):
+    four = np.dstack([PIXELS, PIXELS[..., 0]])
+    Image.fromarray(four).save(tmp_path / "four.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "four.png", 4), four)
+    cmyk = encoded(Image.fromarray(four, "RGBA").convert("RGB").convert("CMYK"), "TIFF")
+    assert read_picture(cmyk, 4).shape == (12, 20, 4)
+    with pytest.raises(ValueError, match=r"four\.png has 4 channels, the network takes 5"):
+        read_picture(tmp_path / "four.png", 5)
+    Image.fromarray(PIXELS).save(tmp_path / "three.png")
+    with pytest.raises(ValueError, match=r"three\.png has 3 channels, the network takes 4"):
+        read_picture(tmp_path / "three.png", 4)
+    many = np.zeros((3, 4, 7), np.uint8)
+    assert read_picture(many, 7) is many
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_are_scaled(kind):
+    deep = np.array([[0, 257, 25700, 65535]], np.uint16)
+    wanted = [[0, 1, 100, 255]]
+    assert np.asarray(open_picture(encoded(Image.fromarray(deep), kind))).tolist() == wanted
+    assert read_picture(encoded(Image.fromarray(deep), kind), 3)[0, :, 1].tolist() == wanted[0]
+
+
+def test_wide_integers_of_eight_bits_stay():
+    image = Image.fromarray(np.array([[3, 255]], np.int32))
+    assert np.asarray(open_picture(image)).tolist() == [[3, 255]]
+    with pytest.raises(ValueError, match="pixels from 0 to 70000: pictures have 8 or 16 bits"):
+        open_picture(Image.fromarray(np.array([[0, 70000]], np.int32)))
+
+
+@pytest.mark.parametrize("read", [open_picture, lambda picture: read_picture(picture, 3)])
+@pytest.mark.parametrize(
+    ("picture", "error", "message"),
+    [
+        (None, TypeError, "a picture is None; cv2.imread answers None"),
+        (PIXELS[:0], ValueError, r"a picture of shape \(0, 20, 3\) is empty"),
+        (np.zeros((4, 0), np.uint8), ValueError, "is empty"),
+        (PIXELS[None], ValueError, r"not \(1, 12, 20, 3\); .* as a list: list\(array\)"),
+        (PIXELS[0, 0], ValueError, r"a picture is \[height, width, channels\], not \(3,\)"),
+        (PIXELS.astype(np.float32), ValueError, "reaches from 0 to 255; divide it by 255"),
+        (PIXELS / 127.5 - 1, ValueError, "reaches from -1 to 1; scale it to 0..1, or give uint8"),
+        (np.float32([[np.nan]]), ValueError, "this array holds NaN"),
+        (np.float32([[np.inf]]), ValueError, "reaches from inf to inf"),
+        (PIXELS.astype(np.int32), TypeError, r"array of int32 .*; array.astype\('uint8'\)"),
+        (PIXELS.astype(np.uint16), TypeError, r"array of uint16 .*\(array / 257\)"),
+        (PIXELS > 9, TypeError, r"array of bool .*astype\('uint8'\) \* 255"),
+        (PIXELS.astype(np.complex64), TypeError, "array of complex64 is no picture"),
+        (PIXELS.astype(str), TypeError, "is no picture"),
+        (7, TypeError, "a picture is a path, an array, .* not int"),
+        ([PIXELS], TypeError, "not list"),
+        ({}, TypeError, "not dict"),
+        (np.zeros((9, 9, 7), np.uint8), ValueError, r"not \(9, 9, 7\)"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_the_fix(read, picture, error, message):
+    with pytest.raises(error, match=message):
+        read(picture)
+
+
+def test_a_tensor_without_a_value_is_refused():
+    @tf.function(autograph=False)
+    def traced(image):
+        with pytest.raises(TypeError, match=r"without a value, as inside a tf\.function"):
+            open_picture(image)
+        return image
+
+    traced(tf.constant(PIXELS))
+
+
+WEIGHTS = np.array([0, 2, 5, 64, 0], np.int32).tobytes() + np.ones(99, np.float32).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html><html><title>Not found</title></html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "git lfs pull"),
+        (gzip.compress(b"picture"), "a gzip file"),
+        (b"404: Not Found", "a text file"),
+        (WEIGHTS, "a Darknet .weights file, not a picture"),
+        (bytes(range(128, 256)) * 9, "not a picture that Pillow can read"),
+        (encoded(Image.fromarray(PIXELS))[:200], r"truncated|broken|unrecognized"),
+    ],
+)
+def test_files_that_are_none_say_what_they_are(content, words, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(OSError, match=rf"a\.jpg: .*{words}"):
+        read_picture(tmp_path / "a.jpg", 3)
+    with pytest.raises(OSError, match=rf"a picture of {len(content)} bytes: .*{words}"):
+        read_picture(content, 3)
+
+
+def test_missing_files_are_the_systems_own_errors(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        open_picture(tmp_path / "none.jpg")
+    with pytest.raises(IsADirectoryError):
+        open_picture(tmp_path)

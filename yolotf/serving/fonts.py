@@ -1,0 +1,121 @@
+"""A font that has the letters of a label: Pillow's own knows those of English only."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
+
+    Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+_ENDINGS = frozenset({".ttf", ".ttc", ".otf", ".otc"})
+_PREFERRED = (
+    "dejavusans.",
+    "notosans-regular",
+    "liberationsans-regular",
+    "arial.",
+    "notosanscjk-r",
+)
+"""Beginnings of file names, tried before others."""
+_MISSING = "\U0010ffff"
+"""A place no font has a letter for."""
+
+
+def folders() -> tuple[Path, ...]:
+    """Where this system keeps its fonts."""
+    home = Path.home()
+    if sys.platform == "darwin":
+        return Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"
+    if sys.platform == "win32":
+        return (Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts",)
+    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
+    return Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), data / "fonts", home / ".fonts"
+
+
+def font_for(text: str, size: float, path: str | os.PathLike[str] | None = None) -> Font:
+    """A font for `text`.
+
+    Args:
+        text: the label.
+        size: in pixels.
+        path: of the font to take, whatever it lacks; None searches: Pillow's own, then the
+            installed ones, for one that has every letter.
+
+    Returns:
+        The font; Pillow's own, with a warning, if none has every letter.
+
+    Raises:
+        OSError: `path` is no font or cannot be read.
+    """
+    from PIL import ImageFont  # kept out of `import yolotf`
+
+    if path is not None:
+        return _truetype(path, size)
+    found = _path_for("".join(sorted(set(text))), folders())
+    return ImageFont.load_default(size=size) if found is None else _truetype(found, size)
+
+
+def _truetype(path: str | os.PathLike[str], size: float) -> Font:
+    from PIL import ImageFont  # kept out of `import yolotf`
+
+    try:
+        return ImageFont.truetype(os.fspath(path), size)
+    except OSError as error:
+        if not Path(path).exists():
+            raise FileNotFoundError(2, os.strerror(2), os.fspath(path)) from error
+        raise OSError(
+            f"{os.fspath(path)}: not a font; a .ttf, .ttc or .otf file is needed"
+        ) from error
+
+
+@functools.lru_cache(maxsize=256)
+def _path_for(letters: str, places: tuple[Path, ...]) -> Path | None:
+    """The first font with all `letters`; None is Pillow's own."""
+    from PIL import ImageFont  # kept out of `import yolotf`
+
+    size = 16.0
+    if _has_all(ImageFont.load_default(size=size), letters):
+        return None
+    for path in _installed(places):
+        with contextlib.suppress(OSError):  # a file that only ends like a font
+            if _has_all(ImageFont.truetype(str(path), size), letters):
+                return path
+    warnings.warn(
+        f"no installed font has all letters of {letters!r}; labels show boxes in their place: "
+        "install one, or give its file with font=",
+        stacklevel=4,
+    )
+    return None
+
+
+@functools.lru_cache(maxsize=8)
+def _installed(places: tuple[Path, ...]) -> tuple[Path, ...]:
+    def files() -> Iterator[Path]:
+        for place in places:
+            yield from (one for one in place.rglob("*") if one.suffix.lower() in _ENDINGS)
+
+    def rank(path: Path) -> tuple[int, int, str]:
+        name = path.name.lower()
+        known = [i for i, start in enumerate(_PREFERRED) if name.startswith(start)]
+        styled = any(word in name for word in ("bold", "italic", "oblique", "mono", "serif"))
+        return known[0] if known else len(_PREFERRED), int(styled), str(path)
+
+    return tuple(sorted(files(), key=rank))
+
+
+def _has_all(font: Font, letters: str) -> bool:
+    nothing = _shape(font, _MISSING)
+    return all(letter.isspace() or _shape(font, letter) != nothing for letter in letters)
+
+
+def _shape(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(letter)
+    return mask.size, bytes(mask)

@@ -1,0 +1,245 @@
+"""What a picture may be given as, and the pixels a network takes of it. No TensorFlow.
+
+Paths, Pillow images, arrays and tensors, encoded bytes and open files are read here and nowhere
+else, so that a detector, a classifier and the commands refuse alike what is no picture.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf.weights import contents
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Picture = Union[
+    str, "os.PathLike[str]", npt.NDArray[Any], "Image.Image", bytes, bytearray, memoryview, BinaryIO
+]
+"""Also whatever NumPy makes an array of, such as a `tf.Tensor`."""
+
+_ROUNDING = 1e-3
+"""How far floats may lie outside 0..1: resizing and colour arithmetic overshoot a little."""
+
+_KINDS = {
+    "empty": "an empty file",
+    "git_lfs_pointer": "a Git LFS pointer in place of the file; run: git lfs pull",
+    "html": "a web page",
+    "text": "a text file",
+    "hdf5": "an HDF5 file",
+    "zip": "a ZIP archive",
+    "pickle": "a Python pickle",
+    "gzip": "a gzip file; unpack it first",
+    "tensorflow_checkpoint": "part of a TensorFlow checkpoint",
+}
+
+
+def open_picture(picture: Picture, *, bgr: bool = False) -> Image.Image:
+    """A Pillow image of 8 bits a channel, turned upright as its camera says (EXIF).
+
+    Args:
+        picture: a path; a Pillow image; an encoded picture as bytes or an open binary file; an
+            array or tensor [height, width] or [height, width, 1, 3 or 4], RGB, uint8 or float in
+            0..1.
+        bgr: arrays hold blue, green, red, as OpenCV reads them. Files say themselves.
+
+    Raises:
+        OSError: a file cannot be read or is no picture.
+        TypeError: it is none of these, such as None.
+        ValueError: an array of another shape or range.
+    """
+    from PIL import Image  # kept out of `import yolotf`
+
+    if isinstance(picture, Image.Image):
+        return _upright(picture)
+    if isinstance(picture, str | os.PathLike):
+        return _decoded(picture, os.fspath(picture), picture)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return _decoded(io.BytesIO(picture), f"a picture of {len(picture)} bytes", bytes(picture))
+    if hasattr(picture, "read") and not hasattr(picture, "__array__"):
+        content = picture.read()
+        name = getattr(picture, "name", None)
+        named = name if isinstance(name, str) else f"an open file of {len(content)} bytes"
+        return _decoded(io.BytesIO(content), named, content)
+    array = _in_bytes(check_array(picture, bgr=bgr))
+    if array.shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"a picture is [height, width] or [height, width, 1, 3 or 4], not {array.shape}"
+        )
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+def read_picture(picture: Picture, channels: int, *, bgr: bool = False) -> npt.NDArray[Any]:
+    """The pixels for a network of so many channels.
+
+    Args:
+        picture: see `open_picture`; arrays of exactly `channels` channels may have any number.
+        channels: of the network: 1 is grey, 3 is RGB; others are taken as they are stored.
+        bgr: see `open_picture`.
+
+    Returns:
+        [height, width, channels], uint8, or float32 in 0..1 if it was given in floats.
+
+    Raises:
+        OSError, TypeError, ValueError: see `open_picture`; or the picture has another number of
+            channels than a network of neither 1 nor 3.
+    """
+    if is_array(picture):
+        array = check_array(picture, bgr=bgr)
+        if array.shape[2] == channels:
+            return array
+        picture, bgr = array, False  # as it is now
+    image = open_picture(picture, bgr=bgr)
+    if channels in (1, 3):
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+        return pixels[..., None] if channels == 1 else pixels
+    found = len(image.getbands())
+    if found != channels:
+        raise ValueError(
+            f"{_name_of(picture)} has {found} channel{'s' * (found != 1)}, the network takes "
+            f"{channels} channels; give a picture or an array of {channels}"
+        )
+    return np.asarray(image)
+
+
+def is_array(picture: object) -> bool:
+    """Whether it is an array or a tensor: neither a file nor an image of Pillow's."""
+    from PIL import Image  # kept out of `import yolotf`
+
+    return hasattr(picture, "__array__") and not isinstance(picture, Image.Image)
+
+
+def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
+    """An array or tensor as [height, width, channels] uint8 or float32, refused if it is neither.
+
+    Raises:
+        TypeError: it is no array, or of a type that is no picture's.
+        ValueError: its shape is none of a picture, or floats are not in 0..1.
+    """
+    if picture is None:
+        raise TypeError(
+            "a picture is None; cv2.imread answers None for a file it cannot read: check the path"
+        )
+    if isinstance(picture, list | tuple | dict | int | float) or not hasattr(picture, "__array__"):
+        raise TypeError(
+            f"a picture is a path, an array, a Pillow image, bytes or an open file, "
+            f"not {type(picture).__name__}"
+        )
+    try:
+        array = np.asarray(picture)
+    except Exception as error:  # a tensor without a value; TensorFlow raises errors of its own
+        raise TypeError(
+            f"a picture is a {type(picture).__name__} without a value, as inside a tf.function; "
+            "use yolotf.inference.build_function there"
+        ) from error
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim == 4:
+        raise ValueError(
+            f"a picture is [height, width, channels], not {array.shape}; give those of a batch as a "
+            "list: list(array)"
+        )
+    if array.ndim != 3:
+        raise ValueError(f"a picture is [height, width, channels], not {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"a picture of shape {array.shape} is empty; check how it was cut out")
+    if bgr and array.shape[2] >= 3:
+        array = np.concatenate([array[..., 2::-1], array[..., 3:]], 2)
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind in "iub":
+        fix = {
+            "uint16": "(array / 257).astype('uint8') for 16 bits",
+            "bool": "array.astype('uint8') * 255",
+        }.get(str(array.dtype), "array.astype('uint8') for 0..255")
+        raise TypeError(f"an array of {array.dtype} is no picture: uint8 or floats in 0..1; {fix}")
+    if array.dtype.kind != "f" and "float" not in str(array.dtype):  # bfloat16 is of kind V
+        raise TypeError(f"an array of {array.dtype} is no picture: uint8 or floats in 0..1")
+    array = array.astype(np.float32, copy=False)
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+        problem = f"reaches from {low:g} to {high:g}" if low == low else "holds NaN"
+        fix = "divide it by 255" if 1 < high <= 255 and low >= 0 else "scale it to 0..1"
+        raise ValueError(f"a float picture is in 0..1, this array {problem}; {fix}, or give uint8")
+    return array
+
+
+def _in_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array
+    pixels: npt.NDArray[np.uint8] = (array.clip(0, 1) * 255).round().astype(np.uint8)
+    return pixels
+
+
+def _decoded(source: Any, name: str, content: str | os.PathLike[str] | bytes) -> Image.Image:
+    """An encoded picture; `content` is looked at if it is none."""
+    from PIL import Image  # kept out of `import yolotf`
+
+    try:
+        with Image.open(source) as image:
+            return _upright(image)
+    except OSError as error:
+        if error.strerror:  # the system's own: no such file, and so on
+            raise
+        raise OSError(f"{name}: {_no_picture(content, error)}") from error
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+        raise OSError(f"{name}: not read as a picture: {error or type(error).__name__}") from error
+
+
+def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
+    from PIL import UnidentifiedImageError  # kept out of `import yolotf`
+
+    if not isinstance(error, UnidentifiedImageError):
+        return str(error).rstrip(".")  # damaged: Pillow says how
+    if isinstance(content, bytes):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            found = contents.examine(file.name)
+    else:
+        found = contents.examine(content)
+    if found.unreadable:
+        return found.unreadable
+    header = found.header()
+    if (
+        found.detected is None
+        and header is not None
+        and header.major == 0
+        and header.minor in (1, 2)
+    ):
+        return "a Darknet .weights file, not a picture; are the arguments in order?"
+    kind = _KINDS.get(found.detected or "")
+    return f"{kind}, not a picture" if kind else "not a picture that Pillow can read"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    from PIL import Image, ImageOps  # kept out of `import yolotf`
+
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I"):
+        # 16 bits, also of files in mode I; Pillow would cut them off at 255.
+        values = np.asarray(turned).astype(np.float64)
+        low, high = float(values.min(initial=0)), float(values.max(initial=0))
+        if low < 0 or high > 65535:
+            raise ValueError(
+                f"pixels from {low:g} to {high:g}: pictures have 8 or 16 bits a channel"
+            )
+        is_narrow = turned.mode == "I" and image.format is None and high < 256
+        return Image.fromarray((values / (1 if is_narrow else 257)).round().astype(np.uint8))
+    if turned.mode == "F":
+        return Image.fromarray(_in_bytes(check_array(np.asarray(turned)))[..., 0])
+    return turned
+
+
+def _name_of(picture: Any) -> str:
+    if isinstance(picture, str | os.PathLike):
+        return str(Path(picture))
+    name = getattr(picture, "filename", None) or getattr(picture, "name", None)
+    return str(name) if isinstance(name, str) and name else "a picture"
