@@ -143,8 +143,8 @@ def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
         array = array[..., None]
     if array.ndim == 4:
         raise ValueError(
-            f"a picture is [height, width, channels], not {array.shape}; give those of a batch as a "
-            "list: list(array)"
+            f"a picture is [height, width, channels], not {array.shape}; give those of a batch "
+            "as a list: list(array)"
         )
     if array.ndim != 3:
         raise ValueError(f"a picture is [height, width, channels], not {array.shape}")
