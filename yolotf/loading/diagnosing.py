@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,9 @@ from yolotf.diagnosis.causes import Finding
 from yolotf.diagnosis.result import Diagnosis
 from yolotf.errors import PlanError
 from yolotf.loading.planning import plan_for
+from yolotf.models import arithmetic
 from yolotf.models.network_like import network_like
-from yolotf.weights import sources
+from yolotf.weights import layout, sources
 
 Source = str | os.PathLike[str]
 
@@ -44,8 +46,9 @@ def diagnose(
         PlanError: the model has no layer with weights that Darknet has too.
         TypeError: an argument is nothing of the above.
     """
+    model = None
     if hasattr(network, "layers") and hasattr(network, "weights"):
-        found = network_like(network)
+        model, found = network, network_like(network)
         network = found if classes is None else found.with_classes(classes)
         classes = None
     elif not isinstance(network, (cfg.Network, str, os.PathLike)):
@@ -55,13 +58,31 @@ def diagnose(
         )
     try:
         with sources.opened(weights, progress) as source:
-            return source.renamed(result.diagnose(source.path, network, classes=classes))
+            diagnosis = source.renamed(result.diagnose(source.path, network, classes=classes))
     except OSError as error:
         return result.unreadable(sources.name_of(weights), error, network, classes)
+    return diagnosis if model is None else _with_differences(diagnosis, model)
+
+
+def _with_differences(
+    diagnosis: Diagnosis,
+    model: Any,
+    network: cfg.Network | None = None,
+    moves: Sequence[layout.Move] = (),
+) -> Diagnosis:
+    """Adds a warning for every kind in which the model computes otherwise than Darknet."""
+    warnings = [
+        Finding(one.kind, one.message, layers=list(one.layers))
+        for one in arithmetic.differences(model, network, moves)
+    ]
+    return replace(diagnosis, warnings=(*diagnosis.warnings, *warnings))
 
 
 def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
-    """Adds what of the file would not fit into `model`, a Keras model meant for the network."""
+    """Adds what of the file would not fit into `model`, a Keras model meant for the network.
+
+    And warnings where it fits and the model computes otherwise than the network.
+    """
     network = diagnosis.subject.network
     try:
         moves = plan_for(model, network).moves
@@ -86,4 +107,5 @@ def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
                 file_floats_minus_model=difference,
             )
         )
-    return replace(diagnosis, causes=tuple(causes))
+    diagnosis = replace(diagnosis, causes=tuple(causes))
+    return _with_differences(diagnosis, model, network, moves)

@@ -12,7 +12,7 @@ from yolotf import errors
 from yolotf.darknet.rules import BN_EPSILON
 from yolotf.diagnosis import result as diagnosis
 from yolotf.loading import partial, planning
-from yolotf.models import built, walk
+from yolotf.models import arithmetic
 from yolotf.models.network_like import network_like
 from yolotf.weights import sources
 from yolotf.weights import write as writing
@@ -165,7 +165,16 @@ def load_darknet_weights(
             save.remember(model, job.header, job.plan)
     except errors.WeightsMismatch as error:
         raise _diagnosed(error, path, model, cfg) from None
-    notes = [*_header_warnings(job.header), *job.notes, *_epsilons(model, bn_epsilon)]
+    if bn_epsilon == "darknet":
+        for layer in arithmetic.norms(model):
+            layer.epsilon = BN_EPSILON
+    found = arithmetic.differences(model, job.plan.network, job.plan.moves)
+    notes = [
+        *_header_warnings(job.header),
+        *(job.plan.network.warnings if job.plan.network is not None else ()),
+        *job.notes,
+        *(one.message for one in found),
+    ]
     if progress:
         progress(job.size_bytes, job.size_bytes)
     return LoadReport(
@@ -211,24 +220,3 @@ def _header_warnings(header: Header) -> Iterable[str]:
             f"version {header.major}.{header.minor} asks for a header of "
             f"{header.version_size_bytes} bytes, the size fits one of {header.size_bytes}"
         )
-
-
-def _epsilons(model: Any, bn_epsilon: str) -> list[str]:
-    """Sets or compares the epsilon of every batch normalization."""
-    different: dict[float, int] = {}
-    layers = walk.layers(model) if built.network_of(model) is None else model.layers
-    for layer in layers:
-        if not hasattr(layer, "epsilon") or not hasattr(layer, "moving_variance"):
-            continue
-        epsilon = float(layer.epsilon)
-        if abs(epsilon - BN_EPSILON) <= 1e-9:
-            continue
-        if bn_epsilon == "darknet":
-            layer.epsilon = BN_EPSILON
-        else:
-            different[epsilon] = different.get(epsilon, 0) + 1
-    return [
-        f"{count} batch normalizations have epsilon {epsilon:g}, Darknet {BN_EPSILON:g}; "
-        'set with bn_epsilon="darknet"'
-        for epsilon, count in different.items()
-    ]

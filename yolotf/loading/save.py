@@ -18,7 +18,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.rules import BN_EPSILON
 from yolotf.errors import ContentError, PlanError
 from yolotf.loading import planning
-from yolotf.models import arrange, walk
+from yolotf.models import arithmetic, arrange, walk
 from yolotf.models.built import network_of
 from yolotf.models.structure import Structure
 from yolotf.models.variables import plain
@@ -118,6 +118,9 @@ def save_darknet_weights(
     differences = _epsilon_differences(model, moves)
     if differences and not fold_epsilon:
         warnings.warn(_epsilon_warning(name, differences), UserWarning, stacklevel=2)
+    for one in arithmetic.differences(model, plan.network, plan.moves):
+        if one.kind != "epsilon":
+            warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=2)
     size = header.size_bytes + sum(move.segment.size_bytes for move in moves)
     with output.replacing_file(file) as written:
         _reserve(written.fileno(), size)

@@ -25,6 +25,9 @@ class Item(NamedTuple):
     scales: bool
 
 
+_COLLAPSES: tuple[tuple[str, ...], ...] = ((), ("*", "?"), ("*", "?", "+"))
+
+
 class Binding:
     """Compares orders of units with the sections of a network."""
 
@@ -34,6 +37,7 @@ class Binding:
         self.structure = structure
         self.network = network
         self.collapse: tuple[str, ...] = ()
+        self.any_cat_order = False
         self.place = {unit: place for place, unit in enumerate(structure.units)}
         self.segments = layout.segments(network, transposed=transposed)
         used = used_layers(network)
@@ -73,17 +77,29 @@ class Binding:
     def right(self, orders: Iterable[Order]) -> list[Order]:
         """Those of `orders` in which every unit fits and reads from the right ones.
 
-        If there is none and the model is a graph, what `search` finds in it.
+        If there is none and the model is a graph, what `search` finds in it. A model that joins
+        channels in another order than Darknet is still recognized; `arithmetic` warns of it.
         """
         fitting = [order for order in orders if self.fits(order)]
-        # An activation written out looks like a product, more rarely like a sum.
-        for self.collapse in ((), ("*", "?"), ("*", "?", "+")):
-            found = [order for order in fitting if self.first_difference(order) is None]
-            if not found and self.structure.is_graph:
-                found = self.search()
-            if found:
-                return found
+        for self.any_cat_order in (False, True):
+            # An activation written out looks like a product, more rarely like a sum.
+            for self.collapse in _COLLAPSES:
+                found = [order for order in fitting if self.first_difference(order) is None]
+                if not found and self.structure.is_graph:
+                    found = self.search()
+                if found:
+                    return found
         return []
+
+    def reads_alike(self, order: Order) -> bool:
+        """Whether every unit reads from the right ones, in whatever order they are joined."""
+        self.any_cat_order = True
+        for collapse in _COLLAPSES:
+            self.collapse = collapse
+            found = self.first_difference(order)
+            if found is None:
+                break
+        return found is None
 
     def first_difference(self, order: Sequence[Unit]) -> tuple[Unit, Item] | None:
         """The first unit that reads from other units than its section does."""
@@ -103,11 +119,14 @@ class Binding:
         for entering in actual:
             said = wiring.translate(entering, sections)
             if said is None or not any(
-                wiring.same(*(wiring.collapsed(side, self.collapse) for side in pair))
-                for pair in ((said, one) for one in expected)
+                wiring.same(self._simplified(said), self._simplified(one)) for one in expected
             ):
                 return False
         return True
+
+    def _simplified(self, expression: wiring.Expression) -> wiring.Expression:
+        found = wiring.collapsed(expression, self.collapse)
+        return wiring.unordered(found) if self.any_cat_order else found
 
     def search(self, limit: int = 20_000) -> list[Order]:
         """Orders in which every unit fits and reads from the right ones; at most two.

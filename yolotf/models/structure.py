@@ -106,6 +106,7 @@ class Structure:
         self.others: list[str] = []
         self._walk(model)
         self.graphs = _graphs(self.containers)
+        self.whole_graph = next((one for one in self.graphs if id(model) in one.opened), None)
         self._by_layer = {id(leaf.layer): leaf for leaf in self.leaves if leaf.layer is not None}
         self.units = self._units()
         self._unit_of = {id(unit.leaf): unit for unit in self.units}
@@ -325,7 +326,7 @@ class Structure:
 
         found: dict[Unit, list[wiring.Expression]] = {}
         for calls in self.graphs:
-            whole = id(self.model) in calls.opened
+            whole = calls is self.whole_graph
             for place, entering in wiring.Expressions(calls, key_of).inputs.items():
                 # What enters a block of a subclassed model comes from where no graph shows.
                 known = [one for one in entering if whole or wiring.units(one)]
@@ -347,19 +348,17 @@ class Structure:
 
     def graph_order(self) -> list[Unit] | None:
         """Depth first from the outputs; None without one graph over the whole model."""
-        for calls in self.graphs:
-            if id(self.model) not in calls.opened:
-                continue
-            order: list[Unit] = []
-            for call in calls.depth_first():
-                inside = [call.layer, *layers(call.layer)] if call.layer is not None else []
-                for layer in inside:
-                    leaf = self._by_layer.get(id(layer))
-                    unit = self._unit_of.get(id(leaf)) if leaf is not None else None
-                    if unit is not None and unit not in order:
-                        order.append(unit)
-            return order if len(order) == len(self.units) else None
-        return None
+        if self.whole_graph is None:
+            return None
+        order: dict[Unit, None] = {}
+        for call in self.whole_graph.depth_first():
+            inside = [call.layer, *layers(call.layer)] if call.layer is not None else []
+            for layer in inside:
+                leaf = self._by_layer.get(id(layer))
+                unit = self._unit_of.get(id(leaf)) if leaf is not None else None
+                if unit is not None:
+                    order.setdefault(unit)
+        return list(order) if len(order) == len(self.units) else None
 
 
 def _kind(layer: Any, found: Mapping[str, Slot]) -> str | None:
@@ -400,17 +399,21 @@ def _age(variable: Any) -> int | None:
     return int(found.group(1)) if found else None
 
 
-_PASSING = frozenset(
-    {"ZeroPadding2D", "Cropping2D", "Dropout", "SpatialDropout2D", "GaussianNoise", "Identity"}
-)
+_PASSING = frozenset({"Dropout", "SpatialDropout2D", "GaussianNoise", "Identity"})
+_AROUND = frozenset({"ZeroPadding2D", "Cropping2D"})
+
+
+def passes(layer: Any) -> bool:
+    """Whether a layer puts out what it gets, when it is not trained."""
+    bases = class_names(layer)
+    if "Activation" in bases:
+        return _is_linear(layer)
+    return bool(_PASSING & bases) or _symbol(layer) in ("identity", "cast")
 
 
 def _changes_no_channel(layer: Any) -> bool:
     """Whether batch normalization still belongs to the kernel if this is in between."""
-    bases = class_names(layer)
-    if "Activation" in bases:
-        return _is_linear(layer)
-    return bool(_PASSING & bases) or _symbol(layer) in ("identity", "cast", "pad")
+    return passes(layer) or bool(_AROUND & class_names(layer)) or _symbol(layer) == "pad"
 
 
 def _symbol(layer: Any) -> str:

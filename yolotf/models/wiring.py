@@ -72,6 +72,14 @@ def collapsed(expression: Expression, operations: Collection[str]) -> Expression
     return joined
 
 
+def unordered(expression: Expression) -> Expression:
+    """The same with joined channels in one order, whatever theirs is."""
+    if expression[0] == "unit" or expression in (INPUT, OPAQUE):
+        return expression
+    parts = [unordered(part) for part in expression[1:]]
+    return (expression[0], *sorted(parts, key=repr))
+
+
 def same(one: Expression, other: Expression) -> bool:
     """Whether both say the same, as far as they say anything."""
     if OPAQUE in (one, other):
@@ -91,12 +99,32 @@ def _unknown(expression: Expression) -> bool:
 
 
 class Call:
-    """One use of a layer on symbolic tensors; compared by identity. `shape` is its output's."""
+    """One use of a layer on symbolic tensors; compared by identity.
 
-    def __init__(self, layer: Any, inputs: Sequence[Call], shape: Sequence[int | None]) -> None:
+    Attributes:
+        layer: the layer or operation; None for a model's input.
+        inputs: what made its inputs.
+        shape: its output's.
+        node: Keras' own record of it, which has the arguments too.
+    """
+
+    def __init__(
+        self, layer: Any, inputs: Sequence[Call], shape: Sequence[int | None], node: Any = None
+    ) -> None:
         self.layer = layer
         self.inputs = tuple(inputs)
         self.shape = tuple(shape)
+        self.node = node
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the layer is called with, symbolic tensors among it."""
+        if hasattr(self.node, "arguments"):  # Keras 3
+            return self.node.arguments.args, self.node.arguments.kwargs
+        return self.node.call_args, self.node.call_kwargs
+
+    def tensors(self) -> list[Any]:
+        """The symbolic tensors that enter it, in the order of `inputs`."""
+        return _inputs(self.node)
 
 
 class Calls:
@@ -130,7 +158,7 @@ class Calls:
                     self.opened.add(id(layer))
                     calls = self._open(inner, sources)
                 else:
-                    call = Call(layer, sources, outputs[0].shape if outputs else ())
+                    call = Call(layer, sources, outputs[0].shape if outputs else (), node)
                     self.all.append(call)
                     calls = [call] * len(outputs)
                 values.update(zip(map(id, outputs), calls, strict=True))

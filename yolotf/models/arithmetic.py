@@ -1,0 +1,719 @@
+"""Where a Keras model computes otherwise than the Darknet network whose file it holds.
+
+The floats fit, every variable is right, and still the model detects something else: another
+slope below zero, another activation or none, zeros on other sides of the picture, channels joined
+in another order, a smooth enlargement. `differences` finds what of this the model shows: in its
+graphs, in those of sub-models, and in the attributes of layers that no graph connects.
+
+What a model is compared with is the network it was loaded as. Where none is known and it is no
+stock network either, only what no Darknet network does is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from yolotf.darknet import cfg
+from yolotf.darknet.rules import BN_EPSILON
+from yolotf.errors import PlanError
+from yolotf.models.arrange import preferred
+from yolotf.models.bind import Binding
+from yolotf.models.built import network_of
+from yolotf.models.effects import (
+    Activations,
+    Enlarge,
+    Pad,
+    Response,
+    Window,
+    consumers,
+    effect,
+    function_name,
+    has_weights,
+    leaky,
+    name_of_call,
+    pads_of,
+    tried_enlargement,
+    window_of,
+)
+from yolotf.models.stock import stock_networks
+from yolotf.models.structure import Structure, Unit, passes
+from yolotf.models.walk import class_names, layers
+from yolotf.models.wiring import Call, Calls, operation
+from yolotf.weights import layout
+
+KINDS = ("epsilon", "leaky_slope", "activation", "padding", "concat_order", "upsampling")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One kind of difference, and where it is.
+
+    Attributes:
+        kind: one of `KINDS`.
+        layers: names of the Keras layers.
+        message: one sentence with what to change.
+    """
+
+    kind: str
+    layers: tuple[str, ...]
+    message: str
+
+
+def differences(
+    model: Any,
+    network: cfg.Network | None = None,
+    assignments: Sequence[layout.Move] = (),
+) -> tuple[Difference, ...]:
+    """Every kind in which `model` computes otherwise than Darknet, each once.
+
+    Args:
+        model: any built Keras model. One that `build_model` made is only asked for its epsilons.
+        network: what it was loaded as, if that is known.
+        assignments: which segments went to which variables; without them, and without a network,
+            the order is the one the model suggests.
+    """
+    found = _Findings()
+    epsilons(model, found)
+    if network_of(model) is None and not isinstance(model, (list, tuple, dict)):
+        try:
+            structure = Structure(model)
+        except PlanError:  # it is not one that a file could fill
+            return found.all()
+        sections = _sections(structure, network, assignments)
+        _Comparison(structure, sections, found).run()
+    return found.all()
+
+
+@dataclass
+class _Findings:
+    """Layers by kind, and by what is wrong with them."""
+
+    places: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+
+    def add(self, kind: str, layer: str, what: str) -> None:
+        """Notes a layer, once."""
+        names = self.places.setdefault(kind, {}).setdefault(what, [])
+        if layer not in names:
+            names.append(layer)
+
+    def all(self) -> tuple[Difference, ...]:
+        """In the order of `KINDS`."""
+        return tuple(
+            Difference(
+                kind,
+                tuple(dict.fromkeys(one for names in found.values() for one in names)),
+                _MESSAGES[kind](found),
+            )
+            for kind in KINDS
+            if (found := self.places.get(kind))
+        )
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _count(found: Mapping[str, Sequence[str]], noun: str) -> str:
+    count = len({name for names in found.values() for name in names})
+    return f"{count} {noun}{'s' if count != 1 else ''}"
+
+
+def _details(found: Mapping[str, Sequence[str]], most: int = 3) -> str:
+    texts = [f"{what} ({_listed(names)})" for what, names in found.items()]
+    return "; ".join(texts[:most]) + (
+        f"; and {len(texts) - most} more" if len(texts) > most else ""
+    )
+
+
+def _epsilon_message(found: Mapping[str, Sequence[str]]) -> str:
+    texts = [f"{len(names)} batch normalizations have {what}" for what, names in found.items()]
+    return f'{"; ".join(texts)}, Darknet {BN_EPSILON:g}; set with bn_epsilon="darknet"'
+
+
+_MESSAGES: dict[str, Callable[[Mapping[str, Sequence[str]]], str]] = {
+    "epsilon": _epsilon_message,
+    "leaky_slope": lambda found: (
+        f"{_count(found, 'leaky activation')} with a slope other than Darknet's 0.1: "
+        f"{_details(found)}; use LeakyReLU(0.1)"
+    ),
+    "activation": lambda found: (
+        f"{_count(found, 'layer')} with another activation than in Darknet: {_details(found)}; "
+        "use the cfg's"
+    ),
+    "padding": lambda found: (
+        f"{_count(found, 'layer')} with other zeros around the picture than in Darknet: "
+        f"{_details(found)}; put ZeroPadding2D with Darknet's padding before padding='valid'"
+    ),
+    "concat_order": lambda found: (
+        f"{_count(found, 'concatenation')} with the channels in another order than in Darknet: "
+        f"{_details(found)}; swap the inputs"
+    ),
+    "upsampling": lambda found: (
+        f"{_count(found, 'enlargement')} other than Darknet's, which repeats rows and columns: "
+        f"{_details(found)}; use UpSampling2D(interpolation='nearest')"
+    ),
+}
+
+
+def epsilons(model: Any, found: _Findings) -> None:
+    """Batch normalizations with another epsilon than Darknet's."""
+    for layer in norms(model):
+        epsilon = float(layer.epsilon)
+        if abs(epsilon - BN_EPSILON) > 1e-9:
+            found.add("epsilon", layer.name, f"epsilon {epsilon:g}")
+
+
+def norms(model: Any) -> Iterator[Any]:
+    """The batch normalizations of a model that have an epsilon."""
+    for layer in layers(model) if network_of(model) is None else model.layers:
+        if hasattr(layer, "epsilon") and hasattr(layer, "moving_variance"):
+            yield layer
+
+
+# Which section each unit is
+
+
+@dataclass(frozen=True)
+class _Sections:
+    """The sections that units were loaded as; without a network there are none."""
+
+    network: cfg.Network | None = None
+    of_unit: Mapping[Unit, int] = field(default_factory=dict)
+
+
+def _sections(
+    structure: Structure, network: cfg.Network | None, assignments: Sequence[layout.Move]
+) -> _Sections:
+    of_variable = {id(one.slot.variable): one.segment.layer for one in assignments}
+    of_unit = {
+        unit: of_variable[id(slot.variable)]
+        for unit in structure.units
+        for slot in unit.slots.values()
+        if id(slot.variable) in of_variable
+    }
+    if network is not None:
+        return _Sections(network, of_unit)
+    if not assignments:
+        try:
+            of_unit = {unit: place for place, unit in enumerate(preferred(structure))}
+        except PlanError:  # several orders are as likely
+            return _Sections()
+    if len(of_unit) < len(structure.units):
+        return _Sections()
+    order = tuple(sorted(structure.units, key=lambda unit: of_unit[unit]))
+    for stock in stock_networks(structure.floats):
+        binding = Binding(structure, stock)
+        if binding.fits(order) and binding.reads_alike(order):
+            items = zip(order, binding.items, strict=True)
+            return _Sections(stock, {unit: item.layer for unit, item in items})
+    return _Sections()
+
+
+# What goes into a unit, with all that changes rows and columns on the way
+
+
+@dataclass(eq=False)
+class _Node:
+    """A step of what a tensor is made from.
+
+    Attributes:
+        operation: unit, in, cat, +, *, ?, window, enlarge, opaque.
+        parts: what it is made from.
+        key: of the unit.
+        call: in the model; None on the network's side.
+        section: in the network; None on the model's side.
+        form: a number that is equal for equal steps, windows and enlargements left out.
+    """
+
+    operation: str
+    parts: tuple[_Node, ...] = ()
+    key: int | None = None
+    call: Call | None = None
+    section: cfg.Layer | None = None
+    effect: Window | Enlarge | None = None
+    zeros: bool = False
+    form: int = 0
+
+
+class _Forms:
+    """Numbers for what tensors are made from."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], int] = {}
+
+    def node(self, operation: str, parts: Sequence[_Node] = (), **fields: Any) -> _Node:
+        """A step; nested ones of the same operation are opened, the order of sums is none."""
+        if operation in ("cat", "+", "*", "?"):
+            parts = [
+                inner
+                for part in parts
+                for inner in (part.parts if part.operation == operation else (part,))
+            ]
+            if operation != "cat":
+                parts.sort(key=lambda part: part.form)
+            # An activation written out, x * sigmoid(x), is no product.
+            if len({part.form for part in parts}) == 1 and (operation != "cat" or len(parts) == 1):
+                return parts[0]
+        if operation in ("window", "enlarge"):
+            form = parts[0].form
+        else:
+            key = (operation, fields.get("key"), tuple(part.form for part in parts))
+            form = self._known.setdefault(key, len(self._known) + 1)
+        return _Node(operation, tuple(parts), form=form, **fields)
+
+
+class _Comparison:
+    """One model and one network, unit by unit."""
+
+    def __init__(self, structure: Structure, sections: _Sections, found: _Findings) -> None:
+        self.structure = structure
+        self.sections = sections
+        self.found = found
+        self.forms = _Forms()
+        self.activations = Activations()
+        self.expected = {} if sections.network is None else self._expected(sections.network)
+        self.unit_of = {
+            id(leaf.layer): unit
+            for unit in structure.units
+            for leaf in (unit.leaf, unit.norm)
+            if leaf is not None and leaf.layer is not None
+        }
+        self.seen_calls: set[int] = set()
+        self.compared: set[tuple[int, int]] = set()
+
+    def run(self) -> None:
+        """Compares everything that is visible."""
+        for calls in self.structure.graphs:
+            whole = calls is self.structure.whole_graph
+            self._graph(calls, whole)
+        self._unconnected()
+
+    def section(self, unit: Unit) -> cfg.Layer | None:
+        """What the unit was loaded as."""
+        index = self.sections.of_unit.get(unit)
+        network = self.sections.network
+        return None if index is None or network is None else network.layers[index]
+
+    # the network's side
+
+    def _expected(self, network: cfg.Network) -> dict[int, _Node]:
+        """What enters each section that stores floats."""
+        values = {cfg.NETWORK_INPUT: self.forms.node("in")}
+        found: dict[int, _Node] = {}
+        stored = set(self.sections.of_unit.values())
+        for layer in network.layers:
+            sources = [values[index] for index in layer.inputs]
+            match layer:
+                case cfg.Shortcut():
+                    entering = self.forms.node("+", sources)
+                case cfg.ScaleChannels() | cfg.Sam():
+                    entering = self.forms.node("*", sources)
+                case cfg.Pool():
+                    entering = self.forms.node("window", sources, section=layer)
+                case cfg.Upsample():
+                    entering = self.forms.node("enlarge", sources, section=layer)
+                case _ if not sources:
+                    entering = values[cfg.NETWORK_INPUT]
+                case _:
+                    entering = self.forms.node("cat", sources, section=layer)
+            owner = layer.index
+            while isinstance(one := network.layers[owner], cfg.Convolutional) and (
+                one.share_index is not None
+            ):
+                owner = one.share_index
+            if owner in stored:
+                found.setdefault(owner, entering)
+                values[layer.index] = self.forms.node("unit", key=owner)
+            else:
+                values[layer.index] = entering
+        return found
+
+    # the model's side
+
+    def _graph(self, calls: Calls, whole: bool) -> None:
+        readers = consumers(calls.all)
+        outputs = {id(call) for call in calls.outputs}
+        last = self._last_calls(calls, readers)
+        values: dict[int, _Node] = {}
+        for call in calls.all:
+            self.seen_calls.add(id(call.layer))
+            sources = [
+                values.get(id(source)) or self.forms.node("in" if whole else "opaque")
+                for source in call.inputs
+            ]
+            values[id(call)] = self._value(call, sources, whole)
+        for unit, call in last.items():
+            self._activation(unit, call, readers, outputs, whole)
+
+    def _value(self, call: Call, sources: list[_Node], whole: bool) -> _Node:
+        unit = self.unit_of.get(id(call.layer))
+        entering = self._entering(call, sources)
+        if unit is None:
+            if has_weights(call.layer):
+                return self.forms.node("opaque")
+            return entering
+        section = self.section(unit)
+        key = None if section is None else section.index
+        if call.layer is unit.leaf.layer:
+            self._window(unit, call, section, whole)
+            if section is not None and section.index in self.expected:
+                self._compare(entering, self.expected[section.index], call)
+        if key is None:
+            key = -2 - self.structure.units.index(unit)
+        return self.forms.node("unit", key=key)
+
+    def _entering(self, call: Call, sources: list[_Node]) -> _Node:
+        """What comes out of a call without weights."""
+        changes = effect(call)
+        if isinstance(changes, Window) and len(sources) == 1:
+            return self.forms.node("window", sources, call=call, effect=changes)
+        if changes is None and len(sources) == 1:
+            changes = tried_enlargement(call) if self._is_opaque(call) else None
+        if isinstance(changes, Enlarge) and len(sources) == 1:
+            self._enlarged(call, changes)
+            return self.forms.node("enlarge", sources, call=call, effect=changes)
+        if not sources:
+            return self.forms.node("in")
+        return self.forms.node(operation(call.layer), sources, call=call)
+
+    @staticmethod
+    def _is_opaque(call: Call) -> bool:
+        bases = class_names(call.layer)
+        return "Lambda" in bases or (
+            "Layer" in bases and not type(call.layer).__module__.startswith(("keras", "tf_keras"))
+        )
+
+    def _enlarged(self, call: Call, changes: Enlarge) -> None:
+        if changes.interpolation != "nearest" and (
+            len(call.shape) != 4 or call.shape[1:3] != call.inputs[0].shape[1:3]
+        ):
+            self.found.add("upsampling", name_of_call(call.layer), changes.interpolation)
+
+    # padding
+
+    def _window(self, unit: Unit, call: Call, section: cfg.Layer | None, whole: bool) -> None:
+        window = window_of(call.layer)
+        if window is None or unit.leaf.kind != "convolution":
+            return
+        source, sides = _before_pads(call)
+        visible = whole or source.layer is not None or sides != _NO_SIDES
+        self._convolution(unit, window, source.shape, sides, section, visible)
+
+    def _convolution(
+        self,
+        unit: Unit,
+        window: Window,
+        shape: Sequence[int | None],
+        sides: Any,
+        section: cfg.Layer | None,
+        visible: bool,
+    ) -> None:
+        """Compares where a convolution's windows begin and how many there are.
+
+        Args:
+            unit: of the convolution.
+            window: its own.
+            shape: of what it reads, before `sides`.
+            sides: explicit zeros around it.
+            section: what it was loaded as.
+            visible: whether `sides` are all the zeros there are.
+        """
+        convolution = section if isinstance(section, cfg.Convolutional) else None
+        extents = _extents(shape, convolution)
+        padded = [extent + sum(side) for extent, side in zip(extents, sides, strict=True)]
+        own, positions = pads_of(window, padded)
+        begins = [before + more for (before, _), (more, _) in zip(sides, own, strict=True)]
+        # Zeros after the last window are read by nobody.
+        ends = [
+            max(0, (count - 1) * stride + size - extent - before)
+            for count, stride, size, extent, before in zip(
+                positions, window.strides, window.size, extents, begins, strict=True
+            )
+        ]
+        text = _pads_text(begins, ends)
+        if not visible and window.padding != "same":
+            return
+        if convolution is None:
+            if any(end > begin for begin, end in zip(begins, ends, strict=True)):
+                self.found.add("padding", unit.name, f"{text}, Darknet as many on both sides")
+            return
+        if window.strides != (convolution.stride_y, convolution.stride_x):
+            return
+        before = convolution.padding * convolution.dilation
+        expected = [
+            (extent + 2 * before - size) // stride + 1
+            for extent, size, stride in zip(extents, window.size, window.strides, strict=True)
+        ]
+        if begins != [before, before] or list(positions) != expected:
+            self.found.add("padding", unit.name, f"{text}, Darknet {before} on all sides")
+
+    # activations
+
+    def _last_calls(self, calls: Calls, readers: Mapping[int, list[Call]]) -> dict[Unit, Call]:
+        """The call after which a unit is done: its norm's, or its kernel's."""
+        found: dict[Unit, Call] = {}
+        for call in calls.all:
+            unit = self.unit_of.get(id(call.layer))
+            if unit is not None and (unit.norm is None or call.layer is unit.norm.layer):
+                found.setdefault(unit, call)
+        return found
+
+    def _activation(
+        self,
+        unit: Unit,
+        last: Call,
+        readers: Mapping[int, list[Call]],
+        outputs: set[int],
+        whole: bool,
+    ) -> None:
+        own = getattr(unit.leaf.layer, "activation", None) if unit.norm is None else None
+        actual: Response | None = None
+        at: Call | None = last
+        if own is not None and getattr(own, "__name__", "") != "linear":
+            actual = self.activations.of_function(own)
+            actual = None if actual is None else self.activations.named(actual)
+            if actual is None:
+                return
+        if actual is None or actual.name == "linear":
+            actual, at = self._after(last, readers, outputs, whole)
+        if actual is not None:
+            self._judge(unit, actual, at)
+
+    def _judge(self, unit: Unit, actual: Response, at: Call | None) -> None:
+        section = self.section(unit)
+        name = unit.name if at is None or at.layer is None else name_of_call(at.layer)
+        place = name if name == unit.name else f"{name} after {unit.name}"
+        slope = actual.slope
+        if section is None or self.sections.network is None:
+            if slope not in (None, 0.0, 1.0) and not actual.same(leaky(0.1)):
+                self.found.add("leaky_slope", place, f"slope {slope:.3g}")
+            return
+        wanted = getattr(section, "activation", None)
+        if wanted is None or self._feeds_heads_only(section):
+            return
+        expected = self.activations.darknet(wanted)
+        if expected is None or expected.same(actual):
+            return
+        falls = expected.slope
+        if falls not in (None, 0.0, 1.0) and slope not in (None, 0.0, 1.0):
+            self.found.add("leaky_slope", place, f"slope {slope:.3g}")
+            return
+        linear = actual.name == "linear"
+        what = f"{'none' if linear else actual.name}, Darknet {wanted}"
+        self.found.add("activation", unit.name if linear else place, what)
+
+    def _feeds_heads_only(self, section: cfg.Layer) -> bool:
+        """Whether what comes after it may be the decoding of a head, which models do as they do."""
+        assert self.sections.network is not None
+        readers = [one for one in self.sections.network.layers if section.index in one.inputs]
+        return not readers or all(isinstance(one, cfg.Head) for one in readers)
+
+    def _after(
+        self,
+        start: Call,
+        readers: Mapping[int, list[Call]],
+        outputs: set[int],
+        whole: bool,
+    ) -> tuple[Response | None, Call | None]:
+        """The function of single numbers that everything after a call reads it through.
+
+        None where no graph shows it; with the call that computes it last.
+        """
+        linear = self.activations.darknet("linear")
+        region: list[Call] = []
+        inside = {id(start)}
+        waiting = list(readers.get(id(start), ()))
+        while waiting and len(region) < _LONGEST_ACTIVATION:
+            call = waiting.pop(0)
+            if id(call) in inside or not self._is_pointwise(call, start):
+                continue
+            if all(id(source) in inside for source in call.inputs):
+                region.append(call)
+                inside.add(id(call))
+                waiting += readers.get(id(call), ())
+        exits = [
+            call
+            for call in (start, *region)
+            if (id(call) in outputs and (whole or call is not start))
+            or any(id(reader) not in inside for reader in readers.get(id(call), ()))
+        ]
+        if id(start) in outputs and not whole:
+            return None, None
+        if not exits:
+            return None, None
+        answers = []
+        for end in exits:
+            steps = [one for one in region if _leads_to(one, end, inside)]
+            answer = linear if end is start else self.activations.of_region(start, steps, end)
+            if answer is None:
+                return None, None
+            answers.append((answer, end))
+        first, end = answers[0]
+        if any(not first.same(other) for other, _ in answers[1:]):
+            return None, None
+        return first, None if end is start else end
+
+    def _is_pointwise(self, call: Call, start: Call) -> bool:
+        """Whether a call may be part of an activation."""
+        if id(call.layer) in self.unit_of or has_weights(call.layer):
+            return False
+        if tuple(call.shape) != tuple(start.shape) or effect(call) is not None:
+            return False
+        return function_name(call.layer).lower() not in _NOT_POINTWISE
+
+    # joins, pools, enlargements
+
+    def _compare(self, actual: _Node, expected: _Node, at: Call) -> None:
+        if (id(actual), id(expected)) in self.compared or actual.operation in ("in", "unit"):
+            return
+        self.compared.add((id(actual), id(expected)))
+        if actual.operation == "window" and expected.operation == "window":
+            self._pools(actual, expected)
+        if actual.operation in ("window", "enlarge") and actual.operation == expected.operation:
+            self._compare(actual.parts[0], expected.parts[0], at)
+            return
+        if actual.operation in ("window", "enlarge"):
+            self._compare(actual.parts[0], expected, at)
+            return
+        if expected.operation in ("window", "enlarge"):
+            self._compare(actual, expected.parts[0], at)
+            return
+        if actual.operation != expected.operation or len(actual.parts) != len(expected.parts):
+            return
+        mine, theirs = list(actual.parts), list(expected.parts)
+        if [part.form for part in mine] == [part.form for part in theirs]:
+            for one, other in zip(mine, theirs, strict=True):
+                self._compare(one, other, at)
+            return
+        mine.sort(key=lambda part: part.form)
+        theirs.sort(key=lambda part: part.form)
+        if [part.form for part in mine] != [part.form for part in theirs]:
+            # A concatenation further back is in another order.
+            for one, other in zip(actual.parts, expected.parts, strict=True):
+                self._compare(one, other, at)
+            return
+        if actual.operation == "cat":
+            call = actual.call or at
+            self.found.add("concat_order", name_of_call(call.layer), self._order_text(expected))
+        for one, other in zip(mine, theirs, strict=True):
+            self._compare(one, other, at)
+
+    def _order_text(self, expected: _Node) -> str:
+        network = self.sections.network
+        assert network is not None
+        names = {index: unit.name for unit, index in self.sections.of_unit.items()}
+        order = [
+            names.get(part.key, "...") if part.key is not None else "..." for part in expected.parts
+        ]
+        where = "" if expected.section is None else f" in {network.where(expected.section)}"
+        return f"Darknet has {', '.join(order)}{where}"
+
+    def _pools(self, actual: _Node, expected: _Node) -> None:
+        section, window, call = expected.section, actual.effect, actual.call
+        if not isinstance(section, cfg.Pool) or not isinstance(window, Window) or call is None:
+            return
+        strides = (section.stride_y, section.stride_x)
+        if window.size != (section.size, section.size) or window.strides != strides:
+            return
+        source, sides = _before_pads(call)
+        extents = _extents(source.shape, section)
+        padded = [extent + sum(side) for extent, side in zip(extents, sides, strict=True)]
+        own, positions = pads_of(window, padded)
+        begins = [before + more for (before, _), (more, _) in zip(sides, own, strict=True)]
+        before = section.padding // 2
+        wanted = [
+            (extent + section.padding - section.size) // stride + 1
+            for extent, stride in zip(extents, strides, strict=True)
+        ]
+        if begins == [before, before] and list(positions) == wanted and sides == _NO_SIDES:
+            return
+        if sides != _NO_SIDES:
+            what = "zeros around a pooling, Darknet pools what is there"
+        else:
+            what = (
+                f"{begins[0]} rows before and {positions[0]} out of {extents[0]}, Darknet "
+                f"{before} before and {wanted[0]} out"
+            )
+        self.found.add("padding", name_of_call(call.layer), what)
+
+    # layers that no graph connects
+
+    def _unconnected(self) -> None:
+        """What attributes say of layers that are called where no graph shows it."""
+        for layer in layers(self.structure.model):
+            if id(layer) in self.seen_calls:
+                continue
+            unit = self.unit_of.get(id(layer))
+            if unit is not None and layer is unit.leaf.layer:
+                window = window_of(layer)
+                if window is not None and unit.leaf.kind == "convolution":
+                    section = self.section(unit)
+                    shape = (None, None, None, None)
+                    self._convolution(unit, window, shape, _NO_SIDES, section, visible=False)
+                continue
+            bases = class_names(layer)
+            if "LeakyReLU" in bases:
+                response = self.activations.of_layer(layer)
+                if response is not None and not response.same(leaky(0.1)):
+                    self.found.add("leaky_slope", layer.name, f"slope {response.slope:.3g}")
+            elif "UpSampling2D" in bases and layer.interpolation != "nearest":
+                self.found.add("upsampling", layer.name, str(layer.interpolation))
+
+
+_NO_SIDES = ((0, 0), (0, 0))
+_LONGEST_ACTIVATION = 12
+"""Calls that one activation may be written out in."""
+_NOT_POINTWISE = frozenset(
+    {"concat", "concatenate", "reshape", "transpose", "permute", "flatten", "getitem", "softmax"}
+)
+
+
+def _before_pads(call: Call) -> tuple[Call, Any]:
+    """What a call reads before zeros are put around it, and how many."""
+    source = call.inputs[0]
+    sides: Any = _NO_SIDES
+    while source.layer is not None and len(source.inputs) == 1:
+        changes = effect(source)
+        if isinstance(changes, Pad):
+            sides = tuple(
+                (before + more_before, after + more_after)
+                for (before, after), (more_before, more_after) in zip(
+                    sides, changes.sides, strict=True
+                )
+            )
+        elif not passes(source.layer):
+            break
+        source = source.inputs[0]
+    return source, sides
+
+
+def _extents(shape: Sequence[int | None], section: cfg.Layer | None) -> list[int]:
+    """Rows and columns; the section's, or some even numbers, where the model leaves them open."""
+    usual = (64, 64) if section is None else section.input_shape[:2]
+    known = shape[1:3] if len(shape) == 4 else (None, None)
+    return [one if one is not None else other for one, other in zip(known, usual, strict=True)]
+
+
+def _pads_text(begins: Iterable[int], ends: Iterable[int]) -> str:
+    (top, left), (bottom, right) = begins, ends
+    if top == left == bottom == right:
+        return f"{top} on all sides"
+    if (top, bottom) == (left, right):
+        return f"{top} before and {bottom} after"
+    return f"{top} above, {bottom} below, {left} left, {right} right"
+
+
+def _leads_to(call: Call, end: Call, inside: Collection[int]) -> bool:
+    """Whether `end` is computed from `call`, by calls that are `inside`."""
+    stack, seen = [end], set()
+    while stack:
+        one = stack.pop()
+        if one is call:
+            return True
+        if id(one) not in seen and id(one) in inside:
+            seen.add(id(one))
+            stack += one.inputs
+    return False
