@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_CONTROLS = re.compile(
+    # ESC and its kind move a terminal's cursor; the marks of direction (U+202A..) reorder a line.
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """`text` with its control characters written out, for terminals, logs and pages.
+
+    Line feeds and tabs stay: yolotf's own messages have them. Take them out of a name first.
+    """
+    return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 class YolotfError(ValueError):
@@ -12,6 +26,7 @@ class YolotfError(ValueError):
     """
 
     def __init__(self, message: str, **facts: Any) -> None:
+        message = printable(message)
         super().__init__(message)
         self.message = message
         self.facts = facts

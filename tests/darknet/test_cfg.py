@@ -669,15 +669,17 @@ CASES = [
     pytest.param(
         NET,
         "[covolutional]\n",
-        "some.cfg: unknown section [covolutional]; line 5; Darknet would put an empty layer there",
-        {"line": 5, "section": "[covolutional]"},
+        "some.cfg: unknown section [covolutional]; line 5; Darknet would put an empty layer there; "
+        "did you mean [convolutional]?",
+        {"line": 5, "section": "[covolutional]", "nearest": "convolutional"},
         id="section-unknown",
     ),
     pytest.param(
         NET,
         "[Convolutional]\n",
-        "some.cfg: unknown section [Convolutional]; line 5; Darknet would put an empty layer there",
-        {"line": 5, "section": "[Convolutional]"},
+        "some.cfg: unknown section [Convolutional]; line 5; Darknet would put an empty layer "
+        "there; did you mean [convolutional]?",
+        {"line": 5, "section": "[Convolutional]", "nearest": "convolutional"},
         id="section-case",
     ),
     pytest.param(
@@ -1147,3 +1149,13 @@ def test_opencv_computes_the_same_shapes_from_a_detectors_cfg(path):
     text = path.read_text(encoding="utf-8", errors="replace")
     shapes = helpers.opencv_shapes(text, int(row["expected_bytes_hdr20"]), network.input_shape)
     assert shapes == {layer.index: layer.output_shape for layer in network.layers}
+
+
+def test_changing_classes_or_size_keeps_the_warnings():
+    text = NET + "nonsense\n" + TWO_HEADS + "[conv]\n[maxpool]\nstride=2\n[shortcut]\nfrom=-2\n"
+    network = cfg.parse_text(text, source="some.cfg")
+    assert len(network.warnings) == 2
+    assert network.with_classes(5).warnings == network.warnings
+    assert network.resized((24, 32)).warnings[0] == network.warnings[0]
+    assert "differ in size: 16x12 and 32x24" in network.resized((24, 32)).warnings[1]
+    assert network.with_classes(5).resized(channels=1).warnings == network.warnings

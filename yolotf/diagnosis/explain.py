@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from yolotf.darknet.stored import NORMALIZED
 from yolotf.diagnosis.edits import Edit, Graph
 from yolotf.weights.content import Evidence, Run
-from yolotf.weights.known import NORMALIZED, Match, Stored
+from yolotf.weights.known import Match, Stored
 
 
 class Place(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from yolotf.diagnosis.causes import Finding
+from yolotf.diagnosis.causes import Finding, plural
 from yolotf.diagnosis.result import Diagnosis, Inspection, LayerRow, Segment
 
 _AROUND = 2
@@ -120,8 +120,8 @@ def _network_line(diagnosis: Diagnosis) -> str:
     network = diagnosis.subject.network
     parts = [diagnosis.subject.title]
     if network.classes:
-        parts.append(f"{network.classes} classes")
-    parts.append(f"{network.input_shape.channels} channels")
+        parts.append(plural(network.classes, "class", "classes"))
+    parts.append(plural(network.input_shape.channels, "channel"))
     header = diagnosis.header.size_bytes if diagnosis.header else 20
     return f"{', '.join(parts)}: {diagnosis.subject.size_bytes(header):,} bytes"
 
@@ -129,8 +129,8 @@ def _network_line(diagnosis: Diagnosis) -> str:
 def _match_line(match: Any) -> str:
     line = ", ".join(match.architecture.names)
     if match.classes:
-        line += f"; {match.classes} classes"
-    line += f"; {match.channels} channels"
+        line += f"; {plural(match.classes, 'class', 'classes')}"
+    line += f"; {plural(match.channels, 'channel')}"
     return line if match.layers is None else f"{line}; the first {match.layers} layers"
 
 

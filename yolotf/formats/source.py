@@ -59,15 +59,13 @@ def build(network: cfg.Network, options: Options) -> Any:
 
 def check_any_size(network: cfg.Network) -> None:
     """Raises for a network whose Keras layers depend on the picture's size."""
+    graph_rules.check_any_size(network)
     for index in sorted(graph_rules.used_layers(network)):
         layer = network.layers[index]
+        # Darknet's arithmetic holds for any size there, that of the Keras layers does not.
         match layer:
-            case cfg.Connected() | cfg.Local() | cfg.Crop() | cfg.Softmax():
-                fixed = True
-            case cfg.Reorg():
-                fixed = layer.type == "reorg" or layer.reverse
             case cfg.Shortcut():
-                shapes = {graph_rules.shape_of(network, one) for one in layer.inputs}
+                shapes = {network.shape(one) for one in layer.inputs}
                 fixed = layer.weights_type != "none" or len(shapes) > 1
             case cfg.Pool():
                 fixed = layer.maxpool_depth

@@ -51,6 +51,9 @@ def convolve(x: Tensor, kernel: Tensor, layer: cfg.Convolutional) -> Tensor:
 def convolution_padding(layer: cfg.Convolutional) -> tuple[str, list[int]]:
     """TensorFlow's `padding` and `explicit_paddings` (of batch, rows, columns, channels)."""
     sides = layer.padding * layer.dilation
+    below, right = layer.overhang
+    if below or right:
+        return "EXPLICIT", [0, 0, sides, sides + below, sides, sides + right, 0, 0]
     if not sides:
         return "VALID", []
     if layer.stride_y == layer.stride_x == 1 and 2 * layer.padding == layer.size - 1:
@@ -85,9 +88,10 @@ def convolve_locally(x: Tensor, kernel: Tensor, layer: cfg.Local) -> Tensor:
         layer: geometry.
     """
     rows, columns, filters = layer.output_shape
-    side = [int(layer.pad)] * 2
+    side = int(layer.pad)
+    below, right = layer.overhang
     patches = tf.image.extract_patches(
-        tf.pad(x, [[0, 0], side, side, [0, 0]]),
+        tf.pad(x, [[0, 0], [side, side + below], [side, side + right], [0, 0]]),
         sizes=[1, layer.size, layer.size, 1],
         strides=[1, layer.stride, layer.stride, 1],
         rates=[1, 1, 1, 1],
@@ -109,8 +113,13 @@ def pool(x: Tensor, layer: cfg.Pool) -> Tensor:
     strides = [layer.stride_y, layer.stride_x]
     before = layer.padding // 2
     after = layer.padding - before
-    padding: Any = [[0, 0], [before, after], [before, after], [0, 0]]
-    if not layer.padding:
+    below, right = layer.overhang
+    padding: Any = [[0, 0], [before, after + below], [before, after + right], [0, 0]]
+    if layer.padding >= layer.size or below or right:
+        # TensorFlow's pooling has no padding as wide as its window.
+        if layer.type == "maxpool":
+            x, padding = tf.pad(x, padding, constant_values=x.dtype.min), "VALID"
+    elif not layer.padding:
         padding = "VALID"
     elif layer.padding == layer.size - 1 and (
         strides == [1, 1] or strides == [2, 2] == [layer.size] * 2

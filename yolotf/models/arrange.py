@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from yolotf import _core
+from yolotf.darknet.stored import Role
 from yolotf.errors import ContentError, PlanError, SizeMismatchError
 from yolotf.models.bind import Binding
 from yolotf.models.order import Candidate, Choice, Order, ambiguous, choices
@@ -25,7 +26,7 @@ def segments(order: Sequence[Unit], *, transposed: bool = False) -> list[list[Se
         mine: list[Segment] = []
         for role, shape in unit.stored(transposed):
             flipped = transposed and role == "kernel" and len(shape) == 2
-            mine.append(Segment(place, "", role, offset, shape, flipped))
+            mine.append(Segment(place, "", Role(role), offset, shape, flipped))
             offset = mine[-1].end
         found.append(mine)
     return found

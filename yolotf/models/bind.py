@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import used_layers
+from yolotf.darknet.stored import Role
 from yolotf.errors import PlanError
 from yolotf.models import wiring
 from yolotf.models.order import Choice, Order, ambiguous, choices
@@ -174,7 +175,7 @@ class Binding:
         """The section in words, with what it stores."""
         where = self.network.where(self.network.layers[item.layer])
         shapes = {segment.role: segment.shape for segment in item.segments}
-        kernel = shapes.get("kernel")
+        kernel = shapes.get(Role.KERNEL)
         return f"{where} with kernel {'x'.join(map(str, kernel))}" if kernel else where
 
 

@@ -338,6 +338,10 @@ class PaddedPooling2D(_Layer):
     def call(self, inputs: Any) -> Any:
         """NHWC in and out."""
         padding = _explicit(self.padding)
+        if self.mode == "max" and max(map(max, self.padding)) >= self.pool_size:
+            # Wider than TensorFlow's own padding may be: -FLT_MAX outside, as in Darknet.
+            inputs = tf.pad(inputs, padding, constant_values=inputs.dtype.min)
+            return tf.nn.max_pool2d(inputs, self.pool_size, self.strides, "VALID")
         if self.mode == "max":
             return tf.nn.max_pool2d(inputs, self.pool_size, self.strides, padding)
 

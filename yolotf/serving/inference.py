@@ -62,7 +62,7 @@ class InferenceFunction:
             raise ValueError(f"max_boxes={max_boxes} must be at least 1")
         decode.check_heads(network)
         if any_size:
-            _check_any_size(network)
+            graph_rules.check_any_size(network)
         self.network = network
         self.folded = FoldedNetwork(network)
         self.max_boxes = max_boxes
@@ -606,19 +606,3 @@ def read_names(names: _Path | Sequence[str] | None) -> tuple[str, ...]:
         text = Path(names).read_text(encoding="utf-8-sig").rstrip()
         return tuple(line.strip() for line in text.splitlines())
     return tuple(names)
-
-
-def _check_any_size(network: cfg.Network) -> None:
-    """Raises for sections whose arithmetic fixes the picture's size."""
-    for index in sorted(graph_rules.used_layers(network)):
-        layer = network.layers[index]
-        fixed = cfg.Connected | cfg.Local | cfg.Crop | cfg.Softmax
-        if isinstance(layer, fixed) or (isinstance(layer, cfg.Reorg) and layer.type == "reorg"):
-            raise graph_rules.refuse(
-                network, layer, f"[{layer.type}] is made for one picture size; leave any_size out"
-            )
-    for head in network.heads:
-        if isinstance(head, cfg.Detection):
-            raise graph_rules.refuse(
-                network, head, "[detection] is made for one picture size; leave any_size out"
-            )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolotf.darknet import cfg
+from yolotf.darknet.stored import NORMALIZED, PLAIN
 from yolotf.errors import YolotfError
 from yolotf.weights import layout
 
@@ -82,16 +83,11 @@ def stored(segments: Iterable[layout.Segment]) -> list[Stored]:
     rows = []
     for layer, found in by_layer.items():
         roles = tuple(segment.role for segment in found)
-        if roles in (_PLAIN, NORMALIZED) and len(found[-1].shape) == 4:
+        if roles in (PLAIN, NORMALIZED) and len(found[-1].shape) == 4:
             rows.append(Stored(layer, found[0].count, found[-1].count, roles == NORMALIZED))
         else:
             rows.append(Stored(layer, 0, sum(segment.count for segment in found), False))
     return rows
-
-
-_PLAIN = ("bias", "kernel")
-NORMALIZED = ("beta", "gamma", "moving_mean", "moving_variance", "kernel")
-"""What a convolution with batch norm stores, in file order."""
 
 
 class HeadRow(NamedTuple):

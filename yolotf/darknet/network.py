@@ -1,0 +1,373 @@
+"""Sections -> `Network`: every layer with its line, its resolved inputs and its shapes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from yolotf.darknet import sections as _sections  # registers them all
+from yolotf.darknet.layer import NETWORK_INPUT, SECTION_ALIASES, SECTIONS, Layer, Place, Shape
+from yolotf.darknet.limits import BYTES_MOST, DEFAULT, INT_MOST, Limits
+from yolotf.darknet.options import Options, flag
+from yolotf.darknet.text import (
+    NET_NAMES,
+    Section,
+    Source,
+    Warnings,
+    read_sections,
+    read_text,
+    sections_to_cfg,
+    unknown_section,
+)
+from yolotf.errors import CfgError
+
+Convolutional = _sections.convolutional.Convolutional
+Head = _sections.heads.Head
+
+
+@dataclass(frozen=True)
+class Network:
+    """A parsed cfg.
+
+    Attributes:
+        source: the cfg's file name, or what it was made from; used in messages.
+        net: the `[net]` section.
+        layers: all sections after it, resolved; `layers[i].index == i`.
+        input_shape: rows, columns, channels of the picture.
+        name: the stock network it is, if it was asked for by name.
+        warnings: what Darknet ignores or makes up, one sentence each with its line.
+        ignored: those of them that are about the text, not about what is resolved from it.
+        limits: what it was read with.
+    """
+
+    source: str
+    net: Section
+    layers: tuple[Layer, ...]
+    input_shape: Shape
+    name: str | None = None
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    ignored: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    limits: Limits = field(default=DEFAULT, compare=False, repr=False)
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The detection heads in cfg order."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Head))
+
+    @property
+    def classes(self) -> int | None:
+        """The heads' class count; None without heads or where they differ."""
+        counts = {head.classes for head in self.heads}
+        return counts.pop() if len(counts) == 1 else None
+
+    @property
+    def letter_box(self) -> bool:
+        """`letter_box=1`: pictures keep their proportions on a grey ground."""
+        return flag(self.net, "letter_box")
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """`[net]` and every section after it, as written."""
+        return (self.net, *(layer.section for layer in self.layers))
+
+    def shape(self, index: int) -> Shape:
+        """What layer `index` puts out; the picture for `NETWORK_INPUT`."""
+        return self.input_shape if index == NETWORK_INPUT else self.layers[index].output_shape
+
+    def where(self, layer: Layer) -> str:
+        """`section 17 [convolutional] (yolov4.cfg:131)`."""
+        return f"section {layer.index} [{layer.type}] ({self.source}:{layer.line})"
+
+    def to_cfg(self) -> str:
+        """A cfg that Darknet reads as this network."""
+        return sections_to_cfg(self.sections)
+
+    def resized(
+        self, size: int | tuple[int, int] | None = None, channels: int | None = None
+    ) -> Network:
+        """The same network for another picture size: `size` or `(height, width)`, and channels."""
+        return self._again(self.sections, size=size, channels=channels)
+
+    def with_classes(self, classes: int) -> Network:
+        """The same network for another number of classes.
+
+        Sets `classes=` in every head and `filters=` in the convolution before it, which is
+        what Darknet's documentation tells people to edit.
+
+        Raises:
+            CfgError: a head does not follow a convolution directly.
+        """
+        if classes < 1:
+            raise CfgError(
+                f"{self.source}: classes must be at least 1, not {classes}",
+                source=self.source,
+                found=classes,
+            )
+        sections = list(self.sections)
+        for head in self.heads:
+            before = self.layers[head.index - 1] if head.index else None
+            filters = head.filters_for(classes)
+            if not isinstance(before, Convolutional) or filters is None:
+                raise CfgError(
+                    f"{self.source}: {self.where(head)} has no convolution right before it, "
+                    "so its class count cannot be changed; edit the cfg",
+                    source=self.source,
+                    line=head.line,
+                )
+            sections[head.index + 1] = head.section.with_option("classes", classes)
+            sections[before.index + 1] = before.section.with_option("filters", filters)
+        return self._again(sections)
+
+    def _again(
+        self,
+        sections: Sequence[Section],
+        size: int | tuple[int, int] | None = None,
+        channels: int | None = None,
+    ) -> Network:
+        return resolve(
+            sections,
+            source=self.source,
+            name=self.name,
+            size=size,
+            channels=channels,
+            ignored=self.ignored,
+            limits=self.limits,
+        )
+
+
+def parse_cfg(
+    source: Source,
+    *,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    limits: Limits = DEFAULT,
+) -> Network:
+    """Reads a Darknet cfg.
+
+    Args:
+        source: a path, or the text itself (a string with a line break or starting with `[`).
+        size: overrides `width` and `height` of `[net]`: one number, or `(height, width)`.
+        channels: overrides `channels` of `[net]`.
+        limits: how large a cfg may be, `yolotf.darknet.limits.UNLIMITED` for any.
+
+    Returns:
+        The network, every reference resolved and every shape computed.
+
+    Raises:
+        CfgError: with the line, if Darknet would refuse the text or misread it in silence.
+        OSError: the file cannot be read.
+    """
+    text, name = read_text(source, limits)
+    return parse_text(text, source=name, size=size, channels=channels, limits=limits)
+
+
+def parse_text(
+    text: str,
+    *,
+    source: str,
+    name: str | None = None,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    limits: Limits = DEFAULT,
+) -> Network:
+    """`parse_cfg` for text that is at hand; `source` stands for the file in messages."""
+    warnings = Warnings(source, limits)
+    sections = read_sections(text, source=source, warnings=warnings, limits=limits)
+    return resolve(
+        sections,
+        source=source,
+        name=name,
+        size=size,
+        channels=channels,
+        ignored=warnings.all(),
+        limits=limits,
+    )
+
+
+def resolve(
+    sections: Sequence[Section],
+    *,
+    source: str,
+    name: str | None = None,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    ignored: Sequence[str] = (),
+    limits: Limits = DEFAULT,
+) -> Network:
+    """Turns sections into a `Network`; see `parse_cfg` for the arguments and errors."""
+    if not sections:
+        raise CfgError(f"{source}: no sections; a cfg starts with [net]", source=source, line=1)
+    net, *rest = sections
+    if net.name not in NET_NAMES:
+        if net.name not in SECTION_ALIASES:
+            raise _unknown(net, source)
+        raise CfgError(
+            f"{source}: the first section is [{net.name}], not [net]; line {net.line}; "
+            "a cfg starts with [net]",
+            source=source,
+            line=net.line,
+        )
+    if size is not None:
+        height, width = (size, size) if isinstance(size, int) else size
+        net = net.with_option("height", height).with_option("width", width)
+    if channels is not None:
+        net = net.with_option("channels", channels)
+    resolver = _Resolver(source, net, limits)
+    for section in rest:
+        resolver.add(section)
+    return Network(
+        source=source,
+        net=net,
+        layers=tuple(resolver.layers),
+        input_shape=resolver.input_shape,
+        name=name,
+        warnings=(*ignored, *resolver.warnings.all()),
+        ignored=tuple(ignored),
+        limits=limits,
+    )
+
+
+_FORKS = {
+    "yolo4": "the fork that has it reads [yolo] with other options",
+    "prelu": "it is a fork's own",
+    "se": "it is a fork's own; Darknet writes it as [avgpool], two [convolutional] and "
+    "[scale_channels]",
+    "deconvolutional": "it is of other versions of Darknet",
+    "deconv": "it is of other versions of Darknet",
+    "iseg": "it is of other versions of Darknet",
+    "logistic": "it is of other versions of Darknet, here [activation] with activation=logistic",
+    "l2norm": "it is of other versions of Darknet",
+    "xnor": "it is no section; xnor= is an option of [convolutional]",
+    "depthwise_convolutional": "it is a fork's own; Darknet writes groups= in [convolutional]",
+    "depthwise": "it is a fork's own; Darknet writes groups= in [convolutional]",
+    "shuffle": "it is a fork's own",
+    "focus": "it is a fork's own; Darknet writes it as [reorg]",
+}
+"""Sections of cfgs that circulate, for programs other than AlexeyAB's Darknet."""
+
+
+def _unknown(section: Section, source: str) -> CfgError:
+    name = section.name
+    lowered = {known.lower(): known for known in (*SECTION_ALIASES, *NET_NAMES)}
+    hint = ""
+    facts: dict[str, object] = {}
+    if name.lower() in _FORKS:
+        hint = f"; {_FORKS[name.lower()]}"
+    else:
+        near = difflib.get_close_matches(name.lower()[:40], lowered, n=1, cutoff=0.8)
+        if near:
+            hint, facts = f"; did you mean [{lowered[near[0]]}]?", {"nearest": lowered[near[0]]}
+    return unknown_section(f"[{name}]", section.line, source, hint, **facts)
+
+
+class _Resolver:
+    """Adds layers one by one, as parse_network_cfg_custom does (parser.c:1344)."""
+
+    def __init__(self, source: str, net: Section, limits: Limits) -> None:
+        self.source = source
+        self.limits = limits
+        self.net = net
+        self.layers: list[Layer] = []
+        self.warnings = Warnings(source, limits)
+        self._references = 0
+        self._stored = 0
+        options = Options(net, source, limits)
+        options.flag("letter_box")
+        height = options.int("height", 0, at_least=0)
+        width = options.int("width", 0, at_least=0)
+        channels = options.int("channels", 0, at_least=0)
+        inputs = options.int("inputs", height * width * channels, at_least=0)
+        if not inputs:
+            raise options.fail(
+                f"the input has no size: width={width} height={height} channels={channels}; "
+                "set all three in [net]"
+            )
+        if height and width and channels:
+            self.input_shape = Shape(height, width, channels)
+        else:
+            self.input_shape = Shape(1, 1, inputs)
+        self._check_output(options, self.input_shape)
+
+    def shape(self, index: int) -> Shape:
+        """What layer `index` puts out; the picture for `NETWORK_INPUT`."""
+        return self.input_shape if index == NETWORK_INPUT else self.layers[index].output_shape
+
+    def add(self, section: Section) -> None:
+        """Resolves the next section."""
+        if section.name in NET_NAMES:
+            raise Options(section, self.source).fail("a second [net]; a cfg has one")
+        kind = SECTION_ALIASES.get(section.name)
+        if kind is None:
+            raise _unknown(section, self.source)
+        index = len(self.layers)
+        options = Options(section, self.source, self.limits)
+        before = index - 1  # NETWORK_INPUT for the first
+        options.flag("dontload")
+        options.flag("dontloadscales")
+        place = Place(index, kind, section, before, self.shape(before))
+        layer = SECTIONS[kind].parse(place, options, self)
+        self._check_output(options, layer.output_shape)
+        self._check_stored(options, layer)
+        self.layers.append(layer)
+
+    def _check_output(self, options: Options, shape: Shape) -> None:
+        """Numbers that neither Darknet's int nor a file's offsets could hold."""
+        if max(shape) > INT_MOST or 4 * shape.floats > BYTES_MOST:
+            raise options.fail(
+                f"it puts out {shape.width:,}x{shape.height:,}x{shape.channels:,} floats, more "
+                "than can be counted",
+            )
+
+    def _check_stored(self, options: Options, layer: Layer) -> None:
+        for _, _, extents in layer.stored():
+            product = 1
+            for extent in extents:
+                product *= extent
+            self._stored += product
+        if 4 * self._stored > BYTES_MOST:
+            raise options.fail("the file would hold more floats than can be counted")
+
+    def warn(self, section: Section, key: str, message: str) -> None:
+        """Adds a warning with the line of `key`."""
+        self.warnings.add(section.line_of(key), message)
+
+    def size_hint(self, one: int, other: int) -> str:
+        """What to set where layers differ in size because a stride does not divide the picture."""
+        return ""
+
+    def references(self, place: Place, options: Options, key: str) -> list[int]:
+        """Absolute indices from `layers=` or `from=`, each before this layer."""
+        numbers = options.ints(key)
+        option = options.section.option(key)
+        if not numbers or not option:
+            raise options.fail(f"{key}= is missing")
+        if option.value.count(",") >= len(numbers):
+            # parser.c:1076 counts every comma.
+            raise options.fail(
+                f"{key}={option.value[:200]} has a comma in its comment, which Darknet reads as "
+                "one more layer; move the comment to its own line",
+                key,
+            )
+        resolved = []
+        for number in numbers:
+            index = place.index + number if number < 0 else number
+            if not 0 <= index < place.index:
+                raise options.fail(
+                    f"{key}={number} points to layer {index}, this is layer {place.index}; "
+                    "only layers before it can be used",
+                    key,
+                    found=index,
+                )
+            resolved.append(index)
+        self._references += len(resolved)
+        most = self.limits.references
+        if most is not None and self._references > most:
+            raise options.fail(
+                f"{key}= and those before it name {self._references:,} layers, more than "
+                f"{most:,}; pass limits= to lift this",
+                key,
+                found=self._references,
+                limit=most,
+            )
+        return resolved

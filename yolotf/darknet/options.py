@@ -1,0 +1,156 @@
+"""Typed reading of one section's options, as C reads them, with errors that name the line."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Mapping, Sequence
+
+from yolotf.darknet.activations import ACTIVATIONS, DARKNETS_NAME
+from yolotf.darknet.limits import DEFAULT, INT_MOST, Limits
+from yolotf.darknet.text import Section
+from yolotf.errors import CfgError
+
+_INT_PREFIX = re.compile(r"[+-]?\d+", re.ASCII)
+_FLOAT_PREFIX = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_COMMENT = re.compile("[#;]")
+_FLOAT_MOST = 3.4028234663852886e38
+"""Darknet's `float`."""
+_SHOWN = 80
+
+
+def flag(section: Section, key: str) -> bool:
+    """Whether `key=` is a number other than 0; for options that need no error any more."""
+    option = section.option(key)
+    found = _INT_PREFIX.match(option.value) if option else None
+    return bool(found and found.group().strip("+-0"))
+
+
+class Options:
+    """Reads the options of one section."""
+
+    def __init__(self, section: Section, source: str, limits: Limits = DEFAULT) -> None:
+        self.section = section
+        self.source = source
+        self.limits = limits
+
+    def fail(self, message: str, key: str | None = None, **facts: object) -> CfgError:
+        """The error `message`, with the section and the line of `key` put before its fix."""
+        line = self.section.line_of(key)
+        what, separator, fix = message.partition("; ")
+        text = f"{self.source}: {what}; [{self.section.name}] in line {line}{separator}{fix}"
+        return CfgError(text, source=self.source, line=line, section=self.section.name, **facts)
+
+    def _numbers(self, key: str, values: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
+        """What C reads of each value; a comment ends the list."""
+        numbers = []
+        most = self.limits.digits
+        for value in values:
+            found = pattern.match(value)
+            if not found:
+                raise self.fail(
+                    f"{key}={','.join(values)[:_SHOWN]} holds {value[:_SHOWN]!r}, which is not a "
+                    "number",
+                    key,
+                    found=value[:_SHOWN],
+                )
+            number = found.group()
+            if most is not None and len(number) > most and not _too_wide(number):
+                raise self.fail(
+                    f"{key}={number[:20]} and on is a number of {len(number):,} characters, more "
+                    f"than {most:,}; pass limits= to lift this",
+                    key,
+                    found=len(number),
+                    limit=most,
+                )
+            numbers.append(number)
+        return numbers
+
+    def _values(self, key: str) -> str | None:
+        option = self.section.option(key)
+        return _COMMENT.split(option.value, 1)[0] if option else None
+
+    def ints(self, key: str) -> list[builtins.int] | None:
+        """A list of whole numbers; None if `key` is not written."""
+        values = self._values(key)
+        if values is None:
+            return None
+        numbers = []
+        for number in self._numbers(key, values.split(","), _INT_PREFIX):
+            if _too_wide(number):
+                raise self.fail(f"{key}={number[:20]} does not fit into 32 bits", key)
+            sign, digits = number[:1], number.lstrip("+-").lstrip("0")
+            # 10 digits at most from here on: Python refuses to read thousands.
+            value = int(digits or "0")
+            value = -value if sign == "-" else value
+            if not -INT_MOST - 1 < value <= INT_MOST:
+                raise self.fail(f"{key}={number[:20]} does not fit into 32 bits", key)
+            numbers.append(value)
+        return numbers
+
+    def floats(self, key: str) -> list[builtins.float] | None:
+        """A list of numbers; None if `key` is not written."""
+        values = self._values(key)
+        if values is None:
+            return None
+        # A comma at the end of anchors= adds nothing; at the end of layers= it adds layer 0.
+        texts = self._numbers(key, values.rstrip(",").split(","), _FLOAT_PREFIX)
+        numbers = [float(text) for text in texts]
+        for text, number in zip(texts, numbers, strict=True):
+            if abs(number) > _FLOAT_MOST:
+                raise self.fail(f"{key}={text[:20]} does not fit into a float", key)
+        return numbers
+
+    def int(
+        self, key: str, default: builtins.int, *, at_least: builtins.int | None = None
+    ) -> builtins.int:
+        """The first number of `key`, or `default`."""
+        numbers = self.ints(key)
+        value = numbers[0] if numbers else default
+        if at_least is not None and value < at_least:
+            raise self.fail(f"{key}={value} must be at least {at_least}", key, found=value)
+        return value
+
+    def flag(self, key: str) -> bool:
+        """A number that is not 0."""
+        return self.int(key, 0) != 0
+
+    def float(self, key: str, default: builtins.float) -> builtins.float:
+        """The first number of `key`, or `default`."""
+        numbers = self.floats(key)
+        return numbers[0] if numbers else default
+
+    def text(self, key: str, default: str) -> str:
+        """The words after `key=`, a comment with them, as Darknet takes them."""
+        option = self.section.option(key)
+        return option.value if option else default
+
+    def one_of(self, key: str, default: str, allowed: Mapping[str, str]) -> str:
+        """What `allowed` says of the word after `key=`."""
+        value = self.text(key, default)
+        if value not in allowed:
+            raise self.fail(
+                f"unknown {key}={value[:_SHOWN]}; one of {', '.join(allowed)}",
+                key,
+                found=value[:_SHOWN],
+            )
+        return allowed[value]
+
+    def activation(self, default: str) -> str:
+        """The activation, which must be one of Darknet's."""
+        value = self.text("activation", default)
+        if value in ACTIVATIONS:
+            return value
+        meant = DARKNETS_NAME.get(value.lower(), value.lower())
+        hint = f"; Darknet calls it {meant}" if meant in ACTIVATIONS else ""
+        raise self.fail(
+            f"unknown activation={value[:_SHOWN]}; Darknet would use relu in its place{hint}",
+            "activation",
+            found=value[:_SHOWN],
+        )
+
+
+def _too_wide(number: str) -> bool:
+    """Whether it is a whole number with more than the ten digits that 32 bits hold."""
+    digits = number.lstrip("+-").lstrip("0")
+    return digits.isdigit() and len(digits) > 10

@@ -1,0 +1,218 @@
+"""`[convolutional]` and `[local]`: kernels that walk over rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from yolotf.darknet.layer import (
+    Before,
+    Layer,
+    Place,
+    Refusal,
+    Shape,
+    overhang,
+    positions,
+    read_strides,
+    section,
+    windows,
+)
+from yolotf.darknet.options import Options
+from yolotf.darknet.stored import Role, Stored, convolution
+
+if TYPE_CHECKING:  # the network is made of layers
+    from yolotf.darknet.network import Network
+
+
+@section("convolutional", "conv")
+@dataclass(frozen=True, kw_only=True)
+class Convolutional(Layer):
+    """`[convolutional]` (parser.c:169)."""
+
+    filters: int
+    size: int
+    stride_y: int
+    stride_x: int
+    padding: int
+    dilation: int
+    groups: int
+    batch_normalize: bool
+    activation: str
+    share_index: int | None
+    flipped: bool
+    antialiasing: int
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Convolutional:
+        """Reads the options."""
+        shape = place.input_shape
+        filters = options.int("filters", 1, at_least=1)
+        size = options.int("size", 1, at_least=1)
+        groups = options.int("groups", 1, at_least=1)
+        stride_y, stride_x = read_strides(options)
+        padding = size // 2 if options.flag("pad") else options.int("padding", 0, at_least=0)
+        if shape.channels % groups or filters % groups:
+            raise options.fail(
+                f"groups={groups} does not divide {shape.channels} input channels and "
+                f"filters={filters}",
+                "groups",
+            )
+        share = options.ints("share_index")
+        share_index = None
+        if share:
+            (share_index,) = before.references(place, options, "share_index")
+        rows, columns = windows(options, place, 2 * padding, size, (stride_y, stride_x))
+        return cls(
+            **place.fields(Shape(rows, columns, filters)),
+            filters=filters,
+            size=size,
+            stride_y=stride_y,
+            stride_x=stride_x,
+            padding=padding,
+            dilation=1 if size == 1 else options.int("dilation", 1, at_least=1),
+            groups=groups,
+            batch_normalize=options.flag("batch_normalize") or options.flag("cbn"),
+            activation=options.activation("logistic"),
+            share_index=share_index,
+            flipped=options.flag("flipped"),
+            antialiasing=options.int("antialiasing", 0),
+        )
+
+    def stored(self) -> Iterator[Stored]:
+        """Bias or batch normalization, and an OIHW kernel, unless another's is used."""
+        if self.share_index is None:
+            channels = self.input_shape.channels // self.groups
+            yield from convolution(
+                (self.filters, channels, self.size, self.size),
+                normalized=self.batch_normalize,
+                with_scales=not self.dontloadscales,
+            )
+
+    @property
+    def undefined_in_files(self) -> Refusal | None:
+        """`flipped=1` has the kernel in an order of its own."""
+        if self.flipped and self.share_index is None:
+            return Refusal("flipped=1 is not supported", "flipped")
+        return None
+
+    @property
+    def fixes_size(self) -> bool:
+        """Where a window hangs over, its place depends on the picture's size."""
+        return any(self.overhang)
+
+    @property
+    def overhang(self) -> tuple[int, int]:
+        """Rows and columns of zeros that the only window reads below and beside all padding."""
+        return overhang(self, self.size, (self.stride_y, self.stride_x), 2 * self.padding)
+
+    def kernel_owner(self, network: Network) -> Convolutional | None:
+        """The section whose kernel it uses: its own, or that of `share_index`."""
+        owner = self
+        while owner.share_index is not None:
+            found = network.layers[owner.share_index]
+            if not isinstance(found, Convolutional):
+                return None
+            owner = found
+        return owner
+
+    def refusal(self, network: Network) -> Refusal | None:
+        """Arithmetic Darknet has on a GPU only, and kernels that cannot be shared."""
+        # xnor: Darknet binarizes kernel and input. coordconv: on a GPU only, a CPU ignores it.
+        key = self.set_key("antialiasing", "binary", "xnor", "coordconv")
+        if key:
+            return Refusal(f"{key}= cannot be built", key)
+        if self.dilation > 1 and 2 * self.padding != self.size - 1:
+            return Refusal(
+                f"dilation={self.dilation} with size={self.size} and a padding of {self.padding} "
+                "makes Darknet write past its own output; set pad=1 and an odd size",
+                "dilation",
+            )
+        if self.share_index is None:
+            return None
+        owner = self.kernel_owner(network)
+        if owner is None:
+            found = network.layers[self.share_index]
+            return Refusal(
+                f"share_index={self.share_index} points to [{found.type}], which has no kernel "
+                "to share",
+                "share_index",
+            )
+        mine, theirs = (
+            (one.size, one.filters, one.groups, one.input_shape.channels, one.batch_normalize)
+            for one in (self, owner)
+        )
+        if mine != theirs:
+            return Refusal(
+                f"share_index={self.share_index} points to a kernel of another kind: size, "
+                f"filters, groups, channels and batch_normalize are {mine} here, {theirs} there",
+                "share_index",
+            )
+        return None
+
+    def has_activation(self, activation: str) -> bool:
+        """All of them: each has its own function here (convolutional_layer.c:1194)."""
+        return True
+
+
+@section("local")
+@dataclass(frozen=True, kw_only=True)
+class Local(Layer):
+    """`[local]`: a convolution whose kernel differs at every position (parser.c:148)."""
+
+    filters: int
+    size: int
+    stride: int
+    pad: bool
+    activation: str
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Local:
+        """Reads the options."""
+        shape = place.input_shape
+        filters = options.int("filters", 1, at_least=1)
+        size = options.int("size", 1, at_least=1)
+        stride = options.int("stride", 1, at_least=1)
+        pad = options.flag("pad")
+        # local_layer.c:10-24: with pad the window may hang over by size - 1 in all.
+        window = 1 if pad else size
+        rows, columns = (positions(extent, window, stride) for extent in shape[:2])
+        if rows < 1 or columns < 1:
+            raise options.fail(
+                f"size={size} does not fit into {shape.width}x{shape.height}", "size"
+            )
+        return cls(
+            **place.fields(Shape(rows, columns, filters)),
+            filters=filters,
+            size=size,
+            stride=stride,
+            pad=pad,
+            activation=options.activation("logistic"),
+        )
+
+    def stored(self) -> Iterator[Stored]:
+        """A bias and a kernel for every position (parser.c:2341)."""
+        rows, columns, filters = self.output_shape
+        kernel = (rows * columns, filters, self.input_shape.channels, self.size, self.size)
+        yield Stored("", Role.BIAS, (filters, rows, columns))
+        yield Stored("", Role.KERNEL, kernel)
+
+    @property
+    def fixes_size(self) -> bool:
+        """It stores a kernel for every position."""
+        return True
+
+    @property
+    def overhang(self) -> tuple[int, int]:
+        """Rows and columns of zeros that the only window reads below and beside all padding."""
+        return overhang(self, self.size, (self.stride, self.stride), 2 * int(self.pad))
+
+    def refusal(self, network: Network) -> Refusal | None:
+        """A padded window of another size than 3.
+
+        Darknet pads one row and column whatever the size (local_layer.c:104), but counts its
+        positions as if the window just fitted.
+        """
+        if self.pad and self.size != 3:
+            return Refusal(f"[local] with pad=1 has size=3 in Darknet, not {self.size}", "size")
+        return None

@@ -1,0 +1,62 @@
+"""`[connected]` and `[batchnorm]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from yolotf.darknet.layer import Before, Layer, Place, Shape, section
+from yolotf.darknet.options import Options
+from yolotf.darknet.stored import Role, Stored, dense, scales
+
+
+@section("connected", "conn")
+@dataclass(frozen=True, kw_only=True)
+class Connected(Layer):
+    """`[connected]` (parser.c:349): a dense layer over the flattened (channels, rows, columns)."""
+
+    output: int
+    batch_normalize: bool
+    activation: str
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Connected:
+        """Reads the options."""
+        output = options.int("output", 1, at_least=1)
+        return cls(
+            **place.fields(Shape(1, 1, output)),
+            output=output,
+            batch_normalize=options.flag("batch_normalize"),
+            activation=options.activation("logistic"),
+        )
+
+    def stored(self) -> Iterator[Stored]:
+        """Bias, kernel, and what batch normalization has."""
+        yield from dense(
+            self.output,
+            self.input_shape.floats,
+            normalized=self.batch_normalize,
+            with_scales=not self.dontloadscales,
+        )
+
+    @property
+    def fixes_size(self) -> bool:
+        """It stores a row for every float of its input."""
+        return True
+
+
+@section("batchnorm")
+@dataclass(frozen=True, kw_only=True)
+class Batchnorm(Layer):
+    """`[batchnorm]`: batch normalization on its own (parser.c:909)."""
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Batchnorm:
+        """Reads nothing."""
+        return cls(**place.fields(place.input_shape))
+
+    def stored(self) -> Iterator[Stored]:
+        """Beta, then the others; `dontloadscales` is not looked at (parser.c:2233)."""
+        channels = self.input_shape.channels
+        yield Stored("", Role.BETA, (channels,))
+        yield from scales(channels)

@@ -1,0 +1,195 @@
+"""`[yolo]`, `[Gaussian_yolo]`, `[region]`, `[detection]`: what makes boxes of a raw answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from yolotf.darknet.layer import Before, Layer, Place, Shape, section
+from yolotf.darknet.options import Options
+
+# parser.c:493-500
+NMS_KINDS = ("default", "greedynms", "diounms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Layer):
+    """A layer whose input is the raw answer of a detector."""
+
+    classes: int
+    coords: int
+    anchors: tuple[tuple[float, float], ...]
+    """(width, height) of the anchors this head uses, in its own order."""
+
+    def filters_for(self, classes: int) -> int | None:
+        """Channels it needs before it to tell `classes` apart; None where none are enough."""
+        return len(self.anchors) * (self.coords + 1 + classes)
+
+
+@section("yolo")
+@section("Gaussian_yolo")
+@dataclass(frozen=True, kw_only=True)
+class Yolo(Head):
+    """`[yolo]` and `[Gaussian_yolo]` (parser.c:448); anchors in pixels of the network's input."""
+
+    mask: tuple[int, ...]
+    scale_x_y: float
+    new_coords: bool
+    nms_kind: str
+    beta_nms: float
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Yolo:
+        """Reads the options."""
+        classes = options.int("classes", 20, at_least=1)
+        num = options.int("num", 1, at_least=1)
+        _refuse_many(options, "num", num)
+        mask: Sequence[int] = options.ints("mask") or range(num)
+        coords = 8 if place.type == "Gaussian_yolo" else 4
+        shape = _head_shape(options, place, classes + coords + 1, len(mask), classes)
+        if min(mask) < 0:
+            raise options.fail(f"mask={min(mask)} is not an anchor", "mask")
+        _refuse_many(options, "mask", max(max(mask), len(mask)))
+        if max(mask) >= num:
+            # cspx-p7-mish.cfg does this; Darknet reads past the end of its anchors there.
+            before.warn(options.section, "mask", f"mask={max(mask)} but num={num}")
+        nms_kind = options.text("nms_kind", "default")
+        if nms_kind not in NMS_KINDS:
+            before.warn(
+                options.section,
+                "nms_kind",
+                f"unknown nms_kind={nms_kind[:60]}; default in its place, as in Darknet",
+            )
+            nms_kind = "default"
+        return cls(
+            **place.fields(shape),
+            classes=classes,
+            coords=coords,
+            anchors=_anchors(before, options, mask),
+            mask=tuple(mask),
+            scale_x_y=options.float("scale_x_y", 1.0),
+            new_coords=options.flag("new_coords"),
+            nms_kind=nms_kind,
+            beta_nms=options.float("beta_nms", 0.6),
+        )
+
+
+@section("region")
+@dataclass(frozen=True, kw_only=True)
+class Region(Head):
+    """`[region]` (parser.c:666); anchors in grid cells."""
+
+    softmax: bool
+    tree: str | None
+    map: str | None
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Region:
+        """Reads the options."""
+        classes = options.int("classes", 20, at_least=1)
+        coords = options.int("coords", 4, at_least=1)
+        num = options.int("num", 1, at_least=1)
+        _refuse_many(options, "num", num)
+        shape = _head_shape(options, place, classes + coords + 1, num, classes)
+        return cls(
+            **place.fields(shape),
+            classes=classes,
+            coords=coords,
+            anchors=_anchors(before, options, range(num)),
+            softmax=options.flag("softmax"),
+            tree=options.text("tree", "") or None,
+            map=options.text("map", "") or None,
+        )
+
+
+@section("detection")
+@dataclass(frozen=True, kw_only=True)
+class Detection(Head):
+    """`[detection]` of YOLO version 1 (parser.c:722); no anchors."""
+
+    num: int
+    side: int
+    softmax: bool
+    sqrt: bool
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Detection:
+        """Reads the options."""
+        classes = options.int("classes", 1, at_least=1)
+        coords = options.int("coords", 1, at_least=1)
+        num = options.int("num", 1, at_least=1)
+        _refuse_many(options, "num", num)
+        side = options.int("side", 7, at_least=1)
+        needed, found = side * side * ((1 + coords) * num + classes), place.input_shape.floats
+        if needed != found:
+            raise options.fail(
+                f"side={side} num={num} coords={coords} classes={classes} needs {needed} inputs, "
+                f"the layer before puts out {found}",
+                "side",
+                expected=needed,
+                found=found,
+            )
+        return cls(
+            **place.fields(place.input_shape),
+            classes=classes,
+            coords=coords,
+            anchors=(),
+            num=num,
+            side=side,
+            softmax=options.flag("softmax"),
+            sqrt=options.flag("sqrt"),
+        )
+
+    def filters_for(self, classes: int) -> None:
+        """Its input is one row of numbers for the whole picture, not channels."""
+        return
+
+    @property
+    def fixes_size(self) -> bool:
+        """It has `side` rows and columns whatever the picture."""
+        return True
+
+
+def _refuse_many(options: Options, key: str, count: int) -> None:
+    most = options.limits.anchors
+    if most is not None and count > most:
+        raise options.fail(
+            f"{key}={count:,} is more than {most:,} anchors; pass limits= to lift this",
+            key,
+            found=count,
+            limit=most,
+        )
+
+
+def _anchors(
+    before: Before, options: Options, used: Sequence[int]
+) -> tuple[tuple[float, float], ...]:
+    """The anchors numbered `used`; what is not written is 0.5 (yolo_layer.c:54)."""
+    floats = options.floats("anchors") or []
+    missing = 2 * (max(used) + 1) - len(floats)
+    if missing > 0:
+        before.warn(
+            options.section,
+            "anchors",
+            f"anchors= holds {len(floats)} numbers, {missing} fewer than are used; "
+            "the rest is 0.5, as in Darknet",
+        )
+
+    def number(index: int) -> float:
+        return floats[index] if index < len(floats) else 0.5
+
+    return tuple((number(2 * one), number(2 * one + 1)) for one in used)
+
+
+def _head_shape(options: Options, place: Place, each: int, count: int, classes: int) -> Shape:
+    """The head's shape, if the layer before it has the channels for it (parser.c:457)."""
+    shape, needed = place.input_shape, each * count
+    if shape.channels != needed:
+        raise options.fail(
+            f"classes={classes} with {count} anchors needs filters={needed} in the layer before, "
+            f"which has {shape.channels}; set filters={needed}, or classes and mask to match",
+            "classes",
+            expected=needed,
+            found=shape.channels,
+        )
+    return shape

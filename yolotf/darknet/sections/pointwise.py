@@ -1,0 +1,136 @@
+"""Sections that keep rows and columns: activations, softmax, normalization, constants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from yolotf.darknet.layer import Before, Layer, Place, Refusal, Shape, section
+from yolotf.darknet.options import Options
+from yolotf.darknet.stored import Role, Stored
+
+if TYPE_CHECKING:  # the network is made of layers
+    from yolotf.darknet.network import Network
+
+
+@section("dropout")
+@dataclass(frozen=True, kw_only=True)
+class Dropout(Layer):
+    """`[dropout]`: nothing at inference."""
+
+    probability: float
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Dropout:
+        """Reads the options (parser.c:867)."""
+        return cls(**place.fields(place.input_shape), probability=options.float("probability", 0.2))
+
+
+@section("softmax", "soft")
+@dataclass(frozen=True, kw_only=True)
+class Softmax(Layer):
+    """`[softmax]`."""
+
+    groups: int
+    temperature: float
+    spatial: bool
+    tree: str | None
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Softmax:
+        """Reads the options (parser.c:379)."""
+        return cls(
+            **place.fields(place.input_shape),
+            groups=options.int("groups", 1, at_least=1),
+            temperature=options.float("temperature", 1.0),
+            spatial=options.float("spatial", 0.0) != 0.0,
+            tree=options.text("tree", "") or None,
+        )
+
+    @property
+    def fixes_size(self) -> bool:
+        """Its groups run over rows, columns and channels as one."""
+        return True
+
+    def refusal(self, network: Network) -> Refusal | None:
+        """Trees, and what reads beyond its input."""
+        if self.tree:
+            return Refusal("[softmax] with tree= cannot be built", "tree")
+        if self.spatial:
+            # softmax_layer.c:110 reads past its input, and a CPU ignores it.
+            return Refusal("[softmax] with spatial= cannot be built", "spatial")
+        channels = self.input_shape.channels
+        if channels % self.groups:
+            return Refusal(f"groups={self.groups} does not divide {channels} channels", "groups")
+        return None
+
+
+@section("activation")
+@dataclass(frozen=True, kw_only=True)
+class Activation(Layer):
+    """`[activation]`."""
+
+    activation: str
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Activation:
+        """Reads the options (parser.c:1043)."""
+        return cls(**place.fields(place.input_shape), activation=options.activation("linear"))
+
+
+@section("normalization", "lrn")
+@dataclass(frozen=True, kw_only=True)
+class Normalization(Layer):
+    """`[normalization]`: local response normalization."""
+
+    size: int
+    alpha: float
+    beta: float
+    kappa: float
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Normalization:
+        """Reads the options (parser.c:899)."""
+        return cls(
+            **place.fields(place.input_shape),
+            size=options.int("size", 5, at_least=1),
+            alpha=options.float("alpha", 0.0001),
+            beta=options.float("beta", 0.75),
+            kappa=options.float("kappa", 1.0),
+        )
+
+
+@section("implicit")
+@dataclass(frozen=True, kw_only=True)
+class Implicit(Layer):
+    """`[implicit]`: a stored constant."""
+
+    filters: int
+    atoms: int
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Implicit:
+        """Reads the options (parser.c:985)."""
+        filters = options.int("filters", 128, at_least=1)
+        atoms = options.int("atoms", 1, at_least=1)
+        fields = place.fields(Shape(atoms, 1, filters))
+        fields["inputs"] = ()
+        return cls(**fields, filters=filters, atoms=atoms)
+
+    def stored(self) -> Iterator[Stored]:
+        """The constant (parser.c:2351)."""
+        yield Stored("", Role.WEIGHTS, (self.filters, self.atoms))
+
+
+@section("cost")
+@section("empty", "silence")
+@section("contrastive")
+@dataclass(frozen=True, kw_only=True)
+class Passive(Layer):
+    """`[cost]`, `[empty]`, `[contrastive]`: the input unchanged as far as inference goes."""
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Passive:
+        """Reads nothing."""
+        return cls(**place.fields(place.input_shape))

@@ -1,0 +1,226 @@
+"""Sections that change rows and columns without weights: pools, crops, upsampling, reorg."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from yolotf.darknet.layer import (
+    Before,
+    Layer,
+    Place,
+    Refusal,
+    Shape,
+    overhang,
+    read_strides,
+    section,
+    windows,
+)
+from yolotf.darknet.options import Options
+
+if TYPE_CHECKING:  # the network is made of layers
+    from yolotf.darknet.network import Network
+
+
+@section("maxpool", "max")
+@section("local_avgpool", "local_avg")
+@dataclass(frozen=True, kw_only=True)
+class Pool(Layer):
+    """`[maxpool]` and `[local_avgpool]`; `padding` is the sum of both sides (parser.c:837).
+
+    The first window starts `padding // 2` outside. What lies outside takes no part; a window that
+    lies outside as a whole (padding >= size) has -FLT_MAX for its maximum, and 0 / 0 for its mean
+    (maxpool_layer.c:283-311, 346-374).
+    """
+
+    size: int
+    stride_y: int
+    stride_x: int
+    padding: int
+    maxpool_depth: bool
+    out_channels: int
+    antialiasing: int
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Pool:
+        """Reads the options."""
+        shape = place.input_shape
+        stride_y, stride_x = read_strides(options)
+        stride = options.int("stride", 1, at_least=1)
+        size = options.int("size", stride, at_least=1)
+        padding = options.int("padding", size - 1, at_least=0)
+        maximum = place.type == "maxpool"
+        depth = maximum and options.flag("maxpool_depth")
+        out_channels = options.int("out_channels", 1, at_least=1)
+        if depth:
+            output_shape = Shape(shape.height, shape.width, out_channels)
+        else:
+            rows, columns = windows(options, place, padding, size, (stride_y, stride_x))
+            output_shape = Shape(rows, columns, shape.channels)
+        return cls(
+            **place.fields(output_shape),
+            size=size,
+            stride_y=stride_y,
+            stride_x=stride_x,
+            padding=padding,
+            maxpool_depth=depth,
+            out_channels=out_channels,
+            antialiasing=options.int("antialiasing", 0) if maximum else 0,
+        )
+
+    @property
+    def fixes_size(self) -> bool:
+        """Where a window hangs over, its place depends on the picture's size."""
+        return any(self.overhang)
+
+    @property
+    def overhang(self) -> tuple[int, int]:
+        """Rows and columns by which the only window reaches below and beside all padding."""
+        if self.maxpool_depth:
+            return 0, 0
+        return overhang(self, self.size, (self.stride_y, self.stride_x), self.padding)
+
+    def refusal(self, network: Network) -> Refusal | None:
+        """What Darknet has on a GPU only, and channels it would read from beyond its input."""
+        key = self.set_key("antialiasing", "maxpool_zero_nonmax")
+        if key:
+            return Refusal(f"{key}= cannot be built", key)
+        if self.maxpool_depth and self.out_channels > self.input_shape.channels:
+            return Refusal(
+                f"out_channels={self.out_channels} is more than the {self.input_shape.channels} "
+                "channels of its input",
+                "out_channels",
+            )
+        return None
+
+
+@section("avgpool", "avg")
+@dataclass(frozen=True, kw_only=True)
+class Avgpool(Layer):
+    """`[avgpool]`: the mean over all rows and columns."""
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Avgpool:
+        """Reads nothing."""
+        return cls(**place.fields(Shape(1, 1, place.input_shape.channels)))
+
+
+@section("upsample")
+@dataclass(frozen=True, kw_only=True)
+class Upsample(Layer):
+    """`[upsample]`: nearest neighbour, times `scale`; a negative stride sums down instead."""
+
+    stride: int
+    scale: float
+    reverse: bool
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Upsample:
+        """Reads the options (parser.c:1054)."""
+        shape, stride = place.input_shape, options.int("stride", 2)
+        if stride == 0:
+            raise options.fail("stride=0", "stride")
+        reverse, stride = stride < 0, abs(stride)
+        height, width = (
+            (shape.height // stride, shape.width // stride)
+            if reverse
+            else (shape.height * stride, shape.width * stride)
+        )
+        if not height or not width:
+            raise options.fail(
+                f"stride=-{stride} leaves nothing of {shape.width}x{shape.height}", "stride"
+            )
+        return cls(
+            **place.fields(Shape(height, width, shape.channels)),
+            stride=stride,
+            scale=options.float("scale", 1.0),
+            reverse=reverse,
+        )
+
+    def refusal(self, network: Network) -> Refusal | None:
+        """Summing down where rows and columns are left over."""
+        shape = self.input_shape
+        if self.reverse and (shape.height % self.stride or shape.width % self.stride):
+            return Refusal(
+                f"stride=-{self.stride} does not divide {shape.width}x{shape.height}", "stride"
+            )
+        return None
+
+
+@section("reorg")
+@section("reorg3d")
+@dataclass(frozen=True, kw_only=True)
+class Reorg(Layer):
+    """`[reorg]` (Darknet's own shuffle) and `[reorg3d]` (space to depth)."""
+
+    stride: int
+    reverse: bool
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Reorg:
+        """Reads the options (parser.c:789)."""
+        height, width, channels = place.input_shape
+        stride = options.int("stride", 1, at_least=1)
+        reverse = options.flag("reverse")
+        # reorg_cpu splits channels by stride^2 in both directions (blas.c), so [reorg] needs
+        # them to divide even when it packs rows and columns into channels.
+        if (
+            height % stride
+            or width % stride
+            or ((reverse or place.type == "reorg") and channels % stride**2)
+        ):
+            raise options.fail(
+                f"stride={stride} does not divide {width}x{height}x{channels}", "stride"
+            )
+        output_shape = (
+            Shape(height * stride, width * stride, channels // stride**2)
+            if reverse
+            else Shape(height // stride, width // stride, channels * stride**2)
+        )
+        return cls(**place.fields(output_shape), stride=stride, reverse=reverse)
+
+    @property
+    def fixes_size(self) -> bool:
+        """Darknet's shuffle runs over rows and channels as one; space to depth does not."""
+        return self.type == "reorg" or self.reverse
+
+    def refusal(self, network: Network) -> Refusal | None:
+        """Channels that the shuffle would read from beyond its input."""
+        if self.type == "reorg3d" and not self.reverse:
+            return None
+        view = self.output_shape if self.type == "reorg3d" else self.input_shape
+        if view.channels % self.stride**2:
+            return Refusal(
+                f"stride={self.stride} with reverse needs channels that {self.stride**4} divides, "
+                f"not {self.input_shape.channels}",
+                "stride",
+            )
+        return None
+
+
+@section("crop")
+@dataclass(frozen=True, kw_only=True)
+class Crop(Layer):
+    """`[crop]`: the middle part; maps 0..1 to -1..1 unless `noadjust` (crop_layer.c)."""
+
+    noadjust: bool
+
+    @classmethod
+    def parse(cls, place: Place, options: Options, before: Before) -> Crop:
+        """Reads the options (parser.c:765)."""
+        height = options.int("crop_height", 1, at_least=1)
+        width = options.int("crop_width", 1, at_least=1)
+        shape = place.input_shape
+        if height > shape.height or width > shape.width:
+            raise options.fail(
+                f"{width}x{height} is more than {shape.width}x{shape.height}", "crop_width"
+            )
+        return cls(
+            **place.fields(Shape(height, width, shape.channels)),
+            noadjust=options.flag("noadjust"),
+        )
+
+    @property
+    def fixes_size(self) -> bool:
+        """It puts out one size whatever comes in."""
+        return True

@@ -1,0 +1,314 @@
+"""Cfg text <-> sections, as `read_cfg` reads it (AlexeyAB/darknet src/parser.c:1800).
+
+Nothing here knows what a section means.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Union
+
+from yolotf.darknet.limits import DEFAULT, Limits
+from yolotf.errors import CfgError, printable
+
+Source = Union[str, "os.PathLike[str]"]
+
+NET_NAMES = ("net", "network")
+
+_COMMENT = re.compile("[#;]")
+# utils.c:424, strip()
+_DROPPED = str.maketrans("", "", " \t\r")
+_SHOWN = 60
+"""Characters of somebody's text that a message quotes."""
+
+
+class Option(NamedTuple):
+    """One `key=value` line."""
+
+    key: str
+    value: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """One `[name]` block as written: nothing resolved yet."""
+
+    name: str
+    line: int
+    options: tuple[Option, ...] = ()
+
+    def option(self, key: str) -> Option | None:
+        """The first option called `key`, as Darknet finds it (option_list.c:101)."""
+        for option in self.options:
+            if option[0] == key:
+                return option
+        return None
+
+    def line_of(self, key: str | None) -> int:
+        """The line of `key=`, or of the section if it is not written."""
+        option = self.option(key) if key else None
+        return option.line if option else self.line
+
+    def with_option(self, key: str, value: object) -> Section:
+        """The same section with `key` set: in place where it stands, at the end otherwise."""
+        found = self.option(key)
+        changed = Option(key, str(value), found.line if found else self.line)
+        if found is None:
+            return replace(self, options=(*self.options, changed))
+        return replace(
+            self, options=tuple(changed if option is found else option for option in self.options)
+        )
+
+
+class Warnings:
+    """Sentences about one cfg, the first so many of them."""
+
+    def __init__(self, source: str, limits: Limits = DEFAULT) -> None:
+        self.source = source
+        self.most = limits.warnings
+        self.found: list[str] = []
+        self.left_out = 0
+
+    def add(self, line: int, message: str) -> None:
+        """Adds `message` about `line`."""
+        if self.most is not None and len(self.found) >= self.most:
+            self.left_out += 1
+        else:
+            self.found.append(printable(f"{self.source}:{line}: {message}"))
+
+    def all(self) -> tuple[str, ...]:
+        """In the order they came, the last one saying how many were left out."""
+        if not self.left_out:
+            return tuple(self.found)
+        return (*self.found, printable(f"{self.source}: and {self.left_out:,} more warnings"))
+
+
+def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
+    """(text, its name in messages) of a path or of a text.
+
+    Raises:
+        CfgError: it is larger than `limits`, no regular file, or no text.
+        OSError: it cannot be read.
+    """
+    if isinstance(source, str) and ("\n" in source or source.lstrip().startswith("[")):
+        name = "<cfg>"
+        _refuse_size(len(source), limits, name)
+        return source, name
+    path = Path(source)
+    name = path.name
+    # O_NONBLOCK: to open a FIFO nobody writes into would wait for ever.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        found = os.fstat(file.fileno())
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise CfgError(
+                f"{name}: not a regular file but {_kind(found.st_mode)}; pass the path of a cfg",
+                source=name,
+            )
+        start = file.read(_START)
+        _refuse_kind(start, name)  # before the size: a .weights file is told by its name
+        _refuse_size(found.st_size, limits, name)
+        content = start + file.read(-1 if limits.size_bytes is None else limits.size_bytes)
+    _refuse_size(len(content), limits, name)
+    return content.decode("utf-8-sig", "backslashreplace"), name
+
+
+_START = 65536
+"""Bytes that tell what a file is."""
+
+
+def _kind(mode: int) -> str:
+    for test, word in (
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if test(mode):
+            return word
+    return "something else"
+
+
+def _refuse_size(size: int, limits: Limits, name: str) -> None:
+    if limits.size_bytes is not None and size > limits.size_bytes:
+        raise CfgError(
+            f"{name}: {size:,} bytes, a cfg has at most {limits.size_bytes:,}; is it the weights "
+            "file? pass the cfg, or limits= to lift this",
+            source=name,
+            found=size,
+            limit=limits.size_bytes,
+        )
+
+
+_KINDS = (
+    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (b"PK\x03\x04", "a zip archive", "unpack it first"),
+    (b"BZh", "a bzip2 archive", "unpack it first"),
+    (b"\xfd7zXZ", "an xz archive", "unpack it first"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "pass the text file with [net] in it"),
+    (b"\x89PNG", "a PNG picture", "pass the text file with [net] in it"),
+    (b"\xff\xd8\xff", "a JPEG picture", "pass the text file with [net] in it"),
+    (b"version https://git-lfs", "a Git LFS pointer", "run git lfs pull"),
+    (b"404: Not Found", "an answer of a web server that had no such file", "download it again"),
+)
+
+
+def _refuse_kind(start: bytes, name: str) -> None:
+    """Raises for the first bytes of what is no text that Darknet could read."""
+
+    def refused(what: str, fix: str) -> CfgError:
+        return CfgError(f"{name}: {what}, not a cfg; {fix}", source=name, detected=what)
+
+    for magic, what, fix in _KINDS:
+        if start.startswith(magic):
+            raise refused(what, fix)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_wide(start[:64]):
+        raise CfgError(
+            f"{name}: text in UTF-16, which Darknet cannot read; save it as UTF-8",
+            source=name,
+            detected="UTF-16",
+        )
+    if b"\0" in start:
+        if start[:4] in (b"\0\0\0\0", b"\1\0\0\0"):
+            raise refused(
+                "a .weights file",
+                "the cfg is the text file with [net] in it; are two arguments swapped?",
+            )
+        raise refused("a binary file", "pass the text file with [net] in it")
+    if re.match(rb"\s*<(!doctype|html|\?xml)", start[:200], re.IGNORECASE):
+        raise refused("a web page (HTML)", "download the raw file")
+    if b"\n" not in start and start.count(b"\r") > 1:
+        raise CfgError(
+            f"{name}: its lines end in CR alone, so Darknet reads one line; save it with LF line "
+            "ends",
+            source=name,
+            detected="CR line ends",
+        )
+
+
+def _is_wide(start: bytes) -> bool:
+    """Whether every second byte is 0 and the others are text: UTF-16 without its mark."""
+    halves = start[::2], start[1::2]
+    return any(
+        len(zeros) > 3 and not zeros.strip(b"\0") and all(9 <= byte < 127 for byte in letters)
+        for zeros, letters in (halves, halves[::-1])
+    )
+
+
+def read_sections(
+    text: str, *, source: str, warnings: Warnings | None = None, limits: Limits = DEFAULT
+) -> list[Section]:
+    """Splits cfg text into sections; adds ignored lines to `warnings`."""
+    told = Warnings(source, limits) if warnings is None else warnings
+    sections: list[Section] = []
+    name, start, options = "", 0, list[Option]()
+    keys: set[str] = set()
+
+    def refuse(what: str, line: int, found: int, limit: int) -> CfgError:
+        return CfgError(
+            f"{source}: {what}; line {line}; pass limits= to lift this",
+            source=source,
+            line=line,
+            found=found,
+            limit=limit,
+        )
+
+    def finish() -> None:
+        if name:
+            sections.append(Section(name, start, tuple(options)))
+
+    lines = text.removeprefix("\ufeff").split("\n")
+    if limits.lines is not None and len(lines) > limits.lines:
+        what = f"{len(lines):,} lines, more than {limits.lines:,}"
+        raise refuse(what, limits.lines + 1, len(lines), limits.lines)
+    for line, raw in enumerate(lines, 1):
+        if limits.line_length is not None and len(raw) > limits.line_length:
+            what = f"a line of {len(raw):,} characters, more than {limits.line_length:,}"
+            raise refuse(what, line, len(raw), limits.line_length)
+        stripped = raw.translate(_DROPPED)
+        if not stripped.strip() or stripped[0] in "#;\0":
+            continue
+        odd = next((c for c in _COMMENT.split(stripped, 1)[0] if c.isspace()), None)
+        if odd:
+            # Copied from a web page; to Darknet it is part of the key, the word or the number.
+            raise CfgError(
+                f"{source}: character U+{ord(odd):04X} looks like a blank and is none to Darknet; "
+                f"line {line}; replace it by a blank",
+                source=source,
+                line=line,
+                found=odd,
+            )
+        if stripped[0] == "[":
+            finish()
+            # What Darknet would take for a name, bracket and comment with it.
+            name = stripped[1:].removesuffix("]")
+            if stripped != f"[{name}]" or not name:
+                raise unknown_section(stripped, line, source)
+            start, options = line, []
+            keys.clear()
+            if limits.sections is not None and len(sections) >= limits.sections:
+                what = f"more than {limits.sections:,} sections"
+                raise refuse(what, line, len(sections) + 1, limits.sections)
+            continue
+        if not name:
+            raise CfgError(
+                f"{source}: text before the first section: {raw.strip()[:_SHOWN]!r}; line {line}; "
+                "a cfg starts with [net]",
+                source=source,
+                line=line,
+            )
+        key, equals, value = stripped.partition("=")
+        if not equals or not value or not key:
+            told.add(line, f"ignored, not key=value: {_quoted(raw, stripped)}")
+            continue
+        if key in keys:
+            told.add(line, f"ignored, {key[:_SHOWN]}= is set earlier in [{name}]")
+        keys.add(key)
+        options.append(Option(key, value, line))
+        if limits.options is not None and len(options) > limits.options:
+            what = f"more than {limits.options:,} options in [{name[:_SHOWN]}]"
+            raise refuse(what, line, len(options), limits.options)
+    finish()
+    return sections
+
+
+def _quoted(raw: str, stripped: str) -> str:
+    """The ignored line, with the line meant where only the sign is missing: `filters 24`."""
+    words = re.fullmatch(r"\s*([A-Za-z_]\w*)[\s:]+([-+.\w][-+.,\w]*)\s*", raw, re.ASCII)
+    if not words:
+        return repr(stripped[:_SHOWN])
+    key, value = words.groups()
+    return f"{raw.strip()[:_SHOWN]!r}; write {key[:_SHOWN]}={value[:_SHOWN]}"
+
+
+def unknown_section(
+    written: str, line: int, source: str, hint: str = "", **facts: object
+) -> CfgError:
+    """The error for a `[name]` that Darknet does not know (parser.c:1524)."""
+    return CfgError(
+        f"{source}: unknown section {written[:_SHOWN]}; line {line}; Darknet would put an empty "
+        f"layer there{hint}",
+        source=source,
+        line=line,
+        section=written[:_SHOWN],
+        **facts,
+    )
+
+
+def sections_to_cfg(sections: Iterable[Section]) -> str:
+    """Cfg text: one blank line between sections, options in their order."""
+    blocks = []
+    for section in sections:
+        lines = [f"[{section.name}]"]
+        lines += [f"{option.key}={option.value}" for option in section.options]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"

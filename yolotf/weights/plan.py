@@ -1,0 +1,149 @@
+"""Segments and variables -> the plan that the native code runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolotf.darknet.network import Network
+from yolotf.darknet.stored import Role
+from yolotf.weights.segments import FLOAT_BYTES, Segment
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A variable of a model, and what it is in its layer.
+
+    Attributes:
+        name: `conv_17/kernel`.
+        role: as in `Segment`.
+        variable: the `tf.Variable`, which may be distributed.
+        shape: of the variable.
+        dtype: its name.
+        depthwise: the kernel is `(size, size, channels, multiplier)`, not HWIO.
+        blocks: how many kernels, or biases, of as many filters each it is cut into; their number
+            is an axis in front of the others if it is more than 1.
+    """
+
+    name: str
+    role: str
+    variable: Any
+    shape: tuple[int, ...]
+    dtype: str
+    depthwise: bool = False
+    blocks: int = 1
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One segment and the variable it goes to."""
+
+    segment: Segment
+    slot: Slot
+    shape: tuple[int, ...]
+    """What the variable must be, in Keras' order of axes."""
+    blocks: int
+    filters: int
+    channels: int
+    spatial: int
+    norm: Segment | None = None
+    """The gamma of a batch normalization that is folded in; its mean and variance follow it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write where.
+
+    Attributes:
+        moves: in file order.
+        floats: what the whole file must hold, the header aside; None if any file will do that
+            is long enough.
+        network: where the segments come from, if that is a cfg.
+    """
+
+    moves: tuple[Assignment, ...]
+    floats: int | None
+    network: Network | None
+
+    def expected_bytes(self, header_bytes: int) -> int:
+        """The size the file must have; -1 if it may be longer than the plan."""
+        return -1 if self.floats is None else header_bytes + FLOAT_BYTES * self.floats
+
+    def rows(
+        self, header_bytes: int, moves: Sequence[Assignment] | None = None
+    ) -> NDArray[np.int64]:
+        """The plan for the native code: one row a move, see `segments_from_rows` in weights.h."""
+        moves = self.moves if moves is None else moves
+        rows = np.ones((len(moves), 8 + _MAX_RANK), np.int64)
+        for row, one in zip(rows, moves, strict=True):
+            row[:8] = (
+                header_bytes + one.segment.offset,
+                0 if one.norm is None else header_bytes + one.norm.offset,
+                one.blocks,
+                one.filters,
+                one.channels,
+                one.spatial,
+                Role(one.slot.role if one.norm else one.segment.role).number,
+                len(one.shape),
+            )
+            row[8 : 8 + len(one.shape)] = one.shape
+        return rows
+
+
+_MAX_RANK = 5
+
+
+def move(segment: Segment, slot: Slot) -> Assignment:
+    """Says how the floats of `segment` become the variable of `slot`.
+
+    The variable's own shape is looked at only to tell a depthwise kernel's multiplier; whether
+    it is right is checked natively, before anything is written.
+    """
+    blocks = channels = spatial = 1
+    match segment.role, segment.shape:
+        case "kernel", (filters, channels, height, width):  # OIHW
+            spatial = height * width
+            shape: tuple[int, ...] = (height, width, channels, filters)
+            if slot.blocks > 1:
+                blocks, filters = slot.blocks, filters // slot.blocks
+                shape = (blocks, height, width, channels, filters)
+            if slot.depthwise:
+                multiplier = slot.shape[-1] if slot.shape else 1
+                if channels == 1 and multiplier and filters % multiplier == 0:
+                    shape = (height, width, filters // multiplier, multiplier)
+        case "kernel", (rows, columns) if segment.transposed:
+            filters, channels, shape = 1, rows * columns, (rows, columns)
+        case "kernel", (filters, channels):  # (out, in)
+            shape = (channels, filters)
+        case "kernel", (blocks, filters, channels, height, width):  # [local]
+            spatial = height * width
+            shape = (blocks, height, width, channels, filters)
+        case "bias", (filters, height, width):  # [local]
+            spatial = height * width
+            shape = (height, width, filters)
+        case _:
+            filters, channels, shape = 1, segment.count, segment.shape
+            if slot.blocks > 1:
+                shape = (slot.blocks, segment.count // slot.blocks)
+    return Assignment(segment, slot, shape, blocks, filters, channels, spatial)
+
+
+def folded(segment: Segment, gamma: Segment, slot: Slot) -> Assignment:
+    """`move` with a batch normalization folded in, whose mean and variance follow `gamma`.
+
+    A kernel is multiplied by gamma / sqrt(variance + 1e-5), a bias becomes what beta is after
+    the mean is taken off, a `scale` is that factor itself (network.c:1297-1335).
+
+    Args:
+        segment: the kernel; beta for a bias; gamma for a scale.
+        gamma: where the batch normalization's three runs begin.
+        slot: role `kernel`, `bias` or `scale`.
+    """
+    plain = move(segment, slot)
+    if slot.role == "kernel":
+        return replace(plain, norm=gamma)
+    return replace(plain, filters=segment.count, channels=1, norm=gamma)

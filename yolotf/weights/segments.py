@@ -1,0 +1,100 @@
+"""Network -> the file's segments.
+
+A `.weights` file is a header and then nothing but float32s, in the order of the cfg
+(AlexeyAB/darknet src/parser.c:2242-2355, `load_weights_upto`). A `Segment` is one run of them
+that belongs to one array: where it starts, how many floats, and the array's shape in Darknet's
+order of axes. What each section stores is its class' to say (`yolotf.darknet.sections`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yolotf.darknet.layer import refused
+from yolotf.darknet.network import Network
+from yolotf.darknet.stored import Role
+
+FLOAT_BYTES = 4
+HEADER_BYTES = 20
+"""Size of today's header; files older than version 0.2 have 16."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One contiguous run of float32s in the file.
+
+    Attributes:
+        layer: index of the section, from 0 after `[net]`.
+        part: name of the sub-layer inside recurrent sections, else "".
+        role: what it is to its layer. A convolution without batch norm stores a bias; with it,
+            the same place is beta.
+        offset: bytes from the end of the header.
+        shape: Darknet's: (filters,), kernels OIHW `(filters, in / groups, size, size)`,
+            dense kernels `(out, in)`.
+        transposed: a dense kernel that is stored `(in, out)`, as Keras has it.
+    """
+
+    layer: int
+    part: str
+    role: Role
+    offset: int
+    shape: tuple[int, ...]
+    transposed: bool = False
+
+    @property
+    def count(self) -> int:
+        """Floats."""
+        product = 1
+        for extent in self.shape:
+            product *= extent
+        return product
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in the file."""
+        return FLOAT_BYTES * self.count
+
+    @property
+    def end(self) -> int:
+        """Bytes from the end of the header to the end of the segment."""
+        return self.offset + self.size_bytes
+
+
+def segments(network: Network, *, transposed: bool = False) -> list[Segment]:
+    """Lists what the file of `network` holds, in order; the segments touch.
+
+    Args:
+        network: the parsed cfg.
+        transposed: the header's flag (major or minor above 1000): dense kernels are stored
+            `(in, out)`; their shape is given so.
+
+    Raises:
+        UnsupportedSectionError: a section whose stored size Darknet itself leaves undefined.
+    """
+    found: list[Segment] = []
+    offset = 0
+    for layer in network.layers:
+        if layer.dontload:
+            continue
+        undefined = layer.undefined_in_files
+        if undefined:
+            raise refused(network, layer, undefined)
+        for part, role, shape in layer.stored():
+            flipped = transposed and role is Role.KERNEL and len(shape) == 2
+            segment = Segment(
+                layer.index, part, role, offset, shape[::-1] if flipped else shape, flipped
+            )
+            found.append(segment)
+            offset = segment.end
+    return found
+
+
+def floats(network: Network) -> int:
+    """Floats in the file of `network`, the header aside."""
+    found = segments(network)
+    return found[-1].end // FLOAT_BYTES if found else 0
+
+
+def size_bytes(network: Network, header_bytes: int = HEADER_BYTES) -> int:
+    """The byte size of the file of `network`."""
+    return header_bytes + FLOAT_BYTES * floats(network)
