@@ -215,7 +215,12 @@ def test_a_flipped_convolution_is_refused_by_name():
     assert str(caught.value) == (
         "some.cfg: flipped=1 is not supported; section 0 [convolutional] (some.cfg:5)"
     )
-    assert caught.value.facts == {"source": "some.cfg", "line": 7}
+    assert caught.value.facts == {
+        "source": "some.cfg",
+        "line": 7,
+        "section": "convolutional",
+        "layer": 0,
+    }
     assert isinstance(caught.value, CfgError)
 
 
