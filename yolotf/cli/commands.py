@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_detect(commands)
     _add_convert(commands)
+    _add_eval(commands)
     return parser
 
 
@@ -171,6 +172,59 @@ def _add_convert(commands: _Commands) -> None:
     convert.set_defaults(run=_convert)
 
 
+def _add_eval(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "eval",
+        help="mean average precision on labelled pictures, as `darknet detector map` has it",
+        usage="yolotf eval (--data OBJ.DATA | --coco INSTANCES.JSON) --cfg CFG|NAME "
+        "--weights FILE [options]\n       yolotf eval --compare A.json B.json [--json]",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--data", metavar="OBJ.DATA", help="Darknet's data file: valid list, names, labels"
+    )
+    what.add_argument(
+        "--coco", metavar="INSTANCES.JSON", help="a COCO file; COCO's twelve numbers, too"
+    )
+    what.add_argument(
+        "--compare", nargs=2, metavar=("A.json", "B.json"), help="what `eval --json` printed twice"
+    )
+    _add_network(parser, required=False)
+    parser.add_argument("--weights", metavar="FILE", help="the .weights file")
+    parser.add_argument("--images", metavar="FOLDER", help="of the pictures of --coco")
+    parser.add_argument(
+        "--points",
+        "-points",
+        type=int,
+        default=0,
+        metavar="N",
+        help="recalls at which precision is read: 11 (VOC 2007), 101 (COCO), 0 for the area "
+        "under the curve (default)",
+    )
+    parser.add_argument(
+        "--iou-thresh",
+        "-iou_thresh",
+        type=float,
+        default=0.5,
+        metavar="X",
+        help="overlap above which a detection is of a label (default: 0.5)",
+    )
+    parser.add_argument(
+        "--thresh",
+        "-thresh",
+        type=float,
+        default=0.25,
+        metavar="X",
+        help="score for precision, recall, F1, TP, FP and FN (default: 0.25)",
+    )
+    parser.add_argument(
+        "--batch", type=_positive, default=8, metavar="N", help="pictures at once (default: 8)"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="write precision over recall as a picture")
+    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.set_defaults(run=_eval, parser=parser)
+
+
 def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--cfg", required=required, metavar="CFG|NAME", help="a cfg file or a stock network"
@@ -181,6 +235,12 @@ def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--size", type=_size, metavar="N|WxH", help="of the network's input in place of the cfg's"
     )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
 
 
 def _size(text: str) -> int | tuple[int, int]:
@@ -247,6 +307,12 @@ def _detect(parsed: argparse.Namespace) -> int:
     from yolotf.cli import detect
 
     return detect.run(parsed)
+
+
+def _eval(parsed: argparse.Namespace) -> int:
+    from yolotf.cli import evaluate
+
+    return evaluate.run(parsed)
 
 
 def _convert(parsed: argparse.Namespace) -> int:

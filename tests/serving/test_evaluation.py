@@ -1,0 +1,408 @@
+"""Scores against Darknet's loops written out, pycocotools and figures worked out by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolotf.cli.commands import main
+from yolotf.errors import YolotfError
+from yolotf.serving import evaluation
+from yolotf.serving.detections import Detections
+
+NAMES = ("cat", "dog", "cow")
+
+
+def truths(rows):
+    table = np.array(rows, float).reshape(-1, 5)
+    return evaluation.Truths(table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32))
+
+
+def picture(rows, difficult=(), number=0):
+    return evaluation.LabelledPicture(f"{number}.jpg", truths(rows), truths(difficult), number)
+
+
+def detections(rows, size):
+    """Rows of class, score, centre x, y, width, height, relative."""
+    width, height = size
+    table = np.array(rows, float).reshape(-1, 6)
+    x, y, w, h = table[:, 2:].T
+    corners = np.stack(
+        [(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height], 1
+    )
+    return Detections.of(corners, table[:, 1], table[:, 0], NAMES), size
+
+
+def random_set(seed, pictures=12):
+    random = np.random.default_rng(seed)
+    found, labelled = [], []
+    for number in range(pictures):
+        boxes = np.concatenate(
+            [random.uniform(0.2, 0.8, (6, 2)), random.uniform(0.1, 0.4, (6, 2))], 1
+        )
+        kinds = random.integers(0, 3, 6)
+        rows = [[k, *box] for k, box in zip(kinds, boxes, strict=True)]
+        seen = []
+        for place in range(14):
+            k, *box = rows[place % 6]
+            box = np.array(box) + random.normal(0, 0.03, 4)
+            k = k if random.random() < 0.8 else random.integers(0, 3)
+            seen.append([k, np.float32(random.uniform(0.006, 1)), *np.maximum(box, 0.02)])
+        labelled.append(picture(rows[:5], rows[5:], number))
+        found.append(detections(sorted(seen, key=lambda row: -row[1]), (640, 480)))
+    return found, labelled
+
+
+def slow_map(found, labelled, threshold, points, score):
+    """Darknet's loops: one row of counts for every detection of every class."""
+    ranked, tp, fp, total, iou_sum, start = [], [0] * 3, [0] * 3, [0] * 3, 0.0, 0
+    for (some, size), one in zip(found, labelled, strict=True):
+        boxes = evaluation.relative(some.xyxy, size)
+        for k in one.truths.classes:
+            total[k] += 1
+        seen = set()
+        for i in evaluation.darknet_order(some):
+            k, p = int(some.classes[i]), float(some.scores[i])
+            best, most = -1, 0.0
+            for j, (label, box) in enumerate(zip(*one.truths, strict=True)):
+                overlap = slow_iou(boxes[i], box)
+                if overlap > threshold and label == k and overlap > most:
+                    best, most = j, overlap
+            spared = best < 0 and any(
+                label == k and slow_iou(boxes[i], box) > threshold
+                for label, box in zip(*one.difficult, strict=True)
+            )
+            if not spared:
+                ranked.append((p, k, start + best if best >= 0 else -1))
+            if p > score:
+                if best >= 0 and best not in seen:
+                    tp[k] += 1
+                    iou_sum += most
+                else:
+                    fp[k] += 1
+            seen.add(best)
+        start += len(one.truths.classes)
+    ranked.sort(key=lambda row: -row[0])
+    aps = []
+    for k in range(3):
+        hits, misses, taken, rows = 0, 0, set(), []
+        for _, kind, label in ranked:
+            if kind == k:
+                if label >= 0 and label not in taken:
+                    hits += 1
+                else:
+                    misses += 1
+            taken.add(label)
+            precision = hits / (hits + misses) if hits + misses else 0
+            rows.append((precision, hits / total[k] if total[k] else 0))
+        if points:
+            wanted = [n / (points - 1) for n in range(points)]
+            best = [max((p for p, r in rows if r >= w), default=0) for w in wanted]
+            aps.append(sum(best) / points)
+            continue
+        last_precision, last_recall = rows[-1]
+        area = 0
+        for precision, recall in reversed(rows[:-1]):
+            last_precision = max(last_precision, precision)
+            area += (last_recall - recall) * last_precision
+            last_recall = recall
+        aps.append(area + last_recall * last_precision)
+    return aps, tp, fp, iou_sum / (sum(tp) + sum(fp))
+
+
+def slow_iou(a, b):
+    w = min(a[0] + a[2] / 2, b[0] + b[2] / 2) - max(a[0] - a[2] / 2, b[0] - b[2] / 2)
+    h = min(a[1] + a[3] / 2, b[1] + b[3] / 2) - max(a[1] - a[3] / 2, b[1] - b[3] / 2)
+    both = w * h if w > 0 and h > 0 else 0
+    return both / (a[2] * a[3] + b[2] * b[3] - both)
+
+
+@pytest.mark.parametrize("points", [0, 2, 11, 101])
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.75])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_score_is_that_of_darknets_loops(seed, threshold, points):
+    found, labelled = random_set(seed)
+    result = evaluation.score(
+        found, labelled, NAMES, iou_threshold=threshold, points=points, score_threshold=0.4
+    )
+    aps, tp, fp, average = slow_map(found, labelled, threshold, points, 0.4)
+    np.testing.assert_allclose([one.ap for one in result.classes], aps, atol=1e-12)
+    assert 0.05 < result.mean_ap < 0.95
+    assert [one.tp for one in result.classes] == tp
+    assert [one.fp for one in result.classes] == fp
+    assert result.average_iou == pytest.approx(average, rel=1e-5)
+    assert result.fn == 60 - sum(tp)
+
+
+def test_one_picture_by_hand():
+    labels = [[0, 0.25, 0.5, 0.2, 0.4], [0, 0.75, 0.5, 0.2, 0.4]]
+    seen = [
+        [0, 0.9, 0.25, 0.5, 0.2, 0.4],  # right
+        [0, 0.8, 0.25, 0.5, 0.2, 0.36],  # the same again
+        [0, 0.7, 0.75, 0.5, 0.2, 0.3],  # right, by three quarters
+        [1, 0.6, 0.75, 0.5, 0.2, 0.4],  # of another class
+        [0, 0.2, 0.5, 0.1, 0.1, 0.1],  # nothing there, below the threshold
+    ]
+    result = evaluation.score([detections(seen, (100, 100))], [picture(labels)], NAMES[:2])
+    cat, dog = result.classes
+    assert (cat.tp, cat.fp, cat.fn) == (2, 1, 0)
+    assert (dog.tp, dog.fp, dog.ap) == (0, 1, 0)
+    # Recall 1/2 at precision 1, then a miss, then recall 1 at 2/3.
+    assert cat.ap == pytest.approx(1 / 2 * 1 + 1 / 2 * 2 / 3)
+    voc = evaluation.score([detections(seen, (100, 100))], [picture(labels)], NAMES[:2], points=11)
+    assert voc.classes[0].ap == pytest.approx((6 * 1 + 5 * 2 / 3) / 11)
+    assert result.average_iou == pytest.approx((1 + 0.75) / 4, rel=1e-5)
+    assert result.to_dict()["precision"] == 0.5
+    assert result.to_dict()["f1"] == pytest.approx(2 * 0.5 * 1 / 1.5)
+    text = str(result)
+    assert "class_id = 0, name = cat, ap = 83.33%   \t (TP = 2, FP = 1)" in text
+    assert "precision = 0.50, recall = 1.00, F1-score = 0.67" in text
+    assert "TP = 2, FP = 2, FN = 0, average IoU = 43.75 %" in text
+    assert "mean average precision (mAP@0.50) = 0.416667, or 41.67 %" in text
+
+
+def test_the_area_takes_the_precision_before_a_step():
+    hits = np.array([True, True, False, True])
+    precisions, recalls = np.cumsum(hits) / np.arange(1, 5), np.cumsum(hits) / 3
+    assert evaluation.average_precision(precisions, recalls) == pytest.approx((1 + 1 + 3 / 4) / 3)
+    falling = np.array([1.0, 0.5]), np.array([0.5, 1.0])
+    assert evaluation.average_precision(*falling) == pytest.approx(0.5 * 1 + 0.5 * 1)
+    assert evaluation.average_precision(np.zeros(0), np.zeros(0)) == 0
+
+
+def test_nothing_found_and_nothing_labelled_have_a_score():
+    result = evaluation.score([detections([], (9, 9))], [picture([])], NAMES)
+    assert result.mean_ap == 0
+    assert result.to_dict()["precision"] is None
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert "precision = -" in str(result)
+
+
+def test_scores_of_boxes_without_end_are_numbers():
+    found = Detections.of([[-1e38, 0, 1e38, 5], [0, 0, 9, 9]], [0.9, 0.8], [0, 0])
+    result = evaluation.score([(found, (9, 9))], [picture([[0, 0.5, 0.5, 1, 1]])], NAMES)
+    assert math.isfinite(result.mean_ap)
+    assert result.classes[0].tp == 1
+
+
+def test_the_last_class_decides_the_order_of_boxes():
+    found = Detections.of(
+        [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3], [0, 0, 2, 2]], [0.9, 0.5, 0.8, 0.1], [0, 0, 0, 2]
+    )
+    # The second box has class 2 as well, which brings it to the front.
+    assert evaluation.darknet_order(found) == [1, 3, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ("a/b.jpg", "a/b.txt"),
+        ("a.jpg.png", "a.jpg.txt"),
+        ("/d/images/val2017/1.jpg", "/d/labels/val2017/1.txt"),
+        ("/voc/JPEGImages/1.JPEG", "/voc/labels/1.txt"),
+        ("d/images/1.jpg", "d/images/1.txt"),
+        ("a.tiff", "a.txt"),
+    ],
+)
+def test_labels_are_where_darknet_looks(given, labels):
+    assert str(evaluation.label_path(given)) == labels
+
+
+def data_set(folder, difficult=False):
+    (folder / "data").mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 48), (80 * number, 9, 9)).save(folder / f"data/{number}.png")
+    (folder / "data/0.txt").write_text("0 0.5 0.5 0.2 0.2\n\n2 0.1 0.1 0.2 0.2\n")
+    (folder / "data/1.txt").write_text("")
+    (folder / "data/valid.txt").write_text("".join(f"data/{n}.png\n" for n in range(3)))
+    (folder / "data/obj.names").write_text("cat\ndog\ncow\n")
+    text = "classes = 3\n# a remark\nvalid = data/valid.txt\nnames=data/obj.names\n"
+    (folder / "data/obj.data").write_text(text)
+    return folder / "data/obj.data"
+
+
+def test_data_files_are_read_from_anywhere(tmp_path, monkeypatch):
+    path = data_set(tmp_path)
+    for folder in (tmp_path, tmp_path / "data", tmp_path.parent):
+        monkeypatch.chdir(folder)
+        data = evaluation.read_darknet(path)
+        assert (data.names, data.classes) == (NAMES, 3)
+        assert [one.truths.classes.tolist() for one in data.pictures] == [[0, 2], [], []]
+        assert [one.name for one in data.unlabelled] == ["2.png"]
+        assert all(one.path.exists() for one in data.pictures)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("obj.data", "classes 3\n", r"obj\.data: line 1 is no `key = value`: 'classes 3'"),
+        ("obj.data", "classes=3\n", r"obj\.data: no `valid = FILE`"),
+        ("valid.txt", "\n\n", r"valid\.txt: an empty list"),
+        ("0.txt", "0 1 2 3 4\n0 .5 .5 .2\n", r"0\.txt: line 2 is no label: '0 \.5"),
+        ("0.txt", "3 .5 .5 .2 .2", r"0\.txt: line 1 is no label.* below 3"),
+        ("0.txt", "-1 .5 .5 .2 .2", "line 1 is no label"),
+        ("0.txt", "0 .5 nan .2 .2", "line 1 is no label"),
+        ("0.txt", "cat .5 .5 .2 .2", "line 1 is no label"),
+    ],
+)
+def test_data_sets_that_are_none_say_where(file, content, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = data_set(tmp_path)
+    (tmp_path / "data" / file).write_text(content)
+    with pytest.raises(YolotfError, match=message):
+        evaluation.read_darknet(path)
+
+
+def coco_file(folder):
+    content = {
+        "images": [
+            {"id": 7, "file_name": "0.png", "width": 64, "height": 48},
+            {"id": 9, "file_name": "1.png", "width": 64, "height": 48},
+        ],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 7,
+                "category_id": 5,
+                "bbox": [8, 6, 32, 24],
+                "area": 768,
+                "iscrowd": 0,
+            },
+            {
+                "id": 2,
+                "image_id": 7,
+                "category_id": 3,
+                "bbox": [0, 0, 16, 12],
+                "area": 192,
+                "iscrowd": 1,
+            },
+            {
+                "id": 3,
+                "image_id": 9,
+                "category_id": 3,
+                "bbox": [2, 2, 40, 40],
+                "area": 1600,
+                "iscrowd": 0,
+            },
+        ],
+        "categories": [
+            {"id": 5, "name": "dog"},
+            {"id": 3, "name": "cat"},
+            {"id": 8, "name": "cow"},
+        ],
+    }
+    path = folder / "instances.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_coco_files_give_truths_relative_to_the_picture(tmp_path):
+    data = evaluation.read_coco(coco_file(tmp_path))
+    assert (data.names, data.categories) == (NAMES, (3, 5, 8))
+    first, second = data.pictures
+    assert first.truths.classes.tolist() == [1]
+    np.testing.assert_allclose(first.truths.boxes, [[0.375, 0.375, 0.5, 0.5]])
+    assert first.difficult.classes.tolist() == [0]
+    assert (second.path, second.coco_id) == (tmp_path / "1.png", 9)
+    (tmp_path / "bad.json").write_text('{"images": []}')
+    with pytest.raises(YolotfError, match=r"bad\.json: no COCO file of instances"):
+        evaluation.read_coco(tmp_path / "bad.json")
+    (tmp_path / "bad.json").write_text("no")
+    with pytest.raises(YolotfError, match=r"bad\.json: no COCO file"):
+        evaluation.read_coco(tmp_path / "bad.json")
+
+
+def test_coco_numbers_of_perfect_detections(tmp_path):
+    pytest.importorskip("pycocotools")
+    data = evaluation.read_coco(coco_file(tmp_path))
+    found = [
+        detections([[1, 0.9, 0.375, 0.375, 0.5, 0.5]], (64, 48)),
+        detections([[0, 0.8, 22 / 64, 22 / 48, 40 / 64, 40 / 48]], (64, 48)),
+    ]
+    numbers = evaluation.coco_numbers(found, data)
+    assert tuple(numbers) == evaluation.COCO_NUMBERS
+    assert numbers["AP"] == pytest.approx(1)
+    assert numbers["AR100"] == pytest.approx(1)
+    nothing = [detections([], (64, 48))] * 2
+    assert evaluation.coco_numbers(nothing, data)["AP"] == 0
+
+
+@pytest.fixture
+def official_set(official_tiny, tmp_path, monkeypatch):
+    """The two photographs, labelled with what the network finds above 0.5, and one more."""
+    from yolotf.serving.inference import Detector
+
+    monkeypatch.chdir(tmp_path)
+    names = [line for line in official_tiny.names.read_text().splitlines() if line]
+    detector = Detector(official_tiny.cfg, official_tiny.weights, score=0.5)
+    listed = []
+    for source in (official_tiny.bus, official_tiny.zidane):
+        with Image.open(source) as image:
+            size = image.size
+            image.save(tmp_path / source.name)
+        found = detector(tmp_path / source.name)
+        rows = [
+            f"{k} {' '.join(f'{value:.6f}' for value in box)}"
+            for k, box in zip(found.classes, evaluation.relative(found.xyxy, size), strict=True)
+        ]
+        (tmp_path / source.name).with_suffix(".txt").write_text("\n".join(rows))
+        listed.append(source.name)
+    (tmp_path / "valid.txt").write_text("\n".join(listed))
+    (tmp_path / "coco.names").write_text("\n".join(names))
+    (tmp_path / "obj.data").write_text("classes=80\nvalid=valid.txt\nnames=coco.names\n")
+    return official_tiny
+
+
+def test_eval_of_the_official_file(official_set, tmp_path, capsys):
+    arguments = ["--cfg", str(official_set.cfg), "--weights", str(official_set.weights)]
+    assert main(["eval", "--data", "obj.data", *arguments, "--json", "--plot", "pr.png"]) == 0
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert result["pictures"] == 2
+    assert result["truths"] == result["tp"] + result["fn"]
+    assert result["recall"] == 1
+    found = {one["name"]: one for one in result["classes"]}
+    assert found["person"]["ap"] == pytest.approx(1)
+    assert found["person"]["average_iou"] > 0.5
+    assert found["zebra"]["ap"] == 0
+    with Image.open(tmp_path / "pr.png") as image:
+        assert image.size == (1050, 750)
+    assert main(["eval", "--data", "obj.data", *arguments, "-points", "11"]) == 0
+    text = capsys.readouterr().out
+    assert "name = person, ap = 100.00%" in text
+    assert "used 11 Recall-points" in text
+
+
+def test_comparing_two_results(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, labelled = random_set(1)
+    for name, threshold in (("a", 0.5), ("b", 0.75)):
+        result = evaluation.score(found, labelled, NAMES, iou_threshold=threshold)
+        (tmp_path / f"{name}.json").write_text(json.dumps(result.to_dict()))
+    assert main(["eval", "--compare", "a.json", "b.json"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("iou_threshold differs: 0.5 and 0.75\n")
+    assert main(["eval", "--compare", "a.json", "b.json", "--json"]) == 0
+    difference = json.loads(capsys.readouterr().out)
+    assert difference["numbers"]["map"]["difference"] < -0.05
+    assert set(difference["classes"]) == set(NAMES)
+    changes = [abs(one["difference"]) for one in difference["classes"].values()]
+    assert changes == sorted(changes, reverse=True)
+    (tmp_path / "c.json").write_text("{}")
+    assert main(["eval", "--compare", "a.json", "c.json"]) == 2
+    assert "c.json: no result of `yolotf eval --json`" in capsys.readouterr().err
+
+
+def test_wrong_usage_of_eval(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", "--data", "obj.data"])
+    assert ended.value.code == 2
+    assert "--cfg is needed with --data and --coco" in capsys.readouterr().err
+    assert main(["eval", "--data", "none.data", "--cfg", "yolov4-tiny", "--weights", "none"]) == 2
+    assert "none: no such file" in capsys.readouterr().err
+    for options in ({"points": 1}, {"iou_threshold": 1.0}, {"score_threshold": -0.1}):
+        with pytest.raises(ValueError, match="must be"):
+            evaluation.score([], [], NAMES, **options)
