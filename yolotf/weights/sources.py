@@ -40,7 +40,8 @@ LARGEST = 1 << 33
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
 _URL_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 """What pathlib makes of a URL."""
-_RANGE = 8 << 20
+_RANGE = 32 << 20
+"""A request: so large that YOLOv4's file is eight, as many as are under way at once."""
 _AT_ONCE = 8
 _ATTEMPTS = 3
 _VERSION = (
