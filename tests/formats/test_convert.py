@@ -719,6 +719,14 @@ def test_the_other_keras_writes_the_same(files, expected):
     pictures = pictures_for(DETECTOR, batch=1)
     served = tf.saved_model.load(folder / "other").signatures["serving_default"]
     lite = tf.lite.Interpreter(f"{folder}/other.tflite").get_signature_runner("serving_default")
-    for found in (served(images=tf.constant(pictures)), lite(images=pictures)):
+    runtime = pytest.importorskip("onnxruntime").InferenceSession(f"{folder}/other.onnx")
+    onnx = dict(
+        zip(
+            ["output_0", "output_1"],
+            runtime.run(["output_0", "output_1"], {"images": pictures}),
+            strict=True,
+        )
+    )
+    for found in (served(images=tf.constant(pictures)), lite(images=pictures), onnx):
         heads = [np.asarray(found[f"output_{i}"]) for i in range(2)]
         assert_close(heads, expected[1](pictures))

@@ -50,7 +50,7 @@ def write(source: Source, path: Path) -> None:
             function,
             input_signature=function.input_signature,
             opset=OPSET,
-            custom_op_handlers={"Expm1": (_expm1, [])},
+            custom_op_handlers={"Expm1": (_expm1, []), "Log1p": (_log1p, [])},
         )
     # What tf2onnx does not know it copies into the model, which then nothing reads.
     graphs = [model.graph, *model.functions]
@@ -87,6 +87,15 @@ def _expm1(graph: Any, node: Any, name: str, arguments: Any) -> Any:
     power = graph.insert_new_node_on_input(node, "Exp", node.input[0])
     one = graph.make_const(f"{name}_one", np.float32(1))
     node.input[0], node.input[1:] = power.output[0], [one.output[0]]
+    return node
+
+
+def _log1p(graph: Any, node: Any, name: str, arguments: Any) -> Any:
+    """log(x + 1), of tf_keras' softplus, likewise."""
+    node.type = "Log"
+    one = graph.make_const(f"{name}_one", np.float32(1))
+    more = graph.insert_new_node_on_input(node, "Add", node.input[0])
+    more.input.append(one.output[0])
     return node
 
 
