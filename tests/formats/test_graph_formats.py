@@ -24,6 +24,8 @@ from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
 from yolotf.formats.convert import convert
+from yolotf.serving import evaluation
+from yolotf.serving.detections import Detections
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
 
@@ -325,3 +327,61 @@ def test_the_command_has_the_options(tmp_path, weights, pictures, capsys):
     assert cli.main([*common, "--fp16"]) == 0
     assert cli.main([*common, "--fp16", "--int8", str(pictures)]) == 2
     assert "exclude each other" in capsys.readouterr().err
+
+
+def detections_of(found, names, score=0.25, iou=0.45):
+    """Thresholds and plain greedy suppression, class by class."""
+    rows = []
+    boxes, scores = found["boxes"][0], found["scores"][0]
+    for class_id in range(scores.shape[1]):
+        order = [one for one in np.argsort(-scores[:, class_id]) if scores[one, class_id] > score]
+        while order:
+            best, *order = order
+            rows.append((boxes[best], scores[best, class_id], class_id))
+            order = [one for one in order if overlap(boxes[best], boxes[one]) <= iou]
+    rows.sort(key=lambda row: -row[1])
+    columns = [np.array(column, np.float32) for column in zip(*rows, strict=True)]
+    return Detections.of(columns[0], columns[1], columns[2].astype(np.int32), names)
+
+
+def overlap(a, b):
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    both = np.prod(np.maximum(high - low, 0))
+    return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
+
+
+def test_int8_finds_what_the_network_finds(official_tiny, tmp_path):
+    """mAP of a trained network in int8, what it finds in float32 being the truth."""
+    network = cfg.parse_cfg(official_tiny.cfg)
+    names = tuple(map(str, range(80)))
+    pictures = [official_tiny.bus, official_tiny.zidane]
+    found = {}
+    for kind, options in {"float": {}, "int8": {"int8": pictures}}.items():
+        path = tmp_path / f"{kind}.tflite"
+        convert(official_tiny.weights, network, path, decode=True, **options)
+        runner = tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")
+        found[kind] = []
+        for picture in pictures:
+            image = Image.open(picture).convert("RGB").resize((416, 416), Image.Resampling.BILINEAR)
+            answer = runner(images=np.asarray(image, np.float32)[None] / 255)
+            found[kind].append(detections_of(answer, names))
+    assert (tmp_path / "int8.tflite").stat().st_size < 7_000_000
+    truths = [
+        evaluation.LabelledPicture(
+            picture,
+            evaluation.Truths(
+                one.classes.astype(np.int64),
+                np.concatenate(
+                    [(one.xyxy[:, :2] + one.xyxy[:, 2:]) / 2, one.xyxy[:, 2:] - one.xyxy[:, :2]], 1
+                ),
+            ),
+            evaluation.Truths(np.zeros(0, np.int64), np.zeros((0, 4), np.float32)),
+        )
+        for picture, one in zip(pictures, found["float"], strict=True)
+    ]
+    # Boxes are relative, so that every picture is one pixel.
+    sized = [(one, (1, 1)) for one in found["int8"]]
+    score = evaluation.score(sized, truths, names)
+    labelled = [one for one in score.classes if one.truths]
+    assert sum(one.truths for one in labelled) >= 5
+    assert np.mean([one.ap for one in labelled]) > 0.8
