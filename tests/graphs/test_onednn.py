@@ -16,22 +16,22 @@ import yolotf
 from yolotf import _core
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import ACTIVATIONS, parse_cfg
-from yolotf.graphs import onednn
+from yolotf.graphs import onednn, tracing
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.serving.inference import InferenceFunction
 
 pytestmark = pytest.mark.skipif(
-    not onednn.available(), reason="TensorFlow's use of oneDNN is off on this machine"
+    not tracing.onednn_available(), reason="TensorFlow's use of oneDNN is off on this machine"
 )
 
 
 def test_it_is_right_also_where_it_is_not_asked():
-    assert onednn.is_right()
+    assert tracing.matches_reference()
 
 
 def test_it_is_not_taken_for_right_where_it_is_not(monkeypatch):
     monkeypatch.setitem(onednn._FUSED, "leaky", "Relu")
-    assert not onednn.is_right()
+    assert not tracing.matches_reference()
 
 
 @pytest.mark.parametrize("unknown", ["TensorFlow", "processor"])
@@ -42,15 +42,15 @@ def test_on_what_the_tests_do_not_know_it_is_tried_first(what, unknown, monkeypa
     else:
         monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     if what == "it fails":
-        monkeypatch.setattr(onednn, "is_right", lambda: False)
+        monkeypatch.setattr(tracing, "matches_reference", lambda: False)
     if what == "no such op":
-        monkeypatch.setattr(onednn, "_OPERATION", "_MklNativeFusedConv9D")
-    assert onednn.available.__wrapped__() == (what == "it passes")
+        monkeypatch.setattr(onednn, "OPERATION", "_MklNativeFusedConv9D")
+    assert tracing.onednn_available.__wrapped__() == (what == "it passes")
 
 
 def test_with_a_gpu_graphs_hold_standard_operations(monkeypatch):
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
-    assert not onednn.available.__wrapped__()
+    assert not tracing.onednn_available.__wrapped__()
 
 
 def layers(filters=512, size=3, extra=""):
@@ -98,7 +98,7 @@ def test_blocks_compute_what_one_kernel_does(name, tmp_path):
         assert ours.stored["1/bias"].shape == (blocks, filters)
     else:
         assert kernel.shape == plain.stored["1/kernel"].shape
-    for key, value in ours.whole().items():
+    for key, value in ours.unblocked_weights().items():
         np.testing.assert_array_equal(value, plain.stored[key].numpy())
     pictures = np.random.default_rng(1).random((2, 5, 6, 3), np.float32)
     found = tf.function(ours, autograph=False)(pictures)[0].numpy()
@@ -149,22 +149,22 @@ def test_the_optimizer_is_left_out_of_a_thread_only_while_told_so():
         return config.graph_options.rewrite_options.disable_meta_optimizer
 
     assert not is_off()
-    with onednn.unoptimized():
+    with tracing.unoptimized():
         assert is_off()
-        with onednn.unoptimized():
+        with tracing.unoptimized():
             assert is_off()
         assert is_off()
     assert not is_off()
-    with pytest.raises(KeyError), onednn.unoptimized():
+    with pytest.raises(KeyError), tracing.unoptimized():
         raise KeyError
     assert not is_off()
 
 
 def test_a_graph_for_it_is_ready_unless_something_is_left_to_fuse():
-    assert FoldedNetwork(networks.network("yolov4-tiny", size=64)).ready
+    assert FoldedNetwork(networks.network("yolov4-tiny", size=64)).needs_no_optimizer
     text = f"[net]\nwidth=6\nheight=5\nchannels=3\n{layers(8)}{BLOCKS['depthwise'][0]}"
-    assert not FoldedNetwork(parse_cfg(text)).ready
-    assert not FoldedNetwork(parse_cfg(text), use_onednn=False).ready
+    assert not FoldedNetwork(parse_cfg(text)).needs_no_optimizer
+    assert not FoldedNetwork(parse_cfg(text), use_onednn=False).needs_no_optimizer
 
 
 def test_switched_off_it_is_not_used(tmp_path):
@@ -174,12 +174,12 @@ def test_switched_off_it_is_not_used(tmp_path):
         import sys
         import numpy as np
         import tensorflow as tf
-        from yolotf.graphs import onednn
+        from yolotf.graphs import onednn, tracing
         from yolotf.darknet.cfg import parse_cfg
         from yolotf.serving.inference import InferenceFunction
 
         network = parse_cfg(sys.argv[1])
-        assert not onednn.available()
+        assert not tracing.onednn_available()
         function = InferenceFunction(network)
         assert function.folded.stored["0/kernel"].shape == (3, 3, 3, 512)
         function.load(sys.argv[2])

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from yolotf.darknet import cfg
-from yolotf.graphs import operations as tf_layers
+from yolotf.graphs import operations
 from yolotf.models.which_keras import keras
 
 _layers: Any = keras().layers
@@ -189,21 +189,17 @@ class LocallyConnected2D(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """NHWC to (batch, rows, columns, filters)."""
-        rows, columns = self.bias.shape[:2]
-        side = (self.padding, self.padding)
-        patches = tf.image.extract_patches(
-            tf.pad(inputs, _explicit((side, side))),
-            sizes=[1, *self.kernel_size, 1],
-            strides=[1, *self.strides, 1],
-            rates=[1, 1, 1, 1],
-            padding="VALID",
+        outputs = operations.convolve_locally(
+            tf.raw_ops,
+            inputs,
+            tf.convert_to_tensor(self.kernel),
+            self.bias.shape,
+            channels=inputs.shape[-1],
+            size=self.kernel_size[0],
+            stride=self.strides[0],
+            padding=self.padding,
         )
-        patches = tf.reshape(patches, (-1, rows * columns, patches.shape[-1]))
-        kernel = tf.reshape(
-            tf.convert_to_tensor(self.kernel), (rows * columns, patches.shape[-1], self.filters)
-        )
-        outputs = tf.einsum("bpi,pif->bpf", patches, kernel)
-        return tf.reshape(outputs, (-1, rows, columns, self.filters)) + self.bias
+        return outputs + self.bias
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -247,7 +243,7 @@ class Implicit(_Layer):
 
 @_register
 class Shortcut(_Layer):
-    """`[shortcut]` where a plain `Add` will not do; see `tf_layers.shortcut`.
+    """`[shortcut]` where a plain `Add` will not do; see `operations.shortcut`.
 
     With `weights_type` every input has a factor, `shortcut`: one number (`per_feature`) or one
     a channel (`per_channel`), so (inputs, 1 or channels).
@@ -274,8 +270,10 @@ class Shortcut(_Layer):
         factors = None
         if self.weights_type != "none":
             weights = tf.convert_to_tensor(self.shortcut)
-            factors = tf_layers.shortcut_factors(weights, self.weights_normalization)
-        return tf_layers.shortcut(inputs, [cfg.Shape(*one.shape[1:]) for one in inputs], factors)
+            factors = operations.shortcut_factors(tf.raw_ops, weights, self.weights_normalization)
+        shapes = [cfg.Shape(*one.shape[1:]) for one in inputs]
+        columns = 0 if factors is None else factors.shape[1]
+        return operations.shortcut(tf.raw_ops, inputs, shapes, factors, columns)
 
     def compute_output_shape(self, input_shape: Sequence[Sequence[int]]) -> tuple[int, ...]:
         """The first input's shape."""
@@ -337,18 +335,9 @@ class PaddedPooling2D(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """NHWC in and out."""
-        padding = _explicit(self.padding)
-        if self.mode == "max" and max(map(max, self.padding)) >= self.pool_size:
-            # Wider than TensorFlow's own padding may be: -FLT_MAX outside, as in Darknet.
-            inputs = tf.pad(inputs, padding, constant_values=inputs.dtype.min)
-            return tf.nn.max_pool2d(inputs, self.pool_size, self.strides, "VALID")
-        if self.mode == "max":
-            return tf.nn.max_pool2d(inputs, self.pool_size, self.strides, padding)
-
-        def mean(values: Any) -> Any:
-            return tf.nn.avg_pool2d(tf.pad(values, padding), self.pool_size, self.strides, "VALID")
-
-        return mean(inputs) / mean(tf.ones_like(inputs[:1, ..., :1]))
+        return operations.pool_window(
+            tf.raw_ops, inputs, self.mode == "max", self.pool_size, self.strides, self.padding
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -375,15 +364,7 @@ class ChannelMaxPooling(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """(batch, rows, columns, channels) to (batch, rows, columns, filters)."""
-        _, height, width, channels = inputs.shape
-        missing = -channels % self.filters
-        padded = tf.pad(inputs, [[0, 0]] * 3 + [[0, missing]], constant_values=inputs.dtype.min)
-        return tf.reduce_max(
-            tf.reshape(
-                padded, (-1, height, width, (channels + missing) // self.filters, self.filters)
-            ),
-            axis=3,
-        )
+        return operations.pool_channels(tf.raw_ops, inputs, inputs.shape[-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -415,16 +396,9 @@ class Reorg(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """NHWC in and out."""
-        stride, (height, width, channels) = self.stride, self.view
-        fine = (-1, channels // stride**2, height, stride, width, stride)
-        coarse = (-1, stride, stride, channels // stride**2, height, width)
-        flat = tf.transpose(inputs, (0, 3, 1, 2))
-        if self.reverse:
-            shuffled = tf.transpose(tf.reshape(flat, coarse), (0, 3, 4, 1, 5, 2))
-        else:
-            shuffled = tf.transpose(tf.reshape(flat, fine), (0, 3, 5, 1, 2, 4))
-        rows, columns, depth = self.target_shape
-        return tf.transpose(tf.reshape(shuffled, (-1, depth, rows, columns)), (0, 2, 3, 1))
+        return operations.shuffle(
+            tf.raw_ops, inputs, self.stride, self.reverse, self.view, self.target_shape
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -456,12 +430,7 @@ class SpaceToDepth(_Layer):
 
 @_register
 class LocalResponseNormalization(_Layer):
-    """`[normalization]`: a channel divided by a power of its neighbours' squares.
-
-    Darknet moves its window over the channels by adding one square and taking one away, and
-    starts with a window that is too small (normalization_layer.c:80-90). What it sums is
-    linear in the squares, so it is one matrix.
-    """
+    """`[normalization]`: a channel divided by a power of its neighbours' squares."""
 
     def __init__(self, size: int, alpha: float, beta: float, kappa: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -470,25 +439,17 @@ class LocalResponseNormalization(_Layer):
         self.beta = beta
         self.kappa = kappa
 
-    def _window(self, channels: int) -> list[list[float]]:
-        """`window[i][k]`: how often the square of channel `i` counts for channel `k`."""
-        column = [1.0 if channel < self.size // 2 else 0.0 for channel in range(channels)]
-        columns = [column]
-        for channel in range(1, channels):
-            column = list(column)
-            leaving, entering = channel - (self.size - 1) // 2 - 1, channel + self.size // 2
-            if leaving >= 0:
-                column[leaving] -= 1.0
-            if entering < channels:
-                column[entering] += 1.0
-            columns.append(column)
-        return [list(row) for row in zip(*columns, strict=True)]
-
     def call(self, inputs: Any) -> Any:
         """NHWC in and out."""
-        window = tf.constant(self._window(inputs.shape[-1]), inputs.dtype)
-        norms = self.kappa + self.alpha * tf.tensordot(tf.square(inputs), window, 1)
-        return inputs * tf.pow(norms, -self.beta)
+        return operations.normalize(
+            tf.raw_ops,
+            inputs,
+            inputs.shape[-1],
+            size=self.size,
+            alpha=self.alpha,
+            beta=self.beta,
+            kappa=self.kappa,
+        )
 
     def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
         """The input's shape."""
@@ -533,7 +494,9 @@ class Activation(_Layer):
     def call(self, inputs: Any) -> Any:
         """Any shape, channels last."""
         formula = _NOT_FUSED.get(self.activation)
-        return formula(inputs) if formula else tf_layers.activate(inputs, self.activation)
+        if formula:
+            return formula(inputs)
+        return operations.activate(tf.raw_ops, inputs, self.activation)
 
     def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
         """The input's shape."""

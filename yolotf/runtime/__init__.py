@@ -1,1 +1,1 @@
-"""TensorFlow's C API without its Python: graph, session, run."""
+"""TensorFlow's kernels through its C API: no TensorFlow Python is imported."""

@@ -23,7 +23,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.darknet import stock as networks
 from yolotf.errors import YolotfError
-from yolotf.graphs import decode, onednn
+from yolotf.graphs import decode, tracing
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.serving import collector as _collector
 from yolotf.serving.detections import Detections
@@ -144,7 +144,7 @@ class InferenceFunction:
     def _prepared(self, run: Callable[..., Any], *arguments: Any) -> Any:
         """Runs a graph. With oneDNN's operation there is nothing that an optimizer would gain."""
         if self.folded.onednn and tf.executing_eagerly():
-            with onednn.unoptimized():
+            with tracing.unoptimized():
                 return run(*arguments)
         return run(*arguments)
 
@@ -199,7 +199,7 @@ class InferenceFunction:
     def raw_heads(self, inputs: Tensor) -> list[Tensor]:
         """What enters the heads, for `inputs` as `fitted` takes them."""
         inputs = tf.convert_to_tensor(inputs)
-        if self.folded.ready:
+        if self.folded.needs_no_optimizer:
             return list(self._prepared(self._heads, inputs))
         return list(self._heads(inputs))
 
@@ -552,7 +552,7 @@ class _Exported(tf.Module):  # type: ignore[misc]
         # SavedModels hold tf.Variables. These share the memory: a reload leaves it to them.
         variables = {
             key: tf.Variable(value, trainable=False, name=key.replace("/", "_"))
-            for key, value in function.folded.whole().items()
+            for key, value in function.folded.unblocked_weights().items()
         }
         self.stored = list(variables.values())
         self.decodable = function.network.input_shape.channels in (1, 3)

@@ -83,6 +83,51 @@ def write(
     return _scatter_portably(path, header, plan, moves, variables, cast, verify)
 
 
+def check_size(path: Path, plan: layout.Plan, header: Header, size_bytes: int) -> None:
+    """Refuses a file of another size than the plan's.
+
+    Raises:
+        SizeMismatchError: it is.
+    """
+    expected = plan.expected_bytes(header.size_bytes)
+    if expected not in (-1, size_bytes):
+        failure = _Failure("wrong_size", expected=expected, found=size_bytes)
+        _mismatch(failure, path, plan, plan.moves, ())
+
+
+def write_arrays(
+    path: Path, header: Header, plan: layout.Plan, *, verify: bool, threads: int
+) -> None:
+    """Likewise, into the NumPy arrays that the plan's slots hold; no TensorFlow.
+
+    Args:
+        path: the file.
+        header: what it begins with.
+        plan: what to write where.
+        verify: see `load_darknet_weights`.
+        threads: that read and write.
+
+    Raises:
+        WeightsMismatch: nothing was written.
+    """
+    arrays = [move.slot.variable for move in plan.moves]
+    try:
+        _core.scatter(
+            path,
+            _header_content(header),
+            plan.expected_bytes(header.size_bytes),
+            plan.rows(header.size_bytes),
+            arrays,
+            verify=verify,
+            threads=threads,
+        )
+    except _core.NativeError as error:
+        failure = _Failure(
+            error.code, error.segment, error.axis, error.offset, error.expected, error.found
+        )
+        _mismatch(failure, path, plan, plan.moves, arrays)
+
+
 def replicas(variable: Any) -> list[Any]:
     """The variables of every replica; the variable itself if it is not distributed."""
     import tensorflow as tf

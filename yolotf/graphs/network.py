@@ -1,0 +1,279 @@
+"""The network with batch normalization folded into its kernels: described once, for every graph.
+
+`NetworkGraph` says which arrays a network computes with, where in the file they come from, and
+which operations lead from pictures to raw heads. The runtime, `build_function` and exports build
+their graphs from it. No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from yolotf.darknet import cfg
+from yolotf.darknet import rules as graph_rules
+from yolotf.graphs import onednn, operations
+from yolotf.weights import layout
+from yolotf.weights.header import Header
+
+Tensor = Any
+
+
+class NetworkGraph:
+    """What a network computes, and with what.
+
+    Attributes:
+        network: what it was made from.
+        onednn: whether convolutions are oneDNN's operation, see `yolotf.graphs.onednn`.
+        needs_no_optimizer: whether TensorFlow's optimizer has nothing to do in the graph.
+        shapes: of the arrays, by section and role, `17/kernel`. A convolution has `kernel` (HWIO,
+            or (size, size, channels, multiplier) where it is depthwise) and `bias`, with or
+            without batch norm; `[batchnorm]` has `scale` and `bias`. With `onednn`, wide
+            convolutions have both in blocks, see `onednn.convolve`.
+    """
+
+    def __init__(self, network: cfg.Network, *, use_onednn: bool) -> None:
+        """Looks at every section.
+
+        Raises:
+            UnsupportedSectionError: a section that cannot be built, or that the file holds
+                nothing for (`dontload`).
+        """
+        self.network = network
+        self.onednn = use_onednn
+        self._used = sorted(graph_rules.used_layers(network))
+        self._blocks: dict[int, int] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for index in self._used:
+            layer = network.layers[index]
+            graph_rules.check_layer(network, layer)
+            if use_onednn and isinstance(layer, cfg.Convolutional):
+                self._blocks[index] = onednn.blocks(layer)
+            for role, shape in _folded_shapes(network, layer).items():
+                self.shapes[_key(index, role)] = self._in_blocks(index, shape)
+        used = [network.layers[index] for index in self._used]
+        self.needs_no_optimizer = use_onednn and all(
+            onednn.supports(layer) for layer in used if isinstance(layer, cfg.Convolutional)
+        )
+
+    def _in_blocks(self, index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        blocks = self._blocks.get(index, 1)
+        return shape if blocks == 1 else (blocks, *shape[:-1], shape[-1] // blocks)
+
+    def blocks_of(self, key: str) -> int:
+        """How many blocks the array is stored in."""
+        return self._blocks.get(int(key.split("/")[0]), 1)
+
+    def plan(self, header: Header, arrays: Mapping[str, Any]) -> layout.Plan:
+        """Which floats of a file go where.
+
+        Args:
+            header: of the file.
+            arrays: what `shapes` names: variables or NumPy arrays.
+        """
+        by_layer: dict[int, dict[str, layout.Segment]] = {index: {} for index in self._used}
+        for segment in layout.segments(self.network, transposed=header.transposed):
+            if segment.layer in by_layer:
+                by_layer[segment.layer][segment.role] = segment
+        moves: list[layout.Move] = []
+        for index, segments in by_layer.items():
+            moves += self._moves(self.network.layers[index], segments, arrays)
+        return layout.Plan(tuple(moves), layout.floats(self.network), self.network)
+
+    def _moves(
+        self,
+        layer: cfg.Layer,
+        segments: dict[str, layout.Segment],
+        arrays: Mapping[str, Any],
+    ) -> list[layout.Move]:
+        """What goes where of one section, batch normalization folded."""
+        depthwise = isinstance(layer, cfg.Convolutional) and operations.is_depthwise(layer)
+
+        def slot(role: str) -> layout.Slot:
+            key = _key(layer.index, role)
+            return layout.Slot(
+                name=f"{layer.type}_{layer.index}/{role}",
+                role=role,
+                variable=arrays[key],
+                shape=self.shapes[key],
+                dtype="float32",
+                depthwise=depthwise and role == "kernel",
+                blocks=self._blocks.get(layer.index, 1),
+            )
+
+        gamma = segments.get("gamma")
+        if gamma is None:
+            return [layout.move(segment, slot(role)) for role, segment in segments.items()]
+        kernel = segments.get("kernel")
+        if kernel is None:
+            multiplier = layout.folded(gamma, gamma, slot("scale"))
+        elif kernel.transposed:
+            raise graph_rules.refuse(
+                self.network,
+                layer,
+                "batch_normalize=1 in a file with a transposed kernel",
+                "batch_normalize",
+            )
+        else:
+            multiplier = layout.folded(kernel, gamma, slot("kernel"))
+        return [layout.folded(segments["beta"], gamma, slot("bias")), multiplier]
+
+    def heads(
+        self,
+        ops: operations.Operations,
+        pictures: Tensor,
+        weights: Callable[[str], Tensor],
+        *,
+        fused: bool,
+        resizable: bool = False,
+    ) -> list[Tensor]:
+        """Writes the operations from pictures to raw heads, in cfg order.
+
+        Args:
+            ops: where to write them; with `fused` they include oneDNN's, see `onednn.convolve`.
+            pictures: [batch, rows, columns, channels] float32, 0..1.
+            weights: gives the array of a key of `shapes`; in blocks only with `fused`.
+            fused: convolutions are oneDNN's operation; else standard operations only.
+            resizable: rows and columns may be others than the cfg says.
+
+        Returns:
+            What enters the heads, or what the last section puts out if there is no head.
+        """
+        read: dict[str, Tensor] = {}
+
+        def array(layer: cfg.Layer, role: str) -> Tensor:
+            key = _key(layer.index, role)
+            if key not in read:
+                read[key] = weights(key)
+            return read[key]
+
+        tensors = {cfg.NETWORK_INPUT: pictures}
+        for index in self._used:
+            layer = self.network.layers[index]
+            inputs = [tensors[number] for number in layer.inputs]
+            x = self._section(ops, layer, inputs, array, pictures, fused, resizable)
+            if not isinstance(layer, cfg.Convolutional | cfg.Connected):
+                x = operations.activate(ops, x, getattr(layer, "activation", "linear"))
+            tensors[index] = x
+        return [tensors[index] for index in graph_rules.output_layers(self.network)]
+
+    def _section(
+        self,
+        ops: operations.Operations,
+        layer: cfg.Layer,
+        inputs: list[Tensor],
+        array: Callable[[cfg.Layer, str], Tensor],
+        pictures: Tensor,
+        fused: bool,
+        resizable: bool,
+    ) -> Tensor:
+        x = inputs[0] if inputs else pictures
+        match layer:
+            case cfg.Convolutional():
+                owner = graph_rules.kernel_owner(self.network, layer)
+                kernel, bias = array(owner, "kernel"), array(owner, "bias")
+                if fused and onednn.supports(layer):
+                    blocks = self._blocks.get(owner.index, 1)
+                    return onednn.convolve(ops, x, kernel, bias, layer, blocks)
+                x = operations.convolve(ops, x, kernel, layer)
+                return operations.add_bias(ops, x, bias, layer.activation)
+            case cfg.Connected():
+                x = operations.connect(ops, x, array(layer, "kernel"), layer)
+                x = operations.add_bias(ops, x, array(layer, "bias"), layer.activation)
+                return ops.Reshape(tensor=x, shape=[-1, 1, 1, layer.output])
+            case cfg.Local():
+                x = operations.convolve_locally(
+                    ops,
+                    x,
+                    array(layer, "kernel"),
+                    layer.output_shape,
+                    channels=layer.input_shape.channels,
+                    size=layer.size,
+                    stride=layer.stride,
+                    padding=int(layer.pad),
+                )
+                return ops.AddV2(x=x, y=array(layer, "bias"))
+            case cfg.Batchnorm():
+                x = ops.Mul(x=x, y=array(layer, "scale"))
+                return ops.AddV2(x=x, y=array(layer, "bias"))
+            case cfg.Pool():
+                return operations.pool(ops, x, layer)
+            case cfg.Avgpool():
+                return operations.average(ops, x)
+            case cfg.Route():
+                return operations.route(ops, inputs, layer)
+            case cfg.Shortcut():
+                factors = None
+                if layer.nweights:
+                    factors = operations.shortcut_factors(
+                        ops, array(layer, "weights"), layer.weights_normalization
+                    )
+                shapes = [graph_rules.shape_of(self.network, index) for index in layer.inputs]
+                columns = layer.nweights // len(layer.inputs)
+                return operations.shortcut(ops, inputs, shapes, factors, columns)
+            case cfg.ScaleChannels() | cfg.Sam():
+                return ops.Mul(x=x, y=inputs[1])
+            case cfg.Upsample():
+                return operations.upsample(ops, x, layer, resizable=resizable)
+            case cfg.Reorg():
+                return operations.reorg(ops, x, layer)
+            case cfg.Softmax():
+                return operations.softmax(ops, x, layer)
+            case cfg.Crop():
+                return operations.crop(ops, x, layer)
+            case cfg.Normalization():
+                return operations.normalize(
+                    ops,
+                    x,
+                    layer.input_shape.channels,
+                    size=layer.size,
+                    alpha=layer.alpha,
+                    beta=layer.beta,
+                    kappa=layer.kappa,
+                )
+            case cfg.Implicit():
+                return operations.implicit(ops, array(layer, "weights"), pictures, layer)
+            case cfg.Dropout() | cfg.Passive() | cfg.Activation():
+                return x
+            case _:
+                raise graph_rules.refuse(self.network, layer, f"[{layer.type}] cannot be built")
+
+
+def _key(index: int, role: str) -> str:
+    return f"{index}/{role}"
+
+
+def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[int, ...]]:
+    """Role and shape of what a section needs once batch normalization is folded."""
+    channels = layer.input_shape.channels
+    shapes: dict[str, tuple[int, ...]]
+    match layer:
+        case cfg.Convolutional(share_index=None, size=size, filters=filters):
+            kernel = (size, size, channels // layer.groups, filters)
+            if operations.is_depthwise(layer):
+                kernel = (size, size, channels, filters // channels)
+            shapes = {"kernel": kernel, "bias": (filters,)}
+        case cfg.Connected(output=output):
+            shapes = {"kernel": (layer.input_shape.floats, output), "bias": (output,)}
+        case cfg.Local(size=size, filters=filters):
+            rows, columns, _ = layer.output_shape
+            kernel_shape = (rows * columns, size, size, channels, filters)
+            shapes = {"kernel": kernel_shape, "bias": (rows, columns, filters)}
+        case cfg.Batchnorm():
+            shapes = {"scale": (channels,), "bias": (channels,)}
+        case cfg.Shortcut() if layer.nweights:
+            count = len(layer.inputs)
+            shapes = {"weights": (count, layer.nweights // count)}
+        case cfg.Implicit():
+            shapes = {"weights": (layer.filters, layer.atoms)}
+        case _:
+            return {}
+    keys = ["dontload"]
+    if getattr(layer, "batch_normalize", isinstance(layer, cfg.Batchnorm)):
+        keys.append("dontloadscales")
+    key = graph_rules.set_key(layer, *keys)
+    if key:
+        raise graph_rules.refuse(
+            network, layer, f"{key}=1: the file holds no numbers for it, so nothing can run", key
+        )
+    return shapes

@@ -1,0 +1,143 @@
+"""What graphs of a process that has imported TensorFlow are written with: `tf.raw_ops` and a bit.
+
+The bit is oneDNN's convolution, which `tf.raw_ops` has not, and what a network has a hundred of: a
+server waits for the trace when it starts, and the wrappers take as long as the operations.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+from yolotf.graphs import onednn
+
+Tensor = Any
+
+_Value = tf.compat.v1.AttrValue
+_FLOAT32 = _Value(type=tf.float32.as_datatype_enum)
+
+
+class Operations:
+    """`tf.raw_ops` and oneDNN's convolution; only in a graph, and with float32."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == onednn.OPERATION:
+            return _convolve
+        return getattr(tf.raw_ops, name)
+
+    def Unpack(self, *, value: Tensor, num: int, axis: int) -> list[Tensor]:
+        """As in `tf.raw_ops`."""
+        attributes = {"num": _Value(i=num), "T": _FLOAT32, "axis": _Value(i=axis)}
+        return _operation("Unpack", [value], attributes, num)
+
+
+def _convolve(
+    *, input: Tensor, filter: Tensor, args: list[Tensor], host_args: list[Tensor], **values: Any
+) -> Tensor:
+    attributes = {
+        "T": _FLOAT32,
+        "TArgs": _values(type=[tf.float32.as_datatype_enum] * len(args)),
+        "num_host_args": _Value(i=len(host_args)),
+        "num_args": _Value(i=values["num_args"]),
+        "strides": _values(i=values["strides"]),
+        "padding": _Value(s=values["padding"].encode()),
+        "explicit_paddings": _values(i=values["explicit_paddings"]),
+        "dilations": _values(i=values["dilations"]),
+        "fused_ops": _values(s=[name.encode() for name in values["fused_ops"]]),
+        "leakyrelu_alpha": _Value(f=values["leakyrelu_alpha"]),
+        "_kernel": _Value(s=values["_kernel"].encode()),
+    }
+    return _operation(onednn.OPERATION, [input, filter, *args, *host_args], attributes)[0]
+
+
+def read(variable: Any) -> Tensor:
+    """What a float32 variable holds; only in a graph."""
+    value = _operation("ReadVariableOp", [variable.handle], {"dtype": _FLOAT32})[0]
+    value.set_shape(variable.shape)
+    return value
+
+
+def _operation(
+    kind: str, inputs: list[Tensor], attributes: dict[str, Any], outputs: int = 1
+) -> list[Tensor]:
+    """Adds an operation to the graph that is being traced, with float32 outputs.
+
+    Neither `tf.raw_ops`, which has no private operations and takes twice as long, nor the public
+    `create_op`, which is deprecated and looks at its caller at every call.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    types = [tf.float32] * outputs
+    operation = graph._create_op_internal(kind, inputs, types, name="yolotf", attrs=attributes)
+    return list(operation.outputs)
+
+
+def _values(**items: Any) -> Any:
+    return _Value(list=_Value.ListValue(**items))
+
+
+@functools.cache
+def onednn_available() -> bool:
+    """Whether functions of this process can hold oneDNN's operation: it is there, and right.
+
+    False with a GPU, which TensorFlow prefers, and where its own use of oneDNN is off: by
+    `TF_ENABLE_ONEDNN_OPTS=0`, or because the processor is of a kind that gains nothing.
+    """
+    try:
+        from tensorflow.python.util import _pywrap_util_port
+
+        if not _pywrap_util_port.IsMklEnabled() or tf.config.get_visible_devices("GPU"):
+            return False
+        return onednn.is_tested(tf.__version__) or matches_reference()
+    except Exception:  # another TensorFlow, where any of it may be missing or mean something else
+        return False
+
+
+def matches_reference() -> bool:
+    """`onednn.check` in a function.
+
+    Raises:
+        Exception: of any kind, where the operation is not what it is here.
+    """
+
+    def run(written: onednn.Written, arrays: list[Any]) -> list[Any]:
+        function = tf.function(lambda *tensors: written(Operations(), *tensors), autograph=False)
+        return [answer.numpy() for answer in function(*map(tf.constant, arrays))]
+
+    return onednn.check(run)
+
+
+@contextmanager
+def unoptimized() -> Iterator[None]:
+    """Functions called for the first time inside are run as they are written.
+
+    For graphs in which `onednn.convolve` has left the optimizer nothing to do. Later calls have to
+    be made inside, too, or the function is prepared once more.
+    """
+    try:
+        from tensorflow.python.eager import context as eager
+
+        context, options = eager.context(), _options()
+        before = context.function_call_options
+    except (ImportError, AttributeError):  # not public: without it, it only takes longer
+        yield
+        return
+    context.function_call_options = options  # of this thread
+    try:
+        yield
+    finally:
+        context.function_call_options = before
+
+
+@functools.cache
+def _options() -> Any:
+    """This process's settings for functions, less the optimizer."""
+    from tensorflow.python.eager import context as eager
+
+    now = eager.context().function_call_options
+    config = tf.compat.v1.ConfigProto.FromString(now.config_proto_serialized)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return eager.FunctionCallOptions(executor_type=now.executor_type, config_proto=config)

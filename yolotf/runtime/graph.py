@@ -1,0 +1,193 @@
+"""A graph of the runtime, written by the same calls as `tf.raw_ops` takes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf import _runtime
+from yolotf.graphs import onednn
+
+
+class Node(NamedTuple):
+    """An output of an operation."""
+
+    number: int
+    """In its graph."""
+    dtype: str
+    """NumPy's name for it."""
+
+
+_TYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10}
+_NAMES = {number: name for name, number in _TYPES.items()}
+
+# The inputs of each operation, in its own order (tensorflow/core/ops). Numbers given for one of
+# those behind a bar are int32, others have the type of the first that is an output.
+_INPUTS = {
+    "AddV2": "x y",
+    "AvgPool": "value",
+    "BatchMatMulV2": "x y",
+    "BatchToSpaceND": "input | block_shape crops",
+    "BiasAdd": "value bias",
+    "ConcatV2": "values | axis",
+    "Conv2D": "input filter",
+    "DepthwiseConv2dNative": "input filter",
+    "Elu": "features",
+    "Equal": "x y",
+    "Exp": "x",
+    "Expm1": "x",
+    "ExtractImagePatches": "images",
+    "Floor": "x",
+    "FloorMod": "x y",
+    "Greater": "x y",
+    "GreaterEqual": "x y",
+    "LeakyRelu": "features",
+    "Less": "x y",
+    "MatMul": "a b",
+    "Max": "input | axis",
+    "MaxPool": "input",
+    "Maximum": "x y",
+    "Mean": "input | axis",
+    "Minimum": "x y",
+    "Mul": "x y",
+    "Neg": "x",
+    "OnesLike": "x",
+    "Pack": "values",
+    "Pad": "input | paddings",
+    "PadV2": "input | paddings : constant_values",
+    "Placeholder": "",
+    "Pow": "x y",
+    "RealDiv": "x y",
+    "Relu": "features",
+    "Relu6": "features",
+    "Reshape": "tensor | shape",
+    "ResizeBilinear": "images | size",
+    "ResizeNearestNeighbor": "images | size",
+    "SelectV2": "condition t e",
+    "Shape": "input",
+    "Sigmoid": "x",
+    "Slice": "input | begin size",
+    "Softmax": "logits",
+    "Softplus": "features",
+    "SpaceToBatchND": "input | block_shape paddings",
+    "SpaceToDepth": "input",
+    "Split": "| axis : value",
+    "SplitV": "value | size_splits axis",
+    "Square": "x",
+    "StridedSlice": "input | begin end strides",
+    "Sub": "x y",
+    "Sum": "input | axis",
+    "Tanh": "x",
+    "Tile": "input | multiples",
+    "Transpose": "x | perm",
+    "Unpack": "value",
+    "ZerosLike": "x",
+    onednn.OPERATION: "input filter args host_args",
+}
+
+_ATTRIBUTES = {
+    "_kernel": "string",
+    "align_corners": "bool",
+    "alpha": "float",
+    "block_size": "int",
+    "dilations": "ints",
+    "dtype": "type",
+    "end_mask": "int",
+    "explicit_paddings": "ints",
+    "fused_ops": "strings",
+    "half_pixel_centers": "bool",
+    "keep_dims": "bool",
+    "ksize": "ints",
+    "ksizes": "ints",
+    "leakyrelu_alpha": "float",
+    "num": "int",
+    "num_args": "int",
+    "num_split": "int",
+    "padding": "string",
+    "rates": "ints",
+    "shape": "shape",
+    "strides": "ints",
+}
+_ATTRIBUTES_OF = {("Pack", "axis"): "int", ("Unpack", "axis"): "int"}
+_LISTS = frozenset({"Split", "SplitV", "Unpack"})
+
+
+class Operations:
+    """Writes operations into a graph: what `yolotf.graphs` calls `ops`."""
+
+    def __init__(self) -> None:
+        """An empty graph."""
+        self.graph = _runtime.Graph()
+        self._count = 0
+        self._constants: dict[tuple[Any, ...], Node] = {}
+
+    def __getattr__(self, kind: str) -> Callable[..., Any]:
+        if kind not in _INPUTS:
+            raise AttributeError(f"no operation {kind}")
+        write = functools.partial(self._write, kind)
+        self.__dict__[kind] = write
+        return write
+
+    def placeholder(self, shape: Sequence[int | None], dtype: str = "float32") -> Node:
+        """What is fed to each run."""
+        extents = [-1 if extent is None else extent for extent in shape]
+        node: Node = self.Placeholder(dtype=_TYPES[dtype], shape=extents)
+        return node
+
+    def _write(self, kind: str, **arguments: Any) -> Any:
+        names = _INPUTS[kind].replace(":", "|").replace("|", " | ").split()
+        dtype = _dtype_of(arguments[name] for name in names if name != "|")
+        inputs: list[int | list[int]] = []
+        part = 0
+        for name in names:
+            if name == "|":
+                part += 1
+                continue
+            value = arguments.pop(name)
+            # Between the bars stand shapes, axes and the like.
+            inputs.append(self._input(value, "int32" if part == 1 else dtype))
+        attributes = {
+            name: (_ATTRIBUTES_OF.get((kind, name)) or _ATTRIBUTES[name], value)
+            for name, value in arguments.items()
+        }
+        outputs = self._add(kind, inputs, attributes)
+        return outputs if kind in _LISTS else outputs[0]
+
+    def _input(self, value: Any, dtype: str) -> int | list[int]:
+        if isinstance(value, Node):
+            return value.number
+        if isinstance(value, list) and (not value or any(isinstance(one, Node) for one in value)):
+            nodes = [one if isinstance(one, Node) else self._constant(one, dtype) for one in value]
+            return [node.number for node in nodes]
+        return self._constant(value, dtype).number
+
+    def _constant(self, value: Any, dtype: str) -> Node:
+        array: npt.NDArray[Any] = np.array(value, dtype, order="C")
+        key = (dtype, array.shape, array.tobytes())
+        if key not in self._constants:
+            attributes = {"dtype": ("type", _TYPES[dtype]), "value": ("tensor", array)}
+            self._constants[key] = self._add("Const", [], attributes)[0]
+        return self._constants[key]
+
+    def _add(
+        self, kind: str, inputs: list[int | list[int]], attributes: dict[str, tuple[str, Any]]
+    ) -> list[Node]:
+        self._count += 1
+        found = self.graph.add(kind, f"{kind.lstrip('_')}_{self._count}", inputs, attributes)
+        return [Node(number, _NAMES[dtype]) for number, dtype in found]
+
+
+def _dtype_of(values: Any) -> str:
+    """Of the first output among `values`."""
+    for value in values:
+        if isinstance(value, Node) and value.dtype != "bool":
+            return value.dtype
+        if isinstance(value, list):
+            nodes = [one for one in value if isinstance(one, Node)]
+            if nodes:
+                return nodes[0].dtype
+    return "float32"

@@ -1,0 +1,134 @@
+"""Finds and opens the installed TensorFlow's libraries without importing it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from yolotf import _runtime
+
+FRAMEWORK, CC = "libtensorflow_framework.so.2", "libtensorflow_cc.so.2"
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+
+def folder() -> Path:
+    """Where TensorFlow is installed.
+
+    Raises:
+        ImportError: it is not.
+    """
+    loaded = sys.modules.get("tensorflow")
+    if loaded is not None and getattr(loaded, "__file__", None):
+        return Path(str(loaded.__file__)).parent
+    # Of a package at the top, this runs none of its code.
+    spec = importlib.util.find_spec("tensorflow")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            "TensorFlow is not installed; yolotf runs networks with its kernels: pip install "
+            "tensorflow (or tensorflow-cpu)"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def version() -> str:
+    """TensorFlow's version as installed; "" where no distribution says so."""
+    for name in ("tensorflow", "tensorflow-cpu", "tensorflow_cpu", "tf-nightly"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+_lock = threading.Lock()
+
+
+def load() -> None:
+    """Opens TensorFlow's two libraries, once; a process that has imported TensorFlow has them.
+
+    Raises:
+        ImportError: TensorFlow is not installed, a library is missing or lacks something.
+        RuntimeError: the process was forked after TensorFlow had begun to run in its parent.
+    """
+    check_process()
+    with _lock:
+        if not _runtime.version():
+            _open(folder())
+
+
+def check_process() -> None:
+    """Raises in a process that has TensorFlow, but none of its threads.
+
+    Raises:
+        RuntimeError: it was forked after TensorFlow had begun to run in its parent.
+    """
+    if _forked:
+        raise RuntimeError(
+            "this process was forked from one in which a detector had been made, and TensorFlow's "
+            "threads are not here: start processes with multiprocessing's spawn method "
+            '(multiprocessing.get_context("spawn")), or fork before the first detector is made'
+        )
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked, _lock
+    _lock = threading.Lock()  # nobody is left who could release it
+    _forked = bool(_runtime.version())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _open(where: Path) -> None:
+    libraries = where / FRAMEWORK, where / CC
+    for library in libraries:
+        if not library.is_file():
+            raise ImportError(
+                f"{library}: no such file; it belongs to TensorFlow 2.16 and later: pip install "
+                "--upgrade tensorflow"
+            )
+    with _quiet():
+        _runtime.open(*map(str, libraries))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """TensorFlow reads its log level when it is opened; what it then says is of no use to anyone.
+
+    Its complaints come back as exceptions.
+    """
+    if _LOG_LEVEL in os.environ:
+        yield
+        return
+    os.environ[_LOG_LEVEL] = "3"
+    try:
+        yield
+    finally:
+        del os.environ[_LOG_LEVEL]
+
+
+@functools.cache
+def has_gpu() -> bool:
+    """Whether TensorFlow would compute on a GPU: it was built for one, and one can be seen."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return False
+    if not any(re.fullmatch(r"nvidia\d+|kfd", device.name) for device in Path("/dev").iterdir()):
+        return False
+    facts = folder() / "python/platform/build_info.py"
+    try:
+        text = facts.read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return re.search(r"'is_(cuda|rocm)_build', True", text) is not None

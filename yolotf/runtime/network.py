@@ -1,0 +1,256 @@
+"""A network on TensorFlow's kernels: its graph, sets of its weights, runs."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf import _core, _runtime
+from yolotf.darknet import cfg
+from yolotf.graphs import onednn, operations
+from yolotf.graphs.network import NetworkGraph
+from yolotf.runtime import library
+from yolotf.runtime.graph import Node, Operations
+from yolotf.weights import layout, native
+from yolotf.weights import write as writing
+from yolotf.weights.header import Header, read_header
+
+Array = npt.NDArray[Any]
+_Path = str | os.PathLike[str]
+
+_ALIGNMENT = 64
+"""Bytes: what TensorFlow does not copy. Also a line of a processor's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """What one file holds, as a network computes with it; freed with its last request.
+
+    Attributes:
+        path: the file.
+        header: its header.
+        arrays: by the keys of `NetworkGraph.shapes`.
+    """
+
+    path: str
+    header: Header
+    arrays: Mapping[str, npt.NDArray[np.float32]]
+    tensors: _runtime.Tensors
+
+
+class RuntimeNetwork:
+    """A network that runs without TensorFlow's Python, from many threads at once.
+
+    Attributes:
+        graph: what it computes.
+    """
+
+    def __init__(self, network: cfg.Network, *, threads: int | None = None) -> None:
+        """Builds the graph.
+
+        Args:
+            network: the network.
+            threads: that it computes with; None: the processors that this process may use.
+
+        Raises:
+            UnsupportedSectionError: a section that cannot be built, or that the file holds
+                nothing for (`dontload`).
+            ImportError: TensorFlow is not installed, or another than is known here.
+        """
+        self._threads = threads or native.thread_count()
+        library.load()
+        self.graph = NetworkGraph(network, use_onednn=_onednn_available())
+        ops = Operations()
+        height, width, channels = network.input_shape
+        pictures = ops.placeholder([None, height, width, channels])
+        weights = {key: ops.placeholder(shape) for key, shape in self.graph.shapes.items()}
+        heads = self.graph.heads(ops, pictures, weights.__getitem__, fused=self.graph.onednn)
+        fits = {
+            (integers, letter_box): _fit(ops, channels, integers, letter_box)
+            for integers in (True, False)
+            for letter_box in (True, False)
+        }
+        session = _runtime.Session(
+            ops.graph, _config(self._threads, optimize=not self.graph.needs_no_optimizer)
+        )
+        self._heads = _call(session, ops, [pictures, *weights.values()], heads)
+        self._fits = {kind: _call(session, ops, *ends) for kind, ends in fits.items()}
+
+    @property
+    def network(self) -> cfg.Network:
+        """What it was built from."""
+        return self.graph.network
+
+    def load(self, path: _Path, *, verify: bool = True) -> Weights:
+        """Reads a `.weights` file into memory of its own.
+
+        Args:
+            path: the file.
+            verify: see `load_darknet_weights`.
+
+        Raises:
+            WeightsMismatch: file and network do not belong together.
+            OSError: the file cannot be read.
+        """
+        floats = layout.floats(self.network)
+        header, size_bytes = read_header(path, floats)
+        nowhere = self.graph.plan(header, dict.fromkeys(self.graph.shapes))
+        writing.check_size(path, nowhere, header, size_bytes)  # before there is memory for it
+        arrays = _allocate(self.graph.shapes)
+        plan = self.graph.plan(header, arrays)
+        writing.write_arrays(path, header, plan, verify=verify, threads=self._threads)
+        return Weights(os.fspath(path), header, arrays, _runtime.Tensors(list(arrays.values())))
+
+    def raw_heads(self, inputs: npt.NDArray[np.float32], weights: Weights) -> list[Array]:
+        """What enters the heads, in cfg order.
+
+        Args:
+            inputs: [batch, rows, columns, channels] float32, 0..1, of the network's size.
+            weights: from `load`.
+        """
+        library.check_process()
+        return self._heads.run([inputs], weights.tensors)
+
+    def fit(self, images: Array, *, letter_box: bool) -> npt.NDArray[np.float32]:
+        """What `raw_heads` takes, of pictures of one size.
+
+        Args:
+            images: [batch, height, width, channels], uint8, or float32 in 0..1.
+            letter_box: keep their proportions.
+        """
+        library.check_process()
+        size = self.network.input_shape[:2]
+        found = (images.shape[1], images.shape[2])
+        call = self._fits[images.dtype == np.uint8, letter_box]
+        images = np.ascontiguousarray(images)
+        if not letter_box:
+            return call.run([images, np.array(size, np.int32)])[0]
+        inner = operations.letter_box_size(found, size)
+        sides = np.zeros([4, 2], np.int32)
+        for axis in (0, 1):
+            left = size[axis] - inner[axis]
+            sides[1 + axis] = left // 2, left - left // 2
+        return call.run([images, np.array(inner, np.int32), sides])[0]
+
+    def unblocked_weights(self, weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
+        """The arrays of `weights`, wide convolutions in one piece."""
+        return {
+            key: array if self.graph.blocks_of(key) == 1 else np.concatenate(array, -1)
+            for key, array in weights.arrays.items()
+        }
+
+
+def _fit(
+    ops: Operations, channels: int, integers: bool, letter_box: bool
+) -> tuple[list[Node], list[Node]]:
+    """What goes in and comes out of the fitting of pictures."""
+    images = ops.placeholder([None, None, None, channels], "uint8" if integers else "float32")
+    ends = [images, ops.placeholder([2], "int32")]
+    if letter_box:
+        ends.append(ops.placeholder([4, 2], "int32"))
+    return ends, [operations.fit(ops, *ends, integers=integers)]
+
+
+def _call(
+    session: _runtime.Session, ops: Operations, inputs: Sequence[Node], outputs: Sequence[Node]
+) -> _runtime.Call:
+    return _runtime.Call(
+        session, ops.graph, [node.number for node in inputs], [node.number for node in outputs]
+    )
+
+
+def _config(threads: int, *, optimize: bool) -> bytes:
+    """A `ConfigProto` (tensorflow/core/protobuf/config.proto), in protobuf's wire format.
+
+    CPU only, threads of the session's own, and, unless `optimize`, no rewriting of the graph.
+    """
+    no_gpu = _field(1, _field(1, b"GPU") + _number(2, 0))  # device_count {"GPU": 0}
+    pools = _number(2, threads) + _number(5, threads) + _number(9, 1)
+    config = no_gpu + pools
+    if not optimize:
+        # graph_options: rewrite_options.disable_meta_optimizer, optimizer_options.opt_level = L0
+        options = _field(10, _number(19, 1)) + _field(3, _number(3, -1))
+        config += _field(10, options)
+    return config
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _number(number: int, value: int) -> bytes:
+    return _varint(number << 3) + _varint(value & 0xFFFFFFFFFFFFFFFF)
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+def _allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.float32]]:
+    """Arrays in one piece of memory, on huge pages where there are any."""
+    counts = {key: int(np.prod(shape, dtype=np.int64)) for key, shape in shapes.items()}
+    step = _ALIGNMENT // layout.FLOAT_BYTES
+    places = {key: -(-count // step) * step for key, count in counts.items()}
+    total = sum(places.values())
+    memory = mmap.mmap(-1, max(1, layout.FLOAT_BYTES * total))
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:  # a kernel without them
+            pass
+    floats = np.frombuffer(memory, np.float32)
+    arrays: dict[str, npt.NDArray[np.float32]] = {}
+    start = 0
+    for key, shape in shapes.items():
+        arrays[key] = floats[start : start + counts[key]].reshape(shape)
+        start += places[key]
+    return arrays
+
+
+_tried: dict[str, bool] = {}
+_trying = threading.Lock()
+
+
+def _onednn_available() -> bool:
+    """Whether graphs of the runtime can hold oneDNN's convolution: it is there, and right."""
+    if not _runtime.onednn_enabled():
+        return False
+    version = _runtime.version()
+    if onednn.is_tested(version):
+        return True
+    with _trying:
+        if version not in _tried:
+            try:
+                _tried[version] = matches_reference()
+            except _runtime.TensorFlowError:  # it is not there, or means something else
+                _tried[version] = False
+        return _tried[version]
+
+
+def matches_reference() -> bool:
+    """`onednn.check` on the runtime.
+
+    Raises:
+        TensorFlowError: the operation is not what it is here.
+    """
+
+    def run(written: onednn.Written, arrays: list[Any]) -> list[Any]:
+        ops = Operations()
+        inputs = [ops.placeholder(array.shape) for array in arrays]
+        outputs = written(ops, *inputs)
+        session = _runtime.Session(ops.graph, _config(native.thread_count(), optimize=False))
+        return _call(session, ops, inputs, outputs).run(arrays)
+
+    library.load()
+    return onednn.check(run)
