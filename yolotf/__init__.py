@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from yolotf.loading.save import save_darknet_weights
     from yolotf.models.build import build_model
     from yolotf.serving.detections import Detections
-    from yolotf.serving.inference import Detector
+    from yolotf.serving.detector import Detector
 
 sys.meta_path.append(_moved.Finder())
 
@@ -48,7 +48,7 @@ _HOMES = {
     "CfgError": "errors",
     "ContentError": "errors",
     "Detections": "serving.detections",
-    "Detector": "serving.inference",
+    "Detector": "serving.detector",
     "Diagnosis": "diagnosis.result",
     "FileChangedError": "errors",
     "HeaderError": "errors",

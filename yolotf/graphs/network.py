@@ -182,6 +182,7 @@ class NetworkGraph:
                 x = operations.add_bias(ops, x, array(layer, "bias"), layer.activation)
                 return ops.Reshape(tensor=x, shape=[-1, 1, 1, layer.output])
             case cfg.Local():
+                side, (below, right) = int(layer.pad), layer.overhang
                 x = operations.convolve_locally(
                     ops,
                     x,
@@ -190,7 +191,7 @@ class NetworkGraph:
                     channels=layer.input_shape.channels,
                     size=layer.size,
                     stride=layer.stride,
-                    padding=int(layer.pad),
+                    padding=[[side, side + below], [side, side + right]],
                 )
                 return ops.AddV2(x=x, y=array(layer, "bias"))
             case cfg.Batchnorm():

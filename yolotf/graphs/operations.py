@@ -188,21 +188,20 @@ def pool_window(
         strides: rows, columns.
         padding: `SAME`, `VALID`, or rows before and after, columns before and after.
     """
-    explicit = not isinstance(padding, str)
     window: dict[str, Any] = {"ksize": [1, size, size, 1], "strides": [1, *strides, 1]}
-    if largest and explicit and max(map(max, padding)) >= size:
+    if isinstance(padding, str):  # `same` does not count what is outside of a mean either
+        if largest:
+            return ops.MaxPool(input=x, padding=padding, **window)
+        return ops.AvgPool(value=x, padding=padding, **window)
+    if largest and max(map(max, padding)) >= size:
         # TensorFlow's pooling has no padding as wide as its window. -FLT_MAX, as in Darknet.
         sides = [[0, 0], *map(list, padding), [0, 0]]
         lowest = getattr(x.dtype, "min", _LOWEST)
         x = ops.PadV2(input=x, paddings=sides, constant_values=lowest)
         return ops.MaxPool(input=x, padding="VALID", **window)
-    if largest and explicit:
-        sides = [0, 0, *padding[0], *padding[1], 0, 0]
-        return ops.MaxPool(input=x, padding="EXPLICIT", explicit_paddings=sides, **window)
     if largest:
-        return ops.MaxPool(input=x, padding=padding, **window)
-    if not explicit:  # `same` does not count what is outside either
-        return ops.AvgPool(value=x, padding=padding, **window)
+        explicit = [0, 0, *padding[0], *padding[1], 0, 0]
+        return ops.MaxPool(input=x, padding="EXPLICIT", explicit_paddings=explicit, **window)
 
     def mean(values: Tensor) -> Tensor:
         return ops.AvgPool(value=_pad(ops, values, *padding), padding="VALID", **window)
@@ -375,9 +374,7 @@ def softmax(ops: Operations, x: Tensor, layer: cfg.Softmax) -> Tensor:
     parts = ops.Reshape(tensor=x, shape=[-1, height * width, groups, part])
     parts = ops.Transpose(x=parts, perm=[0, 2, 1, 3])
     flat = ops.Reshape(tensor=parts, shape=[-1, height * width * part])
-    parts = ops.Reshape(
-        tensor=ops.Softmax(logits=flat), shape=[-1, groups, height * width, part]
-    )
+    parts = ops.Reshape(tensor=ops.Softmax(logits=flat), shape=[-1, groups, height * width, part])
     parts = ops.Transpose(x=parts, perm=[0, 2, 1, 3])
     return ops.Reshape(tensor=parts, shape=[-1, height, width, channels])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import sys
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -135,10 +134,7 @@ def save_darknet_weights(
 
 
 def _refuse_derived(model: Any) -> None:
-    inference = sys.modules.get("yolotf.serving.inference")
-    if inference is not None and isinstance(
-        model, (inference.FoldedNetwork, inference.InferenceFunction, inference.Detector)
-    ):
+    if type(model).__module__.startswith(("yolotf.graphs.", "yolotf.serving.")):
         raise PlanError(
             f"{type(model).__name__}: its batch normalization is folded into the kernels, and "
             "gamma, mean and variance cannot be had back from them; save the Keras model"

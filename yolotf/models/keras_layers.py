@@ -197,7 +197,7 @@ class LocallyConnected2D(_Layer):
             channels=inputs.shape[-1],
             size=self.kernel_size[0],
             stride=self.strides[0],
-            padding=self.padding,
+            padding=[[self.padding] * 2] * 2,
         )
         return outputs + self.bias
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import importlib.util
 import os
 import re
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,16 +36,6 @@ def folder() -> Path:
             "tensorflow (or tensorflow-cpu)"
         )
     return Path(next(iter(spec.submodule_search_locations)))
-
-
-def version() -> str:
-    """TensorFlow's version as installed; "" where no distribution says so."""
-    for name in ("tensorflow", "tensorflow-cpu", "tensorflow_cpu", "tf-nightly"):
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ""
 
 
 _lock = threading.Lock()
@@ -105,18 +95,47 @@ def _open(where: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """TensorFlow reads its log level when it is opened; what it then says is of no use to anyone.
+    """Keeps TensorFlow's log lines from stderr while it is opened; its errors are exceptions.
 
-    Its complaints come back as exceptions.
+    It reads its log level then, but from 2.21 on says its first lines before it has. Those are
+    caught; whatever else was written to stderr meanwhile follows. Who sets the level sees all.
     """
     if _LOG_LEVEL in os.environ:
         yield
         return
     os.environ[_LOG_LEVEL] = "3"
     try:
-        yield
+        with _caught_stderr():
+            yield
     finally:
-        del os.environ[_LOG_LEVEL]
+        os.environ.pop(_LOG_LEVEL, None)
+
+
+_LOG_LINE = re.compile(
+    rb"WARNING: All log messages before absl|[IWEF]\d{4} |\d{4}-\d\d-\d\d .*: [IWEF] "
+)
+
+
+@contextmanager
+def _caught_stderr() -> Iterator[None]:
+    try:
+        before = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with tempfile.TemporaryFile() as caught:
+            os.dup2(caught.fileno(), 2)
+            try:
+                yield
+            finally:
+                os.dup2(before, 2)
+                caught.seek(0)
+                others = [line for line in caught if not _LOG_LINE.match(line)]
+                if others:
+                    os.write(2, b"".join(others))
+    finally:
+        os.close(before)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yolotf import _core, _runtime
+from yolotf import _runtime
 from yolotf.darknet import cfg
 from yolotf.graphs import onednn, operations
 from yolotf.graphs.network import NetworkGraph
@@ -98,7 +99,9 @@ class RuntimeNetwork:
         Raises:
             WeightsMismatch: file and network do not belong together.
             OSError: the file cannot be read.
+            RuntimeError: the process was forked after a network had been made.
         """
+        library.check_process()
         floats = layout.floats(self.network)
         header, size_bytes = read_header(path, floats)
         nowhere = self.graph.plan(header, dict.fromkeys(self.graph.shapes))
@@ -205,10 +208,8 @@ def _allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np
     total = sum(places.values())
     memory = mmap.mmap(-1, max(1, layout.FLOAT_BYTES * total))
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with contextlib.suppress(OSError):  # a kernel without them
             memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel without them
-            pass
     floats = np.frombuffer(memory, np.float32)
     arrays: dict[str, npt.NDArray[np.float32]] = {}
     start = 0

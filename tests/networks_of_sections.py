@@ -1,0 +1,145 @@
+"""Cfgs of every kind of section the graphs can hold."""
+
+# Two heads, a route, a depthwise convolution: small enough to be built many times.
+SMALL = """
+[net]
+width=64
+height=32
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+groups=8
+activation=mish
+[maxpool]
+size=2
+stride=2
+[convolutional]
+batch_normalize=1
+filters=12
+size=3
+pad=1
+activation=swish
+[convolutional]
+filters=18
+size=1
+activation=linear
+[yolo]
+mask=0,1
+anchors=10,12, 20,9, 30,30
+classes=4
+num=3
+scale_x_y=1.05
+nms_kind=greedynms
+[route]
+layers=-3
+[upsample]
+stride=2
+[route]
+layers=-1,1
+[convolutional]
+filters=9
+size=1
+activation=linear
+[yolo]
+mask=2
+anchors=10,12, 20,9, 30,30
+classes=4
+num=3
+"""
+
+
+def branches(sections):
+    """Each of `sections` on layer 1, all joined."""
+    text = "\n".join(f"[route]\nlayers=1\n{section}" for section in sections)
+    ends = range(3, 2 + text.count("["), 2)
+    return f"{text}\n[route]\nlayers={','.join(map(str, ends))}"
+
+
+# Every kind of section the graph can hold and SMALL has not, with uneven numbers.
+SECTIONS = {
+    "batchnorm": "[batchnorm]",
+    "connected": "[connected]\noutput=5\nbatch_normalize=1\nactivation=leaky",
+    "local": "[local]\nfilters=5\nsize=3\npad=1\nstride=2\nactivation=leaky",
+    "local_without_pad": "[local]\nfilters=5\nsize=2\nactivation=leaky",
+    "groups": "[convolutional]\nbatch_normalize=1\nfilters=12\nsize=3\npad=1\ngroups=2\n"
+    "activation=relu",
+    "depthwise_multiplier": "[convolutional]\nbatch_normalize=1\nfilters=16\nsize=3\npad=1\n"
+    "groups=8\nstride=2\nactivation=relu6",
+    "dilation": "[convolutional]\nbatch_normalize=1\nfilters=5\nsize=3\npad=1\ndilation=2\n"
+    "activation=leaky",
+    "even_kernel": "[convolutional]\nfilters=5\nsize=4\nstride=3\npad=1\nactivation=logistic",
+    "strides": "[convolutional]\nfilters=5\nsize=3\nstride_x=1\nstride_y=2\npadding=2\n"
+    "activation=linear",
+    "depthwise_strides": "[convolutional]\nfilters=8\nsize=3\nstride_x=1\nstride_y=2\npad=1\n"
+    "groups=8\nactivation=linear",
+    "shared_kernel": "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\n"
+    "activation=leaky\n[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\n"
+    "share_index=-1\nstride=2\nactivation=linear",
+    "maxpool_3_2": "[maxpool]\nsize=3\nstride=2",
+    "maxpool_2_1": "[maxpool]\nsize=2\nstride=1",
+    "maxpool_5_1": "[maxpool]\nsize=5\nstride=1",
+    "maxpool_2_2": "[maxpool]\nsize=2\nstride=2",
+    "maxpool_4_3_padding": "[maxpool]\nsize=4\nstride=3\npadding=1",
+    "maxpool_no_padding": "[maxpool]\nsize=3\nstride=2\npadding=0",
+    "maxpool_depth": "[maxpool]\nmaxpool_depth=1\nout_channels=3\nsize=1",
+    "local_avgpool": "[local_avgpool]\nsize=3\nstride=2",
+    "local_avgpool_same": "[local_avgpool]\nsize=3\nstride=1",
+    "avgpool": "[avgpool]",
+    "route_groups": "[route]\nlayers=-1,-2\ngroups=2\ngroup_id=1",
+    "shortcut_of_a_biased_convolution": "[convolutional]\nfilters=8\nactivation=linear\n"
+    "[shortcut]\nfrom=-2\nactivation=leaky",
+    "shortcut": "[shortcut]\nfrom=-2\nactivation=leaky",
+    "shortcut_fewer_channels": "[convolutional]\nfilters=5\nsize=1\n[shortcut]\nfrom=-2",
+    "shortcut_more_channels": "[convolutional]\nfilters=11\nsize=1\n[shortcut]\nfrom=-2",
+    "shortcut_per_feature": "[shortcut]\nfrom=-2,-1\nweights_type=per_feature\n"
+    "weights_normalization=relu",
+    "shortcut_per_channel": "[convolutional]\nfilters=11\nsize=1\n[shortcut]\nfrom=-2\n"
+    "weights_type=per_channel\nweights_normalization=softmax",
+    "scale_channels": "[avgpool]\n[convolutional]\nfilters=8\nactivation=logistic\n"
+    "[scale_channels]\nfrom=-3\nactivation=relu",
+    "sam": "[convolutional]\nfilters=8\nactivation=logistic\n[sam]\nfrom=-2",
+    "upsample_scale": "[upsample]\nstride=3\nscale=0.5",
+    "upsample_reverse": "[upsample]\nstride=-2",
+    "reorg": "[reorg]\nstride=2",
+    "reorg_reverse": "[reorg]\nstride=2\nreverse=1",
+    "reorg3d": "[reorg3d]\nstride=2",
+    "reorg3d_reverse": "[convolutional]\nfilters=32\n[reorg3d]\nstride=2\nreverse=1",
+    "dropout": "[dropout]\nprobability=0.5",
+    "softmax": "[softmax]\ngroups=2\ntemperature=0.5",
+    "softmax_of_all": "[softmax]",
+    "crop": "[crop]\ncrop_width=5\ncrop_height=4",
+    "normalization": "[normalization]\nsize=5\nalpha=0.3\nbeta=0.75\nkappa=1",
+    "implicit": "[implicit]\nfilters=6\natoms=2",
+    "cost": "[cost]",
+    "activations": branches(
+        f"[activation]\nactivation={name}"
+        for name in (
+            *("elu", "gelu", "hardtan", "leaky", "lhtan", "linear", "loggy", "logistic", "plse"),
+            *("ramp", "relie", "relu", "relu6", "revleaky", "selu", "stair", "tanh"),
+        )
+    ),
+    "activations_of_convolutions": branches(
+        f"[convolutional]\nfilters=5\nactivation={name}"
+        for name in (
+            *("hard_mish", "leaky", "mish", "normalize_channels", "normalize_channels_softmax"),
+            *("normalize_channels_softmax_maxval", "relu", "swish"),
+        )
+    ),
+}
+
+
+def around(section):
+    """A network that ends in `section`, with two layers of 8x6x8 before it."""
+    before = "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\nactivation=linear\n"
+    return f"[net]\nwidth=8\nheight=6\nchannels=3\n{before}{before}{section}\n"

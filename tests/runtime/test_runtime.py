@@ -1,0 +1,304 @@
+"""The runtime: TensorFlow's kernels without its Python, in every order of events."""
+
+import copy
+import json
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import numpy_loader
+import pytest
+import tensorflow as tf
+from networks_of_sections import SECTIONS, SMALL, around
+
+import yolotf
+from yolotf import _runtime
+from yolotf.darknet.cfg import parse_cfg
+from yolotf.errors import ContentError, SizeMismatchError
+from yolotf.graphs.folded import FoldedNetwork
+from yolotf.runtime import library, network
+from yolotf.runtime.graph import Operations
+from yolotf.runtime.network import RuntimeNetwork
+from yolotf.serving.detector import Detector
+
+
+@pytest.fixture
+def small_file(tmp_path):
+    def make(seed=0, text=SMALL):
+        path = tmp_path / f"{seed}.weights"
+        path.write_bytes(numpy_loader.random_file(text, seed))
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_computes_what_the_function_does(name, onednn, tmp_path, monkeypatch):
+    if not onednn:
+        monkeypatch.setattr(_runtime, "onednn_enabled", lambda: False)
+    text = around(SECTIONS[name])
+    path = tmp_path / "a.weights"
+    path.write_bytes(numpy_loader.random_file(text, seed=len(text)))
+    described = parse_cfg(text)
+    folded = FoldedNetwork(described, use_onednn=False)
+    folded.load(path)
+    pictures = np.random.default_rng(1).random((2, *described.input_shape), np.float32)
+    expected = tf.function(folded, autograph=False)(pictures)
+    ours = RuntimeNetwork(described)
+    found = ours.raw_heads(pictures, ours.load(path))
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+
+
+def test_an_operation_of_another_tensorflow_is_tried_first(monkeypatch):
+    assert network.matches_reference()
+    monkeypatch.setattr(_runtime, "version", lambda: "2.99.0")
+    monkeypatch.setattr(network, "_tried", {})
+    assert network._onednn_available() == _runtime.onednn_enabled()
+    monkeypatch.setattr(network, "_tried", {})
+    monkeypatch.setattr(network, "matches_reference", lambda: False)
+    assert not network._onednn_available()
+
+
+def test_what_tensorflow_refuses_is_said(small_file):
+    ops = Operations()
+    x = ops.placeholder([1, 2])
+    with pytest.raises(_runtime.TensorFlowError, match="Dimensions must be equal"):
+        ops.MatMul(a=x, b=x)
+    with pytest.raises(AttributeError, match="no operation Nonsense"):
+        ops.Nonsense(x=x)
+
+
+@pytest.mark.parametrize("missing", ["both", "cc"])
+def test_a_missing_library_is_named(missing, tmp_path):
+    if missing == "cc":
+        (tmp_path / library.FRAMEWORK).write_bytes(b"no library")
+    name = library.FRAMEWORK if missing == "both" else library.CC
+    with pytest.raises(ImportError, match=f"{tmp_path}/{name}: no such file"):
+        library._open(tmp_path)
+
+
+def run(code, *arguments, **environment):
+    """Runs code in a fresh process; its output."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(yolotf.__file__).parents[1],
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+ANSWER = """
+    import sys
+    import numpy as np
+    import yolotf
+    def answer(threads=None):
+        options = {"score": 0.2, "threads": threads}
+        detector = yolotf.Detector(yolotf.parse_cfg(sys.argv[1]), sys.argv[2], **options)
+        found = detector(np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8))
+        return found.to_dict()
+"""
+
+
+@pytest.fixture
+def files(tmp_path, small_file):
+    (tmp_path / "small.cfg").write_text(SMALL)
+    return tmp_path / "small.cfg", small_file(3)
+
+
+def test_nothing_is_imported_and_stderr_is_empty(files):
+    done = run(
+        ANSWER
+        + """
+    assert answer()["detections"]
+    assert not {"tensorflow", "keras", "tf_keras"} & set(sys.modules)
+    """,
+        *files,
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_stderr_of_others_is_kept_while_tensorflow_is_opened():
+    done = run(
+        """
+        import os
+        from yolotf.runtime import library
+        with library._quiet():
+            os.write(2, b"I0000 00:00:1 port.cc:1] chatter\\nsomething else\\n")
+        os.write(2, b"after\\n")
+        """
+    )
+    assert done.stderr == "something else\nafter\n"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_tensorflow_may_be_imported_in_the_same_process(when, files):
+    code = """
+    import tensorflow as tf
+    assert float(tf.linalg.matmul(tf.ones([2, 3]), tf.ones([3, 2]))[0, 0]) == 3
+    """
+    ask = "\n    first = answer()\n    assert first['detections']\n"
+    run(ANSWER + (code + ask if when == "before" else ask + code + ask), *files)
+
+
+def test_the_same_without_onednn_and_with_threads(files):
+    code = ANSWER + "\n    import json\n    print(json.dumps(answer(int(sys.argv[3]))))"
+    answers = [
+        run(code, *files, threads, **environment).stdout
+        for threads, environment in ((1, {}), (3, {}), (2, {"TF_ENABLE_ONEDNN_OPTS": "0"}))
+    ]
+    first, *others = [json.loads(answer)["detections"] for answer in answers]
+    for other in others:
+        assert len(other) == len(first) > 0
+        for one, two in zip(first, other, strict=True):
+            assert one["class"] == two["class"]
+            assert one["score"] == pytest.approx(two["score"], abs=1e-5)
+            assert one["xyxy"] == pytest.approx(two["xyxy"], abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_started_before_the_first_detector(method, files, tmp_path):
+    code = textwrap.dedent(ANSWER) + textwrap.dedent(
+        f"""
+        import multiprocessing
+        def child(queue):
+            queue.put(answer())
+        if __name__ == "__main__":
+            context = multiprocessing.get_context({method!r})
+            queue = context.Queue()
+            process = context.Process(target=child, args=(queue,))
+            process.start()
+            assert queue.get(timeout=60) == answer()
+            process.join()
+        """
+    )
+    script = tmp_path / "script.py"  # spawned processes read it again
+    script.write_text(code)
+    subprocess.run(
+        [sys.executable, str(script), *map(str, files)],
+        check=True,
+        cwd=Path(yolotf.__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": str(Path(yolotf.__file__).parents[1])},
+    )
+
+
+def test_a_process_forked_too_late_is_told_so(files):
+    run(
+        ANSWER
+        + """
+    import os
+    detector = yolotf.Detector(yolotf.parse_cfg(sys.argv[1]), sys.argv[2])
+    picture = np.zeros((32, 64, 3), np.uint8)
+    detector(picture)
+    child = os.fork()
+    if child == 0:
+        for late in (lambda: detector(picture), answer, lambda: detector.reload(sys.argv[2])):
+            try:
+                late()
+            except RuntimeError as error:
+                if "spawn" not in str(error):
+                    os._exit(1)
+            else:
+                os._exit(2)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    detector(picture)
+    """,
+        *files,
+    )
+
+
+def test_a_gpu_takes_the_function(files, monkeypatch):
+    described = parse_cfg(files[0])
+    image = np.random.default_rng(1).integers(0, 256, (2, 50, 70, 3)).astype(np.uint8)
+    expected = Detector(described, files[1], score=0.2)(list(image))
+    monkeypatch.setattr(library, "has_gpu", lambda: True)
+    detector = Detector(described, files[1], score=0.2)
+    assert not isinstance(detector._engine, RuntimeNetwork)
+    detector.reload(files[1])
+    for one, other in zip(detector(list(image)), expected, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        np.testing.assert_allclose(one.xyxy, other.xyxy, atol=1e-3)
+
+
+def test_the_memory_goes_with_the_last_who_uses_it(small_file):
+    """Sixteen sets of 64 MB, one after the other; a leak would need 1 GB."""
+    text = around("[convolutional]\nfilters=262144\nsize=3\nactivation=linear")
+    ours = RuntimeNetwork(parse_cfg(text))
+    path = small_file(1, text)
+    pictures = np.zeros((1, 6, 8, 3), np.float32)
+
+    def resident():
+        status = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in status if line.startswith("VmRSS")).split()[1]) / 1024
+
+    ours.raw_heads(pictures, ours.load(path))
+    before = resident()
+    for _ in range(16):
+        ours.raw_heads(pictures, ours.load(path))
+    assert resident() - before < 200
+
+
+@pytest.mark.parametrize("kind", ["short", "long", "negative variance"])
+def test_a_refused_file_is_explained(kind, small_file, tmp_path):
+    described, good = parse_cfg(SMALL), small_file(3)
+    content = bytearray(good.read_bytes())
+    if kind == "negative variance":
+        content[20 + 4 * 24 : 20 + 4 * 25] = np.float32(-1).tobytes()
+    bad = tmp_path / "bad.weights"
+    bad.write_bytes({"short": content[:-8], "long": content + bytes(8)}.get(kind, content))
+    detector = Detector(described, good)
+    expected = ContentError if kind == "negative variance" else SizeMismatchError
+    for attempt in (lambda: Detector(described, bad), lambda: detector.reload(bad)):
+        with pytest.raises(expected) as error:
+            attempt()
+        assert error.value.diagnosis.causes
+        assert str(error.value) == error.value.diagnosis.summary()
+    assert detector.reloads == 0
+    assert detector.weights.path == str(good)
+
+
+def test_detectors_say_what_they_are(files):
+    detector = Detector(parse_cfg(files[0]), files[1], names=list("abcd"), score=0.2)
+    assert repr(detector) == f"<yolotf.Detector small.cfg, 64x32, 4 classes, {files[1]}>"
+    assert detector.size == (32, 64)
+    assert detector.weights.seen == detector.weights.header.seen
+    image = np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8)
+    for other in (pickle.loads(pickle.dumps(detector)), copy.deepcopy(detector)):
+        assert other.names == detector.names
+        assert other(image).to_dict() == detector(image).to_dict()
+    detector.reload(files[1].read_bytes())
+    assert detector.reloads == 1
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(detector)
+
+
+def test_letter_box_and_bgr_are_the_callers(files):
+    described = parse_cfg(files[0])
+    boxed = parse_cfg(SMALL.replace("channels=3", "channels=3\nletter_box=1", 1))
+    image = np.random.default_rng(1).integers(0, 256, (90, 64, 3)).astype(np.uint8)
+    options = {"score": 0.2}
+    plain = Detector(described, files[1], **options)(image).to_dict()
+    letter = Detector(boxed, files[1], **options)(image).to_dict()
+    assert plain != letter
+    assert Detector(described, files[1], letter_box=True, **options)(image).to_dict() == letter
+    assert Detector(boxed, files[1], letter_box=False, **options)(image).to_dict() == plain
+    turned = Detector(described, files[1], bgr=True, **options)(image[..., ::-1]).to_dict()
+    assert turned == plain
+
+
+def test_the_cfgs_warnings_are_pythons(files):
+    text = SMALL.replace("stride=2\n", "stride=2\nsomething odd\n", 1)
+    with pytest.warns(UserWarning, match="ignored, not key=value"):
+        Detector(parse_cfg(text), files[1])

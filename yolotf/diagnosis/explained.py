@@ -1,0 +1,29 @@
+"""An error of a load, with the diagnosis: what every door that loads a file raises."""
+
+from __future__ import annotations
+
+import os
+
+from yolotf import errors
+from yolotf.darknet import cfg
+from yolotf.diagnosis import result
+
+_ABOUT_THE_FILE = (errors.SizeMismatchError, errors.ContentError, errors.HeaderError)
+
+
+def explained(
+    error: errors.WeightsMismatch, path: str | os.PathLike[str], network: cfg.Network
+) -> errors.WeightsMismatch:
+    """The same error with a diagnosis; its message where the file is what does not fit.
+
+    Args:
+        error: what the load raised.
+        path: the file.
+        network: that it was meant for.
+    """
+    if isinstance(error, errors.FileChangedError):
+        return error
+    found = result.diagnose(path, network)
+    facts = {**error.facts, "diagnosis": found}
+    summary = found.causes and isinstance(error, _ABOUT_THE_FILE)
+    return type(error)(found.summary() if summary else error.message, **facts)

@@ -1,0 +1,319 @@
+"""`Detector`: network and file -> what is in a picture. No TensorFlow Python is imported."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf.darknet import cfg
+from yolotf.darknet import stock as networks
+from yolotf.diagnosis.explained import explained
+from yolotf.errors import WeightsMismatch, YolotfError
+from yolotf.runtime import library
+from yolotf.runtime.decoding import Decoder
+from yolotf.runtime.network import RuntimeNetwork
+from yolotf.serving.detections import Detections
+from yolotf.serving.pictures import Picture, read_picture
+from yolotf.serving.thresholds import thresholds
+from yolotf.weights import native, sources
+from yolotf.weights.header import Header
+
+if TYPE_CHECKING:
+    from yolotf.serving.traced import TracedNetwork
+
+Array = npt.NDArray[Any]
+StrPath = str | os.PathLike[str]
+_Pictures = list[Picture] | tuple[Picture, ...]
+_Engine = Union[RuntimeNetwork, "TracedNetwork"]
+
+
+@dataclass(frozen=True)
+class ServedWeights:
+    """The file whose numbers a detector computes with.
+
+    Attributes:
+        path: of the file, or what was given in its place.
+        header: its header.
+    """
+
+    path: str
+    header: Header
+
+    @property
+    def seen(self) -> int:
+        """Pictures it was trained on."""
+        return self.header.seen
+
+
+@dataclass(frozen=True, eq=False)
+class _Set:
+    """Weights in memory, and what they are called; freed with the last request that uses them."""
+
+    loaded: Any
+    about: ServedWeights
+    is_file: bool
+
+
+class Detector:
+    """Finds things in pictures; safe to call from many threads, also while it reloads.
+
+    It runs TensorFlow's kernels without TensorFlow's Python. Where TensorFlow would use a GPU, it
+    imports TensorFlow and lets it.
+
+    Attributes:
+        network: the network.
+        names: class names, empty if none are known.
+        reloads: how many times the weights have been changed.
+    """
+
+    @sources.any_source("weights")
+    def __init__(
+        self,
+        network: cfg.Network | cfg.Source,
+        weights: sources.Weights,
+        *,
+        names: StrPath | Sequence[str] | None = None,
+        score: float = 0.25,
+        iou: float = 0.45,
+        max_boxes: int = 300,
+        nms_kind: str | None = None,
+        batch_size: int = 8,
+        threads: int | None = None,
+        letter_box: bool | None = None,
+        bgr: bool = False,
+    ) -> None:
+        """Builds the graph and loads the file.
+
+        Args:
+            network: a `Network`, a stock name, or a cfg's path or text.
+            weights: the `.weights` file, as `load_darknet_weights` takes it.
+            names: class names, or a file with one a line.
+            score: lowest score of a detection.
+            iou: boxes of one class that overlap more exclude each other.
+            max_boxes: detections per picture, the best ones.
+            nms_kind: `default`, `greedynms` or `diounms` in place of the cfg's.
+            batch_size: pictures of a list that go through the network at once.
+            threads: that this detector computes with, apart from all others; None: the
+                processors that the process may use.
+            letter_box: whether pictures keep their proportions, in place of the cfg's.
+            bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
+
+        Raises:
+            WeightsMismatch: file and network do not belong together; with its `diagnosis`.
+            UnsupportedSectionError: the network has sections or heads this cannot express.
+            YolotfError: there are more or fewer names than classes.
+            ImportError: TensorFlow is not installed.
+        """
+        for what, value in (("batch_size", batch_size), ("threads", threads)):
+            if value is not None and value < 1:
+                raise ValueError(f"{what}={value} must be at least 1")
+        self._options = {
+            "score": score,
+            "iou": iou,
+            "max_boxes": max_boxes,
+            "nms_kind": nms_kind,
+            "batch_size": batch_size,
+            "threads": threads,
+            "letter_box": letter_box,
+            "bgr": bgr,
+        }
+        self.network = _with_letter_box(networks.find(network), letter_box)
+        for text in self.network.warnings:
+            warnings.warn(text, stacklevel=3)  # of who called the decorated constructor
+        self.names = read_names(names)
+        classes = self.network.classes
+        if self.names and classes is not None and len(self.names) != classes:
+            raise YolotfError(
+                f"{len(self.names)} names for the {classes} classes of {self.network.source}; "
+                "the names file belongs to another network",
+                expected=classes,
+                found=len(self.names),
+            )
+        self._wanted = thresholds(self.network, score, iou, max_boxes, nms_kind)
+        self._decoder = Decoder(self.network, self._wanted.suppression)
+        self._threads = threads or native.thread_count()
+        self._batch_size = batch_size
+        self._bgr = bgr
+        self._engine: _Engine = _engine(self.network, self._threads)
+        self._reloading = threading.Lock()
+        self._active = self._load(sources.path_of(weights))
+        self.reloads = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) that pictures are brought to."""
+        return self.network.input_shape.height, self.network.input_shape.width
+
+    @property
+    def weights(self) -> ServedWeights:
+        """The file that serves now."""
+        return self._active.about
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        classes = self.network.classes
+        return (
+            f"<yolotf.Detector {self.network.name or self.network.source}, {width}x{height}, "
+            f"{'heads of several' if classes is None else classes} "
+            f"class{'es' * (classes != 1)}, {self.weights.path}>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its arguments: the other process, or the copy, reads the file that serves now."""
+        active = self._active
+        if not active.is_file:
+            raise TypeError(
+                f"a Detector whose weights came from {active.about.path} cannot be pickled or "
+                "copied; only files can be read again: write them to one"
+            )
+        path = os.path.abspath(active.about.path)  # noqa: PTH100 - keeps links as they are
+        return _rebuild, (self.network, path, {**self._options, "names": self.names or None})
+
+    @overload
+    def __call__(self, pictures: Picture) -> Detections: ...
+
+    @overload
+    def __call__(self, pictures: _Pictures) -> list[Detections]: ...
+
+    def __call__(self, pictures: Picture | _Pictures) -> Detections | list[Detections]:
+        """Detects in one picture or in each of a list.
+
+        Args:
+            pictures: a path, a Pillow image, encoded bytes, an open file, or an array or tensor
+                [height, width, channels] RGB (grey ones may lack the last axis), uint8 or float
+                in 0..1; of any sizes.
+
+        Returns:
+            `Detections` in pixels of the picture, or a list of them.
+
+        Raises:
+            OSError: a picture cannot be read.
+            RuntimeError: the process was forked after a detector had been made.
+        """
+        if isinstance(pictures, list | tuple):
+            return self._detect([self._read(picture) for picture in pictures])
+        return self._detect([self._read(pictures)])[0]
+
+    @sources.any_source("weights")
+    def reload(self, weights: sources.Weights) -> None:
+        """Changes to another file of the same network while requests are served.
+
+        The file is checked and loaded into a second set of weights, which is put in place in one
+        step. Requests that have begun finish on the old weights, later ones use the new; the old
+        are freed with the last request that uses them.
+
+        Raises:
+            WeightsMismatch: the file does not belong to the network; nothing has changed.
+            OSError: the file cannot be read; nothing has changed.
+        """
+        with self._reloading:
+            self._active = self._load(sources.path_of(weights))
+            self.reloads += 1
+
+    def export(self, folder: StrPath) -> None:
+        """Writes a SavedModel of standard operations only; imports TensorFlow for it.
+
+        Signatures, both answering `boxes` [batch, max_boxes, 4] (left, top, right, bottom in
+        pixels), `scores` and `classes` [batch, max_boxes] and `counts` [batch]:
+
+        * `serving_default`: `images` uint8 [batch, height, width, channels], of any one size;
+        * `encoded`: `images` string [batch], JPEG or PNG files, for networks of 1 or 3 channels.
+          Unlike `__call__` it does not turn photographs upright.
+
+        Names, if there are any, are written to `assets.extra/classes.names`.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        from yolotf.serving import export  # imports TensorFlow
+        from yolotf.serving.function import InferenceFunction  # likewise
+
+        wanted = self._wanted
+        function = InferenceFunction(
+            self.network,
+            score=wanted.score,
+            iou=wanted.iou,
+            max_boxes=wanted.max_boxes,
+            nms_kind=wanted.suppression.kind,
+        )
+        export.write(function, self._engine.unblocked_weights(self._active.loaded), folder)
+        if self.names:
+            extra = Path(folder) / "assets.extra"
+            extra.mkdir(exist_ok=True)
+            (extra / "classes.names").write_text("\n".join(self.names) + "\n", encoding="utf-8")
+
+    def _load(self, path: str) -> _Set:
+        try:
+            loaded = self._engine.load(path)
+        except WeightsMismatch as error:
+            raise explained(error, path, self.network) from None
+        name = sources.shown(path)
+        return _Set(loaded, ServedWeights(name, loaded.header), name == path)
+
+    def _read(self, picture: Picture) -> Array:
+        """[height, width, channels], uint8 or float32, in the network's channels."""
+        return read_picture(picture, self.network.input_shape.channels, bgr=self._bgr)
+
+    def _detect(self, arrays: Sequence[Array]) -> list[Detections]:
+        weights = self._active.loaded  # the same for all of them
+        found: list[Detections] = []
+        for start in range(0, len(arrays), self._batch_size):
+            found += self._detect_batch(weights, arrays[start : start + self._batch_size])
+        return found
+
+    def _detect_batch(self, weights: Any, arrays: Sequence[Array]) -> list[Detections]:
+        letter_box = self.network.letter_box
+        if len({(array.shape, array.dtype) for array in arrays}) == 1:
+            images = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+            inputs = self._engine.fit(images, letter_box=letter_box)
+        else:
+            parts = [self._engine.fit(array[None], letter_box=letter_box) for array in arrays]
+            inputs = np.concatenate(parts)
+        raws = self._engine.raw_heads(inputs, weights)
+        found = self._decoder(
+            raws,
+            self.size,
+            [array.shape[:2] for array in arrays],
+            score=self._wanted.score,
+            iou=self._wanted.iou,
+            max_boxes=self._wanted.max_boxes,
+            threads=self._threads,
+        )
+        return [Detections.of(one.boxes, one.scores, one.classes, self.names) for one in found]
+
+
+def _rebuild(network: cfg.Network, weights: str, options: dict[str, Any]) -> Detector:
+    return Detector(network, weights, **options)
+
+
+def _with_letter_box(network: cfg.Network, letter_box: bool | None) -> cfg.Network:
+    if letter_box is None or network.letter_box == letter_box:
+        return network
+    return replace(network, net=network.net.with_option("letter_box", int(letter_box)))
+
+
+def _engine(network: cfg.Network, threads: int) -> _Engine:
+    """What computes the heads."""
+    if library.has_gpu():
+        from yolotf.serving.traced import TracedNetwork  # imports TensorFlow
+
+        return TracedNetwork(network)
+    return RuntimeNetwork(network, threads=threads)
+
+
+def read_names(names: StrPath | Sequence[str] | None) -> tuple[str, ...]:
+    """Class names from a file with one a line (blank lines at the end do not count), or a list."""
+    if names is None:
+        return ()
+    if isinstance(names, str | os.PathLike):
+        text = Path(names).read_text(encoding="utf-8-sig").rstrip()
+        return tuple(line.strip() for line in text.splitlines())
+    return tuple(names)

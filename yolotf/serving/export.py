@@ -1,0 +1,87 @@
+"""A detector as a SavedModel of standard operations. Importing this module imports TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from yolotf.graphs import decode
+from yolotf.serving.function import InferenceFunction, fit
+
+Tensor = Any
+
+
+def write(
+    function: InferenceFunction, weights: Mapping[str, Any], folder: str | os.PathLike[str]
+) -> None:
+    """Writes a SavedModel; see `Detector.export`.
+
+    Args:
+        function: what it computes; its variables are not looked at.
+        weights: see `FoldedNetwork.unblocked_weights`.
+        folder: where to.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    module = _Exported(function, weights)
+    signatures = {"serving_default": module.images.get_concrete_function()}
+    if module.decodable:
+        signatures["encoded"] = module.encoded.get_concrete_function()
+    tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
+
+
+class _Exported(tf.Module):  # type: ignore[misc]
+    """What a SavedModel of a detector holds."""
+
+    def __init__(self, function: InferenceFunction, weights: Mapping[str, Any]) -> None:
+        super().__init__(name="detector")
+        variables = {
+            key: tf.Variable(value, trainable=False, name=key.replace("/", "_"))
+            for key, value in weights.items()
+        }
+        self.stored = list(variables.values())
+        self.decodable = function.network.input_shape.channels in (1, 3)
+        channels = function.network.input_shape.channels
+        height, width = function.network.input_shape[:2]
+
+        def images(images: Tensor) -> dict[str, Tensor]:
+            padded = _not_empty(images)
+            return _first(tf.shape(images)[0], function.detect(padded, variables))
+
+        def fitted(encoded: Tensor) -> tuple[Tensor, Tensor]:
+            # This operation decodes PNG too. The transform is the one Pillow uses.
+            image = tf.io.decode_jpeg(encoded, channels, dct_method="INTEGER_ACCURATE")
+            inputs = fit(image[None], (height, width), letter_box=function.network.letter_box)
+            return inputs[0], tf.shape(image)[:2]
+
+        def encoded(images: Tensor) -> dict[str, Tensor]:
+            inputs, sizes = tf.map_fn(
+                fitted,
+                images,
+                fn_output_signature=(
+                    tf.TensorSpec([height, width, channels], tf.float32),
+                    tf.TensorSpec([2], tf.int32),
+                ),
+            )
+            found = function.detect_fitted(_not_empty(inputs), _not_empty(sizes), variables)
+            return _first(tf.shape(images)[0], found)
+
+        pictures = tf.TensorSpec([None, None, None, channels], tf.uint8, "images")
+        self.images = tf.function(images, input_signature=[pictures], autograph=False)
+        files = tf.TensorSpec([None], tf.string, "images")
+        self.encoded = tf.function(encoded, input_signature=[files], autograph=False)
+
+
+def _not_empty(values: Tensor) -> Tensor:
+    """An empty batch gets one row of ones (see `InferenceFunction._nothing`)."""
+    missing = tf.cast(tf.equal(tf.shape(values)[0], 0), tf.int32)
+    rows = tf.ones(tf.concat([missing[None], tf.shape(values)[1:]], 0), values.dtype)
+    return tf.concat([values, rows], 0)
+
+
+def _first(count: Tensor, found: decode.Batch) -> dict[str, Tensor]:
+    return {name: column[:count] for name, column in found._asdict().items()}

@@ -1,0 +1,338 @@
+"""`build_function`: pictures to detections in TensorFlow functions, no Keras.
+
+`InferenceFunction` adds fitting of pictures, decoding and suppression to a `FoldedNetwork`, all in
+graphs. Importing this module imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import tensorflow as tf
+
+from yolotf.darknet import cfg
+from yolotf.darknet import rules as graph_rules
+from yolotf.darknet import stock as networks
+from yolotf.diagnosis.explained import explained
+from yolotf.errors import WeightsMismatch
+from yolotf.graphs import decode, operations, tracing
+from yolotf.graphs.folded import FoldedNetwork
+from yolotf.serving import collector as _collector
+from yolotf.serving.thresholds import thresholds
+from yolotf.weights import sources
+
+Tensor = Any
+
+
+class InferenceFunction:
+    """Pictures to detections, in three graphs; made by `build_function`.
+
+    Attributes:
+        network: what it was built from.
+        folded: the variables.
+        max_boxes: rows of the answer for each picture.
+    """
+
+    def __init__(
+        self,
+        network: cfg.Network,
+        *,
+        score: float = 0.25,
+        iou: float = 0.45,
+        max_boxes: int = 300,
+        nms_kind: str | None = None,
+        any_size: bool = False,
+    ) -> None:
+        """See `build_function`; the variables are allocated only."""
+        wanted = thresholds(network, score, iou, max_boxes, nms_kind)
+        if any_size:
+            graph_rules.check_any_size(network)
+        self.network = network
+        self.folded = FoldedNetwork(network)
+        self.max_boxes = max_boxes
+        self._any_size = any_size
+        self._suppression = wanted.suppression
+        self._thresholds = {"score_threshold": score, "iou_threshold": iou}
+        # Three functions, of which the first and the last need no weights: they can be prepared
+        # while the file is loaded, and the second serves every kind of picture.
+        channels = network.input_shape.channels
+        self._fit = {
+            dtype: tf.function(
+                self._fit_images,
+                input_signature=[tf.TensorSpec([None, None, None, channels], dtype, "images")],
+                autograph=False,
+            )
+            for dtype in (tf.uint8, tf.float32)
+        }
+        rows, columns = (None, None) if any_size else network.input_shape[:2]
+        self._heads = tf.function(
+            self._compute_heads,
+            input_signature=[tf.TensorSpec([None, rows, columns, channels], tf.float32, "inputs")],
+            autograph=False,
+        )
+        self._found = tf.function(
+            self._find,
+            input_signature=[
+                self._head_specs(),
+                tf.TensorSpec([None, 2], tf.int32, "image_sizes"),
+                tf.TensorSpec([2], tf.int32, "input_size"),
+            ],
+            autograph=False,
+        )
+
+    @property
+    def stride(self) -> int:
+        """What the height and width of pictures are multiples of, with `any_size`."""
+        shapes = [head.input_shape for head in self.network.heads]
+        return max(self.network.input_shape.height // shape.height for shape in shapes)
+
+    @sources.any_source("weights")
+    def load(
+        self,
+        weights: sources.Weights,
+        *,
+        verify: bool = True,
+        fresh: bool = False,
+        trace: bool = False,
+    ) -> None:
+        """Loads a file into the variables; see `FoldedNetwork.load`.
+
+        Args:
+            weights: the file.
+            verify: see `load_darknet_weights`.
+            fresh: see `FoldedNetwork.load`.
+            trace: traces the graphs for uint8 pictures in the meantime, and runs those that need
+                none of the numbers; else the first call does.
+
+        Raises:
+            WeightsMismatch: file and network do not belong together; with its `diagnosis`.
+        """
+        path = sources.path_of(weights)
+        try:
+            self._load(path, verify, fresh, trace)
+        except WeightsMismatch as error:
+            raise explained(error, path, self.network) from None
+
+    def _load(self, weights: str, verify: bool, fresh: bool, trace: bool) -> None:
+        if not trace:
+            self.folded.load(weights, verify=verify, fresh=fresh)
+            return
+        _collector.postpone()
+        with ThreadPoolExecutor(2, "yolotf-load") as pool:
+            loading = pool.submit(self.folded.load, weights, verify=verify, fresh=fresh)
+            try:
+                self._fit[tf.uint8].get_concrete_function()
+                self._found.get_concrete_function()
+                running = pool.submit(self._prepared, self._run_without_weights)
+                _collector.postpone()
+                self._heads.get_concrete_function()
+                running.result()
+            finally:
+                loading.result()
+
+    def _prepared(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs a graph. With oneDNN's operation there is nothing that an optimizer would gain."""
+        if self.folded.onednn and tf.executing_eagerly():
+            with tracing.unoptimized():
+                return run(*arguments)
+        return run(*arguments)
+
+    def _run_without_weights(self) -> None:
+        self._fit[tf.uint8](tf.zeros([1, 1, 1, self.network.input_shape.channels], tf.uint8))
+        nothing = [tf.zeros([0, *shape]) for shape in self._head_shapes()]
+        self._found(nothing, tf.zeros([0, 2], tf.int32), self.network.input_shape[:2])
+
+    def __call__(self, images: Tensor) -> decode.Batch:
+        """Detects in a batch of pictures of one size.
+
+        Args:
+            images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. Pictures of
+                another size than the network's are resized as Darknet does, with `letter_box`
+                keeping their proportions; with `any_size` they are taken as they are.
+
+        Returns:
+            `Batch`; boxes [batch, max_boxes, 4] are left, top, right, bottom in pixels.
+        """
+        images = tf.convert_to_tensor(images)
+        if images.shape[0] == 0:
+            return self._nothing()
+        return self.fitted(self.fit(images), _sizes(images))
+
+    def fit(self, images: Tensor) -> Tensor:
+        """What `fitted` takes, of pictures as `__call__` takes them."""
+        images = tf.convert_to_tensor(images)
+        if images.dtype not in self._fit:
+            images = tf.cast(images, tf.float32)
+        return self._prepared(self._fit[images.dtype], images)
+
+    def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
+        """Detects in pictures that have the network's size already.
+
+        Args:
+            inputs: [batch, rows, columns, channels] float32, 0..1.
+            image_sizes: [batch, 2] int32, (height, width) of the pictures they were made from, in
+                whose pixels the answer is.
+        """
+        inputs = tf.convert_to_tensor(inputs)
+        if inputs.shape[0] == 0:
+            return self._nothing()
+        raws = self.raw_heads(inputs)
+        return decode.Batch(*self._prepared(self._found, raws, image_sizes, _size(inputs)))
+
+    def _nothing(self) -> decode.Batch:
+        """For an empty batch: oneDNN's convolutions give it the shape of their input."""
+        rows = [0, self.max_boxes]
+        classes, counts = tf.zeros(rows, tf.int32), tf.zeros([0], tf.int32)
+        return decode.Batch(tf.zeros([*rows, 4]), tf.zeros(rows), classes, counts)
+
+    def raw_heads(self, inputs: Tensor) -> list[Tensor]:
+        """What enters the heads, for `inputs` as `fitted` takes them."""
+        inputs = tf.convert_to_tensor(inputs)
+        if self.folded.needs_no_optimizer:
+            return list(self._prepared(self._heads, inputs))
+        return list(self._heads(inputs))
+
+    def detect(self, images: Tensor, variables: Mapping[str, Any]) -> decode.Batch:
+        """`__call__` as one graph of standard operations, for a `tf.function` to trace.
+
+        Args:
+            images: see there.
+            variables: see `FoldedNetwork.__call__`.
+        """
+        return self.detect_fitted(self._fit_images(images), _sizes(images), variables)
+
+    def detect_fitted(
+        self, inputs: Tensor, image_sizes: Tensor, variables: Mapping[str, Any]
+    ) -> decode.Batch:
+        """`fitted` likewise."""
+        return self._find(self._compute_heads(inputs, variables), image_sizes, _size(inputs))
+
+    def _head_shapes(self) -> list[cfg.Shape]:
+        outputs = graph_rules.output_layers(self.network)
+        return [graph_rules.shape_of(self.network, index) for index in outputs]
+
+    def _head_specs(self) -> list[tf.TensorSpec]:
+        return [
+            tf.TensorSpec([None, None, None, shape.channels] if self._any_size else [None, *shape])
+            for shape in self._head_shapes()
+        ]
+
+    def _fit_images(self, images: Tensor) -> Tensor:
+        if self._any_size:
+            return to_float(images)
+        height, width, channels = self.network.input_shape
+        inputs = fit(images, (height, width), letter_box=self.network.letter_box)
+        return tf.ensure_shape(inputs, [None, height, width, channels])
+
+    def _compute_heads(
+        self, inputs: Tensor, variables: Mapping[str, Any] | None = None
+    ) -> list[Tensor]:
+        if self._any_size:
+            text = f"height and width must be multiples of {self.stride}"
+            wrong = tf.reduce_any(tf.shape(inputs)[1:3] % self.stride != 0)
+            with tf.control_dependencies([tf.debugging.Assert(~wrong, [text])]):
+                inputs = tf.identity(inputs)
+        raws: list[Tensor] = self.folded(inputs, variables)
+        return raws
+
+    def _find(self, raws: list[Tensor], image_sizes: Tensor, input_size: Tensor) -> decode.Batch:
+        size = self.network.input_shape[:2]
+        found = decode.find_detections(
+            raws,
+            self.network,
+            tuple(tf.unstack(input_size)) if self._any_size else size,
+            max_boxes=self.max_boxes,
+            # The picture is its own letter box where nothing is fitted.
+            image_sizes=None if self._any_size else image_sizes,
+            suppression=self._suppression,
+            **self._thresholds,
+        )
+        return found._replace(boxes=decode.to_corners(found.boxes, image_sizes[:, None]))
+
+
+def _size(images: Tensor) -> Tensor:
+    """(height, width) of a batch of pictures, int32."""
+    known = images.shape[1:3]
+    return tf.constant(known.as_list()) if known.is_fully_defined() else tf.shape(images)[1:3]
+
+
+def _sizes(images: Tensor) -> Tensor:
+    """[batch, 2]: its `_size` for every picture."""
+    return tf.tile(_size(images)[None], [tf.shape(images)[0], 1])
+
+
+@sources.any_source("weights")
+def build_function(
+    network: cfg.Network | cfg.Source,
+    weights: sources.Weights,
+    *,
+    score: float = 0.25,
+    iou: float = 0.45,
+    max_boxes: int = 300,
+    nms_kind: str | None = None,
+    any_size: bool = False,
+) -> InferenceFunction:
+    """An inference function of plain TensorFlow operations, batch normalization folded.
+
+    It imports TensorFlow, if nothing else has yet; `Detector` does not.
+
+    Args:
+        network: a `Network`, a stock name, or a cfg's path or text.
+        weights: the `.weights` file, as `load_darknet_weights` takes it.
+        score: lowest score of a detection; at least 0, below 1.
+        iou: boxes of one class that overlap more exclude each other.
+        max_boxes: detections per picture, the best ones.
+        nms_kind: `default`, `greedynms` or `diounms` in place of the cfg's.
+        any_size: pictures are not resized; height and width may be any multiple of
+            `InferenceFunction.stride`.
+
+    Returns:
+        A callable, see `InferenceFunction.__call__`.
+
+    Raises:
+        WeightsMismatch: file and network do not belong together.
+        UnsupportedSectionError: the network has sections or heads this cannot express.
+    """
+    function = InferenceFunction(
+        networks.find(network),
+        score=score,
+        iou=iou,
+        max_boxes=max_boxes,
+        nms_kind=nms_kind,
+        any_size=any_size,
+    )
+    function.load(weights, fresh=True, trace=True)
+    return function
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 to float32 in 0..1; floats as they are."""
+    if images.dtype == tf.uint8:
+        return tf.cast(images, tf.float32) / 255.0
+    return tf.cast(images, tf.float32)
+
+
+def fit(images: Tensor, size: decode.Size, *, letter_box: bool) -> Tensor:
+    """Resizes pictures to the network's input as Darknet does (image.c:1006 and 1399).
+
+    Bilinear, the corners of picture and input on each other; with `letter_box` the picture keeps
+    its proportions on a ground of 0.5.
+
+    Args:
+        images: [batch, height, width, channels], uint8, or float32 in 0..1.
+        size: (height, width) of the input.
+        letter_box: as in `[net]`.
+
+    Returns:
+        [batch, *size, channels] float32 in 0..1.
+    """
+    integers = images.dtype == tf.uint8
+    if not letter_box:
+        return operations.fit(tf.raw_ops, images, tf.stack(size), integers=integers)
+    inner = decode.letter_box_size(tf.shape(images)[1:3], size)
+    before = (tf.stack(size) - inner) // 2
+    after = tf.stack(size) - inner - before
+    sides = tf.stack([[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]])
+    return operations.fit(tf.raw_ops, images, inner, sides, integers=integers)

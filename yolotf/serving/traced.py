@@ -1,0 +1,85 @@
+"""A network as a TensorFlow function: what a detector runs on where TensorFlow has a GPU.
+
+Importing this module imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from yolotf.darknet import cfg
+from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.network import NetworkGraph
+from yolotf.serving.function import fit
+from yolotf.weights import layout
+from yolotf.weights.header import Header, read_header
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class TracedWeights:
+    """What one file holds, in variables of its own, and the function that reads them.
+
+    Attributes:
+        path: the file.
+        header: its header.
+        folded: the variables.
+    """
+
+    path: str
+    header: Header
+    folded: FoldedNetwork
+    function: Any
+
+
+class TracedNetwork:
+    """As `yolotf.runtime.network.RuntimeNetwork`; TensorFlow says where it computes.
+
+    Attributes:
+        graph: what it computes.
+    """
+
+    def __init__(self, network: cfg.Network) -> None:
+        """Looks at the network; nothing is traced yet."""
+        self.graph = NetworkGraph(network, use_onednn=False)
+
+    @property
+    def network(self) -> cfg.Network:
+        """What it was built from."""
+        return self.graph.network
+
+    def load(self, path: str | os.PathLike[str], *, verify: bool = True) -> TracedWeights:
+        """See `RuntimeNetwork.load`; runs once, so that no request has to wait."""
+        header, _ = read_header(path, layout.floats(self.network))
+        folded = FoldedNetwork(self.network)
+        folded.load(path, verify=verify, fresh=True)
+        shape = self.network.input_shape
+        inputs = tf.TensorSpec([None, *shape], tf.float32)
+        function = tf.function(folded, input_signature=[inputs], autograph=False)
+        function(tf.zeros([1, *shape]))
+        return TracedWeights(os.fspath(path), header, folded, function)
+
+    def raw_heads(self, inputs: npt.NDArray[np.float32], weights: TracedWeights) -> list[Array]:
+        """See `RuntimeNetwork.raw_heads`."""
+        return [head.numpy() for head in weights.function(inputs)]
+
+    def fit(self, images: Array, *, letter_box: bool) -> npt.NDArray[np.float32]:
+        """See `RuntimeNetwork.fit`."""
+        size = self.network.input_shape[:2]
+        inputs: npt.NDArray[np.float32] = fit(
+            tf.constant(images), size, letter_box=letter_box
+        ).numpy()
+        return inputs
+
+    def unblocked_weights(self, weights: TracedWeights) -> Mapping[str, Array]:
+        """See `RuntimeNetwork.unblocked_weights`."""
+        found = weights.folded.unblocked_weights()
+        return {key: value.numpy() for key, value in found.items()}
