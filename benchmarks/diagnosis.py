@@ -31,7 +31,6 @@ import helpers
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis
-from yolotf.weights import layout
 
 
 def solved_reports(folder: Path) -> tuple[int, int]:
@@ -54,9 +53,7 @@ def located_edits(pairs: list[tuple[Path, Path]], every: int) -> tuple[int, int]
     for weights, cfg_file in pairs:
         edits = [e for e in diagnosis_cases.single_edits(cfg.parse_cfg(cfg_file)) if e.seen]
         for edit in edits[::every]:
-            found = diagnosis.first_divergence(
-                weights, layout.HEADER_BYTES, edit.network, layout.segments(edit.network)
-            )
+            found = diagnosis.diagnose(weights, edit.network).first_divergence
             located += found is not None and found.layer == edit.layer
             tried += 1
             progress(f"{weights.name}: {located} of {tried} edits located")

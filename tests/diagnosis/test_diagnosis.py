@@ -745,8 +745,7 @@ def test_real_files_fit_their_own_cfg(pair: tuple[Path, Path]) -> None:
     weights, cfg_file = pair
     found = diagnosis.diagnose(weights, cfg_file)
     assert found.ok, found.causes
-    network = cfg.parse_cfg(cfg_file)
-    assert diagnosis.first_divergence(weights, 20, network, layout.segments(network)) is None
+    assert found.first_divergence is None
 
 
 @each_pair
@@ -759,7 +758,7 @@ def test_single_edits_are_located_in_real_files(pair: tuple[Path, Path]) -> None
 
 
 def _first_wrong(weights: Path, network: cfg.Network) -> int | None:
-    found = diagnosis.first_divergence(weights, 20, network, layout.segments(network))
+    found = diagnosis.diagnose(weights, network).first_divergence
     return found.layer if found else None
 
 

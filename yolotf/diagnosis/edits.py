@@ -3,25 +3,58 @@
 The size difference between file and network leaves few single changes that explain it: for every
 layer at most one filter count, one kernel size, ... Each is an `Edit` with the layout it leads
 to; which one is right is for the content to say.
+
+What one more filter or channel adds to the whole file is known for every layer after one pass
+through the network backwards (`Graph._slopes`), so that looking at all layers costs no more than
+looking at one.
 """
 
 from __future__ import annotations
 
+import enum
+import heapq
 import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from yolotf.darknet import cfg
+from yolotf.errors import YolotfError
 from yolotf.weights import content as _content
 from yolotf.weights import layout
 
 Overrides = Mapping[tuple[str, int], int]
 """(what, layer) -> value, where what is filters, size, groups, batch_normalize or channels."""
+Stored = tuple[tuple[str, int], ...]
+"""(role, floats) of what one layer stores."""
 
 _SIZES = (1, 3, 5, 7, 2, 4, 9, 11, 6, 8, 10)
+_SCALES = ("gamma", "moving_mean", "moving_variance")
 INPUT = cfg.NETWORK_INPUT
 """The layer that `channels` of `[net]` belongs to in overrides."""
+_MOST_HEADS = 5
+"""Heads among which anchors are shared out in other ways; nobody has more."""
+_MOST_REPARSED = 100
+"""Sections of a network that is resolved again for changes that move rows and columns."""
+
+
+class Option(enum.Enum):
+    """What is changed; the value is the cfg's key where there is one."""
+
+    FILTERS = "filters"
+    SIZE = "size"
+    GROUPS = "groups"
+    BATCH_NORMALIZE = "batch_normalize"
+    ROUTE = "route"
+    CLASSES = "classes"
+    CHANNELS = "channels"
+    HEADS = "heads"
+    DONTLOAD = "dontload"
+    DONTLOADSCALES = "dontloadscales"
+    OUTPUT = "output"
+    STRIDE = "stride"
+    PAD = "pad"
+    PADDING = "padding"
 
 
 @dataclass(frozen=True)
@@ -29,112 +62,191 @@ class Edit:
     """One change, or one that touches several heads at once.
 
     Attributes:
-        what: filters, size, groups, batch_normalize, route, classes, channels, heads.
+        what: which option.
         layer: where it is made; the first of them for heads, -1 for `[net]`.
         model: the value in the network at hand; for heads one for each.
         file: the value in the file's network.
-        overrides: the change, for `Graph.runs`.
-        oddity: nats against it before the content is looked at.
+        overrides: the change, for `Graph.layout`.
+        unlikeliness: nats against it before the content is looked at.
         classes: where the class count changes too, the file's.
+        channels: where the input's channels change too, the file's.
         floats: what the change of the layer itself adds.
+        resolved: the layout, where the change cannot be written as overrides.
     """
 
-    what: str
+    what: Option
     layer: int
     model: tuple[int, ...]
     file: tuple[int, ...]
     overrides: Overrides = field(repr=False)
-    oddity: float
+    unlikeliness: float
     classes: int | None = None
+    channels: int | None = None
     floats: int = 0
+    resolved: tuple[_content.Run, ...] | None = field(default=None, repr=False)
+
+    @property
+    def of_the_whole(self) -> bool:
+        """Whether the whole network is meant rather than one layer."""
+        return self.what in (Option.CLASSES, Option.CHANNELS, Option.HEADS)
 
 
 class Graph:
-    """Channel counts and stored floats of a network, recomputed fast after a change.
+    """Channel counts and stored floats of a network, and what changes of it add.
 
     Rows and columns are left out: what a convolution stores does not depend on them.
     """
 
-    def __init__(self, network: cfg.Network, *, transposed: bool = False) -> None:
+    def __init__(self, network: cfg.Network) -> None:
         self.network = network
-        self.base = _content.runs_of(layout.segments(network, transposed=transposed))
-        self._by_layer: dict[int, list[_content.Run]] = {}
-        for run in self.base:
-            self._by_layer.setdefault(run.layer, []).append(run)
-        self.floats = self.base[-1].end if self.base else 0
+        runs = _content.runs_of(layout.segments(network))
+        self.stored: dict[int, Stored] = {
+            layer: tuple((run.role, run.floats) for run in group)
+            for layer, group in itertools.groupby(runs, key=lambda run: run.layer)
+        }
+        self.floats = runs[-1].end if runs else 0
         self.heads = [
             (head.index - 1, head)
             for head in network.heads
             if not isinstance(head, cfg.Detection)
-            and head.index
+            and head.index - 1 in self.stored
             and isinstance(network.layers[head.index - 1], cfg.Convolutional)
         ]
+        self._readers: dict[int, list[int]] = {}
+        for layer in network.layers:
+            for index in set(layer.inputs):
+                self._readers.setdefault(index, []).append(layer.index)
+        self._slopes = self._backwards()
 
-    def _channels(self, overrides: Overrides) -> list[float]:
-        """Output channels of every layer; the network's input is the last."""
-        layers = self.network.layers
-        found: list[float] = [0.0] * (len(layers) + 1)
-        found[-1] = overrides.get(("channels", INPUT), self.network.input_shape.channels)
-        for layer in layers:
-            index = layer.index
-            if ("channels", index) in overrides:
-                found[index] = overrides["channels", index]
-            elif isinstance(layer, cfg.Convolutional):
-                found[index] = overrides.get(("filters", index), layer.filters)
-            elif isinstance(layer, cfg.Route):
-                found[index] = sum(found[i] for i in layer.inputs) / layer.groups
-            elif layer.inputs and layer.input_shape.channels:
+    # What one channel more is worth.
+
+    def _backwards(self) -> list[float]:
+        """Floats that one output channel more of each layer adds; the network's input is last."""
+        slopes = [0.0] * (len(self.network.layers) + 1)
+        for layer in reversed(self.network.layers):
+            if not layer.inputs:
+                continue
+            first = layer.inputs[0]
+            slopes[first] += self._per_channel(layer)
+            if isinstance(layer, cfg.Route):
+                for index in layer.inputs:
+                    slopes[index] += slopes[layer.index] / layer.groups
+            elif _follows(layer) and layer.input_shape.channels:
                 ratio = layer.output_shape.channels / layer.input_shape.channels
-                follows = not isinstance(layer, (cfg.Connected, cfg.Local, cfg.Recurrent))
-                found[index] = (
-                    found[layer.inputs[0]] * ratio if follows else layer.output_shape.channels
-                )
+                slopes[first] += slopes[layer.index] * ratio
+        return slopes
+
+    def _per_channel(self, layer: cfg.Layer) -> float:
+        """Floats that `layer` itself stores for one channel more that enters it."""
+        channels = layer.input_shape.channels
+        stored = self.stored.get(layer.index, ())
+        match layer:
+            case cfg.Convolutional() | cfg.Connected() | cfg.Local():
+                return sum(floats for role, floats in stored if role == "kernel") / channels
+            case cfg.Batchnorm():
+                return sum(floats for _, floats in stored) / channels
+        return 0.0
+
+    def _per_filter(self, layer: cfg.Convolutional) -> float:
+        """Floats that one filter more of `layer` adds to the whole file."""
+        stored = sum(floats for _, floats in self.stored[layer.index])
+        return stored / layer.filters + self._slopes[layer.index]
+
+    # The layout after a change.
+
+    def changed(self, overrides: Overrides) -> dict[int, Stored] | None:
+        """What the layers store that a change touches; None where groups do not divide."""
+        channels: dict[int, float] = {}
+        found: dict[int, Stored] = {}
+        waiting: list[int] = []
+        seen: set[int] = set()
+
+        def wait_for(index: int) -> None:
+            if index not in seen:
+                seen.add(index)
+                heapq.heappush(waiting, index)
+
+        for what, index in overrides:
+            if index == INPUT:
+                channels[INPUT] = overrides[what, index]
+                for reader in self._readers.get(INPUT, ()):
+                    wait_for(reader)
             else:
-                found[index] = layer.output_shape.channels
-        return found
+                wait_for(index)
+        while waiting:
+            layer = self.network.layers[heapq.heappop(waiting)]
+            entering = channels.get(layer.inputs[0]) if layer.inputs else None
+            if layer.index in self.stored:
+                stored = self._counts(layer, entering, overrides)
+                if stored is None:
+                    return None
+                found[layer.index] = stored
+            leaving = self._leaving(layer, channels, overrides)
+            if leaving != layer.output_shape.channels:
+                channels[layer.index] = leaving
+                for reader in self._readers.get(layer.index, ()):
+                    wait_for(reader)
+        return {index: stored for index, stored in found.items() if stored != self.stored[index]}
 
-    def _counts(self, overrides: Overrides) -> Iterator[tuple[cfg.Layer, list[tuple[str, float]]]]:
-        """(role, floats) of every layer that stores any; floats may be broken."""
-        channels = self._channels(overrides)
-        for index, runs in self._by_layer.items():
-            layer = self.network.layers[index]
-            entering = channels[layer.inputs[0]] if layer.inputs else 0
-            own = [(run.role, float(run.floats)) for run in runs]
-            if isinstance(layer, cfg.Convolutional):
-                filters = overrides.get(("filters", index), layer.filters)
-                size = overrides.get(("size", index), layer.size)
-                groups = overrides.get(("groups", index), layer.groups)
-                normal = overrides.get(("batch_normalize", index), int(layer.batch_normalize))
-                # As in the network: with dontloadscales there is no gamma, mean and variance.
-                scales = _SCALES if normal and not layer.dontloadscales else ()
-                own = [("beta" if normal else "bias", float(filters))]
-                own += [(role, float(filters)) for role in scales]
-                own.append(("kernel", filters * entering / groups * size * size))
-            elif entering != layer.input_shape.channels and layer.inputs:
-                ratio = entering / layer.input_shape.channels
-                if isinstance(layer, cfg.Batchnorm):
-                    own = [(role, count * ratio) for role, count in own]
-                elif isinstance(layer, (cfg.Connected, cfg.Local)):
-                    own = [
-                        (role, count * (ratio if role == "kernel" else 1)) for role, count in own
-                    ]
-            yield layer, own
+    def _leaving(
+        self, layer: cfg.Layer, channels: Mapping[int, float], overrides: Overrides
+    ) -> float:
+        """Output channels of `layer`; `channels` holds those of the layers that have changed."""
+        if ("channels", layer.index) in overrides:
+            return overrides["channels", layer.index]
+        if isinstance(layer, cfg.Convolutional):
+            return overrides.get(("filters", layer.index), layer.filters)
+        if isinstance(layer, cfg.Route):
+            return sum(channels.get(i, self._channels(i)) for i in layer.inputs) / layer.groups
+        if layer.inputs and layer.input_shape.channels and _follows(layer):
+            ratio = layer.output_shape.channels / layer.input_shape.channels
+            return channels.get(layer.inputs[0], layer.input_shape.channels) * ratio
+        return layer.output_shape.channels
 
-    def total(self, overrides: Overrides) -> float:
-        """Floats of the changed network."""
-        return sum(count for _, own in self._counts(overrides) for _, count in own)
+    def _channels(self, index: int) -> int:
+        if index == INPUT:
+            return self.network.input_shape.channels
+        return self.network.layers[index].output_shape.channels
 
-    def runs(self, overrides: Overrides) -> list[_content.Run] | None:
-        """The changed network's layout; None where groups do not divide."""
+    def _counts(
+        self, layer: cfg.Layer, entering: float | None, overrides: Overrides
+    ) -> Stored | None:
+        """(role, floats) of a layer that stores any; None where they do not come out whole."""
+        index, own = layer.index, self.stored[layer.index]
+        counts: list[tuple[str, float]] = list(own)
+        before = layer.input_shape.channels
+        if isinstance(layer, cfg.Convolutional):
+            filters = overrides.get(("filters", index), layer.filters)
+            size = overrides.get(("size", index), layer.size)
+            groups = overrides.get(("groups", index), layer.groups)
+            normal = overrides.get(("batch_normalize", index), int(layer.batch_normalize))
+            # As in the network: with dontloadscales there is no gamma, mean and variance.
+            scales = _SCALES if normal and not layer.dontloadscales else ()
+            counts = [("beta" if normal else "bias", filters)]
+            counts += [(role, filters) for role in scales]
+            kernel = filters * (before if entering is None else entering) / groups * size * size
+            counts.append(("kernel", kernel))
+        elif entering is not None and before:
+            ratio = entering / before
+            if isinstance(layer, cfg.Batchnorm):
+                counts = [(role, count * ratio) for role, count in own]
+            elif isinstance(layer, (cfg.Connected, cfg.Local)):
+                counts = [(role, count * (ratio if role == "kernel" else 1)) for role, count in own]
+        if any(count != int(count) or count < 1 for _, count in counts):
+            return None
+        return tuple((role, int(count)) for role, count in counts)
+
+    def layout(self, changed: Mapping[int, Stored]) -> list[_content.Run]:
+        """The runs of the network with what `changed` says of some layers."""
         found: list[_content.Run] = []
         start = 0
-        for layer, own in self._counts(overrides):
-            for role, count in own:
-                if count != int(count) or count < 1:
-                    return None
-                found.append(_content.Run(layer.index, role, start, int(count)))
-                start += int(count)
+        for index, own in self.stored.items():
+            for role, count in changed.get(index, own):
+                found.append(_content.Run(index, role, start, count))
+                start += count
         return found
+
+    # The changes.
 
     def edits(self, floats: int) -> Iterator[Edit]:
         """Every single change after which the network stores `floats` floats."""
@@ -145,45 +257,60 @@ class Graph:
         yield from self._uneven(difference)
         yield from self._input(difference)
         for layer in self.network.layers:
-            if isinstance(layer, cfg.Convolutional) and layer.index in self._by_layer:
+            if isinstance(layer, cfg.Convolutional) and layer.index in self.stored:
                 yield from self._convolution(layer, difference)
             elif isinstance(layer, cfg.Route):
                 yield from self._route(layer, difference)
+        yield from self._unread(floats)
+        yield from self._dense(floats)
 
     def edits_and_classes(self, floats: int) -> Iterator[Edit]:
         """Every usual single change together with another class count."""
         model = self.network.classes
-        if not self.heads or model is None:
+        per_class = self._per_class()
+        if model is None or not per_class:
             return
         difference = floats - self.floats
-        per_class = self.total(self._with_classes(model + 1)) - self.floats
-        for edit in self._usual_changes():
-            more = self.total(edit.overrides) - self.floats
+        for edit, more in self._usual_changes():
             rest = difference - more
-            classes = model + int(rest // per_class)
-            if not more or rest % per_class or classes == model or not 1 <= classes <= 1000:
+            if not more or rest % per_class:
                 continue
-            overrides = {**self._with_classes(classes), **edit.overrides}
-            odd = edit.oddity + 4 + math.log(1 + classes / 20)
-            yield replace(edit, overrides=overrides, oddity=odd, classes=classes, floats=int(more))
+            classes = model + int(rest // per_class)
+            if classes == model or not 1 <= classes <= 1000:
+                continue
+            yield replace(
+                edit,
+                overrides={**self._with_classes(classes), **edit.overrides},
+                unlikeliness=edit.unlikeliness + 4 + math.log(1 + classes / 20),
+                classes=classes,
+                floats=int(more),
+            )
 
-    def _usual_changes(self) -> Iterator[Edit]:
-        """Changes people make: kernels of another size, more or fewer filters, other routes."""
+    def _usual_changes(self) -> Iterator[tuple[Edit, float]]:
+        """Changes people make, each with the floats it adds."""
         head_convolutions = {index for index, _ in self.heads}
         for layer in self.network.layers:
             index = layer.index
             if isinstance(layer, cfg.Route):
-                channels = layer.output_shape.channels
-                for value in self._reachable(layer) - {channels}:
-                    yield _edit("route", index, channels, value, "channels", 6.0)
-            elif isinstance(layer, cfg.Convolutional) and index in self._by_layer:
+                channels, slope = layer.output_shape.channels, self._slopes[index]
+                for value in self._reachable(layer) - {channels} if slope else ():
+                    edit = _edit(Option.ROUTE, index, channels, value, "channels", 6.0)
+                    yield edit, slope * (value - channels)
+            elif isinstance(layer, cfg.Convolutional) and index in self.stored:
+                kernel = self._kernel(index)
                 for size in {1, 3, 5, 7} - {layer.size}:
-                    yield _edit("size", index, layer.size, size, "size", 9.0)
+                    edit = _edit(Option.SIZE, index, layer.size, size, "size", 9.0)
+                    yield edit, kernel * size * size / layer.size**2 - kernel
                 for groups in {1, layer.filters} - {layer.groups}:
-                    yield _edit("groups", index, layer.groups, groups, "groups", 9.0)
+                    edit = _edit(Option.GROUPS, index, layer.groups, groups, "groups", 9.0)
+                    yield edit, kernel * layer.groups / groups - kernel
                 if index not in head_convolutions:
                     for filters in {2 * layer.filters, layer.filters // 2} - {0}:
-                        yield _edit("filters", index, layer.filters, filters, "filters", 10.0)
+                        edit = _edit(Option.FILTERS, index, layer.filters, filters, "filters", 10.0)
+                        yield edit, self._per_filter(layer) * (filters - layer.filters)
+
+    def _kernel(self, index: int) -> int:
+        return sum(count for role, count in self.stored[index] if role == "kernel")
 
     def _with_classes(self, classes: int) -> dict[tuple[str, int], int]:
         return {
@@ -191,146 +318,210 @@ class Graph:
             for index, head in self.heads
         }
 
+    def _per_class(self) -> float:
+        """Floats that one class more adds; 0 where no head stores anything."""
+        found = 0.0
+        for index, head in self.heads:
+            layer = self.network.layers[index]
+            assert isinstance(layer, cfg.Convolutional)
+            found += len(head.anchors) * self._per_filter(layer)
+        return found
+
     def _classes(self, difference: int) -> Iterator[Edit]:
         model = self.network.classes
-        if not self.heads or model is None:
+        per_class, per_channel = self._per_class(), self._slopes[INPUT]
+        if model is None or per_class <= 0:
             return
-        per_class = self.total(self._with_classes(model + 1)) - self.floats
-        per_channel = self._per_channel()
         channels = self.network.input_shape.channels
         for other in range(1, 17):
             rest = difference - per_channel * (other - channels)
-            if per_class <= 0 or rest % per_class:
+            if rest % per_class:
                 continue
             classes = model + int(rest // per_class)
             if classes == model or not 1 <= classes <= 10_000:
                 continue
             overrides = self._with_classes(classes)
-            odd = 1 + math.log(1 + classes / 20)
+            unlikely = 1 + math.log(1 + classes / 20)
+            edit = Edit(Option.CLASSES, self.heads[0][0], (model,), (classes,), overrides, unlikely)
             if other == channels:
-                yield Edit("classes", self.heads[0][0], (model,), (classes,), overrides, odd)
+                yield edit
             elif per_channel:
-                overrides["channels", INPUT] = other
-                odd += 3 if other in (1, 3, 4) else 6
-                yield Edit("classes", self.heads[0][0], (model,), (classes,), overrides, odd)
-
-    def _per_channel(self) -> int:
-        channels = self.network.input_shape.channels
-        return round(self.total({("channels", INPUT): channels + 1}) - self.floats)
+                yield replace(
+                    edit,
+                    overrides={**overrides, ("channels", INPUT): other},
+                    unlikeliness=unlikely + (3 if other in (1, 3, 4) else 6),
+                    channels=other,
+                )
 
     def _input(self, difference: int) -> Iterator[Edit]:
-        slope = self._per_channel()
+        slope = self._slopes[INPUT]
         channels = self.network.input_shape.channels
         if slope and difference % slope == 0:
-            other = channels + difference // slope
+            other = channels + int(difference // slope)
             if 1 <= other <= 64:
-                odd = 1.0 if other in (1, 3, 4) else 4.0
-                yield Edit(
-                    "channels", INPUT, (channels,), (other,), {("channels", INPUT): other}, odd
-                )
+                unlikely = 1.0 if other in (1, 3, 4) else 4.0 if other <= 16 else 6.0
+                yield _edit(Option.CHANNELS, INPUT, channels, other, "channels", unlikely)
 
     def _uneven(self, difference: int) -> Iterator[Edit]:
         """Masks that share the same anchors out in another way, with any class count."""
-        if len(self.heads) < 2:
+        if not 2 <= len(self.heads) <= _MOST_HEADS:
             return
+        convolutions = [self.network.layers[index] for index, _ in self.heads]
         masks = tuple(len(head.anchors) for _, head in self.heads)
         each = [
-            self.total({("filters", index): self.network.layers[index].output_shape.channels + 1})
-            - self.floats
-            for index, _ in self.heads
+            self._per_filter(convolution)
+            for convolution in convolutions
+            if isinstance(convolution, cfg.Convolutional)
         ]
         coords = [head.coords + 1 for _, head in self.heads]
-        now = sum(
-            slope * self.network.layers[index].output_shape.channels
-            for slope, (index, _) in zip(each, self.heads, strict=True)
-        )
+        model = tuple(convolution.output_shape.channels for convolution in convolutions)
+        now = sum(slope * filters for slope, filters in zip(each, model, strict=True))
         for shared in itertools.product(range(1, 10), repeat=len(masks)):
             if sum(shared) != sum(masks) or shared == masks:
                 continue
             per_class = sum(s * n for s, n in zip(each, shared, strict=True))
             fixed = sum(s * n * c for s, n, c in zip(each, shared, coords, strict=True))
             rest = now + difference - fixed
+            if not per_class or rest % per_class:
+                continue
             classes = int(rest // per_class)
-            if rest % per_class or not 1 <= classes <= 1000:
+            if not 1 <= classes <= 1000:
                 continue
             filters = tuple(n * (c + classes) for n, c in zip(shared, coords, strict=True))
             yield Edit(
-                "heads",
+                Option.HEADS,
                 self.heads[0][0],
-                tuple(self.network.layers[index].output_shape.channels for index, _ in self.heads),
+                model,
                 filters,
                 {("filters", index): f for (index, _), f in zip(self.heads, filters, strict=True)},
-                oddity=7 + (0 if classes == self.network.classes else 3),
+                unlikeliness=7 + (0 if classes == self.network.classes else 3),
                 classes=classes,
             )
 
     def _convolution(self, layer: cfg.Convolutional, difference: int) -> Iterator[Edit]:
         index, filters = layer.index, layer.filters
-        slope = self.total({("filters", index): filters + 1}) - self.floats
-        more = difference / slope
+        more = difference / self._per_filter(layer)
         if more == int(more) and filters + more >= 1:
             value = filters + int(more)
             head = any(index == conv for conv, _ in self.heads)
-            odd = (10.0 if value % 8 == 0 or head else 13.0) + abs(math.log2(value / filters))
-            yield Edit("filters", index, (filters,), (value,), {("filters", index): value}, odd)
-        kernel = sum(run.floats for run in self._by_layer[index] if run.role == "kernel")
+            unlikely = (10.0 if value % 8 == 0 or head else 13.0) + abs(math.log2(value / filters))
+            yield _edit(Option.FILTERS, index, filters, value, "filters", unlikely)
+        kernel = self._kernel(index)
         for size in _SIZES:
             if kernel * size * size == (kernel + difference) * layer.size**2:
-                odd = 9.0 if size % 2 else 12.0
-                yield Edit("size", index, (layer.size,), (size,), {("size", index): size}, odd)
+                unlikely = 9.0 if size % 2 else 12.0
+                if layer.section.option("size") is None:
+                    unlikely = 0.5  # a line that is missing; Darknet takes 1 then
+                yield _edit(Option.SIZE, index, layer.size, size, "size", unlikely)
         channels = layer.input_shape.channels
         common = math.gcd(channels, filters)
         if kernel + difference > 0 and kernel * layer.groups % (kernel + difference) == 0:
             groups = kernel * layer.groups // (kernel + difference)
             if groups != layer.groups and common % groups == 0:
-                odd = 9.0 if groups in (1, filters) else 11.0
-                yield Edit(
-                    "groups", index, (layer.groups,), (groups,), {("groups", index): groups}, odd
-                )
+                unlikely = 9.0 if groups in (1, filters) else 11.0
+                yield _edit(Option.GROUPS, index, layer.groups, groups, "groups", unlikely)
         normal = int(layer.batch_normalize)
         if not layer.dontloadscales and difference == (-3 if normal else 3) * filters:
-            yield Edit(
-                "batch_normalize",
-                index,
-                (normal,),
-                (1 - normal,),
-                {("batch_normalize", index): 1 - normal},
-                oddity=9.0,
-            )
+            yield _edit(Option.BATCH_NORMALIZE, index, normal, 1 - normal, "batch_normalize", 9.0)
 
     def _route(self, layer: cfg.Route, difference: int) -> Iterator[Edit]:
         index, channels = layer.index, layer.output_shape.channels
-        slope = self.total({("channels", index): channels + 1}) - self.floats
+        slope = self._slopes[index]
         if not slope or difference % slope:
             return
         value = channels + int(difference // slope)
         if value < 1:
             return
-        odd = 5.0 if value in self._reachable(layer) else 9.0
+        unlikely = 5.0 if value in self._reachable(layer) else 9.0
         # What the small-object recipes change: a route that does nothing but point back.
-        odd += abs(math.log2(value / channels))
-        odd += 0.0 if len(layer.inputs) == 1 and layer.groups == 1 else 1.0
-        yield Edit("route", index, (channels,), (value,), {("channels", index): value}, odd)
+        unlikely += abs(math.log2(value / channels))
+        unlikely += 0.0 if len(layer.inputs) == 1 and layer.groups == 1 else 1.0
+        yield _edit(Option.ROUTE, index, channels, value, "channels", unlikely)
 
     def _reachable(self, layer: cfg.Route) -> set[int]:
         """Channels of the route after one of its references or its groups were changed."""
-        shapes = [
-            (self.network.input_shape if i == INPUT else self.network.layers[i].output_shape)
-            for i in layer.inputs
-        ]
-        total = sum(shape.channels for shape in shapes)
+        shapes = [self._channels(index) for index in layer.inputs]
+        total = sum(shapes)
         others = {other.output_shape.channels for other in self.network.layers[: layer.index]}
         found = {total // groups for groups in (1, 2, 4)}
         found |= {total + channels for channels in others}
-        for shape in shapes:
-            rest = total - shape.channels
+        for channels in set(shapes):
+            rest = total - channels
             found.add(rest)
-            found |= {rest + channels for channels in others}
+            found |= {rest + other for other in others}
         return {channels // layer.groups for channels in found} | found
 
+    # Changes that need the whole cfg resolved again.
 
-def _edit(what: str, layer: int, model: int, file: int, key: str, oddity: float) -> Edit:
-    return Edit(what, layer, (model,), (file,), {(key, layer): file}, oddity)
+    def _unread(self, floats: int) -> Iterator[Edit]:
+        """`dontload=1` or `dontloadscales=1` taken away, from one section or from all."""
+        for what in (Option.DONTLOAD, Option.DONTLOADSCALES):
+            layers = [
+                layer.index for layer in self.network.layers if getattr(layer, what.value, False)
+            ]
+            for chosen in [layers, *([layer] for layer in layers[:_MOST_REPARSED])]:
+                changes = {(index, what.value): 0 for index in chosen}
+                if chosen and (found := self._resolved(changes, floats)):
+                    yield Edit(what, chosen[0], (1,), (0,), {}, 3.0, resolved=found)
+
+    def _dense(self, floats: int) -> Iterator[Edit]:
+        """Changes before a `[connected]` or `[local]`, whose kernels see rows and columns."""
+        layers = self.network.layers
+        if len(layers) > _MOST_REPARSED or not any(
+            isinstance(layer, (cfg.Connected, cfg.Local)) for layer in layers
+        ):
+            return
+        for layer in layers:
+            for what, model, values in _spatial_options(layer):
+                for value in values:
+                    change = {(layer.index, what.value): value}
+                    if found := self._resolved(change, floats):
+                        unlikely = 5.0 if what is Option.OUTPUT else 6.0
+                        yield Edit(
+                            what, layer.index, (model,), (value,), {}, unlikely, resolved=found
+                        )
+
+    def _resolved(
+        self, changes: Mapping[tuple[int, str], int], floats: int
+    ) -> tuple[_content.Run, ...] | None:
+        """The layout with other options, if it is one of `floats` floats."""
+        sections = list(self.network.sections)
+        for (index, key), value in changes.items():
+            sections[index + 1] = sections[index + 1].with_option(key, value)
+        try:
+            network = cfg.resolve(sections, source=self.network.source)
+            if layout.floats(network) != floats:
+                return None
+            return tuple(_content.runs_of(layout.segments(network)))
+        except YolotfError:
+            return None
 
 
-_SCALES = ("gamma", "moving_mean", "moving_variance")
+def _spatial_options(layer: cfg.Layer) -> Iterator[tuple[Option, int, list[int]]]:
+    """(option, its value, others to try) of a layer whose rows and columns matter."""
+    match layer:
+        case cfg.Connected():
+            near = {2**power for power in range(3, 13)} | {10, 20, 84, 100, 120, 496, 1000, 1470}
+            yield Option.OUTPUT, layer.output, sorted(near - {layer.output})
+        case cfg.Convolutional():
+            pad = int(bool(layer.padding))
+            yield Option.PAD, pad, [1 - pad]
+            yield Option.STRIDE, layer.stride_x, sorted({1, 2} - {layer.stride_x})
+            yield Option.SIZE, layer.size, sorted({1, 3, 5, 7} - {layer.size})
+            near = {layer.filters * 2, layer.filters // 2, 6, 8, 16, 20, 32, 50, 64} - {0}
+            yield Option.FILTERS, layer.filters, sorted(near - {layer.filters})
+        case cfg.Pool():
+            yield Option.STRIDE, layer.stride_x, sorted({1, 2, 3} - {layer.stride_x})
+            yield Option.SIZE, layer.size, sorted({2, 3} - {layer.size})
+            yield Option.PADDING, layer.padding, sorted({0, 1} - {layer.padding})
+
+
+def _follows(layer: cfg.Layer) -> bool:
+    """Whether a layer's output has as many channels as what enters it gives."""
+    return not isinstance(
+        layer, (cfg.Convolutional, cfg.Route, cfg.Connected, cfg.Local, cfg.Recurrent)
+    )
+
+
+def _edit(what: Option, layer: int, model: int, file: int, key: str, unlikeliness: float) -> Edit:
+    return Edit(what, layer, (model,), (file,), {(key, layer): file}, unlikeliness)

@@ -1,26 +1,23 @@
-"""Why a `.weights` file and a network do not belong together.
+"""The answer of `diagnose` and `inspect`: as objects, as a dictionary, and as a document to show.
 
-`diagnose` asks, in this order: what are the bytes (`_file`), which header width makes the size
-exact, what explains the size (`_edits`, `_known`), and which explanation do the numbers speak for
-(`_content`, `_explain`). It names every cause, where file and network part, and what to change.
 Nothing here imports TensorFlow or Keras.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolotf.darknet import cfg
 from yolotf.darknet.stock import find
-from yolotf.diagnosis import edits as _edits
-from yolotf.diagnosis import explain as _explain
-from yolotf.diagnosis.causes import Causes, Finding, Subject
+from yolotf.diagnosis import examination, explanation, search
+from yolotf.diagnosis.findings import Finding
+from yolotf.diagnosis.render import document, plain
+from yolotf.diagnosis.subject import Subject
 from yolotf.weights import content as _content
 from yolotf.weights import contents as _file
 from yolotf.weights import known as _known
@@ -29,12 +26,6 @@ from yolotf.weights.content import Stats
 from yolotf.weights.contents import Header
 
 Source = cfg.Source
-_MOST_MATCHES = 8
-"""Known networks that are weighed against the content; rarer ones are only listed."""
-_BORNE_OUT = 0.1
-"""Share of the numbers an explanation takes for variances that may be impossible."""
-_UNUSUAL = 4.0
-"""Nats against a header of another width than its version asks for."""
 
 
 class Divergence(NamedTuple):
@@ -55,7 +46,7 @@ class Divergence(NamedTuple):
     offset: int
 
 
-class Segment(NamedTuple):
+class Array(NamedTuple):
     """One array of a layer in the file; `offset` in bytes from its start."""
 
     role: str
@@ -83,7 +74,7 @@ class LayerRow:
     cfg_line: int | None
     output: cfg.Shape | None
     status: str
-    segments: tuple[Segment, ...]
+    segments: tuple[Array, ...]
 
     @property
     def floats(self) -> int:
@@ -140,12 +131,14 @@ class Diagnosis:
         """Every section, how far it fits, and statistics of what the file holds for it."""
         return tuple(_rows(self))
 
+    def document(self) -> document.Document:
+        """What people are shown."""
+        return document.of_diagnosis(self)
+
     def summary(self) -> str:
         """All causes and their fixes in one line, and where file and network part."""
         prefix = f"{self.path}: "
-        causes = [
-            f"{cause['message'].removeprefix(prefix)}; {cause['fix']}" for cause in self.causes
-        ]
+        causes = [f"{cause.text}; {cause.fix}" for cause in self.causes]
         if not causes:
             return f"{prefix}fits {self.subject.title}"
         count = f"{len(causes)} causes: " if len(causes) > 1 else ""
@@ -179,18 +172,15 @@ class Diagnosis:
                 "floats": self.subject.floats,
             },
             "matches": list(_matches_json(self.matches, self.header)),
-            "causes": [dict(cause) for cause in self.causes],
-            "warnings": [dict(warning) for warning in self.warnings],
+            "causes": [cause.to_dict() for cause in self.causes],
+            "warnings": [warning.to_dict() for warning in self.warnings],
             "first_divergence": (
                 self.first_divergence._asdict() if self.first_divergence else None
             ),
         }
 
     def __str__(self) -> str:
-        from yolotf.diagnosis import render as report
-
-        text: str = report.plain(self)
-        return text
+        return plain.text_of(self.document())
 
 
 def diagnose(
@@ -214,239 +204,54 @@ def diagnose(
         raise TypeError(f"weights must be a path, not {type(weights).__name__}")
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int)):
         raise TypeError(f"classes must be an int, not {type(classes).__name__}")
-    return examine(weights, _network(network, classes))
+    return _examined(weights, _network(network, classes))
 
 
-def first_divergence(
-    path: Source,
-    header_bytes: int,
-    network: cfg.Network,
-    segments: Sequence[layout.Segment],
-) -> Divergence | None:
-    """The first layer whose floats in the file cannot be its own, judged by the numbers alone.
-
-    For a file of the right size this reads all variances and, only if one is negative or not
-    finite, looks for the layout that the numbers do follow.
-
-    Args:
-        path: a regular file.
-        header_bytes: of it.
-        network: whose segments these are.
-        segments: `layout.segments(network)`.
-
-    Returns:
-        Where file and network part, or None if nothing speaks against them.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    runs = _content.runs_of(segments)
-    with _content.Evidence(path, header_bytes) as evidence:
-        fits = evidence.floats == (runs[-1].end if runs else 0) and not evidence.rest
-        if fits and _explain.first_impossible(evidence, runs) is None:
-            return None
-        found = _explain.explain(evidence, runs, _edits.Graph(network))
-        best = next((each for each in found if each.impossible(evidence) <= _BORNE_OUT), None)
-        if best is None:
-            place = _explain.last_supported(evidence, runs)
-        else:
-            as_is = best.kind == "as_is"
-            place = _explain.first_impossible(evidence, runs) if as_is else best.place
-    return _divergence(network, place, header_bytes) if place else None
-
-
-def _impossible(runs: Iterable[_content.Run], stats: Iterable[Stats]) -> bool:
-    return any(
-        found.nonfinite or (found.negative and run.role == "moving_variance")
-        for run, found in zip(runs, stats, strict=True)
-    )
-
-
-def _divergence(network: cfg.Network, place: _explain.Place, header_bytes: int) -> Divergence:
-    layer = network.layers[place.layer]
-    return Divergence(
-        place.layer,
-        layer.type,
-        layer.line,
-        place.role,
-        header_bytes + layout.FLOAT_BYTES * place.start,
-    )
-
-
-def examine(weights: Source, network: cfg.Network) -> Diagnosis:
+def _examined(weights: Source, network: cfg.Network) -> Diagnosis:
     """`diagnose` for arguments that are what they should be."""
     contents = _file.examine(weights)
     subject = Subject.of(network)
     if contents.detected is None:
         try:
-            return _Examination(contents, subject).diagnosis()
+            answer = examination.examine(contents, subject)
         except OSError as error:  # gone, cut short or unreadable by now
             reason = (error.strerror or str(error)).lower()
             contents = replace(contents, unreadable=reason, detected="unreadable")
+        else:
+            header = answer.header.size_bytes if answer.header else _file.WIDE
+            return Diagnosis(
+                contents.path,
+                contents.size_bytes,
+                answer.header,
+                subject,
+                matches=answer.matches,
+                causes=answer.causes,
+                warnings=answer.warnings,
+                first_divergence=_divergence(subject, answer.place, header),
+            )
     return Diagnosis(
         contents.path,
         contents.size_bytes,
         None,
         subject,
-        causes=(Causes(contents, subject).not_weights(),),
+        causes=(examination.not_weights(contents, subject),),
         readable=contents.unreadable is None,
     )
 
 
-class _Examination:
-    """A file that may hold floats, and the network it is compared with."""
-
-    def __init__(self, contents: _file.Contents, subject: Subject) -> None:
-        self.path = contents.path
-        self.size = contents.size_bytes
-        self.contents = contents
-        self.subject = subject
-        self.network = subject.network
-        self.runs = _content.runs_of(subject.segments)
-        self.causes = Causes(contents, subject)
-        self.warnings = [Finding("cfg", warning) for warning in subject.network.warnings]
-
-    def diagnosis(self) -> Diagnosis:
-        """Runs the examination."""
-        header = self.contents.header()
-        if damage := _file.mangled(self.path, self.size):
-            return self._answer(header, [self.causes.mangled(damage)])
-        if header is None or self.size < header.version_size_bytes:
-            place = _explain.Place(*self.runs[0][:3]) if self.runs else None
-            width = header.version_size_bytes if header else _file.WIDE
-            return self._answer(header, [self.causes.truncated(width, place)], place)
-        for width in (_file.WIDE, _file.NARROW):
-            if self.size == self.subject.size_bytes(width):
-                header = self.contents.header(width) or header
-                if translated := self._translated(header):
-                    return translated
-                if fits := self._fitting(header):
-                    return fits
-        return self._explained(header)
-
-    def _fitting(self, header: Header) -> Diagnosis | None:
-        """The answer for a file of the right size, unless its numbers speak against it."""
-        small = [run for run in self.runs if run.role != "kernel"]
-        scanned = _content.scan(self.path, small, header.size_bytes)
-        total = _content.total(self.path, header.size_bytes)
-        if not math.isfinite(total) or _impossible(small, scanned):
-            return None
-        self._warn_width(header)
-        if total == 0 and all(found.zero == found.floats for found in scanned):
-            self.warnings.append(self.causes.unverified("the file holds nothing but zeros"))
-        elif not any(run.role == "moving_variance" for run in self.runs):
-            self.warnings.append(self.causes.unverified("the network has no batch norm"))
-        return self._answer(header, [], None, _known.solve(self.subject.floats))
-
-    def _translated(self, header: Header) -> Diagnosis | None:
-        expected = self.subject.size_bytes(header.size_bytes)
-        damage = _file.newlines(self.path, self.size, expected)
-        return self._answer(header, [self.causes.mangled(damage)]) if damage else None
-
-    def _warn_width(self, header: Header) -> None:
-        if header.size_bytes != header.version_size_bytes:
-            self.warnings.append(self.causes.header_width(header))
-
-    def _answer(
-        self,
-        header: Header | None,
-        causes: Sequence[Finding],
-        place: _explain.Place | None = None,
-        matches: Sequence[_known.Match] = (),
-    ) -> Diagnosis:
-        width = header.size_bytes if header else _file.WIDE
-        return Diagnosis(
-            self.path,
-            self.size,
-            None if causes and header and not header.plausible else header,
-            self.subject,
-            tuple(matches),
-            tuple(causes),
-            tuple(self.warnings),
-            _divergence(self.network, place, width) if place else None,
-        )
-
-    def _explained(self, header: Header) -> Diagnosis:
-        """The answer for a file that does not fit as it is."""
-        best, matches = self._best()
-        header = self.contents.header(best.header_bytes) or header
-        place, borne_out = best.place, self._borne_out(best)
-        if not borne_out:
-            with _content.Evidence(self.path, best.header_bytes) as evidence:
-                place = _explain.last_supported(evidence, self.runs)
-        if not header.plausible and not (best.exact and borne_out and best.weight > 0):
-            return self._answer(header, [self.causes.binary()], None, matches)
-        if not (best.exact and borne_out) and (translated := self._translated(header)):
-            return translated
-        self._warn_width(header)
-        if not borne_out:
-            return self._answer(header, [self.causes.unknown(header, place)], place, matches)
-        if best.kind == "as_is":
-            return self._damaged(header, matches)
-        causes = list(self.causes.of(header, best))
-        if best.kind != "shifted":
-            floats = self.subject.floats if best.kind == "trailing" else self.size
-            count = _content.nonfinite(self.path, header.size_bytes, floats)
-            causes += [self.causes.nonfinite(count)] if count else []
-        return self._answer(header, causes, place, matches)
-
-    def _best(self) -> tuple[_explain.Explanation, list[_known.Match]]:
-        """The likeliest explanation over both header widths, and the known networks."""
-        graph = _edits.Graph(self.network)
-        own = self.causes.architecture
-        found: list[_explain.Explanation] = []
-        listed: list[_known.Match] = []
-        header = self.contents.header()
-        usual = header.version_size_bytes if header else _file.WIDE
-        for width in (usual, _file.WIDE + _file.NARROW - usual):
-            floats, rest = divmod(self.size - width, layout.FLOAT_BYTES)
-            if rest and width != usual:
-                continue
-            solved = [] if rest else _known.solve(floats)
-            others = [match for match in solved if not self._covered(match, own)]
-            with _content.Evidence(self.path, width) as evidence:
-                explanations = _explain.explain(
-                    evidence,
-                    self.runs,
-                    None if rest else graph,
-                    others[:_MOST_MATCHES],
-                    exact=width != usual,
-                )
-            if width == usual:
-                found, listed = explanations, solved
-                continue
-            # Against its version a header has the other width only where that explains all.
-            found += [replace(each, oddity=each.oddity + _UNUSUAL) for each in explanations]
-            listed = listed or solved
-        found.sort(key=lambda explanation: -explanation.score)
-        best = next((each for each in found if self._borne_out(each)), found[0])
-        if best.kind == "known" and own is None:
-            # One change makes this cfg a known network's: the change is what helps.
-            same = (e for e in found if e.kind == "edit" and e.layout() == best.layout())
-            best = next(same, best)
-        return best, listed
-
-    def _borne_out(self, explanation: _explain.Explanation) -> bool:
-        """Whether the variances it places are variances."""
-        with _content.Evidence(self.path, explanation.header_bytes) as evidence:
-            return explanation.impossible(evidence) <= _BORNE_OUT
-
-    def _covered(self, match: _known.Match, own: _known.Architecture | None) -> bool:
-        """Whether a single change of the network itself says the same as `match`."""
-        if match.architecture is not own:
-            return False
-        return match.layers is None or match.channels == self.network.input_shape.channels
-
-    def _damaged(self, header: Header, matches: Sequence[_known.Match]) -> Diagnosis:
-        """The right layout with numbers in it that cannot be."""
-        scanned = _content.scan(self.path, self.runs, header.size_bytes)
-        causes = list(self.causes.impossible_numbers(header, scanned))
-        bad = (
-            _explain.Place(*run[:3])
-            for run, found in zip(self.runs, scanned, strict=True)
-            if _impossible([run], [found])
-        )
-        return self._answer(header, causes, next(bad, None), matches)
+def _divergence(
+    subject: Subject, place: explanation.Place | None, header_bytes: int
+) -> Divergence | None:
+    if place is None:
+        return None
+    layer = subject.network.layers[place.layer]
+    return Divergence(
+        place.layer,
+        layer.type,
+        subject.line(layer),
+        place.role,
+        header_bytes + layout.FLOAT_BYTES * place.start,
+    )
 
 
 def _matches_json(
@@ -470,14 +275,14 @@ def _rows(diagnosis: Diagnosis, *, scan_all: bool = False) -> Iterator[LayerRow]
     end = len(network.layers)
     if parting is not None:
         end = parting.layer
-    elif any(cause["kind"] != "trailing" for cause in diagnosis.causes):
+    elif any(cause.kind != "trailing" for cause in diagnosis.causes):
         end = -1
     segments = diagnosis.subject.segments
     scanned = _scan_until(diagnosis, len(network.layers) if scan_all else end)
-    by_layer: dict[int, list[Segment]] = {}
+    by_layer: dict[int, list[Array]] = {}
     for segment, stats in zip(segments, scanned, strict=True):
         by_layer.setdefault(segment.layer, []).append(
-            Segment(
+            Array(
                 segment.role,
                 segment.shape,
                 header + segment.offset,
@@ -492,7 +297,7 @@ def _rows(diagnosis: Diagnosis, *, scan_all: bool = False) -> Iterator[LayerRow]
         yield LayerRow(
             layer.index,
             layer.type,
-            layer.line,
+            diagnosis.subject.line(layer),
             layer.output_shape,
             status,
             tuple(by_layer.get(layer.index, ())),
@@ -521,7 +326,7 @@ def unreadable(
     detected = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
     contents = _file.Contents(name, unreadable=reason, detected=detected)
     subject = Subject.of(_network(network, classes))
-    cause = Causes(contents, subject).not_weights()
+    cause = examination.not_weights(contents, subject)
     return Diagnosis(name, 0, None, subject, causes=(cause,), readable=False)
 
 
@@ -547,6 +352,10 @@ class Inspection:
     layers: tuple[LayerRow, ...] = ()
     hint: str = ""
 
+    def document(self) -> document.Document:
+        """What people are shown."""
+        return document.of_inspection(self)
+
     def to_dict(self) -> dict[str, Any]:
         """What `yolotf inspect --json` prints."""
         header = self.header
@@ -571,13 +380,10 @@ class Inspection:
         }
 
     def __str__(self) -> str:
-        from yolotf.diagnosis import render as report
-
-        text: str = report.plain(self)
-        return text
+        return plain.text_of(self.document())
 
 
-def _array_json(segment: Segment) -> dict[str, Any]:
+def _array_json(segment: Array) -> dict[str, Any]:
     stats = segment.stats
     return {
         "role": segment.role,
@@ -637,7 +443,7 @@ def inspect(
         if solved and (not matches or solved[0].oddity + 2 < matches[0].oddity):
             matches, header = solved, contents.header(width) or header
     if network is not None:
-        diagnosis = examine(weights, _network(network, classes))
+        diagnosis = _examined(weights, _network(network, classes))
         header = diagnosis.header or header
         layers = tuple(_rows(diagnosis, scan_all=True))
     else:
@@ -648,13 +454,13 @@ def inspect(
 def _known_rows(path: str, header: Header, match: _known.Match) -> Iterator[LayerRow]:
     """The arrays of a file that has the size of a known network; their shapes are not known."""
     rows = match.architecture.at(match.classes, match.channels)
-    runs = _explain.stored_runs(rows, match.layers)
+    runs = search.stored_runs(rows, match.layers)
     scanned = _content.scan(path, runs, header.size_bytes)
-    by_layer: dict[int, list[Segment]] = {}
+    by_layer: dict[int, list[Array]] = {}
     for run, stats in zip(runs, scanned, strict=True):
         offset = header.size_bytes + layout.FLOAT_BYTES * run.start
         by_layer.setdefault(run.layer, []).append(
-            Segment(run.role, (run.floats,), offset, layout.FLOAT_BYTES * run.floats, stats)
+            Array(run.role, (run.floats,), offset, layout.FLOAT_BYTES * run.floats, stats)
         )
     for layer, segments in by_layer.items():
         section = "" if segments[0].role == "weights" else "convolutional"

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from yolotf.darknet import cfg
-from yolotf.diagnosis import result
-from yolotf.diagnosis.causes import Finding
+from yolotf.diagnosis import findings, result
 from yolotf.diagnosis.result import Diagnosis
 from yolotf.errors import PlanError
 from yolotf.loading.planning import plan_for
@@ -72,7 +71,9 @@ def _with_differences(
 ) -> Diagnosis:
     """Adds a warning for every kind in which the model computes otherwise than Darknet."""
     warnings = [
-        Finding(one.kind, one.message, layers=list(one.layers))
+        findings.ModelDifference(
+            path=diagnosis.path, kind=one.kind, layers=one.layers, sentence=one.message
+        )
         for one in arithmetic.differences(model, network, moves)
     ]
     return replace(diagnosis, warnings=(*diagnosis.warnings, *warnings))
@@ -87,24 +88,27 @@ def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
     try:
         moves = plan_for(model, network).moves
     except PlanError as error:
-        finding = Finding("unknown", str(error), "build the model from the cfg")
+        finding = findings.Unknown(
+            path=diagnosis.path, story=str(error), remedy="build the model from the cfg"
+        )
         return replace(diagnosis, causes=(*diagnosis.causes, finding))
-    causes = list(diagnosis.causes)
+    causes: list[findings.Finding] = list(diagnosis.causes)
     for move in moves:
         if move.shape == move.slot.shape:
             continue
         layer = network.layers[move.segment.layer]
         difference = move.segment.count - int(np.prod(move.slot.shape, dtype=np.int64))
         causes.append(
-            Finding(
-                "layer_shape",
-                f"{diagnosis.path}: variable {move.slot.name} is {move.slot.shape}, "
-                f"{network.where(layer)} has {move.shape} for it; {difference:+d} floats",
-                f"build the model with {move.shape} there",
+            findings.LayerShape(
+                path=diagnosis.path,
                 layer=layer.index,
                 section=layer.type,
-                cfg_line=layer.line,
+                cfg_line=diagnosis.subject.line(layer),
                 file_floats_minus_model=difference,
+                where=f"variable {move.slot.name}",
+                story=f"is {move.slot.shape}, {diagnosis.subject.where(layer.index)} has "
+                f"{move.shape} for it",
+                remedy=f"build the model with {move.shape} there",
             )
         )
     diagnosis = replace(diagnosis, causes=tuple(causes))

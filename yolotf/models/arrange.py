@@ -15,6 +15,7 @@ from yolotf.models.order import Candidate, Choice, Order, ambiguous, choices
 from yolotf.models.stock import stock_networks
 from yolotf.models.structure import Leaf, Structure, Unit, some
 from yolotf.weights import content, layout
+from yolotf.weights.evidence import Evidence
 from yolotf.weights.layout import FLOAT_BYTES, Segment
 
 
@@ -179,7 +180,7 @@ def _likelier(
     header_bytes: int,
     transposed: bool,
 ) -> list[Order] | None:
-    with content.Evidence(path, header_bytes) as evidence:
+    with Evidence(path, header_bytes) as evidence:
         weights = [
             evidence.weigh(
                 content.runs_of(

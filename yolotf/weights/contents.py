@@ -31,6 +31,36 @@ _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
 
 
+_NOUNS = {
+    "empty": "an empty file",
+    "git_lfs_pointer": "a Git LFS pointer, not the file it stands for",
+    "html": "a web page",
+    "text": "a text file",
+    "hdf5": "an HDF5 file",
+    "zip": "a ZIP archive",
+    "pickle": "a Python pickle",
+    "gzip": "a gzip file",
+    "tensorflow_checkpoint": "part of a TensorFlow checkpoint",
+    "binary": "no Darknet file",
+}
+_FIXES = {
+    "empty": "download it again",
+    "git_lfs_pointer": "run: git lfs pull; or download the file itself",
+    "html": "the download went wrong; open the address in a browser and save the file itself",
+    "text": "get the real file; a .weights file is binary",
+    "hdf5": "load it with model.load_weights, or get the .weights file it was made from",
+    "zip": "a PyTorch or Keras file needs its own loader; unpack an archive first",
+    "pickle": "load it with PyTorch, or get the Darknet .weights file",
+    "gzip": "unpack it first: gunzip",
+    "tensorflow_checkpoint": "load it with tf.train.Checkpoint or model.load_weights",
+    "binary": "get the Darknet .weights file",
+    "missing": "check the path",
+    "directory": "name a file in it",
+    "unreadable": "check the permissions and the disk",
+    "special_file": "name a regular file",
+}
+
+
 class Pointer(NamedTuple):
     """A Git LFS pointer: what stands in a repository in place of a large file."""
 
@@ -59,6 +89,21 @@ class Contents:
     hint: str = ""
     start: bytes = b""
     pointer: Pointer | None = None
+
+    @property
+    def description(self) -> str:
+        """What it is, in words: `a web page, 270864 bytes: titled 'Not found'`."""
+        if self.unreadable:
+            text = self.unreadable
+        else:
+            count = f"{self.size_bytes} byte{'' if self.size_bytes == 1 else 's'}"
+            text = f"{_NOUNS[self.detected or 'binary']}, {count}"
+        return f"{text}: {self.hint}" if self.hint else text
+
+    @property
+    def fix(self) -> str:
+        """What to do where a .weights file was meant."""
+        return _FIXES[self.detected or "binary"]
 
     def header(self, size_bytes: int | None = None) -> Header | None:
         """The header read as `size_bytes` wide, or as wide as its version asks for."""

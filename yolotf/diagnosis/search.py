@@ -1,84 +1,38 @@
-"""Which explanation of a file its own numbers speak for.
+"""Finds every explanation of a file and asks its own numbers which is right.
 
-Every explanation is a layout of the file's floats; `_content.Evidence` weighs them, and an
-explanation's `oddity` speaks against it where the numbers say little.
+Each is a layout of the file's floats; `Evidence` weighs them, and an explanation's `unlikeliness`
+speaks against it where the numbers say little. Layouts that differ from the network's in a few
+layers are weighed there alone: sums of what all others weigh are made once for each distance.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from yolotf.darknet.stored import NORMALIZED
 from yolotf.diagnosis.edits import Edit, Graph
-from yolotf.weights.content import Evidence, Run
+from yolotf.diagnosis.explanation import (
+    AsIs,
+    Edited,
+    Explanation,
+    Known,
+    Moved,
+    Partial,
+    Place,
+    Shifted,
+    Swapped,
+    Trailing,
+    Truncated,
+)
+from yolotf.weights.content import Run
+from yolotf.weights.evidence import Evidence
 from yolotf.weights.known import Match, Stored
-
-
-class Place(NamedTuple):
-    """A point of the network's own layout: where file and network part."""
-
-    layer: int
-    role: str
-    start: int
-    """Floats from the end of the header."""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """One way file and network can belong together.
-
-    Attributes:
-        kind: as_is, edit, known, partial, truncated, trailing, swapped, moved, shifted.
-        oddity: nats against it before the content is looked at.
-        weight: nats for it in the content.
-        layout: gives what it says the file holds, which may go on beyond the file's end.
-        place: where the network's layout stops being the file's; None if it never does.
-        edit: for `edit`, the change.
-        match: for `known`, the network whose file it is.
-        layers: for `partial` the fewest and the most layers the file may have been cut after;
-            for `swapped` the two layers; for `moved` the layer, and the one it stands before.
-        floats: for `shifted`, `swapped` and `moved`, how many more the file has at `place`.
-        header_bytes: how the header was read.
-    """
-
-    kind: str
-    oddity: float
-    weight: float
-    layout: Callable[[], Sequence[Run]] = field(repr=False, compare=False)
-    place: Place | None = None
-    edit: Edit | None = None
-    match: Match | None = None
-    layers: tuple[int, ...] = ()
-    floats: int = 0
-    header_bytes: int = 0
-
-    @property
-    def score(self) -> float:
-        """What explanations are compared by."""
-        return self.weight - self.oddity
-
-    @property
-    def exact(self) -> bool:
-        """Whether it accounts for every float of the file and leaves nothing to chance."""
-        return self.kind in ("as_is", "known", "partial") or (
-            self.edit is not None and self.edit.what in _OF_THE_WHOLE
-        )
-
-    def impossible(self, evidence: Evidence) -> float:
-        """Share of the numbers it takes for variances that no variance can be."""
-        variances = [
-            run
-            for run in self.layout()
-            if run.role == "moving_variance" and run.end <= evidence.floats
-        ]
-        count = sum(run.floats for run in variances)
-        return sum(evidence.impossible(run) for run in variances) / max(1, count)
 
 
 def explain(
@@ -103,26 +57,22 @@ def explain(
     found = [*_unchanged(blocks, difference), *_known(blocks, matches)]
     if exact:
         if difference and graph is not None:
-            edits = (e for e in graph.edits(evidence.floats) if e.what in _OF_THE_WHOLE)
+            edits = (e for e in graph.edits(evidence.floats) if e.of_the_whole)
             found += _edited(blocks, graph, edits)
         found = [each for each in found if each.exact]
     elif difference:
         if graph is not None:
             found += _edited(blocks, graph, graph.edits(evidence.floats))
             supported = [each for each in found if each.weight > 0]
-            if supported and not any(each.exact or each.edit for each in supported):
+            if supported and not any(each.exact or isinstance(each, Edited) for each in supported):
                 # Nothing alone explains it, and the numbers have something to say.
                 found += _edited(blocks, graph, graph.edits_and_classes(evidence.floats))
-        found += _shifted(blocks, [difference], oddity=24.0)
+        found += _shifted(blocks, [difference], unlikeliness=24.0)
     elif not evidence.rest:
         found += _reordered(blocks)
-        found += _shifted(blocks, _shifts(blocks), oddity=10.0)
+        found += _shifted(blocks, _shifts(blocks), unlikeliness=10.0)
     found = [replace(each, header_bytes=evidence.header_bytes) for each in found]
     return sorted(found, key=lambda explanation: -explanation.score)
-
-
-_OF_THE_WHOLE = ("classes", "channels", "heads")
-"""Edits of the whole network rather than of one layer."""
 
 
 class _Blocks:
@@ -139,7 +89,7 @@ class _Blocks:
         self.lengths = [block[-1].end - block[0].start for block in self.blocks]
         self.shapes = [[(run.role, run.floats) for run in block] for block in self.blocks]
         self.end = runs[-1].end if runs else 0
-        self.here = [self.at(index, start) for index, start in enumerate(self.starts)]
+        self._sums: dict[int, npt.NDArray[np.float64]] = {}
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -151,6 +101,18 @@ class _Blocks:
             self.evidence.gain(run.role, run.start + moved, run.floats)
             for run in self.blocks[index]
         )
+
+    def sums(self, shift: int = 0) -> npt.NDArray[np.float64]:
+        """Nats for the first 0, 1, 2, ... blocks standing `shift` floats from their place."""
+        if shift not in self._sums:
+            each = [self.at(index, start + shift) for index, start in enumerate(self.starts)]
+            self._sums[shift] = np.concatenate([[0.0], np.cumsum(each)])
+        return self._sums[shift]
+
+    @property
+    def here(self) -> float:
+        """Nats for the whole network as it is."""
+        return float(self.sums()[-1])
 
     def placed(self, index: int, start: int) -> list[Run]:
         """Block `index` standing at float `start`."""
@@ -189,22 +151,26 @@ def _place(run: Run) -> Place:
 
 def _unchanged(blocks: _Blocks, difference: int) -> Iterator[Explanation]:
     """The network as it is, with the file's end wherever it is."""
-    weight = sum(blocks.here)
-    rest = blocks.evidence.rest
+    weight, rest = blocks.here, blocks.evidence.rest
+
+    def layout() -> Sequence[Run]:
+        return blocks.runs
+
     if difference == 0 and not rest:
-        yield Explanation("as_is", 0.0, weight, lambda: blocks.runs)
+        yield AsIs(unlikeliness=0.0, weight=weight, layout=layout)
     elif difference >= 0:
         # Bytes that are no whole float belong to no layer.
-        odd = 14.0 if difference else 2.0
-        yield Explanation("trailing", odd, weight, lambda: blocks.runs)
+        unlikeliness = 14.0 if difference else 2.0
+        yield Trailing(unlikeliness=unlikeliness, weight=weight, layout=layout)
     else:
         end = blocks.end + difference
         last = _place(next(run for run in blocks.runs if run.end > end))
-        kind, odd, layers = "truncated", 7.0, tuple[int, ...]()
         if end in blocks.starts[1:] and not rest:
             index = blocks.starts.index(end)
-            kind, odd, layers = "partial", 2.0, (blocks.layers[index - 1] + 1, blocks.layers[index])
-        yield Explanation(kind, odd, weight, lambda: blocks.runs, last, layers=layers)
+            layers = (blocks.layers[index - 1] + 1, blocks.layers[index])
+            yield Partial(unlikeliness=2.0, weight=weight, layout=layout, place=last, layers=layers)
+        else:
+            yield Truncated(unlikeliness=7.0, weight=weight, layout=layout, place=last)
 
 
 def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
@@ -212,26 +178,58 @@ def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
     for match in matches:
         rows = match.architecture.at(match.classes, match.channels)
         layout = stored_runs(rows, match.layers)
-        yield Explanation(
-            "known",
-            4.0 + match.oddity,
-            blocks.evidence.weigh(layout),
-            partial(list, layout),
-            _parting(blocks.runs, layout),
+        yield Known(
+            unlikeliness=4.0 + match.oddity,
+            weight=blocks.evidence.weigh(layout),
+            layout=partial(list, layout),
+            place=_parting(blocks.runs, layout),
             match=match,
         )
 
 
 def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Explanation]:
     """This network with a change."""
+    block_of = {layer: index for index, layer in enumerate(blocks.layers)}
+    floats = blocks.evidence.floats
     for edit in edits:
-        layout = graph.runs(edit.overrides)
-        if layout is None or layout[-1].end != blocks.evidence.floats:
-            continue
-        place = _parting(blocks.runs, layout)
+        if edit.resolved is not None:
+            place = _parting(blocks.runs, edit.resolved)
+            weight = blocks.evidence.weigh(edit.resolved)
+            layout: Callable[[], list[Run]] = partial(list, edit.resolved)
+        else:
+            changed = graph.changed(edit.overrides)
+            if not changed:
+                continue
+            touched = [block_of[layer] for layer in changed]
+            first, last = min(touched), max(touched)
+            weight, start = float(blocks.sums()[first]), blocks.starts[first]
+            for index in range(first, last + 1):
+                for role, count in changed.get(blocks.layers[index], blocks.shapes[index]):
+                    weight += blocks.evidence.gain(role, start, count)
+                    start += count
+            end = blocks.starts[last] + blocks.lengths[last]
+            if blocks.end + start - end != floats:
+                continue
+            after = blocks.sums(start - end)
+            weight += float(after[-1] - after[last + 1])
+            place = _parting_in(blocks.blocks[first], changed[blocks.layers[first]])
+            layout = partial(graph.layout, changed)
         if place is not None:
-            weight = blocks.evidence.weigh(layout)
-            yield Explanation("edit", edit.oddity, weight, partial(list, layout), place, edit)
+            yield Edited(
+                unlikeliness=edit.unlikeliness,
+                weight=weight,
+                layout=layout,
+                place=place,
+                edit=edit,
+            )
+
+
+def _parting_in(block: Sequence[Run], stored: Sequence[tuple[str, int]]) -> Place:
+    """The first run of a layer that `stored` does not have."""
+    for run, (role, count) in zip(block, stored, strict=False):
+        if (run.role, run.floats) != (role, count):
+            return _place(run)
+    return _place(block[min(len(stored), len(block) - 1)])
 
 
 def stored_runs(rows: Sequence[Stored], layers: int | None = None) -> list[Run]:
@@ -278,44 +276,46 @@ def _reordered(blocks: _Blocks) -> Iterator[Explanation]:
                 continue
             between = list(range(first + 1, last))
             if blocks.possible(last, here) and blocks.at(last, here) > _HOPELESS:
-                yield _ordered(blocks, "swapped", [last, *between, first], (first, last))
+                yield _ordered(blocks, Swapped, [last, *between, first], (first, last))
                 if between:
-                    yield _ordered(blocks, "moved", [last, first, *between], (last, first))
+                    yield _ordered(blocks, Moved, [last, first, *between], (last, first))
             if between and blocks.possible(first + 1, here):
                 after = min(last + 1, len(blocks) - 1)
-                yield _ordered(blocks, "moved", [*between, last, first], (first, after))
+                yield _ordered(blocks, Moved, [*between, last, first], (first, after))
 
 
 def _ordered(
-    blocks: _Blocks, kind: str, order: Sequence[int], named: tuple[int, int]
+    blocks: _Blocks, kind: type[Swapped] | type[Moved], order: Sequence[int], named: tuple[int, int]
 ) -> Explanation:
     """The file with the blocks of `order` rearranged so, and all others where they are."""
-    first = min(order)
-    starts = dict(enumerate(blocks.starts))
-    start = blocks.starts[first]
-    for index in order:
-        starts[index] = start
-        start += blocks.lengths[index]
+    first, last = min(order), max(order)
+
+    def starts() -> Iterator[tuple[int, int]]:
+        start = blocks.starts[first]
+        for index in order:
+            yield index, start
+            start += blocks.lengths[index]
 
     def layout() -> list[Run]:
-        by_start = sorted(starts, key=lambda index: starts[index])
-        return [run for index in by_start for run in blocks.placed(index, starts[index])]
+        moved = [run for index, start in starts() for run in blocks.placed(index, start)]
+        before, after = blocks.blocks[:first], blocks.blocks[last + 1 :]
+        return [*itertools.chain(*before), *moved, *itertools.chain(*after)]
 
-    weight = sum(blocks.here) + sum(
-        blocks.at(index, starts[index]) - blocks.here[index] for index in order
-    )
-    return Explanation(
-        kind,
-        8.0 if kind == "swapped" else 9.0,
-        weight,
-        layout,
-        blocks.place(first),
-        layers=tuple(blocks.layers[index] for index in named),
+    weight = blocks.here - float(blocks.sums()[last + 1] - blocks.sums()[first])
+    for index, start in starts():
+        moved = blocks.sums(start - blocks.starts[index])
+        weight += float(moved[index + 1] - moved[index])
+    return kind(
+        unlikeliness=8.0 if kind is Swapped else 9.0,
+        weight=weight,
+        layout=layout,
+        place=blocks.place(first),
+        layers=(blocks.layers[named[0]], blocks.layers[named[1]]),
         floats=blocks.lengths[order[0]] - blocks.lengths[first],
     )
 
 
-def _shifted(blocks: _Blocks, shifts: Sequence[int], oddity: float) -> Iterator[Explanation]:
+def _shifted(blocks: _Blocks, shifts: Sequence[int], unlikeliness: float) -> Iterator[Explanation]:
     """Floats added or lost somewhere: from one array on, all stand `shift` floats later."""
     gain, runs = blocks.evidence.gain, blocks.runs
     if not runs:
@@ -342,12 +342,11 @@ def _shifted(blocks: _Blocks, shifts: Sequence[int], oddity: float) -> Iterator[
                 for number, run in enumerate(runs)
             ]
 
-        yield Explanation(
-            "shifted",
-            oddity,
-            float(weights[index]),
-            layout,
-            _place(runs[max(0, index - 1)]),
+        yield Shifted(
+            unlikeliness=unlikeliness,
+            weight=float(weights[index]),
+            layout=layout,
+            place=_place(runs[max(0, index - 1)]),
             floats=shift,
         )
 
@@ -389,21 +388,10 @@ def _variance_shifts(blocks: _Blocks, suspect: int) -> set[int]:
     return {shift for gain, shift in scored[:6] if gain > 0}
 
 
-def first_impossible(evidence: Evidence, runs: Sequence[Run]) -> Place | None:
-    """The first variance of the file with a number that none can be."""
-    for run in runs:
-        if run.role == "moving_variance":
-            values = evidence.read(run.start, run.floats)
-            if not (np.isfinite(values) & (values >= 0)).all():
-                return _place(run)
-    return None
-
-
 def last_supported(evidence: Evidence, runs: Sequence[Run]) -> Place | None:
     """Up to where the numbers bear the network's layout out: the layer after that."""
     if not runs:
         return None
     blocks = _Blocks(evidence, runs)
-    reached = np.concatenate([[0.0], np.cumsum(blocks.here)])
-    index = int(np.argmax(reached))
+    index = int(np.argmax(blocks.sums()))
     return blocks.place(index) if index < len(blocks) else None

@@ -1,0 +1,339 @@
+"""One file against one network: what the bytes are, what explains the size, which the numbers bear.
+
+`examine` asks in this order: what are the bytes (`weights.contents`), which header width makes the
+size exact, what explains the size (`search`), and which explanation do the numbers speak for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from yolotf.diagnosis import explanation, findings, search
+from yolotf.diagnosis.edits import Graph
+from yolotf.diagnosis.explanation import AsIs, Edited, Explanation, Known, Place, Shifted, Trailing
+from yolotf.diagnosis.findings import Finding, plural
+from yolotf.diagnosis.subject import Case, Subject
+from yolotf.weights import content as _content
+from yolotf.weights import contents as _file
+from yolotf.weights import known as _known
+from yolotf.weights import layout
+from yolotf.weights.content import Stats
+from yolotf.weights.contents import Contents, Header
+from yolotf.weights.evidence import Evidence
+
+_MOST_MATCHES = 8
+"""Known networks that are weighed against the content; rarer ones are only listed."""
+_BORNE_OUT = 0.1
+"""Share of the numbers an explanation takes for variances that may be impossible."""
+_UNUSUAL = 4.0
+"""Nats against a header of another width than its version asks for."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found out.
+
+    Attributes:
+        header: of the file, if it has one that a Darknet could have written.
+        causes: everything that keeps file and network apart.
+        warnings: it loads, but.
+        place: where they part.
+        matches: known networks of exactly this size.
+    """
+
+    header: Header | None
+    causes: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+    place: Place | None = None
+    matches: tuple[_known.Match, ...] = ()
+
+
+def not_weights(contents: Contents, subject: Subject) -> Finding:
+    """`contents.detected` says what the file is; a pointer also what it stands for."""
+    pointer = contents.pointer
+    stated = pointer.size_bytes if pointer else None
+    return findings.NotWeights(
+        path=contents.path,
+        detected=contents.detected or "binary",
+        points_to=None if stated is None else _pointed_to(stated, subject),
+        oid=pointer.oid if pointer else None,
+        pointer_bytes=stated,
+        contents=contents,
+    )
+
+
+def _pointed_to(size_bytes: int, subject: Subject) -> dict[str, object] | None:
+    """The likeliest network of a file of that size, the subject's own first."""
+    own = subject.architecture
+    found = [
+        match
+        for header in (_file.WIDE, _file.NARROW)
+        if (size_bytes - header) % layout.FLOAT_BYTES == 0
+        for match in _known.solve((size_bytes - header) // layout.FLOAT_BYTES)
+    ]
+    if not found:
+        return None
+    best = min(found, key=lambda match: match.oddity - 3 * (match.architecture is own))
+    target: dict[str, object] = {"architecture": best.name, "classes": best.classes}
+    return target if best.layers is None else {**target, "layers": best.layers}
+
+
+def examine(contents: Contents, subject: Subject) -> Answer:
+    """The answer for a file that may hold floats.
+
+    Raises:
+        OSError: it cannot be read, or not any more.
+    """
+    return _Examination(contents, subject).answer()
+
+
+class _Examination:
+    """A file that may hold floats, and the network it is compared with."""
+
+    def __init__(self, contents: Contents, subject: Subject) -> None:
+        self.path = contents.path
+        self.size = contents.size_bytes
+        self.contents = contents
+        self.subject = subject
+        self.runs = _content.runs_of(subject.segments)
+        self.warnings: list[Finding] = [
+            findings.CfgLine(path=self.path, sentence=sentence)
+            for sentence in subject.network.warnings
+        ]
+
+    def answer(self) -> Answer:
+        """Runs the examination."""
+        header = self.contents.header()
+        if damage := _file.mangled(self.path, self.size):
+            return self._answer(header, [findings.TextDamage(path=self.path, how=damage)])
+        if header is None or self.size < header.version_size_bytes:
+            place = Place(*self.runs[0][:3]) if self.runs else None
+            width = header.version_size_bytes if header else _file.WIDE
+            case = self._case((header or Header(0, 0, 0, 0, width))._replace(size_bytes=width))
+            return self._answer(header, [explanation.truncated(case, place, cut=True)], place)
+        for width in (_file.WIDE, _file.NARROW):
+            if self.size == self.subject.size_bytes(width):
+                header = self.contents.header(width) or header
+                if translated := self._translated(header):
+                    return translated
+                if fits := self._fitting(header):
+                    return fits
+        return self._explained(header)
+
+    def _case(self, header: Header) -> Case:
+        return Case(self.path, self.size, header, self.subject)
+
+    def _fitting(self, header: Header) -> Answer | None:
+        """The answer for a file of the right size, unless its numbers speak against it."""
+        small = [run for run in self.runs if run.role != "kernel"]
+        scanned = _content.scan(self.path, small, header.size_bytes)
+        total = _content.total(self.path, header.size_bytes)
+        if not math.isfinite(total) or _impossible(small, scanned):
+            return None
+        self._warn_width(header)
+        matches = tuple(_known.solve(self.subject.floats))
+        if total == 0 and all(found.zero == found.floats for found in scanned):
+            self._warn_unverified("the file holds nothing but zeros")
+        elif not any(run.role == "moving_variance" for run in self.runs):
+            self._warn_unverified("the network has no batch norm")
+        return self._answer(header, [], None, matches)
+
+    def _translated(self, header: Header) -> Answer | None:
+        expected = self.subject.size_bytes(header.size_bytes)
+        damage = _file.newlines(self.path, self.size, expected)
+        if not damage:
+            return None
+        return self._answer(header, [findings.TextDamage(path=self.path, how=damage)])
+
+    def _warn_width(self, header: Header) -> None:
+        if header.size_bytes != header.version_size_bytes:
+            self.warnings.append(
+                findings.HeaderWidth(
+                    path=self.path,
+                    file=header.size_bytes,
+                    expected=header.version_size_bytes,
+                    version=f"{header.major}.{header.minor}",
+                )
+            )
+
+    def _warn_unverified(self, why: str) -> None:
+        self.warnings.append(findings.Unverified(path=self.path, why=why))
+
+    def _answer(
+        self,
+        header: Header | None,
+        causes: Sequence[Finding],
+        place: Place | None = None,
+        matches: Sequence[_known.Match] = (),
+    ) -> Answer:
+        return Answer(
+            None if causes and header and not header.plausible else header,
+            tuple(causes),
+            tuple(self.warnings),
+            place,
+            tuple(matches),
+        )
+
+    def _explained(self, header: Header) -> Answer:
+        """The answer for a file that does not fit as it is."""
+        best, matches = self._best()
+        header = self.contents.header(best.header_bytes) or header
+        case = self._case(header)
+        place, borne_out = best.place, self._borne_out(best)
+        if not borne_out:
+            with Evidence(self.path, best.header_bytes) as evidence:
+                place = search.last_supported(evidence, self.runs)
+        if not header.plausible and not (best.exact and borne_out and best.weight > 0):
+            return self._answer(header, [self._binary()], None, matches)
+        if not (best.exact and borne_out) and (translated := self._translated(header)):
+            return translated
+        self._warn_width(header)
+        if not borne_out:
+            return self._answer(header, [self._unknown(case, place)], place, matches)
+        if isinstance(best, AsIs):
+            return self._impossible_numbers(header, matches)
+        if isinstance(best, Edited):
+            best = replace(best, otherwise=self._otherwise(best, matches))
+        causes = list(best.causes(case))
+        if not isinstance(best, Shifted):
+            floats = self.subject.floats if isinstance(best, Trailing) else self.size
+            if count := _content.nonfinite(self.path, header.size_bytes, floats):
+                causes.append(findings.Damaged(path=self.path, detected="nan_or_inf", count=count))
+        return self._answer(header, causes, place, matches)
+
+    def _otherwise(self, best: Edited, matches: Sequence[_known.Match]) -> str:
+        """Stock networks of the file's size whose heads are of another kind, as they ship."""
+        own = self.subject.architecture
+        found = [
+            f"{name} with {plural(match.classes, 'class', 'classes')} has the same size"
+            for match in matches
+            if match.architecture is not own and match.layers is None and match.classes
+            for name, classes in match.architecture.names.items()
+            if classes == match.classes and best.edit.classes is None
+        ]
+        return f"or {', or '.join(found)}" if found else ""
+
+    def _best(self) -> tuple[Explanation, list[_known.Match]]:
+        """The likeliest explanation over both header widths, and the known networks."""
+        graph = Graph(self.subject.network)
+        own = self.subject.architecture
+        found: list[Explanation] = []
+        listed: list[_known.Match] = []
+        header = self.contents.header()
+        usual = header.version_size_bytes if header else _file.WIDE
+        for width in (usual, _file.WIDE + _file.NARROW - usual):
+            floats, rest = divmod(self.size - width, layout.FLOAT_BYTES)
+            if rest and width != usual:
+                continue
+            solved = [] if rest else _known.solve(floats)
+            others = [match for match in solved if not self._covered(match, own)]
+            with Evidence(self.path, width) as evidence:
+                explanations = search.explain(
+                    evidence,
+                    self.runs,
+                    None if rest else graph,
+                    others[:_MOST_MATCHES],
+                    exact=width != usual,
+                )
+            if width == usual:
+                found, listed = explanations, solved
+                continue
+            # Against its version a header has the other width only where that explains all.
+            found += [
+                replace(each, unlikeliness=each.unlikeliness + _UNUSUAL) for each in explanations
+            ]
+            listed = listed or solved
+        found.sort(key=lambda explanation: -explanation.score)
+        best = next((each for each in found if self._borne_out(each)), found[0])
+        if isinstance(best, Known) and own is None:
+            # One change makes this cfg a known network's: the change is what helps.
+            wanted = list(best.layout())
+            same = (e for e in found if isinstance(e, Edited) and list(e.layout()) == wanted)
+            best = next(same, best)
+        return best, listed
+
+    def _borne_out(self, explanation: Explanation) -> bool:
+        """Whether the variances it places are variances."""
+        with Evidence(self.path, explanation.header_bytes) as evidence:
+            return explanation.impossible(evidence) <= _BORNE_OUT
+
+    def _covered(self, match: _known.Match, own: _known.Architecture | None) -> bool:
+        """Whether a single change of the network itself says the same as `match`."""
+        if match.architecture is not own:
+            return False
+        return match.layers is None or match.channels == self.subject.network.input_shape.channels
+
+    def _impossible_numbers(self, header: Header, matches: Sequence[_known.Match]) -> Answer:
+        """The right layout with numbers in it that cannot be."""
+        scanned = _content.scan(self.path, self.runs, header.size_bytes)
+        causes = list(self._numbers(header, scanned))
+        bad = (
+            Place(*run[:3])
+            for run, found in zip(self.runs, scanned, strict=True)
+            if _impossible([run], [found])
+        )
+        return self._answer(header, causes, next(bad, None), matches)
+
+    def _numbers(self, header: Header, scanned: Sequence[Stats]) -> Iterator[Finding]:
+        """NaN, infinity and negative variances, the first place of each."""
+        for detected in ("nan_or_inf", "negative_variance"):
+            bad = [
+                (run, count)
+                for run, found in zip(self.runs, scanned, strict=True)
+                if (count := _bad_numbers(run, found, detected))
+            ]
+            if not bad:
+                continue
+            run = bad[0][0]
+            yield findings.Damaged(
+                path=self.path,
+                detected=detected,
+                count=sum(count for _, count in bad),
+                layer=run.layer,
+                role=run.role,
+                offset=header.size_bytes + layout.FLOAT_BYTES * run.start,
+                end=header.size_bytes + layout.FLOAT_BYTES * run.end,
+                where=self.subject.where(run.layer),
+            )
+
+    def _binary(self) -> Finding:
+        """Neither the header nor the size is that of any network."""
+        hint = "versions in the header are out of range, and the size is that of no known network"
+        contents = replace(self.contents, detected="binary", hint=hint)
+        return findings.NotWeights(path=self.path, detected="binary", contents=contents)
+
+    def _unknown(self, case: Case, place: Place | None) -> Finding:
+        """Nothing explains it."""
+        if self.size == case.expected_bytes:
+            tried = (
+                "the size is right, the numbers are not; tried layers in another order and floats "
+                "added or lost"
+            )
+        else:
+            tried = (
+                f"{self.size} bytes in place of {case.expected_bytes}; tried other class counts, "
+                "channels and masks, every single change of the cfg, and every known network whole "
+                "or cut"
+            )
+        where = f"; they part at {self.subject.where(place.layer)}" if place else ""
+        return findings.Unknown(
+            path=self.path,
+            story=f"written by another network than {self.subject.source}: {tried}{where}",
+        )
+
+
+def _impossible(runs: Iterable[_content.Run], stats: Iterable[Stats]) -> bool:
+    return any(
+        _bad_numbers(run, found, "nan_or_inf") or _bad_numbers(run, found, "negative_variance")
+        for run, found in zip(runs, stats, strict=True)
+    )
+
+
+def _bad_numbers(run: _content.Run, found: Stats, detected: str) -> int:
+    if detected == "nan_or_inf":
+        return found.nonfinite
+    # Subnormals count as zeros, of either sign.
+    negative = run.role == "moving_variance" and found.minimum <= -_content.TINIEST
+    return found.negative if negative else 0

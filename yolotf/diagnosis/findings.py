@@ -1,0 +1,621 @@
+"""Causes and warnings: one frozen class a kind, with its facts, its words and what to change.
+
+A finding is a mapping too, with the keys of the JSON contract: `kind`, the facts, `message` and,
+for a cause, `fix`. Fields marked `_WORDS` serve the message and stay out of the JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from yolotf.weights.contents import Contents
+
+_WORDS = {"words": True}
+_OPTIONAL = {"optional": True}
+"""Left out of the JSON where it is None."""
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 layer`, `2 layers`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finding(Mapping[str, Any]):
+    """A cause or a warning.
+
+    Attributes:
+        path: the file it is about.
+    """
+
+    kind: ClassVar[str]  # a field of its own where one class serves several
+
+    path: str = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        """The message after the file's name."""
+        raise NotImplementedError
+
+    @property
+    def message(self) -> str:
+        """What is wrong, with both numbers, and where."""
+        return f"{self.path}: {self._what()}"
+
+    @property
+    def fix(self) -> str | None:
+        """What to change; None for a warning."""
+        return None
+
+    @property
+    def text(self) -> str:
+        """The message for where the file's name stands above it."""
+        return self._what()
+
+    @property
+    def title(self) -> str:
+        """The kind in words."""
+        return self.kind.replace("_", " ")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the JSON."""
+        found: dict[str, Any] = {"kind": self.kind}
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if each.metadata.get("words") or (each.metadata.get("optional") and value is None):
+                continue
+            found[each.name] = _plain(value)
+        found["message"] = self.message
+        if (fix := self.fix) is not None:
+            found["fix"] = fix
+        return found
+
+    def __getitem__(self, key: str) -> Any:
+        return self.to_dict()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_dict())
+
+    def __len__(self) -> int:
+        return len(self.to_dict())
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as JSON has them."""
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+# The file is no weights file, or was damaged on its way.
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NotWeights(Finding):
+    """The bytes are something else, or there is no file.
+
+    Attributes:
+        detected: what they are, in one word.
+        points_to: for a Git LFS pointer, the network that the size it states belongs to.
+        oid: for a pointer, the SHA-256 of the file it stands for.
+        pointer_bytes: for a pointer, that file's size.
+    """
+
+    kind: ClassVar[str] = "not_weights"
+
+    detected: str
+    points_to: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
+    oid: str | None = field(default=None, metadata=_OPTIONAL)
+    pointer_bytes: int | None = field(default=None, metadata=_OPTIONAL)
+    contents: Contents = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        text = self.contents.description
+        if self.pointer_bytes is not None:
+            text += f"; that has {self.pointer_bytes}"
+        if self.points_to:
+            text += f", as {self.points_to['architecture']}"
+            if self.points_to["classes"]:
+                text += f" with {plural(self.points_to['classes'], 'class', 'classes')} has"
+        return text
+
+    @property
+    def fix(self) -> str:
+        """What to do with such a file."""
+        return self.contents.fix
+
+
+_TEXT_DAMAGE = {
+    "utf8_replacement": (
+        "read as UTF-8 text and written back: every byte that is none became EF BF BD, so the "
+        "numbers are lost"
+    ),
+    "cp1252_to_utf8": "read as CP1252 or Latin-1 text and written back as UTF-8, which grew it",
+    "lf_to_crlf": "copied in text mode: every byte 0A was written as 0D 0A",
+    "crlf_to_lf": "copied in text mode: every 0D 0A was written as 0A",
+    "cr_to_lf": "copied in text mode: every byte 0D was written as 0A",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextDamage(Finding):
+    """A program took the file for text.
+
+    Attributes:
+        detected: utf8_replacement, cp1252_to_utf8 or newline_translation.
+        how: a key of `_TEXT_DAMAGE`.
+    """
+
+    kind: ClassVar[str] = "damaged"
+
+    detected: str = field(init=False)
+    how: str = field(metadata=_WORDS)
+
+    def __post_init__(self) -> None:
+        newline = self.how in ("lf_to_crlf", "crlf_to_lf", "cr_to_lf")
+        object.__setattr__(self, "detected", "newline_translation" if newline else self.how)
+
+    def _what(self) -> str:
+        return _TEXT_DAMAGE[self.how]
+
+    @property
+    def title(self) -> str:
+        """With what it is."""
+        return f"damaged: {self.detected.replace('_', ' ')}"
+
+    @property
+    def fix(self) -> str:
+        """How to copy it."""
+        return (
+            "copy or download it again as a binary file (FTP: binary; Git: mark *.weights binary "
+            "in .gitattributes)"
+        )
+
+
+_DAMAGE = {
+    "nan_or_inf": ("number", "not finite"),
+    "negative_variance": ("variance", "negative"),
+    "zeros": ("byte", "zero where numbers belong"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Damaged(Finding):
+    """The layout is right, numbers in it cannot be.
+
+    Attributes:
+        detected: nan_or_inf, negative_variance, zeros or repeated.
+        count: how many numbers; for `zeros` and `repeated` bytes.
+        layer: the first section with any; None where the layout is not known.
+        role: its array.
+        offset: the first byte of the first stretch.
+        end: the byte after its last.
+        repeats: for `repeated`, the first byte of the same bytes elsewhere.
+        where: the section in words.
+        other: for `repeated`, the section of the other place in words.
+    """
+
+    kind: ClassVar[str] = "damaged"
+
+    detected: str
+    count: int
+    layer: int | None = field(default=None, metadata=_OPTIONAL)
+    role: str | None = field(default=None, metadata=_OPTIONAL)
+    offset: int | None = field(default=None, metadata=_OPTIONAL)
+    end: int | None = field(default=None, metadata=_OPTIONAL)
+    repeats: int | None = field(default=None, metadata=_OPTIONAL)
+    where: str = field(default="", metadata=_WORDS)
+    other: str = field(default="", metadata=_WORDS)
+
+    def _what(self) -> str:
+        if self.detected == "repeated":
+            start = self.repeats or 0
+            return (
+                f"bytes {self.offset}..{self.end} stand a second time at {start}.."
+                f"{start + self.count}: in the {self.role} of {self.where}, and in {self.other}"
+            )
+        noun, state = _DAMAGE[self.detected]
+        text = f"{plural(self.count, noun)} {'is' if self.count == 1 else 'are'} {state}"
+        if self.where:
+            text += f", the first in the {self.role} of {self.where}"
+        if self.offset is not None and self.end is not None:
+            text += f", bytes {self.offset}..{self.end}"
+        return text
+
+    @property
+    def title(self) -> str:
+        """With what it is."""
+        return f"damaged: {self.detected.replace('_', ' ')}"
+
+    @property
+    def fix(self) -> str:
+        """Where to get another."""
+        if self.detected in ("zeros", "repeated"):
+            return "get an undamaged copy: a download was not finished, or resumed at a wrong place"
+        return "get an undamaged copy; if training diverged, use an earlier checkpoint"
+
+
+# The file is another network's.
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassCount(Finding):
+    """Trained with another number of classes.
+
+    Attributes:
+        file: that of the file.
+        model: that of the network.
+        source: the network's name.
+        remedy: what to change.
+        otherwise: other networks that the size would fit, in words; may be empty.
+    """
+
+    kind: ClassVar[str] = "class_count"
+
+    file: int
+    model: int | None
+    source: str = field(metadata=_WORDS)
+    remedy: str = field(metadata=_WORDS)
+    otherwise: str = field(default="", metadata=_WORDS)
+
+    def _what(self) -> str:
+        text = f"trained with {plural(self.file, 'class', 'classes')}, {self.source} has "
+        text += "none" if self.model is None else str(self.model)
+        return f"{text}; {self.otherwise}" if self.otherwise else text
+
+    @property
+    def fix(self) -> str:
+        """The argument, and the lines."""
+        return self.remedy
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Channels(Finding):
+    """Trained on pictures of other channels.
+
+    Attributes:
+        file: those of the file.
+        model: those of the network.
+        source: the network's name.
+        at: where `channels=` is written; empty where nowhere.
+    """
+
+    kind: ClassVar[str] = "channels"
+
+    file: int
+    model: int
+    source: str = field(metadata=_WORDS)
+    at: str = field(default="", metadata=_WORDS)
+
+    def _what(self) -> str:
+        return (
+            f"trained on pictures of {plural(self.file, 'channel')}, {self.source} takes "
+            f"{self.model}"
+        )
+
+    @property
+    def fix(self) -> str:
+        """The line."""
+        return f"set channels={self.file} in [net]" + (f", {self.at}" if self.at else "")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OtherArchitecture(Finding):
+    """The file of another known network.
+
+    Attributes:
+        file: its name.
+        file_classes: its class count.
+        model: the network at hand.
+    """
+
+    kind: ClassVar[str] = "architecture"
+
+    file: str
+    file_classes: int | None
+    model: str
+
+    def _what(self) -> str:
+        classes = self.file_classes
+        stated = f" with {plural(classes, 'class', 'classes')}" if classes else ""
+        return f"the size of {self.file}{stated}, not of {self.model}"
+
+    @property
+    def fix(self) -> str:
+        """The cfg."""
+        option = f" and classes={self.file_classes}" if self.file_classes else ""
+        return f"use the cfg of {self.file}{option}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadFilters(Finding):
+    """The anchors were shared out among the heads in another way.
+
+    Attributes:
+        file: filters of the convolutions before the heads in the file.
+        model: those of the network.
+        classes: of the file.
+        source: the network's name.
+        lines: where the filters are written.
+    """
+
+    kind: ClassVar[str] = "head_filters"
+
+    file: list[int]
+    model: list[int]
+    classes: int = field(metadata=_WORDS)
+    source: str = field(metadata=_WORDS)
+    lines: str = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        return (
+            f"its heads have {self.file} filters, those of {self.source} "
+            f"{self.model}: {plural(self.classes, 'class', 'classes')}, the anchors shared "
+            "out in another way"
+        )
+
+    @property
+    def fix(self) -> str:
+        """The lines."""
+        return f"set filters and mask as they were in training, in {self.lines}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerShape(Finding):
+    """A layer stores something else in the file than in the network.
+
+    Attributes:
+        layer: its index.
+        section: its type.
+        layer_type: the same, for readers of older versions.
+        cfg_line: of the option that differs; None where there is no cfg.
+        file_floats_minus_model: how many more floats the file has.
+        layers: for layers in another order, the two in question.
+        where: the section in words.
+        story: what differs.
+        remedy: what to change.
+    """
+
+    kind: ClassVar[str] = "layer_shape"
+
+    layer: int
+    section: str
+    layer_type: str = field(init=False)
+    cfg_line: int | None
+    file_floats_minus_model: int
+    layers: list[int] | None = field(default=None, metadata=_OPTIONAL)
+    where: str = field(metadata=_WORDS)
+    story: str = field(metadata=_WORDS)
+    remedy: str = field(metadata=_WORDS)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer_type", self.section)
+
+    def _what(self) -> str:
+        return f"{self.where} {self.story}; {self.file_floats_minus_model:+d} floats"
+
+    @property
+    def fix(self) -> str:
+        """The option and its line, or the cfg."""
+        return self.remedy
+
+
+# The file ends too early or too late.
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Truncated(Finding):
+    """The file ends inside an array.
+
+    Attributes:
+        at: its size in bytes.
+        expected: the size it should have.
+        layer: the section it ends in; None inside the header.
+        where: the array in words.
+        cut: whether the numbers before the end are the network's, so that only the end lacks.
+    """
+
+    kind: ClassVar[str] = "truncated"
+
+    at: int
+    expected: int
+    layer: int | None
+    where: str = field(metadata=_WORDS)
+    cut: bool = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        return f"ends after {self.at} of {self.expected} bytes, {self.where}"
+
+    @property
+    def fix(self) -> str:
+        """Another cfg, or another download."""
+        again = f"download it again; the whole file has {self.expected} bytes"
+        if self.cut:
+            return again
+        return f"use the cfg it was trained with; if the download broke off, {again}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PartialBackbone(Finding):
+    """The file ends after a layer, as files to train from do.
+
+    Attributes:
+        layers: how many there are.
+        of: what network.
+    """
+
+    kind: ClassVar[str] = "partial_backbone"
+
+    layers: int
+    of: str = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        return (
+            f"ends exactly after {plural(self.layers, 'layer')} of {self.of}: a backbone to train "
+            "from, no whole detector"
+        )
+
+    @property
+    def fix(self) -> str:
+        """Both uses."""
+        return "get the whole file to detect with; to train, load it as a backbone"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trailing(Finding):
+    """Bytes are left after the last layer.
+
+    Attributes:
+        bytes: how many.
+        size: of the file.
+        expected: by the network.
+        source: its name.
+    """
+
+    kind: ClassVar[str] = "trailing"
+
+    bytes: int
+    size: int = field(metadata=_WORDS)
+    expected: int = field(metadata=_WORDS)
+    source: str = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        return (
+            f"{plural(self.bytes, 'byte')} left after the last layer: {self.size}, {self.source} "
+            f"needs {self.expected}"
+        )
+
+    @property
+    def fix(self) -> str:
+        """Another cfg, or another copy."""
+        return "use the cfg it was trained with, or get an undamaged copy"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unknown(Finding):
+    """Nothing explains it; or something that has no kind of its own.
+
+    Attributes:
+        story: what was tried.
+        remedy: what may help.
+    """
+
+    kind: ClassVar[str] = "unknown"
+
+    story: str = field(metadata=_WORDS)
+    remedy: str = field(
+        default="use the cfg it was trained with; it is usually kept beside the .weights file",
+        metadata=_WORDS,
+    )
+
+    def _what(self) -> str:
+        return self.story
+
+    @property
+    def fix(self) -> str:
+        """What may help."""
+        return self.remedy
+
+
+# It loads, but.
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeaderWidth(Finding):
+    """The version asks for another header than the size does.
+
+    Attributes:
+        file: bytes of the header.
+        expected: what its version asks for.
+        version: `0.2`.
+    """
+
+    kind: ClassVar[str] = "header_width"
+
+    file: int
+    expected: int
+    version: str = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        return (
+            f"version {self.version} asks for a header of {self.expected} bytes, the size is "
+            f"exact with one of {self.file}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unverified(Finding):
+    """Only the size could be checked."""
+
+    kind: ClassVar[str] = "unverified"
+
+    why: str = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        return f"{self.why}, so only the size could be checked"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CfgLine(Finding):
+    """Something about the cfg: a line that Darknet ignores, anchors that cannot be meant."""
+
+    kind: ClassVar[str] = "cfg"
+
+    sentence: str = field(metadata=_WORDS)
+
+    @property
+    def message(self) -> str:
+        """The cfg's own warning, which names the cfg."""
+        return self.sentence
+
+    def _what(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SameSizeNetworks(Finding):
+    """Other networks store the same floats and compute or decode otherwise.
+
+    Attributes:
+        networks: their names.
+        differing: the cfg keys that differ.
+        title_of: the network at hand.
+        differences: a clause for each of them.
+    """
+
+    kind: ClassVar[str] = "same_size_networks"
+
+    networks: tuple[str, ...]
+    differing: tuple[str, ...]
+    title_of: str = field(metadata=_WORDS)
+    differences: tuple[str, ...] = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        return (
+            f"{' and '.join(self.networks)} {'stores' if len(self.networks) == 1 else 'store'} "
+            f"the same floats as {self.title_of}: {'; '.join(self.differences)}; pass the cfg the "
+            "file was trained with"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelDifference(Finding):
+    """A Keras model computes otherwise than its network.
+
+    Attributes:
+        kind: epsilon, leaky_slope, activation, padding, concat_order, upsampling, ...
+        layers: the names of the layers.
+        sentence: what differs.
+    """
+
+    kind: str = field(metadata=_WORDS)  # type: ignore[misc]
+    layers: tuple[str, ...]
+    sentence: str = field(metadata=_WORDS)
+
+    @property
+    def message(self) -> str:
+        """As a load says it, where the file is not the point."""
+        return self.sentence
+
+    def _what(self) -> str:
+        return self.sentence

@@ -1,0 +1,63 @@
+"""How an answer is shown: plain text, a terminal, JSON, or one HTML page."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from yolotf.diagnosis.render import plain
+
+if TYPE_CHECKING:  # the answer is built on this package
+    from yolotf.diagnosis.result import Diagnosis, Inspection
+
+
+def show(subject: Diagnosis | Inspection, file: TextIO | None = None) -> None:
+    """Writes a diagnosis or an inspection: in color if `file` is a terminal, plain otherwise."""
+    out: TextIO = sys.stdout if file is None else file
+    document = subject.document()
+    if out.isatty() and "NO_COLOR" not in os.environ:
+        # Here, since rich takes a tenth of a second to import.
+        from yolotf.diagnosis.render import terminal
+
+        terminal.show(document, out)
+    else:
+        # File names may hold bytes that no encoding has.
+        encoding = out.encoding or "utf-8"
+        lines = plain.text_of(document).encode(encoding, "backslashreplace").decode(encoding)
+        out.write(lines + "\n")
+
+
+def text(subject: Diagnosis | Inspection) -> str:
+    """Lines of text without colors, none of them wrapped."""
+    return plain.text_of(subject.document())
+
+
+def to_json(subject: Diagnosis | Inspection) -> str:
+    """One JSON object. NaN and infinity, which JSON lacks, are null."""
+    return json.dumps(_finite(subject.to_dict()), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def page(diagnosis: Diagnosis) -> str:
+    """One HTML page that needs nothing else."""
+    # Here, since only `--html` wants it.
+    from yolotf.diagnosis.render import html
+
+    return html.page(diagnosis)
+
+
+def write_html(diagnosis: Diagnosis, path: str | os.PathLike[str]) -> None:
+    """Writes `page` to a file."""
+    from yolotf.diagnosis.render import html  # as above
+
+    html.write_html(diagnosis, path)

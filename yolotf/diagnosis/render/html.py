@@ -1,0 +1,145 @@
+"""A diagnosis as one HTML page that needs nothing else.
+
+The page itself is `page.html` beside this file, with `{{names}}` where values go.
+"""
+
+from __future__ import annotations
+
+import functools
+import html as markup
+import importlib.resources
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolotf.diagnosis.findings import Finding
+from yolotf.diagnosis.render import document
+from yolotf.diagnosis.render.document import escaped, statistics
+
+if TYPE_CHECKING:  # the answer is built on this package
+    from yolotf.diagnosis.result import Diagnosis, LayerRow
+
+
+def write_html(diagnosis: Diagnosis, path: str | os.PathLike[str]) -> None:
+    """Writes `page` to a file."""
+    Path(path).write_bytes(page(diagnosis).encode("utf-8", "backslashreplace"))
+
+
+def page(diagnosis: Diagnosis) -> str:
+    """One HTML page that needs nothing else: verdict, causes, the network as a strip of layers."""
+    name = Path(diagnosis.path).name
+    fits = "fits" if diagnosis.ok else "parts"
+    # Each value is escaped where it is put in; the template's own braces are not format fields.
+    values = {
+        "title": _escape(f"{name}: {'fits' if diagnosis.ok else 'does not fit'}"),
+        "state": fits,
+        "verdict": _escape(
+            f"{name} fits {diagnosis.subject.source}"
+            if diagnosis.ok
+            else f"{name} cannot be read"
+            if not diagnosis.readable
+            else f"{name} does not fit {diagnosis.subject.source}"
+        ),
+        "facts": "".join(
+            f"<dt>{_escape(label)}</dt><dd>{_escape(text)}</dd>"
+            for label, text in (
+                ("file", document.file_line(diagnosis)),
+                ("network", document.network_line(diagnosis)),
+                *(("by its size", line) for line in _matches(diagnosis)),
+            )
+        ),
+        "findings": "".join(_finding(finding) for finding in diagnosis.causes)
+        + "".join(_finding(finding) for finding in diagnosis.warnings),
+        "strip": _strip(diagnosis.layers),
+        "legend": _legend(diagnosis.layers),
+        "rows": "".join(_table_rows(row) for row in diagnosis.layers if row.segments),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found.group(1)], _template())
+
+
+def _matches(diagnosis: Diagnosis) -> list[str]:
+    return [document.match_line(match) for match in diagnosis.matches[:3]]
+
+
+def _finding(finding: Finding) -> str:
+    kind = "warning" if finding.fix is None else "cause"
+    text = _escape(finding.text)
+    fix = f'<p class="fix">{_escape(finding.fix)}</p>' if finding.fix else ""
+    heading = f"<h2>{_escape(finding.title)}</h2>"
+    return f'<section class="finding {kind}">{heading}<p>{text}</p>{fix}</section>'
+
+
+_NAMES = {"fits": "fits", "parts": "parts here", "unreached": "not reached"}
+
+
+def _strip(rows: Sequence[LayerRow]) -> str:
+    """One cell a layer, as high as the logarithm of what it stores."""
+    most = max((row.floats for row in rows), default=1)
+    cells = []
+    for row in rows:
+        height = 8.0
+        if row.floats:
+            height = 20 + 80 * math.log(1 + row.floats) / math.log(1 + most)
+        text = _escape(_description(row))
+        cells.append(
+            f'<li class="{row.status}" style="--h:{height:.1f}%" data-layer="{row.layer}" '
+            f'role="option" tabindex="-1" title="{text}" aria-label="{text}"></li>'
+        )
+    return "".join(cells)
+
+
+def _description(row: LayerRow) -> str:
+    """Everything about one layer, a line each."""
+    at = "" if row.cfg_line is None else f", cfg line {row.cfg_line}"
+    lines = [f"layer {row.layer} [{row.section}]{at}: {_NAMES[row.status]}"]
+    if row.output:
+        lines.append(f"puts out {row.output.width}x{row.output.height}x{row.output.channels}")
+    for segment in row.segments:
+        shape = "x".join(map(str, segment.shape))
+        numbers = statistics(segment)
+        lines.append(
+            f"{segment.role} {shape}, byte {segment.offset:,}" + (f": {numbers}" if numbers else "")
+        )
+    return "\n".join(lines)
+
+
+def _legend(rows: Sequence[LayerRow]) -> str:
+    counts = {status: sum(row.status == status for row in rows) for status in _NAMES}
+    return "".join(
+        f'<span class="{status}"><i></i>{name} ({counts[status]})</span>'
+        for status, name in _NAMES.items()
+        if counts[status]
+    )
+
+
+def _table_rows(row: LayerRow) -> str:
+    cells = []
+    for index, segment in enumerate(row.segments):
+        first = ""
+        if index == 0:
+            span = len(row.segments)
+            line = "" if row.cfg_line is None else row.cfg_line
+            first = (
+                f'<th scope="rowgroup" rowspan="{span}">{row.layer}</th>'
+                f'<td rowspan="{span}">{_escape(row.section)}</td>'
+                f'<td rowspan="{span}">{line}</td>'
+                f'<td rowspan="{span}">{_NAMES[row.status]}</td>'
+            )
+        cells.append(
+            f"<tr>{first}<td>{segment.role}</td><td>{'x'.join(map(str, segment.shape))}</td>"
+            f"<td>{segment.offset:,}</td><td>{_escape(statistics(segment))}</td></tr>"
+        )
+    return f'<tbody class="{row.status}">{"".join(cells)}</tbody>'
+
+
+def _escape(text: str) -> str:
+    """Without markup and control characters; line ends stay."""
+    return markup.escape("\n".join(escaped(line) for line in text.split("\n")))
+
+
+@functools.cache
+def _template() -> str:
+    return (importlib.resources.files(__package__) / "page.html").read_text("utf-8")
