@@ -7,6 +7,7 @@ import mmap
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from yolotf.weights.header import Header, read_header
 Array = npt.NDArray[Any]
 _Path = str | os.PathLike[str]
 
+_SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 _ALIGNMENT = 64
 """Bytes: what TensorFlow does not copy. Also a line of a processor's cache."""
 
@@ -84,6 +86,31 @@ class RuntimeNetwork:
         self._heads = _call(session, ops, [pictures, *weights.values()], heads)
         self._fits = {kind: _call(session, ops, *ends) for kind, ends in fits.items()}
 
+    @classmethod
+    def opened(
+        cls, network: cfg.Network, path: _Path, *, threads: int | None = None
+    ) -> tuple[RuntimeNetwork, Weights]:
+        """A network and its first weights, read while TensorFlow's libraries are opened.
+
+        Args:
+            network: see the constructor.
+            path: see `load`.
+            threads: see the constructor.
+        """
+        threads = threads or native.thread_count()
+        # How wide kernels are stored is known when the libraries are there; till then, a guess.
+        likely = NetworkGraph(network, use_onednn=os.environ.get(_SWITCH, "1") != "0")
+        with ThreadPoolExecutor(1, "yolotf-open") as pool:
+            opening = pool.submit(library.load)
+            header, arrays = _read(likely, path, verify=True, threads=threads)
+            opening.result()
+        opened = cls(network, threads=threads)
+        if opened.graph.shapes != likely.shapes:
+            return opened, opened.load(path)
+        return opened, Weights(
+            os.fspath(path), header, arrays, _runtime.Tensors(list(arrays.values()))
+        )
+
     @property
     def network(self) -> cfg.Network:
         """What it was built from."""
@@ -102,13 +129,7 @@ class RuntimeNetwork:
             RuntimeError: the process was forked after a network had been made.
         """
         library.check_process()
-        floats = layout.floats(self.network)
-        header, size_bytes = read_header(path, floats)
-        nowhere = self.graph.plan(header, dict.fromkeys(self.graph.shapes))
-        writing.check_size(path, nowhere, header, size_bytes)  # before there is memory for it
-        arrays = _allocate(self.graph.shapes)
-        plan = self.graph.plan(header, arrays)
-        writing.write_arrays(path, header, plan, verify=verify, threads=self._threads)
+        header, arrays = _read(self.graph, path, verify=verify, threads=self._threads)
         return Weights(os.fspath(path), header, arrays, _runtime.Tensors(list(arrays.values())))
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: Weights) -> list[Array]:
@@ -148,6 +169,19 @@ class RuntimeNetwork:
             key: array if self.graph.blocks_of(key) == 1 else np.concatenate(array, -1)
             for key, array in weights.arrays.items()
         }
+
+
+def _read(
+    graph: NetworkGraph, path: _Path, *, verify: bool, threads: int
+) -> tuple[Header, dict[str, npt.NDArray[np.float32]]]:
+    """A file's header, and its numbers as `graph` computes with them."""
+    header, size_bytes = read_header(path, layout.floats(graph.network))
+    nowhere = graph.plan(header, dict.fromkeys(graph.shapes))
+    writing.check_size(path, nowhere, header, size_bytes)  # before there is memory for it
+    arrays = _allocate(graph.shapes)
+    plan = graph.plan(header, arrays)
+    writing.write_arrays(path, header, plan, verify=verify, threads=threads)
+    return header, arrays
 
 
 def _fit(
@@ -206,7 +240,10 @@ def _allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np
     step = _ALIGNMENT // layout.FLOAT_BYTES
     places = {key: -(-count // step) * step for key, count in counts.items()}
     total = sum(places.values())
-    memory = mmap.mmap(-1, max(1, layout.FLOAT_BYTES * total))
+    # Shared memory, which is mmap's default, is not on huge pages.
+    memory = mmap.mmap(
+        -1, max(1, layout.FLOAT_BYTES * total), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
             memory.madvise(mmap.MADV_HUGEPAGE)

@@ -142,9 +142,13 @@ class Detector:
         self._threads = threads or native.thread_count()
         self._batch_size = batch_size
         self._bgr = bgr
-        self._engine: _Engine = _engine(self.network, self._threads)
         self._reloading = threading.Lock()
-        self._active = self._load(sources.path_of(weights))
+        path = sources.path_of(weights)
+        try:
+            self._engine, loaded = _open(self.network, path, self._threads)
+        except WeightsMismatch as error:
+            raise explained(error, path, self.network) from None
+        self._active = _named(loaded, path)
         self.reloads = 0
 
     @property
@@ -255,8 +259,7 @@ class Detector:
             loaded = self._engine.load(path)
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
-        name = sources.shown(path)
-        return _Set(loaded, ServedWeights(name, loaded.header), name == path)
+        return _named(loaded, path)
 
     def _read(self, picture: Picture) -> Array:
         """[height, width, channels], uint8 or float32, in the network's channels."""
@@ -300,13 +303,19 @@ def _with_letter_box(network: cfg.Network, letter_box: bool | None) -> cfg.Netwo
     return replace(network, net=network.net.with_option("letter_box", int(letter_box)))
 
 
-def _engine(network: cfg.Network, threads: int) -> _Engine:
-    """What computes the heads."""
+def _open(network: cfg.Network, path: str, threads: int) -> tuple[_Engine, Any]:
+    """What computes the heads, and the file's numbers for it."""
     if library.has_gpu():
         from yolotf.serving.traced import TracedNetwork  # imports TensorFlow
 
-        return TracedNetwork(network)
-    return RuntimeNetwork(network, threads=threads)
+        traced = TracedNetwork(network)
+        return traced, traced.load(path)
+    return RuntimeNetwork.opened(network, path, threads=threads)
+
+
+def _named(loaded: Any, path: str) -> _Set:
+    name = sources.shown(path)
+    return _Set(loaded, ServedWeights(name, loaded.header), name == path)
 
 
 def read_names(names: StrPath | Sequence[str] | None) -> tuple[str, ...]:
