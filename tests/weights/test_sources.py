@@ -397,6 +397,27 @@ def test_an_object_replaced_in_the_middle_is_noticed(moment, store, model):
     assert yolotf.load_darknet_weights(model, url).path == url
 
 
+def test_a_ctrl_c_waits_for_no_slow_server(store, model):
+    released = threading.Event()
+
+    def cut(wanted, content):
+        if wanted == "bytes=2000-2999":
+            released.wait(30)
+        return content
+
+    def interrupted(done, size):
+        if done > 1000:
+            raise KeyboardInterrupt
+
+    store.cut = cut
+    try:
+        with unchanged(model), pytest.raises(KeyboardInterrupt):
+            yolotf.load_darknet_weights(model, store.url("/x/a.weights"), progress=interrupted)
+        assert not released.is_set()
+    finally:
+        released.set()
+
+
 def test_a_server_that_is_not_there(model):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

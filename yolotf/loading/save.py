@@ -7,7 +7,7 @@ import os
 import struct
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,7 +116,7 @@ def save_darknet_weights(
         _check(name, move)
     differences = _epsilon_differences(model, moves)
     if differences and not fold_epsilon:
-        warnings.warn(_epsilon_warning(name, differences), UserWarning, stacklevel=2)
+        warnings.warn(_epsilon_warning(name, differences.values()), UserWarning, stacklevel=2)
     for one in arithmetic.differences(model, plan.network, plan.moves):
         if one.kind != "epsilon":
             warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=2)
@@ -126,8 +126,8 @@ def save_darknet_weights(
         written.write(_header_bytes(header))
         for move in moves:
             values = _stored(move)
-            if fold_epsilon and move.slot.role == "moving_variance":
-                values = values + np.float32(differences.get(move.slot.name, 0.0))
+            if fold_epsilon and move.segment in differences:
+                values = values + np.float32(differences[move.segment][1])
             _check_content(name, plan, header, move, values)
             written.write(values.data)
     return size
@@ -258,28 +258,30 @@ def _stored(move: layout.Move) -> NDArray[np.float32]:
 _reserve = output.reserve
 
 
-def _epsilon_differences(model: Any, moves: Sequence[layout.Move]) -> dict[str, float]:
-    """By how much the epsilon of each variance's layer is larger than Darknet's, where it is not.
+def _epsilon_differences(
+    model: Any, moves: Sequence[layout.Move]
+) -> dict[layout.Segment, tuple[str, float]]:
+    """Variances whose layer's epsilon is not Darknet's: their names, and by how much it is larger.
 
-    Keyed by the variance's name.
+    Keyed by where they stand in the file: names may be in a model twice.
     """
     epsilons = {
         id(plain(layer.moving_variance)): float(layer.epsilon)
         for layer in walk.layers(model)
         if hasattr(layer, "epsilon") and getattr(layer, "moving_variance", None) is not None
     }
-    found: dict[str, float] = {}
+    found: dict[layout.Segment, tuple[str, float]] = {}
     for move in moves:
         if move.slot.role == "moving_variance":
             difference = epsilons.get(id(move.slot.variable), BN_EPSILON) - BN_EPSILON
             if abs(difference) > 1e-9:
-                found[move.slot.name] = difference
+                found[move.segment] = move.slot.name, difference
     return found
 
 
-def _epsilon_warning(name: str, differences: Mapping[str, float]) -> str:
-    epsilons = sorted({round(value + BN_EPSILON, 12) for value in differences.values()})
-    layers = [variable.rpartition("/")[0] for variable in differences]
+def _epsilon_warning(name: str, differences: Collection[tuple[str, float]]) -> str:
+    epsilons = sorted({round(value + BN_EPSILON, 12) for _, value in differences})
+    layers = [variable.rpartition("/")[0] for variable, _ in differences]
     shown = ", ".join(layers[:4]) + (f" and {len(layers) - 4} more" if len(layers) > 4 else "")
     plural = "s have" if len(layers) > 1 else " has"
     return (

@@ -16,11 +16,12 @@ import functools
 import inspect
 import io
 import os
+import queue
 import re
 import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
@@ -291,11 +292,13 @@ class _Memory:
         else:
             with tempfile.TemporaryFile() as file:
                 self._descriptor = os.dup(file.fileno())
-        self._writing = True
+        self._lock = threading.Lock()
         stack.callback(self._close)
 
     def _close(self) -> None:
-        os.close(self._descriptor)
+        with self._lock:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def write(self, content: Any) -> None:
         """Behind what is there."""
@@ -305,10 +308,12 @@ class _Memory:
         view = memoryview(content)
         if offset + len(view) > LARGEST:
             raise OSError(errno.EFBIG, f"more than {LARGEST} bytes, which is no .weights file")
-        self._size = max(self._size, offset + len(view))
-        while view:
-            done = os.pwrite(self._descriptor, view[: 1 << 30], offset)
-            offset, view = offset + done, view[done:]
+        # Whoever comes after an error or a Ctrl-C finds it closed, and not another file there.
+        with self._lock:
+            self._size = max(self._size, offset + len(view))
+            while view:
+                done = os.pwrite(self._descriptor, view[: 1 << 30], offset)
+                offset, view = offset + done, view[done:]
 
     def local(self, name: str, short: str) -> Local:
         """The path to what has been written."""
@@ -394,13 +399,33 @@ def _fetch_ranges(
 
     done = part(0)
     progress(done, size)
-    pool = ThreadPoolExecutor(_AT_ONCE, "yolotf-fetch")
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
+    stopped = threading.Event()
+    for start in range(done, size, _RANGE):
+        waiting.put(start)
+
+    def work() -> None:
+        with contextlib.suppress(queue.Empty):
+            while not stopped.is_set():
+                start = waiting.get_nowait()
+                try:
+                    finished.put(part(start))
+                except BaseException as error:
+                    finished.put(error)
+
+    # Daemons, not a pool: neither an error nor a Ctrl-C waits for what hangs in a slow network.
+    for _ in range(min(_AT_ONCE, waiting.qsize())):
+        threading.Thread(target=work, name="yolotf-fetch", daemon=True).start()
     try:
-        for finished in as_completed([pool.submit(part, at) for at in range(done, size, _RANGE)]):
-            done += finished.result()
+        while done < size:
+            result = finished.get()
+            if isinstance(result, BaseException):
+                raise result
+            done += result
             progress(done, size)
     finally:
-        pool.shutdown(cancel_futures=True)
+        stopped.set()
 
 
 def _range(system: Any, path: str, start: int, end: int, size: int) -> bytes:
