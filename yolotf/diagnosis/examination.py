@@ -80,6 +80,22 @@ def _pointed_to(size_bytes: int, subject: Subject) -> dict[str, object] | None:
     return target if best.layers is None else {**target, "layers": best.layers}
 
 
+def same_size_networks(path: str, subject: Subject) -> list[Finding]:
+    """The warning for a file that fits several networks which decode differently."""
+    twins = _known.same_size_networks(subject.network)
+    if not twins:
+        return []
+    return [
+        findings.SameSizeNetworks(
+            path=path,
+            networks=tuple(twin.name for twin in twins),
+            differing=tuple(dict.fromkeys(key for twin in twins for key in twin.keys)),
+            title_of=subject.title,
+            differences=tuple(twin.difference for twin in twins),
+        )
+    ]
+
+
 def examine(contents: Contents, subject: Subject) -> Answer:
     """The answer for a file that may hold floats.
 
@@ -133,6 +149,7 @@ class _Examination:
         if not math.isfinite(total) or _impossible(small, scanned):
             return None
         self._warn_width(header)
+        self.warnings += same_size_networks(self.path, self.subject)
         matches = tuple(_known.solve(self.subject.floats))
         if total == 0 and all(found.zero == found.floats for found in scanned):
             self._warn_unverified("the file holds nothing but zeros")

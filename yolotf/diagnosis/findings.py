@@ -574,13 +574,13 @@ class CfgLine(Finding):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SameSizeNetworks(Finding):
-    """Other networks store the same floats and compute or decode otherwise.
+    """Other networks store the same floats and decode otherwise.
 
     Attributes:
         networks: their names.
         differing: the cfg keys that differ.
         title_of: the network at hand.
-        differences: a clause for each of them.
+        differences: what differs, for each of them.
     """
 
     kind: ClassVar[str] = "same_size_networks"
@@ -591,10 +591,13 @@ class SameSizeNetworks(Finding):
     differences: tuple[str, ...] = field(metadata=_WORDS)
 
     def _what(self) -> str:
+        clauses = (
+            f"{name} ({difference})"
+            for name, difference in zip(self.networks, self.differences, strict=True)
+        )
         return (
-            f"{' and '.join(self.networks)} {'stores' if len(self.networks) == 1 else 'store'} "
-            f"the same floats as {self.title_of}: {'; '.join(self.differences)}; pass the cfg the "
-            "file was trained with"
+            f"the same floats as {self.title_of}, and other boxes: {'; '.join(clauses)}; pass the "
+            "cfg the file was trained with"
         )
 
 

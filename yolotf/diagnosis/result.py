@@ -435,6 +435,11 @@ def inspect(
         return replace(found, detected=damage)
     if found.detected or header is None:
         return found
+    if (contents.size_bytes - header.size_bytes) % layout.FLOAT_BYTES:
+        # Both widths are multiples of four: the rest is the same after either.
+        rest = (contents.size_bytes - header.size_bytes) % layout.FLOAT_BYTES
+        hint = f"cut or damaged: {rest} of 4 bytes left after the last whole float"
+        return replace(found, header=header, detected="damaged", hint=hint)
     matches: list[_known.Match] = []
     for width in header.widths:
         floats, rest = divmod(contents.size_bytes - width, layout.FLOAT_BYTES)

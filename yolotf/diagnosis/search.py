@@ -193,7 +193,9 @@ def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Ex
     floats = blocks.evidence.floats
     for edit in edits:
         if edit.resolved is not None:
-            place = _parting(blocks.runs, edit.resolved)
+            # What the network leaves out may stand after all that it has.
+            beyond = edit.resolved[len(blocks.runs) :]
+            place = _parting(blocks.runs, edit.resolved) or (_place(beyond[0]) if beyond else None)
             weight = blocks.evidence.weigh(edit.resolved)
             layout: Callable[[], list[Run]] = partial(list, edit.resolved)
         else:

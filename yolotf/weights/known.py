@@ -114,6 +114,8 @@ class Architecture:
     heads: tuple[HeadRow, ...]
     inputs: Mapping[int, int]
     layers: int
+    decoding: Mapping[str, tuple[tuple[str, ...], ...]]
+    """Name -> `decoding_of` its cfg."""
 
     def name(self, classes: int | None) -> str:
         """The cfg that comes with `classes`, or the first of them."""
@@ -259,7 +261,88 @@ def _unpack(entry: dict[str, Any]) -> Architecture:
         heads=tuple(HeadRow(*head) for head in entry["heads"]),
         inputs=dict(entry["inputs"]),
         layers=entry["layers"],
+        decoding={
+            name: tuple(tuple(head) for head in heads) for name, heads in entry["decoding"].items()
+        },
     )
+
+
+DECODING_KEYS = ("section", "mask", "anchors", "scale_x_y", "new_coords")
+"""What `decoding_of` lists of each head."""
+
+
+def decoding_of(network: cfg.Network) -> tuple[tuple[str, ...], ...]:
+    """What makes boxes of each head's numbers, in `DECODING_KEYS`: nothing of it is in the file."""
+    return tuple(
+        (
+            head.type,
+            ",".join(map(str, getattr(head, "mask", ()))),
+            ",".join(f"{side:g}" for anchor in head.anchors for side in anchor),
+            f"{getattr(head, 'scale_x_y', 1.0):g}",
+            str(int(getattr(head, "new_coords", False))),
+        )
+        for head in network.heads
+    )
+
+
+class Twin(NamedTuple):
+    """A known network that stores the same floats and makes other boxes of them.
+
+    Attributes:
+        name: of the stock cfg.
+        classes: with which it stores as many floats.
+        keys: the keys of its heads that differ.
+        difference: all of them in words, with both values.
+    """
+
+    name: str
+    classes: int
+    keys: tuple[str, ...]
+    difference: str
+
+
+def same_size_networks(network: cfg.Network) -> list[Twin]:
+    """Known networks that a file of `network` could be of as well, as far as its size goes.
+
+    None for a network with its own class count of the stock cfg: such files are the published
+    ones. With another one people start from either cfg.
+    """
+    rows = stored(layout.segments(network))
+    own = identify(rows)
+    classes = network.classes
+    if own is None or classes is None or classes in own.names.values():
+        return []
+    mine = decoding_of(network)
+    found = []
+    for match in solve(sum(row.floats for row in rows)):
+        usual = match.architecture is own or match.classes in match.architecture.names.values()
+        if match.layers is not None or match.channels != network.input_shape.channels or not usual:
+            continue
+        for name, theirs in match.architecture.decoding.items():
+            if match.architecture is not own and match.architecture.names[name] != match.classes:
+                continue
+            if len(theirs) != len(mine) or theirs == mine:
+                continue
+            found.append(_twin(name, match.classes or 0, mine, theirs))
+    return found
+
+
+def _twin(
+    name: str,
+    classes: int,
+    mine: tuple[tuple[str, ...], ...],
+    theirs: tuple[tuple[str, ...], ...],
+) -> Twin:
+    keys, differences = [], []
+    for number, key in enumerate(DECODING_KEYS):
+        here = " / ".join(head[number] for head in mine)
+        there = " / ".join(head[number] for head in theirs)
+        if here != there:
+            keys.append(key)
+            # Anchors follow from the mask where that differs; two lists of them help nobody.
+            if key != "anchors" or "mask" not in keys:
+                differences.append(f"{key} {there} there, {here} here")
+    return Twin(name, classes, tuple(keys), ", ".join(differences))
 
 
 def build(networks: Iterable[cfg.Network]) -> dict[str, Any]:
@@ -293,6 +376,7 @@ def build(networks: Iterable[cfg.Network]) -> dict[str, Any]:
                 row.kernel,
             )
         ]
+        decoding = decoding_of(network)
         body = {
             "heads": heads,
             "inputs": inputs,
@@ -300,7 +384,10 @@ def build(networks: Iterable[cfg.Network]) -> dict[str, Any]:
             "floats": floats,
         }
         key = json.dumps([heads, inputs, floats])
-        entries.setdefault(key, {"names": {}, **body})["names"][_stem(network)] = own
+        entry = entries.setdefault(key, {"names": {}, **body, "decoding": {}})
+        entry["names"][_stem(network)] = own
+        if decoding:
+            entry["decoding"][_stem(network)] = decoding
     return {"networks": list(entries.values())}
 
 

@@ -1,0 +1,235 @@
+"""Kinds of misfit beyond the size: dead channels, networks of one size, lines that skip floats."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnosis_cases import write_zeros
+from test_diagnosis import SMALL, kinds, trained
+
+from yolotf.darknet import cfg
+from yolotf.darknet import stock as networks
+from yolotf.diagnosis import render
+from yolotf.diagnosis import result as diagnosis
+from yolotf.errors import YolotfError
+from yolotf.weights import known, layout
+
+DEPTHWISE = SMALL.replace(
+    "[maxpool]",
+    "[convolutional]\nbatch_normalize=1\nfilters=8\ngroups=8\nsize=3\npad=1\nactivation=leaky\n\n"
+    "[maxpool]",
+)
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("pattern", [0x80000032, 0x80000001, 0x807FFFFF])
+def test_dead_channels_with_negative_subnormal_variances_fit(pattern: int, tmp_path: Path) -> None:
+    network = cfg.parse_text(DEPTHWISE, source="depthwise.cfg")
+    floats = np.frombuffer(trained(network)[20:], "<u4").copy()
+    for segment in layout.segments(network):
+        start = segment.offset // 4
+        if segment.role == "moving_variance":
+            floats[start : start + 4] = pattern
+        if segment.role == "gamma":
+            floats[start : start + 4] = 0
+    path = write(tmp_path / "dead.weights", trained(network)[:20] + floats.tobytes())
+    found = diagnosis.diagnose(path, network)
+    assert found.ok, found.causes
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("rest", [1, 2, 3])
+def test_inspect_says_that_a_broken_float_is_damage(rest: int, tmp_path: Path) -> None:
+    network = cfg.parse_text(SMALL, source="small.cfg")
+    path = write(tmp_path / "cut.weights", trained(network)[: rest - 4])
+    found = diagnosis.inspect(path)
+    assert found.detected == "damaged"
+    assert "cut or damaged" in found.hint
+    assert "cut or damaged" in str(found)
+
+
+def test_networks_that_decode_the_same_floats_otherwise_are_named(tmp_path: Path) -> None:
+    network = networks.network("yolov4-tiny", classes=1)
+    path = write(tmp_path / "tiny.weights", trained(network))
+    found = diagnosis.diagnose(path, network)
+    assert found.ok
+    (warning,) = found.warnings
+    assert warning.kind == "same_size_networks"
+    assert warning.networks == ("yolov4-tiny-custom",)
+    assert warning["differing"] == ["mask", "anchors"]
+    assert "mask 3,4,5 / 0,1,2 there, 3,4,5 / 1,2,3 here" in warning.message
+
+
+@pytest.mark.parametrize("name", ["yolov4-tiny", "yolov4", "yolov3", "yolov3-tiny"])
+def test_published_files_are_not_doubted(name: str) -> None:
+    assert known.same_size_networks(networks.network(name)) == []
+
+
+def test_gaussian_heads_of_ten_classes_are_as_large_as_fourteen(tmp_path: Path) -> None:
+    """Three anchors of 8 + 1 + 10 numbers are as many as three of 4 + 1 + 14."""
+    size = layout.size_bytes(networks.network("yolov3", classes=14))
+    found = diagnosis.diagnose(write_zeros(tmp_path / "f.weights", size), "yolov3")
+    assert kinds(found) == ["class_count"]
+    message = found.causes[0].message
+    assert "trained with 14 classes" in message
+    assert "Gaussian_yolov3_BDD with 10 classes" in message
+
+
+def test_a_size_that_is_missing_is_named_before_27_channels(tmp_path: Path) -> None:
+    network = cfg.parse_text(SMALL, source="small.cfg")
+    path = write(tmp_path / "f.weights", trained(network))
+    without = cfg.parse_text(SMALL.replace("size=3\n", "", 1), source="without.cfg")
+    found = diagnosis.diagnose(path, without)
+    (cause,) = found.causes
+    assert (cause.kind, cause.layer) == ("layer_shape", 0)
+    assert "size 3 in the file; size= is missing here (without.cfg:7), which means 1" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "key"),
+    [
+        (0, "filters=8", "dontload"),
+        (2, "filters=16", "dontload"),
+        (3, "filters=12", "dontload"),
+        (0, "filters=8", "dontloadscales"),
+        (4, "filters=21", "dontload"),
+    ],
+)
+def test_a_line_that_skips_floats_is_the_cause(
+    section: int, line: str, key: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "f.weights", trained(cfg.parse_text(SMALL, source="small.cfg")))
+    skipping = cfg.parse_text(SMALL.replace(line, f"{line}\n{key}=1"), source="skips.cfg")
+    found = diagnosis.diagnose(path, skipping)
+    assert kinds(found) == ["layer_shape"]
+    where = skipping.layers[section].line_of(key)
+    assert f"take {key}= out of skips.cfg:{where}" in (found.causes[0].fix or "")
+
+
+def test_heads_that_load_nothing_are_no_traceback(tmp_path: Path) -> None:
+    network = cfg.parse_text(SMALL.replace("filters=21", "filters=21\ndontload=1"), source="d.cfg")
+    for size in (20, 1000, 9000, 20000):
+        path = write_zeros(tmp_path / "f.weights", size)
+        assert diagnosis.diagnose(path, network).causes
+
+
+LENET = """
+[net]
+width=28
+height=28
+channels=1
+[convolutional]
+filters=6
+size=5
+{pad}
+activation=relu
+[maxpool]
+size=2
+stride=2
+[connected]
+output=84
+activation=relu
+[connected]
+output=10
+activation=linear
+"""
+
+
+def test_another_version_of_the_cfg_is_named_before_a_broken_download(tmp_path: Path) -> None:
+    padded = cfg.parse_text(LENET.format(pad="pad=1"), source="lenet.cfg")
+    bare = cfg.parse_text(LENET.format(pad="pad=0"), source="lenet.cfg")
+    path = write(tmp_path / "lenet.weights", trained(bare))
+    found = diagnosis.diagnose(path, padded)
+    (cause,) = found.causes
+    assert cause.kind == "layer_shape"
+    assert "pad=0 in the file, pad=1 here (lenet.cfg:9)" in cause.message
+    assert "download" not in (cause.fix or "")
+
+
+def test_stock_networks_have_no_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.weights", trained(networks.network("yolov4-tiny", classes=3)))
+    found = diagnosis.diagnose(path, "yolov4-tiny")
+    assert not re.search(r"yolov4-tiny:\d", str(found))
+    assert found.first_divergence is not None
+    assert found.first_divergence.cfg_line is None
+
+
+def test_control_characters_are_escaped(tmp_path: Path) -> None:
+    network = cfg.parse_text(SMALL, source="a\x1b[31mb.cfg")
+    path = write(tmp_path / "c\x1b]0;d\x07.weights", trained(network)[:500])
+    found = diagnosis.diagnose(path, network)
+    for text in (str(found), str(diagnosis.inspect(path)), render.page(found)):
+        assert "\x1b" not in text
+        assert "\x07" not in text
+    assert r"a\x1b[31mb.cfg" in str(found)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_tables_fit_a_terminal_of_any_width(
+    columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    network = networks.network("yolov4-tiny", classes=3)
+    path = write(tmp_path / "f.weights", trained(network))
+    inspection = diagnosis.inspect(path, network)
+    misfit = diagnosis.diagnose(path, "yolov4-tiny")
+    for subject, rows in ((inspection, len(layout.segments(network))), (misfit, None)):
+        out = Terminal()
+        render.show(subject, out)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).split("\n")
+        assert max(map(len, lines)) <= columns
+        assert not any("\u2026" in line for line in lines)
+        table = [line for line in lines[lines.index("", 1) + 1 :] if line.strip()]
+        if rows is not None:
+            assert len(table) == rows + 1
+            assert {"layer", "array", "shape", "minimum"} <= set(table[0].split())
+        else:
+            assert "parts here" in table[3]
+
+
+def test_no_line_of_a_cfg_makes_a_traceback(shared: Path, tmp_path: Path) -> None:
+    """Any line deleted, doubled or changed: an answer, or an error that says why not."""
+    rng = np.random.default_rng(5)
+    path = write_zeros(tmp_path / "f.weights", 24_251_276)
+    for name in ("yolov4-tiny.cfg", "yolov3-tiny.cfg", "tiny.cfg", "yolov2-tiny-voc.cfg"):
+        lines = (shared / "cfg" / name).read_text("utf-8").splitlines()
+        for number in rng.choice(len(lines), 12, replace=False):
+            for changed in (
+                [],
+                [lines[number]] * 2,
+                [lines[number] + "0"],
+                [lines[number].replace("=", "=-")],
+                [lines[number], "dontload=1"],
+            ):
+                text = "\n".join([*lines[:number], *changed, *lines[number + 1 :]])
+                try:
+                    str(diagnosis.diagnose(path, cfg.parse_text(text, source=name)))
+                except YolotfError:
+                    continue
+
+
+def test_a_header_alone_of_a_network_without_weights_fits(tmp_path: Path) -> None:
+    network: Any = cfg.parse_cfg("[net]\nheight=8\nwidth=8\nchannels=3\n[maxpool]\nsize=2\n")
+    path = write(tmp_path / "f.weights", struct.pack("<3iQ", 0, 2, 5, 0))
+    assert diagnosis.diagnose(path, network).ok
