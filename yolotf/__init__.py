@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport, load_darknet_weights
     from yolotf.loading.save import save_darknet_weights
     from yolotf.models.build import build_model
+    from yolotf.serving.classifier import Classification, Classifier
     from yolotf.serving.detections import Detections
     from yolotf.serving.detector import Detector
 
@@ -46,6 +47,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CfgError": "errors",
+    "Classification": "serving.classifier",
+    "Classifier": "serving.classifier",
     "ContentError": "errors",
     "Detections": "serving.detections",
     "Detector": "serving.detector",
@@ -70,6 +73,8 @@ _HOMES = {
 
 __all__ = [
     "CfgError",
+    "Classification",
+    "Classifier",
     "ContentError",
     "Detections",
     "Detector",

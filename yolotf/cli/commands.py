@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_detect(commands)
     _add_convert(commands)
+    _add_classify(commands)
     _add_eval(commands)
     return parser
 
@@ -170,6 +171,24 @@ def _add_convert(commands: _Commands) -> None:
         help=".tflite in int8; pictures, or folders of them, show the range of numbers",
     )
     convert.set_defaults(run=_convert)
+
+
+def _add_classify(commands: _Commands) -> None:
+    classify = commands.add_parser("classify", help="what pictures are of, by a classifier")
+    classify.add_argument("inputs", nargs="+", metavar="PICTURE|FOLDER")
+    classify.add_argument(
+        "--cfg", required=True, metavar="CFG|NAME", help="a cfg file or a stock network"
+    )
+    classify.add_argument(
+        "--size", type=_size, metavar="N|WxH", help="of the network's input in place of the cfg's"
+    )
+    classify.add_argument("--weights", required=True, metavar="FILE", help="the .weights file")
+    classify.add_argument("--names", metavar="FILE", help="class names, one a line")
+    classify.add_argument(
+        "--top", type=_positive, default=5, metavar="K", help="classes to name (default: 5)"
+    )
+    classify.add_argument("--json", action="store_true", help="one JSON object a picture, a line")
+    classify.set_defaults(run=_classify)
 
 
 def _add_eval(commands: _Commands) -> None:
@@ -307,6 +326,13 @@ def _detect(parsed: argparse.Namespace) -> int:
     from yolotf.cli import detect
 
     return detect.run(parsed)
+
+
+def _classify(parsed: argparse.Namespace) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from yolotf.cli import classify
+
+    return classify.run(parsed)
 
 
 def _eval(parsed: argparse.Namespace) -> int:

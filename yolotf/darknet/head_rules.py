@@ -43,7 +43,7 @@ def check_heads(network: Network) -> None:
     if not network.heads:
         raise UnsupportedSectionError(
             f"{network.source}: no detection head; [yolo], [Gaussian_yolo], [region] or "
-            "[detection] is needed to find boxes",
+            "[detection] is needed to find boxes; for a classifier use yolotf.Classifier",
             source=network.source,
         )
     for head in network.heads:

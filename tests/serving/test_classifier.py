@@ -1,0 +1,258 @@
+"""Classifiers: Darknet's preparation in loops, answers of the Keras model, trees by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import cfg_params, write_weights
+from PIL import Image
+
+import yolotf
+from yolotf.cli.commands import main
+from yolotf.darknet.cfg import parse_cfg
+from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
+from yolotf.serving import classifier
+from yolotf.serving.classifier import Classifier, prepare
+from yolotf.serving.classifier_graph import prepare as prepare_in_graph
+
+SMALL = """[net]
+width=24
+height=24
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+filters=5
+size=1
+activation=linear
+[avgpool]
+"""
+SOFTMAX = "[softmax]\ngroups=1\n[cost]\ntype=sse\n"
+NAMES = ("ant", "bee", "cat", "dog", "eel")
+
+
+def slow_prepare(pixels, height, width):
+    """resize_min and crop_image, pixel by pixel in float32."""
+    image = pixels.astype(np.float32) / np.float32(255)
+    rows, columns = image.shape[:2]
+    if columns < rows:
+        new_rows, new_columns = rows * width // columns, width
+    else:
+        new_rows, new_columns = width, columns * width // rows
+    out = np.zeros((height, width, image.shape[2]), np.float32)
+    for row in range(height):
+        for column in range(width):
+            y = row + int((new_rows - height) / 2)
+            x = column + int((new_columns - width) / 2)
+            y, x = min(max(y, 0), new_rows - 1), min(max(x, 0), new_columns - 1)
+            out[row, column] = slow_pixel(image, y, x, new_rows, new_columns)
+    return out
+
+
+def slow_pixel(image, y, x, new_rows, new_columns):
+    rows, columns = image.shape[:2]
+
+    def place(value, new, old):
+        if value == new - 1 or old == 1 or new == old:
+            return (old - 1 if value == new - 1 else value if new == old else 0), 0.0
+        at = value * (old - 1) / (new - 1)
+        return int(at), at - int(at)
+
+    (top, down), (left, right) = place(y, new_rows, rows), place(x, new_columns, columns)
+    below, beside = min(top + 1, rows - 1), min(left + 1, columns - 1)
+    upper = (1 - right) * image[top, left] + right * image[top, beside]
+    lower = (1 - right) * image[below, left] + right * image[below, beside]
+    return (1 - down) * upper + down * lower
+
+
+@pytest.mark.parametrize("size", [(24, 24), (16, 24), (30, 24)])
+@pytest.mark.parametrize(
+    "picture", [(40, 70), (70, 40), (24, 24), (24, 90), (9, 7), (31, 24), (1, 30), (200, 3)]
+)
+def test_pictures_are_prepared_as_darknet_does(picture, size):
+    pixels = np.random.default_rng(1).integers(0, 256, (*picture, 3)).astype(np.uint8)
+    wanted = slow_prepare(pixels, *size)
+    np.testing.assert_allclose(prepare(pixels, *size), wanted, atol=2e-4)
+    np.testing.assert_allclose(prepare(pixels / np.float32(255), *size), wanted, atol=2e-4)
+    np.testing.assert_allclose(prepare_in_graph(pixels[None], *size)[0], wanted, atol=2e-3)
+
+
+@pytest.fixture
+def small(tmp_path):
+    def make(text=SMALL + SOFTMAX, seed=1):
+        path = tmp_path / f"small-{seed}.weights"
+        write_weights(path, parse_cfg(text), seed=seed)
+        return path
+
+    return make
+
+
+PIXELS = np.random.default_rng(3).integers(0, 256, (24, 24, 3)).astype(np.uint8)
+
+
+def keras_answer(text, weights, pixels=PIXELS):
+    model = yolotf.build_model(parse_cfg(text))
+    yolotf.load_darknet_weights(model, weights)
+    return np.ravel(model(pixels[None].astype(np.float32) / 255))
+
+
+def test_the_likeliest_classes_come_first(small):
+    text = SMALL + SOFTMAX
+    wanted = keras_answer(text, small())
+    answer = Classifier(parse_cfg(text), small(), names=NAMES)(PIXELS, top=3)
+    order = np.argsort(-wanted)[:3]
+    assert answer.classes.tolist() == order.tolist()
+    assert (answer.classes.dtype, answer.scores.dtype) == (np.int64, np.float32)
+    np.testing.assert_allclose(answer.scores, wanted[order], rtol=1e-4)
+    assert answer.names == tuple(NAMES[number] for number in order)
+    assert len(answer) == 3
+    kept = json.loads(json.dumps(answer.to_dict()))["top"]
+    assert [one["class"] for one in kept] == order.tolist()
+    assert kept[0]["name"] == answer.names[0]
+    assert str(answer).splitlines()[0].endswith(answer.names[0])
+
+
+def test_without_softmax_the_last_section_answers(small):
+    answer = Classifier(parse_cfg(SMALL), small(SMALL))(PIXELS, top=99)
+    wanted = keras_answer(SMALL, small(SMALL))
+    np.testing.assert_allclose(answer.scores, np.sort(wanted)[::-1], rtol=1e-4)
+    assert answer.names[0] == f"class {answer.classes[0]}"
+
+
+def test_lists_and_every_kind_of_picture(small, tmp_path):
+    classify = Classifier(parse_cfg(SMALL + SOFTMAX), small(), batch_size=2)
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    other = np.zeros((50, 90, 3), np.uint8)
+    pictures = [PIXELS, tmp_path / "a.png", other, (tmp_path / "a.png").read_bytes(), other[:9]]
+    answers = classify(pictures)
+    alone = [classify(picture) for picture in pictures]
+    for one, other in zip(answers, alone, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
+    assert answers[0].classes.tolist() == answers[1].classes.tolist() == answers[3].classes.tolist()
+    assert classify([]) == []
+    with pytest.raises(TypeError, match="a picture is None"):
+        classify(None)
+    with pytest.raises(ValueError, match="top=0 must be at least 1"):
+        classify(PIXELS, top=0)
+
+
+def test_arrays_may_be_bgr(small):
+    text = SMALL + SOFTMAX
+    plain = Classifier(parse_cfg(text), small())(PIXELS)
+    turned = Classifier(parse_cfg(text), small(), bgr=True)(PIXELS[..., ::-1])
+    np.testing.assert_array_equal(plain.scores, turned.scores)
+
+
+def test_reload_changes_the_answer_or_nothing(small, tmp_path):
+    text = SMALL + SOFTMAX
+    classify = Classifier(parse_cfg(text), small())
+    before = classify(PIXELS)
+    (tmp_path / "short.weights").write_bytes(small().read_bytes()[:-40])
+    with pytest.raises(WeightsMismatch):
+        classify.reload(tmp_path / "short.weights")
+    np.testing.assert_array_equal(classify(PIXELS).scores, before.scores)
+    classify.reload(small(seed=2))
+    after = classify(PIXELS)
+    np.testing.assert_allclose(
+        np.sort(after.scores), np.sort(keras_answer(text, small(seed=2))), rtol=1e-4
+    )
+    assert not np.allclose(after.scores, before.scores)
+
+
+def test_the_export_answers_alike(small, tmp_path):
+    classify = Classifier(parse_cfg(SMALL + SOFTMAX), small(), names=NAMES)
+    classify.export(tmp_path / "saved")
+    served = tf.saved_model.load(tmp_path / "saved")
+    pixels = np.random.default_rng(5).integers(0, 256, (2, 60, 40, 3)).astype(np.uint8)
+    for name in ("probabilities", "serving_default"):
+        found = served.signatures[name](images=tf.constant(pixels))["probabilities"]
+        np.testing.assert_allclose(found, classify.probabilities(list(pixels)), rtol=1e-3)
+    assert (tmp_path / "saved/assets.extra/classes.names").read_text().split() == list(NAMES)
+
+
+TREE = "animal -1\nplant -1\ncat 0\ndog 0\ntulip 1\n"
+
+
+def test_trees_multiply_along_the_branch(small, tmp_path):
+    (tmp_path / "a.tree").write_text(TREE)
+    text = SMALL + f"[softmax]\ntree={tmp_path / 'a.tree'}\n"
+    raw = keras_answer(SMALL, small(SMALL))
+    answer = Classifier(parse_cfg(text), small(SMALL), names=NAMES)(PIXELS)
+    first, second = np.exp(raw[:2]), np.exp(raw[2:4])
+    roots, kinds = first / first.sum(), second / second.sum()
+    wanted = [*roots, *(kinds * roots[0]), roots[1]]
+    found = dict(zip(answer.classes.tolist(), answer.scores.tolist(), strict=True))
+    np.testing.assert_allclose([found[number] for number in range(5)], wanted, rtol=1e-4)
+    assert math.isclose(found[2] + found[3] + found[4], 1, rel_tol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("animal\n", r"a\.tree: line 1 is no class: 'animal'"),
+        ("animal -1\ncat 1\n", r"line 2 is no class"),
+        ("animal -1\n", r"1 classes, .* has 5"),
+    ],
+)
+def test_trees_that_are_none_are_refused(content, message, tmp_path):
+    (tmp_path / "a.tree").write_text(content)
+    text = SMALL + f"[softmax]\ntree={tmp_path / 'a.tree'}\n"
+    with pytest.raises(YolotfError, match=message):
+        Classifier(parse_cfg(text), tmp_path / "none.weights")
+
+
+def test_detectors_and_classifiers_name_each_other(small, tmp_path):
+    with pytest.raises(UnsupportedSectionError, match=r"a detector.*use yolotf\.Detector"):
+        Classifier("yolov4-tiny", tmp_path / "none.weights")
+    with pytest.raises(UnsupportedSectionError, match=r"use yolotf\.Classifier"):
+        yolotf.Detector(parse_cfg(SMALL + SOFTMAX), small())
+
+
+def test_names_have_to_be_as_many_as_classes(small):
+    with pytest.raises(YolotfError, match="2 names for the 5 classes"):
+        Classifier(parse_cfg(SMALL + SOFTMAX), small(), names=NAMES[:2])
+    assert "24x24, 5 classes" in repr(Classifier(parse_cfg(SMALL + SOFTMAX), small(), names=NAMES))
+
+
+def classifiers():
+    from helpers import SHARED
+
+    names = ("darknet19", "darknet53", "resnet50", "cifar", "extraction", "densenet201")
+    return [SHARED / f"cfg/{name}.cfg" for name in names]
+
+
+@pytest.mark.parametrize("path", cfg_params(classifiers))
+def test_stock_classifiers_have_their_classes(path):
+    _, tree, classes = classifier._outputs(parse_cfg(path))
+    assert tree is None
+    assert classes == (10 if path.stem == "cifar" else 1000)
+
+
+def test_the_command_answers_text_and_json(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.cfg").write_text(SMALL + SOFTMAX)
+    (tmp_path / "net.names").write_text("\n".join(NAMES))
+    (tmp_path / "in").mkdir()
+    Image.fromarray(PIXELS).save("in/a.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    arguments = ["--cfg", "net.cfg", "--weights", str(small()), "--names", "net.names"]
+    assert main(["classify", "in", *arguments, "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "in/a.png"
+    assert lines[1].split()[-1] in NAMES
+    assert len(lines) == 4
+    assert main(["classify", "in/a.png", "bad.png", *arguments, "--json"]) == 2
+    said = capsys.readouterr()
+    first, second = map(json.loads, said.out.splitlines())
+    assert (first["path"], len(first["top"])) == ("in/a.png", 5)
+    assert second == {"path": "bad.png", "error": "a text file, not a picture"}
+    assert said.err.splitlines()[-1] == "yolotf: bad.png: a text file, not a picture"
+    assert main(["classify", "in", "--cfg", "net.cfg", "--weights", "none.weights"]) == 2
+    assert "none.weights: no such file" in capsys.readouterr().err

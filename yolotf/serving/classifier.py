@@ -1,0 +1,352 @@
+"""`Classifier`: network and file -> what a picture is of, with Darknet's preparation."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf.darknet import cfg
+from yolotf.darknet import stock as networks
+from yolotf.errors import UnsupportedSectionError, YolotfError
+from yolotf.serving.classifier_graph import ClassifierGraph
+from yolotf.serving.inference import read_names
+from yolotf.serving.pictures import Picture, read_picture
+
+_Path = str | os.PathLike[str]
+_Pictures = list[Picture] | tuple[Picture, ...]
+_Floats = npt.NDArray[np.float32]
+
+
+class Rated(NamedTuple):
+    """One class of an answer."""
+
+    class_id: int
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """The most likely classes of one picture, the likeliest first.
+
+    Attributes:
+        classes: [K] int64, class numbers from 0.
+        scores: [K] float32, probabilities.
+        names: K names; `class 7` where no name is known.
+    """
+
+    classes: npt.NDArray[np.int64]
+    scores: _Floats
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Rated]:
+        for row in zip(self.classes.tolist(), self.names, self.scores.tolist(), strict=True):
+            yield Rated(*row)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{100 * one.score:6.2f} %  {one.name}" for one in self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{"top": [{"class", "name", "score"}]}`, ready for JSON."""
+        return {
+            "top": [{"class": one.class_id, "name": one.name, "score": one.score} for one in self]
+        }
+
+
+class Tree(NamedTuple):
+    """A class tree, as `tree=` of a `[softmax]` names it (tree.c)."""
+
+    parents: npt.NDArray[np.int64]
+    """[classes]: -1 for the roots."""
+    groups: tuple[int, ...]
+    """Sizes of the runs of classes with one parent, each a softmax of its own."""
+
+
+class Classifier:
+    """Says what pictures are of; safe to call from many threads, also while it reloads.
+
+    Attributes:
+        network: the network.
+        names: class names, empty if none are known.
+        classes: how many classes it tells apart.
+    """
+
+    def __init__(
+        self,
+        network: cfg.Network | cfg.Source,
+        weights: _Path,
+        *,
+        names: _Path | Sequence[str] | None = None,
+        batch_size: int = 8,
+        bgr: bool = False,
+    ) -> None:
+        """Builds the graph and loads the file.
+
+        Args:
+            network: a `Network`, a stock name, or a cfg's path or text.
+            weights: the `.weights` file.
+            names: class names, or a file with one a line.
+            batch_size: pictures of a list that go through the network at once.
+            bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
+
+        Raises:
+            WeightsMismatch: file and network do not belong together.
+            UnsupportedSectionError: the network is a detector, or has sections this cannot
+                express.
+            YolotfError: there are more or fewer names than classes.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        self.network = networks.find(network)
+        without, self._tree, self.classes = _outputs(self.network)
+        self.names = read_names(names)
+        if self.names and len(self.names) != self.classes:
+            raise YolotfError(
+                f"{len(self.names)} names for the {self.classes} classes of {self.network.source}; "
+                "the names file belongs to another network",
+                expected=self.classes,
+                found=len(self.names),
+            )
+        self._batch_size = batch_size
+        self._bgr = bgr
+        self._graph = ClassifierGraph(without)
+        self._reloading = threading.Lock()
+        self._active = self._graph.load(weights)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of what the network sees."""
+        return self.network.input_shape.height, self.network.input_shape.width
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        name = self.network.name or self.network.source
+        return f"<yolotf.Classifier {name}, {width}x{height}, {self.classes} classes>"
+
+    @overload
+    def __call__(self, pictures: Picture, *, top: int = 5) -> Classification: ...
+
+    @overload
+    def __call__(self, pictures: _Pictures, *, top: int = 5) -> list[Classification]: ...
+
+    def __call__(
+        self, pictures: Picture | _Pictures, *, top: int = 5
+    ) -> Classification | list[Classification]:
+        """Classifies one picture or each of a list.
+
+        Args:
+            pictures: as `Detector` takes them.
+            top: how many classes to answer, at most.
+
+        Returns:
+            A `Classification`, or a list of them.
+
+        Raises:
+            OSError: a picture cannot be read.
+        """
+        if top < 1:
+            raise ValueError(f"top={top} must be at least 1")
+        if isinstance(pictures, list | tuple):
+            return [self._best(row, top) for row in self.probabilities(pictures)]
+        return self._best(self.probabilities([pictures])[0], top)
+
+    def probabilities(self, pictures: Sequence[Picture]) -> _Floats:
+        """[pictures, classes] float32: of every class."""
+        active = self._active  # the same for all of them
+        channels = self.network.input_shape.channels
+        rows = [np.zeros((0, self.classes), np.float32)]
+        for start in range(0, len(pictures), self._batch_size):
+            some = pictures[start : start + self._batch_size]
+            inputs = [
+                prepare(read_picture(one, channels, bgr=self._bgr), *self.size) for one in some
+            ]
+            raw = self._graph.run(active, np.stack(inputs))
+            rows.append(raw if self._tree is None else tree_probabilities(raw, self._tree))
+        return np.concatenate(rows)
+
+    def reload(self, weights: _Path) -> None:
+        """Changes to another file of the same network while requests are served.
+
+        Raises:
+            WeightsMismatch: the file does not belong to the network; nothing has changed.
+            OSError: the file cannot be read; nothing has changed.
+        """
+        with self._reloading:
+            self._active = self._graph.load(weights)
+
+    def export(self, folder: _Path) -> None:
+        """Writes a SavedModel of standard operations only.
+
+        Its signature `probabilities`, which is `serving_default` as well, takes `images` uint8
+        [batch, height, width, channels], of any one size, prepares them as `__call__` does, and
+        answers `probabilities` float32 [batch, classes]. Names, if there are any, are written to
+        `assets.extra/classes.names`.
+
+        Raises:
+            OSError: the folder cannot be written.
+            UnsupportedSectionError: the network has a class tree.
+        """
+        if self._tree is not None:
+            raise UnsupportedSectionError(
+                f"{self.network.source}: class trees cannot be exported; call the Classifier",
+                source=self.network.source,
+            )
+        self._graph.export(self._active, folder)
+        if self.names:
+            extra = Path(folder) / "assets.extra"
+            extra.mkdir(exist_ok=True)
+            (extra / "classes.names").write_text("\n".join(self.names) + "\n", encoding="utf-8")
+
+    def _best(self, row: _Floats, top: int) -> Classification:
+        order = np.argsort(-row, kind="stable")[:top]
+        names = self.names or [f"class {number}" for number in range(self.classes)]
+        return Classification(order, row[order], tuple(names[number] for number in order))
+
+
+def prepare(pixels: npt.NDArray[Any], height: int, width: int) -> _Floats:
+    """What Darknet's classifier sees of a picture (classifier.c, predict_classifier).
+
+    The shorter side is brought to the network's width, bilinear with the corners on each other,
+    and the middle cut out; only what is cut out is computed.
+
+    Args:
+        pixels: [rows, columns, channels], uint8, or float32 in 0..1.
+        height: of the network's input.
+        width: of the network's input.
+
+    Returns:
+        [height, width, channels] float32 in 0..1.
+    """
+    scale = np.float32(255 if pixels.dtype == np.uint8 else 1)
+    rows, columns = pixels.shape[:2]
+    new_rows, new_columns = _shorter_side_to(width, rows, columns)
+    part = _cut(pixels.astype(np.float32) / scale, 1, new_columns, width)
+    return _cut(part, 0, new_rows, height)
+
+
+def _shorter_side_to(side: int, rows: int, columns: int) -> tuple[int, int]:
+    """resize_min, image.c."""
+    if columns < rows:
+        return rows * side // columns, side
+    return side, columns * side // rows
+
+
+def _cut(values: _Floats, axis: int, resized: int, wanted: int) -> _Floats:
+    """The middle `wanted` of an axis that was resized; beyond its ends they are repeated."""
+    before = values.shape[axis]
+    start = int((resized - wanted) / 2)  # towards zero, as in C
+    place = np.clip(np.arange(start, start + wanted), 0, resized - 1)
+    if resized == before:
+        return values.take(place, axis)
+    step = np.float32((before - 1) / (resized - 1)) if resized > 1 else np.float32(0)
+    at = place.astype(np.float32) * step
+    low = np.minimum(at.astype(np.int64), before - 1)
+    share = (at - low).astype(np.float32)
+    low = np.where(place == resized - 1, before - 1, low)
+    share = np.where(place == resized - 1, np.float32(0), share)
+    high = np.minimum(low + 1, before - 1)
+    shape = [1] * values.ndim
+    shape[axis] = wanted
+    share = share.reshape(shape)
+    out: _Floats = (1 - share) * values.take(low, axis) + share * values.take(high, axis)
+    return out
+
+
+def _outputs(network: cfg.Network) -> tuple[cfg.Network, Tree | None, int]:
+    """The network up to its probabilities, its tree, and how many classes it has.
+
+    Raises:
+        UnsupportedSectionError: it finds boxes.
+    """
+    if network.heads:
+        head = network.heads[0]
+        raise UnsupportedSectionError(
+            f"{network.source}: a detector, with {network.where(head)}; use yolotf.Detector",
+            source=network.source,
+            section=head.type,
+            layer=head.index,
+        )
+    layers = list(network.layers)
+    while len(layers) > 1 and layers[-1].type == "cost":  # for training
+        layers.pop()
+    if not layers:
+        raise UnsupportedSectionError(
+            f"{network.source}: no section after [net]; nothing to classify with",
+            source=network.source,
+        )
+    last = layers[-1]
+    shape = last.output_shape
+    classes = shape.height * shape.width * shape.channels
+    tree = None
+    if isinstance(last, cfg.Softmax) and last.tree:
+        tree = read_tree(_tree_path(network, last.tree))
+        if len(tree.parents) != classes:
+            raise YolotfError(
+                f"{last.tree}: {len(tree.parents)} classes, {network.source} has {classes}; the "
+                "tree belongs to another network",
+                expected=classes,
+                found=len(tree.parents),
+            )
+        layers.pop()
+    return replace(network, layers=tuple(layers)), tree, classes
+
+
+def _tree_path(network: cfg.Network, name: str) -> Path:
+    places = (Path(name), Path(network.source).parent / name)
+    return next((place for place in places if place.exists()), Path(name))
+
+
+def read_tree(path: _Path) -> Tree:
+    """A file of `name parent` lines (read_tree, tree.c).
+
+    Raises:
+        OSError: it cannot be read.
+        YolotfError: a line is of another form, or a parent is none.
+    """
+    parents: list[int] = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        parts = line.split()
+        if not parts:
+            continue
+        try:
+            parent = int(parts[1])
+        except (IndexError, ValueError):
+            parent = -2
+        if not -1 <= parent < len(parents):
+            raise YolotfError(
+                f"{os.fspath(path)}: line {number} is no class: {line[:60]!r}; it has a name and "
+                "the number of a class above it, or -1",
+                path=os.fspath(path),
+                line=number,
+            )
+        parents.append(parent)
+    array = np.array(parents, np.int64)
+    starts = np.flatnonzero(np.diff(array, prepend=-2)).tolist()
+    sizes = np.diff([*starts, len(array)]).tolist()
+    return Tree(array, tuple(sizes))
+
+
+def tree_probabilities(raw: _Floats, tree: Tree) -> _Floats:
+    """[pictures, classes] raw numbers to probabilities: a softmax a group, times the parent's.
+
+    softmax_tree, softmax_layer.c, and hierarchy_predictions, tree.c.
+    """
+    parts = []
+    for group in np.split(raw, np.cumsum(tree.groups)[:-1], axis=1):
+        powers = np.exp(group - group.max(axis=1, keepdims=True))
+        parts.append(powers / powers.sum(axis=1, keepdims=True))
+    found = np.concatenate(parts, axis=1)
+    for class_id, parent in enumerate(tree.parents):  # parents come first
+        if parent >= 0:
+            found[:, class_id] *= found[:, parent]
+    return found
