@@ -795,6 +795,33 @@ def test_networks_of_other_channels_export_without_files(small_file, tmp_path):
     assert set(tf.saved_model.load(tmp_path / "model").signatures) == {"serving_default"}
 
 
+def test_an_older_export_is_replaced_whole_and_other_files_stay(small_file, tmp_path, monkeypatch):
+    detector = Detector(parse_cfg(SMALL), small_file(3), names=list("abcd"))
+    served = tmp_path / "models/1"
+    detector.export(served)
+    (served / "variables/left-over").touch()
+    detector.export(served)
+    assert not (served / "variables/left-over").exists()
+    assert (served / "assets.extra/classes.names").read_text() == "a\nb\nc\nd\n"
+    assert [one.name for one in served.parent.iterdir()] == ["1"]
+
+    (served / "mine.txt").write_text("mine")
+    detector.export(served)
+    assert (served / "mine.txt").read_text() == "mine"
+    (served / "mine.txt").unlink()
+
+    before = (served / "saved_model.pb").read_bytes()
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tf.saved_model, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        detector.export(served)
+    assert (served / "saved_model.pb").read_bytes() == before
+    assert [one.name for one in served.parent.iterdir()] == ["1"]
+
+
 # The house
 
 

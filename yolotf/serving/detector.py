@@ -232,7 +232,9 @@ class Detector:
         * `encoded`: `images` string [batch], JPEG or PNG files, for networks of 1 or 3 channels.
           Unlike `__call__` it does not turn photographs upright.
 
-        Names, if there are any, are written to `assets.extra/classes.names`.
+        Names, if there are any, are written to `assets.extra/classes.names`. An older SavedModel
+        is replaced in one step when the new one is complete; into a folder that holds other
+        things it is written as it is.
 
         Raises:
             OSError: the folder cannot be written.
@@ -248,11 +250,13 @@ class Detector:
             max_boxes=wanted.max_boxes,
             nms_kind=wanted.suppression.kind,
         )
-        export.write(function, self._engine.unblocked_weights(self._active.loaded), folder)
-        if self.names:
-            extra = Path(folder) / "assets.extra"
-            extra.mkdir(exist_ok=True)
-            (extra / "classes.names").write_text("\n".join(self.names) + "\n", encoding="utf-8")
+        with export.saved_model(folder) as ready:
+            export.write(function, self._engine.unblocked_weights(self._active.loaded), ready)
+            if self.names:
+                extra = ready / "assets.extra"
+                extra.mkdir(exist_ok=True)
+                names = "\n".join(self.names) + "\n"
+                (extra / "classes.names").write_text(names, encoding="utf-8")
 
     def _load(self, path: str) -> _Set:
         try:
