@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
 from yolotf.serving import classifier
 from yolotf.serving.classifier import Classifier, prepare
-from yolotf.serving.classifier_graph import prepare as prepare_in_graph
+from yolotf.serving.classifier_export import prepare as prepare_in_graph
 
 SMALL = """[net]
 width=24
@@ -219,6 +221,24 @@ def test_names_have_to_be_as_many_as_classes(small):
     with pytest.raises(YolotfError, match="2 names for the 5 classes"):
         Classifier(parse_cfg(SMALL + SOFTMAX), small(), names=NAMES[:2])
     assert "24x24, 5 classes" in repr(Classifier(parse_cfg(SMALL + SOFTMAX), small(), names=NAMES))
+
+
+def test_a_refused_file_is_explained(small, tmp_path):
+    (tmp_path / "short.weights").write_bytes(small().read_bytes()[:-40])
+    with pytest.raises(WeightsMismatch) as error:
+        Classifier(parse_cfg(SMALL + SOFTMAX), tmp_path / "short.weights")
+    assert error.value.diagnosis.to_dict()["causes"]
+
+
+def test_classifying_imports_no_tensorflow(small, tmp_path):
+    (tmp_path / "net.cfg").write_text(SMALL + SOFTMAX)
+    code = (
+        "import sys, numpy as np, yolotf; "
+        f"yolotf.Classifier({str(tmp_path / 'net.cfg')!r}, {str(small())!r})"
+        "(np.zeros((9, 9, 3), np.uint8)); "
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def classifiers():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from yolotf.cli.detect import PICTURES
 from yolotf.darknet import stock as networks
+from yolotf.serving.classifier import Classifier
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -17,8 +18,6 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.size is not None:
         network = network.resized(parsed.size)
     Path(parsed.weights).stat()  # before anything slow
-    from yolotf.serving.classifier import Classifier  # imports TensorFlow
-
     classifier = Classifier(network, parsed.weights, names=parsed.names)
     unreadable = 0
     for path in _inputs(parsed.inputs):

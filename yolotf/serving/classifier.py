@@ -1,4 +1,4 @@
-"""`Classifier`: network and file -> what a picture is of, with Darknet's preparation."""
+"""`Classifier`: network and file -> what a picture is of. No TensorFlow Python is imported."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.errors import UnsupportedSectionError, YolotfError
-from yolotf.serving.classifier_graph import ClassifierGraph
-from yolotf.serving.inference import read_names
+from yolotf.diagnosis.explained import explained
+from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
+from yolotf.serving.detector import open_engine, read_names
 from yolotf.serving.pictures import Picture, read_picture
+from yolotf.weights import native, sources
 
 _Path = str | os.PathLike[str]
 _Pictures = list[Picture] | tuple[Picture, ...]
@@ -81,10 +82,11 @@ class Classifier:
         classes: how many classes it tells apart.
     """
 
+    @sources.any_source("weights")
     def __init__(
         self,
         network: cfg.Network | cfg.Source,
-        weights: _Path,
+        weights: sources.Weights,
         *,
         names: _Path | Sequence[str] | None = None,
         batch_size: int = 8,
@@ -94,7 +96,7 @@ class Classifier:
 
         Args:
             network: a `Network`, a stock name, or a cfg's path or text.
-            weights: the `.weights` file.
+            weights: the `.weights` file, as `load_darknet_weights` takes it.
             names: class names, or a file with one a line.
             batch_size: pictures of a list that go through the network at once.
             bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
@@ -119,9 +121,13 @@ class Classifier:
             )
         self._batch_size = batch_size
         self._bgr = bgr
-        self._graph = ClassifierGraph(without)
+        self._without = without
         self._reloading = threading.Lock()
-        self._active = self._graph.load(weights)
+        path = sources.path_of(weights)
+        try:
+            self._engine, self._active = open_engine(without, path, native.thread_count())
+        except WeightsMismatch as error:
+            raise explained(error, path, self.network) from None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -170,11 +176,12 @@ class Classifier:
             inputs = [
                 prepare(read_picture(one, channels, bgr=self._bgr), *self.size) for one in some
             ]
-            raw = self._graph.run(active, np.stack(inputs))
+            raw = _flat(self._engine.raw_heads(np.stack(inputs), active)[0])
             rows.append(raw if self._tree is None else tree_probabilities(raw, self._tree))
         return np.concatenate(rows)
 
-    def reload(self, weights: _Path) -> None:
+    @sources.any_source("weights")
+    def reload(self, weights: sources.Weights) -> None:
         """Changes to another file of the same network while requests are served.
 
         Raises:
@@ -182,7 +189,7 @@ class Classifier:
             OSError: the file cannot be read; nothing has changed.
         """
         with self._reloading:
-            self._active = self._graph.load(weights)
+            self._active = self._load(sources.path_of(weights))
 
     def export(self, folder: _Path) -> None:
         """Writes a SavedModel of standard operations only.
@@ -201,16 +208,32 @@ class Classifier:
                 f"{self.network.source}: class trees cannot be exported; call the Classifier",
                 source=self.network.source,
             )
-        self._graph.export(self._active, folder)
+        from yolotf.serving import classifier_export  # imports TensorFlow
+
+        arrays = self._engine.unblocked_weights(self._active)
+        classifier_export.write(self._without, arrays, folder)
         if self.names:
             extra = Path(folder) / "assets.extra"
             extra.mkdir(exist_ok=True)
             (extra / "classes.names").write_text("\n".join(self.names) + "\n", encoding="utf-8")
 
+    def _load(self, path: str) -> Any:
+        try:
+            return self._engine.load(path)
+        except WeightsMismatch as error:
+            raise explained(error, path, self.network) from None
+
     def _best(self, row: _Floats, top: int) -> Classification:
         order = np.argsort(-row, kind="stable")[:top]
         names = self.names or [f"class {number}" for number in range(self.classes)]
         return Classification(order, row[order], tuple(names[number] for number in order))
+
+
+def _flat(values: _Floats) -> _Floats:
+    """[pictures, numbers], channels first, as Darknet keeps them."""
+    if values.ndim == 4:
+        values = values.transpose(0, 3, 1, 2)
+    return values.reshape(len(values), -1)
 
 
 def prepare(pixels: npt.NDArray[Any], height: int, width: int) -> _Floats:

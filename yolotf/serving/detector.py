@@ -145,7 +145,7 @@ class Detector:
         self._reloading = threading.Lock()
         path = sources.path_of(weights)
         try:
-            self._engine, loaded = _open(self.network, path, self._threads)
+            self._engine, loaded = open_engine(self.network, path, self._threads)
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
         self._active = _named(loaded, path)
@@ -307,7 +307,7 @@ def _with_letter_box(network: cfg.Network, letter_box: bool | None) -> cfg.Netwo
     return replace(network, net=network.net.with_option("letter_box", int(letter_box)))
 
 
-def _open(network: cfg.Network, path: str, threads: int) -> tuple[_Engine, Any]:
+def open_engine(network: cfg.Network, path: str, threads: int) -> tuple[_Engine, Any]:
     """What computes the heads, and the file's numbers for it."""
     if library.has_gpu():
         from yolotf.serving.traced import TracedNetwork  # imports TensorFlow
