@@ -4,15 +4,21 @@
     python benchmarks/cold_start.py --weights F --cfg C [--size 416] [--rounds 5] [--json]
     python benchmarks/cold_start.py --plot docs/cold_start.png      # needs matplotlib
 
+`yolotf` is `Detector`, `yolotf detect` the whole command, from Enter to the boxes on the terminal.
+The last two rows are no detectors but floors: TensorFlow's Python imported, and its two libraries
+opened with a session, by which `yolotf` cannot be faster.
+
 `classic` is what projects do that load .weights in Python: a Keras model, np.fromfile, transpose,
 set_weights, and a tf.function around the model. Every way answers with the boxes of one picture but
-OpenCV and `classic`, which stop at the raw heads. Seconds; RSS is the process's peak. The
-inference function is traced while the file is loaded: its column `load` is both.
+OpenCV, onnxruntime, OpenVINO and `classic`, which stop at the raw heads. Seconds; RSS is the
+process's peak. The inference function is traced while the file is loaded: its column `load` is
+both; so is that of `yolotf`, which opens TensorFlow's libraries meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -25,7 +31,24 @@ from pathlib import Path
 from typing import Any
 
 STARTED = time.perf_counter()
-WAYS = ("yolotf inference", "yolotf Keras", "classic", "SavedModel", "OpenCV DNN")
+WAYS = (
+    "yolotf",
+    "yolotf detect",
+    "yolotf build_function",
+    "yolotf Keras",
+    "classic",
+    "SavedModel",
+    "OpenCV DNN",
+    "onnxruntime",
+    "OpenVINO",
+    "import tensorflow",
+    "libraries alone",
+)
+_PACKAGES = {
+    "OpenCV DNN": ("cv2",),
+    "onnxruntime": ("onnxruntime", "tf2onnx"),
+    "OpenVINO": ("openvino", "tf2onnx"),
+}
 PHASES = ("import", "build", "load", "first answer")
 
 
@@ -41,6 +64,78 @@ class Clock:
         now = time.perf_counter()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.last
         self.last = now
+
+
+def detector(clock: Clock, files: dict[str, str]) -> None:
+    """`Detector`, without TensorFlow's Python."""
+    from yolotf import Detector, parse_cfg
+
+    network = parse_cfg(files["cfg"])
+    clock.end("import")
+    found = Detector(network, files["weights"])
+    clock.end("load")
+    found(picture(files)[0])
+    clock.end("first answer")
+
+
+def command(clock: Clock, files: dict[str, str]) -> None:
+    """The command, in a process of its own."""
+    arguments = ["detect", files["picture"], "--cfg", files["cfg"], "--weights", files["weights"]]
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "yolotf.cli", *arguments, "--json"], check=True, capture_output=True
+    )
+    clock.last = started
+    clock.seconds["import"] = 0.0
+    clock.end("first answer")
+
+
+def onnxruntime(clock: Clock, files: dict[str, str]) -> None:
+    """The same network as ONNX."""
+    import onnxruntime as runtime
+
+    clock.end("import")
+    session = runtime.InferenceSession(files["onnx"], providers=["CPUExecutionProvider"])
+    clock.end("load")
+    inputs = session.get_inputs()[0]
+    session.run(None, {inputs.name: as_floats(files)})
+    clock.end("first answer")
+
+
+def openvino(clock: Clock, files: dict[str, str]) -> None:
+    """The same network as ONNX, in OpenVINO."""
+    import openvino as runtime
+
+    clock.end("import")
+    model = runtime.Core().compile_model(files["onnx"], "CPU")
+    clock.end("load")
+    model([as_floats(files)])
+    clock.end("first answer")
+
+
+def import_tensorflow(clock: Clock, files: dict[str, str]) -> None:
+    """What every program that uses TensorFlow's Python waits for."""
+    import tensorflow  # noqa: F401
+
+    clock.end("import")
+
+
+def libraries(clock: Clock, files: dict[str, str]) -> None:
+    """TensorFlow's two libraries and a session, without Python of its own."""
+    from yolotf import _runtime
+    from yolotf.runtime import library
+
+    clock.end("import")
+    library.load()
+    _runtime.Session(_runtime.Graph(), b"")
+    clock.end("load")
+
+
+def as_floats(files: dict[str, str]) -> Any:
+    """`picture` in 0..1."""
+    import numpy as np
+
+    return picture(files).astype(np.float32) / 255
 
 
 def inference(clock: Clock, files: dict[str, str]) -> None:
@@ -149,7 +244,23 @@ def opencv(clock: Clock, files: dict[str, str]) -> None:
 
 
 CHILDREN: dict[str, Callable[[Clock, dict[str, str]], None]] = dict(
-    zip(WAYS, (inference, keras, classic, saved_model, opencv), strict=True)
+    zip(
+        WAYS,
+        (
+            detector,
+            command,
+            inference,
+            keras,
+            classic,
+            saved_model,
+            opencv,
+            onnxruntime,
+            openvino,
+            import_tensorflow,
+            libraries,
+        ),
+        strict=True,
+    )
 )
 
 
@@ -173,10 +284,13 @@ def child(way: str, files: dict[str, str]) -> None:
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str], list[str]]:
     """Writes what the ways read; returns it and the ways that can run."""
+    import numpy as np
     from common import make_weights
+    from PIL import Image
 
     from yolotf import Detector
     from yolotf.darknet.stock import find
+    from yolotf.formats.convert import convert
 
     network = find(arguments.cfg).resized(arguments.size)
     weights = arguments.weights
@@ -184,16 +298,22 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str]
         weights = folder / "made.weights"
         make_weights(network, weights)
     (folder / "network.cfg").write_text(network.to_cfg())
-    ways = list(WAYS)
-    try:
-        import cv2  # noqa: F401
-    except ImportError:
-        ways.remove("OpenCV DNN")
+    ways = [way for way in WAYS if way not in (arguments.without or ())]
+    for way, package in _PACKAGES.items():
+        if way in ways and not all(map(importlib.util.find_spec, package)):
+            ways.remove(way)
+    made = folder / "network.onnx"
+    if {"onnxruntime", "OpenVINO"} & {*ways}:
+        convert(weights, network, made)
+    noise = np.random.default_rng(3).integers(0, 256, network.input_shape, np.uint8)
+    Image.fromarray(noise).save(folder / "picture.png")
     Detector(network, weights).export(folder / "saved_model")
     files = {
         "cfg": str(folder / "network.cfg"),
         "weights": str(weights),
         "saved_model": str(folder / "saved_model"),
+        "onnx": str(made),
+        "picture": str(folder / "picture.png"),
         "shape": "x".join(map(str, network.input_shape)),
     }
     return files, ways
@@ -233,6 +353,7 @@ def main() -> None:
     parser.add_argument("--cfg", default="yolov4", help="a cfg or a stock network's name")
     parser.add_argument("--size", type=int, default=416)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--without", nargs="+", metavar="WAY", choices=WAYS)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw a PNG")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)

@@ -4,8 +4,9 @@
     python benchmarks/inference.py --networks yolov4-tiny --batches 1 8 --rounds 9 [--json]
 
 All ways get the same pictures in the network's size and are first checked to give the same raw
-heads; then they take turns. `yolotf` answers with boxes, the others with raw heads: decoding and
-suppression are a part of its time only. The Keras model is what `build_model` makes, in a
+heads; then they take turns. `yolotf` is `Detector`, `build_function` its TensorFlow function. Both
+answer with boxes, the others with raw heads: decoding and
+suppression are a part of their time only. The Keras model is what `build_model` makes, in a
 `tf.function`: batch norm is not folded, TensorFlow fuses what it can. onnxruntime runs the same
 model, converted by tf2onnx, if both are installed.
 """
@@ -30,10 +31,12 @@ import tensorflow as tf
 from common import make_weights, print_table
 
 import yolotf
+from yolotf.runtime.network import RuntimeNetwork
 from yolotf.serving.inference import build_function
 from yolotf.weights import native as _native
 
-FOLDED, KERAS, OPENCV, ONNX = "yolotf", "Keras, tf.function", "OpenCV DNN", "onnxruntime"
+YOLOTF, FOLDED, KERAS = "yolotf", "build_function", "Keras, tf.function"
+OPENCV, ONNX = "OpenCV DNN", "onnxruntime"
 Way = Callable[[Any], Any]
 
 
@@ -43,10 +46,21 @@ class Ways:
     def __init__(self, network: yolotf.Network, weights: Path, folder: Path) -> None:
         self.heads: dict[str, Way] = {}
         self.timed: dict[str, Way] = {}
+        self._detector(network, weights)
         self._folded(network, weights)
         model = self._keras(network, weights)
         self._opencv(network, weights, folder)
         self._onnx(model, network)
+
+    def _detector(self, network: yolotf.Network, weights: Path) -> None:
+        detector = yolotf.Detector(network, weights)
+        engine, loaded = RuntimeNetwork.opened(network, weights)
+
+        def heads(images: Any) -> Any:
+            return engine.raw_heads(images.astype(np.float32) / 255, loaded)
+
+        self.heads[YOLOTF] = heads
+        self.timed[YOLOTF] = lambda images: detector(list(images))
 
     def _folded(self, network: yolotf.Network, weights: Path) -> None:
         function = build_function(network, weights)
@@ -180,7 +194,7 @@ def main() -> None:
                         "ms_per_picture": median,
                         "minimum_ms": min(times[way]),
                         "pictures_per_second": 1e3 / median,
-                        "times_yolotf": median / medians[FOLDED],
+                        "times_yolotf": median / medians[YOLOTF],
                     }
                     for way, median in medians.items()
                 ]
