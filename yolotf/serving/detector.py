@@ -25,6 +25,7 @@ from yolotf.serving.pictures import Picture, read_picture
 from yolotf.serving.thresholds import thresholds
 from yolotf.weights import native, sources
 from yolotf.weights.header import Header
+from yolotf.weights.names import Names, read_names
 
 if TYPE_CHECKING:
     from yolotf.serving.traced import TracedNetwork
@@ -80,7 +81,7 @@ class Detector:
         network: cfg.Network | cfg.Source,
         weights: sources.Weights,
         *,
-        names: StrPath | Sequence[str] | None = None,
+        names: Names = None,
         score: float = 0.25,
         iou: float = 0.45,
         max_boxes: int = 300,
@@ -320,13 +321,3 @@ def open_engine(network: cfg.Network, path: str, threads: int) -> tuple[_Engine,
 def _named(loaded: Any, path: str) -> _Set:
     name = sources.shown(path)
     return _Set(loaded, ServedWeights(name, loaded.header), name == path)
-
-
-def read_names(names: StrPath | Sequence[str] | None) -> tuple[str, ...]:
-    """Class names from a file with one a line (blank lines at the end do not count), or a list."""
-    if names is None:
-        return ()
-    if isinstance(names, str | os.PathLike):
-        text = Path(names).read_text(encoding="utf-8-sig").rstrip()
-        return tuple(line.strip() for line in text.splitlines())
-    return tuple(names)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from yolotf.serving.detections import Detections
-from yolotf.serving.detector import Detector, read_names
+from yolotf.serving.detector import Detector
 from yolotf.serving.pictures import Picture, open_picture
+from yolotf.weights.names import read_names
 
 if TYPE_CHECKING:
     from yolotf.serving.function import InferenceFunction, build_function, fit, to_float

@@ -161,15 +161,50 @@ def _detect(
     for magic, detected, hint in _MAGICS:
         if sample.startswith(magic):
             return detected, hint, None
+    if hint := _model_or_archive(sample):
+        return "binary", hint, None
     if sample[:1] == b"\x80" and sample[1:2] in b"\2\3\4\5" and size > 2:
         return "pickle", "a Python pickle, as torch.save wrote before PyTorch 1.6", None
     if end == _TABLE_MAGIC or re.search(r"\.data-\d{5}-of-\d{5}$", name):
         return "tensorflow_checkpoint", "", None
     if sample.startswith(b"model_checkpoint_path:"):
         return "tensorflow_checkpoint", "the file that names the latest checkpoint", None
+    if sample[:2] in (b"\xff\xfe", b"\xfe\xff") and _is_utf16(sample):
+        return "text", "in UTF-16", None
     if _is_text(sample, whole=size <= len(sample)):
         return "text", _text_hint(sample), None
     return None, "", None
+
+
+def _model_or_archive(sample: bytes) -> str:
+    """What formats without a magic number at the start are told by; empty if it is none."""
+    if sample[257:262] == b"ustar":
+        return "a tar archive; unpack it first"
+    if sample[4:8] == b"TFL3":
+        return "a TensorFlow Lite model"
+    if sample[8:10] == b'{"' and 2 < int.from_bytes(sample[:8], "little") < 100_000_000:
+        return "a safetensors file"
+    # Protocol buffers: field 1 of ModelProto is ir_version, of SavedModel the version 1.
+    if re.match(rb"\x08[\x01-\x20][\x12\x3a]", sample) and re.search(
+        rb"onnx|pytorch|ai\.graph", sample[:256]
+    ):
+        return "an ONNX model"
+    if sample.startswith(b"\x08\x01\x12") and b"\x22\x05serve" in sample[: 1 << 16]:
+        return "a TensorFlow SavedModel (.pb)"
+    if sample[:1] == b"\x0a" and re.search(rb"\x12.(Placeholder|Const|NoOp)", sample[:4096]):
+        return "a frozen TensorFlow graph (.pb)"
+    return ""
+
+
+def _is_utf16(sample: bytes) -> bool:
+    """Whether text follows the byte order mark."""
+    try:
+        text = sample[: len(sample) // 2 * 2].decode("utf-16")
+    except UnicodeDecodeError:
+        return False
+    return sum(character.isprintable() or character in "\t\r\n" for character in text) > 0.9 * len(
+        text
+    )
 
 
 _MAGICS = (
@@ -204,8 +239,12 @@ def _title(sample: bytes) -> str:
 
 def _text_hint(sample: bytes) -> str:
     stripped = sample.strip()
+    if re.match(rb"404\b|not found\b|<error>|access ?denied", stripped, re.IGNORECASE):
+        return f"an answer of a server in place of the file: {_shown(stripped)}"
+    if re.search(rb"^\s*names\s*=", sample, re.MULTILINE) and b"classes" in sample:
+        return "a Darknet .data file, which names the files to train with"
     if re.match(rb"\[net(work)?\]", stripped):
-        return "a Darknet cfg"
+        return "a Darknet cfg; are the arguments swapped?"
     if re.fullmatch(rb"[\w./\\~ -]{1,4096}\.weights", stripped):
         return f"a path, as Git writes for a symbolic link: {_shown(stripped)}"
     return f"starting {_shown(stripped)}"

@@ -1,0 +1,54 @@
+"""Files that are something else, told by their bytes."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from diagnosis_cases import header
+
+from yolotf.weights import contents
+
+
+def tar() -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("yolov4.weights"))
+    return raw.getvalue()
+
+
+KINDS = {
+    "tar": (tar(), "binary", "a tar archive"),
+    "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "binary", "TensorFlow Lite"),
+    "safetensors": ((64).to_bytes(8, "little") + b'{"a":{}}', "binary", "safetensors"),
+    "onnx": (b"\x08\x08\x12\x07pytorch\x1a\x051.9.0", "binary", "ONNX"),
+    "saved model": (b"\x08\x01\x12\x20\x0a\x0b\x22\x05serve", "binary", "SavedModel"),
+    "graph": (b"\x0a\x20\x0a\x05input\x12\x0bPlaceholder", "binary", "TensorFlow graph"),
+    "utf-16": ("[net]\nwidth=416\n".encode("utf-16"), "text", "UTF-16"),
+    "404": (b"404: Not Found", "text", "answer of a server"),
+    "cfg": (b"[net]\nwidth=416\n", "text", "swapped"),
+    "cr only": (b"[net]\rwidth=416\r", "text", "a Darknet cfg"),
+    "data": (b"classes = 2\nnames = obj.names\n", "text", ".data file"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_files_are_named(kind: str, tmp_path: Path) -> None:
+    content, detected, hint = KINDS[kind]
+    path = tmp_path / "file.weights"
+    path.write_bytes(content)
+    found = contents.examine(path)
+    assert found.detected == detected
+    assert hint in found.hint
+    assert hint in found.description
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_weights_are_none_of_them(seed: int, tmp_path: Path) -> None:
+    numbers = np.random.default_rng(seed).standard_normal(20_000).astype(np.float32)
+    path = tmp_path / "file.weights"
+    path.write_bytes(header() + numbers.tobytes())
+    assert contents.examine(path).detected is None
