@@ -17,6 +17,7 @@ import pytest
 from test_diagnosis import SMALL, trained
 
 from yolotf.darknet import cfg
+from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render as report
 from yolotf.diagnosis import result as diagnosis
 from yolotf.weights import layout
@@ -335,3 +336,61 @@ def test_a_large_network_fits_a_narrow_window(tmp_path: Path) -> None:
     assert {item["status"] for item in shown["items"]} == {"unreached"}
     assert shown["wide"] <= shown["view"]
     assert all(item["width"] >= 2 for item in shown["items"])
+
+
+PHONE = """
+<script>
+const frame = document.querySelector("iframe");
+frame.addEventListener("load", () => {
+  const inner = frame.contentDocument, strip = inner.querySelector(".strip");
+  const view = strip.getBoundingClientRect(), detail = inner.querySelector(".detail");
+  const part = inner.querySelector(".strip .parts");
+  const box = part && part.getBoundingClientRect();
+  const seen = {
+    wide: inner.documentElement.scrollWidth, inner: frame.contentWindow.innerWidth,
+    shown: !!box && box.left >= view.left && box.right <= view.right,
+    bar: inner.querySelector(".strip li").getBoundingClientRect().width,
+    empty: getComputedStyle(detail).display, height: inner.querySelector(".height").innerText,
+  };
+  inner.querySelectorAll(".strip li")[2].click();
+  seen.touched = detail.innerText;
+  document.body.dataset.probe = JSON.stringify(seen);
+});
+</script>
+"""
+
+
+def on_a_phone(page: str, folder: Path) -> dict[str, Any]:
+    """What Chromium makes of a page 390 pixels wide; a window has 500 at least."""
+    if CHROMIUM is None:
+        pytest.skip("needs chromium, which is not installed")
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    outer = folder / "phone.html"
+    outer.write_text(
+        '<body><iframe src="page.html" style="width:390px;height:844px;border:0"></iframe>'
+        f"{PHONE}</body>"
+    )
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command += ["--allow-file-access-from-files", f"--user-data-dir={folder / 'phone'}"]
+    command += ["--virtual-time-budget=3000", "--dump-dom", outer.as_uri()]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    (body,) = [attrs for tag, attrs in Page(out).tags if tag == "body"]
+    found: dict[str, Any] = json.loads(body["data-probe"] or "")
+    return found
+
+
+def test_a_phone_shows_the_divergence_and_bars_to_touch(tmp_path: Path) -> None:
+    path = tmp_path / "three.weights"
+    path.write_bytes(trained(networks.network("yolov4-tiny", classes=3)))
+    seen = on_a_phone(report.page(diagnosis.diagnose(path, "yolov4-tiny")), tmp_path)
+    assert seen["wide"] <= seen["inner"] <= 390
+    assert seen["shown"]
+    assert seen["bar"] >= 12
+    assert seen["touched"].startswith("layer 2 ")
+    assert "the more floats" in seen["height"]
+
+
+def test_a_fit_draws_no_empty_box(fitting: diagnosis.Diagnosis, tmp_path: Path) -> None:
+    seen = on_a_phone(report.page(fitting), tmp_path)
+    assert seen["empty"] == "none"
+    assert seen["touched"].startswith("layer 2 ")

@@ -55,6 +55,9 @@ def page(diagnosis: Diagnosis) -> str:
         + "".join(_finding(finding) for finding in diagnosis.warnings),
         "strip": _strip(diagnosis.layers),
         "legend": _legend(diagnosis.layers),
+        "most": f"{max((row.floats for row in diagnosis.layers), default=0):,}",
+        # Without a divergence nothing is chosen, and an empty box says nothing.
+        "detail": "" if diagnosis.first_divergence else "empty",
         "rows": "".join(_table_rows(row) for row in diagnosis.layers if row.segments),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found.group(1)], _template())
