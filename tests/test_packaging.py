@@ -56,7 +56,10 @@ def test_every_module_is_in_the_source_distribution(pyproject):
 
 def _matches(path: Path, pattern: str) -> bool:
     """`**` stands for any number of folders, none included."""
-    return path.match(pattern) or path.match(pattern.replace("**/", ""))
+    words = re.split(r"(\*\*/|\*)", pattern)
+    known = {"**/": "(.*/)?", "*": "[^/]*"}
+    expression = "".join(known.get(word, re.escape(word)) for word in words)
+    return re.fullmatch(expression, path.as_posix()) is not None
 
 
 def test_data_files_are_in_the_wheel(pyproject):

@@ -5,8 +5,8 @@ so that a process that is killed leaves nothing; in place of an old file it has 
 the moment between `linkat` and `rename`. Where a file system cannot do that, and for folders, what
 is not complete stands beside its place as `.<name>.<8 hex digits>.part`, locked by the process
 that writes it; the next write to the same place removes those that nobody holds any more.
-Libraries that open a path themselves are given a link in the folder for temporary files (HDF5, which
-wants a real file, a file there); a kill may leave that.
+Libraries that open a path themselves are given a link in the folder for temporary files (HDF5,
+which wants a real file, a file there); a kill may leave that.
 
 Links are followed: the file they lead to is replaced and they stay. Owner, group, mode (setgid
 included) and extended attributes (access lists included) of what is replaced are kept as far as
