@@ -85,6 +85,49 @@ def test_a_missing_library_is_named(missing, tmp_path):
         library._open(tmp_path)
 
 
+def test_what_is_no_library_is_named(tmp_path):
+    for name in (library.FRAMEWORK, library.CC):
+        (tmp_path / name).write_bytes(b"no library")
+    run(
+        """
+        import sys
+        from pathlib import Path
+        from yolotf.runtime import library
+        try:
+            library._open(Path(sys.argv[1]))
+        except ImportError as error:
+            assert sys.argv[1] in str(error), error
+        else:
+            raise AssertionError
+        """,
+        tmp_path,
+    )
+
+
+def test_every_network_has_threads_of_its_own(files):
+    """Each session's pools are as large as was asked for, whatever the first one's are."""
+    run(
+        """
+        import os, sys
+        import numpy as np
+        import yolotf
+
+        def threads_of(count):
+            before = len(os.listdir("/proc/self/task"))
+            detector = yolotf.Detector(yolotf.parse_cfg(sys.argv[1]), sys.argv[2], threads=count)
+            detector(np.zeros((32, 64, 3), np.uint8))
+            kept.append(detector)
+            return len(os.listdir("/proc/self/task")) - before
+
+        kept = []
+        threads_of(2)  # and what TensorFlow starts once
+        few, many = threads_of(1), threads_of(9)
+        assert many - few >= 8, (few, many)
+        """,
+        *files,
+    )
+
+
 def run(code, *arguments, **environment):
     """Runs code in a fresh process; its output."""
     done = subprocess.run(
