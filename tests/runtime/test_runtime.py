@@ -24,6 +24,7 @@ from yolotf.runtime import library, network
 from yolotf.runtime.graph import Operations
 from yolotf.runtime.network import RuntimeNetwork
 from yolotf.serving.detector import Detector
+from yolotf.serving.function import build_function
 
 
 @pytest.fixture
@@ -303,7 +304,11 @@ def test_a_refused_file_is_explained(kind, small_file, tmp_path):
     bad.write_bytes({"short": content[:-8], "long": content + bytes(8)}.get(kind, content))
     detector = Detector(described, good)
     expected = ContentError if kind == "negative variance" else SizeMismatchError
-    for attempt in (lambda: Detector(described, bad), lambda: detector.reload(bad)):
+    for attempt in (
+        lambda: Detector(described, bad),
+        lambda: detector.reload(bad),
+        lambda: build_function(described, bad),
+    ):
         with pytest.raises(expected) as error:
             attempt()
         assert error.value.diagnosis.causes

@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.diagnosis.explained import explained
 from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
-from yolotf.serving.detector import open_engine, read_names
+from yolotf.serving.detector import open_engine
+from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
 from yolotf.weights import native, sources
+from yolotf.weights.names import read_names
 
 _Path = str | os.PathLike[str]
 _Pictures = list[Picture] | tuple[Picture, ...]

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.diagnosis.explained import explained
 from yolotf.errors import WeightsMismatch, YolotfError
 from yolotf.runtime import library
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.network import RuntimeNetwork
 from yolotf.serving.detections import Detections
+from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
 from yolotf.serving.thresholds import thresholds
 from yolotf.weights import native, sources

@@ -15,11 +15,11 @@ import tensorflow as tf
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.darknet import stock as networks
-from yolotf.diagnosis.explained import explained
 from yolotf.errors import WeightsMismatch
 from yolotf.graphs import decode, operations, tracing
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.serving import collector as _collector
+from yolotf.serving.explained import explained
 from yolotf.serving.thresholds import thresholds
 from yolotf.weights import sources
 

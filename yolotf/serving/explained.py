@@ -6,7 +6,6 @@ import os
 
 from yolotf import errors
 from yolotf.darknet import cfg
-from yolotf.diagnosis import result
 
 _ABOUT_THE_FILE = (errors.SizeMismatchError, errors.ContentError, errors.HeaderError)
 
@@ -23,7 +22,9 @@ def explained(
     """
     if isinstance(error, errors.FileChangedError):
         return error
-    found = result.diagnose(path, network)
+    from yolotf.diagnosis import diagnose  # a tenth of a second that no good start waits for
+
+    found = diagnose(path, network)
     facts = {**error.facts, "diagnosis": found}
     summary = found.causes and isinstance(error, _ABOUT_THE_FILE)
     return type(error)(found.summary() if summary else error.message, **facts)
