@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import cfg_params, write_weights
+from helpers import cfg_params, network_facts, write_weights
 from PIL import Image
 
 import yolotf
 from yolotf.cli.commands import main
+from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
 from yolotf.serving import classifier
@@ -246,6 +247,27 @@ def classifiers():
 
     names = ("darknet19", "darknet53", "resnet50", "cifar", "extraction", "densenet201")
     return [SHARED / f"cfg/{name}.cfg" for name in names]
+
+
+def stock_classifiers():
+    from helpers import SHARED
+
+    paths = [SHARED / f"cfg/{name}.cfg" for name in stock.CLASSIFIERS]
+    return [path for path in paths if path.exists()]
+
+
+@pytest.mark.parametrize("path", cfg_params(stock_classifiers))
+def test_stock_classifiers_are_those_of_darknets_cfgs(path):
+    theirs, ours = parse_cfg(path), yolotf.network(path.stem)
+    assert network_facts(ours) == network_facts(theirs)
+    assert ours.input_shape == theirs.input_shape
+
+
+def test_stock_classifiers_take_other_classes_and_sizes():
+    network = yolotf.network("darknet53", classes=7, size=448)
+    assert classifier._outputs(network)[2] == 7
+    assert network.input_shape[:2] == yolotf.network("darknet53_448").input_shape[:2]
+    assert len(stock.CLASSIFIERS) == 9
 
 
 @pytest.mark.parametrize("path", cfg_params(classifiers))

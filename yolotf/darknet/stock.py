@@ -143,20 +143,21 @@ class _Stock(NamedTuple):
 
 
 _STOCK: dict[str, _Stock] = {}
+_CLASSIFIERS: dict[str, _Stock] = {}
 
 
 def network(
     name: str,
     *,
-    classes: int = 80,
+    classes: int | None = None,
     size: int | tuple[int, int] | None = None,
     channels: int = 3,
 ) -> cfg.Network:
     """Builds a stock network.
 
     Args:
-        name: one of `NAMES`; upper case, `_`, `-` and spaces make no difference.
-        classes: what the heads tell apart.
+        name: one of `NAMES` or `CLASSIFIERS`; upper case, `_`, `-` and spaces make no difference.
+        classes: what it tells apart; by default the 80 of COCO, or a classifier's 1000.
         size: of the picture in pixels, one number or `(height, width)`, multiples of 32;
             by default the stock cfg's.
         channels: of the picture.
@@ -168,7 +169,9 @@ def network(
         CfgError: an unknown name (facts `name`, `known`, `nearest`), or a number that the
             network cannot have.
     """
-    stock = _STOCK.get(_key(name))
+    stock = _STOCK.get(_key(name)) or _CLASSIFIERS.get(_key(name))
+    if classes is None:
+        classes = 1000 if _key(name) in _CLASSIFIERS else 80
     if stock is None:
         nearest = difflib.get_close_matches(_key(name), _STOCK, n=1)
         suggestion = f"; did you mean {_STOCK[nearest[0]].name}?" if nearest else ""
@@ -799,5 +802,122 @@ def _v7_heads(net: _Builder, anchors: Sequence[float], sources: Sequence[tuple[i
         net.yolo(anchors, 3 * number, **_V7_HEAD)
 
 
+# Classifiers, made for the 1000 classes of ImageNet.
+
+
+def _classifier(name: str, size: int) -> Callable[[_Build], _Build]:
+    """Registers a classifier."""
+
+    def register(build: _Build) -> _Build:
+        _CLASSIFIERS[_key(name)] = _Stock(name, size, {}, build)
+        return build
+
+    return register
+
+
+def _class_conv(net: _Builder, activation: str = "linear") -> None:
+    net.add(
+        "convolutional",
+        filters=net.classes,
+        size=1,
+        stride=1,
+        pad=1,
+        activation=activation,
+    )
+
+
+def _softmax(net: _Builder, *, cost: bool = True) -> None:
+    net.add("softmax", groups=1)
+    if cost:
+        net.add("cost", type="sse")
+
+
+@_classifier("darknet", 224)
+def _darknet_reference(net: _Builder) -> None:
+    for filters in (16, 32, 64, 128, 256):
+        net.conv(filters, 3)
+        net.maxpool(2, 2)
+    net.conv(512, 3)
+    net.add("maxpool", size=2, stride=2, padding=1)
+    net.conv(1024, 3)
+    _class_conv(net, "leaky")
+    net.add("avgpool")
+    _softmax(net)
+
+
+@_classifier("tiny", 224)
+def _tiny_classifier(net: _Builder) -> None:
+    for filters in (16, 32):
+        net.conv(filters, 3)
+        net.maxpool(2, 2)
+    for narrow, wide in ((16, 128), (32, 256), (64, 512)):
+        for _ in range(2):
+            net.conv(narrow, 1)
+            net.conv(wide, 3)
+        if wide < 512:
+            net.maxpool(2, 2)
+    net.conv(128, 1)
+    _class_conv(net)
+    net.add("avgpool")
+    _softmax(net)
+
+
+@_classifier("darknet19", 224)
+@_classifier("darknet19_448", 448)
+def _darknet19(net: _Builder) -> None:
+    for filters in (32, 64):
+        net.conv(filters, 3)
+        net.maxpool(2, 2)
+    for filters, count in ((128, 1), (256, 1), (512, 2), (1024, 2)):
+        net.conv(filters, 3)
+        for _ in range(count):
+            net.conv(filters // 2, 1)
+            net.conv(filters, 3)
+        if filters < 1024:
+            net.maxpool(2, 2)
+    _class_conv(net)
+    net.add("avgpool")
+    _softmax(net)
+
+
+@_classifier("darknet53", 256)
+@_classifier("darknet53_448", 448)
+def _darknet53_classifier(net: _Builder) -> None:
+    _darknet53(net)
+    net.add("avgpool")
+    _class_conv(net)
+    _softmax(net, cost=False)
+
+
+def _resnet(*blocks: int) -> _Build:
+    def build(net: _Builder) -> None:
+        net.conv(64, 7, stride=2)
+        net.maxpool(2, 2)
+        for stage, count in enumerate(blocks):
+            for block in range(count):
+                before = net.last
+                filters = 64 << stage
+                net.conv(filters, 1)
+                net.conv(filters, 3, stride=2 if stage and not block else 1)
+                net.activation = "linear"
+                net.conv(4 * filters, 1)
+                net.activation = "leaky"
+                # Around the first block of a stage, too: Darknet adds over common channels.
+                net.add("shortcut", **{"from": before - len(net.sections)}, activation="leaky")
+        _class_conv(net)
+        net.add("avgpool")
+        _softmax(net)
+
+    return build
+
+
+_classifier("resnet50", 256)(_resnet(3, 4, 6, 3))
+_classifier("resnet101", 256)(_resnet(3, 4, 23, 3))
+_classifier("resnet152", 256)(_resnet(3, 8, 36, 3))
+
+
 NAMES: tuple[str, ...] = tuple(stock.name for stock in _STOCK.values())
 """What `network` can build."""
+
+CLASSIFIERS: tuple[str, ...] = tuple(stock.name for stock in _CLASSIFIERS.values())
+"""The stock classifiers."""
