@@ -375,6 +375,40 @@ def test_eval_of_the_official_file(official_set, tmp_path, capsys):
     assert "used 11 Recall-points" in text
 
 
+def test_eval_of_a_coco_file(official_set, tmp_path, capsys):
+    pytest.importorskip("pycocotools")
+    labelled = evaluation.read_darknet(tmp_path / "obj.data")
+    content = {"images": [], "annotations": [], "categories": []}
+    content["categories"] = [{"id": 10 + k, "name": n} for k, n in enumerate(labelled.names)]
+    for number, one in enumerate(labelled.pictures):
+        with Image.open(one.path) as image:
+            width, height = image.size
+        about = {"id": number, "file_name": one.path.name, "width": width, "height": height}
+        content["images"].append(about)
+        for k, (x, y, w, h) in zip(*one.truths, strict=True):
+            box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": number,
+                    "category_id": 10 + int(k),
+                    "bbox": [float(value) for value in box],
+                    "area": float(w * h * width * height),
+                    "iscrowd": 0,
+                }
+            )
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    arguments = ["--cfg", str(official_set.cfg), "--weights", str(official_set.weights)]
+    assert main(["eval", "--coco", "instances.json", *arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["coco"]["AP50"] == pytest.approx(1, abs=0.02)
+    assert result["coco"]["AP"] > 0.9
+    assert main(["eval", "--data", "obj.data", *arguments, "--json"]) == 0
+    darknet = json.loads(capsys.readouterr().out)
+    for key in ("map", "tp", "fp", "fn", "detections"):
+        assert result[key] == pytest.approx(darknet[key], abs=1e-6)
+
+
 def test_comparing_two_results(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found, labelled = random_set(1)
