@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from yolotf.diagnosis import explanation, findings, search
+from yolotf.diagnosis import damage, explanation, findings, search
 from yolotf.diagnosis.edits import Graph
 from yolotf.diagnosis.explanation import AsIs, Edited, Explanation, Known, Place, Shifted, Trailing
 from yolotf.diagnosis.findings import Finding, plural
@@ -122,8 +122,8 @@ class _Examination:
     def answer(self) -> Answer:
         """Runs the examination."""
         header = self.contents.header()
-        if damage := _file.mangled(self.path, self.size):
-            return self._answer(header, [findings.TextDamage(path=self.path, how=damage)])
+        if how := _file.mangled(self.path, self.size):
+            return self._answer(header, [findings.TextDamage(path=self.path, how=how)])
         if header is None or self.size < header.version_size_bytes:
             place = Place(*self.runs[0][:3]) if self.runs else None
             width = header.version_size_bytes if header else _file.WIDE
@@ -153,16 +153,49 @@ class _Examination:
         matches = tuple(_known.solve(self.subject.floats))
         if total == 0 and all(found.zero == found.floats for found in scanned):
             self._warn_unverified("the file holds nothing but zeros")
-        elif not any(run.role == "moving_variance" for run in self.runs):
-            self._warn_unverified("the network has no batch norm")
+        else:
+            damaged = damage.find(self.path, self.subject.segments, header.size_bytes)
+            if damaged:
+                causes = [self._damaged(each, header) for each in damaged]
+                start = (damaged[0].start - header.size_bytes) // layout.FLOAT_BYTES
+                at = next(run for run in self.runs if run.end > start)
+                return self._answer(header, causes, Place(*at[:3]), matches)
+            if not any(run.role == "moving_variance" for run in self.runs):
+                self._warn_unverified("the network has no batch norm")
         return self._answer(header, [], None, matches)
+
+    def _damaged(self, found: damage.Damage, header: Header) -> findings.Damaged:
+        """Bytes that were never written, or written twice."""
+        layer, role = self._at(found.start, header)
+        other = ""
+        if found.repeats is not None:
+            other_layer, other_role = self._at(found.repeats, header)
+            other = f"the {other_role} of {self.subject.where(other_layer)}"
+        return findings.Damaged(
+            path=self.path,
+            detected=found.detected,
+            count=found.end - found.start,
+            layer=layer,
+            role=role,
+            offset=found.start,
+            end=found.end,
+            repeats=found.repeats,
+            where=self.subject.where(layer),
+            other=other,
+        )
+
+    def _at(self, offset: int, header: Header) -> tuple[int, str]:
+        """Layer and role of a byte."""
+        place = (offset - header.size_bytes) // layout.FLOAT_BYTES
+        run = next((run for run in self.runs if run.end > place), self.runs[-1])
+        return run.layer, run.role
 
     def _translated(self, header: Header) -> Answer | None:
         expected = self.subject.size_bytes(header.size_bytes)
-        damage = _file.newlines(self.path, self.size, expected)
-        if not damage:
+        how = _file.newlines(self.path, self.size, expected)
+        if not how:
             return None
-        return self._answer(header, [findings.TextDamage(path=self.path, how=damage)])
+        return self._answer(header, [findings.TextDamage(path=self.path, how=how)])
 
     def _warn_width(self, header: Header) -> None:
         if header.size_bytes != header.version_size_bytes:
