@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,27 @@ import numpy as np
 from yolotf.darknet import cfg
 from yolotf.diagnosis import findings, result
 from yolotf.diagnosis.result import Diagnosis
-from yolotf.errors import PlanError
-from yolotf.loading.planning import plan_for
+from yolotf.errors import (
+    ContentError,
+    FileChangedError,
+    HeaderError,
+    PlanError,
+    SizeMismatchError,
+    WeightsMismatch,
+    YolotfError,
+)
+from yolotf.loading.planning import network_for, plan_for
 from yolotf.models import arithmetic
+from yolotf.models.built import layer_name, network_of
 from yolotf.models.network_like import network_like
+from yolotf.models.stock import stock_networks
+from yolotf.models.structure import Structure
 from yolotf.weights import layout, sources
 
 Source = str | os.PathLike[str]
+
+_WORDS = {"words": True}
+"""Serves a finding's message and stays out of its JSON."""
 
 
 def diagnose(
@@ -61,6 +76,118 @@ def diagnose(
     except OSError as error:
         return result.unreadable(sources.name_of(weights), error, network, classes)
     return diagnosis if model is None else _with_differences(diagnosis, model)
+
+
+def explained(error: WeightsMismatch, path: str, model: Any, source: Any) -> WeightsMismatch:
+    """The same error with a diagnosis, whose summary is its message where the file is to blame.
+
+    Args:
+        error: of a load.
+        path: the file.
+        model: what it was loaded into.
+        source: the `cfg=` of the load.
+    """
+    if isinstance(error, FileChangedError):
+        return error
+    known = None if source is None else network_for(model, source)
+    try:
+        network = network_like(model) if known is None else known
+    except YolotfError:  # nothing in the model to compare with
+        network = cfg.Network(_name(model), cfg.Section("net", 0), (), cfg.Shape(0, 0, 0))
+    found = result.diagnose(path, network)
+    about_file = isinstance(error, (SizeMismatchError, ContentError, HeaderError))
+    if part := _as_a_part(found, model) if about_file and known is None else None:
+        found = replace(found, causes=(part,), first_divergence=None)
+    # A pairing says more of the two sides than the sizes do.
+    is_pairing = "untouched" in error.facts
+    if found.causes and network.layers and (about_file or (known is not None and not is_pairing)):
+        return type(error)(found.summary(), **{**error.facts, "diagnosis": found})
+    if not found.causes or not network.layers:
+        cause = _cause_in_model(error, found, path)
+        found = replace(found, causes=(cause,), first_divergence=None)
+    return type(error)(error.message, **{**error.facts, "diagnosis": found})
+
+
+def _cause_in_model(error: WeightsMismatch, found: Diagnosis, path: str) -> findings.Finding:
+    """The cause for a file that fits its network and a model that does not."""
+    story = error.message.removeprefix(f"{path}: ")
+    remedy = "change the model, or pass the network the file was trained as with cfg="
+    network = found.subject.network
+    for one in error.facts.get("skipped", ()):
+        for layer in network.layers:
+            if one.name == layer_name(layer):
+                return findings.LayerShape(
+                    path=found.path,
+                    layer=layer.index,
+                    section=layer.type,
+                    cfg_line=found.subject.line(layer),
+                    file_floats_minus_model=math.prod(one.file_shape) - math.prod(one.model_shape),
+                    where=f"layer {one.name}",
+                    story=f"is {one.model_shape} in the model, {found.subject.where(layer.index)} "
+                    f"has {one.file_shape} for it",
+                    remedy=f"build the model with {one.file_shape} there, or pass "
+                    "skip_mismatch=True to load the others",
+                )
+    return findings.Unknown(path=found.path, story=story, remedy=remedy)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PartOfNetwork(findings.OtherArchitecture):
+    """A file of a whole network, and a model of a few layers of their own.
+
+    Attributes:
+        sections: layers of the network that store floats.
+        floats: of the file.
+        facts: what the model has, in words.
+    """
+
+    sections: int = field(metadata=_WORDS)
+    floats: int = field(metadata=_WORDS)
+    facts: str = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        count = self.file_classes
+        counted = f" with {findings.plural(count, 'class', 'classes')}" if count else ""
+        return (
+            f"holds all {self.sections} layers of {self.file}{counted}, {self.floats} floats; "
+            f"{self.model} has {self.facts}; a .weights file has no names and is read from its "
+            "first float on, so a layer finds its numbers only behind those of all layers before it"
+        )
+
+    @property
+    def fix(self) -> str:
+        """The whole network, or the layers that fit."""
+        count = "" if self.file_classes is None else f", classes={self.file_classes}"
+        network = f"yolotf.network({self.file!r}{count})"
+        return (
+            f"build the whole network, yolotf.build_model({network}); or pass skip_mismatch=True "
+            f"and cfg={network} to fill the layers that fit"
+        )
+
+
+def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
+    """The cause where a file of a whole network was loaded into a few layers of their own."""
+    if network_of(model) is not None or found.header is None:
+        return None
+    structure = Structure(model)
+    for network in stock_networks(found.floats):
+        sections = len({segment.layer for segment in layout.segments(network)})
+        if 2 * len(structure.units) > sections:
+            continue
+        return PartOfNetwork(
+            path=found.path,
+            file=network.name or network.source,
+            file_classes=network.classes,
+            model=structure.name,
+            sections=sections,
+            floats=found.floats,
+            facts=f"{structure.facts()}, {structure.floats} floats",
+        )
+    return None
+
+
+def _name(model: Any) -> str:
+    return str(getattr(model, "name", None) or type(model).__name__)
 
 
 def _with_differences(

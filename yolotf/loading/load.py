@@ -10,10 +10,9 @@ from typing import Any
 
 from yolotf import errors
 from yolotf.darknet.rules import BN_EPSILON
-from yolotf.diagnosis import result as diagnosis
-from yolotf.loading import partial, planning
+from yolotf.loading import diagnosing, partial, planning
+from yolotf.loading.arguments import model_first
 from yolotf.models import arithmetic
-from yolotf.models.network_like import network_like
 from yolotf.weights import sources
 from yolotf.weights import write as writing
 from yolotf.weights.contents import Header
@@ -93,6 +92,7 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+@model_first
 @sources.any_source("weights_file")
 def load_darknet_weights(
     model: Any,
@@ -142,8 +142,10 @@ def load_darknet_weights(
         What was loaded, from where, and how fast.
 
     Raises:
-        WeightsMismatch: file and model do not belong together; no variable was changed.
+        WeightsMismatch: file and model do not belong together; no variable was changed. Its
+            `diagnosis` holds all causes.
         OSError: the file cannot be read.
+        TypeError: an argument is something else.
     """
     started = time.perf_counter()
     import tensorflow as tf
@@ -164,7 +166,7 @@ def load_darknet_weights(
         if job.complete:
             save.remember(model, job.header, job.plan)
     except errors.WeightsMismatch as error:
-        raise _diagnosed(error, path, model, cfg) from None
+        raise diagnosing.explained(error, path, model, cfg) from None
     if bn_epsilon == "darknet":
         for layer in arithmetic.norms(model):
             layer.epsilon = BN_EPSILON
@@ -195,23 +197,6 @@ def load_darknet_weights(
         unused=job.unused,
         warnings=tuple(notes),
     )
-
-
-def _diagnosed(
-    error: errors.WeightsMismatch, path: PathLike, model: Any, source: Any
-) -> errors.WeightsMismatch:
-    """The same error with a diagnosis; its message where the file is what does not fit."""
-    if isinstance(error, errors.FileChangedError):
-        return error
-    try:
-        network = network_like(model) if source is None else planning.network_for(model, source)
-        found = diagnosis.diagnose(path, network)
-    except errors.YolotfError:  # nothing to compare with; the first error says what is wrong
-        return error
-    facts = {**error.facts, "diagnosis": found}
-    about_file = (errors.SizeMismatchError, errors.ContentError, errors.HeaderError)
-    message = found.summary() if found.causes and isinstance(error, about_file) else error.message
-    return type(error)(message, **facts)
 
 
 def _header_warnings(header: Header) -> Iterable[str]:

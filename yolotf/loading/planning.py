@@ -16,6 +16,7 @@ from yolotf.darknet import cfg, stock
 from yolotf.darknet.rules import output_layers, used_layers
 from yolotf.errors import PlanError
 from yolotf.loading import partial
+from yolotf.loading.arguments import check_source
 from yolotf.models import arrange, bind
 from yolotf.models.built import by_section, layer_name, network_of
 from yolotf.models.stock import stock_networks
@@ -389,6 +390,7 @@ def network_for(model: Any, source: Any) -> cfg.Network:
     if isinstance(source, cfg.Network):
         return source
     if source is not None:
+        check_source(source)
         return stock.find(source)
     network = network_of(model)
     if network is None:

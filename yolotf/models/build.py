@@ -74,6 +74,12 @@ def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = N
     Raises:
         UnsupportedSectionError: a section or one of its options has no counterpart in Keras.
     """
+    if not isinstance(network, cfg.Network):
+        raise TypeError(
+            f"network is {type(network).__name__}, must be a Network; parse or name it first: "
+            "yolotf.build_model(yolotf.parse_cfg('yolov4.cfg')) or "
+            "yolotf.build_model(yolotf.network('yolov4'))"
+        )
     graph = _Graph(network, dtype)
     picture = graph.tensors[cfg.NETWORK_INPUT]
     outputs = [graph.tensors[index] for index in graph_rules.output_layers(network)]

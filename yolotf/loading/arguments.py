@@ -1,0 +1,97 @@
+"""Arguments that are something else than they should be: a sentence with the right call."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from yolotf.darknet import cfg
+
+_R = TypeVar("_R")
+_P = ParamSpec("_P")
+
+_CALL = "yolotf.load_darknet_weights(model, 'yolov4.weights')"
+
+
+def model_first(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Refuses a first argument that is no model, and a second that is one."""
+
+    @functools.wraps(function)
+    def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
+        given: dict[str, Any] = {
+            **dict(zip(("model", "weights_file"), arguments, strict=False)),
+            **options,
+        }
+        if "model" in given:
+            check_model(given["model"], given.get("weights_file"))
+        if "weights_file" in given:
+            _check_file(given["weights_file"])
+        return function(*arguments, **options)
+
+    return call
+
+
+def check_model(model: Any, weights_file: Any = None) -> None:
+    """Refuses what is no model.
+
+    Raises:
+        TypeError: with the right call.
+    """
+    if isinstance(model, cfg.Network):
+        raise TypeError(
+            f"model is a Network ({model.source}), which has no variables; build it first: "
+            f"model = yolotf.build_model(network); {_CALL}"
+        )
+    if isinstance(model, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(
+        model, "read"
+    ):
+        if _is_model(weights_file):
+            raise TypeError(f"model and weights_file are swapped; the model comes first: {_CALL}")
+        raise TypeError(
+            f"model is {type(model).__name__}, must be a Keras model; build one with "
+            f"yolotf.build_model or read one with keras.models.load_model: {_CALL}"
+        )
+    if type(model).__module__.startswith("yolotf.serving"):
+        raise TypeError(
+            f"model is a {type(model).__name__}, whose weights are its own; it takes another file "
+            f"with reload('yolov4.weights'), a Keras model takes one with {_CALL}"
+        )
+    if hasattr(model, "get_concrete_function") or hasattr(model, "structured_input_signature"):
+        raise TypeError(
+            "model is a tf.function, which has been traced from a model and holds its variables "
+            "only by reference; load into the Keras model that it calls, and it sees the new "
+            f"weights: {_CALL}"
+        )
+    if model is None or isinstance(model, (type, int, float)):
+        what = f"the class {model.__name__}" if isinstance(model, type) else repr(model)
+        raise TypeError(f"model is {what}, must be a built Keras model: {_CALL}")
+
+
+def _check_file(weights_file: Any) -> None:
+    if isinstance(weights_file, cfg.Network):
+        raise TypeError(
+            f"weights_file is a Network ({weights_file.source}); pass the file, and the network it "
+            "was trained as with cfg=: "
+            "yolotf.load_darknet_weights(model, 'yolov4.weights', cfg=network)"
+        )
+    if _is_model(weights_file):
+        raise TypeError(f"weights_file is a model; pass the path of the file: {_CALL}")
+
+
+def check_source(source: Any) -> None:
+    """Refuses a `cfg=` that names no network.
+
+    Raises:
+        TypeError: with what it may be.
+    """
+    if not isinstance(source, (cfg.Network, str, os.PathLike)):
+        raise TypeError(
+            "cfg must be a Network, a cfg's path or text, or a stock name, not "
+            f"{type(source).__name__}; for example cfg='yolov4.cfg'"
+        )
+
+
+def _is_model(value: Any) -> bool:
+    return hasattr(value, "layers") and hasattr(value, "weights")
