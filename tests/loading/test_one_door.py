@@ -1,0 +1,168 @@
+"""Refused loads carry their diagnosis; arguments that are something else get the right call."""
+
+import load_helpers
+import numpy as np
+import pytest
+import tensorflow as tf
+from load_helpers import HEAD, NET, build, conv
+
+import yolotf
+from yolotf.models.which_keras import keras
+
+L = keras().layers
+TEXT = NET + conv(16, 3, batch_normalize=1, activation="leaky") + conv(16) + conv(18) + HEAD
+NAMES = ["conv_0", "conv_1", "conv_2"]
+
+
+def by_hand(names=NAMES, filters=(16, 16, 18)):
+    inputs = L.Input((16, 16, 3))
+    x = L.Conv2D(filters[0], 3, padding="same", use_bias=False, name=names[0])(inputs)
+    x = L.LeakyReLU(0.1)(L.BatchNormalization(epsilon=1e-5, name=f"{names[0]}_bn")(x))
+    x = L.Conv2D(filters[1], 1, name=names[1])(x)
+    return keras().Model(inputs, L.Conv2D(filters[2], 1, name=names[2])(x), name="by_hand")
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "some.weights"
+    path.write_bytes(load_helpers.content(TEXT))
+    return path
+
+
+def refused(model, path, **options):
+    before = load_helpers.snapshot(model)
+    with pytest.raises(yolotf.WeightsMismatch) as caught:
+        yolotf.load_darknet_weights(model, path, **options)
+    assert load_helpers.same(load_helpers.snapshot(model), before)
+    causes = caught.value.diagnosis.to_dict()["causes"]
+    assert causes
+    for cause in causes:
+        assert {"kind", "message", "fix"} <= cause.keys()
+    return caught.value
+
+
+WAYS = {
+    "alone": {},
+    "cfg": {"cfg": TEXT},
+    "by name": {"cfg": TEXT, "by_name": True},
+    "what fits": {"cfg": TEXT, "skip_mismatch": True},
+    "not strict": {"cfg": TEXT, "strict": False},
+}
+FILES = {
+    "longer": lambda raw: raw + bytes(400),
+    "cut": lambda raw: raw[:-100],
+    "a page": lambda raw: b"<!DOCTYPE html><html>Not found</html>" * 40,
+    "empty": lambda raw: b"",
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("make", [by_hand, lambda: build(TEXT)], ids=["by hand", "built"])
+def test_a_wrong_file_is_diagnosed_whatever_the_way(make, way, file, weights):
+    weights.write_bytes(FILES[file](weights.read_bytes()))
+    error = refused(make(), weights, **WAYS[way])
+    assert str(error) == error.diagnosis.summary()
+
+
+@pytest.mark.parametrize("way", ["cfg", "by name"])
+def test_a_model_of_other_shapes_is_diagnosed(way, weights):
+    error = refused(by_hand(filters=(16, 12, 18)), weights, **WAYS[way])
+    kinds = [cause["kind"] for cause in error.diagnosis.to_dict()["causes"]]
+    assert kinds == [{"cfg": "unknown", "by name": "layer_shape"}[way]]
+
+
+def test_a_name_that_matches_and_a_shape_that_does_not(weights):
+    model = by_hand(["conv_0", "conv_1", "conv_two"], (16, 12, 18))
+    error = refused(model, weights, cfg=TEXT, by_name=True)
+    assert "conv_1: the file has (1, 1, 16, 16), the model (1, 1, 16, 12)" in str(error)
+    (cause,) = error.diagnosis.causes
+    assert (cause["kind"], cause["layer"]) == ("layer_shape", 1)
+    assert cause["file_floats_minus_model"] == 16 * 4
+
+
+def test_nobody_is_meant_twice_nor_who_is_matched(weights):
+    text = NET + conv(8) + conv(8) + conv(8) + conv(8)
+    weights.write_bytes(load_helpers.content(text))
+    inputs = x = L.Input((16, 16, 3))
+    for name in ("conv_0", "conv_1x", "conv_1y", "conv_1z"):
+        x = L.Conv2D(8, 1, name=name)(x)
+    message = str(refused(keras().Model(inputs, x), weights, cfg=text, by_name=True))
+    meant = [part.split("?")[0].split(";")[0] for part in message.split("did you mean ")[1:]]
+    assert len(set(meant)) == len(meant)
+    assert "conv_0" not in meant
+
+
+def test_a_model_that_is_nothing_darknet_stores(weights):
+    inputs = L.Input((16, 16, 3))
+    model = keras().Model(inputs, L.Conv2D(8, 3, use_bias=False, name="naked")(inputs))
+    error = refused(model, weights)
+    assert "naked" in str(error)
+
+
+LAYERS_ALONE = {
+    "the kernel": lambda: [L.Conv2D(1024, 3, padding="same", use_bias=False)],
+    "the kernel and the head": lambda: [
+        L.Conv2D(1024, 3, padding="same", use_bias=False),
+        L.BatchNormalization(),
+        L.LeakyReLU(0.1),
+        L.Conv2D(255, 1),
+    ],
+    "one layer": lambda: [L.Conv2D(1024, 3, padding="same"), L.LeakyReLU(0.1)],
+}
+
+
+@pytest.mark.parametrize("which", LAYERS_ALONE)
+def test_a_whole_file_into_a_few_layers_names_the_network(which, tmp_path):
+    network = yolotf.network("yolov4-tiny", classes=3, size=64)
+    path = tmp_path / "whole.weights"
+    path.write_bytes(load_helpers.content(network.to_cfg()))
+    layers = LAYERS_ALONE[which]()
+    model = keras().Sequential([L.Input((13, 13, 512)), *layers], name="alone")
+    error = refused(model, path)
+    if which == "the kernel":
+        assert "neither a bias nor a batch normalization" in str(error)
+        return
+    assert "holds all 21 layers of yolov4-tiny with 3 classes, 5884944 floats" in str(error)
+    assert "yolotf.build_model(yolotf.network('yolov4-tiny', classes=3))" in str(error)
+    (cause,) = error.diagnosis.to_dict()["causes"]
+    assert (cause["kind"], cause["file"], cause["file_classes"]) == (
+        "architecture",
+        "yolov4-tiny",
+        3,
+    )
+
+
+def test_arguments_that_are_something_else(weights):
+    model, network = by_hand(), yolotf.parse_cfg(TEXT)
+    load = yolotf.load_darknet_weights
+    for arguments, options, said in (
+        ((network, weights), {}, "model is a Network"),
+        ((weights, model), {}, "are swapped"),
+        ((str(weights), model), {}, "are swapped"),
+        ((weights, weights), {}, "must be a Keras model"),
+        ((None, weights), {}, "model is None"),
+        ((tf.keras.Model, weights), {}, "the class Model"),
+        ((tf.function(model), weights), {}, "is a tf.function"),
+        ((model, network), {}, "pass the file, and the network"),
+        ((model, model), {}, "weights_file is a model"),
+        ((model, weights), {"cfg": model}, "cfg must be a Network"),
+        ((model, weights), {"cfg": 80}, "cfg must be a Network"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            load(*arguments, **options)
+    with pytest.raises(TypeError, match="network is str, must be a Network"):
+        yolotf.build_model("yolov4")
+
+
+def test_dontload_layers_keep_what_they_had(tmp_path):
+    head = conv(18).replace("filters", "dontload=1\nfilters")
+    text = NET + conv(16, 3, batch_normalize=1) + head + HEAD
+    model = build(text)
+    load_helpers.scramble(model)
+    before = model.get_layer("conv_1").kernel.numpy()
+    path = tmp_path / "first.weights"
+    path.write_bytes(load_helpers.content(NET + conv(16, 3, batch_normalize=1)))
+    report = yolotf.load_darknet_weights(model, path)
+    assert report.loaded == ("conv_0",)
+    np.testing.assert_array_equal(model.get_layer("conv_1").kernel.numpy(), before)
