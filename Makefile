@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*)
 
-.PHONY: demo test lint format bench sanitize wheel clean
+.PHONY: demo test test-ray lint format bench sanitize wheel clean
 .DEFAULT_GOAL := test
 
 $(VENV)/built: $(NATIVE)
@@ -26,6 +26,11 @@ demo: $(VENV)/built
 
 test: $(VENV)/built
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
+
+# On a Ray cluster of this machine.
+test-ray: $(VENV)/built
+	$(BIN)/python -m pip install -q -e ".[ray]" --no-build-isolation
+	$(BIN)/python -m pytest -m ray tests/serving/test_ray.py
 
 lint: $(VENV)/lint
 	$(BIN)/ruff format --check .

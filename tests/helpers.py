@@ -18,6 +18,8 @@ from yolotf.weights import layout
 
 SHARED = Path(__file__).parents[2] / "shared"
 NO_SHARED = "needs ../shared, which is not there"
+PYTHONPATH = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+"""Where another process finds this package and these modules."""
 
 
 def shared_params(values: Callable[[], Iterable[Any]], identify: Callable[[Any], str]) -> list[Any]:
