@@ -9,7 +9,6 @@ from yolotf import _moved
 NAMES = {
     "cfg": "Network Shape Layer Convolutional Yolo Region parse_cfg",
     "cli": "main",
-    "convert": "run",
     "decode": "decode_head letter_box_size undo_letter_box",
     "detections": "Detections open_picture",
     "diagnosis": "Diagnosis Inspection diagnose inspect",
