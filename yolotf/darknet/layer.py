@@ -90,8 +90,11 @@ class Before(Protocol):
     def warn(self, section: Section, key: str, message: str) -> None:
         """Adds a warning with the line of `key`."""
 
-    def size_hint(self, one: int, other: int) -> str:
-        """What to set where two layers differ in size because of the picture's."""
+    def layer(self, index: int) -> Layer | None:
+        """Layer `index`; None for the picture."""
+
+    def size_hint(self) -> str:
+        """What to set in `[net]` if the stride so far does not divide the picture, else ""."""
 
     def references(self, place: Place, options: Options, key: str) -> list[int]:
         """Absolute indices from `layers=` or `from=`, each before this layer."""
@@ -149,6 +152,17 @@ class Layer:
     def has_activation(self, activation: str) -> bool:
         """Whether Darknet computes it here, rather than putting out zeros."""
         return activation not in CONVOLUTION_ONLY
+
+    @property
+    def window(self) -> str:
+        """What `print(network)` says of its kernel, stride or inputs: `3 x 3 / 2`."""
+        others = [index for index in self.inputs if index != self.index - 1]
+        return ", ".join(map(str, others))
+
+    @property
+    def operations(self) -> int:
+        """Floating point operations a picture, as Darknet counts them: those of kernels."""
+        return 0
 
     @property
     def dontload(self) -> bool:
@@ -247,6 +261,13 @@ def overhang(layer: Layer, size: int, strides: tuple[int, int], padding: int) ->
         )
     )
     return rows, columns
+
+
+def window_words(size: int, strides: tuple[int, int], dilation: int = 1) -> str:
+    """`3 x 3 / 2`, as Darknet prints a window (convolutional_layer.c:684)."""
+    stride_y, stride_x = strides
+    stride = str(stride_y) if stride_y == stride_x else f"{stride_x}x{stride_y}"
+    return f"{size} x {size} / {stride}" + (f" ({dilation})" if dilation > 1 else "")
 
 
 def read_strides(options: Options, default: int = 1) -> tuple[int, int]:

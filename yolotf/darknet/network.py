@@ -20,13 +20,13 @@ from yolotf.darknet.text import (
     sections_to_cfg,
     unknown_section,
 )
-from yolotf.errors import CfgError
+from yolotf.errors import CfgError, printable
 
 Convolutional = _sections.convolutional.Convolutional
 Head = _sections.heads.Head
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Network:
     """A parsed cfg.
 
@@ -49,6 +49,48 @@ class Network:
     warnings: tuple[str, ...] = field(default=(), compare=False)
     ignored: tuple[str, ...] = field(default=(), compare=False, repr=False)
     limits: Limits = field(default=DEFAULT, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        """`<Network yolov4.cfg: 162 layers, 608x608x3, 80 classes>`."""
+        height, width, channels = self.input_shape
+        classes = self.classes
+        told = f", {classes} class{'' if classes == 1 else 'es'}" if classes else ""
+        layers = len(self.layers)
+        return printable(
+            f"<Network {self.source}: {layers} layer{'' if layers == 1 else 's'}, "
+            f"{width}x{height}x{channels}{told}>"
+        )
+
+    def __str__(self) -> str:
+        """The table that Darknet prints while it reads a cfg."""
+        rows = [("layer", "type", "filters", "size / stride", "input", "output", "BFLOPs")]
+        for layer in self.layers:
+            filters = getattr(layer, "filters", getattr(layer, "output", ""))
+            rows.append(
+                (
+                    str(layer.index),
+                    layer.type,
+                    str(filters),
+                    layer.window,
+                    _extents(layer.input_shape) if layer.inputs else "",
+                    _extents(layer.output_shape),
+                    f"{layer.operations / 1e9:.3f}" if layer.operations else "",
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = []
+        for row in rows:
+            cells = [
+                cell.ljust(width) if left else cell.rjust(width)
+                for cell, width, left in zip(row, widths, _LEFT, strict=True)
+            ]
+            index, kind, filters, window, entering, leaving, operations = cells
+            arrow = "  " if row is rows[0] else "->"
+            lines.append(
+                f"{index}  {kind}  {filters}  {window}  {entering} {arrow} {leaving}  {operations}"
+            )
+        total = sum(layer.operations for layer in self.layers) / 1e9
+        return printable("\n".join(line.rstrip() for line in (*lines, f"{total:.3f} BFLOPs")))
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -136,6 +178,14 @@ class Network:
         )
 
 
+_LEFT = (False, True, False, True, False, False, False)
+"""Columns of the table that start on the left."""
+
+
+def _extents(shape: Shape) -> str:
+    return f"{shape.width:>4} x{shape.height:>4} x{shape.channels:>5}"
+
+
 def parse_cfg(
     source: Source,
     *,
@@ -216,6 +266,7 @@ def resolve(
     resolver = _Resolver(source, net, limits)
     for section in rest:
         resolver.add(section)
+    resolver.finish()
     return Network(
         source=source,
         net=net,
@@ -270,6 +321,7 @@ class _Resolver:
         self.net = net
         self.layers: list[Layer] = []
         self.warnings = Warnings(source, limits)
+        self._strides: list[int] = []
         self._references = 0
         self._stored = 0
         options = Options(net, source, limits)
@@ -310,6 +362,18 @@ class _Resolver:
         self._check_output(options, layer.output_shape)
         self._check_stored(options, layer)
         self.layers.append(layer)
+        self._strides.append(self._stride(layer))
+
+    def finish(self) -> None:
+        """What shows only when all sections are known."""
+        _sections.heads.compare(
+            [
+                (layer, self._strides[layer.index])
+                for layer in self.layers
+                if isinstance(layer, _sections.heads.Yolo)
+            ],
+            self,
+        )
 
     def _check_output(self, options: Options, shape: Shape) -> None:
         """Numbers that neither Darknet's int nor a file's offsets could hold."""
@@ -332,9 +396,31 @@ class _Resolver:
         """Adds a warning with the line of `key`."""
         self.warnings.add(section.line_of(key), message)
 
-    def size_hint(self, one: int, other: int) -> str:
-        """What to set where layers differ in size because a stride does not divide the picture."""
-        return ""
+    def layer(self, index: int) -> Layer | None:
+        """Layer `index`; None for the picture."""
+        return None if index == NETWORK_INPUT else self.layers[index]
+
+    def size_hint(self) -> str:
+        """What to set in `[net]` if the stride so far does not divide the picture, else ""."""
+        stride = max((stride for stride in self._strides), default=1)
+        hints = []
+        for key, pixels in zip(("height", "width"), self.input_shape[:2], strict=True):
+            if pixels % stride:
+                below = pixels // stride * stride
+                nearest = f"{below} or {below + stride}" if below else f"{stride}"
+                hints.append(
+                    f"; {key}={pixels} in line {self.net.line_of(key)} is no multiple of {stride}: "
+                    f"set {nearest}"
+                )
+        return "".join(hints)
+
+    def _stride(self, layer: Layer) -> int:
+        """Pixels of the picture to one row of `layer`."""
+        entering = self._strides[layer.inputs[0]] if layer.inputs and layer.inputs[0] >= 0 else 1
+        rows, out = layer.input_shape.height, layer.output_shape.height
+        if out == 1 < rows and layer.type in ("avgpool", "connected"):
+            return entering  # not a step: everything at once
+        return max(1, entering * round(rows / out) if out <= rows else entering // (out // rows))
 
     def references(self, place: Place, options: Options, key: str) -> list[int]:
         """Absolute indices from `layers=` or `from=`, each before this layer."""

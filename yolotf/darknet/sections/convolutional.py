@@ -16,6 +16,7 @@ from yolotf.darknet.layer import (
     positions,
     read_strides,
     section,
+    window_words,
     windows,
 )
 from yolotf.darknet.options import Options
@@ -58,6 +59,8 @@ class Convolutional(Layer):
                 f"filters={filters}",
                 "groups",
             )
+        if options.section.option("size") is None:
+            before.warn(options.section, "size", "size= is missing, so the kernel is 1x1")
         share = options.ints("share_index")
         share_index = None
         if share:
@@ -78,6 +81,18 @@ class Convolutional(Layer):
             flipped=options.flag("flipped"),
             antialiasing=options.int("antialiasing", 0),
         )
+
+    @property
+    def window(self) -> str:
+        """Kernel, stride and dilation."""
+        return window_words(self.size, (self.stride_y, self.stride_x), self.dilation)
+
+    @property
+    def operations(self) -> int:
+        """A multiplication and an addition a kernel value and position."""
+        rows, columns, filters = self.output_shape
+        depth = self.input_shape.channels // self.groups
+        return 2 * filters * self.size**2 * depth * rows * columns
 
     def stored(self) -> Iterator[Stored]:
         """Bias or batch normalization, and an OIHW kernel, unless another's is used."""
@@ -189,6 +204,17 @@ class Local(Layer):
             pad=pad,
             activation=options.activation("logistic"),
         )
+
+    @property
+    def window(self) -> str:
+        """Kernel and stride."""
+        return window_words(self.size, (self.stride, self.stride))
+
+    @property
+    def operations(self) -> int:
+        """As a convolution's."""
+        rows, columns, filters = self.output_shape
+        return 2 * filters * self.size**2 * self.input_shape.channels * rows * columns
 
     def stored(self) -> Iterator[Stored]:
         """A bias and a kernel for every position (parser.c:2341)."""

@@ -30,6 +30,11 @@ class Connected(Layer):
             activation=options.activation("logistic"),
         )
 
+    @property
+    def operations(self) -> int:
+        """A multiplication and an addition a kernel value."""
+        return 2 * self.input_shape.floats * self.output
+
     def stored(self) -> Iterator[Stored]:
         """Bias, kernel, and what batch normalization has."""
         yield from dense(

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from yolotf.darknet.layer import Before, Layer, Place, Shape, section
+from yolotf.darknet.layer import (
+    NETWORK_INPUT,
+    Before,
+    Layer,
+    Place,
+    Shape,
+    activation_of,
+    section,
+)
 from yolotf.darknet.options import Options
 
 # parser.c:493-500
@@ -53,6 +62,8 @@ class Yolo(Head):
         if max(mask) >= num:
             # cspx-p7-mish.cfg does this; Darknet reads past the end of its anchors there.
             before.warn(options.section, "mask", f"mask={max(mask)} but num={num}")
+        new_coords = options.flag("new_coords")
+        _check_activation(before, options, place, new_coords)
         nms_kind = options.text("nms_kind", "default")
         if nms_kind not in NMS_KINDS:
             before.warn(
@@ -65,10 +76,10 @@ class Yolo(Head):
             **place.fields(shape),
             classes=classes,
             coords=coords,
-            anchors=_anchors(before, options, mask),
+            anchors=_pixels(before, options, _anchors(before, options, mask)),
             mask=tuple(mask),
             scale_x_y=options.float("scale_x_y", 1.0),
-            new_coords=options.flag("new_coords"),
+            new_coords=new_coords,
             nms_kind=nms_kind,
             beta_nms=options.float("beta_nms", 0.6),
         )
@@ -148,6 +159,79 @@ class Detection(Head):
     def fixes_size(self) -> bool:
         """It has `side` rows and columns whatever the picture."""
         return True
+
+
+def compare(heads: Sequence[tuple[Yolo, int]], before: Before) -> None:
+    """Warns where a finer head has the larger anchors.
+
+    Args:
+        heads: each with its stride, pixels of the picture to one cell.
+        before: takes the warning.
+    """
+    areas = [
+        (stride, sum(width * height for width, height in head.anchors) / len(head.anchors), head)
+        for head, stride in heads
+    ]
+    for (stride, area, head), (coarser, other, _) in itertools.permutations(areas, 2):
+        if stride < coarser and area > other > 0:
+            before.warn(
+                head.section,
+                "mask",
+                f"mask= gives the head of stride {stride} larger anchors than that of stride "
+                f"{coarser}; sort anchors= or change mask=",
+            )
+            return
+
+
+def _check_activation(before: Before, options: Options, place: Place, new_coords: bool) -> None:
+    """Warns where the sigmoid is missing or comes twice (yolo_layer.c:673)."""
+    entering = before.layer(place.before)
+    if entering is None or entering.type != "convolutional":
+        return
+    found = activation_of(entering)
+    line = entering.line_of("activation")
+    if new_coords and found != "logistic":
+        before.warn(
+            options.section,
+            "new_coords",
+            f"new_coords=1 needs activation=logistic in the convolution before, line {line} has "
+            f"{found}; Darknet decodes what is no probability",
+        )
+    elif not new_coords and found == "logistic":
+        before.warn(
+            entering.section,
+            "activation",
+            "activation=logistic before a head without new_coords=1, which takes the sigmoid "
+            "itself; linear belongs there",
+        )
+
+
+def _pixels(
+    before: Before, options: Options, anchors: tuple[tuple[float, float], ...]
+) -> tuple[tuple[float, float], ...]:
+    """`anchors`; warns of those that cannot be sizes in pixels."""
+    flat = [extent for anchor in anchors for extent in anchor]
+    if min(flat) <= 0:
+        width, height = next(anchor for anchor in anchors if min(anchor) <= 0)
+        before.warn(
+            options.section,
+            "anchors",
+            f"an anchor of {width:g}x{height:g} pixels; its boxes have no extent",
+        )
+    written = options.floats("anchors")
+    if written and max(written) > 0:
+        side = max(before.shape(NETWORK_INPUT)[:2])
+        largest = max(written)
+        # A v2 anchor spans at most the 13 or 19 cells of its grid, and has fractions.
+        fractions = any(number != round(number) for number in written)
+        if side >= 64 and (largest < side / 32 or (largest < 20 and fractions)):
+            before.warn(
+                options.section,
+                "anchors",
+                f"anchors= has nothing above {largest:g} pixels; if they are in grid cells, as in "
+                "[region], multiply them by the stride",
+            )
+    return anchors
 
 
 def _refuse_many(options: Options, key: str, count: int) -> None:

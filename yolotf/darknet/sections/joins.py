@@ -35,7 +35,7 @@ class Route(Layer):
                 raise options.fail(
                     f"layers {indices[0]} and {index} differ in size: "
                     f"{first.width}x{first.height} and {shape.width}x{shape.height}; route joins "
-                    f"layers of one size{before.size_hint(indices[0], index)}",
+                    f"layers of one size{before.size_hint()}",
                     "layers",
                 )
             if shape.channels % groups or group_id >= groups:
@@ -85,7 +85,7 @@ class Shortcut(Layer):
                     "from",
                     f"layers {place.before} and {index} differ in size: "
                     f"{mine.width}x{mine.height} and {other.width}x{other.height}"
-                    f"{before.size_hint(place.before, index)}",
+                    f"{before.size_hint()}",
                 )
         return cls(
             **place.fields(mine, *others),

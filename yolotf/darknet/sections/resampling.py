@@ -14,6 +14,7 @@ from yolotf.darknet.layer import (
     overhang,
     read_strides,
     section,
+    window_words,
     windows,
 )
 from yolotf.darknet.options import Options
@@ -67,6 +68,11 @@ class Pool(Layer):
             out_channels=out_channels,
             antialiasing=options.int("antialiasing", 0) if maximum else 0,
         )
+
+    @property
+    def window(self) -> str:
+        """Window and stride."""
+        return window_words(self.size, (self.stride_y, self.stride_x))
 
     @property
     def fixes_size(self) -> bool:
@@ -137,6 +143,11 @@ class Upsample(Layer):
             reverse=reverse,
         )
 
+    @property
+    def window(self) -> str:
+        """Its factor."""
+        return f"{'1/' if self.reverse else ''}{self.stride}x"
+
     def refusal(self, network: Network) -> Refusal | None:
         """Summing down where rows and columns are left over."""
         shape = self.input_shape
@@ -170,7 +181,8 @@ class Reorg(Layer):
             or ((reverse or place.type == "reorg") and channels % stride**2)
         ):
             raise options.fail(
-                f"stride={stride} does not divide {width}x{height}x{channels}", "stride"
+                f"stride={stride} does not divide {width}x{height}x{channels}{before.size_hint()}",
+                "stride",
             )
         output_shape = (
             Shape(height * stride, width * stride, channels // stride**2)
@@ -178,6 +190,11 @@ class Reorg(Layer):
             else Shape(height // stride, width // stride, channels * stride**2)
         )
         return cls(**place.fields(output_shape), stride=stride, reverse=reverse)
+
+    @property
+    def window(self) -> str:
+        """Its stride."""
+        return f"/ {self.stride}"
 
     @property
     def fixes_size(self) -> bool:
