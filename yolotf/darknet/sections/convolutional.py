@@ -59,7 +59,9 @@ class Convolutional(Layer):
                 f"filters={filters}",
                 "groups",
             )
-        if options.section.option("size") is None:
+        written = {option.key for option in options.section.options}
+        if "size" not in written and written & {"stride", "pad", "padding", "dilation"}:
+            # Forgotten: a kernel meant to be 1x1 has no use for padding.
             before.warn(options.section, "size", "size= is missing, so the kernel is 1x1")
         share = options.ints("share_index")
         share_index = None

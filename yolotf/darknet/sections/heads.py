@@ -197,7 +197,7 @@ def _check_activation(before: Before, options: Options, place: Place, new_coords
             f"new_coords=1 needs activation=logistic in the convolution before, line {line} has "
             f"{found}; Darknet decodes what is no probability",
         )
-    elif not new_coords and found == "logistic":
+    elif not new_coords and found == "logistic" and entering.section.option("activation"):
         before.warn(
             entering.section,
             "activation",

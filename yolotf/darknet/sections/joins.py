@@ -22,6 +22,12 @@ class Route(Layer):
     groups: int
     group_id: int
 
+    @property
+    def window(self) -> str:
+        """All it joins, and its part of each."""
+        part = f" {self.group_id + 1}/{self.groups}" if self.groups > 1 else ""
+        return ", ".join(map(str, self.inputs)) + part
+
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Route:
         """Reads the options (parser.c:1064)."""

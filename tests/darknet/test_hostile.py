@@ -1,0 +1,290 @@
+"""Cfgs of strangers: limits, one kind of error, nothing that grows faster than its text."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from pathlib import Path
+
+import helpers
+import pytest
+
+from yolotf.darknet import cfg
+from yolotf.darknet.limits import Limits
+from yolotf.errors import CfgError, YolotfError
+from yolotf.weights import layout
+
+HEAD = "[net]\nwidth=32\nheight=32\nchannels=3\n"
+CONV = "[conv]\nfilters=6\nsize=1\nstride=1\npad=1\nactivation=linear\n"
+BIG = 2147483647
+
+
+def refused(text: str, limits: Limits = cfg.Limits()) -> CfgError:  # noqa: B008 - frozen
+    with pytest.raises(CfgError) as caught:
+        cfg.parse_text(text, source="some.cfg", limits=limits)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            HEAD + CONV + f"[yolo]\nmask={BIG}\nclasses=1\nnum=1\nanchors=1,2\n",
+            "some.cfg: mask=2,147,483,647 is more than 1,000 anchors; [yolo] in line 12; pass "
+            "limits= to lift this",
+        ),
+        (
+            HEAD + CONV + "[yolo]\nnum=300000000\n",
+            "some.cfg: num=300,000,000 is more than 1,000 anchors; [yolo] in line 12; pass limits= "
+            "to lift this",
+        ),
+        (
+            HEAD + CONV + "[region]\nnum=500000000\n",
+            "some.cfg: num=500,000,000 is more than 1,000 anchors; [region] in line 12; pass "
+            "limits= to lift this",
+        ),
+        (
+            HEAD + CONV + "[detection]\nnum=500000000\n",
+            "some.cfg: num=500,000,000 is more than 1,000 anchors; [detection] in line 12; pass "
+            "limits= to lift this",
+        ),
+        (
+            HEAD + CONV + "".join(f"key{i}={i}\n" for i in range(8000)),
+            "some.cfg: more than 1,000 options in [conv]; line 1006; pass limits= to lift this",
+        ),
+        (
+            HEAD + CONV + "[dropout]\n" * 6000,
+            "some.cfg: more than 5,000 sections; line 5009; pass limits= to lift this",
+        ),
+        (
+            HEAD + "junk\n" * 100_001,
+            "some.cfg: 100,006 lines, more than 100,000; line 100001; pass limits= to lift this",
+        ),
+        (
+            HEAD + "# " + "x" * 20_000 + "\n",
+            "some.cfg: a line of 20,002 characters, more than 10,000; line 5; pass limits= to lift "
+            "this",
+        ),
+        (
+            f"[net]\nwidth={'0' * 5000}32\n",
+            "some.cfg: width=00000000000000000000 and on is a number of 5,002 characters, more "
+            "than 200; [net] in line 2; pass limits= to lift this",
+        ),
+        (
+            HEAD + CONV + f"[dropout]\nprobability={'1' * 500}\n",
+            "some.cfg: probability=11111111111111111111 does not fit into a float; [dropout] in "
+            "line 12",
+        ),
+        (
+            HEAD + CONV + "[route]\nlayers=-1,-1\n" * 40,
+            "some.cfg: it puts out 32x32x3,221,225,472 floats, more than can be counted; [route] "
+            "in line 67",
+        ),
+        (
+            HEAD + CONV + f"[upsample]\nstride={BIG}\n" * 2,
+            "some.cfg: it puts out 68,719,476,704x68,719,476,704x6 floats, more than can be "
+            "counted; [upsample] in line 11",
+        ),
+        (
+            HEAD + CONV + "[upsample]\nstride=-100\n",
+            "some.cfg: stride=-100 leaves nothing of 32x32; [upsample] in line 12",
+        ),
+        (
+            HEAD + f"[conv]\nfilters=1000000000\nsize=999999999\npad=1\n{CONV}",
+            "some.cfg: the file would hold more floats than can be counted; [conv] in line 5",
+        ),
+        (
+            HEAD + f"[conv]\nfilters={BIG}\nsize={BIG}\npad=1\n" * 50,
+            "some.cfg: the file would hold more floats than can be counted; [conv] in line 5",
+        ),
+        (
+            HEAD + f"[crnn]\nsize=1\noutput={BIG}\nhidden={BIG}\n",
+            "some.cfg: the file would hold more floats than can be counted; [crnn] in line 5",
+        ),
+        (
+            HEAD + f"[connected]\noutput={BIG}\n" * 2,
+            "some.cfg: the file would hold more floats than can be counted; [connected] in line 7",
+        ),
+        (
+            HEAD + CONV + f"[route]\nlayers={','.join(['0'] * 3000)}\n" * 20,
+            "some.cfg: layers= and those before it name 51,000 layers, more than 50,000; [route] "
+            "in line 44; pass limits= to lift this",
+        ),
+    ],
+)
+def test_what_is_too_much_is_refused_with_its_number(text, message):
+    assert str(refused(text)) == message
+
+
+def test_the_whole_text_has_a_limit(tmp_path):
+    message = "2,097,153 bytes, a cfg has at most 2,097,152"
+    with pytest.raises(CfgError, match=message):
+        cfg.parse_cfg("[net]\n".ljust(2 * 1024 * 1024 + 1))
+    path = tmp_path / "sparse.cfg"
+    with path.open("wb") as file:
+        file.write(HEAD.encode())
+    os.truncate(path, 10 * 1024**3)
+    with pytest.raises(CfgError, match=r"sparse\.cfg: a binary file, not a cfg"):
+        cfg.parse_cfg(path)
+
+
+def test_limits_can_be_lifted_one_by_one_or_all():
+    keys = HEAD + CONV + "".join(f"key{i}={i}\n" for i in range(30_000))
+    assert len(cfg.parse_cfg(keys, limits=cfg.UNLIMITED).layers) == 1
+    assert len(cfg.parse_cfg(keys, limits=Limits(options=50_000)).layers) == 1
+    zeros = HEAD.replace("width=", "width=" + "0" * 5000)
+    assert cfg.parse_cfg(zeros, limits=cfg.UNLIMITED).input_shape == (32, 32, 3)
+    dropouts = HEAD + CONV + "[dropout]\n" * 6000
+    network = cfg.parse_cfg(dropouts, limits=cfg.UNLIMITED)
+    # What is made from it was allowed as well.
+    assert len(network.resized(64).layers) == 6001
+    # A sum beyond 64 bits is no matter of taste.
+    doubled = HEAD + CONV + "[route]\nlayers=-1,-1\n" * 40
+    assert "more than can be counted" in str(refused(doubled, cfg.UNLIMITED))
+
+
+def test_warnings_are_counted_when_there_are_many():
+    network = cfg.parse_text(HEAD + "junk\n" * 1000, source="some.cfg")
+    assert len(network.warnings) == 101
+    assert network.warnings[-1] == "some.cfg: and 900 more warnings"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[net\x1b[31m]\n",
+        HEAD + "[\x1b[2J]\n",
+        HEAD + "[conv]\nactivation=\x1b[31mred\n",
+        HEAD + "[conv]\nfilters=\x1b]0;title\x07\n",
+        HEAD + CONV + "[shortcut]\nfrom=-1\nweights_type=\x9b31m\n",
+        HEAD + CONV + "[route]\nlayers=\u202e1\n",
+    ],
+)
+def test_no_message_sends_control_characters_to_a_terminal(text):
+    error = refused(text)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", str(error))
+    network = cfg.parse_text(
+        HEAD + "ju\x1b[31mnk\n" + CONV + "[yolo]\nclasses=1\nnms_kind=\x1b[2J\n", source="\x1b.cfg"
+    )
+    assert network.warnings
+    assert not any("\x1b" in text for text in (*network.warnings, str(network), repr(network)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x1f\x8b\x08\0" * 9, "a gzip archive, not a cfg; unpack it first"),
+        (b"PK\x03\x04" * 9, "a zip archive, not a cfg; unpack it first"),
+        (
+            bytes([0, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0]) * 9,
+            "a .weights file, not a cfg; the cfg is the text file with [net] in it; are two "
+            "arguments swapped?",
+        ),
+        (
+            HEAD.encode("utf-16"),
+            "text in UTF-16, which Darknet cannot read; save it as UTF-8",
+        ),
+        (
+            HEAD.encode("utf-16-be"),
+            "text in UTF-16, which Darknet cannot read; save it as UTF-8",
+        ),
+        (
+            HEAD.replace("\n", "\r").encode(),
+            "its lines end in CR alone, so Darknet reads one line; save it with LF line ends",
+        ),
+        (b"<!DOCTYPE html><html>\n", "a web page (HTML), not a cfg; download the raw file"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a Git LFS pointer, not a cfg; run git lfs pull",
+        ),
+    ],
+)
+def test_another_kind_of_file_is_told_by_its_bytes(tmp_path, content, message):
+    path = tmp_path / "some.cfg"
+    path.write_bytes(content)
+    with pytest.raises(CfgError) as caught:
+        cfg.parse_cfg(path)
+    assert str(caught.value) == f"some.cfg: {message}"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_devices_fifos_and_folders_are_refused(tmp_path):
+    fifo = tmp_path / "fifo.cfg"
+    os.mkfifo(fifo)
+    with pytest.raises(CfgError, match=r"fifo\.cfg: not a regular file but a FIFO"):
+        cfg.parse_cfg(fifo)
+    with pytest.raises(CfgError, match="zero: not a regular file but a device"):
+        cfg.parse_cfg("/dev/zero")
+    with pytest.raises(IsADirectoryError):
+        cfg.parse_cfg(tmp_path)
+
+
+# One line deleted, doubled or changed.
+
+SMALL = (
+    HEAD + "letter_box=1\n" + CONV + "[maxpool]\nsize=2\nstride=2\n[conv]\nfilters=8\ngroups=2\n"
+    "batch_normalize=1\nsize=3\npad=1\nactivation=leaky\n[reorg3d]\nstride=2\n[upsample]\nstride=2\n"
+    "[route]\nlayers=-1,2\n[conv]\nfilters=40\n[shortcut]\nfrom=-2\nweights_type=per_channel\n"
+    "[avgpool]\n[scale_channels]\nfrom=-2\n[conv]\nfilters=14\nsize=1\n"
+    "[yolo]\nmask=0,1\nanchors=10,14,23,27,37,58\nclasses=2\nnum=3\ndontload=1\n",
+    HEAD + "[local]\nfilters=4\nsize=3\nstride=2\n[lrn]\nsize=3\n[crop]\ncrop_height=8\n"
+    "crop_width=8\n[connected]\noutput=24\nbatch_normalize=1\n[dropout]\nprobability=.5\n"
+    "[detection]\nside=2\nnum=1\ncoords=4\nclasses=1\n",
+    HEAD + "[conv_lstm]\noutput=6\nsize=3\npad=1\npeephole=1\n[crnn]\noutput=4\nhidden=8\nsize=1\n"
+    "[gru]\noutput=5\n[batchnorm]\n[implicit]\nfilters=5\n[softmax]\ngroups=1\n[cost]\n",
+)
+VALUES = (
+    *("", "0", "-1", "1", "2", "-100", "2147483647", "-2147483648", "9" * 5000, "1e999", "nan"),
+    *("0.5", ",", "-1,-1", "0,0,0", "x", "\x1b[31m", "mish", "none", "-2,999"),
+)
+
+
+def mutated(text: str, dice: random.Random) -> str:
+    lines = text.split("\n")
+    places = [i for i, line in enumerate(lines) if line.strip() and line.strip()[0] not in "#;"]
+    place = dice.choice(places)
+    match dice.randrange(4):
+        case 0:
+            del lines[place]
+        case 1:
+            lines.insert(place, lines[place])
+        case 2:
+            other = dice.choice(places)
+            lines[place], lines[other] = lines[other], lines[place]
+        case _:
+            key = lines[place].partition("=")[0]
+            lines[place] = f"{key}={dice.choice(VALUES)}"
+    return "\n".join(lines)
+
+
+def survives(text: str) -> None:
+    """Everything a cfg goes through before its file is opened."""
+    try:
+        network = cfg.parse_text(text, source="mutated.cfg")
+        assert layout.size_bytes(network) >= 20
+        str(network)
+        network.resized(64)
+        network.with_classes(3)
+    except YolotfError as error:
+        str(error).encode()
+
+
+@pytest.mark.parametrize("text", SMALL)
+def test_a_changed_line_gives_a_network_or_a_sentence(text):
+    dice = random.Random(20)
+    cfg.parse_text(text, source="small.cfg")
+    for _ in range(600):
+        survives(mutated(text, dice))
+
+
+def stock_cfgs() -> list[Path]:
+    return sorted(helpers.SHARED.glob("cfg/*.cfg"))
+
+
+@pytest.mark.parametrize("path", helpers.cfg_params(stock_cfgs))
+def test_a_changed_line_of_a_stock_cfg_gives_a_network_or_a_sentence(path):
+    text = path.read_bytes().decode("utf-8", "replace")
+    dice = random.Random(path.name)
+    for _ in range(40):
+        survives(mutated(text, dice))

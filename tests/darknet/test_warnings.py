@@ -1,0 +1,180 @@
+"""What Darknet reads without a word and computes otherwise than was meant: said, with its line."""
+
+from __future__ import annotations
+
+import helpers
+import pytest
+
+import yolotf
+from yolotf.darknet import cfg, stock
+from yolotf.weights import layout
+
+NET = "[net]\nwidth=416\nheight=416\nchannels=3\n"
+
+
+def warnings(body: str, net: str = NET) -> tuple[str, ...]:
+    return cfg.parse_text(net + body, source="some.cfg").warnings
+
+
+def head(options: str, activation: str = "linear", filters: int = 6) -> str:
+    before = f"[conv]\nfilters={filters}\nsize=1\nactivation={activation}\n"
+    return f"{before}[yolo]\nclasses=1\n{options}\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "warning"),
+    [
+        (
+            "[conv]\nfilters 24\nsize=1\n",
+            "some.cfg:6: ignored, not key=value: 'filters 24'; write filters=24",
+        ),
+        (
+            "[conv]\nsize : 3\nsize=1\n",
+            "some.cfg:6: ignored, not key=value: 'size : 3'; write size=3",
+        ),
+        ("[conv]\nfilters=24\npad=1\n", "some.cfg:5: size= is missing, so the kernel is 1x1"),
+        (
+            head("anchors=1.3,1.7", filters=6),
+            "some.cfg:11: anchors= has nothing above 1.7 pixels; if they are in grid cells, as in "
+            "[region], multiply them by the stride",
+        ),
+        (
+            head("num=5\nmask=4\nanchors=1.08,1.19,3.42,4.41,6.63,11.38,9.42,5.11,16.62,10.52"),
+            "some.cfg:13: anchors= has nothing above 16.62 pixels; if they are in grid cells, as "
+            "in [region], multiply them by the stride",
+        ),
+        (
+            head("num=2\nmask=1\nanchors=100,120,0,0"),
+            "some.cfg:13: an anchor of 0x0 pixels; its boxes have no extent",
+        ),
+        (
+            head("anchors=100,100\nnew_coords=1"),
+            "some.cfg:12: new_coords=1 needs activation=logistic in the convolution before, line 8 "
+            "has linear; Darknet decodes what is no probability",
+        ),
+        (
+            head("anchors=100,100", "logistic"),
+            "some.cfg:8: activation=logistic before a head without new_coords=1, which takes the "
+            "sigmoid itself; linear belongs there",
+        ),
+        (
+            "[conv]\nsize=3\npad=1\nstride=2\nactivation=linear\n"
+            + head("num=2\nmask=0\nanchors=20,20,200,200")
+            + "[route]\nlayers=0\n[maxpool]\nstride=2\n"
+            + head("num=2\nmask=1\nanchors=20,20,10,10"),
+            "some.cfg:17: mask= gives the head of stride 2 larger anchors than that of stride 4; "
+            "sort anchors= or change mask=",
+        ),
+    ],
+)
+def test_one_warning_with_its_line(body, warning):
+    assert warning in warnings(body)
+    assert len(warnings(body)) == 1
+
+
+@pytest.mark.parametrize("name", stock.NAMES)
+def test_stock_networks_have_no_warnings(name):
+    assert stock.network(name).warnings == ()
+
+
+@pytest.mark.parametrize("path", helpers.cfg_params(lambda: sorted(helpers.SHARED.glob("cfg/*"))))
+def test_darknets_own_cfgs_have_only_true_warnings(path):
+    if path.suffix != ".cfg":
+        pytest.skip("no cfg")
+    found = cfg.parse_cfg(path).warnings
+    kinds = ("ignored,", "differ in size", "mask=19 but num=16", "anchors= holds 31 numbers")
+    # The one cfg whose anchors really are unsorted.
+    allowed = (*kinds, "stride 16 larger") if path.name == "cspx-p7-mish_hp.cfg" else kinds
+    assert [text for text in found if not any(kind in text for kind in allowed)] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "[conv]\nactivation=silu\n",
+            "some.cfg: unknown activation=silu; [conv] in line 6; Darknet would use relu in its "
+            "place; Darknet calls it swish",
+        ),
+        (
+            "[conv]\nactivation=Leaky\n",
+            "some.cfg: unknown activation=Leaky; [conv] in line 6; Darknet would use relu in its "
+            "place; Darknet calls it leaky",
+        ),
+        (
+            "[conv]\nactivation=relu10\n",
+            "some.cfg: unknown activation=relu10; [conv] in line 6; Darknet would use relu in its "
+            "place",
+        ),
+        (
+            "[prelu]\n",
+            "some.cfg: unknown section [prelu]; line 5; Darknet would put an empty layer there; it "
+            "is a fork's own",
+        ),
+        (
+            "[yolo4]\n",
+            "some.cfg: unknown section [yolo4]; line 5; Darknet would put an empty layer there; "
+            "the fork that has it reads [yolo] with other options",
+        ),
+        (
+            "[zzzz]\n",
+            "some.cfg: unknown section [zzzz]; line 5; Darknet would put an empty layer there",
+        ),
+    ],
+)
+def test_an_error_says_what_darknet_would_do(body, message):
+    with pytest.raises(yolotf.CfgError) as caught:
+        warnings(body)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "hint"),
+    [
+        ("yolov4", (720, 1280), "height=720 in line 3 is no multiple of 32: set 704 or 736"),
+        ("yolov3", (416, 400), "width=400 in line 2 is no multiple of 32: set 384 or 416"),
+        ("yolov4-tiny", 400, "height=400 in line 3 is no multiple of 32: set 384 or 416"),
+        ("yolov2", (400, 416), "height=400 in line 3 is no multiple of 32: set 384 or 416"),
+    ],
+)
+def test_a_size_that_the_stride_does_not_divide_names_the_nearest(name, size, hint):
+    text = stock.network(name).to_cfg()
+    with pytest.raises(yolotf.CfgError) as caught:
+        cfg.parse_cfg(text, size=size)
+    assert hint in str(caught.value)
+
+
+# print(network).
+
+
+def test_a_network_prints_as_darknets_table():
+    network = cfg.parse_text(
+        "[net]\nwidth=16\nheight=8\nchannels=3\n"
+        "[conv]\nfilters=32\nsize=3\nstride=2\npad=1\n"
+        "[maxpool]\nsize=2\nstride=2\n[upsample]\n[route]\nlayers=-1,0\n[connected]\noutput=7\n",
+        source="some.cfg",
+    )
+    assert str(network) == (
+        "layer  type           filters  size / stride              input               output  "
+        "BFLOPs\n"
+        "    0  convolutional       32  3 x 3 / 2        16 x   8 x    3 ->    8 x   4 x   32   "
+        "0.000\n"
+        "    1  maxpool                 2 x 2 / 2         8 x   4 x   32 ->    4 x   2 x   32\n"
+        "    2  upsample                2x                4 x   2 x   32 ->    8 x   4 x   32\n"
+        "    3  route                   2, 0              8 x   4 x   32 ->    8 x   4 x   64\n"
+        "    4  connected            7                    8 x   4 x   64 ->    1 x   1 x    7   "
+        "0.000\n"
+        "0.000 BFLOPs"
+    )
+    assert repr(network) == "<Network some.cfg: 5 layers, 16x8x3>"
+
+
+def test_operations_are_two_a_kernel_value_and_position():
+    network = stock.network("yolov4", size=416)
+    expected = 0
+    for segment in layout.segments(network):
+        if segment.role == "kernel":
+            rows, columns, _ = network.layers[segment.layer].output_shape
+            expected += 2 * segment.count * rows * columns
+    assert str(network).split()[-2:] == [f"{expected / 1e9:.3f}", "BFLOPs"]
+    assert repr(stock.network("yolov4", classes=1)).endswith(", 1 class>")
