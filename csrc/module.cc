@@ -7,9 +7,9 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -17,8 +17,13 @@
 #include <utility>
 #include <vector>
 
+#include "content.h"
+#include "header.h"
+#include "load.h"
 #include "mapped_file.h"
-#include "weights.h"
+#include "plan.h"
+#include "scatter.h"
+#include "statistics.h"
 
 namespace py = pybind11;
 
@@ -29,12 +34,17 @@ namespace {
 
 using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 
-// By value of Code.
-constexpr std::array<const char*, 11> kCodeNames = {
-    "ok",         "header_too_short", "file_too_short", "wrong_size",    "bad_segment",
-    "wrong_rank", "wrong_shape",      "wrong_dtype",    "uninitialized", "bad_variance",
-    "shared"};
-static_assert(kCodeNames.size() == static_cast<std::size_t>(Code::kShared) + 1);
+// By value of Code and, for one more, of FileCode.
+constexpr std::array<const char*, 14> kCodeNames = {
+    "ok",         "header_too_short",  "file_too_short", "wrong_size",    "bad_segment",
+    "wrong_rank", "wrong_shape",       "wrong_dtype",    "uninitialized", "shared",
+    "nonfinite",  "negative_variance", "zeros",          "repeated"};
+static_assert(kCodeNames.size() == static_cast<std::size_t>(Code::kRepeated) + 1);
+
+// By value of Role.
+constexpr std::array<const char*, 8> kRoleNames = {
+    "bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights", "scale"};
+static_assert(kRoleNames.size() == static_cast<std::size_t>(Role::kScale) + 1);
 
 py::object& native_error() {
   static py::object* type = new py::object();  // never destroyed: the interpreter goes first
@@ -46,7 +56,9 @@ py::object& native_error() {
   exception.attr("code") = code;
   exception.attr("segment") = error.segment;
   exception.attr("axis") = error.axis;
+  exception.attr("role") = error.role;
   exception.attr("offset") = error.offset;
+  exception.attr("end") = error.end;
   exception.attr("expected") = error.expected;
   exception.attr("found") = error.found;
   PyErr_SetObject(native_error().ptr(), exception.ptr());
@@ -99,11 +111,28 @@ int on_threads(int threads, std::size_t tasks, const Work& work) {
   return static_cast<int>(helpers.size()) + 1;
 }
 
-std::int64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() -
-                                                              start)
-      .count();
-}
+// Started when they are asked for, and waited for when the load is over.
+class OwnThreads : public Threads {
+ public:
+  explicit OwnThreads(int threads) : threads_(threads) {}
+  ~OwnThreads() override {
+    for (std::thread& thread : started_) {
+      thread.join();
+    }
+  }
+  int helpers() const override { return threads_ - 1; }
+  void start(std::function<void()> work) override {
+    try {
+      started_.emplace_back(std::move(work));
+    } catch (const std::system_error&) {
+      // No more to be had: the load's own thread does the work.
+    }
+  }
+
+ private:
+  int threads_;
+  std::vector<std::thread> started_;
+};
 
 py::tuple read_header(const py::object& path_like, std::int64_t floats) {
   const std::string path = to_path(path_like);
@@ -152,13 +181,50 @@ Target to_target(py::array& array) {
   return target;
 }
 
+// Arrays that nobody else uses meanwhile.
+class Arrays : public Variables {
+ public:
+  explicit Arrays(std::vector<Target> targets) : targets_(std::move(targets)) {}
+  bool lock(std::vector<Target>* targets, Error*) override {
+    *targets = targets_;
+    return true;
+  }
+  bool begin(std::vector<Target>* targets) override {
+    for (const Target& target : *targets) {
+      std::uint64_t size = element_bytes(target.dtype);
+      for (int axis = 0; axis < target.rank; ++axis) {
+        size *= target.shape[axis];
+      }
+      prefer_huge_pages(target.data, size);
+    }
+    return true;
+  }
+  void commit() override {}
+
+ private:
+  std::vector<Target> targets_;
+};
+
+[[noreturn]] void raise(const LoadError& error, const std::string& path) {
+  if (error.file.code != FileCode::kOk) {
+    raise(error.file, path);
+  }
+  raise(error.error);
+}
+
 py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_bytes,
                          std::int64_t expected_bytes, const Int64Array& plan,
-                         std::vector<py::array> arrays, bool cast, bool verify, int threads) {
-  const std::string path = to_path(path_like);
-  const std::string header = header_bytes;
-  const std::vector<Segment> segments = to_segments(plan);
-  if (segments.size() != arrays.size()) {
+                         std::vector<py::array> arrays, bool cast, bool verify,
+                         bool contents_disposable, int threads) {
+  LoadRequest request;
+  request.path = to_path(path_like);
+  request.header = header_bytes;
+  request.expected_bytes = expected_bytes;
+  request.segments = to_segments(plan);
+  request.cast = cast;
+  request.verify = verify;
+  request.contents_disposable = contents_disposable;
+  if (request.segments.size() != arrays.size()) {
     throw py::value_error("plan and arrays must have the same length");
   }
   std::vector<Target> targets;
@@ -166,49 +232,44 @@ py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_by
   for (py::array& array : arrays) {
     targets.push_back(to_target(array));
   }
-  Error error;
-  FileError file_error;
-  MappedFile file;
-  bool file_sound = true;
-  bool plan_sound = true;
-  std::int64_t checked = 0;
-  std::int64_t written = 0;
+  LoadStats stats;
+  LoadError error;
+  bool loaded = false;
   {
     const py::gil_scoped_release release;
-    const auto start = std::chrono::steady_clock::now();
-    file_sound = file.open(path.c_str(), &file_error);
-    plan_sound =
-        file_sound && check_segments(segments, header.size(), expected_bytes, file.size(), &error);
-    for (std::size_t i = 0; plan_sound && i < segments.size(); ++i) {
-      plan_sound =
-          check_target(segments[i], static_cast<std::int64_t>(i), targets[i], cast, &error);
-    }
-    file_sound = file_sound &&
-                 (!plan_sound || (file.hold(&file_error) &&
-                                  file.begins_with(header.data(), header.size(), &file_error)));
-    for (std::size_t i = 0; verify && file_sound && plan_sound && i < segments.size(); ++i) {
-      plan_sound = check_variance(file.bytes(), segments[i], static_cast<std::int64_t>(i), &error);
-    }
-    checked = nanoseconds_since(start);
-    if (file_sound && plan_sound) {
-      const std::vector<Task> tasks = split(segments);
-      std::atomic<std::size_t> next{0};
-      threads = on_threads(threads, tasks.size(), [&] {
-        for (std::size_t i = next++; i < tasks.size(); i = next++) {
-          const Task& task = tasks[i];
-          scatter(file.bytes(), segments[task.segment], targets[task.segment], task);
-        }
-      });
-      written = nanoseconds_since(start) - checked;
-    }
+    Arrays variables(std::move(targets));
+    OwnThreads own_threads(threads);
+    loaded = load(request, &variables, &own_threads, &stats, &error);
   }
-  if (!file_sound) {
-    raise(file_error, path);
+  if (!loaded) {
+    raise(error, request.path);
   }
-  if (!plan_sound) {
-    raise(error);
+  return py::make_tuple(stats.mapped ? 1 : 0, stats.threads, stats.checking_ns, stats.writing_ns);
+}
+
+// What `look` of weights/content.py is told: a row an error.
+py::list examine(const py::object& path_like, std::uint64_t header_bytes, const Int64Array& plan,
+                 int threads) {
+  const std::string path = to_path(path_like);
+  const std::vector<Segment> segments = to_segments(plan);
+  std::vector<Error> errors;
+  LoadError error;
+  bool examined = false;
+  {
+    const py::gil_scoped_release release;
+    OwnThreads own_threads(threads);
+    examined = examine_content(path, header_bytes, segments, &own_threads, &errors, &error);
   }
-  return py::make_tuple(file.mapped() ? 1 : 0, threads, checked, written);
+  if (!examined) {
+    raise(error, path);
+  }
+  py::list rows;
+  for (const Error& one : errors) {
+    rows.append(py::make_tuple(kCodeNames[static_cast<std::size_t>(one.code)], one.segment,
+                               kRoleNames[static_cast<std::size_t>(one.role)], one.offset, one.end,
+                               one.expected, one.found));
+  }
+  return rows;
 }
 
 // Runs may overlap; what lies past the end of the file is left out of the counts.
@@ -365,16 +426,25 @@ PYBIND11_MODULE(_core, module) {
       PyExc_ValueError, nullptr));
   module.attr("NativeError") = yolotf::native_error();
   module.attr("CODES") = py::cast(yolotf::kCodeNames);
+  module.attr("ROLES") = py::cast(yolotf::kRoleNames);
   module.attr("PLAN_COLUMNS") = yolotf::kPlanColumns;
   module.def("read_header", &yolotf::read_header, "path"_a, "floats"_a = -1,
              "(major, minor, revision, seen, size_bytes, version_size_bytes, transposed, "
              "file_bytes) of a file; `floats`, if known, decides the header's size.");
   module.def(
       "scatter", &yolotf::scatter_arrays, "path"_a, "header"_a, "expected_bytes"_a, "plan"_a,
-      "arrays"_a, py::kw_only(), "cast"_a = false, "verify"_a = true, "threads"_a = 1,
+      "arrays"_a, py::kw_only(), "cast"_a = false, "verify"_a = true,
+      "contents_disposable"_a = false, "threads"_a = 1,
       "Checks everything, then writes the file's floats into the arrays' memory. The file must "
       "begin with `header`, 16 or 20 bytes. Returns (mapped, threads, nanoseconds checking, "
-      "nanoseconds writing).");
+      "nanoseconds writing). With `contents_disposable` it writes while it reads: if the file "
+      "turns "
+      "out to be bad, the arrays are left half written.");
+  module.def(
+      "examine_content", &yolotf::examine, "path"_a, "header_bytes"_a, "plan"_a, py::kw_only(),
+      "threads"_a = 1,
+      "All damage that shows in the numbers that `plan` takes, by the rules of content.h, in "
+      "the order of the file: (code, segment, role, offset, end, expected, found) each.");
   module.def("scan", &yolotf::scan, "path"_a, "offsets"_a, "counts"_a, py::kw_only(),
              "threads"_a = 1,
              "Statistics of runs of floats: `offsets` in bytes from the start of the file, "

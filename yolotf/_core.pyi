@@ -6,12 +6,15 @@ from numpy.typing import NDArray
 CODES: list[str]
 HEAD_COLUMNS: int
 PLAN_COLUMNS: int
+ROLES: list[str]
 
 class NativeError(ValueError):
     code: str
     segment: int
     axis: int
+    role: int
     offset: int
+    end: int
     expected: int
     found: int
 
@@ -27,8 +30,16 @@ def scatter(
     *,
     cast: bool = False,
     verify: bool = True,
+    contents_disposable: bool = False,
     threads: int = 1,
 ) -> tuple[int, int, int, int]: ...
+def examine_content(
+    path: str | os.PathLike[str],
+    header_bytes: int,
+    plan: NDArray[np.int64],
+    *,
+    threads: int = 1,
+) -> list[tuple[str, int, str, int, int, int, int]]: ...
 def scan(
     path: str | os.PathLike[str],
     offsets: NDArray[np.int64],

@@ -1,0 +1,271 @@
+"""What native code refuses, in the terms of cfg and model: one table from code to words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from yolotf import _core, errors
+from yolotf.weights import layout
+
+Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a native check found: `Error` in csrc/error.h, with names for code and role."""
+
+    code: str
+    segment: int = -1
+    axis: int = -1
+    role: str = ""
+    offset: int = 0
+    end: int = 0
+    expected: int = 0
+    found: int = 0
+
+    @classmethod
+    def of(cls, error: _core.NativeError) -> Failure:
+        """What `_core` raised."""
+        return cls(
+            error.code,
+            error.segment,
+            error.axis,
+            role_name(error.role),
+            error.offset,
+            error.end,
+            error.expected,
+            error.found,
+        )
+
+
+def role_name(number: int) -> str:
+    """The name of a `Role` in csrc/plan.h; "" for none."""
+    return _core.ROLES[number] if 0 <= number < len(_core.ROLES) else ""
+
+
+class _Case(NamedTuple):
+    """A failure, and the load that failed."""
+
+    failure: Failure
+    path: str
+    plan: layout.Plan
+    moves: Sequence[layout.Move]
+
+    @property
+    def move(self) -> layout.Move:
+        return self.moves[self.failure.segment]
+
+    @property
+    def role(self) -> str:
+        """Of the array of the file, which of a folded batch normalization is not the move's."""
+        return self.failure.role or self.move.segment.role
+
+    @property
+    def where(self) -> str:
+        return where(self.plan, self.move.segment)
+
+    @property
+    def array_facts(self) -> dict[str, Any]:
+        section = self.move.segment.layer
+        return {"path": self.path, "section": section, "layer": section, "role": self.role}
+
+    @property
+    def slot_facts(self) -> dict[str, Any]:
+        return {**self.array_facts, "variable": self.move.slot.name}
+
+    @property
+    def range(self) -> str:
+        return f"bytes {self.failure.offset}..{self.failure.end}"
+
+    @property
+    def range_facts(self) -> dict[str, Any]:
+        return {**self.array_facts, "offset": self.failure.offset, "end": self.failure.end}
+
+
+def refusal(
+    failure: Failure, path: Path, plan: layout.Plan, moves: Sequence[layout.Move]
+) -> errors.WeightsMismatch:
+    """The error to raise for what a native check found.
+
+    Args:
+        failure: what it found.
+        path: the file.
+        plan: the plan.
+        moves: what the segments of the native call were: the plan's, or more with replicas.
+    """
+    words = _WORDS.get(failure.code, _no_array)
+    return words(_Case(failure, os.fspath(path), plan, moves))
+
+
+def where(plan: layout.Plan, segment: layout.Segment) -> str:
+    """Section and line in the cfg, or the layer's index if there is no cfg."""
+    if plan.network is not None:
+        return plan.network.where(plan.network.layers[segment.layer])
+    return f"layer {segment.layer}"
+
+
+def _changed(case: _Case) -> errors.WeightsMismatch:
+    return errors.FileChangedError(
+        f"{case.path}: changed by another process while it was read; load it again",
+        path=case.path,
+    )
+
+
+def _wrong_size(case: _Case) -> errors.WeightsMismatch:
+    failure, plan = case.failure, case.plan
+    left = failure.found - failure.expected
+    after = f" after {where(plan, plan.moves[-1].segment)}" if plan.moves else ""
+    what = f"{left} bytes left{after}" if left > 0 else f"{-left} bytes too short"
+    return errors.SizeMismatchError(
+        f"{case.path}: {what}: it has {failure.found} bytes, the network "
+        f"{failure.expected}; cfg and weights do not belong together",
+        path=case.path,
+        expected=failure.expected,
+        found=failure.found,
+    )
+
+
+def _file_too_short(case: _Case) -> errors.WeightsMismatch:
+    failure, segment = case.failure, case.move.segment
+    own = case.role == segment.role
+    shape = segment.shape if own or case.move.norm is None else case.move.norm.shape
+    return errors.SizeMismatchError(
+        f"{case.path}: too short: {case.where} wants {case.role} {'x'.join(map(str, shape))} at "
+        f"{case.range}, file ends at {failure.found}; cfg and weights do not belong together, or "
+        "the file is cut",
+        **case.range_facts,
+        expected=failure.expected,
+        found=failure.found,
+    )
+
+
+def _nonfinite(case: _Case) -> errors.WeightsMismatch:
+    return errors.ContentError(
+        f"{case.path}: {case.role} of {case.where} has {_count(case.failure.found, 'number')} "
+        f"not finite at {case.range}; the file is damaged or its training diverged: get an "
+        "undamaged copy, or use an earlier checkpoint",
+        **case.range_facts,
+        detected="nan_or_inf",
+        count=case.failure.found,
+    )
+
+
+def _negative_variance(case: _Case) -> errors.WeightsMismatch:
+    return errors.ContentError(
+        f"{case.path}: moving_variance of {case.where} has "
+        f"{_count(case.failure.found, 'number')} negative at {case.range}; the size fits but the "
+        "floats belong to another network, or the file is damaged: use the cfg it was trained "
+        "with, or get an undamaged copy",
+        **case.range_facts,
+        detected="negative_variance",
+        count=case.failure.found,
+    )
+
+
+def _zeros(case: _Case) -> errors.WeightsMismatch:
+    size = case.failure.end - case.failure.offset
+    return errors.ContentError(
+        f"{case.path}: {size} bytes of zeros from the {case.role} of {case.where} on, at "
+        f"{case.range}: they were never written; get the whole file again",
+        **case.range_facts,
+        detected="zeros",
+    )
+
+
+def _repeated(case: _Case) -> errors.WeightsMismatch:
+    failure = case.failure
+    size = failure.end - failure.offset
+    return errors.ContentError(
+        f"{case.path}: {case.range}, from the {case.role} of {case.where} on, are the same {size} "
+        f"bytes as {failure.expected}..{failure.found}: put together wrongly, as by a download "
+        "that was resumed; get the file again",
+        **case.range_facts,
+        detected="repeated",
+        first_offset=failure.expected,
+        first_end=failure.found,
+    )
+
+
+def _wrong_shape(case: _Case) -> errors.WeightsMismatch:
+    move, slot = case.move, case.move.slot
+    order = " HWIO" if len(move.shape) == 4 and not slot.depthwise else ""
+    return errors.PlanError(
+        f"{case.path}: variable {slot.name} is {slot.shape}, the file has{order} "
+        f"{move.shape} for it; {case.where}",
+        expected=move.shape,
+        found=slot.shape,
+        **case.slot_facts,
+    )
+
+
+def _wrong_dtype(case: _Case) -> errors.WeightsMismatch:
+    slot = case.move.slot
+    fix = "; pass cast=True to round" if slot.dtype in ("float16", "bfloat16") else ""
+    return errors.PlanError(
+        f"{case.path}: variable {slot.name} is {slot.dtype}, the file holds float32; "
+        f"{case.where}{fix}",
+        expected="float32",
+        found=slot.dtype,
+        **case.slot_facts,
+    )
+
+
+def _shared(case: _Case) -> errors.WeightsMismatch:
+    other = case.moves[case.failure.expected]
+    return errors.PlanError(
+        f"{case.path}: variable {case.move.slot.name} is meant for the {case.role} of "
+        f"{case.where} and for the {other.segment.role} of {where(case.plan, other.segment)}",
+        **case.slot_facts,
+    )
+
+
+def _uninitialized(case: _Case) -> errors.WeightsMismatch:
+    return errors.PlanError(
+        f"{case.path}: variable {case.move.slot.name} is not initialized; {case.where}; "
+        "initialize it first",
+        **case.slot_facts,
+    )
+
+
+def _symbolic(case: _Case) -> errors.WeightsMismatch:
+    return errors.PlanError(
+        f"{case.path}: variable {case.move.slot.name} belongs to a TensorFlow graph and has no "
+        f"memory of its own; {case.where}; build the model with eager execution on and outside "
+        "of tf.Graph",
+        **case.slot_facts,
+    )
+
+
+def _no_array(case: _Case) -> errors.WeightsMismatch:
+    segment = case.move.segment
+    return errors.PlanError(
+        f"{case.path}: {segment.role} {segment.shape} describes no array ({case.failure.code}); "
+        f"{case.where}",
+        **case.slot_facts,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
+_WORDS: dict[str, Callable[[_Case], errors.WeightsMismatch]] = {
+    "changed": _changed,
+    "wrong_size": _wrong_size,
+    "file_too_short": _file_too_short,
+    "bad_segment": _no_array,
+    "wrong_rank": _wrong_shape,
+    "wrong_shape": _wrong_shape,
+    "wrong_dtype": _wrong_dtype,
+    "uninitialized": _uninitialized,
+    "shared": _shared,
+    "symbolic": _symbolic,
+    "nonfinite": _nonfinite,
+    "negative_variance": _negative_variance,
+    "zeros": _zeros,
+    "repeated": _repeated,
+}
+"""By native code; `changed` is a file's, `symbolic` found in Python."""
