@@ -10,26 +10,26 @@ namespace yolotf {
 namespace {
 
 constexpr std::uint64_t kFewFilters = 4;  // may well all be dead
-constexpr std::uint64_t kBlock = 256;     // floats that are looked at together
 constexpr std::uint32_t kMagnitude = 0x7fffffffU;
 constexpr std::uint32_t kInfinity = 0x7f800000U;
 
-// One float in 2,048 is where a sample begins, as its own bits decide: the same floats have the
+// Floats are looked at in blocks, so many blocks in one call.
+constexpr std::uint64_t kBlock = 64;
+constexpr std::uint64_t kBlocks = 64;
+constexpr std::uint64_t kBlockBytes = kFloatBytes * kBlock;
+
+// One float in 1,024 is where a sample begins, as its own bits decide: the same floats have the
 // same samples wherever they stand.
 constexpr std::uint32_t kSampleFactor = 0x9e3779b1U;
-constexpr std::uint32_t kSampleShift = 21;
+constexpr std::uint32_t kSampleShift = 22;
 constexpr std::uint32_t kSampleMark = 0x2a7;
 constexpr std::uint64_t kSampleFloats = 16;
-constexpr std::uint32_t kMostSamples = 16;  // of a block: more are a pattern
+constexpr std::uint32_t kMostSamples = 8;  // of a block: more are a pattern
 
-struct BlockLook {
+struct Block {
   std::uint32_t largest;  // magnitude, as bits
   std::uint32_t samples;
 };
-
-bool is_sample(std::uint32_t bits) noexcept {
-  return (bits * kSampleFactor) >> kSampleShift == kSampleMark;
-}
 
 #if defined(__GNUC__) || defined(__clang__)
 #define YOLOTF_INLINE inline __attribute__((always_inline))
@@ -37,31 +37,38 @@ bool is_sample(std::uint32_t bits) noexcept {
 #define YOLOTF_INLINE inline
 #endif
 
-// Without branches: compilers turn the loop into vector code.
-YOLOTF_INLINE BlockLook look_at_block_inline(const std::byte* block, std::uint64_t count) noexcept {
-  std::uint32_t largest = 0;
-  std::uint32_t samples = 0;
-  for (std::uint64_t i = 0; i < count; ++i) {
-    const auto bits = load<std::uint32_t>(block + kFloatBytes * i);
-    largest = std::max(largest, bits & kMagnitude);
-    samples += (bits * kSampleFactor) >> kSampleShift == kSampleMark ? 1U : 0U;
-  }
-  return {largest, samples};
+// 1 or 0; without branches, so that compilers turn loops into vector code.
+YOLOTF_INLINE std::uint32_t sample_at(std::uint32_t bits) noexcept {
+  return (bits * kSampleFactor) >> kSampleShift == kSampleMark ? 1U : 0U;
 }
 
-BlockLook look_portable(const std::byte* block, std::uint64_t count) noexcept {
-  return look_at_block_inline(block, count);
+YOLOTF_INLINE void look_at_blocks(const std::byte* bytes, std::uint64_t count,
+                                  Block* blocks) noexcept {
+  for (std::uint64_t i = 0; i < count; ++i, bytes += kBlockBytes) {
+    std::uint32_t largest = 0;
+    std::uint32_t samples = 0;
+    for (std::uint64_t j = 0; j < kBlock; ++j) {
+      const auto bits = load<std::uint32_t>(bytes + kFloatBytes * j);
+      largest = std::max(largest, bits & kMagnitude);
+      samples += sample_at(bits);
+    }
+    blocks[i] = {largest, samples};
+  }
+}
+
+void look_portable(const std::byte* bytes, std::uint64_t count, Block* blocks) noexcept {
+  look_at_blocks(bytes, count, blocks);
 }
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-__attribute__((target("avx2"))) BlockLook look_avx2(const std::byte* block,
-                                                    std::uint64_t count) noexcept {
-  return look_at_block_inline(block, count);
+__attribute__((target("avx2"))) void look_avx2(const std::byte* bytes, std::uint64_t count,
+                                               Block* blocks) noexcept {
+  look_at_blocks(bytes, count, blocks);
 }
 bool has_avx2() noexcept { return __builtin_cpu_supports("avx2") != 0; }
 #else
-BlockLook look_avx2(const std::byte* block, std::uint64_t count) noexcept {
-  return look_portable(block, count);
+void look_avx2(const std::byte* bytes, std::uint64_t count, Block* blocks) noexcept {
+  look_portable(bytes, count, blocks);
 }
 bool has_avx2() noexcept { return false; }
 #endif
@@ -447,9 +454,13 @@ std::vector<Array> arrays_of(const std::vector<Segment>& segments) {
     const SegmentArrays found = arrays_in(segments[i], static_cast<std::int64_t>(i));
     all.insert(all.end(), found.begin(), found.end());
   }
-  std::sort(all.begin(), all.end(), [](const Array& a, const Array& b) {
-    return std::tie(a.offset, a.count, a.segment) < std::tie(b.offset, b.count, b.segment);
-  });
+  // Of those with the same floats a variance is first: it has a rule more.
+  const auto place = [](const Array& array) {
+    return std::make_tuple(array.offset, array.count, array.role != Role::kMovingVariance,
+                           array.segment);
+  };
+  std::sort(all.begin(), all.end(),
+            [&](const Array& a, const Array& b) { return place(a) < place(b); });
   std::vector<Array> arrays;
   for (const Array& array : all) {
     if (arrays.empty() || arrays.back().end() <= array.offset) {
@@ -460,22 +471,36 @@ std::vector<Array> arrays_of(const std::vector<Segment>& segments) {
 }
 
 void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighting* sighting) {
-  static const auto look_at_block = has_avx2() ? look_avx2 : look_portable;
-  for (std::uint64_t offset = begin; offset < end; offset += kFloatBytes * kBlock) {
-    const std::uint64_t block_end = std::min(end, offset + kFloatBytes * kBlock);
-    const BlockLook found = look_at_block(bytes + offset, (block_end - offset) / kFloatBytes);
-    if (found.largest >= kInfinity) {
-      add_run(&sighting->nonfinite, offset, block_end);
+  static const auto look_at = has_avx2() ? look_avx2 : look_portable;
+  Block blocks[kBlocks];
+  for (std::uint64_t offset = begin; offset < end;) {
+    std::uint64_t count = std::min(kBlocks, (end - offset) / kBlockBytes);
+    if (count != 0) {
+      look_at(bytes + offset, count, blocks);
+    } else {
+      // What is left is padded with a number that is nothing special.
+      std::uint32_t last[kBlock];
+      std::fill(last, last + kBlock, load<std::uint32_t>(bytes + offset));
+      std::memcpy(last, bytes + offset, end - offset);
+      count = 1;
+      look_at(reinterpret_cast<const std::byte*>(last), count, blocks);
     }
-    if (is_zero(found.largest)) {
-      add_run(&sighting->zeros, offset, block_end);
-    }
-    if (found.samples == 0 || found.samples > kMostSamples) {
-      continue;
-    }
-    for (std::uint64_t at = offset; at < block_end; at += kFloatBytes) {
-      if (is_sample(load<std::uint32_t>(bytes + at)) && at + kFloatBytes * kSampleFloats <= end) {
-        sighting->samples.push_back({at, hash_of(bytes + at)});
+    for (std::uint64_t i = 0; i < count; ++i, offset += kBlockBytes) {
+      const std::uint64_t block_end = std::min(end, offset + kBlockBytes);
+      if (blocks[i].largest >= kInfinity) {
+        add_run(&sighting->nonfinite, offset, block_end);
+      }
+      if (is_zero(blocks[i].largest)) {
+        add_run(&sighting->zeros, offset, block_end);
+      }
+      if (blocks[i].samples == 0 || blocks[i].samples > kMostSamples) {
+        continue;
+      }
+      for (std::uint64_t at = offset; at < block_end; at += kFloatBytes) {
+        if (sample_at(load<std::uint32_t>(bytes + at)) != 0 &&
+            at + kFloatBytes * kSampleFloats <= end) {
+          sighting->samples.push_back({at, hash_of(bytes + at)});
+        }
       }
     }
   }

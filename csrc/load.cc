@@ -33,19 +33,12 @@ class Crew {
   Crew& operator=(const Crew&) = delete;
 
   // Tasks below `ready` may run; it only rises.
-  void publish(std::size_t ready) {
-    std::size_t added = 0;
-    {
-      const std::lock_guard<std::mutex> lock(state_->mutex);
-      added = ready - state_->ready;
-      state_->ready = ready;
-    }
-    const int helpers = static_cast<int>(
-        std::min(static_cast<std::size_t>(std::max(0, threads_->helpers())), added));
-    helpers_ = std::max(helpers_, helpers);
-    for (int i = 0; i < helpers; ++i) {
-      threads_->start([state = state_] { state->work(); });
-    }
+  void publish(std::size_t ready) { start_helpers(ready - published_, ready); }
+
+  // All of the tasks there are; returns how many threads may have taken part.
+  int run(std::size_t tasks) {
+    start_helpers(tasks - std::min<std::size_t>(tasks, 1), tasks);
+    return finish();
   }
 
   // Returns when all tasks that were published are done; how many threads may have taken part.
@@ -57,6 +50,20 @@ class Crew {
   }
 
  private:
+  void start_helpers(std::size_t most, std::size_t ready) {
+    {
+      const std::lock_guard<std::mutex> lock(state_->mutex);
+      state_->ready = ready;
+    }
+    published_ = ready;
+    const auto there = static_cast<std::size_t>(std::max(0, threads_->helpers()));
+    const int helpers = static_cast<int>(std::min(there, most));
+    helpers_ = std::max(helpers_, helpers);
+    for (int i = 0; i < helpers; ++i) {
+      threads_->start([state = state_] { state->work(); });
+    }
+  }
+
   // Helpers that begin late find it alive, and nothing to do.
   struct State {
     explicit State(std::function<void(std::size_t)> task) : run_task(std::move(task)) {}
@@ -81,6 +88,7 @@ class Crew {
 
   Threads* threads_;
   std::shared_ptr<State> state_;
+  std::size_t published_ = 0;
   int helpers_ = 0;
 };
 
@@ -139,8 +147,7 @@ class Reading {
         sightings->look_at(file_->bytes(), part.begin, part.end);
       }
     });
-    crew.publish(parts_.size());
-    const int used = crew.finish();
+    const int used = crew.run(parts_.size());
     if (sound && file_->mapped() && !file_->unchanged()) {
       sound = false;
       error->code = FileCode::kChanged;  // the lease was taken away meanwhile
@@ -232,8 +239,7 @@ class Load {
 
   bool write() {
     Crew crew(threads_, [this](std::size_t i) { scatter_task(tasks_[i]); });
-    crew.publish(tasks_.size());
-    stats_->threads = crew.finish();
+    stats_->threads = crew.run(tasks_.size());
     return true;
   }
 
@@ -268,7 +274,7 @@ class Load {
     if (sound && request_.verify) {
       look_at_norms();
     }
-    stats_->threads = crew.finish();
+    stats_->threads = std::min(crew.finish(), static_cast<int>(tasks_.size()));
     if (!sound || !content_is_sound()) {
       return false;
     }

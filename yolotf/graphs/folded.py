@@ -165,9 +165,7 @@ class FoldedNetwork:
         """
         header, _ = read_header(weights, layout.floats(self.network))
         plan = self.graph.plan(header, self.stored)
-        writing.write(
-            weights, header, plan, cast=False, verify=verify, contents_disposable=fresh
-        )
+        writing.write(weights, header, plan, cast=False, verify=verify, contents_disposable=fresh)
 
     def unblocked_weights(self) -> dict[str, Tensor]:
         """What `stored` holds, wide convolutions in one piece."""

@@ -247,12 +247,11 @@ class _Job:
             owner = owners.setdefault(id(variable), index)
             if owner != index:
                 raise self.refused(Failure("shared", index, expected=owner))
-            try:
-                values.append(
-                    tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
-                )
-            except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
-                raise self.refused(Failure("uninitialized", index)) from None
+            value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
+            # An operation more, so only where there may be nothing.
+            if tuple(value.shape) != tuple(variable.shape) and not variable.is_initialized():
+                raise self.refused(Failure("uninitialized", index))
+            values.append(value)
         return values
 
     def refused(self, failure: Failure) -> errors.WeightsMismatch:

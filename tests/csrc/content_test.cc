@@ -1,0 +1,340 @@
+#include "content.h"
+
+#include <algorithm>
+#include <functional>
+#include <initializer_list>
+#include <random>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+#include "testing.h"
+
+namespace yolotf {
+namespace {
+
+// A network of some convolutions with batch normalization and a last one without: its file, and
+// the arrays in it.
+class Sample {
+ public:
+  explicit Sample(std::initializer_list<std::uint64_t> filters = {32, 64, 64}) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal(0.0F, 0.1F);
+    std::uint64_t channels = 16;
+    floats.resize(5, 0.0F);
+    const auto add = [&](Role role, std::uint64_t count, std::uint64_t filter) {
+      arrays.push_back({4 * floats.size(), count, filter, role,
+                        static_cast<std::int64_t>(arrays.size())});
+      for (std::uint64_t i = 0; i < count; ++i) {
+        const float value = normal(random);
+        const bool positive = role == Role::kGamma || role == Role::kMovingVariance;
+        floats.push_back(positive ? std::fabs(value) + 0.1F : value);
+      }
+    };
+    for (const std::uint64_t count : filters) {
+      for (const Role role :
+           {Role::kBeta, Role::kGamma, Role::kMovingMean, Role::kMovingVariance}) {
+        add(role, count, 1);
+      }
+      add(Role::kKernel, count * channels * 9, channels * 9);
+      channels = count;
+    }
+    add(Role::kBias, 18, 1);
+    add(Role::kKernel, 18 * channels, channels);
+  }
+
+  // What is wrong, with the file looked at in parts of that many floats.
+  std::vector<Error> errors(std::uint64_t part = 1 << 18) const {
+    const Bytes bytes(floats.data(), 4 * floats.size());
+    std::vector<Sighting> sightings;
+    for (std::uint64_t begin = 20; begin < bytes.size(); begin += 4 * part) {
+      sightings.emplace_back();
+      look(bytes.data(), begin, std::min(bytes.size(), begin + 4 * part), &sightings.back());
+    }
+    return judge(bytes.data(), bytes.size(), arrays, sightings);
+  }
+
+  Error only(Code code) const {
+    Error first;
+    for (const std::uint64_t part : {std::uint64_t{1} << 18, std::uint64_t{5000}}) {
+      const std::vector<Error> found = errors(part);
+      CHECK(found.size() == 1 && found[0].code == code);
+      first = found[0];
+    }
+    return first;
+  }
+
+  const Array& array(std::size_t layer, Role role) const {
+    for (std::size_t i = 5 * layer; i < arrays.size(); ++i) {
+      if (arrays[i].role == role) {
+        return arrays[i];
+      }
+    }
+    throw std::runtime_error("no such array");
+  }
+
+  void fill(const Array& of, float value) { fill(of, 0, of.count, value); }
+  void fill(const Array& of, std::uint64_t begin, std::uint64_t end, float value) {
+    std::fill(floats.begin() + static_cast<std::ptrdiff_t>(of.offset / 4 + begin),
+              floats.begin() + static_cast<std::ptrdiff_t>(of.offset / 4 + end), value);
+  }
+
+  std::vector<float> floats;
+  std::vector<Array> arrays;
+};
+
+TEST(numbers_of_a_trained_network_are_in_order) {
+  const Sample sample;
+  for (const std::uint64_t part : {1U, 7U, 1000U, 1U << 18}) {
+    CHECK(sample.errors(part).empty());
+  }
+}
+
+TEST(a_number_that_is_not_finite_is_found_in_every_array) {
+  for (std::size_t i = 0; i < Sample().arrays.size(); ++i) {
+    for (const float value : {kNan, -kNan, kInfinity, -kInfinity, float_of(0x7f800001U)}) {
+      Sample sample;
+      const Array array = sample.arrays[i];
+      sample.fill(array, 1, 2, value);
+      sample.fill(array, array.count - 3, array.count - 1, value);
+      const Error error = sample.only(Code::kNonfinite);
+      CHECK(error.segment == static_cast<std::int64_t>(i) && error.found == 3);
+      CHECK(error.role == static_cast<std::int64_t>(array.role));
+      CHECK(error.offset == array.offset + 4 && error.end == array.end() - 4);
+    }
+  }
+}
+
+TEST(a_negative_variance_is_found_and_a_subnormal_one_is_a_zero) {
+  struct Case {
+    float value;
+    bool sound;
+  };
+  for (const Case& one : std::initializer_list<Case>{{0.0F, true},
+                                                     {-0.0F, true},
+                                                     {float_of(1), true},
+                                                     {float_of(0x80000032U), true},
+                                                     {float_of(0x807fffffU), true},
+                                                     {std::numeric_limits<float>::max(), true},
+                                                     {float_of(0x80800000U), false},
+                                                     {-1.0F, false}}) {
+    Sample sample;
+    const Array array = sample.array(1, Role::kMovingVariance);
+    sample.fill(array, 5, 6, one.value);
+    CHECK(sample.errors().empty() == one.sound);
+    if (!one.sound) {
+      const Error error = sample.only(Code::kNegativeVariance);
+      CHECK(error.offset == array.offset + 20 && error.end == array.offset + 24);
+      CHECK(error.segment == array.segment && error.found == 1);
+    }
+    for (const Role role : {Role::kBeta, Role::kGamma, Role::kMovingMean, Role::kKernel}) {
+      Sample other;
+      other.fill(other.array(1, role), 5, 6, one.value);
+      CHECK(other.errors().empty());
+    }
+  }
+}
+
+TEST(a_batch_normalization_of_zeros_was_never_written) {
+  for (const float zero : {0.0F, -0.0F, float_of(3)}) {
+    Sample sample;
+    const Array gamma = sample.array(1, Role::kGamma);
+    const Array variance = sample.array(1, Role::kMovingVariance);
+    sample.fill(gamma, zero);
+    CHECK(sample.errors().empty());
+    sample.fill(variance, zero);
+    CHECK(sample.only(Code::kZeros).end == gamma.end());
+    sample.fill(sample.array(1, Role::kMovingMean), zero);
+    const Error error = sample.only(Code::kZeros);
+    CHECK(error.offset == gamma.offset && error.end == variance.end());
+    CHECK(error.role == static_cast<std::int64_t>(Role::kGamma));
+  }
+  // As Darknet begins to train: mean and variance are zero, gamma is 1.
+  Sample untrained;
+  for (std::size_t layer = 0; layer < 3; ++layer) {
+    untrained.fill(untrained.array(layer, Role::kBeta), 0.0F);
+    untrained.fill(untrained.array(layer, Role::kGamma), 1.0F);
+    untrained.fill(untrained.array(layer, Role::kMovingMean), 0.0F);
+    untrained.fill(untrained.array(layer, Role::kMovingVariance), 0.0F);
+  }
+  CHECK(untrained.errors().empty());
+}
+
+TEST(a_long_run_of_zeros_in_a_kernel_was_never_written) {
+  for (const std::uint64_t begin : {0U, 1U, 63U, 288U, 5000U}) {
+    for (const std::uint64_t size : {1023U, 1024U, 1025U, 4000U}) {
+      Sample sample;
+      const Array kernel = sample.array(1, Role::kKernel);
+      sample.fill(kernel, begin, begin + size, 0.0F);
+      CHECK(begin % kernel.filter != 0 || size % kernel.filter != 0);
+      if (size < 1024) {
+        CHECK(sample.errors().empty());
+        continue;
+      }
+      const Error error = sample.only(Code::kZeros);
+      CHECK(error.offset == kernel.offset + 4 * begin && error.end == error.offset + 4 * size);
+      CHECK(error.segment == kernel.segment);
+    }
+  }
+}
+
+TEST(dead_filters_are_no_damage) {
+  for (const std::uint64_t dead : {1U, 4U, 20U}) {
+    for (const Role how : {Role::kGamma, Role::kMovingVariance}) {
+      Sample sample;
+      const Array kernel = sample.array(1, Role::kKernel);
+      sample.fill(kernel, 10 * kernel.filter, (10 + dead) * kernel.filter, 0.0F);
+      const bool long_run = dead * kernel.filter >= kZeroRun;
+      CHECK(sample.errors().empty() == !long_run);  // no filter that lives is zero
+      sample.fill(sample.array(1, how), 10, 10 + dead, float_of(0x80000032U));
+      CHECK(sample.errors().empty());
+    }
+  }
+}
+
+TEST(a_whole_kernel_of_zeros_is_damage_if_its_filters_live) {
+  Sample sample;
+  sample.fill(sample.array(1, Role::kKernel), 0.0F);
+  CHECK(sample.only(Code::kZeros).segment == sample.array(1, Role::kKernel).segment);
+  // One without batch normalization may be: then its bias is all that is put out.
+  Sample head;
+  head.fill(head.arrays.back(), 0.0F);
+  CHECK(head.errors().empty());
+  // So may all be, as in files that are made to try something.
+  Sample all;
+  for (const Array& array : all.arrays) {
+    if (array.role == Role::kKernel) {
+      all.fill(array, 0.0F);
+    }
+  }
+  CHECK(all.errors().empty());
+}
+
+TEST(a_tail_of_zeros_was_never_written) {
+  for (const std::uint64_t size : {63U, 64U, 65U, 200U}) {
+    Sample sample;
+    std::fill(sample.floats.end() - static_cast<std::ptrdiff_t>(size), sample.floats.end(), 0.0F);
+    // 64 are one filter of the last kernel, which may have died.
+    CHECK(sample.errors().empty() == (size < 65));
+    if (size >= 65) {
+      const Error error = sample.only(Code::kZeros);
+      CHECK(error.end == 4 * sample.floats.size() && error.offset == error.end - 4 * size);
+    }
+  }
+  // Half of the file: one range, from the kernel in which it begins.
+  Sample half;
+  std::fill(half.floats.begin() + 20001, half.floats.end(), 0.0F);
+  const std::vector<Error> errors = half.errors();
+  CHECK(!errors.empty() && errors[0].code == Code::kZeros && errors[0].offset == 4 * 20001);
+  CHECK(errors[0].segment == half.array(1, Role::kKernel).segment);
+}
+
+TEST(nothing_but_zeros_says_nothing) {
+  Sample sample;
+  std::fill(sample.floats.begin(), sample.floats.end(), 0.0F);
+  CHECK(sample.errors().empty());
+  sample.floats[7] = 1.0F;
+  CHECK(!sample.errors().empty());
+}
+
+TEST(a_pruned_kernel_is_no_damage) {
+  Sample sample;
+  const Array kernel = sample.array(1, Role::kKernel);
+  for (std::uint64_t i = 0; i < kernel.count; i += 3) {
+    sample.fill(kernel, i, i + 2, 0.0F);
+  }
+  sample.fill(kernel, 3001, 3001 + 1500, 0.0F);
+  CHECK(sample.errors().empty());
+}
+
+TEST(a_block_that_stands_twice_is_found) {
+  constexpr std::uint64_t kFloats = kRepeatBytes / 4;
+  for (const std::uint64_t size : {kFloats / 2, kFloats, kFloats + 1, 2 * kFloats}) {
+    for (const std::uint64_t to : {std::uint64_t{40000}, std::uint64_t{52345}}) {
+      Sample sample({64, 128, 128});
+      const std::uint64_t from = 777;
+      std::copy_n(sample.floats.begin() + from, size,
+                  sample.floats.begin() + static_cast<std::ptrdiff_t>(to));
+      std::vector<Error> errors = sample.errors();
+      // Moved to other roles: variances are negative there.
+      errors.erase(std::remove_if(errors.begin(), errors.end(),
+                                  [](const Error& e) { return e.code != Code::kRepeated; }),
+                   errors.end());
+      CHECK(errors.size() == (size < kFloats ? 0 : 1));
+      if (size >= kFloats) {
+        CHECK(errors[0].offset == 4 * to && errors[0].end == 4 * (to + size));
+        CHECK(errors[0].expected == 4 * from && errors[0].found == 4 * (from + size));
+      }
+    }
+  }
+}
+
+TEST(constants_and_patterns_are_not_repeated) {
+  for (const int kind : {0, 1, 2, 3}) {
+    Sample sample({64, 128, 128});
+    for (std::size_t i = 5; i < sample.floats.size(); ++i) {
+      const std::size_t n = i + (i > 60000 ? 3 : 0);
+      sample.floats[i] = kind == 0   ? 1.0F
+                         : kind == 1 ? static_cast<float>(n % 251)
+                         : kind == 2 ? static_cast<float>(1 + n % 2)
+                                     : static_cast<float>(n % 5000);
+    }
+    CHECK(sample.errors().empty());
+  }
+}
+
+TEST(a_file_of_equal_samples_takes_no_longer) {
+  // Samples with one hash everywhere, and others in between that differ.
+  std::vector<float> floats(1 << 20);
+  std::mt19937 random(1);
+  float mark = 0.0F;
+  for (std::uint32_t bits = 0x3f800000U; mark == 0.0F; ++bits) {
+    const std::vector<float> one(64, float_of(bits));
+    Sighting sighting;
+    std::vector<float> line(64, 0.5F);
+    line[0] = float_of(bits);
+    look(reinterpret_cast<const std::byte*>(line.data()), 0, 256, &sighting);
+    mark = sighting.samples.size() == 1 && sighting.samples[0].offset == 0 ? line[0] : 0.0F;
+  }
+  for (std::size_t i = 0; i < floats.size(); ++i) {
+    floats[i] = i % 32 == 0 ? mark : i % 32 < 17 ? 0.5F : static_cast<float>(random() % 1000);
+  }
+  const Bytes bytes(floats.data(), 4 * floats.size());
+  Sighting sighting;
+  look(bytes.data(), 0, bytes.size(), &sighting);
+  CHECK(sighting.samples.size() > 10000);
+  const std::vector<Array> arrays = {{0, floats.size(), 1, Role::kKernel, 0}};
+  CHECK(judge(bytes.data(), bytes.size(), arrays, {sighting}).empty());
+}
+
+TEST(arrays_are_those_of_the_file_each_once) {
+  std::vector<Segment> segments = {segment_of(84, 1, 4, 5, 1),
+                                   segment_of(20, 1, 4, 1, 1, Role::kBias),
+                                   segment_of(20, 1, 4, 1, 1, Role::kBias)};
+  for (Segment& segment : segments) {
+    segment.norm_offset = 36;
+  }
+  const std::vector<Array> arrays = arrays_of(segments);
+  const std::vector<Role> roles = {Role::kBeta, Role::kGamma, Role::kMovingMean,
+                                   Role::kMovingVariance, Role::kKernel};
+  CHECK(arrays.size() == roles.size());
+  for (std::size_t i = 0; i < roles.size(); ++i) {
+    CHECK(arrays[i].role == roles[i] && arrays[i].offset == 20 + 16 * i);
+    CHECK(arrays[i].filter == (i == 4 ? 5 : 1));
+  }
+}
+
+#if defined(__SSE__)
+TEST(the_processor_may_take_subnormal_numbers_for_zero) {
+  Sample sample;
+  sample.fill(sample.array(0, Role::kMovingVariance), 1, 2, float_of(0x80800000U));
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | 0x8040);
+  const std::vector<Error> errors = sample.errors();
+  _mm_setcsr(before);
+  CHECK(errors.size() == 1 && errors[0].code == Code::kNegativeVariance);
+}
+#endif
+
+}  // namespace
+}  // namespace yolotf

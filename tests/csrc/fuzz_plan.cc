@@ -1,0 +1,163 @@
+// libFuzzer: a whole load without files. Whatever the plan and the bytes, there is an error, or
+// content that is looked at and a scatter within bounds that is the same with and without AVX2.
+//
+// The first byte is the number of segments; each field of a segment is a byte that says how it is
+// coded, and then its value; the rest is the file.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "content.h"
+#include "header.h"
+#include "plan.h"
+#include "scatter.h"
+
+namespace {
+
+using namespace yolotf;
+
+class Input {
+ public:
+  Input(const std::byte* bytes, std::size_t size) : bytes_(bytes), size_(size) {}
+
+  std::uint8_t byte() {
+    if (size_ == 0) {
+      return 0;
+    }
+    --size_;
+    return static_cast<std::uint8_t>(*bytes_++);
+  }
+
+  // Small numbers are likely; any int64 can be.
+  std::int64_t number() {
+    const std::uint8_t kind = byte();
+    if (kind < 224) {
+      return kind % 64;
+    }
+    if (kind < 240) {
+      return byte() | byte() << 8;
+    }
+    std::uint64_t value = 0;
+    for (int i = 0; i < 8; ++i) {
+      value = value << 8 | byte();
+    }
+    return static_cast<std::int64_t>(value);
+  }
+
+  const std::byte* rest() const { return bytes_; }
+  std::size_t size() const { return size_; }
+
+ private:
+  const std::byte* bytes_;
+  std::size_t size_;
+};
+
+void expect(bool condition) {
+  if (!condition) {
+    __builtin_trap();
+  }
+}
+
+// Half of the plans get shapes that multiply to their counts: few would by chance.
+std::vector<std::int64_t> rows_of(Input* input) {
+  const int segments = 1 + input->byte() % 4;
+  std::vector<std::int64_t> rows;
+  for (int i = 0; i < segments; ++i) {
+    const bool sound = input->byte() % 2 == 0;
+    std::vector<std::int64_t> row;
+    for (std::int64_t column = 0; column < kPlanColumns; ++column) {
+      row.push_back(input->number());
+    }
+    if (sound) {
+      row[6] = row[6] & 7;
+      row[7] = 4;
+      row[8] = row[2];
+      row[9] = row[5];
+      row[10] = row[4];
+      row[11] = row[3];
+      if (row[1] != 0 && row[6] != static_cast<std::int64_t>(Role::kKernel)) {
+        row[2] = row[4] = row[5] = row[8] = row[9] = row[10] = 1;
+      }
+    }
+    rows.insert(rows.end(), row.begin(), row.end());
+  }
+  return rows;
+}
+
+void look_and_judge(const std::byte* bytes, std::uint64_t size,
+                    const std::vector<Segment>& segments, std::uint64_t part) {
+  const std::vector<Array> arrays = arrays_of(segments);
+  std::vector<Sighting> sightings;
+  for (const Array& array : arrays) {
+    expect(array.end() <= size && array.count > 0);
+    for (std::uint64_t begin = array.offset; begin < array.end(); begin += 4 * part) {
+      sightings.emplace_back();
+      look(bytes, begin, std::min(array.end(), begin + 4 * part), &sightings.back());
+    }
+  }
+  for (const Error& error : judge(bytes, size, arrays, sightings)) {
+    expect(error.code >= Code::kNonfinite && error.offset < error.end && error.end <= size);
+    expect(error.segment >= 0 && error.segment < static_cast<std::int64_t>(segments.size()));
+    if (error.code == Code::kRepeated) {
+      expect(error.end - error.offset == error.found - error.expected);
+      expect(error.found <= error.offset);
+      expect(std::memcmp(bytes + error.offset, bytes + error.expected,
+                         error.end - error.offset) == 0);
+    }
+  }
+}
+
+std::vector<std::byte> scattered(const std::byte* bytes, const Segment& segment, Dtype dtype,
+                                 bool portable) {
+  force_portable(portable);
+  std::vector<std::byte> memory(element_bytes(dtype) * segment.count());
+  Target target;
+  target.dtype = dtype;
+  target.data = memory.data();
+  for (const Task& task : split({segment})) {
+    const Extent source = source_of(segment, task);
+    expect(source.begin >= segment.offset && source.end <= end_of(segment));
+    scatter(bytes, segment, target, task);
+  }
+  return memory;
+}
+
+bool is_nan(const std::byte* number, Dtype dtype) {
+  if (dtype == Dtype::kFloat32) {
+    return (load<std::uint32_t>(number) & 0x7fffffffU) > 0x7f800000U;
+  }
+  const auto bits = load<std::uint16_t>(number) & 0x7fff;
+  return bits > (dtype == Dtype::kFloat16 ? 0x7c00 : 0x7f80);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::byte* data, std::size_t data_size) {
+  Input input(data, data_size);
+  const std::vector<std::int64_t> rows = rows_of(&input);
+  const std::vector<Segment> segments = segments_from_rows(
+      rows.data(), static_cast<std::int64_t>(rows.size()) / kPlanColumns);
+  const std::uint64_t part = 1 + input.byte();
+  const std::vector<std::byte> file(input.rest(), input.rest() + input.size());
+  Header header;
+  Error error;
+  if (!parse_header(file.data(), file.size(), file.size(), -1, &header, &error) ||
+      !check_segments(segments, header.size_bytes, -1, file.size(), &error)) {
+    expect(error.code != Code::kOk && !describe(error).empty());
+    return 0;
+  }
+  look_and_judge(file.data(), file.size(), segments, part);
+  for (const Segment& segment : segments) {
+    for (const Dtype dtype : {Dtype::kFloat32, Dtype::kFloat16, Dtype::kBfloat16}) {
+      const std::vector<std::byte> fast = scattered(file.data(), segment, dtype, false);
+      const std::vector<std::byte> portable = scattered(file.data(), segment, dtype, true);
+      for (std::size_t i = 0; i < fast.size(); i += element_bytes(dtype)) {
+        // Of two NaNs that are multiplied, either's payload may come out.
+        expect(std::memcmp(&fast[i], &portable[i], element_bytes(dtype)) == 0 ||
+               (is_nan(&fast[i], dtype) && is_nan(&portable[i], dtype)));
+      }
+    }
+  }
+  return 0;
+}

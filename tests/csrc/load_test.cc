@@ -1,0 +1,295 @@
+#include "load.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <functional>
+#include <initializer_list>
+#include <thread>
+
+#include "folder.h"
+#include "header.h"
+#include "testing.h"
+
+namespace yolotf {
+namespace {
+
+// Memory of the test's own; says what was called.
+class Memory : public Variables {
+ public:
+  explicit Memory(const std::vector<Segment>& segments) : segments_(segments) {
+    for (const Segment& segment : segments) {
+      floats.emplace_back(segment.count(), -1.0F);
+    }
+  }
+
+  bool lock(std::vector<Target>* targets, Error*) override {
+    calls += "lock ";
+    for (const Segment& segment : segments_) {
+      targets->push_back(target_of(segment, dtype, nullptr));
+    }
+    return true;
+  }
+  bool begin(std::vector<Target>* targets) override {
+    calls += "begin ";
+    for (std::size_t i = 0; i < targets->size(); ++i) {
+      (*targets)[i].data = floats[i].data();
+    }
+    return begins;
+  }
+  void commit() override { calls += "commit"; }
+
+  std::vector<std::vector<float>> floats;
+  std::string calls;
+  Dtype dtype = Dtype::kFloat32;
+  bool begins = true;
+
+ private:
+  std::vector<Segment> segments_;
+};
+
+// Threads that begin at once, late or never.
+class TestThreads : public Threads {
+ public:
+  explicit TestThreads(int helpers, unsigned delay_us = 0) : helpers_(helpers), delay_(delay_us) {}
+  ~TestThreads() override {
+    for (std::thread& thread : threads_) {
+      thread.join();
+    }
+  }
+  int helpers() const override { return helpers_; }
+  void start(std::function<void()> work) override {
+    if (delay_ == kNever) {
+      return;
+    }
+    threads_.emplace_back([work = std::move(work), delay = delay_] {
+      usleep(delay);
+      work();
+    });
+  }
+  static constexpr unsigned kNever = ~0U;
+
+ private:
+  int helpers_;
+  unsigned delay_;
+  std::vector<std::thread> threads_;
+};
+
+// beta, moving_variance and a kernel: 30 floats behind a header of 20 bytes.
+std::vector<Segment> three_segments() {
+  return {segment_of(20, 1, 1, 3, 1, Role::kBeta),
+          segment_of(32, 1, 1, 3, 1, Role::kMovingVariance), segment_of(44, 1, 3, 2, 4)};
+}
+
+std::vector<std::byte> three_segments_file() {
+  std::vector<std::byte> whole = header_of(0, 2, 42, true);
+  for (int i = 0; i < 30; ++i) {
+    append(&whole, static_cast<float>(i));
+  }
+  return whole;
+}
+
+std::string text_of(const std::vector<std::byte>& bytes, std::uint64_t size) {
+  return std::string(reinterpret_cast<const char*>(bytes.data()), size);
+}
+
+LoadRequest request_for(const std::string& path, const std::vector<Segment>& segments) {
+  LoadRequest request;
+  request.path = path;
+  request.header = text_of(header_of(0, 2, 42, true), 20);
+  request.segments = segments;
+  return request;
+}
+
+TEST(every_prefix_of_a_file_is_refused_and_writes_nothing) {
+  const std::vector<Segment> segments = three_segments();
+  const std::vector<std::byte> whole = three_segments_file();
+  for (const bool disposable : {false, true}) {
+    for (std::uint64_t size = 0; size <= whole.size(); ++size) {
+      Folder folder;
+      LoadRequest request = request_for(folder.file(text_of(whole, size)), segments);
+      request.expected_bytes = 140;
+      request.contents_disposable = disposable;
+      Memory memory(segments);
+      const std::vector<std::vector<float>> before = memory.floats;
+      TestThreads threads(1);
+      LoadStats stats;
+      LoadError error;
+      const bool loaded = load(request, &memory, &threads, &stats, &error);
+      CHECK(loaded == (size == whole.size()));
+      if (loaded) {
+        CHECK(error.error.code == Code::kOk && memory.calls == "lock begin commit");
+        CHECK(memory.floats[0] == (std::vector<float>{0.0F, 1.0F, 2.0F}));
+        CHECK(memory.floats[2][1] == 14.0F && memory.floats[2][3] == 10.0F);
+        CHECK(stats.threads >= 1 && stats.threads <= 2);
+      } else {
+        CHECK(error.error.code == Code::kFileTooShort && memory.calls.empty());
+        CHECK(memory.floats == before);
+      }
+    }
+  }
+}
+
+TEST(whatever_is_refused_leaves_the_variables_as_they_were) {
+  struct Case {
+    std::function<void(LoadRequest*, Memory*)> change;
+    Code code;
+    FileCode file;
+  };
+  const std::vector<Segment> segments = three_segments();
+  for (const Case& one : std::initializer_list<Case>{
+           {[](LoadRequest* request, Memory*) { request->expected_bytes = 144; }, Code::kWrongSize,
+            FileCode::kOk},
+           {[](LoadRequest* request, Memory*) { request->header[4] = 9; }, Code::kOk,
+            FileCode::kChanged},
+           {[](LoadRequest* request, Memory*) { request->path += "x"; }, Code::kOk,
+            FileCode::kSystem},
+           {[](LoadRequest* request, Memory*) { request->path = "/dev/zero"; }, Code::kOk,
+            FileCode::kNotRegular},
+           {[](LoadRequest*, Memory* memory) { memory->dtype = Dtype::kFloat16; },
+            Code::kWrongDtype, FileCode::kOk},
+           {[](LoadRequest*, Memory* memory) { memory->begins = false; }, Code::kOk,
+            FileCode::kOk}}) {
+    Folder folder;
+    const std::vector<std::byte> whole = three_segments_file();
+    LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
+    Memory memory(segments);
+    const std::vector<std::vector<float>> before = memory.floats;
+    one.change(&request, &memory);
+    TestThreads threads(2);
+    LoadStats stats;
+    LoadError error;
+    CHECK(!load(request, &memory, &threads, &stats, &error));
+    CHECK(error.error.code == one.code && error.file.code == one.file);
+    CHECK(memory.floats == before && memory.calls.find("commit") == std::string::npos);
+  }
+}
+
+TEST(a_bad_number_is_found_before_anything_is_written_unless_that_is_of_no_use) {
+  const std::vector<Segment> segments = three_segments();
+  for (const bool disposable : {false, true}) {
+    for (const bool verify : {false, true}) {
+      for (const int place : {0, 3, 29}) {
+        Folder folder;
+        std::vector<std::byte> whole = three_segments_file();
+        const float bad = place == 3 ? -1.0F : kNan;
+        std::memcpy(whole.data() + 20 + 4 * place, &bad, 4);
+        LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
+        request.verify = verify;
+        request.contents_disposable = disposable;
+        Memory memory(segments);
+        const std::vector<std::vector<float>> before = memory.floats;
+        TestThreads threads(1);
+        LoadStats stats;
+        LoadError error;
+        CHECK(load(request, &memory, &threads, &stats, &error) == !verify);
+        if (verify) {
+          CHECK(error.error.code == (place == 3 ? Code::kNegativeVariance : Code::kNonfinite));
+          CHECK(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(place));
+          CHECK(error.error.end == error.error.offset + 4 && error.error.found == 1);
+          CHECK(disposable || memory.floats == before);
+          CHECK(memory.calls == (disposable ? "lock begin " : ""));
+        }
+      }
+    }
+  }
+}
+
+// Many tasks, a file of several parts; the same with one thread, with helpers that are late, and
+// with some that never come.
+TEST(threads_may_come_late_or_never) {
+  std::vector<Segment> segments;
+  std::uint64_t offset = 20;
+  std::vector<std::byte> whole = header_of(0, 2, 42, true);
+  for (const std::uint64_t filters : {16U, 32U, 48U, 64U, 128U}) {
+    segments.push_back(segment_of(offset, 1, filters, 300, 9));
+    offset += 4 * segments.back().count();
+  }
+  std::uint32_t state = 1;
+  while (whole.size() < offset) {
+    state = state * 1664525U + 1013904223U;
+    append(&whole, static_cast<float>(state >> 8) * 1e-6F);
+  }
+  Folder folder;
+  LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
+  std::vector<std::vector<float>> expected;
+  for (const bool disposable : {false, true}) {
+    for (const int helpers : {0, 1, 3}) {
+      for (const unsigned delay : {0U, 3000U, TestThreads::kNever}) {
+        request.contents_disposable = disposable;
+        Memory memory(segments);
+        LoadStats stats;
+        LoadError error;
+        TestThreads threads(helpers, delay);
+        CHECK(load(request, &memory, &threads, &stats, &error));
+        CHECK(stats.threads == helpers + 1);
+        CHECK(expected.empty() || memory.floats == expected);
+        expected = memory.floats;
+      }
+    }
+  }
+  std::uint64_t from = 0;
+  const Segment& first = segments[0];
+  for (std::uint64_t filter = 0; filter < first.filters; ++filter) {
+    for (std::uint64_t column = 0; column < first.channels * first.spatial; ++column, ++from) {
+      float value;
+      std::memcpy(&value, whole.data() + 20 + 4 * from, 4);
+      const std::uint64_t row = column % 9 * 300 + column / 9;
+      CHECK(expected[0][row * first.filters + filter] == value);
+    }
+  }
+}
+
+TEST(a_batch_normalization_that_is_folded_in_is_looked_at_in_every_way_to_load) {
+  // gamma, mean and variance of 4; a kernel and a bias that fold them in, beta of 4.
+  std::vector<Segment> segments = {segment_of(20 + 64, 1, 4, 5, 1),
+                                   segment_of(20, 1, 4, 1, 1, Role::kBias)};
+  for (Segment& segment : segments) {
+    segment.norm_offset = 36;
+  }
+  for (const bool disposable : {false, true}) {
+    for (int place = 0; place < 36; ++place) {
+      Folder folder;
+      std::vector<std::byte> whole = header_of(0, 2, 42, true);
+      for (int i = 0; i < 36; ++i) {
+        append(&whole, i == place ? -1.0F * kInfinity : 1.0F + static_cast<float>(i));
+      }
+      LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
+      request.contents_disposable = disposable;
+      Memory memory(segments);
+      TestThreads threads(1);
+      LoadStats stats;
+      LoadError error;
+      CHECK(!load(request, &memory, &threads, &stats, &error));
+      CHECK(error.error.code == Code::kNonfinite);
+      CHECK(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(place));
+      const Role roles[] = {Role::kBeta, Role::kGamma, Role::kMovingMean, Role::kMovingVariance};
+      const Role role = place < 16 ? roles[place / 4] : Role::kKernel;
+      CHECK(error.error.role == static_cast<std::int64_t>(role));
+    }
+  }
+}
+
+TEST(the_content_of_a_file_is_examined_as_a_load_does) {
+  const std::vector<Segment> segments = three_segments();
+  std::vector<std::byte> whole = three_segments_file();
+  const float bad[] = {kNan, -2.0F};
+  std::memcpy(whole.data() + 20, &bad[0], 4);
+  std::memcpy(whole.data() + 36, &bad[1], 4);
+  Folder folder;
+  TestThreads threads(1);
+  std::vector<Error> errors;
+  LoadError error;
+  const std::string path = folder.file(text_of(whole, whole.size()));
+  CHECK(examine_content(path, 20, segments, &threads, &errors, &error));
+  CHECK(errors.size() == 2 && errors[0].code == Code::kNonfinite && errors[0].offset == 20);
+  CHECK(errors[1].code == Code::kNegativeVariance && errors[1].offset == 36);
+  CHECK(!examine_content(path + "x", 20, segments, &threads, &errors, &error));
+  CHECK(error.file.system_error == ENOENT);
+  error = {};
+  CHECK(!examine_content(folder.file(text_of(whole, 100)), 20, segments, &threads, &errors, &error));
+  CHECK(error.error.code == Code::kFileTooShort);
+}
+
+}  // namespace
+}  // namespace yolotf

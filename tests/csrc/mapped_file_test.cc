@@ -1,0 +1,336 @@
+#include "mapped_file.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <functional>
+#include <memory>
+
+#include "folder.h"
+#include "testing.h"
+
+namespace yolotf {
+namespace {
+
+// Whether this system gives us a lease and reads mappings in: asked without MappedFile.
+bool mapping_is_safe(const std::string& path) {
+#if defined(F_SETLEASE) && defined(MADV_POPULATE_READ)
+  const int descriptor = ::open(path.c_str(), O_RDONLY);
+  const bool leased = fcntl(descriptor, F_SETLEASE, F_RDLCK) == 0;
+  void* page = mmap(nullptr, 1, PROT_READ, MAP_SHARED, descriptor, 0);
+  const bool populated = page != MAP_FAILED && madvise(page, 1, MADV_POPULATE_READ) == 0;
+  munmap(page, 1);
+  close(descriptor);
+  return leased && populated;
+#else
+  (void)path;
+  return false;
+#endif
+}
+
+bool holds(const MappedFile& file, const std::string& content) {
+  return file.size() == content.size() && file.bytes() != nullptr &&
+         std::memcmp(file.bytes(), content.data(), content.size()) == 0;
+}
+
+const std::string& content() {
+  static const std::string text = [] {
+    std::string long_text;
+    for (int i = 0; i < 5000; ++i) {
+      long_text += std::to_string(i);
+    }
+    return long_text;
+  }();
+  return text;
+}
+
+// Ends the process if the test hangs.
+class Deadline {
+ public:
+  Deadline() { alarm(20); }
+  ~Deadline() { alarm(0); }
+};
+
+// A process that runs `work`; wait() returns what it did.
+class Child {
+ public:
+  explicit Child(const std::function<bool()>& work) : process_(fork()) {
+    CHECK(process_ >= 0);
+    if (process_ == 0) {
+      alarm(20);
+      _exit(work() ? 0 : 1);
+    }
+  }
+  ~Child() {
+    if (process_ > 0) {
+      kill(process_, SIGKILL);
+      waitpid(process_, nullptr, 0);
+    }
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+
+  bool wait() {
+    int status = -1;
+    while (waitpid(process_, &status, 0) < 0 && errno == EINTR) {
+    }
+    process_ = -1;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  }
+  bool running() const {
+    siginfo_t info = {};
+    return waitid(P_PID, static_cast<id_t>(process_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == 0;
+  }
+
+ private:
+  pid_t process_;
+};
+
+void sleep_ms(unsigned milliseconds) { usleep(1000 * milliseconds); }
+
+TEST(a_file_that_nobody_writes_is_mapped) {
+  Folder folder;
+  const std::string path = folder.file(content());
+  MappedFile file;
+  FileError error;
+  CHECK(file.open(path.c_str(), &error) && file.bytes() == nullptr);
+  CHECK(file.hold(&error) && error.code == FileCode::kOk);
+  CHECK(holds(file, content()) && file.unchanged());
+  CHECK(file.mapped() == mapping_is_safe(folder.file(content())));
+  CHECK(file.hold(&error));  // again: nothing happens
+}
+
+TEST(a_file_is_read_in_part_after_part) {
+  for (const bool held_open : {false, true}) {
+    Folder folder;
+    std::string large;
+    while (large.size() < 300000) {
+      large += content();
+    }
+    const std::string path = folder.file(large);
+    const int writer = held_open ? ::open(path.c_str(), O_WRONLY) : -1;
+    MappedFile file;
+    FileError error;
+    CHECK(file.open(path.c_str(), &error) && file.begin(&error));
+    CHECK(file.begin(&error) && file.begins_with(large.data(), 20, &error));
+    CHECK(file.mapped() == (!held_open && mapping_is_safe(folder.file(content()))));
+    for (std::uint64_t begin = 0; begin < large.size(); begin += 5000) {
+      const std::uint64_t end = std::min<std::uint64_t>(large.size(), begin + 5000);
+      CHECK(file.read_in(begin, end, &error));
+      CHECK(std::memcmp(file.bytes() + begin, large.data() + begin, end - begin) == 0);
+    }
+    CHECK(file.read_in(7, 7, &error) && error.code == FileCode::kOk);
+    CHECK(holds(file, large) && file.unchanged());
+    if (writer >= 0) {
+      close(writer);
+    }
+  }
+}
+
+TEST(advice_on_memory_changes_none_of_it) {
+  std::vector<float> floats(100000, 3.0F);
+  for (const std::uint64_t shift : {0U, 1U, 17U}) {
+    prefer_huge_pages(floats.data() + shift, 4 * (floats.size() - shift));
+  }
+  prefer_huge_pages(floats.data(), 4);
+  prefer_huge_pages(nullptr, 0);
+  CHECK(floats == std::vector<float>(100000, 3.0F));
+}
+
+TEST(a_file_that_is_open_for_writing_is_copied) {
+  Folder folder;
+  const std::string path = folder.file(content());
+  const int writer = ::open(path.c_str(), O_WRONLY);
+  MappedFile file;
+  FileError error;
+  CHECK(file.open(path.c_str(), &error) && file.hold(&error));
+  CHECK(!file.mapped() && holds(file, content()));
+  // The copy stays as it was, and the change is seen.
+  CHECK(file.unchanged());
+  CHECK(write(writer, "x", 1) == 1);
+  CHECK(!file.unchanged() && holds(file, content()));
+  CHECK(ftruncate(writer, 0) == 0);
+  CHECK(holds(file, content()));
+  close(writer);
+}
+
+TEST(a_file_that_changed_after_it_was_opened_is_refused) {
+  for (const bool held_open : {false, true}) {
+    for (const int change : {0, 1, 2}) {
+      Folder folder;
+      const std::string path = folder.file(content());
+      MappedFile file;
+      FileError error;
+      CHECK(file.open(path.c_str(), &error));
+      sleep_ms(15);  // longer than the clock of coarse time stamps
+      const int writer = ::open(path.c_str(), O_WRONLY);
+      const auto size = static_cast<off_t>(content().size());
+      CHECK(change == 0   ? pwrite(writer, "x", 1, 10) == 1
+            : change == 1 ? ftruncate(writer, size - 1) == 0
+                          : ftruncate(writer, size + 1) == 0);
+      if (!held_open) {
+        close(writer);
+      }
+      CHECK(!file.unchanged());
+      CHECK(!file.hold(&error) && error.code == FileCode::kChanged);
+      if (held_open) {
+        close(writer);
+      }
+    }
+  }
+}
+
+TEST(a_file_that_is_replaced_is_still_the_one_that_was_opened) {
+  Folder folder;
+  const std::string path = folder.file(content());
+  const std::string other = folder.file("other");
+  MappedFile file;
+  FileError error;
+  CHECK(file.open(path.c_str(), &error));
+  CHECK(rename(other.c_str(), path.c_str()) == 0);
+  CHECK(file.hold(&error) && holds(file, content()) && file.unchanged());
+}
+
+TEST(a_file_begins_with_its_own_bytes_only) {
+  Folder folder;
+  const std::string path = folder.file("0123456789");
+  MappedFile file;
+  FileError error;
+  CHECK(file.open(path.c_str(), &error) && file.hold(&error));
+  CHECK(file.begins_with("", 0, &error) && file.begins_with("0123456789", 10, &error));
+  CHECK(error.code == FileCode::kOk);
+  CHECK(!file.begins_with("01234x", 6, &error) && error.code == FileCode::kChanged);
+  CHECK(!file.begins_with("0123456789a", 11, &error));
+  MappedFile empty;
+  CHECK(empty.open(folder.file("").c_str(), &error) && empty.hold(&error));
+  CHECK(empty.begins_with("", 0, &error) && !empty.begins_with("0", 1, &error));
+}
+
+TEST(an_empty_file_has_no_bytes) {
+  Folder folder;
+  const std::string path = folder.file("");
+  MappedFile file;
+  FileError error;
+  CHECK(file.open(path.c_str(), &error) && file.size() == 0);
+  CHECK(file.hold(&error) && file.bytes() == nullptr && !file.mapped() && file.unchanged());
+  std::byte byte;
+  std::uint64_t got = 9;
+  CHECK(file.read(0, 1, &byte, &got, &error) && got == 0);
+}
+
+TEST(what_is_no_file_is_refused_without_waiting) {
+  const Deadline deadline;
+  Folder folder;
+  const std::string fifo = folder.name("fifo");
+  CHECK(mkfifo(fifo.c_str(), 0600) == 0);
+  struct Case {
+    std::string path;
+    FileCode code;
+    int system_error;
+  };
+  const std::string missing = folder.path() + "/missing";
+  const std::string below = folder.file("x") + "/below";
+  for (const Case& one :
+       {Case{folder.path(), FileCode::kNotRegular, EISDIR}, Case{fifo, FileCode::kNotRegular, 0},
+        Case{"/dev/zero", FileCode::kNotRegular, 0}, Case{missing, FileCode::kSystem, ENOENT},
+        Case{"", FileCode::kSystem, ENOENT}, Case{below, FileCode::kSystem, ENOTDIR}}) {
+    MappedFile file;
+    FileError error;
+    CHECK(!file.open(one.path.c_str(), &error));
+    CHECK(error.code == one.code && error.system_error == one.system_error);
+  }
+}
+
+TEST(reading_stops_at_the_end_of_the_file) {
+  Folder folder;
+  const std::string path = folder.file(content());
+  MappedFile file;
+  FileError error;
+  CHECK(file.open(path.c_str(), &error));
+  for (const std::uint64_t offset :
+       {std::uint64_t{0}, std::uint64_t{7}, file.size() - 3, file.size(), file.size() + 100}) {
+    const Bytes bytes(10);
+    std::uint64_t got = 99;
+    CHECK(file.read(offset, 10, bytes.data(), &got, &error));
+    const std::uint64_t there = offset < file.size() ? file.size() - offset : 0;
+    CHECK(got == std::min<std::uint64_t>(10, there));
+    CHECK(std::memcmp(bytes.data(), content().data() + std::min(offset, file.size()), got) == 0);
+  }
+}
+
+volatile sig_atomic_t signals = 0;
+
+TEST(whoever_wants_to_write_waits_while_the_file_is_held) {
+  const Deadline deadline;
+  // What the kernel tells the holder of a lease must not interrupt the program.
+  signals = 0;
+  for (const int number : {SIGIO, SIGURG}) {
+    signal(number, [](int) { signals = signals + 1; });
+  }
+  // Each comes by another way: open, open with truncation, truncate without open.
+  for (const int way : {0, 1, 2}) {
+    Folder folder;
+    const std::string path = folder.file(content());
+    int started[2];
+    CHECK(pipe(started) == 0);
+    auto file = std::make_unique<MappedFile>();
+    FileError error;
+    CHECK(file->open(path.c_str(), &error) && file->hold(&error));
+    Child writer([&] {
+      bool done = write(started[1], "x", 1) == 1;
+      if (way == 2) {
+        return done && truncate(path.c_str(), 3) == 0;
+      }
+      const int descriptor = ::open(path.c_str(), O_WRONLY | (way == 1 ? O_TRUNC : 0));
+      done = done && descriptor >= 0 && pwrite(descriptor, "changed", 7, 0) == 7;
+      close(descriptor);
+      return done;
+    });
+    char byte;
+    CHECK(read(started[0], &byte, 1) == 1);
+    sleep_ms(50);
+    if (file->mapped()) {
+      CHECK(writer.running() && file->unchanged());
+    }
+    CHECK(holds(*file, content()));
+    file = std::make_unique<MappedFile>();
+    CHECK(writer.wait());
+    CHECK(file->open(path.c_str(), &error));
+    CHECK(file->size() == (way == 0 ? content().size() : way == 1 ? 7 : 3));
+    CHECK(file->hold(&error) && !holds(*file, content()));
+    close(started[0]);
+    close(started[1]);
+  }
+  CHECK(signals == 0);
+  signal(SIGIO, SIG_DFL);
+  signal(SIGURG, SIG_DFL);
+}
+
+TEST(a_child_process_does_not_prolong_the_hold) {
+  const Deadline deadline;
+  Folder folder;
+  const std::string path = folder.file(content());
+  auto file = std::make_unique<MappedFile>();
+  FileError error;
+  CHECK(file->open(path.c_str(), &error) && file->hold(&error));
+  Child heir([] {
+    sleep_ms(10000);
+    return true;
+  });
+  file.reset();
+  const auto start = std::chrono::steady_clock::now();
+  const int writer = ::open(path.c_str(), O_WRONLY);
+  CHECK(writer >= 0);
+  close(writer);
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
+}
+
+}  // namespace
+}  // namespace yolotf

@@ -1,0 +1,81 @@
+#include "statistics.h"
+
+#include <cmath>
+#include <random>
+
+#include "testing.h"
+
+namespace yolotf {
+namespace {
+
+TEST(statistics_are_those_of_a_loop) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal(0.1F, 2.0F);
+  const std::vector<float> odd = {kInfinity,
+                                  -kInfinity,
+                                  kNan,
+                                  0.0F,
+                                  -0.0F,
+                                  std::numeric_limits<float>::max(),
+                                  std::numeric_limits<float>::lowest(),
+                                  std::numeric_limits<float>::denorm_min()};
+  for (const std::uint64_t size : {0U, 1U, 2U, 7U, 8U, 9U, 1023U, 1024U, 1025U, 5000U}) {
+    for (const int kind : {0, 1, 2}) {  // plain, with odd numbers among them, only such
+      std::vector<float> floats(size);
+      for (float& value : floats) {
+        const bool plain = kind == 0 || (kind == 1 && random() % 4 != 0);
+        value = plain ? normal(random) : odd[random() % odd.size()];
+      }
+      Stats expected;
+      expected.minimum = std::numeric_limits<double>::infinity();
+      expected.maximum = -expected.minimum;
+      for (const float value : floats) {
+        ++expected.count;
+        expected.negative += value < 0 ? 1 : 0;
+        expected.zero += value == 0 ? 1 : 0;
+        if (!std::isfinite(value)) {
+          ++expected.nonfinite;
+          continue;
+        }
+        expected.minimum = std::min(expected.minimum, static_cast<double>(value));
+        expected.maximum = std::max(expected.maximum, static_cast<double>(value));
+        expected.sum += value;
+        expected.sum_of_squares += static_cast<double>(value) * value;
+      }
+      for (const std::uint64_t cut : {std::uint64_t{0}, size / 3, size}) {
+        const Bytes bytes(floats.data(), 4 * size, 1);  // no alignment at all
+        Stats stats;
+        add_stats(bytes.data(), cut, &stats);
+        add_stats(bytes.data() + 4 * cut, size - cut, &stats);
+        CHECK(stats.count == expected.count && stats.nonfinite == expected.nonfinite);
+        CHECK(stats.negative == expected.negative && stats.zero == expected.zero);
+        if (stats.count > stats.nonfinite) {
+          CHECK(stats.minimum == expected.minimum && stats.maximum == expected.maximum);
+        }
+        const auto close = [&](double a, double b, double scale) {
+          return std::fabs(a - b) <= 1e-12 * scale;
+        };
+        CHECK(close(stats.sum_of_squares, expected.sum_of_squares, expected.sum_of_squares));
+        const double magnitudes =
+            std::sqrt(expected.sum_of_squares * static_cast<double>(size)) + 1;
+        CHECK(close(stats.sum, expected.sum, magnitudes));
+      }
+    }
+  }
+}
+
+TEST(numbers_that_are_not_finite_leave_the_extremes_to_those_that_are) {
+  const float floats[] = {kNan, kInfinity, 5.0F, -kInfinity, 7.0F};
+  const Bytes bytes(floats, sizeof floats);
+  Stats stats;
+  add_stats(bytes.data(), 2, &stats);
+  CHECK(stats.count == 2 && stats.nonfinite == 2);
+  add_stats(bytes.data() + 8, 2, &stats);
+  CHECK(stats.minimum == 5.0 && stats.maximum == 5.0);
+  add_stats(bytes.data() + 16, 1, &stats);
+  CHECK(stats.minimum == 5.0 && stats.maximum == 7.0 && stats.sum == 12.0);
+  CHECK(stats.count == 5 && stats.nonfinite == 3 && stats.negative == 1);
+}
+
+}  // namespace
+}  // namespace yolotf
