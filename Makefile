@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*)
 
-.PHONY: demo test test-ray lint format bench sanitize wheel clean
+.PHONY: demo test test-ray lint format bench sanitize fuzz wheel clean
 .DEFAULT_GOAL := test
 
 $(VENV)/built: $(NATIVE)
@@ -37,13 +37,13 @@ lint: $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.cc tests/csrc/*.cc
+	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.cc tests/csrc/*.h tests/csrc/*.cc
 	$(BIN)/stubtest --mypy-config-file pyproject.toml yolotf._core
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*.h csrc/*.cc tests/csrc/*.cc
+	$(BIN)/clang-format -i csrc/*.h csrc/*.cc tests/csrc/*.h tests/csrc/*.cc
 
 # The core without Python and TensorFlow, warnings as errors, under the sanitizers.
 sanitize: $(VENV)/built
@@ -51,6 +51,22 @@ sanitize: $(VENV)/built
 	  -DYOLOTF_SANITIZE=ON -DYOLOTF_WERROR=ON
 	$(BIN)/cmake --build build-sanitize
 	$(BIN)/ctest --test-dir build-sanitize --output-on-failure --no-tests=error
+
+# The core under libFuzzer, each target for FUZZ_SECONDS; then hours, if you like.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := fuzz_header fuzz_plan fuzz_content
+CLANG ?= clang++
+fuzz: $(VENV)/built
+	@command -v $(CLANG) > /dev/null || { \
+	  echo "make fuzz needs clang++ (libFuzzer), which is not there; try: apt-get install clang"; exit 1; }
+	$(BIN)/cmake -S . -B build-fuzz -DYOLOTF_PYTHON=OFF -DYOLOTF_FUZZ=ON -DYOLOTF_SANITIZE=ON \
+	  -DCMAKE_CXX_COMPILER=$(CLANG)
+	$(BIN)/cmake --build build-fuzz
+	for target in $(FUZZ_TARGETS); do \
+	  mkdir -p build-fuzz/corpus/$$target && \
+	  build-fuzz/$$target -max_len=65536 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+	    -artifact_prefix=build-fuzz/ build-fuzz/corpus/$$target || exit 1; \
+	done
 
 # One wheel for several TensorFlows, in wheelhouse/: make wheel MINORS="2.20 2.21".
 wheel: $(VENV)/built
@@ -61,4 +77,4 @@ bench: $(VENV)/built
 	$(BIN)/python benchmarks/load.py
 
 clean:
-	rm -rf build build-sanitize dist *.egg-info demo-output wheelhouse yolotf/*.so yolotf/_op
+	rm -rf build build-sanitize build-fuzz dist *.egg-info demo-output wheelhouse yolotf/*.so yolotf/_op

@@ -23,8 +23,8 @@ class Sample {
     std::uint64_t channels = 16;
     floats.resize(5, 0.0F);
     const auto add = [&](Role role, std::uint64_t count, std::uint64_t filter) {
-      arrays.push_back({4 * floats.size(), count, filter, role,
-                        static_cast<std::int64_t>(arrays.size())});
+      arrays.push_back(
+          {4 * floats.size(), count, filter, role, static_cast<std::int64_t>(arrays.size())});
       for (std::uint64_t i = 0; i < count; ++i) {
         const float value = normal(random);
         const bool positive = role == Role::kGamma || role == Role::kMovingVariance;

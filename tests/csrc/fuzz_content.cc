@@ -77,8 +77,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     expect(error.offset < error.end && error.end <= 4 * kFloats);
     if (error.code == Code::kRepeated) {
       expect(error.end - error.offset >= kRepeatBytes && error.found <= error.offset);
-      expect(std::memcmp(bytes + error.offset, bytes + error.expected,
-                         error.end - error.offset) == 0);
+      expect(std::memcmp(bytes + error.offset, bytes + error.expected, error.end - error.offset) ==
+             0);
     } else if (error.code == Code::kZeros) {
       expect(std::all_of(floats.begin() + static_cast<std::ptrdiff_t>(error.offset / 4),
                          floats.begin() + static_cast<std::ptrdiff_t>(error.end / 4),

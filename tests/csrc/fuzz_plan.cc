@@ -102,8 +102,8 @@ void look_and_judge(const std::byte* bytes, std::uint64_t size,
     if (error.code == Code::kRepeated) {
       expect(error.end - error.offset == error.found - error.expected);
       expect(error.found <= error.offset);
-      expect(std::memcmp(bytes + error.offset, bytes + error.expected,
-                         error.end - error.offset) == 0);
+      expect(std::memcmp(bytes + error.offset, bytes + error.expected, error.end - error.offset) ==
+             0);
     }
   }
 }
@@ -136,8 +136,8 @@ bool is_nan(const std::byte* number, Dtype dtype) {
 extern "C" int LLVMFuzzerTestOneInput(const std::byte* data, std::size_t data_size) {
   Input input(data, data_size);
   const std::vector<std::int64_t> rows = rows_of(&input);
-  const std::vector<Segment> segments = segments_from_rows(
-      rows.data(), static_cast<std::int64_t>(rows.size()) / kPlanColumns);
+  const std::vector<Segment> segments =
+      segments_from_rows(rows.data(), static_cast<std::int64_t>(rows.size()) / kPlanColumns);
   const std::uint64_t part = 1 + input.byte();
   const std::vector<std::byte> file(input.rest(), input.rest() + input.size());
   Header header;

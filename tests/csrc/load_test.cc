@@ -287,7 +287,8 @@ TEST(the_content_of_a_file_is_examined_as_a_load_does) {
   CHECK(!examine_content(path + "x", 20, segments, &threads, &errors, &error));
   CHECK(error.file.system_error == ENOENT);
   error = {};
-  CHECK(!examine_content(folder.file(text_of(whole, 100)), 20, segments, &threads, &errors, &error));
+  CHECK(
+      !examine_content(folder.file(text_of(whole, 100)), 20, segments, &threads, &errors, &error));
   CHECK(error.error.code == Code::kFileTooShort);
 }
 

@@ -81,9 +81,9 @@ TEST(a_file_that_ends_inside_a_batch_normalization_is_too_short) {
     // The first of gamma, mean and variance that is cut.
     const std::uint64_t cut = file_bytes < 208 ? 0 : file_bytes < 216 ? 1 : 2;
     CHECK(file_bytes == 224 || is(error, Code::kFileTooShort, 0, 208 + 8 * cut, file_bytes));
-    CHECK(file_bytes == 224 || (error.offset == 200 + 8 * cut && error.end == error.offset + 8 &&
-                                error.role == static_cast<std::int64_t>(Role::kGamma) +
-                                                  static_cast<std::int64_t>(cut)));
+    CHECK(file_bytes == 224 ||
+          (error.offset == 200 + 8 * cut && error.end == error.offset + 8 &&
+           error.role == static_cast<std::int64_t>(Role::kGamma) + static_cast<std::int64_t>(cut)));
   }
 }
 

@@ -24,8 +24,8 @@
     }                                                                                 \
   } while (false)
 
-#define TEST(name)                                            \
-  void name();                                                \
+#define TEST(name)                                           \
+  void name();                                               \
   const ::yolotf::Registered name##_registered(#name, name); \
   void name()
 
@@ -66,7 +66,7 @@ void append(std::vector<std::byte>* bytes, T value) {
 }
 
 inline std::vector<std::byte> header_of(std::int32_t major, std::int32_t minor, std::uint64_t seen,
-                                 bool wide) {
+                                        bool wide) {
   std::vector<std::byte> bytes;
   append(&bytes, major);
   append(&bytes, minor);
@@ -92,7 +92,8 @@ inline float float_of(std::uint32_t bits) {
 }
 
 inline Segment segment_of(std::uint64_t offset, std::uint64_t blocks, std::uint64_t filters,
-                   std::uint64_t channels, std::uint64_t spatial, Role role = Role::kKernel) {
+                          std::uint64_t channels, std::uint64_t spatial,
+                          Role role = Role::kKernel) {
   Segment segment;
   segment.offset = offset;
   segment.blocks = blocks;
@@ -119,7 +120,7 @@ inline Target target_of(const Segment& segment, Dtype dtype, void* data) {
 }
 
 inline bool is(const Error& error, Code code, std::int64_t segment, std::uint64_t expected,
-        std::uint64_t found) {
+               std::uint64_t found) {
   return error.code == code && error.segment == segment && error.expected == expected &&
          error.found == found;
 }

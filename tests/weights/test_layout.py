@@ -427,7 +427,7 @@ def test_a_real_backbone_file_ends_after_its_layers(shared):
 
 
 def moved(segment: layout.Segment, slot: layout.Slot) -> np.ndarray:
-    """What weights.h does with the floats 0, 1, 2, ... of a segment."""
+    """What plan.h does with the floats 0, 1, 2, ... of a segment."""
     move = layout.move(segment, slot)
     file = np.arange(segment.count).reshape(move.blocks, move.filters, move.channels, move.spatial)
     return file.transpose(0, 3, 2, 1).reshape(move.shape)
@@ -498,7 +498,7 @@ def test_the_rows_of_a_plan_say_where_in_the_file_and_of_which_shape():
         layout.move(kernel, slot((3, 3, 4, 6), "kernel")),
     )
     plan = layout.Plan(moves, layout.floats(network), network)
-    # Offset, norm offset, blocks, filters, channels, spatial, role, rank, extents; weights.h counts
+    # Offset, norm offset, blocks, filters, channels, spatial, role, rank, extents; plan.h counts
     # roles
     # bias, beta, gamma, moving_mean, moving_variance, kernel.
     assert plan.rows(20).tolist() == [

@@ -76,7 +76,7 @@ class Plan:
     def rows(
         self, header_bytes: int, moves: Sequence[Assignment] | None = None
     ) -> NDArray[np.int64]:
-        """The plan for the native code: one row a move, see `segments_from_rows` in weights.h."""
+        """The plan for the native code: one row a move, see `segments_from_rows` in plan.h."""
         moves = self.moves if moves is None else moves
         rows = np.ones((len(moves), 8 + _MAX_RANK), np.int64)
         for row, one in zip(rows, moves, strict=True):

@@ -52,10 +52,10 @@ class _Case(NamedTuple):
     failure: Failure
     path: str
     plan: layout.Plan
-    moves: Sequence[layout.Move]
+    moves: Sequence[layout.Assignment]
 
     @property
-    def move(self) -> layout.Move:
+    def move(self) -> layout.Assignment:
         return self.moves[self.failure.segment]
 
     @property
@@ -86,7 +86,7 @@ class _Case(NamedTuple):
 
 
 def refusal(
-    failure: Failure, path: Path, plan: layout.Plan, moves: Sequence[layout.Move]
+    failure: Failure, path: Path, plan: layout.Plan, moves: Sequence[layout.Assignment]
 ) -> errors.WeightsMismatch:
     """The error to raise for what a native check found.
 

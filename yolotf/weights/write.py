@@ -60,7 +60,7 @@ def write(
         WeightsMismatch: nothing was written, unless `contents_disposable`.
         OSError: the file cannot be read.
     """
-    moves: list[layout.Move] = []
+    moves: list[layout.Assignment] = []
     variables: list[Any] = []
     for move in plan.moves:
         for variable in replicas(move.slot.variable):
@@ -83,14 +83,14 @@ def check_size(path: Path, plan: layout.Plan, header: Header, size_bytes: int) -
     """
     expected = plan.expected_bytes(header.size_bytes)
     if expected not in (-1, size_bytes):
-        failure = _Failure("wrong_size", expected=expected, found=size_bytes)
-        _mismatch(failure, path, plan, plan.moves, ())
+        failure = Failure("wrong_size", expected=expected, found=size_bytes)
+        raise refusal(failure, path, plan, plan.moves)
 
 
 def write_arrays(
     path: Path, header: Header, plan: layout.Plan, *, verify: bool, threads: int
 ) -> None:
-    """Likewise, into the NumPy arrays that the plan's slots hold; no TensorFlow.
+    """Checks and writes a plan whose slots hold new NumPy arrays; no TensorFlow.
 
     Args:
         path: the file.
@@ -100,24 +100,39 @@ def write_arrays(
         threads: that read and write.
 
     Raises:
-        WeightsMismatch: nothing was written.
+        WeightsMismatch: the arrays may be half written.
+        OSError: the file cannot be read.
     """
     arrays = [move.slot.variable for move in plan.moves]
+    _scatter(path, header, plan, plan.moves, arrays, cast=False, verify=verify, threads=threads)
+
+
+def _scatter(
+    path: Path,
+    header: Header,
+    plan: layout.Plan,
+    moves: Sequence[layout.Assignment],
+    arrays: list[_Array],
+    *,
+    cast: bool,
+    verify: bool,
+    threads: int,
+) -> tuple[int, int, int, int]:
+    """Into arrays that hold nothing yet, so that they are written while the file is read."""
     try:
-        _core.scatter(
+        return _core.scatter(
             path,
-            _header_content(header),
+            header_bytes(header),
             plan.expected_bytes(header.size_bytes),
-            plan.rows(header.size_bytes),
+            plan.rows(header.size_bytes, moves),
             arrays,
+            cast=cast,
             verify=verify,
+            contents_disposable=True,
             threads=threads,
         )
     except _core.NativeError as error:
-        failure = _Failure(
-            error.code, error.segment, error.axis, error.offset, error.expected, error.found
-        )
-        _mismatch(failure, path, plan, plan.moves, arrays)
+        raise refusal(Failure.of(error), path, plan, moves) from None
 
 
 def replicas(variable: Any) -> list[Any]:
@@ -168,7 +183,7 @@ class _Job:
     path: Path
     header: Header
     plan: layout.Plan
-    moves: Sequence[layout.Move]
+    moves: Sequence[layout.Assignment]
     variables: Sequence[Any]
     cast: bool
     verify: bool
@@ -207,20 +222,16 @@ class _Job:
         arrays = [
             _aligned(tuple(value.shape), np.dtype(value.dtype.as_numpy_dtype)) for value in before
         ]
-        try:
-            mapped, threads, _, _ = _core.scatter(
-                self.path,
-                header_bytes(self.header),
-                self.plan.expected_bytes(self.header.size_bytes),
-                self.plan.rows(self.header.size_bytes, self.moves),
-                arrays,
-                cast=self.cast,
-                verify=self.verify,
-                contents_disposable=True,  # no variable has the arrays yet
-                threads=_native.thread_count(),
-            )
-        except _core.NativeError as error:
-            raise self.refused(Failure.of(error)) from None
+        mapped, threads, _, _ = _scatter(
+            self.path,
+            self.header,
+            self.plan,
+            self.moves,
+            arrays,
+            cast=self.cast,
+            verify=self.verify,
+            threads=_native.thread_count(),
+        )
         tensors = [_adopted(array) for array in arrays]
         try:
             for variable, tensor in zip(self.variables, tensors, strict=True):
@@ -282,13 +293,14 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> _Array:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def _adopted(array: _Array) -> Any:
+def _adopted(array: Any) -> Any:
     """A tensor in the memory of an array."""
     import tensorflow as tf  # not with `import yolotf`
 
-    if array.dtype.kind == "f" and array.size:
+    if not array.size:
+        return tf.constant(array)
+    if array.dtype.kind == "f":
         return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
-    if array.size:  # bfloat16, which NumPy has no name for
-        raw = tf.experimental.dlpack.from_dlpack(array.view(np.uint16).__dlpack__())
-        return tf.bitcast(raw, tf.as_dtype(array.dtype))
-    return tf.constant(array)
+    # bfloat16, which NumPy has no name for.
+    raw = tf.experimental.dlpack.from_dlpack(array.view(np.uint16).__dlpack__())
+    return tf.bitcast(raw, tf.as_dtype(array.dtype))
