@@ -158,6 +158,8 @@ def random_file(text: str, seed: int = 0, gain: float = 0.75) -> bytes:
     for one in stored(text):
         spread = 250.0**0.5 if one.index in normalized else 1.0
         normal = np.resize(np.roll(pool, -int(random.integers(len(pool)))), one.shape)
+        if normal.nbytes >= 1 << 16:  # of one pool, two such blocks could be the same
+            normal = random.standard_normal(one.shape, dtype=np.float32)
         match one.role:
             case "gamma":
                 values = 1 + 0.2 * normal
