@@ -397,3 +397,161 @@ def test_folders_are_searched_for_what_can_be_read():
     }
     assert not detect.PICTURES - readable - {".avif"}
     assert not detect.PICTURES & detect.VIDEOS
+
+
+# Which detections, and other files of them.
+
+
+def detections(capsys, *options):
+    assert run("pictures/b.jpg", "--json", *options) == 0
+    (found,) = lines(capsys)
+    return found["detections"]
+
+
+def test_only_some_classes_by_name_or_number(capsys):
+    every = detections(capsys)
+    assert len({one["class"] for one in every}) == 3
+    cats = [one for one in every if one["name"] == "cat"]
+    both = [one for one in every if one["class"] in (0, 2)]
+    assert detections(capsys, "--only", "cat") == cats
+    assert detections(capsys, "--only", "0,2") == both
+    assert detections(capsys, "--classes", "kite, cat") == both
+    assert run("pictures/b.jpg", "--only", "cow") == 2
+    assert "'cow' is none of the 3 classes; names are cat, dog, kite" in capsys.readouterr().err
+
+
+def test_across_classes_the_best_of_overlapping_boxes_stays(capsys):
+    every = detections(capsys)
+    expected = []
+    for one in every:
+        if all(overlap(one["xyxy"], other["xyxy"]) <= 0.45 for other in expected):
+            expected.append(one)
+    assert 0 < len(expected) < len(every)
+    assert detections(capsys, "--agnostic") == expected
+
+
+def overlap(one, other):
+    sides = [min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1)]
+    common = max(sides[0], 0) * max(sides[1], 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return common / (sum(areas) - common)
+
+
+def test_the_best_boxes_only(capsys):
+    every = detections(capsys)
+    assert detections(capsys, "--max-boxes", "2") == every[:2]
+
+
+def test_batches_change_nothing(capsys):
+    inputs = ["pictures/a.png", "missing.jpg", "pictures/b.jpg", "pictures/c.PNG"]
+    alone, together = [], []
+    for answers, batch in ((alone, "1"), (together, "2")):
+        assert run(*inputs, "--json", "--batch", batch) == 2
+        answers += lines(capsys)
+    assert [one["path"] for one in together] == inputs
+    for one, other in zip(alone, together, strict=True):
+        first, second = (each.get("detections", []) for each in (one, other))
+        assert [each["class"] for each in first] == [each["class"] for each in second]
+        boxes = [[each["xyxy"] for each in found] for found in (first, second)]
+        np.testing.assert_allclose(*boxes, rtol=1e-4, atol=1e-3)
+
+
+def test_labels_are_darknets(capsys):
+    found = detections(capsys, "--save-txt", "-o", "out")
+    assert entries("out") == ["b.jpg", "b.txt"]
+    rows = np.loadtxt("out/b.txt", ndmin=2)
+    expected = []
+    for one in found:
+        left, top, right, bottom = np.clip(one["xyxy"], 0, [90, 60, 90, 60])
+        if right > left and bottom > top:
+            centre = ((left + right) / 180, (top + bottom) / 120)
+            expected.append([one["class"], *centre, (right - left) / 90, (bottom - top) / 60])
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+
+
+def test_labels_alone_draw_nothing(capsys):
+    detections(capsys, "--save-txt")
+    assert entries("detections") == ["b.txt"]
+
+
+def test_results_of_all_pictures_as_coco_has_them(capsys):
+    picture((90, 60)).save("pictures/val_000000000042.png")
+    inputs = ("pictures/b.jpg", "pictures/val_000000000042.png")
+    assert run(*inputs, "--json", "--coco-json", "results.json") == 0
+    answers = lines(capsys)
+    results = json.loads(Path("results.json").read_text())
+    assert len(results) == sum(len(one["detections"]) for one in answers)
+    assert {one["image_id"] for one in results} == {"b", 42}
+    first = answers[0]["detections"][0]
+    left, top, right, bottom = np.clip(first["xyxy"], 0, [90, 60, 90, 60])
+    assert results[0]["category_id"] == first["class"] + 1
+    assert results[0]["score"] == first["score"]
+    np.testing.assert_allclose(results[0]["bbox"], [left, top, right - left, bottom - top])
+
+
+def test_cocos_classes_have_cocos_categories():
+    from yolotf.cli.label_files import COCO_IDS
+
+    assert (len(COCO_IDS), COCO_IDS[0], COCO_IDS[11], COCO_IDS[79]) == (80, 1, 13, 90)
+
+
+def test_folders_in_folders_and_patterns(capsys):
+    Path("pictures/older").mkdir()
+    picture((20, 20)).save("pictures/older/d.png")
+    every = ["pictures/a.png", "pictures/b.jpg", "pictures/c.PNG", "pictures/older/d.png"]
+    assert run("pictures", "--json", "--recursive") == 0
+    assert [one["path"] for one in lines(capsys)] == every
+    assert run("pictures/*.png", "pictures/**/d.*", "--json") == 0
+    assert [one["path"] for one in lines(capsys)] == [every[0], every[3]]
+    assert run("pictures/*.bmp", "--json") == 2
+    assert "pictures/*.bmp: no such file or directory" in capsys.readouterr().err
+
+
+def test_paths_on_standard_input_are_answered_as_they_come():
+    network = ["--cfg", "net.cfg", "--weights", "net.weights", "--names", "net.names"]
+    command = [sys.executable, "-m", "yolotf", "detect", "-", *network, "--json"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
+        for name in ("pictures/a.png", "none.png", "pictures/b.jpg"):
+            print(name, file=process.stdin, flush=True)
+            assert json.loads(process.stdout.readline())["path"] == name
+        process.stdin.close()
+        said = process.stderr.read()
+    assert process.returncode == 2
+    assert said.startswith("yolotf: none.png: no such file or directory\n2 pictures, ")
+
+
+def test_boxes_can_be_drawn_thick_and_without_labels(detector):
+    assert run("pictures/a.png", "--line-width", "5", "--no-labels") == 0
+    expected = detector("pictures/a.png").draw("pictures/a.png", line_width=5, labels=False)
+    with Image.open("detections/a.png") as drawing:
+        np.testing.assert_array_equal(np.asarray(drawing), np.asarray(expected))
+
+
+def test_a_stock_network_knows_cocos_names():
+    from yolotf.darknet import stock
+
+    assert detect._is_coco(stock.network("yolov4-tiny"))
+    assert not detect._is_coco(stock.network("yolov4-tiny", classes=3))
+    assert not detect._is_coco(cfg.parse_cfg(NETWORK).with_classes(80))
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("0", "camera-0"), ("rtsp://me:secret@10.0.0.1:554/live", "10.0.0.1_554_live")],
+)
+def test_cameras_and_streams_go_to_opencv(monkeypatch, capsys, video, name, stem):
+    opened = []
+
+    def capture(what):
+        opened.append(what)
+        return real("clip.avi")
+
+    real = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", capture)
+    assert run(name, "--json", "-o", "out") == 0
+    answers = lines(capsys)
+    assert opened == [int(name) if name == "0" else name]
+    assert {one["path"] for one in answers} == {name}
+    assert [one["frame"] for one in answers] == list(range(12))
+    assert entries("out") == [f"{stem}.mp4"]

@@ -7,18 +7,37 @@ import json
 import sys
 from pathlib import Path
 
+from yolotf.cli import arguments
 from yolotf.cli.detect import PICTURES
-from yolotf.darknet import stock as networks
 from yolotf.serving.classifier import Classifier
 
 
-def run(parsed: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("inputs", nargs="+", metavar="PICTURE|FOLDER")
+    parser.add_argument(
+        "--cfg", required=True, metavar="CFG|NAME", help="a cfg file or a stock network"
+    )
+    arguments.add_size(parser)
+    parser.add_argument("--weights", required=True, metavar="FILE", help="the .weights file")
+    parser.add_argument("--names", metavar="FILE", help="class names, one a line")
+    parser.add_argument(
+        "--top",
+        type=arguments.positive,
+        default=5,
+        metavar="K",
+        help="classes to name (default: 5)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a picture, a line")
+
+
+def main(parsed: argparse.Namespace) -> int:
     """The command `yolotf classify`: 0, or 2 if there was something it could not read."""
-    network = networks.find(parsed.cfg)
-    if parsed.size is not None:
-        network = network.resized(parsed.size)
-    Path(parsed.weights).stat()  # before anything slow
-    classifier = Classifier(network, parsed.weights, names=parsed.names)
+    network = arguments.network_of(parsed.cfg, None, parsed.size)
+    for path in (parsed.names, parsed.weights):
+        arguments.require_file(path)
+    with arguments.quiet():
+        classifier = Classifier(network, parsed.weights, names=parsed.names)
     unreadable = 0
     for path in _inputs(parsed.inputs):
         try:

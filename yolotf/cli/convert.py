@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from yolotf import errors
+from yolotf.cli import arguments
+from yolotf.cli.arguments import note
 from yolotf.darknet import cfg
-from yolotf.darknet import stock as networks
 from yolotf.formats.convert import convert, format_of, write_anchors
 from yolotf.formats.quiet import held_back_stderr
 from yolotf.formats.source import check_any_size
@@ -20,7 +20,61 @@ if TYPE_CHECKING:
     from yolotf.formats.convert import Progress
 
 
-def run(parsed: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.usage = (
+        "yolotf convert FILE --cfg CFG|NAME -o OUTPUT [options]\n"
+        "       yolotf convert CFG WEIGHTS OUTPUT [options]"
+    )
+    parser.description = (
+        "The ending of OUTPUT decides: .keras, .h5, .weights.h5, .tflite, "
+        ".onnx, .safetensors; a SavedModel folder has none, or / at the end. The second form is "
+        "that of YAD2K and its descendants, and writes OUTPUT_anchors.txt as they did."
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="the .weights file")
+    arguments.add_network(parser, required=False)
+    parser.add_argument("-o", "--output", metavar="OUTPUT")
+    parser.add_argument(
+        "--any-size",
+        "-flcl",
+        "--fully_convolutional",
+        action="store_true",
+        help="a model for pictures of any size; the default of the second form where possible",
+    )
+    parser.add_argument(
+        "-f",
+        "--fixed_input_shape",
+        action="store_true",
+        help="a model for the cfg's size; the default of the first form",
+    )
+    parser.add_argument(
+        "-r", "--yolo4_reorder", action="store_true", help="the heads in the opposite order"
+    )
+    parser.add_argument("-w", "--weights_only", action="store_true", help="to .h5 or .weights.h5")
+    parser.add_argument("-p", "--plot_model", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="pictures at once; by default any number, in .tflite one",
+    )
+    parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="boxes and scores in place of raw heads (SavedModel, .tflite, .onnx)",
+    )
+    parser.add_argument(
+        "--fp16", action="store_true", help=".tflite with weights of half precision"
+    )
+    parser.add_argument(
+        "--int8",
+        nargs="+",
+        metavar="PICTURES",
+        help=".tflite in int8; pictures, or folders of them, show the range of numbers",
+    )
+
+
+def main(parsed: argparse.Namespace) -> int:
     """The command `yolotf convert`; returns its exit code.
 
     Besides `FILE --cfg CFG -o OUTPUT` it takes the arguments of YAD2K, keras-yolo3 and
@@ -30,22 +84,23 @@ def run(parsed: argparse.Namespace) -> int:
     old_style = len(parsed.files) == 3
     source, weights, output = _arguments(parsed)
     kind = format_of(output)
-    network = networks.find(source, classes=parsed.classes)
-    if parsed.size is not None:
-        network = network.resized(parsed.size)
+    network = arguments.network_of(source, parsed.classes, parsed.size)
+    arguments.require_file(weights)
+    # TensorFlow's own log would bury the result; who wants it sets the variable.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for warning in network.warnings:
-        _note(warning)
+        note(warning)
     any_size = parsed.any_size
     if old_style and kind != ".tflite" and not (any_size or parsed.fixed_input_shape):
         try:
             check_any_size(network)
             any_size = True
         except errors.UnsupportedSectionError as error:
-            _note(f"the model takes pictures of {_size(network)} only: {error.message}")
+            note(f"the model takes pictures of {_size(network)} only: {error.message}")
     if parsed.plot_model:
-        _note("-p does nothing: plot the model with keras.utils.plot_model")
+        note("-p does nothing: plot the model with keras.utils.plot_model")
     if parsed.weights_only and kind == ".h5":
-        _note("-w: .h5 holds the model too, load_weights reads it; .weights.h5 has weights alone")
+        note("-w: .h5 holds the model too, load_weights reads it; .weights.h5 has weights alone")
     elif parsed.weights_only and kind not in (".weights.h5", ".safetensors"):
         raise errors.YolotfError(f"{output}: -w writes .weights.h5, .safetensors or .h5")
     with held_back_stderr() as stream, _shown(stream) as progress:
@@ -62,9 +117,9 @@ def run(parsed: argparse.Namespace) -> int:
             progress=progress,
         )
     for warning in done.loaded.warnings:
-        _note(warning)
+        note(warning)
     if kind in (".keras", ".h5"):
-        _note("import yolotf.keras_layers before keras.models.load_model")
+        note("import yolotf.keras_layers before keras.models.load_model")
     print(done)
     if old_style:
         anchors = f"{output.removesuffix(kind).rstrip('/')}_anchors.txt"
@@ -93,10 +148,6 @@ def _arguments(parsed: argparse.Namespace) -> tuple[str, str, str]:
 
 def _size(network: cfg.Network) -> str:
     return f"{network.input_shape.width}x{network.input_shape.height}"
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from yolotf.cli import arguments
 from yolotf.cli.demo_data import demo_data
 from yolotf.darknet import cfg
 from yolotf.serving.detections import Detections
@@ -16,6 +18,18 @@ from yolotf.serving.pictures import open_picture
 
 SCORE, IOU, MAX_BOXES = 0.25, 0.45, 200
 """Darknet's `detect` draws above 0.25 and suppresses at 0.45 (detector.c:1625, 1679)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("-o", "--output", default="demo-output", help="folder for the pictures")
+
+
+def main(parsed: argparse.Namespace) -> int:
+    """The command; returns its exit code."""
+    with arguments.quiet():
+        run(parsed.output)
+    return 0
 
 
 def detect(model: Any, network: cfg.Network, picture: Any, names: Iterable[str]) -> Detections:

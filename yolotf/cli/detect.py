@@ -1,21 +1,27 @@
-"""`yolotf detect`: pictures, folders and videos in; drawings, text or JSON out."""
+"""`yolotf detect`: pictures, folders, videos and streams in; drawings, text, JSON or labels out."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
+import itertools
 import json
 import math
 import os
+import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from yolotf.darknet import stock as networks
+from yolotf.cli import arguments, label_files
+from yolotf.cli.choice import Choice, choice_of
+from yolotf.darknet import cfg
+from yolotf.darknet.coco import COCO_NAMES
 from yolotf.errors import YolotfError
 from yolotf.serving.detections import Detections
 from yolotf.serving.pictures import open_picture
@@ -34,20 +40,81 @@ EXTRA = "video"
 
 _AHEAD = 4
 """Pictures read while others are in the network."""
+_STREAM = re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp)://")
+_STDIN = "-"
 
-Detect = Callable[["Image.Image"], Detections]
+Detect = Callable[[Sequence["Image.Image"]], Sequence[Detections]]
 
 
-def run(parsed: argparse.Namespace) -> int:
-    """The command `yolotf detect`: 0, or 2 if there was something it could not read."""
-    inputs = list(_inputs(parsed.inputs))
-    folder = parsed.output
-    if folder is None and not parsed.json:
-        folder = "detections"
-    out = _Out(Path(folder), inputs) if folder is not None else None
-    network = networks.find(parsed.cfg, classes=parsed.classes)
-    if parsed.size is not None:
-        network = network.resized(parsed.size)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.description = (
+        "Inputs are pictures, folders, videos, patterns (a/*.jpg), the number of a camera, the "
+        "address of a stream (rtsp://, http://), or - for paths on standard input, one a line. "
+        "Exit code 0: all was read; 2: some could not be read, or nothing could be done."
+    )
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="PICTURE|FOLDER|VIDEO")
+    add("--cfg", required=True, metavar="CFG|NAME", help="a cfg file or a stock network")
+    add(
+        "--classes",
+        metavar="N|NAMES",
+        help="a number: for another number of classes than the cfg's; "
+        "names or numbers with commas (person,car or 0,): show only these",
+    )
+    add("--only", metavar="NAMES", help="show only these classes, by name or number from 0")
+    arguments.add_size(parser)
+    add("--weights", required=True, metavar="FILE", help="the .weights file")
+    add("--names", metavar="FILE", help="class names, one a line; stock networks know COCO's")
+    add(
+        "-o",
+        "--output",
+        metavar="FOLDER",
+        help="write annotated pictures into this folder (default: detections; none with --json)",
+    )
+    add("--score", type=float, default=0.25, help="lowest score (default: 0.25)")
+    add(
+        "--iou",
+        type=float,
+        default=0.45,
+        help="boxes of one class that overlap more exclude each other (default: 0.45)",
+    )
+    add("--agnostic", action="store_true", help="boxes of different classes exclude each other too")
+    add(
+        "--max-boxes",
+        type=arguments.positive,
+        default=300,
+        metavar="N",
+        help="detections for a picture, the best ones (default: 300)",
+    )
+    add(
+        "--batch",
+        type=arguments.positive,
+        default=1,
+        metavar="N",
+        help="pictures that go through the network at once (default: 1)",
+    )
+    add("--recursive", action="store_true", help="folders with all the folders in them")
+    add("--line-width", type=arguments.positive, metavar="N", help="of the boxes, in pixels")
+    add("--no-labels", action="store_true", help="draw the boxes alone")
+    add(
+        "--save-txt",
+        action="store_true",
+        help="write Darknet's labels (class x y width height, of the picture's) into the output "
+        "folder",
+    )
+    add("--coco-json", metavar="FILE", help="write all detections as COCO results")
+    add("--json", action="store_true", help="one JSON object a picture or frame, one a line")
+
+
+def main(parsed: argparse.Namespace) -> int:
+    """The command: 0, or 2 if there was something it could not read."""
+    classes, only = parsed.classes, parsed.only
+    if classes is not None and not re.fullmatch(r"[+-]?\d+", classes):
+        classes, only = None, ",".join(filter(None, (only, classes)))
+    network = arguments.network_of(
+        parsed.cfg, int(classes) if classes is not None else None, parsed.size
+    )
     channels = network.input_shape.channels
     if channels not in (1, 3, 4):
         raise YolotfError(
@@ -55,22 +122,118 @@ def run(parsed: argparse.Namespace) -> int:
             source=network.source,
             found=channels,
         )
+    for path in (parsed.names, parsed.weights):
+        arguments.require_file(path)
+    streaming = _STDIN in parsed.inputs
+    inputs = _inputs(parsed.inputs, recursive=parsed.recursive)
+    known: list[str] | None = None if streaming else list(inputs)
+    folder = parsed.output
+    if folder is None and (parsed.save_txt or not parsed.json):
+        folder = "detections"
+    drawn = parsed.output is not None or not parsed.json
+    out = _Out(Path(folder), known or ()) if folder is not None else None
+    say = _say_json if parsed.json else _say_text
+    count = _Count()
+    if known is not None and all(map(_is_missing, known)):
+        # Not worth a second of waiting for the network.
+        for name in known:
+            item = _Item(name, error="no such file or directory")
+            say(item)
+            count.add(item)
+        print(count, file=sys.stderr)
+        return 2
+    names = parsed.names or (COCO_NAMES if _is_coco(network) else None)
 
-    from yolotf.serving.inference import Detector
+    with arguments.quiet():
+        # The network's libraries: arguments and paths have been looked at without them.
+        from yolotf.serving.inference import Detector
 
-    detector = Detector(
-        network, parsed.weights, names=parsed.names, score=parsed.score, iou=parsed.iou
+        detector = Detector(
+            network,
+            parsed.weights,
+            names=names,
+            score=parsed.score,
+            iou=parsed.iou,
+            max_boxes=parsed.max_boxes,
+            batch_size=parsed.batch,
+        )
+    choice = choice_of(
+        only, detector.names, classes=network.classes, iou=parsed.iou if parsed.agnostic else None
     )
     if out is not None:
         out.folder.mkdir(parents=True, exist_ok=True)
-    say = _say_json if parsed.json else _say_text
-    count = _Count()
-    with _shown(len(inputs)) as bar:
-        for item in _results(inputs, detector, out, bar):
+    work = _Work(
+        detect=lambda pictures: detector(list(pictures)),
+        choice=choice,
+        out=out,
+        drawn=drawn,
+        labels=parsed.save_txt,
+        style=_style(parsed),
+        batch=parsed.batch,
+        # What comes from a pipe is answered before the next is asked for.
+        ahead=0 if streaming else max(_AHEAD, parsed.batch),
+    )
+    coco = label_files.CocoResults(detector.names) if parsed.coco_json else None
+    with _shown(None if known is None else len(known)) as bar:
+        for item in _results(inputs if known is None else known, work, bar):
             say(item)
             count.add(item)
+            if coco is not None and item.found is not None:
+                coco.add(item.path, item.frame, item.found, item.size)
+    if coco is not None:
+        coco.write(parsed.coco_json)
     print(count, file=sys.stderr)
     return 2 if count.unreadable else 0
+
+
+def _style(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Arguments for `Detections.draw`."""
+    return {"line_width": parsed.line_width, "labels": not parsed.no_labels}
+
+
+def _is_coco(network: cfg.Network) -> bool:
+    """Whether it is a stock network, as trained on COCO."""
+    return network.classes == len(COCO_NAMES) and network.name is not None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done with every picture.
+
+    Attributes:
+        detect: pictures to detections.
+        choice: which of the detections are wanted.
+        out: the folder for drawings and labels.
+        drawn: whether there are drawings in it.
+        labels: whether there are label files in it.
+        style: arguments for `Detections.draw`.
+        batch: pictures for one call of `detect`.
+        ahead: pictures read before they are needed.
+    """
+
+    detect: Detect
+    choice: Choice
+    out: _Out | None
+    drawn: bool
+    labels: bool
+    style: dict[str, Any]
+    batch: int
+    ahead: int
+
+    def run(self, pictures: Sequence[Image.Image]) -> list[Detections]:
+        """The wanted detections of each."""
+        return [self.choice(found) for found in self.detect(pictures)]
+
+    def drawing_for(self, source: str) -> Path | None:
+        """Where its drawing goes, if it is drawn."""
+        return self.out.drawing_for(source) if self.out is not None and self.drawn else None
+
+    def save_labels(self, item: _Item) -> None:
+        """Writes the label file of a picture or frame."""
+        if self.labels and self.out is not None and item.found is not None:
+            number = "" if item.frame is None else f"-{item.frame:06d}"
+            path = self.out.path_for(f"{_stem(item.path)}{number}", ".txt")
+            label_files.write_labels(path, item.found, item.size)
 
 
 @dataclass
@@ -78,7 +241,7 @@ class _Item:
     """One picture, one frame of a video, or what could not be read.
 
     Attributes:
-        path: as given, or found in a folder.
+        path: as given, or found in a folder; or the address of a stream, or a camera.
         size: (width, height) in pixels.
         found: the detections.
         drawing: where they were drawn.
@@ -87,7 +250,7 @@ class _Item:
         error: why there is nothing.
     """
 
-    path: Path
+    path: str
     size: tuple[int, int] = (0, 0)
     found: Detections | None = None
     drawing: Path | None = None
@@ -96,7 +259,7 @@ class _Item:
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        about: dict[str, Any] = {"path": str(self.path)}
+        about: dict[str, Any] = {"path": self.path}
         if self.found is None:
             return {**about, "error": self.error}
         if self.frame is not None:
@@ -133,58 +296,88 @@ class _Count:
 # What goes in.
 
 
-def _inputs(given: Iterable[str]) -> Iterator[Path]:
-    """Files as given, of folders the pictures and videos in them, by name."""
+def _inputs(given: Iterable[str], *, recursive: bool = False) -> Iterator[str]:
+    """Names as given, of folders and patterns those of the pictures and videos in them, sorted."""
     for name in given:
         path = Path(name)
-        if path.is_dir():
-            found = [one for one in sorted(path.iterdir()) if one.suffix.lower() in _KNOWN]
+        if name == _STDIN:
+            lines = (line.rstrip("\r\n") for line in sys.stdin)
+            yield from _inputs((line for line in lines if line), recursive=recursive)
+        elif _STREAM.match(name):
+            yield name
+        elif path.is_dir():
+            entries = path.rglob("*") if recursive else path.iterdir()
+            known = [str(one) for one in sorted(entries) if one.suffix.lower() in _KNOWN]
             # An empty folder is something that could not be read, and reported as such.
-            yield from found or [path]
+            yield from known or [str(path)]
+        elif glob.has_magic(name) and not path.exists():
+            matching = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (of any folder)
+            yield from _inputs(matching, recursive=recursive) if matching else [name]
         else:
-            yield path
+            yield str(path)
 
 
 _KNOWN = PICTURES | VIDEOS
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEOS
+def _is_stream(name: str) -> bool:
+    """Whether it is an address, or the number of a camera."""
+    return bool(_STREAM.match(name)) or (name.isdecimal() and not Path(name).exists())
+
+
+def _is_video(name: str) -> bool:
+    return _is_stream(name) or Path(name).suffix.lower() in VIDEOS
+
+
+def _is_missing(name: str) -> bool:
+    return not _is_stream(name) and not Path(name).exists()
+
+
+def _stem(name: str) -> str:
+    """What its drawing is called, without an ending."""
+    if name.isdecimal() and _is_stream(name):
+        return f"camera-{name}"
+    # An address may hold a password before @.
+    return (
+        re.sub(r"[^\w.-]+", "_", name.split("://", 1)[1].rpartition("@")[2])
+        if (_is_stream(name))
+        else Path(name).stem
+    )
 
 
 class _Read(NamedTuple):
-    path: Path
+    name: str
     picture: Image.Image | None
     error: str | None
 
 
-def _read(path: Path) -> _Read:
-    if path.is_dir():
-        return _Read(path, None, "no pictures or videos in this folder")
-    if _is_video(path):
-        return _Read(path, None, None)
+def _read(name: str) -> _Read:
+    if _is_video(name):
+        return _Read(name, None, None)
+    if Path(name).is_dir():
+        return _Read(name, None, "no pictures or videos in this folder")
     try:
-        return _Read(path, open_picture(path), None)
+        return _Read(name, open_picture(name), None)
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
-        return _Read(path, None, _reason(path, error))
+        return _Read(name, None, _reason(name, error))
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(name: str, error: Exception) -> str:
     """The error without the path, which is named beside it."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = str(error) or type(error).__name__
-    return text.removeprefix(f"{path}: ").replace(f" {str(path)!r}", "").rstrip(".")
+    return text.replace(f" {name!r}", "").removeprefix(f"{name}: ").rstrip(".")
 
 
-def _read_ahead(paths: Iterable[Path]) -> Iterator[_Read]:
+def _read_ahead(names: Iterable[str], ahead: int) -> Iterator[_Read]:
     """Reads pictures in another thread while the network runs, in order."""
     with ThreadPoolExecutor(1, "yolotf-read") as pool:
         waiting: list[Future[_Read]] = []
         try:
-            for path in paths:
-                waiting.append(pool.submit(_read, path))
-                if len(waiting) > _AHEAD:
+            for name in names:
+                waiting.append(pool.submit(_read, name))
+                if len(waiting) > ahead:
                     yield waiting.pop(0).result()
             while waiting:
                 yield waiting.pop(0).result()
@@ -199,83 +392,128 @@ def _read_ahead(paths: Iterable[Path]) -> Iterator[_Read]:
 class _Out:
     """The folder of drawings, and names in it that hide no input and no other drawing."""
 
-    def __init__(self, folder: Path, inputs: Iterable[Path]) -> None:
+    def __init__(self, folder: Path, inputs: Iterable[str]) -> None:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{folder}: is a file; drawings go into a folder")
         self.folder = folder
-        self._taken = {path.resolve() for path in inputs}
+        self._taken = {Path(name).resolve() for name in inputs}
 
-    def path_for(self, source: Path) -> Path:
-        ending = ".mp4" if _is_video(source) else source.suffix
-        if not _is_video(source) and ending.lower() not in _DRAWN:
-            ending = ".png"
-        number = 1
-        while True:
-            name = f"{source.stem}-{number}{ending}" if number > 1 else f"{source.stem}{ending}"
+    def drawing_for(self, source: str) -> Path:
+        """Where the drawing of a picture or video goes."""
+        video = _is_video(source)
+        ending = ".mp4" if video else Path(source).suffix
+        if not video:
+            # Of those on standard input not all are known yet.
+            self._taken.add(Path(source).resolve())
+        return self.path_for(_stem(source), ending if video or ending.lower() in _DRAWN else ".png")
+
+    def path_for(self, stem: str, ending: str) -> Path:
+        """A file of this name, with a number behind it where there is one already."""
+        for number in itertools.count(1):
+            name = f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"
             path = self.folder / name
             if path.resolve() not in self._taken:
                 self._taken.add(path.resolve())
                 return path
-            number += 1
+        raise AssertionError  # count does not end
 
 
-def _results(inputs: list[Path], detect: Detect, out: _Out | None, bar: _Bar) -> Iterator[_Item]:
-    for path, picture, error in _read_ahead(inputs):
+def _results(names: Iterable[str], work: _Work, bar: _Bar) -> Iterator[_Item]:
+    pending: list[tuple[str, Image.Image]] = []
+    for name, picture, error in _read_ahead(names, work.ahead):
         if picture is not None:
-            found = detect(picture)
-            drawing = out.path_for(path) if out else None
-            if drawing is not None:
-                found.draw(picture, drawing)
-            yield _Item(path, picture.size, found, drawing)
-        elif error is not None:
-            yield _Item(path, error=error)
+            pending.append((name, picture))
+            if len(pending) < work.batch:
+                continue
+        for item in _pictures(pending, work):
+            yield item
+            bar.step()
+        pending = []
+        if picture is not None:
+            continue
+        if error is not None:
+            yield _Item(name, error=error)
         else:
-            yield from _video(path, detect, out, bar)
+            yield from _video(name, work, bar)
+        bar.step()
+    for item in _pictures(pending, work):
+        yield item
         bar.step()
 
 
-def _video(path: Path, detect: Detect, out: _Out | None, bar: _Bar) -> Iterator[_Item]:
+def _pictures(named: Sequence[tuple[str, Image.Image]], work: _Work) -> Iterator[_Item]:
+    """A batch."""
+    if not named:
+        return
+    detections = work.run([picture for _, picture in named])
+    for (name, picture), found in zip(named, detections, strict=True):
+        drawing = work.drawing_for(name)
+        if drawing is not None:
+            found.draw(picture, drawing, **work.style)
+        item = _Item(name, picture.size, found, drawing)
+        work.save_labels(item)
+        yield item
+
+
+def _video(name: str, work: _Work, bar: _Bar) -> Iterator[_Item]:
     """Every frame; what could not be read as an item with the error."""
     try:
-        import cv2
+        import cv2  # optional, and slow to import
     except ImportError:
-        yield _Item(path, error=f'videos need OpenCV; pip install "yolotf[{EXTRA}]"')
+        yield _Item(name, error=f'videos need OpenCV; pip install "yolotf[{EXTRA}]"')
         return
-    if not path.is_file():
-        yield _Item(path, error="no such file or directory")
+    stream = _is_stream(name)
+    if not stream and not Path(name).is_file():
+        yield _Item(name, error="no such file or directory")
         return
-    from PIL import Image
+    from PIL import Image  # only where there are pictures
 
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(int(name) if name.isdecimal() and stream else name)
     writer: Any = None
-    drawing = out.path_for(path) if out else None
+    drawing = work.drawing_for(name)
     frame = 0
     try:
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if math.isfinite(rate) and rate > 0 else 25.0
         bar.expect(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        while True:
-            read, pixels = capture.read()
-            if not read:
-                break
-            picture = Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-            found = detect(picture)
-            if drawing is not None:
-                if writer is None:
-                    codec = cv2.VideoWriter.fourcc(*"mp4v")
-                    writer = cv2.VideoWriter(str(drawing), codec, rate, picture.size)
-                    if not writer.isOpened():
-                        raise OSError(f"{drawing}: OpenCV cannot write this video")
-                writer.write(cv2.cvtColor(_array(found.draw(picture)), cv2.COLOR_RGB2BGR))
-            yield _Item(path, picture.size, found, drawing, frame, frame / rate)
-            frame += 1
-            bar.step()
+        for batch in _batches(_frames(capture), work.batch):
+            pictures = [
+                Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)) for pixels in batch
+            ]
+            for picture, found in zip(pictures, work.run(pictures), strict=True):
+                if drawing is not None:
+                    if writer is None:
+                        codec = cv2.VideoWriter.fourcc(*"mp4v")
+                        writer = cv2.VideoWriter(str(drawing), codec, rate, picture.size)
+                        if not writer.isOpened():
+                            raise OSError(f"{drawing}: OpenCV cannot write this video")
+                    drawn = found.draw(picture, **work.style)
+                    writer.write(cv2.cvtColor(_array(drawn), cv2.COLOR_RGB2BGR))
+                item = _Item(name, picture.size, found, drawing, frame, frame / rate)
+                work.save_labels(item)
+                yield item
+                frame += 1
+                bar.step()
     finally:
         capture.release()
         if writer is not None:
             writer.release()
     if frame == 0:
-        yield _Item(path, error="OpenCV finds no frame in it")
+        what = "OpenCV cannot open it" if stream else "OpenCV finds no frame in it"
+        yield _Item(name, error=what)
+
+
+def _frames(capture: Any) -> Iterator[Any]:
+    while True:
+        read, pixels = capture.read()
+        if not read:
+            return
+        yield pixels
+
+
+def _batches(frames: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while batch := list(itertools.islice(frames, size)):
+        yield batch
 
 
 def _array(picture: Image.Image) -> Any:
@@ -317,7 +555,7 @@ def _complain(item: _Item) -> None:
     print(f"yolotf: {_name(item.path)}: {item.error}", file=sys.stderr, flush=True)
 
 
-def _name(path: Path) -> str:
+def _name(path: str | Path) -> str:
     """Printable, also where a file name is no UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -332,7 +570,7 @@ class _Bar:
     def expect(self, more: float) -> None:
         """Of a video, the number of frames, if it is known."""
         if self.progress is not None and more > 0:
-            total = self.progress.tasks[0].total
+            total = self.progress.tasks[0].total or 0
             self.progress.update(self.task, total=total + int(more))
 
     def step(self) -> None:
@@ -341,7 +579,7 @@ class _Bar:
 
 
 @contextlib.contextmanager
-def _shown(total: int) -> Iterator[_Bar]:
+def _shown(total: int | None) -> Iterator[_Bar]:
     """A progress bar on stderr, if that is a terminal."""
     from rich import progress
     from rich.console import Console

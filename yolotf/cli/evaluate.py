@@ -8,23 +8,76 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from yolotf.darknet import stock as networks
+from yolotf.cli import arguments
 from yolotf.serving import evaluation
 
 
-def run(parsed: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.usage = (
+        "yolotf eval (--data OBJ.DATA | --coco INSTANCES.JSON) --cfg CFG|NAME "
+        "--weights FILE [options]\n       yolotf eval --compare A.json B.json [--json]"
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--data", metavar="OBJ.DATA", help="Darknet's data file: valid list, names, labels"
+    )
+    what.add_argument(
+        "--coco", metavar="INSTANCES.JSON", help="a COCO file; COCO's twelve numbers, too"
+    )
+    what.add_argument(
+        "--compare", nargs=2, metavar=("A.json", "B.json"), help="what `eval --json` printed twice"
+    )
+    arguments.add_network(parser, required=False)
+    parser.add_argument("--weights", metavar="FILE", help="the .weights file")
+    parser.add_argument("--images", metavar="FOLDER", help="of the pictures of --coco")
+    parser.add_argument(
+        "--points",
+        "-points",
+        type=int,
+        default=0,
+        metavar="N",
+        help="recalls at which precision is read: 11 (VOC 2007), 101 (COCO), 0 for the area "
+        "under the curve (default)",
+    )
+    parser.add_argument(
+        "--iou-thresh",
+        "-iou_thresh",
+        type=float,
+        default=0.5,
+        metavar="X",
+        help="overlap above which a detection is of a label (default: 0.5)",
+    )
+    parser.add_argument(
+        "--thresh",
+        "-thresh",
+        type=float,
+        default=0.25,
+        metavar="X",
+        help="score for precision, recall, F1, TP, FP and FN (default: 0.25)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=arguments.positive,
+        default=8,
+        metavar="N",
+        help="pictures at once (default: 8)",
+    )
+    parser.add_argument("--plot", metavar="FILE", help="write precision over recall as a picture")
+    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.set_defaults(parser=parser)
+
+
+def main(parsed: argparse.Namespace) -> int:
     """The command `yolotf eval`."""
     if parsed.compare:
         return _compare(parsed)
     missing = [name for name in ("cfg", "weights") if getattr(parsed, name) is None]
     if missing:
         parsed.parser.error(f"--{missing[0]} is needed with --data and --coco")
-    network = networks.find(parsed.cfg, classes=parsed.classes)
-    if parsed.size is not None:
-        network = network.resized(parsed.size)
-    Path(parsed.weights).stat()  # before anything slow
+    network = arguments.network_of(parsed.cfg, parsed.classes, parsed.size)
+    arguments.require_file(parsed.weights)
     if parsed.coco:
         data = evaluation.read_coco(parsed.coco, images=parsed.images)
     else:

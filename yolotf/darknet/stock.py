@@ -23,6 +23,9 @@ STRIDE = 32
 """Pixels of the picture to one cell of the coarsest head, in every network here; Darknet warns
 about other sizes (parser.c:1791)."""
 
+_NOT_DARKNET = re.compile(r"yolo(v?(5|6|8|9|1\d|26)|x|r|nas|s$|world)")
+"""Names of detectors that others made in other frameworks."""
+
 _Value = int | float | str | Sequence[int] | Sequence[float]
 
 
@@ -175,6 +178,10 @@ def network(
     if stock is None:
         nearest = difflib.get_close_matches(_key(name), _STOCK, n=1)
         suggestion = f"; did you mean {_STOCK[nearest[0]].name}?" if nearest else ""
+        if _NOT_DARKNET.match(_key(name)):
+            # Near in name only: the weights are PyTorch's, and no .weights file exists.
+            nearest = []
+            suggestion = f"; {name} is no Darknet network and has no .weights file"
         raise CfgError(
             f"{name!r} is no stock network, they are: {', '.join(NAMES)}{suggestion}",
             name=name,

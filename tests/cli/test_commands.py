@@ -1,0 +1,118 @@
+"""The commands in a process of their own: closed streams, missing paths, what they print."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import helpers
+import pytest
+
+from yolotf.cli import commands as cli
+from yolotf.darknet import stock as networks
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "tiny.weights"
+    helpers.write_weights(path, networks.network("yolov4-tiny", classes=1), scale=0.1)
+    return path
+
+
+def run(*arguments, redirect="", **options):
+    """`python -m yolotf` by a shell, which can close a stream."""
+    script = f'exec "{sys.executable}" -m yolotf "$@" {redirect}'
+    return subprocess.run(
+        ["sh", "-c", script, "sh", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_every_command_has_a_module_with_arguments():
+    for name, _ in cli.COMMANDS.values():
+        module = importlib.import_module(f"yolotf.cli.{name}")
+        assert callable(module.add_arguments)
+        assert callable(module.main)
+
+
+def test_python_m_yolotf_is_the_command(weights):
+    done = run("inspect", weights, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["path"] == str(weights)
+
+
+def test_a_closed_output_is_said(weights):
+    done = run("inspect", weights, redirect=">&-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "yolotf: standard output is closed, the answer has nowhere to go\n"
+
+
+def test_complaints_do_not_go_to_stdout_when_stderr_is_closed(tmp_path):
+    done = run("inspect", tmp_path / "none.weights", redirect="2>&-")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_sentence(weights):
+    done = run("inspect", weights, redirect=">/dev/full")
+    assert (done.returncode, done.stderr) == (2, "yolotf: no space left on device\n")
+
+
+def test_json_of_a_missing_file_is_an_object_with_the_error(tmp_path):
+    path = tmp_path / "none.weights"
+    done = run("inspect", path, "--json")
+    text = f"{path}: no such file or directory"
+    assert (done.returncode, done.stderr) == (2, f"yolotf: {text}\n")
+    assert json.loads(done.stdout) == {"path": str(path), "error": text}
+
+
+@pytest.mark.parametrize("missing", ["picture", "weights", "names", "model", "convert"])
+def test_missing_paths_are_said_before_tensorflow_is_imported(weights, tmp_path, missing):
+    none = tmp_path / "none"
+    picture = tmp_path / "picture.png"
+    picture.touch()
+    network = ("--cfg", "yolov4-tiny", "--classes", "1")
+    arguments = {
+        "picture": ("detect", none, *network, "--weights", weights),
+        "weights": ("detect", picture, *network, "--weights", none),
+        "names": ("detect", picture, *network, "--weights", weights, "--names", none),
+        "model": ("check", weights, "--model", none),
+        "convert": ("convert", none, *network, "-o", tmp_path / "out.keras"),
+    }[missing]
+    done = run(*arguments, env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
+    assert done.returncode == 2
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"tensorflow", "keras"}
+    assert f"yolotf: {none}: no such file or directory" in done.stderr
+
+
+@pytest.mark.parametrize("size", ["0", "0x416", "416x0"])
+def test_a_size_of_nothing_is_wrong_usage(capsys, size):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["detect", "a.jpg", "--cfg", "yolov4", "--weights", "w", "--size", size])
+    assert stopped.value.code == 2
+    assert "width and height are at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["yolov8n", "yolov5s", "yolo11n", "yolox"])
+def test_a_network_of_another_framework_is_not_taken_for_a_misspelt_one(capsys, weights, name):
+    assert cli.main(["check", str(weights), "--cfg", name]) == 2
+    said = capsys.readouterr().err
+    assert f"{name} is no Darknet network" in said
+    assert "did you mean" not in said
+
+
+def test_the_doctor_tells_what_loads_variables():
+    done = run("doctor", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["writing"]["path"] == "op"
+    assert told["processor"]["threads_used"] >= 1
+    assert {"huge pages", "read lease", "cache folder", "onednn", "tensorflow"} <= set(told)
+    lines = run("doctor").stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == list(told)

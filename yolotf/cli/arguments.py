@@ -1,0 +1,100 @@
+"""Arguments that several commands have, and what is made of them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from yolotf.darknet import cfg
+from yolotf.darknet import stock as networks
+from yolotf.formats.quiet import held_back_stderr
+from yolotf.weights import sources
+
+
+def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """`--cfg`, `--classes N` and `--size`, of which `network_of` makes a network."""
+    parser.add_argument(
+        "--cfg", required=required, metavar="CFG|NAME", help="a cfg file or a stock network"
+    )
+    add_classes(parser)
+    add_size(parser)
+
+
+def add_classes(parser: argparse.ArgumentParser) -> None:
+    """`--classes N`."""
+    parser.add_argument(
+        "--classes", type=int, metavar="N", help="for another number of classes than the cfg's"
+    )
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """`--size`."""
+    parser.add_argument(
+        "--size", type=size, metavar="N|WxH", help="of the network's input in place of the cfg's"
+    )
+
+
+def size(text: str) -> int | tuple[int, int]:
+    """`608`, or `640x480`, width first; (height, width) for `Network.resized`."""
+    numbers = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text)
+    if numbers is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither N nor WIDTHxHEIGHT")
+    width, height = numbers.groups()
+    if not int(width) or (height and not int(height)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: width and height are at least 1, and of most networks multiples of 32"
+        )
+    return (int(height), int(width)) if height else int(width)
+
+
+def positive(text: str) -> int:
+    """A number from 1 on."""
+    if not re.fullmatch(r"\d{1,6}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
+def network_of(
+    source: str, classes: int | None, pixels: int | tuple[int, int] | None
+) -> cfg.Network:
+    """The network that `add_network`'s arguments say."""
+    network = networks.find(source, classes=classes)
+    return network if pixels is None else network.resized(pixels)
+
+
+def require_file(path: str | None) -> None:
+    """Raises at once what would be raised after TensorFlow has been waited for.
+
+    Raises:
+        OSError: there is no such file, it is a folder, or may not be read.
+    """
+    if path is None or sources.url_of(path) is not None:
+        return
+    file = Path(path)
+    # A FIFO would be waited for; whoever reads it refuses it.
+    if file.is_dir() or file.is_file() or not file.exists():
+        file.open("rb").close()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """For what imports TensorFlow: its notices are shown on an error only, warnings as notes."""
+    # TensorFlow's own log would bury the result; who wants it sets the variable.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with held_back_stderr(), warnings.catch_warnings(record=True) as caught:
+        yield
+    for warning in caught:
+        # Deprecations are for programmers, and TensorFlow's and Keras' own.
+        if not issubclass(warning.category, DeprecationWarning | FutureWarning):
+            note(str(warning.message))
+
+
+def note(text: str) -> None:
+    """Something to know that stops nothing."""
+    print(f"note: {text}", file=sys.stderr, flush=True)

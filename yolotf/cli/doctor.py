@@ -1,0 +1,177 @@
+"""`yolotf doctor`: what yolotf runs on here, and what of it costs speed."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import importlib.util
+import json
+import os
+import platform
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from yolotf.cli import arguments
+from yolotf.cli.demo_data import cache_folder
+from yolotf.weights import native
+
+OPTIONAL = {
+    "cv2": "videos, cameras and streams",
+    "fsspec": "weights from URLs",
+    "safetensors": "convert to .safetensors",
+    "tf2onnx": "convert to .onnx",
+}
+"""Modules of the optional dependencies, and what each is for."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+
+
+def main(parsed: argparse.Namespace) -> int:
+    """The command: 0 whatever it tells."""
+    report = examine()
+    if parsed.json:
+        print(json.dumps(report, indent=2))
+        return 0
+    width = max(map(len, report))
+    for topic, facts in report.items():
+        print(f"{topic:<{width}}  {_text(facts)}")
+    return 0
+
+
+def _text(facts: Any) -> str:
+    if isinstance(facts, dict):
+        return "; ".join(f"{name.replace('_', ' ')} {_text(fact)}" for name, fact in facts.items())
+    if isinstance(facts, list):
+        return ", ".join(map(str, facts)) or "none"
+    if facts is None:
+        return "none"
+    return (
+        {True: "yes", False: "no"}.get(facts, str(facts)) if isinstance(facts, bool) else str(facts)
+    )
+
+
+def examine() -> dict[str, Any]:
+    """All topics: name to facts, for JSON."""
+    return {
+        "yolotf": {"version": _version("yolotf"), "folder": str(native.op_folder().parent)},
+        "python": {"version": platform.python_version(), "platform": platform.platform()},
+        "tensorflow": _tensorflow(),
+        "writing": _writing(),
+        "onednn": _onednn(),
+        "processor": _processor(),
+        "huge pages": _huge_pages(),
+        "read lease": _lease(),
+        "cache folder": _cache(),
+        "optional": {name: _installed(name, purpose) for name, purpose in OPTIONAL.items()},
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _distributions(module: str) -> list[str]:
+    """The distributions that bring a module, each once."""
+    return sorted(set(metadata.packages_distributions().get(module, [])))
+
+
+def _tensorflow() -> dict[str, Any]:
+    if importlib.util.find_spec("tensorflow") is None:
+        return {"version": None, "advice": "pip install tensorflow or pip install tensorflow-cpu"}
+    names = _distributions("tensorflow")
+    facts: dict[str, Any] = {
+        "version": _version(names[0]) if names else "of no distribution",
+        "distribution": names,
+        "keras": _version("keras"),
+    }
+    if len({name for name in names if name.startswith("tensorflow")}) > 1:
+        facts["advice"] = (
+            f"{' and '.join(names)} overwrite each other's files; uninstall all but one"
+        )
+    return facts
+
+
+def _writing() -> dict[str, Any]:
+    """How `load_darknet_weights` writes variables, and why."""
+    facts: dict[str, Any] = {"path": "portable", "op_for_tensorflow": native.built_minors()}
+    if importlib.util.find_spec("tensorflow") is None:
+        return {**facts, "reason": "there is no TensorFlow"}
+    try:
+        with arguments.quiet():
+            native.op_library()
+    except Exception as error:  # a TensorFlow that is broken, too
+        return {**facts, "reason": str(error)}
+    return {**facts, "path": "op"}
+
+
+def _onednn() -> dict[str, Any]:
+    switch = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+    return {
+        "switched_off": switch in ("0", "false"),
+        "TF_ENABLE_ONEDNN_OPTS": switch if switch is not None else "not set",
+    }
+
+
+def _processor() -> dict[str, Any]:
+    from yolotf import _core  # native: a doctor starts where it is broken, too
+
+    return {
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "threads_used": native.thread_count(),
+        "scatter": _core.scatter_isa(),
+    }
+
+
+def _huge_pages() -> dict[str, Any]:
+    """Transparent ones, which memory for weights is asked to be on."""
+    text = _read("/sys/kernel/mm/transparent_hugepage/enabled")
+    mode = text.partition("[")[2].partition("]")[0] if text else None
+    facts: dict[str, Any] = {"mode": mode}
+    if mode == "never":
+        facts["advice"] = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
+    return facts
+
+
+def _lease() -> dict[str, Any]:
+    """Whether the kernel promises that a file of ours is not changed while it is mapped."""
+    with tempfile.NamedTemporaryFile() as made, Path(made.name).open("rb") as file:
+        made.close()
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except OSError as error:
+            return {"granted": False, "reason": f"{error.strerror}; files are read into memory"}
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return {"granted": True, "where": tempfile.gettempdir()}
+
+
+def _cache() -> dict[str, Any]:
+    folder = cache_folder()
+    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    return {
+        "path": str(folder),
+        "exists": folder.is_dir(),
+        "writable": nearest.is_dir() and os.access(nearest, os.W_OK),
+    }
+
+
+def _installed(module: str, purpose: str) -> str:
+    if importlib.util.find_spec(module) is None:
+        return f"missing, for {purpose}"
+    names = _distributions(module)
+    return (_version(names[0]) if names else None) or "there"
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except OSError:
+        return None

@@ -1,0 +1,40 @@
+"""`yolotf inspect`: what a file is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from yolotf.cli import transfer
+from yolotf.cli.commands import describe
+from yolotf.darknet import stock as networks
+from yolotf.diagnosis import render, result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.description = (
+        "Exit code 0: a .weights file; 1: something else, or damaged; 2: it cannot be read."
+    )
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument(
+        "--cfg", metavar="CFG|NAME", help="the network, where the size does not tell"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+
+
+def main(parsed: argparse.Namespace) -> int:
+    """The command; returns its exit code."""
+    network = networks.find(parsed.cfg) if parsed.cfg else None
+    try:
+        with transfer.opened(parsed.file) as source:
+            inspection = source.renamed(result.inspect(source.path, network))
+    except OSError as error:
+        if parsed.json:
+            print(json.dumps({"path": parsed.file, "error": describe(error)}))
+        raise
+    if parsed.json:
+        print(render.to_json(inspection))
+    else:
+        render.show(inspection)
+    return 1 if inspection.detected else 0

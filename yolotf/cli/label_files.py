@@ -1,0 +1,80 @@
+"""Detections as others' files: Darknet's labels and COCO's results."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolotf.darknet.coco import COCO_NAMES
+from yolotf.serving.detections import Detections
+
+COCO_IDS = tuple(
+    number
+    for number in range(1, 91)
+    if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # never used
+)
+"""COCO's category of each of the 80 classes (`coco_ids`, detector.c)."""
+
+
+def write_labels(path: Path, found: Detections, size: tuple[int, int]) -> None:
+    """A line a detection: class, then centre and extent as parts of the picture's.
+
+    As `darknet detector test -save_labels` writes them, but cut at the picture's edge: what
+    trains on them wants numbers of 0 to 1.
+
+    Args:
+        path: the file.
+        found: the detections.
+        size: (width, height) of the picture.
+    """
+    extent = np.array([*size, *size], np.float64)
+    corners = np.clip(found.xyxy.astype(np.float64) / extent, 0, 1)
+    lines = []
+    for number, (left, top, right, bottom) in zip(found.classes, corners, strict=True):
+        if right > left and bottom > top:
+            box = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+            lines.append(f"{number} " + " ".join(f"{value:.6f}" for value in box) + "\n")
+    path.write_text("".join(lines), encoding="ascii")
+
+
+class CocoResults:
+    """A list of COCO results.
+
+    `image_id` is the number at the end of a picture's name, as in COCO_val2014_000000000042.jpg,
+    or the name where it has none.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """COCO's own `names` get COCO's categories, others are counted from 1."""
+        coco = tuple(names) == COCO_NAMES
+        self._ids = COCO_IDS if coco else None
+        self._results: list[dict[str, Any]] = []
+
+    def add(self, path: str, frame: int | None, found: Detections, size: tuple[int, int]) -> None:
+        """The detections of a picture or of a video's frame."""
+        stem = Path(path).stem
+        digits = re.search(r"(\d{1,18})$", stem)
+        image: int | str = int(digits[1]) if digits and frame is None else stem
+        if frame is not None:
+            image = f"{stem}-{frame}"
+        edge = np.array([*size, *size], np.float64)
+        for one, box in zip(found, np.clip(found.xyxy, 0, edge).tolist(), strict=True):
+            left, top, right, bottom = box
+            self._results.append(
+                {
+                    "image_id": image,
+                    "category_id": self._ids[one.class_id] if self._ids else one.class_id + 1,
+                    "bbox": [left, top, right - left, bottom - top],
+                    "score": one.score,
+                }
+            )
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes them."""
+        Path(path).write_text(json.dumps(self._results, allow_nan=False), encoding="ascii")
