@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -43,6 +44,7 @@ from yolotf.weights import write as writing
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
 INFERENCE = "inference function"
+UNVERIFIED = "load_darknet_weights, verify=False"
 READ = "sequential read (floor)"
 
 
@@ -90,6 +92,10 @@ class Loaders:
         stats = writing.write(self.weights, self.header, self.plan, cast=False, verify=True)
         assert stats.path_taken == "op"
 
+    def unverified(self) -> None:
+        """The public call without a look at the content."""
+        yolotf.load_darknet_weights(self.model, self.weights, verify=False)
+
     def whole(self) -> None:
         """The public call, the walk of the model included."""
         yolotf.load_darknet_weights(self.model, self.weights)
@@ -100,7 +106,7 @@ class Loaders:
 
     def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
         """What `inference` made of the kernels, and what the model's variables fold to."""
-        whole = self.folded.whole()
+        whole = self.folded.unblocked_weights()
         for layer, norm_name in self.layers:
             kernel, norm = np.array(layer.kernel, np.float64), self.norms.get(norm_name)
             if norm is not None:
@@ -108,12 +114,10 @@ class Loaders:
             yield whole[layer.name.removeprefix("conv_") + "/kernel"].numpy(), kernel
 
     def portable(self) -> None:
-        """What serves where the op cannot: native scatter into arrays, then assign."""
-        moves = list(self.plan.moves)
-        variables = [move.slot.variable for move in moves]
-        writing._scatter_portably(
-            self.weights, self.header, self.plan, moves, variables, False, True
-        )
+        """What serves where the op cannot: memory of our own, taken over by the variables."""
+        with mock.patch.object(writing, "_op_can", lambda variables: False):
+            stats = writing.write(self.weights, self.header, self.plan, cast=False, verify=True)
+        assert stats.path_taken == "portable"
 
     def pure_python(self) -> None:
         """As the well-known loaders do it."""
@@ -248,6 +252,7 @@ def main() -> None:
             FLOOR: loaders.floor,
             OP: loaders.op,
             WHOLE: loaders.whole,
+            UNVERIFIED: loaders.unverified,
             INFERENCE: loaders.inference,
             "yolotf portable path": loaders.portable,
             "OpenCV": loaders.opencv(),

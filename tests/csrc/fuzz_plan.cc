@@ -2,7 +2,8 @@
 // content that is looked at and a scatter within bounds that is the same with and without AVX2.
 //
 // The first byte is the number of segments; each field of a segment is a byte that says how it is
-// coded, and then its value; the rest is the file.
+// coded, and then its value; the rest is the file. Plans that might be sound get small extents, and
+// files are made longer than the input, with a header in front: few would fit by chance.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -59,8 +60,11 @@ void expect(bool condition) {
   }
 }
 
-// Half of the plans get shapes that multiply to their counts: few would by chance.
+constexpr std::int64_t kHeader = static_cast<std::int64_t>(kWideHeaderBytes);
+
+// Half of the segments get shapes that multiply to their counts, one behind the other.
 std::vector<std::int64_t> rows_of(Input* input) {
+  std::int64_t end = kHeader;
   const int segments = 1 + input->byte() % 4;
   std::vector<std::int64_t> rows;
   for (int i = 0; i < segments; ++i) {
@@ -70,15 +74,24 @@ std::vector<std::int64_t> rows_of(Input* input) {
       row.push_back(input->number());
     }
     if (sound) {
+      row[0] = end;
+      row[2] = 1 + (row[2] & 1);
+      row[3] = 1 + (row[3] & 63);
+      row[4] = 1 + (row[4] & 15);
+      row[5] = 1 + (row[5] & 15);
       row[6] = row[6] & 7;
+      const bool folds = row[1] % 2 != 0;
+      if (folds && row[6] != static_cast<std::int64_t>(Role::kKernel)) {
+        row[2] = row[4] = row[5] = 1;
+      }
       row[7] = 4;
       row[8] = row[2];
       row[9] = row[5];
       row[10] = row[4];
       row[11] = row[3];
-      if (row[1] != 0 && row[6] != static_cast<std::int64_t>(Role::kKernel)) {
-        row[2] = row[4] = row[5] = row[8] = row[9] = row[10] = 1;
-      }
+      end += 4 * row[2] * row[3] * row[4] * row[5];
+      row[1] = folds ? end : 0;
+      end += folds ? 12 * row[2] * row[3] : 0;
     }
     rows.insert(rows.end(), row.begin(), row.end());
   }
@@ -139,7 +152,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::byte* data, std::size_t data_si
   const std::vector<Segment> segments =
       segments_from_rows(rows.data(), static_cast<std::int64_t>(rows.size()) / kPlanColumns);
   const std::uint64_t part = 1 + input.byte();
-  const std::vector<std::byte> file(input.rest(), input.rest() + input.size());
+  std::vector<std::byte> file;
+  if (input.byte() % 4 != 0) {
+    const std::int32_t header[] = {0, 2, 5, 0, 0};
+    const auto* start = reinterpret_cast<const std::byte*>(header);
+    file.assign(start, start + sizeof header);
+  }
+  const std::size_t length = input.byte() * std::size_t{1024};
+  std::uint32_t state = input.byte();
+  file.insert(file.end(), input.rest(), input.rest() + input.size());
+  while (file.size() < length) {
+    state = state * 1664525U + 1013904223U;
+    file.push_back(static_cast<std::byte>(state >> 24));
+  }
   Header header;
   Error error;
   if (!parse_header(file.data(), file.size(), file.size(), -1, &header, &error) ||
