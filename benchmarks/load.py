@@ -115,7 +115,7 @@ class Loaders:
 
     def portable(self) -> None:
         """What serves where the op cannot: memory of our own, taken over by the variables."""
-        with mock.patch.object(writing, "_op_can", lambda variables: False):
+        with mock.patch.object(writing, "_op_can", return_value=False):
             stats = writing.write(self.weights, self.header, self.plan, cast=False, verify=True)
         assert stats.path_taken == "portable"
 
