@@ -1,14 +1,18 @@
 """What the package says of itself agrees with itself."""
 
 import re
+import subprocess
+import sys
 from importlib.metadata import metadata
 from pathlib import Path
 
+import helpers
 import pytest
 import tensorflow as tf
 from setuptools import find_packages
 
 import yolotf
+from yolotf import errors
 from yolotf.weights import native
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
@@ -89,3 +93,44 @@ def test_no_file_names_a_registry_or_a_machine():
             continue
         found = forbidden.search(path.read_text(errors="ignore"))
         assert not found, f"{path}: {found.group()}"
+
+
+def test_the_public_names_are_those_of_the_stub():
+    assert {"Detector", "__version__", "build_model", "load_darknet_weights"} <= set(yolotf.__all__)
+    assert dir(yolotf) == yolotf.__dir__()
+    for name in yolotf.__all__:
+        assert getattr(yolotf, name) is not None
+    with pytest.raises(AttributeError):
+        _ = yolotf.nothing_of_this_name
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+class Nowhere:
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in ("tensorflow", "keras"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Nowhere())
+import yolotf
+from yolotf import errors
+from yolotf.cli.commands import main
+try:
+    yolotf.build_model(yolotf.network("yolov4-tiny", size=64))
+except ImportError as error:
+    print(error)
+print(main(["convert", sys.argv[1], "--cfg", "yolov4-tiny", "-o", sys.argv[1] + ".keras"]))
+print(main(["check", sys.argv[1], "--cfg", "yolov4-tiny"]))
+"""
+
+
+def test_without_tensorflow_it_is_said_what_to_install(tmp_path):
+    weights = tmp_path / "tiny.weights"
+    helpers.write_weights(weights, yolotf.network("yolov4-tiny"), scale=0.1)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, weights], capture_output=True, text=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == errors.TENSORFLOW_MISSING
+    assert (lines[1], lines[-1]) == ("2", "0")
+    assert f"yolotf: {errors.TENSORFLOW_MISSING}" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -92,6 +92,24 @@ class MissingPackageError(YolotfError, ImportError):
     """A package is needed that is not installed; the message says how to install it."""
 
 
+TENSORFLOW_MISSING = (
+    "TensorFlow is not installed; install it with: pip install tensorflow (or tensorflow-cpu)"
+)
+
+
+def explained_import(error: ImportError) -> ImportError:
+    """An error of the same kind that says what to install, where TensorFlow or Keras is missing."""
+    if error.name in ("keras", "tensorflow"):
+        return ModuleNotFoundError(TENSORFLOW_MISSING, name=error.name)
+    if error.name == "tf_keras":
+        return ModuleNotFoundError(
+            "tf_keras is not installed, which TF_USE_LEGACY_KERAS asks for; install it with: "
+            "pip install tf_keras",
+            name=error.name,
+        )
+    return error
+
+
 class TensorFlowVersionError(ImportError):
     """The TensorFlow op was built for another TensorFlow. Attributes: `built`, `running`."""
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from yolotf.errors import WeightsMismatch
+from yolotf.errors import WeightsMismatch, explained_import
 
 COMMANDS = {
     "demo": ("demo", "load the official yolov4-tiny and detect in two photographs"),
@@ -65,7 +65,7 @@ def describe(error: Exception) -> str:
         if error.filename is not None:
             return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
         return error.strerror.lower()
-    return str(error)
+    return str(explained_import(error) if isinstance(error, ImportError) else error)
 
 
 def _discard_output() -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yolotf import _runtime
+from yolotf.errors import TENSORFLOW_MISSING
 
 FRAMEWORK, CC = "libtensorflow_framework.so.2", "libtensorflow_cc.so.2"
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -31,10 +32,7 @@ def folder() -> Path:
     # Of a package at the top, this runs none of its code.
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            "TensorFlow is not installed; yolotf runs networks with its kernels: pip install "
-            "tensorflow (or tensorflow-cpu)"
-        )
+        raise ModuleNotFoundError(TENSORFLOW_MISSING, name="tensorflow")
     return Path(next(iter(spec.submodule_search_locations)))
 
 

@@ -1,0 +1,47 @@
+"""The public names and where they are; `__init__.py` reads this when one is asked for."""
+
+from .darknet.cfg import Network as Network
+from .darknet.cfg import parse_cfg as parse_cfg
+from .darknet.stock import network as network
+from .diagnosis.result import Diagnosis as Diagnosis
+from .errors import (
+    CfgError as CfgError,
+)
+from .errors import (
+    ContentError as ContentError,
+)
+from .errors import (
+    FileChangedError as FileChangedError,
+)
+from .errors import (
+    HeaderError as HeaderError,
+)
+from .errors import (
+    PlanError as PlanError,
+)
+from .errors import (
+    SizeMismatchError as SizeMismatchError,
+)
+from .errors import (
+    TensorFlowVersionError as TensorFlowVersionError,
+)
+from .errors import (
+    UnsupportedSectionError as UnsupportedSectionError,
+)
+from .errors import (
+    WeightsMismatch as WeightsMismatch,
+)
+from .errors import (
+    YolotfError as YolotfError,
+)
+from .loading.diagnosing import diagnose as diagnose
+from .loading.load import LoadReport as LoadReport
+from .loading.load import load_darknet_weights as load_darknet_weights
+from .loading.save import save_darknet_weights as save_darknet_weights
+from .models.build import build_model as build_model
+from .serving.classifier import Classification as Classification
+from .serving.classifier import Classifier as Classifier
+from .serving.detections import Detections as Detections
+from .serving.detector import Detector as Detector
+
+__version__: str
