@@ -36,7 +36,7 @@ size=1
 activation=linear
 [yolo]
 mask=0,1
-anchors=10,12, 20,9, 30,30
+anchors=20,9, 30,30, 10,12
 classes=4
 num=3
 scale_x_y=1.05
@@ -53,7 +53,7 @@ size=1
 activation=linear
 [yolo]
 mask=2
-anchors=10,12, 20,9, 30,30
+anchors=20,9, 30,30, 10,12
 classes=4
 num=3
 """
