@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*)
 
-.PHONY: demo test test-ray lint format bench sanitize fuzz wheel clean
+.PHONY: demo test test-ray lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 $(VENV)/built: $(NATIVE)
@@ -68,6 +68,11 @@ fuzz: $(VENV)/built
 	    -artifact_prefix=build-fuzz/ build-fuzz/corpus/$$target || exit 1; \
 	done
 
+# The pages of docs/ and the reference from the docstrings, into site/.
+docs: $(VENV)/built
+	$(BIN)/python -m pip install -q --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+
 # One wheel for several TensorFlows, in wheelhouse/: make wheel MINORS="2.20 2.21".
 wheel: $(VENV)/built
 	$(BIN)/python -m pip install -q --group wheel
@@ -77,4 +82,4 @@ bench: $(VENV)/built
 	$(BIN)/python benchmarks/load.py
 
 clean:
-	rm -rf build build-sanitize build-fuzz dist *.egg-info demo-output wheelhouse yolotf/*.so yolotf/_op
+	rm -rf build build-sanitize build-fuzz dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
