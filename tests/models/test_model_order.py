@@ -273,7 +273,7 @@ def test_another_size_names_both_numbers(weights, tmp_path):
 
 def test_another_cfg_says_how_they_differ(weights):
     model, _ = built("flat")
-    with pytest.raises(yolotf.PlanError, match="14 convolutions") as caught:
+    with pytest.raises(yolotf.PlanError, match="another network than yolov4-tiny") as caught:
         yolotf.load_darknet_weights(model, weights, cfg="yolov4-tiny")
     assert (caught.value.units, caught.value.sections) == (14, 21)
 
@@ -281,7 +281,7 @@ def test_another_cfg_says_how_they_differ(weights):
 def test_a_cfg_with_other_filters_names_the_layer(weights):
     model, _ = built("flat")
     other = CFG.replace("filters=32\nsize=3\nstride=1", "filters=40\nsize=3\nstride=1")
-    with pytest.raises(yolotf.PlanError, match=r"32x32x3x3.*40x32x3x3"):
+    with pytest.raises(yolotf.PlanError, match=r"filters=32 in the file, filters=40 here"):
         yolotf.load_darknet_weights(model, weights, cfg=other)
 
 
