@@ -1,20 +1,20 @@
 """What the floats of a file are like: statistics of its arrays, and the rules of damage.
 
-Damage shows in the numbers themselves. Held against every real file at hand (in none
-of them stand more than 5 zeros in a row in any array), the rules are:
+Damage shows in the numbers themselves; csrc/content.cc looks for it, for loads and for `check`.
+Held against every real file at hand (in none of them stand more than 5 zeros in a row in any
+array), the rules are:
 
 * not finite: NaN or infinity, in any role.
 * negative variance: below zero; a subnormal of either sign is a zero (dead depthwise channels
   store -7e-44).
-* zeros, bytes that were never written; a subnormal is a zero. A file of nothing but zeros is left
-  alone, it says nothing either way. Otherwise:
-  a batch norm whose gamma and variance are zero throughout (an untrained network has zero
-  variances, but gammas of 1);
-  in a kernel of `filters` rows a run of 1,024 zeros (a page) or more, or of 64 if it reaches the
-  file's end, that does not begin and end between two filters: filters die whole;
-  a run of 16,384 zeros (64 KiB) or more that does, but is not the whole kernel, if the variances
-  of these filters are not all zero, or there are none: a dead filter has no variance left.
-  Neither run counts in a kernel in which more than half of all other numbers are zero (pruned).
+* zeros: bytes that were never written; a subnormal is a zero. A file of nothing but zeros is left
+  alone, it says nothing either way. Otherwise: a batch norm whose gamma and variance are zero
+  throughout (an untrained network has zero variances, but gammas of 1); in a kernel, a run of
+  1,024 zeros (a page) or more, or of 64 if it reaches the file's end. Where a run begins and ends
+  between two filters it may be filters that have died, which they do whole: then only those count
+  whose gamma and variance are not zero, as a dead filter's are; a kernel without batch norm may
+  be zero throughout, and in runs of less than 16,384 (at the file's end 1,024). No run counts in
+  a kernel in which more than half of all other numbers are zero (pruned).
 * repeated: the same 65,536 bytes or more in two places that do not overlap, at a distance of whole
   floats. A block that repeats inside itself (a constant, a pattern) is not meant.
 """
