@@ -26,6 +26,8 @@ PUBLISHED_BYTES = {
 OTHER_BYTES = {
     "yolov2-tiny": 44_948_600,
     "yolov4-csp": 211_944_840,
+    "yolov4-custom": 257_717_640,
+    "yolov4-tiny-custom": 24_251_276,
     "yolov4-csp-swish": 211_944_840,
     "yolov4-tiny-3l": 25_336_200,
     "yolov4x-mish": 399_388_168,
@@ -46,6 +48,8 @@ STOCK_SIZES = {
     "yolov3-tiny": 416,
     "yolov4": 608,
     "yolov4-csp": 512,
+    "yolov4-custom": 608,
+    "yolov4-tiny-custom": 416,
     "yolov4-csp-swish": 640,
     "yolov4-tiny": 416,
     "yolov4-tiny-3l": 608,
@@ -278,3 +282,37 @@ def test_find_says_what_is_neither_a_file_nor_a_network(tmp_path, monkeypatch):
         networks.find("yolov44")
     with pytest.raises(FileNotFoundError):
         networks.find("yolov44.cfg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"classes": "coco.names"}, "classes must be a count; names go to Detector"),
+        ({"classes": "80"}, "network('yolov4', classes=80)"),
+        ({"classes": ["cat", "dog"]}, "network('yolov4', classes=2)"),
+        ({"classes": 80.0}, "classes must be a count"),
+        ({"classes": True}, "classes must be a count"),
+        ({"channels": "3"}, "network('yolov4', channels=3)"),
+        ({"size": "608x352"}, "size=(352, 608), height first"),
+        ({"size": "608"}, "size=608"),
+        ({"size": 416.0}, "size=416"),
+        ({"size": 416.5}, "size=416, or (height, width)"),
+        ({"size": (416,)}, "size=416, or (height, width)"),
+        ({"size": (416, 416, 3)}, "size=416, or (height, width)"),
+        ({"size": ("416", "416")}, "size=416, or (height, width)"),
+    ],
+)
+def test_what_is_no_number_is_told_the_right_call(arguments, says):
+    with pytest.raises(TypeError) as caught:
+        networks.network("yolov4", **arguments)
+    assert says in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = networks.network("yolov4-tiny", classes=np.int64(3), size=np.int32(64))
+    assert (found.classes, found.input_shape) == (3, (64, 64, 3))
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(TypeError, match="as network"):
+        networks.network(80)

@@ -11,6 +11,7 @@ it added, counted from 0 after `[net]` as Darknet counts, and later layers name 
 from __future__ import annotations
 
 import difflib
+import numbers
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -171,7 +172,13 @@ def network(
     Raises:
         CfgError: an unknown name (facts `name`, `known`, `nearest`), or a number that the
             network cannot have.
+        TypeError: an argument is no number; the message shows the call that was meant.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a stock network's, as network('yolov4'), not {name!r:.80}")
+    _check_counts(name, classes, channels)
+    classes = None if classes is None else int(classes)
+    channels = int(channels)
     stock = _STOCK.get(_key(name)) or _CLASSIFIERS.get(_key(name))
     if classes is None:
         classes = 1000 if _key(name) in _CLASSIFIERS else 80
@@ -197,7 +204,7 @@ def network(
             )
     if size is None:
         size = stock.size
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = _height_and_width(name, size)
     for what, pixels in (("height", height), ("width", width)):
         if pixels < STRIDE or pixels % STRIDE:
             nearest_size = max(STRIDE, round(pixels / STRIDE) * STRIDE)
@@ -215,6 +222,51 @@ def network(
     )
     text = cfg.sections_to_cfg([net, *builder.sections])
     return cfg.parse_text(text, source=stock.name, name=stock.name)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _check_counts(name: str, classes: object, channels: object) -> None:
+    """Raises for what is no count, with the call that was meant."""
+    if classes is not None and not _is_int(classes):
+        advice = "a count; names go to Detector(..., names=...)"
+        if isinstance(classes, (list, tuple)):
+            advice = f"a count, as network({name!r}, classes={len(classes)})"
+        elif isinstance(classes, str) and classes.strip().isdigit():
+            advice = f"a count, as network({name!r}, classes={int(classes)})"
+        raise TypeError(f"classes must be {advice}, not {classes!r:.80}")
+    if not _is_int(channels):
+        raise TypeError(
+            f"channels must be a count, as network({name!r}, channels=3), not {channels!r:.80}"
+        )
+
+
+def _height_and_width(name: str, size: object) -> tuple[int, int]:
+    """`size` as (height, width).
+
+    Raises:
+        TypeError: it is neither a whole number nor two.
+    """
+    if _is_int(size):
+        return int(size), int(size)  # type: ignore[call-overload]
+    pair = size if isinstance(size, (list, tuple)) else ()
+    if len(pair) == 2 and all(map(_is_int, pair)):
+        return int(pair[0]), int(pair[1])
+    written = (
+        re.fullmatch(r"\s*(\d+)\s*(?:[xX*,]\s*(\d+)\s*)?", size) if isinstance(size, str) else None
+    )
+    if written:
+        width, height = written.groups()
+        meant = f"({height}, {width}), height first" if height else width
+    elif isinstance(size, float) and size.is_integer():
+        meant = str(int(size))
+    else:
+        meant = "416, or (height, width)"
+    raise TypeError(
+        f"size must be a number or two, as network({name!r}, size={meant}); not {size!r:.80}"
+    )
 
 
 def find(source: cfg.Network | cfg.Source, *, classes: int | None = None) -> cfg.Network:
@@ -579,6 +631,20 @@ def _yolov4_tiny(net: _Builder) -> None:
     coarse = _tiny_coarse_head(net, _TINY_ANCHORS, 3)
     # The stock cfg and the published file use anchors 1 to 3 here, not 0 to 2.
     _tiny_finer_head(net, coarse, middle, 128, _TINY_ANCHORS, 1)
+
+
+@_stock("yolov4-custom", 608, max_batches=500500, momentum=0.949, mosaic=1)
+def _yolov4_custom(net: _Builder) -> None:
+    """yolov4 as Darknet's instructions for own classes take it; it trains otherwise."""
+    _yolov4(net)
+
+
+@_stock("yolov4-tiny-custom", 416, max_batches=500200, learning_rate=0.00261, subdivisions=1)
+def _yolov4_tiny_custom(net: _Builder) -> None:
+    """yolov4-tiny for own classes: the finer head has anchors 0 to 2."""
+    _, middle = _tiny_csp_backbone(net)
+    coarse = _tiny_coarse_head(net, _TINY_ANCHORS, 3)
+    _tiny_finer_head(net, coarse, middle, 128, _TINY_ANCHORS, 0)
 
 
 @_stock("yolov4-tiny-3l", 608, max_batches=500200, learning_rate=0.00261, subdivisions=1)
