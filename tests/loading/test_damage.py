@@ -10,7 +10,8 @@ import yolotf
 from yolotf.formats.convert import convert
 from yolotf.weights import layout
 
-NETWORK = yolotf.network("yolov4-tiny", classes=3, size=64)
+# From its text: a stock network by name and with other classes is warned of.
+NETWORK = yolotf.parse_cfg(yolotf.network("yolov4-tiny", classes=3, size=64).to_cfg())
 SEGMENTS = layout.segments(NETWORK)
 KERNEL = max(SEGMENTS, key=lambda segment: segment.count)
 INSIDE = 20 + KERNEL.offset + 40_004

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import sys
 import warnings
@@ -85,8 +84,6 @@ def require_file(path: str | None) -> None:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """For what imports TensorFlow: its notices are shown on an error only, warnings as notes."""
-    # TensorFlow's own log would bury the result; who wants it sets the variable.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with held_back_stderr(), warnings.catch_warnings(record=True) as caught:
         yield
     for warning in caught:

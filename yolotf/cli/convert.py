@@ -86,8 +86,6 @@ def main(parsed: argparse.Namespace) -> int:
     kind = format_of(output)
     network = arguments.network_of(source, parsed.classes, parsed.size)
     arguments.require_file(weights)
-    # TensorFlow's own log would bury the result; who wants it sets the variable.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for warning in network.warnings:
         note(warning)
     any_size = parsed.any_size

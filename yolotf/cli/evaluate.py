@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -88,7 +87,6 @@ def main(parsed: argparse.Namespace) -> int:
             f"and count as empty; the first: {evaluation.label_path(data.unlabelled[0])}",
             file=sys.stderr,
         )
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _progress(len(data.pictures)) as step:
         result = evaluation.evaluate(
             network,

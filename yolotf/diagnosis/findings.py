@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from yolotf.weights.contents import Contents
+from yolotf.weights.known import other_boxes
 
 _WORDS = {"words": True}
 _OPTIONAL = {"optional": True}
@@ -591,14 +592,7 @@ class SameSizeNetworks(Finding):
     differences: tuple[str, ...] = field(metadata=_WORDS)
 
     def _what(self) -> str:
-        clauses = (
-            f"{name} ({difference})"
-            for name, difference in zip(self.networks, self.differences, strict=True)
-        )
-        return (
-            f"the same floats as {self.title_of}, and other boxes: {'; '.join(clauses)}; pass the "
-            "cfg the file was trained with"
-        )
+        return other_boxes(self.title_of, zip(self.networks, self.differences, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from yolotf import errors
+from yolotf.darknet.cfg import Network
 from yolotf.darknet.rules import BN_EPSILON
 from yolotf.loading import diagnosing, partial, planning
 from yolotf.loading.arguments import model_first
 from yolotf.models import arithmetic
-from yolotf.weights import sources
+from yolotf.weights import known, sources
 from yolotf.weights import write as writing
 from yolotf.weights.contents import Header
 
@@ -173,7 +174,7 @@ def load_darknet_weights(
     found = arithmetic.differences(model, job.plan.network, job.plan.moves)
     notes = [
         *_header_warnings(job.header),
-        *(job.plan.network.warnings if job.plan.network is not None else ()),
+        *_network_warnings(job.plan.network),
         *job.notes,
         *(one.message for one in found),
     ]
@@ -197,6 +198,11 @@ def load_darknet_weights(
         unused=job.unused,
         warnings=tuple(notes),
     )
+
+
+def _network_warnings(network: Network | None) -> Iterable[str]:
+    """What is odd about the cfg, and other networks that the file may be of."""
+    return () if network is None else (*network.warnings, *known.stock_warnings(network))
 
 
 def _header_warnings(header: Header) -> Iterable[str]:

@@ -22,7 +22,7 @@ from yolotf.serving.detections import Detections
 from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
 from yolotf.serving.thresholds import thresholds
-from yolotf.weights import native, sources
+from yolotf.weights import known, native, sources
 from yolotf.weights.header import Header
 from yolotf.weights.names import Names, read_names
 
@@ -126,7 +126,7 @@ class Detector:
             "bgr": bgr,
         }
         self.network = _with_letter_box(networks.find(network), letter_box)
-        for text in self.network.warnings:
+        for text in (*self.network.warnings, *known.stock_warnings(self.network)):
             warnings.warn(text, stacklevel=3)  # of who called the decorated constructor
         self.names = read_names(names)
         classes = self.network.classes

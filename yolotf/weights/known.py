@@ -301,6 +301,28 @@ class Twin(NamedTuple):
     difference: str
 
 
+def other_boxes(title: str, differences: Iterable[tuple[str, str]]) -> str:
+    """The sentence about networks, (name, difference) each, that store what `title` stores."""
+    clauses = "; ".join(f"{name} ({difference})" for name, difference in differences)
+    return (
+        f"the same floats as {title}, and other boxes: {clauses}; pass the cfg the file was "
+        "trained with"
+    )
+
+
+def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
+    """What to tell who loads a file into a network that is a stock one by name.
+
+    Whoever passes a cfg has said how the file was trained; of a name with another class count
+    than the stock cfg's several networks may be meant, see `same_size_networks`.
+    """
+    twins = same_size_networks(network) if network.name is not None else []
+    if not twins:
+        return ()
+    title = f"{network.name}, {network.classes} class{'es' if network.classes != 1 else ''}"
+    return (other_boxes(title, ((twin.name, twin.difference) for twin in twins)),)
+
+
 def same_size_networks(network: cfg.Network) -> list[Twin]:
     """Known networks that a file of `network` could be of as well, as far as its size goes.
 
