@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -40,9 +41,12 @@ def find(
         OSError: the file cannot be read.
     """
     plan = Plan(tuple(move(segment, _slot(segment)) for segment in segments), None, None)
-    rows = _core.examine_content(
-        path, header_bytes, plan.rows(header_bytes), threads=native.thread_count()
-    )
+    try:
+        rows = _core.examine_content(
+            path, header_bytes, plan.rows(header_bytes), threads=native.thread_count()
+        )
+    except _core.NativeError as error:  # its size was right a moment ago
+        raise OSError(errno.ESTALE, "was changed while it was read", os.fspath(path)) from error
     return [
         Damage(code, start, end, expected if code == "repeated" else None)
         for code, _, _, start, end, expected, _ in rows
