@@ -11,16 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
 from yolotf.darknet.activations import CONVOLUTION_ONLY
 from yolotf.darknet.options import Options, flag
 from yolotf.darknet.stored import Stored
 from yolotf.darknet.text import Section
 from yolotf.errors import UnsupportedSectionError
-
-if TYPE_CHECKING:  # the network is made of layers
-    from yolotf.darknet.network import Network
 
 NETWORK_INPUT = -1
 """The layer index that stands for the network's own input."""
@@ -140,7 +137,7 @@ class Layer:
         """Why nobody can say what it stores, if so."""
         return None
 
-    def refusal(self, network: Network) -> Refusal | None:
+    def refusal(self, network: Surroundings) -> Refusal | None:
         """Why no graph can compute what Darknet does, if so."""
         return None
 
@@ -187,7 +184,25 @@ class Layer:
         return None
 
 
-def refused(network: Network, layer: Layer, refusal: Refusal) -> UnsupportedSectionError:
+class Surroundings(Protocol):
+    """What a section may ask of the network it stands in; `Network` is one."""
+
+    @property
+    def source(self) -> str:
+        """The cfg's name."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All sections."""
+
+    def where(self, layer: Layer) -> str:
+        """A section's number, name and line."""
+
+    def shape(self, index: int) -> Shape:
+        """What section `index` puts out."""
+
+
+def refused(network: Surroundings, layer: Layer, refusal: Refusal) -> UnsupportedSectionError:
     """The error for a section that cannot be expressed, with the line of the option."""
     return UnsupportedSectionError(
         f"{network.source}: {refusal.what}; {network.where(layer)}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from yolotf.darknet.layer import (
     Before,
@@ -12,6 +11,7 @@ from yolotf.darknet.layer import (
     Place,
     Refusal,
     Shape,
+    Surroundings,
     overhang,
     positions,
     read_strides,
@@ -21,9 +21,6 @@ from yolotf.darknet.layer import (
 )
 from yolotf.darknet.options import Options
 from yolotf.darknet.stored import Role, Stored, convolution
-
-if TYPE_CHECKING:  # the network is made of layers
-    from yolotf.darknet.network import Network
 
 
 @section("convolutional", "conv")
@@ -123,7 +120,7 @@ class Convolutional(Layer):
         """Rows and columns of zeros that the only window reads below and beside all padding."""
         return overhang(self, self.size, (self.stride_y, self.stride_x), 2 * self.padding)
 
-    def kernel_owner(self, network: Network) -> Convolutional | None:
+    def kernel_owner(self, network: Surroundings) -> Convolutional | None:
         """The section whose kernel it uses: its own, or that of `share_index`."""
         owner = self
         while owner.share_index is not None:
@@ -133,7 +130,7 @@ class Convolutional(Layer):
             owner = found
         return owner
 
-    def refusal(self, network: Network) -> Refusal | None:
+    def refusal(self, network: Surroundings) -> Refusal | None:
         """Arithmetic Darknet has on a GPU only, and kernels that cannot be shared."""
         # xnor: Darknet binarizes kernel and input. coordconv: on a GPU only, a CPU ignores it.
         key = self.set_key("antialiasing", "binary", "xnor", "coordconv")
@@ -235,7 +232,7 @@ class Local(Layer):
         """Rows and columns of zeros that the only window reads below and beside all padding."""
         return overhang(self, self.size, (self.stride, self.stride), 2 * int(self.pad))
 
-    def refusal(self, network: Network) -> Refusal | None:
+    def refusal(self, network: Surroundings) -> Refusal | None:
         """A padded window of another size than 3.
 
         Darknet pads one row and column whatever the size (local_layer.c:104), but counts its

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from yolotf.darknet.layer import Before, Layer, Place, Refusal, Shape, section
+from yolotf.darknet.layer import Before, Layer, Place, Refusal, Shape, Surroundings, section
 from yolotf.darknet.options import Options
 from yolotf.darknet.stored import Role, Stored
-
-if TYPE_CHECKING:  # the network is made of layers
-    from yolotf.darknet.network import Network
 
 
 @section("route")
@@ -117,7 +113,7 @@ class Shortcut(Layer):
             each = self.nweights // len(self.inputs)
             yield Stored("", Role.WEIGHTS, (len(self.inputs), each))
 
-    def refusal(self, network: Network) -> Refusal | None:
+    def refusal(self, network: Surroundings) -> Refusal | None:
         """Maps that do not lie on each other, whatever step is taken."""
         first = self.input_shape
         for index in self.inputs[1:]:

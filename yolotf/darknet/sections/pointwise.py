@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from yolotf.darknet.layer import Before, Layer, Place, Refusal, Shape, section
+from yolotf.darknet.layer import Before, Layer, Place, Refusal, Shape, Surroundings, section
 from yolotf.darknet.options import Options
 from yolotf.darknet.stored import Role, Stored
-
-if TYPE_CHECKING:  # the network is made of layers
-    from yolotf.darknet.network import Network
 
 
 @section("dropout")
@@ -53,7 +49,7 @@ class Softmax(Layer):
         """Its groups run over rows, columns and channels as one."""
         return True
 
-    def refusal(self, network: Network) -> Refusal | None:
+    def refusal(self, network: Surroundings) -> Refusal | None:
         """Trees, and what reads beyond its input."""
         if self.tree:
             return Refusal("[softmax] with tree= cannot be built", "tree")

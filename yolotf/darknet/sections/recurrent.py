@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from yolotf.darknet import stored
-from yolotf.darknet.layer import Before, Layer, Place, Refusal, Shape, section, windows
+from yolotf.darknet.layer import (
+    Before,
+    Layer,
+    Place,
+    Refusal,
+    Shape,
+    Surroundings,
+    section,
+    windows,
+)
 from yolotf.darknet.options import Options
 from yolotf.darknet.stored import Stored
-
-if TYPE_CHECKING:  # the network is made of layers
-    from yolotf.darknet.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +78,7 @@ class Recurrent(Layer):
         for part in self.sublayers:
             yield from part.stored()
 
-    def refusal(self, network: Network) -> Refusal | None:
+    def refusal(self, network: Surroundings) -> Refusal | None:
         """Always."""
         return Refusal(f"[{self.type}] cannot be built")
 

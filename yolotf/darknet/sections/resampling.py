@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from yolotf.darknet.layer import (
     Before,
@@ -11,6 +10,7 @@ from yolotf.darknet.layer import (
     Place,
     Refusal,
     Shape,
+    Surroundings,
     overhang,
     read_strides,
     section,
@@ -18,9 +18,6 @@ from yolotf.darknet.layer import (
     windows,
 )
 from yolotf.darknet.options import Options
-
-if TYPE_CHECKING:  # the network is made of layers
-    from yolotf.darknet.network import Network
 
 
 @section("maxpool", "max")
@@ -86,7 +83,7 @@ class Pool(Layer):
             return 0, 0
         return overhang(self, self.size, (self.stride_y, self.stride_x), self.padding)
 
-    def refusal(self, network: Network) -> Refusal | None:
+    def refusal(self, network: Surroundings) -> Refusal | None:
         """What Darknet has on a GPU only, and channels it would read from beyond its input."""
         key = self.set_key("antialiasing", "maxpool_zero_nonmax")
         if key:
@@ -148,7 +145,7 @@ class Upsample(Layer):
         """Its factor."""
         return f"{'1/' if self.reverse else ''}{self.stride}x"
 
-    def refusal(self, network: Network) -> Refusal | None:
+    def refusal(self, network: Surroundings) -> Refusal | None:
         """Summing down where rows and columns are left over."""
         shape = self.input_shape
         if self.reverse and (shape.height % self.stride or shape.width % self.stride):
@@ -201,7 +198,7 @@ class Reorg(Layer):
         """Darknet's shuffle runs over rows and channels as one; space to depth does not."""
         return self.type == "reorg" or self.reverse
 
-    def refusal(self, network: Network) -> Refusal | None:
+    def refusal(self, network: Surroundings) -> Refusal | None:
         """Channels that the shuffle would read from beyond its input."""
         if self.type == "reorg3d" and not self.reverse:
             return None
