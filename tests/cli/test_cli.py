@@ -181,10 +181,12 @@ def test_the_demo_finds_what_darknet_finds(tmp_path, capsys, demo_files):
     assert cli.main(["demo", "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "loaded 21 layers, 6,062,814 floats, 24,251,276 bytes" in said
+    for path in demo_files:
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     for picture in (demo_files.bus, demo_files.zidane):
         expected = expected_of(demo_files, picture)
         assert len(expected) >= 2
-        drawing = tmp_path / "out" / picture.name
+        drawing = tmp_path / "out" / "boxes" / picture.name
         _, _, after = said.partition(f"\n{picture.name} -> {drawing}\n")
         printed = [
             re.fullmatch(r"(.+?) +([\d.]+) +(-?\d+),(-?\d+) \.\. (-?\d+),(-?\d+)", line)

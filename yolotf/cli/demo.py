@@ -1,13 +1,18 @@
-"""`yolotf demo`: the official yolov4-tiny through the op into Keras, then a `Detector` on it."""
+"""`yolotf demo`: the official yolov4-tiny through the op into Keras, then a `Detector` on it.
+
+Its folder is what the pages of docs/ are read beside: the weights, cfg, names and photographs are
+copied there, and the photographs with their boxes are in `boxes`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from pathlib import Path
 
 from yolotf.cli import arguments
-from yolotf.cli.demo_data import demo_data
+from yolotf.cli.demo_data import DemoData, demo_data
 
 SCORE, IOU, MAX_BOXES = 0.25, 0.45, 200
 """Darknet's `detect` draws above 0.25 and suppresses at 0.45 (detector.c:1625, 1679)."""
@@ -15,7 +20,9 @@ SCORE, IOU, MAX_BOXES = 0.25, 0.45, 200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("-o", "--output", default="demo-output", help="folder for the pictures")
+    parser.add_argument(
+        "-o", "--output", default="demo-output", help="folder for the files and pictures"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -25,15 +32,24 @@ def main(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def copied(data: DemoData, folder: Path) -> DemoData:
+    """The files of the cache in `folder`, where they may be changed; what is there is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return DemoData(*(Path(shutil.copyfile(path, folder / path.name)) for path in data))
+
+
 def run(folder: str | os.PathLike[str]) -> None:
-    """Loads, detects, prints, and writes one annotated picture for each photograph."""
+    """Copies the files, loads, detects, prints, and writes each photograph with its boxes."""
+    out = Path(folder)
+    data = copied(demo_data(), out)
+    print(f"{out}: {', '.join(path.name for path in data)}")
+
     import tensorflow as tf
 
     from yolotf import Detector, build_model, load_darknet_weights, parse_cfg
 
-    data = demo_data()
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
+    boxes = out / "boxes"
+    boxes.mkdir(exist_ok=True)
     network = parse_cfg(data.cfg)
     print(f"TensorFlow {tf.__version__}; building {network.source}")
     model = build_model(network)
@@ -43,6 +59,6 @@ def run(folder: str | os.PathLike[str]) -> None:
     )
     for picture in (data.bus, data.zidane):
         found = detector(picture)
-        target = out / picture.name
+        target = boxes / picture.name
         found.draw(picture, target)
         print(f"\n{picture.name} -> {target}\n{found}")
