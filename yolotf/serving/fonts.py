@@ -50,7 +50,7 @@ def font_for(text: str, size: float, path: str | os.PathLike[str] | None = None)
             installed ones, for one that has every letter.
 
     Returns:
-        The font; Pillow's own, with a warning, if none has every letter.
+        The font; if none has every letter, the one that has most, with a warning.
 
     Raises:
         OSError: `path` is no font or cannot be read.
@@ -59,7 +59,9 @@ def font_for(text: str, size: float, path: str | os.PathLike[str] | None = None)
 
     if path is not None:
         return _truetype(path, size)
-    found = _path_for("".join(sorted(set(text))), folders())
+    # Any font has those of English: which score stands in a label makes no difference.
+    letters = "".join(sorted({letter for letter in text if not letter.isascii()}))
+    found = _path_for(letters, folders())
     return ImageFont.load_default(size=size) if found is None else _truetype(found, size)
 
 
@@ -78,22 +80,26 @@ def _truetype(path: str | os.PathLike[str], size: float) -> Font:
 
 @functools.lru_cache(maxsize=256)
 def _path_for(letters: str, places: tuple[Path, ...]) -> Path | None:
-    """The first font with all `letters`; None is Pillow's own."""
+    """The first font with all `letters`, or with most; None is Pillow's own."""
     from PIL import ImageFont  # kept out of `import yolotf`
 
     size = 16.0
-    if _has_all(ImageFont.load_default(size=size), letters):
-        return None
+    best = None
+    missing = _missing(ImageFont.load_default(size=size), letters)
     for path in _installed(places):
+        if not missing:
+            return best
         with contextlib.suppress(OSError):  # a file that only ends like a font
-            if _has_all(ImageFont.truetype(str(path), size), letters):
-                return path
-    warnings.warn(
-        f"no installed font has all letters of {letters!r}; labels show boxes in their place: "
-        "install one, or give its file with font=",
-        stacklevel=4,
-    )
-    return None
+            here = _missing(ImageFont.truetype(str(path), size), letters)
+            if len(here) < len(missing):
+                best, missing = path, here
+    if missing:
+        warnings.warn(
+            f"no installed font has the letters {missing!r}; labels show boxes in their place: "
+            "install one, or give its file with font=",
+            stacklevel=4,
+        )
+    return best
 
 
 @functools.lru_cache(maxsize=8)
@@ -111,9 +117,9 @@ def _installed(places: tuple[Path, ...]) -> tuple[Path, ...]:
     return tuple(sorted(files(), key=rank))
 
 
-def _has_all(font: Font, letters: str) -> bool:
+def _missing(font: Font, letters: str) -> str:
     nothing = _shape(font, _MISSING)
-    return all(letter.isspace() or _shape(font, letter) != nothing for letter in letters)
+    return "".join(x for x in letters if not x.isspace() and _shape(font, x) == nothing)
 
 
 def _shape(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
