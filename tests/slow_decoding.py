@@ -109,7 +109,7 @@ def slow_box(x, head, place, anchor, input_size):
 
 def slow_overlap(a, b, kind, beta):
     def edges(box):
-        x, y, w, h = box
+        x, y, w, h = box[:4]
         return x - w / 2, x + w / 2, y - h / 2, y + h / 2
 
     (left_a, right_a, top_a, bottom_a), (left_b, right_b, top_b, bottom_b) = edges(a), edges(b)

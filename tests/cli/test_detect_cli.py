@@ -416,6 +416,7 @@ def test_only_some_classes_by_name_or_number(capsys):
     assert detections(capsys, "--only", "cat") == cats
     assert detections(capsys, "--only", "0,2") == both
     assert detections(capsys, "--classes", "kite, cat") == both
+    assert detections(capsys, "--only", "cat", "--max-boxes", "1") == cats[:1]
     assert run("pictures/b.jpg", "--only", "cow") == 2
     assert "'cow' is none of the 3 classes; names are cat, dog, kite" in capsys.readouterr().err
 

@@ -64,6 +64,21 @@ def test_detections_are_those_of_a_loop_over_boxes(name, kind):
     assert seen > 10
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_across_classes_and_of_some_classes_it_is_still_the_loop(kind):
+    network = network_of(HEADS["yolo"], yolo("nms_kind=greedynms"))
+    raws = raw_for(network, batch=2, seed=5)
+    decoder = Decoder(network, Suppression(kind, 0.4))
+    options = {"score": 0.2, "iou": 0.3, "max_boxes": 500, "agnostic": True, "unwanted": [0, 2]}
+    found = decoder(raws, SIZE, [(480, 640)] * 2, **options)
+    for picture, pairs in zip(found, pairs_of(network, raws, SIZE, 0.2), strict=True):
+        of_one = [(score, 0, (*box, number)) for score, number, box in pairs if number in (1, 3)]
+        expected = slow_suppress(of_one, 0.3, kind, 0.4)
+        assert 1 < len(expected) < len(of_one) < len(pairs)
+        assert picture.classes.tolist() == [box[4] for _, _, box in expected]
+        np.testing.assert_allclose(picture.scores, [pair[0] for pair in expected], rtol=1e-5)
+
+
 @st.composite
 def problems(draw):
     """A network, its raw heads, pictures and thresholds."""
@@ -80,7 +95,10 @@ def problems(draw):
     raws = raw_for(network, batch=batch, seed=draw(st.integers(0, 10**6)), scale=scale)
     pictures = st.tuples(st.integers(2, 900), st.integers(2, 900))
     sizes = draw(st.lists(pictures, min_size=batch, max_size=batch))
+    count = max(head.classes for head in network.heads)
     thresholds = {
+        "agnostic": draw(st.booleans()),
+        "unwanted": draw(st.lists(st.integers(0, count - 1), max_size=2)),
         "score": draw(st.sampled_from([0.0, 0.005, 0.1, 0.25, 0.6, 0.97])),
         "iou": draw(st.sampled_from([0.0, 0.2, 0.45, 0.7])),
         "max_boxes": draw(st.sampled_from([1, 7, 500])),
@@ -101,7 +119,8 @@ def is_decided(network, raws, sizes, thresholds):
     if not np.all(np.isfinite(low.boxes)):
         return False
     kind, beta = decode.suppression_of(network)
-    keys = np.stack([low.pictures.numpy(), low.classes.numpy()], 1)
+    together = 0 if thresholds["agnostic"] else 1
+    keys = np.stack([low.pictures.numpy(), together * low.classes.numpy()], 1)
     boxes = low.boxes.numpy().astype(float)
     for key in np.unique(keys, axis=0):
         mine = boxes[np.all(keys == key, 1) & (low.scores.numpy() > thresholds["score"])]
@@ -125,6 +144,8 @@ def test_detections_are_those_of_the_graph(problem):
         iou_threshold=thresholds["iou"],
         max_boxes=thresholds["max_boxes"],
         image_sizes=np.array(sizes),
+        agnostic=thresholds["agnostic"],
+        unwanted=thresholds["unwanted"],
     )
     corners = decode.to_corners(kept.boxes, np.array(sizes)[:, None]).numpy()
     found = Decoder(network)(raws, SIZE, sizes, **thresholds, threads=2)

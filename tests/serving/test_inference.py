@@ -2,6 +2,7 @@
 
 import gc
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -551,6 +552,53 @@ def test_thresholds_and_rules_are_the_callers(small_file):
     # The last head has no nms_kind, so the network's own rule is the default one.
     assert counts(score=0.1) == counts(score=0.1, nms_kind="default")
     assert counts(score=0.1, nms_kind="greedynms") > counts(score=0.1)
+    assert counts(score=0.1, agnostic=True) < counts(score=0.1)
+
+
+def test_the_classes_and_whether_they_exclude_each_other_are_the_callers(small_file):
+    network, weights = parse_cfg(SMALL), small_file(3)
+    image = np.random.default_rng(9).integers(0, 256, (32, 64, 3)).astype(np.uint8)
+    names = ["cat", "a, b", "kite", "3"]
+
+    def found(**options):
+        return Detector(network, weights, names=names, score=0.1, max_boxes=9, **options)(image)
+
+    every = Detector(network, weights, score=0.1, max_boxes=10**4)(image)
+    best_kites = every.xyxy[every.classes == 2][:9]
+    np.testing.assert_array_equal(found(only="kite").xyxy, best_kites)
+    np.testing.assert_array_equal(found(only=[2]).xyxy, best_kites)
+    assert set(found(only=iter(["a, b", 0])).classes.tolist()) == {0, 1}
+    assert set(found(only="cat,  2,").classes.tolist()) == {0, 2}
+    detector = Detector(network, weights, names=names, score=0.1, only="cat", agnostic=True)
+    again = pickle.loads(pickle.dumps(detector))
+    assert again(image).to_dict() == detector(image).to_dict()
+    function = build_function(
+        network, weights, score=0.1, names=names, only=["kite", 3], agnostic=True
+    )
+    batch = function(image[None])
+    count = int(batch.counts[0])
+    same = found(only=["kite", "3"], agnostic=True)
+    assert count >= len(same) > 1
+    np.testing.assert_allclose(batch.boxes[0, : len(same)], same.xyxy, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("only", "names", "message"),
+    [
+        ("cow", list("abcd"), "'cow' is none of the 4 classes; names are a, b, c, d"),
+        (["1", 4], None, "4 is none of the 4 classes; no names are given: say numbers, 0 to 3"),
+        ([-1], None, "-1 is none of the 4 classes"),
+        (" , ", list("abcd"), "' , ' names no class"),
+        ([], None, "[] names no class"),
+    ],
+)
+def test_classes_that_are_none_are_refused(only, names, message):
+    with pytest.raises(YolotfError, match=re.escape(message)):
+        InferenceFunction(parse_cfg(SMALL), only=only, names=names)
+    with pytest.raises(YolotfError, match=re.escape(message.replace("[]", "()"))):
+        Detector(parse_cfg(SMALL), "missing.weights", only=only, names=names)
+    with pytest.raises(TypeError):
+        Detector(parse_cfg(SMALL), "missing.weights", only=[1.5])
 
 
 @pytest.mark.parametrize(
@@ -726,7 +774,13 @@ def assert_exported(answer, number, found):
 def test_an_exported_model_answers_the_same_without_yolotf(letter_box, small_file, tmp_path):
     text = SMALL.replace("channels=3", f"channels=3\nletter_box={letter_box}", 1)
     detector = Detector(
-        parse_cfg(text), small_file(3), names=["a", "b", "c", "d"], max_boxes=20, **OPTIONS
+        parse_cfg(text),
+        small_file(3),
+        names=["a", "b", "c", "d"],
+        max_boxes=20,
+        agnostic=bool(letter_box),
+        only=["a", 1, "d"] if letter_box else None,
+        **OPTIONS,
     )
     random = np.random.default_rng(3)
     images = random.integers(0, 256, (3, 40, 50, 3)).astype(np.uint8)

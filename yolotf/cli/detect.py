@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yolotf.cli import arguments, label_files
-from yolotf.cli.choice import Choice, choice_of
 from yolotf.darknet import cfg
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.errors import YolotfError
@@ -155,16 +154,14 @@ def main(parsed: argparse.Namespace) -> int:
             score=parsed.score,
             iou=parsed.iou,
             max_boxes=parsed.max_boxes,
+            agnostic=parsed.agnostic,
+            only=only,
             batch_size=parsed.batch,
         )
-    choice = choice_of(
-        only, detector.names, classes=network.classes, iou=parsed.iou if parsed.agnostic else None
-    )
     if out is not None:
         out.folder.mkdir(parents=True, exist_ok=True)
     work = _Work(
         detect=lambda pictures: detector(list(pictures)),
-        choice=choice,
         out=out,
         drawn=drawn,
         labels=parsed.save_txt,
@@ -202,7 +199,6 @@ class _Work:
 
     Attributes:
         detect: pictures to detections.
-        choice: which of the detections are wanted.
         out: the folder for drawings and labels.
         drawn: whether there are drawings in it.
         labels: whether there are label files in it.
@@ -212,17 +208,12 @@ class _Work:
     """
 
     detect: Detect
-    choice: Choice
     out: _Out | None
     drawn: bool
     labels: bool
     style: dict[str, Any]
     batch: int
     ahead: int
-
-    def run(self, pictures: Sequence[Image.Image]) -> list[Detections]:
-        """The wanted detections of each."""
-        return [self.choice(found) for found in self.detect(pictures)]
 
     def drawing_for(self, source: str) -> Path | None:
         """Where its drawing goes, if it is drawn."""
@@ -445,7 +436,7 @@ def _pictures(named: Sequence[tuple[str, Image.Image]], work: _Work) -> Iterator
     """A batch."""
     if not named:
         return
-    detections = work.run([picture for _, picture in named])
+    detections = work.detect([picture for _, picture in named])
     for (name, picture), found in zip(named, detections, strict=True):
         drawing = work.drawing_for(name)
         if drawing is not None:
@@ -480,7 +471,7 @@ def _video(name: str, work: _Work, bar: _Bar) -> Iterator[_Item]:
             pictures = [
                 Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)) for pixels in batch
             ]
-            for picture, found in zip(pictures, work.run(pictures), strict=True):
+            for picture, found in zip(pictures, work.detect(pictures), strict=True):
                 if drawing is not None:
                     if writer is None:
                         codec = cv2.VideoWriter.fourcc(*"mp4v")

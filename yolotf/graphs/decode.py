@@ -120,6 +120,7 @@ def find_candidates(
     *,
     score_threshold: float | Tensor,
     image_sizes: Tensor | None = None,
+    unwanted: Sequence[int] = (),
 ) -> Candidates:
     """All (box, class) pairs Darknet lists before suppression.
 
@@ -137,6 +138,7 @@ def find_candidates(
         image_sizes: [B, 2] int, (height, width) of the pictures the input was made from, or
             [1, 2] if all have one size. With it boxes are relative to those pictures
             (`letter_box` undone), else to the input.
+        unwanted: classes to leave out.
 
     Returns:
         Pairs in Darknet's order for each picture: by head, then by row, column and anchor.
@@ -144,10 +146,14 @@ def find_candidates(
     threshold = tf.convert_to_tensor(score_threshold, tf.float32)
     pairs = list(zip(_raw_heads(raws, network), network.heads, strict=True))
     parts = []
-    for _, group in itertools.groupby(pairs, key=lambda pair: _kind(pair[1])):
-        pictures, decoded = _likely(list(group), input_size, threshold)
+    for _, of_one_kind in itertools.groupby(pairs, key=lambda pair: _kind(pair[1])):
+        group = list(of_one_kind)
+        pictures, decoded = _likely(group, input_size, threshold)
         scores = decoded.objectness[:, None] * decoded.probabilities
-        found = tf.where(scores > threshold)
+        counts = scores > threshold
+        if unwanted:
+            counts &= ~np.isin(np.arange(group[0][1].classes), list(unwanted))
+        found = tf.where(counts)
         row, class_id = tf.unstack(found, 2, axis=1)
         parts.append(
             Candidates(
@@ -177,6 +183,8 @@ def find_detections(
     max_boxes: int,
     image_sizes: Tensor | None = None,
     suppression: Suppression | None = None,
+    agnostic: bool = False,
+    unwanted: Sequence[int] = (),
 ) -> Batch:
     """Raw heads to detections: decode, threshold and suppress as Darknet's detector does.
 
@@ -194,13 +202,20 @@ def find_detections(
         image_sizes: see `find_candidates`.
         suppression: used in place of the network's own rule; Darknet's Python interface, for
             one, always suppresses by `default`.
+        agnostic: boxes of different classes exclude each other, too.
+        unwanted: classes to leave out; their boxes exclude none.
 
     Returns:
         `Batch`, boxes relative to the pictures.
     """
     raws = _raw_heads(raws, network)
     candidates = find_candidates(
-        raws, network, input_size, score_threshold=score_threshold, image_sizes=image_sizes
+        raws,
+        network,
+        input_size,
+        score_threshold=score_threshold,
+        image_sizes=image_sizes,
+        unwanted=unwanted,
     )
     static_batch = raws[0].shape[0]
     return suppress(
@@ -209,6 +224,7 @@ def find_detections(
         suppression or suppression_of(network),
         iou_threshold=iou_threshold,
         max_boxes=max_boxes,
+        agnostic=agnostic,
     )
 
 
@@ -219,6 +235,7 @@ def suppress(
     *,
     iou_threshold: float | Tensor,
     max_boxes: int,
+    agnostic: bool = False,
 ) -> Batch:
     """Greedy non-maximum suppression, class by class and picture by picture.
 
@@ -238,6 +255,7 @@ def suppress(
         suppression: the rule.
         iou_threshold: exclusion is strictly above it.
         max_boxes: rows of the result for each picture.
+        agnostic: not class by class: boxes of different classes exclude each other, too.
     """
     threshold = tf.convert_to_tensor(iou_threshold, tf.float32)
     by_score = _descending(candidates.scores)
@@ -263,8 +281,9 @@ def suppress(
         boxes = tf.gather(sorted_boxes, both)
         classes = tf.gather(sorted_classes, both)
         measure = _overlap(boxes[:, :, None], boxes[:, None, max_boxes:], suppression)
-        same = classes[:, :, None] == classes[:, None, max_boxes:]
-        excludes = (measure > threshold) & same & earlier
+        excludes = (measure > threshold) & earlier
+        if not agnostic:
+            excludes &= classes[:, :, None] == classes[:, None, max_boxes:]
         real = both < blank
 
         def again(alive: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from yolotf.runtime.network import RuntimeNetwork
 from yolotf.serving.detections import Detections
 from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
-from yolotf.serving.thresholds import thresholds
+from yolotf.serving.thresholds import Only, thresholds
 from yolotf.weights import known, native, sources
 from yolotf.weights.header import Header
 from yolotf.weights.names import Names, read_names
@@ -85,6 +85,8 @@ class Detector:
         iou: float = 0.45,
         max_boxes: int = 300,
         nms_kind: str | None = None,
+        agnostic: bool = False,
+        only: Only = None,
         batch_size: int = 8,
         threads: int | None = None,
         letter_box: bool | None = None,
@@ -100,6 +102,9 @@ class Detector:
             iou: boxes of one class that overlap more exclude each other.
             max_boxes: detections per picture, the best ones.
             nms_kind: `default`, `greedynms` or `diounms` in place of the cfg's.
+            agnostic: boxes of different classes exclude each other, too.
+            only: the classes to detect, by name or number from 0, as a list or as text with
+                commas between; boxes of others exclude none. None: all.
             batch_size: pictures of a list that go through the network at once.
             threads: that this detector computes with, apart from all others; None: the
                 processors that the process may use.
@@ -109,17 +114,21 @@ class Detector:
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
             UnsupportedSectionError: the network has sections or heads this cannot express.
-            YolotfError: there are more or fewer names than classes.
+            YolotfError: there are more or fewer names than classes, or `only` names no class.
             ImportError: TensorFlow is not installed.
         """
+        if not (only is None or isinstance(only, str)):
+            only = tuple(only)  # an iterator is read once only
         for what, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and value < 1:
                 raise ValueError(f"{what}={value} must be at least 1")
-        self._options = {
+        self._options: dict[str, Any] = {
             "score": score,
             "iou": iou,
             "max_boxes": max_boxes,
             "nms_kind": nms_kind,
+            "agnostic": agnostic,
+            "only": only,
             "batch_size": batch_size,
             "threads": threads,
             "letter_box": letter_box,
@@ -137,7 +146,16 @@ class Detector:
                 expected=classes,
                 found=len(self.names),
             )
-        self._wanted = thresholds(self.network, score, iou, max_boxes, nms_kind)
+        self._wanted = thresholds(
+            self.network,
+            score,
+            iou,
+            max_boxes,
+            nms_kind,
+            agnostic=agnostic,
+            only=only,
+            names=self.names,
+        )
         self._decoder = Decoder(self.network, self._wanted.suppression)
         self._threads = threads or native.thread_count()
         self._batch_size = batch_size
@@ -249,6 +267,9 @@ class Detector:
             iou=wanted.iou,
             max_boxes=wanted.max_boxes,
             nms_kind=wanted.suppression.kind,
+            agnostic=wanted.agnostic,
+            only=self._options["only"],
+            names=self.names,
         )
         with export.saved_model(folder) as ready:
             export.write(function, self._engine.unblocked_weights(self._active.loaded), ready)
@@ -292,6 +313,8 @@ class Detector:
             score=self._wanted.score,
             iou=self._wanted.iou,
             max_boxes=self._wanted.max_boxes,
+            agnostic=self._wanted.agnostic,
+            unwanted=self._wanted.unwanted,
             threads=self._threads,
         )
         return [Detections.of(one.boxes, one.scores, one.classes, self.names) for one in found]

@@ -20,8 +20,9 @@ from yolotf.graphs import decode, operations, tracing
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.serving import collector as _collector
 from yolotf.serving.explained import explained
-from yolotf.serving.thresholds import thresholds
+from yolotf.serving.thresholds import Only, thresholds
 from yolotf.weights import sources
+from yolotf.weights.names import Names, read_names
 
 Tensor = Any
 
@@ -43,10 +44,22 @@ class InferenceFunction:
         iou: float = 0.45,
         max_boxes: int = 300,
         nms_kind: str | None = None,
+        agnostic: bool = False,
+        only: Only = None,
+        names: Names = None,
         any_size: bool = False,
     ) -> None:
         """See `build_function`; the variables are allocated only."""
-        wanted = thresholds(network, score, iou, max_boxes, nms_kind)
+        wanted = thresholds(
+            network,
+            score,
+            iou,
+            max_boxes,
+            nms_kind,
+            agnostic=agnostic,
+            only=only,
+            names=read_names(names),
+        )
         if any_size:
             graph_rules.check_any_size(network)
         self.network = network
@@ -54,7 +67,12 @@ class InferenceFunction:
         self.max_boxes = max_boxes
         self._any_size = any_size
         self._suppression = wanted.suppression
-        self._thresholds = {"score_threshold": score, "iou_threshold": iou}
+        self._thresholds: dict[str, Any] = {
+            "score_threshold": score,
+            "iou_threshold": iou,
+            "agnostic": agnostic,
+            "unwanted": wanted.unwanted,
+        }
         # Three functions, of which the first and the last need no weights: they can be prepared
         # while the file is loaded, and the second serves every kind of picture.
         channels = network.input_shape.channels
@@ -272,6 +290,9 @@ def build_function(
     iou: float = 0.45,
     max_boxes: int = 300,
     nms_kind: str | None = None,
+    agnostic: bool = False,
+    only: Only = None,
+    names: Names = None,
     any_size: bool = False,
 ) -> InferenceFunction:
     """An inference function of plain TensorFlow operations, batch normalization folded.
@@ -285,6 +306,9 @@ def build_function(
         iou: boxes of one class that overlap more exclude each other.
         max_boxes: detections per picture, the best ones.
         nms_kind: `default`, `greedynms` or `diounms` in place of the cfg's.
+        agnostic: boxes of different classes exclude each other, too.
+        only: the classes to detect, see `Detector`.
+        names: class names that `only` may use.
         any_size: pictures are not resized; height and width may be any multiple of
             `InferenceFunction.stride`.
 
@@ -301,6 +325,9 @@ def build_function(
         iou=iou,
         max_boxes=max_boxes,
         nms_kind=nms_kind,
+        agnostic=agnostic,
+        only=only,
+        names=names,
         any_size=any_size,
     )
     function.load(weights, fresh=True, trace=True)
