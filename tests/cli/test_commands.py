@@ -113,6 +113,9 @@ def test_the_doctor_tells_what_loads_variables():
     told = json.loads(done.stdout)
     assert told["writing"]["path"] == "op"
     assert told["processor"]["threads_used"] >= 1
-    assert {"huge pages", "read lease", "cache folder", "onednn", "tensorflow"} <= set(told)
+    assert told["detecting"]["path"] == "TensorFlow's libraries, without its Python"
+    assert Path(told["detecting"]["folder"], "libtensorflow_cc.so.2").exists()
+    assert {"huge_pages", "read_lease", "cache_folder", "onednn", "tensorflow"} <= set(told)
     lines = run("doctor").stdout.splitlines()
-    assert [line.split("  ")[0] for line in lines] == list(told)
+    assert [line.split("  ")[0].replace(" ", "_") for line in lines] == list(told)
+    assert "TF_ENABLE_ONEDNN_OPTS " in "\n".join(lines)

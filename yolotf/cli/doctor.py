@@ -15,6 +15,7 @@ from typing import Any
 
 from yolotf.cli import arguments
 from yolotf.cli.demo_data import cache_folder
+from yolotf.runtime import library
 from yolotf.weights import native
 
 OPTIONAL = {
@@ -39,13 +40,17 @@ def main(parsed: argparse.Namespace) -> int:
         return 0
     width = max(map(len, report))
     for topic, facts in report.items():
-        print(f"{topic:<{width}}  {_text(facts)}")
+        print(f"{_label(topic):<{width}}  {_text(facts)}")
     return 0
+
+
+def _label(name: str) -> str:
+    return name if name.isupper() else name.replace("_", " ")
 
 
 def _text(facts: Any) -> str:
     if isinstance(facts, dict):
-        return "; ".join(f"{name.replace('_', ' ')} {_text(fact)}" for name, fact in facts.items())
+        return "; ".join(f"{_label(name)} {_text(fact)}" for name, fact in facts.items())
     if isinstance(facts, list):
         return ", ".join(map(str, facts)) or "none"
     if facts is None:
@@ -62,11 +67,12 @@ def examine() -> dict[str, Any]:
         "python": {"version": platform.python_version(), "platform": platform.platform()},
         "tensorflow": _tensorflow(),
         "writing": _writing(),
+        "detecting": _detecting(),
         "onednn": _onednn(),
         "processor": _processor(),
-        "huge pages": _huge_pages(),
-        "read lease": _lease(),
-        "cache folder": _cache(),
+        "huge_pages": _huge_pages(),
+        "read_lease": _lease(),
+        "cache_folder": _cache(),
         "optional": {name: _installed(name, purpose) for name, purpose in OPTIONAL.items()},
     }
 
@@ -110,6 +116,19 @@ def _writing() -> dict[str, Any]:
     except Exception as error:  # a TensorFlow that is broken, too
         return {**facts, "reason": str(error)}
     return {**facts, "path": "op"}
+
+
+def _detecting() -> dict[str, Any]:
+    """What a `Detector` computes with, and why."""
+    facts: dict[str, Any] = {"path": "none"}
+    try:
+        if library.has_gpu():
+            return {"path": "TensorFlow's Python", "reason": "there is a GPU for it"}
+        with arguments.quiet():
+            library.load()
+    except Exception as error:  # a TensorFlow that is broken, too
+        return {**facts, "reason": str(error)}
+    return {"path": "TensorFlow's libraries, without its Python", "folder": str(library.folder())}
 
 
 def _onednn() -> dict[str, Any]:
