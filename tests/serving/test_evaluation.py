@@ -63,7 +63,7 @@ def slow_map(found, labelled, threshold, points, score):
         for k in one.truths.classes:
             total[k] += 1
         seen = set()
-        for i in evaluation.darknet_order(some):
+        for i in range(len(some)):
             k, p = int(some.classes[i]), float(some.scores[i])
             best, most = -1, 0.0
             for j, (label, box) in enumerate(zip(*one.truths, strict=True)):
@@ -185,14 +185,6 @@ def test_scores_of_boxes_without_end_are_numbers():
     result = evaluation.score([(found, (9, 9))], [picture([[0, 0.5, 0.5, 1, 1]])], NAMES)
     assert math.isfinite(result.mean_ap)
     assert result.classes[0].tp == 1
-
-
-def test_the_last_class_decides_the_order_of_boxes():
-    found = Detections.of(
-        [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3], [0, 0, 2, 2]], [0.9, 0.5, 0.8, 0.1], [0, 0, 0, 2]
-    )
-    # The second box has class 2 as well, which brings it to the front.
-    assert evaluation.darknet_order(found) == [1, 3, 0, 2]
 
 
 @pytest.mark.parametrize(

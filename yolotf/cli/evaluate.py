@@ -63,6 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pictures at once (default: 8)",
     )
+    parser.add_argument(
+        "--letter-box",
+        "-letter_box",
+        action="store_const",
+        const=True,
+        help="pictures keep their proportions, whatever the cfg says",
+    )
     parser.add_argument("--plot", metavar="FILE", help="write precision over recall as a picture")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.set_defaults(parser=parser)
@@ -95,6 +102,7 @@ def main(parsed: argparse.Namespace) -> int:
             iou_threshold=parsed.iou_thresh,
             points=parsed.points,
             score_threshold=parsed.thresh,
+            letter_box=parsed.letter_box,
             batch=parsed.batch,
             progress=step,
         )

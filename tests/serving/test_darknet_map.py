@@ -1,0 +1,229 @@
+"""The figures that `darknet detector map` itself printed for a small labelled set, met to the last
+digit, and COCO's numbers of the same set by COCO's rules written out."""
+
+import dataclasses
+import json
+from functools import cache
+
+import helpers
+import numpy as np
+import pytest
+from labelled_pictures import FACTS, write_set
+from PIL import Image
+
+from yolotf.cli.commands import main
+from yolotf.runtime.decoding import Found
+from yolotf.serving import evaluation
+
+RUNS = {run["name"]: run for run in FACTS["runs"]}
+OFFICIAL = [name for name, run in RUNS.items() if run["network"] == "yolov4-tiny"]
+NOTHING = "ap = 0.00%   \t (TP = 0, FP = 0)"
+
+
+@pytest.fixture(scope="module")
+def labelled(official_tiny, tmp_path_factory):
+    return write_set(official_tiny, tmp_path_factory.mktemp("map") / "set")
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line and not line.endswith(NOTHING)]
+
+
+def assert_as_darknet(run, labelled, cfg, weights):
+    data = evaluation.read_darknet(labelled / ("hard.data" if run["difficult"] else "obj.data"))
+    result = evaluation.evaluate(cfg, weights, data, **run["options"])
+    assert lines(str(result)) == run["lines"]
+    assert result.detections == run["detections"]
+    assert len(str(result).splitlines()) - len(lines(str(result))) > 60
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_darknets_figures_are_met(name, labelled, official_tiny):
+    assert_as_darknet(RUNS[name], labelled, official_tiny.cfg, official_tiny.weights)
+
+
+def others():
+    return [run for run in RUNS.values() if run["name"] not in OFFICIAL]
+
+
+@pytest.mark.parametrize("run", helpers.shared_params(others, lambda run: run["network"]))
+def test_darknets_figures_of_other_networks_are_met(run, labelled):
+    path = helpers.SHARED / "corpus/pairs" / run["network"]
+    assert_as_darknet(run, labelled, f"{path}.cfg", f"{path}.weights")
+
+
+def test_the_command_takes_darknets_options(labelled, official_tiny, capsys):
+    arguments = ["eval", "--data", str(labelled / "obj.data"), "--cfg", str(official_tiny.cfg)]
+    arguments += ["--weights", str(official_tiny.weights)]
+    assert main([*arguments, "-iou_thresh", "0.75", "-thresh", "0.4", "-points", "0"]) == 0
+    assert lines(capsys.readouterr().out) == RUNS["overlap 0.75"]["lines"]
+    assert main([*arguments, "-letter_box", "--batch", "5"]) == 0
+    assert lines(capsys.readouterr().out) == RUNS["letter box"]["lines"]
+
+
+def slow_order(boxes, classes, scores, kept):
+    """do_nms_sort's sorting, one class after another, of boxes by number."""
+    numbers = list(range(12))
+    for class_id in range(4):
+        rows = zip(boxes, classes, scores, strict=True)
+        value = {n: score for n, k, score in rows if k == class_id}
+        numbers.sort(key=lambda n: -value.get(n, 0))  # stable
+    return [(n, k) for n in numbers for k in range(4) if (n, k) in kept]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_boxes_come_in_the_order_of_darknets_sorts(seed):
+    random = np.random.default_rng(seed)
+    rows = [(n, k, random.random()) for n in range(12) for k in range(4) if random.random() < 0.3]
+    random.shuffle(rows)
+    numbers, classes, scores = zip(*rows, strict=True)
+    numbers, classes = [int(n) for n in numbers], [int(k) for k in classes]
+
+    def found(which):
+        boxes = np.array([[numbers[i], 0, 50, 50] for i in which], np.float32)
+        values = np.array([scores[i] for i in which], np.float32)
+        return Found(boxes, values, np.array([classes[i] for i in which], np.int32))
+
+    every = range(len(rows))
+    some = [i for i in every if random.random() < 0.6]
+    order = evaluation.darknet_order(found(some), found(every))
+    ours = [(numbers[some[i]], classes[some[i]]) for i in order]
+    kept = {(numbers[i], classes[i]) for i in some}
+    assert ours == slow_order(numbers, classes, scores, kept)
+
+
+# COCO's rules (cocoeval.py), one class, size and overlap after another.
+
+SIZES = {"": (0, 1e10), "s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
+
+
+def slow_coco(found, truths, classes):
+    """The twelve numbers; `found` and `truths` are lists of rows of each picture."""
+    overlaps = np.linspace(0.5, 0.95, 10)
+
+    def mean(values):
+        values = [value for value in values if value > -1]
+        return sum(values) / len(values) if values else -1
+
+    @cache
+    def of_class(class_id, size, most, overlap):
+        return slow_coco_class(found, truths, class_id, SIZES[size], most, overlap)
+
+    def over(part, size="", most=100, some=overlaps):
+        return mean([of_class(k, size, most, o)[part] for k in classes for o in some])
+
+    numbers = {"AP": over(0), "AP50": over(0, some=[0.5]), "AP75": over(0, some=[overlaps[5]])}
+    numbers |= {f"AP{size}": over(0, size) for size in "sml"}
+    numbers |= {f"AR{most}": over(1, "", most) for most in (1, 10, 100)}
+    return numbers | {f"AR{size}": over(1, size) for size in "sml"}
+
+
+def slow_coco_class(found, truths, class_id, size, most, overlap):
+    """Average precision over 101 recalls, and the last recall; -1 without a truth."""
+    rows, count = [], 0
+    for some, labels in zip(found, truths, strict=True):
+        labels = [one for one in labels if one["class"] == class_id]
+        spared = [one["crowd"] or not size[0] <= one["area"] <= size[1] for one in labels]
+        count += spared.count(False)
+        order = sorted(range(len(labels)), key=spared.__getitem__)
+        taken = set()
+        mine = sorted((one for one in some if one["class"] == class_id), key=lambda one: -one["p"])
+        for one in mine[:most]:
+            best, at = min(overlap, 1 - 1e-10), None
+            for index in order:
+                if index in taken and not labels[index]["crowd"]:
+                    continue
+                if at is not None and not spared[at] and spared[index]:
+                    break
+                value = slow_overlap(one["box"], labels[index]["box"], labels[index]["crowd"])
+                if value >= best:
+                    best, at = value, index
+            if at is None:
+                area = one["box"][2] * one["box"][3]
+                ignored = not size[0] <= area <= size[1]
+            else:
+                taken.add(at)
+                ignored = spared[at]
+            if not ignored:
+                rows.append((one["p"], at is not None))
+    if not count:
+        return -1, -1
+    rows.sort(key=lambda row: -row[0])
+    hits = np.cumsum([hit for _, hit in rows])
+    recalls, precisions = hits / count, hits / np.arange(1, len(rows) + 1)
+    points = [precisions[recalls >= wanted] for wanted in np.linspace(0, 1, 101)]
+    return sum(one.max() for one in points if len(one)) / 101, recalls[-1] if len(rows) else 0
+
+
+def slow_overlap(a, b, crowd):
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    both = max(width, 0) * max(height, 0)
+    return both / (a[2] * a[3] if crowd else a[2] * a[3] + b[2] * b[3] - both)
+
+
+def test_cocos_numbers_are_those_of_its_rules(labelled, official_tiny, tmp_path, capsys):
+    pytest.importorskip("pycocotools")
+    data = evaluation.read_darknet(labelled / "hard.data")
+    content = {"images": [], "annotations": []}
+    content["categories"] = [{"id": 100 + k, "name": n} for k, n in enumerate(data.names)]
+    truths = []
+    for number, one in enumerate(data.pictures):
+        with Image.open(one.path) as image:
+            width, height = image.size
+        about = {"id": number, "file_name": one.path.name, "width": width, "height": height}
+        content["images"].append(about)
+        truths.append([])
+        for labels, crowd in ((one.truths, 0), (one.difficult, 1)):
+            for k, (x, y, w, h) in zip(labels.classes.tolist(), labels.boxes.tolist(), strict=True):
+                w, h = w * width, h * height
+                box = [x * width - w / 2, y * height - h / 2, w, h]
+                truths[-1].append({"class": k, "box": box, "area": w * h, "crowd": crowd})
+                content["annotations"].append(
+                    {
+                        "id": len(content["annotations"]) + 1,
+                        "image_id": number,
+                        "category_id": 100 + k,
+                        "bbox": box,
+                        "area": w * h,
+                        "iscrowd": crowd,
+                    }
+                )
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    arguments = ["eval", "--coco", str(path), "--images", str(labelled), "--json"]
+    arguments += ["--cfg", str(official_tiny.cfg), "--weights", str(official_tiny.weights)]
+    assert main(arguments) == 0
+    numbers = json.loads(capsys.readouterr().out)["coco"]
+
+    from yolotf.serving.detector import Detector
+
+    detector = Detector(official_tiny.cfg, official_tiny.weights, score=0.001, max_boxes=2000)
+    found = []
+    for picture, about in zip(data.pictures, content["images"], strict=True):
+        found.append([])
+        for one in detector(picture.path):
+            cut = np.clip(one.xyxy, 0, [about["width"], about["height"]] * 2)
+            box = [*cut[:2], *(cut[2:] - cut[:2])]
+            found[-1].append({"class": one.class_id, "p": one.score, "box": box})
+    wanted = slow_coco(found, truths, range(80))
+    assert tuple(numbers) == evaluation.COCO_NUMBERS == tuple(wanted)
+    for name, value in wanted.items():
+        assert numbers[name] == pytest.approx(value, abs=1e-9), name
+    assert 0.1 < numbers["AP"] < numbers["AP50"] < 0.9
+    assert len({round(value, 6) for value in numbers.values()}) > 8
+
+
+def test_an_unlabelled_picture_costs_what_is_found_in_it(labelled, official_tiny):
+    data = evaluation.read_darknet(labelled / "obj.data")
+    empty = dataclasses.replace(
+        data.pictures[0],
+        truths=evaluation.Truths(np.zeros(0, np.int64), np.zeros((0, 4), np.float32)),
+    )
+    other = dataclasses.replace(data, pictures=(empty, *data.pictures[1:]))
+    before, after = (
+        evaluation.evaluate(official_tiny.cfg, official_tiny.weights, one) for one in (data, other)
+    )
+    assert after.detections == before.detections
+    assert after.tp + after.fp == before.tp + before.fp
+    assert after.tp < before.tp

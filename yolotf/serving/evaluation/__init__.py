@@ -1,0 +1,51 @@
+"""How good a detector is on labelled pictures: Darknet's mean average precision, and COCO's.
+
+No TensorFlow but in the detector.
+"""
+
+from yolotf.serving.evaluation.coco import COCO_NUMBERS, coco_numbers, read_coco
+from yolotf.serving.evaluation.compare import compare, comparison_lines, read_result
+from yolotf.serving.evaluation.darknet_score import (
+    ClassScore,
+    Score,
+    average_precision,
+    iou,
+    relative,
+    score,
+)
+from yolotf.serving.evaluation.data_set import (
+    DataSet,
+    LabelledPicture,
+    Truths,
+    label_path,
+    read_darknet,
+    read_data_file,
+)
+from yolotf.serving.evaluation.detecting import darknet_order, detect_all
+from yolotf.serving.evaluation.plot import plot
+from yolotf.serving.evaluation.run import evaluate
+
+__all__ = [
+    "COCO_NUMBERS",
+    "ClassScore",
+    "DataSet",
+    "LabelledPicture",
+    "Score",
+    "Truths",
+    "average_precision",
+    "coco_numbers",
+    "compare",
+    "comparison_lines",
+    "darknet_order",
+    "detect_all",
+    "evaluate",
+    "iou",
+    "label_path",
+    "plot",
+    "read_coco",
+    "read_darknet",
+    "read_data_file",
+    "read_result",
+    "relative",
+    "score",
+]

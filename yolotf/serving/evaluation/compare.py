@@ -1,0 +1,103 @@
+"""Two results of an evaluation against each other."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from yolotf.errors import YolotfError
+from yolotf.serving.evaluation.coco import COCO_NUMBERS
+
+_Path = str | os.PathLike[str]
+
+
+_SETTINGS = (
+    "network",
+    "size",
+    "letter_box",
+    "data",
+    "pictures",
+    "truths",
+    "iou_threshold",
+    "points",
+    "score_threshold",
+)
+
+
+def read_result(path: _Path) -> dict[str, Any]:
+    """What `yolotf eval --json` printed.
+
+    Raises:
+        OSError: it cannot be read.
+        YolotfError: it is something else.
+    """
+    try:
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise YolotfError(
+            f"{os.fspath(path)}: not JSON: {error}; give what `yolotf eval --json` printed",
+            path=os.fspath(path),
+        ) from error
+    if not isinstance(result, dict) or "map" not in result or "classes" not in result:
+        raise YolotfError(
+            f"{os.fspath(path)}: no result of `yolotf eval --json`: map or classes are missing",
+            path=os.fspath(path),
+        )
+    return result
+
+
+def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs between two results, in points of their numbers (`b` less `a`).
+
+    Returns:
+        `settings`: those that differ, as [a, b]; `numbers`: name -> {"a", "b", "difference"};
+        `classes`: likewise for each class' average precision, the largest change first.
+    """
+    settings = {key: [a.get(key), b.get(key)] for key in _SETTINGS if a.get(key) != b.get(key)}
+    keys = ("map", "precision", "recall", "f1", "average_iou", "tp", "fp", "fn", "detections")
+    numbers = {key: _difference(a.get(key), b.get(key)) for key in keys}
+    coco_a, coco_b = a.get("coco") or {}, b.get("coco") or {}
+    numbers.update(
+        (key, _difference(coco_a[key], coco_b[key]))
+        for key in COCO_NUMBERS
+        if key in coco_a and key in coco_b
+    )
+    ap_a = {one["name"]: one["ap"] for one in a["classes"]}
+    ap_b = {one["name"]: one["ap"] for one in b["classes"]}
+    classes = {name: _difference(ap_a.get(name), ap_b.get(name)) for name in (*ap_a, *ap_b)}
+    ranked = sorted(classes.items(), key=lambda pair: -abs(pair[1]["difference"] or 0.0))
+    return {"settings": settings, "numbers": numbers, "classes": dict(ranked)}
+
+
+def _difference(a: float | None, b: float | None) -> dict[str, Any]:
+    both = a is not None and b is not None
+    return {"a": a, "b": b, "difference": b - a if both else None}  # type: ignore[operator]
+
+
+def comparison_lines(found: Mapping[str, Any], *, most: int = 20) -> Iterator[str]:
+    """`compare` as text, `most` classes of it."""
+    for key, (first, second) in found["settings"].items():
+        yield f"{key} differs: {first} and {second}"
+    if found["settings"]:
+        yield ""
+    for key, one in found["numbers"].items():
+        yield _comparison(key, one)
+    changed = [(key, one) for key, one in found["classes"].items() if one["difference"]]
+    if changed:
+        yield ""
+    yield from (_comparison(f"ap {key}", one) for key, one in changed[:most])
+    if len(changed) > most:
+        yield f"and {len(changed) - most} classes more, which changed less"
+
+
+def _comparison(key: str, one: Mapping[str, Any]) -> str:
+    def shown(value: float | None, sign: str = "") -> str:
+        if value is None:
+            return "-"
+        return format(value, f"{sign}d" if isinstance(value, int) else f"{sign}.4f")
+
+    values = f"{shown(one['a']):>9} {shown(one['b']):>9} {shown(one['difference'], '+'):>9}"
+    return f"{key:<24.24} {values}"

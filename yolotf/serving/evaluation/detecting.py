@@ -1,0 +1,113 @@
+"""What a detector finds in the pictures of a data set, in the order Darknet looks at it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf.runtime.decoding import Decoder, Found
+from yolotf.serving.detections import Detections
+from yolotf.serving.detector import Detector
+from yolotf.serving.evaluation.data_set import DataSet
+from yolotf.serving.pictures import read_picture
+
+MAX_BOXES = 2000
+"""Of a picture: more than a network finds, but for one that finds nothing but noise."""
+_NONE_EXCLUDED = float(np.nextafter(np.float32(1), np.float32(0)))
+"""An overlap above which no two boxes of a network are."""
+_ALL_BOXES = 1 << 40
+
+
+def detect_all(
+    detector: Callable[[list[Any]], list[Detections]],
+    data: DataSet,
+    *,
+    channels: int = 3,
+    batch: int = 8,
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[tuple[Detections, tuple[int, int]]]:
+    """What a detector finds in every picture, and its (width, height).
+
+    Pictures are read in other threads while the network runs.
+
+    Raises:
+        OSError: a picture cannot be read.
+    """
+    found: list[tuple[Detections, tuple[int, int]]] = []
+    starts = range(0, len(data.pictures), batch)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "yolotf-read") as pool:
+
+        def submit(start: int) -> list[Future[npt.NDArray[Any]]]:
+            wanted = data.pictures[start : start + batch]
+            return [pool.submit(read_picture, one.path, channels) for one in wanted]
+
+        waiting = submit(0)
+        try:
+            for start in starts:
+                arrays = [future.result() for future in waiting]
+                waiting = submit(start + batch)
+                answers = detector(arrays)
+                sizes = [(array.shape[1], array.shape[0]) for array in arrays]
+                found += zip(answers, sizes, strict=True)
+                progress(len(arrays))
+        finally:
+            for future in waiting:
+                future.cancel()
+    return found
+
+
+class DarknetOrder(Decoder):
+    """A decoder that answers detections in the order Darknet goes through them."""
+
+    def __call__(
+        self,
+        raws: Sequence[npt.NDArray[np.float32]],
+        input_size: tuple[int, int],
+        image_sizes: npt.ArrayLike,
+        **options: Any,
+    ) -> list[Found]:
+        """See `Decoder`; another order of rows."""
+        kept = super().__call__(raws, input_size, image_sizes, **options)
+        everything = {**options, "iou": _NONE_EXCLUDED, "max_boxes": _ALL_BOXES}
+        before = super().__call__(raws, input_size, image_sizes, **everything)
+        orders = map(darknet_order, kept, before)
+        return [
+            Found(one.boxes[order], one.scores[order], one.classes[order])
+            for one, order in zip(kept, orders, strict=True)
+        ]
+
+
+class EvaluationDetector(Detector):
+    """A detector whose answers are in Darknet's order, not the best first."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """See `Detector`."""
+        super().__init__(*arguments, **options)
+        self._decoder = DarknetOrder(self.network, self._wanted.suppression)
+
+
+def darknet_order(kept: Found, before: Found) -> list[int]:
+    """Where in `kept` the detections are that Darknet looks at first, second, ...
+
+    Its suppression sorts the boxes once a class by their scores, the last class last, so that it
+    decides, then the one before (do_nms_sort, box.c:812, whose sort keeps the order of equals). The
+    scores are those from before the suppression of that class. Of a box, classes come by number.
+
+    Args:
+        kept: what is left of a picture.
+        before: all candidates.
+    """
+    scores: dict[bytes, list[tuple[int, float]]] = {}
+    columns = (before.boxes, before.classes.tolist(), before.scores.tolist())
+    for box, class_id, value in zip(*columns, strict=True):
+        scores.setdefault(box.tobytes(), []).append((-class_id, -value))
+    # Like vectors of all classes' scores, the last class first: what is absent is 0, the least.
+    ranks = {box: [*sorted(pairs), (1, 0.0)] for box, pairs in scores.items()}
+    classes = kept.classes.tolist()
+    keys = [(ranks[box.tobytes()], classes[index]) for index, box in enumerate(kept.boxes)]
+    return sorted(range(len(keys)), key=keys.__getitem__)

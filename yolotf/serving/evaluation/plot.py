@@ -1,0 +1,50 @@
+"""Precision over recall as a picture."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from yolotf.errors import MissingPackageError
+from yolotf.serving.evaluation.darknet_score import Score
+
+_Path = str | os.PathLike[str]
+
+
+def plot(result: Score, path: _Path) -> None:
+    """Writes precision over recall of every class; the ending of `path` decides the format.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        OSError: it cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure  # optional
+    except ImportError as error:
+        raise MissingPackageError(
+            'a plot needs matplotlib; pip install "yolotf[eval]"', package="matplotlib"
+        ) from error
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot()
+    labelled = [one for one in result.classes if one.truths]
+    for one in labelled:
+        label = f"{one.name} {100 * one.ap:.1f} %" if len(labelled) <= 20 else None
+        recalls = np.concatenate([[0.0], one.recalls])
+        precisions = np.concatenate([one.precisions[:1], one.precisions])
+        if len(one.precisions):
+            axes.plot(recalls, precisions, label=label, linewidth=1)
+    axes.set(
+        xlabel="recall",
+        ylabel="precision",
+        xlim=(0, 1.01),
+        ylim=(0, 1.01),
+        title=f"mAP@{result.iou_threshold:.2f} = {100 * result.mean_ap:.2f} %",
+    )
+    axes.grid(alpha=0.3)
+    if 0 < len(labelled) <= 20:
+        axes.legend(fontsize="small")
+    try:
+        figure.savefig(os.fspath(path), dpi=150)
+    except ValueError as error:  # an ending matplotlib has no format for
+        raise ValueError(f"{os.fspath(path)}: {error}") from error

@@ -1,0 +1,97 @@
+"""`evaluate`: a network and its weights over a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from yolotf.errors import YolotfError
+from yolotf.serving.evaluation.coco import COCO_SCORE, coco_numbers
+from yolotf.serving.evaluation.darknet_score import SCORE, Score, score
+from yolotf.serving.evaluation.data_set import DataSet
+from yolotf.serving.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
+
+_Path = str | os.PathLike[str]
+
+
+def evaluate(
+    network: Any,
+    weights: _Path,
+    data: DataSet,
+    *,
+    iou_threshold: float = 0.5,
+    points: int = 0,
+    score_threshold: float = 0.25,
+    letter_box: bool | None = None,
+    batch: int = 8,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Score:
+    """Runs a detector over a data set and scores it.
+
+    Args:
+        network: as of `Detector`.
+        weights: the `.weights` file.
+        data: from `read_darknet` or `read_coco`; with the latter COCO's numbers are computed, too.
+        iou_threshold: see `score`.
+        points: see `score`.
+        score_threshold: see `score`.
+        letter_box: see `Detector`.
+        batch: pictures that go through the network at once.
+        progress: told how many pictures more are done.
+
+    Raises:
+        OSError: a file cannot be read.
+        YolotfError: the data set is of other classes than the network.
+    """
+    detector = EvaluationDetector(
+        network,
+        weights,
+        names=data.names or None,
+        score=SCORE if data.coco is None else COCO_SCORE,
+        max_boxes=MAX_BOXES,
+        batch_size=batch,
+        letter_box=letter_box,
+    )
+    net = detector.network
+    classes = net.classes or max(head.classes for head in net.heads)
+    if data.classes is not None and data.classes != classes:
+        raise YolotfError(
+            f"{data.source}: {data.classes} classes, {net.source} has {classes}; the data set "
+            "belongs to another network",
+            expected=classes,
+            found=data.classes,
+        )
+    names = data.names or tuple(f"class {number}" for number in range(classes))
+    started = time.perf_counter()
+    found = detect_all(
+        lambda arrays: detector(arrays),
+        data,
+        channels=net.input_shape.channels,
+        batch=batch,
+        progress=progress,
+    )
+    seconds = time.perf_counter() - started
+    about = {
+        "network": net.source,
+        "letter_box": net.letter_box,
+        "size": [net.input_shape.width, net.input_shape.height],
+        "weights": os.fspath(weights),
+        "data": data.source,
+        "unlabelled": len(data.unlabelled),
+        "seconds": round(seconds, 3),
+    }
+    result = score(
+        found,
+        data.pictures,
+        names,
+        iou_threshold=iou_threshold,
+        points=points,
+        score_threshold=score_threshold,
+        about=about,
+    )
+    if data.coco is None:
+        return result
+    return dataclasses.replace(result, coco=coco_numbers(found, data))
