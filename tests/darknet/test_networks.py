@@ -255,10 +255,10 @@ def test_find_takes_a_network_a_name_a_path_and_a_text(tmp_path, monkeypatch):
     tiny = networks.network("yolov4-tiny")
     path = tmp_path / "mine.cfg"
     path.write_text(tiny.to_cfg())
-    assert networks.find(tiny) is tiny
-    assert networks.find("yolov4_tiny") == tiny
+    assert networks.as_network(tiny) is tiny
+    assert networks.as_network("yolov4_tiny") == tiny
     for source in (path, "mine.cfg", tiny.to_cfg()):
-        found = networks.find(source)
+        found = networks.as_network(source)
         assert helpers.network_facts(found) == helpers.network_facts(tiny)
         assert found.name is None
 
@@ -267,21 +267,21 @@ def test_find_sets_the_classes(tmp_path):
     three = helpers.network_facts(networks.network("yolov4-tiny", classes=3))
     tiny = networks.network("yolov4-tiny")
     for source in (tiny, "yolov4-tiny", tiny.to_cfg()):
-        assert helpers.network_facts(networks.find(source, classes=3)) == three
+        assert helpers.network_facts(networks.as_network(source, classes=3)) == three
 
 
 def test_find_prefers_a_file_to_a_stock_network_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "yolov4").write_text("[net]\nwidth=4\nheight=4\nchannels=1\n")
-    assert networks.find("yolov4").input_shape == (4, 4, 1)
+    assert networks.as_network("yolov4").input_shape == (4, 4, 1)
 
 
 def test_find_says_what_is_neither_a_file_nor_a_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CfgError, match=r"'yolov44' is no stock network.*did you mean yolov4"):
-        networks.find("yolov44")
+        networks.as_network("yolov44")
     with pytest.raises(FileNotFoundError):
-        networks.find("yolov44.cfg")
+        networks.as_network("yolov44.cfg")
 
 
 @pytest.mark.parametrize(

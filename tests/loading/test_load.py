@@ -763,7 +763,7 @@ def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
     network = yolotf.parse_cfg(PLAIN)
     plan = planning.plan_for(plain, network)
     first = plan.moves[0]
-    wrong = layout.Move(first.segment, first.slot, (15,), 1, 1, 16, 1)
+    wrong = layout.Assignment(first.segment, first.slot, (15,), 1, 1, 16, 1)
     path = weights()
     header, _ = planning.read_header(path, plan.floats)
     scramble(plain)

@@ -331,7 +331,7 @@ while time.monotonic() < end:
     turn += 1
     for name, count in counts.items():
         try:
-            folded.load(folder / name, fresh=True)
+            folded.load(folder / name, contents_disposable=True)
             assert numbers() in complete_folded, "half of a file"
             count["fresh"] += 1
         except (errors.WeightsMismatch, OSError):

@@ -40,7 +40,7 @@ def test_other_files_are_named(kind: str, tmp_path: Path) -> None:
     content, detected, hint = KINDS[kind]
     path = tmp_path / "file.weights"
     path.write_bytes(content)
-    found = contents.examine(path)
+    found = contents.Contents.of(path)
     assert found.detected == detected
     assert hint in found.hint
     assert hint in found.description
@@ -51,4 +51,4 @@ def test_weights_are_none_of_them(seed: int, tmp_path: Path) -> None:
     numbers = np.random.default_rng(seed).standard_normal(20_000).astype(np.float32)
     path = tmp_path / "file.weights"
     path.write_bytes(header() + numbers.tobytes())
-    assert contents.examine(path).detected is None
+    assert contents.Contents.of(path).detected is None

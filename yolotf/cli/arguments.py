@@ -63,7 +63,7 @@ def network_of(
     source: str, classes: int | None, pixels: int | tuple[int, int] | None
 ) -> cfg.Network:
     """The network that `add_network`'s arguments say."""
-    network = networks.find(source, classes=classes)
+    network = networks.as_network(source, classes=classes)
     return network if pixels is None else network.resized(pixels)
 
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     """The command: 0 whatever it tells."""
-    report = examine()
+    report = topics()
     if parsed.json:
         print(json.dumps(report, indent=2))
         return 0
@@ -60,7 +60,7 @@ def _text(facts: Any) -> str:
     )
 
 
-def examine() -> dict[str, Any]:
+def topics() -> dict[str, Any]:
     """All topics: name to facts, for JSON."""
     return {
         "yolotf": {"version": _version("yolotf"), "folder": str(native.op_folder().parent)},

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     """The command; returns its exit code."""
-    network = networks.find(parsed.cfg) if parsed.cfg else None
+    network = networks.as_network(parsed.cfg) if parsed.cfg else None
     try:
         with transfer.opened(parsed.file) as source:
             inspection = source.renamed(result.inspect(source.path, network))

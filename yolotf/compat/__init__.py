@@ -21,17 +21,15 @@ old ones raised at best. No variable is changed then. What a load did is logged 
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 from yolotf.loading.load import LoadReport, load_darknet_weights
-
-Path = str | os.PathLike[str]
+from yolotf.weights.sources import StrPath
 
 logger = logging.getLogger("yolotf")
 
 
-def load(model: Any, weights_file: Path, *, strict: bool = True) -> LoadReport:
+def load(model: Any, weights_file: StrPath, *, strict: bool = True) -> LoadReport:
     """Loads as all the old functions do: the order of the layers is found in the model.
 
     Raises:

@@ -10,12 +10,13 @@ from typing import Any
 
 from yolotf import compat
 from yolotf.loading.save import save_darknet_weights
+from yolotf.weights.sources import StrPath
 
 _SEEN = 32_032_000
 """The picture count that the old function wrote into every file."""
 
 
-def load_weights(model: Any, weights_file: compat.Path, tiny: bool = False) -> bool:
+def load_weights(model: Any, weights_file: StrPath, tiny: bool = False) -> bool:
     """Loads a Darknet file into `YOLOv4` or `YOLOv4Tiny`, or the first layers from a shorter one.
 
     Args:
@@ -35,7 +36,7 @@ def load_weights(model: Any, weights_file: compat.Path, tiny: bool = False) -> b
     return not report.untouched
 
 
-def save_weights(model: Any, weights_file: compat.Path, tiny: bool = False) -> None:
+def save_weights(model: Any, weights_file: StrPath, tiny: bool = False) -> None:
     """Writes a Darknet file of the model, with the header that the old function wrote.
 
     Args:

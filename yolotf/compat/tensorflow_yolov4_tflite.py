@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from yolotf import compat
+from yolotf.weights.sources import StrPath
 
 
 def load_weights(
-    model: Any, weights_file: compat.Path, model_name: str = "yolov4", is_tiny: bool = False
+    model: Any, weights_file: StrPath, model_name: str = "yolov4", is_tiny: bool = False
 ) -> None:
     """Loads a Darknet file into the model made of `YOLO(...)`.
 
@@ -28,11 +29,11 @@ def load_weights(
     compat.load(model, weights_file)
 
 
-def load_weights_v3(model: Any, weights_file: compat.Path) -> None:
+def load_weights_v3(model: Any, weights_file: StrPath) -> None:
     """`load_weights` as older copies call it for YOLOv3."""
     compat.load(model, weights_file)
 
 
-def load_weights_tiny(model: Any, weights_file: compat.Path) -> None:
+def load_weights_tiny(model: Any, weights_file: StrPath) -> None:
     """`load_weights` as older copies call it for the tiny networks."""
     compat.load(model, weights_file)

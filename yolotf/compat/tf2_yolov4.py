@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from yolotf import compat
+from yolotf.weights.sources import StrPath
 
 
-def load_darknet_weights_in_yolo(yolo_model: Any, darknet_weights_path: compat.Path) -> Any:
+def load_darknet_weights_in_yolo(yolo_model: Any, darknet_weights_path: StrPath) -> Any:
     """Loads `yolov4.weights` into `YOLOv4(...)`.
 
     Args:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from yolotf import compat
+from yolotf.weights.sources import StrPath
 
 
-def load_darknet_weights(model: Any, weights_file: compat.Path, tiny: bool = False) -> None:
+def load_darknet_weights(model: Any, weights_file: StrPath, tiny: bool = False) -> None:
     """Loads `yolov3.weights` or `yolov3-tiny.weights` into `YoloV3()` or `YoloV3Tiny()`.
 
     Args:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from yolotf import compat
+from yolotf.weights.sources import StrPath
 
 
-def load_yolo_weights(model: Any, weights_file: compat.Path) -> None:
+def load_yolo_weights(model: Any, weights_file: StrPath) -> None:
     """Loads a Darknet file into the model of `Create_Yolo(...)`.
 
     The old function asked the project's configuration which network the model is, and cleared

@@ -269,7 +269,7 @@ def _height_and_width(name: str, size: object) -> tuple[int, int]:
     )
 
 
-def find(source: cfg.Network | cfg.Source, *, classes: int | None = None) -> cfg.Network:
+def as_network(source: cfg.Network | cfg.Source, *, classes: int | None = None) -> cfg.Network:
     """A network from whatever names one: itself, a stock name, a cfg's path or its text.
 
     Args:

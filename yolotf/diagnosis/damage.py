@@ -11,6 +11,7 @@ from yolotf import _core
 from yolotf.weights import native
 from yolotf.weights.plan import Plan, Slot, move
 from yolotf.weights.segments import Segment
+from yolotf.weights.sources import StrPath
 
 
 class Damage(NamedTuple):
@@ -29,9 +30,7 @@ class Damage(NamedTuple):
     repeats: int | None = None
 
 
-def find(
-    path: str | os.PathLike[str], segments: Sequence[Segment], header_bytes: int
-) -> list[Damage]:
+def find(path: StrPath, segments: Sequence[Segment], header_bytes: int) -> list[Damage]:
     """Zeros and repeated blocks of a file that has the network's size, in the file's order.
 
     The rules, and the code, are those of a load with `verify`, so that what is damaged here no

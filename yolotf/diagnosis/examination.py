@@ -75,7 +75,7 @@ def _pointed_to(size_bytes: int, subject: Subject) -> dict[str, object] | None:
     ]
     if not found:
         return None
-    best = min(found, key=lambda match: match.oddity - 3 * (match.architecture is own))
+    best = min(found, key=lambda match: match.unlikeliness - 3 * (match.architecture is own))
     target: dict[str, object] = {"architecture": best.name, "classes": best.classes}
     return target if best.layers is None else {**target, "layers": best.layers}
 

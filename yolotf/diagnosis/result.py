@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolotf.darknet import cfg
-from yolotf.darknet.stock import find
+from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import examination, explanation, search
 from yolotf.diagnosis.findings import Finding
 from yolotf.diagnosis.render import document, plain
@@ -24,8 +24,7 @@ from yolotf.weights import known as _known
 from yolotf.weights import layout, sources
 from yolotf.weights.content import Stats
 from yolotf.weights.contents import Header
-
-Source = cfg.Source
+from yolotf.weights.sources import StrPath
 
 
 class Divergence(NamedTuple):
@@ -184,7 +183,7 @@ class Diagnosis:
 
 
 def diagnose(
-    weights: Source, network: cfg.Network | Source, *, classes: int | None = None
+    weights: StrPath, network: cfg.Network | cfg.Source, *, classes: int | None = None
 ) -> Diagnosis:
     """Says whether a `.weights` file belongs to a network, and if not, why.
 
@@ -207,9 +206,9 @@ def diagnose(
     return _examined(weights, _network(network, classes))
 
 
-def _examined(weights: Source, network: cfg.Network) -> Diagnosis:
+def _examined(weights: StrPath, network: cfg.Network) -> Diagnosis:
     """`diagnose` for arguments that are what they should be."""
-    contents = _file.examine(weights)
+    contents = _file.Contents.of(weights)
     subject = Subject.of(network)
     if contents.detected is None:
         try:
@@ -319,7 +318,7 @@ def _scan_until(diagnosis: Diagnosis, end: int) -> list[Stats | None]:
 
 
 def unreadable(
-    name: str, error: OSError, network: cfg.Network | Source, classes: int | None = None
+    name: str, error: OSError, network: cfg.Network | cfg.Source, classes: int | None = None
 ) -> Diagnosis:
     """What `diagnose` says of a file that cannot be read, such as one of an unreachable URL."""
     reason = (error.strerror or str(error)).lower()
@@ -396,7 +395,7 @@ def _array_json(segment: Array) -> dict[str, Any]:
 
 def _network(source: Any, classes: int | None) -> cfg.Network:
     if isinstance(source, (cfg.Network, str, os.PathLike)):
-        return find(source, classes=classes)
+        return as_network(source, classes=classes)
     raise TypeError(
         "network must be a Network, a cfg's path or text or a stock name, "
         f"not {type(source).__name__}"
@@ -406,7 +405,7 @@ def _network(source: Any, classes: int | None) -> cfg.Network:
 @sources.any_source("weights")
 def inspect(
     weights: sources.Weights,
-    network: cfg.Network | Source | None = None,
+    network: cfg.Network | cfg.Source | None = None,
     *,
     classes: int | None = None,
 ) -> Inspection:
@@ -423,7 +422,7 @@ def inspect(
         OSError: the file cannot be read.
     """
     weights = sources.path_of(weights)
-    contents = _file.examine(weights)
+    contents = _file.Contents.of(weights)
     if contents.unreadable:
         # The system's own error where there is one; a directory or FIFO is never opened.
         if contents.detected in ("missing", "unreadable"):
@@ -445,7 +444,7 @@ def inspect(
         floats, rest = divmod(contents.size_bytes - width, layout.FLOAT_BYTES)
         solved = [] if rest else _known.solve(floats)
         # A width that makes the file a more usual network is the right one.
-        if solved and (not matches or solved[0].oddity + 2 < matches[0].oddity):
+        if solved and (not matches or solved[0].unlikeliness + 2 < matches[0].unlikeliness):
             matches, header = solved, contents.header(width) or header
     if network is not None:
         diagnosis = _examined(weights, _network(network, classes))

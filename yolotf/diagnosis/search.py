@@ -179,7 +179,7 @@ def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
         rows = match.architecture.at(match.classes, match.channels)
         layout = stored_runs(rows, match.layers)
         yield Known(
-            unlikeliness=4.0 + match.oddity,
+            unlikeliness=4.0 + match.unlikeliness,
             weight=blocks.evidence.weigh(layout),
             layout=partial(list, layout),
             place=_parting(blocks.runs, layout),

@@ -29,11 +29,12 @@ from yolotf.formats import (
     saved_model,
     tflite,
 )
-from yolotf.formats.source import Options, Source, StrPath, build, check_any_size
+from yolotf.formats.source import Options, Source, build, check_any_size
 from yolotf.loading import load
 from yolotf.weights import layout, sources
 from yolotf.weights import output as writing
 from yolotf.weights.header import read_header
+from yolotf.weights.sources import StrPath
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport
@@ -149,7 +150,7 @@ def convert(
     target = _target(output, kind)
     if kind in _LIBRARIES:
         _LIBRARIES[kind]()
-    network = networks.find(cfg, classes=classes)
+    network = networks.as_network(cfg, classes=classes)
     if size is not None:
         network = network.resized(size)
     if any_size:

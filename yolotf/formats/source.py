@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.errors import UnsupportedSectionError
+from yolotf.weights.sources import StrPath
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,9 +20,9 @@ from yolotf.weights import layout
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
 from yolotf.weights.header import read_header
+from yolotf.weights.sources import StrPath
 
 Tensor = Any
-_Path = str | os.PathLike[str]
 
 
 class Variable:
@@ -149,23 +148,32 @@ class FoldedNetwork:
         """Whether TensorFlow's optimizer has nothing to do in the graph."""
         return self.graph.needs_no_optimizer
 
-    def load(self, weights: _Path, *, verify: bool = True, fresh: bool = False) -> None:
+    def load(
+        self, weights: StrPath, *, verify: bool = True, contents_disposable: bool = False
+    ) -> None:
         """Loads a `.weights` file; see `load_darknet_weights` for the checks.
 
         Args:
             weights: the file.
             verify: see `load_darknet_weights`.
-            fresh: what the variables hold is of no use, as before the first load. They are then
-                written while the file is still being read.
+            contents_disposable: what the variables hold is of no use, as before the first load.
+                They are then written while the file is still being read.
 
         Raises:
             WeightsMismatch: file and network do not belong together; nothing was changed, unless
-                `fresh`.
+                `contents_disposable`.
             OSError: the file cannot be read.
         """
         header, _ = read_header(weights, layout.floats(self.network))
         plan = self.graph.plan(header, self.stored)
-        writing.write(weights, header, plan, cast=False, verify=verify, contents_disposable=fresh)
+        writing.write(
+            weights,
+            header,
+            plan,
+            cast=False,
+            verify=verify,
+            contents_disposable=contents_disposable,
+        )
 
     def unblocked_weights(self) -> dict[str, Tensor]:
         """What `stored` holds, wide convolutions in one piece."""

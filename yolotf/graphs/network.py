@@ -75,7 +75,7 @@ class NetworkGraph:
         for segment in layout.segments(self.network, transposed=header.transposed):
             if segment.layer in by_layer:
                 by_layer[segment.layer][segment.role] = segment
-        moves: list[layout.Move] = []
+        moves: list[layout.Assignment] = []
         for index, segments in by_layer.items():
             moves += self._moves(self.network.layers[index], segments, arrays)
         return layout.Plan(tuple(moves), layout.floats(self.network), self.network)
@@ -85,7 +85,7 @@ class NetworkGraph:
         layer: cfg.Layer,
         segments: dict[str, layout.Segment],
         arrays: Mapping[str, Any],
-    ) -> list[layout.Move]:
+    ) -> list[layout.Assignment]:
         """What goes where of one section, batch normalization folded."""
         depthwise = isinstance(layer, cfg.Convolutional) and operations.is_depthwise(layer)
 

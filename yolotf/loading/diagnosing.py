@@ -30,15 +30,13 @@ from yolotf.models.stock import stock_networks
 from yolotf.models.structure import Structure
 from yolotf.weights import layout, sources
 
-Source = str | os.PathLike[str]
-
 _WORDS = {"words": True}
 """Serves a finding's message and stays out of its JSON."""
 
 
 def diagnose(
     weights: sources.Weights,
-    network: cfg.Network | Source | Any,
+    network: cfg.Network | cfg.Source | Any,
     *,
     classes: int | None = None,
     progress: sources.Progress | None = None,
@@ -194,7 +192,7 @@ def _with_differences(
     diagnosis: Diagnosis,
     model: Any,
     network: cfg.Network | None = None,
-    moves: Sequence[layout.Move] = (),
+    moves: Sequence[layout.Assignment] = (),
 ) -> Diagnosis:
     """Adds a warning for every kind in which the model computes otherwise than Darknet."""
     warnings = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +16,6 @@ from yolotf.models import arithmetic
 from yolotf.weights import known, sources
 from yolotf.weights import write as writing
 from yolotf.weights.contents import Header
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class Pairing:
         spare: layers of the file without one.
     """
 
-    moves: tuple[layout.Move, ...]
+    moves: tuple[layout.Assignment, ...]
     loaded: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     left: tuple[ModelLayer, ...]
@@ -117,7 +117,7 @@ def pair(
     pairs: Sequence[tuple[FileLayer | None, ModelLayer | None]],
 ) -> Pairing:
     """Sorts pairs into what fits and what does not."""
-    moves: list[layout.Move] = []
+    moves: list[layout.Assignment] = []
     loaded: list[str] = []
     skipped: list[Skipped] = []
     left: list[ModelLayer] = []

@@ -171,7 +171,7 @@ def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) ->
     )
 
 
-def layer_names(moves: Iterable[layout.Move]) -> tuple[str, ...]:
+def layer_names(moves: Iterable[layout.Assignment]) -> tuple[str, ...]:
     """The Keras layers of `moves`, one a section: the one with the kernel, if there is one."""
     named: dict[int, str] = {}
     for move in moves:
@@ -391,7 +391,7 @@ def network_for(model: Any, source: Any) -> cfg.Network:
         return source
     if source is not None:
         check_source(source)
-        return stock.find(source)
+        return stock.as_network(source)
     network = network_of(model)
     if network is None:
         raise PlanError(
@@ -439,7 +439,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     return layout.Plan(moves, layout.floats(network), network)
 
 
-def _refuse_more(model: Any, network: cfg.Network, moves: Sequence[layout.Move]) -> None:
+def _refuse_more(model: Any, network: cfg.Network, moves: Sequence[layout.Assignment]) -> None:
     """Raises for a layer of the model that the network has nothing for."""
     bound = {id(move.slot.variable) for move in moves}
     for unit in Structure(model).units:

@@ -162,7 +162,7 @@ def _plan(model: Any, network: Any, origin: _Origin | None, *, transposed: bool)
     return layout.Plan(arrange.assignments(order, transposed=transposed), structure.floats, None)
 
 
-def _moves(plan: layout.Plan, upto: int | None) -> tuple[layout.Move, ...]:
+def _moves(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment, ...]:
     """What to write; every float up to there must be in the model."""
     network, moves = plan.network, plan.moves
     if upto is not None:
@@ -195,7 +195,7 @@ def _gap(network: cfg.Network | None, offset: int) -> PlanError:
     )
 
 
-def _check(name: str, move: layout.Move) -> None:
+def _check(name: str, move: layout.Assignment) -> None:
     slot = move.slot
     facts = {"variable": slot.name, "role": slot.role, "section": move.segment.layer}
     if slot.dtype not in _FLOATING:
@@ -244,7 +244,7 @@ def _header_bytes(header: Header) -> bytes:
     )
 
 
-def _stored(move: layout.Move) -> NDArray[np.float32]:
+def _stored(move: layout.Assignment) -> NDArray[np.float32]:
     """The floats of a variable in the order of the file."""
     import tensorflow as tf
 
@@ -259,7 +259,7 @@ _reserve = output.reserve
 
 
 def _epsilon_differences(
-    model: Any, moves: Sequence[layout.Move]
+    model: Any, moves: Sequence[layout.Assignment]
 ) -> dict[layout.Segment, tuple[str, float]]:
     """Variances whose layer's epsilon is not Darknet's: their names, and by how much it is larger.
 
@@ -293,7 +293,11 @@ def _epsilon_warning(name: str, differences: Collection[tuple[str, float]]) -> s
 
 
 def _check_content(
-    name: str, plan: layout.Plan, header: Header, move: layout.Move, values: NDArray[np.float32]
+    name: str,
+    plan: layout.Plan,
+    header: Header,
+    move: layout.Assignment,
+    values: NDArray[np.float32],
 ) -> None:
     """Refuses what every load refuses: no file is written that cannot be read again."""
     bad = ~np.isfinite(values)

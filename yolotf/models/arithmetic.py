@@ -64,7 +64,7 @@ class Difference:
 def differences(
     model: Any,
     network: cfg.Network | None = None,
-    assignments: Sequence[layout.Move] = (),
+    assignments: Sequence[layout.Assignment] = (),
 ) -> tuple[Difference, ...]:
     """Every kind in which `model` computes otherwise than Darknet, each once.
 
@@ -185,7 +185,7 @@ class _Sections:
 
 
 def _sections(
-    structure: Structure, network: cfg.Network | None, assignments: Sequence[layout.Move]
+    structure: Structure, network: cfg.Network | None, assignments: Sequence[layout.Assignment]
 ) -> _Sections:
     of_variable = {id(one.slot.variable): one.segment.layer for one in assignments}
     of_unit = {

@@ -17,6 +17,7 @@ from yolotf.models.structure import Leaf, Structure, Unit, some
 from yolotf.weights import content, layout
 from yolotf.weights.evidence import Evidence
 from yolotf.weights.layout import FLOAT_BYTES, Segment
+from yolotf.weights.sources import StrPath
 
 
 def segments(order: Sequence[Unit], *, transposed: bool = False) -> list[list[Segment]]:
@@ -33,7 +34,9 @@ def segments(order: Sequence[Unit], *, transposed: bool = False) -> list[list[Se
     return found
 
 
-def assignments(order: Sequence[Unit], *, transposed: bool = False) -> tuple[layout.Move, ...]:
+def assignments(
+    order: Sequence[Unit], *, transposed: bool = False
+) -> tuple[layout.Assignment, ...]:
     """The segments of units in this order, each with its variable."""
     return tuple(
         layout.move(segment, unit.slots[segment.role])
@@ -44,7 +47,7 @@ def assignments(order: Sequence[Unit], *, transposed: bool = False) -> tuple[lay
 
 def arrange(
     structure: Structure,
-    path: str | os.PathLike[str],
+    path: StrPath,
     header_bytes: int,
     size_bytes: int,
     *,
@@ -134,7 +137,7 @@ def _feeds_norm(structure: Structure, leaf: Leaf) -> bool:
 
 
 def _first_impossible(
-    path: str | os.PathLike[str], header_bytes: int, found: Sequence[Sequence[Segment]]
+    path: StrPath, header_bytes: int, found: Sequence[Sequence[Segment]]
 ) -> Segment | None:
     """The first moving variance with a number that is none."""
     variances = [one for mine in found for one in mine if one.role == "moving_variance"]
@@ -176,7 +179,7 @@ _DECISIVE = 30.0
 def _likelier(
     choice: Choice,
     best: Sequence[Order],
-    path: str | os.PathLike[str],
+    path: StrPath,
     header_bytes: int,
     transposed: bool,
 ) -> list[Order] | None:

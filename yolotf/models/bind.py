@@ -187,7 +187,7 @@ def _has_kernel(layer: cfg.Layer) -> bool:
 
 def bind(
     structure: Structure, network: cfg.Network, *, transposed: bool = False
-) -> tuple[layout.Move, ...]:
+) -> tuple[layout.Assignment, ...]:
     """The segments of `network`, each with the variable it goes to.
 
     The orders the model suggests are tried by shape and by what reads from what; if none is

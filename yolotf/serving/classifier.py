@@ -20,8 +20,8 @@ from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
 from yolotf.weights import native, sources
 from yolotf.weights.names import read_names
+from yolotf.weights.sources import StrPath
 
-_Path = str | os.PathLike[str]
 _Pictures = list[Picture] | tuple[Picture, ...]
 _Floats = npt.NDArray[np.float32]
 
@@ -89,7 +89,7 @@ class Classifier:
         network: cfg.Network | cfg.Source,
         weights: sources.Weights,
         *,
-        names: _Path | Sequence[str] | None = None,
+        names: StrPath | Sequence[str] | None = None,
         batch_size: int = 8,
         bgr: bool = False,
     ) -> None:
@@ -110,7 +110,7 @@ class Classifier:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        self.network = networks.find(network)
+        self.network = networks.as_network(network)
         without, self._tree, self.classes = _outputs(self.network)
         self.names = read_names(names)
         if self.names and len(self.names) != self.classes:
@@ -192,7 +192,7 @@ class Classifier:
         with self._reloading:
             self._active = self._load(sources.path_of(weights))
 
-    def export(self, folder: _Path) -> None:
+    def export(self, folder: StrPath) -> None:
         """Writes a SavedModel of standard operations only.
 
         Its signature `probabilities`, which is `serving_default` as well, takes `images` uint8
@@ -330,7 +330,7 @@ def _tree_path(network: cfg.Network, name: str) -> Path:
     return next((place for place in places if place.exists()), Path(name))
 
 
-def read_tree(path: _Path) -> Tree:
+def read_tree(path: StrPath) -> Tree:
     """A file of `name parent` lines (read_tree, tree.c).
 
     Raises:

@@ -25,12 +25,12 @@ from yolotf.serving.thresholds import Only, thresholds
 from yolotf.weights import known, native, sources
 from yolotf.weights.header import Header
 from yolotf.weights.names import Names, read_names
+from yolotf.weights.sources import StrPath
 
 if TYPE_CHECKING:
     from yolotf.serving.traced import TracedNetwork
 
 Array = npt.NDArray[Any]
-StrPath = str | os.PathLike[str]
 _Pictures = list[Picture] | tuple[Picture, ...]
 _Engine = Union[RuntimeNetwork, "TracedNetwork"]
 
@@ -134,7 +134,7 @@ class Detector:
             "letter_box": letter_box,
             "bgr": bgr,
         }
-        self.network = _with_letter_box(networks.find(network), letter_box)
+        self.network = _with_letter_box(networks.as_network(network), letter_box)
         for text in (*self.network.warnings, *known.stock_warnings(self.network)):
             warnings.warn(text, stacklevel=3)  # of who called the decorated constructor
         self.names = read_names(names)

@@ -112,7 +112,7 @@ class InferenceFunction:
         weights: sources.Weights,
         *,
         verify: bool = True,
-        fresh: bool = False,
+        contents_disposable: bool = False,
         trace: bool = False,
     ) -> None:
         """Loads a file into the variables; see `FoldedNetwork.load`.
@@ -120,7 +120,7 @@ class InferenceFunction:
         Args:
             weights: the file.
             verify: see `load_darknet_weights`.
-            fresh: see `FoldedNetwork.load`.
+            contents_disposable: see `FoldedNetwork.load`.
             trace: traces the graphs for uint8 pictures in the meantime, and runs those that need
                 none of the numbers; else the first call does.
 
@@ -129,17 +129,19 @@ class InferenceFunction:
         """
         path = sources.path_of(weights)
         try:
-            self._load(path, verify, fresh, trace)
+            self._load(path, verify, contents_disposable, trace)
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
 
-    def _load(self, weights: str, verify: bool, fresh: bool, trace: bool) -> None:
+    def _load(self, weights: str, verify: bool, contents_disposable: bool, trace: bool) -> None:
         if not trace:
-            self.folded.load(weights, verify=verify, fresh=fresh)
+            self.folded.load(weights, verify=verify, contents_disposable=contents_disposable)
             return
         _collector.postpone()
         with ThreadPoolExecutor(2, "yolotf-load") as pool:
-            loading = pool.submit(self.folded.load, weights, verify=verify, fresh=fresh)
+            loading = pool.submit(
+                self.folded.load, weights, verify=verify, contents_disposable=contents_disposable
+            )
             try:
                 self._fit[tf.uint8].get_concrete_function()
                 self._found.get_concrete_function()
@@ -320,7 +322,7 @@ def build_function(
         UnsupportedSectionError: the network has sections or heads this cannot express.
     """
     function = InferenceFunction(
-        networks.find(network),
+        networks.as_network(network),
         score=score,
         iou=iou,
         max_boxes=max_boxes,
@@ -330,7 +332,7 @@ def build_function(
         names=names,
         any_size=any_size,
     )
-    function.load(weights, fresh=True, trace=True)
+    function.load(weights, contents_disposable=True, trace=True)
     return function
 
 

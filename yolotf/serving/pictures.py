@@ -202,9 +202,9 @@ def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
         with tempfile.NamedTemporaryFile() as file:
             file.write(content)
             file.flush()
-            found = contents.examine(file.name)
+            found = contents.Contents.of(file.name)
     else:
-        found = contents.examine(content)
+        found = contents.Contents.of(content)
     if found.unreadable:
         return found.unreadable
     header = found.header()

@@ -60,7 +60,7 @@ class TracedNetwork:
         """See `RuntimeNetwork.load`; runs once, so that no request has to wait."""
         header, _ = read_header(path, layout.floats(self.network))
         folded = FoldedNetwork(self.network)
-        folded.load(path, verify=verify, fresh=True)
+        folded.load(path, verify=verify, contents_disposable=True)
         shape = self.network.input_shape
         inputs = tf.TensorSpec([None, *shape], tf.float32)
         function = tf.function(folded, input_signature=[inputs], autograph=False)

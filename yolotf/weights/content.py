@@ -34,6 +34,7 @@ from yolotf import _core
 from yolotf.weights import contents as _file
 from yolotf.weights import layout
 from yolotf.weights import native as _native
+from yolotf.weights.sources import StrPath
 
 TINIEST = float(np.finfo(np.float32).tiny)
 """The smallest normal float32; what is nearer to zero counts as zero."""
@@ -74,7 +75,7 @@ class Stats(NamedTuple):
     std: float
 
 
-def scan(path: str | os.PathLike[str], runs: Iterable[Run], header_bytes: int) -> list[Stats]:
+def scan(path: StrPath, runs: Iterable[Run], header_bytes: int) -> list[Stats]:
     """Statistics of `runs`; what lies beyond the end of the file is left out of `floats`.
 
     Raises:
@@ -126,7 +127,7 @@ def _stats(
 _PIECE = 1 << 18
 
 
-def total(path: str | os.PathLike[str], header_bytes: int) -> float:
+def total(path: StrPath, header_bytes: int) -> float:
     """The sum of all floats: finite only if all of them are, at a sixth of the cost of `scan`.
 
     Huge finite numbers can overflow it too; `scan` tells which it was.
@@ -163,7 +164,7 @@ def total(path: str | os.PathLike[str], header_bytes: int) -> float:
         return sum(sums)
 
 
-def nonfinite(path: str | os.PathLike[str], header_bytes: int, floats: int) -> int:
+def nonfinite(path: StrPath, header_bytes: int, floats: int) -> int:
     """How many of the first `floats` floats are NaN or infinite; holes are not read."""
     pieces = []
     for start, end in _file.extents(path):

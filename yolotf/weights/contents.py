@@ -21,6 +21,7 @@ from typing import NamedTuple
 from yolotf.weights.header import NARROW as NARROW
 from yolotf.weights.header import WIDE as WIDE
 from yolotf.weights.header import Header as Header
+from yolotf.weights.sources import StrPath
 
 _SAMPLE = 1 << 20
 _CHUNK = 1 << 24
@@ -90,6 +91,38 @@ class Contents:
     start: bytes = b""
     pointer: Pointer | None = None
 
+    @classmethod
+    def of(cls, path: StrPath) -> Contents:
+        """Says what kind of file `path` is; never raises for what it finds there."""
+        name = os.fspath(path)
+        try:
+            status = Path(path).stat()
+        except FileNotFoundError:
+            return cls(name, unreadable="no such file", detected="missing")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            return cls(name, unreadable=reason.lower(), detected="unreadable")
+        if stat.S_ISDIR(status.st_mode):
+            # A TensorFlow SavedModel is a directory, and people do pass it.
+            saved = any((Path(path) / part).is_file() for part in ("saved_model.pb", "checkpoint"))
+            hint = "a TensorFlow SavedModel or checkpoint directory" if saved else ""
+            return cls(name, unreadable="is a directory", detected="directory", hint=hint)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a FIFO" if stat.S_ISFIFO(status.st_mode) else "a socket or device"
+            return cls(name, unreadable=f"is {kind}, not a file", detected="special_file")
+        size = status.st_size
+        try:
+            # Non-blocking: between stat and open the path may have become a FIFO.
+            with os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                sample = file.read(_SAMPLE)
+                file.seek(max(0, size - 8))
+                end = file.read(8)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            return cls(name, size, unreadable=reason, detected="unreadable")
+        detected, hint, pointer = _detect(name, size, sample, end)
+        return cls(name, size, None, detected, hint, sample[:WIDE], pointer)
+
     @property
     def description(self) -> str:
         """What it is, in words: `a web page, 270864 bytes: titled 'Not found'`."""
@@ -115,38 +148,6 @@ class Contents:
         if (size_bytes or header.version_size_bytes) == NARROW or len(self.start) < WIDE:
             return header
         return Header(major, minor, revision, struct.unpack_from("<Q", self.start, 12)[0], WIDE)
-
-
-def examine(path: str | os.PathLike[str]) -> Contents:
-    """Says what kind of file `path` is; never raises for what it finds there."""
-    name = os.fspath(path)
-    try:
-        status = Path(path).stat()
-    except FileNotFoundError:
-        return Contents(name, unreadable="no such file", detected="missing")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return Contents(name, unreadable=reason.lower(), detected="unreadable")
-    if stat.S_ISDIR(status.st_mode):
-        # A TensorFlow SavedModel is a directory, and people do pass it.
-        saved = any((Path(path) / part).is_file() for part in ("saved_model.pb", "checkpoint"))
-        hint = "a TensorFlow SavedModel or checkpoint directory" if saved else ""
-        return Contents(name, unreadable="is a directory", detected="directory", hint=hint)
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a FIFO" if stat.S_ISFIFO(status.st_mode) else "a socket or device"
-        return Contents(name, unreadable=f"is {kind}, not a file", detected="special_file")
-    size = status.st_size
-    try:
-        # Non-blocking: between stat and open the path may have become a FIFO.
-        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            sample = file.read(_SAMPLE)
-            file.seek(max(0, size - 8))
-            end = file.read(8)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        return Contents(name, size, unreadable=reason, detected="unreadable")
-    detected, hint, pointer = _detect(name, size, sample, end)
-    return Contents(name, size, None, detected, hint, sample[:WIDE], pointer)
 
 
 def _detect(
@@ -270,7 +271,7 @@ def _decoded(piece: bytes, *, final: bool) -> str | None:
         return None
 
 
-def mangled(path: str | os.PathLike[str], size_bytes: int) -> str | None:
+def mangled(path: StrPath, size_bytes: int) -> str | None:
     """Names text-mode damage that shows without knowing the network.
 
     Returns:
@@ -290,7 +291,7 @@ def mangled(path: str | os.PathLike[str], size_bytes: int) -> str | None:
     return "utf8_replacement" if replaced >= max(8, foreign // 10) else "cp1252_to_utf8"
 
 
-def newlines(path: str | os.PathLike[str], size_bytes: int, expected_bytes: int) -> str | None:
+def newlines(path: StrPath, size_bytes: int, expected_bytes: int) -> str | None:
     """Looks for the marks of text-mode copying.
 
     Of the bytes of floats, one in 256 is a line feed, one a carriage return, and one pair in
@@ -326,7 +327,7 @@ def newlines(path: str | os.PathLike[str], size_bytes: int, expected_bytes: int)
     return None
 
 
-def _stored(path: str | os.PathLike[str]) -> Iterator[bytes]:
+def _stored(path: StrPath) -> Iterator[bytes]:
     """The file in chunks, small ones first, without its holes."""
     size = _SAMPLE // 4
     with Path(path).open("rb") as file:
@@ -340,7 +341,7 @@ def _stored(path: str | os.PathLike[str]) -> Iterator[bytes]:
                 size = _CHUNK
 
 
-def extents(path: str | os.PathLike[str]) -> list[tuple[int, int]]:
+def extents(path: StrPath) -> list[tuple[int, int]]:
     """(start, end) of the parts of a file that are stored; what is between reads as zeros."""
     found = []
     with Path(path).open("rb") as file:

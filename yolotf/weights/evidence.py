@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from yolotf.weights import layout
 from yolotf.weights.content import TINIEST, Run
+from yolotf.weights.sources import StrPath
 
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
@@ -56,7 +57,7 @@ class Evidence:
         rest: bytes after the last of them.
     """
 
-    def __init__(self, path: str | os.PathLike[str], header_bytes: int) -> None:
+    def __init__(self, path: StrPath, header_bytes: int) -> None:
         self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed in __exit__
         self.header_bytes = header_bytes
         size = os.fstat(self._file.fileno()).st_size

@@ -6,8 +6,7 @@ import os
 from typing import NamedTuple
 
 from yolotf import _core, errors
-
-Path = str | os.PathLike[str]
+from yolotf.weights.sources import StrPath
 
 WIDE, NARROW = 20, 16
 """Header sizes in bytes: `seen` is a uint64 since version 0.2, a uint32 before."""
@@ -48,7 +47,7 @@ class Header(NamedTuple):
         )
 
 
-def read_header(path: Path, floats: int | None) -> tuple[Header, int]:
+def read_header(path: StrPath, floats: int | None) -> tuple[Header, int]:
     """The header, its width chosen by the file's size if `floats` is known; and the file's size.
 
     Raises:

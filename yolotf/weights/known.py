@@ -196,7 +196,7 @@ class Match(NamedTuple):
         return self.architecture.name(self.classes)
 
     @property
-    def oddity(self) -> float:
+    def unlikeliness(self) -> float:
         """How unusual it is: 0 for a stock file, more for rarer classes, channels, networks."""
         odd = _rank(self.architecture.first) / 20 + CHANNELS.index(self.channels)
         if self.layers is not None:
@@ -209,7 +209,7 @@ class Match(NamedTuple):
 def solve(floats: int) -> list[Match]:
     """Every known network, whole or cut, of exactly `floats` floats; the most usual first."""
     found = [match for known in table() for match in _solve(known, floats)]
-    return sorted(found, key=lambda match: match.oddity)
+    return sorted(found, key=lambda match: match.unlikeliness)
 
 
 def _solve(known: Architecture, floats: int) -> Iterator[Match]:

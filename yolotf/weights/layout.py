@@ -12,14 +12,10 @@ from yolotf.weights.segments import (
     size_bytes,
 )
 
-Move = Assignment
-"""Its name of before."""
-
 __all__ = [
     "FLOAT_BYTES",
     "HEADER_BYTES",
     "Assignment",
-    "Move",
     "Plan",
     "Segment",
     "Slot",

@@ -47,7 +47,7 @@ def _from_mapping(names: Mapping[int, str]) -> tuple[str, ...]:
 
 def _from_file(path: str) -> tuple[str, ...]:
     raw = Path(path).read_bytes()
-    found = contents.examine(path)
+    found = contents.Contents.of(path)
     if found.detected not in (None, "text", "empty", "html") or (
         found.detected is None and b"\0" in raw
     ):

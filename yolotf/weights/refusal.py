@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from yolotf import _core, errors
 from yolotf.weights import layout
-
-Path = str | os.PathLike[str]
+from yolotf.weights.sources import StrPath
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class _Case(NamedTuple):
 
 
 def refusal(
-    failure: Failure, path: Path, plan: layout.Plan, moves: Sequence[layout.Assignment]
+    failure: Failure, path: StrPath, plan: layout.Plan, moves: Sequence[layout.Assignment]
 ) -> errors.WeightsMismatch:
     """The error to raise for what a native check found.
 
