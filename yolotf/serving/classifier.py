@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
+from yolotf.darknet.tree import Tree, read_tree, tree_path
 from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
 from yolotf.serving.detector import open_engine
 from yolotf.serving.explained import explained
@@ -63,15 +63,6 @@ class Classification:
         return {
             "top": [{"class": one.class_id, "name": one.name, "score": one.score} for one in self]
         }
-
-
-class Tree(NamedTuple):
-    """A class tree, as `tree=` of a `[softmax]` names it (tree.c)."""
-
-    parents: npt.NDArray[np.int64]
-    """[classes]: -1 for the roots."""
-    groups: tuple[int, ...]
-    """Sizes of the runs of classes with one parent, each a softmax of its own."""
 
 
 class Classifier:
@@ -313,7 +304,7 @@ def _outputs(network: cfg.Network) -> tuple[cfg.Network, Tree | None, int]:
     classes = shape.height * shape.width * shape.channels
     tree = None
     if isinstance(last, cfg.Softmax) and last.tree:
-        tree = read_tree(_tree_path(network, last.tree))
+        tree = read_tree(tree_path(network, last.tree))
         if len(tree.parents) != classes:
             raise YolotfError(
                 f"{last.tree}: {len(tree.parents)} classes, {network.source} has {classes}; the "
@@ -323,41 +314,6 @@ def _outputs(network: cfg.Network) -> tuple[cfg.Network, Tree | None, int]:
             )
         layers.pop()
     return replace(network, layers=tuple(layers)), tree, classes
-
-
-def _tree_path(network: cfg.Network, name: str) -> Path:
-    places = (Path(name), Path(network.source).parent / name)
-    return next((place for place in places if place.exists()), Path(name))
-
-
-def read_tree(path: StrPath) -> Tree:
-    """A file of `name parent` lines (read_tree, tree.c).
-
-    Raises:
-        OSError: it cannot be read.
-        YolotfError: a line is of another form, or a parent is none.
-    """
-    parents: list[int] = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        parts = line.split()
-        if not parts:
-            continue
-        try:
-            parent = int(parts[1])
-        except (IndexError, ValueError):
-            parent = -2
-        if not -1 <= parent < len(parents):
-            raise YolotfError(
-                f"{os.fspath(path)}: line {number} is no class: {line[:60]!r}; it has a name and "
-                "the number of a class above it, or -1",
-                path=os.fspath(path),
-                line=number,
-            )
-        parents.append(parent)
-    array = np.array(parents, np.int64)
-    starts = np.flatnonzero(np.diff(array, prepend=-2)).tolist()
-    sizes = np.diff([*starts, len(array)]).tolist()
-    return Tree(array, tuple(sizes))
 
 
 def tree_probabilities(raw: _Floats, tree: Tree) -> _Floats:

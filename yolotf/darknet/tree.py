@@ -1,0 +1,57 @@
+"""Class trees: the file that `tree=` of a `[softmax]` or `[region]` names (tree.c)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from yolotf.darknet.network import Network
+from yolotf.errors import YolotfError
+
+
+class Tree(NamedTuple):
+    """Classes, each below another or a root."""
+
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    """The class above each, which comes before it; -1 for roots."""
+    groups: tuple[int, ...]
+    """Sizes of the runs of classes with one parent, each a softmax of its own."""
+
+
+def tree_path(network: Network, name: str) -> Path:
+    """Where the file is: from the working directory, as Darknet looks, or beside the cfg."""
+    places = (Path(name), Path(network.source).parent / name)
+    return next((place for place in places if place.exists()), Path(name))
+
+
+def read_tree(path: str | os.PathLike[str]) -> Tree:
+    """A file of `name parent` lines (read_tree, tree.c:52).
+
+    Raises:
+        OSError: it cannot be read.
+        YolotfError: a line is of another form, or a parent is none.
+    """
+    names: list[str] = []
+    parents: list[int] = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        parts = line.split()
+        if not parts:
+            continue
+        try:
+            parent = int(parts[1])
+        except (IndexError, ValueError):
+            parent = -2
+        if not -1 <= parent < len(parents):
+            raise YolotfError(
+                f"{os.fspath(path)}: line {number} is no class: {line[:60]!r}; it has a name and "
+                "the number of a class above it, or -1",
+                path=os.fspath(path),
+                line=number,
+            )
+        names.append(parts[0])
+        parents.append(parent)
+    groups = tuple(len(list(run)) for _, run in itertools.groupby(parents))
+    return Tree(tuple(names), tuple(parents), groups)
