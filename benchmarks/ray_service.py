@@ -1,0 +1,180 @@
+"""Requests of many clients to the Ray application: at rest, under reloads, with a replica killed.
+
+    python benchmarks/ray_service.py [--network yolov4-tiny] [--clients 8] [--seconds 20]
+
+A Ray cluster of this machine serves two replicas of one processor each; clients on the same
+machine send one picture after another over HTTP. A row says how many answers a second came, how
+long they took, how many were errors, and the rate against one `Detector` that is called in a
+process of its own with all processors and no HTTP. Needs the extra `[ray]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import io
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+os.environ.update(RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0", RAY_AUTH_MODE="disabled")
+
+import ray
+from common import make_weights, print_table
+from PIL import Image
+from ray import serve
+
+import yolotf
+
+
+class Clients:
+    """Threads that ask again as soon as they are answered.
+
+    Attributes:
+        seconds: that each answer took.
+        errors: answers that were none: another status, or a connection that broke.
+    """
+
+    def __init__(self, count: int, port: int, picture: bytes) -> None:
+        self.seconds: list[float] = []
+        self.errors = 0
+        self._port = port
+        self._picture = picture
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
+
+    def _ask(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        while not self._stop.is_set():
+            start = time.perf_counter()
+            try:
+                connection.request("POST", "/detect", self._picture, {"content-type": "image/jpeg"})
+                answer = connection.getresponse()
+                answer.read()
+                good = answer.status == 200
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                good = False
+            if good:
+                self.seconds.append(time.perf_counter() - start)
+            else:
+                self.errors += 1
+
+    def run(self, seconds: float, meanwhile: Callable[[float], None]) -> float:
+        """Asks for so long, while `meanwhile(deadline)` happens; returns how long it was."""
+        start = time.perf_counter()
+        for thread in self._threads:
+            thread.start()
+        meanwhile(start + seconds)
+        time.sleep(max(0.0, start + seconds - time.perf_counter()))
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", default="yolov4-tiny")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parsed = parser.parse_args()
+    network = yolotf.network(parsed.network)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("a.weights", "b.weights")]
+        for path in paths:
+            make_weights(network, path)
+        picture = _picture()
+        alone = _alone(parsed.network, paths[0], picture, parsed.seconds / 4)
+        reloads = 0
+        with _served(parsed.network, paths[0]) as (port, deploy):
+
+            def reload(deadline: float) -> None:
+                nonlocal reloads
+                while time.perf_counter() < deadline - 1:
+                    deploy({"weights": str(paths[(reloads + 1) % 2])})
+                    reloads += 1
+
+            ways = {
+                "at rest": lambda deadline: None,
+                "under reloads": reload,
+                "a replica killed": lambda deadline: _kill_one(),
+            }
+            rows = []
+            for name, meanwhile in ways.items():
+                clients = Clients(parsed.clients, port, picture)
+                took = clients.run(parsed.seconds, meanwhile)
+                rate = len(clients.seconds) / took
+                p50, p99 = (1e3 * float(np.percentile(clients.seconds, q)) for q in (50, 99))
+                label = f"{name} ({reloads})" if meanwhile is reload else name
+                figures = f"{rate:.1f}", f"{rate / alone:.2f}", f"{p50:.0f}", f"{p99:.0f}"
+                rows.append((label, *figures, str(clients.errors)))
+    print_table(
+        f"{parsed.network}, {parsed.clients} clients, 2 replicas; Detector alone {alone:.1f}/s",
+        ["", "answers/s", "of Detector alone", "p50 ms", "p99 ms", "errors"],
+        rows,
+    )
+
+
+def _picture() -> bytes:
+    pixels = np.random.default_rng(1).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).resize((810, 1080)).save(out, "jpeg")
+    return out.getvalue()
+
+
+def _alone(network: str, weights: Path, picture: bytes, seconds: float) -> float:
+    """Answers a second of one detector, pictures decoded each time."""
+    detector = yolotf.Detector(network, weights)
+    detector(picture)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        detector(picture)
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+@contextmanager
+def _served(network: str, weights: Path):  # type: ignore[no-untyped-def]
+    """The application; yields its port and what gives it a `user_config`."""
+    from yolotf.serving.ray import Settings, app
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ray.init(num_cpus=4, log_to_driver=False, include_dashboard=False)
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    settings = Settings(cfg=network, weights=str(weights), replicas=2, cpus=1)
+    application = app(settings)
+    deployment = application._bound_deployment
+
+    def deploy(user_config: dict[str, str]) -> None:
+        serve.run(deployment.options(user_config=user_config).bind(settings.model_dump()))
+
+    try:
+        serve.run(application)
+        yield port, deploy
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _kill_one() -> None:
+    name = next(
+        one["name"]
+        for one in ray.util.list_named_actors(all_namespaces=True)
+        if "Detector" in one["name"] and one["namespace"] == "serve"
+    )
+    ray.kill(ray.get_actor(name, namespace="serve"))
+
+
+if __name__ == "__main__":
+    main()
