@@ -1008,7 +1008,7 @@ def test_inspect_tells_a_known_file_by_its_size(official_tiny: Any) -> None:
 
 def test_inspect_with_a_cfg_gives_shapes_and_lines(official_tiny: Any) -> None:
     found = diagnosis.inspect(official_tiny.weights, official_tiny.cfg)
-    stored = [row for row in found.layers if row.segments]
+    stored = [row for row in found.layers if row.arrays]
     assert stored[0].segments[-1].shape == (32, 3, 3, 3)
     assert stored[0].cfg_line is not None
     answer = found.to_dict()

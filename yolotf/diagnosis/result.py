@@ -10,75 +10,21 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.darknet.stock import as_network
-from yolotf.diagnosis import examination, explanation, search
+from yolotf.diagnosis import examination, explanation, facts
+from yolotf.diagnosis import rows as _rows
+from yolotf.diagnosis.document import Document
 from yolotf.diagnosis.findings import Finding
-from yolotf.diagnosis.render import document, plain
+from yolotf.diagnosis.rows import Array, Divergence, LayerRow
 from yolotf.diagnosis.subject import Subject
-from yolotf.weights import content as _content
 from yolotf.weights import contents as _file
 from yolotf.weights import known as _known
 from yolotf.weights import layout, sources
-from yolotf.weights.content import Stats
-from yolotf.weights.contents import Header
+from yolotf.weights.header import WIDE, Header
 from yolotf.weights.sources import StrPath
-
-
-class Divergence(NamedTuple):
-    """Where file and network part.
-
-    Attributes:
-        layer: index of the section, from 0 after `[net]`.
-        section: its type, without brackets.
-        cfg_line: of the section, or of the option that differs; None without a cfg.
-        role: beta, bias, kernel, ...: the first array that is not the network's.
-        offset: where that array would start in the file, in bytes.
-    """
-
-    layer: int
-    section: str
-    cfg_line: int | None
-    role: str
-    offset: int
-
-
-class Array(NamedTuple):
-    """One array of a layer in the file; `offset` in bytes from its start."""
-
-    role: str
-    shape: tuple[int, ...]
-    offset: int
-    size_bytes: int
-    stats: Stats | None
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One section of the network and what the file holds for it.
-
-    Attributes:
-        layer: its index.
-        section: its type.
-        cfg_line: where it is written.
-        output: rows, columns, channels it puts out; None if only its floats are known.
-        status: `fits`, `parts` (the first that does not) or `unreached`.
-        segments: what it stores; empty for a layer without weights.
-    """
-
-    layer: int
-    section: str
-    cfg_line: int | None
-    output: cfg.Shape | None
-    status: str
-    segments: tuple[Array, ...]
-
-    @property
-    def floats(self) -> int:
-        """Floats it stores."""
-        return sum(segment.size_bytes for segment in self.segments) // layout.FLOAT_BYTES
 
 
 @dataclass(frozen=True)
@@ -128,11 +74,50 @@ class Diagnosis:
     @functools.cached_property
     def layers(self) -> tuple[LayerRow, ...]:
         """Every section, how far it fits, and statistics of what the file holds for it."""
-        return tuple(_rows(self))
+        return tuple(self.rows())
 
-    def document(self) -> document.Document:
-        """What people are shown."""
-        return document.of_diagnosis(self)
+    def rows(self, *, scan_all: bool = False) -> Iterator[LayerRow]:
+        """`layers`, with statistics of what comes after the divergence too if `scan_all`."""
+        parting = self.first_divergence
+        sections = len(self.subject.network.layers)
+        end = sections
+        if parting is not None:
+            end = parting.layer
+        elif any(cause.kind != "trailing" for cause in self.causes):
+            end = -1
+        header = self.header if self.readable else None
+        scanned = _rows.scan(self.path, header, self.subject, sections if scan_all else end)
+        header_bytes = self.header.size_bytes if self.header else WIDE
+        return _rows.of_subject(self.subject, header_bytes, scanned, end, parting)
+
+    def document(self) -> Document:
+        """What people are shown: causes with their fixes, warnings, the layers where they part."""
+        parting = self.first_divergence
+        table = facts.layers_around(self.layers, parting) if parting else None
+        return Document.of(self._verdict(), self.ok, self._facts(), table)
+
+    def _verdict(self) -> str:
+        target = self.subject.source
+        if self.ok:
+            return f"{self.path}: fits {target}"
+        if not self.readable:
+            return f"{self.path}: cannot be read"
+        causes = ", ".join(dict.fromkeys(cause.kind for cause in self.causes))
+        return f"{self.path}: does not fit {target}: {causes}"
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        yield "file", facts.file_line(self.size_bytes, self.header)
+        yield "network", facts.network_line(self.subject, self.header)
+        for cause in self.causes:
+            yield "cause", cause.text
+            if cause.fix:
+                yield "fix", cause.fix
+        parting = self.first_divergence
+        if parting:
+            where = self.subject.where(parting.layer)
+            yield "parts at", f"{where}, {parting.role}, byte {parting.offset:,}"
+        for warning in self.warnings:
+            yield "warning", warning.text
 
     def summary(self) -> str:
         """All causes and their fixes in one line, and where file and network part."""
@@ -166,7 +151,7 @@ class Diagnosis:
                 "classes": network.classes,
                 "channels": network.input_shape.channels,
                 "size_bytes": self.subject.size_bytes(
-                    self.header.size_bytes if self.header else _file.WIDE
+                    self.header.size_bytes if self.header else WIDE
                 ),
                 "floats": self.subject.floats,
             },
@@ -179,7 +164,7 @@ class Diagnosis:
         }
 
     def __str__(self) -> str:
-        return plain.text_of(self.document())
+        return self.document().text()
 
 
 def diagnose(
@@ -217,7 +202,7 @@ def _examined(weights: StrPath, network: cfg.Network) -> Diagnosis:
             reason = (error.strerror or str(error)).lower()
             contents = replace(contents, unreadable=reason, detected="unreadable")
         else:
-            header = answer.header.size_bytes if answer.header else _file.WIDE
+            header = answer.header.size_bytes if answer.header else WIDE
             return Diagnosis(
                 contents.path,
                 contents.size_bytes,
@@ -262,59 +247,9 @@ def _matches_json(
                 "architecture": name,
                 "classes": match.classes,
                 "channels": match.channels,
-                "header_bytes": header.size_bytes if header else _file.WIDE,
+                "header_bytes": header.size_bytes if header else WIDE,
                 "layers": match.layers,
             }
-
-
-def _rows(diagnosis: Diagnosis, *, scan_all: bool = False) -> Iterator[LayerRow]:
-    network = diagnosis.subject.network
-    header = diagnosis.header.size_bytes if diagnosis.header else _file.WIDE
-    parting = diagnosis.first_divergence
-    end = len(network.layers)
-    if parting is not None:
-        end = parting.layer
-    elif any(cause.kind != "trailing" for cause in diagnosis.causes):
-        end = -1
-    segments = diagnosis.subject.segments
-    scanned = _scan_until(diagnosis, len(network.layers) if scan_all else end)
-    by_layer: dict[int, list[Array]] = {}
-    for segment, stats in zip(segments, scanned, strict=True):
-        by_layer.setdefault(segment.layer, []).append(
-            Array(
-                segment.role,
-                segment.shape,
-                header + segment.offset,
-                segment.size_bytes,
-                stats if stats and stats.floats else None,
-            )
-        )
-    for layer in network.layers:
-        status = "fits" if layer.index < end else "unreached"
-        if parting is not None and layer.index == end:
-            status = "parts"
-        yield LayerRow(
-            layer.index,
-            layer.type,
-            diagnosis.subject.line(layer),
-            layer.output_shape,
-            status,
-            tuple(by_layer.get(layer.index, ())),
-        )
-
-
-def _scan_until(diagnosis: Diagnosis, end: int) -> list[Stats | None]:
-    """Statistics of the segments up to layer `end`, None for the others."""
-    segments = diagnosis.subject.segments
-    runs = _content.runs_of(segment for segment in segments if segment.layer <= end)
-    found: list[Stats | None] = []
-    if runs and diagnosis.header and diagnosis.readable:
-        try:
-            path = sources.place_of(diagnosis.path)
-            found = list(_content.scan(path, runs, diagnosis.header.size_bytes))
-        except OSError:
-            found = []
-    return found + [None] * (len(segments) - len(found))
 
 
 def unreadable(
@@ -351,9 +286,21 @@ class Inspection:
     layers: tuple[LayerRow, ...] = ()
     hint: str = ""
 
-    def document(self) -> document.Document:
-        """What people are shown."""
-        return document.of_inspection(self)
+    def document(self) -> Document:
+        """What people are shown: what the file is, and every array with its numbers."""
+        table = facts.arrays(self.layers) if self.layers else None
+        return Document.of(self.path, self.detected is None, self._facts(), table)
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        yield "file", facts.file_line(self.size_bytes, self.header)
+        if self.detected:
+            hint = f": {self.hint}" if self.hint else ""
+            yield "detected", self.detected + hint
+            return
+        for match in self.matches:
+            yield "is", facts.match_line(match)
+        if not self.matches:
+            yield "is", "no known network of this size"
 
     def to_dict(self) -> dict[str, Any]:
         """What `yolotf inspect --json` prints."""
@@ -371,24 +318,24 @@ class Inspection:
                     "layer": row.layer,
                     "section": row.section,
                     "cfg_line": row.cfg_line,
-                    "arrays": [_array_json(segment) for segment in row.segments],
+                    "arrays": [_array_json(array) for array in row.arrays],
                 }
                 for row in self.layers
-                if row.segments
+                if row.arrays
             ],
         }
 
     def __str__(self) -> str:
-        return plain.text_of(self.document())
+        return self.document().text()
 
 
-def _array_json(segment: Array) -> dict[str, Any]:
-    stats = segment.stats
+def _array_json(array: Array) -> dict[str, Any]:
+    stats = array.stats
     return {
-        "role": segment.role,
-        "shape": list(segment.shape),
-        "offset": segment.offset,
-        "size_bytes": segment.size_bytes,
+        "role": array.role,
+        "shape": list(array.shape),
+        "offset": array.offset,
+        "size_bytes": array.size_bytes,
         "stats": stats._asdict() if stats else None,
     }
 
@@ -449,23 +396,7 @@ def inspect(
     if network is not None:
         diagnosis = _examined(weights, _network(network, classes))
         header = diagnosis.header or header
-        layers = tuple(_rows(diagnosis, scan_all=True))
+        layers = tuple(diagnosis.rows(scan_all=True))
     else:
-        layers = tuple(_known_rows(found.path, header, matches[0])) if matches else ()
+        layers = tuple(_rows.of_known(found.path, header, matches[0])) if matches else ()
     return replace(found, header=header, matches=tuple(matches), layers=layers)
-
-
-def _known_rows(path: str, header: Header, match: _known.Match) -> Iterator[LayerRow]:
-    """The arrays of a file that has the size of a known network; their shapes are not known."""
-    rows = match.architecture.at(match.classes, match.channels)
-    runs = search.stored_runs(rows, match.layers)
-    scanned = _content.scan(path, runs, header.size_bytes)
-    by_layer: dict[int, list[Array]] = {}
-    for run, stats in zip(runs, scanned, strict=True):
-        offset = header.size_bytes + layout.FLOAT_BYTES * run.start
-        by_layer.setdefault(run.layer, []).append(
-            Array(run.role, (run.floats,), offset, layout.FLOAT_BYTES * run.floats, stats)
-        )
-    for layer, segments in by_layer.items():
-        section = "" if segments[0].role == "weights" else "convolutional"
-        yield LayerRow(layer, section, None, None, "fits", tuple(segments))

@@ -6,12 +6,9 @@ import json
 import math
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from yolotf.diagnosis.render import plain
-
-if TYPE_CHECKING:  # the answer is built on this package
-    from yolotf.diagnosis.result import Diagnosis, Inspection
+from yolotf.diagnosis.result import Diagnosis, Inspection
 
 
 def show(subject: Diagnosis | Inspection, file: TextIO | None = None) -> None:
@@ -26,13 +23,13 @@ def show(subject: Diagnosis | Inspection, file: TextIO | None = None) -> None:
     else:
         # File names may hold bytes that no encoding has.
         encoding = out.encoding or "utf-8"
-        lines = plain.text_of(document).encode(encoding, "backslashreplace").decode(encoding)
+        lines = document.text().encode(encoding, "backslashreplace").decode(encoding)
         out.write(lines + "\n")
 
 
 def text(subject: Diagnosis | Inspection) -> str:
     """Lines of text without colors, none of them wrapped."""
-    return plain.text_of(subject.document())
+    return subject.document().text()
 
 
 def to_json(subject: Diagnosis | Inspection) -> str:

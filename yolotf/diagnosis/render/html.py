@@ -13,14 +13,12 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from yolotf.diagnosis import facts
+from yolotf.diagnosis.document import escaped
 from yolotf.diagnosis.findings import Finding
-from yolotf.diagnosis.render import document
-from yolotf.diagnosis.render.document import escaped, statistics
-
-if TYPE_CHECKING:  # the answer is built on this package
-    from yolotf.diagnosis.result import Diagnosis, LayerRow
+from yolotf.diagnosis.result import Diagnosis
+from yolotf.diagnosis.rows import LayerRow
 
 
 def write_html(diagnosis: Diagnosis, path: str | os.PathLike[str]) -> None:
@@ -46,8 +44,8 @@ def page(diagnosis: Diagnosis) -> str:
         "facts": "".join(
             f"<dt>{_escape(label)}</dt><dd>{_escape(text)}</dd>"
             for label, text in (
-                ("file", document.file_line(diagnosis)),
-                ("network", document.network_line(diagnosis)),
+                ("file", facts.file_line(diagnosis.size_bytes, diagnosis.header)),
+                ("network", facts.network_line(diagnosis.subject, diagnosis.header)),
                 *(("by its size", line) for line in _matches(diagnosis)),
             )
         ),
@@ -58,13 +56,13 @@ def page(diagnosis: Diagnosis) -> str:
         "most": f"{max((row.floats for row in diagnosis.layers), default=0):,}",
         # Without a divergence nothing is chosen, and an empty box says nothing.
         "detail": "" if diagnosis.first_divergence else "empty",
-        "rows": "".join(_table_rows(row) for row in diagnosis.layers if row.segments),
+        "rows": "".join(_table_rows(row) for row in diagnosis.layers if row.arrays),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found.group(1)], _template())
 
 
 def _matches(diagnosis: Diagnosis) -> list[str]:
-    return [document.match_line(match) for match in diagnosis.matches[:3]]
+    return [facts.match_line(match) for match in diagnosis.matches[:3]]
 
 
 def _finding(finding: Finding) -> str:
@@ -100,11 +98,11 @@ def _description(row: LayerRow) -> str:
     lines = [f"layer {row.layer} [{row.section}]{at}: {_NAMES[row.status]}"]
     if row.output:
         lines.append(f"puts out {row.output.width}x{row.output.height}x{row.output.channels}")
-    for segment in row.segments:
-        shape = "x".join(map(str, segment.shape))
-        numbers = statistics(segment)
+    for array in row.arrays:
+        shape = "x".join(map(str, array.shape))
+        numbers = facts.statistics(array)
         lines.append(
-            f"{segment.role} {shape}, byte {segment.offset:,}" + (f": {numbers}" if numbers else "")
+            f"{array.role} {shape}, byte {array.offset:,}" + (f": {numbers}" if numbers else "")
         )
     return "\n".join(lines)
 
@@ -120,10 +118,10 @@ def _legend(rows: Sequence[LayerRow]) -> str:
 
 def _table_rows(row: LayerRow) -> str:
     cells = []
-    for index, segment in enumerate(row.segments):
+    for index, array in enumerate(row.arrays):
         first = ""
         if index == 0:
-            span = len(row.segments)
+            span = len(row.arrays)
             line = "" if row.cfg_line is None else row.cfg_line
             first = (
                 f'<th scope="rowgroup" rowspan="{span}">{row.layer}</th>'
@@ -132,8 +130,8 @@ def _table_rows(row: LayerRow) -> str:
                 f'<td rowspan="{span}">{_NAMES[row.status]}</td>'
             )
         cells.append(
-            f"<tr>{first}<td>{segment.role}</td><td>{'x'.join(map(str, segment.shape))}</td>"
-            f"<td>{segment.offset:,}</td><td>{_escape(statistics(segment))}</td></tr>"
+            f"<tr>{first}<td>{array.role}</td><td>{'x'.join(map(str, array.shape))}</td>"
+            f"<td>{array.offset:,}</td><td>{_escape(facts.statistics(array))}</td></tr>"
         )
     return f'<tbody class="{row.status}">{"".join(cells)}</tbody>'
 

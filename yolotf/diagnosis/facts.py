@@ -1,0 +1,159 @@
+"""The facts of an answer as people read them: a line each, or a row of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from yolotf.diagnosis.document import Column, Table
+from yolotf.diagnosis.findings import plural
+from yolotf.diagnosis.rows import Array, Divergence, LayerRow
+from yolotf.diagnosis.subject import Subject
+from yolotf.weights.header import Header
+from yolotf.weights.known import Match
+
+_AROUND = 2
+"""Layers with weights shown before and after the one where file and network part."""
+
+
+def file_line(size_bytes: int, header: Header | None) -> str:
+    """Size and header."""
+    line = f"{size_bytes:,} bytes"
+    if header:
+        line += (
+            f", Darknet {header.major}.{header.minor}.{header.revision}, "
+            f"{header.seen:,} pictures seen, header of {header.size_bytes} bytes"
+        )
+    return line
+
+
+def network_line(subject: Subject, header: Header | None) -> str:
+    """Name, classes, channels and size."""
+    network = subject.network
+    parts = [subject.title]
+    if network.classes:
+        parts.append(plural(network.classes, "class", "classes"))
+    parts.append(plural(network.input_shape.channels, "channel"))
+    size_bytes = subject.size_bytes(header.size_bytes) if header else subject.size_bytes()
+    return f"{', '.join(parts)}: {size_bytes:,} bytes"
+
+
+def match_line(match: Match) -> str:
+    """A known network."""
+    line = ", ".join(match.architecture.names)
+    if match.classes:
+        line += f"; {plural(match.classes, 'class', 'classes')}"
+    line += f"; {plural(match.channels, 'channel')}"
+    return line if match.layers is None else f"{line}; the first {match.layers} layers"
+
+
+_STATUS = {"fits": "fits", "parts": "parts here", "unreached": ""}
+_STATUS_STYLES = {"fits": "green", "parts": "bold red", "unreached": "dim"}
+_LAYER_COLUMNS = (
+    Column("layer", 9, number=True),
+    Column("section", 5),
+    Column("line", 4, number=True),
+    Column("stores", 6),
+    Column("floats", 2, number=True),
+    Column("byte", 3, number=True),
+    Column("", 8),
+)
+_ARRAY_COLUMNS = (
+    Column("layer", 20, number=True),
+    Column("section", 10),
+    Column("array", 19),
+    Column("shape", 18),
+    Column("byte", 14, number=True),
+    Column("minimum", 16, number=True),
+    Column("maximum", 15, number=True),
+    Column("mean", 13, number=True),
+    Column("std", 12, number=True),
+    Column("negative", 9, number=True),
+    Column("not finite", 11, number=True),
+)
+
+
+def layers_around(rows: Iterable[LayerRow], parting: Divergence) -> Table:
+    """The layers with weights around the one where file and network part."""
+    stored = [row for row in rows if row.arrays]
+    at = next((i for i, row in enumerate(stored) if row.layer >= parting.layer), len(stored))
+    shown = stored[max(0, at - _AROUND) : at + _AROUND + 1]
+    cells = [
+        (
+            str(row.layer),
+            row.section,
+            "" if row.cfg_line is None else str(row.cfg_line),
+            _stores(row),
+            f"{row.floats:,}",
+            f"{row.arrays[0].offset:,}",
+            _STATUS[row.status],
+        )
+        for row in shown
+    ]
+    return _without_empty(Table(_LAYER_COLUMNS, cells, [_STATUS_STYLES[r.status] for r in shown]))
+
+
+def arrays(layers: Iterable[LayerRow]) -> Table:
+    """Every array with its numbers."""
+    rows: list[tuple[str, ...]] = []
+    for row in layers:
+        for array in row.arrays:
+            stats = array.stats
+            numbers: tuple[str, ...] = ("", "", "", "", "", "")
+            if stats:
+                numbers = (
+                    *(f"{number:.4g}" for number in stats[4:]),
+                    f"{stats.negative / stats.floats:.0%}",
+                    str(stats.nonfinite) if stats.nonfinite else "",
+                )
+            rows.append(
+                (
+                    str(row.layer),
+                    row.section,
+                    array.role,
+                    _shape(array),
+                    f"{array.offset:,}",
+                    *numbers,
+                )
+            )
+    return Table(_ARRAY_COLUMNS, rows, [""] * len(rows))
+
+
+def _without_empty(table: Table) -> Table:
+    """Without columns that hold nothing, such as the lines of a stock network."""
+    kept = [i for i in range(len(table.columns)) if any(row[i] for row in table.rows)]
+    return Table(
+        [table.columns[index] for index in kept],
+        [tuple(row[index] for index in kept) for row in table.rows],
+        table.styles,
+    )
+
+
+def _shape(array: Array) -> str:
+    return "x".join(map(str, array.shape))
+
+
+def _stores(row: LayerRow) -> str:
+    """`batch norm 64, kernel 64x32x3x3`."""
+    roles = [array.role for array in row.arrays]
+    parts = [f"batch norm {row.arrays[0].shape[0]}"] if "gamma" in roles else []
+    parts += [
+        f"{array.role} {_shape(array)}"
+        for array in row.arrays
+        if array.role in ("bias", "kernel", "weights")
+    ]
+    return ", ".join(parts)
+
+
+def statistics(array: Array) -> str:
+    """The numbers of one array in one line."""
+    stats = array.stats
+    if stats is None:
+        return ""
+    line = f"{stats.minimum:.4g} to {stats.maximum:.4g}, mean {stats.mean:.4g}, std {stats.std:.4g}"
+    if stats.negative:
+        line += f", {stats.negative / stats.floats:.0%} negative"
+    if stats.zero:
+        line += f", {stats.zero / stats.floats:.0%} zero"
+    if stats.nonfinite:
+        line += f", {stats.nonfinite} not finite"
+    return line
