@@ -83,6 +83,12 @@ SECTIONS = {
     "activation=linear",
     "depthwise_strides": "[convolutional]\nfilters=8\nsize=3\nstride_x=1\nstride_y=2\npad=1\n"
     "groups=8\nactivation=linear",
+    "xnor": "[convolutional]\nbatch_normalize=1\nxnor=1\nfilters=12\nsize=3\npad=1\n"
+    "activation=leaky",
+    # So wide that kernels may be in blocks; only the sign goes on.
+    "xnor_wide": "[convolutional]\nfilters=32\nactivation=linear\n[convolutional]\n"
+    "batch_normalize=1\nxnor=1\nfilters=512\nsize=3\nstride=2\npad=1\nbin_output=1\n"
+    "activation=leaky",
     "shared_kernel": "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\n"
     "activation=leaky\n[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\n"
     "share_index=-1\nstride=2\nactivation=linear",

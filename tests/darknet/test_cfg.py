@@ -211,6 +211,7 @@ def test_a_bare_convolution_has_darknets_defaults():
         "share_index": None,
         "flipped": False,
         "antialiasing": 0,
+        "xnor": False,
     }
 
 

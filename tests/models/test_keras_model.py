@@ -19,7 +19,7 @@ import tensorflow as tf
 from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.models.build import build_model, layer_name, network_of
-from yolotf.models.keras_layers import GroupedConv2D, convolve
+from yolotf.models.keras_layers import FlexibleConv2D, GroupedConv2D, convolve
 from yolotf.models.which_keras import keras
 from yolotf.weights import layout
 
@@ -144,6 +144,64 @@ def test_section_convolutional_is_im2col_and_a_product(options):
         options.get("dilation", 1),
     )
     same(y, expected + stored[0, "bias"][:, None, None])
+
+
+XNOR = {
+    "of any channels": {"size": 3, "pad": 1, "shape": (5, 8, 10)},
+    "3x3": {"size": 3, "pad": 1},
+    "stride": {"size": 3, "pad": 1, "stride": 2, "shape": (32, 9, 7)},
+    "1x1": {"size": 1},
+    "even size": {"size": 4, "pad": 1, "stride": 3},
+    "groups count for nothing": {"size": 3, "pad": 1, "groups": 2},
+    "larger than the picture": {"size": 5, "pad": 1, "shape": (32, 2, 3)},
+}
+
+
+@pytest.mark.parametrize("options", XNOR.values(), ids=XNOR)
+def test_section_convolutional_counts_equal_signs_for_xnor(options):
+    options = {"filters": 6, **options}
+    shape = options.pop("shape", (32, 8, 10))
+    text = "[convolutional]\nxnor=1\nbatch_normalize=1\nactivation=leaky\n"
+    text += "".join(f"{key}={value}\n" for key, value in options.items() if key != "groups")
+    network = parse(text + f"groups={options.get('groups', 1)}\n", shape)
+    assert [bool(network.warnings), network.layers[0].groups] == ["groups" in options, 1]
+    x, stored, y = run(text, shape, {(0, "gamma"): [1, -0.5, 2, 0.1, 1, -1]})
+    kernel = stored[0, "kernel"]
+    factor = stored[0, "gamma"] / np.sqrt(stored[0, "moving_variance"] + 0.00001)
+    kernel = kernel * factor[:, None, None, None]
+    size, stride = options["size"], options.get("stride", 1)
+    padding = size // 2 if options.get("pad") else 0
+    rows, columns = y.shape[2:]
+    seen = windows(x > 0, size, stride, stride, padding, padding, rows, columns, outside=False)
+    # gemm_nn_custom_bin_mean_transposed, gemm.c: what lies outside has a bit of 0, too.
+    equal = np.zeros(y.shape)
+    for one in range(6):
+        agree = seen == (kernel[one] > 0)[None, :, :, :, None, None]
+        equal[:, one] = agree.sum((1, 2, 3))
+    z = (2 * equal - kernel[0].size) * np.abs(kernel).mean((1, 2, 3))[:, None, None]
+    z += (stored[0, "beta"] - factor * stored[0, "moving_mean"])[:, None, None]
+    same(y, np.where(z > 0, z, 0.1 * z))
+
+
+def test_only_the_sign_goes_on_from_xnor_with_bin_output():
+    text = "[convolutional]\nxnor=1\nsize=3\npad=1\nfilters=2\nactivation=leaky\n"
+    y = run(text + "bin_output=1\n")[-1]
+    leaky = run(text)[-1]
+    same(leaky, np.where(y > 0, y, 0.1 * y))
+
+
+def test_signs_are_trained_as_hardtan_and_kernels_as_themselves():
+    layer = FlexibleConv2D(1, 1, use_bias=False)
+    x = tf.constant([-2.0, -0.5, 0.0, 0.5, 2.0])[None, :, None, None]
+    layer.build(x.shape)
+    layer.kernel.assign(np.full(layer.kernel.shape, 0.25))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, xnor=True)
+    np.testing.assert_array_equal(np.ravel(y), [-0.25, -0.25, -0.25, 0.25, 0.25])
+    by_x, by_kernel = tape.gradient(y, [x, layer.trainable_variables[0]])
+    np.testing.assert_array_equal(np.ravel(by_x), [0, 0.25, 0.25, 0.25, 0])
+    np.testing.assert_array_equal(np.ravel(by_kernel), [-1])
 
 
 def test_section_convolutional_normalizes_with_darknets_epsilon():
@@ -881,7 +939,15 @@ REFUSED = {
     "antialiased pool": ("[maxpool]\nsize=2\nstride=2\nantialiasing=1\n", "antialiasing", 8),
     "zero_nonmax": ("[maxpool]\nsize=2\nstride=2\nmaxpool_zero_nonmax=1\n", "maxpool_zero", 8),
     "coordconv": ("[convolutional]\ncoordconv=1\n", "coordconv", 6),
-    "xnor": ("[convolutional]\nxnor=1\n", "xnor", 6),
+    "xnor, few channels": (
+        "[convolutional]\nsize=3\nstride=2\npad=1\nxnor=1\n", "3 input channels", 9,
+    ),
+    "xnor, strides": (
+        conv(32) + "[convolutional]\nsize=3\nstride_x=2\npad=1\nxnor=1\n", "stride_x=2", 15,
+    ),
+    "xnor, dilation": (
+        conv(32) + "[convolutional]\nsize=3\ndilation=2\npad=1\nxnor=1\n", "dilation=2", 13,
+    ),
     "binary": ("[convolutional]\nbinary=1\n", "binary", 6),
     "dilation": ("[convolutional]\nsize=3\ndilation=2\n", "dilation=2", 7),
     "depth": ("[maxpool]\nmaxpool_depth=1\nout_channels=4\n", "out_channels=4", 7),
@@ -1006,14 +1072,17 @@ def classifiers():
 
 @pytest.mark.parametrize("path", helpers.cfg_params(classifiers))
 def test_stock_classifiers_build_with_every_float_of_their_file(path):
-    if "xnor" in path.stem:
-        with pytest.raises(UnsupportedSectionError, match="xnor"):
-            build_model(cfg.parse_cfg(path))
-        return
     check_stock(small(path))
 
 
-RARE = ["Gaussian_yolov3_BDD", "resnet152_trident", "yolo9000", "yolov4-sam-mish-csp-reorg-bfm"]
+RARE = [
+    "Gaussian_yolov3_BDD",
+    "resnet152_trident",
+    "tiny-yolo_xnor",
+    "yolo9000",
+    "yolov3-tiny_xnor",
+    "yolov4-sam-mish-csp-reorg-bfm",
+]
 
 
 @pytest.mark.parametrize("name", RARE)

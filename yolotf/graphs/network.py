@@ -172,8 +172,14 @@ class NetworkGraph:
             case cfg.Convolutional():
                 owner = graph_rules.kernel_owner(self.network, layer)
                 kernel, bias = array(owner, "kernel"), array(owner, "bias")
+                blocks = self._blocks.get(owner.index, 1) if fused else 1
+                if layer.xnor:
+                    side, (below, right) = layer.padding, layer.overhang
+                    x = operations.signs_in_frame(
+                        ops, x, [side, side + below], [side, side + right]
+                    )
+                    kernel = operations.binarize(ops, kernel, 4 if blocks == 1 else 5)
                 if fused and onednn.supports(layer):
-                    blocks = self._blocks.get(owner.index, 1)
                     return onednn.convolve(ops, x, kernel, bias, layer, blocks)
                 x = operations.convolve(ops, x, kernel, layer)
                 return operations.add_bias(ops, x, bias, layer.activation)

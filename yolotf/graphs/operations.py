@@ -73,10 +73,54 @@ def _convolve_dilated(
     return ops.BatchToSpaceND(input=parts, block_shape=[rate, rate], crops=crops)
 
 
+def signs(ops: Operations, x: Tensor) -> Tensor:
+    """What an `xnor=1` convolution sees of its input: 1 above 0, else -1 (binarize_cpu)."""
+    ones = ops.OnesLike(x=x)
+    return ops.SelectV2(condition=ops.Greater(x=x, y=0.0), t=ones, e=ops.Neg(x=ones))
+
+
+def signs_in_frame(
+    ops: Operations, x: Tensor, rows: Sequence[int], columns: Sequence[int]
+) -> Tensor:
+    """`signs`, with -1 around them: Darknet's bits are 0 there (gemm.c:2128 and 2222).
+
+    Args:
+        ops: where to write it.
+        x: [batch, rows, columns, channels].
+        rows: how many before and after.
+        columns: how many before and after.
+    """
+    x = signs(ops, x)
+    if not any((*rows, *columns)):
+        return x
+    sides = [[0, 0], list(rows), list(columns), [0, 0]]
+    return ops.PadV2(input=x, paddings=sides, constant_values=-1.0)
+
+
+def binarize(ops: Operations, kernel: Tensor, rank: int = 4) -> Tensor:
+    """An `xnor=1` kernel: of each filter the mean size, positive above 0, else negative.
+
+    convolutional_layer.c:40, binarize_weights.
+
+    Args:
+        ops: where to write it.
+        kernel: HWIO, or blocks of that.
+        rank: 5 in blocks.
+    """
+    axes = list(range(rank - 4, rank - 1))
+    sizes = ops.Mean(input=ops.Abs(x=kernel), axis=axes, keep_dims=True)
+    return ops.Mul(x=signs(ops, kernel), y=sizes)
+
+
 def convolution_padding(layer: cfg.Convolutional) -> tuple[str, list[int]]:
-    """TensorFlow's `padding` and `explicit_paddings` (of batch, rows, columns, channels)."""
+    """TensorFlow's `padding` and `explicit_paddings` (of batch, rows, columns, channels).
+
+    None for `xnor=1`, whose frame is part of its input.
+    """
     sides = layer.padding * layer.dilation
     below, right = layer.overhang
+    if layer.xnor:
+        return "VALID", []
     if below or right:
         return "EXPLICIT", [0, 0, sides, sides + below, sides, sides + right, 0, 0]
     if not sides:

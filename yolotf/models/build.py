@@ -115,6 +115,7 @@ class _Window:
     """How a window walks over one input: what `padding=` of a Keras layer must say."""
 
     padding: str | Padding
+    sides: Padding
 
     @classmethod
     def of(
@@ -138,8 +139,8 @@ class _Window:
             same &= positions == -(-extent // stride) and before == missing // 2
         rows, columns = sides
         if rows == columns == (0, 0):
-            return cls("valid")
-        return cls("same") if same else cls((rows, columns))
+            return cls("valid", (rows, columns))
+        return cls("same" if same else (rows, columns), (rows, columns))
 
 
 class _Graph:
@@ -249,7 +250,10 @@ class _Graph:
                     use_bias=not layer.batch_normalize,
                     **self.named(owner),
                 )
-            x = kernel(x, strides=strides, padding=window.padding, dilation_rate=layer.dilation)
+            options: dict[str, Any] = {"padding": window.padding}
+            if layer.xnor:
+                options = {"padding": window.sides, "xnor": True}
+            x = kernel(x, strides=strides, dilation_rate=layer.dilation, **options)
         else:
             padding = window.padding
             if not isinstance(padding, str):
@@ -268,7 +272,7 @@ class _Graph:
     def _flexible_kernels(self) -> frozenset[int]:
         """The owners of kernels that Keras' `Conv2D` cannot have.
 
-        Those used with more than one geometry, or with a stride and a dilation at once.
+        Those used with more than one geometry, with a stride and a dilation at once, or by sign.
         """
         geometries: dict[int, set[tuple[object, ...]]] = {}
         found = set()
@@ -278,7 +282,8 @@ class _Graph:
                 strides = layer.stride_y, layer.stride_x
                 seen = geometries.setdefault(owner, set())
                 seen.add((strides, layer.padding, layer.dilation, layer.input_shape))
-                if len(seen) > 1 or (layer.dilation > 1 and max(strides) > 1):
+                strided = layer.dilation > 1 and max(strides) > 1
+                if len(seen) > 1 or strided or layer.xnor:
                     found.add(owner)
         return frozenset(found)
 

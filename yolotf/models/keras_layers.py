@@ -77,6 +77,26 @@ def convolve(
     return grouped(inputs, kernel)
 
 
+@tf.custom_gradient
+def _signs(x: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """1 above 0, else -1; trained as the identity between -1 and 1 (convolutional_kernels.cu:808).
+
+    There the gradient is `hardtan_gradient`, activations.h:97.
+    """
+    inside = tf.cast(tf.abs(x) < 1, x.dtype)
+    return operations.signs(tf.raw_ops, x), lambda upstream: upstream * inside
+
+
+def _binarized(kernel: Any) -> Any:
+    """`operations.binarize`; trained as the identity, as Darknet updates the kernel itself."""
+
+    @tf.custom_gradient
+    def binarize(weights: Any) -> tuple[Any, Callable[[Any], Any]]:
+        return operations.binarize(tf.raw_ops, weights), lambda upstream: upstream
+
+    return binarize(tf.convert_to_tensor(kernel))
+
+
 @_register
 class GroupedConv2D(_Conv2D):
     """`Conv2D` with groups, without the XLA compilation that stock Keras falls back to."""
@@ -96,7 +116,8 @@ class FlexibleConv2D(_Layer):
     """A convolution whose stride, padding and dilation are arguments of the call.
 
     For what `Conv2D` does not do: one kernel for several `[convolutional]` sections of unequal
-    geometry (`share_index`, convolutional_layer.c:545), and a stride together with a dilation.
+    geometry (`share_index`, convolutional_layer.c:545), a stride together with a dilation, and
+    the signs of input and kernel (`xnor=1`).
     """
 
     def __init__(
@@ -128,11 +149,21 @@ class FlexibleConv2D(_Layer):
         strides: Sequence[int] = (1, 1),
         padding: str | Sequence[Sequence[int]] = "valid",
         dilation_rate: int = 1,
+        xnor: bool = False,
     ) -> Any:
-        """Convolves NHWC `inputs`; `padding` is `valid`, `same` or rows and columns."""
+        """Convolves NHWC `inputs`; `padding` is `valid`, `same` or rows and columns.
+
+        With `xnor` it convolves the inputs' signs, -1 around them, with the kernel's times each
+        filter's mean size.
+        """
+        kernel = self.kernel
+        if xnor:
+            inputs, kernel = _signs(tf.convert_to_tensor(inputs)), _binarized(kernel)
+            if not isinstance(padding, str):
+                inputs, padding = tf.pad(inputs, _explicit(padding), constant_values=-1), "valid"
         outputs = convolve(
             inputs,
-            self.kernel,
+            kernel,
             strides,
             padding.upper() if isinstance(padding, str) else _explicit(padding),
             (dilation_rate, dilation_rate),

@@ -117,6 +117,7 @@ class _Chain:
                 share_index=None,
                 flipped=False,
                 antialiasing=0,
+                xnor=False,
                 **common,
             )
         )

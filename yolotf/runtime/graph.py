@@ -28,6 +28,7 @@ _NAMES = {number: name for name, number in _TYPES.items()}
 # The inputs of each operation, in its own order (tensorflow/core/ops). Numbers given for one of
 # those behind a bar are int32, others have the type of the first that is an output.
 _INPUTS = {
+    "Abs": "x",
     "AddV2": "x y",
     "AvgPool": "value",
     "BatchMatMulV2": "x y",

@@ -40,6 +40,7 @@ class Convolutional(Layer):
     share_index: int | None
     flipped: bool
     antialiasing: int
+    xnor: bool
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Convolutional:
@@ -48,6 +49,12 @@ class Convolutional(Layer):
         filters = options.int("filters", 1, at_least=1)
         size = options.int("size", 1, at_least=1)
         groups = options.int("groups", 1, at_least=1)
+        xnor = options.flag("xnor")
+        if xnor and groups > 1:
+            before.warn(
+                options.section, "groups", f"groups={groups} counts for nothing with xnor=1"
+            )
+            groups = 1  # convolutional_layer.c:510
         stride_y, stride_x = read_strides(options)
         padding = size // 2 if options.flag("pad") else options.int("padding", 0, at_least=0)
         if shape.channels % groups or filters % groups:
@@ -75,10 +82,11 @@ class Convolutional(Layer):
             dilation=1 if size == 1 else options.int("dilation", 1, at_least=1),
             groups=groups,
             batch_normalize=options.flag("batch_normalize") or options.flag("cbn"),
-            activation=options.activation("logistic"),
+            activation=_activation(options, xnor),
             share_index=share_index,
             flipped=options.flag("flipped"),
             antialiasing=options.int("antialiasing", 0),
+            xnor=xnor,
         )
 
     @property
@@ -88,10 +96,11 @@ class Convolutional(Layer):
 
     @property
     def operations(self) -> int:
-        """A multiplication and an addition a kernel value and position."""
+        """A multiplication and an addition a kernel value and position; of signs, 32 at a time."""
         rows, columns, filters = self.output_shape
         depth = self.input_shape.channels // self.groups
-        return 2 * filters * self.size**2 * depth * rows * columns
+        whole = 2 * filters * self.size**2 * depth * rows * columns
+        return whole // 32 if self.xnor else whole  # convolutional_layer.c:781
 
     def stored(self) -> Iterator[Stored]:
         """Bias or batch normalization, and an OIHW kernel, unless another's is used."""
@@ -132,8 +141,8 @@ class Convolutional(Layer):
 
     def refusal(self, network: Surroundings) -> Refusal | None:
         """Arithmetic Darknet has on a GPU only, and kernels that cannot be shared."""
-        # xnor: Darknet binarizes kernel and input. coordconv: on a GPU only, a CPU ignores it.
-        key = self.set_key("antialiasing", "binary", "xnor", "coordconv")
+        # Both on a GPU only; a CPU ignores coordconv, and takes zeros for a binary kernel.
+        key = self.set_key("antialiasing", "binary", "coordconv")
         if key:
             return Refusal(f"{key}= cannot be built", key)
         if self.dilation > 1 and 2 * self.padding != self.size - 1:
@@ -142,6 +151,8 @@ class Convolutional(Layer):
                 "makes Darknet write past its own output; set pad=1 and an odd size",
                 "dilation",
             )
+        if self.xnor and (refusal := self._xnor_refusal()):
+            return refusal
         if self.share_index is None:
             return None
         owner = self.kernel_owner(network)
@@ -164,9 +175,39 @@ class Convolutional(Layer):
             )
         return None
 
+    def _xnor_refusal(self) -> Refusal | None:
+        """What Darknet's convolution of bits leaves out (convolutional_layer.c:1239-1346)."""
+        if self.stride_x != self.stride_y:
+            return Refusal(
+                f"xnor=1 with stride_x={self.stride_x} and stride_y={self.stride_y}: Darknet "
+                "takes no signs there; set one stride",
+                "xnor",
+            )
+        if self.dilation > 1:
+            return Refusal(
+                f"xnor=1 with dilation={self.dilation}: Darknet trains with it and detects "
+                "without; take one of them out",
+                "dilation",
+            )
+        plain = (self.size, self.padding, self.stride_x) == (3, 1, 1)
+        channels = self.input_shape.channels
+        if channels % 32 and not plain:  # "Error: is no non-optimized version", gemm.c:2321
+            return Refusal(
+                f"xnor=1 with {channels} input channels, which 32 does not divide, is size=3 "
+                "stride=1 pad=1 in Darknet; elsewhere it sees no picture",
+                "xnor",
+            )
+        return None
+
     def has_activation(self, activation: str) -> bool:
         """All of them: each has its own function here (convolutional_layer.c:1194)."""
         return True
+
+
+def _activation(options: Options, xnor: bool) -> str:
+    """With bin_output=1 only the sign goes on, and Darknet leaves it out (network.c:1410)."""
+    activation = options.activation("logistic")
+    return "linear" if xnor and options.flag("bin_output") else activation
 
 
 @section("local")
