@@ -1,36 +1,116 @@
-"""The pages name what there is."""
+"""The pages name what there is, and what they show can be done with nothing but the clone."""
 
 import importlib
 import re
+import textwrap
 from pathlib import Path
 
+import pages
 import pytest
 
 import yolotf
+from yolotf.cli import demo
+from yolotf.cli.demo_data import DemoDataError, demo_data
+from yolotf.weights import layout
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
+COMMAND = re.compile(
+    r"^(?:[$>] .*|(?:import|from|yolotf|python|pip|make|curl|docker) .*)", re.MULTILINE
+)
+LANGUAGES = {"", "text", "yaml", "json", "toml", *pages.RUN}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+def text_of(page):
+    return page.read_text(encoding="utf-8")
+
+
+def without_blocks(text):
+    return pages.FENCE.sub("", text)
+
+
+ALL = pytest.mark.parametrize("page", PAGES, ids=name_of)
+RUN = [page for page in PAGES if pages.steps(pages.blocks(text_of(page)))]
+
+
+@ALL
 def test_links_lead_to_files_of_the_repository(page):
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", without_blocks(text_of(page))):
         if "://" not in target:
             assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@ALL
+def test_every_block_is_run_shown_or_says_why_not(page):
+    """Code is fenced, with a language that `pages` runs; other fences hold no code."""
+    text = text_of(page)
+    for block in pages.blocks(text):
+        where = f"line {block.line}"
+        assert block.language in LANGUAGES, where
+        if block.not_run is not None:
+            assert len(block.not_run.split()) >= 2, f"{where}: no reason"
+        elif block.language in ("yaml", "json", "toml"):
+            assert block.title, f"{where}: neither a file's content nor marked `not run: ...`"
+        elif not block.language:
+            code = COMMAND.search(block.content)
+            assert not code, f"{where}: {code and code[0]}... in a block without a language"
+    for indented in re.findall(r"\n\n((?:(?: {4}|\t).*\n)+)", without_blocks(text)):
+        code = COMMAND.search(textwrap.dedent(indented))
+        assert not code, f"{code and code[0]}... is indented, not fenced, so it is not run"
+
+
+@ALL
 def test_python_blocks_compile_and_use_names_there_are(page):
-    text = page.read_text(encoding="utf-8")
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        compile(block, str(page), "exec")
-        for name in re.findall(r"\byolotf\.(\w+)\(", block):
-            assert hasattr(yolotf, name), name
+    for block in pages.blocks(text_of(page)):
+        if block.language == "python":
+            compile(block.content, str(page), "exec")
+            for name in re.findall(r"\byolotf\.(\w+)\(", block.content):
+                assert hasattr(yolotf, name), name
 
 
 def test_the_reference_names_what_there_is():
     for page in (ROOT / "docs/api").glob("*.md"):
-        for path in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        for path in re.findall(r"^::: (\S+)$", text_of(page), re.MULTILINE):
             module, _, name = path.rpartition(".")
             assert hasattr(importlib.import_module(module), name), path
+
+
+def test_the_sizes_of_the_files_are_those_of_the_networks():
+    rows = re.findall(r"^\| ([\w-]+) \| ([\d,]+) \|", text_of(ROOT / "docs/index.md"), re.MULTILINE)
+    assert len(rows) > 10
+    for name, size in rows:
+        floats = max(one.end for one in layout.segments(yolotf.network(name)))
+        # Older files have the narrower header.
+        assert int(size.replace(",", "")) - floats in (16, 20), name
+
+
+@pytest.fixture(scope="module")
+def demo_files():
+    try:
+        return demo_data()
+    except DemoDataError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_a_page_does_what_it_says(page, demo_files, tmp_path):
+    """Top to bottom, in a folder that holds nothing, or what `yolotf demo` leaves."""
+    text = text_of(page)
+    todo = pages.steps(pages.blocks(text))
+    assert "yolotf demo" in text, "the page does not say where its files are from"
+    folder = tmp_path / "page"
+    if pages.demo_is_run(todo):
+        folder.mkdir()
+    else:
+        demo.copied(demo_files, folder)
+    for step, (printed, well) in zip(todo, pages.run(todo, folder), strict=True):
+        where = f"{name_of(page)}, line {step.line}"
+        if step.expected is None:
+            assert well, f"{where} failed:\n{step.content}\n{printed}"
+        else:
+            wrong = pages.differs(printed, step.expected)
+            assert not wrong, f"{where}: {wrong}"

@@ -43,5 +43,6 @@ from .serving.classifier import Classification as Classification
 from .serving.classifier import Classifier as Classifier
 from .serving.detections import Detections as Detections
 from .serving.detector import Detector as Detector
+from .serving.function import build_function as build_function
 
 __version__: str

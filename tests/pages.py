@@ -1,0 +1,243 @@
+"""The code on the pages: which blocks there are, how they are run, what they should print.
+
+A page is one session in one folder. Its fenced blocks are run from top to bottom:
+
+* ```python: in one namespace; with `title="name.py"` the block is that file instead, as is any
+  other language with a title;
+* ```sh: by bash, in the folder where the last block was left;
+* ```console: commands after `$ `, each followed by what it prints;
+* ```text: what the block before prints. `...` stands for anything, times and speeds for any.
+
+A block below `<!-- not run: REASON -->` is not run. Fences without a language show what is no code.
+A command may fail, and a Python block raise, only where the page shows what is said then.
+
+    python tests/pages.py docs/files.md     # in a folder of `yolotf demo`: shows what is not on it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+
+FENCE = re.compile(
+    r"(?:^<!-- (?P<mark>[^>]*?) -->\n+)?^(?P<indent> *)```(?P<info>[^`\n]*)\n(?P<body>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
+)
+NOTICES = re.compile(r"^(?:[IW]\d{4} |WARNING: All log messages before absl).*\n", re.MULTILINE)
+"""What TensorFlow says of itself on stderr."""
+RUN = ("python", "sh", "console")
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, title, content, line, and why it is not run."""
+
+    language: str
+    title: str | None
+    content: str
+    line: int
+    not_run: str | None
+
+
+class Step(NamedTuple):
+    """One thing to do, at a line of the page; `expected` is what it prints, None if not shown."""
+
+    kind: str
+    content: str
+    line: int
+    expected: str | None = None
+    title: str | None = None
+
+
+def blocks(text: str) -> list[Block]:
+    """The fenced blocks of a page."""
+    found = []
+    for match in FENCE.finditer(text):
+        language, *rest = match["info"].split(maxsplit=1) or [""]
+        title = re.search(r'title="([^"]+)"', rest[0]) if rest else None
+        mark = re.fullmatch(r"not run: (.+)", match["mark"] or "", re.DOTALL)
+        content = re.sub(f"^{match['indent']}", "", match["body"], flags=re.MULTILINE)
+        line = text.count("\n", 0, match.start("info")) + 1
+        found.append(Block(language, title and title[1], content, line, mark and mark[1]))
+    return found
+
+
+def steps(found: list[Block]) -> list[Step]:
+    """What is to be done for a page, in order."""
+    todo: list[Step] = []
+    skipped = False
+    for block in found:
+        if block.not_run or block.language in ("", "text"):
+            if block.language == "text" and not block.not_run and not skipped:
+                assert todo, f"line {block.line}: output of no block"
+                assert todo[-1].expected is None, f"line {block.line}: a second output"
+                todo[-1] = todo[-1]._replace(expected=block.content)
+            skipped = bool(block.not_run) or (skipped and block.language == "text")
+            continue
+        skipped = False
+        if block.title:
+            todo.append(Step("file", block.content, block.line, title=block.title))
+        elif block.language == "console":
+            for part in re.split(r"^\$ ", block.content, flags=re.MULTILINE)[1:]:
+                command, _, output = part.partition("\n")
+                todo.append(Step("sh", command, block.line, output if output.strip() else None))
+        else:
+            todo.append(Step(block.language, block.content, block.line))
+    return todo
+
+
+def run(todo: list[Step], folder: Path, *, timeout: float = 300) -> list[tuple[str, bool]]:
+    """Does it in `folder`, in one process; what each step printed, and whether all was well.
+
+    The commands `yolotf` and `python` are this interpreter's.
+    """
+    commands = folder.with_name(folder.name + "-bin")
+    commands.mkdir(exist_ok=True)
+    for name, arguments in (("yolotf", "-m yolotf"), ("python", "")):
+        script = commands / name
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+        script.chmod(0o755)
+    root = str(Path(__file__).parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "COLUMNS": "120",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    process = subprocess.run(
+        [sys.executable, __file__, "--session"],
+        input=json.dumps([step._asdict() for step in todo]),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=timeout,
+    )
+    lines = [json.loads(line) for line in process.stdout.splitlines()]
+    assert len(lines) == len(todo), process.stderr
+    return [(printed, well) for printed, well in lines]
+
+
+def session() -> None:
+    """The child: steps as JSON from standard input, a JSON line for each to standard output."""
+    todo = [Step(**one) for one in json.load(sys.stdin)]
+    # What libraries print on descriptor 1 must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    sys.path.insert(0, "")
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    do = {"python": lambda step: _python(step, namespace), "sh": _shell, "file": _file}
+    for step in todo:
+        print(json.dumps(do[step.kind](step)), file=answers, flush=True)
+
+
+def _python(step: Step, namespace: dict[str, object]) -> tuple[str, bool]:
+    printed, well = io.StringIO(), True
+    with contextlib.redirect_stdout(printed):
+        try:
+            exec(compile(step.content, f"<line {step.line}>", "exec"), namespace)
+        except Exception as error:
+            well = False
+            print("".join(traceback.format_exception_only(error)), end="")
+    return printed.getvalue(), well
+
+
+def _shell(step: Step) -> tuple[str, bool]:
+    # `cd` holds for the blocks after it.
+    script = f"set -e\ntrap 'pwd >&9' EXIT\n{step.content}"
+    read, write = os.pipe()
+    os.dup2(write, 9, inheritable=True)
+    os.close(write)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        close_fds=False,
+    )
+    os.close(9)
+    with os.fdopen(read) as end:
+        os.chdir(end.read().strip())
+    return NOTICES.sub("", done.stdout), done.returncode == 0
+
+
+def _file(step: Step) -> tuple[str, bool]:
+    Path(step.title).write_text(step.content, encoding="utf-8")
+    return "", True
+
+
+def differs(printed: str, expected: str) -> str | None:
+    """Where the output parts from what the page shows; None if it does not.
+
+    Spaces and line breaks do not count, `...` stands for anything. Numbers of threads, and those
+    before a unit of time or speed, may be any, decimals one off in the last place.
+    """
+    tokens = _tokens(printed)
+    position, free = 0, False
+    for piece in expected.split("..."):
+        wanted = _tokens(piece)
+        last = len(tokens) - len(wanted)
+        starts = range(position, last + 1) if free else range(position, min(position, last) + 1)
+        for start in starts:
+            if all(map(_same, wanted, tokens[start:])):
+                position = start + len(wanted)
+                break
+        else:
+            return f"{piece.strip()}\n--- is not what was printed from here on:\n" + " ".join(
+                tokens[position:]
+            )
+        free = True
+    if tokens[position:] and not expected.rstrip().endswith("..."):
+        return "not on the page: " + " ".join(tokens[position:])
+    return None
+
+
+def _tokens(text: str) -> list[str]:
+    text = re.sub(r"[\d.]+ (ms|s|[GMk]B/s|threads?)\b", r"# \1", text)
+    return re.findall(r"\d+(?:\.\d+)?|[^\W\d]+|[^\w\s]", text)
+
+
+def _same(wanted: str, printed: str) -> bool:
+    if wanted == printed or "." not in wanted[1:] or "." not in printed[1:]:
+        return wanted == printed
+    places = len(wanted.partition(".")[2])
+    return abs(float(wanted) - float(printed)) < 1.5 * 10**-places
+
+
+def main() -> None:
+    """Shows what the blocks of a page print, in a folder of `yolotf demo`."""
+    import tempfile
+
+    from yolotf.cli import demo, demo_data
+
+    text = Path(sys.argv[1]).read_text(encoding="utf-8")
+    todo = steps(blocks(text))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "page"
+        place.mkdir()
+        if not demo_is_run(todo):
+            demo.copied(demo_data.demo_data(), place)
+        for step, (printed, well) in zip(todo, run(todo, place), strict=True):
+            wrong = differs(printed, step.expected) if step.expected is not None else None
+            print(f"--- line {step.line}: {step.kind}{'' if well else ', failed'}")
+            if wrong or not well or step.expected is None:
+                print(printed, f"=== {wrong}\n" if wrong else "", sep="", end="")
+
+
+def demo_is_run(todo: list[Step]) -> bool:
+    """Whether the page makes its files itself."""
+    return any(step.kind == "sh" and "yolotf demo" in step.content for step in todo)
+
+
+if __name__ == "__main__":
+    session() if sys.argv[1:] == ["--session"] else main()
