@@ -1160,3 +1160,18 @@ def test_changing_classes_or_size_keeps_the_warnings():
     assert network.resized((24, 32)).warnings[0] == network.warnings[0]
     assert "differ in size: 16x12 and 32x24" in network.resized((24, 32)).warnings[1]
     assert network.with_classes(5).resized(channels=1).warnings == network.warnings
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "words"),
+    [
+        (b"[net]\n", TypeError, "not by bytes; decode them: source.decode()"),
+        (None, TypeError, "a cfg is given by its path or its text, not by NoneType"),
+        ("s3://bucket/a.cfg", CfgError, "s3://bucket/a.cfg: a cfg is read from a file, not from a"),
+        ("[net]\rwidth=32\r", CfgError, "<cfg>: its lines end in CR alone"),
+    ],
+)
+def test_what_is_neither_path_nor_text(source, error, words):
+    with pytest.raises(error) as caught:
+        cfg.parse_cfg(source)
+    assert words in str(caught.value)

@@ -174,8 +174,8 @@ def test_no_message_sends_control_characters_to_a_terminal(text):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x1f\x8b\x08\0" * 9, "a gzip archive, not a cfg; unpack it first"),
-        (b"PK\x03\x04" * 9, "a zip archive, not a cfg; unpack it first"),
+        (b"\x1f\x8b\x08\0" * 9, "a gzip file, not a cfg; unpack it first"),
+        (b"PK\x03\x04" * 9, "a ZIP archive, not a cfg; unpack it first"),
         (
             bytes([0, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0]) * 9,
             "a .weights file, not a cfg; the cfg is the text file with [net] in it; are two "
@@ -193,7 +193,7 @@ def test_no_message_sends_control_characters_to_a_terminal(text):
             HEAD.replace("\n", "\r").encode(),
             "its lines end in CR alone, so Darknet reads one line; save it with LF line ends",
         ),
-        (b"<!DOCTYPE html><html>\n", "a web page (HTML), not a cfg; download the raw file"),
+        (b"<!DOCTYPE html><html>\n", "a web page, not a cfg; download the raw file"),
         (
             b"version https://git-lfs.github.com/spec/v1\n",
             "a Git LFS pointer, not a cfg; run git lfs pull",

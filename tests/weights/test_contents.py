@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from diagnosis_cases import header
 
+from yolotf.darknet.cfg import parse_cfg
+from yolotf.errors import YolotfError
+from yolotf.serving.pictures import open_picture
 from yolotf.weights import contents
+from yolotf.weights.names import read_names
 
 
 def tar() -> bytes:
@@ -44,6 +48,24 @@ def test_other_files_are_named(kind: str, tmp_path: Path) -> None:
     assert found.detected == detected
     assert hint in found.hint
     assert hint in found.description
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"cfg", "cr only"}))
+def test_every_door_says_the_same_of_them(kind: str, tmp_path: Path) -> None:
+    content, _, hint = KINDS[kind]
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(YolotfError, match="UTF-16" if kind == "utf-16" else "not a cfg") as caught:
+        parse_cfg(path)
+    said = hint.removeprefix("a ")
+    assert said in str(caught.value)
+    with pytest.raises(YolotfError) as caught:
+        read_names(path)
+    assert said in str(caught.value)
+    for picture in (path, content):
+        with pytest.raises(OSError, match="not a picture") as error:
+            open_picture(picture)
+        assert said in str(error.value)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -17,7 +17,6 @@ from yolotf.weights.names import read_names
         (b"a\r\nb b\r\n", ("a", "b b")),
         (b"a\rb", ("a", "b")),
         ("\ufeffcaf\u00e9\n".encode(), ("caf\u00e9",)),
-        (b"", ()),
     ],
 )
 def test_files_hold_a_name_a_line(content: bytes, names: tuple[str, ...], tmp_path: Path) -> None:
@@ -33,7 +32,15 @@ def test_files_hold_a_name_a_line(content: bytes, names: tuple[str, ...], tmp_pa
         ("cat\ndog\n".encode("utf-16"), "text in UTF-16; save it as UTF-8"),
         (b"a\n\nb\n", "a blank line among 3 lines; line 2"),
         (b"classes=2\nnames = data/obj.names\n", "pass data/obj.names"),
-        (b"\0\0\0\0\2\0\0\0" + bytes(100), "no list of class names: binary"),
+        ("cat\ndog\n".encode("utf-16-le"), "text in UTF-16; save it as UTF-8"),
+        (b"\0\0\0\0\2\0\0\0" + bytes(100), "no list of class names: a .weights file"),
+        (b"\xff\0\0\0\2\0\0\0" + bytes(100), "no list of class names: a binary file"),
+        (b"", "no list of class names: an empty file"),
+        (b"<!DOCTYPE html>\n<html></html>\n", "no list of class names: a web page"),
+        (b"404: Not Found", "an answer of a server"),
+        (b"# mine\n[net]\nwidth=32\n", "no list of class names: a Darknet cfg"),
+        (b'{"0": "cat"}', "JSON, not a name a line; pass what it holds: names=[...]"),
+        (b"nc: 2\nnames: [cat, dog]\n", "YAML, not a name a line"),
         (b"\x1f\x8b\x08\0", "no list of class names: a gzip file"),
         (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
     ],
@@ -57,4 +64,29 @@ def test_dictionaries_are_read_by_their_numbers() -> None:
 
 def test_lists_and_nothing() -> None:
     assert read_names(["a", "b"]) == ("a", "b")
+    assert read_names(name for name in "ab") == ("a", "b")  # type: ignore[arg-type]
     assert read_names(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (3, "not 3"),
+        ({"a", "b"}, "not a set, which has no order"),
+        (b"a", "not b'a'"),
+        ([1, 2], "; 1 is no name"),
+        ({0: "a", 1: None}, "; None is no name"),
+        ({"a": 0}, "turn it round: {number: name for name, number in names.items()}"),
+        ({"a": "b"}, "not from names"),
+    ],
+)
+def test_what_is_none_of_these_is_told_what_is(names: object, words: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        read_names(names)  # type: ignore[arg-type]
+    assert str(caught.value).startswith("names must be a file, a list of names, or a dictionary")
+    assert str(caught.value).endswith(words)
+
+
+def test_names_are_not_read_from_urls() -> None:
+    with pytest.raises(YolotfError, match=r"^gs://b/y\.names: names are read from files"):
+        read_names("gs://b/y.names")

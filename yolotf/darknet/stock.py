@@ -189,6 +189,8 @@ def network(
             # Near in name only: the weights are PyTorch's, and no .weights file exists.
             nearest = []
             suggestion = f"; {name} is no Darknet network and has no .weights file"
+        elif name.endswith(".cfg"):
+            suggestion = f"; a cfg is read by yolotf.parse_cfg({name!r})"
         raise CfgError(
             f"{name!r} is no stock network, they are: {', '.join(NAMES)}{suggestion}",
             name=name,

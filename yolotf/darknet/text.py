@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Union
 
+from yolotf.darknet import kinds
 from yolotf.darknet.limits import DEFAULT, Limits
 from yolotf.errors import CfgError, printable
 
@@ -94,13 +95,28 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
     """(text, its name in messages) of a path or of a text.
 
     Raises:
-        CfgError: it is larger than `limits`, no regular file, or no text.
+        CfgError: it is larger than `limits`, no regular file, a URL, or no text.
         OSError: it cannot be read.
+        TypeError: it is neither.
     """
-    if isinstance(source, str) and ("\n" in source or source.lstrip().startswith("[")):
+    if not isinstance(source, str | os.PathLike):
+        fix = "; decode them: source.decode()" if isinstance(source, bytes) else ""
+        raise TypeError(
+            f"a cfg is given by its path or its text, not by {type(source).__name__}{fix}"
+        )
+    if isinstance(source, str) and (
+        "\n" in source or "\r" in source or source.lstrip().startswith("[")
+    ):
         name = "<cfg>"
         _refuse_size(len(source), limits, name)
+        if "\n" not in source and source.count("\r") > 1:
+            raise _one_line(name)
         return source, name
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(source)) and not Path(source).exists():
+        raise CfgError(
+            f"{source}: a cfg is read from a file, not from a URL; download it first",
+            source=str(source),
+        )
     path = Path(source)
     name = path.name
     # O_NONBLOCK: to open a FIFO nobody writes into would wait for ever.
@@ -115,7 +131,9 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
                 source=name,
             )
         start = file.read(_START)
-        _refuse_kind(start, name)  # before the size: a .weights file is told by its name
+        _refuse_kind(
+            start, found.st_size, name
+        )  # before the size: a .weights file is told by its name
         _refuse_size(found.st_size, limits, name)
         content = start + file.read(-1 if limits.size_bytes is None else limits.size_bytes)
     _refuse_size(len(content), limits, name)
@@ -149,59 +167,49 @@ def _refuse_size(size: int, limits: Limits, name: str) -> None:
         )
 
 
-_KINDS = (
-    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
-    (b"PK\x03\x04", "a zip archive", "unpack it first"),
-    (b"BZh", "a bzip2 archive", "unpack it first"),
-    (b"\xfd7zXZ", "an xz archive", "unpack it first"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "pass the text file with [net] in it"),
-    (b"\x89PNG", "a PNG picture", "pass the text file with [net] in it"),
-    (b"\xff\xd8\xff", "a JPEG picture", "pass the text file with [net] in it"),
-    (b"version https://git-lfs", "a Git LFS pointer", "run git lfs pull"),
-    (b"404: Not Found", "an answer of a web server that had no such file", "download it again"),
-)
-
-
-def _refuse_kind(start: bytes, name: str) -> None:
+def _refuse_kind(start: bytes, size: int, name: str) -> None:
     """Raises for the first bytes of what is no text that Darknet could read."""
 
     def refused(what: str, fix: str) -> CfgError:
         return CfgError(f"{name}: {what}, not a cfg; {fix}", source=name, detected=what)
 
-    for magic, what, fix in _KINDS:
-        if start.startswith(magic):
-            raise refused(what, fix)
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_wide(start[:64]):
+    kind = kinds.kind_of(start, size=size, name=name)
+    if kind is None and kinds.is_weights(start):
+        raise refused(
+            "a .weights file",
+            "the cfg is the text file with [net] in it; are two arguments swapped?",
+        )
+    if kind is None and b"\0" in start:
+        raise refused("a binary file", _TEXT_WANTED)
+    if kind is not None and kind.text == "utf16":
         raise CfgError(
             f"{name}: text in UTF-16, which Darknet cannot read; save it as UTF-8",
             source=name,
             detected="UTF-16",
         )
-    if b"\0" in start:
-        if start[:4] in (b"\0\0\0\0", b"\1\0\0\0"):
-            raise refused(
-                "a .weights file",
-                "the cfg is the text file with [net] in it; are two arguments swapped?",
-            )
-        raise refused("a binary file", "pass the text file with [net] in it")
-    if re.match(rb"\s*<(!doctype|html|\?xml)", start[:200], re.IGNORECASE):
-        raise refused("a web page (HTML)", "download the raw file")
+    if kind is not None and (kind.detected not in ("text", "empty") or kind.text in _OTHER_TEXTS):
+        packed = "unpack it first" if kind.is_packed else _TEXT_WANTED
+        raise refused(kind.what, _FIXES.get(kind.text or kind.detected, packed))
     if b"\n" not in start and start.count(b"\r") > 1:
-        raise CfgError(
-            f"{name}: its lines end in CR alone, so Darknet reads one line; save it with LF line "
-            "ends",
-            source=name,
-            detected="CR line ends",
-        )
+        raise _one_line(name)
 
 
-def _is_wide(start: bytes) -> bool:
-    """Whether every second byte is 0 and the others are text: UTF-16 without its mark."""
-    halves = start[::2], start[1::2]
-    return any(
-        len(zeros) > 3 and not zeros.strip(b"\0") and all(9 <= byte < 127 for byte in letters)
-        for zeros, letters in (halves, halves[::-1])
+def _one_line(name: str) -> CfgError:
+    return CfgError(
+        f"{name}: its lines end in CR alone, so Darknet reads one line; save it with LF line ends",
+        source=name,
+        detected="CR line ends",
     )
+
+
+_TEXT_WANTED = "pass the text file with [net] in it"
+_OTHER_TEXTS = ("answer", "data", "link")
+_FIXES = {
+    "git_lfs_pointer": "run git lfs pull",
+    "html": "download the raw file",
+    "answer": "download it again",
+    "link": "pass the file it points to",
+}
 
 
 def read_sections(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Union
 
 import numpy as np
 import numpy.typing as npt
 
+from yolotf.darknet import kinds
 from yolotf.weights import contents
 
 if TYPE_CHECKING:
@@ -27,18 +27,6 @@ Picture = Union[
 
 _ROUNDING = 1e-3
 """How far floats may lie outside 0..1: resizing and colour arithmetic overshoot a little."""
-
-_KINDS = {
-    "empty": "an empty file",
-    "git_lfs_pointer": "a Git LFS pointer in place of the file; run: git lfs pull",
-    "html": "a web page",
-    "text": "a text file",
-    "hdf5": "an HDF5 file",
-    "zip": "a ZIP archive",
-    "pickle": "a Python pickle",
-    "gzip": "a gzip file; unpack it first",
-    "tensorflow_checkpoint": "part of a TensorFlow checkpoint",
-}
 
 
 def open_picture(picture: Picture, *, bgr: bool = False) -> Image.Image:
@@ -65,6 +53,8 @@ def open_picture(picture: Picture, *, bgr: bool = False) -> Image.Image:
         return _decoded(io.BytesIO(picture), f"a picture of {len(picture)} bytes", bytes(picture))
     if hasattr(picture, "read") and not hasattr(picture, "__array__"):
         content = picture.read()
+        if isinstance(content, str):
+            raise TypeError(f"{_name_of(picture)}: is open for reading text; open it with 'rb'")
         name = getattr(picture, "name", None)
         named = name if isinstance(name, str) else f"an open file of {len(content)} bytes"
         return _decoded(io.BytesIO(content), named, content)
@@ -194,29 +184,28 @@ def _decoded(source: Any, name: str, content: str | os.PathLike[str] | bytes) ->
 
 
 def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
-    from PIL import UnidentifiedImageError  # kept out of `import yolotf`
-
-    if not isinstance(error, UnidentifiedImageError):
-        return str(error).rstrip(".")  # damaged: Pillow says how
+    """Why `content` is no picture; what Pillow says of one that is damaged."""
     if isinstance(content, bytes):
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(content)
-            file.flush()
-            found = contents.Contents.of(file.name)
+        kind = kinds.kind_of(content, size=len(content), end=content[-8:])
+        start = content
     else:
         found = contents.Contents.of(content)
-    if found.unreadable:
-        return found.unreadable
-    header = found.header()
-    if (
-        found.detected is None
-        and header is not None
-        and header.major == 0
-        and header.minor in (1, 2)
-    ):
+        if found.unreadable:
+            return found.unreadable
+        kind, start = found.kind, found.start
+    if kind is None and kinds.is_weights(start):
         return "a Darknet .weights file, not a picture; are the arguments in order?"
-    kind = _KINDS.get(found.detected or "")
-    return f"{kind}, not a picture" if kind else "not a picture that Pillow can read"
+    if kind is not None and not kind.is_picture:
+        fix = "; unpack it first" if kind.is_packed else ""
+        return f"{kind.what}, not a picture{_FIXES.get(kind.detected, fix)}"
+    from PIL import UnidentifiedImageError  # kept out of `import yolotf`
+
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture that Pillow can read"
+    return str(error).rstrip(".")
+
+
+_FIXES = {"git_lfs_pointer": "; run: git lfs pull"}
 
 
 def _upright(image: Image.Image) -> Image.Image:

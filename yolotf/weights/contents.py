@@ -6,18 +6,16 @@ devices are recognised by `stat` alone.
 
 from __future__ import annotations
 
-import codecs
 import errno
 import math
 import os
-import re
 import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+from yolotf.darknet import kinds
 from yolotf.weights.header import NARROW as NARROW
 from yolotf.weights.header import WIDE as WIDE
 from yolotf.weights.header import Header as Header
@@ -25,25 +23,6 @@ from yolotf.weights.sources import StrPath
 
 _SAMPLE = 1 << 20
 _CHUNK = 1 << 24
-_POINTER = b"version https://git-lfs.github.com/spec/v1"
-_POINTER_LIMIT = 1024  # git-lfs' own limit for a pointer
-_TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
-"""End of an SSTable, which the `.index` of a TensorFlow checkpoint is."""
-_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
-
-
-_NOUNS = {
-    "empty": "an empty file",
-    "git_lfs_pointer": "a Git LFS pointer, not the file it stands for",
-    "html": "a web page",
-    "text": "a text file",
-    "hdf5": "an HDF5 file",
-    "zip": "a ZIP archive",
-    "pickle": "a Python pickle",
-    "gzip": "a gzip file",
-    "tensorflow_checkpoint": "part of a TensorFlow checkpoint",
-    "binary": "no Darknet file",
-}
 _FIXES = {
     "empty": "download it again",
     "git_lfs_pointer": "run: git lfs pull; or download the file itself",
@@ -62,13 +41,6 @@ _FIXES = {
 }
 
 
-class Pointer(NamedTuple):
-    """A Git LFS pointer: what stands in a repository in place of a large file."""
-
-    oid: str | None
-    size_bytes: int | None
-
-
 @dataclass(frozen=True)
 class Contents:
     """What was found.
@@ -81,6 +53,7 @@ class Contents:
         hint: more about `detected`, for people; may be empty.
         start: the first 20 bytes, or fewer.
         pointer: for `git_lfs_pointer`.
+        kind: all of it, where the bytes are of a kind.
     """
 
     path: str
@@ -89,7 +62,8 @@ class Contents:
     detected: str | None = None
     hint: str = ""
     start: bytes = b""
-    pointer: Pointer | None = None
+    pointer: kinds.Pointer | None = None
+    kind: kinds.Kind | None = None
 
     @classmethod
     def of(cls, path: StrPath) -> Contents:
@@ -120,8 +94,9 @@ class Contents:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             return cls(name, size, unreadable=reason, detected="unreadable")
-        detected, hint, pointer = _detect(name, size, sample, end)
-        return cls(name, size, None, detected, hint, sample[:WIDE], pointer)
+        found = kinds.kind_of(sample, size=size, end=end, name=name)
+        detected, hint, pointer = found[:3] if found else (None, "", None)
+        return cls(name, size, None, detected, hint, sample[:WIDE], pointer, found)
 
     @property
     def description(self) -> str:
@@ -130,7 +105,7 @@ class Contents:
             text = self.unreadable
         else:
             count = f"{self.size_bytes} byte{'' if self.size_bytes == 1 else 's'}"
-            text = f"{_NOUNS[self.detected or 'binary']}, {count}"
+            text = f"{kinds.NOUNS[self.detected or 'binary']}, {count}"
         return f"{text}: {self.hint}" if self.hint else text
 
     @property
@@ -150,127 +125,6 @@ class Contents:
         return Header(major, minor, revision, struct.unpack_from("<Q", self.start, 12)[0], WIDE)
 
 
-def _detect(
-    name: str, size: int, sample: bytes, end: bytes
-) -> tuple[str | None, str, Pointer | None]:
-    if size == 0:
-        return "empty", "", None
-    if sample.startswith(_POINTER) and size <= _POINTER_LIMIT:
-        return "git_lfs_pointer", "", _pointer(sample)
-    if re.match(rb"\s*<(!doctype\s+html|html|head|body|\?xml)\b", sample[:4096], re.IGNORECASE):
-        return "html", _title(sample), None
-    for magic, detected, hint in _MAGICS:
-        if sample.startswith(magic):
-            return detected, hint, None
-    if hint := _model_or_archive(sample):
-        return "binary", hint, None
-    if sample[:1] == b"\x80" and sample[1:2] in b"\2\3\4\5" and size > 2:
-        return "pickle", "a Python pickle, as torch.save wrote before PyTorch 1.6", None
-    if end == _TABLE_MAGIC or re.search(r"\.data-\d{5}-of-\d{5}$", name):
-        return "tensorflow_checkpoint", "", None
-    if sample.startswith(b"model_checkpoint_path:"):
-        return "tensorflow_checkpoint", "the file that names the latest checkpoint", None
-    if sample[:2] in (b"\xff\xfe", b"\xfe\xff") and _is_utf16(sample):
-        return "text", "in UTF-16", None
-    if _is_text(sample, whole=size <= len(sample)):
-        return "text", _text_hint(sample), None
-    return None, "", None
-
-
-def _model_or_archive(sample: bytes) -> str:
-    """What formats without a magic number at the start are told by; empty if it is none."""
-    if sample[257:262] == b"ustar":
-        return "a tar archive; unpack it first"
-    if sample[4:8] == b"TFL3":
-        return "a TensorFlow Lite model"
-    if sample[8:10] == b'{"' and 2 < int.from_bytes(sample[:8], "little") < 100_000_000:
-        return "a safetensors file"
-    # Protocol buffers: field 1 of ModelProto is ir_version, of SavedModel the version 1.
-    if re.match(rb"\x08[\x01-\x20][\x12\x3a]", sample) and re.search(
-        rb"onnx|pytorch|ai\.graph", sample[:256]
-    ):
-        return "an ONNX model"
-    if sample.startswith(b"\x08\x01\x12") and b"\x22\x05serve" in sample[: 1 << 16]:
-        return "a TensorFlow SavedModel (.pb)"
-    if sample[:1] == b"\x0a" and re.search(rb"\x12.(Placeholder|Const|NoOp)", sample[:4096]):
-        return "a frozen TensorFlow graph (.pb)"
-    return ""
-
-
-def _is_utf16(sample: bytes) -> bool:
-    """Whether text follows the byte order mark."""
-    try:
-        text = sample[: len(sample) // 2 * 2].decode("utf-16")
-    except UnicodeDecodeError:
-        return False
-    return sum(character.isprintable() or character in "\t\r\n" for character in text) > 0.9 * len(
-        text
-    )
-
-
-_MAGICS = (
-    (b"\x89HDF\r\n\x1a\n", "hdf5", "Keras weights or a Keras model"),
-    (b"PK\3\4", "zip", "a PyTorch .pt, a Keras .keras, a NumPy .npz or an archive"),
-    (b"PK\5\6", "zip", "an empty archive"),
-    (b"\x1f\x8b", "gzip", "compressed"),
-    (b"BZh", "binary", "compressed with bzip2"),
-    (b"\xfd7zXZ\0", "binary", "compressed with xz"),
-    (b"7z\xbc\xaf\x27\x1c", "binary", "a 7-Zip archive"),
-    (b"Rar!\x1a\7", "binary", "a RAR archive"),
-    (b"\x28\xb5\x2f\xfd", "binary", "compressed with zstd"),
-    (b"\x93NUMPY", "binary", "a NumPy array"),
-    (b"\x89PNG\r\n", "binary", "a PNG picture"),
-    (b"\xff\xd8\xff", "binary", "a JPEG picture"),
-    (b"%PDF-", "binary", "a PDF"),
-    (b"\x7fELF", "binary", "a program or shared library"),
-    (b"GGUF", "binary", "a GGUF model"),
-)
-
-
-def _pointer(sample: bytes) -> Pointer:
-    oid = re.search(rb"^oid sha256:([0-9a-f]{64})\s*$", sample, re.MULTILINE)
-    size = re.search(rb"^size (\d{1,18})\s*$", sample, re.MULTILINE)
-    return Pointer(oid.group(1).decode() if oid else None, int(size.group(1)) if size else None)
-
-
-def _title(sample: bytes) -> str:
-    found = re.search(rb"<title[^>]*>([^<]{1,200})", sample, re.IGNORECASE)
-    return f"titled {_shown(found.group(1))}" if found else ""
-
-
-def _text_hint(sample: bytes) -> str:
-    stripped = sample.strip()
-    if re.match(rb"404\b|not found\b|<error>|access ?denied", stripped, re.IGNORECASE):
-        return f"an answer of a server in place of the file: {_shown(stripped)}"
-    if re.search(rb"^\s*names\s*=", sample, re.MULTILINE) and b"classes" in sample:
-        return "a Darknet .data file, which names the files to train with"
-    if re.match(rb"\[net(work)?\]", stripped):
-        return "a Darknet cfg; are the arguments swapped?"
-    if re.fullmatch(rb"[\w./\\~ -]{1,4096}\.weights", stripped):
-        return f"a path, as Git writes for a symbolic link: {_shown(stripped)}"
-    return f"starting {_shown(stripped)}"
-
-
-def _shown(raw: bytes) -> str:
-    text = " ".join(raw[:240].decode("utf-8", "replace").split())
-    return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-def _is_text(sample: bytes, *, whole: bool) -> bool:
-    """Whether it is UTF-8 without control characters; `whole` if nothing follows `sample`."""
-    piece = sample[: 1 << 16]
-    if any(byte < 32 and byte not in _TEXT_CONTROLS for byte in piece) or 127 in piece:
-        return False
-    return _decoded(piece, final=whole and len(piece) == len(sample)) is not None
-
-
-def _decoded(piece: bytes, *, final: bool) -> str | None:
-    try:
-        return codecs.getincrementaldecoder("utf-8")().decode(piece, final)
-    except UnicodeDecodeError:
-        return None
-
-
 def mangled(path: StrPath, size_bytes: int) -> str | None:
     """Names text-mode damage that shows without knowing the network.
 
@@ -281,7 +135,7 @@ def mangled(path: StrPath, size_bytes: int) -> str | None:
     """
     with Path(path).open("rb") as file:
         piece = file.read(1 << 16)
-    text = _decoded(piece, final=size_bytes <= len(piece))
+    text = kinds.decoded(piece, final=size_bytes <= len(piece))
     if text is None:
         return None
     foreign = sum(character > "\x7f" for character in text)

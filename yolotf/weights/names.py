@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from yolotf.darknet import kinds
 from yolotf.errors import YolotfError
-from yolotf.weights import contents
+from yolotf.weights import contents, sources
 
 Names = str | os.PathLike[str] | Sequence[str] | Mapping[int, str] | None
 
@@ -22,6 +24,7 @@ def read_names(names: Names) -> tuple[str, ...]:
 
     Raises:
         YolotfError: the file is no list of names, or a dictionary leaves a number out.
+        TypeError: it is none of these.
         OSError: the file cannot be read.
     """
     if names is None:
@@ -30,31 +33,54 @@ def read_names(names: Names) -> tuple[str, ...]:
         return _from_file(os.fspath(names))
     if isinstance(names, Mapping):
         return _from_mapping(names)
-    return tuple(names)
+    if isinstance(names, set | frozenset | bytes) or not isinstance(names, Iterable):
+        wrong = "a set, which has no order" if isinstance(names, set | frozenset) else repr(names)
+        raise TypeError(f"{_WANTED}, not {wrong[:80]}")
+    return _checked(names)
 
 
-def _from_mapping(names: Mapping[int, str]) -> tuple[str, ...]:
-    # JSON turns the numbers into strings.
-    numbered = {int(number): name for number, name in names.items()}
+_WANTED = "names must be a file, a list of names, or a dictionary from class numbers to names"
+
+
+def _checked(names: Iterable[Any]) -> tuple[str, ...]:
+    found = tuple(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"{_WANTED}; {name!r} is no name")
+    return found
+
+
+def _from_mapping(names: Mapping[Any, Any]) -> tuple[str, ...]:
+    try:
+        # JSON turns the numbers into strings.
+        numbered = {int(number): name for number, name in names.items()}
+    except (TypeError, ValueError):
+        turned = all(isinstance(number, int) for number in names.values())
+        hint = "; turn it round: {number: name for name, number in names.items()}" if turned else ""
+        raise TypeError(f"{_WANTED}, not from names{hint}") from None
     missing = next((n for n in range(len(numbered)) if n not in numbered), None)
     if missing is not None:
         raise YolotfError(
             f"names has {len(numbered)} entries and none for class {missing}; number them from 0",
             expected=missing,
         )
-    return tuple(numbered[number] for number in range(len(numbered)))
+    return _checked(numbered[number] for number in range(len(numbered)))
 
 
 def _from_file(path: str) -> tuple[str, ...]:
+    if (url := sources.url_of(path)) is not None:
+        raise YolotfError(
+            f"{url}: names are read from files, not from URLs; download it first", path=url
+        )
     raw = Path(path).read_bytes()
-    found = contents.Contents.of(path)
-    if found.detected not in (None, "text", "empty", "html") or (
-        found.detected is None and b"\0" in raw
-    ):
-        what = found.description if found.detected else "binary, as a .weights file is"
-        raise YolotfError(f"{path}: no list of class names: {what}", path=path)
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    kind = contents.Contents.of(path).kind
+    if kind is not None and kind.text == "utf16":
         raise YolotfError(f"{path}: text in UTF-16; save it as UTF-8", path=path)
+    if kind is not None and (kind.detected != "text" or kind.text in ("answer", "cfg", "link")):
+        raise YolotfError(f"{path}: no list of class names: {kind.what}", path=path)
+    if kind is None and b"\0" in raw:
+        what = "a .weights file" if kinds.is_weights(raw[:20]) else "a binary file"
+        raise YolotfError(f"{path}: no list of class names: {what}", path=path)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -65,6 +91,11 @@ def _from_file(path: str) -> tuple[str, ...]:
             path=path,
             line=line,
         ) from None
+    if structured := re.match(r"\s*([\[{]\s*[\"'\[{]|(names|nc)\s*:)", text):
+        what = "YAML" if structured.group(2) else "JSON"
+        raise YolotfError(
+            f"{path}: {what}, not a name a line; pass what it holds: names=[...]", path=path
+        )
     data = re.search(r"^\s*names\s*=\s*(\S.*?)\s*$", text, re.MULTILINE)
     if data and re.search(r"^\s*classes\s*=", text, re.MULTILINE):
         raise YolotfError(

@@ -222,6 +222,11 @@ def _bytes_path(weights: Any) -> str | None:
 
 def _local(weights: Any, progress: Progress | None, stack: contextlib.ExitStack) -> Local:
     if isinstance(weights, str | os.PathLike):
+        if isinstance(weights, str) and ("\n" in weights or len(weights) > _LONGEST_PATH):
+            raise TypeError(
+                f"weights is a text of {len(weights)} characters, must be a path, a URL, or the "
+                "bytes of a file: open(path, 'rb').read()"
+            )
         url = url_of(weights)
         if url is None:
             return Local(weights, os.fsdecode(weights))

@@ -1,0 +1,232 @@
+"""What bytes are, for everything that is read: cfgs, names, weights and pictures.
+
+A file is told by its first bytes, and a few formats by their last ones. What none of them fits may
+be a `.weights` file, which has no magic number.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import struct
+from typing import NamedTuple
+
+_POINTER = b"version https://git-lfs.github.com/spec/v1"
+_POINTER_LIMIT = 1024  # git-lfs' own limit for a pointer
+_TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
+"""End of an SSTable, which the `.index` of a TensorFlow checkpoint is."""
+_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
+
+NOUNS = {
+    "empty": "an empty file",
+    "git_lfs_pointer": "a Git LFS pointer, not the file it stands for",
+    "html": "a web page",
+    "text": "a text file",
+    "hdf5": "an HDF5 file",
+    "zip": "a ZIP archive",
+    "pickle": "a Python pickle",
+    "gzip": "a gzip file",
+    "tensorflow_checkpoint": "part of a TensorFlow checkpoint",
+    "binary": "no Darknet file",
+}
+"""`Kind.detected` in words."""
+
+_MAGICS = (
+    (b"\x89HDF\r\n\x1a\n", "hdf5", "Keras weights or a Keras model"),
+    (b"PK\3\4", "zip", "a PyTorch .pt, a Keras .keras, a NumPy .npz or an archive"),
+    (b"PK\5\6", "zip", "an empty archive"),
+    (b"\x1f\x8b", "gzip", "compressed"),
+    (b"BZh", "binary", "compressed with bzip2"),
+    (b"\xfd7zXZ\0", "binary", "compressed with xz"),
+    (b"7z\xbc\xaf\x27\x1c", "binary", "a 7-Zip archive"),
+    (b"Rar!\x1a\7", "binary", "a RAR archive"),
+    (b"\x28\xb5\x2f\xfd", "binary", "compressed with zstd"),
+    (b"\x93NUMPY", "binary", "a NumPy array"),
+    (b"\x89PNG\r\n", "binary", "a PNG picture"),
+    (b"\xff\xd8\xff", "binary", "a JPEG picture"),
+    (b"GIF8", "binary", "a GIF picture"),
+    (b"%PDF-", "binary", "a PDF"),
+    (b"\x7fELF", "binary", "a program or shared library"),
+    (b"GGUF", "binary", "a GGUF model"),
+)
+_PACKED = ("zip", "gzip")
+
+
+class Pointer(NamedTuple):
+    """A Git LFS pointer: what stands in a repository in place of a large file."""
+
+    oid: str | None
+    size_bytes: int | None
+
+
+class Kind(NamedTuple):
+    """What bytes are.
+
+    Attributes:
+        detected: in one word, a key of `NOUNS`.
+        hint: more about it, for people; may be empty.
+        pointer: for `git_lfs_pointer`.
+        text: for `text`, which one: utf16, answer, data, cfg, link; empty for any other.
+    """
+
+    detected: str
+    hint: str = ""
+    pointer: Pointer | None = None
+    text: str = ""
+
+    @property
+    def what(self) -> str:
+        """In a few words: `a tar archive`, `a web page`."""
+        if self.detected == "binary":
+            return self.hint.split(";")[0] or "a binary file"
+        if self.detected == "git_lfs_pointer":
+            return "a Git LFS pointer"
+        return _TEXTS.get(self.text) or NOUNS[self.detected]
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the file that was meant may be inside."""
+        packed = self.hint.startswith(("compressed with", "a tar", "a 7-Zip", "a RAR"))
+        return self.detected in _PACKED or packed
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is a PNG, JPEG or GIF."""
+        return self.detected == "binary" and self.hint.endswith(" picture")
+
+
+_TEXTS = {
+    "utf16": "text in UTF-16",
+    "answer": "an answer of a server in place of the file",
+    "data": "a Darknet .data file",
+    "cfg": "a Darknet cfg",
+    "link": "a path, as Git writes for a symbolic link",
+}
+
+
+def kind_of(sample: bytes, *, size: int, end: bytes = b"", name: str = "") -> Kind | None:
+    """What a file is; None where it may be weights.
+
+    Args:
+        sample: its first bytes, 64 KiB or more where it has them.
+        size: bytes in all.
+        end: its last eight.
+        name: of the file.
+    """
+    if size == 0:
+        return Kind("empty")
+    if sample.startswith(_POINTER) and size <= _POINTER_LIMIT:
+        return Kind("git_lfs_pointer", "", _pointer(sample))
+    if re.match(rb"\s*<(!doctype\s+html|html|head|body|\?xml)\b", sample[:4096], re.IGNORECASE):
+        return Kind("html", _title(sample))
+    for magic, detected, hint in _MAGICS:
+        if sample.startswith(magic):
+            return Kind(detected, hint)
+    if hint := _model_or_archive(sample):
+        return Kind("binary", hint)
+    if sample[:1] == b"\x80" and sample[1:2] in b"\2\3\4\5" and size > 2:
+        return Kind("pickle", "as torch.save wrote before PyTorch 1.6")
+    if end == _TABLE_MAGIC or re.search(r"\.data-\d{5}-of-\d{5}$", name):
+        return Kind("tensorflow_checkpoint")
+    if sample.startswith(b"model_checkpoint_path:"):
+        return Kind("tensorflow_checkpoint", "the file that names the latest checkpoint")
+    if _is_utf16(sample):
+        return Kind("text", "in UTF-16", None, "utf16")
+    if is_text(sample, whole=size <= len(sample)):
+        return _text(sample)
+    return None
+
+
+def is_weights(start: bytes) -> bool:
+    """Whether `start` may be the header of a `.weights` file: versions that Darknets wrote."""
+    if len(start) < 16:
+        return False
+    major, minor, revision = struct.unpack_from("<iii", start)
+    return bool(0 <= major <= 1 and 0 <= minor <= 9 and 0 <= revision < 1000)
+
+
+def _model_or_archive(sample: bytes) -> str:
+    """What formats without a magic number at the start are told by; empty if it is none."""
+    if sample[257:262] == b"ustar":
+        return "a tar archive; unpack it first"
+    if sample[4:8] == b"TFL3":
+        return "a TensorFlow Lite model"
+    if sample[8:10] == b'{"' and 2 < int.from_bytes(sample[:8], "little") < 100_000_000:
+        return "a safetensors file"
+    if sample[:4] == b"RIFF" and sample[8:12] == b"WEBP":
+        return "a WebP picture"
+    # Protocol buffers: field 1 of ModelProto is ir_version, of SavedModel the version 1.
+    if re.match(rb"\x08[\x01-\x20][\x12\x3a]", sample) and re.search(
+        rb"onnx|pytorch|ai\.graph", sample[:256]
+    ):
+        return "an ONNX model"
+    if sample.startswith(b"\x08\x01\x12") and b"\x22\x05serve" in sample[: 1 << 16]:
+        return "a TensorFlow SavedModel (.pb)"
+    if sample[:1] == b"\x0a" and re.search(rb"\x12.(Placeholder|Const|NoOp)", sample[:4096]):
+        return "a frozen TensorFlow graph (.pb)"
+    return ""
+
+
+def _is_utf16(sample: bytes) -> bool:
+    """Whether it is text after a byte order mark, or without it, every second byte a zero."""
+    if sample[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        start = sample[:64]
+        halves = start[::2], start[1::2]
+        return any(
+            len(zeros) > 3 and not zeros.strip(b"\0") and all(9 <= byte < 127 for byte in letters)
+            for zeros, letters in (halves, halves[::-1])
+        )
+    try:
+        text = sample[: len(sample) // 2 * 2].decode("utf-16")
+    except UnicodeDecodeError:
+        return False
+    plain = sum(character.isprintable() or character in "\t\r\n" for character in text)
+    return plain > 0.9 * len(text)
+
+
+def _pointer(sample: bytes) -> Pointer:
+    oid = re.search(rb"^oid sha256:([0-9a-f]{64})\s*$", sample, re.MULTILINE)
+    size = re.search(rb"^size (\d{1,18})\s*$", sample, re.MULTILINE)
+    return Pointer(oid.group(1).decode() if oid else None, int(size.group(1)) if size else None)
+
+
+def _title(sample: bytes) -> str:
+    found = re.search(rb"<title[^>]*>([^<]{1,200})", sample, re.IGNORECASE)
+    return f"titled {_shown(found.group(1))}" if found else ""
+
+
+def _text(sample: bytes) -> Kind:
+    stripped = sample.removeprefix(codecs.BOM_UTF8).strip()
+    if re.match(rb"404\b|not found\b|<error>|access ?denied", stripped, re.IGNORECASE):
+        hint = f"an answer of a server in place of the file: {_shown(stripped)}"
+        return Kind("text", hint, None, "answer")
+    if re.match(rb"([#;][^\n]*\n\s*)*\[net(work)?\]", stripped):
+        return Kind("text", "a Darknet cfg; are the arguments swapped?", None, "cfg")
+    if re.search(rb"^\s*names\s*=", sample, re.MULTILINE) and b"classes" in sample:
+        hint = "a Darknet .data file, which names the files to train with"
+        return Kind("text", hint, None, "data")
+    if re.fullmatch(rb"[\w./\\~ -]{1,4096}\.(weights|cfg|names)", stripped):
+        hint = f"a path, as Git writes for a symbolic link: {_shown(stripped)}"
+        return Kind("text", hint, None, "link")
+    return Kind("text", f"starting {_shown(stripped)}")
+
+
+def _shown(raw: bytes) -> str:
+    text = " ".join(raw[:240].decode("utf-8", "replace").split())
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def is_text(sample: bytes, *, whole: bool) -> bool:
+    """Whether it is UTF-8 without control characters; `whole` if nothing follows `sample`."""
+    piece = sample[: 1 << 16]
+    if any(byte < 32 and byte not in _TEXT_CONTROLS for byte in piece) or 127 in piece:
+        return False
+    return decoded(piece, final=whole and len(piece) == len(sample)) is not None
+
+
+def decoded(piece: bytes, *, final: bool) -> str | None:
+    """UTF-8 as text; None if it is none. Without `final` the last character may be cut."""
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(piece, final)
+    except UnicodeDecodeError:
+        return None
