@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstddef>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -27,12 +29,18 @@ struct Box {
 struct Candidate {
   float score = 0;
   std::int32_t class_id = 0;
-  std::size_t box = 0;
+  std::size_t box = 0;  // in `places`
+};
+
+// Where a box is found in the raw numbers. Of most, nothing but the score is ever wanted.
+struct Place {
+  std::size_t head = 0;
+  std::int64_t index = 0;  // by row, column, anchor
 };
 
 struct Candidates {
-  std::vector<Box> boxes;
-  std::vector<Candidate> found;
+  std::vector<Place> places;
+  std::vector<Candidate> found;  // in Darknet's order: by box, then class
 };
 
 float logistic(float raw) noexcept {
@@ -93,15 +101,15 @@ class Scorer {
     return any;
   }
 
-  // The box of the pairs added since the last one.
-  void place(const Box& box) { out_->boxes.push_back(box); }
+  // Where the box of the pairs added since the last one is.
+  void place(const Place& place) { out_->places.push_back(place); }
 
  private:
   bool add(float score, std::int64_t class_id) {
     if (!(score > options_.score) || !is_wanted(options_, class_id)) {
       return false;
     }
-    out_->found.push_back({score, static_cast<std::int32_t>(class_id), out_->boxes.size()});
+    out_->found.push_back({score, static_cast<std::int32_t>(class_id), out_->places.size()});
     return true;
   }
 
@@ -127,13 +135,30 @@ void softmax(const float* raw, std::int64_t count, float* out) {
 
 std::int64_t coords_of(HeadKind kind) noexcept { return kind == HeadKind::kGaussianYolo ? 8 : 4; }
 
-// A head with anchors: yolo_layer.c:131 and 1103, gaussian_yolo_layer.c:134, region_layer.c:86.
-class AnchorHead {
+// One head of one picture.
+class Head {
  public:
-  AnchorHead(const HeadRule& rule, const RawHead& head, const DecodeOptions& options)
+  Head() = default;
+  virtual ~Head() = default;
+  Head(const Head&) = delete;
+  Head& operator=(const Head&) = delete;
+
+  // Lists the pairs of box and class that count; `number` is the head's.
+  virtual void find(std::size_t number, Candidates* out) = 0;
+  virtual Box box(std::int64_t index) const noexcept = 0;
+};
+
+// A head with anchors: yolo_layer.c:131 and 1103, gaussian_yolo_layer.c:134, region_layer.c:86.
+class AnchorHead : public Head {
+ public:
+  AnchorHead(const HeadRule& rule, const RawHead& head, const float* raw,
+             const DecodeOptions& options)
       : rule_(rule),
+        head_(head),
+        raw_(raw),
         options_(options),
         coords_(coords_of(rule.kind)),
+        entries_(coords_ + 1 + rule.classes),
         rows_(static_cast<float>(head.rows)),
         columns_(static_cast<float>(head.columns)),
         offset_(static_cast<float>(0.5 * (static_cast<double>(rule.scale_x_y) - 1.0))),
@@ -147,10 +172,9 @@ class AnchorHead {
     }
   }
 
-  void decode(const RawHead& head, const float* raw, Candidates* out) {
+  void find(std::size_t number, Candidates* out) override {
     Scorer scorer(options_, out);
-    const std::int64_t entries = coords_ + 1 + rule_.classes;
-    const std::int64_t count = head.rows * head.columns * rule_.boxes;
+    const std::int64_t count = head_.rows * head_.columns * rule_.boxes;
     // A class number of [region] without softmax may be above 1: its objectness rules nothing out.
     const bool decides = rule_.kind != HeadKind::kRegion || rule_.softmax;
     const float limit = !decides           ? -kInfinity
@@ -163,28 +187,26 @@ class AnchorHead {
       std::int64_t found = 0;
       for (std::int64_t i = start; i < end; ++i) {
         likely[found] = i;
-        found += static_cast<std::int64_t>(!decides || raw[i * entries + coords_] > limit);
+        found += static_cast<std::int64_t>(!decides || raw_[i * entries_ + coords_] > limit);
       }
       for (std::int64_t i = 0; i < found; ++i) {
-        add(raw + likely[i] * entries, likely[i], head.columns, decides, &scorer);
+        const float* raw = raw_ + likely[i] * entries_;
+        const float objectness = objectness_of(raw[coords_]);
+        if ((!decides || objectness > options_.score) && score(raw, objectness, &scorer)) {
+          scorer.place({number, likely[i]});
+        }
       }
     }
+  }
+
+  Box box(std::int64_t index) const noexcept override {
+    const std::int64_t cell = index / rule_.boxes;
+    return box(raw_ + index * entries_, static_cast<float>(cell % head_.columns),
+               static_cast<float>(cell / head_.columns),
+               static_cast<std::size_t>(2 * (index % rule_.boxes)));
   }
 
  private:
-  void add(const float* raw, std::int64_t place, std::int64_t columns, bool decides,
-           Scorer* scorer) {
-    const float objectness = objectness_of(raw[coords_]);
-    if (decides && !(objectness > options_.score)) {
-      return;
-    }
-    if (score(raw, objectness, scorer)) {
-      const std::int64_t cell = place / rule_.boxes;
-      scorer->place(box(raw, static_cast<float>(cell % columns), static_cast<float>(cell / columns),
-                        static_cast<std::size_t>(2 * (place % rule_.boxes))));
-    }
-  }
-
   float objectness_of(float raw) const noexcept {
     if (rule_.new_coords) {
       return raw;
@@ -240,8 +262,11 @@ class AnchorHead {
   }
 
   const HeadRule& rule_;
+  const RawHead& head_;
+  const float* raw_;
   const DecodeOptions& options_;
   std::int64_t coords_;
+  std::int64_t entries_;
   float rows_;
   float columns_;
   float offset_;
@@ -251,64 +276,94 @@ class AnchorHead {
 
 // YOLO version 1, detection_layer.c:49 and 288: class numbers of all cells, then confidences, then
 // boxes; channels first, as Darknet flattens what a convolution puts out.
-void decode_detection(const HeadRule& rule, const RawHead& head, const float* raw,
-                      const DecodeOptions& options, Candidates* out) {
-  const std::int64_t cells = rule.side * rule.side;
-  const std::int64_t grid = head.rows * head.columns;
-  const auto at = [&](std::int64_t index) {
-    return raw[index % grid * head.channels + index / grid];
-  };
-  Scorer scorer(options, out);
-  std::vector<float> numbers(static_cast<std::size_t>(rule.classes));
-  std::vector<float> shares(rule.softmax ? numbers.size() : 0);
-  const std::int64_t confidences = cells * rule.classes;
-  const std::int64_t boxes = confidences + cells * rule.boxes;
-  const auto side = static_cast<float>(rule.side);
-  for (std::int64_t cell = 0; cell < cells; ++cell) {
-    for (std::int64_t i = 0; i < rule.classes; ++i) {
-      numbers[static_cast<std::size_t>(i)] = at(cell * rule.classes + i);
-    }
-    if (rule.softmax) {
-      softmax(numbers.data(), rule.classes, shares.data());
-    }
-    const float* probabilities = rule.softmax ? shares.data() : numbers.data();
-    for (std::int64_t n = 0; n < rule.boxes; ++n) {
-      const std::int64_t index = cell * rule.boxes + n;
-      if (!scorer.add_plain(at(confidences + index), 1, probabilities, rule.classes)) {
-        continue;
-      }
-      const std::int64_t first = boxes + 4 * index;
-      Box box{(at(first) + static_cast<float>(cell % rule.side)) / side,
-              (at(first + 1) + static_cast<float>(cell / rule.side)) / side, at(first + 2),
-              at(first + 3)};
-      if (rule.square) {
-        box.width *= box.width;
-        box.height *= box.height;
-      }
-      scorer.place(box);
-    }
-  }
-}
+class DetectionHead : public Head {
+ public:
+  DetectionHead(const HeadRule& rule, const RawHead& head, const float* raw,
+                const DecodeOptions& options)
+      : rule_(rule),
+        head_(head),
+        raw_(raw),
+        options_(options),
+        confidences_(rule.side * rule.side * rule.classes),
+        boxes_(confidences_ + rule.side * rule.side * rule.boxes) {}
 
-// Boxes relative to a letter-boxed input -> relative to the picture (yolo_layer.c:939).
-void undo_letter_box(Extent picture, Extent input, std::vector<Box>* boxes) noexcept {
-  const auto full_width = static_cast<float>(input.width);
-  const auto full_height = static_cast<float>(input.height);
-  const bool wide = full_width / static_cast<float>(picture.width) <
-                    full_height / static_cast<float>(picture.height);
-  const auto width =
-      static_cast<float>(wide ? input.width : picture.width * input.height / picture.height);
-  const auto height =
-      static_cast<float>(wide ? picture.height * input.width / picture.width : input.height);
-  const float across = width / full_width;
-  const float down = height / full_height;
-  for (Box& box : *boxes) {
-    box.x = (box.x - (full_width - width) / 2 / full_width) / across;
-    box.y = (box.y - (full_height - height) / 2 / full_height) / down;
-    box.width /= across;
-    box.height /= down;
+  void find(std::size_t number, Candidates* out) override {
+    Scorer scorer(options_, out);
+    std::vector<float> numbers(static_cast<std::size_t>(rule_.classes));
+    std::vector<float> shares(rule_.softmax ? numbers.size() : 0);
+    for (std::int64_t cell = 0; cell < rule_.side * rule_.side; ++cell) {
+      for (std::int64_t i = 0; i < rule_.classes; ++i) {
+        numbers[static_cast<std::size_t>(i)] = at(cell * rule_.classes + i);
+      }
+      if (rule_.softmax) {
+        softmax(numbers.data(), rule_.classes, shares.data());
+      }
+      const float* probabilities = rule_.softmax ? shares.data() : numbers.data();
+      for (std::int64_t n = 0; n < rule_.boxes; ++n) {
+        const std::int64_t index = cell * rule_.boxes + n;
+        if (scorer.add_plain(at(confidences_ + index), 1, probabilities, rule_.classes)) {
+          scorer.place({number, index});
+        }
+      }
+    }
   }
-}
+
+  Box box(std::int64_t index) const noexcept override {
+    const std::int64_t cell = index / rule_.boxes;
+    const auto side = static_cast<float>(rule_.side);
+    const std::int64_t first = boxes_ + 4 * index;
+    Box out{(at(first) + static_cast<float>(cell % rule_.side)) / side,
+            (at(first + 1) + static_cast<float>(cell / rule_.side)) / side, at(first + 2),
+            at(first + 3)};
+    if (rule_.square) {
+      out.width *= out.width;
+      out.height *= out.height;
+    }
+    return out;
+  }
+
+ private:
+  float at(std::int64_t index) const noexcept {
+    const std::int64_t grid = head_.rows * head_.columns;
+    return raw_[index % grid * head_.channels + index / grid];
+  }
+
+  const HeadRule& rule_;
+  const RawHead& head_;
+  const float* raw_;
+  const DecodeOptions& options_;
+  std::int64_t confidences_;  // where they begin
+  std::int64_t boxes_;        // likewise
+};
+
+// A box relative to a letter-boxed input -> relative to the picture (yolo_layer.c:939).
+class LetterBox {
+ public:
+  LetterBox(Extent picture, Extent input) noexcept
+      : full_width_(static_cast<float>(input.width)),
+        full_height_(static_cast<float>(input.height)) {
+    const bool wide = full_width_ / static_cast<float>(picture.width) <
+                      full_height_ / static_cast<float>(picture.height);
+    width_ = static_cast<float>(wide ? input.width : picture.width * input.height / picture.height);
+    height_ =
+        static_cast<float>(wide ? picture.height * input.width / picture.width : input.height);
+  }
+
+  void undo(Box* box) const noexcept {
+    const float across = width_ / full_width_;
+    const float down = height_ / full_height_;
+    box->x = (box->x - (full_width_ - width_) / 2 / full_width_) / across;
+    box->y = (box->y - (full_height_ - height_) / 2 / full_height_) / down;
+    box->width /= across;
+    box->height /= down;
+  }
+
+ private:
+  float full_width_;
+  float full_height_;
+  float width_;
+  float height_;
+};
 
 struct Edges {
   explicit Edges(const Box& box) noexcept
@@ -349,37 +404,82 @@ bool excludes(const Edges& a, const Edges& b, const DecodeOptions& options) noex
   return iou - std::pow(share, greedy ? kGreedyBeta : options.beta) > options.iou;
 }
 
+// The best first; of equal scores, the one that was found first.
+bool is_before(const Candidate& a, const Candidate& b) noexcept {
+  if (a.score != b.score) {
+    return a.score > b.score;
+  }
+  return a.box != b.box ? a.box < b.box : a.class_id < b.class_id;
+}
+
+// Puts candidates in order, no more of them than are asked for.
+class Queue {
+ public:
+  explicit Queue(std::vector<Candidate>* candidates) : candidates_(*candidates) {}
+
+  // The next one; null behind the last.
+  const Candidate* next() {
+    if (next_ == sorted_) {
+      if (sorted_ == candidates_.size()) {
+        return nullptr;
+      }
+      const auto place = [this](std::size_t index) {
+        return candidates_.begin() + static_cast<std::ptrdiff_t>(index);
+      };
+      const std::size_t end = std::min(candidates_.size(), sorted_ + step_);
+      std::nth_element(place(sorted_), place(end - 1), candidates_.end(), is_before);
+      std::sort(place(sorted_), place(end - 1), is_before);
+      sorted_ = end;
+      step_ *= 2;  // so that sorting all takes little more than sorting at once
+    }
+    return &candidates_[next_++];
+  }
+
+ private:
+  std::vector<Candidate>& candidates_;
+  std::size_t next_ = 0;
+  std::size_t sorted_ = 0;
+  std::size_t step_ = 512;
+};
+
+struct Kept {
+  Candidate candidate;
+  Box box;
+};
+
 // Greedy, class by class: the best box stays, what it excludes goes, and so on (do_nms_sort,
 // box.c:812, and diounms_sort, box.c:868). What stays, best first.
-std::vector<Candidate> suppress(Candidates* candidates, const DecodeOptions& options) {
-  std::vector<Candidate>& queue = candidates->found;
-  std::stable_sort(queue.begin(), queue.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
+template <typename BoxOf>
+std::vector<Kept> suppress(Candidates* candidates, const DecodeOptions& options,
+                           const BoxOf& box_of) {
   std::int32_t highest = 0;
-  for (const Candidate& one : queue) {
+  for (const Candidate& one : candidates->found) {
     highest = std::max(highest, one.class_id);
   }
   constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
   std::vector<std::size_t> last(options.agnostic ? 1 : static_cast<std::size_t>(highest) + 1,
                                 kNone);  // of each class, in `kept`
   std::vector<std::size_t> before;       // of each in `kept`, the one of its class before it
-  std::vector<Candidate> kept;
+  std::vector<Kept> kept;
   std::vector<Edges> edges;  // of each in `kept`
-  for (const Candidate& one : queue) {
-    if (static_cast<std::int64_t>(kept.size()) == options.max_boxes) {
+  Queue queue(&candidates->found);
+  while (static_cast<std::int64_t>(kept.size()) < options.max_boxes) {
+    const Candidate* one = queue.next();
+    if (one == nullptr) {
       break;
     }
-    std::size_t& mine = last[options.agnostic ? 0 : static_cast<std::size_t>(one.class_id)];
-    const Edges box(candidates->boxes[one.box]);
+    std::size_t& mine = last[options.agnostic ? 0 : static_cast<std::size_t>(one->class_id)];
+    const Box box = box_of(candidates->places[one->box]);
+    const Edges here(box);
     std::size_t other = mine;
-    while (other != kNone && !excludes(edges[other], box, options)) {
+    while (other != kNone && !excludes(edges[other], here, options)) {
       other = before[other];
     }
     if (other == kNone) {
       before.push_back(mine);
       mine = kept.size();
-      kept.push_back(one);
-      edges.push_back(box);
+      kept.push_back({*one, box});
+      edges.push_back(here);
     }
   }
   return kept;
@@ -433,23 +533,30 @@ std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t col
 std::vector<Detection> detect(const std::vector<HeadRule>& rules, const std::vector<RawHead>& heads,
                               std::int64_t picture, Extent size, const DecodeOptions& options) {
   Candidates candidates;
+  std::vector<std::unique_ptr<Head>> decoders;
   for (std::size_t i = 0; i < rules.size(); ++i) {
     const RawHead& head = heads[i];
     const float* raw = head.data + picture * head.rows * head.columns * head.channels;
     if (rules[i].kind == HeadKind::kDetection) {
-      decode_detection(rules[i], head, raw, options, &candidates);
+      decoders.push_back(std::make_unique<DetectionHead>(rules[i], head, raw, options));
     } else {
-      AnchorHead(rules[i], head, options).decode(head, raw, &candidates);
+      decoders.push_back(std::make_unique<AnchorHead>(rules[i], head, raw, options));
     }
+    decoders.back()->find(i, &candidates);
   }
-  if (options.letter_box) {
-    undo_letter_box(size, options.input, &candidates.boxes);
-  }
+  const LetterBox letter_box(size, options.input);
+  const auto box_of = [&](const Place& place) {
+    Box box = decoders[place.head]->box(place.index);
+    if (options.letter_box) {
+      letter_box.undo(&box);
+    }
+    return box;
+  };
   std::vector<Detection> found;
-  for (const Candidate& one : suppress(&candidates, options)) {
-    found.push_back(to_corners(candidates.boxes[one.box], size));
-    found.back().score = one.score;
-    found.back().class_id = one.class_id;
+  for (const Kept& one : suppress(&candidates, options, box_of)) {
+    found.push_back(to_corners(one.box, size));
+    found.back().score = one.candidate.score;
+    found.back().class_id = one.candidate.class_id;
   }
   return found;
 }
