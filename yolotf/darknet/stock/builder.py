@@ -1,0 +1,199 @@
+"""What stock networks are written with, and the register of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from yolotf.darknet import cfg
+
+Value = int | float | str | Sequence[int] | Sequence[float]
+
+
+class Builder:
+    """Collects sections; each method adds one and returns its layer index.
+
+    `activation` is that of the convolutions from here on; a network whose neck differs from its
+    backbone sets it in between.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.activation = "leaky"
+        self.sections: list[cfg.Section] = []
+
+    @property
+    def last(self) -> int:
+        """Index of the layer added last."""
+        return len(self.sections) - 1
+
+    def add(self, kind: str, **options: Value) -> int:
+        """Adds `[kind]` with `options` in their order."""
+        self.sections.append(section(kind, options))
+        return self.last
+
+    def conv(self, filters: int, size: int, stride: int = 1) -> int:
+        """A convolution with batch norm."""
+        return self.add(
+            "convolutional",
+            batch_normalize=1,
+            filters=filters,
+            size=size,
+            stride=stride,
+            pad=1,
+            activation=self.activation,
+        )
+
+    def maxpool(self, size: int, stride: int) -> int:
+        """The largest of each window."""
+        return self.add("maxpool", size=size, stride=stride)
+
+    def upsample(self) -> int:
+        """Twice the rows and columns."""
+        return self.add("upsample", stride=2)
+
+    def route(self, *layers: int) -> int:
+        """Joins `layers` in this order; one layer alone continues from there."""
+        return self.add("route", layers=[self._relative(layer) for layer in layers])
+
+    def second_half(self) -> int:
+        """The second half of the channels of the layer before."""
+        return self.add("route", layers=-1, groups=2, group_id=1)
+
+    def shortcut(self, layer: int) -> int:
+        """Adds `layer` to the layer before."""
+        return self.add("shortcut", **{"from": self._relative(layer)}, activation="linear")
+
+    def yolo(self, anchors: Sequence[float], first: int, **options: Value) -> int:
+        """A head for the anchors `first`, `first + 1`, `first + 2`, with its convolution."""
+        mask = range(first, first + 3)
+        # With new_coords the sigmoid is the convolution's, not the head's (yolo_layer.c:673).
+        self._head_conv(len(mask), "logistic" if options.get("new_coords") else "linear")
+        return self.add(
+            "yolo",
+            mask=mask,
+            anchors=anchors,
+            classes=self.classes,
+            num=len(anchors) // 2,
+            **options,
+        )
+
+    def region(self, anchors: Sequence[float], **options: Value) -> int:
+        """The head of YOLO version 2, for all its anchors, with its convolution."""
+        self._head_conv(len(anchors) // 2, "linear")
+        return self.add(
+            "region",
+            anchors=anchors,
+            bias_match=1,
+            classes=self.classes,
+            coords=4,
+            num=len(anchors) // 2,
+            softmax=1,
+            **options,
+        )
+
+    def _head_conv(self, anchors: int, activation: str) -> None:
+        """Four coordinates, objectness and the classes for each anchor; with bias."""
+        self.add(
+            "convolutional",
+            filters=anchors * (4 + 1 + self.classes),
+            size=1,
+            stride=1,
+            pad=1,
+            activation=activation,
+        )
+
+    def _relative(self, layer: int) -> int:
+        return layer - len(self.sections)
+
+
+def section(kind: str, options: dict[str, Value]) -> cfg.Section:
+    """`[kind]` with `options` in their order, of no line yet."""
+    return cfg.Section(
+        kind, 0, tuple(cfg.Option(key, _text(value), 0) for key, value in options.items())
+    )
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)):
+        return str(value)
+    return ",".join(map(str, value))
+
+
+class Stock(NamedTuple):
+    """A network by name: its defaults, its `[net]` options, and how it is built."""
+
+    name: str
+    size: int
+    classes: int
+    stride: int
+    """Pixels of the picture to one cell of the coarsest head; Darknet warns about other sizes
+    (parser.c:1791)."""
+    training: dict[str, Value]
+    build: Callable[[Builder], None]
+
+
+Build = Callable[[Builder], None]
+
+DETECTORS: dict[str, Stock] = {}
+"""Key of the name -> detector, in the order they are told in."""
+CLASSIFIERS: dict[str, Stock] = {}
+
+
+def key(name: str) -> str:
+    """What names have in common that are the same but for case and separators."""
+    return re.sub(r"[-_\s]", "", name.lower())
+
+
+def detector(
+    name: str, size: int, *, classes: int = 80, stride: int = 32, **options: Any
+) -> Callable[[Build], Build]:
+    """Registers a network under `name` with its defaults and, see `training`, `[net]` options."""
+
+    def register(build: Build) -> Build:
+        DETECTORS[key(name)] = Stock(name, size, classes, stride, training(**options), build)
+        return build
+
+    return register
+
+
+def classifier(name: str, size: int, *, classes: int = 1000) -> Callable[[Build], Build]:
+    """Registers a classifier."""
+
+    def register(build: Build) -> Build:
+        CLASSIFIERS[key(name)] = Stock(name, size, classes, 32, {}, build)
+        return build
+
+    return register
+
+
+def training(
+    *,
+    max_batches: int,
+    learning_rate: float = 0.001,
+    momentum: float = 0.9,
+    subdivisions: int = 8,
+    **others: Value,
+) -> dict[str, Value]:
+    """`[net]` options besides the picture's: the rate falls tenfold after 80 and 90 %."""
+    rounded = max_batches // 1000 * 1000
+    return {
+        "batch": 64,
+        "subdivisions": subdivisions,
+        "momentum": momentum,
+        "decay": 0.0005,
+        "angle": 0,
+        "saturation": 1.5,
+        "exposure": 1.5,
+        "hue": 0.1,
+        "learning_rate": learning_rate,
+        "burn_in": 1000,
+        "max_batches": max_batches,
+        "policy": "steps",
+        "steps": [rounded * 8 // 10, rounded * 9 // 10],
+        "scales": [0.1, 0.1],
+        **others,
+    }

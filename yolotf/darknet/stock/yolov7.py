@@ -1,0 +1,136 @@
+"""Version 7."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from yolotf.darknet.stock.blocks import (
+    NEW_COORDS_HEAD,
+    V3_ANCHORS,
+    V4_ANCHORS,
+    merge_down,
+    merge_up,
+    pools,
+    spp,
+)
+from yolotf.darknet.stock.builder import Builder, Value, detector
+
+_V7_HEAD: dict[str, Value] = {
+    **NEW_COORDS_HEAD,
+    "objectness_smooth": 1,
+    "iou_thresh": 0.2,
+    "obj_normalizer": 1.0,
+    "max_delta": 2,
+}
+
+
+@detector("yolov7-tiny", 416, max_batches=2000200, learning_rate=0.00261, subdivisions=1)
+def _yolov7_tiny(net: Builder) -> None:
+    net.conv(32, 3, stride=2)
+    net.conv(64, 3, stride=2)
+    _tiny_elan(net, 32)
+    stages = []
+    for filters in (64, 128, 256):
+        net.maxpool(2, 2)
+        stages.append(_tiny_elan(net, filters))
+    fine, middle, source = stages
+    bypass = net.conv(256, 1)
+    net.route(source)
+    net.conv(256, 1)
+    spp(net)
+    net.conv(256, 1)
+    net.route(bypass, net.last)
+    p5 = net.conv(256, 1)
+    merge_up(net, middle, 128)
+    p4 = _tiny_elan(net, 64)
+    merge_up(net, fine, 64)
+    p3 = _tiny_elan(net, 32)
+    merge_down(net, p3, p4, 128)
+    p4 = _tiny_elan(net, 64)
+    merge_down(net, p4, p5, 256)
+    p5 = _tiny_elan(net, 128)
+    _v7_heads(net, V3_ANCHORS, ((p3, 128), (p4, 256), (p5, 512)))
+
+
+def _tiny_elan(net: Builder, filters: int) -> int:
+    """Two branches, two more convolutions on the second; all four joined, 1x1."""
+    source = net.last
+    bypass = net.conv(filters, 1)
+    net.route(source)
+    branch = [net.conv(filters, size) for size in (1, 3, 3)]
+    net.route(bypass, *branch)
+    return net.conv(2 * filters, 1)
+
+
+@detector("yolov7", 640, max_batches=2000200, learning_rate=0.00261)
+def _yolov7(net: Builder) -> None:
+    net.activation = "swish"
+    net.conv(32, 3)
+    net.conv(64, 3, stride=2)
+    net.conv(64, 3)
+    net.conv(128, 3, stride=2)
+    _elan(net, 64, 256)
+    stages = []
+    for halved, filters, joined in ((128, 128, 512), (256, 256, 1024), (512, 256, 1024)):
+        _pool_and_stride(net, halved)
+        stages.append(_elan(net, filters, joined))
+    fine, middle, source = stages
+    bypass = net.conv(512, 1)
+    net.route(source)
+    net.conv(512, 1)
+    net.conv(512, 3)
+    net.conv(512, 1)
+    net.route(*pools(net))
+    net.conv(512, 1)
+    net.conv(512, 3)
+    net.route(net.last, bypass)
+    p5 = net.conv(512, 1)
+    merge_up(net, middle, 256)
+    p4 = _dense_elan(net, 256)
+    merge_up(net, fine, 128)
+    p3 = _dense_elan(net, 128)
+    _pool_and_stride(net, 128, p4)
+    p4 = _dense_elan(net, 256)
+    _pool_and_stride(net, 256, p5)
+    p5 = _dense_elan(net, 512)
+    _v7_heads(net, V4_ANCHORS, ((p3, 256), (p4, 512), (p5, 1024)))
+
+
+def _elan(net: Builder, filters: int, joined: int) -> int:
+    """Two branches, four more convolutions on the second; every other output joined, 1x1."""
+    source = net.last
+    bypass = net.conv(filters, 1)
+    net.route(source)
+    branch = [net.conv(filters, size) for size in (1, 3, 3, 3, 3)]
+    net.route(branch[4], branch[2], branch[0], bypass)
+    return net.conv(joined, 1)
+
+
+def _dense_elan(net: Builder, filters: int) -> int:
+    """As `_elan` with 3x3 convolutions half as wide, and every output joined."""
+    source = net.last
+    bypass = net.conv(filters, 1)
+    net.route(source)
+    branch = [net.conv(filters, 1)]
+    branch += [net.conv(filters // 2, 3) for _ in range(4)]
+    net.route(*reversed(branch), bypass)
+    return net.conv(filters, 1)
+
+
+def _pool_and_stride(net: Builder, filters: int, *others: int) -> int:
+    """Halves the picture twice over, by a maximum and by a stride, and joins both and `others`."""
+    source = net.last
+    net.maxpool(2, 2)
+    pooled = net.conv(filters, 1)
+    net.route(source)
+    net.conv(filters, 1)
+    net.conv(filters, 3, stride=2)
+    return net.route(net.last, pooled, *others)
+
+
+def _v7_heads(net: Builder, anchors: Sequence[float], sources: Sequence[tuple[int, int]]) -> None:
+    """A head on each of the layers, after a 3x3 convolution of the given filters."""
+    for number, (source, filters) in enumerate(sources):
+        net.route(source)
+        net.conv(filters, 3)
+        net.yolo(anchors, 3 * number, **_V7_HEAD)
