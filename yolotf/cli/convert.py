@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
 
 from yolotf import errors
 from yolotf.cli import arguments
@@ -15,9 +12,6 @@ from yolotf.darknet import cfg
 from yolotf.formats.convert import convert, format_of, write_anchors
 from yolotf.formats.quiet import held_back_stderr
 from yolotf.formats.source import check_any_size
-
-if TYPE_CHECKING:
-    from yolotf.formats.convert import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +95,9 @@ def main(parsed: argparse.Namespace) -> int:
         note("-w: .h5 holds the model too, load_weights reads it; .weights.h5 has weights alone")
     elif parsed.weights_only and kind not in (".weights.h5", ".safetensors"):
         raise errors.YolotfError(f"{output}: -w writes .weights.h5, .safetensors or .h5")
-    with held_back_stderr() as stream, _shown(stream) as progress:
+    from yolotf.cli import bars  # imports rich
+
+    with held_back_stderr() as stream, bars.stages(stream, 4) as progress:
         done = convert(
             weights,
             network,
@@ -146,24 +142,3 @@ def _arguments(parsed: argparse.Namespace) -> tuple[str, str, str]:
 
 def _size(network: cfg.Network) -> str:
     return f"{network.input_shape.width}x{network.input_shape.height}"
-
-
-@contextlib.contextmanager
-def _shown(stream: TextIO) -> Iterator[Progress]:
-    """Stages as a bar on stderr, or as lines where it is no terminal."""
-    from rich import progress as bars
-    from rich.console import Console
-
-    console = Console(file=stream)
-    if not console.is_terminal:
-        yield lambda stage: print(f"{stage} ...", file=stream, flush=True)
-        return
-    columns = (
-        bars.SpinnerColumn(),
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.TimeElapsedColumn(),
-    )
-    with bars.Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("reading", total=4)
-        yield lambda stage: bar.update(task, advance=1, description=stage)

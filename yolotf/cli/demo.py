@@ -11,6 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
+import yolotf
 from yolotf.cli import arguments
 from yolotf.cli.demo_data import DemoData, demo_data
 
@@ -44,17 +45,15 @@ def run(folder: str | os.PathLike[str]) -> None:
     data = copied(demo_data(), out)
     print(f"{out}: {', '.join(path.name for path in data)}")
 
-    import tensorflow as tf
-
-    from yolotf import Detector, build_model, load_darknet_weights, parse_cfg
+    import tensorflow as tf  # slow, when the files are already there
 
     boxes = out / "boxes"
     boxes.mkdir(exist_ok=True)
-    network = parse_cfg(data.cfg)
+    network = yolotf.parse_cfg(data.cfg)
     print(f"TensorFlow {tf.__version__}; building {network.source}")
-    model = build_model(network)
-    print(load_darknet_weights(model, data.weights))
-    detector = Detector(
+    model = yolotf.build_model(network)
+    print(yolotf.load_darknet_weights(model, data.weights))
+    detector = yolotf.Detector(
         network, data.weights, names=data.names, score=SCORE, iou=IOU, max_boxes=MAX_BOXES
     )
     for picture in (data.bus, data.zidane):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import glob
 import itertools
 import json
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from yolotf.cli import arguments, label_files
 from yolotf.darknet import cfg
 from yolotf.darknet.coco import COCO_NAMES
@@ -27,6 +28,8 @@ from yolotf.serving.pictures import open_picture
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from yolotf.cli.bars import Counter
 
 _DRAWN = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings a drawing keeps; of other pictures it is a .png."""
@@ -145,7 +148,7 @@ def main(parsed: argparse.Namespace) -> int:
 
     with arguments.quiet():
         # The network's libraries: arguments and paths have been looked at without them.
-        from yolotf.serving.inference import Detector
+        from yolotf.serving.detector import Detector
 
         detector = Detector(
             network,
@@ -171,7 +174,9 @@ def main(parsed: argparse.Namespace) -> int:
         ahead=0 if streaming else max(_AHEAD, parsed.batch),
     )
     coco = label_files.CocoResults(detector.names) if parsed.coco_json else None
-    with _shown(None if known is None else len(known)) as bar:
+    from yolotf.cli import bars  # imports rich
+
+    with bars.counted(None if known is None else len(known)) as bar:
         for item in _results(inputs if known is None else known, work, bar):
             say(item)
             count.add(item)
@@ -409,7 +414,7 @@ class _Out:
         raise AssertionError  # count does not end
 
 
-def _results(names: Iterable[str], work: _Work, bar: _Bar) -> Iterator[_Item]:
+def _results(names: Iterable[str], work: _Work, bar: Counter) -> Iterator[_Item]:
     pending: list[tuple[str, Image.Image]] = []
     for name, picture, error in _read_ahead(names, work.ahead):
         if picture is not None:
@@ -446,7 +451,7 @@ def _pictures(named: Sequence[tuple[str, Image.Image]], work: _Work) -> Iterator
         yield item
 
 
-def _video(name: str, work: _Work, bar: _Bar) -> Iterator[_Item]:
+def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
     """Every frame; what could not be read as an item with the error."""
     try:
         import cv2  # optional, and slow to import
@@ -508,8 +513,6 @@ def _batches(frames: Iterator[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _array(picture: Image.Image) -> Any:
-    import numpy as np
-
     return np.asarray(picture)
 
 
@@ -549,45 +552,3 @@ def _complain(item: _Item) -> None:
 def _name(path: str | Path) -> str:
     """Printable, also where a file name is no UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-class _Bar:
-    """How far it is; says nothing until it has a bar."""
-
-    def __init__(self) -> None:
-        self.progress: Any = None
-        self.task: Any = None
-
-    def expect(self, more: float) -> None:
-        """Of a video, the number of frames, if it is known."""
-        if self.progress is not None and more > 0:
-            total = self.progress.tasks[0].total or 0
-            self.progress.update(self.task, total=total + int(more))
-
-    def step(self) -> None:
-        if self.progress is not None:
-            self.progress.advance(self.task)
-
-
-@contextlib.contextmanager
-def _shown(total: int | None) -> Iterator[_Bar]:
-    """A progress bar on stderr, if that is a terminal."""
-    from rich import progress
-    from rich.console import Console
-
-    bar = _Bar()
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield bar
-        return
-    with progress.Progress(
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        # Rich would send to stderr what is meant for a file or a pipe.
-        redirect_stdout=sys.stdout.isatty(),
-    ) as bar.progress:
-        bar.task = bar.progress.add_task("", total=total)
-        yield bar

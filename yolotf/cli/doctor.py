@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from yolotf import _core
 from yolotf.cli import arguments
 from yolotf.cli.demo_data import cache_folder
 from yolotf.runtime import library
@@ -140,8 +141,6 @@ def _onednn() -> dict[str, Any]:
 
 
 def _processor() -> dict[str, Any]:
-    from yolotf import _core  # native: a doctor starts where it is broken, too
-
     return {
         "machine": platform.machine(),
         "processors": os.cpu_count(),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
 
 from yolotf.cli import arguments
 from yolotf.serving import evaluation
@@ -94,7 +92,9 @@ def main(parsed: argparse.Namespace) -> int:
             f"and count as empty; the first: {evaluation.label_path(data.unlabelled[0])}",
             file=sys.stderr,
         )
-    with _progress(len(data.pictures)) as step:
+    from yolotf.cli import bars  # imports rich
+
+    with bars.counted(len(data.pictures)) as bar:
         result = evaluation.evaluate(
             network,
             parsed.weights,
@@ -104,7 +104,7 @@ def main(parsed: argparse.Namespace) -> int:
             score_threshold=parsed.thresh,
             letter_box=parsed.letter_box,
             batch=parsed.batch,
-            progress=step,
+            progress=bar.step,
         )
     if parsed.plot:
         evaluation.plot(result, parsed.plot)
@@ -119,25 +119,3 @@ def _compare(parsed: argparse.Namespace) -> int:
     else:
         print("\n".join(evaluation.comparison_lines(found)))
     return 0
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, if that is a terminal."""
-    from rich import progress  # takes long to import
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda count: None
-        return
-    with progress.Progress(
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-    ) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -26,26 +26,9 @@ def opened(weights: str) -> Iterator[sources.Local]:
         with sources.opened(weights) as source:
             yield source
         return
-    # rich: only where there is something to show.
-    from rich import progress as bars
-    from rich.console import Console
+    from yolotf.cli import bars  # imports rich
 
-    console = Console(stderr=True)
-    columns = (
-        bars.TextColumn("fetching"),
-        bars.BarColumn(),
-        bars.DownloadColumn(),
-        bars.TransferSpeedColumn(),
-    )
     with contextlib.ExitStack() as stack:
-        with bars.Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as bar:
-            task = bar.add_task("fetching", total=None)
-            source = stack.enter_context(
-                sources.opened(
-                    weights,
-                    lambda done, size: bar.update(task, completed=done, total=size or None),
-                )
-            )
+        with bars.fetching() as progress:
+            source = stack.enter_context(sources.opened(weights, progress))
         yield source

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.errors import UnsupportedSectionError
+from yolotf.models.which_keras import keras
 from yolotf.weights.sources import StrPath
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ def build(network: cfg.Network, options: Options) -> Any:
     """The Keras model of the network, as `any_size` and `reverse_outputs` want it."""
     # Keras: not before a format is asked for.
     from yolotf.models.build import build_model
-    from yolotf.models.which_keras import keras
 
     model = build_model(network)
     if options.any_size:

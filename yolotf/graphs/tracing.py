@@ -87,7 +87,7 @@ def onednn_available() -> bool:
     `TF_ENABLE_ONEDNN_OPTS=0`, or because the processor is of a kind that gains nothing.
     """
     try:
-        from tensorflow.python.util import _pywrap_util_port
+        from tensorflow.python.util import _pywrap_util_port  # not public
 
         if not _pywrap_util_port.IsMklEnabled() or tf.config.get_visible_devices("GPU"):
             return False
@@ -118,11 +118,11 @@ def unoptimized() -> Iterator[None]:
     be made inside, too, or the function is prepared once more.
     """
     try:
-        from tensorflow.python.eager import context as eager
+        from tensorflow.python.eager import context as eager  # not public
 
         context, options = eager.context(), _options()
         before = context.function_call_options
-    except (ImportError, AttributeError):  # not public: without it, it only takes longer
+    except (ImportError, AttributeError):  # without it, it only takes longer
         yield
         return
     context.function_call_options = options  # of this thread
@@ -135,7 +135,7 @@ def unoptimized() -> Iterator[None]:
 @functools.cache
 def _options() -> Any:
     """This process's settings for functions, less the optimizer."""
-    from tensorflow.python.eager import context as eager
+    from tensorflow.python.eager import context as eager  # as above
 
     now = eager.context().function_call_options
     config = tf.compat.v1.ConfigProto.FromString(now.config_proto_serialized)

@@ -10,7 +10,7 @@ from typing import Any
 from yolotf import errors
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.rules import BN_EPSILON
-from yolotf.loading import diagnosing, partial, planning
+from yolotf.loading import diagnosing, origins, partial, planning
 from yolotf.loading.arguments import model_first
 from yolotf.models import arithmetic
 from yolotf.weights import known, sources
@@ -146,9 +146,7 @@ def load_darknet_weights(
         TypeError: an argument is something else.
     """
     started = time.perf_counter()
-    import tensorflow as tf
-
-    from yolotf.loading import save
+    import tensorflow as tf  # not with `import yolotf`
 
     if bn_epsilon not in ("keep", "darknet"):
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
@@ -162,7 +160,7 @@ def load_darknet_weights(
         with tf.init_scope():
             stats = writing.write(path, job.header, job.plan, cast=cast, verify=verify)
         if job.complete:
-            save.remember(model, job.header, job.plan)
+            origins.remember(model, job.header, job.plan)
     except errors.WeightsMismatch as error:
         raise diagnosing.explained(error, path, model, cfg) from None
     if bn_epsilon == "darknet":

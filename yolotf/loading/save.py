@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import warnings
-import weakref
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +14,8 @@ from numpy.typing import NDArray
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import BN_EPSILON
 from yolotf.errors import ContentError, PlanError
-from yolotf.loading import planning
+from yolotf.loading import origins, planning
+from yolotf.loading.origins import Origin
 from yolotf.models import arithmetic, arrange, walk
 from yolotf.models.built import network_of
 from yolotf.models.structure import Structure
@@ -27,37 +26,6 @@ from yolotf.weights.header import NARROW, WIDE, Header
 _VERSION = (0, 2, 5)
 """What Darknet writes (AlexeyAB/darknet src/version.h)."""
 _FLOATING = ("float32", "float64", "float16", "bfloat16")
-
-
-class _Origin(NamedTuple):
-    """What is known of a model that a whole file was loaded into."""
-
-    header: Header
-    plan: layout.Plan
-
-
-_origins: weakref.WeakKeyDictionary[Any, _Origin] = weakref.WeakKeyDictionary()
-
-
-def remember(model: Any, header: Header, plan: layout.Plan) -> None:
-    """Notes header and order of a file that has filled `model`, for the way back.
-
-    Files that filled only a part of it are not noted: another network's picture count says
-    nothing about this model.
-    """
-    floats = plan.floats if plan.network is None else layout.floats(plan.network)
-    if sum(move.segment.count for move in plan.moves) != floats:
-        return
-    # Plain lists cannot be referred to weakly.
-    with contextlib.suppress(TypeError):
-        _origins[model] = _Origin(header, plan)
-
-
-def _origin_of(model: Any) -> _Origin | None:
-    try:
-        return _origins.get(model)
-    except TypeError:
-        return None
 
 
 def save_darknet_weights(
@@ -107,7 +75,7 @@ def save_darknet_weights(
     """
     output.checked_target(file)
     _refuse_derived(model)
-    origin = _origin_of(model)
+    origin = origins.of(model)
     header = _header(origin, seen, version)
     plan = _plan(model, network, origin, transposed=header.transposed)
     moves = _moves(plan, upto)
@@ -148,7 +116,7 @@ def _refuse_derived(model: Any) -> None:
             )
 
 
-def _plan(model: Any, network: Any, origin: _Origin | None, *, transposed: bool) -> layout.Plan:
+def _plan(model: Any, network: Any, origin: Origin | None, *, transposed: bool) -> layout.Plan:
     known = network_of(model) if network is None else planning.network_for(model, network)
     if known is not None:
         return planning.plan_for(model, known, transposed=transposed)
@@ -215,7 +183,7 @@ def _check(name: str, move: layout.Assignment) -> None:
         )
 
 
-def _header(origin: _Origin | None, seen: int | None, version: Sequence[int] | None) -> Header:
+def _header(origin: Origin | None, seen: int | None, version: Sequence[int] | None) -> Header:
     before = origin.header if origin is not None else None
     if version is None:
         major, minor, revision = before[:3] if before is not None else _VERSION
@@ -246,7 +214,7 @@ def _header_bytes(header: Header) -> bytes:
 
 def _stored(move: layout.Assignment) -> NDArray[np.float32]:
     """The floats of a variable in the order of the file."""
-    import tensorflow as tf
+    import tensorflow as tf  # only models that need it come here
 
     with np.errstate(over="ignore"):  # a float64 beyond float32 is refused as infinite
         values = np.asarray(tf.convert_to_tensor(move.slot.variable)).astype(np.float32, copy=False)

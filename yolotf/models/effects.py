@@ -225,7 +225,7 @@ class Activations:
 
     def darknet(self, name: str) -> Response | None:
         """Of one of Darknet's; None for those that look at more than one number."""
-        import tensorflow as tf  # computes the formulas
+        import tensorflow as tf  # only models that need it come here
 
         if name.startswith("normalize_channels"):
             return None
@@ -298,7 +298,7 @@ class Activations:
 
     def _tried(self, function: Callable[[Any], Any], rank: int = 4) -> NDArray[np.float32] | None:
         """The answers to `PROBE`; None if it fails or is not a function of each number alone."""
-        import tensorflow as tf
+        import tensorflow as tf  # only models that need it come here
 
         turned = PROBE[::-1]
         answers = []
@@ -316,7 +316,7 @@ class Activations:
 
 def _called(call: Call, results: Mapping[int, Any]) -> Any:
     """The call done on numbers, its symbolic tensors replaced by `results` of their calls."""
-    import tensorflow as tf
+    import tensorflow as tf  # only models that need it come here
 
     values = {
         id(tensor): results[id(source)]
@@ -345,7 +345,7 @@ def consumers(calls: Iterable[Call]) -> dict[int, list[Call]]:
 
 def tried_enlargement(call: Call) -> Enlarge | None:
     """What a function of unknown inside does that makes a picture larger by whole numbers."""
-    import tensorflow as tf
+    import tensorflow as tf  # only models that need it come here
 
     before = [extent or 0 for extent in call.inputs[0].shape[1:]]
     after = [extent or 0 for extent in call.shape[1:]]

@@ -17,11 +17,11 @@ def keras() -> ModuleType:
     """
     # The values tensorflow/__init__.py accepts.
     if os.environ.get("TF_USE_LEGACY_KERAS") in ("true", "True", "1"):
-        import tf_keras
+        import tf_keras  # optional
 
         legacy: ModuleType = tf_keras
         return legacy
-    import keras as current
+    import keras as current  # slow to import
 
     backend = current.backend.backend()
     if backend != "tensorflow":

@@ -195,7 +195,7 @@ def _inputs(node: Any) -> list[Any]:
 
 
 def _flat(outputs: Any) -> list[Any]:
-    import tensorflow as tf
+    import tensorflow as tf  # only models that need it come here
 
     return list(tf.nest.flatten(outputs))
 
