@@ -70,6 +70,68 @@ def test_networks_that_decode_the_same_floats_otherwise_are_named(tmp_path: Path
     assert "mask 3,4,5 / 0,1,2 there, 3,4,5 / 1,2,3 here" in warning.message
 
 
+MASKS = "mask 3,4,5 / 0,1,2 there, 3,4,5 / 1,2,3"
+
+
+@pytest.mark.parametrize("classes", [1, 80])
+def test_every_network_of_the_size_is_listed_with_what_differs(
+    classes: int, tmp_path: Path
+) -> None:
+    network = networks.network("yolov4-tiny", classes=classes)
+    path = write_zeros(tmp_path / "f.weights", layout.size_bytes(network))
+    counted = f"{classes} class{'es' if classes > 1 else ''}; 3 channels"
+    other = f"yolov4-tiny-custom; {counted}; decodes otherwise: {MASKS}"
+    inspected = dict(diagnosis.inspect(path).document().facts)
+    assert inspected["is"] == f"yolov4-tiny; {counted}"
+    assert inspected["or"] == f"{other} in yolov4-tiny"
+    found = diagnosis.diagnose(path, network)
+    assert dict(found.document().facts)["by size"] == f"{other} here"
+    mine, custom = found.to_dict()["matches"]
+    assert "decodes_otherwise" not in mine
+    assert [one["key"] for one in custom["decodes_otherwise"]] == ["mask", "anchors"]
+    assert custom["decodes_otherwise"][0] == {
+        "key": "mask",
+        "here": "3,4,5 / 1,2,3",
+        "there": "3,4,5 / 0,1,2",
+    }
+
+
+def test_a_network_as_it_ships_is_likelier_than_one_of_other_classes(tmp_path: Path) -> None:
+    size = layout.size_bytes(networks.network("yolov3", classes=14))
+    path = write_zeros(tmp_path / "f.weights", size)
+    first, second, *_ = diagnosis.inspect(path).to_dict()["matches"]
+    assert (first["architecture"], first["classes"]) == ("Gaussian_yolov3_BDD", 10)
+    assert (second["architecture"], second["classes"]) == ("yolov3", 14)
+    words = dict(diagnosis.inspect(path).document().facts)["or"]
+    assert "section yolo there, Gaussian_yolo in Gaussian_yolov3_BDD" in words
+
+
+@pytest.mark.parametrize("classes", [80, 7])
+def test_heads_of_another_kind_than_the_network_has_are_warned_of(
+    classes: int, tmp_path: Path
+) -> None:
+    """Cfgs of yolov4-csp circulate without new_coords; its files then decode to other boxes."""
+    text = networks.network("yolov4-csp", classes=classes, size=64).to_cfg()
+    text = text.replace("new_coords=1\n", "").replace("activation=logistic", "activation=linear")
+    network = cfg.parse_text(text, source="csp.cfg")
+    head = network.heads[0].line
+    (warning,) = known.stock_warnings(network)
+    assert warning.startswith("the same floats as csp.cfg, ")
+    assert f"yolov4-csp (new_coords 1 there, 0 here, csp.cfg:{head}, " in warning
+    path = write_zeros(tmp_path / "f.weights", layout.size_bytes(network))
+    (found, *_) = [
+        one for one in diagnosis.diagnose(path, network).warnings if one.kind != "unverified"
+    ]
+    assert found.kind == "same_size_networks"
+    assert "new_coords" in found["differing"]
+
+
+def test_cfgs_with_heads_of_their_networks_kind_are_not_warned_of() -> None:
+    for name in ("yolov4-csp", "yolov4", "yolov3", "yolov7-tiny"):
+        network = cfg.parse_text(networks.network(name, classes=3).to_cfg(), source="own.cfg")
+        assert known.stock_warnings(network) == ()
+
+
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov4", "yolov3", "yolov3-tiny"])
 def test_published_files_are_not_doubted(name: str) -> None:
     assert known.same_size_networks(networks.network(name)) == []

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 
 from yolotf.diagnosis.document import Column, Table
 from yolotf.diagnosis.findings import plural
 from yolotf.diagnosis.rows import Array, Divergence, LayerRow
 from yolotf.diagnosis.subject import Subject
 from yolotf.weights.header import Header
-from yolotf.weights.known import Match
+from yolotf.weights.known import Candidate, in_words
 
 _AROUND = 2
 """Layers with weights shown before and after the one where file and network part."""
@@ -37,13 +38,23 @@ def network_line(subject: Subject, header: Header | None) -> str:
     return f"{', '.join(parts)}: {size_bytes:,} bytes"
 
 
-def match_line(match: Match) -> str:
-    """A known network."""
-    line = ", ".join(match.architecture.names)
-    if match.classes:
-        line += f"; {plural(match.classes, 'class', 'classes')}"
-    line += f"; {plural(match.channels, 'channel')}"
-    return line if match.layers is None else f"{line}; the first {match.layers} layers"
+def match_lines(candidates: Iterable[Candidate], here: str = "here") -> Iterator[str]:
+    """Known networks, those that decode alike in one line; the likeliest first.
+
+    Args:
+        candidates: the networks.
+        here: what the one is called that they are compared with.
+    """
+    for (match, differing), group in itertools.groupby(
+        candidates, key=lambda candidate: candidate[1:]
+    ):
+        line = ", ".join(candidate.name for candidate in group)
+        if match.classes:
+            line += f"; {plural(match.classes, 'class', 'classes')}"
+        line += f"; {plural(match.channels, 'channel')}"
+        if match.layers is not None:
+            line += f"; the first {match.layers} layers"
+        yield f"{line}; decodes otherwise: {in_words(differing, here)}" if differing else line
 
 
 _STATUS = {"fits": "fits", "parts": "parts here", "unreached": ""}

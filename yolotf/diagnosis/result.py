@@ -96,6 +96,24 @@ class Diagnosis:
         table = facts.layers_around(self.layers, parting) if parting else None
         return Document.of(self._verdict(), self.ok, self._facts(), table)
 
+    @property
+    def candidates(self) -> list[_known.Candidate]:
+        """`matches` by name, the likeliest first, with what decodes otherwise than here."""
+        return _known.candidates(self.matches, _known.decoding_of(self.subject.network))
+
+    def _others(self) -> list[_known.Candidate]:
+        """Those that the network is not itself."""
+        own, network = self.subject.architecture, self.subject.network
+        return [
+            candidate
+            for candidate in self.candidates
+            if not self.ok
+            or candidate.match.architecture is not own
+            or (candidate.match.classes, candidate.match.channels)
+            != (network.classes, network.input_shape.channels)
+            or candidate.differing
+        ]
+
     def _verdict(self) -> str:
         target = self.subject.source
         if self.ok:
@@ -108,6 +126,8 @@ class Diagnosis:
     def _facts(self) -> Iterator[tuple[str, str]]:
         yield "file", facts.file_line(self.size_bytes, self.header)
         yield "network", facts.network_line(self.subject, self.header)
+        for line in facts.match_lines(self._others()):
+            yield "by size", line
         for cause in self.causes:
             yield "cause", cause.text
             if cause.fix:
@@ -155,7 +175,7 @@ class Diagnosis:
                 ),
                 "floats": self.subject.floats,
             },
-            "matches": list(_matches_json(self.matches, self.header)),
+            "matches": list(_matches_json(self.candidates, self.header)),
             "causes": [cause.to_dict() for cause in self.causes],
             "warnings": [warning.to_dict() for warning in self.warnings],
             "first_divergence": (
@@ -239,17 +259,19 @@ def _divergence(
 
 
 def _matches_json(
-    matches: Iterable[_known.Match], header: Header | None
+    candidates: Iterable[_known.Candidate], header: Header | None
 ) -> Iterator[dict[str, Any]]:
-    for match in matches:
-        for name in match.architecture.names:
-            yield {
-                "architecture": name,
-                "classes": match.classes,
-                "channels": match.channels,
-                "header_bytes": header.size_bytes if header else WIDE,
-                "layers": match.layers,
-            }
+    for name, match, differing in candidates:
+        row: dict[str, Any] = {
+            "architecture": name,
+            "classes": match.classes,
+            "channels": match.channels,
+            "header_bytes": header.size_bytes if header else WIDE,
+            "layers": match.layers,
+        }
+        if differing:
+            row["decodes_otherwise"] = [one._asdict() for one in differing]
+        yield row
 
 
 def unreadable(
@@ -286,6 +308,11 @@ class Inspection:
     layers: tuple[LayerRow, ...] = ()
     hint: str = ""
 
+    @property
+    def candidates(self) -> list[_known.Candidate]:
+        """`matches` by name, the likeliest first, with what decodes otherwise than that one."""
+        return _known.candidates(self.matches)
+
     def document(self) -> Document:
         """What people are shown: what the file is, and every array with its numbers."""
         table = facts.arrays(self.layers) if self.layers else None
@@ -297,8 +324,10 @@ class Inspection:
             hint = f": {self.hint}" if self.hint else ""
             yield "detected", self.detected + hint
             return
-        for match in self.matches:
-            yield "is", facts.match_line(match)
+        found = self.candidates
+        here = f"in {found[0].name}" if found else ""
+        for number, line in enumerate(facts.match_lines(found, here)):
+            yield "or" if number else "is", line
         if not self.matches:
             yield "is", "no known network of this size"
 
@@ -312,7 +341,7 @@ class Inspection:
             "detected": self.detected,
             "header": header._asdict() if header else None,
             "floats": floats,
-            "matches": list(_matches_json(self.matches, header)),
+            "matches": list(_matches_json(self.candidates, header)),
             "layers": [
                 {
                     "layer": row.layer,

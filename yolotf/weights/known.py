@@ -202,7 +202,8 @@ class Match(NamedTuple):
         if self.layers is not None:
             odd += 2
         if self.classes is not None and self.classes not in self.architecture.names.values():
-            odd += 0.5 + min(self.classes, 2000) / 200
+            # More than any rank: a network as it ships is likelier than another's with own classes.
+            odd += 1 + min(self.classes, 2000) / 200
         return odd
 
 
@@ -269,9 +270,14 @@ def _unpack(entry: dict[str, Any]) -> Architecture:
 
 DECODING_KEYS = ("section", "mask", "anchors", "scale_x_y", "new_coords")
 """What `decoding_of` lists of each head."""
+_KIND = (DECODING_KEYS.index("section"), DECODING_KEYS.index("new_coords"))
+"""What makes a head another kind; the rest people change with their data."""
+
+Decoding = tuple[tuple[str, ...], ...]
+"""`DECODING_KEYS` of every head."""
 
 
-def decoding_of(network: cfg.Network) -> tuple[tuple[str, ...], ...]:
+def decoding_of(network: cfg.Network) -> Decoding:
     """What makes boxes of each head's numbers, in `DECODING_KEYS`: nothing of it is in the file."""
     return tuple(
         (
@@ -283,6 +289,82 @@ def decoding_of(network: cfg.Network) -> tuple[tuple[str, ...], ...]:
         )
         for head in network.heads
     )
+
+
+class Difference(NamedTuple):
+    """A key that heads differ in; the values of all of them, or one where all have it."""
+
+    key: str
+    here: str
+    there: str
+
+
+def differences(here: Decoding, there: Decoding) -> tuple[Difference, ...]:
+    """What two networks that store the same floats decode otherwise."""
+    found: list[Difference] = []
+    if len(here) != len(there):
+        return (Difference("heads", str(len(here)), str(len(there))),)
+    for number, key in enumerate(DECODING_KEYS):
+        ours, theirs = ([head[number] for head in heads] for heads in (here, there))
+        if ours != theirs:
+            alike = len(set(ours)) == len(set(theirs)) == 1
+            ours, theirs = (ours[:1], theirs[:1]) if alike else (ours, theirs)
+            found.append(Difference(key, " / ".join(ours), " / ".join(theirs)))
+    return tuple(found)
+
+
+def in_words(found: Iterable[Difference], here: str = "here") -> str:
+    """Each key with both values; of different anchors the first that differ.
+
+    Args:
+        found: the differences.
+        here: what the network is called that they are from.
+    """
+    clauses: list[str] = []
+    for key, ours, theirs in found:
+        if key == "anchors":
+            # They follow from the mask where that differs; two lists of them help nobody.
+            if any(clause.startswith("mask ") for clause in clauses):
+                continue
+            pairs = zip(ours.split(" / "), theirs.split(" / "), strict=False)
+            ours, theirs = next((pair for pair in pairs if pair[0] != pair[1]), (ours, theirs))
+        clauses.append(f"{key} {theirs} there, {ours} {here}")
+    return ", ".join(clauses)
+
+
+class Candidate(NamedTuple):
+    """A known network, by one of its names, that a file may be of.
+
+    Attributes:
+        name: of the stock cfg.
+        match: with which classes and channels, and how much of it.
+        differing: what it decodes otherwise than the network at hand, or than the first candidate.
+    """
+
+    name: str
+    match: Match
+    differing: tuple[Difference, ...] = ()
+
+
+def candidates(matches: Iterable[Match], decoding: Decoding | None = None) -> list[Candidate]:
+    """Every name of `matches`, the likeliest first.
+
+    Args:
+        matches: as `solve` sorts them.
+        decoding: of the network at hand; that of the first candidate if there is none.
+    """
+    found: list[Candidate] = []
+    for match in matches:
+        names = match.architecture.names
+        # Those that ship with as many classes go first; of the rest the table's order holds.
+        shipped = [name for name in names if names[name] == match.classes]
+        for name in (*shipped, *(name for name in names if name not in shipped)):
+            theirs = match.architecture.decoding.get(name)
+            whole = match.layers is None and theirs is not None
+            decoding = theirs if decoding is None and whole else decoding
+            differing = differences(decoding, theirs) if whole and decoding and theirs else ()
+            found.append(Candidate(name, match, differing))
+    return found
 
 
 class Twin(NamedTuple):
@@ -311,28 +393,47 @@ def other_boxes(title: str, differences: Iterable[tuple[str, str]]) -> str:
 
 
 def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
-    """What to tell who loads a file into a network that is a stock one by name.
+    """What to tell who loads a file into a network that others of its size decode otherwise.
 
-    Whoever passes a cfg has said how the file was trained; of a name with another class count
-    than the stock cfg's several networks may be meant, see `same_size_networks`.
+    Whoever passes a cfg has said how the file was trained, unless its heads are of another kind
+    than all that store the same floats; of a name with another class count than the stock cfg's
+    several networks may be meant, see `same_size_networks`.
     """
-    twins = same_size_networks(network) if network.name is not None else []
+    if network.name is None and not _of_another_kind(network):
+        return ()
+    twins = same_size_networks(network)
     if not twins:
         return ()
-    title = f"{network.name}, {network.classes} class{'es' if network.classes != 1 else ''}"
+    classes = network.classes
+    title = f"{network.name or network.source}, {classes} class{'es' if classes != 1 else ''}"
     return (other_boxes(title, ((twin.name, twin.difference) for twin in twins)),)
+
+
+def _of_another_kind(network: cfg.Network) -> bool:
+    """Whether its heads are a kind that no known network with the same floats has."""
+    own = identify(stored(layout.segments(network)))
+    if own is None or not own.decoding:
+        return False
+    mine, known = _kinds(decoding_of(network)), map(_kinds, own.decoding.values())
+    return mine not in known
+
+
+def _kinds(decoding: Decoding) -> list[tuple[str, ...]]:
+    return [tuple(head[number] for number in _KIND) for head in decoding]
 
 
 def same_size_networks(network: cfg.Network) -> list[Twin]:
     """Known networks that a file of `network` could be of as well, as far as its size goes.
 
-    None for a network with its own class count of the stock cfg: such files are the published
-    ones. With another one people start from either cfg.
+    None for a network with its own class count of the stock cfg and heads of its kind: such files
+    are the published ones. With another class count people start from either cfg.
     """
     rows = stored(layout.segments(network))
     own = identify(rows)
     classes = network.classes
-    if own is None or classes is None or classes in own.names.values():
+    if own is None or classes is None:
+        return []
+    if classes in own.names.values() and not _of_another_kind(network):
         return []
     mine = decoding_of(network)
     found = []
@@ -345,26 +446,20 @@ def same_size_networks(network: cfg.Network) -> list[Twin]:
                 continue
             if len(theirs) != len(mine) or theirs == mine:
                 continue
-            found.append(_twin(name, match.classes or 0, mine, theirs))
+            keys = differences(mine, theirs)
+            words = in_words(keys) + _lines(network, keys)
+            found.append(Twin(name, match.classes or 0, tuple(one.key for one in keys), words))
     return found
 
 
-def _twin(
-    name: str,
-    classes: int,
-    mine: tuple[tuple[str, ...], ...],
-    theirs: tuple[tuple[str, ...], ...],
-) -> Twin:
-    keys, differences = [], []
-    for number, key in enumerate(DECODING_KEYS):
-        here = " / ".join(head[number] for head in mine)
-        there = " / ".join(head[number] for head in theirs)
-        if here != there:
-            keys.append(key)
-            # Anchors follow from the mask where that differs; two lists of them help nobody.
-            if key != "anchors" or "mask" not in keys:
-                differences.append(f"{key} {there} there, {here} here")
-    return Twin(name, classes, tuple(keys), ", ".join(differences))
+def _lines(network: cfg.Network, found: Iterable[Difference]) -> str:
+    """Where the heads' kind is written; nobody has the text of a stock network."""
+    keys = {one.key for one in found} & {DECODING_KEYS[number] for number in _KIND}
+    if network.name is not None or not keys:
+        return ""
+    key = "new_coords" if keys == {"new_coords"} else None
+    lines = ", ".join(f"{network.source}:{head.section.line_of(key)}" for head in network.heads)
+    return f", {lines}"
 
 
 def build(networks: Iterable[cfg.Network]) -> dict[str, Any]:

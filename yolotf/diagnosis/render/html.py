@@ -46,7 +46,7 @@ def page(diagnosis: Diagnosis) -> str:
             for label, text in (
                 ("file", facts.file_line(diagnosis.size_bytes, diagnosis.header)),
                 ("network", facts.network_line(diagnosis.subject, diagnosis.header)),
-                *(("by its size", line) for line in _matches(diagnosis)),
+                *(("by its size", line) for line in facts.match_lines(diagnosis.candidates)),
             )
         ),
         "findings": "".join(_finding(finding) for finding in diagnosis.causes)
@@ -59,10 +59,6 @@ def page(diagnosis: Diagnosis) -> str:
         "rows": "".join(_table_rows(row) for row in diagnosis.layers if row.arrays),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found.group(1)], _template())
-
-
-def _matches(diagnosis: Diagnosis) -> list[str]:
-    return [facts.match_line(match) for match in diagnosis.matches[:3]]
 
 
 def _finding(finding: Finding) -> str:
