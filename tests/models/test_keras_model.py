@@ -952,7 +952,6 @@ REFUSED = {
     "dilation": ("[convolutional]\nsize=3\ndilation=2\n", "dilation=2", 7),
     "depth": ("[maxpool]\nmaxpool_depth=1\nout_channels=4\n", "out_channels=4", 7),
     "local": ("[local]\nsize=5\npad=1\n", "size=3", 6),
-    "tree": ("[softmax]\ntree=9k.tree\n", "tree", 6),
     "spatial": ("[softmax]\nspatial=1\n", "spatial", 6),
     "groups": ("[softmax]\ngroups=2\n", "groups=2", 6),
     "activation": ("[activation]\nactivation=mish\n", "activation=mish", 6),

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ import yolotf
 from yolotf.cli.commands import main
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
+from yolotf.darknet.tree import Tree
 from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
-from yolotf.serving import classifier
+from yolotf.serving.classes import classes_of
 from yolotf.serving.classifier import Classifier, prepare
-from yolotf.serving.classifier_export import prepare as prepare_in_graph
+from yolotf.serving.classifier_function import prepare as prepare_in_graph
+from yolotf.serving.inference import build_function
 
 SMALL = """[net]
 width=24
@@ -180,6 +183,108 @@ def test_the_export_answers_alike(small, tmp_path):
     assert (tmp_path / "saved/assets.extra/classes.names").read_text().split() == list(NAMES)
 
 
+DARKNET = json.loads((Path(__file__).parents[1] / "data/darknet_classify.json").read_text())
+DARKNET_BODY = (
+    SMALL.split("[convolutional]\nfilters=5")[0]
+    + "[maxpool]\nsize=2\nstride=2\n"
+    + "[convolutional]\nfilters=6\nsize=1\nactivation=linear\n[avgpool]\n"
+)
+DARKNET_ENDS = {
+    "plain": "[softmax]\ngroups=1\n",
+    "groups": "[softmax]\ngroups=2\ntemperature=2\n",
+    "tree": "[softmax]\ntree=six.tree\ntemperature=2\n",
+    "none": "",
+}
+SIX = "animal -1\nplant -1\ncat 0\ndog 0\ntulip 1\nkitten 2\n"
+
+
+def darknet_picture(key):
+    rows, columns = map(int, key.split()[1].split("x"))
+    y, x, channel = np.ogrid[:rows, :columns, :3]
+    return ((3 * x + 5 * y + x * y // 16 + 60 * channel) % 256).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", DARKNET_ENDS)
+def test_answers_are_those_darknet_printed(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "six.tree").write_text(SIX)
+    path = tmp_path / "six.weights"
+    write_weights(path, parse_cfg(DARKNET_BODY), seed=1)
+    network = parse_cfg(DARKNET_BODY + DARKNET_ENDS[kind])
+    classify = Classifier(network, path, batch_size=3)
+    function = build_function(network, path)
+    classify.export(tmp_path / "saved")
+    served = tf.saved_model.load(tmp_path / "saved").signatures["probabilities"]
+    keys = [key for key in DARKNET if key.split()[0] == kind]
+    assert len(keys) == 7
+    found = classify.probabilities([darknet_picture(key) for key in keys])
+    for key, ours in zip(keys, found, strict=True):
+        pixels = darknet_picture(key)[None]
+        np.testing.assert_allclose(ours, DARKNET[key], atol=1e-6, rtol=0)
+        for images in (pixels, pixels / np.float32(255)):
+            np.testing.assert_allclose(function(images)[0], ours, atol=2e-5)
+        found = served(images=tf.constant(pixels))["probabilities"]
+        np.testing.assert_allclose(found[0], ours, atol=2e-5)
+
+
+def test_build_function_answers_probabilities(small):
+    text = SMALL + SOFTMAX
+    function = build_function(parse_cfg(text), small())
+    wanted = keras_answer(text, small())
+    np.testing.assert_allclose(function(PIXELS[None])[0], wanted, rtol=1e-4)
+    np.testing.assert_allclose(function(PIXELS[None] / 255)[0], wanted, rtol=1e-4)
+    assert function(np.zeros((0, 9, 9, 3), np.uint8)).shape == (0, 5)
+    function.load(small(seed=2))
+    np.testing.assert_allclose(
+        function(PIXELS[None])[0], keras_answer(text, small(seed=2)), rtol=1e-4
+    )
+    with pytest.raises(ValueError, match=r"any_size=True: .* has no detection head"):
+        build_function(parse_cfg(text), small(), any_size=True)
+    short = small().with_name("short.weights")
+    short.write_bytes(small().read_bytes()[:-40])
+    with pytest.raises(WeightsMismatch) as error:
+        build_function(parse_cfg(text), short)
+    assert error.value.diagnosis.to_dict()["causes"]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_softmax_of_a_tree_is_one_a_group_channels_first(rows, tmp_path):
+    """softmax_layer.c:54, group by group, in Keras, and kept in a .keras file."""
+    (tmp_path / "a.tree").write_text("".join(f"c{n} {p}\n" for n, p in enumerate(PARENTS)))
+    text = f"[net]\nwidth=1\nheight={rows}\nchannels={12 // rows}\n[softmax]\ntemperature=0.5\n"
+    network = parse_cfg(text + f"tree={tmp_path / 'a.tree'}\n")
+    values = np.random.default_rng(1).normal(size=(2, rows, 1, 12 // rows)).astype(np.float32)
+    flat, wanted, start = values.transpose(0, 3, 1, 2).reshape(2, -1) / 0.5, [], 0
+    for size in (2, 1, 4, 3, 2):
+        powers = np.exp(flat[:, start : start + size])
+        wanted.append(powers / powers.sum(1, keepdims=True))
+        start += size
+    wanted = np.concatenate(wanted, 1).reshape(2, 12 // rows, rows, 1).transpose(0, 2, 3, 1)
+    model = yolotf.build_model(network)
+    np.testing.assert_allclose(model(values), wanted, rtol=1e-5)
+    model.save(tmp_path / "m.keras")
+    again = tf.keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(again(values), wanted, rtol=1e-5)
+
+
+PARENTS = (-1, -1, 0, 1, 1, 1, 1, 2, 2, 2, 5, 5)
+
+
+def test_branches_reach_the_root():
+    """hierarchy_predictions, tree.c: parents come first."""
+    tree = Tree(tuple(map(str, PARENTS)), PARENTS, (2, 1, 4, 3, 2))
+    values = np.random.default_rng(1).uniform(0.1, 1, 12)
+    wanted = values.copy()
+    for number, parent in enumerate(PARENTS):
+        if parent >= 0:
+            wanted[number] *= wanted[parent]
+    for places in tree.branches():
+        values = values * np.append(values, 1)[places[:-1]]
+    np.testing.assert_allclose(values, wanted)
+    assert len(tree.branches()) == 2
+    assert Tree(("a",), (-1,), (1,)).branches() == []
+
+
 TREE = "animal -1\nplant -1\ncat 0\ndog 0\ntulip 1\n"
 
 
@@ -194,6 +299,11 @@ def test_trees_multiply_along_the_branch(small, tmp_path):
     found = dict(zip(answer.classes.tolist(), answer.scores.tolist(), strict=True))
     np.testing.assert_allclose([found[number] for number in range(5)], wanted, rtol=1e-4)
     assert math.isclose(found[2] + found[3] + found[4], 1, rel_tol=1e-5)
+
+
+def test_a_missing_tree_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a\.tree"):
+        Classifier(parse_cfg(SMALL + "[softmax]\ntree=a.tree\n"), tmp_path / "none.weights")
 
 
 @pytest.mark.parametrize(
@@ -265,14 +375,14 @@ def test_stock_classifiers_are_those_of_darknets_cfgs(path):
 
 def test_stock_classifiers_take_other_classes_and_sizes():
     network = yolotf.network("darknet53", classes=7, size=448)
-    assert classifier._outputs(network)[2] == 7
+    assert classes_of(network).numbers == 7
     assert network.input_shape[:2] == yolotf.network("darknet53_448").input_shape[:2]
     assert len(stock.CLASSIFIERS) == 9
 
 
 @pytest.mark.parametrize("path", cfg_params(classifiers))
 def test_stock_classifiers_have_their_classes(path):
-    _, tree, classes = classifier._outputs(parse_cfg(path))
+    _, tree, classes = classes_of(parse_cfg(path))
     assert tree is None
     assert classes == (10 if path.stem == "cifar" else 1000)
 

@@ -254,7 +254,7 @@ def test_sections_the_file_holds_nothing_for_are_refused():
         "[convolutional]\nfilters=8\nsize=3\ndilation=2",
         "[shortcut]\nfrom=-2\nactivation=hard_mish",
         "[maxpool]\nsize=2\nantialiasing=1",
-        "[softmax]\ntree=a.tree",
+        "[softmax]\nspatial=1",
     ],
 )
 def test_what_cannot_be_built_is_refused_with_its_line(section):

@@ -20,11 +20,43 @@ class Tree(NamedTuple):
     groups: tuple[int, ...]
     """Sizes of the runs of classes with one parent, each a softmax of its own."""
 
+    def branches(self) -> list[list[int]]:
+        """How each class's number is multiplied by those of all above it, whatever the array.
+
+        With a 1 after the last class, `values = values * values[places]` for all `places` is
+        Darknet's `hierarchy_predictions` (tree.c): each step reaches twice as far up.
+        """
+        root = len(self.parents)
+        places = [root if parent < 0 else parent for parent in self.parents] + [root]
+        steps = []
+        while any(place != root for place in places):
+            steps.append(places)
+            places = [places[place] for place in places]
+        return steps
+
 
 def tree_path(network: Network, name: str) -> Path:
     """Where the file is: from the working directory, as Darknet looks, or beside the cfg."""
     places = (Path(name), Path(network.source).parent / name)
     return next((place for place in places if place.exists()), Path(name))
+
+
+def tree_of(network: Network, name: str, classes: int) -> Tree:
+    """The tree that a section with so many classes names.
+
+    Raises:
+        OSError: it cannot be read.
+        YolotfError: it is none, or has another number of classes.
+    """
+    tree = read_tree(tree_path(network, name))
+    if len(tree.parents) != classes:
+        raise YolotfError(
+            f"{name}: {len(tree.parents)} classes, {network.source} has {classes}; the tree "
+            "belongs to another network",
+            expected=classes,
+            found=len(tree.parents),
+        )
+    return tree
 
 
 def read_tree(path: str | os.PathLike[str]) -> Tree:

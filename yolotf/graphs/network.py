@@ -12,6 +12,7 @@ from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
+from yolotf.darknet.tree import tree_of
 from yolotf.graphs import onednn, operations
 from yolotf.weights import layout
 from yolotf.weights.header import Header
@@ -225,7 +226,11 @@ class NetworkGraph:
             case cfg.Reorg():
                 return operations.reorg(ops, x, layer)
             case cfg.Softmax():
-                return operations.softmax(ops, x, layer)
+                if not layer.tree:
+                    return operations.softmax(ops, x, layer)
+                shape = layer.input_shape
+                groups = tree_of(self.network, layer.tree, shape.floats).groups
+                return operations.tree_softmax(ops, x, shape, groups, layer.temperature)
             case cfg.Crop():
                 return operations.crop(ops, x, layer)
             case cfg.Normalization():

@@ -11,6 +11,7 @@ Nothing here imports TensorFlow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -421,6 +422,41 @@ def softmax(ops: Operations, x: Tensor, layer: cfg.Softmax) -> Tensor:
     parts = ops.Reshape(tensor=ops.Softmax(logits=flat), shape=[-1, groups, height * width, part])
     parts = ops.Transpose(x=parts, perm=[0, 2, 1, 3])
     return ops.Reshape(tensor=parts, shape=[-1, height, width, channels])
+
+
+def tree_softmax(
+    ops: Operations,
+    x: Tensor,
+    shape: Sequence[int],
+    groups: Sequence[int],
+    temperature: float = 1.0,
+) -> Tensor:
+    """`[softmax] tree=`: one over each run of classes with one parent (softmax_layer.c:54).
+
+    Args:
+        ops: where to write.
+        x: [batch, *shape].
+        shape: (rows, columns, channels), whose numbers Darknet has channels first.
+        groups: how long the runs are.
+        temperature: what the numbers are divided by.
+    """
+    height, width, channels = shape
+    count, longest = height * width * channels, max(groups)
+    planes = ops.Transpose(x=x, perm=[0, 3, 1, 2])
+    flat = ops.Reshape(tensor=planes, shape=[-1, count])
+    if temperature != 1:
+        flat = ops.RealDiv(x=flat, y=float(temperature))
+    # One row a run, filled up with what has no share.
+    wide = np.full([len(groups), longest], count)
+    wide[np.arange(longest) < np.reshape(groups, [-1, 1])] = np.arange(count)
+    flat = ops.PadV2(input=flat, paddings=[[0, 0], [0, 1]], constant_values=-math.inf)
+    rows = ops.GatherV2(params=flat, indices=wide.ravel().tolist(), axis=1)
+    shares = ops.Softmax(logits=ops.Reshape(tensor=rows, shape=[-1, longest]))
+    rows = ops.Reshape(tensor=shares, shape=[-1, len(groups) * longest])
+    back = np.flatnonzero(wide.ravel() < count).tolist()
+    flat = ops.GatherV2(params=rows, indices=back, axis=1)
+    planes = ops.Reshape(tensor=flat, shape=[-1, channels, height, width])
+    return ops.Transpose(x=planes, perm=[0, 2, 3, 1])
 
 
 def crop(ops: Operations, x: Tensor, layer: cfg.Crop) -> Tensor:

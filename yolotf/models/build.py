@@ -22,6 +22,7 @@ from typing import Any
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.darknet.rules import used_layers
+from yolotf.darknet.tree import tree_of
 from yolotf.graphs.operations import is_depthwise
 from yolotf.models.built import layer_name, network_of, remember_network
 from yolotf.models.keras_layers import (
@@ -38,6 +39,7 @@ from yolotf.models.keras_layers import (
     Reorg,
     Shortcut,
     SpaceToDepth,
+    TreeSoftmax,
     activation_layer,
 )
 from yolotf.models.which_keras import keras
@@ -410,6 +412,9 @@ class _Graph:
 
     def _softmax(self, layer: cfg.Softmax, x: Any) -> Any:
         height, width, channels = layer.input_shape
+        if layer.tree:
+            groups = tree_of(self.network, layer.tree, layer.input_shape.floats).groups
+            return TreeSoftmax(groups, layer.temperature, **self.named(layer))(x)
         if layer.temperature != 1:
             x = self._rescaled(layer, 1 / layer.temperature, 0.0, x)
         if layer.groups == 1:

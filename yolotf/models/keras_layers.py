@@ -443,6 +443,30 @@ class Reorg(_Layer):
 
 
 @_register
+class TreeSoftmax(_Layer):
+    """`[softmax] tree=`: a softmax over each of `groups`, runs of classes with one parent."""
+
+    def __init__(self, groups: Sequence[int], temperature: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.groups = tuple(groups)
+        self.temperature = temperature
+
+    def call(self, inputs: Any) -> Any:
+        """NHWC in and out."""
+        return operations.tree_softmax(
+            tf.raw_ops, inputs, inputs.shape[1:], self.groups, self.temperature
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "groups": self.groups,
+            "temperature": self.temperature,
+        }
+
+
+@_register
 class SpaceToDepth(_Layer):
     """`[reorg3d]` (reorg_layer.c:79-87)."""
 

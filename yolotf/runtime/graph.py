@@ -44,6 +44,7 @@ _INPUTS = {
     "ExtractImagePatches": "images",
     "Floor": "x",
     "FloorMod": "x y",
+    "GatherV2": "params | indices axis",
     "Greater": "x y",
     "GreaterEqual": "x y",
     "LeakyRelu": "features",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -13,8 +12,8 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.darknet.tree import Tree, read_tree, tree_path
-from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
+from yolotf.errors import WeightsMismatch, YolotfError
+from yolotf.serving.classes import classes_of
 from yolotf.serving.detector import open_engine
 from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
@@ -102,7 +101,7 @@ class Classifier:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.network = networks.as_network(network)
-        without, self._tree, self.classes = _outputs(self.network)
+        without, self._tree, self.classes = classes_of(self.network)
         self.names = read_names(names)
         if self.names and len(self.names) != self.classes:
             raise YolotfError(
@@ -113,7 +112,6 @@ class Classifier:
             )
         self._batch_size = batch_size
         self._bgr = bgr
-        self._without = without
         self._reloading = threading.Lock()
         path = sources.path_of(weights)
         try:
@@ -168,8 +166,11 @@ class Classifier:
             inputs = [
                 prepare(read_picture(one, channels, bgr=self._bgr), *self.size) for one in some
             ]
-            raw = _flat(self._engine.raw_heads(np.stack(inputs), active)[0])
-            rows.append(raw if self._tree is None else tree_probabilities(raw, self._tree))
+            values = _flat(self._engine.raw_heads(np.stack(inputs), active)[0])
+            for places in self._tree.branches() if self._tree else ():
+                above = np.pad(values, [(0, 0), (0, 1)], constant_values=1)
+                values = values * above[:, places[:-1]]
+            rows.append(values)
         return np.concatenate(rows)
 
     @sources.any_source("weights")
@@ -193,21 +194,13 @@ class Classifier:
 
         Raises:
             OSError: the folder cannot be written.
-            UnsupportedSectionError: the network has a class tree.
         """
-        if self._tree is not None:
-            raise UnsupportedSectionError(
-                f"{self.network.source}: class trees cannot be exported; call the Classifier",
-                source=self.network.source,
-            )
-        from yolotf.serving import classifier_export  # imports TensorFlow
+        from yolotf.serving import classifier_function, export  # import TensorFlow
 
         arrays = self._engine.unblocked_weights(self._active)
-        classifier_export.write(self._without, arrays, folder)
-        if self.names:
-            extra = Path(folder) / "assets.extra"
-            extra.mkdir(exist_ok=True)
-            (extra / "classes.names").write_text("\n".join(self.names) + "\n", encoding="utf-8")
+        with export.saved_model(folder) as ready:
+            classifier_function.write(self.network, arrays, ready)
+            export.write_names(self.names, ready)
 
     def _load(self, path: str) -> Any:
         try:
@@ -275,58 +268,3 @@ def _cut(values: _Floats, axis: int, resized: int, wanted: int) -> _Floats:
     share = share.reshape(shape)
     out: _Floats = (1 - share) * values.take(low, axis) + share * values.take(high, axis)
     return out
-
-
-def _outputs(network: cfg.Network) -> tuple[cfg.Network, Tree | None, int]:
-    """The network up to its probabilities, its tree, and how many classes it has.
-
-    Raises:
-        UnsupportedSectionError: it finds boxes.
-    """
-    if network.heads:
-        head = network.heads[0]
-        raise UnsupportedSectionError(
-            f"{network.source}: a detector, with {network.where(head)}; use yolotf.Detector",
-            source=network.source,
-            section=head.type,
-            layer=head.index,
-        )
-    layers = list(network.layers)
-    while len(layers) > 1 and layers[-1].type == "cost":  # for training
-        layers.pop()
-    if not layers:
-        raise UnsupportedSectionError(
-            f"{network.source}: no section after [net]; nothing to classify with",
-            source=network.source,
-        )
-    last = layers[-1]
-    shape = last.output_shape
-    classes = shape.height * shape.width * shape.channels
-    tree = None
-    if isinstance(last, cfg.Softmax) and last.tree:
-        tree = read_tree(tree_path(network, last.tree))
-        if len(tree.parents) != classes:
-            raise YolotfError(
-                f"{last.tree}: {len(tree.parents)} classes, {network.source} has {classes}; the "
-                "tree belongs to another network",
-                expected=classes,
-                found=len(tree.parents),
-            )
-        layers.pop()
-    return replace(network, layers=tuple(layers)), tree, classes
-
-
-def tree_probabilities(raw: _Floats, tree: Tree) -> _Floats:
-    """[pictures, classes] raw numbers to probabilities: a softmax a group, times the parent's.
-
-    softmax_tree, softmax_layer.c, and hierarchy_predictions, tree.c.
-    """
-    parts = []
-    for group in np.split(raw, np.cumsum(tree.groups)[:-1], axis=1):
-        powers = np.exp(group - group.max(axis=1, keepdims=True))
-        parts.append(powers / powers.sum(axis=1, keepdims=True))
-    found = np.concatenate(parts, axis=1)
-    for class_id, parent in enumerate(tree.parents):  # parents come first
-        if parent >= 0:
-            found[:, class_id] *= found[:, parent]
-    return found

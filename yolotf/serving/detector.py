@@ -273,11 +273,7 @@ class Detector:
         )
         with export.saved_model(folder) as ready:
             export.write(function, self._engine.unblocked_weights(self._active.loaded), ready)
-            if self.names:
-                extra = ready / "assets.extra"
-                extra.mkdir(exist_ok=True)
-                names = "\n".join(self.names) + "\n"
-                (extra / "classes.names").write_text(names, encoding="utf-8")
+            export.write_names(self.names, ready)
 
     def _load(self, path: str) -> _Set:
         try:

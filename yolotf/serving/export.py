@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,14 @@ def saved_model(folder: str | os.PathLike[str]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     with output.replacing_folder(target) as ready:
         yield ready
+
+
+def write_names(names: Sequence[str], folder: Path) -> None:
+    """Writes class names, if there are any, to where a SavedModel has files of its own."""
+    if names:
+        extra = folder / "assets.extra"
+        extra.mkdir(exist_ok=True)
+        (extra / "classes.names").write_text("\n".join(names) + "\n", encoding="utf-8")
 
 
 class _Exported(tf.Module):  # type: ignore[misc]

@@ -19,6 +19,7 @@ from yolotf.errors import WeightsMismatch
 from yolotf.graphs import decode, operations, tracing
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.serving import collector as _collector
+from yolotf.serving.classifier_function import ClassifierFunction
 from yolotf.serving.explained import explained
 from yolotf.serving.thresholds import Only, thresholds
 from yolotf.weights import sources
@@ -296,7 +297,7 @@ def build_function(
     only: Only = None,
     names: Names = None,
     any_size: bool = False,
-) -> InferenceFunction:
+) -> InferenceFunction | Any:
     """An inference function of plain TensorFlow operations, batch normalization folded.
 
     It imports TensorFlow, if nothing else has yet; `Detector` does not.
@@ -314,15 +315,24 @@ def build_function(
         any_size: pictures are not resized; height and width may be any multiple of
             `InferenceFunction.stride`.
 
+    The keywords are for detectors.
+
     Returns:
-        A callable, see `InferenceFunction.__call__`.
+        A callable, see `InferenceFunction.__call__`; of a network without heads
+        `ClassifierFunction.__call__`.
 
     Raises:
         WeightsMismatch: file and network do not belong together.
         UnsupportedSectionError: the network has sections or heads this cannot express.
     """
+    network = networks.as_network(network)
+    if not network.heads:
+        _check_plain(network, nms_kind=nms_kind, only=only, any_size=any_size, agnostic=agnostic)
+        classifier = ClassifierFunction(network)
+        classifier.load(weights, contents_disposable=True)
+        return classifier
     function = InferenceFunction(
-        networks.as_network(network),
+        network,
         score=score,
         iou=iou,
         max_boxes=max_boxes,
@@ -334,6 +344,16 @@ def build_function(
     )
     function.load(weights, contents_disposable=True, trace=True)
     return function
+
+
+def _check_plain(network: cfg.Network, **given: Any) -> None:
+    """Refuses for a classifier what only boxes can have."""
+    for name, value in given.items():
+        if value:
+            raise ValueError(
+                f"{name}={value!r}: {network.source} has no detection head, and a classifier finds "
+                "no boxes; leave it out"
+            )
 
 
 def to_float(images: Tensor) -> Tensor:

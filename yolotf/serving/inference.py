@@ -13,9 +13,11 @@ from yolotf.serving.pictures import Picture, open_picture
 from yolotf.weights.names import read_names
 
 if TYPE_CHECKING:
+    from yolotf.serving.classifier_function import ClassifierFunction
     from yolotf.serving.function import InferenceFunction, build_function, fit, to_float
 
 __all__ = [
+    "ClassifierFunction",
     "Detections",
     "Detector",
     "InferenceFunction",

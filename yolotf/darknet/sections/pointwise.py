@@ -50,14 +50,12 @@ class Softmax(Layer):
         return True
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """Trees, and what reads beyond its input."""
-        if self.tree:
-            return Refusal("[softmax] with tree= cannot be built", "tree")
+        """What reads beyond its input."""
         if self.spatial:
             # softmax_layer.c:110 reads past its input, and a CPU ignores it.
             return Refusal("[softmax] with spatial= cannot be built", "spatial")
         channels = self.input_shape.channels
-        if channels % self.groups:
+        if channels % self.groups and not self.tree:
             return Refusal(f"groups={self.groups} does not divide {channels} channels", "groups")
         return None
 

@@ -1,0 +1,149 @@
+"""`build_function` of a classifier: pictures to probabilities in a TensorFlow function, no Keras.
+
+Importing this module imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from yolotf.darknet import cfg
+from yolotf.errors import WeightsMismatch
+from yolotf.graphs.folded import FoldedNetwork
+from yolotf.serving.classes import classes_of
+from yolotf.serving.explained import explained
+from yolotf.weights import sources
+
+Tensor = Any
+
+
+class ClassifierFunction:
+    """Pictures to probabilities; made by `build_function`.
+
+    Attributes:
+        network: what it was built from.
+        folded: the variables.
+        classes: how many it tells apart.
+    """
+
+    def __init__(self, network: cfg.Network, *, use_onednn: bool | None = None) -> None:
+        """See `build_function`; the variables are allocated only.
+
+        Raises:
+            UnsupportedSectionError: the network is a detector, or has sections this cannot
+                express.
+        """
+        self.network = network
+        without, self._tree, self.classes = classes_of(network)
+        self.folded = FoldedNetwork(without, use_onednn=use_onednn)
+        self._functions = {
+            dtype: tf.function(
+                self.probabilities,
+                input_signature=[self.images(dtype)],
+                autograph=False,
+            )
+            for dtype in (tf.uint8, tf.float32)
+        }
+
+    def images(self, dtype: Any = tf.uint8) -> tf.TensorSpec:
+        """What it takes: [batch, height, width, channels]."""
+        channels = self.network.input_shape.channels
+        return tf.TensorSpec([None, None, None, channels], dtype, "images")
+
+    @sources.any_source("weights")
+    def load(
+        self, weights: sources.Weights, *, verify: bool = True, contents_disposable: bool = False
+    ) -> None:
+        """Loads a file into the variables; see `FoldedNetwork.load`.
+
+        Raises:
+            WeightsMismatch: file and network do not belong together; with its `diagnosis`.
+        """
+        path = sources.path_of(weights)
+        try:
+            self.folded.load(path, verify=verify, contents_disposable=contents_disposable)
+        except WeightsMismatch as error:
+            raise explained(error, path, self.network) from None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """[batch, classes] float32: the probability of every class.
+
+        Args:
+            images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. They are
+                prepared as Darknet does, see `yolotf.serving.classifier.prepare`.
+        """
+        images = tf.convert_to_tensor(images)
+        if images.shape[0] == 0:
+            return tf.zeros([0, self.classes])
+        if images.dtype not in self._functions:
+            images = tf.cast(images, tf.float32)
+        return self._functions[images.dtype](images)
+
+    def probabilities(self, images: Tensor, variables: Mapping[str, Any] | None = None) -> Tensor:
+        """`__call__` as one graph, for a `tf.function` to trace.
+
+        Args:
+            images: see there.
+            variables: see `FoldedNetwork.__call__`.
+        """
+        height, width = self.network.input_shape[:2]
+        values = self.folded(prepare(images, height, width), variables)[0]
+        if values.shape.rank == 4:  # channels first, as Darknet keeps them
+            values = tf.transpose(values, [0, 3, 1, 2])
+        values = tf.reshape(values, [-1, self.classes])
+        for places in self._tree.branches() if self._tree else ():
+            above = tf.pad(values, [[0, 0], [0, 1]], constant_values=1)
+            values *= tf.gather(above, places[:-1], axis=1)
+        return values
+
+
+def prepare(images: Tensor, height: int, width: int) -> Tensor:
+    """`yolotf.serving.classifier.prepare` of a batch, in operations."""
+    rows, columns = tf.unstack(tf.shape(images)[1:3])
+    is_high = columns < rows
+    new_rows = tf.where(is_high, rows * width // columns, width)
+    new_columns = tf.where(is_high, width, columns * width // rows)
+    values = tf.raw_ops.ResizeBilinear(
+        images=images, size=tf.stack([new_rows, new_columns]), align_corners=True
+    )
+    for axis, resized, wanted in ((1, new_rows, height), (2, new_columns, width)):
+        start = tf.cast(tf.truncatediv(resized - wanted, 2), tf.int32)
+        place = tf.clip_by_value(start + tf.range(wanted), 0, resized - 1)
+        values = tf.gather(values, place, axis=axis)
+    if images.dtype == tf.uint8:
+        values = values / 255.0
+    return tf.ensure_shape(values, [None, height, width, images.shape[-1]])
+
+
+def write(network: cfg.Network, weights: Mapping[str, Any], folder: str | os.PathLike[str]) -> None:
+    """Writes a SavedModel; see `Classifier.export`.
+
+    Args:
+        network: the classifier.
+        weights: see `FoldedNetwork.unblocked_weights`.
+        folder: where to.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    module = tf.Module(name="classifier")
+    variables = {
+        key: tf.Variable(value, trainable=False, name=key.replace("/", "_"))
+        for key, value in weights.items()
+    }
+    module.stored = list(variables.values())
+    function = ClassifierFunction(network, use_onednn=False)
+
+    def probabilities(images: Tensor) -> dict[str, Tensor]:
+        return {"probabilities": function.probabilities(images, variables)}
+
+    module.probabilities = tf.function(
+        probabilities, input_signature=[function.images()], autograph=False
+    )
+    concrete = module.probabilities.get_concrete_function()
+    signatures = {"serving_default": concrete, "probabilities": concrete}
+    tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
