@@ -26,8 +26,8 @@ from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis
+from yolotf.weights import content, layout
 from yolotf.weights import known as _known
-from yolotf.weights import layout
 
 SMALL = """
 [net]
@@ -400,7 +400,7 @@ def test_a_file_that_is_cut_while_it_is_examined_gives_an_answer(
     def fail(*_: Any) -> Any:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(diagnosis._content, "scan", fail)
+    monkeypatch.setattr(content, "scan", fail)
     found = diagnosis.diagnose(path, small)
     assert found.exit_code == 2
     assert "input/output error" in found.causes[0]["message"]
@@ -1002,7 +1002,7 @@ def test_inspect_tells_a_known_file_by_its_size(official_tiny: Any) -> None:
     assert (found.matches[0].name, found.matches[0].classes) == ("yolov4-tiny", 80)
     network = cfg.parse_cfg(official_tiny.cfg)
     assert [(row.layer, row.floats) for row in found.layers] == [
-        (row.layer, row.floats) for row in _known.stored(layout.segments(network))
+        (row.layer, row.floats) for row in _known.layer_floats(layout.segments(network))
     ]
 
 

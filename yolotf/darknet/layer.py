@@ -146,6 +146,11 @@ class Layer:
         """Whether its arithmetic, or what it stores, holds for one picture size only."""
         return False
 
+    @property
+    def sets_channels(self) -> bool:
+        """Whether its options alone say how many channels it puts out, whatever comes in."""
+        return False
+
     def has_activation(self, activation: str) -> bool:
         """Whether Darknet computes it here, rather than putting out zeros."""
         return activation not in CONVOLUTION_ONLY

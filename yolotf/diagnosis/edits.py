@@ -19,17 +19,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from yolotf.darknet import cfg
+from yolotf.darknet.stored import SCALES, Role
 from yolotf.errors import YolotfError
 from yolotf.weights import content as _content
 from yolotf.weights import layout
 
 Overrides = Mapping[tuple[str, int], int]
 """(what, layer) -> value, where what is filters, size, groups, batch_normalize or channels."""
-Stored = tuple[tuple[str, int], ...]
-"""(role, floats) of what one layer stores."""
+Counts = tuple[tuple[str, int], ...]
+"""(role, floats) of each array that one layer stores, in file order."""
 
 _SIZES = (1, 3, 5, 7, 2, 4, 9, 11, 6, 8, 10)
-_SCALES = ("gamma", "moving_mean", "moving_variance")
 INPUT = cfg.NETWORK_INPUT
 """The layer that `channels` of `[net]` belongs to in overrides."""
 _MOST_HEADS = 5
@@ -100,7 +100,7 @@ class Graph:
     def __init__(self, network: cfg.Network) -> None:
         self.network = network
         runs = _content.runs_of(layout.segments(network))
-        self.stored: dict[int, Stored] = {
+        self.stored: dict[int, Counts] = {
             layer: tuple((run.role, run.floats) for run in group)
             for layer, group in itertools.groupby(runs, key=lambda run: run.layer)
         }
@@ -138,26 +138,24 @@ class Graph:
 
     def _per_channel(self, layer: cfg.Layer) -> float:
         """Floats that `layer` itself stores for one channel more that enters it."""
-        channels = layer.input_shape.channels
-        stored = self.stored.get(layer.index, ())
-        match layer:
-            case cfg.Convolutional() | cfg.Connected() | cfg.Local():
-                return sum(floats for role, floats in stored if role == "kernel") / channels
-            case cfg.Batchnorm():
-                return sum(floats for _, floats in stored) / channels
-        return 0.0
+        own = self.stored.get(layer.index)
+        if own is None:
+            return 0.0
+        # Groups divide channels: all of them get one more.
+        groups = layer.groups if isinstance(layer, cfg.Convolutional) else 1
+        more = _counts(_entered(layer, layer.input_shape.channels + groups))
+        return (_floats(more) - _floats(own)) / groups
 
     def _per_filter(self, layer: cfg.Convolutional) -> float:
         """Floats that one filter more of `layer` adds to the whole file."""
-        stored = sum(floats for _, floats in self.stored[layer.index])
-        return stored / layer.filters + self._slopes[layer.index]
+        return _floats(self.stored[layer.index]) / layer.filters + self._slopes[layer.index]
 
     # The layout after a change.
 
-    def changed(self, overrides: Overrides) -> dict[int, Stored] | None:
+    def changed(self, overrides: Overrides) -> dict[int, Counts] | None:
         """What the layers store that a change touches; None where groups do not divide."""
         channels: dict[int, float] = {}
-        found: dict[int, Stored] = {}
+        found: dict[int, Counts] = {}
         waiting: list[int] = []
         seen: set[int] = set()
 
@@ -177,10 +175,10 @@ class Graph:
             layer = self.network.layers[heapq.heappop(waiting)]
             entering = channels.get(layer.inputs[0]) if layer.inputs else None
             if layer.index in self.stored:
-                stored = self._counts(layer, entering, overrides)
-                if stored is None:
+                other = _overridden(layer, entering, overrides)
+                if other is None:
                     return None
-                found[layer.index] = stored
+                found[layer.index] = _counts(other)
             leaving = self._leaving(layer, channels, overrides)
             if leaving != layer.output_shape.channels:
                 channels[layer.index] = leaving
@@ -208,35 +206,7 @@ class Graph:
             return self.network.input_shape.channels
         return self.network.layers[index].output_shape.channels
 
-    def _counts(
-        self, layer: cfg.Layer, entering: float | None, overrides: Overrides
-    ) -> Stored | None:
-        """(role, floats) of a layer that stores any; None where they do not come out whole."""
-        index, own = layer.index, self.stored[layer.index]
-        counts: list[tuple[str, float]] = list(own)
-        before = layer.input_shape.channels
-        if isinstance(layer, cfg.Convolutional):
-            filters = overrides.get(("filters", index), layer.filters)
-            size = overrides.get(("size", index), layer.size)
-            groups = overrides.get(("groups", index), layer.groups)
-            normal = overrides.get(("batch_normalize", index), int(layer.batch_normalize))
-            # As in the network: with dontloadscales there is no gamma, mean and variance.
-            scales = _SCALES if normal and not layer.dontloadscales else ()
-            counts = [("beta" if normal else "bias", filters)]
-            counts += [(role, filters) for role in scales]
-            kernel = filters * (before if entering is None else entering) / groups * size * size
-            counts.append(("kernel", kernel))
-        elif entering is not None and before:
-            ratio = entering / before
-            if isinstance(layer, cfg.Batchnorm):
-                counts = [(role, count * ratio) for role, count in own]
-            elif isinstance(layer, (cfg.Connected, cfg.Local)):
-                counts = [(role, count * (ratio if role == "kernel" else 1)) for role, count in own]
-        if any(count != int(count) or count < 1 for _, count in counts):
-            return None
-        return tuple((role, int(count)) for role, count in counts)
-
-    def layout(self, changed: Mapping[int, Stored]) -> list[_content.Run]:
+    def layout(self, changed: Mapping[int, Counts]) -> list[_content.Run]:
         """The runs of the network with what `changed` says of some layers."""
         found: list[_content.Run] = []
         start = 0
@@ -310,7 +280,7 @@ class Graph:
                         yield edit, self._per_filter(layer) * (filters - layer.filters)
 
     def _kernel(self, index: int) -> int:
-        return sum(count for role, count in self.stored[index] if role == "kernel")
+        return sum(count for role, count in self.stored[index] if role == Role.KERNEL)
 
     def _with_classes(self, classes: int) -> dict[tuple[str, int], int]:
         return {
@@ -421,7 +391,7 @@ class Graph:
                 unlikely = 9.0 if groups in (1, filters) else 11.0
                 yield _edit(Option.GROUPS, index, layer.groups, groups, "groups", unlikely)
         normal = int(layer.batch_normalize)
-        if not layer.dontloadscales and difference == (-3 if normal else 3) * filters:
+        if not layer.dontloadscales and difference == (-1 if normal else 1) * len(SCALES) * filters:
             yield _edit(Option.BATCH_NORMALIZE, index, normal, 1 - normal, "batch_normalize", 9.0)
 
     def _route(self, layer: cfg.Route, difference: int) -> Iterator[Edit]:
@@ -516,11 +486,44 @@ def _spatial_options(layer: cfg.Layer) -> Iterator[tuple[Option, int, list[int]]
             yield Option.PADDING, layer.padding, sorted({0, 1} - {layer.padding})
 
 
+def _counts(layer: cfg.Layer) -> Counts:
+    """What a section stores, as its class says."""
+    return tuple((role, math.prod(shape)) for _, role, shape in layer.stored())
+
+
+def _floats(counts: Counts) -> int:
+    return sum(count for _, count in counts)
+
+
+def _entered(layer: cfg.Layer, channels: int) -> cfg.Layer:
+    """The section after another layer, which puts out so many channels."""
+    return replace(layer, input_shape=layer.input_shape._replace(channels=channels))
+
+
+def _overridden(layer: cfg.Layer, entering: float | None, overrides: Overrides) -> cfg.Layer | None:
+    """The section with other options or input channels; None where it cannot have them."""
+    if entering is not None:
+        if entering != int(entering) or entering < 1:
+            return None
+        layer = _entered(layer, int(entering))
+    if not isinstance(layer, cfg.Convolutional):
+        return layer
+    index = layer.index
+    layer = replace(
+        layer,
+        filters=overrides.get(("filters", index), layer.filters),
+        size=overrides.get(("size", index), layer.size),
+        groups=overrides.get(("groups", index), layer.groups),
+        batch_normalize=bool(overrides.get(("batch_normalize", index), layer.batch_normalize)),
+    )
+    if layer.input_shape.channels % layer.groups or layer.filters % layer.groups:
+        return None
+    return layer
+
+
 def _follows(layer: cfg.Layer) -> bool:
     """Whether a layer's output has as many channels as what enters it gives."""
-    return not isinstance(
-        layer, (cfg.Convolutional, cfg.Route, cfg.Connected, cfg.Local, cfg.Recurrent)
-    )
+    return not layer.sets_channels and not isinstance(layer, (cfg.Route, cfg.Recurrent))
 
 
 def _edit(what: Option, layer: int, model: int, file: int, key: str, unlikeliness: float) -> Edit:

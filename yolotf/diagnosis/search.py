@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.darknet.stored import NORMALIZED
+from yolotf.darknet.stored import NORMALIZED, PLAIN, Role
 from yolotf.diagnosis.edits import Edit, Graph
 from yolotf.diagnosis.explanation import (
     AsIs,
@@ -32,7 +32,7 @@ from yolotf.diagnosis.explanation import (
 )
 from yolotf.weights.content import Run
 from yolotf.weights.evidence import Evidence
-from yolotf.weights.known import Match, Stored
+from yolotf.weights.known import LayerFloats, Match
 
 
 def explain(
@@ -234,20 +234,16 @@ def _parting_in(block: Sequence[Run], stored: Sequence[tuple[str, int]]) -> Plac
     return _place(block[min(len(stored), len(block) - 1)])
 
 
-def stored_runs(rows: Sequence[Stored], layers: int | None = None) -> list[Run]:
+def stored_runs(rows: Sequence[LayerFloats], layers: int | None = None) -> list[Run]:
     """The layout of what `rows` store, up to and without layer `layers`."""
     found: list[Run] = []
     start = 0
     for row in rows:
         if layers is not None and row.layer >= layers:
             break
-        own: list[tuple[str, int]] = [("weights", row.kernel)]
-        if row.filters:
-            own = [(role, row.filters) for role in NORMALIZED[:-1]]
-            if not row.batch_normalize:
-                own = [("bias", row.filters)]
-            own.append(("kernel", row.kernel))
-        for role, floats in own:
+        roles = NORMALIZED if row.batch_normalize else PLAIN
+        for role in roles if row.filters else (Role.WEIGHTS,):
+            floats = row.kernel if role in (Role.KERNEL, Role.WEIGHTS) else row.filters
             found.append(Run(row.layer, role, start, floats))
             start += floats
     return found

@@ -32,7 +32,7 @@ class Subject:
         """The subject for a network."""
         segments = tuple(layout.segments(network))
         name = network.name
-        if name is None and (known := _known.identify(_known.stored(segments))):
+        if name is None and (known := _known.identify(_known.layer_floats(segments))):
             name = known.name(network.classes)
         return cls(network.source, segments, network, name)
 
@@ -49,7 +49,7 @@ class Subject:
     @property
     def architecture(self) -> _known.Architecture | None:
         """The known network that it is, with any class count and channels."""
-        return _known.identify(_known.stored(self.segments))
+        return _known.identify(_known.layer_floats(self.segments))
 
     @property
     def has_lines(self) -> bool:

@@ -54,7 +54,7 @@ _COMMON = (
 """Where two networks explain a size equally well, these win, in this order."""
 
 
-class Stored(NamedTuple):
+class LayerFloats(NamedTuple):
     """What one layer stores.
 
     Attributes:
@@ -75,7 +75,7 @@ class Stored(NamedTuple):
         return self.filters * (4 if self.batch_normalize else 1) + self.kernel
 
 
-def stored(segments: Iterable[layout.Segment]) -> list[Stored]:
+def layer_floats(segments: Iterable[layout.Segment]) -> list[LayerFloats]:
     """Summarises segments by layer."""
     by_layer: dict[int, list[layout.Segment]] = {}
     for segment in segments:
@@ -84,9 +84,9 @@ def stored(segments: Iterable[layout.Segment]) -> list[Stored]:
     for layer, found in by_layer.items():
         roles = tuple(segment.role for segment in found)
         if roles in (PLAIN, NORMALIZED) and len(found[-1].shape) == 4:
-            rows.append(Stored(layer, found[0].count, found[-1].count, roles == NORMALIZED))
+            rows.append(LayerFloats(layer, found[0].count, found[-1].count, roles == NORMALIZED))
         else:
-            rows.append(Stored(layer, 0, sum(segment.count for segment in found), False))
+            rows.append(LayerFloats(layer, 0, sum(segment.count for segment in found), False))
     return rows
 
 
@@ -110,7 +110,7 @@ class Architecture:
     """
 
     names: Mapping[str, int | None]
-    rows: tuple[Stored, ...]
+    rows: tuple[LayerFloats, ...]
     heads: tuple[HeadRow, ...]
     inputs: Mapping[int, int]
     layers: int
@@ -146,7 +146,7 @@ class Architecture:
         """Floats that one input channel more adds."""
         return sum(self.inputs.values())
 
-    def at(self, classes: int | None, channels: int) -> tuple[Stored, ...]:
+    def at(self, classes: int | None, channels: int) -> tuple[LayerFloats, ...]:
         """`rows` for another class count and other input channels."""
         heads = {head.layer: head for head in self.heads} if classes else {}
         rows = []
@@ -228,7 +228,7 @@ def _solve(known: Architecture, floats: int) -> Iterator[Match]:
             yield Match(known, None, channels, known.cuts[before])
 
 
-def identify(rows: Iterable[Stored]) -> Architecture | None:
+def identify(rows: Iterable[LayerFloats]) -> Architecture | None:
     """The known network that stores `rows`, whatever its classes and channels."""
     wanted = list(rows)
     layers = [(row.layer, row.batch_normalize) for row in wanted]
@@ -253,7 +253,7 @@ def table() -> tuple[Architecture, ...]:
 def _unpack(entry: dict[str, Any]) -> Architecture:
     numbers = iter(entry["floats"])
     rows = tuple(
-        Stored(layer, abs(filters), kernel, filters > 0)
+        LayerFloats(layer, abs(filters), kernel, filters > 0)
         for layer, filters, kernel in zip(numbers, numbers, numbers, strict=True)
     )
     return Architecture(
@@ -411,7 +411,7 @@ def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
 
 def _of_another_kind(network: cfg.Network) -> bool:
     """Whether its heads are a kind that no known network with the same floats has."""
-    own = identify(stored(layout.segments(network)))
+    own = identify(layer_floats(layout.segments(network)))
     if own is None or not own.decoding:
         return False
     mine, known = _kinds(decoding_of(network)), map(_kinds, own.decoding.values())
@@ -428,7 +428,7 @@ def same_size_networks(network: cfg.Network) -> list[Twin]:
     None for a network with its own class count of the stock cfg and heads of its kind: such files
     are the published ones. With another class count people start from either cfg.
     """
-    rows = stored(layout.segments(network))
+    rows = layer_floats(layout.segments(network))
     own = identify(rows)
     classes = network.classes
     if own is None or classes is None:
@@ -476,7 +476,7 @@ def build(networks: Iterable[cfg.Network]) -> dict[str, Any]:
             heads = [
                 HeadRow(head.index - 1, len(head.anchors), head.coords) for head in network.heads
             ]
-        rows = stored(layout.segments(network))
+        rows = layer_floats(layout.segments(network))
         if not rows:
             continue
         inputs = [

@@ -120,6 +120,11 @@ class Convolutional(Layer):
         return None
 
     @property
+    def sets_channels(self) -> bool:
+        """As many as filters."""
+        return True
+
+    @property
     def fixes_size(self) -> bool:
         """Where a window hangs over, its place depends on the picture's size."""
         return any(self.overhang)
@@ -262,6 +267,11 @@ class Local(Layer):
         kernel = (rows * columns, filters, self.input_shape.channels, self.size, self.size)
         yield Stored("", Role.BIAS, (filters, rows, columns))
         yield Stored("", Role.KERNEL, kernel)
+
+    @property
+    def sets_channels(self) -> bool:
+        """As many as filters."""
+        return True
 
     @property
     def fixes_size(self) -> bool:

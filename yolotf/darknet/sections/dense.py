@@ -45,6 +45,11 @@ class Connected(Layer):
         )
 
     @property
+    def sets_channels(self) -> bool:
+        """As many as output."""
+        return True
+
+    @property
     def fixes_size(self) -> bool:
         """It stores a row for every float of its input."""
         return True

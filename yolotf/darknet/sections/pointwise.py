@@ -116,6 +116,11 @@ class Implicit(Layer):
         """The constant (parser.c:2351)."""
         yield Stored("", Role.WEIGHTS, (self.filters, self.atoms))
 
+    @property
+    def sets_channels(self) -> bool:
+        """As many as filters."""
+        return True
+
 
 @section("cost")
 @section("empty", "silence")

@@ -72,6 +72,11 @@ class Pool(Layer):
         return window_words(self.size, (self.stride_y, self.stride_x))
 
     @property
+    def sets_channels(self) -> bool:
+        """The largest of channels, as many as out_channels."""
+        return self.maxpool_depth
+
+    @property
     def fixes_size(self) -> bool:
         """Where a window hangs over, its place depends on the picture's size."""
         return any(self.overhang)
