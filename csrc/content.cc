@@ -5,86 +5,35 @@
 #include <tuple>
 
 #include "bytes.h"
+#include "content_kernels.h"
 
 namespace yolotf {
 namespace {
 
 constexpr std::uint64_t kFewFilters = 4;  // may well all be dead
-constexpr std::uint32_t kMagnitude = 0x7fffffffU;
-constexpr std::uint32_t kInfinity = 0x7f800000U;
-
-// Floats are looked at in blocks, so many blocks in one call.
-constexpr std::uint64_t kBlock = 64;
-constexpr std::uint64_t kBlocks = 64;
-constexpr std::uint64_t kBlockBytes = kFloatBytes * kBlock;
-
-// One float in 1,024 is where a sample begins, as its own bits decide: the same floats have the
-// same samples wherever they stand.
-constexpr std::uint32_t kSampleFactor = 0x9e3779b1U;
-constexpr std::uint32_t kSampleShift = 22;
-constexpr std::uint32_t kSampleMark = 0x2a7;
 constexpr std::uint64_t kSampleFloats = 16;
-constexpr std::uint32_t kMostSamples = 8;  // of a block: more are a pattern
+constexpr int kMostSamples = 8;  // of a block: more are a pattern
 
-struct Block {
-  std::uint32_t largest;  // magnitude, as bits
-  std::uint32_t samples;
-};
+bool is_zero(std::uint32_t bits) noexcept { return (bits & kInfinityBits) == 0; }
 
-#if defined(__GNUC__) || defined(__clang__)
-#define YOLOTF_INLINE inline __attribute__((always_inline))
-#else
-#define YOLOTF_INLINE inline
-#endif
-
-// 1 or 0; without branches, so that compilers turn loops into vector code.
-YOLOTF_INLINE std::uint32_t sample_at(std::uint32_t bits) noexcept {
-  return (bits * kSampleFactor) >> kSampleShift == kSampleMark ? 1U : 0U;
-}
-
-YOLOTF_INLINE void look_at_blocks(const std::byte* bytes, std::uint64_t count,
-                                  Block* blocks) noexcept {
-  for (std::uint64_t i = 0; i < count; ++i, bytes += kBlockBytes) {
-    std::uint32_t largest = 0;
-    std::uint32_t samples = 0;
-    for (std::uint64_t j = 0; j < kBlock; ++j) {
-      const auto bits = load<std::uint32_t>(bytes + kFloatBytes * j);
-      largest = std::max(largest, bits & kMagnitude);
-      samples += sample_at(bits);
-    }
-    blocks[i] = {largest, samples};
-  }
-}
-
-void look_portable(const std::byte* bytes, std::uint64_t count, Block* blocks) noexcept {
-  look_at_blocks(bytes, count, blocks);
-}
-
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-__attribute__((target("avx2"))) void look_avx2(const std::byte* bytes, std::uint64_t count,
-                                               Block* blocks) noexcept {
-  look_at_blocks(bytes, count, blocks);
-}
-bool has_avx2() noexcept { return __builtin_cpu_supports("avx2") != 0; }
-#else
-void look_avx2(const std::byte* bytes, std::uint64_t count, Block* blocks) noexcept {
-  look_portable(bytes, count, blocks);
-}
-bool has_avx2() noexcept { return false; }
-#endif
-
-bool is_zero(std::uint32_t bits) noexcept { return (bits & kInfinity) == 0; }
-
-bool is_nonfinite(std::uint32_t bits) noexcept { return (bits & kMagnitude) >= kInfinity; }
+bool is_nonfinite(std::uint32_t bits) noexcept { return (bits & kMagnitudeBits) >= kInfinityBits; }
 
 bool is_negative(std::uint32_t bits) noexcept {
   return bits > 0x80000000U && !is_zero(bits) && !is_nonfinite(bits);
 }
 
+// In lanes that do not wait for each other.
 std::uint64_t hash_of(const std::byte* bytes) noexcept {
+  constexpr std::uint64_t kFactor = 0x9fb21c651e98df25ULL;
+  constexpr int kLanes = 4;
+  std::uint64_t lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    lanes[i] = load<std::uint64_t>(bytes + 8 * i) * kFactor;
+    lanes[i] = (lanes[i] ^ (lanes[i] >> 35) ^ load<std::uint64_t>(bytes + 32 + 8 * i)) * kFactor;
+  }
   std::uint64_t hash = 0;
-  for (std::uint64_t i = 0; i < kFloatBytes * kSampleFloats; i += 8) {
-    hash = (hash ^ load<std::uint64_t>(bytes + i)) * 0x9fb21c651e98df25ULL;
+  for (const std::uint64_t lane : lanes) {
+    hash = (hash ^ lane) * kFactor;
     hash ^= hash >> 35;
   }
   return hash;
@@ -329,24 +278,59 @@ class Judge {
     }
   }
 
-  // Every sample is looked up among those before it, and what has the same hash compared.
-  void find_repeated() {
+  // The samples that may be equal to another one, in order. Almost none are: two bits for each
+  // hash, which fit into a cache, tell the others.
+  std::vector<Sighting::Sample> repeated_samples() const {
     // Those of one part are in order, and parts do not overlap, but may have been looked at twice.
     std::vector<const Sighting*> parts;
+    std::size_t count = 0;
     for (const Sighting& sighting : sightings_) {
       if (!sighting.samples.empty()) {
         parts.push_back(&sighting);
+        count += sighting.samples.size();
       }
     }
     std::sort(parts.begin(), parts.end(), [](const Sighting* a, const Sighting* b) {
       return a->samples.front().offset < b->samples.front().offset;
     });
-    std::vector<Sighting::Sample> samples;
+    const auto last = std::unique(parts.begin(), parts.end(), [](const auto* a, const auto* b) {
+      return b->samples.front().offset <= a->samples.back().offset;
+    });
+    parts.erase(last, parts.end());
+    std::size_t words = 64;
+    while (4 * words < count) {
+      words *= 2;
+    }
+    struct Seen {
+      std::uint64_t once = 0;
+      std::uint64_t again = 0;
+    };
+    std::vector<Seen> seen(words);
+    const auto word_of = [&](std::uint64_t hash) -> Seen& {
+      return seen[(hash >> 6) & (words - 1)];
+    };
+    const auto bit_of = [](std::uint64_t hash) { return std::uint64_t{1} << (hash & 63); };
     for (const Sighting* part : parts) {
-      if (samples.empty() || samples.back().offset < part->samples.front().offset) {
-        samples.insert(samples.end(), part->samples.begin(), part->samples.end());
+      for (const Sighting::Sample& sample : part->samples) {
+        Seen& word = word_of(sample.hash);
+        word.again |= word.once & bit_of(sample.hash);
+        word.once |= bit_of(sample.hash);
       }
     }
+    std::vector<Sighting::Sample> samples;
+    for (const Sighting* part : parts) {
+      for (const Sighting::Sample& sample : part->samples) {
+        if ((word_of(sample.hash).again & bit_of(sample.hash)) != 0) {
+          samples.push_back(sample);
+        }
+      }
+    }
+    return samples;
+  }
+
+  // Every sample is looked up among those before it, and what has the same hash compared.
+  void find_repeated() {
+    const std::vector<Sighting::Sample> samples = repeated_samples();
     std::size_t size = 64;
     while (size < 2 * samples.size()) {
       size *= 2;
@@ -470,38 +454,72 @@ std::vector<Array> arrays_of(const std::vector<Segment>& segments) {
   return arrays;
 }
 
-void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighting* sighting) {
-  static const auto look_at = has_avx2() ? look_avx2 : look_portable;
-  Block blocks[kBlocks];
-  for (std::uint64_t offset = begin; offset < end;) {
-    std::uint64_t count = std::min(kBlocks, (end - offset) / kBlockBytes);
-    if (count != 0) {
-      look_at(bytes + offset, count, blocks);
-    } else {
-      // What is left is padded with a number that is nothing special.
-      std::uint32_t last[kBlock];
-      std::fill(last, last + kBlock, load<std::uint32_t>(bytes + offset));
-      std::memcpy(last, bytes + offset, end - offset);
-      count = 1;
-      look_at(reinterpret_cast<const std::byte*>(last), count, blocks);
+std::uint64_t skip_dull_portable(const std::byte* bytes, std::uint64_t count,
+                                 Block* block) noexcept {
+  for (std::uint64_t i = 0; i < count; ++i, bytes += kBlockBytes) {
+    // Without branches, so that compilers turn the loop into vector code.
+    std::uint32_t largest = 0;
+    std::uint32_t product = 0;
+    for (std::uint64_t j = 0; j < kBlock; ++j) {
+      const auto bits = load<std::uint32_t>(bytes + kFloatBytes * j);
+      largest = std::max(largest, bits & kMagnitudeBits);
+      product = std::max(product, bits * kSampleFactor);
     }
-    for (std::uint64_t i = 0; i < count; ++i, offset += kBlockBytes) {
-      const std::uint64_t block_end = std::min(end, offset + kBlockBytes);
-      if (blocks[i].largest >= kInfinity) {
-        add_run(&sighting->nonfinite, offset, block_end);
+    block->nonfinite = is_nonfinite(largest);
+    block->zeros = is_zero(largest);
+    block->samples = 0;
+    if (product >= kSampleMark) {
+      for (std::uint64_t j = 0; j < kBlock; ++j) {
+        const auto bits = load<std::uint32_t>(bytes + kFloatBytes * j);
+        block->samples |= static_cast<std::uint64_t>(bits * kSampleFactor >= kSampleMark) << j;
       }
-      if (is_zero(blocks[i].largest)) {
-        add_run(&sighting->zeros, offset, block_end);
-      }
-      if (blocks[i].samples == 0 || blocks[i].samples > kMostSamples) {
-        continue;
-      }
-      for (std::uint64_t at = offset; at < block_end; at += kFloatBytes) {
-        if (sample_at(load<std::uint32_t>(bytes + at)) != 0 &&
-            at + kFloatBytes * kSampleFloats <= end) {
+    }
+    if (!block->dull()) {
+      return i;
+    }
+  }
+  return count;
+}
+
+void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighting* sighting) {
+  static const SkipDull skip_dull =
+      avx2_skip_dull() != nullptr ? avx2_skip_dull() : skip_dull_portable;
+  const auto note = [&](const Block& block, std::uint64_t offset) {
+    const std::uint64_t block_end = std::min(end, offset + kBlockBytes);
+    if (block.nonfinite) {
+      add_run(&sighting->nonfinite, offset, block_end);
+    }
+    if (block.zeros) {
+      add_run(&sighting->zeros, offset, block_end);
+    }
+    if (__builtin_popcountll(block.samples) <= kMostSamples) {
+      for (std::uint64_t left = block.samples; left != 0; left &= left - 1) {
+        const std::uint64_t at =
+            offset + kFloatBytes * static_cast<std::uint64_t>(__builtin_ctzll(left));
+        if (at + kFloatBytes * kSampleFloats <= end) {
           sighting->samples.push_back({at, hash_of(bytes + at)});
         }
       }
+    }
+  };
+  Block block;
+  std::uint64_t offset = begin;
+  while (end - offset >= kBlockBytes) {
+    const std::uint64_t count = (end - offset) / kBlockBytes;
+    const std::uint64_t dull = skip_dull(bytes + offset, count, &block);
+    offset += kBlockBytes * dull;
+    if (dull < count) {
+      note(block, offset);
+      offset += kBlockBytes;
+    }
+  }
+  if (offset < end) {
+    // What is left is padded with a number of it.
+    std::uint32_t last[kBlock];
+    std::fill(last, last + kBlock, load<std::uint32_t>(bytes + offset));
+    std::memcpy(last, bytes + offset, end - offset);
+    if (skip_dull(reinterpret_cast<const std::byte*>(last), 1, &block) == 0) {
+      note(block, offset);
     }
   }
 }

@@ -8,6 +8,7 @@
 #include <xmmintrin.h>
 #endif
 
+#include "content_kernels.h"
 #include "testing.h"
 
 namespace yolotf {
@@ -305,6 +306,69 @@ TEST(a_file_of_equal_samples_takes_no_longer) {
   CHECK(sighting.samples.size() > 10000);
   const std::vector<Array> arrays = {{0, floats.size(), 1, Role::kKernel, 0}};
   CHECK(judge(bytes.data(), bytes.size(), arrays, {sighting}).empty());
+}
+
+// Block for block, number for number.
+std::uint64_t skip_dull_slowly(const std::byte* bytes, std::uint64_t count, Block* block) {
+  for (std::uint64_t i = 0; i < count; ++i) {
+    *block = Block();
+    std::uint64_t zeros = 0;
+    for (std::uint64_t j = 0; j < kBlock; ++j) {
+      const auto bits = load<std::uint32_t>(bytes + kBlockBytes * i + 4 * j);
+      block->nonfinite = block->nonfinite || !std::isfinite(float_of(bits));
+      zeros += (bits & 0x7fffffffU) < 0x00800000U ? 1U : 0U;
+      if (bits * kSampleFactor >= kSampleMark) {
+        block->samples |= std::uint64_t{1} << j;
+      }
+    }
+    block->zeros = zeros == kBlock;
+    if (!block->dull()) {
+      return i;
+    }
+  }
+  return count;
+}
+
+TEST(every_way_to_look_notes_the_same_blocks) {
+  std::mt19937 random(3);
+  std::vector<std::uint32_t> numbers(1000 * kBlock);
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    numbers[i] = 0x3c000000U + (random() & 0x80ffffffU);
+  }
+  // The neighbours of what is to be noted, at any place of a block.
+  constexpr std::uint32_t kSpecial[] = {
+      0,           1,           0x007fffffU, 0x00800000U, 0x7f7fffffU, 0x7f800000U, 0x7f800001U,
+      0x7fffffffU, 0x80000000U, 0x807fffffU, 0x80800000U, 0xff7fffffU, 0xff800000U, 0xffffffffU};
+  for (std::size_t i = 0; i < 300; ++i) {
+    numbers[random() % numbers.size()] = kSpecial[random() % std::size(kSpecial)];
+  }
+  for (std::size_t block = 0; block < 1000; block += 9) {
+    const std::uint32_t value = kSpecial[block % std::size(kSpecial)];
+    std::fill_n(numbers.begin() + static_cast<std::ptrdiff_t>(kBlock * block), kBlock, value);
+    if (block % 2 != 0) {
+      numbers[kBlock * block + random() % kBlock] = kSpecial[random() % std::size(kSpecial)];
+    }
+  }
+  const Bytes bytes(numbers.data(), 4 * numbers.size());
+  std::vector<SkipDull> ways = {skip_dull_portable};
+  if (avx2_skip_dull() != nullptr) {
+    ways.push_back(avx2_skip_dull());
+  }
+  for (const SkipDull skip : ways) {
+    std::uint64_t noted = 0;
+    for (std::uint64_t done = 0; done < 1000; ++noted) {
+      Block expected, found;
+      const std::byte* rest = bytes.data() + kBlockBytes * done;
+      const std::uint64_t dull = skip_dull_slowly(rest, 1000 - done, &expected);
+      CHECK(skip(rest, 1000 - done, &found) == dull);
+      if (done + dull < 1000) {
+        CHECK(found.nonfinite == expected.nonfinite && found.zeros == expected.zeros);
+        CHECK(found.samples == expected.samples);
+      }
+      done += dull + 1;
+    }
+    CHECK(noted > 100);
+  }
 }
 
 TEST(arrays_are_those_of_the_file_each_once) {
