@@ -32,7 +32,16 @@ from yolotf.darknet.sections.pointwise import (
     Passive,
     Softmax,
 )
-from yolotf.darknet.sections.recurrent import Recurrent, SubLayer
+from yolotf.darknet.sections.recurrent import (
+    ConvLstm,
+    Crnn,
+    Gru,
+    History,
+    Lstm,
+    Recurrent,
+    Rnn,
+    SubLayer,
+)
 from yolotf.darknet.sections.resampling import Avgpool, Crop, Pool, Reorg, Upsample
 from yolotf.darknet.stored import Role, Stored
 from yolotf.darknet.text import (
@@ -55,15 +64,20 @@ __all__ = [
     "Avgpool",
     "Batchnorm",
     "Connected",
+    "ConvLstm",
     "Convolutional",
+    "Crnn",
     "Crop",
     "Detection",
     "Dropout",
+    "Gru",
     "Head",
+    "History",
     "Implicit",
     "Layer",
     "Limits",
     "Local",
+    "Lstm",
     "Network",
     "Normalization",
     "Option",
@@ -73,6 +87,7 @@ __all__ = [
     "Refusal",
     "Region",
     "Reorg",
+    "Rnn",
     "Role",
     "Route",
     "Sam",

@@ -2,14 +2,14 @@
 
 A section type has one class in `yolotf.darknet.sections`, and the class owns all that is known
 about it: how its options are read (`parse`), what it puts out, what it stores in the file and in
-which order (`stored`), what about it no graph can express (`refusal`) and whether its arithmetic
-holds for one picture size only (`fixes_size`).
+which order (`stored`), what it keeps from one frame to the next (`states`), what about it no graph
+can express (`refusal`) and whether its arithmetic holds for one picture size only (`fixes_size`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
@@ -150,6 +150,11 @@ class Layer:
     def sets_channels(self) -> bool:
         """Whether its options alone say how many channels it puts out, whatever comes in."""
         return False
+
+    @property
+    def states(self) -> Mapping[str, Shape]:
+        """What it keeps from one frame to the next, by name; zeros before the first."""
+        return {}
 
     def has_activation(self, activation: str) -> bool:
         """Whether Darknet computes it here, rather than putting out zeros."""
