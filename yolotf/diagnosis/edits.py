@@ -523,7 +523,7 @@ def _overridden(layer: cfg.Layer, entering: float | None, overrides: Overrides) 
 
 def _follows(layer: cfg.Layer) -> bool:
     """Whether a layer's output has as many channels as what enters it gives."""
-    return not layer.sets_channels and not isinstance(layer, (cfg.Route, cfg.Recurrent))
+    return not layer.sets_channels and not isinstance(layer, (cfg.Route, cfg.History))
 
 
 def _edit(what: Option, layer: int, model: int, file: int, key: str, unlikeliness: float) -> Edit:

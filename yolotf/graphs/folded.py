@@ -13,8 +13,10 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from yolotf.darknet import cfg
+from yolotf.darknet.rules import output_layers
 from yolotf.errors import TensorFlowVersionError
 from yolotf.graphs import tracing
+from yolotf.graphs.frames import in_order
 from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
 from yolotf.weights import native as _native
@@ -113,6 +115,8 @@ class FoldedNetwork:
     Attributes:
         graph: what it computes; see `NetworkGraph`.
         stored: the variables, by the keys of `NetworkGraph.shapes`.
+        states: what is kept from one frame to the next, by the keys of `NetworkGraph.states`; with
+            any, a batch is frames of one video in their order.
     """
 
     def __init__(self, network: cfg.Network, *, use_onednn: bool | None = None) -> None:
@@ -131,6 +135,10 @@ class FoldedNetwork:
         self.graph = NetworkGraph(network, use_onednn=use_onednn)
         with tf.init_scope():
             variables = make_variables(list(self.graph.shapes.values()))
+            self.states = {
+                key: tf.Variable(tf.zeros(shape), trainable=False)
+                for key, shape in self.graph.states.items()
+            }
         self.stored: dict[str, Variable] = dict(zip(self.graph.shapes, variables, strict=True))
 
     @property
@@ -151,7 +159,7 @@ class FoldedNetwork:
     def load(
         self, weights: StrPath, *, verify: bool = True, contents_disposable: bool = False
     ) -> None:
-        """Loads a `.weights` file; see `load_darknet_weights` for the checks.
+        """Loads a `.weights` file; see `load_darknet_weights` for the checks. Forgets all frames.
 
         Args:
             weights: the file.
@@ -174,6 +182,12 @@ class FoldedNetwork:
             verify=verify,
             contents_disposable=contents_disposable,
         )
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all frames."""
+        for state in self.states.values():
+            state.assign(tf.zeros(state.shape))
 
     def unblocked_weights(self) -> dict[str, Tensor]:
         """What `stored` holds, wide convolutions in one piece."""
@@ -196,6 +210,36 @@ class FoldedNetwork:
                 then holds standard operations only.
         """
         pictures = tf.convert_to_tensor(pictures)
+        if not self.states:
+            return self._run(pictures, {}, variables)[0]
+        heads, after = self.step(pictures, self.states)
+        for key, state in self.states.items():
+            state.assign(after[key])
+        return heads
+
+    def step(
+        self, frames: Tensor, states: Mapping[str, Any]
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """`__call__` of a network with a memory that is given and answered.
+
+        Args:
+            frames: see there.
+            states: what has been kept, by the keys of `NetworkGraph.states`.
+        """
+        keys = list(self.graph.states)
+
+        def one(frame: Tensor, kept: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+            heads, after = self._run(frame, dict(zip(keys, kept, strict=True)), None)
+            return heads, [after[key] for key in keys]
+
+        before = [tf.convert_to_tensor(states[key]) for key in keys]
+        shapes = [self.network.shape(index) for index in output_layers(self.network)]
+        heads, kept = in_order(one, frames, before, shapes)
+        return heads, dict(zip(keys, kept, strict=True))
+
+    def _run(
+        self, pictures: Tensor, states: Mapping[str, Tensor], variables: Mapping[str, Any] | None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
         fused = self.onednn and variables is None and not tf.executing_eagerly()
         source = self.stored if variables is None else variables
 
@@ -211,4 +255,5 @@ class FoldedNetwork:
             weights,
             fused=fused,
             resizable=pictures.shape[1:3].as_list() != list(self.network.input_shape[:2]),
+            states=states,
         )

@@ -13,7 +13,7 @@ from typing import Any
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.darknet.tree import tree_of
-from yolotf.graphs import onednn, operations
+from yolotf.graphs import onednn, operations, recurrent
 from yolotf.weights import layout
 from yolotf.weights.header import Header
 
@@ -30,7 +30,10 @@ class NetworkGraph:
         shapes: of the arrays, by section and role, `17/kernel`. A convolution has `kernel` (HWIO,
             or (size, size, channels, multiplier) where it is depthwise) and `bias`, with or
             without batch norm; `[batchnorm]` has `scale` and `bias`. With `onednn`, wide
-            convolutions have both in blocks, see `onednn.convolve`.
+            convolutions have both in blocks, see `onednn.convolve`. Parts of recurrent sections
+            are named between the two, `17/input/kernel`.
+        states: shapes of what is kept from one frame to the next, by section and name,
+            `17/state`; with any, `heads` takes one frame at once.
     """
 
     def __init__(self, network: cfg.Network, *, use_onednn: bool) -> None:
@@ -45,6 +48,7 @@ class NetworkGraph:
         self._used = sorted(graph_rules.used_layers(network))
         self._blocks: dict[int, int] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.states: dict[str, tuple[int, ...]] = {}
         for index in self._used:
             layer = network.layers[index]
             graph_rules.check_layer(network, layer)
@@ -52,7 +56,9 @@ class NetworkGraph:
                 self._blocks[index] = onednn.blocks(layer)
             for role, shape in _folded_shapes(network, layer).items():
                 self.shapes[_key(index, role)] = self._in_blocks(index, shape)
-        used = [network.layers[index] for index in self._used]
+            for name, extents in layer.states.items():
+                self.states[_key(index, name)] = (1, *extents)
+        used = [layer for index in self._used for layer in _parts(network.layers[index]).values()]
         self.needs_no_optimizer = use_onednn and all(
             onednn.supports(layer) for layer in used if isinstance(layer, cfg.Convolutional)
         )
@@ -72,28 +78,32 @@ class NetworkGraph:
             header: of the file.
             arrays: what `shapes` names: variables or NumPy arrays.
         """
-        by_layer: dict[int, dict[str, layout.Segment]] = {index: {} for index in self._used}
+        by_part: dict[tuple[int, str], dict[str, layout.Segment]] = {
+            (index, name): {} for index in self._used for name in _parts(self.network.layers[index])
+        }
         for segment in layout.segments(self.network, transposed=header.transposed):
-            if segment.layer in by_layer:
-                by_layer[segment.layer][segment.role] = segment
+            if (segment.layer, segment.part) in by_part:
+                by_part[segment.layer, segment.part][segment.role] = segment
         moves: list[layout.Assignment] = []
-        for index, segments in by_layer.items():
-            moves += self._moves(self.network.layers[index], segments, arrays)
+        for (index, name), segments in by_part.items():
+            moves += self._moves(self.network.layers[index], name, segments, arrays)
         return layout.Plan(tuple(moves), layout.floats(self.network), self.network)
 
     def _moves(
         self,
         layer: cfg.Layer,
+        name: str,
         segments: dict[str, layout.Segment],
         arrays: Mapping[str, Any],
     ) -> list[layout.Assignment]:
-        """What goes where of one section, batch normalization folded."""
-        depthwise = isinstance(layer, cfg.Convolutional) and operations.is_depthwise(layer)
+        """What goes where of one section or part, batch normalization folded."""
+        part = _parts(layer)[name]
+        depthwise = isinstance(part, cfg.Convolutional) and operations.is_depthwise(part)
 
         def slot(role: str) -> layout.Slot:
-            key = _key(layer.index, role)
+            key = _key(layer.index, role, name)
             return layout.Slot(
-                name=f"{layer.type}_{layer.index}/{role}",
+                name=f"{layer.type}_{key.replace('/', '_', key.count('/') - 1)}",
                 role=role,
                 variable=arrays[key],
                 shape=self.shapes[key],
@@ -127,43 +137,73 @@ class NetworkGraph:
         *,
         fused: bool,
         resizable: bool = False,
-    ) -> list[Tensor]:
+        states: Mapping[str, Tensor] | None = None,
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Writes the operations from pictures to raw heads, in cfg order.
 
         Args:
             ops: where to write them; with `fused` they include oneDNN's, see `onednn.convolve`.
-            pictures: [batch, rows, columns, channels] float32, 0..1.
+            pictures: [batch, rows, columns, channels] float32, 0..1; a batch of 1 with `states`.
             weights: gives the array of a key of `shapes`; in blocks only with `fused`.
             fused: convolutions are oneDNN's operation; else standard operations only.
             resizable: rows and columns may be others than the cfg says.
+            states: what has been kept, by the keys of `self.states`.
 
         Returns:
-            What enters the heads, or what the last section puts out if there is no head.
+            What enters the heads, or what the last section puts out if there is no head; and what
+            is to be kept for the next frame.
         """
         read: dict[str, Tensor] = {}
 
-        def array(layer: cfg.Layer, role: str) -> Tensor:
-            key = _key(layer.index, role)
+        def array(layer: cfg.Layer, role: str, part: str = "") -> Tensor:
+            key = _key(layer.index, role, part)
             if key not in read:
                 read[key] = weights(key)
             return read[key]
 
         tensors = {cfg.NETWORK_INPUT: pictures}
+        kept: dict[str, Tensor] = {}
         for index in self._used:
             layer = self.network.layers[index]
             inputs = [tensors[number] for number in layer.inputs]
-            x = self._section(ops, layer, inputs, array, pictures, fused, resizable)
-            if not isinstance(layer, cfg.Convolutional | cfg.Connected):
-                x = operations.activate(ops, x, getattr(layer, "activation", "linear"))
+            if isinstance(layer, cfg.Recurrent):
+                x, after = self._recurrent(ops, layer, inputs[0], array, fused, states or {})
+                kept |= after
+            else:
+                x = self._section(ops, layer, inputs, array, pictures, fused, resizable)
+                if not isinstance(layer, cfg.Convolutional | cfg.Connected):
+                    x = operations.activate(ops, x, getattr(layer, "activation", "linear"))
             tensors[index] = x
-        return [tensors[index] for index in graph_rules.output_layers(self.network)]
+        return [tensors[index] for index in graph_rules.output_layers(self.network)], kept
+
+    def _recurrent(
+        self,
+        ops: operations.Operations,
+        layer: cfg.Recurrent,
+        x: Tensor,
+        array: _Array,
+        fused: bool,
+        states: Mapping[str, Tensor],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        parts = _parts(layer)
+
+        def part(name: str, entering: Tensor) -> Tensor:
+            kernel, bias = array(layer, "kernel", name), array(layer, "bias", name)
+            if isinstance(one := parts[name], cfg.Convolutional):
+                return _convolution(ops, entering, kernel, bias, one, fused=fused, blocks=1)
+            assert isinstance(one, cfg.Connected)
+            return _connected(ops, entering, kernel, bias, one)
+
+        before = {name: states[_key(layer.index, name)] for name in layer.states}
+        y, after = recurrent.step(ops, layer, x, before, part)
+        return y, {_key(layer.index, name): after[name] for name in before}
 
     def _section(
         self,
         ops: operations.Operations,
         layer: cfg.Layer,
         inputs: list[Tensor],
-        array: Callable[[cfg.Layer, str], Tensor],
+        array: _Array,
         pictures: Tensor,
         fused: bool,
         resizable: bool,
@@ -180,14 +220,11 @@ class NetworkGraph:
                         ops, x, [side, side + below], [side, side + right]
                     )
                     kernel = operations.binarize(ops, kernel, 4 if blocks == 1 else 5)
-                if fused and onednn.supports(layer):
-                    return onednn.convolve(ops, x, kernel, bias, layer, blocks)
-                x = operations.convolve(ops, x, kernel, layer)
-                return operations.add_bias(ops, x, bias, layer.activation)
+                return _convolution(ops, x, kernel, bias, layer, fused=fused, blocks=blocks)
             case cfg.Connected():
-                x = operations.connect(ops, x, array(layer, "kernel"), layer)
-                x = operations.add_bias(ops, x, array(layer, "bias"), layer.activation)
-                return ops.Reshape(tensor=x, shape=[-1, 1, 1, layer.output])
+                return _connected(ops, x, array(layer, "kernel"), array(layer, "bias"), layer)
+            case cfg.History():
+                return recurrent.history(ops, x, layer)
             case cfg.Local():
                 side, (below, right) = int(layer.pad), layer.overhang
                 x = operations.convolve_locally(
@@ -251,8 +288,43 @@ class NetworkGraph:
                 raise graph_rules.refuse(self.network, layer, f"[{layer.type}] cannot be built")
 
 
-def _key(index: int, role: str) -> str:
-    return f"{index}/{role}"
+_Array = Callable[..., Tensor]
+"""Of a section, a role and, in recurrent sections, a part."""
+
+
+def _key(index: int, role: str, part: str = "") -> str:
+    return f"{index}/{part}/{role}" if part else f"{index}/{role}"
+
+
+def _parts(layer: cfg.Layer) -> dict[str, cfg.Layer]:
+    """What computes with arrays of its own: the section, or the parts of a recurrent one."""
+    if isinstance(layer, cfg.Recurrent):
+        return {part.name: part.layer for part in layer.sublayers}
+    return {"": layer}
+
+
+def _convolution(
+    ops: operations.Operations,
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    layer: cfg.Convolutional,
+    *,
+    fused: bool,
+    blocks: int,
+) -> Tensor:
+    if fused and onednn.supports(layer):
+        return onednn.convolve(ops, x, kernel, bias, layer, blocks)
+    x = operations.convolve(ops, x, kernel, layer)
+    return operations.add_bias(ops, x, bias, layer.activation)
+
+
+def _connected(
+    ops: operations.Operations, x: Tensor, kernel: Tensor, bias: Tensor, layer: cfg.Connected
+) -> Tensor:
+    x = operations.connect(ops, x, kernel, layer)
+    x = operations.add_bias(ops, x, bias, layer.activation)
+    return ops.Reshape(tensor=x, shape=[-1, 1, 1, layer.output])
 
 
 def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[int, ...]]:
@@ -278,6 +350,12 @@ def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[in
             shapes = {"weights": (count, layer.nweights // count)}
         case cfg.Implicit():
             shapes = {"weights": (layer.filters, layer.atoms)}
+        case cfg.Recurrent():
+            shapes = {
+                f"{name}/{role}": shape
+                for name, part in _parts(layer).items()
+                for role, shape in _folded_shapes(network, part).items()
+            }
         case _:
             return {}
     keys = ["dontload"]

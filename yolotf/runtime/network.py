@@ -72,9 +72,13 @@ class RuntimeNetwork:
         self.graph = NetworkGraph(network, use_onednn=_onednn_available())
         ops = Operations()
         height, width, channels = network.input_shape
-        pictures = ops.placeholder([None, height, width, channels])
+        batch = 1 if self.graph.states else None
+        pictures = ops.placeholder([batch, height, width, channels])
         weights = {key: ops.placeholder(shape) for key, shape in self.graph.shapes.items()}
-        heads = self.graph.heads(ops, pictures, weights.__getitem__, fused=self.graph.onednn)
+        states = {key: ops.placeholder(shape) for key, shape in self.graph.states.items()}
+        heads, after = self.graph.heads(
+            ops, pictures, weights.__getitem__, fused=self.graph.onednn, states=states
+        )
         fits = {
             (integers, letter_box): _fit(ops, channels, integers, letter_box)
             for integers in (True, False)
@@ -83,7 +87,8 @@ class RuntimeNetwork:
         session = _runtime.Session(
             ops.graph, _config(self._threads, optimize=not self.graph.needs_no_optimizer)
         )
-        self._heads = _call(session, ops, [pictures, *weights.values()], heads)
+        entering = [pictures, *states.values(), *weights.values()]
+        self._heads = _call(session, ops, entering, [*heads, *after.values()])
         self._fits = {kind: _call(session, ops, *ends) for kind, ends in fits.items()}
 
     @classmethod
@@ -141,6 +146,26 @@ class RuntimeNetwork:
         """
         library.check_process()
         return self._heads.run([inputs], weights.tensors)
+
+    def step(
+        self, frame: npt.NDArray[np.float32], weights: Weights, states: Mapping[str, Array]
+    ) -> tuple[list[Array], dict[str, Array]]:
+        """As `raw_heads`, for a network that keeps something from one frame to the next.
+
+        Args:
+            frame: [1, rows, columns, channels].
+            weights: from `load`.
+            states: what the step before gave; zeros at first. By the keys of `graph.states`.
+
+        Returns:
+            What enters the heads, and the states for the next step.
+        """
+        library.check_process()
+        found = self._heads.run(
+            [frame, *(states[key] for key in self.graph.states)], weights.tensors
+        )
+        heads = len(found) - len(self.graph.states)
+        return found[:heads], dict(zip(self.graph.states, found[heads:], strict=True))
 
     def fit(self, images: Array, *, letter_box: bool) -> npt.NDArray[np.float32]:
         """What `raw_heads` takes, of pictures of one size.

@@ -63,13 +63,27 @@ class TracedNetwork:
         folded.load(path, verify=verify, contents_disposable=True)
         shape = self.network.input_shape
         inputs = tf.TensorSpec([None, *shape], tf.float32)
-        function = tf.function(folded, input_signature=[inputs], autograph=False)
-        function(tf.zeros([1, *shape]))
+        states = {key: tf.TensorSpec(one) for key, one in self.graph.states.items()}
+        if states:
+            function = tf.function(folded.step, input_signature=[inputs, states], autograph=False)
+            function(
+                tf.zeros([1, *shape]), {key: tf.zeros(one.shape) for key, one in states.items()}
+            )
+        else:
+            function = tf.function(folded, input_signature=[inputs], autograph=False)
+            function(tf.zeros([1, *shape]))
         return TracedWeights(os.fspath(path), header, folded, function)
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: TracedWeights) -> list[Array]:
         """See `RuntimeNetwork.raw_heads`."""
         return [head.numpy() for head in weights.function(inputs)]
+
+    def step(
+        self, frame: npt.NDArray[np.float32], weights: TracedWeights, states: Mapping[str, Array]
+    ) -> tuple[list[Array], Mapping[str, Array]]:
+        """See `RuntimeNetwork.step`."""
+        heads, after = weights.function(frame, dict(states))
+        return [head.numpy() for head in heads], after
 
     def fit(self, images: Array, *, letter_box: bool) -> npt.NDArray[np.float32]:
         """See `RuntimeNetwork.fit`."""

@@ -82,6 +82,11 @@ class Recurrent(Layer):
         return sum(part.layer.operations for part in self.sublayers)
 
     @property
+    def sets_channels(self) -> bool:
+        """By `output=`."""
+        return True
+
+    @property
     def fixes_size(self) -> bool:
         """What it keeps has the size of a picture, and dense parts a row for every float."""
         return True
@@ -172,6 +177,7 @@ class _Parts:
                 share_index=None,
                 flipped=False,
                 antialiasing=0,
+                xnor=False,
             )
             parts.append(SubLayer(name=name, layer=layer))
         return tuple(parts)

@@ -1,0 +1,51 @@
+"""Frames one after the other, in TensorFlow. Importing this module imports TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+Step = Callable[[Tensor, Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]]
+"""A frame [1, ...] and what is kept, to outputs [1, ...] and what is to be kept."""
+
+
+def in_order(
+    step: Step, frames: Tensor, states: Sequence[Tensor], shapes: Sequence[Sequence[int]]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Runs `step` on each of `frames`, a batch of one video.
+
+    Args:
+        step: see there.
+        frames: [frames, ...].
+        states: what has been kept before the first of them.
+        shapes: of the outputs, without the batch.
+
+    Returns:
+        The outputs, [frames, ...] each, and what is to be kept.
+    """
+    if frames.shape[0] == 1:
+        outputs, states = step(frames, states)
+        return list(outputs), list(states)
+    count = tf.shape(frames)[0]
+    arrays = [
+        tf.TensorArray(frames.dtype, size=count, element_shape=tuple(shape)) for shape in shapes
+    ]
+
+    def body(place: Tensor, arrays: list[Any], states: list[Tensor]) -> tuple[Any, ...]:
+        outputs, after = step(frames[place][None], states)
+        written = [
+            array.write(place, output[0]) for array, output in zip(arrays, outputs, strict=True)
+        ]
+        return place + 1, written, list(after)
+
+    start = (tf.constant(0), arrays, list(states))
+    _, arrays, after = tf.while_loop(
+        lambda place, *_: place < count, body, start, parallel_iterations=1
+    )
+    stacked = [array.stack() for array in arrays]
+    return [
+        tf.ensure_shape(one, [None, *shape]) for one, shape in zip(stacked, shapes, strict=True)
+    ], after
