@@ -41,6 +41,7 @@ def main(parsed: argparse.Namespace) -> int:
     unreadable = 0
     for path in _inputs(parsed.inputs):
         try:
+            classifier.reset()
             found = classifier(path, top=parsed.top)
         except (OSError, ValueError) as error:
             unreadable += 1

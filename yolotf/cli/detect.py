@@ -165,6 +165,8 @@ def main(parsed: argparse.Namespace) -> int:
         out.folder.mkdir(parents=True, exist_ok=True)
     work = _Work(
         detect=lambda pictures: detector(list(pictures)),
+        reset=detector.reset,
+        stateful=detector.stateful,
         out=out,
         drawn=drawn,
         labels=parsed.save_txt,
@@ -204,6 +206,8 @@ class _Work:
 
     Attributes:
         detect: pictures to detections.
+        reset: forgets all pictures so far.
+        stateful: whether there is something to forget.
         out: the folder for drawings and labels.
         drawn: whether there are drawings in it.
         labels: whether there are label files in it.
@@ -213,12 +217,24 @@ class _Work:
     """
 
     detect: Detect
+    reset: Callable[[], None]
+    stateful: bool
     out: _Out | None
     drawn: bool
     labels: bool
     style: dict[str, Any]
     batch: int
     ahead: int
+
+    def detect_each(self, pictures: Sequence[Image.Image]) -> Sequence[Detections]:
+        """`detect` of pictures that have nothing to do with each other."""
+        if not self.stateful:
+            return self.detect(pictures)
+        found: list[Detections] = []
+        for picture in pictures:
+            self.reset()
+            found += self.detect([picture])
+        return found
 
     def drawing_for(self, source: str) -> Path | None:
         """Where its drawing goes, if it is drawn."""
@@ -441,7 +457,7 @@ def _pictures(named: Sequence[tuple[str, Image.Image]], work: _Work) -> Iterator
     """A batch."""
     if not named:
         return
-    detections = work.detect([picture for _, picture in named])
+    detections = work.detect_each([picture for _, picture in named])
     for (name, picture), found in zip(named, detections, strict=True):
         drawing = work.drawing_for(name)
         if drawing is not None:
@@ -468,6 +484,7 @@ def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
     writer: Any = None
     drawing = work.drawing_for(name)
     frame = 0
+    work.reset()
     try:
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if math.isfinite(rate) and rate > 0 else 25.0

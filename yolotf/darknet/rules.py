@@ -95,6 +95,24 @@ def check_layer(network: cfg.Network, layer: cfg.Layer) -> None:
         raise refused(network, layer, refusal)
 
 
+def check_forgetful(network: cfg.Network, why: str) -> None:
+    """Raises for a network that keeps something from one frame to the next.
+
+    Args:
+        network: any.
+        why: what has no frames to keep it for.
+
+    Raises:
+        UnsupportedSectionError: with section and line.
+    """
+    for index in sorted(used_layers(network)):
+        layer = network.layers[index]
+        if layer.states:
+            raise refuse(
+                network, layer, f"[{layer.type}] keeps what it saw from frame to frame, and {why}"
+            )
+
+
 def check_any_size(network: cfg.Network) -> None:
     """Raises for a network whose arithmetic holds for one picture size only.
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from yolotf.darknet import cfg
-from yolotf.darknet.rules import output_layers
+from yolotf.darknet.rules import check_forgetful, output_layers
 from yolotf.errors import TensorFlowVersionError
 from yolotf.graphs import tracing
 from yolotf.graphs.frames import in_order
@@ -210,6 +210,8 @@ class FoldedNetwork:
                 then holds standard operations only.
         """
         pictures = tf.convert_to_tensor(pictures)
+        if variables is not None:
+            check_forgetful(self.network, "a graph of its own has no video to keep it for")
         if not self.states:
             return self._run(pictures, {}, variables)[0]
         heads, after = self.step(pictures, self.states)

@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
+from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import WeightsMismatch, YolotfError
 from yolotf.serving.classes import classes_of
 from yolotf.serving.detector import open_engine
 from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
+from yolotf.serving.stream import Stream
 from yolotf.weights import native, sources
 from yolotf.weights.names import read_names
 from yolotf.weights.sources import StrPath
@@ -66,6 +68,8 @@ class Classification:
 
 class Classifier:
     """Says what pictures are of; safe to call from many threads, also while it reloads.
+
+    A network with a memory sees the pictures of all calls as frames of one video, see `Detector`.
 
     Attributes:
         network: the network.
@@ -118,6 +122,16 @@ class Classifier:
             self._engine, self._active = open_engine(without, path, native.thread_count())
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
+        self._stream = Stream(self._engine)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether its answer for a picture depends on those before it."""
+        return self._stream.keeps
+
+    def reset(self) -> None:
+        """Forgets all pictures so far: the next is the first of another video."""
+        self._stream.reset()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -158,19 +172,20 @@ class Classifier:
 
     def probabilities(self, pictures: Sequence[Picture]) -> _Floats:
         """[pictures, classes] float32: of every class."""
-        active = self._active  # the same for all of them
         channels = self.network.input_shape.channels
         rows = [np.zeros((0, self.classes), np.float32)]
-        for start in range(0, len(pictures), self._batch_size):
-            some = pictures[start : start + self._batch_size]
-            inputs = [
-                prepare(read_picture(one, channels, bgr=self._bgr), *self.size) for one in some
-            ]
-            values = _flat(self._engine.raw_heads(np.stack(inputs), active)[0])
-            for places in self._tree.branches() if self._tree else ():
-                above = np.pad(values, [(0, 0), (0, 1)], constant_values=1)
-                values = values * above[:, places[:-1]]
-            rows.append(values)
+        with self._stream:
+            active = self._active  # the same for all of them
+            for start in range(0, len(pictures), self._batch_size):
+                some = pictures[start : start + self._batch_size]
+                inputs = [
+                    prepare(read_picture(one, channels, bgr=self._bgr), *self.size) for one in some
+                ]
+                values = _flat(self._stream.raw_heads(np.stack(inputs), active)[0])
+                for places in self._tree.branches() if self._tree else ():
+                    above = np.pad(values, [(0, 0), (0, 1)], constant_values=1)
+                    values = values * above[:, places[:-1]]
+                rows.append(values)
         return np.concatenate(rows)
 
     @sources.any_source("weights")
@@ -194,7 +209,11 @@ class Classifier:
 
         Raises:
             OSError: the folder cannot be written.
+            UnsupportedSectionError: the network has a memory.
         """
+        check_forgetful(
+            self.network, "a SavedModel has no video to keep it for; call the Classifier"
+        )
         from yolotf.serving import classifier_function, export  # import TensorFlow
 
         arrays = self._engine.unblocked_weights(self._active)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
+from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import WeightsMismatch, YolotfError
 from yolotf.runtime import library
 from yolotf.runtime.decoding import Decoder
@@ -21,6 +22,7 @@ from yolotf.runtime.network import RuntimeNetwork
 from yolotf.serving.detections import Detections
 from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
+from yolotf.serving.stream import Stream
 from yolotf.serving.thresholds import Only, thresholds
 from yolotf.weights import known, native, sources
 from yolotf.weights.header import Header
@@ -64,6 +66,10 @@ class _Set:
 
 class Detector:
     """Finds things in pictures; safe to call from many threads, also while it reloads.
+
+    A network with a memory (`[crnn]`, `[conv_lstm]`, ...) sees the pictures of all calls as frames
+    of one video, in their order: make a detector for each video that runs at the same time, and
+    `reset` it before the next.
 
     It runs TensorFlow's kernels without TensorFlow's Python. Where TensorFlow would use a GPU, it
     imports TensorFlow and lets it.
@@ -167,12 +173,22 @@ class Detector:
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
         self._active = _named(loaded, path)
+        self._stream = Stream(self._engine)
         self.reloads = 0
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) that pictures are brought to."""
         return self.network.input_shape.height, self.network.input_shape.width
+
+    @property
+    def stateful(self) -> bool:
+        """Whether what it finds in a picture depends on those before it."""
+        return self._stream.keeps
+
+    def reset(self) -> None:
+        """Forgets all pictures so far: the next is the first of another video."""
+        self._stream.reset()
 
     @property
     def weights(self) -> ServedWeights:
@@ -230,7 +246,7 @@ class Detector:
 
         The file is checked and loaded into a second set of weights, which is put in place in one
         step. Requests that have begun finish on the old weights, later ones use the new; the old
-        are freed with the last request that uses them.
+        are freed with the last request that uses them. What the old ones remember is forgotten.
 
         Raises:
             WeightsMismatch: the file does not belong to the network; nothing has changed.
@@ -256,7 +272,9 @@ class Detector:
 
         Raises:
             OSError: the folder cannot be written.
+            UnsupportedSectionError: the network has a memory.
         """
+        check_forgetful(self.network, "a SavedModel has no video to keep it for; use the Detector")
         from yolotf.serving import export  # imports TensorFlow
         from yolotf.serving.function import InferenceFunction  # likewise
 
@@ -287,10 +305,11 @@ class Detector:
         return read_picture(picture, self.network.input_shape.channels, bgr=self._bgr)
 
     def _detect(self, arrays: Sequence[Array]) -> list[Detections]:
-        weights = self._active.loaded  # the same for all of them
         found: list[Detections] = []
-        for start in range(0, len(arrays), self._batch_size):
-            found += self._detect_batch(weights, arrays[start : start + self._batch_size])
+        with self._stream:
+            weights = self._active.loaded  # the same for all of them
+            for start in range(0, len(arrays), self._batch_size):
+                found += self._detect_batch(weights, arrays[start : start + self._batch_size])
         return found
 
     def _detect_batch(self, weights: Any, arrays: Sequence[Array]) -> list[Detections]:
@@ -301,7 +320,7 @@ class Detector:
         else:
             parts = [self._engine.fit(array[None], letter_box=letter_box) for array in arrays]
             inputs = np.concatenate(parts)
-        raws = self._engine.raw_heads(inputs, weights)
+        raws = self._stream.raw_heads(inputs, weights)
         found = self._decoder(
             raws,
             self.size,

@@ -165,8 +165,15 @@ class InferenceFunction:
         nothing = [tf.zeros([0, *shape]) for shape in self._head_shapes()]
         self._found(nothing, tf.zeros([0, 2], tf.int32), self.network.input_shape[:2])
 
+    def reset(self) -> None:
+        """Forgets all pictures so far: the next is the first of another video."""
+        self.folded.reset()
+
     def __call__(self, images: Tensor) -> decode.Batch:
         """Detects in a batch of pictures of one size.
+
+        A network with a memory sees the pictures of all calls as frames of one video, in their
+        order.
 
         Args:
             images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. Pictures of

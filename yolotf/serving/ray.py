@@ -33,6 +33,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.util import metrics
 
+from yolotf.darknet import stock
+from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import YolotfError
 from yolotf.serving.detections import Detections, open_picture
 from yolotf.serving.inference import Detector
@@ -182,8 +184,12 @@ def _opened(data: bytes) -> Any:
 
 
 def _detector(settings: Settings) -> Detector:
+    network = stock.find(settings.cfg)
+    check_forgetful(
+        network, "Ray brings pictures of many videos in any order; use a Detector for each video"
+    )
     return Detector(
-        settings.cfg,
+        network,
         settings.weights,
         names=settings.names,
         score=settings.score,
