@@ -267,7 +267,7 @@ def _allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np
     total = sum(places.values())
     # Shared memory, which is mmap's default, is not on huge pages.
     memory = mmap.mmap(
-        -1, max(1, layout.FLOAT_BYTES * total), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        -1, layout.FLOAT_BYTES * max(1, total), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     )
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them

@@ -1,0 +1,166 @@
+"""Sections with a memory: NumPy by hand, Darknet's figures, and every graph that computes them."""
+
+import numpy as np
+import pytest
+import recurrent_by_hand as hand
+import tensorflow as tf
+
+from yolotf.darknet import cfg
+from yolotf.errors import UnsupportedSectionError
+from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.network import NetworkGraph
+from yolotf.runtime.network import RuntimeNetwork
+from yolotf.serving.stream import Stream
+from yolotf.serving.traced import TracedNetwork
+from yolotf.weights import layout
+
+ALL = {**hand.CASES, **hand.GPU_CASES}
+CLOSE = {"rtol": 2e-5, "atol": 2e-6}
+
+
+def network_of(body):
+    return cfg.parse_text(hand.NET + body, source="some.cfg")
+
+
+@pytest.mark.parametrize("name", hand.CASES)
+def test_by_hand_is_what_darknet_computes(name):
+    body, make = hand.CASES[name]
+    floats = hand.numbers(layout.segments(network_of(body)))
+    last = hand.by_hand(make, floats)[-1].transpose(2, 0, 1).ravel()
+    figures = hand.FIGURES[name]
+    np.testing.assert_allclose(last[: len(figures)], figures, rtol=2e-6, atol=1e-5)
+
+
+@pytest.fixture(params=ALL)
+def case(request, tmp_path):
+    """Network, file, and what is to come out."""
+    body, make = ALL[request.param]
+    network = network_of(body)
+    path = tmp_path / "some.weights"
+    return network, path, hand.by_hand(make, hand.write(path, layout.segments(network)))
+
+
+def test_the_runtime_steps_frame_by_frame(case):
+    network, path, expected = case
+    engine, weights = RuntimeNetwork.opened(network, path)
+    stream = Stream(engine)
+    first = stream.raw_heads(hand.frames()[:1], weights)[0]
+    others = stream.raw_heads(hand.frames()[1:], weights)[0]
+    np.testing.assert_allclose(np.concatenate([first, others]), expected, **CLOSE)
+    stream.reset()
+    again = stream.raw_heads(hand.frames(), weights)[0]
+    np.testing.assert_allclose(again, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("fused", [False, None])
+def test_functions_step_frame_by_frame(case, fused):
+    network, path, expected = case
+    folded = FoldedNetwork(network, use_onednn=fused)
+    folded.load(path)
+    shape = [None, *network.input_shape]
+    function = tf.function(folded, input_signature=[tf.TensorSpec(shape)], autograph=False)
+    parts = [function(part)[0] for part in (hand.frames()[:1], hand.frames()[1:])]
+    np.testing.assert_allclose(np.concatenate(parts), expected, **CLOSE)
+    folded.reset()
+    one_by_one = [folded(frame[None])[0] for frame in hand.frames()]
+    np.testing.assert_allclose(np.concatenate(one_by_one), expected, **CLOSE)
+
+
+def test_a_gpu_gets_the_same_steps(tmp_path):
+    body, make = hand.CASES["crnn"]
+    network = network_of(body)
+    path = tmp_path / "some.weights"
+    expected = hand.by_hand(make, hand.write(path, layout.segments(network)))
+    traced = TracedNetwork(network)
+    found = Stream(traced).raw_heads(hand.frames(), traced.load(path))[0]
+    np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+def test_a_new_file_is_a_new_video(tmp_path):
+    body, make = hand.CASES["gru"]
+    network = network_of(body)
+    path = tmp_path / "some.weights"
+    expected = hand.by_hand(make, hand.write(path, layout.segments(network)))
+    engine, weights = RuntimeNetwork.opened(network, path)
+    stream = Stream(engine)
+    stream.raw_heads(hand.frames(), weights)
+    again = stream.raw_heads(hand.frames()[:1], engine.load(path))[0]
+    np.testing.assert_allclose(again, expected[:1], **CLOSE)
+
+
+def test_what_is_kept_is_named_after_its_section():
+    graph = NetworkGraph(network_of("[dropout]\n" + hand.CASES["conv_lstm"][0]), use_onednn=False)
+    assert graph.states == {"1/state": (1, 2, 3, 2), "1/cell": (1, 2, 3, 2)}
+    assert graph.shapes["1/ug/kernel"] == (3, 3, 2, 2)
+    assert NetworkGraph(network_of("[history]\n"), use_onednn=False).states == {}
+
+
+REFUSED = {
+    "crnn": (
+        "[crnn]\nsize=3\n",
+        "some.cfg: size=3 with a padding of 0 makes 1x1 of 3x3, and [crnn] reads what it put out "
+        "as it was put in; set pad=1, an odd size and stride=1; section 0 [crnn] (some.cfg:5)",
+        6,
+    ),
+    "stride": (
+        "[conv_lstm]\nsize=3\npad=1\nstride=2\n",
+        "some.cfg: size=3 with a padding of 1 makes 2x2 of 3x3, and [conv_lstm] reads what it put "
+        "out as it was put in; set pad=1, an odd size and stride=1; section 0 [conv_lstm] "
+        "(some.cfg:5)",
+        6,
+    ),
+    "xnor": (
+        "[crnn]\nsize=1\npadding=0\nstride=1\nxnor=1\n",
+        "some.cfg: xnor= cannot be built in [crnn]; section 0 [crnn] (some.cfg:5)",
+        9,
+    ),
+    "activation": (
+        "[conv_lstm]\nsize=1\nlstm_activation=relu\n",
+        "some.cfg: lstm_activation=relu is none of Darknet's, tanh, leaky, linear; section 0 "
+        "[conv_lstm] (some.cfg:5)",
+        7,
+    ),
+    "bottleneck": (
+        "[conv_lstm]\nsize=1\noutput=4\nbottleneck=1\n",
+        "some.cfg: bottleneck=1 joins 3 input channels and output=4 as if there were as many; set "
+        "output=3; section 0 [conv_lstm] (some.cfg:5)",
+        8,
+    ),
+    "half": (
+        "[conv_lstm]\nsize=1\noutput=3\nbottleneck=1\nshortcut=1\n",
+        "some.cfg: shortcut=1 with bottleneck=1 adds half of output=3 channels; make it even; "
+        "section 0 [conv_lstm] (some.cfg:5)",
+        9,
+    ),
+    "mish": (
+        "[rnn]\nactivation=mish\n",
+        "some.cfg: Darknet has no activation=mish in [rnn] and puts out zeros there; put an "
+        "activation it has, or an extra [convolutional]; section 0 [rnn] (some.cfg:5)",
+        6,
+    ),
+    "dontload": (
+        "[lstm]\ndontload=1\n",
+        "some.cfg: dontload=1: the file holds no numbers for it, so nothing can run; section 0 "
+        "[lstm] (some.cfg:5)",
+        6,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_darknet_cannot_compute_is_refused(name):
+    body, message, line = REFUSED[name]
+    text = "[net]\nwidth=3\nheight=3\nchannels=3\n" + body
+    with pytest.raises(UnsupportedSectionError) as caught:
+        NetworkGraph(cfg.parse_text(text, source="some.cfg"), use_onednn=False)
+    assert str(caught.value) == message
+    assert caught.value.line == line
+
+
+def test_history_says_that_it_keeps_nothing():
+    network = network_of("[history]\nhistory_size=3\n")
+    assert network.warnings == (
+        "some.cfg:6: [history] puts out the newest frame and zeros for the 2 before it, as Darknet "
+        "does where it detects, one time step at once",
+    )
+    assert network_of("[history]\nhistory_size=1\n").warnings == ()
