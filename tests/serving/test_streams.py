@@ -195,6 +195,10 @@ def test_classifiers_remember_too(tmp_path):
     classifier.reset()
     one_by_one = np.concatenate([classifier.probabilities([frame]) for frame in video])
     np.testing.assert_array_equal(one_by_one, found)
+    function = build_function(network, tmp_path / "some.weights")
+    np.testing.assert_allclose(function(np.stack(video)), found, atol=1e-5)
+    function.reset()
+    np.testing.assert_allclose(function(video[0][None]), found[:1], atol=1e-5)
     with pytest.raises(UnsupportedSectionError) as caught:
         classifier.export(tmp_path / "model")
     words = "a SavedModel has no video to keep it for; call the Classifier"

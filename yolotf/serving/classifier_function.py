@@ -69,8 +69,15 @@ class ClassifierFunction:
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
 
+    def reset(self) -> None:
+        """Forgets all pictures so far: the next is the first of another video."""
+        self.folded.reset()
+
     def __call__(self, images: Tensor) -> Tensor:
         """[batch, classes] float32: the probability of every class.
+
+        A network with a memory sees the pictures of all calls as frames of one video, in their
+        order.
 
         Args:
             images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. They are
