@@ -8,8 +8,8 @@ A page is one session in one folder. Its fenced blocks are run from top to botto
 * ```console: commands after `$ `, each followed by what it prints;
 * ```text: what the block before prints. `...` stands for anything, times and speeds for any.
 
-A block below `<!-- not run: REASON -->` is not run. Fences without a language show what is no code.
-A command may fail, and a Python block raise, only where the page shows what is said then.
+A block below `<!-- not run: REASON -->` is not run, nor is ```diff. Fences without a language hold
+no code. A command may fail, and a Python block raise, only where the page shows what is said then.
 
     python tests/pages.py docs/files.md     # in a folder of `yolotf demo`: shows what is not on it
 """
@@ -88,7 +88,7 @@ def steps(found: list[Block]) -> list[Step]:
             for part in re.split(r"^\$ ", block.content, flags=re.MULTILINE)[1:]:
                 command, _, output = part.partition("\n")
                 todo.append(Step("sh", command, block.line, output if output.strip() else None))
-        else:
+        elif block.language in RUN:
             todo.append(Step(block.language, block.content, block.line))
     return todo
 

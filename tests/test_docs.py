@@ -18,7 +18,7 @@ PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 COMMAND = re.compile(
     r"^(?:[$>] .*|(?:import|from|yolotf|python|pip|make|curl|docker) .*)", re.MULTILINE
 )
-LANGUAGES = {"", "text", "yaml", "json", "toml", *pages.RUN}
+LANGUAGES = {"", "diff", "text", "yaml", "json", "toml", *pages.RUN}
 
 
 def name_of(page):
@@ -70,6 +70,19 @@ def test_python_blocks_compile_and_use_names_there_are(page):
             compile(block.content, str(page), "exec")
             for name in re.findall(r"\byolotf\.(\w+)\(", block.content):
                 assert hasattr(yolotf, name), name
+
+
+def test_each_module_of_compat_has_a_page_with_its_lines():
+    """What a page says to write in place of the old lines can be imported."""
+    modules = set()
+    for page in (ROOT / "docs/compat").glob("*.md"):
+        for block in pages.blocks(text_of(page)):
+            if block.language == "diff":
+                for line in re.findall(r"^\+(from .+)$", block.content, re.MULTILINE):
+                    exec(line, {})
+                    modules.add(line.split()[1])
+    written = (ROOT / "yolotf/compat").glob("[!_]*.py")
+    assert modules == {f"yolotf.compat.{path.stem}" for path in written}
 
 
 def test_the_reference_names_what_there_is():
