@@ -33,6 +33,25 @@ OTHER_BYTES = {
     "yolov4x-mish": 399_388_168,
     "yolov7": 147_898_248,
     "yolov7-tiny": 24_967_560,
+    "Gaussian_yolov3_BDD": 246_585_408,
+    "cd53paspp-gamma": 257_717_640,
+    "csresnext50-panet-spp": 228_123_400,
+    "csresnext50-panet-spp-original-optimal": 228_123_400,
+    "enet-coco": 19_233_100,
+    "yolo9000": 195_230_024,
+    "yolov2-tiny-voc": 63_471_560,
+    "yolov2-voc": 202_704_264,
+    "yolov3-openimages": 259_229_388,
+    "yolov3-tiny-prn": 19_759_052,
+    "yolov3-tiny_3l": 36_039_888,
+    "yolov3-voc": 246_714_648,
+    "yolov3_5l": 249_599_104,
+    "yolov4-csp-s-mish": 33_164_680,
+    "yolov4-csp-x-mish": 399_388_168,
+    "yolov4-csp-x-swish": 399_388_168,
+    "yolov4-p5": 283_669_892,
+    "yolov4-p6": 510_868_180,
+    "yolov7x": 285_638_760,
 }
 # Bytes that the first layers of a network take, as in the published backbone files.
 PUBLISHED_BACKBONES = {
@@ -56,8 +75,45 @@ STOCK_SIZES = {
     "yolov4x-mish": 640,
     "yolov7": 640,
     "yolov7-tiny": 416,
+    "Gaussian_yolov3_BDD": 512,
+    "cd53paspp-gamma": 512,
+    "csresnext50-panet-spp": 512,
+    "csresnext50-panet-spp-original-optimal": 608,
+    "enet-coco": 416,
+    "yolo9000": 544,
+    "yolov2-tiny-voc": 416,
+    "yolov2-voc": 416,
+    "yolov3-openimages": 608,
+    "yolov3-tiny-prn": 416,
+    "yolov3-tiny_3l": 608,
+    "yolov3-voc": 416,
+    "yolov3_5l": 416,
+    "yolov4-csp-s-mish": 640,
+    "yolov4-csp-x-mish": 640,
+    "yolov4-csp-x-swish": 640,
+    "yolov4-p5": 896,
+    "yolov4-p6": 1280,
+    "yolov7x": 640,
 }
+# Where the stock cfg has others than the 80 of COCO.
+STOCK_CLASSES = {
+    "Gaussian_yolov3_BDD": 10,
+    "yolo9000": 9418,
+    "yolov2-tiny-voc": 20,
+    "yolov2-voc": 20,
+    "yolov3-openimages": 601,
+    "yolov3-tiny_3l": 2,
+    "yolov3-voc": 20,
+}
+
 every_name = pytest.mark.parametrize("name", networks.NAMES)
+# OpenCV reads neither class trees nor [Gaussian_yolo].
+opencv_names = [name for name in networks.NAMES if name not in ("yolo9000", "Gaussian_yolov3_BDD")]
+
+
+def multiple(name: str, cells: int) -> int:
+    """So many pixels as `cells` of the coarsest grid of most networks have."""
+    return cells * (64 if name == "yolov4-p6" else 32)
 
 
 def number_or_word(value: str) -> float | str:
@@ -152,9 +208,9 @@ def test_lines_are_those_of_the_printed_cfg(name):
             assert lines[option.line - 1] == f"{option.key}={option.value}"
 
 
-@every_name
+@pytest.mark.parametrize("name", opencv_names)
 def test_opencv_computes_the_same_shapes_from_the_printed_cfg(name):
-    height, width, classes = 96, 160, 3
+    height, width, classes = multiple(name, 3), multiple(name, 5), 3
     written = networks.network(name, classes=classes, size=(height, width))
     shapes = helpers.opencv_shapes(
         written.to_cfg(), layout.size_bytes(written), written.input_shape
@@ -163,7 +219,7 @@ def test_opencv_computes_the_same_shapes_from_the_printed_cfg(name):
 
 
 def test_opencv_draws_the_same_graph_from_the_printed_and_the_stock_cfg(shared):
-    for name in networks.NAMES:
+    for name in opencv_names:
         text = networks.network(name).to_cfg()
         written = cv2.dnn.readNetFromDarknet(np.frombuffer(text.encode(), np.uint8))
         stock = cv2.dnn.readNetFromDarknet(str(shared / "cfg" / f"{name}.cfg"))
@@ -174,6 +230,7 @@ def test_opencv_draws_the_same_graph_from_the_printed_and_the_stock_cfg(shared):
 @pytest.mark.parametrize("classes", [1, 3, 365])
 def test_classes_change_the_heads_and_nothing_else(name, classes):
     for_coco, other = networks.network(name), networks.network(name, classes=classes)
+    assert for_coco.classes == STOCK_CLASSES.get(name, 80)
     assert other.classes == classes
     heads = {head.index for head in for_coco.heads}
     touched = heads | {index - 1 for index in heads}
@@ -181,16 +238,17 @@ def test_classes_change_the_heads_and_nothing_else(name, classes):
         same = helpers.layer_facts(ours) == helpers.layer_facts(theirs)
         assert same != (ours.index in touched)
     for head in other.heads:
-        assert head.input_shape.channels == len(head.anchors) * (5 + classes)
+        assert head.input_shape.channels == len(head.anchors) * (1 + head.coords + classes)
     assert helpers.network_facts(other) == helpers.network_facts(for_coco.with_classes(classes))
 
 
 @every_name
 def test_size_and_channels_are_those_asked_for(name):
-    written = networks.network(name, size=(64, 96), channels=1)
-    assert written.input_shape == (64, 96, 1)
+    height, width = multiple(name, 2), multiple(name, 3)
+    written = networks.network(name, size=(height, width), channels=1)
+    assert written.input_shape == (height, width, 1)
     assert [head.output_shape[:2] for head in written.heads] == [
-        (64 * coarse.height // STOCK_SIZES[name], 96 * coarse.width // STOCK_SIZES[name])
+        (height * coarse.height // STOCK_SIZES[name], width * coarse.width // STOCK_SIZES[name])
         for coarse in (head.output_shape for head in networks.network(name).heads)
     ]
     difference = layout.floats(networks.network(name)) - layout.floats(written)

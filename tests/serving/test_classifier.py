@@ -377,7 +377,7 @@ def test_stock_classifiers_take_other_classes_and_sizes():
     network = yolotf.network("darknet53", classes=7, size=448)
     assert classes_of(network).numbers == 7
     assert network.input_shape[:2] == yolotf.network("darknet53_448").input_shape[:2]
-    assert len(stock.CLASSIFIERS) == 9
+    assert len(stock.CLASSIFIERS) == 16
 
 
 @pytest.mark.parametrize("path", cfg_params(classifiers))

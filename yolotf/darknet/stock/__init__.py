@@ -17,10 +17,20 @@ import re
 from pathlib import Path
 
 from yolotf.darknet import cfg
-from yolotf.darknet.stock import builder, classifiers, scaled, yolov2, yolov3, yolov4, yolov7
+from yolotf.darknet.stock import (
+    builder,
+    classifiers,
+    csresnext,
+    efficientnet,
+    scaled,
+    yolov2,
+    yolov3,
+    yolov4,
+    yolov7,
+)
 from yolotf.errors import CfgError
 
-FAMILIES = (yolov2, yolov3, yolov4, scaled, yolov7, classifiers)
+FAMILIES = (yolov4, yolov3, yolov2, yolov7, scaled, csresnext, efficientnet, classifiers)
 """The modules that register networks."""
 
 _NOT_DARKNET = re.compile(r"yolo(v?(5|6|8|9|1\d|26)|x|r|nas|s$|world)")

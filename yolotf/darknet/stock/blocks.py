@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from yolotf.darknet.stock.builder import Builder, Value
 
 # Anchors, width before height: of [region] in grid cells, of [yolo] in pixels.
@@ -26,7 +28,14 @@ CIOU_HEAD: dict[str, Value] = {
     "nms_kind": "greedynms",
     "beta_nms": 0.6,
 }
-V4_HEAD: dict[str, Value] = {**CIOU_HEAD, "iou_thresh": 0.213, "max_delta": 5}
+IOU_HEAD: dict[str, Value] = {**CIOU_HEAD, "iou_thresh": 0.213}
+V4_HEAD: dict[str, Value] = {**IOU_HEAD, "max_delta": 5}
+V4_SCALES: tuple[dict[str, Value], ...] = (
+    {"scale_x_y": 1.2},
+    {"scale_x_y": 1.1},
+    {"scale_x_y": 1.05, "random": 1},
+)
+"""Of the three heads, the finest first."""
 V4_TINY_HEAD: dict[str, Value] = {**CIOU_HEAD, "scale_x_y": 1.05, "random": 0, "resize": 1.5}
 NEW_COORDS_HEAD: dict[str, Value] = {
     "new_coords": 1,
@@ -40,6 +49,15 @@ NEW_COORDS_HEAD: dict[str, Value] = {
     "iou_loss": "ciou",
     "nms_kind": "diounms",
     "beta_nms": 0.6,
+}
+
+
+SCALED_HEAD: dict[str, Value] = {
+    **NEW_COORDS_HEAD,
+    "objectness_smooth": 1,
+    "iou_thresh": 0.2,
+    "obj_normalizer": 1.0,
+    "max_delta": 2,
 }
 
 
@@ -106,14 +124,18 @@ def spp(net: Builder) -> int:
     return net.route(*reversed(pools(net)))
 
 
-def csp_spp(net: Builder, filters: int, blocks: int) -> int:
-    """The pyramid on one of two branches, `blocks` pairs of convolutions after it."""
+def csp_spp(net: Builder, filters: int, blocks: int, *, narrow: bool = False) -> int:
+    """The pyramid on one of two branches, `blocks` pairs of convolutions after it.
+
+    With `narrow` one convolution is before it, else three.
+    """
     source = net.last
     bypass = net.conv(filters, 1)
     net.route(source)
     net.conv(filters, 1)
-    net.conv(filters, 3)
-    net.conv(filters, 1)
+    if not narrow:
+        net.conv(filters, 3)
+        net.conv(filters, 1)
     spp(net)
     for _ in range(blocks):
         net.conv(filters, 1)
@@ -156,17 +178,57 @@ def merge_down(net: Builder, fine: int, coarse: int, filters: int) -> int:
     return net.route(net.last, coarse)
 
 
-def tiny_backbone(net: Builder) -> int:
-    """Seven convolutions, each pooled; returns the fifth, at one sixteenth of the picture."""
-    for filters in (16, 32, 64, 128):
-        net.conv(filters, 3)
+def path_aggregation(
+    net: Builder,
+    middle: int,
+    fine: int,
+    anchors: Sequence[float],
+    heads: Sequence[Mapping[str, Value]],
+) -> None:
+    """Pyramid pooling, the way up and down again, and three heads, the finest first."""
+    bottlenecks(net, 512, 3)
+    spp(net)
+    p5 = bottlenecks(net, 512, 3)
+    merge_up(net, middle, 256)
+    p4 = bottlenecks(net, 256, 5)
+    merge_up(net, fine, 128)
+    p3 = bottlenecks(net, 128, 5)
+    net.conv(256, 3)
+    net.yolo(anchors, 0, **heads[0])
+    merge_down(net, p3, p4, 256)
+    p4 = bottlenecks(net, 256, 5)
+    net.conv(512, 3)
+    net.yolo(anchors, 3, **heads[1])
+    merge_down(net, p4, p5, 512)
+    bottlenecks(net, 512, 6)
+    net.yolo(anchors, 6, **heads[2])
+
+
+def tiny_backbone(net: Builder, last: int = 1024) -> tuple[int, int]:
+    """Seven convolutions, each pooled; returns those at 1/8 and 1/16 of the picture."""
+    stages = []
+    for filters in (16, 32, 64, 128, 256):
+        stages.append(net.conv(filters, 3))
         net.maxpool(2, 2)
-    fine = net.conv(256, 3)
-    net.maxpool(2, 2)
     net.conv(512, 3)
     net.maxpool(2, 1)
-    net.conv(1024, 3)
-    return fine
+    net.conv(last, 3)
+    return stages[-2], stages[-1]
+
+
+def prn_heads(net: Builder, fine: int, **head: Value) -> None:
+    """Two heads for the tiny anchors, with sums over the channels that both sides have."""
+    narrow = net.conv(256, 1)
+    coarse = net.conv(256, 3)
+    net.shortcut(narrow, "leaky")
+    net.yolo(TINY_ANCHORS, 3, **head)
+    net.route(coarse)
+    upper = upsampled(net, 128)
+    net.shortcut(fine, "leaky")
+    net.conv(128, 3)
+    net.shortcut(upper, "leaky")
+    net.shortcut(fine, "leaky")
+    net.yolo(TINY_ANCHORS, 1, **head)
 
 
 def darknet53(net: Builder) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from yolotf.darknet import cfg
@@ -28,22 +28,34 @@ class Builder:
         """Index of the layer added last."""
         return len(self.sections) - 1
 
+    def filters(self, layer: int) -> int:
+        """Of the convolution with this index."""
+        option = self.sections[layer].option("filters")
+        return int(option.value) if option else 1
+
     def add(self, kind: str, **options: Value) -> int:
         """Adds `[kind]` with `options` in their order."""
         self.sections.append(section(kind, options))
         return self.last
 
-    def conv(self, filters: int, size: int, stride: int = 1) -> int:
-        """A convolution with batch norm."""
-        return self.add(
-            "convolutional",
-            batch_normalize=1,
-            filters=filters,
-            size=size,
-            stride=stride,
-            pad=1,
-            activation=self.activation,
-        )
+    def conv(self, filters: int, size: int, stride: int = 1, **others: Value) -> int:
+        """A convolution with batch norm; `others` beside or in place of what is usual."""
+        usual: dict[str, Value] = {
+            "batch_normalize": 1,
+            "filters": filters,
+            "size": size,
+            "stride": stride,
+            "pad": 1,
+            "activation": self.activation,
+        }
+        return self.add("convolutional", **usual | others)
+
+    def plain_conv(self, filters: int, size: int, *, pad: bool = True, **others: Value) -> int:
+        """A convolution with a bias."""
+        usual: dict[str, Value] = {"stride": 1, "activation": self.activation}
+        if pad:
+            usual["pad"] = 1
+        return self.add("convolutional", filters=filters, size=size, **usual | others)
 
     def maxpool(self, size: int, stride: int) -> int:
         """The largest of each window."""
@@ -61,17 +73,23 @@ class Builder:
         """The second half of the channels of the layer before."""
         return self.add("route", layers=-1, groups=2, group_id=1)
 
-    def shortcut(self, layer: int) -> int:
+    def shortcut(self, layer: int, activation: str = "linear") -> int:
         """Adds `layer` to the layer before."""
-        return self.add("shortcut", **{"from": self._relative(layer)}, activation="linear")
+        return self.add("shortcut", **{"from": self._relative(layer)}, activation=activation)
 
     def yolo(self, anchors: Sequence[float], first: int, **options: Value) -> int:
         """A head for the anchors `first`, `first + 1`, `first + 2`, with its convolution."""
-        mask = range(first, first + 3)
+        return self.head("yolo", anchors, range(first, first + 3), options)
+
+    def head(
+        self, kind: str, anchors: Sequence[float], mask: range, options: Mapping[str, Value]
+    ) -> int:
+        """`[yolo]`, or another of its kind, for the anchors of `mask`, with its convolution."""
         # With new_coords the sigmoid is the convolution's, not the head's (yolo_layer.c:673).
-        self._head_conv(len(mask), "logistic" if options.get("new_coords") else "linear")
+        activation = "logistic" if options.get("new_coords") else "linear"
+        self._head_conv(len(mask), activation, 8 if kind == "Gaussian_yolo" else 4)
         return self.add(
-            "yolo",
+            kind,
             mask=mask,
             anchors=anchors,
             classes=self.classes,
@@ -93,16 +111,10 @@ class Builder:
             **options,
         )
 
-    def _head_conv(self, anchors: int, activation: str) -> None:
-        """Four coordinates, objectness and the classes for each anchor; with bias."""
-        self.add(
-            "convolutional",
-            filters=anchors * (4 + 1 + self.classes),
-            size=1,
-            stride=1,
-            pad=1,
-            activation=activation,
-        )
+    def _head_conv(self, anchors: int, activation: str, numbers: int = 4) -> None:
+        """The numbers of a box, objectness and the classes for each anchor; with bias."""
+        filters = anchors * (numbers + 1 + self.classes)
+        self.plain_conv(filters, 1, activation=activation)
 
     def _relative(self, layer: int) -> int:
         return layer - len(self.sections)
@@ -160,11 +172,13 @@ def detector(
     return register
 
 
-def classifier(name: str, size: int, *, classes: int = 1000) -> Callable[[Build], Build]:
+def classifier(
+    name: str, size: int, *, classes: int = 1000, stride: int = 32
+) -> Callable[[Build], Build]:
     """Registers a classifier."""
 
     def register(build: Build) -> Build:
-        CLASSIFIERS[key(name)] = Stock(name, size, classes, 32, {}, build)
+        CLASSIFIERS[key(name)] = Stock(name, size, classes, stride, {}, build)
         return build
 
     return register
@@ -176,11 +190,14 @@ def training(
     learning_rate: float = 0.001,
     momentum: float = 0.9,
     subdivisions: int = 8,
-    **others: Value,
+    **others: Value | None,
 ) -> dict[str, Value]:
-    """`[net]` options besides the picture's: the rate falls tenfold after 80 and 90 %."""
+    """`[net]` options besides the picture's: the rate falls tenfold after 80 and 90 %.
+
+    `others` beside or in place of what is usual; None for an option that is not written.
+    """
     rounded = max_batches // 1000 * 1000
-    return {
+    usual: dict[str, Value | None] = {
         "batch": 64,
         "subdivisions": subdivisions,
         "momentum": momentum,
@@ -195,5 +212,5 @@ def training(
         "policy": "steps",
         "steps": [rounded * 8 // 10, rounded * 9 // 10],
         "scales": [0.1, 0.1],
-        **others,
     }
+    return {key: value for key, value in (usual | others).items() if value is not None}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from yolotf.darknet.stock.blocks import V2_ANCHORS, tiny_backbone
 from yolotf.darknet.stock.builder import Builder, Value, detector
 
-# What the heads of each generation have in common, training included.
 _V2_HEAD: dict[str, Value] = {
     "object_scale": 5,
     "noobject_scale": 1,
@@ -21,10 +20,38 @@ _DARKNET19 = ((64, 0), (128, 1), (256, 1), (512, 2), (1024, 2))
 """Filters of each stage and how often it narrows."""
 
 
+_VOC_ANCHORS = (
+    *(1.3221, 1.73145),
+    *(3.19275, 4.00944),
+    *(5.05587, 8.09892),
+    *(9.47112, 4.84053),
+    *(11.2364, 10.0071),
+)
+_TINY_VOC_ANCHORS = (1.08, 1.19, 3.42, 4.41, 6.63, 11.38, 9.42, 5.11, 16.62, 10.52)
+_9000_ANCHORS = (0.77871, 1.14074, 3.00525, 4.31277, 9.22725, 9.61974)
+
+
 @detector("yolov2", 416, max_batches=500200)
 def _yolov2(net: Builder) -> None:
+    _passed_through(net)
+    net.region(V2_ANCHORS, jitter=0.3, rescore=1, **_V2_HEAD)
+
+
+@detector("yolov2-voc", 416, classes=20, max_batches=80200, steps=[40000, 60000])
+def _yolov2_voc(net: Builder) -> None:
+    _passed_through(net)
+    net.region(_VOC_ANCHORS, jitter=0.3, rescore=1, **_V2_HEAD)
+
+
+def _darknet19(net: Builder) -> list[int]:
+    """Five pooled stages; returns the last layer of each."""
     net.conv(32, 3)
-    stages = [_pooled_stage(net, *stage) for stage in _DARKNET19]
+    return [_pooled_stage(net, *stage) for stage in _DARKNET19]
+
+
+def _passed_through(net: Builder) -> None:
+    """The backbone, and a finer stage's rows and columns beside its channels."""
+    stages = _darknet19(net)
     net.conv(1024, 3)
     coarse = net.conv(1024, 3)
     net.route(stages[-2])
@@ -32,7 +59,6 @@ def _yolov2(net: Builder) -> None:
     net.add("reorg", stride=2)
     net.route(net.last, coarse)
     net.conv(1024, 3)
-    net.region(V2_ANCHORS, jitter=0.3, rescore=1, **_V2_HEAD)
 
 
 def _pooled_stage(net: Builder, filters: int, bottlenecks: int) -> int:
@@ -49,3 +75,34 @@ def _yolov2_tiny(net: Builder) -> None:
     tiny_backbone(net)
     net.conv(512, 3)
     net.region(V2_ANCHORS, jitter=0.2, rescore=0, **_V2_HEAD)
+
+
+@detector(
+    "yolov2-tiny-voc",
+    416,
+    classes=20,
+    max_batches=40200,
+    burn_in=None,
+    steps=[-1, 100, 20000, 30000],
+    scales=[0.1, 10, 0.1, 0.1],
+)
+def _yolov2_tiny_voc(net: Builder) -> None:
+    tiny_backbone(net)
+    net.conv(1024, 3)
+    net.region(_TINY_VOC_ANCHORS, jitter=0.2, rescore=1, **_V2_HEAD)
+
+
+@detector(
+    "yolo9000",
+    544,
+    classes=9418,
+    max_batches=500200,
+    angle=None,
+    saturation=0.75,
+    exposure=0.75,
+)
+def _yolo9000(net: Builder) -> None:
+    """Classes in a tree, which Darknet keeps in a file of its own."""
+    _darknet19(net)
+    files = {"tree": "data/9k.tree", "map": "data/coco9k.map"}
+    net.region(_9000_ANCHORS, jitter=0.2, rescore=1, **_V2_HEAD, **files)

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 from yolotf.darknet.stock.blocks import (
     CSP_DARKNET53,
+    IOU_HEAD,
     TINY_ANCHORS,
     V4_ANCHORS,
     V4_HEAD,
+    V4_SCALES,
     V4_TINY_HEAD,
-    bottlenecks,
     csp_stage,
-    merge_down,
-    merge_up,
-    spp,
+    path_aggregation,
     upsampled,
 )
 from yolotf.darknet.stock.builder import Builder, detector
@@ -27,22 +26,18 @@ def _yolov4(net: Builder) -> None:
     csp_stage(net, 64, 1, halve=False)
     *_, fine, middle, _ = [csp_stage(net, *stage) for stage in CSP_DARKNET53[1:]]
     net.activation = "leaky"
-    bottlenecks(net, 512, 3)
-    spp(net)
-    p5 = bottlenecks(net, 512, 3)
-    merge_up(net, middle, 256)
-    p4 = bottlenecks(net, 256, 5)
-    merge_up(net, fine, 128)
-    p3 = bottlenecks(net, 128, 5)
-    net.conv(256, 3)
-    net.yolo(V4_ANCHORS, 0, scale_x_y=1.2, **V4_HEAD)
-    merge_down(net, p3, p4, 256)
-    p4 = bottlenecks(net, 256, 5)
-    net.conv(512, 3)
-    net.yolo(V4_ANCHORS, 3, scale_x_y=1.1, **V4_HEAD)
-    merge_down(net, p4, p5, 512)
-    bottlenecks(net, 512, 6)
-    net.yolo(V4_ANCHORS, 6, scale_x_y=1.05, random=1, **V4_HEAD)
+    path_aggregation(net, middle, fine, V4_ANCHORS, [{**V4_HEAD, **scale} for scale in V4_SCALES])
+
+
+@detector(
+    "cd53paspp-gamma", 512, max_batches=500500, learning_rate=0.00261, momentum=0.949, mosaic=1
+)
+def _cd53paspp_gamma(net: Builder) -> None:
+    """yolov4 with one activation throughout."""
+    net.conv(32, 3)
+    csp_stage(net, 64, 1, halve=False)
+    *_, fine, middle, _ = [csp_stage(net, *stage) for stage in CSP_DARKNET53[1:]]
+    path_aggregation(net, middle, fine, V4_ANCHORS, [{**IOU_HEAD, **scale} for scale in V4_SCALES])
 
 
 @detector("yolov4-tiny", 416, max_batches=2000200, learning_rate=0.00261, subdivisions=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from yolotf.darknet.stock.blocks import (
-    NEW_COORDS_HEAD,
+    SCALED_HEAD,
     V3_ANCHORS,
     V4_ANCHORS,
     merge_down,
@@ -13,15 +13,7 @@ from yolotf.darknet.stock.blocks import (
     pools,
     spp,
 )
-from yolotf.darknet.stock.builder import Builder, Value, detector
-
-_V7_HEAD: dict[str, Value] = {
-    **NEW_COORDS_HEAD,
-    "objectness_smooth": 1,
-    "iou_thresh": 0.2,
-    "obj_normalizer": 1.0,
-    "max_delta": 2,
-}
+from yolotf.darknet.stock.builder import Builder, detector
 
 
 @detector("yolov7-tiny", 416, max_batches=2000200, learning_rate=0.00261, subdivisions=1)
@@ -74,17 +66,8 @@ def _yolov7(net: Builder) -> None:
     for halved, filters, joined in ((128, 128, 512), (256, 256, 1024), (512, 256, 1024)):
         _pool_and_stride(net, halved)
         stages.append(_elan(net, filters, joined))
-    fine, middle, source = stages
-    bypass = net.conv(512, 1)
-    net.route(source)
-    net.conv(512, 1)
-    net.conv(512, 3)
-    net.conv(512, 1)
-    net.route(*pools(net))
-    net.conv(512, 1)
-    net.conv(512, 3)
-    net.route(net.last, bypass)
-    p5 = net.conv(512, 1)
+    fine, middle, _ = stages
+    p5 = _csp_pools(net, 512)
     merge_up(net, middle, 256)
     p4 = _dense_elan(net, 256)
     merge_up(net, fine, 128)
@@ -96,13 +79,54 @@ def _yolov7(net: Builder) -> None:
     _v7_heads(net, V4_ANCHORS, ((p3, 256), (p4, 512), (p5, 1024)))
 
 
-def _elan(net: Builder, filters: int, joined: int) -> int:
-    """Two branches, four more convolutions on the second; every other output joined, 1x1."""
+@detector("yolov7x", 640, max_batches=2000200, learning_rate=0.00261, subdivisions=1)
+def _yolov7x(net: Builder) -> None:
+    net.activation = "swish"
+    net.conv(40, 3)
+    net.conv(80, 3, stride=2)
+    net.conv(80, 3)
+    net.conv(160, 3, stride=2)
+    _elan(net, 64, 320, depth=6)
+    stages = []
+    for halved, filters, joined in ((160, 128, 640), (320, 256, 1280), (640, 256, 1280)):
+        _pool_and_stride(net, halved)
+        stages.append(_elan(net, filters, joined, depth=6))
+    fine, middle, _ = stages
+    p5 = _csp_pools(net, 640)
+    merge_up(net, middle, 320)
+    p4 = _elan(net, 256, 320, depth=6)
+    merge_up(net, fine, 160)
+    p3 = _elan(net, 128, 160, depth=6)
+    _pool_and_stride(net, 160, p4)
+    p4 = _elan(net, 256, 320, depth=6)
+    _pool_and_stride(net, 320, p5)
+    p5 = _elan(net, 512, 640, depth=6)
+    _v7_heads(net, V4_ANCHORS, ((p3, 320), (p4, 640), (p5, 1280)))
+
+
+def _csp_pools(net: Builder, filters: int) -> int:
+    """Pyramid pooling on one of two branches, the smallest window first."""
     source = net.last
     bypass = net.conv(filters, 1)
     net.route(source)
-    branch = [net.conv(filters, size) for size in (1, 3, 3, 3, 3)]
-    net.route(branch[4], branch[2], branch[0], bypass)
+    net.conv(filters, 1)
+    net.conv(filters, 3)
+    net.conv(filters, 1)
+    net.route(*pools(net))
+    net.conv(filters, 1)
+    net.conv(filters, 3)
+    net.route(net.last, bypass)
+    return net.conv(filters, 1)
+
+
+def _elan(net: Builder, filters: int, joined: int, depth: int = 4) -> int:
+    """Two branches, `depth` more convolutions on the second; every other output joined, 1x1."""
+    source = net.last
+    bypass = net.conv(filters, 1)
+    net.route(source)
+    branch = [net.conv(filters, 1)]
+    branch += [net.conv(filters, 3) for _ in range(depth)]
+    net.route(*branch[::-2], bypass)
     return net.conv(joined, 1)
 
 
@@ -133,4 +157,4 @@ def _v7_heads(net: Builder, anchors: Sequence[float], sources: Sequence[tuple[in
     for number, (source, filters) in enumerate(sources):
         net.route(source)
         net.conv(filters, 3)
-        net.yolo(anchors, 3 * number, **_V7_HEAD)
+        net.yolo(anchors, 3 * number, **SCALED_HEAD)
