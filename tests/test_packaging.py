@@ -1,6 +1,8 @@
 """What the package says of itself agrees with itself."""
 
+import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import metadata
@@ -134,3 +136,55 @@ def test_without_tensorflow_it_is_said_what_to_install(tmp_path):
     assert (lines[1], lines[-1]) == ("2", "0")
     assert f"yolotf: {errors.TENSORFLOW_MISSING}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# The README outside of the repository.
+
+
+@pytest.fixture(scope="module")
+def setup_script():
+    spec = importlib.util.spec_from_file_location("setup_script", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def targets_of(text):
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"\]\(([^)]+)\)", text)
+
+
+def test_links_of_the_readme_lead_to_the_projects_address(setup_script):
+    page = setup_script.readme({"version": "7.1", "urls": {"Source": "https://example.org/a/b/"}})
+    here = targets_of((ROOT / "README.md").read_text())
+    assert len(here) > 8
+    for before, after in zip(here, targets_of(page), strict=True):
+        view = "raw" if before.endswith((".jpg", ".png")) else "blob"
+        assert after == f"https://example.org/a/b/{view}/v7.1/{before}"
+
+
+def test_without_an_address_the_readme_names_files_and_links_nowhere(setup_script):
+    page = setup_script.readme({"version": "7.1"})
+    assert targets_of(page) == []
+    assert "(docs/serving.md)" in page
+    assert "#where-the-time-goes" not in page
+
+
+def test_code_and_whole_addresses_in_the_readme_stay(setup_script, tmp_path, monkeypatch):
+    text = "[a](https://x.org/y) [b](#b) `c`\n\n```python\nd[0](e)\n```\n"
+    (tmp_path / "README.md").write_text(text)
+    monkeypatch.setattr(setup_script, "ROOT", tmp_path)
+    assert setup_script.readme({"version": "1", "urls": {"Source": "https://x.org"}}) == text
+
+
+def test_the_metadata_has_that_readme(setup_script, pyproject, tmp_path):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "CMakeLists.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "yolotf").mkdir()
+    hook = "from scikit_build_core.setuptools import build_meta as b\n"
+    hook += "b.prepare_metadata_for_build_wheel('.')"
+    subprocess.run([sys.executable, "-c", hook], cwd=tmp_path, check=True, capture_output=True)
+    (written,) = tmp_path.glob("*.dist-info/METADATA")
+    headers, _, body = written.read_text(encoding="utf-8").partition("\n\n")
+    assert "Description-Content-Type: text/markdown" in headers
+    assert body.strip() == setup_script.readme(pyproject["project"]).strip()
