@@ -5,6 +5,7 @@ heads, trains it for a minute on pictures it draws itself (discs and squares on 
 `shapes.cfg` and `shapes.weights`, and lets OpenCV, which knows nothing of TensorFlow, find the
 shapes in a picture that was not trained on.
 
+    yolotf demo                            # leaves yolov4-tiny.weights in demo-output
     python examples/finetune.py            # --steps 5 for a quick look
 
 Needs opencv-python(-headless) below version 5, whose importer still reads Darknet's files.
@@ -20,7 +21,6 @@ import numpy as np
 import tensorflow as tf
 
 import yolotf
-from yolotf.cli.demo_data import demo_data
 
 NAMES = ("disc", "square")
 SIZE = 160
@@ -135,12 +135,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--folder", type=Path, default=Path())
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=Path("demo-output/yolov4-tiny.weights"),
+        help="to begin with",
+    )
     options = parser.parse_args()
+    if not options.weights.exists():
+        parser.error(f"{options.weights} is not there; `yolotf demo` fetches it")
 
     network = yolotf.network("yolov4-tiny", classes=len(NAMES), size=SIZE)
     model = yolotf.build_model(network)
     # The file says nothing of its classes; cfg= does. Heads that differ stay as they were made.
-    print(yolotf.load_darknet_weights(model, demo_data().weights, cfg="yolov4-tiny"))
+    print(yolotf.load_darknet_weights(model, options.weights, cfg="yolov4-tiny"))
 
     train(model, network, options.steps)
 

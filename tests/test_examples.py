@@ -1,5 +1,6 @@
 """The examples do what they say."""
 
+import ast
 import importlib.util
 import re
 import sys
@@ -11,7 +12,8 @@ import pytest
 
 import yolotf
 
-FINETUNE = Path(__file__).parents[1] / "examples/finetune.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FINETUNE = EXAMPLES / "finetune.py"
 
 
 @pytest.fixture
@@ -25,7 +27,8 @@ def finetune():
 def test_finetune_learns_and_opencv_reads_what_it_wrote(
     finetune, official_tiny, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(sys, "argv", ["finetune.py", "--steps", "21", "--folder", str(tmp_path)])
+    arguments = ["--steps", "21", "--folder", tmp_path, "--weights", official_tiny.weights]
+    monkeypatch.setattr(sys, "argv", ["finetune.py", *map(str, arguments)])
     finetune.main()
     printed = capsys.readouterr().out
     losses = [float(value) for value in re.findall(r"loss +([\d.]+)", printed)]
@@ -45,6 +48,26 @@ def test_finetune_learns_and_opencv_reads_what_it_wrote(
         other = other.transpose(0, 2, 3, 1)
         # OpenCV's epsilon is another one, see test_opencv_heads.
         np.testing.assert_allclose(ours, other, atol=1e-2 * np.abs(other).max())
+
+
+def test_finetune_says_where_its_file_is_from(finetune, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["finetune.py"])
+    with pytest.raises(SystemExit):
+        finetune.main()
+    assert "demo-output/yolov4-tiny.weights is not there; `yolotf demo`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_examples_take_public_names_only(path):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith("yolotf."), f"line {node.lineno}"
+        elif isinstance(node, ast.Import):
+            assert not [one for one in node.names if one.name.startswith("yolotf.")]
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "yolotf":
+            assert node.attr in yolotf.__all__, f"line {node.lineno}: {node.attr}"
 
 
 def test_targets_put_each_shape_into_its_cell(finetune):
