@@ -83,6 +83,9 @@ SECTIONS = {
     "activation=linear",
     "depthwise_strides": "[convolutional]\nfilters=8\nsize=3\nstride_x=1\nstride_y=2\npad=1\n"
     "groups=8\nactivation=linear",
+    "antialiasing": "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\nstride=2\n"
+    "groups=8\nactivation=leaky\nantialiasing=1",
+    "antialiased_pool": "[maxpool]\nsize=3\nstride_x=2\nantialiasing=2",
     "xnor": "[convolutional]\nbatch_normalize=1\nxnor=1\nfilters=12\nsize=3\npad=1\n"
     "activation=leaky",
     # So wide that kernels may be in blocks; only the sign goes on.

@@ -146,6 +146,52 @@ def test_section_convolutional_is_im2col_and_a_product(options):
     same(y, expected + stored[0, "bias"][:, None, None])
 
 
+ANTIALIASED = {
+    "1": (1, 2, 2),
+    "2": (2, 2, 2),
+    "other": (-3, 1, 1),
+    "strides": (1, 2, 3),
+}
+
+
+def blurred(x, antialiasing, stride_y, stride_x):
+    """The fixed convolution behind a section, convolutional_layer.c:801-835."""
+    size, pad = (2, 0) if antialiasing == 2 else (3, 1)
+    kernel = np.full((2, 2), 1 / 4) if size == 2 else np.outer([1, 2, 1], [1, 2, 1]) / 16
+    rows = (x.shape[2] + 2 * pad - size) // stride_y + 1
+    columns = (x.shape[3] + 2 * pad - size) // stride_x + 1
+    seen = windows(x, size, stride_y, stride_x, pad, pad, rows, columns)
+    return np.einsum("bcmnij,mn->bcij", seen, kernel)
+
+
+@pytest.mark.parametrize(("how", "stride_y", "stride_x"), ANTIALIASED.values(), ids=ANTIALIASED)
+@pytest.mark.parametrize("groups", [1, 3])
+def test_section_convolutional_with_antialiasing_blurs_where_it_would_stride(
+    how, stride_y, stride_x, groups
+):
+    text = f"[convolutional]\nfilters=6\nsize=3\npad=1\nactivation=leaky\ngroups={groups}\n"
+    text += f"stride_y={stride_y}\nstride_x={stride_x}\nantialiasing={how}\n"
+    x, stored, y = run(text, (3, 9, 10))
+    z = convolution(x, stored[0, "kernel"], groups, 1, 1, 1, 1) + stored[0, "bias"][:, None, None]
+    same(y, blurred(np.where(z > 0, z, 0.1 * z), how, stride_y, stride_x))
+
+
+@pytest.mark.parametrize(("how", "stride_y", "stride_x"), ANTIALIASED.values(), ids=ANTIALIASED)
+def test_section_maxpool_with_antialiasing_blurs_where_it_would_stride(how, stride_y, stride_x):
+    text = f"[maxpool]\nsize=2\nstride_y={stride_y}\nstride_x={stride_x}\nantialiasing={how}\n"
+    x, _, y = run(text + "[convolutional]\nfilters=2\nactivation=linear\n", (3, 9, 10))
+    network = parse(text, (3, 9, 10))
+    largest = windows(x, 2, 1, 1, 0, 0, 9, 10, outside=-np.inf).max((2, 3))
+    (found,) = outputs(build_model(network), x)
+    same(found, blurred(largest, how, stride_y, stride_x))
+    assert y.shape[2:] == found.shape[2:]
+
+
+def test_an_antialiased_section_of_the_same_extents_can_be_referred_to():
+    text = "[maxpool]\nsize=2\nstride=1\nantialiasing=1\n[avgpool]\n[route]\nlayers=0\n"
+    assert build_model(parse(text)).outputs[0].shape[1:] == (8, 10, 3)
+
+
 XNOR = {
     "of any channels": {"size": 3, "pad": 1, "shape": (5, 8, 10)},
     "3x3": {"size": 3, "pad": 1},
@@ -935,8 +981,17 @@ def test_building_takes_no_random_numbers():
 
 
 REFUSED = {
-    "antialiasing": ("[convolutional]\nsize=3\npad=1\nantialiasing=1\n", "antialiasing", 8),
-    "antialiased pool": ("[maxpool]\nsize=2\nstride=2\nantialiasing=1\n", "antialiasing", 8),
+    "antialiased channels": (
+        "[maxpool]\nmaxpool_depth=1\nout_channels=3\nantialiasing=1\n", "antialiasing", 8,
+    ),
+    "antialiased signs": (
+        "[convolutional]\nsize=3\npad=1\nxnor=1\nantialiasing=1\n", "antialiasing", 9,
+    ),
+    "antialiased reference": (
+        "[maxpool]\nsize=2\nstride=2\nantialiasing=1\n[avgpool]\n[route]\nlayers=0\n",
+        "layer 0 has antialiasing=1, and by its number Darknet reads 10x8 of it",
+        10,
+    ),
     "zero_nonmax": ("[maxpool]\nsize=2\nstride=2\nmaxpool_zero_nonmax=1\n", "maxpool_zero", 8),
     "coordconv": ("[convolutional]\ncoordconv=1\n", "coordconv", 6),
     "xnor, few channels": (
@@ -996,7 +1051,7 @@ def test_reading_a_head_is_refused():
 
 
 def test_unused_sections_are_not_checked():
-    text = HEADS.replace("filters=9\nsize=1", "filters=9\nsize=1\nantialiasing=1")
+    text = HEADS.replace("filters=9\nsize=1", "filters=9\nsize=1\nbinary=1")
     assert len(build_model(parse(text)).outputs) == 2
 
 

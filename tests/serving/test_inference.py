@@ -253,7 +253,7 @@ def test_sections_the_file_holds_nothing_for_are_refused():
         "[convolutional]\nfilters=8\nsize=2\nxnor=1",
         "[convolutional]\nfilters=8\nsize=3\ndilation=2",
         "[shortcut]\nfrom=-2\nactivation=hard_mish",
-        "[maxpool]\nsize=2\nantialiasing=1",
+        "[maxpool]\nsize=2\nmaxpool_zero_nonmax=1",
         "[softmax]\nspatial=1",
     ],
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
+from yolotf.darknet.sections.antialiased import sharp
 from yolotf.darknet.tree import tree_of
 from yolotf.graphs import onednn, operations, recurrent
 from yolotf.weights import layout
@@ -210,6 +211,9 @@ class NetworkGraph:
     ) -> Tensor:
         x = inputs[0] if inputs else pictures
         match layer:
+            case cfg.Convolutional() | cfg.Pool() if layer.antialiasing:
+                x = self._section(ops, sharp(layer), inputs, array, pictures, fused, resizable)
+                return operations.blur(ops, x, layer.blur, layer.output_shape.channels)
             case cfg.Convolutional():
                 owner = graph_rules.kernel_owner(self.network, layer)
                 kernel, bias = array(owner, "kernel"), array(owner, "bias")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from yolotf.darknet import cfg
+from yolotf.darknet.sections.antialiased import Blur, sharp
 
 Tensor = Any
 Operations = Any
@@ -136,6 +137,7 @@ def is_depthwise(layer: cfg.Convolutional) -> bool:
 
     They have one stride for rows and columns, and no dilation with it.
     """
+    layer = sharp(layer)
     return (
         layer.groups == layer.input_shape.channels > 1
         and layer.stride_y == layer.stride_x
@@ -273,6 +275,29 @@ def pool_channels(ops: Operations, x: Tensor, channels: int, filters: int) -> Te
         )
         largest = ops.ConcatV2(values=[ops.Maximum(x=head, y=parts[-1]), tail], axis=-1)
     return largest
+
+
+def blur(ops: Operations, x: Tensor, blur: Blur, channels: int) -> Tensor:
+    """What follows a section with `antialiasing`: a fixed kernel over each channel.
+
+    Args:
+        ops: where to write it.
+        x: [batch, rows, columns, channels].
+        blur: the kernel and its steps.
+        channels: of `x`.
+    """
+    kernel = [[[[weight]] * channels for weight in row] for row in blur.kernel]
+    even = blur.stride_y == blur.stride_x
+    x = ops.DepthwiseConv2dNative(
+        input=_pad(ops, x, *blur.padding),
+        filter=kernel,
+        strides=[1, blur.stride_y, blur.stride_x, 1] if even else [1, 1, 1, 1],
+        padding="VALID",
+    )
+    if even:
+        return x
+    steps = [1, blur.stride_y, blur.stride_x, 1]
+    return _slice(ops, x, [0, 0, 0, 0], [0, 0, 0, 0], ends_at=(), steps=steps)
 
 
 def average(ops: Operations, x: Tensor) -> Tensor:

@@ -22,11 +22,13 @@ from typing import Any
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.darknet.rules import used_layers
+from yolotf.darknet.sections.antialiased import sharp
 from yolotf.darknet.tree import tree_of
 from yolotf.graphs.operations import is_depthwise
 from yolotf.models.built import layer_name, network_of, remember_network
 from yolotf.models.keras_layers import (
     Activation,
+    Blur,
     ChannelMaxPooling,
     ChannelSlice,
     FlexibleConv2D,
@@ -172,6 +174,14 @@ class _Graph:
     def _section(self, layer: cfg.Layer) -> Any:
         inputs = [self.tensors[index] for index in layer.inputs]
         match layer:
+            case cfg.Convolutional() | cfg.Pool() if layer.antialiasing:
+                kept = sharp(layer)
+                x = (
+                    self._convolutional(kept, *inputs)
+                    if isinstance(kept, cfg.Convolutional)
+                    else self._pool(kept, *inputs)
+                )
+                return Blur(*layer.blur, **self.named(layer, "_blur"))(x)
             case cfg.Convolutional():
                 return self._convolutional(layer, *inputs)
             case cfg.Connected():
@@ -281,6 +291,7 @@ class _Graph:
         for layer in self.network.layers:
             if isinstance(layer, cfg.Convolutional) and layer.index in self.used:
                 owner = graph_rules.kernel_owner(self.network, layer).index
+                layer = sharp(layer)
                 strides = layer.stride_y, layer.stride_x
                 seen = geometries.setdefault(owner, set())
                 seen.add((strides, layer.padding, layer.dilation, layer.input_shape))

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from yolotf.darknet import cfg
+from yolotf.darknet.sections import antialiased
 from yolotf.graphs import operations
 from yolotf.models.which_keras import keras
 
@@ -379,6 +380,31 @@ class PaddedPooling2D(_Layer):
             "strides": self.strides,
             "padding": self.padding,
         }
+
+
+@_register
+class Blur(_Layer):
+    """What `antialiasing` puts behind a section: a fixed kernel over each channel."""
+
+    def __init__(
+        self,
+        kernel: Sequence[Sequence[float]],
+        padding: Sequence[Sequence[int]],
+        stride_y: int,
+        stride_x: int,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        rows, columns = ((int(before), int(after)) for before, after in padding)
+        self.blur = antialiased.Blur(tuple(map(tuple, kernel)), (rows, columns), stride_y, stride_x)
+
+    def call(self, inputs: Any) -> Any:
+        """NHWC in and out."""
+        return operations.blur(tf.raw_ops, inputs, self.blur, inputs.shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), **self.blur._asdict()}
 
 
 @_register

@@ -17,21 +17,18 @@ from yolotf.darknet.layer import (
     read_strides,
     section,
     window_words,
-    windows,
 )
 from yolotf.darknet.options import Options
+from yolotf.darknet.sections.antialiased import Antialiased, sharp, windows_and_blur
 from yolotf.darknet.stored import Role, Stored, convolution
 
 
 @section("convolutional", "conv")
 @dataclass(frozen=True, kw_only=True)
-class Convolutional(Layer):
+class Convolutional(Antialiased):
     """`[convolutional]` (parser.c:169)."""
 
     filters: int
-    size: int
-    stride_y: int
-    stride_x: int
     padding: int
     dilation: int
     groups: int
@@ -39,7 +36,6 @@ class Convolutional(Layer):
     activation: str
     share_index: int | None
     flipped: bool
-    antialiasing: int
     xnor: bool
 
     @classmethod
@@ -71,7 +67,10 @@ class Convolutional(Layer):
         share_index = None
         if share:
             (share_index,) = before.references(place, options, "share_index")
-        rows, columns = windows(options, place, 2 * padding, size, (stride_y, stride_x))
+        antialiasing = options.int("antialiasing", 0)
+        rows, columns = windows_and_blur(
+            options, place, 2 * padding, size, (stride_y, stride_x), antialiasing
+        )
         return cls(
             **place.fields(Shape(rows, columns, filters)),
             filters=filters,
@@ -85,7 +84,7 @@ class Convolutional(Layer):
             activation=_activation(options, xnor),
             share_index=share_index,
             flipped=options.flag("flipped"),
-            antialiasing=options.int("antialiasing", 0),
+            antialiasing=antialiasing,
             xnor=xnor,
         )
 
@@ -97,7 +96,7 @@ class Convolutional(Layer):
     @property
     def operations(self) -> int:
         """A multiplication and an addition a kernel value and position; of signs, 32 at a time."""
-        rows, columns, filters = self.output_shape
+        rows, columns, filters = self.sharp_shape
         depth = self.input_shape.channels // self.groups
         whole = 2 * filters * self.size**2 * depth * rows * columns
         return whole // 32 if self.xnor else whole  # convolutional_layer.c:781
@@ -130,9 +129,16 @@ class Convolutional(Layer):
         return any(self.overhang)
 
     @property
+    def around(self) -> int:
+        """Rows and columns of padding, both sides together."""
+        return 2 * self.padding
+
+    @property
     def overhang(self) -> tuple[int, int]:
         """Rows and columns of zeros that the only window reads below and beside all padding."""
-        return overhang(self, self.size, (self.stride_y, self.stride_x), 2 * self.padding)
+        if self.antialiasing:
+            return sharp(self).overhang
+        return overhang(self, self.size, (self.stride_y, self.stride_x), self.around)
 
     def kernel_owner(self, network: Surroundings) -> Convolutional | None:
         """The section whose kernel it uses: its own, or that of `share_index`."""
@@ -147,7 +153,7 @@ class Convolutional(Layer):
     def refusal(self, network: Surroundings) -> Refusal | None:
         """Arithmetic Darknet has on a GPU only, and kernels that cannot be shared."""
         # Both on a GPU only; a CPU ignores coordconv, and takes zeros for a binary kernel.
-        key = self.set_key("antialiasing", "binary", "coordconv")
+        key = self.set_key("binary", "coordconv")
         if key:
             return Refusal(f"{key}= cannot be built", key)
         if self.dilation > 1 and 2 * self.padding != self.size - 1:
@@ -187,6 +193,12 @@ class Convolutional(Layer):
                 f"xnor=1 with stride_x={self.stride_x} and stride_y={self.stride_y}: Darknet "
                 "takes no signs there; set one stride",
                 "xnor",
+            )
+        if self.antialiasing:  # it returns before it comes to the blur
+            return Refusal(
+                f"xnor=1 with antialiasing={self.antialiasing}: Darknet detects without the blur, "
+                "in other extents; take one of them out",
+                "antialiasing",
             )
         if self.dilation > 1:
             return Refusal(

@@ -15,15 +15,15 @@ from yolotf.darknet.layer import (
     read_strides,
     section,
     window_words,
-    windows,
 )
 from yolotf.darknet.options import Options
+from yolotf.darknet.sections.antialiased import Antialiased, sharp, windows_and_blur
 
 
 @section("maxpool", "max")
 @section("local_avgpool", "local_avg")
 @dataclass(frozen=True, kw_only=True)
-class Pool(Layer):
+class Pool(Antialiased):
     """`[maxpool]` and `[local_avgpool]`; `padding` is the sum of both sides (parser.c:837).
 
     The first window starts `padding // 2` outside. What lies outside takes no part; a window that
@@ -31,13 +31,9 @@ class Pool(Layer):
     (maxpool_layer.c:283-311, 346-374).
     """
 
-    size: int
-    stride_y: int
-    stride_x: int
     padding: int
     maxpool_depth: bool
     out_channels: int
-    antialiasing: int
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Pool:
@@ -50,10 +46,13 @@ class Pool(Layer):
         maximum = place.type == "maxpool"
         depth = maximum and options.flag("maxpool_depth")
         out_channels = options.int("out_channels", 1, at_least=1)
+        antialiasing = options.int("antialiasing", 0) if maximum else 0
         if depth:
             output_shape = Shape(shape.height, shape.width, out_channels)
         else:
-            rows, columns = windows(options, place, padding, size, (stride_y, stride_x))
+            rows, columns = windows_and_blur(
+                options, place, padding, size, (stride_y, stride_x), antialiasing
+            )
             output_shape = Shape(rows, columns, shape.channels)
         return cls(
             **place.fields(output_shape),
@@ -63,7 +62,7 @@ class Pool(Layer):
             padding=padding,
             maxpool_depth=depth,
             out_channels=out_channels,
-            antialiasing=options.int("antialiasing", 0) if maximum else 0,
+            antialiasing=antialiasing,
         )
 
     @property
@@ -86,13 +85,26 @@ class Pool(Layer):
         """Rows and columns by which the only window reaches below and beside all padding."""
         if self.maxpool_depth:
             return 0, 0
+        if self.antialiasing:
+            return sharp(self).overhang
         return overhang(self, self.size, (self.stride_y, self.stride_x), self.padding)
+
+    @property
+    def around(self) -> int:
+        """Rows and columns of padding, both sides together."""
+        return self.padding
 
     def refusal(self, network: Surroundings) -> Refusal | None:
         """What Darknet has on a GPU only, and channels it would read from beyond its input."""
-        key = self.set_key("antialiasing", "maxpool_zero_nonmax")
+        key = self.set_key("maxpool_zero_nonmax")
         if key:
             return Refusal(f"{key}= cannot be built", key)
+        if self.maxpool_depth and self.antialiasing:
+            return Refusal(
+                f"maxpool_depth=1 with antialiasing={self.antialiasing}: Darknet leaves the blur "
+                "out and has other extents after it; take one of them out",
+                "antialiasing",
+            )
         if self.maxpool_depth and self.out_channels > self.input_shape.channels:
             return Refusal(
                 f"out_channels={self.out_channels} is more than the {self.input_shape.channels} "

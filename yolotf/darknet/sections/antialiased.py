@@ -1,0 +1,127 @@
+"""`antialiasing=`: a section that walks by single steps, and a blur that takes its strides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
+
+from yolotf.darknet.layer import Layer, Place, Refusal, Shape, positions, windows
+from yolotf.darknet.options import Options
+
+
+class Blur(NamedTuple):
+    """A fixed kernel over each channel (convolutional_layer.c:801-835, maxpool_layer.c:161-195)."""
+
+    kernel: tuple[tuple[float, ...], ...]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    """Zeros: rows before and after, columns before and after."""
+    stride_y: int
+    stride_x: int
+
+
+_THREE = ((1 / 16, 2 / 16, 1 / 16), (2 / 16, 4 / 16, 2 / 16), (1 / 16, 2 / 16, 1 / 16))
+_TWO = ((1 / 4, 1 / 4), (1 / 4, 1 / 4))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Antialiased(Layer):
+    """A section with strides that may be left to a blur.
+
+    Attributes:
+        size: of its own window.
+        antialiasing: 0 for none, 2 for a blur of 2x2, any other for 3x3.
+    """
+
+    size: int
+    stride_y: int
+    stride_x: int
+    antialiasing: int
+
+    @property
+    def around(self) -> int:
+        """Rows and columns of padding, both sides together."""
+        raise NotImplementedError
+
+    @property
+    def sharp_shape(self) -> Shape:
+        """What it puts out before the blur."""
+        if not self.antialiasing:
+            return self.output_shape
+        rows, columns = (
+            positions(extent + self.around, self.size, 1) for extent in self.input_shape[:2]
+        )
+        return Shape(rows, columns, self.output_shape.channels)
+
+    @property
+    def blur(self) -> Blur:
+        """What follows `sharp`, where there is `antialiasing`."""
+        kernel = _TWO if self.antialiasing == 2 else _THREE
+        before = _side(self.antialiasing)
+        sides = []
+        for extent, count, stride in zip(
+            self.sharp_shape[:2],
+            self.output_shape[:2],
+            (self.stride_y, self.stride_x),
+            strict=True,
+        ):
+            reach = (count - 1) * stride + len(kernel)
+            sides.append((before, max(0, reach - extent - before)))
+        return Blur(kernel, (sides[0], sides[1]), self.stride_y, self.stride_x)
+
+    def blurred_reference(self) -> Refusal | None:
+        """Why a section further on cannot refer to it by number, if so.
+
+        Darknet's own references keep the extents of before the blur and read what it left there
+        (parser.c:1663 sets only those of the next section).
+        """
+        if self.output_shape == self.sharp_shape:
+            return None
+        rows, columns, _ = self.sharp_shape
+        return Refusal(
+            f"layer {self.index} has antialiasing={self.antialiasing}, and by its number Darknet "
+            f"reads {columns}x{rows} of it, from before the blur; put a section of its own between"
+        )
+
+
+_Section = TypeVar("_Section", bound=Antialiased)
+
+
+def sharp(layer: _Section) -> _Section:
+    """The section without its blur; itself if it has none."""
+    if not layer.antialiasing:
+        return layer
+    return replace(layer, antialiasing=0, stride_y=1, stride_x=1, output_shape=layer.sharp_shape)
+
+
+def windows_and_blur(
+    options: Options,
+    place: Place,
+    padding: int,
+    size: int,
+    strides: tuple[int, int],
+    antialiasing: int,
+) -> tuple[int, int]:
+    """`windows`, by single steps where a blur takes the strides.
+
+    Raises:
+        CfgError: not one fits.
+    """
+    if not antialiasing:
+        return windows(options, place, padding, size, strides)
+    rows, columns = windows(options, place, padding, size, (1, 1))
+    side = 2 * _side(antialiasing)
+    rows, columns = (
+        positions(extent + side, 2 if antialiasing == 2 else 3, stride)
+        for extent, stride in zip((rows, columns), strides, strict=True)
+    )
+    if min(rows, columns) < 1:
+        raise options.fail(
+            f"antialiasing={antialiasing} leaves nothing of {place.input_shape.width}x"
+            f"{place.input_shape.height}",
+            "antialiasing",
+        )
+    return rows, columns
+
+
+def _side(antialiasing: int) -> int:
+    return 0 if antialiasing == 2 else 1
