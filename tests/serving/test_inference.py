@@ -249,7 +249,6 @@ def test_sections_the_file_holds_nothing_for_are_refused():
 @pytest.mark.parametrize(
     "section",
     [
-        "[rnn]\noutput=3\nhidden=3",
         "[convolutional]\nfilters=8\nsize=2\nxnor=1",
         "[convolutional]\nfilters=8\nsize=3\ndilation=2",
         "[shortcut]\nfrom=-2\nactivation=hard_mish",
