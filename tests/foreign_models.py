@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from cfgs import conv, net, normalized, route, section, shortcut, yolo
 
 from yolotf.models.which_keras import keras
 
@@ -19,51 +20,30 @@ CLASSES = 1
 HEAD = 3 * (CLASSES + 5)
 SIZE = 32
 
-_NORMALIZED = (
-    "[convolutional]\nbatch_normalize=1\nfilters={}\nsize={}\nstride={}\npad=1\nactivation=leaky\n"
-)
-_HEAD = f"""[convolutional]
-filters={HEAD}
-size=1
-pad=1
-activation=linear
+_OUTPUT = conv(HEAD) + yolo(CLASSES)
 
-[yolo]
-mask=0,1,2
-anchors=10,14, 23,27, 37,58
-classes={CLASSES}
-num=3
-"""
-
-
-def _conv(filters: int, size: int, stride: int = 1) -> str:
-    return _NORMALIZED.format(filters, size, stride)
-
-
-CFG = "\n".join(
-    [
-        f"[net]\nheight={SIZE}\nwidth={SIZE}\nchannels=3\n",
-        _conv(8, 3),
-        _conv(16, 3, 2),
-        _conv(8, 1),
-        "[route]\nlayers=-2\n",
-        _conv(8, 1),
-        _conv(8, 1),
-        _conv(8, 3),
-        "[shortcut]\nfrom=-3\nactivation=linear\n",
-        _conv(8, 1),
-        "[route]\nlayers=-1,-7\n",
-        _conv(16, 1),
-        _conv(32, 3, 2),
-        _conv(32, 3),
-        _HEAD,
-        "[route]\nlayers=-4\n",
-        _conv(8, 1),
-        "[upsample]\nstride=2\n",
-        "[route]\nlayers=-1,-8\n",
-        _conv(16, 3),
-        _HEAD,
-    ]
+CFG = (
+    net(SIZE)
+    + normalized(8, 3)
+    + normalized(16, 3, stride=2)
+    + normalized(8)
+    + route(-2)
+    + normalized(8)
+    + normalized(8)
+    + normalized(8, 3)
+    + shortcut(-3)
+    + normalized(8)
+    + route(-1, -7)
+    + normalized(16)
+    + normalized(32, 3, stride=2)
+    + normalized(32, 3)
+    + _OUTPUT
+    + route(-4)
+    + normalized(8)
+    + section("upsample", stride=2)
+    + route(-1, -8)
+    + normalized(16, 3)
+    + _OUTPUT
 )
 
 

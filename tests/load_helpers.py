@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cfgs
 import numpy as np
 import numpy_loader
 import tensorflow as tf
+from cfgs import conv, normalized, shortcut
 
 import yolotf
 from yolotf import errors
@@ -18,28 +20,23 @@ from yolotf.models.variables import plain
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
 
-NET = "[net]\nheight=16\nwidth=16\nchannels=3\n"
-HEAD = "[yolo]\nmask=0,1,2\nanchors=1,1,2,2,3,3\nclasses=1\nnum=3\n"
+NET = cfgs.net(16)
+HEAD = cfgs.yolo(anchors="1,1,2,2,3,3")
 
 
-def conv(filters: int, size: int = 1, **options: object) -> str:
-    options = {"filters": filters, "size": size, "pad": 1, "activation": "linear", **options}
-    return "[convolutional]\n" + "".join(f"{key}={value}\n" for key, value in options.items())
-
-
-PLAIN = NET + conv(16, 3, batch_normalize=1, activation="leaky") + conv(18) + HEAD
+PLAIN = NET + normalized(16, 3) + conv(18) + HEAD
 """A convolution with batch normalization and one with a bias: 802 floats."""
 
 EVERYTHING = (
     NET
-    + conv(16, 3, batch_normalize=1)
-    + conv(16, 3, batch_normalize=1, groups=16)
-    + conv(32, 3, batch_normalize=1, groups=16)
-    + conv(32, 3, batch_normalize=1, groups=4)
+    + normalized(16, 3, "linear")
+    + normalized(16, 3, "linear", groups=16)
+    + normalized(32, 3, "linear", groups=16)
+    + normalized(32, 3, "linear", groups=4)
     + "[batchnorm]\n"
-    + "[shortcut]\nfrom=-2,-3\nweights_type=per_channel\nactivation=linear\n"
-    + "[shortcut]\nfrom=-2\nweights_type=per_feature\nactivation=linear\n"
-    + conv(32, 3, batch_normalize=1, share_index=3, groups=4)
+    + shortcut("-2,-3", weights_type="per_channel")
+    + shortcut(-2, weights_type="per_feature")
+    + normalized(32, 3, "linear", share_index=3, groups=4)
     + conv(37, 3, stride=2, activation="mish")
     + conv(8, 1)
     + "[implicit]\nfilters=8\n[scale_channels]\nfrom=-2\nactivation=linear\n"

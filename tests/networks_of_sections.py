@@ -1,62 +1,23 @@
 """Cfgs of every kind of section the graphs can hold."""
 
+from cfgs import conv, maxpool, net, normalized, route, section, yolo
+
 # Two heads, a route, a depthwise convolution: small enough to be built many times.
-SMALL = """
-[net]
-width=64
-height=32
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-groups=8
-activation=mish
-[maxpool]
-size=2
-stride=2
-[convolutional]
-batch_normalize=1
-filters=12
-size=3
-pad=1
-activation=swish
-[convolutional]
-filters=18
-size=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=20,9, 30,30, 10,12
-classes=4
-num=3
-scale_x_y=1.05
-nms_kind=greedynms
-[route]
-layers=-3
-[upsample]
-stride=2
-[route]
-layers=-1,1
-[convolutional]
-filters=9
-size=1
-activation=linear
-[yolo]
-mask=2
-anchors=20,9, 30,30, 10,12
-classes=4
-num=3
-"""
+_HEAD = {"classes": 4, "anchors": "20,9, 30,30, 10,12"}
+SMALL = (
+    net(32, 64)
+    + normalized(8, 3, stride=2)
+    + normalized(8, 3, "mish", stride=2, groups=8)
+    + maxpool(2)
+    + normalized(12, 3, "swish")
+    + conv(18)
+    + yolo(mask="0,1", **_HEAD, scale_x_y=1.05, nms_kind="greedynms")
+    + route(-3)
+    + section("upsample", stride=2)
+    + route(-1, 1)
+    + conv(9)
+    + yolo(mask="2", **_HEAD)
+)
 
 
 def branches(sections):
@@ -148,7 +109,7 @@ SECTIONS = {
 }
 
 
-def around(section):
-    """A network that ends in `section`, with two layers of 8x6x8 before it."""
-    before = "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\nactivation=linear\n"
-    return f"[net]\nwidth=8\nheight=6\nchannels=3\n{before}{before}{section}\n"
+def around(text):
+    """A network that ends in the sections of `text`, with two layers of 8x6x8 before it."""
+    before = normalized(8, 3, "linear")
+    return net(6, 8) + 2 * before + text + "\n"

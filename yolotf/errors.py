@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 layer`, `2 layers`; `1 class`, `2 classes` with `many`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 class YolotfError(ValueError):
     """Base of yolotf's errors.
 

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 
+import cfgs
 import helpers
 import pytest
 
 import yolotf
 from yolotf.cli import commands as cli
+from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis
 from yolotf.models import network_like as model_network
@@ -197,3 +199,26 @@ def test_a_model_without_weights_has_no_network():
     inputs = keras().layers.Input((4, 4, 3))
     with pytest.raises(yolotf.PlanError, match="no layer with weights"):
         model_network.network_like(keras().Model(inputs, keras().layers.ReLU()(inputs)))
+
+
+@pytest.mark.parametrize("classes", [None, 1])
+def test_what_darknet_ignores_in_the_cfg_is_told_with_other_classes_too(capsys, tmp_path, classes):
+    text = cfgs.net(8) + "nonsense\n" + cfgs.conv(21) + cfgs.yolo(2)
+    (tmp_path / "odd.cfg").write_text(text)
+    network = cfg.parse_cfg(text)
+    if classes:
+        network = network.with_classes(classes)
+    weights = write(tmp_path / "a.weights", network)
+    options = ["--classes", classes] if classes else []
+    code, said = run(capsys, "check", weights, "--cfg", tmp_path / "odd.cfg", *options)
+    assert code == 0
+    assert "nonsense" in said.out
+
+
+def test_one_class_and_one_channel_are_not_counted_as_several(capsys, tmp_path):
+    text = cfgs.net(8, channels=1) + cfgs.conv(18) + cfgs.yolo()
+    (tmp_path / "one.cfg").write_text(text)
+    weights = write(tmp_path / "one.weights", cfg.parse_cfg(text))
+    code, said = run(capsys, "check", weights, "--cfg", tmp_path / "one.cfg")
+    assert code == 0
+    assert "one.cfg, 1 class, 1 channel: " in said.out

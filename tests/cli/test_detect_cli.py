@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy_loader
 import pytest
+from cfgs import conv, net, normalized, yolo
 from PIL import Image
 
 from yolotf.cli import commands as cli
@@ -18,34 +19,9 @@ from yolotf.cli import detect
 from yolotf.darknet import cfg
 from yolotf.serving.inference import Detector
 
-NETWORK = """[net]
-width=64
-height=32
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-filters=24
-size=1
-activation=linear
-[yolo]
-mask=0,1,2
-anchors=10,14, 23,27, 37,58
-classes=3
-num=3
-"""
+NETWORK = (
+    net(32, 64) + normalized(8, 3, stride=2) + normalized(16, 3, stride=2) + conv(24) + yolo(3)
+)
 NAMES = ("cat", "dog", "kite")
 
 
@@ -361,7 +337,7 @@ def test_weights_of_another_network_are_exit_code_1(capsys):
         (("--score", "1.5"), "score=1.5"),
         (("--iou", "-1"), "iou=-1"),
         (("-o", "net.cfg"), "net.cfg: is a file; drawings go into a folder"),
-        (("--names", "one.names"), "1 names for the 3 classes"),
+        (("--names", "one.names"), "1 name for the 3 classes"),
         (("--names", "no.names"), "no.names: no such file or directory"),
         (("--weights", "no.weights"), "no.weights: no such file or directory"),
         (("--cfg", "no.cfg"), "no.cfg: no such file or directory"),

@@ -18,6 +18,7 @@ import diagnosis_cases
 import helpers
 import numpy as np
 import pytest
+from cfgs import conv, maxpool, net, normalized, yolo
 from diagnosis_cases import header, says, write_zeros
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,47 +30,17 @@ from yolotf.diagnosis import result as diagnosis
 from yolotf.weights import content, layout
 from yolotf.weights import known as _known
 
-SMALL = """
-[net]
-width=32
-height=32
-channels=3
-
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-pad=1
-activation=leaky
-
-[maxpool]
-size=2
-stride=2
-
-[convolutional]
-batch_normalize=1
-filters=16
-size=1
-activation=leaky
-
-[convolutional]
-batch_normalize=1
-filters=12
-size=3
-pad=1
-activation=leaky
-
-[convolutional]
-filters=21
-size=1
-activation=linear
-
-[yolo]
-mask=0,1,2
-anchors=4,4, 8,8, 16,16
-classes=2
-num=3
-"""
+SMALL = "\n" + "\n".join(
+    [
+        net(32),
+        normalized(8, 3),
+        maxpool(2),
+        normalized(16),
+        normalized(12, 3),
+        conv(21),
+        yolo(2, "4,4, 8,8, 16,16"),
+    ]
+)
 
 
 def trained(network: cfg.Network, seed: int = 1) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cfgs import maxpool, net, normalized, section
 from diagnosis_cases import write_zeros
 from test_diagnosis import SMALL, kinds, trained
 
@@ -22,8 +23,7 @@ from yolotf.weights import known, layout
 
 DEPTHWISE = SMALL.replace(
     "[maxpool]",
-    "[convolutional]\nbatch_normalize=1\nfilters=8\ngroups=8\nsize=3\npad=1\nactivation=leaky\n\n"
-    "[maxpool]",
+    f"{normalized(8, 3, groups=8)}\n[maxpool]",
 )
 
 
@@ -185,31 +185,21 @@ def test_heads_that_load_nothing_are_no_traceback(tmp_path: Path) -> None:
         assert diagnosis.diagnose(path, network).causes
 
 
-LENET = """
-[net]
-width=28
-height=28
-channels=1
-[convolutional]
-filters=6
-size=5
-{pad}
-activation=relu
-[maxpool]
-size=2
-stride=2
-[connected]
-output=84
-activation=relu
-[connected]
-output=10
-activation=linear
-"""
+def lenet(**options: int) -> cfg.Network:
+    """LeNet, its convolution with `options`."""
+    text = (
+        net(28, channels=1)
+        + section("convolutional", filters=6, size=5, activation="relu", **options)
+        + maxpool(2)
+        + section("connected", output=84, activation="relu")
+        + section("connected", output=10, activation="linear")
+    )
+    return cfg.parse_text(text, source="lenet.cfg")
 
 
 def test_another_version_of_the_cfg_is_named_before_a_broken_download(tmp_path: Path) -> None:
-    padded = cfg.parse_text(LENET.format(pad="pad=1"), source="lenet.cfg")
-    bare = cfg.parse_text(LENET.format(pad="pad=0"), source="lenet.cfg")
+    padded = lenet(pad=1)
+    bare = lenet(pad=0)
     path = write(tmp_path / "lenet.weights", trained(bare))
     found = diagnosis.diagnose(path, padded)
     (cause,) = found.causes

@@ -16,6 +16,7 @@ import numpy as np
 import numpy_loader
 import pytest
 import tensorflow as tf
+from cfgs import conv, maxpool, net, normalized, route, section, shortcut, yolo
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -29,63 +30,57 @@ from yolotf.models.which_keras import keras
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
 
-NET = "[net]\nwidth=32\nheight=32\nchannels=3\n"
+NET = net(32)
 ANCHORS = "10,14,23,27,37,58,81,82,135,169,344,319"
 
 
-def conv(filters, activation="leaky", **options):
-    options = {"batch_normalize": 1, "size": 3, "stride": 1, "pad": 1, **options}
-    lines = "".join(f"{key}={value}\n" for key, value in options.items())
-    return f"[convolutional]\nfilters={filters}\n{lines}activation={activation}\n"
-
-
 def head(mask):
-    return conv(21, "linear", batch_normalize=0, size=1) + (
-        f"[yolo]\nmask={mask}\nanchors={ANCHORS}\nclasses=2\nnum=6\n"
-    )
+    return conv(21) + yolo(2, ANCHORS, mask, num=6)
 
 
 # Two heads behind most of what detectors are made of.
 DETECTOR = (
     NET
-    + conv(8, stride=2)
-    + conv(16, "mish")
-    + "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n"
-    + conv(8, "swish", groups=8)
-    + conv(16, groups=2)
-    + "[shortcut]\nfrom=1\nactivation=linear\n"
-    + "[maxpool]\nsize=2\nstride=2\n"
-    + conv(64, "relu")
+    + normalized(8, 3, stride=2)
+    + normalized(16, 3, "mish")
+    + section("route", layers=-1, groups=2, group_id=1)
+    + normalized(8, 3, "swish", groups=8)
+    + normalized(16, 3, groups=2)
+    + shortcut(1)
+    + maxpool(2)
+    + normalized(64, 3, "relu")
     + head("3,4,5")
-    + "[route]\nlayers=-3\n[upsample]\nstride=2\n[route]\nlayers=-1,5\n"
+    + route(-3)
+    + section("upsample", stride=2)
+    + route(-1, 5)
     + head("0,1,2")
 )
 # Every other section and activation that TensorFlow Lite can express.
 REST = (
     NET
-    + conv(8, stride_y=1, stride_x=2)
-    + conv(16, stride_y=2, stride_x=1)
+    + normalized(8, 3, stride_y=1, stride_x=2)
+    + normalized(16, 3, stride_y=2, stride_x=1)
     + "".join(
-        conv(8, activation)
+        normalized(8, 3, activation)
         for activation in sorted(cfg.ACTIVATIONS)
         if not activation.startswith(("normalize", "stair"))
     )
-    + conv(16, "normalize_channels", groups=4)
-    + conv(16, dilation=2, groups=2)
-    + conv(16, dilation=2)
+    + normalized(16, 3, "normalize_channels", groups=4)
+    + normalized(16, 3, dilation=2, groups=2)
+    + normalized(16, 3, dilation=2)
     + "[reorg]\nstride=2\n"
-    + conv(16)
+    + normalized(16, 3)
     + "[reorg3d]\nstride=2\n"
-    + conv(16)
+    + normalized(16, 3)
     + "[upsample]\nstride=2\n[local_avgpool]\nsize=3\nstride=1\n[maxpool]\nsize=5\nstride=1\n"
     + "[avgpool]\n"
-    + conv(16, "logistic", size=1)
+    + normalized(16, 1, "logistic")
     + "[scale_channels]\nfrom=-3\n"
-    + conv(16, "logistic")
+    + normalized(16, 3, "logistic")
     + "[sam]\nfrom=-2\n"
     + "[shortcut]\nfrom=-3,-2\nactivation=leaky\nweights_type=per_channel\n"
     + "weights_normalization=softmax\n"
-    + conv(12)
+    + normalized(12, 3)
     + "[shortcut]\nfrom=-2\nactivation=linear\n"
     + "[normalization]\nsize=3\n[maxpool]\nmaxpool_depth=1\nout_channels=5\n"
     + "[crop]\ncrop_width=6\ncrop_height=7\n[batchnorm]\n[dropout]\nprobability=.5\n"
@@ -228,7 +223,7 @@ def test_tensorflow_lite_has_the_same_heads(tmp_path, text):
     ],
 )
 def test_what_tensorflow_lite_lacks_is_named_with_its_line(tmp_path, section, what):
-    text = NET + conv(8) + section + conv(8)
+    text = NET + normalized(8, 3) + section + normalized(8, 3)
     weights = write_weights(tmp_path, text)
     output = tmp_path / "model.tflite"
     output.write_text("old")
@@ -315,14 +310,14 @@ def test_a_model_for_any_size_is_that_of_each_size(tmp_path, weights, kind):
     ],
 )
 def test_any_size_is_refused_where_a_section_fixes_it(tmp_path, section):
-    text = NET + conv(4) + conv(8) + section
+    text = NET + normalized(4, 3) + normalized(8, 3) + section
     with pytest.raises(errors.UnsupportedSectionError, match="one picture size") as error:
         convert(write_weights(tmp_path, text), text, tmp_path / "m.keras", any_size=True)
     assert error.value.layer == 2
 
 
 def test_any_size_is_refused_where_the_stride_does_not_divide_the_size(tmp_path):
-    text = NET.replace("32", "30") + conv(4, stride=2) + conv(4, stride=2)
+    text = NET.replace("32", "30") + normalized(4, 3, stride=2) + normalized(4, 3, stride=2)
     with pytest.raises(errors.UnsupportedSectionError, match="does not divide its 30x30"):
         convert(write_weights(tmp_path, text), text, tmp_path / "m.keras", any_size=True)
 
@@ -597,7 +592,7 @@ def test_flags_of_older_converters_do_what_they_did(files):
 
 def test_older_converters_arguments_for_a_network_of_one_size(files, capsys):
     _, weights, folder = files
-    text = NET + conv(8) + "[reorg]\nstride=2\n" + conv(14, "linear", batch_normalize=0, size=1)
+    text = NET + normalized(8, 3) + "[reorg]\nstride=2\n" + conv(14)
     text += "[region]\nanchors=0.5,1.25, 3,4\nclasses=2\nnum=2\ncoords=4\nsoftmax=1\n"
     source = folder / "v2.cfg"
     source.write_text(text)
@@ -614,7 +609,7 @@ def test_older_converters_arguments_for_a_network_of_one_size(files, capsys):
 
 
 def test_a_network_without_anchors_gets_no_file_of_them(tmp_path):
-    assert not write_anchors(cfg.parse_cfg(NET + conv(8)), tmp_path / "a.txt")
+    assert not write_anchors(cfg.parse_cfg(NET + normalized(8, 3)), tmp_path / "a.txt")
     assert not (tmp_path / "a.txt").exists()
 
 

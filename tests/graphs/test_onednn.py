@@ -11,6 +11,7 @@ import numpy as np
 import numpy_loader
 import pytest
 import tensorflow as tf
+from cfgs import net
 
 import yolotf
 from yolotf import _core
@@ -83,7 +84,7 @@ BLOCKS = {
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks_compute_what_one_kernel_does(name, tmp_path):
     sections, blocks = BLOCKS[name]
-    text = f"[net]\nwidth=6\nheight=5\nchannels=3\n{layers(8)}{sections}"
+    text = f"{net(5, 6)}{layers(8)}{sections}"
     network = parse_cfg(text)
     path = tmp_path / "random.weights"
     path.write_bytes(numpy_loader.random_file(text, seed=3))
@@ -113,7 +114,7 @@ def test_every_activation_is_the_standard_one(tmp_path):
         for name in sorted(ACTIVATIONS)
     )
     ends = ",".join(str(index) for index in range(2, 2 + 2 * len(ACTIVATIONS), 2))
-    text = f"[net]\nwidth=6\nheight=5\nchannels=3\n{layers(8)}{sections}[route]\nlayers={ends}\n"
+    text = f"{net(5, 6)}{layers(8)}{sections}[route]\nlayers={ends}\n"
     path = tmp_path / "random.weights"
     path.write_bytes(numpy_loader.random_file(text, seed=3))
     answers = []
@@ -162,14 +163,14 @@ def test_the_optimizer_is_left_out_of_a_thread_only_while_told_so():
 
 def test_a_graph_for_it_is_ready_unless_something_is_left_to_fuse():
     assert FoldedNetwork(networks.network("yolov4-tiny", size=64)).needs_no_optimizer
-    text = f"[net]\nwidth=6\nheight=5\nchannels=3\n{layers(8)}{BLOCKS['depthwise'][0]}"
+    text = f"{net(5, 6)}{layers(8)}{BLOCKS['depthwise'][0]}"
     assert not FoldedNetwork(parse_cfg(text)).needs_no_optimizer
     assert not FoldedNetwork(parse_cfg(text), use_onednn=False).needs_no_optimizer
 
 
 def test_switched_off_it_is_not_used(tmp_path):
     head = "[region]\nanchors=1,1\nnum=1\nclasses=507\n"
-    (tmp_path / "a.cfg").write_text(f"[net]\nwidth=6\nheight=5\nchannels=3\n{layers()}{head}")
+    (tmp_path / "a.cfg").write_text(f"{net(5, 6)}{layers()}{head}")
     code = """
         import sys
         import numpy as np

@@ -12,7 +12,8 @@ import numpy as np
 import numpy_loader
 import pytest
 import tensorflow as tf
-from load_helpers import EVERYTHING, PLAIN, build, content, conv, same, scramble, snapshot
+from cfgs import conv
+from load_helpers import EVERYTHING, PLAIN, build, content, same, scramble, snapshot
 
 import yolotf
 from yolotf import errors

@@ -17,7 +17,8 @@ import load_helpers as loading
 import numpy as np
 import pytest
 import tensorflow as tf
-from load_helpers import EVERYTHING, PLAIN, build, content, conv
+from cfgs import conv
+from load_helpers import EVERYTHING, PLAIN, build, content
 
 import yolotf
 from yolotf.models.variables import plain

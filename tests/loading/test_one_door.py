@@ -4,7 +4,8 @@ import load_helpers
 import numpy as np
 import pytest
 import tensorflow as tf
-from load_helpers import HEAD, NET, build, conv
+from cfgs import conv
+from load_helpers import HEAD, NET, build
 
 import yolotf
 from yolotf.models.which_keras import keras

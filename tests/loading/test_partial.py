@@ -3,6 +3,7 @@
 import helpers
 import numpy as np
 import pytest
+from cfgs import conv, net, normalized, yolo
 
 import yolotf
 from yolotf.loading import partial
@@ -10,49 +11,15 @@ from yolotf.models import built
 from yolotf.models.which_keras import keras
 from yolotf.weights import layout
 
-CFG = """[net]
-height=32
-width=32
-channels=3
-
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-pad=1
-activation=leaky
-
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=leaky
-
-[convolutional]
-batch_normalize=1
-filters=16
-size=1
-activation=leaky
-
-[convolutional]
-batch_normalize=1
-filters=16
-size=1
-activation=leaky
-
-[convolutional]
-filters=21
-size=1
-activation=linear
-
-[yolo]
-mask=0,1,2
-anchors=1,2,3,4,5,6
-classes=2
-num=3
-"""
+CFG = (
+    net(32)
+    + normalized(8, 3)
+    + normalized(16, 3, stride=2)
+    + normalized(16)
+    + normalized(16)
+    + conv(21)
+    + yolo(2, "1,2,3,4,5,6")
+)
 
 
 def write(network, path, floats=None):

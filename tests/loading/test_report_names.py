@@ -3,8 +3,9 @@
 import foreign_models
 import load_helpers
 import pytest
+from cfgs import conv
 from foreign_models import CFG, L, Recorder
-from load_helpers import HEAD, NET, conv
+from load_helpers import HEAD, NET
 
 import yolotf
 from yolotf.models.which_keras import keras

@@ -5,6 +5,7 @@ import load_helpers
 import numpy as np
 import pytest
 import tensorflow as tf
+from cfgs import conv, maxpool, net, normalized, route, section, yolo
 from foreign_models import HEAD, STYLES, L, Recorder
 
 import yolotf
@@ -12,70 +13,20 @@ from yolotf.models import arithmetic
 from yolotf.models.which_keras import keras
 
 SIZE = 32
-CFG = f"""[net]
-height={SIZE}
-width={SIZE}
-channels=3
-
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-pad=1
-activation=leaky
-
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=mish
-
-[maxpool]
-size=2
-stride=2
-
-[convolutional]
-batch_normalize=1
-filters=8
-size=1
-activation=leaky
-
-[maxpool]
-size=3
-stride=1
-
-[convolutional]
-filters=12
-size=3
-pad=1
-activation=relu
-
-[upsample]
-stride=2
-
-[route]
-layers=-1,1
-
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-pad=1
-activation=swish
-
-[convolutional]
-filters={HEAD}
-size=1
-activation=linear
-
-[yolo]
-mask=0,1,2
-anchors=10,14, 23,27, 37,58
-classes=1
-num=3
-"""
+CFG = (
+    net(SIZE)
+    + normalized(8, 3)
+    + normalized(16, 3, "mish", stride=2)
+    + maxpool(2)
+    + normalized(8)
+    + maxpool(3, 1)
+    + conv(12, 3, activation="relu")
+    + section("upsample", stride=2)
+    + route(-1, 1)
+    + normalized(8, 3, "swish")
+    + conv(HEAD)
+    + yolo()
+)
 NETWORK = yolotf.parse_cfg(CFG)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy_loader
 import pytest
 import tensorflow as tf
+from cfgs import conv, net, normalized, route, shortcut, yolo
 
 from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
@@ -29,7 +30,7 @@ LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") == "1"
 def parse(text, shape=(3, 8, 10)):
     """The network of sections on a picture of (channels, rows, columns)."""
     channels, height, width = shape
-    return cfg.parse_cfg(f"[net]\nheight={height}\nwidth={width}\nchannels={channels}\n{text}")
+    return cfg.parse_cfg(net(height, width, channels) + text)
 
 
 def outputs(model, x):
@@ -493,13 +494,6 @@ def shortcut_multilayer_cpu(inputs, weights, normalization):
     return out
 
 
-def conv(filters, size=1, stride=1):
-    return (
-        f"[convolutional]\nfilters={filters}\nsize={size}\npad=1\nstride={stride}\n"
-        "activation=linear\n"
-    )
-
-
 WEIGHTS = [("none", "none")] + [
     (kind, normalization)
     for kind in ("per_feature", "per_channel")
@@ -538,7 +532,7 @@ def shortcut_cpu(add, out):
 
 @pytest.mark.parametrize("filters", [(4, 4), (3, 5), (5, 3)])
 def test_section_shortcut_of_a_larger_picture_takes_every_second_pixel(filters):
-    text = conv(filters[0]) + conv(filters[1], 3, 2) + "[shortcut]\nfrom=-2\nactivation=leaky\n"
+    text = conv(filters[0]) + conv(filters[1], 3, stride=2) + shortcut(-2, activation="leaky")
     x, stored, y = run(text)
     first = convolution(x, stored[0, "kernel"], 1, 1, 1, 0, 1) + stored[0, "bias"][:, None, None]
     out = convolution(first, stored[1, "kernel"], 1, 2, 2, 1, 1)
@@ -724,9 +718,9 @@ def test_section_share_index_uses_one_kernel(name, normalize):
 def test_section_names_say_which_section_a_layer_is():
     text = (
         conv(4)
-        + conv(4, 3, 2).replace("activation=linear", "activation=mish\nbatch_normalize=1")
+        + normalized(4, 3, "mish", stride=2)
         + "[maxpool]\nsize=2\nstride=1\n[route]\nlayers=-1,-2\n[route]\nlayers=-1\n"
-        + conv(8).replace("activation=linear", "activation=leaky")
+        + conv(8, activation="leaky")
         + "[shortcut]\nfrom=-2\nactivation=leaky\n[upsample]\nstride=2\n[batchnorm]\n"
         + "[dropout]\n[avgpool]\n[connected]\noutput=3\nactivation=relu\nbatch_normalize=1\n"
         + "[softmax]\n"
@@ -755,36 +749,17 @@ def test_section_names_say_which_section_a_layer_is():
     ]
 
 
-HEADS = """
-[convolutional]
-filters=18
-size=1
-activation=linear
-[yolo]
-mask=3,4,5
-anchors=1,1, 2,2, 3,3, 4,4, 5,5, 6,6
-classes=1
-num=6
-[route]
-layers=0
-[convolutional]
-filters=21
-size=1
-activation=linear
-[yolo]
-mask=0,1,2
-anchors=1,1, 2,2, 3,3, 4,4, 5,5, 6,6
-classes=2
-num=6
-[route]
-layers=0
-[convolutional]
-filters=9
-size=1
-activation=linear
-[route]
-layers=-3
-"""
+ANCHORS = "1,1, 2,2, 3,3, 4,4, 5,5, 6,6"
+HEADS = (
+    conv(18)
+    + yolo(1, ANCHORS, "3,4,5", num=6)
+    + route(0)
+    + conv(21)
+    + yolo(2, ANCHORS, num=6)
+    + route(0)
+    + conv(9)
+    + route(-3)
+)
 
 
 def test_section_heads_are_the_models_outputs_in_order():
@@ -998,10 +973,10 @@ REFUSED = {
         "[convolutional]\nsize=3\nstride=2\npad=1\nxnor=1\n", "3 input channels", 9,
     ),
     "xnor, strides": (
-        conv(32) + "[convolutional]\nsize=3\nstride_x=2\npad=1\nxnor=1\n", "stride_x=2", 15,
+        conv(32) + "[convolutional]\nsize=3\nstride_x=2\npad=1\nxnor=1\n", "stride_x=2", 13,
     ),
     "xnor, dilation": (
-        conv(32) + "[convolutional]\nsize=3\ndilation=2\npad=1\nxnor=1\n", "dilation=2", 13,
+        conv(32) + "[convolutional]\nsize=3\ndilation=2\npad=1\nxnor=1\n", "dilation=2", 11,
     ),
     "binary": ("[convolutional]\nbinary=1\n", "binary", 6),
     "dilation": ("[convolutional]\nsize=3\ndilation=2\n", "dilation=2", 7),
@@ -1010,14 +985,14 @@ REFUSED = {
     "spatial": ("[softmax]\nspatial=1\n", "spatial", 6),
     "groups": ("[softmax]\ngroups=2\n", "groups=2", 6),
     "activation": ("[activation]\nactivation=mish\n", "activation=mish", 6),
-    "sam": (conv(3) + conv(3) + "[sam]\nfrom=-2\nactivation=swish\n", "activation=swish", 19),
+    "sam": (conv(3) + conv(3) + "[sam]\nfrom=-2\nactivation=swish\n", "activation=swish", 15),
     "shortcut": (
         conv(3) + conv(3) + "[shortcut]\nfrom=-2\nactivation=hard_mish\n",
         "activation=hard_mish",
-        19,
+        15,
     ),
     "smaller": (
-        conv(3, 3, 2) + "[upsample]\nstride=4\n[shortcut]\nfrom=-2\n", "cannot be added", 14,
+        conv(3, 3, stride=2) + "[upsample]\nstride=4\n[shortcut]\nfrom=-2\n", "cannot be added", 14,
     ),
     "upsample": ("[upsample]\nstride=-3\n", "stride=-3", 6),
     "rnn": ("[rnn]\n", "[rnn]", 5),
@@ -1029,7 +1004,7 @@ REFUSED = {
     "shared": (
         conv(3) + "[convolutional]\nfilters=2\nshare_index=0\nactivation=linear\n",
         "share_index=0",
-        13,
+        11,
     ),
     "shared pool": ("[avgpool]\n[convolutional]\nshare_index=0\n", "share_index=0", 7),
 }  # fmt: skip

@@ -4,8 +4,9 @@ import foreign_models
 import load_helpers
 import numpy as np
 import pytest
+from cfgs import conv
 from foreign_models import L, Recorder
-from load_helpers import HEAD, NET, conv
+from load_helpers import HEAD, NET
 
 import yolotf
 from yolotf.models.network_like import network_like

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from cfgs import conv, net, normalized
 from helpers import cfg_params, network_facts, write_weights
 from PIL import Image
 
@@ -23,23 +24,7 @@ from yolotf.serving.classifier import Classifier, prepare
 from yolotf.serving.classifier_function import prepare as prepare_in_graph
 from yolotf.serving.inference import build_function
 
-SMALL = """[net]
-width=24
-height=24
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-filters=5
-size=1
-activation=linear
-[avgpool]
-"""
+SMALL = net(24) + normalized(8, 3, stride=2) + conv(5) + "[avgpool]\n"
 SOFTMAX = "[softmax]\ngroups=1\n[cost]\ntype=sse\n"
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 
@@ -311,7 +296,7 @@ def test_a_missing_tree_is_an_os_error(tmp_path):
     [
         ("animal\n", r"a\.tree: line 1 is no class: 'animal'"),
         ("animal -1\ncat 1\n", r"line 2 is no class"),
-        ("animal -1\n", r"1 classes, .* has 5"),
+        ("animal -1\n", r"1 class, .* has 5"),
     ],
 )
 def test_trees_that_are_none_are_refused(content, message, tmp_path):

@@ -52,7 +52,7 @@ def test_nothing_found_is_empty_not_wrong():
 
 
 def test_arrays_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="1 boxes, 2 scores and 1 classes"):
+    with pytest.raises(ValueError, match="1 box, 2 scores and 1 class do not"):
         Detections.of([[0, 0, 1, 1]], [0.5, 0.4], [1])
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import helpers
 import numpy as np
 import pytest
+from cfgs import conv, net, normalized, yolo
 from PIL import Image
 
 import yolotf
@@ -27,27 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
-CFG = """[net]
-width=32
-height=32
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-filters=18
-size=1
-activation=linear
-[yolo]
-mask=0,1,2
-anchors=4,4, 8,8, 16,16
-classes=1
-num=3
-"""
+CFG = net(32) + normalized(8, 3, stride=2) + conv(18) + yolo(1, "4,4, 8,8, 16,16")
 THRESHOLD = 0.3
 
 

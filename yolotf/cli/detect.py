@@ -22,7 +22,7 @@ import numpy as np
 from yolotf.cli import arguments, label_files
 from yolotf.darknet import cfg
 from yolotf.darknet.coco import COCO_NAMES
-from yolotf.errors import YolotfError
+from yolotf.errors import YolotfError, plural
 from yolotf.serving.detections import Detections
 from yolotf.serving.pictures import open_picture
 
@@ -299,8 +299,8 @@ class _Count:
     def __str__(self) -> str:
         seconds = time.perf_counter() - self.started
         text = (
-            f"{self.pictures} picture{'s' * (self.pictures != 1)}, {self.detections} "
-            f"detection{'s' * (self.detections != 1)}, {seconds:.1f} s"
+            f"{plural(self.pictures, 'picture')}, "
+            f"{plural(self.detections, 'detection')}, {seconds:.1f} s"
         )
         return f"{text}, {self.unreadable} not read" if self.unreadable else text
 

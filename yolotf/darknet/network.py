@@ -20,7 +20,7 @@ from yolotf.darknet.text import (
     sections_to_cfg,
     unknown_section,
 )
-from yolotf.errors import CfgError, printable
+from yolotf.errors import CfgError, plural, printable
 
 Convolutional = _sections.convolutional.Convolutional
 Head = _sections.heads.Head
@@ -54,12 +54,9 @@ class Network:
         """`<Network yolov4.cfg: 162 layers, 608x608x3, 80 classes>`."""
         height, width, channels = self.input_shape
         classes = self.classes
-        told = f", {classes} class{'' if classes == 1 else 'es'}" if classes else ""
-        layers = len(self.layers)
-        return printable(
-            f"<Network {self.source}: {layers} layer{'' if layers == 1 else 's'}, "
-            f"{width}x{height}x{channels}{told}>"
-        )
+        told = f", {plural(classes, 'class', 'classes')}" if classes else ""
+        layers = plural(len(self.layers), "layer")
+        return printable(f"<Network {self.source}: {layers}, {width}x{height}x{channels}{told}>")
 
     def __str__(self) -> str:
         """The table that Darknet prints while it reads a cfg."""

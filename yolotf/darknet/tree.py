@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from yolotf.darknet.network import Network
-from yolotf.errors import YolotfError
+from yolotf.errors import YolotfError, plural
 
 
 class Tree(NamedTuple):
@@ -51,8 +51,8 @@ def tree_of(network: Network, name: str, classes: int) -> Tree:
     tree = read_tree(tree_path(network, name))
     if len(tree.parents) != classes:
         raise YolotfError(
-            f"{name}: {len(tree.parents)} classes, {network.source} has {classes}; the tree "
-            "belongs to another network",
+            f"{name}: {plural(len(tree.parents), 'class', 'classes')}, {network.source} has "
+            f"{classes}; the tree belongs to another network",
             expected=classes,
             found=len(tree.parents),
         )

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from yolotf.diagnosis import damage, explanation, findings, search
 from yolotf.diagnosis.edits import Graph
 from yolotf.diagnosis.explanation import AsIs, Edited, Explanation, Known, Place, Shifted, Trailing
-from yolotf.diagnosis.findings import Finding, plural
+from yolotf.diagnosis.findings import Finding
 from yolotf.diagnosis.subject import Case, Subject
+from yolotf.errors import plural
 from yolotf.weights import content as _content
 from yolotf.weights import contents as _file
 from yolotf.weights import known as _known

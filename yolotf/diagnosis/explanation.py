@@ -14,8 +14,9 @@ from typing import ClassVar, NamedTuple
 from yolotf.darknet import cfg
 from yolotf.diagnosis import findings
 from yolotf.diagnosis.edits import Edit, Option
-from yolotf.diagnosis.findings import Finding, plural
+from yolotf.diagnosis.findings import Finding
 from yolotf.diagnosis.subject import Case
+from yolotf.errors import plural
 from yolotf.weights import layout
 from yolotf.weights.content import Run
 from yolotf.weights.evidence import Evidence

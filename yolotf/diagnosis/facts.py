@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from yolotf.diagnosis.document import Column, Table
-from yolotf.diagnosis.findings import plural
 from yolotf.diagnosis.rows import Array, Divergence, LayerRow
 from yolotf.diagnosis.subject import Subject
+from yolotf.errors import plural
 from yolotf.weights.header import Header
 from yolotf.weights.known import Candidate, in_words
 

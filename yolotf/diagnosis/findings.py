@@ -11,17 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from yolotf.errors import plural
 from yolotf.weights.contents import Contents
 from yolotf.weights.known import other_boxes
 
 _WORDS = {"words": True}
 _OPTIONAL = {"optional": True}
 """Left out of the JSON where it is None."""
-
-
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """`1 layer`, `2 layers`."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

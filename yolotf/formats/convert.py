@@ -20,6 +20,7 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import Network, Region
 from yolotf.darknet.cfg import Source as CfgSource
 from yolotf.diagnosis import result as diagnosis
+from yolotf.errors import plural
 from yolotf.formats import (
     calibration,
     hdf5,
@@ -66,7 +67,7 @@ class Conversion:
 
     def __str__(self) -> str:
         return (
-            f"{self.loaded.path} -> {self.output}: {self.loaded.layers} layers, "
+            f"{self.loaded.path} -> {self.output}: {plural(self.loaded.layers, 'layer')}, "
             f"{self.loaded.floats:,} floats, {self.size_bytes:,} bytes, {self.seconds:.1f} s"
         )
 

@@ -21,6 +21,7 @@ from yolotf.errors import (
     SizeMismatchError,
     WeightsMismatch,
     YolotfError,
+    plural,
 )
 from yolotf.loading.planning import network_for, plan_for
 from yolotf.models import arithmetic
@@ -145,7 +146,7 @@ class PartOfNetwork(findings.OtherArchitecture):
 
     def _what(self) -> str:
         count = self.file_classes
-        counted = f" with {findings.plural(count, 'class', 'classes')}" if count else ""
+        counted = f" with {plural(count, 'class', 'classes')}" if count else ""
         return (
             f"holds all {self.sections} layers of {self.file}{counted}, {self.floats} floats; "
             f"{self.model} has {self.facts}; a .weights file has no names and is read from its "

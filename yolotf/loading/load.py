@@ -68,14 +68,14 @@ class LoadReport:
         header = self.header
         source = "mapping" if self.mapped else "private copy"
         lines = [
-            f"{self.path}: loaded {self.layers} layers, {self.floats:,} floats, "
+            f"{self.path}: loaded {errors.plural(self.layers, 'layer')}, {self.floats:,} floats, "
             f"{self.size_bytes:,} bytes",
             f"  header   version {header.major}.{header.minor}.{header.revision}, "
             f"seen {header.seen:,} pictures, {header.size_bytes} bytes",
             f"  time     {1e3 * self.seconds:.1f} ms, of which native "
             f"{1e3 * self.native_seconds:.1f} ms ({self.gb_per_second:.1f} GB/s)",
-            f"  path     {self.path_taken}, {source}, {self.threads} "
-            f"thread{'s' if self.threads != 1 else ''}, {self.variables} variables",
+            f"  path     {self.path_taken}, {source}, {errors.plural(self.threads, 'thread')}, "
+            f"{errors.plural(self.variables, 'variable')}",
         ]
         lines += [f"  skipped  {skipped}" for skipped in self.skipped]
         for heading, names in (("untouched", self.untouched), ("unused", self.unused)):

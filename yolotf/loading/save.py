@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import BN_EPSILON
-from yolotf.errors import ContentError, PlanError
+from yolotf.errors import ContentError, PlanError, plural
 from yolotf.loading import origins, planning
 from yolotf.loading.origins import Origin
 from yolotf.models import arithmetic, arrange, walk
@@ -137,7 +137,9 @@ def _moves(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment, ...]
         if network is None:
             raise ValueError("upto= counts sections of a cfg; pass network=")
         if not 0 < upto <= len(network.layers):
-            raise ValueError(f"upto is {upto}, {network.source} has {len(network.layers)} sections")
+            raise ValueError(
+                f"upto is {upto}, {network.source} has {plural(len(network.layers), 'section')}"
+            )
         moves = tuple(move for move in moves if move.segment.layer < upto)
     end = 0
     for move in moves:

@@ -17,7 +17,7 @@ from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import BN_EPSILON
-from yolotf.errors import PlanError
+from yolotf.errors import PlanError, plural
 from yolotf.models.arrange import preferred
 from yolotf.models.bind import Binding
 from yolotf.models.built import network_of
@@ -117,8 +117,7 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def _count(found: Mapping[str, Sequence[str]], noun: str) -> str:
-    count = len({name for names in found.values() for name in names})
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+    return plural(len({name for names in found.values() for name in names}), noun)
 
 
 def _details(found: Mapping[str, Sequence[str]], most: int = 3) -> str:

@@ -13,14 +13,14 @@ import numpy.typing as npt
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.rules import check_forgetful
-from yolotf.errors import WeightsMismatch, YolotfError
+from yolotf.errors import WeightsMismatch, plural
 from yolotf.serving.classes import classes_of
 from yolotf.serving.detector import open_engine
 from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
 from yolotf.serving.stream import Stream
 from yolotf.weights import native, sources
-from yolotf.weights.names import read_names
+from yolotf.weights.names import names_for
 from yolotf.weights.sources import StrPath
 
 _Pictures = list[Picture] | tuple[Picture, ...]
@@ -106,14 +106,7 @@ class Classifier:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.network = networks.as_network(network)
         without, self._tree, self.classes = classes_of(self.network)
-        self.names = read_names(names)
-        if self.names and len(self.names) != self.classes:
-            raise YolotfError(
-                f"{len(self.names)} names for the {self.classes} classes of {self.network.source}; "
-                "the names file belongs to another network",
-                expected=self.classes,
-                found=len(self.names),
-            )
+        self.names = names_for(names, self.classes, self.network.source)
         self._batch_size = batch_size
         self._bgr = bgr
         self._reloading = threading.Lock()
@@ -141,7 +134,8 @@ class Classifier:
     def __repr__(self) -> str:
         height, width = self.size
         name = self.network.name or self.network.source
-        return f"<yolotf.Classifier {name}, {width}x{height}, {self.classes} classes>"
+        classes = plural(self.classes, "class", "classes")
+        return f"<yolotf.Classifier {name}, {width}x{height}, {classes}>"
 
     @overload
     def __call__(self, pictures: Picture, *, top: int = 5) -> Classification: ...

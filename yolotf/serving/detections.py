@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.errors import MissingPackageError
+from yolotf.errors import MissingPackageError, plural
 from yolotf.serving.fonts import font_for
 from yolotf.serving.pictures import Picture as Picture
 from yolotf.serving.pictures import open_picture as open_picture
@@ -66,8 +66,8 @@ class Detections:
         values = np.asarray(scores, np.float32).reshape(-1)
         if not len(boxes) == len(values) == len(numbers):
             raise ValueError(
-                f"{len(boxes)} boxes, {len(values)} scores and {len(numbers)} classes do not "
-                "belong together"
+                f"{plural(len(boxes), 'box', 'boxes')}, {plural(len(values), 'score')} and "
+                f"{plural(len(numbers), 'class', 'classes')} do not belong together"
             )
         names = tuple(
             class_names[number] if 0 <= number < len(class_names) else f"class {number}"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.rules import check_forgetful
-from yolotf.errors import WeightsMismatch, YolotfError
+from yolotf.errors import WeightsMismatch
 from yolotf.runtime import library
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.network import RuntimeNetwork
@@ -26,7 +26,7 @@ from yolotf.serving.stream import Stream
 from yolotf.serving.thresholds import Only, thresholds
 from yolotf.weights import known, native, sources
 from yolotf.weights.header import Header
-from yolotf.weights.names import Names, read_names
+from yolotf.weights.names import Names, names_for
 from yolotf.weights.sources import StrPath
 
 if TYPE_CHECKING:
@@ -143,15 +143,7 @@ class Detector:
         self.network = _with_letter_box(networks.as_network(network), letter_box)
         for text in (*self.network.warnings, *known.stock_warnings(self.network)):
             warnings.warn(text, stacklevel=3)  # of who called the decorated constructor
-        self.names = read_names(names)
-        classes = self.network.classes
-        if self.names and classes is not None and len(self.names) != classes:
-            raise YolotfError(
-                f"{len(self.names)} names for the {classes} classes of {self.network.source}; "
-                "the names file belongs to another network",
-                expected=classes,
-                found=len(self.names),
-            )
+        self.names = names_for(names, self.network.classes, self.network.source)
         self._wanted = thresholds(
             self.network,
             score,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.darknet import kinds
+from yolotf.errors import plural
 from yolotf.weights import contents
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def read_picture(picture: Picture, channels: int, *, bgr: bool = False) -> npt.N
     found = len(image.getbands())
     if found != channels:
         raise ValueError(
-            f"{_name_of(picture)} has {found} channel{'s' * (found != 1)}, the network takes "
+            f"{_name_of(picture)} has {plural(found, 'channel')}, the network takes "
             f"{channels} channels; give a picture or an array of {channels}"
         )
     return np.asarray(image)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.head_rules import NMS_KINDS, Suppression, check_heads, suppression_of
-from yolotf.errors import YolotfError
+from yolotf.errors import YolotfError, plural
 
 Only = str | Iterable[str | int] | None
 """Class names and numbers; in a string with commas between."""
@@ -99,6 +99,8 @@ def _number(item: str | int, numbers: dict[str, int], classes: int) -> int:
             else f"no names are given: say numbers, 0 to {classes - 1}"
         )
         raise YolotfError(
-            f"{item!r} is none of the {classes} classes; {known}", found=item, expected=classes
+            f"{item!r} is none of the {plural(classes, 'class', 'classes')}; {known}",
+            found=item,
+            expected=classes,
         )
     return number

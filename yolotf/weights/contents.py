@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolotf.darknet import kinds
+from yolotf.errors import plural
 from yolotf.weights.header import NARROW as NARROW
 from yolotf.weights.header import WIDE as WIDE
 from yolotf.weights.header import Header as Header
@@ -104,7 +105,7 @@ class Contents:
         if self.unreadable:
             text = self.unreadable
         else:
-            count = f"{self.size_bytes} byte{'' if self.size_bytes == 1 else 's'}"
+            count = plural(self.size_bytes, "byte")
             text = f"{kinds.NOUNS[self.detected or 'binary']}, {count}"
         return f"{text}: {self.hint}" if self.hint else text
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from yolotf.darknet import cfg
 from yolotf.darknet.stored import NORMALIZED, PLAIN
-from yolotf.errors import YolotfError
+from yolotf.errors import YolotfError, plural
 from yolotf.weights import layout
 
 MOST_CLASSES = 10_000
@@ -405,7 +405,7 @@ def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
     if not twins:
         return ()
     classes = network.classes
-    title = f"{network.name or network.source}, {classes} class{'es' if classes != 1 else ''}"
+    title = f"{network.name or network.source}, {plural(classes or 0, 'class', 'classes')}"
     return (other_boxes(title, ((twin.name, twin.difference) for twin in twins)),)
 
 

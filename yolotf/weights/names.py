@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from yolotf.darknet import kinds
-from yolotf.errors import YolotfError
+from yolotf.errors import YolotfError, plural
 from yolotf.weights import contents, sources
 
 Names = str | os.PathLike[str] | Sequence[str] | Mapping[int, str] | None
@@ -37,6 +37,23 @@ def read_names(names: Names) -> tuple[str, ...]:
         wrong = "a set, which has no order" if isinstance(names, set | frozenset) else repr(names)
         raise TypeError(f"{_WANTED}, not {wrong[:80]}")
     return _checked(names)
+
+
+def names_for(names: Names, classes: int | None, source: str) -> tuple[str, ...]:
+    """`read_names` for a network of `classes` classes; any number will do for None.
+
+    Raises:
+        YolotfError: besides, there are more or fewer names than classes.
+    """
+    found = read_names(names)
+    if found and classes is not None and len(found) != classes:
+        raise YolotfError(
+            f"{plural(len(found), 'name')} for the {plural(classes, 'class', 'classes')} of "
+            f"{source}; the names file belongs to another network",
+            expected=classes,
+            found=len(found),
+        )
+    return found
 
 
 _WANTED = "names must be a file, a list of names, or a dictionary from class numbers to names"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from yolotf import _core, errors
+from yolotf.errors import plural
 from yolotf.weights import layout
 from yolotf.weights.sources import StrPath
 
@@ -143,7 +144,7 @@ def _file_too_short(case: _Case) -> errors.WeightsMismatch:
 
 def _nonfinite(case: _Case) -> errors.WeightsMismatch:
     return errors.ContentError(
-        f"{case.path}: {case.role} of {case.where} has {_count(case.failure.found, 'number')} "
+        f"{case.path}: {case.role} of {case.where} has {plural(case.failure.found, 'number')} "
         f"not finite at {case.range}; the file is damaged or its training diverged: get an "
         "undamaged copy, or use an earlier checkpoint",
         **case.range_facts,
@@ -155,7 +156,7 @@ def _nonfinite(case: _Case) -> errors.WeightsMismatch:
 def _negative_variance(case: _Case) -> errors.WeightsMismatch:
     return errors.ContentError(
         f"{case.path}: moving_variance of {case.where} has "
-        f"{_count(case.failure.found, 'number')} negative at {case.range}; the size fits but the "
+        f"{plural(case.failure.found, 'number')} negative at {case.range}; the size fits but the "
         "floats belong to another network, or the file is damaged: use the cfg it was trained "
         "with, or get an undamaged copy",
         **case.range_facts,
@@ -245,10 +246,6 @@ def _no_array(case: _Case) -> errors.WeightsMismatch:
         f"{case.where}",
         **case.slot_facts,
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 _WORDS: dict[str, Callable[[_Case], errors.WeightsMismatch]] = {

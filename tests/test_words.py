@@ -1,0 +1,38 @@
+"""The words that many messages share."""
+
+import pytest
+
+from yolotf.darknet.cfg import parse_cfg
+from yolotf.errors import YolotfError, plural
+from yolotf.weights.names import names_for
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "text"),
+    [
+        (0, ("layer",), "0 layers"),
+        (1, ("layer",), "1 layer"),
+        (2, ("layer",), "2 layers"),
+        (1, ("class", "classes"), "1 class"),
+        (80, ("class", "classes"), "80 classes"),
+    ],
+)
+def test_a_number_is_with_what_it_counts(count, words, text):
+    assert plural(count, *words) == text
+
+
+def test_a_network_of_one_of_each_is_described_so():
+    network = parse_cfg("[net]\nwidth=8\nheight=8\nchannels=6\n[region]\nclasses=1\nnum=1\n")
+    assert repr(network).endswith(": 1 layer, 8x8x6, 1 class>")
+
+
+def test_names_and_classes_are_counted():
+    assert names_for(["cat"], 1, "a.cfg") == ("cat",)
+    assert names_for(None, 1, "a.cfg") == ()
+    assert names_for(["cat", "dog"], None, "a.cfg") == ("cat", "dog")
+    with pytest.raises(YolotfError) as caught:
+        names_for(["cat", "dog"], 1, "a.cfg")
+    assert str(caught.value) == (
+        "2 names for the 1 class of a.cfg; the names file belongs to another network"
+    )
+    assert (caught.value.expected, caught.value.found) == (1, 2)
