@@ -83,6 +83,7 @@ def comparison_lines(found: Mapping[str, Any], *, most: int = 20) -> Iterator[st
         yield f"{key} differs: {first} and {second}"
     if found["settings"]:
         yield ""
+    yield f"{'':<24} {'a':>9} {'b':>9} {'b - a':>9}"
     for key, one in found["numbers"].items():
         yield _comparison(key, one)
     changed = [(key, one) for key, one in found["classes"].items() if one["difference"]]
