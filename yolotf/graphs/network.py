@@ -13,6 +13,7 @@ from typing import Any
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.darknet.sections.antialiased import sharp
+from yolotf.darknet.stored import Role
 from yolotf.darknet.tree import tree_of
 from yolotf.graphs import onednn, operations, recurrent
 from yolotf.weights import layout
@@ -331,39 +332,27 @@ def _connected(
     return ops.Reshape(tensor=x, shape=[-1, 1, 1, layer.output])
 
 
+_FOLDED = {Role.BETA: "bias", Role.GAMMA: "scale"}
+"""What becomes of a batch normalization; mean and variance are in both."""
+
+
 def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[int, ...]]:
     """Role and shape of what a section needs once batch normalization is folded."""
-    channels = layer.input_shape.channels
-    shapes: dict[str, tuple[int, ...]]
-    match layer:
-        case cfg.Convolutional(share_index=None, size=size, filters=filters):
-            kernel = (size, size, channels // layer.groups, filters)
-            if operations.is_depthwise(layer):
-                kernel = (size, size, channels, filters // channels)
-            shapes = {"kernel": kernel, "bias": (filters,)}
-        case cfg.Connected(output=output):
-            shapes = {"kernel": (layer.input_shape.floats, output), "bias": (output,)}
-        case cfg.Local(size=size, filters=filters):
-            rows, columns, _ = layer.output_shape
-            kernel_shape = (rows * columns, size, size, channels, filters)
-            shapes = {"kernel": kernel_shape, "bias": (rows, columns, filters)}
-        case cfg.Batchnorm():
-            shapes = {"scale": (channels,), "bias": (channels,)}
-        case cfg.Shortcut() if layer.nweights:
-            count = len(layer.inputs)
-            shapes = {"weights": (count, layer.nweights // count)}
-        case cfg.Implicit():
-            shapes = {"weights": (layer.filters, layer.atoms)}
-        case cfg.Recurrent():
-            shapes = {
-                f"{name}/{role}": shape
-                for name, part in _parts(layer).items()
-                for role, shape in _folded_shapes(network, part).items()
-            }
-        case _:
-            return {}
+    stored = list(layer.stored())
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, part in _parts(layer).items():
+        arrays = {role: shape for of, role, shape in stored if of == name}
+        for role, shape in arrays.items():
+            if role in (Role.MOVING_MEAN, Role.MOVING_VARIANCE) or (
+                role is Role.GAMMA and Role.KERNEL in arrays
+            ):
+                continue
+            key = _FOLDED.get(role, role.value)
+            shapes[f"{name}/{key}" if name else key] = _in_keras_order(part, role, shape)
+    if not shapes:
+        return {}
     keys = ["dontload"]
-    if getattr(layer, "batch_normalize", isinstance(layer, cfg.Batchnorm)):
+    if any(role is Role.BETA and not part for part, role, _ in stored):
         keys.append("dontloadscales")
     key = graph_rules.set_key(layer, *keys)
     if key:
@@ -371,3 +360,15 @@ def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[in
             network, layer, f"{key}=1: the file holds no numbers for it, so nothing can run", key
         )
     return shapes
+
+
+def _in_keras_order(layer: cfg.Layer, role: Role, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an array whose shape in the file is `shape`."""
+    depthwise = (
+        role is Role.KERNEL
+        and isinstance(layer, cfg.Convolutional)
+        and operations.is_depthwise(layer)
+    )
+    multiplier = (shape[0] // layer.input_shape.channels,) if depthwise else ()
+    slot = layout.Slot("", role, None, multiplier, "float32", depthwise=depthwise)
+    return layout.move(layout.Segment(layer.index, "", role, 0, shape), slot).shape
