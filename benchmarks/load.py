@@ -102,7 +102,7 @@ class Loaders:
 
     def inference(self) -> None:
         """As a server does: batch norm folded, written while the file is read."""
-        self.folded.load(self.weights, fresh=True)
+        self.folded.load(self.weights, contents_disposable=True)
 
     def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
         """What `inference` made of the kernels, and what the model's variables fold to."""

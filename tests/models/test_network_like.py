@@ -74,6 +74,32 @@ def test_the_right_file_of_a_reloaded_model_fits(section, tmp_path):
     yolotf.load_darknet_weights(model, path)
 
 
+def test_weights_of_a_shape_that_no_section_has_count_as_they_are(tmp_path):
+    class Scaled(L.Layer):
+        def build(self, shape):
+            self.shortcut = self.add_weight(name="shortcut", shape=shape[-1:], initializer="ones")
+
+        def call(self, x):
+            return x * self.shortcut
+
+    picture = L.Input((8, 8, 3))
+    model = keras().Model(picture, L.Conv2D(5, 1)(Scaled()(L.Conv2D(4, 3)(picture))))
+    assert stored(network_like(model)) == [
+        ("bias", (4,)),
+        ("kernel", (4, 3, 3, 3)),
+        ("weights", (4,)),
+        ("bias", (5,)),
+        ("kernel", (5, 4, 1, 1)),
+    ]
+    for left_out in (10, -3):
+        path = tmp_path / "wrong.weights"
+        content = np.ones(141 - left_out, np.float32).tobytes()
+        path.write_bytes(load_helpers.numpy_loader.HEADER + content)
+        with pytest.raises(yolotf.WeightsMismatch) as caught:
+            yolotf.load_darknet_weights(model, path)
+        assert caught.value.diagnosis.causes
+
+
 def test_every_kind_of_array_at_once(tmp_path):
     network = yolotf.parse_cfg(load_helpers.EVERYTHING)
     assert stored(network_like(reloaded(load_helpers.EVERYTHING, tmp_path))) == stored(network)

@@ -188,9 +188,9 @@ def test_a_first_load_gives_what_any_load_does(held_open, op, tmp_path, monkeypa
         monkeypatch.setattr(writing, "_op_can", lambda variables: False)
     folded = FoldedNetwork(parse_cfg(LARGE))
     with path.open("r+b" if held_open else "rb"):
-        folded.load(path, fresh=True)
+        folded.load(path, contents_disposable=True)
         before = {key: variable.read_value() for key, variable in folded.stored.items()}
-        folded.load(path, fresh=True)  # into new memory, as somebody holds the old
+        folded.load(path, contents_disposable=True)  # into new memory, as somebody holds the old
     for key, variable in expected.stored.items():
         np.testing.assert_array_equal(folded.stored[key].numpy(), variable.numpy())
         np.testing.assert_array_equal(before[key].numpy(), variable.numpy())
@@ -214,8 +214,8 @@ def test_a_first_load_of_a_bad_file_is_refused_and_a_good_one_follows(tmp_path):
         errors.append(error.value)
         assert error.value.offset == offset
     assert str(errors[0]) == str(errors[1])
-    folded.load(bad, verify=False, fresh=True)
-    folded.load(good, fresh=True)
+    folded.load(bad, verify=False, contents_disposable=True)
+    folded.load(good, contents_disposable=True)
     expected = FoldedNetwork(network)
     expected.load(good)
     for key, variable in expected.stored.items():
@@ -224,13 +224,13 @@ def test_a_first_load_of_a_bad_file_is_refused_and_a_good_one_follows(tmp_path):
 
 def test_a_first_load_of_another_size_writes_nothing(small_file, tmp_path):
     folded = FoldedNetwork(parse_cfg(SMALL))
-    folded.load(small_file(1), fresh=True)
+    folded.load(small_file(1), contents_disposable=True)
     before = variables_of(folded)
     for kind in ("short", "long"):
         content, expected = damaged(small_file(2).read_bytes(), kind)
         (tmp_path / "bad.weights").write_bytes(content)
         with pytest.raises(expected):
-            folded.load(tmp_path / "bad.weights", fresh=True)
+            folded.load(tmp_path / "bad.weights", contents_disposable=True)
     after = variables_of(folded)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from yolotf.darknet import cfg
@@ -51,6 +52,18 @@ def network_like(model: Any) -> cfg.Network:
             return network
     layers = _Chain(structure, order).layers
     return ModelNetwork(structure.name, cfg.Section("net", 0), tuple(layers), layers[0].input_shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Other(cfg.Layer):
+    """A layer of which no more is known than the arrays it stores: (role, shape)."""
+
+    arrays: tuple[tuple[str, tuple[int, ...]], ...]
+
+    def stored(self) -> Iterator[cfg.Stored]:
+        """Its arrays."""
+        for role, shape in self.arrays:
+            yield cfg.Stored("", cfg.Role(role), shape)
 
 
 class _Chain:
@@ -128,8 +141,14 @@ class _Chain:
             common = self._common(unit, "batchnorm", channels, cfg.Shape(1, 1, channels))
             self.layers.append(cfg.Batchnorm(**common))
             return
+        name = unit.leaf.slots["weights"].name.rpartition("/")[2]
+        if name not in ("implicit", "shortcut") or len(roles["weights"]) != 2:
+            channels = self.layers[-1].output_shape.channels if self.layers else 1
+            common = self._common(unit, name, channels, cfg.Shape(1, 1, channels))
+            self.layers.append(_Other(arrays=tuple(roles.items()), **common))
+            return
         rows, columns = roles["weights"]
-        if unit.leaf.slots["weights"].name.endswith("/implicit"):
+        if name == "implicit":
             common = self._common(unit, "implicit", None, cfg.Shape(columns, 1, rows))
             self.layers.append(cfg.Implicit(filters=rows, atoms=columns, **common))
             return
