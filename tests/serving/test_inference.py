@@ -818,6 +818,33 @@ def test_an_exported_model_answers_the_same_without_yolotf(letter_box, small_fil
     assert (tmp_path / "model/assets.extra/classes.names").read_text() == "a\nb\nc\nd\n"
 
 
+def test_a_broken_file_costs_an_exported_batch_its_own_row_only(small_file, tmp_path):
+    detector = Detector(parse_cfg(SMALL), small_file(3), max_boxes=20, **OPTIONS)
+    detector.export(tmp_path / "model")
+    random = np.random.default_rng(3)
+    files = []
+    for number, form in enumerate(("png", "jpg")):
+        noise = Image.fromarray(random.integers(0, 256, (6, 8, 3)).astype(np.uint8))
+        noise.resize((50, 40)).save(tmp_path / f"{number}.{form}")
+        files.append((tmp_path / f"{number}.{form}").read_bytes())
+    broken = [b"no picture", b"", files[0][: len(files[0]) // 2], files[1][: len(files[1]) // 2]]
+    batch = [broken[0], files[0], *broken[1:], files[1]]
+    alone = detector(files)
+    assert all(len(found) for found in alone)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # as TensorFlow Serving does
+        signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "model"))
+        encoded = signatures.signature_def["encoded"]
+        outputs = {name: one.name for name, one in encoded.outputs.items()}
+        served = session.run(outputs, {encoded.inputs["images"].name: batch})
+    loaded = tf.saved_model.load(tmp_path / "model").signatures["encoded"]
+    for answer in (served, {k: v.numpy() for k, v in loaded(images=tf.constant(batch)).items()}):
+        assert answer["readable"].tolist() == [False, True, False, False, False, True]
+        for number, found in ((1, alone[0]), (5, alone[1])):
+            assert_exported({k: v.tolist() for k, v in answer.items()}, number, found)
+        for name in ("boxes", "scores", "classes", "counts"):
+            assert not np.any(answer[name][[0, 2, 3, 4]])
+
+
 def test_an_exported_model_holds_standard_operations_only(small_file, tmp_path):
     Detector(parse_cfg(SMALL), small_file(3)).export(tmp_path / "model")
     loaded = tf.saved_model.load(tmp_path / "model")

@@ -256,7 +256,8 @@ class Detector:
 
         * `serving_default`: `images` uint8 [batch, height, width, channels], of any one size;
         * `encoded`: `images` string [batch], JPEG or PNG files, for networks of 1 or 3 channels.
-          Unlike `__call__` it does not turn photographs upright.
+          Unlike `__call__` it does not turn photographs upright. It answers `readable` bool
+          [batch] as well: a file that cannot be decoded has no detections, and the others theirs.
 
         Names, if there are any, are written to `assets.extra/classes.names`. An older SavedModel
         is replaced in one step when the new one is complete; into a folder that holds other

@@ -88,17 +88,25 @@ class _Exported(tf.Module):  # type: ignore[misc]
             inputs = fit(image[None], (height, width), letter_box=function.network.letter_box)
             return inputs[0], tf.shape(image)[:2]
 
+        def fitted_or_empty(encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            # No operation catches the error of another but those of data sets.
+            pictures = tf.data.Dataset.from_tensors(encoded).map(fitted).ignore_errors()
+            empty = tf.zeros([height, width, channels]), tf.ones([2], tf.int32), False
+            return pictures.reduce(empty, lambda _, picture: (*picture, True))  # type: ignore[no-any-return]
+
         def encoded(images: Tensor) -> dict[str, Tensor]:
-            inputs, sizes = tf.map_fn(
-                fitted,
+            inputs, sizes, readable = tf.map_fn(
+                fitted_or_empty,
                 images,
                 fn_output_signature=(
                     tf.TensorSpec([height, width, channels], tf.float32),
                     tf.TensorSpec([2], tf.int32),
+                    tf.TensorSpec([], tf.bool),
                 ),
             )
             found = function.detect_fitted(_not_empty(inputs), _not_empty(sizes), variables)
-            return _first(tf.shape(images)[0], found)
+            answer = _first(tf.shape(images)[0], found)
+            return {**_only(readable, answer), "readable": readable}
 
         pictures = tf.TensorSpec([None, None, None, channels], tf.uint8, "images")
         self.images = tf.function(images, input_signature=[pictures], autograph=False)
@@ -111,6 +119,14 @@ def _not_empty(values: Tensor) -> Tensor:
     missing = tf.cast(tf.equal(tf.shape(values)[0], 0), tf.int32)
     rows = tf.ones(tf.concat([missing[None], tf.shape(values)[1:]], 0), values.dtype)
     return tf.concat([values, rows], 0)
+
+
+def _only(rows: Tensor, answer: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Zeros in all rows but these."""
+    return {
+        name: tf.where(tf.reshape(rows, [-1] + [1] * (column.shape.rank - 1)), column, 0)
+        for name, column in answer.items()
+    }
 
 
 def _first(count: Tensor, found: decode.Batch) -> dict[str, Tensor]:
