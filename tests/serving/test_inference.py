@@ -207,10 +207,10 @@ def test_a_first_load_of_a_bad_file_is_refused_and_a_good_one_follows(tmp_path):
     bad = tmp_path / "bad.weights"
     bad.write_bytes(content)
     errors = []
-    for fresh in (False, True):
+    for disposable in (False, True):
         folded = FoldedNetwork(network)
         with pytest.raises(ContentError) as error:
-            folded.load(bad, fresh=fresh)
+            folded.load(bad, contents_disposable=disposable)
         errors.append(error.value)
         assert error.value.offset == offset
     assert str(errors[0]) == str(errors[1])
