@@ -326,11 +326,15 @@ def test_letter_boxed_networks_suppress_in_the_pictures_proportions():
     assert counts == {(0, 64): 2, (0, 1600): 2, (1, 64): 2, (1, 1600): 1}
 
 
-def test_class_trees_are_refused_by_name():
-    network = network_of(region("tree=data/9k.tree"))
-    with pytest.raises(UnsupportedSectionError, match=r"tree=data/9k\.tree.*section 1 \[region\]"):
+def test_a_class_tree_is_of_all_heads_or_of_none():
+    network = network_of(region("tree=data/9k.tree"), region())
+    with pytest.raises(UnsupportedSectionError, match=r"tree=data/9k\.tree.*section 4 \[region\]"):
         decode.check_heads(network)
-    with pytest.raises(UnsupportedSectionError, match="class trees"):
+
+
+def test_a_head_with_a_class_tree_needs_the_tree():
+    network = network_of(region("tree=data/9k.tree"))
+    with pytest.raises(UnsupportedSectionError, match=r"tree=data/9k\.tree has to be given"):
         decode.decode_head(raw_for(network)[0], network.heads[0], (64, 96))
 
 

@@ -290,7 +290,7 @@ def test_descriptions_of_heads_that_are_none_are_refused():
 
 def test_heads_that_cannot_be_decoded_are_refused_by_name():
     with pytest.raises(UnsupportedSectionError, match=r"tree=data/9k\.tree"):
-        Decoder(network_of(region("tree=data/9k.tree")))
+        Decoder(network_of(region("tree=data/9k.tree"), region()))
 
 
 def test_decoding_imports_no_tensorflow():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
+from yolotf.darknet.tree import Tree, tree_of
 from yolotf.errors import UnsupportedSectionError
 
 GREEDY_BETA = 0.6
@@ -37,8 +38,8 @@ def check_heads(network: Network) -> None:
     """Raises for heads that cannot be decoded.
 
     Raises:
-        UnsupportedSectionError: no head at all, a class tree (`tree=`), or `coords` other
-            than 4 in `[region]` or `[detection]`.
+        UnsupportedSectionError: no head at all, a class tree (`tree=`) beside heads without one
+            or with another, or `coords` other than 4 in `[region]` or `[detection]`.
     """
     if not network.heads:
         raise UnsupportedSectionError(
@@ -46,10 +47,11 @@ def check_heads(network: Network) -> None:
             "[detection] is needed to find boxes; for a classifier use yolotf.Classifier",
             source=network.source,
         )
+    named = tree_name(network)
     for head in network.heads:
         problem = key = ""
-        if isinstance(head, Region) and head.tree:
-            key, problem = "tree", f"tree={head.tree}: class trees (yolo9000) cannot be decoded"
+        if named and (not isinstance(head, Region) or head.tree != named):
+            key, problem = "tree", f"tree={named} is not the class tree of all heads"
         elif isinstance(head, Region | Detection) and head.coords != 4:
             key, problem = "coords", f"coords={head.coords}: only boxes of 4 can be decoded"
         if problem:
@@ -60,6 +62,27 @@ def check_heads(network: Network) -> None:
                 section=head.type,
                 layer=head.index,
             )
+
+
+TREE_LIMIT = 0.5
+"""What a class of a tree needs, with all above it, to be the answer (region_layer.c:413)."""
+
+
+def tree_name(network: Network) -> str | None:
+    """The class tree that the heads name; None without one."""
+    names = (head.tree for head in network.heads if isinstance(head, Region) and head.tree)
+    return next(names, None)
+
+
+def tree_of_heads(network: Network) -> Tree | None:
+    """The class tree of the heads.
+
+    Raises:
+        OSError: it cannot be read, or is not there.
+        YolotfError: it is none, or has another number of classes.
+    """
+    name = tree_name(network)
+    return tree_of(network, name, network.heads[0].classes) if name else None
 
 
 def yolo_point(head: Head) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from yolotf.darknet import sections as _sections  # registers them all
 from yolotf.darknet.layer import NETWORK_INPUT, SECTION_ALIASES, SECTIONS, Layer, Place, Shape
@@ -15,6 +17,7 @@ from yolotf.darknet.text import (
     Section,
     Source,
     Warnings,
+    is_text,
     read_sections,
     read_text,
     sections_to_cfg,
@@ -39,6 +42,7 @@ class Network:
         warnings: what Darknet ignores or makes up, one sentence each with its line.
         ignored: those of them that are about the text, not about what is resolved from it.
         limits: what it was read with.
+        folder: where its cfg is, if that was a file.
     """
 
     source: str
@@ -49,6 +53,7 @@ class Network:
     warnings: tuple[str, ...] = field(default=(), compare=False)
     ignored: tuple[str, ...] = field(default=(), compare=False, repr=False)
     limits: Limits = field(default=DEFAULT, compare=False, repr=False)
+    folder: Path | None = field(default=None, compare=False, repr=False)
 
     def __repr__(self) -> str:
         """`<Network yolov4.cfg: 162 layers, 608x608x3, 80 classes>`."""
@@ -158,13 +163,26 @@ class Network:
             sections[before.index + 1] = before.section.with_option("filters", filters)
         return self._again(sections)
 
+    def with_tree(self, path: str | os.PathLike[str]) -> Network:
+        """The same network with another file for its class tree.
+
+        Sets `tree=` in every section that has it.
+        """
+        named = str(Path(path).absolute())
+        return self._again(
+            [
+                section.with_option("tree", named) if section.option("tree") else section
+                for section in self.sections
+            ]
+        )
+
     def _again(
         self,
         sections: Sequence[Section],
         size: int | tuple[int, int] | None = None,
         channels: int | None = None,
     ) -> Network:
-        return resolve(
+        found = resolve(
             sections,
             source=self.source,
             name=self.name,
@@ -173,6 +191,7 @@ class Network:
             ignored=self.ignored,
             limits=self.limits,
         )
+        return replace(found, folder=self.folder)
 
 
 _LEFT = (False, True, False, True, False, False, False)
@@ -206,7 +225,8 @@ def parse_cfg(
         OSError: the file cannot be read.
     """
     text, name = read_text(source, limits)
-    return parse_text(text, source=name, size=size, channels=channels, limits=limits)
+    found = parse_text(text, source=name, size=size, channels=channels, limits=limits)
+    return found if is_text(source) else replace(found, folder=Path(source).absolute().parent)
 
 
 def parse_text(

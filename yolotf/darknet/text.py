@@ -91,6 +91,13 @@ class Warnings:
         return (*self.found, printable(f"{self.source}: and {self.left_out:,} more warnings"))
 
 
+def is_text(source: Source) -> bool:
+    """Whether it is a cfg's text, not its path: a string with a line break or starting with `[`."""
+    return isinstance(source, str) and (
+        "\n" in source or "\r" in source or source.lstrip().startswith("[")
+    )
+
+
 def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
     """(text, its name in messages) of a path or of a text.
 
@@ -104,10 +111,8 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
         raise TypeError(
             f"a cfg is given by its path or its text, not by {type(source).__name__}{fix}"
         )
-    if isinstance(source, str) and (
-        "\n" in source or "\r" in source or source.lstrip().startswith("[")
-    ):
-        name = "<cfg>"
+    if is_text(source):
+        source, name = str(source), "<cfg>"
         _refuse_size(len(source), limits, name)
         if "\n" not in source and source.count("\r") > 1:
             raise _one_line(name)

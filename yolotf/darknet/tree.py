@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from pathlib import Path
@@ -37,7 +38,9 @@ class Tree(NamedTuple):
 
 def tree_path(network: Network, name: str) -> Path:
     """Where the file is: from the working directory, as Darknet looks, or beside the cfg."""
-    places = (Path(name), Path(network.source).parent / name)
+    places = [Path(name)]
+    if network.folder is not None:
+        places.append(network.folder / name)
     return next((place for place in places if place.exists()), Path(name))
 
 
@@ -45,10 +48,16 @@ def tree_of(network: Network, name: str, classes: int) -> Tree:
     """The tree that a section with so many classes names.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is not there.
         YolotfError: it is none, or has another number of classes.
     """
-    tree = read_tree(tree_path(network, name))
+    path = tree_path(network, name)
+    try:
+        tree = read_tree(path)
+    except FileNotFoundError:
+        said = f"no such file, the class tree of {network.source}; put it there, beside the cfg, or"
+        told = f"{said} name another: network.with_tree(path)"
+        raise FileNotFoundError(errno.ENOENT, told, os.fspath(path)) from None
     if len(tree.parents) != classes:
         raise YolotfError(
             f"{name}: {plural(len(tree.parents), 'class', 'classes')}, {network.source} has "

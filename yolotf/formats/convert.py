@@ -19,6 +19,7 @@ from yolotf import errors
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import Network, Region
 from yolotf.darknet.cfg import Source as CfgSource
+from yolotf.darknet.layer import Refusal, refused
 from yolotf.diagnosis import result as diagnosis
 from yolotf.errors import plural
 from yolotf.formats import (
@@ -235,6 +236,17 @@ def _check_decodable(network: Network) -> None:
     from yolotf.graphs import decode as decoding  # imports TensorFlow
 
     decoding.check_heads(network)
+    for head in network.heads:
+        if isinstance(head, Region) and head.tree:
+            raise refused(
+                network,
+                head,
+                Refusal(
+                    f"--decode answers all classes of a box, and tree={head.tree} has one for each "
+                    "box; leave it out, or use Detector.export",
+                    "tree",
+                ),
+            )
 
 
 def format_of(output: StrPath) -> str:

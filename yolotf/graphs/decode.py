@@ -19,13 +19,17 @@ import tensorflow as tf
 from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
 from yolotf.darknet.head_rules import (
     GREEDY_BETA,
+    TREE_LIMIT,
     Suppression,
     check_heads,
     has_class_fix,
     suppression_of,
+    tree_of_heads,
     yolo_point,
 )
+from yolotf.darknet.tree import Tree
 from yolotf.errors import UnsupportedSectionError
+from yolotf.graphs import operations
 
 __all__ = [
     "Batch",
@@ -87,7 +91,7 @@ class Batch(NamedTuple):
     """[B] int32: how many rows of each picture are detections."""
 
 
-def decode_head(raw: Tensor, head: Head, input_size: Size) -> Decoded:
+def decode_head(raw: Tensor, head: Head, input_size: Size, tree: Tree | None = None) -> Decoded:
     """Boxes and probabilities of one head.
 
     Args:
@@ -97,20 +101,22 @@ def decode_head(raw: Tensor, head: Head, input_size: Size) -> Decoded:
         head: `[yolo]`, `[Gaussian_yolo]`, `[region]` or `[detection]`.
         input_size: (height, width) of the picture the network saw, which `[yolo]` anchors
             are relative to.
+        tree: the class tree that the head names. The probabilities are then scores: that of the
+            last class that is above a half, with all above it, and 0 for all others.
 
     Returns:
         `Decoded`, by yolo_layer.c:131 and 662, gaussian_yolo_layer.c:134 and
         412, region_layer.c:86 and 187, detection_layer.c:49 and 288.
 
     Raises:
-        UnsupportedSectionError: the head has a class tree.
+        UnsupportedSectionError: the head has a class tree, and it is not given.
         ValueError: `raw` has another number of channels than the head takes.
     """
     raw = tf.convert_to_tensor(raw)
     if isinstance(head, Detection):
         return _decode_detection(raw, head)
     rows = _rows(raw, head)
-    return _decode_rows(rows, _places(head, _grid(raw), input_size), head)
+    return _decode_rows(rows, _places(head, _grid(raw), input_size), head, tree)
 
 
 def find_candidates(
@@ -145,11 +151,14 @@ def find_candidates(
     """
     threshold = tf.convert_to_tensor(score_threshold, tf.float32)
     pairs = list(zip(_raw_heads(raws, network), network.heads, strict=True))
+    tree = tree_of_heads(network)
     parts = []
     for _, of_one_kind in itertools.groupby(pairs, key=lambda pair: _kind(pair[1])):
         group = list(of_one_kind)
-        pictures, decoded = _likely(group, input_size, threshold)
-        scores = decoded.objectness[:, None] * decoded.probabilities
+        pictures, decoded = _likely(group, input_size, threshold, tree)
+        scores = decoded.probabilities  # of a tree they are the scores
+        if tree is None:
+            scores = decoded.objectness[:, None] * scores
         counts = scores > threshold
         if unwanted:
             counts &= ~np.isin(np.arange(group[0][1].classes), list(unwanted))
@@ -417,7 +426,10 @@ def _kind(head: Head) -> tuple[Any, ...]:
 
 
 def _likely(
-    pairs: Sequence[tuple[Tensor, Head]], input_size: Size, threshold: Tensor
+    pairs: Sequence[tuple[Tensor, Head]],
+    input_size: Size,
+    threshold: Tensor,
+    tree: Tree | None = None,
 ) -> tuple[Tensor, Decoded]:
     """Boxes that may hold a pair above `threshold`, without the batch dimension, and their picture.
 
@@ -428,9 +440,11 @@ def _likely(
         pairs: raw tensors and their heads, all of one `_kind`.
         input_size: see `decode_head`.
         threshold: of scores.
+        tree: of the classes.
     """
     raw, head = pairs[0]
-    if isinstance(head, Detection) or (isinstance(head, Region) and not head.softmax):
+    decides = tree is not None or not isinstance(head, Region) or head.softmax
+    if isinstance(head, Detection) or not decides:
         decoded = decode_head(raw, head, input_size)
         boxes = tf.shape(decoded.objectness)[1]
         pictures = tf.repeat(tf.range(tf.shape(decoded.objectness)[0]), boxes)
@@ -445,7 +459,7 @@ def _likely(
     places = [_places(one, _grid(raw), input_size) for raw, one in pairs]
     # Constants become one constant.
     table = np.concatenate(places) if isinstance(places[0], np.ndarray) else _joined(places, 0)
-    return pictures, _decode_rows(tf.gather_nd(rows, likely), tf.gather(table, index), head)
+    return pictures, _decode_rows(tf.gather_nd(rows, likely), tf.gather(table, index), head, tree)
 
 
 def _joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
@@ -501,7 +515,7 @@ def _places(head: Head, grid: Size, input_size: Size) -> Tensor:
     )
 
 
-def _decode_rows(rows: Tensor, places: Tensor, head: Head) -> Decoded:
+def _decode_rows(rows: Tensor, places: Tensor, head: Head, tree: Tree | None = None) -> Decoded:
     """Decodes [..., entries] rows of a `[yolo]` or `[region]` head, given [..., 8] `_places`."""
     box, objectness, classes = tf.split(rows, [head.coords, 1, head.classes], -1)
     objectness = _objectness(tf.squeeze(objectness, -1), head)
@@ -512,16 +526,18 @@ def _decode_rows(rows: Tensor, places: Tensor, head: Head) -> Decoded:
         box = box[..., ::2]
     centre, extent = tf.split(box, 2, -1)
     if isinstance(head, Region):
-        if head.tree:
+        if head.tree and tree is None:
             raise UnsupportedSectionError(
-                f"[region] in line {head.line}: tree={head.tree}: class trees (yolo9000) "
-                "cannot be decoded",
+                f"[region] in line {head.line}: tree={head.tree} has to be given to decode it",
                 line=head.line_of("tree"),
                 section=head.type,
                 layer=head.index,
             )
         # Darknet's CPU code softmaxes in forward_region_layer and has no sigmoid otherwise.
-        probabilities = tf.nn.softmax(classes) if head.softmax else classes
+        if tree is not None:
+            probabilities = _deepest(classes, tree)
+        else:
+            probabilities = tf.nn.softmax(classes) if head.softmax else classes
         centre, size = tf.sigmoid(centre), tf.exp(extent) * anchor
     elif isinstance(head, Yolo):
         if head.new_coords:
@@ -540,6 +556,27 @@ def _decode_rows(rows: Tensor, places: Tensor, head: Head) -> Decoded:
     if point:
         centre += size * point
     return Decoded(tf.concat([centre, size], -1), objectness, probabilities)
+
+
+def _deepest(classes: Tensor, tree: Tree) -> Tensor:
+    """Of each row the last class that is above a half, with all above it (region_layer.c:411-420).
+
+    Args:
+        classes: [..., classes], raw.
+        tree: of the classes.
+    """
+    count = len(tree.parents)
+    shape = tf.shape(classes)
+    rows = tf.reshape(classes, [-1, 1, 1, count])
+    values = tf.reshape(
+        operations.tree_softmax(tf.raw_ops, rows, (1, 1, count), tree.groups), [-1, count]
+    )
+    for places in tree.branches():
+        above = tf.pad(values, [[0, 0], [0, 1]], constant_values=1)
+        values *= tf.gather(above, places[:-1], axis=1)
+    numbers = tf.where(values > TREE_LIMIT, tf.range(1, count + 1), 0)
+    last = tf.reduce_max(numbers, 1, keepdims=True)
+    return tf.reshape(tf.where(numbers == tf.maximum(last, 1), values, 0.0), shape)
 
 
 def _decode_detection(raw: Tensor, head: Detection) -> Decoded:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
+from yolotf.darknet.head_rules import tree_of_heads
 from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import WeightsMismatch
 from yolotf.runtime import library
@@ -103,7 +104,7 @@ class Detector:
         Args:
             network: a `Network`, a stock name, or a cfg's path or text.
             weights: the `.weights` file, as `load_darknet_weights` takes it.
-            names: class names, or a file with one a line.
+            names: class names, or a file with one a line; a class tree brings its own.
             score: lowest score of a detection.
             iou: boxes of one class that overlap more exclude each other.
             max_boxes: detections per picture, the best ones.
@@ -120,7 +121,9 @@ class Detector:
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
             UnsupportedSectionError: the network has sections or heads this cannot express.
-            YolotfError: there are more or fewer names than classes, or `only` names no class.
+            YolotfError: there are more or fewer names than classes, `only` names no class, or the
+                class tree is none.
+            OSError: a file cannot be read, or the class tree is not there; see `with_tree`.
             ImportError: TensorFlow is not installed.
         """
         if not (only is None or isinstance(only, str)):
@@ -144,6 +147,9 @@ class Detector:
         for text in (*self.network.warnings, *known.stock_warnings(self.network)):
             warnings.warn(text, stacklevel=3)  # of who called the decorated constructor
         self.names = names_for(names, self.network.classes, self.network.source)
+        tree = tree_of_heads(self.network)
+        if tree and not self.names:
+            self.names = tree.names
         self._wanted = thresholds(
             self.network,
             score,

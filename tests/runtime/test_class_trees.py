@@ -1,0 +1,191 @@
+"""Heads with a class tree, as get_region_boxes (region_layer.c:379-420) has them in loops."""
+
+import math
+
+import numpy as np
+import numpy_loader
+import pytest
+import tensorflow as tf
+from slow_decoding import slow_suppress
+
+import yolotf
+from yolotf.darknet import stock
+from yolotf.darknet.cfg import parse_cfg
+from yolotf.errors import UnsupportedSectionError, YolotfError
+from yolotf.formats.convert import _check_decodable
+from yolotf.graphs import decode
+from yolotf.runtime.decoding import Decoder
+
+# Roots in two runs; below one class, runs that are apart, one of a class alone.
+TREE = "animal -1\nplant -1\ncat 0\ndog 0\noak 1\nelm 1\nrock -1\nsand -1\nfox 0\nlion 2\nlynx 2\n"
+NAMES = tuple(line.split()[0] for line in TREE.splitlines())
+PARENTS = [int(line.split()[1]) for line in TREE.splitlines()]
+RUNS = [(0, 2), (2, 4), (4, 6), (6, 8), (8, 9), (9, 11)]
+CFG = """[net]
+width=64
+height=96
+channels=3
+[convolutional]
+filters=32
+size=3
+stride=32
+activation=linear
+[region]
+anchors=1,1.5,3,2
+classes=11
+coords=4
+num=2
+softmax=1
+tree=data/a.tree
+"""
+
+
+@pytest.fixture
+def network(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.tree").write_text(TREE)
+    (tmp_path / "a.cfg").write_text(CFG)
+    return parse_cfg(tmp_path / "a.cfg")
+
+
+def raws(batch=2, scale=3):
+    numbers = np.random.default_rng(4).normal(0, scale, (batch, 3, 2, 32)).astype(np.float32)
+    numbers[..., 2:4] /= 4 * scale
+    numbers[..., 18:20] /= 4 * scale
+    return numbers
+
+
+def pairs(raw, threshold):
+    """Per picture (score, class, box), the box relative to the picture."""
+    found = []
+    for picture in raw:
+        rows, columns, _ = picture.shape
+        these = []
+        for place in range(rows * columns * 2):
+            row, column, anchor = place // 2 // columns, place // 2 % columns, place % 2
+            one = [float(x) for x in picture[row, column, 16 * anchor : 16 * anchor + 16]]
+            logistic = [1 / (1 + math.exp(-x)) for x in one[:2] + one[4:5]]
+            predictions = []
+            for start, end in RUNS:
+                powers = [math.exp(x) for x in one[5 + start : 5 + end]]
+                predictions += [power / sum(powers) for power in powers]
+            for class_id, parent in enumerate(PARENTS):
+                if parent >= 0:
+                    predictions[class_id] *= predictions[parent]
+            width, height = ((1, 1.5), (3, 2))[anchor]
+            box = (
+                (column + logistic[0]) / columns,
+                (row + logistic[1]) / rows,
+                math.exp(one[2]) * width / columns,
+                math.exp(one[3]) * height / rows,
+            )
+            for class_id in reversed(range(11)):
+                if predictions[class_id] > 0.5:
+                    if logistic[2] > threshold and predictions[class_id] > threshold:
+                        these.append((predictions[class_id], class_id, box))
+                    break
+        found.append(these)
+    return found
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.7])
+def test_a_box_is_of_the_last_class_above_a_half(network, threshold):
+    raw, size, pictures = raws(), (96, 64), [(96, 64), (100, 300)]
+    found = Decoder(network)([raw], size, pictures, score=threshold, iou=0.4)
+    graph = decode.find_detections(
+        raw, network, size, score_threshold=threshold, iou_threshold=0.4, max_boxes=50
+    )
+    seen = set()
+    for number, expected in enumerate(pairs(raw, threshold)):
+        kept = slow_suppress(expected, 0.4, "default", 0.6)
+        seen |= {class_id for _, class_id, _ in kept}
+        assert kept
+        one, (height, width) = found[number], pictures[number]
+        assert one.classes.tolist() == [class_id for _, class_id, _ in kept]
+        np.testing.assert_allclose(one.scores, [score for score, _, _ in kept], rtol=1e-5)
+        boxes = np.array([box for _, _, box in kept])
+        centre = (one.boxes[:, :2] + one.boxes[:, 2:]) / 2 / (width, height)
+        np.testing.assert_allclose(centre, boxes[:, :2], rtol=1e-4, atol=1e-5)
+        assert int(graph.counts[number]) == len(kept)
+        assert graph.classes[number, : len(kept)].numpy().tolist() == one.classes.tolist()
+        np.testing.assert_allclose(graph.scores[number, : len(kept)], one.scores, rtol=1e-5)
+        np.testing.assert_allclose(graph.boxes[number, : len(kept)], boxes, rtol=1e-4)
+    assert len(seen) > 2 or threshold > 0.5
+
+
+def test_unwanted_classes_and_other_classes_are_as_without_a_tree(network):
+    raw, size = raws(1), (96, 64)
+    options = {"score": 0.05, "iou": 0.2}
+    everything = Decoder(network)([raw], size, [size], **options)[0]
+    best = int(everything.classes[0])
+    some = Decoder(network)([raw], size, [size], unwanted=[best], **options)[0]
+    assert some.classes.tolist() == [one for one in everything.classes.tolist() if one != best]
+    across = Decoder(network)([raw], size, [size], agnostic=True, **options)[0]
+    assert 0 < len(across.scores) < len(everything.scores)
+
+
+def test_numbers_that_are_none_are_no_detections(network):
+    raw = raws(1)
+    raw[..., 5:16] = np.nan
+    raw[..., 21:] = np.inf
+    found = Decoder(network)([raw], (96, 64), [(96, 64)], score=0.05)[0]
+    assert len(found.scores) == 0
+
+
+def test_where_nothing_is_likely_there_are_no_detections(network):
+    raw = raws(2)
+    raw[..., [4, 20]] = -50
+    for found in Decoder(network)([raw], (96, 64), [(96, 64)] * 2):
+        assert len(found.scores) == 0
+
+
+def test_detectors_and_functions_agree_and_take_their_names_from_the_tree(network, tmp_path):
+    weights = tmp_path / "a.weights"
+    content = np.frombuffer(numpy_loader.random_file(network.to_cfg())[20:], np.float32) * 9
+    weights.write_bytes(numpy_loader.HEADER + content.tobytes())
+    picture = np.random.default_rng(2).integers(0, 256, (96, 64, 3), dtype=np.uint8)
+    detector = yolotf.Detector(network, weights, score=0.1)
+    assert detector.names == NAMES
+    found = detector(picture)
+    assert len(found) > 0
+    assert {found.names[place] for place in range(len(found))} <= set(NAMES)
+    batch = yolotf.build_function(network, weights, score=0.1)(tf.constant(picture[None]))
+    count = int(batch.counts[0])
+    assert batch.classes[0, :count].numpy().tolist() == found.classes.tolist()
+    np.testing.assert_allclose(batch.scores[0, :count], found.scores, rtol=1e-4)
+    detector.export(tmp_path / "saved")
+    served = tf.saved_model.load(tmp_path / "saved").signatures["serving_default"]
+    answer = served(images=tf.constant(picture[None]))
+    assert answer["classes"][0, :count].numpy().tolist() == found.classes.tolist()
+
+
+def test_another_tree_is_named_with_with_tree(tmp_path):
+    (tmp_path / "other.tree").write_text(TREE)
+    network = parse_cfg(CFG)
+    with pytest.raises(FileNotFoundError) as caught:
+        Decoder(network)
+    assert caught.value.filename == "data/a.tree"
+    assert caught.value.strerror == (
+        "no such file, the class tree of <cfg>; put it there, beside the cfg, or name another: "
+        "network.with_tree(path)"
+    )
+    told = network.with_tree(tmp_path / "other.tree")
+    assert told.heads[0].tree == str(tmp_path / "other.tree")
+    assert Decoder(told)([raws()], (96, 64), [(96, 64)] * 2)
+
+
+def test_a_tree_of_other_classes_is_refused(network, tmp_path):
+    (tmp_path / "data/a.tree").write_text(TREE + "ant 0\n")
+    with pytest.raises(YolotfError, match=r"data/a\.tree: 12 classes, .*a\.cfg has 11; the tree"):
+        Decoder(network)
+
+
+def test_decoded_formats_refuse_a_class_tree(network):
+    with pytest.raises(UnsupportedSectionError, match=r"--decode .*tree=data/a\.tree") as caught:
+        _check_decodable(network)
+    assert caught.value.line == 16
+
+
+def test_yolo9000_names_its_tree():
+    network = stock.network("yolo9000", size=64)
+    assert (network.classes, network.heads[0].tree) == (9418, "data/9k.tree")
