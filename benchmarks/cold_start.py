@@ -289,10 +289,10 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str]
     from PIL import Image
 
     from yolotf import Detector
-    from yolotf.darknet.stock import find
+    from yolotf.darknet.stock import as_network
     from yolotf.formats.convert import convert
 
-    network = find(arguments.cfg).resized(arguments.size)
+    network = as_network(arguments.cfg).resized(arguments.size)
     weights = arguments.weights
     if weights is None:
         weights = folder / "made.weights"

@@ -240,9 +240,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary)
         if arguments.weights:
-            from yolotf.darknet.stock import find
+            from yolotf.darknet.stock import as_network
 
-            network, weights = find(arguments.cfg), arguments.weights
+            network, weights = as_network(arguments.cfg), arguments.weights
         else:
             network, weights = yolotf.network("yolov4", size=416), folder / "yolov4.weights"
             make_weights(network, weights)

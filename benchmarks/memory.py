@@ -162,9 +162,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         from common import make_weights
 
-        from yolotf.darknet.stock import find
+        from yolotf.darknet.stock import as_network
 
-        network = find(arguments.cfg)
+        network = as_network(arguments.cfg)
         weights = arguments.weights or Path(temporary) / "made.weights"
         if arguments.weights is None:
             make_weights(network, weights)

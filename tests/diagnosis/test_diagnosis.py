@@ -956,7 +956,7 @@ def test_layers_say_how_far_the_file_fits(
 ) -> None:
     found = diagnosis.diagnose(file(trained(small.with_classes(5))), small)
     assert [row.status for row in found.layers] == ["fits"] * 4 + ["parts", "unreached"]
-    kernel = found.layers[0].segments[-1]
+    kernel = found.layers[0].arrays[-1]
     raw = np.frombuffer(trained(small), "<f4", offset=20)[32 : 32 + 216]
     assert (kernel.role, kernel.shape, kernel.offset) == ("kernel", (8, 3, 3, 3), 20 + 4 * 32)
     assert kernel.stats is not None
@@ -980,7 +980,7 @@ def test_inspect_tells_a_known_file_by_its_size(official_tiny: Any) -> None:
 def test_inspect_with_a_cfg_gives_shapes_and_lines(official_tiny: Any) -> None:
     found = diagnosis.inspect(official_tiny.weights, official_tiny.cfg)
     stored = [row for row in found.layers if row.arrays]
-    assert stored[0].segments[-1].shape == (32, 3, 3, 3)
+    assert stored[0].arrays[-1].shape == (32, 3, 3, 3)
     assert stored[0].cfg_line is not None
     answer = found.to_dict()
     json.dumps(answer, allow_nan=False)
