@@ -4,16 +4,22 @@
 
 Each case runs in a process of its own; with a file, `diagnose` runs on what could be read. Cases
 that a limit refuses are read once more with all limits lifted, to show that they grow linearly.
+Then networks of many different layers are compared with files made to look like many explanations.
+Times are of the processor, which other programs change little: of parsing and diagnosing.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+
+import numpy as np
 
 HEAD = "[net]\nwidth=32\nheight=32\nchannels=3\n"
 CONV = "[convolutional]\nfilters=6\nsize=1\nstride=1\npad=1\nactivation=linear\n"
@@ -60,13 +66,66 @@ CASES: dict[str, tuple[int, Callable[[int], str]]] = {
 }
 
 
+FILES: dict[str, Callable[[np.ndarray, slice], np.ndarray]] = {
+    "noise of the exact size": lambda floats, variance: floats,
+    "noise, 1,000 floats more": lambda floats, variance: np.append(floats, floats[:1000]),
+    "noise, 777 floats less": lambda floats, variance: floats[:-777],
+    "one variance negative": lambda floats, variance: _negative(np.abs(floats), variance),
+}
+"""What is made of noise; `variance` is where that of the sixth layer stands."""
+
+
+def _negative(floats: np.ndarray, variance: slice) -> np.ndarray:
+    floats[variance] *= -1
+    return floats
+
+
+def _different(count: int) -> str:
+    """Convolutions of random filters and sizes."""
+    draw = random.Random(1)
+    lines = [HEAD]
+    for _ in range(count):
+        filters, size = draw.randint(4, 16), draw.choice((1, 1, 3))
+        conv = CONV.replace("filters=6", f"batch_normalize=1\nfilters={filters}")
+        lines.append(conv.replace("size=1", f"size={size}"))
+    return "".join(lines)
+
+
+def _against(name: str, count: int) -> None:
+    """Diagnoses a file of `FILES` and prints what it took."""
+    from yolotf.darknet import cfg
+    from yolotf.diagnosis import diagnose
+    from yolotf.weights import layout
+
+    text = _different(count)
+    network = cfg.parse_text(text, source="hostile.cfg")
+    variances = [s for s in layout.segments(network) if s.role == "moving_variance"]
+    start = variances[5].offset // layout.FLOAT_BYTES
+    noise = np.random.default_rng(1).standard_normal(layout.floats(network), dtype=np.float32)
+    floats = FILES[name](noise, slice(start, start + variances[5].count))
+    with tempfile.NamedTemporaryFile(suffix=".weights") as file:
+        file.write(np.array([0, 2, 5, 0, 0], np.int32).tobytes())
+        floats.tofile(file)
+        file.flush()
+        start = time.process_time()
+        network = cfg.parse_text(text, source="hostile.cfg")
+        result = f"{count:,} layers, {len(diagnose(file.name, network).causes)} causes"
+        _report(len(text), start, result)
+
+
+def _report(characters: int, start: float, result: str) -> None:
+    seconds = time.process_time() - start
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{characters / 1e6:7.2f} MB {seconds:8.3f} s {memory:6.0f} MB  {result}")
+
+
 def _one(name: str, count: int, lifted: bool, weights: str | None) -> None:
     from yolotf.darknet import cfg
     from yolotf.errors import YolotfError
 
     text = CASES[name][1](count)
     limits = cfg.UNLIMITED if lifted else cfg.Limits()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         network = cfg.parse_text(text, source="hostile.cfg", limits=limits)
         result = f"{len(network.layers):,} layers, {len(network.warnings):,} warnings"
@@ -76,9 +135,7 @@ def _one(name: str, count: int, lifted: bool, weights: str | None) -> None:
             result += f", {len(diagnose(weights, network).causes)} causes"
     except YolotfError as error:
         result = f"refused: {str(error)[:90]}"
-    seconds = time.perf_counter() - start
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{len(text) / 1e6:7.2f} MB {seconds:8.3f} s {memory:6.0f} MB  {result}")
+    _report(len(text), start, result)
 
 
 def main() -> None:
@@ -86,7 +143,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", metavar="FILE")
     parser.add_argument("--one", nargs=3, metavar=("CASE", "COUNT", "LIFTED"))
+    parser.add_argument("--against", nargs=2, metavar=("FILE", "COUNT"))
     options = parser.parse_args()
+    if options.against:
+        _against(options.against[0], int(options.against[1]))
+        return
     if options.one:
         name, count, lifted = options.one
         _one(name, int(count), lifted == "1", options.check)
@@ -100,6 +161,10 @@ def main() -> None:
                 if options.check:
                     command += ["--check", options.check]
                 subprocess.run(command, check=True)
+    for name in FILES:
+        for count in (450, 4_500):
+            print(f"{name}, {count:,} layers".ljust(40), end="", flush=True)
+            subprocess.run([sys.executable, __file__, "--against", name, str(count)], check=True)
 
 
 if __name__ == "__main__":

@@ -112,6 +112,10 @@ class Graph:
             and head.index - 1 in self.stored
             and isinstance(network.layers[head.index - 1], cfg.Convolutional)
         ]
+        self._channels_of: dict[int, int] = {}
+        """Channels -> the first layer that puts out so many."""
+        for layer in network.layers:
+            self._channels_of.setdefault(layer.output_shape.channels, layer.index)
         self._readers: dict[int, list[int]] = {}
         for layer in network.layers:
             for index in set(layer.inputs):
@@ -412,7 +416,7 @@ class Graph:
         """Channels of the route after one of its references or its groups were changed."""
         shapes = [self._channels(index) for index in layer.inputs]
         total = sum(shapes)
-        others = {other.output_shape.channels for other in self.network.layers[: layer.index]}
+        others = {channels for channels, first in self._channels_of.items() if first < layer.index}
         found = {total // groups for groups in (1, 2, 4)}
         found |= {total + channels for channels in others}
         for channels in set(shapes):

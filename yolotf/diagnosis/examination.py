@@ -28,6 +28,9 @@ _MOST_MATCHES = 8
 """Known networks that are weighed against the content; rarer ones are only listed."""
 _BORNE_OUT = 0.1
 """Share of the numbers an explanation takes for variances that may be impossible."""
+_MOST_TRIED = 20
+"""Explanations whose variances are looked at, the likeliest first: for a cfg made to be slow there
+are as many as layers."""
 _UNUSUAL = 4.0
 """Nats against a header of another width than its version asks for."""
 
@@ -297,12 +300,12 @@ class _Examination:
             ]
             listed = listed or solved
         found.sort(key=lambda explanation: -explanation.score)
-        best = next((each for each in found if self._borne_out(each)), found[0])
+        best = next((each for each in found[:_MOST_TRIED] if self._borne_out(each)), found[0])
         if isinstance(best, Known) and own is None:
             # One change makes this cfg a known network's: the change is what helps.
             wanted = list(best.layout())
-            same = (e for e in found if isinstance(e, Edited) and list(e.layout()) == wanted)
-            best = next(same, best)
+            edited = [each for each in found if isinstance(each, Edited)][:_MOST_TRIED]
+            best = next((each for each in edited if list(each.layout()) == wanted), best)
         return best, listed
 
     def _borne_out(self, explanation: Explanation) -> bool:

@@ -7,10 +7,12 @@ layers are weighed there alone: sums of what all others weigh are made once for 
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +77,11 @@ def explain(
     return sorted(found, key=lambda explanation: -explanation.score)
 
 
+_MOST_WEIGHED = 300
+"""Layers that are weighed: the largest network known has fewer that store anything. What stands
+behind them in a stranger's cfg is not looked at, so that its length costs next to nothing."""
+
+
 class _Blocks:
     """The network's layers as blocks, each weighed wherever it is asked for."""
 
@@ -96,6 +103,8 @@ class _Blocks:
 
     def at(self, index: int, start: int) -> float:
         """Nats for block `index` standing at float `start`."""
+        if index >= _MOST_WEIGHED:
+            return 0.0
         moved = start - self.starts[index]
         return sum(
             self.evidence.gain(run.role, run.start + moved, run.floats)
@@ -207,7 +216,8 @@ def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Ex
             weight, start = float(blocks.sums()[first]), blocks.starts[first]
             for index in range(first, last + 1):
                 for role, count in changed.get(blocks.layers[index], blocks.shapes[index]):
-                    weight += blocks.evidence.gain(role, start, count)
+                    if index < _MOST_WEIGHED:
+                        weight += blocks.evidence.gain(role, start, count)
                     start += count
             end = blocks.starts[last] + blocks.lengths[last]
             if blocks.end + start - end != floats:
@@ -259,27 +269,55 @@ def _parting(model: Sequence[Run], file: Sequence[Run]) -> Place | None:
 
 _HOPELESS = -50.0
 """Nats below which a layer does not stand in a place, whatever stands around it."""
+_FARTHEST = 128
+"""Layers between which two are looked for that changed places."""
+_MOST_ORDERS = 24
 
 
 def _reordered(blocks: _Blocks) -> Iterator[Explanation]:
     """Two layers in each other's place, or one that stands elsewhere.
 
-    The first of them stands little before the first variance that is none.
+    The first of them stands little before the first variance that is none. Only the orders whose
+    moved layers suit their new places best are weighed whole.
     """
-    suspect = blocks.suspicious()
+    likely = heapq.nlargest(_MOST_ORDERS, _orders(blocks, blocks.suspicious()), key=_gain)
+    for _, kind, order, named in likely:
+        yield _ordered(blocks, kind, order, named)
+
+
+class _Order(NamedTuple):
+    """Blocks in another order than the network's, and how well those moved suit their places."""
+
+    gain: float
+    kind: type[Swapped] | type[Moved]
+    blocks: tuple[int, ...]
+    named: tuple[int, int]
+
+
+def _gain(order: _Order) -> float:
+    return order.gain
+
+
+def _orders(blocks: _Blocks, suspect: int) -> Iterator[_Order]:
+    """Every order in which the first block that is moved may stand where it then does."""
+    at, starts, lengths = blocks.at, blocks.starts, blocks.lengths
     for first in range(max(0, suspect - 6), min(suspect + 2, len(blocks))):
-        here = blocks.starts[first]
-        for last in range(first + 1, len(blocks)):
+        here = starts[first]
+        for last in range(first + 1, min(len(blocks), first + _FARTHEST)):
             if blocks.shapes[first] == blocks.shapes[last]:
                 continue
-            between = list(range(first + 1, last))
-            if blocks.possible(last, here) and blocks.at(last, here) > _HOPELESS:
-                yield _ordered(blocks, Swapped, [last, *between, first], (first, last))
+            between = tuple(range(first + 1, last))
+            there = starts[last] + lengths[last] - lengths[first]
+            if blocks.possible(last, here) and (gain := at(last, here)) > _HOPELESS:
+                swapped = gain + at(first, there)
+                yield _Order(swapped, Swapped, (last, *between, first), (first, last))
                 if between:
-                    yield _ordered(blocks, Moved, [last, first, *between], (last, first))
+                    moved = gain + at(first, here + lengths[last])
+                    yield _Order(moved, Moved, (last, first, *between), (last, first))
             if between and blocks.possible(first + 1, here):
                 after = min(last + 1, len(blocks) - 1)
-                yield _ordered(blocks, Moved, [*between, last, first], (first, after))
+                moved = at(first + 1, here) + at(first, there)
+                yield _Order(moved, Moved, (*between, last, first), (first, after))
 
 
 def _ordered(
@@ -300,9 +338,7 @@ def _ordered(
         return [*itertools.chain(*before), *moved, *itertools.chain(*after)]
 
     weight = blocks.here - float(blocks.sums()[last + 1] - blocks.sums()[first])
-    for index, start in starts():
-        moved = blocks.sums(start - blocks.starts[index])
-        weight += float(moved[index + 1] - moved[index])
+    weight += sum(blocks.at(index, start) for index, start in starts())
     return kind(
         unlikeliness=8.0 if kind is Swapped else 9.0,
         weight=weight,
@@ -315,7 +351,8 @@ def _ordered(
 
 def _shifted(blocks: _Blocks, shifts: Sequence[int], unlikeliness: float) -> Iterator[Explanation]:
     """Floats added or lost somewhere: from one array on, all stand `shift` floats later."""
-    gain, runs = blocks.evidence.gain, blocks.runs
+    gain = blocks.evidence.gain
+    runs = list(itertools.chain(*blocks.blocks[:_MOST_WEIGHED]))
     if not runs:
         return
     here = [gain(run.role, run.start, run.floats) for run in runs]
@@ -337,7 +374,7 @@ def _shifted(blocks: _Blocks, shifts: Sequence[int], unlikeliness: float) -> Ite
         def layout(index: int = index, shift: int = shift) -> list[Run]:
             return [
                 run._replace(start=run.start + shift) if number >= index else run
-                for number, run in enumerate(runs)
+                for number, run in enumerate(blocks.runs)
             ]
 
         yield Shifted(
@@ -363,7 +400,7 @@ def _shifts(blocks: _Blocks) -> list[int]:
 
 
 _REACH = 1 << 20
-_MOST_PLACES = 4000
+_MOST_PLACES = 1500
 
 
 def _variance_shifts(blocks: _Blocks, suspect: int) -> set[int]:
