@@ -2,12 +2,16 @@
 
     python benchmarks/diagnosis.py                  # all single edits of all real pairs: minutes
     python benchmarks/diagnosis.py --every 10       # every tenth of them
+    python benchmarks/diagnosis.py --silent         # corruptions that a load refuses, alone
 
 Counted: reports of real users whose causes are all named and no others; networks changed in a
 single place whose first wrong layer is named from the numbers in the file (where that layer or one
-after it has batch norm: without, the numbers say too little); and real files refused by their own
-cfg. Timed: a check of a file of YOLOv4's size in the page cache. Needs ../shared; TensorFlow is
-not imported.
+after it has batch norm: without, the numbers say too little); real files refused by their own
+cfg, or called damaged; and corruptions of real files that a load refuses by itself. What it cannot
+refuse looks like numbers of a network: blocks of kernels that changed places, a shift behind the
+last variance, and exponents whose lower bits turned, which make numbers smaller, or larger by no
+more than other layers are. Timed: a check of a file of YOLOv4's size in the page cache. Needs
+../shared; TensorFlow is not imported.
 """
 
 from __future__ import annotations
@@ -18,9 +22,12 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import corruptions
+import numpy as np
 from common import make_weights, print_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -31,6 +38,9 @@ import helpers
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis
+from yolotf.errors import WeightsMismatch
+from yolotf.weights import layout, native, write
+from yolotf.weights.header import read_header
 
 
 def solved_reports(folder: Path) -> tuple[int, int]:
@@ -72,6 +82,62 @@ def wrong_alarms(pairs: list[tuple[Path, Path]]) -> int:
     return sum(not diagnosis.diagnose(weights, cfg_file).ok for weights, cfg_file in pairs)
 
 
+def load(path: Path, network: cfg.Network) -> None:
+    """What every load does natively: all of the checks, and writing into arrays.
+
+    Raises:
+        WeightsMismatch: it refuses the file.
+    """
+    header, size_bytes = read_header(path, layout.floats(network))
+    moves = []
+    for segment in layout.segments(network):
+        shape = layout.move(segment, _slot(segment, None)).shape
+        moves.append(layout.move(segment, _slot(segment, np.empty(shape, np.float32))))
+    plan = layout.Plan(tuple(moves), layout.floats(network), network)
+    write.check_size(path, plan, header, size_bytes)
+    write.write_arrays(path, header, plan, verify=True, threads=native.thread_count())
+
+
+def _slot(segment: layout.Segment, array: Any) -> layout.Slot:
+    shape = segment.shape if array is None else array.shape
+    return layout.Slot("", segment.role, array, shape, "float32")
+
+
+def refused_corruptions(
+    pairs: list[tuple[Path, Path]], folder: Path, each: int
+) -> dict[str, tuple[int, int]]:
+    """For each kind, how many corruptions a load refuses, and how many were tried."""
+    refused: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
+    path = folder / "corrupted.weights"
+    for weights, cfg_file in pairs:
+        network, content = cfg.parse_cfg(cfg_file), weights.read_bytes()
+        load(weights, network)
+        header_bytes = len(content) - layout.FLOAT_BYTES * layout.floats(network)
+        for kind, corrupted in corruptions.corruptions(content, header_bytes, each, seed=1):
+            path.write_bytes(corrupted)
+            tried[kind] += 1
+            try:
+                load(path, network)
+            except WeightsMismatch:
+                refused[kind] += 1
+            progress(f"{weights.name}: {sum(refused.values())} of {sum(tried.values())} refused")
+    progress("")
+    return {kind: (refused[kind], tried[kind]) for kind in corruptions.KINDS}
+
+
+def called_damaged() -> tuple[int, int]:
+    """How many backbones of the corpus are called damaged, and how many there are."""
+    files = [
+        path for path in (helpers.SHARED / "corpus/partial").iterdir() if path.suffix != ".cfg"
+    ]
+    found = 0
+    for path in files:
+        answer = diagnosis.diagnose(path, path.with_name(f"{path.name}.cfg"))
+        found += any(cause.kind == "damaged" for cause in answer.causes)
+    return found, len(files)
+
+
 def check_ms(folder: Path, repeats: int) -> float:
     """Median time of a check against a cfg file of YOLOv4, the parsing of the cfg included."""
     network = networks.network("yolov4")
@@ -92,6 +158,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--every", type=int, default=1, help="try only every Nth edit")
     parser.add_argument("--repeats", type=int, default=15, help="checks to time")
+    parser.add_argument("--silent", action="store_true", help="only what a load refuses")
+    parser.add_argument("--corruptions", type=int, default=200, help="of each real file")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     options = parser.parse_args()
     if not helpers.SHARED.is_dir():
@@ -99,6 +167,14 @@ def main() -> None:
     pairs = [*diagnosis_cases.pairs(), diagnosis_cases.official_pair()]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        refused = refused_corruptions(diagnosis_cases.pairs(), folder, options.corruptions)
+        alarms, files = wrong_alarms(pairs), len(pairs)
+        damaged, backbones = called_damaged()
+        if options.silent:
+            _report(
+                {"wrong_alarms": alarms + damaged, "files": files + backbones}, refused, options
+            )
+            return
         ms = check_ms(folder, options.repeats)
         solved, reports = solved_reports(folder)
     located, edits = located_edits(pairs, options.every)
@@ -107,25 +183,36 @@ def main() -> None:
         "reports": reports,
         "edits_located": located,
         "edits": edits,
-        "wrong_alarms": wrong_alarms(pairs),
-        "files": len(pairs),
+        "wrong_alarms": alarms + damaged,
+        "files": files + backbones,
         "check_ms": round(ms, 1),
         "tensorflow_imported": "tensorflow" in sys.modules,
     }
+    _report(result, refused, options)
+
+
+def _report(
+    result: dict[str, Any], refused: dict[str, tuple[int, int]], options: argparse.Namespace
+) -> None:
     if options.json:
-        print(json.dumps(result, indent=2))
+        shares = {kind: {"refused": some, "tried": all_} for kind, (some, all_) in refused.items()}
+        print(json.dumps({**result, "corruptions": shares}, indent=2))
         return
-    print_table(
-        "Diagnosis",
-        ("what", "result"),
-        [
-            ("reports solved", f"{solved}/{reports}"),
+    rows = []
+    if "reports" in result:
+        located, edits = result["edits_located"], result["edits"]
+        rows = [
+            ("reports solved", f"{result['reports_solved']}/{result['reports']}"),
             ("single edits located", f"{located}/{edits} ({located / edits:.1%})"),
-            ("wrong alarms on real files", f"{result['wrong_alarms']}/{len(pairs)}"),
-            ("check of YOLOv4, 257,717,640 bytes, median", f"{ms:.0f} ms"),
+            ("check of YOLOv4, 257,717,640 bytes, median", f"{result['check_ms']:.0f} ms"),
             ("TensorFlow imported", "yes" if result["tensorflow_imported"] else "no"),
-        ],
-    )
+        ]
+    rows.append(("wrong alarms on real files", f"{result['wrong_alarms']}/{result['files']}"))
+    rows += [
+        (f"{kind}: refused by a load", f"{some}/{tried} ({some / tried:.1%})")
+        for kind, (some, tried) in refused.items()
+    ]
+    print_table("Diagnosis", ("what", "result"), rows)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,10 @@ constexpr int kMostSamples = 8;  // of a block: more are a pattern
 
 bool is_zero(std::uint32_t bits) noexcept { return (bits & kInfinityBits) == 0; }
 
+bool is_huge(std::uint32_t bits) noexcept {
+  return (bits & kMagnitudeBits) >= kHugeBits && (bits & kMagnitudeBits) < kInfinityBits;
+}
+
 bool is_nonfinite(std::uint32_t bits) noexcept { return (bits & kMagnitudeBits) >= kInfinityBits; }
 
 bool is_negative(std::uint32_t bits) noexcept {
@@ -69,7 +73,7 @@ class Judge {
       : bytes_(bytes), file_bytes_(file_bytes), arrays_(arrays), sightings_(sightings) {}
 
   std::vector<Error> errors() {
-    find_nonfinite();
+    find_huge();
     find_negative();
     find_zeros();
     find_repeated();
@@ -126,8 +130,8 @@ class Judge {
     }
   }
 
-  void find_nonfinite() {
-    const std::vector<Sighting::Run> runs = joined(sightings_, &Sighting::nonfinite);
+  void find_huge() {
+    const std::vector<Sighting::Run> runs = joined(sightings_, &Sighting::huge);
     auto run = runs.begin();
     for (const Array& array : arrays_) {
       while (run != runs.end() && run->end <= array.offset) {
@@ -135,6 +139,7 @@ class Judge {
       }
       if (run != runs.end() && run->begin < array.end()) {
         find_numbers(Code::kNonfinite, array, is_nonfinite);
+        find_numbers(Code::kHuge, array, is_huge);
       }
     }
   }
@@ -465,7 +470,7 @@ std::uint64_t skip_dull_portable(const std::byte* bytes, std::uint64_t count,
       largest = std::max(largest, bits & kMagnitudeBits);
       product = std::max(product, bits * kSampleFactor);
     }
-    block->nonfinite = is_nonfinite(largest);
+    block->huge = largest >= kHugeBits;
     block->zeros = is_zero(largest);
     block->samples = 0;
     if (product >= kSampleMark) {
@@ -486,8 +491,8 @@ void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighti
       avx2_skip_dull() != nullptr ? avx2_skip_dull() : skip_dull_portable;
   const auto note = [&](const Block& block, std::uint64_t offset) {
     const std::uint64_t block_end = std::min(end, offset + kBlockBytes);
-    if (block.nonfinite) {
-      add_run(&sighting->nonfinite, offset, block_end);
+    if (block.huge) {
+      add_run(&sighting->huge, offset, block_end);
     }
     if (block.zeros) {
       add_run(&sighting->zeros, offset, block_end);

@@ -3,6 +3,8 @@
 // The rules; subnormal numbers count as zeros, of whatever sign:
 //
 // * kNonfinite: NaN or infinity, in any array.
+// * kHuge: a magnitude of 1e30 or more, in any array. Trained numbers end at some thousands, and a
+//   turned highest bit of the exponent makes all but the smallest of them as large.
 // * kNegativeVariance: a moving variance below zero.
 // * kZeros: bytes that were never written. A file of nothing but zeros says nothing and passes.
 //   Otherwise: a batch normalization whose gammas and variances are all zero (an untrained network
@@ -50,7 +52,7 @@ struct Sighting {
     std::uint64_t offset;
     std::uint64_t hash;
   };
-  std::vector<Run> nonfinite;  // bytes with NaN or infinity somewhere in them
+  std::vector<Run> huge;       // bytes with NaN, infinity or 1e30 and more somewhere in them
   std::vector<Run> zeros;      // bytes with nothing but zeros
   std::vector<Sample> samples;
 };

@@ -30,6 +30,7 @@ YOLOTF_TARGET std::uint64_t skip_dull_avx2(const std::byte* bytes, std::uint64_t
   const __m256i magnitude = all8(kMagnitudeBits);
   const __m256i factor = all8(kSampleFactor);
   const __m256i infinity = all8(kInfinityBits);
+  const __m256i huge = all8(kHugeBits);
   for (std::uint64_t i = 0; i < count; ++i, bytes += kBlockBytes) {
     __m256i largest[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     __m256i product[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
@@ -40,8 +41,8 @@ YOLOTF_TARGET std::uint64_t skip_dull_avx2(const std::byte* bytes, std::uint64_t
     }
     // Magnitudes compare as signed numbers, too: the highest bit is off.
     const __m256i most = _mm256_max_epu32(largest[0], largest[1]);
-    const __m256i finite = _mm256_cmpgt_epi32(infinity, most);
-    block->nonfinite = _mm256_movemask_epi8(finite) != -1;
+    const __m256i usual = _mm256_cmpgt_epi32(huge, most);
+    block->huge = _mm256_movemask_epi8(usual) != -1;
     block->zeros = _mm256_testz_si256(most, infinity) != 0;
     block->samples = 0;
     if (marks(_mm256_max_epu32(product[0], product[1])) != 0) {

@@ -11,6 +11,7 @@ namespace yolotf {
 
 constexpr std::uint32_t kMagnitudeBits = 0x7fffffffU;
 constexpr std::uint32_t kInfinityBits = 0x7f800000U;
+constexpr std::uint32_t kHugeBits = 0x7149f2caU;  // 1e30
 
 constexpr std::uint64_t kBlock = 64;
 constexpr std::uint64_t kBlockBytes = kFloatBytes * kBlock;
@@ -22,11 +23,11 @@ constexpr std::uint32_t kSampleMark = 0xffc00000U;  // of the product; or more
 
 // What is to be noted of kBlock floats.
 struct Block {
-  bool nonfinite = false;     // NaN or infinity among them
+  bool huge = false;          // a number of 1e30 or more, infinity or NaN among them
   bool zeros = false;         // nothing but zeros
   std::uint64_t samples = 0;  // bit i: one begins at float i
 
-  bool dull() const noexcept { return !nonfinite && !zeros && samples == 0; }
+  bool dull() const noexcept { return !huge && !zeros && samples == 0; }
 };
 
 // Looks at up to `count` blocks. Returns how many were dull before *block; `count` if all are.

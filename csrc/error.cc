@@ -55,6 +55,9 @@ std::string describe(const Error& error) {
     case Code::kNonfinite:
       return segment + " has " + found + " numbers that are not finite in " +
              range(error.offset, error.end);
+    case Code::kHuge:
+      return segment + " has " + found + " numbers of 1e30 or more in " +
+             range(error.offset, error.end);
     case Code::kNegativeVariance:
       return "moving_variance of " + segment + " has " + found + " negative numbers in " +
              range(error.offset, error.end);

@@ -20,6 +20,7 @@ enum class Code {
   kUninitialized,     // segment
   kShared,            // segment, expected: two segments with one destination
   kNonfinite,         // segment, role; offset..end: from the first to the last; found: how many
+  kHuge,              // likewise
   kNegativeVariance,  // likewise
   kZeros,             // segment, role; offset..end: bytes that were never written
   kRepeated,          // segment, role; offset..end: repeats the bytes expected..found

@@ -261,6 +261,7 @@ TEST(every_error_is_described_in_one_line) {
   error.end = 1238;
   CHECK(said(Code::kNonfinite) ==
         "segment 7 has 1 numbers that are not finite in bytes 1234..1238");
+  CHECK(said(Code::kHuge) == "segment 7 has 1 numbers of 1e30 or more in bytes 1234..1238");
   CHECK(said(Code::kNegativeVariance) ==
         "moving_variance of segment 7 has 1 negative numbers in bytes 1234..1238");
   CHECK(said(Code::kZeros) == "segment 7 has nothing but zeros in bytes 1234..1238");

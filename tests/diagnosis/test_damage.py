@@ -61,6 +61,28 @@ def test_a_block_that_stands_twice_is_damage(size: int, tmp_path: Path) -> None:
     assert ranges == sorted([(3_000_020, 3_000_020 + size), (INSIDE, INSIDE + size)])
 
 
+@pytest.mark.parametrize("role", ["beta", "gamma", "moving_mean", "moving_variance", "kernel"])
+def test_a_turned_exponent_bit_is_damage(role: str, tmp_path: Path) -> None:
+    """The highest one makes numbers of 1e36 of trained ones."""
+    bits = np.frombuffer(RAW[20:], np.uint32).copy()
+    segment = next(one for one in layout.segments(NETWORK)[30:] if one.role == role)
+    at = segment.offset // 4 + 7
+    bits[at] = np.float32(0.7).view(np.uint32) ^ np.uint32(1 << 30)
+    found = check(RAW[:20] + bits.tobytes(), tmp_path / "f.weights")
+    (cause,) = found.to_dict()["causes"]
+    assert (cause["detected"], cause["layer"], cause["role"]) == ("huge", segment.layer, role)
+    assert (cause["offset"], cause["end"], cause["count"]) == (20 + 4 * at, 24 + 4 * at, 1)
+    assert f"1 number is 1e30 or more, which no network learns, the first in the {role} of" in str(
+        cause["message"]
+    )
+
+
+def test_large_numbers_are_none(tmp_path: Path) -> None:
+    floats = np.frombuffer(RAW[20:], "<f4").copy()
+    floats[KERNEL.offset // 4 + 5] = 9e29
+    assert check(RAW[:20] + floats.tobytes(), tmp_path / "f.weights").ok
+
+
 def test_dead_filters_are_none(tmp_path: Path) -> None:
     floats = np.frombuffer(RAW[20:], "<f4").copy()
     for segment in layout.segments(NETWORK):

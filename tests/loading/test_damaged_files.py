@@ -48,6 +48,8 @@ DAMAGES = {
     "NaN in a mean": lambda raw: nans(raw, "moving_mean", np.nan),
     "infinity in a variance": lambda raw: nans(raw, "moving_variance", -np.inf),
     "NaN in a kernel": lambda raw: nans(raw, "kernel", np.nan),
+    "a huge gamma": lambda raw: nans(raw, "gamma", 1e30),
+    "a huge kernel": lambda raw: nans(raw, "kernel", -3e38),
     "the second half zero": lambda raw: raw[: len(raw) // 2] + bytes(len(raw) - len(raw) // 2),
     "a page of zeros": lambda raw: raw[:INSIDE] + bytes(4096) + raw[INSIDE + 4096 :],
     "a block twice": lambda raw: raw[:INSIDE] + raw[3_000_020:3_100_020] + raw[INSIDE + 100_000 :],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from yolotf.cli import arguments, transfer
-from yolotf.diagnosis import render
-from yolotf.loading import diagnosing
+from yolotf.diagnosis import render, result
+from yolotf.weights.sources import StrPath
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,19 +27,9 @@ def main(parsed: argparse.Namespace) -> int:
     """The command; returns its exit code."""
     if not parsed.cfg and not parsed.model:
         raise ValueError("check needs --cfg or --model")
-    model = None
-    if parsed.model:
-        arguments.require_file(parsed.model)
-        with arguments.quiet():
-            # TensorFlow: a cfg is checked without.
-            from yolotf.models import build
-
-            model = build.read_model(parsed.model)
+    model = _read_model(parsed.model) if parsed.model else None
     with transfer.opened_or_named(parsed.file) as source:
-        diagnosis = diagnosing.diagnose(source.path, parsed.cfg or model, classes=parsed.classes)
-        diagnosis = source.renamed(diagnosis)
-        if parsed.cfg and model is not None:
-            diagnosis = diagnosing.against_model(diagnosis, model)
+        diagnosis = source.renamed(_diagnose(source.path, parsed, model))
         if parsed.html:
             render.write_html(diagnosis, parsed.html)
         if parsed.json:
@@ -46,3 +37,23 @@ def main(parsed: argparse.Namespace) -> int:
         else:
             render.show(diagnosis)
     return diagnosis.exit_code
+
+
+def _read_model(path: str) -> Any:
+    arguments.require_file(path)
+    with arguments.quiet():
+        # TensorFlow: a cfg is checked without.
+        from yolotf.models import build
+
+        return build.read_model(path)
+
+
+def _diagnose(path: StrPath, parsed: argparse.Namespace, model: Any) -> result.Diagnosis:
+    if model is None:
+        return result.diagnose(path, parsed.cfg, classes=parsed.classes)
+    from yolotf.loading import diagnosing  # knows models
+
+    if not parsed.cfg:
+        return diagnosing.diagnose(path, model, classes=parsed.classes)
+    diagnosis = result.diagnose(path, parsed.cfg, classes=parsed.classes)
+    return diagnosing.against_model(diagnosis, model)

@@ -1,4 +1,4 @@
-"""Bytes never written, or written twice, as every load looks for them (csrc/content.h)."""
+"""Damage that shows in the numbers of a file, as every load looks for it (csrc/content.h)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ class Damage(NamedTuple):
     """A stretch of bytes.
 
     Attributes:
-        detected: zeros or repeated.
+        detected: nan_or_inf, huge, negative_variance, zeros or repeated.
         start: its first byte.
         end: the byte after its last.
         repeats: for `repeated`, the first byte of the same bytes before it.
+        number: how many numbers; of `zeros` and `repeated` bytes.
     """
 
     detected: str
     start: int
     end: int
     repeats: int | None = None
+    number: int = 0
 
 
 def find(path: StrPath, segments: Sequence[Segment], header_bytes: int) -> list[Damage]:
-    """Zeros and repeated blocks of a file that has the network's size, in the file's order.
+    """All damage in the numbers of a file of the network's size, in the file's order.
 
     The rules, and the code, are those of a load with `verify`, so that what is damaged here no
     load accepts; see `weights.content`.
@@ -47,9 +49,14 @@ def find(path: StrPath, segments: Sequence[Segment], header_bytes: int) -> list[
     except _core.NativeError as error:  # its size was right a moment ago
         raise OSError(errno.ESTALE, "was changed while it was read", os.fspath(path)) from error
     return [
-        Damage(code, start, end, expected if code == "repeated" else None)
-        for code, _, _, start, end, expected, _ in rows
-        if code in ("zeros", "repeated")
+        Damage(
+            "nan_or_inf" if code == "nonfinite" else code,
+            start,
+            end,
+            expected if code == "repeated" else None,
+            end - start if code in ("zeros", "repeated") else found,
+        )
+        for code, _, _, start, end, expected, found in rows
     ]
 
 

@@ -6,7 +6,6 @@ size exact, what explains the size (`search`), and which explanation do the numb
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,36 +51,6 @@ class Answer:
     warnings: tuple[Finding, ...] = ()
     place: Place | None = None
     matches: tuple[_known.Match, ...] = ()
-
-
-def not_weights(contents: Contents, subject: Subject) -> Finding:
-    """`contents.detected` says what the file is; a pointer also what it stands for."""
-    pointer = contents.pointer
-    stated = pointer.size_bytes if pointer else None
-    return findings.NotWeights(
-        path=contents.path,
-        detected=contents.detected or "binary",
-        points_to=None if stated is None else _pointed_to(stated, subject),
-        oid=pointer.oid if pointer else None,
-        pointer_bytes=stated,
-        contents=contents,
-    )
-
-
-def _pointed_to(size_bytes: int, subject: Subject) -> dict[str, object] | None:
-    """The likeliest network of a file of that size, the subject's own first."""
-    own = subject.architecture
-    found = [
-        match
-        for header in (_file.WIDE, _file.NARROW)
-        if (size_bytes - header) % layout.FLOAT_BYTES == 0
-        for match in _known.solve((size_bytes - header) // layout.FLOAT_BYTES)
-    ]
-    if not found:
-        return None
-    best = min(found, key=lambda match: match.unlikeliness - 3 * (match.architecture is own))
-    target: dict[str, object] = {"architecture": best.name, "classes": best.classes}
-    return target if best.layers is None else {**target, "layers": best.layers}
 
 
 def same_size_networks(path: str, subject: Subject) -> list[Finding]:
@@ -147,29 +116,34 @@ class _Examination:
 
     def _fitting(self, header: Header) -> Answer | None:
         """The answer for a file of the right size, unless its numbers speak against it."""
-        small = [run for run in self.runs if run.role != "kernel"]
-        scanned = _content.scan(self.path, small, header.size_bytes)
-        total = _content.total(self.path, header.size_bytes)
-        if not math.isfinite(total) or _impossible(small, scanned):
+        damaged = damage.find(self.path, self.subject.segments, header.size_bytes)
+        if any(each.detected in ("nan_or_inf", "negative_variance") for each in damaged):
             return None
         self._warn_width(header)
         self.warnings += same_size_networks(self.path, self.subject)
         matches = tuple(_known.solve(self.subject.floats))
-        if total == 0 and all(found.zero == found.floats for found in scanned):
+        if damaged:
+            causes = [self._damaged(each, header) for each in damaged]
+            start = (damaged[0].start - header.size_bytes) // layout.FLOAT_BYTES
+            at = next(run for run in self.runs if run.end > start)
+            return self._answer(header, causes, Place(*at[:3]), matches)
+        if self._all_zero(header):
             self._warn_unverified("the file holds nothing but zeros")
-        else:
-            damaged = damage.find(self.path, self.subject.segments, header.size_bytes)
-            if damaged:
-                causes = [self._damaged(each, header) for each in damaged]
-                start = (damaged[0].start - header.size_bytes) // layout.FLOAT_BYTES
-                at = next(run for run in self.runs if run.end > start)
-                return self._answer(header, causes, Place(*at[:3]), matches)
-            if not any(run.role == "moving_variance" for run in self.runs):
-                self._warn_unverified("the network has no batch norm")
+        elif not any(run.role == "moving_variance" for run in self.runs):
+            self._warn_unverified("the network has no batch norm")
         return self._answer(header, [], None, matches)
 
+    def _all_zero(self, header: Header) -> bool:
+        """Whether it holds nothing but zeros; the small arrays are asked first."""
+        small = [run for run in self.runs if run.role != "kernel"]
+        for runs in (small, self.runs):
+            scanned = _content.scan(self.path, runs, header.size_bytes)
+            if any(found.zero != found.floats for found in scanned):
+                return False
+        return True
+
     def _damaged(self, found: damage.Damage, header: Header) -> findings.Damaged:
-        """Bytes that were never written, or written twice."""
+        """Numbers that are none, or bytes that were never written, or written twice."""
         layer, role = self._at(found.start, header)
         other = ""
         if found.repeats is not None:
@@ -178,7 +152,7 @@ class _Examination:
         return findings.Damaged(
             path=self.path,
             detected=found.detected,
-            count=found.end - found.start,
+            count=found.number,
             layer=layer,
             role=role,
             offset=found.start,
@@ -323,6 +297,8 @@ class _Examination:
         """The right layout with numbers in it that cannot be."""
         scanned = _content.scan(self.path, self.runs, header.size_bytes)
         causes = list(self._numbers(header, scanned))
+        others = damage.find(self.path, self.subject.segments, header.size_bytes)
+        causes += [self._damaged(each, header) for each in others if each.detected == "huge"]
         bad = (
             Place(*run[:3])
             for run, found in zip(self.runs, scanned, strict=True)

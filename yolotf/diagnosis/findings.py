@@ -171,6 +171,7 @@ class TextDamage(Finding):
 
 _DAMAGE = {
     "nan_or_inf": ("number", "not finite"),
+    "huge": ("number", "1e30 or more, which no network learns"),
     "negative_variance": ("variance", "negative"),
     "zeros": ("byte", "zero where numbers belong"),
 }
@@ -181,7 +182,7 @@ class Damaged(Finding):
     """The layout is right, numbers in it cannot be.
 
     Attributes:
-        detected: nan_or_inf, negative_variance, zeros or repeated.
+        detected: nan_or_inf, huge, negative_variance, zeros or repeated.
         count: how many numbers; for `zeros` and `repeated` bytes.
         layer: the first section with any; None where the layout is not known.
         role: its array.

@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yolotf.darknet import cfg
 from yolotf.darknet.stock import as_network
-from yolotf.diagnosis import examination, explanation, facts
+from yolotf.diagnosis import facts, not_weights
 from yolotf.diagnosis import rows as _rows
 from yolotf.diagnosis.document import Document
 from yolotf.diagnosis.findings import Finding
@@ -25,6 +25,9 @@ from yolotf.weights import known as _known
 from yolotf.weights import layout, sources
 from yolotf.weights.header import WIDE, Header
 from yolotf.weights.sources import StrPath
+
+if TYPE_CHECKING:  # imports NumPy
+    from yolotf.diagnosis.explanation import Place
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,9 @@ def _examined(weights: StrPath, network: cfg.Network) -> Diagnosis:
     subject = Subject.of(network)
     if contents.detected is None:
         try:
+            # NumPy, which a file that is missing or of another kind does not wait for.
+            from yolotf.diagnosis import examination
+
             answer = examination.examine(contents, subject)
         except OSError as error:  # gone, cut short or unreadable by now
             reason = (error.strerror or str(error)).lower()
@@ -238,14 +244,12 @@ def _examined(weights: StrPath, network: cfg.Network) -> Diagnosis:
         contents.size_bytes,
         None,
         subject,
-        causes=(examination.not_weights(contents, subject),),
+        causes=(not_weights.cause(contents, subject),),
         readable=contents.unreadable is None,
     )
 
 
-def _divergence(
-    subject: Subject, place: explanation.Place | None, header_bytes: int
-) -> Divergence | None:
+def _divergence(subject: Subject, place: Place | None, header_bytes: int) -> Divergence | None:
     if place is None:
         return None
     layer = subject.network.layers[place.layer]
@@ -282,7 +286,7 @@ def unreadable(
     detected = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
     contents = _file.Contents(name, unreadable=reason, detected=detected)
     subject = Subject.of(_network(network, classes))
-    cause = examination.not_weights(contents, subject)
+    cause = not_weights.cause(contents, subject)
     return Diagnosis(name, 0, None, subject, causes=(cause,), readable=False)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from yolotf.darknet import cfg
-from yolotf.diagnosis import search
 from yolotf.diagnosis.subject import Subject
 from yolotf.weights import content, known, layout, sources
 from yolotf.weights.content import Stats
@@ -124,6 +123,8 @@ def scan(path: str, header: Header | None, subject: Subject, end: int) -> list[S
 def of_known(path: str, header: Header, match: known.Match) -> Iterator[LayerRow]:
     """The arrays of a file that has the size of a known network; their shapes are not known."""
     rows = match.architecture.at(match.classes, match.channels)
+    from yolotf.diagnosis import search  # imports NumPy
+
     runs = search.stored_runs(rows, match.layers)
     scanned = content.scan(path, runs, header.size_bytes)
     by_layer: dict[int, list[Array]] = {}

@@ -21,6 +21,7 @@ from yolotf.models.built import network_of
 from yolotf.models.structure import Structure
 from yolotf.models.variables import plain
 from yolotf.weights import layout, output
+from yolotf.weights.content import HUGE
 from yolotf.weights.header import NARROW, WIDE, Header
 
 _VERSION = (0, 2, 5)
@@ -272,6 +273,9 @@ def _check_content(
     """Refuses what every load refuses: no file is written that cannot be read again."""
     bad = ~np.isfinite(values)
     what = "not finite"
+    if not bad.any():
+        bad = np.abs(values) >= HUGE
+        what = f"{HUGE:g} or more"
     if move.slot.role == "moving_variance" and not bad.any():
         # Dead channels have subnormal variances of either sign; Darknet reads them as 0.
         bad = values <= -np.finfo(np.float32).tiny

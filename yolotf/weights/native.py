@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -90,6 +89,8 @@ def _origin() -> str | None:
 
     pip notes it in direct_url.json.
     """
+    from importlib import metadata  # a fiftieth of a second, for advice alone
+
     try:
         note = metadata.distribution("yolotf").read_text("direct_url.json")
     except metadata.PackageNotFoundError:
@@ -105,6 +106,8 @@ def _origin() -> str | None:
 
 def _tensorflow_distribution() -> str:
     """The distribution that brings the module: `tensorflow`, `tensorflow-cpu` or another."""
+    from importlib import metadata  # see `_origin`
+
     return (metadata.packages_distributions().get("tensorflow") or ["tensorflow"])[0]
 
 

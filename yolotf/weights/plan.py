@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from yolotf.darknet.network import Network
 from yolotf.darknet.stored import Role
 from yolotf.weights.segments import FLOAT_BYTES, Segment
+
+if TYPE_CHECKING:  # an eighth of a second that a missing file does not wait for
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Plan:
         self, header_bytes: int, moves: Sequence[Assignment] | None = None
     ) -> NDArray[np.int64]:
         """The plan for the native code: one row a move, see `segments_from_rows` in plan.h."""
+        import numpy as np  # see above
+
         moves = self.moves if moves is None else moves
         rows = np.ones((len(moves), 8 + _MAX_RANK), np.int64)
         for row, one in zip(rows, moves, strict=True):

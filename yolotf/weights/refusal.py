@@ -153,6 +153,17 @@ def _nonfinite(case: _Case) -> errors.WeightsMismatch:
     )
 
 
+def _huge(case: _Case) -> errors.WeightsMismatch:
+    return errors.ContentError(
+        f"{case.path}: {case.role} of {case.where} has {plural(case.failure.found, 'number')} of "
+        f"1e30 or more at {case.range}, which no network learns; the file is damaged: get an "
+        "undamaged copy",
+        **case.range_facts,
+        detected="huge",
+        count=case.failure.found,
+    )
+
+
 def _negative_variance(case: _Case) -> errors.WeightsMismatch:
     return errors.ContentError(
         f"{case.path}: moving_variance of {case.where} has "
@@ -260,6 +271,7 @@ _WORDS: dict[str, Callable[[_Case], errors.WeightsMismatch]] = {
     "shared": _shared,
     "symbolic": _symbolic,
     "nonfinite": _nonfinite,
+    "huge": _huge,
     "negative_variance": _negative_variance,
     "zeros": _zeros,
     "repeated": _repeated,

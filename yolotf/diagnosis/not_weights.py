@@ -1,0 +1,40 @@
+"""The cause for what holds no floats: another kind of file, or none that can be read."""
+
+from __future__ import annotations
+
+from yolotf.diagnosis.findings import Finding, NotWeights
+from yolotf.diagnosis.subject import Subject
+from yolotf.weights import known as _known
+from yolotf.weights import layout
+from yolotf.weights.contents import Contents
+from yolotf.weights.header import NARROW, WIDE
+
+
+def cause(contents: Contents, subject: Subject) -> Finding:
+    """`contents.detected` says what the file is; a pointer also what it stands for."""
+    pointer = contents.pointer
+    stated = pointer.size_bytes if pointer else None
+    return NotWeights(
+        path=contents.path,
+        detected=contents.detected or "binary",
+        points_to=None if stated is None else _pointed_to(stated, subject),
+        oid=pointer.oid if pointer else None,
+        pointer_bytes=stated,
+        contents=contents,
+    )
+
+
+def _pointed_to(size_bytes: int, subject: Subject) -> dict[str, object] | None:
+    """The likeliest network of a file of that size, the subject's own first."""
+    own = subject.architecture
+    found = [
+        match
+        for header in (WIDE, NARROW)
+        if (size_bytes - header) % layout.FLOAT_BYTES == 0
+        for match in _known.solve((size_bytes - header) // layout.FLOAT_BYTES)
+    ]
+    if not found:
+        return None
+    best = min(found, key=lambda match: match.unlikeliness - 3 * (match.architecture is own))
+    target: dict[str, object] = {"architecture": best.name, "classes": best.classes}
+    return target if best.layers is None else {**target, "layers": best.layers}
