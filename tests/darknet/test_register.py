@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
+import helpers
+import pages
 import pytest
+from cfgs import conv, net, normalized, yolo
 
+import yolotf
 from yolotf.darknet import cfg, layer
-from yolotf.darknet.options import Options
-from yolotf.darknet.stored import Role, Stored
+from yolotf.darknet.sections import pointwise
+from yolotf.darknet.stored import Role
+from yolotf.diagnosis import diagnose
+from yolotf.errors import UnsupportedSectionError
 from yolotf.weights import layout
+
+PAGE = Path(__file__).parents[2] / "docs/architecture.md"
 
 
 @pytest.fixture
 def scale():
-    """The section of docs/architecture.md."""
-    before = dict(layer.SECTIONS), dict(layer.SECTION_ALIASES)
-
-    @layer.section("scale")
-    @dataclass(frozen=True, kw_only=True)
-    class Scale(layer.Layer):
-        activation: str
-
-        @classmethod
-        def parse(cls, place: layer.Place, options: Options, before: layer.Before) -> Scale:
-            return cls(**place.fields(place.input_shape), activation=options.activation("linear"))
-
-        def stored(self) -> Iterator[Stored]:
-            yield Stored("", Role.WEIGHTS, (self.input_shape.channels,))
-
-    yield Scale
-    for register, kept in zip((layer.SECTIONS, layer.SECTION_ALIASES), before, strict=True):
+    """The section of docs/architecture.md, as the page has it."""
+    registers = (layer.SECTIONS, layer.SECTION_ALIASES)
+    before = [dict(register) for register in registers]
+    (code,) = (
+        block.content
+        for block in pages.blocks(PAGE.read_text(encoding="utf-8"))
+        if "@section(" in block.content
+    )
+    names = {**vars(pointwise), "__name__": __name__}
+    exec(compile(code, PAGE, "exec"), names)
+    yield names["Scale"]
+    for register, kept in zip(registers, before, strict=True):
         register.clear()
         register.update(kept)
 
@@ -46,6 +48,17 @@ def test_a_new_section_is_read_stored_and_printed(scale):
     assert (segment.role, segment.shape, segment.offset) == ("weights", (4,), 4 * (4 + 3 * 4))
     assert layout.floats(network) == 4 + 3 * 4 + 4
     assert "    1  scale" in str(network)
+
+
+def test_a_new_section_is_diagnosed_and_refused_by_graphs(scale, tmp_path):
+    text = net(8) + normalized(4, 3) + "[scale]\n" + conv(18) + yolo()
+    network = cfg.parse_cfg(text)
+    path = tmp_path / "a.weights"
+    helpers.write_weights(path, network, scale=0.1)
+    assert diagnose(path, network).ok
+    assert not diagnose(path, cfg.parse_cfg(text.replace("[scale]\n", ""))).ok
+    with pytest.raises(UnsupportedSectionError, match=r"\[scale\] cannot be built; section 1 "):
+        yolotf.Detector(network, path)
 
 
 def test_every_section_type_has_one_class():
