@@ -293,6 +293,24 @@ def test_heads_that_cannot_be_decoded_are_refused_by_name():
         Decoder(network_of(region("tree=data/9k.tree"), region()))
 
 
+@pytest.mark.parametrize("softmax", [0, 1])
+def test_a_head_without_classes_finds_nothing_and_fails_nowhere(softmax):
+    """get_detection_detections lists classes in a loop, detection_layer.c:305; here over none."""
+    network = version_1(classes=0, extra=f"softmax={softmax}")
+    (raw,) = raw_for(network, batch=2, seed=1)
+    assert network.classes == 0
+    for found in Decoder(network)([raw], (8, 8), [(8, 8)] * 2, score=0.0):
+        assert len(found.scores) == 0
+    for batch in (raw, raw[:0]):
+        found = decode.find_detections(
+            batch, network, (8, 8), score_threshold=0.0, iou_threshold=0.4, max_boxes=5
+        )
+        assert found.counts.numpy().tolist() == [0] * len(batch)
+    decoded = decode.decode_head(raw, network.heads[0], (8, 8))
+    assert decoded.boxes.shape == (2, 18, 4)
+    assert decoded.probabilities.shape == (2, 18, 0)
+
+
 def test_decoding_imports_no_tensorflow():
     code = "import sys, yolotf.runtime.decoding; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -451,7 +451,8 @@ def _likely(
         return pictures, Decoded(
             tf.reshape(decoded.boxes, [-1, 4]),
             tf.reshape(decoded.objectness, [-1]),
-            tf.reshape(decoded.probabilities, [-1, head.classes]),
+            # Not -1: there may be no classes to count the rows by.
+            tf.reshape(decoded.probabilities, [tf.size(decoded.objectness), head.classes]),
         )
     rows = _joined([_rows(raw, one) for raw, one in pairs], 1)
     likely = tf.where(_objectness(rows[:, :, head.coords], head) > threshold)
@@ -585,7 +586,8 @@ def _decode_detection(raw: Tensor, head: Detection) -> Decoded:
         raw = tf.transpose(raw, [0, 3, 1, 2])  # Darknet flattens channels first
     cells, classes, num = head.side**2, head.classes, head.num
     flat = tf.reshape(tf.cast(raw, tf.float32), [-1, cells * (classes + num * (1 + head.coords))])
-    probabilities = tf.reshape(flat[:, : cells * classes], [-1, cells, 1, classes])
+    batch = tf.shape(flat)[0] if flat.shape[0] is None else flat.shape[0]
+    probabilities = tf.reshape(flat[:, : cells * classes], [batch, cells, 1, classes])
     if head.softmax:
         probabilities = tf.nn.softmax(probabilities)
     objectness = flat[:, cells * classes : cells * (classes + num)]
@@ -597,7 +599,7 @@ def _decode_detection(raw: Tensor, head: Detection) -> Decoded:
     return Decoded(
         tf.reshape(tf.concat([centre, size], -1), [-1, cells * num, 4]),
         objectness,
-        tf.reshape(tf.repeat(probabilities, num, 2), [-1, cells * num, classes]),
+        tf.reshape(tf.repeat(probabilities, num, 2), [batch, cells * num, classes]),
     )
 
 

@@ -126,7 +126,7 @@ class Detection(Head):
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Detection:
         """Reads the options."""
-        classes = options.int("classes", 1, at_least=1)
+        classes = options.int("classes", 1, at_least=0)
         coords = options.int("coords", 1, at_least=1)
         num = options.int("num", 1, at_least=1)
         _refuse_many(options, "num", num)
