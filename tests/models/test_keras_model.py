@@ -995,12 +995,8 @@ REFUSED = {
         conv(3, 3, stride=2) + "[upsample]\nstride=4\n[shortcut]\nfrom=-2\n", "cannot be added", 14,
     ),
     "upsample": ("[upsample]\nstride=-3\n", "stride=-3", 6),
-    "rnn": ("[rnn]\n", "[rnn]", 5),
-    "gru": ("[gru]\n", "[gru]", 5),
-    "lstm": ("[lstm]\n", "[lstm]", 5),
     "crnn": ("[crnn]\n", "[crnn]", 5),
     "conv_lstm": ("[conv_lstm]\n", "[conv_lstm]", 5),
-    "history": ("[history]\n", "[history]", 5),
     "shared": (
         conv(3) + "[convolutional]\nfilters=2\nshare_index=0\nactivation=linear\n",
         "share_index=0",

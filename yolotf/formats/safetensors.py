@@ -32,7 +32,7 @@ def write(source: Source, path: Path) -> None:
     """Writes `conv_17/kernel` (HWIO), `conv_17_bn/moving_mean`, ..."""
     arrays = {}
     for layer in walk.layers(source.model):
-        for variable in layer.weights:
+        for variable in walk.own_weights(layer):
             # Keras 3: conv_17/kernel has the name kernel; tf_keras: conv_17/kernel:0.
             name = variable.name.split("/")[-1].removesuffix(":0")
             arrays[f"{layer.name}/{name}"] = variable.numpy()

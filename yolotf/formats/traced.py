@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from yolotf.darknet.rules import check_forgetful
 from yolotf.formats.source import Source
 from yolotf.models.variables import plain
 
@@ -15,6 +16,9 @@ def traced(source: Source, *, batch: int | None) -> tuple[Any, Any]:
     [batch, boxes, 4] (left, top, right, bottom, relative to the input) and `scores` [batch, boxes,
     classes], of all boxes of all heads in cfg order, before any threshold or suppression.
     """
+    check_forgetful(
+        source.network, "a graph has no video to keep it for; convert to .keras or .safetensors"
+    )
     import tensorflow as tf  # not before a format is asked for
 
     module = tf.Module()

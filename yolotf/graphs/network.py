@@ -229,7 +229,7 @@ class NetworkGraph:
             case cfg.Connected():
                 return _connected(ops, x, array(layer, "kernel"), array(layer, "bias"), layer)
             case cfg.History():
-                return recurrent.history(ops, x, layer)
+                return recurrent.history(ops, x, layer.history_size)
             case cfg.Local():
                 side, (below, right) = int(layer.pad), layer.overhang
                 x = operations.convolve_locally(

@@ -48,10 +48,18 @@ def step(
             raise TypeError(f"[{layer.type}] is no recurrent section")
 
 
-def history(ops: operations.Operations, x: Tensor, layer: cfg.History) -> Tensor:
-    """`[history]` of one time step: the frame, then zeros (conv_lstm_layer.c:290)."""
-    more = layer.output_shape.channels - layer.input_shape.channels
-    return ops.Pad(input=x, paddings=[[0, 0]] * 3 + [[0, more]]) if more else x
+def history(ops: operations.Operations, x: Tensor, frames: int) -> Tensor:
+    """`[history]` of one time step: the frame, then zeros (conv_lstm_layer.c:290).
+
+    Args:
+        ops: where to write it.
+        x: [batch, rows, columns, channels].
+        frames: as many as there is room for.
+    """
+    if frames == 1:
+        return x
+    # Not Pad: TensorFlow joins it with the convolution that reads it, which pads no channels.
+    return ops.ConcatV2(values=[x, *[ops.ZerosLike(x=x)] * (frames - 1)], axis=-1)
 
 
 def _simple(

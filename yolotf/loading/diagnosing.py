@@ -25,7 +25,7 @@ from yolotf.errors import (
 )
 from yolotf.loading.planning import network_for, plan_for
 from yolotf.models import arithmetic
-from yolotf.models.built import layer_name, network_of
+from yolotf.models.built import network_of, part_name, parts_of
 from yolotf.models.network_like import network_like
 from yolotf.models.stock import stock_networks
 from yolotf.models.structure import Structure
@@ -114,7 +114,7 @@ def _cause_in_model(error: WeightsMismatch, found: Diagnosis, path: str) -> find
     network = found.subject.network
     for one in error.facts.get("skipped", ()):
         for layer in network.layers:
-            if one.name == layer_name(layer):
+            if one.name in [part_name(layer, part) for part in parts_of(layer)]:
                 return findings.LayerShape(
                     path=found.path,
                     layer=layer.index,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from yolotf.darknet import cfg
-from yolotf.models.built import layer_name
+from yolotf.models.built import part_name
 from yolotf.weights import layout
 
 # A pair that fits is worth more than any two that do not; a name in common decides between pairs
@@ -26,7 +26,7 @@ _FITS, _SAME_NAME, _SAME_KIND = 8, 2, 1
 
 @dataclass(frozen=True)
 class FileLayer:
-    """A section of the source that stores floats.
+    """A section of the source that stores floats, or a part of one.
 
     Attributes:
         index: of the section.
@@ -102,14 +102,13 @@ class Pairing:
 
 
 def file_layers(network: cfg.Network, segments: Sequence[layout.Segment]) -> list[FileLayer]:
-    """Groups segments by section; parts of recurrent sections have no Keras layer and are left."""
-    grouped: dict[int, dict[str, layout.Segment]] = {}
+    """Groups segments by section, or by part of a recurrent one."""
+    grouped: dict[tuple[int, str], dict[str, layout.Segment]] = {}
     for segment in segments:
-        if not segment.part:
-            grouped.setdefault(segment.layer, {})[segment.role] = segment
+        grouped.setdefault((segment.layer, segment.part), {})[segment.role] = segment
     return [
-        FileLayer(index, layer_name(network.layers[index]), found)
-        for index, found in grouped.items()
+        FileLayer(index, part_name(network.layers[index], part), found)
+        for (index, part), found in grouped.items()
     ]
 
 

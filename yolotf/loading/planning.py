@@ -18,7 +18,7 @@ from yolotf.errors import PlanError
 from yolotf.loading import partial
 from yolotf.loading.arguments import check_source
 from yolotf.models import arrange, bind
-from yolotf.models.built import by_section, layer_name, network_of
+from yolotf.models.built import by_section, network_of, part_name, parts_of
 from yolotf.models.stock import stock_networks
 from yolotf.models.structure import Structure
 from yolotf.weights import layout
@@ -93,7 +93,8 @@ def _told_by_cfg(
         return _in_order(model, network, path, strict)
     file = _FileLayers.read(network, path, strict)
     found = partial.pair(partial.align(file.layers, model_layers(model, own)))
-    excused = {layer_name(own.layers[index]) for index in output_layers(own)} if own.heads else ()
+    outputs = [own.layers[index] for index in output_layers(own)] if own.heads else []
+    excused = {part_name(layer, part) for layer in outputs for part in parts_of(layer)}
     _refuse(path, network, [one for one in found.skipped if one.name not in excused], found)
     return _pairing_job(model, network, path, file, found)
 
@@ -172,14 +173,15 @@ def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) ->
 
 
 def layer_names(moves: Iterable[layout.Assignment]) -> tuple[str, ...]:
-    """The Keras layers of `moves`, one a section: the one with the kernel, if there is one."""
-    named: dict[int, str] = {}
+    """The Keras layers of `moves`, one a section or part: that with the kernel, if there is one."""
+    named: dict[tuple[int, str], str] = {}
     for move in moves:
+        place = move.segment.layer, move.segment.part
         name = move.slot.name.rpartition("/")[0]
         if move.slot.role == "kernel":
-            named[move.segment.layer] = name
+            named[place] = name
         else:
-            named.setdefault(move.segment.layer, name)
+            named.setdefault(place, name)
     return tuple(named.values())
 
 
@@ -371,12 +373,12 @@ def named_layers(model: Any, network: cfg.Network | None) -> list[partial.ModelL
     """As `model_layers`, in the order of the model where Darknet's is not known."""
     if network is None:
         return [partial.ModelLayer(unit.name, unit.slots) for unit in Structure(model).units]
-    grouped: dict[int, dict[str, layout.Slot]] = {}
-    for (index, role), slot in by_section(model, network).items():
-        grouped.setdefault(index, {})[role] = slot
+    grouped: dict[tuple[int, str], dict[str, layout.Slot]] = {}
+    for (index, part, role), slot in by_section(model, network).items():
+        grouped.setdefault((index, part), {})[role] = slot
     return [
-        partial.ModelLayer(layer_name(network.layers[index]), slots)
-        for index, slots in sorted(grouped.items())
+        partial.ModelLayer(part_name(network.layers[index], part), slots)
+        for (index, part), slots in grouped.items()
     ]
 
 
@@ -417,7 +419,11 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     slots = by_section(model, network)
     used = used_layers(network)
     segments = layout.segments(network, transposed=transposed)
-    missing = [one for one in segments if one.layer in used and (one.layer, one.role) not in slots]
+    missing = [
+        one
+        for one in segments
+        if one.layer in used and (one.layer, one.part, one.role) not in slots
+    ]
     if missing and not built_here:
         moves = bind.bind(Structure(model), network, transposed=transposed)
         return layout.Plan(moves, layout.floats(network), network)
@@ -430,9 +436,9 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
             role=missing[0].role,
         )
     moves = tuple(
-        layout.move(one, slots[one.layer, one.role])
+        layout.move(one, slots[one.layer, one.part, one.role])
         for one in segments
-        if (one.layer, one.role) in slots
+        if (one.layer, one.part, one.role) in slots
     )
     if not built_here:
         _refuse_more(model, network, moves)

@@ -167,7 +167,7 @@ def epsilons(model: Any, found: _Findings) -> None:
 
 def norms(model: Any) -> Iterator[Any]:
     """The batch normalizations of a model that have an epsilon."""
-    for layer in layers(model) if network_of(model) is None else model.layers:
+    for layer in layers(model):
         if hasattr(layer, "epsilon") and hasattr(layer, "moving_variance"):
             yield layer
 

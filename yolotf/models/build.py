@@ -27,17 +27,20 @@ from yolotf.darknet.tree import tree_of
 from yolotf.graphs.operations import is_depthwise
 from yolotf.models.built import layer_name, network_of, remember_network
 from yolotf.models.keras_layers import (
+    BN_MOMENTUM,
     Activation,
     Blur,
     ChannelMaxPooling,
     ChannelSlice,
     FlexibleConv2D,
     GroupedConv2D,
+    History,
     Implicit,
     LocallyConnected2D,
     LocalResponseNormalization,
     PaddedPooling2D,
     Padding,
+    Recurrent,
     Reorg,
     Shortcut,
     SpaceToDepth,
@@ -53,9 +56,6 @@ __all__ = [
     "network_of",
     "used_layers",
 ]
-
-BN_MOMENTUM = 0.99
-"""batchnorm_layer.c:310,332, on a GPU; on a CPU it is 0.9 (:196)."""
 
 
 def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = None) -> Any:
@@ -225,6 +225,11 @@ class _Graph:
                 return Implicit(layer.filters, layer.atoms, **self.named(layer))(
                     self.tensors[cfg.NETWORK_INPUT]
                 )
+            case cfg.Recurrent():
+                text = cfg.sections_to_cfg([layer.section])
+                return Recurrent(text, **self.named(layer))(*inputs)
+            case cfg.History():
+                return History(layer.history_size, **self.named(layer))(*inputs)
             case cfg.Passive():
                 return inputs[0]
             case _:

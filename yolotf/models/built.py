@@ -36,16 +36,27 @@ def network_of(model: Any) -> cfg.Network | None:
         return None
 
 
-def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
-    """The variables of a model whose layers are called after sections, by (section, role)."""
-    # What build_model makes has no layers in layers.
-    all_layers = model.layers if network_of(model) is not None else layers(model)
-    named = {getattr(layer, "name", None): layer for layer in all_layers}
-    found: dict[tuple[int, str], Slot] = {}
+def part_name(layer: cfg.Layer, part: str) -> str:
+    """The name of the Keras layer that holds a part's kernel, `crnn_7_input`; "": the section's."""
+    return f"{layer_name(layer)}_{part}" if part else layer_name(layer)
+
+
+def parts_of(layer: cfg.Layer) -> tuple[str, ...]:
+    """The names of what a section stores; "" for one that has no parts."""
+    if isinstance(layer, cfg.Recurrent):
+        return tuple(part.name for part in layer.sublayers)
+    return ("",)
+
+
+def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str, str], Slot]:
+    """The variables of a model whose layers are called after sections: (section, part, role)."""
+    named = {getattr(layer, "name", None): layer for layer in layers(model)}
+    found: dict[tuple[int, str, str], Slot] = {}
     for section in network.layers:
-        name = layer_name(section)
-        for candidate in (name, f"{name}_bn"):
-            if candidate in named:
-                for role, slot in slots(named[candidate]).items():
-                    found[section.index, role] = slot
+        for part in parts_of(section):
+            name = part_name(section, part)
+            for candidate in (name, f"{name}_bn"):
+                if candidate in named:
+                    for role, slot in slots(named[candidate]).items():
+                        found[section.index, part, role] = slot
     return found

@@ -17,7 +17,7 @@ import numpy as np
 from yolotf.errors import PlanError
 from yolotf.models import wiring
 from yolotf.models.variables import DENSE_ROLES, ROLE_OF, ROLES, SCALES, slot_of, slots
-from yolotf.models.walk import children, class_names, is_variable, layers, name_of
+from yolotf.models.walk import children, class_names, is_variable, layers, name_of, own_weights
 from yolotf.weights.layout import Slot
 
 
@@ -377,13 +377,7 @@ def _kind(layer: Any, found: Mapping[str, Slot]) -> str | None:
         return "dense" if rank == 2 else "other"
     if "weights" in found:
         return "weights"
-    own = (
-        *getattr(layer, "_trainable_variables", ()),
-        *getattr(layer, "_trainable_weights", ()),
-        *getattr(layer, "_non_trainable_variables", ()),
-        *getattr(layer, "_non_trainable_weights", ()),
-    )
-    return "other" if own else None
+    return "other" if own_weights(layer) else None
 
 
 _BUILDS = frozenset({"BaseConv", "Conv", "BaseDepthwiseConv", "Dense", "BatchNormalization"})

@@ -28,6 +28,23 @@ def layers(model: Any) -> Iterator[Any]:
             stack += reversed(children(layer))
 
 
+def own_weights(layer: Any) -> list[Any]:
+    """A layer's variables, less those of layers inside and what it keeps between calls."""
+    kept = getattr(layer, "states", None)
+    states = {id(one) for one in kept} if isinstance(kept, (list, tuple)) else set()
+    found = {id(one): one for name in _WEIGHTS for one in getattr(layer, name, ())}
+    return [one for key, one in found.items() if key not in states]
+
+
+# Keras 3 and tf_keras.
+_WEIGHTS = (
+    "_trainable_variables",
+    "_trainable_weights",
+    "_non_trainable_variables",
+    "_non_trainable_weights",
+)
+
+
 def children(container: Any) -> list[Any]:
     """What a container holds, in the order it was given it."""
     if isinstance(container, (list, tuple)):

@@ -1,0 +1,270 @@
+"""Keras models with a memory: Darknet's arithmetic, files in and out, every kind of load."""
+
+import os
+import subprocess
+import sys
+
+import helpers
+import numpy as np
+import pytest
+import recurrent_by_hand as hand
+import tensorflow as tf
+
+import yolotf
+from yolotf.darknet import cfg
+from yolotf.errors import PlanError, UnsupportedSectionError
+from yolotf.formats.convert import convert
+from yolotf.models.build import build_model
+from yolotf.models.keras_layers import Recurrent, reset_states
+from yolotf.models.structure import Structure
+from yolotf.models.which_keras import keras
+from yolotf.weights import layout
+
+ALL = {**hand.CASES, **hand.GPU_CASES}
+CLOSE = {"rtol": 2e-5, "atol": 2e-6}
+MIXED = (
+    "[convolutional]\nbatch_normalize=1\nfilters=3\nsize=3\npad=1\nactivation=leaky\n"
+    "[crnn]\nbatch_normalize=1\nsize=3\npad=1\nhidden=3\noutput=4\nactivation=leaky\n"
+    "[conv_lstm]\nsize=3\npad=1\noutput=4\npeephole=1\n"
+    "[convolutional]\nfilters=5\nsize=1\nactivation=linear\n"
+)
+
+
+def network_of(body):
+    return cfg.parse_text(hand.NET + body, source="some.cfg")
+
+
+@pytest.fixture(params=ALL)
+def case(request, tmp_path):
+    """Network, file, and what is to come out."""
+    body, make = ALL[request.param]
+    network = network_of(body)
+    path = tmp_path / "some.weights"
+    return network, path, hand.by_hand(make, hand.write(path, layout.segments(network)))
+
+
+def loaded(network, path):
+    model = build_model(network)
+    if layout.floats(network):
+        yolotf.load_darknet_weights(model, path)
+    return model
+
+
+def test_a_model_computes_what_darknet_does(case):
+    network, path, expected = case
+    model = loaded(network, path)
+    assert model.input_shape == (None, *network.input_shape)
+    frames = hand.frames()
+    one_by_one = [model(frame[None]).numpy() for frame in frames]
+    np.testing.assert_allclose(np.concatenate(one_by_one), expected, **CLOSE)
+    reset_states(model)
+    np.testing.assert_allclose(model(frames).numpy(), expected, **CLOSE)
+    reset_states(model)
+    predicted = model.predict(frames, batch_size=3, verbose=0)
+    np.testing.assert_allclose(predicted, expected, **CLOSE)
+
+
+def test_functions_of_any_batch_keep_what_they_saw(case):
+    network, path, expected = case
+    model = loaded(network, path)
+    shape = tf.TensorSpec([None, *network.input_shape])
+    function = tf.function(lambda x: model(x, training=False), input_signature=[shape])
+    parts = [function(part).numpy() for part in (hand.frames()[:1], hand.frames()[1:])]
+    np.testing.assert_allclose(np.concatenate(parts), expected, **CLOSE)
+
+
+def mixed(tmp_path):
+    network = network_of(MIXED)
+    path = tmp_path / "some.weights"
+    helpers.write_weights(path, network, scale=0.3)
+    return network, path
+
+
+def test_saved_again_the_file_has_the_same_bytes(tmp_path):
+    network, path = mixed(tmp_path)
+    model = loaded(network, path)
+    model(hand.frames())
+    yolotf.save_darknet_weights(model, tmp_path / "again.weights")
+    assert (tmp_path / "again.weights").read_bytes() == path.read_bytes()
+
+
+def test_a_saved_model_goes_on_where_it_was_and_loads_files(tmp_path):
+    network, path = mixed(tmp_path)
+    model = loaded(network, path)
+    model.save(tmp_path / "model.keras")
+    before = model(hand.frames()).numpy()
+    again = keras().models.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_allclose(again(hand.frames()).numpy(), before, **CLOSE)
+    for variable in again.variables:
+        variable.assign(tf.zeros(variable.shape))
+    report = yolotf.load_darknet_weights(again, path)
+    assert report.warnings == ()
+    np.testing.assert_allclose(again(hand.frames()).numpy(), before, **CLOSE)
+    yolotf.save_darknet_weights(again, tmp_path / "again.weights")
+    assert (tmp_path / "again.weights").read_bytes() == path.read_bytes()
+
+
+def test_what_is_kept_is_no_weight_of_a_file(tmp_path):
+    model = build_model(network_of(MIXED))
+    structure = Structure(model)
+    assert structure.others == []
+    assert structure.floats == layout.floats(network_of(MIXED))
+    names = [unit.name for unit in structure.units]
+    assert names == [
+        "conv_0",
+        *(f"crnn_1_{part}" for part in ("input", "self", "output")),
+        *(f"conv_lstm_2_{part}" for part in ("vf", "vi", "vo", "wf", "wi", "wg", "wo")),
+        *(f"conv_lstm_2_u{gate}" for gate in "figo"),
+        "conv_3",
+    ]
+    kept = [layer.states for layer in model.layers if isinstance(layer, Recurrent)]
+    assert [len(states) for states in kept] == [1, 2]
+    assert not any(state.trainable for states in kept for state in states)
+
+
+def numbered(model):
+    return {
+        f"{layer.name}/{index}": value
+        for layer in model.layers
+        if not isinstance(layer, Recurrent)
+        for index, value in enumerate(layer.get_weights())
+    } | {
+        f"{layer.name}/{name}/{index}": value
+        for layer in model.layers
+        if isinstance(layer, Recurrent)
+        for name, part in layer.parts.items()
+        for index, value in enumerate(part.get_weights())
+    }
+
+
+@pytest.mark.parametrize("options", [{"by_name": True}, {"skip_mismatch": True}])
+@pytest.mark.parametrize("foreign", [False, True])
+def test_loads_that_pair_layers_know_the_parts(tmp_path, options, foreign):
+    network, path = mixed(tmp_path)
+    expected = numbered(loaded(network, path))
+    model = build_model(network)
+    if foreign:
+        model.save(tmp_path / "model.keras")
+        model = keras().models.load_model(tmp_path / "model.keras", compile=False)
+    report = yolotf.load_darknet_weights(model, path, cfg=network, **options)
+    assert report.skipped == report.untouched == report.unused == ()
+    assert "crnn_1_self" in report.loaded
+    found = numbered(model)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_parts_of_another_shape_are_named(tmp_path):
+    network, path = mixed(tmp_path)
+    model = build_model(network_of(MIXED.replace("hidden=3", "hidden=2")))
+    with pytest.raises(PlanError) as caught:
+        yolotf.load_darknet_weights(model, path, cfg=network, by_name=True)
+    assert "crnn_1_input: the file has (3, 3, 3, 3), the model (3, 3, 3, 2)" in str(caught.value)
+    report = yolotf.load_darknet_weights(model, path, cfg=network, skip_mismatch=True)
+    assert [one.name for one in report.skipped] == ["crnn_1_input", "crnn_1_self", "crnn_1_output"]
+    assert "conv_lstm_2_vo" in report.loaded
+
+
+def test_a_file_of_another_size_is_diagnosed(tmp_path):
+    network, path = mixed(tmp_path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(yolotf.errors.WeightsMismatch) as caught:
+        yolotf.load_darknet_weights(build_model(network), path)
+    assert caught.value.diagnosis.causes
+
+
+def test_training_begins_every_batch_anew_and_learns_through_time():
+    model = build_model(network_of(MIXED))
+    for variable in model.trainable_variables:
+        variable.assign(tf.random.stateless_uniform(variable.shape, [1, 2], -0.5, 0.5))
+    model(hand.frames())
+    (crnn, lstm) = [layer for layer in model.layers if isinstance(layer, Recurrent)]
+    kept = [state.numpy() for layer in (crnn, lstm) for state in layer.states]
+    assert all(np.abs(state).max() > 0 for state in kept)
+    with tf.GradientTape() as tape:
+        outputs = model(hand.frames(), training=True)
+        loss = tf.reduce_sum(outputs[-1] ** 2)  # of the last frame alone
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(gradient is not None for gradient in gradients)
+    kernel = [one is crnn.parts["self"].kernel for one in model.trainable_variables].index(True)
+    assert np.abs(gradients[kernel].numpy()).max() > 0
+    after = [state.numpy() for layer in (crnn, lstm) for state in layer.states]
+    np.testing.assert_array_equal(np.concatenate(after, None), np.concatenate(kept, None))
+    np.testing.assert_allclose(model(hand.frames(), training=True).numpy(), outputs, rtol=1e-4)
+
+
+def test_mixed_precision_keeps_floats(tmp_path):
+    network, path = mixed(tmp_path)
+    expected = loaded(network, path)(hand.frames()).numpy()
+    model = build_model(network, dtype="mixed_bfloat16")
+    yolotf.load_darknet_weights(model, path)
+    found = np.asarray(tf.cast(model(hand.frames()), tf.float32))
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
+    layer = model.get_layer("crnn_1")
+    assert {str(one.dtype) for one in layer.states} <= {"float32", "<dtype: 'float32'>"}
+
+
+def test_vectors_go_in_as_one_position(tmp_path):
+    text = "[net]\ninputs=7\n[gru]\noutput=5\n[connected]\noutput=3\nactivation=linear\n"
+    network = cfg.parse_text(text, source="some.cfg")
+    helpers.write_weights(tmp_path / "some.weights", network)
+    model = loaded(network, tmp_path / "some.weights")
+    assert model.input_shape == (None, 1, 1, 7)
+    vector = np.linspace(0, 1, 7, dtype=np.float32)[None, None, None]
+    first, second = model(vector).numpy(), model(vector).numpy()
+    assert np.abs(first - second).max() > 1e-3
+    reset_states(model)
+    np.testing.assert_array_equal(model(vector), first)
+
+
+def test_what_cannot_keep_frames_is_refused(tmp_path):
+    network, path = mixed(tmp_path)
+    (tmp_path / "some.cfg").write_text(network.to_cfg())
+    with pytest.raises(UnsupportedSectionError) as caught:
+        convert(path, tmp_path / "some.cfg", tmp_path / "model.tflite")
+    assert str(caught.value) == (
+        "some.cfg: [crnn] keeps what it saw from frame to frame, and a graph has no video to keep "
+        "it for; convert to .keras or .safetensors; section 1 [crnn] (some.cfg:13)"
+    )
+
+
+def test_safetensors_have_parts_and_nothing_that_is_kept(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    network, path = mixed(tmp_path)
+    (tmp_path / "some.cfg").write_text(network.to_cfg())
+    convert(path, tmp_path / "some.cfg", tmp_path / "model.safetensors")
+    found = safetensors.load_file(tmp_path / "model.safetensors")
+    assert "crnn_1_self/kernel" in found
+    assert "crnn_1_self_bn/moving_variance" in found
+    assert not any(name.startswith(("crnn_1/", "conv_lstm_2/")) for name in found)
+    assert sum(value.size for value in found.values()) == layout.floats(network)
+
+
+@pytest.mark.skipif(keras().__name__ == "tf_keras", reason="is tf_keras")
+def test_tf_keras_computes_the_same(tmp_path):
+    pytest.importorskip("tf_keras")
+    network, path = mixed(tmp_path)
+    expected = loaded(network, path)(hand.frames()).numpy()
+    np.save(tmp_path / "expected.npy", expected)
+    script = f"""
+import numpy as np, recurrent_by_hand as hand, yolotf
+from yolotf.models.keras_layers import reset_states
+from test_recurrent_layers import network_of, MIXED
+model = yolotf.build_model(network_of(MIXED))
+yolotf.load_darknet_weights(model, {str(path)!r})
+expected = np.load({str(tmp_path / "expected.npy")!r})
+np.testing.assert_allclose(model(hand.frames()).numpy(), expected, rtol=1e-4, atol=1e-4)
+reset_states(model)
+predicted = model.predict(hand.frames(), batch_size=2, verbose=0)
+np.testing.assert_allclose(predicted, expected, rtol=1e-4, atol=1e-4)
+yolotf.save_darknet_weights(model, {str(tmp_path / "again.weights")!r})
+"""
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    environment = {
+        **os.environ,
+        "TF_USE_LEGACY_KERAS": "1",
+        "PYTHONPATH": os.pathsep.join([*helpers.PYTHONPATH, here]),
+    }
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    assert (tmp_path / "again.weights").read_bytes() == path.read_bytes()
