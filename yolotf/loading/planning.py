@@ -18,7 +18,7 @@ from yolotf.errors import PlanError
 from yolotf.loading import partial
 from yolotf.loading.arguments import check_source
 from yolotf.models import arrange, bind
-from yolotf.models.built import by_section, network_of, part_name, parts_of
+from yolotf.models.built import by_section, network_of, part_name, parts_of, place_of
 from yolotf.models.stock import stock_networks
 from yolotf.models.structure import Structure
 from yolotf.weights import layout
@@ -374,7 +374,8 @@ def named_layers(model: Any, network: cfg.Network | None) -> list[partial.ModelL
     if network is None:
         return [partial.ModelLayer(unit.name, unit.slots) for unit in Structure(model).units]
     grouped: dict[tuple[int, str], dict[str, layout.Slot]] = {}
-    for (index, part, role), slot in by_section(model, network).items():
+    for (index, place), slot in by_section(model, network).items():
+        part, _, role = place.rpartition("/")
         grouped.setdefault((index, part), {})[role] = slot
     return [
         partial.ModelLayer(part_name(network.layers[index], part), slots)
@@ -419,11 +420,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     slots = by_section(model, network)
     used = used_layers(network)
     segments = layout.segments(network, transposed=transposed)
-    missing = [
-        one
-        for one in segments
-        if one.layer in used and (one.layer, one.part, one.role) not in slots
-    ]
+    missing = [one for one in segments if one.layer in used and place_of(one) not in slots]
     if missing and not built_here:
         moves = bind.bind(Structure(model), network, transposed=transposed)
         return layout.Plan(moves, layout.floats(network), network)
@@ -436,9 +433,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
             role=missing[0].role,
         )
     moves = tuple(
-        layout.move(one, slots[one.layer, one.part, one.role])
-        for one in segments
-        if (one.layer, one.part, one.role) in slots
+        layout.move(one, slots[place_of(one)]) for one in segments if place_of(one) in slots
     )
     if not built_here:
         _refuse_more(model, network, moves)

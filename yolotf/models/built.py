@@ -8,7 +8,7 @@ from typing import Any
 from yolotf.darknet import cfg
 from yolotf.models.variables import slots
 from yolotf.models.walk import layers
-from yolotf.weights.layout import Slot
+from yolotf.weights.layout import Segment, Slot
 
 _SHORT_TYPES = {"convolutional": "conv"}
 
@@ -48,15 +48,24 @@ def parts_of(layer: cfg.Layer) -> tuple[str, ...]:
     return ("",)
 
 
-def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str, str], Slot]:
-    """The variables of a model whose layers are called after sections: (section, part, role)."""
+def place_of(segment: Segment) -> tuple[int, str]:
+    """Its key in `by_section`."""
+    role = f"{segment.part}/{segment.role}" if segment.part else segment.role
+    return segment.layer, role
+
+
+def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
+    """The variables of a model whose layers are called after sections, by (section, role).
+
+    In recurrent sections the role has its part before it, `input/kernel`.
+    """
     named = {getattr(layer, "name", None): layer for layer in layers(model)}
-    found: dict[tuple[int, str, str], Slot] = {}
+    found: dict[tuple[int, str], Slot] = {}
     for section in network.layers:
         for part in parts_of(section):
             name = part_name(section, part)
             for candidate in (name, f"{name}_bn"):
                 if candidate in named:
                     for role, slot in slots(named[candidate]).items():
-                        found[section.index, part, role] = slot
+                        found[section.index, f"{part}/{role}" if part else role] = slot
     return found
