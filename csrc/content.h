@@ -52,8 +52,8 @@ struct Sighting {
     std::uint64_t offset;
     std::uint64_t hash;
   };
-  std::vector<Run> huge;       // bytes with NaN, infinity or 1e30 and more somewhere in them
-  std::vector<Run> zeros;      // bytes with nothing but zeros
+  std::vector<Run> huge;   // bytes with NaN, infinity or 1e30 and more somewhere in them
+  std::vector<Run> zeros;  // bytes with nothing but zeros
   std::vector<Sample> samples;
 };
 

@@ -35,10 +35,21 @@ namespace {
 using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 
 // By value of Code and, for one more, of FileCode.
-constexpr std::array<const char*, 15> kCodeNames = {
-    "ok",         "header_too_short",  "file_too_short", "wrong_size",    "bad_segment",
-    "wrong_rank", "wrong_shape",       "wrong_dtype",    "uninitialized", "shared",
-    "nonfinite",  "huge",              "negative_variance", "zeros",  "repeated"};
+constexpr std::array<const char*, 15> kCodeNames = {"ok",
+                                                    "header_too_short",
+                                                    "file_too_short",
+                                                    "wrong_size",
+                                                    "bad_segment",
+                                                    "wrong_rank",
+                                                    "wrong_shape",
+                                                    "wrong_dtype",
+                                                    "uninitialized",
+                                                    "shared",
+                                                    "nonfinite",
+                                                    "huge",
+                                                    "negative_variance",
+                                                    "zeros",
+                                                    "repeated"};
 static_assert(kCodeNames.size() == static_cast<std::size_t>(Code::kRepeated) + 1);
 
 // By value of Role.

@@ -354,9 +354,9 @@ TEST(every_way_to_look_notes_the_same_blocks) {
   }
   // The neighbours of what is to be noted, at any place of a block.
   constexpr std::uint32_t kSpecial[] = {
-      0,           1,           0x007fffffU, 0x00800000U, 0x7f7fffffU, 0x7f800000U, 0x7f800001U,
-      0x7fffffffU, 0x80000000U, 0x807fffffU, 0x80800000U, 0xff7fffffU, 0xff800000U, 0xffffffffU,
-      0x7149f2c9U, 0x7149f2caU, 0xf149f2c9U, 0xf149f2caU};
+      0,           1,           0x007fffffU, 0x00800000U, 0x7f7fffffU, 0x7f800000U,
+      0x7f800001U, 0x7fffffffU, 0x80000000U, 0x807fffffU, 0x80800000U, 0xff7fffffU,
+      0xff800000U, 0xffffffffU, 0x7149f2c9U, 0x7149f2caU, 0xf149f2c9U, 0xf149f2caU};
   for (std::size_t i = 0; i < 300; ++i) {
     numbers[random() % numbers.size()] = kSpecial[random() % std::size(kSpecial)];
   }

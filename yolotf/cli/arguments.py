@@ -12,6 +12,7 @@ from pathlib import Path
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
+from yolotf.errors import printable
 from yolotf.formats.quiet import held_back_stderr
 from yolotf.weights import sources
 
@@ -94,4 +95,4 @@ def quiet() -> Iterator[None]:
 
 def note(text: str) -> None:
     """Something to know that stops nothing."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    print(f"note: {printable(text)}", file=sys.stderr, flush=True)

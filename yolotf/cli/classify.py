@@ -9,6 +9,7 @@ from pathlib import Path
 
 from yolotf.cli import arguments
 from yolotf.cli.detect import PICTURES
+from yolotf.errors import printable
 from yolotf.serving.classifier import Classifier
 
 
@@ -48,14 +49,14 @@ def main(parsed: argparse.Namespace) -> int:
             reason = str(error).removeprefix(f"{path}: ")
             if isinstance(error, OSError) and error.strerror:
                 reason = error.strerror.lower()
-            print(f"yolotf: {path}: {reason}", file=sys.stderr)
+            print(printable(f"yolotf: {path}: {reason}"), file=sys.stderr)
             if parsed.json:
                 print(json.dumps({"path": str(path), "error": reason}), flush=True)
             continue
         if parsed.json:
             print(json.dumps({"path": str(path), **found.to_dict()}, allow_nan=False), flush=True)
         else:
-            print(f"{path}\n{found}\n", flush=True)
+            print(printable(f"{path}\n{found}\n"), flush=True)
     return 2 if unreadable else 0
 
 

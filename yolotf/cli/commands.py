@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from yolotf.errors import WeightsMismatch, explained_import
+from yolotf.errors import WeightsMismatch, explained_import, printable
 
 COMMANDS = {
     "demo": ("demo", "load the official yolov4-tiny and detect in two photographs"),
@@ -60,12 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def describe(error: Exception) -> str:
-    """One sentence: the file, and what is the matter."""
+    """One sentence: the file, and what is the matter; without control characters."""
+    text = str(explained_import(error) if isinstance(error, ImportError) else error)
     if isinstance(error, OSError) and error.strerror:
+        text = error.strerror.lower()
         if error.filename is not None:
-            return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
-        return error.strerror.lower()
-    return str(explained_import(error) if isinstance(error, ImportError) else error)
+            text = f"{os.fsdecode(error.filename)}: {text}"
+    return printable(text)
 
 
 def _discard_output() -> None:

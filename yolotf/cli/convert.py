@@ -9,6 +9,7 @@ from yolotf import errors
 from yolotf.cli import arguments
 from yolotf.cli.arguments import note
 from yolotf.darknet import cfg
+from yolotf.errors import printable
 from yolotf.formats.convert import convert, format_of, write_anchors
 from yolotf.formats.quiet import held_back_stderr
 from yolotf.formats.source import check_any_size
@@ -114,7 +115,7 @@ def main(parsed: argparse.Namespace) -> int:
         note(warning)
     if kind in (".keras", ".h5"):
         note("import yolotf.keras_layers before keras.models.load_model")
-    print(done)
+    print(printable(str(done)))
     if old_style:
         anchors = f"{output.removesuffix(kind).rstrip('/')}_anchors.txt"
         if write_anchors(network, anchors):

@@ -22,7 +22,7 @@ import numpy as np
 from yolotf.cli import arguments, label_files
 from yolotf.darknet import cfg
 from yolotf.darknet.coco import COCO_NAMES
-from yolotf.errors import YolotfError, plural
+from yolotf.errors import YolotfError, plural, printable
 from yolotf.serving.detections import Detections
 from yolotf.serving.pictures import open_picture
 
@@ -540,7 +540,7 @@ def _say_text(item: _Item) -> None:
     where = _name(item.path) if item.frame is None else f"{_name(item.path)} frame {item.frame}"
     # One drawing a picture; that of a video is named once.
     drawn = f" -> {_name(item.drawing)}" if item.drawing and not item.frame else ""
-    print(f"{where}{drawn}\n{item.found}\n", flush=True)
+    print(printable(f"{where}{drawn}\n{item.found}\n"), flush=True)
 
 
 def _say_json(item: _Item) -> None:
@@ -563,7 +563,8 @@ def _finite(value: Any) -> Any:
 
 
 def _complain(item: _Item) -> None:
-    print(f"yolotf: {_name(item.path)}: {item.error}", file=sys.stderr, flush=True)
+    message = f"yolotf: {_name(item.path)}: {item.error}"
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 def _name(path: str | Path) -> str:

@@ -7,6 +7,7 @@ import json
 import sys
 
 from yolotf.cli import arguments
+from yolotf.errors import printable
 from yolotf.serving import evaluation
 
 
@@ -87,11 +88,11 @@ def main(parsed: argparse.Namespace) -> int:
     else:
         data = evaluation.read_darknet(parsed.data)
     if data.unlabelled:
-        print(
+        message = (
             f"yolotf: {len(data.unlabelled)} of {len(data.pictures)} pictures have no label file "
-            f"and count as empty; the first: {evaluation.label_path(data.unlabelled[0])}",
-            file=sys.stderr,
+            f"and count as empty; the first: {evaluation.label_path(data.unlabelled[0])}"
         )
+        print(printable(message), file=sys.stderr)
     from yolotf.cli import bars  # imports rich
 
     with bars.counted(len(data.pictures)) as bar:
@@ -108,7 +109,7 @@ def main(parsed: argparse.Namespace) -> int:
         )
     if parsed.plot:
         evaluation.plot(result, parsed.plot)
-    print(json.dumps(result.to_dict(), allow_nan=False) if parsed.json else result)
+    print(json.dumps(result.to_dict(), allow_nan=False) if parsed.json else printable(str(result)))
     return 0
 
 
@@ -117,5 +118,5 @@ def _compare(parsed: argparse.Namespace) -> int:
     if parsed.json:
         print(json.dumps(found, allow_nan=False))
     else:
-        print("\n".join(evaluation.comparison_lines(found)))
+        print(printable("\n".join(evaluation.comparison_lines(found))))
     return 0

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from yolotf.diagnosis.document import escaped
 from yolotf.errors import plural
 from yolotf.weights.contents import Contents
 from yolotf.weights.known import other_boxes
@@ -38,8 +39,8 @@ class Finding(Mapping[str, Any]):
 
     @property
     def message(self) -> str:
-        """What is wrong, with both numbers, and where."""
-        return f"{self.path}: {self._what()}"
+        """What is wrong, with both numbers, and where; without control characters."""
+        return escaped(f"{self.path}: {self._what()}")
 
     @property
     def fix(self) -> str | None:

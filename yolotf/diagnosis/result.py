@@ -16,7 +16,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import facts, not_weights
 from yolotf.diagnosis import rows as _rows
-from yolotf.diagnosis.document import Document
+from yolotf.diagnosis.document import Document, escaped
 from yolotf.diagnosis.findings import Finding
 from yolotf.diagnosis.rows import Array, Divergence, LayerRow
 from yolotf.diagnosis.subject import Subject
@@ -147,14 +147,14 @@ class Diagnosis:
         prefix = f"{self.path}: "
         causes = [f"{cause.text}; {cause.fix}" for cause in self.causes]
         if not causes:
-            return f"{prefix}fits {self.subject.title}"
+            return escaped(f"{prefix}fits {self.subject.title}")
         count = f"{len(causes)} causes: " if len(causes) > 1 else ""
         text = f"{prefix}{count}{'; and '.join(causes)}"
         if self.first_divergence is not None:
             parting = self.first_divergence
             text += f"; they part at {self.subject.where(parting.layer)}, {parting.role}, "
             text += f"byte {parting.offset}"
-        return text
+        return escaped(text)
 
     def to_dict(self) -> dict[str, Any]:
         """What `yolotf check --json` prints."""

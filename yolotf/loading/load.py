@@ -82,7 +82,7 @@ class LoadReport:
             if names:
                 lines.append(f"  {heading}: {_listed(names)}")
         lines += [f"  warning  {warning}" for warning in self.warnings]
-        return "\n".join(lines)
+        return errors.printable("\n".join(lines))
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

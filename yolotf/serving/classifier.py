@@ -13,7 +13,7 @@ import numpy.typing as npt
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.rules import check_forgetful
-from yolotf.errors import WeightsMismatch, plural
+from yolotf.errors import WeightsMismatch, plural, printable
 from yolotf.serving.classes import classes_of
 from yolotf.serving.detector import open_engine
 from yolotf.serving.explained import explained
@@ -57,7 +57,7 @@ class Classification:
             yield Rated(*row)
 
     def __str__(self) -> str:
-        return "\n".join(f"{100 * one.score:6.2f} %  {one.name}" for one in self)
+        return printable("\n".join(f"{100 * one.score:6.2f} %  {one.name}" for one in self))
 
     def to_dict(self) -> dict[str, Any]:
         """`{"top": [{"class", "name", "score"}]}`, ready for JSON."""
@@ -135,7 +135,7 @@ class Classifier:
         height, width = self.size
         name = self.network.name or self.network.source
         classes = plural(self.classes, "class", "classes")
-        return f"<yolotf.Classifier {name}, {width}x{height}, {classes}>"
+        return printable(f"<yolotf.Classifier {name}, {width}x{height}, {classes}>")
 
     @overload
     def __call__(self, pictures: Picture, *, top: int = 5) -> Classification: ...

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.errors import MissingPackageError, plural
+from yolotf.errors import MissingPackageError, plural, printable
 from yolotf.serving.fonts import font_for
 from yolotf.serving.pictures import Picture as Picture
 from yolotf.serving.pictures import open_picture as open_picture
@@ -88,10 +88,12 @@ class Detections:
         if not len(self):
             return "nothing found"
         width = max(map(len, self.names))
-        return "\n".join(
-            f"{one.name:<{width}}  {one.score:.2f}  "
-            f"{one.xyxy[0]:.0f},{one.xyxy[1]:.0f} .. {one.xyxy[2]:.0f},{one.xyxy[3]:.0f}"
-            for one in self
+        return printable(
+            "\n".join(
+                f"{one.name:<{width}}  {one.score:.2f}  "
+                f"{one.xyxy[0]:.0f},{one.xyxy[1]:.0f} .. {one.xyxy[2]:.0f},{one.xyxy[3]:.0f}"
+                for one in self
+            )
         )
 
     def to_dict(self) -> dict[str, Any]:

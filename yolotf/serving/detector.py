@@ -16,7 +16,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.head_rules import tree_of_heads
 from yolotf.darknet.rules import check_forgetful
-from yolotf.errors import WeightsMismatch
+from yolotf.errors import WeightsMismatch, printable
 from yolotf.runtime import library
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.network import RuntimeNetwork
@@ -196,7 +196,7 @@ class Detector:
     def __repr__(self) -> str:
         height, width = self.size
         classes = self.network.classes
-        return (
+        return printable(
             f"<yolotf.Detector {self.network.name or self.network.source}, {width}x{height}, "
             f"{'heads of several' if classes is None else classes} "
             f"class{'es' * (classes != 1)}, {self.weights.path}>"

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.darknet import kinds
-from yolotf.errors import plural
+from yolotf.errors import plural, printable
 from yolotf.weights import contents
 
 if TYPE_CHECKING:
@@ -179,9 +179,10 @@ def _decoded(source: Any, name: str, content: str | os.PathLike[str] | bytes) ->
     except OSError as error:
         if error.strerror:  # the system's own: no such file, and so on
             raise
-        raise OSError(f"{name}: {_no_picture(content, error)}") from error
+        raise OSError(printable(f"{name}: {_no_picture(content, error)}")) from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
-        raise OSError(f"{name}: not read as a picture: {error or type(error).__name__}") from error
+        reason = f"not read as a picture: {error or type(error).__name__}"
+        raise OSError(printable(f"{name}: {reason}")) from error
 
 
 def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:

@@ -222,9 +222,11 @@ def _bytes_path(weights: Any) -> str | None:
 
 def _local(weights: Any, progress: Progress | None, stack: contextlib.ExitStack) -> Local:
     if isinstance(weights, str | os.PathLike):
-        if isinstance(weights, str) and ("\n" in weights or len(weights) > _LONGEST_PATH):
+        text = os.fspath(weights) if isinstance(weights, str) else ""
+        odd = "\n" in text or len(text) > _LONGEST_PATH
+        if odd and not os.path.exists(weights):  # noqa: PTH110 (Path's raises for long ones)
             raise TypeError(
-                f"weights is a text of {len(weights)} characters, must be a path, a URL, or the "
+                f"weights is a text of {len(text)} characters, must be a path, a URL, or the "
                 "bytes of a file: open(path, 'rb').read()"
             )
         url = url_of(weights)
