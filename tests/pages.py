@@ -93,7 +93,7 @@ def steps(found: list[Block]) -> list[Step]:
     return todo
 
 
-def run(todo: list[Step], folder: Path, *, timeout: float = 300) -> list[tuple[str, bool]]:
+def run(todo: list[Step], folder: Path, *, timeout: float = 900) -> list[tuple[str, bool]]:
     """Does it in `folder`, in one process; what each step printed, and whether all was well.
 
     The commands `yolotf` and `python` are this interpreter's.

@@ -40,10 +40,27 @@ RUN = [page for page in PAGES if pages.steps(pages.blocks(text_of(page)))]
 
 
 @ALL
-def test_links_lead_to_files_of_the_repository(page):
-    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", without_blocks(text_of(page))):
+def test_links_lead_to_files_and_headings_of_the_repository(page):
+    for target in re.findall(r"\]\(([^)]+)\)", without_blocks(text_of(page))):
         if "://" not in target:
-            assert (page.parent / target).exists(), target
+            path, _, heading = target.partition("#")
+            leads_to = page.parent / path if path else page
+            assert leads_to.exists(), target
+            assert not heading or heading in headings(leads_to), target
+
+
+def headings(page):
+    """As addresses have them."""
+    found = re.findall(r"^#+ (.+)$", without_blocks(text_of(page)), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", one).strip().lower().replace(" ", "-") for one in found}
+
+
+def test_every_page_of_docs_is_in_the_sites_menu():
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = set(re.findall(r": (\S+\.md)$", menu, re.MULTILINE))
+    assert listed == {
+        str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")
+    }
 
 
 @ALL
