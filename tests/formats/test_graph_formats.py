@@ -7,6 +7,7 @@ decoded boxes with the rules of Darknet written out in NumPy.
 import numpy as np
 import pytest
 import tensorflow as tf
+from labelled_pictures import write_set
 from PIL import Image
 from test_convert import (
     ANCHORS,
@@ -26,6 +27,7 @@ from yolotf.darknet import cfg
 from yolotf.formats.convert import convert
 from yolotf.serving import evaluation
 from yolotf.serving.detections import Detections
+from yolotf.serving.inference import fit
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
 
@@ -84,6 +86,25 @@ def test_onnx_for_any_size(tmp_path, weights):
         pictures = pictures_for(DETECTOR, size=size)
         found = heads(run_onnx(tmp_path / "m.onnx", pictures))
         assert_close(found, reference(DETECTOR, size=size)[1](pictures))
+
+
+def test_class_trees_are_written(tmp_path):
+    (tmp_path / "a.tree").write_text("a -1\nb -1\nc 0\nd 0\ne 0\nf 3\ng 3\nh -1\n")
+    text = NET + conv(8) + "[avgpool]\n[softmax]\n"
+    tree = text + f"temperature=2\ntree={tmp_path / 'a.tree'}\n"
+    weights = write_weights(tmp_path, text)
+    pictures = pictures_for(text, batch=1)
+    # The logarithm of a softmax is what entered it, less one number.
+    raw = np.log(reference(text)[1](pictures)[0].ravel())
+    wanted = []
+    for group in np.split(raw / 2, [2, 5, 7]):
+        wanted += (np.exp(group) / np.exp(group).sum()).tolist()
+    for name, run in RUNNERS.items():
+        if name.endswith("onnx"):
+            pytest.importorskip("tf2onnx")
+        convert(weights, tree, tmp_path / name)
+        (found,) = heads(run(tmp_path / name, pictures))
+        np.testing.assert_allclose(found.ravel(), wanted, atol=1e-5)
 
 
 LOCAL = "[local]\nsize=3\npad=1\nfilters=4\nactivation=leaky\n"
@@ -350,38 +371,35 @@ def overlap(a, b):
     return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
 
 
-def test_int8_finds_what_the_network_finds(official_tiny, tmp_path):
-    """mAP of a trained network in int8, what it finds in float32 being the truth."""
-    network = cfg.parse_cfg(official_tiny.cfg)
-    names = tuple(map(str, range(80)))
-    pictures = [official_tiny.bus, official_tiny.zidane]
-    found = {}
-    for kind, options in {"float": {}, "int8": {"int8": pictures}}.items():
-        path = tmp_path / f"{kind}.tflite"
+def test_int8_costs_little_of_the_score(official_tiny, tmp_path):
+    """mAP of a trained network on labelled pictures, by the formats and by yolotf's own path."""
+    folder = write_set(official_tiny, tmp_path / "set")
+    data = evaluation.read_darknet(folder / "obj.data")
+    text = official_tiny.cfg.read_text().replace("nms_kind=greedynms", "nms_kind=default")
+    network = cfg.parse_cfg(text)
+    asked = {"float32": {}, "int8": {"int8": folder}}
+    found = {name: [] for name in asked}
+    for name, options in asked.items():
+        path = tmp_path / f"{name}.tflite"
         convert(official_tiny.weights, network, path, decode=True, **options)
         runner = tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")
-        found[kind] = []
-        for picture in pictures:
-            image = Image.open(picture).convert("RGB").resize((416, 416), Image.Resampling.BILINEAR)
-            answer = runner(images=np.asarray(image, np.float32)[None] / 255)
-            found[kind].append(detections_of(answer, names))
+        for one in data.pictures:
+            with Image.open(one.path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            answer = runner(images=fit(tf.constant(pixels[None]), (416, 416), letter_box=False))
+            # Boxes are relative, so that every picture is one pixel.
+            found[name].append((detections_of(answer, data.names, score=0.005), (1, 1)))
     assert (tmp_path / "int8.tflite").stat().st_size < 7_000_000
-    truths = [
-        evaluation.LabelledPicture(
-            picture,
-            evaluation.Truths(
-                one.classes.astype(np.int64),
-                np.concatenate(
-                    [(one.xyxy[:, :2] + one.xyxy[:, 2:]) / 2, one.xyxy[:, 2:] - one.xyxy[:, :2]], 1
-                ),
-            ),
-            evaluation.Truths(np.zeros(0, np.int64), np.zeros((0, 4), np.float32)),
-        )
-        for picture, one in zip(pictures, found["float"], strict=True)
-    ]
-    # Boxes are relative, so that every picture is one pixel.
-    sized = [(one, (1, 1)) for one in found["int8"]]
-    score = evaluation.score(sized, truths, names)
-    labelled = [one for one in score.classes if one.truths]
-    assert sum(one.truths for one in labelled) >= 5
-    assert np.mean([one.ap for one in labelled]) > 0.8
+    scores = {
+        name: evaluation.score(some, data.pictures, data.names) for name, some in found.items()
+    }
+    scores["own"] = evaluation.evaluate(network, official_tiny.weights, data)
+    labelled = [one.class_id for one in scores["own"].classes if one.truths]
+    mean = {
+        name: np.mean([one.classes[class_id].ap for class_id in labelled])
+        for name, one in scores.items()
+    }
+    assert mean["own"] > 0.5
+    assert abs(mean["float32"] - mean["own"]) < 1e-3
+    assert mean["int8"] > mean["float32"] - 0.08
+    assert scores["int8"].tp > scores["float32"].tp - 4
