@@ -1,15 +1,13 @@
 #include "decode.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstddef>
-#include <exception>
 #include <limits>
 #include <memory>
-#include <mutex>
-#include <system_error>
-#include <thread>
+#include <utility>
+
+#include "parallel.h"
 
 namespace yolotf {
 namespace {
@@ -344,9 +342,12 @@ class LetterBox {
         full_height_(static_cast<float>(input.height)) {
     const bool wide = full_width_ / static_cast<float>(picture.width) <
                       full_height_ / static_cast<float>(picture.height);
-    width_ = static_cast<float>(wide ? input.width : picture.width * input.height / picture.height);
-    height_ =
-        static_cast<float>(wide ? picture.height * input.width / picture.width : input.height);
+    // Rounded down, but never to nothing.
+    const auto at_least_one = [](std::int64_t side) { return std::max<std::int64_t>(1, side); };
+    width_ = static_cast<float>(wide ? input.width
+                                     : at_least_one(picture.width * input.height / picture.height));
+    height_ = static_cast<float>(wide ? at_least_one(picture.height * input.width / picture.width)
+                                      : input.height);
   }
 
   void undo(Box* box) const noexcept {
@@ -566,35 +567,9 @@ std::vector<std::vector<Detection>> detect_all(const std::vector<HeadRule>& rule
                                                const std::vector<Extent>& sizes,
                                                const DecodeOptions& options, int threads) {
   std::vector<std::vector<Detection>> found(sizes.size());
-  std::atomic<std::size_t> next{0};
-  std::exception_ptr failure;
-  std::mutex mutex;
-  const auto work = [&] {
-    try {
-      for (std::size_t i = next++; i < sizes.size(); i = next++) {
-        found[i] = detect(rules, heads, static_cast<std::int64_t>(i), sizes[i], options);
-      }
-    } catch (...) {  // no memory; it must not leave a thread
-      const std::lock_guard<std::mutex> lock(mutex);
-      failure = std::current_exception();
-    }
-  };
-  std::vector<std::thread> helpers;
-  helpers.reserve(sizes.size());
-  for (std::size_t i = 1; i < sizes.size() && static_cast<int>(i) < threads; ++i) {
-    try {
-      helpers.emplace_back(work);
-    } catch (const std::system_error&) {  // no more to be had
-      break;
-    }
-  }
-  work();
-  for (std::thread& helper : helpers) {
-    helper.join();
-  }
-  if (failure) {
-    std::rethrow_exception(failure);
-  }
+  run_tasks(sizes.size(), threads, [&](std::size_t i) {
+    found[i] = detect(rules, heads, static_cast<std::int64_t>(i), sizes[i], options);
+  });
   return found;
 }
 

@@ -1,4 +1,4 @@
-// What the Python module yolotf._core offers of decode.h.
+// What the Python module yolotf._core offers of decode.h and fit.h.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -6,10 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "decode.h"
+#include "fit.h"
 
 namespace py = pybind11;
 
@@ -185,6 +187,53 @@ py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads
   return py::make_tuple(boxes, scores, class_ids, counts);
 }
 
+Picture to_picture(const py::array& array, std::int64_t channels) {
+  const bool bytes = array.dtype().kind() == 'u' && array.dtype().itemsize() == 1;
+  constexpr int kNeeded = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if (!(bytes || py::isinstance<py::array_t<float>>(array)) || array.ndim() != 3 ||
+      array.shape(2) != channels || (array.flags() & kNeeded) != kNeeded) {
+    throw py::value_error("a picture must be uint8 or float32 [height, width, " +
+                          std::to_string(channels) + "], contiguous and aligned");
+  }
+  const Extent size = to_extent(array.shape(0), array.shape(1), "a picture");
+  Picture picture;
+  picture.pixels = array.data();
+  picture.bytes = bytes;
+  picture.height = size.height;
+  picture.width = size.width;
+  return picture;
+}
+
+Float32Out fitted(const std::vector<py::array>& arrays,
+                  std::tuple<std::int64_t, std::int64_t, std::int64_t> shape,
+                  const std::vector<std::pair<std::int64_t, std::int64_t>>& inner, int threads) {
+  const auto [rows, columns, channels] = shape;
+  const Extent input = to_extent(rows, columns, "an input");
+  if (inner.size() != arrays.size() || channels < 1) {
+    throw py::value_error(std::to_string(inner.size()) + " sizes for " +
+                          std::to_string(arrays.size()) + " pictures");
+  }
+  std::vector<Picture> pictures;
+  for (std::size_t i = 0; i < arrays.size(); ++i) {
+    Picture picture = to_picture(arrays[i], channels);
+    const Extent size = to_extent(inner[i].first, inner[i].second, "a fitted picture");
+    if (size.height > input.height || size.width > input.width) {
+      throw py::value_error("a fitted picture is larger than the input");
+    }
+    picture.inner_height = size.height;
+    picture.inner_width = size.width;
+    pictures.push_back(picture);
+  }
+  Float32Out out(
+      std::vector<py::ssize_t>{static_cast<py::ssize_t>(pictures.size()), rows, columns, channels});
+  float* memory = out.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    fit(pictures, input.height, input.width, channels, memory, threads);
+  }
+  return out;
+}
+
 }  // namespace
 }  // namespace yolotf
 
@@ -201,4 +250,9 @@ void bind_decode(py::module_& module) {
       "classfix=-1, sqrt, side; `numbers` float64: scale_x_y, yolo_point, anchors. Returns "
       "(boxes [N, 4] left, top, right, bottom in pixels, scores [N], classes [N], counts "
       "[pictures]), the detections of all pictures after each other, best first.");
+  module.def("fit", &yolotf::fitted, "pictures"_a, "shape"_a, "inner"_a, py::kw_only(),
+             "threads"_a = 1,
+             "Resizes pictures (uint8, or float32 of 0..1; [height, width, channels]) as Darknet "
+             "does. `shape`: of an input, (rows, columns, channels); `inner`: (height, width) that "
+             "each picture gets, in the middle of 0.5. Returns float32 [pictures, *shape].");
 }

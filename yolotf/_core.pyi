@@ -1,4 +1,5 @@
 import os
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,3 +71,10 @@ def detections(
     unwanted: list[int] = [],
     threads: int = 1,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]: ...
+def fit(
+    pictures: list[NDArray[Any]],
+    shape: tuple[int, int, int],
+    inner: list[tuple[int, int]],
+    *,
+    threads: int = 1,
+) -> NDArray[np.float32]: ...

@@ -329,7 +329,8 @@ def _descending(values: Tensor) -> Tensor:
 def letter_box_size(image_sizes: Tensor, input_size: Size) -> Tensor:
     """[..., 2] int32 (height, width) of the picture inside the letter box (image.c:1006).
 
-    The longer side, measured against the input, fills it; the other is rounded down.
+    The longer side, measured against the input, fills it; the other is rounded down, but never
+    to nothing.
     """
     sizes = tf.cast(image_sizes, tf.int32)
     height, width = sizes[..., 0], sizes[..., 1]
@@ -339,8 +340,8 @@ def letter_box_size(image_sizes: Tensor, input_size: Size) -> Tensor:
     ) / tf.cast(height, tf.float32)
     return tf.stack(
         [
-            tf.where(wide, height * box_width // width, box_height),
-            tf.where(wide, box_width, width * box_height // height),
+            tf.where(wide, tf.maximum(1, height * box_width // width), box_height),
+            tf.where(wide, box_width, tf.maximum(1, width * box_height // height)),
         ],
         -1,
     )

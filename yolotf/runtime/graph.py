@@ -67,7 +67,6 @@ _INPUTS = {
     "Relu": "features",
     "Relu6": "features",
     "Reshape": "tensor | shape",
-    "ResizeBilinear": "images | size",
     "ResizeNearestNeighbor": "images | size",
     "SelectV2": "condition t e",
     "Shape": "input",

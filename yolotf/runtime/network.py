@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from yolotf import _runtime
 from yolotf.darknet import cfg
-from yolotf.graphs import onednn, operations
+from yolotf.graphs import onednn
 from yolotf.graphs.network import NetworkGraph
 from yolotf.runtime import library
 from yolotf.runtime.graph import Node, Operations
@@ -79,17 +79,11 @@ class RuntimeNetwork:
         heads, after = self.graph.heads(
             ops, pictures, weights.__getitem__, fused=self.graph.onednn, states=states
         )
-        fits = {
-            (integers, letter_box): _fit(ops, channels, integers, letter_box)
-            for integers in (True, False)
-            for letter_box in (True, False)
-        }
         session = _runtime.Session(
             ops.graph, _config(self._threads, optimize=not self.graph.needs_no_optimizer)
         )
         entering = [pictures, *states.values(), *weights.values()]
         self._heads = _call(session, ops, entering, [*heads, *after.values()])
-        self._fits = {kind: _call(session, ops, *ends) for kind, ends in fits.items()}
 
     @classmethod
     def opened(
@@ -167,27 +161,6 @@ class RuntimeNetwork:
         heads = len(found) - len(self.graph.states)
         return found[:heads], dict(zip(self.graph.states, found[heads:], strict=True))
 
-    def fit(self, images: Array, *, letter_box: bool) -> npt.NDArray[np.float32]:
-        """What `raw_heads` takes, of pictures of one size.
-
-        Args:
-            images: [batch, height, width, channels], uint8, or float32 in 0..1.
-            letter_box: keep their proportions.
-        """
-        library.check_process()
-        size = self.network.input_shape[:2]
-        found = (images.shape[1], images.shape[2])
-        call = self._fits[images.dtype == np.uint8, letter_box]
-        images = np.ascontiguousarray(images)
-        if not letter_box:
-            return call.run([images, np.array(size, np.int32)])[0]
-        inner = operations.letter_box_size(found, size)
-        sides = np.zeros([4, 2], np.int32)
-        for axis in (0, 1):
-            left = size[axis] - inner[axis]
-            sides[1 + axis] = left // 2, left - left // 2
-        return call.run([images, np.array(inner, np.int32), sides])[0]
-
     def unblocked_weights(self, weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
         """The arrays of `weights`, wide convolutions in one piece."""
         return {
@@ -207,17 +180,6 @@ def _read(
     plan = graph.plan(header, arrays)
     writing.write_arrays(path, header, plan, verify=verify, threads=threads)
     return header, arrays
-
-
-def _fit(
-    ops: Operations, channels: int, integers: bool, letter_box: bool
-) -> tuple[list[Node], list[Node]]:
-    """What goes in and comes out of the fitting of pictures."""
-    images = ops.placeholder([None, None, None, channels], "uint8" if integers else "float32")
-    ends = [images, ops.placeholder([2], "int32")]
-    if letter_box:
-        ends.append(ops.placeholder([4, 2], "int32"))
-    return ends, [operations.fit(ops, *ends, integers=integers)]
 
 
 def _call(

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Union, overload
 
-import numpy as np
 import numpy.typing as npt
 
 from yolotf.darknet import cfg
@@ -19,6 +18,7 @@ from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import WeightsMismatch, printable
 from yolotf.runtime import library
 from yolotf.runtime.decoding import Decoder
+from yolotf.runtime.fitting import fit
 from yolotf.runtime.network import RuntimeNetwork
 from yolotf.serving.detections import Detections
 from yolotf.serving.explained import explained
@@ -312,13 +312,12 @@ class Detector:
         return found
 
     def _detect_batch(self, weights: Any, arrays: Sequence[Array]) -> list[Detections]:
-        letter_box = self.network.letter_box
-        if len({(array.shape, array.dtype) for array in arrays}) == 1:
-            images = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
-            inputs = self._engine.fit(images, letter_box=letter_box)
-        else:
-            parts = [self._engine.fit(array[None], letter_box=letter_box) for array in arrays]
-            inputs = np.concatenate(parts)
+        inputs = fit(
+            arrays,
+            self.network.input_shape,
+            letter_box=self.network.letter_box,
+            threads=self._threads,
+        )
         raws = self._stream.raw_heads(inputs, weights)
         found = self._decoder(
             raws,

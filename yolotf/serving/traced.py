@@ -17,7 +17,6 @@ import tensorflow as tf
 from yolotf.darknet import cfg
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
-from yolotf.serving.function import fit
 from yolotf.weights import layout
 from yolotf.weights.header import Header, read_header
 
@@ -84,14 +83,6 @@ class TracedNetwork:
         """See `RuntimeNetwork.step`."""
         heads, after = weights.function(frame, dict(states))
         return [head.numpy() for head in heads], after
-
-    def fit(self, images: Array, *, letter_box: bool) -> npt.NDArray[np.float32]:
-        """See `RuntimeNetwork.fit`."""
-        size = self.network.input_shape[:2]
-        inputs: npt.NDArray[np.float32] = fit(
-            tf.constant(images), size, letter_box=letter_box
-        ).numpy()
-        return inputs
 
     def unblocked_weights(self, weights: TracedWeights) -> Mapping[str, Array]:
         """See `RuntimeNetwork.unblocked_weights`."""

@@ -1,0 +1,28 @@
+// Pictures -> a network's input, resized as Darknet does. The standard library, nothing else.
+//
+// Sources: AlexeyAB/darknet src/image.c:1006 (letterbox_image) and 1399 (resize_image). The graph
+// of standard operations that exported models hold (yolotf/graphs/operations.py) computes the same,
+// to the last bit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace yolotf {
+
+struct Picture {
+  const void* pixels = nullptr;  // [height, width, channels] without gaps, at least 1 x 1
+  bool bytes = true;             // of 0..255; else float32 of 0..1
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+  std::int64_t inner_height = 0;  // that it gets, in the middle of the input; at most the input's
+  std::int64_t inner_width = 0;
+};
+
+/// Writes [pictures, height, width, channels] float32 of 0..1: bilinear, the corners of picture and
+/// inner rectangle on each other, 0.5 around it. On up to `threads` threads.
+void fit(const std::vector<Picture>& pictures, std::int64_t height, std::int64_t width,
+         std::int64_t channels, float* out, int threads);
+
+}  // namespace yolotf

@@ -1,0 +1,50 @@
+// Independent tasks on a few threads, the calling one among them. The standard library only.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace yolotf {
+
+/// Runs task(0) to task(count - 1) on up to `threads` threads, in any order; returns when all are
+/// done. What a task throws is thrown here, the last of several; the tasks behind it on its thread
+/// are then taken by the others or left out.
+template <typename Task>
+void run_tasks(std::size_t count, int threads, const Task& task) {
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex mutex;
+  const auto work = [&] {
+    try {
+      for (std::size_t i = next++; i < count; i = next++) {
+        task(i);
+      }
+    } catch (...) {  // no memory; it must not leave a thread
+      const std::lock_guard<std::mutex> lock(mutex);
+      failure = std::current_exception();
+    }
+  };
+  std::vector<std::thread> helpers;
+  helpers.reserve(count);
+  for (std::size_t i = 1; i < count && static_cast<int>(i) < threads; ++i) {
+    try {
+      helpers.emplace_back(work);
+    } catch (const std::system_error&) {  // no more to be had
+      break;
+    }
+  }
+  work();
+  for (std::thread& helper : helpers) {
+    helper.join();
+  }
+  if (failure) {
+    std::rethrow_exception(failure);
+  }
+}
+
+}  // namespace yolotf

@@ -1,0 +1,36 @@
+"""Pictures -> a network's input, natively: what graphs/operations.py does in TensorFlow's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf import _core
+from yolotf.darknet import cfg
+from yolotf.graphs.operations import letter_box_size
+
+
+def fit(
+    pictures: Sequence[npt.NDArray[Any]], shape: cfg.Shape, *, letter_box: bool, threads: int = 1
+) -> npt.NDArray[np.float32]:
+    """Resizes pictures of any sizes as Darknet does; see `operations.fit`.
+
+    Args:
+        pictures: [height, width, channels], uint8, or float32 in 0..1.
+        shape: of the network's input.
+        letter_box: keep their proportions.
+        threads: that work on it.
+
+    Returns:
+        [pictures, rows, columns, channels] float32, 0..1.
+    """
+    size = shape.height, shape.width
+    inner = [
+        letter_box_size((picture.shape[0], picture.shape[1]), size) if letter_box else size
+        for picture in pictures
+    ]
+    contiguous = [np.ascontiguousarray(picture) for picture in pictures]
+    return _core.fit(contiguous, (*size, shape.channels), inner, threads=threads)
