@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <new>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -12,6 +14,7 @@
 
 #include "decode.h"
 #include "fit.h"
+#include "without_gil.h"
 
 namespace py = pybind11;
 
@@ -159,7 +162,7 @@ py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads
   }
   std::vector<std::vector<Detection>> found;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     found = detect_all(rules, inputs, sizes, options, threads);
   }
   py::ssize_t total = 0;
@@ -224,11 +227,20 @@ Float32Out fitted(const std::vector<py::array>& arrays,
     picture.inner_width = size.width;
     pictures.push_back(picture);
   }
-  Float32Out out(
-      std::vector<py::ssize_t>{static_cast<py::ssize_t>(pictures.size()), rows, columns, channels});
-  float* memory = out.mutable_data();
+  // Aligned so that TensorFlow takes it as it is.
+  constexpr std::size_t kAlignment = 64;
+  const auto floats = static_cast<std::size_t>(rows * columns * channels) * pictures.size();
+  auto* memory = static_cast<float*>(std::aligned_alloc(
+      kAlignment, (floats * sizeof(float) + kAlignment) / kAlignment * kAlignment));
+  if (memory == nullptr) {
+    throw std::bad_alloc();
+  }
+  const py::capsule owner(memory, std::free);
+  const std::vector<py::ssize_t> whole{static_cast<py::ssize_t>(pictures.size()), rows, columns,
+                                       channels};
+  Float32Out out(whole, memory, owner);
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     fit(pictures, input.height, input.width, channels, memory, threads);
   }
   return out;

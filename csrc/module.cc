@@ -24,6 +24,7 @@
 #include "plan.h"
 #include "scatter.h"
 #include "statistics.h"
+#include "without_gil.h"
 
 namespace py = pybind11;
 
@@ -247,7 +248,7 @@ py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_by
   LoadError error;
   bool loaded = false;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     Arrays variables(std::move(targets));
     OwnThreads own_threads(threads);
     loaded = load(request, &variables, &own_threads, &stats, &error);
@@ -267,7 +268,7 @@ py::list examine(const py::object& path_like, std::uint64_t header_bytes, const 
   LoadError error;
   bool examined = false;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     OwnThreads own_threads(threads);
     examined = examine_content(path, header_bytes, segments, &own_threads, &errors, &error);
   }
@@ -308,7 +309,7 @@ py::dict scan(const py::object& path_like, const Int64Array& offsets, const Int6
   MappedFile file;
   bool sound = true;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     sound = file.open(path.c_str(), &file_error);
     const auto file_bytes = static_cast<std::int64_t>(file.size());
     for (std::size_t i = 0; sound && i < runs; ++i) {
@@ -391,7 +392,7 @@ bool copy_file(const py::object& path_like, py::array_t<std::uint8_t, py::array:
   MappedFile file;
   bool sound = true;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     sound = file.open(path.c_str(), &file_error) && file.size() == room && file.hold(&file_error);
     if (sound) {
       std::atomic<std::uint64_t> next{0};
@@ -428,6 +429,7 @@ bool has_avx512() {
 }  // namespace yolotf
 
 PYBIND11_MODULE(_core, module) {
+  yolotf::WithoutGil::prepare();
   using namespace pybind11::literals;
   module.doc() = "The .weights format in native code, without TensorFlow.";
   yolotf::native_error() = py::reinterpret_steal<py::object>(PyErr_NewExceptionWithDoc(

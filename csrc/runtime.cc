@@ -1,7 +1,9 @@
 #include "runtime.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <mutex>
 #include <type_traits>
 #include <utility>
@@ -57,7 +59,7 @@ struct Api {
 };
 
 Api api = {};
-bool opened = false;
+std::atomic<bool> opened{false};  // what comes before it is there for all who see it true
 
 // While it lives, new devices get threads of their own. Where that cannot be had, all sessions of
 // the process share the threads of the first.
@@ -132,13 +134,16 @@ bool open_tensorflow(const std::string& framework_path, const std::string& cc_pa
   if (opened) {
     return true;
   }
-  // Never closed: TensorFlow's threads run on until the process ends.
-  void* framework = dlopen(framework_path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  // Functions are bound when they are called first, which takes a third off the time: they are a
+  // hundred thousand, and of two libraries that do not belong together the tables of virtual
+  // functions are missed here and now. Never closed: TensorFlow's threads run on until the process
+  // ends.
+  void* framework = dlopen(framework_path.c_str(), RTLD_LAZY | RTLD_LOCAL);
   if (framework == nullptr) {
     *error = last_dl_error();
     return false;
   }
-  void* cc = dlopen(cc_path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* cc = dlopen(cc_path.c_str(), RTLD_LAZY | RTLD_LOCAL);
   if (cc == nullptr) {
     *error = last_dl_error();
     return false;
@@ -319,7 +324,7 @@ DataType Graph::output_type(Output output) {
 }
 
 Session::Session(std::shared_ptr<Graph> graph, const std::string& config, Failure* failure)
-    : graph_(std::move(graph)) {
+    : graph_(std::move(graph)), process_(getpid()) {
   const Status status;
   TF_SessionOptions* options = api.TF_NewSessionOptions();
   api.TF_SetConfig(options, config.data(), config.size(), status.get());
@@ -333,7 +338,11 @@ Session::Session(std::shared_ptr<Graph> graph, const std::string& config, Failur
 }
 
 Session::~Session() {
-  if (session_ != nullptr) {
+  if (getpid() != process_) {
+    // Its threads are in the process that this one was forked from: whoever waits for them here
+    // waits for ever, or crashes.
+    new std::shared_ptr<Graph>(std::move(graph_));
+  } else if (session_ != nullptr) {
     const Status status;
     api.TF_CloseSession(session_, status.get());
     api.TF_DeleteSession(session_, status.get());

@@ -132,7 +132,8 @@ class Graph {
   TF_Graph* graph_;
 };
 
-// Runs a graph; safe from many threads at once.
+// Runs a graph; safe from many threads at once. In a process that was forked from its own it can
+// only be destroyed.
 class Session {
  public:
   // With threads of its own, as many as config, a serialized ConfigProto, says. Check failure
@@ -149,6 +150,7 @@ class Session {
  private:
   std::shared_ptr<Graph> graph_;
   TF_Session* session_ = nullptr;
+  int process_;  // that has its threads
 };
 
 }  // namespace yolotf

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime.h"
+#include "without_gil.h"
 
 namespace py = pybind11;
 
@@ -28,8 +29,24 @@ void check(const Failure& failure) {
   }
 }
 
+// Whether Python has begun to end: no thread but the one that ends it gets the GIL any more.
+bool is_ending() {
+#if PY_VERSION_HEX >= 0x030D0000
+  return Py_IsFinalizing() != 0;
+#else
+  return _Py_IsFinalizing() != 0;
+#endif
+}
+
+void require_open() {
+  if (tensorflow_version().empty()) {
+    throw std::runtime_error("TensorFlow's libraries are not open: open() comes first");
+  }
+}
+
 DataType type_of(const py::array& array) {
-  const char kind = array.dtype().kind();
+  const bool native = array.dtype().attr("isnative").cast<bool>();
+  const char kind = native ? array.dtype().kind() : '\0';
   const auto size = array.dtype().itemsize();
   if (kind == 'f' && size == 4) {
     return DataType::kFloat;
@@ -78,7 +95,7 @@ Tensor to_tensor(const py::array& array) {
   const std::vector<std::int64_t> shape(array.shape(), array.shape() + array.ndim());
   // TensorFlow lets go of it on a thread of its own, or on one that has no Python any more.
   std::shared_ptr<void> owner(array.inc_ref().ptr(), [](void* object) {
-    if (Py_IsInitialized() != 0) {
+    if (Py_IsInitialized() != 0 && (!is_ending() || PyGILState_Check() != 0)) {
       const py::gil_scoped_acquire acquire;
       Py_DECREF(static_cast<PyObject*>(object));
     }
@@ -97,6 +114,7 @@ py::array to_array(Tensor tensor) {
 class Tensors {
  public:
   explicit Tensors(const std::vector<py::array>& arrays) {
+    require_open();
     tensors_.reserve(arrays.size());
     for (const py::array& array : arrays) {
       tensors_.push_back(to_tensor(array));
@@ -111,7 +129,10 @@ class Tensors {
 // Outputs are numbered as they come: what Python has to know of one is its number.
 class PythonGraph {
  public:
-  PythonGraph() : graph_(std::make_shared<Graph>()) {}
+  PythonGraph() {
+    require_open();
+    graph_ = std::make_shared<Graph>();
+  }
 
   // inputs holds numbers and lists of numbers; attributes, name -> (kind, value).
   std::vector<std::pair<std::int64_t, int>> add(const std::string& kind, const std::string& name,
@@ -191,12 +212,12 @@ std::shared_ptr<Session> new_session(const PythonGraph& graph, const std::string
   Failure failure;
   std::unique_ptr<Session> session;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     session = std::make_unique<Session>(graph.graph(), config, &failure);
   }
   check(failure);
   return {session.release(), [](Session* ended) {
-            const py::gil_scoped_release release;
+            const WithoutGil released;
             delete ended;
           }};
 }
@@ -234,7 +255,7 @@ class Call {
     Failure failure;
     std::vector<Tensor> found;
     {
-      const py::gil_scoped_release release;
+      const WithoutGil released;
       found = session_->run(inputs_, values, outputs_, &failure);
     }
     check(failure);
@@ -256,7 +277,7 @@ void open(const std::string& framework, const std::string& cc) {
   std::string error;
   bool done = false;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     done = open_tensorflow(framework, cc, &error);
   }
   if (!done) {
@@ -270,6 +291,7 @@ void open(const std::string& framework, const std::string& cc) {
 PYBIND11_MODULE(_runtime, module) {
   using namespace pybind11::literals;
   module.doc() = "TensorFlow's kernels through its C API, without TensorFlow's Python.";
+  yolotf::WithoutGil::prepare();
   py::register_exception<yolotf::TensorFlowError>(module, "TensorFlowError", PyExc_RuntimeError);
   module.def(
       "open", &yolotf::open, "framework"_a, "cc"_a,
