@@ -105,6 +105,50 @@ def test_what_is_no_library_is_named(tmp_path):
     )
 
 
+def test_libraries_of_something_else_are_named_with_what_they_lack(tmp_path):
+    some_library = Path(yolotf._core.__file__)
+    for name in (library.FRAMEWORK, library.CC):
+        (tmp_path / name).write_bytes(some_library.read_bytes())
+    run(
+        """
+        import sys
+        from pathlib import Path
+        from yolotf.runtime import library
+        try:
+            library._open(Path(sys.argv[1]))
+        except ImportError as error:
+            lacks = f"{sys.argv[1]}/{library.CC}: no symbol TF_Version; it belongs to TensorFlow"
+            assert str(error).startswith(lacks), error
+        else:
+            raise AssertionError
+        """,
+        tmp_path,
+    )
+
+
+def test_nothing_is_done_before_the_libraries_are_open():
+    run(
+        """
+        import numpy as np
+        from yolotf import _runtime
+        for early in (_runtime.Graph, lambda: _runtime.Tensors([np.zeros(3, np.float32)])):
+            try:
+                early()
+            except RuntimeError as error:
+                assert "open() comes first" in str(error)
+            else:
+                raise AssertionError
+        assert _runtime.version() == "" and not _runtime.onednn_enabled()
+        """
+    )
+
+
+def test_arrays_of_another_byte_order_are_refused():
+    library.load()
+    with pytest.raises(TypeError, match="no tensor for arrays of >f4"):
+        _runtime.Tensors([np.zeros(3, ">f4")])
+
+
 def test_every_network_has_threads_of_its_own(files):
     """Each session's pools are as large as was asked for, whatever the first one's are."""
     run(
@@ -260,6 +304,119 @@ def test_a_process_forked_too_late_is_told_so(files):
     detector(picture)
     """,
         *files,
+    )
+
+
+def test_a_forked_child_may_end(files):
+    """Its sessions' threads are not there: nothing waits for them."""
+    run(
+        ANSWER
+        + """
+    import os
+    detector = yolotf.Detector(yolotf.parse_cfg(sys.argv[1]), sys.argv[2])
+    detector(np.zeros((32, 64, 3), np.uint8))
+    if os.fork() == 0:
+        del detector
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+    """,
+        *files,
+    )
+
+
+def test_a_process_forked_from_one_that_ran_tensorflow(files):
+    run(
+        ANSWER
+        + """
+    import os
+    import tensorflow as tf
+    assert float(tf.linalg.matmul(tf.ones([2, 3]), tf.ones([3, 2]))[0, 0]) == 3
+    if os.fork() == 0:
+        os._exit(0 if answer()["detections"] else 1)
+    assert os.wait()[1] == 0
+    """,
+        *files,
+    )
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.02, 0.05, 0.1])
+def test_python_ends_under_threads_that_detect(seconds, files):
+    done = run(
+        ANSWER
+        + """
+    import threading, time
+    detector = yolotf.Detector(yolotf.parse_cfg(sys.argv[1]), sys.argv[2])
+    picture = np.zeros((320, 640, 3), np.uint8)
+    begun = threading.Barrier(4)
+    def detect():
+        begun.wait()
+        while True:
+            detector(picture)
+    for _ in range(3):
+        threading.Thread(target=detect, daemon=True).start()
+    begun.wait()
+    time.sleep(float(sys.argv[3]))
+    """,
+        *files,
+        seconds,
+    )
+    assert done.stderr == ""
+
+
+def test_many_detectors_are_made_at_once(files):
+    run(
+        ANSWER
+        + """
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(6) as pool:
+        first, *others = pool.map(lambda number: answer(1 + number % 3), range(12))
+    assert first["detections"]
+    for other in others:
+        assert len(other["detections"]) == len(first["detections"])
+    """,
+        *files,
+    )
+
+
+def test_who_sets_the_log_level_sees_the_lines(files):
+    code = ANSWER + "\n    assert answer()['detections']"
+    shown = run(code, *files, TF_CPP_MIN_LOG_LEVEL="0").stderr
+    assert "oneDNN" in shown
+
+
+def test_an_interrupted_reload_changes_nothing(files, small_file):
+    """Ctrl-C at many moments of a reload: the answers are one file's, and the next one works."""
+    run(
+        ANSWER
+        + """
+    import os, signal, threading, time
+    network = yolotf.parse_cfg(sys.argv[1])
+    picture = np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8)
+    ask = lambda detector: detector(picture).to_dict()
+    allowed = [ask(yolotf.Detector(network, file, score=0.2)) for file in sys.argv[2:4]]
+    detector = yolotf.Detector(network, sys.argv[2], score=0.2)
+    interrupted = 0
+    for number in range(60):
+        before = detector.weights.path
+        timer = threading.Timer(number * 5e-5, os.kill, (os.getpid(), signal.SIGINT))
+        try:
+            timer.start()
+            detector.reload(sys.argv[2 + number % 2])
+            while timer.is_alive():
+                time.sleep(1e-4)
+            time.sleep(1e-2)
+        except KeyboardInterrupt:
+            interrupted += 1
+        timer.join()
+        place = sys.argv[2:4].index(detector.weights.path)
+        assert ask(detector) == allowed[place]
+    assert interrupted == 60, interrupted
+    for place, file in enumerate(sys.argv[2:4]):
+        detector.reload(file)
+        assert ask(detector) == allowed[place]
+    """,
+        *files,
+        small_file(4),
     )
 
 

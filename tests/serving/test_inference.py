@@ -33,8 +33,10 @@ from yolotf.errors import (
 from yolotf.graphs import decode
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.models.build import build_model
+from yolotf.runtime.network import Weights as RuntimeWeights
 from yolotf.serving import inference
 from yolotf.serving.inference import Detector, InferenceFunction, build_function
+from yolotf.serving.traced import TracedNetwork
 from yolotf.weights import layout
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
@@ -688,7 +690,7 @@ def test_a_bad_reload_changes_nothing_and_a_good_one_follows(small_file, tmp_pat
 
 
 def test_answers_under_reloads_are_one_files_or_the_others(small_file, tmp_path):
-    """8 threads of requests, 200 reloads of two files and a bad one."""
+    """8 threads of requests, 1,000 reloads of two files and a bad one; one set is left."""
     first, second = small_file(3), small_file(4)
     bad = tmp_path / "bad.weights"
     bad.write_bytes(first.read_bytes() + bytes(4))
@@ -715,7 +717,7 @@ def test_answers_under_reloads_are_one_files_or_the_others(small_file, tmp_path)
     refused = 0
     current = []
     try:
-        for number in range(200):
+        for number in range(1000):
             file = (first, second, bad)[number % 3]
             try:
                 detector.reload(file)
@@ -727,11 +729,29 @@ def test_answers_under_reloads_are_one_files_or_the_others(small_file, tmp_path)
         for thread in threads:
             thread.join(60)
     assert not failures
-    assert refused == 66
+    assert refused == 333
     assert all(current)
     seen = [allowed.index(answer) for mine in answers for answer in mine]
-    assert len(seen) > 200
+    assert len(seen) > 1000
     assert set(seen) == {0, 1}
+    sets = [one for one in gc.get_objects() if isinstance(one, RuntimeWeights)]
+    assert [one.arrays for one in sets if one.path == str(first)] == [
+        detector._active.loaded.arrays
+    ]
+    assert not [one for one in sets if one.path == str(second)]
+
+
+def test_a_load_inside_a_function_is_refused_at_once(small_file):
+    network, weights = parse_cfg(SMALL), small_file(3)
+    function = build_function(network, weights)
+    traced = TracedNetwork(network)
+    for load in (
+        lambda: function.load(weights),
+        lambda: build_function(network, weights),
+        lambda: traced.load(weights),
+    ):
+        with pytest.raises(YolotfError, match=r"inside a tf\.function: .* load them before"):
+            tf.function(load, autograph=False)()
 
 
 # Export

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import check_forgetful, output_layers
-from yolotf.errors import TensorFlowVersionError
+from yolotf.errors import TensorFlowVersionError, YolotfError
 from yolotf.graphs import tracing
 from yolotf.graphs.frames import in_order
 from yolotf.graphs.network import NetworkGraph
@@ -107,6 +107,19 @@ def _read(variable: Any) -> Tensor:
     return value
 
 
+def check_eager() -> None:
+    """Raises inside of a `tf.function`, which a load is no part of.
+
+    Raises:
+        YolotfError: a function is being traced.
+    """
+    if not tf.executing_eagerly():
+        raise YolotfError(
+            "weights are loaded inside a tf.function: that would happen once, while it is traced, "
+            "and never when it is called; load them before"
+        )
+
+
 class FoldedNetwork:
     """A network whose batch normalizations are part of its kernels and biases.
 
@@ -171,7 +184,9 @@ class FoldedNetwork:
             WeightsMismatch: file and network do not belong together; nothing was changed, unless
                 `contents_disposable`.
             OSError: the file cannot be read.
+            YolotfError: inside of a `tf.function`.
         """
+        check_eager()
         header, _ = read_header(weights, layout.floats(self.network))
         plan = self.graph.plan(header, self.stored)
         writing.write(

@@ -81,14 +81,15 @@ if hasattr(os, "register_at_fork"):
 
 def _open(where: Path) -> None:
     libraries = where / FRAMEWORK, where / CC
+    advice = "it belongs to TensorFlow 2.16 and later: pip install --upgrade tensorflow"
     for library in libraries:
         if not library.is_file():
-            raise ImportError(
-                f"{library}: no such file; it belongs to TensorFlow 2.16 and later: pip install "
-                "--upgrade tensorflow"
-            )
-    with _quiet():
-        _runtime.open(*map(str, libraries))
+            raise ImportError(f"{library}: no such file; {advice}", path=str(library))
+    try:
+        with _quiet():
+            _runtime.open(*map(str, libraries))
+    except ImportError as error:  # it says which of the two
+        raise ImportError(f"{error}; {advice}", path=str(where)) from None
 
 
 @contextmanager

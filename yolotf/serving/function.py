@@ -17,7 +17,7 @@ from yolotf.darknet import rules as graph_rules
 from yolotf.darknet import stock as networks
 from yolotf.errors import WeightsMismatch
 from yolotf.graphs import decode, operations, tracing
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.folded import FoldedNetwork, check_eager
 from yolotf.serving import collector as _collector
 from yolotf.serving.classifier_function import ClassifierFunction
 from yolotf.serving.explained import explained
@@ -127,7 +127,9 @@ class InferenceFunction:
 
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
+            YolotfError: inside of a `tf.function`.
         """
+        check_eager()
         path = sources.path_of(weights)
         try:
             self._load(path, verify, contents_disposable, trace)
