@@ -180,7 +180,7 @@ def load_darknet_weights(
         header=job.header,
         layers=len({move.segment.layer for move in job.plan.moves}),
         variables=stats.variables,
-        floats=sum(move.segment.count for move in job.plan.moves),
+        floats=job.plan.moved_floats,
         size_bytes=job.size_bytes,
         seconds=time.perf_counter() - started,
         native_seconds=stats.nanoseconds / 1e9,

@@ -15,7 +15,7 @@ from typing import Any
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.rules import output_layers, used_layers
 from yolotf.errors import PlanError
-from yolotf.loading import partial
+from yolotf.loading import partial, remembered
 from yolotf.loading.arguments import check_source
 from yolotf.models import arrange, bind
 from yolotf.models.built import by_section, network_of, part_name, parts_of, place_of
@@ -153,10 +153,11 @@ def _paired(
 
 
 def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) -> Job:
-    plan = plan_for(model, network)
+    find = _remembered_plan_for if network_of(model) is network else plan_for
+    plan = find(model, network)
     header, size_bytes = read_header(path, plan.floats)
     if header.transposed:
-        plan = plan_for(model, network, transposed=True)
+        plan = find(model, network, transposed=True)
     cut = _cut(path, header, size_bytes, layout.segments(network), strict)
     if cut is None:
         return Job(header, size_bytes, plan, layer_names(plan.moves))
@@ -438,6 +439,18 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     if not built_here:
         _refuse_more(model, network, moves)
     return layout.Plan(moves, layout.floats(network), network)
+
+
+def _remembered_plan_for(
+    model: Any, network: cfg.Network, *, transposed: bool = False
+) -> layout.Plan:
+    """`plan_for` for the network that `build_model` made the model of."""
+    sight = remembered.Sight.of(model, network)
+    plan = remembered.plan_of(model, sight, transposed=transposed)
+    if plan is None:
+        plan = plan_for(model, network, transposed=transposed)
+        remembered.note(model, sight, plan, transposed=transposed)
+    return plan
 
 
 def _refuse_more(model: Any, network: cfg.Network, moves: Sequence[layout.Assignment]) -> None:

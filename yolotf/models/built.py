@@ -54,18 +54,41 @@ def place_of(segment: Segment) -> tuple[int, str]:
     return segment.layer, role
 
 
+def named_after_sections(model: Any, network: cfg.Network) -> dict[str, Any]:
+    """The layers of a model that are called after sections that may have weights, by name."""
+    # What build_model makes has layers in layers for parts of sections only.
+    flat = network_of(model) is not None and not any(
+        isinstance(section, cfg.Recurrent) for section in network.layers
+    )
+    named = {
+        getattr(layer, "name", None): layer for layer in (model.layers if flat else layers(model))
+    }
+    return {
+        name: named[name]
+        for section in network.layers
+        for part in parts_of(section)
+        for name in _names(section, part)
+        if name in named
+    }
+
+
 def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
     """The variables of a model whose layers are called after sections, by (section, role).
 
     In recurrent sections the role has its part before it, `input/kernel`.
     """
-    named = {getattr(layer, "name", None): layer for layer in layers(model)}
-    found: dict[tuple[int, str], Slot] = {}
-    for section in network.layers:
-        for part in parts_of(section):
-            name = part_name(section, part)
-            for candidate in (name, f"{name}_bn"):
-                if candidate in named:
-                    for role, slot in slots(named[candidate]).items():
-                        found[section.index, f"{part}/{role}" if part else role] = slot
-    return found
+    named = named_after_sections(model, network)
+    return {
+        (section.index, f"{part}/{role}" if part else role): slot
+        for section in network.layers
+        for part in parts_of(section)
+        for name in _names(section, part)
+        if name in named
+        for role, slot in slots(named[name]).items()
+    }
+
+
+def _names(section: cfg.Layer, part: str) -> tuple[str, str]:
+    """What a part's layers are called: the one with the kernel, its batch normalization."""
+    name = part_name(section, part)
+    return name, f"{name}_bn"

@@ -58,6 +58,12 @@ def slots(layer: Any) -> dict[str, Slot]:
     return found
 
 
+def held(layer: Any) -> tuple[Any, ...]:
+    """All that `slots` looks at, variable for variable; None where the layer has none."""
+    values = [getattr(layer, name, None) for name in ROLE_OF]
+    return tuple(plain(value) if is_variable(value) else None for value in values)
+
+
 def slot_of(layer: Any, prefix: str, name: str, variable: Any) -> Slot:
     """The slot of the variable that `layer` calls `name`."""
     raw = plain(variable)

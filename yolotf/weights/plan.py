@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -78,23 +79,41 @@ class Plan:
         self, header_bytes: int, moves: Sequence[Assignment] | None = None
     ) -> NDArray[np.int64]:
         """The plan for the native code: one row a move, see `segments_from_rows` in plan.h."""
-        import numpy as np  # see above
+        if moves is not None:
+            return _rows(moves, header_bytes)
+        if header_bytes not in self._own_rows:
+            self._own_rows[header_bytes] = _rows(self.moves, header_bytes)
+            self._own_rows[header_bytes].flags.writeable = False
+        return self._own_rows[header_bytes]
 
-        moves = self.moves if moves is None else moves
-        rows = np.ones((len(moves), 8 + _MAX_RANK), np.int64)
-        for row, one in zip(rows, moves, strict=True):
-            row[:8] = (
-                header_bytes + one.segment.offset,
-                0 if one.norm is None else header_bytes + one.norm.offset,
-                one.blocks,
-                one.filters,
-                one.channels,
-                one.spatial,
-                Role(one.slot.role if one.norm else one.segment.role).number,
-                len(one.shape),
-            )
-            row[8 : 8 + len(one.shape)] = one.shape
-        return rows
+    @functools.cached_property
+    def _own_rows(self) -> dict[int, NDArray[np.int64]]:
+        """Those of all moves, by the size of the header; a plan may serve many loads."""
+        return {}
+
+    @functools.cached_property
+    def moved_floats(self) -> int:
+        """Floats of the file that go somewhere."""
+        return sum(move.segment.count for move in self.moves)
+
+
+def _rows(moves: Sequence[Assignment], header_bytes: int) -> NDArray[np.int64]:
+    import numpy as np  # see above
+
+    rows = np.ones((len(moves), 8 + _MAX_RANK), np.int64)
+    for row, one in zip(rows, moves, strict=True):
+        row[:8] = (
+            header_bytes + one.segment.offset,
+            0 if one.norm is None else header_bytes + one.norm.offset,
+            one.blocks,
+            one.filters,
+            one.channels,
+            one.spatial,
+            Role(one.slot.role if one.norm else one.segment.role).number,
+            len(one.shape),
+        )
+        row[8 : 8 + len(one.shape)] = one.shape
+    return rows
 
 
 _MAX_RANK = 5

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from yolotf.darknet.layer import refused
 from yolotf.darknet.network import Network
 from yolotf.darknet.stored import Role
+from yolotf.weights.once import once_a_network
 
 FLOAT_BYTES = 4
 HEADER_BYTES = 20
@@ -71,6 +72,11 @@ def segments(network: Network, *, transposed: bool = False) -> list[Segment]:
     Raises:
         UnsupportedSectionError: a section whose stored size Darknet itself leaves undefined.
     """
+    return list(_segments(network, transposed=transposed))
+
+
+@once_a_network
+def _segments(network: Network, *, transposed: bool) -> tuple[Segment, ...]:
     found: list[Segment] = []
     offset = 0
     for layer in network.layers:
@@ -86,12 +92,12 @@ def segments(network: Network, *, transposed: bool = False) -> list[Segment]:
             )
             found.append(segment)
             offset = segment.end
-    return found
+    return tuple(found)
 
 
 def floats(network: Network) -> int:
     """Floats in the file of `network`, the header aside."""
-    found = segments(network)
+    found = _segments(network, transposed=False)
     return found[-1].end // FLOAT_BYTES if found else 0
 
 

@@ -60,12 +60,11 @@ def write(
         WeightsMismatch: nothing was written, unless `contents_disposable`.
         OSError: the file cannot be read.
     """
-    moves: list[layout.Assignment] = []
-    variables: list[Any] = []
-    for move in plan.moves:
-        for variable in replicas(move.slot.variable):
-            moves.append(move)
-            variables.append(variable)
+    found = [replicas(move.slot.variable) for move in plan.moves]
+    variables = [variable for one in found for variable in one]
+    moves = plan.moves  # whose rows it knows
+    if len(variables) != len(moves):
+        moves = tuple(move for move, one in zip(moves, found, strict=True) for _ in one)
     import tensorflow as tf  # not with `import yolotf`
 
     for index, variable in enumerate(variables):
@@ -124,7 +123,7 @@ def _scatter(
             path,
             header_bytes(header),
             plan.expected_bytes(header.size_bytes),
-            plan.rows(header.size_bytes, moves),
+            plan.rows(header.size_bytes, None if moves is plan.moves else moves),
             arrays,
             cast=cast,
             verify=verify,
@@ -196,7 +195,8 @@ class _Job:
                 path=os.fsencode(self.path),
                 header=header_bytes(self.header),
                 expected_bytes=self.plan.expected_bytes(self.header.size_bytes),
-                plan=self.plan.rows(self.header.size_bytes, self.moves),
+                # A tensor: the op would take the array apart number by number.
+                plan=tf.constant(self._rows()),
                 resources=[variable.handle for variable in self.variables],
                 cast=self.cast,
                 verify=self.verify,
@@ -212,6 +212,10 @@ class _Job:
             raise self.refused(Failure(_core.CODES[code], segment, axis, role_name(role), *places))
         mapped, threads, checking, writing = numbers[10:]
         return WriteStats("op", bool(mapped), threads, checking + writing, len(self.variables))
+
+    def _rows(self) -> NDArray[np.int64]:
+        own = self.moves is self.plan.moves
+        return self.plan.rows(self.header.size_bytes, None if own else self.moves)
 
     def portably(self) -> WriteStats:
         """Fills memory of its own, which the variables take over without a copy."""
