@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 import threading
+import traceback
 import zipfile
 from pathlib import Path
 
@@ -233,6 +234,7 @@ class Store:
         self.cut = lambda wanted, content: content
         self.claim = len
         self.status = None
+        self.conditions = False
         self.requests = []
         store = self
 
@@ -255,6 +257,11 @@ class Store:
                     self.end_headers()
                     return
                 etag = f'"{hash(content)}"'
+                if store.conditions and self.headers.get("If-Match", etag) != etag:
+                    self.send_response(412)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 part = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted or "") if store.ranges else None
                 if part:
                     content = content[int(part[1]) : int(part[2]) + 1]
@@ -395,6 +402,72 @@ def test_an_object_replaced_in_the_middle_is_noticed(moment, store, model):
         yolotf.load_darknet_weights(model, url, progress=replaced)
     assert str(caught.value).startswith(f"{url}: replaced while it was read")
     assert yolotf.load_darknet_weights(model, url).path == url
+
+
+def test_a_server_refuses_ranges_of_another_version(store, model):
+    url = store.url("/x/a.weights")
+    store.conditions = True
+
+    def replaced(done, size):
+        store.files["/x/a.weights"] = OTHER if done else CONTENT
+
+    with unchanged(model), pytest.raises(yolotf.FileChangedError) as caught:
+        yolotf.load_darknet_weights(model, url, progress=replaced)
+    assert str(caught.value) == (
+        f"{url}: replaced while it was read: the server has another version by now; load it again"
+    )
+    asked = [wanted for command, _, wanted in store.requests if command == "GET"]
+    assert len(asked) == len(set(asked)), "no range is asked for again"
+
+
+def told(call):
+    """What is answered, or all that a log would have of the error."""
+    try:
+        return str(call())
+    except (OSError, ValueError) as error:
+        return "".join(traceback.format_exception(error)) + repr(vars(error))
+
+
+SECRETS = "X-Amz-Signature=0a1b2c&X-Amz-Credential=AKIA%2Fus&sig=5e"
+
+
+@pytest.mark.parametrize("spoil", [lambda store: None, broken_always, failing_server, missing])
+def test_what_signs_a_url_is_shown_nowhere(spoil, store, model, capsys, tmp_path):
+    cfg = tmp_path / "net.cfg"
+    cfg.write_text(loading.PLAIN)
+    url = store.url(f"/x/a.weights?{SECRETS}")
+    name = store.url("/x/a.weights?X-Amz-Signature=...&X-Amz-Credential=...&sig=...")
+    spoil(store)
+    calls = (
+        lambda: yolotf.load_darknet_weights(model, url),
+        lambda: repr(yolotf.Detector(cfg, url)),
+        lambda: yolotf.diagnose(url, cfg).to_dict(),
+        lambda: yolotf.diagnose(url, yolotf.network("yolov4-tiny", size=64)).summary(),
+        lambda: cli.main(["check", url, "--cfg", str(cfg), "--json"]),
+        lambda: cli.main(["check", url, "--cfg", str(cfg)]),
+        lambda: cli.main(["inspect", url]),
+    )
+    said = [told(call) for call in calls]
+    shown = "\n".join([*said, *capsys.readouterr()])
+    assert name in shown.replace("\n", "") or name in shown
+    for secret in ("0a1b2c", "AKIA", "5e\n", "sig=5e"):
+        assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://host/a.weights", "https://host/a.weights"),
+        ("https://me:secret@host/a?b", "https://me:...@host/a?b"),
+        ("https://host/a?b=1&c&d=2#e", "https://host/a?b=...&c&d=..."),
+        ("s3://bucket/a.weights?versionId=x", "s3://bucket/a.weights?versionId=..."),
+        ("filecache::https://host/a?k=v", "filecache::https://host/a?k=..."),
+        ("cannot read 'https://host/a?k=v': no", "cannot read 'https://host/a?k=...': no"),
+        ("/a/path?with=one", "/a/path?with=one"),
+    ],
+)
+def test_urls_without_what_may_be_secret(url, name):
+    assert sources.redacted(url) == name
 
 
 def test_a_ctrl_c_waits_for_no_slow_server(store, model):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import Any
 
 from yolotf.cli import arguments, transfer
+from yolotf.darknet.network import Network
+from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import render, result
+from yolotf.weights import sources
 from yolotf.weights.sources import StrPath
 
 
@@ -28,8 +32,14 @@ def main(parsed: argparse.Namespace) -> int:
     if not parsed.cfg and not parsed.model:
         raise ValueError("check needs --cfg or --model")
     model = _read_model(parsed.model) if parsed.model else None
-    with transfer.opened_or_named(parsed.file) as source:
-        diagnosis = source.renamed(_diagnose(source.path, parsed, model))
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(transfer.opened(parsed.file))
+        except OSError as error:  # a URL that is not there, or not for us
+            name = sources.name_of(parsed.file)
+            diagnosis = result.unreadable(name, error, _network(parsed, model))
+        else:
+            diagnosis = source.renamed(_diagnose(source.path, parsed, model))
         if parsed.html:
             render.write_html(diagnosis, parsed.html)
         if parsed.json:
@@ -46,6 +56,14 @@ def _read_model(path: str) -> Any:
         from yolotf.models import build
 
         return build.read_model(path)
+
+
+def _network(parsed: argparse.Namespace, model: Any) -> Network:
+    if parsed.cfg:
+        return as_network(parsed.cfg, classes=parsed.classes)
+    from yolotf.models.network_like import network_like  # knows models
+
+    return network_like(model)
 
 
 def _diagnose(path: StrPath, parsed: argparse.Namespace, model: Any) -> result.Diagnosis:

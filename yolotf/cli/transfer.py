@@ -9,17 +9,6 @@ from yolotf.weights import sources
 
 
 @contextlib.contextmanager
-def opened_or_named(weights: str) -> Iterator[sources.Local]:
-    """`opened`, or what leads a diagnosis to the same error, which it answers in its own way."""
-    with contextlib.ExitStack() as stack:
-        try:
-            source = stack.enter_context(opened(weights))
-        except OSError:
-            source = sources.Local(weights, weights)
-        yield source
-
-
-@contextlib.contextmanager
 def opened(weights: str) -> Iterator[sources.Local]:
     """`sources.opened`; on a terminal one sees how much of a URL has come."""
     if sources.url_of(weights) is None:

@@ -41,10 +41,15 @@ LARGEST = 1 << 33
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
 _URL_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 """What pathlib makes of a URL."""
+_PASSWORD = re.compile(r"(://[^/\s@:]*:)[^/\s@]*@")
+_QUERY = re.compile(r"(://[^\s?'\"]*\?)([^\s'\"<>)]*)")
+_QUERY_VALUE = re.compile(r"((?:^|&)[^=&#]*=)[^&]*")
 _RANGE = 32 << 20
 """A request: so large that YOLOv4's file is eight, as many as are under way at once."""
 _AT_ONCE = 8
 _ATTEMPTS = 3
+_OTHER_VERSION = 412
+"""HTTP's answer where a condition such as If-Match does not hold."""
 _VERSION = (
     *("ETag", "etag", "md5Hash", "generation", "version", "blob_id"),
     *("LastModified", "Last-Modified", "last_modified", "mtime", "created", "modified"),
@@ -193,12 +198,22 @@ def place_of(name: str) -> str:
 def name_of(weights: Weights) -> str:
     """What messages call it."""
     if isinstance(weights, str | os.PathLike):
-        return url_of(weights) or os.fsdecode(weights)
+        url = url_of(weights)
+        return os.fsdecode(weights) if url is None else redacted(url)
     path = _bytes_path(weights)
     if path is not None:
         return path
     name = getattr(weights, "name", None)
     return name if isinstance(name, str) else f"<{type(weights).__name__}>"
+
+
+def redacted(text: str) -> str:
+    """A URL, or a sentence with some, without what may be secret: passwords and query values.
+
+    A presigned URL opens its object to whoever reads it in a log.
+    """
+    without = _PASSWORD.sub(r"\1...@", text)
+    return _QUERY.sub(lambda found: found[1] + _QUERY_VALUE.sub(r"\1...", found[2]), without)
 
 
 def url_of(weights: StrPath) -> str | None:
@@ -234,7 +249,7 @@ def _local(weights: Any, progress: Progress | None, stack: contextlib.ExitStack)
             return Local(weights, os.fsdecode(weights))
         memory = _Memory(stack)
         _fetch(url, memory, progress or (lambda done, size: None))
-        return memory.local(url, url.split("?")[0].rstrip("/").rpartition("/")[2])
+        return memory.local(redacted(url), url.split("?")[0].rstrip("/").rpartition("/")[2])
     name = name_of(weights)
     if (path := _bytes_path(weights)) is not None:
         return Local(path, path)
@@ -363,19 +378,20 @@ def _linked(descriptor: int, name: str, short: str, stack: contextlib.ExitStack)
 def _fetch(url: str, memory: _Memory, progress: Progress) -> None:
     """Brings an object into memory, all of it and of one version."""
     fsspec = _fsspec(url)
-    with _worded(url):
+    name = redacted(url)
+    with _worded(name):
         system, path = fsspec.core.url_to_fs(url)
         before = system.info(path)
         if before.get("type") == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), url)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
         size = before.get("size")
         if size is not None and size > LARGEST:
-            raise OSError(errno.EFBIG, f"{size} bytes, which is no .weights file", url)
+            raise OSError(errno.EFBIG, f"{size} bytes, which is no .weights file", name)
         progress(0, size or 0)
         if size and system.async_impl and before.get("partial", True):
-            _fetch_ranges(system, path, url, size, memory, progress)
+            _fetch_ranges(system, path, size, memory, progress, _only_if(system, before))
         else:
-            _fetch_stream(system, path, url, size, memory, progress)
+            _fetch_stream(system, path, name, size, memory, progress)
         with contextlib.suppress(Exception):
             system.invalidate_cache(path)
         after = system.info(path)
@@ -387,20 +403,37 @@ def _fetch(url: str, memory: _Memory, progress: Progress) -> None:
     if changed:
         key = changed[0]
         raise errors.FileChangedError(
-            f"{url}: replaced while it was read: {key} was {before[key]}, is {after[key]}; load it "
-            "again",
-            path=url,
+            f"{name}: replaced while it was read: {key} was {before[key]}, is {after[key]}; "
+            "load it again",
+            path=name,
             expected=before[key],
             found=after[key],
         )
 
 
+def _only_if(system: Any, before: dict[str, Any]) -> dict[str, Any]:
+    """What makes an HTTP server refuse a range of another version of the object (RFC 9110, 13.1.1).
+
+    Weak tags (W/) never match there; other stores take no conditions.
+    """
+    tag = before.get("ETag")
+    protocols = system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)
+    if "http" not in protocols or not isinstance(tag, str) or not tag.startswith('"'):
+        return {}
+    return {"headers": {**system.kwargs.get("headers", {}), "If-Match": tag}}
+
+
 def _fetch_ranges(
-    system: Any, path: str, url: str, size: int, memory: _Memory, progress: Progress
+    system: Any,
+    path: str,
+    size: int,
+    memory: _Memory,
+    progress: Progress,
+    conditions: dict[str, Any],
 ) -> None:
     def part(start: int) -> int:
         end = min(start + _RANGE, size)
-        content = _with_patience(lambda: _range(system, path, start, end, size))
+        content = _with_patience(lambda: _range(system, path, start, end, size, conditions))
         memory.write_at(start, content)
         return len(content)
 
@@ -435,8 +468,10 @@ def _fetch_ranges(
         stopped.set()
 
 
-def _range(system: Any, path: str, start: int, end: int, size: int) -> bytes:
-    content: bytes = system.cat_file(path, start=start, end=end)
+def _range(
+    system: Any, path: str, start: int, end: int, size: int, conditions: dict[str, Any]
+) -> bytes:
+    content: bytes = system.cat_file(path, start=start, end=end, **conditions)
     whole = start == 0 and len(content) == size  # from a server that knows no ranges
     if len(content) != end - start and not whole:
         raise OSError(
@@ -447,16 +482,18 @@ def _range(system: Any, path: str, start: int, end: int, size: int) -> bytes:
     return content
 
 
-def _with_patience(fetch: Callable[[], bytes]) -> bytes:
+def _with_patience(fetch: Callable[[], bytes], attempts: int = _ATTEMPTS) -> bytes:
     """One broken connection of many is no reason to give up."""
-    for _ in range(_ATTEMPTS - 1):
-        with contextlib.suppress(Exception):
-            return fetch()
-    return fetch()
+    try:
+        return fetch()
+    except Exception as error:
+        if attempts == 1 or _status(error) == _OTHER_VERSION:
+            raise
+    return _with_patience(fetch, attempts - 1)
 
 
 def _fetch_stream(
-    system: Any, path: str, url: str, size: int | None, memory: _Memory, progress: Progress
+    system: Any, path: str, name: str, size: int | None, memory: _Memory, progress: Progress
 ) -> None:
     done = 0
     with system.open(path, "rb", **({} if size else {"block_size": 0})) as file:
@@ -466,7 +503,9 @@ def _fetch_stream(
             progress(done, max(size or 0, done))
     if size is not None and done != size:
         raise OSError(
-            errno.EIO, f"{done} bytes came of {size}; the connection broke, or it was replaced", url
+            errno.EIO,
+            f"{done} bytes came of {size}; the connection broke, or it was replaced",
+            name,
         )
 
 
@@ -475,49 +514,69 @@ def _fsspec(url: str) -> Any:
         import fsspec  # optional
     except ImportError:
         raise errors.MissingPackageError(
-            f'{url}: URLs need the package fsspec; pip install "yolotf[{EXTRA}]"', url=url
+            f'{redacted(url)}: URLs need the package fsspec; pip install "yolotf[{EXTRA}]"',
+            url=redacted(url),
         ) from None
     return fsspec
 
 
 @contextlib.contextmanager
-def _worded(url: str) -> Iterator[None]:
-    """Whatever a store's library raises becomes an OSError that says which URL."""
+def _worded(name: str) -> Iterator[None]:
+    """Whatever a store's library raises becomes an OSError that says which URL.
+
+    The library's own error is not chained: its words hold the URL with its secrets.
+    """
     try:
         yield
     except errors.YolotfError:
         raise
-    except ImportError as error:
-        # fsspec names the package that it lacks for the protocol.
-        raise errors.MissingPackageError(f"{url}: {error}", url=url) from error
-    except FileNotFoundError as error:
-        # fsspec takes a server that does not answer, or answers 403 or 503, for a missing file.
-        raise _http_error(error.__cause__, url) or FileNotFoundError(
-            errno.ENOENT, os.strerror(errno.ENOENT), url
-        ) from error
-    except PermissionError as error:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), url) from error
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
-        raise OSError(error.errno or errno.EIO, reason, url) from error
-    except ValueError as error:
-        # No such protocol, or a URL that is none.
-        raise errors.YolotfError(f"{url}: {error}", path=url) from error
     except Exception as error:
-        # aiohttp's and the like, which are no OSErrors.
-        if (known := _http_error(error, url)) is not None:
-            raise known from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise OSError(errno.EIO, f"cannot be read: {reason}", url) from error
+        raise _worded_error(error, name) from None
 
 
-def _http_error(error: BaseException | None, url: str) -> OSError | None:
+def _worded_error(error: Exception, name: str) -> Exception:
+    reason = redacted(" ".join(str(error).split())) or type(error).__name__
+    if _status(error) == _OTHER_VERSION:
+        return errors.FileChangedError(
+            f"{name}: replaced while it was read: the server has another version by now; load it "
+            "again",
+            path=name,
+        )
+    if isinstance(error, ImportError):
+        # fsspec names the package that it lacks for the protocol.
+        return errors.MissingPackageError(f"{name}: {reason}", url=name)
+    if isinstance(error, FileNotFoundError):
+        # fsspec takes a server that does not answer, or answers 403 or 503, for a missing file.
+        return _http_error(error.__cause__, name) or FileNotFoundError(
+            errno.ENOENT, os.strerror(errno.ENOENT), name
+        )
+    if isinstance(error, PermissionError):
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+    if isinstance(error, OSError):
+        said = redacted(error.strerror) if error.strerror else reason
+        return OSError(error.errno or errno.EIO, said, name)
+    if isinstance(error, ValueError):
+        # No such protocol, or a URL that is none.
+        return errors.YolotfError(f"{name}: {reason}", path=name)
+    # aiohttp's and the like, which are no OSErrors.
+    return _http_error(error, name) or OSError(errno.EIO, f"cannot be read: {reason}", name)
+
+
+def _status(error: BaseException | None) -> int | None:
+    """Of an HTTP client's error; of fsspec's, which hides it, that of its cause."""
+    status = getattr(error, "status", None)
+    cause = getattr(error, "__cause__", None)
+    return status if status is not None or cause is None else _status(cause)
+
+
+def _http_error(error: BaseException | None, name: str) -> OSError | None:
     """What an HTTP client's error is in the system's terms."""
     status = getattr(error, "status", None)
     if status in (401, 403):
-        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), url)
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
     if status is not None and status != 404:
-        return OSError(errno.EIO, f"the server answered {status}", url)
+        return OSError(errno.EIO, f"the server answered {status}", name)
     if isinstance(error, OSError) and error.errno is not None:
-        return OSError(error.errno, error.strerror, url)
+        said = redacted(error.strerror) if error.strerror else None
+        return OSError(error.errno, said, name)
     return None
