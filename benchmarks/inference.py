@@ -7,8 +7,12 @@ All ways get the same pictures in the network's size and are first checked to gi
 heads; then they take turns. `yolotf` is `Detector`, `build_function` its TensorFlow function. Both
 answer with boxes, the others with raw heads: decoding and
 suppression are a part of their time only. The Keras model is what `build_model` makes, in a
-`tf.function`: batch norm is not folded, TensorFlow fuses what it can. onnxruntime runs the same
-model, converted by tf2onnx, if both are installed.
+`tf.function`: batch norm is not folded, TensorFlow fuses what it can. onnxruntime and OpenVINO run
+the same model, converted by tf2onnx, if they are installed; OpenVINO in float32 as all others, and
+as it comes, which on processors that have bfloat16 is in that, with some 3 digits.
+
+`300 detections` is `yolotf` on a picture of which so many remain: the score is lowered until ten
+times as many boxes are candidates.
 """
 
 from __future__ import annotations
@@ -37,6 +41,9 @@ from yolotf.weights import native as _native
 
 YOLOTF, FOLDED, KERAS = "yolotf", "build_function", "Keras, tf.function"
 OPENCV, ONNX = "OpenCV DNN", "onnxruntime"
+OPENVINO, OPENVINO_AS_IT_COMES = "OpenVINO, float32", "OpenVINO as it comes"
+CROWDED = "yolotf, 300 detections"
+_CROWD = 300
 Way = Callable[[Any], Any]
 
 
@@ -47,6 +54,7 @@ class Ways:
         self.heads: dict[str, Way] = {}
         self.timed: dict[str, Way] = {}
         self._detector(network, weights)
+        self._crowded(network, weights)
         self._folded(network, weights)
         model = self._keras(network, weights)
         self._opencv(network, weights, folder)
@@ -61,6 +69,16 @@ class Ways:
 
         self.heads[YOLOTF] = heads
         self.timed[YOLOTF] = lambda images: detector(list(images))
+
+    def _crowded(self, network: yolotf.Network, weights: Path) -> None:
+        picture = noise(network, 1)[0]
+        # Made files find nothing: the scores of their best boxes lie close together.
+        every = yolotf.Detector(network, weights, score=0, iou=0.99, max_boxes=10 * _CROWD)(picture)
+        score = float(every.scores[-1])
+        detector = yolotf.Detector(network, weights, score=score, iou=0.99, max_boxes=_CROWD)
+        if len(detector(picture)) != _CROWD:
+            sys.exit(f"{network.name}: {len(detector(picture))} detections, not {_CROWD}")
+        self.timed[CROWDED] = lambda images: detector(list(images))
 
     def _folded(self, network: yolotf.Network, weights: Path) -> None:
         function = build_function(network, weights)
@@ -115,19 +133,48 @@ class Ways:
             return model(tf.cast(images, tf.float32) / 255, training=False)
 
         converted, _ = tf2onnx.convert.from_function(run, signature, opset=18)
+        # Its outputs come in an order of its own.
+        names = [output.name for output in converted.graph.output]
+        order = np.argsort([int(name.split(":")[1]) for name in names])
+        self._openvino(converted.SerializeToString(), order)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _native.thread_count()
         session = onnxruntime.InferenceSession(
             converted.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        # Its outputs come in an order of its own.
-        order = np.argsort([int(output.name.split(":")[1]) for output in session.get_outputs()])
 
         def answer(images: Any) -> list[Any]:
             raws = session.run(None, {"images": images})
             return [raws[number] for number in order]
 
         self.heads[ONNX] = self.timed[ONNX] = answer
+
+    def _openvino(self, model: bytes, order: Any) -> None:
+        try:
+            import openvino
+        except ImportError:
+            return
+        core = openvino.Core()
+        threads: dict[str, Any] = {"INFERENCE_NUM_THREADS": _native.thread_count()}
+        for name, precision in (
+            (OPENVINO, {"INFERENCE_PRECISION_HINT": "f32"}),
+            (OPENVINO_AS_IT_COMES, {}),
+        ):
+            compiled = core.compile_model(core.read_model(model), "CPU", {**threads, **precision})
+
+            def answer(images: Any, compiled: Any = compiled) -> list[Any]:
+                raws = compiled([images])
+                return [raws[int(number)] for number in order]
+
+            self.timed[name] = answer
+            if precision:  # what has 3 digits is not held against the others
+                self.heads[name] = answer
+
+
+def noise(network: yolotf.Network, count: int) -> Any:
+    """Pictures of the network's size."""
+    shape = (count, *network.input_shape)
+    return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
 
 
 def _before_heads(network: yolotf.Network) -> list[tuple[str, int]]:
@@ -179,9 +226,7 @@ def main() -> None:
             weights = folder / f"{name}.weights"
             make_weights(network, weights)
             ways = Ways(network, weights, folder)
-            shape = network.input_shape
-            random = np.random.default_rng(3)
-            images = random.integers(0, 256, (max(arguments.batches), *shape), np.uint8)
+            images = noise(network, max(arguments.batches))
             check(ways, images[:1])
             for batch in arguments.batches:
                 times = measure(ways, images[:batch], arguments.rounds)

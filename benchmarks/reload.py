@@ -1,0 +1,166 @@
+"""What a reload costs a detector that serves: time, memory, and whether an answer is ever mixed.
+
+    python benchmarks/reload.py                  # YOLOv4 at 416; 1,000 reloads of YOLOv4-tiny
+    python benchmarks/reload.py --reloads 100 --rounds 9 [--json]
+
+First, a reload of YOLOv4 against a load of the same file into memory of its own, in turns, and the
+process's memory before and after. Then clients ask YOLOv4-tiny without a pause while it is
+reloaded with two files in turns: each answer has to be exactly that of one of the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import make_weights, print_table
+
+import yolotf
+from yolotf.runtime.network import RuntimeNetwork
+
+
+def resident_mb() -> float:
+    """Of this process."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """That it takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def against_a_load(network: yolotf.Network, weights: Path, rounds: int) -> dict[str, Any]:
+    """A reload against a load into memory of its own, which is then let go of."""
+    detector = yolotf.Detector(network, weights)
+    engine = RuntimeNetwork(network)
+    picture = np.zeros(network.input_shape, np.uint8)
+    detector(picture)
+    before = resident_mb()
+    loads, reloads = [], []
+    for round_number in range(-2, rounds):  # the first two are not counted
+        load = seconds(lambda: engine.load(weights))
+        reload = seconds(lambda: detector.reload(weights))
+        if round_number >= 0:
+            loads.append(load)
+            reloads.append(reload)
+        detector(picture)
+    return {
+        "load_ms": 1e3 * statistics.median(loads),
+        "reload_ms": 1e3 * statistics.median(reloads),
+        "reload_minimum_ms": 1e3 * min(reloads),
+        "times_a_load": statistics.median(reloads) / statistics.median(loads),
+        "file_mb": weights.stat().st_size / 2**20,
+        "resident_before_mb": before,
+        "resident_after_mb": resident_mb(),
+    }
+
+
+def under_clients(
+    network: yolotf.Network, files: list[Path], reloads: int, clients: int
+) -> dict[str, Any]:
+    """Counts answers of each of two files, and those of neither."""
+    random = np.random.default_rng(3)
+    picture = random.integers(0, 256, network.input_shape, np.uint8)
+    # The made files find nothing; so low that each has some.
+    best = [yolotf.Detector(network, file, score=0, max_boxes=50)(picture) for file in files]
+    score = min(float(found.scores[-1]) for found in best)
+    options: dict[str, Any] = {"score": score, "max_boxes": 50}
+
+    def answer(detector: yolotf.Detector) -> bytes:
+        found = detector(picture)
+        return found.xyxy.tobytes() + found.scores.tobytes() + found.classes.tobytes()
+
+    allowed = [answer(yolotf.Detector(network, file, **options)) for file in files]
+    if allowed[0] == allowed[1] or not all(allowed):
+        sys.exit("the two files do not tell answers apart")
+    detector = yolotf.Detector(network, files[0], **options)
+    answer(detector)
+    done = threading.Event()
+    counts = [[0, 0, 0] for _ in range(clients)]  # of the first, the second, of neither
+    failures: list[BaseException] = []
+
+    def ask(mine: list[int]) -> None:
+        try:
+            while not done.is_set():
+                found = answer(detector)
+                mine[allowed.index(found) if found in allowed else 2] += 1
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=ask, args=(mine,)) for mine in counts]
+    for thread in threads:
+        thread.start()
+    before = None
+    times = []
+    for number in range(reloads):
+        times.append(seconds(lambda file=files[(number + 1) % 2]: detector.reload(file)))
+        if number == reloads // 10:  # TensorFlow's own memory has grown to what it needs
+            before = resident_mb()
+    done.set()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    first, second, wrong = map(sum, zip(*counts, strict=True))
+    return {
+        "reloads": reloads,
+        "clients": clients,
+        "answers_of_first": first,
+        "answers_of_second": second,
+        "answers_of_neither": wrong,
+        "reload_ms": 1e3 * statistics.median(times),
+        "file_mb": files[0].stat().st_size / 2**20,
+        "resident_after_a_tenth_mb": before,
+        "resident_after_mb": resident_mb(),
+    }
+
+
+def main() -> None:
+    """Measures and prints; exits with 1 if an answer was of neither file."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", type=int, default=416)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--reloads", type=int, default=1000)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        large = yolotf.network("yolov4", size=arguments.size)
+        make_weights(large, folder / "large.weights")
+        alone = against_a_load(large, folder / "large.weights", arguments.rounds)
+        tiny = yolotf.network("yolov4-tiny", size=arguments.size)
+        files = [folder / "first.weights", folder / "second.weights"]
+        make_weights(tiny, files[0])
+        floats = np.fromfile(files[0], np.float32, offset=20)
+        with files[1].open("wb") as file:
+            file.write(files[0].read_bytes()[:20])
+            (floats * np.float32(0.99)).tofile(file)
+        served = under_clients(tiny, files, arguments.reloads, arguments.clients)
+    if arguments.json:
+        print(json.dumps({"yolov4": alone, "yolov4-tiny": served}, indent=1))
+    else:
+        for title, facts in (("YOLOv4, nobody asks", alone), ("YOLOv4-tiny, clients ask", served)):
+            rows = [
+                (name.replace("_", " "), f"{value:.2f}" if isinstance(value, float) else str(value))
+                for name, value in facts.items()
+            ]
+            print_table(title, ("", ""), rows)
+    sys.exit(1 if served["answers_of_neither"] else 0)
+
+
+if __name__ == "__main__":
+    main()
