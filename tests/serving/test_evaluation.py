@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -319,6 +320,30 @@ def test_coco_numbers_of_perfect_detections(tmp_path):
     assert numbers["AR100"] == pytest.approx(1)
     nothing = [detections([], (64, 48))] * 2
     assert evaluation.coco_numbers(nothing, data)["AP"] == 0
+
+
+def test_the_next_pictures_are_read_while_the_network_runs(monkeypatch):
+    begun = threading.Event()
+
+    def read(path, channels):
+        if path == "2.jpg":
+            begun.set()
+        return np.full((4, 5, channels), int(path[0]), np.uint8)
+
+    monkeypatch.setattr("yolotf.serving.evaluation.detecting.read_picture", read)
+    batches, told = [], []
+
+    def detect(arrays):
+        if not batches:
+            assert begun.wait(60), "the second batch waits for the first"
+        batches.append([int(one[0, 0, 0]) for one in arrays])
+        return [detections([[0, 0.9, 0.5, 0.5, 0.2, 0.2]], (5, 4))[0] for _ in arrays]
+
+    data = evaluation.DataSet("a", tuple(picture([], number=number) for number in range(5)))
+    found = evaluation.detect_all(detect, data, batch=2, progress=told.append)
+    assert batches == [[0, 1], [2, 3], [4]]
+    assert told == [2, 2, 1]
+    assert [size for _, size in found] == [(5, 4)] * 5
 
 
 @pytest.fixture
