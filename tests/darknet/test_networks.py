@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import cv2
 import helpers
 import numpy as np
@@ -374,3 +377,13 @@ def test_numbers_of_numpy_are_numbers():
 def test_a_name_that_is_none():
     with pytest.raises(TypeError, match="as network"):
         networks.network(80)
+
+
+def test_the_readme_names_every_network():
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|") and "yolov4-custom" in line]
+    start = text.splitlines().index(rows[0])
+    table = "\n".join(text.splitlines()[start : start + 6])
+    told = set(re.findall(r"[\w-]{4,}", table)) - {"version", "scaled", "classifiers"}
+    # Two of the classifiers are another one's with another size.
+    assert told == {*networks.NAMES, *networks.CLASSIFIERS} - {"darknet19_448", "darknet53_448"}
