@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from cfgs import conv, net
+from cfgs import section as section_of
 
 import yolotf
 from yolotf.darknet import cfg
@@ -57,8 +59,7 @@ CASES = [
 @pytest.mark.parametrize(("extent", "size", "stride", "padding"), CASES)
 def test_a_pool_computes_what_darknet_does(kind, extent, size, stride, padding):
     network = cfg.parse_cfg(
-        f"[net]\nwidth={extent}\nheight={extent}\nchannels=2\n"
-        f"[{kind}]\nsize={size}\nstride={stride}\npadding={padding}\n"
+        net(extent, channels=2) + section_of(kind, size=size, stride=stride, padding=padding)
     )
     (layer,) = network.layers
     assert isinstance(layer, cfg.Pool)
@@ -74,10 +75,7 @@ def test_a_pool_computes_what_darknet_does(kind, extent, size, stride, padding):
 
 @pytest.mark.parametrize(("extent", "size", "stride"), [(2, 3, 2), (3, 5, 3), (1, 2, 2)])
 def test_a_convolution_whose_window_hangs_over_reads_zeros(extent, size, stride):
-    network = cfg.parse_cfg(
-        f"[net]\nwidth={extent}\nheight={extent}\nchannels=2\n"
-        f"[conv]\nfilters=3\nsize={size}\nstride={stride}\nactivation=linear\n"
-    )
+    network = cfg.parse_cfg(net(extent, channels=2) + conv(3, size, stride=stride, pad=0))
     (layer,) = network.layers
     assert isinstance(layer, cfg.Convolutional)
     assert layer.output_shape == (1, 1, 3)
@@ -94,8 +92,7 @@ def test_a_convolution_whose_window_hangs_over_reads_zeros(extent, size, stride)
 
 def test_a_local_layer_whose_window_hangs_over_reads_zeros():
     network = cfg.parse_cfg(
-        "[net]\nwidth=2\nheight=2\nchannels=2\n"
-        "[local]\nfilters=3\nsize=3\nstride=2\nactivation=linear\n"
+        net(2, channels=2) + section_of("local", filters=3, size=3, stride=2, activation="linear")
     )
     (layer,) = network.layers
     assert isinstance(layer, cfg.Local)
@@ -120,13 +117,11 @@ def test_a_local_layer_whose_window_hangs_over_reads_zeros():
 @pytest.mark.parametrize("section", ["conv", "maxpool", "local_avgpool", "local"])
 def test_a_window_that_misses_by_a_stride_is_refused(section):
     with pytest.raises(yolotf.CfgError, match="size=5 does not fit into"):
-        cfg.parse_cfg(
-            f"[net]\nwidth=3\nheight=3\nchannels=2\n[{section}]\nsize=5\nstride=2\npadding=0\n"
-        )
+        cfg.parse_cfg(net(3, channels=2) + section_of(section, size=5, stride=2, padding=0))
 
 
 def any_size(body: str) -> cfg.Network:
-    return cfg.parse_cfg(f"[net]\nwidth=32\nheight=32\nchannels=16\n{body}")
+    return cfg.parse_cfg(net(32, channels=16) + body)
 
 
 HEAD = "[conv]\nfilters=6\n[yolo]\nclasses=1\n"

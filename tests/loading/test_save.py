@@ -19,6 +19,7 @@ import numpy_loader
 import pytest
 import tensorflow as tf
 import test_opencv_heads
+from cfgs import conv, net, normalized, section, shortcut
 from foreign_models import CFG, STYLES, L, Recorder
 
 import yolotf
@@ -90,49 +91,16 @@ def _randomize(model):
         variable.assign(values.astype(np.float32))
 
 
-OTHER_SECTIONS = """[net]
-height=8
-width=8
-channels=4
-
-[convolutional]
-filters=8
-size=3
-groups=4
-pad=1
-batch_normalize=1
-activation=relu
-
-[convolutional]
-filters=8
-size=3
-groups=2
-pad=1
-activation=linear
-
-[batchnorm]
-
-[local]
-filters=3
-size=3
-stride=1
-pad=1
-activation=linear
-
-[shortcut]
-from=-2
-weights_type=per_channel
-activation=linear
-
-[connected]
-output=5
-batch_normalize=1
-activation=leaky
-
-[connected]
-output=4
-activation=linear
-"""
+OTHER_SECTIONS = (
+    net(8, channels=4)
+    + normalized(8, 3, "relu", groups=4)
+    + conv(8, 3, groups=2)
+    + "[batchnorm]\n"
+    + section("local", filters=3, size=3, stride=1, pad=1, activation="linear")
+    + shortcut(-2, weights_type="per_channel")
+    + section("connected", output=5, batch_normalize=1, activation="leaky")
+    + section("connected", output=4, activation="linear")
+)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +328,7 @@ def test_quantized_models_are_refused(tmp_path):
 
 
 def test_sections_that_nothing_reads_cannot_be_saved(weights, tmp_path):
-    dead = "[convolutional]\nfilters=4\nsize=1\nactivation=linear\n"
+    dead = conv(4)
     first, *rest = CFG.split("[route]\nlayers=-4")
     text = first + dead + "[route]\nlayers=-5" + rest[0].replace("layers=-1,-8", "layers=-1,-9")
     network = yolotf.parse_cfg(text)
@@ -474,7 +442,7 @@ def test_what_is_not_finite_is_not_written(role, value, model, tmp_path):
 
 
 def test_a_float64_beyond_float32_is_not_written_as_infinity(tmp_path):
-    text = "[net]\nheight=4\nwidth=4\nchannels=3\n[connected]\noutput=2\nactivation=linear\n"
+    text = net(4) + section("connected", output=2, activation="linear")
     picture = L.Input((48,))
     dense = L.Dense(2, dtype="float64")
     model = keras().Model(picture, dense(picture))

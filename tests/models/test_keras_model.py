@@ -1044,7 +1044,7 @@ def test_a_model_of_other_making_has_no_network():
     ("source", "name"), [("yolo v4 (mine).cfg", "yolo_v4_mine"), ("<cfg>", "cfg"), ("ж", "darknet")]
 )
 def test_models_are_called_after_their_cfg(source, name):
-    network = cfg.parse_text("[net]\nwidth=8\nheight=8\nchannels=3\n[avgpool]\n", source=source)
+    network = cfg.parse_text(net(8) + "[avgpool]\n", source=source)
     assert build_model(network).name == name
     assert build_model(network, name="other").name == "other"
 
@@ -1231,10 +1231,8 @@ def test_other_backends_than_tensorflow_are_refused(monkeypatch):
 )
 def test_a_traced_shortcut_activates_as_an_untraced_one(activation):
     """TensorFlow 2.21 forgets LeakyRelu's slope where it joins it to a convolution and a sum."""
-    convolution = "[conv]\nfilters=8\nsize=3\npad=1\nactivation=linear\n"
     network = cfg.parse_cfg(
-        "[net]\nheight=16\nwidth=16\nchannels=8\n"
-        f"{convolution}{convolution}[shortcut]\nfrom=-2\nactivation={activation}\n"
+        net(16, channels=8) + 2 * conv(8, 3) + shortcut(-2, activation=activation)
     )
     model = build_model(network)
     rng = np.random.default_rng(7)

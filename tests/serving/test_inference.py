@@ -16,6 +16,7 @@ import numpy as np
 import numpy_loader
 import pytest
 import tensorflow as tf
+from cfgs import conv, net, normalized
 from networks_of_sections import SECTIONS, SMALL, around
 from PIL import Image
 
@@ -165,12 +166,7 @@ def test_a_file_that_does_not_fit_changes_nothing(kind, small_file, tmp_path):
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-LARGE = (
-    "[net]\nwidth=8\nheight=6\nchannels=3\n"
-    + "[convolutional]\nbatch_normalize=1\nfilters=512\nsize=3\npad=1\nactivation=leaky\n" * 3
-    + "[convolutional]\nfilters=512\nsize=3\npad=1\nactivation=linear\n"
-    + "[batchnorm]\n"
-)
+LARGE = net(6, 8) + 3 * normalized(512, 3) + conv(512, 3) + "[batchnorm]\n"
 """28 MB: a first load reads it in four parts."""
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from yolotf.cli import arguments
-from yolotf.cli.detect import PICTURES
+from yolotf.cli.inputs import PICTURES
 from yolotf.errors import printable
 from yolotf.serving.classifier import Classifier
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import itertools
 import json
 import math
@@ -12,38 +11,30 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolotf.cli import arguments, label_files
+from yolotf.cli import arguments, inputs, label_files
+from yolotf.cli.inputs import PICTURES as PICTURES
+from yolotf.cli.inputs import VIDEOS as VIDEOS
 from yolotf.darknet import cfg
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.errors import YolotfError, plural, printable
 from yolotf.serving.detections import Detections
-from yolotf.serving.pictures import open_picture
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from yolotf.cli.bars import Counter
 
-_DRAWN = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Endings a drawing keeps; of other pictures it is a .png."""
-PICTURES = _DRAWN | {".avif", ".gif", ".jfif", ".pgm", ".pnm", ".ppm"}
-VIDEOS = frozenset(
-    {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
-)
 EXTRA = "video"
 """What `pip install yolotf[...]` calls the optional dependency for videos."""
 
 _AHEAD = 4
 """Pictures read while others are in the network."""
-_STREAM = re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp)://")
-_STDIN = "-"
 
 Detect = Callable[[Sequence["Image.Image"]], Sequence[Detections]]
 
@@ -126,9 +117,9 @@ def main(parsed: argparse.Namespace) -> int:
         )
     for path in (parsed.names, parsed.weights):
         arguments.require_file(path)
-    streaming = _STDIN in parsed.inputs
-    inputs = _inputs(parsed.inputs, recursive=parsed.recursive)
-    known: list[str] | None = None if streaming else list(inputs)
+    streaming = inputs.STDIN in parsed.inputs
+    given = inputs.expanded(parsed.inputs, recursive=parsed.recursive)
+    known: list[str] | None = None if streaming else list(given)
     folder = parsed.output
     if folder is None and (parsed.save_txt or not parsed.json):
         folder = "detections"
@@ -136,7 +127,7 @@ def main(parsed: argparse.Namespace) -> int:
     out = _Out(Path(folder), known or ()) if folder is not None else None
     say = _say_json if parsed.json else _say_text
     count = _Count()
-    if known is not None and all(map(_is_missing, known)):
+    if known is not None and all(map(inputs.is_missing, known)):
         # Not worth a second of waiting for the network.
         for name in known:
             item = _Item(name, error="no such file or directory")
@@ -179,7 +170,7 @@ def main(parsed: argparse.Namespace) -> int:
     from yolotf.cli import bars  # imports rich
 
     with bars.counted(None if known is None else len(known)) as bar:
-        for item in _results(inputs if known is None else known, work, bar):
+        for item in _results(given if known is None else known, work, bar):
             say(item)
             count.add(item)
             if coco is not None and item.found is not None:
@@ -244,7 +235,7 @@ class _Work:
         """Writes the label file of a picture or frame."""
         if self.labels and self.out is not None and item.found is not None:
             number = "" if item.frame is None else f"-{item.frame:06d}"
-            path = self.out.path_for(f"{_stem(item.path)}{number}", ".txt")
+            path = self.out.path_for(f"{inputs.stem(item.path)}{number}", ".txt")
             label_files.write_labels(path, item.found, item.size)
 
 
@@ -305,119 +296,27 @@ class _Count:
         return f"{text}, {self.unreadable} not read" if self.unreadable else text
 
 
-# What goes in.
-
-
-def _inputs(given: Iterable[str], *, recursive: bool = False) -> Iterator[str]:
-    """Names as given, of folders and patterns those of the pictures and videos in them, sorted."""
-    for name in given:
-        path = Path(name)
-        if name == _STDIN:
-            lines = (line.rstrip("\r\n") for line in sys.stdin)
-            yield from _inputs((line for line in lines if line), recursive=recursive)
-        elif _STREAM.match(name):
-            yield name
-        elif path.is_dir():
-            entries = path.rglob("*") if recursive else path.iterdir()
-            known = [str(one) for one in sorted(entries) if one.suffix.lower() in _KNOWN]
-            # An empty folder is something that could not be read, and reported as such.
-            yield from known or [str(path)]
-        elif glob.has_magic(name) and not path.exists():
-            matching = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (of any folder)
-            yield from _inputs(matching, recursive=recursive) if matching else [name]
-        else:
-            yield str(path)
-
-
-_KNOWN = PICTURES | VIDEOS
-
-
-def _is_stream(name: str) -> bool:
-    """Whether it is an address, or the number of a camera."""
-    return bool(_STREAM.match(name)) or (name.isdecimal() and not Path(name).exists())
-
-
-def _is_video(name: str) -> bool:
-    return _is_stream(name) or Path(name).suffix.lower() in VIDEOS
-
-
-def _is_missing(name: str) -> bool:
-    return not _is_stream(name) and not Path(name).exists()
-
-
-def _stem(name: str) -> str:
-    """What its drawing is called, without an ending."""
-    if name.isdecimal() and _is_stream(name):
-        return f"camera-{name}"
-    # An address may hold a password before @.
-    return (
-        re.sub(r"[^\w.-]+", "_", name.split("://", 1)[1].rpartition("@")[2])
-        if (_is_stream(name))
-        else Path(name).stem
-    )
-
-
-class _Read(NamedTuple):
-    name: str
-    picture: Image.Image | None
-    error: str | None
-
-
-def _read(name: str) -> _Read:
-    if _is_video(name):
-        return _Read(name, None, None)
-    if Path(name).is_dir():
-        return _Read(name, None, "no pictures or videos in this folder")
-    try:
-        return _Read(name, open_picture(name), None)
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
-        return _Read(name, None, _reason(name, error))
-
-
-def _reason(name: str, error: Exception) -> str:
-    """The error without the path, which is named beside it."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    text = str(error) or type(error).__name__
-    return text.replace(f" {name!r}", "").removeprefix(f"{name}: ").rstrip(".")
-
-
-def _read_ahead(names: Iterable[str], ahead: int) -> Iterator[_Read]:
-    """Reads pictures in another thread while the network runs, in order."""
-    with ThreadPoolExecutor(1, "yolotf-read") as pool:
-        waiting: list[Future[_Read]] = []
-        try:
-            for name in names:
-                waiting.append(pool.submit(_read, name))
-                if len(waiting) > ahead:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
 # What comes out.
 
 
 class _Out:
     """The folder of drawings, and names in it that hide no input and no other drawing."""
 
-    def __init__(self, folder: Path, inputs: Iterable[str]) -> None:
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{folder}: is a file; drawings go into a folder")
         self.folder = folder
-        self._taken = {Path(name).resolve() for name in inputs}
+        self._taken = {Path(name).resolve() for name in names}
 
     def drawing_for(self, source: str) -> Path:
         """Where the drawing of a picture or video goes."""
-        video = _is_video(source)
+        video = inputs.is_video(source)
         ending = ".mp4" if video else Path(source).suffix
         if not video:
             # Of those on standard input not all are known yet.
             self._taken.add(Path(source).resolve())
-        return self.path_for(_stem(source), ending if video or ending.lower() in _DRAWN else ".png")
+        kept = video or ending.lower() in inputs.DRAWN
+        return self.path_for(inputs.stem(source), ending if kept else ".png")
 
     def path_for(self, stem: str, ending: str) -> Path:
         """A file of this name, with a number behind it where there is one already."""
@@ -432,7 +331,7 @@ class _Out:
 
 def _results(names: Iterable[str], work: _Work, bar: Counter) -> Iterator[_Item]:
     pending: list[tuple[str, Image.Image]] = []
-    for name, picture, error in _read_ahead(names, work.ahead):
+    for name, picture, error in inputs.read_ahead(names, work.ahead):
         if picture is not None:
             pending.append((name, picture))
             if len(pending) < work.batch:
@@ -474,7 +373,7 @@ def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
     except ImportError:
         yield _Item(name, error=f'videos need OpenCV; pip install "yolotf[{EXTRA}]"')
         return
-    stream = _is_stream(name)
+    stream = inputs.is_stream(name)
     if not stream and not Path(name).is_file():
         yield _Item(name, error="no such file or directory")
         return

@@ -11,16 +11,17 @@ stock network either, only what no Darknet network does is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import BN_EPSILON
-from yolotf.errors import PlanError, plural
+from yolotf.errors import PlanError
 from yolotf.models.arrange import preferred
 from yolotf.models.bind import Binding
 from yolotf.models.built import network_of
+from yolotf.models.difference import Difference, Differences
 from yolotf.models.effects import (
     Activations,
     Enlarge,
@@ -37,28 +38,12 @@ from yolotf.models.effects import (
     tried_enlargement,
     window_of,
 )
+from yolotf.models.forms import Forms, Node
 from yolotf.models.stock import stock_networks
 from yolotf.models.structure import Structure, Unit, passes
 from yolotf.models.walk import class_names, layers
 from yolotf.models.wiring import Call, Calls, operation
 from yolotf.weights import layout
-
-KINDS = ("epsilon", "leaky_slope", "activation", "padding", "concat_order", "upsampling")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One kind of difference, and where it is.
-
-    Attributes:
-        kind: one of `KINDS`.
-        layers: names of the Keras layers.
-        message: one sentence with what to change.
-    """
-
-    kind: str
-    layers: tuple[str, ...]
-    message: str
 
 
 def differences(
@@ -74,7 +59,7 @@ def differences(
         assignments: which segments went to which variables; without them, and without a network,
             the order is the one the model suggests.
     """
-    found = _Findings()
+    found = Differences()
     epsilons(model, found)
     if network_of(model) is None and not isinstance(model, (list, tuple, dict)):
         try:
@@ -86,78 +71,7 @@ def differences(
     return found.all()
 
 
-@dataclass
-class _Findings:
-    """Layers by kind, and by what is wrong with them."""
-
-    places: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-
-    def add(self, kind: str, layer: str, what: str) -> None:
-        """Notes a layer, once."""
-        names = self.places.setdefault(kind, {}).setdefault(what, [])
-        if layer not in names:
-            names.append(layer)
-
-    def all(self) -> tuple[Difference, ...]:
-        """In the order of `KINDS`."""
-        return tuple(
-            Difference(
-                kind,
-                tuple(dict.fromkeys(one for names in found.values() for one in names)),
-                _MESSAGES[kind](found),
-            )
-            for kind in KINDS
-            if (found := self.places.get(kind))
-        )
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def _count(found: Mapping[str, Sequence[str]], noun: str) -> str:
-    return plural(len({name for names in found.values() for name in names}), noun)
-
-
-def _details(found: Mapping[str, Sequence[str]], most: int = 3) -> str:
-    texts = [f"{what} ({_listed(names)})" for what, names in found.items()]
-    return "; ".join(texts[:most]) + (
-        f"; and {len(texts) - most} more" if len(texts) > most else ""
-    )
-
-
-def _epsilon_message(found: Mapping[str, Sequence[str]]) -> str:
-    texts = [f"{len(names)} batch normalizations have {what}" for what, names in found.items()]
-    return f'{"; ".join(texts)}, Darknet {BN_EPSILON:g}; set with bn_epsilon="darknet"'
-
-
-_MESSAGES: dict[str, Callable[[Mapping[str, Sequence[str]]], str]] = {
-    "epsilon": _epsilon_message,
-    "leaky_slope": lambda found: (
-        f"{_count(found, 'leaky activation')} with a slope other than Darknet's 0.1: "
-        f"{_details(found)}; use LeakyReLU(0.1)"
-    ),
-    "activation": lambda found: (
-        f"{_count(found, 'layer')} with another activation than in Darknet: {_details(found)}; "
-        "use the cfg's"
-    ),
-    "padding": lambda found: (
-        f"{_count(found, 'layer')} with other zeros around the picture than in Darknet: "
-        f"{_details(found)}; put ZeroPadding2D with Darknet's padding before padding='valid'"
-    ),
-    "concat_order": lambda found: (
-        f"{_count(found, 'concatenation')} with the channels in another order than in Darknet: "
-        f"{_details(found)}; swap the inputs"
-    ),
-    "upsampling": lambda found: (
-        f"{_count(found, 'enlargement')} other than Darknet's, which repeats rows and columns: "
-        f"{_details(found)}; use UpSampling2D(interpolation='nearest')"
-    ),
-}
-
-
-def epsilons(model: Any, found: _Findings) -> None:
+def epsilons(model: Any, found: Differences) -> None:
     """Batch normalizations with another epsilon than Darknet's."""
     for layer in norms(model):
         epsilon = float(layer.epsilon)
@@ -211,67 +125,14 @@ def _sections(
     return _Sections()
 
 
-# What goes into a unit, with all that changes rows and columns on the way
-
-
-@dataclass(eq=False)
-class _Node:
-    """A step of what a tensor is made from.
-
-    Attributes:
-        operation: unit, in, cat, +, *, ?, window, enlarge, opaque.
-        parts: what it is made from.
-        key: of the unit.
-        call: in the model; None on the network's side.
-        section: in the network; None on the model's side.
-        form: a number that is equal for equal steps, windows and enlargements left out.
-    """
-
-    operation: str
-    parts: tuple[_Node, ...] = ()
-    key: int | None = None
-    call: Call | None = None
-    section: cfg.Layer | None = None
-    effect: Window | Enlarge | None = None
-    zeros: bool = False
-    form: int = 0
-
-
-class _Forms:
-    """Numbers for what tensors are made from."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[Any, ...], int] = {}
-
-    def node(self, operation: str, parts: Sequence[_Node] = (), **fields: Any) -> _Node:
-        """A step; nested ones of the same operation are opened, the order of sums is none."""
-        if operation in ("cat", "+", "*", "?"):
-            parts = [
-                inner
-                for part in parts
-                for inner in (part.parts if part.operation == operation else (part,))
-            ]
-            if operation != "cat":
-                parts.sort(key=lambda part: part.form)
-            # An activation written out, x * sigmoid(x), is no product.
-            if len({part.form for part in parts}) == 1 and (operation != "cat" or len(parts) == 1):
-                return parts[0]
-        if operation in ("window", "enlarge"):
-            form = parts[0].form
-        else:
-            key = (operation, fields.get("key"), tuple(part.form for part in parts))
-            form = self._known.setdefault(key, len(self._known) + 1)
-        return _Node(operation, tuple(parts), form=form, **fields)
-
-
 class _Comparison:
     """One model and one network, unit by unit."""
 
-    def __init__(self, structure: Structure, sections: _Sections, found: _Findings) -> None:
+    def __init__(self, structure: Structure, sections: _Sections, found: Differences) -> None:
         self.structure = structure
         self.sections = sections
         self.found = found
-        self.forms = _Forms()
+        self.forms = Forms()
         self.activations = Activations()
         self.expected = {} if sections.network is None else self._expected(sections.network)
         self.unit_of = {
@@ -298,10 +159,10 @@ class _Comparison:
 
     # the network's side
 
-    def _expected(self, network: cfg.Network) -> dict[int, _Node]:
+    def _expected(self, network: cfg.Network) -> dict[int, Node]:
         """What enters each section that stores floats."""
         values = {cfg.NETWORK_INPUT: self.forms.node("in")}
-        found: dict[int, _Node] = {}
+        found: dict[int, Node] = {}
         stored = set(self.sections.of_unit.values())
         for layer in network.layers:
             sources = [values[index] for index in layer.inputs]
@@ -336,7 +197,7 @@ class _Comparison:
         readers = consumers(calls.all)
         outputs = {id(call) for call in calls.outputs}
         last = self._last_calls(calls, readers)
-        values: dict[int, _Node] = {}
+        values: dict[int, Node] = {}
         for call in calls.all:
             self.seen_calls.add(id(call.layer))
             sources = [
@@ -347,7 +208,7 @@ class _Comparison:
         for unit, call in last.items():
             self._activation(unit, call, readers, outputs, whole)
 
-    def _value(self, call: Call, sources: list[_Node], whole: bool) -> _Node:
+    def _value(self, call: Call, sources: list[Node], whole: bool) -> Node:
         unit = self.unit_of.get(id(call.layer))
         entering = self._entering(call, sources)
         if unit is None:
@@ -364,7 +225,7 @@ class _Comparison:
             key = -2 - self.structure.units.index(unit)
         return self.forms.node("unit", key=key)
 
-    def _entering(self, call: Call, sources: list[_Node]) -> _Node:
+    def _entering(self, call: Call, sources: list[Node]) -> Node:
         """What comes out of a call without weights."""
         changes = effect(call)
         if isinstance(changes, Window) and len(sources) == 1:
@@ -565,7 +426,7 @@ class _Comparison:
 
     # joins, pools, enlargements
 
-    def _compare(self, actual: _Node, expected: _Node, at: Call) -> None:
+    def _compare(self, actual: Node, expected: Node, at: Call) -> None:
         if (id(actual), id(expected)) in self.compared or actual.operation in ("in", "unit"):
             return
         self.compared.add((id(actual), id(expected)))
@@ -600,7 +461,7 @@ class _Comparison:
         for one, other in zip(mine, theirs, strict=True):
             self._compare(one, other, at)
 
-    def _order_text(self, expected: _Node) -> str:
+    def _order_text(self, expected: Node) -> str:
         network = self.sections.network
         assert network is not None
         names = {index: unit.name for unit, index in self.sections.of_unit.items()}
@@ -610,7 +471,7 @@ class _Comparison:
         where = "" if expected.section is None else f" in {network.where(expected.section)}"
         return f"Darknet has {', '.join(order)}{where}"
 
-    def _pools(self, actual: _Node, expected: _Node) -> None:
+    def _pools(self, actual: Node, expected: Node) -> None:
         section, window, call = expected.section, actual.effect, actual.call
         if not isinstance(section, cfg.Pool) or not isinstance(window, Window) or call is None:
             return

@@ -1,0 +1,120 @@
+"""What the commands read, by name: pictures, folders, patterns, videos, cameras and streams."""
+
+from __future__ import annotations
+
+import glob
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from yolotf.serving.pictures import open_picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DRAWN = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Endings a drawing keeps; of other pictures it is a .png."""
+PICTURES = DRAWN | {".avif", ".gif", ".jfif", ".pgm", ".pnm", ".ppm"}
+VIDEOS = frozenset(
+    {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+)
+_STREAM = re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp)://")
+STDIN = "-"
+"""Names on standard input, one a line."""
+
+
+def expanded(given: Iterable[str], *, recursive: bool = False) -> Iterator[str]:
+    """Names as given, of folders and patterns those of the pictures and videos in them, sorted."""
+    for name in given:
+        path = Path(name)
+        if name == STDIN:
+            lines = (line.rstrip("\r\n") for line in sys.stdin)
+            yield from expanded((line for line in lines if line), recursive=recursive)
+        elif _STREAM.match(name):
+            yield name
+        elif path.is_dir():
+            entries = path.rglob("*") if recursive else path.iterdir()
+            known = [str(one) for one in sorted(entries) if one.suffix.lower() in _KNOWN]
+            # An empty folder is something that could not be read, and reported as such.
+            yield from known or [str(path)]
+        elif glob.has_magic(name) and not path.exists():
+            matching = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (of any folder)
+            yield from expanded(matching, recursive=recursive) if matching else [name]
+        else:
+            yield str(path)
+
+
+_KNOWN = PICTURES | VIDEOS
+
+
+def is_stream(name: str) -> bool:
+    """Whether it is an address, or the number of a camera."""
+    return bool(_STREAM.match(name)) or (name.isdecimal() and not Path(name).exists())
+
+
+def is_video(name: str) -> bool:
+    """Whether it has frames."""
+    return is_stream(name) or Path(name).suffix.lower() in VIDEOS
+
+
+def is_missing(name: str) -> bool:
+    """Whether it is the name of a file or folder that is not there."""
+    return not is_stream(name) and not Path(name).exists()
+
+
+def stem(name: str) -> str:
+    """What its drawing is called, without an ending."""
+    if name.isdecimal() and is_stream(name):
+        return f"camera-{name}"
+    # An address may hold a password before @.
+    return (
+        re.sub(r"[^\w.-]+", "_", name.split("://", 1)[1].rpartition("@")[2])
+        if (is_stream(name))
+        else Path(name).stem
+    )
+
+
+class Read(NamedTuple):
+    """A name, with its picture or why there is none; a video has neither."""
+
+    name: str
+    picture: Image.Image | None
+    error: str | None
+
+
+def _read(name: str) -> Read:
+    if is_video(name):
+        return Read(name, None, None)
+    if Path(name).is_dir():
+        return Read(name, None, "no pictures or videos in this folder")
+    try:
+        return Read(name, open_picture(name), None)
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+        return Read(name, None, _reason(name, error))
+
+
+def _reason(name: str, error: Exception) -> str:
+    """The error without the path, which is named beside it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = str(error) or type(error).__name__
+    return text.replace(f" {name!r}", "").removeprefix(f"{name}: ").rstrip(".")
+
+
+def read_ahead(names: Iterable[str], ahead: int) -> Iterator[Read]:
+    """Reads pictures in another thread while the network runs, in order."""
+    with ThreadPoolExecutor(1, "yolotf-read") as pool:
+        waiting: list[Future[Read]] = []
+        try:
+            for name in names:
+                waiting.append(pool.submit(_read, name))
+                if len(waiting) > ahead:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,97 @@
+"""Kinds in which a Keras model computes otherwise than Darknet, and the sentence for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from yolotf.darknet.rules import BN_EPSILON
+from yolotf.errors import plural
+
+KINDS = ("epsilon", "leaky_slope", "activation", "padding", "concat_order", "upsampling")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One kind of difference, and where it is.
+
+    Attributes:
+        kind: one of `KINDS`.
+        layers: names of the Keras layers.
+        message: one sentence with what to change.
+    """
+
+    kind: str
+    layers: tuple[str, ...]
+    message: str
+
+
+@dataclass
+class Differences:
+    """Layers by kind, and by what is wrong with them."""
+
+    places: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+
+    def add(self, kind: str, layer: str, what: str) -> None:
+        """Notes a layer, once."""
+        names = self.places.setdefault(kind, {}).setdefault(what, [])
+        if layer not in names:
+            names.append(layer)
+
+    def all(self) -> tuple[Difference, ...]:
+        """In the order of `KINDS`."""
+        return tuple(
+            Difference(
+                kind,
+                tuple(dict.fromkeys(one for names in found.values() for one in names)),
+                _MESSAGES[kind](found),
+            )
+            for kind in KINDS
+            if (found := self.places.get(kind))
+        )
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _count(found: Mapping[str, Sequence[str]], noun: str) -> str:
+    return plural(len({name for names in found.values() for name in names}), noun)
+
+
+def _details(found: Mapping[str, Sequence[str]], most: int = 3) -> str:
+    texts = [f"{what} ({_listed(names)})" for what, names in found.items()]
+    return "; ".join(texts[:most]) + (
+        f"; and {len(texts) - most} more" if len(texts) > most else ""
+    )
+
+
+def _epsilon_message(found: Mapping[str, Sequence[str]]) -> str:
+    texts = [f"{len(names)} batch normalizations have {what}" for what, names in found.items()]
+    return f'{"; ".join(texts)}, Darknet {BN_EPSILON:g}; set with bn_epsilon="darknet"'
+
+
+_MESSAGES: dict[str, Callable[[Mapping[str, Sequence[str]]], str]] = {
+    "epsilon": _epsilon_message,
+    "leaky_slope": lambda found: (
+        f"{_count(found, 'leaky activation')} with a slope other than Darknet's 0.1: "
+        f"{_details(found)}; use LeakyReLU(0.1)"
+    ),
+    "activation": lambda found: (
+        f"{_count(found, 'layer')} with another activation than in Darknet: {_details(found)}; "
+        "use the cfg's"
+    ),
+    "padding": lambda found: (
+        f"{_count(found, 'layer')} with other zeros around the picture than in Darknet: "
+        f"{_details(found)}; put ZeroPadding2D with Darknet's padding before padding='valid'"
+    ),
+    "concat_order": lambda found: (
+        f"{_count(found, 'concatenation')} with the channels in another order than in Darknet: "
+        f"{_details(found)}; swap the inputs"
+    ),
+    "upsampling": lambda found: (
+        f"{_count(found, 'enlargement')} other than Darknet's, which repeats rows and columns: "
+        f"{_details(found)}; use UpSampling2D(interpolation='nearest')"
+    ),
+}
