@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "yolotf"
 HEAVY = {
     *("tensorflow", "keras", "tf_keras", "absl"),
-    *("PIL", "rich"),
+    *("numpy", "PIL", "rich"),
     *("cv2", "fsspec", "matplotlib", "onnx", "pycocotools", "ray", "safetensors", "supervision"),
     "tf2onnx",
 }
@@ -21,6 +21,7 @@ LIGHT = {
     ("yolotf.diagnosis.render", "yolotf.diagnosis.render.html"): "one page of all answers",
     ("yolotf.graphs.tracing", "tensorflow.python.eager"): "not every TensorFlow has it",
     ("yolotf.graphs.tracing", "tensorflow.python.util"): "not every TensorFlow has it",
+    ("yolotf.weights.native", "importlib"): "advice alone wants what pip notes",
     ("yolotf.serving.explained", "yolotf.diagnosis"): "a start that goes well needs none",
 }
 """Where it is something else that is kept out, and why."""
