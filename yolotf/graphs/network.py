@@ -286,7 +286,9 @@ class NetworkGraph:
                     kappa=layer.kappa,
                 )
             case cfg.Implicit():
-                return operations.implicit(ops, array(layer, "weights"), pictures, layer)
+                return operations.implicit(
+                    ops, array(layer, "weights"), pictures, layer.filters, layer.atoms
+                )
             case cfg.Dropout() | cfg.Passive() | cfg.Activation():
                 return x
             case _:

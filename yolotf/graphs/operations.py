@@ -520,17 +520,20 @@ def normalize(
     return ops.Mul(x=x, y=ops.Pow(x=norms, y=-float(beta)))
 
 
-def implicit(ops: Operations, weights: Tensor, pictures: Tensor, layer: cfg.Implicit) -> Tensor:
+def implicit(
+    ops: Operations, weights: Tensor, pictures: Tensor, filters: int, atoms: int
+) -> Tensor:
     """`[implicit]`: a stored constant, one copy a picture (representation_layer.c:58-64).
 
     Args:
         ops: where to write it.
         weights: (filters, atoms), as in the file.
         pictures: tells how many there are.
-        layer: filters and atoms.
+        filters: channels put out.
+        atoms: rows put out.
     """
     one = ops.Transpose(x=weights, perm=[1, 0])
-    one = ops.Reshape(tensor=one, shape=[1, layer.atoms, 1, layer.filters])
+    one = ops.Reshape(tensor=one, shape=[1, atoms, 1, filters])
     batch = ops.Slice(input=ops.Shape(input=pictures), begin=[0], size=[1])
     return ops.Tile(input=one, multiples=ops.ConcatV2(values=[batch, [1, 1, 1]], axis=0))
 

@@ -270,8 +270,8 @@ class Implicit(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """(batch, atoms, 1, filters)."""
-        one = tf.transpose(tf.convert_to_tensor(self.implicit))[None, :, None, :]
-        return tf.tile(one, (tf.shape(inputs)[0], 1, 1, 1))
+        weights = tf.convert_to_tensor(self.implicit)
+        return operations.implicit(tf.raw_ops, weights, inputs, self.filters, self.atoms)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

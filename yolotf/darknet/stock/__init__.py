@@ -185,3 +185,7 @@ NAMES: tuple[str, ...] = tuple(stock.name for stock in builder.DETECTORS.values(
 
 CLASSIFIERS: tuple[str, ...] = tuple(stock.name for stock in builder.CLASSIFIERS.values())
 """The stock classifiers."""
+
+
+find = as_network
+"""Its name in programs written for 0.1.0."""
