@@ -61,14 +61,14 @@ def convolution(floats, channels, filters, normalized, activation, size=3, group
         _, height, width = x.shape
         padded = np.pad(x, ((0, 0), (side, side), (side, side)))
         out = np.zeros((filters, height, width))
-        for f in range(filters):
-            first = f // (filters // groups) * (channels // groups)
-            for c in range(channels // groups):
-                for i in range(size):
-                    for j in range(size):
-                        top, left = i * dilation, j * dilation
-                        part = padded[first + c, top : top + height, left : left + width]
-                        out[f] += weights[f, c, i, j] * part
+        for group in range(groups):
+            mine = slice(group * filters // groups, (group + 1) * filters // groups)
+            read = slice(group * channels // groups, (group + 1) * channels // groups)
+            for i in range(size):
+                for j in range(size):
+                    top, left = i * dilation, j * dilation
+                    part = padded[read, top : top + height, left : left + width]
+                    out[mine] += np.tensordot(weights[mine, :, i, j], part, 1)
         return ACTIVATIONS[activation](normalize(out, scales, biases))
 
     return run

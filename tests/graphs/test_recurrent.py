@@ -1,14 +1,17 @@
 """Sections with a memory: NumPy by hand, Darknet's figures, and every graph that computes them."""
 
+import helpers
 import numpy as np
 import pytest
 import recurrent_by_hand as hand
 import tensorflow as tf
 
+import yolotf
 from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
+from yolotf.models.build import build_model
 from yolotf.runtime.network import RuntimeNetwork
 from yolotf.serving.stream import Stream
 from yolotf.serving.traced import TracedNetwork
@@ -164,3 +167,70 @@ def test_history_says_that_it_keeps_nothing():
         "does where it detects, one time step at once",
     )
     assert network_of("[history]\nhistory_size=1\n").warnings == ()
+
+
+def letters(floats, kind):
+    """Darknet's networks of letters: three sections with a memory, and what is likely next."""
+
+    def section(inputs):
+        if kind == "rnn":
+            return hand.rnn(floats, inputs, 1024, 1024, True, "leaky")
+        if kind == "crnn":
+            return hand.crnn(floats, (inputs, 1, 1), 1024, 1024, True, "leaky", size=1)
+        return (hand.gru if kind == "gru" else hand.lstm)(floats, inputs, 1024, True)
+
+    runs = [] if kind != "crnn" else [hand.dense(floats, 256, 256, False, "leaky")]
+    runs.append(lambda x: x.reshape(-1, 1, 1) if kind == "crnn" else x)
+    runs += [section(inputs) for inputs in (256, 1024, 1024)]
+    last = "linear" if kind == "gru" else "leaky"
+    runs.append(hand.dense(floats, 1024, 256, False, last))
+    runs.append(lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum())
+    return hand.one(*runs)
+
+
+LETTERS = {
+    "rnn": "rnn",
+    "rnn.train": "rnn",
+    "gru": "gru",
+    "lstm.train": "lstm",
+    "crnn.train": "crnn",
+}
+
+
+@pytest.mark.parametrize(
+    "path",
+    helpers.cfg_params(lambda: [one for one in helpers.stock_cfgs() if one.stem in LETTERS]),
+)
+def test_darknets_own_networks_of_letters(path, tmp_path):
+    network = cfg.parse_cfg(path)
+    floats = helpers.write_weights(tmp_path / "some.weights", network, scale=0.05)
+    run = letters(hand.Floats(floats), LETTERS[path.stem])
+    text = np.eye(256, dtype=np.float32)[[104, 101, 108, 108, 111]]
+    expected = np.stack([run(letter.astype(np.float64)) for letter in text])
+    engine, weights = RuntimeNetwork.opened(network, tmp_path / "some.weights")
+    found = Stream(engine).raw_heads(text[:, None, None], weights)[0][:, 0, 0]
+    assert np.abs(expected[2] - expected[3]).max() > 1e-4  # the same letter, later
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "path",
+    helpers.cfg_params(lambda: [helpers.SHARED / "cfg/yolov3-tiny_occlusion_track.cfg"]),
+)
+def test_darknets_own_tracker(path, tmp_path):
+    network = cfg.parse_cfg(path, size=96)
+    helpers.write_weights(tmp_path / "some.weights", network, scale=0.05)
+    random = np.random.default_rng(3)
+    frames = random.random((3, 96, 96, 3), np.float32)
+    engine, weights = RuntimeNetwork.opened(network, tmp_path / "some.weights")
+    assert engine.graph.states == {"13/state": (1, 3, 3, 256), "23/state": (1, 6, 6, 128)}
+    stream = Stream(engine)
+    found = stream.raw_heads(frames, weights)
+    model = build_model(network)
+    yolotf.load_darknet_weights(model, tmp_path / "some.weights")
+    for one, other in zip(found, model.predict(frames, verbose=0), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
+    stream.reset()
+    alone = stream.raw_heads(frames[2:], weights)
+    for one, other in zip(found, alone, strict=True):
+        assert np.abs(one[2] - other[0]).max() > 1e-2 * np.abs(one).max()

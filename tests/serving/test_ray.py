@@ -359,3 +359,17 @@ def test_a_dataset_with_the_files_in_it(cluster, folder, tmp_path):
             str(folder / "a.weights"),
             tmp_path / "other",
         )
+
+
+def test_networks_with_a_memory_are_refused(folder):
+    from yolotf.serving.ray import Settings, _detector
+
+    text = CFG.replace("[convolutional]\nfilters=18", "[crnn]\nsize=1\n[convolutional]\nfilters=18")
+    (folder / "tracker.cfg").write_text(text)
+    settings = Settings(cfg=str(folder / "tracker.cfg"), weights=str(folder / "none.weights"))
+    with pytest.raises(yolotf.errors.UnsupportedSectionError) as caught:
+        _detector(settings)
+    assert str(caught.value) == (
+        "tracker.cfg: [crnn] keeps what it saw from frame to frame, and Ray brings pictures of "
+        "many videos in any order; use a Detector for each video; section 1 [crnn] (tracker.cfg:12)"
+    )

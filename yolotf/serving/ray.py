@@ -184,7 +184,7 @@ def _opened(data: bytes) -> Any:
 
 
 def _detector(settings: Settings) -> Detector:
-    network = stock.find(settings.cfg)
+    network = stock.as_network(settings.cfg)
     check_forgetful(
         network, "Ray brings pictures of many videos in any order; use a Detector for each video"
     )
