@@ -89,11 +89,11 @@ def load(path: Path, network: cfg.Network) -> None:
         WeightsMismatch: it refuses the file.
     """
     header, size_bytes = read_header(path, layout.floats(network))
-    moves = []
+    assignments = []
     for segment in layout.segments(network):
-        shape = layout.move(segment, _slot(segment, None)).shape
-        moves.append(layout.move(segment, _slot(segment, np.empty(shape, np.float32))))
-    plan = layout.Plan(tuple(moves), layout.floats(network), network)
+        shape = layout.assignment(segment, _slot(segment, None)).shape
+        assignments.append(layout.assignment(segment, _slot(segment, np.empty(shape, np.float32))))
+    plan = layout.Plan(tuple(assignments), layout.floats(network), network)
     write.check_size(path, plan, header, size_bytes)
     write.write_arrays(path, header, plan, verify=True, threads=native.thread_count())
 

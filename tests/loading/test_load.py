@@ -763,7 +763,7 @@ def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
     """No cfg leads there; what is checked is the last line of defence."""
     network = yolotf.parse_cfg(PLAIN)
     plan = planning.plan_for(plain, network)
-    first = plan.moves[0]
+    first = plan.assignments[0]
     wrong = layout.Assignment(first.segment, first.slot, (15,), 1, 1, 16, 1)
     path = weights()
     header, _ = planning.read_header(path, plan.floats)
@@ -773,7 +773,7 @@ def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
         writing.write(
             path,
             header,
-            layout.Plan((*plan.moves[1:], wrong), plan.floats, network),
+            layout.Plan((*plan.assignments[1:], wrong), plan.floats, network),
             cast=False,
             verify=True,
         )

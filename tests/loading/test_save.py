@@ -248,11 +248,11 @@ _CHILD = """
     if how == "kill":
         stored, calls = save._stored, []
 
-        def killing(move):
-            calls.append(move)
+        def killing(assignment):
+            calls.append(assignment)
             if len(calls) == 30:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return stored(move)
+            return stored(assignment)
 
         save._stored = killing
     try:

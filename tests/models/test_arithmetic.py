@@ -188,7 +188,7 @@ def test_a_fault_is_one_warning_of_its_kind_with_the_layers(fault, weights, refe
 def _assignments(of):
     from yolotf.loading.planning import plan_for
 
-    return plan_for(of, NETWORK).moves
+    return plan_for(of, NETWORK).assignments
 
 
 @pytest.mark.parametrize("fault", FAULTS)

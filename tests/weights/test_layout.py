@@ -428,9 +428,11 @@ def test_a_real_backbone_file_ends_after_its_layers(shared):
 
 def moved(segment: layout.Segment, slot: layout.Slot) -> np.ndarray:
     """What plan.h does with the floats 0, 1, 2, ... of a segment."""
-    move = layout.move(segment, slot)
-    file = np.arange(segment.count).reshape(move.blocks, move.filters, move.channels, move.spatial)
-    return file.transpose(0, 3, 2, 1).reshape(move.shape)
+    assignment = layout.assignment(segment, slot)
+    file = np.arange(segment.count).reshape(
+        assignment.blocks, assignment.filters, assignment.channels, assignment.spatial
+    )
+    return file.transpose(0, 3, 2, 1).reshape(assignment.shape)
 
 
 def slot(shape: tuple[int, ...], role: str, *, depthwise: bool = False) -> layout.Slot:
@@ -493,11 +495,11 @@ def test_vectors_move_as_they_are(role):
 def test_the_rows_of_a_plan_say_where_in_the_file_and_of_which_shape():
     network = parse("[conv]\nfilters=6\nsize=3\n")
     bias, kernel = layout.segments(network)
-    moves = (
-        layout.move(bias, slot((6,), "bias")),
-        layout.move(kernel, slot((3, 3, 4, 6), "kernel")),
+    assignments = (
+        layout.assignment(bias, slot((6,), "bias")),
+        layout.assignment(kernel, slot((3, 3, 4, 6), "kernel")),
     )
-    plan = layout.Plan(moves, layout.floats(network), network)
+    plan = layout.Plan(assignments, layout.floats(network), network)
     # Offset, norm offset, blocks, filters, channels, spatial, role, rank, extents; plan.h counts
     # roles
     # bias, beta, gamma, moving_mean, moving_variance, kernel.
@@ -505,6 +507,6 @@ def test_the_rows_of_a_plan_say_where_in_the_file_and_of_which_shape():
         [20, 0, 1, 1, 6, 1, 0, 1, 6, 1, 1, 1, 1],
         [44, 0, 1, 6, 4, 9, 5, 4, 3, 3, 4, 6, 1],
     ]
-    assert plan.rows(16, moves[1:])[:, 0].tolist() == [40]
+    assert plan.rows(16, assignments[1:])[:, 0].tolist() == [40]
     assert plan.expected_bytes(20) == 20 + 4 * (6 + 216)
-    assert layout.Plan(moves, None, None).expected_bytes(20) == -1
+    assert layout.Plan(assignments, None, None).expected_bytes(20) == -1

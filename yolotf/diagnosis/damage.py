@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from yolotf import _core
 from yolotf.weights import native
-from yolotf.weights.plan import Plan, Slot, move
+from yolotf.weights.plan import Plan, Slot, assignment
 from yolotf.weights.segments import Segment
 from yolotf.weights.sources import StrPath
 
@@ -41,7 +41,7 @@ def find(path: StrPath, segments: Sequence[Segment], header_bytes: int) -> list[
     Raises:
         OSError: the file cannot be read.
     """
-    plan = Plan(tuple(move(segment, _slot(segment)) for segment in segments), None, None)
+    plan = Plan(tuple(assignment(segment, _slot(segment)) for segment in segments), None, None)
     try:
         rows = _core.examine_content(
             path, header_bytes, plan.rows(header_bytes), threads=native.thread_count()

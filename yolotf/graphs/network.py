@@ -86,12 +86,12 @@ class NetworkGraph:
         for segment in layout.segments(self.network, transposed=header.transposed):
             if (segment.layer, segment.part) in by_part:
                 by_part[segment.layer, segment.part][segment.role] = segment
-        moves: list[layout.Assignment] = []
+        assignments: list[layout.Assignment] = []
         for (index, name), segments in by_part.items():
-            moves += self._moves(self.network.layers[index], name, segments, arrays)
-        return layout.Plan(tuple(moves), layout.floats(self.network), self.network)
+            assignments += self._assignments(self.network.layers[index], name, segments, arrays)
+        return layout.Plan(tuple(assignments), layout.floats(self.network), self.network)
 
-    def _moves(
+    def _assignments(
         self,
         layer: cfg.Layer,
         name: str,
@@ -116,7 +116,7 @@ class NetworkGraph:
 
         gamma = segments.get("gamma")
         if gamma is None:
-            return [layout.move(segment, slot(role)) for role, segment in segments.items()]
+            return [layout.assignment(segment, slot(role)) for role, segment in segments.items()]
         kernel = segments.get("kernel")
         if kernel is None:
             multiplier = layout.folded(gamma, gamma, slot("scale"))
@@ -373,4 +373,4 @@ def _in_keras_order(layer: cfg.Layer, role: Role, shape: tuple[int, ...]) -> tup
     )
     multiplier = (shape[0] // layer.input_shape.channels,) if depthwise else ()
     slot = layout.Slot("", role, None, multiplier, "float32", depthwise=depthwise)
-    return layout.move(layout.Segment(layer.index, "", role, 0, shape), slot).shape
+    return layout.assignment(layout.Segment(layer.index, "", role, 0, shape), slot).shape

@@ -193,14 +193,14 @@ def _with_differences(
     diagnosis: Diagnosis,
     model: Any,
     network: cfg.Network | None = None,
-    moves: Sequence[layout.Assignment] = (),
+    assignments: Sequence[layout.Assignment] = (),
 ) -> Diagnosis:
     """Adds a warning for every kind in which the model computes otherwise than Darknet."""
     warnings = [
         findings.ModelDifference(
             path=diagnosis.path, kind=one.kind, layers=one.layers, sentence=one.message
         )
-        for one in arithmetic.differences(model, network, moves)
+        for one in arithmetic.differences(model, network, assignments)
     ]
     return replace(diagnosis, warnings=(*diagnosis.warnings, *warnings))
 
@@ -212,18 +212,18 @@ def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
     """
     network = diagnosis.subject.network
     try:
-        moves = plan_for(model, network).moves
+        assignments = plan_for(model, network).assignments
     except PlanError as error:
         finding = findings.Unknown(
             path=diagnosis.path, story=str(error), remedy="build the model from the cfg"
         )
         return replace(diagnosis, causes=(*diagnosis.causes, finding))
     causes: list[findings.Finding] = list(diagnosis.causes)
-    for move in moves:
-        if move.shape == move.slot.shape:
+    for assignment in assignments:
+        if assignment.shape == assignment.slot.shape:
             continue
-        layer = network.layers[move.segment.layer]
-        difference = move.segment.count - int(np.prod(move.slot.shape, dtype=np.int64))
+        layer = network.layers[assignment.segment.layer]
+        difference = assignment.segment.count - int(np.prod(assignment.slot.shape, dtype=np.int64))
         causes.append(
             findings.LayerShape(
                 path=diagnosis.path,
@@ -231,11 +231,11 @@ def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
                 section=layer.type,
                 cfg_line=diagnosis.subject.line(layer),
                 file_floats_minus_model=difference,
-                where=f"variable {move.slot.name}",
-                story=f"is {move.slot.shape}, {diagnosis.subject.where(layer.index)} has "
-                f"{move.shape} for it",
-                remedy=f"build the model with {move.shape} there",
+                where=f"variable {assignment.slot.name}",
+                story=f"is {assignment.slot.shape}, {diagnosis.subject.where(layer.index)} has "
+                f"{assignment.shape} for it",
+                remedy=f"build the model with {assignment.shape} there",
             )
         )
     diagnosis = replace(diagnosis, causes=tuple(causes))
-    return _with_differences(diagnosis, model, network, moves)
+    return _with_differences(diagnosis, model, network, assignments)

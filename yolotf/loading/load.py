@@ -166,7 +166,7 @@ def load_darknet_weights(
     if bn_epsilon == "darknet":
         for layer in arithmetic.norms(model):
             layer.epsilon = BN_EPSILON
-    found = arithmetic.differences(model, job.plan.network, job.plan.moves)
+    found = arithmetic.differences(model, job.plan.network, job.plan.assignments)
     notes = [
         *_header_warnings(job.header),
         *_network_warnings(job.plan.network),
@@ -178,7 +178,7 @@ def load_darknet_weights(
     return LoadReport(
         path=str(path),
         header=job.header,
-        layers=len({move.segment.layer for move in job.plan.moves}),
+        layers=len({assignment.segment.layer for assignment in job.plan.assignments}),
         variables=stats.variables,
         floats=job.plan.moved_floats,
         size_bytes=job.size_bytes,

@@ -77,14 +77,14 @@ class Pairing:
     """Which layers of the file go into which of the model.
 
     Attributes:
-        moves: of the pairs that fit, in file order.
+        assignments: of the pairs that fit, in file order.
         loaded: names of the model's layers that are written.
         skipped: pairs that do not fit.
         left: layers of the model without a counterpart.
         spare: layers of the file without one.
     """
 
-    moves: tuple[layout.Assignment, ...]
+    assignments: tuple[layout.Assignment, ...]
     loaded: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     left: tuple[ModelLayer, ...]
@@ -116,7 +116,7 @@ def pair(
     pairs: Sequence[tuple[FileLayer | None, ModelLayer | None]],
 ) -> Pairing:
     """Sorts pairs into what fits and what does not."""
-    moves: list[layout.Assignment] = []
+    assignments: list[layout.Assignment] = []
     loaded: list[str] = []
     skipped: list[Skipped] = []
     left: list[ModelLayer] = []
@@ -131,14 +131,14 @@ def pair(
         difference = _difference(source, target)
         if difference is None:
             loaded.append(target.name)
-            moves += [
-                layout.move(segment, target.slots[role])
+            assignments += [
+                layout.assignment(segment, target.slots[role])
                 for role, segment in source.segments.items()
             ]
         else:
             skipped.append(Skipped(target.name, *difference))
-    moves.sort(key=lambda move: move.segment.offset)
-    return Pairing(tuple(moves), tuple(loaded), tuple(skipped), tuple(left), tuple(spare))
+    assignments.sort(key=lambda assignment: assignment.segment.offset)
+    return Pairing(tuple(assignments), tuple(loaded), tuple(skipped), tuple(left), tuple(spare))
 
 
 def by_name(
@@ -209,7 +209,7 @@ def _difference(
             return (), target.slots[role].shape
         if slot is None:
             return segment.shape, ()
-        wanted = layout.move(segment, slot).shape
+        wanted = layout.assignment(segment, slot).shape
         if wanted != slot.shape:
             return wanted, slot.shape
     return None

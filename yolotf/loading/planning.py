@@ -110,12 +110,12 @@ def _foreign(model: Any, path: PathLike, strict: bool) -> Job:
             order = None if rest else arrange.beginning(structure, floats)
             if order is not None:
                 header, _ = read_header(path, floats)
-                moves = arrange.assignments(order, transposed=header.transposed)
+                assignments = arrange.assignments(order, transposed=header.transposed)
                 return Job(
                     header,
                     size_bytes,
-                    layout.Plan(moves, floats, None),
-                    layer_names(moves),
+                    layout.Plan(assignments, floats, None),
+                    layer_names(assignments),
                     untouched=(*(one.name for one in structure.units if one not in order), *others),
                     notes=(f"the file ends after {len(order)} layers",),
                     complete=False,
@@ -123,9 +123,9 @@ def _foreign(model: Any, path: PathLike, strict: bool) -> Job:
     order = arrange.arrange(
         structure, path, header.size_bytes, size_bytes, transposed=header.transposed
     )
-    moves = arrange.assignments(order, transposed=header.transposed)
-    plan = layout.Plan(moves, structure.floats, None)
-    return Job(header, size_bytes, plan, layer_names(moves), untouched=others)
+    assignments = arrange.assignments(order, transposed=header.transposed)
+    plan = layout.Plan(assignments, structure.floats, None)
+    return Job(header, size_bytes, plan, layer_names(assignments), untouched=others)
 
 
 def _paired(
@@ -160,9 +160,13 @@ def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) ->
         plan = find(model, network, transposed=True)
     cut = _cut(path, header, size_bytes, layout.segments(network), strict)
     if cut is None:
-        return Job(header, size_bytes, plan, layer_names(plan.moves))
-    kept = tuple(move for move in plan.moves if move.segment.layer < cut.layers)
-    left = tuple(move for move in plan.moves if move.segment.layer >= cut.layers)
+        return Job(header, size_bytes, plan, layer_names(plan.assignments))
+    kept = tuple(
+        assignment for assignment in plan.assignments if assignment.segment.layer < cut.layers
+    )
+    left = tuple(
+        assignment for assignment in plan.assignments if assignment.segment.layer >= cut.layers
+    )
     return Job(
         cut.header,
         size_bytes,
@@ -173,13 +177,13 @@ def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) ->
     )
 
 
-def layer_names(moves: Iterable[layout.Assignment]) -> tuple[str, ...]:
-    """The Keras layers of `moves`, one a section or part: that with the kernel, if there is one."""
+def layer_names(assignments: Iterable[layout.Assignment]) -> tuple[str, ...]:
+    """The Keras layers of `assignments`, one a section or part: the kernel's, if there is one."""
     named: dict[tuple[int, str], str] = {}
-    for move in moves:
-        place = move.segment.layer, move.segment.part
-        name = move.slot.name.rpartition("/")[0]
-        if move.slot.role == "kernel":
+    for assignment in assignments:
+        place = assignment.segment.layer, assignment.segment.part
+        name = assignment.slot.name.rpartition("/")[0]
+        if assignment.slot.role == "kernel":
             named[place] = name
         else:
             named.setdefault(place, name)
@@ -253,7 +257,7 @@ def _pairing_job(
     file: _FileLayers,
     found: partial.Pairing,
 ) -> Job:
-    if not found.moves:
+    if not found.assignments:
         raise PlanError(
             f"{os.fspath(path)}: no layer of {network.source} fits one of {_name(model)}; "
             "is it another network?",
@@ -262,7 +266,7 @@ def _pairing_job(
     return Job(
         file.header,
         file.size_bytes,
-        layout.Plan(found.moves, file.floats, network),
+        layout.Plan(found.assignments, file.floats, network),
         found.loaded,
         found.skipped,
         found.untouched,
@@ -423,8 +427,8 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     segments = layout.segments(network, transposed=transposed)
     missing = [one for one in segments if one.layer in used and place_of(one) not in slots]
     if missing and not built_here:
-        moves = bind.bind(Structure(model), network, transposed=transposed)
-        return layout.Plan(moves, layout.floats(network), network)
+        assignments = bind.bind(Structure(model), network, transposed=transposed)
+        return layout.Plan(assignments, layout.floats(network), network)
     if missing:
         section = network.layers[missing[0].layer]
         raise PlanError(
@@ -433,12 +437,12 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
             section=section.index,
             role=missing[0].role,
         )
-    moves = tuple(
-        layout.move(one, slots[place_of(one)]) for one in segments if place_of(one) in slots
+    assignments = tuple(
+        layout.assignment(one, slots[place_of(one)]) for one in segments if place_of(one) in slots
     )
     if not built_here:
-        _refuse_more(model, network, moves)
-    return layout.Plan(moves, layout.floats(network), network)
+        _refuse_more(model, network, assignments)
+    return layout.Plan(assignments, layout.floats(network), network)
 
 
 def _remembered_plan_for(
@@ -453,9 +457,11 @@ def _remembered_plan_for(
     return plan
 
 
-def _refuse_more(model: Any, network: cfg.Network, moves: Sequence[layout.Assignment]) -> None:
+def _refuse_more(
+    model: Any, network: cfg.Network, assignments: Sequence[layout.Assignment]
+) -> None:
     """Raises for a layer of the model that the network has nothing for."""
-    bound = {id(move.slot.variable) for move in moves}
+    bound = {id(assignment.slot.variable) for assignment in assignments}
     for unit in Structure(model).units:
         if not any(id(slot.variable) in bound for slot in unit.slots.values()):
             shape = partial.ModelLayer(unit.name, unit.slots).shape

@@ -79,25 +79,25 @@ def save_darknet_weights(
     origin = origins.of(model)
     header = _header(origin, seen, version)
     plan = _plan(model, network, origin, transposed=header.transposed)
-    moves = _moves(plan, upto)
+    assignments = _assignments(plan, upto)
     name = str(getattr(model, "name", type(model).__name__))
-    for move in moves:
-        _check(name, move)
-    differences = _epsilon_differences(model, moves)
+    for assignment in assignments:
+        _check(name, assignment)
+    differences = _epsilon_differences(model, assignments)
     if differences and not fold_epsilon:
         warnings.warn(_epsilon_warning(name, differences.values()), UserWarning, stacklevel=2)
-    for one in arithmetic.differences(model, plan.network, plan.moves):
+    for one in arithmetic.differences(model, plan.network, plan.assignments):
         if one.kind != "epsilon":
             warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=2)
-    size = header.size_bytes + sum(move.segment.size_bytes for move in moves)
+    size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
     with output.replacing_file(file) as written:
         _reserve(written.fileno(), size)
         written.write(_header_bytes(header))
-        for move in moves:
-            values = _stored(move)
-            if fold_epsilon and move.segment in differences:
-                values = values + np.float32(differences[move.segment][1])
-            _check_content(name, plan, header, move, values)
+        for assignment in assignments:
+            values = _stored(assignment)
+            if fold_epsilon and assignment.segment in differences:
+                values = values + np.float32(differences[assignment.segment][1])
+            _check_content(name, plan, header, assignment, values)
             written.write(values.data)
     return size
 
@@ -131,9 +131,9 @@ def _plan(model: Any, network: Any, origin: Origin | None, *, transposed: bool) 
     return layout.Plan(arrange.assignments(order, transposed=transposed), structure.floats, None)
 
 
-def _moves(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment, ...]:
+def _assignments(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment, ...]:
     """What to write; every float up to there must be in the model."""
-    network, moves = plan.network, plan.moves
+    network, assignments = plan.network, plan.assignments
     if upto is not None:
         if network is None:
             raise ValueError("upto= counts sections of a cfg; pass network=")
@@ -141,18 +141,20 @@ def _moves(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment, ...]
             raise ValueError(
                 f"upto is {upto}, {network.source} has {plural(len(network.layers), 'section')}"
             )
-        moves = tuple(move for move in moves if move.segment.layer < upto)
+        assignments = tuple(
+            assignment for assignment in assignments if assignment.segment.layer < upto
+        )
     end = 0
-    for move in moves:
-        if move.segment.offset != end:
+    for assignment in assignments:
+        if assignment.segment.offset != end:
             raise _gap(network, end)
-        end = move.segment.end
+        end = assignment.segment.end
     if network is not None:
         last = len(network.layers) if upto is None else upto
         stored = [one for one in layout.segments(network) if one.layer < last]
         if stored and stored[-1].end != end:
             raise _gap(network, end)
-    return moves
+    return assignments
 
 
 def _gap(network: cfg.Network | None, offset: int) -> PlanError:
@@ -166,9 +168,9 @@ def _gap(network: cfg.Network | None, offset: int) -> PlanError:
     )
 
 
-def _check(name: str, move: layout.Assignment) -> None:
-    slot = move.slot
-    facts = {"variable": slot.name, "role": slot.role, "section": move.segment.layer}
+def _check(name: str, assignment: layout.Assignment) -> None:
+    slot = assignment.slot
+    facts = {"variable": slot.name, "role": slot.role, "section": assignment.segment.layer}
     if slot.dtype not in _FLOATING:
         raise PlanError(
             f"{name}: variable {slot.name} is {slot.dtype}, so the model is quantized, and Darknet "
@@ -177,10 +179,10 @@ def _check(name: str, move: layout.Assignment) -> None:
             found=slot.dtype,
             **facts,
         )
-    if slot.shape != move.shape:
+    if slot.shape != assignment.shape:
         raise PlanError(
-            f"{name}: variable {slot.name} is {slot.shape}, the file has {move.shape} for it",
-            expected=move.shape,
+            f"{name}: variable {slot.name} is {slot.shape}, the file has {assignment.shape} for it",
+            expected=assignment.shape,
             found=slot.shape,
             **facts,
         )
@@ -215,14 +217,18 @@ def _header_bytes(header: Header) -> bytes:
     )
 
 
-def _stored(move: layout.Assignment) -> NDArray[np.float32]:
+def _stored(assignment: layout.Assignment) -> NDArray[np.float32]:
     """The floats of a variable in the order of the file."""
     import tensorflow as tf  # only models that need it come here
 
     with np.errstate(over="ignore"):  # a float64 beyond float32 is refused as infinite
-        values = np.asarray(tf.convert_to_tensor(move.slot.variable)).astype(np.float32, copy=False)
+        values = np.asarray(tf.convert_to_tensor(assignment.slot.variable)).astype(
+            np.float32, copy=False
+        )
     # Keras' order of axes is spatial, channels, filters; Darknet's the other way round.
-    keras_order = values.reshape(move.blocks, move.spatial, move.channels, move.filters)
+    keras_order = values.reshape(
+        assignment.blocks, assignment.spatial, assignment.channels, assignment.filters
+    )
     return np.ascontiguousarray(keras_order.transpose(0, 3, 2, 1), "<f4")
 
 
@@ -230,7 +236,7 @@ _reserve = output.reserve
 
 
 def _epsilon_differences(
-    model: Any, moves: Sequence[layout.Assignment]
+    model: Any, assignments: Sequence[layout.Assignment]
 ) -> dict[layout.Segment, tuple[str, float]]:
     """Variances whose layer's epsilon is not Darknet's: their names, and by how much it is larger.
 
@@ -242,11 +248,11 @@ def _epsilon_differences(
         if hasattr(layer, "epsilon") and getattr(layer, "moving_variance", None) is not None
     }
     found: dict[layout.Segment, tuple[str, float]] = {}
-    for move in moves:
-        if move.slot.role == "moving_variance":
-            difference = epsilons.get(id(move.slot.variable), BN_EPSILON) - BN_EPSILON
+    for assignment in assignments:
+        if assignment.slot.role == "moving_variance":
+            difference = epsilons.get(id(assignment.slot.variable), BN_EPSILON) - BN_EPSILON
             if abs(difference) > 1e-9:
-                found[move.segment] = move.slot.name, difference
+                found[assignment.segment] = assignment.slot.name, difference
     return found
 
 
@@ -267,7 +273,7 @@ def _check_content(
     name: str,
     plan: layout.Plan,
     header: Header,
-    move: layout.Assignment,
+    assignment: layout.Assignment,
     values: NDArray[np.float32],
 ) -> None:
     """Refuses what every load refuses: no file is written that cannot be read again."""
@@ -276,14 +282,14 @@ def _check_content(
     if not bad.any():
         bad = np.abs(values) >= HUGE
         what = f"{HUGE:g} or more"
-    if move.slot.role == "moving_variance" and not bad.any():
+    if assignment.slot.role == "moving_variance" and not bad.any():
         # Dead channels have subnormal variances of either sign; Darknet reads them as 0.
         bad = values <= -np.finfo(np.float32).tiny
         what = "negative"
     places = np.flatnonzero(bad)
     if not places.size:
         return
-    segment, value = move.segment, values.flat[places[0]]
+    segment, value = assignment.segment, values.flat[places[0]]
     first, last = (
         header.size_bytes + segment.offset + layout.FLOAT_BYTES * int(place)
         for place in (places[0], places[-1] + 1)
@@ -292,10 +298,10 @@ def _check_content(
     if plan.network is not None:
         where = plan.network.where(plan.network.layers[segment.layer])
     raise ContentError(
-        f"{name}: variable {move.slot.name} has {places.size} of {values.size} values that are "
-        f"{what}, the first {value:g}; {segment.role} of {where}, bytes {first}..{last} of the "
+        f"{name}: variable {assignment.slot.name} has {places.size} of {values.size} values that "
+        f"are {what}, the first {value:g}; {segment.role} of {where}, bytes {first}..{last} of the "
         "file; nothing was written, every load would refuse it",
-        variable=move.slot.name,
+        variable=assignment.slot.name,
         role=segment.role,
         layer=segment.layer,
         section=segment.layer,

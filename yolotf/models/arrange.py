@@ -39,7 +39,7 @@ def assignments(
 ) -> tuple[layout.Assignment, ...]:
     """The segments of units in this order, each with its variable."""
     return tuple(
-        layout.move(segment, unit.slots[segment.role])
+        layout.assignment(segment, unit.slots[segment.role])
         for unit, mine in zip(order, segments(order, transposed=transposed), strict=True)
         for segment in mine
     )

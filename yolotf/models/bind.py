@@ -67,7 +67,7 @@ class Binding:
         if set(mine) - optional != roles - optional:
             return False
         return all(
-            layout.move(segment, mine[segment.role]).shape == mine[segment.role].shape
+            layout.assignment(segment, mine[segment.role]).shape == mine[segment.role].shape
             for segment in item.segments
         )
 
@@ -219,7 +219,7 @@ def bind(
     if not best:
         raise _other_network(binding, choice)
     return tuple(
-        layout.move(segment, unit.slots[segment.role])
+        layout.assignment(segment, unit.slots[segment.role])
         for unit, item in zip(best[0], binding.items, strict=True)
         for segment in item.segments
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yolotf.weights.plan import Assignment, Plan, Slot, folded, move
+from yolotf.weights.plan import Assignment, Plan, Slot, assignment, folded
 from yolotf.weights.segments import (
     FLOAT_BYTES,
     HEADER_BYTES,
@@ -19,9 +19,9 @@ __all__ = [
     "Plan",
     "Segment",
     "Slot",
+    "assignment",
     "floats",
     "folded",
-    "move",
     "segments",
     "size_bytes",
 ]

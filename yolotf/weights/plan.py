@@ -61,13 +61,13 @@ class Plan:
     """What to write where.
 
     Attributes:
-        moves: in file order.
+        assignments: in file order.
         floats: what the whole file must hold, the header aside; None if any file will do that
             is long enough.
         network: where the segments come from, if that is a cfg.
     """
 
-    moves: tuple[Assignment, ...]
+    assignments: tuple[Assignment, ...]
     floats: int | None
     network: Network | None
 
@@ -76,32 +76,32 @@ class Plan:
         return -1 if self.floats is None else header_bytes + FLOAT_BYTES * self.floats
 
     def rows(
-        self, header_bytes: int, moves: Sequence[Assignment] | None = None
+        self, header_bytes: int, assignments: Sequence[Assignment] | None = None
     ) -> NDArray[np.int64]:
-        """The plan for the native code: one row a move, see `segments_from_rows` in plan.h."""
-        if moves is not None:
-            return _rows(moves, header_bytes)
+        """The plan for native code: one row an assignment, see `segments_from_rows` in plan.h."""
+        if assignments is not None:
+            return _rows(assignments, header_bytes)
         if header_bytes not in self._own_rows:
-            self._own_rows[header_bytes] = _rows(self.moves, header_bytes)
+            self._own_rows[header_bytes] = _rows(self.assignments, header_bytes)
             self._own_rows[header_bytes].flags.writeable = False
         return self._own_rows[header_bytes]
 
     @functools.cached_property
     def _own_rows(self) -> dict[int, NDArray[np.int64]]:
-        """Those of all moves, by the size of the header; a plan may serve many loads."""
+        """Those of all assignments, by the size of the header; a plan may serve many loads."""
         return {}
 
     @functools.cached_property
     def moved_floats(self) -> int:
         """Floats of the file that go somewhere."""
-        return sum(move.segment.count for move in self.moves)
+        return sum(assignment.segment.count for assignment in self.assignments)
 
 
-def _rows(moves: Sequence[Assignment], header_bytes: int) -> NDArray[np.int64]:
+def _rows(assignments: Sequence[Assignment], header_bytes: int) -> NDArray[np.int64]:
     import numpy as np  # see above
 
-    rows = np.ones((len(moves), 8 + _MAX_RANK), np.int64)
-    for row, one in zip(rows, moves, strict=True):
+    rows = np.ones((len(assignments), 8 + _MAX_RANK), np.int64)
+    for row, one in zip(rows, assignments, strict=True):
         row[:8] = (
             header_bytes + one.segment.offset,
             0 if one.norm is None else header_bytes + one.norm.offset,
@@ -119,7 +119,7 @@ def _rows(moves: Sequence[Assignment], header_bytes: int) -> NDArray[np.int64]:
 _MAX_RANK = 5
 
 
-def move(segment: Segment, slot: Slot) -> Assignment:
+def assignment(segment: Segment, slot: Slot) -> Assignment:
     """Says how the floats of `segment` become the variable of `slot`.
 
     The variable's own shape is looked at only to tell a depthwise kernel's multiplier; whether
@@ -155,7 +155,7 @@ def move(segment: Segment, slot: Slot) -> Assignment:
 
 
 def folded(segment: Segment, gamma: Segment, slot: Slot) -> Assignment:
-    """`move` with a batch normalization folded in, whose mean and variance follow `gamma`.
+    """`assignment` with a batch normalization folded in, whose mean and variance follow `gamma`.
 
     A kernel is multiplied by gamma / sqrt(variance + 1e-5), a bias becomes what beta is after
     the mean is taken off, a `scale` is that factor itself (network.c:1297-1335).
@@ -165,7 +165,7 @@ def folded(segment: Segment, gamma: Segment, slot: Slot) -> Assignment:
         gamma: where the batch normalization's three runs begin.
         slot: role `kernel`, `bias` or `scale`.
     """
-    plain = move(segment, slot)
+    plain = assignment(segment, slot)
     if slot.role == "kernel":
         return replace(plain, norm=gamma)
     return replace(plain, filters=segment.count, channels=1, norm=gamma)

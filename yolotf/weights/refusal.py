@@ -52,29 +52,29 @@ class _Case(NamedTuple):
     failure: Failure
     path: str
     plan: layout.Plan
-    moves: Sequence[layout.Assignment]
+    assignments: Sequence[layout.Assignment]
 
     @property
-    def move(self) -> layout.Assignment:
-        return self.moves[self.failure.segment]
+    def assignment(self) -> layout.Assignment:
+        return self.assignments[self.failure.segment]
 
     @property
     def role(self) -> str:
-        """Of the array of the file, which of a folded batch normalization is not the move's."""
-        return self.failure.role or self.move.segment.role
+        """Of the array of the file; of a folded batch normalization it is not the assignment's."""
+        return self.failure.role or self.assignment.segment.role
 
     @property
     def where(self) -> str:
-        return where(self.plan, self.move.segment)
+        return where(self.plan, self.assignment.segment)
 
     @property
     def array_facts(self) -> dict[str, Any]:
-        section = self.move.segment.layer
+        section = self.assignment.segment.layer
         return {"path": self.path, "section": section, "layer": section, "role": self.role}
 
     @property
     def slot_facts(self) -> dict[str, Any]:
-        return {**self.array_facts, "variable": self.move.slot.name}
+        return {**self.array_facts, "variable": self.assignment.slot.name}
 
     @property
     def range(self) -> str:
@@ -86,7 +86,7 @@ class _Case(NamedTuple):
 
 
 def refusal(
-    failure: Failure, path: StrPath, plan: layout.Plan, moves: Sequence[layout.Assignment]
+    failure: Failure, path: StrPath, plan: layout.Plan, assignments: Sequence[layout.Assignment]
 ) -> errors.WeightsMismatch:
     """The error to raise for what a native check found.
 
@@ -94,10 +94,10 @@ def refusal(
         failure: what it found.
         path: the file.
         plan: the plan.
-        moves: what the segments of the native call were: the plan's, or more with replicas.
+        assignments: what the segments of the native call were: the plan's, or more with replicas.
     """
     words = _WORDS.get(failure.code, _no_array)
-    return words(_Case(failure, os.fspath(path), plan, moves))
+    return words(_Case(failure, os.fspath(path), plan, assignments))
 
 
 def where(plan: layout.Plan, segment: layout.Segment) -> str:
@@ -117,7 +117,7 @@ def _changed(case: _Case) -> errors.WeightsMismatch:
 def _wrong_size(case: _Case) -> errors.WeightsMismatch:
     failure, plan = case.failure, case.plan
     left = failure.found - failure.expected
-    after = f" after {where(plan, plan.moves[-1].segment)}" if plan.moves else ""
+    after = f" after {where(plan, plan.assignments[-1].segment)}" if plan.assignments else ""
     what = f"{left} bytes left{after}" if left > 0 else f"{-left} bytes too short"
     return errors.SizeMismatchError(
         f"{case.path}: {what}: it has {failure.found} bytes, the network "
@@ -129,9 +129,9 @@ def _wrong_size(case: _Case) -> errors.WeightsMismatch:
 
 
 def _file_too_short(case: _Case) -> errors.WeightsMismatch:
-    failure, segment = case.failure, case.move.segment
+    failure, segment = case.failure, case.assignment.segment
     own = case.role == segment.role
-    shape = segment.shape if own or case.move.norm is None else case.move.norm.shape
+    shape = segment.shape if own or case.assignment.norm is None else case.assignment.norm.shape
     return errors.SizeMismatchError(
         f"{case.path}: too short: {case.where} wants {case.role} {'x'.join(map(str, shape))} at "
         f"{case.range}, file ends at {failure.found}; cfg and weights do not belong together, or "
@@ -201,19 +201,19 @@ def _repeated(case: _Case) -> errors.WeightsMismatch:
 
 
 def _wrong_shape(case: _Case) -> errors.WeightsMismatch:
-    move, slot = case.move, case.move.slot
-    order = " HWIO" if len(move.shape) == 4 and not slot.depthwise else ""
+    assignment, slot = case.assignment, case.assignment.slot
+    order = " HWIO" if len(assignment.shape) == 4 and not slot.depthwise else ""
     return errors.PlanError(
         f"{case.path}: variable {slot.name} is {slot.shape}, the file has{order} "
-        f"{move.shape} for it; {case.where}",
-        expected=move.shape,
+        f"{assignment.shape} for it; {case.where}",
+        expected=assignment.shape,
         found=slot.shape,
         **case.slot_facts,
     )
 
 
 def _wrong_dtype(case: _Case) -> errors.WeightsMismatch:
-    slot = case.move.slot
+    slot = case.assignment.slot
     fix = "; pass cast=True to round" if slot.dtype in ("float16", "bfloat16") else ""
     return errors.PlanError(
         f"{case.path}: variable {slot.name} is {slot.dtype}, the file holds float32; "
@@ -225,9 +225,9 @@ def _wrong_dtype(case: _Case) -> errors.WeightsMismatch:
 
 
 def _shared(case: _Case) -> errors.WeightsMismatch:
-    other = case.moves[case.failure.expected]
+    other = case.assignments[case.failure.expected]
     return errors.PlanError(
-        f"{case.path}: variable {case.move.slot.name} is meant for the {case.role} of "
+        f"{case.path}: variable {case.assignment.slot.name} is meant for the {case.role} of "
         f"{case.where} and for the {other.segment.role} of {where(case.plan, other.segment)}",
         **case.slot_facts,
     )
@@ -235,7 +235,7 @@ def _shared(case: _Case) -> errors.WeightsMismatch:
 
 def _uninitialized(case: _Case) -> errors.WeightsMismatch:
     return errors.PlanError(
-        f"{case.path}: variable {case.move.slot.name} is not initialized; {case.where}; "
+        f"{case.path}: variable {case.assignment.slot.name} is not initialized; {case.where}; "
         "initialize it first",
         **case.slot_facts,
     )
@@ -243,15 +243,15 @@ def _uninitialized(case: _Case) -> errors.WeightsMismatch:
 
 def _symbolic(case: _Case) -> errors.WeightsMismatch:
     return errors.PlanError(
-        f"{case.path}: variable {case.move.slot.name} belongs to a TensorFlow graph and has no "
-        f"memory of its own; {case.where}; build the model with eager execution on and outside "
+        f"{case.path}: variable {case.assignment.slot.name} belongs to a TensorFlow graph and has "
+        f"no memory of its own; {case.where}; build the model with eager execution on and outside "
         "of tf.Graph",
         **case.slot_facts,
     )
 
 
 def _no_array(case: _Case) -> errors.WeightsMismatch:
-    segment = case.move.segment
+    segment = case.assignment.segment
     return errors.PlanError(
         f"{case.path}: {segment.role} {segment.shape} describes no array ({case.failure.code}); "
         f"{case.where}",

@@ -60,17 +60,19 @@ def write(
         WeightsMismatch: nothing was written, unless `contents_disposable`.
         OSError: the file cannot be read.
     """
-    found = [replicas(move.slot.variable) for move in plan.moves]
+    found = [replicas(assignment.slot.variable) for assignment in plan.assignments]
     variables = [variable for one in found for variable in one]
-    moves = plan.moves  # whose rows it knows
-    if len(variables) != len(moves):
-        moves = tuple(move for move, one in zip(moves, found, strict=True) for _ in one)
+    assignments = plan.assignments  # whose rows it knows
+    if len(variables) != len(assignments):
+        assignments = tuple(
+            assignment for assignment, one in zip(assignments, found, strict=True) for _ in one
+        )
     import tensorflow as tf  # not with `import yolotf`
 
     for index, variable in enumerate(variables):
         if tf.is_symbolic_tensor(variable.handle):
-            raise refusal(Failure("symbolic", index), path, plan, moves)
-    job = _Job(path, header, plan, moves, variables, cast, verify)
+            raise refusal(Failure("symbolic", index), path, plan, assignments)
+    job = _Job(path, header, plan, assignments, variables, cast, verify)
     return job.with_op(contents_disposable) if _op_can(variables) else job.portably()
 
 
@@ -83,7 +85,7 @@ def check_size(path: Path, plan: layout.Plan, header: Header, size_bytes: int) -
     expected = plan.expected_bytes(header.size_bytes)
     if expected not in (-1, size_bytes):
         failure = Failure("wrong_size", expected=expected, found=size_bytes)
-        raise refusal(failure, path, plan, plan.moves)
+        raise refusal(failure, path, plan, plan.assignments)
 
 
 def write_arrays(
@@ -102,15 +104,17 @@ def write_arrays(
         WeightsMismatch: the arrays may be half written.
         OSError: the file cannot be read.
     """
-    arrays = [move.slot.variable for move in plan.moves]
-    _scatter(path, header, plan, plan.moves, arrays, cast=False, verify=verify, threads=threads)
+    arrays = [assignment.slot.variable for assignment in plan.assignments]
+    _scatter(
+        path, header, plan, plan.assignments, arrays, cast=False, verify=verify, threads=threads
+    )
 
 
 def _scatter(
     path: Path,
     header: Header,
     plan: layout.Plan,
-    moves: Sequence[layout.Assignment],
+    assignments: Sequence[layout.Assignment],
     arrays: list[_Array],
     *,
     cast: bool,
@@ -123,7 +127,7 @@ def _scatter(
             path,
             header_bytes(header),
             plan.expected_bytes(header.size_bytes),
-            plan.rows(header.size_bytes, None if moves is plan.moves else moves),
+            plan.rows(header.size_bytes, None if assignments is plan.assignments else assignments),
             arrays,
             cast=cast,
             verify=verify,
@@ -131,7 +135,7 @@ def _scatter(
             threads=threads,
         )
     except _core.NativeError as error:
-        raise refusal(Failure.of(error), path, plan, moves) from None
+        raise refusal(Failure.of(error), path, plan, assignments) from None
 
 
 def replicas(variable: Any) -> list[Any]:
@@ -177,12 +181,12 @@ def _warn_once(text: str) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """One call of `write`; a move a variable, so that replicas each have theirs."""
+    """One call of `write`; an assignment a variable, so that replicas each have theirs."""
 
     path: Path
     header: Header
     plan: layout.Plan
-    moves: Sequence[layout.Assignment]
+    assignments: Sequence[layout.Assignment]
     variables: Sequence[Any]
     cast: bool
     verify: bool
@@ -214,8 +218,8 @@ class _Job:
         return WriteStats("op", bool(mapped), threads, checking + writing, len(self.variables))
 
     def _rows(self) -> NDArray[np.int64]:
-        own = self.moves is self.plan.moves
-        return self.plan.rows(self.header.size_bytes, None if own else self.moves)
+        own = self.assignments is self.plan.assignments
+        return self.plan.rows(self.header.size_bytes, None if own else self.assignments)
 
     def portably(self) -> WriteStats:
         """Fills memory of its own, which the variables take over without a copy."""
@@ -230,7 +234,7 @@ class _Job:
             self.path,
             self.header,
             self.plan,
-            self.moves,
+            self.assignments,
             arrays,
             cast=self.cast,
             verify=self.verify,
@@ -270,7 +274,7 @@ class _Job:
         return values
 
     def refused(self, failure: Failure) -> errors.WeightsMismatch:
-        return refusal(failure, self.path, self.plan, self.moves)
+        return refusal(failure, self.path, self.plan, self.assignments)
 
 
 _NOT_REGULAR = 2
