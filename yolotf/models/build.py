@@ -72,8 +72,10 @@ def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = N
         raw head outputs `(batch, rows, columns, filters)` in cfg order: what enters each
         `[yolo]`, `[Gaussian_yolo]`, `[region]` or `[detection]`. Without a head, what the last
         section puts out. Sections that nothing of this depends on are left out
-        (`used_layers`). Called with one head, Keras returns it without the list. A `.keras` file
-        of the model can be loaded once `yolotf.keras_layers` is imported.
+        (`used_layers`). With sections that remember (`[crnn]`, ...) a batch is frames of one
+        video in their order, see `keras_layers.Recurrent`. Called with one head, Keras returns it
+        without the list. A `.keras` file of the model can be loaded once `yolotf.keras_layers` is
+        imported.
 
     Raises:
         UnsupportedSectionError: a section or one of its options has no counterpart in Keras.
