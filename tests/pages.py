@@ -1,6 +1,6 @@
 """The code on the pages: which blocks there are, how they are run, what they should print.
 
-A page is one session in one folder. Its fenced blocks are run from top to bottom:
+A page has a folder and a namespace. Its fenced blocks are run from top to bottom:
 
 * ```python: in one namespace; with `title="name.py"` the block is that file instead, as is any
   other language with a title;
@@ -23,6 +23,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import NamedTuple
@@ -93,54 +94,76 @@ def steps(found: list[Block]) -> list[Step]:
     return todo
 
 
-def run(todo: list[Step], folder: Path, *, timeout: float = 900) -> list[tuple[str, bool]]:
-    """Does it in `folder`, in one process; what each step printed, and whether all was well.
+class Result(NamedTuple):
+    """What a step printed, and whether it ended without an error."""
 
-    The commands `yolotf` and `python` are this interpreter's.
+    printed: str
+    well: bool
+
+
+def run(sessions: list[tuple[list[Step], Path]], *, timeout: float = 1800) -> list[list[Result]]:
+    """Does the steps of each page in its folder; the results of each.
+
+    All in one process, which imports TensorFlow once, with a namespace a page. The commands
+    `yolotf` and `python` are this interpreter's.
+
+    Raises:
+        RuntimeError: the process died.
     """
-    commands = folder.with_name(folder.name + "-bin")
-    commands.mkdir(exist_ok=True)
-    for name, arguments in (("yolotf", "-m yolotf"), ("python", "")):
-        script = commands / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
-        script.chmod(0o755)
-    root = str(Path(__file__).parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ,
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join(paths),
-        "COLUMNS": "120",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-    }
-    process = subprocess.run(
-        [sys.executable, __file__, "--session"],
-        input=json.dumps([step._asdict() for step in todo]),
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment,
-        timeout=timeout,
-    )
-    lines = [json.loads(line) for line in process.stdout.splitlines()]
-    assert len(lines) == len(todo), process.stderr
-    return [(printed, well) for printed, well in lines]
+    with tempfile.TemporaryDirectory() as commands:
+        for name, arguments in (("yolotf", "-m yolotf"), ("python", "")):
+            script = Path(commands) / name
+            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+            script.chmod(0o755)
+        root = str(Path(__file__).parents[1])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {
+            **os.environ,
+            "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(paths),
+            "COLUMNS": "120",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+        }
+        process = subprocess.run(
+            [sys.executable, __file__, "--sessions"],
+            input=json.dumps([(todo, str(folder)) for todo, folder in sessions]),
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=timeout,
+        )
+    answers = [[Result(*one) for one in json.loads(line)] for line in process.stdout.splitlines()]
+    if len(answers) < len(sessions):
+        raise RuntimeError(f"page {len(answers) + 1} ended the process: {process.stderr}")
+    return answers
 
 
-def session() -> None:
-    """The child: steps as JSON from standard input, a JSON line for each to standard output."""
-    todo = [Step(**one) for one in json.load(sys.stdin)]
+def serve() -> None:
+    """The child: sessions as JSON from standard input, a JSON line for each to standard output."""
+    sessions = json.load(sys.stdin)
     # What libraries print on descriptor 1 must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     sys.path.insert(0, "")
-    namespace: dict[str, object] = {"__name__": "__main__"}
-    do = {"python": lambda step: _python(step, namespace), "sh": _shell, "file": _file}
-    for step in todo:
-        print(json.dumps(do[step.kind](step)), file=answers, flush=True)
+    for todo, folder in sessions:
+        os.chdir(folder)
+        namespace: dict[str, object] = {"__name__": "__main__"}
+        results = [_do(Step(*step), namespace) for step in todo]
+        print(json.dumps(results), file=answers, flush=True)
 
 
-def _python(step: Step, namespace: dict[str, object]) -> tuple[str, bool]:
+def _do(step: Step, namespace: dict[str, object]) -> Result:
+    match step.kind:
+        case "python":
+            return _python(step, namespace)
+        case "file":
+            Path(step.title).write_text(step.content, encoding="utf-8")
+            return Result("", True)
+        case _:
+            return _shell(step)
+
+
+def _python(step: Step, namespace: dict[str, object]) -> Result:
     printed, well = io.StringIO(), True
     with contextlib.redirect_stdout(printed):
         try:
@@ -148,10 +171,10 @@ def _python(step: Step, namespace: dict[str, object]) -> tuple[str, bool]:
         except Exception as error:
             well = False
             print("".join(traceback.format_exception_only(error)), end="")
-    return printed.getvalue(), well
+    return Result(printed.getvalue(), well)
 
 
-def _shell(step: Step) -> tuple[str, bool]:
+def _shell(step: Step) -> Result:
     # `cd` holds for the blocks after it.
     script = f"set -e\ntrap 'pwd >&9' EXIT\n{step.content}"
     read, write = os.pipe()
@@ -168,12 +191,7 @@ def _shell(step: Step) -> tuple[str, bool]:
     os.close(9)
     with os.fdopen(read) as end:
         os.chdir(end.read().strip())
-    return NOTICES.sub("", done.stdout), done.returncode == 0
-
-
-def _file(step: Step) -> tuple[str, bool]:
-    Path(step.title).write_text(step.content, encoding="utf-8")
-    return "", True
+    return Result(NOTICES.sub("", done.stdout), done.returncode == 0)
 
 
 def differs(printed: str, expected: str) -> str | None:
@@ -216,22 +234,18 @@ def _same(wanted: str, printed: str) -> bool:
 
 def main() -> None:
     """Shows what the blocks of a page print, in a folder of `yolotf demo`."""
-    import tempfile
-
     from yolotf.cli import demo, demo_data
 
-    text = Path(sys.argv[1]).read_text(encoding="utf-8")
-    todo = steps(blocks(text))
+    todo = steps(blocks(Path(sys.argv[1]).read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "page"
-        place.mkdir()
         if not demo_is_run(todo):
-            demo.copied(demo_data.demo_data(), place)
-        for step, (printed, well) in zip(todo, run(todo, place), strict=True):
-            wrong = differs(printed, step.expected) if step.expected is not None else None
-            print(f"--- line {step.line}: {step.kind}{'' if well else ', failed'}")
-            if wrong or not well or step.expected is None:
-                print(printed, f"=== {wrong}\n" if wrong else "", sep="", end="")
+            demo.copied(demo_data.demo_data(), Path(folder))
+        (results,) = run([(todo, Path(folder))])
+    for step, (printed, well) in zip(todo, results, strict=True):
+        wrong = differs(printed, step.expected) if step.expected is not None else None
+        print(f"--- line {step.line}: {step.kind}{'' if well else ', failed'}")
+        if wrong or not well or step.expected is None:
+            print(printed, f"=== {wrong}\n" if wrong else "", sep="", end="")
 
 
 def demo_is_run(todo: list[Step]) -> bool:
@@ -240,4 +254,4 @@ def demo_is_run(todo: list[Step]) -> bool:
 
 
 if __name__ == "__main__":
-    session() if sys.argv[1:] == ["--session"] else main()
+    serve() if sys.argv[1:] == ["--sessions"] else main()

@@ -154,18 +154,34 @@ def demo_files():
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="module")
+def results(request, demo_files, tmp_path_factory):
+    """What the pages print whose tests are to be run, each in a folder of its own.
+
+    It holds nothing, or what `yolotf demo` leaves.
+    """
+    wanted = [
+        item.callspec.params["page"]
+        for item in request.session.items
+        if getattr(item, "originalname", "") == "test_a_page_does_what_it_says"
+    ]
+    sessions = []
+    for page in wanted:
+        todo = pages.steps(pages.blocks(text_of(page)))
+        folder = tmp_path_factory.mktemp(page.stem)
+        if not pages.demo_is_run(todo):
+            demo.copied(demo_files, folder)
+        sessions.append((todo, folder))
+    return dict(zip(wanted, pages.run(sessions), strict=True))
+
+
 @pytest.mark.parametrize("page", RUN, ids=name_of)
-def test_a_page_does_what_it_says(page, demo_files, tmp_path):
-    """Top to bottom, in a folder that holds nothing, or what `yolotf demo` leaves."""
+def test_a_page_does_what_it_says(page, results):
+    """From top to bottom."""
     text = text_of(page)
-    todo = pages.steps(pages.blocks(text))
     assert "yolotf demo" in text, "the page does not say where its files are from"
-    folder = tmp_path / "page"
-    if pages.demo_is_run(todo):
-        folder.mkdir()
-    else:
-        demo.copied(demo_files, folder)
-    for step, (printed, well) in zip(todo, pages.run(todo, folder), strict=True):
+    todo = pages.steps(pages.blocks(text))
+    for step, (printed, well) in zip(todo, results[page], strict=True):
         where = f"{name_of(page)}, line {step.line}"
         if step.expected is None:
             assert well, f"{where} failed:\n{step.content}\n{printed}"

@@ -87,7 +87,7 @@ def test_output_that_may_not_differ(printed, expected):
     assert pages.differs(printed, expected)
 
 
-def test_a_session_keeps_its_folder_and_names(tmp_path):
+def test_a_page_keeps_its_folder_and_names_to_itself(tmp_path):
     text = """
 ```sh
 mkdir -p inner
@@ -107,13 +107,23 @@ print(name)
 raise ValueError("no\\nmore")
 ```
 """
-    folder = tmp_path / "page"
+    folder, other = tmp_path / "page", tmp_path / "other"
     folder.mkdir()
+    other.mkdir()
     todo = pages.steps(pages.blocks(text))
-    assert pages.run(todo, folder) == [
+    next_page = pages.steps(pages.blocks("```python\nprint('name' in globals())\n```\n"))
+    first, second = pages.run([(todo, folder), (next_page, other)])
+    assert second == [("False\n", True)]
+    assert first == [
         ("", True),
         ("", True),
         ("made.txt\n", True),
         ("", False),
         ("kept\nValueError: no\nmore\n", False),
     ]
+
+
+def test_a_page_that_ends_the_process_is_named(tmp_path):
+    todo = pages.steps(pages.blocks("```python\nimport os\nos._exit(3)\n```\n"))
+    with pytest.raises(RuntimeError, match="page 1 ended the process"):
+        pages.run([(todo, tmp_path)])
