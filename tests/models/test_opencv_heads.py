@@ -1,7 +1,7 @@
 """Raw heads against OpenCV's importer, which reads cfg and weights with code of its own.
 
 OpenCV's batch normalization has an epsilon of 1e-6, Darknet's and ours is 1e-5. On random files
-the variances are so large that float32 cannot tell (`numpy_loader.random_file`). On real files the
+the variances are so large that float32 cannot tell (`calibrated_weights`). On real files the
 variables get 0.000009 less variance here, which makes the sum OpenCV's: the formula under test
 stays the same, and so does the tolerance.
 """
@@ -11,6 +11,7 @@ import helpers
 import numpy as np
 import numpy_loader
 import pytest
+from calibrated_weights import calibrated_file
 
 from yolotf.darknet import cfg
 from yolotf.models.build import build_model
@@ -102,9 +103,8 @@ def pair_names():
 
 def check_random_file(network):
     text = network.to_cfg()
-    gain = 0.6 if network.source.startswith(DEEP) else 0.75
-    content = numpy_loader.random_file(text, gain=gain)
     model = build_model(network)
+    content = calibrated_file(network, model)
     used = numpy_loader.load(model, text, content)
     assert used * 4 + 20 == len(content)
     pictures = np.random.default_rng(1).random((2, *network.input_shape), dtype=np.float32)
@@ -149,8 +149,8 @@ CLASSIFIERS = {
 def test_answers_of_classifiers_are_those_of_opencv(name, shared):
     network = cfg.parse_cfg(shared / f"cfg/{name}.cfg", size=CLASSIFIERS[name])
     text = network.to_cfg()
-    content = numpy_loader.random_file(text)
     model = build_model(network)
+    content = calibrated_file(network, model)
     numpy_loader.load(model, text, content)
     picture = np.random.default_rng(1).random((1, *network.input_shape), dtype=np.float32)
     net = cv2.dnn.readNetFromDarknet(

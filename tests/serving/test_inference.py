@@ -342,6 +342,14 @@ def test_pictures_are_resized_as_darknet_does(size, channels):
     np.testing.assert_allclose(fitted[0], slow_resize(image / 255, 32, 64), atol=2e-5)
 
 
+def test_the_last_row_is_the_pictures_last():
+    """In float32 319 * (799 / 319) is below 799: Darknet's loop takes row 798 times almost 0."""
+    assert int(np.float32(319) * (np.float32(799) / np.float32(319))) == 798
+    image = np.random.default_rng(2).integers(9, 256, (800, 8, 3)).astype(np.uint8)
+    fitted = inference.fit(image[None], (320, 8), letter_box=False)
+    np.testing.assert_allclose(fitted[0, -1], image[-1] / 255, atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [(32, 64), (64, 128), (45, 20), (17, 200), (300, 301)])
 def test_pictures_are_letter_boxed_as_darknet_does(size):
     image = np.random.default_rng(2).integers(0, 256, (*size, 3)).astype(np.uint8)

@@ -1,0 +1,53 @@
+"""Random weights under which a deep network's numbers neither die nor explode.
+
+Normalizations whose means and variances are not those of what reaches them multiply what float32
+rounds off, layer by layer, to a thousandth and more after a hundred of them. Here they are: each is
+that of the layer's own numbers on a few random pictures, and beta around 1.5 keeps most of them
+on the side of an activation where there is something to see.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy_loader
+
+from yolotf.darknet import cfg
+from yolotf.models.which_keras import keras
+
+BETA = 1.5
+PICTURES = 4
+
+
+def calibrated_file(network: cfg.Network, model: Any, seed: int = 0) -> bytes:
+    """A `.weights` file of a network, see `numpy_loader.random_file`.
+
+    `model` is its Keras model, from `build_model`; what it holds afterwards is not the file.
+    """
+    text = network.to_cfg()
+    stored = numpy_loader.arrays(text, numpy_loader.random_file(text, seed))
+    normalized = {one.index for one in stored if one.role == "moving_variance"}
+    for one, values in stored.items():
+        if one.index in normalized and one.role == "beta":
+            stored[one] = values + np.float32(BETA)
+    numpy_loader.load(model, text, _content(stored))
+    layers = {layer.name: layer for layer in model.layers}
+    for layer in layers.values():
+        if isinstance(layer, keras().layers.BatchNormalization):
+            layer.momentum = 0.0  # what it remembers is what it saw last
+        elif isinstance(layer, keras().layers.Dropout):
+            layer.rate = 0.0
+    shape = (PICTURES, *network.input_shape)
+    model(np.random.default_rng(seed + 1).random(shape, dtype=np.float32), training=True)
+    for one, values in stored.items():
+        if one.index in normalized and one.role.startswith("moving"):
+            held = np.asarray(getattr(layers[f"conv_{one.index}_bn"], one.role))
+            if one.role == "moving_variance":  # no channel is as good as constant
+                held = np.maximum(held, held.mean() / 4)
+            stored[one] = held.astype(np.float32).reshape(values.shape)
+    return _content(stored)
+
+
+def _content(stored: dict[numpy_loader.Stored, np.ndarray]) -> bytes:
+    return numpy_loader.HEADER + b"".join(values.tobytes() for values in stored.values())
