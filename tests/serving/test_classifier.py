@@ -1,7 +1,9 @@
 """Classifiers: Darknet's preparation in loops, answers of the Keras model, trees by hand."""
 
+import copy
 import json
 import math
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +157,20 @@ def test_reload_changes_the_answer_or_nothing(small, tmp_path):
         np.sort(after.scores), np.sort(keras_answer(text, small(seed=2))), rtol=1e-4
     )
     assert not np.allclose(after.scores, before.scores)
+    assert (classify.weights.path, classify.reloads) == (str(small(seed=2)), 1)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies_read_the_file_that_serves_now(copied, small):
+    text = SMALL + SOFTMAX
+    classify = Classifier(parse_cfg(text), small(), names=NAMES)
+    classify.reload(small(seed=2))
+    other = copied(classify)
+    found, again = classify(PIXELS), other(PIXELS)
+    np.testing.assert_array_equal(found.scores, again.scores)
+    assert found.names == again.names
+    with pytest.raises(TypeError, match=r"a Classifier whose weights came from .* cannot be pick"):
+        copied(Classifier(parse_cfg(text), small().read_bytes()))
 
 
 def test_the_export_answers_alike(small, tmp_path):

@@ -18,6 +18,7 @@ from yolotf.serving.classes import classes_of
 from yolotf.serving.detector import open_engine
 from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
+from yolotf.serving.served import Served, ServedWeights
 from yolotf.serving.stream import Stream
 from yolotf.weights import native, sources
 from yolotf.weights.names import names_for
@@ -75,6 +76,7 @@ class Classifier:
         network: the network.
         names: class names, empty if none are known.
         classes: how many classes it tells apart.
+        reloads: how many times the weights have been changed.
     """
 
     @sources.any_source("weights")
@@ -109,12 +111,15 @@ class Classifier:
         self.names = names_for(names, self.classes, self.network.source)
         self._batch_size = batch_size
         self._bgr = bgr
+        self._options = {"names": self.names or None, "batch_size": batch_size, "bgr": bgr}
         self._reloading = threading.Lock()
         path = sources.path_of(weights)
         try:
-            self._engine, self._active = open_engine(without, path, native.thread_count())
+            self._engine, loaded = open_engine(without, path, native.thread_count())
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
+        self._active = Served.of(loaded, path)
+        self.reloads = 0
         self._stream = Stream(self._engine)
 
     @property
@@ -130,6 +135,15 @@ class Classifier:
     def size(self) -> tuple[int, int]:
         """(height, width) of what the network sees."""
         return self.network.input_shape.height, self.network.input_shape.width
+
+    @property
+    def weights(self) -> ServedWeights:
+        """The file that serves now."""
+        return self._active.about
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its arguments: the other process, or the copy, reads the file that serves now."""
+        return _rebuild, (self.network, self._active.file("Classifier"), self._options)
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -169,7 +183,7 @@ class Classifier:
         channels = self.network.input_shape.channels
         rows = [np.zeros((0, self.classes), np.float32)]
         with self._stream:
-            active = self._active  # the same for all of them
+            active = self._active.loaded  # the same for all of them
             for start in range(0, len(pictures), self._batch_size):
                 some = pictures[start : start + self._batch_size]
                 inputs = [
@@ -192,6 +206,7 @@ class Classifier:
         """
         with self._reloading:
             self._active = self._load(sources.path_of(weights))
+            self.reloads += 1
 
     def export(self, folder: StrPath) -> None:
         """Writes a SavedModel of standard operations only.
@@ -210,14 +225,14 @@ class Classifier:
         )
         from yolotf.serving import classifier_function, export  # import TensorFlow
 
-        arrays = self._engine.unblocked_weights(self._active)
+        arrays = self._engine.unblocked_weights(self._active.loaded)
         with export.saved_model(folder) as ready:
             classifier_function.write(self.network, arrays, ready)
             export.write_names(self.names, ready)
 
-    def _load(self, path: str) -> Any:
+    def _load(self, path: str) -> Served:
         try:
-            return self._engine.load(path)
+            return Served.of(self._engine.load(path), path)
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
 
@@ -225,6 +240,10 @@ class Classifier:
         order = np.argsort(-row, kind="stable")[:top]
         names = self.names or [f"class {number}" for number in range(self.classes)]
         return Classification(order, row[order], tuple(names[number] for number in order))
+
+
+def _rebuild(network: cfg.Network, weights: str, options: dict[str, Any]) -> Classifier:
+    return Classifier(network, weights, **options)
 
 
 def _flat(values: _Floats) -> _Floats:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Union, overload
 
 import numpy.typing as npt
@@ -23,10 +22,10 @@ from yolotf.runtime.network import RuntimeNetwork
 from yolotf.serving.detections import Detections
 from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
+from yolotf.serving.served import Served, ServedWeights
 from yolotf.serving.stream import Stream
 from yolotf.serving.thresholds import Only, thresholds
 from yolotf.weights import known, native, sources
-from yolotf.weights.header import Header
 from yolotf.weights.names import Names, names_for
 from yolotf.weights.sources import StrPath
 
@@ -36,33 +35,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 _Pictures = list[Picture] | tuple[Picture, ...]
 _Engine = Union[RuntimeNetwork, "TracedNetwork"]
-
-
-@dataclass(frozen=True)
-class ServedWeights:
-    """The file whose numbers a detector computes with.
-
-    Attributes:
-        path: of the file, or what was given in its place.
-        header: its header.
-    """
-
-    path: str
-    header: Header
-
-    @property
-    def seen(self) -> int:
-        """Pictures it was trained on."""
-        return self.header.seen
-
-
-@dataclass(frozen=True, eq=False)
-class _Set:
-    """Weights in memory, and what they are called; freed with the last request that uses them."""
-
-    loaded: Any
-    about: ServedWeights
-    is_file: bool
 
 
 class Detector:
@@ -170,7 +142,7 @@ class Detector:
             self._engine, loaded = open_engine(self.network, path, self._threads)
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
-        self._active = _named(loaded, path)
+        self._active = Served.of(loaded, path)
         self._stream = Stream(self._engine)
         self.reloads = 0
 
@@ -204,13 +176,7 @@ class Detector:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By its arguments: the other process, or the copy, reads the file that serves now."""
-        active = self._active
-        if not active.is_file:
-            raise TypeError(
-                f"a Detector whose weights came from {active.about.path} cannot be pickled or "
-                "copied; only files can be read again: write them to one"
-            )
-        path = os.path.abspath(active.about.path)  # noqa: PTH100 - keeps links as they are
+        path = self._active.file("Detector")
         return _rebuild, (self.network, path, {**self._options, "names": self.names or None})
 
     @overload
@@ -292,12 +258,12 @@ class Detector:
             export.write(function, self._engine.unblocked_weights(self._active.loaded), ready)
             export.write_names(self.names, ready)
 
-    def _load(self, path: str) -> _Set:
+    def _load(self, path: str) -> Served:
         try:
             loaded = self._engine.load(path)
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
-        return _named(loaded, path)
+        return Served.of(loaded, path)
 
     def _read(self, picture: Picture) -> Array:
         """[height, width, channels], uint8 or float32, in the network's channels."""
@@ -351,8 +317,3 @@ def open_engine(network: cfg.Network, path: str, threads: int) -> tuple[_Engine,
         traced = TracedNetwork(network)
         return traced, traced.load(path)
     return RuntimeNetwork.opened(network, path, threads=threads)
-
-
-def _named(loaded: Any, path: str) -> _Set:
-    name = sources.shown(path)
-    return _Set(loaded, ServedWeights(name, loaded.header), name == path)
