@@ -1,10 +1,12 @@
 """Detectors with a memory: one video a detector, frames in their order."""
 
 import copy
+import gc
 import json
 import pickle
 import threading
 import time
+import weakref
 
 import cv2
 import helpers
@@ -127,6 +129,14 @@ def test_without_a_memory_reset_does_nothing(tmp_path):
     assert boxes(detector(frames())) == boxes(found)
 
 
+def test_what_a_reload_replaces_is_freed(file, detector):
+    detector(frames())
+    old = weakref.ref(detector._active.loaded)
+    detector.reload(file)
+    gc.collect()
+    assert old() is None
+
+
 class Engine:
     """Notes who steps when."""
 
@@ -141,8 +151,8 @@ class Engine:
 
 
 def test_frames_of_one_call_stay_together():
-    engine = Engine()
-    stream, weights = Stream(engine), object()
+    engine, weights = Engine(), Engine()
+    stream = Stream(engine)
 
     def call(number):
         with stream:

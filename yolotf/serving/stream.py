@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ class Stream:
         self._engine = engine
         self._turn = threading.RLock()
         self._states: Mapping[str, _Array] | None = None
-        self._weights: Any = None
+        self._weights: weakref.ref[Any] | None = None  # they go with their last request
 
     @property
     def keeps(self) -> bool:
@@ -59,10 +60,10 @@ class Stream:
             heads: list[_Array] = self._engine.raw_heads(inputs, weights)
             return heads
         with self:
-            if self._states is None or self._weights is not weights:
+            if self._states is None or self._weights is None or self._weights() is not weights:
                 shapes = self._engine.graph.states
                 self._states = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
-                self._weights = weights
+                self._weights = weakref.ref(weights)
             found = []
             for place in range(len(inputs)):
                 frame = np.ascontiguousarray(inputs[place : place + 1])
