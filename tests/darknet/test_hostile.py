@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
+import struct
 from pathlib import Path
 
 import helpers
@@ -12,6 +14,7 @@ import pytest
 
 from yolotf.darknet import cfg
 from yolotf.darknet.limits import Limits
+from yolotf.diagnosis import diagnose
 from yolotf.errors import CfgError, YolotfError
 from yolotf.weights import layout
 
@@ -270,6 +273,37 @@ def survives(text: str) -> None:
         str(error).encode()
 
 
+def diagnosed(text: str, path: Path) -> None:
+    """And what `check` makes of it beside a file."""
+    try:
+        network = cfg.parse_text(text, source="mutated.cfg")
+        found = diagnose(path, network)
+        assert found.exit_code in (0, 1)
+        json.dumps(found.to_dict(), allow_nan=False)
+        str(found)
+        found.summary().encode()
+    except YolotfError as error:
+        str(error).encode()
+
+
+def beginning_with_noise(path: Path, size_bytes: int, dice: random.Random) -> Path:
+    """A file of that size: a header, numbers as a network might have them, and a hole."""
+    with path.open("wb") as file:
+        file.write(bytes([0, 0, 0, 0, dice.choice((1, 2)), 0, 0, 0, 5]) + bytes(11))
+        file.write(struct.pack("<9000f", *(dice.gauss(0.3, 0.3) for _ in range(9000))))
+        file.truncate(max(20, size_bytes))
+    return path
+
+
+@pytest.mark.parametrize("text", SMALL)
+def test_a_changed_line_beside_a_file_gives_a_diagnosis_or_a_sentence(text, tmp_path):
+    dice = random.Random(21)
+    size = layout.size_bytes(cfg.parse_text(text, source="small.cfg"))
+    for _ in range(40):
+        other = size + 4 * dice.choice((0, 0, 1, -1, dice.randint(-3000, 3000)))
+        diagnosed(mutated(text, dice), beginning_with_noise(tmp_path / "f.weights", other, dice))
+
+
 @pytest.mark.parametrize("text", SMALL)
 def test_a_changed_line_gives_a_network_or_a_sentence(text):
     dice = random.Random(20)
@@ -288,3 +322,16 @@ def test_a_changed_line_of_a_stock_cfg_gives_a_network_or_a_sentence(path):
     dice = random.Random(path.name)
     for _ in range(40):
         survives(mutated(text, dice))
+
+
+@pytest.mark.parametrize("path", helpers.cfg_params(stock_cfgs))
+def test_a_changed_line_of_a_stock_cfg_beside_its_file(path, tmp_path):
+    text = path.read_bytes().decode("utf-8", "replace")
+    dice = random.Random(path.name)
+    try:
+        size = layout.size_bytes(cfg.parse_text(text, source=path.name))
+    except YolotfError:
+        size = 1_000_000
+    file = beginning_with_noise(tmp_path / "f.weights", size, dice)
+    for _ in range(4):
+        diagnosed(mutated(text, dice), file)

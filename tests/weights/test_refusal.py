@@ -1,50 +1,153 @@
-"""What a refused file is told, where batch normalization is folded into the kernels."""
+"""Words of what native code refuses, as they are without a diagnosis: every fact in its place."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import helpers
 import numpy as np
-import numpy_loader
 import pytest
-from cfgs import conv, net, normalized
 
-import yolotf
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.darknet import cfg
+from yolotf.errors import ContentError, SizeMismatchError, WeightsMismatch
+from yolotf.weights import layout, write
+from yolotf.weights.header import read_header
 
-TEXT = net(8) + normalized(4, 3) + conv(2)
-PLACES = {
-    "beta": (20, 36),
-    "gamma": (36, 52),
-    "moving_mean": (52, 68),
-    "moving_variance": (68, 84),
-    "kernel": (84, 516),
-}
-
-
-@pytest.fixture(scope="module")
-def folded():
-    return FoldedNetwork(yolotf.parse_cfg(TEXT))
+CONV = "[convolutional]\nbatch_normalize=1\nfilters=64\nsize=3\npad=1\nactivation=leaky\n"
+NETWORK = cfg.parse_text(f"[net]\nwidth=16\nheight=16\nchannels=64\n{CONV}{CONV}", source="a.cfg")
+SEGMENTS = layout.segments(NETWORK)
+KERNEL = SEGMENTS[-1]
+START = 20 + KERNEL.offset
+"""Of the second kernel: 36,864 floats."""
 
 
-@pytest.mark.parametrize("role", PLACES)
-def test_a_cut_file_is_told_the_array_of_the_file_it_ends_in(role, folded, tmp_path):
-    begin, end = PLACES[role]
+def slot(segment: layout.Segment, role: str, shape: tuple[int, ...]) -> layout.Slot:
+    return layout.Slot("v", role, np.empty(shape, np.float32), shape, "float32")
+
+
+def plain() -> tuple[layout.Assignment, ...]:
+    shapes = [layout.move(one, slot(one, one.role, one.shape)).shape for one in SEGMENTS]
+    return tuple(
+        layout.move(one, slot(one, one.role, shape))
+        for one, shape in zip(SEGMENTS, shapes, strict=True)
+    )
+
+
+def folded() -> tuple[layout.Assignment, ...]:
+    """The second layer as an inference network has it: a kernel and a bias."""
+    beta, gamma, *_, kernel = SEGMENTS[-5:]
+    shape = layout.move(kernel, slot(kernel, "kernel", kernel.shape)).shape
+    return (
+        layout.folded(beta, gamma, slot(beta, "bias", (64,))),
+        layout.folded(kernel, gamma, slot(kernel, "kernel", shape)),
+    )
+
+
+@pytest.fixture
+def refusal(tmp_path: Path):
+    """What a load of a changed file says after its name."""
     path = tmp_path / "a.weights"
-    path.write_bytes(numpy_loader.random_file(TEXT)[: begin + 5])
-    shape = "4x3x3x3" if role == "kernel" else "4"
-    with pytest.raises(
-        yolotf.SizeMismatchError, match=rf"wants {role} {shape} at bytes {begin}\.\.{end}, file"
-    ) as caught:
-        folded.load(path)
-    assert (caught.value.role, caught.value.offset, caught.value.end) == (role, begin, end)
+    numbers = helpers.write_weights(path, NETWORK, scale=0.05)
+    assert numbers is not None
+
+    def refused(
+        change, moves: tuple[layout.Assignment, ...] | None = None
+    ) -> tuple[WeightsMismatch, str]:
+        path.write_bytes(change(bytearray(path.read_bytes())))
+        header, _ = read_header(path, layout.floats(NETWORK))
+        plan = layout.Plan(plain() if moves is None else moves, None, NETWORK)
+        with pytest.raises(WeightsMismatch) as caught:
+            write.write_arrays(path, header, plan, verify=True, threads=2)
+        return caught.value, str(caught.value).removeprefix(f"{path}: ")
+
+    return refused
 
 
-@pytest.mark.parametrize("role", PLACES)
-def test_a_number_that_is_none_is_told_its_own_array(role, folded, tmp_path):
-    begin = PLACES[role][0]
-    numbers = np.frombuffer(numpy_loader.random_file(TEXT), np.float32).copy()
-    numbers[begin // 4] = -1 if role == "moving_variance" else np.nan
-    path = tmp_path / "a.weights"
-    path.write_bytes(numbers.tobytes())
-    with pytest.raises(
-        yolotf.ContentError, match=rf": {role} of section 0 .* bytes {begin}\.\."
-    ) as caught:
-        folded.load(path)
-    assert (caught.value.role, caught.value.offset) == (role, begin)
+def put(start: int, content: bytes):
+    def change(raw: bytearray) -> bytes:
+        return bytes(raw[:start] + content + raw[start + len(content) :])
+
+    return change
+
+
+def test_zeros(refusal) -> None:
+    error, words = refusal(put(START + 1000, bytes(8192)))
+    assert words == (
+        "8192 bytes of zeros from the kernel of section 1 [convolutional] (a.cfg:11) on, at bytes "
+        f"{START + 1000}..{START + 9192}: they were never written; get the whole file again"
+    )
+    assert isinstance(error, ContentError)
+    assert (error.detected, error.layer, error.role) == ("zeros", 1, "kernel")
+    assert (error.offset, error.end) == (START + 1000, START + 9192)
+
+
+def test_a_block_that_stands_twice(refusal) -> None:
+    def change(raw: bytearray) -> bytes:
+        block = raw[START + 400 : START + 400 + 70_000]
+        return bytes(raw[: START + 76_000] + block + raw[START + 146_000 :])
+
+    error, words = refusal(change)
+    assert words == (
+        f"bytes {START + 76_000}..{START + 146_000}, from the kernel of section 1 [convolutional] "
+        f"(a.cfg:11) on, are the same 70000 bytes as {START + 400}..{START + 70_400}: put together "
+        "wrongly, as by a download that was resumed; get the file again"
+    )
+    assert isinstance(error, ContentError)
+    assert (error.detected, error.first_offset, error.first_end) == (
+        "repeated",
+        START + 400,
+        START + 70_400,
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "detected", "said"),
+    [
+        (
+            np.inf,
+            "nan_or_inf",
+            "has 2 numbers not finite at bytes {0}..{1}; the file is damaged or its training "
+            "diverged: get an undamaged copy, or use an earlier checkpoint",
+        ),
+        (
+            -1e30,
+            "huge",
+            "has 2 numbers of 1e30 or more at bytes {0}..{1}, which no network learns; the file is "
+            "damaged: get an undamaged copy",
+        ),
+    ],
+)
+def test_numbers_that_are_none(number: float, detected: str, said: str, refusal) -> None:
+    error, words = refusal(put(START + 4, np.float32([number, number]).tobytes()))
+    where = "kernel of section 1 [convolutional] (a.cfg:11) "
+    assert words == where + said.format(START + 4, START + 12)
+    assert (error.detected, error.count) == (detected, 2)
+
+
+def test_a_negative_variance(refusal) -> None:
+    start = 20 + SEGMENTS[-2].offset
+    error, words = refusal(put(start, np.float32([-1]).tobytes()))
+    assert words == (
+        "moving_variance of section 1 [convolutional] (a.cfg:11) has 1 number negative at bytes "
+        f"{start}..{start + 4}; the size fits but the floats belong to another network, or the "
+        "file is damaged: use the cfg it was trained with, or get an undamaged copy"
+    )
+    assert error.detected == "negative_variance"
+
+
+def test_a_file_that_ends_inside_a_folded_normalization(refusal) -> None:
+    """What is missing is an array of the file, not the variable it is folded into."""
+    variance = SEGMENTS[-2]
+    start = 20 + variance.offset
+    error, words = refusal(lambda raw: bytes(raw[: start + 100]), folded())
+    assert words == (
+        "too short: section 1 [convolutional] (a.cfg:11) wants moving_variance 64 at bytes "
+        f"{start}..{start + 256}, file ends at {start + 100}; cfg and weights do not belong "
+        "together, or the file is cut"
+    )
+    assert isinstance(error, SizeMismatchError)
+    assert (error.role, error.expected, error.found) == (
+        "moving_variance",
+        start + 256,
+        start + 100,
+    )
