@@ -251,7 +251,9 @@ class NetworkGraph:
             case cfg.Avgpool():
                 return operations.average(ops, x)
             case cfg.Route():
-                return operations.route(ops, inputs, layer)
+                shapes = [graph_rules.shape_of(self.network, index) for index in layer.inputs]
+                channels = [shape.channels for shape in shapes]
+                return operations.route(ops, inputs, channels, layer)
             case cfg.Shortcut():
                 factors = None
                 if layer.nweights:

@@ -305,10 +305,24 @@ def average(ops: Operations, x: Tensor) -> Tensor:
     return ops.Mean(input=x, axis=[1, 2], keep_dims=True)
 
 
-def route(ops: Operations, inputs: Sequence[Tensor], layer: cfg.Route) -> Tensor:
-    """`[route]`: joins channels, of each input the part `group_id` (route_layer.c:92)."""
+def route(
+    ops: Operations, inputs: Sequence[Tensor], channels: Sequence[int], layer: cfg.Route
+) -> Tensor:
+    """`[route]`: joins channels, of each input the part `group_id` (route_layer.c:92).
+
+    Args:
+        ops: where to write it.
+        inputs: [batch, rows, columns, channels] each.
+        channels: how many each has.
+        layer: which part of how many.
+    """
     if layer.groups > 1:
-        inputs = [_split(ops, x, layer.groups)[layer.group_id] for x in inputs]
+        # Not a split, which copies the other parts, too.
+        sizes = [count // layer.groups for count in channels]
+        inputs = [
+            ops.Slice(input=x, begin=[0, 0, 0, layer.group_id * size], size=[-1, -1, -1, size])
+            for x, size in zip(inputs, sizes, strict=True)
+        ]
     return inputs[0] if len(inputs) == 1 else ops.ConcatV2(values=list(inputs), axis=-1)
 
 
