@@ -175,18 +175,27 @@ def test_a_traced_function_sees_the_new_weights(plain, weights, path_taken):
     assert not np.allclose(outputs[0], before, atol=1e-2)
 
 
-def test_loading_while_a_function_is_traced_happens_at_once(plain, weights):
+@pytest.mark.parametrize("autograph", [True, False])
+@pytest.mark.parametrize("options", [{}, {"by_name": True}, {"skip_mismatch": True}, None])
+def test_a_load_inside_a_function_is_refused_at_once(plain, weights, tmp_path, autograph, options):
     path = weights()
 
-    @tf.function(autograph=False)
-    def traced(x):
-        yolotf.load_darknet_weights(plain, path)
+    def inside(x):
+        if options is None:
+            yolotf.save_darknet_weights(plain, tmp_path / "saved.weights")
+        else:
+            yolotf.load_darknet_weights(plain, path, **options)
         return x
 
-    expected = by_numpy(plain, PLAIN, content(PLAIN))
-    scramble(plain)
-    traced(tf.constant(1))
-    assert same(snapshot(plain), expected)
+    yolotf.load_darknet_weights(plain, path)
+    before = snapshot(plain)
+    name = "save_darknet_weights" if options is None else "load_darknet_weights"
+    with pytest.raises(ValueError, match=f"{name} inside a tf.function: that would happen once"):
+        tf.function(inside, autograph=autograph)(tf.constant(1))
+    assert same(snapshot(plain), before)
+    assert not (tmp_path / "saved.weights").exists()
+    with tf.init_scope():
+        inside(0)
 
 
 @pytest.mark.parametrize("kind", ["str", "path", "bytes", "not_utf8"])

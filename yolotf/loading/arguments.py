@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,6 +14,29 @@ _R = TypeVar("_R")
 _P = ParamSpec("_P")
 
 _CALL = "yolotf.load_darknet_weights(model, 'yolov4.weights')"
+
+
+def outside_of_functions(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Refuses to run inside a `tf.function`, at once: AutoGraph would convert all that it calls.
+
+    Raises:
+        ValueError: a function is being traced.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
+        tensorflow = sys.modules.get("tensorflow")
+        if tensorflow is not None and tensorflow.inside_function():
+            # AutoGraph passes on the types that it knows, and makes a StagingError of all others.
+            raise ValueError(
+                f"{function.__name__} inside a tf.function: that would happen once, while it is "
+                "traced, and never when it is called; call it before"
+            )
+        return function(*arguments, **options)
+
+    # AutoGraph calls as it is what has this attribute (`do_not_convert`, without TensorFlow).
+    call.__dict__["autograph_info__"] = {}
+    return call
 
 
 def model_first(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -11,7 +11,7 @@ from yolotf import errors
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.rules import BN_EPSILON
 from yolotf.loading import diagnosing, origins, partial, planning
-from yolotf.loading.arguments import model_first
+from yolotf.loading.arguments import model_first, outside_of_functions
 from yolotf.models import arithmetic
 from yolotf.weights import known, sources
 from yolotf.weights import write as writing
@@ -90,6 +90,7 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+@outside_of_functions
 @model_first
 @sources.any_source("weights_file")
 def load_darknet_weights(
@@ -144,6 +145,7 @@ def load_darknet_weights(
             `diagnosis` holds all causes.
         OSError: the file cannot be read.
         TypeError: an argument is something else.
+        ValueError: inside of a `tf.function`.
     """
     started = time.perf_counter()
     import tensorflow as tf  # not with `import yolotf`

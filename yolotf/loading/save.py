@@ -15,6 +15,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.rules import BN_EPSILON
 from yolotf.errors import ContentError, PlanError, plural
 from yolotf.loading import origins, planning
+from yolotf.loading.arguments import outside_of_functions
 from yolotf.loading.origins import Origin
 from yolotf.models import arithmetic, arrange, walk
 from yolotf.models.built import network_of
@@ -29,6 +30,7 @@ _VERSION = (0, 2, 5)
 _FLOATING = ("float32", "float64", "float16", "bfloat16")
 
 
+@outside_of_functions
 def save_darknet_weights(
     model: Any,
     file: str | os.PathLike[str],
