@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import threading
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from yolotf.cli.commands import main
-from yolotf.errors import YolotfError
+from yolotf.errors import MissingPackageError, YolotfError
 from yolotf.serving import evaluation
 from yolotf.serving.detections import Detections
 
@@ -457,3 +458,21 @@ def test_wrong_usage_of_eval(tmp_path, capsys, monkeypatch):
     for options in ({"points": 1}, {"iou_threshold": 1.0}, {"score_threshold": -0.1}):
         with pytest.raises(ValueError, match="must be"):
             evaluation.score([], [], NAMES, **options)
+        with pytest.raises(ValueError, match="must be"):  # before the file is looked for
+            evaluation.evaluate("yolov4-tiny", "none", evaluation.DataSet("a", ()), **options)
+
+
+def test_what_is_missing_at_the_end_is_said_at_the_start(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["eval", "--data", "none.data", "--cfg", "yolov4-tiny", "--weights", "none"]
+    assert main([*arguments, "--plot", "pr.doc"]) == 2
+    assert "pr.doc: a plot cannot end in .doc; use one of ." in capsys.readouterr().err
+    assert main([*arguments, "--plot", "none/pr.png"]) == 2
+    assert "none: no such folder; make it first" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main([*arguments, "--plot", "pr.png"]) == 2
+    assert 'a plot needs matplotlib; pip install "yolotf[eval]"' in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    data = evaluation.read_coco(coco_file(tmp_path))
+    with pytest.raises(MissingPackageError, match=r'pip install "yolotf\[eval\]"'):
+        evaluation.evaluate("yolov4-tiny", "none", data)

@@ -81,6 +81,8 @@ def main(parsed: argparse.Namespace) -> int:
     missing = [name for name in ("cfg", "weights") if getattr(parsed, name) is None]
     if missing:
         parsed.parser.error(f"--{missing[0]} is needed with --data and --coco")
+    if parsed.plot:
+        evaluation.figure_for(parsed.plot)  # not refused after hours of detecting
     network = arguments.network_of(parsed.cfg, parsed.classes, parsed.size)
     arguments.require_file(parsed.weights)
     if parsed.coco:
@@ -107,9 +109,9 @@ def main(parsed: argparse.Namespace) -> int:
             batch=parsed.batch,
             progress=bar.step,
         )
+    print(json.dumps(result.to_dict(), allow_nan=False) if parsed.json else printable(str(result)))
     if parsed.plot:
         evaluation.plot(result, parsed.plot)
-    print(json.dumps(result.to_dict(), allow_nan=False) if parsed.json else printable(str(result)))
     return 0
 
 

@@ -22,7 +22,7 @@ from yolotf.serving.evaluation.data_set import (
     read_data_file,
 )
 from yolotf.serving.evaluation.detecting import darknet_order, detect_all
-from yolotf.serving.evaluation.plot import plot
+from yolotf.serving.evaluation.plot import figure_for, plot
 from yolotf.serving.evaluation.run import evaluate
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "darknet_order",
     "detect_all",
     "evaluate",
+    "figure_for",
     "iou",
     "label_path",
     "plot",

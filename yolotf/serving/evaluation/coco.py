@@ -112,10 +112,8 @@ def _coco_truths(
     return Truths(classes, (boxes / scale).astype(np.float32))
 
 
-def coco_numbers(
-    found: Sequence[tuple[Detections, tuple[int, int]]], data: DataSet
-) -> dict[str, float]:
-    """COCO's twelve numbers, by pycocotools; boxes are cut at the pictures, as Darknet writes them.
+def library() -> tuple[Any, Any]:
+    """The optional dependency's two classes.
 
     Raises:
         MissingPackageError: pycocotools is not installed.
@@ -127,6 +125,18 @@ def coco_numbers(
         raise MissingPackageError(
             'COCO\'s numbers need pycocotools; pip install "yolotf[eval]"', package="pycocotools"
         ) from error
+    return COCO, COCOeval
+
+
+def coco_numbers(
+    found: Sequence[tuple[Detections, tuple[int, int]]], data: DataSet
+) -> dict[str, float]:
+    """COCO's twelve numbers, by pycocotools; boxes are cut at the pictures, as Darknet writes them.
+
+    Raises:
+        MissingPackageError: pycocotools is not installed.
+    """
+    coco, evaluator = library()
     results = []
     for (detections, (width, height)), picture in zip(found, data.pictures, strict=True):
         boxes = np.clip(detections.xyxy, 0, [width, height, width, height]).astype(float)
@@ -143,10 +153,10 @@ def coco_numbers(
     if not results:
         return dict.fromkeys(COCO_NUMBERS, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
-        truth = COCO()
+        truth = coco()
         truth.dataset = {"info": {}, **dict(data.coco or {})}
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation = evaluator(truth, truth.loadRes(results), "bbox")
         evaluation.params.catIds = list(data.categories)
         evaluation.evaluate()
         evaluation.accumulate()

@@ -159,6 +159,15 @@ class Score:
         return "\n".join(lines)
 
 
+def check_options(iou_threshold: float, points: int, score_threshold: float) -> None:
+    """Raises ValueError where `score` would."""
+    if points == 1 or points < 0:
+        raise ValueError(f"points={points} must be 0, or at least 2")
+    for what, value in (("iou_threshold", iou_threshold), ("score_threshold", score_threshold)):
+        if not 0 <= value < 1:
+            raise ValueError(f"{what}={value} must be at least 0 and below 1")
+
+
 def score(
     found: Sequence[tuple[Detections, tuple[int, int]]],
     pictures: Sequence[LabelledPicture],
@@ -185,11 +194,7 @@ def score(
     Raises:
         ValueError: `points` is 1 or negative, or a threshold out of range.
     """
-    if points == 1 or points < 0:
-        raise ValueError(f"points={points} must be 0, or at least 2")
-    for what, value in (("iou_threshold", iou_threshold), ("score_threshold", score_threshold)):
-        if not 0 <= value < 1:
-            raise ValueError(f"{what}={value} must be at least 0 and below 1")
+    check_options(iou_threshold, points, score_threshold)
     tally = _Tally(len(names), np.float32(iou_threshold), np.float32(score_threshold))
     for (detections, size), picture in zip(found, pictures, strict=True):
         tally.add(detections, size, picture)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +14,13 @@ from yolotf.serving.evaluation.darknet_score import Score
 _Path = str | os.PathLike[str]
 
 
-def plot(result: Score, path: _Path) -> None:
-    """Writes precision over recall of every class; the ending of `path` decides the format.
+def figure_for(path: _Path) -> Any:
+    """An empty figure that can be written to `path`; nothing is written.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
-        OSError: it cannot be written.
+        ValueError: it has no format for the ending.
+        FileNotFoundError: there is no folder to write it in.
     """
     try:
         from matplotlib.figure import Figure  # optional
@@ -26,6 +29,27 @@ def plot(result: Score, path: _Path) -> None:
             'a plot needs matplotlib; pip install "yolotf[eval]"', package="matplotlib"
         ) from error
     figure = Figure(figsize=(7, 5), layout="constrained")
+    target = Path(path)
+    formats = figure.canvas.get_supported_filetypes()
+    if target.suffix[1:].lower() not in formats:
+        raise ValueError(
+            f"{target}: a plot cannot end in {target.suffix or 'nothing'}; use one of "
+            f"{', '.join('.' + one for one in sorted(formats))}"
+        )
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target.parent}: no such folder; make it first")
+    return figure
+
+
+def plot(result: Score, path: _Path) -> None:
+    """Writes precision over recall of every class; the ending of `path` decides the format.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        ValueError: it has no format for the ending.
+        OSError: it cannot be written.
+    """
+    figure = figure_for(path)
     axes = figure.add_subplot()
     labelled = [one for one in result.classes if one.truths]
     for one in labelled:
@@ -44,7 +68,4 @@ def plot(result: Score, path: _Path) -> None:
     axes.grid(alpha=0.3)
     if 0 < len(labelled) <= 20:
         axes.legend(fontsize="small")
-    try:
-        figure.savefig(os.fspath(path), dpi=150)
-    except ValueError as error:  # an ending matplotlib has no format for
-        raise ValueError(f"{os.fspath(path)}: {error}") from error
+    figure.savefig(os.fspath(path), dpi=150)

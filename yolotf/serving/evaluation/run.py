@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from yolotf.errors import YolotfError
-from yolotf.serving.evaluation.coco import COCO_SCORE, coco_numbers
-from yolotf.serving.evaluation.darknet_score import SCORE, Score, score
+from yolotf.serving.evaluation.coco import COCO_SCORE, coco_numbers, library
+from yolotf.serving.evaluation.darknet_score import SCORE, Score, check_options, score
 from yolotf.serving.evaluation.data_set import DataSet
 from yolotf.serving.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
 
@@ -45,7 +45,13 @@ def evaluate(
     Raises:
         OSError: a file cannot be read.
         YolotfError: the data set is of other classes than the network.
+        ValueError: see `score`.
+        MissingPackageError: COCO's numbers need pycocotools.
     """
+    # Before hours of detecting.
+    check_options(iou_threshold, points, score_threshold)
+    if data.coco is not None:
+        library()
     detector = EvaluationDetector(
         network,
         weights,
