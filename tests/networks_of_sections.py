@@ -44,6 +44,10 @@ SECTIONS = {
     "activation=linear",
     "depthwise_strides": "[convolutional]\nfilters=8\nsize=3\nstride_x=1\nstride_y=2\npad=1\n"
     "groups=8\nactivation=linear",
+    "flipped": "[convolutional]\nbatch_normalize=1\nfilters=12\nsize=3\npad=1\nstride=2\n"
+    "groups=4\nflipped=1\nactivation=leaky",
+    "flipped_depthwise": "[convolutional]\nfilters=16\nsize=3\ngroups=8\nflipped=1\n"
+    "activation=leaky",
     "antialiasing": "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\nstride=2\n"
     "groups=8\nactivation=leaky\nantialiasing=1",
     "antialiased_pool": "[maxpool]\nsize=3\nstride_x=2\nantialiasing=2",

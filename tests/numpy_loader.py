@@ -223,6 +223,9 @@ def _assign(layer: Any, one: Stored, values: Any) -> None:
                 values = values.transpose(2, 3, 0, 1)
                 if hasattr(layer, "depthwise_kernel"):
                     attribute = "depthwise_kernel"
+            case _ if getattr(layer, "flipped", False):
+                filters, channels, height, width = one.shape
+                values = values.reshape(channels, height, width, filters)
             case _:
                 values = values.transpose(2, 3, 1, 0)
     elif one.role == "bias" and one.kind == "local":

@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 from cfgs import conv, net, normalized, route, shortcut, yolo
 
+import yolotf
 from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.models.build import build_model, layer_name, network_of
@@ -191,6 +192,41 @@ def test_section_maxpool_with_antialiasing_blurs_where_it_would_stride(how, stri
 def test_an_antialiased_section_of_the_same_extents_can_be_referred_to():
     text = "[maxpool]\nsize=2\nstride=1\nantialiasing=1\n[avgpool]\n[route]\nlayers=0\n"
     assert build_model(parse(text)).outputs[0].shape[1:] == (8, 10, 3)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("normalize", [0, 1])
+def test_a_flipped_kernel_is_read_filters_last_and_saved_so(groups, normalize, tmp_path):
+    text = f"[convolutional]\nfilters=8\nsize=3\npad=1\nflipped=1\ngroups={groups}\n"
+    text += f"batch_normalize={normalize}\nactivation=linear\n"
+    network = parse(text, (4, 8, 10))
+    content = numpy_loader.random_file(network.to_cfg())
+    (tmp_path / "a.weights").write_bytes(content)
+    stored = {
+        one.role: values for one, values in numpy_loader.arrays(network.to_cfg(), content).items()
+    }
+    # The same floats, channels of a group first: im2col's rows, then filters.
+    kernel = stored["kernel"].ravel().reshape(4 // groups * 9, 8).T
+    kernel = kernel.reshape(8, 4 // groups, 3, 3)
+    model = build_model(network)
+    yolotf.load_darknet_weights(model, tmp_path / "a.weights", verify=False)
+    x = np.random.default_rng(7).normal(size=(2, 4, 8, 10)).astype(np.float32)
+    (y,) = outputs(model, x)
+    z = convolution(x, kernel, groups, 1, 1, 1, 1)
+    if normalize:
+        gamma, mean, variance, beta = (
+            stored[role][:, None, None]
+            for role in ("gamma", "moving_mean", "moving_variance", "beta")
+        )
+        z = (z - mean) / np.sqrt(variance + 0.00001) * gamma + beta
+    else:
+        z += stored["bias"][:, None, None]
+    same(y, z)
+    yolotf.save_darknet_weights(model, tmp_path / "b.weights")
+    assert (tmp_path / "b.weights").read_bytes()[20:] == content[20:]
+    model.save(tmp_path / "m.keras")
+    (again,) = outputs(keras().models.load_model(tmp_path / "m.keras"), x)
+    np.testing.assert_array_equal(again, y)
 
 
 XNOR = {

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from random_networks import Drawn, drawn_networks
 
 from yolotf.darknet import cfg
-from yolotf.errors import CfgError, UnsupportedSectionError
 from yolotf.weights import layout
 
 NET = "[net]\nwidth=16\nheight=12\nchannels=4\n"
@@ -209,19 +208,18 @@ def test_sections_without_weights_store_nothing(section):
     assert layout.size_bytes(network, header_bytes=16) == 16
 
 
-def test_a_flipped_convolution_is_refused_by_name():
-    with pytest.raises(UnsupportedSectionError) as caught:
-        layout.segments(parse("[conv]\nsize=3\nflipped=1\n"))
-    assert str(caught.value) == (
-        "some.cfg: flipped=1 is not supported; section 0 [convolutional] (some.cfg:5)"
+def test_a_flipped_convolution_has_its_filters_last():
+    """transpose_matrix(l.weights, (l.c/l.groups)*l.size*l.size, l.n) after it is read, parser.c."""
+    network = parse("[conv]\nfilters=6\nsize=3\nflipped=1\nbatch_normalize=1\n")
+    *_, kernel = layout.segments(network)
+    channels = network.input_shape.channels
+    assert (kernel.role, kernel.shape, kernel.transposed) == (
+        "kernel",
+        (channels, 3, 3, 6),
+        True,
     )
-    assert caught.value.facts == {
-        "source": "some.cfg",
-        "line": 7,
-        "section": "convolutional",
-        "layer": 0,
-    }
-    assert isinstance(caught.value, CfgError)
+    plain = parse("[conv]\nfilters=6\nsize=3\nbatch_normalize=1\n")
+    assert layout.floats(network) == layout.floats(plain)
 
 
 # Offsets.

@@ -133,9 +133,9 @@ class Layer:
         return iter(())
 
     @property
-    def undefined_in_files(self) -> Refusal | None:
-        """Why nobody can say what it stores, if so."""
-        return None
+    def flips_kernel(self) -> bool:
+        """Whether the file has its kernel channels first and filters last."""
+        return False
 
     def refusal(self, network: Surroundings) -> Refusal | None:
         """Why no graph can compute what Darknet does, if so."""

@@ -110,7 +110,7 @@ class NetworkGraph:
                 variable=arrays[key],
                 shape=self.shapes[key],
                 dtype="float32",
-                depthwise=depthwise and role == "kernel",
+                depthwise=depthwise and role == "kernel" and not layer.flips_kernel,
                 blocks=self._blocks.get(layer.index, 1),
             )
 
@@ -120,6 +120,10 @@ class NetworkGraph:
         kernel = segments.get("kernel")
         if kernel is None:
             multiplier = layout.folded(gamma, gamma, slot("scale"))
+        elif layer.flips_kernel:  # the graph multiplies
+            beta = layout.folded(segments["beta"], gamma, slot("bias"))
+            scale = layout.folded(gamma, gamma, slot("scale"))
+            return [beta, scale, layout.move(kernel, slot("kernel"))]
         elif kernel.transposed:
             raise graph_rules.refuse(
                 self.network,
@@ -218,6 +222,9 @@ class NetworkGraph:
             case cfg.Convolutional():
                 owner = graph_rules.kernel_owner(self.network, layer)
                 kernel, bias = array(owner, "kernel"), array(owner, "bias")
+                if owner.flips_kernel:
+                    scale = array(owner, "scale") if owner.batch_normalize else None
+                    kernel = operations.unflip(ops, kernel, scale, owner)
                 blocks = self._blocks.get(owner.index, 1) if fused else 1
                 if layer.xnor:
                     side, (below, right) = layer.padding, layer.overhang
@@ -348,7 +355,7 @@ def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[in
         arrays = {role: shape for of, role, shape in stored if of == name}
         for role, shape in arrays.items():
             if role in (Role.MOVING_MEAN, Role.MOVING_VARIANCE) or (
-                role is Role.GAMMA and Role.KERNEL in arrays
+                role is Role.GAMMA and Role.KERNEL in arrays and not layer.flips_kernel
             ):
                 continue
             key = _FOLDED.get(role, role.value)
@@ -368,6 +375,8 @@ def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[in
 
 def _in_keras_order(layer: cfg.Layer, role: Role, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of an array whose shape in the file is `shape`."""
+    if role is Role.KERNEL and layer.flips_kernel:
+        return shape
     depthwise = (
         role is Role.KERNEL
         and isinstance(layer, cfg.Convolutional)

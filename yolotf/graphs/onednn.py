@@ -65,7 +65,7 @@ def blocks(layer: cfg.Convolutional) -> int:
     """
     kernel = layer.size**2 * layer.input_shape.channels * layer.filters
     wide = layer.filters in _WIDE and layer.size > 1 and kernel > layer.input_shape.floats
-    cuts = layer.filters % _BLOCK == 0 and layer.groups == 1 and supports(layer)
+    cuts = layer.filters % _BLOCK == 0 and layer.groups == 1 and not layer.flips_kernel
     return layer.filters // _BLOCK if wide and cuts and _core.has_avx512() else 1
 
 

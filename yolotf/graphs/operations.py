@@ -114,6 +114,27 @@ def binarize(ops: Operations, kernel: Tensor, rank: int = 4) -> Tensor:
     return ops.Mul(x=signs(ops, kernel), y=sizes)
 
 
+def unflip(
+    ops: Operations, kernel: Tensor, scale: Tensor | None, layer: cfg.Convolutional
+) -> Tensor:
+    """A `flipped=1` kernel as `convolve` takes it.
+
+    Args:
+        ops: where to write it.
+        kernel: (channels of a group, size, size, filters), as in the file.
+        scale: what a batch normalization multiplies the filters by.
+        layer: whose kernel it is.
+    """
+    kernel = ops.Transpose(x=kernel, perm=[1, 2, 0, 3])
+    if scale is not None:
+        kernel = ops.Mul(x=kernel, y=scale)
+    if not is_depthwise(layer):
+        return kernel
+    channels = layer.input_shape.channels
+    shape = [layer.size, layer.size, channels, layer.filters // channels]
+    return ops.Reshape(tensor=kernel, shape=shape)
+
+
 def convolution_padding(layer: cfg.Convolutional) -> tuple[str, list[int]]:
     """TensorFlow's `padding` and `explicit_paddings` (of batch, rows, columns, channels).
 

@@ -267,6 +267,7 @@ class _Graph:
                     layer.size,
                     groups=layer.groups,
                     use_bias=not layer.batch_normalize,
+                    flipped=owner.flips_kernel,
                     **self.named(owner),
                 )
             options: dict[str, Any] = {"padding": window.padding}
@@ -291,19 +292,21 @@ class _Graph:
     def _flexible_kernels(self) -> frozenset[int]:
         """The owners of kernels that Keras' `Conv2D` cannot have.
 
-        Those used with more than one geometry, with a stride and a dilation at once, or by sign.
+        Those used with more than one geometry, with a stride and a dilation at once, by sign, or
+        stored filters last.
         """
         geometries: dict[int, set[tuple[object, ...]]] = {}
         found = set()
         for layer in self.network.layers:
             if isinstance(layer, cfg.Convolutional) and layer.index in self.used:
+                flipped = graph_rules.kernel_owner(self.network, layer).flips_kernel
                 owner = graph_rules.kernel_owner(self.network, layer).index
                 layer = sharp(layer)
                 strides = layer.stride_y, layer.stride_x
                 seen = geometries.setdefault(owner, set())
                 seen.add((strides, layer.padding, layer.dilation, layer.input_shape))
                 strided = layer.dilation > 1 and max(strides) > 1
-                if len(seen) > 1 or strided or layer.xnor:
+                if len(seen) > 1 or strided or layer.xnor or flipped:
                     found.add(owner)
         return frozenset(found)
 

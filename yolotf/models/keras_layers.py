@@ -122,26 +122,34 @@ class FlexibleConv2D(_Layer):
     """A convolution whose stride, padding and dilation are arguments of the call.
 
     For what `Conv2D` does not do: one kernel for several `[convolutional]` sections of unequal
-    geometry (`share_index`, convolutional_layer.c:545), a stride together with a dilation, and
-    the signs of input and kernel (`xnor=1`).
+    geometry (`share_index`, convolutional_layer.c:545), a stride together with a dilation,
+    the signs of input and kernel (`xnor=1`), and kernels that are stored filters last
+    (`flipped=1`).
     """
 
     def __init__(
-        self, filters: int, kernel_size: int, groups: int = 1, use_bias: bool = True, **kwargs: Any
+        self,
+        filters: int,
+        kernel_size: int,
+        groups: int = 1,
+        use_bias: bool = True,
+        flipped: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = (kernel_size, kernel_size)
         self.groups = groups
         self.use_bias = use_bias
+        self.flipped = flipped
 
     def build(self, input_shape: Sequence[int]) -> None:
-        """Creates the kernel, HWIO, and the bias."""
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(*self.kernel_size, input_shape[-1] // self.groups, self.filters),
-            initializer="zeros",
-        )
+        """Creates the kernel, HWIO or, where it is flipped, IHWO as in the file, and the bias."""
+        channels = input_shape[-1] // self.groups
+        shape = (*self.kernel_size, channels, self.filters)
+        if self.flipped:
+            shape = (channels, *self.kernel_size, self.filters)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer="zeros")
         self.bias = (
             self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
             if self.use_bias
@@ -162,7 +170,9 @@ class FlexibleConv2D(_Layer):
         With `xnor` it convolves the inputs' signs, -1 around them, with the kernel's times each
         filter's mean size.
         """
-        kernel = self.kernel
+        kernel = tf.convert_to_tensor(self.kernel)
+        if self.flipped:
+            kernel = tf.transpose(kernel, [1, 2, 0, 3])
         if xnor:
             inputs, kernel = _signs(tf.convert_to_tensor(inputs)), _binarized(kernel)
             if not isinstance(padding, str):
@@ -184,6 +194,7 @@ class FlexibleConv2D(_Layer):
             "kernel_size": self.kernel_size[0],
             "groups": self.groups,
             "use_bias": self.use_bias,
+            "flipped": self.flipped,
         }
 
 

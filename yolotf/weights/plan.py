@@ -126,10 +126,13 @@ def assignment(segment: Segment, slot: Slot) -> Assignment:
     it is right is checked natively, before anything is written.
     """
     blocks = channels = spatial = 1
+    shape: tuple[int, ...]
     match segment.role, segment.shape:
+        case "kernel", _ if segment.transposed:
+            filters, channels, shape = 1, segment.count, segment.shape
         case "kernel", (filters, channels, height, width):  # OIHW
             spatial = height * width
-            shape: tuple[int, ...] = (height, width, channels, filters)
+            shape = (height, width, channels, filters)
             if slot.blocks > 1:
                 blocks, filters = slot.blocks, filters // slot.blocks
                 shape = (blocks, height, width, channels, filters)
@@ -137,8 +140,6 @@ def assignment(segment: Segment, slot: Slot) -> Assignment:
                 multiplier = slot.shape[-1] if slot.shape else 1
                 if channels == 1 and multiplier and filters % multiplier == 0:
                     shape = (height, width, filters // multiplier, multiplier)
-        case "kernel", (rows, columns) if segment.transposed:
-            filters, channels, shape = 1, rows * columns, (rows, columns)
         case "kernel", (filters, channels):  # (out, in)
             shape = (channels, filters)
         case "kernel", (blocks, filters, channels, height, width):  # [local]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yolotf.darknet.layer import refused
 from yolotf.darknet.network import Network
 from yolotf.darknet.stored import Role
 from yolotf.weights.once import once_a_network
@@ -32,7 +31,8 @@ class Segment:
         offset: bytes from the end of the header.
         shape: Darknet's: (filters,), kernels OIHW `(filters, in / groups, size, size)`,
             dense kernels `(out, in)`.
-        transposed: a dense kernel that is stored `(in, out)`, as Keras has it.
+        transposed: a kernel that is stored filters last: a dense one `(in, out)`, as Keras has
+            it, or a convolution's `(in / groups, size, size, filters)`.
     """
 
     layer: int
@@ -68,9 +68,6 @@ def segments(network: Network, *, transposed: bool = False) -> list[Segment]:
         network: the parsed cfg.
         transposed: the header's flag (major or minor above 1000): dense kernels are stored
             `(in, out)`; their shape is given so.
-
-    Raises:
-        UnsupportedSectionError: a section whose stored size Darknet itself leaves undefined.
     """
     return list(_segments(network, transposed=transposed))
 
@@ -82,13 +79,15 @@ def _segments(network: Network, *, transposed: bool) -> tuple[Segment, ...]:
     for layer in network.layers:
         if layer.dontload:
             continue
-        undefined = layer.undefined_in_files
-        if undefined:
-            raise refused(network, layer, undefined)
         for part, role, shape in layer.stored():
-            flipped = transposed and role is Role.KERNEL and len(shape) == 2
+            dense = transposed and role is Role.KERNEL and len(shape) == 2
             segment = Segment(
-                layer.index, part, role, offset, shape[::-1] if flipped else shape, flipped
+                layer.index,
+                part,
+                role,
+                offset,
+                shape[::-1] if dense else shape,
+                dense or (role is Role.KERNEL and layer.flips_kernel),
             )
             found.append(segment)
             offset = segment.end

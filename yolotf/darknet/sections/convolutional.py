@@ -105,18 +105,19 @@ class Convolutional(Antialiased):
         """Bias or batch normalization, and an OIHW kernel, unless another's is used."""
         if self.share_index is None:
             channels = self.input_shape.channels // self.groups
-            yield from convolution(
+            for array in convolution(
                 (self.filters, channels, self.size, self.size),
                 normalized=self.batch_normalize,
                 with_scales=not self.dontloadscales,
-            )
+            ):
+                if self.flips_kernel and array.role is Role.KERNEL:
+                    array = array._replace(shape=(*array.shape[1:], self.filters))
+                yield array
 
     @property
-    def undefined_in_files(self) -> Refusal | None:
-        """`flipped=1` has the kernel in an order of its own."""
-        if self.flipped and self.share_index is None:
-            return Refusal("flipped=1 is not supported", "flipped")
-        return None
+    def flips_kernel(self) -> bool:
+        """`flipped=1`: the file has it filters last (parser.c:2201)."""
+        return self.flipped and self.share_index is None
 
     @property
     def sets_channels(self) -> bool:
