@@ -3,7 +3,7 @@
 import pytest
 
 from yolotf.darknet.cfg import parse_cfg
-from yolotf.errors import YolotfError, plural
+from yolotf.errors import YolotfError, listed, plural
 from yolotf.weights.names import names_for
 
 
@@ -19,6 +19,19 @@ from yolotf.weights.names import names_for
 )
 def test_a_number_is_with_what_it_counts(count, words, text):
     assert plural(count, *words) == text
+
+
+@pytest.mark.parametrize(
+    ("most", "between", "text"),
+    [
+        (3, ", ", "a, b, c"),
+        (2, ", ", "a, b and 1 more"),
+        (3, "; ", "a; b; c"),
+        (1, "; ", "a; and 2 more"),
+    ],
+)
+def test_a_long_list_ends_with_how_many_more(most, between, text):
+    assert listed("abc", most, between) == text
 
 
 def test_a_network_of_one_of_each_is_described_so():

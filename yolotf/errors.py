@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 _CONTROLS = re.compile(
@@ -22,6 +23,15 @@ def printable(text: str) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 layer`, `2 layers`; `1 class`, `2 classes` with `many`."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def listed(texts: Iterable[str], most: int, between: str = ", ") -> str:
+    """`a, b and 3 more`; clauses, with `; ` between them: `a; b; and 3 more`."""
+    every = list(texts)
+    shown = between.join(every[:most])
+    if len(every) <= most:
+        return shown
+    return f"{shown}{' ' if between == ', ' else between}and {len(every) - most} more"
 
 
 class YolotfError(ValueError):

@@ -40,6 +40,10 @@ NORMALIZED = (Role.BETA, *SCALES, Role.KERNEL)
 """A convolution with batch norm, in file order."""
 PLAIN = (Role.BIAS, Role.KERNEL)
 """A convolution without."""
+ORDER = (Role.BIAS, *NORMALIZED, Role.WEIGHTS)
+"""All that a layer can have, in file order (parser.c:2160-2194)."""
+DENSE_ORDER = (Role.BIAS, Role.BETA, Role.KERNEL, *SCALES)
+"""The same for `[connected]`, whose kernel comes before the scales (parser.c:2093-2112)."""
 
 
 class Stored(NamedTuple):
@@ -67,18 +71,26 @@ def convolution(
     kernel: tuple[int, int, int, int], *, normalized: bool, with_scales: bool = True, part: str = ""
 ) -> Iterator[Stored]:
     """Biases, then scales, mean and variance, then the kernel (parser.c:2160-2194)."""
-    filters = kernel[0]
-    yield Stored(part, Role.BETA if normalized else Role.BIAS, (filters,))
-    if normalized and with_scales:
-        yield from scales(filters, part)
-    yield Stored(part, Role.KERNEL, kernel)
+    return _in_order(ORDER, kernel, normalized, with_scales, part)
 
 
 def dense(
     output: int, inputs: int, *, normalized: bool, with_scales: bool = True, part: str = ""
 ) -> Iterator[Stored]:
     """Biases, the kernel, then scales, mean and variance (parser.c:2093-2112)."""
-    yield Stored(part, Role.BETA if normalized else Role.BIAS, (output,))
-    yield Stored(part, Role.KERNEL, (output, inputs))
+    return _in_order(DENSE_ORDER, (output, inputs), normalized, with_scales, part)
+
+
+def _in_order(
+    order: tuple[Role, ...],
+    kernel: tuple[int, ...],
+    normalized: bool,
+    with_scales: bool,
+    part: str,
+) -> Iterator[Stored]:
+    present = {Role.BETA if normalized else Role.BIAS, Role.KERNEL}
     if normalized and with_scales:
-        yield from scales(output, part)
+        present.update(SCALES)
+    for role in order:
+        if role in present:
+            yield Stored(part, role, kernel if role is Role.KERNEL else kernel[:1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,14 +80,9 @@ class LoadReport:
         lines += [f"  skipped  {skipped}" for skipped in self.skipped]
         for heading, names in (("untouched", self.untouched), ("unused", self.unused)):
             if names:
-                lines.append(f"  {heading}: {_listed(names)}")
+                lines.append(f"  {heading}: {errors.listed(names, 8)}")
         lines += [f"  warning  {warning}" for warning in self.warnings]
         return errors.printable("\n".join(lines))
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 @outside_of_functions

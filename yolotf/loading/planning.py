@@ -14,7 +14,7 @@ from typing import Any
 
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.rules import output_layers, used_layers
-from yolotf.errors import PlanError
+from yolotf.errors import PlanError, listed, plural
 from yolotf.loading import partial, remembered
 from yolotf.loading.arguments import check_source
 from yolotf.models import arrange, bind
@@ -117,7 +117,7 @@ def _foreign(model: Any, path: PathLike, strict: bool) -> Job:
                     layout.Plan(assignments, floats, None),
                     layer_names(assignments),
                     untouched=(*(one.name for one in structure.units if one not in order), *others),
-                    notes=(f"the file ends after {len(order)} layers",),
+                    notes=(f"the file ends after {plural(len(order), 'layer')}",),
                     complete=False,
                 )
     order = arrange.arrange(
@@ -200,7 +200,7 @@ class _Cut:
 
     @property
     def note(self) -> str:
-        return f"the file ends after {self.layers} layers"
+        return f"the file ends after {plural(self.layers, 'layer')}"
 
 
 def _cut(
@@ -306,7 +306,7 @@ def _refuse_names(
     if found.skipped:
         count = len(found.skipped)
         problems.append(
-            f"{count} {'layers' if count > 1 else 'layer'} of the same name "
+            f"{plural(count, 'layer')} of the same name "
             f"{'have' if count > 1 else 'has'} another shape: {_some(map(str, found.skipped))}"
         )
         fixes.append("pass skip_mismatch=True to load the others")
@@ -320,7 +320,8 @@ def _refuse_names(
         lines += [
             f"{name}: no such layer in the model{_meant(theirs.get(name))}" for name in found.unused
         ]
-        problems.append(f"{len(lines)} names have no partner: {_some(lines)}")
+        count = len(lines)
+        problems.append(f"{plural(count, 'name has', 'names have')} no partner: {_some(lines)}")
         fixes.append("rename them, or pass strict=False to load the others")
     raise PlanError(
         f"{os.fspath(path)}: {'; '.join((*problems, *fixes))}",
@@ -348,7 +349,8 @@ def _refuse(
     if not problems:
         return
     raise PlanError(
-        f"{os.fspath(path)}: {len(problems)} layers do not fit: {_some(problems)}; pass "
+        f"{os.fspath(path)}: {plural(len(problems), 'layer does', 'layers do')} not fit: "
+        f"{_some(problems)}; pass "
         "skip_mismatch=True to load the others",
         path=os.fspath(path),
         skipped=found.skipped,
@@ -358,9 +360,7 @@ def _refuse(
 
 
 def _some(texts: Iterable[str], most: int = 6) -> str:
-    listed = list(texts)
-    more = f"; and {len(listed) - most} more" if len(listed) > most else ""
-    return "; ".join(listed[:most]) + more
+    return listed(texts, most, "; ")
 
 
 # networks and models

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import BN_EPSILON
-from yolotf.errors import ContentError, PlanError, plural
+from yolotf.errors import ContentError, PlanError, listed, plural
 from yolotf.loading import origins, planning
 from yolotf.loading.arguments import outside_of_functions
 from yolotf.loading.origins import Origin
@@ -261,7 +261,7 @@ def _epsilon_differences(
 def _epsilon_warning(name: str, differences: Collection[tuple[str, float]]) -> str:
     epsilons = sorted({round(value + BN_EPSILON, 12) for _, value in differences})
     layers = [variable.rpartition("/")[0] for variable, _ in differences]
-    shown = ", ".join(layers[:4]) + (f" and {len(layers) - 4} more" if len(layers) > 4 else "")
+    shown = listed(layers, 4)
     plural = "s have" if len(layers) > 1 else " has"
     return (
         f"{name}: {len(layers)} batch normalization{plural} epsilon "

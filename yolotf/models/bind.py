@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import used_layers
-from yolotf.darknet.stored import Role
+from yolotf.darknet.stored import SCALES, Role
 from yolotf.errors import PlanError
 from yolotf.models import wiring
 from yolotf.models.order import Choice, Order, ambiguous, choices
 from yolotf.models.structure import Structure, Unit, stored_shape
-from yolotf.models.variables import SCALES
 from yolotf.weights import layout
 from yolotf.weights.layout import Segment
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from yolotf.darknet.rules import BN_EPSILON
-from yolotf.errors import plural
+from yolotf.errors import listed, plural
 
 KINDS = ("epsilon", "leaky_slope", "activation", "padding", "concat_order", "upsampling")
 
@@ -51,20 +51,12 @@ class Differences:
         )
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
 def _count(found: Mapping[str, Sequence[str]], noun: str) -> str:
     return plural(len({name for names in found.values() for name in names}), noun)
 
 
-def _details(found: Mapping[str, Sequence[str]], most: int = 3) -> str:
-    texts = [f"{what} ({_listed(names)})" for what, names in found.items()]
-    return "; ".join(texts[:most]) + (
-        f"; and {len(texts) - most} more" if len(texts) > most else ""
-    )
+def _details(found: Mapping[str, Sequence[str]]) -> str:
+    return listed((f"{what} ({listed(names, 5)})" for what, names in found.items()), 3, "; ")
 
 
 def _epsilon_message(found: Mapping[str, Sequence[str]]) -> str:

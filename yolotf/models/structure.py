@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from yolotf.darknet.stored import DENSE_ORDER, ORDER, SCALES
 from yolotf.errors import PlanError
 from yolotf.models import wiring
-from yolotf.models.variables import DENSE_ROLES, ROLE_OF, ROLES, SCALES, slot_of, slots
+from yolotf.models.variables import ROLE_OF, slot_of, slots
 from yolotf.models.walk import children, class_names, is_variable, layers, name_of, own_weights
 from yolotf.weights.layout import Slot
 
@@ -74,7 +75,7 @@ class Unit:
     def stored(self, transposed: bool = False) -> list[tuple[str, tuple[int, ...]]]:
         """(role, shape in the file) in file order (AlexeyAB/darknet parser.c:2093-2195)."""
         mine = self.slots
-        roles = DENSE_ROLES if self.leaf.kind == "dense" else ROLES
+        roles = DENSE_ORDER if self.leaf.kind == "dense" else ORDER
         return [(role, stored_shape(mine[role], transposed)) for role in roles if role in mine]
 
 

@@ -22,16 +22,6 @@ _ATTRIBUTES = {
 ROLE_OF = {name: role for role, names in _ATTRIBUTES.items() for name in names}
 
 
-SCALES = ("gamma", "moving_mean", "moving_variance")
-
-
-# In file order.
-ROLES = ("bias", "beta", *SCALES, "kernel", "weights")
-
-
-DENSE_ROLES = ("bias", "beta", "kernel", *SCALES)
-
-
 def plain(variable: Any) -> Any:
     """The `tf.Variable` behind what a Keras layer holds.
 
