@@ -311,7 +311,7 @@ def test_a_model_with_biases_for_batch_norms_is_refused(tmp_path):
             return super().make(filters, size, stride, norm=False)
 
     model = keras().Model(inputs, Folded().conv(inputs, 8, 3))
-    text = "\n".join(CFG.split("\n\n")[:2])
+    text = net(foreign_models.SIZE) + normalized(8, 3)
     with pytest.raises(yolotf.PlanError, match="folded into it"):
         yolotf.save_darknet_weights(model, tmp_path / "out.weights", network=text)
 

@@ -7,6 +7,7 @@ import numpy_loader
 import pytest
 import random_networks
 import tensorflow as tf
+from cfgs import normalized
 from foreign_models import CFG, HEAD, SIZE, STYLES, L, Normalization, Pair, Recorder
 from hypothesis import HealthCheck, event, given, settings
 
@@ -280,7 +281,7 @@ def test_another_cfg_says_how_they_differ(weights):
 
 def test_a_cfg_with_other_filters_names_the_layer(weights):
     model, _ = built("flat")
-    other = CFG.replace("filters=32\nsize=3\nstride=1", "filters=40\nsize=3\nstride=1")
+    other = CFG.replace(normalized(32, 3) + "[", normalized(40, 3) + "[")
     with pytest.raises(yolotf.PlanError, match=r"filters=32 in the file, filters=40 here"):
         yolotf.load_darknet_weights(model, weights, cfg=other)
 
