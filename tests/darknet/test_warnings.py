@@ -131,10 +131,10 @@ def test_an_error_says_what_darknet_would_do(body, message):
 @pytest.mark.parametrize(
     ("name", "size", "hint"),
     [
-        ("yolov4", (720, 1280), "height=720 in line 3 is no multiple of 32: set 704 or 736"),
-        ("yolov3", (416, 400), "width=400 in line 2 is no multiple of 32: set 384 or 416"),
-        ("yolov4-tiny", 400, "height=400 in line 3 is no multiple of 32: set 384 or 416"),
-        ("yolov2", (400, 416), "height=400 in line 3 is no multiple of 32: set 384 or 416"),
+        ("yolov4", (720, 1280), "height=720 is no multiple of 32: set 704 or 736"),
+        ("yolov3", (416, 400), "width=400 is no multiple of 32: set 384 or 416"),
+        ("yolov4-tiny", 400, "height=400 is no multiple of 32: set 384 or 416"),
+        ("yolov2", (400, 416), "height=400 is no multiple of 32: set 384 or 416"),
     ],
 )
 def test_a_size_that_the_stride_does_not_divide_names_the_nearest(name, size, hint):
@@ -142,6 +142,28 @@ def test_a_size_that_the_stride_does_not_divide_names_the_nearest(name, size, hi
     with pytest.raises(yolotf.CfgError) as caught:
         cfg.parse_cfg(text, size=size)
     assert hint in str(caught.value)
+
+
+def test_a_size_in_the_text_is_named_with_its_line():
+    text = stock.network("yolov4").to_cfg()
+    line = text[: text.index("height=")].count("\n") + 1
+    text = text.replace("height=608", "height=720")
+    with pytest.raises(yolotf.CfgError) as caught:
+        cfg.parse_text(text, source="a.cfg")
+    assert f"; height=720 in line {line} is no multiple of 32: set 704 or 736" in str(caught.value)
+
+
+@pytest.mark.parametrize(("size", "nearest"), [(400, "384 or 416"), (40, "32 or 64")])
+def test_a_size_that_darknet_computes_all_the_same_is_warned_of(size, nearest):
+    """A network that joins no layers of different strides has a cell that hangs over."""
+    text = stock.network("yolov2-tiny").to_cfg()
+    line = text[: text.index("width=")].count("\n") + 1
+    network = cfg.parse_text(text.replace("width=416", f"width={size}"), source="a.cfg")
+    assert network.warnings == (
+        f"a.cfg:{line}: width={size} is no multiple of 32; Darknet computes it, with cells that do "
+        f"not cover the picture evenly, and trains with multiples; set {nearest}",
+    )
+    assert cfg.parse_text(text, source="a.cfg").warnings == ()
 
 
 # print(network).

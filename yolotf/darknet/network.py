@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -280,7 +281,7 @@ def resolve(
         net = net.with_option("height", height).with_option("width", width)
     if channels is not None:
         net = net.with_option("channels", channels)
-    resolver = _Resolver(source, net, limits)
+    resolver = _Resolver(source, net, limits, written=size is None)
     for section in rest:
         resolver.add(section)
     resolver.finish()
@@ -332,9 +333,10 @@ def _unknown(section: Section, source: str) -> CfgError:
 class _Resolver:
     """Adds layers one by one, as parse_network_cfg_custom does (parser.c:1344)."""
 
-    def __init__(self, source: str, net: Section, limits: Limits) -> None:
+    def __init__(self, source: str, net: Section, limits: Limits, *, written: bool) -> None:
         self.source = source
         self.limits = limits
+        self._written = written  # whether the size is the text's
         self.net = net
         self.layers: list[Layer] = []
         self.warnings = Warnings(source, limits)
@@ -383,6 +385,7 @@ class _Resolver:
 
     def finish(self) -> None:
         """What shows only when all sections are known."""
+        self._check_size()
         _sections.heads.compare(
             [
                 (layer, self._strides[layer.index])
@@ -421,15 +424,33 @@ class _Resolver:
         """What to set in `[net]` if the stride so far does not divide the picture, else ""."""
         stride = max((stride for stride in self._strides), default=1)
         hints = []
+        for key, pixels, nearest in self._uneven(stride):
+            line = f" in line {self.net.line_of(key)}" if self._written else ""
+            hints.append(f"; {key}={pixels}{line} is no multiple of {stride}: set {nearest}")
+        return "".join(hints)
+
+    def _uneven(self, stride: int) -> Iterator[tuple[str, int, str]]:
+        """(key, pixels, the sizes next to it) of each side that `stride` does not divide."""
         for key, pixels in zip(("height", "width"), self.input_shape[:2], strict=True):
             if pixels % stride:
                 below = pixels // stride * stride
-                nearest = f"{below} or {below + stride}" if below else f"{stride}"
-                hints.append(
-                    f"; {key}={pixels} in line {self.net.line_of(key)} is no multiple of {stride}: "
-                    f"set {nearest}"
-                )
-        return "".join(hints)
+                yield key, pixels, f"{below} or {below + stride}" if below else f"{stride}"
+
+    def _check_size(self) -> None:
+        """Warns of a size that Darknet computes although its cells do not cover it evenly."""
+        heads = [one for one in self.layers if isinstance(one, Head) and not one.fixes_size]
+        rows = [head.input_shape.height for head in heads]
+        steps = self.input_shape.height / min(rows, default=self.input_shape.height)
+        stride = (
+            1 << round(math.log2(steps)) if steps > 1 else 1
+        )  # detectors halve, again and again
+        for key, pixels, nearest in self._uneven(stride) if self._written else ():
+            self.warn(
+                self.net,
+                key,
+                f"{key}={pixels} is no multiple of {stride}; Darknet computes it, with cells that "
+                f"do not cover the picture evenly, and trains with multiples; set {nearest}",
+            )
 
     def _stride(self, layer: Layer) -> int:
         """Pixels of the picture to one row of `layer`."""
