@@ -123,7 +123,7 @@ class NetworkGraph:
         elif layer.flips_kernel:  # the graph multiplies
             beta = layout.folded(segments["beta"], gamma, slot("bias"))
             scale = layout.folded(gamma, gamma, slot("scale"))
-            return [beta, scale, layout.move(kernel, slot("kernel"))]
+            return [beta, scale, layout.assignment(kernel, slot("kernel"))]
         elif kernel.transposed:
             raise graph_rules.refuse(
                 self.network,
