@@ -26,9 +26,9 @@ def slot(segment: layout.Segment, role: str, shape: tuple[int, ...]) -> layout.S
 
 
 def plain() -> tuple[layout.Assignment, ...]:
-    shapes = [layout.move(one, slot(one, one.role, one.shape)).shape for one in SEGMENTS]
+    shapes = [layout.assignment(one, slot(one, one.role, one.shape)).shape for one in SEGMENTS]
     return tuple(
-        layout.move(one, slot(one, one.role, shape))
+        layout.assignment(one, slot(one, one.role, shape))
         for one, shape in zip(SEGMENTS, shapes, strict=True)
     )
 
@@ -36,7 +36,7 @@ def plain() -> tuple[layout.Assignment, ...]:
 def folded() -> tuple[layout.Assignment, ...]:
     """The second layer as an inference network has it: a kernel and a bias."""
     beta, gamma, *_, kernel = SEGMENTS[-5:]
-    shape = layout.move(kernel, slot(kernel, "kernel", kernel.shape)).shape
+    shape = layout.assignment(kernel, slot(kernel, "kernel", kernel.shape)).shape
     return (
         layout.folded(beta, gamma, slot(beta, "bias", (64,))),
         layout.folded(kernel, gamma, slot(kernel, "kernel", shape)),
