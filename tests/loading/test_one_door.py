@@ -134,6 +134,22 @@ def test_a_whole_file_into_a_few_layers_names_the_network(which, tmp_path):
     )
 
 
+@pytest.mark.parametrize("which", sorted(set(LAYERS_ALONE) - {"the kernel"}))
+@pytest.mark.parametrize("end", [-1000, 1_234_568])
+def test_a_file_of_no_stock_network_into_a_few_layers_asks_for_its_cfg(which, end, tmp_path):
+    network = yolotf.network("yolov4-tiny", classes=3, size=64)
+    path = tmp_path / "some.weights"
+    path.write_bytes(load_helpers.content(network.to_cfg())[:end])
+    model = keras().Sequential([L.Input((13, 13, 512)), *LAYERS_ALONE[which]()], name="alone")
+    error = refused(model, path)
+    assert "floats of a network that no stock one has whole; alone has " in str(error)
+    assert "a layer finds its numbers only behind those of all layers before it" in str(error)
+    assert "yolotf.build_model(yolotf.parse_cfg('yours.cfg'))" in str(error)
+    (cause,) = error.diagnosis.to_dict()["causes"]
+    assert cause["kind"] == "unknown"
+    assert error.diagnosis.first_divergence is None
+
+
 def test_arguments_that_are_something_else(weights):
     model, network = by_hand(), yolotf.parse_cfg(TEXT)
     load = yolotf.load_darknet_weights

@@ -182,7 +182,37 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
             floats=found.floats,
             facts=f"{structure.facts()}, {structure.floats} floats",
         )
+    if len(structure.units) <= _FEW and found.causes and all(map(_is_of_size, found.causes)):
+        return findings.Unknown(
+            path=found.path,
+            story=(
+                f"holds {found.floats} floats of a network that no stock one has whole; "
+                f"{structure.name} has {structure.facts()}, {structure.floats} floats; a .weights "
+                "file has no names and is read from its first float on, so a layer finds its "
+                "numbers only behind those of all layers before it"
+            ),
+            remedy=(
+                "build the whole network from the cfg it was trained with, "
+                "yolotf.build_model(yolotf.parse_cfg('yours.cfg')); or pass skip_mismatch=True and "
+                "cfg='yours.cfg' to fill the layers that fit"
+            ),
+        )
     return None
+
+
+_FEW = 5
+"""Convolutions and dense layers of a model that is meant as a part of a network."""
+_MUCH = 1 << 20
+
+
+def _is_of_size(cause: findings.Finding) -> bool:
+    """Whether it says no more than that the sizes are far apart."""
+    match cause:
+        case findings.Truncated():
+            return not cause.cut
+        case findings.Trailing():
+            return cause.bytes > _MUCH
+    return cause.kind == "unknown"
 
 
 def _name(model: Any) -> str:
