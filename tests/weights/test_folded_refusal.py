@@ -1,0 +1,50 @@
+"""What a refused file is told, where batch normalization is folded into the kernels."""
+
+import numpy as np
+import numpy_loader
+import pytest
+from cfgs import conv, net, normalized
+
+import yolotf
+from yolotf.graphs.folded import FoldedNetwork
+
+TEXT = net(8) + normalized(4, 3) + conv(2)
+PLACES = {
+    "beta": (20, 36),
+    "gamma": (36, 52),
+    "moving_mean": (52, 68),
+    "moving_variance": (68, 84),
+    "kernel": (84, 516),
+}
+
+
+@pytest.fixture(scope="module")
+def folded():
+    return FoldedNetwork(yolotf.parse_cfg(TEXT))
+
+
+@pytest.mark.parametrize("role", PLACES)
+def test_a_cut_file_is_told_the_array_of_the_file_it_ends_in(role, folded, tmp_path):
+    begin, end = PLACES[role]
+    path = tmp_path / "a.weights"
+    path.write_bytes(numpy_loader.random_file(TEXT)[: begin + 5])
+    shape = "4x3x3x3" if role == "kernel" else "4"
+    with pytest.raises(
+        yolotf.SizeMismatchError, match=rf"wants {role} {shape} at bytes {begin}\.\.{end}, file"
+    ) as caught:
+        folded.load(path)
+    assert (caught.value.role, caught.value.offset, caught.value.end) == (role, begin, end)
+
+
+@pytest.mark.parametrize("role", PLACES)
+def test_a_number_that_is_none_is_told_its_own_array(role, folded, tmp_path):
+    begin = PLACES[role][0]
+    numbers = np.frombuffer(numpy_loader.random_file(TEXT), np.float32).copy()
+    numbers[begin // 4] = -1 if role == "moving_variance" else np.nan
+    path = tmp_path / "a.weights"
+    path.write_bytes(numbers.tobytes())
+    with pytest.raises(
+        yolotf.ContentError, match=rf": {role} of section 0 .* bytes {begin}\.\."
+    ) as caught:
+        folded.load(path)
+    assert (caught.value.role, caught.value.offset) == (role, begin)
