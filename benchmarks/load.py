@@ -6,8 +6,8 @@
 
 Every way is first checked to give the same variables. Then they take turns, with the file in the
 page cache. The floor is what no loader can beat: the file mapped and copied by memcpy, with the
-op's number of threads, into memory that is there already. The pure Python loader is of the classic
-kind: np.fromfile, reshape, transpose, set_weights.
+op's number of threads, into memory that is there already, in huge pages where the kernel gives
+them. The pure Python loader is of the classic kind: np.fromfile, reshape, transpose, set_weights.
 
 With `--cold` the kernel drops the file's pages before every turn (posix_fadvise; of a file on a
 disk, not of one in a tmpfs: see --folder), and the floor is a plain sequential read.
@@ -37,14 +37,16 @@ from common import make_weights, print_table
 import yolotf
 from yolotf import _core
 from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.network import NetworkGraph
 from yolotf.loading import planning
 from yolotf.models.variables import plain
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
-INFERENCE = "inference function"
 UNVERIFIED = "load_darknet_weights, verify=False"
+INFERENCE = "inference function"
+ARRAYS, NEW_ARRAYS = "NumPy arrays, folded", "NumPy arrays, folded, new memory"
 READ = "sequential read (floor)"
 
 
@@ -58,6 +60,7 @@ class Loaders:
         self.model = yolotf.build_model(network)
         self.plan = planning.plan_for(self.model, network)
         self.header, self.size_bytes = planning.read_header(weights, self.plan.floats)
+        # NumPy asks for huge pages for arrays of this size.
         self.memory = np.zeros(self.size_bytes, np.uint8)
         self.layers = [
             (self.model.get_layer(name), name + "_bn")
@@ -69,6 +72,12 @@ class Loaders:
         ]
         self.norms = {layer.name: layer for layer in self.model.layers}
         self.folded = FoldedNetwork(network)
+        self.graph = NetworkGraph(network, use_onednn=self.folded.onednn)
+        # Aligned as TensorFlow wants it, which is what streaming stores want.
+        self.arrays = {
+            key: writing._aligned(shape, np.dtype(np.float32))
+            for key, shape in self.graph.shapes.items()
+        }
 
     def floor(self) -> None:
         """Maps the file and copies it into memory that is there already."""
@@ -103,6 +112,25 @@ class Loaders:
     def inference(self) -> None:
         """As a server does: batch norm folded, written while the file is read."""
         self.folded.load(self.weights, contents_disposable=True)
+
+    def fill(self, arrays: dict[str, Any]) -> None:
+        """As `inference`, without TensorFlow."""
+        plan = self.graph.plan(self.header, arrays)
+        threads = _native.thread_count()
+        writing.write_arrays(self.weights, self.header, plan, verify=True, threads=threads)
+
+    def into_arrays(self) -> None:
+        """Into memory that is there already."""
+        self.fill(self.arrays)
+
+    def into_new_arrays(self) -> None:
+        """As a runtime without TensorFlow's Python loads: getting the memory is part of it."""
+        self.fill(
+            {
+                key: writing._aligned(shape, np.dtype(np.float32))
+                for key, shape in self.graph.shapes.items()
+            }
+        )
 
     def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
         """What `inference` made of the kernels, and what the model's variables fold to."""
@@ -192,7 +220,7 @@ def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:
     loaders.pure_python()
     expected = [variable.numpy() for variable in loaders.variables()]
     for name, way in ways.items():
-        if name in (FLOOR, READ, INFERENCE, "OpenCV"):
+        if name in (FLOOR, READ, INFERENCE, ARRAYS, NEW_ARRAYS, "OpenCV"):
             continue
         for variable in loaders.variables():
             variable.assign(tf.zeros_like(variable))
@@ -204,6 +232,10 @@ def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:
     for ours, folded in loaders.folded_kernels():
         if not np.allclose(ours, folded, rtol=1e-5, atol=1e-7):
             sys.exit(f"{INFERENCE}: a kernel differs from the model's, batch norm folded")
+    loaders.into_arrays()
+    for key, variable in loaders.folded.stored.items():
+        if not np.array_equal(variable.numpy(), loaders.arrays[key]):
+            sys.exit(f"{ARRAYS}: {key} differs from the inference function's")
     loaders.floor()
     if loaders.memory.tobytes() != loaders.weights.read_bytes():
         sys.exit(f"{FLOOR}: the copy differs from the file")
@@ -254,6 +286,8 @@ def main() -> None:
             WHOLE: loaders.whole,
             UNVERIFIED: loaders.unverified,
             INFERENCE: loaders.inference,
+            ARRAYS: loaders.into_arrays,
+            NEW_ARRAYS: loaders.into_new_arrays,
             "yolotf portable path": loaders.portable,
             "OpenCV": loaders.opencv(),
             "safetensors": loaders.safetensors(),

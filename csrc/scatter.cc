@@ -33,8 +33,10 @@ std::vector<Task> split(const std::vector<Segment>& segments) {
     const std::uint64_t columns = segment.channels * segment.spatial;
     const std::uint64_t blocks = copy ? 1 : segment.blocks;
     const std::uint64_t whole = copy ? segment.count() : segment.filters;
+    constexpr std::uint64_t kFilters = kPanels * kPanel;
     const std::uint64_t step =
-        copy ? kCopyFloats : kPanel * std::max<std::uint64_t>(1, kCopyFloats / (kPanel * columns));
+        copy ? kCopyFloats
+             : kFilters * std::max<std::uint64_t>(1, kCopyFloats / (kFilters * columns));
     for (std::uint64_t block = 0; block < blocks; ++block) {
       for (std::uint64_t begin = 0; begin < whole; begin += step) {
         tasks.push_back(

@@ -1,5 +1,7 @@
 // Kernels for processors with AVX2. Only functions marked YOLOTF_TARGET are compiled for them: with
 // a flag for the whole file, inline functions shared with other files would be, too.
+#include <algorithm>
+
 #include "scatter_kernels.h"
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
@@ -78,6 +80,15 @@ YOLOTF_TARGET inline void store16(typename Element<dtype>::Type* line, __m256 lo
   }
 }
 
+// The rows of a panel are more streams than processors follow by themselves: the lines that are
+// read after the next.
+YOLOTF_TARGET inline void prefetch(const std::byte* panel, std::uint64_t stride) noexcept {
+  constexpr std::uint64_t kAhead = 128;
+  for (std::uint64_t i = 0; i < kPanel; ++i) {
+    _mm_prefetch(reinterpret_cast<const char*>(panel + i * stride + kAhead), _MM_HINT_T0);
+  }
+}
+
 template <Dtype dtype, bool kStream, bool kFold>
 YOLOTF_TARGET void transpose_panels(const std::byte* source, const Segment& segment,
                                     const Fold& fold, void* destination, std::uint64_t begin,
@@ -85,37 +96,58 @@ YOLOTF_TARGET void transpose_panels(const std::byte* source, const Segment& segm
   using E = Element<dtype>;
   auto* out = static_cast<typename E::Type*>(destination);
   const std::uint64_t columns = segment.channels * segment.spatial;
-  std::uint64_t panel = begin;
-  for (; panel + kPanel <= end; panel += kPanel) {
-    const PanelScale scale(fold, panel, panel + kPanel);
-    const __m256 scale_low = _mm256_loadu_ps(scale.values);
-    const __m256 scale_high = _mm256_loadu_ps(scale.values + 8);
+  const std::uint64_t stride = kFloatBytes * columns;
+  std::uint64_t first = begin;
+  while (first + kPanel <= end) {
+    const std::uint64_t panels = std::min(kPanels, (end - first) / kPanel);
+    __m256 scales[kPanels][2];
+    for (std::uint64_t i = 0; i < panels; ++i) {
+      const PanelScale scale(fold, first + i * kPanel, first + (i + 1) * kPanel);
+      scales[i][0] = _mm256_loadu_ps(scale.values);
+      scales[i][1] = _mm256_loadu_ps(scale.values + 8);
+    }
     Rows rows(segment);
-    const std::byte* in = source + kFloatBytes * panel * columns;
     std::uint64_t column = 0;
     for (; column + 8 <= columns; column += 8) {
-      __m256 low[8];
-      __m256 high[8];
-      transpose8(in + kFloatBytes * column, kFloatBytes * columns, low);
-      transpose8(in + kFloatBytes * (8 * columns + column), kFloatBytes * columns, high);
-      for (int i = 0; i < 8; ++i) {
-        if constexpr (kFold) {
-          low[i] = _mm256_mul_ps(low[i], scale_low);
-          high[i] = _mm256_mul_ps(high[i], scale_high);
+      typename E::Type* lines[8];
+      for (auto& line : lines) {
+        line = out + rows.next() * segment.filters + first;
+      }
+      for (std::uint64_t i = 0; i < panels; ++i) {
+        const std::byte* in = source + (first + i * kPanel) * stride + kFloatBytes * column;
+        if (column % kPanel == 0) {
+          prefetch(in, stride);
         }
-        store16<dtype, kStream>(out + rows.next() * segment.filters + panel, low[i], high[i]);
+        __m256 low[8];
+        __m256 high[8];
+        transpose8(in, stride, low);
+        transpose8(in + 8 * stride, stride, high);
+        for (int j = 0; j < 8; ++j) {
+          if constexpr (kFold) {
+            low[j] = _mm256_mul_ps(low[j], scales[i][0]);
+            high[j] = _mm256_mul_ps(high[j], scales[i][1]);
+          }
+          store16<dtype, kStream>(lines[j] + i * kPanel, low[j], high[j]);
+        }
       }
     }
     for (; column < columns; ++column) {
-      auto* row = out + rows.next() * segment.filters + panel;
-      for (std::uint64_t filter = 0; filter < kPanel; ++filter) {
-        const auto value = load<float>(in + kFloatBytes * (filter * columns + column));
-        row[filter] = E::from(scaled<kFold>(value, scale.values[filter]));
+      auto* row = out + rows.next() * segment.filters;
+      for (std::uint64_t i = 0; i < panels; ++i) {
+        float scale[kPanel];
+        _mm256_storeu_ps(scale, scales[i][0]);
+        _mm256_storeu_ps(scale + 8, scales[i][1]);
+        for (std::uint64_t j = 0; j < kPanel; ++j) {
+          const std::uint64_t filter = first + i * kPanel + j;
+          const auto value = load<float>(source + filter * stride + kFloatBytes * column);
+          row[filter] = E::from(scaled<kFold>(value, scale[j]));
+        }
       }
     }
+    first += panels * kPanel;
   }
-  if (panel < end) {
-    portable_transpose(dtype, kFold)(source, segment, fold, destination, panel, end);
+  if (first < end) {
+    portable_transpose(dtype, kFold)(source, segment, fold, destination, first, end);
   }
 }
 

@@ -406,7 +406,7 @@ def test_verify_can_be_switched_off(weights):
     np.testing.assert_array_equal(out, FLOATS)
 
 
-@pytest.mark.parametrize("value", [-0.0, 0.0, 1e-45, -1e-45, -7e-44, -1.17e-38, 3e38])
+@pytest.mark.parametrize("value", [-0.0, 0.0, 1e-45, -1e-45, -7e-44, -1.17e-38, 9e29])
 def test_a_variance_may_be_zero(weights, value):
     out = np.ones(1, np.float32)
     rows = plan(row(20, 1, shape=(1,), role="moving_variance"))
@@ -419,7 +419,7 @@ def test_a_variance_may_be_zero(weights, value):
     [
         (-1.18e-38, "negative_variance"),
         (-1.0, "negative_variance"),
-        (-3e38, "negative_variance"),
+        (-9e29, "negative_variance"),
         (np.inf, "nonfinite"),
         (-np.inf, "nonfinite"),
         (np.nan, "nonfinite"),
@@ -499,7 +499,7 @@ def test_plans_of_random_numbers_never_reach_outside(weights):
 
 def test_codes_and_plan_columns_are_those_of_the_layout():
     assert _core.CODES[0] == "ok"
-    assert len(set(_core.CODES)) == len(_core.CODES) == 14
+    assert len(set(_core.CODES)) == len(_core.CODES) == 15
     empty = layout.Plan((), 0, None)
     assert empty.rows(20).shape == (0, _core.PLAN_COLUMNS)
 
