@@ -16,7 +16,7 @@ import tensorflow as tf
 from networks_of_sections import SECTIONS, SMALL, around
 
 import yolotf
-from yolotf import _runtime
+from yolotf import _core, _runtime
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import ContentError, SizeMismatchError
 from yolotf.graphs.folded import FoldedNetwork
@@ -56,6 +56,35 @@ def test_every_section_computes_what_the_function_does(name, onednn, tmp_path, m
     for one, other in zip(found, expected, strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+
+
+def test_channels_in_parts_are_joined_where_they_are_needed(tmp_path, monkeypatch):
+    """Wide convolutions behind everything that takes their blocks as they are, or may not."""
+    monkeypatch.setattr(_core, "has_avx512", lambda: True)  # so that there are blocks
+    wide = "[convolutional]\nfilters=256\nsize=3\npad=1\nactivation="
+    text = around(
+        f"{wide}leaky\n"  # 2
+        "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n"  # whole blocks
+        "[route]\nlayers=2\ngroups=8\ngroup_id=5\n"  # a part of one
+        "[route]\nlayers=3,2,4\n[maxpool]\nsize=2\nstride=2\n"
+        "[convolutional]\nfilters=5\nsize=1\nactivation=mish\n"
+        f"[route]\nlayers=6\n{wide}normalize_channels_softmax\n[local_avgpool]\nsize=3\n"
+        f"stride=1\n[route]\nlayers=6\n{wide}tanh\n"
+        "[route]\nlayers=12,12\ngroups=4\ngroup_id=3\n"
+        "[route]\nlayers=-1,7,10,6"
+    )
+    path = tmp_path / "a.weights"
+    path.write_bytes(numpy_loader.random_file(text, seed=2))
+    described = parse_cfg(text)
+    folded = FoldedNetwork(described, use_onednn=False)
+    folded.load(path)
+    pictures = np.random.default_rng(1).random((2, *described.input_shape), np.float32)
+    (expected,) = tf.function(folded, autograph=False)(pictures)
+    ours = RuntimeNetwork(described)
+    assert not ours.graph.onednn or ours.graph.blocks_of("2/kernel") == 4
+    (found,) = ours.raw_heads(pictures, ours.load(path))
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_an_operation_of_another_tensorflow_is_tried_first(monkeypatch):
@@ -130,7 +159,7 @@ def test_nothing_is_done_before_the_libraries_are_open():
     run(
         """
         import numpy as np
-        from yolotf import _runtime
+        from yolotf import _core, _runtime
         for early in (_runtime.Graph, lambda: _runtime.Tensors([np.zeros(3, np.float32)])):
             try:
                 early()

@@ -16,6 +16,7 @@ from yolotf.darknet.sections.antialiased import sharp
 from yolotf.darknet.stored import Role
 from yolotf.darknet.tree import tree_of
 from yolotf.graphs import onednn, operations, recurrent
+from yolotf.graphs.joined import Joined, Part
 from yolotf.weights import layout
 from yolotf.weights.header import Header
 
@@ -167,11 +168,17 @@ class NetworkGraph:
                 read[key] = weights(key)
             return read[key]
 
-        tensors = {cfg.NETWORK_INPUT: pictures}
+        channels = self.network.input_shape.channels
+        tensors = {cfg.NETWORK_INPUT: Joined(ops, [Part(pictures, channels)])}
         kept: dict[str, Tensor] = {}
         for index in self._used:
             layer = self.network.layers[index]
-            inputs = [tensors[number] for number in layer.inputs]
+            entering = [tensors[number] for number in layer.inputs]
+            in_parts = self._in_parts(ops, layer, entering, array) if fused else None
+            if in_parts is not None:
+                tensors[index] = in_parts
+                continue
+            inputs = [one.whole() for one in entering]
             if isinstance(layer, cfg.Recurrent):
                 x, after = self._recurrent(ops, layer, inputs[0], array, fused, states or {})
                 kept |= after
@@ -179,8 +186,38 @@ class NetworkGraph:
                 x = self._section(ops, layer, inputs, array, pictures, fused, resizable)
                 if not isinstance(layer, cfg.Convolutional | cfg.Connected):
                     x = operations.activate(ops, x, getattr(layer, "activation", "linear"))
-            tensors[index] = x
-        return [tensors[index] for index in graph_rules.output_layers(self.network)], kept
+            shape = graph_rules.shape_of(self.network, index)
+            tensors[index] = Joined(ops, [Part(x, shape.channels)])
+        outputs = graph_rules.output_layers(self.network)
+        return [tensors[index].whole() for index in outputs], kept
+
+    def _in_parts(
+        self,
+        ops: operations.Operations,
+        layer: cfg.Layer,
+        entering: list[Joined],
+        array: _Array,
+    ) -> Joined | None:
+        """What a section puts out, where its channels need not be joined; else None."""
+        if getattr(layer, "antialiasing", False):
+            return None
+        match layer:
+            case cfg.Convolutional() if onednn.supports(layer) and not layer.xnor:
+                owner = graph_rules.kernel_owner(self.network, layer)
+                kernel, bias = array(owner, "kernel"), array(owner, "bias")
+                blocks = self._blocks.get(owner.index, 1)
+                x = entering[0].whole()
+                found = onednn.convolve_in_parts(ops, x, kernel, bias, layer, blocks)
+                return Joined(ops, [Part(y, layer.filters // len(found)) for y in found])
+            case cfg.Route():
+                groups = [one.group(layer.groups, layer.group_id) for one in entering]
+                parts = [part for one in groups if one is not None for part in one.parts]
+                return None if None in groups else Joined(ops, parts)
+            case cfg.Pool() if not layer.maxpool_depth and layer.stride_x * layer.stride_y > 1:
+                # What is joined behind it is smaller.
+                return entering[0].each(lambda x: operations.pool(ops, x, layer))
+            case _:
+                return None
 
     def _recurrent(
         self,

@@ -69,24 +69,15 @@ def blocks(layer: cfg.Convolutional) -> int:
     return layer.filters // _BLOCK if wide and cuts and _core.has_avx512() else 1
 
 
-def convolve(
+def convolve_in_parts(
     ops: operations.Operations,
     x: Tensor,
     kernel: Tensor,
     bias: Tensor,
     layer: cfg.Convolutional,
     count: int = 1,
-) -> Tensor:
-    """`[convolutional]` with bias and activation; only in a graph.
-
-    Args:
-        ops: where to write it; knows the operation by its name.
-        x: [batch, rows, columns, channels].
-        kernel: HWIO, or (blocks, size, size, channels, filters / blocks).
-        bias: (filters,), or (blocks, filters / blocks).
-        layer: geometry and activation.
-        count: how many blocks there are.
-    """
+) -> list[Tensor]:
+    """`convolve`, its channels in `count` parts, or in one where the activation looks at all."""
     padding, explicit = operations.convolution_padding(layer)
     fused = ["BiasAdd"]
     if layer.activation in _FUSED:
@@ -110,13 +101,39 @@ def convolve(
         )
 
     if count == 1:
-        y = part(kernel, bias)
+        parts = [part(kernel, bias)]
     else:
         # Parts of the same memory.
         kernels = ops.Unpack(value=kernel, num=count, axis=0)
         biases = ops.Unpack(value=bias, num=count, axis=0)
-        y = ops.ConcatV2(values=list(map(part, kernels, biases)), axis=3)
-    return y if layer.activation in _FUSED else operations.activate(ops, y, layer.activation)
+        parts = list(map(part, kernels, biases))
+    if layer.activation in _FUSED:
+        return parts
+    if layer.activation in operations.ACROSS_CHANNELS and count > 1:
+        parts = [ops.ConcatV2(values=parts, axis=3)]
+    return [operations.activate(ops, y, layer.activation) for y in parts]
+
+
+def convolve(
+    ops: operations.Operations,
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    layer: cfg.Convolutional,
+    count: int = 1,
+) -> Tensor:
+    """`[convolutional]` with bias and activation; only in a graph.
+
+    Args:
+        ops: where to write it; knows the operation by its name.
+        x: [batch, rows, columns, channels].
+        kernel: HWIO, or (blocks, size, size, channels, filters / blocks).
+        bias: (filters,), or (blocks, filters / blocks).
+        layer: geometry and activation.
+        count: how many blocks there are.
+    """
+    parts = convolve_in_parts(ops, x, kernel, bias, layer, count)
+    return parts[0] if len(parts) == 1 else ops.ConcatV2(values=parts, axis=3)
 
 
 Written = Callable[[operations.Operations, Tensor, Tensor, Tensor], list[Tensor]]

@@ -639,6 +639,11 @@ def activate(ops: Operations, x: Tensor, activation: str) -> Tensor:
 
 LEAKY = 0.1
 
+ACROSS_CHANNELS = frozenset(
+    {"normalize_channels", "normalize_channels_softmax", "normalize_channels_softmax_maxval"}
+)
+"""Activations that look at all channels of a position at once."""
+
 
 def _leaky(ops: Operations, x: Tensor) -> Tensor:
     # Not LeakyRelu: TensorFlow 2.21 fuses convolution, bias, sum and LeakyRelu into one
