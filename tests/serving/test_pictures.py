@@ -34,6 +34,7 @@ def given(path):
         "bytearray": bytearray(png),
         "memoryview": memoryview(png),
         "BytesIO": io.BytesIO(png),
+        "string tensor": tf.constant(png),
         "rgba": np.dstack([PIXELS, PIXELS[..., :1]]),
     }
 
@@ -55,6 +56,7 @@ def test_files_are_read(form, tmp_path):
         "bytearray",
         "memoryview",
         "BytesIO",
+        "string tensor",
         "rgba",
     ],
 )
@@ -154,6 +156,16 @@ def test_wide_integers_of_eight_bits_stay():
 def test_what_is_no_picture_is_refused_with_the_fix(read, picture, error, message):
     with pytest.raises(error, match=message):
         read(picture)
+
+
+def test_files_open_for_reading_text_are_refused_with_the_fix(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("text")
+    with (
+        path.open(encoding="utf-8") as file,
+        pytest.raises(TypeError, match="is open for reading text; open it with 'rb'"),
+    ):
+        open_picture(file)
 
 
 def test_a_tensor_without_a_value_is_refused():

@@ -6,6 +6,7 @@ else, so that a detector, a classifier and the commands refuse alike what is no 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -46,6 +47,7 @@ def open_picture(picture: Picture, *, bgr: bool = False) -> Image.Image:
     """
     from PIL import Image  # kept out of `import yolotf`
 
+    picture = _encoded(picture)
     if isinstance(picture, Image.Image):
         return _upright(picture)
     if isinstance(picture, str | os.PathLike):
@@ -82,6 +84,7 @@ def read_picture(picture: Picture, channels: int, *, bgr: bool = False) -> npt.N
         OSError, TypeError, ValueError: see `open_picture`; or the picture has another number of
             channels than a network of neither 1 nor 3.
     """
+    picture = _encoded(picture)
     if is_array(picture):
         array = check_array(picture, bgr=bgr)
         if array.shape[2] == channels:
@@ -98,6 +101,15 @@ def read_picture(picture: Picture, channels: int, *, bgr: bool = False) -> npt.N
             f"{channels} channels; give a picture or an array of {channels}"
         )
     return np.asarray(image)
+
+
+def _encoded(picture: Any) -> Any:
+    """The bytes in a tensor of one string, as `tf.io.read_file` gives them; all else as it is."""
+    if getattr(picture, "shape", None) == () and hasattr(picture, "__array__"):
+        with contextlib.suppress(Exception):  # a tensor without a value: refused as that
+            content = np.asarray(picture).item()
+            return content if isinstance(content, bytes) else picture
+    return picture
 
 
 def is_array(picture: object) -> bool:
