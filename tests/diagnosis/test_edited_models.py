@@ -3,8 +3,6 @@
 The pages of docs/ that explain these show what is asserted here.
 """
 
-from pathlib import Path
-
 import helpers
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from yolotf.loading.partial import Skipped
 from yolotf.models.which_keras import keras
 from yolotf.weights import layout
 
-DOCS = Path(__file__).parents[2] / "docs"
 SIZE = 32  # of the picture; the kernels do not depend on it
 
 
@@ -45,12 +42,6 @@ def in_file(weights, network, index):
     return floats.transpose(2, 3, 1, 0)
 
 
-def documented(page, text):
-    """The page shows `text`, in its own line breaks."""
-    shown = " ".join((DOCS / page).read_text().split())
-    assert " ".join(str(text).split()) in shown
-
-
 # conv_23_typo
 
 
@@ -74,7 +65,6 @@ def test_a_misspelt_name_is_named_with_the_nearest(misspelt, weights):
         "mean conv_23?; conv_23: no such layer in the model; did you mean conv_23_typo?; rename "
         "them, or pass strict=False to load the others"
     )
-    documented("layer-names.md", message)
     assert not kernel_of(misspelt, "conv_0").any()
 
 
@@ -84,7 +74,6 @@ def test_the_others_can_be_loaded_without_it(misspelt, weights, network):
     assert len(report.loaded) == 109
     assert not kernel_of(misspelt, "conv_23_typo").any()
     np.testing.assert_array_equal(kernel_of(misspelt, "conv_24"), in_file(weights, network, 24))
-    documented("layer-names.md", "untouched: conv_23_typo")
 
 
 def test_by_order_the_name_does_not_matter(misspelt, weights, network):
@@ -113,7 +102,6 @@ def test_other_filters_are_named_with_section_line_and_both_numbers(narrowed, we
     assert (cause.kind, cause.layer, cause.file_floats_minus_model) == ("layer_shape", 50, 82_176)
     assert caught.value.diagnosis.first_divergence.layer == 50
     assert "filters=128 in the file, filters=64 here" in message
-    documented("other-filters.md", message)
     assert not kernel_of(model, "conv_0").any()
 
 
@@ -128,8 +116,6 @@ def test_what_other_filters_leave_in_place_can_be_loaded(narrowed, weights, netw
     assert not report.untouched
     np.testing.assert_array_equal(kernel_of(model, "conv_49"), in_file(weights, network, 49))
     np.testing.assert_array_equal(kernel_of(model, "conv_54"), in_file(weights, network, 54))
-    for skipped in report.skipped:
-        documented("other-filters.md", skipped)
 
 
 # conv_extra before conv_50
@@ -161,8 +147,6 @@ def test_an_extra_layer_is_where_file_and_model_part(extended, weights):
     with pytest.raises(yolotf.WeightsMismatch) as caught:
         yolotf.load_darknet_weights(model, weights)
     assert caught.value.diagnosis.first_divergence.layer == 50
-    message = str(caught.value).replace(str(weights), "yolov4.weights")
-    documented("extra-layers.md", message)
     assert not kernel_of(model, "conv_0").any()
 
 
@@ -174,4 +158,3 @@ def test_an_extra_layer_is_stepped_over(extended, weights, network):
     assert not kernel_of(model, "conv_50").any()
     np.testing.assert_array_equal(kernel_of(model, "conv_51"), in_file(weights, network, 50))
     np.testing.assert_array_equal(kernel_of(model, "conv_160"), in_file(weights, network, 159))
-    documented("extra-layers.md", "untouched: conv_50")

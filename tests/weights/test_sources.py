@@ -54,6 +54,12 @@ def unchanged(model):
     assert loading.same(loading.snapshot(model), before)
 
 
+@pytest.fixture(autouse=True)
+def folder_for_temporary_files(monkeypatch, tmp_path_factory):
+    """One of the test's own: other processes leave and take theirs in the system's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+
+
 @contextlib.contextmanager
 def unchanged_folder():
     folder = Path(tempfile.gettempdir())
