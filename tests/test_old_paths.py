@@ -1,6 +1,8 @@
 """Import paths of version 0.1.0 that a program may hold."""
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 
@@ -39,3 +41,15 @@ def test_the_old_path_is_the_new_module(module):
 def test_a_name_that_never_was_is_an_import_error():
     with pytest.raises(ModuleNotFoundError, match=r"yolotf\.never"):
         importlib.import_module("yolotf.never")
+
+
+def test_documented_modules_are_there_without_an_import_of_their_own():
+    code = (
+        "import sys, yolotf\n"
+        "yolotf.errors.WeightsMismatch, yolotf.compat.__path__, yolotf.cfg.parse_cfg\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "yolotf.inference.build_function, yolotf.keras_layers.reset_states\n"
+        "try:\n    yolotf.nothing\nexcept AttributeError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "nothing" in done.stdout

@@ -11,6 +11,7 @@ Importing this package imports neither TensorFlow nor Keras; what needs them doe
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -26,9 +27,13 @@ _get, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ = sorted([*__all__, "__version__"])
 
 
+_MODULES = {"compat", "errors", *_moved.HOMES}
+"""Found without an import of their own: `yolotf.inference.build_function`."""
+
+
 def __getattr__(name: str) -> Any:
     try:
-        return _get(name)
+        return importlib.import_module(f"{__name__}.{name}") if name in _MODULES else _get(name)
     except ImportError as error:
         from yolotf.errors import explained_import  # not needed where all is installed
 
