@@ -673,14 +673,15 @@ def test_text_mode_damage_is_named(how: str, shared: Path, tmp_path: Path) -> No
     assert found.causes[0]["detected"] == detected
 
 
-def test_numbers_too_large_for_their_sum_are_no_damage(
+def test_numbers_too_large_for_their_sum_are_huge_and_finite(
     file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
     content = bytearray(trained(small))
     kernel = layout.segments(small)[4]
     start = 20 + kernel.offset
     content[start : start + 8] = np.full(2, 3.0e38, np.float32).tobytes()
-    assert diagnosis.diagnose(file(bytes(content)), small).ok
+    (cause,) = diagnosis.diagnose(file(bytes(content)), small).causes
+    assert (cause["detected"], cause["count"]) == ("huge", 2)
 
 
 # Content.
