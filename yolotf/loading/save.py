@@ -87,10 +87,10 @@ def save_darknet_weights(
         _check(name, assignment)
     differences = _epsilon_differences(model, assignments)
     if differences and not fold_epsilon:
-        warnings.warn(_epsilon_warning(name, differences.values()), UserWarning, stacklevel=2)
+        warnings.warn(_epsilon_warning(name, differences.values()), UserWarning, stacklevel=3)
     for one in arithmetic.differences(model, plan.network, plan.assignments):
         if one.kind != "epsilon":
-            warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=2)
+            warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=3)
     size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
     with output.replacing_file(file) as written:
         _reserve(written.fileno(), size)
