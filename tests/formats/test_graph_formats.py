@@ -206,7 +206,7 @@ def test_decoding_of_other_heads_is_that_of_the_detector(name, section, tmp_path
 
     if name.endswith("onnx"):
         pytest.importorskip("tf2onnx")
-    text = NET + conv(8, stride=2) + conv(14, "linear", batch_normalize=0, size=1) + section
+    text = NET + conv(8, stride=2) + conv(14) + section
     output = tmp_path / name
     convert(write_weights(tmp_path, text), text, output, decode=True)
     pictures = pictures_for(text, batch=1)

@@ -203,8 +203,7 @@ class NetworkGraph:
             return None
         match layer:
             case cfg.Convolutional() if onednn.supports(layer) and not layer.xnor:
-                owner = graph_rules.kernel_owner(self.network, layer)
-                kernel, bias = array(owner, "kernel"), array(owner, "bias")
+                owner, kernel, bias = self._kernel(ops, layer, array)
                 blocks = self._blocks.get(owner.index, 1)
                 x = entering[0].whole()
                 found = onednn.convolve_in_parts(ops, x, kernel, bias, layer, blocks)
@@ -218,6 +217,17 @@ class NetworkGraph:
                 return entering[0].each(lambda x: operations.pool(ops, x, layer))
             case _:
                 return None
+
+    def _kernel(
+        self, ops: operations.Operations, layer: cfg.Convolutional, array: _Array
+    ) -> tuple[cfg.Convolutional, Tensor, Tensor]:
+        """The section whose kernel a convolution uses, the kernel as it multiplies, the bias."""
+        owner = graph_rules.kernel_owner(self.network, layer)
+        kernel, bias = array(owner, "kernel"), array(owner, "bias")
+        if owner.flips_kernel:
+            scale = array(owner, "scale") if owner.batch_normalize else None
+            kernel = operations.unflip(ops, kernel, scale, owner)
+        return owner, kernel, bias
 
     def _recurrent(
         self,
@@ -257,11 +267,7 @@ class NetworkGraph:
                 x = self._section(ops, sharp(layer), inputs, array, pictures, fused, resizable)
                 return operations.blur(ops, x, layer.blur, layer.output_shape.channels)
             case cfg.Convolutional():
-                owner = graph_rules.kernel_owner(self.network, layer)
-                kernel, bias = array(owner, "kernel"), array(owner, "bias")
-                if owner.flips_kernel:
-                    scale = array(owner, "scale") if owner.batch_normalize else None
-                    kernel = operations.unflip(ops, kernel, scale, owner)
+                owner, kernel, bias = self._kernel(ops, layer, array)
                 blocks = self._blocks.get(owner.index, 1) if fused else 1
                 if layer.xnor:
                     side, (below, right) = layer.padding, layer.overhang
