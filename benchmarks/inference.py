@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -195,12 +196,17 @@ def check(ways: Ways, images: Any) -> None:
 def measure(ways: Ways, images: Any, rounds: int) -> dict[str, list[float]]:
     """Milliseconds per picture of every way and round; the ways take turns.
 
-    A turn is two calls, of which the second is timed: in the first, caches hold what another way
-    needs, and its threads may still be spinning.
+    A turn is a pause and two calls, of which the second is timed: before, caches hold what another
+    way needs, and its threads may still be spinning. Each round has an order of its own.
     """
+    order = list(ways.timed)
+    shuffle = random.Random(1).shuffle
     times: dict[str, list[float]] = {name: [] for name in ways.timed}
     for round_number in range(-2, rounds):  # the first two are not counted
-        for name, way in ways.timed.items():
+        shuffle(order)
+        for name in order:
+            way = ways.timed[name]
+            time.sleep(0.1)
             way(images)
             started = time.perf_counter()
             way(images)
