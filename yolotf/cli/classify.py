@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from yolotf.cli import arguments
 from yolotf.cli.inputs import PICTURES
 from yolotf.errors import printable
+from yolotf.json_text import to_json
 from yolotf.serving.classifier import Classifier
 
 
@@ -51,10 +51,10 @@ def main(parsed: argparse.Namespace) -> int:
                 reason = error.strerror.lower()
             print(printable(f"yolotf: {path}: {reason}"), file=sys.stderr)
             if parsed.json:
-                print(json.dumps({"path": str(path), "error": reason}), flush=True)
+                print(to_json({"path": str(path), "error": reason}), flush=True)
             continue
         if parsed.json:
-            print(json.dumps({"path": str(path), **found.to_dict()}, allow_nan=False), flush=True)
+            print(to_json({"path": str(path), **found.to_dict()}), flush=True)
         else:
             print(printable(f"{path}\n{found}\n"), flush=True)
     return 2 if unreadable else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import os
 import re
@@ -23,6 +22,7 @@ from yolotf.cli.inputs import VIDEOS as VIDEOS
 from yolotf.darknet import cfg
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.errors import YolotfError, plural, printable
+from yolotf.json_text import to_json
 from yolotf.serving.detections import Detections
 
 if TYPE_CHECKING:
@@ -445,20 +445,7 @@ def _say_text(item: _Item) -> None:
 def _say_json(item: _Item) -> None:
     if item.found is None:
         _complain(item)
-    try:
-        line = json.dumps(item.to_dict(), allow_nan=False)
-    except ValueError:
-        # A box as long as float32 can be; JSON has no word for infinity.
-        line = json.dumps(_finite(item.to_dict()), allow_nan=False)
-    print(line, flush=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(to_json(item.to_dict()), flush=True)
 
 
 def _complain(item: _Item) -> None:

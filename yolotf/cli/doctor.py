@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import importlib.util
-import json
 import os
 import platform
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 from yolotf import _core
 from yolotf.cli import arguments
 from yolotf.cli.demo_data import cache_folder
+from yolotf.json_text import to_json
 from yolotf.runtime import library
 from yolotf.weights import native
 
@@ -37,7 +37,7 @@ def main(parsed: argparse.Namespace) -> int:
     """The command: 0 whatever it tells."""
     report = topics()
     if parsed.json:
-        print(json.dumps(report, indent=2))
+        print(to_json(report, indent=2))
         return 0
     width = max(map(len, report))
     for topic, facts in report.items():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 from yolotf.cli import arguments
 from yolotf.errors import printable
+from yolotf.json_text import to_json
 from yolotf.serving import evaluation
 
 
@@ -109,7 +109,7 @@ def main(parsed: argparse.Namespace) -> int:
             batch=parsed.batch,
             progress=bar.step,
         )
-    print(json.dumps(result.to_dict(), allow_nan=False) if parsed.json else printable(str(result)))
+    print(to_json(result.to_dict()) if parsed.json else printable(str(result)))
     if parsed.plot:
         evaluation.plot(result, parsed.plot)
     return 0
@@ -118,7 +118,7 @@ def main(parsed: argparse.Namespace) -> int:
 def _compare(parsed: argparse.Namespace) -> int:
     found = evaluation.compare(*(evaluation.read_result(path) for path in parsed.compare))
     if parsed.json:
-        print(json.dumps(found, allow_nan=False))
+        print(to_json(found))
     else:
         print(printable("\n".join(evaluation.comparison_lines(found))))
     return 0

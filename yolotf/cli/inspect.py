@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from yolotf.cli import transfer
 from yolotf.cli.commands import describe
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render, result
+from yolotf.json_text import to_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def main(parsed: argparse.Namespace) -> int:
             inspection = source.renamed(result.inspect(source.path, network))
     except OSError as error:
         if parsed.json:
-            print(json.dumps({"path": parsed.file, "error": describe(error)}))
+            print(to_json({"path": parsed.file, "error": describe(error)}))
         raise
     if parsed.json:
         print(render.to_json(inspection))

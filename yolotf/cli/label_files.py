@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from yolotf.darknet.coco import COCO_NAMES
+from yolotf.json_text import to_json
 from yolotf.serving.detections import Detections
 
 COCO_IDS = tuple(
@@ -77,4 +77,4 @@ class CocoResults:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes them."""
-        Path(path).write_text(json.dumps(self._results, allow_nan=False), encoding="ascii")
+        Path(path).write_text(to_json(self._results), encoding="ascii")

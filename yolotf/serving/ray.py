@@ -36,6 +36,7 @@ from ray.util import metrics
 from yolotf.darknet import stock
 from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import YolotfError
+from yolotf.json_text import to_json
 from yolotf.serving.detections import Detections, open_picture
 from yolotf.serving.inference import Detector
 
@@ -143,7 +144,7 @@ def _answer(accept: str, results: Sequence[_Result], single: bool) -> fastapi.Re
     if "multipart/mixed" not in kinds:
         return _json(content, status)
     boundary = uuid.uuid4().hex
-    parts = [("application/json", json.dumps(content).encode())]
+    parts = [("application/json", to_json(content).encode())]
     parts += [("image/jpeg", one.drawn("jpeg")) for one in results if one.error is None]
     body = b"".join(
         b"--%s\r\nContent-Type: %s\r\n\r\n%s\r\n" % (boundary.encode(), kind.encode(), data)
@@ -157,7 +158,7 @@ def _answer(accept: str, results: Sequence[_Result], single: bool) -> fastapi.Re
 
 
 def _json(content: dict[str, Any], status: int = 200) -> fastapi.Response:
-    return fastapi.Response(json.dumps(content), status, media_type="application/json")
+    return fastapi.Response(to_json(content), status, media_type="application/json")
 
 
 def _from_json(body: bytes) -> tuple[list[bytes], bool]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
+from yolotf import json_text
 from yolotf.diagnosis.result import Diagnosis, Inspection
 
 
@@ -34,15 +33,7 @@ def text(subject: Diagnosis | Inspection) -> str:
 
 def to_json(subject: Diagnosis | Inspection) -> str:
     """One JSON object. NaN and infinity, which JSON lacks, are null."""
-    return json.dumps(_finite(subject.to_dict()), indent=2, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json_text.to_json(subject.to_dict(), indent=2)
 
 
 def page(diagnosis: Diagnosis) -> str:
