@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -21,6 +21,7 @@
 #include "header.h"
 #include "load.h"
 #include "mapped_file.h"
+#include "parallel.h"
 #include "plan.h"
 #include "scatter.h"
 #include "statistics.h"
@@ -103,24 +104,6 @@ std::string to_path(const py::object& path) {
     throw py::value_error("embedded null byte");  // as Python's own open()
   }
   return encoded;
-}
-
-// Runs `work` on this thread and on others, one for each of `tasks` at most; returns how many.
-template <typename Work>
-int on_threads(int threads, std::size_t tasks, const Work& work) {
-  std::vector<std::thread> helpers;
-  for (int i = 1; i < threads && static_cast<std::size_t>(i) < tasks; ++i) {
-    try {
-      helpers.emplace_back(work);
-    } catch (const std::system_error&) {  // no more to be had
-      break;
-    }
-  }
-  work();
-  for (std::thread& helper : helpers) {
-    helper.join();
-  }
-  return static_cast<int>(helpers.size()) + 1;
 }
 
 // Started when they are asked for, and waited for when the load is over.
@@ -320,38 +303,35 @@ py::dict scan(const py::object& path_like, const Int64Array& offsets, const Int6
         chunks.push_back({i, offset + 4 * done, std::min(kChunkFloats, count - done)});
       }
     }
-    std::atomic<std::size_t> next{0};
     std::mutex mutex;
-    on_threads(threads, chunks.size(), [&] {
-      std::vector<std::byte> buffer(4 * kChunkFloats);
-      for (std::size_t i = next++; i < chunks.size(); i = next++) {
-        const Chunk& chunk = chunks[i];
-        std::uint64_t got = 0;
-        FileError error;
-        const bool read =
-            file.read(static_cast<std::uint64_t>(chunk.offset),
-                      static_cast<std::uint64_t>(4 * chunk.count), buffer.data(), &got, &error);
-        Stats found;
-        add_stats(buffer.data(), got / 4, &found);
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (!read) {
-          sound = false;
-          file_error = error;
-          continue;
-        }
-        Stats& total = stats[chunk.run];
-        const bool first = total.count == total.nonfinite;
-        if (found.count > found.nonfinite) {
-          total.minimum = first ? found.minimum : std::min(total.minimum, found.minimum);
-          total.maximum = first ? found.maximum : std::max(total.maximum, found.maximum);
-        }
-        total.count += found.count;
-        total.nonfinite += found.nonfinite;
-        total.negative += found.negative;
-        total.zero += found.zero;
-        total.sum += found.sum;
-        total.sum_of_squares += found.sum_of_squares;
+    run_tasks(chunks.size(), threads, [&](std::size_t i) {
+      const std::unique_ptr<std::byte[]> buffer(new std::byte[4 * kChunkFloats]);
+      const Chunk& chunk = chunks[i];
+      std::uint64_t got = 0;
+      FileError error;
+      const bool read =
+          file.read(static_cast<std::uint64_t>(chunk.offset),
+                    static_cast<std::uint64_t>(4 * chunk.count), buffer.get(), &got, &error);
+      Stats found;
+      add_stats(buffer.get(), got / 4, &found);
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (!read) {
+        sound = false;
+        file_error = error;
+        return;
       }
+      Stats& total = stats[chunk.run];
+      const bool first = total.count == total.nonfinite;
+      if (found.count > found.nonfinite) {
+        total.minimum = first ? found.minimum : std::min(total.minimum, found.minimum);
+        total.maximum = first ? found.maximum : std::max(total.maximum, found.maximum);
+      }
+      total.count += found.count;
+      total.nonfinite += found.nonfinite;
+      total.negative += found.negative;
+      total.zero += found.zero;
+      total.sum += found.sum;
+      total.sum_of_squares += found.sum_of_squares;
     });
   }
   if (!sound) {
@@ -395,14 +375,10 @@ bool copy_file(const py::object& path_like, py::array_t<std::uint8_t, py::array:
     const WithoutGil released;
     sound = file.open(path.c_str(), &file_error) && file.size() == room && file.hold(&file_error);
     if (sound) {
-      std::atomic<std::uint64_t> next{0};
       constexpr std::uint64_t kPart = 1 << 20;
-      const std::uint64_t parts = (room + kPart - 1) / kPart;
-      on_threads(threads, parts, [&] {
-        for (std::uint64_t i = next++; i < parts; i = next++) {
-          const std::uint64_t begin = kPart * i;
-          std::memcpy(out + begin, file.bytes() + begin, std::min(kPart, room - begin));
-        }
+      run_tasks((room + kPart - 1) / kPart, threads, [&](std::size_t i) {
+        const std::uint64_t begin = kPart * i;
+        std::memcpy(out + begin, file.bytes() + begin, std::min(kPart, room - begin));
       });
     }
   }

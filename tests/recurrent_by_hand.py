@@ -1,9 +1,12 @@
 """Sections with a memory in NumPy, loop for loop as Darknet's C has them, and its own figures.
 
-Reads a file's floats in their order, so that it knows nothing of yolotf's plans.
+The arithmetic reads a file's floats in their order, and knows nothing of yolotf's plans.
 """
 
 import numpy as np
+
+from yolotf.darknet import cfg
+from yolotf.weights import layout
 
 NET = "[net]\nwidth=3\nheight=2\nchannels=2\n"
 FRAMES = 4
@@ -352,6 +355,20 @@ GPU_CASES = {
     ),
 }
 """What only Darknet's GPU code does."""
+
+
+ALL = {**CASES, **GPU_CASES}
+
+
+def network_of(body):
+    return cfg.parse_text(NET + body, source="some.cfg")
+
+
+def case(name, path):
+    """Network, the file that is written for it, and what is to come out."""
+    body, make = ALL[name]
+    network = network_of(body)
+    return network, path, by_hand(make, write(path, layout.segments(network)))
 
 
 def numbers(segments):

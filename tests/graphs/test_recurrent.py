@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import recurrent_by_hand as hand
 import tensorflow as tf
+from recurrent_by_hand import network_of
 
 import yolotf
 from yolotf.darknet import cfg
@@ -17,12 +18,7 @@ from yolotf.serving.stream import Stream
 from yolotf.serving.traced import TracedNetwork
 from yolotf.weights import layout
 
-ALL = {**hand.CASES, **hand.GPU_CASES}
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
-
-
-def network_of(body):
-    return cfg.parse_text(hand.NET + body, source="some.cfg")
 
 
 @pytest.mark.parametrize("name", hand.CASES)
@@ -34,13 +30,9 @@ def test_by_hand_is_what_darknet_computes(name):
     np.testing.assert_allclose(last[: len(figures)], figures, rtol=2e-6, atol=1e-5)
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture(params=hand.ALL)
 def case(request, tmp_path):
-    """Network, file, and what is to come out."""
-    body, make = ALL[request.param]
-    network = network_of(body)
-    path = tmp_path / "some.weights"
-    return network, path, hand.by_hand(make, hand.write(path, layout.segments(network)))
+    return hand.case(request.param, tmp_path / "some.weights")
 
 
 def test_the_runtime_steps_frame_by_frame(case):

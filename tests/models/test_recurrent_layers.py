@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import recurrent_by_hand as hand
 import tensorflow as tf
+from recurrent_by_hand import network_of
 
 import yolotf
 from yolotf.darknet import cfg
@@ -20,7 +21,6 @@ from yolotf.models.structure import Structure
 from yolotf.models.which_keras import keras
 from yolotf.weights import layout
 
-ALL = {**hand.CASES, **hand.GPU_CASES}
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
 MIXED = (
     "[convolutional]\nbatch_normalize=1\nfilters=3\nsize=3\npad=1\nactivation=leaky\n"
@@ -30,17 +30,9 @@ MIXED = (
 )
 
 
-def network_of(body):
-    return cfg.parse_text(hand.NET + body, source="some.cfg")
-
-
-@pytest.fixture(params=ALL)
+@pytest.fixture(params=hand.ALL)
 def case(request, tmp_path):
-    """Network, file, and what is to come out."""
-    body, make = ALL[request.param]
-    network = network_of(body)
-    path = tmp_path / "some.weights"
-    return network, path, hand.by_hand(make, hand.write(path, layout.segments(network)))
+    return hand.case(request.param, tmp_path / "some.weights")
 
 
 def loaded(network, path):
@@ -250,7 +242,7 @@ def test_tf_keras_computes_the_same(tmp_path):
     script = f"""
 import numpy as np, recurrent_by_hand as hand, yolotf
 from yolotf.models.keras_layers import reset_states
-from test_recurrent_layers import network_of, MIXED
+from test_recurrent_layers import MIXED, network_of
 model = yolotf.build_model(network_of(MIXED))
 yolotf.load_darknet_weights(model, {str(path)!r})
 expected = np.load({str(tmp_path / "expected.npy")!r})
