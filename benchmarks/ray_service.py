@@ -145,7 +145,7 @@ def _alone(network: str, weights: Path, picture: bytes, seconds: float) -> float
 @contextmanager
 def _served(network: str, weights: Path):  # type: ignore[no-untyped-def]
     """The application; yields its port and what gives it a `user_config`."""
-    from yolotf.serving.ray import Settings, app
+    from yolotf.serving.ray import DetectorReplica, Settings
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -153,14 +153,13 @@ def _served(network: str, weights: Path):  # type: ignore[no-untyped-def]
     ray.init(num_cpus=4, log_to_driver=False, include_dashboard=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     settings = Settings(cfg=network, weights=str(weights), replicas=2, cpus=1)
-    application = app(settings)
-    deployment = application._bound_deployment
+    deployment = DetectorReplica.options(num_replicas=2, ray_actor_options={"num_cpus": 1})
 
-    def deploy(user_config: dict[str, str]) -> None:
+    def deploy(user_config: dict[str, str] | None) -> None:
         serve.run(deployment.options(user_config=user_config).bind(settings.model_dump()))
 
     try:
-        serve.run(application)
+        deploy(None)
         yield port, deploy
     finally:
         serve.shutdown()
