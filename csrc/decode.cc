@@ -99,10 +99,6 @@ class Scorer {
     return any;
   }
 
-  // Where the box of the pairs added since the last one is.
-  void place(const Place& place) { out_->places.push_back(place); }
-
- private:
   bool add(float score, std::int64_t class_id) {
     if (!(score > options_.score) || !is_wanted(options_, class_id)) {
       return false;
@@ -111,6 +107,10 @@ class Scorer {
     return true;
   }
 
+  // Where the box of the pairs added since the last one is.
+  void place(const Place& place) { out_->places.push_back(place); }
+
+ private:
   const DecodeOptions& options_;
   Candidates* out_;
 };
@@ -160,7 +160,8 @@ class AnchorHead : public Head {
         rows_(static_cast<float>(head.rows)),
         columns_(static_cast<float>(head.columns)),
         offset_(static_cast<float>(0.5 * (static_cast<double>(rule.scale_x_y) - 1.0))),
-        probabilities_(static_cast<std::size_t>(rule.softmax ? rule.classes : 0)) {
+        probabilities_(
+            static_cast<std::size_t>(rule.softmax && rule.tree == nullptr ? rule.classes : 0)) {
     const bool region = rule.kind == HeadKind::kRegion;
     const float width = region ? columns_ : static_cast<float>(options.input.width);
     const float height = region ? rows_ : static_cast<float>(options.input.height);
@@ -174,7 +175,7 @@ class AnchorHead : public Head {
     Scorer scorer(options_, out);
     const std::int64_t count = head_.rows * head_.columns * rule_.boxes;
     // A class number of [region] without softmax may be above 1: its objectness rules nothing out.
-    const bool decides = rule_.kind != HeadKind::kRegion || rule_.softmax;
+    const bool decides = rule_.kind != HeadKind::kRegion || rule_.softmax || rule_.tree != nullptr;
     const float limit = !decides           ? -kInfinity
                         : rule_.new_coords ? options_.score
                                            : raw_limit(static_cast<double>(options_.score));
@@ -215,6 +216,10 @@ class AnchorHead : public Head {
 
   bool score(const float* raw, float objectness, Scorer* scorer) {
     const float* classes = raw + coords_ + 1;
+    if (rule_.tree != nullptr) {
+      const ClassTree::Share last = rule_.tree->last_likely(classes, &waiting_);
+      return last.class_id >= 0 && scorer->add(last.probability, last.class_id);
+    }
     if (rule_.kind == HeadKind::kRegion) {
       // Darknet's CPU code softmaxes in forward_region_layer and has no logistic otherwise.
       if (rule_.softmax) {
@@ -270,6 +275,7 @@ class AnchorHead : public Head {
   float offset_;
   std::vector<float> anchors_;  // relative to the input
   std::vector<float> probabilities_;
+  std::vector<ClassTree::Share> waiting_;
 };
 
 // YOLO version 1, detection_layer.c:49 and 288: class numbers of all cells, then confidences, then
@@ -518,6 +524,10 @@ std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t col
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
   if (rule.classes < 0 || rule.classes > std::numeric_limits<std::int32_t>::max() ||
       rule.boxes < 1 || rule.boxes > kMost) {
+    return -1;
+  }
+  if (rule.tree != nullptr &&
+      (rule.kind != HeadKind::kRegion || rule.tree->classes() != rule.classes)) {
     return -1;
   }
   if (rule.kind == HeadKind::kDetection) {

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "class_tree.h"
+
 namespace yolotf {
 
 enum class HeadKind : std::int64_t { kYolo = 0, kGaussianYolo = 1, kRegion = 2, kDetection = 3 };
@@ -27,6 +29,7 @@ struct HeadRule {
   float scale_x_y = 1;
   float point = 0;             // yolo_point of [Gaussian_yolo]: 0.5 left_top, -0.5 right_bottom
   std::vector<float> anchors;  // width, height of each; [region] in cells, else in pixels
+  const ClassTree* tree = nullptr;  // of the classes of a [region], in place of its softmax
 };
 
 struct Extent {
@@ -66,14 +69,15 @@ struct Detection {
 };
 
 /// Floats of one picture that `rule` takes from a grid of rows x columns; -1 if they are not to be
-/// counted in 64 bits or `rule` is none (negative counts, anchors missing).
+/// counted in 64 bits or `rule` is none (negative counts, anchors missing, another head's tree).
 std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t columns) noexcept;
 
 /// Detections of one picture, best first, at most `max_boxes`.
 /// A pair of box and class counts if objectness and their product are above `score`; [region]
-/// without softmax and [detection] look at the product only. Of equal scores the one that comes
-/// first stays first: by head, row, column, anchor, class. Sides that are not finite reach to the
-/// picture's edges. Safe for any numbers, NaN too; the heads must be as `floats_of` says.
+/// without softmax and [detection] look at the product only. With a class tree a box is of one
+/// class, whose probability alone is its score. Of equal scores the one that comes first stays
+/// first: by head, row, column, anchor, class. Sides that are not finite reach to the picture's
+/// edges. Safe for any numbers, NaN too; the heads must be as `floats_of` says.
 /// rules, heads: as many of one as of the other; picture: its number in the batch;
 /// size: of the picture, at least 1 x 1.
 std::vector<Detection> detect(const std::vector<HeadRule>& rules, const std::vector<RawHead>& heads,

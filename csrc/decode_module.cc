@@ -6,12 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "class_tree.h"
 #include "decode.h"
 #include "fit.h"
 #include "without_gil.h"
@@ -42,7 +44,8 @@ enum HeadColumn : py::ssize_t {
 };
 constexpr py::ssize_t kNumbersBeforeAnchors = 2;  // scale_x_y, point
 
-std::vector<HeadRule> to_rules(const Int64Array& heads, const Float64Array& numbers) {
+std::vector<HeadRule> to_rules(const Int64Array& heads, const Float64Array& numbers,
+                               const ClassTree* tree) {
   if (heads.ndim() != 2 || heads.shape(1) != kHeadColumns || numbers.ndim() != 2 ||
       numbers.shape(0) != heads.shape(0) || numbers.shape(1) < kNumbersBeforeAnchors) {
     throw py::value_error("heads must be [heads, " + std::to_string(kHeadColumns) +
@@ -64,6 +67,11 @@ std::vector<HeadRule> to_rules(const Int64Array& heads, const Float64Array& numb
     rule.class_fix = row[kClassFix] != 0;
     rule.square = row[kSquare] != 0;
     rule.side = row[kSide];
+    rule.tree = tree;
+    if (tree != nullptr && (rule.kind != HeadKind::kRegion || rule.classes != tree->classes())) {
+      throw py::value_error("head " + std::to_string(i) + " is no [region] of " +
+                            std::to_string(tree->classes()) + " classes, as the tree has");
+    }
     rule.scale_x_y = static_cast<float>(number[0]);
     rule.point = static_cast<float>(number[1]);
     const py::ssize_t room = (numbers.shape(1) - kNumbersBeforeAnchors) / 2;
@@ -120,8 +128,9 @@ py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads
                      const Float64Array& numbers, std::pair<std::int64_t, std::int64_t> input_size,
                      const Int64Array& image_sizes, double score, double iou,
                      std::int64_t max_boxes, std::int64_t suppression, double beta, bool letter_box,
-                     bool agnostic, const std::vector<std::int64_t>& unwanted, int threads) {
-  const std::vector<HeadRule> rules = to_rules(heads, numbers);
+                     bool agnostic, const std::vector<std::int64_t>& unwanted,
+                     const std::shared_ptr<ClassTree>& tree, int threads) {
+  const std::vector<HeadRule> rules = to_rules(heads, numbers, tree.get());
   if (raws.size() != rules.size()) {
     throw py::value_error(std::to_string(raws.size()) + " raw outputs for " +
                           std::to_string(rules.size()) + " heads");
@@ -252,14 +261,24 @@ Float32Out fitted(const std::vector<py::array>& arrays,
 void bind_decode(py::module_& module) {
   using namespace pybind11::literals;
   module.attr("HEAD_COLUMNS") = static_cast<py::ssize_t>(yolotf::kHeadColumns);
+  // Shared: an object whose __init__ never ran has no holder, and is refused as an argument. Of
+  // Python's own metaclass, which the stub can speak of.
+  py::class_<yolotf::ClassTree, std::shared_ptr<yolotf::ClassTree>>(
+      module, "ClassTree", py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)),
+      "Classes, each below another or a root. `parents`: the class above each, which comes before "
+      "it, or -1; `groups`: sizes of the runs of classes with one parent, which hold all of them. "
+      "Raises ValueError for any others.")
+      .def(py::init<const std::vector<std::int64_t>&, const std::vector<std::int64_t>&>(),
+           "parents"_a, "groups"_a);
   module.def(
       "detections", &yolotf::detections, "raws"_a, "heads"_a, "numbers"_a, "input_size"_a,
       "image_sizes"_a, py::kw_only(), "score"_a, "iou"_a, "max_boxes"_a, "suppression"_a = 0,
       "beta"_a = 0.6, "letter_box"_a = false, "agnostic"_a = false,
-      "unwanted"_a = std::vector<std::int64_t>{}, "threads"_a = 1,
+      "unwanted"_a = std::vector<std::int64_t>{}, "tree"_a = py::none(), "threads"_a = 1,
       "Decodes raw heads (float32, [pictures, rows, columns, channels], not copied) and suppresses "
       "by Darknet's rules. `heads` int64: kind, classes, boxes of a cell, new_coords, softmax, "
-      "classfix=-1, sqrt, side; `numbers` float64: scale_x_y, yolo_point, anchors. Returns "
+      "classfix=-1, sqrt, side; `numbers` float64: scale_x_y, yolo_point, anchors; `tree`: of the "
+      "classes of all heads, each [region]. Returns "
       "(boxes [N, 4] left, top, right, bottom in pixels, scores [N], classes [N], counts "
       "[pictures]), the detections of all pictures after each other, best first.");
   module.def("fit", &yolotf::fitted, "pictures"_a, "shape"_a, "inner"_a, py::kw_only(),

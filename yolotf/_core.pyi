@@ -1,4 +1,5 @@
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,10 @@ def copy_file(
 def has_avx512() -> bool: ...
 def scatter_isa() -> str: ...
 def force_portable(portable: bool) -> None: ...
+
+class ClassTree:
+    def __init__(self, parents: Sequence[int], groups: Sequence[int]) -> None: ...
+
 def detections(
     raws: list[NDArray[np.float32]],
     heads: NDArray[np.int64],
@@ -69,6 +74,7 @@ def detections(
     letter_box: bool = False,
     agnostic: bool = False,
     unwanted: list[int] = [],
+    tree: ClassTree | None = None,
     threads: int = 1,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]: ...
 def fit(

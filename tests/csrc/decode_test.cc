@@ -197,14 +197,163 @@ void heads_that_are_none_have_no_floats() {
   }
 }
 
+// Roots in two runs; below class 0 two runs that are apart.
+ClassTree small_tree() { return ClassTree({-1, -1, 0, 0, 1, -1, -1, 0}, {2, 2, 1, 2, 1}); }
+
+HeadRule region(const ClassTree& tree) {
+  HeadRule rule = yolo(tree.classes(), {1, 1, 2, 1});
+  rule.kind = HeadKind::kRegion;
+  rule.tree = &tree;
+  return rule;
+}
+
+void a_box_is_of_the_last_class_of_its_tree_that_is_likely() {
+  const ClassTree tree = small_tree();
+  const HeadRule rule = region(tree);
+  Numbers raw(rule, 1, 1, 1, -20);
+  raw[4] = 1;
+  const auto set = [&](const std::vector<float>& numbers) {
+    std::copy(numbers.begin(), numbers.end(), &raw[5]);
+  };
+  const auto is = [&](std::int32_t class_id, double score) {
+    const auto found = detect({rule}, {raw.head}, 0, {32, 32}, options_of(32, 32));
+    return found.size() == 1 && found[0].class_id == class_id && near(found[0].score, score);
+  };
+  set({9, 0, 0, 0, 9, 0, 0, 9});  // class 7, alone below class 0, is as likely as that
+  CHECK(is(7, 0.9999));
+  set({0, 9, 9, 0, -9, 0, 0, 9});  // what is alone is sure, whatever its number
+  CHECK(is(4, 0.9999));
+  set({0, 0, 9, 0, 9, 2, 0, 9});  // neither of the first roots, one of the others
+  CHECK(is(5, 0.8808));
+  set({2, 0, 2, 0, 0, 0, 1, kNan});
+  CHECK(is(6, 0.7311));
+  set({2, 0, 2, 0, 0, 0, 0, kNan});
+  CHECK(is(2, 0.8808 * 0.8808));
+  DecodeOptions options = options_of(32, 32);
+  options.unwanted = {false, false, true};
+  CHECK(detect({rule}, {raw.head}, 0, {32, 32}, options).empty());
+  options.unwanted.clear();
+  options.score = 0.75F;  // above the objectness, which is 0.731
+  CHECK(detect({rule}, {raw.head}, 0, {32, 32}, options).empty());
+  set({0, 0, 0, 0, 0, 0, 0, 0});  // a half is not above a half
+  CHECK(detect({rule}, {raw.head}, 0, {32, 32}, options_of(32, 32)).empty());
+}
+
+bool is_tree(const std::vector<std::int64_t>& parents, const std::vector<std::int64_t>& groups) {
+  try {
+    return ClassTree(parents, groups).classes() == static_cast<std::int64_t>(parents.size());
+  } catch (const std::invalid_argument&) {
+    return false;
+  }
+}
+
+void trees_that_are_none_are_refused() {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  constexpr std::int64_t kLeast = std::numeric_limits<std::int64_t>::min();
+  CHECK(is_tree({}, {}));
+  CHECK(is_tree({-1, -1, 0}, {2, 1}));
+  CHECK(is_tree({-1, -1, 0}, {1, 1, 1}));
+  for (const std::int64_t parent : {kLeast, std::int64_t{-2}, std::int64_t{2}, kMost}) {
+    CHECK(!is_tree({-1, -1, parent}, {2, 1}));
+  }
+  CHECK(!is_tree({1, 0}, {1, 1}));       // each below the other
+  CHECK(!is_tree({-1, -1, 0}, {3}));     // two parents
+  CHECK(!is_tree({-1, -1, 0}, {2}));     // too few
+  CHECK(!is_tree({-1, -1, 0}, {2, 2}));  // too many
+  CHECK(!is_tree({}, {1}));
+  for (const std::int64_t group : {kLeast, std::int64_t{-1}, std::int64_t{0}, kMost}) {
+    CHECK(!is_tree({-1, -1, 0}, {2, group, 1}) && !is_tree({-1, -1, 0}, {2, 1, group}));
+  }
+  const ClassTree tree = small_tree();
+  HeadRule rule = region(tree);
+  CHECK(floats_of(rule, 2, 3) == 6 * 26);
+  rule.classes = 7;
+  CHECK(floats_of(rule, 2, 3) == -1);
+  rule.classes = 8;
+  rule.kind = HeadKind::kYolo;
+  CHECK(floats_of(rule, 2, 3) == -1);
+}
+
+void a_tree_may_be_as_deep_as_it_has_classes() {
+  std::vector<std::int64_t> parents;
+  for (std::int64_t i = -1; i < 199999; ++i) {
+    parents.push_back(i);
+  }
+  const ClassTree tree(parents, std::vector<std::int64_t>(parents.size(), 1));
+  const HeadRule rule = region(tree);
+  const Numbers raw(rule, 1, 1, 1, 0);
+  const auto found = detect({rule}, {raw.head}, 0, {32, 32}, options_of(32, 32));
+  CHECK(!found.empty() && found[0].class_id == 199999 && found[0].score == 1);
+}
+
+// Of the last class above a half, from the probabilities of all, as Darknet goes about it.
+ClassTree::Share slow_last_likely(const std::vector<std::int64_t>& parents,
+                                  const std::vector<std::int64_t>& groups, const float* numbers) {
+  std::vector<double> likely(parents.size());
+  std::size_t begin = 0;
+  for (const std::int64_t group : groups) {
+    const std::size_t end = begin + static_cast<std::size_t>(group);
+    const float largest = *std::max_element(numbers + begin, numbers + end);
+    double sum = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      likely[i] = std::exp(static_cast<double>(numbers[i] - largest));
+      sum += likely[i];
+    }
+    for (; begin < end; ++begin) {
+      const std::int64_t parent = parents[begin];
+      likely[begin] *= (parent < 0 ? 1 : likely[static_cast<std::size_t>(parent)]) / sum;
+    }
+  }
+  for (std::size_t i = parents.size(); i-- > 0;) {
+    if (likely[i] > 0.5) {
+      return {static_cast<std::int64_t>(i), static_cast<float>(likely[i])};
+    }
+  }
+  return {};
+}
+
+void any_tree_of_any_numbers_is_as_all_probabilities_say() {
+  std::mt19937 random(6);
+  std::normal_distribution<float> normal(0, 3);
+  const std::vector<float> odd = {kNan, kInfinity, -kInfinity, 3e38F, -3e38F, 1e-45F, 0.0F};
+  std::vector<ClassTree::Share> waiting;
+  int seen = 0;
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<std::int64_t> parents;
+    std::vector<std::int64_t> groups;
+    for (std::uint64_t i = 0, classes = 1 + random() % 20; i < classes; ++i) {
+      const std::int64_t parent = static_cast<std::int64_t>(random() % (i + 1)) - 1;
+      const bool goes_on = i > 0 && random() % 2 == 0;
+      parents.push_back(goes_on ? parents.back() : parent);
+      if (goes_on) {
+        ++groups.back();
+      } else {
+        groups.push_back(1);
+      }
+    }
+    const std::unique_ptr<float[]> numbers(new float[parents.size()]);
+    for (std::size_t i = 0; i < parents.size(); ++i) {
+      numbers[i] = random() % 16 == 0 ? odd[random() % odd.size()] : normal(random);
+    }
+    const auto found = ClassTree(parents, groups).last_likely(numbers.get(), &waiting);
+    const auto expected = slow_last_likely(parents, groups, numbers.get());
+    CHECK(found.class_id == expected.class_id);
+    CHECK(found.class_id < 0 || std::fabs(found.probability - expected.probability) < 2e-6F);
+    seen += static_cast<int>(found.class_id > 0);
+  }
+  CHECK(seen > 500);
+}
+
 // Every kind of head on any numbers: nothing crashes, loops or is out of order.
 void any_numbers_are_survived() {
   std::mt19937 random(3);
   std::normal_distribution<float> normal(0, 3);
   const std::vector<float> odd = {kNan, kInfinity, -kInfinity, 3e38F, -3e38F, 1e-45F, 0.0F, -0.0F};
+  const ClassTree tree({-1, 0, 0}, {1, 2});
   for (int round = 0; round < 400; ++round) {
     HeadRule rule = yolo(3, {10, 20, 5, 5});
     rule.kind = static_cast<HeadKind>(round % 4);
+    rule.tree = round % 8 == 2 ? &tree : nullptr;
     rule.new_coords = round % 8 < 2;
     rule.softmax = round % 3 == 0;
     rule.class_fix = round % 5 == 0;
@@ -270,6 +419,10 @@ const Test kTests[] = {
     TEST(the_letter_box_is_undone),
     TEST(version_1_reads_channels_first),
     TEST(heads_that_are_none_have_no_floats),
+    TEST(a_box_is_of_the_last_class_of_its_tree_that_is_likely),
+    TEST(trees_that_are_none_are_refused),
+    TEST(a_tree_may_be_as_deep_as_it_has_classes),
+    TEST(any_tree_of_any_numbers_is_as_all_probabilities_say),
     TEST(any_numbers_are_survived),
     TEST(threads_change_nothing),
 };

@@ -19,7 +19,6 @@ from yolotf.darknet.head_rules import (
     tree_of_heads,
     yolo_point,
 )
-from yolotf.runtime.tree import TreeDecoder
 
 _KINDS = ("yolo", "Gaussian_yolo", "region", "detection")
 """By value of HeadKind, decode.h."""
@@ -60,8 +59,7 @@ class Decoder:
             row[:2] = head.scale_x_y if isinstance(head, Yolo) else 1.0, yolo_point(head)
             row[2 : 2 + 2 * len(head.anchors)] = np.ravel(head.anchors)
         tree = tree_of_heads(network)
-        self._tree = None if tree is None else TreeDecoder(tree)
-        self._regions = [head for head in heads if isinstance(head, Region)]
+        self._tree = None if tree is None else _core.ClassTree(tree.parents, tree.groups)
         self._letter_box = network.letter_box
         self._suppression = suppression or suppression_of(network)
 
@@ -102,14 +100,9 @@ class Decoder:
         Raises:
             ValueError: an argument has another form.
         """
-        heads, of_tree = self._heads, None
-        if self._tree is not None:
-            raws, of_tree = self._tree(raws, self._regions, score)
-            heads = _of_few_classes(heads, len(of_tree))
-            unwanted = [place for place, one in enumerate(of_tree) if one in set(unwanted)]
         boxes, scores, classes, counts = _core.detections(
             list(raws),
-            heads,
+            self._heads,
             self._numbers,
             input_size,
             np.asarray(image_sizes, np.int64),
@@ -121,20 +114,12 @@ class Decoder:
             letter_box=self._letter_box if letter_box is None else letter_box,
             agnostic=agnostic,
             unwanted=list(unwanted),
+            tree=self._tree,
             threads=threads,
         )
-        if of_tree is not None:
-            classes = np.array(of_tree, np.int32)[classes]
         ends = np.cumsum(counts)[:-1]
         columns = (np.split(column, ends) for column in (boxes, scores, classes))
         return [Found(*picture) for picture in zip(*columns, strict=True)] if len(counts) else []
-
-
-def _of_few_classes(heads: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:
-    """Rows of `_integers` for what `TreeDecoder` makes of the heads: no softmax, no class fix."""
-    few: npt.NDArray[np.int64] = heads.copy()
-    few[:, 1], few[:, 4], few[:, 5] = classes, 0, 0
-    return few
 
 
 def _integers(head: Head) -> list[int]:

@@ -1,0 +1,231 @@
+"""Heads with any class tree, against NumPy that computes all of its probabilities."""
+
+import itertools
+import math
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from slow_decoding import network_of, raw_for
+
+from yolotf import _core
+from yolotf.darknet.head_rules import NMS_KINDS, Suppression
+from yolotf.runtime.decoding import Decoder
+
+SIZE = (64, 96)
+ODD = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 0], np.float32)
+
+
+class Answers(NamedTuple):
+    """What NumPy says of one head."""
+
+    raw: np.ndarray
+    """For the head without tree and softmax: of each box one class number, its score."""
+    scores: np.ndarray
+    compared: np.ndarray
+    """All that was compared with a half."""
+    objectness: np.ndarray
+
+
+def random_parents(classes, random):
+    """Half of the classes have the parent of the one before them."""
+    parents = []
+    for place in range(classes):
+        goes_on = place > 0 and random.random() < 0.5
+        parents.append(parents[-1] if goes_on else int(random.integers(-1, place)))
+    return parents
+
+
+def runs_of(parents):
+    return [len(list(run)) for _, run in itertools.groupby(parents)]
+
+
+def networks_of(parents, fixes, folder, net=""):
+    """A head of the tree for each of `fixes`, and as many without tree and softmax."""
+    path = Path(folder, "random.tree")
+    path.write_text("".join(f"c{place} {parent}\n" for place, parent in enumerate(parents)))
+    filters = 2 * (5 + len(parents))
+    head = f"[region]\nanchors=1,1.5,3,2\nclasses={len(parents)}\ncoords=4\nnum=2\n"
+    extras = [f"softmax=1\ntree={path}\n{'classfix=-1' if fix else ''}" for fix in fixes]
+    heads = [(filters, head + extra) for extra in extras]
+    return network_of(*heads, net=net), network_of(*[(filters, head)] * len(fixes), net=net)
+
+
+def probabilities_of(numbers, parents):
+    """[boxes, classes]: softmax_tree and hierarchy_predictions."""
+    likely, start = np.empty(numbers.shape), 0
+    for count in runs_of(parents):
+        part = numbers[:, start : start + count]
+        powers = np.exp((part - part.max(1, keepdims=True)).astype(np.float64))
+        likely[:, start : start + count] = powers / powers.sum(1, keepdims=True)
+        start += count
+    for place, parent in enumerate(parents):
+        if parent >= 0:
+            likely[:, place] *= likely[:, parent]
+    return likely
+
+
+def answers_of(raw, parents, fix, score):
+    """As get_region_boxes goes about it (region_layer.c:379-420)."""
+    rows = raw.reshape(-1, 5 + len(parents))
+    with np.errstate(all="ignore"):
+        objectness = 1 / (1 + np.exp(-rows[:, 4].astype(np.float64)))
+        likely = probabilities_of(rows[:, 5:], parents)
+    compared = np.append(likely, objectness if fix else [])
+    if fix:
+        objectness[objectness < 0.5] = 0
+    scores = np.zeros(likely.shape)
+    for box in np.flatnonzero(objectness > score):
+        last = np.flatnonzero(likely[box] > 0.5)[-1:]
+        scores[box, last] = likely[box, last]
+    sure = np.full((len(rows), 1), 100, np.float32)
+    plain = np.hstack([rows[:, :4], sure, scores.astype(np.float32)])
+    return Answers(plain.reshape(raw.shape), scores, compared, objectness)
+
+
+def is_decided(answers, score):
+    """Whether no comparison hangs on a last bit, in which two implementations may differ."""
+    compared = np.concatenate([one.compared for one in answers])
+    objectness = np.concatenate([one.objectness for one in answers])
+    scores = np.sort(np.concatenate([one.scores[one.scores > 0] for one in answers]))
+    gaps = np.diff(scores)
+    return not (
+        np.any(np.abs(compared - 0.5) < 2e-6)
+        or np.any(np.abs(objectness - score) < 1e-6 * score)
+        or np.any(np.abs(scores - score) < 2e-6)
+        or np.any((gaps > 0) & (gaps < 2e-6))
+    )
+
+
+@st.composite
+def problems(draw):
+    """Parents, which heads have a class fix, their numbers, pictures, the rule and options."""
+    random = np.random.default_rng(draw(st.integers(0, 10**6)))
+    parents = random_parents(draw(st.integers(1, 25)), random)
+    fixes = draw(st.lists(st.booleans(), min_size=1, max_size=3))
+    batch = draw(st.integers(1, 3))
+    with tempfile.TemporaryDirectory() as folder:
+        network, plain = networks_of(
+            parents, fixes, folder, f"letter_box={draw(st.integers(0, 1))}"
+        )
+        rule = Suppression(draw(st.sampled_from(NMS_KINDS)), 0.4)
+        decoder = Decoder(network, rule)
+    scale = draw(st.sampled_from([0.5, 3.0]))
+    raws = raw_for(plain, batch=batch, seed=draw(st.integers(0, 10**6)), scale=scale)
+    for raw in raws:
+        is_odd = random.random(raw.shape) < draw(st.sampled_from([0, 0.03]))
+        raw[is_odd] = random.choice(ODD, np.count_nonzero(is_odd))
+    pictures = st.tuples(st.integers(2, 900), st.integers(2, 900))
+    options = {
+        "image_sizes": draw(st.lists(pictures, min_size=batch, max_size=batch)),
+        "score": draw(st.sampled_from([0.0, 0.005, 0.25, 0.55, 0.9, math.nextafter(1, 0)])),
+        "iou": draw(st.sampled_from([0.0, 0.45, 0.9])),
+        "max_boxes": draw(st.sampled_from([1, 4, 300])),
+        "agnostic": draw(st.booleans()),
+        "unwanted": draw(st.lists(st.integers(0, len(parents)), max_size=3)),
+        "threads": draw(st.integers(1, 2)),
+    }
+    return parents, fixes, raws, decoder, Decoder(plain, rule), options
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(problems())
+def test_detections_are_those_that_all_probabilities_say(problem):
+    parents, fixes, raws, decoder, plain, options = problem
+    score = options["score"]
+    answers = [answers_of(raw, parents, fix, score) for raw, fix in zip(raws, fixes, strict=True)]
+    assume(is_decided(answers, score))
+    expected = plain([one.raw for one in answers], SIZE, **options)
+    for one, other in zip(decoder(raws, SIZE, **options), expected, strict=True):
+        assert one.classes.tolist() == other.classes.tolist()
+        assert one.boxes.tolist() == other.boxes.tolist()
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("score", [0.005, 0.25])
+def test_a_large_tree_is_found_in_everywhere(score, tmp_path):
+    random = np.random.default_rng(8)
+    parents, fixes = random_parents(300, random), [False, True]
+    network, plain = networks_of(parents, fixes, tmp_path)
+    raws = raw_for(network, batch=8, seed=9, scale=2.5)
+    answers = [answers_of(raw, parents, fix, score) for raw, fix in zip(raws, fixes, strict=True)]
+    assert is_decided(answers, score)
+    sizes = [SIZE] * 8
+    found = Decoder(network)(raws, SIZE, sizes, score=score)
+    expected = Decoder(plain)([one.raw for one in answers], SIZE, sizes, score=score)
+    for one, other in zip(found, expected, strict=True):
+        assert one.classes.tolist() == other.classes.tolist()
+        assert one.boxes.tolist() == other.boxes.tolist()
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6)
+    classes = np.concatenate([one.classes for one in found])
+    assert len(classes) > 60
+    assert len(set(classes.tolist())) > 10
+
+
+@pytest.mark.parametrize(
+    ("parents", "groups", "message"),
+    [
+        ([-1, -2], [2], "the parent of class 1 is -2; it must be a class before it, or -1"),
+        ([-1, 2], [1, 1], "the parent of class 1 is 2; "),
+        ([-1, 2**63 - 1], [1, 1], "the parent of class 1 is 9223372036854775807; "),
+        ([-1, 1], [1, 1], "the parent of class 1 is 1; "),
+        ([1, 0], [1, 1], "the parent of class 0 is 1; "),
+        ([-1, -1, 0], [3], "classes 0 and 2 of one group have the parents -1 and 0"),
+        ([-1, -1, 0], [2], "groups have 2 classes, there are 3 in all"),
+        ([-1, -1], [], "groups have 0 classes, there are 2 in all"),
+        ([-1, -1], [2, 1], "a group of 1 classes from class 2 on, there are 2 in all"),
+        ([-1, -1], [0, 2], "a group of 0 classes from class 0 on, there are 2 in all"),
+        ([-1, -1], [-1, 3], "a group of -1 classes from class 0 on"),
+        ([-1, -1], [2**63 - 1] * 2, "a group of 9223372036854775807 classes from class 0 on"),
+        ([], [1], "a group of 1 classes from class 0 on, there are 0 in all"),
+    ],
+)
+def test_trees_that_are_none_are_refused_when_they_are_handed_over(parents, groups, message):
+    with pytest.raises(ValueError, match=f"^class tree: {message}"):
+        _core.ClassTree(parents, groups)
+
+
+def test_a_tree_of_other_heads_is_refused():
+    tree = _core.ClassTree([-1, -1, 0, 0], [2, 2])
+    raw, sizes = np.zeros((1, 1, 1, 9), np.float32), np.ones((1, 2), np.int64)
+    good, numbers = [2, 4, 1, 0, 1, 0, 0, 0], np.array([[1.0, 0.0, 5.0, 5.0]])
+    options = {"score": 0.25, "iou": 0.45, "max_boxes": 3}
+
+    def detect(head, tree):
+        return _core.detections(
+            [raw], np.array([head]), numbers, (1, 1), sizes, tree=tree, **options
+        )
+
+    boxes, *_ = detect(good, tree)
+    assert boxes.shape == (0, 4)
+    for column, value in ((0, 0), (0, 1), (0, 3), (1, 3), (1, 5), (1, -1)):
+        row = list(good)
+        row[column] = value
+        message = r"^head 0 is no \[region\] of 4 classes, as the tree has$"
+        with pytest.raises(ValueError, match=message):
+            detect(row, tree)
+    with pytest.raises(RuntimeError):  # one whose __init__ never ran
+        detect(good, _core.ClassTree.__new__(_core.ClassTree))
+
+
+def test_a_tree_may_be_empty_or_as_deep_as_it_has_classes():
+    assert _core.ClassTree([], [])
+    classes = 100_000
+    tree = _core.ClassTree(range(-1, classes - 1), [1] * classes)
+    heads, numbers = np.array([[2, classes, 1, 0, 1, 0, 0, 0]]), np.array([[1.0, 0.0, 5.0, 5.0]])
+    _, scores, found, _ = _core.detections(
+        [np.zeros((1, 1, 1, 5 + classes), np.float32)],
+        heads,
+        numbers,
+        (1, 1),
+        np.ones((1, 2), np.int64),
+        score=0.25,
+        iou=0.45,
+        max_boxes=3,
+        tree=tree,
+    )
+    assert (scores.tolist(), found.tolist()) == ([1.0], [classes - 1])
