@@ -249,7 +249,8 @@ def test_another_network_of_the_same_model_has_its_own_plan(weights):
     assert sight.same(remembered.Sight.of(model, network))
     assert not sight.same(remembered.Sight.of(model, yolotf.parse_cfg(TEXT)))
     assert not sight.same(sight._replace(built=False))
-    assert not sight.same(sight._replace(layers=sight.layers[1:]))
+    assert not sight.same(sight._replace(names=sight.names[1:]))
+    assert not sight.same(sight._replace(things=[None, *sight.things[1:]]))
 
 
 def test_a_remembered_plan_keeps_no_model_alive(weights):

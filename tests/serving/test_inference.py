@@ -183,7 +183,7 @@ def test_a_first_load_gives_what_any_load_does(held_open, op, tmp_path, monkeypa
     expected = FoldedNetwork(parse_cfg(LARGE))
     expected.load(path)
     if not op:
-        monkeypatch.setattr(writing, "_op_can", lambda variables: False)
+        monkeypatch.setattr(writing, "_op_can", lambda targets: False)
     folded = FoldedNetwork(parse_cfg(LARGE))
     with path.open("r+b" if held_open else "rb"):
         folded.load(path, contents_disposable=True)

@@ -175,7 +175,7 @@ def load_darknet_weights(
     return LoadReport(
         path=str(path),
         header=job.header,
-        layers=len({assignment.segment.layer for assignment in job.plan.assignments}),
+        layers=job.plan.section_count,
         variables=stats.variables,
         floats=job.plan.moved_floats,
         size_bytes=job.size_bytes,

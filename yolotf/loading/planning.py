@@ -23,6 +23,7 @@ from yolotf.models.stock import stock_networks
 from yolotf.models.structure import Structure
 from yolotf.weights import layout
 from yolotf.weights.header import Header, read_header
+from yolotf.weights.once import once_each
 
 PathLike = str | os.PathLike[str]
 
@@ -160,7 +161,7 @@ def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) ->
         plan = find(model, network, transposed=True)
     cut = _cut(path, header, size_bytes, layout.segments(network), strict)
     if cut is None:
-        return Job(header, size_bytes, plan, layer_names(plan.assignments))
+        return Job(header, size_bytes, plan, _layer_names_of(plan))
     kept = tuple(
         assignment for assignment in plan.assignments if assignment.segment.layer < cut.layers
     )
@@ -188,6 +189,11 @@ def layer_names(assignments: Iterable[layout.Assignment]) -> tuple[str, ...]:
         else:
             named.setdefault(place, name)
     return tuple(named.values())
+
+
+@once_each
+def _layer_names_of(plan: layout.Plan) -> tuple[str, ...]:
+    return layer_names(plan.assignments)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ Models and layers are referred to weakly; variables are held, as the model does.
 
 from __future__ import annotations
 
+import operator
 import weakref
 from typing import Any, NamedTuple
 
@@ -19,47 +20,39 @@ from yolotf.models.variables import held
 from yolotf.weights import layout
 
 
-class _Layer(NamedTuple):
-    """A layer, its class (which tells a depthwise kernel) and its variables."""
-
-    name: str
-    layer: weakref.ref[Any]
-    kind: weakref.ref[type]
-    variables: tuple[Any, ...]
-
-    def same(self, other: _Layer) -> bool:
-        """Whether it is that layer, with these variables."""
-        return (
-            self.name == other.name
-            and self.layer is other.layer  # there is one reference an object
-            and self.kind is other.kind
-            and all(one is its for one, its in zip(self.variables, other.variables, strict=True))
-        )
-
-
 class Sight(NamedTuple):
-    """What the plan of a model from `build_model` is read off."""
+    """What the plan of a model from `build_model` is read off.
+
+    Attributes:
+        network: it was made of.
+        built: whether it has variables.
+        names: of the layers.
+        things: references to the layers and their classes (which tell a depthwise kernel), and
+            their variables.
+    """
 
     network: Network
     built: bool
-    layers: tuple[_Layer, ...]
+    names: list[str]
+    things: list[Any]
 
     @classmethod
     def of(cls, model: Any, network: Network) -> Sight:
         """What it is now."""
-        layers = tuple(
-            _Layer(name, weakref.ref(layer), weakref.ref(type(layer)), held(layer))
-            for name, layer in named_after_sections(model, network).items()
-        )
-        return cls(network, getattr(model, "built", True), layers)
+        named = named_after_sections(model, network)
+        layers = list(named.values())
+        # There is one reference an object.
+        references = [*map(weakref.ref, layers), *map(weakref.ref, map(type, layers))]
+        built = getattr(model, "built", True)
+        return cls(network, built, list(named), references + held(layers))
 
     def same(self, other: Sight) -> bool:
         """Whether the same plan follows."""
         return (
             self.network is other.network
             and self.built == other.built
-            and len(self.layers) == len(other.layers)
-            and all(one.same(its) for one, its in zip(self.layers, other.layers, strict=True))
+            and self.names == other.names
+            and all(map(operator.is_, self.things, other.things))
         )
 
 

@@ -20,7 +20,7 @@ from yolotf.darknet.rules import BN_EPSILON
 from yolotf.errors import PlanError
 from yolotf.models.arrange import preferred
 from yolotf.models.bind import Binding
-from yolotf.models.built import network_of
+from yolotf.models.built import every_layer, network_of
 from yolotf.models.difference import Difference, Differences
 from yolotf.models.effects import (
     Activations,
@@ -81,7 +81,7 @@ def epsilons(model: Any, found: Differences) -> None:
 
 def norms(model: Any) -> Iterator[Any]:
     """The batch normalizations of a model that have an epsilon."""
-    for layer in layers(model):
+    for layer in every_layer(model):
         if hasattr(layer, "epsilon") and hasattr(layer, "moving_variance"):
             yield layer
 

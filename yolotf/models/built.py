@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.models.variables import slots
 from yolotf.models.walk import layers
 from yolotf.weights.layout import Segment, Slot
+from yolotf.weights.once import once_each
 
 _SHORT_TYPES = {"convolutional": "conv"}
 
@@ -56,20 +58,18 @@ def place_of(segment: Segment) -> tuple[int, str]:
 
 def named_after_sections(model: Any, network: cfg.Network) -> dict[str, Any]:
     """The layers of a model that are called after sections that may have weights, by name."""
+    named = {getattr(layer, "name", None): layer for layer in every_layer(model)}
+    return {name: named[name] for name in _names_in(network) if name in named}
+
+
+def every_layer(model: Any) -> Iterable[Any]:
+    """Every layer of a model, those inside other layers too."""
+    network = network_of(model)
     # What build_model makes has layers in layers for parts of sections only.
-    flat = network_of(model) is not None and not any(
+    flat = network is not None and not any(
         isinstance(section, cfg.Recurrent) for section in network.layers
     )
-    named = {
-        getattr(layer, "name", None): layer for layer in (model.layers if flat else layers(model))
-    }
-    return {
-        name: named[name]
-        for section in network.layers
-        for part in parts_of(section)
-        for name in _names(section, part)
-        if name in named
-    }
+    return model.layers if flat else layers(model)
 
 
 def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
@@ -86,6 +86,17 @@ def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
         if name in named
         for role, slot in slots(named[name]).items()
     }
+
+
+@once_each
+def _names_in(network: cfg.Network) -> tuple[str, ...]:
+    """What layers are called that may have weights, in the order of the sections."""
+    return tuple(
+        name
+        for section in network.layers
+        for part in parts_of(section)
+        for name in _names(section, part)
+    )
 
 
 def _names(section: cfg.Layer, part: str) -> tuple[str, str]:

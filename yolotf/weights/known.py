@@ -23,7 +23,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.stored import NORMALIZED, PLAIN
 from yolotf.errors import YolotfError, plural
 from yolotf.weights import layout
-from yolotf.weights.once import once_a_network
+from yolotf.weights.once import once_each
 
 MOST_CLASSES = 10_000
 """Beyond any detector seen; yolo9000 has 9418."""
@@ -393,7 +393,7 @@ def other_boxes(title: str, differences: Iterable[tuple[str, str]]) -> str:
     )
 
 
-@once_a_network
+@once_each
 def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
     """What to tell who loads a file into a network that others of its size decode otherwise.
 

@@ -1,4 +1,4 @@
-"""What follows from a network alone, worked out once for each."""
+"""What follows from an object that never changes, worked out once for each."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from yolotf.darknet.network import Network
-
 _R = TypeVar("_R")
 
 
-def once_a_network(function: Callable[..., _R]) -> Callable[..., _R]:
-    """Remembers what `function(network, **options)` returned for as long as the network lives.
+def once_each(function: Callable[..., _R]) -> Callable[..., _R]:
+    """Remembers what `function(thing, **options)` returned for as long as the thing lives.
 
-    Networks never change. They are told apart by identity: comparing two takes as long as most of
-    what follows from them. What is returned must not be changed by anyone.
+    For networks and plans. They are told apart by identity: comparing two takes as long as most of
+    what follows from them. What is returned must not be changed by anyone, nor refer to the thing.
     """
-    known: dict[tuple[Any, ...], tuple[weakref.ref[Network], _R]] = {}
+    known: dict[tuple[Any, ...], tuple[weakref.ref[Any], _R]] = {}
 
     @functools.wraps(function)
-    def call(network: Network, **options: Any) -> _R:
-        key = (id(network), *options.items())
+    def call(thing: Any, **options: Any) -> _R:
+        key = (id(thing), *options.items())
         found = known.get(key)
         if found is not None:
             return found[1]
-        result = function(network, **options)
-        # Gone with the network, before another one can be where it was.
-        known[key] = weakref.ref(network, lambda _: known.pop(key, None)), result
+        result = function(thing, **options)
+        # Gone with the thing, before another one can be where it was.
+        known[key] = weakref.ref(thing, lambda _: known.pop(key, None)), result
         return result
 
     return call

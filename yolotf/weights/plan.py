@@ -92,6 +92,11 @@ class Plan:
         return {}
 
     @functools.cached_property
+    def section_count(self) -> int:
+        """Sections whose floats go somewhere."""
+        return len({assignment.segment.layer for assignment in self.assignments})
+
+    @functools.cached_property
     def moved_floats(self) -> int:
         """Floats of the file that go somewhere."""
         return sum(assignment.segment.count for assignment in self.assignments)

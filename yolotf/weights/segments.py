@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from yolotf.darknet.network import Network
 from yolotf.darknet.stored import Role
-from yolotf.weights.once import once_a_network
+from yolotf.weights.once import once_each
 
 FLOAT_BYTES = 4
 HEADER_BYTES = 20
@@ -72,7 +72,7 @@ def segments(network: Network, *, transposed: bool = False) -> list[Segment]:
     return list(_segments(network, transposed=transposed))
 
 
-@once_a_network
+@once_each
 def _segments(network: Network, *, transposed: bool) -> tuple[Segment, ...]:
     found: list[Segment] = []
     offset = 0

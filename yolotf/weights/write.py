@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
 import struct
@@ -19,6 +20,7 @@ from yolotf import _core, errors
 from yolotf.weights import layout
 from yolotf.weights import native as _native
 from yolotf.weights.header import Header
+from yolotf.weights.once import once_each
 from yolotf.weights.refusal import Failure, refusal, role_name
 
 Path = str | os.PathLike[str]
@@ -60,20 +62,11 @@ def write(
         WeightsMismatch: nothing was written, unless `contents_disposable`.
         OSError: the file cannot be read.
     """
-    found = [replicas(assignment.slot.variable) for assignment in plan.assignments]
-    variables = [variable for one in found for variable in one]
-    assignments = plan.assignments  # whose rows it knows
-    if len(variables) != len(assignments):
-        assignments = tuple(
-            assignment for assignment, one in zip(assignments, found, strict=True) for _ in one
-        )
-    import tensorflow as tf  # not with `import yolotf`
-
-    for index, variable in enumerate(variables):
-        if tf.is_symbolic_tensor(variable.handle):
-            raise refusal(Failure("symbolic", index), path, plan, assignments)
-    job = _Job(path, header, plan, assignments, variables, cast, verify)
-    return job.with_op(contents_disposable) if _op_can(variables) else job.portably()
+    targets = _targets(plan)
+    if targets.symbolic is not None:
+        raise refusal(Failure("symbolic", targets.symbolic), path, plan, targets.assignments)
+    job = _Job(path, header, plan, targets, cast, verify)
+    return job.with_op(contents_disposable) if _op_can(targets) else job.portably()
 
 
 def check_size(path: Path, plan: layout.Plan, header: Header, size_bytes: int) -> None:
@@ -153,14 +146,62 @@ def header_bytes(header: Header) -> bytes:
     return struct.pack("<3i", header.major, header.minor, header.revision) + seen
 
 
-def _op_can(variables: Sequence[Any]) -> bool:
+class _Targets:
+    """The variables of a plan, one an assignment, so that replicas each have theirs.
+
+    Attributes:
+        assignments: of the plan; more where variables are distributed.
+        variables: that they go to.
+        symbolic: the first that belongs to a graph and has no memory; None if none does.
+    """
+
+    def __init__(self, plan: layout.Plan) -> None:
+        """Looks the variables up."""
+        import tensorflow as tf  # not with `import yolotf`
+
+        found = [replicas(assignment.slot.variable) for assignment in plan.assignments]
+        self.variables = [variable for one in found for variable in one]
+        self.assignments = plan.assignments  # whose rows the plan knows
+        if len(self.variables) != len(self.assignments):
+            self.assignments = tuple(
+                one for one, its in zip(self.assignments, found, strict=True) for _ in its
+            )
+        symbolic = (
+            index
+            for index, variable in enumerate(self.variables)
+            if tf.is_symbolic_tensor(variable.handle)
+        )
+        self.symbolic = next(symbolic, None)
+
+    @functools.cached_property
+    def cpu(self) -> str | None:
+        """The one CPU of this process that they are all on; None if they are elsewhere."""
+        devices = {variable.device for variable in self.variables}
+        if len(devices) != 1 or not re.match(r"/job:localhost/.*device:CPU:\d+$", min(devices)):
+            return None
+        return str(devices.pop())
+
+    @functools.cached_property
+    def handles(self) -> Any:
+        """All handles in one tensor."""
+        import tensorflow as tf  # not with `import yolotf`
+
+        with tf.device(self.cpu):
+            return tf.raw_ops.Pack(values=[variable.handle for variable in self.variables], axis=0)
+
+
+@once_each
+def _targets(plan: layout.Plan) -> _Targets:
+    return _Targets(plan)
+
+
+def _op_can(targets: _Targets) -> bool:
     """Whether the op can be loaded and all variables are on one CPU of this process.
 
     With several devices (MirroredStrategy) it would have to be called once for each, and the file
     could be replaced in between: one replica would have the old weights, one the new.
     """
-    devices = {variable.device for variable in variables}
-    if len(devices) != 1 or not re.match(r"/job:localhost/.*device:CPU:\d+$", devices.pop()):
+    if targets.cpu is None:
         return False
     try:
         _native.op_library()
@@ -181,27 +222,26 @@ def _warn_once(text: str) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """One call of `write`; an assignment a variable, so that replicas each have theirs."""
+    """One call of `write`."""
 
     path: Path
     header: Header
     plan: layout.Plan
-    assignments: Sequence[layout.Assignment]
-    variables: Sequence[Any]
+    targets: _Targets
     cast: bool
     verify: bool
 
     def with_op(self, contents_disposable: bool) -> WriteStats:
         import tensorflow as tf  # not with `import yolotf`
 
-        with tf.device(self.variables[0].device):
+        with tf.device(self.targets.cpu):
             result = _native.op_library().yolotf_scatter(
                 path=os.fsencode(self.path),
                 header=header_bytes(self.header),
                 expected_bytes=self.plan.expected_bytes(self.header.size_bytes),
                 # A tensor: the op would take the array apart number by number.
                 plan=tf.constant(self._rows()),
-                resources=[variable.handle for variable in self.variables],
+                resources=self.targets.handles,
                 cast=self.cast,
                 verify=self.verify,
                 contents_disposable=contents_disposable,
@@ -215,11 +255,12 @@ class _Job:
         if code:
             raise self.refused(Failure(_core.CODES[code], segment, axis, role_name(role), *places))
         mapped, threads, checking, writing = numbers[10:]
-        return WriteStats("op", bool(mapped), threads, checking + writing, len(self.variables))
+        count = len(self.targets.variables)
+        return WriteStats("op", bool(mapped), threads, checking + writing, count)
 
     def _rows(self) -> NDArray[np.int64]:
-        own = self.assignments is self.plan.assignments
-        return self.plan.rows(self.header.size_bytes, None if own else self.assignments)
+        own = self.targets.assignments is self.plan.assignments
+        return self.plan.rows(self.header.size_bytes, None if own else self.targets.assignments)
 
     def portably(self) -> WriteStats:
         """Fills memory of its own, which the variables take over without a copy."""
@@ -234,7 +275,7 @@ class _Job:
             self.path,
             self.header,
             self.plan,
-            self.assignments,
+            self.targets.assignments,
             arrays,
             cast=self.cast,
             verify=self.verify,
@@ -242,10 +283,10 @@ class _Job:
         )
         tensors = [_adopted(array) for array in arrays]
         try:
-            for variable, tensor in zip(self.variables, tensors, strict=True):
+            for variable, tensor in zip(self.targets.variables, tensors, strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tensor)
         except BaseException:  # memory that ran out, Ctrl-C: no model half of this, half of that
-            for variable, value in zip(self.variables, before, strict=True):
+            for variable, value in zip(self.targets.variables, before, strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
             raise
         return WriteStats(
@@ -253,7 +294,7 @@ class _Job:
             mapped=bool(mapped),
             threads=threads,
             nanoseconds=time.perf_counter_ns() - started,
-            variables=len(self.variables),
+            variables=len(self.targets.variables),
         )
 
     def _values(self) -> list[Any]:
@@ -262,7 +303,7 @@ class _Job:
 
         owners: dict[int, int] = {}
         values = []
-        for index, variable in enumerate(self.variables):
+        for index, variable in enumerate(self.targets.variables):
             owner = owners.setdefault(id(variable), index)
             if owner != index:
                 raise self.refused(Failure("shared", index, expected=owner))
@@ -274,7 +315,7 @@ class _Job:
         return values
 
     def refused(self, failure: Failure) -> errors.WeightsMismatch:
-        return refusal(failure, self.path, self.plan, self.assignments)
+        return refusal(failure, self.path, self.plan, self.targets.assignments)
 
 
 _NOT_REGULAR = 2
