@@ -8,11 +8,11 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -119,8 +119,8 @@ class OwnThreads : public Threads {
   void start(std::function<void()> work) override {
     try {
       started_.emplace_back(std::move(work));
-    } catch (const std::system_error&) {
-      // No more to be had: the load's own thread does the work.
+    } catch (const std::exception&) {
+      // No more to be had, or no memory for one: the load's own thread does the work.
     }
   }
 

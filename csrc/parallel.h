@@ -1,11 +1,11 @@
 // Independent tasks on a few threads, the calling one among them. The standard library only.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -30,11 +30,11 @@ void run_tasks(std::size_t count, int threads, const Task& task) {
     }
   };
   std::vector<std::thread> helpers;
-  helpers.reserve(count);
+  helpers.reserve(std::min(count, static_cast<std::size_t>(std::max(threads, 1))));
   for (std::size_t i = 1; i < count && static_cast<int>(i) < threads; ++i) {
     try {
       helpers.emplace_back(work);
-    } catch (const std::system_error&) {  // no more to be had
+    } catch (const std::exception&) {  // no more to be had: no thread, or no memory for one
       break;
     }
   }

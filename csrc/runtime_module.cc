@@ -3,9 +3,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,15 +19,26 @@ namespace py = pybind11;
 namespace yolotf {
 namespace {
 
-class TensorFlowError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
+// By TF_Code of tf_status.h.
+constexpr std::array<const char*, 17> kCodeNames = {
+    "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+    "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+    "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+    "DATA_LOSS", "UNAUTHENTICATED"};
 
+// As yolotf.errors.TensorFlowError, so that whoever adds nothing to it has a YolotfError.
 void check(const Failure& failure) {
-  if (failure.failed()) {
-    throw TensorFlowError(failure.message);
+  if (!failure.failed()) {
+    return;
   }
+  const auto code = static_cast<std::size_t>(failure.code);
+  const py::str said(PyUnicode_DecodeUTF8(
+      failure.message.data(), static_cast<Py_ssize_t>(failure.message.size()), "backslashreplace"));
+  const py::object error =
+      py::module_::import("yolotf.graphs.failures")
+          .attr("refusal")(said, code < kCodeNames.size() ? kCodeNames[code] : kCodeNames[2]);
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+  throw py::error_already_set();
 }
 
 // Whether Python has begun to end: no thread but the one that ends it gets the GIL any more.
@@ -40,7 +52,7 @@ bool is_ending() {
 
 void require_open() {
   if (tensorflow_version().empty()) {
-    throw std::runtime_error("TensorFlow's libraries are not open: open() comes first");
+    throw py::value_error("TensorFlow's libraries are not open: open() comes first");
   }
 }
 
@@ -292,7 +304,6 @@ PYBIND11_MODULE(_runtime, module) {
   using namespace pybind11::literals;
   module.doc() = "TensorFlow's kernels through its C API, without TensorFlow's Python.";
   yolotf::WithoutGil::prepare();
-  py::register_exception<yolotf::TensorFlowError>(module, "TensorFlowError", PyExc_RuntimeError);
   module.def(
       "open", &yolotf::open, "framework"_a, "cc"_a,
       "Opens the two libraries of a TensorFlow, by their paths; ImportError if one is missing "

@@ -25,6 +25,16 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
+def size_text(size_bytes: int) -> str:
+    """`3.1 GB`, `24 MB`, `12 kB`, `1 byte`; powers of ten."""
+    if size_bytes < 1000:
+        return plural(size_bytes, "byte")
+    for unit, most in (("kB", 1e6), ("MB", 1e9)):
+        if size_bytes < most * 0.9995:
+            return f"{size_bytes / (most / 1e3):.3g} {unit}"
+    return f"{size_bytes / 1e9:,.1f} GB"
+
+
 def listed(texts: Iterable[str], most: int, between: str = ", ") -> str:
     """`a, b and 3 more`; clauses, with `; ` between them: `a; b; and 3 more`."""
     every = list(texts)
@@ -101,6 +111,28 @@ class ContentError(WeightsMismatch):
 
 class FileChangedError(WeightsMismatch):
     """Another process changed the file during the load; no variable was written. Facts: `path`."""
+
+
+class TensorFlowError(YolotfError):
+    """TensorFlow refused a graph or a run. Facts: `source`, `input_size`, `batch`, `code`, `said`.
+
+    `code` is TensorFlow's, such as `INVALID_ARGUMENT`, and `said` are all of its words.
+    """
+
+
+class OutOfMemoryError(YolotfError, MemoryError):
+    """There is no memory for what was asked. Facts: `source`, `input_size`, `batch`, `needed`, ...
+
+    A `MemoryError` too. `input_size` is (height, width), `needed` and `allowed` are bytes, None
+    where they are not known.
+    """
+
+
+class ForkedProcessError(YolotfError, RuntimeError):
+    """The process was forked from one in which TensorFlow ran, whose threads are not in it.
+
+    A `RuntimeError` too, which it was before.
+    """
 
 
 class MissingPackageError(YolotfError, ImportError):

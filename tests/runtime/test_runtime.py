@@ -18,7 +18,7 @@ from networks_of_sections import SECTIONS, SMALL, around
 import yolotf
 from yolotf import _core, _runtime
 from yolotf.darknet.cfg import parse_cfg
-from yolotf.errors import ContentError, SizeMismatchError
+from yolotf.errors import ContentError, SizeMismatchError, TensorFlowError
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.runtime import library, network
 from yolotf.runtime.graph import Operations
@@ -100,8 +100,11 @@ def test_an_operation_of_another_tensorflow_is_tried_first(monkeypatch):
 def test_what_tensorflow_refuses_is_said(small_file):
     ops = Operations()
     x = ops.placeholder([1, 2])
-    with pytest.raises(_runtime.TensorFlowError, match="Dimensions must be equal"):
+    with pytest.raises(TensorFlowError, match="TensorFlow refuses the graph: Dimensions") as error:
         ops.MatMul(a=x, b=x)
+    assert error.value.code == "INVALID_ARGUMENT"
+    assert "\n" not in str(error.value)
+    assert "Dimensions must be equal" in error.value.said
     with pytest.raises(AttributeError, match="no operation Nonsense"):
         ops.Nonsense(x=x)
 
@@ -163,7 +166,7 @@ def test_nothing_is_done_before_the_libraries_are_open():
         for early in (_runtime.Graph, lambda: _runtime.Tensors([np.zeros(3, np.float32)])):
             try:
                 early()
-            except RuntimeError as error:
+            except ValueError as error:
                 assert "open() comes first" in str(error)
             else:
                 raise AssertionError
@@ -323,8 +326,8 @@ def test_a_process_forked_too_late_is_told_so(files):
         for late in (lambda: detector(picture), answer, lambda: detector.reload(sys.argv[2])):
             try:
                 late()
-            except RuntimeError as error:
-                if "spawn" not in str(error):
+            except yolotf.YolotfError as error:
+                if "spawn" not in str(error) or not isinstance(error, RuntimeError):
                     os._exit(1)
             else:
                 os._exit(2)

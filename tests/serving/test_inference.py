@@ -533,8 +533,9 @@ def test_any_size_takes_pictures_as_they_are(small_file):
         np.testing.assert_array_equal(ours.counts, theirs.counts)
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
         np.testing.assert_allclose(ours.boxes, theirs.boxes, rtol=1e-4, atol=1e-3)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must be multiples of 8"):
+    with pytest.raises(YolotfError, match=r"44x32: .* must be multiples of 8") as error:
         function(np.zeros((1, 32, 44, 3), np.uint8))
+    assert (error.value.input_size, error.value.stride) == ((32, 44), 8)
 
 
 def test_any_size_is_refused_where_a_section_fixes_the_size():

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from yolotf.errors import OutOfMemoryError
 from yolotf.serving.pictures import open_picture, read_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3)).astype(np.uint8)
@@ -207,3 +208,22 @@ def test_missing_files_are_the_systems_own_errors(tmp_path):
         open_picture(tmp_path / "none.jpg")
     with pytest.raises(IsADirectoryError):
         open_picture(tmp_path)
+
+
+def test_a_decompression_bomb_is_refused_with_what_to_change(monkeypatch, tmp_path):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = tmp_path / "bomb.png"
+    Image.fromarray(PIXELS).save(path)
+    with pytest.raises(OSError) as error:  # noqa: PT011 - the whole text is compared
+        open_picture(path)
+    assert str(error.value) == (
+        f"{path}: image size (240 pixels) exceeds limit of 200 pixels of Pillow's; scale it "
+        "down, or raise PIL.Image.MAX_IMAGE_PIXELS"
+    )
+
+
+def test_a_picture_that_no_memory_holds_is_refused():
+    """A view of one number; its copy would be 2**60 bytes."""
+    huge = np.broadcast_to(np.float64(0.5), (2**29, 2**29, 1))
+    with pytest.raises(OutOfMemoryError, match=r"a picture of shape \(536870912, .*float64"):
+        read_picture(huge, 1)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from yolotf.errors import WeightsMismatch, explained_import, printable
+from yolotf.graphs.failures import of_tensorflow
 
 COMMANDS = {
     "demo": ("demo", "load the official yolov4-tiny and detect in two photographs"),
@@ -56,6 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except OSError:
                 _discard_output()
         return 2
+    except MemoryError as error:
+        print(f"yolotf: {describe_memory(error)}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        refused = of_tensorflow(error)
+        if refused is None:
+            raise
+        print(f"yolotf: {refused}", file=sys.stderr)
+        return 2
     return code
 
 
@@ -67,6 +77,13 @@ def describe(error: Exception) -> str:
         if error.filename is not None:
             text = f"{os.fsdecode(error.filename)}: {text}"
     return printable(text)
+
+
+def describe_memory(error: MemoryError) -> str:
+    """One sentence; NumPy's words, which say how much it was, but not C++'s."""
+    words = str(error)
+    said = f": {words}" if words and not words.startswith("std::") else ""
+    return printable(f"there is no memory left{said}; pass fewer or smaller pictures")
 
 
 def _discard_output() -> None:

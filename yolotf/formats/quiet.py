@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TextIO
 
+from yolotf.errors import OutOfMemoryError, TensorFlowError
+
 
 @contextlib.contextmanager
 def held_back_stderr() -> Iterator[TextIO]:
@@ -34,6 +36,8 @@ def held_back_stderr() -> Iterator[TextIO]:
             os.dup2(file.fileno(), 2)
             try:
                 yield shown if own else sys.stderr
+            except (OutOfMemoryError, TensorFlowError):
+                raise  # TensorFlow's words are in it
             except Exception:
                 _flush()
                 os.dup2(kept, 2)

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,9 @@ import tensorflow as tf
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import check_forgetful, output_layers
 from yolotf.errors import TensorFlowVersionError, YolotfError
-from yolotf.graphs import tracing
+from yolotf.graphs import failures, tracing
 from yolotf.graphs.frames import in_order
+from yolotf.graphs.memory import RunMemory
 from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
 from yolotf.weights import native as _native
@@ -142,11 +145,16 @@ class FoldedNetwork:
         Raises:
             UnsupportedSectionError: a section that cannot be built, or that the file holds
                 nothing for (`dontload`).
+            OutOfMemoryError: there is no memory for the variables, or cannot be for one picture.
         """
         if use_onednn is None:
             use_onednn = tracing.onednn_available()
         self.graph = NetworkGraph(network, use_onednn=use_onednn)
-        with tf.init_scope():
+        self._memory = RunMemory.of(network, sum(map(math.prod, self.graph.shapes.values())))
+        self._on_gpu = bool(tf.config.get_visible_devices("GPU"))
+        if not self._on_gpu:
+            self._memory.check()
+        with tf.init_scope(), failures.explained(network):
             variables = make_variables(list(self.graph.shapes.values()))
             self.states = {
                 key: tf.Variable(tf.zeros(shape), trainable=False)
@@ -189,20 +197,41 @@ class FoldedNetwork:
         check_eager()
         header, _ = read_header(weights, layout.floats(self.network))
         plan = self.graph.plan(header, self.stored)
-        writing.write(
-            weights,
-            header,
-            plan,
-            cast=False,
-            verify=verify,
-            contents_disposable=contents_disposable,
-        )
+        with failures.explained(self.network):
+            writing.write(
+                weights,
+                header,
+                plan,
+                cast=False,
+                verify=verify,
+                contents_disposable=contents_disposable,
+            )
         self.reset()
 
     def reset(self) -> None:
         """Forgets all frames."""
         for state in self.states.values():
             state.assign(tf.zeros(state.shape))
+
+    @contextmanager
+    def running(self, batch: int, share: float = 1.0) -> Iterator[None]:
+        """For what runs now, and is not a part of a graph that is being traced.
+
+        Args:
+            batch: pictures of the run.
+            share: of the pixels of the network's input.
+
+        Raises:
+            OutOfMemoryError: there is no memory for the run.
+            TensorFlowError: TensorFlow refuses to run it.
+        """
+        if not tf.executing_eagerly():
+            yield
+            return
+        at_once = min(batch, 1) if self.states else batch
+        held = nullcontext() if self._on_gpu else self._memory.held(at_once, share)
+        with failures.explained(self.network, batch), held:
+            yield
 
     def unblocked_weights(self) -> dict[str, Tensor]:
         """What `stored` holds, wide convolutions in one piece."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yolotf import _runtime
-from yolotf.errors import TENSORFLOW_MISSING
+from yolotf.errors import TENSORFLOW_MISSING, ForkedProcessError, OutOfMemoryError, size_text
 
 FRAMEWORK, CC = "libtensorflow_framework.so.2", "libtensorflow_cc.so.2"
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -44,7 +44,8 @@ def load() -> None:
 
     Raises:
         ImportError: TensorFlow is not installed, a library is missing or lacks something.
-        RuntimeError: the process was forked after TensorFlow had begun to run in its parent.
+        OutOfMemoryError: there is no memory for the libraries.
+        ForkedProcessError: the process was forked after TensorFlow had begun to run in its parent.
     """
     check_process()
     with _lock:
@@ -56,10 +57,10 @@ def check_process() -> None:
     """Raises in a process that has TensorFlow, but none of its threads.
 
     Raises:
-        RuntimeError: it was forked after TensorFlow had begun to run in its parent.
+        ForkedProcessError: it was forked after TensorFlow had begun to run in its parent.
     """
     if _forked:
-        raise RuntimeError(
+        raise ForkedProcessError(
             "this process was forked from one in which a detector had been made, and TensorFlow's "
             "threads are not here: start processes with multiprocessing's spawn method "
             '(multiprocessing.get_context("spawn")), or fork before the first detector is made'
@@ -79,6 +80,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+_NO_ROOM = re.compile("failed to map segment|[Cc]annot allocate memory|cannot create shared object")
+"""What the C library says of a library that it finds no memory for."""
+
+
 def _open(where: Path) -> None:
     libraries = where / FRAMEWORK, where / CC
     advice = "it belongs to TensorFlow 2.16 and later: pip install --upgrade tensorflow"
@@ -89,6 +94,17 @@ def _open(where: Path) -> None:
         with _quiet():
             _runtime.open(*map(str, libraries))
     except ImportError as error:  # it says which of the two
+        if _NO_ROOM.search(str(error)):
+            needed = sum(library.stat().st_size for library in libraries)
+            raise OutOfMemoryError(
+                f"{where}: there is no memory for TensorFlow's libraries, {size_text(needed)}; "
+                "raise the limit (ulimit -v)",
+                source=str(where),
+                input_size=None,
+                batch=None,
+                needed=needed,
+                allowed=None,
+            ) from None
         raise ImportError(f"{error}; {advice}", path=str(where)) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 import threading
@@ -16,7 +17,9 @@ import numpy.typing as npt
 
 from yolotf import _runtime
 from yolotf.darknet import cfg
-from yolotf.graphs import onednn
+from yolotf.errors import TensorFlowError
+from yolotf.graphs import failures, onednn
+from yolotf.graphs.memory import RunMemory
 from yolotf.graphs.network import NetworkGraph
 from yolotf.runtime import library
 from yolotf.runtime.graph import Node, Operations
@@ -66,10 +69,18 @@ class RuntimeNetwork:
             UnsupportedSectionError: a section that cannot be built, or that the file holds
                 nothing for (`dontload`).
             ImportError: TensorFlow is not installed, or another than is known here.
+            OutOfMemoryError: one picture needs more memory than the process may use.
+            TensorFlowError: TensorFlow refuses the graph.
         """
         self._threads = threads or native.thread_count()
         library.load()
+        with failures.explained(network):
+            self._build(network)
+
+    def _build(self, network: cfg.Network) -> None:
         self.graph = NetworkGraph(network, use_onednn=_onednn_available())
+        self._memory = _memory_of(self.graph)
+        self._memory.check()
         ops = Operations()
         height, width, channels = network.input_shape
         batch = 1 if self.graph.states else None
@@ -99,9 +110,11 @@ class RuntimeNetwork:
         threads = threads or native.thread_count()
         # How wide kernels are stored is known when the libraries are there; till then, a guess.
         likely = NetworkGraph(network, use_onednn=os.environ.get(_SWITCH, "1") != "0")
+        _memory_of(likely).check()
         with ThreadPoolExecutor(1, "yolotf-open") as pool:
             opening = pool.submit(library.load)
-            header, arrays = _read(likely, path, verify=True, threads=threads)
+            with failures.explained(network):
+                header, arrays = _read(likely, path, verify=True, threads=threads)
             opening.result()
         opened = cls(network, threads=threads)
         if opened.graph.shapes != likely.shapes:
@@ -125,11 +138,14 @@ class RuntimeNetwork:
         Raises:
             WeightsMismatch: file and network do not belong together.
             OSError: the file cannot be read.
-            RuntimeError: the process was forked after a network had been made.
+            ForkedProcessError: the process was forked after a network had been made.
+            OutOfMemoryError: there is no memory for them.
         """
         library.check_process()
-        header, arrays = _read(self.graph, path, verify=verify, threads=self._threads)
-        return Weights(os.fspath(path), header, arrays, _runtime.Tensors(list(arrays.values())))
+        with failures.explained(self.network):
+            header, arrays = _read(self.graph, path, verify=verify, threads=self._threads)
+            tensors = _runtime.Tensors(list(arrays.values()))
+        return Weights(os.fspath(path), header, arrays, tensors)
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: Weights) -> list[Array]:
         """What enters the heads, in cfg order.
@@ -137,9 +153,18 @@ class RuntimeNetwork:
         Args:
             inputs: [batch, rows, columns, channels] float32, 0..1, of the network's size.
             weights: from `load`.
+
+        Raises:
+            OutOfMemoryError: there is no memory for the run.
+            TensorFlowError: TensorFlow refuses to run it.
+            ForkedProcessError: the process was forked after a network had been made.
         """
         library.check_process()
-        return self._heads.run([inputs], weights.tensors)
+        return self._run(len(inputs), [inputs], weights)
+
+    def _run(self, batch: int, arrays: Sequence[Array], weights: Weights) -> list[Array]:
+        with failures.explained(self.network, batch), self._memory.held(batch):
+            return self._heads.run(arrays, weights.tensors)
 
     def step(
         self, frame: npt.NDArray[np.float32], weights: Weights, states: Mapping[str, Array]
@@ -155,9 +180,8 @@ class RuntimeNetwork:
             What enters the heads, and the states for the next step.
         """
         library.check_process()
-        found = self._heads.run(
-            [frame, *(states[key] for key in self.graph.states)], weights.tensors
-        )
+        entering = [frame, *(states[key] for key in self.graph.states)]
+        found = self._run(len(frame), entering, weights)
         heads = len(found) - len(self.graph.states)
         return found[:heads], dict(zip(self.graph.states, found[heads:], strict=True))
 
@@ -167,6 +191,10 @@ class RuntimeNetwork:
             key: array if self.graph.blocks_of(key) == 1 else np.concatenate(array, -1)
             for key, array in weights.arrays.items()
         }
+
+
+def _memory_of(graph: NetworkGraph) -> RunMemory:
+    return RunMemory.of(graph.network, sum(map(math.prod, graph.shapes.values())))
 
 
 def _read(
@@ -228,9 +256,11 @@ def _allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np
     places = {key: -(-count // step) * step for key, count in counts.items()}
     total = sum(places.values())
     # Shared memory, which is mmap's default, is not on huge pages.
-    memory = mmap.mmap(
-        -1, layout.FLOAT_BYTES * max(1, total), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    )
+    size_bytes = layout.FLOAT_BYTES * max(1, total)
+    try:
+        memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError from error  # see `explained`, of who allocates
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
             memory.madvise(mmap.MADV_HUGEPAGE)
@@ -258,7 +288,7 @@ def _onednn_available() -> bool:
         if version not in _tried:
             try:
                 _tried[version] = matches_reference()
-            except _runtime.TensorFlowError:  # it is not there, or means something else
+            except TensorFlowError:  # it is not there, or means something else
                 _tried[version] = False
         return _tried[version]
 

@@ -14,6 +14,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import WeightsMismatch, plural, printable
+from yolotf.graphs import failures
 from yolotf.serving.classes import classes_of
 from yolotf.serving.detector import open_engine
 from yolotf.serving.explained import explained
@@ -171,6 +172,8 @@ class Classifier:
 
         Raises:
             OSError: a picture cannot be read.
+            OutOfMemoryError: there is no memory for it.
+            TensorFlowError: TensorFlow refuses to run it.
         """
         if top < 1:
             raise ValueError(f"top={top} must be at least 1")
@@ -186,10 +189,10 @@ class Classifier:
             active = self._active.loaded  # the same for all of them
             for start in range(0, len(pictures), self._batch_size):
                 some = pictures[start : start + self._batch_size]
-                inputs = [
-                    prepare(read_picture(one, channels, bgr=self._bgr), *self.size) for one in some
-                ]
-                values = _flat(self._stream.raw_heads(np.stack(inputs), active)[0])
+                pixels = [read_picture(one, channels, bgr=self._bgr) for one in some]
+                with failures.explained(self.network, len(some)):
+                    inputs = np.stack([prepare(one, *self.size) for one in pixels])
+                    values = _flat(self._stream.raw_heads(inputs, active)[0])
                 for places in self._tree.branches() if self._tree else ():
                     above = np.pad(values, [(0, 0), (0, 1)], constant_values=1)
                     values = values * above[:, places[:-1]]

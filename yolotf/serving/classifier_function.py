@@ -82,13 +82,18 @@ class ClassifierFunction:
         Args:
             images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. They are
                 prepared as Darknet does, see `yolotf.serving.classifier.prepare`.
+
+        Raises:
+            OutOfMemoryError: there is no memory for it.
+            TensorFlowError: TensorFlow refuses to run it.
         """
         images = tf.convert_to_tensor(images)
         if images.shape[0] == 0:
             return tf.zeros([0, self.classes])
         if images.dtype not in self._functions:
             images = tf.cast(images, tf.float32)
-        return self._functions[images.dtype](images)
+        with self.folded.running(images.shape[0]):
+            return self._functions[images.dtype](images)
 
     def probabilities(self, images: Tensor, variables: Mapping[str, Any] | None = None) -> Tensor:
         """`__call__` as one graph, for a `tf.function` to trace.

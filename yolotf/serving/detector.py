@@ -15,6 +15,7 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.head_rules import tree_of_heads
 from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import WeightsMismatch, printable
+from yolotf.graphs import failures
 from yolotf.runtime import library
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.fitting import fit
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 _Pictures = list[Picture] | tuple[Picture, ...]
 _Engine = Union[RuntimeNetwork, "TracedNetwork"]
+
+_THREADS_MOST = 4096
+"""More than there are processors anywhere; TensorFlow ends the process where it gets no more."""
 
 
 class Detector:
@@ -96,6 +100,7 @@ class Detector:
             YolotfError: there are more or fewer names than classes, `only` names no class, or the
                 class tree is none.
             OSError: a file cannot be read, or the class tree is not there; see `with_tree`.
+            OutOfMemoryError: one picture needs more memory than the process may use.
             ImportError: TensorFlow is not installed.
         """
         if not (only is None or isinstance(only, str)):
@@ -103,6 +108,8 @@ class Detector:
         for what, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and value < 1:
                 raise ValueError(f"{what}={value} must be at least 1")
+        if threads is not None and threads > _THREADS_MOST:
+            raise ValueError(f"threads={threads} must be at most {_THREADS_MOST}")
         self._options: dict[str, Any] = {
             "score": score,
             "iou": iou,
@@ -198,7 +205,9 @@ class Detector:
 
         Raises:
             OSError: a picture cannot be read.
-            RuntimeError: the process was forked after a detector had been made.
+            OutOfMemoryError: there is no memory for it.
+            TensorFlowError: TensorFlow refuses to run it.
+            ForkedProcessError: the process was forked after a detector had been made.
         """
         if isinstance(pictures, list | tuple):
             return self._detect([self._read(picture) for picture in pictures])
@@ -274,7 +283,9 @@ class Detector:
         with self._stream:
             weights = self._active.loaded  # the same for all of them
             for start in range(0, len(arrays), self._batch_size):
-                found += self._detect_batch(weights, arrays[start : start + self._batch_size])
+                some = arrays[start : start + self._batch_size]
+                with failures.explained(self.network, len(some)):
+                    found += self._detect_batch(weights, some)
         return found
 
     def _detect_batch(self, weights: Any, arrays: Sequence[Array]) -> list[Detections]:

@@ -15,8 +15,8 @@ import tensorflow as tf
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.darknet import stock as networks
-from yolotf.errors import WeightsMismatch
-from yolotf.graphs import decode, operations, tracing
+from yolotf.errors import WeightsMismatch, YolotfError
+from yolotf.graphs import decode, failures, operations, tracing
 from yolotf.graphs.folded import FoldedNetwork, check_eager
 from yolotf.serving import collector as _collector
 from yolotf.serving.classifier_function import ClassifierFunction
@@ -128,11 +128,13 @@ class InferenceFunction:
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
             YolotfError: inside of a `tf.function`.
+            TensorFlowError: TensorFlow refuses the graphs.
         """
         check_eager()
         path = sources.path_of(weights)
         try:
-            self._load(path, verify, contents_disposable, trace)
+            with failures.explained(self.network):
+                self._load(path, verify, contents_disposable, trace)
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
 
@@ -184,6 +186,11 @@ class InferenceFunction:
 
         Returns:
             `Batch`; boxes [batch, max_boxes, 4] are left, top, right, bottom in pixels.
+
+        Raises:
+            OutOfMemoryError: there is no memory for it.
+            TensorFlowError: TensorFlow refuses to run it.
+            YolotfError: with `any_size`, a height or width that is no multiple of `stride`.
         """
         images = tf.convert_to_tensor(images)
         if images.shape[0] == 0:
@@ -195,7 +202,8 @@ class InferenceFunction:
         images = tf.convert_to_tensor(images)
         if images.dtype not in self._fit:
             images = tf.cast(images, tf.float32)
-        return self._prepared(self._fit[images.dtype], images)
+        with failures.explained(self.network, images.shape[0]):
+            return self._prepared(self._fit[images.dtype], images)
 
     def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
         """Detects in pictures that have the network's size already.
@@ -209,7 +217,8 @@ class InferenceFunction:
         if inputs.shape[0] == 0:
             return self._nothing()
         raws = self.raw_heads(inputs)
-        return decode.Batch(*self._prepared(self._found, raws, image_sizes, _size(inputs)))
+        with failures.explained(self.network, inputs.shape[0]):
+            return decode.Batch(*self._prepared(self._found, raws, image_sizes, _size(inputs)))
 
     def _nothing(self) -> decode.Batch:
         """For an empty batch: oneDNN's convolutions give it the shape of their input."""
@@ -220,9 +229,33 @@ class InferenceFunction:
     def raw_heads(self, inputs: Tensor) -> list[Tensor]:
         """What enters the heads, for `inputs` as `fitted` takes them."""
         inputs = tf.convert_to_tensor(inputs)
-        if self.folded.needs_no_optimizer:
-            return list(self._prepared(self._heads, inputs))
-        return list(self._heads(inputs))
+        with self.folded.running(inputs.shape[0], self._share(inputs)):
+            if self.folded.needs_no_optimizer:
+                return list(self._prepared(self._heads, inputs))
+            return list(self._heads(inputs))
+
+    def _share(self, inputs: Tensor) -> float:
+        """Pixels of an input in the network's own.
+
+        Raises:
+            YolotfError: its sides are no multiples of `stride`; the graph asserts it where they
+                are not known.
+        """
+        if not self._any_size or inputs.shape.rank != 4 or None in inputs.shape[1:3].as_list():
+            return 1.0
+        rows, columns = inputs.shape[1:3]
+        stride = self.stride
+        if rows % stride or columns % stride:
+            raise YolotfError(
+                f"{self.network.source}: pictures of {columns}x{rows}: with any_size height and "
+                f"width must be multiples of {stride}; resize them, or leave any_size out",
+                source=self.network.source,
+                input_size=(rows, columns),
+                stride=stride,
+            )
+        height, width, _ = self.network.input_shape
+        share: float = rows * columns / (height * width)
+        return share
 
     def detect(self, images: Tensor, variables: Mapping[str, Any]) -> decode.Batch:
         """`__call__` as one graph of standard operations, for a `tf.function` to trace.

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.darknet import kinds
-from yolotf.errors import plural, printable
+from yolotf.errors import OutOfMemoryError, plural, printable
 from yolotf.weights import contents
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
     Raises:
         TypeError: it is no array, or of a type that is no picture's.
         ValueError: its shape is none of a picture, or floats are not in 0..1.
+        OutOfMemoryError: it has to be copied, and there is no memory for that.
     """
     if picture is None:
         raise TypeError(
@@ -151,6 +152,21 @@ def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
         )
     if array.ndim != 3:
         raise ValueError(f"a picture is [height, width, channels], not {array.shape}")
+    try:
+        return _checked(array, bgr)
+    except MemoryError:
+        raise OutOfMemoryError(
+            f"there is no memory for a copy of a picture of shape {array.shape}, {array.dtype}; "
+            "give a smaller one, or uint8",
+            source=None,
+            input_size=array.shape[:2],
+            batch=1,
+            needed=array.size * array.itemsize,
+            allowed=None,
+        ) from None
+
+
+def _checked(array: npt.NDArray[Any], bgr: bool) -> npt.NDArray[Any]:
     if array.size == 0:
         raise ValueError(f"a picture of shape {array.shape} is empty; check how it was cut out")
     if bgr and array.shape[2] >= 3:
@@ -192,8 +208,14 @@ def _decoded(source: Any, name: str, content: str | os.PathLike[str] | bytes) ->
         if error.strerror:  # the system's own: no such file, and so on
             raise
         raise OSError(printable(f"{name}: {_no_picture(content, error)}")) from error
+    except Image.DecompressionBombError as error:
+        fix = "scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        pixels = str(error).partition(", could be")[0].lower()
+        raise OSError(printable(f"{name}: {pixels} of Pillow's; {fix}")) from error
+    except MemoryError as error:
+        raise OSError(printable(f"{name}: there is no memory for its pixels")) from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
-        reason = f"not read as a picture: {error or type(error).__name__}"
+        reason = f"not read as a picture: {str(error).rstrip('.') or type(error).__name__}"
         raise OSError(printable(f"{name}: {reason}")) from error
 
 

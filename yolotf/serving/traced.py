@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from yolotf.darknet import cfg
+from yolotf.graphs import failures
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
@@ -57,6 +58,10 @@ class TracedNetwork:
 
     def load(self, path: str | os.PathLike[str], *, verify: bool = True) -> TracedWeights:
         """See `RuntimeNetwork.load`; runs once, so that no request has to wait."""
+        with failures.explained(self.network):
+            return self._load(path, verify)
+
+    def _load(self, path: str | os.PathLike[str], verify: bool) -> TracedWeights:
         header, _ = read_header(path, layout.floats(self.network))
         folded = FoldedNetwork(self.network)
         folded.load(path, verify=verify, contents_disposable=True)
@@ -75,14 +80,16 @@ class TracedNetwork:
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: TracedWeights) -> list[Array]:
         """See `RuntimeNetwork.raw_heads`."""
-        return [head.numpy() for head in weights.function(inputs)]
+        with failures.explained(self.network, len(inputs)):
+            return [head.numpy() for head in weights.function(inputs)]
 
     def step(
         self, frame: npt.NDArray[np.float32], weights: TracedWeights, states: Mapping[str, Array]
     ) -> tuple[list[Array], Mapping[str, Array]]:
         """See `RuntimeNetwork.step`."""
-        heads, after = weights.function(frame, dict(states))
-        return [head.numpy() for head in heads], after
+        with failures.explained(self.network, len(frame)):
+            heads, after = weights.function(frame, dict(states))
+            return [head.numpy() for head in heads], after
 
     def unblocked_weights(self, weights: TracedWeights) -> Mapping[str, Array]:
         """See `RuntimeNetwork.unblocked_weights`."""

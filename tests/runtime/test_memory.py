@@ -1,0 +1,231 @@
+"""Networks that no memory suffices for are refused in a sentence."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from cfgs import conv, maxpool, net, route, shortcut, yolo
+
+import yolotf
+from yolotf import _runtime
+from yolotf.cli import main
+from yolotf.darknet.cfg import parse_cfg
+from yolotf.errors import OutOfMemoryError, TensorFlowError
+from yolotf.graphs import failures, memory
+from yolotf.runtime import library
+from yolotf.runtime import network as runtime_network
+from yolotf.runtime.graph import Operations
+from yolotf.runtime.network import RuntimeNetwork
+from yolotf.serving.function import build_function
+
+WIDE = "10,14, 23,27, 37000,58000"
+HUGE = (
+    net(98_304) + conv(32, 3) + conv(3) + maxpool(32_768, 32_768) + conv(18) + yolo(anchors=WIDE)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # The picture, and what enters and leaves the largest section, by hand.
+        (net(8) + conv(4) + conv(2), 8 * 8 * (3 + 4 + 2)),
+        (net(8) + conv(4) + maxpool(2) + conv(1), 8 * 8 * (3 + 4) + 4 * 4 * 4),
+        # Joined: both are there while the last section reads them.
+        (net(8) + conv(4) + conv(5) + route(-1, -2) + conv(1), 8 * 8 * (3 + 9 + 1)),
+        # A sum may be in the place of what it adds.
+        (net(8) + conv(4) + conv(4) + shortcut(-2) + conv(1), 8 * 8 * (3 + 4 + 4)),
+        # Joined of joined holds the same again.
+        (net(8) + conv(4) + route(-1) + route(-1, -2) + conv(1), 8 * 8 * (3 + 4 + 1)),
+    ],
+)
+def test_what_is_in_memory_at_once_is_counted(text, expected):
+    assert memory.live_floats(parse_cfg(text)) == expected
+
+
+def test_a_network_beyond_the_machine_is_refused_at_every_door(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "allowed_bytes", lambda: 6_000_000_000)
+    network = parse_cfg(HUGE)
+    for door in (yolotf.Detector, build_function):
+        with pytest.raises(OutOfMemoryError) as error:
+            door(network, tmp_path / "a.weights")
+        assert str(error.value) == (
+            f"{network.source}: an input of 98,304x98,304 needs at least 1,468.9 GB for one "
+            "picture beside 4.27 kB of weights, this process may use 6.0 GB; pass a smaller size"
+        )
+        assert error.value.needed == 4 * 98_304**2 * (3 + 32 + 3)
+        assert (error.value.allowed, error.value.batch) == (6_000_000_000, 1)
+        assert error.value.input_size == (98_304, 98_304)
+        assert isinstance(error.value, MemoryError)
+
+
+def test_a_run_beyond_what_is_left_is_refused(monkeypatch):
+    """The last door: the limit was not known before, or others have what is left."""
+    network = parse_cfg(net(8) + conv(4) + conv(2))
+    runs = memory.RunMemory.of(network, 10)
+    monkeypatch.setattr(memory, "_obtainable", lambda size: size < 4 * 8 * 8 * 6 * 2)
+    monkeypatch.setattr(memory, "allowed_bytes", lambda: 5_000)
+    monkeypatch.setattr(memory, "taken_bytes", lambda: 4_000)
+    with runs.held(1):
+        pass
+    with pytest.raises(OutOfMemoryError) as error, runs.held(2):
+        pass
+    assert str(error.value) == (
+        f"{network.source}: an input of 8x8 needs at least 4.61 kB for 2 pictures, this process "
+        "may use 5 kB and has taken 4 kB; pass a smaller size or batch"
+    )
+    assert (error.value.batch, error.value.needed, error.value.taken) == (2, 4608, 4000)
+
+
+def test_a_run_waits_for_those_that_leave_no_room(monkeypatch):
+    monkeypatch.setattr(memory, "_obtainable", lambda size: size <= 100)
+    room = memory._Room()
+    assert room.enter(80)
+    entered = []
+    other = threading.Thread(target=lambda: entered.append(room.enter(70)))
+    other.start()
+    assert entered == []
+    room.leave(80)
+    other.join(60)
+    assert entered == [True]
+    room.leave(70)
+    assert not room.enter(101)
+
+
+def test_a_limited_process_refuses_instead_of_crashing(tmp_path):
+    """As `ulimit -v` does it; TensorFlow 2.21 ends such a process by a signal."""
+    text = net(4096) + conv(64, 3) + conv(64, 3) + conv(18) + yolo(anchors=WIDE)
+    (tmp_path / "a.cfg").write_text(text)
+    floats = 64 * 3 * 9 + 64 + 64 * 64 * 9 + 64 + 18 * 64 + 18
+    (tmp_path / "a.weights").write_bytes(
+        np.array([0, 2, 5, 0, 0], np.int32).tobytes() + np.full(floats, 0.01, np.float32).tobytes()
+    )
+    code = """
+import resource, sys
+import numpy as np
+import yolotf
+from yolotf.graphs import memory
+memory.allowed_bytes = lambda: None  # past the first door
+detector = yolotf.Detector(sys.argv[1], sys.argv[2])
+limit = memory.taken_bytes() + 2_000_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    detector(np.zeros((8, 8, 3), np.uint8))
+except yolotf.YolotfError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.cfg"), str(tmp_path / "a.weights")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(yolotf.__file__).parents[1],
+        env={**os.environ},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "an input of 4,096x4,096 needs at least 8.8 GB for one picture" in done.stdout
+
+
+def test_the_command_says_it_in_one_line(tmp_path, capsys):
+    (tmp_path / "a.cfg").write_text(HUGE)
+    (tmp_path / "a.weights").write_bytes(bytes(40))
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    arguments = ["--cfg", tmp_path / "a.cfg", "--weights", tmp_path / "a.weights"]
+    code = main(["detect", *map(str, arguments), str(tmp_path / "a.jpg"), "--json"])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.startswith("yolotf: ")
+    assert "an input of 98,304x98,304 needs at least 1,468.9 GB" in said
+    assert "Traceback" not in said
+
+
+def test_what_tensorflow_finds_no_memory_for_is_said():
+    library.load()
+    ops = Operations()
+    x = ops.placeholder([1])
+    tiled = ops.Tile(input=x, multiples=[2**31 - 1])
+    wide = ops.Tile(input=ops.Reshape(tensor=tiled, shape=[1, -1]), multiples=[2**27, 1])
+    session = _runtime.Session(ops.graph, runtime_network._config(1, optimize=False))
+    call = runtime_network._call(session, ops, [x], [ops.Max(input=wide, axis=[0, 1])])
+    network = parse_cfg(net(8) + conv(4))
+    # A tensor that TensorFlow does not allocate, on any machine: 2**60 bytes.
+    with pytest.raises(OutOfMemoryError) as error, failures.explained(network, 2):
+        call.run([np.zeros(1, np.float32)])
+    assert error.value.code == "RESOURCE_EXHAUSTED"
+    assert str(error.value).startswith(f"{network.source}: TensorFlow finds no memory for a tensor")
+    assert str(error.value).endswith(
+        ", for 2 pictures in an input of 8x8; pass a smaller size or batch"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "message"),
+    [
+        (
+            "OOM when allocating tensor with shape[2,1000,1000,32] and type float on "
+            "/job:localhost/replica:0/task:0/device:CPU:0 by allocator cpu\n\t "
+            "[[{{node Conv2D_1}}]]\nHint: If you want to see a list ...",
+            "RESOURCE_EXHAUSTED",
+            "{source}: TensorFlow finds no memory for a tensor of [2, 1000, 1000, 32], 256 MB, "
+            "for 2 pictures in an input of 8x8; pass a smaller size or batch",
+        ),
+        (
+            "{{function_node __wrapped__Add_device_/job:a}} Incompatible shapes: [2] vs. [3] "
+            "[Op:AddV2] name: \n\t [[x]]",
+            "INVALID_ARGUMENT",
+            "{source}: TensorFlow refuses a run for 2 pictures in an input of 8x8: "
+            "Incompatible shapes: [2] vs. [3]",
+        ),
+        (
+            "",
+            "INTERNAL",
+            "{source}: TensorFlow refuses a run for 2 pictures in an input of 8x8: INTERNAL",
+        ),
+    ],
+)
+def test_tensorflows_words_become_one_line(said, code, message, tmp_path):
+    (tmp_path / "a.cfg").write_text(net(8) + conv(4))
+    network = parse_cfg(tmp_path / "a.cfg")
+    error = failures.refusal(said, code, network, 2)
+    assert str(error) == message.format(source=network.source)
+    assert error.facts["said"] == said
+    assert error.input_size == (8, 8)
+    assert isinstance(error, OutOfMemoryError if code == "RESOURCE_EXHAUSTED" else TensorFlowError)
+
+
+def test_pythons_tensorflow_is_explained_too():
+    network = parse_cfg(net(8) + conv(4))
+    one_run = failures.explained(network, 1)
+    with pytest.raises(TensorFlowError, match="refuses a run for 1 picture in") as error, one_run:
+        tf.raw_ops.Reshape(tensor=tf.zeros([3]), shape=[2])
+    assert error.value.code == "INVALID_ARGUMENT"
+    with pytest.raises(KeyError), failures.explained(network, 1):
+        raise KeyError("not TensorFlow's")
+    with (
+        pytest.raises(OutOfMemoryError, match="there is no memory left for 1 picture in an input"),
+        failures.explained(network, 1),
+    ):
+        raise MemoryError("std::bad_alloc")
+
+
+def test_weights_without_memory_are_refused(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(12, "Cannot allocate memory")
+
+    described = parse_cfg(net(8) + conv(4))
+    ours = RuntimeNetwork(described)
+    monkeypatch.setattr(runtime_network.mmap, "mmap", refuse)
+    with (
+        pytest.raises(OutOfMemoryError, match="there is no memory left for an input of 8x8"),
+        failures.explained(described),
+    ):
+        runtime_network._allocate(ours.graph.shapes)
+
+
+def test_more_threads_than_any_machine_has_are_refused():
+    with pytest.raises(ValueError, match="threads=5000 must be at most 4096"):
+        yolotf.Detector("yolov4-tiny", "a.weights", threads=5000)

@@ -1,0 +1,126 @@
+"""What TensorFlow refuses while it prepares or runs a graph, in a sentence. No TensorFlow here."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from yolotf.errors import OutOfMemoryError, TensorFlowError, YolotfError, plural, size_text
+
+if TYPE_CHECKING:
+    from yolotf.darknet import cfg
+
+_NO_MEMORY = "RESOURCE_EXHAUSTED"
+_TENSOR = re.compile(r"tensor with shape\s*\[([\d, ]*)\] and type (\w+)")
+_TYPE_BYTES = {"float": 4, "double": 8, "half": 2, "bfloat16": 2, "int32": 4, "int64": 8}
+"""Of TensorFlow's names for types; of others one byte."""
+
+# Where in the code of TensorFlow it was, in its function, and on which of its devices.
+_NOISE = re.compile(
+    r"\[Op:\w+\].*|\{\{(function_)?node [^}]*\}\}|\{function_node [^}]*\}|"
+    r" on /job:\S+( by allocator \S+)?|\[\[\]\]"
+)
+
+
+def refusal(
+    said: str, code: str, network: cfg.Network | None = None, batch: int | None = None
+) -> YolotfError:
+    """The error for what TensorFlow refused.
+
+    Args:
+        said: TensorFlow's words.
+        code: its name for their kind, such as `INVALID_ARGUMENT`.
+        network: that it was asked to compute.
+        batch: how many pictures of.
+    """
+    facts = {**_facts(network, batch), "code": code, "said": said}
+    subject = _subject(network, batch)
+    start = f"{network.source}: " if network else ""
+    if code == _NO_MEMORY:
+        what, needed = "what it computes", None
+        if tensor := _TENSOR.search(said):
+            shape = [int(extent) for extent in tensor[1].split(",") if extent.strip()]
+            needed = _TYPE_BYTES.get(tensor[2], 1)
+            for extent in shape:
+                needed *= extent
+            what = f"a tensor of {shape}, {size_text(needed)},"
+        text = f"{start}TensorFlow finds no memory for {what}{subject}; {_advice(batch)}"
+        return OutOfMemoryError(text, **facts, needed=needed, allowed=None)
+    words = " ".join(_NOISE.sub("", said.strip().partition("\n")[0]).split()).rstrip(" .")
+    text = f"{start}TensorFlow refuses {'the graph' if batch is None else 'a run'}{subject}"
+    return TensorFlowError(f"{text}: {words or code}", **facts)
+
+
+def out_of_memory(network: cfg.Network, batch: int | None) -> OutOfMemoryError:
+    """The error where memory was refused, and nobody said how much it was."""
+    return OutOfMemoryError(
+        f"{network.source}: there is no memory left{_subject(network, batch)}; {_advice(batch)}",
+        **_facts(network, batch),
+        needed=None,
+        allowed=None,
+    )
+
+
+@contextmanager
+def explained(network: cfg.Network, batch: int | None = None) -> Iterator[None]:
+    """Raises what the runtime, TensorFlow's Python or the allocator refuses as yolotf's errors.
+
+    Args:
+        network: that is prepared, or run.
+        batch: pictures of the run; None while it is prepared.
+
+    Raises:
+        TensorFlowError: TensorFlow refused it.
+        OutOfMemoryError: there is no memory for it.
+    """
+    try:
+        yield
+    except (OutOfMemoryError, TensorFlowError) as error:
+        if error.source is not None:  # explained already
+            raise
+        raise refusal(error.said, error.code, network, batch) from None
+    except MemoryError:
+        raise out_of_memory(network, batch) from None
+    except Exception as error:
+        found = of_tensorflow(error, network, batch)
+        if found is None:
+            raise
+        raise found from None
+
+
+def of_tensorflow(
+    error: BaseException, network: cfg.Network | None = None, batch: int | None = None
+) -> YolotfError | None:
+    """The error for one of `tf.errors`; None for any other."""
+    tensorflow = sys.modules.get("tensorflow")
+    kind = getattr(getattr(tensorflow, "errors", None), "OpError", None)
+    if kind is None or not isinstance(error, kind):
+        return None
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).upper()
+    return refusal(str(getattr(error, "message", error)), name, network, batch)
+
+
+def _facts(network: cfg.Network | None, batch: int | None) -> dict[str, object]:
+    size = None if network is None else tuple(network.input_shape[:2])
+    source = None if network is None else network.source
+    return {"source": source, "input_size": size, "batch": batch}
+
+
+def _subject(network: cfg.Network | None, batch: int | None) -> str:
+    if network is None:
+        return ""
+    size = input_text(network)
+    return f" for {size}" if batch is None else f" for {plural(batch, 'picture')} in {size}"
+
+
+def input_text(network: cfg.Network) -> str:
+    """`an input of 4,000x3,000`, width first as in a cfg."""
+    height, width, _ = network.input_shape
+    return f"an input of {width:,}x{height:,}"
+
+
+def _advice(batch: int | None) -> str:
+    return "pass a smaller size or batch" if batch and batch > 1 else "pass a smaller size"

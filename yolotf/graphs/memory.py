@@ -1,0 +1,263 @@
+"""How much memory a run takes at the least, and whether this process can have as much.
+
+oneDNN's convolution, which most of a network is, ends the process where TensorFlow finds no memory
+for its output (TensorFlow 2.21: `MklConvOp::Compute` goes on without one). So what cannot fit is
+refused before it runs. No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import resource
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolotf.darknet import cfg
+from yolotf.darknet import rules as graph_rules
+from yolotf.errors import OutOfMemoryError, size_text
+from yolotf.graphs import onednn
+from yolotf.graphs.failures import input_text
+
+_FLOAT_BYTES = 4
+_LARGE = 1 << 28
+"""Bytes of a run from which on it takes long enough to ask the machine every time."""
+
+
+def live_floats(network: cfg.Network) -> int:
+    """Floats that are in memory at once, at the least, while one picture is computed.
+
+    The picture, and what enters and leaves a section, where the sections are known to need both.
+    Less than it takes: what waits for a later section is left out, and what may be computed in
+    place, or never be made, counts as nothing.
+    """
+    kept = [0] * len(network.layers)  # floats of a section's output, once all of it is there
+    in_parts = [False] * len(network.layers)  # which a pool may take one by one, see `Joined`
+    most = 0
+    for index in sorted(graph_rules.used_layers(network)):
+        layer = network.layers[index]
+        before = _together(network, layer.inputs, kept)
+        after = layer.output_shape.floats
+        parts = any(in_parts[number] for number in layer.inputs if number != cfg.NETWORK_INPUT)
+        match layer:
+            case cfg.Convolutional():
+                blocks = onednn.blocks(layer)
+                kept[index], in_parts[index] = after, blocks > 1
+                most = max(most, before + after // blocks)
+            case cfg.Connected() | cfg.Local():
+                kept[index] = after
+                most = max(most, before + after)
+            case cfg.Pool() if layer.size > 1 and not layer.maxpool_depth:
+                kept[index], in_parts[index] = after, parts
+                most = max(most, 0 if parts else before + after)
+            case cfg.Upsample() if layer.stride > 1 and not layer.reverse:
+                kept[index] = after
+                most = max(most, before + after)
+            case cfg.Shortcut() | cfg.Sam() | cfg.ScaleChannels():
+                kept[index] = after  # may be in the place of an input
+                most = max(most, before)
+            case cfg.Route() if layer.groups == 1:
+                kept[index], in_parts[index] = before, parts or len(layer.inputs) > 1
+    return network.input_shape.floats + most
+
+
+def _together(network: cfg.Network, inputs: Iterable[int], kept: list[int]) -> int:
+    """Of several sections' outputs: joined ones may be parts of each other, and count as one."""
+    joined, apart = 0, 0
+    for index in set(inputs) - {cfg.NETWORK_INPUT}:
+        if isinstance(network.layers[index], cfg.Route):
+            joined = max(joined, kept[index])
+        else:
+            apart += kept[index]
+    return max(joined, apart)
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """What the runs of a network need.
+
+    Attributes:
+        network: the network.
+        picture_bytes: for one picture, at the least.
+        weights_bytes: of what it computes with.
+    """
+
+    network: cfg.Network
+    picture_bytes: int
+    weights_bytes: int
+
+    @classmethod
+    def of(cls, network: cfg.Network, weights_floats: int) -> RunMemory:
+        """For a network and the floats of its arrays."""
+        return cls(network, _FLOAT_BYTES * live_floats(network), _FLOAT_BYTES * weights_floats)
+
+    def check(self) -> None:
+        """Refuses a network that this process could not run whatever else it holds.
+
+        Raises:
+            OutOfMemoryError: one picture needs more than the process may use.
+        """
+        allowed = allowed_bytes()
+        if allowed is not None and self.picture_bytes + self.weights_bytes > allowed:
+            raise self._refusal(self.picture_bytes, 1, allowed)
+
+    @contextmanager
+    def held(self, batch: int, share: float = 1.0) -> Iterator[None]:
+        """A run: while others of this process leave too little memory for it, it waits.
+
+        Args:
+            batch: pictures of the run; their input is in memory.
+            share: of the pixels of the network's input.
+
+        Raises:
+            OutOfMemoryError: the memory that is left does not suffice for it alone.
+        """
+        needed = int(self.picture_bytes * batch * share)
+        there = int(_FLOAT_BYTES * self.network.input_shape.floats * batch * share)
+        if needed > _LARGE:
+            allowed = allowed_bytes()
+            if allowed is not None and needed > allowed:
+                raise self._refusal(needed, batch, allowed)
+        if not _room.enter(needed - there):
+            raise self._refusal(needed, batch, allowed_bytes(), taken_bytes())
+        try:
+            yield
+        finally:
+            _room.leave(needed - there)
+
+    def _refusal(
+        self, needed: int, batch: int, allowed: int | None, taken: int | None = None
+    ) -> OutOfMemoryError:
+        height, width, _ = self.network.input_shape
+        pictures = "one picture" if batch == 1 else f"{batch} pictures"
+        text = (
+            f"{self.network.source}: {input_text(self.network)} needs at least "
+            f"{size_text(needed)} for {pictures}"
+        )
+        if taken is None:
+            text += f" beside {size_text(self.weights_bytes)} of weights"
+        if allowed is None:
+            text += ", the system gives less"
+        else:
+            text += f", this process may use {size_text(allowed)}"
+        if taken is not None:
+            text += f" and has taken {size_text(taken)}"
+        return OutOfMemoryError(
+            f"{text}; pass a smaller size{' or batch' * (batch > 1)}",
+            source=self.network.source,
+            input_size=(height, width),
+            batch=batch,
+            needed=needed,
+            allowed=allowed,
+            taken=taken,
+        )
+
+
+class _Room:
+    """Lets runs in while there is memory for all that are in; others wait for those to end."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._promised = 0
+
+    def enter(self, size_bytes: int) -> bool:
+        """False if there is not as much memory, and nobody left who will give some back."""
+        with self._changed:
+            # What the others have taken already is asked for again: one more reason to wait.
+            while not _obtainable(self._promised + size_bytes):
+                if not self._promised:
+                    return False
+                self._changed.wait()
+            self._promised += size_bytes
+        return True
+
+    def leave(self, size_bytes: int) -> None:
+        """After the run."""
+        with self._changed:
+            self._promised -= size_bytes
+            self._changed.notify_all()
+
+
+_room = _Room()
+
+
+def _after_fork() -> None:
+    global _room
+    _room = _Room()  # the runs are not here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _obtainable(size_bytes: int) -> bool:
+    """Whether the system gives this process so much more memory; it is given back untouched."""
+    if size_bytes <= 0:
+        return True
+    try:
+        mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def allowed_bytes() -> int | None:
+    """The most that this process may use, as far as the system tells."""
+    known = [size for size in (_machine_bytes(), *_limits()) if size is not None]
+    return min(known, default=None)
+
+
+def _limits() -> Iterator[int]:
+    """Of the process: `ulimit -v` and `ulimit -d`."""
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            yield soft
+
+
+def _machine_bytes() -> int | None:
+    """Its memory, or that of the container, and what it may put on a disk."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+    if memory <= 0:
+        return None
+    swap = re.search(r"SwapTotal:\s*(\d+) kB", _text("/proc/meminfo"))
+    return min([memory, *_group_limits()]) + (int(swap[1]) << 10 if swap else 0)
+
+
+def _group_limits() -> Iterator[int]:
+    """Of the control groups that this process is in, and those above them (cgroups(7))."""
+    for line in _text("/proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            root, name = Path("/sys/fs/cgroup"), "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+        else:
+            continue
+        folder = root / path.lstrip("/")
+        while folder != root.parent:
+            # "max" where there is none; in a container the upper ones are not to be seen.
+            limit = _text(folder / name).strip()
+            if limit.isdigit():
+                yield int(limit)
+            folder = folder.parent
+
+
+def taken_bytes() -> int | None:
+    """What this process has of what `ulimit -v` limits."""
+    pages = _text("/proc/self/statm").split()
+    return int(pages[0]) * mmap.PAGESIZE if pages else None
+
+
+def _text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
