@@ -89,13 +89,13 @@ def load(path: Path, network: cfg.Network) -> None:
         WeightsMismatch: it refuses the file.
     """
     header, size_bytes = read_header(path, layout.floats(network))
-    assignments = []
-    for segment in layout.segments(network):
-        shape = layout.assignment(segment, _slot(segment, None)).shape
-        assignments.append(layout.assignment(segment, _slot(segment, np.empty(shape, np.float32))))
-    plan = layout.Plan(tuple(assignments), layout.floats(network), network)
+    assignments = tuple(
+        layout.assignment(segment, _slot(segment, None)) for segment in layout.segments(network)
+    )
+    plan = layout.Plan(assignments, layout.floats(network), network)
     write.check_size(path, plan, header, size_bytes)
-    write.write_arrays(path, header, plan, verify=True, threads=native.thread_count())
+    arrays = [np.empty(one.shape, np.float32) for one in assignments]
+    write.write_arrays(path, header, plan, arrays, verify=True, threads=native.thread_count())
 
 
 def _slot(segment: layout.Segment, array: Any) -> layout.Slot:

@@ -40,13 +40,14 @@ from yolotf.graphs.folded import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
 from yolotf.loading import planning
 from yolotf.models.variables import plain
+from yolotf.runtime import network as runtime_network
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
 UNVERIFIED = "load_darknet_weights, verify=False"
 INFERENCE = "inference function"
-ARRAYS, NEW_ARRAYS = "NumPy arrays, folded", "NumPy arrays, folded, new memory"
+ARRAYS = "runtime"
 READ = "sequential read (floor)"
 
 
@@ -73,11 +74,7 @@ class Loaders:
         self.norms = {layer.name: layer for layer in self.model.layers}
         self.folded = FoldedNetwork(network)
         self.graph = NetworkGraph(network, use_onednn=self.folded.onednn)
-        # Aligned as TensorFlow wants it, which is what streaming stores want.
-        self.arrays = {
-            key: writing._aligned(shape, np.dtype(np.float32))
-            for key, shape in self.graph.shapes.items()
-        }
+        self.arrays = runtime_network._allocate(self.graph.shapes)
 
     def floor(self) -> None:
         """Maps the file and copies it into memory that is there already."""
@@ -113,24 +110,12 @@ class Loaders:
         """As a server does: batch norm folded, written while the file is read."""
         self.folded.load(self.weights, contents_disposable=True)
 
-    def fill(self, arrays: dict[str, Any]) -> None:
-        """As `inference`, without TensorFlow."""
-        plan = self.graph.plan(self.header, arrays)
-        threads = _native.thread_count()
-        writing.write_arrays(self.weights, self.header, plan, verify=True, threads=threads)
-
     def into_arrays(self) -> None:
-        """Into memory that is there already."""
-        self.fill(self.arrays)
-
-    def into_new_arrays(self) -> None:
-        """As a runtime without TensorFlow's Python loads: getting the memory is part of it."""
-        self.fill(
-            {
-                key: writing._aligned(shape, np.dtype(np.float32))
-                for key, shape in self.graph.shapes.items()
-            }
-        )
+        """As `inference`, without TensorFlow: the arrays a `Detector` computes with."""
+        plan = self.graph.plan(self.header)
+        targets = [self.arrays[one.slot.variable] for one in plan.assignments]
+        threads = _native.thread_count()
+        writing.write_arrays(self.weights, self.header, plan, targets, verify=True, threads=threads)
 
     def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
         """What `inference` made of the kernels, and what the model's variables fold to."""
@@ -220,7 +205,7 @@ def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:
     loaders.pure_python()
     expected = [variable.numpy() for variable in loaders.variables()]
     for name, way in ways.items():
-        if name in (FLOOR, READ, INFERENCE, ARRAYS, NEW_ARRAYS, "OpenCV"):
+        if name in (FLOOR, READ, INFERENCE, ARRAYS, "OpenCV"):
             continue
         for variable in loaders.variables():
             variable.assign(tf.zeros_like(variable))
@@ -287,7 +272,6 @@ def main() -> None:
             UNVERIFIED: loaders.unverified,
             INFERENCE: loaders.inference,
             ARRAYS: loaders.into_arrays,
-            NEW_ARRAYS: loaders.into_new_arrays,
             "yolotf portable path": loaders.portable,
             "OpenCV": loaders.opencv(),
             "safetensors": loaders.safetensors(),

@@ -13,6 +13,10 @@
 #include <cerrno>
 #include <cstring>
 
+#if defined(__linux__) && !defined(MADV_POPULATE_READ)
+#define MADV_POPULATE_READ 22  // Linux 5.14: wheels are built with older headers
+#endif
+
 namespace yolotf {
 namespace {
 

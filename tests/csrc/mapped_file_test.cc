@@ -15,6 +15,10 @@
 #include "folder.h"
 #include "testing.h"
 
+#if defined(__linux__) && !defined(MADV_POPULATE_READ)
+#define MADV_POPULATE_READ 22
+#endif
+
 namespace yolotf {
 namespace {
 

@@ -24,7 +24,7 @@ from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
-from yolotf.weights.header import read_header
+from yolotf.weights.header import Header, read_header
 from yolotf.weights.sources import StrPath
 
 Tensor = Any
@@ -161,6 +161,7 @@ class FoldedNetwork:
                 for key, shape in self.graph.states.items()
             }
         self.stored: dict[str, Variable] = dict(zip(self.graph.shapes, variables, strict=True))
+        self._plans: dict[bool, layout.Plan] = {}
 
     @property
     def network(self) -> cfg.Network:
@@ -196,7 +197,7 @@ class FoldedNetwork:
         """
         check_eager()
         header, _ = read_header(weights, layout.floats(self.network))
-        plan = self.graph.plan(header, self.stored)
+        plan = self._plan(header)
         with failures.explained(self.network):
             writing.write(
                 weights,
@@ -207,6 +208,13 @@ class FoldedNetwork:
                 contents_disposable=contents_disposable,
             )
         self.reset()
+
+    def _plan(self, header: Header) -> layout.Plan:
+        """Which floats of a file go into which variable."""
+        transposed = header.transposed
+        if transposed not in self._plans:
+            self._plans[transposed] = self.graph.plan(header).bound(self.stored)
+        return self._plans[transposed]
 
     def reset(self) -> None:
         """Forgets all frames."""

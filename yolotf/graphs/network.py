@@ -50,6 +50,7 @@ class NetworkGraph:
         self.onednn = use_onednn
         self._used = sorted(graph_rules.used_layers(network))
         self._blocks: dict[int, int] = {}
+        self._plans: dict[bool, layout.Plan] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.states: dict[str, tuple[int, ...]] = {}
         for index in self._used:
@@ -74,22 +75,27 @@ class NetworkGraph:
         """How many blocks the array is stored in."""
         return self._blocks.get(int(key.split("/")[0]), 1)
 
-    def plan(self, header: Header, arrays: Mapping[str, Any]) -> layout.Plan:
-        """Which floats of a file go where.
+    def plan(self, header: Header) -> layout.Plan:
+        """Which floats of a file go where: the variables of its slots are the keys of `shapes`.
 
         Args:
             header: of the file.
-            arrays: what `shapes` names: variables or NumPy arrays.
         """
+        transposed = header.transposed
+        if transposed not in self._plans:
+            self._plans[transposed] = self._find_plan(transposed=transposed)
+        return self._plans[transposed]
+
+    def _find_plan(self, *, transposed: bool) -> layout.Plan:
         by_part: dict[tuple[int, str], dict[str, layout.Segment]] = {
             (index, name): {} for index in self._used for name in _parts(self.network.layers[index])
         }
-        for segment in layout.segments(self.network, transposed=header.transposed):
+        for segment in layout.segments(self.network, transposed=transposed):
             if (segment.layer, segment.part) in by_part:
                 by_part[segment.layer, segment.part][segment.role] = segment
         assignments: list[layout.Assignment] = []
         for (index, name), segments in by_part.items():
-            assignments += self._assignments(self.network.layers[index], name, segments, arrays)
+            assignments += self._assignments(self.network.layers[index], name, segments)
         return layout.Plan(tuple(assignments), layout.floats(self.network), self.network)
 
     def _assignments(
@@ -97,7 +103,6 @@ class NetworkGraph:
         layer: cfg.Layer,
         name: str,
         segments: dict[str, layout.Segment],
-        arrays: Mapping[str, Any],
     ) -> list[layout.Assignment]:
         """What goes where of one section or part, batch normalization folded."""
         part = _parts(layer)[name]
@@ -108,7 +113,7 @@ class NetworkGraph:
             return layout.Slot(
                 name=f"{layer.type}_{key.replace('/', '_', key.count('/') - 1)}",
                 role=role,
-                variable=arrays[key],
+                variable=key,
                 shape=self.shapes[key],
                 dtype="float32",
                 depthwise=depthwise and role == "kernel" and not layer.flips_kernel,

@@ -202,11 +202,11 @@ def _read(
 ) -> tuple[Header, dict[str, npt.NDArray[np.float32]]]:
     """A file's header, and its numbers as `graph` computes with them."""
     header, size_bytes = read_header(path, layout.floats(graph.network))
-    nowhere = graph.plan(header, dict.fromkeys(graph.shapes))
-    writing.check_size(path, nowhere, header, size_bytes)  # before there is memory for it
+    plan = graph.plan(header)
+    writing.check_size(path, plan, header, size_bytes)  # before there is memory for it
     arrays = _allocate(graph.shapes)
-    plan = graph.plan(header, arrays)
-    writing.write_arrays(path, header, plan, verify=verify, threads=threads)
+    targets = [arrays[one.slot.variable] for one in plan.assignments]
+    writing.write_arrays(path, header, plan, targets, verify=verify, threads=threads)
     return header, arrays
 
 

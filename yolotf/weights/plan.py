@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ class Slot:
     Attributes:
         name: `conv_17/kernel`.
         role: as in `Segment`.
-        variable: the `tf.Variable`, which may be distributed.
+        variable: the `tf.Variable`, which may be distributed; what stands for it in a plan that
+            serves many, see `Plan.bound`.
         shape: of the variable.
         dtype: its name.
         depthwise: the kernel is `(size, size, channels, multiplier)`, not HWIO.
@@ -90,6 +91,14 @@ class Plan:
     def _own_rows(self) -> dict[int, NDArray[np.int64]]:
         """Those of all assignments, by the size of the header; a plan may serve many loads."""
         return {}
+
+    def bound(self, variables: Mapping[Any, Any]) -> Plan:
+        """The plan with other variables: those that `variables` has for its own."""
+        assignments = tuple(
+            replace(one, slot=replace(one.slot, variable=variables[one.slot.variable]))
+            for one in self.assignments
+        )
+        return replace(self, assignments=assignments)
 
     @functools.cached_property
     def section_count(self) -> int:

@@ -82,14 +82,21 @@ def check_size(path: Path, plan: layout.Plan, header: Header, size_bytes: int) -
 
 
 def write_arrays(
-    path: Path, header: Header, plan: layout.Plan, *, verify: bool, threads: int
+    path: Path,
+    header: Header,
+    plan: layout.Plan,
+    arrays: Sequence[_Array],
+    *,
+    verify: bool,
+    threads: int,
 ) -> None:
-    """Checks and writes a plan whose slots hold new NumPy arrays; no TensorFlow.
+    """Checks and writes a plan into new NumPy arrays; no TensorFlow.
 
     Args:
         path: the file.
         header: what it begins with.
         plan: what to write where.
+        arrays: one an assignment of the plan.
         verify: see `load_darknet_weights`.
         threads: that read and write.
 
@@ -97,7 +104,6 @@ def write_arrays(
         WeightsMismatch: the arrays may be half written.
         OSError: the file cannot be read.
     """
-    arrays = [assignment.slot.variable for assignment in plan.assignments]
     _scatter(
         path, header, plan, plan.assignments, arrays, cast=False, verify=verify, threads=threads
     )
@@ -108,7 +114,7 @@ def _scatter(
     header: Header,
     plan: layout.Plan,
     assignments: Sequence[layout.Assignment],
-    arrays: list[_Array],
+    arrays: Sequence[_Array],
     *,
     cast: bool,
     verify: bool,
@@ -121,7 +127,7 @@ def _scatter(
             header_bytes(header),
             plan.expected_bytes(header.size_bytes),
             plan.rows(header.size_bytes, None if assignments is plan.assignments else assignments),
-            arrays,
+            list(arrays),
             cast=cast,
             verify=verify,
             contents_disposable=True,
