@@ -1,10 +1,13 @@
 #include "load.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include "content.h"
@@ -28,7 +31,7 @@ class Crew {
  public:
   Crew(Threads* threads, std::function<void(std::size_t)> run_task)
       : threads_(threads), state_(std::make_shared<State>(std::move(run_task))) {}
-  ~Crew() { finish(); }
+  ~Crew() { wait(); }
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
 
@@ -42,14 +45,22 @@ class Crew {
   }
 
   // Returns when all tasks that were published are done; how many threads may have taken part.
+  // Throws what a task has thrown.
   int finish() {
-    state_->work();
-    std::unique_lock<std::mutex> lock(state_->mutex);
-    state_->changed.wait(lock, [this] { return state_->done == state_->ready; });
+    wait();
+    if (state_->failure) {
+      std::rethrow_exception(state_->failure);
+    }
     return helpers_ + 1;
   }
 
  private:
+  void wait() noexcept {
+    state_->work();
+    std::unique_lock<std::mutex> lock(state_->mutex);
+    state_->changed.wait(lock, [this] { return state_->done == state_->ready; });
+  }
+
   void start_helpers(std::size_t most, std::size_t ready) {
     {
       const std::lock_guard<std::mutex> lock(state_->mutex);
@@ -59,8 +70,11 @@ class Crew {
     const auto there = static_cast<std::size_t>(std::max(0, threads_->helpers()));
     const int helpers = static_cast<int>(std::min(there, most));
     helpers_ = std::max(helpers_, helpers);
-    for (int i = 0; i < helpers; ++i) {
-      threads_->start([state = state_] { state->work(); });
+    try {
+      for (int i = 0; i < helpers; ++i) {
+        threads_->start([state = state_] { state->work(); });
+      }
+    } catch (const std::bad_alloc&) {  // it goes without
     }
   }
 
@@ -72,8 +86,16 @@ class Crew {
       while (next < ready) {
         const std::size_t task = next++;
         lock.unlock();
-        run_task(task);
+        std::exception_ptr thrown;
+        try {
+          run_task(task);
+        } catch (...) {  // no memory; it must not leave a thread
+          thrown = std::current_exception();
+        }
         lock.lock();
+        if (thrown) {
+          failure = thrown;
+        }
         ++done;
       }
       changed.notify_all();
@@ -81,6 +103,7 @@ class Crew {
     const std::function<void(std::size_t)> run_task;
     std::mutex mutex;
     std::condition_variable changed;
+    std::exception_ptr failure;
     std::size_t ready = 0;
     std::size_t next = 0;
     std::size_t done = 0;
@@ -310,16 +333,9 @@ class Load {
   std::vector<Task> tasks_;
 };
 
-}  // namespace
-
-bool load(const LoadRequest& request, Variables* variables, Threads* threads, LoadStats* stats,
-          LoadError* error) {
-  return Load(request, variables, threads, stats, error).run();
-}
-
-bool examine_content(const std::string& path, std::uint64_t header_bytes,
-                     const std::vector<Segment>& segments, Threads* threads,
-                     std::vector<Error>* errors, LoadError* error) {
+bool examine(const std::string& path, std::uint64_t header_bytes,
+             const std::vector<Segment>& segments, Threads* threads, std::vector<Error>* errors,
+             LoadError* error) {
   MappedFile file;
   if (!file.open(path.c_str(), &error->file) ||
       !check_segments(segments, header_bytes, -1, file.size(), &error->error) ||
@@ -333,6 +349,32 @@ bool examine_content(const std::string& path, std::uint64_t header_bytes,
   }
   *errors = judge(file.bytes(), file.size(), arrays, sightings.all());
   return true;
+}
+
+// What `function` returns; memory that ends is the file's error, as of read(2).
+template <typename Function>
+bool unless_memory_ends(LoadError* error, const Function& function) {
+  try {
+    return function();
+  } catch (const std::bad_alloc&) {
+    error->file = {FileCode::kSystem, ENOMEM};
+    return false;
+  }
+}
+
+}  // namespace
+
+bool load(const LoadRequest& request, Variables* variables, Threads* threads, LoadStats* stats,
+          LoadError* error) {
+  return unless_memory_ends(error,
+                            [&] { return Load(request, variables, threads, stats, error).run(); });
+}
+
+bool examine_content(const std::string& path, std::uint64_t header_bytes,
+                     const std::vector<Segment>& segments, Threads* threads,
+                     std::vector<Error>* errors, LoadError* error) {
+  return unless_memory_ends(
+      error, [&] { return examine(path, header_bytes, segments, threads, errors, error); });
 }
 
 }  // namespace yolotf

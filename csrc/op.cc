@@ -1,6 +1,7 @@
 // The TensorFlow ops: one call makes float32 variables, one moves a whole .weights file into them.
 // How a load goes is load.h's; here are the variables, locked, and TensorFlow's threads.
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <iterator>
@@ -248,7 +249,11 @@ class ScatterOp : public OpKernel {
     LoadStats stats;
     LoadError error;
     load(request, &variables, &threads, &stats, &error);
-    OP_REQUIRES_OK(context, variables.status());
+    if (absl::IsResourceExhausted(variables.status())) {
+      error.file = {FileCode::kSystem, ENOMEM};
+    } else {
+      OP_REQUIRES_OK(context, variables.status());
+    }
     const auto number = [](auto value) { return static_cast<std::int64_t>(value); };
     const std::int64_t result[kResultNumbers] = {
         number(error.error.code),   number(error.file.code), error.file.system_error,

@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <functional>
 #include <initializer_list>
+#include <new>
 #include <thread>
 
 #include "folder.h"
@@ -162,6 +164,38 @@ TEST(whatever_is_refused_leaves_the_variables_as_they_were) {
     CHECK(!load(request, &memory, &threads, &stats, &error));
     CHECK(error.error.code == one.code && error.file.code == one.file);
     CHECK(memory.floats == before && memory.calls.find("commit") == std::string::npos);
+  }
+}
+
+TEST(where_memory_ends_a_load_goes_without_threads_or_says_so) {
+  class NoThreads : public Threads {
+   public:
+    int helpers() const override { return 3; }
+    void start(std::function<void()>) override { throw std::bad_alloc(); }
+  };
+  class NoMemory : public Memory {
+   public:
+    using Memory::Memory;
+    bool lock(std::vector<Target>*, Error*) override { throw std::bad_alloc(); }
+  };
+  const std::vector<Segment> segments = three_segments();
+  const std::vector<std::byte> whole = three_segments_file();
+  Folder folder;
+  const std::string path = folder.file(text_of(whole, whole.size()));
+  for (const bool disposable : {false, true}) {
+    LoadRequest request = request_for(path, segments);
+    request.contents_disposable = disposable;
+    LoadStats stats;
+    NoThreads threads;
+    Memory memory(segments);
+    LoadError error;
+    CHECK(load(request, &memory, &threads, &stats, &error));
+    CHECK(memory.floats[0] == (std::vector<float>{0.0F, 1.0F, 2.0F}));
+    NoMemory none(segments);
+    const std::vector<std::vector<float>> before = none.floats;
+    CHECK(!load(request, &none, &threads, &stats, &error));
+    CHECK(error.file.code == FileCode::kSystem && error.file.system_error == ENOMEM);
+    CHECK(none.floats == before);
   }
 }
 
