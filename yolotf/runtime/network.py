@@ -225,7 +225,9 @@ def _config(threads: int, *, optimize: bool) -> bytes:
     """
     no_gpu = _field(1, _field(1, b"GPU") + _number(2, 0))  # device_count {"GPU": 0}
     pools = _number(2, threads) + _number(5, threads) + _number(9, 1)
-    config = no_gpu + pools
+    # Threads that look for work in circles (disable_thread_spinning) keep other ones from theirs: a
+    # second detector's, the caller's after a pause.
+    config = no_gpu + pools + _field(16, _number(9, 1))
     if not optimize:
         # graph_options: rewrite_options.disable_meta_optimizer, optimizer_options.opt_level = L0
         options = _field(10, _number(19, 1)) + _field(3, _number(3, -1))
