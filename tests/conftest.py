@@ -14,6 +14,9 @@ import pytest
 
 from yolotf.cli.demo_data import DemoData, demo_data
 
+# Tests of what is said on stderr say themselves how much TensorFlow may.
+os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what asks for the `shared` fixture as `shared_params` marks its parameters."""
