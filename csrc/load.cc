@@ -261,6 +261,8 @@ class Load {
   }
 
   bool write() {
+    // From the end: what was looked at last is still in a cache.
+    std::reverse(tasks_.begin(), tasks_.end());
     Crew crew(threads_, [this](std::size_t i) { scatter_task(tasks_[i]); });
     stats_->threads = crew.run(tasks_.size());
     return true;
