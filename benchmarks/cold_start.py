@@ -1,4 +1,4 @@
-"""From process start to the first detection, in fresh processes that take turns.
+"""From process start to the first detection, in fresh processes that take turns in any order.
 
     python benchmarks/cold_start.py                    # YOLOv4-416, a file made for it
     python benchmarks/cold_start.py --weights F --cfg C [--size 416] [--rounds 5] [--json]
@@ -21,6 +21,7 @@ import argparse
 import importlib.util
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -319,6 +320,17 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str]
     return files, ways
 
 
+def settle() -> None:
+    """Sees to it that all ways find memory that is as easy to have.
+
+    A virtual machine may give what is free back to its host, which takes a second and more for a
+    gigabyte to fetch again: whoever ran behind a large process would have been spared that.
+    """
+    import numpy as np
+
+    np.ones(1 << 30, np.uint8)
+
+
 def plot(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     """Draws the phases of every way as one bar."""
     import matplotlib as mpl
@@ -367,8 +379,11 @@ def main() -> None:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as temporary:
         files, ways = prepare(arguments, Path(temporary))
+        shuffle = random.Random(1).shuffle
         for round_number in range(-1, arguments.rounds):  # the first is not counted
-            for way in ways:
+            shuffle(order := list(ways))
+            for way in order:
+                settle()
                 run = subprocess.run(
                     [sys.executable, __file__, "--child", way, json.dumps(files)],
                     env=environment,
@@ -381,7 +396,7 @@ def main() -> None:
                 if round_number >= 0:
                     found.setdefault(way, []).append(json.loads(run.stdout.splitlines()[-1]))
     rows = []
-    for way, runs in found.items():
+    for way, runs in ((way, found[way]) for way in ways):
         seconds = {
             phase: statistics.median(run["seconds"].get(phase, 0.0) for run in runs)
             for phase in PHASES
