@@ -320,17 +320,6 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str]
     return files, ways
 
 
-def settle() -> None:
-    """Sees to it that all ways find memory that is as easy to have.
-
-    A virtual machine may give what is free back to its host, which takes a second and more for a
-    gigabyte to fetch again: whoever ran behind a large process would have been spared that.
-    """
-    import numpy as np
-
-    np.ones(1 << 30, np.uint8)
-
-
 def plot(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     """Draws the phases of every way as one bar."""
     import matplotlib as mpl
@@ -379,6 +368,8 @@ def main() -> None:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as temporary:
         files, ways = prepare(arguments, Path(temporary))
+        from common import settle
+
         shuffle = random.Random(1).shuffle
         for round_number in range(-1, arguments.rounds):  # the first is not counted
             shuffle(order := list(ways))

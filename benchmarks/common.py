@@ -1,4 +1,4 @@
-"""What the benchmarks share: a file of a network's size, and tables."""
+"""What the benchmarks share: a file of a network's size, memory for all, and tables."""
 
 from __future__ import annotations
 
@@ -44,6 +44,15 @@ def make_weights(network: cfg.Network, path: Path) -> None:
         file.write(np.array([0, 2, 5], np.int32).tobytes())
         file.write(np.array([32_013_312], np.uint64).tobytes())
         floats.tofile(file)
+
+
+def settle() -> None:
+    """Sees to it that all ways find memory that is as easy to have.
+
+    A virtual machine may give what is free back to its host, which takes a second and more for a
+    gigabyte to fetch again: whoever ran behind a large process would have been spared that.
+    """
+    np.ones(1 << 30, np.uint8)
 
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

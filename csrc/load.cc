@@ -62,17 +62,20 @@ class Crew {
   }
 
   void start_helpers(std::size_t most, std::size_t ready) {
+    int helpers = 0;
     {
       const std::lock_guard<std::mutex> lock(state_->mutex);
       state_->ready = ready;
+      // Those at work go on with what is new.
+      const int idle = std::max(0, threads_->helpers() - state_->helpers);
+      helpers = static_cast<int>(std::min(static_cast<std::size_t>(idle), most));
+      state_->helpers += helpers;
+      helpers_ = std::max(helpers_, state_->helpers);
     }
     published_ = ready;
-    const auto there = static_cast<std::size_t>(std::max(0, threads_->helpers()));
-    const int helpers = static_cast<int>(std::min(there, most));
-    helpers_ = std::max(helpers_, helpers);
     try {
       for (int i = 0; i < helpers; ++i) {
-        threads_->start([state = state_] { state->work(); });
+        threads_->start([state = state_] { state->help(); });
       }
     } catch (const std::bad_alloc&) {  // it goes without
     }
@@ -83,16 +86,24 @@ class Crew {
     explicit State(std::function<void(std::size_t)> task) : run_task(std::move(task)) {}
     void work() {
       std::unique_lock<std::mutex> lock(mutex);
+      work(&lock);
+    }
+    void help() {
+      std::unique_lock<std::mutex> lock(mutex);
+      work(&lock);
+      --helpers;
+    }
+    void work(std::unique_lock<std::mutex>* lock) {
       while (next < ready) {
         const std::size_t task = next++;
-        lock.unlock();
+        lock->unlock();
         std::exception_ptr thrown;
         try {
           run_task(task);
         } catch (...) {  // no memory; it must not leave a thread
           thrown = std::current_exception();
         }
-        lock.lock();
+        lock->lock();
         if (thrown) {
           failure = thrown;
         }
@@ -107,6 +118,7 @@ class Crew {
     std::size_t ready = 0;
     std::size_t next = 0;
     std::size_t done = 0;
+    int helpers = 0;  // started, and not done
   };
 
   Threads* threads_;
