@@ -24,9 +24,7 @@ from yolotf.runtime.network import RuntimeNetwork
 from yolotf.serving.function import build_function
 
 WIDE = "10,14, 23,27, 37000,58000"
-HUGE = (
-    net(98_304) + conv(32, 3) + conv(3) + maxpool(32_768, 32_768) + conv(18) + yolo(anchors=WIDE)
-)
+HUGE = net(98_304) + conv(32, 3) + conv(3) + maxpool(32_768, 32_768) + conv(18) + yolo(anchors=WIDE)
 
 
 @pytest.mark.parametrize(
