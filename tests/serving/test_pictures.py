@@ -188,7 +188,7 @@ WEIGHTS = np.array([0, 2, 5, 64, 0], np.int32).tobytes() + np.ones(99, np.float3
         (b"", "an empty file"),
         (b"<!DOCTYPE html><html><title>Not found</title></html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "git lfs pull"),
-        (gzip.compress(b"picture"), "a gzip file"),
+        (gzip.compress(b"picture", mtime=0), "a gzip file"),
         (b"404: Not Found", "an answer of a server"),
         (WEIGHTS, "a Darknet .weights file, not a picture"),
         (bytes(range(128, 256)) * 9, "not a picture that Pillow can read"),
