@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gc
 
+_FROZEN_BY_PYTHON = 1_000
+"""Objects: more than the 400 that Python 3.12 itself freezes when it starts; a process that freezes
+anything freezes all there is, many thousands."""
+
 
 def postpone() -> None:
     """Starts the collector's counts anew: what exists is taken for old.
@@ -12,7 +16,7 @@ def postpone() -> None:
     every object of the process, and TensorFlow has so many that a look takes a tenth of a second.
     It will look, but not while somebody waits for a server. Nothing is switched off.
     """
-    if gc.get_freeze_count() == 0:  # what the process has frozen stays so
+    if gc.get_freeze_count() < _FROZEN_BY_PYTHON:  # what the process has frozen stays so
         gc.freeze()
         gc.unfreeze()
 
