@@ -112,7 +112,7 @@ class Loaders:
 
     def into_arrays(self) -> None:
         """As `inference`, without TensorFlow: the arrays a `Detector` computes with."""
-        plan = self.graph.plan(self.header)
+        plan = self.graph.plan(transposed=self.header.transposed)
         targets = [self.arrays[one.slot.variable] for one in plan.assignments]
         threads = _native.thread_count()
         writing.write_arrays(self.weights, self.header, plan, targets, verify=True, threads=threads)

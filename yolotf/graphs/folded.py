@@ -24,7 +24,8 @@ from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
 from yolotf.weights import native as _native
 from yolotf.weights import write as writing
-from yolotf.weights.header import Header, read_header
+from yolotf.weights.header import read_header
+from yolotf.weights.once import once_each
 from yolotf.weights.sources import StrPath
 
 Tensor = Any
@@ -161,7 +162,6 @@ class FoldedNetwork:
                 for key, shape in self.graph.states.items()
             }
         self.stored: dict[str, Variable] = dict(zip(self.graph.shapes, variables, strict=True))
-        self._plans: dict[bool, layout.Plan] = {}
 
     @property
     def network(self) -> cfg.Network:
@@ -197,7 +197,7 @@ class FoldedNetwork:
         """
         check_eager()
         header, _ = read_header(weights, layout.floats(self.network))
-        plan = self._plan(header)
+        plan = self._plan(transposed=header.transposed)
         with failures.explained(self.network):
             writing.write(
                 weights,
@@ -209,12 +209,10 @@ class FoldedNetwork:
             )
         self.reset()
 
-    def _plan(self, header: Header) -> layout.Plan:
+    @once_each
+    def _plan(self, *, transposed: bool) -> layout.Plan:
         """Which floats of a file go into which variable."""
-        transposed = header.transposed
-        if transposed not in self._plans:
-            self._plans[transposed] = self.graph.plan(header).bound(self.stored)
-        return self._plans[transposed]
+        return self.graph.plan(transposed=transposed).bound(self.stored)
 
     def reset(self) -> None:
         """Forgets all frames."""

@@ -18,7 +18,7 @@ from yolotf.darknet.tree import tree_of
 from yolotf.graphs import onednn, operations, recurrent
 from yolotf.graphs.joined import Joined, Part
 from yolotf.weights import layout
-from yolotf.weights.header import Header
+from yolotf.weights.once import once_each
 
 Tensor = Any
 
@@ -50,7 +50,6 @@ class NetworkGraph:
         self.onednn = use_onednn
         self._used = sorted(graph_rules.used_layers(network))
         self._blocks: dict[int, int] = {}
-        self._plans: dict[bool, layout.Plan] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.states: dict[str, tuple[int, ...]] = {}
         for index in self._used:
@@ -75,18 +74,13 @@ class NetworkGraph:
         """How many blocks the array is stored in."""
         return self._blocks.get(int(key.split("/")[0]), 1)
 
-    def plan(self, header: Header) -> layout.Plan:
+    @once_each
+    def plan(self, *, transposed: bool) -> layout.Plan:
         """Which floats of a file go where: the variables of its slots are the keys of `shapes`.
 
         Args:
-            header: of the file.
+            transposed: as the file's header says, see `Header`.
         """
-        transposed = header.transposed
-        if transposed not in self._plans:
-            self._plans[transposed] = self._find_plan(transposed=transposed)
-        return self._plans[transposed]
-
-    def _find_plan(self, *, transposed: bool) -> layout.Plan:
         by_part: dict[tuple[int, str], dict[str, layout.Segment]] = {
             (index, name): {} for index in self._used for name in _parts(self.network.layers[index])
         }
@@ -99,10 +93,7 @@ class NetworkGraph:
         return layout.Plan(tuple(assignments), layout.floats(self.network), self.network)
 
     def _assignments(
-        self,
-        layer: cfg.Layer,
-        name: str,
-        segments: dict[str, layout.Segment],
+        self, layer: cfg.Layer, name: str, segments: dict[str, layout.Segment]
     ) -> list[layout.Assignment]:
         """What goes where of one section or part, batch normalization folded."""
         part = _parts(layer)[name]

@@ -202,7 +202,7 @@ def _read(
 ) -> tuple[Header, dict[str, npt.NDArray[np.float32]]]:
     """A file's header, and its numbers as `graph` computes with them."""
     header, size_bytes = read_header(path, layout.floats(graph.network))
-    plan = graph.plan(header)
+    plan = graph.plan(transposed=header.transposed)
     writing.check_size(path, plan, header, size_bytes)  # before there is memory for it
     arrays = _allocate(graph.shapes)
     targets = [arrays[one.slot.variable] for one in plan.assignments]

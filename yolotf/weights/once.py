@@ -13,8 +13,9 @@ _R = TypeVar("_R")
 def once_each(function: Callable[..., _R]) -> Callable[..., _R]:
     """Remembers what `function(thing, **options)` returned for as long as the thing lives.
 
-    For networks and plans. They are told apart by identity: comparing two takes as long as most of
-    what follows from them. What is returned must not be changed by anyone, nor refer to the thing.
+    For networks, plans and the like, and for methods of them. They are told apart by identity:
+    comparing two takes as long as most of what follows from them. What is returned must not be
+    changed by anyone, nor refer to the thing.
     """
     known: dict[tuple[Any, ...], tuple[weakref.ref[Any], _R]] = {}
 
