@@ -14,7 +14,7 @@
 #include <cstring>
 
 #if defined(__linux__) && !defined(MADV_POPULATE_READ)
-#define MADV_POPULATE_READ 22  // Linux 5.14: wheels are built with older headers
+#define MADV_POPULATE_READ 22  // Linux 5.14; headers may be older than the kernel
 #endif
 
 namespace yolotf {

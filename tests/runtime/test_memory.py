@@ -64,7 +64,7 @@ def test_a_network_beyond_the_machine_is_refused_at_every_door(tmp_path, monkeyp
 def test_a_run_beyond_what_is_left_is_refused(monkeypatch):
     """The last door: the limit was not known before, or others have what is left."""
     network = parse_cfg(net(8) + conv(4) + conv(2))
-    runs = memory.RunMemory.of(network, 10)
+    runs = memory.RunMemory.of(network, [(2, 5)])
     monkeypatch.setattr(memory, "_obtainable", lambda size: size < 4 * 8 * 8 * 6 * 2)
     monkeypatch.setattr(memory, "allowed_bytes", lambda: 5_000)
     monkeypatch.setattr(memory, "taken_bytes", lambda: 4_000)
@@ -201,6 +201,9 @@ def test_pythons_tensorflow_is_explained_too():
     with pytest.raises(TensorFlowError, match="refuses a run for 1 picture in") as error, one_run:
         tf.raw_ops.Reshape(tensor=tf.zeros([3]), shape=[2])
     assert error.value.code == "INVALID_ARGUMENT"
+    ours = OutOfMemoryError("a picture's copy", source=None)
+    with pytest.raises(OutOfMemoryError, match="a picture's copy"), failures.explained(network, 1):
+        raise ours
     with pytest.raises(KeyError), failures.explained(network, 1):
         raise KeyError("not TensorFlow's")
     with (

@@ -79,7 +79,7 @@ def explained(network: cfg.Network, batch: int | None = None) -> Iterator[None]:
     try:
         yield
     except (OutOfMemoryError, TensorFlowError) as error:
-        if error.source is not None:  # explained already
+        if error.source is not None or "said" not in error.facts:  # a sentence already
             raise
         raise refusal(error.said, error.code, network, batch) from None
     except MemoryError:

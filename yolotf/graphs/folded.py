@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -151,7 +150,7 @@ class FoldedNetwork:
         if use_onednn is None:
             use_onednn = tracing.onednn_available()
         self.graph = NetworkGraph(network, use_onednn=use_onednn)
-        self._memory = RunMemory.of(network, sum(map(math.prod, self.graph.shapes.values())))
+        self._memory = RunMemory.of(network, self.graph.shapes.values())
         self._on_gpu = bool(tf.config.get_visible_devices("GPU"))
         if not self._on_gpu:
             self._memory.check()

@@ -7,6 +7,7 @@ refused before it runs. No TensorFlow here.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import re
@@ -91,8 +92,9 @@ class RunMemory:
     weights_bytes: int
 
     @classmethod
-    def of(cls, network: cfg.Network, weights_floats: int) -> RunMemory:
-        """For a network and the floats of its arrays."""
+    def of(cls, network: cfg.Network, shapes: Iterable[tuple[int, ...]]) -> RunMemory:
+        """For a network and the shapes of its arrays."""
+        weights_floats = sum(map(math.prod, shapes))
         return cls(network, _FLOAT_BYTES * live_floats(network), _FLOAT_BYTES * weights_floats)
 
     def check(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import mmap
 import os
 import threading
@@ -79,7 +78,7 @@ class RuntimeNetwork:
 
     def _build(self, network: cfg.Network) -> None:
         self.graph = NetworkGraph(network, use_onednn=_onednn_available())
-        self._memory = _memory_of(self.graph)
+        self._memory = RunMemory.of(network, self.graph.shapes.values())
         self._memory.check()
         ops = Operations()
         height, width, channels = network.input_shape
@@ -110,7 +109,7 @@ class RuntimeNetwork:
         threads = threads or native.thread_count()
         # How wide kernels are stored is known when the libraries are there; till then, a guess.
         likely = NetworkGraph(network, use_onednn=os.environ.get(_SWITCH, "1") != "0")
-        _memory_of(likely).check()
+        RunMemory.of(network, likely.shapes.values()).check()
         with ThreadPoolExecutor(1, "yolotf-open") as pool:
             opening = pool.submit(library.load)
             with failures.explained(network):
@@ -191,10 +190,6 @@ class RuntimeNetwork:
             key: array if self.graph.blocks_of(key) == 1 else np.concatenate(array, -1)
             for key, array in weights.arrays.items()
         }
-
-
-def _memory_of(graph: NetworkGraph) -> RunMemory:
-    return RunMemory.of(graph.network, sum(map(math.prod, graph.shapes.values())))
 
 
 def _read(
