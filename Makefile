@@ -1,11 +1,14 @@
-# Everything is set up in .venv: make demo, make test, make lint, make docs, make wheel, make bench.
+# Everything is set up in .venv; `make help` lists the targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*)
 
-.PHONY: demo test test-ray lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-ray lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 $(VENV)/built: $(NATIVE)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
@@ -21,32 +24,35 @@ $(VENV)/lint: pyproject.toml $(VENV)/built
 	$(BIN)/python -m pip install -q --group lint
 	touch $@
 
-demo: $(VENV)/built
+demo: $(VENV)/built ## load the official yolov4-tiny.weights and detect on two photographs
 	$(BIN)/yolotf demo
 
-test: $(VENV)/built
+test: $(VENV)/built ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 # On a Ray cluster of this machine.
-test-ray: $(VENV)/built
+test-ray: $(VENV)/built ## run the tests that start a Ray cluster on this machine
 	$(BIN)/python -m pip install -q -e ".[ray]" --no-build-isolation
 	$(BIN)/python -m pytest -m ray tests/serving/test_ray.py
 
-lint: $(VENV)/lint
+lint: $(VENV)/lint ## check format, types, import contracts, workflows and stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/actionlint .github/workflows/*.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.cc tests/csrc/*.h tests/csrc/*.cc
 	$(BIN)/stubtest --mypy-config-file pyproject.toml yolotf._core
 
-format: $(VENV)/lint
+format: $(VENV)/lint ## format Python and C++
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i csrc/*.h csrc/*.cc tests/csrc/*.h tests/csrc/*.cc
 
 # The core without Python and TensorFlow, warnings as errors, under the sanitizers.
-sanitize: $(VENV)/built
+sanitize: $(VENV)/built ## test the C++ core under the address and undefined behaviour sanitizers
 	$(BIN)/cmake -S . -B build-sanitize -DYOLOTF_PYTHON=OFF -DYOLOTF_TESTS=ON \
 	  -DYOLOTF_SANITIZE=ON -DYOLOTF_WERROR=ON
 	$(BIN)/cmake --build build-sanitize
@@ -56,7 +62,7 @@ sanitize: $(VENV)/built
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := fuzz_header fuzz_plan fuzz_content
 CLANG ?= clang++
-fuzz: $(VENV)/built
+fuzz: $(VENV)/built ## fuzz the C++ core, FUZZ_SECONDS for each target
 	@command -v $(CLANG) > /dev/null || { \
 	  echo "make fuzz needs clang++ (libFuzzer), which is not there; try: apt-get install clang"; exit 1; }
 	$(BIN)/cmake -S . -B build-fuzz -DYOLOTF_PYTHON=OFF -DYOLOTF_FUZZ=ON -DYOLOTF_SANITIZE=ON \
@@ -69,17 +75,17 @@ fuzz: $(VENV)/built
 	done
 
 # The pages of docs/ and the reference from the docstrings, into site/.
-docs: $(VENV)/built
+docs: $(VENV)/built ## build the pages and the reference into site/
 	$(BIN)/python -m pip install -q --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 
 # One wheel for several TensorFlows, in wheelhouse/: make wheel MINORS="2.20 2.21".
-wheel: $(VENV)/built
+wheel: $(VENV)/built ## build one wheel for several TensorFlows into wheelhouse/
 	$(BIN)/python -m pip install -q --group wheel
 	PYTHON=$(BIN)/python tools/build_wheel.sh wheelhouse $(MINORS)
 
-bench: $(VENV)/built
+bench: $(VENV)/built ## time loading against pure Python
 	$(BIN)/python benchmarks/load.py
 
-clean:
+clean: ## remove what was built
 	rm -rf build build-sanitize build-fuzz dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
