@@ -981,16 +981,6 @@ def test_section_grouped_convolution_has_the_gradient_of_its_groups(strides):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_building_takes_no_random_numbers():
-    # The kernels are zero: what fills them later is a file.
-    model = build_model(parse(EVERYTHING, (3, 28, 36)))
-    kernels = [
-        weight for layer in model.layers for weight in layer.weights if weight.name == "kernel"
-    ]
-    assert len(kernels) == 6
-    assert all(np.count_nonzero(np.asarray(kernel)) == 0 for kernel in kernels)
-
-
 REFUSED = {
     "antialiased channels": (
         "[maxpool]\nmaxpool_depth=1\nout_channels=3\nantialiasing=1\n", "antialiasing", 8,

@@ -25,6 +25,7 @@ from yolotf.darknet.rules import used_layers
 from yolotf.darknet.sections.antialiased import sharp
 from yolotf.darknet.tree import tree_of
 from yolotf.graphs.operations import is_depthwise
+from yolotf.models import initial
 from yolotf.models.built import layer_name, network_of, remember_network
 from yolotf.models.keras_layers import (
     BN_MOMENTUM,
@@ -59,7 +60,7 @@ __all__ = [
 
 
 def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = None) -> Any:
-    """Builds the Keras functional model of `network`, all kernels zero.
+    """Builds the Keras functional model of `network`, with kernels drawn as Darknet draws them.
 
     Args:
         network: the parsed cfg.
@@ -224,9 +225,9 @@ class _Graph:
                     layer.size, layer.alpha, layer.beta, layer.kappa, **self.named(layer)
                 )(*inputs)
             case cfg.Implicit():
-                return Implicit(layer.filters, layer.atoms, **self.named(layer))(
-                    self.tensors[cfg.NETWORK_INPUT]
-                )
+                return Implicit(
+                    layer.filters, layer.atoms, layer.mean, layer.std, **self.named(layer)
+                )(self.tensors[cfg.NETWORK_INPUT])
             case cfg.Recurrent():
                 text = cfg.sections_to_cfg([layer.section])
                 return Recurrent(text, **self.named(layer))(*inputs)
@@ -318,11 +319,12 @@ class _Graph:
             "use_bias": not layer.batch_normalize,
             **self.named(layer),
         }
+        drawn = initial.kernel(layer.size**2 * layer.input_shape.channels // layer.groups)
         if is_depthwise(layer):
             return self.keras.DepthwiseConv2D(
                 layer.size,
                 depth_multiplier=layer.filters // layer.groups,
-                depthwise_initializer="zeros",
+                depthwise_initializer=drawn,
                 **options,
             )
         convolution = self.keras.Conv2D if layer.groups == 1 else GroupedConv2D
@@ -330,7 +332,7 @@ class _Graph:
             layer.filters,
             layer.size,
             groups=layer.groups,
-            kernel_initializer="zeros",
+            kernel_initializer=drawn,
             **options,
         )
 
@@ -346,7 +348,7 @@ class _Graph:
         x = self.keras.Dense(
             layer.output,
             use_bias=not layer.batch_normalize,
-            kernel_initializer="zeros",
+            kernel_initializer=initial.kernel(layer.input_shape.floats),
             **self.named(layer),
         )(x)
         if layer.batch_normalize:

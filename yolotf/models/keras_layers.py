@@ -8,6 +8,7 @@ module registers them, so that `keras.models.load_model` finds them in a saved `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,9 +19,11 @@ from yolotf.darknet.rules import BN_EPSILON
 from yolotf.darknet.sections import antialiased
 from yolotf.graphs import operations, recurrent
 from yolotf.graphs.frames import in_order
+from yolotf.models import initial
 from yolotf.models.which_keras import keras
 
 _layers: Any = keras().layers
+_initializers: Any = keras().initializers
 _Layer: Any = _layers.Layer
 _Conv2D: Any = _layers.Conv2D
 _register = keras().saving.register_keras_serializable(package="yolotf")
@@ -134,14 +137,27 @@ class FlexibleConv2D(_Layer):
         groups: int = 1,
         use_bias: bool = True,
         flipped: bool = False,
+        kernel_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
+        """One kernel.
+
+        Args:
+            filters: it has.
+            kernel_size: rows and columns.
+            groups: of channels, as in `Conv2D`.
+            use_bias: whether a bias is added.
+            flipped: whether the kernel is stored filters last.
+            kernel_initializer: as in `Conv2D`; Darknet's (`initial.kernel`) if not given.
+            kwargs: Keras'.
+        """
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = (kernel_size, kernel_size)
         self.groups = groups
         self.use_bias = use_bias
         self.flipped = flipped
+        self.kernel_initializer = _initializers.get(kernel_initializer)
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Creates the kernel, HWIO or, where it is flipped, IHWO as in the file, and the bias."""
@@ -149,7 +165,12 @@ class FlexibleConv2D(_Layer):
         shape = (*self.kernel_size, channels, self.filters)
         if self.flipped:
             shape = (channels, *self.kernel_size, self.filters)
-        self.kernel = self.add_weight(name="kernel", shape=shape, initializer="zeros")
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=shape,
+            initializer=self.kernel_initializer
+            or initial.kernel(channels * math.prod(self.kernel_size)),
+        )
         self.bias = (
             self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
             if self.use_bias
@@ -195,6 +216,7 @@ class FlexibleConv2D(_Layer):
             "groups": self.groups,
             "use_bias": self.use_bias,
             "flipped": self.flipped,
+            "kernel_initializer": _initializers.serialize(self.kernel_initializer),
         }
 
 
@@ -207,13 +229,30 @@ class LocallyConnected2D(_Layer):
     """
 
     def __init__(
-        self, filters: int, kernel_size: int, strides: int = 1, padding: int = 0, **kwargs: Any
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        padding: int = 0,
+        kernel_initializer: Any = None,
+        **kwargs: Any,
     ) -> None:
+        """As many kernels as there are positions.
+
+        Args:
+            filters: of each kernel.
+            kernel_size: rows and columns.
+            strides: rows and columns from one position to the next.
+            padding: zeros around the input.
+            kernel_initializer: as in `Conv2D`; Darknet's (`initial.kernel`) if not given.
+            kwargs: Keras'.
+        """
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = (kernel_size, kernel_size)
         self.strides = (strides, strides)
         self.padding = padding
+        self.kernel_initializer = _initializers.get(kernel_initializer)
 
     def _positions(self, input_shape: Sequence[int]) -> tuple[int, int]:
         rows, columns = (
@@ -225,10 +264,11 @@ class LocallyConnected2D(_Layer):
     def build(self, input_shape: Sequence[int]) -> None:
         """Creates the kernels and biases."""
         rows, columns = self._positions(input_shape)
+        window = (*self.kernel_size, input_shape[-1])
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(rows * columns, *self.kernel_size, input_shape[-1], self.filters),
-            initializer="zeros",
+            shape=(rows * columns, *window, self.filters),
+            initializer=self.kernel_initializer or initial.kernel(math.prod(window)),
         )
         self.bias = self.add_weight(
             name="bias", shape=(rows, columns, self.filters), initializer="zeros"
@@ -257,6 +297,7 @@ class LocallyConnected2D(_Layer):
             "kernel_size": self.kernel_size[0],
             "strides": self.strides[0],
             "padding": self.padding,
+            "kernel_initializer": _initializers.serialize(self.kernel_initializer),
         }
 
 
@@ -267,15 +308,21 @@ class Implicit(_Layer):
     `implicit` is (filters, atoms), as in the file. The input only tells how many pictures.
     """
 
-    def __init__(self, filters: int, atoms: int, **kwargs: Any) -> None:
+    def __init__(
+        self, filters: int, atoms: int, mean: float = 0.0, std: float = 0.2, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.atoms = atoms
+        self.mean = mean
+        self.std = std
 
     def build(self, input_shape: Sequence[int]) -> None:
-        """Creates the constant."""
+        """Creates the constant, before training within `std` of `mean`."""
         self.implicit = self.add_weight(
-            name="implicit", shape=(self.filters, self.atoms), initializer="zeros"
+            name="implicit",
+            shape=(self.filters, self.atoms),
+            initializer=initial.implicit(self.mean, self.std),
         )
         self.built = True
 
@@ -286,7 +333,13 @@ class Implicit(_Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "filters": self.filters, "atoms": self.atoms}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "atoms": self.atoms,
+            "mean": self.mean,
+            "std": self.std,
+        }
 
 
 @_register
@@ -684,7 +737,8 @@ class Recurrent(_Layer):
     def _kernel(self, name: str, layer: cfg.Convolutional | cfg.Connected) -> Any:
         options = {"use_bias": not layer.batch_normalize, "dtype": self.dtype_policy, "name": name}
         if isinstance(layer, cfg.Connected):
-            return _layers.Dense(layer.output, kernel_initializer="zeros", **options)
+            drawn = initial.kernel(layer.input_shape.floats)
+            return _layers.Dense(layer.output, kernel_initializer=drawn, **options)
         return FlexibleConv2D(layer.filters, layer.size, groups=layer.groups, **options)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:

@@ -98,19 +98,22 @@ class Normalization(Layer):
 @section("implicit")
 @dataclass(frozen=True, kw_only=True)
 class Implicit(Layer):
-    """`[implicit]`: a stored constant."""
+    """`[implicit]`: a stored constant, before training within `std` of `mean`."""
 
     filters: int
     atoms: int
+    mean: float = 0.0
+    std: float = 0.2
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Implicit:
-        """Reads the options (parser.c:985)."""
+        """Reads the options (parser.c:1031-1036)."""
         filters = options.int("filters", 128, at_least=1)
         atoms = options.int("atoms", 1, at_least=1)
         fields = place.fields(Shape(atoms, 1, filters))
         fields["inputs"] = ()
-        return cls(**fields, filters=filters, atoms=atoms)
+        mean, std = options.float("mean", 0.0), options.float("std", 0.2)
+        return cls(**fields, filters=filters, atoms=atoms, mean=mean, std=std)
 
     def stored(self) -> Iterator[Stored]:
         """The constant (parser.c:2351)."""
