@@ -1,9 +1,10 @@
 """Loads that are not the whole file into the whole model: by name, what fits, backbones, transfer.
 
 The file has an order and shapes, from the network it was trained as (the source); the model has
-names and shapes. `by_name` pairs layers that are called alike. `align` pairs two sequences: extra
-layers on either side are stepped over, and a layer of another shape stands against its
-counterpart without being loaded, so that nothing is ever shifted through.
+names and shapes. `by_name` pairs layers that are called alike. `align` pairs two sequences by
+shape and wiring: extra layers on either side are stepped over, a layer of another shape stands
+against its counterpart without being loaded, and a layer that several sections match equally well
+is left as it is.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from yolotf.darknet import cfg
+from yolotf.loading import alignment
+from yolotf.loading.alignment import Node
+from yolotf.models import wiring
+from yolotf.models.activations import UnitActivations
 from yolotf.models.built import part_name
+from yolotf.models.structure import Structure, Unit
 from yolotf.weights import layout
-
-# A pair that fits is worth more than any two that do not; a name in common decides between pairs
-# that fit alike; a pair of one kind stands against each other rather than against nothing.
-_FITS, _SAME_NAME, _SAME_KIND = 8, 2, 1
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class FileLayer:
         index: of the section.
         name: as `build_model` calls its layer: `conv_17`.
         segments: by role.
+        node: what it reads, for `align`.
     """
 
     index: int
     name: str
     segments: Mapping[str, layout.Segment]
+    node: Node | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,6 +55,7 @@ class ModelLayer:
 
     name: str
     slots: Mapping[str, layout.Slot]
+    node: Node | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -72,6 +77,30 @@ class Skipped(NamedTuple):
         return f"{self.name}: the file has {self.file_shape}, the model {self.model_shape}"
 
 
+class Doubt(NamedTuple):
+    """A layer of the model that is left as it was, and the sections that match it equally well."""
+
+    layer: str
+    sections: tuple[str, ...]
+
+
+Pairs = list[tuple[FileLayer | None, ModelLayer | None]]
+
+
+class Aligned(NamedTuple):
+    """Two sequences, paired.
+
+    Attributes:
+        pairs: every layer of either side once, None where it stands alone.
+        doubts: layers that stand alone because several sections match them equally well.
+        score: between several orders of a model the highest is right.
+    """
+
+    pairs: Pairs
+    doubts: tuple[Doubt, ...]
+    score: float
+
+
 @dataclass(frozen=True)
 class Pairing:
     """Which layers of the file go into which of the model.
@@ -82,6 +111,7 @@ class Pairing:
         skipped: pairs that do not fit.
         left: layers of the model without a counterpart.
         spare: layers of the file without one.
+        doubts: of `left`, those that several layers of the file match equally well.
     """
 
     assignments: tuple[layout.Assignment, ...]
@@ -89,6 +119,7 @@ class Pairing:
     skipped: tuple[Skipped, ...]
     left: tuple[ModelLayer, ...]
     spare: tuple[FileLayer, ...]
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def untouched(self) -> tuple[str, ...]:
@@ -106,15 +137,70 @@ def file_layers(network: cfg.Network, segments: Sequence[layout.Segment]) -> lis
     grouped: dict[tuple[int, str], dict[str, layout.Segment]] = {}
     for segment in segments:
         grouped.setdefault((segment.layer, segment.part), {})[segment.role] = segment
+    nodes = section_nodes(network, list(grouped))
     return [
-        FileLayer(index, part_name(network.layers[index], part), found)
-        for (index, part), found in grouped.items()
+        FileLayer(index, node.name, found, node)
+        for ((index, _), found), node in zip(grouped.items(), nodes, strict=True)
     ]
 
 
-def pair(
-    pairs: Sequence[tuple[FileLayer | None, ModelLayer | None]],
-) -> Pairing:
+def section_nodes(network: cfg.Network, places: Sequence[tuple[int, str]]) -> list[Node]:
+    """What the (section, part) of `places` read, in places of that list."""
+    first: dict[int, int] = {}
+    for number, (index, _) in enumerate(places):
+        first.setdefault(index, number)
+    inputs = wiring.network_inputs(network, first)
+    return [
+        Node(
+            part_name(network.layers[index], part),
+            tuple(inputs.get(number, ())),
+            _strides(network.layers[index]),
+            _activation(network, index),
+        )
+        for number, (index, part) in enumerate(places)
+    ]
+
+
+def unit_nodes(structure: Structure, order: Sequence[Unit]) -> list[Node]:
+    """What the units of a model read, in places of `order`."""
+    place = {unit: number for number, unit in enumerate(order)}
+    keys = {number: place[unit] for number, unit in enumerate(structure.units) if unit in place}
+    activations = UnitActivations(structure)
+    return [
+        Node(
+            unit.name,
+            tuple(
+                wiring.collapsed(said, ("*", "?"))
+                for entering in structure.inputs.get(unit, ())
+                if (said := wiring.translate(entering, keys)) is not None
+            ),
+            _strides(unit.leaf.layer),
+            None if (found := activations.of(unit)) is None else found[0].name,
+        )
+        for unit in order
+    ]
+
+
+def _activation(network: cfg.Network, index: int) -> str | None:
+    """That of a section; None where what follows it is the decoding of a head."""
+    layer = network.layers[index]
+    readers = [other for other in network.layers if index in other.inputs]
+    if not isinstance(layer, cfg.Convolutional) or not readers:
+        return None
+    return None if any(isinstance(other, cfg.Head) for other in readers) else layer.activation
+
+
+def _strides(layer: object) -> tuple[int, int] | None:
+    """Rows and columns that a convolution steps over; of a section or of a Keras layer."""
+    if isinstance(layer, cfg.Convolutional):
+        return layer.stride_y, layer.stride_x
+    found = getattr(layer, "strides", None)
+    if isinstance(found, (tuple, list)) and len(found) == 2:
+        return int(found[0]), int(found[1])
+    return None
+
+
+def pair(pairs: Pairs, doubts: tuple[Doubt, ...] = ()) -> Pairing:
     """Sorts pairs into what fits and what does not."""
     assignments: list[layout.Assignment] = []
     loaded: list[str] = []
@@ -138,64 +224,56 @@ def pair(
         else:
             skipped.append(Skipped(target.name, *difference))
     assignments.sort(key=lambda assignment: assignment.segment.offset)
-    return Pairing(tuple(assignments), tuple(loaded), tuple(skipped), tuple(left), tuple(spare))
+    return Pairing(
+        tuple(assignments), tuple(loaded), tuple(skipped), tuple(left), tuple(spare), doubts
+    )
 
 
-def by_name(
-    sources: Sequence[FileLayer], targets: Sequence[ModelLayer]
-) -> list[tuple[FileLayer | None, ModelLayer | None]]:
+def by_name(sources: Sequence[FileLayer], targets: Sequence[ModelLayer]) -> Pairs:
     """Pairs layers that are called alike."""
     named = {target.name: target for target in targets}
-    pairs: list[tuple[FileLayer | None, ModelLayer | None]] = [
-        (source, named.pop(source.name, None)) for source in sources
-    ]
+    pairs: Pairs = [(source, named.pop(source.name, None)) for source in sources]
     return pairs + [(None, target) for target in named.values()]
 
 
-def align(
-    sources: Sequence[FileLayer], targets: Sequence[ModelLayer]
-) -> list[tuple[FileLayer | None, ModelLayer | None]]:
-    """Pairs two sequences in order, as many layers that fit as possible.
+def align(sources: Sequence[FileLayer], targets: Sequence[ModelLayer]) -> Aligned:
+    """Pairs two sequences in order: what fits, and what stands in its place.
 
-    Names decide where several alignments are as good (Needleman and Wunsch, J. Mol. Biol. 48,
-    1970).
+    A layer is left alone where only its shape speaks for a section, and where several sections
+    match it equally well; see `alignment`.
     """
-    rows, columns = len(sources), len(targets)
-    # best[i][j]: of sources[i:] against targets[j:].
-    best = [[0] * (columns + 1) for _ in range(rows + 1)]
-    scores = [[_score(source, target) for target in targets] for source in sources]
-    for i in range(rows - 1, -1, -1):
-        for j in range(columns - 1, -1, -1):
-            best[i][j] = max(best[i + 1][j], best[i][j + 1], best[i + 1][j + 1] + scores[i][j])
-    pairs: list[tuple[FileLayer | None, ModelLayer | None]] = []
-    i = j = 0
-    while i < rows or j < columns:
-        if (
-            i < rows
-            and j < columns
-            and scores[i][j]
-            and best[i][j] == best[i + 1][j + 1] + scores[i][j]
-        ):
-            pairs.append((sources[i], targets[j]))
-            i, j = i + 1, j + 1
-        elif j < columns and (i == rows or best[i][j] == best[i][j + 1]):
-            pairs.append((None, targets[j]))
-            j += 1
-        else:
-            pairs.append((sources[i], None))
-            i += 1
-    return pairs
+    found = alignment.align(
+        [source.node or Node(source.name) for source in sources],
+        [target.node or Node(target.name) for target in targets],
+        lambda i, j: _difference(sources[i], targets[j]) is None,
+        lambda i, j: _same_kind(sources[i], targets[j]),
+    )
+    partner = dict(sorted((*found.pairs, *found.unlike)))
+    taken = {place: row for row, place in partner.items()}
+    pairs: Pairs = []
+    row = 0
+    for place, target in enumerate(targets):
+        if place not in taken:
+            pairs.append((None, target))
+            continue
+        pairs += [(source, None) for source in sources[row : taken[place]]]
+        pairs.append((sources[taken[place]], target))
+        row = taken[place] + 1
+    pairs += [(source, None) for source in sources[row:]]
+    doubts = tuple(
+        Doubt(targets[place].name, tuple(sources[row].name for row in rows))
+        for place, rows in sorted(found.doubtful.items())
+    )
+    return Aligned(pairs, doubts, found.score)
 
 
-def _score(source: FileLayer, target: ModelLayer) -> int:
-    same_name = _SAME_NAME if source.name == target.name else 0
-    if _difference(source, target) is None:
-        return _FITS + same_name
+def _same_kind(source: FileLayer, target: ModelLayer) -> bool:
     # A bias alone does not make two layers of another kind: a batch norm may have been added.
     same_kind = ("kernel" in source.segments) == ("kernel" in target.slots)
-    if same_kind and len(source.shape) == len(target.shape):
-        return _SAME_KIND + same_name
-    return 0
+    if not same_kind or len(source.shape) != len(target.shape):
+        return False
+    kernel = target.slots.get("kernel")
+    return kernel is None or not kernel.depthwise or source.shape[1] == 1
 
 
 def _difference(

@@ -93,7 +93,7 @@ def _told_by_cfg(
     if own is None:
         return _in_order(model, network, path, strict)
     file = _FileLayers.read(network, path, strict)
-    found = partial.pair(partial.align(file.layers, model_layers(model, own)))
+    found = _aligned(model, own, file)
     outputs = [own.layers[index] for index in output_layers(own)] if own.heads else []
     excused = {part_name(layer, part) for layer in outputs for part in parts_of(layer)}
     _refuse(path, network, [one for one in found.skipped if one.name not in excused], found)
@@ -141,10 +141,9 @@ def _paired(
     """For loads that pair the file's layers with the model's, by name or by what fits."""
     file = _FileLayers.read(network, path, strict)
     if by_name:
-        pairs = partial.by_name(file.layers, named_layers(model, own))
+        found = partial.pair(partial.by_name(file.layers, named_layers(model, own)))
     else:
-        pairs = partial.align(file.layers, model_layers(model, own))
-    found = partial.pair(pairs)
+        found = _aligned(model, own, file)
     if by_name and not skip_mismatch:
         _refuse_names(path, network, found, strict)
     return _pairing_job(model, network, path, file, found)
@@ -232,6 +231,26 @@ def _cut(
 # layers that are paired
 
 
+def _aligned(model: Any, own: cfg.Network | None, file: _FileLayers) -> partial.Pairing:
+    """The layers of the file against those of the model, in the order that they match best in."""
+    ranked = sorted(
+        (partial.align(file.layers, layers) for layers in model_layers(model, own)),
+        key=lambda aligned: -aligned.score,
+    )
+    best = partial.pair(ranked[0].pairs, ranked[0].doubts)
+    for other in ranked[1:]:
+        if other.score < ranked[0].score:
+            break
+        if _targets(partial.pair(other.pairs)) != _targets(best):
+            arrange.preferred(Structure(model))  # raises, with both orders in words
+    return best
+
+
+def _targets(found: partial.Pairing) -> set[tuple[int, int]]:
+    """Which variable each stretch of the file goes to."""
+    return {(one.segment.offset, id(one.slot.variable)) for one in found.assignments}
+
+
 @dataclass(frozen=True)
 class _FileLayers:
     """What a file of a network holds, up to where it ends."""
@@ -277,7 +296,7 @@ def _pairing_job(
         found.skipped,
         found.untouched,
         found.unused,
-        file.notes,
+        (*file.notes, *_doubts(found.doubts, network)),
         complete=False,
     )
 
@@ -365,6 +384,19 @@ def _refuse(
     )
 
 
+def _doubts(doubts: Sequence[partial.Doubt], network: cfg.Network) -> tuple[str, ...]:
+    """The sentence about layers that were left as they were because their sections are unclear."""
+    if not doubts:
+        return ()
+    layers = [f"{one.layer} ({' or '.join(one.sections)})" for one in doubts]
+    count = plural(len(layers), "layer")
+    return (
+        f"{count} {'was' if len(layers) == 1 else 'were'} left unchanged because more than one "
+        f"pairing with {network.source} is equally likely: {_some(layers)}; name "
+        f"{'it' if len(layers) == 1 else 'them'} after the sections (conv_17) to decide",
+    )
+
+
 def _some(texts: Iterable[str], most: int = 6) -> str:
     return listed(texts, most, "; ")
 
@@ -372,12 +404,21 @@ def _some(texts: Iterable[str], most: int = 6) -> str:
 # networks and models
 
 
-def model_layers(model: Any, network: cfg.Network | None) -> list[partial.ModelLayer]:
-    """The model's layers that hold weights, in Darknet order, batch norms with their layers."""
-    if network is None:
-        order = arrange.preferred(Structure(model))
-        return [partial.ModelLayer(unit.name, unit.slots) for unit in order]
-    return named_layers(model, network)
+def model_layers(model: Any, network: cfg.Network | None) -> list[list[partial.ModelLayer]]:
+    """The model's layers that hold weights in each order that is likely to be Darknet's.
+
+    Batch norms are with their layers.
+    """
+    if network is not None:
+        return [named_layers(model, network)]
+    structure = Structure(model)
+    return [
+        [
+            partial.ModelLayer(unit.name, unit.slots, node)
+            for unit, node in zip(order, partial.unit_nodes(structure, order), strict=True)
+        ]
+        for order in arrange.likely(structure)
+    ]
 
 
 def named_layers(model: Any, network: cfg.Network | None) -> list[partial.ModelLayer]:
@@ -388,9 +429,10 @@ def named_layers(model: Any, network: cfg.Network | None) -> list[partial.ModelL
     for (index, place), slot in by_section(model, network).items():
         part, _, role = place.rpartition("/")
         grouped.setdefault((index, part), {})[role] = slot
+    nodes = partial.section_nodes(network, list(grouped))
     return [
-        partial.ModelLayer(part_name(network.layers[index], part), slots)
-        for (index, part), slots in grouped.items()
+        partial.ModelLayer(node.name, slots, node)
+        for slots, node in zip(grouped.values(), nodes, strict=True)
     ]
 
 

@@ -11,26 +11,24 @@ stock network either, only what no Darknet network does is reported.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import BN_EPSILON
 from yolotf.errors import PlanError
+from yolotf.models.activations import UnitActivations
 from yolotf.models.arrange import preferred
 from yolotf.models.bind import Binding
 from yolotf.models.built import every_layer, network_of
 from yolotf.models.difference import Difference, Differences
 from yolotf.models.effects import (
-    Activations,
     Enlarge,
     Pad,
     Response,
     Window,
-    consumers,
     effect,
-    function_name,
     has_weights,
     leaky,
     name_of_call,
@@ -133,7 +131,8 @@ class _Comparison:
         self.sections = sections
         self.found = found
         self.forms = Forms()
-        self.activations = Activations()
+        self.unit_activations = UnitActivations(structure)
+        self.activations = self.unit_activations.activations
         self.expected = {} if sections.network is None else self._expected(sections.network)
         self.unit_of = {
             id(leaf.layer): unit
@@ -149,6 +148,8 @@ class _Comparison:
         for calls in self.structure.graphs:
             whole = calls is self.structure.whole_graph
             self._graph(calls, whole)
+        for unit in self.structure.units:
+            self._activation(unit)
         self._unconnected()
 
     def section(self, unit: Unit) -> cfg.Layer | None:
@@ -194,9 +195,6 @@ class _Comparison:
     # the model's side
 
     def _graph(self, calls: Calls, whole: bool) -> None:
-        readers = consumers(calls.all)
-        outputs = {id(call) for call in calls.outputs}
-        last = self._last_calls(calls, readers)
         values: dict[int, Node] = {}
         for call in calls.all:
             self.seen_calls.add(id(call.layer))
@@ -205,8 +203,6 @@ class _Comparison:
                 for source in call.inputs
             ]
             values[id(call)] = self._value(call, sources, whole)
-        for unit, call in last.items():
-            self._activation(unit, call, readers, outputs, whole)
 
     def _value(self, call: Call, sources: list[Node], whole: bool) -> Node:
         unit = self.unit_of.get(id(call.layer))
@@ -312,35 +308,10 @@ class _Comparison:
 
     # activations
 
-    def _last_calls(self, calls: Calls, readers: Mapping[int, list[Call]]) -> dict[Unit, Call]:
-        """The call after which a unit is done: its norm's, or its kernel's."""
-        found: dict[Unit, Call] = {}
-        for call in calls.all:
-            unit = self.unit_of.get(id(call.layer))
-            if unit is not None and (unit.norm is None or call.layer is unit.norm.layer):
-                found.setdefault(unit, call)
-        return found
-
-    def _activation(
-        self,
-        unit: Unit,
-        last: Call,
-        readers: Mapping[int, list[Call]],
-        outputs: set[int],
-        whole: bool,
-    ) -> None:
-        own = getattr(unit.leaf.layer, "activation", None) if unit.norm is None else None
-        actual: Response | None = None
-        at: Call | None = last
-        if own is not None and getattr(own, "__name__", "") != "linear":
-            actual = self.activations.of_function(own)
-            actual = None if actual is None else self.activations.named(actual)
-            if actual is None:
-                return
-        if actual is None or actual.name == "linear":
-            actual, at = self._after(last, readers, outputs, whole)
-        if actual is not None:
-            self._judge(unit, actual, at)
+    def _activation(self, unit: Unit) -> None:
+        found = self.unit_activations.of(unit)
+        if found is not None:
+            self._judge(unit, *found)
 
     def _judge(self, unit: Unit, actual: Response, at: Call | None) -> None:
         section = self.section(unit)
@@ -370,59 +341,6 @@ class _Comparison:
         assert self.sections.network is not None
         readers = [one for one in self.sections.network.layers if section.index in one.inputs]
         return not readers or all(isinstance(one, cfg.Head) for one in readers)
-
-    def _after(
-        self,
-        start: Call,
-        readers: Mapping[int, list[Call]],
-        outputs: set[int],
-        whole: bool,
-    ) -> tuple[Response | None, Call | None]:
-        """The function of single numbers that everything after a call reads it through.
-
-        None where no graph shows it; with the call that computes it last.
-        """
-        linear = self.activations.darknet("linear")
-        region: list[Call] = []
-        inside = {id(start)}
-        waiting = list(readers.get(id(start), ()))
-        while waiting and len(region) < _LONGEST_ACTIVATION:
-            call = waiting.pop(0)
-            if id(call) in inside or not self._is_pointwise(call, start):
-                continue
-            if all(id(source) in inside for source in call.inputs):
-                region.append(call)
-                inside.add(id(call))
-                waiting += readers.get(id(call), ())
-        exits = [
-            call
-            for call in (start, *region)
-            if (id(call) in outputs and (whole or call is not start))
-            or any(id(reader) not in inside for reader in readers.get(id(call), ()))
-        ]
-        if id(start) in outputs and not whole:
-            return None, None
-        if not exits:
-            return None, None
-        answers = []
-        for end in exits:
-            steps = [one for one in region if _leads_to(one, end, inside)]
-            answer = linear if end is start else self.activations.of_region(start, steps, end)
-            if answer is None:
-                return None, None
-            answers.append((answer, end))
-        first, end = answers[0]
-        if any(not first.same(other) for other, _ in answers[1:]):
-            return None, None
-        return first, None if end is start else end
-
-    def _is_pointwise(self, call: Call, start: Call) -> bool:
-        """Whether a call may be part of an activation."""
-        if id(call.layer) in self.unit_of or has_weights(call.layer):
-            return False
-        if tuple(call.shape) != tuple(start.shape) or effect(call) is not None:
-            return False
-        return function_name(call.layer).lower() not in _NOT_POINTWISE
 
     # joins, pools, enlargements
 
@@ -524,11 +442,6 @@ class _Comparison:
 
 
 _NO_SIDES = ((0, 0), (0, 0))
-_LONGEST_ACTIVATION = 12
-"""Calls that one activation may be written out in."""
-_NOT_POINTWISE = frozenset(
-    {"concat", "concatenate", "reshape", "transpose", "permute", "flatten", "getitem", "softmax"}
-)
 
 
 def _before_pads(call: Call) -> tuple[Call, Any]:
@@ -564,16 +477,3 @@ def _pads_text(begins: Iterable[int], ends: Iterable[int]) -> str:
     if (top, bottom) == (left, right):
         return f"{top} before and {bottom} after"
     return f"{top} above, {bottom} below, {left} left, {right} right"
-
-
-def _leads_to(call: Call, end: Call, inside: Collection[int]) -> bool:
-    """Whether `end` is computed from `call`, by calls that are `inside`."""
-    stack, seen = [end], set()
-    while stack:
-        one = stack.pop()
-        if one is call:
-            return True
-        if id(one) not in seen and id(one) in inside:
-            seen.add(id(one))
-            stack += one.inputs
-    return False

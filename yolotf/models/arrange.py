@@ -218,6 +218,13 @@ def preferred(structure: Structure) -> Order:
     return best[0]
 
 
+def likely(structure: Structure) -> list[Order]:
+    """Every order of the units that is as likely as any other, where there is no file to ask."""
+    choice = choices(structure)
+    compare_with_stock(choice)
+    return choice.best() or [tuple(structure.graph_order() or structure.units)]
+
+
 def beginning(structure: Structure, floats: int) -> Order | None:
     """The first units that hold `floats` together, in the preferred order; not all of them.
 

@@ -1,0 +1,406 @@
+"""Which layers of a file stand against which layers of a model that is only partly its network.
+
+A local alignment of two sequences (Smith and Waterman, J. Mol. Biol. 147, 1981) with affine gaps
+(Gotoh, J. Mol. Biol. 162, 1982). What a pair of layers is worth depends on their shapes, and on
+what feeds them and what they feed: a convolution between two others of a neck is not one of a
+residual block, though it has the same kernel. A gap costs more than one layer that fits by chance,
+so that a backbone of another network keeps its own weights; a longer gap costs hardly more than a
+short one. Pairs that another alignment, as good, would make otherwise are in doubt.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolotf.models import wiring
+from yolotf.models.wiring import Expression
+
+FITS = 8.0
+"""A pair whose arrays all have the same shapes."""
+SAME_NAME = 4.0
+"""Both are called alike, as `build_model` names layers."""
+NEIGHBOURS = 3.0
+"""At most, for a pair whose neighbours match; the same is taken off where none does."""
+OTHER_STRIDE = -6.0
+OTHER_ACTIVATION = -5.0
+WEAK = 4.0
+"""What a pair at the end of a run has to be worth by itself."""
+UNLIKE = -2.0
+"""Two layers of one kind and different shapes: one of them was changed."""
+GAP = -6.0
+"""Layers that only one side has."""
+LONGER_GAP = -0.05
+"""For each further layer of a gap."""
+MARGIN = 1.0
+"""Alignments that differ by less are equally likely."""
+_SCALED = 0.8
+"""How alike a layer is to itself with attention applied to it."""
+_ROUNDS = 2
+"""How many layers away neighbours are looked at."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer with weights, as the alignment sees it.
+
+    Attributes:
+        name: as `build_model` would call it.
+        reads: what enters it at each of its uses, in places of its own sequence; empty where
+            nothing shows it.
+        strides: rows and columns; None where that is not known.
+        activation: Darknet's name for it, or another; None where that is not known.
+    """
+
+    name: str
+    reads: tuple[Expression, ...] = ()
+    strides: tuple[int, int] | None = None
+    activation: str | None = None
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Pairs of places in both sequences, in their order.
+
+    Attributes:
+        pairs: layers that stand against each other and fit.
+        unlike: layers that stand against each other and do not.
+        doubtful: place in the model -> the places in the file that it matches equally well, for
+            pairs that are left out of `pairs`.
+        score: of the best alignment; between several models or orders the highest is right.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    unlike: tuple[tuple[int, int], ...] = ()
+    doubtful: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    score: float = 0.0
+
+
+def align(
+    file: Sequence[Node],
+    model: Sequence[Node],
+    fits: Callable[[int, int], bool],
+    alike: Callable[[int, int], bool],
+) -> Alignment:
+    """Pairs two sequences in order.
+
+    Args:
+        file: the layers of the file.
+        model: the layers of the model.
+        fits: whether the arrays of two layers have the same shapes.
+        alike: whether two layers are of one kind, so that one may be the other changed.
+    """
+    kinds = _Kinds.of(file, model, fits, alike)
+    return _Aligner(file, model, kinds).best()
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    fits: NDArray[np.bool_]
+    alike: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        file: Sequence[Node],
+        model: Sequence[Node],
+        fits: Callable[[int, int], bool],
+        alike: Callable[[int, int], bool],
+    ) -> _Kinds:
+        shape = len(file), len(model)
+        fitting, related = np.zeros(shape, bool), np.zeros(shape, bool)
+        for i, j in np.ndindex(shape):
+            fitting[i, j] = fits(i, j)
+            related[i, j] = fitting[i, j] or alike(i, j)
+        return cls(fitting, related)
+
+
+_NEVER = -1e9
+
+
+class _Aligner:
+    """The alignment of two sequences; `starting` and `ending` are its two halves at each pair."""
+
+    def __init__(self, file: Sequence[Node], model: Sequence[Node], kinds: _Kinds) -> None:
+        self.file, self.model = file, model
+        self.fits, self.alike = kinds.fits, kinds.alike
+        self.scores = self._scores()
+
+    def _scores(self) -> NDArray[np.float64]:
+        """What each pair is worth."""
+        similar = _similarity(self.file, self.model, self.fits, self.alike)
+        scores = np.where(self.fits, FITS, UNLIKE) + 2 * NEIGHBOURS * (similar - 0.5)
+        for i, source in enumerate(self.file):
+            for j, target in enumerate(self.model):
+                if not self.alike[i, j]:
+                    scores[i, j] = _NEVER
+                    continue
+                if source.name == target.name:
+                    scores[i, j] += SAME_NAME
+                if _differ(source.strides, target.strides):
+                    scores[i, j] += OTHER_STRIDE
+                if _differ(source.activation, target.activation):
+                    scores[i, j] += OTHER_ACTIVATION
+                if not self.fits[i, j]:
+                    # However well it is placed, it speaks for nothing by itself.
+                    scores[i, j] = min(scores[i, j], UNLIKE / 2)
+        return scores
+
+    def best(self) -> Alignment:
+        """The likeliest alignment, less what is in doubt."""
+        if not self.fits.any():
+            return Alignment((), tuple(self._filled([])))
+        ending = _ending_at(self.scores)
+        starting = _ending_at(self.scores[::-1, ::-1])[::-1, ::-1]
+        through = ending + starting - self.scores
+        total = float(through.max())
+        path = self._trimmed(self._path(ending))
+        doubtful = self._doubtful(path, ending, starting, through, total)
+        pairs = [pair for pair in path if self.fits[pair] and pair[1] not in doubtful]
+        unlike = [pair for pair in path if not self.fits[pair]]
+        unlike += self._filled(path)
+        supported = set(path) | set(unlike)
+        pairs = [pair for pair in pairs if self._supported(pair, supported)]
+        return Alignment(tuple(pairs), tuple(sorted(unlike)), doubtful, total)
+
+    def _path(self, ending: NDArray[np.float64]) -> list[tuple[int, int]]:
+        """The pairs of the best alignment."""
+        at: tuple[int, int] | None = tuple(
+            int(axis) for axis in np.unravel_index(int(ending.argmax()), ending.shape)
+        )  # type: ignore[assignment]
+        found: list[tuple[int, int]] = []
+        while at is not None:
+            found.append(at)
+            at = self._before(ending, *at)
+        return found[::-1]
+
+    def _trimmed(self, path: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Without pairs at the ends of a run that little more than their shapes speaks for."""
+        runs: list[list[tuple[int, int]]] = []
+        for pair in path:
+            if runs and (pair[0] - 1, pair[1] - 1) == runs[-1][-1]:
+                runs[-1].append(pair)
+            else:
+                runs.append([pair])
+        for run in runs:
+            while run and self.scores[run[0]] < WEAK:
+                run.pop(0)
+            while run and self.scores[run[-1]] < WEAK:
+                run.pop()
+        return [pair for run in runs for pair in run]
+
+    def _before(self, ending: NDArray[np.float64], i: int, j: int) -> tuple[int, int] | None:
+        """The pair before (i, j) in the best alignment that ends there; None at its start."""
+        wanted = ending[i, j] - self.scores[i, j]
+        if i == 0 or j == 0 or wanted <= 1e-9:
+            return None
+        costs = ending[:i, :j] + _gaps(i)[::-1, None] + _gaps(j)[None, ::-1]
+        row, column = np.unravel_index(int(costs.argmax()), costs.shape)
+        return int(row), int(column)
+
+    def _doubtful(
+        self,
+        path: Sequence[tuple[int, int]],
+        ending: NDArray[np.float64],
+        starting: NDArray[np.float64],
+        through: NDArray[np.float64],
+        total: float,
+    ) -> dict[int, tuple[int, ...]]:
+        """Layers of the model that other alignments, as good, pair otherwise."""
+        without = _without_column(ending, starting, total - MARGIN)
+        found: dict[int, tuple[int, ...]] = {}
+        for i, j in path:
+            if not self.fits[i, j]:
+                continue
+            others = [
+                int(other)
+                for other in np.flatnonzero(through[:, j] > total - MARGIN)
+                if other == i or self.fits[other, j]
+            ]
+            if len(others) > 1 or without[j] > total - MARGIN:
+                found[j] = tuple(others)
+        for j in range(len(self.model)):
+            # Left out of the best alignment, and as good in its place.
+            if j not in found and not any(column == j for _, column in path):
+                others = [
+                    int(i)
+                    for i in np.flatnonzero(through[:, j] > total - MARGIN)
+                    if self.fits[i, j] and self.scores[i, j] >= WEAK
+                ]
+                if others:
+                    found[j] = tuple(others)
+        return found
+
+    def _filled(self, path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """What stands between pairs, before or behind them, where both sides have as many."""
+        found: list[tuple[int, int]] = []
+        edges = [(-1, -1), *path, (len(self.file), len(self.model))]
+        for (i, j), (k, m) in itertools.pairwise(edges):
+            rows, columns = range(i + 1, k), range(j + 1, m)
+            if len(rows) == len(columns):
+                found += [
+                    pair
+                    for pair in zip(rows, columns, strict=True)
+                    if self.alike[pair] and not self.fits[pair]
+                ]
+        return found
+
+    def _supported(self, pair: tuple[int, int], others: set[tuple[int, int]]) -> bool:
+        """Whether a layer next to it is paired too: a shape alone is chance."""
+        i, j = pair
+        if len(self.file) == len(self.model) == 1 or self.file[i].name == self.model[j].name:
+            return True
+        return bool({(i - 1, j - 1), (i + 1, j + 1)} & others) or any(
+            (a, b) in others
+            for a in _near(self.file, i)
+            for b in _near(self.model, j)
+            if (a, b) != pair
+        )
+
+
+def _differ(one: object, other: object) -> bool:
+    """Whether both are known and not the same."""
+    return one is not None and other is not None and one != other
+
+
+def _near(nodes: Sequence[Node], place: int) -> set[int]:
+    """The layers that feed one, and those that it feeds."""
+    feeding = {key for one in nodes[place].reads for key in wiring.units(one)}
+    fed = {
+        other
+        for other, node in enumerate(nodes)
+        if any(place in wiring.units(one) for one in node.reads)
+    }
+    return feeding | fed
+
+
+def _gaps(count: int) -> NDArray[np.float64]:
+    """What gaps of 0, 1, 2, ... layers cost, less than `count` of them."""
+    costs = GAP + LONGER_GAP * np.arange(-1, count - 1, dtype=np.float64)
+    costs[:1] = 0.0
+    return costs
+
+
+def _ending_at(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The best alignment that ends with each pair; it may begin with any."""
+    rows, columns = scores.shape
+    ending = np.full(scores.shape, _NEVER)
+    # Best of all pairs before a row and a column, gaps on both sides counted.
+    column_gaps = LONGER_GAP * np.arange(columns, dtype=np.float64)
+    gone = np.full(columns, _NEVER)  # the pair before, with a gap of rows up to here
+    previous = np.full(columns, _NEVER)
+    for i in range(rows):
+        # With the last row paired, or rows left out since.
+        before = np.maximum(previous, gone)
+        # Then columns left out, or none: a running maximum with the cost taken off.
+        reached = np.maximum.accumulate(before - column_gaps) + column_gaps
+        with_gap = np.full(columns, _NEVER)
+        with_gap[2:] = reached[:-2] + GAP
+        diagonal = np.full(columns, _NEVER)
+        diagonal[1:] = before[:-1]
+        ending[i] = scores[i] + np.maximum(0.0, np.maximum(diagonal, with_gap))
+        gone = np.maximum(gone + LONGER_GAP, previous + GAP)
+        previous = ending[i]
+    return ending
+
+
+def _without_column(
+    ending: NDArray[np.float64], starting: NDArray[np.float64], least: float
+) -> NDArray[np.float64]:
+    """The best alignment that leaves out each layer of the model, if it scores `least` or more."""
+    rows, columns = ending.shape
+    found = np.full(columns, 0.0)
+    if columns > 1:
+        found[1:] = np.maximum(found[1:], np.maximum.accumulate(ending.max(axis=0))[:-1])
+        later = np.maximum.accumulate(starting.max(axis=0)[::-1])[::-1]
+        found[:-1] = np.maximum(found[:-1], later[1:])
+    for i in range(rows - 1):
+        # From a pair in row i over a gap of columns to one in a later row.
+        rest = starting[i + 1 :] + _gaps(rows - i - 1)[:, None]
+        onward = rest.max(axis=0)
+        for j in range(columns - 2):
+            if ending[i, j] + onward[j + 2 :].max() < least:
+                continue
+            costs = ending[i, j] + onward[j + 2 :] + _gaps(columns - j - 1)[1:]
+            # Over columns j + 1 up to each later one.
+            best = np.maximum.accumulate(costs[::-1])[::-1]
+            found[j + 1 : columns - 1] = np.maximum(found[j + 1 : columns - 1], best)
+    return found
+
+
+# What feeds a layer, and what it feeds
+
+
+def _similarity(
+    file: Sequence[Node],
+    model: Sequence[Node],
+    fits: NDArray[np.bool_],
+    alike: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """How alike the surroundings of two layers are, 0 to 1; 0.5 where they are not known.
+
+    Two layers are alike whose neighbours are (Melnik and others, Similarity Flooding, ICDE 2002).
+    """
+    own = np.where(fits, 1.0, np.where(alike, 0.3, 0.0))
+    around = np.full(own.shape, 0.5)
+    if not any(node.reads for node in file) or not any(node.reads for node in model):
+        return around
+    readers = _readers(file), _readers(model)
+    current = own
+    for _ in range(_ROUNDS):
+        for i, j in zip(*np.nonzero(alike), strict=True):
+            above = _entering(file[i].reads, model[j].reads, current)
+            below = _leaving(readers[0][i], readers[1][j], current)
+            around[i, j] = (above + below) / 2
+        current = own * (0.5 + around / 2)
+    return around
+
+
+def _readers(nodes: Sequence[Node]) -> list[list[int]]:
+    found: list[list[int]] = [[] for _ in nodes]
+    for place, node in enumerate(nodes):
+        for key in {key for one in node.reads for key in wiring.units(one)}:
+            found[key].append(place)
+    return found
+
+
+def _entering(
+    file: Sequence[Expression], model: Sequence[Expression], alike: NDArray[np.float64]
+) -> float:
+    """How alike what enters two layers is, of the uses that are most alike."""
+    if not file or not model:
+        return 0.5
+    return max(_expressions(one, other, alike) for one in file for other in model)
+
+
+def _expressions(file: Expression, model: Expression, alike: NDArray[np.float64]) -> float:
+    if wiring.OPAQUE in (file, model):
+        return 0.5
+    if file[0] == model[0] == "unit":
+        return float(alike[file[1], model[1]])
+    if wiring.INPUT in (file, model):
+        return float(file == model)
+    if file[0] == "unit" and model[0] in ("*", "?"):
+        # Attention that was added: what it scales is still there.
+        return _SCALED * max(_expressions(file, part, alike) for part in model[1:])
+    if file[0] != model[0] and (file[0] == "unit" or model[0] not in ("unit", "?")):
+        return 0.0
+    if model[0] == "unit":
+        return 0.0
+    mine, theirs = file[1:], model[1:]
+    each = [max(_expressions(one, other, alike) for other in theirs) for one in mine]
+    return sum(each) / max(len(mine), len(theirs))
+
+
+def _leaving(file: Iterable[int], model: Iterable[int], alike: NDArray[np.float64]) -> float:
+    """How alike the layers are that two feed; nothing is an output, and alike to another."""
+    mine, theirs = list(file), list(model)
+    if not mine or not theirs:
+        return float(not mine and not theirs)
+    values: Any = alike[np.ix_(mine, theirs)]
+    return float((values.max(axis=1).sum() + values.max(axis=0).sum()) / (len(mine) + len(theirs)))
