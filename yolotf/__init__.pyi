@@ -34,11 +34,11 @@ from .errors import (
 from .errors import (
     YolotfError as YolotfError,
 )
+from .loading.build import build_model as build_model
 from .loading.diagnosing import diagnose as diagnose
 from .loading.load import LoadReport as LoadReport
 from .loading.load import load_darknet_weights as load_darknet_weights
 from .loading.save import save_darknet_weights as save_darknet_weights
-from .models.build import build_model as build_model
 from .serving.classifier import Classification as Classification
 from .serving.classifier import Classifier as Classifier
 from .serving.detections import Detections as Detections

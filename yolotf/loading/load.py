@@ -12,7 +12,7 @@ from yolotf.darknet.cfg import Network
 from yolotf.darknet.rules import BN_EPSILON
 from yolotf.loading import diagnosing, origins, partial, planning
 from yolotf.loading.arguments import model_first, outside_of_functions
-from yolotf.models import arithmetic
+from yolotf.models import arithmetic, undrawn
 from yolotf.weights import known, sources
 from yolotf.weights import write as writing
 from yolotf.weights.contents import Header
@@ -156,6 +156,7 @@ def load_darknet_weights(
             progress(0, job.size_bytes)
         with tf.init_scope():
             stats = writing.write(path, job.header, job.plan, cast=cast, verify=verify)
+        undrawn.filled(assignment.slot.holder for assignment in job.plan.assignments)
         if job.complete:
             origins.remember(model, job.header, job.plan)
     except errors.WeightsMismatch as error:

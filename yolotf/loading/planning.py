@@ -27,6 +27,9 @@ from yolotf.weights.once import once_each
 
 PathLike = str | os.PathLike[str]
 
+ENDS_AFTER = "the file ends after "
+"""How the note on a file of a network's first layers begins."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -118,7 +121,7 @@ def _foreign(model: Any, path: PathLike, strict: bool) -> Job:
                     layout.Plan(assignments, floats, None),
                     layer_names(assignments),
                     untouched=(*(one.name for one in structure.units if one not in order), *others),
-                    notes=(f"the file ends after {plural(len(order), 'layer')}",),
+                    notes=(f"{ENDS_AFTER}{plural(len(order), 'layer')}",),
                     complete=False,
                 )
     order = arrange.arrange(
@@ -205,7 +208,7 @@ class _Cut:
 
     @property
     def note(self) -> str:
-        return f"the file ends after {plural(self.layers, 'layer')}"
+        return f"{ENDS_AFTER}{plural(self.layers, 'layer')}"
 
 
 def _cut(

@@ -17,7 +17,7 @@ from yolotf.errors import ContentError, PlanError, listed, plural
 from yolotf.loading import origins, planning
 from yolotf.loading.arguments import outside_of_functions
 from yolotf.loading.origins import Origin
-from yolotf.models import arithmetic, arrange, walk
+from yolotf.models import arithmetic, arrange, undrawn, walk
 from yolotf.models.built import network_of
 from yolotf.models.structure import Structure
 from yolotf.models.variables import plain
@@ -223,6 +223,7 @@ def _stored(assignment: layout.Assignment) -> NDArray[np.float32]:
     """The floats of a variable in the order of the file."""
     import tensorflow as tf  # only models that need it come here
 
+    undrawn.draw([assignment.slot.holder])
     with np.errstate(over="ignore"):  # a float64 beyond float32 is refused as infinite
         values = np.asarray(tf.convert_to_tensor(assignment.slot.variable)).astype(
             np.float32, copy=False

@@ -25,7 +25,7 @@ from yolotf.darknet.rules import used_layers
 from yolotf.darknet.sections.antialiased import sharp
 from yolotf.darknet.tree import tree_of
 from yolotf.graphs.operations import is_depthwise
-from yolotf.models import initial
+from yolotf.models import initial, undrawn
 from yolotf.models.built import layer_name, network_of, remember_network
 from yolotf.models.keras_layers import (
     BN_MOMENTUM,
@@ -62,24 +62,17 @@ __all__ = [
 def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = None) -> Any:
     """Builds the Keras functional model of `network`, with kernels drawn as Darknet draws them.
 
-    Args:
-        network: the parsed cfg.
-        dtype: Keras dtype policy of every layer, by name or object; the global policy if not
-            given. Under `mixed_float16` the variables stay float32.
-        name: the model's name; the network's, or its cfg's, if not given.
+    `yolotf.build_model`, which says more, is this and a load.
+    """
+    check_network(network)
+    return build_undrawn(network, undrawn.Kernels(filled=False), dtype=dtype, name=name)
 
-    Returns:
-        A `keras.Model` from pictures `(batch, height, width, channels)`, RGB, 0..1, to a list of
-        raw head outputs `(batch, rows, columns, filters)` in cfg order: what enters each
-        `[yolo]`, `[Gaussian_yolo]`, `[region]` or `[detection]`. Without a head, what the last
-        section puts out. Sections that nothing of this depends on are left out
-        (`used_layers`). With sections that remember (`[crnn]`, ...) a batch is frames of one
-        video in their order, see `keras_layers.Recurrent`. Called with one head, Keras returns it
-        without the list. A `.keras` file of the model can be loaded once `yolotf.keras_layers` is
-        imported.
+
+def check_network(network: object) -> None:
+    """Refuses what is no network.
 
     Raises:
-        UnsupportedSectionError: a section or one of its options has no counterpart in Keras.
+        TypeError: with the right call.
     """
     if not isinstance(network, cfg.Network):
         raise TypeError(
@@ -87,12 +80,19 @@ def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = N
             "yolotf.build_model(yolotf.parse_cfg('yolov4.cfg')) or "
             "yolotf.build_model(yolotf.network('yolov4'))"
         )
-    graph = _Graph(network, dtype)
+
+
+def build_undrawn(
+    network: cfg.Network, kernels: undrawn.Kernels, *, dtype: Any = None, name: str | None = None
+) -> Any:
+    """`build_model`, which leaves to `kernels` when the kernels are drawn."""
+    graph = _Graph(network, dtype, kernels)
     picture = graph.tensors[cfg.NETWORK_INPUT]
     outputs = [graph.tensors[index] for index in graph_rules.output_layers(network)]
     # Keras 3.12, the last for Python 3.10, refuses a model that puts out its very input.
     outputs = [keras().layers.Identity()(x) if x is picture else x for x in outputs]
     model = keras().Model(picture, outputs, name=_model_name(network, name))
+    kernels.release()
     remember_network(model, network)
     return model
 
@@ -150,11 +150,18 @@ class _Window:
         return cls("same" if same else (rows, columns), (rows, columns))
 
 
+def _drawn(layer: cfg.Convolutional | cfg.Local) -> Any:
+    """The initializer of a section's kernel."""
+    groups = layer.groups if isinstance(layer, cfg.Convolutional) else 1
+    return initial.kernel(layer.size**2 * layer.input_shape.channels // groups)
+
+
 class _Graph:
     """The symbolic tensors of a network, section by section."""
 
-    def __init__(self, network: cfg.Network, dtype: Any) -> None:
+    def __init__(self, network: cfg.Network, dtype: Any, undrawn: undrawn.Kernels) -> None:
         self.network = network
+        self.undrawn = undrawn
         self.keras = keras().layers
         self.options = {} if dtype is None else {"dtype": dtype}
         self.used = used_layers(network)
@@ -269,8 +276,10 @@ class _Graph:
                     groups=layer.groups,
                     use_bias=not layer.batch_normalize,
                     flipped=owner.flips_kernel,
+                    kernel_initializer=_drawn(layer),
                     **self.named(owner),
                 )
+                self.undrawn.hold(kernel)
             options: dict[str, Any] = {"padding": window.padding}
             if layer.xnor:
                 options = {"padding": window.sides, "xnor": True}
@@ -281,7 +290,7 @@ class _Graph:
                 x = self.keras.ZeroPadding2D(padding, **self.named(layer, "_pad"))(x)
                 padding = "valid"
             if kernel is None:
-                kernel = self._kernel(layer, strides, padding)
+                kernel = self.undrawn.hold(self._kernel(layer, strides, padding))
             x = kernel(x)
         self.kernels[owner.index] = kernel
         if layer.batch_normalize:
@@ -319,12 +328,11 @@ class _Graph:
             "use_bias": not layer.batch_normalize,
             **self.named(layer),
         }
-        drawn = initial.kernel(layer.size**2 * layer.input_shape.channels // layer.groups)
         if is_depthwise(layer):
             return self.keras.DepthwiseConv2D(
                 layer.size,
                 depth_multiplier=layer.filters // layer.groups,
-                depthwise_initializer=drawn,
+                depthwise_initializer=_drawn(layer),
                 **options,
             )
         convolution = self.keras.Conv2D if layer.groups == 1 else GroupedConv2D
@@ -332,7 +340,7 @@ class _Graph:
             layer.filters,
             layer.size,
             groups=layer.groups,
-            kernel_initializer=drawn,
+            kernel_initializer=_drawn(layer),
             **options,
         )
 
@@ -345,24 +353,27 @@ class _Graph:
             x = self.keras.Permute((3, 1, 2), **self.named(layer, "_permute"))(x)
             flat = (1, 1, layer.input_shape.floats)
             x = self.keras.Reshape(flat, **self.named(layer, "_flatten"))(x)
-        x = self.keras.Dense(
+        dense = self.keras.Dense(
             layer.output,
             use_bias=not layer.batch_normalize,
             kernel_initializer=initial.kernel(layer.input_shape.floats),
             **self.named(layer),
-        )(x)
+        )
+        x = self.undrawn.hold(dense)(x)
         if layer.batch_normalize:
             x = self._batch_normalization(layer)(x)
         return self._activated(layer, layer.activation, x)
 
     def _local(self, layer: cfg.Local, x: Any) -> Any:
-        x = LocallyConnected2D(
+        local = LocallyConnected2D(
             layer.filters,
             layer.size,
             strides=layer.stride,
             padding=int(layer.pad),
+            kernel_initializer=_drawn(layer),
             **self.named(layer),
-        )(x)
+        )
+        x = self.undrawn.hold(local)(x)
         return self._activated(layer, layer.activation, x)
 
     def _shortcut(self, layer: cfg.Shortcut, inputs: list[Any]) -> Any:

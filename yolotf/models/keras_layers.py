@@ -162,14 +162,12 @@ class FlexibleConv2D(_Layer):
     def build(self, input_shape: Sequence[int]) -> None:
         """Creates the kernel, HWIO or, where it is flipped, IHWO as in the file, and the bias."""
         channels = input_shape[-1] // self.groups
+        drawn = initial.kernel(math.prod(self.kernel_size) * channels)
         shape = (*self.kernel_size, channels, self.filters)
         if self.flipped:
             shape = (channels, *self.kernel_size, self.filters)
         self.kernel = self.add_weight(
-            name="kernel",
-            shape=shape,
-            initializer=self.kernel_initializer
-            or initial.kernel(channels * math.prod(self.kernel_size)),
+            name="kernel", shape=shape, initializer=self.kernel_initializer or drawn
         )
         self.bias = (
             self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from yolotf.models import undrawn
 from yolotf.models.walk import class_names, is_variable
 from yolotf.weights.layout import Slot
 
@@ -56,12 +57,12 @@ def held(layers: Iterable[Any]) -> list[Any]:
     """
     values = [getattr(layer, name, None) for layer in layers for name in ROLE_OF]
     # keras.Variable has the tf.Variable there, which nobody exchanges, but could.
-    return values + [getattr(value, "_value", None) for value in values]
+    return values + [undrawn.beneath(value) for value in values]
 
 
 def slot_of(layer: Any, prefix: str, name: str, variable: Any) -> Slot:
-    """The slot of the variable that `layer` calls `name`."""
-    raw = plain(variable)
+    """The slot of the variable that `layer` calls `name`; one that is undrawn stays so."""
+    raw = undrawn.beneath(variable) if undrawn.is_undrawn(variable) else plain(variable)
     return Slot(
         name=f"{prefix}/{name}",
         role=ROLE_OF[name],
@@ -70,6 +71,7 @@ def slot_of(layer: Any, prefix: str, name: str, variable: Any) -> Slot:
         dtype=_dtype_name(raw.dtype),
         depthwise=name == "depthwise_kernel"
         or (ROLE_OF[name] == "kernel" and "DepthwiseConv2D" in class_names(layer)),
+        holder=variable,
     )
 
 

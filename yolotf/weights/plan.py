@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from yolotf.darknet.network import Network
@@ -30,6 +30,7 @@ class Slot:
         depthwise: the kernel is `(size, size, channels, multiplier)`, not HWIO.
         blocks: how many kernels, or biases, of as many filters each it is cut into; their number
             is an axis in front of the others if it is more than 1.
+        holder: what the layer has in the variable's place: Keras 3 wraps it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Slot:
     dtype: str
     depthwise: bool = False
     blocks: int = 1
+    holder: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
