@@ -20,8 +20,9 @@ from yolotf.weights import contents as _file
 from yolotf.weights import known as _known
 from yolotf.weights import layout
 from yolotf.weights.content import Stats
-from yolotf.weights.contents import Contents, Header
+from yolotf.weights.contents import Contents
 from yolotf.weights.evidence import Evidence
+from yolotf.weights.header import NARROW, WIDE, Header
 
 _MOST_MATCHES = 8
 """Known networks that are weighed against the content; rarer ones are only listed."""
@@ -94,17 +95,17 @@ class _Examination:
 
     def answer(self) -> Answer:
         """Runs the examination."""
-        header = self.contents.header()
+        header = Header.parse(self.contents.start)
         if how := _file.mangled(self.path, self.size):
             return self._answer(header, [findings.TextDamage(path=self.path, how=how)])
         if header is None or self.size < header.version_size_bytes:
             place = Place(*self.runs[0][:3]) if self.runs else None
-            width = header.version_size_bytes if header else _file.WIDE
+            width = header.version_size_bytes if header else WIDE
             case = self._case((header or Header(0, 0, 0, 0, width))._replace(size_bytes=width))
             return self._answer(header, [explanation.truncated(case, place, cut=True)], place)
-        for width in (_file.WIDE, _file.NARROW):
+        for width in (WIDE, NARROW):
             if self.size == self.subject.size_bytes(width):
-                header = self.contents.header(width) or header
+                header = Header.parse(self.contents.start, width) or header
                 if translated := self._translated(header):
                     return translated
                 if fits := self._fitting(header):
@@ -207,7 +208,7 @@ class _Examination:
     def _explained(self, header: Header) -> Answer:
         """The answer for a file that does not fit as it is."""
         best, matches = self._best()
-        header = self.contents.header(best.header_bytes) or header
+        header = Header.parse(self.contents.start, best.header_bytes) or header
         case = self._case(header)
         place, borne_out = best.place, self._borne_out(best)
         if not borne_out:
@@ -249,9 +250,9 @@ class _Examination:
         own = self.subject.architecture
         found: list[Explanation] = []
         listed: list[_known.Match] = []
-        header = self.contents.header()
-        usual = header.version_size_bytes if header else _file.WIDE
-        for width in (usual, _file.WIDE + _file.NARROW - usual):
+        header = Header.parse(self.contents.start)
+        usual = header.version_size_bytes if header else WIDE
+        for width in (usual, WIDE + NARROW - usual):
             floats, rest = divmod(self.size - width, layout.FLOAT_BYTES)
             if rest and width != usual:
                 continue

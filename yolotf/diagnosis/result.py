@@ -409,7 +409,7 @@ def inspect(
             Path(weights).open("rb").close()
         raise OSError(f"{contents.path}: {contents.unreadable}")
     found = Inspection(contents.path, contents.size_bytes, contents.detected, hint=contents.hint)
-    header = contents.header()
+    header = Header.parse(contents.start)
     if found.detected is None and (damage := _file.mangled(weights, contents.size_bytes)):
         return replace(found, detected=damage)
     if found.detected or header is None:
@@ -425,7 +425,7 @@ def inspect(
         solved = [] if rest else _known.solve(floats)
         # A width that makes the file a more usual network is the right one.
         if solved and (not matches or solved[0].unlikeliness + 2 < matches[0].unlikeliness):
-            matches, header = solved, contents.header(width) or header
+            matches, header = solved, Header.parse(contents.start, width) or header
     if network is not None:
         diagnosis = _examined(weights, _network(network, classes))
         header = diagnosis.header or header

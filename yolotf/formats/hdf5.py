@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from yolotf.formats.quiet import without_advice
+from yolotf.formats.keras import without_advice
 from yolotf.formats.source import Source
 
 

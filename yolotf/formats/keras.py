@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
-from yolotf.formats.quiet import without_advice
 from yolotf.formats.source import Source
 
 
@@ -13,3 +15,19 @@ def write(source: Source, path: Path) -> None:
     """Writes the whole model; `yolotf.keras_layers` registers what Keras needs to read it."""
     with without_advice():
         source.model.save(os.fspath(path))
+
+
+@contextlib.contextmanager
+def without_advice() -> Iterator[None]:
+    """Without Keras' advice against .h5: it was asked for."""
+    # absl comes with TensorFlow.
+    from absl import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+            yield
+    finally:
+        logging.set_verbosity(level)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -69,19 +68,3 @@ def _log_level() -> Iterator[None]:
 def _flush() -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.flush()
-
-
-@contextlib.contextmanager
-def without_advice() -> Iterator[None]:
-    """Without Keras' advice against .h5: it was asked for."""
-    # absl comes with TensorFlow.
-    from absl import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
-            yield
-    finally:
-        logging.set_verbosity(level)

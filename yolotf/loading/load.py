@@ -15,7 +15,7 @@ from yolotf.loading.arguments import model_first, outside_of_functions
 from yolotf.models import arithmetic, undrawn
 from yolotf.weights import known, sources
 from yolotf.weights import write as writing
-from yolotf.weights.contents import Header
+from yolotf.weights.header import Header
 
 
 @dataclass(frozen=True)

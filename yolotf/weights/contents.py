@@ -10,19 +10,16 @@ import errno
 import math
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from yolotf.darknet import kinds
 from yolotf.errors import plural
-from yolotf.weights.header import NARROW as NARROW
-from yolotf.weights.header import WIDE as WIDE
-from yolotf.weights.header import Header as Header
 from yolotf.weights.sources import StrPath
 
 _SAMPLE = 1 << 20
+_START = 20
 _CHUNK = 1 << 24
 _FIXES = {
     "empty": "download it again",
@@ -97,7 +94,7 @@ class Contents:
             return cls(name, size, unreadable=reason, detected="unreadable")
         found = kinds.kind_of(sample, size=size, end=end, name=name)
         detected, hint, pointer = found[:3] if found else (None, "", None)
-        return cls(name, size, None, detected, hint, sample[:WIDE], pointer, found)
+        return cls(name, size, None, detected, hint, sample[:_START], pointer, found)
 
     @property
     def description(self) -> str:
@@ -113,17 +110,6 @@ class Contents:
     def fix(self) -> str:
         """What to do where a .weights file was meant."""
         return _FIXES[self.detected or "binary"]
-
-    def header(self, size_bytes: int | None = None) -> Header | None:
-        """The header read as `size_bytes` wide, or as wide as its version asks for."""
-        if len(self.start) < NARROW:
-            return None
-        major, minor, revision = struct.unpack_from("<iii", self.start)
-        narrow = struct.unpack_from("<I", self.start, 12)[0]
-        header = Header(major, minor, revision, narrow, NARROW)
-        if (size_bytes or header.version_size_bytes) == NARROW or len(self.start) < WIDE:
-            return header
-        return Header(major, minor, revision, struct.unpack_from("<Q", self.start, 12)[0], WIDE)
 
 
 def mangled(path: StrPath, size_bytes: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import NamedTuple
 
 from yolotf import _core, errors
@@ -22,6 +23,22 @@ class Header(NamedTuple):
     revision: int
     seen: int
     size_bytes: int
+
+    @classmethod
+    def parse(cls, start: bytes, size_bytes: int | None = None) -> Header | None:
+        """The header that a file starts with; None where `start` is shorter than any.
+
+        Args:
+            start: the first 20 bytes of the file, or all of a shorter one.
+            size_bytes: its size; the one that its version asks for if None.
+        """
+        if len(start) < NARROW:
+            return None
+        major, minor, revision, seen = struct.unpack_from("<iiiI", start)
+        header = cls(major, minor, revision, seen, NARROW)
+        if (size_bytes or header.version_size_bytes) == NARROW or len(start) < WIDE:
+            return header
+        return cls(major, minor, revision, struct.unpack_from("<Q", start, 12)[0], WIDE)
 
     @property
     def version_size_bytes(self) -> int:
