@@ -19,7 +19,7 @@ import lazy_loader
 
 from yolotf import _moved
 
-sys.meta_path.append(_moved.Finder())
+sys.meta_path.insert(0, _moved.Finder())
 
 __version__ = "0.1.0"
 
@@ -27,7 +27,7 @@ _get, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ = sorted([*__all__, "__version__"])
 
 
-_MODULES = {"compat", "errors", *_moved.HOMES}
+_MODULES = {"compat", "errors", *(module for module in _moved.HOMES if "." not in module)}
 """Found without an import of their own: `yolotf.inference.build_function`."""
 
 

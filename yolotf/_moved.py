@@ -1,7 +1,7 @@
-"""Import paths of before the sub-packages: `yolotf.inference` is `yolotf.serving.inference`.
+"""Import paths that modules had before: `yolotf.inference` was `yolotf.serving.inference`.
 
 An old path gives the very module that has moved, so that classes are the same whichever path they
-are imported by, and a `.keras` file that names `yolotf.keras_layers` loads.
+are imported by: a `.keras` file that names `yolotf.keras_layers` loads, and so does a pickle.
 """
 
 from __future__ import annotations
@@ -39,22 +39,28 @@ HOMES = {
 }
 """Old module of `yolotf` -> where it is now."""
 
+PACKAGES: frozenset[str] = frozenset()
+"""Old packages that are gone, whose modules are all in `HOMES`."""
+
 
 class Finder(MetaPathFinder, Loader):
-    """Finds an old path that no file answers to."""
+    """Finds an old path; asked first, as the folder of a moved package answers to it, too."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The spec of an old path; None for all others."""
-        package, _, module = name.rpartition(".")
-        if package != "yolotf" or module not in HOMES:
+        root, _, module = name.partition(".")
+        if root != "yolotf" or (module not in HOMES and module not in PACKAGES):
             return None
-        return ModuleSpec(name, self)
+        return ModuleSpec(name, self, is_package=module in PACKAGES)
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """The module at its new place; its own spec is put back by `exec_module`."""
-        home = importlib.import_module(f"yolotf.{HOMES[spec.name.rpartition('.')[2]]}")
+        module = spec.name.partition(".")[2]
+        if module in PACKAGES:
+            return None
+        home = importlib.import_module(f"yolotf.{HOMES[module]}")
         spec.loader_state = home.__spec__, home.__loader__
         return home
 
@@ -62,4 +68,5 @@ class Finder(MetaPathFinder, Loader):
         """Nothing: the module has run at its new place."""
         spec = module.__spec__
         assert spec is not None
-        module.__spec__, module.__loader__ = spec.loader_state
+        if spec.loader_state is not None:
+            module.__spec__, module.__loader__ = spec.loader_state
