@@ -22,6 +22,7 @@ HOMES = {
     "folded": "graphs.folded",
     "graph_rules": "darknet.rules",
     "inference": "serving.inference",
+    "json_text": "files.json",
     "keras_layers": "models.keras_layers",
     "keras_model": "models.build",
     "layout": "weights.layout",
@@ -36,6 +37,11 @@ HOMES = {
     "save": "loading.save",
     "tf_layers": "graphs.operations",
     "writing": "weights.write",
+    "darknet.kinds": "files.magic",
+    "formats.quiet": "files.stderr",
+    "weights.contents": "files.detect",
+    "weights.output": "files.atomic",
+    "weights.sources": "files.sources",
 }
 """Old module of `yolotf` -> where it is now."""
 

@@ -666,7 +666,7 @@ def test_stderr_of_a_command_that_did_it_is_ours_alone(files, kind):
 
 
 def test_what_was_held_back_is_shown_when_it_fails(capfd):
-    from yolotf.formats.quiet import held_back_stderr
+    from yolotf.files.stderr import held_back_stderr
 
     with held_back_stderr():
         os.write(2, b"noise\n")

@@ -477,7 +477,7 @@ _SAVES = """
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 def test_a_kill_between_many_saves_leaves_one_whole_file(number, tmp_path):
-    """At chosen moments: tests/weights/test_output.py."""
+    """At chosen moments: tests/files/test_atomic.py."""
     (tmp_path / "small.cfg").write_text(CFG, encoding="utf-8")
     out = tmp_path / "out" / "out.weights"
     out.parent.mkdir()

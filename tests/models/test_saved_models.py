@@ -37,9 +37,9 @@ def test_the_documented_import_is_enough_in_a_fresh_process():
 
 
 def test_old_and_new_import_paths_give_one_module():
-    import yolotf.inference
     import yolotf.keras_layers
 
+    import yolotf.inference
     from yolotf import cfg
     from yolotf.darknet import cfg as same_cfg
     from yolotf.models import keras_layers

@@ -21,7 +21,7 @@ import pytest
 
 import yolotf
 from yolotf.cli import commands as cli
-from yolotf.weights import sources
+from yolotf.files import sources
 from yolotf.weights.header import read_header
 
 fsspec = pytest.importorskip("fsspec")

@@ -13,8 +13,8 @@ from pathlib import Path
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.errors import printable
-from yolotf.formats.quiet import held_back_stderr
-from yolotf.weights import sources
+from yolotf.files import sources
+from yolotf.files.stderr import held_back_stderr
 
 
 def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:

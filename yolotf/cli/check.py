@@ -10,8 +10,8 @@ from yolotf.cli import arguments, transfer
 from yolotf.darknet.network import Network
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import render, result
-from yolotf.weights import sources
-from yolotf.weights.sources import StrPath
+from yolotf.files import sources
+from yolotf.files.sources import StrPath
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from yolotf.cli import arguments
 from yolotf.cli.inputs import PICTURES
 from yolotf.errors import printable
-from yolotf.json_text import to_json
+from yolotf.files.json import to_json
 from yolotf.serving.classifier import Classifier
 
 

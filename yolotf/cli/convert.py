@@ -10,8 +10,8 @@ from yolotf.cli import arguments
 from yolotf.cli.arguments import note
 from yolotf.darknet import cfg
 from yolotf.errors import printable
+from yolotf.files.stderr import held_back_stderr
 from yolotf.formats.convert import convert, format_of, write_anchors
-from yolotf.formats.quiet import held_back_stderr
 from yolotf.formats.source import check_any_size
 
 

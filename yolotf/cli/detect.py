@@ -22,7 +22,7 @@ from yolotf.cli.inputs import VIDEOS as VIDEOS
 from yolotf.darknet import cfg
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.errors import YolotfError, plural, printable
-from yolotf.json_text import to_json
+from yolotf.files.json import to_json
 from yolotf.serving.detections import Detections
 
 if TYPE_CHECKING:

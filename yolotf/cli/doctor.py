@@ -15,7 +15,7 @@ from typing import Any
 from yolotf import _core
 from yolotf.cli import arguments
 from yolotf.cli.demo_data import cache_folder
-from yolotf.json_text import to_json
+from yolotf.files.json import to_json
 from yolotf.runtime import library
 from yolotf.weights import native
 

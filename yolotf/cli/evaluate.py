@@ -7,7 +7,7 @@ import sys
 
 from yolotf.cli import arguments
 from yolotf.errors import printable
-from yolotf.json_text import to_json
+from yolotf.files.json import to_json
 from yolotf.serving import evaluation
 
 

@@ -8,7 +8,7 @@ from yolotf.cli import transfer
 from yolotf.cli.commands import describe
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render, result
-from yolotf.json_text import to_json
+from yolotf.files.json import to_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

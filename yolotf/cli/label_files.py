@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from yolotf.darknet.coco import COCO_NAMES
-from yolotf.json_text import to_json
+from yolotf.files.json import to_json
 from yolotf.serving.detections import Detections
 
 COCO_IDS = tuple(

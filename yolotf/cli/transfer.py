@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from yolotf.weights import sources
+from yolotf.files import sources
 
 
 @contextlib.contextmanager

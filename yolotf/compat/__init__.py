@@ -23,8 +23,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from yolotf.files.sources import StrPath
 from yolotf.loading.load import LoadReport, load_darknet_weights
-from yolotf.weights.sources import StrPath
 
 logger = logging.getLogger("yolotf")
 

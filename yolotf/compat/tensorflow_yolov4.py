@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from yolotf import compat
+from yolotf.files.sources import StrPath
 from yolotf.loading.save import save_darknet_weights
-from yolotf.weights.sources import StrPath
 
 _SEEN = 32_032_000
 """The picture count that the old function wrote into every file."""

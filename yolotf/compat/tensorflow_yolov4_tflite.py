@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from yolotf import compat
-from yolotf.weights.sources import StrPath
+from yolotf.files.sources import StrPath
 
 
 def load_weights(

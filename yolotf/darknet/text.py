@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Union
 
-from yolotf.darknet import kinds
 from yolotf.darknet.limits import DEFAULT, Limits
 from yolotf.errors import CfgError, printable
+from yolotf.files import magic
 
 Source = Union[str, "os.PathLike[str]"]
 
@@ -178,8 +178,8 @@ def _refuse_kind(start: bytes, size: int, name: str) -> None:
     def refused(what: str, fix: str) -> CfgError:
         return CfgError(f"{name}: {what}, not a cfg; {fix}", source=name, detected=what)
 
-    kind = kinds.kind_of(start, size=size, name=name)
-    if kind is None and kinds.is_weights(start):
+    kind = magic.kind_of(start, size=size, name=name)
+    if kind is None and magic.is_weights(start):
         raise refused(
             "a .weights file",
             "the cfg is the text file with [net] in it; are two arguments swapped?",

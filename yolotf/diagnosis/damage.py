@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from yolotf import _core
+from yolotf.files.sources import StrPath
 from yolotf.weights import native
 from yolotf.weights.plan import Plan, Slot, assignment
 from yolotf.weights.segments import Segment
-from yolotf.weights.sources import StrPath
 
 
 class Damage(NamedTuple):

@@ -15,12 +15,12 @@ from yolotf.diagnosis.explanation import AsIs, Edited, Explanation, Known, Place
 from yolotf.diagnosis.findings import Finding
 from yolotf.diagnosis.subject import Case, Subject
 from yolotf.errors import plural
+from yolotf.files import detect as _file
+from yolotf.files.detect import Contents
 from yolotf.weights import content as _content
-from yolotf.weights import contents as _file
 from yolotf.weights import known as _known
 from yolotf.weights import layout
 from yolotf.weights.content import Stats
-from yolotf.weights.contents import Contents
 from yolotf.weights.evidence import Evidence
 from yolotf.weights.header import NARROW, WIDE, Header
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from yolotf.diagnosis.document import escaped
 from yolotf.errors import plural
-from yolotf.weights.contents import Contents
+from yolotf.files.detect import Contents
 from yolotf.weights.known import other_boxes
 
 _WORDS = {"words": True}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from yolotf.diagnosis.findings import Finding, NotWeights
 from yolotf.diagnosis.subject import Subject
+from yolotf.files.detect import Contents
 from yolotf.weights import known as _known
 from yolotf.weights import layout
-from yolotf.weights.contents import Contents
 from yolotf.weights.header import NARROW, WIDE
 
 

@@ -20,11 +20,12 @@ from yolotf.diagnosis.document import Document, escaped
 from yolotf.diagnosis.findings import Finding
 from yolotf.diagnosis.rows import Array, Divergence, LayerRow
 from yolotf.diagnosis.subject import Subject
-from yolotf.weights import contents as _file
+from yolotf.files import detect as _file
+from yolotf.files import sources
+from yolotf.files.sources import StrPath
 from yolotf.weights import known as _known
-from yolotf.weights import layout, sources
+from yolotf.weights import layout
 from yolotf.weights.header import WIDE, Header
-from yolotf.weights.sources import StrPath
 
 if TYPE_CHECKING:  # imports NumPy
     from yolotf.diagnosis.explanation import Place

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from yolotf.darknet import cfg
 from yolotf.diagnosis.subject import Subject
-from yolotf.weights import content, known, layout, sources
+from yolotf.files import sources
+from yolotf.weights import content, known, layout
 from yolotf.weights.content import Stats
 from yolotf.weights.header import Header
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from yolotf.errors import YolotfError
+from yolotf.files.sources import StrPath
 from yolotf.formats.source import Source
 from yolotf.serving.pictures import open_picture
-from yolotf.weights.sources import StrPath
 
 _ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 

@@ -22,6 +22,9 @@ from yolotf.darknet.cfg import Source as CfgSource
 from yolotf.darknet.layer import Refusal, refused
 from yolotf.diagnosis import result as diagnosis
 from yolotf.errors import plural
+from yolotf.files import atomic as writing
+from yolotf.files import sources
+from yolotf.files.sources import StrPath
 from yolotf.formats import (
     calibration,
     hdf5,
@@ -33,10 +36,8 @@ from yolotf.formats import (
 )
 from yolotf.formats.source import Options, Source, build, check_any_size
 from yolotf.loading import load
-from yolotf.weights import layout, sources
-from yolotf.weights import output as writing
+from yolotf.weights import layout
 from yolotf.weights.header import read_header
-from yolotf.weights.sources import StrPath
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport
@@ -91,7 +92,7 @@ def convert(
     """Writes a `.weights` file and its network in another format.
 
     The output appears in one step when it is complete: until then, and if anything fails, what
-    was there before stays; `yolotf.weights.output` says what of it the new one keeps.
+    was there before stays; `yolotf.files.atomic` says what of it the new one keeps.
 
     Args:
         weights: the `.weights` file, as `load_darknet_weights` takes it.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.errors import UnsupportedSectionError
+from yolotf.files.sources import StrPath
 from yolotf.models.which_keras import keras
-from yolotf.weights.sources import StrPath
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport

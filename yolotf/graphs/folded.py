@@ -16,6 +16,7 @@ import tensorflow as tf
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import check_forgetful, output_layers
 from yolotf.errors import TensorFlowVersionError, YolotfError
+from yolotf.files.sources import StrPath
 from yolotf.graphs import failures, tracing
 from yolotf.graphs.frames import in_order
 from yolotf.graphs.memory import RunMemory
@@ -25,7 +26,6 @@ from yolotf.weights import native as _native
 from yolotf.weights import write as writing
 from yolotf.weights.header import read_header
 from yolotf.weights.once import once_each
-from yolotf.weights.sources import StrPath
 
 Tensor = Any
 

@@ -6,10 +6,10 @@ import warnings
 from typing import Any
 
 from yolotf.darknet.cfg import Network
+from yolotf.files import sources
 from yolotf.loading.load import load_darknet_weights
 from yolotf.loading.planning import ENDS_AFTER
 from yolotf.models import build, undrawn
-from yolotf.weights import sources
 
 
 def build_model(

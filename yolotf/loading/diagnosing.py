@@ -23,13 +23,14 @@ from yolotf.errors import (
     YolotfError,
     plural,
 )
+from yolotf.files import sources
 from yolotf.loading.planning import network_for, plan_for
 from yolotf.models import arithmetic
 from yolotf.models.built import network_of, part_name, parts_of
 from yolotf.models.network_like import network_like
 from yolotf.models.stock import stock_networks
 from yolotf.models.structure import Structure
-from yolotf.weights import layout, sources
+from yolotf.weights import layout
 
 _WORDS = {"words": True}
 """Serves a finding's message and stays out of its JSON."""

@@ -10,10 +10,11 @@ from typing import Any
 from yolotf import errors
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.rules import BN_EPSILON
+from yolotf.files import sources
 from yolotf.loading import diagnosing, origins, partial, planning
 from yolotf.loading.arguments import model_first, outside_of_functions
 from yolotf.models import arithmetic, undrawn
-from yolotf.weights import known, sources
+from yolotf.weights import known
 from yolotf.weights import write as writing
 from yolotf.weights.header import Header
 
@@ -111,7 +112,7 @@ def load_darknet_weights(
     Args:
         model: built by `build_model`, or with layers called after their sections.
         weights_file: the file; float32, little-endian, header of 16 or 20 bytes. A path or
-            URL, its bytes, or an open binary file (`yolotf.weights.sources`); what comes over
+            URL, its bytes, or an open binary file (`yolotf.files.sources`); what comes over
             a network is complete before a variable changes.
         tiny: ignored; older loaders need it.
         cfg: the network the file was trained as, if that is not the model's: a `Network`, a

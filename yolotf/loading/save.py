@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from yolotf.darknet import cfg
 from yolotf.darknet.rules import BN_EPSILON
 from yolotf.errors import ContentError, PlanError, listed, plural
+from yolotf.files import atomic
 from yolotf.loading import origins, planning
 from yolotf.loading.arguments import outside_of_functions
 from yolotf.loading.origins import Origin
@@ -21,7 +22,7 @@ from yolotf.models import arithmetic, arrange, undrawn, walk
 from yolotf.models.built import network_of
 from yolotf.models.structure import Structure
 from yolotf.models.variables import plain
-from yolotf.weights import layout, output
+from yolotf.weights import layout
 from yolotf.weights.content import HUGE
 from yolotf.weights.header import NARROW, WIDE, Header
 
@@ -44,7 +45,7 @@ def save_darknet_weights(
     """Writes the variables of a built model as a Darknet `.weights` file, all of it or nothing.
 
     The file appears at once, complete and synced. Until then, and if anything fails, a file that
-    was there stays as it was; `yolotf.weights.output` says what of it (owner, mode, ...) the new
+    was there stays as it was; `yolotf.files.atomic` says what of it (owner, mode, ...) the new
     one keeps. What is no regular file, such as a device, is not replaced.
 
     A model that was loaded from a `.weights` file and not changed gives the same bytes again.
@@ -76,7 +77,7 @@ def save_darknet_weights(
         ValueError: `seen`, `version` or `upto` cannot be.
         OSError: the file cannot be written; an old one is as it was.
     """
-    output.checked_target(file)
+    atomic.checked_target(file)
     _refuse_derived(model)
     origin = origins.of(model)
     header = _header(origin, seen, version)
@@ -92,7 +93,7 @@ def save_darknet_weights(
         if one.kind != "epsilon":
             warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=3)
     size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
-    with output.replacing_file(file) as written:
+    with atomic.replacing_file(file) as written:
         _reserve(written.fileno(), size)
         written.write(_header_bytes(header))
         for assignment in assignments:
@@ -235,7 +236,7 @@ def _stored(assignment: layout.Assignment) -> NDArray[np.float32]:
     return np.ascontiguousarray(keras_order.transpose(0, 3, 2, 1), "<f4")
 
 
-_reserve = output.reserve
+_reserve = atomic.reserve
 
 
 def _epsilon_differences(

@@ -10,6 +10,7 @@ import numpy as np
 from yolotf import _core
 from yolotf.darknet.stored import Role
 from yolotf.errors import ContentError, PlanError, SizeMismatchError
+from yolotf.files.sources import StrPath
 from yolotf.models.bind import Binding
 from yolotf.models.order import Candidate, Choice, Order, ambiguous, choices
 from yolotf.models.stock import stock_networks
@@ -17,7 +18,6 @@ from yolotf.models.structure import Leaf, Structure, Unit, some
 from yolotf.weights import content, layout
 from yolotf.weights.evidence import Evidence
 from yolotf.weights.layout import FLOAT_BYTES, Segment
-from yolotf.weights.sources import StrPath
 
 
 def segments(order: Sequence[Unit], *, transposed: bool = False) -> list[list[Segment]]:

@@ -14,6 +14,8 @@ from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import WeightsMismatch, plural, printable
+from yolotf.files import sources
+from yolotf.files.sources import StrPath
 from yolotf.graphs import failures
 from yolotf.serving.classes import classes_of
 from yolotf.serving.detector import open_engine
@@ -21,9 +23,8 @@ from yolotf.serving.explained import explained
 from yolotf.serving.pictures import Picture, read_picture
 from yolotf.serving.served import Served, ServedWeights
 from yolotf.serving.stream import Stream
-from yolotf.weights import native, sources
+from yolotf.weights import native
 from yolotf.weights.names import names_for
-from yolotf.weights.sources import StrPath
 
 _Pictures = list[Picture] | tuple[Picture, ...]
 _Floats = npt.NDArray[np.float32]

@@ -13,10 +13,10 @@ import tensorflow as tf
 
 from yolotf.darknet import cfg
 from yolotf.errors import WeightsMismatch
+from yolotf.files import sources
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.serving.classes import classes_of
 from yolotf.serving.explained import explained
-from yolotf.weights import sources
 
 Tensor = Any
 

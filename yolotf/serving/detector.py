@@ -15,6 +15,8 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.head_rules import tree_of_heads
 from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import WeightsMismatch, printable
+from yolotf.files import sources
+from yolotf.files.sources import StrPath
 from yolotf.graphs import failures
 from yolotf.runtime import library
 from yolotf.runtime.decoding import Decoder
@@ -26,9 +28,8 @@ from yolotf.serving.pictures import Picture, read_picture
 from yolotf.serving.served import Served, ServedWeights
 from yolotf.serving.stream import Stream
 from yolotf.serving.thresholds import Only, thresholds
-from yolotf.weights import known, native, sources
+from yolotf.weights import known, native
 from yolotf.weights.names import Names, names_for
-from yolotf.weights.sources import StrPath
 
 if TYPE_CHECKING:
     from yolotf.serving.traced import TracedNetwork

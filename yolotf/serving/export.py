@@ -10,9 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from yolotf.files import atomic
 from yolotf.graphs import decode
 from yolotf.serving.function import InferenceFunction, fit
-from yolotf.weights import output
 
 Tensor = Any
 
@@ -52,7 +52,7 @@ def saved_model(folder: str | os.PathLike[str]) -> Iterator[Path]:
         yield target
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with output.replacing_folder(target) as ready:
+    with atomic.replacing_folder(target) as ready:
         yield ready
 
 

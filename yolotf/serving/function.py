@@ -16,13 +16,13 @@ from yolotf.darknet import cfg
 from yolotf.darknet import rules as graph_rules
 from yolotf.darknet import stock as networks
 from yolotf.errors import WeightsMismatch, YolotfError
+from yolotf.files import sources
 from yolotf.graphs import decode, failures, operations, tracing
 from yolotf.graphs.folded import FoldedNetwork, check_eager
 from yolotf.serving import collector as _collector
 from yolotf.serving.classifier_function import ClassifierFunction
 from yolotf.serving.explained import explained
 from yolotf.serving.thresholds import Only, thresholds
-from yolotf.weights import sources
 from yolotf.weights.names import Names, read_names
 
 Tensor = Any

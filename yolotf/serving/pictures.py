@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Union
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.darknet import kinds
 from yolotf.errors import OutOfMemoryError, plural, printable
-from yolotf.weights import contents
+from yolotf.files import detect, magic
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -222,14 +221,14 @@ def _decoded(source: Any, name: str, content: str | os.PathLike[str] | bytes) ->
 def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
     """Why `content` is no picture; what Pillow says of one that is damaged."""
     if isinstance(content, bytes):
-        kind = kinds.kind_of(content, size=len(content), end=content[-8:])
+        kind = magic.kind_of(content, size=len(content), end=content[-8:])
         start = content
     else:
-        found = contents.Contents.of(content)
+        found = detect.Contents.of(content)
         if found.unreadable:
             return found.unreadable
         kind, start = found.kind, found.start
-    if kind is None and kinds.is_weights(start):
+    if kind is None and magic.is_weights(start):
         return "a Darknet .weights file, not a picture; are the arguments in order?"
     if kind is not None and not kind.is_picture:
         fix = "; unpack it first" if kind.is_packed else ""

@@ -36,7 +36,7 @@ from ray.util import metrics
 from yolotf.darknet import stock
 from yolotf.darknet.rules import check_forgetful
 from yolotf.errors import YolotfError
-from yolotf.json_text import to_json
+from yolotf.files.json import to_json
 from yolotf.serving.detections import Detections, open_picture
 from yolotf.serving.inference import Detector
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from yolotf.weights import sources
+from yolotf.files import sources
 from yolotf.weights.header import Header
 
 

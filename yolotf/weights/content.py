@@ -28,10 +28,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from yolotf import _core
-from yolotf.weights import contents as _file
+from yolotf.files import detect as _file
+from yolotf.files.sources import StrPath
 from yolotf.weights import layout
 from yolotf.weights import native as _native
-from yolotf.weights.sources import StrPath
 
 TINIEST = 2.0**-126
 """The smallest normal float32; what is nearer to zero counts as zero."""

@@ -22,9 +22,9 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from yolotf.files.sources import StrPath
 from yolotf.weights import layout
 from yolotf.weights.content import TINIEST, Run
-from yolotf.weights.sources import StrPath
 
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]

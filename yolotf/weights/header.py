@@ -7,7 +7,7 @@ import struct
 from typing import NamedTuple
 
 from yolotf import _core, errors
-from yolotf.weights.sources import StrPath
+from yolotf.files.sources import StrPath
 
 WIDE, NARROW = 20, 16
 """Header sizes in bytes: `seen` is a uint64 since version 0.2, a uint32 before."""

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolotf.darknet import kinds
 from yolotf.errors import YolotfError, plural
-from yolotf.weights import contents, sources
+from yolotf.files import detect, magic, sources
 
 Names = str | os.PathLike[str] | Sequence[str] | Mapping[int, str] | None
 
@@ -90,13 +89,13 @@ def _from_file(path: str) -> tuple[str, ...]:
             f"{url}: names are read from files, not from URLs; download it first", path=url
         )
     raw = Path(path).read_bytes()
-    kind = contents.Contents.of(path).kind
+    kind = detect.Contents.of(path).kind
     if kind is not None and kind.text == "utf16":
         raise YolotfError(f"{path}: text in UTF-16; save it as UTF-8", path=path)
     if kind is not None and (kind.detected != "text" or kind.text in ("answer", "cfg", "link")):
         raise YolotfError(f"{path}: no list of class names: {kind.what}", path=path)
     if kind is None and b"\0" in raw:
-        what = "a .weights file" if kinds.is_weights(raw[:20]) else "a binary file"
+        what = "a .weights file" if magic.is_weights(raw[:20]) else "a binary file"
         raise YolotfError(f"{path}: no list of class names: {what}", path=path)
     try:
         text = raw.decode("utf-8-sig")

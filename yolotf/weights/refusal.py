@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from yolotf import _core, errors
 from yolotf.errors import plural
+from yolotf.files.sources import StrPath
 from yolotf.weights import layout
-from yolotf.weights.sources import StrPath
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import os
 import sys
 from typing import TextIO
 
-from yolotf import json_text
 from yolotf.diagnosis.result import Diagnosis, Inspection
+from yolotf.files import json
 
 
 def show(subject: Diagnosis | Inspection, file: TextIO | None = None) -> None:
@@ -33,7 +33,7 @@ def text(subject: Diagnosis | Inspection) -> str:
 
 def to_json(subject: Diagnosis | Inspection) -> str:
     """One JSON object. NaN and infinity, which JSON lacks, are null."""
-    return json_text.to_json(subject.to_dict(), indent=2)
+    return json.to_json(subject.to_dict(), indent=2)
 
 
 def page(diagnosis: Diagnosis) -> str:

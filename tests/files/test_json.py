@@ -2,7 +2,7 @@
 
 import json
 
-from yolotf.json_text import to_json
+from yolotf.files.json import to_json
 
 
 def refuse(word):

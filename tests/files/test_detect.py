@@ -12,8 +12,8 @@ from diagnosis_cases import header
 
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import YolotfError
+from yolotf.files import detect
 from yolotf.serving.pictures import open_picture
-from yolotf.weights import contents
 from yolotf.weights.names import read_names
 
 
@@ -44,7 +44,7 @@ def test_other_files_are_named(kind: str, tmp_path: Path) -> None:
     content, detected, hint = KINDS[kind]
     path = tmp_path / "file.weights"
     path.write_bytes(content)
-    found = contents.Contents.of(path)
+    found = detect.Contents.of(path)
     assert found.detected == detected
     assert hint in found.hint
     assert hint in found.description
@@ -73,4 +73,4 @@ def test_weights_are_none_of_them(seed: int, tmp_path: Path) -> None:
     numbers = np.random.default_rng(seed).standard_normal(20_000).astype(np.float32)
     path = tmp_path / "file.weights"
     path.write_bytes(header() + numbers.tobytes())
-    assert contents.Contents.of(path).detected is None
+    assert detect.Contents.of(path).detected is None

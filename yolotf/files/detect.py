@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolotf.darknet import kinds
 from yolotf.errors import plural
-from yolotf.weights.sources import StrPath
+from yolotf.files import magic
+from yolotf.files.sources import StrPath
 
 _SAMPLE = 1 << 20
 _START = 20
@@ -60,8 +60,8 @@ class Contents:
     detected: str | None = None
     hint: str = ""
     start: bytes = b""
-    pointer: kinds.Pointer | None = None
-    kind: kinds.Kind | None = None
+    pointer: magic.Pointer | None = None
+    kind: magic.Kind | None = None
 
     @classmethod
     def of(cls, path: StrPath) -> Contents:
@@ -92,7 +92,7 @@ class Contents:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             return cls(name, size, unreadable=reason, detected="unreadable")
-        found = kinds.kind_of(sample, size=size, end=end, name=name)
+        found = magic.kind_of(sample, size=size, end=end, name=name)
         detected, hint, pointer = found[:3] if found else (None, "", None)
         return cls(name, size, None, detected, hint, sample[:_START], pointer, found)
 
@@ -103,7 +103,7 @@ class Contents:
             text = self.unreadable
         else:
             count = plural(self.size_bytes, "byte")
-            text = f"{kinds.NOUNS[self.detected or 'binary']}, {count}"
+            text = f"{magic.NOUNS[self.detected or 'binary']}, {count}"
         return f"{text}: {self.hint}" if self.hint else text
 
     @property
@@ -122,7 +122,7 @@ def mangled(path: StrPath, size_bytes: int) -> str | None:
     """
     with Path(path).open("rb") as file:
         piece = file.read(1 << 16)
-    text = kinds.decoded(piece, final=size_bytes <= len(piece))
+    text = magic.decoded(piece, final=size_bytes <= len(piece))
     if text is None:
         return None
     foreign = sum(character > "\x7f" for character in text)

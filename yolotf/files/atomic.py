@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from yolotf.weights.sources import StrPath
+from yolotf.files.sources import StrPath
 
 _KINDS: dict[Callable[[int], bool], str] = {
     stat.S_ISFIFO: "a FIFO",

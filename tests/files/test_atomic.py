@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from yolotf.weights import output
+from yolotf.files import atomic
 
 NEW, OLD = b"new" * 50_000, b"old" * 1000
 
@@ -30,17 +30,17 @@ def file_system(request, monkeypatch):
 
 
 def write(path, content=NEW):
-    with output.replacing_file(path) as file:
+    with atomic.replacing_file(path) as file:
         file.write(content)
 
 
 def write_by_path(path, content=NEW):
-    with output.replacing_path(path) as ready:
+    with atomic.replacing_path(path) as ready:
         ready.write_bytes(content)
 
 
 def write_by_library_that_renames(path, content=NEW):
-    with output.replacing_path(path) as ready:
+    with atomic.replacing_path(path) as ready:
         other = ready.with_name("other")
         other.write_bytes(content)
         other.replace(ready)
@@ -178,14 +178,14 @@ class TestFile:
         path = tmp_path / "a.bin"
         path.write_bytes(OLD)
 
-        opening = output.replacing_file if writer is write else output.replacing_path
+        opening = atomic.replacing_file if writer is write else atomic.replacing_path
         with pytest.raises(KeyboardInterrupt), opening(path):
             raise KeyboardInterrupt
         assert path.read_bytes() == OLD
         assert names(tmp_path) == ["a.bin"]
 
     def test_errors_of_other_files_keep_their_name(self, writer, tmp_path):
-        opening = output.replacing_file if writer is write else output.replacing_path
+        opening = atomic.replacing_file if writer is write else atomic.replacing_path
         with pytest.raises(FileNotFoundError) as caught, opening(tmp_path / "a.bin"):
             (tmp_path / "other").read_bytes()
         assert caught.value.filename == str(tmp_path / "other")
@@ -367,7 +367,7 @@ def test_a_part_that_somebody_writes_is_left_alone(tmp_path):
 
 
 def write_folder(path, content=NEW):
-    with output.replacing_folder(path) as ready:
+    with atomic.replacing_folder(path) as ready:
         (ready / "inner").mkdir(parents=True)
         (ready / "inner/part").write_bytes(content)
 
@@ -375,7 +375,7 @@ def write_folder(path, content=NEW):
 @pytest.fixture(params=["exchange", "aside"])
 def exchange(request, monkeypatch):
     if request.param == "aside":
-        monkeypatch.setattr(output, "_exchange", lambda *_: False)
+        monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
     return request.param
 
 
@@ -422,8 +422,8 @@ class TestFolder:
         for module, name in (
             (Path, "rename"),
             (Path, "exists"),
-            (output, "_exchange"),
-            (output, "_step_aside"),
+            (atomic, "_exchange"),
+            (atomic, "_step_aside"),
             (os, "rename"),
         ):
             monkeypatch.setattr(module, name, interrupted(getattr(module, name)))
@@ -443,7 +443,7 @@ class TestFolder:
         class StopError(Exception):
             pass
 
-        with pytest.raises(StopError), output.replacing_folder(path):
+        with pytest.raises(StopError), atomic.replacing_folder(path):
             raise StopError
         assert (path / "inner/part").read_bytes() == OLD
         assert names(tmp_path) == ["served"]
@@ -462,7 +462,7 @@ def test_a_folder_is_never_missing_for_its_readers(tmp_path):
     probe = [tmp_path / "one", tmp_path / "two"]
     for one in probe:
         one.mkdir()
-    if not output._exchange(*probe):
+    if not atomic._exchange(*probe):
         pytest.skip("this file system cannot exchange two names")
     path = tmp_path / "served"
     write_folder(path, OLD)

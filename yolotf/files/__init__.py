@@ -1,0 +1,1 @@
+"""Bytes from anywhere, and whole files back: nothing here is about Darknet."""
