@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from yolotf.darknet import cfg
-from yolotf.darknet import rules as graph_rules
+from yolotf.darknet import graph_checks as graph_rules
 from yolotf.weights import layout
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from yolotf.darknet.cfg import parse_cfg
+from yolotf.darknet.class_names import names_for
 from yolotf.errors import YolotfError, listed, plural
-from yolotf.weights.names import names_for
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from cfgs import conv, net, normalized, yolo
 
 import yolotf
 from yolotf.darknet import cfg, layer
+from yolotf.darknet.roles import Role
 from yolotf.darknet.sections import pointwise
-from yolotf.darknet.stored import Role
 from yolotf.diagnosis import diagnose
 from yolotf.errors import UnsupportedSectionError
 from yolotf.weights import layout

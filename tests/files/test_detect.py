@@ -11,10 +11,10 @@ import pytest
 from diagnosis_cases import header
 
 from yolotf.darknet.cfg import parse_cfg
+from yolotf.darknet.class_names import read_names
 from yolotf.errors import YolotfError
 from yolotf.files import detect
 from yolotf.serving.pictures import open_picture
-from yolotf.weights.names import read_names
 
 
 def tar() -> bytes:

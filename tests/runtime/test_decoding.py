@@ -21,7 +21,7 @@ from slow_decoding import (
 
 from yolotf import _core
 from yolotf.darknet.cfg import parse_cfg
-from yolotf.darknet.head_rules import Suppression
+from yolotf.darknet.decoding import Suppression
 from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs import decode
 from yolotf.runtime.decoding import Decoder

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from slow_decoding import network_of, raw_for
 
 from yolotf import _core
-from yolotf.darknet.head_rules import NMS_KINDS, Suppression
+from yolotf.darknet.decoding import NMS_KINDS, Suppression
 from yolotf.runtime.decoding import Decoder
 
 SIZE = (64, 96)

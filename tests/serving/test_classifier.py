@@ -19,7 +19,7 @@ import yolotf
 from yolotf.cli.commands import main
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
-from yolotf.darknet.tree import Tree
+from yolotf.darknet.class_tree import Tree
 from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
 from yolotf.serving.classes import classes_of
 from yolotf.serving.classifier import Classifier, prepare

@@ -20,6 +20,7 @@ from yolotf.darknet.activations import ACTIVATIONS
 from yolotf.darknet.layer import NETWORK_INPUT, SECTION_ALIASES, Layer, Refusal, Shape
 from yolotf.darknet.limits import UNLIMITED, Limits
 from yolotf.darknet.network import Network, parse_cfg, parse_text, resolve
+from yolotf.darknet.roles import Role, Stored
 from yolotf.darknet.sections.convolutional import Convolutional, Local
 from yolotf.darknet.sections.dense import Batchnorm, Connected
 from yolotf.darknet.sections.heads import NMS_KINDS, Detection, Head, Region, Yolo
@@ -43,8 +44,7 @@ from yolotf.darknet.sections.recurrent import (
     SubLayer,
 )
 from yolotf.darknet.sections.resampling import Avgpool, Crop, Pool, Reorg, Upsample
-from yolotf.darknet.stored import Role, Stored
-from yolotf.darknet.text import (
+from yolotf.darknet.syntax import (
     NET_NAMES,
     Option,
     Section,

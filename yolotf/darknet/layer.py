@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
 from yolotf.darknet.activations import CONVOLUTION_ONLY
 from yolotf.darknet.options import Options, flag
-from yolotf.darknet.stored import Stored
-from yolotf.darknet.text import Section
+from yolotf.darknet.roles import Stored
+from yolotf.darknet.syntax import Section
 from yolotf.errors import UnsupportedSectionError
 
 NETWORK_INPUT = -1

@@ -13,7 +13,7 @@ from yolotf.darknet import sections as _sections  # registers them all
 from yolotf.darknet.layer import NETWORK_INPUT, SECTION_ALIASES, SECTIONS, Layer, Place, Shape
 from yolotf.darknet.limits import BYTES_MOST, DEFAULT, INT_MOST, Limits
 from yolotf.darknet.options import Options, flag
-from yolotf.darknet.text import (
+from yolotf.darknet.syntax import (
     NET_NAMES,
     Section,
     Source,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from yolotf.darknet.activations import ACTIVATIONS, DARKNETS_NAME
 from yolotf.darknet.limits import DEFAULT, INT_MOST, Limits
-from yolotf.darknet.text import Section
+from yolotf.darknet.syntax import Section
 from yolotf.errors import CfgError
 
 _INT_PREFIX = re.compile(r"[+-]?\d+", re.ASCII)

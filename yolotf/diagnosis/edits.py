@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from yolotf.darknet import cfg
-from yolotf.darknet.stored import SCALES, Role
+from yolotf.darknet.roles import SCALES, Role
 from yolotf.errors import YolotfError
 from yolotf.weights import content as _content
 from yolotf.weights import layout

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.darknet.stored import NORMALIZED, PLAIN, Role
+from yolotf.darknet.roles import NORMALIZED, PLAIN, Role
 from yolotf.diagnosis.edits import Edit, Graph
 from yolotf.diagnosis.explanation import (
     AsIs,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from yolotf.darknet import cfg
-from yolotf.darknet import rules as graph_rules
+from yolotf.darknet import graph_checks as graph_rules
 from yolotf.errors import UnsupportedSectionError
 from yolotf.files.sources import StrPath
 from yolotf.models.which_keras import keras

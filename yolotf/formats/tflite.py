@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from yolotf import errors
-from yolotf.darknet import rules as graph_rules
+from yolotf.darknet import graph_checks as graph_rules
 from yolotf.formats import calibration
 from yolotf.formats.source import Source
 from yolotf.formats.traced import traced

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolotf.darknet.rules import check_forgetful
+from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.formats.source import Source
 from yolotf.models.variables import plain
 

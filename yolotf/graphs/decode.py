@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
-from yolotf.darknet.head_rules import (
+from yolotf.darknet.class_tree import Tree
+from yolotf.darknet.decoding import (
     GREEDY_BETA,
     TREE_LIMIT,
     Suppression,
@@ -27,7 +28,6 @@ from yolotf.darknet.head_rules import (
     tree_of_heads,
     yolo_point,
 )
-from yolotf.darknet.tree import Tree
 from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs import operations
 

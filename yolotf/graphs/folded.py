@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from yolotf.darknet import cfg
-from yolotf.darknet.rules import check_forgetful, output_layers
+from yolotf.darknet.graph_checks import check_forgetful, output_layers
 from yolotf.errors import TensorFlowVersionError, YolotfError
 from yolotf.files.sources import StrPath
 from yolotf.graphs import failures, tracing

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolotf.darknet import cfg
-from yolotf.darknet import rules as graph_rules
+from yolotf.darknet import graph_checks as graph_rules
 from yolotf.errors import OutOfMemoryError, size_text
 from yolotf.graphs import onednn
 from yolotf.graphs.failures import input_text

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from yolotf.darknet import cfg
-from yolotf.darknet import rules as graph_rules
+from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet.class_tree import tree_of
+from yolotf.darknet.roles import Role
 from yolotf.darknet.sections.antialiased import sharp
-from yolotf.darknet.stored import Role
-from yolotf.darknet.tree import tree_of
 from yolotf.graphs import onednn, operations, recurrent
 from yolotf.graphs.joined import Joined, Part
 from yolotf.weights import layout

@@ -9,7 +9,7 @@ from typing import Any
 
 from yolotf import errors
 from yolotf.darknet.cfg import Network
-from yolotf.darknet.rules import BN_EPSILON
+from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.files import sources
 from yolotf.loading import diagnosing, origins, partial, planning
 from yolotf.loading.arguments import model_first, outside_of_functions

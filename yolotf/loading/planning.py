@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yolotf.darknet import cfg, stock
-from yolotf.darknet.rules import output_layers, used_layers
+from yolotf.darknet.graph_checks import output_layers, used_layers
 from yolotf.errors import PlanError, listed, plural
 from yolotf.loading import partial, remembered
 from yolotf.loading.arguments import check_source

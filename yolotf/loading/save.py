@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolotf.darknet import cfg
-from yolotf.darknet.rules import BN_EPSILON
+from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import ContentError, PlanError, listed, plural
 from yolotf.files import atomic
 from yolotf.loading import origins, planning

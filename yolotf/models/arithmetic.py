@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from yolotf.darknet import cfg
-from yolotf.darknet.rules import BN_EPSILON
+from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import PlanError
 from yolotf.models.activations import UnitActivations
 from yolotf.models.arrange import preferred

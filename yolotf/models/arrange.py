@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from yolotf import _core
-from yolotf.darknet.stored import Role
+from yolotf.darknet.roles import Role
 from yolotf.errors import ContentError, PlanError, SizeMismatchError
 from yolotf.files.sources import StrPath
 from yolotf.models.bind import Binding

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from yolotf.darknet import cfg
-from yolotf.darknet.rules import used_layers
-from yolotf.darknet.stored import SCALES, Role
+from yolotf.darknet.graph_checks import used_layers
+from yolotf.darknet.roles import SCALES, Role
 from yolotf.errors import PlanError
 from yolotf.models import wiring
 from yolotf.models.order import Choice, Order, ambiguous, choices

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from yolotf.darknet import cfg
-from yolotf.darknet import rules as graph_rules
-from yolotf.darknet.rules import used_layers
+from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet.class_tree import tree_of
+from yolotf.darknet.graph_checks import used_layers
 from yolotf.darknet.sections.antialiased import sharp
-from yolotf.darknet.tree import tree_of
 from yolotf.graphs.operations import is_depthwise
 from yolotf.models import initial, undrawn
 from yolotf.models.built import layer_name, network_of, remember_network

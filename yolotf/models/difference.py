@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from yolotf.darknet.rules import BN_EPSILON
+from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import listed, plural
 
 KINDS = ("epsilon", "leaky_slope", "activation", "padding", "concat_order", "upsampling")

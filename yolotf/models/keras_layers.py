@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from yolotf.darknet import cfg
-from yolotf.darknet.rules import BN_EPSILON
+from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.darknet.sections import antialiased
 from yolotf.graphs import operations, recurrent
 from yolotf.graphs.frames import in_order

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from yolotf.darknet.stored import DENSE_ORDER, ORDER, SCALES
+from yolotf.darknet.roles import DENSE_ORDER, ORDER, SCALES
 from yolotf.errors import PlanError
 from yolotf.models import wiring
 from yolotf.models.variables import ROLE_OF, slot_of, slots

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from yolotf import _core
 from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
-from yolotf.darknet.head_rules import (
+from yolotf.darknet.decoding import (
     NMS_KINDS,
     Suppression,
     check_heads,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from yolotf.darknet import cfg
-from yolotf.darknet.tree import Tree, tree_of
+from yolotf.darknet.class_tree import Tree, tree_of
 from yolotf.errors import UnsupportedSectionError
 
 

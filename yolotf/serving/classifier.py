@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.darknet.rules import check_forgetful
+from yolotf.darknet.class_names import names_for
+from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch, plural, printable
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
@@ -24,7 +25,6 @@ from yolotf.serving.pictures import Picture, read_picture
 from yolotf.serving.served import Served, ServedWeights
 from yolotf.serving.stream import Stream
 from yolotf.weights import native
-from yolotf.weights.names import names_for
 
 _Pictures = list[Picture] | tuple[Picture, ...]
 _Floats = npt.NDArray[np.float32]

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.darknet.head_rules import tree_of_heads
-from yolotf.darknet.rules import check_forgetful
+from yolotf.darknet.class_names import Names, names_for
+from yolotf.darknet.decoding import tree_of_heads
+from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch, printable
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
@@ -29,7 +30,6 @@ from yolotf.serving.served import Served, ServedWeights
 from yolotf.serving.stream import Stream
 from yolotf.serving.thresholds import Only, thresholds
 from yolotf.weights import known, native
-from yolotf.weights.names import Names, names_for
 
 if TYPE_CHECKING:
     from yolotf.serving.traced import TracedNetwork

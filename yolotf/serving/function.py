@@ -13,8 +13,9 @@ from typing import Any
 import tensorflow as tf
 
 from yolotf.darknet import cfg
-from yolotf.darknet import rules as graph_rules
+from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet import stock as networks
+from yolotf.darknet.class_names import Names, read_names
 from yolotf.errors import WeightsMismatch, YolotfError
 from yolotf.files import sources
 from yolotf.graphs import decode, failures, operations, tracing
@@ -23,7 +24,6 @@ from yolotf.serving import collector as _collector
 from yolotf.serving.classifier_function import ClassifierFunction
 from yolotf.serving.explained import explained
 from yolotf.serving.thresholds import Only, thresholds
-from yolotf.weights.names import Names, read_names
 
 Tensor = Any
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from yolotf.darknet.class_names import read_names
 from yolotf.serving.detections import Detections
 from yolotf.serving.detector import Detector
 from yolotf.serving.pictures import Picture, open_picture
-from yolotf.weights.names import read_names
 
 if TYPE_CHECKING:
     from yolotf.serving.classifier_function import ClassifierFunction

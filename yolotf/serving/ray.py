@@ -34,7 +34,7 @@ from ray import serve
 from ray.util import metrics
 
 from yolotf.darknet import stock
-from yolotf.darknet.rules import check_forgetful
+from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import YolotfError
 from yolotf.files.json import to_json
 from yolotf.serving.detections import Detections, open_picture

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from yolotf.darknet.cfg import Network
-from yolotf.darknet.head_rules import NMS_KINDS, Suppression, check_heads, suppression_of
+from yolotf.darknet.decoding import NMS_KINDS, Suppression, check_heads, suppression_of
 from yolotf.errors import YolotfError, plural
 
 Only = str | Iterable[str | int] | None

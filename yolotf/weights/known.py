@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolotf.darknet import cfg
-from yolotf.darknet.stored import NORMALIZED, PLAIN
+from yolotf.darknet.roles import NORMALIZED, PLAIN
 from yolotf.errors import YolotfError, plural
 from yolotf.weights import layout
 from yolotf.weights.once import once_each

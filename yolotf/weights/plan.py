@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from yolotf.darknet.network import Network
-from yolotf.darknet.stored import Role
+from yolotf.darknet.roles import Role
 from yolotf.weights.segments import FLOAT_BYTES, Segment
 
 if TYPE_CHECKING:  # an eighth of a second that a missing file does not wait for

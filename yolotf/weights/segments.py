@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yolotf.darknet.network import Network
-from yolotf.darknet.stored import Role
+from yolotf.darknet.roles import Role
 from yolotf.weights.once import once_each
 
 FLOAT_BYTES = 4

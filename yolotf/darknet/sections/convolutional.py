@@ -19,8 +19,8 @@ from yolotf.darknet.layer import (
     window_words,
 )
 from yolotf.darknet.options import Options
+from yolotf.darknet.roles import Role, Stored, convolution
 from yolotf.darknet.sections.antialiased import Antialiased, sharp, windows_and_blur
-from yolotf.darknet.stored import Role, Stored, convolution
 
 
 @section("convolutional", "conv")

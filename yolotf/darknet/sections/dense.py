@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from yolotf.darknet.layer import Before, Layer, Place, Shape, section
 from yolotf.darknet.options import Options
-from yolotf.darknet.stored import Role, Stored, dense, scales
+from yolotf.darknet.roles import Role, Stored, dense, scales
 
 
 @section("connected", "conn")

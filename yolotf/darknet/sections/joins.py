@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from yolotf.darknet.layer import Before, Layer, Place, Refusal, Shape, Surroundings, section
 from yolotf.darknet.options import Options
-from yolotf.darknet.stored import Role, Stored
+from yolotf.darknet.roles import Role, Stored
 
 
 @section("route")

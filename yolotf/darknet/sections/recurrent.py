@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from yolotf.darknet import stored
+from yolotf.darknet import roles
 from yolotf.darknet.layer import (
     Before,
     Fields,
@@ -24,10 +24,10 @@ from yolotf.darknet.layer import (
     windows,
 )
 from yolotf.darknet.options import Options
+from yolotf.darknet.roles import Stored
 from yolotf.darknet.sections.convolutional import Convolutional
 from yolotf.darknet.sections.dense import Connected
-from yolotf.darknet.stored import Stored
-from yolotf.darknet.text import Section
+from yolotf.darknet.syntax import Section
 
 _GATES = "figo"
 _CONSTRAIN = 32
@@ -51,14 +51,14 @@ class SubLayer:
         layer = self.layer
         channels = layer.input_shape.channels
         if isinstance(layer, Connected):
-            return stored.dense(
+            return roles.dense(
                 layer.output,
                 layer.input_shape.floats,
                 normalized=layer.batch_normalize,
                 part=self.name,
             )
         kernel = (layer.filters, channels // layer.groups, layer.size, layer.size)
-        return stored.convolution(kernel, normalized=layer.batch_normalize, part=self.name)
+        return roles.convolution(kernel, normalized=layer.batch_normalize, part=self.name)
 
 
 @dataclass(frozen=True, kw_only=True)

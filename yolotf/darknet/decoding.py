@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
-from yolotf.darknet.tree import Tree, tree_of
+from yolotf.darknet.class_tree import Tree, tree_of
 from yolotf.errors import UnsupportedSectionError
 
 GREEDY_BETA = 0.6

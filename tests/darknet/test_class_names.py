@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from yolotf.darknet.class_names import read_names
 from yolotf.errors import YolotfError
-from yolotf.weights.names import read_names
 
 
 @pytest.mark.parametrize(
