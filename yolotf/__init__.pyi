@@ -34,6 +34,7 @@ from .errors import (
 from .errors import (
     YolotfError as YolotfError,
 )
+from .images.detections import Detections as Detections
 from .loading.build import build_model as build_model
 from .loading.diagnosing import diagnose as diagnose
 from .loading.load import LoadReport as LoadReport
@@ -41,7 +42,6 @@ from .loading.load import load_darknet_weights as load_darknet_weights
 from .loading.save import save_darknet_weights as save_darknet_weights
 from .serving.classifier import Classification as Classification
 from .serving.classifier import Classifier as Classifier
-from .serving.detections import Detections as Detections
 from .serving.detector import Detector as Detector
 from .serving.function import build_function as build_function
 

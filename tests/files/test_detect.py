@@ -14,7 +14,7 @@ from yolotf.darknet.cfg import parse_cfg
 from yolotf.darknet.class_names import read_names
 from yolotf.errors import YolotfError
 from yolotf.files import detect
-from yolotf.serving.pictures import open_picture
+from yolotf.images.read import open_picture
 
 
 def tar() -> bytes:

@@ -25,8 +25,8 @@ from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
 from yolotf.formats.convert import convert
+from yolotf.images.detections import Detections
 from yolotf.serving import evaluation
-from yolotf.serving.detections import Detections
 from yolotf.serving.inference import fit
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")

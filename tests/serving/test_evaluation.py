@@ -11,8 +11,8 @@ from PIL import Image
 
 from yolotf.cli.commands import main
 from yolotf.errors import MissingPackageError, YolotfError
+from yolotf.images.detections import Detections
 from yolotf.serving import evaluation
-from yolotf.serving.detections import Detections
 
 NAMES = ("cat", "dog", "cow")
 

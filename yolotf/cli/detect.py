@@ -23,7 +23,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.errors import YolotfError, plural, printable
 from yolotf.files.json import to_json
-from yolotf.serving.detections import Detections
+from yolotf.images.detections import Detections
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from yolotf.serving.pictures import open_picture
+from yolotf.images.read import open_picture
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,7 +12,7 @@ import numpy as np
 
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.files.json import to_json
-from yolotf.serving.detections import Detections
+from yolotf.images.detections import Detections
 
 COCO_IDS = tuple(
     number

@@ -12,7 +12,7 @@ import numpy as np
 from yolotf.errors import YolotfError
 from yolotf.files.sources import StrPath
 from yolotf.formats.source import Source
-from yolotf.serving.pictures import open_picture
+from yolotf.images.read import open_picture
 
 _ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 

@@ -18,10 +18,10 @@ from yolotf.errors import WeightsMismatch, plural, printable
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
 from yolotf.graphs import failures
+from yolotf.images.read import Picture, read_picture
 from yolotf.serving.classes import classes_of
 from yolotf.serving.detector import open_engine
 from yolotf.serving.explained import explained
-from yolotf.serving.pictures import Picture, read_picture
 from yolotf.serving.served import Served, ServedWeights
 from yolotf.serving.stream import Stream
 from yolotf.weights import native

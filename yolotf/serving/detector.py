@@ -19,13 +19,13 @@ from yolotf.errors import WeightsMismatch, printable
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
 from yolotf.graphs import failures
+from yolotf.images.detections import Detections
+from yolotf.images.read import Picture, read_picture
 from yolotf.runtime import library
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.fitting import fit
 from yolotf.runtime.network import RuntimeNetwork
-from yolotf.serving.detections import Detections
 from yolotf.serving.explained import explained
-from yolotf.serving.pictures import Picture, read_picture
 from yolotf.serving.served import Served, ServedWeights
 from yolotf.serving.stream import Stream
 from yolotf.serving.thresholds import Only, thresholds

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from yolotf.darknet.class_names import read_names
-from yolotf.serving.detections import Detections
+from yolotf.images.detections import Detections
+from yolotf.images.read import Picture, open_picture
 from yolotf.serving.detector import Detector
-from yolotf.serving.pictures import Picture, open_picture
 
 if TYPE_CHECKING:
     from yolotf.serving.classifier_function import ClassifierFunction

@@ -37,7 +37,7 @@ from yolotf.darknet import stock
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import YolotfError
 from yolotf.files.json import to_json
-from yolotf.serving.detections import Detections, open_picture
+from yolotf.images.detections import Detections, open_picture
 from yolotf.serving.inference import Detector
 
 _log = logging.getLogger("ray.serve")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.errors import YolotfError
-from yolotf.serving.detections import Detections
+from yolotf.images.detections import Detections
 from yolotf.serving.evaluation.data_set import LabelledPicture
 
 _Floats = npt.NDArray[np.float32]

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.errors import MissingPackageError, plural, printable
-from yolotf.serving.fonts import font_for
-from yolotf.serving.pictures import Picture as Picture
-from yolotf.serving.pictures import open_picture as open_picture
+from yolotf.images.fonts import font_for
+from yolotf.images.read import Picture as Picture
+from yolotf.images.read import open_picture as open_picture
 
 if TYPE_CHECKING:
     from PIL import Image

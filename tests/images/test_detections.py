@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolotf.serving import fonts
-from yolotf.serving.detections import Detections, class_colour, open_picture
+from yolotf.images import fonts
+from yolotf.images.detections import Detections, class_colour, open_picture
 
 NAMES = ("person", "bicycle", "car")
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from yolotf.errors import OutOfMemoryError
-from yolotf.serving.pictures import open_picture, read_picture
+from yolotf.images.read import open_picture, read_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3)).astype(np.uint8)
 
