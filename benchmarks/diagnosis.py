@@ -39,7 +39,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis
 from yolotf.errors import WeightsMismatch
-from yolotf.weights import layout, native, write
+from yolotf.weights import layout, op_library, write
 from yolotf.weights.header import read_header
 
 
@@ -95,7 +95,7 @@ def load(path: Path, network: cfg.Network) -> None:
     plan = layout.Plan(assignments, layout.floats(network), network)
     write.check_size(path, plan, header, size_bytes)
     arrays = [np.empty(one.shape, np.float32) for one in assignments]
-    write.write_arrays(path, header, plan, arrays, verify=True, threads=native.thread_count())
+    write.write_arrays(path, header, plan, arrays, verify=True, threads=op_library.thread_count())
 
 
 def _slot(segment: layout.Segment, array: Any) -> layout.Slot:

@@ -38,7 +38,7 @@ from common import make_weights, print_table
 import yolotf
 from yolotf.runtime.network import RuntimeNetwork
 from yolotf.serving.inference import build_function
-from yolotf.weights import native as _native
+from yolotf.weights import op_library as _native
 
 YOLOTF, FOLDED, KERAS = "yolotf", "build_function", "Keras, tf.function"
 OPENCV, ONNX = "OpenCV DNN", "onnxruntime"

@@ -41,7 +41,7 @@ from yolotf.graphs.network import NetworkGraph
 from yolotf.loading import planning
 from yolotf.models.variables import plain
 from yolotf.runtime import network as runtime_network
-from yolotf.weights import native as _native
+from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"

@@ -77,7 +77,7 @@ class Sampler(threading.Thread):
 def prepare(kind: str, cfg: str) -> tuple[Callable[[str], object], int]:
     """A function that loads, and the bytes of the variables that it loads into."""
     import yolotf
-    from yolotf.weights import native as _native
+    from yolotf.weights import op_library as _native
 
     network = yolotf.parse_cfg(cfg)
     _native.op_library()

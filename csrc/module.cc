@@ -242,7 +242,7 @@ py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_by
   return py::make_tuple(stats.mapped ? 1 : 0, stats.threads, stats.checking_ns, stats.writing_ns);
 }
 
-// What `look` of weights/content.py is told: a row an error.
+// What `look` of weights/statistics.py is told: a row an error.
 py::list examine(const py::object& path_like, std::uint64_t header_bytes, const Int64Array& plan,
                  int threads) {
   const std::string path = to_path(path_like);

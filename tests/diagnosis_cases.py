@@ -13,7 +13,7 @@ import helpers
 from yolotf.cli.demo_data import demo_data
 from yolotf.darknet import cfg
 from yolotf.errors import YolotfError
-from yolotf.weights import known as _known
+from yolotf.weights import catalog as _known
 from yolotf.weights import layout
 
 

@@ -17,7 +17,7 @@ from cfgs import conv, normalized, shortcut
 import yolotf
 from yolotf import errors
 from yolotf.models.variables import plain
-from yolotf.weights import native as _native
+from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
 
 NET = cfgs.net(16)

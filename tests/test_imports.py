@@ -21,7 +21,7 @@ LIGHT = {
     ("yolotf.diagnosis.render", "yolotf.diagnosis.render.html"): "one page of all answers",
     ("yolotf.graphs.tracing", "tensorflow.python.eager"): "not every TensorFlow has it",
     ("yolotf.graphs.tracing", "tensorflow.python.util"): "not every TensorFlow has it",
-    ("yolotf.weights.native", "importlib"): "advice alone wants what pip notes",
+    ("yolotf.weights.op_library", "importlib"): "advice alone wants what pip notes",
     ("yolotf.serving.explained", "yolotf.diagnosis"): "a start that goes well needs none",
 }
 """Where it is something else that is kept out, and why."""

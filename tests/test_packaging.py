@@ -15,7 +15,7 @@ from setuptools import find_packages
 
 import yolotf
 from yolotf import errors
-from yolotf.weights import native
+from yolotf.weights import op_library
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
 ROOT = Path(__file__).parents[1]
@@ -42,7 +42,7 @@ def test_no_tensorflow_is_required_by_name(pyproject):
 
 
 def test_there_is_an_op_for_the_running_tensorflow():
-    assert native.minor(tf.__version__) in native.built_minors()
+    assert op_library.minor(tf.__version__) in op_library.built_minors()
 
 
 def test_every_module_is_in_the_source_distribution(pyproject):

@@ -47,8 +47,12 @@ HOMES = {
     "serving.detections": "images.detections",
     "serving.fonts": "images.fonts",
     "serving.pictures": "images.read",
+    "weights.content": "weights.statistics",
     "weights.contents": "files.detect",
+    "weights.evidence": "weights.likelihood",
+    "weights.known": "weights.catalog",
     "weights.names": "darknet.class_names",
+    "weights.native": "weights.op_library",
     "weights.output": "files.atomic",
     "weights.sources": "files.sources",
 }

@@ -27,8 +27,8 @@ from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis
-from yolotf.weights import content, layout
-from yolotf.weights import known as _known
+from yolotf.weights import catalog as _known
+from yolotf.weights import layout, statistics
 
 SMALL = "\n" + "\n".join(
     [
@@ -371,7 +371,7 @@ def test_a_file_that_is_cut_while_it_is_examined_gives_an_answer(
     def fail(*_: Any) -> Any:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(content, "scan", fail)
+    monkeypatch.setattr(statistics, "scan", fail)
     found = diagnosis.diagnose(path, small)
     assert found.exit_code == 2
     assert "input/output error" in found.causes[0]["message"]

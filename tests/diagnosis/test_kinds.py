@@ -19,7 +19,7 @@ from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render
 from yolotf.diagnosis import result as diagnosis
 from yolotf.errors import YolotfError
-from yolotf.weights import known, layout
+from yolotf.weights import catalog, layout
 
 DEPTHWISE = SMALL.replace(
     "[maxpool]",
@@ -115,7 +115,7 @@ def test_heads_of_another_kind_than_the_network_has_are_warned_of(
     text = text.replace("new_coords=1\n", "").replace("activation=logistic", "activation=linear")
     network = cfg.parse_text(text, source="csp.cfg")
     head = network.heads[0].line
-    (warning,) = known.stock_warnings(network)
+    (warning,) = catalog.stock_warnings(network)
     assert warning.startswith("the same floats as csp.cfg, ")
     assert f"yolov4-csp (new_coords 1 there, 0 here, csp.cfg:{head}, " in warning
     path = write_zeros(tmp_path / "f.weights", layout.size_bytes(network))
@@ -129,12 +129,12 @@ def test_heads_of_another_kind_than_the_network_has_are_warned_of(
 def test_cfgs_with_heads_of_their_networks_kind_are_not_warned_of() -> None:
     for name in ("yolov4-csp", "yolov4", "yolov3", "yolov7-tiny"):
         network = cfg.parse_text(networks.network(name, classes=3).to_cfg(), source="own.cfg")
-        assert known.stock_warnings(network) == ()
+        assert catalog.stock_warnings(network) == ()
 
 
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov4", "yolov3", "yolov3-tiny"])
 def test_published_files_are_not_doubted(name: str) -> None:
-    assert known.same_size_networks(networks.network(name)) == []
+    assert catalog.same_size_networks(networks.network(name)) == []
 
 
 def test_gaussian_heads_of_ten_classes_are_as_large_as_fourteen(tmp_path: Path) -> None:

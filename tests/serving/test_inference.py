@@ -39,7 +39,7 @@ from yolotf.serving import inference
 from yolotf.serving.inference import Detector, InferenceFunction, build_function
 from yolotf.serving.traced import TracedNetwork
 from yolotf.weights import layout
-from yolotf.weights import native as _native
+from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
 
 

@@ -13,7 +13,7 @@ from load_helpers import EVERYTHING, build, content, same, scramble, snapshot
 
 import yolotf
 from yolotf import _core, errors
-from yolotf.weights import native as _native
+from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
 
 # Imports
@@ -37,7 +37,7 @@ LIGHT = (
     ),
     *(
         "yolotf._core",
-        "yolotf.weights.native",
+        "yolotf.weights.op_library",
         "yolotf.loading.load",
         "yolotf.diagnosis",
         "yolotf.cli",

@@ -17,7 +17,7 @@ from yolotf.cli import arguments
 from yolotf.cli.demo_data import cache_folder
 from yolotf.files.json import to_json
 from yolotf.runtime import library
-from yolotf.weights import native
+from yolotf.weights import op_library
 
 OPTIONAL = {
     "cv2": "videos, cameras and streams",
@@ -64,7 +64,7 @@ def _text(facts: Any) -> str:
 def topics() -> dict[str, Any]:
     """All topics: name to facts, for JSON."""
     return {
-        "yolotf": {"version": _version("yolotf"), "folder": str(native.op_folder().parent)},
+        "yolotf": {"version": _version("yolotf"), "folder": str(op_library.op_folder().parent)},
         "python": {"version": platform.python_version(), "platform": platform.platform()},
         "tensorflow": _tensorflow(),
         "writing": _writing(),
@@ -108,12 +108,12 @@ def _tensorflow() -> dict[str, Any]:
 
 def _writing() -> dict[str, Any]:
     """How `load_darknet_weights` writes variables, and why."""
-    facts: dict[str, Any] = {"path": "portable", "op_for_tensorflow": native.built_minors()}
+    facts: dict[str, Any] = {"path": "portable", "op_for_tensorflow": op_library.built_minors()}
     if importlib.util.find_spec("tensorflow") is None:
         return {**facts, "reason": "there is no TensorFlow"}
     try:
         with arguments.quiet():
-            native.op_library()
+            op_library.op_library()
     except Exception as error:  # a TensorFlow that is broken, too
         return {**facts, "reason": str(error)}
     return {**facts, "path": "op"}
@@ -144,7 +144,7 @@ def _processor() -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "processors": os.cpu_count(),
-        "threads_used": native.thread_count(),
+        "threads_used": op_library.thread_count(),
         "scatter": _core.scatter_isa(),
     }
 

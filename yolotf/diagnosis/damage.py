@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from yolotf import _core
 from yolotf.files.sources import StrPath
-from yolotf.weights import native
+from yolotf.weights import op_library
 from yolotf.weights.plan import Plan, Slot, assignment
 from yolotf.weights.segments import Segment
 
@@ -44,7 +44,7 @@ def find(path: StrPath, segments: Sequence[Segment], header_bytes: int) -> list[
     plan = Plan(tuple(assignment(segment, _slot(segment)) for segment in segments), None, None)
     try:
         rows = _core.examine_content(
-            path, header_bytes, plan.rows(header_bytes), threads=native.thread_count()
+            path, header_bytes, plan.rows(header_bytes), threads=op_library.thread_count()
         )
     except _core.NativeError as error:  # its size was right a moment ago
         raise OSError(errno.ESTALE, "was changed while it was read", os.fspath(path)) from error

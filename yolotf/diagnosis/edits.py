@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 from yolotf.darknet import cfg
 from yolotf.darknet.roles import SCALES, Role
 from yolotf.errors import YolotfError
-from yolotf.weights import content as _content
 from yolotf.weights import layout
+from yolotf.weights import statistics as _content
 
 Overrides = Mapping[tuple[str, int], int]
 """(what, layer) -> value, where what is filters, size, groups, batch_normalize or channels."""

@@ -17,12 +17,12 @@ from yolotf.diagnosis.subject import Case, Subject
 from yolotf.errors import plural
 from yolotf.files import detect as _file
 from yolotf.files.detect import Contents
-from yolotf.weights import content as _content
-from yolotf.weights import known as _known
+from yolotf.weights import catalog as _known
 from yolotf.weights import layout
-from yolotf.weights.content import Stats
-from yolotf.weights.evidence import Evidence
+from yolotf.weights import statistics as _content
 from yolotf.weights.header import NARROW, WIDE, Header
+from yolotf.weights.likelihood import Evidence
+from yolotf.weights.statistics import Stats
 
 _MOST_MATCHES = 8
 """Known networks that are weighed against the content; rarer ones are only listed."""

@@ -18,9 +18,9 @@ from yolotf.diagnosis.findings import Finding
 from yolotf.diagnosis.subject import Case
 from yolotf.errors import plural
 from yolotf.weights import layout
-from yolotf.weights.content import Run
-from yolotf.weights.evidence import Evidence
-from yolotf.weights.known import Match
+from yolotf.weights.catalog import Match
+from yolotf.weights.likelihood import Evidence
+from yolotf.weights.statistics import Run
 
 
 class Place(NamedTuple):

@@ -9,8 +9,8 @@ from yolotf.diagnosis.document import Column, Table
 from yolotf.diagnosis.rows import Array, Divergence, LayerRow
 from yolotf.diagnosis.subject import Subject
 from yolotf.errors import plural
+from yolotf.weights.catalog import Candidate, in_words
 from yolotf.weights.header import Header
-from yolotf.weights.known import Candidate, in_words
 
 _AROUND = 2
 """Layers with weights shown before and after the one where file and network part."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from yolotf.diagnosis.document import escaped
 from yolotf.errors import plural
 from yolotf.files.detect import Contents
-from yolotf.weights.known import other_boxes
+from yolotf.weights.catalog import other_boxes
 
 _WORDS = {"words": True}
 _OPTIONAL = {"optional": True}

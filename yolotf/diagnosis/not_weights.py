@@ -5,7 +5,7 @@ from __future__ import annotations
 from yolotf.diagnosis.findings import Finding, NotWeights
 from yolotf.diagnosis.subject import Subject
 from yolotf.files.detect import Contents
-from yolotf.weights import known as _known
+from yolotf.weights import catalog as _known
 from yolotf.weights import layout
 from yolotf.weights.header import NARROW, WIDE
 

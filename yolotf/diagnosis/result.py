@@ -23,7 +23,7 @@ from yolotf.diagnosis.subject import Subject
 from yolotf.files import detect as _file
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
-from yolotf.weights import known as _known
+from yolotf.weights import catalog as _known
 from yolotf.weights import layout
 from yolotf.weights.header import WIDE, Header
 

@@ -32,9 +32,9 @@ from yolotf.diagnosis.explanation import (
     Trailing,
     Truncated,
 )
-from yolotf.weights.content import Run
-from yolotf.weights.evidence import Evidence
-from yolotf.weights.known import LayerFloats, Match
+from yolotf.weights.catalog import LayerFloats, Match
+from yolotf.weights.likelihood import Evidence
+from yolotf.weights.statistics import Run
 
 
 def explain(

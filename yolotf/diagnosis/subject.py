@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from yolotf.darknet import cfg
-from yolotf.weights import known as _known
+from yolotf.weights import catalog as _known
 from yolotf.weights import layout
 from yolotf.weights.header import WIDE, Header
 

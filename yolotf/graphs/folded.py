@@ -22,7 +22,7 @@ from yolotf.graphs.frames import in_order
 from yolotf.graphs.memory import RunMemory
 from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
-from yolotf.weights import native as _native
+from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
 from yolotf.weights.header import read_header
 from yolotf.weights.once import once_each

@@ -14,7 +14,7 @@ from yolotf.files import sources
 from yolotf.loading import diagnosing, origins, partial, planning
 from yolotf.loading.arguments import model_first, outside_of_functions
 from yolotf.models import arithmetic, undrawn
-from yolotf.weights import known
+from yolotf.weights import catalog
 from yolotf.weights import write as writing
 from yolotf.weights.header import Header
 
@@ -196,7 +196,7 @@ def load_darknet_weights(
 
 def _network_warnings(network: Network | None) -> Iterable[str]:
     """What is odd about the cfg, and other networks that the file may be of."""
-    return () if network is None else (*network.warnings, *known.stock_warnings(network))
+    return () if network is None else (*network.warnings, *catalog.stock_warnings(network))
 
 
 def _header_warnings(header: Header) -> Iterable[str]:

@@ -23,8 +23,8 @@ from yolotf.models.built import network_of
 from yolotf.models.structure import Structure
 from yolotf.models.variables import plain
 from yolotf.weights import layout
-from yolotf.weights.content import HUGE
 from yolotf.weights.header import NARROW, WIDE, Header
+from yolotf.weights.statistics import HUGE
 
 _VERSION = (0, 2, 5)
 """What Darknet writes (AlexeyAB/darknet src/version.h)."""

@@ -15,9 +15,9 @@ from yolotf.models.bind import Binding
 from yolotf.models.order import Candidate, Choice, Order, ambiguous, choices
 from yolotf.models.stock import stock_networks
 from yolotf.models.structure import Leaf, Structure, Unit, some
-from yolotf.weights import content, layout
-from yolotf.weights.evidence import Evidence
+from yolotf.weights import layout, statistics
 from yolotf.weights.layout import FLOAT_BYTES, Segment
+from yolotf.weights.likelihood import Evidence
 
 
 def segments(order: Sequence[Unit], *, transposed: bool = False) -> list[list[Segment]]:
@@ -186,7 +186,7 @@ def _likelier(
     with Evidence(path, header_bytes) as evidence:
         weights = [
             evidence.weigh(
-                content.runs_of(
+                statistics.runs_of(
                     one for mine in segments(order, transposed=transposed) for one in mine
                 )
             )

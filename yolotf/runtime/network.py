@@ -22,7 +22,7 @@ from yolotf.graphs.memory import RunMemory
 from yolotf.graphs.network import NetworkGraph
 from yolotf.runtime import library
 from yolotf.runtime.graph import Node, Operations
-from yolotf.weights import layout, native
+from yolotf.weights import layout, op_library
 from yolotf.weights import write as writing
 from yolotf.weights.header import Header, read_header
 
@@ -71,7 +71,7 @@ class RuntimeNetwork:
             OutOfMemoryError: one picture needs more memory than the process may use.
             TensorFlowError: TensorFlow refuses the graph.
         """
-        self._threads = threads or native.thread_count()
+        self._threads = threads or op_library.thread_count()
         library.load()
         with failures.explained(network):
             self._build(network)
@@ -106,7 +106,7 @@ class RuntimeNetwork:
             path: see `load`.
             threads: see the constructor.
         """
-        threads = threads or native.thread_count()
+        threads = threads or op_library.thread_count()
         # How wide kernels are stored is known when the libraries are there; till then, a guess.
         likely = NetworkGraph(network, use_onednn=os.environ.get(_SWITCH, "1") != "0")
         RunMemory.of(network, likely.shapes.values()).check()
@@ -301,7 +301,7 @@ def matches_reference() -> bool:
         ops = Operations()
         inputs = [ops.placeholder(array.shape) for array in arrays]
         outputs = written(ops, *inputs)
-        session = _runtime.Session(ops.graph, _config(native.thread_count(), optimize=False))
+        session = _runtime.Session(ops.graph, _config(op_library.thread_count(), optimize=False))
         return _call(session, ops, inputs, outputs).run(arrays)
 
     library.load()

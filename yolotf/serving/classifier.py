@@ -24,7 +24,7 @@ from yolotf.serving.detector import open_engine
 from yolotf.serving.explained import explained
 from yolotf.serving.served import Served, ServedWeights
 from yolotf.serving.stream import Stream
-from yolotf.weights import native
+from yolotf.weights import op_library
 
 _Pictures = list[Picture] | tuple[Picture, ...]
 _Floats = npt.NDArray[np.float32]
@@ -117,7 +117,7 @@ class Classifier:
         self._reloading = threading.Lock()
         path = sources.path_of(weights)
         try:
-            self._engine, loaded = open_engine(without, path, native.thread_count())
+            self._engine, loaded = open_engine(without, path, op_library.thread_count())
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
         self._active = Served.of(loaded, path)

@@ -29,7 +29,7 @@ from yolotf.serving.explained import explained
 from yolotf.serving.served import Served, ServedWeights
 from yolotf.serving.stream import Stream
 from yolotf.serving.thresholds import Only, thresholds
-from yolotf.weights import known, native
+from yolotf.weights import catalog, op_library
 
 if TYPE_CHECKING:
     from yolotf.serving.traced import TracedNetwork
@@ -124,7 +124,7 @@ class Detector:
             "bgr": bgr,
         }
         self.network = _with_letter_box(networks.as_network(network), letter_box)
-        for text in (*self.network.warnings, *known.stock_warnings(self.network)):
+        for text in (*self.network.warnings, *catalog.stock_warnings(self.network)):
             warnings.warn(text, stacklevel=3)  # of who called the decorated constructor
         self.names = names_for(names, self.network.classes, self.network.source)
         tree = tree_of_heads(self.network)
@@ -141,7 +141,7 @@ class Detector:
             names=self.names,
         )
         self._decoder = Decoder(self.network, self._wanted.suppression)
-        self._threads = threads or native.thread_count()
+        self._threads = threads or op_library.thread_count()
         self._batch_size = batch_size
         self._bgr = bgr
         self._reloading = threading.Lock()

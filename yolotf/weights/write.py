@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from yolotf import _core, errors
 from yolotf.weights import layout
-from yolotf.weights import native as _native
+from yolotf.weights import op_library as _native
 from yolotf.weights.header import Header
 from yolotf.weights.once import once_each
 from yolotf.weights.refusal import Failure, refusal, role_name

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from yolotf.files.sources import StrPath
 from yolotf.weights import layout
-from yolotf.weights.content import TINIEST, Run
+from yolotf.weights.statistics import TINIEST, Run
 
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]

@@ -31,7 +31,7 @@ from yolotf import _core
 from yolotf.files import detect as _file
 from yolotf.files.sources import StrPath
 from yolotf.weights import layout
-from yolotf.weights import native as _native
+from yolotf.weights import op_library as _native
 
 TINIEST = 2.0**-126
 """The smallest normal float32; what is nearer to zero counts as zero."""

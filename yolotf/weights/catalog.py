@@ -5,7 +5,7 @@ of every layer. Heads make the count an affine function of the class count, the 
 one of the input channels, so a file's size can be solved for both, and for the layer after which
 a file was cut (`yolov4.conv.137` ends after 137 layers).
 
-The data file is computed, never typed: `python -m yolotf.weights.known FOLDER_OF_CFGS`.
+The data file is computed, never typed: `python -m yolotf.weights.catalog FOLDER_OF_CFGS`.
 """
 
 from __future__ import annotations
