@@ -145,7 +145,7 @@ def inference(clock: Clock, files: dict[str, str]) -> None:
 
     clock.end("import")
     from yolotf import parse_cfg
-    from yolotf.serving.inference import InferenceFunction
+    from yolotf.inference import InferenceFunction
 
     function = InferenceFunction(parse_cfg(files["cfg"]))
     clock.end("build")

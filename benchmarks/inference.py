@@ -36,8 +36,8 @@ import tensorflow as tf
 from common import make_weights, print_table
 
 import yolotf
+from yolotf.inference import build_function
 from yolotf.runtime.network import RuntimeNetwork
-from yolotf.serving.inference import build_function
 from yolotf.weights import op_library as _native
 
 YOLOTF, FOLDED, KERAS = "yolotf", "build_function", "Keras, tf.function"

@@ -85,7 +85,7 @@ def prepare(kind: str, cfg: str) -> tuple[Callable[[str], object], int]:
         model = yolotf.build_model(network)
         # Keras has initialized them: their memory is there already.
         return lambda weights: yolotf.load_darknet_weights(model, weights), 0
-    from yolotf.serving.inference import InferenceFunction
+    from yolotf.inference import InferenceFunction
 
     function = InferenceFunction(network)
     stored = function.folded.stored.values()

@@ -17,12 +17,12 @@ HEAVY = {
 LIGHT = {
     ("yolotf", "yolotf.errors"): "an error's words where something is not installed",
     ("yolotf.cli.commands", "yolotf"): "yolotf imports it when it is run as a module",
-    ("yolotf.cli.detect", "yolotf.serving.detector"): "paths have been looked at without it",
+    ("yolotf.cli.detect", "yolotf.inference.detector"): "paths have been looked at without it",
     ("yolotf.diagnosis.render", "yolotf.diagnosis.render.html"): "one page of all answers",
     ("yolotf.graphs.tracing", "tensorflow.python.eager"): "not every TensorFlow has it",
     ("yolotf.graphs.tracing", "tensorflow.python.util"): "not every TensorFlow has it",
     ("yolotf.weights.op_library", "importlib"): "advice alone wants what pip notes",
-    ("yolotf.serving.explained", "yolotf.diagnosis"): "a start that goes well needs none",
+    ("yolotf.inference.explained", "yolotf.diagnosis"): "a start that goes well needs none",
 }
 """Where it is something else that is kept out, and why."""
 
@@ -132,6 +132,6 @@ def test_import_yolotf_brings_nothing_heavy(door):
 
 
 def test_heavy_packages_are_seen_through_other_modules():
-    assert "tensorflow" in brought("yolotf.serving.function")
+    assert "tensorflow" in brought("yolotf.inference.detector_function")
     assert "rich" in brought("yolotf.diagnosis.render.terminal")
     assert "tensorflow" not in brought("yolotf.diagnosis")

@@ -27,7 +27,12 @@ _get, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ = sorted([*__all__, "__version__"])
 
 
-_MODULES = {"compat", "errors", *(module for module in _moved.HOMES if "." not in module)}
+_MODULES = {
+    "compat",
+    "errors",
+    "inference",
+    *(module for module in _moved.HOMES if "." not in module),
+}
 """Found without an import of their own: `yolotf.inference.build_function`."""
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from yolotf.cli import commands as cli
 from yolotf.cli import detect
 from yolotf.darknet import cfg
-from yolotf.serving.inference import Detector
+from yolotf.inference import Detector
 
 NETWORK = (
     net(32, 64) + normalized(8, 3, stride=2) + normalized(16, 3, stride=2) + conv(24) + yolo(3)

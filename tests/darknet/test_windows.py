@@ -11,10 +11,10 @@ from cfgs import conv, net
 from cfgs import section as section_of
 
 import yolotf
+from yolotf import inference
 from yolotf.darknet import cfg
 from yolotf.formats.source import check_any_size
 from yolotf.graphs import operations
-from yolotf.serving import inference
 
 FLT_MAX = np.finfo(np.float32).max
 

@@ -26,8 +26,8 @@ from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
 from yolotf.formats.convert import convert
 from yolotf.images.detections import Detections
+from yolotf.inference import fit
 from yolotf.serving import evaluation
-from yolotf.serving.inference import fit
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
 

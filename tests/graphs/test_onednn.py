@@ -19,7 +19,7 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import ACTIVATIONS, parse_cfg
 from yolotf.graphs import onednn, tracing
 from yolotf.graphs.folded import FoldedNetwork
-from yolotf.serving.inference import InferenceFunction
+from yolotf.inference import InferenceFunction
 
 pytestmark = pytest.mark.skipif(
     not tracing.onednn_available(), reason="TensorFlow's use of oneDNN is off on this machine"
@@ -177,7 +177,7 @@ def test_switched_off_it_is_not_used(tmp_path):
         import tensorflow as tf
         from yolotf.graphs import onednn, tracing
         from yolotf.darknet.cfg import parse_cfg
-        from yolotf.serving.inference import InferenceFunction
+        from yolotf.inference import InferenceFunction
 
         network = parse_cfg(sys.argv[1])
         assert not tracing.onednn_available()

@@ -12,10 +12,10 @@ from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs.folded import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
+from yolotf.inference.recurrent_state import Stream
+from yolotf.inference.tensorflow_engine import TracedNetwork
 from yolotf.models.build import build_model
 from yolotf.runtime.network import RuntimeNetwork
-from yolotf.serving.stream import Stream
-from yolotf.serving.traced import TracedNetwork
 from yolotf.weights import layout
 
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}

@@ -295,7 +295,7 @@ def test_a_full_disk_or_a_kill_leaves_the_old_file_whole(how, weights, tmp_path)
 
 
 def test_folded_networks_are_refused(model, weights, tmp_path):
-    from yolotf.serving.inference import build_function
+    from yolotf.inference import build_function
 
     network = yolotf.parse_cfg(CFG)
     with pytest.raises(yolotf.PlanError, match="folded"):

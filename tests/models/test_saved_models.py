@@ -40,10 +40,9 @@ def test_old_and_new_import_paths_give_one_module():
     import yolotf.keras_layers
 
     import yolotf.inference
-    from yolotf import cfg
+    from yolotf import cfg, inference
     from yolotf.darknet import cfg as same_cfg
     from yolotf.models import keras_layers
-    from yolotf.serving import inference
 
     assert yolotf.keras_layers is keras_layers
     assert yolotf.inference is inference

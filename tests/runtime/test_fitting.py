@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from yolotf import _core
 from yolotf.darknet.cfg import Shape
+from yolotf.inference import detector_function
 from yolotf.runtime.fitting import fit
-from yolotf.serving import function
 
 SIDES = st.integers(1, 90)
 
@@ -30,7 +30,7 @@ def test_it_is_what_the_operations_compute(picture, size, channels, integers, le
     pixels = random.integers(0, 256, (*picture, channels)).astype(np.uint8)
     image = pixels if integers else pixels.astype(np.float32) / 255
     (found,) = fit([image], Shape(*size, channels), letter_box=letter_box)
-    (expected,) = function.fit(image[None], size, letter_box=letter_box).numpy()
+    (expected,) = detector_function.fit(image[None], size, letter_box=letter_box).numpy()
     # Where TensorFlow's library was built with fused multiplications, a last bit may differ.
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-7)
 

@@ -17,11 +17,11 @@ from yolotf.cli import main
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import OutOfMemoryError, TensorFlowError
 from yolotf.graphs import failures, memory
+from yolotf.inference.detector_function import build_function
 from yolotf.runtime import library
 from yolotf.runtime import network as runtime_network
 from yolotf.runtime.graph import Operations
 from yolotf.runtime.network import RuntimeNetwork
-from yolotf.serving.function import build_function
 
 WIDE = "10,14, 23,27, 37000,58000"
 HUGE = net(98_304) + conv(32, 3) + conv(3) + maxpool(32_768, 32_768) + conv(18) + yolo(anchors=WIDE)

@@ -20,11 +20,11 @@ from yolotf import _core, _runtime
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import ContentError, SizeMismatchError, TensorFlowError
 from yolotf.graphs.folded import FoldedNetwork
+from yolotf.inference.detector import Detector
+from yolotf.inference.detector_function import build_function
 from yolotf.runtime import library, network
 from yolotf.runtime.graph import Operations
 from yolotf.runtime.network import RuntimeNetwork
-from yolotf.serving.detector import Detector
-from yolotf.serving.function import build_function
 
 
 @pytest.fixture

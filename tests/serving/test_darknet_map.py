@@ -196,7 +196,7 @@ def test_cocos_numbers_are_those_of_its_rules(labelled, official_tiny, tmp_path,
     assert main(arguments) == 0
     numbers = json.loads(capsys.readouterr().out)["coco"]
 
-    from yolotf.serving.detector import Detector
+    from yolotf.inference.detector import Detector
 
     detector = Detector(official_tiny.cfg, official_tiny.weights, score=0.001, max_boxes=2000)
     found = []

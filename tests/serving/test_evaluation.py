@@ -350,7 +350,7 @@ def test_the_next_pictures_are_read_while_the_network_runs(monkeypatch):
 @pytest.fixture
 def official_set(official_tiny, tmp_path, monkeypatch):
     """The two photographs, labelled with what the network finds above 0.5, and one more."""
-    from yolotf.serving.inference import Detector
+    from yolotf.inference import Detector
 
     monkeypatch.chdir(tmp_path)
     names = [line for line in official_tiny.names.read_text().splitlines() if line]

@@ -554,7 +554,7 @@ def test_every_door_takes_a_url(in_memory, tmp_path, capsys):
     """Function, reload, detection, conversion, diagnosis, inspection, commands."""
     from yolotf.diagnosis import result
     from yolotf.formats.convert import convert
-    from yolotf.serving.inference import Detector, build_function
+    from yolotf.inference import Detector, build_function
 
     cfg = tmp_path / "net.cfg"
     cfg.write_text(loading.PLAIN)

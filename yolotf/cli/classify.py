@@ -10,7 +10,7 @@ from yolotf.cli import arguments
 from yolotf.cli.inputs import PICTURES
 from yolotf.errors import printable
 from yolotf.files.json import to_json
-from yolotf.serving.classifier import Classifier
+from yolotf.inference.classifier import Classifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -139,7 +139,7 @@ def main(parsed: argparse.Namespace) -> int:
 
     with arguments.quiet():
         # The network's libraries: arguments and paths have been looked at without them.
-        from yolotf.serving.detector import Detector
+        from yolotf.inference.detector import Detector
 
         detector = Detector(
             network,

@@ -77,7 +77,7 @@ def check_model(model: Any, weights_file: Any = None) -> None:
             f"model is {type(model).__name__}, must be a Keras model; build one with "
             f"yolotf.build_model or read one with keras.models.load_model: {_CALL}"
         )
-    if type(model).__module__.startswith("yolotf.serving"):
+    if type(model).__module__.startswith("yolotf.inference"):
         raise TypeError(
             f"model is a {type(model).__name__}, whose weights are its own; it takes another file "
             f"with reload('yolov4.weights'), a Keras model takes one with {_CALL}"

@@ -106,7 +106,7 @@ def save_darknet_weights(
 
 
 def _refuse_derived(model: Any) -> None:
-    if type(model).__module__.startswith(("yolotf.graphs.", "yolotf.serving.")):
+    if type(model).__module__.startswith(("yolotf.graphs.", "yolotf.inference.")):
         raise PlanError(
             f"{type(model).__name__}: its batch normalization is folded into the kernels, and "
             "gamma, mean and variance cannot be had back from them; save the Keras model"

@@ -38,7 +38,7 @@ from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import YolotfError
 from yolotf.files.json import to_json
 from yolotf.images.detections import Detections, open_picture
-from yolotf.serving.inference import Detector
+from yolotf.inference import Detector
 
 _log = logging.getLogger("ray.serve")
 _http = fastapi.FastAPI(title="yolotf", docs_url="/docs")

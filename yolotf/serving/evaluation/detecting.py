@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from yolotf.images.detections import Detections
 from yolotf.images.read import read_picture
+from yolotf.inference.detector import Detector
 from yolotf.runtime.decoding import Decoder, Found
-from yolotf.serving.detector import Detector
 from yolotf.serving.evaluation.data_set import DataSet
 
 MAX_BOXES = 2000

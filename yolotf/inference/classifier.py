@@ -19,11 +19,11 @@ from yolotf.files import sources
 from yolotf.files.sources import StrPath
 from yolotf.graphs import failures
 from yolotf.images.read import Picture, read_picture
-from yolotf.serving.classes import classes_of
-from yolotf.serving.detector import open_engine
-from yolotf.serving.explained import explained
-from yolotf.serving.served import Served, ServedWeights
-from yolotf.serving.stream import Stream
+from yolotf.inference.classifier_head import classes_of
+from yolotf.inference.detector import open_engine
+from yolotf.inference.explained import explained
+from yolotf.inference.recurrent_state import Stream
+from yolotf.inference.served_network import Served, ServedWeights
 from yolotf.weights import op_library
 
 _Pictures = list[Picture] | tuple[Picture, ...]
@@ -227,7 +227,7 @@ class Classifier:
         check_forgetful(
             self.network, "a SavedModel has no video to keep it for; call the Classifier"
         )
-        from yolotf.serving import classifier_function, export  # import TensorFlow
+        from yolotf.inference import classifier_function, export  # import TensorFlow
 
         arrays = self._engine.unblocked_weights(self._active.loaded)
         with export.saved_model(folder) as ready:

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from yolotf.serving import collector as _collector
+from yolotf.inference import gc_pause as _collector
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from networks_of_sections import SECTIONS, SMALL, around
 from PIL import Image
 
 import yolotf
+from yolotf import inference
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import (
@@ -33,11 +34,10 @@ from yolotf.errors import (
 )
 from yolotf.graphs import decode
 from yolotf.graphs.folded import FoldedNetwork
+from yolotf.inference import Detector, InferenceFunction, build_function
+from yolotf.inference.tensorflow_engine import TracedNetwork
 from yolotf.models.build import build_model
 from yolotf.runtime.network import Weights as RuntimeWeights
-from yolotf.serving import inference
-from yolotf.serving.inference import Detector, InferenceFunction, build_function
-from yolotf.serving.traced import TracedNetwork
 from yolotf.weights import layout
 from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
@@ -936,7 +936,7 @@ def test_detecting_does_not_import_keras(small_file, tmp_path):
         sys.modules["keras"] = sys.modules["tf_keras"] = None
         import numpy as np
         from yolotf.darknet.cfg import parse_cfg
-        from yolotf.serving.inference import Detector
+        from yolotf.inference import Detector
 
         cfg, weights, folder = sys.argv[1:]
         detector = Detector(parse_cfg(cfg), weights, score=0.2)

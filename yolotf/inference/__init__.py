@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from yolotf.darknet.class_names import read_names
 from yolotf.images.detections import Detections
 from yolotf.images.read import Picture, open_picture
-from yolotf.serving.detector import Detector
+from yolotf.inference.detector import Detector
 
 if TYPE_CHECKING:
-    from yolotf.serving.classifier_function import ClassifierFunction
-    from yolotf.serving.function import InferenceFunction, build_function, fit, to_float
+    from yolotf.inference.classifier_function import ClassifierFunction
+    from yolotf.inference.detector_function import InferenceFunction, build_function, fit, to_float
 
 __all__ = [
     "ClassifierFunction",
@@ -33,6 +33,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from yolotf.serving import function  # imports TensorFlow
+    from yolotf.inference import detector_function  # imports TensorFlow
 
-    return getattr(function, name)
+    return getattr(detector_function, name)

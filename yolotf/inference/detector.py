@@ -21,18 +21,18 @@ from yolotf.files.sources import StrPath
 from yolotf.graphs import failures
 from yolotf.images.detections import Detections
 from yolotf.images.read import Picture, read_picture
+from yolotf.inference.explained import explained
+from yolotf.inference.options import Only, thresholds
+from yolotf.inference.recurrent_state import Stream
+from yolotf.inference.served_network import Served, ServedWeights
 from yolotf.runtime import library
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.fitting import fit
 from yolotf.runtime.network import RuntimeNetwork
-from yolotf.serving.explained import explained
-from yolotf.serving.served import Served, ServedWeights
-from yolotf.serving.stream import Stream
-from yolotf.serving.thresholds import Only, thresholds
 from yolotf.weights import catalog, op_library
 
 if TYPE_CHECKING:
-    from yolotf.serving.traced import TracedNetwork
+    from yolotf.inference.tensorflow_engine import TracedNetwork
 
 Array = npt.NDArray[Any]
 _Pictures = list[Picture] | tuple[Picture, ...]
@@ -250,8 +250,8 @@ class Detector:
             UnsupportedSectionError: the network has a memory.
         """
         check_forgetful(self.network, "a SavedModel has no video to keep it for; use the Detector")
-        from yolotf.serving import export  # imports TensorFlow
-        from yolotf.serving.function import InferenceFunction  # likewise
+        from yolotf.inference import export  # imports TensorFlow
+        from yolotf.inference.detector_function import InferenceFunction  # likewise
 
         wanted = self._wanted
         function = InferenceFunction(
@@ -324,7 +324,7 @@ def _with_letter_box(network: cfg.Network, letter_box: bool | None) -> cfg.Netwo
 def open_engine(network: cfg.Network, path: str, threads: int) -> tuple[_Engine, Any]:
     """What computes the heads, and the file's numbers for it."""
     if library.has_gpu():
-        from yolotf.serving.traced import TracedNetwork  # imports TensorFlow
+        from yolotf.inference.tensorflow_engine import TracedNetwork  # imports TensorFlow
 
         traced = TracedNetwork(network)
         return traced, traced.load(path)

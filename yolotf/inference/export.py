@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from yolotf.files import atomic
 from yolotf.graphs import decode
-from yolotf.serving.function import InferenceFunction, fit
+from yolotf.inference.detector_function import InferenceFunction, fit
 
 Tensor = Any
 

@@ -20,10 +20,10 @@ from yolotf.errors import WeightsMismatch, YolotfError
 from yolotf.files import sources
 from yolotf.graphs import decode, failures, operations, tracing
 from yolotf.graphs.folded import FoldedNetwork, check_eager
-from yolotf.serving import collector as _collector
-from yolotf.serving.classifier_function import ClassifierFunction
-from yolotf.serving.explained import explained
-from yolotf.serving.thresholds import Only, thresholds
+from yolotf.inference import gc_pause as _collector
+from yolotf.inference.classifier_function import ClassifierFunction
+from yolotf.inference.explained import explained
+from yolotf.inference.options import Only, thresholds
 
 Tensor = Any
 

@@ -17,8 +17,8 @@ import yolotf
 from yolotf.cli.commands import main
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import UnsupportedSectionError
-from yolotf.serving.inference import build_function
-from yolotf.serving.stream import Stream
+from yolotf.inference import build_function
+from yolotf.inference.recurrent_state import Stream
 
 TRACKER = """[net]
 width=32

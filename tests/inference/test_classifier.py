@@ -21,10 +21,10 @@ from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.darknet.class_tree import Tree
 from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
-from yolotf.serving.classes import classes_of
-from yolotf.serving.classifier import Classifier, prepare
-from yolotf.serving.classifier_function import prepare as prepare_in_graph
-from yolotf.serving.inference import build_function
+from yolotf.inference import build_function
+from yolotf.inference.classifier import Classifier, prepare
+from yolotf.inference.classifier_function import prepare as prepare_in_graph
+from yolotf.inference.classifier_head import classes_of
 
 SMALL = net(24) + normalized(8, 3, stride=2) + conv(5) + "[avgpool]\n"
 SOFTMAX = "[softmax]\ngroups=1\n[cost]\ntype=sse\n"

@@ -13,10 +13,10 @@ from yolotf.cli.demo_data import demo_data
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.graphs import decode
+from yolotf.inference import build_function
 from yolotf.loading.load import load_darknet_weights
 from yolotf.models.build import build_model
 from yolotf.runtime.decoding import Decoder
-from yolotf.serving.inference import build_function
 
 TOLERANCE = 1e-4
 # Darknet's lists were made through its library's do_nms_sort, whatever nms_kind the cfg asks for.

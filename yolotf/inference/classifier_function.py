@@ -15,8 +15,8 @@ from yolotf.darknet import cfg
 from yolotf.errors import WeightsMismatch
 from yolotf.files import sources
 from yolotf.graphs.folded import FoldedNetwork
-from yolotf.serving.classes import classes_of
-from yolotf.serving.explained import explained
+from yolotf.inference.classifier_head import classes_of
+from yolotf.inference.explained import explained
 
 Tensor = Any
 
@@ -81,7 +81,7 @@ class ClassifierFunction:
 
         Args:
             images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. They are
-                prepared as Darknet does, see `yolotf.serving.classifier.prepare`.
+                prepared as Darknet does, see `yolotf.inference.classifier.prepare`.
 
         Raises:
             OutOfMemoryError: there is no memory for it.
@@ -114,7 +114,7 @@ class ClassifierFunction:
 
 
 def prepare(images: Tensor, height: int, width: int) -> Tensor:
-    """`yolotf.serving.classifier.prepare` of a batch, in operations."""
+    """`yolotf.inference.classifier.prepare` of a batch, in operations."""
     rows, columns = tf.unstack(tf.shape(images)[1:3])
     is_high = columns < rows
     new_rows = tf.where(is_high, rows * width // columns, width)
