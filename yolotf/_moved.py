@@ -49,6 +49,7 @@ HOMES = {
     "serving.collector": "inference.gc_pause",
     "serving.detections": "images.detections",
     "serving.detector": "inference.detector",
+    "serving.evaluation": "evaluation",
     "serving.explained": "inference.explained",
     "serving.export": "inference.export",
     "serving.fonts": "images.fonts",
@@ -67,6 +68,13 @@ HOMES = {
     "weights.native": "weights.op_library",
     "weights.output": "files.atomic",
     "weights.sources": "files.sources",
+    "serving.evaluation.coco": "evaluation.coco",
+    "serving.evaluation.compare": "evaluation.compare",
+    "serving.evaluation.darknet_score": "evaluation.darknet_score",
+    "serving.evaluation.data_set": "evaluation.data_set",
+    "serving.evaluation.detecting": "evaluation.detecting",
+    "serving.evaluation.plot": "evaluation.plot",
+    "serving.evaluation.run": "evaluation.run",
 }
 """Old module of `yolotf` -> where it is now."""
 

@@ -21,13 +21,12 @@ from test_convert import (
     write_weights,
 )
 
-from yolotf import errors
+from yolotf import errors, evaluation
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
 from yolotf.formats.convert import convert
 from yolotf.images.detections import Detections
 from yolotf.inference import fit
-from yolotf.serving import evaluation
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
 

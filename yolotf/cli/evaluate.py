@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from yolotf import evaluation
 from yolotf.cli import arguments
 from yolotf.errors import printable
 from yolotf.files.json import to_json
-from yolotf.serving import evaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from yolotf.errors import YolotfError
-from yolotf.serving.evaluation.coco import COCO_SCORE, coco_numbers, library
-from yolotf.serving.evaluation.darknet_score import SCORE, Score, check_options, score
-from yolotf.serving.evaluation.data_set import DataSet
-from yolotf.serving.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
+from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, library
+from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
+from yolotf.evaluation.data_set import DataSet
+from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
 
 _Path = str | os.PathLike[str]
 

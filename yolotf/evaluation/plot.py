@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from yolotf.errors import MissingPackageError
-from yolotf.serving.evaluation.darknet_score import Score
+from yolotf.evaluation.darknet_score import Score
 
 _Path = str | os.PathLike[str]
 

@@ -11,9 +11,9 @@ import pytest
 from labelled_pictures import FACTS, write_set
 from PIL import Image
 
+from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.runtime.decoding import Found
-from yolotf.serving import evaluation
 
 RUNS = {run["name"]: run for run in FACTS["runs"]}
 OFFICIAL = [name for name, run in RUNS.items() if run["network"] == "yolov4-tiny"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.errors import MissingPackageError, YolotfError
 from yolotf.images.detections import Detections
-from yolotf.serving import evaluation
 
 NAMES = ("cat", "dog", "cow")
 
@@ -331,7 +331,7 @@ def test_the_next_pictures_are_read_while_the_network_runs(monkeypatch):
             begun.set()
         return np.full((4, 5, channels), int(path[0]), np.uint8)
 
-    monkeypatch.setattr("yolotf.serving.evaluation.detecting.read_picture", read)
+    monkeypatch.setattr("yolotf.evaluation.detecting.read_picture", read)
     batches, told = [], []
 
     def detect(arrays):

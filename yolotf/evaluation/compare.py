@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from yolotf.errors import YolotfError
-from yolotf.serving.evaluation.coco import COCO_NUMBERS
+from yolotf.evaluation.coco import COCO_NUMBERS
 
 _Path = str | os.PathLike[str]
 

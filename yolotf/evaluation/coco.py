@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from yolotf.errors import MissingPackageError, YolotfError
+from yolotf.evaluation.data_set import DataSet, LabelledPicture, Truths
 from yolotf.images.detections import Detections
-from yolotf.serving.evaluation.data_set import DataSet, LabelledPicture, Truths
 
 _Path = str | os.PathLike[str]
 

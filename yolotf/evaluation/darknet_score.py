@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.errors import YolotfError
+from yolotf.evaluation.data_set import LabelledPicture
 from yolotf.images.detections import Detections
-from yolotf.serving.evaluation.data_set import LabelledPicture
 
 _Floats = npt.NDArray[np.float32]
 

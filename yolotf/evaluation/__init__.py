@@ -3,9 +3,9 @@
 No TensorFlow but in the detector.
 """
 
-from yolotf.serving.evaluation.coco import COCO_NUMBERS, coco_numbers, read_coco
-from yolotf.serving.evaluation.compare import compare, comparison_lines, read_result
-from yolotf.serving.evaluation.darknet_score import (
+from yolotf.evaluation.coco import COCO_NUMBERS, coco_numbers, read_coco
+from yolotf.evaluation.compare import compare, comparison_lines, read_result
+from yolotf.evaluation.darknet_score import (
     ClassScore,
     Score,
     average_precision,
@@ -13,7 +13,7 @@ from yolotf.serving.evaluation.darknet_score import (
     relative,
     score,
 )
-from yolotf.serving.evaluation.data_set import (
+from yolotf.evaluation.data_set import (
     DataSet,
     LabelledPicture,
     Truths,
@@ -21,9 +21,9 @@ from yolotf.serving.evaluation.data_set import (
     read_darknet,
     read_data_file,
 )
-from yolotf.serving.evaluation.detecting import darknet_order, detect_all
-from yolotf.serving.evaluation.plot import figure_for, plot
-from yolotf.serving.evaluation.run import evaluate
+from yolotf.evaluation.detecting import darknet_order, detect_all
+from yolotf.evaluation.plot import figure_for, plot
+from yolotf.evaluation.run import evaluate
 
 __all__ = [
     "COCO_NUMBERS",

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yolotf.evaluation.data_set import DataSet
 from yolotf.images.detections import Detections
 from yolotf.images.read import read_picture
 from yolotf.inference.detector import Detector
 from yolotf.runtime.decoding import Decoder, Found
-from yolotf.serving.evaluation.data_set import DataSet
 
 MAX_BOXES = 2000
 """Of a picture: more than a network finds, but for one that finds nothing but noise."""
