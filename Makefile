@@ -33,7 +33,7 @@ test: $(VENV)/built ## run the tests
 # On a Ray cluster of this machine.
 test-ray: $(VENV)/built ## run the tests that start a Ray cluster on this machine
 	$(BIN)/python -m pip install -q -e ".[ray]" --no-build-isolation
-	$(BIN)/python -m pytest -m ray tests/serving/test_ray.py
+	$(BIN)/python -m pytest -m ray tests/test_ray.py
 
 lint: $(VENV)/lint ## check format, types, import contracts, workflows and stubs
 	$(BIN)/ruff format --check .

@@ -145,7 +145,7 @@ def _alone(network: str, weights: Path, picture: bytes, seconds: float) -> float
 @contextmanager
 def _served(network: str, weights: Path):  # type: ignore[no-untyped-def]
     """The application; yields its port and what gives it a `user_config`."""
-    from yolotf.serving.ray import DetectorReplica, Settings
+    from yolotf.ray import DetectorReplica, Settings
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

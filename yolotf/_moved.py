@@ -56,6 +56,7 @@ HOMES = {
     "serving.function": "inference.detector_function",
     "serving.inference": "inference",
     "serving.pictures": "images.read",
+    "serving.ray": "ray",
     "serving.served": "inference.served_network",
     "serving.stream": "inference.recurrent_state",
     "serving.thresholds": "inference.options",
@@ -78,7 +79,7 @@ HOMES = {
 }
 """Old module of `yolotf` -> where it is now."""
 
-PACKAGES: frozenset[str] = frozenset()
+PACKAGES = frozenset({"serving"})
 """Old packages that are gone, whose modules are all in `HOMES`."""
 
 

@@ -1,4 +1,4 @@
-"""`yolotf.serving.ray` on a real Ray cluster of this machine."""
+"""`yolotf.ray` on a real Ray cluster of this machine."""
 
 import base64
 import concurrent.futures
@@ -86,7 +86,7 @@ def deploy(folder, user_config):
         "replicas": 2,
         "batch_wait_ms": 20,
     }
-    application = {"name": "yolotf", "import_path": "yolotf.serving.ray:app", "args": args}
+    application = {"name": "yolotf", "import_path": "yolotf.ray:app", "args": args}
     if user_config:
         application["deployments"] = [{"name": "Detector", "user_config": user_config}]
     dashboard = f"http://{ray.worker.global_worker.node.address_info['webui_url']}"
@@ -315,7 +315,7 @@ def test_a_killed_replica_loses_only_what_was_in_flight(served, folder):
 def test_a_dataset_of_pictures_and_where_it_goes_on(cluster, folder, tmp_path):
     import pyarrow.parquet
 
-    from yolotf.serving.ray import detect_dataset
+    from yolotf.ray import detect_dataset
 
     paths = [folder / f"{number}.png" for number in range(4)]
     arguments = {
@@ -345,7 +345,7 @@ def test_a_dataset_of_pictures_and_where_it_goes_on(cluster, folder, tmp_path):
 
 
 def test_a_dataset_with_the_files_in_it(cluster, folder, tmp_path):
-    from yolotf.serving.ray import detect_dataset
+    from yolotf.ray import detect_dataset
 
     dataset = ray.data.read_binary_files(str(folder / "0.png"), include_paths=True)
     found = detect_dataset(
@@ -362,7 +362,7 @@ def test_a_dataset_with_the_files_in_it(cluster, folder, tmp_path):
 
 
 def test_networks_with_a_memory_are_refused(folder):
-    from yolotf.serving.ray import Settings, _detector
+    from yolotf.ray import Settings, _detector
 
     text = CFG.replace("[convolutional]\nfilters=18", "[crnn]\nsize=1\n[convolutional]\nfilters=18")
     (folder / "tracker.cfg").write_text(text)

@@ -1,8 +1,8 @@
 """A detector past one machine: an application for Ray Serve, and detection in a Ray Data set.
 
-    serve run yolotf.serving.ray:app cfg=yolov4 weights=yolov4.weights names=coco.names
+    serve run yolotf.ray:app cfg=yolov4 weights=yolov4.weights names=coco.names
 
-or, with a config file that names `yolotf.serving.ray:app` and its `args`, `serve deploy`. Needs
+or, with a config file that names `yolotf.ray:app` and its `args`, `serve deploy`. Needs
 `pip install "yolotf[ray]"`; nothing else of yolotf imports this module.
 """
 
@@ -179,7 +179,7 @@ def _from_json(body: bytes) -> tuple[list[bytes], bool]:
 
 
 def _opened(data: bytes) -> Any:
-    from PIL import Image  # keeps `import yolotf.serving.ray` light on workers that only route
+    from PIL import Image  # keeps `import yolotf.ray` light on workers that only route
 
     return Image.open(io.BytesIO(data))
 
@@ -366,7 +366,7 @@ class DetectorReplica:
 
 
 def app(args: Settings) -> serve.Application:
-    """The application; `serve run yolotf.serving.ray:app cfg=… weights=…`.
+    """The application; `serve run yolotf.ray:app cfg=… weights=…`.
 
     Its deployment is called `Detector`. A `user_config` of `{"weights": PATH}` is loaded by every
     replica without a restart, see `DetectorReplica.reconfigure`.

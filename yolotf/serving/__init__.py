@@ -1,1 +1,0 @@
-"""`Detector` and what it answers."""
