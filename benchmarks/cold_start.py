@@ -124,10 +124,10 @@ def import_tensorflow(clock: Clock, files: dict[str, str]) -> None:
 def libraries(clock: Clock, files: dict[str, str]) -> None:
     """TensorFlow's two libraries and a session, without Python of its own."""
     from yolotf import _runtime
-    from yolotf.runtime import library
+    from yolotf.runtime import tensorflow_library
 
     clock.end("import")
-    library.load()
+    tensorflow_library.load()
     _runtime.Session(_runtime.Graph(), b"")
     clock.end("load")
 

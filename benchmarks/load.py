@@ -36,7 +36,7 @@ from common import make_weights, print_table
 
 import yolotf
 from yolotf import _core
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
 from yolotf.loading import planning
 from yolotf.models.variables import plain

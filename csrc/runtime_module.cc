@@ -35,7 +35,7 @@ void check(const Failure& failure) {
   const py::str said(PyUnicode_DecodeUTF8(
       failure.message.data(), static_cast<Py_ssize_t>(failure.message.size()), "backslashreplace"));
   const py::object error =
-      py::module_::import("yolotf.graphs.failures")
+      py::module_::import("yolotf.graphs.tf_errors")
           .attr("refusal")(said, code < kCodeNames.size() ? kCodeNames[code] : kCodeNames[2]);
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
   throw py::error_already_set();

@@ -19,8 +19,8 @@ LIGHT = {
     ("yolotf.cli.commands", "yolotf"): "yolotf imports it when it is run as a module",
     ("yolotf.cli.detect", "yolotf.inference.detector"): "paths have been looked at without it",
     ("yolotf.diagnosis.render", "yolotf.diagnosis.render.html"): "one page of all answers",
-    ("yolotf.graphs.tracing", "tensorflow.python.eager"): "not every TensorFlow has it",
-    ("yolotf.graphs.tracing", "tensorflow.python.util"): "not every TensorFlow has it",
+    ("yolotf.graphs.tf_operations", "tensorflow.python.eager"): "not every TensorFlow has it",
+    ("yolotf.graphs.tf_operations", "tensorflow.python.util"): "not every TensorFlow has it",
     ("yolotf.weights.op_library", "importlib"): "advice alone wants what pip notes",
     ("yolotf.inference.explained", "yolotf.diagnosis"): "a start that goes well needs none",
 }

@@ -17,22 +17,22 @@ import yolotf
 from yolotf import _core
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import ACTIVATIONS, parse_cfg
-from yolotf.graphs import onednn, tracing
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs import onednn, tf_operations
+from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import InferenceFunction
 
 pytestmark = pytest.mark.skipif(
-    not tracing.onednn_available(), reason="TensorFlow's use of oneDNN is off on this machine"
+    not tf_operations.onednn_available(), reason="TensorFlow's use of oneDNN is off on this machine"
 )
 
 
 def test_it_is_right_also_where_it_is_not_asked():
-    assert tracing.matches_reference()
+    assert tf_operations.matches_reference()
 
 
 def test_it_is_not_taken_for_right_where_it_is_not(monkeypatch):
     monkeypatch.setitem(onednn._FUSED, "leaky", "Relu")
-    assert not tracing.matches_reference()
+    assert not tf_operations.matches_reference()
 
 
 @pytest.mark.parametrize("unknown", ["TensorFlow", "processor"])
@@ -43,15 +43,15 @@ def test_on_what_the_tests_do_not_know_it_is_tried_first(what, unknown, monkeypa
     else:
         monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     if what == "it fails":
-        monkeypatch.setattr(tracing, "matches_reference", lambda: False)
+        monkeypatch.setattr(tf_operations, "matches_reference", lambda: False)
     if what == "no such op":
         monkeypatch.setattr(onednn, "OPERATION", "_MklNativeFusedConv9D")
-    assert tracing.onednn_available.__wrapped__() == (what == "it passes")
+    assert tf_operations.onednn_available.__wrapped__() == (what == "it passes")
 
 
 def test_with_a_gpu_graphs_hold_standard_operations(monkeypatch):
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
-    assert not tracing.onednn_available.__wrapped__()
+    assert not tf_operations.onednn_available.__wrapped__()
 
 
 def layers(filters=512, size=3, extra=""):
@@ -150,13 +150,13 @@ def test_the_optimizer_is_left_out_of_a_thread_only_while_told_so():
         return config.graph_options.rewrite_options.disable_meta_optimizer
 
     assert not is_off()
-    with tracing.unoptimized():
+    with tf_operations.unoptimized():
         assert is_off()
-        with tracing.unoptimized():
+        with tf_operations.unoptimized():
             assert is_off()
         assert is_off()
     assert not is_off()
-    with pytest.raises(KeyError), tracing.unoptimized():
+    with pytest.raises(KeyError), tf_operations.unoptimized():
         raise KeyError
     assert not is_off()
 

@@ -10,7 +10,7 @@ from recurrent_by_hand import network_of
 import yolotf
 from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
 from yolotf.inference.recurrent_state import Stream
 from yolotf.inference.tensorflow_engine import TracedNetwork

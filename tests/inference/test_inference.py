@@ -33,7 +33,7 @@ from yolotf.errors import (
     YolotfError,
 )
 from yolotf.graphs import decode
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import Detector, InferenceFunction, build_function
 from yolotf.inference.tensorflow_engine import TracedNetwork
 from yolotf.models.build import build_model

@@ -295,7 +295,7 @@ import collections, json, pathlib, sys, time
 import load_helpers as loading, test_load_concurrency, yolotf
 from yolotf import errors
 from yolotf.weights import native as _native
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.folded_network import FoldedNetwork
 
 folder = pathlib.Path(sys.argv[1])
 model = loading.build(test_load_concurrency.LARGE)

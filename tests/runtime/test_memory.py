@@ -16,10 +16,10 @@ from yolotf import _runtime
 from yolotf.cli import main
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import OutOfMemoryError, TensorFlowError
-from yolotf.graphs import failures, memory
+from yolotf.graphs import memory_budget, tf_errors
 from yolotf.inference.detector_function import build_function
-from yolotf.runtime import library
 from yolotf.runtime import network as runtime_network
+from yolotf.runtime import tensorflow_library
 from yolotf.runtime.graph import Operations
 from yolotf.runtime.network import RuntimeNetwork
 
@@ -42,11 +42,11 @@ HUGE = net(98_304) + conv(32, 3) + conv(3) + maxpool(32_768, 32_768) + conv(18) 
     ],
 )
 def test_what_is_in_memory_at_once_is_counted(text, expected):
-    assert memory.live_floats(parse_cfg(text)) == expected
+    assert memory_budget.live_floats(parse_cfg(text)) == expected
 
 
 def test_a_network_beyond_the_machine_is_refused_at_every_door(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "allowed_bytes", lambda: 6_000_000_000)
+    monkeypatch.setattr(memory_budget, "allowed_bytes", lambda: 6_000_000_000)
     network = parse_cfg(HUGE)
     for door in (yolotf.Detector, build_function):
         with pytest.raises(OutOfMemoryError) as error:
@@ -64,10 +64,10 @@ def test_a_network_beyond_the_machine_is_refused_at_every_door(tmp_path, monkeyp
 def test_a_run_beyond_what_is_left_is_refused(monkeypatch):
     """The last door: the limit was not known before, or others have what is left."""
     network = parse_cfg(net(8) + conv(4) + conv(2))
-    runs = memory.RunMemory.of(network, [(2, 5)])
-    monkeypatch.setattr(memory, "_obtainable", lambda size: size < 4 * 8 * 8 * 6 * 2)
-    monkeypatch.setattr(memory, "allowed_bytes", lambda: 5_000)
-    monkeypatch.setattr(memory, "taken_bytes", lambda: 4_000)
+    runs = memory_budget.RunMemory.of(network, [(2, 5)])
+    monkeypatch.setattr(memory_budget, "_obtainable", lambda size: size < 4 * 8 * 8 * 6 * 2)
+    monkeypatch.setattr(memory_budget, "allowed_bytes", lambda: 5_000)
+    monkeypatch.setattr(memory_budget, "taken_bytes", lambda: 4_000)
     with runs.held(1):
         pass
     with pytest.raises(OutOfMemoryError) as error, runs.held(2):
@@ -80,8 +80,8 @@ def test_a_run_beyond_what_is_left_is_refused(monkeypatch):
 
 
 def test_a_run_waits_for_those_that_leave_no_room(monkeypatch):
-    monkeypatch.setattr(memory, "_obtainable", lambda size: size <= 100)
-    room = memory._Room()
+    monkeypatch.setattr(memory_budget, "_obtainable", lambda size: size <= 100)
+    room = memory_budget._Room()
     assert room.enter(80)
     entered = []
     other = threading.Thread(target=lambda: entered.append(room.enter(70)))
@@ -142,7 +142,7 @@ def test_the_command_says_it_in_one_line(tmp_path, capsys):
 
 
 def test_what_tensorflow_finds_no_memory_for_is_said():
-    library.load()
+    tensorflow_library.load()
     ops = Operations()
     x = ops.placeholder([1])
     tiled = ops.Tile(input=x, multiples=[2**31 - 1])
@@ -151,7 +151,7 @@ def test_what_tensorflow_finds_no_memory_for_is_said():
     call = runtime_network._call(session, ops, [x], [ops.Max(input=wide, axis=[0, 1])])
     network = parse_cfg(net(8) + conv(4))
     # A tensor that TensorFlow does not allocate, on any machine: 2**60 bytes.
-    with pytest.raises(OutOfMemoryError) as error, failures.explained(network, 2):
+    with pytest.raises(OutOfMemoryError) as error, tf_errors.explained(network, 2):
         call.run([np.zeros(1, np.float32)])
     assert error.value.code == "RESOURCE_EXHAUSTED"
     assert str(error.value).startswith(f"{network.source}: TensorFlow finds no memory for a tensor")
@@ -188,7 +188,7 @@ def test_what_tensorflow_finds_no_memory_for_is_said():
 def test_tensorflows_words_become_one_line(said, code, message, tmp_path):
     (tmp_path / "a.cfg").write_text(net(8) + conv(4))
     network = parse_cfg(tmp_path / "a.cfg")
-    error = failures.refusal(said, code, network, 2)
+    error = tf_errors.refusal(said, code, network, 2)
     assert str(error) == message.format(source=network.source)
     assert error.facts["said"] == said
     assert error.input_size == (8, 8)
@@ -197,18 +197,18 @@ def test_tensorflows_words_become_one_line(said, code, message, tmp_path):
 
 def test_pythons_tensorflow_is_explained_too():
     network = parse_cfg(net(8) + conv(4))
-    one_run = failures.explained(network, 1)
+    one_run = tf_errors.explained(network, 1)
     with pytest.raises(TensorFlowError, match="refuses a run for 1 picture in") as error, one_run:
         tf.raw_ops.Reshape(tensor=tf.zeros([3]), shape=[2])
     assert error.value.code == "INVALID_ARGUMENT"
     ours = OutOfMemoryError("a picture's copy", source=None)
-    with pytest.raises(OutOfMemoryError, match="a picture's copy"), failures.explained(network, 1):
+    with pytest.raises(OutOfMemoryError, match="a picture's copy"), tf_errors.explained(network, 1):
         raise ours
-    with pytest.raises(KeyError), failures.explained(network, 1):
+    with pytest.raises(KeyError), tf_errors.explained(network, 1):
         raise KeyError("not TensorFlow's")
     with (
         pytest.raises(OutOfMemoryError, match="there is no memory left for 1 picture in an input"),
-        failures.explained(network, 1),
+        tf_errors.explained(network, 1),
     ):
         raise MemoryError("std::bad_alloc")
 
@@ -222,7 +222,7 @@ def test_weights_without_memory_are_refused(monkeypatch):
     monkeypatch.setattr(runtime_network.mmap, "mmap", refuse)
     with (
         pytest.raises(OutOfMemoryError, match="there is no memory left for an input of 8x8"),
-        failures.explained(described),
+        tf_errors.explained(described),
     ):
         runtime_network._allocate(ours.graph.shapes)
 

@@ -19,10 +19,10 @@ import yolotf
 from yolotf import _core, _runtime
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import ContentError, SizeMismatchError, TensorFlowError
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference.detector import Detector
 from yolotf.inference.detector_function import build_function
-from yolotf.runtime import library, network
+from yolotf.runtime import network, tensorflow_library
 from yolotf.runtime.graph import Operations
 from yolotf.runtime.network import RuntimeNetwork
 
@@ -112,14 +112,14 @@ def test_what_tensorflow_refuses_is_said(small_file):
 @pytest.mark.parametrize("missing", ["both", "cc"])
 def test_a_missing_library_is_named(missing, tmp_path):
     if missing == "cc":
-        (tmp_path / library.FRAMEWORK).write_bytes(b"no library")
-    name = library.FRAMEWORK if missing == "both" else library.CC
+        (tmp_path / tensorflow_library.FRAMEWORK).write_bytes(b"no library")
+    name = tensorflow_library.FRAMEWORK if missing == "both" else tensorflow_library.CC
     with pytest.raises(ImportError, match=f"{tmp_path}/{name}: no such file"):
-        library._open(tmp_path)
+        tensorflow_library._open(tmp_path)
 
 
 def test_what_is_no_library_is_named(tmp_path):
-    for name in (library.FRAMEWORK, library.CC):
+    for name in (tensorflow_library.FRAMEWORK, tensorflow_library.CC):
         (tmp_path / name).write_bytes(b"no library")
     run(
         """
@@ -139,7 +139,7 @@ def test_what_is_no_library_is_named(tmp_path):
 
 def test_libraries_of_something_else_are_named_with_what_they_lack(tmp_path):
     some_library = Path(yolotf._core.__file__)
-    for name in (library.FRAMEWORK, library.CC):
+    for name in (tensorflow_library.FRAMEWORK, tensorflow_library.CC):
         (tmp_path / name).write_bytes(some_library.read_bytes())
     run(
         """
@@ -176,7 +176,7 @@ def test_nothing_is_done_before_the_libraries_are_open():
 
 
 def test_arrays_of_another_byte_order_are_refused():
-    library.load()
+    tensorflow_library.load()
     with pytest.raises(TypeError, match="no tensor for arrays of >f4"):
         _runtime.Tensors([np.zeros(3, ">f4")])
 
@@ -456,7 +456,7 @@ def test_a_gpu_takes_the_function(files, monkeypatch):
     described = parse_cfg(files[0])
     image = np.random.default_rng(1).integers(0, 256, (2, 50, 70, 3)).astype(np.uint8)
     expected = Detector(described, files[1], score=0.2)(list(image))
-    monkeypatch.setattr(library, "has_gpu", lambda: True)
+    monkeypatch.setattr(tensorflow_library, "has_gpu", lambda: True)
     detector = Detector(described, files[1], score=0.2)
     assert not isinstance(detector._engine, RuntimeNetwork)
     detector.reload(files[1])

@@ -6,7 +6,7 @@ import pytest
 from cfgs import conv, net, normalized
 
 import yolotf
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.folded_network import FoldedNetwork
 
 TEXT = net(8) + normalized(4, 3) + conv(2)
 PLACES = {

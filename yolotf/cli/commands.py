@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from yolotf.errors import WeightsMismatch, explained_import, printable
-from yolotf.graphs.failures import of_tensorflow
+from yolotf.graphs.tf_errors import of_tensorflow
 
 COMMANDS = {
     "demo": ("demo", "load the official yolov4-tiny and detect in two photographs"),

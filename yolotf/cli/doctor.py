@@ -16,7 +16,7 @@ from yolotf import _core
 from yolotf.cli import arguments
 from yolotf.cli.demo_data import cache_folder
 from yolotf.files.json import to_json
-from yolotf.runtime import library
+from yolotf.runtime import tensorflow_library
 from yolotf.weights import op_library
 
 OPTIONAL = {
@@ -123,13 +123,16 @@ def _detecting() -> dict[str, Any]:
     """What a `Detector` computes with, and why."""
     facts: dict[str, Any] = {"path": "none"}
     try:
-        if library.has_gpu():
+        if tensorflow_library.has_gpu():
             return {"path": "TensorFlow's Python", "reason": "there is a GPU for it"}
         with arguments.quiet():
-            library.load()
+            tensorflow_library.load()
     except Exception as error:  # a TensorFlow that is broken, too
         return {**facts, "reason": str(error)}
-    return {"path": "TensorFlow's libraries, without its Python", "folder": str(library.folder())}
+    return {
+        "path": "TensorFlow's libraries, without its Python",
+        "folder": str(tensorflow_library.folder()),
+    }
 
 
 def _onednn() -> dict[str, Any]:

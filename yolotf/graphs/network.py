@@ -16,7 +16,7 @@ from yolotf.darknet.class_tree import tree_of
 from yolotf.darknet.roles import Role
 from yolotf.darknet.sections.antialiased import sharp
 from yolotf.graphs import onednn, operations, recurrent
-from yolotf.graphs.joined import Joined, Part
+from yolotf.graphs.lazy_concat import Joined, Part
 from yolotf.weights import layout
 from yolotf.weights.once import once_each
 

@@ -17,7 +17,7 @@ from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch, plural, printable
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
-from yolotf.graphs import failures
+from yolotf.graphs import tf_errors
 from yolotf.images.read import Picture, read_picture
 from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.detector import open_engine
@@ -191,7 +191,7 @@ class Classifier:
             for start in range(0, len(pictures), self._batch_size):
                 some = pictures[start : start + self._batch_size]
                 pixels = [read_picture(one, channels, bgr=self._bgr) for one in some]
-                with failures.explained(self.network, len(some)):
+                with tf_errors.explained(self.network, len(some)):
                     inputs = np.stack([prepare(one, *self.size) for one in pixels])
                     values = _flat(self._stream.raw_heads(inputs, active)[0])
                 for places in self._tree.branches() if self._tree else ():

@@ -14,7 +14,7 @@ import tensorflow as tf
 from yolotf.darknet import cfg
 from yolotf.errors import WeightsMismatch
 from yolotf.files import sources
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.explained import explained
 

@@ -18,17 +18,17 @@ from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch, printable
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
-from yolotf.graphs import failures
+from yolotf.graphs import tf_errors
 from yolotf.images.detections import Detections
 from yolotf.images.read import Picture, read_picture
 from yolotf.inference.explained import explained
 from yolotf.inference.options import Only, thresholds
 from yolotf.inference.recurrent_state import Stream
 from yolotf.inference.served_network import Served, ServedWeights
-from yolotf.runtime import library
+from yolotf.runtime import tensorflow_library
 from yolotf.runtime.decoding import Decoder
-from yolotf.runtime.fitting import fit
 from yolotf.runtime.network import RuntimeNetwork
+from yolotf.runtime.resize import fit
 from yolotf.weights import catalog, op_library
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class Detector:
             weights = self._active.loaded  # the same for all of them
             for start in range(0, len(arrays), self._batch_size):
                 some = arrays[start : start + self._batch_size]
-                with failures.explained(self.network, len(some)):
+                with tf_errors.explained(self.network, len(some)):
                     found += self._detect_batch(weights, some)
         return found
 
@@ -323,7 +323,7 @@ def _with_letter_box(network: cfg.Network, letter_box: bool | None) -> cfg.Netwo
 
 def open_engine(network: cfg.Network, path: str, threads: int) -> tuple[_Engine, Any]:
     """What computes the heads, and the file's numbers for it."""
-    if library.has_gpu():
+    if tensorflow_library.has_gpu():
         from yolotf.inference.tensorflow_engine import TracedNetwork  # imports TensorFlow
 
         traced = TracedNetwork(network)

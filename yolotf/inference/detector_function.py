@@ -18,8 +18,8 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, read_names
 from yolotf.errors import WeightsMismatch, YolotfError
 from yolotf.files import sources
-from yolotf.graphs import decode, failures, operations, tracing
-from yolotf.graphs.folded import FoldedNetwork, check_eager
+from yolotf.graphs import decode, operations, tf_errors, tf_operations
+from yolotf.graphs.folded_network import FoldedNetwork, check_eager
 from yolotf.inference import gc_pause as _collector
 from yolotf.inference.classifier_function import ClassifierFunction
 from yolotf.inference.explained import explained
@@ -133,7 +133,7 @@ class InferenceFunction:
         check_eager()
         path = sources.path_of(weights)
         try:
-            with failures.explained(self.network):
+            with tf_errors.explained(self.network):
                 self._load(path, verify, contents_disposable, trace)
         except WeightsMismatch as error:
             raise explained(error, path, self.network) from None
@@ -160,7 +160,7 @@ class InferenceFunction:
     def _prepared(self, run: Callable[..., Any], *arguments: Any) -> Any:
         """Runs a graph. With oneDNN's operation there is nothing that an optimizer would gain."""
         if self.folded.onednn and tf.executing_eagerly():
-            with tracing.unoptimized():
+            with tf_operations.unoptimized():
                 return run(*arguments)
         return run(*arguments)
 
@@ -202,7 +202,7 @@ class InferenceFunction:
         images = tf.convert_to_tensor(images)
         if images.dtype not in self._fit:
             images = tf.cast(images, tf.float32)
-        with failures.explained(self.network, images.shape[0]):
+        with tf_errors.explained(self.network, images.shape[0]):
             return self._prepared(self._fit[images.dtype], images)
 
     def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
@@ -217,7 +217,7 @@ class InferenceFunction:
         if inputs.shape[0] == 0:
             return self._nothing()
         raws = self.raw_heads(inputs)
-        with failures.explained(self.network, inputs.shape[0]):
+        with tf_errors.explained(self.network, inputs.shape[0]):
             return decode.Batch(*self._prepared(self._found, raws, image_sizes, _size(inputs)))
 
     def _nothing(self) -> decode.Batch:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from yolotf.darknet import cfg
-from yolotf.graphs import failures
-from yolotf.graphs.folded import FoldedNetwork
+from yolotf.graphs import tf_errors
+from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
 from yolotf.weights.header import Header, read_header
@@ -58,7 +58,7 @@ class TracedNetwork:
 
     def load(self, path: str | os.PathLike[str], *, verify: bool = True) -> TracedWeights:
         """See `RuntimeNetwork.load`; runs once, so that no request has to wait."""
-        with failures.explained(self.network):
+        with tf_errors.explained(self.network):
             return self._load(path, verify)
 
     def _load(self, path: str | os.PathLike[str], verify: bool) -> TracedWeights:
@@ -80,14 +80,14 @@ class TracedNetwork:
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: TracedWeights) -> list[Array]:
         """See `RuntimeNetwork.raw_heads`."""
-        with failures.explained(self.network, len(inputs)):
+        with tf_errors.explained(self.network, len(inputs)):
             return [head.numpy() for head in weights.function(inputs)]
 
     def step(
         self, frame: npt.NDArray[np.float32], weights: TracedWeights, states: Mapping[str, Array]
     ) -> tuple[list[Array], Mapping[str, Array]]:
         """See `RuntimeNetwork.step`."""
-        with failures.explained(self.network, len(frame)):
+        with tf_errors.explained(self.network, len(frame)):
             heads, after = weights.function(frame, dict(states))
             return [head.numpy() for head in heads], after
 

@@ -18,7 +18,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.darknet.sections import antialiased
 from yolotf.graphs import operations, recurrent
-from yolotf.graphs.frames import in_order
+from yolotf.graphs.frame_loop import in_order
 from yolotf.models import initial
 from yolotf.models.which_keras import keras
 

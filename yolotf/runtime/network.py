@@ -17,10 +17,10 @@ import numpy.typing as npt
 from yolotf import _runtime
 from yolotf.darknet import cfg
 from yolotf.errors import TensorFlowError
-from yolotf.graphs import failures, onednn
-from yolotf.graphs.memory import RunMemory
+from yolotf.graphs import onednn, tf_errors
+from yolotf.graphs.memory_budget import RunMemory
 from yolotf.graphs.network import NetworkGraph
-from yolotf.runtime import library
+from yolotf.runtime import tensorflow_library
 from yolotf.runtime.graph import Node, Operations
 from yolotf.weights import layout, op_library
 from yolotf.weights import write as writing
@@ -72,8 +72,8 @@ class RuntimeNetwork:
             TensorFlowError: TensorFlow refuses the graph.
         """
         self._threads = threads or op_library.thread_count()
-        library.load()
-        with failures.explained(network):
+        tensorflow_library.load()
+        with tf_errors.explained(network):
             self._build(network)
 
     def _build(self, network: cfg.Network) -> None:
@@ -111,8 +111,8 @@ class RuntimeNetwork:
         likely = NetworkGraph(network, use_onednn=os.environ.get(_SWITCH, "1") != "0")
         RunMemory.of(network, likely.shapes.values()).check()
         with ThreadPoolExecutor(1, "yolotf-open") as pool:
-            opening = pool.submit(library.load)
-            with failures.explained(network):
+            opening = pool.submit(tensorflow_library.load)
+            with tf_errors.explained(network):
                 header, arrays = _read(likely, path, verify=True, threads=threads)
             opening.result()
         opened = cls(network, threads=threads)
@@ -140,8 +140,8 @@ class RuntimeNetwork:
             ForkedProcessError: the process was forked after a network had been made.
             OutOfMemoryError: there is no memory for them.
         """
-        library.check_process()
-        with failures.explained(self.network):
+        tensorflow_library.check_process()
+        with tf_errors.explained(self.network):
             header, arrays = _read(self.graph, path, verify=verify, threads=self._threads)
             tensors = _runtime.Tensors(list(arrays.values()))
         return Weights(os.fspath(path), header, arrays, tensors)
@@ -158,11 +158,11 @@ class RuntimeNetwork:
             TensorFlowError: TensorFlow refuses to run it.
             ForkedProcessError: the process was forked after a network had been made.
         """
-        library.check_process()
+        tensorflow_library.check_process()
         return self._run(len(inputs), [inputs], weights)
 
     def _run(self, batch: int, arrays: Sequence[Array], weights: Weights) -> list[Array]:
-        with failures.explained(self.network, batch), self._memory.held(batch):
+        with tf_errors.explained(self.network, batch), self._memory.held(batch):
             return self._heads.run(arrays, weights.tensors)
 
     def step(
@@ -178,7 +178,7 @@ class RuntimeNetwork:
         Returns:
             What enters the heads, and the states for the next step.
         """
-        library.check_process()
+        tensorflow_library.check_process()
         entering = [frame, *(states[key] for key in self.graph.states)]
         found = self._run(len(frame), entering, weights)
         heads = len(found) - len(self.graph.states)
@@ -304,5 +304,5 @@ def matches_reference() -> bool:
         session = _runtime.Session(ops.graph, _config(op_library.thread_count(), optimize=False))
         return _call(session, ops, inputs, outputs).run(arrays)
 
-    library.load()
+    tensorflow_library.load()
     return onednn.check(run)

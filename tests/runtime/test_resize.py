@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from yolotf import _core
 from yolotf.darknet.cfg import Shape
 from yolotf.inference import detector_function
-from yolotf.runtime.fitting import fit
+from yolotf.runtime.resize import fit
 
 SIDES = st.integers(1, 90)
 

@@ -17,9 +17,9 @@ from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import check_forgetful, output_layers
 from yolotf.errors import TensorFlowVersionError, YolotfError
 from yolotf.files.sources import StrPath
-from yolotf.graphs import failures, tracing
-from yolotf.graphs.frames import in_order
-from yolotf.graphs.memory import RunMemory
+from yolotf.graphs import tf_errors, tf_operations
+from yolotf.graphs.frame_loop import in_order
+from yolotf.graphs.memory_budget import RunMemory
 from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
 from yolotf.weights import op_library as _native
@@ -148,13 +148,13 @@ class FoldedNetwork:
             OutOfMemoryError: there is no memory for the variables, or cannot be for one picture.
         """
         if use_onednn is None:
-            use_onednn = tracing.onednn_available()
+            use_onednn = tf_operations.onednn_available()
         self.graph = NetworkGraph(network, use_onednn=use_onednn)
         self._memory = RunMemory.of(network, self.graph.shapes.values())
         self._on_gpu = bool(tf.config.get_visible_devices("GPU"))
         if not self._on_gpu:
             self._memory.check()
-        with tf.init_scope(), failures.explained(network):
+        with tf.init_scope(), tf_errors.explained(network):
             variables = make_variables(list(self.graph.shapes.values()))
             self.states = {
                 key: tf.Variable(tf.zeros(shape), trainable=False)
@@ -197,7 +197,7 @@ class FoldedNetwork:
         check_eager()
         header, _ = read_header(weights, layout.floats(self.network))
         plan = self._plan(transposed=header.transposed)
-        with failures.explained(self.network):
+        with tf_errors.explained(self.network):
             writing.write(
                 weights,
                 header,
@@ -235,7 +235,7 @@ class FoldedNetwork:
             return
         at_once = min(batch, 1) if self.states else batch
         held = nullcontext() if self._on_gpu else self._memory.held(at_once, share)
-        with failures.explained(self.network, batch), held:
+        with tf_errors.explained(self.network, batch), held:
             yield
 
     def unblocked_weights(self) -> dict[str, Tensor]:
@@ -296,12 +296,12 @@ class FoldedNetwork:
 
         def weights(key: str) -> Tensor:
             if fused:
-                return tracing.read(source[key])
+                return tf_operations.read(source[key])
             value = _read(source[key])
             return self._unblocked(key, value) if variables is None else value
 
         return self.graph.heads(
-            tracing.Operations() if fused else tf.raw_ops,
+            tf_operations.Operations() if fused else tf.raw_ops,
             pictures,
             weights,
             fused=fused,
