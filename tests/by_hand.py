@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from yolotf.darknet import cfg
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 SLOPE = 0.1
 

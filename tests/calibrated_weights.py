@@ -14,7 +14,7 @@ import numpy as np
 import numpy_loader
 
 from yolotf.darknet import cfg
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 BETA = 1.5
 PICTURES = 4

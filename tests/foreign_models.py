@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from cfgs import conv, net, normalized, route, section, shortcut, yolo
 
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 L: Any = keras().layers
 

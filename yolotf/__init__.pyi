@@ -40,7 +40,7 @@ from .inference.classifier import Classifier as Classifier
 from .inference.detector import Detector as Detector
 from .inference.detector_function import build_function as build_function
 from .loading.build import build_model as build_model
-from .loading.diagnosing import diagnose as diagnose
+from .loading.diagnose import diagnose as diagnose
 from .loading.load import LoadReport as LoadReport
 from .loading.load import load_darknet_weights as load_darknet_weights
 from .loading.save import save_darknet_weights as save_darknet_weights

@@ -15,7 +15,7 @@ from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis
 from yolotf.models import network_like as model_network
 from yolotf.models.build import build_model, read_model
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 
 TINY = "yolov4-tiny"

@@ -13,7 +13,7 @@ from cfgs import section as section_of
 import yolotf
 from yolotf import inference
 from yolotf.darknet import cfg
-from yolotf.formats.source import check_any_size
+from yolotf.formats.request import check_any_size
 from yolotf.graphs import operations
 
 FLT_MAX = np.finfo(np.float32).max

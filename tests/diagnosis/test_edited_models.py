@@ -10,7 +10,7 @@ import pytest
 import yolotf
 from yolotf.darknet import cfg
 from yolotf.loading.partial import Skipped
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 
 SIZE = 32  # of the picture; the kernels do not depend on it

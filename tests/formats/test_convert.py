@@ -26,7 +26,7 @@ from yolotf.darknet import cfg
 from yolotf.formats import convert as convert_module
 from yolotf.formats.convert import SAVED_MODEL, convert, format_of, write_anchors
 from yolotf.models.build import build_model
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
 
@@ -683,7 +683,7 @@ def test_what_was_held_back_is_shown_when_it_fails(capfd):
 
 WRITE_ELSEWHERE = """
 import sys
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 from yolotf.formats.convert import convert
 cfg, weights, folder, expected, *endings = sys.argv[1:]
 assert keras().__name__ == expected

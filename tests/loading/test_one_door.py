@@ -8,7 +8,7 @@ from cfgs import conv
 from load_helpers import HEAD, NET, build
 
 import yolotf
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 L = keras().layers
 TEXT = NET + conv(16, 3, batch_normalize=1, activation="leaky") + conv(16) + conv(18) + HEAD

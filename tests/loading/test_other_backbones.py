@@ -8,7 +8,7 @@ import pytest
 
 import yolotf
 from yolotf.loading import planning
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 
 

@@ -7,8 +7,8 @@ from cfgs import conv, net, normalized, yolo
 
 import yolotf
 from yolotf.loading import partial
-from yolotf.models import built
-from yolotf.models.which_keras import keras
+from yolotf.models import layer_names
+from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 
 CFG = (
@@ -264,7 +264,7 @@ def test_a_whole_load_says_what_it_loaded(network, tmp_path):
 
 def test_alignment_prefers_more_layers_that_fit_then_equal_names(network, tmp_path):
     model = yolotf.build_model(network)
-    slots = built.by_section(model, network)
+    slots = layer_names.by_section(model, network)
     targets = [
         partial.ModelLayer(
             f"conv_{index}", {role: slot for (of, role), slot in slots.items() if of == index}

@@ -13,7 +13,7 @@ from load_helpers import EVERYTHING, HEAD, NET, build, content, conv, same, scra
 import yolotf
 from yolotf import errors
 from yolotf.loading import planning, remembered
-from yolotf.models.built import network_of
+from yolotf.models.layer_names import network_of
 from yolotf.weights import layout
 
 TEXT = (

@@ -8,7 +8,7 @@ from foreign_models import CFG, L, Recorder
 from load_helpers import HEAD, NET
 
 import yolotf
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 
 @pytest.fixture

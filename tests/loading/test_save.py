@@ -23,7 +23,7 @@ from cfgs import conv, net, normalized, section, shortcut
 from foreign_models import CFG, STYLES, L, Recorder
 
 import yolotf
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 
 

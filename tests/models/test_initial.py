@@ -15,7 +15,7 @@ import recurrent_by_hand
 from cfgs import conv, net, normalized, yolo
 
 import yolotf
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") == "1"

@@ -22,7 +22,7 @@ from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.models.build import build_model, layer_name, network_of
 from yolotf.models.keras_layers import FlexibleConv2D, GroupedConv2D, convolve
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") == "1"

@@ -9,8 +9,8 @@ from foreign_models import L, Recorder
 from load_helpers import HEAD, NET
 
 import yolotf
+from yolotf.models.keras_module import keras
 from yolotf.models.network_like import network_like
-from yolotf.models.which_keras import keras
 from yolotf.weights import layout
 
 SECTIONS = {

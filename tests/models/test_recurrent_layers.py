@@ -17,8 +17,8 @@ from yolotf.errors import PlanError, UnsupportedSectionError
 from yolotf.formats.convert import convert
 from yolotf.models.build import build_model
 from yolotf.models.keras_layers import Recurrent, reset_states
-from yolotf.models.structure import Structure
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
+from yolotf.models.units import Structure
 from yolotf.weights import layout
 
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}

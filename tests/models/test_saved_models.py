@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 SAVED = Path(__file__).parents[1] / "data/saved_by_0.1.0.keras"
 # What the version that saved it answered to PICTURE: [1, 2, 2, 4].

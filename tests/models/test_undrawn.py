@@ -15,7 +15,7 @@ import tensorflow as tf
 from cfgs import conv, net, normalized, yolo
 
 import yolotf
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") == "1"
 KERAS_3 = pytest.mark.skipif(LEGACY, reason="of Keras 3")

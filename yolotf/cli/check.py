@@ -69,9 +69,9 @@ def _network(parsed: argparse.Namespace, model: Any) -> Network:
 def _diagnose(path: StrPath, parsed: argparse.Namespace, model: Any) -> result.Diagnosis:
     if model is None:
         return result.diagnose(path, parsed.cfg, classes=parsed.classes)
-    from yolotf.loading import diagnosing  # knows models
+    from yolotf.loading import diagnose  # knows models
 
     if not parsed.cfg:
-        return diagnosing.diagnose(path, model, classes=parsed.classes)
+        return diagnose.diagnose(path, model, classes=parsed.classes)
     diagnosis = result.diagnose(path, parsed.cfg, classes=parsed.classes)
-    return diagnosing.against_model(diagnosis, model)
+    return diagnose.against_model(diagnosis, model)

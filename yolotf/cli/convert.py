@@ -12,7 +12,7 @@ from yolotf.darknet import cfg
 from yolotf.errors import printable
 from yolotf.files.stderr import held_back_stderr
 from yolotf.formats.convert import convert, format_of, write_anchors
-from yolotf.formats.source import check_any_size
+from yolotf.formats.request import check_any_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +96,7 @@ def main(parsed: argparse.Namespace) -> int:
         note("-w: .h5 holds the model too, load_weights reads it; .weights.h5 has weights alone")
     elif parsed.weights_only and kind not in (".weights.h5", ".safetensors"):
         raise errors.YolotfError(f"{output}: -w writes .weights.h5, .safetensors or .h5")
-    from yolotf.cli import bars  # imports rich
+    from yolotf.cli import progress as bars  # imports rich
 
     with held_back_stderr() as stream, bars.stages(stream, 4) as progress:
         done = convert(

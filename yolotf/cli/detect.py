@@ -28,7 +28,7 @@ from yolotf.images.detections import Detections
 if TYPE_CHECKING:
     from PIL import Image
 
-    from yolotf.cli.bars import Counter
+    from yolotf.cli.progress import Counter
 
 EXTRA = "video"
 """What `pip install yolotf[...]` calls the optional dependency for videos."""
@@ -167,9 +167,9 @@ def main(parsed: argparse.Namespace) -> int:
         ahead=0 if streaming else max(_AHEAD, parsed.batch),
     )
     coco = label_files.CocoResults(detector.names) if parsed.coco_json else None
-    from yolotf.cli import bars  # imports rich
+    from yolotf.cli import progress  # imports rich
 
-    with bars.counted(None if known is None else len(known)) as bar:
+    with progress.counted(None if known is None else len(known)) as bar:
         for item in _results(given if known is None else known, work, bar):
             say(item)
             count.add(item)

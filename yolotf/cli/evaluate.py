@@ -95,9 +95,9 @@ def main(parsed: argparse.Namespace) -> int:
             f"and count as empty; the first: {evaluation.label_path(data.unlabelled[0])}"
         )
         print(printable(message), file=sys.stderr)
-    from yolotf.cli import bars  # imports rich
+    from yolotf.cli import progress  # imports rich
 
-    with bars.counted(len(data.pictures)) as bar:
+    with progress.counted(len(data.pictures)) as bar:
         result = evaluation.evaluate(
             network,
             parsed.weights,

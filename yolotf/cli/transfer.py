@@ -15,7 +15,7 @@ def opened(weights: str) -> Iterator[sources.Local]:
         with sources.opened(weights) as source:
             yield source
         return
-    from yolotf.cli import bars  # imports rich
+    from yolotf.cli import progress as bars  # imports rich
 
     with contextlib.ExitStack() as stack:
         with bars.fetching() as progress:

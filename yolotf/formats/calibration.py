@@ -11,7 +11,7 @@ import numpy as np
 
 from yolotf.errors import YolotfError
 from yolotf.files.sources import StrPath
-from yolotf.formats.source import Source
+from yolotf.formats.request import Source
 from yolotf.images.read import open_picture
 
 _ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})

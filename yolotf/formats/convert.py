@@ -34,7 +34,7 @@ from yolotf.formats import (
     saved_model,
     tflite,
 )
-from yolotf.formats.source import Options, Source, build, check_any_size
+from yolotf.formats.request import Options, Source, build, check_any_size
 from yolotf.loading import load
 from yolotf.weights import layout
 from yolotf.weights.header import read_header

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from yolotf.formats.keras import without_advice
-from yolotf.formats.source import Source
+from yolotf.formats.request import Source
 
 
 def write(source: Source, path: Path) -> None:

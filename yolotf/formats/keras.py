@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from yolotf.formats.source import Source
+from yolotf.formats.request import Source
 
 
 def write(source: Source, path: Path) -> None:

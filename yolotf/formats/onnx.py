@@ -12,8 +12,8 @@ import numpy as np
 
 from yolotf import errors
 from yolotf.errors import MissingPackageError
-from yolotf.formats.source import Source
-from yolotf.formats.traced import traced
+from yolotf.formats.concrete_function import traced
+from yolotf.formats.request import Source
 
 EXTRA = "onnx"
 """What `pip install yolotf[...]` calls the optional dependency."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from yolotf.errors import MissingPackageError
-from yolotf.formats.source import Source
-from yolotf.models import walk
+from yolotf.formats.request import Source
+from yolotf.models import traversal
 
 EXTRA = "safetensors"
 """What `pip install yolotf[...]` calls the optional dependency."""
@@ -31,8 +31,8 @@ def library() -> Any:
 def write(source: Source, path: Path) -> None:
     """Writes `conv_17/kernel` (HWIO), `conv_17_bn/moving_mean`, ..."""
     arrays = {}
-    for layer in walk.layers(source.model):
-        for variable in walk.own_weights(layer):
+    for layer in traversal.layers(source.model):
+        for variable in traversal.own_weights(layer):
             # Keras 3: conv_17/kernel has the name kernel; tf_keras: conv_17/kernel:0.
             name = variable.name.split("/")[-1].removesuffix(":0")
             arrays[f"{layer.name}/{name}"] = variable.numpy()

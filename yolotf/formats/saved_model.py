@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from yolotf.formats.source import Source
-from yolotf.formats.traced import traced
+from yolotf.formats.concrete_function import traced
+from yolotf.formats.request import Source
 
 
 def write(source: Source, path: Path) -> None:

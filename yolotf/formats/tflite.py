@@ -8,8 +8,8 @@ from pathlib import Path
 from yolotf import errors
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.formats import calibration
-from yolotf.formats.source import Source
-from yolotf.formats.traced import traced
+from yolotf.formats.concrete_function import traced
+from yolotf.formats.request import Source
 
 
 def write(source: Source, path: Path) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolotf.models import wiring
-from yolotf.models.wiring import Expression
+from yolotf.models import keras_graph
+from yolotf.models.keras_graph import Expression
 
 FITS = 8.0
 """A pair whose arrays all have the same shapes."""
@@ -270,11 +270,11 @@ def _differ(one: object, other: object) -> bool:
 
 def _near(nodes: Sequence[Node], place: int) -> set[int]:
     """The layers that feed one, and those that it feeds."""
-    feeding = {key for one in nodes[place].reads for key in wiring.units(one)}
+    feeding = {key for one in nodes[place].reads for key in keras_graph.units(one)}
     fed = {
         other
         for other, node in enumerate(nodes)
-        if any(place in wiring.units(one) for one in node.reads)
+        if any(place in keras_graph.units(one) for one in node.reads)
     }
     return feeding | fed
 
@@ -364,7 +364,7 @@ def _similarity(
 def _readers(nodes: Sequence[Node]) -> list[list[int]]:
     found: list[list[int]] = [[] for _ in nodes]
     for place, node in enumerate(nodes):
-        for key in {key for one in node.reads for key in wiring.units(one)}:
+        for key in {key for one in node.reads for key in keras_graph.units(one)}:
             found[key].append(place)
     return found
 
@@ -379,11 +379,11 @@ def _entering(
 
 
 def _expressions(file: Expression, model: Expression, alike: NDArray[np.float64]) -> float:
-    if wiring.OPAQUE in (file, model):
+    if keras_graph.OPAQUE in (file, model):
         return 0.5
     if file[0] == model[0] == "unit":
         return float(alike[file[1], model[1]])
-    if wiring.INPUT in (file, model):
+    if keras_graph.INPUT in (file, model):
         return float(file == model)
     if file[0] == "unit" and model[0] in ("*", "?"):
         # Attention that was added: what it scales is still there.

@@ -11,9 +11,9 @@ from yolotf import errors
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.files import sources
-from yolotf.loading import diagnosing, origins, partial, planning
-from yolotf.loading.arguments import model_first, outside_of_functions
-from yolotf.models import arithmetic, undrawn
+from yolotf.loading import diagnose, origins, partial, planning
+from yolotf.loading.argument_checks import model_first, outside_of_functions
+from yolotf.models import differences, undrawn
 from yolotf.weights import catalog
 from yolotf.weights import write as writing
 from yolotf.weights.header import Header
@@ -161,11 +161,11 @@ def load_darknet_weights(
         if job.complete:
             origins.remember(model, job.header, job.plan)
     except errors.WeightsMismatch as error:
-        raise diagnosing.explained(error, path, model, cfg) from None
+        raise diagnose.explained(error, path, model, cfg) from None
     if bn_epsilon == "darknet":
-        for layer in arithmetic.norms(model):
+        for layer in differences.norms(model):
             layer.epsilon = BN_EPSILON
-    found = arithmetic.differences(model, job.plan.network, job.plan.assignments)
+    found = differences.differences(model, job.plan.network, job.plan.assignments)
     notes = [
         *_header_warnings(job.header),
         *_network_warnings(job.plan.network),

@@ -19,10 +19,10 @@ from typing import NamedTuple
 from yolotf.darknet import cfg
 from yolotf.loading import alignment
 from yolotf.loading.alignment import Node
-from yolotf.models import wiring
+from yolotf.models import keras_graph
 from yolotf.models.activations import UnitActivations
-from yolotf.models.built import part_name
-from yolotf.models.structure import Structure, Unit
+from yolotf.models.layer_names import part_name
+from yolotf.models.units import Structure, Unit
 from yolotf.weights import layout
 
 
@@ -149,7 +149,7 @@ def section_nodes(network: cfg.Network, places: Sequence[tuple[int, str]]) -> li
     first: dict[int, int] = {}
     for number, (index, _) in enumerate(places):
         first.setdefault(index, number)
-    inputs = wiring.network_inputs(network, first)
+    inputs = keras_graph.network_inputs(network, first)
     return [
         Node(
             part_name(network.layers[index], part),
@@ -170,9 +170,9 @@ def unit_nodes(structure: Structure, order: Sequence[Unit]) -> list[Node]:
         Node(
             unit.name,
             tuple(
-                wiring.collapsed(said, ("*", "?"))
+                keras_graph.collapsed(said, ("*", "?"))
                 for entering in structure.inputs.get(unit, ())
-                if (said := wiring.translate(entering, keys)) is not None
+                if (said := keras_graph.translate(entering, keys)) is not None
             ),
             _strides(unit.leaf.layer),
             None if (found := activations.of(unit)) is None else found[0].name,

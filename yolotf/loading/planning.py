@@ -16,11 +16,11 @@ from yolotf.darknet import cfg, stock
 from yolotf.darknet.graph_checks import output_layers, used_layers
 from yolotf.errors import PlanError, listed, plural
 from yolotf.loading import partial, remembered
-from yolotf.loading.arguments import check_source
-from yolotf.models import arrange, bind
-from yolotf.models.built import by_section, network_of, part_name, parts_of, place_of
+from yolotf.loading.argument_checks import check_source
+from yolotf.models import order_by_file, order_by_network
+from yolotf.models.layer_names import by_section, network_of, part_name, parts_of, place_of
 from yolotf.models.stock import stock_networks
-from yolotf.models.structure import Structure
+from yolotf.models.units import Structure
 from yolotf.weights import layout
 from yolotf.weights.header import Header, read_header
 from yolotf.weights.once import once_each
@@ -111,10 +111,10 @@ def _foreign(model: Any, path: PathLike, strict: bool) -> Job:
     if not strict or partial.is_backbone_name(os.fspath(path)):
         for width in header.widths:
             floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
-            order = None if rest else arrange.beginning(structure, floats)
+            order = None if rest else order_by_file.beginning(structure, floats)
             if order is not None:
                 header, _ = read_header(path, floats)
-                assignments = arrange.assignments(order, transposed=header.transposed)
+                assignments = order_by_file.assignments(order, transposed=header.transposed)
                 return Job(
                     header,
                     size_bytes,
@@ -124,10 +124,10 @@ def _foreign(model: Any, path: PathLike, strict: bool) -> Job:
                     notes=(f"{ENDS_AFTER}{plural(len(order), 'layer')}",),
                     complete=False,
                 )
-    order = arrange.arrange(
+    order = order_by_file.arrange(
         structure, path, header.size_bytes, size_bytes, transposed=header.transposed
     )
-    assignments = arrange.assignments(order, transposed=header.transposed)
+    assignments = order_by_file.assignments(order, transposed=header.transposed)
     plan = layout.Plan(assignments, structure.floats, None)
     return Job(header, size_bytes, plan, layer_names(assignments), untouched=others)
 
@@ -245,7 +245,7 @@ def _aligned(model: Any, own: cfg.Network | None, file: _FileLayers) -> partial.
         if other.score < ranked[0].score:
             break
         if _targets(partial.pair(other.pairs)) != _targets(best):
-            arrange.preferred(Structure(model))  # raises, with both orders in words
+            order_by_file.preferred(Structure(model))  # raises, with both orders in words
     return best
 
 
@@ -420,7 +420,7 @@ def model_layers(model: Any, network: cfg.Network | None) -> list[list[partial.M
             partial.ModelLayer(unit.name, unit.slots, node)
             for unit, node in zip(order, partial.unit_nodes(structure, order), strict=True)
         ]
-        for order in arrange.likely(structure)
+        for order in order_by_file.likely(structure)
     ]
 
 
@@ -478,7 +478,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     segments = layout.segments(network, transposed=transposed)
     missing = [one for one in segments if one.layer in used and place_of(one) not in slots]
     if missing and not built_here:
-        assignments = bind.bind(Structure(model), network, transposed=transposed)
+        assignments = order_by_network.bind(Structure(model), network, transposed=transposed)
         return layout.Plan(assignments, layout.floats(network), network)
     if missing:
         section = network.layers[missing[0].layer]

@@ -15,7 +15,7 @@ import weakref
 from typing import Any, NamedTuple
 
 from yolotf.darknet.cfg import Network
-from yolotf.models.built import named_after_sections
+from yolotf.models.layer_names import named_after_sections
 from yolotf.models.variables import held
 from yolotf.weights import layout
 

@@ -16,11 +16,12 @@ from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import ContentError, PlanError, listed, plural
 from yolotf.files import atomic
 from yolotf.loading import origins, planning
-from yolotf.loading.arguments import outside_of_functions
+from yolotf.loading.argument_checks import outside_of_functions
 from yolotf.loading.origins import Origin
-from yolotf.models import arithmetic, arrange, undrawn, walk
-from yolotf.models.built import network_of
-from yolotf.models.structure import Structure
+from yolotf.models import differences as arithmetic
+from yolotf.models import order_by_file, traversal, undrawn
+from yolotf.models.layer_names import network_of
+from yolotf.models.units import Structure
 from yolotf.models.variables import plain
 from yolotf.weights import layout
 from yolotf.weights.header import NARROW, WIDE, Header
@@ -111,7 +112,7 @@ def _refuse_derived(model: Any) -> None:
             f"{type(model).__name__}: its batch normalization is folded into the kernels, and "
             "gamma, mean and variance cannot be had back from them; save the Keras model"
         )
-    for layer in walk.layers(model):
+    for layer in traversal.layers(model):
         if type(layer).__name__.startswith("Quantize"):
             raise PlanError(
                 f"{getattr(layer, 'name', layer)}: is quantized, and Darknet stores float32; save "
@@ -130,8 +131,10 @@ def _plan(model: Any, network: Any, origin: Origin | None, *, transposed: bool) 
         if origin.plan.network is not None:
             return planning.plan_for(model, origin.plan.network, transposed=transposed)
     structure = Structure(model)
-    order = arrange.preferred(structure)
-    return layout.Plan(arrange.assignments(order, transposed=transposed), structure.floats, None)
+    order = order_by_file.preferred(structure)
+    return layout.Plan(
+        order_by_file.assignments(order, transposed=transposed), structure.floats, None
+    )
 
 
 def _assignments(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment, ...]:
@@ -248,7 +251,7 @@ def _epsilon_differences(
     """
     epsilons = {
         id(plain(layer.moving_variance)): float(layer.epsilon)
-        for layer in walk.layers(model)
+        for layer in traversal.layers(model)
         if hasattr(layer, "epsilon") and getattr(layer, "moving_variance", None) is not None
     }
     found: dict[layout.Segment, tuple[str, float]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from yolotf.models.effects import (
+from yolotf.models.keras_calls import (
     Activations,
     Response,
     consumers,
@@ -13,8 +13,8 @@ from yolotf.models.effects import (
     function_name,
     has_weights,
 )
-from yolotf.models.structure import Structure, Unit
-from yolotf.models.wiring import Call, Calls
+from yolotf.models.keras_graph import Call, Calls
+from yolotf.models.units import Structure, Unit
 
 _LONGEST_ACTIVATION = 12
 """Calls that one activation may be written out in."""

@@ -26,7 +26,6 @@ from yolotf.darknet.graph_checks import used_layers
 from yolotf.darknet.sections.antialiased import sharp
 from yolotf.graphs.operations import is_depthwise
 from yolotf.models import initial, undrawn
-from yolotf.models.built import layer_name, network_of, remember_network
 from yolotf.models.keras_layers import (
     BN_MOMENTUM,
     Activation,
@@ -48,7 +47,8 @@ from yolotf.models.keras_layers import (
     TreeSoftmax,
     activation_layer,
 )
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
+from yolotf.models.layer_names import layer_name, network_of, remember_network
 
 __all__ = [
     "BN_MOMENTUM",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 
 def kernel(fan_in: int) -> Any:

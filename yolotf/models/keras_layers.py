@@ -20,7 +20,7 @@ from yolotf.darknet.sections import antialiased
 from yolotf.graphs import operations, recurrent
 from yolotf.graphs.frame_loop import in_order
 from yolotf.models import initial
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 _layers: Any = keras().layers
 _initializers: Any = keras().initializers

@@ -8,11 +8,11 @@ from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.errors import PlanError
-from yolotf.models import wiring
-from yolotf.models.arrange import preferred
-from yolotf.models.built import network_of
+from yolotf.models import keras_graph
+from yolotf.models.layer_names import network_of
+from yolotf.models.order_by_file import preferred
 from yolotf.models.stock import stock_networks
-from yolotf.models.structure import Structure, Unit
+from yolotf.models.units import Structure, Unit
 from yolotf.weights import layout
 
 
@@ -196,7 +196,7 @@ class _Chain:
             return before
         return self._join(unit, (), channels)
 
-    def _known_source(self, entering: wiring.Expression, channels: int) -> int | None:
+    def _known_source(self, entering: keras_graph.Expression, channels: int) -> int | None:
         parts = entering[1:] if entering[0] == "cat" else (entering,)
         indices = [self._index.get(part[1]) for part in parts if part[0] == "unit"]
         known = [index for index in indices if index is not None]

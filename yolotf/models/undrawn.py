@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 _lock = threading.RLock()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from yolotf.models import undrawn
-from yolotf.models.walk import class_names, is_variable
+from yolotf.models.traversal import class_names, is_variable
 from yolotf.weights.layout import Slot
 
 # Attributes of Keras layers and of plain tf.Modules, by the role of what Darknet stores.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from yolotf.darknet import cfg
-from yolotf.models.effects import Enlarge, Window
-from yolotf.models.wiring import Call
+from yolotf.models.keras_calls import Enlarge, Window
+from yolotf.models.keras_graph import Call
 
 
 @dataclass(eq=False)

@@ -25,11 +25,11 @@ from yolotf.errors import (
 )
 from yolotf.files import sources
 from yolotf.loading.planning import network_for, plan_for
-from yolotf.models import arithmetic
-from yolotf.models.built import network_of, part_name, parts_of
+from yolotf.models import differences
+from yolotf.models.layer_names import network_of, part_name, parts_of
 from yolotf.models.network_like import network_like
 from yolotf.models.stock import stock_networks
-from yolotf.models.structure import Structure
+from yolotf.models.units import Structure
 from yolotf.weights import layout
 
 _WORDS = {"words": True}
@@ -231,7 +231,7 @@ def _with_differences(
         findings.ModelDifference(
             path=diagnosis.path, kind=one.kind, layers=one.layers, sentence=one.message
         )
-        for one in arithmetic.differences(model, network, assignments)
+        for one in differences.differences(model, network, assignments)
     ]
     return replace(diagnosis, warnings=(*diagnosis.warnings, *warnings))
 

@@ -11,10 +11,10 @@ from yolotf import _core
 from yolotf.darknet.roles import Role
 from yolotf.errors import ContentError, PlanError, SizeMismatchError
 from yolotf.files.sources import StrPath
-from yolotf.models.bind import Binding
-from yolotf.models.order import Candidate, Choice, Order, ambiguous, choices
+from yolotf.models.candidate_orders import Candidate, Choice, Order, ambiguous, choices
+from yolotf.models.order_by_network import Binding
 from yolotf.models.stock import stock_networks
-from yolotf.models.structure import Leaf, Structure, Unit, some
+from yolotf.models.units import Leaf, Structure, Unit, some
 from yolotf.weights import layout, statistics
 from yolotf.weights.layout import FLOAT_BYTES, Segment
 from yolotf.weights.likelihood import Evidence

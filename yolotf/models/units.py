@@ -16,9 +16,9 @@ import numpy as np
 
 from yolotf.darknet.roles import DENSE_ORDER, ORDER, SCALES
 from yolotf.errors import PlanError
-from yolotf.models import wiring
+from yolotf.models import keras_graph
+from yolotf.models.traversal import children, class_names, is_variable, layers, name_of, own_weights
 from yolotf.models.variables import ROLE_OF, slot_of, slots
-from yolotf.models.walk import children, class_names, is_variable, layers, name_of, own_weights
 from yolotf.weights.layout import Slot
 
 
@@ -311,7 +311,7 @@ class Structure:
 
     # what the graph says
 
-    def _inputs(self) -> dict[Unit, list[wiring.Expression]]:
+    def _inputs(self) -> dict[Unit, list[keras_graph.Expression]]:
         """What enters each unit, of places in `units`; without an entry where no graph shows it."""
         owner: dict[int, int] = {}
         for place, unit in enumerate(self.units):
@@ -323,14 +323,14 @@ class Structure:
             if id(layer) in owner:
                 return owner[id(layer)]
             inside = any(id(inner) in owner for inner in layers(layer)) if layer else False
-            return wiring.OPAQUE if inside else None
+            return keras_graph.OPAQUE if inside else None
 
-        found: dict[Unit, list[wiring.Expression]] = {}
+        found: dict[Unit, list[keras_graph.Expression]] = {}
         for calls in self.graphs:
             whole = calls is self.whole_graph
-            for place, entering in wiring.Expressions(calls, key_of).inputs.items():
+            for place, entering in keras_graph.Expressions(calls, key_of).inputs.items():
                 # What enters a block of a subclassed model comes from where no graph shows.
-                known = [one for one in entering if whole or wiring.units(one)]
+                known = [one for one in entering if whole or keras_graph.units(one)]
                 if known:
                     found.setdefault(self.units[place], []).extend(known)
         return found
@@ -343,7 +343,7 @@ class Structure:
     def upstream(self, unit: Unit) -> list[set[Unit]]:
         """The units that feed `unit` directly, as far as they are known, for each of its uses."""
         return [
-            {self.units[place] for place in wiring.units(entering)}
+            {self.units[place] for place in keras_graph.units(entering)}
             for entering in self.inputs.get(unit, ())
         ]
 
@@ -455,13 +455,13 @@ def _grouped(variables: Sequence[Any], name: str) -> list[Leaf]:
     return leaves
 
 
-def _graphs(containers: Iterable[tuple[Any, tuple[str, ...]]]) -> list[wiring.Calls]:
+def _graphs(containers: Iterable[tuple[Any, tuple[str, ...]]]) -> list[keras_graph.Calls]:
     """The graphs of all functional models that are not part of another's graph."""
-    found: list[wiring.Calls] = []
+    found: list[keras_graph.Calls] = []
     opened: set[int] = set()
     for container, _ in containers:
-        if id(container) not in opened and wiring.functional(container) is not None:
-            calls = wiring.Calls(container)
+        if id(container) not in opened and keras_graph.functional(container) is not None:
+            calls = keras_graph.Calls(container)
             opened |= calls.opened
             found.append(calls)
     return found

@@ -9,8 +9,8 @@ from cfgs import conv, maxpool, net, normalized, route, section, yolo
 from foreign_models import HEAD, STYLES, L, Recorder
 
 import yolotf
-from yolotf.models import arithmetic
-from yolotf.models.which_keras import keras
+from yolotf.models import differences
+from yolotf.models.keras_module import keras
 
 SIZE = 32
 CFG = (
@@ -176,7 +176,7 @@ def test_a_fault_is_one_warning_of_its_kind_with_the_layers(fault, weights, refe
     changes, kind, names = FAULTS[fault]
     wrong = model(**changes)
     report = yolotf.load_darknet_weights(wrong, weights, cfg=NETWORK)
-    found = arithmetic.differences(wrong, NETWORK, _assignments(wrong))
+    found = differences.differences(wrong, NETWORK, _assignments(wrong))
     assert [one.kind for one in found] == [kind], found
     assert report.warnings == (found[0].message,)
     for name in names:
@@ -193,7 +193,7 @@ def _assignments(of):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_diagnose_and_save_say_the_same(fault, weights, tmp_path):
-    from yolotf.loading.diagnosing import against_model
+    from yolotf.loading.diagnose import against_model
 
     changes, kind, _ = FAULTS[fault]
     wrong = model(**changes)
@@ -217,7 +217,7 @@ def test_what_no_darknet_does_is_seen_without_a_cfg(fault, weights):
     changes, kind, names = FAULTS[fault]
     wrong = model(**changes)
     (warning,) = yolotf.load_darknet_weights(wrong, weights).warnings
-    (found,) = arithmetic.differences(wrong)
+    (found,) = differences.differences(wrong)
     assert (found.kind, found.message) == (kind, warning)
     assert names[0] in " ".join(found.layers)
     (said,) = yolotf.diagnose(weights, wrong).warnings
@@ -280,7 +280,7 @@ def test_every_style_shows_its_faults(style, told, fault, tmp_path, monkeypatch)
     options = {"cfg": foreign_models.CFG} if told else {}
     report = yolotf.load_darknet_weights(wrong, path, **options)
     monkeypatch.undo()
-    assert kind in [one.kind for one in arithmetic.differences(wrong)]
+    assert kind in [one.kind for one in differences.differences(wrong)]
     assert len(report.warnings) == 2, report.warnings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from yolotf.darknet.graph_checks import check_forgetful
-from yolotf.formats.source import Source
+from yolotf.formats.request import Source
 from yolotf.models.variables import plain
 
 

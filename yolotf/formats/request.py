@@ -10,7 +10,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.errors import UnsupportedSectionError
 from yolotf.files.sources import StrPath
-from yolotf.models.which_keras import keras
+from yolotf.models.keras_module import keras
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport

@@ -19,11 +19,9 @@ from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import PlanError
 from yolotf.models.activations import UnitActivations
-from yolotf.models.arrange import preferred
-from yolotf.models.bind import Binding
-from yolotf.models.built import every_layer, network_of
-from yolotf.models.difference import Difference, Differences
-from yolotf.models.effects import (
+from yolotf.models.difference_messages import Difference, Differences
+from yolotf.models.expressions import Forms, Node
+from yolotf.models.keras_calls import (
     Enlarge,
     Pad,
     Response,
@@ -36,11 +34,13 @@ from yolotf.models.effects import (
     tried_enlargement,
     window_of,
 )
-from yolotf.models.forms import Forms, Node
+from yolotf.models.keras_graph import Call, Calls, operation
+from yolotf.models.layer_names import every_layer, network_of
+from yolotf.models.order_by_file import preferred
+from yolotf.models.order_by_network import Binding
 from yolotf.models.stock import stock_networks
-from yolotf.models.structure import Structure, Unit, passes
-from yolotf.models.walk import class_names, layers
-from yolotf.models.wiring import Call, Calls, operation
+from yolotf.models.traversal import class_names, layers
+from yolotf.models.units import Structure, Unit, passes
 from yolotf.weights import layout
 
 

@@ -9,9 +9,9 @@ from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import used_layers
 from yolotf.darknet.roles import SCALES, Role
 from yolotf.errors import PlanError
-from yolotf.models import wiring
-from yolotf.models.order import Choice, Order, ambiguous, choices
-from yolotf.models.structure import Structure, Unit, stored_shape
+from yolotf.models import keras_graph
+from yolotf.models.candidate_orders import Choice, Order, ambiguous, choices
+from yolotf.models.units import Structure, Unit, stored_shape
 from yolotf.weights import layout
 from yolotf.weights.layout import Segment
 
@@ -52,7 +52,7 @@ class Binding:
             for (index, part), found in sorted(grouped.items(), key=lambda entry: entry[0][0])
             if index in used
         ]
-        self._expected = wiring.network_inputs(
+        self._expected = keras_graph.network_inputs(
             network, {item.layer: item.layer for item in self.items}
         )
 
@@ -117,16 +117,16 @@ class Binding:
         if not actual or not expected:
             return True
         for entering in actual:
-            said = wiring.translate(entering, sections)
+            said = keras_graph.translate(entering, sections)
             if said is None or not any(
-                wiring.same(self._simplified(said), self._simplified(one)) for one in expected
+                keras_graph.same(self._simplified(said), self._simplified(one)) for one in expected
             ):
                 return False
         return True
 
-    def _simplified(self, expression: wiring.Expression) -> wiring.Expression:
-        found = wiring.collapsed(expression, self.collapse)
-        return wiring.unordered(found) if self.any_cat_order else found
+    def _simplified(self, expression: keras_graph.Expression) -> keras_graph.Expression:
+        found = keras_graph.collapsed(expression, self.collapse)
+        return keras_graph.unordered(found) if self.any_cat_order else found
 
     def search(self, limit: int = 20_000) -> list[Order]:
         """Orders in which every unit fits and reads from the right ones; at most two.

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolotf.graphs import operations
-from yolotf.models.walk import class_names
-from yolotf.models.wiring import Call
+from yolotf.models.keras_graph import Call
+from yolotf.models.traversal import class_names
 
 Sides = tuple[tuple[int, int], tuple[int, int]]
 """Rows before and after, columns before and after."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from yolotf.darknet import cfg
+from yolotf.models.traversal import layers
 from yolotf.models.variables import slots
-from yolotf.models.walk import layers
 from yolotf.weights.layout import Segment, Slot
 from yolotf.weights.once import once_each
 

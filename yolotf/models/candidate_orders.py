@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from yolotf.errors import PlanError
-from yolotf.models.structure import Structure, Unit
+from yolotf.models.units import Structure, Unit
 
 Order = tuple[Unit, ...]
 

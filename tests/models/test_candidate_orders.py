@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, event, given, settings
 
 import yolotf
 from yolotf.darknet import cfg
-from yolotf.models import walk
-from yolotf.models.bind import Binding
-from yolotf.models.structure import Structure
-from yolotf.models.which_keras import keras
+from yolotf.models import traversal
+from yolotf.models.keras_module import keras
+from yolotf.models.order_by_network import Binding
+from yolotf.models.units import Structure
 from yolotf.weights import layout
 
 
@@ -50,7 +50,7 @@ def test_names_need_not_start_at_zero(style, weights):
     first, _ = built(style)
     second, pairs = built(style)
     names = {pair.kernel.name for pair in pairs}
-    assert names.isdisjoint(layer.name for layer in walk.layers(first))
+    assert names.isdisjoint(layer.name for layer in traversal.layers(first))
     yolotf.load_darknet_weights(second, weights)
     foreign_models.assert_holds(pairs, weights)
 
@@ -115,7 +115,7 @@ def test_a_model_read_from_a_file_keeps_its_order(style, weights, tmp_path):
     model, pairs = built(style)
     model.save(tmp_path / "model.keras")
     again = keras().models.load_model(tmp_path / "model.keras", compile=False)
-    named = {layer.name: layer for layer in walk.layers(again)}
+    named = {layer.name: layer for layer in traversal.layers(again)}
     yolotf.load_darknet_weights(again, weights)
     again_pairs = [Pair(named[k.name], named[n.name] if n else None) for k, n in pairs]
     foreign_models.assert_holds(again_pairs, weights)
