@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from yolotf.diagnosis import damage, explanation, findings, search
-from yolotf.diagnosis.edits import Graph
-from yolotf.diagnosis.explanation import AsIs, Edited, Explanation, Known, Place, Shifted, Trailing
-from yolotf.diagnosis.findings import Finding
-from yolotf.diagnosis.subject import Case, Subject
+from yolotf.diagnosis import causes as findings
+from yolotf.diagnosis import damage, hypotheses, scoring
+from yolotf.diagnosis.causes import Finding
+from yolotf.diagnosis.hypotheses import AsIs, Edited, Explanation, Known, Place, Shifted, Trailing
+from yolotf.diagnosis.mutations import Graph
+from yolotf.diagnosis.target import Case, Subject
 from yolotf.errors import plural
 from yolotf.files import detect as _file
 from yolotf.files.detect import Contents
@@ -102,7 +103,7 @@ class _Examination:
             place = Place(*self.runs[0][:3]) if self.runs else None
             width = header.version_size_bytes if header else WIDE
             case = self._case((header or Header(0, 0, 0, 0, width))._replace(size_bytes=width))
-            return self._answer(header, [explanation.truncated(case, place, cut=True)], place)
+            return self._answer(header, [hypotheses.truncated(case, place, cut=True)], place)
         for width in (WIDE, NARROW):
             if self.size == self.subject.size_bytes(width):
                 header = Header.parse(self.contents.start, width) or header
@@ -213,7 +214,7 @@ class _Examination:
         place, borne_out = best.place, self._borne_out(best)
         if not borne_out:
             with Evidence(self.path, best.header_bytes) as evidence:
-                place = search.last_supported(evidence, self.runs)
+                place = scoring.last_supported(evidence, self.runs)
         if not header.plausible and not (best.exact and borne_out and best.weight > 0):
             return self._answer(header, [self._binary()], None, matches)
         if not (best.exact and borne_out) and (translated := self._translated(header)):
@@ -259,7 +260,7 @@ class _Examination:
             solved = [] if rest else _known.solve(floats)
             others = [match for match in solved if not self._covered(match, own)]
             with Evidence(self.path, width) as evidence:
-                explanations = search.explain(
+                explanations = scoring.explain(
                     evidence,
                     self.runs,
                     None if rest else graph,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from yolotf.diagnosis.findings import Finding, NotWeights
-from yolotf.diagnosis.subject import Subject
+from yolotf.diagnosis.causes import Finding, NotWeights
+from yolotf.diagnosis.target import Subject
 from yolotf.files.detect import Contents
 from yolotf.weights import catalog as _known
 from yolotf.weights import layout

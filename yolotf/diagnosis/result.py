@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from yolotf.darknet import cfg
 from yolotf.darknet.stock import as_network
-from yolotf.diagnosis import facts, not_weights
-from yolotf.diagnosis import rows as _rows
-from yolotf.diagnosis.document import Document, escaped
-from yolotf.diagnosis.findings import Finding
-from yolotf.diagnosis.rows import Array, Divergence, LayerRow
-from yolotf.diagnosis.subject import Subject
+from yolotf.diagnosis import layer_table as _rows
+from yolotf.diagnosis import not_weights, summary_lines
+from yolotf.diagnosis.causes import Finding
+from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
+from yolotf.diagnosis.report import Document, escaped
+from yolotf.diagnosis.target import Subject
 from yolotf.files import detect as _file
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
@@ -28,7 +28,7 @@ from yolotf.weights import layout
 from yolotf.weights.header import WIDE, Header
 
 if TYPE_CHECKING:  # imports NumPy
-    from yolotf.diagnosis.explanation import Place
+    from yolotf.diagnosis.hypotheses import Place
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Diagnosis:
     def document(self) -> Document:
         """What people are shown: causes with their fixes, warnings, the layers where they part."""
         parting = self.first_divergence
-        table = facts.layers_around(self.layers, parting) if parting else None
+        table = summary_lines.layers_around(self.layers, parting) if parting else None
         return Document.of(self._verdict(), self.ok, self._facts(), table)
 
     @property
@@ -128,9 +128,9 @@ class Diagnosis:
         return f"{self.path}: does not fit {target}: {causes}"
 
     def _facts(self) -> Iterator[tuple[str, str]]:
-        yield "file", facts.file_line(self.size_bytes, self.header)
-        yield "network", facts.network_line(self.subject, self.header)
-        for line in facts.match_lines(self._others()):
+        yield "file", summary_lines.file_line(self.size_bytes, self.header)
+        yield "network", summary_lines.network_line(self.subject, self.header)
+        for line in summary_lines.match_lines(self._others()):
             yield "by size", line
         for cause in self.causes:
             yield "cause", cause.text
@@ -320,18 +320,18 @@ class Inspection:
 
     def document(self) -> Document:
         """What people are shown: what the file is, and every array with its numbers."""
-        table = facts.arrays(self.layers) if self.layers else None
+        table = summary_lines.arrays(self.layers) if self.layers else None
         return Document.of(self.path, self.detected is None, self._facts(), table)
 
     def _facts(self) -> Iterator[tuple[str, str]]:
-        yield "file", facts.file_line(self.size_bytes, self.header)
+        yield "file", summary_lines.file_line(self.size_bytes, self.header)
         if self.detected:
             hint = f": {self.hint}" if self.hint else ""
             yield "detected", self.detected + hint
             return
         found = self.candidates
         here = f"in {found[0].name}" if found else ""
-        for number, line in enumerate(facts.match_lines(found, here)):
+        for number, line in enumerate(summary_lines.match_lines(found, here)):
             yield "or" if number else "is", line
         if not self.matches:
             yield "is", "no known network of this size"

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from yolotf.darknet import cfg
-from yolotf.diagnosis import findings, result
+from yolotf.diagnosis import causes as findings
+from yolotf.diagnosis import result
 from yolotf.diagnosis.result import Diagnosis
 from yolotf.errors import (
     ContentError,

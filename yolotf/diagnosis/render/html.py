@@ -14,11 +14,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolotf.diagnosis import facts
-from yolotf.diagnosis.document import escaped
-from yolotf.diagnosis.findings import Finding
+from yolotf.diagnosis import summary_lines
+from yolotf.diagnosis.causes import Finding
+from yolotf.diagnosis.layer_table import LayerRow
+from yolotf.diagnosis.report import escaped
 from yolotf.diagnosis.result import Diagnosis
-from yolotf.diagnosis.rows import LayerRow
 
 
 def write_html(diagnosis: Diagnosis, path: str | os.PathLike[str]) -> None:
@@ -44,9 +44,12 @@ def page(diagnosis: Diagnosis) -> str:
         "facts": "".join(
             f"<dt>{_escape(label)}</dt><dd>{_escape(text)}</dd>"
             for label, text in (
-                ("file", facts.file_line(diagnosis.size_bytes, diagnosis.header)),
-                ("network", facts.network_line(diagnosis.subject, diagnosis.header)),
-                *(("by its size", line) for line in facts.match_lines(diagnosis.candidates)),
+                ("file", summary_lines.file_line(diagnosis.size_bytes, diagnosis.header)),
+                ("network", summary_lines.network_line(diagnosis.subject, diagnosis.header)),
+                *(
+                    ("by its size", line)
+                    for line in summary_lines.match_lines(diagnosis.candidates)
+                ),
             )
         ),
         "findings": "".join(_finding(finding) for finding in diagnosis.causes)
@@ -96,7 +99,7 @@ def _description(row: LayerRow) -> str:
         lines.append(f"puts out {row.output.width}x{row.output.height}x{row.output.channels}")
     for array in row.arrays:
         shape = "x".join(map(str, array.shape))
-        numbers = facts.statistics(array)
+        numbers = summary_lines.statistics(array)
         lines.append(
             f"{array.role} {shape}, byte {array.offset:,}" + (f": {numbers}" if numbers else "")
         )
@@ -127,7 +130,7 @@ def _table_rows(row: LayerRow) -> str:
             )
         cells.append(
             f"<tr>{first}<td>{array.role}</td><td>{'x'.join(map(str, array.shape))}</td>"
-            f"<td>{array.offset:,}</td><td>{_escape(facts.statistics(array))}</td></tr>"
+            f"<td>{array.offset:,}</td><td>{_escape(summary_lines.statistics(array))}</td></tr>"
         )
     return f'<tbody class="{row.status}">{"".join(cells)}</tbody>'
 

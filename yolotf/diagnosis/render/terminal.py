@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from yolotf.diagnosis.document import Document
+from yolotf.diagnosis.report import Document
 
 _STYLES = {
     "cause": "bold red",

@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.darknet.roles import NORMALIZED, PLAIN, Role
-from yolotf.diagnosis.edits import Edit, Graph
-from yolotf.diagnosis.explanation import (
+from yolotf.diagnosis.hypotheses import (
     AsIs,
     Edited,
     Explanation,
@@ -32,6 +31,7 @@ from yolotf.diagnosis.explanation import (
     Trailing,
     Truncated,
 )
+from yolotf.diagnosis.mutations import Edit, Graph
 from yolotf.weights.catalog import LayerFloats, Match
 from yolotf.weights.likelihood import Evidence
 from yolotf.weights.statistics import Run

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
-from yolotf.diagnosis.document import Column, Table
-from yolotf.diagnosis.rows import Array, Divergence, LayerRow
-from yolotf.diagnosis.subject import Subject
+from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
+from yolotf.diagnosis.report import Column, Table
+from yolotf.diagnosis.target import Subject
 from yolotf.errors import plural
 from yolotf.weights.catalog import Candidate, in_words
 from yolotf.weights.header import Header

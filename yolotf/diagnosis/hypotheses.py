@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from yolotf.darknet import cfg
-from yolotf.diagnosis import findings
-from yolotf.diagnosis.edits import Edit, Option
-from yolotf.diagnosis.findings import Finding
-from yolotf.diagnosis.subject import Case
+from yolotf.diagnosis import causes as findings
+from yolotf.diagnosis.causes import Finding
+from yolotf.diagnosis.mutations import Edit, Option
+from yolotf.diagnosis.target import Case
 from yolotf.errors import plural
 from yolotf.weights import layout
 from yolotf.weights.catalog import Match

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from yolotf.darknet import cfg
-from yolotf.diagnosis.subject import Subject
+from yolotf.diagnosis.target import Subject
 from yolotf.files import sources
 from yolotf.weights import catalog, layout, statistics
 from yolotf.weights.header import Header
@@ -124,9 +124,9 @@ def scan(path: str, header: Header | None, subject: Subject, end: int) -> list[S
 def of_known(path: str, header: Header, match: catalog.Match) -> Iterator[LayerRow]:
     """The arrays of a file that has the size of a known network; their shapes are not known."""
     rows = match.architecture.at(match.classes, match.channels)
-    from yolotf.diagnosis import search  # imports NumPy
+    from yolotf.diagnosis import scoring  # imports NumPy
 
-    runs = search.stored_runs(rows, match.layers)
+    runs = scoring.stored_runs(rows, match.layers)
     scanned = statistics.scan(path, runs, header.size_bytes)
     by_layer: dict[int, list[Array]] = {}
     for run, stats in zip(runs, scanned, strict=True):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from yolotf.diagnosis.document import escaped
+from yolotf.diagnosis.report import escaped
 from yolotf.errors import plural
 from yolotf.files.detect import Contents
 from yolotf.weights.catalog import other_boxes
