@@ -1,6 +1,7 @@
-"""Import paths of version 0.1.0 that a program may hold."""
+"""Import paths of before that a program may hold."""
 
 import importlib
+import pickle
 import subprocess
 import sys
 
@@ -33,9 +34,27 @@ def test_the_names_are_there(module):
 
 @pytest.mark.parametrize("module", sorted(_moved.HOMES))
 def test_the_old_path_is_the_new_module(module):
+    if module == "serving.ray":
+        pytest.importorskip("ray")
+        pytest.importorskip("fastapi")
     home = importlib.import_module(f"yolotf.{_moved.HOMES[module]}")
     assert importlib.import_module(f"yolotf.{module}") is home
     assert home.__spec__.name == home.__name__
+
+
+def test_a_package_that_is_gone_has_its_modules():
+    old = importlib.import_module("yolotf.serving")
+    names = {}
+    exec("from yolotf.serving import detector, evaluation", names)
+    exec("from yolotf.serving.evaluation import coco", names)
+    assert names["evaluation"] is importlib.import_module("yolotf.evaluation")
+    assert names["detector"] is importlib.import_module("yolotf.inference.detector") is old.detector
+    assert names["coco"] is importlib.import_module("yolotf.evaluation.coco")
+
+
+def test_a_pickle_names_the_old_path():
+    pickled = b"cyolotf.serving.detections\nDetections\n."
+    assert pickle.loads(pickled) is importlib.import_module("yolotf").Detections
 
 
 def test_a_name_that_never_was_is_an_import_error():
