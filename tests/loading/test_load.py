@@ -17,10 +17,10 @@ from load_helpers import EVERYTHING, PLAIN, build, content, same, scramble, snap
 
 import yolotf
 from yolotf import errors
-from yolotf.files.detect import Header
 from yolotf.loading import load, planning
 from yolotf.weights import layout
 from yolotf.weights import write as writing
+from yolotf.weights.header import Header
 
 SECTION_0 = "section 0 [convolutional] (<cfg>:5)"
 SECTION_1 = "section 1 [convolutional] (<cfg>:11)"

@@ -6,8 +6,8 @@ import tensorflow as tf
 from PIL import Image
 
 import yolotf
-from yolotf.files.detect import Header
 from yolotf.graphs import decode
+from yolotf.weights.header import Header
 
 TOLERANCE = 1e-4
 
