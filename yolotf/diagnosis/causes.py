@@ -451,13 +451,16 @@ class PartialBackbone(Finding):
     def _what(self) -> str:
         return (
             f"ends exactly after {plural(self.layers, 'layer')} of {self.of}: a backbone to train "
-            "from, no whole detector"
+            "from, not a whole network"
         )
 
     @property
     def fix(self) -> str:
         """Both uses."""
-        return "get the whole file to detect with; to train, load it as a backbone"
+        return (
+            "use the whole file to detect or classify with; to train from this one, "
+            "load_darknet_weights(model, file, strict=False)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -162,7 +162,7 @@ def convert(
     with sources.opened(weights, _percent(tell)) as source:
         # Before TensorFlow is imported and a model built for seconds.
         floats = layout.floats(network)
-        _check_header(source.path, network)
+        _check_whole(source.path, network, kind)
         room = layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
         _check_room(target, room // (4 if options.int8 else 2 if float16 else 1), output)
         if decode:
@@ -188,13 +188,27 @@ def convert(
     return Conversion(loaded, os.fspath(output), kind, size_bytes, time.perf_counter() - started)
 
 
-def _check_header(path: StrPath, network: Network) -> None:
-    """Refuses, with a diagnosis, what does not even begin as a file of weights."""
+def _check_whole(path: StrPath, network: Network, kind: str) -> None:
+    """Refuses what does not begin as a file of weights, and backbones.
+
+    What a backbone lacks would be written as it was drawn: a detector whose boxes mean nothing.
+    `.safetensors` has no layers but those it is given.
+    """
     try:
-        read_header(path, layout.floats(network))
+        header, size_bytes = read_header(path, layout.floats(network))
     except errors.HeaderError as error:
         found = diagnosis.diagnose(path, network)
         raise errors.HeaderError(found.summary(), **error.facts, diagnosis=found) from None
+    expected = layout.size_bytes(network, header.size_bytes)
+    if size_bytes < expected and kind != ".safetensors":
+        found = diagnosis.diagnose(path, network)
+        raise errors.SizeMismatchError(
+            found.summary(),
+            path=os.fspath(path),
+            expected=expected,
+            found=size_bytes,
+            diagnosis=found,
+        )
 
 
 def _percent(tell: Progress) -> sources.Progress:

@@ -29,9 +29,15 @@ def library() -> Any:
 
 
 def write(source: Source, path: Path) -> None:
-    """Writes `conv_17/kernel` (HWIO), `conv_17_bn/moving_mean`, ..."""
+    """Writes `conv_17/kernel` (HWIO), `conv_17_bn/moving_mean`, ...
+
+    Of a backbone's file only the layers that are in it.
+    """
     arrays = {}
+    missing = set(source.loaded.untouched)
     for layer in traversal.layers(source.model):
+        if layer.name.removesuffix("_bn") in missing:
+            continue
         for variable in traversal.own_weights(layer):
             # Keras 3: conv_17/kernel has the name kernel; tf_keras: conv_17/kernel:0.
             name = variable.name.split("/")[-1].removesuffix(":0")

@@ -1,0 +1,80 @@
+"""Files that hold only the first layers of a network, where the whole network is needed."""
+
+import diagnosis_cases
+import numpy as np
+import pytest
+
+import yolotf
+from yolotf import errors
+from yolotf.cli import commands as cli
+from yolotf.formats.convert import convert
+from yolotf.weights import layout
+
+safetensors = pytest.importorskip("safetensors.numpy")
+
+BACKBONES = [("yolov4-tiny", 29), ("yolov3-tiny", 15), ("yolov2-tiny", 13), ("darknet19", 19)]
+
+
+def backbone(network, layers, path):
+    end = max(one.end for one in layout.segments(network) if one.layer < layers)
+    return diagnosis_cases.write_zeros(path, 20 + end)
+
+
+@pytest.mark.parametrize("file_name", ["{name}.conv.{layers}", "cut.weights"])
+@pytest.mark.parametrize("output", ["x", "x.onnx", "x.tflite", "x.keras", "x.h5", "x.weights.h5"])
+def test_backbone_is_not_converted_to_a_whole_network(output, file_name, tmp_path):
+    name, layers = BACKBONES[0]
+    network = yolotf.network(name)
+    file = backbone(network, layers, tmp_path / file_name.format(name=name, layers=layers))
+    with pytest.raises(errors.SizeMismatchError, match=f"ends exactly after {layers} layers") as e:
+        convert(file, network, tmp_path / output)
+    assert e.value.diagnosis.causes[0].kind == "partial_backbone"
+    assert "strict=False" in str(e.value)
+    assert not (tmp_path / output).exists()
+
+
+@pytest.mark.parametrize(("name", "layers"), BACKBONES)
+@pytest.mark.parametrize("decode", [[], ["--decode"]])
+def test_convert_command_refuses_backbones(name, layers, decode, tmp_path, capsys):
+    network = yolotf.network(name)
+    file = backbone(network, layers, tmp_path / f"{name}.conv.{layers}")
+    if decode and not network.heads:
+        pytest.skip("a classifier has no boxes")
+    output = tmp_path / "x"
+    code = cli.main(["convert", str(file), "--cfg", name, "-o", str(output), *decode])
+    assert code == 1
+    assert "a backbone to train from, not a whole network" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_safetensors_of_a_backbone_have_its_layers_alone(tmp_path):
+    network = yolotf.network("yolov4-tiny", size=32)
+    file = backbone(network, 29, tmp_path / "yolov4-tiny.conv.29")
+    convert(file, network, tmp_path / "x.safetensors")
+    names = {name.partition("/")[0] for name in safetensors.load_file(tmp_path / "x.safetensors")}
+    expected = {f"conv_{one.layer}" for one in layout.segments(network) if one.layer < 29}
+    assert names == expected | {f"{name}_bn" for name in expected}
+
+
+@pytest.mark.parametrize(("name", "layers"), BACKBONES)
+def test_nothing_answers_with_a_backbone(name, layers, tmp_path):
+    network = yolotf.network(name)
+    file = backbone(network, layers, tmp_path / f"{name}.conv.{layers}")
+    kind = yolotf.Detector if network.heads else yolotf.Classifier
+    makers = [
+        lambda: kind(network, file),
+        lambda: yolotf.build_function(network, weights=file),
+    ]
+    for make in makers:
+        with pytest.raises(errors.WeightsMismatch, match="a backbone to train from") as caught:
+            make()
+        assert caught.value.diagnosis.causes[0].kind == "partial_backbone"
+
+
+def test_training_from_a_backbone_goes_on_working(tmp_path):
+    network = yolotf.network("yolov4-tiny", size=32)
+    model = yolotf.build_model(network)
+    before = model.get_layer("conv_29").kernel.numpy()
+    report = yolotf.load_darknet_weights(model, backbone(network, 29, tmp_path / "a.conv.29"))
+    assert report.warnings == ("the file ends after 29 layers",)
+    np.testing.assert_array_equal(model.get_layer("conv_29").kernel.numpy(), before)
