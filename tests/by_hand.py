@@ -26,6 +26,7 @@ def heads_of(
     activation: str | None = None,
     use_bias: bool = False,
     after: Callable[[cfg.Layer, Any], Any] = lambda layer, x: x,
+    reorg: Callable[[Any, int], Any] | None = None,
 ) -> list[Any]:
     """What the heads read: the sections from `start` on, applied to `values`.
 
@@ -37,7 +38,8 @@ def heads_of(
         filters: other filter counts, by section.
         activation: in place of the cfg's.
         use_bias: give convolutions a bias before their batch normalization.
-        after: adds something to what a convolution puts out.
+        after: adds something to what a convolution outputs.
+        reorg: stands for `[reorg]`, given its stride.
     """
     values = dict(values)
     heads = []
@@ -52,6 +54,8 @@ def heads_of(
             count = (filters or {}).get(layer.index, layer.filters)
             x = _convolution(layer, count, inputs[0], activation, use_bias)
             values[layer.index] = after(layer, x)
+        elif isinstance(layer, cfg.Reorg) and reorg is not None:
+            values[layer.index] = reorg(inputs[0], layer.stride)
         else:
             values[layer.index] = _other(layer, inputs)
     return heads or [values[len(network.layers) - 1]]

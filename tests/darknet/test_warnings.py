@@ -200,3 +200,36 @@ def test_operations_are_two_a_kernel_value_and_position():
             expected += 2 * segment.count * rows * columns
     assert str(network).split()[-2:] == [f"{expected / 1e9:.3f}", "BFLOPs"]
     assert repr(stock.network("yolov4", classes=1)).endswith(", 1 class>")
+
+
+REORG = "[conv]\nfilters=16\nsize=3\npad=1\n[{}]\nstride=2\n"
+
+
+def test_reorg_old_is_todays_reorg_and_is_warned_of():
+    old = cfg.parse_text(NET + REORG.format("reorg_old"), source="some.cfg")
+    new = cfg.parse_text(NET + REORG.format("reorg"), source="some.cfg")
+    assert [layer.type for layer in old.layers] == ["convolutional", "reorg"]
+    assert old.layers[1].output_shape == new.layers[1].output_shape
+    assert old.to_cfg() == new.to_cfg()
+    assert old.warnings == (
+        "some.cfg:9: [reorg_old] is read as [reorg], as Darknet meant it from 2018-03-03 to "
+        "2019-05-20, when it had [reorg_old]; write [reorg]",
+    )
+    assert not new.warnings
+
+
+def test_reorg_beside_reorg_old_is_todays_reorg3d():
+    body = REORG.format("reorg") + REORG.format("reorg_old")
+    network = cfg.parse_text(NET + body, source="some.cfg")
+    assert [layer.type for layer in network.layers][1::2] == ["reorg3d", "reorg"]
+    assert len(network.warnings) == 2
+    assert "[reorg] is read as [reorg3d]" in network.warnings[0]
+    again = cfg.parse_text(network.to_cfg(), source="some.cfg")
+    assert [layer.type for layer in again.layers] == [layer.type for layer in network.layers]
+    assert not again.warnings
+
+
+def test_reorg_old_of_a_changed_network_stays_reorg():
+    network = cfg.parse_text(NET + REORG.format("reorg_old"), source="some.cfg")
+    assert network.resized(208).layers[1].type == "reorg"
+    assert len(network.resized(208).warnings) == 1

@@ -242,6 +242,7 @@ def parse_text(
     """`parse_cfg` for text that is at hand; `source` stands for the file in messages."""
     warnings = Warnings(source, limits)
     sections = read_sections(text, source=source, warnings=warnings, limits=limits)
+    sections = _renamed_reorg(sections, warnings)
     return resolve(
         sections,
         source=source,
@@ -251,6 +252,28 @@ def parse_text(
         ignored=warnings.all(),
         limits=limits,
     )
+
+
+_REORG_OF_2018 = {"reorg_old": "reorg", "reorg": "reorg3d"}
+"""What two sections are called that AlexeyAB's Darknet had other names for from 2018-03-03
+(fe44d3d0) to 2019-05-20 (b9ea49af)."""
+
+
+def _renamed_reorg(sections: list[Section], warnings: Warnings) -> list[Section]:
+    """The sections of a cfg that has `[reorg_old]` under the names they have today."""
+    if not any(section.name == "reorg_old" for section in sections):
+        return sections
+    found = []
+    for section in sections:
+        name = _REORG_OF_2018.get(section.name, section.name)
+        if name != section.name:
+            warnings.add(
+                section.line,
+                f"[{section.name}] is read as [{name}], as Darknet meant it from 2018-03-03 to "
+                f"2019-05-20, when it had [reorg_old]; write [{name}]",
+            )
+        found.append(replace(section, name=name))
+    return found
 
 
 def resolve(

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import listed, plural
 
-KINDS = ("epsilon", "leaky_slope", "activation", "padding", "concat_order", "upsampling")
+KINDS = (
+    "epsilon",
+    "leaky_slope",
+    "activation",
+    "padding",
+    "concat_order",
+    "upsampling",
+    "reorg",
+)
 
 
 @dataclass(frozen=True)
@@ -85,5 +93,9 @@ _MESSAGES: dict[str, Callable[[Mapping[str, Sequence[str]]], str]] = {
     "upsampling": lambda found: (
         f"{_count(found, 'enlargement')} other than Darknet's, which repeats rows and columns: "
         f"{_details(found)}; use UpSampling2D(interpolation='nearest')"
+    ),
+    "reorg": lambda found: (
+        f"{_count(found, 'layer')} with the channels in another order than Darknet's [reorg]: "
+        f"{_details(found)}; use yolotf.keras_layers.Reorg there"
     ),
 }

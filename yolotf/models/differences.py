@@ -2,8 +2,9 @@
 
 The floats fit, every variable is right, and still the model detects something else: another
 slope below zero, another activation or none, zeros on other sides of the picture, channels joined
-in another order, a smooth enlargement. `differences` finds what of this the model shows: in its
-graphs, in those of sub-models, and in the attributes of layers that no graph connects.
+in another order, a smooth enlargement, space_to_depth for [reorg]. `differences` finds what of
+this the model shows: in its graphs, in those of sub-models, and in the attributes of layers that
+no graph connects.
 
 What a model is compared with is the network it was loaded as. Where none is known and it is no
 stock network either, only what no Darknet network does is reported.
@@ -18,9 +19,10 @@ from typing import Any
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import PlanError
+from yolotf.models import rearrangement
 from yolotf.models.activations import UnitActivations
 from yolotf.models.difference_messages import Difference, Differences
-from yolotf.models.expressions import Forms, Node
+from yolotf.models.expressions import MOVING, Forms, Node
 from yolotf.models.keras_calls import (
     Enlarge,
     Pad,
@@ -38,6 +40,7 @@ from yolotf.models.keras_graph import Call, Calls, operation
 from yolotf.models.layer_names import every_layer, network_of
 from yolotf.models.order_by_file import preferred
 from yolotf.models.order_by_network import Binding
+from yolotf.models.rearrangement import Rearrangement, Rearrangements
 from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import class_names, layers
 from yolotf.models.units import Structure, Unit, passes
@@ -176,6 +179,8 @@ class _Comparison:
                     entering = self.forms.node("window", sources, section=layer)
                 case cfg.Upsample():
                     entering = self.forms.node("enlarge", sources, section=layer)
+                case cfg.Reorg():
+                    entering = self.forms.node("rearrange", sources, section=layer)
                 case _ if not sources:
                     entering = values[cfg.NETWORK_INPUT]
                 case _:
@@ -196,13 +201,20 @@ class _Comparison:
 
     def _graph(self, calls: Calls, whole: bool) -> None:
         values: dict[int, Node] = {}
+        rearrangements = Rearrangements()
+
+        def node_of(call: Call) -> Node:
+            return values.get(id(call)) or self.forms.node("in" if whole else "opaque")
+
         for call in calls.all:
             self.seen_calls.add(id(call.layer))
-            sources = [
-                values.get(id(source)) or self.forms.node("in" if whole else "opaque")
-                for source in call.inputs
-            ]
-            values[id(call)] = self._value(call, sources, whole)
+            sources = [node_of(source) for source in call.inputs]
+            value = self._value(call, sources, whole)
+            moved = rearrangements.through(call)
+            if moved is not None and moved.shrinks:
+                start = node_of(moved.start)
+                value = self.forms.node("rearrange", [start], call=call, effect=moved)
+            values[id(call)] = value
 
     def _value(self, call: Call, sources: list[Node], whole: bool) -> Node:
         unit = self.unit_of.get(id(call.layer))
@@ -227,7 +239,7 @@ class _Comparison:
         if isinstance(changes, Window) and len(sources) == 1:
             return self.forms.node("window", sources, call=call, effect=changes)
         if changes is None and len(sources) == 1:
-            changes = tried_enlargement(call) if self._is_opaque(call) else None
+            changes = tried_enlargement(call) if is_opaque(call.layer) else None
         if isinstance(changes, Enlarge) and len(sources) == 1:
             self._enlarged(call, changes)
             return self.forms.node("enlarge", sources, call=call, effect=changes)
@@ -235,12 +247,11 @@ class _Comparison:
             return self.forms.node("in")
         return self.forms.node(operation(call.layer), sources, call=call)
 
-    @staticmethod
-    def _is_opaque(call: Call) -> bool:
-        bases = class_names(call.layer)
-        return "Lambda" in bases or (
-            "Layer" in bases and not type(call.layer).__module__.startswith(("keras", "tf_keras"))
-        )
+    def _reorgs(self) -> Iterator[cfg.Reorg]:
+        network = self.sections.network
+        for layer in () if network is None else network.layers:
+            if isinstance(layer, cfg.Reorg):
+                yield layer
 
     def _enlarged(self, call: Call, changes: Enlarge) -> None:
         if changes.interpolation != "nearest" and (
@@ -350,13 +361,15 @@ class _Comparison:
         self.compared.add((id(actual), id(expected)))
         if actual.operation == "window" and expected.operation == "window":
             self._pools(actual, expected)
-        if actual.operation in ("window", "enlarge") and actual.operation == expected.operation:
+        if actual.operation == "rearrange" and expected.operation == "rearrange":
+            self._rearranged(actual, expected)
+        if actual.operation in MOVING and actual.operation == expected.operation:
             self._compare(actual.parts[0], expected.parts[0], at)
             return
-        if actual.operation in ("window", "enlarge"):
+        if actual.operation in MOVING:
             self._compare(actual.parts[0], expected, at)
             return
-        if expected.operation in ("window", "enlarge"):
+        if expected.operation in MOVING:
             self._compare(actual, expected.parts[0], at)
             return
         if actual.operation != expected.operation or len(actual.parts) != len(expected.parts):
@@ -417,6 +430,17 @@ class _Comparison:
             )
         self.found.add("padding", name_of_call(call.layer), what)
 
+    def _rearranged(self, actual: Node, expected: Node) -> None:
+        section, moved, call = expected.section, actual.effect, actual.call
+        if isinstance(section, cfg.Reorg) and isinstance(moved, Rearrangement) and call is not None:
+            what = rearrangement.unlike(moved.run, section, moved.start.shape)
+            self._note_reorg(name_of_call(call.layer), what, section)
+
+    def _note_reorg(self, name: str, what: str | None, section: cfg.Reorg) -> None:
+        network = self.sections.network
+        if what is not None and network is not None:
+            self.found.add("reorg", name, f"{what} for {network.where(section)}")
+
     # layers that no graph connects
 
     def _unconnected(self) -> None:
@@ -439,6 +463,18 @@ class _Comparison:
                     self.found.add("leaky_slope", layer.name, f"slope {response.slope:.3g}")
             elif "UpSampling2D" in bases and layer.interpolation != "nearest":
                 self.found.add("upsampling", layer.name, str(layer.interpolation))
+            elif is_opaque(layer) and not has_weights(layer):
+                for section in self._reorgs():
+                    what = rearrangement.unlike(layer, section, ())
+                    self._note_reorg(name_of_call(layer), what, section)
+
+
+def is_opaque(layer: Any) -> bool:
+    """Whether only its numbers tell what a layer does."""
+    bases = class_names(layer)
+    return "Lambda" in bases or (
+        "Layer" in bases and not type(layer).__module__.startswith(("keras", "tf_keras"))
+    )
 
 
 _NO_SIDES = ((0, 0), (0, 0))

@@ -9,6 +9,10 @@ from typing import Any
 from yolotf.darknet import cfg
 from yolotf.models.keras_calls import Enlarge, Window
 from yolotf.models.keras_graph import Call
+from yolotf.models.rearrangement import Rearrangement
+
+MOVING = ("window", "enlarge", "rearrange")
+"""Steps that change rows and columns, but not what the numbers are made from."""
 
 
 @dataclass(eq=False)
@@ -16,12 +20,12 @@ class Node:
     """A step of what a tensor is made from.
 
     Attributes:
-        operation: unit, in, cat, +, *, ?, window, enlarge, opaque.
+        operation: unit, in, cat, +, *, ?, window, enlarge, rearrange, opaque.
         parts: what it is made from.
         key: of the unit.
         call: in the model; None on the network's side.
         section: in the network; None on the model's side.
-        form: a number that is equal for equal steps, windows and enlargements left out.
+        form: a number that is equal for equal steps; what only moves or pools is left out.
     """
 
     operation: str
@@ -29,7 +33,7 @@ class Node:
     key: int | None = None
     call: Call | None = None
     section: cfg.Layer | None = None
-    effect: Window | Enlarge | None = None
+    effect: Window | Enlarge | Rearrangement | None = None
     zeros: bool = False
     form: int = 0
 
@@ -53,7 +57,7 @@ class Forms:
             # An activation written out, x * sigmoid(x), is no product.
             if len({part.form for part in parts}) == 1 and (operation != "cat" or len(parts) == 1):
                 return parts[0]
-        if operation in ("window", "enlarge"):
+        if operation in MOVING:
             form = parts[0].form
         else:
             key = (operation, fields.get("key"), tuple(part.form for part in parts))

@@ -269,7 +269,7 @@ class Activations:
         def run(values: Any) -> Any:
             results = {id(start): values}
             for call in region:
-                results[id(call)] = _called(call, results)
+                results[id(call)] = called(call, results)
             return results[id(end)]
 
         found = self._tried(run, rank=len(start.shape))
@@ -314,7 +314,7 @@ class Activations:
         return answers[0] if np.allclose(answers[0], answers[1][::-1], atol=1e-3) else None
 
 
-def _called(call: Call, results: Mapping[int, Any]) -> Any:
+def called(call: Call, results: Mapping[int, Any]) -> Any:
     """The call done on numbers, its symbolic tensors replaced by `results` of their calls."""
     import tensorflow as tf  # only models that need it come here
 
@@ -357,7 +357,7 @@ def tried_enlargement(call: Call) -> Enlarge | None:
     random = np.random.default_rng(0)
     values = random.standard_normal((1, height, width, channels)).astype(np.float32)
     try:
-        answer = np.asarray(_called(call, {id(call.inputs[0]): tf.constant(values)}), np.float32)
+        answer = np.asarray(called(call, {id(call.inputs[0]): tf.constant(values)}), np.float32)
     except Exception:  # anything may be in a user's layer
         return None
     nearest = values.repeat(rows // height, axis=1).repeat(columns // width, axis=2)

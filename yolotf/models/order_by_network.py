@@ -25,7 +25,9 @@ class Item(NamedTuple):
     scales: bool
 
 
-_COLLAPSES: tuple[tuple[str, ...], ...] = ((), ("*", "?"), ("*", "?", "+"))
+_COLLAPSES: tuple[tuple[str, ...], ...] = ((), ("*", "?"), ("*", "?", "+"), ("*", "?", "cat"))
+"""Operations of which equal operands count once: an activation written out looks like a product,
+more rarely like a sum; rows and columns moved into channels look like a concatenation."""
 
 
 class Binding:
@@ -82,7 +84,6 @@ class Binding:
         """
         fitting = [order for order in orders if self.fits(order)]
         for self.any_cat_order in (False, True):
-            # An activation written out looks like a product, more rarely like a sum.
             for self.collapse in _COLLAPSES:
                 found = [order for order in fitting if self.first_difference(order) is None]
                 if not found and self.structure.is_graph:
