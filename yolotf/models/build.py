@@ -31,7 +31,6 @@ from yolotf.models.keras_layers import (
     Activation,
     Blur,
     ChannelMaxPooling,
-    ChannelSlice,
     FlexibleConv2D,
     GroupedConv2D,
     History,
@@ -156,6 +155,10 @@ def _drawn(layer: cfg.Convolutional | cfg.Local) -> Any:
     return initial.kernel(layer.size**2 * layer.input_shape.channels // groups)
 
 
+_STOCK_BEHIND_SUMS = frozenset({"elu", "logistic", "relu", "relu6", "swish"})
+"""Activations whose stock layer is right behind a sum, too."""
+
+
 class _Graph:
     """The symbolic tensors of a network, section by section."""
 
@@ -250,9 +253,10 @@ class _Graph:
             return x
         # [activation] is nothing else, so it needs no suffix.
         suffix = "" if isinstance(layer, cfg.Activation) else f"_{activation}"
-        # Elsewhere TensorFlow 2.21 joins a convolution without batch norm, a sum and what it
-        # recognises: LeakyRelu then has a slope of 0.2, mish and tanh are not implemented.
-        make = activation_layer if isinstance(layer, cfg.Convolutional) else Activation
+        # Behind a sum, TensorFlow 2.21 fuses a convolution without batch norm, the sum and what it
+        # recognises: LeakyRelu then has a slope of 0.2, and Mish is not implemented.
+        stock = isinstance(layer, cfg.Convolutional) or activation in _STOCK_BEHIND_SUMS
+        make = activation_layer if stock else Activation
         return make(activation, **self.named(layer, suffix))(x)
 
     def _batch_normalization(self, layer: cfg.Layer, suffix: str = "_bn") -> Any:
@@ -406,16 +410,24 @@ class _Graph:
         if layer.groups > 1:
             several = len(inputs) > 1
             inputs = [
-                ChannelSlice(
-                    layer.groups,
-                    layer.group_id,
-                    **self.named(layer, f"_group_{number}" if several else ""),
-                )(one)
-                for number, one in enumerate(inputs)
+                self._channels(layer, x, f"_group_{number}" if several else "")
+                for number, x in enumerate(inputs)
             ]
         if len(inputs) == 1:
             return inputs[0]
         return self.keras.Concatenate(**self.named(layer))(inputs)
+
+    def _channels(self, layer: cfg.Route, x: Any, suffix: str) -> Any:
+        """The part `group_id` of the channels, by a stock layer that every Keras can read.
+
+        `channels_first` makes rows and columns of what are columns and channels here.
+        """
+        channels = x.shape[-1]
+        count = channels // layer.groups
+        before = count * layer.group_id
+        sides = ((0, 0), (before, channels - before - count))
+        named = self.named(layer, suffix)
+        return self.keras.Cropping2D(sides, data_format="channels_first", **named)(x)
 
     def _upsample(self, layer: cfg.Upsample, x: Any) -> Any:
         stride, scale = layer.stride, layer.scale
