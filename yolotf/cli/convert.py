@@ -67,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PICTURES",
         help=".tflite in int8; pictures, or folders of them, show the range of numbers",
     )
+    parser.add_argument(
+        "--old-keras",
+        action="store_true",
+        help=".keras and .h5 for Keras 3.1 to 3.3 (TensorFlow 2.16), too",
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -109,12 +114,13 @@ def main(parsed: argparse.Namespace) -> int:
             decode=parsed.decode,
             float16=parsed.fp16,
             int8=parsed.int8 or (),
+            old_keras=parsed.old_keras,
             progress=progress,
         )
     for warning in done.loaded.warnings:
         note(warning)
-    if kind in (".keras", ".h5"):
-        note("import yolotf.keras_layers before keras.models.load_model")
+    for text in done.notes:
+        note(text)
     print(printable(str(done)))
     if old_style:
         anchors = f"{output.removesuffix(kind).rstrip('/')}_anchors.txt"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yolotf import errors
 from yolotf.darknet import stock as networks
@@ -29,6 +29,7 @@ from yolotf.formats import (
     calibration,
     hdf5,
     keras,
+    keras_config,
     onnx,
     safetensors,
     saved_model,
@@ -59,6 +60,8 @@ class Conversion:
         format: its ending, or `SavedModel`.
         size_bytes: of the file, or of all files in the folder.
         seconds: the whole call.
+        read_by: what reads it, where not every version does.
+        notes: what whoever reads it has to know.
     """
 
     loaded: LoadReport
@@ -66,11 +69,14 @@ class Conversion:
     format: str
     size_bytes: int
     seconds: float
+    read_by: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
             f"{self.loaded.path} -> {self.output}: {plural(self.loaded.layers, 'layer')}, "
             f"{self.loaded.floats:,} floats, {self.size_bytes:,} bytes, {self.seconds:.1f} s"
+            + (f"; for {self.read_by}" if self.read_by else "")
         )
 
 
@@ -87,6 +93,7 @@ def convert(
     decode: bool = False,
     float16: bool = False,
     int8: StrPath | Iterable[StrPath] = (),
+    old_keras: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Writes a `.weights` file and its network in another format.
@@ -99,8 +106,9 @@ def convert(
         cfg: a `Network`, a stock name, or a cfg's path or text.
         output: its ending decides.
 
-            * `.keras`, `.h5`: the Keras model. Before loading it again, `import
-              yolotf.keras_layers`, which registers the layers Keras lacks.
+            * `.keras`, `.h5`: the Keras model, for Keras 3.4 or later (or tf_keras, where that
+              writes it). Where `Conversion.notes` say so, `import yolotf.keras_layers` before
+              loading it: it registers the layers Keras lacks.
             * `.weights.h5`: the variables, for `build_model(...).load_weights`.
             * no ending, or `/` at the end: a SavedModel folder of standard operations;
               signature `serving_default`, from `images` to `output_0`, `output_1`, ...
@@ -125,6 +133,9 @@ def convert(
         int8: pictures, or folders of them, like those the network will see, some hundred:
             `.tflite` with weights and activations in int8, their ranges taken from these
             pictures. Input and outputs stay float32.
+        old_keras: `.keras` and `.h5` that Keras 3.1 to 3.3 (as TensorFlow 2.16 came with) reads,
+            too. The model then has its one input in a list, and later versions of Keras warn when
+            it is called with an array in place of a tensor.
         progress: called with what is done next: `building`, `loading`, `writing`.
 
     Returns:
@@ -148,6 +159,7 @@ def convert(
         decode=decode,
         float16=float16,
         int8=calibration.pictures(int8),
+        old_keras=old_keras,
     )
     _check_options(output, kind, options)
     target = _target(output, kind)
@@ -185,7 +197,21 @@ def convert(
         if failed is None:
             raise
         raise failed from error
-    return Conversion(loaded, os.fspath(output), kind, size_bytes, time.perf_counter() - started)
+    return Conversion(
+        loaded,
+        os.fspath(output),
+        kind,
+        size_bytes,
+        time.perf_counter() - started,
+        *(_of_keras(model, options) if kind in _WHOLE_MODELS else ()),
+    )
+
+
+def _of_keras(model: Any, options: Options) -> tuple[str, tuple[str, ...]]:
+    """Which versions read the file of a Keras model, and what else they need."""
+    own = keras_config.own_layers(model)
+    needed = ("import yolotf.keras_layers before keras.models.load_model",) if own else ()
+    return keras_config.readers(old_keras=options.old_keras), needed
 
 
 def _check_whole(path: StrPath, network: Network, kind: str) -> None:
@@ -237,7 +263,8 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
         )
     asked = {"batch": options.batch is not None, "decode": options.decode}
     lite = {"float16": options.float16, "int8": bool(options.int8)}
-    for names, kinds in ((asked, _GRAPHS), (lite, (".tflite",))):
+    old = {"old_keras": options.old_keras}
+    for names, kinds in ((asked, _GRAPHS), (lite, (".tflite",)), (old, _WHOLE_MODELS)):
         for name in (one for one, given in names.items() if given and kind not in kinds):
             listed = " or ".join(kinds)
             raise errors.YolotfError(
@@ -362,5 +389,6 @@ _WRITERS: dict[str, Callable[[Source, Path], None]] = {
 _ENDINGS = tuple(ending for ending in _WRITERS if ending != SAVED_MODEL)
 _LIBRARIES = {".safetensors": safetensors.library, ".onnx": onnx.library}
 _HDF5 = (".h5", ".weights.h5")
+_WHOLE_MODELS = (".keras", ".h5")
 _GRAPHS = (".tflite", ".onnx", SAVED_MODEL)
 """Formats that hold a graph of operations, and so can have a batch size and decoding."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from yolotf.formats import keras_config
 from yolotf.formats.keras import without_advice
 from yolotf.formats.request import Source
 
 
 def write(source: Source, path: Path) -> None:
     """Writes the whole model."""
+    keras_config.make_portable(source.model, old_keras=source.options.old_keras)
     with without_advice():
         source.model.save(os.fspath(path))
 

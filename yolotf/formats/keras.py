@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from yolotf.formats import keras_config
 from yolotf.formats.request import Source
 
 
 def write(source: Source, path: Path) -> None:
-    """Writes the whole model; `yolotf.keras_layers` registers what Keras needs to read it."""
+    """Writes the whole model; `yolotf.keras_layers` has the layers that Keras lacks."""
+    keras_config.make_portable(source.model, old_keras=source.options.old_keras)
     with without_advice():
         source.model.save(os.fspath(path))
 

@@ -26,6 +26,7 @@ class Options:
     decode: bool = False
     float16: bool = False
     int8: Sequence[StrPath] = ()
+    old_keras: bool = False
 
 
 @dataclass(frozen=True)

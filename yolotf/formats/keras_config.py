@@ -1,0 +1,84 @@
+"""What a saved Keras model says of its layers, in the words that older versions of Keras know.
+
+A `.keras` or `.h5` file holds the configuration of every layer, and Keras refuses one with a key
+that it does not know, so that a file is read by the version that wrote it and by later ones only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from yolotf.models import walk
+from yolotf.models.keras_module import keras
+
+Config = dict[str, Any]
+
+_LATER_KEYS: Mapping[str, Config] = {
+    "BatchNormalization": {"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99},
+    "Dense": {"quantization_config": None},
+}
+"""Keys that layers have got since Keras 3.1, and the values that say nothing new."""
+
+_LATER_KEYS_OF_INITIALIZERS: Config = {"input_axes": None, "output_axes": None}
+
+
+def make_portable(model: Any, *, old_keras: bool) -> None:
+    """Makes `model.save` write what older versions of Keras read, too: from 3.4, or 3.1, on.
+
+    Args:
+        model: a functional model, which is changed.
+        old_keras: up to 3.3, Keras reads a list of inputs where later versions write a single one
+            without the list. Later versions read the list, too, but then the loaded model has its
+            input in a list, and they warn where it is called with an array.
+    """
+    if keras().__name__ == "tf_keras":
+        return
+    for layer in walk.layers(model):
+        later = _LATER_KEYS.get(type(layer).__name__, {})
+        layer.get_config = _without(layer.get_config, later)
+    if old_keras:
+        model.get_config = _with_inputs_in_a_list(model.get_config)
+
+
+def readers(*, old_keras: bool) -> str:
+    """Which versions read what `save` writes after `make_portable`; "" for tf_keras."""
+    if keras().__name__ == "tf_keras":
+        return ""
+    return f"Keras {'3.1' if old_keras else '3.4'} or later"
+
+
+def _without(get_config: Callable[[], Config], defaults: Config) -> Callable[[], Config]:
+    def shorter() -> Config:
+        config = _less(get_config(), defaults)
+        for key, value in config.items():
+            if key.endswith("_initializer") and isinstance(value, dict):
+                options = _less(value["config"], _LATER_KEYS_OF_INITIALIZERS)
+                config[key] = {**value, "config": options}
+        return config
+
+    return shorter
+
+
+def _less(config: Config, defaults: Config) -> Config:
+    return {
+        key: value for key, value in config.items() if key not in defaults or value != defaults[key]
+    }
+
+
+def _with_inputs_in_a_list(get_config: Callable[[], Config]) -> Callable[[], Config]:
+    def listed() -> Config:
+        config = get_config()
+        for key in ("input_layers", "output_layers"):
+            place = config[key]
+            if isinstance(place[0], str):  # [layer, call, tensor]
+                config[key] = [place]
+        return config
+
+    return listed
+
+
+def own_layers(model: Any) -> list[str]:
+    """The classes of `yolotf.keras_layers` that whoever reads the model has to have."""
+    classes = {type(layer) for layer in walk.layers(model)}
+    return sorted(one.__name__ for one in classes if one.__module__.split(".")[0] == "yolotf")
