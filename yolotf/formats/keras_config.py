@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from yolotf.models import walk
+from yolotf.models import traversal
 from yolotf.models.keras_module import keras
 
 Config = dict[str, Any]
@@ -34,7 +34,7 @@ def make_portable(model: Any, *, old_keras: bool) -> None:
     """
     if keras().__name__ == "tf_keras":
         return
-    for layer in walk.layers(model):
+    for layer in traversal.layers(model):
         later = _LATER_KEYS.get(type(layer).__name__, {})
         layer.get_config = _without(layer.get_config, later)
     if old_keras:
@@ -80,5 +80,5 @@ def _with_inputs_in_a_list(get_config: Callable[[], Config]) -> Callable[[], Con
 
 def own_layers(model: Any) -> list[str]:
     """The classes of `yolotf.keras_layers` that whoever reads the model has to have."""
-    classes = {type(layer) for layer in walk.layers(model)}
+    classes = {type(layer) for layer in traversal.layers(model)}
     return sorted(one.__name__ for one in classes if one.__module__.split(".")[0] == "yolotf")
