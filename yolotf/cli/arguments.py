@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from yolotf.darknet import cfg
+from yolotf.darknet import cfg, dialects
 from yolotf.darknet import stock as networks
 from yolotf.errors import printable
 from yolotf.files import sources
@@ -22,6 +22,7 @@ def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--cfg", required=required, metavar="CFG|NAME", help="a cfg file or a stock network"
     )
+    add_dialect(parser)
     add_classes(parser)
     add_size(parser)
 
@@ -30,6 +31,15 @@ def add_classes(parser: argparse.ArgumentParser) -> None:
     """`--classes N`."""
     parser.add_argument(
         "--classes", type=int, metavar="N", help="for another number of classes than the cfg's"
+    )
+
+
+def add_dialect(parser: argparse.ArgumentParser) -> None:
+    """`--dialect`."""
+    parser.add_argument(
+        "--dialect",
+        choices=tuple(dialects.NAMES),
+        help="whose reading of the cfg counts where AlexeyAB's and hank-ai's Darknet differ",
     )
 
 
@@ -61,10 +71,13 @@ def positive(text: str) -> int:
 
 
 def network_of(
-    source: str, classes: int | None, pixels: int | tuple[int, int] | None
+    source: str,
+    classes: int | None,
+    pixels: int | tuple[int, int] | None,
+    dialect: dialects.Dialect | None = None,
 ) -> cfg.Network:
     """The network that `add_network`'s arguments say."""
-    network = networks.as_network(source, classes=classes)
+    network = networks.as_network(source, classes=classes, dialect=dialect)
     return network if pixels is None else network.resized(pixels)
 
 

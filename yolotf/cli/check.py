@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Exit code 0: it fits; 1: it does not; 2: it cannot be read."
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--cfg", metavar="CFG|NAME", help="a cfg file or a stock network")
+    arguments.add_dialect(parser)
     arguments.add_classes(parser)
     parser.add_argument(
         "--model", metavar="M.keras", help="a Keras model in place of the cfg, or against it"
@@ -60,18 +61,21 @@ def _read_model(path: str) -> Any:
 
 def _network(parsed: argparse.Namespace, model: Any) -> Network:
     if parsed.cfg:
-        return as_network(parsed.cfg, classes=parsed.classes)
+        return as_network(parsed.cfg, classes=parsed.classes, dialect=parsed.dialect)
     from yolotf.models.network_like import network_like  # knows models
 
     return network_like(model)
 
 
 def _diagnose(path: StrPath, parsed: argparse.Namespace, model: Any) -> result.Diagnosis:
+    network = parsed.cfg
+    if network and parsed.dialect:
+        network = as_network(network, dialect=parsed.dialect)
     if model is None:
-        return result.diagnose(path, parsed.cfg, classes=parsed.classes)
+        return result.diagnose(path, network, classes=parsed.classes)
     from yolotf.loading import diagnose  # knows models
 
     if not parsed.cfg:
         return diagnose.diagnose(path, model, classes=parsed.classes)
-    diagnosis = result.diagnose(path, parsed.cfg, classes=parsed.classes)
+    diagnosis = result.diagnose(path, network, classes=parsed.classes)
     return diagnose.against_model(diagnosis, model)

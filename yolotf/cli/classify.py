@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg", required=True, metavar="CFG|NAME", help="a cfg file or a stock network"
     )
+    arguments.add_dialect(parser)
     arguments.add_size(parser)
     parser.add_argument("--weights", required=True, metavar="FILE", help="the .weights file")
     parser.add_argument("--names", metavar="FILE", help="class names, one a line")
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     """The command `yolotf classify`: 0, or 2 if there was something it could not read."""
-    network = arguments.network_of(parsed.cfg, None, parsed.size)
+    network = arguments.network_of(parsed.cfg, None, parsed.size, parsed.dialect)
     for path in (parsed.names, parsed.weights):
         arguments.require_file(path)
     with arguments.quiet():

@@ -84,7 +84,7 @@ def main(parsed: argparse.Namespace) -> int:
     old_style = len(parsed.files) == 3
     source, weights, output = _arguments(parsed)
     kind = format_of(output)
-    network = arguments.network_of(source, parsed.classes, parsed.size)
+    network = arguments.network_of(source, parsed.classes, parsed.size, parsed.dialect)
     arguments.require_file(weights)
     for warning in network.warnings:
         note(warning)

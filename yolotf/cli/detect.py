@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names or numbers with commas (person,car or 0,): show only these",
     )
     add("--only", metavar="NAMES", help="show only these classes, by name or number from 0")
+    arguments.add_dialect(parser)
     arguments.add_size(parser)
     add("--weights", required=True, metavar="FILE", help="the .weights file")
     add("--names", metavar="FILE", help="class names, one a line; stock networks know COCO's")
@@ -106,7 +107,7 @@ def main(parsed: argparse.Namespace) -> int:
     if classes is not None and not re.fullmatch(r"[+-]?\d+", classes):
         classes, only = None, ",".join(filter(None, (only, classes)))
     network = arguments.network_of(
-        parsed.cfg, int(classes) if classes is not None else None, parsed.size
+        parsed.cfg, int(classes) if classes is not None else None, parsed.size, parsed.dialect
     )
     channels = network.input_shape.channels
     if channels not in (1, 3, 4):

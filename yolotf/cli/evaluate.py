@@ -83,7 +83,7 @@ def main(parsed: argparse.Namespace) -> int:
         parsed.parser.error(f"--{missing[0]} is needed with --data and --coco")
     if parsed.plot:
         evaluation.figure_for(parsed.plot)  # not refused after hours of detecting
-    network = arguments.network_of(parsed.cfg, parsed.classes, parsed.size)
+    network = arguments.network_of(parsed.cfg, parsed.classes, parsed.size, parsed.dialect)
     arguments.require_file(parsed.weights)
     if parsed.coco:
         data = evaluation.read_coco(parsed.coco, images=parsed.images)

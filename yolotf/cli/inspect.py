@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from yolotf.cli import transfer
+from yolotf.cli import arguments, transfer
 from yolotf.cli.commands import describe
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render, result
@@ -20,12 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg", metavar="CFG|NAME", help="the network, where the size does not tell"
     )
+    arguments.add_dialect(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
 
 
 def main(parsed: argparse.Namespace) -> int:
     """The command; returns its exit code."""
-    network = networks.as_network(parsed.cfg) if parsed.cfg else None
+    network = networks.as_network(parsed.cfg, dialect=parsed.dialect) if parsed.cfg else None
     try:
         with transfer.opened(parsed.file) as source:
             inspection = source.renamed(result.inspect(source.path, network))

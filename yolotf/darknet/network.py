@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from yolotf.darknet import dialects, hank_ai
 from yolotf.darknet import sections as _sections  # registers them all
+from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.layer import NETWORK_INPUT, SECTION_ALIASES, SECTIONS, Layer, Place, Shape
 from yolotf.darknet.limits import BYTES_MOST, DEFAULT, INT_MOST, Limits
 from yolotf.darknet.options import Options, flag
@@ -125,7 +127,7 @@ class Network:
         return f"section {layer.index} [{layer.type}] ({self.source}:{layer.line})"
 
     def to_cfg(self) -> str:
-        """A cfg that Darknet reads as this network."""
+        """A cfg that both Darknets read as this network, without what neither reads."""
         return sections_to_cfg(self.sections)
 
     def resized(
@@ -209,6 +211,7 @@ def parse_cfg(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     limits: Limits = DEFAULT,
+    dialect: Dialect | None = None,
 ) -> Network:
     """Reads a Darknet cfg.
 
@@ -217,6 +220,10 @@ def parse_cfg(
         size: overrides `width` and `height` of `[net]`: one number, or `(height, width)`.
         channels: overrides `channels` of `[net]`.
         limits: how large a cfg may be, `yolotf.darknet.limits.UNLIMITED` for any.
+        dialect: whose reading counts where the two Darknets read a line differently, such as a
+            comment after a value: "alexeyab" or "hank-ai". By default the latter's, with a warning
+            that names both readings. With "hank-ai" the warnings list the lines at which that
+            Darknet stops.
 
     Returns:
         The network, every reference resolved and every shape computed.
@@ -224,9 +231,13 @@ def parse_cfg(
     Raises:
         CfgError: with the line, if Darknet would refuse the text or misread it in silence.
         OSError: the file cannot be read.
+        ValueError: an unknown dialect.
     """
+    dialects.check_dialect(dialect)
     text, name = read_text(source, limits)
-    found = parse_text(text, source=name, size=size, channels=channels, limits=limits)
+    found = parse_text(
+        text, source=name, size=size, channels=channels, limits=limits, dialect=dialect
+    )
     return found if is_text(source) else replace(found, folder=Path(source).absolute().parent)
 
 
@@ -238,10 +249,16 @@ def parse_text(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     limits: Limits = DEFAULT,
+    dialect: str | None = None,
 ) -> Network:
     """`parse_cfg` for text that is at hand; `source` stands for the file in messages."""
     warnings = Warnings(source, limits)
-    sections = read_sections(text, source=source, warnings=warnings, limits=limits)
+    sections = read_sections(text, source=source, warnings=warnings, limits=limits, dialect=dialect)
+    if dialect == "hank-ai":
+        for line, why in hank_ai.refused_lines(sections, text):
+            warnings.add(line, f"{dialects.NAMES[dialect]} stops here: {why}")
+        for line, why in hank_ai.finds_nothing(sections):
+            warnings.add(line, f"{dialects.NAMES[dialect]} reads this, but {why}")
     sections = _renamed_reorg(sections, warnings)
     return resolve(
         sections,
@@ -343,14 +360,15 @@ def _unknown(section: Section, source: str) -> CfgError:
     name = section.name
     lowered = {known.lower(): known for known in (*SECTION_ALIASES, *NET_NAMES)}
     hint = ""
-    facts: dict[str, object] = {}
+    nearest = None
     if name.lower() in _FORKS:
         hint = f"; {_FORKS[name.lower()]}"
     else:
         near = difflib.get_close_matches(name.lower()[:40], lowered, n=1, cutoff=0.8)
         if near:
-            hint, facts = f"; did you mean [{lowered[near[0]]}]?", {"nearest": lowered[near[0]]}
-    return unknown_section(f"[{name}]", section.line, source, hint, **facts)
+            nearest = lowered[near[0]]
+            hint = f"; did you mean [{nearest}]?"
+    return unknown_section(f"[{name}]", section.line, source, hint, nearest=nearest)
 
 
 class _Resolver:

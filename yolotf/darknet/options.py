@@ -144,7 +144,8 @@ class Options:
         meant = DARKNETS_NAME.get(value.lower(), value.lower())
         hint = f"; Darknet calls it {meant}" if meant in ACTIVATIONS else ""
         raise self.fail(
-            f"unknown activation={value[:_SHOWN]}; Darknet would use relu in its place{hint}",
+            f"unknown activation={value[:_SHOWN]}; AlexeyAB's Darknet would use relu in its place, "
+            f"hank-ai's refuses it{hint}",
             "activation",
             found=value[:_SHOWN],
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Union
 
+from yolotf.darknet import dialects
 from yolotf.darknet.limits import DEFAULT, Limits
 from yolotf.errors import CfgError, printable
 from yolotf.files import magic
@@ -218,9 +219,18 @@ _FIXES = {
 
 
 def read_sections(
-    text: str, *, source: str, warnings: Warnings | None = None, limits: Limits = DEFAULT
+    text: str,
+    *,
+    source: str,
+    warnings: Warnings | None = None,
+    limits: Limits = DEFAULT,
+    dialect: str | None = None,
 ) -> list[Section]:
-    """Splits cfg text into sections; adds ignored lines to `warnings`."""
+    """Splits cfg text into sections; adds ignored lines to `warnings`.
+
+    `dialect` says which Darknet's reading counts where the two differ (see
+    `yolotf.darknet.dialects`); None takes hank-ai's and adds a warning with both.
+    """
     told = Warnings(source, limits) if warnings is None else warnings
     sections: list[Section] = []
     name, start, options = "", 0, list[Option]()
@@ -264,8 +274,15 @@ def read_sections(
             finish()
             # What Darknet would take for a name, bracket and comment with it.
             name = stripped[1:].removesuffix("]")
-            if stripped != f"[{name}]" or not name:
-                raise unknown_section(stripped, line, source)
+            if stripped != f"[{name}]" or not name or "]" in name:
+                commented = None if dialect == "alexeyab" else dialects.section_name(raw)
+                if commented is None:
+                    raise unknown_section(
+                        stripped, line, source, commented=dialects.section_name(raw)
+                    )
+                name = commented
+                if dialect is None:
+                    told.add(line, dialects.section_difference(raw.strip(), name))
             start, options = line, []
             keys.clear()
             if limits.sections is not None and len(sections) >= limits.sections:
@@ -285,8 +302,11 @@ def read_sections(
             continue
         if key in keys:
             told.add(line, f"ignored, {key[:_SHOWN]}= is set earlier in [{name}]")
+        reading = dialects.read_value(key, raw.partition("=")[2], value, dialect)
+        if reading.difference and dialect is None and key not in keys:
+            told.add(line, f"{reading.difference}; pass dialect= to choose")
         keys.add(key)
-        options.append(Option(key, value, line))
+        options.append(Option(key, reading.value, line))
         if limits.options is not None and len(options) > limits.options:
             what = f"more than {limits.options:,} options in [{name[:_SHOWN]}]"
             raise refuse(what, line, len(options), limits.options)
@@ -304,24 +324,42 @@ def _quoted(raw: str, stripped: str) -> str:
 
 
 def unknown_section(
-    written: str, line: int, source: str, hint: str = "", **facts: object
+    written: str,
+    line: int,
+    source: str,
+    hint: str = "",
+    commented: str | None = None,
+    nearest: str | None = None,
 ) -> CfgError:
-    """The error for a `[name]` that Darknet does not know (parser.c:1524)."""
+    """The error for a `[name]` that Darknet does not know (parser.c:1524).
+
+    `commented` is the section that hank-ai's Darknet sees in the line, if it sees one.
+    """
+    other = f"hank-ai's reads [{commented}]" if commented else "hank-ai's refuses it"
     return CfgError(
-        f"{source}: unknown section {written[:_SHOWN]}; line {line}; Darknet would put an empty "
-        f"layer there{hint}",
+        f"{source}: unknown section {written[:_SHOWN]}; line {line}; AlexeyAB's Darknet would put "
+        f"an empty layer there, {other}{hint}",
         source=source,
         line=line,
         section=written[:_SHOWN],
-        **facts,
+        **({} if nearest is None else {"nearest": nearest}),
     )
 
 
 def sections_to_cfg(sections: Iterable[Section]) -> str:
-    """Cfg text: one blank line between sections, options in their order."""
+    """Cfg text: one blank line between sections, options in their order.
+
+    Leaves out what no Darknet reads: a key set a second time, and keys that neither AlexeyAB's nor
+    hank-ai's Darknet knows, at which the latter stops.
+    """
     blocks = []
     for section in sections:
         lines = [f"[{section.name}]"]
-        lines += [f"{option.key}={option.value}" for option in section.options]
+        read = dialects.known_keys(section.name)
+        written = dict[str, str]()
+        for option in section.options:
+            if read is None or option.key in read:
+                written.setdefault(option.key, option.value)
+        lines += [f"{key}={value}" for key, value in written.items()]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"

@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 
 from yolotf.darknet import cfg
+from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.stock import (
     builder,
     classifiers,
@@ -159,12 +160,18 @@ def _height_and_width(name: str, size: object) -> tuple[int, int]:
     )
 
 
-def as_network(source: cfg.Network | cfg.Source, *, classes: int | None = None) -> cfg.Network:
+def as_network(
+    source: cfg.Network | cfg.Source,
+    *,
+    classes: int | None = None,
+    dialect: Dialect | None = None,
+) -> cfg.Network:
     """A network from whatever names one: itself, a stock name, a cfg's path or its text.
 
     Args:
         source: a file of that name goes before a stock network.
         classes: for another number of classes than it says.
+        dialect: whose reading of a cfg counts, see `parse_cfg`.
 
     Raises:
         CfgError: the cfg is broken, or there is neither such a file nor such a network.
@@ -176,7 +183,7 @@ def as_network(source: cfg.Network | cfg.Source, *, classes: int | None = None) 
     ):
         return network(source) if classes is None else network(source, classes=classes)
     else:
-        found = cfg.parse_cfg(source)
+        found = cfg.parse_cfg(source, dialect=dialect)
     return found if classes is None else found.with_classes(classes)
 
 
