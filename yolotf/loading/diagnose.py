@@ -25,11 +25,11 @@ from yolotf.errors import (
     plural,
 )
 from yolotf.files import sources
+from yolotf.loading import planning
 from yolotf.loading.planning import network_for, plan_for
 from yolotf.models import differences
 from yolotf.models.layer_names import network_of, part_name, parts_of
 from yolotf.models.network_like import network_like
-from yolotf.models.stock import stock_networks
 from yolotf.models.units import Structure
 from yolotf.weights import layout
 
@@ -73,7 +73,12 @@ def diagnose(
         )
     try:
         with sources.opened(weights, progress) as source:
-            diagnosis = source.renamed(result.diagnose(source.path, network, classes=classes))
+            diagnosis = result.diagnose(source.path, network, classes=classes)
+            if model is not None and diagnosis.causes:
+                if planning.is_part(model, source.path):
+                    diagnosis = replace(diagnosis, causes=(), first_divergence=None)
+                diagnosis = _of_a_part(diagnosis, model)
+            diagnosis = source.renamed(diagnosis)
     except OSError as error:
         return result.unreadable(sources.name_of(weights), error, network, classes)
     return diagnosis if model is None else _with_differences(diagnosis, model)
@@ -97,8 +102,8 @@ def explained(error: WeightsMismatch, path: str, model: Any, source: Any) -> Wei
         network = cfg.Network(_name(model), cfg.Section("net", 0), (), cfg.Shape(0, 0, 0))
     found = result.diagnose(path, network)
     about_file = isinstance(error, (SizeMismatchError, ContentError, HeaderError))
-    if part := _as_a_part(found, model) if about_file and known is None else None:
-        found = replace(found, causes=(part,), first_divergence=None)
+    if about_file and known is None:
+        found = _of_a_part(found, model)
     # A pairing says more of the two sides than the sizes do.
     is_pairing = "untouched" in error.facts
     if found.causes and network.layers and (about_file or (known is not None and not is_pairing)):
@@ -140,30 +145,39 @@ class PartOfNetwork(findings.OtherArchitecture):
         sections: layers of the network that store floats.
         floats: of the file.
         facts: what the model has, in words.
+        shared: layers of the model that the file can fill.
+        network: the network as an argument, in Python.
     """
 
     sections: int = field(metadata=_WORDS)
     floats: int = field(metadata=_WORDS)
     facts: str = field(metadata=_WORDS)
+    shared: int = field(metadata=_WORDS)
+    network: str = field(metadata=_WORDS)
 
     def _what(self) -> str:
         count = self.file_classes
         counted = f" with {plural(count, 'class', 'classes')}" if count else ""
         return (
             f"holds all {self.sections} layers of {self.file}{counted}, {self.floats} floats; "
-            f"{self.model} has {self.facts}; a .weights file has no names and is read from its "
-            "first float on, so a layer finds its numbers only behind those of all layers before it"
+            f"{self.model} has {self.facts}, and the file can fill {plural(self.shared, 'layer')} "
+            "of it; a .weights file has no names and is read from its first float on, so a layer "
+            "finds its numbers only behind those of all layers before it"
         )
 
     @property
     def fix(self) -> str:
         """The whole network, or the layers that fit."""
-        count = "" if self.file_classes is None else f", classes={self.file_classes}"
-        network = f"yolotf.network({self.file!r}{count})"
         return (
-            f"build the whole network, yolotf.build_model({network}); or pass skip_mismatch=True "
-            f"and cfg={network} to fill the layers that fit"
+            f"build the whole network, yolotf.build_model({self.network}); or pass "
+            f"skip_mismatch=True and cfg={self.network} to fill the layers that fit"
         )
+
+
+def _of_a_part(found: Diagnosis, model: Any) -> Diagnosis:
+    """The diagnosis, which says if the file's network has the model's layers and more."""
+    part = _as_a_part(found, model) if found.causes else None
+    return found if part is None else replace(found, causes=(part,), first_divergence=None)
 
 
 def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
@@ -171,9 +185,13 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
     if network_of(model) is not None or found.header is None:
         return None
     structure = Structure(model)
-    for network in stock_networks(found.floats):
+    for network in planning.networks_around(model, found.path):
+        if layout.floats(network) != found.floats:
+            continue
         sections = len({segment.layer for segment in layout.segments(network)})
-        if 2 * len(structure.units) > sections:
+        shared = planning.shared_layers(model, network, found.path)
+        few = 2 * len(structure.units) <= sections
+        if not few and 2 * shared < len(structure.units):
             continue
         return PartOfNetwork(
             path=found.path,
@@ -183,6 +201,8 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
             sections=sections,
             floats=found.floats,
             facts=f"{structure.facts()}, {structure.floats} floats",
+            shared=shared,
+            network=_in_python(network),
         )
     if len(structure.units) <= _FEW and found.causes and all(map(_is_of_size, found.causes)):
         return findings.Unknown(
@@ -200,6 +220,14 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
             ),
         )
     return None
+
+
+def _in_python(network: cfg.Network) -> str:
+    """The expression that gives a network."""
+    if network.name is None:
+        return f"yolotf.parse_cfg({network.source!r})"
+    classes = "" if network.classes is None else f", classes={network.classes}"
+    return f"yolotf.network({network.name!r}{classes})"
 
 
 _FEW = 5

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from yolotf.darknet import cfg, stock
@@ -18,9 +18,16 @@ from yolotf.errors import PlanError, listed, plural
 from yolotf.loading import partial, remembered
 from yolotf.loading.argument_checks import check_source
 from yolotf.models import order_by_file, order_by_network
-from yolotf.models.layer_names import by_section, network_of, part_name, parts_of, place_of
+from yolotf.models.layer_names import (
+    by_section,
+    network_around,
+    network_of,
+    part_name,
+    parts_of,
+    place_of,
+)
 from yolotf.models.stock import stock_networks
-from yolotf.models.units import Structure
+from yolotf.models.units import Structure, other_layers
 from yolotf.weights import layout
 from yolotf.weights.header import Header, read_header
 from yolotf.weights.once import once_each
@@ -71,7 +78,7 @@ def job_for(
     own = network_of(model)
     told = None if source is None else network_for(model, source)
     if by_name or skip_mismatch:
-        network = told or _network_of_size(path, own)
+        network = told or _network_of_size(path, network_around(model))
         return _paired(model, own, network, path, strict, by_name, skip_mismatch)
     if own is not None and (told is None or layout.segments(told) == layout.segments(own)):
         return _built_here(model, own, path, strict)
@@ -94,13 +101,24 @@ def _told_by_cfg(
     count; any other model has to be the network.
     """
     if own is None:
-        return _in_order(model, network, path, strict)
+        try:
+            return _in_order(model, network, path, strict)
+        except PlanError as error:
+            part = _part(model, network, path, strict)
+            if part is not None:
+                return part
+            if "skip_mismatch" in error.message or not shared_layers(model, network, path):
+                raise
+            raise PlanError(
+                f"{error.message}; pass skip_mismatch=True to load the layers that fit",
+                **error.facts,
+            ) from None
     file = _FileLayers.read(network, path, strict)
     found = _aligned(model, own, file)
     outputs = [own.layers[index] for index in output_layers(own)] if own.heads else []
     excused = {part_name(layer, part) for layer in outputs for part in parts_of(layer)}
     _refuse(path, network, [one for one in found.skipped if one.name not in excused], found)
-    return _pairing_job(model, network, path, file, found)
+    return _pairing_job(model, own, network, path, file, found)
 
 
 def _foreign(model: Any, path: PathLike, strict: bool) -> Job:
@@ -124,12 +142,73 @@ def _foreign(model: Any, path: PathLike, strict: bool) -> Job:
                     notes=(f"{ENDS_AFTER}{plural(len(order), 'layer')}",),
                     complete=False,
                 )
+    if size_bytes != header.size_bytes + layout.FLOAT_BYTES * structure.floats:
+        for network in networks_around(model, path):
+            part = _part(model, network, path, strict)
+            if part is not None:
+                return part
     order = order_by_file.arrange(
         structure, path, header.size_bytes, size_bytes, transposed=header.transposed
     )
     assignments = order_by_file.assignments(order, transposed=header.transposed)
     plan = layout.Plan(assignments, structure.floats, None)
     return Job(header, size_bytes, plan, layer_names(assignments), untouched=others)
+
+
+def _part(model: Any, network: cfg.Network, path: PathLike, strict: bool) -> Job | None:
+    """For a model that is a part of the file's network; None for one that is not.
+
+    It is one if each of its layers has a counterpart, under the same name or at the beginning.
+    """
+    file = _FileLayers.read(network, path, strict)
+    found = _fitting(model, file)
+    if found is None or found.skipped or found.left or not found.spare:
+        return None
+    sections = [layer for layer in file.layers if layer not in found.spare]
+    if sections != file.layers[: len(sections)] and {layer.name for layer in sections} != set(
+        found.loaded
+    ):
+        return None
+    job = _pairing_job(model, None, network, path, file, found)
+    count = plural(len(file.layers), "layer")
+    note = f"{_name(model)} is {len(sections)} of the {count} of {network.source}"
+    return replace(job, notes=(note, *job.notes))
+
+
+def is_part(model: Any, path: PathLike) -> bool:
+    """Whether a model of unknown origin is a part of the network that a file is of."""
+    if network_of(model) is not None:
+        return False
+    return any(_part(model, network, path, strict=True) for network in networks_around(model, path))
+
+
+def shared_layers(model: Any, network: cfg.Network, path: PathLike) -> int:
+    """How many layers of the model the file of the network can fill."""
+    found = _fitting(model, _FileLayers.read(network, path, strict=True))
+    return len(found.loaded) if found else 0
+
+
+def _fitting(model: Any, file: _FileLayers) -> partial.Pairing | None:
+    """What fits; None if the model cannot be taken apart."""
+    try:
+        return _aligned(model, None, file)
+    except PlanError:
+        return None
+
+
+def networks_around(model: Any, path: PathLike) -> Iterable[cfg.Network]:
+    """Networks that a file may be of which is larger than a model.
+
+    The one that the model's layers were built for, and stock ones of the file's size.
+    """
+    around = network_around(model)
+    if around is not None:
+        yield around
+    header, size_bytes = read_header(path, None)
+    for width in header.widths:
+        floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
+        if not rest:
+            yield from stock_networks(floats)
 
 
 def _paired(
@@ -149,7 +228,7 @@ def _paired(
         found = _aligned(model, own, file)
     if by_name and not skip_mismatch:
         _refuse_names(path, network, found, strict)
-    return _pairing_job(model, network, path, file, found)
+    return _pairing_job(model, own, network, path, file, found)
 
 
 # a file in its own order
@@ -162,8 +241,9 @@ def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) ->
     if header.transposed:
         plan = find(model, network, transposed=True)
     cut = _cut(path, header, size_bytes, layout.segments(network), strict)
+    others = _others(model, network_of(model))
     if cut is None:
-        return Job(header, size_bytes, plan, _layer_names_of(plan))
+        return Job(header, size_bytes, plan, _layer_names_of(plan), untouched=others)
     kept = tuple(
         assignment for assignment in plan.assignments if assignment.segment.layer < cut.layers
     )
@@ -175,9 +255,14 @@ def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) ->
         size_bytes,
         layout.Plan(kept, cut.floats, network),
         layer_names(kept),
-        untouched=layer_names(left),
+        untouched=(*layer_names(left), *others),
         notes=(cut.note,),
     )
+
+
+def _others(model: Any, own: cfg.Network | None) -> tuple[str, ...]:
+    """Layers with weights that no section stores; a model made of sections, `own`, has none."""
+    return () if own is not None else tuple(other_layers(model))
 
 
 def layer_names(assignments: Iterable[layout.Assignment]) -> tuple[str, ...]:
@@ -280,6 +365,7 @@ class _FileLayers:
 
 def _pairing_job(
     model: Any,
+    own: cfg.Network | None,
     network: cfg.Network,
     path: PathLike,
     file: _FileLayers,
@@ -297,7 +383,7 @@ def _pairing_job(
         layout.Plan(found.assignments, file.floats, network),
         found.loaded,
         found.skipped,
-        found.untouched,
+        (*found.untouched, *_others(model, own)),
         found.unused,
         (*file.notes, *_doubts(found.doubts, network)),
         complete=False,

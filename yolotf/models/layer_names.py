@@ -15,6 +15,7 @@ from yolotf.weights.once import once_each
 _SHORT_TYPES = {"convolutional": "conv"}
 
 _networks: weakref.WeakKeyDictionary[Any, cfg.Network] = weakref.WeakKeyDictionary()
+_networks_of_layers: weakref.WeakKeyDictionary[Any, cfg.Network] = weakref.WeakKeyDictionary()
 
 
 def layer_name(layer: cfg.Layer) -> str:
@@ -25,6 +26,8 @@ def layer_name(layer: cfg.Layer) -> str:
 def remember_network(model: Any, network: cfg.Network) -> None:
     """Notes that `model` was built from `network`."""
     _networks[model] = network
+    for layer in model.layers:
+        _networks_of_layers[layer] = network
 
 
 def network_of(model: Any) -> cfg.Network | None:
@@ -36,6 +39,21 @@ def network_of(model: Any) -> cfg.Network | None:
         return _networks.get(model)
     except TypeError:  # not hashable, or no weak references
         return None
+
+
+def network_around(model: Any) -> cfg.Network | None:
+    """The network that some of a model's layers were built for; None without one, or with several.
+
+    That of `keras.Model(model.input, model.get_layer("conv_28").output)`, for instance.
+    """
+    if network_of(model) is not None:
+        return network_of(model)
+    found = {
+        id(network): network
+        for layer in layers(model)
+        if (network := _networks_of_layers.get(layer)) is not None
+    }
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def part_name(layer: cfg.Layer, part: str) -> str:

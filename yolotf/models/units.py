@@ -268,7 +268,7 @@ class Structure:
         raise PlanError(
             f"{self.name}: {len(left)} of its layers have neither a bias nor a batch normalization "
             f"that follows them: {some(leaf.name for leaf in left)}; Darknet stores one of the "
-            "two with every kernel",
+            "two with every kernel; end a part of a network behind its batch normalization",
             layers=[leaf.name for leaf in left],
         )
 
@@ -360,6 +360,15 @@ class Structure:
                 if unit is not None:
                     order.setdefault(unit)
         return list(order) if len(order) == len(self.units) else None
+
+
+def other_layers(model: Any) -> list[str]:
+    """The names of a model's layers with weights that Darknet has nothing like."""
+    return [
+        name_of(layer)
+        for layer in (model, *layers(model))
+        if hasattr(layer, "name") and _kind(layer, slots(layer)) == "other"
+    ]
 
 
 def _kind(layer: Any, found: Mapping[str, Slot]) -> str | None:
