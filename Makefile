@@ -4,11 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*)
 
-.PHONY: help demo test test-ray lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-ray test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 $(VENV)/built: $(NATIVE)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
@@ -58,6 +58,16 @@ sanitize: $(VENV)/built ## test the C++ core under the address and undefined beh
 	$(BIN)/cmake --build build-sanitize
 	$(BIN)/ctest --test-dir build-sanitize --output-on-failure --no-tests=error
 
+# The core, its tests and the fuzz targets' seeds as programs for aarch64, emulated.
+test-aarch64: $(VENV)/built ## test the C++ core on aarch64, emulated
+	@for tool in aarch64-linux-gnu-g++ qemu-aarch64; do command -v $$tool > /dev/null || { \
+	  echo "make test-aarch64 needs $$tool, which is not there;" \
+	    "try: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
+	$(BIN)/cmake -S . -B build-aarch64 --toolchain tools/aarch64.cmake -DYOLOTF_PYTHON=OFF \
+	  -DYOLOTF_TESTS=ON -DYOLOTF_WERROR=ON
+	$(BIN)/cmake --build build-aarch64
+	$(BIN)/ctest --test-dir build-aarch64 --output-on-failure --no-tests=error
+
 # The core under libFuzzer, each target for FUZZ_SECONDS; then hours, if you like.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := fuzz_header fuzz_plan fuzz_content
@@ -71,7 +81,7 @@ fuzz: $(VENV)/built ## fuzz the C++ core, FUZZ_SECONDS for each target
 	for target in $(FUZZ_TARGETS); do \
 	  mkdir -p build-fuzz/corpus/$$target && \
 	  build-fuzz/$$target -max_len=65536 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
-	    -artifact_prefix=build-fuzz/ build-fuzz/corpus/$$target || exit 1; \
+	    -artifact_prefix=build-fuzz/ build-fuzz/corpus/$$target tests/csrc/seeds/$$target || exit 1; \
 	done
 
 # The pages of docs/ and the reference from the docstrings, into site/.
@@ -88,4 +98,4 @@ bench: $(VENV)/built ## time loading against pure Python
 	$(BIN)/python benchmarks/load.py
 
 clean: ## remove what was built
-	rm -rf build build-sanitize build-fuzz dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
+	rm -rf build build-aarch64 build-sanitize build-fuzz dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op

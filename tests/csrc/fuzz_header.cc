@@ -3,7 +3,8 @@
 
 #include "header.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::byte* bytes, std::size_t size) {
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(data);
   std::int64_t floats = -1;
   if (size >= sizeof floats) {
     std::memcpy(&floats, bytes + size - sizeof floats, sizeof floats);

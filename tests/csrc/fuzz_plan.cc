@@ -146,8 +146,8 @@ bool is_nan(const std::byte* number, Dtype dtype) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const std::byte* data, std::size_t data_size) {
-  Input input(data, data_size);
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t data_size) {
+  Input input(reinterpret_cast<const std::byte*>(data), data_size);
   const std::vector<std::int64_t> rows = rows_of(&input);
   const std::vector<Segment> segments =
       segments_from_rows(rows.data(), static_cast<std::int64_t>(rows.size()) / kPlanColumns);
@@ -155,8 +155,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::byte* data, std::size_t data_si
   std::vector<std::byte> file;
   if (input.byte() % 4 != 0) {
     const std::int32_t header[] = {0, 2, 5, 0, 0};
-    const auto* start = reinterpret_cast<const std::byte*>(header);
-    file.assign(start, start + sizeof header);
+    file.resize(sizeof header);
+    std::memcpy(file.data(), header, sizeof header);
   }
   const std::size_t length = input.byte() * std::size_t{1024};
   std::uint32_t state = input.byte();

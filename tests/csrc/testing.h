@@ -61,8 +61,9 @@ class Bytes {
 
 template <typename T>
 void append(std::vector<std::byte>* bytes, T value) {
-  const auto* begin = reinterpret_cast<const std::byte*>(&value);
-  bytes->insert(bytes->end(), begin, begin + sizeof value);
+  const std::size_t end = bytes->size();
+  bytes->resize(end + sizeof value);
+  std::memcpy(bytes->data() + end, &value, sizeof value);
 }
 
 inline std::vector<std::byte> header_of(std::int32_t major, std::int32_t minor, std::uint64_t seen,
