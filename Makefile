@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*)
+NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/* csrc/*/*)
 
 .PHONY: help demo test test-ray test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
@@ -89,10 +89,11 @@ docs: $(VENV)/built ## build the pages and the reference into site/
 	$(BIN)/python -m pip install -q --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 
-# One wheel for several TensorFlows, in wheelhouse/: make wheel MINORS="2.20 2.21".
-wheel: $(VENV)/built ## build one wheel for several TensorFlows into wheelhouse/
+# Into wheelhouse/: make wheel MINORS="2.20 2.21" ARCH=aarch64.
+ARCH ?= $(shell uname -m)
+wheel: $(VENV)/built ## build one wheel with the op for several TensorFlows, for ARCH
 	$(BIN)/python -m pip install -q --group wheel
-	PYTHON=$(BIN)/python tools/build_wheel.sh wheelhouse $(MINORS)
+	$(BIN)/python tools/build_wheel.py wheelhouse $(MINORS) --arch $(ARCH)
 
 bench: $(VENV)/built ## time loading against pure Python
 	$(BIN)/python benchmarks/load.py

@@ -22,6 +22,7 @@ COMMANDS = {
         "mean average precision on labelled pictures, as `darknet detector map` has it",
     ),
     "convert": ("convert", "write .keras, .h5, SavedModel, .tflite, .onnx or .safetensors"),
+    "build-op": ("build_op", "compile the op for the TensorFlow that is installed"),
     "doctor": ("doctor", "what yolotf runs on here: versions, op, threads, memory, files"),
 }
 """Each name's module of this package, and its purpose. A module has `add_arguments(parser)` and

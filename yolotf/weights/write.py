@@ -223,7 +223,9 @@ _warned: set[str] = set()
 def _warn_once(text: str) -> None:
     if text not in _warned:
         _warned.add(text)
-        warnings.warn(f"{text}; loading without it", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"{text}; loading without it, which takes longer", RuntimeWarning, stacklevel=2
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,41 @@
+"""`yolotf build-op`: compiles the op for the TensorFlow that is installed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from yolotf.cli import arguments
+from yolotf.errors import TensorFlowVersionError
+from yolotf.weights import op_build, op_library
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("--force", action="store_true", help="build it although there is one")
+
+
+def main(parsed: argparse.Namespace) -> int:
+    """The command; returns its exit code."""
+    with arguments.quiet():
+        running = _running()
+        if not parsed.force and _works():
+            print(f"there is an op for TensorFlow {running} already")
+            return 0
+        print(f"compiling the op for TensorFlow {running}, about 15 s ...", file=sys.stderr)
+        print(f"built {op_build.build()}")
+    return 0
+
+
+def _running() -> str:
+    import tensorflow as tf  # the other commands go without
+
+    return str(tf.__version__)
+
+
+def _works() -> bool:
+    try:
+        op_library.op_library()
+    except TensorFlowVersionError:
+        return False
+    return True
