@@ -370,15 +370,18 @@ def _convolution(
 ) -> Tensor:
     if fused and onednn.supports(layer):
         return onednn.convolve(ops, x, kernel, bias, layer, blocks)
+    groups = 1 if operations.is_depthwise(layer) else layer.groups
     x = operations.convolve(ops, x, kernel, layer)
-    return operations.add_bias(ops, x, bias, layer.activation)
+    x = operations.add_bias(ops, x, bias, groups=groups)
+    return operations.activate_fused(ops, x, layer.activation)
 
 
 def _connected(
     ops: operations.Operations, x: Tensor, kernel: Tensor, bias: Tensor, layer: cfg.Connected
 ) -> Tensor:
     x = operations.connect(ops, x, kernel, layer)
-    x = operations.add_bias(ops, x, bias, layer.activation)
+    x = operations.add_bias(ops, x, bias)
+    x = operations.activate_fused(ops, x, layer.activation)
     return ops.Reshape(tensor=x, shape=[-1, 1, 1, layer.output])
 
 

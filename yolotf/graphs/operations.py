@@ -618,12 +618,25 @@ def letter_box_size(picture: Sequence[int], size: Sequence[int]) -> tuple[int, i
     return rows, max(1, width * rows // height)
 
 
-def add_bias(ops: Operations, x: Tensor, bias: Tensor, activation: str) -> Tensor:
-    """Bias and activation behind a convolution or matrix product, which TensorFlow fuses with it.
+def add_bias(ops: Operations, x: Tensor, bias: Tensor, *, groups: int = 1) -> Tensor:
+    """The bias behind a convolution or matrix product; TensorFlow's optimizer joins the two.
 
-    Fusing needs these operations in this order.
+    What it makes of `Conv2D` and `BiasAdd` is Eigen's where oneDNN is off, and knows no groups
+    (TensorFlow 2.16 to 2.21: "Fused conv implementation does not support grouped convolutions").
+    It leaves `AddV2` alone there; where oneDNN is on it takes it for the bias that it is, and
+    oneDNN's operation has groups.
+
+    Args:
+        ops: where to write it.
+        x: channels last.
+        bias: (channels,).
+        groups: of the `Conv2D` that `x` comes from.
     """
-    x = ops.BiasAdd(value=x, bias=bias)
+    return ops.BiasAdd(value=x, bias=bias) if groups == 1 else ops.AddV2(x=x, y=bias)
+
+
+def activate_fused(ops: Operations, x: Tensor, activation: str) -> Tensor:
+    """`activate` straight behind `add_bias`, in the words that TensorFlow fuses with it."""
     if activation == "leaky":
         return ops.LeakyRelu(features=x, alpha=LEAKY)
     return activate(ops, x, activation)

@@ -9,7 +9,7 @@ module registers them, so that `keras.models.load_model` finds them in a saved `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -45,11 +45,12 @@ def convolve(
     strides: Sequence[int],
     padding: str | list[list[int]],
     dilations: Sequence[int],
+    bias: Any = None,
 ) -> Any:
     """A convolution with as many groups as the kernel's third axis leaves.
 
-    TensorFlow runs grouped convolutions on a CPU, but has their gradients only in oneDNN
-    builds; here the gradient goes group by group everywhere.
+    TensorFlow's CPU kernels run groups and dilations, but only oneDNN's have their gradients; here
+    the gradient goes group by group, dilations by space-to-batch as in `tf.nn.convolution`.
 
     Args:
         inputs: NHWC.
@@ -57,33 +58,67 @@ def convolve(
         strides: rows, columns.
         padding: `SAME`, `VALID`, or `tf.nn.conv2d`'s explicit list.
         dilations: rows, columns.
+        bias: (filters,), if there is one.
     """
     inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
-
-    def run(one: Any, weights: Any) -> Any:
-        return tf.nn.conv2d(
-            one, weights, strides=list(strides), padding=padding, dilations=list(dilations)
-        )
-
     groups = inputs.shape[-1] // kernel.shape[2]
-    if groups == 1:
-        return run(inputs, kernel)
+    geometry = {"strides": list(strides), "padding": padding, "dilations": list(dilations)}
+    if groups > 1 or max(dilations) > 1:
+        outputs = _convolve_with_gradient(inputs, kernel, groups, geometry)
+    else:
+        outputs = tf.nn.conv2d(inputs, kernel, **geometry)
+    if bias is not None:
+        bias = tf.convert_to_tensor(bias)
+        return operations.add_bias(tf.raw_ops, outputs, bias, groups=groups)
+    if groups > 1 and keras().__name__ == "tf_keras":
+        # Its fused batch normalization would be joined with a convolution by the same operation
+        # without groups (see `operations.add_bias`). Not over this one, which copies nothing.
+        return tf.ensure_shape(outputs, outputs.shape)
+    return outputs
+
+
+def _convolve_with_gradient(
+    inputs: Any, kernel: Any, groups: int, geometry: Mapping[str, Any]
+) -> Any:
+    """`tf.nn.conv2d`, differentiated as `_convolve_one_group` of every group."""
 
     @tf.custom_gradient
-    def grouped(one: Any, weights: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+    def convolve(x: Any, weights: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
         def gradient(upstream: Any) -> tuple[Any, Any]:
             with tf.GradientTape() as tape:
-                tape.watch([one, weights])
+                tape.watch([x, weights])
                 parts = zip(
-                    tf.split(one, groups, axis=-1), tf.split(weights, groups, axis=-1), strict=True
+                    tf.split(x, groups, axis=-1), tf.split(weights, groups, axis=-1), strict=True
                 )
-                outputs = tf.concat([run(*part) for part in parts], axis=-1)
-            found = tape.gradient(outputs, [one, weights], output_gradients=upstream)
-            return found[0], found[1]
+                outputs = tf.concat([_convolve_one_group(*part, **geometry) for part in parts], -1)
+            of_x, of_weights = tape.gradient(outputs, [x, weights], output_gradients=upstream)
+            return of_x, of_weights
 
-        return run(one, weights), gradient
+        return tf.nn.conv2d(x, weights, **geometry), gradient
 
-    return grouped(inputs, kernel)
+    return convolve(inputs, kernel)
+
+
+def _convolve_one_group(
+    inputs: Any,
+    kernel: Any,
+    strides: list[int],
+    padding: str | list[list[int]],
+    dilations: list[int],
+) -> Any:
+    """`tf.nn.conv2d` in operations whose gradients all CPU kernels have."""
+    if max(dilations) == 1:
+        return tf.nn.conv2d(inputs, kernel, strides, padding)
+    if padding == "SAME":  # `tf.nn.convolution` has no strides with dilations
+        reach = [(size - 1) * rate + 1 for size, rate in zip(kernel.shape, dilations, strict=False)]
+        extents = tf.shape(inputs)[1:3]
+        missing = tf.maximum((-(-extents // strides) - 1) * strides + reach - extents, 0)
+        sides = tf.stack([missing // 2, missing - missing // 2], axis=1)
+        inputs = tf.pad(inputs, tf.pad(sides, [[1, 1], [0, 0]]))
+    elif padding != "VALID":
+        inputs = tf.pad(inputs, padding)
+    outputs = tf.nn.convolution(inputs, kernel, padding="VALID", dilations=dilations)
+    return outputs[:, :: strides[0], :: strides[1]]
 
 
 @tf.custom_gradient
@@ -113,10 +148,13 @@ class GroupedConv2D(_Conv2D):
     def call(self, inputs: Any) -> Any:
         """Convolves NHWC `inputs`."""
         outputs = convolve(
-            inputs, self.kernel, self.strides, self.padding.upper(), self.dilation_rate
+            inputs,
+            self.kernel,
+            self.strides,
+            self.padding.upper(),
+            self.dilation_rate,
+            self.bias if self.use_bias else None,
         )
-        if self.use_bias:
-            outputs = tf.nn.bias_add(outputs, self.bias)
         return outputs if self.activation is None else self.activation(outputs)
 
 
@@ -196,14 +234,14 @@ class FlexibleConv2D(_Layer):
             inputs, kernel = _signs(tf.convert_to_tensor(inputs)), _binarized(kernel)
             if not isinstance(padding, str):
                 inputs, padding = tf.pad(inputs, _explicit(padding), constant_values=-1), "valid"
-        outputs = convolve(
+        return convolve(
             inputs,
             kernel,
             strides,
             padding.upper() if isinstance(padding, str) else _explicit(padding),
             (dilation_rate, dilation_rate),
+            self.bias,
         )
-        return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
