@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import helpers
+import networks_of_sections as sections
 import numpy as np
 import numpy_loader
 import pytest
@@ -1000,6 +1001,28 @@ def test_section_convolution_has_the_gradient_of_its_groups(groups, strides, dil
         tf.function(lambda: gradients(ours))(), gradients(split), strict=True
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", sections.SECTIONS)
+def test_section_is_channels_last_whatever_keras_is_told(name):
+    network = yolotf.parse_cfg(sections.around(sections.SECTIONS[name]))
+    backend = keras().backend
+    x = np.random.default_rng(0).random((2, 6, 8, 3), dtype=np.float32)
+
+    def answer():
+        keras().utils.set_random_seed(1)
+        model = build_model(network)
+        return model.get_config(), np.asarray(model(x, training=False))
+
+    told = backend.image_data_format()
+    expected_config, expected = answer()
+    backend.set_image_data_format("channels_first")
+    try:
+        config, found = answer()
+    finally:
+        backend.set_image_data_format(told)
+    assert config == expected_config
+    np.testing.assert_array_equal(found, expected)
 
 
 REFUSED = {

@@ -184,6 +184,10 @@ class _Graph:
         """The arguments every Keras layer of a section gets."""
         return {"name": layer_name(layer) + suffix, **self.options}
 
+    def spatial(self, layer: cfg.Layer, suffix: str = "") -> dict[str, Any]:
+        """`named`, for layers that ask `keras.config.image_data_format()` if not told."""
+        return {"data_format": "channels_last", **self.named(layer, suffix)}
+
     def _section(self, layer: cfg.Layer) -> Any:
         inputs = [self.tensors[index] for index in layer.inputs]
         match layer:
@@ -206,7 +210,7 @@ class _Graph:
             case cfg.Pool():
                 return self._pool(layer, *inputs)
             case cfg.Avgpool():
-                return self.keras.GlobalAveragePooling2D(keepdims=True, **self.named(layer))(
+                return self.keras.GlobalAveragePooling2D(keepdims=True, **self.spatial(layer))(
                     *inputs
                 )
             case cfg.Route():
@@ -291,7 +295,7 @@ class _Graph:
         else:
             padding = window.padding
             if not isinstance(padding, str):
-                x = self.keras.ZeroPadding2D(padding, **self.named(layer, "_pad"))(x)
+                x = self.keras.ZeroPadding2D(padding, **self.spatial(layer, "_pad"))(x)
                 padding = "valid"
             if kernel is None:
                 kernel = self.undrawn.hold(self._kernel(layer, strides, padding))
@@ -330,7 +334,7 @@ class _Graph:
             "padding": padding,
             "dilation_rate": layer.dilation,
             "use_bias": not layer.batch_normalize,
-            **self.named(layer),
+            **self.spatial(layer),
         }
         if is_depthwise(layer):
             return self.keras.DepthwiseConv2D(
@@ -404,7 +408,7 @@ class _Graph:
                 "max" if maximum else "mean", layer.size, strides, padding, **self.named(layer)
             )(x)
         pooling = self.keras.MaxPooling2D if maximum else self.keras.AveragePooling2D
-        return pooling(layer.size, strides=strides, padding=padding, **self.named(layer))(x)
+        return pooling(layer.size, strides=strides, padding=padding, **self.spatial(layer))(x)
 
     def _route(self, layer: cfg.Route, inputs: list[Any]) -> Any:
         if layer.groups > 1:
@@ -434,9 +438,9 @@ class _Graph:
         if layer.reverse:
             # Darknet sums the window up (blas.c:483-498).
             scale *= stride**2
-            x = self.keras.AveragePooling2D(stride, **self.named(layer))(x)
+            x = self.keras.AveragePooling2D(stride, **self.spatial(layer))(x)
         else:
-            x = self.keras.UpSampling2D(stride, interpolation="nearest", **self.named(layer))(x)
+            x = self.keras.UpSampling2D(stride, interpolation="nearest", **self.spatial(layer))(x)
         return x if scale == 1 else self._rescaled(layer, scale, 0.0, x)
 
     def _rescaled(self, layer: cfg.Layer, scale: float, offset: float, x: Any) -> Any:
@@ -477,6 +481,6 @@ class _Graph:
             before = (extent - kept) // 2
             sides.append((before, extent - kept - before))
         if sides != [(0, 0), (0, 0)]:
-            x = self.keras.Cropping2D(tuple(sides), **self.named(layer))(x)
+            x = self.keras.Cropping2D(tuple(sides), **self.spatial(layer))(x)
         # crop_layer.c:76: 0..1 becomes -1..1.
         return x if layer.noadjust else self._rescaled(layer, 2.0, -1.0, x)
