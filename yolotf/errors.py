@@ -135,6 +135,10 @@ class ForkedProcessError(YolotfError, RuntimeError):
     """
 
 
+class KerasBackendError(YolotfError, ImportError):
+    """Keras runs, or would run, on another backend than TensorFlow."""
+
+
 class MissingPackageError(YolotfError, ImportError):
     """A package is needed that is not installed; the message says how to install it."""
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from yolotf.darknet import cfg
 from yolotf.errors import WeightsMismatch
 from yolotf.files import sources
+from yolotf.graphs import forked
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.explained import explained
@@ -86,7 +87,9 @@ class ClassifierFunction:
         Raises:
             OutOfMemoryError: there is no memory for it.
             TensorFlowError: TensorFlow refuses to run it.
+            ForkedProcessError: the process was forked after TensorFlow had run in its parent.
         """
+        forked.check_process("build_function")
         images = tf.convert_to_tensor(images)
         if images.shape[0] == 0:
             return tf.zeros([0, self.classes])

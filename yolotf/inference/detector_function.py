@@ -18,7 +18,7 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, read_names
 from yolotf.errors import WeightsMismatch, YolotfError
 from yolotf.files import sources
-from yolotf.graphs import decode, operations, tf_errors, tf_operations
+from yolotf.graphs import decode, forked, operations, tf_errors, tf_operations
 from yolotf.graphs.folded_network import FoldedNetwork, check_eager
 from yolotf.inference import gc_pause as _collector
 from yolotf.inference.classifier_function import ClassifierFunction
@@ -191,7 +191,9 @@ class InferenceFunction:
             OutOfMemoryError: there is no memory for it.
             TensorFlowError: TensorFlow refuses to run it.
             YolotfError: with `any_size`, a height or width that is no multiple of `stride`.
+            ForkedProcessError: the process was forked after TensorFlow had run in its parent.
         """
+        forked.check_process("build_function")
         images = tf.convert_to_tensor(images)
         if images.shape[0] == 0:
             return self._nothing()
@@ -366,7 +368,9 @@ def build_function(
     Raises:
         WeightsMismatch: file and network do not belong together.
         UnsupportedSectionError: the network has sections or heads this cannot express.
+        ForkedProcessError: the process was forked after TensorFlow had run in its parent.
     """
+    forked.check_process("build_function")
     network = networks.as_network(network)
     if not network.heads:
         _check_plain(network, nms_kind=nms_kind, only=only, any_size=any_size, agnostic=agnostic)

@@ -47,10 +47,12 @@ def build_model(
         UnsupportedSectionError: a section or one of its options has no counterpart in Keras.
         WeightsMismatch: the file does not belong to the network; its `diagnosis` holds all causes.
         OSError: the file cannot be read.
+        ForkedProcessError: the process was forked after TensorFlow had run in its parent: the
+            model could never be called.
     """
     if weights is None:
         return build.build_model(network, dtype=dtype, name=name)
-    build.check_network(network)
+    build.check_call(network)
     kernels = undrawn.Kernels(filled=True)
     model = build.build_undrawn(network, kernels, dtype=dtype, name=name)
     report = load_darknet_weights(model, weights, cast=True)

@@ -24,9 +24,16 @@ from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet.class_tree import tree_of
 from yolotf.darknet.graph_checks import used_layers
 from yolotf.darknet.sections.antialiased import sharp
+from yolotf.graphs import forked
 from yolotf.graphs.operations import is_depthwise
 from yolotf.models import initial, undrawn
-from yolotf.models.keras_layers import (
+from yolotf.models.keras_module import check_backend, keras
+from yolotf.models.layer_names import layer_name, network_of, remember_network
+
+# TensorFlow, which is imported next, imports Keras.
+check_backend()
+
+from yolotf.models.keras_layers import (  # noqa: E402
     BN_MOMENTUM,
     Activation,
     Blur,
@@ -46,8 +53,6 @@ from yolotf.models.keras_layers import (
     TreeSoftmax,
     activation_layer,
 )
-from yolotf.models.keras_module import keras
-from yolotf.models.layer_names import layer_name, network_of, remember_network
 
 __all__ = [
     "BN_MOMENTUM",
@@ -63,15 +68,16 @@ def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = N
 
     `yolotf.build_model`, which says more, is this and a load.
     """
-    check_network(network)
+    check_call(network)
     return build_undrawn(network, undrawn.Kernels(filled=False), dtype=dtype, name=name)
 
 
-def check_network(network: object) -> None:
-    """Refuses what is no network.
+def check_call(network: object) -> None:
+    """Refuses what is no network, and a process in which the model could never run.
 
     Raises:
         TypeError: with the right call.
+        ForkedProcessError: the process was forked after TensorFlow had run.
     """
     if not isinstance(network, cfg.Network):
         raise TypeError(
@@ -79,6 +85,7 @@ def check_network(network: object) -> None:
             "yolotf.build_model(yolotf.parse_cfg('yolov4.cfg')) or "
             "yolotf.build_model(yolotf.network('yolov4'))"
         )
+    forked.check_process("build_model")
 
 
 def build_undrawn(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from yolotf import _runtime
 from yolotf.darknet import cfg
 from yolotf.errors import TensorFlowError
-from yolotf.graphs import onednn, tf_errors
+from yolotf.graphs import forked, onednn, tf_errors
 from yolotf.graphs.memory_budget import RunMemory
 from yolotf.graphs.network import NetworkGraph
 from yolotf.runtime import tensorflow_library
@@ -140,7 +140,7 @@ class RuntimeNetwork:
             ForkedProcessError: the process was forked after a network had been made.
             OutOfMemoryError: there is no memory for them.
         """
-        tensorflow_library.check_process()
+        forked.check_runtime()
         with tf_errors.explained(self.network):
             header, arrays = _read(self.graph, path, verify=verify, threads=self._threads)
             tensors = _runtime.Tensors(list(arrays.values()))
@@ -158,7 +158,7 @@ class RuntimeNetwork:
             TensorFlowError: TensorFlow refuses to run it.
             ForkedProcessError: the process was forked after a network had been made.
         """
-        tensorflow_library.check_process()
+        forked.check_runtime()
         return self._run(len(inputs), [inputs], weights)
 
     def _run(self, batch: int, arrays: Sequence[Array], weights: Weights) -> list[Array]:
@@ -178,7 +178,7 @@ class RuntimeNetwork:
         Returns:
             What enters the heads, and the states for the next step.
         """
-        tensorflow_library.check_process()
+        forked.check_runtime()
         entering = [frame, *(states[key] for key in self.graph.states)]
         found = self._run(len(frame), entering, weights)
         heads = len(found) - len(self.graph.states)

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yolotf import _runtime
-from yolotf.errors import TENSORFLOW_MISSING, ForkedProcessError, OutOfMemoryError, size_text
+from yolotf.errors import TENSORFLOW_MISSING, OutOfMemoryError, size_text
+from yolotf.graphs import forked
 
 FRAMEWORK, CC = "libtensorflow_framework.so.2", "libtensorflow_cc.so.2"
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -47,33 +48,15 @@ def load() -> None:
         OutOfMemoryError: there is no memory for the libraries.
         ForkedProcessError: the process was forked after TensorFlow had begun to run in its parent.
     """
-    check_process()
+    forked.check_runtime()
     with _lock:
         if not _runtime.version():
             _open(folder())
 
 
-def check_process() -> None:
-    """Raises in a process that has TensorFlow, but none of its threads.
-
-    Raises:
-        ForkedProcessError: it was forked after TensorFlow had begun to run in its parent.
-    """
-    if _forked:
-        raise ForkedProcessError(
-            "this process was forked from one in which a detector had been made, and TensorFlow's "
-            "threads are not here: start processes with multiprocessing's spawn method "
-            '(multiprocessing.get_context("spawn")), or fork before the first detector is made'
-        )
-
-
-_forked = False
-
-
 def _after_fork() -> None:
-    global _forked, _lock
+    global _lock
     _lock = threading.Lock()  # nobody is left who could release it
-    _forked = bool(_runtime.version())
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,0 +1,86 @@
+"""Whether this process was forked from one in which TensorFlow ran.
+
+TensorFlow's threads are not in the child, and what is given to them is waited for without end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from yolotf.errors import ForkedProcessError
+
+_FIX = (
+    "and TensorFlow's threads are not here: start processes with multiprocessing's spawn method "
+    '(multiprocessing.get_context("spawn")), or fork before'
+)
+
+
+def check_process(purpose: str) -> None:
+    """Raises where TensorFlow's Python would hang.
+
+    Args:
+        purpose: what needs it: `build_model`.
+
+    Raises:
+        ForkedProcessError: the process was forked after TensorFlow had run in its parent.
+    """
+    if _parent.ran:
+        raise ForkedProcessError(
+            f"{purpose}: this process was forked from one in which TensorFlow had run, {_FIX} "
+            "TensorFlow runs"
+        )
+
+
+def check_runtime() -> None:
+    """Raises where TensorFlow's C API would hang; after its Python alone it does not.
+
+    Raises:
+        ForkedProcessError: the process was forked after a detector had been made in its parent.
+    """
+    if _parent.detected:
+        raise ForkedProcessError(
+            f"this process was forked from one in which a detector had been made, {_FIX} the first "
+            "detector is made"
+        )
+
+
+class _Threads(NamedTuple):
+    """What has started TensorFlow's threads."""
+
+    ran: bool
+    """Anything."""
+    detected: bool
+    """Its C API."""
+
+    @classmethod
+    def now(cls) -> _Threads:
+        context = getattr(sys.modules.get("tensorflow.python.eager.context"), "_context", None)
+        runtime = sys.modules.get("yolotf._runtime")
+        detected = runtime is not None and bool(runtime.version())
+        return cls(detected or getattr(context, "_context_handle", None) is not None, detected)
+
+
+def _before_import() -> _Threads:
+    """What had been started in a parent that did not import this module.
+
+    Known where the system counts the threads of a process, as Linux does, and there is only one.
+    """
+    try:
+        threads = len(list(Path("/proc/self/task").iterdir()))
+    except OSError:
+        threads = 0
+    return _Threads.now() if threads == 1 else _Threads(False, False)
+
+
+def _after_fork() -> None:
+    global _parent
+    now = _Threads.now()
+    _parent = _Threads(_parent.ran or now.ran, _parent.detected or now.detected)
+
+
+_parent = _before_import()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
