@@ -589,7 +589,6 @@ def test_a_variable_of_another_shape_is_refused(
     [
         ("float16", False, "; pass cast=True to round"),
         ("bfloat16", False, "; pass cast=True to round"),
-        ("float64", True, ""),
         ("int32", True, ""),
         ("int8", False, ""),
     ],

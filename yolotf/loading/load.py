@@ -126,6 +126,8 @@ def load_darknet_weights(
         skip_mismatch: load what fits and leave the rest; extra or missing layers are stepped
             over. The report lists what was loaded, skipped and left untouched.
         cast: also allow float16 and bfloat16 variables; the floats are rounded to nearest even.
+            float64 variables, which hold every float32, need no word. Under a LoRA adapter
+            (`enable_lora`) the kernel itself is loaded; quantized kernels are refused.
         verify: refuse a file with moving variances that are negative or not finite: its size
             fits, its layout does not.
         bn_epsilon: `darknet` sets every batch normalization's epsilon to Darknet's 1e-5 (before

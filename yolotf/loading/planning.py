@@ -20,6 +20,7 @@ from yolotf.loading.argument_checks import check_source
 from yolotf.models import order_by_file, order_by_network
 from yolotf.models.layer_names import (
     by_section,
+    every_layer,
     network_around,
     network_of,
     part_name,
@@ -28,6 +29,7 @@ from yolotf.models.layer_names import (
 )
 from yolotf.models.stock import stock_networks
 from yolotf.models.units import Structure, other_layers
+from yolotf.models.variables import quantization
 from yolotf.weights import layout
 from yolotf.weights.header import Header, read_header
 from yolotf.weights.once import once_each
@@ -75,6 +77,7 @@ def job_for(
         CfgError: `source` names no network.
         OSError: the file cannot be read.
     """
+    _refuse_quantized(model, path)
     own = network_of(model)
     told = None if source is None else network_for(model, source)
     if by_name or skip_mismatch:
@@ -85,6 +88,19 @@ def job_for(
     if told is not None:
         return _told_by_cfg(model, own, told, path, strict)
     return _foreign(model, path, strict)
+
+
+def _refuse_quantized(model: Any, path: PathLike) -> None:
+    """Raises for kernels that are no floats, or are rounded whenever they are used."""
+    for layer in every_layer(model):
+        if (how := quantization(layer)) is not None:
+            raise PlanError(
+                f"{os.fspath(path)}: layer {layer.name} of {_name(model)} is quantized ({how}), "
+                "and the file holds float32; load the file before the model is quantized",
+                path=os.fspath(path),
+                layer=layer.name,
+                quantization=how,
+            )
 
 
 def _built_here(model: Any, own: cfg.Network, path: PathLike, strict: bool) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from yolotf.models import differences as arithmetic
 from yolotf.models import order_by_file, traversal, undrawn
 from yolotf.models.layer_names import network_of
 from yolotf.models.units import Structure
-from yolotf.models.variables import plain
+from yolotf.models.variables import has_adapter, plain, quantization
 from yolotf.weights import layout
 from yolotf.weights.header import NARROW, WIDE, Header
 from yolotf.weights.statistics import HUGE
@@ -87,6 +87,7 @@ def save_darknet_weights(
     name = str(getattr(model, "name", type(model).__name__))
     for assignment in assignments:
         _check(name, assignment)
+    merged = _with_adapters(model)
     differences = _epsilon_differences(model, assignments)
     if differences and not fold_epsilon:
         warnings.warn(_epsilon_warning(name, differences.values()), UserWarning, stacklevel=3)
@@ -98,7 +99,7 @@ def save_darknet_weights(
         _reserve(written.fileno(), size)
         written.write(_header_bytes(header))
         for assignment in assignments:
-            values = _stored(assignment)
+            values = _stored(assignment, merged)
             if fold_epsilon and assignment.segment in differences:
                 values = values + np.float32(differences[assignment.segment][1])
             _check_content(name, plan, header, assignment, values)
@@ -113,10 +114,10 @@ def _refuse_derived(model: Any) -> None:
             "gamma, mean and variance cannot be had back from them; save the Keras model"
         )
     for layer in traversal.layers(model):
-        if type(layer).__name__.startswith("Quantize"):
+        if (how := quantization(layer)) is not None:
             raise PlanError(
-                f"{getattr(layer, 'name', layer)}: is quantized, and Darknet stores float32; save "
-                "the model it was made from",
+                f"{getattr(layer, 'name', layer)}: is quantized ({how}), and Darknet stores "
+                "float32; save the model it was made from",
                 layer=getattr(layer, "name", None),
             )
 
@@ -223,15 +224,22 @@ def _header_bytes(header: Header) -> bytes:
     )
 
 
-def _stored(assignment: layout.Assignment) -> NDArray[np.float32]:
-    """The floats of a variable in the order of the file."""
+def _with_adapters(model: Any) -> dict[int, Any]:
+    """The kernels that layers compute with, by the identity of the kernel under a LoRA adapter."""
+    return {
+        id(layer._kernel): layer.kernel for layer in traversal.layers(model) if has_adapter(layer)
+    }
+
+
+def _stored(assignment: layout.Assignment, merged: Mapping[int, Any]) -> NDArray[np.float32]:
+    """The floats of a variable, or of what stands for it in `merged`, in the order of the file."""
     import tensorflow as tf  # only models that need it come here
 
-    undrawn.draw([assignment.slot.holder])
+    holder = assignment.slot.holder
+    undrawn.draw([holder])
+    source = merged.get(id(holder), assignment.slot.variable)
     with np.errstate(over="ignore"):  # a float64 beyond float32 is refused as infinite
-        values = np.asarray(tf.convert_to_tensor(assignment.slot.variable)).astype(
-            np.float32, copy=False
-        )
+        values = np.asarray(tf.convert_to_tensor(source)).astype(np.float32, copy=False)
     # Keras' order of axes is spatial, channels, filters; Darknet's the other way round.
     keras_order = values.reshape(
         assignment.blocks, assignment.spatial, assignment.channels, assignment.filters

@@ -38,12 +38,35 @@ def plain(variable: Any) -> Any:
     return variable
 
 
+def has_adapter(layer: Any) -> bool:
+    """Whether Keras 3 adds a trained product to the layer's kernel (`enable_lora`)."""
+    return bool(getattr(layer, "lora_enabled", False))
+
+
+def quantization(layer: Any) -> str | None:
+    """What a layer's kernel is quantized to, as in "int8"; None where it holds floats.
+
+    By Keras 3, or by wrappers of tfmot, whose kernels are floats that are rounded when called.
+    """
+    if type(layer).__name__.startswith("Quantize"):
+        return "quantization-aware"
+    mode = getattr(layer, "quantization_mode", None)
+    return None if mode in (None, "float8") else str(mode)
+
+
+def _attribute(layer: Any, name: str) -> Any:
+    """An attribute of a layer; of a kernel with an adapter the kernel alone."""
+    if name == "kernel" and has_adapter(layer):
+        return layer._kernel
+    return getattr(layer, name, None)
+
+
 def slots(layer: Any) -> dict[str, Slot]:
     """The variables of one layer by role."""
     found: dict[str, Slot] = {}
     for role, names in _ATTRIBUTES.items():
         for name in names:
-            variable = getattr(layer, name, None)
+            variable = _attribute(layer, name)
             if is_variable(variable):
                 found[role] = slot_of(layer, layer.name, name, variable)
                 break
@@ -55,7 +78,7 @@ def held(layers: Iterable[Any]) -> list[Any]:
 
     Much sooner than those: where two answers are the same objects, so are the slots.
     """
-    values = [getattr(layer, name, None) for layer in layers for name in ROLE_OF]
+    values = [_attribute(layer, name) for layer in layers for name in ROLE_OF]
     # keras.Variable has the tf.Variable there, which nobody exchanges, but could.
     return values + [undrawn.beneath(value) for value in values]
 

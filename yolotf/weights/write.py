@@ -188,6 +188,11 @@ class _Targets:
         return str(devices.pop())
 
     @functools.cached_property
+    def wide(self) -> bool:
+        """Whether some are float64, which native code does not write."""
+        return any(one.slot.dtype == "float64" for one in self.assignments)
+
+    @functools.cached_property
     def handles(self) -> Any:
         """All handles in one tensor."""
         import tensorflow as tf  # not with `import yolotf`
@@ -202,12 +207,12 @@ def _targets(plan: layout.Plan) -> _Targets:
 
 
 def _op_can(targets: _Targets) -> bool:
-    """Whether the op can be loaded and all variables are on one CPU of this process.
+    """Whether the op can be loaded and write all variables: on one CPU of this process.
 
     With several devices (MirroredStrategy) it would have to be called once for each, and the file
     could be replaced in between: one replica would have the old weights, one the new.
     """
-    if targets.cpu is None:
+    if targets.cpu is None or targets.wide:
         return False
     try:
         _native.op_library()
@@ -276,8 +281,13 @@ class _Job:
 
         started = time.perf_counter_ns()
         before = self._values()
+        # Every float32 is a float64, so that these are not rounded, but take a copy.
         arrays = [
-            _aligned(tuple(value.shape), np.dtype(value.dtype.as_numpy_dtype)) for value in before
+            _aligned(
+                tuple(value.shape),
+                np.dtype(np.float32 if value.dtype == tf.float64 else value.dtype.as_numpy_dtype),
+            )
+            for value in before
         ]
         mapped, threads, _, _ = _scatter(
             self.path,
@@ -289,7 +299,10 @@ class _Job:
             verify=self.verify,
             threads=_native.thread_count(),
         )
-        tensors = [_adopted(array) for array in arrays]
+        tensors = [
+            tf.cast(_adopted(array), value.dtype)
+            for array, value in zip(arrays, before, strict=True)
+        ]
         try:
             for variable, tensor in zip(self.targets.variables, tensors, strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tensor)
