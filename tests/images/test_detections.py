@@ -31,7 +31,79 @@ def test_detections_hold_arrays_and_one_name_each():
     first, second = found
     assert (first.name, first.class_id, first.xyxy) == ("car", 2, (10, 20, 60, 90))
     assert second.score == pytest.approx(0.4)
-    assert str(found).splitlines()[0] == "car      0.90  10,20 .. 60,90"
+    assert str(found).splitlines()[0] == "car      0.90  (10, 20)-(60, 90)"
+
+
+def three():
+    return Detections.of(
+        [[10, 20, 60, 90], [30.5, -8, 130, 50], [0, 0, 5, 5]], [0.9, 0.4, 0.3], [2, 7, 2], NAMES
+    )
+
+
+def test_index_gives_one_detection():
+    found = three()
+    assert found[0] == next(iter(found))
+    assert found[-1].score == pytest.approx(0.3)
+    assert found[np.int64(1)].name == "class 7"
+    with pytest.raises(IndexError):
+        found[3]
+
+
+@pytest.mark.parametrize(
+    ("index", "scores"),
+    [
+        (slice(1, None), [0.4, 0.3]),
+        (slice(None, None, -1), [0.3, 0.4, 0.9]),
+        ([2, 0], [0.3, 0.9]),
+        ([True, False, True], [0.9, 0.3]),
+        (np.array([False] * 3), []),
+        ([], []),
+    ],
+)
+def test_slices_masks_and_indices_select(index, scores):
+    if isinstance(index, list) and not index:
+        index = np.array(index, int)
+    selected = three()[index]
+    assert isinstance(selected, Detections)
+    np.testing.assert_allclose(selected.scores, scores, rtol=1e-6)
+    assert len(selected.names) == len(selected.xyxy) == len(selected.classes) == len(scores)
+
+
+def test_mask_of_another_length_is_refused():
+    with pytest.raises(IndexError):
+        three()[np.array([True, False])]
+
+
+def test_filter_by_score_and_class():
+    found = three()
+    assert found.filter(score=0.4 - 1e-6).classes.tolist() == [2, 7]
+    assert found.filter(classes="car").scores.tolist() == found[[0, 2]].scores.tolist()
+    assert found.filter(classes=[7, "car"], score=0.5).labels == ("car",)
+    assert len(found.filter(classes=0)) == 0
+    assert len(found.filter()) == 3
+
+
+def test_labels_of_darknet_are_relative_and_cut_at_the_edge():
+    lines = three().to_yolo((100, 120)).splitlines()
+    assert lines[0] == "2 0.291667 0.550000 0.416667 0.700000"
+    number, x, y, width, height = lines[1].split()
+    assert (number, float(y), float(height)) == ("7", 0.25, 0.5)
+    assert float(x) + float(width) / 2 == pytest.approx(1, abs=1e-6)
+    assert Detections.of([[-9, 0, -2, 5]], [1], [0]).to_yolo((100, 120)) == ""
+
+
+def test_results_for_coco_have_left_top_width_height():
+    results = three().to_coco(42, category_ids={2: 3, 7: 90})
+    assert results[0] == {
+        "image_id": 42,
+        "category_id": 3,
+        "bbox": [10, 20, 50, 70],
+        "score": pytest.approx(0.9),
+    }
+    assert results[1]["bbox"] == [30.5, -8, 99.5, 58]
+    assert three().to_coco("a", (100, 120))[1]["bbox"] == [30.5, 0, 89.5, 50]
+    assert [result["category_id"] for result in three().to_coco(1)] == [3, 8, 3]
+    json.dumps(results)
 
 
 def test_the_dictionary_survives_json():

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.files.json import to_json
 from yolotf.images.detections import Detections
@@ -23,24 +21,14 @@ COCO_IDS = tuple(
 
 
 def write_labels(path: Path, found: Detections, size: tuple[int, int]) -> None:
-    """A line a detection: class, then centre and extent as parts of the picture's.
-
-    As `darknet detector test -save_labels` writes them, but cut at the picture's edge: what
-    trains on them wants numbers of 0 to 1.
+    """Writes Darknet's labels, as `darknet detector test -save_labels` does; see `to_yolo`.
 
     Args:
         path: the file.
         found: the detections.
         size: (width, height) of the picture.
     """
-    extent = np.array([*size, *size], np.float64)
-    corners = np.clip(found.xyxy.astype(np.float64) / extent, 0, 1)
-    lines = []
-    for number, (left, top, right, bottom) in zip(found.classes, corners, strict=True):
-        if right > left and bottom > top:
-            box = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
-            lines.append(f"{number} " + " ".join(f"{value:.6f}" for value in box) + "\n")
-    path.write_text("".join(lines), encoding="ascii")
+    path.write_text(found.to_yolo(size[::-1]), encoding="ascii")
 
 
 class CocoResults:
@@ -63,17 +51,7 @@ class CocoResults:
         image: int | str = int(digits[1]) if digits and frame is None else stem
         if frame is not None:
             image = f"{stem}-{frame}"
-        edge = np.array([*size, *size], np.float64)
-        for one, box in zip(found, np.clip(found.xyxy, 0, edge).tolist(), strict=True):
-            left, top, right, bottom = box
-            self._results.append(
-                {
-                    "image_id": image,
-                    "category_id": self._ids[one.class_id] if self._ids else one.class_id + 1,
-                    "bbox": [left, top, right - left, bottom - top],
-                    "score": one.score,
-                }
-            )
+        self._results += found.to_coco(image, size[::-1], category_ids=self._ids)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes them."""

@@ -1,13 +1,13 @@
-"""What was found in one picture: numbers, names, a dictionary, a drawing. No TensorFlow."""
+"""The detections of one image: arrays, names, other formats, a drawing. No TensorFlow."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -33,14 +33,18 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Detections of one picture, best first.
+    """The detections of one image, best first.
+
+    `detections[0]` is one detection; a slice, a boolean mask or an array of indices selects
+    several: `detections[detections.scores > 0.5]`.
 
     Attributes:
-        xyxy: [N, 4] float32, left, top, right, bottom in pixels of the picture. Boxes of
-            things cut by the edge reach beyond it, as in Darknet.
+        xyxy: [N, 4] float32, left, top, right, bottom in pixels of the image. Boxes of objects that
+            the edge cuts off reach beyond it, as in Darknet.
         scores: [N] float32, 0 to 1.
         classes: [N] int64, class numbers from 0.
-        names: N names, one a detection; `class 7` where no name is known.
+        names: the N class names of the detections, not the table of all classes; `class 7` where
+            the name is not known.
     """
 
     xyxy: npt.NDArray[np.float32]
@@ -78,6 +82,61 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @overload
+    def __getitem__(self, index: int) -> Found: ...
+
+    @overload
+    def __getitem__(self, index: slice | npt.ArrayLike) -> Detections: ...
+
+    def __getitem__(self, index: int | slice | npt.ArrayLike) -> Found | Detections:
+        """One detection for a number, the selected ones for a slice, a mask or indices.
+
+        Raises:
+            IndexError: there is no such detection, or a mask has another length.
+        """
+        if isinstance(index, int | np.integer) and not isinstance(index, bool | np.bool_):
+            position = range(len(self))[int(index)]
+            return Found(
+                tuple(self.xyxy[position].tolist()),
+                float(self.scores[position]),
+                int(self.classes[position]),
+                self.names[position],
+            )
+        positions = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
+        positions = positions.reshape(-1)
+        return Detections(
+            self.xyxy[positions],
+            self.scores[positions],
+            self.classes[positions],
+            tuple(self.names[position] for position in positions.tolist()),
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class name of each detection."""
+        return self.names
+
+    def filter(
+        self, *, score: float = 0.0, classes: Sequence[int | str] | int | str | None = None
+    ) -> Detections:
+        """The detections with at least this score and, if given, of these classes.
+
+        Args:
+            score: 0 to 1.
+            classes: class numbers or names, one or several; None for all.
+        """
+        keep = self.scores >= score
+        if classes is not None:
+            wanted = {classes} if isinstance(classes, int | str) else set(classes)
+            keep &= np.array(
+                [
+                    number in wanted or name in wanted
+                    for number, name in zip(self.classes.tolist(), self.names, strict=True)
+                ],
+                bool,
+            )
+        return self[keep]
+
     def __iter__(self) -> Iterator[Found]:
         for box, score, class_id, name in zip(
             self.xyxy.tolist(), self.scores.tolist(), self.classes.tolist(), self.names, strict=True
@@ -90,9 +149,10 @@ class Detections:
         width = max(map(len, self.names))
         return printable(
             "\n".join(
-                f"{one.name:<{width}}  {one.score:.2f}  "
-                f"{one.xyxy[0]:.0f},{one.xyxy[1]:.0f} .. {one.xyxy[2]:.0f},{one.xyxy[3]:.0f}"
-                for one in self
+                f"{found.name:<{width}}  {found.score:.2f}  "
+                f"({found.xyxy[0]:.0f}, {found.xyxy[1]:.0f})-"
+                f"({found.xyxy[2]:.0f}, {found.xyxy[3]:.0f})"
+                for found in self
             )
         )
 
@@ -109,6 +169,55 @@ class Detections:
                 for one in self
             ]
         }
+
+    def to_yolo(self, size: tuple[int, int]) -> str:
+        """Darknet's labels: a line for each detection, `class x y width height`.
+
+        The center and extent are relative to the image. Boxes are cut at the image's edge, since
+        training on them needs numbers from 0 to 1; boxes outside the image are left out.
+
+        Args:
+            size: (height, width) of the image.
+        """
+        extent = np.array([*size[::-1], *size[::-1]], np.float64)
+        corners = np.clip(self.xyxy.astype(np.float64) / extent, 0, 1)
+        lines = []
+        for number, (left, top, right, bottom) in zip(self.classes, corners, strict=True):
+            if right > left and bottom > top:
+                box = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+                lines.append(f"{number} " + " ".join(f"{value:.6f}" for value in box) + "\n")
+        return "".join(lines)
+
+    def to_coco(
+        self,
+        image_id: int | str,
+        size: tuple[int, int] | None = None,
+        *,
+        category_ids: Sequence[int] | Mapping[int, int] | None = None,
+    ) -> list[dict[str, Any]]:
+        """COCO results: `{"image_id", "category_id", "bbox", "score"}` for each detection.
+
+        `bbox` is left, top, width, height in pixels.
+
+        Args:
+            image_id: the image's id in the data set.
+            size: (height, width) of the image, to cut boxes at its edge.
+            category_ids: the category id of each class; by default class number + 1.
+        """
+        corners = self.xyxy.astype(np.float64)
+        if size is not None:
+            corners = np.clip(corners, 0, np.array([*size[::-1], *size[::-1]], np.float64))
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_ids[number] if category_ids else number + 1,
+                "bbox": [left, top, right - left, bottom - top],
+                "score": score,
+            }
+            for number, score, (left, top, right, bottom) in zip(
+                self.classes.tolist(), self.scores.tolist(), corners.tolist(), strict=True
+            )
+        ]
 
     def to_supervision(self) -> Any:
         """`supervision.Detections`, names in `data["class_name"]`.
