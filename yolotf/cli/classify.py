@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_dialect(parser)
     arguments.add_size(parser)
+    arguments.add_tree(parser)
+    arguments.add_max_pixels(parser)
     parser.add_argument("--weights", required=True, metavar="FILE", help="the .weights file")
     parser.add_argument("--names", metavar="FILE", help="class names, one a line")
     parser.add_argument(
@@ -35,11 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     """The command `yolotf classify`: 0, or 2 if there was something it could not read."""
-    network = arguments.network_of(parsed.cfg, None, parsed.size, parsed.dialect)
+    network = arguments.network_of(parsed.cfg, None, parsed.size, parsed.dialect, parsed.tree)
     for path in (parsed.names, parsed.weights):
         arguments.require_file(path)
     with arguments.quiet():
-        classifier = Classifier(network, parsed.weights, names=parsed.names)
+        classifier = Classifier(
+            network, parsed.weights, names=parsed.names, max_pixels=parsed.max_pixels
+        )
     unreadable = 0
     for path in _inputs(parsed.inputs):
         try:

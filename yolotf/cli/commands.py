@@ -74,7 +74,7 @@ def describe(error: Exception) -> str:
     """One sentence: the file, and what is the matter; without control characters."""
     text = str(explained_import(error) if isinstance(error, ImportError) else error)
     if isinstance(error, OSError) and error.strerror:
-        text = error.strerror.lower()
+        text = error.strerror[:1].lower() + error.strerror[1:]
         if error.filename is not None:
             text = f"{os.fsdecode(error.filename)}: {text}"
     return printable(text)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from yolotf import errors
 from yolotf.cli import arguments
 from yolotf.cli.arguments import note
 from yolotf.darknet import cfg
 from yolotf.errors import printable
+from yolotf.files.atomic import checked_target
 from yolotf.files.stderr import held_back_stderr
 from yolotf.formats.convert import convert, format_of, write_anchors
 from yolotf.formats.request import check_any_size
@@ -29,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="the .weights file")
     arguments.add_network(parser, required=False)
     parser.add_argument("-o", "--output", metavar="OUTPUT")
+    arguments.add_overwrite(parser)
+    arguments.add_max_pixels(parser)
     parser.add_argument(
         "--any-size",
         "-flcl",
@@ -84,7 +88,8 @@ def main(parsed: argparse.Namespace) -> int:
     old_style = len(parsed.files) == 3
     source, weights, output = _arguments(parsed)
     kind = format_of(output)
-    network = arguments.network_of(source, parsed.classes, parsed.size, parsed.dialect)
+    anchors = f"{output.removesuffix(kind).rstrip('/')}_anchors.txt" if old_style else None
+    network = arguments.network_of(source, parsed.classes, parsed.size, parsed.dialect, parsed.tree)
     arguments.require_file(weights)
     for warning in network.warnings:
         note(warning)
@@ -95,6 +100,12 @@ def main(parsed: argparse.Namespace) -> int:
             any_size = True
         except errors.UnsupportedSectionError as error:
             note(f"the model takes pictures of {_size(network)} only: {error.message}")
+    if any_size:
+        check_any_size(network)
+    read = (source, weights, *(parsed.int8 or ()))
+    for path in (output, anchors):
+        if path and Path(path).is_file():
+            checked_target(path, overwrite=parsed.overwrite, inputs=read)
     if parsed.plot_model:
         note("-p does nothing: plot the model with keras.utils.plot_model")
     if parsed.weights_only and kind == ".h5":
@@ -115,6 +126,8 @@ def main(parsed: argparse.Namespace) -> int:
             float16=parsed.fp16,
             int8=parsed.int8 or (),
             old_keras=parsed.old_keras,
+            max_pixels=parsed.max_pixels,
+            overwrite=parsed.overwrite,
             progress=progress,
         )
     for warning in done.loaded.warnings:
@@ -122,10 +135,8 @@ def main(parsed: argparse.Namespace) -> int:
     for text in done.notes:
         note(text)
     print(printable(str(done)))
-    if old_style:
-        anchors = f"{output.removesuffix(kind).rstrip('/')}_anchors.txt"
-        if write_anchors(network, anchors):
-            print(f"anchors -> {anchors}")
+    if anchors and write_anchors(network, anchors, overwrite=parsed.overwrite):
+        print(printable(f"anchors -> {anchors}"))
     return 0
 
 

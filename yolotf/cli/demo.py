@@ -7,13 +7,18 @@ copied there, and the photographs with their boxes are in `boxes`.
 from __future__ import annotations
 
 import argparse
+import errno
+import filecmp
+import io
+import itertools
 import os
-import shutil
 from pathlib import Path
 
 import yolotf
 from yolotf.cli import arguments
 from yolotf.cli.demo_data import DemoData, demo_data
+from yolotf.files import atomic
+from yolotf.images.detections import Detections
 
 SCORE, IOU, MAX_BOXES = 0.25, 0.45, 200
 """Darknet's `detect` draws above 0.25 and suppresses at 0.45 (detector.c:1625, 1679)."""
@@ -34,9 +39,40 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def copied(data: DemoData, folder: Path) -> DemoData:
-    """The files of the cache in `folder`, where they may be changed; what is there is replaced."""
+    """The files of the cache in `folder`, where they may be changed.
+
+    Raises:
+        OSError: a file of that name and another content stands there, or one cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    return DemoData(*(Path(shutil.copyfile(path, folder / path.name)) for path in data))
+    copies = DemoData(*(folder / path.name for path in data))
+    missing = [pair for pair in zip(data, copies, strict=True) if not _same(*pair)]
+    for _, copy in missing:
+        if os.path.lexists(copy):
+            reason = "is not the demo's file of this name; name another folder with -o"
+            raise FileExistsError(errno.EEXIST, reason, os.fspath(copy))
+    for path, copy in missing:
+        atomic.write(copy, path.read_bytes(), overwrite=False)
+    return copies
+
+
+def _same(path: Path, copy: Path) -> bool:
+    return copy.is_file() and filecmp.cmp(path, copy, shallow=False)
+
+
+def _draw(found: Detections, picture: Path, folder: Path) -> Path:
+    """Writes the drawing of a photograph under its name, or the next that is free."""
+    content = io.BytesIO()
+    found.draw(picture).save(content, "JPEG")
+    for number in itertools.count(1):
+        name = picture.name if number == 1 else f"{picture.stem}-{number}{picture.suffix}"
+        target = folder / name
+        if not os.path.lexists(target):
+            atomic.write(target, content.getvalue(), overwrite=False)
+            return target
+        if target.is_file() and target.read_bytes() == content.getvalue():
+            return target
+    raise AssertionError  # count does not end
 
 
 def run(folder: str | os.PathLike[str]) -> None:
@@ -58,6 +94,5 @@ def run(folder: str | os.PathLike[str]) -> None:
     )
     for picture in (data.bus, data.zidane):
         found = detector(picture)
-        target = boxes / picture.name
-        found.draw(picture, target)
+        target = _draw(found, picture, boxes)
         print(f"\n{picture.name} -> {target}\n{found}")

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from yolotf.cli import arguments, inputs, label_files
 from yolotf.cli.inputs import PICTURES as PICTURES
 from yolotf.cli.inputs import VIDEOS as VIDEOS
+from yolotf.cli.video import DrawnVideo
 from yolotf.darknet import cfg
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.errors import YolotfError, plural, printable
+from yolotf.files import atomic
 from yolotf.files.json import to_json
 from yolotf.images.detections import Detections
 
@@ -58,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--only", metavar="NAMES", help="show only these classes, by name or number from 0")
     arguments.add_dialect(parser)
     arguments.add_size(parser)
+    arguments.add_tree(parser)
+    arguments.add_max_pixels(parser)
     add("--weights", required=True, metavar="FILE", help="the .weights file")
     add("--names", metavar="FILE", help="class names, one a line; stock networks know COCO's")
     add(
@@ -98,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder",
     )
     add("--coco-json", metavar="FILE", help="write all detections as COCO results")
+    arguments.add_overwrite(parser)
     add("--json", action="store_true", help="one JSON object a picture or frame, one a line")
 
 
@@ -107,7 +110,11 @@ def main(parsed: argparse.Namespace) -> int:
     if classes is not None and not re.fullmatch(r"[+-]?\d+", classes):
         classes, only = None, ",".join(filter(None, (only, classes)))
     network = arguments.network_of(
-        parsed.cfg, int(classes) if classes is not None else None, parsed.size, parsed.dialect
+        parsed.cfg,
+        int(classes) if classes is not None else None,
+        parsed.size,
+        parsed.dialect,
+        parsed.tree,
     )
     channels = network.input_shape.channels
     if channels not in (1, 3, 4):
@@ -125,7 +132,16 @@ def main(parsed: argparse.Namespace) -> int:
     if folder is None and (parsed.save_txt or not parsed.json):
         folder = "detections"
     drawn = parsed.output is not None or not parsed.json
-    out = _Out(Path(folder), known or ()) if folder is not None else None
+    read = [parsed.weights, parsed.names, parsed.cfg, *(known or ())]
+    read = [path for path in read if path is not None]
+    if parsed.coco_json:
+        coco_json = atomic.checked_target(parsed.coco_json, overwrite=parsed.overwrite, inputs=read)
+        if coco_json.parent != Path(folder or ".").resolve() and not coco_json.parent.is_dir():
+            where = Path(parsed.coco_json).parent
+            raise FileNotFoundError(f"{where}: no such folder; make it first")
+    out: _Out | None = None
+    if folder is not None:
+        out = _Out(Path(folder), read, parsed.coco_json, overwrite=parsed.overwrite)
     say = _say_json if parsed.json else _say_text
     count = _Count()
     if known is not None and all(map(inputs.is_missing, known)):
@@ -152,6 +168,7 @@ def main(parsed: argparse.Namespace) -> int:
             agnostic=parsed.agnostic,
             only=only,
             batch_size=parsed.batch,
+            max_pixels=parsed.max_pixels,
         )
     if out is not None:
         out.folder.mkdir(parents=True, exist_ok=True)
@@ -163,6 +180,8 @@ def main(parsed: argparse.Namespace) -> int:
         drawn=drawn,
         labels=parsed.save_txt,
         style=_style(parsed),
+        overwrite=parsed.overwrite,
+        max_pixels=parsed.max_pixels,
         batch=parsed.batch,
         # What comes from a pipe is answered before the next is asked for.
         ahead=0 if streaming else max(_AHEAD, parsed.batch),
@@ -177,7 +196,9 @@ def main(parsed: argparse.Namespace) -> int:
             if coco is not None and item.found is not None:
                 coco.add(item.path, item.frame, item.found, item.size)
     if coco is not None:
-        coco.write(parsed.coco_json)
+        coco.write(parsed.coco_json, overwrite=parsed.overwrite, inputs=read)
+    if out is not None and out.renamed:
+        arguments.note(out.about_renamed())
     print(count, file=sys.stderr)
     return 2 if count.unreadable else 0
 
@@ -204,6 +225,8 @@ class _Work:
         drawn: whether there are drawings in it.
         labels: whether there are label files in it.
         style: arguments for `Detections.draw`.
+        overwrite: whether drawings and labels replace files that are there.
+        max_pixels: pictures of more are not decoded.
         batch: pictures for one call of `detect`.
         ahead: pictures read before they are needed.
     """
@@ -215,6 +238,8 @@ class _Work:
     drawn: bool
     labels: bool
     style: dict[str, Any]
+    overwrite: bool
+    max_pixels: int
     batch: int
     ahead: int
 
@@ -237,7 +262,8 @@ class _Work:
         if self.labels and self.out is not None and item.found is not None:
             number = "" if item.frame is None else f"-{item.frame:06d}"
             path = self.out.path_for(f"{inputs.stem(item.path)}{number}", ".txt")
-            label_files.write_labels(path, item.found, item.size)
+            label_files.write_labels(path, item.found, item.size, overwrite=self.out.overwrite)
+            item.labels = path
 
 
 @dataclass
@@ -249,6 +275,7 @@ class _Item:
         size: (width, height) in pixels.
         found: the detections.
         drawing: where they were drawn.
+        labels: where they were written as Darknet's labels.
         frame: of a video, from 0.
         seconds: where in the video the frame is.
         error: why there is nothing.
@@ -258,6 +285,7 @@ class _Item:
     size: tuple[int, int] = (0, 0)
     found: Detections | None = None
     drawing: Path | None = None
+    labels: Path | None = None
     frame: int | None = None
     seconds: float | None = None
     error: str | None = None
@@ -271,6 +299,8 @@ class _Item:
         about.update(width=self.size[0], height=self.size[1], **self.found.to_dict())
         if self.drawing is not None:
             about["drawing"] = str(self.drawing)
+        if self.labels is not None:
+            about["labels"] = str(self.labels)
         return about
 
 
@@ -301,13 +331,27 @@ class _Count:
 
 
 class _Out:
-    """The folder of drawings, and names in it that hide no input and no other drawing."""
+    """The folder of drawings and labels, and free names in it.
 
-    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+    A name is taken by an input, by another file of this run, and, unless they are overwritten, by
+    whatever stands there already.
+
+    Attributes:
+        folder: the folder.
+        overwrite: whether files that stand there are replaced.
+        renamed: files that stood there already, and this run's beside them.
+    """
+
+    def __init__(
+        self, folder: Path, read: Iterable[str], coco_json: str | None, *, overwrite: bool
+    ) -> None:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{folder}: is a file; drawings go into a folder")
         self.folder = folder
-        self._taken = {Path(name).resolve() for name in names}
+        self.overwrite = overwrite
+        self.renamed: list[tuple[Path, Path]] = []
+        self._taken = {Path(name).resolve() for name in (*read, *filter(None, [coco_json]))}
+        self._inputs = {file for name in read if (file := _identity(name)) is not None}
 
     def drawing_for(self, source: str) -> Path:
         """Where the drawing of a picture or video goes."""
@@ -316,23 +360,52 @@ class _Out:
         if not video:
             # Of those on standard input not all are known yet.
             self._taken.add(Path(source).resolve())
+            self._inputs |= {file for file in (_identity(source),) if file is not None}
         kept = video or ending.lower() in inputs.DRAWN
         return self.path_for(inputs.stem(source), ending if kept else ".png")
 
     def path_for(self, stem: str, ending: str) -> Path:
-        """A file of this name, with a number behind it where there is one already."""
+        """A file of this name, with a number behind it where the name is taken."""
+        first = self.folder / f"{stem}{ending}"
         for number in itertools.count(1):
-            name = f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"
-            path = self.folder / name
-            if path.resolve() not in self._taken:
+            path = self.folder / f"{stem}-{number}{ending}" if number > 1 else first
+            if not self._is_taken(path):
+                if number > 1 and first.resolve() not in self._taken:
+                    self.renamed.append((first, path))
                 self._taken.add(path.resolve())
                 return path
         raise AssertionError  # count does not end
 
+    def _is_taken(self, path: Path) -> bool:
+        if path.resolve() in self._taken:
+            return True
+        if self.overwrite:
+            return path.is_dir() or _identity(path) in self._inputs
+        return os.path.lexists(path)
+
+    def about_renamed(self) -> str:
+        """A sentence on `renamed`."""
+        old, new = self.renamed[0]
+        more = len(self.renamed) - 1
+        others = f", and {plural(more, 'other file')} likewise" if more else ""
+        return (
+            f"{old} was there already and stays; this run wrote {new.name}{others}; "
+            "--overwrite replaces what is there"
+        )
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """What a file is known by whatever its name; None if it is not there."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (of text that pathlib would change)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
 
 def _results(names: Iterable[str], work: _Work, bar: Counter) -> Iterator[_Item]:
     pending: list[tuple[str, Image.Image]] = []
-    for name, picture, error in inputs.read_ahead(names, work.ahead):
+    for name, picture, error in inputs.read_ahead(names, work.ahead, work.max_pixels):
         if picture is not None:
             pending.append((name, picture))
             if len(pending) < work.batch:
@@ -361,7 +434,7 @@ def _pictures(named: Sequence[tuple[str, Image.Image]], work: _Work) -> Iterator
     for (name, picture), found in zip(named, detections, strict=True):
         drawing = work.drawing_for(name)
         if drawing is not None:
-            found.draw(picture, drawing, **work.style)
+            found.draw(picture, drawing, overwrite=work.overwrite, **work.style)
         item = _Item(name, picture.size, found, drawing)
         work.save_labels(item)
         yield item
@@ -381,13 +454,23 @@ def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
     from PIL import Image  # only where there are pictures
 
     capture = cv2.VideoCapture(int(name) if name.isdecimal() and stream else name)
-    writer: Any = None
     drawing = work.drawing_for(name)
+    drawn: DrawnVideo | None = None
     frame = 0
     work.reset()
     try:
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if math.isfinite(rate) and rate > 0 else 25.0
+        size = [
+            capture.get(which) for which in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        ]
+        if size[0] * size[1] > work.max_pixels:
+            yield _Item(
+                name,
+                error=f"frames of {size[0]:.0f}x{size[1]:.0f}, more pixels than "
+                f"--max-pixels {work.max_pixels}",
+            )
+            return
         bar.expect(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         for batch in _batches(_frames(capture), work.batch):
             pictures = [
@@ -395,22 +478,27 @@ def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
             ]
             for picture, found in zip(pictures, work.detect(pictures), strict=True):
                 if drawing is not None:
-                    if writer is None:
-                        codec = cv2.VideoWriter.fourcc(*"mp4v")
-                        writer = cv2.VideoWriter(str(drawing), codec, rate, picture.size)
-                        if not writer.isOpened():
-                            raise OSError(f"{drawing}: OpenCV cannot write this video")
-                    drawn = found.draw(picture, **work.style)
-                    writer.write(cv2.cvtColor(_array(drawn), cv2.COLOR_RGB2BGR))
-                item = _Item(name, picture.size, found, drawing, frame, frame / rate)
+                    if drawn is None:
+                        drawn = DrawnVideo(drawing, rate, picture.size, overwrite=work.overwrite)
+                    drawn.add(found.draw(picture, **work.style))
+                item = _Item(name, picture.size, found, drawing, frame=frame, seconds=frame / rate)
                 work.save_labels(item)
                 yield item
                 frame += 1
                 bar.step()
+    except (GeneratorExit, KeyboardInterrupt):
+        # How one ends a camera: what has been drawn is kept.
+        if drawn is not None:
+            drawn.publish()
+        raise
+    except BaseException:
+        if drawn is not None:
+            drawn.discard()
+        raise
     finally:
         capture.release()
-        if writer is not None:
-            writer.release()
+    if drawn is not None:
+        drawn.publish()
     if frame == 0:
         what = "OpenCV cannot open it" if stream else "OpenCV finds no frame in it"
         yield _Item(name, error=what)
@@ -427,10 +515,6 @@ def _frames(capture: Any) -> Iterator[Any]:
 def _batches(frames: Iterator[Any], size: int) -> Iterator[list[Any]]:
     while batch := list(itertools.islice(frames, size)):
         yield batch
-
-
-def _array(picture: Image.Image) -> Any:
-    return np.asarray(picture)
 
 
 def _say_text(item: _Item) -> None:

@@ -70,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures keep their proportions, whatever the cfg says",
     )
     parser.add_argument("--plot", metavar="FILE", help="write precision over recall as a picture")
+    arguments.add_overwrite(parser)
+    arguments.add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.set_defaults(parser=parser)
 
@@ -82,13 +84,20 @@ def main(parsed: argparse.Namespace) -> int:
     if missing:
         parsed.parser.error(f"--{missing[0]} is needed with --data and --coco")
     if parsed.plot:
-        evaluation.figure_for(parsed.plot)  # not refused after hours of detecting
-    network = arguments.network_of(parsed.cfg, parsed.classes, parsed.size, parsed.dialect)
+        # Not refused after hours of detecting.
+        evaluation.figure_for(parsed.plot)
+    network = arguments.network_of(
+        parsed.cfg, parsed.classes, parsed.size, parsed.dialect, parsed.tree
+    )
     arguments.require_file(parsed.weights)
     if parsed.coco:
         data = evaluation.read_coco(parsed.coco, images=parsed.images)
     else:
         data = evaluation.read_darknet(parsed.data)
+    read = [parsed.data or parsed.coco, parsed.cfg, parsed.weights]
+    read += [picture.path for picture in data.pictures]
+    if parsed.plot:
+        evaluation.figure_for(parsed.plot, overwrite=parsed.overwrite, inputs=read)
     if data.unlabelled:
         message = (
             f"yolotf: {len(data.unlabelled)} of {len(data.pictures)} pictures have no label file "
@@ -107,11 +116,12 @@ def main(parsed: argparse.Namespace) -> int:
             score_threshold=parsed.thresh,
             letter_box=parsed.letter_box,
             batch=parsed.batch,
+            max_pixels=parsed.max_pixels,
             progress=bar.step,
         )
     print(to_json(result.to_dict()) if parsed.json else printable(str(result)))
     if parsed.plot:
-        evaluation.plot(result, parsed.plot)
+        evaluation.plot(result, parsed.plot, overwrite=parsed.overwrite, inputs=read)
     return 0
 
 

@@ -85,13 +85,13 @@ class Read(NamedTuple):
     error: str | None
 
 
-def _read(name: str) -> Read:
+def _read(name: str, max_pixels: int) -> Read:
     if is_video(name):
         return Read(name, None, None)
     if Path(name).is_dir():
         return Read(name, None, "no pictures or videos in this folder")
     try:
-        return Read(name, open_picture(name), None)
+        return Read(name, open_picture(name, max_pixels=max_pixels), None)
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
         return Read(name, None, _reason(name, error))
 
@@ -104,13 +104,13 @@ def _reason(name: str, error: Exception) -> str:
     return text.replace(f" {name!r}", "").removeprefix(f"{name}: ").rstrip(".")
 
 
-def read_ahead(names: Iterable[str], ahead: int) -> Iterator[Read]:
+def read_ahead(names: Iterable[str], ahead: int, max_pixels: int) -> Iterator[Read]:
     """Reads pictures in another thread while the network runs, in order."""
     with ThreadPoolExecutor(1, "yolotf-read") as pool:
         waiting: list[Future[Read]] = []
         try:
             for name in names:
-                waiting.append(pool.submit(_read, name))
+                waiting.append(pool.submit(_read, name, max_pixels))
                 if len(waiting) > ahead:
                     yield waiting.pop(0).result()
             while waiting:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from yolotf.darknet.coco import COCO_NAMES
+from yolotf.files import atomic
 from yolotf.files.json import to_json
+from yolotf.files.sources import StrPath
 from yolotf.images.detections import Detections
 
 COCO_IDS = tuple(
@@ -20,15 +21,21 @@ COCO_IDS = tuple(
 """COCO's category of each of the 80 classes (`coco_ids`, detector.c)."""
 
 
-def write_labels(path: Path, found: Detections, size: tuple[int, int]) -> None:
+def write_labels(
+    path: Path, found: Detections, size: tuple[int, int], *, overwrite: bool = False
+) -> None:
     """Writes Darknet's labels, as `darknet detector test -save_labels` does; see `to_yolo`.
 
     Args:
         path: the file.
         found: the detections.
         size: (width, height) of the picture.
+        overwrite: whether a file that is there is replaced.
+
+    Raises:
+        OSError: it cannot be written, or is not to be replaced.
     """
-    path.write_text(found.to_yolo(size[::-1]), encoding="ascii")
+    atomic.write(path, found.to_yolo(size[::-1]).encode("ascii"), overwrite=overwrite)
 
 
 class CocoResults:
@@ -53,6 +60,9 @@ class CocoResults:
             image = f"{stem}-{frame}"
         self._results += found.to_coco(image, size[::-1], category_ids=self._ids)
 
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes them."""
-        Path(path).write_text(to_json(self._results), encoding="ascii")
+    def write(
+        self, path: StrPath, *, overwrite: bool = False, inputs: Iterable[StrPath] = ()
+    ) -> None:
+        """Writes them; see `write_labels`. No file of `inputs` is replaced."""
+        content = to_json(self._results).encode("ascii")
+        atomic.write(path, content, overwrite=overwrite, inputs=inputs)

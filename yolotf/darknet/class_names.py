@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from yolotf.errors import YolotfError, plural
-from yolotf.files import detect, magic, sources
+from yolotf.files import detect, magic, opening, sources
 
 Names = str | os.PathLike[str] | Sequence[str] | Mapping[int, str] | None
 
@@ -88,7 +87,7 @@ def _from_file(path: str) -> tuple[str, ...]:
         raise YolotfError(
             f"{url}: names are read from files, not from URLs; download it first", path=url
         )
-    raw = Path(path).read_bytes()
+    raw = opening.read(path, most=opening.NAMES_MOST, what="a file of class names")
     kind = detect.Contents.of(path).kind
     if kind is not None and kind.text == "utf16":
         raise YolotfError(f"{path}: text in UTF-16; save it as UTF-8", path=path)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from yolotf.darknet.network import Network
 from yolotf.errors import YolotfError, plural
+from yolotf.files import opening
 
 
 class Tree(NamedTuple):
@@ -37,11 +38,25 @@ class Tree(NamedTuple):
 
 
 def tree_path(network: Network, name: str) -> Path:
-    """Where the file is: from the working directory, as Darknet looks, or beside the cfg."""
-    places = [Path(name)]
-    if network.folder is not None:
-        places.append(network.folder / name)
-    return next((place for place in places if place.exists()), Path(name))
+    """Where the file is: beside the cfg; of a cfg that is no file, from the working directory.
+
+    Raises:
+        YolotfError: a cfg in a file names one elsewhere.
+        OSError: it is not there.
+    """
+    if network.folder is None:
+        return Path(name)
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise YolotfError(
+            f"{network.source}: tree={name} leads out of the cfg's folder, where a cfg's files are "
+            "looked for; if you trust it, name it yourself: network.with_tree(path), or --tree",
+            source=network.source,
+            path=name,
+        )
+    found = opening.beside(network.folder, name)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return found
 
 
 def tree_of(network: Network, name: str, classes: int) -> Tree:
@@ -51,13 +66,12 @@ def tree_of(network: Network, name: str, classes: int) -> Tree:
         OSError: it cannot be read, or is not there.
         YolotfError: it is none, or has another number of classes.
     """
-    path = tree_path(network, name)
     try:
-        tree = read_tree(path)
+        tree = read_tree(tree_path(network, name))
     except FileNotFoundError:
         said = f"no such file, the class tree of {network.source}; put it there, beside the cfg, or"
         told = f"{said} name another: network.with_tree(path)"
-        raise FileNotFoundError(errno.ENOENT, told, os.fspath(path)) from None
+        raise FileNotFoundError(errno.ENOENT, told, name) from None
     if len(tree.parents) != classes:
         raise YolotfError(
             f"{name}: {plural(len(tree.parents), 'class', 'classes')}, {network.source} has "
@@ -77,7 +91,8 @@ def read_tree(path: str | os.PathLike[str]) -> Tree:
     """
     names: list[str] = []
     parents: list[int] = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    lines = opening.read_lines(path, most=opening.NAMES_MOST, what="a class tree")
+    for number, line in enumerate(lines, 1):
         parts = line.split()
         if not parts:
             continue
@@ -86,9 +101,10 @@ def read_tree(path: str | os.PathLike[str]) -> Tree:
         except (IndexError, ValueError):
             parent = -2
         if not -1 <= parent < len(parents):
+            # The line is not quoted: a cfg may have named any file.
             raise YolotfError(
-                f"{os.fspath(path)}: line {number} is no class: {line[:60]!r}; it has a name and "
-                "the number of a class above it, or -1",
+                f"{os.fspath(path)}: line {number} is no class; it has a name and the number of a "
+                "class above it, or -1",
                 path=os.fspath(path),
                 line=number,
             )

@@ -45,7 +45,8 @@ class Network:
         warnings: what Darknet ignores or makes up, one sentence each with its line.
         ignored: those of them that are about the text, not about what is resolved from it.
         limits: what it was read with.
-        folder: where its cfg is, if that was a file.
+        folder: where its cfg is, if that was a file; files that it names are looked for there
+            alone. None: they are the caller's own words.
     """
 
     source: str
@@ -167,17 +168,18 @@ class Network:
         return self._again(sections)
 
     def with_tree(self, path: str | os.PathLike[str]) -> Network:
-        """The same network with another file for its class tree.
+        """The same network with another file for its class tree, wherever that is.
 
         Sets `tree=` in every section that has it.
         """
         named = str(Path(path).absolute())
-        return self._again(
+        found = self._again(
             [
                 section.with_option("tree", named) if section.option("tree") else section
                 for section in self.sections
             ]
         )
+        return replace(found, folder=None)
 
     def _again(
         self,

@@ -5,10 +5,8 @@ Nothing here knows what a section means.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import NamedTuple, Union
 from yolotf.darknet import dialects
 from yolotf.darknet.limits import DEFAULT, Limits
 from yolotf.errors import CfgError, printable
-from yolotf.files import magic
+from yolotf.files import magic, opening
 
 Source = Union[str, "os.PathLike[str]"]
 
@@ -125,17 +123,12 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
         )
     path = Path(source)
     name = path.name
-    # O_NONBLOCK: to open a FIFO nobody writes into would wait for ever.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
+    try:
+        opened = opening.opened(path)
+    except opening.NotRegularError as error:
+        raise CfgError(f"{name}: {error.strerror}; pass the path of a cfg", source=name) from None
+    with opened as file:
         found = os.fstat(file.fileno())
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        if not stat.S_ISREG(found.st_mode):
-            raise CfgError(
-                f"{name}: not a regular file but {_kind(found.st_mode)}; pass the path of a cfg",
-                source=name,
-            )
         start = file.read(_START)
         _refuse_kind(
             start, found.st_size, name
@@ -148,18 +141,6 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
 
 _START = 65536
 """Bytes that tell what a file is."""
-
-
-def _kind(mode: int) -> str:
-    for test, word in (
-        (stat.S_ISFIFO, "a FIFO"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-        (stat.S_ISSOCK, "a socket"),
-    ):
-        if test(mode):
-            return word
-    return "something else"
 
 
 def _refuse_size(size: int, limits: Limits, name: str) -> None:

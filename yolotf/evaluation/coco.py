@@ -14,6 +14,7 @@ import numpy as np
 
 from yolotf.errors import MissingPackageError, YolotfError
 from yolotf.evaluation.data_set import DataSet, LabelledPicture, Truths
+from yolotf.files import opening
 from yolotf.images.detections import Detections
 
 _Path = str | os.PathLike[str]
@@ -54,7 +55,7 @@ def read_coco(path: _Path, *, images: _Path | None = None, names: Sequence[str] 
     """
     source = os.fspath(path)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(opening.read(path, most=opening.JSON_MOST, what="a COCO file"))
         categories = sorted(content["categories"], key=lambda one: int(one["id"]))
         listed = content["images"]
         by_picture: dict[int, list[Any]] = {one["id"]: [] for one in listed}

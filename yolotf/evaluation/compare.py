@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from yolotf.errors import YolotfError
 from yolotf.evaluation.coco import COCO_NUMBERS
+from yolotf.files import opening
 
 _Path = str | os.PathLike[str]
 
@@ -35,7 +35,7 @@ def read_result(path: _Path) -> dict[str, Any]:
         YolotfError: it is something else.
     """
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        result = json.loads(opening.read(path, most=opening.LIST_MOST, what="a result"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise YolotfError(
             f"{os.fspath(path)}: not JSON: {error}; give what `yolotf eval --json` printed",

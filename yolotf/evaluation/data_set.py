@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.errors import YolotfError
+from yolotf.files import opening
 
 _Path = str | os.PathLike[str]
 _Floats = npt.NDArray[np.float32]
@@ -168,7 +170,7 @@ _NO_TRUTHS = Truths(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
 
 
 def _lines(path: _Path) -> list[str]:
-    return Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    return opening.read_lines(path, most=opening.LIST_MOST, what="a list or a file of labels")
 
 
 def _names(path: Path) -> tuple[str, ...]:
@@ -185,8 +187,18 @@ def _found(name: str, base: Path) -> Path:
 
 
 def _listed(path: Path, base: Path) -> list[Path]:
-    names = [line.strip() for line in _lines(path)]
-    found = [_found(name, base) for name in names if name]
+    found = []
+    for number, line in enumerate(_lines(path), 1):
+        if name := line.strip():
+            picture = _found(name, base)
+            if "." not in picture.name and not picture.exists():
+                # Not quoted: the data file may have named any file.
+                raise YolotfError(
+                    f"{path}: line {number} is no path of a picture; a list names one a line",
+                    path=str(path),
+                    line=number,
+                )
+            found.append(picture)
     if not found:
         raise YolotfError(f"{path}: an empty list; it names one picture a line", path=str(path))
     return found
@@ -211,7 +223,7 @@ def _labels(path: Path, classes: int | None) -> Truths | None:
         if not right or class_id < 0 or (classes is not None and class_id >= classes):
             limit = "" if classes is None else f" below {classes}"
             raise YolotfError(
-                f"{path}: line {number} is no label: {line.strip()[:60]!r}; it has a class number"
+                f"{path}: line {number} is no label{_quoted(line)}; it has a class number"
                 f"{limit}, then centre x, y, width and height relative to the picture",
                 path=str(path),
                 line=number,
@@ -219,3 +231,9 @@ def _labels(path: Path, classes: int | None) -> Truths | None:
         rows.append([class_id, *box])
     table = np.array(rows, np.float64).reshape(-1, 5)
     return Truths(table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32))
+
+
+def _quoted(line: str) -> str:
+    """A line of numbers; any other could be of a file that is nobody's business."""
+    text = line.strip()[:60]
+    return f": {text!r}" if re.fullmatch(r"[-+.\deE\s]+", text) else ""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from yolotf.evaluation.data_set import DataSet
 from yolotf.images.detections import Detections
-from yolotf.images.read import read_picture
+from yolotf.images.read import MAX_PIXELS, read_picture
 from yolotf.inference.detector import Detector
 from yolotf.runtime.decoding import Decoder, Found
 
@@ -29,6 +29,7 @@ def detect_all(
     *,
     channels: int = 3,
     batch: int = 8,
+    max_pixels: int | None = MAX_PIXELS,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[tuple[Detections, tuple[int, int]]]:
     """What a detector finds in every picture, and its (width, height).
@@ -44,7 +45,10 @@ def detect_all(
 
         def submit(start: int) -> list[Future[npt.NDArray[Any]]]:
             wanted = data.pictures[start : start + batch]
-            return [pool.submit(read_picture, one.path, channels) for one in wanted]
+            return [
+                pool.submit(read_picture, one.path, channels, max_pixels=max_pixels)
+                for one in wanted
+            ]
 
         waiting = submit(0)
         try:

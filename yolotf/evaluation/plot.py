@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,23 @@ import numpy as np
 
 from yolotf.errors import MissingPackageError
 from yolotf.evaluation.darknet_score import Score
+from yolotf.files import atomic
 
 _Path = str | os.PathLike[str]
 
 
-def figure_for(path: _Path) -> Any:
+def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] = ()) -> Any:
     """An empty figure that can be written to `path`; nothing is written.
+
+    Args:
+        path: where it goes.
+        overwrite: False refuses to replace a file.
+        inputs: files that are not replaced in any case.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
         ValueError: it has no format for the ending.
-        FileNotFoundError: there is no folder to write it in.
+        OSError: there is no folder to write it in, or a file that is not to be replaced.
     """
     try:
         from matplotlib.figure import Figure  # optional
@@ -38,18 +46,27 @@ def figure_for(path: _Path) -> Any:
         )
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target.parent}: no such folder; make it first")
+    atomic.checked_target(path, overwrite=overwrite, inputs=inputs)
     return figure
 
 
-def plot(result: Score, path: _Path) -> None:
+def plot(
+    result: Score, path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] = ()
+) -> None:
     """Writes precision over recall of every class; the ending of `path` decides the format.
+
+    Args:
+        result: of `evaluate`.
+        path: the picture, written all of it or nothing.
+        overwrite: False refuses to replace a file.
+        inputs: files that are not replaced in any case.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
         ValueError: it has no format for the ending.
-        OSError: it cannot be written.
+        OSError: it cannot be written, or is not to be replaced.
     """
-    figure = figure_for(path)
+    figure = figure_for(path, overwrite=overwrite, inputs=inputs)
     axes = figure.add_subplot()
     labelled = [one for one in result.classes if one.truths]
     for one in labelled:
@@ -68,4 +85,6 @@ def plot(result: Score, path: _Path) -> None:
     axes.grid(alpha=0.3)
     if 0 < len(labelled) <= 20:
         axes.legend(fontsize="small")
-    figure.savefig(os.fspath(path), dpi=150)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, format=Path(path).suffix[1:].lower())
+    atomic.write(path, content.getvalue(), overwrite=overwrite, inputs=inputs)

@@ -13,6 +13,7 @@ from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, library
 from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
 from yolotf.evaluation.data_set import DataSet
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
+from yolotf.images.limits import MAX_PIXELS
 
 _Path = str | os.PathLike[str]
 
@@ -27,6 +28,7 @@ def evaluate(
     score_threshold: float = 0.25,
     letter_box: bool | None = None,
     batch: int = 8,
+    max_pixels: int | None = MAX_PIXELS,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Score:
     """Runs a detector over a data set and scores it.
@@ -40,6 +42,7 @@ def evaluate(
         score_threshold: see `score`.
         letter_box: see `Detector`.
         batch: pictures that go through the network at once.
+        max_pixels: see `Detector`.
         progress: told how many pictures more are done.
 
     Raises:
@@ -77,6 +80,7 @@ def evaluate(
         data,
         channels=net.input_shape.channels,
         batch=batch,
+        max_pixels=max_pixels,
         progress=progress,
     )
     seconds = time.perf_counter() - started

@@ -1,12 +1,16 @@
 """Where bytes go: a file or folder appears whole under its name, or what was there stays.
 
-The one home of writing. A new file has no name until it is complete (`O_TMPFILE`, then `linkat`),
-so that a process that is killed leaves nothing; in place of an old file it has a temporary name for
-the moment between `linkat` and `rename`. Where a file system cannot do that, and for folders, what
-is not complete stands beside its place as `.<name>.<8 hex digits>.part`, locked by the process
-that writes it; the next write to the same place removes those that nobody holds any more.
-Libraries that open a path themselves are given a link in the folder for temporary files (HDF5,
-which wants a real file, a file there); a kill may leave that.
+The one home of writing. Functions replace what is there unless they are called with
+`overwrite=False`, as commands do without `--overwrite`; no output replaces a file that the same
+call reads; and of a folder only the parts that an output consists of are replaced.
+
+A new file has no name until it is complete (`O_TMPFILE`, then `linkat`), so that a process that is
+killed leaves nothing; in place of an old file it has a temporary name for the moment between
+`linkat` and `rename`. Where a file system cannot do that, and for folders, what is not complete
+stands beside its place as `.<name>.<8 hex digits>.part`, locked by the process that writes it; the
+next write to the same place removes those that nobody holds any more. Libraries that open a path
+themselves are given a link in the folder for temporary files (HDF5, which wants a real file, a
+file there), or, where there is no such folder, a file beside its place; a kill may leave that.
 
 Links are followed: the file they lead to is replaced and they stay. Owner, group, mode (setgid
 included) and extended attributes (access lists included) of what is replaced are kept as far as
@@ -29,10 +33,11 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
+from urllib.parse import quote, unquote
 
 from yolotf.files.sources import StrPath
 
@@ -50,17 +55,70 @@ _NO_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 """What `fsync` answers on a file system that has no need to sync folders, or cannot."""
 _CHUNK = 8 << 20
 _ABOUT_CONTENT = {"security.ima", "security.evm", "security.capability"}
+_ASIDE = "replaced"
+"""Where the old parts of a folder are until all new ones are in place."""
+_OR_OVERWRITE = "name another {0}, or pass overwrite=True, or --overwrite"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
-def checked_target(path: StrPath, *, folder: bool = False) -> Path:
-    """The real path of what a write to `path` would replace.
+def checked_target(
+    path: StrPath,
+    *,
+    folder: bool = False,
+    overwrite: bool = True,
+    inputs: Iterable[StrPath] = (),
+    parts: Sequence[str] = (),
+) -> Path:
+    """The real path of what a write to `path` would replace; call it before any long work.
+
+    Args:
+        path: the output.
+        folder: whether it is a folder.
+        overwrite: whether an older output may be replaced.
+        inputs: files that the caller reads and no output replaces, under whatever name.
+        parts: of a folder, what the output consists of, relative to it; if none is there yet,
+            nothing is replaced.
 
     Raises:
         OSError: something is there that a file (or, with `folder`, a folder) would destroy: a
-            device, a FIFO, a socket, a folder (a file).
+            device, a FIFO, a socket, a folder (a file), an input, or an older output that is not
+            to be overwritten.
     """
     text = os.fsdecode(path)
+    _check_kind(text, folder)
+    target = Path(os.path.realpath(text))
+    if not folder and is_one_of(target, inputs):
+        raise FileExistsError(errno.EEXIST, "is one of the inputs; name another file", text)
+    if not overwrite:
+        _check_free(target, text, parts if folder else ())
+    return target
+
+
+def is_one_of(path: StrPath, files: Iterable[StrPath]) -> bool:
+    """Whether `path` leads to one of the files, by whatever links."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (of text that pathlib would change)
+    except OSError:
+        return False
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.samestat(status, os.stat(file)):  # noqa: PTH116
+                return True
+    return False
+
+
+def _check_free(target: Path, name: str, parts: Sequence[str]) -> None:
+    """Raises if there is an older output."""
+    older = [part for part in parts if os.path.lexists(target / part)]
+    if older:
+        raise FileExistsError(
+            errno.EEXIST, f"holds {older[0]} already; {_OR_OVERWRITE.format('folder')}", name
+        )
+    if not parts and target.exists():
+        raise FileExistsError(errno.EEXIST, f"exists; {_OR_OVERWRITE.format('file')}", name)
+
+
+def _check_kind(text: str, folder: bool) -> None:
     with contextlib.suppress(FileNotFoundError):
         mode = os.stat(text).st_mode  # noqa: PTH116 Path would lose a slash at the end
         for is_kind, kind in _KINDS.items():
@@ -73,18 +131,24 @@ def checked_target(path: StrPath, *, folder: bool = False) -> Path:
             raise FileExistsError(errno.EEXIST, "is a file, not a folder; name another path", text)
     if not folder and text.endswith(os.sep):
         raise IsADirectoryError(errno.EISDIR, "the path of a folder, not of a file", text)
-    return Path(os.path.realpath(text))
 
 
 @contextlib.contextmanager
-def replacing_file(path: StrPath) -> Iterator[BinaryIO]:
+def replacing_file(
+    path: StrPath, *, overwrite: bool = True, inputs: Iterable[StrPath] = ()
+) -> Iterator[BinaryIO]:
     """A new file that in the end is synced and becomes `path`; nothing changes on an exception.
+
+    Args:
+        path: what will be replaced.
+        overwrite: False refuses to replace a file, also one that appears meanwhile.
+        inputs: see `checked_target`.
 
     Raises:
         OSError: with the name of `path`; the old file is as it was.
     """
-    target = checked_target(path)
-    with _Naming(path) as naming, _Folder(target) as folder:
+    target = checked_target(path, overwrite=overwrite, inputs=inputs)
+    with _Naming(path) as naming, _Folder(target, overwrite) as folder:
         new = _UnnamedFile.in_folder(folder) or _NamedFile(folder)
         with new, os.fdopen(os.dup(new.descriptor), "wb") as output:
             with naming.body():
@@ -93,22 +157,42 @@ def replacing_file(path: StrPath) -> Iterator[BinaryIO]:
             new.publish()
 
 
+def write(
+    path: StrPath, content: bytes, *, overwrite: bool = True, inputs: Iterable[StrPath] = ()
+) -> None:
+    """`replacing_file` of what is in memory."""
+    with replacing_file(path, overwrite=overwrite, inputs=inputs) as file:
+        file.write(content)
+
+
 @contextlib.contextmanager
-def replacing_path(path: StrPath, *, size_bytes: int | None = None) -> Iterator[Path]:
+def replacing_path(
+    path: StrPath,
+    *,
+    overwrite: bool = True,
+    inputs: Iterable[StrPath] = (),
+    size_bytes: int | None = None,
+) -> Iterator[Path]:
     """`replacing_file` for libraries that open a path themselves; its name ends as `path` does.
 
     Args:
         path: what will be replaced.
+        overwrite: see `replacing_file`.
+        inputs: see `checked_target`.
         size_bytes: for a library that wants the path of a real file and not of a link (HDF5):
             about how large it becomes. It is then written in the folder for temporary files, and
             copied, or beside `path` if there is not so much room.
     """
-    target = checked_target(path)
-    with _Naming(path) as naming, _Folder(target) as folder, contextlib.ExitStack() as stack:
-        new = _UnnamedFile.in_folder(folder)
-        if new is not None:
+    target = checked_target(path, overwrite=overwrite, inputs=inputs)
+    with (
+        _Naming(path) as naming,
+        _Folder(target, overwrite) as folder,
+        contextlib.ExitStack() as stack,
+    ):
+        links = _temporary_folder(stack)
+        new = _UnnamedFile.in_folder(folder) if links is not None else None
+        if links is not None and new is not None:
             stack.enter_context(new)
-            links = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotf-")))
             link = links / target.name
             if size_bytes is None:
                 link.symlink_to(new.address)
@@ -127,6 +211,14 @@ def replacing_path(path: StrPath, *, size_bytes: int | None = None) -> Iterator[
             moved.publish()
 
 
+def _temporary_folder(stack: contextlib.ExitStack) -> Path | None:
+    """None where none can be written, as in a container with a read-only root."""
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotf-")))
+    except OSError:
+        return None
+
+
 def _has_room(target: Path, size_bytes: int) -> bool:
     try:
         check_room(target, size_bytes, target)
@@ -136,31 +228,118 @@ def _has_room(target: Path, size_bytes: int) -> bool:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: StrPath) -> Iterator[Path]:
+def replacing_folder(
+    path: StrPath, *, parts: Sequence[str] | None = None, overwrite: bool = True
+) -> Iterator[Path]:
     """A path for a new folder, which in the end becomes `path`; an old one is then removed.
 
     The two change places in one step where the file system can do that. Where it cannot, the old
     one steps aside, and back if anything comes between, a Ctrl-C included; if the process is
     killed right there, the next write to `path` puts it back first.
 
+    Args:
+        path: what will be replaced.
+        parts: what may be in the new folder, as paths relative to it; an old folder with anything
+            else in it stays, and its parts alone are replaced, one after the other. None: the
+            whole folder is replaced.
+        overwrite: False refuses to replace a part.
+
     Raises:
         OSError: with the name of `path`; the old folder is as it was.
     """
-    target = checked_target(path, folder=True)
-    with _Naming(path) as naming, _Folder(target) as folder, _scratch_folder(folder) as scratch:
+    target = checked_target(path, folder=True, overwrite=overwrite, parts=parts or ())
+    with (
+        _Naming(path) as naming,
+        _Folder(target, overwrite) as folder,
+        _scratch_folder(folder) as scratch,
+    ):
         ready = scratch / "new"
         with naming.body(ready):
             yield ready
         _keep_tree(target, ready)
-        for one in (ready, *ready.rglob("*")):
-            if not one.is_symlink():
-                _sync(one)
+        for entry in (ready, *ready.rglob("*")):
+            if not entry.is_symlink():
+                _sync(entry)
         folder.sync()
+        if not overwrite:
+            _check_free(target, os.fsdecode(path), parts or ())
         if not target.exists():
             ready.rename(target)
+        elif parts is not None and _has_strangers(target, ready, parts):
+            _replace_parts(scratch, ready, target, parts)
         elif not _exchange(ready, target):
             _step_aside(scratch / "old", ready, target)
         folder.sync_after("folder")
+
+
+def _has_strangers(old: Path, new: Path, parts: Sequence[str]) -> bool:
+    """Whether there is anything but the parts, and folders that they or the new ones are in."""
+    above = {str(parent) for part in parts for parent in PurePath(part).parents}
+    pending = [old]
+    while pending:
+        for entry in pending.pop().iterdir():
+            name = str(entry.relative_to(old))
+            if name in parts:
+                continue
+            if entry.is_symlink() or not entry.is_dir():
+                return True
+            if name not in above and not (new / name).is_dir():
+                return True
+            pending.append(entry)
+    return False
+
+
+def _replace_parts(scratch: Path, ready: Path, target: Path, parts: Sequence[str]) -> None:
+    """Moves the old parts aside and the new ones in; back if anything comes between."""
+    blocked = [
+        entry.relative_to(ready)
+        for entry in ready.rglob("*")
+        if entry.is_dir() and os.path.lexists(there := target / entry.relative_to(ready))
+        if not there.is_dir() and str(entry.relative_to(ready)) not in parts
+    ]
+    if blocked:
+        raise NotADirectoryError(errno.ENOTDIR, f"holds {blocked[0]}, which is no folder")
+    aside = scratch / _ASIDE
+    aside.mkdir()
+    placed: list[Path] = []
+    try:
+        for part in parts:
+            if os.path.lexists(target / part):
+                (target / part).rename(aside / quote(part, safe=""))
+        for entry in sorted(ready.rglob("*")):
+            part = str(entry.relative_to(ready))
+            if part in parts:
+                placed.append(target / part)
+                entry.rename(target / part)
+            elif entry.is_dir() and not entry.is_symlink() and not _is_inside(part, parts):
+                (target / part).mkdir(exist_ok=True)
+        aside.rename(scratch / "done")
+    except BaseException:
+        for path in placed:
+            _remove(path)
+        _parts_back(aside, target)
+        raise
+
+
+def _is_inside(path: str, parts: Sequence[str]) -> bool:
+    return any(str(parent) in parts for parent in PurePath(path).parents)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _parts_back(aside: Path, target: Path) -> None:
+    """Undoes `_replace_parts` if it has not come to its end."""
+    if not aside.is_dir():
+        return
+    for old in aside.iterdir():
+        place = target / unquote(old.name)
+        _remove(place)
+        old.rename(place)
 
 
 def check_room(target: Path, size_bytes: int, name: StrPath) -> None:
@@ -216,8 +395,9 @@ class _Naming:
 class _Folder:
     """The folder that the target is in, open, rid of what killed processes have left there."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, overwrite: bool) -> None:
         self.target = target
+        self.overwrite = overwrite
         flags = os.O_DIRECTORY | os.O_CLOEXEC
         try:
             self.descriptor = os.open(target.parent, os.O_RDONLY | flags)
@@ -256,6 +436,7 @@ class _Folder:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISDIR(mode):
                 _put_back(path / "old", self.target)
+                _parts_back(path / _ASIDE, self.target)
                 shutil.rmtree(path)
             elif stat.S_ISREG(mode):
                 path.unlink()
@@ -328,12 +509,13 @@ class _UnnamedFile:
         """Gives the file its name."""
         folder, name = self._folder, self._folder.target.name
         _finish(folder, self.descriptor, self._kept)
-        if _Attributes.of(folder.target) is None:
+        if not folder.overwrite or _Attributes.of(folder.target) is None:
             try:
                 self._link(name)
                 return folder.sync_after("file")
             except FileExistsError:  # somebody else's by now
-                pass
+                if not folder.overwrite:
+                    raise
         temporary = folder.temporary_name()
         try:
             self._link(temporary)
@@ -380,8 +562,24 @@ class _NamedFile:
 
     def publish(self) -> None:
         _finish(self._folder, self.descriptor, self._kept)
-        self.path.replace(self._folder.target)
+        if self._folder.overwrite or not _link(self.path, self._folder.target):
+            self.path.replace(self._folder.target)
         self._folder.sync_after("file")
+
+
+def _link(path: Path, target: Path) -> bool:
+    """Gives a file a name that is free; False where the file system has no hard links.
+
+    Raises:
+        FileExistsError: it is somebody's by now.
+    """
+    try:
+        target.hardlink_to(path)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _first_mode(target: Path) -> int:
@@ -391,7 +589,7 @@ def _first_mode(target: Path) -> int:
 
 def _finish(folder: _Folder, descriptor: int, kept: _Attributes | None) -> None:
     """All that can fail before the old file goes."""
-    checked_target(folder.target)
+    checked_target(folder.target, overwrite=folder.overwrite)
     kept = _Attributes.of(folder.target) or kept
     if kept is not None:
         kept.give(descriptor)
@@ -492,6 +690,7 @@ def _scratch_folder(folder: _Folder) -> Iterator[Path]:
             os.close(descriptor)
     finally:
         _put_back(path / "old", folder.target)
+        _parts_back(path / _ASIDE, folder.target)
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from yolotf.errors import YolotfError
 from yolotf.files.sources import StrPath
 from yolotf.formats.request import Source
-from yolotf.images.read import open_picture
+from yolotf.images.read import read_picture
 
 _ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -57,7 +57,6 @@ def _fitted(source: Source, path: StrPath) -> Any:
 
     network = source.network
     height, width, channels = network.input_shape
-    pixels = np.asarray(open_picture(path).convert("L" if channels == 1 else "RGB"))
-    pixels = pixels.reshape(1, *pixels.shape[:2], channels)
+    pixels = np.asarray(read_picture(path, channels, max_pixels=source.options.max_pixels))[None]
     fitted = fit(tf.constant(pixels), (height, width), letter_box=network.letter_box)
     return np.asarray(fitted, np.float32)

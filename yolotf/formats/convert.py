@@ -7,10 +7,9 @@ come out of every model, in cfg order, as out of `build_model`, or, with `decode
 
 from __future__ import annotations
 
-import errno
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,9 @@ from yolotf.formats import (
     tflite,
 )
 from yolotf.formats.request import Options, Source, build, check_any_size
+from yolotf.graphs import saved_model as saved_model_folder
+from yolotf.graphs import tf_errors
+from yolotf.images.limits import MAX_PIXELS
 from yolotf.loading import load
 from yolotf.weights import layout
 from yolotf.weights.header import read_header
@@ -94,12 +96,15 @@ def convert(
     float16: bool = False,
     int8: StrPath | Iterable[StrPath] = (),
     old_keras: bool = False,
+    max_pixels: int | None = MAX_PIXELS,
+    overwrite: bool = True,
     progress: Progress | None = None,
 ) -> Conversion:
     """Writes a `.weights` file and its network in another format.
 
     The output appears in one step when it is complete: until then, and if anything fails, what
-    was there before stays; `yolotf.files.atomic` says what of it the new one keeps.
+    was there before stays; `yolotf.files.atomic` says what of it the new one keeps. In a folder
+    that holds other files than those of a SavedModel they stay.
 
     Args:
         weights: the `.weights` file, as `load_darknet_weights` takes it.
@@ -136,6 +141,8 @@ def convert(
         old_keras: `.keras` and `.h5` that Keras 3.1 to 3.3 (as TensorFlow 2.16 came with) reads,
             too. The model then has its one input in a list, and later versions of Keras warn when
             it is called with an array in place of a tensor.
+        max_pixels: pictures of `int8` with more are refused before they are decoded.
+        overwrite: False refuses to replace an older output.
         progress: called with what is done next: `building`, `loading`, `writing`.
 
     Returns:
@@ -145,9 +152,9 @@ def convert(
         WeightsMismatch: file and network do not belong together; with a `diagnosis`.
         UnsupportedSectionError: the network has a section that Keras, the format or `any_size`
             cannot express.
-        YolotfError: the ending is unknown, an option is not for it, or `output` is a folder of
-            something else.
-        OSError: a file cannot be read or written.
+        YolotfError: the ending is unknown, or an option is not for it.
+        OSError: a file cannot be read or written, or `output` is one of those that are read, or
+            not to be replaced.
         ImportError: the format needs a package that is not installed.
     """
     started = time.perf_counter()
@@ -160,9 +167,9 @@ def convert(
         float16=float16,
         int8=calibration.pictures(int8),
         old_keras=old_keras,
+        max_pixels=max_pixels,
     )
     _check_options(output, kind, options)
-    target = _target(output, kind)
     if kind in _LIBRARIES:
         _LIBRARIES[kind]()
     network = networks.as_network(cfg, classes=classes)
@@ -170,6 +177,8 @@ def convert(
         network = network.resized(size)
     if any_size:
         check_any_size(network)
+    read = [path for path in (weights, cfg, *options.int8) if isinstance(path, str | os.PathLike)]
+    target = _target(output, kind, overwrite=overwrite, inputs=read)
     tell = progress or (lambda stage: None)
     with sources.opened(weights, _percent(tell)) as source:
         # Before TensorFlow is imported and a model built for seconds.
@@ -185,15 +194,20 @@ def convert(
         loaded = source.renamed(load.load_darknet_weights(model, source.path, cfg=network))
     tell("writing")
     if kind == SAVED_MODEL:
-        replacing = writing.replacing_folder(output)
+        replacing = saved_model_folder.replacing(output, overwrite=overwrite)
     else:
-        replacing = writing.replacing_path(output, size_bytes=room if kind in _HDF5 else None)
+        replacing = writing.replacing_path(
+            output,
+            overwrite=overwrite,
+            inputs=read,
+            size_bytes=room if kind in _HDF5 else None,
+        )
     try:
         with replacing as ready:
             _WRITERS[kind](Source(model, network, loaded, options, tell), ready)
             size_bytes = sum(one.stat().st_size for one in _files(ready))
     except Exception as error:
-        failed = _write_error(error, output)
+        failed = tf_errors.system_error(error, output)
         if failed is None:
             raise
         raise failed from error
@@ -311,11 +325,19 @@ def format_of(output: StrPath) -> str:
     )
 
 
-def write_anchors(network: Network, path: StrPath) -> bool:
+def write_anchors(network: Network, path: StrPath, *, overwrite: bool = True) -> bool:
     """Writes the anchors of the last head as one line in pixels, as old converters did.
 
     `[yolo]` has them in pixels; those of `[region]`, in grid cells, are multiplied by the
     network's stride. Returns whether there was a head that has anchors.
+
+    Args:
+        network: the network.
+        path: the file, written all of it or nothing.
+        overwrite: False refuses to replace a file.
+
+    Raises:
+        OSError: it cannot be written, or is not to be replaced.
     """
     head = network.heads[-1] if network.heads else None
     option = head.section.option("anchors") if head else None
@@ -325,16 +347,16 @@ def write_anchors(network: Network, path: StrPath) -> bool:
     if isinstance(head, Region):
         stride = network.input_shape.height // head.input_shape.height
         text = ", ".join(str(float(value) * stride) for value in text.split(","))
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    writing.write(path, f"{text}\n".encode(), overwrite=overwrite)
     return True
 
 
-def _target(output: StrPath, kind: str) -> Path:
+def _target(output: StrPath, kind: str, *, overwrite: bool, inputs: Sequence[StrPath]) -> Path:
     """The real path to replace.
 
     Raises:
-        OSError: there is no folder to write it in, or a folder where a file should go.
-        YolotfError: a folder that is no SavedModel is in the way.
+        OSError: there is no folder to write it in, a folder where a file should go, or something
+            that is not to be replaced.
     """
     target = Path(os.path.realpath(output))
     if not target.parent.is_dir():
@@ -343,14 +365,9 @@ def _target(output: StrPath, kind: str) -> Path:
         raise IsADirectoryError(f"{output}: is a folder, {kind} is a file")
     if kind == SAVED_MODEL and target.is_file():
         raise FileExistsError(f"{output}: is a file; a SavedModel is a folder")
-    writing.checked_target(output, folder=kind == SAVED_MODEL)
-    occupied = kind == SAVED_MODEL and target.is_dir() and any(target.iterdir())
-    if occupied and not (target / "saved_model.pb").is_file():
-        raise errors.YolotfError(
-            f"{output}: the folder is not empty and no SavedModel, so it is not replaced; "
-            "name another one"
-        )
-    return target
+    if kind == SAVED_MODEL:
+        return saved_model_folder.check(output, overwrite=overwrite)
+    return writing.checked_target(output, overwrite=overwrite, inputs=inputs)
 
 
 _check_room = writing.check_room
@@ -358,22 +375,6 @@ _check_room = writing.check_room
 
 def _files(path: Path) -> list[Path]:
     return [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
-
-
-def _write_error(error: Exception, output: StrPath) -> OSError | None:
-    """The system's error behind one of HDF5's or TensorFlow's; None if there is none.
-
-    They have it in their text.
-    """
-    import tensorflow as tf  # has been imported by now
-
-    if isinstance(error, OSError) and error.errno is not None:
-        return None
-    if not isinstance(error, OSError | RuntimeError | tf.errors.OpError):
-        return None
-    text = str(error)
-    number = next((one for one in sorted(errno.errorcode) if os.strerror(one) in text), None)
-    return None if number is None else OSError(number, os.strerror(number), os.fspath(output))
 
 
 _WRITERS: dict[str, Callable[[Source, Path], None]] = {

@@ -10,6 +10,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.errors import UnsupportedSectionError
 from yolotf.files.sources import StrPath
+from yolotf.images.limits import MAX_PIXELS
 from yolotf.models.keras_module import keras
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Options:
     float16: bool = False
     int8: Sequence[StrPath] = ()
     old_keras: bool = False
+    max_pixels: int | None = MAX_PIXELS
 
 
 @dataclass(frozen=True)

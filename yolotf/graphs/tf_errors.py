@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -101,6 +103,24 @@ def of_tensorflow(
         return None
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).upper()
     return refusal(str(getattr(error, "message", error)), name, network, batch)
+
+
+def system_error(error: BaseException, path: str | os.PathLike[str]) -> OSError | None:
+    """The system's error that TensorFlow or HDF5 has in its words; None if there is none.
+
+    Args:
+        error: what they raised.
+        path: the file that was read or written.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return None
+    tensorflow = sys.modules.get("tensorflow")
+    kind = getattr(getattr(tensorflow, "errors", None), "OpError", OSError)
+    if not isinstance(error, OSError | RuntimeError | kind):
+        return None
+    text = str(error)
+    number = next((code for code in sorted(errno.errorcode) if os.strerror(code) in text), None)
+    return None if number is None else OSError(number, os.strerror(number), os.fspath(path))
 
 
 def _facts(network: cfg.Network | None, batch: int | None) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.errors import MissingPackageError, plural, printable
+from yolotf.files import atomic
 from yolotf.images.fonts import font_for
+from yolotf.images.read import MAX_PIXELS
 from yolotf.images.read import Picture as Picture
 from yolotf.images.read import open_picture as open_picture
 
@@ -247,6 +250,8 @@ class Detections:
         line_width: int | None = None,
         labels: bool = True,
         bgr: bool = False,
+        overwrite: bool = True,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> Image.Image:
         """Draws boxes and labels on a copy of `image`.
 
@@ -255,24 +260,33 @@ class Detections:
 
         Args:
             image: the picture that was detected in, as `open_picture` takes it.
-            path: where to write the drawing; its ending decides the format.
+            path: where to write the drawing, all of it or nothing; its ending decides the format.
             font: a .ttf, .ttc or .otf file for the labels; None takes one that has their letters.
             line_width: of the boxes, in pixels; None: by the picture's size.
             labels: False draws the boxes alone.
             bgr: an array holds blue, green, red.
+            overwrite: False refuses to replace a file.
+            max_pixels: an `image` of more is refused before it is decoded; None: none is.
 
         Returns:
             The drawing.
 
         Raises:
-            OSError: `image` or `font` cannot be read or `path` not be written.
-            ValueError: `line_width` is below 1.
+            OSError: `image` or `font` cannot be read or `path` not be written; or `path` is
+                `image`, or not to be replaced.
+            ValueError: `line_width` is below 1, or no format of pictures ends as `path` does.
         """
         from PIL import ImageDraw  # kept out of `import yolotf`
 
+        if path is not None:
+            drawn = image if isinstance(image, str | os.PathLike) else ""
+            drawn = drawn or getattr(image, "filename", "") or getattr(image, "name", "")
+            source = [drawn] if isinstance(drawn, str | os.PathLike) else []
+            atomic.checked_target(path, overwrite=overwrite, inputs=source)
+            picture_format = _format_of(path)
         if line_width is not None and line_width < 1:
             raise ValueError(f"line_width={line_width} must be at least 1")
-        drawing = open_picture(image, bgr=bgr).convert("RGB")
+        drawing = open_picture(image, bgr=bgr, max_pixels=max_pixels).convert("RGB")
         draw = ImageDraw.Draw(drawing)
         line = line_width or max(1, round(min(drawing.size) / 250))
         boxes = [_inside(one.xyxy, drawing.size) for one in self]
@@ -295,8 +309,24 @@ class Detections:
                 (area[0] + pad - left, area[1] + pad - top), text, fill=_ink(colour), font=letters
             )
         if path is not None:
-            drawing.save(Path(path))
+            content = io.BytesIO()
+            drawing.save(content, format=picture_format)
+            atomic.write(path, content.getvalue(), overwrite=overwrite)
         return drawing
+
+
+def _format_of(path: str | os.PathLike[str]) -> str:
+    """Pillow's name of the format that a picture of this name is written in."""
+    from PIL import Image  # kept out of `import yolotf`
+
+    ending = Path(path).suffix.lower()
+    found = Image.registered_extensions().get(ending, "")
+    if found not in Image.SAVE:
+        raise ValueError(
+            f"{os.fspath(path)}: no picture can be written as {ending or 'a file without ending'}; "
+            "use .jpg, .png or .webp"
+        )
+    return found
 
 
 _Area = tuple[float, float, float, float]

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.errors import OutOfMemoryError, plural, printable
-from yolotf.files import detect, magic
+from yolotf.files import detect, magic, opening
+from yolotf.images.limits import MAX_PIXELS as MAX_PIXELS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +31,9 @@ _ROUNDING = 1e-3
 """How far floats may lie outside 0..1: resizing and colour arithmetic overshoot a little."""
 
 
-def open_picture(picture: Picture, *, bgr: bool = False) -> Image.Image:
+def open_picture(
+    picture: Picture, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
+) -> Image.Image:
     """A Pillow image of 8 bits a channel, turned upright as its camera says (EXIF).
 
     Args:
@@ -38,9 +41,10 @@ def open_picture(picture: Picture, *, bgr: bool = False) -> Image.Image:
             array or tensor [height, width] or [height, width, 1, 3 or 4], RGB, uint8 or float in
             0..1.
         bgr: arrays hold blue, green, red, as OpenCV reads them. Files say themselves.
+        max_pixels: a file of more is refused before it is decoded; None: none is.
 
     Raises:
-        OSError: a file cannot be read or is no picture.
+        OSError: a file cannot be read, is no picture, or has more than `max_pixels`.
         TypeError: it is none of these, such as None.
         ValueError: an array of another shape or range.
     """
@@ -48,18 +52,27 @@ def open_picture(picture: Picture, *, bgr: bool = False) -> Image.Image:
 
     picture = _encoded(picture)
     if isinstance(picture, Image.Image):
+        if getattr(picture, "tile", None):  # not decoded yet
+            _check_pixels(picture, _name_of(picture), max_pixels)
         return _upright(picture)
     if isinstance(picture, str | os.PathLike):
-        return _decoded(picture, os.fspath(picture), picture)
+        name = os.fspath(picture)
+        try:
+            file = opening.opened(picture)
+        except opening.NotRegularError as error:
+            raise OSError(printable(f"{name}: {error.strerror}")) from None
+        with file:
+            return _decoded(file, name, picture, max_pixels)
     if isinstance(picture, bytes | bytearray | memoryview):
-        return _decoded(io.BytesIO(picture), f"a picture of {len(picture)} bytes", bytes(picture))
+        name = f"a picture of {len(picture)} bytes"
+        return _decoded(io.BytesIO(picture), name, bytes(picture), max_pixels)
     if hasattr(picture, "read") and not hasattr(picture, "__array__"):
         content = picture.read()
         if isinstance(content, str):
             raise TypeError(f"{_name_of(picture)}: is open for reading text; open it with 'rb'")
-        name = getattr(picture, "name", None)
-        named = name if isinstance(name, str) else f"an open file of {len(content)} bytes"
-        return _decoded(io.BytesIO(content), named, content)
+        given = getattr(picture, "name", None)
+        named = given if isinstance(given, str) else f"an open file of {len(content)} bytes"
+        return _decoded(io.BytesIO(content), named, content, max_pixels)
     array = _in_bytes(check_array(picture, bgr=bgr))
     if array.shape[2] not in (1, 3, 4):
         raise ValueError(
@@ -68,13 +81,16 @@ def open_picture(picture: Picture, *, bgr: bool = False) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
-def read_picture(picture: Picture, channels: int, *, bgr: bool = False) -> npt.NDArray[Any]:
+def read_picture(
+    picture: Picture, channels: int, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
+) -> npt.NDArray[Any]:
     """The pixels for a network of so many channels.
 
     Args:
         picture: see `open_picture`; arrays of exactly `channels` channels may have any number.
         channels: of the network: 1 is grey, 3 is RGB; others are taken as they are stored.
         bgr: see `open_picture`.
+        max_pixels: see `open_picture`.
 
     Returns:
         [height, width, channels], uint8, or float32 in 0..1 if it was given in floats.
@@ -89,9 +105,10 @@ def read_picture(picture: Picture, channels: int, *, bgr: bool = False) -> npt.N
         if array.shape[2] == channels:
             return array
         picture, bgr = array, False  # as it is now
-    image = open_picture(picture, bgr=bgr)
+    image = open_picture(picture, bgr=bgr, max_pixels=max_pixels)
     if channels in (1, 3):
-        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+        mode = "L" if channels == 1 else "RGB"
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
         return pixels[..., None] if channels == 1 else pixels
     found = len(image.getbands())
     if found != channels:
@@ -196,18 +213,39 @@ def _in_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _decoded(source: Any, name: str, content: str | os.PathLike[str] | bytes) -> Image.Image:
+def _check_pixels(image: Image.Image, name: str, most: int | None) -> None:
+    """Raises for more pixels than are wanted; none of them has been decoded."""
+    width, height = image.size
+    if most is not None and width * height > most:
+        raise TooLargeError(
+            printable(
+                f"{name}: {width:,}x{height:,} are {width * height:,} pixels, more than {most:,}; "
+                "scale it down, or pass max_pixels=, or --max-pixels"
+            )
+        )
+
+
+class TooLargeError(OSError):
+    """A picture of more pixels than are wanted."""
+
+
+def _decoded(
+    source: Any, name: str, content: str | os.PathLike[str] | bytes, max_pixels: int | None
+) -> Image.Image:
     """An encoded picture; `content` is looked at if it is none."""
     from PIL import Image  # kept out of `import yolotf`
 
     try:
         with Image.open(source) as image:
-            return _upright(image)
+            _check_pixels(image, name, max_pixels)
+            return _upright(image, ours=True)
+    except TooLargeError:
+        raise
     except OSError as error:
         if error.strerror:  # the system's own: no such file, and so on
             raise
         raise OSError(printable(f"{name}: {_no_picture(content, error)}")) from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         fix = "scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS"
         pixels = str(error).partition(", could be")[0].lower()
         raise OSError(printable(f"{name}: {pixels} of Pillow's; {fix}")) from error
@@ -243,10 +281,16 @@ def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
 _FIXES = {"git_lfs_pointer": "; run: git lfs pull"}
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, *, ours: bool = False) -> Image.Image:
+    """The image as its camera says; one that is `ours` may be changed, and is not copied."""
     from PIL import Image, ImageOps  # kept out of `import yolotf`
 
-    turned = ImageOps.exif_transpose(image)
+    if ours:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        turned = image
+    else:
+        turned = ImageOps.exif_transpose(image)
     if turned.mode.startswith("I"):
         # 16 bits, also of files in mode I; Pillow would cut them off at 255.
         values = np.asarray(turned).astype(np.float64)

@@ -17,8 +17,8 @@ from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch, plural, printable
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
-from yolotf.graphs import tf_errors
-from yolotf.images.read import Picture, read_picture
+from yolotf.graphs import saved_model, tf_errors
+from yolotf.images.read import MAX_PIXELS, Picture, read_picture
 from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.detector import open_engine
 from yolotf.inference.explained import explained
@@ -90,6 +90,7 @@ class Classifier:
         names: StrPath | Sequence[str] | None = None,
         batch_size: int = 8,
         bgr: bool = False,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         """Builds the graph and loads the file.
 
@@ -99,6 +100,7 @@ class Classifier:
             names: class names, or a file with one a line.
             batch_size: pictures of a list that go through the network at once.
             bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
+            max_pixels: a file of more is refused before it is decoded; None: none is.
 
         Raises:
             WeightsMismatch: file and network do not belong together.
@@ -113,7 +115,9 @@ class Classifier:
         self.names = names_for(names, self.classes, self.network.source)
         self._batch_size = batch_size
         self._bgr = bgr
+        self._max_pixels = max_pixels
         self._options = {"names": self.names or None, "batch_size": batch_size, "bgr": bgr}
+        self._options["max_pixels"] = max_pixels
         self._reloading = threading.Lock()
         path = sources.path_of(weights)
         try:
@@ -190,7 +194,10 @@ class Classifier:
             active = self._active.loaded  # the same for all of them
             for start in range(0, len(pictures), self._batch_size):
                 some = pictures[start : start + self._batch_size]
-                pixels = [read_picture(one, channels, bgr=self._bgr) for one in some]
+                pixels = [
+                    read_picture(one, channels, bgr=self._bgr, max_pixels=self._max_pixels)
+                    for one in some
+                ]
                 with tf_errors.explained(self.network, len(some)):
                     inputs = np.stack([prepare(one, *self.size) for one in pixels])
                     values = _flat(self._stream.raw_heads(inputs, active)[0])
@@ -212,25 +219,32 @@ class Classifier:
             self._active = self._load(sources.path_of(weights))
             self.reloads += 1
 
-    def export(self, folder: StrPath) -> None:
+    def export(self, folder: StrPath, *, overwrite: bool = True) -> None:
         """Writes a SavedModel of standard operations only.
 
         Its signature `probabilities`, which is `serving_default` as well, takes `images` uint8
         [batch, height, width, channels], of any one size, prepares them as `__call__` does, and
         answers `probabilities` float32 [batch, classes]. Names, if there are any, are written to
-        `assets.extra/classes.names`.
+        `assets.extra/classes.names`. What becomes of an older SavedModel is as of
+        `Detector.export`.
+
+        Args:
+            folder: where to.
+            overwrite: False refuses to replace an older SavedModel.
 
         Raises:
-            OSError: the folder cannot be written.
+            OSError: the folder cannot be written, or holds a SavedModel that is not to be
+                replaced; an older one is as it was.
             UnsupportedSectionError: the network has a memory.
         """
+        saved_model.check(folder, overwrite=overwrite)
         check_forgetful(
             self.network, "a SavedModel has no video to keep it for; call the Classifier"
         )
         from yolotf.inference import classifier_function, export  # import TensorFlow
 
         arrays = self._engine.unblocked_weights(self._active.loaded)
-        with export.saved_model(folder) as ready:
+        with saved_model.replacing(folder, overwrite=overwrite) as ready:
             classifier_function.write(self.network, arrays, ready)
             export.write_names(self.names, ready)
 

@@ -18,9 +18,9 @@ from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch, printable
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
-from yolotf.graphs import tf_errors
+from yolotf.graphs import saved_model, tf_errors
 from yolotf.images.detections import Detections
-from yolotf.images.read import Picture, read_picture
+from yolotf.images.read import MAX_PIXELS, Picture, read_picture
 from yolotf.inference.explained import explained
 from yolotf.inference.options import Only, thresholds
 from yolotf.inference.recurrent_state import Stream
@@ -75,6 +75,7 @@ class Detector:
         threads: int | None = None,
         letter_box: bool | None = None,
         bgr: bool = False,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         """Builds the graph and loads the file.
 
@@ -94,6 +95,7 @@ class Detector:
                 processors that the process may use.
             letter_box: whether pictures keep their proportions, in place of the cfg's.
             bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
+            max_pixels: a file of more is refused before it is decoded; None: none is.
 
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
@@ -122,6 +124,7 @@ class Detector:
             "threads": threads,
             "letter_box": letter_box,
             "bgr": bgr,
+            "max_pixels": max_pixels,
         }
         self.network = _with_letter_box(networks.as_network(network), letter_box)
         for text in (*self.network.warnings, *catalog.stock_warnings(self.network)):
@@ -144,6 +147,7 @@ class Detector:
         self._threads = threads or op_library.thread_count()
         self._batch_size = batch_size
         self._bgr = bgr
+        self._max_pixels = max_pixels
         self._reloading = threading.Lock()
         path = sources.path_of(weights)
         try:
@@ -211,8 +215,8 @@ class Detector:
             ForkedProcessError: the process was forked after a detector had been made.
         """
         if isinstance(pictures, list | tuple):
-            return self._detect([self._read(picture) for picture in pictures])
-        return self._detect([self._read(pictures)])[0]
+            return self._detect(pictures)
+        return self._detect([pictures])[0]
 
     @sources.any_source("weights")
     def reload(self, weights: sources.Weights) -> None:
@@ -230,7 +234,7 @@ class Detector:
             self._active = self._load(sources.path_of(weights))
             self.reloads += 1
 
-    def export(self, folder: StrPath) -> None:
+    def export(self, folder: StrPath, *, overwrite: bool = True) -> None:
         """Writes a SavedModel of standard operations only; imports TensorFlow for it.
 
         Signatures, both answering `boxes` [batch, max_boxes, 4] (left, top, right, bottom in
@@ -242,13 +246,19 @@ class Detector:
           [batch] as well: a file that cannot be decoded has no detections, and the others theirs.
 
         Names, if there are any, are written to `assets.extra/classes.names`. An older SavedModel
-        is replaced in one step when the new one is complete; into a folder that holds other
-        things it is written as it is.
+        is replaced in one step when the new one is complete; in a folder that holds other files,
+        too, they stay.
+
+        Args:
+            folder: where to.
+            overwrite: False refuses to replace an older SavedModel.
 
         Raises:
-            OSError: the folder cannot be written.
+            OSError: the folder cannot be written, or holds a SavedModel that is not to be
+                replaced; an older one is as it was.
             UnsupportedSectionError: the network has a memory.
         """
+        saved_model.check(folder, overwrite=overwrite)
         check_forgetful(self.network, "a SavedModel has no video to keep it for; use the Detector")
         from yolotf.inference import export  # imports TensorFlow
         from yolotf.inference.detector_function import InferenceFunction  # likewise
@@ -264,7 +274,7 @@ class Detector:
             only=self._options["only"],
             names=self.names,
         )
-        with export.saved_model(folder) as ready:
+        with saved_model.replacing(folder, overwrite=overwrite) as ready:
             export.write(function, self._engine.unblocked_weights(self._active.loaded), ready)
             export.write_names(self.names, ready)
 
@@ -277,14 +287,19 @@ class Detector:
 
     def _read(self, picture: Picture) -> Array:
         """[height, width, channels], uint8 or float32, in the network's channels."""
-        return read_picture(picture, self.network.input_shape.channels, bgr=self._bgr)
+        channels = self.network.input_shape.channels
+        return read_picture(picture, channels, bgr=self._bgr, max_pixels=self._max_pixels)
 
-    def _detect(self, arrays: Sequence[Array]) -> list[Detections]:
+    def _detect(self, pictures: Sequence[Picture]) -> list[Detections]:
         found: list[Detections] = []
+        if self.stateful:
+            # One that cannot be read is told of before the others are frames that were seen.
+            pictures = [self._read(picture) for picture in pictures]
         with self._stream:
             weights = self._active.loaded  # the same for all of them
-            for start in range(0, len(arrays), self._batch_size):
-                some = arrays[start : start + self._batch_size]
+            for start in range(0, len(pictures), self._batch_size):
+                # No more of a long list is in memory at a time.
+                some = [self._read(one) for one in pictures[start : start + self._batch_size]]
                 with tf_errors.explained(self.network, len(some)):
                     found += self._detect_batch(weights, some)
         return found

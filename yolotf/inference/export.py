@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from yolotf.files import atomic
 from yolotf.graphs import decode
 from yolotf.inference.detector_function import InferenceFunction, fit
 
@@ -35,25 +33,6 @@ def write(
     if module.decodable:
         signatures["encoded"] = module.encoded.get_concrete_function()
     tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
-
-
-_PARTS = frozenset({"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"})
-"""What TensorFlow writes into the folder of a SavedModel."""
-
-
-@contextlib.contextmanager
-def saved_model(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Where to write a SavedModel that appears as `folder` when it is complete.
-
-    A folder with anything else in it is written into: nothing of it may go.
-    """
-    target = Path(folder)
-    if target.is_dir() and not _PARTS.issuperset(one.name for one in target.iterdir()):
-        yield target
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing_folder(target) as ready:
-        yield ready
 
 
 def write_names(names: Sequence[str], folder: Path) -> None:

@@ -42,6 +42,7 @@ def save_darknet_weights(
     version: Sequence[int] | None = None,
     upto: int | None = None,
     fold_epsilon: bool = False,
+    overwrite: bool = True,
 ) -> int:
     """Writes the variables of a built model as a Darknet `.weights` file, all of it or nothing.
 
@@ -66,6 +67,7 @@ def save_darknet_weights(
             `yolov4.conv.137`.
         fold_epsilon: the variances in the file are larger by what the model's epsilons are
             larger than Darknet's, so that Darknet computes what the model does.
+        overwrite: False refuses to replace a file.
 
     Returns:
         The size of the file in bytes.
@@ -76,9 +78,9 @@ def save_darknet_weights(
         ContentError: a variable is not finite or a variance negative, which no load would
             accept, or `fold_epsilon` would make one negative; nothing was written.
         ValueError: `seen`, `version` or `upto` cannot be.
-        OSError: the file cannot be written; an old one is as it was.
+        OSError: the file cannot be written, or is not to be replaced; an old one is as it was.
     """
-    atomic.checked_target(file)
+    atomic.checked_target(file, overwrite=overwrite)
     _refuse_derived(model)
     origin = origins.of(model)
     header = _header(origin, seen, version)
@@ -95,7 +97,7 @@ def save_darknet_weights(
         if one.kind != "epsilon":
             warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=3)
     size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
-    with atomic.replacing_file(file) as written:
+    with atomic.replacing_file(file, overwrite=overwrite) as written:
         _reserve(written.fileno(), size)
         written.write(_header_bytes(header))
         for assignment in assignments:

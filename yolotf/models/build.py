@@ -12,7 +12,6 @@ is a Keras `Dropout`.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet.class_tree import tree_of
 from yolotf.darknet.graph_checks import used_layers
 from yolotf.darknet.sections.antialiased import sharp
+from yolotf.files import opening
 from yolotf.graphs import forked
 from yolotf.graphs.operations import is_depthwise
 from yolotf.models import initial, undrawn
@@ -110,8 +110,8 @@ def read_model(path: str | os.PathLike[str]) -> Any:
         OSError: there is no such file.
         ValueError: it is no Keras model, or has layers of classes that are not registered.
     """
-    if not Path(path).exists():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+    if not Path(path).is_dir():
+        opening.check_regular(path)
     return keras().models.load_model(path, compile=False)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import TextIO
 
 from yolotf.diagnosis.result import Diagnosis, Inspection
-from yolotf.files import json
+from yolotf.files import atomic, json
+from yolotf.files.sources import StrPath
 
 
 def show(subject: Diagnosis | Inspection, file: TextIO | None = None) -> None:
@@ -44,8 +46,23 @@ def page(diagnosis: Diagnosis) -> str:
     return html.page(diagnosis)
 
 
-def write_html(diagnosis: Diagnosis, path: str | os.PathLike[str]) -> None:
-    """Writes `page` to a file."""
-    from yolotf.diagnosis.render import html  # as above
+def write_html(
+    diagnosis: Diagnosis,
+    path: StrPath,
+    *,
+    overwrite: bool = True,
+    inputs: Iterable[StrPath] = (),
+) -> None:
+    """Writes `page` to a file, all of it or nothing.
 
-    html.write_html(diagnosis, path)
+    Args:
+        diagnosis: what the page is about.
+        path: the file.
+        overwrite: False refuses to replace a file.
+        inputs: files that are not replaced in any case.
+
+    Raises:
+        OSError: it cannot be written, or is not to be replaced.
+    """
+    content = page(diagnosis).encode("utf-8", "backslashreplace")
+    atomic.write(path, content, overwrite=overwrite, inputs=inputs)

@@ -9,7 +9,6 @@ import functools
 import html as markup
 import importlib.resources
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +18,6 @@ from yolotf.diagnosis.causes import Finding
 from yolotf.diagnosis.layer_table import LayerRow
 from yolotf.diagnosis.report import escaped
 from yolotf.diagnosis.result import Diagnosis
-
-
-def write_html(diagnosis: Diagnosis, path: str | os.PathLike[str]) -> None:
-    """Writes `page` to a file."""
-    Path(path).write_bytes(page(diagnosis).encode("utf-8", "backslashreplace"))
 
 
 def page(diagnosis: Diagnosis) -> str:

@@ -1,0 +1,242 @@
+"""Whatever names a file, a FIFO, a device or somebody's secret is refused at once, unquoted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import numpy_loader
+import pytest
+from cfgs import conv, net, normalized, section, yolo
+from PIL import Image
+
+from yolotf import Classifier, Detector, parse_cfg
+from yolotf.cli import commands
+from yolotf.darknet import class_tree as tree
+from yolotf.errors import YolotfError
+from yolotf.files import opening
+from yolotf.images.read import MAX_PIXELS, open_picture
+
+NETWORK = net(32) + normalized(8, 3, stride=2) + conv(24) + yolo(3)
+SECRET = "root:$6$salt$hash:19000:0:99999:7:::\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A network, a data set, and a FIFO, a device and a secret to name in their place."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.cfg").write_text(NETWORK)
+    Path("net.weights").write_bytes(numpy_loader.random_file(NETWORK))
+    Path("net.names").write_text("cat\ndog\nkite\n")
+    Path("pictures").mkdir()
+    Image.new("RGB", (40, 30)).save("pictures/a.png")
+    Path("shadow").write_text(SECRET)
+    os.mkfifo("fifo")
+    os.mkfifo("pictures/fifo.jpg")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def in_time():
+    """Ends a test that waits for a FIFO."""
+
+    def late(*_):
+        raise TimeoutError("it waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def put(argument, name):
+    """A run in which `name` stands where a file is named; the files around it are made."""
+    files = ["--cfg", "net.cfg", "--weights", "net.weights"]
+    data = {"valid": "list.txt", "names": "net.names"}
+    Path("list.txt").write_text("pictures/a.png\n")
+    if argument in data:
+        data[argument] = name
+    if argument == "picture of a list":
+        Path("list.txt").write_text(f"{name}\n")
+    if argument == "labels":
+        Path("pictures/a.txt").symlink_to(Path(name).absolute())
+    Path("net.data").write_text("".join(f"{key}={value}\n" for key, value in data.items()))
+    match argument:
+        case "cfg":
+            return ["detect", "pictures/a.png", "--cfg", name, "--weights", "net.weights"]
+        case "names of detect":
+            return ["detect", "pictures/a.png", *files, "--names", name, "--json"]
+        case "picture":
+            return ["detect", name, *files, "--json"]
+        case "picture of classify":
+            Path("c.cfg").write_text(net(32) + conv(8) + "[avgpool]\n[softmax]\n")
+            Path("c.weights").write_bytes(numpy_loader.random_file(Path("c.cfg").read_text()))
+            return ["classify", name, "--cfg", "c.cfg", "--weights", "c.weights"]
+        case "coco":
+            return ["eval", "--coco", name, *files]
+        case "compare":
+            return ["eval", "--compare", name, name]
+        case "data":
+            return ["eval", "--data", name, *files]
+        case "model":
+            return ["check", "net.weights", "--model", name]
+    return ["eval", "--data", "net.data", *files]
+
+
+ARGUMENTS = [
+    *("cfg", "names of detect", "picture", "picture of classify", "coco", "compare", "data"),
+    *("valid", "names", "labels", "picture of a list", "model"),
+]
+
+
+@pytest.mark.parametrize("name", ["./fifo", "/dev/zero", "./shadow"])
+@pytest.mark.parametrize("argument", ARGUMENTS)
+def test_it_is_refused_at_once_and_unquoted(argument, name, capsys):
+    assert commands.main(put(argument, name)) == 2
+    said = "".join(capsys.readouterr())
+    assert "Traceback" not in said
+    if argument not in ("cfg", "data"):  # which the user names, not a file
+        assert "hash" not in said
+    if name != "./shadow":
+        assert "not a regular file" in said
+
+
+def test_the_other_pictures_of_a_folder_are_read(capsys):
+    files = ["--cfg", "net.cfg", "--weights", "net.weights"]
+    assert commands.main(["detect", "pictures", *files, "--json"]) == 2
+    said = capsys.readouterr()
+    first, second = (json.loads(line) for line in said.out.splitlines())
+    assert (first["path"], first["width"]) == ("pictures/a.png", 40)
+    assert second == {"path": "pictures/fifo.jpg", "error": "not a regular file but a FIFO"}
+
+
+# Class trees.
+
+TREE = "a -1\nb -1\nc 0\n"
+
+
+def tree_cfg(name):
+    anchors = section("region", anchors="1,2", classes=3, coords=4, num=1, softmax=1, tree=name)
+    return net(32) + conv(8) + anchors
+
+
+def network_with(name, folder="."):
+    path = Path(folder, "tree.cfg")
+    path.write_text(tree_cfg(name))
+    return parse_cfg(path)
+
+
+@pytest.mark.parametrize("name", ["fifo", "data/fifo"])
+def test_a_class_tree_is_a_regular_file(name):
+    with pytest.raises(OSError, match="not a regular file but a FIFO"):
+        tree.tree_of(network_with(name), name, 3)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../etc/passwd", "a/../../b", "/dev/zero"])
+def test_a_class_tree_of_a_file_is_beside_it(name, tmp_path):
+    with pytest.raises(YolotfError, match=r"tree=.* leads out of the cfg's folder.*with_tree"):
+        tree.tree_of(network_with(name), name, 3)
+    weights = tmp_path / "tree.weights"
+    weights.write_bytes(numpy_loader.random_file(tree_cfg(name)))
+    with pytest.raises(YolotfError, match="leads out of the cfg's folder"):
+        Detector(network_with(name), weights)
+
+
+def test_a_class_tree_is_not_looked_for_where_the_program_runs(tmp_path):
+    (tmp_path / "cfg").mkdir()
+    Path("a.tree").write_text(TREE)
+    network = network_with("a.tree", "cfg")
+    with pytest.raises(FileNotFoundError, match=r"no such file, the class tree of tree\.cfg"):
+        tree.tree_of(network, "a.tree", 3)
+    asked = network.with_tree("a.tree")
+    assert tree.tree_of(asked, asked.heads[0].tree, 3).names == ("a", "b", "c")
+    (tmp_path / "cfg/a.tree").write_text(TREE)
+    for name in ("a.tree", "data/a.tree", "./a.tree"):
+        assert tree.tree_of(network_with(name, "cfg"), name, 3).names == ("a", "b", "c")
+
+
+def test_a_line_that_is_no_class_is_not_quoted():
+    with pytest.raises(YolotfError, match="line 1 is no class; it has a name") as caught:
+        tree.tree_of(network_with("shadow"), "shadow", 3)
+    assert "hash" not in str(caught.value)
+    assert caught.value.line == 1
+
+
+def test_an_endless_file_is_read_no_further_than_its_limit(tmp_path, monkeypatch):
+    endless = tmp_path / "a.tree"
+    endless.write_bytes(b"")
+    os.truncate(endless, 1 << 40)
+    with pytest.raises(OSError, match="a class tree has at most 16,777,216"):
+        tree.tree_of(network_with("a.tree"), "a.tree", 3)
+    monkeypatch.setattr(opening, "NAMES_MOST", 4)
+    endless.write_text(TREE)
+    with pytest.raises(OSError, match="14 bytes, a class tree has at most 4"):
+        tree.tree_of(network_with("a.tree"), "a.tree", 3)
+
+
+def test_a_file_that_becomes_a_fifo_is_not_waited_for(tmp_path, monkeypatch):
+    path = tmp_path / "a.names"
+    path.write_text("cat\n")
+    open_file = os.open
+
+    def replaced(name, *arguments, **options):
+        path.unlink()
+        os.mkfifo(path)
+        return open_file(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", replaced)
+    with pytest.raises(opening.NotRegularError):
+        opening.read(path, most=100, what="names")
+
+
+# Pixels.
+
+
+@pytest.fixture
+def bomb(tmp_path):
+    """13,000 x 13,000 pixels in half a megabyte."""
+    path = tmp_path / "bomb.png"
+    Image.new("L", (13_000, 13_000)).save(path)
+    assert path.stat().st_size < 1 << 20
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(bomb, monkeypatch):
+    from PIL import ImageFile
+
+    def decoded(_):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded)
+    said = r"13,000x13,000 are 169,000,000 pixels, more than 134,217,728; .*max_pixels="
+    detector = Detector("net.cfg", "net.weights")
+    text = net(32) + conv(8) + "[avgpool]\n[softmax]\n"
+    Path("c.weights").write_bytes(numpy_loader.random_file(text))
+    classifier = Classifier(text, "c.weights")
+    with bomb.open("rb") as file, Image.open(bomb) as image:
+        for given in (bomb, bomb.read_bytes(), file, image):
+            with pytest.raises(OSError, match=said):
+                detector(given)
+            if given is not file:
+                with pytest.raises(OSError, match=said):
+                    classifier(given)
+    assert commands.main(["detect", str(bomb), "--cfg", "net.cfg", "--weights", "net.weights"]) == 2
+
+
+def test_how_many_pixels_is_an_argument(capsys):
+    with pytest.raises(OSError, match="1,200 pixels, more than 1,199"):
+        Detector("net.cfg", "net.weights", max_pixels=1199)("pictures/a.png")
+    with pytest.raises(OSError, match="1,200 pixels, more than 1,199"):
+        open_picture("pictures/a.png", max_pixels=1199)
+    assert open_picture("pictures/a.png", max_pixels=None).size == (40, 30)
+    assert MAX_PIXELS > 12_000 * 9_000, "a camera's 108 million"
+    files = ["--cfg", "net.cfg", "--weights", "net.weights", "--json"]
+    assert commands.main(["detect", "pictures/a.png", *files, "--max-pixels", "1199"]) == 2
+    assert "1,200 pixels, more than 1,199" in capsys.readouterr().err
+    pixels = np.zeros((30, 40, 3), np.uint8)
+    assert len(Detector("net.cfg", "net.weights", max_pixels=1, score=0.99)(pixels)) == 0

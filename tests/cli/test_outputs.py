@@ -1,0 +1,337 @@
+"""No output of any command replaces a file of somebody else's, an input, or half a file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import resource
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy_loader
+import pytest
+from cfgs import conv, net, normalized, yolo
+from PIL import Image
+
+from yolotf.cli import commands
+
+NETWORK = (
+    net(32, 64) + normalized(8, 3, stride=2) + normalized(16, 3, stride=2) + conv(24) + yolo(3)
+)
+MINE = b"years of work"
+
+READ_OR_SET = {
+    "build-op": {"force"},
+    "check": {"file", "dialect", "cfg", "classes", "model", "json", "overwrite"},
+    "classify": {
+        *("inputs", "cfg", "dialect", "size", "tree", "max_pixels", "weights", "names", "top"),
+        "json",
+    },
+    "convert": {
+        *("cfg", "dialect", "classes", "size", "tree", "max_pixels", "overwrite", "old_keras"),
+        *("any_size", "fixed_input_shape", "plot_model", "yolo4_reorder", "weights_only"),
+        *("batch", "decode", "fp16", "int8"),
+    },
+    "demo": set(),
+    "detect": {
+        "dialect",
+        *(
+            "inputs",
+            "cfg",
+            "classes",
+            "only",
+            "size",
+            "tree",
+            "max_pixels",
+            "weights",
+            "names",
+            "score",
+            "iou",
+        ),
+        *("agnostic", "max_boxes", "batch", "recursive", "line_width", "no_labels", "json"),
+        "overwrite",
+    },
+    "doctor": {"json"},
+    "eval": {
+        "dialect",
+        *(
+            "data",
+            "coco",
+            "compare",
+            "cfg",
+            "classes",
+            "size",
+            "tree",
+            "max_pixels",
+            "weights",
+            "images",
+            "points",
+        ),
+        *("iou_thresh", "thresh", "batch", "letter_box", "json", "overwrite"),
+    },
+    "inspect": {"file", "cfg", "dialect", "json"},
+}
+"""Each command's arguments that name no output. Everything else has to be in `OUTPUTS`."""
+
+FILES = ["--cfg", "net.cfg", "--weights", "net.weights"]
+DETECT = ["detect", "pictures", *FILES, "--names", "net.names"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """An argument that names what is written.
+
+    Attributes:
+        command: the command that has it.
+        argument: what argparse calls it.
+        arguments: a run that writes.
+        writes: the files that appear.
+        renames: whether a name that is taken gets a number; otherwise it is refused.
+        inputs: files that the run reads, under names that the output could have.
+        names: the run with another name for the output; None where the command chooses names.
+    """
+
+    command: str
+    argument: str
+    arguments: Sequence[str]
+    writes: Sequence[str]
+    renames: bool = False
+    inputs: Sequence[str] = ()
+    names: Callable[[str], Sequence[str]] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.command}-{self.argument}-{Path(self.writes[0]).name}"
+
+
+def convert_to(name):
+    return ["convert", "net.weights", "--cfg", "net.cfg", "-o", name]
+
+
+OUTPUTS = [
+    Output(
+        "detect",
+        "output",
+        [*DETECT, "-o", "out"],
+        ["out/a.png", "out/b.jpg"],
+        renames=True,
+        inputs=["pictures/a.png", "pictures/b.jpg"],
+    ),
+    Output("detect", "output", ["detect", "clip.avi", *FILES, "-o", "out"], ["out/clip.mp4"], True),
+    Output(
+        "detect",
+        "save_txt",
+        [*DETECT, "--save-txt", "--json"],
+        ["detections/a.txt", "detections/b.txt"],
+        renames=True,
+    ),
+    Output(
+        "detect",
+        "save_txt",
+        [*DETECT, "--save-txt", "--json", "-o", "pictures"],
+        ["pictures/a.txt", "pictures/b.txt"],
+        renames=True,
+        inputs=["pictures/a.png", "pictures/b.jpg"],
+    ),
+    Output(
+        "detect",
+        "coco_json",
+        [*DETECT, "--json", "--coco-json", "found.json"],
+        ["found.json"],
+        inputs=["net.weights", "net.cfg", "net.names", "pictures/a.png"],
+        names=lambda name: [*DETECT, "--json", "--coco-json", name],
+    ),
+    Output(
+        "check",
+        "html",
+        ["check", "net.weights", "--cfg", "net.cfg", "--html", "page.html"],
+        ["page.html"],
+        inputs=["net.weights", "net.cfg"],
+        names=lambda name: ["check", "net.weights", "--cfg", "net.cfg", "--html", name],
+    ),
+    Output(
+        "eval",
+        "plot",
+        ["eval", "--data", "net.data", *FILES, "--plot", "curve.png"],
+        ["curve.png"],
+        inputs=["pictures/a.png", "pictures/b.jpg"],
+        names=lambda name: ["eval", "--data", "net.data", *FILES, "--plot", name],
+    ),
+    Output(
+        "convert",
+        "output",
+        convert_to("net.safetensors"),
+        ["net.safetensors"],
+        inputs=["weights.safetensors"],
+        names=convert_to,
+    ),
+    Output("convert", "output", convert_to("model/"), ["model/saved_model.pb"]),
+    Output(
+        "convert",
+        "files",
+        ["convert", "net.cfg", "net.weights", "net.safetensors"],
+        ["net.safetensors", "net_anchors.txt"],
+    ),
+]
+
+every_output = pytest.mark.parametrize("output", OUTPUTS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A network, labelled pictures, a video; the weights and cfg under names of outputs, too."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.cfg").write_text(NETWORK)
+    Path("net.weights").write_bytes(numpy_loader.random_file(NETWORK))
+    Path("net.names").write_text("cat\ndog\nkite\n")
+    Path("pictures").mkdir()
+    random = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg"):
+        pixels = random.integers(0, 256, (48, 80, 3), np.uint8)
+        Image.fromarray(pixels).save(Path("pictures", name))
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (80, 48))
+    for _ in range(5):
+        writer.write(random.integers(0, 256, (48, 80, 3), np.uint8))
+    writer.release()
+    Path("list.txt").write_text("pictures/a.png\npictures/b.jpg\n")
+    Path("net.data").write_text("classes=3\nvalid=list.txt\nnames=net.names\n")
+    os.link("net.weights", "weights.safetensors")
+    return tmp_path
+
+
+def contents():
+    return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def test_every_argument_of_every_command_is_known():
+    """A new output has to obey the rule: put it into OUTPUTS; anything else into READ_OR_SET."""
+    for command, (module, _) in commands.COMMANDS.items():
+        parser = argparse.ArgumentParser()
+        importlib.import_module(f"yolotf.cli.{module}").add_arguments(parser)
+        arguments = {action.dest for action in parser._actions} - {"help"}
+        outputs = {output.argument for output in OUTPUTS if output.command == command}
+        if command == "demo":
+            outputs = {"output"}  # tests/cli/test_demo_data.py
+        assert arguments == READ_OR_SET[command] | outputs, command
+
+
+@every_output
+def test_it_is_written(output):
+    before = contents()
+    assert commands.main(output.arguments) == 0
+    written = contents()
+    assert {Path(path) for path in output.writes} <= set(written)
+    assert {path: written[path] for path in before} == before
+
+
+@every_output
+def test_a_strangers_file_stays(output, capsys):
+    for path in output.writes:
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_bytes(MINE)
+    before = contents()
+    code = commands.main(output.arguments)
+    after = contents()
+    assert {path: after[path] for path in before} == before
+    said = capsys.readouterr().err
+    if output.renames:
+        assert code == 0
+        for path in map(Path, output.writes):
+            other = path.with_name(f"{path.stem}-2{path.suffix}")
+            assert other in after
+            assert after[other] != MINE
+        assert "was there already and stays" in said
+    else:
+        assert code == 2
+        assert after == before
+        assert "--overwrite" in said
+        assert said.count("\n") == 1
+    assert commands.main([*output.arguments, "--overwrite"]) == 0
+    replaced = contents()
+    assert all(replaced[Path(path)] != MINE for path in output.writes)
+
+
+@every_output
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)], ids=["", "overwrite"])
+@pytest.mark.parametrize("link", [None, os.link, os.symlink], ids=["itself", "hard", "symbolic"])
+def test_an_input_stays(output, overwrite, link, capsys):
+    before = contents()
+    for name in output.inputs:
+        if output.names is None:
+            arguments = list(output.arguments)
+            if link is not None:
+                continue
+        else:
+            target = name
+            if link is not None:
+                target = f"other{Path(name).suffix}"
+                Path(target).unlink(missing_ok=True)
+                link(Path(name).absolute(), target)
+            arguments = list(output.names(target))
+        code = commands.main([*arguments, *overwrite])
+        said = capsys.readouterr().err
+        after = contents()
+        assert {path: after[path] for path in before} == before
+        if not output.renames:
+            assert code == 2
+            assert "is one of the inputs" in said or "a plot cannot end in" in said
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file grows beyond a few bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@every_output
+@pytest.mark.parametrize("there", [True, False], ids=["there", "new"])
+def test_a_full_disk_leaves_the_old_whole(output, there, capsys):
+    if there:
+        assert commands.main(output.arguments) in (0, 2)
+    before = contents()
+    with full_disk():
+        code = commands.main([*output.arguments, "--overwrite"])
+    said = capsys.readouterr().err
+    assert code == 2, said
+    assert "Traceback" not in said
+    assert contents() == before
+
+
+def test_labels_beside_their_pictures_stay_and_the_answer_says_where_the_new_are(capsys):
+    truth = {Path("pictures/a.txt"): b"0 0.5 0.5 1 1\n", Path("pictures/b.txt"): b""}
+    for path, content in truth.items():
+        path.write_bytes(content)
+    assert commands.main([*DETECT, "--save-txt", "-o", "pictures", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["labels"] for one in found] == ["pictures/a-2.txt", "pictures/b-2.txt"]
+    assert {path: path.read_bytes() for path in truth} == truth
+
+
+def test_anchors_replace_no_cfg_of_their_name(capsys):
+    Path("net.cfg").rename("net_anchors.txt")
+    before = contents()
+    arguments = ["convert", "net_anchors.txt", "net.weights", "net.safetensors", "--overwrite"]
+    assert commands.main(arguments) == 2
+    assert capsys.readouterr().err == (
+        "yolotf: net_anchors.txt: is one of the inputs; name another file\n"
+    )
+    assert contents() == before
+
+
+def test_two_outputs_of_one_run_are_two_files(capsys):
+    assert commands.main([*DETECT, "--coco-json", "none/found.json", "--json"]) == 2
+    assert capsys.readouterr() == ("", "yolotf: none: no such folder; make it first\n")
+    assert commands.main([*DETECT, "-o", "out", "--coco-json", "out/a.png", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["drawing"] for one in found] == ["out/a-2.png", "out/b.jpg"]
+    assert isinstance(json.loads(Path("out/a.png").read_text()), list)
