@@ -34,6 +34,8 @@ from .errors import (
 from .errors import (
     YolotfError as YolotfError,
 )
+from .graphs.yolo_loss import YoloLoss as YoloLoss
+from .graphs.yolo_loss import yolo_losses as yolo_losses
 from .images.detections import Detections as Detections
 from .inference.classifier import Classification as Classification
 from .inference.classifier import Classifier as Classifier

@@ -1,0 +1,353 @@
+"""Darknet's loss of a `[yolo]` section, for training in TensorFlow (AlexeyAB src/yolo_layer.c).
+
+Darknet does not differentiate a loss. It computes a *delta* for every number that enters the head,
+adds that to what flows back (`backward_yolo_layer`, line 889), and prints the sum of the squared
+deltas as the loss. Deltas of objectness and classes are those of a cross-entropy; those of a box
+are an IoU's slopes, without the slope of the sigmoid before them. `YoloLoss` has this sum as its
+value and the negative delta as its gradient, so that a model learns here as it does there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from yolotf.darknet import cfg
+from yolotf.darknet.graph_checks import refuse
+from yolotf.darknet.options import Options
+
+_IOU_LOSSES = ("mse", "giou", "diou", "ciou")
+_MATCHES = 0.25
+"""A prediction counts as one of a class above this probability (yolo_layer.c:402)."""
+_UNSUPPORTED = ("focal_loss", "counters_per_class", "map", "embedding_layer")
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What a `[yolo]` section says of training, with Darknet's defaults (parser.c:448-510).
+
+    `cls_normalizer` is not among them: Darknet reads it, and multiplies by it only where
+    `counters_per_class` is set (yolo_layer.c:316).
+    """
+
+    iou_loss: str
+    iou_normalizer: float
+    obj_normalizer: float
+    ignore_thresh: float
+    iou_thresh: float
+    iou_thresh_kind: str
+    label_smooth_eps: float
+    max_delta: float
+    objectness_smooth: bool
+    all_anchors: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of(cls, network: cfg.Network, head: cfg.Yolo) -> LossOptions:
+        """Reads the options.
+
+        Raises:
+            UnsupportedSectionError: the section asks for a loss that this is not.
+        """
+        options = Options(head.section, network.source)
+        if head.type != "yolo":
+            raise refuse(network, head, f"[{head.type}] has no loss here")
+        for key in _UNSUPPORTED:
+            if options.text(key, "0") != "0":
+                raise refuse(network, head, f"{key}= has no loss here", key)
+        if options.float("truth_thresh", 1.0) < 1:
+            raise refuse(network, head, "truth_thresh= below 1 has no loss here", "truth_thresh")
+        numbers = options.floats("anchors") or []
+        count = options.int("num", 1)
+        numbers = (numbers + [0.5] * 2 * count)[: 2 * count]
+        iou_loss = options.text("iou_loss", "mse")
+        kind = options.text("iou_thresh_kind", "iou")
+        return cls(
+            iou_loss=iou_loss if iou_loss in _IOU_LOSSES else "iou",
+            iou_normalizer=options.float("iou_normalizer", 0.75),
+            obj_normalizer=options.float("obj_normalizer", 1.0),
+            ignore_thresh=options.float("ignore_thresh", 0.5),
+            iou_thresh=options.float("iou_thresh", 1.0),
+            iou_thresh_kind=kind if kind in _IOU_LOSSES[1:] else "iou",
+            label_smooth_eps=options.float("label_smooth_eps", 0.0),
+            max_delta=options.float("max_delta", math.inf),
+            objectness_smooth=options.flag("objectness_smooth"),
+            all_anchors=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
+        )
+
+
+class YoloLoss:
+    """The loss of one `[yolo]` head: `loss(truths, raw)`; one a head, see `yolo_losses`."""
+
+    def __init__(self, network: cfg.Network, head: cfg.Yolo) -> None:
+        self.head = head
+        self.options = LossOptions.of(network, head)
+        self._input = network.input_shape
+        self.__name__ = f"yolo_{head.index}"
+
+    def __call__(self, truths: Any, raw: Any) -> Any:
+        """The loss of each image.
+
+        Args:
+            truths: [batch, most, 5]: class, centre x, centre y, width, height, as in a label
+                file of Darknet (relative to the image); behind an image's boxes rows of 0.
+            raw: [batch, rows, columns, filters]: the model's output for this head.
+
+        Returns:
+            [batch] float32: the sum of the squares of Darknet's deltas. The gradient for `raw` is
+            the negative delta.
+        """
+        truths = tf.cast(tf.stop_gradient(tf.convert_to_tensor(truths)), tf.float32)
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def cost(values: Any) -> tuple[Any, Any]:
+            delta = self.delta(truths, values)
+
+            def gradient(upstream: Any) -> Any:
+                return -delta * tf.reshape(upstream, [-1, 1, 1, 1])
+
+            return tf.reduce_sum(tf.square(delta), [1, 2, 3]), gradient
+
+        return cost(tf.cast(tf.convert_to_tensor(raw), tf.float32))
+
+    def delta(self, truths: Any, raw: Any) -> Any:
+        """Darknet's delta of every number of `raw`, in its shape."""
+        options, head = self.options, self.head
+        rows, columns = raw.shape[1], raw.shape[2]
+        anchors = len(head.mask)
+        shape = tf.shape(raw)
+        grid = [shape[0], rows, columns, anchors, 5 + head.classes]
+        output = self._activated(tf.reshape(raw, grid))
+        valid, ids, boxes = self._truths(truths)
+
+        # What no truth is assigned to (yolo_layer.c:375-465).
+        objectness, classes = output[..., 4], output[..., 5:]
+        overlap = _iou(self._boxes(output)[..., None, :], boxes[:, None, None, None])
+        overlap = tf.where(valid[:, None, None, None], overlap, 0.0)
+        certain = tf.reduce_any(classes > _MATCHES, -1)
+        best = tf.where(certain, tf.reduce_max(overlap, -1), 0.0)
+        object_delta = -objectness
+        ignored = tf.maximum(object_delta, best - objectness) if options.objectness_smooth else 0.0
+        object_delta = tf.where(best > options.ignore_thresh, ignored, object_delta)
+
+        # What one is assigned to (yolo_layer.c:466-560).
+        assigned, place, anchor = self._assigned(valid, boxes, rows, columns)
+        each = tf.gather_nd(output, place)
+        box_delta = self._box_delta(each, boxes[:, :, None], place, anchor, rows, columns)
+        box_delta = tf.where(assigned[..., None], box_delta, 0.0)
+        wanted = (
+            tf.one_hot(ids, head.classes)[:, :, None] * tf.cast(assigned, tf.float32)[..., None]
+        )
+
+        flat = tf.reshape(place, [-1, 4])
+        box_delta = tf.scatter_nd(flat, tf.reshape(box_delta, [-1, 4]), [*grid[:4], 4])
+        wanted = tf.scatter_nd(flat, tf.reshape(wanted, [-1, head.classes]), tf.shape(classes))
+        taken = tf.reduce_sum(wanted, -1) > 0
+        wanted = tf.minimum(wanted, 1.0)
+        if options.label_smooth_eps:
+            smooth = options.label_smooth_eps
+            wanted = wanted * (1 - smooth) + 0.5 * smooth
+        class_delta = tf.where(taken[..., None], wanted - classes, 0.0)
+        full = 1 - objectness
+        if options.objectness_smooth:  # only where nothing was said yet (yolo_layer.c:525)
+            full = tf.where(object_delta == 0, full, object_delta)
+        object_delta = tf.where(taken, full, object_delta) * options.obj_normalizer
+        if options.iou_thresh < 1:  # `averages_yolo_deltas`
+            several = tf.reduce_sum(tf.cast(class_delta > 0, tf.float32), -1)
+            shared = (several > 0) & (object_delta != 0)
+            box_delta /= tf.where(shared, several, 1.0)[..., None]
+        delta = tf.concat([box_delta, object_delta[..., None], class_delta], -1)
+        return tf.stop_gradient(tf.reshape(delta, shape))
+
+    def _activated(self, x: Any) -> Any:
+        """What Darknet keeps of a head's input (yolo_layer.c:662-681)."""
+        head = self.head
+        if not head.new_coords:
+            x = tf.concat([tf.sigmoid(x[..., :2]), x[..., 2:4], tf.sigmoid(x[..., 4:])], -1)
+        centre = head.scale_x_y * x[..., :2] - 0.5 * (head.scale_x_y - 1)
+        return tf.concat([centre, x[..., 2:]], -1)
+
+    def _sizes(self, anchors: Any) -> Any:
+        """Anchors in pixels, relative to the network's input."""
+        return tf.constant(anchors, tf.float32) / [self._input.width, self._input.height]
+
+    def _boxes(self, output: Any) -> Any:
+        """`get_yolo_box` of every place (yolo_layer.c:131-151)."""
+        rows, columns = output.shape[1], output.shape[2]
+        y, x = tf.meshgrid(tf.range(float(rows)), tf.range(float(columns)), indexing="ij")
+        corner = tf.stack([x, y], -1)[:, :, None]
+        return self._placed(output, corner, self._sizes(self.head.anchors), rows, columns)
+
+    def _placed(self, output: Any, corner: Any, sizes: Any, rows: int, columns: int) -> Any:
+        centre = (output[..., :2] + corner) / [float(columns), float(rows)]
+        stretch = (
+            4 * tf.square(output[..., 2:4]) if self.head.new_coords else tf.exp(output[..., 2:4])
+        )
+        return tf.concat([centre, stretch * sizes], -1)
+
+    def _truths(self, truths: Any) -> tuple[Any, Any, Any]:
+        """Which rows are boxes of known classes, their classes, and the boxes."""
+        boxes = truths[..., 1:]
+        # The first box without an x ends the list (yolo_layer.c:389).
+        listed = tf.math.cumprod(tf.cast(boxes[..., 0] != 0, tf.int32), -1) > 0
+        ids = tf.cast(truths[..., 0], tf.int32)
+        known = (ids >= 0) & (ids < self.head.classes)
+        return listed & known, ids, boxes
+
+    def _assigned(self, valid: Any, boxes: Any, rows: int, columns: int) -> tuple[Any, Any, Any]:
+        """[batch, truths, anchors]: whether each is assigned, at which place, and its size."""
+        mask = list(self.head.mask)
+        sizes = self._sizes(self.options.all_anchors)
+        alone = tf.concat([tf.zeros_like(boxes[..., :2]), boxes[..., 2:]], -1)[:, :, None]
+        shapes = tf.concat([tf.zeros_like(sizes), sizes], -1)
+        fits = _iou(shapes, alone)
+        best = tf.argmax(fits, -1, output_type=tf.int32)
+        assigned = best[..., None] == tf.constant(mask)
+        if self.options.iou_thresh < 1:
+            alike = _similarity(shapes, alone, self.options.iou_thresh_kind)
+            known = [number for number in mask if number < len(self.options.all_anchors)]
+            alike = tf.gather(alike, known, axis=-1) > self.options.iou_thresh
+            # A mask beyond num= is nobody's (cspx-p7-mish.cfg has one).
+            assigned |= tf.pad(alike, [[0, 0], [0, 0], [0, len(mask) - len(known)]])
+        x = tf.clip_by_value(tf.cast(boxes[..., 0] * columns, tf.int32), 0, columns - 1)
+        y = tf.clip_by_value(tf.cast(boxes[..., 1] * rows, tf.int32), 0, rows - 1)
+        image = tf.range(tf.shape(boxes)[0])[:, None, None]
+        image, y, x, anchor = (
+            tf.broadcast_to(one, tf.shape(assigned))
+            for one in (image, y[..., None], x[..., None], tf.range(len(mask)))
+        )
+        place = tf.stack([image, y, x, anchor], -1)
+        return assigned & valid[..., None], place, self._sizes(self.head.anchors)
+
+    def _box_delta(
+        self, output: Any, truth: Any, place: Any, sizes: Any, rows: int, columns: int
+    ) -> Any:
+        """`delta_yolo_box` (yolo_layer.c:171-283)."""
+        options = self.options
+        corner = tf.cast(tf.stack([place[..., 2], place[..., 1]], -1), tf.float32)
+        if options.iou_loss == "mse":
+            centre = truth[..., :2] * [float(columns), float(rows)] - corner
+            stretch = truth[..., 2:] / sizes
+            size = tf.sqrt(stretch / 4) if self.head.new_coords else tf.math.log(stretch)
+            scale = 2 - truth[..., 2:3] * truth[..., 3:4]
+            delta = scale * (tf.concat([centre, size], -1) - output[..., :4])
+            return tf.where(tf.math.is_finite(delta), delta, 0.0) * options.iou_normalizer
+        predicted = self._placed(output, corner, sizes, rows, columns)
+        size = tf.where(predicted[..., 2:] == 0, 1.0, predicted[..., 2:])
+        predicted = tf.concat([predicted[..., :2], size], -1)
+        centre, size = tf.split(_slopes(predicted, truth, options.iou_loss), 2, -1)
+        if not self.head.new_coords:
+            size *= tf.exp(output[..., 2:4])
+        delta = tf.concat([centre, size], -1) * options.iou_normalizer
+        delta = tf.where(tf.math.is_finite(delta), delta, 0.0)
+        return tf.clip_by_value(delta, -options.max_delta, options.max_delta)
+
+
+def yolo_losses(network: cfg.Network) -> list[YoloLoss]:
+    """Darknet's loss for each output of `build_model(network)`, in their order.
+
+    Args:
+        network: whose heads are `[yolo]` sections.
+
+    Returns:
+        One `YoloLoss` a head, as `model.compile(loss=...)` takes them.
+
+    Raises:
+        UnsupportedSectionError: a head has a loss that this is not, or there is no head.
+    """
+    if not network.heads:
+        raise refuse(network, network.layers[-1], "no [yolo] section, so there is no loss")
+    return [YoloLoss(network, head) for head in network.heads]  # type: ignore[arg-type]
+
+
+# Boxes are [..., 4]: centre x, centre y, width, height.
+
+
+def _sides(box: Any) -> tuple[Any, Any]:
+    """(left, top) and (right, bottom)."""
+    return box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2
+
+
+def _area(box: Any) -> Any:
+    return box[..., 2] * box[..., 3]
+
+
+def _iou(box: Any, other: Any) -> Any:
+    """`box_iou` (box.c:179)."""
+    (first, last), (from_, to) = _sides(box), _sides(other)
+    shared = tf.minimum(last, to) - tf.maximum(first, from_)
+    inside = tf.where(tf.reduce_all(shared >= 0, -1), shared[..., 0] * shared[..., 1], 0.0)
+    return tf.math.divide_no_nan(inside, _area(box) + _area(other) - inside)
+
+
+def _similarity(box: Any, other: Any, kind: str) -> Any:
+    """`box_iou_kind` (box.c:166-273)."""
+    iou = _iou(box, other)
+    if kind == "iou":
+        return iou
+    (first, last), (from_, to) = _sides(box), _sides(other)
+    around = tf.maximum(last, to) - tf.minimum(first, from_)
+    if kind == "giou":
+        hull = around[..., 0] * around[..., 1]
+        union = tf.math.divide_no_nan(_area(box) + _area(other), 1 + iou)
+        return iou - tf.math.divide_no_nan(hull - union, hull)
+    apart = tf.reduce_sum(tf.square(box[..., :2] - other[..., :2]), -1)
+    apart = tf.math.divide_no_nan(apart, tf.reduce_sum(tf.square(around), -1))
+    if kind == "diou":
+        return iou - apart**0.6
+    angle = tf.atan(other[..., 2] / other[..., 3]) - tf.atan(box[..., 2] / box[..., 3])
+    shape = 4 / math.pi**2 * tf.square(angle)
+    return iou - apart - shape * shape / (1 - iou + shape + 1e-6)
+
+
+def _slopes(box: Any, truth: Any, kind: str) -> Any:
+    """`dx_box_iou` (box.c:275-440): for x, y, width and height, the latter two not halved."""
+    (first, last), (from_, to) = _sides(box), _sides(truth)
+    shared = tf.minimum(last, to) - tf.maximum(first, from_)
+    inside = (shared[..., 0] * shared[..., 1])[..., None]
+    union = (_area(box) + _area(truth))[..., None] - inside
+    across = shared[..., ::-1]  # what a side's length is multiplied by
+    inside_first = tf.where(first > from_, -across, 0.0)
+    inside_last = tf.where(last < to, across, 0.0)
+    union_first = -box[..., 3:1:-1] - inside_first
+    union_last = box[..., 3:1:-1] - inside_last
+
+    def slope(inside_slope: Any, union_slope: Any) -> Any:
+        return tf.where(
+            union > 0,
+            (union * inside_slope - inside * union_slope) / tf.square(union),
+            0.0,
+        )
+
+    at_first, at_last = slope(inside_first, union_first), slope(inside_last, union_last)
+    disjoint = tf.reduce_any(shared <= 0, -1, keepdims=True)
+    around = tf.maximum(last, to) - tf.minimum(first, from_)
+    if kind == "giou":
+        hull = (around[..., 0] * around[..., 1])[..., None]
+        hull_first = tf.where(first < from_, -around[..., ::-1], 0.0)
+        hull_last = tf.where(last > to, around[..., ::-1], 0.0)
+        more_first = (hull * union_first - union * hull_first) / tf.square(hull)
+        more_last = (hull * union_last - union * hull_last) / tf.square(hull)
+        at_first = tf.where(disjoint, more_first, at_first + more_first)
+        at_last = tf.where(disjoint, more_last, at_last + more_last)
+    centre, size = at_first + at_last, at_last - at_first
+    if kind in ("diou", "ciou"):
+        far = tf.reduce_sum(tf.square(around), -1, keepdims=True)
+        apart = tf.reduce_sum(tf.square(box[..., :2] - truth[..., :2]), -1, keepdims=True)
+        before = tf.cast(first < from_, tf.float32)
+        behind = tf.cast(last > to, tf.float32)
+        shift = 2 * (truth[..., :2] - box[..., :2]) * far - 2 * around * (behind - before) * apart
+        more_centre = shift / tf.square(far)
+        more_size = around * (behind + before) * apart / tf.square(far)
+        if kind == "ciou":
+            angle = tf.atan(truth[..., 2] / truth[..., 3]) - tf.atan(box[..., 2] / box[..., 3])
+            shape = 4 / math.pi**2 * tf.square(angle)
+            overlap = inside[..., 0] / union[..., 0]
+            alpha = shape / (1 - overlap + shape + 1e-6)
+            turn = tf.stack([box[..., 3], -box[..., 2]], -1)
+            more_size += (alpha * 8 / math.pi**2 * angle)[..., None] * turn
+        centre = tf.where(disjoint, more_centre, centre + more_centre)
+        size = tf.where(disjoint, more_size, size + more_size)
+    return tf.concat([centre, size], -1)
