@@ -36,6 +36,7 @@ from ray.util import metrics
 from yolotf.darknet import stock
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import YolotfError
+from yolotf.files import sources
 from yolotf.files.json import to_json
 from yolotf.images.detections import Detections, open_picture
 from yolotf.inference import Detector
@@ -356,9 +357,9 @@ class DetectorReplica:
         return [body], True
 
     def _refuse(self, weights: str, why: str) -> None:
-        self._refused = {"weights": weights, "error": why}
+        self._refused = {"weights": sources.redacted(weights), "error": sources.redacted(why)}
         self._metrics.reload_failures.inc()
-        _log.error("kept the old weights: %s", why)
+        _log.error("kept the old weights: %s", sources.redacted(why))
 
     def _serving(self, weights: str) -> None:
         self._weights = weights

@@ -194,7 +194,7 @@ def main(parsed: argparse.Namespace) -> int:
             say(item)
             count.add(item)
             if coco is not None and item.found is not None:
-                coco.add(item.path, item.frame, item.found, item.size)
+                coco.add(inputs.shown(item.path), item.frame, item.found, item.size)
     if coco is not None:
         coco.write(parsed.coco_json, overwrite=parsed.overwrite, inputs=read)
     if out is not None and out.renamed:
@@ -291,7 +291,7 @@ class _Item:
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        about: dict[str, Any] = {"path": self.path}
+        about: dict[str, Any] = {"path": inputs.shown(self.path)}
         if self.found is None:
             return {**about, "error": self.error}
         if self.frame is not None:
@@ -521,7 +521,9 @@ def _say_text(item: _Item) -> None:
     if item.found is None:
         _complain(item)
         return
-    where = _name(item.path) if item.frame is None else f"{_name(item.path)} frame {item.frame}"
+    where = _name(inputs.shown(item.path))
+    if item.frame is not None:
+        where += f" frame {item.frame}"
     # One drawing a picture; that of a video is named once.
     drawn = f" -> {_name(item.drawing)}" if item.drawing and not item.frame else ""
     print(printable(f"{where}{drawn}\n{item.found}\n"), flush=True)
@@ -534,7 +536,7 @@ def _say_json(item: _Item) -> None:
 
 
 def _complain(item: _Item) -> None:
-    message = f"yolotf: {_name(item.path)}: {item.error}"
+    message = f"yolotf: {_name(inputs.shown(item.path))}: {item.error}"
     print(printable(message), file=sys.stderr, flush=True)
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from yolotf.files.sources import redacted
 from yolotf.images.read import open_picture
 
 if TYPE_CHECKING:
@@ -69,12 +70,14 @@ def stem(name: str) -> str:
     """What its drawing is called, without an ending."""
     if name.isdecimal() and is_stream(name):
         return f"camera-{name}"
-    # An address may hold a password before @.
-    return (
-        re.sub(r"[^\w.-]+", "_", name.split("://", 1)[1].rpartition("@")[2])
-        if (is_stream(name))
-        else Path(name).stem
-    )
+    if is_stream(name):
+        return re.sub(r"[^\w.-]+", "_", shown(name).split("://", 1)[1])
+    return Path(name).stem
+
+
+def shown(name: str) -> str:
+    """What messages call it: an address without what may be secret."""
+    return redacted(name) if is_stream(name) else name
 
 
 class Read(NamedTuple):

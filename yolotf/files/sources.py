@@ -24,6 +24,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
+from urllib.parse import unquote
 
 from yolotf import errors
 
@@ -41,9 +42,8 @@ LARGEST = 1 << 33
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
 _URL_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 """What pathlib makes of a URL."""
-_PASSWORD = re.compile(r"(://[^/\s@:]*:)[^/\s@]*@")
-_QUERY = re.compile(r"(://[^\s?'\"]*\?)([^\s'\"<>)]*)")
-_QUERY_VALUE = re.compile(r"((?:^|&)[^=&#]*=)[^&]*")
+_ANY_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)((?:(?!::[A-Za-z])[^\s'\"<>])*)")
+"""In a sentence, or chained by `::`."""
 _RANGE = 32 << 20
 """A request: so large that YOLOv4's file is eight, as many as are under way at once."""
 _AT_ONCE = 8
@@ -208,12 +208,27 @@ def name_of(weights: Weights) -> str:
 
 
 def redacted(text: str) -> str:
-    """A URL, or a sentence with some, without what may be secret: passwords and query values.
+    """A URL, or a sentence with some: their schemes, hosts and last path parts, nothing else.
 
-    A presigned URL opens its object to whoever reads it in a log.
+    Credentials stand before an @, in the query, behind the # and in the path, and whoever reads a
+    presigned URL in a log can open its object.
     """
-    without = _PASSWORD.sub(r"\1...@", text)
-    return _QUERY.sub(lambda found: found[1] + _QUERY_VALUE.sub(r"\1...", found[2]), without)
+    return _ANY_URL.sub(lambda found: found[1] + _shown(found[2]), text)
+
+
+def _shown(rest: str) -> str:
+    """What is shown of a URL after `scheme://`."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    path = re.split(r"[?#]", rest, maxsplit=1)[0][len(authority) :]
+    middle, _, last = path.rpartition("/")
+    between = "/.../" if middle else "/" if path else ""
+    host = authority.rpartition("@")[2]
+    if "@" not in rest[len(authority) :]:
+        return host + between + last
+    # A password may hold / ? # itself, and then this is not where the host is.
+    after = rest.rpartition("@")[2]
+    same = "/" in after and last and re.split(r"[?#]", after)[0].rpartition("/")[2] == last
+    return f".../{last}" if same else "..."
 
 
 def url_of(weights: StrPath) -> str | None:
@@ -376,25 +391,38 @@ def _linked(descriptor: int, name: str, short: str, stack: contextlib.ExitStack)
 
 
 def _fetch(url: str, memory: _Memory, progress: Progress) -> None:
-    """Brings an object into memory, all of it and of one version."""
+    """Brings an object into memory, all of it and of one version.
+
+    Whatever a store's library raises becomes an OSError that says which URL. The library's own
+    error is neither its cause nor its context: its words hold the URL with its secrets.
+    """
     fsspec = _fsspec(url)
+    try:
+        return _fetch_object(fsspec, url, memory, progress)
+    except errors.YolotfError:
+        raise
+    except Exception as error:
+        refused = _worded_error(error, url)
+    raise refused
+
+
+def _fetch_object(fsspec: Any, url: str, memory: _Memory, progress: Progress) -> None:
     name = redacted(url)
-    with _worded(name):
-        system, path = fsspec.core.url_to_fs(url)
-        before = system.info(path)
-        if before.get("type") == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-        size = before.get("size")
-        if size is not None and size > LARGEST:
-            raise OSError(errno.EFBIG, f"{size} bytes, which is no .weights file", name)
-        progress(0, size or 0)
-        if size and system.async_impl and before.get("partial", True):
-            _fetch_ranges(system, path, size, memory, progress, _only_if(system, before))
-        else:
-            _fetch_stream(system, path, name, size, memory, progress)
-        with contextlib.suppress(Exception):
-            system.invalidate_cache(path)
-        after = system.info(path)
+    system, path = fsspec.core.url_to_fs(url)
+    before = system.info(path)
+    if before.get("type") == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    size = before.get("size")
+    if size is not None and size > LARGEST:
+        raise OSError(errno.EFBIG, f"{size} bytes, which is no .weights file", name)
+    progress(0, size or 0)
+    if size and system.async_impl and before.get("partial", True):
+        _fetch_ranges(system, path, size, memory, progress, _only_if(system, before))
+    else:
+        _fetch_stream(system, path, name, size, memory, progress)
+    with contextlib.suppress(Exception):
+        system.invalidate_cache(path)
+    after = system.info(path)
     changed = [
         key
         for key in ("size", *_VERSION)
@@ -520,22 +548,9 @@ def _fsspec(url: str) -> Any:
     return fsspec
 
 
-@contextlib.contextmanager
-def _worded(name: str) -> Iterator[None]:
-    """Whatever a store's library raises becomes an OSError that says which URL.
-
-    The library's own error is not chained: its words hold the URL with its secrets.
-    """
-    try:
-        yield
-    except errors.YolotfError:
-        raise
-    except Exception as error:
-        raise _worded_error(error, name) from None
-
-
-def _worded_error(error: Exception, name: str) -> Exception:
-    reason = redacted(" ".join(str(error).split())) or type(error).__name__
+def _worded_error(error: Exception, url: str) -> Exception:
+    name = redacted(url)
+    reason = _without_secrets(str(error), url) or type(error).__name__
     if _status(error) == _OTHER_VERSION:
         return errors.FileChangedError(
             f"{name}: replaced while it was read: the server has another version by now; load it "
@@ -547,19 +562,28 @@ def _worded_error(error: Exception, name: str) -> Exception:
         return errors.MissingPackageError(f"{name}: {reason}", url=name)
     if isinstance(error, FileNotFoundError):
         # fsspec takes a server that does not answer, or answers 403 or 503, for a missing file.
-        return _http_error(error.__cause__, name) or FileNotFoundError(
+        return _http_error(error.__cause__, url) or FileNotFoundError(
             errno.ENOENT, os.strerror(errno.ENOENT), name
         )
     if isinstance(error, PermissionError):
         return PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
     if isinstance(error, OSError):
-        said = redacted(error.strerror) if error.strerror else reason
+        said = _without_secrets(error.strerror or "", url) or reason
         return OSError(error.errno or errno.EIO, said, name)
     if isinstance(error, ValueError):
         # No such protocol, or a URL that is none.
         return errors.YolotfError(f"{name}: {reason}", path=name)
     # aiohttp's and the like, which are no OSErrors.
-    return _http_error(error, name) or OSError(errno.EIO, f"cannot be read: {reason}", name)
+    return _http_error(error, url) or OSError(errno.EIO, f"cannot be read: {reason}", name)
+
+
+def _without_secrets(said: str, url: str) -> str:
+    """A library's words in one line; none of them if they hold a part of the URL not shown."""
+    text = redacted(" ".join(said.split()))
+    shown = redacted(url)
+    parts = [part for part in re.split(r"[/?#@&=:;,+]", url) if len(part) > 3]
+    hidden = (word for part in parts for word in (part, unquote(part)) if word not in shown)
+    return "" if any(word in text for word in hidden) else text
 
 
 def _status(error: BaseException | None) -> int | None:
@@ -569,14 +593,14 @@ def _status(error: BaseException | None) -> int | None:
     return status if status is not None or cause is None else _status(cause)
 
 
-def _http_error(error: BaseException | None, name: str) -> OSError | None:
+def _http_error(error: BaseException | None, url: str) -> OSError | None:
     """What an HTTP client's error is in the system's terms."""
+    name = redacted(url)
     status = getattr(error, "status", None)
     if status in (401, 403):
         return PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
     if status is not None and status != 404:
         return OSError(errno.EIO, f"the server answered {status}", name)
     if isinstance(error, OSError) and error.errno is not None:
-        said = redacted(error.strerror) if error.strerror else None
-        return OSError(error.errno, said, name)
+        return OSError(error.errno, _without_secrets(error.strerror or "", url) or None, name)
     return None
