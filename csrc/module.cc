@@ -391,11 +391,12 @@ bool copy_file(const py::object& path_like, py::array_t<std::uint8_t, py::array:
   return file.mapped();
 }
 
-// Whether the processor has AVX-512, which decides the layout of what other libraries compute with;
-// nothing in here uses it.
+// Whether the processor has what oneDNN calls AVX-512, which decides the layout of what it computes
+// with; nothing in here uses it.
 bool has_avx512() {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-  return __builtin_cpu_supports("avx512f") != 0;
+  return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0;
 #else
   return false;
 #endif

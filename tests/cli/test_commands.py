@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,22 @@ def test_the_doctor_tells_what_loads_variables():
     lines = run("doctor").stdout.splitlines()
     assert [line.split("  ")[0].replace(" ", "_") for line in lines] == list(told)
     assert "TF_ENABLE_ONEDNN_OPTS " in "\n".join(lines)
+
+
+def test_the_doctor_tells_which_kernels_convolutions_take(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    told = json.loads(run("doctor", "--json").stdout)["onednn"]
+    assert told["kernels"] == "Eigen"
+    assert told["reason"] == "TF_ENABLE_ONEDNN_OPTS=0"
+    assert "advice" not in told
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's limits are those of x86-64")
+def test_the_doctor_tells_that_avx512_is_missing(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    (line,) = (line for line in run("doctor").stdout.splitlines() if line.startswith("onednn"))
+    assert "kernels oneDNN, not fused; reason " in line
+    assert (
+        "without AVX-512 oneDNN's fused operation is slow; advice TF_ENABLE_ONEDNN_OPTS=0" in line
+    )

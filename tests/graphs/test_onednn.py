@@ -1,7 +1,6 @@
 """Convolutions written as oneDNN's operation, against standard operations."""
 
 import os
-import platform
 import subprocess
 import sys
 import textwrap
@@ -14,7 +13,6 @@ import tensorflow as tf
 from cfgs import net
 
 import yolotf
-from yolotf import _core
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import ACTIVATIONS, parse_cfg
 from yolotf.graphs import onednn, tf_operations
@@ -22,7 +20,7 @@ from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import InferenceFunction
 
 pytestmark = pytest.mark.skipif(
-    not tf_operations.onednn_available(), reason="TensorFlow's use of oneDNN is off on this machine"
+    not tf_operations.kernels().fused, reason=f"convolutions run on: {tf_operations.kernels().name}"
 )
 
 
@@ -35,23 +33,14 @@ def test_it_is_not_taken_for_right_where_it_is_not(monkeypatch):
     assert not tf_operations.matches_reference()
 
 
-@pytest.mark.parametrize("unknown", ["TensorFlow", "processor"])
 @pytest.mark.parametrize("what", ["it passes", "it fails", "no such op"])
-def test_on_what_the_tests_do_not_know_it_is_tried_first(what, unknown, monkeypatch):
-    if unknown == "TensorFlow":
-        monkeypatch.setattr(tf, "__version__", "2.99.0")
-    else:
-        monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+def test_of_a_tensorflow_the_tests_do_not_know_it_is_tried_first(what, monkeypatch):
+    monkeypatch.setattr(tf, "__version__", "2.99.0")
     if what == "it fails":
         monkeypatch.setattr(tf_operations, "matches_reference", lambda: False)
     if what == "no such op":
         monkeypatch.setattr(onednn, "OPERATION", "_MklNativeFusedConv9D")
-    assert tf_operations.onednn_available.__wrapped__() == (what == "it passes")
-
-
-def test_with_a_gpu_graphs_hold_standard_operations(monkeypatch):
-    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
-    assert not tf_operations.onednn_available.__wrapped__()
+    assert tf_operations.kernels.__wrapped__().fused == (what == "it passes")
 
 
 def layers(filters=512, size=3, extra=""):
@@ -92,7 +81,7 @@ def test_blocks_compute_what_one_kernel_does(name, tmp_path):
     for folded in (ours, plain):
         folded.load(path)
     kernel = ours.stored["1/kernel"]
-    if _core.has_avx512() and blocks > 1:
+    if onednn.has_avx512() and blocks > 1:
         size, channels = network.layers[1].size, network.layers[1].input_shape.channels
         filters = network.layers[1].filters // blocks
         assert kernel.shape == (blocks, size, size, channels, filters)
@@ -175,12 +164,12 @@ def test_switched_off_it_is_not_used(tmp_path):
         import sys
         import numpy as np
         import tensorflow as tf
-        from yolotf.graphs import onednn, tracing
+        from yolotf.graphs import tf_operations
         from yolotf.darknet.cfg import parse_cfg
         from yolotf.inference import InferenceFunction
 
         network = parse_cfg(sys.argv[1])
-        assert not tracing.onednn_available()
+        assert not tf_operations.kernels().fused
         function = InferenceFunction(network)
         assert function.folded.stored["0/kernel"].shape == (3, 3, 3, 512)
         function.load(sys.argv[2])

@@ -19,6 +19,7 @@ import yolotf
 from yolotf import _core, _runtime
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import ContentError, SizeMismatchError, TensorFlowError
+from yolotf.graphs import onednn
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference.detector import Detector
 from yolotf.inference.detector_function import build_function
@@ -91,10 +92,10 @@ def test_an_operation_of_another_tensorflow_is_tried_first(monkeypatch):
     assert network.matches_reference()
     monkeypatch.setattr(_runtime, "version", lambda: "2.99.0")
     monkeypatch.setattr(network, "_tried", {})
-    assert network._onednn_available() == _runtime.onednn_enabled()
+    assert network.kernels().fused == (_runtime.onednn_enabled() and onednn.has_avx512())
     monkeypatch.setattr(network, "_tried", {})
     monkeypatch.setattr(network, "matches_reference", lambda: False)
-    assert not network._onednn_available()
+    assert not network.kernels().fused
 
 
 def test_what_tensorflow_refuses_is_said(small_file):

@@ -147,9 +147,11 @@ class FoldedNetwork:
                 nothing for (`dontload`).
             OutOfMemoryError: there is no memory for the variables, or cannot be for one picture.
         """
+        kernels = tf_operations.kernels()
         if use_onednn is None:
-            use_onednn = tf_operations.onednn_available()
+            use_onednn = kernels.fused
         self.graph = NetworkGraph(network, use_onednn=use_onednn)
+        self._optimized = kernels.optimized and not self.graph.needs_no_optimizer
         self._memory = RunMemory.of(network, self.graph.shapes.values())
         self._on_gpu = bool(tf.config.get_visible_devices("GPU"))
         if not self._on_gpu:
@@ -174,8 +176,8 @@ class FoldedNetwork:
 
     @property
     def needs_no_optimizer(self) -> bool:
-        """Whether TensorFlow's optimizer has nothing to do in the graph."""
-        return self.graph.needs_no_optimizer
+        """Whether TensorFlow's optimizer has nothing to gain in the graph."""
+        return not self._optimized
 
     def load(
         self, weights: StrPath, *, verify: bool = True, contents_disposable: bool = False
@@ -222,6 +224,8 @@ class FoldedNetwork:
     def running(self, batch: int, share: float = 1.0) -> Iterator[None]:
         """For what runs now, and is not a part of a graph that is being traced.
 
+        It is run as it is written where the optimizer has nothing to gain.
+
         Args:
             batch: pictures of the run.
             share: of the pixels of the network's input.
@@ -235,7 +239,8 @@ class FoldedNetwork:
             return
         at_once = min(batch, 1) if self.states else batch
         held = nullcontext() if self._on_gpu else self._memory.held(at_once, share)
-        with tf_errors.explained(self.network, batch), held:
+        as_written = tf_operations.unoptimized() if self.needs_no_optimizer else nullcontext()
+        with tf_errors.explained(self.network, batch), held, as_written:
             yield
 
     def unblocked_weights(self) -> dict[str, Tensor]:

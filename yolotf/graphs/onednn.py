@@ -10,6 +10,10 @@ kernels of wide layers takes longer than multiplying with them; as HWIO they are
 a time from rows of some kilobytes, which a processor's caches map onto each other. `blocks` says
 how to cut such a kernel so that rows are short.
 
+That pays with AVX-512 alone. Without it, oneDNN multiplies matrices and applies the activation
+number by number: a convolution with Mish takes three times as long as one without. So `kernels`
+says which a process writes.
+
 The operation is TensorFlow's own but not public, so it is tried before it is used, on all but the
 TensorFlow the tests run on (`check`). Graphs that leave the process (a SavedModel) are written in
 standard operations. What is known of it in a process that has imported TensorFlow is in `tracing`.
@@ -17,9 +21,10 @@ standard operations. What is known of it in a process that has imported TensorFl
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,12 +48,87 @@ _BLOCK = 64
 _WIDE = range(256, 2048 + 1)
 
 _TESTED = "2.21."
-"""The TensorFlow that the tests compare, so that servers need not on x86-64."""
+"""The TensorFlow that the tests compare, so that servers need not."""
+
+
+SWITCH = "TF_ENABLE_ONEDNN_OPTS"
+"""By which TensorFlow is told to use oneDNN, or not to."""
+
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_WITHOUT_AVX512 = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"})
+"""What of a processor oneDNN may use; any other word counts for nothing."""
+
+
+class Kernels(NamedTuple):
+    """What runs the convolutions of this process's own graphs, and why."""
+
+    name: str
+    fused: bool
+    """They are written as `OPERATION`; else in standard operations."""
+    optimized: bool
+    """TensorFlow's optimizer may join standard operations."""
+    reason: str
+
+
+def kernels(enabled: bool, is_right: Callable[[], bool]) -> Kernels:
+    """Which kernels are fastest here.
+
+    Args:
+        enabled: TensorFlow uses oneDNN in this process.
+        is_right: tells whether `OPERATION` computes what `convolve` wants of it.
+    """
+    machine = platform.machine()
+    if not enabled:
+        reason = (
+            f"{SWITCH}={os.environ[SWITCH]}"
+            if switched_off()
+            else "TensorFlow leaves oneDNN off on this processor"
+        )
+        return Kernels("Eigen", fused=False, optimized=True, reason=reason)
+    if not _is_x86():
+        reason = f"oneDNN's fused operation has not been measured on {machine}"
+        return Kernels("TensorFlow's choice", fused=False, optimized=True, reason=reason)
+    if missing := _why_no_avx512():
+        # The optimizer would fuse them.
+        reason = f"{missing}, and without AVX-512 oneDNN's fused operation is slow"
+        return Kernels("oneDNN, not fused", fused=False, optimized=False, reason=reason)
+    if not is_right():
+        reason = "oneDNN's fused operation is missing in this TensorFlow, or another"
+        return Kernels("TensorFlow's choice", fused=False, optimized=True, reason=reason)
+    reason = "TensorFlow uses oneDNN, and oneDNN AVX-512"
+    return Kernels("oneDNN, fused", fused=True, optimized=True, reason=reason)
+
+
+def likely_fused() -> bool:
+    """What `kernels` will most likely say, before TensorFlow's libraries are there to ask."""
+    return not switched_off() and has_avx512()
+
+
+def switched_off() -> bool:
+    """Whether the environment tells TensorFlow not to use oneDNN."""
+    return os.environ.get(SWITCH, "").lower() in ("0", "false")
+
+
+def has_avx512() -> bool:
+    """Whether oneDNN may use AVX-512: the processor has it, and the environment sets no limit."""
+    return _is_x86() and not _why_no_avx512()
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _why_no_avx512() -> str:
+    if not _core.has_avx512():
+        return "the processor has no AVX-512"
+    name = next((name for name in _LIMITS if os.environ.get(name)), "")
+    limit = os.environ.get(name, "")
+    return f"{name}={limit}" if limit.upper() in _WITHOUT_AVX512 else ""
 
 
 def is_tested(version: str) -> bool:
-    """Whether the tests compare the operation of this TensorFlow on this kind of processor."""
-    return version.startswith(_TESTED) and platform.machine() == "x86_64"
+    """Whether the tests compare the operation of this TensorFlow."""
+    return version.startswith(_TESTED)
 
 
 def supports(layer: cfg.Convolutional) -> bool:
@@ -66,7 +146,7 @@ def blocks(layer: cfg.Convolutional) -> int:
     kernel = layer.size**2 * layer.input_shape.channels * layer.filters
     wide = layer.filters in _WIDE and layer.size > 1 and kernel > layer.input_shape.floats
     cuts = layer.filters % _BLOCK == 0 and layer.groups == 1 and not layer.flips_kernel
-    return layer.filters // _BLOCK if wide and cuts and _core.has_avx512() else 1
+    return layer.filters // _BLOCK if wide and cuts and has_avx512() else 1
 
 
 def convolve_in_parts(

@@ -80,19 +80,24 @@ def _values(**items: Any) -> Any:
 
 
 @functools.cache
-def onednn_available() -> bool:
-    """Whether functions of this process can hold oneDNN's operation: it is there, and right.
+def kernels() -> onednn.Kernels:
+    """What runs the convolutions of this process's functions; see `onednn.kernels`.
 
-    False with a GPU, which TensorFlow prefers, and where its own use of oneDNN is off: by
-    `TF_ENABLE_ONEDNN_OPTS=0`, or because the processor is of a kind that gains nothing.
+    TensorFlow prefers a GPU.
     """
     try:
         from tensorflow.python.util import _pywrap_util_port  # not public
 
-        if not _pywrap_util_port.IsMklEnabled() or tf.config.get_visible_devices("GPU"):
-            return False
-        return onednn.is_tested(tf.__version__) or matches_reference()
+        enabled = _pywrap_util_port.IsMklEnabled() and not tf.config.get_visible_devices("GPU")
     except Exception:  # another TensorFlow, where any of it may be missing or mean something else
+        enabled = False
+    return onednn.kernels(enabled, _is_right)
+
+
+def _is_right() -> bool:
+    try:
+        return onednn.is_tested(tf.__version__) or matches_reference()
+    except Exception:  # likewise
         return False
 
 

@@ -158,7 +158,7 @@ class InferenceFunction:
                 loading.result()
 
     def _prepared(self, run: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs a graph. With oneDNN's operation there is nothing that an optimizer would gain."""
+        """Runs a graph without convolutions, in which an optimizer gains less than it takes."""
         if self.folded.onednn and tf.executing_eagerly():
             with tf_operations.unoptimized():
                 return run(*arguments)
@@ -232,8 +232,6 @@ class InferenceFunction:
         """What enters the heads, for `inputs` as `fitted` takes them."""
         inputs = tf.convert_to_tensor(inputs)
         with self.folded.running(inputs.shape[0], self._share(inputs)):
-            if self.folded.needs_no_optimizer:
-                return list(self._prepared(self._heads, inputs))
             return list(self._heads(inputs))
 
     def _share(self, inputs: Tensor) -> float:

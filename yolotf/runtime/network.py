@@ -29,7 +29,6 @@ from yolotf.weights.header import Header, read_header
 Array = npt.NDArray[Any]
 _Path = str | os.PathLike[str]
 
-_SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 _ALIGNMENT = 64
 """Bytes: what TensorFlow does not copy. Also a line of a processor's cache."""
 
@@ -77,7 +76,8 @@ class RuntimeNetwork:
             self._build(network)
 
     def _build(self, network: cfg.Network) -> None:
-        self.graph = NetworkGraph(network, use_onednn=_onednn_available())
+        chosen = kernels()
+        self.graph = NetworkGraph(network, use_onednn=chosen.fused)
         self._memory = RunMemory.of(network, self.graph.shapes.values())
         self._memory.check()
         ops = Operations()
@@ -89,9 +89,8 @@ class RuntimeNetwork:
         heads, after = self.graph.heads(
             ops, pictures, weights.__getitem__, fused=self.graph.onednn, states=states
         )
-        session = _runtime.Session(
-            ops.graph, _config(self._threads, optimize=not self.graph.needs_no_optimizer)
-        )
+        optimize = chosen.optimized and not self.graph.needs_no_optimizer
+        session = _runtime.Session(ops.graph, _config(self._threads, optimize=optimize))
         entering = [pictures, *states.values(), *weights.values()]
         self._heads = _call(session, ops, entering, [*heads, *after.values()])
 
@@ -108,7 +107,7 @@ class RuntimeNetwork:
         """
         threads = threads or op_library.thread_count()
         # How wide kernels are stored is known when the libraries are there; till then, a guess.
-        likely = NetworkGraph(network, use_onednn=os.environ.get(_SWITCH, "1") != "0")
+        likely = NetworkGraph(network, use_onednn=onednn.likely_fused())
         RunMemory.of(network, likely.shapes.values()).check()
         with ThreadPoolExecutor(1, "yolotf-open") as pool:
             opening = pool.submit(tensorflow_library.load)
@@ -274,10 +273,15 @@ _tried: dict[str, bool] = {}
 _trying = threading.Lock()
 
 
-def _onednn_available() -> bool:
-    """Whether graphs of the runtime can hold oneDNN's convolution: it is there, and right."""
-    if not _runtime.onednn_enabled():
-        return False
+def kernels() -> onednn.Kernels:
+    """What runs the convolutions of the runtime's graphs; see `onednn.kernels`.
+
+    TensorFlow's libraries have to be open.
+    """
+    return onednn.kernels(_runtime.onednn_enabled(), _is_right)
+
+
+def _is_right() -> bool:
     version = _runtime.version()
     if onednn.is_tested(version):
         return True
