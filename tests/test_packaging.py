@@ -1,10 +1,13 @@
 """What the package says of itself agrees with itself."""
 
 import importlib.util
+import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -141,12 +144,16 @@ def test_without_tensorflow_it_is_said_what_to_install(tmp_path):
 # The README outside of the repository.
 
 
-@pytest.fixture(scope="module")
-def setup_script():
-    spec = importlib.util.spec_from_file_location("setup_script", ROOT / "setup.py")
+def module_of(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def setup_script():
+    return module_of(ROOT / "setup.py")
 
 
 def targets_of(text):
@@ -188,3 +195,62 @@ def test_the_metadata_has_that_readme(setup_script, pyproject, tmp_path):
     headers, _, body = written.read_text(encoding="utf-8").partition("\n\n")
     assert "Description-Content-Type: text/markdown" in headers
     assert body.strip() == setup_script.readme(pyproject["project"]).strip()
+
+
+# The wheel for several TensorFlows, and for other processors. CI builds it.
+
+
+@pytest.fixture
+def build_wheel():
+    return module_of(ROOT / "tools/build_wheel.py")
+
+
+def test_minors_are_those_that_yolotf_knows_oldest_first(build_wheel, monkeypatch):
+    said = (
+        "tensorflow (2.20.0)\nAvailable versions: 2.20.0, 2.17.1, 2.17.0, 2.16.1, 2.9.3, 1.15.5\n"
+    )
+    monkeypatch.setattr(build_wheel, "pip", lambda *arguments: said)
+    assert build_wheel.Target(platform.machine()).minors() == ["2.16", "2.17", "2.20"]
+
+
+def test_of_a_tensorflow_only_what_an_op_needs_is_unpacked(build_wheel, monkeypatch, tmp_path):
+    wanted = {
+        "tensorflow/include/tensorflow/core/framework/op.h",
+        "tensorflow/libtensorflow_framework.so.2",
+        "tensorflow_cpu-2.17.1.dist-info/METADATA",
+    }
+    others = {"tensorflow/libtensorflow_cc.so.2", "tensorflow/__init__.py"}
+
+    def pip(*arguments):
+        assert arguments[0] == "download"
+        assert arguments[-1].endswith("==2.17.*")
+        folder = Path(arguments[arguments.index("-d") + 1])
+        with zipfile.ZipFile(folder / "tensorflow_cpu-2.17.1.whl", "w") as packed:
+            for name in wanted | others:
+                packed.writestr(name, "x")
+
+    monkeypatch.setattr(build_wheel, "pip", pip)
+    build_wheel.Target(platform.machine()).unpack("2.17", tmp_path)
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert {name for name in found if (tmp_path / name).is_file()} == wanted
+
+
+def test_a_wheel_for_another_processor_is_named_after_it(build_wheel, monkeypatch, tmp_path):
+    monkeypatch.setattr(build_wheel.platform, "machine", lambda: "x86_64")
+    ending = ".cpython-311-x86_64-linux-gnu.so"
+    monkeypatch.setattr(build_wheel.sysconfig, "get_config_var", {"EXT_SUFFIX": ending}.get)
+    target = build_wheel.Target("aarch64")
+    assert "--platform=manylinux_2_28_aarch64" in target.wheels()
+    environment = target.environment(tmp_path / "include with a space")
+    assert environment["_PYTHON_HOST_PLATFORM"] == "linux-aarch64"
+    assert environment["SETUPTOOLS_EXT_SUFFIX"] == ".cpython-311-aarch64-linux-gnu.so"
+    options = shlex.split(environment["CMAKE_ARGS"])
+    assert f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'tools/aarch64.cmake'}" in options
+    assert shlex.split(environment["CXXFLAGS"])[1] == str(tmp_path / "include with a space")
+    (config,) = tmp_path.glob("*/aarch64-linux-gnu/python3.*/pyconfig.h")
+    text = config.read_text()
+    assert "#define HAVE_" in text
+    assert "#define HAVE_GCC_ASM_FOR_X" not in text
+    assert build_wheel.Target("x86_64").environment(tmp_path) == {}
+    with pytest.raises(SystemExit, match=r"--arch riscv64: there is no tools/riscv64\.cmake"):
+        build_wheel.Target("riscv64")
