@@ -10,12 +10,19 @@ NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/* csrc/*/*)
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
-$(VENV)/built: $(NATIVE)
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
 	  (3, 10) <= v < (3, 14) or sys.exit("yolotf needs Python 3.10 to 3.13, %s is %d.%d; \
 	  try: make PYTHON=python3.12" % (sys.executable, v[0], v[1]))'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+
+# What compiles, without TensorFlow.
+$(VENV)/compile: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --group build --group wheel
+	touch $@
+
+$(VENV)/built: $(NATIVE) | $(BIN)/python
 	$(BIN)/python -m pip install -q --group build --group tensorflow --group test
 	$(BIN)/python -m pip install -q --no-build-isolation -e .
 	touch $@
@@ -52,14 +59,14 @@ format: $(VENV)/lint ## format Python and C++
 	$(BIN)/clang-format -i csrc/*.h csrc/*.cc tests/csrc/*.h tests/csrc/*.cc
 
 # The core without Python and TensorFlow, warnings as errors, under the sanitizers.
-sanitize: $(VENV)/built ## test the C++ core under the address and undefined behaviour sanitizers
+sanitize: $(VENV)/compile ## test the C++ core under the address and undefined behaviour sanitizers
 	$(BIN)/cmake -S . -B build-sanitize -DYOLOTF_PYTHON=OFF -DYOLOTF_TESTS=ON \
 	  -DYOLOTF_SANITIZE=ON -DYOLOTF_WERROR=ON
 	$(BIN)/cmake --build build-sanitize
 	$(BIN)/ctest --test-dir build-sanitize --output-on-failure --no-tests=error
 
 # The core, its tests and the fuzz targets' seeds as programs for aarch64, emulated.
-test-aarch64: $(VENV)/built ## test the C++ core on aarch64, emulated
+test-aarch64: $(VENV)/compile ## test the C++ core on aarch64, emulated
 	@for tool in aarch64-linux-gnu-g++ qemu-aarch64; do command -v $$tool > /dev/null || { \
 	  echo "make test-aarch64 needs $$tool, which is not there;" \
 	    "try: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
@@ -72,7 +79,7 @@ test-aarch64: $(VENV)/built ## test the C++ core on aarch64, emulated
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := fuzz_header fuzz_plan fuzz_content
 CLANG ?= clang++
-fuzz: $(VENV)/built ## fuzz the C++ core, FUZZ_SECONDS for each target
+fuzz: $(VENV)/compile ## fuzz the C++ core, FUZZ_SECONDS for each target
 	@command -v $(CLANG) > /dev/null || { \
 	  echo "make fuzz needs clang++ (libFuzzer), which is not there; try: apt-get install clang"; exit 1; }
 	$(BIN)/cmake -S . -B build-fuzz -DYOLOTF_PYTHON=OFF -DYOLOTF_FUZZ=ON -DYOLOTF_SANITIZE=ON \
@@ -91,8 +98,7 @@ docs: $(VENV)/built ## build the pages and the reference into site/
 
 # Into wheelhouse/: make wheel MINORS="2.20 2.21" ARCH=aarch64.
 ARCH ?= $(shell uname -m)
-wheel: $(VENV)/built ## build one wheel with the op for several TensorFlows, for ARCH
-	$(BIN)/python -m pip install -q --group wheel
+wheel: $(VENV)/compile ## build one wheel with the op for several TensorFlows, for ARCH
 	$(BIN)/python tools/build_wheel.py wheelhouse $(MINORS) --arch $(ARCH)
 
 bench: $(VENV)/built ## time loading against pure Python
