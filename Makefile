@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/* csrc/*/*)
 
-.PHONY: help demo test test-ray test-aarch64 lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-ray test-js test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
@@ -41,6 +41,12 @@ test: $(VENV)/built ## run the tests
 test-ray: $(VENV)/built ## run the tests that start a Ray cluster on this machine
 	$(BIN)/python -m pip install -q -e ".[ray]" --no-build-isolation
 	$(BIN)/python -m pytest -m ray tests/test_ray.py
+
+# What is not in the registry of Python packages alone; nothing of it is needed elsewhere.
+test-js: $(VENV)/built ## run exports in TensorFlow.js; needs Node.js and npm
+	npm install --silent --ignore-scripts --no-package-lock --prefix build-js @tensorflow/tfjs@4.22.0
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target build-js/python tensorflowjs==4.22.0
+	YOLOTF_JS=$(CURDIR)/build-js $(BIN)/python -m pytest -m javascript tests/inference/test_tensorflow_js.py
 
 lint: $(VENV)/lint ## check format, types, import contracts, workflows and stubs
 	$(BIN)/ruff format --check .
@@ -105,4 +111,4 @@ bench: $(VENV)/built ## time loading against pure Python
 	$(BIN)/python benchmarks/load.py
 
 clean: ## remove what was built
-	rm -rf build build-aarch64 build-sanitize build-fuzz dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
+	rm -rf build build-aarch64 build-sanitize build-fuzz build-js dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op

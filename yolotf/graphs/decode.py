@@ -162,14 +162,15 @@ def find_candidates(
         counts = scores > threshold
         if unwanted:
             counts &= ~np.isin(np.arange(group[0][1].classes), list(unwanted))
-        found = tf.where(counts)
-        row, class_id = tf.unstack(found, 2, axis=1)
+        place = _true_places(counts)
+        classes = max(1, group[0][1].classes)
+        row = place // classes
         parts.append(
             Candidates(
                 tf.gather(pictures, row),
                 tf.gather(decoded.boxes, row),
-                tf.cast(class_id, tf.int32),
-                tf.gather_nd(scores, found),
+                tf.cast(place % classes, tf.int32),
+                tf.gather(tf.reshape(scores, [-1]), place),
             )
         )
     found = parts[0]
@@ -269,9 +270,9 @@ def suppress(
     threshold = tf.convert_to_tensor(iou_threshold, tf.float32)
     by_score = _descending(candidates.scores)
     order = tf.gather(by_score, _descending(-tf.gather(candidates.pictures, by_score)))
-    counts = tf.math.unsorted_segment_sum(
-        tf.ones_like(candidates.pictures), candidates.pictures, batch
-    )[:, None]
+    # Not a sum by segments, which TensorFlow.js lacks.
+    theirs = candidates.pictures == tf.range(batch)[:, None]
+    counts = tf.reduce_sum(tf.cast(theirs, tf.int32), 1, keepdims=True)
     starts = tf.cumsum(counts, exclusive=True)
     # One row of zeros behind: what places beyond a picture's last candidate read.
     blank = tf.size(order)
@@ -456,12 +457,23 @@ def _likely(
             tf.reshape(decoded.probabilities, [tf.size(decoded.objectness), head.classes]),
         )
     rows = _joined([_rows(raw, one) for raw, one in pairs], 1)
-    likely = tf.where(_objectness(rows[:, :, head.coords], head) > threshold)
-    pictures, index = tf.unstack(tf.cast(likely, tf.int32), 2, axis=1)
+    boxes = tf.shape(rows, tf.int64)[1] if rows.shape[1] is None else rows.shape[1]
+    likely = _true_places(_objectness(rows[:, :, head.coords], head) > threshold)
+    rows = tf.gather(tf.reshape(rows, [-1, rows.shape[2]]), likely)
     places = [_places(one, _grid(raw), input_size) for raw, one in pairs]
     # Constants become one constant.
     table = np.concatenate(places) if isinstance(places[0], np.ndarray) else _joined(places, 0)
-    return pictures, _decode_rows(tf.gather_nd(rows, likely), tf.gather(table, index), head, tree)
+    decoded = _decode_rows(rows, tf.gather(table, likely % boxes), head, tree)
+    return tf.cast(likely // boxes, tf.int32), decoded
+
+
+def _true_places(values: Tensor) -> Tensor:
+    """[M] int64: where there is a True, counted in row-major order.
+
+    With these places one axis is gathered from, not several: what TensorFlow.js gathers by no row
+    of several numbers is no tensor for its other operations.
+    """
+    return tf.reshape(tf.where(tf.reshape(values, [-1])), [-1])
 
 
 def _joined(tensors: Sequence[Tensor], axis: int) -> Tensor:

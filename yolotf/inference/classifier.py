@@ -225,8 +225,9 @@ class Classifier:
         Its signature `probabilities`, which is `serving_default` as well, takes `images` uint8
         [batch, height, width, channels], of any one size, prepares them as `__call__` does, and
         answers `probabilities` float32 [batch, classes]. Names, if there are any, are written to
-        `assets.extra/classes.names`. What becomes of an older SavedModel is as of
-        `Detector.export`.
+        the asset `assets/classes.names`, and to `assets.extra/classes.names`. TensorFlow Serving
+        runs it once before it answers (`assets.extra/tf_serving_warmup_requests`). What becomes
+        of an older SavedModel is as of `Detector.export`.
 
         Args:
             folder: where to.
@@ -241,12 +242,11 @@ class Classifier:
         check_forgetful(
             self.network, "a SavedModel has no video to keep it for; call the Classifier"
         )
-        from yolotf.inference import classifier_function, export  # import TensorFlow
+        from yolotf.inference import classifier_function  # imports TensorFlow
 
         arrays = self._engine.unblocked_weights(self._active.loaded)
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
-            classifier_function.write(self.network, arrays, ready)
-            export.write_names(self.names, ready)
+            classifier_function.write(self.network, arrays, ready, names=self.names or ())
 
     def _load(self, path: str) -> Served:
         try:

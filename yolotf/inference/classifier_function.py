@@ -5,8 +5,8 @@ Importing this module imports TensorFlow.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +16,7 @@ from yolotf.errors import WeightsMismatch
 from yolotf.files import sources
 from yolotf.graphs import forked
 from yolotf.graphs.folded_network import FoldedNetwork
+from yolotf.inference import saving
 from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.explained import explained
 
@@ -126,21 +127,31 @@ def prepare(images: Tensor, height: int, width: int) -> Tensor:
         images=images, size=tf.stack([new_rows, new_columns]), align_corners=True
     )
     for axis, resized, wanted in ((1, new_rows, height), (2, new_columns, width)):
-        start = tf.cast(tf.truncatediv(resized - wanted, 2), tf.int32)
+        # Halved towards zero, as in C; TensorFlow.js has no TruncateDiv.
+        over = resized - wanted
+        start = (over + tf.cast(over < 0, over.dtype)) // 2
         place = tf.clip_by_value(start + tf.range(wanted), 0, resized - 1)
         values = tf.gather(values, place, axis=axis)
     if images.dtype == tf.uint8:
         values = values / 255.0
-    return tf.ensure_shape(values, [None, height, width, images.shape[-1]])
+    values.set_shape([None, height, width, images.shape[-1]])
+    return values
 
 
-def write(network: cfg.Network, weights: Mapping[str, Any], folder: str | os.PathLike[str]) -> None:
+def write(
+    network: cfg.Network,
+    weights: Mapping[str, Any],
+    folder: Path,
+    *,
+    names: Sequence[str] = (),
+) -> None:
     """Writes a SavedModel; see `Classifier.export`.
 
     Args:
         network: the classifier.
         weights: see `FoldedNetwork.unblocked_weights`.
         folder: where to.
+        names: of the classes.
 
     Raises:
         OSError: the folder cannot be written.
@@ -161,4 +172,5 @@ def write(network: cfg.Network, weights: Mapping[str, Any], folder: str | os.Pat
     )
     concrete = module.probabilities.get_concrete_function()
     signatures = {"serving_default": concrete, "probabilities": concrete}
-    tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
+    warmup = {"serving_default": saving.grey(network.input_shape)}
+    saving.save(module, signatures, folder, names=names, warmup=warmup)

@@ -245,8 +245,9 @@ class Detector:
           Unlike `__call__` it does not turn photographs upright. It answers `readable` bool
           [batch] as well: a file that cannot be decoded has no detections, and the others theirs.
 
-        Names, if there are any, are written to `assets.extra/classes.names`. An older SavedModel
-        is replaced in one step when the new one is complete; in a folder that holds other files,
+        Names, if there are any, are written to the asset `assets/classes.names`, and to
+        `assets.extra/classes.names`. TensorFlow Serving runs both signatures once before it
+        answers (`assets.extra/tf_serving_warmup_requests`). An older SavedModel is replaced in one step when the new one is complete; in a folder that holds other files,
         too, they stay.
 
         Args:
@@ -274,9 +275,9 @@ class Detector:
             only=self._options["only"],
             names=self.names,
         )
+        weights = self._engine.unblocked_weights(self._active.loaded)
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
-            export.write(function, self._engine.unblocked_weights(self._active.loaded), ready)
-            export.write_names(self.names, ready)
+            export.write(function, weights, ready, names=self.names or ())
 
     def _load(self, path: str) -> Served:
         try:

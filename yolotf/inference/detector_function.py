@@ -287,7 +287,8 @@ class InferenceFunction:
             return to_float(images)
         height, width, channels = self.network.input_shape
         inputs = fit(images, (height, width), letter_box=self.network.letter_box)
-        return tf.ensure_shape(inputs, [None, height, width, channels])
+        inputs.set_shape([None, height, width, channels])  # TensorFlow.js cannot run EnsureShape
+        return inputs
 
     def _compute_heads(
         self, inputs: Tensor, variables: Mapping[str, Any] | None = None

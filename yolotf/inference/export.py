@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,18 @@ from typing import Any
 import tensorflow as tf
 
 from yolotf.graphs import decode
+from yolotf.inference import saving
 from yolotf.inference.detector_function import InferenceFunction, fit
 
 Tensor = Any
 
 
 def write(
-    function: InferenceFunction, weights: Mapping[str, Any], folder: str | os.PathLike[str]
+    function: InferenceFunction,
+    weights: Mapping[str, Any],
+    folder: Path,
+    *,
+    names: Sequence[str] = (),
 ) -> None:
     """Writes a SavedModel; see `Detector.export`.
 
@@ -24,23 +28,19 @@ def write(
         function: what it computes; its variables are not looked at.
         weights: see `FoldedNetwork.unblocked_weights`.
         folder: where to.
+        names: of the classes.
 
     Raises:
         OSError: the folder cannot be written.
     """
     module = _Exported(function, weights)
+    shape = function.network.input_shape
     signatures = {"serving_default": module.images.get_concrete_function()}
+    warmup = {"serving_default": saving.grey(shape)}
     if module.decodable:
         signatures["encoded"] = module.encoded.get_concrete_function()
-    tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
-
-
-def write_names(names: Sequence[str], folder: Path) -> None:
-    """Writes class names, if there are any, to where a SavedModel has files of its own."""
-    if names:
-        extra = folder / "assets.extra"
-        extra.mkdir(exist_ok=True)
-        (extra / "classes.names").write_text("\n".join(names) + "\n", encoding="utf-8")
+        warmup["encoded"] = saving.grey_file(shape)
+    saving.save(module, signatures, folder, names=names, warmup=warmup)
 
 
 class _Exported(tf.Module):  # type: ignore[misc]
@@ -83,7 +83,7 @@ class _Exported(tf.Module):  # type: ignore[misc]
                     tf.TensorSpec([], tf.bool),
                 ),
             )
-            found = function.detect_fitted(_not_empty(inputs), _not_empty(sizes), variables)
+            found = function.detect_fitted(_not_empty(inputs), _not_empty(sizes, 1), variables)
             answer = _first(tf.shape(images)[0], found)
             return {**_only(readable, answer), "readable": readable}
 
@@ -93,11 +93,13 @@ class _Exported(tf.Module):  # type: ignore[misc]
         self.encoded = tf.function(encoded, input_signature=[files], autograph=False)
 
 
-def _not_empty(values: Tensor) -> Tensor:
-    """An empty batch gets one row of ones (see `InferenceFunction._nothing`)."""
+def _not_empty(values: Tensor, filled_with: int = 0) -> Tensor:
+    """An empty batch gets one row of a number (see `InferenceFunction._nothing`)."""
     missing = tf.cast(tf.equal(tf.shape(values)[0], 0), tf.int32)
-    rows = tf.ones(tf.concat([missing[None], tf.shape(values)[1:]], 0), values.dtype)
-    return tf.concat([values, rows], 0)
+    # Not joined to rows of that many: OpenVINO does not see that their shape is never below zero.
+    # Not ones where zeros will do: TensorFlow.js has no constants of uint8.
+    sides = [[0, missing]] + [[0, 0]] * (values.shape.rank - 1)
+    return tf.pad(values, sides, constant_values=filled_with)
 
 
 def _only(rows: Tensor, answer: dict[str, Tensor]) -> dict[str, Tensor]:

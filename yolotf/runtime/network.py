@@ -17,6 +17,7 @@ import numpy.typing as npt
 from yolotf import _runtime
 from yolotf.darknet import cfg
 from yolotf.errors import TensorFlowError
+from yolotf.files.protobuf import integer, message
 from yolotf.graphs import forked, onednn, tf_errors
 from yolotf.graphs.memory_budget import RunMemory
 from yolotf.graphs.network import NetworkGraph
@@ -217,32 +218,16 @@ def _config(threads: int, *, optimize: bool) -> bytes:
 
     CPU only, threads of the session's own, and, unless `optimize`, no rewriting of the graph.
     """
-    no_gpu = _field(1, _field(1, b"GPU") + _number(2, 0))  # device_count {"GPU": 0}
-    pools = _number(2, threads) + _number(5, threads) + _number(9, 1)
+    no_gpu = message(1, message(1, b"GPU") + integer(2, 0))  # device_count {"GPU": 0}
+    pools = integer(2, threads) + integer(5, threads) + integer(9, 1)
     # Threads that look for work in circles (disable_thread_spinning) keep other ones from theirs: a
     # second detector's, the caller's after a pause.
-    config = no_gpu + pools + _field(16, _number(9, 1))
+    config = no_gpu + pools + message(16, integer(9, 1))
     if not optimize:
         # graph_options: rewrite_options.disable_meta_optimizer, optimizer_options.opt_level = L0
-        options = _field(10, _number(19, 1)) + _field(3, _number(3, -1))
-        config += _field(10, options)
+        options = message(10, integer(19, 1)) + message(3, integer(3, -1))
+        config += message(10, options)
     return config
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value & 0xFFFFFFFFFFFFFFFF)
-
-
-def _varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
 
 
 def _allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.float32]]:

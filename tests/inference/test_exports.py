@@ -1,0 +1,170 @@
+"""Exported SavedModels, read by others than TensorFlow's Python."""
+
+import numpy as np
+import numpy_loader
+import pytest
+import tensorflow as tf
+from cfgs import conv, net, normalized, yolo
+from networks_of_sections import SECTIONS, SMALL
+
+from yolotf import Classifier, Detector, parse_cfg
+from yolotf.models.keras_module import keras
+
+HEAD = conv(18) + yolo(4, "20,9, 30,30", mask="0,1", num=2)
+BODY = net(32, 64) + normalized(8, 3, stride=2) + normalized(8, 3, "mish")
+HEADS = {
+    "two heads": SMALL,
+    "letter_box": SMALL.replace("channels=3", "channels=3\nletter_box=1", 1),
+    "new_coords": BODY
+    + conv(18, activation="logistic")
+    + yolo(4, "20,9, 30,30", mask="0,1", num=2, new_coords=1, scale_x_y=2),
+    "Gaussian_yolo": BODY
+    + conv(26)
+    + "[Gaussian_yolo]\nmask=0,1\nanchors=20,9, 30,30\nclasses=4\nnum=2\n",
+    "region": BODY
+    + conv(18)
+    + "[region]\nanchors=1,2, 3,4\nclasses=4\nnum=2\ncoords=4\nsoftmax=1\n",
+    "region without softmax": BODY
+    + conv(18)
+    + "[region]\nanchors=1,2, 3,4\nclasses=4\nnum=2\ncoords=4\nsoftmax=0\n",
+    "detection": BODY
+    + "[avgpool]\n[connected]\noutput=126\nactivation=linear\n"
+    + "[detection]\nclasses=4\ncoords=4\nside=3\nnum=2\nsoftmax=0\nsqrt=1\n",
+}
+CLASSIFIER = net(32, 40) + normalized(8, 3, stride=2) + "[avgpool]\n" + conv(5) + "[softmax]\n"
+
+
+def exported(text, folder, kind=Detector, **options):
+    """A detector or classifier, and the folder of its SavedModel."""
+    (folder / "a.weights").write_bytes(numpy_loader.random_file(text, 3))
+    made = kind(parse_cfg(text), folder / "a.weights", **options)
+    made.export(folder / "saved")
+    return made, folder / "saved"
+
+
+def images(batch=2):
+    return np.random.default_rng(3).integers(0, 256, (batch, 40, 50, 3)).astype(np.uint8)
+
+
+def assert_detections(answer, found):
+    assert answer["counts"].tolist() == [len(one) for one in found]
+    assert min(map(len, found)) > 1
+    for number, one in enumerate(found):
+        rows = slice(len(one))
+        np.testing.assert_allclose(answer["boxes"][number, rows], one.xyxy, atol=3e-4)
+        np.testing.assert_allclose(answer["scores"][number, rows], one.scores, atol=1e-5)
+        np.testing.assert_array_equal(answer["classes"][number, rows], one.classes)
+
+
+def openvino_of(saved):
+    openvino = pytest.importorskip("openvino", reason="needs openvino")
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(saved, "CPU", options)
+
+    def run(pictures):
+        return {output.any_name: values for output, values in compiled(pictures).items()}
+
+    return run
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_openvino_finds_the_same(name, tmp_path):
+    detector, saved = exported(HEADS[name], tmp_path, score=0.2, max_boxes=20)
+    run = openvino_of(saved)
+    assert_detections(run(images()), detector(list(images())))
+    assert run(images(0))["boxes"].shape == (0, 20, 4)
+
+
+def every_section():
+    """Each behind two layers of one shape, and all joined in front of the head."""
+    text, ends = BODY, []
+    for name, section in SECTIONS.items():
+        if not name.startswith("activations"):  # which count their layers themselves
+            text += f"[route]\nlayers=1\n[route]\nlayers=1\n{section.strip()}\n[avgpool]\n"
+            ends.append(str(text.count("[") - 2))  # [net] is not counted
+    return f"{text}[route]\nlayers={','.join(ends)}\n{HEAD}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        every_section(),
+        *(f"{BODY}{SECTIONS[name]}\n{HEAD}" for name in SECTIONS if name.startswith("activations")),
+    ],
+    ids=["sections", "activations", "activations of convolutions"],
+)
+def test_openvino_runs_every_section(text, tmp_path):
+    detector, saved = exported(text, tmp_path, score=0.2, max_boxes=20)
+    assert_detections(openvino_of(saved)(images()), detector(list(images())))
+
+
+def test_openvino_classifies_alike(tmp_path):
+    classify, saved = exported(CLASSIFIER, tmp_path, Classifier)
+    rows = openvino_of(saved)(images())["probabilities"]
+    for found, row in zip(classify(list(images()), top=5), rows, strict=True):
+        np.testing.assert_allclose(row[found.classes], found.scores, atol=1e-6)
+
+
+@pytest.mark.skipif(keras().__name__ == "tf_keras", reason="tf_keras has no TFSMLayer")
+def test_keras_has_it_as_a_layer(tmp_path):
+    detector, saved = exported(SMALL, tmp_path, score=0.2, max_boxes=20)
+    layer = keras().layers.TFSMLayer(saved, call_endpoint="serving_default")
+    answer = {name: one.numpy() for name, one in layer(tf.constant(images())).items()}
+    assert_detections(answer, detector(list(images())))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [(SMALL, Detector), (HEADS["letter_box"], Detector), (CLASSIFIER, Classifier)]
+)
+def test_the_graph_has_nothing_that_tensorflow_js_lacks(text, kind, tmp_path):
+    """What it refused at one time or another; `make test-js` runs exports there."""
+    _, saved = exported(text, tmp_path, kind)
+    signature = tf.saved_model.load(saved).signatures["serving_default"]
+    graph = signature.graph.as_graph_def()
+    nodes = [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
+    # What GatherNd finds none of cannot be split there.
+    lacking = {"EnsureShape", "GatherNd", "TruncateDiv", "UnsortedSegmentSum"}
+    assert not lacking & {node.op for node in nodes}
+    constants = [node.attr["value"].tensor.dtype for node in nodes if node.op == "Const"]
+    assert tf.uint8.as_datatype_enum not in constants
+
+
+# TensorFlow Serving
+
+
+@pytest.mark.parametrize("kind", [Detector, Classifier])
+def test_serving_is_told_what_to_warm_up_with(kind, tmp_path):
+    """Each record is a request that the model answers, as the API's package reads it."""
+    logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    text = SMALL if kind is Detector else CLASSIFIER
+    _, saved = exported(text, tmp_path, kind)
+    loaded = tf.saved_model.load(saved)
+    path = saved / "assets.extra/tf_serving_warmup_requests"
+    asked = []
+    for record in tf.data.TFRecordDataset(str(path)):
+        log = logs.PredictionLog.FromString(record.numpy())
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        asked.append(request.model_spec.signature_name)
+        assert list(request.inputs) == ["images"]
+        picture = tf.constant(tf.make_ndarray(request.inputs["images"]))
+        answer = loaded.signatures[asked[-1]](images=picture)
+        assert all(len(one) == 1 for one in answer.values())
+        if asked[-1] == "encoded":
+            assert answer["readable"].numpy().all()
+        else:
+            assert picture.shape == [1, *parse_cfg(text).input_shape]
+    expected = {Detector: ["encoded", "serving_default"], Classifier: ["serving_default"]}
+    assert sorted(asked) == expected[kind]
+
+
+@pytest.mark.parametrize("kind", [Detector, Classifier])
+def test_class_names_are_an_asset(kind, tmp_path):
+    text, names = (SMALL, list("abcd")) if kind is Detector else (CLASSIFIER, list("abcde"))
+    _, saved = exported(text, tmp_path, kind, names=names)
+    asset = tf.saved_model.load(saved).class_names.asset_path.numpy().decode()
+    assert asset == str(saved / "assets/classes.names")
+    for folder in ("assets", "assets.extra"):
+        assert (saved / folder / "classes.names").read_text().split() == names
+    exported(text, tmp_path, kind)
+    assert not list((saved / "assets").iterdir())

@@ -1,0 +1,105 @@
+"""What servers look for in the folder of a SavedModel. Importing this imports TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from yolotf.files import protobuf
+
+Tensor = Any
+
+CLASS_NAMES = "classes.names"
+"""The file of class names, one a line: an asset, and in `assets.extra` as well."""
+
+_WARMUP = "tf_serving_warmup_requests"
+"""Where TensorFlow Serving looks (servables/tensorflow/saved_model_warmup_util.h)."""
+
+
+def save(
+    module: Any,
+    signatures: Mapping[str, Any],
+    folder: Path,
+    *,
+    names: Sequence[str],
+    warmup: Mapping[str, Any],
+) -> None:
+    """Saves a module, class names and requests to warm up with.
+
+    Args:
+        module: a `tf.Module`.
+        signatures: its functions of `images`, by name.
+        folder: where to.
+        names: of the classes; none if there are none.
+        warmup: a `TensorProto` of `images` for each signature that is to be run once before
+            TensorFlow Serving says that the model can be used. The first run of a graph takes
+            several times as long as those after it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with _asset(names) as asset:
+        if asset is not None:
+            module.class_names = asset
+        tf.saved_model.save(module, os.fspath(folder), signatures=dict(signatures))
+    extra = folder / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    if names:
+        (extra / CLASS_NAMES).write_text(_lines(names), encoding="utf-8")
+    with tf.io.TFRecordWriter(os.fspath(extra / _WARMUP)) as records:
+        for signature, images in warmup.items():
+            records.write(_prediction_log(signature, images.SerializeToString()))
+
+
+@contextlib.contextmanager
+def _asset(names: Sequence[str]) -> Iterator[Any]:
+    """The class names as what `tf.saved_model.save` copies into `assets`; None without names."""
+    if not names:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / CLASS_NAMES
+        path.write_text(_lines(names), encoding="utf-8")
+        yield tf.saved_model.Asset(os.fspath(path))
+
+
+def _lines(names: Sequence[str]) -> str:
+    return "\n".join(names) + "\n"
+
+
+def _prediction_log(signature: str, images: bytes) -> bytes:
+    """A `PredictionLog` (tensorflow_serving/apis/prediction_log.proto) of one request.
+
+    Args:
+        signature: of the model.
+        images: a `TensorProto`.
+    """
+    model = protobuf.message(3, signature.encode())
+    inputs = protobuf.message(1, b"images") + protobuf.message(2, images)
+    request = protobuf.message(1, model) + protobuf.message(2, inputs)
+    return protobuf.message(6, protobuf.message(1, request))
+
+
+def grey(shape: Sequence[int]) -> Any:
+    """A `TensorProto` of a grey picture.
+
+    Args:
+        shape: height, width, channels.
+    """
+    return tf.make_tensor_proto(127, tf.uint8, [1, *shape])  # one number, and how often
+
+
+def grey_file(shape: Sequence[int]) -> Any:
+    """A `TensorProto` of the JPEG of a grey picture.
+
+    Args:
+        shape: height, width, channels.
+    """
+    picture = tf.io.encode_jpeg(tf.fill(list(shape), tf.constant(127, tf.uint8)))
+    return tf.make_tensor_proto([picture.numpy()], tf.string, [1])
