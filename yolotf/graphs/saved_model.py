@@ -10,7 +10,20 @@ from yolotf.files import atomic
 from yolotf.files.sources import StrPath
 from yolotf.graphs import tf_errors
 
-PARTS = ("saved_model.pb", "fingerprint.pb", "variables", "assets.extra/classes.names")
+CLASS_NAMES = "classes.names"
+"""The file of class names, one a line: an asset, and in `assets.extra` as well."""
+
+WARMUP = "tf_serving_warmup_requests"
+"""Where TensorFlow Serving looks (servables/tensorflow/saved_model_warmup_util.h)."""
+
+PARTS = (
+    "saved_model.pb",
+    "fingerprint.pb",
+    "variables",
+    f"assets/{CLASS_NAMES}",
+    f"assets.extra/{CLASS_NAMES}",
+    f"assets.extra/{WARMUP}",
+)
 """What yolotf and TensorFlow write into it; whatever else is there is its owner's."""
 
 

@@ -247,8 +247,8 @@ class Detector:
 
         Names, if there are any, are written to the asset `assets/classes.names`, and to
         `assets.extra/classes.names`. TensorFlow Serving runs both signatures once before it
-        answers (`assets.extra/tf_serving_warmup_requests`). An older SavedModel is replaced in one step when the new one is complete; in a folder that holds other files,
-        too, they stay.
+        answers (`assets.extra/tf_serving_warmup_requests`). An older SavedModel is replaced in
+        one step when the new one is complete; in a folder that holds other files, too, they stay.
 
         Args:
             folder: where to.

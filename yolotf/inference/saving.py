@@ -12,14 +12,9 @@ from typing import Any
 import tensorflow as tf
 
 from yolotf.files import protobuf
+from yolotf.graphs.saved_model import CLASS_NAMES, WARMUP
 
 Tensor = Any
-
-CLASS_NAMES = "classes.names"
-"""The file of class names, one a line: an asset, and in `assets.extra` as well."""
-
-_WARMUP = "tf_serving_warmup_requests"
-"""Where TensorFlow Serving looks (servables/tensorflow/saved_model_warmup_util.h)."""
 
 
 def save(
@@ -52,7 +47,7 @@ def save(
     extra.mkdir(exist_ok=True)
     if names:
         (extra / CLASS_NAMES).write_text(_lines(names), encoding="utf-8")
-    with tf.io.TFRecordWriter(os.fspath(extra / _WARMUP)) as records:
+    with tf.io.TFRecordWriter(os.fspath(extra / WARMUP)) as records:
         for signature, images in warmup.items():
             records.write(_prediction_log(signature, images.SerializeToString()))
 
