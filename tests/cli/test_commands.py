@@ -1,5 +1,6 @@
 """The commands in a process of their own: closed streams, missing paths, what they print."""
 
+import fcntl
 import importlib
 import json
 import os
@@ -120,6 +121,15 @@ def test_the_doctor_tells_what_loads_variables():
     lines = run("doctor").stdout.splitlines()
     assert [line.split("  ")[0].replace(" ", "_") for line in lines] == list(told)
     assert "TF_ENABLE_ONEDNN_OPTS " in "\n".join(lines)
+
+
+def test_the_doctor_runs_where_the_system_knows_no_leases(monkeypatch, capsys):
+    monkeypatch.delattr(fcntl, "F_SETLEASE")  # macOS
+    assert cli.main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["read_lease"] == {
+        "granted": False,
+        "reason": "this system has none; files are read into memory",
+    }
 
 
 def test_the_doctor_tells_which_kernels_convolutions_take(monkeypatch):

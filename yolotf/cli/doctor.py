@@ -185,6 +185,8 @@ def _huge_pages() -> dict[str, Any]:
 
 def _lease() -> dict[str, Any]:
     """Whether the kernel promises that a file of ours is not changed while it is mapped."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return {"granted": False, "reason": "this system has none; files are read into memory"}
     with tempfile.NamedTemporaryFile() as made, Path(made.name).open("rb") as file:
         made.close()
         try:

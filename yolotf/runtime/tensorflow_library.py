@@ -17,7 +17,8 @@ from yolotf import _runtime
 from yolotf.errors import TENSORFLOW_MISSING, OutOfMemoryError, size_text
 from yolotf.graphs import forked
 
-FRAMEWORK, CC = "libtensorflow_framework.so.2", "libtensorflow_cc.so.2"
+_ENDING = "2.dylib" if sys.platform == "darwin" else "so.2"
+FRAMEWORK, CC = f"libtensorflow_framework.{_ENDING}", f"libtensorflow_cc.{_ENDING}"
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
