@@ -3,10 +3,14 @@
     python benchmarks/diagnosis.py                  # all single edits of all real pairs: minutes
     python benchmarks/diagnosis.py --every 10       # every tenth of them
     python benchmarks/diagnosis.py --silent         # corruptions that a load refuses, alone
+    python benchmarks/diagnosis.py --causes         # edits of the stock cfgs, alone
 
 Counted: reports of real users whose causes are all named and no others; networks changed in a
 single place whose first wrong layer is named from the numbers in the file (where that layer or one
-after it has batch norm: without, the numbers say too little); real files refused by their own
+after it has batch norm: without, the numbers say too little); edits of every stock cfg (some heads
+edited and others forgotten, class counts, one layer's filters, size, stride, groups or
+batch_normalize, a layer taken out or added, batch norm folded) whose true cause comes first, and
+how many of these undamaged files are called damaged; real files refused by their own
 cfg, or called damaged; and corruptions of real files that a load refuses by itself. What it cannot
 refuse looks like numbers of a network: blocks of kernels that changed places, a shift behind the
 last variance, and exponents whose lower bits turned, which make numbers smaller, or larger by no
@@ -24,7 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import corruptions
 import numpy as np
@@ -33,12 +37,13 @@ from common import make_weights, print_table
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import diagnosis_cases
+import edited_cfgs
 import helpers
 
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis
-from yolotf.errors import WeightsMismatch
+from yolotf.errors import WeightsMismatch, YolotfError
 from yolotf.weights import layout, op_library, write
 from yolotf.weights.header import read_header
 
@@ -138,6 +143,49 @@ def called_damaged() -> tuple[int, int]:
     return found, len(files)
 
 
+class RightCauses(NamedTuple):
+    """Edits of stock cfgs.
+
+    Attributes:
+        right: by kind, how many have the true edit as their first cause.
+        tried: by kind, how many there are.
+        called_damaged: files that a cause says are damaged, cut short or to be fetched again.
+        slowest: seconds of the slowest diagnosis.
+    """
+
+    right: Counter[str]
+    tried: Counter[str]
+    called_damaged: int
+    slowest: float
+
+
+def right_causes(folder: Path, each: int) -> RightCauses:
+    """Diagnoses a file of every stock cfg against the cfg, edited in all the ways people do."""
+    right: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
+    called_damaged, slowest = 0, 0.0
+    path = folder / "stock.weights"
+    for cfg_file in sorted((helpers.SHARED / "cfg").glob("*.cfg")):
+        try:
+            cases = list(edited_cfgs.cases(cfg.parse_cfg(cfg_file), each))
+        except YolotfError:
+            continue
+        written: cfg.Network | None = None
+        for case in sorted(cases, key=lambda case: id(case.file)):
+            if case.file is not written:
+                written = case.file
+                edited_cfgs.trained_file(written, path)
+            started = time.perf_counter()
+            causes = [c.to_dict() for c in diagnosis.diagnose(path, case.network).causes]
+            slowest = max(slowest, time.perf_counter() - started)
+            tried[case.kind] += 1
+            right[case.kind] += bool(causes) and case.is_true(causes[0])
+            called_damaged += any(map(edited_cfgs.calls_it_damaged, causes))
+            progress(f"{cfg_file.name}: {sum(right.values())} of {sum(tried.values())} right")
+    progress("")
+    return RightCauses(right, tried, called_damaged, slowest)
+
+
 def check_ms(folder: Path, repeats: int) -> float:
     """Median time of a check against a cfg file of YOLOv4, the parsing of the cfg included."""
     network = networks.network("yolov4")
@@ -159,6 +207,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="try only every Nth edit")
     parser.add_argument("--repeats", type=int, default=15, help="checks to time")
     parser.add_argument("--silent", action="store_true", help="only what a load refuses")
+    parser.add_argument("--causes", action="store_true", help="only edits of the stock cfgs")
+    parser.add_argument("--each", type=int, default=2, help="edits of a kind for each stock cfg")
     parser.add_argument("--corruptions", type=int, default=200, help="of each real file")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     options = parser.parse_args()
@@ -167,6 +217,9 @@ def main() -> None:
     pairs = [*diagnosis_cases.pairs(), diagnosis_cases.official_pair()]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.causes:
+            _report(_causes(right_causes(folder, options.each)), {}, options)
+            return
         refused = refused_corruptions(diagnosis_cases.pairs(), folder, options.corruptions)
         alarms, files = wrong_alarms(pairs), len(pairs)
         damaged, backbones = called_damaged()
@@ -177,6 +230,7 @@ def main() -> None:
             return
         ms = check_ms(folder, options.repeats)
         solved, reports = solved_reports(folder)
+        causes = right_causes(folder, options.each)
     located, edits = located_edits(pairs, options.every)
     result: dict[str, Any] = {
         "reports_solved": solved,
@@ -187,8 +241,19 @@ def main() -> None:
         "files": files + backbones,
         "check_ms": round(ms, 1),
         "tensorflow_imported": "tensorflow" in sys.modules,
+        **_causes(causes),
     }
     _report(result, refused, options)
+
+
+def _causes(found: RightCauses) -> dict[str, Any]:
+    return {
+        "right_causes": sum(found.right.values()),
+        "edited_cfgs": sum(found.tried.values()),
+        "by_kind": {kind: [found.right[kind], found.tried[kind]] for kind in sorted(found.tried)},
+        "undamaged_called_damaged": found.called_damaged,
+        "slowest_s": round(found.slowest, 1),
+    }
 
 
 def _report(
@@ -198,16 +263,26 @@ def _report(
         shares = {kind: {"refused": some, "tried": all_} for kind, (some, all_) in refused.items()}
         print(json.dumps({**result, "corruptions": shares}, indent=2))
         return
-    rows = []
+    rows: list[tuple[str, str]] = []
+    if "right_causes" in result:
+        right, tried = result["right_causes"], result["edited_cfgs"]
+        rows.append(("right cause first", f"{right}/{tried} ({right / tried:.1%})"))
+        rows += [
+            (f"  {kind}", f"{right}/{tried}") for kind, (right, tried) in result["by_kind"].items()
+        ]
+        called = f"{result['undamaged_called_damaged']}/{tried}"
+        rows.append(("  undamaged files called damaged", called))
+        rows.append(("  slowest diagnosis", f"{result['slowest_s']} s"))
     if "reports" in result:
         located, edits = result["edits_located"], result["edits"]
-        rows = [
+        rows += [
             ("reports solved", f"{result['reports_solved']}/{result['reports']}"),
             ("single edits located", f"{located}/{edits} ({located / edits:.1%})"),
             ("check of YOLOv4, 257,717,640 bytes, median", f"{result['check_ms']:.0f} ms"),
             ("TensorFlow imported", "yes" if result["tensorflow_imported"] else "no"),
         ]
-    rows.append(("wrong alarms on real files", f"{result['wrong_alarms']}/{result['files']}"))
+    if "files" in result:
+        rows.append(("wrong alarms on real files", f"{result['wrong_alarms']}/{result['files']}"))
     rows += [
         (f"{kind}: refused by a load", f"{some}/{tried} ({some / tried:.1%})")
         for kind, (some, tried) in refused.items()

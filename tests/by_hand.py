@@ -21,6 +21,7 @@ def heads_of(
     values: Mapping[int, Any],
     start: int = 0,
     *,
+    stop: int | None = None,
     skipped: Collection[int] = (),
     filters: Mapping[int, int] | None = None,
     activation: str | None = None,
@@ -34,6 +35,7 @@ def heads_of(
         network: the cfg.
         values: section -> its tensor, of those before `start` that are read; -1 is the input.
         start: the first section to build.
+        stop: the section not to build any more; what comes out before it is the answer.
         skipped: sections that are left out; what reads them reads the section before.
         filters: other filter counts, by section.
         activation: in place of the cfg's.
@@ -43,7 +45,7 @@ def heads_of(
     """
     values = dict(values)
     heads = []
-    for layer in network.layers[start:]:
+    for layer in network.layers[start:stop]:
         inputs = [values[index] for index in layer.inputs]
         if layer.index in skipped:
             values[layer.index] = values[layer.index - 1]
@@ -58,7 +60,7 @@ def heads_of(
             values[layer.index] = reorg(inputs[0], layer.stride)
         else:
             values[layer.index] = _other(layer, inputs)
-    return heads or [values[len(network.layers) - 1]]
+    return heads or [values[(len(network.layers) if stop is None else stop) - 1]]
 
 
 def model_of(network: cfg.Network, **options: Any) -> Any:

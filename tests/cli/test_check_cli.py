@@ -52,15 +52,15 @@ def run(capsys, *arguments):
 def test_a_file_that_fits_is_exit_code_0(capsys, weights):
     code, said = run(capsys, "check", weights, "--cfg", TINY, "--classes", 3)
     assert code == 0
-    assert said.out.startswith(f"{weights}: fits yolov4-tiny\n")
+    assert said.out.startswith(f"{weights}: matches yolov4-tiny\n")
     assert said.err == ""
 
 
 def test_one_that_does_not_is_exit_code_1_with_cause_and_fix(capsys, weights):
     code, said = run(capsys, "check", weights, "--cfg", TINY)
     assert code == 1
-    assert "cause     trained with 3 classes, yolov4-tiny has 80" in said.out
-    assert "fix       pass classes=3, or --classes 3" in said.out
+    assert "cause        trained with 3 classes, yolov4-tiny has 80" in said.out
+    assert "fix          pass classes=3, or --classes 3" in said.out
 
 
 @pytest.mark.parametrize("what", ["missing", "folder"])

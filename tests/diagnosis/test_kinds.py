@@ -80,12 +80,12 @@ def test_every_network_of_the_size_is_listed_with_what_differs(
     network = networks.network("yolov4-tiny", classes=classes)
     path = write_zeros(tmp_path / "f.weights", layout.size_bytes(network))
     counted = f"{classes} class{'es' if classes > 1 else ''}; 3 channels"
-    other = f"yolov4-tiny-custom; {counted}; decodes otherwise: {MASKS}"
+    other = f"yolov4-tiny-custom; {counted}; decodes differently: {MASKS}"
     inspected = dict(diagnosis.inspect(path).document().facts)
     assert inspected["is"] == f"yolov4-tiny; {counted}"
     assert inspected["or"] == f"{other} in yolov4-tiny"
     found = diagnosis.diagnose(path, network)
-    assert dict(found.document().facts)["by size"] == f"{other} here"
+    assert dict(found.document().facts)["same size as"] == f"{other} here"
     mine, custom = found.to_dict()["matches"]
     assert "decodes_otherwise" not in mine
     assert [one["key"] for one in custom["decodes_otherwise"]] == ["mask", "anchors"]
@@ -257,7 +257,7 @@ def test_tables_fit_a_terminal_of_any_width(
             assert len(table) == rows + 1
             assert {"layer", "array", "shape", "minimum"} <= set(table[0].split())
         else:
-            assert "parts here" in table[3]
+            assert "diverges here" in table[3]
 
 
 def test_no_line_of_a_cfg_makes_a_traceback(shared: Path, tmp_path: Path) -> None:

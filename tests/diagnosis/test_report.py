@@ -48,24 +48,25 @@ def fitting(tmp_path: Path, small: cfg.Network) -> diagnosis.Diagnosis:
 def test_the_text_says_verdict_cause_fix_and_place(misfit: diagnosis.Diagnosis) -> None:
     text = str(misfit).replace(misfit.path, "five.weights")
     assert text == (
-        "five.weights: does not fit small.cfg: class_count\n"
-        "  file      10,444 bytes, Darknet 0.2.0, 0 pictures seen, header of 20 bytes\n"
-        "  network   small.cfg, 2 classes, 3 channels: 9,976 bytes\n"
-        "  cause     trained with 5 classes, small.cfg has 2\n"
-        "  fix       pass classes=5, or --classes 5; or set classes=5 in small.cfg:39 and "
+        "five.weights: does not match small.cfg: wrong number of classes\n"
+        "  file         10,444 bytes, Darknet 0.2.0, 0 pictures seen, header of 20 bytes\n"
+        "  network      small.cfg, 2 classes, 3 channels: 9,976 bytes\n"
+        "  cause        trained with 5 classes, small.cfg has 2\n"
+        "  fix          pass classes=5, or --classes 5; or set classes=5 in small.cfg:39 and "
         "filters=30 in small.cfg:32\n"
-        "  parts at  section 4 [convolutional] (small.cfg:31), bias, byte 8,884\n"
+        "  diverges at  section 4 [convolutional] (small.cfg:31), bias, byte 8,884\n"
         "\n"
         "  layer  section        line  stores                           floats   byte\n"
-        "      2  convolutional    18  batch norm 16, kernel 16x8x1x1      192  1,012  fits\n"
-        "      3  convolutional    24  batch norm 12, kernel 12x16x3x3   1,776  1,780  fits\n"
-        "      4  convolutional    31  bias 21, kernel 21x12x1x1           273  8,884  parts here"
+        "      2  convolutional    18  batch norm 16, kernel 16x8x1x1      192  1,012  matches\n"
+        "      3  convolutional    24  batch norm 12, kernel 12x16x3x3   1,776  1,780  matches\n"
+        "      4  convolutional    31  bias 21, kernel 21x12x1x1           273  8,884  "
+        "diverges here"
     )
 
 
 def test_a_file_that_fits_needs_three_lines(fitting: diagnosis.Diagnosis) -> None:
     lines = str(fitting).splitlines()
-    assert lines[0] == f"{fitting.path}: fits small.cfg"
+    assert lines[0] == f"{fitting.path}: matches small.cfg"
     assert len(lines) == 3
 
 
@@ -126,9 +127,9 @@ def test_file_names_that_are_no_text_can_be_shown(tmp_path: Path, small: cfg.Net
     out = io.TextIOWrapper(raw, encoding="ascii")
     report.show(found, out)
     out.flush()
-    assert rb"\udcff.weights: does not fit" in raw.getvalue()
+    assert rb"\udcff.weights: does not match" in raw.getvalue()
     report.write_html(found, tmp_path / "page.html")
-    assert "does not fit" in (tmp_path / "page.html").read_text("utf-8")
+    assert "does not match" in (tmp_path / "page.html").read_text("utf-8")
     assert json.loads(report.to_json(found))["ok"] is False
 
 
@@ -296,15 +297,15 @@ def test_a_browser_shows_verdict_cause_fix_and_numbers(
     misfit: diagnosis.Diagnosis, tmp_path: Path
 ) -> None:
     found = drawn(report.page(misfit), tmp_path)
-    assert found["h1"] == ["five.weights does not fit small.cfg"]
+    assert found["h1"] == ["five.weights does not match small.cfg"]
     (finding,) = found["findings"]
     assert "class count" in finding
     assert "trained with 5 classes, small.cfg has 2" in finding
     assert "classes=5" in finding
-    assert found["legend"] == ["fits (4)", "parts here (1)", "not reached (1)"]
+    assert found["legend"] == ["matches (4)", "diverges here (1)", "not reached (1)"]
     first = found["items"][0]["title"]
     assert first == found["items"][0]["name"]
-    assert "layer 0 [convolutional], cfg line 7: fits" in first
+    assert "layer 0 [convolutional], cfg line 7: matches" in first
     assert "kernel 8x3x3x3, byte 148" in first
     assert re.search(r"moving_variance 8, byte 116: \S+ to \S+, mean \S+, std \S+", first)
 
@@ -323,7 +324,7 @@ def test_a_browser_draws_a_fitting_network_in_one_colour(
     fitting: diagnosis.Diagnosis, tmp_path: Path
 ) -> None:
     found = drawn(report.page(fitting), tmp_path)
-    assert found["h1"] == ["two.weights fits small.cfg"]
+    assert found["h1"] == ["two.weights matches small.cfg"]
     assert {item["status"] for item in found["items"]} == {"fits"}
     assert len({item["colour"] for item in found["items"]}) == 1
     assert found["findings"] == []

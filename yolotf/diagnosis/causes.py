@@ -21,6 +21,25 @@ _OPTIONAL = {"optional": True}
 """Left out of the JSON where it is None."""
 
 
+_TITLES = {
+    "not_weights": "not a weights file",
+    "class_count": "wrong number of classes",
+    "channels": "wrong number of input channels",
+    "architecture": "another network",
+    "head_filters": "heads of another size",
+    "folded": "batch normalization folded",
+    "layer_shape": "a layer differs",
+    "truncated": "ends too early",
+    "partial_backbone": "only a backbone",
+    "trailing": "too long",
+    "unknown": "another network",
+    "header_width": "unusual header",
+    "unverified": "not verified",
+    "same_size_networks": "other networks of the same size",
+}
+"""Kinds as people read them; the others' words are in their names."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Finding(Mapping[str, Any]):
     """A cause or a warning.
@@ -55,7 +74,7 @@ class Finding(Mapping[str, Any]):
     @property
     def title(self) -> str:
         """The kind in words."""
-        return self.kind.replace("_", " ")
+        return _TITLES.get(self.kind) or self.kind.replace("_", " ")
 
     def to_dict(self) -> dict[str, Any]:
         """As in the JSON."""
@@ -317,7 +336,7 @@ class OtherArchitecture(Finding):
     def _what(self) -> str:
         classes = self.file_classes
         stated = f" with {plural(classes, 'class', 'classes')}" if classes else ""
-        return f"the size of {self.file}{stated}, not of {self.model}"
+        return f"has the size of {self.file}{stated}, not of {self.model}"
 
     @property
     def fix(self) -> str:
@@ -328,35 +347,118 @@ class OtherArchitecture(Finding):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadFilters(Finding):
-    """The anchors were shared out among the heads in another way.
+    """Some heads are another size in the file: forgotten in the cfg, or with other masks.
 
     Attributes:
         file: filters of the convolutions before the heads in the file.
         model: those of the network.
-        classes: of the file.
+        heads: the heads in question, from 0, where only their class count differs; None where
+            the anchors are shared out among all of them in another way.
+        classes: of those heads in the file.
         source: the network's name.
-        lines: where the filters are written.
+        lines: where the filters of those heads are written.
+        class_lines: where their classes are.
     """
 
     kind: ClassVar[str] = "head_filters"
 
     file: list[int]
     model: list[int]
+    heads: list[int] | None = field(default=None, metadata=_OPTIONAL)
     classes: int = field(metadata=_WORDS)
     source: str = field(metadata=_WORDS)
-    lines: str = field(metadata=_WORDS)
+    lines: list[str] = field(metadata=_WORDS)
+    class_lines: list[str] = field(default_factory=list, metadata=_WORDS)
 
     def _what(self) -> str:
-        return (
-            f"its heads have {self.file} filters, those of {self.source} "
-            f"{self.model}: {plural(self.classes, 'class', 'classes')}, the anchors shared "
-            "out in another way"
-        )
+        if self.heads is None:
+            return (
+                f"its heads have {self.file} filters, those of {self.source} "
+                f"{self.model}: {plural(self.classes, 'class', 'classes')}, the anchors shared "
+                "out in another way"
+            )
+        return "; ".join(self._heads_alike())
+
+    def _heads_alike(self) -> Iterator[str]:
+        """A clause for the heads that have as many filters in the cfg and in the file."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for place in self.heads or ():
+            alike.setdefault((self.model[place], self.file[place]), []).append(place)
+        lines = dict(zip(self.heads or (), self.lines, strict=False))
+        for (model, file), places in alike.items():
+            several = len(places) > 1
+            numbers = _and_listed([str(place) for place in places])
+            yield (
+                f"head{'s' if several else ''} {numbers} {'have' if several else 'has'} {model} "
+                f"filters ({_numbered([lines[place] for place in places])}), the file has {file}, "
+                f"as for {plural(self.classes, 'class', 'classes')}"
+            )
 
     @property
     def fix(self) -> str:
         """The lines."""
-        return f"set filters and mask as they were in training, in {self.lines}"
+        if self.heads is None:
+            return f"set filters and mask as they were in training, in {', '.join(self.lines)}"
+        each = dict.fromkeys(self.file[place] for place in self.heads)
+        remedy = f"set filters={' or '.join(map(str, each))} in {', '.join(self.lines)}"
+        if self.class_lines:
+            remedy += f" and classes={self.classes} in {', '.join(self.class_lines)}"
+        return remedy
+
+
+def _and_listed(texts: list[str]) -> str:
+    """`0`, `0 and 1`, `0, 1 and 2`."""
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def _numbered(places: list[str]) -> str:
+    """`line 580`, `lines 580, 664` of `a.cfg:580`, `a.cfg:664`; `sections 81, 93` likewise."""
+    lines = [place.rpartition(":")[2] for place in places]
+    noun = "line" if all(":" in place for place in places) else "section"
+    numbers = ", ".join(line.removeprefix("section ") for line in lines)
+    return f"{noun}{'s' if len(places) > 1 else ''} {numbers}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Folded(Finding):
+    """Batch normalization was folded into the kernels on one side only.
+
+    Attributes:
+        file: `folded` or `normalized`.
+        layers: how many convolutions it is about.
+        source: the network's name.
+    """
+
+    kind: ClassVar[str] = "folded"
+
+    file: str
+    layers: int
+    source: str = field(metadata=_WORDS)
+
+    def _what(self) -> str:
+        convolutions = plural(self.layers, "convolution")
+        if self.file == "folded":
+            return (
+                f"has a bias alone in {convolutions} where {self.source} has batch normalization, "
+                "as after folding it into the kernels"
+            )
+        return (
+            f"has batch normalization in {convolutions} where {self.source} has a bias alone, as "
+            "after folding"
+        )
+
+    @property
+    def fix(self) -> str:
+        """The other cfg or the other file."""
+        if self.file == "folded":
+            return (
+                "use the file from before folding; or leave batch normalization out of these "
+                "layers (batch_normalize=0)"
+            )
+        return (
+            "use the network from before folding, with batch normalization in these layers "
+            "(batch_normalize=1)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -370,6 +472,8 @@ class LayerShape(Finding):
         cfg_line: of the option that differs; None where there is no cfg.
         file_floats_minus_model: how many more floats the file has.
         layers: for layers in another order, the two in question.
+        change: `added` for a section that the file lacks, `missing` for one that the cfg lacks
+            before `layer`.
         where: the section in words.
         story: what differs.
         remedy: what to change.
@@ -383,6 +487,7 @@ class LayerShape(Finding):
     cfg_line: int | None
     file_floats_minus_model: int
     layers: list[int] | None = field(default=None, metadata=_OPTIONAL)
+    change: str | None = field(default=None, metadata=_OPTIONAL)
     where: str = field(metadata=_WORDS)
     story: str = field(metadata=_WORDS)
     remedy: str = field(metadata=_WORDS)
@@ -391,7 +496,8 @@ class LayerShape(Finding):
         object.__setattr__(self, "layer_type", self.section)
 
     def _what(self) -> str:
-        return f"{self.where} {self.story}; {self.file_floats_minus_model:+d} floats"
+        story = f"{self.where} {self.story}".strip()
+        return f"{story}; {self.file_floats_minus_model:+d} floats"
 
     @property
     def fix(self) -> str:

@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis import damage, hypotheses, scoring
 from yolotf.diagnosis.causes import Finding
-from yolotf.diagnosis.hypotheses import AsIs, Edited, Explanation, Known, Place, Shifted, Trailing
+from yolotf.diagnosis.hypotheses import (
+    AsIs,
+    Edited,
+    Explanation,
+    Known,
+    Partial,
+    Place,
+    Shifted,
+    Trailing,
+)
 from yolotf.diagnosis.mutations import Graph
 from yolotf.diagnosis.target import Case, Subject
 from yolotf.errors import plural
@@ -277,11 +286,15 @@ class _Examination:
             listed = listed or solved
         found.sort(key=lambda explanation: -explanation.score)
         best = next((each for each in found[:_MOST_TRIED] if self._borne_out(each)), found[0])
+        if isinstance(best, Partial):
+            # A whole stock network is no backbone of a cfg that has a layer more.
+            whole = (each for each in found if isinstance(each, Known) and each.is_whole)
+            best = next((each for each in whole if each.weight >= best.weight - 1e-6), best)
         if isinstance(best, Known) and own is None:
             # One change makes this cfg a known network's: the change is what helps.
             wanted = list(best.layout())
             edited = [each for each in found if isinstance(each, Edited)][:_MOST_TRIED]
-            best = next((each for each in edited if list(each.layout()) == wanted), best)
+            best = next((each for each in edited if _same_runs(each.layout(), wanted)), best)
         return best, listed
 
     def _borne_out(self, explanation: Explanation) -> bool:
@@ -349,11 +362,22 @@ class _Examination:
                 "channels and masks, every single change of the cfg, and every known network whole "
                 "or cut"
             )
-        where = f"; they part at {self.subject.where(place.layer)}" if place else ""
+        where = f"; they diverge at {self.subject.where(place.layer)}" if place else ""
         return findings.Unknown(
             path=self.path,
             story=f"written by another network than {self.subject.source}: {tried}{where}",
         )
+
+
+def _same_runs(layout_of_edit: Sequence[_content.Run], known: Sequence[_content.Run]) -> bool:
+    """Whether both layouts say the same; of some layers a known network has no more than the size.
+
+    Sections may be counted otherwise: one of the two has a layer more.
+    """
+    edited = {run[1:] for run in layout_of_edit}
+    return layout_of_edit[-1].end == known[-1].end and all(
+        run[1:] in edited for run in known if run.role != "weights"
+    )
 
 
 def _impossible(runs: Iterable[_content.Run], stats: Iterable[Stats]) -> bool:

@@ -104,7 +104,9 @@ class Edited(Explanation):
     def causes(self, case: Case) -> Iterator[Finding]:
         """The option to change, and the class count where that changes too."""
         edit = self.edit
-        if edit.what == Option.CLASSES:
+        if edit.what == Option.CLASSES and not case.subject.network.heads:
+            yield _classifier(case, edit)
+        elif edit.what == Option.CLASSES:
             yield _class_count(case, edit.file[0], self.otherwise)
             if edit.channels is not None:
                 yield _channels(case, edit.channels)
@@ -112,21 +114,80 @@ class Edited(Explanation):
             yield _channels(case, edit.file[0])
         elif edit.what == Option.HEADS:
             yield self._head_filters(case)
+        elif edit.what in (Option.FOLDED, Option.NORMALIZED):
+            yield self._folded(case)
+            if edit.classes is not None:
+                yield _class_count(case, edit.classes, self.otherwise)
         elif self.place is not None:
             if edit.classes is not None:
                 yield _class_count(case, edit.classes, self.otherwise)
-            yield self._layer_shape(case, self.place)
+            if edit.what in (Option.MISSING, Option.ADDED):
+                yield self._other_layers(case)
+            else:
+                yield self._layer_shape(case, self.place)
 
     def _head_filters(self, case: Case) -> Finding:
-        layers = case.subject.network.layers
-        heads = case.subject.network.heads
+        edit, subject = self.edit, case.subject
+        layers = subject.network.layers
+        heads = [head for head in subject.network.heads if not isinstance(head, cfg.Detection)]
+        classes = edit.classes or 0
+        differing = [
+            place for place, head in enumerate(heads) if edit.file[place] != edit.model[place]
+        ]
+        # The same masks: nothing but the class count can be meant.
+        same_masks = all(
+            edit.file[place] == len(heads[place].anchors) * (heads[place].coords + 1 + classes)
+            for place in differing
+        )
+        chosen = [heads[place] for place in differing] if same_masks else heads
+        before = [layers[head.index - 1] for head in chosen]
         return findings.HeadFilters(
             path=case.path,
-            file=list(self.edit.file),
-            model=list(self.edit.model),
-            classes=self.edit.classes or 0,
+            file=list(edit.file),
+            model=list(edit.model),
+            heads=differing if same_masks else None,
+            classes=classes,
+            source=subject.source,
+            lines=[subject.at(layer, "filters") for layer in before],
+            class_lines=[subject.at(head, "classes") for head in chosen if head.classes != classes],
+        )
+
+    def _folded(self, case: Case) -> Finding:
+        edit = self.edit
+        return findings.Folded(
+            path=case.path,
+            file="folded" if edit.what == Option.FOLDED else "normalized",
+            layers=edit.file[0],
             source=case.subject.source,
-            lines=case.subject.lines((layers[head.index - 1], "filters") for head in heads),
+        )
+
+    def _other_layers(self, case: Case) -> Finding:
+        """A layer that only the cfg has, or only the file."""
+        edit, subject = self.edit, case.subject
+        network = subject.network
+        if edit.what == Option.ADDED:
+            return _layer_shape(
+                case,
+                edit.layer,
+                f"is not in the file: {subject.source} has one layer more than the network the "
+                "file was trained with",
+                "remove it, or use the cfg it was trained with; to load the other layers, pass "
+                "skip_mismatch=True",
+                -edit.model[0],
+                change="added",
+            )
+        after = edit.model[0]
+        where = f"after {subject.where(after)}" if after >= 0 else "before all others"
+        # The section before which it stands; behind the last there is none.
+        before = min(after + 1, len(network.layers) - 1)
+        return _layer_shape(
+            case,
+            before,
+            f"the file has one layer more than {subject.source}, {where}: {edit.words}",
+            "add it, or use the cfg it was trained with; to load the other layers, pass "
+            "skip_mismatch=True",
+            edit.file[0],
+            change="missing",
         )
 
     def _layer_shape(self, case: Case, place: Place) -> Finding:
@@ -152,7 +213,7 @@ class Edited(Explanation):
         return _layer_shape(
             case,
             place.layer,
-            f"is another in the file: {story}",
+            f"is different in the file: {story}",
             remedy,
             edit.floats or case.floats - subject.floats,
             line=subject.line(edited, key),
@@ -172,6 +233,11 @@ class Known(Explanation):
 
     match: Match
     others: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of a network as it ships."""
+        return self.match.layers is None and self.match.ships
 
     def causes(self, case: Case) -> Iterator[Finding]:
         """The other network, how much of it, and its channels."""
@@ -208,11 +274,17 @@ class Partial(Explanation):
 
 @dataclass(frozen=True, kw_only=True)
 class Truncated(Explanation):
-    """The network's layout, cut inside an array."""
+    """The network's layout, cut inside an array.
+
+    Attributes:
+        cut: whether the numbers bear the network out up to the file's end.
+    """
+
+    cut: bool = False
 
     def causes(self, case: Case) -> Iterator[Finding]:
         """How many bytes are missing."""
-        yield truncated(case, self.place, cut=self.weight > 0)
+        yield truncated(case, self.place, cut=self.cut)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,17 +353,26 @@ class Shifted(Explanation):
 
     def causes(self, case: Case) -> Iterator[Finding]:
         """From where on, and by how much."""
+        bytes_moved = plural(layout.FLOAT_BYTES * abs(self.floats), "byte")
         later = self.floats > 0
         story = (
-            f"is where the file shifts by {plural(layout.FLOAT_BYTES * abs(self.floats), 'byte')}: "
-            f"all that follows stands {'later' if later else 'earlier'} than in the cfg"
+            f"is where file and cfg diverge: from here on, everything stands {bytes_moved} "
+            f"{'later' if later else 'earlier'} in the file"
         )
-        remedy = (
-            "use the cfg it was trained with, or get an undamaged copy: the floats come after too "
-            + ("many" if later else "few")
-        )
+        remedy = "use the cfg it was trained with"
+        if case.floats == case.subject.floats or abs(self.floats) <= _MOST_LOST:
+            remedy += f"; or get an undamaged copy: bytes were {'added' if later else 'lost'} here"
+        else:
+            remedy += (
+                f", in which a section up to here stores {abs(self.floats)} floats "
+                f"{'more' if later else 'fewer'}"
+            )
         layer = self.place.layer if self.place else 0
         yield _layer_shape(case, layer, story, remedy, self.floats)
+
+
+_MOST_LOST = 256
+"""Floats that are lost on the way; more are another section."""
 
 
 # What several of them say.
@@ -315,7 +396,7 @@ def truncated(case: Case, place: Place | None, *, cut: bool) -> Finding:
 def _class_count(case: Case, classes: int, otherwise: str) -> Finding:
     network = case.subject.network
     remedy = f"pass classes={classes}, or --classes {classes}"
-    if case.subject.has_lines:
+    if case.subject.has_lines and network.heads:
         heads = [
             (network.layers[head.index - 1], head)
             for head in network.heads
@@ -335,6 +416,26 @@ def _class_count(case: Case, classes: int, otherwise: str) -> Finding:
         source=case.subject.source,
         remedy=remedy,
         otherwise=otherwise,
+    )
+
+
+def _classifier(case: Case, edit: Edit) -> Finding:
+    """Another class count of a network without heads."""
+    subject, classes = case.subject, edit.file[0]
+    layer = subject.network.layers[edit.layer]
+    key = "output" if isinstance(layer, cfg.Connected) else "filters"
+    if not subject.has_lines:
+        remedy = f"pass classes={classes}, or --classes {classes}"
+    elif subject.line(layer):
+        remedy = f"set {key}={classes} in {subject.at(layer, key)}"
+    else:
+        remedy = f"build the model with {classes} outputs in {subject.where(layer.index)}"
+    return findings.ClassCount(
+        path=case.path,
+        file=classes,
+        model=edit.model[0],
+        source=subject.source,
+        remedy=f"{remedy}; or load the other layers with skip_mismatch=True",
     )
 
 
@@ -367,6 +468,7 @@ def _layer_shape(
     *,
     line: int | None = None,
     layers: tuple[int, ...] | None = None,
+    change: str | None = None,
 ) -> Finding:
     layer = case.subject.network.layers[index]
     return findings.LayerShape(
@@ -376,7 +478,8 @@ def _layer_shape(
         cfg_line=line if line is not None else case.subject.line(layer),
         file_floats_minus_model=floats,
         layers=None if layers is None else list(layers),
-        where=case.subject.where(layer.index),
+        change=change,
+        where="" if change == "missing" else case.subject.where(layer.index),
         story=story,
         remedy=remedy,
     )

@@ -5,7 +5,7 @@ layer at most one filter count, one kernel size, ... Each is an `Edit` with the 
 to; which one is right is for the content to say.
 
 What one more filter or channel adds to the whole file is known for every layer after one pass
-through the network backwards (`Graph._slopes`), so that looking at all layers costs no more than
+through the network backwards (`Graph.slopes`), so that looking at all layers costs no more than
 looking at one.
 """
 
@@ -39,7 +39,11 @@ _MOST_REPARSED = 100
 
 
 class Option(enum.Enum):
-    """What is changed; the value is the cfg's key where there is one."""
+    """What is changed; the value is the cfg's key where there is one.
+
+    `MISSING` and `ADDED` are a layer that the cfg lacks or has too many, `FOLDED` and `NORMALIZED`
+    what the file has in place of the cfg's batch normalizations or biases.
+    """
 
     FILTERS = "filters"
     SIZE = "size"
@@ -55,6 +59,10 @@ class Option(enum.Enum):
     STRIDE = "stride"
     PAD = "pad"
     PADDING = "padding"
+    MISSING = "missing"
+    ADDED = "added"
+    FOLDED = "folded"
+    NORMALIZED = "normalized"
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,8 @@ class Edit:
         channels: where the input's channels change too, the file's.
         floats: what the change of the layer itself adds.
         resolved: the layout, where the change cannot be written as overrides.
+        stored: what the layers store that the change touches, where that is known already.
+        words: the layer that the cfg lacks.
     """
 
     what: Option
@@ -84,11 +94,22 @@ class Edit:
     channels: int | None = None
     floats: int = 0
     resolved: tuple[_content.Run, ...] | None = field(default=None, repr=False)
+    stored: Mapping[int, Counts] | None = field(default=None, repr=False)
+    words: str = ""
 
     @property
     def of_the_whole(self) -> bool:
         """Whether the whole network is meant rather than one layer."""
-        return self.what in (Option.CLASSES, Option.CHANNELS, Option.HEADS)
+        return self.what in _OF_THE_WHOLE
+
+
+_OF_THE_WHOLE = (
+    Option.CLASSES,
+    Option.CHANNELS,
+    Option.HEADS,
+    Option.FOLDED,
+    Option.NORMALIZED,
+)
 
 
 class Graph:
@@ -120,7 +141,7 @@ class Graph:
         for layer in network.layers:
             for index in set(layer.inputs):
                 self._readers.setdefault(index, []).append(layer.index)
-        self._slopes = self._backwards()
+        self.slopes = self._backwards()
 
     # What one channel more is worth.
 
@@ -131,33 +152,41 @@ class Graph:
             if not layer.inputs:
                 continue
             first = layer.inputs[0]
-            slopes[first] += self._per_channel(layer)
+            slopes[first] += self.per_channel(layer)
             if isinstance(layer, cfg.Route):
                 for index in layer.inputs:
                     slopes[index] += slopes[layer.index] / layer.groups
-            elif _follows(layer) and layer.input_shape.channels:
+            elif follows(layer) and layer.input_shape.channels:
                 ratio = layer.output_shape.channels / layer.input_shape.channels
                 slopes[first] += slopes[layer.index] * ratio
         return slopes
 
-    def _per_channel(self, layer: cfg.Layer) -> float:
+    def per_channel(self, layer: cfg.Layer) -> float:
         """Floats that `layer` itself stores for one channel more that enters it."""
         own = self.stored.get(layer.index)
         if own is None:
             return 0.0
         # Groups divide channels: all of them get one more.
         groups = layer.groups if isinstance(layer, cfg.Convolutional) else 1
-        more = _counts(_entered(layer, layer.input_shape.channels + groups))
-        return (_floats(more) - _floats(own)) / groups
+        more = counts_of(_entered(layer, layer.input_shape.channels + groups))
+        return (total(more) - total(own)) / groups
 
-    def _per_filter(self, layer: cfg.Convolutional) -> float:
+    def per_filter(self, layer: cfg.Convolutional) -> float:
         """Floats that one filter more of `layer` adds to the whole file."""
-        return _floats(self.stored[layer.index]) / layer.filters + self._slopes[layer.index]
+        return total(self.stored[layer.index]) / layer.filters + self.slopes[layer.index]
 
     # The layout after a change.
 
-    def changed(self, overrides: Overrides) -> dict[int, Counts] | None:
-        """What the layers store that a change touches; None where groups do not divide."""
+    def changed(
+        self, overrides: Overrides, entering: Mapping[int, int] | None = None
+    ) -> dict[int, Counts] | None:
+        """What the layers store that a change touches; None where groups do not divide.
+
+        Args:
+            overrides: options that change.
+            entering: layers that read another number of channels, and how many.
+        """
+        reads = entering or {}
         channels: dict[int, float] = {}
         found: dict[int, Counts] = {}
         waiting: list[int] = []
@@ -168,6 +197,8 @@ class Graph:
                 seen.add(index)
                 heapq.heappush(waiting, index)
 
+        for index in reads:
+            wait_for(index)
         for what, index in overrides:
             if index == INPUT:
                 channels[INPUT] = overrides[what, index]
@@ -177,13 +208,17 @@ class Graph:
                 wait_for(index)
         while waiting:
             layer = self.network.layers[heapq.heappop(waiting)]
-            entering = channels.get(layer.inputs[0]) if layer.inputs else None
+            first = channels.get(layer.inputs[0]) if layer.inputs else None
+            before = reads.get(layer.index, first)
             if layer.index in self.stored:
-                other = _overridden(layer, entering, overrides)
+                other = _overridden(layer, before, overrides)
                 if other is None:
                     return None
-                found[layer.index] = _counts(other)
-            leaving = self._leaving(layer, channels, overrides)
+                found[layer.index] = counts_of(other)
+            seen_here: Mapping[int, float] = channels
+            if layer.index in reads:
+                seen_here = {**channels, layer.inputs[0]: reads[layer.index]}
+            leaving = self._leaving(layer, seen_here, overrides)
             if leaving != layer.output_shape.channels:
                 channels[layer.index] = leaving
                 for reader in self._readers.get(layer.index, ()):
@@ -199,16 +234,21 @@ class Graph:
         if isinstance(layer, cfg.Convolutional):
             return overrides.get(("filters", layer.index), layer.filters)
         if isinstance(layer, cfg.Route):
-            return sum(channels.get(i, self._channels(i)) for i in layer.inputs) / layer.groups
-        if layer.inputs and layer.input_shape.channels and _follows(layer):
+            return sum(channels.get(i, self.channels(i)) for i in layer.inputs) / layer.groups
+        if layer.inputs and layer.input_shape.channels and follows(layer):
             ratio = layer.output_shape.channels / layer.input_shape.channels
             return channels.get(layer.inputs[0], layer.input_shape.channels) * ratio
         return layer.output_shape.channels
 
-    def _channels(self, index: int) -> int:
+    def channels(self, index: int) -> int:
+        """What a layer outputs; `INPUT` is the picture."""
         if index == INPUT:
             return self.network.input_shape.channels
         return self.network.layers[index].output_shape.channels
+
+    def readers(self, index: int) -> list[int]:
+        """The sections that read a layer, in order."""
+        return self._readers.get(index, [])
 
     def layout(self, changed: Mapping[int, Counts]) -> list[_content.Run]:
         """The runs of the network with what `changed` says of some layers."""
@@ -241,7 +281,7 @@ class Graph:
     def edits_and_classes(self, floats: int) -> Iterator[Edit]:
         """Every usual single change together with another class count."""
         model = self.network.classes
-        per_class = self._per_class()
+        per_class = self.per_class()
         if model is None or not per_class:
             return
         difference = floats - self.floats
@@ -254,7 +294,7 @@ class Graph:
                 continue
             yield replace(
                 edit,
-                overrides={**self._with_classes(classes), **edit.overrides},
+                overrides={**self.with_classes(classes), **edit.overrides},
                 unlikeliness=edit.unlikeliness + 4 + math.log(1 + classes / 20),
                 classes=classes,
                 floats=int(more),
@@ -266,7 +306,7 @@ class Graph:
         for layer in self.network.layers:
             index = layer.index
             if isinstance(layer, cfg.Route):
-                channels, slope = layer.output_shape.channels, self._slopes[index]
+                channels, slope = layer.output_shape.channels, self.slopes[index]
                 for value in self._reachable(layer) - {channels} if slope else ():
                     edit = _edit(Option.ROUTE, index, channels, value, "channels", 6.0)
                     yield edit, slope * (value - channels)
@@ -281,29 +321,30 @@ class Graph:
                 if index not in head_convolutions:
                     for filters in {2 * layer.filters, layer.filters // 2} - {0}:
                         edit = _edit(Option.FILTERS, index, layer.filters, filters, "filters", 10.0)
-                        yield edit, self._per_filter(layer) * (filters - layer.filters)
+                        yield edit, self.per_filter(layer) * (filters - layer.filters)
 
     def _kernel(self, index: int) -> int:
         return sum(count for role, count in self.stored[index] if role == Role.KERNEL)
 
-    def _with_classes(self, classes: int) -> dict[tuple[str, int], int]:
+    def with_classes(self, classes: int) -> dict[tuple[str, int], int]:
+        """The filters of all heads for another class count."""
         return {
             ("filters", index): len(head.anchors) * (head.coords + 1 + classes)
             for index, head in self.heads
         }
 
-    def _per_class(self) -> float:
+    def per_class(self) -> float:
         """Floats that one class more adds; 0 where no head stores anything."""
         found = 0.0
         for index, head in self.heads:
             layer = self.network.layers[index]
             assert isinstance(layer, cfg.Convolutional)
-            found += len(head.anchors) * self._per_filter(layer)
+            found += len(head.anchors) * self.per_filter(layer)
         return found
 
     def _classes(self, difference: int) -> Iterator[Edit]:
         model = self.network.classes
-        per_class, per_channel = self._per_class(), self._slopes[INPUT]
+        per_class, per_channel = self.per_class(), self.slopes[INPUT]
         if model is None or per_class <= 0:
             return
         channels = self.network.input_shape.channels
@@ -314,7 +355,7 @@ class Graph:
             classes = model + int(rest // per_class)
             if classes == model or not 1 <= classes <= 10_000:
                 continue
-            overrides = self._with_classes(classes)
+            overrides = self.with_classes(classes)
             unlikely = 1 + math.log(1 + classes / 20)
             edit = Edit(Option.CLASSES, self.heads[0][0], (model,), (classes,), overrides, unlikely)
             if other == channels:
@@ -328,12 +369,12 @@ class Graph:
                 )
 
     def _input(self, difference: int) -> Iterator[Edit]:
-        slope = self._slopes[INPUT]
+        slope = self.slopes[INPUT]
         channels = self.network.input_shape.channels
         if slope and difference % slope == 0:
             other = channels + int(difference // slope)
             if 1 <= other <= 64:
-                unlikely = 1.0 if other in (1, 3, 4) else 4.0 if other <= 16 else 6.0
+                unlikely = 1.0 if other in (1, 3, 4) else 4.0 if other <= 16 else 12.0
                 yield _edit(Option.CHANNELS, INPUT, channels, other, "channels", unlikely)
 
     def _uneven(self, difference: int) -> Iterator[Edit]:
@@ -343,7 +384,7 @@ class Graph:
         convolutions = [self.network.layers[index] for index, _ in self.heads]
         masks = tuple(len(head.anchors) for _, head in self.heads)
         each = [
-            self._per_filter(convolution)
+            self.per_filter(convolution)
             for convolution in convolutions
             if isinstance(convolution, cfg.Convolutional)
         ]
@@ -374,7 +415,7 @@ class Graph:
 
     def _convolution(self, layer: cfg.Convolutional, difference: int) -> Iterator[Edit]:
         index, filters = layer.index, layer.filters
-        more = difference / self._per_filter(layer)
+        more = difference / self.per_filter(layer)
         if more == int(more) and filters + more >= 1:
             value = filters + int(more)
             head = any(index == conv for conv, _ in self.heads)
@@ -393,6 +434,8 @@ class Graph:
             groups = kernel * layer.groups // (kernel + difference)
             if groups != layer.groups and common % groups == 0:
                 unlikely = 9.0 if groups in (1, filters) else 11.0
+                if groups == 1 and layer.section.option("groups") is not None:
+                    unlikely = 4.5  # a line that somebody wrote
                 yield _edit(Option.GROUPS, index, layer.groups, groups, "groups", unlikely)
         normal = int(layer.batch_normalize)
         if not layer.dontloadscales and difference == (-1 if normal else 1) * len(SCALES) * filters:
@@ -400,7 +443,7 @@ class Graph:
 
     def _route(self, layer: cfg.Route, difference: int) -> Iterator[Edit]:
         index, channels = layer.index, layer.output_shape.channels
-        slope = self._slopes[index]
+        slope = self.slopes[index]
         if not slope or difference % slope:
             return
         value = channels + int(difference // slope)
@@ -414,7 +457,7 @@ class Graph:
 
     def _reachable(self, layer: cfg.Route) -> set[int]:
         """Channels of the route after one of its references or its groups were changed."""
-        shapes = [self._channels(index) for index in layer.inputs]
+        shapes = [self.channels(index) for index in layer.inputs]
         total = sum(shapes)
         others = {channels for channels, first in self._channels_of.items() if first < layer.index}
         found = {total // groups for groups in (1, 2, 4)}
@@ -451,6 +494,8 @@ class Graph:
                     change = {(layer.index, what.value): value}
                     if found := self._resolved(change, floats):
                         unlikely = 5.0 if what is Option.OUTPUT else 6.0
+                        if what is Option.STRIDE and value > 2:
+                            unlikely += 2.0
                         yield Edit(
                             what, layer.index, (model,), (value,), {}, unlikely, resolved=found
                         )
@@ -480,8 +525,8 @@ def _spatial_options(layer: cfg.Layer) -> Iterator[tuple[Option, int, list[int]]
         case cfg.Convolutional():
             pad = int(bool(layer.padding))
             yield Option.PAD, pad, [1 - pad]
-            yield Option.STRIDE, layer.stride_x, sorted({1, 2} - {layer.stride_x})
-            yield Option.SIZE, layer.size, sorted({1, 3, 5, 7} - {layer.size})
+            yield Option.STRIDE, layer.stride_x, sorted({1, 2, 3, 4} - {layer.stride_x})
+            yield Option.SIZE, layer.size, sorted({1, 3, 5, 7, 9, 11} - {layer.size})
             near = {layer.filters * 2, layer.filters // 2, 6, 8, 16, 20, 32, 50, 64} - {0}
             yield Option.FILTERS, layer.filters, sorted(near - {layer.filters})
         case cfg.Pool():
@@ -490,12 +535,13 @@ def _spatial_options(layer: cfg.Layer) -> Iterator[tuple[Option, int, list[int]]
             yield Option.PADDING, layer.padding, sorted({0, 1} - {layer.padding})
 
 
-def _counts(layer: cfg.Layer) -> Counts:
+def counts_of(layer: cfg.Layer) -> Counts:
     """What a section stores, as its class says."""
     return tuple((role, math.prod(shape)) for _, role, shape in layer.stored())
 
 
-def _floats(counts: Counts) -> int:
+def total(counts: Counts) -> int:
+    """All floats of a layer."""
     return sum(count for _, count in counts)
 
 
@@ -525,7 +571,7 @@ def _overridden(layer: cfg.Layer, entering: float | None, overrides: Overrides) 
     return layer
 
 
-def _follows(layer: cfg.Layer) -> bool:
+def follows(layer: cfg.Layer) -> bool:
     """Whether a layer's output has as many channels as what enters it gives."""
     return not layer.sets_channels and not isinstance(layer, (cfg.Route, cfg.History))
 

@@ -72,7 +72,7 @@ class Document:
     def text(self) -> str:
         """As lines without colors, none of them wrapped."""
         lines = [self.verdict]
-        lines += [f"  {label:<9} {text}" for label, text in self.facts]
+        lines += [f"  {label:<12} {text}" for label, text in self.facts]
         table = self.table
         if table:
             widths = table.widths()

@@ -121,17 +121,17 @@ class Diagnosis:
     def _verdict(self) -> str:
         target = self.subject.source
         if self.ok:
-            return f"{self.path}: fits {target}"
+            return f"{self.path}: matches {target}"
         if not self.readable:
             return f"{self.path}: cannot be read"
-        causes = ", ".join(dict.fromkeys(cause.kind for cause in self.causes))
-        return f"{self.path}: does not fit {target}: {causes}"
+        causes = ", ".join(dict.fromkeys(cause.title for cause in self.causes))
+        return f"{self.path}: does not match {target}: {causes}"
 
     def _facts(self) -> Iterator[tuple[str, str]]:
         yield "file", summary_lines.file_line(self.size_bytes, self.header)
         yield "network", summary_lines.network_line(self.subject, self.header)
         for line in summary_lines.match_lines(self._others()):
-            yield "by size", line
+            yield "same size as", line
         for cause in self.causes:
             yield "cause", cause.text
             if cause.fix:
@@ -139,7 +139,7 @@ class Diagnosis:
         parting = self.first_divergence
         if parting:
             where = self.subject.where(parting.layer)
-            yield "parts at", f"{where}, {parting.role}, byte {parting.offset:,}"
+            yield "diverges at", f"{where}, {parting.role}, byte {parting.offset:,}"
         for warning in self.warnings:
             yield "warning", warning.text
 
@@ -148,12 +148,12 @@ class Diagnosis:
         prefix = f"{self.path}: "
         causes = [f"{cause.text}; {cause.fix}" for cause in self.causes]
         if not causes:
-            return escaped(f"{prefix}fits {self.subject.title}")
+            return escaped(f"{prefix}matches {self.subject.title}")
         count = f"{len(causes)} causes: " if len(causes) > 1 else ""
         text = f"{prefix}{count}{'; and '.join(causes)}"
         if self.first_divergence is not None:
             parting = self.first_divergence
-            text += f"; they part at {self.subject.where(parting.layer)}, {parting.role}, "
+            text += f"; they diverge at {self.subject.where(parting.layer)}, {parting.role}, "
             text += f"byte {parting.offset}"
         return escaped(text)
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.darknet.roles import NORMALIZED, PLAIN, Role
+from yolotf.diagnosis import section_mutations
 from yolotf.diagnosis.hypotheses import (
     AsIs,
     Edited,
@@ -31,7 +32,7 @@ from yolotf.diagnosis.hypotheses import (
     Trailing,
     Truncated,
 )
-from yolotf.diagnosis.mutations import Edit, Graph
+from yolotf.diagnosis.mutations import Edit, Graph, Option
 from yolotf.weights.catalog import LayerFloats, Match
 from yolotf.weights.likelihood import Evidence
 from yolotf.weights.statistics import Run
@@ -59,12 +60,12 @@ def explain(
     found = [*_unchanged(blocks, difference), *_known(blocks, matches)]
     if exact:
         if difference and graph is not None:
-            edits = (e for e in graph.edits(evidence.floats) if e.of_the_whole)
+            edits = (e for e in _all_edits(graph, evidence.floats, matches) if e.of_the_whole)
             found += _edited(blocks, graph, edits)
         found = [each for each in found if each.exact]
     elif difference:
         if graph is not None:
-            found += _edited(blocks, graph, graph.edits(evidence.floats))
+            found += _edited(blocks, graph, _all_edits(graph, evidence.floats, matches))
             supported = [each for each in found if each.weight > 0]
             if supported and not any(each.exact or isinstance(each, Edited) for each in supported):
                 # Nothing alone explains it, and the numbers have something to say.
@@ -75,6 +76,12 @@ def explain(
         found += _shifted(blocks, _shifts(blocks), unlikeliness=10.0)
     found = [replace(each, header_bytes=evidence.header_bytes) for each in found]
     return sorted(found, key=lambda explanation: -explanation.score)
+
+
+def _all_edits(graph: Graph, floats: int, matches: Sequence[Match]) -> Iterator[Edit]:
+    """Every change of the network after which it stores `floats` floats."""
+    yield from graph.edits(floats)
+    yield from section_mutations.edits(graph, floats, matches)
 
 
 _MOST_WEIGHED = 300
@@ -179,7 +186,26 @@ def _unchanged(blocks: _Blocks, difference: int) -> Iterator[Explanation]:
             layers = (blocks.layers[index - 1] + 1, blocks.layers[index])
             yield Partial(unlikeliness=2.0, weight=weight, layout=layout, place=last, layers=layers)
         else:
-            yield Truncated(unlikeliness=7.0, weight=weight, layout=layout, place=last)
+            yield Truncated(
+                unlikeliness=7.0,
+                weight=weight,
+                layout=layout,
+                place=last,
+                cut=_borne_out_to(blocks, end),
+            )
+
+
+_UNDECIDED = 12.0
+"""Nats by which the last layers may speak against the network without it being another's file."""
+
+
+def _borne_out_to(blocks: _Blocks, end: int) -> bool:
+    """Whether the numbers of all layers that end before float `end` are the network's."""
+    complete = sum(
+        start + length <= end for start, length in zip(blocks.starts, blocks.lengths, strict=True)
+    )
+    sums = blocks.sums()[: complete + 1]
+    return bool(sums[-1] > 0 and sums[-1] >= sums.max() - _UNDECIDED)
 
 
 def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
@@ -208,7 +234,7 @@ def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Ex
             weight = blocks.evidence.weigh(edit.resolved)
             layout: Callable[[], list[Run]] = partial(list, edit.resolved)
         else:
-            changed = graph.changed(edit.overrides)
+            changed = graph.changed(edit.overrides) if edit.stored is None else edit.stored
             if not changed:
                 continue
             touched = [block_of[layer] for layer in changed]
@@ -225,6 +251,8 @@ def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Ex
             after = blocks.sums(start - end)
             weight += float(after[-1] - after[last + 1])
             place = _parting_in(blocks.blocks[first], changed[blocks.layers[first]])
+            if edit.what in (Option.MISSING, Option.ADDED):
+                place = blocks.place(block_of[edit.layer])
             layout = partial(graph.layout, changed)
         if place is not None:
             yield Edited(

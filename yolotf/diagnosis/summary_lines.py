@@ -54,10 +54,10 @@ def match_lines(candidates: Iterable[Candidate], here: str = "here") -> Iterator
         line += f"; {plural(match.channels, 'channel')}"
         if match.layers is not None:
             line += f"; the first {match.layers} layers"
-        yield f"{line}; decodes otherwise: {in_words(differing, here)}" if differing else line
+        yield f"{line}; decodes differently: {in_words(differing, here)}" if differing else line
 
 
-_STATUS = {"fits": "fits", "parts": "parts here", "unreached": ""}
+_STATUS = {"fits": "matches", "parts": "diverges here", "unreached": ""}
 _STATUS_STYLES = {"fits": "green", "parts": "bold red", "unreached": "dim"}
 _LAYER_COLUMNS = (
     Column("layer", 9, number=True),

@@ -75,9 +75,10 @@ class Subject:
 
     def at(self, layer: cfg.Layer, key: str) -> str:
         """`yolov4.cfg:968`: where the option is written, or the section for a stock network."""
-        if self.has_lines:
+        if self.has_lines and layer.line_of(key):
             return f"{self.source}:{layer.line_of(key)}"
-        return f"section {layer.index}"
+        # A model's layers have names and no lines.
+        return f"layer {layer.section.name}" if self.has_lines else f"section {layer.index}"
 
     def lines(self, places: Iterable[tuple[cfg.Layer, str]]) -> str:
         """`at` of several options."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from yolotf.darknet import cfg
+from yolotf.darknet import cfg, stock
 from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis import result
 from yolotf.diagnosis.result import Diagnosis
@@ -185,7 +185,9 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
     if network_of(model) is not None or found.header is None:
         return None
     structure = Structure(model)
-    for network in planning.networks_around(model, found.path):
+    if any(cause.kind in _PRECISE for cause in found.causes):
+        return None
+    for network in _likely(planning.networks_around(model, found.path)):
         if layout.floats(network) != found.floats:
             continue
         sections = len({segment.layer for segment in layout.segments(network)})
@@ -204,7 +206,8 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
             shared=shared,
             network=_in_python(network),
         )
-    if len(structure.units) <= _FEW and found.causes and all(map(_is_of_size, found.causes)):
+    much_larger = found.floats > 2 * structure.floats
+    if len(structure.units) <= _FEW and much_larger and all(map(_is_of_size, found.causes)):
         return findings.Unknown(
             path=found.path,
             story=(
@@ -228,6 +231,20 @@ def _in_python(network: cfg.Network) -> str:
         return f"yolotf.parse_cfg({network.source!r})"
     classes = "" if network.classes is None else f", classes={network.classes}"
     return f"yolotf.network({network.name!r}{classes})"
+
+
+_PRECISE = ("class_count", "head_filters", "folded", "layer_shape", "channels", "damaged")
+"""Kinds of causes that say what differs between the model and the file."""
+
+
+def _likely(networks: Iterable[cfg.Network]) -> Iterator[cfg.Network]:
+    """Networks of a file's size; once one is as it ships, others only if they are, too."""
+    as_shipped = False
+    for network in networks:
+        ships = network.name is not None and network.classes == stock.network(network.name).classes
+        if ships or not as_shipped:
+            yield network
+        as_shipped = as_shipped or ships
 
 
 _FEW = 5

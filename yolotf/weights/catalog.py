@@ -25,8 +25,9 @@ from yolotf.errors import YolotfError, plural
 from yolotf.weights import layout
 from yolotf.weights.once import once_each
 
-MOST_CLASSES = 10_000
-"""Beyond any detector seen; yolo9000 has 9418."""
+MOST_CLASSES = 1000
+"""Beyond what people train detectors for; yolo9000, with 9418, ships so."""
+_LVIS_CLASSES = 1203
 CHANNELS = (3, 1, 4, 2, 6, 5, 8, 9, 12, 7, 10, 11, 13, 14, 15, 16)
 """Input channels a file is solved for, most common first."""
 
@@ -197,12 +198,17 @@ class Match(NamedTuple):
         return self.architecture.name(self.classes)
 
     @property
+    def ships(self) -> bool:
+        """Whether a stock cfg has this class count; a network without heads has no other."""
+        return self.classes is None or self.classes in self.architecture.names.values()
+
+    @property
     def unlikeliness(self) -> float:
         """How unusual it is: 0 for a stock file, more for rarer classes, channels, networks."""
         odd = _rank(self.architecture.first) / 20 + CHANNELS.index(self.channels)
         if self.layers is not None:
             odd += 2
-        if self.classes is not None and self.classes not in self.architecture.names.values():
+        if self.classes is not None and not self.ships:
             # More than any rank: a network as it ships is likelier than another's with own classes.
             odd += 1 + min(self.classes, 2000) / 200
         return odd
@@ -222,8 +228,9 @@ def _solve(known: Architecture, floats: int) -> Iterator[Match]:
                 yield Match(known, None, channels)
         elif rest % known.per_class == 0:
             classes = _CLASSES + rest // known.per_class
-            if 1 <= classes <= MOST_CLASSES:
-                yield Match(known, classes, channels)
+            match = Match(known, classes, channels)
+            if 1 <= classes <= MOST_CLASSES or classes == _LVIS_CLASSES or match.ships:
+                yield match
         before = floats - known.per_channel * (channels - _CHANNELS)
         if before in known.cuts:
             yield Match(known, None, channels, known.cuts[before])

@@ -26,14 +26,14 @@ def page(diagnosis: Diagnosis) -> str:
     fits = "fits" if diagnosis.ok else "parts"
     # Each value is escaped where it is put in; the template's own braces are not format fields.
     values = {
-        "title": _escape(f"{name}: {'fits' if diagnosis.ok else 'does not fit'}"),
+        "title": _escape(f"{name}: {'matches' if diagnosis.ok else 'does not match'}"),
         "state": fits,
         "verdict": _escape(
-            f"{name} fits {diagnosis.subject.source}"
+            f"{name} matches {diagnosis.subject.source}"
             if diagnosis.ok
             else f"{name} cannot be read"
             if not diagnosis.readable
-            else f"{name} does not fit {diagnosis.subject.source}"
+            else f"{name} does not match {diagnosis.subject.source}"
         ),
         "facts": "".join(
             f"<dt>{_escape(label)}</dt><dd>{_escape(text)}</dd>"
@@ -41,7 +41,7 @@ def page(diagnosis: Diagnosis) -> str:
                 ("file", summary_lines.file_line(diagnosis.size_bytes, diagnosis.header)),
                 ("network", summary_lines.network_line(diagnosis.subject, diagnosis.header)),
                 *(
-                    ("by its size", line)
+                    ("same size as", line)
                     for line in summary_lines.match_lines(diagnosis.candidates)
                 ),
             )
@@ -66,7 +66,7 @@ def _finding(finding: Finding) -> str:
     return f'<section class="finding {kind}">{heading}<p>{text}</p>{fix}</section>'
 
 
-_NAMES = {"fits": "fits", "parts": "parts here", "unreached": "not reached"}
+_NAMES = {"fits": "matches", "parts": "diverges here", "unreached": "not reached"}
 
 
 def _strip(rows: Sequence[LayerRow]) -> str:

@@ -13,7 +13,7 @@ from yolotf.diagnosis.report import Document
 _STYLES = {
     "cause": "bold red",
     "fix": "green",
-    "parts at": "red",
+    "diverges at": "red",
     "warning": "yellow",
     "detected": "red",
 }

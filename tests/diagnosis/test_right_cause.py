@@ -1,0 +1,261 @@
+"""Cfgs edited by hand: the true edit is the first cause, and no file is called damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import diagnosis_cases
+import edited_cfgs
+import pytest
+
+import yolotf
+from yolotf.darknet import cfg, stock
+from yolotf.diagnosis import result
+from yolotf.weights import catalog, layout
+
+
+def as_text(network: cfg.Network, name: str) -> cfg.Network:
+    """The same network as somebody's cfg, with lines."""
+    return cfg.parse_text(network.to_cfg(), source=name)
+
+
+@pytest.mark.parametrize("name", ["yolov3-tiny", "yolov4-tiny-3l", "enet-coco"])
+def test_true_edit_is_the_first_cause(name: str, tmp_path: Path) -> None:
+    network = as_text(stock.network(name), f"{name}.cfg")
+    path, written = tmp_path / "a.weights", None
+    tried = set()
+    for case in sorted(edited_cfgs.cases(network, 2, seed=3), key=lambda case: id(case.file)):
+        if case.file is not written:
+            written = case.file
+            edited_cfgs.trained_file(written, path)
+        found = result.diagnose(path, case.network)
+        causes = [cause.to_dict() for cause in found.causes]
+        assert causes, case
+        assert case.is_true(causes[0]), (case.kind, case.what, causes[0])
+        assert not any(map(edited_cfgs.calls_it_damaged, causes)), case
+        tried.add(case.kind)
+    assert len(tried) == 9
+
+
+# Heads
+
+
+def heads_edited(
+    network: cfg.Network, classes: int, chosen: tuple[int, ...], name: str
+) -> cfg.Network:
+    whole = network.with_classes(classes)
+    sections = list(network.sections)
+    for place in chosen:
+        head = network.heads[place].index
+        for index in (head, head - 1):
+            sections[index + 1] = whole.sections[index + 1]
+    return as_text(cfg.resolve(sections, source=name), name)
+
+
+@pytest.mark.parametrize("numbers", ["zeros", "trained"])
+def test_forgotten_heads_are_named_with_their_lines(numbers: str, tmp_path: Path) -> None:
+    stock_network = stock.network("yolov3")
+    edited = heads_edited(stock_network, 2, (2,), "yolov3.cfg")
+    path, file = tmp_path / "a.weights", stock_network.with_classes(2)
+    if numbers == "zeros":
+        diagnosis_cases.write_zeros(path, layout.size_bytes(file))
+    else:
+        edited_cfgs.trained_file(file, path)
+    found = result.diagnose(path, edited)
+    (cause,) = found.causes
+    first, second = (
+        edited.layers[edited.heads[place].index - 1].line_of("filters") for place in (0, 1)
+    )
+    assert cause.text == (
+        f"heads 0 and 1 have 255 filters (lines {first}, {second}), the file has 21, as for 2 "
+        "classes"
+    )
+    lines = [edited.heads[place].line_of("classes") for place in (0, 1)]
+    assert cause.fix == (
+        f"set filters=21 in yolov3.cfg:{first}, yolov3.cfg:{second} and classes=2 in "
+        f"yolov3.cfg:{lines[0]}, yolov3.cfg:{lines[1]}"
+    )
+    assert cause.to_dict()["heads"] == [0, 1]
+
+
+FORGOTTEN = [
+    # network, classes written into some heads, which, classes of the file
+    ("yolov3-tiny", 1, (0,), 1),
+    ("yolov3-tiny", 1, (1,), 1),
+    ("yolov3-tiny", 4, (0,), 80),
+    ("yolov4-tiny", 2, (1,), 2),
+    ("yolov4-tiny-3l", 3, (0, 2), 3),
+    ("yolov4-tiny-3l", 3, (1,), 3),
+    ("yolov7-tiny", 5, (0, 1), 5),
+    ("yolov7-tiny", 5, (2,), 80),
+]
+
+
+@pytest.mark.parametrize(("name", "classes", "chosen", "of_file"), FORGOTTEN)
+def test_size_alone_tells_forgotten_heads(
+    name: str, classes: int, chosen: tuple[int, ...], of_file: int, tmp_path: Path
+) -> None:
+    network = stock.network(name)
+    edited = heads_edited(network, classes, chosen, "own.cfg")
+    file = network.with_classes(of_file)
+    path = diagnosis_cases.write_zeros(tmp_path / "a.weights", layout.size_bytes(file))
+    (cause,) = result.diagnose(path, edited).causes
+    filters = [file.layers[head.index - 1].output_shape.channels for head in file.heads]
+    assert (cause.kind, cause["file"]) == ("head_filters", filters)
+
+
+def test_file_of_mixed_heads_against_a_cfg_of_equal_ones(tmp_path: Path) -> None:
+    # It was trained with the cfg that was edited in the second head only.
+    network = stock.network("yolov4-tiny")
+    file = heads_edited(network, 2, (1,), "mixed.cfg")
+    edited_cfgs.trained_file(file, tmp_path / "a.weights")
+    (cause,) = result.diagnose(tmp_path / "a.weights", network.with_classes(2)).causes
+    assert (cause.kind, cause["file"], cause["model"]) == ("head_filters", [255, 21], [21, 21])
+    assert cause.text.startswith("head 0 has 21 filters (section 29), the file has 255")
+
+
+# Folded batch normalization
+
+
+def folded(network: cfg.Network, name: str = "folded.cfg") -> cfg.Network:
+    sections = [
+        section.with_option("batch_normalize", 0) if section.option("batch_normalize") else section
+        for section in network.sections
+    ]
+    return as_text(cfg.resolve(sections, source=name), name)
+
+
+@pytest.mark.parametrize("name", ["yolov3-tiny", "yolov4-tiny", "darknet19", "yolov2-tiny-voc"])
+@pytest.mark.parametrize("side", ["file", "cfg"])
+def test_folded_batch_normalization_is_named(name: str, side: str, tmp_path: Path) -> None:
+    network = stock.network(name)
+    plain = folded(network)
+    file, against = (plain, network) if side == "file" else (network, plain)
+    edited_cfgs.trained_file(file, tmp_path / "a.weights")
+    (cause,) = result.diagnose(tmp_path / "a.weights", against).causes
+    assert cause.kind == "folded"
+    assert cause["file"] == ("folded" if side == "file" else "normalized")
+    count = sum(getattr(layer, "batch_normalize", False) for layer in network.layers)
+    assert f"in {count} convolutions" in cause.text
+
+
+def test_folded_file_of_other_classes_has_both_causes(tmp_path: Path) -> None:
+    file = folded(stock.network("yolov3-tiny", classes=7))
+    edited_cfgs.trained_file(file, tmp_path / "a.weights")
+    found = result.diagnose(tmp_path / "a.weights", "yolov3-tiny")
+    assert [cause.kind for cause in found.causes] == ["folded", "class_count"]
+    assert found.causes[1]["file"] == 7
+
+
+# Classifiers, and which network a size belongs to
+
+
+@pytest.mark.parametrize("name", ["darknet19", "darknet53", "resnet50", "alexnet"])
+@pytest.mark.parametrize("classes", [10, 200])
+def test_class_count_of_a_classifier(name: str, classes: int, tmp_path: Path) -> None:
+    size = layout.size_bytes(stock.network(name))
+    path = diagnosis_cases.write_zeros(tmp_path / "a.weights", size)
+    (cause,) = result.diagnose(path, stock.network(name, classes=classes)).causes
+    assert (cause.kind, cause["file"], cause["model"]) == ("class_count", 1000, classes)
+    assert cause.text == f"trained with 1000 classes, {name} has {classes}"
+
+
+def test_class_count_of_a_classifiers_cfg_has_its_line(tmp_path: Path) -> None:
+    network = as_text(stock.network("darknet19", classes=200), "own.cfg")
+    size = layout.size_bytes(stock.network("darknet19"))
+    path = diagnosis_cases.write_zeros(tmp_path / "a.weights", size)
+    (cause,) = result.diagnose(path, network).causes
+    assert cause.fix.startswith(
+        f"set filters=1000 in own.cfg:{network.layers[23].line_of('filters')}"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["yolov3-tiny", "yolov4-tiny", "darknet19", "yolov2", "yolov4", "yolov7"]
+)
+def test_stock_networks_own_class_count_comes_first_and_odd_ones_not_at_all(name: str) -> None:
+    matches = catalog.solve(layout.floats(stock.network(name)))
+    assert name in matches[0].architecture.names
+    assert matches[0].ships
+    assert all(match.ships or (match.classes or 0) <= 1000 for match in matches)
+    first_odd = next((i for i, match in enumerate(matches) if not match.ships), len(matches))
+    assert all(not match.ships or match.channels != 3 for match in matches[first_odd:])
+
+
+# Layers
+
+
+@pytest.mark.parametrize("name", ["yolov3-tiny", "darknet19"])
+def test_missing_and_added_sections_are_described(name: str, tmp_path: Path) -> None:
+    network = as_text(stock.network(name), "own.cfg")
+    for case in edited_cfgs.cases(network, 2, seed=5):
+        if case.kind not in ("taken out", "added"):
+            continue
+        edited_cfgs.trained_file(case.file, tmp_path / "a.weights")
+        cause, *others = result.diagnose(tmp_path / "a.weights", case.network).causes
+        assert not others
+        if case.kind == "added":
+            assert "is not in the file: own.cfg has one layer more" in cause.text
+            assert cause["change"] == "added"
+        else:
+            assert "the file has one layer more than own.cfg, after section" in cause.text
+            assert "with batch normalization" in cause.text
+            assert cause["change"] == "missing"
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.95])
+def test_file_that_was_cut_is_still_said_to_be(kept: float, tmp_path: Path) -> None:
+    network = stock.network("yolov4-tiny")
+    path = edited_cfgs.trained_file(network, tmp_path / "a.weights")
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(int(size * kept) // 4 * 4 + 4)
+    (cause,) = result.diagnose(path, network).causes
+    assert cause.kind == "truncated"
+    assert cause.fix == f"download it again; the whole file has {size} bytes"
+
+
+@pytest.mark.parametrize("lost", [4, 64, 1000])
+def test_lost_bytes_are_still_damage(lost: int, tmp_path: Path) -> None:
+    network = stock.network("yolov4-tiny")
+    content = edited_cfgs.trained_file(network, tmp_path / "a.weights").read_bytes()
+    (tmp_path / "b.weights").write_bytes(content[:1_000_000] + content[1_000_000 + lost :])
+    (cause,) = result.diagnose(tmp_path / "b.weights", network).causes
+    assert f"everything stands {lost} bytes earlier in the file" in cause.text
+    assert "get an undamaged copy" in cause.fix
+
+
+# Models
+
+
+def test_models_are_told_the_same(tmp_path: Path) -> None:
+    by_hand = pytest.importorskip("by_hand")
+    network = stock.network("yolov3-tiny", size=64)
+    path = edited_cfgs.trained_file(network, tmp_path / "a.weights")
+    models: list[tuple[Callable[[], object], str]] = [
+        (lambda: by_hand.model_of(folded(network)), "folded"),
+        (lambda: by_hand.model_of(network.with_classes(3)), "class_count"),
+    ]
+    for make, kind in models:
+        with pytest.raises(yolotf.WeightsMismatch) as caught:
+            yolotf.load_darknet_weights(make(), path)
+        assert [cause.kind for cause in caught.value.diagnosis.causes] == [kind]
+        assert "yolov7" not in str(caught.value)
+
+
+@pytest.mark.parametrize("classes", [10, 200])
+def test_dense_head_of_other_classes(classes: int, tmp_path: Path) -> None:
+    by_hand = pytest.importorskip("by_hand")
+    from yolotf.models.keras_module import keras
+
+    layers = keras().layers
+    network = stock.network("darknet19", size=64)
+    path = edited_cfgs.trained_file(network, tmp_path / "a.weights")
+    x = by_hand.picture(64)
+    (deep,) = by_hand.heads_of(network, {-1: x}, stop=23)
+    pooled = layers.GlobalAveragePooling2D()(deep)
+    model = keras().Model(x, layers.Dense(classes)(pooled))
+    with pytest.raises(yolotf.WeightsMismatch, match="trained with 1000 classes") as caught:
+        yolotf.load_darknet_weights(model, path)
+    assert f"has {classes}; build the model with 1000 outputs" in str(caught.value)
