@@ -388,3 +388,12 @@ def test_the_readme_names_every_network():
     told = set(re.findall(r"[\w-]{4,}", table)) - {"version", "scaled", "classifiers"}
     # Two of the classifiers are another one's with another size.
     assert told == {*networks.NAMES, *networks.CLASSIFIERS} - {"darknet19_448", "darknet53_448"}
+
+
+def test_a_place_in_a_stock_network_cites_no_line():
+    network = networks.network("yolov4-tiny")
+    assert network.where(network.layers[29]) == "section 29 [convolutional] of yolov4-tiny"
+    text = network.to_cfg()
+    written = cfg.parse_cfg(text)
+    line = text.split("\n").index("[yolo]") + 1
+    assert written.where(written.layers[30]) == f"section 30 [yolo] (<cfg>:{line})"

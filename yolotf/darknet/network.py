@@ -124,8 +124,9 @@ class Network:
         return self.input_shape if index == NETWORK_INPUT else self.layers[index].output_shape
 
     def where(self, layer: Layer) -> str:
-        """`section 17 [convolutional] (yolov4.cfg:131)`."""
-        return f"section {layer.index} [{layer.type}] ({self.source}:{layer.line})"
+        """`section 17 [convolutional] (yolov4.cfg:131)`; a stock network has no lines to cite."""
+        place = f"section {layer.index} [{layer.type}]"
+        return f"{place} of {self.name}" if self.name else f"{place} ({self.source}:{layer.line})"
 
     def to_cfg(self) -> str:
         """A cfg that both Darknets read as this network, without what neither reads."""
