@@ -4,11 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/* csrc/*/*)
 
-.PHONY: help demo test test-ray test-js test-aarch64 lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-processors test-ray test-js test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
@@ -36,6 +36,16 @@ demo: $(VENV)/built ## load the official yolov4-tiny.weights and detect on two p
 
 test: $(VENV)/built ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
+
+# What computes, as on processors where TensorFlow leaves oneDNN off, and where oneDNN has no
+# AVX-512. That all three give the same answers is in every run (test_processors.py).
+COMPUTING := tests/graphs tests/runtime tests/inference tests/formats \
+  tests/models/test_recurrent_layers.py --ignore tests/inference/test_processors.py
+test-processors: $(VENV)/built ## run the tests that compute as on processors without AVX-512
+	TF_ENABLE_ONEDNN_OPTS=0 \
+	  $(BIN)/python -m pytest -n auto --dist loadfile $(COMPUTING) $(PYTEST)
+	TF_ENABLE_ONEDNN_OPTS=1 ONEDNN_MAX_CPU_ISA=AVX2 \
+	  $(BIN)/python -m pytest -n auto --dist loadfile $(COMPUTING) $(PYTEST)
 
 # On a Ray cluster of this machine.
 test-ray: $(VENV)/built ## run the tests that start a Ray cluster on this machine

@@ -1,0 +1,122 @@
+"""What each way to run a network answers, in a process of its own: `python ways_to_run.py FOLDER`.
+
+`FOLDER/cases.json` holds `Case`s, and a folder of each case's name what they read. The answers are
+arrays in `FOLDER/<second argument>.npz`, called `case way part`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+Arrays = dict[str, Any]
+
+
+class Case(TypedDict):
+    """A network, and how to run it."""
+
+    name: str
+    cfg: str
+    weights: str
+    pictures: str
+    """A `.npy` file: uint8 [pictures, height, width, channels]."""
+    score: float
+    ways: list[str]
+
+
+def _found(rows: Iterable[Any]) -> Arrays:
+    """Detections of all pictures in one array: picture, class, score, box."""
+    return {"detections": np.array(list(rows), np.float64).reshape(-1, 7)}
+
+
+def _of_batch(boxes: Any, scores: Any, classes: Any, counts: Any) -> Arrays:
+    return _found(
+        (number, classes[number][row], scores[number][row], *np.asarray(boxes[number][row]))
+        for number, count in enumerate(np.asarray(counts))
+        for row in range(count)
+    )
+
+
+def detector(case: Case, pictures: Any, _: Path) -> Arrays:
+    """`Detector`, which is TensorFlow's libraries without its Python."""
+    import yolotf
+
+    found = yolotf.Detector(case["cfg"], case["weights"], score=case["score"])(list(pictures))
+    return _found(
+        (number, *one)
+        for number, answer in enumerate(found)
+        for one in zip(answer.classes, answer.scores, *np.transpose(answer.xyxy), strict=True)
+    )
+
+
+def function(case: Case, pictures: Any, _: Path) -> Arrays:
+    """`build_function`."""
+    from yolotf.inference import build_function
+
+    found = build_function(case["cfg"], case["weights"], score=case["score"])(pictures)
+    return _of_batch(*(np.asarray(part) for part in found))
+
+
+def served(_: Case, pictures: Any, folder: Path) -> Arrays:
+    """What `Detector.export` wrote, elsewhere."""
+    import tensorflow as tf
+
+    signature = tf.saved_model.load(folder / "served").signatures["serving_default"]
+    found = signature(images=tf.constant(pictures))
+    return _of_batch(*(found[name].numpy() for name in ("boxes", "scores", "classes", "counts")))
+
+
+def converted(_: Case, pictures: Any, folder: Path) -> Arrays:
+    """What `convert` wrote as a SavedModel, elsewhere."""
+    import tensorflow as tf
+
+    signature = tf.saved_model.load(folder / "converted").signatures["serving_default"]
+    found = signature(images=tf.constant(pictures / np.float32(255)))
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def saved(_: Case, pictures: Any, folder: Path) -> Arrays:
+    """What `convert` wrote as a `.keras` file, elsewhere."""
+    from yolotf.models.build import read_model
+
+    return _predicted(read_model(folder / "model.keras"), pictures)
+
+
+def built(case: Case, pictures: Any, _: Path) -> Arrays:
+    """`build_model` and `load_darknet_weights`."""
+    import yolotf
+
+    model = yolotf.build_model(yolotf.parse_cfg(case["cfg"]))
+    yolotf.load_darknet_weights(model, case["weights"])
+    return _predicted(model, pictures)
+
+
+def _predicted(model: Any, pictures: Any) -> Arrays:
+    found = model.predict(pictures / np.float32(255), batch_size=len(pictures), verbose=0)
+    heads = found if isinstance(found, list) else [found]
+    return {f"output_{number}": head for number, head in enumerate(heads)}
+
+
+WAYS: dict[str, Callable[[Case, Any, Path], Arrays]] = {
+    way.__name__: way for way in (detector, function, served, converted, saved, built)
+}
+
+
+def main(folder: Path, name: str) -> None:
+    """Runs every way of every case."""
+    answers: Arrays = {}
+    for case in json.loads((folder / "cases.json").read_text(encoding="utf-8")):
+        pictures = np.load(case["pictures"])
+        for way in case["ways"]:
+            for part, array in WAYS[way](case, pictures, folder / case["name"]).items():
+                answers[f"{case['name']} {way} {part}"] = array
+    np.savez(folder / f"{name}.npz", **answers)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
