@@ -344,8 +344,8 @@ def test_the_command_has_the_options(tmp_path, weights, pictures, capsys):
     assert "calibrating with 6 of 6 pictures ..." in capsys.readouterr().err
     found = run_lite(output, pictures_for(DETECTOR, batch=2))
     assert found["boxes"].shape == (2, 960, 4)
-    assert cli.main([*common, "--fp16"]) == 0
-    assert cli.main([*common, "--fp16", "--int8", str(pictures)]) == 2
+    assert cli.main([*common, "--overwrite", "--fp16"]) == 0
+    assert cli.main([*common, "--overwrite", "--fp16", "--int8", str(pictures)]) == 2
     assert "exclude each other" in capsys.readouterr().err
 
 

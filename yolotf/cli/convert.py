@@ -72,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=".tflite in int8; pictures, or folders of them, show the range of numbers",
     )
     parser.add_argument(
+        "--allow-inaccurate",
+        action="store_true",
+        help="--int8 and --fp16 even where the outputs are not those of float any more",
+    )
+    parser.add_argument(
         "--old-keras",
         action="store_true",
         help=".keras and .h5 for Keras 3.1 to 3.3 (TensorFlow 2.16), too",
@@ -125,6 +130,7 @@ def main(parsed: argparse.Namespace) -> int:
             decode=parsed.decode,
             float16=parsed.fp16,
             int8=parsed.int8 or (),
+            allow_inaccurate=parsed.allow_inaccurate,
             old_keras=parsed.old_keras,
             max_pixels=parsed.max_pixels,
             overwrite=parsed.overwrite,

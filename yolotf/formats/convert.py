@@ -95,6 +95,7 @@ def convert(
     decode: bool = False,
     float16: bool = False,
     int8: StrPath | Iterable[StrPath] = (),
+    allow_inaccurate: bool = False,
     old_keras: bool = False,
     max_pixels: int | None = MAX_PIXELS,
     overwrite: bool = True,
@@ -138,6 +139,8 @@ def convert(
         int8: pictures, or folders of them, like those the network will see, some hundred:
             `.tflite` with weights and activations in int8, their ranges taken from these
             pictures. Input and outputs stay float32.
+        allow_inaccurate: writes an `int8` or `float16` file even where its outputs, tried on up to
+            16 of the pictures, correlate with those of the float model by less than 0.9.
         old_keras: `.keras` and `.h5` that Keras 3.1 to 3.3 (as TensorFlow 2.16 came with) reads,
             too. The model then has its one input in a list, and later versions of Keras warn when
             it is called with an array in place of a tensor.
@@ -166,6 +169,7 @@ def convert(
         decode=decode,
         float16=float16,
         int8=calibration.pictures(int8),
+        allow_inaccurate=allow_inaccurate,
         old_keras=old_keras,
         max_pixels=max_pixels,
     )

@@ -27,6 +27,7 @@ class Options:
     decode: bool = False
     float16: bool = False
     int8: Sequence[StrPath] = ()
+    allow_inaccurate: bool = False
     old_keras: bool = False
     max_pixels: int | None = MAX_PIXELS
 

@@ -652,8 +652,21 @@ class LocalResponseNormalization(_Layer):
         }
 
 
-def _mish(x: Any) -> Any:
+def mish_of_small_numbers(x: Any) -> Any:
+    """Mish, its softplus without a number larger than `x` in between."""
     return x * tf.tanh(tf.nn.relu(x) + tf.math.log1p(tf.exp(-tf.abs(x))))
+
+
+def repeated(rows: int, columns: int) -> Callable[[Any], Any]:
+    """What `UpSampling2D` computes of nearest neighbors, as one resize operation."""
+
+    def resize(inputs: Any) -> Any:
+        height, width = inputs.shape[1:3]
+        return tf.raw_ops.ResizeNearestNeighbor(
+            images=inputs, size=[height * rows, width * columns], half_pixel_centers=True
+        )
+
+    return resize
 
 
 def _tanh(x: Any) -> Any:
@@ -663,7 +676,7 @@ def _tanh(x: Any) -> Any:
 # TensorFlow joins a convolution, the fused batch normalization of tf_keras and one of these into
 # an operation that a CPU does not have: "Fusion is not implemented: [FusedBatchNorm,Mish]". It
 # does not recognise them in these words.
-_NOT_FUSED = {"mish": _mish, "tanh": _tanh}
+_NOT_FUSED = {"mish": mish_of_small_numbers, "tanh": _tanh}
 
 
 def activated(x: Any, activation: str) -> Any:
