@@ -51,7 +51,7 @@ def test_mish_in_int8_is_that_of_float(channels, tmp_path, photographs):
 def test_a_file_whose_answers_are_others_is_refused(tmp_path, photographs, monkeypatch):
     weights, output = write_weights(tmp_path, MISH), tmp_path / "m.tflite"
     monkeypatch.setattr(tflite, "LEAST_CORRELATION", 1.0)
-    with pytest.raises(errors.YolotfError, match="in int8 .* correlation output_0 ") as caught:
+    with pytest.raises(errors.YolotfError, match=r"in int8 .* correlation output_0 ") as caught:
         convert(weights, MISH, output, int8=photographs)
     assert 0.9 < caught.value.correlations["output_0"] < 1
     assert not output.exists()
