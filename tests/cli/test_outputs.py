@@ -28,7 +28,7 @@ MINE = b"years of work"
 
 READ_OR_SET = {
     "build-op": {"force"},
-    "check": {"file", "dialect", "cfg", "classes", "model", "json", "overwrite"},
+    "check": {"trust_model", "file", "dialect", "cfg", "classes", "model", "json", "overwrite"},
     "classify": {
         *("inputs", "cfg", "dialect", "size", "tree", "max_pixels", "weights", "names", "top"),
         "json",

@@ -1,49 +1,136 @@
-"""Models that people saved with earlier versions."""
+"""Saved models that could run code are not loaded; the code here does nothing."""
 
+from __future__ import annotations
+
+import json
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
-import numpy as np
+import keras
+import numpy_loader
+import pytest
+from cfgs import conv, net, yolo
 
-from yolotf.models.keras_module import keras
+from yolotf import build_model, parse_cfg
+from yolotf.cli import commands
+from yolotf.errors import YolotfError
+from yolotf.models import saved
 
-SAVED = Path(__file__).parents[1] / "data/saved_by_0.1.0.keras"
-# What the version that saved it answered to PICTURE: [1, 2, 2, 4].
-ANSWER = [
-     94.177025,  66.62058 ,  82.99433 ,  84.86686 , 128.57341 , 119.70657 , 123.0259  ,
-    132.0902  , 118.87966 , 104.03738 , 107.63521 , 123.64448 , 169.10162 , 160.7334  ,
-    162.55736 , 188.17653 ,
-]  # fmt: skip
-PICTURE = np.linspace(0, 1, 8 * 8 * 2, dtype=np.float32).reshape(1, 8, 8, 2)
-
-
-def test_a_model_saved_before_the_sub_packages_answers_the_same():
-    import yolotf.keras_layers  # noqa: F401 - the documented import registers the layers
-
-    model = keras().saving.load_model(SAVED)
-    np.testing.assert_allclose(model(PICTURE).numpy().ravel(), ANSWER, rtol=1e-5)
+CFG = net(32) + conv(24) + yolo(3)
 
 
-def test_the_documented_import_is_enough_in_a_fresh_process():
-    code = (
-        "import sys, yolotf.keras_layers, keras\n"
-        "print(len(keras.saving.load_model(sys.argv[1]).layers))"
-    )
+@pytest.fixture(params=[".keras", ".h5"])
+def ending(request):
+    return request.param
+
+
+def harmless(path, layer):
+    inputs = keras.Input((4, 4, 3))
+    keras.Model(inputs, layer(inputs)).save(path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_with_a_lambda_is_loaded_only_if_trusted(ending, tmp_path, capsys):
+    path = harmless(tmp_path / f"m{ending}", keras.layers.Lambda(lambda x: x, name="mine"))
+    with pytest.raises(YolotfError, match=r"layer 'mine' is a Lambda.*--trust-model"):
+        saved.read_model(path)
+    weights = tmp_path / "a.weights"
+    weights.write_bytes(numpy_loader.random_file(CFG))
+    assert commands.main(["check", str(weights), "--model", str(path)]) == 2
+    assert "is a Lambda" in capsys.readouterr().err
+    assert saved.read_model(path, trust=True).get_layer("mine") is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_models_of_layers_alone_are_loaded(ending, tmp_path):
+    path = tmp_path / f"m{ending}"
+    build_model(parse_cfg(CFG)).save(path)
+    assert len(saved.read_model(path).layers) == 2
+
+
+def with_config(path, change):
+    """The same .keras file with another description."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config)
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_a_class_of_another_module_is_not_imported(tmp_path):
+    path = harmless(tmp_path / "m.keras", keras.layers.ReLU())
+    (tmp_path / "stranger.py").write_text("raise AssertionError('imported')\n")
+
+    def change(config):
+        config["config"]["layers"][1].update(module="stranger", class_name="Layer")
+
+    with_config(path, change)
+    with pytest.raises(YolotfError, match="it names the module 'stranger'"):
+        saved.read_model(path)
+
+
+@pytest.mark.parametrize(
+    ("function", "refused"),
+    [("nn.leaky_relu", False), ("math.tanh", False), ("io.gfile.rmtree", True), ("concat", False)],
+)
+def test_functions_of_tensorflow_that_only_compute_are_fine(function, refused):
+    layer = {"class_name": "TFOpLambda", "config": {"name": "op", "function": function}}
+    if refused:
+        with pytest.raises(YolotfError, match=r"layer 'op' calls tf\.io\.gfile\.rmtree"):
+            saved._check({"config": {"layers": [layer]}}, "m.h5")
+    else:
+        saved._check({"config": {"layers": [layer]}}, "m.h5")
+
+
+def test_a_file_of_the_other_keras_is_a_sentence(tmp_path):
+    path = harmless(tmp_path / "m.keras", keras.layers.ReLU())
+    other = "2.19.0" if keras.__version__.startswith("3") else "3.5.0"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["metadata.json"] = json.dumps({"keras_version": other}).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(YolotfError, match=f"written by Keras {other}.*TF_USE_LEGACY_KERAS="):
+        saved.read_model(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x89HDF\r\n\x1a\n" + b"\0" * 600])
+def test_what_is_no_model_is_a_sentence(content, ending, tmp_path):
+    path = tmp_path / f"m{ending}"
+    path.write_bytes(content)
+    with pytest.raises((YolotfError, OSError)):
+        saved.read_model(path)
+
+
+def test_with_tf_keras_a_lambda_is_refused_too(tmp_path):
+    pytest.importorskip("tf_keras")
+    code = """
+import sys, tf_keras
+from yolotf.models import saved
+inputs = tf_keras.Input((4, 4, 3))
+model = tf_keras.Model(inputs, tf_keras.layers.Lambda(lambda x: x, name="mine")(inputs))
+for ending in (".h5", ".keras"):
+    model.save(sys.argv[1] + ending)
+    try:
+        saved.read_model(sys.argv[1] + ending)
+    except ValueError as error:
+        print(error)
+    saved.read_model(sys.argv[1] + ending, trust=True)
+"""
     done = subprocess.run(
-        [sys.executable, "-c", code, str(SAVED)], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "m")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        cwd=Path(__file__).parents[2],
     )
-    assert int(done.stdout) > 10
-
-
-def test_old_and_new_import_paths_give_one_module():
-    import yolotf.keras_layers
-
-    import yolotf.inference
-    from yolotf import cfg, inference
-    from yolotf.darknet import cfg as same_cfg
-    from yolotf.models import keras_layers
-
-    assert yolotf.keras_layers is keras_layers
-    assert yolotf.inference is inference
-    assert cfg is same_cfg
+    assert done.stdout.count("layer 'mine' is a Lambda") == 2

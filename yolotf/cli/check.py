@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="M.keras", help="a Keras model in place of the cfg, or against it"
     )
+    parser.add_argument(
+        "--trust-model",
+        action="store_true",
+        help="load a model that carries code of its own, such as Lambda layers; it may run",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.add_argument("--html", metavar="OUT", help="write a page with a picture of the layers")
     arguments.add_overwrite(parser)
@@ -36,7 +41,7 @@ def main(parsed: argparse.Namespace) -> int:
     read = [path for path in (parsed.file, parsed.cfg, parsed.model) if path]
     if parsed.html:
         atomic.checked_target(parsed.html, overwrite=parsed.overwrite, inputs=read)
-    model = _read_model(parsed.model) if parsed.model else None
+    model = _read_model(parsed.model, trust=parsed.trust_model) if parsed.model else None
     with contextlib.ExitStack() as stack:
         try:
             source = stack.enter_context(transfer.opened(parsed.file))
@@ -54,13 +59,13 @@ def main(parsed: argparse.Namespace) -> int:
     return diagnosis.exit_code
 
 
-def _read_model(path: str) -> Any:
+def _read_model(path: str, *, trust: bool) -> Any:
     arguments.require_file(path)
     with arguments.quiet():
         # TensorFlow: a cfg is checked without.
         from yolotf.models import build
 
-        return build.read_model(path)
+        return build.read_model(path, trust=trust)
 
 
 def _network(parsed: argparse.Namespace, model: Any) -> Network:

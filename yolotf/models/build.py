@@ -12,10 +12,8 @@ is a Keras `Dropout`.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from yolotf.darknet import cfg
@@ -23,12 +21,12 @@ from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet.class_tree import tree_of
 from yolotf.darknet.graph_checks import used_layers
 from yolotf.darknet.sections.antialiased import sharp
-from yolotf.files import opening
 from yolotf.graphs import forked
 from yolotf.graphs.operations import is_depthwise
 from yolotf.models import initial, undrawn
 from yolotf.models.keras_module import check_backend, keras
 from yolotf.models.layer_names import layer_name, network_of, remember_network
+from yolotf.models.saved import read_model as read_model
 
 # TensorFlow, which is imported next, imports Keras.
 check_backend()
@@ -101,18 +99,6 @@ def build_undrawn(
     kernels.release()
     remember_network(model, network)
     return model
-
-
-def read_model(path: str | os.PathLike[str]) -> Any:
-    """Reads a saved Keras model, yolotf's own layers among it; it is not compiled.
-
-    Raises:
-        OSError: there is no such file.
-        ValueError: it is no Keras model, or has layers of classes that are not registered.
-    """
-    if not Path(path).is_dir():
-        opening.check_regular(path)
-    return keras().models.load_model(path, compile=False)
 
 
 def _model_name(network: cfg.Network, name: str | None) -> str:

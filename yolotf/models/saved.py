@@ -1,0 +1,168 @@
+"""Reads saved Keras models without running what they carry.
+
+A `Lambda` layer holds marshalled Python, which Keras 2 (tf_keras) and older Keras 3 (of .h5) run
+when they load the file; so does the import of a module that a config names. What a file says of its
+layers is looked at before Keras sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from yolotf.errors import YolotfError, printable
+from yolotf.files import opening
+from yolotf.models.keras_module import keras
+
+_CONFIG_MOST = 64 << 20
+"""Bytes of a model's description; that of YOLOv4 has 200 kB."""
+_CODE_LAYERS = {"Lambda", "__lambda__", "TFSMLayer"}
+_READS_FILES = {"StringLookup", "IntegerLookup", "TextVectorization"}
+_TRUSTED_MODULES = re.compile(r"(builtins|keras|keras\..+|tf_keras|tf_keras\..+|yolotf|yolotf\..+)")
+_TRUSTED_FUNCTIONS = re.compile(
+    r"(compat\.v1\.)?((math|nn|linalg|__operators__|keras\.(activations|backend))\.\w+"
+    r"|image\.(resize\w*|crop_and_resize|combined_non_max_suppression|non_max_suppression)"
+    r"|abs|add|argmax|boolean_mask|broadcast_to|cast|clip_by_value|concat|convert_to_tensor|cos|exp"
+    r"|expand_dims|eye|fill|gather|gather_nd|identity|matmul|maximum|meshgrid|minimum|multiply"
+    r"|one_hot|ones|ones_like|pad|pow|range|rank|reduce_\w+|reshape|reverse|round|shape|sigmoid"
+    r"|sin|size|slice|space_to_depth|split|sqrt|square|squeeze|stack|strided_slice|subtract|tanh"
+    r"|tile|transpose|unstack|where|zeros|zeros_like)"
+)
+"""Of TensorFlow's functions that a `TFOpLambda` of Keras 2 names, those that only compute."""
+
+
+def read_model(path: str | os.PathLike[str], *, trust: bool = False) -> Any:
+    """Reads a saved Keras model, yolotf's own layers among it; it is not compiled.
+
+    Args:
+        path: a .keras or .h5 file.
+        trust: whether code that it carries may run.
+
+    Raises:
+        OSError: there is no such file, or it is no regular one.
+        YolotfError: it carries code, was written by the other Keras, or Keras cannot load it.
+    """
+    name = os.fspath(path)
+    if not Path(path).is_dir():
+        opening.check_regular(path)
+        _check_writer(path)
+        if not trust:
+            for config in _configs(path):
+                _check(config, name)
+    elif not trust:
+        raise YolotfError(
+            f"{name}: a folder, whose model may carry code; pass trust=True, or --trust-model, if "
+            "you know who wrote it",
+            path=name,
+        )
+    options = {"safe_mode": False} if trust else {}
+    try:
+        return keras().models.load_model(path, compile=False, **options)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # Keras raises whatever a file leads it to
+        said = " ".join(str(error).split())[:300]
+        raise YolotfError(
+            printable(f"{name}: Keras {keras().__version__} cannot load it: {said}"), path=name
+        ) from error
+
+
+def _configs(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """What the file says of its layers, of each format that it could be read as."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            for key in ("model_config", "training_config"):
+                if key in file.attrs:
+                    yield _parsed(file.attrs[key], path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            yield _parsed(_member(archive, "config.json", path), path)
+
+
+def _member(archive: zipfile.ZipFile, member: str, path: str | os.PathLike[str]) -> bytes:
+    try:
+        if archive.getinfo(member).file_size > _CONFIG_MOST:
+            raise YolotfError(f"{os.fspath(path)}: {member} is too large", path=os.fspath(path))
+        return archive.read(member)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise YolotfError(
+            f"{os.fspath(path)}: no Keras model: {member} cannot be read", path=os.fspath(path)
+        ) from error
+
+
+def _parsed(text: Any, path: str | os.PathLike[str]) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise YolotfError(
+            f"{os.fspath(path)}: no Keras model: what it says of its layers is no JSON",
+            path=os.fspath(path),
+        ) from error
+
+
+def _check_writer(path: str | os.PathLike[str]) -> None:
+    """Refuses a .keras file of the other Keras, which neither reads."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        metadata = _parsed(_member(archive, "metadata.json", path), path)
+    version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
+    running = str(keras().__version__)
+    if version and version.split(".")[0] != running.split(".")[0]:
+        fix = "0" if version.startswith("3") else "1, with tf_keras installed"
+        raise YolotfError(
+            printable(
+                f"{os.fspath(path)}: written by Keras {version}, and Keras {running} runs here; "
+                f"set TF_USE_LEGACY_KERAS={fix}, or save it as .h5"
+            ),
+            path=os.fspath(path),
+            found=version,
+            expected=running,
+        )
+
+
+def _check(config: Any, path: str) -> None:
+    """Raises for what runs code, or reads other files, when Keras makes a model of it."""
+    pending = [config]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += value
+        if not isinstance(value, dict):
+            continue
+        pending += value.values()
+        if what := _carried(value):
+            raise YolotfError(
+                printable(
+                    f"{path}: {what}, which may run code of whoever wrote the file; pass "
+                    "trust=True, or --trust-model, if you know who that was"
+                ),
+                path=path,
+            )
+
+
+def _carried(value: dict[str, Any]) -> str | None:
+    """What of a layer's description is not Keras' own, in words."""
+    kind = str(value.get("class_name", "")).rpartition(">")[2]
+    inner = value.get("config")
+    options = inner if isinstance(inner, dict) else {}
+    name = str(options.get("name", value.get("name", "")))[:60]
+    if kind == "TFOpLambda":
+        function = str(options.get("function"))
+        if not _TRUSTED_FUNCTIONS.fullmatch(function):
+            return f"layer {name!r} calls tf.{function[:60]}"
+    elif kind in _CODE_LAYERS:
+        return f"layer {name!r} is a {kind}"
+    elif kind in _READS_FILES:
+        return f"layer {name!r} is a {kind}, which reads a file"
+    module = value.get("module")
+    if "class_name" in value and module is not None and not _TRUSTED_MODULES.fullmatch(str(module)):
+        return f"it names the module {str(module)[:60]!r}"
+    return None
