@@ -45,7 +45,7 @@ from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis
 from yolotf.errors import WeightsMismatch, YolotfError
 from yolotf.weights import layout, op_library, write
-from yolotf.weights.header import read_header
+from yolotf.weights.file import WeightsFile
 
 
 def solved_reports(folder: Path) -> tuple[int, int]:
@@ -93,14 +93,15 @@ def load(path: Path, network: cfg.Network) -> None:
     Raises:
         WeightsMismatch: it refuses the file.
     """
-    header, size_bytes = read_header(path, layout.floats(network))
+    file = WeightsFile.named(path)
+    header = file.header(layout.floats(network))
     assignments = tuple(
         layout.assignment(segment, _slot(segment, None)) for segment in layout.segments(network)
     )
     plan = layout.Plan(assignments, layout.floats(network), network)
-    write.check_size(path, plan, header, size_bytes)
+    write.check_size(file, plan, header)
     arrays = [np.empty(one.shape, np.float32) for one in assignments]
-    write.write_arrays(path, header, plan, arrays, verify=True, threads=op_library.thread_count())
+    write.write_arrays(file, header, plan, arrays, verify=True, threads=op_library.thread_count())
 
 
 def _slot(segment: layout.Segment, array: Any) -> layout.Slot:

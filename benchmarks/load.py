@@ -43,6 +43,7 @@ from yolotf.models.variables import plain
 from yolotf.runtime import network as runtime_network
 from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
+from yolotf.weights.file import WeightsFile
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
 UNVERIFIED = "load_darknet_weights, verify=False"
@@ -60,9 +61,10 @@ class Loaders:
         self.folder = folder
         self.model = yolotf.build_model(network)
         self.plan = planning.plan_for(self.model, network)
-        self.header, self.size_bytes = planning.read_header(weights, self.plan.floats)
+        self.file = WeightsFile.named(weights)
+        self.header = self.file.header(self.plan.floats)
         # NumPy asks for huge pages for arrays of this size.
-        self.memory = np.zeros(self.size_bytes, np.uint8)
+        self.memory = np.zeros(self.file.size_bytes, np.uint8)
         self.layers = [
             (self.model.get_layer(name), name + "_bn")
             for name in (
@@ -95,7 +97,7 @@ class Loaders:
 
     def op(self) -> None:
         """The native load alone, checks included."""
-        stats = writing.write(self.weights, self.header, self.plan, cast=False, verify=True)
+        stats = writing.write(self.file, self.header, self.plan, cast=False, verify=True)
         assert stats.path_taken == "op"
 
     def unverified(self) -> None:
@@ -115,7 +117,7 @@ class Loaders:
         plan = self.graph.plan(transposed=self.header.transposed)
         targets = [self.arrays[one.slot.variable] for one in plan.assignments]
         threads = _native.thread_count()
-        writing.write_arrays(self.weights, self.header, plan, targets, verify=True, threads=threads)
+        writing.write_arrays(self.file, self.header, plan, targets, verify=True, threads=threads)
 
     def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
         """What `inference` made of the kernels, and what the model's variables fold to."""
@@ -129,7 +131,7 @@ class Loaders:
     def portable(self) -> None:
         """What serves where the op cannot: memory of our own, taken over by the variables."""
         with mock.patch.object(writing, "_op_can", return_value=False):
-            stats = writing.write(self.weights, self.header, self.plan, cast=False, verify=True)
+            stats = writing.write(self.file, self.header, self.plan, cast=False, verify=True)
         assert stats.path_taken == "portable"
 
     def pure_python(self) -> None:

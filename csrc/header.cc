@@ -6,6 +6,16 @@
 
 namespace yolotf {
 
+std::uint64_t version_header_bytes(std::int64_t major, std::int64_t minor) noexcept {
+  // The limits first: text read as a header overflows the sum.
+  const bool wide = major < 1000 && minor < 1000 && major * 10 + minor >= 2;
+  return wide ? kWideHeaderBytes : kNarrowHeaderBytes;
+}
+
+bool stores_transposed(std::int64_t major, std::int64_t minor) noexcept {
+  return major > 1000 || minor > 1000;
+}
+
 bool parse_header(const std::byte* bytes, std::uint64_t available, std::uint64_t file_bytes,
                   std::int64_t floats, Header* header, Error* error) noexcept {
   available = std::min(available, file_bytes);
@@ -15,12 +25,8 @@ bool parse_header(const std::byte* bytes, std::uint64_t available, std::uint64_t
   header->major = load<std::int32_t>(bytes);
   header->minor = load<std::int32_t>(bytes + 4);
   header->revision = load<std::int32_t>(bytes + 8);
-  // 64 bits: text read as a header overflows 32.
-  const std::int64_t major = header->major;
-  const std::int64_t minor = header->minor;
-  header->transposed = major > 1000 || minor > 1000;
-  const bool wide = major * 10 + minor >= 2 && major < 1000 && minor < 1000;
-  header->version_size_bytes = wide ? kWideHeaderBytes : kNarrowHeaderBytes;
+  header->transposed = stores_transposed(header->major, header->minor);
+  header->version_size_bytes = version_header_bytes(header->major, header->minor);
   header->size_bytes = header->version_size_bytes;
   if (floats >= 0) {
     std::uint64_t data_bytes = 0;

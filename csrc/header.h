@@ -33,6 +33,12 @@ struct Header {
   bool transposed = false;
 };
 
+// How wide a header of this version is, if its writer kept to the version.
+std::uint64_t version_header_bytes(std::int64_t major, std::int64_t minor) noexcept;
+
+// Whether a file of this version stores dense kernels (in, out).
+bool stores_transposed(std::int64_t major, std::int64_t minor) noexcept;
+
 // Reads the header at the start of a .weights file of `file_bytes` bytes.
 // Returns false and fills *error if the file is shorter than its header.
 // Safe on untrusted input: reads at most min(20, available) bytes.

@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -129,10 +130,8 @@ class OwnThreads : public Threads {
   std::vector<std::thread> started_;
 };
 
-py::tuple read_header(const py::object& path_like, std::int64_t floats) {
+py::tuple read_start(const py::object& path_like) {
   const std::string path = to_path(path_like);
-  Header header;
-  Error error;
   FileError file_error;
   MappedFile file;
   std::byte bytes[kWideHeaderBytes];
@@ -141,11 +140,19 @@ py::tuple read_header(const py::object& path_like, std::int64_t floats) {
       !file.read(0, sizeof bytes, bytes, &available, &file_error)) {
     raise(file_error, path);
   }
-  if (!parse_header(bytes, available, file.size(), floats, &header, &error)) {
+  return py::make_tuple(py::bytes(reinterpret_cast<const char*>(bytes), available), file.size());
+}
+
+py::tuple parse_start(const py::bytes& start, std::uint64_t file_bytes, std::int64_t floats) {
+  const auto bytes = start.cast<std::string_view>();
+  Header header;
+  Error error;
+  if (!parse_header(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size(), file_bytes,
+                    floats, &header, &error)) {
     raise(error);
   }
-  return py::make_tuple(header.major, header.minor, header.revision, header.seen, header.size_bytes,
-                        header.version_size_bytes, header.transposed, file.size());
+  return py::make_tuple(header.major, header.minor, header.revision, header.seen,
+                        header.size_bytes);
 }
 
 std::vector<Segment> to_segments(const Int64Array& plan) {
@@ -418,9 +425,15 @@ PYBIND11_MODULE(_core, module) {
   module.attr("CODES") = py::cast(yolotf::kCodeNames);
   module.attr("ROLES") = py::cast(yolotf::kRoleNames);
   module.attr("PLAN_COLUMNS") = yolotf::kPlanColumns;
-  module.def("read_header", &yolotf::read_header, "path"_a, "floats"_a = -1,
-             "(major, minor, revision, seen, size_bytes, version_size_bytes, transposed, "
-             "file_bytes) of a file; `floats`, if known, decides the header's size.");
+  module.def("read_start", &yolotf::read_start, "path"_a,
+             "(first 20 bytes, size in bytes) of a file; of a shorter one, all bytes.");
+  module.def("parse_header", &yolotf::parse_start, "start"_a, "file_bytes"_a, "floats"_a = -1,
+             "(major, minor, revision, seen, size_bytes) of a file of `file_bytes` bytes that "
+             "begins with `start`; `floats`, if known, decides the header's size.");
+  module.def("version_header_bytes", &yolotf::version_header_bytes, "major"_a, "minor"_a,
+             "How wide a header of this version is, if its writer kept to the version.");
+  module.def("stores_transposed", &yolotf::stores_transposed, "major"_a, "minor"_a,
+             "Whether a file of this version stores dense kernels (in, out).");
   module.def(
       "scatter", &yolotf::scatter_arrays, "path"_a, "header"_a, "expected_bytes"_a, "plan"_a,
       "arrays"_a, py::kw_only(), "cast"_a = false, "verify"_a = true,

@@ -20,6 +20,7 @@ from yolotf import errors
 from yolotf.loading import load, planning
 from yolotf.weights import layout
 from yolotf.weights import write as writing
+from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
 
 SECTION_0 = "section 0 [convolutional] (<cfg>:5)"
@@ -322,8 +323,8 @@ def test_variables_of_16_bits_take_rounded_numbers_if_cast_says_so(weights, path
 def written(model, path, text=PLAIN):
     """The part below the diagnosis: plan, header, native check and write."""
     plan = planning.plan_for(model, yolotf.parse_cfg(text))
-    header, _ = planning.read_header(path, None)
-    return writing.write(path, header, plan, cast=False, verify=True)
+    file = WeightsFile.named(path)
+    return writing.write(file, file.header(), plan, cast=False, verify=True)
 
 
 def refused(model, path, error, message=None, *, call=yolotf.load_darknet_weights, **options):
@@ -774,13 +775,13 @@ def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
     first = plan.assignments[0]
     wrong = layout.Assignment(first.segment, first.slot, (15,), 1, 1, 16, 1)
     path = weights()
-    header, _ = planning.read_header(path, plan.floats)
+    file = WeightsFile.named(path)
     scramble(plain)
     before = snapshot(plain)
     with pytest.raises(errors.PlanError, match=r"beta \(16,\) describes no array \(bad_segment\)"):
         writing.write(
-            path,
-            header,
+            file,
+            file.header(plan.floats),
             layout.Plan((*plan.assignments[1:], wrong), plan.floats, network),
             cast=False,
             verify=True,

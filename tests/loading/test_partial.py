@@ -10,6 +10,7 @@ from yolotf.loading import partial
 from yolotf.models import layer_names
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout
+from yolotf.weights.file import WeightsFile
 
 CFG = (
     net(32)
@@ -202,7 +203,8 @@ def test_layers_that_store_nothing_are_counted_as_the_name_counts_them(name, lay
     network = yolotf.parse_cfg(f"{CFG[:head]}[maxpool]\nsize=1\nstride=1\n\n{CFG[head:]}")
     segments = layout.segments(network)
     floats = next(segment for segment in segments if segment.layer == 5).offset // 4
-    assert partial.cut_of(segments, floats, name) == layers
+    named = WeightsFile.named(name).backbone_layers
+    assert partial.cut_of(segments, floats, named) == layers
 
 
 def test_a_file_not_called_a_backbone_is_only_one_if_asked(network, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from yolotf.darknet import cfg
 from yolotf.errors import ContentError, SizeMismatchError, WeightsMismatch
 from yolotf.weights import layout, write
-from yolotf.weights.header import read_header
+from yolotf.weights.file import WeightsFile
 
 CONV = "[convolutional]\nbatch_normalize=1\nfilters=64\nsize=3\npad=1\nactivation=leaky\n"
 NETWORK = cfg.parse_text(f"[net]\nwidth=16\nheight=16\nchannels=64\n{CONV}{CONV}", source="a.cfg")
@@ -54,11 +54,12 @@ def refusal(tmp_path: Path):
         change, moves: tuple[layout.Assignment, ...] | None = None
     ) -> tuple[WeightsMismatch, str]:
         path.write_bytes(change(bytearray(path.read_bytes())))
-        header, _ = read_header(path, layout.floats(NETWORK))
+        file = WeightsFile.named(path)
+        header = file.header(layout.floats(NETWORK))
         plan = layout.Plan(plain() if moves is None else moves, None, NETWORK)
         arrays = [one.slot.variable for one in plan.assignments]
         with pytest.raises(WeightsMismatch) as caught:
-            write.write_arrays(path, header, plan, arrays, verify=True, threads=2)
+            write.write_arrays(file, header, plan, arrays, verify=True, threads=2)
         return caught.value, str(caught.value).removeprefix(f"{path}: ")
 
     return refused

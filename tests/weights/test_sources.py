@@ -22,7 +22,7 @@ import pytest
 import yolotf
 from yolotf.cli import commands as cli
 from yolotf.files import sources
-from yolotf.weights.header import read_header
+from yolotf.weights.file import WeightsFile
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -204,9 +204,10 @@ def test_a_file_of_text_is_a_type_error(model, tmp_path):
 def test_nothing_is_mapped_that_can_still_be_written(model):
     """A lease: with one native code may map the memory and need not copy it."""
     assert yolotf.load_darknet_weights(model, CONTENT).mapped
-    with sources.opened(CONTENT) as source:
-        assert Path(source.path).name == "weights"
-        assert read_header(source.path, 802)[1] == len(CONTENT)
+    with WeightsFile.open(CONTENT) as file:
+        assert Path(file.path).name == "weights"
+        assert file.size_bytes == len(CONTENT)
+        assert [floats for _, floats in file.layouts()] == [802, 803]
 
 
 @pytest.mark.parametrize("lacking", ["memfd_create", "proc", "both"])

@@ -16,6 +16,7 @@ from yolotf.errors import printable
 from yolotf.files import sources
 from yolotf.files.stderr import held_back_stderr
 from yolotf.images.limits import MAX_PIXELS
+from yolotf.weights.file import WeightsFile
 
 
 def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -134,6 +135,20 @@ def require_file(path: str | None) -> None:
     # A FIFO would be waited for; whoever reads it refuses it.
     if file.is_dir() or file.is_file() or not file.exists():
         file.open("rb").close()
+
+
+@contextlib.contextmanager
+def opened(weights: str) -> Iterator[WeightsFile]:
+    """The file of an argument; on a terminal one sees how much of a URL has come."""
+    with contextlib.ExitStack() as stack:
+        if sources.url_of(weights) is None:
+            file = stack.enter_context(WeightsFile.open(weights))
+        else:
+            from yolotf.cli.progress import fetching  # imports rich
+
+            with fetching() as progress:
+                file = stack.enter_context(WeightsFile.open(weights, progress))
+        yield file
 
 
 @contextlib.contextmanager

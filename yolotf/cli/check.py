@@ -6,12 +6,12 @@ import argparse
 import contextlib
 from typing import Any
 
-from yolotf.cli import arguments, transfer
+from yolotf.cli import arguments
 from yolotf.darknet.network import Network
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import render, result
-from yolotf.files import atomic, sources
-from yolotf.files.sources import StrPath
+from yolotf.files import atomic
+from yolotf.weights.file import WeightsFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +44,11 @@ def main(parsed: argparse.Namespace) -> int:
     model = _read_model(parsed.model, trust=parsed.trust_model) if parsed.model else None
     with contextlib.ExitStack() as stack:
         try:
-            source = stack.enter_context(transfer.opened(parsed.file))
+            file = stack.enter_context(arguments.opened(parsed.file))
         except OSError as error:  # a URL that is not there, or not for us
-            name = sources.name_of(parsed.file)
-            diagnosis = result.unreadable(name, error, _network(parsed, model))
+            diagnosis = result.unreadable(parsed.file, error, _network(parsed, model))
         else:
-            diagnosis = source.renamed(_diagnose(source.path, parsed, model))
+            diagnosis = _diagnose(file, parsed, model)
         if parsed.html:
             render.write_html(diagnosis, parsed.html, overwrite=parsed.overwrite, inputs=read)
         if parsed.json:
@@ -76,15 +75,15 @@ def _network(parsed: argparse.Namespace, model: Any) -> Network:
     return network_like(model)
 
 
-def _diagnose(path: StrPath, parsed: argparse.Namespace, model: Any) -> result.Diagnosis:
+def _diagnose(file: WeightsFile, parsed: argparse.Namespace, model: Any) -> result.Diagnosis:
     network = parsed.cfg
     if network and parsed.dialect:
         network = as_network(network, dialect=parsed.dialect)
     if model is None:
-        return result.diagnose(path, network, classes=parsed.classes)
+        return result.diagnose(file, network, classes=parsed.classes)
     from yolotf.loading import diagnose  # knows models
 
     if not parsed.cfg:
-        return diagnose.diagnose(path, model, classes=parsed.classes)
-    diagnosis = result.diagnose(path, network, classes=parsed.classes)
+        return diagnose.diagnose(file, model, classes=parsed.classes)
+    diagnosis = result.diagnose(file, network, classes=parsed.classes)
     return diagnose.against_model(diagnosis, model)

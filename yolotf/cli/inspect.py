@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from yolotf.cli import arguments, transfer
+from yolotf.cli import arguments
 from yolotf.cli.commands import describe
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render, result
@@ -28,8 +28,8 @@ def main(parsed: argparse.Namespace) -> int:
     """The command; returns its exit code."""
     network = networks.as_network(parsed.cfg, dialect=parsed.dialect) if parsed.cfg else None
     try:
-        with transfer.opened(parsed.file) as source:
-            inspection = source.renamed(result.inspect(source.path, network))
+        with arguments.opened(parsed.file) as file:
+            inspection = result.inspect(file, network)
     except OSError as error:
         if parsed.json:
             print(to_json({"path": parsed.file, "error": describe(error)}))

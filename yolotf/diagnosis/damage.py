@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from yolotf import _core
-from yolotf.files.sources import StrPath
 from yolotf.weights import op_library
+from yolotf.weights.file import WeightsFile
 from yolotf.weights.plan import Plan, Slot, assignment
 from yolotf.weights.segments import Segment
 
@@ -32,11 +31,11 @@ class Damage(NamedTuple):
     number: int = 0
 
 
-def find(path: StrPath, segments: Sequence[Segment], header_bytes: int) -> list[Damage]:
+def find(file: WeightsFile, segments: Sequence[Segment], header_bytes: int) -> list[Damage]:
     """All damage in the numbers of a file of the network's size, in the file's order.
 
     The rules, and the code, are those of a load with `verify`, so that what is damaged here no
-    load accepts; see `weights.content`.
+    load accepts; see `weights.statistics`.
 
     Raises:
         OSError: the file cannot be read.
@@ -44,10 +43,10 @@ def find(path: StrPath, segments: Sequence[Segment], header_bytes: int) -> list[
     plan = Plan(tuple(assignment(segment, _slot(segment)) for segment in segments), None, None)
     try:
         rows = _core.examine_content(
-            path, header_bytes, plan.rows(header_bytes), threads=op_library.thread_count()
+            file.path, header_bytes, plan.rows(header_bytes), threads=op_library.thread_count()
         )
     except _core.NativeError as error:  # its size was right a moment ago
-        raise OSError(errno.ESTALE, "was changed while it was read", os.fspath(path)) from error
+        raise OSError(errno.ESTALE, "was changed while it was read", file.name) from error
     return [
         Damage(
             "nan_or_inf" if code == "nonfinite" else code,

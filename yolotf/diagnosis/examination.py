@@ -1,7 +1,7 @@
 """One file against one network: what the bytes are, what explains the size, which the numbers bear.
 
-`examine` asks in this order: what are the bytes (`weights.contents`), which header width makes the
-size exact, what explains the size (`search`), and which explanation do the numbers speak for.
+`examine` asks in this order: what are the bytes (`files.detect`), which header width makes the
+size exact, what explains the size (`scoring`), and which explanation do the numbers speak for.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from yolotf.files.detect import Contents
 from yolotf.weights import catalog as _known
 from yolotf.weights import layout
 from yolotf.weights import statistics as _content
+from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import NARROW, WIDE, Header
 from yolotf.weights.likelihood import Evidence
 from yolotf.weights.statistics import Stats
@@ -64,14 +65,14 @@ class Answer:
     matches: tuple[_known.Match, ...] = ()
 
 
-def same_size_networks(path: str, subject: Subject) -> list[Finding]:
+def same_size_networks(file: WeightsFile, subject: Subject) -> list[Finding]:
     """The warning for a file that fits several networks which decode differently."""
     twins = _known.same_size_networks(subject.network)
     if not twins:
         return []
     return [
         findings.SameSizeNetworks(
-            path=path,
+            path=file.name,
             networks=tuple(twin.name for twin in twins),
             differing=tuple(dict.fromkeys(key for twin in twins for key in twin.keys)),
             title_of=subject.title,
@@ -80,34 +81,34 @@ def same_size_networks(path: str, subject: Subject) -> list[Finding]:
     ]
 
 
-def examine(contents: Contents, subject: Subject) -> Answer:
+def examine(file: WeightsFile, contents: Contents, subject: Subject) -> Answer:
     """The answer for a file that may hold floats.
 
     Raises:
         OSError: it cannot be read, or not any more.
     """
-    return _Examination(contents, subject).answer()
+    return _Examination(file, contents, subject).answer()
 
 
 class _Examination:
     """A file that may hold floats, and the network it is compared with."""
 
-    def __init__(self, contents: Contents, subject: Subject) -> None:
-        self.path = contents.path
-        self.size = contents.size_bytes
+    def __init__(self, file: WeightsFile, contents: Contents, subject: Subject) -> None:
+        self.file = file
+        self.size = file.size_bytes
         self.contents = contents
         self.subject = subject
         self.runs = _content.runs_of(subject.segments)
         self.warnings: list[Finding] = [
-            findings.CfgLine(path=self.path, sentence=sentence)
+            findings.CfgLine(path=self.file.name, sentence=sentence)
             for sentence in subject.network.warnings
         ]
 
     def answer(self) -> Answer:
         """Runs the examination."""
-        header = Header.parse(self.contents.start)
-        if how := _file.mangled(self.path, self.size):
-            return self._answer(header, [findings.TextDamage(path=self.path, how=how)])
+        header = Header.parse(self.file.start)
+        if how := _file.mangled(self.file.path):
+            return self._answer(header, [findings.TextDamage(path=self.file.name, how=how)])
         if header is None or self.size < header.version_size_bytes:
             place = Place(*self.runs[0][:3]) if self.runs else None
             width = header.version_size_bytes if header else WIDE
@@ -115,7 +116,7 @@ class _Examination:
             return self._answer(header, [hypotheses.truncated(case, place, cut=True)], place)
         for width in (WIDE, NARROW):
             if self.size == self.subject.size_bytes(width):
-                header = Header.parse(self.contents.start, width) or header
+                header = Header.parse(self.file.start, width) or header
                 if translated := self._translated(header):
                     return translated
                 if fits := self._fitting(header):
@@ -123,15 +124,15 @@ class _Examination:
         return self._explained(header)
 
     def _case(self, header: Header) -> Case:
-        return Case(self.path, self.size, header, self.subject)
+        return Case(self.file, header, self.subject)
 
     def _fitting(self, header: Header) -> Answer | None:
         """The answer for a file of the right size, unless its numbers speak against it."""
-        damaged = damage.find(self.path, self.subject.segments, header.size_bytes)
+        damaged = damage.find(self.file, self.subject.segments, header.size_bytes)
         if any(each.detected in ("nan_or_inf", "negative_variance") for each in damaged):
             return None
         self._warn_width(header)
-        self.warnings += same_size_networks(self.path, self.subject)
+        self.warnings += same_size_networks(self.file, self.subject)
         matches = tuple(_known.solve(self.subject.floats))
         if damaged:
             causes = [self._damaged(each, header) for each in damaged]
@@ -148,7 +149,7 @@ class _Examination:
         """Whether it holds nothing but zeros; the small arrays are asked first."""
         small = [run for run in self.runs if run.role != "kernel"]
         for runs in (small, self.runs):
-            scanned = _content.scan(self.path, runs, header.size_bytes)
+            scanned = _content.scan(self.file, runs, header.size_bytes)
             if any(found.zero != found.floats for found in scanned):
                 return False
         return True
@@ -161,7 +162,7 @@ class _Examination:
             other_layer, other_role = self._at(found.repeats, header)
             other = f"the {other_role} of {self.subject.where(other_layer)}"
         return findings.Damaged(
-            path=self.path,
+            path=self.file.name,
             detected=found.detected,
             count=found.number,
             layer=layer,
@@ -181,16 +182,16 @@ class _Examination:
 
     def _translated(self, header: Header) -> Answer | None:
         expected = self.subject.size_bytes(header.size_bytes)
-        how = _file.newlines(self.path, self.size, expected)
+        how = _file.newlines(self.file.path, expected)
         if not how:
             return None
-        return self._answer(header, [findings.TextDamage(path=self.path, how=how)])
+        return self._answer(header, [findings.TextDamage(path=self.file.name, how=how)])
 
     def _warn_width(self, header: Header) -> None:
         if header.size_bytes != header.version_size_bytes:
             self.warnings.append(
                 findings.HeaderWidth(
-                    path=self.path,
+                    path=self.file.name,
                     file=header.size_bytes,
                     expected=header.version_size_bytes,
                     version=f"{header.major}.{header.minor}",
@@ -198,7 +199,7 @@ class _Examination:
             )
 
     def _warn_unverified(self, why: str) -> None:
-        self.warnings.append(findings.Unverified(path=self.path, why=why))
+        self.warnings.append(findings.Unverified(path=self.file.name, why=why))
 
     def _answer(
         self,
@@ -218,11 +219,11 @@ class _Examination:
     def _explained(self, header: Header) -> Answer:
         """The answer for a file that does not fit as it is."""
         best, matches = self._best()
-        header = Header.parse(self.contents.start, best.header_bytes) or header
+        header = Header.parse(self.file.start, best.header_bytes) or header
         case = self._case(header)
         place, borne_out = best.place, self._borne_out(best)
         if not borne_out:
-            with Evidence(self.path, best.header_bytes) as evidence:
+            with Evidence(self.file, best.header_bytes) as evidence:
                 place = scoring.last_supported(evidence, self.runs)
         if not header.plausible and not (best.exact and borne_out and best.weight > 0):
             return self._answer(header, [self._binary()], None, matches)
@@ -238,8 +239,10 @@ class _Examination:
         causes = list(best.causes(case))
         if not isinstance(best, Shifted):
             floats = self.subject.floats if isinstance(best, Trailing) else self.size
-            if count := _content.nonfinite(self.path, header.size_bytes, floats):
-                causes.append(findings.Damaged(path=self.path, detected="nan_or_inf", count=count))
+            if count := _content.nonfinite(self.file, header.size_bytes, floats):
+                causes.append(
+                    findings.Damaged(path=self.file.name, detected="nan_or_inf", count=count)
+                )
         return self._answer(header, causes, place, matches)
 
     def _otherwise(self, best: Edited, matches: Sequence[_known.Match]) -> str:
@@ -260,7 +263,7 @@ class _Examination:
         own = self.subject.architecture
         found: list[Explanation] = []
         listed: list[_known.Match] = []
-        header = Header.parse(self.contents.start)
+        header = Header.parse(self.file.start)
         usual = header.version_size_bytes if header else WIDE
         for width in (usual, WIDE + NARROW - usual):
             floats, rest = divmod(self.size - width, layout.FLOAT_BYTES)
@@ -268,7 +271,7 @@ class _Examination:
                 continue
             solved = [] if rest else _known.solve(floats)
             others = [match for match in solved if not self._covered(match, own)]
-            with Evidence(self.path, width) as evidence:
+            with Evidence(self.file, width) as evidence:
                 explanations = scoring.explain(
                     evidence,
                     self.runs,
@@ -299,7 +302,7 @@ class _Examination:
 
     def _borne_out(self, explanation: Explanation) -> bool:
         """Whether the variances it places are variances."""
-        with Evidence(self.path, explanation.header_bytes) as evidence:
+        with Evidence(self.file, explanation.header_bytes) as evidence:
             return explanation.impossible(evidence) <= _BORNE_OUT
 
     def _covered(self, match: _known.Match, own: _known.Architecture | None) -> bool:
@@ -310,9 +313,9 @@ class _Examination:
 
     def _impossible_numbers(self, header: Header, matches: Sequence[_known.Match]) -> Answer:
         """The right layout with numbers in it that cannot be."""
-        scanned = _content.scan(self.path, self.runs, header.size_bytes)
+        scanned = _content.scan(self.file, self.runs, header.size_bytes)
         causes = list(self._numbers(header, scanned))
-        others = damage.find(self.path, self.subject.segments, header.size_bytes)
+        others = damage.find(self.file, self.subject.segments, header.size_bytes)
         causes += [self._damaged(each, header) for each in others if each.detected == "huge"]
         bad = (
             Place(*run[:3])
@@ -333,7 +336,7 @@ class _Examination:
                 continue
             run = bad[0][0]
             yield findings.Damaged(
-                path=self.path,
+                path=self.file.name,
                 detected=detected,
                 count=sum(count for _, count in bad),
                 layer=run.layer,
@@ -347,7 +350,7 @@ class _Examination:
         """Neither the header nor the size is that of any network."""
         hint = "versions in the header are out of range, and the size is that of no known network"
         contents = replace(self.contents, detected="binary", hint=hint)
-        return findings.NotWeights(path=self.path, detected="binary", contents=contents)
+        return findings.NotWeights(path=self.file.name, detected="binary", contents=contents)
 
     def _unknown(self, case: Case, place: Place | None) -> Finding:
         """Nothing explains it."""
@@ -364,7 +367,7 @@ class _Examination:
             )
         where = f"; they diverge at {self.subject.where(place.layer)}" if place else ""
         return findings.Unknown(
-            path=self.path,
+            path=self.file.name,
             story=f"written by another network than {self.subject.source}: {tried}{where}",
         )
 

@@ -142,7 +142,7 @@ class Edited(Explanation):
         chosen = [heads[place] for place in differing] if same_masks else heads
         before = [layers[head.index - 1] for head in chosen]
         return findings.HeadFilters(
-            path=case.path,
+            path=case.file.name,
             file=list(edit.file),
             model=list(edit.model),
             heads=differing if same_masks else None,
@@ -155,7 +155,7 @@ class Edited(Explanation):
     def _folded(self, case: Case) -> Finding:
         edit = self.edit
         return findings.Folded(
-            path=case.path,
+            path=case.file.name,
             file="folded" if edit.what == Option.FOLDED else "normalized",
             layers=edit.file[0],
             source=case.subject.source,
@@ -244,7 +244,7 @@ class Known(Explanation):
         match = self.match
         if match.architecture is not case.subject.architecture:
             yield findings.OtherArchitecture(
-                path=case.path,
+                path=case.file.name,
                 file=match.name,
                 file_classes=match.classes,
                 model=case.subject.title,
@@ -294,9 +294,9 @@ class Trailing(Explanation):
     def causes(self, case: Case) -> Iterator[Finding]:
         """How many bytes are left."""
         yield findings.Trailing(
-            path=case.path,
-            bytes=case.size_bytes - case.expected_bytes,
-            size=case.size_bytes,
+            path=case.file.name,
+            bytes=case.file.size_bytes - case.expected_bytes,
+            size=case.file.size_bytes,
             expected=case.expected_bytes,
             source=case.subject.source,
         )
@@ -381,11 +381,11 @@ _MOST_LOST = 256
 def truncated(case: Case, place: Place | None, *, cut: bool) -> Finding:
     """The file ends inside `place`; inside the header without one."""
     where = "inside the header"
-    if place and case.size_bytes >= case.header.size_bytes:
+    if place and case.file.size_bytes >= case.header.size_bytes:
         where = f"in the {place.role} of {case.subject.where(place.layer)}"
     return findings.Truncated(
-        path=case.path,
-        at=case.size_bytes,
+        path=case.file.name,
+        at=case.file.size_bytes,
         expected=case.expected_bytes,
         layer=place.layer if place else None,
         where=where,
@@ -410,7 +410,7 @@ def _class_count(case: Case, classes: int, otherwise: str) -> Finding:
             f"{case.subject.lines((before, 'filters') for before, _ in heads)}"
         )
     return findings.ClassCount(
-        path=case.path,
+        path=case.file.name,
         file=classes,
         model=network.classes,
         source=case.subject.source,
@@ -431,7 +431,7 @@ def _classifier(case: Case, edit: Edit) -> Finding:
     else:
         remedy = f"build the model with {classes} outputs in {subject.where(layer.index)}"
     return findings.ClassCount(
-        path=case.path,
+        path=case.file.name,
         file=classes,
         model=edit.model[0],
         source=subject.source,
@@ -443,7 +443,7 @@ def _channels(case: Case, channels: int) -> Finding:
     network = case.subject.network
     option = network.net.option("channels")
     return findings.Channels(
-        path=case.path,
+        path=case.file.name,
         file=channels,
         model=network.input_shape.channels,
         source=case.subject.source,
@@ -453,10 +453,10 @@ def _channels(case: Case, channels: int) -> Finding:
 
 def _partial(case: Case, fewest: int, most: int, name: str | None = None) -> Finding:
     # Layers that store nothing leave the number open; people write it into the name.
-    named = re.search(r"\.(\d{1,9})$", case.path)
+    named = re.search(r"\.(\d{1,9})$", case.file.path)
     layers = int(named.group(1)) if named and fewest <= int(named.group(1)) <= most else fewest
     of = name or f"the {len(case.subject.network.layers)} of {case.subject.source}"
-    return findings.PartialBackbone(path=case.path, layers=layers, of=of)
+    return findings.PartialBackbone(path=case.file.name, layers=layers, of=of)
 
 
 def _layer_shape(
@@ -472,7 +472,7 @@ def _layer_shape(
 ) -> Finding:
     layer = case.subject.network.layers[index]
     return findings.LayerShape(
-        path=case.path,
+        path=case.file.name,
         layer=layer.index,
         section=layer.type,
         cfg_line=line if line is not None else case.subject.line(layer),

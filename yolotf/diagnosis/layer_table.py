@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from yolotf.darknet import cfg
 from yolotf.diagnosis.target import Subject
-from yolotf.files import sources
 from yolotf.weights import catalog, layout, statistics
+from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
 from yolotf.weights.statistics import Stats
 
@@ -109,25 +109,27 @@ def of_subject(
         )
 
 
-def scan(path: str, header: Header | None, subject: Subject, end: int) -> list[Stats | None]:
+def scan(
+    file: WeightsFile, header: Header | None, subject: Subject, end: int
+) -> list[Stats | None]:
     """Statistics of the segments up to layer `end`, None for others and without a header."""
     runs = statistics.runs_of(segment for segment in subject.segments if segment.layer <= end)
     found: list[Stats | None] = []
     if runs and header:
         try:
-            found = list(statistics.scan(sources.place_of(path), runs, header.size_bytes))
+            found = list(statistics.scan(file, runs, header.size_bytes))
         except OSError:
             found = []
     return found + [None] * (len(subject.segments) - len(found))
 
 
-def of_known(path: str, header: Header, match: catalog.Match) -> Iterator[LayerRow]:
+def of_known(file: WeightsFile, header: Header, match: catalog.Match) -> Iterator[LayerRow]:
     """The arrays of a file that has the size of a known network; their shapes are not known."""
     rows = match.architecture.at(match.classes, match.channels)
     from yolotf.diagnosis import scoring  # imports NumPy
 
     runs = scoring.stored_runs(rows, match.layers)
-    scanned = statistics.scan(path, runs, header.size_bytes)
+    scanned = statistics.scan(file, runs, header.size_bytes)
     by_layer: dict[int, list[Array]] = {}
     for run, stats in zip(runs, scanned, strict=True):
         offset = header.size_bytes + layout.FLOAT_BYTES * run.start

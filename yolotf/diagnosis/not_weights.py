@@ -6,16 +6,16 @@ from yolotf.diagnosis.causes import Finding, NotWeights
 from yolotf.diagnosis.target import Subject
 from yolotf.files.detect import Contents
 from yolotf.weights import catalog as _known
-from yolotf.weights import layout
-from yolotf.weights.header import NARROW, WIDE
+from yolotf.weights.file import WeightsFile
+from yolotf.weights.header import float_counts
 
 
-def cause(contents: Contents, subject: Subject) -> Finding:
+def cause(file: WeightsFile, contents: Contents, subject: Subject) -> Finding:
     """`contents.detected` says what the file is; a pointer also what it stands for."""
     pointer = contents.pointer
     stated = pointer.size_bytes if pointer else None
     return NotWeights(
-        path=contents.path,
+        path=file.name,
         detected=contents.detected or "binary",
         points_to=None if stated is None else _pointed_to(stated, subject),
         oid=pointer.oid if pointer else None,
@@ -27,12 +27,7 @@ def cause(contents: Contents, subject: Subject) -> Finding:
 def _pointed_to(size_bytes: int, subject: Subject) -> dict[str, object] | None:
     """The likeliest network of a file of that size, the subject's own first."""
     own = subject.architecture
-    found = [
-        match
-        for header in (WIDE, NARROW)
-        if (size_bytes - header) % layout.FLOAT_BYTES == 0
-        for match in _known.solve((size_bytes - header) // layout.FLOAT_BYTES)
-    ]
+    found = [match for _, floats in float_counts(size_bytes) for match in _known.solve(floats)]
     if not found:
         return None
     best = min(found, key=lambda match: match.unlikeliness - 3 * (match.architecture is own))

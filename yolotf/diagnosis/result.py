@@ -22,10 +22,10 @@ from yolotf.diagnosis.report import Document, escaped
 from yolotf.diagnosis.target import Subject
 from yolotf.files import detect as _file
 from yolotf.files import sources
-from yolotf.files.sources import StrPath
 from yolotf.weights import catalog as _known
 from yolotf.weights import layout
-from yolotf.weights.header import WIDE, Header
+from yolotf.weights.file import WeightsFile, WeightsSource
+from yolotf.weights.header import WIDE, Header, float_counts
 
 if TYPE_CHECKING:  # imports NumPy
     from yolotf.diagnosis.hypotheses import Place
@@ -36,7 +36,7 @@ class Diagnosis:
     """The answer of `diagnose`; `str()` of it is for people, `to_dict()` for programs.
 
     Attributes:
-        path: the file.
+        file: the file; open only while it is diagnosed.
         size_bytes: its size.
         header: its header, if it has one that a Darknet could have written.
         subject: what it was compared with.
@@ -47,7 +47,7 @@ class Diagnosis:
         readable: False where there is no file to read: missing, forbidden, a directory, a FIFO.
     """
 
-    path: str
+    file: WeightsFile
     size_bytes: int
     header: Header | None
     subject: Subject
@@ -56,6 +56,11 @@ class Diagnosis:
     warnings: tuple[Finding, ...] = ()
     first_divergence: Divergence | None = None
     readable: bool = True
+
+    @property
+    def path(self) -> str:
+        """What the file is called."""
+        return self.file.name
 
     @property
     def ok(self) -> bool:
@@ -90,7 +95,7 @@ class Diagnosis:
         elif any(cause.kind != "trailing" for cause in self.causes):
             end = -1
         header = self.header if self.readable else None
-        scanned = _rows.scan(self.path, header, self.subject, sections if scan_all else end)
+        scanned = _rows.scan(self.file, header, self.subject, sections if scan_all else end)
         header_bytes = self.header.size_bytes if self.header else WIDE
         return _rows.of_subject(self.subject, header_bytes, scanned, end, parting)
 
@@ -192,14 +197,20 @@ class Diagnosis:
 
 
 def diagnose(
-    weights: StrPath, network: cfg.Network | cfg.Source, *, classes: int | None = None
+    weights: WeightsSource,
+    network: cfg.Network | cfg.Source,
+    *,
+    classes: int | None = None,
+    progress: sources.Progress | None = None,
 ) -> Diagnosis:
     """Says whether a `.weights` file belongs to a network, and if not, why.
 
     Args:
-        weights: the file. It may be anything: damaged, no weights at all, or not even there.
+        weights: the file, from anywhere. It may be anything: damaged, no weights at all, or not
+            even there.
         network: a `Network`, a cfg's path or text, or a stock name.
         classes: the network with another number of classes.
+        progress: called with (bytes done, bytes in all) of what comes over a network.
 
     Returns:
         The diagnosis; a file that cannot be read gives one too, with `readable` False.
@@ -208,46 +219,65 @@ def diagnose(
         CfgError: the cfg is broken, or there is no such network.
         TypeError: an argument is nothing of the above.
     """
-    if not isinstance(weights, (str, os.PathLike)):
-        raise TypeError(f"weights must be a path, not {type(weights).__name__}")
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int)):
         raise TypeError(f"classes must be an int, not {type(classes).__name__}")
-    return _examined(weights, _network(network, classes))
+    compared = _network(network, classes)
+    try:
+        with WeightsFile.open(weights, progress) as file:
+            return _examined(file, compared)
+    except OSError as error:
+        return unreadable(weights, error, compared)
 
 
-def _examined(weights: StrPath, network: cfg.Network) -> Diagnosis:
+def unreadable(weights: WeightsSource, error: OSError, network: cfg.Network) -> Diagnosis:
+    """What `diagnose` says where there is nothing to open, such as at an unreachable URL."""
+    missing = isinstance(error, FileNotFoundError)
+    contents = _file.Contents(
+        unreadable=_reason(error), detected="missing" if missing else "unreadable"
+    )
+    return _not_weights(WeightsFile.named(weights), contents, Subject.of(network))
+
+
+def _examined(file: WeightsFile, network: cfg.Network) -> Diagnosis:
     """`diagnose` for arguments that are what they should be."""
-    contents = _file.Contents.of(weights)
+    contents = _file.Contents.of(file.path)
     subject = Subject.of(network)
-    if contents.detected is None:
-        try:
-            # NumPy, which a file that is missing or of another kind does not wait for.
-            from yolotf.diagnosis import examination
+    if contents.detected is not None:
+        return _not_weights(file, contents, subject)
+    try:
+        # NumPy, which a file that is missing or of another kind does not wait for.
+        from yolotf.diagnosis import examination
 
-            answer = examination.examine(contents, subject)
-        except OSError as error:  # gone, cut short or unreadable by now
-            reason = (error.strerror or str(error)).lower()
-            contents = replace(contents, unreadable=reason, detected="unreadable")
-        else:
-            header = answer.header.size_bytes if answer.header else WIDE
-            return Diagnosis(
-                contents.path,
-                contents.size_bytes,
-                answer.header,
-                subject,
-                matches=answer.matches,
-                causes=answer.causes,
-                warnings=answer.warnings,
-                first_divergence=_divergence(subject, answer.place, header),
-            )
+        answer = examination.examine(file, contents, subject)
+    except OSError as error:  # gone, cut short or unreadable by now
+        contents = replace(contents, unreadable=_reason(error), detected="unreadable")
+        return _not_weights(file, contents, subject)
+    header_bytes = answer.header.size_bytes if answer.header else WIDE
     return Diagnosis(
-        contents.path,
+        file,
+        file.size_bytes,
+        answer.header,
+        subject,
+        matches=answer.matches,
+        causes=answer.causes,
+        warnings=answer.warnings,
+        first_divergence=_divergence(subject, answer.place, header_bytes),
+    )
+
+
+def _not_weights(file: WeightsFile, contents: _file.Contents, subject: Subject) -> Diagnosis:
+    return Diagnosis(
+        file,
         contents.size_bytes,
         None,
         subject,
-        causes=(not_weights.cause(contents, subject),),
+        causes=(not_weights.cause(file, contents, subject),),
         readable=contents.unreadable is None,
     )
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _divergence(subject: Subject, place: Place | None, header_bytes: int) -> Divergence | None:
@@ -277,18 +307,6 @@ def _matches_json(
         if differing:
             row["decodes_otherwise"] = [one._asdict() for one in differing]
         yield row
-
-
-def unreadable(
-    name: str, error: OSError, network: cfg.Network | cfg.Source, classes: int | None = None
-) -> Diagnosis:
-    """What `diagnose` says of a file that cannot be read, such as one of an unreachable URL."""
-    reason = (error.strerror or str(error)).lower()
-    detected = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-    contents = _file.Contents(name, unreadable=reason, detected=detected)
-    subject = Subject.of(_network(network, classes))
-    cause = not_weights.cause(contents, subject)
-    return Diagnosis(name, 0, None, subject, causes=(cause,), readable=False)
 
 
 @dataclass(frozen=True)
@@ -383,54 +401,59 @@ def _network(source: Any, classes: int | None) -> cfg.Network:
     )
 
 
-@sources.any_source("weights")
 def inspect(
-    weights: sources.Weights,
+    weights: WeightsSource,
     network: cfg.Network | cfg.Source | None = None,
     *,
     classes: int | None = None,
+    progress: sources.Progress | None = None,
 ) -> Inspection:
     """Says what a file holds: header, known networks of its size, and its arrays.
 
     Args:
-        weights: the file.
+        weights: the file, from anywhere.
         network: what it was trained with; without it the most usual known network of its size
             tells where the arrays are.
         classes: the network with another number of classes.
+        progress: called with (bytes done, bytes in all) of what comes over a network.
 
     Raises:
         CfgError: the cfg is broken, or there is no such network.
         OSError: the file cannot be read.
     """
-    weights = sources.path_of(weights)
-    contents = _file.Contents.of(weights)
+    with WeightsFile.open(weights, progress) as file:
+        return _inspected(file, None if network is None else _network(network, classes))
+
+
+def _inspected(file: WeightsFile, network: cfg.Network | None) -> Inspection:
+    contents = _file.Contents.of(file.path)
     if contents.unreadable:
         # The system's own error where there is one; a directory or FIFO is never opened.
         if contents.detected in ("missing", "unreadable"):
-            Path(weights).open("rb").close()
-        raise OSError(f"{contents.path}: {contents.unreadable}")
-    found = Inspection(contents.path, contents.size_bytes, contents.detected, hint=contents.hint)
-    header = Header.parse(contents.start)
-    if found.detected is None and (damage := _file.mangled(weights, contents.size_bytes)):
-        return replace(found, detected=damage)
-    if found.detected or header is None:
-        return found
-    if (contents.size_bytes - header.size_bytes) % layout.FLOAT_BYTES:
+            Path(file.path).open("rb").close()
+        raise OSError(f"{file.name}: {contents.unreadable}")
+    answer = Inspection(file.name, contents.size_bytes, contents.detected, hint=contents.hint)
+    if contents.detected is not None:
+        return answer
+    if damage := _file.mangled(file.path):
+        return replace(answer, detected=damage)
+    header = Header.parse(file.start)
+    if header is None:
+        return answer
+    if rest := (file.size_bytes - header.size_bytes) % layout.FLOAT_BYTES:
         # Both widths are multiples of four: the rest is the same after either.
-        rest = (contents.size_bytes - header.size_bytes) % layout.FLOAT_BYTES
         hint = f"cut or damaged: {rest} of 4 bytes left after the last whole float"
-        return replace(found, header=header, detected="damaged", hint=hint)
+        return replace(answer, header=header, detected="damaged", hint=hint)
     matches: list[_known.Match] = []
-    for width in header.widths:
-        floats, rest = divmod(contents.size_bytes - width, layout.FLOAT_BYTES)
-        solved = [] if rest else _known.solve(floats)
+    for width, floats in float_counts(file.size_bytes, header.widths):
+        solved = _known.solve(floats)
         # A width that makes the file a more usual network is the right one.
         if solved and (not matches or solved[0].unlikeliness + 2 < matches[0].unlikeliness):
-            matches, header = solved, Header.parse(contents.start, width) or header
+            matches, header = solved, Header.parse(file.start, width) or header
     if network is not None:
-        diagnosis = _examined(weights, _network(network, classes))
+        diagnosis = _examined(file, network)
         header = diagnosis.header or header
         layers = tuple(diagnosis.rows(scan_all=True))
     else:
-        layers = tuple(_rows.of_known(found.path, header, matches[0])) if matches else ()
-    return replace(found, header=header, matches=tuple(matches), layers=layers)
+        layers = tuple(_rows.of_known(file, header, matches[0])) if matches else ()
+    return replace(answer, header=header, matches=tuple(matches), layers=layers)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from yolotf.darknet import cfg
 from yolotf.weights import catalog as _known
 from yolotf.weights import layout
+from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import WIDE, Header
 
 
@@ -90,21 +91,19 @@ class Case:
     """A file that holds floats, and the network it is compared with.
 
     Attributes:
-        path: the file.
-        size_bytes: its size.
+        file: the file.
         header: as it is read, one of two widths.
         subject: the network.
     """
 
-    path: str
-    size_bytes: int
+    file: WeightsFile
     header: Header
     subject: Subject
 
     @property
     def floats(self) -> int:
         """Whole floats after the header."""
-        return max(0, self.size_bytes - self.header.size_bytes) // layout.FLOAT_BYTES
+        return max(0, self.file.size_bytes - self.header.size_bytes) // layout.FLOAT_BYTES
 
     @property
     def expected_bytes(self) -> int:

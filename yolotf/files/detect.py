@@ -44,7 +44,6 @@ class Contents:
     """What was found.
 
     Attributes:
-        path: as it was given.
         size_bytes: 0 for what is no regular file.
         unreadable: why it cannot be read, or None.
         detected: `not_weights` in one word, or None where it may be weights.
@@ -54,7 +53,6 @@ class Contents:
         kind: all of it, where the bytes are of a kind.
     """
 
-    path: str
     size_bytes: int = 0
     unreadable: str | None = None
     detected: str | None = None
@@ -70,18 +68,18 @@ class Contents:
         try:
             status = Path(path).stat()
         except FileNotFoundError:
-            return cls(name, unreadable="no such file", detected="missing")
+            return cls(unreadable="no such file", detected="missing")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            return cls(name, unreadable=reason.lower(), detected="unreadable")
+            return cls(unreadable=reason.lower(), detected="unreadable")
         if stat.S_ISDIR(status.st_mode):
             # A TensorFlow SavedModel is a directory, and people do pass it.
             saved = any((Path(path) / part).is_file() for part in ("saved_model.pb", "checkpoint"))
             hint = "a TensorFlow SavedModel or checkpoint directory" if saved else ""
-            return cls(name, unreadable="is a directory", detected="directory", hint=hint)
+            return cls(unreadable="is a directory", detected="directory", hint=hint)
         if not stat.S_ISREG(status.st_mode):
             kind = "a FIFO" if stat.S_ISFIFO(status.st_mode) else "a socket or device"
-            return cls(name, unreadable=f"is {kind}, not a file", detected="special_file")
+            return cls(unreadable=f"is {kind}, not a file", detected="special_file")
         size = status.st_size
         try:
             # Non-blocking: between stat and open the path may have become a FIFO.
@@ -91,10 +89,10 @@ class Contents:
                 end = file.read(8)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            return cls(name, size, unreadable=reason, detected="unreadable")
+            return cls(size, unreadable=reason, detected="unreadable")
         found = magic.kind_of(sample, size=size, end=end, name=name)
         detected, hint, pointer = found[:3] if found else (None, "", None)
-        return cls(name, size, None, detected, hint, sample[:_START], pointer, found)
+        return cls(size, None, detected, hint, sample[:_START], pointer, found)
 
     @property
     def description(self) -> str:
@@ -112,7 +110,7 @@ class Contents:
         return _FIXES[self.detected or "binary"]
 
 
-def mangled(path: StrPath, size_bytes: int) -> str | None:
+def mangled(path: StrPath) -> str | None:
     """Names text-mode damage that shows without knowing the network.
 
     Returns:
@@ -122,7 +120,8 @@ def mangled(path: StrPath, size_bytes: int) -> str | None:
     """
     with Path(path).open("rb") as file:
         piece = file.read(1 << 16)
-    text = magic.decoded(piece, final=size_bytes <= len(piece))
+        whole = not file.read(1)
+    text = magic.decoded(piece, final=whole)
     if text is None:
         return None
     foreign = sum(character > "\x7f" for character in text)
@@ -132,7 +131,7 @@ def mangled(path: StrPath, size_bytes: int) -> str | None:
     return "utf8_replacement" if replaced >= max(8, foreign // 10) else "cp1252_to_utf8"
 
 
-def newlines(path: StrPath, size_bytes: int, expected_bytes: int) -> str | None:
+def newlines(path: StrPath, expected_bytes: int) -> str | None:
     """Looks for the marks of text-mode copying.
 
     Of the bytes of floats, one in 256 is a line feed, one a carriage return, and one pair in
@@ -141,12 +140,12 @@ def newlines(path: StrPath, size_bytes: int, expected_bytes: int) -> str | None:
 
     Args:
         path: the file.
-        size_bytes: its size.
         expected_bytes: the size it should have.
 
     Returns:
         lf_to_crlf, crlf_to_lf, cr_to_lf, or None.
     """
+    size_bytes = Path(path).stat().st_size
     feeds = returns = pairs = 0
     last = b""
     for chunk in _stored(path):

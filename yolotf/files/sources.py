@@ -3,17 +3,13 @@
 Whatever it is becomes a path that native code can open: what is no file yet is brought into memory
 that has a descriptor (`memfd_create`), in parallel ranges where the store can do that, and leads to
 it by a link with its own name at the end (`*.conv.137` means something). Only when all of it is
-there and proved to be one version of the object is a path given out; errors and reports then say
-the name that the caller gave.
+there and proved to be one version of the object is a path given out.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
-import functools
-import inspect
 import io
 import os
 import queue
@@ -23,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, Any, NamedTuple
 from urllib.parse import unquote
 
 from yolotf import errors
@@ -57,16 +53,8 @@ _VERSION = (
 """What a store says of an object that changes with it; and its size."""
 _LONGEST_PATH = 4096
 
-_NAMING_ROOMS = ("diagnosis", "loading", "weights")
-"""Whose objects hold names of files."""
 
-_open_names: dict[str, str] = {}
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-_P = ParamSpec("_P")
-
-
-class Local:
+class Local(NamedTuple):
     """A source that can be opened by path.
 
     Attributes:
@@ -74,51 +62,8 @@ class Local:
         name: what to call it.
     """
 
-    def __init__(self, path: StrPath, name: str) -> None:
-        self.path = path
-        self.name = name
-        self._shown = os.fsdecode(path)
-
-    def renamed(self, value: _T) -> _T:
-        """A report, diagnosis or text with the name in place of the path."""
-        if self._shown == self.name:
-            return value
-        changed: _T = self._rename(value)
-        return changed
-
-    def _rename(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return value.replace(self._shown, self.name)
-        if isinstance(value, dict):
-            items = {key: self._rename(item) for key, item in value.items()}
-            return items if any(items[key] is not item for key, item in value.items()) else value
-        if isinstance(value, list | tuple):
-            parts = [self._rename(item) for item in value]
-            if all(new is old for new, old in zip(parts, value, strict=True)):
-                return value
-            return type(value)._make(parts) if hasattr(value, "_make") else type(value)(parts)
-        room = type(value).__module__.split(".")[:2]
-        fields = getattr(value, "__dict__", None)
-        if not fields or room not in (["yolotf", one] for one in _NAMING_ROOMS):
-            return value
-        renamed = self._rename(fields)
-        if renamed is fields:
-            return value
-        new = copy.copy(value)
-        for name, item in renamed.items():
-            object.__setattr__(new, name, item)
-        return new
-
-    def rename_error(self, error: BaseException) -> None:
-        """The same error in the words of the caller."""
-        if self._shown == self.name:
-            return
-        if isinstance(error, errors.YolotfError):
-            error.facts = self._rename(error.facts)
-            error.message = self._rename(error.message)
-        if isinstance(error, OSError) and error.filename is not None:
-            error.filename = self._rename(os.fsdecode(error.filename))
-        error.args = self._rename(error.args)
+    path: str
+    name: str
 
 
 @contextlib.contextmanager
@@ -137,62 +82,7 @@ def opened(weights: Weights, progress: Progress | None = None) -> Iterator[Local
         TypeError: it is none of these.
     """
     with contextlib.ExitStack() as stack:
-        source = _local(weights, progress, stack)
-        path = os.fsdecode(source.path)
-        if path != source.name:
-            _open_names[path] = source.name
-            stack.callback(_open_names.pop, path, None)
-        try:
-            yield source
-        except Exception as error:
-            source.rename_error(error)
-            raise
-
-
-def any_source(argument: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Lets a function that reads a file by its path take whatever `opened` takes.
-
-    Its report and its errors say the name that the caller gave. Where it has an argument
-    `progress` that is called with bytes, that is told of what comes over a network, too.
-
-    Args:
-        argument: the name of the one that is the file.
-    """
-
-    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        signature = inspect.signature(function)
-
-        @functools.wraps(function)
-        def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
-            bound = signature.bind(*arguments, **options)
-            if argument not in bound.arguments:
-                return function(*arguments, **options)
-            progress = bound.arguments.get("progress")
-            with opened(bound.arguments[argument], progress) as source:
-                bound.arguments[argument] = source.path
-                return source.renamed(function(*bound.args, **bound.kwargs))
-
-        return call
-
-    return decorate
-
-
-def path_of(weights: Weights) -> str:
-    """What `any_source` has made of an argument."""
-    assert isinstance(weights, str | os.PathLike)
-    return os.fsdecode(weights)
-
-
-def shown(path: StrPath) -> str:
-    """The name of what `opened` gave this path, for those who keep it beyond the block."""
-    text = os.fsdecode(path)
-    return _open_names.get(text, text)
-
-
-def place_of(name: str) -> str:
-    """What to open for a name in a report, as long as it is open; else the name itself."""
-    places = [path for path, known in _open_names.items() if known == name]
-    return places[0] if len(places) == 1 else name
+        yield _local(weights, progress, stack)
 
 
 def name_of(weights: Weights) -> str:
@@ -253,15 +143,14 @@ def _bytes_path(weights: Any) -> str | None:
 def _local(weights: Any, progress: Progress | None, stack: contextlib.ExitStack) -> Local:
     if isinstance(weights, str | os.PathLike):
         text = os.fspath(weights) if isinstance(weights, str) else ""
-        odd = "\n" in text or len(text) > _LONGEST_PATH
-        if odd and not os.path.exists(weights):  # noqa: PTH110 (Path's raises for long ones)
+        if "\n" in text and not os.path.exists(text):  # noqa: PTH110 (Path's raises for long ones)
             raise TypeError(
                 f"weights is a text of {len(text)} characters, must be a path, a URL, or the "
                 "bytes of a file: open(path, 'rb').read()"
             )
         url = url_of(weights)
         if url is None:
-            return Local(weights, os.fsdecode(weights))
+            return Local(os.fsdecode(weights), os.fsdecode(weights))
         memory = _Memory(stack)
         _fetch(url, memory, progress or (lambda done, size: None))
         return memory.local(redacted(url), url.split("?")[0].rstrip("/").rpartition("/")[2])

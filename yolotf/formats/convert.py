@@ -40,7 +40,7 @@ from yolotf.graphs import tf_errors
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.loading import load
 from yolotf.weights import layout
-from yolotf.weights.header import read_header
+from yolotf.weights.file import WeightsFile, WeightsSource
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport
@@ -83,7 +83,7 @@ class Conversion:
 
 
 def convert(
-    weights: sources.Weights,
+    weights: WeightsSource,
     cfg: Network | CfgSource,
     output: StrPath,
     *,
@@ -184,10 +184,10 @@ def convert(
     read = [path for path in (weights, cfg, *options.int8) if isinstance(path, str | os.PathLike)]
     target = _target(output, kind, overwrite=overwrite, inputs=read)
     tell = progress or (lambda stage: None)
-    with sources.opened(weights, _percent(tell)) as source:
+    with WeightsFile.open(weights, _percent(tell)) as file:
         # Before TensorFlow is imported and a model built for seconds.
         floats = layout.floats(network)
-        _check_whole(source.path, network, kind)
+        _check_whole(file, network, kind)
         room = layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
         _check_room(target, room // (4 if options.int8 else 2 if float16 else 1), output)
         if decode:
@@ -195,7 +195,7 @@ def convert(
         tell("building")
         model = build(network, options)
         tell("loading")
-        loaded = source.renamed(load.load_darknet_weights(model, source.path, cfg=network))
+        loaded = load.load_darknet_weights(model, file, cfg=network)
     tell("writing")
     if kind == SAVED_MODEL:
         replacing = saved_model_folder.replacing(output, overwrite=overwrite)
@@ -232,25 +232,25 @@ def _of_keras(model: Any, options: Options) -> tuple[str, tuple[str, ...]]:
     return keras_config.readers(old_keras=options.old_keras), needed
 
 
-def _check_whole(path: StrPath, network: Network, kind: str) -> None:
+def _check_whole(file: WeightsFile, network: Network, kind: str) -> None:
     """Refuses what does not begin as a file of weights, and backbones.
 
     What a backbone lacks would be written as it was drawn: a detector whose boxes mean nothing.
     `.safetensors` has no layers but those it is given.
     """
     try:
-        header, size_bytes = read_header(path, layout.floats(network))
+        header = file.header(layout.floats(network))
     except errors.HeaderError as error:
-        found = diagnosis.diagnose(path, network)
+        found = diagnosis.diagnose(file, network)
         raise errors.HeaderError(found.summary(), **error.facts, diagnosis=found) from None
     expected = layout.size_bytes(network, header.size_bytes)
-    if size_bytes < expected and kind != ".safetensors":
-        found = diagnosis.diagnose(path, network)
+    if file.size_bytes < expected and kind != ".safetensors":
+        found = diagnosis.diagnose(file, network)
         raise errors.SizeMismatchError(
             found.summary(),
-            path=os.fspath(path),
+            path=file.name,
             expected=expected,
-            found=size_bytes,
+            found=file.size_bytes,
             diagnosis=found,
         )
 

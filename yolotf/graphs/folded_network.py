@@ -16,7 +16,6 @@ import tensorflow as tf
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import check_forgetful, output_layers
 from yolotf.errors import TensorFlowVersionError, YolotfError
-from yolotf.files.sources import StrPath
 from yolotf.graphs import tf_errors, tf_operations
 from yolotf.graphs.frame_loop import in_order
 from yolotf.graphs.memory_budget import RunMemory
@@ -24,7 +23,7 @@ from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
 from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
-from yolotf.weights.header import read_header
+from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.once import once_each
 
 Tensor = Any
@@ -180,7 +179,11 @@ class FoldedNetwork:
         return not self._optimized
 
     def load(
-        self, weights: StrPath, *, verify: bool = True, contents_disposable: bool = False
+        self,
+        weights: WeightsSource,
+        *,
+        verify: bool = True,
+        contents_disposable: bool = False,
     ) -> None:
         """Loads a `.weights` file; see `load_darknet_weights` for the checks. Forgets all frames.
 
@@ -197,11 +200,11 @@ class FoldedNetwork:
             YolotfError: inside of a `tf.function`.
         """
         check_eager()
-        header, _ = read_header(weights, layout.floats(self.network))
-        plan = self._plan(transposed=header.transposed)
-        with tf_errors.explained(self.network):
+        with WeightsFile.open(weights) as file, tf_errors.explained(self.network):
+            header = file.header(layout.floats(self.network))
+            plan = self._plan(transposed=header.transposed)
             writing.write(
-                weights,
+                file,
                 header,
                 plan,
                 cast=False,

@@ -15,7 +15,6 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import names_for
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch, plural, printable
-from yolotf.files import sources
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model, tf_errors
 from yolotf.images.read import MAX_PIXELS, Picture, read_picture
@@ -25,6 +24,7 @@ from yolotf.inference.explained import explained
 from yolotf.inference.recurrent_state import Stream
 from yolotf.inference.served_network import Served, ServedWeights
 from yolotf.weights import op_library
+from yolotf.weights.file import WeightsFile, WeightsSource
 
 _Pictures = list[Picture] | tuple[Picture, ...]
 _Floats = npt.NDArray[np.float32]
@@ -81,11 +81,10 @@ class Classifier:
         reloads: how many times the weights have been changed.
     """
 
-    @sources.any_source("weights")
     def __init__(
         self,
         network: cfg.Network | cfg.Source,
-        weights: sources.Weights,
+        weights: WeightsSource,
         *,
         names: StrPath | Sequence[str] | None = None,
         batch_size: int = 8,
@@ -119,12 +118,12 @@ class Classifier:
         self._options = {"names": self.names or None, "batch_size": batch_size, "bgr": bgr}
         self._options["max_pixels"] = max_pixels
         self._reloading = threading.Lock()
-        path = sources.path_of(weights)
-        try:
-            self._engine, loaded = open_engine(without, path, op_library.thread_count())
-        except WeightsMismatch as error:
-            raise explained(error, path, self.network) from None
-        self._active = Served.of(loaded, path)
+        with WeightsFile.open(weights) as file:
+            try:
+                self._engine, loaded = open_engine(without, file, op_library.thread_count())
+            except WeightsMismatch as error:
+                raise explained(error, file, self.network) from None
+        self._active = Served.of(loaded, file)
         self.reloads = 0
         self._stream = Stream(self._engine)
 
@@ -207,16 +206,15 @@ class Classifier:
                 rows.append(values)
         return np.concatenate(rows)
 
-    @sources.any_source("weights")
-    def reload(self, weights: sources.Weights) -> None:
+    def reload(self, weights: WeightsSource) -> None:
         """Changes to another file of the same network while requests are served.
 
         Raises:
             WeightsMismatch: the file does not belong to the network; nothing has changed.
             OSError: the file cannot be read; nothing has changed.
         """
-        with self._reloading:
-            self._active = self._load(sources.path_of(weights))
+        with WeightsFile.open(weights) as file, self._reloading:
+            self._active = self._load(file)
             self.reloads += 1
 
     def export(self, folder: StrPath, *, overwrite: bool = True) -> None:
@@ -248,11 +246,11 @@ class Classifier:
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
             classifier_function.write(self.network, arrays, ready, names=self.names or ())
 
-    def _load(self, path: str) -> Served:
+    def _load(self, file: WeightsFile) -> Served:
         try:
-            return Served.of(self._engine.load(path), path)
+            return Served.of(self._engine.load(file), file)
         except WeightsMismatch as error:
-            raise explained(error, path, self.network) from None
+            raise explained(error, file, self.network) from None
 
     def _best(self, row: _Floats, top: int) -> Classification:
         order = np.argsort(-row, kind="stable")[:top]

@@ -13,12 +13,12 @@ import tensorflow as tf
 
 from yolotf.darknet import cfg
 from yolotf.errors import WeightsMismatch
-from yolotf.files import sources
 from yolotf.graphs import forked
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import saving
 from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.explained import explained
+from yolotf.weights.file import WeightsFile, WeightsSource
 
 Tensor = Any
 
@@ -56,20 +56,23 @@ class ClassifierFunction:
         channels = self.network.input_shape.channels
         return tf.TensorSpec([None, None, None, channels], dtype, "images")
 
-    @sources.any_source("weights")
     def load(
-        self, weights: sources.Weights, *, verify: bool = True, contents_disposable: bool = False
+        self,
+        weights: WeightsSource,
+        *,
+        verify: bool = True,
+        contents_disposable: bool = False,
     ) -> None:
         """Loads a file into the variables; see `FoldedNetwork.load`.
 
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
         """
-        path = sources.path_of(weights)
-        try:
-            self.folded.load(path, verify=verify, contents_disposable=contents_disposable)
-        except WeightsMismatch as error:
-            raise explained(error, path, self.network) from None
+        with WeightsFile.open(weights) as file:
+            try:
+                self.folded.load(file, verify=verify, contents_disposable=contents_disposable)
+            except WeightsMismatch as error:
+                raise explained(error, file, self.network) from None
 
     def reset(self) -> None:
         """Forgets all pictures so far: the next is the first of another video."""

@@ -16,7 +16,6 @@ from yolotf.darknet.class_names import Names, names_for
 from yolotf.darknet.decoding import tree_of_heads
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch, printable
-from yolotf.files import sources
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model, tf_errors
 from yolotf.images.detections import Detections
@@ -30,6 +29,7 @@ from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.network import RuntimeNetwork
 from yolotf.runtime.resize import fit
 from yolotf.weights import catalog, op_library
+from yolotf.weights.file import WeightsFile, WeightsSource
 
 if TYPE_CHECKING:
     from yolotf.inference.tensorflow_engine import TracedNetwork
@@ -58,11 +58,10 @@ class Detector:
         reloads: how many times the weights have been changed.
     """
 
-    @sources.any_source("weights")
     def __init__(
         self,
         network: cfg.Network | cfg.Source,
-        weights: sources.Weights,
+        weights: WeightsSource,
         *,
         names: Names = None,
         score: float = 0.25,
@@ -128,7 +127,7 @@ class Detector:
         }
         self.network = _with_letter_box(networks.as_network(network), letter_box)
         for text in (*self.network.warnings, *catalog.stock_warnings(self.network)):
-            warnings.warn(text, stacklevel=3)  # of who called the decorated constructor
+            warnings.warn(text, stacklevel=2)
         self.names = names_for(names, self.network.classes, self.network.source)
         tree = tree_of_heads(self.network)
         if tree and not self.names:
@@ -149,12 +148,12 @@ class Detector:
         self._bgr = bgr
         self._max_pixels = max_pixels
         self._reloading = threading.Lock()
-        path = sources.path_of(weights)
-        try:
-            self._engine, loaded = open_engine(self.network, path, self._threads)
-        except WeightsMismatch as error:
-            raise explained(error, path, self.network) from None
-        self._active = Served.of(loaded, path)
+        with WeightsFile.open(weights) as file:
+            try:
+                self._engine, loaded = open_engine(self.network, file, self._threads)
+            except WeightsMismatch as error:
+                raise explained(error, file, self.network) from None
+        self._active = Served.of(loaded, file)
         self._stream = Stream(self._engine)
         self.reloads = 0
 
@@ -218,8 +217,7 @@ class Detector:
             return self._detect(pictures)
         return self._detect([pictures])[0]
 
-    @sources.any_source("weights")
-    def reload(self, weights: sources.Weights) -> None:
+    def reload(self, weights: WeightsSource) -> None:
         """Changes to another file of the same network while requests are served.
 
         The file is checked and loaded into a second set of weights, which is put in place in one
@@ -230,8 +228,8 @@ class Detector:
             WeightsMismatch: the file does not belong to the network; nothing has changed.
             OSError: the file cannot be read; nothing has changed.
         """
-        with self._reloading:
-            self._active = self._load(sources.path_of(weights))
+        with WeightsFile.open(weights) as file, self._reloading:
+            self._active = self._load(file)
             self.reloads += 1
 
     def export(self, folder: StrPath, *, overwrite: bool = True) -> None:
@@ -279,12 +277,12 @@ class Detector:
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
             export.write(function, weights, ready, names=self.names or ())
 
-    def _load(self, path: str) -> Served:
+    def _load(self, file: WeightsFile) -> Served:
         try:
-            loaded = self._engine.load(path)
+            loaded = self._engine.load(file)
         except WeightsMismatch as error:
-            raise explained(error, path, self.network) from None
-        return Served.of(loaded, path)
+            raise explained(error, file, self.network) from None
+        return Served.of(loaded, file)
 
     def _read(self, picture: Picture) -> Array:
         """[height, width, channels], uint8 or float32, in the network's channels."""
@@ -337,11 +335,11 @@ def _with_letter_box(network: cfg.Network, letter_box: bool | None) -> cfg.Netwo
     return replace(network, net=network.net.with_option("letter_box", int(letter_box)))
 
 
-def open_engine(network: cfg.Network, path: str, threads: int) -> tuple[_Engine, Any]:
+def open_engine(network: cfg.Network, file: WeightsFile, threads: int) -> tuple[_Engine, Any]:
     """What computes the heads, and the file's numbers for it."""
     if tensorflow_library.has_gpu():
         from yolotf.inference.tensorflow_engine import TracedNetwork  # imports TensorFlow
 
         traced = TracedNetwork(network)
-        return traced, traced.load(path)
-    return RuntimeNetwork.opened(network, path, threads=threads)
+        return traced, traced.load(file)
+    return RuntimeNetwork.opened(network, file, threads=threads)

@@ -17,13 +17,13 @@ from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, read_names
 from yolotf.errors import WeightsMismatch, YolotfError
-from yolotf.files import sources
 from yolotf.graphs import decode, forked, operations, tf_errors, tf_operations
 from yolotf.graphs.folded_network import FoldedNetwork, check_eager
 from yolotf.inference import gc_pause as _collector
 from yolotf.inference.classifier_function import ClassifierFunction
 from yolotf.inference.explained import explained
 from yolotf.inference.options import Only, thresholds
+from yolotf.weights.file import WeightsFile, WeightsSource
 
 Tensor = Any
 
@@ -107,10 +107,9 @@ class InferenceFunction:
         shapes = [head.input_shape for head in self.network.heads]
         return max(self.network.input_shape.height // shape.height for shape in shapes)
 
-    @sources.any_source("weights")
     def load(
         self,
-        weights: sources.Weights,
+        weights: WeightsSource,
         *,
         verify: bool = True,
         contents_disposable: bool = False,
@@ -131,21 +130,23 @@ class InferenceFunction:
             TensorFlowError: TensorFlow refuses the graphs.
         """
         check_eager()
-        path = sources.path_of(weights)
-        try:
-            with tf_errors.explained(self.network):
-                self._load(path, verify, contents_disposable, trace)
-        except WeightsMismatch as error:
-            raise explained(error, path, self.network) from None
+        with WeightsFile.open(weights) as file:
+            try:
+                with tf_errors.explained(self.network):
+                    self._load(file, verify, contents_disposable, trace)
+            except WeightsMismatch as error:
+                raise explained(error, file, self.network) from None
 
-    def _load(self, weights: str, verify: bool, contents_disposable: bool, trace: bool) -> None:
+    def _load(
+        self, file: WeightsFile, verify: bool, contents_disposable: bool, trace: bool
+    ) -> None:
         if not trace:
-            self.folded.load(weights, verify=verify, contents_disposable=contents_disposable)
+            self.folded.load(file, verify=verify, contents_disposable=contents_disposable)
             return
         _collector.postpone()
         with ThreadPoolExecutor(2, "yolotf-load") as pool:
             loading = pool.submit(
-                self.folded.load, weights, verify=verify, contents_disposable=contents_disposable
+                self.folded.load, file, verify=verify, contents_disposable=contents_disposable
             )
             try:
                 self._fit[tf.uint8].get_concrete_function()
@@ -327,10 +328,9 @@ def _sizes(images: Tensor) -> Tensor:
     return tf.tile(_size(images)[None], [tf.shape(images)[0], 1])
 
 
-@sources.any_source("weights")
 def build_function(
     network: cfg.Network | cfg.Source,
-    weights: sources.Weights,
+    weights: WeightsSource,
     *,
     score: float = 0.25,
     iou: float = 0.45,

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import os
-
 from yolotf import errors
 from yolotf.darknet import cfg
+from yolotf.weights.file import WeightsFile
 
 _ABOUT_THE_FILE = (errors.SizeMismatchError, errors.ContentError, errors.HeaderError)
 
 
 def explained(
-    error: errors.WeightsMismatch, path: str | os.PathLike[str], network: cfg.Network
+    error: errors.WeightsMismatch, file: WeightsFile, network: cfg.Network
 ) -> errors.WeightsMismatch:
     """The same error with a diagnosis; its message where the file is what does not fit.
 
     Args:
         error: what the load raised.
-        path: the file.
+        file: the file.
         network: that it was meant for.
     """
     if isinstance(error, errors.FileChangedError):
         return error
     from yolotf.diagnosis import diagnose  # a tenth of a second that no good start waits for
 
-    found = diagnose(path, network)
+    found = diagnose(file, network)
     facts = {**error.facts, "diagnosis": found}
     summary = found.causes and isinstance(error, _ABOUT_THE_FILE)
     return type(error)(found.summary() if summary else error.message, **facts)

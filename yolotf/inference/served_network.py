@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from yolotf.files import sources
+from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
 
 
@@ -37,10 +37,9 @@ class Served:
     is_file: bool
 
     @classmethod
-    def of(cls, loaded: Any, path: str) -> Served:
-        """What was loaded from `path`."""
-        name = sources.shown(path)
-        return cls(loaded, ServedWeights(name, loaded.header), name == path)
+    def of(cls, loaded: Any, file: WeightsFile) -> Served:
+        """What was loaded from `file`."""
+        return cls(loaded, ServedWeights(file.name, loaded.header), file.is_named_file)
 
     def file(self, owner: str) -> str:
         """The path from which another process can read them.

@@ -5,7 +5,6 @@ Importing this module imports TensorFlow.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,8 @@ from yolotf.graphs import tf_errors
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
-from yolotf.weights.header import Header, read_header
+from yolotf.weights.file import WeightsFile, WeightsSource
+from yolotf.weights.header import Header
 
 Array = npt.NDArray[Any]
 
@@ -56,15 +56,15 @@ class TracedNetwork:
         """What it was built from."""
         return self.graph.network
 
-    def load(self, path: str | os.PathLike[str], *, verify: bool = True) -> TracedWeights:
+    def load(self, weights: WeightsSource, *, verify: bool = True) -> TracedWeights:
         """See `RuntimeNetwork.load`; runs once, so that no request has to wait."""
-        with tf_errors.explained(self.network):
-            return self._load(path, verify)
+        with WeightsFile.open(weights) as file, tf_errors.explained(self.network):
+            return self._load(file, verify)
 
-    def _load(self, path: str | os.PathLike[str], verify: bool) -> TracedWeights:
-        header, _ = read_header(path, layout.floats(self.network))
+    def _load(self, file: WeightsFile, verify: bool) -> TracedWeights:
+        header = file.header(layout.floats(self.network))
         folded = FoldedNetwork(self.network)
-        folded.load(path, verify=verify, contents_disposable=True)
+        folded.load(file, verify=verify, contents_disposable=True)
         shape = self.network.input_shape
         inputs = tf.TensorSpec([None, *shape], tf.float32)
         states = {key: tf.TensorSpec(one) for key, one in self.graph.states.items()}
@@ -76,7 +76,7 @@ class TracedNetwork:
         else:
             function = tf.function(folded, input_signature=[inputs], autograph=False)
             function(tf.zeros([1, *shape]))
-        return TracedWeights(os.fspath(path), header, folded, function)
+        return TracedWeights(file.name, header, folded, function)
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: TracedWeights) -> list[Array]:
         """See `RuntimeNetwork.raw_heads`."""

@@ -6,16 +6,16 @@ import warnings
 from typing import Any
 
 from yolotf.darknet.cfg import Network
-from yolotf.files import sources
 from yolotf.loading.load import load_darknet_weights
 from yolotf.loading.planning import ENDS_AFTER
 from yolotf.models import build, undrawn
+from yolotf.weights.file import WeightsSource
 
 
 def build_model(
     network: Network,
     *,
-    weights: sources.Weights | None = None,
+    weights: WeightsSource | None = None,
     dtype: Any = None,
     name: str | None = None,
 ) -> Any:

@@ -32,13 +32,14 @@ from yolotf.models.layer_names import network_of, part_name, parts_of
 from yolotf.models.network_like import network_like
 from yolotf.models.units import Structure
 from yolotf.weights import layout
+from yolotf.weights.file import WeightsFile, WeightsSource
 
 _WORDS = {"words": True}
 """Serves a finding's message and stays out of its JSON."""
 
 
 def diagnose(
-    weights: sources.Weights,
+    weights: WeightsSource,
     network: cfg.Network | cfg.Source | Any,
     *,
     classes: int | None = None,
@@ -72,24 +73,25 @@ def diagnose(
             f"not {type(network).__name__}"
         )
     try:
-        with sources.opened(weights, progress) as source:
-            diagnosis = result.diagnose(source.path, network, classes=classes)
-            if model is not None and diagnosis.causes:
-                if planning.is_part(model, source.path):
+        with WeightsFile.open(weights, progress) as file:
+            diagnosis = result.diagnose(file, network, classes=classes)
+            if model is not None and diagnosis.header is not None and diagnosis.causes:
+                if planning.is_part(model, file):
                     diagnosis = replace(diagnosis, causes=(), first_divergence=None)
                 diagnosis = _of_a_part(diagnosis, model)
-            diagnosis = source.renamed(diagnosis)
     except OSError as error:
-        return result.unreadable(sources.name_of(weights), error, network, classes)
+        return result.unreadable(weights, error, stock.as_network(network, classes=classes))
     return diagnosis if model is None else _with_differences(diagnosis, model)
 
 
-def explained(error: WeightsMismatch, path: str, model: Any, source: Any) -> WeightsMismatch:
+def explained(
+    error: WeightsMismatch, file: WeightsFile, model: Any, source: Any
+) -> WeightsMismatch:
     """The same error with a diagnosis, whose summary is its message where the file is to blame.
 
     Args:
         error: of a load.
-        path: the file.
+        file: the file.
         model: what it was loaded into.
         source: the `cfg=` of the load.
     """
@@ -100,7 +102,7 @@ def explained(error: WeightsMismatch, path: str, model: Any, source: Any) -> Wei
         network = network_like(model) if known is None else known
     except YolotfError:  # nothing in the model to compare with
         network = cfg.Network(_name(model), cfg.Section("net", 0), (), cfg.Shape(0, 0, 0))
-    found = result.diagnose(path, network)
+    found = result.diagnose(file, network)
     about_file = isinstance(error, (SizeMismatchError, ContentError, HeaderError))
     if about_file and known is None:
         found = _of_a_part(found, model)
@@ -109,14 +111,14 @@ def explained(error: WeightsMismatch, path: str, model: Any, source: Any) -> Wei
     if found.causes and network.layers and (about_file or (known is not None and not is_pairing)):
         return type(error)(found.summary(), **{**error.facts, "diagnosis": found})
     if not found.causes or not network.layers:
-        cause = _cause_in_model(error, found, path)
+        cause = _cause_in_model(error, found)
         found = replace(found, causes=(cause,), first_divergence=None)
     return type(error)(error.message, **{**error.facts, "diagnosis": found})
 
 
-def _cause_in_model(error: WeightsMismatch, found: Diagnosis, path: str) -> findings.Finding:
+def _cause_in_model(error: WeightsMismatch, found: Diagnosis) -> findings.Finding:
     """The cause for a file that fits its network and a model that does not."""
-    story = error.message.removeprefix(f"{path}: ")
+    story = error.message.removeprefix(f"{found.path}: ")
     remedy = "change the model, or pass the network the file was trained as with cfg="
     network = found.subject.network
     for one in error.facts.get("skipped", ()):
@@ -187,11 +189,11 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
     structure = Structure(model)
     if any(cause.kind in _PRECISE for cause in found.causes):
         return None
-    for network in _likely(planning.networks_around(model, found.path)):
+    for network in _likely(planning.networks_around(model, found.file)):
         if layout.floats(network) != found.floats:
             continue
         sections = len({segment.layer for segment in layout.segments(network)})
-        shared = planning.shared_layers(model, network, found.path)
+        shared = planning.shared_layers(model, network, found.file)
         few = 2 * len(structure.units) <= sections
         if not few and 2 * shared < len(structure.units):
             continue

@@ -10,12 +10,12 @@ from typing import Any
 from yolotf import errors
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.graph_checks import BN_EPSILON
-from yolotf.files import sources
 from yolotf.loading import diagnose, origins, partial, planning
 from yolotf.loading.argument_checks import model_first, outside_of_functions
 from yolotf.models import differences, undrawn
 from yolotf.weights import catalog
 from yolotf.weights import write as writing
+from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header
 
 
@@ -88,10 +88,9 @@ class LoadReport:
 
 @outside_of_functions
 @model_first
-@sources.any_source("weights_file")
 def load_darknet_weights(
     model: Any,
-    weights_file: sources.Weights,
+    weights_file: WeightsSource,
     tiny: bool = False,
     *,
     cfg: Any = None,
@@ -150,20 +149,20 @@ def load_darknet_weights(
 
     if bn_epsilon not in ("keep", "darknet"):
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
-    path = sources.path_of(weights_file)
-    try:
-        job = planning.job_for(
-            model, path, cfg, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch
-        )
-        if progress:
-            progress(0, job.size_bytes)
-        with tf.init_scope():
-            stats = writing.write(path, job.header, job.plan, cast=cast, verify=verify)
-        undrawn.filled(assignment.slot.holder for assignment in job.plan.assignments)
-        if job.complete:
-            origins.remember(model, job.header, job.plan)
-    except errors.WeightsMismatch as error:
-        raise diagnose.explained(error, path, model, cfg) from None
+    with WeightsFile.open(weights_file, progress) as file:
+        try:
+            job = planning.job_for(
+                model, file, cfg, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch
+            )
+            if progress:
+                progress(0, file.size_bytes)
+            with tf.init_scope():
+                stats = writing.write(file, job.header, job.plan, cast=cast, verify=verify)
+        except errors.WeightsMismatch as error:
+            raise diagnose.explained(error, file, model, cfg) from None
+    undrawn.filled(assignment.slot.holder for assignment in job.plan.assignments)
+    if job.complete:
+        origins.remember(model, job.header, job.plan)
     if bn_epsilon == "darknet":
         for layer in differences.norms(model):
             layer.epsilon = BN_EPSILON
@@ -175,14 +174,14 @@ def load_darknet_weights(
         *(one.message for one in found),
     ]
     if progress:
-        progress(job.size_bytes, job.size_bytes)
+        progress(file.size_bytes, file.size_bytes)
     return LoadReport(
-        path=str(path),
+        path=file.name,
         header=job.header,
         layers=job.plan.section_count,
         variables=stats.variables,
         floats=job.plan.moved_floats,
-        size_bytes=job.size_bytes,
+        size_bytes=file.size_bytes,
         seconds=time.perf_counter() - started,
         native_seconds=stats.nanoseconds / 1e9,
         path_taken=stats.path_taken,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -321,7 +320,7 @@ def likely_meant(
     return meant
 
 
-def cut_of(segments: Sequence[layout.Segment], floats: int, path: str) -> int | None:
+def cut_of(segments: Sequence[layout.Segment], floats: int, named_layers: int | None) -> int | None:
     """After how many layers a file of `floats` floats ends, counted as `.conv.137` counts.
 
     Layers that store nothing leave the number open; then the one in the file's name counts.
@@ -333,15 +332,6 @@ def cut_of(segments: Sequence[layout.Segment], floats: int, path: str) -> int | 
         return None
     for segment, following in itertools.pairwise(segments):
         if segment.end == layout.FLOAT_BYTES * floats and following.layer != segment.layer:
-            named = _BACKBONE.search(path)
-            layers = int(named.group(1)) if named else 0
+            layers = named_layers or 0
             return layers if segment.layer < layers <= following.layer else segment.layer + 1
     return None
-
-
-_BACKBONE = re.compile(r"\.conv\.(\d+)$")
-
-
-def is_backbone_name(path: str) -> bool:
-    """`yolov4.conv.137`: a file that says of itself that it is cut."""
-    return _BACKBONE.search(path) is not None

@@ -7,7 +7,6 @@ itself (`_foreign`), and a load that pairs layers (`_paired`), by name or by wha
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,10 +30,9 @@ from yolotf.models.stock import stock_networks
 from yolotf.models.units import Structure, other_layers
 from yolotf.models.variables import quantization
 from yolotf.weights import layout
-from yolotf.weights.header import Header, read_header
+from yolotf.weights.file import WeightsFile
+from yolotf.weights.header import Header
 from yolotf.weights.once import once_each
-
-PathLike = str | os.PathLike[str]
 
 ENDS_AFTER = "the file ends after "
 """How the note on a file of a network's first layers begins."""
@@ -46,7 +44,6 @@ class Job:
 
     Attributes:
         header: of the file.
-        size_bytes: of the file.
         plan: what is written where.
         loaded: names of the model's layers that are written.
         skipped: layers that file and model both have, in different shapes.
@@ -57,7 +54,6 @@ class Job:
     """
 
     header: Header
-    size_bytes: int
     plan: layout.Plan
     loaded: tuple[str, ...]
     skipped: tuple[partial.Skipped, ...] = ()
@@ -68,7 +64,7 @@ class Job:
 
 
 def job_for(
-    model: Any, path: PathLike, source: Any, *, strict: bool, by_name: bool, skip_mismatch: bool
+    model: Any, file: WeightsFile, source: Any, *, strict: bool, by_name: bool, skip_mismatch: bool
 ) -> Job:
     """Decides what of the file goes where in the model.
 
@@ -77,39 +73,39 @@ def job_for(
         CfgError: `source` names no network.
         OSError: the file cannot be read.
     """
-    _refuse_quantized(model, path)
+    _refuse_quantized(model, file)
     own = network_of(model)
     told = None if source is None else network_for(model, source)
     if by_name or skip_mismatch:
-        network = told or _network_of_size(path, network_around(model))
-        return _paired(model, own, network, path, strict, by_name, skip_mismatch)
+        network = told or _network_of_size(file, network_around(model))
+        return _paired(model, own, network, file, strict, by_name, skip_mismatch)
     if own is not None and (told is None or layout.segments(told) == layout.segments(own)):
-        return _built_here(model, own, path, strict)
+        return _built_here(model, own, file, strict)
     if told is not None:
-        return _told_by_cfg(model, own, told, path, strict)
-    return _foreign(model, path, strict)
+        return _told_by_cfg(model, own, told, file, strict)
+    return _foreign(model, file, strict)
 
 
-def _refuse_quantized(model: Any, path: PathLike) -> None:
+def _refuse_quantized(model: Any, file: WeightsFile) -> None:
     """Raises for kernels that are no floats, or are rounded whenever they are used."""
     for layer in every_layer(model):
         if (how := quantization(layer)) is not None:
             raise PlanError(
-                f"{os.fspath(path)}: layer {layer.name} of {_name(model)} is quantized ({how}), "
+                f"{file.name}: layer {layer.name} of {_name(model)} is quantized ({how}), "
                 "and the file holds float32; load the file before the model is quantized",
-                path=os.fspath(path),
+                path=file.name,
                 layer=layer.name,
                 quantization=how,
             )
 
 
-def _built_here(model: Any, own: cfg.Network, path: PathLike, strict: bool) -> Job:
+def _built_here(model: Any, own: cfg.Network, file: WeightsFile, strict: bool) -> Job:
     """For a model from `build_model`: its layers are called after the sections."""
-    return _in_order(model, own, path, strict)
+    return _in_order(model, own, file, strict)
 
 
 def _told_by_cfg(
-    model: Any, own: cfg.Network | None, network: cfg.Network, path: PathLike, strict: bool
+    model: Any, own: cfg.Network | None, network: cfg.Network, file: WeightsFile, strict: bool
 ) -> Job:
     """For a file of another network than the model's own, and for models that have none.
 
@@ -118,101 +114,96 @@ def _told_by_cfg(
     """
     if own is None:
         try:
-            return _in_order(model, network, path, strict)
+            return _in_order(model, network, file, strict)
         except PlanError as error:
-            part = _part(model, network, path, strict)
+            part = _part(model, network, file, strict)
             if part is not None:
                 return part
-            if "skip_mismatch" in error.message or not shared_layers(model, network, path):
+            if "skip_mismatch" in error.message or not shared_layers(model, network, file):
                 raise
             raise PlanError(
                 f"{error.message}; pass skip_mismatch=True to load the layers that fit",
                 **error.facts,
             ) from None
-    file = _FileLayers.read(network, path, strict)
-    found = _aligned(model, own, file)
+    stored = _FileLayers.read(network, file, strict)
+    found = _aligned(model, own, stored)
     outputs = [own.layers[index] for index in output_layers(own)] if own.heads else []
     excused = {part_name(layer, part) for layer in outputs for part in parts_of(layer)}
-    _refuse(path, network, [one for one in found.skipped if one.name not in excused], found)
-    return _pairing_job(model, own, network, path, file, found)
+    _refuse(file, network, [one for one in found.skipped if one.name not in excused], found)
+    return _pairing_job(model, own, network, file, stored, found)
 
 
-def _foreign(model: Any, path: PathLike, strict: bool) -> Job:
+def _foreign(model: Any, file: WeightsFile, strict: bool) -> Job:
     """For a model of unknown origin: the file decides which order of its layers is the cfg's."""
     structure = Structure(model)
-    header, size_bytes = read_header(path, structure.floats)
     others = tuple(structure.others)
-    if not strict or partial.is_backbone_name(os.fspath(path)):
-        for width in header.widths:
-            floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
-            order = None if rest else order_by_file.beginning(structure, floats)
+    if not strict or file.backbone_layers is not None:
+        for header, floats in file.layouts():
+            order = order_by_file.beginning(structure, floats)
             if order is not None:
-                header, _ = read_header(path, floats)
                 assignments = order_by_file.assignments(order, transposed=header.transposed)
                 return Job(
                     header,
-                    size_bytes,
                     layout.Plan(assignments, floats, None),
                     layer_names(assignments),
                     untouched=(*(one.name for one in structure.units if one not in order), *others),
                     notes=(f"{ENDS_AFTER}{plural(len(order), 'layer')}",),
                     complete=False,
                 )
-    if size_bytes != header.size_bytes + layout.FLOAT_BYTES * structure.floats:
-        for network in networks_around(model, path):
-            part = _part(model, network, path, strict)
+    header = file.header(structure.floats)
+    if file.size_bytes != header.size_bytes + layout.FLOAT_BYTES * structure.floats:
+        for network in networks_around(model, file):
+            part = _part(model, network, file, strict)
             if part is not None:
                 return part
-    order = order_by_file.arrange(
-        structure, path, header.size_bytes, size_bytes, transposed=header.transposed
-    )
+    order = order_by_file.arrange(structure, file, header)
     assignments = order_by_file.assignments(order, transposed=header.transposed)
     plan = layout.Plan(assignments, structure.floats, None)
-    return Job(header, size_bytes, plan, layer_names(assignments), untouched=others)
+    return Job(header, plan, layer_names(assignments), untouched=others)
 
 
-def _part(model: Any, network: cfg.Network, path: PathLike, strict: bool) -> Job | None:
+def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job | None:
     """For a model that is a part of the file's network; None for one that is not.
 
     It is one if each of its layers has a counterpart, under the same name or at the beginning.
     """
-    file = _FileLayers.read(network, path, strict)
-    found = _fitting(model, file)
+    stored = _FileLayers.read(network, file, strict)
+    found = _fitting(model, stored)
     if found is None or found.skipped or found.left or not found.spare:
         return None
-    sections = [layer for layer in file.layers if layer not in found.spare]
-    if sections != file.layers[: len(sections)] and {layer.name for layer in sections} != set(
+    sections = [layer for layer in stored.layers if layer not in found.spare]
+    if sections != stored.layers[: len(sections)] and {layer.name for layer in sections} != set(
         found.loaded
     ):
         return None
-    job = _pairing_job(model, None, network, path, file, found)
-    count = plural(len(file.layers), "layer")
+    job = _pairing_job(model, None, network, file, stored, found)
+    count = plural(len(stored.layers), "layer")
     note = f"{_name(model)} is {len(sections)} of the {count} of {network.source}"
     return replace(job, notes=(note, *job.notes))
 
 
-def is_part(model: Any, path: PathLike) -> bool:
+def is_part(model: Any, file: WeightsFile) -> bool:
     """Whether a model of unknown origin is a part of the network that a file is of."""
     if network_of(model) is not None:
         return False
-    return any(_part(model, network, path, strict=True) for network in networks_around(model, path))
+    return any(_part(model, network, file, strict=True) for network in networks_around(model, file))
 
 
-def shared_layers(model: Any, network: cfg.Network, path: PathLike) -> int:
+def shared_layers(model: Any, network: cfg.Network, file: WeightsFile) -> int:
     """How many layers of the model the file of the network can fill."""
-    found = _fitting(model, _FileLayers.read(network, path, strict=True))
+    found = _fitting(model, _FileLayers.read(network, file, strict=True))
     return len(found.loaded) if found else 0
 
 
-def _fitting(model: Any, file: _FileLayers) -> partial.Pairing | None:
+def _fitting(model: Any, stored: _FileLayers) -> partial.Pairing | None:
     """What fits; None if the model cannot be taken apart."""
     try:
-        return _aligned(model, None, file)
+        return _aligned(model, None, stored)
     except PlanError:
         return None
 
 
-def networks_around(model: Any, path: PathLike) -> Iterable[cfg.Network]:
+def networks_around(model: Any, file: WeightsFile) -> Iterable[cfg.Network]:
     """Networks that a file may be of which is larger than a model.
 
     The one that the model's layers were built for, and stock ones of the file's size.
@@ -220,46 +211,43 @@ def networks_around(model: Any, path: PathLike) -> Iterable[cfg.Network]:
     around = network_around(model)
     if around is not None:
         yield around
-    header, size_bytes = read_header(path, None)
-    for width in header.widths:
-        floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
-        if not rest:
-            yield from stock_networks(floats)
+    for _, floats in file.layouts():
+        yield from stock_networks(floats)
 
 
 def _paired(
     model: Any,
     own: cfg.Network | None,
     network: cfg.Network,
-    path: PathLike,
+    file: WeightsFile,
     strict: bool,
     by_name: bool,
     skip_mismatch: bool,
 ) -> Job:
     """For loads that pair the file's layers with the model's, by name or by what fits."""
-    file = _FileLayers.read(network, path, strict)
+    stored = _FileLayers.read(network, file, strict)
     if by_name:
-        found = partial.pair(partial.by_name(file.layers, named_layers(model, own)))
+        found = partial.pair(partial.by_name(stored.layers, named_layers(model, own)))
     else:
-        found = _aligned(model, own, file)
+        found = _aligned(model, own, stored)
     if by_name and not skip_mismatch:
-        _refuse_names(path, network, found, strict)
-    return _pairing_job(model, own, network, path, file, found)
+        _refuse_names(file, network, found, strict)
+    return _pairing_job(model, own, network, file, stored, found)
 
 
 # a file in its own order
 
 
-def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) -> Job:
+def _in_order(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job:
     find = _remembered_plan_for if network_of(model) is network else plan_for
     plan = find(model, network)
-    header, size_bytes = read_header(path, plan.floats)
+    header = file.header(plan.floats)
     if header.transposed:
         plan = find(model, network, transposed=True)
-    cut = _cut(path, header, size_bytes, layout.segments(network), strict)
+    cut = _cut(file, header, layout.segments(network), strict)
     others = _others(model, network_of(model))
     if cut is None:
-        return Job(header, size_bytes, plan, _layer_names_of(plan), untouched=others)
+        return Job(header, plan, _layer_names_of(plan), untouched=others)
     kept = tuple(
         assignment for assignment in plan.assignments if assignment.segment.layer < cut.layers
     )
@@ -268,7 +256,6 @@ def _in_order(model: Any, network: cfg.Network, path: PathLike, strict: bool) ->
     )
     return Job(
         cut.header,
-        size_bytes,
         layout.Plan(kept, cut.floats, network),
         layer_names(kept),
         untouched=(*layer_names(left), *others),
@@ -313,32 +300,27 @@ class _Cut:
 
 
 def _cut(
-    path: PathLike,
-    header: Header,
-    size_bytes: int,
-    segments: Sequence[layout.Segment],
-    strict: bool,
+    file: WeightsFile, header: Header, segments: Sequence[layout.Segment], strict: bool
 ) -> _Cut | None:
     """Where a file ends that is meant to end early; None for all others."""
-    if strict and not partial.is_backbone_name(os.fspath(path)):
+    if strict and file.backbone_layers is None:
         return None
-    if segments and size_bytes - header.size_bytes == segments[-1].end:
+    if segments and file.size_bytes - header.size_bytes == segments[-1].end:
         return None
-    for width in header.widths:
-        floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
-        layers = None if rest else partial.cut_of(segments, floats, os.fspath(path))
+    for likely, floats in file.layouts():
+        layers = partial.cut_of(segments, floats, file.backbone_layers)
         if layers is not None:
-            return _Cut(layers, floats, read_header(path, floats)[0])
+            return _Cut(layers, floats, likely)
     return None
 
 
 # layers that are paired
 
 
-def _aligned(model: Any, own: cfg.Network | None, file: _FileLayers) -> partial.Pairing:
+def _aligned(model: Any, own: cfg.Network | None, stored: _FileLayers) -> partial.Pairing:
     """The layers of the file against those of the model, in the order that they match best in."""
     ranked = sorted(
-        (partial.align(file.layers, layers) for layers in model_layers(model, own)),
+        (partial.align(stored.layers, layers) for layers in model_layers(model, own)),
         key=lambda aligned: -aligned.score,
     )
     best = partial.pair(ranked[0].pairs, ranked[0].doubts)
@@ -360,73 +342,71 @@ class _FileLayers:
     """What a file of a network holds, up to where it ends."""
 
     header: Header
-    size_bytes: int
     floats: int
     layers: list[partial.FileLayer]
     notes: tuple[str, ...]
 
     @classmethod
-    def read(cls, network: cfg.Network, path: PathLike, strict: bool) -> _FileLayers:
+    def read(cls, network: cfg.Network, file: WeightsFile, strict: bool) -> _FileLayers:
         floats = layout.floats(network)
-        header, size_bytes = read_header(path, floats)
+        header = file.header(floats)
         segments = layout.segments(network, transposed=header.transposed)
-        cut = _cut(path, header, size_bytes, segments, strict)
+        cut = _cut(file, header, segments, strict)
         if cut is None:
             layers = partial.file_layers(network, segments)
-            return cls(header, size_bytes, floats, layers, ())
+            return cls(header, floats, layers, ())
         kept = [segment for segment in segments if segment.layer < cut.layers]
         layers = partial.file_layers(network, kept)
-        return cls(cut.header, size_bytes, cut.floats, layers, (cut.note,))
+        return cls(cut.header, cut.floats, layers, (cut.note,))
 
 
 def _pairing_job(
     model: Any,
     own: cfg.Network | None,
     network: cfg.Network,
-    path: PathLike,
-    file: _FileLayers,
+    file: WeightsFile,
+    stored: _FileLayers,
     found: partial.Pairing,
 ) -> Job:
     if not found.assignments:
         raise PlanError(
-            f"{os.fspath(path)}: no layer of {network.source} fits one of {_name(model)}; "
+            f"{file.name}: no layer of {network.source} fits one of {_name(model)}; "
             "is it another network?",
-            path=os.fspath(path),
+            path=file.name,
         )
     return Job(
-        file.header,
-        file.size_bytes,
-        layout.Plan(found.assignments, file.floats, network),
+        stored.header,
+        layout.Plan(found.assignments, stored.floats, network),
         found.loaded,
         found.skipped,
         (*found.untouched, *_others(model, own)),
         found.unused,
-        (*file.notes, *_doubts(found.doubts, network)),
+        (*stored.notes, *_doubts(found.doubts, network)),
         complete=False,
     )
 
 
-def _network_of_size(path: PathLike, own: cfg.Network | None) -> cfg.Network:
+def _network_of_size(file: WeightsFile, own: cfg.Network | None) -> cfg.Network:
     """What the file was trained as, by its size: the model's own, or a stock network."""
-    header, size_bytes = read_header(path, layout.floats(own) if own else None)
-    if own is not None and size_bytes == layout.size_bytes(own, header.size_bytes):
+    file.header()  # what is shorter than one is refused as that
+    layouts = list(file.layouts())
+    if own is not None and layout.floats(own) in [floats for _, floats in layouts]:
         return own
-    for width in header.widths:
-        floats, rest = divmod(size_bytes - width, layout.FLOAT_BYTES)
-        for network in () if rest else stock_networks(floats):
+    for _, floats in layouts:
+        for network in stock_networks(floats):
             return network
     if own is not None:
         return own
     raise PlanError(
-        f"{os.fspath(path)}: {size_bytes} bytes are no stock network's; pass cfg= with the network "
+        f"{file.name}: {file.size_bytes} bytes are no stock network's; pass cfg= with the network "
         "it was trained as",
-        path=os.fspath(path),
-        found=size_bytes,
+        path=file.name,
+        found=file.size_bytes,
     )
 
 
 def _refuse_names(
-    path: PathLike, network: cfg.Network, found: partial.Pairing, strict: bool
+    file: WeightsFile, network: cfg.Network, found: partial.Pairing, strict: bool
 ) -> None:
     """Raises for names that match and shapes that do not, then for names without a partner."""
     unpaired = [*found.untouched, *found.unused] if strict else []
@@ -454,8 +434,8 @@ def _refuse_names(
         problems.append(f"{plural(count, 'name has', 'names have')} no partner: {_some(lines)}")
         fixes.append("rename them, or pass strict=False to load the others")
     raise PlanError(
-        f"{os.fspath(path)}: {'; '.join((*problems, *fixes))}",
-        path=os.fspath(path),
+        f"{file.name}: {'; '.join((*problems, *fixes))}",
+        path=file.name,
         skipped=found.skipped,
         untouched=found.untouched,
         unused=found.unused,
@@ -467,7 +447,7 @@ def _meant(name: str | None) -> str:
 
 
 def _refuse(
-    path: PathLike,
+    file: WeightsFile,
     network: cfg.Network,
     skipped: Sequence[partial.Skipped],
     found: partial.Pairing,
@@ -479,10 +459,10 @@ def _refuse(
     if not problems:
         return
     raise PlanError(
-        f"{os.fspath(path)}: {plural(len(problems), 'layer does', 'layers do')} not fit: "
+        f"{file.name}: {plural(len(problems), 'layer does', 'layers do')} not fit: "
         f"{_some(problems)}; pass "
         "skip_mismatch=True to load the others",
-        path=os.fspath(path),
+        path=file.name,
         skipped=found.skipped,
         untouched=found.untouched,
         unused=found.unused,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -99,7 +98,7 @@ def save_darknet_weights(
     size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
     with atomic.replacing_file(file, overwrite=overwrite) as written:
         _reserve(written.fileno(), size)
-        written.write(_header_bytes(header))
+        written.write(header.to_bytes())
         for assignment in assignments:
             values = _stored(assignment, merged)
             if fold_epsilon and assignment.segment in differences:
@@ -214,16 +213,6 @@ def _header(origin: Origin | None, seen: int | None, version: Sequence[int] | No
     if not 0 <= seen < 2 ** (32 if size == NARROW else 64):
         raise ValueError(f"seen is {seen}, the header has {8 * (size - 12)} bits for it")
     return header._replace(size_bytes=size)
-
-
-def _header_bytes(header: Header) -> bytes:
-    return struct.pack(
-        "<iiiI" if header.size_bytes == NARROW else "<iiiQ",
-        header.major,
-        header.minor,
-        header.revision,
-        header.seen,
-    )
 
 
 def _with_adapters(model: Any) -> dict[int, Any]:

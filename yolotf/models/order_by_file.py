@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,12 +9,13 @@ import numpy as np
 from yolotf import _core
 from yolotf.darknet.roles import Role
 from yolotf.errors import ContentError, PlanError, SizeMismatchError
-from yolotf.files.sources import StrPath
 from yolotf.models.candidate_orders import Candidate, Choice, Order, ambiguous, choices
 from yolotf.models.order_by_network import Binding
 from yolotf.models.stock import stock_networks
 from yolotf.models.units import Leaf, Structure, Unit, some
 from yolotf.weights import layout, statistics
+from yolotf.weights.file import WeightsFile
+from yolotf.weights.header import Header
 from yolotf.weights.layout import FLOAT_BYTES, Segment
 from yolotf.weights.likelihood import Evidence
 
@@ -45,15 +45,8 @@ def assignments(
     )
 
 
-def arrange(
-    structure: Structure,
-    path: StrPath,
-    header_bytes: int,
-    size_bytes: int,
-    *,
-    transposed: bool = False,
-) -> Order:
-    """The order in which the file at `path` stores the units.
+def arrange(structure: Structure, file: WeightsFile, header: Header) -> Order:
+    """The order in which the file stores the units, behind a header of this width.
 
     Raises:
         SizeMismatchError: the file holds more or fewer floats than the model.
@@ -61,54 +54,53 @@ def arrange(
         PlanError: several orders do, and nothing decides between them; or the model has what
             no file can fill.
     """
-    name = os.fspath(path)
-    if size_bytes != header_bytes + FLOAT_BYTES * structure.floats:
-        raise _wrong_size(structure, name, header_bytes, size_bytes)
+    if file.size_bytes != header.size_bytes + FLOAT_BYTES * structure.floats:
+        raise _wrong_size(structure, file, header)
     choice = choices(structure)
     compare_with_stock(choice)
     for order in list(choice.kept):
-        wrong = _first_impossible(path, header_bytes, segments(order, transposed=transposed))
+        wrong = _first_impossible(file, header, segments(order, transposed=header.transposed))
         if wrong is not None:
             unit = order[wrong.layer]
             choice.drop(
                 order,
                 f"moving_variance of {unit.norm.name if unit.norm else unit.name}, at byte "
-                f"{header_bytes + wrong.offset}, would be negative or not finite",
+                f"{header.size_bytes + wrong.offset}, would be negative or not finite",
             )
     if not choice.kept:
         raise ContentError(
-            f"{name}: has the size of {structure.name}, but no order of its layers fits; tried "
-            f"{'; '.join(choice.failed)}; the file belongs to another network, or is damaged; "
-            "if the model was written in another order than its cfg, pass cfg=",
-            path=name,
+            f"{file.name}: has the size of {structure.name}, but no order of its layers fits; "
+            f"tried {'; '.join(choice.failed)}; the file belongs to another network, or is "
+            "damaged; if the model was written in another order than its cfg, pass cfg=",
+            path=file.name,
             tried=choice.failed,
         )
     best = choice.best()
     if len(best) > 1:
-        best = _likelier(choice, best, path, header_bytes, transposed) or best
+        best = _likelier(choice, best, file, header) or best
     if len(best) > 1:
-        raise ambiguous(choice, best, name)
+        raise ambiguous(choice, best, file.name)
     return best[0]
 
 
 def _wrong_size(
-    structure: Structure, name: str, header_bytes: int, size_bytes: int
+    structure: Structure, file: WeightsFile, header: Header
 ) -> SizeMismatchError | PlanError:
-    expected = header_bytes + FLOAT_BYTES * structure.floats
+    expected = header.size_bytes + FLOAT_BYTES * structure.floats
     text = (
-        f"{name}: has {size_bytes} bytes, {structure.name} needs {expected} for its "
+        f"{file.name}: has {file.size_bytes} bytes, {structure.name} needs {expected} for its "
         f"{structure.floats} floats: {structure.facts()}"
     )
     facts = {
-        "path": name,
+        "path": file.name,
         "expected": expected,
-        "found": size_bytes,
+        "found": file.size_bytes,
         "floats": structure.floats,
         "not_counted": structure.others,
     }
     biased = [unit.leaf for unit in structure.units if _feeds_norm(structure, unit.leaf)]
     without = structure.floats - sum(leaf.channels for leaf in biased)
-    if biased and size_bytes - FLOAT_BYTES * without in (layout.HEADER_BYTES, 16):
+    if biased and without in [floats for _, floats in file.layouts()]:
         return PlanError(
             f"{text}; {len(biased)} layers have a bias before their batch normalization, which "
             f"Darknet does not store: {some(leaf.name for leaf in biased)}; create them with "
@@ -137,15 +129,15 @@ def _feeds_norm(structure: Structure, leaf: Leaf) -> bool:
 
 
 def _first_impossible(
-    path: StrPath, header_bytes: int, found: Sequence[Sequence[Segment]]
+    file: WeightsFile, header: Header, found: Sequence[Sequence[Segment]]
 ) -> Segment | None:
     """The first moving variance with a number that is none."""
     variances = [one for mine in found for one in mine if one.role == "moving_variance"]
     if not variances:
         return None
     stats = _core.scan(
-        path,
-        np.array([header_bytes + one.offset for one in variances], np.int64),
+        file.path,
+        np.array([header.size_bytes + one.offset for one in variances], np.int64),
         np.array([one.count for one in variances], np.int64),
     )
     bad = np.flatnonzero(np.add(stats["negative"], stats["nonfinite"]))
@@ -179,15 +171,14 @@ _DECISIVE = 30.0
 def _likelier(
     choice: Choice,
     best: Sequence[Order],
-    path: StrPath,
-    header_bytes: int,
-    transposed: bool,
+    file: WeightsFile,
+    header: Header,
 ) -> list[Order] | None:
-    with Evidence(path, header_bytes) as evidence:
+    with Evidence(file, header.size_bytes) as evidence:
         weights = [
             evidence.weigh(
                 statistics.runs_of(
-                    one for mine in segments(order, transposed=transposed) for one in mine
+                    one for mine in segments(order, transposed=header.transposed) for one in mine
                 )
             )
             for order in best

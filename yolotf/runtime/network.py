@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +24,10 @@ from yolotf.runtime import tensorflow_library
 from yolotf.runtime.graph import Node, Operations
 from yolotf.weights import layout, op_library
 from yolotf.weights import write as writing
-from yolotf.weights.header import Header, read_header
+from yolotf.weights.file import WeightsFile, WeightsSource
+from yolotf.weights.header import Header
 
 Array = npt.NDArray[Any]
-_Path = str | os.PathLike[str]
 
 _ALIGNMENT = 64
 """Bytes: what TensorFlow does not copy. Also a line of a processor's cache."""
@@ -97,41 +96,45 @@ class RuntimeNetwork:
 
     @classmethod
     def opened(
-        cls, network: cfg.Network, path: _Path, *, threads: int | None = None
+        cls,
+        network: cfg.Network,
+        weights: WeightsSource,
+        *,
+        threads: int | None = None,
     ) -> tuple[RuntimeNetwork, Weights]:
         """A network and its first weights, read while TensorFlow's libraries are opened.
 
         Args:
             network: see the constructor.
-            path: see `load`.
+            weights: see `load`.
             threads: see the constructor.
         """
         threads = threads or op_library.thread_count()
         # How wide kernels are stored is known when the libraries are there; till then, a guess.
         likely = NetworkGraph(network, use_onednn=onednn.likely_fused())
         RunMemory.of(network, likely.shapes.values()).check()
-        with ThreadPoolExecutor(1, "yolotf-open") as pool:
-            opening = pool.submit(tensorflow_library.load)
-            with tf_errors.explained(network):
-                header, arrays = _read(likely, path, verify=True, threads=threads)
-            opening.result()
-        opened = cls(network, threads=threads)
-        if opened.graph.shapes != likely.shapes:
-            return opened, opened.load(path)
-        return opened, Weights(
-            os.fspath(path), header, arrays, _runtime.Tensors(list(arrays.values()))
-        )
+        with WeightsFile.open(weights) as file:
+            with ThreadPoolExecutor(1, "yolotf-open") as pool:
+                opening = pool.submit(tensorflow_library.load)
+                with tf_errors.explained(network):
+                    header, arrays = _read(likely, file, verify=True, threads=threads)
+                opening.result()
+            opened = cls(network, threads=threads)
+            if opened.graph.shapes != likely.shapes:
+                return opened, opened.load(file)
+        tensors = _runtime.Tensors(list(arrays.values()))
+        return opened, Weights(file.name, header, arrays, tensors)
 
     @property
     def network(self) -> cfg.Network:
         """What it was built from."""
         return self.graph.network
 
-    def load(self, path: _Path, *, verify: bool = True) -> Weights:
+    def load(self, weights: WeightsSource, *, verify: bool = True) -> Weights:
         """Reads a `.weights` file into memory of its own.
 
         Args:
-            path: the file.
+            weights: the file.
             verify: see `load_darknet_weights`.
 
         Raises:
@@ -141,10 +144,10 @@ class RuntimeNetwork:
             OutOfMemoryError: there is no memory for them.
         """
         forked.check_runtime()
-        with tf_errors.explained(self.network):
-            header, arrays = _read(self.graph, path, verify=verify, threads=self._threads)
+        with WeightsFile.open(weights) as file, tf_errors.explained(self.network):
+            header, arrays = _read(self.graph, file, verify=verify, threads=self._threads)
             tensors = _runtime.Tensors(list(arrays.values()))
-        return Weights(os.fspath(path), header, arrays, tensors)
+        return Weights(file.name, header, arrays, tensors)
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: Weights) -> list[Array]:
         """What enters the heads, in cfg order.
@@ -193,15 +196,15 @@ class RuntimeNetwork:
 
 
 def _read(
-    graph: NetworkGraph, path: _Path, *, verify: bool, threads: int
+    graph: NetworkGraph, file: WeightsFile, *, verify: bool, threads: int
 ) -> tuple[Header, dict[str, npt.NDArray[np.float32]]]:
     """A file's header, and its numbers as `graph` computes with them."""
-    header, size_bytes = read_header(path, layout.floats(graph.network))
+    header = file.header(layout.floats(graph.network))
     plan = graph.plan(transposed=header.transposed)
-    writing.check_size(path, plan, header, size_bytes)  # before there is memory for it
+    writing.check_size(file, plan, header)  # before there is memory for it
     arrays = _allocate(graph.shapes)
     targets = [arrays[one.slot.variable] for one in plan.assignments]
-    writing.write_arrays(path, header, plan, targets, verify=verify, threads=threads)
+    writing.write_arrays(file, header, plan, targets, verify=verify, threads=threads)
     return header, arrays
 
 

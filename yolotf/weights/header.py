@@ -1,18 +1,19 @@
-"""The start of a `.weights` file (AlexeyAB/darknet src/parser.c:2254): read in one place."""
+"""The start of a `.weights` file (AlexeyAB/darknet src/parser.c:2254), as csrc/header.h has it."""
 
 from __future__ import annotations
 
-import os
 import struct
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from yolotf import _core, errors
-from yolotf.files.sources import StrPath
+from yolotf import _core
+from yolotf.weights.segments import FLOAT_BYTES
 
 WIDE, NARROW = 20, 16
 """Header sizes in bytes: `seen` is a uint64 since version 0.2, a uint32 before."""
 
 _LARGEST_VERSION = 0xFFFF
+_VERSION = struct.Struct("<3i")
 
 
 class Header(NamedTuple):
@@ -34,17 +35,21 @@ class Header(NamedTuple):
         """
         if len(start) < NARROW:
             return None
-        major, minor, revision, seen = struct.unpack_from("<iiiI", start)
-        header = cls(major, minor, revision, seen, NARROW)
-        if (size_bytes or header.version_size_bytes) == NARROW or len(start) < WIDE:
-            return header
-        return cls(major, minor, revision, struct.unpack_from("<Q", start, 12)[0], WIDE)
+        # A file of no floats has the size of its header.
+        narrow = cls(*_core.parse_header(start, NARROW, 0))
+        if (size_bytes or narrow.version_size_bytes) == NARROW or len(start) < WIDE:
+            return narrow
+        return cls(*_core.parse_header(start, WIDE, 0))
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the file that it stands for."""
+        seen = self.seen.to_bytes(self.size_bytes - _VERSION.size, "little")
+        return _VERSION.pack(self.major, self.minor, self.revision) + seen
 
     @property
     def version_size_bytes(self) -> int:
         """The size that the version asks for; writers have lied, see `size_bytes`."""
-        wide = self.major * 10 + self.minor >= 2 and max(self.major, self.minor) < 1000
-        return WIDE if wide else NARROW
+        return _core.version_header_bytes(self.major, self.minor)
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -54,7 +59,7 @@ class Header(NamedTuple):
     @property
     def transposed(self) -> bool:
         """Dense kernels are stored (in, out) (parser.c:2274)."""
-        return self.major > 1000 or self.minor > 1000
+        return _core.stores_transposed(self.major, self.minor)
 
     @property
     def plausible(self) -> bool:
@@ -64,20 +69,16 @@ class Header(NamedTuple):
         )
 
 
-def read_header(path: StrPath, floats: int | None) -> tuple[Header, int]:
-    """The header, its width chosen by the file's size if `floats` is known; and the file's size.
+def float_counts(
+    size_bytes: int, widths: Iterable[int] = (WIDE, NARROW)
+) -> Iterator[tuple[int, int]]:
+    """(width of the header, floats after it) for each width that whole floats follow.
 
-    Raises:
-        HeaderError: the file is shorter than a header.
-        OSError: it cannot be read, or is not a regular file.
+    Args:
+        size_bytes: of the file.
+        widths: of the header, to be tried in this order.
     """
-    try:
-        fields = _core.read_header(path, -1 if floats is None else floats)
-    except _core.NativeError as error:
-        raise errors.HeaderError(
-            f"{os.fspath(path)}: {error}; a .weights file starts with 16 or 20 bytes of header",
-            path=os.fspath(path),
-            expected=error.expected,
-            found=error.found,
-        ) from None
-    return Header(*fields[:5]), fields[7]
+    for width in widths:
+        floats, rest = divmod(size_bytes - width, FLOAT_BYTES)
+        if floats >= 0 and not rest:
+            yield width, floats

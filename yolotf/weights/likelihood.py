@@ -22,8 +22,8 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.files.sources import StrPath
 from yolotf.weights import layout
+from yolotf.weights.file import WeightsFile
 from yolotf.weights.statistics import TINIEST, Run
 
 _Floats = npt.NDArray[np.float32]
@@ -57,8 +57,8 @@ class Evidence:
         rest: bytes after the last of them.
     """
 
-    def __init__(self, path: StrPath, header_bytes: int) -> None:
-        self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed in __exit__
+    def __init__(self, file: WeightsFile, header_bytes: int) -> None:
+        self._file = Path(file.path).open("rb", buffering=0)  # noqa: SIM115 - closed in __exit__
         self.header_bytes = header_bytes
         size = os.fstat(self._file.fileno()).st_size
         self.floats, self.rest = divmod(max(0, size - header_bytes), layout.FLOAT_BYTES)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from yolotf import _core, errors
 from yolotf.errors import plural
-from yolotf.files.sources import StrPath
 from yolotf.weights import layout
+from yolotf.weights.file import WeightsFile
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,21 @@ class _Case(NamedTuple):
 
 
 def refusal(
-    failure: Failure, path: StrPath, plan: layout.Plan, assignments: Sequence[layout.Assignment]
+    failure: Failure,
+    file: WeightsFile,
+    plan: layout.Plan,
+    assignments: Sequence[layout.Assignment],
 ) -> errors.WeightsMismatch:
     """The error to raise for what a native check found.
 
     Args:
         failure: what it found.
-        path: the file.
+        file: that was to be loaded.
         plan: the plan.
         assignments: what the segments of the native call were: the plan's, or more with replicas.
     """
     words = _WORDS.get(failure.code, _no_array)
-    return words(_Case(failure, os.fspath(path), plan, assignments))
+    return words(_Case(failure, file.name, plan, assignments))
 
 
 def where(plan: layout.Plan, segment: layout.Segment) -> str:

@@ -29,9 +29,9 @@ from typing import NamedTuple
 
 from yolotf import _core
 from yolotf.files import detect as _file
-from yolotf.files.sources import StrPath
 from yolotf.weights import layout
 from yolotf.weights import op_library as _native
+from yolotf.weights.file import WeightsFile
 
 TINIEST = 2.0**-126
 """The smallest normal float32; what is nearer to zero counts as zero."""
@@ -74,7 +74,7 @@ class Stats(NamedTuple):
     std: float
 
 
-def scan(path: StrPath, runs: Iterable[Run], header_bytes: int) -> list[Stats]:
+def scan(file: WeightsFile, runs: Iterable[Run], header_bytes: int) -> list[Stats]:
     """Statistics of `runs`; what lies beyond the end of the file is left out of `floats`.
 
     Raises:
@@ -86,7 +86,7 @@ def scan(path: StrPath, runs: Iterable[Run], header_bytes: int) -> list[Stats]:
     starts = np.array([run.start for run in wanted], np.int64)
     counts = np.array([run.floats for run in wanted], np.int64)
     found = _core.scan(
-        path,
+        file.path,
         header_bytes + layout.FLOAT_BYTES * starts,
         counts,
         threads=_native.thread_count(),
@@ -125,12 +125,12 @@ def _stats(
     return Stats(count, nonfinite, negative, zero, minimum, maximum, mean, std)
 
 
-def nonfinite(path: StrPath, header_bytes: int, floats: int) -> int:
+def nonfinite(file: WeightsFile, header_bytes: int, floats: int) -> int:
     """How many of the first `floats` floats are NaN or infinite; holes are not read."""
     pieces = []
-    for start, end in _file.extents(path):
+    for start, end in _file.extents(file.path):
         first = max(0, start - header_bytes) // layout.FLOAT_BYTES
         last = min(floats, -(-(end - header_bytes) // layout.FLOAT_BYTES))
         if first < last:
             pieces.append(Run(0, "", first, last - first))
-    return sum(found.nonfinite for found in scan(path, pieces, header_bytes))
+    return sum(found.nonfinite for found in scan(file, pieces, header_bytes))

@@ -6,7 +6,6 @@ import errno
 import functools
 import os
 import re
-import struct
 import time
 import warnings
 from collections.abc import Sequence
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 from yolotf import _core, errors
 from yolotf.weights import layout
 from yolotf.weights import op_library as _native
+from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
 from yolotf.weights.once import once_each
 from yolotf.weights.refusal import Failure, refusal, role_name
 
-Path = str | os.PathLike[str]
 _Array = NDArray[np.generic]
 
 
@@ -39,7 +38,7 @@ class WriteStats:
 
 
 def write(
-    path: Path,
+    file: WeightsFile,
     header: Header,
     plan: layout.Plan,
     *,
@@ -50,7 +49,7 @@ def write(
     """Checks the whole plan and then writes it: by the op where it can, else portably.
 
     Args:
-        path: the file.
+        file: the file.
         header: what it begins with.
         plan: what to write where.
         cast: see `load_darknet_weights`.
@@ -64,25 +63,25 @@ def write(
     """
     targets = _targets(plan)
     if targets.symbolic is not None:
-        raise refusal(Failure("symbolic", targets.symbolic), path, plan, targets.assignments)
-    job = _Job(path, header, plan, targets, cast, verify)
+        raise refusal(Failure("symbolic", targets.symbolic), file, plan, targets.assignments)
+    job = _Job(file, header, plan, targets, cast, verify)
     return job.with_op(contents_disposable) if _op_can(targets) else job.portably()
 
 
-def check_size(path: Path, plan: layout.Plan, header: Header, size_bytes: int) -> None:
+def check_size(file: WeightsFile, plan: layout.Plan, header: Header) -> None:
     """Refuses a file of another size than the plan's.
 
     Raises:
         SizeMismatchError: it is.
     """
     expected = plan.expected_bytes(header.size_bytes)
-    if expected not in (-1, size_bytes):
-        failure = Failure("wrong_size", expected=expected, found=size_bytes)
-        raise refusal(failure, path, plan, plan.assignments)
+    if expected not in (-1, file.size_bytes):
+        failure = Failure("wrong_size", expected=expected, found=file.size_bytes)
+        raise refusal(failure, file, plan, plan.assignments)
 
 
 def write_arrays(
-    path: Path,
+    file: WeightsFile,
     header: Header,
     plan: layout.Plan,
     arrays: Sequence[_Array],
@@ -93,7 +92,7 @@ def write_arrays(
     """Checks and writes a plan into new NumPy arrays; no TensorFlow.
 
     Args:
-        path: the file.
+        file: the file.
         header: what it begins with.
         plan: what to write where.
         arrays: one an assignment of the plan.
@@ -105,12 +104,12 @@ def write_arrays(
         OSError: the file cannot be read.
     """
     _scatter(
-        path, header, plan, plan.assignments, arrays, cast=False, verify=verify, threads=threads
+        file, header, plan, plan.assignments, arrays, cast=False, verify=verify, threads=threads
     )
 
 
 def _scatter(
-    path: Path,
+    file: WeightsFile,
     header: Header,
     plan: layout.Plan,
     assignments: Sequence[layout.Assignment],
@@ -123,8 +122,8 @@ def _scatter(
     """Into arrays that hold nothing yet, so that they are written while the file is read."""
     try:
         return _core.scatter(
-            path,
-            header_bytes(header),
+            file.path,
+            header.to_bytes(),
             plan.expected_bytes(header.size_bytes),
             plan.rows(header.size_bytes, None if assignments is plan.assignments else assignments),
             list(arrays),
@@ -134,7 +133,7 @@ def _scatter(
             threads=threads,
         )
     except _core.NativeError as error:
-        raise refusal(Failure.of(error), path, plan, assignments) from None
+        raise refusal(Failure.of(error), file, plan, assignments) from None
 
 
 def replicas(variable: Any) -> list[Any]:
@@ -144,12 +143,6 @@ def replicas(variable: Any) -> list[Any]:
     if isinstance(variable, tf.distribute.DistributedValues):
         return list(variable.values)
     return [variable]
-
-
-def header_bytes(header: Header) -> bytes:
-    """The bytes the file must begin with: those the plan was made for."""
-    seen = header.seen.to_bytes(header.size_bytes - 12, "little")
-    return struct.pack("<3i", header.major, header.minor, header.revision) + seen
 
 
 class _Targets:
@@ -237,7 +230,7 @@ def _warn_once(text: str) -> None:
 class _Job:
     """One call of `write`."""
 
-    path: Path
+    file: WeightsFile
     header: Header
     plan: layout.Plan
     targets: _Targets
@@ -249,8 +242,8 @@ class _Job:
 
         with tf.device(self.targets.cpu):
             result = _native.op_library().yolotf_scatter(
-                path=os.fsencode(self.path),
-                header=header_bytes(self.header),
+                path=os.fsencode(self.file.path),
+                header=self.header.to_bytes(),
                 expected_bytes=self.plan.expected_bytes(self.header.size_bytes),
                 # A tensor: the op would take the array apart number by number.
                 plan=tf.constant(self._rows()),
@@ -262,7 +255,7 @@ class _Job:
         numbers: list[int] = result.numpy().tolist()
         code, file_code, system_error, segment, axis, role, *places = numbers[:10]
         if system_error or file_code == _NOT_REGULAR:
-            raise _os_error(system_error, self.path)
+            raise _os_error(system_error, self.file)
         if file_code:
             raise self.refused(Failure("changed"))
         if code:
@@ -290,7 +283,7 @@ class _Job:
             for value in before
         ]
         mapped, threads, _, _ = _scatter(
-            self.path,
+            self.file,
             self.header,
             self.plan,
             self.targets.assignments,
@@ -336,17 +329,17 @@ class _Job:
         return values
 
     def refused(self, failure: Failure) -> errors.WeightsMismatch:
-        return refusal(failure, self.path, self.plan, self.targets.assignments)
+        return refusal(failure, self.file, self.plan, self.targets.assignments)
 
 
 _NOT_REGULAR = 2
 """FileCode in csrc/mapped_file.h."""
 
 
-def _os_error(number: int, path: Path) -> OSError:
+def _os_error(number: int, file: WeightsFile) -> OSError:
     if number:
-        return OSError(number, os.strerror(number), os.fspath(path))
-    return OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        return OSError(number, os.strerror(number), file.name)
+    return OSError(errno.EINVAL, "not a regular file", file.name)
 
 
 _ALIGNMENT = 64
