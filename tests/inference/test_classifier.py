@@ -221,7 +221,9 @@ def test_answers_are_those_darknet_printed(kind, tmp_path, monkeypatch):
     found = classify.probabilities([darknet_picture(key) for key in keys])
     for key, ours in zip(keys, found, strict=True):
         pixels = darknet_picture(key)[None]
-        np.testing.assert_allclose(ours, DARKNET[key], atol=1e-6, rtol=0)
+        # Sums that no softmax brings to 0..1 are rounded by their size, in each processor's order.
+        rtol = 1e-6 if kind == "none" else 0
+        np.testing.assert_allclose(ours, DARKNET[key], atol=1e-6, rtol=rtol)
         for images in (pixels, pixels / np.float32(255)):
             np.testing.assert_allclose(function(images)[0], ours, atol=2e-5)
         found = served(images=tf.constant(pixels))["probabilities"]
