@@ -380,8 +380,8 @@ def test_a_name_that_is_none():
         networks.network(80)
 
 
-def test_the_readme_names_every_network():
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_page_of_networks_names_every_network():
+    text = (Path(__file__).parents[2] / "docs/networks.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("|") and "yolov4-custom" in line]
     start = text.splitlines().index(rows[0])
     table = "\n".join(text.splitlines()[start : start + 6])
