@@ -38,14 +38,26 @@ def check_heads(network: Network) -> None:
     """Raises for heads that cannot be decoded.
 
     Raises:
-        UnsupportedSectionError: no head at all, a class tree (`tree=`) beside heads without one
-            or with another, or `coords` other than 4 in `[region]` or `[detection]`.
+        UnsupportedSectionError: no head at all, heads of different class counts, a class tree
+            (`tree=`) beside heads without one or with another, or `coords` other than 4 in
+            `[region]` or `[detection]`.
     """
     if not network.heads:
         raise UnsupportedSectionError(
             f"{network.source}: no detection head; [yolo], [Gaussian_yolo], [region] or "
             "[detection] is needed to find boxes; for a classifier use yolotf.Classifier",
             source=network.source,
+        )
+    counts = [head.classes for head in network.heads]
+    if len(set(counts)) > 1:
+        lines = ", ".join(str(head.line_of("classes")) for head in network.heads)
+        raise UnsupportedSectionError(
+            f"{network.source}: the heads have {', '.join(map(str, counts[:-1]))} and {counts[-1]} "
+            f"classes; lines {lines}; give all heads the same classes= and filters=",
+            source=network.source,
+            line=network.heads[0].line_of("classes"),
+            section=network.heads[0].type,
+            layer=network.heads[0].index,
         )
     named = tree_name(network)
     for head in network.heads:

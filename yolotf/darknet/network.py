@@ -438,6 +438,21 @@ class _Resolver:
             ],
             self,
         )
+        self._compare_classes()
+
+    def _compare_classes(self) -> None:
+        """Warns of heads with different class counts: some were edited, others forgotten."""
+        heads = [layer for layer in self.layers if isinstance(layer, _sections.heads.Head)]
+        counts = [head.classes for head in heads]
+        if len(set(counts)) < 2:
+            return
+        lines = ", ".join(str(head.line_of("classes")) for head in heads)
+        listed = f"{', '.join(map(str, counts[:-1]))} and {counts[-1]}"
+        self.warnings.add(
+            heads[0].line_of("classes"),
+            f"the heads have {listed} classes (lines {lines}), so their boxes cannot be decoded "
+            "together; give all of them the same classes= and the filters= that go with it",
+        )
 
     def _check_output(self, options: Options, shape: Shape) -> None:
         """Numbers that neither Darknet's int nor a file's offsets could hold."""
