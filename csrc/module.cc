@@ -37,7 +37,7 @@ namespace {
 
 using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 
-// By value of Code and, for one more, of FileCode.
+// By value of Code.
 constexpr std::array<const char*, 15> kCodeNames = {"ok",
                                                     "header_too_short",
                                                     "file_too_short",
@@ -249,7 +249,7 @@ py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_by
   return py::make_tuple(stats.mapped ? 1 : 0, stats.threads, stats.checking_ns, stats.writing_ns);
 }
 
-// What `look` of weights/statistics.py is told: a row an error.
+// What `find` of diagnosis/damage.py is answered: a row an error.
 py::list examine(const py::object& path_like, std::uint64_t header_bytes, const Int64Array& plan,
                  int threads) {
   const std::string path = to_path(path_like);

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Role(str, Enum):
-    """What one array is to its layer; equal to the plain word. In the order of weights.h."""
+    """What one array is to its layer; equal to the plain word. In the order of csrc/plan.h."""
 
     BIAS = "bias"
     BETA = "beta"
@@ -29,7 +29,7 @@ class Role(str, Enum):
 
     @property
     def number(self) -> int:
-        """Of the same role in weights.h."""
+        """Of the same role in csrc/plan.h."""
         return _NUMBERS[self]
 
 
