@@ -138,7 +138,8 @@ _MAX_RANK = 5
 def assignment(segment: Segment, slot: Slot) -> Assignment:
     """Says how the floats of `segment` become the variable of `slot`.
 
-    The variable's own shape is looked at only to tell a depthwise kernel's multiplier; whether
+    The variable's own shape is looked at only to tell a depthwise kernel's multiplier, and a dense
+    layer from a 1x1 convolution; whether
     it is right is checked natively, before anything is written.
     """
     blocks = channels = spatial = 1
@@ -149,6 +150,8 @@ def assignment(segment: Segment, slot: Slot) -> Assignment:
         case "kernel", (filters, channels, height, width):  # OIHW
             spatial = height * width
             shape = (height, width, channels, filters)
+            if len(slot.shape) == 2 and spatial == 1:
+                shape = (channels, filters)  # a dense layer is a 1x1 convolution
             if slot.blocks > 1:
                 blocks, filters = slot.blocks, filters // slot.blocks
                 shape = (blocks, height, width, channels, filters)
@@ -157,7 +160,7 @@ def assignment(segment: Segment, slot: Slot) -> Assignment:
                 if channels == 1 and multiplier and filters % multiplier == 0:
                     shape = (height, width, filters // multiplier, multiplier)
         case "kernel", (filters, channels):  # (out, in)
-            shape = (channels, filters)
+            shape = (1, 1, channels, filters) if len(slot.shape) == 4 else (channels, filters)
         case "kernel", (blocks, filters, channels, height, width):  # [local]
             spatial = height * width
             shape = (blocks, height, width, channels, filters)
