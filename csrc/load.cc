@@ -280,8 +280,8 @@ class Load {
     return true;
   }
 
-  // Reads the file from its beginning, and lets the crew have the tasks whose bytes are there. What
-  // a task is about to move it looks at first: so it is fetched from memory once.
+  // Reads the file from the first byte that is wanted, and lets the crew have the tasks whose bytes
+  // are there. What a task is about to move it looks at first: so it is fetched from memory once.
   bool write_while_reading() {
     const auto end_of_task = [&](const Task& task) { return end_of(segments_[task.segment]); };
     std::stable_sort(tasks_.begin(), tasks_.end(),
@@ -294,7 +294,11 @@ class Load {
       }
       scatter_task(task);
     });
-    std::uint64_t read = 0;
+    std::uint64_t read = file_.size();
+    for (const Segment& segment : segments_) {
+      read = std::min(read, segment.offset);
+      read = segment.norm_offset == 0 ? read : std::min(read, segment.norm_offset);
+    }
     std::size_t ready = 0;
     bool sound = true;
     while (sound && ready < tasks_.size()) {

@@ -36,7 +36,9 @@ enum class Role : std::int64_t {
 // In the file it is [blocks][filters][channels][spatial], in the variable
 // [blocks][spatial][channels][filters]: OIHW to HWIO for any kind of convolution, in blocks of
 // filters if it is to be so, (out, in) to (in, out) for a dense kernel with spatial = 1, one kernel
-// a position for [local], and a plain copy with filters = spatial = 1.
+// a position for [local], and a plain copy with filters = spatial = 1. A kernel that stays as it is
+// in the file while a batch normalization is folded in has one block a filter, and all of a
+// filter's floats for channels.
 struct Segment {
   std::uint64_t offset = 0;  // from the start of the file
   // Where the gamma, mean and variance of `blocks` * `filters` numbers each start if a batch

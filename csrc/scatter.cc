@@ -10,12 +10,19 @@ namespace {
 
 constexpr std::uint64_t kCopyFloats = 64 * 1024;
 
-bool is_copy(const Segment& segment) noexcept {
-  if (segment.norm_offset != 0 && segment.role == Role::kKernel) {
-    return false;
-  }
+// Whether the floats stay in the order of the file.
+bool keeps_order(const Segment& segment) noexcept {
   return segment.filters == 1 ? segment.spatial == 1 || segment.channels == 1
                               : segment.channels == 1 && segment.spatial == 1;
+}
+
+bool scales_kernel(const Segment& segment) noexcept {
+  return segment.norm_offset != 0 && segment.role == Role::kKernel;
+}
+
+// Whether tasks are runs of floats, across blocks; otherwise they are filters of one block.
+bool in_floats(const Segment& segment) noexcept {
+  return keeps_order(segment) && (segment.filters == 1 || !scales_kernel(segment));
 }
 
 std::atomic<bool>& use_avx2() noexcept {
@@ -29,14 +36,14 @@ std::vector<Task> split(const std::vector<Segment>& segments) {
   std::vector<Task> tasks;
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
-    const bool copy = is_copy(segment);
+    const bool floats = in_floats(segment);
     const std::uint64_t columns = segment.channels * segment.spatial;
-    const std::uint64_t blocks = copy ? 1 : segment.blocks;
-    const std::uint64_t whole = copy ? segment.count() : segment.filters;
+    const std::uint64_t blocks = floats ? 1 : segment.blocks;
+    const std::uint64_t whole = floats ? segment.count() : segment.filters;
     constexpr std::uint64_t kFilters = kPanels * kPanel;
     const std::uint64_t step =
-        copy ? kCopyFloats
-             : kFilters * std::max<std::uint64_t>(1, kCopyFloats / (kFilters * columns));
+        floats ? kCopyFloats
+               : kFilters * std::max<std::uint64_t>(1, kCopyFloats / (kFilters * columns));
     for (std::uint64_t block = 0; block < blocks; ++block) {
       for (std::uint64_t begin = 0; begin < whole; begin += step) {
         tasks.push_back(
@@ -48,7 +55,7 @@ std::vector<Task> split(const std::vector<Segment>& segments) {
 }
 
 Extent source_of(const Segment& segment, const Task& task) noexcept {
-  const std::uint64_t row = is_copy(segment) ? 1 : segment.channels * segment.spatial;
+  const std::uint64_t row = in_floats(segment) ? 1 : segment.channels * segment.spatial;
   const std::uint64_t before = task.block * (segment.count() / segment.blocks);
   return {segment.offset + kFloatBytes * (before + task.begin * row),
           segment.offset + kFloatBytes * (before + task.end * row)};
@@ -63,8 +70,12 @@ void scatter(const std::byte* bytes, const Segment& segment, const Target& targe
   void* destination = static_cast<std::byte*>(target.data) + element_bytes(target.dtype) * before;
   if (folds && segment.role != Role::kKernel) {
     fold_vector(source, segment, fold, target.dtype, destination, task.begin, task.end);
-  } else if (is_copy(segment)) {
-    copy_portable(source, target.dtype, destination, task.begin, task.end);
+  } else if (in_floats(segment)) {
+    if (folds) {
+      scale_portable(source, segment, fold, target.dtype, destination, task.begin, task.end);
+    } else {
+      copy_portable(source, target.dtype, destination, task.begin, task.end);
+    }
   } else {
     const bool avx2 = use_avx2().load(std::memory_order_relaxed);
     const Transpose transpose =

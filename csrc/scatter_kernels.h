@@ -173,6 +173,10 @@ Transpose avx2_transpose(Dtype dtype, bool folds) noexcept;
 void copy_portable(const std::byte* source, Dtype dtype, void* destination, std::uint64_t begin,
                    std::uint64_t end) noexcept;
 
+// Likewise, each filter multiplied by its scale; a block is a filter.
+void scale_portable(const std::byte* source, const Segment& segment, const Fold& fold, Dtype dtype,
+                    void* destination, std::uint64_t begin, std::uint64_t end) noexcept;
+
 // A folded bias or scale; `filters` numbers.
 void fold_vector(const std::byte* source, const Segment& segment, const Fold& fold, Dtype dtype,
                  void* destination, std::uint64_t begin, std::uint64_t end) noexcept;

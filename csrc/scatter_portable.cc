@@ -20,6 +20,23 @@ void copy_as(const std::byte* source, void* destination, std::uint64_t begin,
   }
 }
 
+// Runs of floats of one filter each.
+template <Dtype dtype>
+void scale_as(const std::byte* source, const Segment& segment, const Fold& fold, void* destination,
+              std::uint64_t begin, std::uint64_t end) noexcept {
+  using E = Element<dtype>;
+  auto* out = static_cast<typename E::Type*>(destination);
+  const std::uint64_t columns = segment.channels * segment.spatial;
+  while (begin < end) {
+    const std::uint64_t filter = begin / columns;
+    const std::uint64_t filter_end = std::min(end, (filter + 1) * columns);
+    const auto scale = static_cast<float>(fold.scale(filter));
+    for (; begin < filter_end; ++begin) {
+      out[begin] = E::from(load<float>(source + kFloatBytes * begin) * scale);
+    }
+  }
+}
+
 // A folded bias or scale; `filters` numbers.
 template <Dtype dtype>
 void fold_as(const std::byte* source, const Segment& segment, const Fold& fold, void* destination,
@@ -63,6 +80,13 @@ Transpose transpose_for(bool folds) noexcept {
 void copy_portable(const std::byte* source, Dtype dtype, void* destination, std::uint64_t begin,
                    std::uint64_t end) noexcept {
   with_dtype(dtype, [&](auto kind) { copy_as<kind.value>(source, destination, begin, end); });
+}
+
+void scale_portable(const std::byte* source, const Segment& segment, const Fold& fold, Dtype dtype,
+                    void* destination, std::uint64_t begin, std::uint64_t end) noexcept {
+  with_dtype(dtype, [&](auto kind) {
+    scale_as<kind.value>(source, segment, fold, destination, begin, end);
+  });
 }
 
 void fold_vector(const std::byte* source, const Segment& segment, const Fold& fold, Dtype dtype,

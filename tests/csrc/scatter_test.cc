@@ -278,6 +278,7 @@ TEST(folding_multiplies_every_filter_by_its_scale) {
           segment_of(20 + 16 * filters, 1, filters, columns, 1),
           segment_of(20, 1, filters, 1, 1, Role::kBeta),
           segment_of(20 + 4 * filters, 1, filters, 1, 1, Role::kScale),
+          segment_of(20 + 16 * filters, filters, 1, columns, 1),  // in the order of the file
       };
       const Bytes bytes(floats.data(), 4 * floats.size());
       std::vector<float> before;
@@ -299,6 +300,8 @@ TEST(folding_multiplies_every_filter_by_its_scale) {
           for (std::uint64_t column = 0; column < columns; ++column) {
             const long double value = kernel[filter * columns + column] * scale;
             CHECK(close(found[column * filters + filter], value, value));
+            CHECK(found[count + 2 * filters + filter * columns + column] ==
+                  found[column * filters + filter]);
           }
           CHECK(close(found[count + filter], beta[filter] - mean[filter] * scale,
                       beta[filter] + mean[filter] * scale));

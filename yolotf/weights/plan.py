@@ -31,6 +31,7 @@ class Slot:
         blocks: how many kernels, or biases, of as many filters each it is cut into; their number
             is an axis in front of the others if it is more than 1.
         holder: what the layer has in the variable's place: Keras 3 wraps it.
+        as_stored: kernels and biases keep Darknet's order of axes: OIHW, (out, in).
     """
 
     name: str
@@ -41,6 +42,7 @@ class Slot:
     depthwise: bool = False
     blocks: int = 1
     holder: Any = field(default=None, compare=False, repr=False)
+    as_stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Assignment:
     segment: Segment
     slot: Slot
     shape: tuple[int, ...]
-    """What the variable must be, in Keras' order of axes."""
+    """What the variable must be: in Keras' order of axes, or in Darknet's if the slot says so."""
     blocks: int
     filters: int
     channels: int
@@ -145,8 +147,14 @@ def assignment(segment: Segment, slot: Slot) -> Assignment:
     blocks = channels = spatial = 1
     shape: tuple[int, ...]
     match segment.role, segment.shape:
+        case "kernel", (inputs, outputs) if segment.transposed and slot.as_stored:
+            filters, channels, shape = inputs, outputs, (outputs, inputs)
         case "kernel", _ if segment.transposed:
             filters, channels, shape = 1, segment.count, segment.shape
+        case "kernel", (outputs, _) | (outputs, _, _, _) if slot.as_stored:
+            # One block per filter: a batch normalization has to know where each begins.
+            blocks, filters, channels = outputs, 1, segment.count // outputs
+            shape = segment.shape
         case "kernel", (filters, channels, height, width):  # OIHW
             spatial = height * width
             shape = (height, width, channels, filters)
@@ -164,7 +172,7 @@ def assignment(segment: Segment, slot: Slot) -> Assignment:
         case "kernel", (blocks, filters, channels, height, width):  # [local]
             spatial = height * width
             shape = (blocks, height, width, channels, filters)
-        case "bias", (filters, height, width):  # [local]
+        case "bias", (filters, height, width) if not slot.as_stored:  # [local]
             spatial = height * width
             shape = (height, width, filters)
         case _:
