@@ -6,6 +6,7 @@ from typing import Any
 
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.formats.request import Source
+from yolotf.graphs import raw_heads
 from yolotf.models.variables import plain
 
 
@@ -44,15 +45,13 @@ def decoded(raws: list[Any], network: Any, images: Any) -> dict[str, Any]:
     """Boxes and scores of raw heads, as `traced` describes them."""
     import tensorflow as tf  # not before a format is asked for
 
-    from yolotf.graphs import decode as decoding  # imports TensorFlow
-
     size = tuple(images.shape[1:3])
     if None in size:
         size = tuple(tf.unstack(tf.shape(images)[1:3]))
-    boxes, scores = [], []
-    for raw, head in zip(raws, network.heads, strict=True):
-        found = decoding.decode_head(raw, head, size)
-        centre, extent = tf.split(found.boxes, 2, -1)
-        boxes.append(tf.concat([centre - extent / 2.0, centre + extent / 2.0], -1))
-        scores.append(found.objectness[..., None] * found.probabilities)
-    return {"boxes": tf.concat(boxes, 1), "scores": tf.concat(scores, 1)}
+    grids = [raw.shape[1:3].as_list() for raw in raws]
+    grids = [
+        grid if None not in grid else tf.unstack(tf.shape(raw)[1:3])
+        for raw, grid in zip(raws, grids, strict=True)
+    ]
+    boxes, scores = raw_heads.corners_and_scores(tf.raw_ops, raws, network, grids, size)
+    return {"boxes": boxes, "scores": scores}

@@ -20,16 +20,14 @@ from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
 from yolotf.darknet.class_tree import Tree
 from yolotf.darknet.decoding import (
     GREEDY_BETA,
-    TREE_LIMIT,
     Suppression,
     check_heads,
-    has_class_fix,
     suppression_of,
     tree_of_heads,
     yolo_point,
 )
-from yolotf.errors import UnsupportedSectionError
-from yolotf.graphs import operations
+from yolotf.graphs import raw_heads
+from yolotf.graphs.raw_heads import Decoded
 
 __all__ = [
     "Batch",
@@ -52,17 +50,6 @@ Size = Any
 """`(height, width)`: two ints, or two scalar int tensors."""
 
 _TILE = 128
-
-
-class Decoded(NamedTuple):
-    """Every box of one head; N counts rows, then columns, then anchors, as Darknet does."""
-
-    boxes: Tensor
-    """[B, N, 4] float32: centre x, y, width, height relative to the network's input."""
-    objectness: Tensor
-    """[B, N] float32."""
-    probabilities: Tensor
-    """[B, N, C] float32: the classes' own, not yet multiplied by `objectness`."""
 
 
 class Candidates(NamedTuple):
@@ -112,11 +99,9 @@ def decode_head(raw: Tensor, head: Head, input_size: Size, tree: Tree | None = N
         UnsupportedSectionError: the head has a class tree, and it is not given.
         ValueError: `raw` has another number of channels than the head takes.
     """
-    raw = tf.convert_to_tensor(raw)
-    if isinstance(head, Detection):
-        return _decode_detection(raw, head)
-    rows = _rows(raw, head)
-    return _decode_rows(rows, _places(head, _grid(raw), input_size), head, tree)
+    raw = _checked(tf.convert_to_tensor(raw), head)
+    grid = (head.side, head.side) if isinstance(head, Detection) else _grid(raw)
+    return raw_heads.decode(tf.raw_ops, raw, head, grid, input_size, tree)
 
 
 def find_candidates(
@@ -397,19 +382,18 @@ def _raw_heads(raws: Sequence[Tensor] | Tensor, network: Network) -> list[Tensor
     return [tf.convert_to_tensor(raw) for raw in found]
 
 
-def _rows(raw: Tensor, head: Head) -> Tensor:
-    """[B, rows * columns * anchors, entries]."""
-    entries = head.coords + 1 + head.classes
-    channels = len(head.anchors) * entries
+def _checked(raw: Tensor, head: Head) -> Tensor:
+    """A raw head as float32, with as many channels as the head takes."""
+    raw = tf.cast(raw, tf.float32)
+    if isinstance(head, Detection):
+        return raw
+    channels = len(head.anchors) * (head.coords + 1 + head.classes)
     if raw.shape.rank != 4 or raw.shape[-1] != channels:
         raise ValueError(
             f"[{head.type}] in line {head.line} takes [batch, rows, columns, {channels}], "
             f"not {raw.shape}"
         )
-    known = None not in raw.shape[1:3]
-    boxes = raw.shape[1] * raw.shape[2] * len(head.anchors) if known else -1
-    batch = -1 if known else tf.shape(raw)[0]
-    return tf.reshape(tf.cast(raw, tf.float32), [batch, boxes, entries])
+    return raw
 
 
 def _grid(raw: Tensor) -> Size:
@@ -448,22 +432,35 @@ def _likely(
     decides = tree is not None or not isinstance(head, Region) or head.softmax
     if isinstance(head, Detection) or not decides:
         decoded = decode_head(raw, head, input_size)
-        boxes = tf.shape(decoded.objectness)[1]
-        pictures = tf.repeat(tf.range(tf.shape(decoded.objectness)[0]), boxes)
+        count = tf.shape(decoded.objectness)[1]
+        pictures = tf.repeat(tf.range(tf.shape(decoded.objectness)[0]), count)
         return pictures, Decoded(
             tf.reshape(decoded.boxes, [-1, 4]),
             tf.reshape(decoded.objectness, [-1]),
             # Not -1: there may be no classes to count the rows by.
             tf.reshape(decoded.probabilities, [tf.size(decoded.objectness), head.classes]),
         )
-    rows = _joined([_rows(raw, one) for raw, one in pairs], 1)
+    checked = [_checked(raw, one) for raw, one in pairs]
+    grids = [_grid(raw) for raw in checked]
+    rows = _joined(
+        [
+            raw_heads.rows_of(tf.raw_ops, raw, one, grid)
+            for raw, (_, one), grid in zip(checked, pairs, grids, strict=True)
+        ],
+        1,
+    )
     boxes = tf.shape(rows, tf.int64)[1] if rows.shape[1] is None else rows.shape[1]
-    likely = _true_places(_objectness(rows[:, :, head.coords], head) > threshold)
+    objectness = raw_heads.objectness_of(tf.raw_ops, rows[:, :, head.coords], head)
+    likely = _true_places(objectness > threshold)
     rows = tf.gather(tf.reshape(rows, [-1, rows.shape[2]]), likely)
-    places = [_places(one, _grid(raw), input_size) for raw, one in pairs]
+    places = [
+        raw_heads.places(tf.raw_ops, one, grid, input_size)
+        for (_, one), grid in zip(pairs, grids, strict=True)
+    ]
     # Constants become one constant.
     table = np.concatenate(places) if isinstance(places[0], np.ndarray) else _joined(places, 0)
-    decoded = _decode_rows(rows, tf.gather(table, likely % boxes), head, tree)
+    table = tf.gather(table, likely % boxes)
+    decoded = raw_heads.decode_rows(tf.raw_ops, rows, table, head, tree)
     return tf.cast(likely // boxes, tf.int32), decoded
 
 
@@ -478,142 +475,6 @@ def _true_places(values: Tensor) -> Tensor:
 
 def _joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
     return tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis)
-
-
-def _objectness(raw: Tensor, head: Head) -> Tensor:
-    if isinstance(head, Yolo) and head.new_coords:
-        return raw
-    objectness = tf.sigmoid(raw)
-    if has_class_fix(head):
-        objectness = tf.where(objectness < 0.5, 0.0, objectness)
-    return objectness
-
-
-def _places(head: Head, grid: Size, input_size: Size) -> Tensor:
-    """Where each box of a head stands, and how large its anchor is.
-
-    Args:
-        head: `[yolo]`, `[Gaussian_yolo]` or `[region]`.
-        grid: its rows and columns.
-        input_size: see `decode_head`.
-
-    Returns:
-        [N, 8] float32: column and row; columns and rows in all; the anchor's width and height,
-        relative to the input; what the centre in the cell is multiplied by, and what is then
-        taken away. An array if all sizes are ints: a graph then holds it as one constant.
-    """
-    rows, columns = grid
-    anchors = len(head.anchors)
-    scale_x_y = head.scale_x_y if isinstance(head, Yolo) else 1.0
-    rule = [scale_x_y, 0.5 * (scale_x_y - 1.0)]
-    # The anchors of [region] are in cells.
-    extents = [columns, rows] if isinstance(head, Region) else input_size[::-1]
-    if all(isinstance(extent, int) for extent in (*grid, *input_size)):
-        places = np.empty([rows, columns, anchors, 8], np.float32)
-        places[..., 0] = np.arange(columns)[:, None]
-        places[..., 1] = np.arange(rows)[:, None, None]
-        places[..., 2:4] = columns, rows
-        places[..., 4:6] = np.divide(head.anchors, extents, dtype=np.float32)
-        places[..., 6:8] = rule
-        return places.reshape(-1, 8)
-    cell = tf.range(rows * columns * anchors) // anchors
-    cells = tf.cast(tf.stack([columns, rows]), tf.float32)
-    return tf.concat(
-        [
-            tf.cast(tf.stack([cell % columns, cell // columns], 1), tf.float32),
-            tf.tile(cells[None], [rows * columns * anchors, 1]),
-            tf.tile(head.anchors / tf.cast(tf.stack(extents), tf.float32), [rows * columns, 1]),
-            tf.tile([rule], [rows * columns * anchors, 1]),
-        ],
-        1,
-    )
-
-
-def _decode_rows(rows: Tensor, places: Tensor, head: Head, tree: Tree | None = None) -> Decoded:
-    """Decodes [..., entries] rows of a `[yolo]` or `[region]` head, given [..., 8] `_places`."""
-    box, objectness, classes = tf.split(rows, [head.coords, 1, head.classes], -1)
-    objectness = _objectness(tf.squeeze(objectness, -1), head)
-    corner, cells, anchor, rule = tf.split(places, 4, -1)
-    if head.type == "Gaussian_yolo":
-        # x, its deviation, y, its deviation, and so on; deviations lower the score.
-        uncertainty = tf.reduce_mean(tf.sigmoid(box[..., 1::2]), -1, keepdims=True)
-        box = box[..., ::2]
-    centre, extent = tf.split(box, 2, -1)
-    if isinstance(head, Region):
-        if head.tree and tree is None:
-            raise UnsupportedSectionError(
-                f"[region] in line {head.line}: tree={head.tree} has to be given to decode it",
-                line=head.line_of("tree"),
-                section=head.type,
-                layer=head.index,
-            )
-        # Darknet's CPU code softmaxes in forward_region_layer and has no sigmoid otherwise.
-        if tree is not None:
-            probabilities = _deepest(classes, tree)
-        else:
-            probabilities = tf.nn.softmax(classes) if head.softmax else classes
-        centre, size = tf.sigmoid(centre), tf.exp(extent) * anchor
-    elif isinstance(head, Yolo):
-        if head.new_coords:
-            probabilities, size = classes, tf.square(extent) * 4.0 * anchor
-        else:
-            centre, probabilities = tf.sigmoid(centre), tf.sigmoid(classes)
-            size = tf.exp(extent) * anchor
-        if head.type == "Gaussian_yolo":
-            probabilities *= 1.0 - uncertainty
-        scale, offset = tf.split(rule, 2, -1)
-        centre = centre * scale - offset
-    else:
-        raise TypeError(f"not a head with anchors: {type(head).__name__}")
-    centre = (corner + centre) / cells
-    point = yolo_point(head)
-    if point:
-        centre += size * point
-    return Decoded(tf.concat([centre, size], -1), objectness, probabilities)
-
-
-def _deepest(classes: Tensor, tree: Tree) -> Tensor:
-    """Of each row the last class that is above a half, with all above it (region_layer.c:411-420).
-
-    Args:
-        classes: [..., classes], raw.
-        tree: of the classes.
-    """
-    count = len(tree.parents)
-    shape = tf.shape(classes)
-    rows = tf.reshape(classes, [-1, 1, 1, count])
-    values = tf.reshape(
-        operations.tree_softmax(tf.raw_ops, rows, (1, 1, count), tree.groups), [-1, count]
-    )
-    for places in tree.branches():
-        above = tf.pad(values, [[0, 0], [0, 1]], constant_values=1)
-        values *= tf.gather(above, places[:-1], axis=1)
-    numbers = tf.where(values > TREE_LIMIT, tf.range(1, count + 1), 0)
-    last = tf.reduce_max(numbers, 1, keepdims=True)
-    return tf.reshape(tf.where(numbers == tf.maximum(last, 1), values, 0.0), shape)
-
-
-def _decode_detection(raw: Tensor, head: Detection) -> Decoded:
-    """YOLO version 1: class numbers of all cells, then confidences, then boxes."""
-    if raw.shape.rank == 4:
-        raw = tf.transpose(raw, [0, 3, 1, 2])  # Darknet flattens channels first
-    cells, classes, num = head.side**2, head.classes, head.num
-    flat = tf.reshape(tf.cast(raw, tf.float32), [-1, cells * (classes + num * (1 + head.coords))])
-    batch = tf.shape(flat)[0] if flat.shape[0] is None else flat.shape[0]
-    probabilities = tf.reshape(flat[:, : cells * classes], [batch, cells, 1, classes])
-    if head.softmax:
-        probabilities = tf.nn.softmax(probabilities)
-    objectness = flat[:, cells * classes : cells * (classes + num)]
-    boxes = tf.reshape(flat[:, cells * (classes + num) :], [-1, cells, num, 4])
-    cell = tf.range(cells)
-    corner = tf.cast(tf.stack([cell % head.side, cell // head.side], 1), tf.float32)
-    centre = (boxes[..., :2] + corner[:, None]) / head.side
-    size = tf.square(boxes[..., 2:]) if head.sqrt else boxes[..., 2:]
-    return Decoded(
-        tf.reshape(tf.concat([centre, size], -1), [-1, cells * num, 4]),
-        objectness,
-        tf.reshape(tf.repeat(probabilities, num, 2), [batch, cells * num, classes]),
-    )
 
 
 def _overlap(a: Tensor, b: Tensor, suppression: Suppression) -> Tensor:
