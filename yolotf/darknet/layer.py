@@ -97,6 +97,9 @@ class Before(Protocol):
         """Absolute indices from `layers=` or `from=`, each before this layer."""
 
 
+_SHORT_TYPES = {"convolutional": "conv"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """One section after `[net]`, resolved.
@@ -127,6 +130,11 @@ class Layer:
             CfgError: with the line, if Darknet would refuse it or misread it in silence.
         """
         raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """What graphs and models call it: `conv_17`."""
+        return f"{_SHORT_TYPES.get(self.type, self.type)}_{self.index}"
 
     def stored(self) -> Iterator[Stored]:
         """Everything it has in a file, in file order, whatever `dontload` says."""

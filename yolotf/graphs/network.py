@@ -35,12 +35,20 @@ class NetworkGraph:
             without batch norm; `[batchnorm]` has `scale` and `bias`. With `onednn`, wide
             convolutions have both in blocks, see `onednn.convolve`. Parts of recurrent sections
             are named between the two, `17/input/kernel`.
+        axes: of the arrays that are kept in Darknet's order of axes: the place of each axis in
+            Keras' order, (3, 2, 0, 1) for OIHW.
         states: shapes of what is kept from one frame to the next, by section and name,
             `17/state`; with any, `heads` takes one frame at once.
     """
 
-    def __init__(self, network: cfg.Network, *, use_onednn: bool) -> None:
+    def __init__(self, network: cfg.Network, *, use_onednn: bool, as_stored: bool = False) -> None:
         """Looks at every section.
+
+        Args:
+            network: the network.
+            use_onednn: see `onednn`.
+            as_stored: kernels keep Darknet's order of axes, and every convolution is one
+                operation (`operations.convolve_in_groups`), also where TensorFlow needs another.
 
         Raises:
             UnsupportedSectionError: a section that cannot be built, or that the file holds
@@ -48,17 +56,22 @@ class NetworkGraph:
         """
         self.network = network
         self.onednn = use_onednn
+        self._as_stored = as_stored
         self._used = sorted(graph_rules.used_layers(network))
         self._blocks: dict[int, int] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.states: dict[str, tuple[int, ...]] = {}
+        self.axes: dict[str, tuple[int, ...]] = {}
         for index in self._used:
             layer = network.layers[index]
             graph_rules.check_layer(network, layer)
             if use_onednn and isinstance(layer, cfg.Convolutional):
                 self._blocks[index] = onednn.blocks(layer)
-            for role, shape in _folded_shapes(network, layer).items():
+            for role, shape in _folded_shapes(network, layer, as_stored).items():
                 self.shapes[_key(index, role)] = self._in_blocks(index, shape)
+                axes = _STORED_AXES.get((role.rpartition("/")[2], len(shape)))
+                if as_stored and axes and not getattr(layer, "flips_kernel", False):
+                    self.axes[_key(index, role)] = axes
             for name, extents in layer.states.items():
                 self.states[_key(index, name)] = (1, *extents)
         used = [layer for index in self._used for layer in _parts(network.layers[index]).values()]
@@ -97,7 +110,7 @@ class NetworkGraph:
     ) -> list[layout.Assignment]:
         """What goes where of one section or part, batch normalization folded."""
         part = _parts(layer)[name]
-        depthwise = isinstance(part, cfg.Convolutional) and operations.is_depthwise(part)
+        depthwise = isinstance(part, cfg.Convolutional) and self._is_depthwise(part)
 
         def slot(role: str) -> layout.Slot:
             key = _key(layer.index, role, name)
@@ -109,6 +122,7 @@ class NetworkGraph:
                 dtype="float32",
                 depthwise=depthwise and role == "kernel" and not layer.flips_kernel,
                 blocks=self._blocks.get(layer.index, 1),
+                as_stored=self._as_stored,
             )
 
         gamma = segments.get("gamma")
@@ -132,6 +146,10 @@ class NetworkGraph:
             multiplier = layout.folded(kernel, gamma, slot("kernel"))
         return [layout.folded(segments["beta"], gamma, slot("bias")), multiplier]
 
+    def _is_depthwise(self, layer: cfg.Convolutional) -> bool:
+        """Whether the kernel has the shape that TensorFlow's depthwise operation takes."""
+        return not self._as_stored and operations.is_depthwise(layer)
+
     def heads(
         self,
         ops: operations.Operations,
@@ -141,6 +159,7 @@ class NetworkGraph:
         fused: bool,
         resizable: bool = False,
         states: Mapping[str, Tensor] | None = None,
+        written: Callable[[cfg.Layer, Tensor], None] | None = None,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Writes the operations from pictures to raw heads, in cfg order.
 
@@ -151,6 +170,8 @@ class NetworkGraph:
             fused: convolutions are oneDNN's operation; else standard operations only.
             resizable: rows and columns may be others than the cfg says.
             states: what has been kept, by the keys of `self.states`.
+            written: called with each section and its output as soon as it is written; not with
+                `fused`, where an output may be in parts.
 
         Returns:
             What enters the heads, or what the last section puts out if there is no head; and what
@@ -182,6 +203,8 @@ class NetworkGraph:
                 x = self._section(ops, layer, inputs, array, pictures, fused, resizable)
                 if not isinstance(layer, cfg.Convolutional | cfg.Connected):
                     x = operations.activate(ops, x, getattr(layer, "activation", "linear"))
+            if written is not None and not fused:
+                written(layer, x)
             shape = graph_rules.shape_of(self.network, index)
             tensors[index] = Joined(ops, [Part(x, shape.channels)])
         outputs = graph_rules.output_layers(self.network)
@@ -222,7 +245,9 @@ class NetworkGraph:
         kernel, bias = array(owner, "kernel"), array(owner, "bias")
         if owner.flips_kernel:
             scale = array(owner, "scale") if owner.batch_normalize else None
-            kernel = operations.unflip(ops, kernel, scale, owner)
+            kernel = operations.unflip(
+                ops, kernel, scale, owner, depthwise=self._is_depthwise(owner)
+            )
         return owner, kernel, bias
 
     def _recurrent(
@@ -239,13 +264,35 @@ class NetworkGraph:
         def part(name: str, entering: Tensor) -> Tensor:
             kernel, bias = array(layer, "kernel", name), array(layer, "bias", name)
             if isinstance(one := parts[name], cfg.Convolutional):
-                return _convolution(ops, entering, kernel, bias, one, fused=fused, blocks=1)
+                return self._convolution(ops, entering, kernel, bias, one, fused=fused)
             assert isinstance(one, cfg.Connected)
             return _connected(ops, entering, kernel, bias, one)
 
         before = {name: states[_key(layer.index, name)] for name in layer.states}
         y, after = recurrent.step(ops, layer, x, before, part)
         return y, {_key(layer.index, name): after[name] for name in before}
+
+    def _convolution(
+        self,
+        ops: operations.Operations,
+        x: Tensor,
+        kernel: Tensor,
+        bias: Tensor,
+        layer: cfg.Convolutional,
+        *,
+        fused: bool,
+        blocks: int = 1,
+    ) -> Tensor:
+        if fused and onednn.supports(layer):
+            return onednn.convolve(ops, x, kernel, bias, layer, blocks)
+        if self._as_stored:
+            x = operations.convolve_in_groups(ops, x, kernel, layer)
+            x = operations.add_bias(ops, x, bias)
+        else:
+            groups = 1 if operations.is_depthwise(layer) else layer.groups
+            x = operations.convolve(ops, x, kernel, layer)
+            x = operations.add_bias(ops, x, bias, groups=groups)
+        return operations.activate_fused(ops, x, layer.activation)
 
     def _section(
         self,
@@ -271,7 +318,7 @@ class NetworkGraph:
                         ops, x, [side, side + below], [side, side + right]
                     )
                     kernel = operations.binarize(ops, kernel, 4 if blocks == 1 else 5)
-                return _convolution(ops, x, kernel, bias, layer, fused=fused, blocks=blocks)
+                return self._convolution(ops, x, kernel, bias, layer, fused=fused, blocks=blocks)
             case cfg.Connected():
                 return _connected(ops, x, array(layer, "kernel"), array(layer, "bias"), layer)
             case cfg.History():
@@ -358,24 +405,6 @@ def _parts(layer: cfg.Layer) -> dict[str, cfg.Layer]:
     return {"": layer}
 
 
-def _convolution(
-    ops: operations.Operations,
-    x: Tensor,
-    kernel: Tensor,
-    bias: Tensor,
-    layer: cfg.Convolutional,
-    *,
-    fused: bool,
-    blocks: int,
-) -> Tensor:
-    if fused and onednn.supports(layer):
-        return onednn.convolve(ops, x, kernel, bias, layer, blocks)
-    groups = 1 if operations.is_depthwise(layer) else layer.groups
-    x = operations.convolve(ops, x, kernel, layer)
-    x = operations.add_bias(ops, x, bias, groups=groups)
-    return operations.activate_fused(ops, x, layer.activation)
-
-
 def _connected(
     ops: operations.Operations, x: Tensor, kernel: Tensor, bias: Tensor, layer: cfg.Connected
 ) -> Tensor:
@@ -389,7 +418,13 @@ _FOLDED = {Role.BETA: "bias", Role.GAMMA: "scale"}
 """What becomes of a batch normalization; mean and variance are in both."""
 
 
-def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[int, ...]]:
+_STORED_AXES = {("kernel", 4): (3, 2, 0, 1), ("kernel", 2): (1, 0), ("bias", 3): (2, 0, 1)}
+"""By role and rank: where the axes of Darknet's order are in Keras'."""
+
+
+def _folded_shapes(
+    network: cfg.Network, layer: cfg.Layer, as_stored: bool
+) -> dict[str, tuple[int, ...]]:
     """Role and shape of what a section needs once batch normalization is folded."""
     stored = list(layer.stored())
     shapes: dict[str, tuple[int, ...]] = {}
@@ -401,7 +436,7 @@ def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[in
             ):
                 continue
             key = _FOLDED.get(role, role.value)
-            shapes[f"{name}/{key}" if name else key] = _in_keras_order(part, role, shape)
+            shapes[f"{name}/{key}" if name else key] = _shape_of(part, role, shape, as_stored)
     if not shapes:
         return {}
     keys = ["dontload"]
@@ -415,15 +450,20 @@ def _folded_shapes(network: cfg.Network, layer: cfg.Layer) -> dict[str, tuple[in
     return shapes
 
 
-def _in_keras_order(layer: cfg.Layer, role: Role, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _shape_of(
+    layer: cfg.Layer, role: Role, shape: tuple[int, ...], as_stored: bool
+) -> tuple[int, ...]:
     """The shape of an array whose shape in the file is `shape`."""
     if role is Role.KERNEL and layer.flips_kernel:
         return shape
     depthwise = (
         role is Role.KERNEL
         and isinstance(layer, cfg.Convolutional)
+        and not as_stored
         and operations.is_depthwise(layer)
     )
     multiplier = (shape[0] // layer.input_shape.channels,) if depthwise else ()
-    slot = layout.Slot("", role, None, multiplier, "float32", depthwise=depthwise)
+    slot = layout.Slot(
+        "", role, None, multiplier, "float32", depthwise=depthwise, as_stored=as_stored
+    )
     return layout.assignment(layout.Segment(layer.index, "", role, 0, shape), slot).shape

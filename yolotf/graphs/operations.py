@@ -75,6 +75,28 @@ def _convolve_dilated(
     return ops.BatchToSpaceND(input=parts, block_shape=[rate, rate], crops=crops)
 
 
+def convolve_in_groups(
+    ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutional
+) -> Tensor:
+    """`convolve` where `Conv2D` takes any groups, strides, dilation and padding at once.
+
+    Args:
+        ops: where to write it.
+        x: [batch, rows, columns, channels].
+        kernel: HWIO, `I` the channels of one group.
+        layer: geometry.
+    """
+    padding, explicit = convolution_padding(layer)
+    return ops.Conv2D(
+        input=x,
+        filter=kernel,
+        strides=[1, layer.stride_y, layer.stride_x, 1],
+        padding=padding,
+        explicit_paddings=explicit,
+        dilations=[1, layer.dilation, layer.dilation, 1],
+    )
+
+
 def signs(ops: Operations, x: Tensor) -> Tensor:
     """What an `xnor=1` convolution sees of its input: 1 above 0, else -1 (binarize_cpu)."""
     ones = ops.OnesLike(x=x)
@@ -115,20 +137,26 @@ def binarize(ops: Operations, kernel: Tensor, rank: int = 4) -> Tensor:
 
 
 def unflip(
-    ops: Operations, kernel: Tensor, scale: Tensor | None, layer: cfg.Convolutional
+    ops: Operations,
+    kernel: Tensor,
+    scale: Tensor | None,
+    layer: cfg.Convolutional,
+    *,
+    depthwise: bool,
 ) -> Tensor:
-    """A `flipped=1` kernel as `convolve` takes it.
+    """A `flipped=1` kernel as convolutions take it.
 
     Args:
         ops: where to write it.
         kernel: (channels of a group, size, size, filters), as in the file.
         scale: what a batch normalization multiplies the filters by.
         layer: whose kernel it is.
+        depthwise: whether it becomes (size, size, channels, multiplier), see `convolve`.
     """
     kernel = ops.Transpose(x=kernel, perm=[1, 2, 0, 3])
     if scale is not None:
         kernel = ops.Mul(x=kernel, y=scale)
-    if not is_depthwise(layer):
+    if not depthwise:
         return kernel
     channels = layer.input_shape.channels
     shape = [layer.size, layer.size, channels, layer.filters // channels]

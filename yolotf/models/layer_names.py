@@ -12,15 +12,13 @@ from yolotf.models.variables import slots
 from yolotf.weights.layout import Segment, Slot
 from yolotf.weights.once import once_each
 
-_SHORT_TYPES = {"convolutional": "conv"}
-
 _networks: weakref.WeakKeyDictionary[Any, cfg.Network] = weakref.WeakKeyDictionary()
 _networks_of_layers: weakref.WeakKeyDictionary[Any, cfg.Network] = weakref.WeakKeyDictionary()
 
 
 def layer_name(layer: cfg.Layer) -> str:
     """The name of the Keras layer that holds the section's kernel: `conv_17`."""
-    return f"{_SHORT_TYPES.get(layer.type, layer.type)}_{layer.index}"
+    return layer.name
 
 
 def remember_network(model: Any, network: cfg.Network) -> None:
