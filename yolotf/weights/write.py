@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 import os
 import re
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +107,109 @@ def write_arrays(
     _scatter(
         file, header, plan, plan.assignments, arrays, cast=False, verify=verify, threads=threads
     )
+
+
+def check_content(path: Path, header: Header, plan: layout.Plan, *, threads: int) -> None:
+    """Refuses a file whose numbers show damage, as `write_arrays` with `verify` does.
+
+    Raises:
+        WeightsMismatch: they do, or another process changed the file.
+        OSError: the file cannot be read.
+    """
+    rows = plan.rows(header.size_bytes)
+    try:
+        found = _core.examine_content(path, header.size_bytes, rows, threads=threads)
+    except _core.NativeError as error:
+        raise refusal(Failure.of(error), path, plan, plan.assignments) from None
+    if found:
+        code, segment, role, *numbers = found[0]
+        raise refusal(Failure(code, segment, -1, role, *numbers), path, plan, plan.assignments)
+
+
+_PIECE = 32 << 20
+"""Bytes that `Pieces` keeps in memory; more only for an array that is larger."""
+
+
+class Pieces:
+    """A file's arrays, a few at a time, for what need not have all of them in memory.
+
+    Attributes:
+        nanoseconds: that reading them has taken so far.
+        mapped: whether the file was read through a mapping, see `LoadReport`.
+    """
+
+    def __init__(self, path: Path, header: Header, plan: layout.Plan, *, threads: int) -> None:
+        """Nothing is read yet.
+
+        Args:
+            path: the file; its content is not looked at (`check_content`).
+            header: what it begins with.
+            plan: what is where in it.
+            threads: that read and write.
+        """
+        self._path, self._header, self._plan, self._threads = path, header, plan, threads
+        self._version = _version(path)
+        self.nanoseconds = 0
+        self.mapped = True
+
+    def of(self, assignments: Sequence[layout.Assignment]) -> Iterator[_Array]:
+        """The float32 array of each assignment, which is good until the next is asked for.
+
+        Args:
+            assignments: some of the plan's, in file order.
+
+        Raises:
+            WeightsMismatch: another process changed the file.
+            OSError: the file cannot be read.
+        """
+        memory = np.empty(0, np.float32)
+        for group in _groups(assignments):
+            counts = [one.segment.count for one in group]
+            if memory.size < sum(counts):
+                memory = np.empty(sum(counts), np.float32)
+            ends = itertools.accumulate(counts)
+            arrays = [
+                memory[end - count : end].reshape(one.shape)
+                for one, count, end in zip(group, counts, ends, strict=True)
+            ]
+            self._read(group, arrays)
+            yield from arrays
+
+    def _read(self, group: Sequence[layout.Assignment], arrays: Sequence[_Array]) -> None:
+        mapped, _, checking, writing = _scatter(
+            self._path,
+            self._header,
+            self._plan,
+            group,
+            arrays,
+            cast=False,
+            verify=False,
+            threads=self._threads,
+        )
+        self.mapped &= bool(mapped)
+        self.nanoseconds += checking + writing
+        if _version(self._path) != self._version:
+            raise refusal(Failure("changed"), self._path, self._plan, self._plan.assignments)
+
+
+def _groups(assignments: Sequence[layout.Assignment]) -> Iterator[list[layout.Assignment]]:
+    """Neighbours that are no more than a piece together."""
+    group: list[layout.Assignment] = []
+    size = 0
+    for one in assignments:
+        if group and size + one.segment.size_bytes > _PIECE:
+            yield group
+            group, size = [], 0
+        group.append(one)
+        size += one.segment.size_bytes
+    if group:
+        yield group
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content, or with the file itself."""
+    status = os.stat(path)  # noqa: PTH116 - a path as it was given
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _scatter(

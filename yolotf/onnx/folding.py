@@ -1,0 +1,115 @@
+"""What depends on the file alone, computed while the model is written.
+
+The sign kernels of `xnor=1`, normalized weights of a `[shortcut]`, turned kernels of `flipped=1`:
+in a graph that is loaded again and again they are operations on numbers that never change. Engines
+compute them once when they load a model; not all can (OpenCV), and TensorRT wants to see a kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf.onnx import proto
+from yolotf.onnx.model import Model, Port, Weight
+from yolotf.onnx.tensors import Operation, Value
+
+
+def constant_weights(model: Model) -> tuple[Weight, ...]:
+    """The arrays that enter operations which depend on nothing but the file."""
+    operations = _constant_operations(model)
+    names = _weights_of(operations)
+    return tuple(one for one in model.weights if one.name in names)
+
+
+def folded(model: Model, arrays: Mapping[str, npt.NDArray[np.float32]]) -> Model:
+    """The model with constants in place of such operations; needs the package onnx.
+
+    Args:
+        model: any.
+        arrays: the numbers of `constant_weights`, by name.
+    """
+    operations = _constant_operations(model)
+    if not operations:
+        return model
+    inside = {id(one) for one in operations}
+    left = [one for one in model.operations if id(one) not in inside]
+    wanted = {
+        id(value): value
+        for operation in left
+        for value in operation.inputs
+        if value is not None and value.operation is not None and id(value.operation) in inside
+    }
+    found = _computed(model, operations, list(wanted.values()), arrays)
+    constants = {
+        key: Value(value.dtype, constant=array, name=value.name)
+        for (key, value), array in zip(wanted.items(), found, strict=True)
+    }
+    changed = [
+        replace(one, inputs=[_or_same(constants, value) for value in one.inputs]) for one in left
+    ]
+    used = _weights_of(changed)
+    return replace(
+        model,
+        operations=tuple(changed),
+        weights=tuple(one for one in model.weights if one.name in used),
+    )
+
+
+def _weights_of(operations: Iterable[Operation]) -> set[str]:
+    """Names of the network's arrays that some operations take."""
+    return {
+        value.name
+        for operation in operations
+        for value in operation.inputs
+        if value is not None and value.weight
+    }
+
+
+def _or_same(constants: Mapping[int, Value], value: Value | None) -> Value | None:
+    return constants.get(id(value), value)
+
+
+def _constant_operations(model: Model) -> list[Operation]:
+    """Those whose inputs never change; none that gives one of the model's outputs."""
+    outputs = {port.name for port in model.outputs}
+    known: set[int] = set()
+    found = []
+    for operation in model.operations:
+        constant = all(
+            value is None or value.constant is not None or value.weight or id(value) in known
+            for value in operation.inputs
+        )
+        if constant and not any(value.name in outputs for value in operation.outputs):
+            known.update(id(value) for value in operation.outputs)
+            found.append(operation)
+    return found
+
+
+def _computed(
+    model: Model,
+    operations: list[Operation],
+    wanted: list[Value],
+    arrays: Mapping[str, npt.NDArray[np.float32]],
+) -> list[npt.NDArray[Any]]:
+    """What the operations give, by the package's own evaluation."""
+    import onnx  # optional
+    from onnx.reference import ReferenceEvaluator
+
+    weights = constant_weights(model)
+    part = replace(
+        model,
+        operations=tuple(operations),
+        inputs=tuple(Port(one.name, "float32", one.shape) for one in weights),
+        outputs=tuple(Port(value.name, value.dtype, ()) for value in wanted),
+        weights=(),
+    )
+    content = part.head({}) + proto.message(7, part.body())
+    evaluator = ReferenceEvaluator(onnx.load_from_string(content))
+    entering = {one.name: arrays[one.name].reshape(one.shape) for one in weights}
+    found: list[npt.NDArray[Any]] = evaluator.run(None, entering)
+    return [np.array(one, order="C") for one in found]

@@ -1,0 +1,350 @@
+"""A network as an ONNX model: what goes in, what comes out, what it holds.
+
+`describe` needs the cfg alone. The numbers come later, from a `.weights` file, into the model or
+beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from yolotf.darknet import cfg
+from yolotf.darknet import rules as graph_rules
+from yolotf.darknet.head_rules import check_heads
+from yolotf.graphs import raw_heads
+from yolotf.graphs.network import NetworkGraph
+from yolotf.onnx import proto
+from yolotf.onnx.operations import Operations
+from yolotf.onnx.proto import Dim
+from yolotf.onnx.tensors import NCHW, NHWC, Operation, Tensor, Value
+
+OPSET = 13
+"""Of ONNX, read by onnxruntime since 1.8, TensorRT since 8.0, OpenVINO since 2021.4."""
+_IR_VERSION = 7
+"""Of the file: the one that came with this opset."""
+LARGEST = 2**31 - 1
+"""Bytes a protobuf message may have."""
+PRODUCER = "yolotf"
+
+Layout = Literal["NCHW", "NHWC"]
+_ORDERS = {"NCHW": NCHW, "NHWC": NHWC}
+
+
+class Suppression(NamedTuple):
+    """What becomes a detection."""
+
+    score: float
+    """Above which a score has to be."""
+    iou: float
+    """Boxes of one class that overlap more exclude each other."""
+    max_boxes: int
+    """Detections of each class of a picture, the best ones."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of a model.
+
+    Attributes:
+        batch: how many pictures go in at once; None for any number.
+        any_size: pictures of any height and width that the network's stride divides.
+        layout: order of the axes of pictures and raw heads.
+        reverse_outputs: the heads in the opposite order.
+        decode: boxes and scores come out in place of raw heads.
+        suppression: with `decode`, detections only.
+    """
+
+    batch: int | None = None
+    any_size: bool = False
+    layout: Layout = "NCHW"
+    reverse_outputs: bool = False
+    decode: bool = False
+    suppression: Suppression | None = None
+
+
+@dataclass(frozen=True)
+class Port:
+    """What goes in or comes out: a name, a type, a shape in memory."""
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...]
+
+    def to_bytes(self) -> bytes:
+        """As ONNX has it."""
+        return proto.value_info(self.name, self.dtype, self.shape)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One array of the network in the model.
+
+    Attributes:
+        key: in `NetworkGraph.shapes`.
+        name: in the model.
+        shape: there; the numbers in the order of the key's own shape.
+    """
+
+    key: str
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its numbers."""
+        size = 4
+        for extent in self.shape:
+            size *= extent
+        return size
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network described in ONNX's operations.
+
+    Attributes:
+        graph: where the arrays come from.
+        inputs: the pictures, then what was kept from the frame before, by the keys of
+            `graph.states`.
+        outputs: the heads, then what is to be kept.
+        weights: in the order of the plan.
+    """
+
+    graph: NetworkGraph
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    weights: tuple[Weight, ...]
+    operations: tuple[Operation, ...] = field(repr=False)
+
+    @property
+    def network(self) -> cfg.Network:
+        """What it was made from."""
+        return self.graph.network
+
+    def head(self, metadata: Mapping[str, str]) -> bytes:
+        """The ModelProto up to its graph."""
+        from yolotf import __version__  # the package is being imported when this module is
+
+        opset = proto.text(1, "") + proto.number(2, OPSET)
+        parts = [
+            proto.number(1, _IR_VERSION),
+            proto.text(2, PRODUCER),
+            proto.text(3, __version__),
+            proto.message(8, opset),
+            *(proto.message(14, proto.entry(*item)) for item in metadata.items()),
+        ]
+        return b"".join(parts)
+
+    def body(self, *, weights_as_inputs: bool = False) -> bytes:
+        """The GraphProto without its weights."""
+        inputs = list(self.inputs)
+        if weights_as_inputs:
+            inputs += [Port(one.name, "float32", one.shape) for one in self.weights]
+        return b"".join(
+            [
+                *(proto.message(1, _node(one)) for one in self.operations),
+                proto.text(2, self.network.name or "network"),
+                *(proto.message(5, one) for one in self._constants()),
+                *(proto.message(11, one.to_bytes()) for one in inputs),
+                *(proto.message(12, one.to_bytes()) for one in self.outputs),
+            ]
+        )
+
+    def _constants(self) -> Iterator[bytes]:
+        done: set[str] = set()
+        for operation in self.operations:
+            for value in operation.inputs:
+                if value is not None and value.constant is not None and value.name not in done:
+                    done.add(value.name)
+                    yield proto.tensor(value.name, value.constant)
+
+    def skeleton(self) -> bytes:
+        """The model with its weights as further inputs: what of it can be checked without them."""
+        body = self.body(weights_as_inputs=True)
+        return self.head({}) + proto.message(7, body)
+
+    def chunks(
+        self, metadata: Mapping[str, str], numbers: Iterable[memoryview | bytes]
+    ) -> Iterator[memoryview | bytes]:
+        """The bytes of the model, its weights last.
+
+        Args:
+            metadata: what else is to be said of it, by key.
+            numbers: float32 of each of `weights`; read when what is before them has been taken.
+        """
+        body = self.body()
+        starts = [proto.float_tensor_start(one.name, one.shape) for one in self.weights]
+        fields = [
+            proto.start(5, len(start) + one.size_bytes) + start
+            for start, one in zip(starts, self.weights, strict=True)
+        ]
+        size = len(body) + sum(map(len, fields)) + sum(one.size_bytes for one in self.weights)
+        yield self.head(metadata) + proto.start(7, size) + body
+        for field_start, values in zip(fields, numbers, strict=True):
+            yield field_start
+            yield values
+
+
+def _node(operation: Operation) -> bytes:
+    inputs = [value.name if value is not None else "" for value in operation.inputs]
+    outputs = [value.name for value in operation.outputs]
+    return proto.node(operation.kind, outputs[0], inputs, outputs, operation.attributes)
+
+
+def describe(network: cfg.Network, options: Options = Options()) -> Model:
+    """A network in ONNX's operations.
+
+    Raises:
+        UnsupportedSectionError: a section that cannot be built, or that the file holds nothing
+            for (`dontload`), or that holds for one picture size only, with `any_size`.
+    """
+    if options.any_size:
+        graph_rules.check_any_size(network)
+    graph = NetworkGraph(network, use_onednn=False, as_stored=True)
+    ops = Operations()
+    order = _ORDERS[options.layout]
+    height, width, channels = network.input_shape
+    batch: Dim = 1 if graph.states else options.batch or "batch"
+    size: tuple[Dim, Dim] = ("height", "width") if options.any_size else (height, width)
+    pictures = ops.input("images", (batch, *size, channels), order)
+    entering = {
+        key: ops.input(_state_name(network, key, "in"), shape, order)
+        for key, shape in graph.states.items()
+    }
+    heads, after = graph.heads(
+        ops,
+        pictures,
+        lambda key: ops.weight(key, graph.shapes[key], graph.axes.get(key)),
+        fused=False,
+        resizable=options.any_size,
+        states=entering,
+        written=lambda layer, output: ops.end_section(layer.name, output),
+    )
+    if options.decode:
+        named = _decoded(ops, pictures, heads, network, options)
+    else:
+        named = list(zip(_output_names(network), heads, strict=True))
+        if options.reverse_outputs:
+            named.reverse()
+    named += [(_state_name(network, key, "out"), after[key]) for key in graph.states]
+    return _finished(graph, ops, [pictures, *entering.values()], named, order)
+
+
+def _decoded(
+    ops: Operations,
+    pictures: Tensor,
+    heads: Sequence[Tensor],
+    network: cfg.Network,
+    options: Options,
+) -> list[tuple[str, Tensor]]:
+    """Boxes and scores of all heads; or of what suppression leaves."""
+    check_heads(network)
+
+    def size_of(tensor: Tensor) -> list[Any]:
+        return [ops.scalar(extent) for extent in ops.Shape(input=tensor)[1:3]]
+
+    grids = [size_of(head) for head in heads]
+    found = raw_heads.corners_and_scores(ops, heads, network, grids, size_of(pictures))
+    if options.suppression is None:
+        return list(zip(("boxes", "scores"), found, strict=True))
+    score, iou, most = options.suppression
+    kept = ops.suppress(*found, most, iou, score)
+    return list(zip(("boxes", "scores", "classes", "pictures"), kept, strict=True))
+
+
+def _state_name(network: cfg.Network, key: str, end: str) -> str:
+    index, name = key.split("/")
+    return f"{network.layers[int(index)].name}_{name}_{end}"
+
+
+def _output_names(network: cfg.Network) -> list[str]:
+    """The section that enters each head; the head's own name where two have the same."""
+    names = [network.layers[index].name for index in graph_rules.output_layers(network)]
+    return [
+        network.heads[place].name if name in names[:place] else name
+        for place, name in enumerate(names)
+    ]
+
+
+def _finished(
+    graph: NetworkGraph,
+    ops: Operations,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[tuple[str, Tensor]],
+    order: tuple[int, ...],
+) -> Model:
+    """The model: outputs as they are wanted, names for everything, nothing that is not needed."""
+    given = {id(one.value) for one in inputs}
+    finals: list[Value] = []
+    ports = []
+    for name, tensor in outputs:
+        final = order if tensor.rank == 4 else tuple(range(tensor.rank))
+        value = ops.in_order(tensor, final)
+        if value.operation is None or id(value) in given or value in finals:
+            value = ops.copy(value)
+        finals.append(value)
+        shape = tuple(tensor.shape[axis] for axis in final)
+        ports.append(Port(name, value.dtype, shape))
+    ops.end_section("outputs", outputs[-1][1])
+    operations = _needed(ops.operations, finals)
+    names = dict(zip(map(id, finals), (port.name for port in ports), strict=True))
+    _name(operations, names, {one.value.name for one in inputs})
+    weights = _weights(graph, operations)
+    entering = [Port(one.value.name, one.dtype, tuple(one.in_memory)) for one in inputs]
+    return Model(graph, tuple(entering), tuple(ports), weights, tuple(operations))
+
+
+def _needed(operations: Sequence[Operation], outputs: Sequence[Value]) -> list[Operation]:
+    """Those that the outputs depend on, in their order."""
+    wanted = {id(value) for value in outputs}
+    needed = []
+    for operation in reversed(operations):
+        if any(id(value) in wanted for value in operation.outputs):
+            needed.append(operation)
+            wanted.update(id(value) for value in operation.inputs if value is not None)
+    return needed[::-1]
+
+
+def _name(
+    operations: Sequence[Operation], outputs: Mapping[int, str], inputs: Collection[str]
+) -> None:
+    """Names for all values: an output's, a section's, or `section/kind`."""
+    taken = {*inputs, *outputs.values()}
+
+    def free(name: str) -> str:
+        found, number = name, 1
+        while found in taken:
+            number += 1
+            found = f"{name}_{number}"
+        taken.add(found)
+        return found
+
+    for operation in operations:
+        for value in operation.outputs:
+            section = value.name
+            if id(value) in outputs:
+                value.name = outputs[id(value)]
+            elif section and section not in taken:
+                taken.add(section)
+            else:
+                value.name = free(f"{operation.section}/{operation.kind}")
+    for operation in operations:
+        for operand in operation.inputs:
+            if operand is not None and operand.constant is not None and not operand.name:
+                operand.name = free("constant")
+
+
+def _weights(graph: NetworkGraph, operations: Sequence[Operation]) -> tuple[Weight, ...]:
+    """The arrays that are used, in the order of the plan, named after their sections."""
+    found: dict[str, Weight] = {}
+    for operation in operations:
+        for value in operation.inputs:
+            if value is not None and value.weight:
+                index, *part, role = value.weight.split("/")
+                layer = graph.network.layers[int(index)]
+                value.name = f"{'_'.join([layer.name, *part])}/{role}"
+                found[value.weight] = Weight(value.weight, value.name, value.dims)
+    keys = [one.slot.variable for one in graph.plan(transposed=False).assignments]
+    return tuple(found[key] for key in keys if key in found)
