@@ -1,8 +1,9 @@
 """`convert`: a Darknet `.weights` file into the formats of the TensorFlow world, and ONNX.
 
 The network is built in Keras, the file is loaded by `load_darknet_weights` with all its checks,
-and the format's own library writes; each format has a file of its own beside this one. Raw heads
-come out of every model, in cfg order, as out of `build_model`, or, with `decode`, boxes.
+and the format's own library writes; each format has a file of its own beside this one. ONNX needs
+neither Keras nor TensorFlow: it is written from the network's description. Raw heads come out of
+every model, in cfg order, as out of `build_model`, or, with `decode`, boxes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from yolotf import errors
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import Network, Region
 from yolotf.darknet.cfg import Source as CfgSource
-from yolotf.darknet.layer import Refusal, refused
+from yolotf.darknet.class_names import Names, read_names
+from yolotf.darknet.decoding import check_heads
 from yolotf.diagnosis import result as diagnosis
 from yolotf.errors import plural
 from yolotf.files import atomic as writing
@@ -39,7 +41,8 @@ from yolotf.graphs import saved_model as saved_model_folder
 from yolotf.graphs import tf_errors
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.loading import load
-from yolotf.weights import layout
+from yolotf.onnx.model import Layout, Suppression
+from yolotf.weights import layout as segments
 from yolotf.weights.file import WeightsFile, WeightsSource
 
 if TYPE_CHECKING:
@@ -99,6 +102,12 @@ def convert(
     old_keras: bool = False,
     max_pixels: int | None = MAX_PIXELS,
     overwrite: bool = True,
+    layout: Layout = "NCHW",
+    names: Names = None,
+    suppress: bool = False,
+    score_threshold: float = 0.25,
+    iou_threshold: float = 0.45,
+    max_boxes: int = 300,
     progress: Progress | None = None,
 ) -> Conversion:
     """Writes a `.weights` file and its network in another format.
@@ -122,7 +131,12 @@ def convert(
               signature has the outputs in cfg order, the interpreter's `get_output_details()`
               need not. It has operations for everything but `[local]` and a `[maxpool]` whose
               padding is neither that of `same` nor none.
-            * `.onnx`: the same names, pictures [batch, height, width, channels] here, too.
+            * `.onnx`: pictures in as `images`, float32 RGB in 0..1, [batch, channels, height,
+              width]; raw heads out, named after the sections they come from (`conv_138`), with
+              their channels first as well. It holds `cfg` and, if there are any, class `names`
+              (one a line) as metadata. What a network keeps from frame to frame goes in and comes
+              out beside them (`crnn_3_state_in`, `crnn_3_state_out`). Numbers of more than 2 GB
+              are in a file beside it, `<output>.data`.
             * `.safetensors`: the variables under their Keras names, `conv_17/kernel` (HWIO),
               `conv_17_bn/moving_mean`; the cfg is in the metadata.
         classes: for another number of classes than the cfg says.
@@ -134,7 +148,8 @@ def convert(
             SavedModel, `.tflite` and `.onnx`.
         decode: the model answers `boxes` [batch, boxes, 4] (left, top, right, bottom, relative to
             the input, 0..1) and `scores` [batch, boxes, classes] in place of raw heads, all boxes
-            in cfg order, before threshold and suppression. For SavedModel, `.tflite` and `.onnx`.
+            in cfg order, before threshold and suppression; of a class tree, each box has a score
+            for one class. For SavedModel, `.tflite` and `.onnx`.
         float16: `.tflite` with weights of half precision, which also GPUs take.
         int8: pictures, or folders of them, like those the network will see, some hundred:
             `.tflite` with weights and activations in int8, their ranges taken from these
@@ -146,6 +161,16 @@ def convert(
             it is called with an array in place of a tensor.
         max_pixels: pictures of `int8` with more are refused before they are decoded.
         overwrite: False refuses to replace an older output.
+        layout: `NCHW` or, for pictures and raw heads with their channels last, `NHWC`. For
+            `.onnx`.
+        names: class names for the metadata: as `Detector` takes them. For `.onnx`.
+        suppress: the model answers detections: `boxes` [detections, 4], `scores`, `classes` and
+            `pictures` (the number in the batch), by picture, then class, the best first. They
+            exclude each other by overlap alone (ONNX's NonMaxSuppression), whatever nms_kind= the
+            cfg has. For `.onnx`.
+        score_threshold: with `suppress`: what a score has to be above.
+        iou_threshold: with `suppress`: boxes of one class that overlap more exclude each other.
+        max_boxes: with `suppress`: detections of each class of a picture, the best ones.
         progress: called with what is done next: `building`, `loading`, `writing`.
 
     Returns:
@@ -166,12 +191,15 @@ def convert(
         any_size=any_size,
         reverse_outputs=reverse_outputs,
         batch=batch,
-        decode=decode,
+        decode=decode or suppress,
         float16=float16,
         int8=calibration.pictures(int8),
         allow_inaccurate=allow_inaccurate,
         old_keras=old_keras,
         max_pixels=max_pixels,
+        layout=layout,
+        names=read_names(names),
+        suppression=Suppression(score_threshold, iou_threshold, max_boxes) if suppress else None,
     )
     _check_options(output, kind, options)
     if kind in _LIBRARIES:
@@ -179,20 +207,29 @@ def convert(
     network = networks.as_network(cfg, classes=classes)
     if size is not None:
         network = network.resized(size)
-    if any_size:
+    if any_size and kind != ".onnx":
         check_any_size(network)
     read = [path for path in (weights, cfg, *options.int8) if isinstance(path, str | os.PathLike)]
     target = _target(output, kind, overwrite=overwrite, inputs=read)
+    if options.names:
+        onnx.checked_names(options, network)
     tell = progress or (lambda stage: None)
     with WeightsFile.open(weights, _percent(tell)) as file:
         # Before TensorFlow is imported and a model built for seconds.
-        floats = layout.floats(network)
+        floats = segments.floats(network)
         _check_whole(file, network, kind)
-        room = layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
+        room = segments.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
         _check_room(target, room // (4 if options.int8 else 2 if float16 else 1), output)
-        if decode:
-            _check_decodable(network)
+        if options.decode:
+            check_heads(network)
         tell("building")
+        if kind == ".onnx":
+            described = onnx.describe(network, options)
+            loaded, size_bytes = onnx.write(
+                described, file, output, options, tell, overwrite=overwrite, inputs=read
+            )
+            seconds = time.perf_counter() - started
+            return Conversion(loaded, os.fspath(output), kind, size_bytes, seconds)
         model = build(network, options)
         tell("loading")
         loaded = load.load_darknet_weights(model, file, cfg=network)
@@ -239,11 +276,11 @@ def _check_whole(file: WeightsFile, network: Network, kind: str) -> None:
     `.safetensors` has no layers but those it is given.
     """
     try:
-        header = file.header(layout.floats(network))
+        header = file.header(segments.floats(network))
     except errors.HeaderError as error:
         found = diagnosis.diagnose(file, network)
         raise errors.HeaderError(found.summary(), **error.facts, diagnosis=found) from None
-    expected = layout.size_bytes(network, header.size_bytes)
+    expected = segments.size_bytes(network, header.size_bytes)
     if file.size_bytes < expected and kind != ".safetensors":
         found = diagnosis.diagnose(file, network)
         raise errors.SizeMismatchError(
@@ -275,15 +312,29 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
         raise errors.YolotfError(f"{named}batch={options.batch} must be at least 1")
     if options.float16 and options.int8:
         raise errors.YolotfError(f"{named}float16 and int8 exclude each other; leave one out")
+    if options.layout not in ("NCHW", "NHWC"):
+        raise errors.YolotfError(f"{named}layout={options.layout!r}; NCHW or NHWC")
+    if options.suppression is not None:
+        _check_suppression(named, options.suppression)
     if options.any_size and kind == ".tflite":
         raise errors.YolotfError(
             f"{named}the TensorFlow Lite converter takes one picture size only; leave any_size out"
         )
     asked = {"batch": options.batch is not None, "decode": options.decode}
     lite = {"float16": options.float16, "int8": bool(options.int8)}
+    own = {
+        "layout": options.layout != "NCHW",
+        "names": bool(options.names),
+        "suppress": options.suppression is not None,
+    }
     old = {"old_keras": options.old_keras}
-    for names, kinds in ((asked, _GRAPHS), (lite, (".tflite",)), (old, _WHOLE_MODELS)):
-        for name in (one for one, given in names.items() if given and kind not in kinds):
+    for words, kinds in (
+        (asked, _GRAPHS),
+        (lite, (".tflite",)),
+        (old, _WHOLE_MODELS),
+        (own, (".onnx",)),
+    ):
+        for name in (one for one, given in words.items() if given and kind not in kinds):
             listed = " or ".join(kinds)
             raise errors.YolotfError(
                 f"{named}{name} is for {listed}, not for {kind}; leave it out",
@@ -292,21 +343,13 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
             )
 
 
-def _check_decodable(network: Network) -> None:
-    from yolotf.graphs import decode as decoding  # imports TensorFlow
-
-    decoding.check_heads(network)
-    for head in network.heads:
-        if isinstance(head, Region) and head.tree:
-            raise refused(
-                network,
-                head,
-                Refusal(
-                    f"--decode answers all classes of a box, and tree={head.tree} has one for each "
-                    "box; leave it out, or use Detector.export",
-                    "tree",
-                ),
-            )
+def _check_suppression(named: str, suppression: Suppression) -> None:
+    score, iou, most = suppression
+    for what, value in (("score_threshold", score), ("iou_threshold", iou)):
+        if not 0 <= value < 1:
+            raise errors.YolotfError(f"{named}{what}={value} must be at least 0 and below 1")
+    if most < 1:
+        raise errors.YolotfError(f"{named}max_boxes={most} must be at least 1")
 
 
 def format_of(output: StrPath) -> str:
@@ -387,11 +430,10 @@ _WRITERS: dict[str, Callable[[Source, Path], None]] = {
     ".h5": hdf5.write,
     ".tflite": tflite.write,
     ".safetensors": safetensors.write,
-    ".onnx": onnx.write,
     SAVED_MODEL: saved_model.write,
 }
 # `.weights.h5` before `.h5`.
-_ENDINGS = tuple(ending for ending in _WRITERS if ending != SAVED_MODEL)
+_ENDINGS = (*(ending for ending in _WRITERS if ending != SAVED_MODEL), ".onnx")
 _LIBRARIES = {".safetensors": safetensors.library, ".onnx": onnx.library}
 _HDF5 = (".h5", ".weights.h5")
 _WHOLE_MODELS = (".keras", ".h5")

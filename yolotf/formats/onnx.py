@@ -1,24 +1,31 @@
-"""`.onnx`, by tf2onnx."""
+"""`.onnx`, written from the network's description; without Keras and TensorFlow."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
-
-from yolotf import errors
-from yolotf.errors import MissingPackageError
-from yolotf.formats.concrete_function import traced
-from yolotf.formats.request import Source
+from yolotf.darknet.cfg import Network
+from yolotf.darknet.class_names import names_for
+from yolotf.darknet.graph_checks import check_any_size
+from yolotf.errors import MissingPackageError, WeightsMismatch, YolotfError
+from yolotf.files import atomic
+from yolotf.files.sources import StrPath
+from yolotf.formats.request import Options, check_stride_divides
+from yolotf.inference.explained import explained
+from yolotf.loading.load import LoadReport, file_warnings
+from yolotf.onnx import file, model
+from yolotf.weights import layout, op_library
+from yolotf.weights import write as writing
+from yolotf.weights.file import WeightsFile
 
 EXTRA = "onnx"
 """What `pip install yolotf[...]` calls the optional dependency."""
-OPSET = 17
-"""Of ONNX: what onnxruntime has read since 1.12 (2022)."""
+OPSET = model.OPSET
 
 
 def library() -> Any:
@@ -28,84 +35,152 @@ def library() -> Any:
         MissingPackageError: it is not installed.
     """
     try:
-        import tf2onnx  # optional
+        import onnx  # optional
     except ImportError as error:
         raise MissingPackageError(
-            f'.onnx needs the package tf2onnx; pip install "yolotf[{EXTRA}]"'
+            f'.onnx needs the package onnx; pip install "yolotf[{EXTRA}]"'
         ) from error
-    return tf2onnx
+    return onnx
 
 
-def write(source: Source, path: Path) -> None:
-    """Writes one graph, pictures in as `images` [batch, height, width, channels] as everywhere.
+def describe(network: Network, options: Options) -> model.Model:
+    """The model without its numbers, checked.
 
     Raises:
-        UnsupportedSectionError: ONNX has no operation for a section.
+        UnsupportedSectionError: a section that cannot be built, or not for any size.
     """
-    import onnx  # comes with tf2onnx
-
-    _, function = traced(source, batch=source.options.batch)
-    with _quiet():
-        model, _ = library().convert.from_function(
-            function,
-            input_signature=function.input_signature,
-            opset=OPSET,
-            custom_op_handlers={"Expm1": (_expm1, []), "Log1p": (_log1p, [])},
-        )
-    # What tf2onnx does not know it copies into the model, which then nothing reads.
-    graphs = [model.graph, *model.functions]
-    missing = sorted(
-        {
-            node.op_type
-            for graph in graphs
-            for node in graph.node
-            if not onnx.defs.has(node.op_type, node.domain)
-        }
+    if options.any_size:
+        check_any_size(network)
+        check_stride_divides(network)
+    described = model.describe(
+        network,
+        model.Options(
+            batch=options.batch,
+            any_size=options.any_size,
+            layout=options.layout,
+            reverse_outputs=options.reverse_outputs,
+            decode=options.decode,
+            suppression=options.suppression,
+        ),
     )
-    if missing:
-        raise errors.UnsupportedSectionError(
-            f"{source.network.source}: tf2onnx lacks {', '.join(missing)}, which the network "
-            "needs; write a SavedModel or .keras",
-            source=source.network.source,
-            operations=missing,
-        )
+    onnx = library()
+    onnx.checker.check_model(onnx.load_from_string(described.skeleton()), full_check=True)
+    return described
+
+
+def write(
+    described: model.Model,
+    weights: WeightsFile,
+    target: StrPath,
+    options: Options,
+    tell: Callable[[str], None],
+    *,
+    overwrite: bool,
+    inputs: Sequence[StrPath],
+) -> tuple[LoadReport, int]:
+    """Writes a `.weights` file's numbers and the model that computes with them.
+
+    Args:
+        described: from `describe`.
+        weights: the file.
+        target: what to write.
+        options: see `convert`.
+        tell: called with what is done next.
+        overwrite: see `convert`.
+        inputs: files that are not to be replaced.
+
+    Returns:
+        How the file was read, and how many bytes were written.
+
+    Raises:
+        WeightsMismatch: file and network do not belong together; with a `diagnosis`.
+        OSError: a file cannot be read or written.
+    """
+    started = time.perf_counter()
+    network = described.network
+    threads = op_library.thread_count()
+    tell("loading")
     try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        another = "fix the batch (batch=1), or " if source.options.batch is None else ""
-        raise errors.UnsupportedSectionError(
-            f"{source.network.source}: tf2onnx makes no valid model of it "
-            f"({str(error).strip().splitlines()[0]}); {another}write a SavedModel or .keras",
-            source=source.network.source,
-        ) from error
-    path.write_bytes(model.SerializeToString())
-
-
-def _expm1(graph: Any, node: Any, name: str, arguments: Any) -> Any:
-    """exp(x) - 1, of selu, for which ONNX has no operation of its own."""
-    node.type = "Sub"
-    power = graph.insert_new_node_on_input(node, "Exp", node.input[0])
-    one = graph.make_const(f"{name}_one", np.float32(1))
-    node.input[0], node.input[1:] = power.output[0], [one.output[0]]
-    return node
-
-
-def _log1p(graph: Any, node: Any, name: str, arguments: Any) -> Any:
-    """log(x + 1), of tf_keras' softplus, likewise."""
-    node.type = "Log"
-    one = graph.make_const(f"{name}_one", np.float32(1))
-    more = graph.insert_new_node_on_input(node, "Add", node.input[0])
-    more.input.append(one.output[0])
-    return node
+        header = weights.header(layout.floats(network))
+        plan = described.graph.plan(transposed=header.transposed)
+        writing.check_size(weights, plan, header)
+        writing.check_content(weights, header, plan, threads=threads)
+        tell("writing")
+        metadata = {"cfg": network.to_cfg(), "names": "\n".join(options.names)}
+        metadata = {key: value for key, value in metadata.items() if value}
+        with _files(target, network, overwrite, inputs) as (model_file, data, data_name):
+            pieces = file.write(
+                described,
+                weights,
+                header,
+                model_file,
+                metadata,
+                threads=threads,
+                data=data,
+                data_name=data_name,
+            )
+            written = model_file.tell() + (data.tell() if data else 0)
+    except WeightsMismatch as error:
+        raise explained(error, weights, network) from None
+    layers = sorted({one.segment.layer for one in plan.assignments})
+    report = LoadReport(
+        path=weights.name,
+        header=header,
+        layers=len(layers),
+        variables=len(described.weights),
+        floats=layout.floats(network),
+        size_bytes=weights.size_bytes,
+        seconds=time.perf_counter() - started,
+        native_seconds=pieces.nanoseconds / 1e9,
+        path_taken="portable",
+        mapped=pieces.mapped,
+        threads=threads,
+        loaded=tuple(network.layers[index].name for index in layers),
+        warnings=tuple(file_warnings(header, network)),
+    )
+    return report, written
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without tf2onnx's log, which repeats as errors what is raised below."""
-    logger = logging.getLogger("tf2onnx")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _files(
+    target: StrPath, network: Network, overwrite: bool, inputs: Sequence[StrPath]
+) -> Iterator[tuple[BinaryIO, BinaryIO | None, str]]:
+    """What to write to; a second file for the numbers where they do not fit into one."""
+    with atomic.replacing_file(target, overwrite=overwrite, inputs=inputs) as model_file:
+        if not file.is_too_large(layout.floats(network)):
+            yield model_file, None, ""
+            return
+        beside = data_path(target)
+        with atomic.replacing_file(beside, overwrite=overwrite, inputs=inputs) as data:
+            yield model_file, data, beside.name
+
+
+def data_path(target: StrPath) -> Path:
+    """Where the numbers go that do not fit into a model.
+
+    Raises:
+        YolotfError: something else is there than the numbers of an older model of that name.
+    """
+    path = Path(f"{os.path.realpath(target)}.data")
+    if path.exists() and not _belongs(path, Path(target)):
+        raise YolotfError(
+            f"{path}: is in the way of the weights, which do not fit into one file, and is not "
+            f"those of an older {Path(target).name}; move it, or name another output",
+            path=str(path),
+        )
+    return path
+
+
+def _belongs(data: Path, older: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return data.name.encode() in older.read_bytes()
+    return False
+
+
+def checked_names(options: Options, network: Network) -> tuple[str, ...]:
+    """Class names for the model.
+
+    Raises:
+        YolotfError: there are more or fewer than classes.
+    """
+    return names_for(options.names, network.classes, network.source)

@@ -12,6 +12,7 @@ from yolotf.errors import UnsupportedSectionError
 from yolotf.files.sources import StrPath
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.models.keras_module import keras
+from yolotf.onnx.model import Layout, Suppression
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport
@@ -30,6 +31,9 @@ class Options:
     allow_inaccurate: bool = False
     old_keras: bool = False
     max_pixels: int | None = MAX_PIXELS
+    layout: Layout = "NCHW"
+    names: tuple[str, ...] = ()
+    suppression: Suppression | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,11 @@ def check_any_size(network: cfg.Network) -> None:
             raise graph_rules.refuse(
                 network, layer, f"[{layer.type}] is made for one picture size; leave any_size out"
             )
+    check_stride_divides(network)
+
+
+def check_stride_divides(network: cfg.Network) -> None:
+    """Raises for a network whose padding differs from size to size."""
     ends = [network.layers[index].output_shape for index in graph_rules.output_layers(network)]
     height, width, _ = network.input_shape
     for end in ends:

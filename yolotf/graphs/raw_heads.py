@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
+from yolotf.darknet.class_tree import Tree
 from yolotf.darknet.decoding import (
     TREE_LIMIT,
     has_class_fix,
     tree_of_heads,
     yolo_point,
 )
-from yolotf.darknet.class_tree import Tree
 from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs import operations
 from yolotf.graphs.operations import Operations

@@ -168,8 +168,7 @@ def load_darknet_weights(
             layer.epsilon = BN_EPSILON
     found = differences.differences(model, job.plan.network, job.plan.assignments)
     notes = [
-        *_header_warnings(job.header),
-        *_network_warnings(job.plan.network),
+        *file_warnings(job.header, job.plan.network),
         *job.notes,
         *(one.message for one in found),
     ]
@@ -195,14 +194,13 @@ def load_darknet_weights(
     )
 
 
-def _network_warnings(network: Network | None) -> Iterable[str]:
-    """What is odd about the cfg, and other networks that the file may be of."""
-    return () if network is None else (*network.warnings, *catalog.stock_warnings(network))
-
-
-def _header_warnings(header: Header) -> Iterable[str]:
+def file_warnings(header: Header, network: Network | None) -> Iterable[str]:
+    """What is odd about the header and the cfg, and other networks that the file may be of."""
     if header.size_bytes != header.version_size_bytes:
         yield (
             f"version {header.major}.{header.minor} asks for a header of "
             f"{header.version_size_bytes} bytes, the size fits one of {header.size_bytes}"
         )
+    if network is not None:
+        yield from network.warnings
+        yield from catalog.stock_warnings(network)

@@ -6,7 +6,6 @@ the memory of its largest layer and of what it is described with.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -16,6 +15,7 @@ from yolotf.onnx import proto
 from yolotf.onnx.folding import constant_weights, folded
 from yolotf.onnx.model import LARGEST, Model, Weight
 from yolotf.weights import layout
+from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
 from yolotf.weights.write import Pieces
 
@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 
 def write(
     model: Model,
-    path: str | os.PathLike[str],
+    file: WeightsFile,
     header: Header,
     output: BinaryIO,
     metadata: Mapping[str, str],
@@ -37,7 +37,7 @@ def write(
 
     Args:
         model: what to write.
-        path: the `.weights` file, whose size and content have been checked.
+        file: the `.weights` file, whose size and content have been checked.
         header: what it begins with.
         output: where to write it.
         metadata: what else the model is to say, by key.
@@ -53,7 +53,7 @@ def write(
         OSError: a file cannot be read or written.
     """
     plan = model.graph.plan(transposed=header.transposed)
-    pieces = Pieces(path, header, plan, threads=threads)
+    pieces = Pieces(file, header, plan, threads=threads)
     assignments = {one.slot.variable: one for one in plan.assignments}
 
     def numbers(weights: Sequence[Weight]) -> Iterator[Array]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from yolotf.darknet import cfg
-from yolotf.darknet import rules as graph_rules
-from yolotf.darknet.head_rules import check_heads
+from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet.decoding import check_heads
 from yolotf.graphs import raw_heads
 from yolotf.graphs.network import NetworkGraph
 from yolotf.onnx import proto

@@ -109,7 +109,9 @@ def write_arrays(
     )
 
 
-def check_content(path: Path, header: Header, plan: layout.Plan, *, threads: int) -> None:
+def check_content(
+    file: WeightsFile, header: Header, plan: layout.Plan, *, threads: int
+) -> None:
     """Refuses a file whose numbers show damage, as `write_arrays` with `verify` does.
 
     Raises:
@@ -118,12 +120,12 @@ def check_content(path: Path, header: Header, plan: layout.Plan, *, threads: int
     """
     rows = plan.rows(header.size_bytes)
     try:
-        found = _core.examine_content(path, header.size_bytes, rows, threads=threads)
+        found = _core.examine_content(file.path, header.size_bytes, rows, threads=threads)
     except _core.NativeError as error:
-        raise refusal(Failure.of(error), path, plan, plan.assignments) from None
+        raise refusal(Failure.of(error), file, plan, plan.assignments) from None
     if found:
         code, segment, role, *numbers = found[0]
-        raise refusal(Failure(code, segment, -1, role, *numbers), path, plan, plan.assignments)
+        raise refusal(Failure(code, segment, -1, role, *numbers), file, plan, plan.assignments)
 
 
 _PIECE = 32 << 20
@@ -138,17 +140,19 @@ class Pieces:
         mapped: whether the file was read through a mapping, see `LoadReport`.
     """
 
-    def __init__(self, path: Path, header: Header, plan: layout.Plan, *, threads: int) -> None:
+    def __init__(
+        self, file: WeightsFile, header: Header, plan: layout.Plan, *, threads: int
+    ) -> None:
         """Nothing is read yet.
 
         Args:
-            path: the file; its content is not looked at (`check_content`).
+            file: the file; its content is not looked at (`check_content`).
             header: what it begins with.
             plan: what is where in it.
             threads: that read and write.
         """
-        self._path, self._header, self._plan, self._threads = path, header, plan, threads
-        self._version = _version(path)
+        self._file, self._header, self._plan, self._threads = file, header, plan, threads
+        self._version = _version(file)
         self.nanoseconds = 0
         self.mapped = True
 
@@ -177,7 +181,7 @@ class Pieces:
 
     def _read(self, group: Sequence[layout.Assignment], arrays: Sequence[_Array]) -> None:
         mapped, _, checking, writing = _scatter(
-            self._path,
+            self._file,
             self._header,
             self._plan,
             group,
@@ -188,8 +192,8 @@ class Pieces:
         )
         self.mapped &= bool(mapped)
         self.nanoseconds += checking + writing
-        if _version(self._path) != self._version:
-            raise refusal(Failure("changed"), self._path, self._plan, self._plan.assignments)
+        if _version(self._file) != self._version:
+            raise refusal(Failure("changed"), self._file, self._plan, self._plan.assignments)
 
 
 def _groups(assignments: Sequence[layout.Assignment]) -> Iterator[list[layout.Assignment]]:
@@ -206,9 +210,9 @@ def _groups(assignments: Sequence[layout.Assignment]) -> Iterator[list[layout.As
         yield group
 
 
-def _version(path: Path) -> tuple[int, ...]:
+def _version(file: WeightsFile) -> tuple[int, ...]:
     """What changes with a file's content, or with the file itself."""
-    status = os.stat(path)  # noqa: PTH116 - a path as it was given
+    status = os.stat(file.path)  # noqa: PTH116 - a path as it was given
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
