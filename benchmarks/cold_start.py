@@ -47,8 +47,8 @@ WAYS = (
 )
 _PACKAGES = {
     "OpenCV DNN": ("cv2",),
-    "onnxruntime": ("onnxruntime", "tf2onnx"),
-    "OpenVINO": ("openvino", "tf2onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "OpenVINO": ("openvino", "onnx"),
 }
 PHASES = ("import", "build", "load", "first answer")
 
@@ -99,7 +99,7 @@ def onnxruntime(clock: Clock, files: dict[str, str]) -> None:
     session = runtime.InferenceSession(files["onnx"], providers=["CPUExecutionProvider"])
     clock.end("load")
     inputs = session.get_inputs()[0]
-    session.run(None, {inputs.name: as_floats(files)})
+    session.run(None, {inputs.name: as_floats(files).transpose(0, 3, 1, 2)})
     clock.end("first answer")
 
 
@@ -110,7 +110,7 @@ def openvino(clock: Clock, files: dict[str, str]) -> None:
     clock.end("import")
     model = runtime.Core().compile_model(files["onnx"], "CPU")
     clock.end("load")
-    model([as_floats(files)])
+    model([as_floats(files).transpose(0, 3, 1, 2)])
     clock.end("first answer")
 
 

@@ -13,7 +13,7 @@ from cfgs import section as section_of
 import yolotf
 from yolotf import inference
 from yolotf.darknet import cfg
-from yolotf.formats.request import check_any_size
+from yolotf.formats.convert import check_any_size
 from yolotf.graphs import operations
 
 FLT_MAX = np.finfo(np.float32).max
@@ -146,7 +146,7 @@ def test_any_size_is_refused_alike_wherever_the_size_is_fixed(body):
     with pytest.raises(yolotf.UnsupportedSectionError, match="is made for one picture size"):
         inference.InferenceFunction(network, any_size=True)
     with pytest.raises(yolotf.UnsupportedSectionError, match="is made for one picture size"):
-        check_any_size(network)
+        check_any_size(network, ".keras")
 
 
 def test_any_size_takes_what_does_not_fix_it():

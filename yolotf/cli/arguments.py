@@ -12,6 +12,7 @@ from pathlib import Path
 
 from yolotf.darknet import cfg, dialects
 from yolotf.darknet import stock as networks
+from yolotf.darknet.coco import COCO_NAMES
 from yolotf.errors import printable
 from yolotf.files import sources
 from yolotf.files.stderr import held_back_stderr
@@ -55,6 +56,12 @@ def _pixels(text: str) -> int:
 
     Image.MAX_IMAGE_PIXELS = None  # this limit is looked at instead
     return int(text)
+
+
+def stock_names(network: cfg.Network) -> tuple[str, ...] | None:
+    """COCO's class names for a stock network as trained on COCO; else None."""
+    stock = network.classes == len(COCO_NAMES) and network.name is not None
+    return COCO_NAMES if stock else None
 
 
 def add_classes(parser: argparse.ArgumentParser) -> None:

@@ -10,11 +10,11 @@ from yolotf import errors
 from yolotf.cli import arguments
 from yolotf.cli.arguments import note
 from yolotf.darknet import cfg
+from yolotf.darknet.decoding import suppression_of
 from yolotf.errors import printable
 from yolotf.files.atomic import checked_target
 from yolotf.files.stderr import held_back_stderr
-from yolotf.formats.convert import convert, format_of, write_anchors
-from yolotf.formats.request import check_any_size
+from yolotf.formats.convert import check_any_size, convert, format_of, write_anchors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +81,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=".keras and .h5 for Keras 3.1 to 3.3 (TensorFlow 2.16), too",
     )
+    onnx = parser.add_argument_group(".onnx")
+    onnx.add_argument(
+        "--layout",
+        choices=("nchw", "nhwc"),
+        default="nchw",
+        help="order of the axes of pictures and raw heads; by default nchw",
+    )
+    onnx.add_argument("--names", metavar="FILE", help="class names, to go with the model")
+    onnx.add_argument(
+        "--suppress",
+        action="store_true",
+        help="detections in place of boxes and scores: suppressed by overlap in the model",
+    )
+    onnx.add_argument("--score", type=float, default=0.25, help="of --suppress; %(default)s")
+    onnx.add_argument("--iou", type=float, default=0.45, help="of --suppress; %(default)s")
+    onnx.add_argument(
+        "--max-boxes", type=int, default=300, metavar="N", help="of --suppress; %(default)s"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -101,7 +119,7 @@ def main(parsed: argparse.Namespace) -> int:
     any_size = parsed.any_size
     if old_style and kind != ".tflite" and not (any_size or parsed.fixed_input_shape):
         try:
-            check_any_size(network)
+            check_any_size(network, kind)
             any_size = True
         except errors.UnsupportedSectionError as error:
             note(f"the model takes pictures of {_size(network)} only: {error.message}")
@@ -117,6 +135,14 @@ def main(parsed: argparse.Namespace) -> int:
         note("-w: .h5 holds the model too, load_weights reads it; .weights.h5 has weights alone")
     elif parsed.weights_only and kind not in (".weights.h5", ".safetensors"):
         raise errors.YolotfError(f"{output}: -w writes .weights.h5, .safetensors or .h5")
+    names = parsed.names
+    if kind == ".onnx":
+        names = names or arguments.stock_names(network)
+    if parsed.suppress and network.heads and suppression_of(network).kind != "default":
+        note(
+            f"--suppress excludes by overlap alone, not by nms_kind={suppression_of(network).kind} "
+            "as the cfg says"
+        )
     from yolotf.cli import progress as bars  # imports rich
 
     with held_back_stderr() as stream, bars.stages(stream, 4) as progress:
@@ -134,6 +160,12 @@ def main(parsed: argparse.Namespace) -> int:
             old_keras=parsed.old_keras,
             max_pixels=parsed.max_pixels,
             overwrite=parsed.overwrite,
+            layout=parsed.layout.upper(),
+            names=names,
+            suppress=parsed.suppress,
+            score_threshold=parsed.score,
+            iou_threshold=parsed.iou,
+            max_boxes=parsed.max_boxes,
             progress=progress,
         )
     for warning in done.loaded.warnings:

@@ -18,8 +18,6 @@ from yolotf.cli import arguments, inputs, label_files
 from yolotf.cli.inputs import PICTURES as PICTURES
 from yolotf.cli.inputs import VIDEOS as VIDEOS
 from yolotf.cli.video import DrawnVideo
-from yolotf.darknet import cfg
-from yolotf.darknet.coco import COCO_NAMES
 from yolotf.errors import YolotfError, plural, printable
 from yolotf.files import atomic
 from yolotf.files.json import to_json
@@ -152,7 +150,7 @@ def main(parsed: argparse.Namespace) -> int:
             count.add(item)
         print(count, file=sys.stderr)
         return 2
-    names = parsed.names or (COCO_NAMES if _is_coco(network) else None)
+    names = parsed.names or arguments.stock_names(network)
 
     with arguments.quiet():
         # The network's libraries: arguments and paths have been looked at without them.
@@ -206,11 +204,6 @@ def main(parsed: argparse.Namespace) -> int:
 def _style(parsed: argparse.Namespace) -> dict[str, Any]:
     """Arguments for `Detections.draw`."""
     return {"line_width": parsed.line_width, "labels": not parsed.no_labels}
-
-
-def _is_coco(network: cfg.Network) -> bool:
-    """Whether it is a stock network, as trained on COCO."""
-    return network.classes == len(COCO_NAMES) and network.name is not None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolotf import errors
+from yolotf.darknet import graph_checks
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import Network, Region
 from yolotf.darknet.cfg import Source as CfgSource
@@ -32,11 +33,12 @@ from yolotf.formats import (
     keras,
     keras_config,
     onnx,
+    request,
     safetensors,
     saved_model,
     tflite,
 )
-from yolotf.formats.request import Options, Source, build, check_any_size
+from yolotf.formats.request import Options, Source, build
 from yolotf.graphs import saved_model as saved_model_folder
 from yolotf.graphs import tf_errors
 from yolotf.images.limits import MAX_PIXELS
@@ -207,8 +209,8 @@ def convert(
     network = networks.as_network(cfg, classes=classes)
     if size is not None:
         network = network.resized(size)
-    if any_size and kind != ".onnx":
-        check_any_size(network)
+    if any_size:
+        check_any_size(network, kind)
     read = [path for path in (weights, cfg, *options.int8) if isinstance(path, str | os.PathLike)]
     target = _target(output, kind, overwrite=overwrite, inputs=read)
     if options.names:
@@ -267,6 +269,22 @@ def _of_keras(model: Any, options: Options) -> tuple[str, tuple[str, ...]]:
     own = keras_config.own_layers(model)
     needed = ("import yolotf.keras_layers before keras.models.load_model",) if own else ()
     return keras_config.readers(old_keras=options.old_keras), needed
+
+
+def check_any_size(network: Network, kind: str) -> None:
+    """Raises for a network that a format can write for one picture size only.
+
+    Args:
+        network: any.
+        kind: an ending, or `SAVED_MODEL`.
+
+    Raises:
+        UnsupportedSectionError: with section and line, or the stride.
+    """
+    graph_checks.check_any_size(network)
+    if kind != ".onnx":
+        request.check_keras_any_size(network)
+    request.check_stride_divides(network)
 
 
 def _check_whole(file: WeightsFile, network: Network, kind: str) -> None:

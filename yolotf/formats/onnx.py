@@ -11,11 +11,10 @@ from typing import Any, BinaryIO
 
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.class_names import names_for
-from yolotf.darknet.graph_checks import check_any_size
 from yolotf.errors import MissingPackageError, WeightsMismatch, YolotfError
 from yolotf.files import atomic
 from yolotf.files.sources import StrPath
-from yolotf.formats.request import Options, check_stride_divides
+from yolotf.formats.request import Options
 from yolotf.inference.explained import explained
 from yolotf.loading.load import LoadReport, file_warnings
 from yolotf.onnx import file, model
@@ -47,11 +46,8 @@ def describe(network: Network, options: Options) -> model.Model:
     """The model without its numbers, checked.
 
     Raises:
-        UnsupportedSectionError: a section that cannot be built, or not for any size.
+        UnsupportedSectionError: a section that cannot be built.
     """
-    if options.any_size:
-        check_any_size(network)
-        check_stride_divides(network)
     described = model.describe(
         network,
         model.Options(

@@ -63,9 +63,8 @@ def build(network: cfg.Network, options: Options) -> Any:
     return model
 
 
-def check_any_size(network: cfg.Network) -> None:
+def check_keras_any_size(network: cfg.Network) -> None:
     """Raises for a network whose Keras layers depend on the picture's size."""
-    graph_rules.check_any_size(network)
     for index in sorted(graph_rules.used_layers(network)):
         layer = network.layers[index]
         # Darknet's arithmetic holds for any size there, that of the Keras layers does not.
@@ -81,7 +80,6 @@ def check_any_size(network: cfg.Network) -> None:
             raise graph_rules.refuse(
                 network, layer, f"[{layer.type}] is made for one picture size; leave any_size out"
             )
-    check_stride_divides(network)
 
 
 def check_stride_divides(network: cfg.Network) -> None:

@@ -7,7 +7,7 @@ beside it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from yolotf.darknet import cfg
@@ -248,6 +248,9 @@ def _decoded(
     grids = [size_of(head) for head in heads]
     found = raw_heads.corners_and_scores(ops, heads, network, grids, size_of(pictures))
     if options.suppression is None:
+        if options.any_size:  # a name in place of the formula
+            batch = found[0].shape[0]
+            found = tuple(replace(one, shape=(batch, "boxes", one.shape[2])) for one in found)
         return list(zip(("boxes", "scores"), found, strict=True))
     score, iou, most = options.suppression
     kept = ops.suppress(*found, most, iou, score)

@@ -601,16 +601,10 @@ class Operations:
     ) -> Tensor:
         """A number around."""
         x = self._solid(input)
-        sides = [paddings[axis] for axis in x.order]
-        (output,) = self.write(
-            "Pad",
-            [
-                self._plain(x),
-                self._integers(_pads(sides)),
-                self._constant(np.float32(constant_values)),
-            ],
-            mode="constant",
-        )
+        inputs = [self._plain(x), self._integers(_pads([paddings[axis] for axis in x.order]))]
+        if constant_values:  # its own: OpenCV 4.14 takes none that another operation has, too
+            inputs.append(Value(constant=np.array(constant_values, np.float32)))
+        (output,) = self.write("Pad", inputs, mode="constant")
         shape = [windows(extent, 1, 1, paddings[axis]) for axis, extent in enumerate(x.shape)]
         return Tensor(output, tuple(shape), x.order)
 

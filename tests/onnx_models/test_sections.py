@@ -1,0 +1,233 @@
+"""Every kind of section as ONNX: engines against the runtime, and the graphs themselves."""
+
+import numpy as np
+import numpy_loader
+import onnx
+import pytest
+import recurrent_by_hand as hand
+from cfgs import conv, net, normalized, section
+from networks_of_sections import SECTIONS, SMALL, around
+from onnx_engines import (
+    ENGINES,
+    assert_close,
+    by_onnxruntime,
+    by_openvino,
+    check,
+    pictures_for,
+    runtime_heads,
+)
+
+from yolotf.darknet.cfg import parse_cfg
+from yolotf.errors import UnsupportedSectionError
+from yolotf.formats.convert import convert
+from yolotf.onnx.model import describe
+
+
+def kinds(model):
+    return [node.op_type for node in model.graph.node]
+
+
+def written(text, folder, seed=0, **options):
+    """The model of a cfg, as convert writes it; and the file of weights."""
+    weights, path = folder / "a.weights", folder / "a.onnx"
+    weights.write_bytes(numpy_loader.random_file(text, seed))
+    convert(weights, parse_cfg(text), path, **options)
+    return onnx.load(path), path, weights
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_engines_compute_what_the_runtime_does(name, tmp_path):
+    text = around(SECTIONS[name])
+    # OpenCV takes no input away, and this output does not depend on it.
+    engines = [engine for engine in ENGINES if (name, engine) != ("implicit", "opencv")]
+    content = numpy_loader.random_file(text, seed=len(text))
+    model = check(parse_cfg(text), tmp_path, engines, content=content)
+    moved = ("reorg", "softmax", "connected", "local", "implicit")
+    assert "Transpose" not in kinds(model) or name.startswith(moved)
+
+
+@pytest.mark.parametrize("name", hand.ALL)
+def test_what_is_kept_goes_in_and_comes_out(name, tmp_path):
+    network, weights, expected = hand.case(name, tmp_path / "a.weights")
+    path = tmp_path / "a.onnx"
+    convert(weights, network, path)
+    model = onnx.load(path)
+    _, *entering = [one.name for one in model.graph.input]
+    answers = {}
+    for engine in (by_onnxruntime, by_openvino):
+        shapes = {
+            one.name: [dim.dim_value for dim in one.type.tensor_type.shape.dim]
+            for one in model.graph.input
+        }
+        states = {key: np.zeros(shapes[key], np.float32) for key in entering}
+        found = []
+        for frame in hand.frames():
+            pictures = np.ascontiguousarray(frame.transpose(2, 0, 1)[None])
+            head, *after = engine(path, pictures, **states).values()
+            states = dict(zip(entering, after, strict=True))
+            found.append(head.transpose(0, 2, 3, 1))
+        answers[engine] = np.concatenate(found)
+        np.testing.assert_allclose(answers[engine], expected, rtol=2e-5, atol=5e-6)
+    outputs = [one.name for one in model.graph.output]
+    assert [one.replace("_in", "_out") for one in entering] == outputs[1:]
+
+
+def test_the_graph_has_the_names_of_the_sections_and_nothing_is_left_over(tmp_path):
+    model, _, _ = written(SMALL, tmp_path)
+    assert [one.name for one in model.graph.output] == ["conv_4", "conv_9"]
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    for name, kind in (
+        ("conv_0/Conv", "Conv"),
+        ("conv_0", "LeakyRelu"),
+        ("conv_1", "Mul"),
+        ("maxpool_2", "MaxPool"),
+        ("upsample_7", "Resize"),
+        ("route_8", "Concat"),
+        ("conv_4", "Conv"),
+    ):
+        (node,) = [one for one in model.graph.node if one.name == name]
+        assert (node.op_type, list(node.output)) == (kind, [name])
+    assert {one.name for one in model.graph.initializer} >= {"conv_0/kernel", "conv_0/bias"}
+    # A convolution has its bias; nothing is turned round.
+    assert {"Add", "Transpose", "Shape", "BatchNormalization"}.isdisjoint(kinds(model))
+    assert all(len(node.input) == 3 for node in model.graph.node if node.op_type == "Conv")
+    produced = {name for node in model.graph.node for name in node.output}
+    taken = {name for node in model.graph.node for name in node.input}
+    assert produced - taken == {"conv_4", "conv_9"}
+    assert {one.name for one in model.graph.initializer} <= taken
+
+
+def test_a_batch_is_one_symbol_in_and_out(tmp_path):
+    model, _, _ = written(SMALL, tmp_path)
+    ends = [*model.graph.input, *model.graph.output]
+    firsts = [one.type.tensor_type.shape.dim[0].dim_param for one in ends]
+    assert firsts == ["batch"] * 3
+    model, _, _ = written(SMALL, tmp_path, batch=4)
+    for one in (*model.graph.input, *model.graph.output):
+        assert one.type.tensor_type.shape.dim[0].dim_value == 4
+
+
+def test_channels_may_be_last(tmp_path):
+    _, path, weights = written(SMALL, tmp_path, layout="NHWC")
+    network = parse_cfg(SMALL)
+    pictures = pictures_for(network)
+    expected = runtime_heads(network, weights, pictures)
+    last = np.ascontiguousarray(pictures.transpose(0, 2, 3, 1))
+    for engine in (by_onnxruntime, by_openvino):
+        found = [one.transpose(0, 3, 1, 2) for one in engine(path, last).values()]
+        assert_close(found, expected)
+    assert kinds(onnx.load(path)).count("Transpose") == 3
+
+
+@pytest.mark.parametrize("text", [SMALL, net(32, 64) + conv(8, 3, stride=2) + conv(6)])
+def test_any_size(text, tmp_path):
+    model, path, weights = written(text, tmp_path, any_size=True)
+    (picture,) = model.graph.input
+    dims = [dim.dim_param or dim.dim_value for dim in picture.type.tensor_type.shape.dim]
+    assert dims == ["batch", 3, "height", "width"]
+    assert "Shape" not in kinds(model)
+    for size in ((32, 64), (64, 96)):
+        network = parse_cfg(text, size=size)
+        pictures = pictures_for(network, batch=1)
+        expected = runtime_heads(network, weights, pictures)
+        for engine in (by_onnxruntime, by_openvino):
+            assert_close(list(engine(path, pictures).values()), expected)
+
+
+def test_shortcuts_between_sizes_for_any_size(tmp_path):
+    text = net(32) + conv(8, 3) + conv(8, 3, stride=2) + section("shortcut", **{"from": 0})
+    _, path, weights = written(text, tmp_path, any_size=True)
+    network = parse_cfg(text, size=(64, 48))
+    pictures = pictures_for(network)
+    expected = runtime_heads(network, weights, pictures)
+    for engine in (by_onnxruntime, by_openvino):
+        assert_close(list(engine(path, pictures).values()), expected)
+
+
+def test_sizes_that_are_fixed_are_refused_by_name(tmp_path):
+    text = net(32) + conv(8, 3, stride=2) + "[reorg]\nstride=2\n" + conv(6)
+    with pytest.raises(
+        UnsupportedSectionError, match=r"\[reorg\] is made for one picture"
+    ) as error:
+        written(text, tmp_path, any_size=True)
+    assert (error.value.layer, error.value.section) == (1, "reorg")
+    with pytest.raises(UnsupportedSectionError, match="does not divide"):
+        written(net(30) + conv(8, 3, stride=4) + conv(6), tmp_path, any_size=True)
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_two_heads_on_one_section_have_two_outputs(tmp_path):
+    text = SMALL + "[route]\nlayers=9\n" + SMALL[SMALL.rindex("[yolo]") :]
+    model, path, weights = written(text, tmp_path)
+    names = [one.name for one in model.graph.output]
+    assert names[:2] == ["conv_4", "conv_9"]
+    assert len(set(names)) == 3
+    network = parse_cfg(text)
+    pictures = pictures_for(network)
+    expected = runtime_heads(network, weights, pictures)
+    assert_close(list(by_onnxruntime(path, pictures).values()), expected)
+
+
+def test_a_section_that_no_graph_has_is_refused_with_its_line(tmp_path):
+    text = net(32) + conv(8, 3, dontload=1) + conv(6)
+    with pytest.raises(UnsupportedSectionError, match="dontload=1") as error:
+        describe(parse_cfg(text))
+    assert error.value.line == text.splitlines().index("dontload=1") + 1
+
+
+def test_what_depends_on_the_file_alone_is_computed_once(tmp_path):
+    """OpenCV and TensorRT want to see numbers where a kernel is."""
+    for name in ("xnor", "flipped", "shortcut_per_channel", "local_avgpool"):
+        model, _, _ = written(around(SECTIONS[name]), tmp_path)
+        constants = {one.name for one in model.graph.initializer}
+        for node in model.graph.node:
+            assert not constants.issuperset(node.input), f"{name}: {node.name}"
+        assert all(
+            node.input[1] in constants for node in model.graph.node if node.op_type == "Conv"
+        )
+
+
+@pytest.mark.parametrize("major", [0, 1001])
+def test_dense_kernels_of_either_order(major, tmp_path):
+    """Files of a version above 1000 have them turned (parser.c:2274)."""
+    text = net(4) + conv(2, 3) + section("connected", output=5, activation="leaky") + conv(3)
+    content = bytearray(numpy_loader.random_file(text, 1))
+    network = parse_cfg(text)
+    path = tmp_path / "a.onnx"
+    plain, turned = tmp_path / "plain.weights", tmp_path / "turned.weights"
+    plain.write_bytes(content)
+    arrays = numpy_loader.arrays(text, bytes(content))
+    parts = [values.T if major and values.ndim == 2 else values for values in arrays.values()]
+    header = np.array([major, 2, 5, 0], np.int32).tobytes()
+    header += b"" if major else bytes(4)
+    turned.write_bytes(header + b"".join(np.ascontiguousarray(one).tobytes() for one in parts))
+    convert(turned, network, path)
+    pictures = pictures_for(network)
+    expected = runtime_heads(network, plain, pictures)
+    assert_close(list(by_onnxruntime(path, pictures).values()), expected)
+
+
+def test_numbers_are_bit_for_bit_those_of_the_runtime(tmp_path):
+    """Kernels as OIHW, a batch normalization folded in by the same arithmetic."""
+    from yolotf.runtime.network import RuntimeNetwork
+
+    model, _, weights = written(SMALL, tmp_path)
+    found = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    engine, loaded = RuntimeNetwork.opened(parse_cfg(SMALL), weights)
+    for key, array in engine.unblocked_weights(loaded).items():
+        index, role = key.split("/")
+        stored = found[f"conv_{index}/{role}"]
+        if role == "kernel":
+            stored = stored.transpose(2, 3, 1, 0).reshape(array.shape)
+        np.testing.assert_array_equal(stored, array)
+
+
+def test_normalized_dense_layers_are_folded(tmp_path):
+    text = net(4) + normalized(2, 3) + section("connected", output=5, batch_normalize=1) + conv(3)
+    model, path, weights = written(text, tmp_path)
+    network = parse_cfg(text)
+    pictures = pictures_for(network)
+    expected = runtime_heads(network, weights, pictures)
+    assert_close(list(by_onnxruntime(path, pictures).values()), expected)
+    assert kinds(model).count("Gemm") == 1
