@@ -202,6 +202,7 @@ def test_the_command_writes_what_is_asked_for(tmp_path, weights, capsys):
     assert [dim.dim_value for dim in picture.type.tensor_type.shape.dim] == [2, 32, 64, 3]
     assert {one.key: one.value for one in model.metadata_props}["names"] == "a\nb\nc\nd"
     assert capsys.readouterr().out.startswith(f"{weights} -> {output}: 5 layers")
+    common.append("--overwrite")
     assert cli.main([*common, "--suppress", "--score", "0.3"]) == 0
     assert "--suppress excludes by overlap alone" in capsys.readouterr().err
     assert [one.name for one in onnx.load(output).graph.output] == [
@@ -209,7 +210,7 @@ def test_the_command_writes_what_is_asked_for(tmp_path, weights, capsys):
     ]
     assert cli.main([*common, "--suppress", "--iou", "1"]) == 2
     assert "iou_threshold=1.0 must be at least 0 and below 1" in capsys.readouterr().err
-    keras = [*common[:-1], str(tmp_path / "a.keras")]
+    keras = [*common[:-2], str(tmp_path / "a.keras")]
     assert cli.main([*keras, "--suppress"]) == 2
     assert "decode is for .tflite or .onnx or SavedModel" in capsys.readouterr().err
     assert cli.main([*keras, "--layout", "nhwc"]) == 2

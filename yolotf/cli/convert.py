@@ -124,7 +124,7 @@ def main(parsed: argparse.Namespace) -> int:
         except errors.UnsupportedSectionError as error:
             note(f"the model takes pictures of {_size(network)} only: {error.message}")
     if any_size:
-        check_any_size(network)
+        check_any_size(network, kind)
     read = (source, weights, *(parsed.int8 or ()))
     for path in (output, anchors):
         if path and Path(path).is_file():

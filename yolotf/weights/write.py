@@ -109,9 +109,7 @@ def write_arrays(
     )
 
 
-def check_content(
-    file: WeightsFile, header: Header, plan: layout.Plan, *, threads: int
-) -> None:
+def check_content(file: WeightsFile, header: Header, plan: layout.Plan, *, threads: int) -> None:
     """Refuses a file whose numbers show damage, as `write_arrays` with `verify` does.
 
     Raises:
