@@ -716,7 +716,8 @@ def test_the_other_keras_writes_the_same(files, expected):
     other = {"keras": "tf_keras", "tf_keras": "keras"}[keras().__name__]
     pytest.importorskip(other)
     source, weights, folder = files
-    arguments = [source, weights, str(folder), other, "/", *FILES]
+    # ONNX knows no Keras.
+    arguments = [source, weights, str(folder), other, "/", *FILES[:-1]]
     switch = {"TF_USE_LEGACY_KERAS": str(int(other == "tf_keras"))}
     run = [sys.executable, "-c", WRITE_ELSEWHERE, *arguments]
     subprocess.run(run, env={**os.environ, **switch}, check=True)
@@ -724,14 +725,6 @@ def test_the_other_keras_writes_the_same(files, expected):
     pictures = pictures_for(DETECTOR, batch=1)
     served = tf.saved_model.load(folder / "other").signatures["serving_default"]
     lite = tf.lite.Interpreter(f"{folder}/other.tflite").get_signature_runner("serving_default")
-    runtime = pytest.importorskip("onnxruntime").InferenceSession(f"{folder}/other.onnx")
-    onnx = dict(
-        zip(
-            ["output_0", "output_1"],
-            runtime.run(["output_0", "output_1"], {"images": pictures}),
-            strict=True,
-        )
-    )
-    for found in (served(images=tf.constant(pictures)), lite(images=pictures), onnx):
+    for found in (served(images=tf.constant(pictures)), lite(images=pictures)):
         heads = [np.asarray(found[f"output_{i}"]) for i in range(2)]
         assert_close(heads, expected[1](pictures))
