@@ -85,7 +85,13 @@ class WeightsMismatch(YolotfError, AssertionError):
 
     An `AssertionError` too, because old loaders ended with `assert` and their callers
     catch that.
+
+    Attributes:
+        is_about_file: whether it is what the file holds that does not fit, so that a diagnosis of
+            the file says more than the sentence.
     """
+
+    is_about_file = False
 
     @property
     def diagnosis(self) -> Any:
@@ -96,9 +102,13 @@ class WeightsMismatch(YolotfError, AssertionError):
 class HeaderError(WeightsMismatch):
     """The file is too short to hold a header, or is no weights file. Facts: `path`, `found`."""
 
+    is_about_file = True
+
 
 class SizeMismatchError(WeightsMismatch):
     """The file holds fewer or more bytes than the plan. Facts: `path`, `expected`, `found`, ..."""
+
+    is_about_file = True
 
 
 class PlanError(WeightsMismatch):
@@ -107,6 +117,8 @@ class PlanError(WeightsMismatch):
 
 class ContentError(WeightsMismatch):
     """The size fits, the numbers cannot be this network's. Facts: `layer`, `role`, `offset`."""
+
+    is_about_file = True
 
 
 class FileChangedError(WeightsMismatch):

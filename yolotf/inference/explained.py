@@ -6,8 +6,6 @@ from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.weights.file import WeightsFile
 
-_ABOUT_THE_FILE = (errors.SizeMismatchError, errors.ContentError, errors.HeaderError)
-
 
 def explained(
     error: errors.WeightsMismatch, file: WeightsFile, network: cfg.Network
@@ -25,5 +23,5 @@ def explained(
 
     found = diagnose(file, network)
     facts = {**error.facts, "diagnosis": found}
-    summary = found.causes and isinstance(error, _ABOUT_THE_FILE)
+    summary = found.causes and error.is_about_file
     return type(error)(found.summary() if summary else error.message, **facts)

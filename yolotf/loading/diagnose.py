@@ -15,11 +15,8 @@ from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis import result
 from yolotf.diagnosis.result import Diagnosis
 from yolotf.errors import (
-    ContentError,
     FileChangedError,
-    HeaderError,
     PlanError,
-    SizeMismatchError,
     WeightsMismatch,
     YolotfError,
     plural,
@@ -30,6 +27,7 @@ from yolotf.loading.planning import network_for, plan_for
 from yolotf.models import differences
 from yolotf.models.layer_names import network_of, part_name, parts_of
 from yolotf.models.network_like import network_like
+from yolotf.models.traversal import name_of
 from yolotf.models.units import Structure
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile, WeightsSource
@@ -101,9 +99,9 @@ def explained(
     try:
         network = network_like(model) if known is None else known
     except YolotfError:  # nothing in the model to compare with
-        network = cfg.Network(_name(model), cfg.Section("net", 0), (), cfg.Shape(0, 0, 0))
+        network = cfg.Network(name_of(model), cfg.Section("net", 0), (), cfg.Shape(0, 0, 0))
     found = result.diagnose(file, network)
-    about_file = isinstance(error, (SizeMismatchError, ContentError, HeaderError))
+    about_file = error.is_about_file
     if about_file and known is None:
         found = _of_a_part(found, model)
     # A pairing says more of the two sides than the sizes do.
@@ -262,10 +260,6 @@ def _is_of_size(cause: findings.Finding) -> bool:
         case findings.Trailing():
             return cause.bytes > _MUCH
     return cause.kind == "unknown"
-
-
-def _name(model: Any) -> str:
-    return str(getattr(model, "name", None) or type(model).__name__)
 
 
 def _with_differences(

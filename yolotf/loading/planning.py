@@ -27,6 +27,7 @@ from yolotf.models.layer_names import (
     place_of,
 )
 from yolotf.models.stock import stock_networks
+from yolotf.models.traversal import name_of
 from yolotf.models.units import Structure, other_layers
 from yolotf.models.variables import quantization
 from yolotf.weights import layout
@@ -91,7 +92,7 @@ def _refuse_quantized(model: Any, file: WeightsFile) -> None:
     for layer in every_layer(model):
         if (how := quantization(layer)) is not None:
             raise PlanError(
-                f"{file.name}: layer {layer.name} of {_name(model)} is quantized ({how}), "
+                f"{file.name}: layer {layer.name} of {name_of(model)} is quantized ({how}), "
                 "and the file holds float32; load the file before the model is quantized",
                 path=file.name,
                 layer=layer.name,
@@ -178,7 +179,7 @@ def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> 
         return None
     job = _pairing_job(model, None, network, file, stored, found)
     count = plural(len(stored.layers), "layer")
-    note = f"{_name(model)} is {len(sections)} of the {count} of {network.source}"
+    note = f"{name_of(model)} is {len(sections)} of the {count} of {network.source}"
     return replace(job, notes=(note, *job.notes))
 
 
@@ -370,7 +371,7 @@ def _pairing_job(
 ) -> Job:
     if not found.assignments:
         raise PlanError(
-            f"{file.name}: no layer of {network.source} fits one of {_name(model)}; "
+            f"{file.name}: no layer of {network.source} fits one of {name_of(model)}; "
             "is it another network?",
             path=file.name,
         )
@@ -536,7 +537,7 @@ def network_for(model: Any, source: Any) -> cfg.Network:
     network = network_of(model)
     if network is None:
         raise PlanError(
-            f"{_name(model)}: not built by yolotf.build_model, so the order of its layers is not "
+            f"{name_of(model)}: not built by yolotf.build_model, so the order of its layers is not "
             "known; pass cfg="
         )
     return network
@@ -552,7 +553,8 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     """
     if not getattr(model, "built", True):
         raise PlanError(
-            f"{_name(model)}: has no variables yet; call it once on a picture, or model.build(...)"
+            f"{name_of(model)}: has no variables yet; call it once on a picture, or "
+            "model.build(...)"
         )
     built_here = network_of(model) is not None
     slots = by_section(model, network)
@@ -565,7 +567,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     if missing:
         section = network.layers[missing[0].layer]
         raise PlanError(
-            f"{_name(model)}: no variable for the {missing[0].role} of {network.where(section)}; "
+            f"{name_of(model)}: no variable for the {missing[0].role} of {network.where(section)}; "
             "the model has no such layer, or it is called otherwise",
             section=section.index,
             role=missing[0].role,
@@ -599,11 +601,7 @@ def _refuse_more(
         if not any(id(slot.variable) in bound for slot in unit.slots.values()):
             shape = partial.ModelLayer(unit.name, unit.slots).shape
             raise PlanError(
-                f"{_name(model)}: {network.source} has nothing for layer {unit.name}, whose shape "
-                f"is {shape}; pass skip_mismatch=True to leave it as it is",
+                f"{name_of(model)}: {network.source} has nothing for layer {unit.name}, whose "
+                f"shape is {shape}; pass skip_mismatch=True to leave it as it is",
                 variable=unit.name,
             )
-
-
-def _name(model: Any) -> str:
-    return str(getattr(model, "name", None) or type(model).__name__)
