@@ -189,7 +189,7 @@ def test_the_demo_finds_what_darknet_finds(tmp_path, capsys, demo_files):
         drawing = tmp_path / "out" / "boxes" / picture.name
         _, _, after = said.partition(f"\n{picture.name} -> {drawing}\n")
         printed = [
-            re.fullmatch(r"(.+?) +([\d.]+) +(-?\d+),(-?\d+) \.\. (-?\d+),(-?\d+)", line)
+            re.fullmatch(r"(.+?) +([\d.]+) +\((-?\d+), (-?\d+)\)-\((-?\d+), (-?\d+)\)", line)
             for line in after.split("\n\n")[0].strip().split("\n")
         ]
         assert len(printed) == len(expected)

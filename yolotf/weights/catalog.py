@@ -535,7 +535,7 @@ def read_folder(folder: Path) -> Iterator[cfg.Network]:
     """Every cfg in `folder` that can be read and whose stored size is defined."""
     for path in sorted(folder.glob("*.cfg")):
         try:
-            network = cfg.parse_cfg(path)
+            network = cfg.parse_cfg(path, dialect="alexeyab")  # who trained them
             layout.segments(network)
         except YolotfError:
             continue
