@@ -10,12 +10,14 @@ import yolotf
 from yolotf.loading import planning
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout
+from yolotf.weights.file import WeightsFile
 
 
 def sections_loaded(network, model, tmp_path):
     """Section -> Keras layer that is given its kernel, and the job."""
     path = diagnosis_cases.write_zeros(tmp_path / "a.weights", layout.size_bytes(network))
-    job = planning.job_for(model, path, network, strict=True, by_name=False, skip_mismatch=True)
+    with WeightsFile.open(path) as file:
+        job = planning.job_for(model, file, network, strict=True, by_name=False, skip_mismatch=True)
     found = {
         one.segment.layer: one.slot.name.partition("/")[0]
         for one in job.plan.assignments

@@ -185,7 +185,9 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
     if network_of(model) is not None or found.header is None:
         return None
     structure = Structure(model)
-    if any(cause.kind in _PRECISE for cause in found.causes):
+    few_layers = len(structure.units) <= _FEW
+    precise = _PRECISE if few_layers else (*_PRECISE, "channels")
+    if any(cause.kind in precise for cause in found.causes):
         return None
     for network in _likely(planning.networks_around(model, found.file)):
         if layout.floats(network) != found.floats:
@@ -206,8 +208,7 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
             shared=shared,
             network=_in_python(network),
         )
-    much_larger = found.floats > 2 * structure.floats
-    if len(structure.units) <= _FEW and much_larger and all(map(_is_of_size, found.causes)):
+    if few_layers and found.causes and all(map(_is_of_size, found.causes)):
         return findings.Unknown(
             path=found.path,
             story=(
@@ -233,8 +234,11 @@ def _in_python(network: cfg.Network) -> str:
     return f"yolotf.network({network.name!r}{classes})"
 
 
-_PRECISE = ("class_count", "head_filters", "folded", "layer_shape", "channels", "damaged")
-"""Kinds of causes that say what differs between the model and the file."""
+_PRECISE = ("class_count", "head_filters", "folded", "layer_shape", "damaged")
+"""Kinds of causes that say what differs between the model and the file.
+
+So does `channels`, except of a few layers: the first takes what the whole network has there.
+"""
 
 
 def _likely(networks: Iterable[cfg.Network]) -> Iterator[cfg.Network]:
