@@ -934,7 +934,7 @@ def test_classes_changes_the_network_it_is_compared_with(
 
 
 @pytest.mark.parametrize(
-    "arguments", [(5, "yolov4"), ("f.weights", 5), (None, "yolov4"), (b"f.weights", "yolov4")]
+    "arguments", [(5, "yolov4"), ("f.weights", 5), (None, "yolov4"), (["f.weights"], "yolov4")]
 )
 def test_wrong_arguments_are_type_errors(arguments: tuple[Any, Any]) -> None:
     with pytest.raises(TypeError):

@@ -552,7 +552,7 @@ def swap(model, layer, attribute, variable):
         ("conv_0", "kernel", (27, 16), "HWIO (3, 3, 3, 16)", SECTION_0),
         ("conv_0", "kernel", (3, 3, 3, 16, 1), "HWIO (3, 3, 3, 16)", SECTION_0),
         ("conv_0", "kernel", (), "HWIO (3, 3, 3, 16)", SECTION_0),
-        ("conv_1", "kernel", (16, 18), "HWIO (1, 1, 16, 18)", SECTION_1),
+        ("conv_1", "kernel", (18, 16), "(16, 18)", SECTION_1),
         ("conv_0_bn", "gamma", (15,), "(16,)", SECTION_0),
         ("conv_0_bn", "moving_variance", (16, 1), "(16,)", SECTION_0),
         ("conv_1", "bias", (0,), "(18,)", SECTION_1),

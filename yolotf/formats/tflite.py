@@ -15,6 +15,7 @@ from yolotf.darknet import graph_checks as graph_rules
 from yolotf.formats import calibration
 from yolotf.formats.concrete_function import traced
 from yolotf.formats.request import Source
+from yolotf.models.keras_module import keras
 
 LEAST_CORRELATION = 0.9
 """What each output of a quantized file has to have with that of the float model."""
@@ -79,7 +80,6 @@ def _make_convertible(model: Any, *, any_batch: bool) -> None:
             upsampling by repetition becomes has the batch in it.
     """
     from yolotf.models import keras_layers  # Keras: not before a format is asked for
-    from yolotf.models.keras_module import keras
 
     for layer in model.layers:
         if getattr(layer, "activation", None) is keras().activations.mish:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+from yolotf import __version__
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet.decoding import check_heads
@@ -125,8 +126,6 @@ class Model:
 
     def head(self, metadata: Mapping[str, str]) -> bytes:
         """The ModelProto up to its graph."""
-        from yolotf import __version__  # the package is being imported when this module is
-
         opset = proto.text(1, "") + proto.number(2, OPSET)
         parts = [
             proto.number(1, _IR_VERSION),
