@@ -2,11 +2,15 @@
 
 import importlib
 import pickle
+import pkgutil
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import yolotf
 from yolotf import _moved
 
 NAMES = {
@@ -50,6 +54,28 @@ def test_a_package_that_is_gone_has_its_modules():
     assert names["evaluation"] is importlib.import_module("yolotf.evaluation")
     assert names["detector"] is importlib.import_module("yolotf.inference.detector") is old.detector
     assert names["coco"] is importlib.import_module("yolotf.evaluation.coco")
+
+
+def test_an_old_path_hides_no_function_of_its_name():
+    code = (
+        "import yolotf.serving.evaluation.plot, yolotf.serving.evaluation.compare\n"
+        "from yolotf import evaluation\n"
+        "from yolotf.serving.evaluation.plot import figure_for\n"
+        "assert figure_for is evaluation.figure_for\n"
+        "assert callable(evaluation.plot) and callable(evaluation.compare)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_module_has_the_name_of_a_function_of_its_package():
+    root = Path(yolotf.__path__[0])
+    assert not {module.name for module in pkgutil.iter_modules([str(root)])} & set(yolotf.__all__)
+    for folder in root.rglob("__init__.py"):
+        name = ".".join(["yolotf", *folder.relative_to(root).parts[:-1]])
+        package = importlib.import_module(name)
+        for module in pkgutil.iter_modules(package.__path__):
+            value = vars(package).get(module.name)
+            assert value is None or isinstance(value, ModuleType), f"{name}.{module.name}"
 
 
 def test_a_pickle_names_the_old_path():

@@ -7,6 +7,7 @@ are imported by: a `.keras` file that names `yolotf.keras_layers` loads, and so 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -103,11 +104,11 @@ HOMES = {
     "weights.output": "files.atomic",
     "weights.sources": "files.sources",
     "serving.evaluation.coco": "evaluation.coco",
-    "serving.evaluation.compare": "evaluation.compare",
+    "serving.evaluation.compare": "evaluation.comparison",
     "serving.evaluation.darknet_score": "evaluation.darknet_score",
     "serving.evaluation.data_set": "evaluation.data_set",
     "serving.evaluation.detecting": "evaluation.detecting",
-    "serving.evaluation.plot": "evaluation.plot",
+    "serving.evaluation.plot": "evaluation.curve",
     "serving.evaluation.run": "evaluation.run",
 }
 """Old module of `yolotf` -> where it is now."""
@@ -138,8 +139,15 @@ class Finder(MetaPathFinder, Loader):
         return home
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: the module has run at its new place."""
+        """Runs nothing: the module has run at its new place.
+
+        The modules of a moved package are entered at once. Importing one later would set it as an
+        attribute of the package, in place of a function of the same name.
+        """
         spec = module.__spec__
         assert spec is not None
         if spec.loader_state is not None:
             module.__spec__, module.__loader__ = spec.loader_state
+            for old, home in HOMES.items():
+                if f"yolotf.{old}".startswith(f"{spec.name}."):
+                    sys.modules[f"yolotf.{old}"] = importlib.import_module(f"yolotf.{home}")

@@ -4,7 +4,8 @@ No TensorFlow but in the detector.
 """
 
 from yolotf.evaluation.coco import COCO_NUMBERS, coco_numbers, read_coco
-from yolotf.evaluation.compare import compare, comparison_lines, read_result
+from yolotf.evaluation.comparison import compare, comparison_lines, read_result
+from yolotf.evaluation.curve import figure_for, plot
 from yolotf.evaluation.darknet_score import (
     ClassScore,
     Score,
@@ -22,7 +23,6 @@ from yolotf.evaluation.data_set import (
     read_data_file,
 )
 from yolotf.evaluation.detecting import darknet_order, detect_all
-from yolotf.evaluation.plot import figure_for, plot
 from yolotf.evaluation.run import evaluate
 
 __all__ = [
