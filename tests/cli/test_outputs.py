@@ -20,6 +20,7 @@ from cfgs import conv, net, normalized, yolo
 from PIL import Image
 
 from yolotf.cli import commands
+from yolotf.formats.convert import convert
 
 NETWORK = (
     net(32, 64) + normalized(8, 3, stride=2) + normalized(16, 3, stride=2) + conv(24) + yolo(3)
@@ -36,7 +37,8 @@ READ_OR_SET = {
     "convert": {
         *("cfg", "dialect", "classes", "size", "tree", "max_pixels", "overwrite", "old_keras"),
         *("any_size", "fixed_input_shape", "plot_model", "yolo4_reorder", "weights_only"),
-        *("batch", "decode", "fp16", "int8"),
+        *("batch", "decode", "fp16", "int8", "allow_inaccurate", "layout", "names"),
+        *("suppress", "score", "iou", "max_boxes"),
     },
     "demo": set(),
     "detect": {
@@ -113,6 +115,10 @@ def convert_to(name):
     return ["convert", "net.weights", "--cfg", "net.cfg", "-o", name]
 
 
+def convert_with_names(name):
+    return [*convert_to(name), "--names", "names.onnx"]
+
+
 OUTPUTS = [
     Output(
         "detect",
@@ -170,6 +176,14 @@ OUTPUTS = [
         inputs=["weights.safetensors"],
         names=convert_to,
     ),
+    Output(
+        "convert",
+        "output",
+        convert_with_names("net.onnx"),
+        ["net.onnx"],
+        inputs=["weights.onnx", "names.onnx"],
+        names=convert_with_names,
+    ),
     Output("convert", "output", convert_to("model/"), ["model/saved_model.pb"]),
     Output(
         "convert",
@@ -201,6 +215,8 @@ def here(tmp_path, monkeypatch):
     Path("list.txt").write_text("pictures/a.png\npictures/b.jpg\n")
     Path("net.data").write_text("classes=3\nvalid=list.txt\nnames=net.names\n")
     os.link("net.weights", "weights.safetensors")
+    os.link("net.weights", "weights.onnx")
+    os.link("net.names", "names.onnx")
     return tmp_path
 
 
@@ -317,14 +333,30 @@ def test_labels_beside_their_pictures_stay_and_the_answer_says_where_the_new_are
     assert {path: path.read_bytes() for path in truth} == truth
 
 
-def test_anchors_replace_no_cfg_of_their_name(capsys):
-    Path("net.cfg").rename("net_anchors.txt")
+@pytest.mark.parametrize("argument", ["cfg", "names", "tree"])
+def test_anchors_replace_no_input_of_their_name(argument, capsys):
+    name = "net_anchors.txt"
+    if argument == "cfg":
+        Path("net.cfg").rename(name)
+        arguments = ["convert", name, "net.weights", "net.safetensors"]
+    elif argument == "names":
+        Path("net.names").rename(name)
+        arguments = ["convert", "net.cfg", "net.weights", "net.onnx", "--names", name]
+    else:
+        Path(name).write_text("cat -1\ndog -1\nkite -1\n")
+        arguments = ["convert", "net.cfg", "net.weights", "net.safetensors", "--tree", name]
     before = contents()
-    arguments = ["convert", "net_anchors.txt", "net.weights", "net.safetensors", "--overwrite"]
-    assert commands.main(arguments) == 2
+    assert commands.main([*arguments, "--overwrite"]) == 2
     assert capsys.readouterr().err == (
         "yolotf: net_anchors.txt: is one of the inputs; name another file\n"
     )
+    assert contents() == before
+
+
+def test_a_function_replaces_no_file_of_names():
+    before = contents()
+    with pytest.raises(FileExistsError, match="is one of the inputs"):
+        convert("net.weights", "net.cfg", "names.onnx", names="net.names")
     assert contents() == before
 
 

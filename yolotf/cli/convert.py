@@ -125,7 +125,8 @@ def main(parsed: argparse.Namespace) -> int:
             note(f"the model takes pictures of {_size(network)} only: {error.message}")
     if any_size:
         check_any_size(network, kind)
-    read = (source, weights, *(parsed.int8 or ()))
+    read = [source, weights, parsed.names, parsed.tree, *(parsed.int8 or ())]
+    read = [path for path in read if path is not None]
     for path in (output, anchors):
         if path and Path(path).is_file():
             checked_target(path, overwrite=parsed.overwrite, inputs=read)

@@ -130,7 +130,7 @@ def main(parsed: argparse.Namespace) -> int:
     if folder is None and (parsed.save_txt or not parsed.json):
         folder = "detections"
     drawn = parsed.output is not None or not parsed.json
-    read = [parsed.weights, parsed.names, parsed.cfg, *(known or ())]
+    read = [parsed.weights, parsed.names, parsed.cfg, parsed.tree, *(known or ())]
     read = [path for path in read if path is not None]
     if parsed.coco_json:
         coco_json = atomic.checked_target(parsed.coco_json, overwrite=parsed.overwrite, inputs=read)

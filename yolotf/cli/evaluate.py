@@ -96,6 +96,8 @@ def main(parsed: argparse.Namespace) -> int:
         data = evaluation.read_darknet(parsed.data)
     read = [parsed.data or parsed.coco, parsed.cfg, parsed.weights]
     read += [picture.path for picture in data.pictures]
+    if parsed.tree is not None:
+        read.append(parsed.tree)
     if parsed.plot:
         evaluation.figure_for(parsed.plot, overwrite=parsed.overwrite, inputs=read)
     if data.unlabelled:

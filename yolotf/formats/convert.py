@@ -211,7 +211,9 @@ def convert(
         network = network.resized(size)
     if any_size:
         check_any_size(network, kind)
-    read = [path for path in (weights, cfg, *options.int8) if isinstance(path, str | os.PathLike)]
+    read = [
+        path for path in (weights, cfg, names, *options.int8) if isinstance(path, str | os.PathLike)
+    ]
     target = _target(output, kind, overwrite=overwrite, inputs=read)
     if options.names:
         onnx.checked_names(options, network)
