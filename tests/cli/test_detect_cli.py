@@ -506,11 +506,13 @@ def test_boxes_can_be_drawn_thick_and_without_labels(detector):
 
 
 def test_a_stock_network_knows_cocos_names():
+    from yolotf.cli import arguments
     from yolotf.darknet import stock
+    from yolotf.darknet.coco import COCO_NAMES
 
-    assert detect._is_coco(stock.network("yolov4-tiny"))
-    assert not detect._is_coco(stock.network("yolov4-tiny", classes=3))
-    assert not detect._is_coco(cfg.parse_cfg(NETWORK).with_classes(80))
+    assert arguments.stock_names(stock.network("yolov4-tiny")) == COCO_NAMES
+    assert arguments.stock_names(stock.network("yolov4-tiny", classes=3)) is None
+    assert arguments.stock_names(cfg.parse_cfg(NETWORK).with_classes(80)) is None
 
 
 @pytest.mark.parametrize(

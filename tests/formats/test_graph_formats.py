@@ -253,7 +253,8 @@ def test_pictures_for_int8_may_be_files_and_folders(tmp_path, weights, pictures)
     files = [pictures, str(pictures / "1.png")]
     stages = []
     convert(weights, DETECTOR, tmp_path / "m.tflite", int8=files, progress=stages.append)
-    assert stages[-1] == "calibrating with 6 of 6 pictures"
+    counted = [stage for stage in stages if stage.startswith("calibrating")]
+    assert counted[-1] == "calibrating with 6 of 6 pictures"
 
 
 def test_calibration_that_cannot_be_leaves_what_was_there(tmp_path, weights):
