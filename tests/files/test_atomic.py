@@ -268,7 +268,7 @@ _KILLED = """
     for module, names in (
         (os, "open close fsync link replace rename unlink mkdir rmdir symlink fchmod fchown"),
         (os, "fstat dup stat scandir"),
-        (output, "_exchange _put_back"),
+        (atomic, "_exchange _put_back"),
     ):
         for name in names.split():
             setattr(module, name, counted(getattr(module, name)))

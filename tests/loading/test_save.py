@@ -248,11 +248,11 @@ _CHILD = """
     if how == "kill":
         stored, calls = save._stored, []
 
-        def killing(assignment):
+        def killing(assignment, merged):
             calls.append(assignment)
             if len(calls) == 30:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return stored(assignment)
+            return stored(assignment, merged)
 
         save._stored = killing
     try:
