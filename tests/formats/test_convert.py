@@ -415,17 +415,25 @@ def test_an_old_savedmodel_is_replaced_whole_and_other_files_stay(tmp_path, weig
     output = tmp_path / "served"
     convert(weights, DETECTOR, output)
     before = (output / "variables/variables.data-00000-of-00001").read_bytes()
-    others = {"notes.txt": b"notes", "assets.extra/tf_serving_warmup_requests": b"requests"}
+    others = {"notes.txt": b"notes", "assets.extra/labels.json": b"[]", "assets/labels.txt": b"a"}
     for name, content in others.items():
         (output / name).parent.mkdir(exist_ok=True)
         (output / name).write_bytes(content)
-    (output / "variables/left-over").touch()
+    # The warmup requests of an older export are for its signatures, not for the new ones.
+    of_the_old = [
+        "variables/left-over",
+        "assets/classes.names",
+        "assets.extra/classes.names",
+        "assets.extra/tf_serving_warmup_requests",
+    ]
+    for name in of_the_old:
+        (output / name).touch()
     (output / "saved_model.pb").write_bytes(b"old")
     convert(weights, DETECTOR, f"{output}/")
     assert {name: (output / name).read_bytes() for name in others} == others
     assert (output / "saved_model.pb").read_bytes() != b"old"
     assert (output / "variables/variables.data-00000-of-00001").read_bytes() == before
-    assert not (output / "variables/left-over").exists()
+    assert [name for name in of_the_old if (output / name).exists()] == []
     assert entries(tmp_path) == ["served"]
 
 
