@@ -12,7 +12,7 @@ import yolotf
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import UnsupportedSectionError, YolotfError
-from yolotf.formats.convert import _check_decodable
+from yolotf.formats.convert import convert
 from yolotf.graphs import decode
 from yolotf.runtime.decoding import Decoder
 
@@ -180,10 +180,44 @@ def test_a_tree_of_other_classes_is_refused(network, tmp_path):
         Decoder(network)
 
 
-def test_decoded_formats_refuse_a_class_tree(network):
-    with pytest.raises(UnsupportedSectionError, match=r"--decode .*tree=data/a\.tree") as caught:
-        _check_decodable(network)
-    assert caught.value.line == 16
+@pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
+@pytest.mark.parametrize("kind", ["saved", "a.tflite"])
+def test_decoded_formats_have_a_score_for_the_class_of_each_box(network, kind, tmp_path):
+    weights, output = tmp_path / "a.weights", tmp_path / kind
+    content = np.frombuffer(numpy_loader.random_file(network.to_cfg())[20:], np.float32) * 9
+    weights.write_bytes(numpy_loader.HEADER + content.tobytes())
+    pictures = np.random.default_rng(2).random((1, 96, 64, 3), dtype=np.float32)
+    model = yolotf.build_model(network)
+    yolotf.load_darknet_weights(model, weights)
+    expected = pairs(np.asarray(model(pictures)), 0)[0]
+    convert(weights, network, output, decode=True)
+    if kind == "saved":
+        run = tf.saved_model.load(output).signatures["serving_default"]
+    else:
+        run = tf.lite.Interpreter(str(output)).get_signature_runner("serving_default")
+    answer = run(images=tf.constant(pictures) if kind == "saved" else pictures)
+    boxes, scores = np.asarray(answer["boxes"])[0], np.asarray(answer["scores"])[0]
+    assert 0 < len(expected) <= len(boxes) == 3 * 2 * 2
+    assert scores.shape == (12, 11)
+    places, classes = np.nonzero(scores)
+    assert classes.tolist() == [class_id for _, class_id, _ in expected]
+    np.testing.assert_allclose(
+        scores[places, classes], [score for score, _, _ in expected], rtol=1e-4
+    )
+    centre, extent = np.split(np.array([box for _, _, box in expected]), 2, -1)
+    corners = np.concatenate([centre - extent / 2, centre + extent / 2], -1)
+    np.testing.assert_allclose(boxes[places], corners, rtol=1e-4, atol=1e-4)
+
+
+def test_decoded_formats_refuse_a_head_without_the_tree_of_the_others(tmp_path):
+    network = parse_cfg(CFG + CFG[CFG.index("[convolutional]") :].replace("tree=data/a.tree", ""))
+    problem = r"tree=data/a\.tree is not the class tree of all heads; .*"
+    weights = tmp_path / "a.weights"
+    weights.write_bytes(numpy_loader.random_file(network.to_cfg()))
+    with pytest.raises(UnsupportedSectionError, match=problem) as caught:
+        convert(weights, network, tmp_path / "saved", decode=True)
+    assert caught.value.layer == network.heads[1].index
+    assert not (tmp_path / "saved").exists()
 
 
 def test_yolo9000_names_its_tree():
