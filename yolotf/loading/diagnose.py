@@ -208,7 +208,8 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
             shared=shared,
             network=_in_python(network),
         )
-    if few_layers and found.causes and all(map(_is_of_size, found.causes)):
+    far_apart = layout.FLOAT_BYTES * abs(found.floats - structure.floats) > _MUCH
+    if few_layers and far_apart and all(map(_is_of_size, found.causes)):
         return findings.Unknown(
             path=found.path,
             story=(
@@ -254,6 +255,7 @@ def _likely(networks: Iterable[cfg.Network]) -> Iterator[cfg.Network]:
 _FEW = 5
 """Convolutions and dense layers of a model that is meant as a part of a network."""
 _MUCH = 1 << 20
+"""Bytes: sizes that differ by more are far apart."""
 
 
 def _is_of_size(cause: findings.Finding) -> bool:
