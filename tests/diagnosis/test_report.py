@@ -299,7 +299,7 @@ def test_a_browser_shows_verdict_cause_fix_and_numbers(
     found = drawn(report.page(misfit), tmp_path)
     assert found["h1"] == ["five.weights does not match small.cfg"]
     (finding,) = found["findings"]
-    assert "class count" in finding
+    assert "wrong number of classes" in finding
     assert "trained with 5 classes, small.cfg has 2" in finding
     assert "classes=5" in finding
     assert found["legend"] == ["matches (4)", "diverges here (1)", "not reached (1)"]
