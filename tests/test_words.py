@@ -4,7 +4,8 @@ import pytest
 
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.darknet.class_names import names_for
-from yolotf.errors import YolotfError, listed, plural
+from yolotf.errors import YolotfError
+from yolotf.text import listed, plural
 
 
 @pytest.mark.parametrize(

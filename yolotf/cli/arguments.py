@@ -13,10 +13,10 @@ from pathlib import Path
 from yolotf.darknet import cfg, dialects
 from yolotf.darknet import stock as networks
 from yolotf.darknet.coco import COCO_NAMES
-from yolotf.errors import printable
 from yolotf.files import sources
 from yolotf.files.stderr import held_back_stderr
 from yolotf.images.limits import MAX_PIXELS
+from yolotf.text import printable
 from yolotf.weights.file import WeightsFile
 
 

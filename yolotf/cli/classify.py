@@ -8,9 +8,9 @@ from pathlib import Path
 
 from yolotf.cli import arguments
 from yolotf.cli.inputs import PICTURES
-from yolotf.errors import printable
 from yolotf.files.json import to_json
 from yolotf.inference.classifier import Classifier
+from yolotf.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from yolotf.errors import WeightsMismatch, explained_import, printable
+from yolotf.errors import WeightsMismatch, explained_import
 from yolotf.graphs.tf_errors import of_tensorflow
+from yolotf.text import printable
 
 COMMANDS = {
     "demo": ("demo", "load the official yolov4-tiny and detect in two photographs"),

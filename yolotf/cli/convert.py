@@ -11,10 +11,10 @@ from yolotf.cli import arguments
 from yolotf.cli.arguments import note
 from yolotf.darknet import cfg
 from yolotf.darknet.decoding import suppression_of
-from yolotf.errors import printable
 from yolotf.files.atomic import checked_target
 from yolotf.files.stderr import held_back_stderr
 from yolotf.formats.convert import check_any_size, convert, format_of, write_anchors
+from yolotf.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,10 +18,11 @@ from yolotf.cli import arguments, inputs, label_files
 from yolotf.cli.inputs import PICTURES as PICTURES
 from yolotf.cli.inputs import VIDEOS as VIDEOS
 from yolotf.cli.video import DrawnVideo
-from yolotf.errors import YolotfError, plural, printable
+from yolotf.errors import YolotfError
 from yolotf.files import atomic
 from yolotf.files.json import to_json
 from yolotf.images.detections import Detections
+from yolotf.text import plural, printable
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,8 +7,8 @@ import sys
 
 from yolotf import evaluation
 from yolotf.cli import arguments
-from yolotf.errors import printable
 from yolotf.files.json import to_json
+from yolotf.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from yolotf.errors import YolotfError, plural
+from yolotf.errors import YolotfError
 from yolotf.files import detect, magic, opening, sources
+from yolotf.text import plural
 
 Names = str | os.PathLike[str] | Sequence[str] | Mapping[int, str] | None
 

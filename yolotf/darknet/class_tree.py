@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from yolotf.darknet.network import Network
-from yolotf.errors import YolotfError, plural
+from yolotf.errors import YolotfError
 from yolotf.files import opening
+from yolotf.text import plural
 
 
 class Tree(NamedTuple):

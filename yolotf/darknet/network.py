@@ -26,7 +26,8 @@ from yolotf.darknet.syntax import (
     sections_to_cfg,
     unknown_section,
 )
-from yolotf.errors import CfgError, plural, printable
+from yolotf.errors import CfgError
+from yolotf.text import plural, printable
 
 Convolutional = _sections.convolutional.Convolutional
 Head = _sections.heads.Head

@@ -14,8 +14,9 @@ from typing import NamedTuple, Union
 
 from yolotf.darknet import dialects
 from yolotf.darknet.limits import DEFAULT, Limits
-from yolotf.errors import CfgError, printable
+from yolotf.errors import CfgError
 from yolotf.files import magic, opening
+from yolotf.text import printable
 
 Source = Union[str, "os.PathLike[str]"]
 

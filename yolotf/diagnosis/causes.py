@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from yolotf.diagnosis.report import escaped
-from yolotf.errors import plural
 from yolotf.files.detect import Contents
+from yolotf.text import plural
 from yolotf.weights.catalog import other_boxes
 
 _WORDS = {"words": True}

@@ -24,9 +24,9 @@ from yolotf.diagnosis.hypotheses import (
 )
 from yolotf.diagnosis.mutations import Graph
 from yolotf.diagnosis.target import Case, Subject
-from yolotf.errors import plural
 from yolotf.files import detect as _file
 from yolotf.files.detect import Contents
+from yolotf.text import plural
 from yolotf.weights import catalog as _known
 from yolotf.weights import layout
 from yolotf.weights import statistics as _content

@@ -16,7 +16,7 @@ from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis.causes import Finding
 from yolotf.diagnosis.mutations import Edit, Option
 from yolotf.diagnosis.target import Case
-from yolotf.errors import plural
+from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.catalog import Match
 from yolotf.weights.likelihood import Evidence

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
 from yolotf.diagnosis.report import Column, Table
 from yolotf.diagnosis.target import Subject
-from yolotf.errors import plural
+from yolotf.text import plural
 from yolotf.weights.catalog import Candidate, in_words
 from yolotf.weights.header import Header
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolotf.errors import plural
 from yolotf.files import magic
 from yolotf.files.sources import StrPath
+from yolotf.text import plural
 
 _SAMPLE = 1 << 20
 _START = 20

@@ -23,7 +23,6 @@ from yolotf.darknet.cfg import Source as CfgSource
 from yolotf.darknet.class_names import Names, read_names
 from yolotf.darknet.decoding import check_heads
 from yolotf.diagnosis import result as diagnosis
-from yolotf.errors import plural
 from yolotf.files import atomic as writing
 from yolotf.files import sources
 from yolotf.files.sources import StrPath
@@ -44,6 +43,7 @@ from yolotf.graphs import tf_errors
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.loading import load
 from yolotf.onnx.model import Layout, Suppression
+from yolotf.text import plural
 from yolotf.weights import layout as segments
 from yolotf.weights.file import WeightsFile, WeightsSource
 

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
-from yolotf.errors import OutOfMemoryError, size_text
+from yolotf.errors import OutOfMemoryError
 from yolotf.graphs import onednn
 from yolotf.graphs.tf_errors import input_text
+from yolotf.text import size_text
 
 _FLOAT_BYTES = 4
 _LARGE = 1 << 28

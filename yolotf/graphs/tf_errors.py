@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from yolotf.errors import OutOfMemoryError, TensorFlowError, YolotfError, plural, size_text
+from yolotf.errors import OutOfMemoryError, TensorFlowError, YolotfError
+from yolotf.text import plural, size_text
 
 if TYPE_CHECKING:
     from yolotf.darknet import cfg

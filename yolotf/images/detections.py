@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.errors import MissingPackageError, plural, printable
+from yolotf.errors import MissingPackageError
 from yolotf.files import atomic
 from yolotf.images.fonts import font_for
 from yolotf.images.read import MAX_PIXELS
 from yolotf.images.read import Picture as Picture
 from yolotf.images.read import open_picture as open_picture
+from yolotf.text import plural, printable
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Union
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.errors import OutOfMemoryError, plural, printable
+from yolotf.errors import OutOfMemoryError
 from yolotf.files import detect, magic, opening
 from yolotf.images.limits import MAX_PIXELS as MAX_PIXELS
+from yolotf.text import plural, printable
 
 if TYPE_CHECKING:
     from PIL import Image

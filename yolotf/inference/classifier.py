@@ -14,7 +14,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import names_for
 from yolotf.darknet.graph_checks import check_forgetful
-from yolotf.errors import WeightsMismatch, plural, printable
+from yolotf.errors import WeightsMismatch
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model, tf_errors
 from yolotf.images.read import MAX_PIXELS, Picture, read_picture
@@ -23,6 +23,7 @@ from yolotf.inference.detector import open_engine
 from yolotf.inference.explained import explained
 from yolotf.inference.recurrent_state import Stream
 from yolotf.inference.served_network import Served, ServedWeights
+from yolotf.text import plural, printable
 from yolotf.weights import op_library
 from yolotf.weights.file import WeightsFile, WeightsSource
 

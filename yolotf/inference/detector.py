@@ -15,7 +15,7 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, names_for
 from yolotf.darknet.decoding import tree_of_heads
 from yolotf.darknet.graph_checks import check_forgetful
-from yolotf.errors import WeightsMismatch, printable
+from yolotf.errors import WeightsMismatch
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model, tf_errors
 from yolotf.images.detections import Detections
@@ -28,6 +28,7 @@ from yolotf.runtime import tensorflow_library
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.network import RuntimeNetwork
 from yolotf.runtime.resize import fit
+from yolotf.text import printable
 from yolotf.weights import catalog, op_library
 from yolotf.weights.file import WeightsFile, WeightsSource
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.decoding import NMS_KINDS, Suppression, check_heads, suppression_of
-from yolotf.errors import YolotfError, plural
+from yolotf.errors import YolotfError
+from yolotf.text import plural
 
 Only = str | Iterable[str | int] | None
 """Class names and numbers; in a string with commas between."""

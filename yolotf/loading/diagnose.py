@@ -14,13 +14,7 @@ from yolotf.darknet import cfg, stock
 from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis import result
 from yolotf.diagnosis.result import Diagnosis
-from yolotf.errors import (
-    FileChangedError,
-    PlanError,
-    WeightsMismatch,
-    YolotfError,
-    plural,
-)
+from yolotf.errors import FileChangedError, PlanError, WeightsMismatch, YolotfError
 from yolotf.files import sources
 from yolotf.loading import planning
 from yolotf.loading.planning import network_for, plan_for
@@ -29,6 +23,7 @@ from yolotf.models.layer_names import network_of, part_name, parts_of
 from yolotf.models.network_like import network_like
 from yolotf.models.traversal import name_of
 from yolotf.models.units import Structure
+from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile, WeightsSource
 

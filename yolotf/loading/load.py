@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from yolotf import errors
+from yolotf import errors, text
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.loading import diagnose, origins, partial, planning
@@ -69,21 +69,21 @@ class LoadReport:
         header = self.header
         source = "mapping" if self.mapped else "private copy"
         lines = [
-            f"{self.path}: loaded {errors.plural(self.layers, 'layer')}, {self.floats:,} floats, "
+            f"{self.path}: loaded {text.plural(self.layers, 'layer')}, {self.floats:,} floats, "
             f"{self.size_bytes:,} bytes",
             f"  header   version {header.major}.{header.minor}.{header.revision}, "
             f"seen {header.seen:,} pictures, {header.size_bytes} bytes",
             f"  time     {1e3 * self.seconds:.1f} ms, of which native "
             f"{1e3 * self.native_seconds:.1f} ms ({self.gb_per_second:.1f} GB/s)",
-            f"  path     {self.path_taken}, {source}, {errors.plural(self.threads, 'thread')}, "
-            f"{errors.plural(self.variables, 'variable')}",
+            f"  path     {self.path_taken}, {source}, {text.plural(self.threads, 'thread')}, "
+            f"{text.plural(self.variables, 'variable')}",
         ]
         lines += [f"  skipped  {skipped}" for skipped in self.skipped]
         for heading, names in (("untouched", self.untouched), ("unused", self.unused)):
             if names:
-                lines.append(f"  {heading}: {errors.listed(names, 8)}")
+                lines.append(f"  {heading}: {text.listed(names, 8)}")
         lines += [f"  warning  {warning}" for warning in self.warnings]
-        return errors.printable("\n".join(lines))
+        return text.printable("\n".join(lines))
 
 
 @outside_of_functions

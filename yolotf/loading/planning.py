@@ -13,7 +13,7 @@ from typing import Any
 
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.graph_checks import output_layers, used_layers
-from yolotf.errors import PlanError, listed, plural
+from yolotf.errors import PlanError
 from yolotf.loading import partial, remembered
 from yolotf.loading.argument_checks import check_source
 from yolotf.models import order_by_file, order_by_network
@@ -30,6 +30,7 @@ from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import name_of
 from yolotf.models.units import Structure, other_layers
 from yolotf.models.variables import quantization
+from yolotf.text import listed, plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header

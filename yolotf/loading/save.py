@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
-from yolotf.errors import ContentError, PlanError, listed, plural
+from yolotf.errors import ContentError, PlanError
 from yolotf.files import atomic
 from yolotf.loading import origins, planning
 from yolotf.loading.argument_checks import outside_of_functions
@@ -22,6 +22,7 @@ from yolotf.models import order_by_file, traversal, undrawn
 from yolotf.models.layer_names import network_of
 from yolotf.models.units import Structure
 from yolotf.models.variables import has_adapter, plain, quantization
+from yolotf.text import listed, plural
 from yolotf.weights import layout
 from yolotf.weights.header import NARROW, WIDE, Header
 from yolotf.weights.statistics import HUGE

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from yolotf.darknet.graph_checks import BN_EPSILON
-from yolotf.errors import listed, plural
+from yolotf.text import listed, plural
 
 KINDS = (
     "epsilon",

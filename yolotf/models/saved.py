@@ -17,9 +17,10 @@ from typing import Any
 
 import h5py
 
-from yolotf.errors import YolotfError, printable
+from yolotf.errors import YolotfError
 from yolotf.files import opening
 from yolotf.models.keras_module import keras
+from yolotf.text import printable
 
 _CONFIG_MOST = 64 << 20
 """Bytes of a model's description; that of YOLOv4 has 200 kB."""

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yolotf import _runtime
-from yolotf.errors import TENSORFLOW_MISSING, OutOfMemoryError, size_text
+from yolotf.errors import TENSORFLOW_MISSING, OutOfMemoryError
 from yolotf.graphs import forked
+from yolotf.text import size_text
 
 _ENDING = "2.dylib" if sys.platform == "darwin" else "so.2"
 FRAMEWORK, CC = f"libtensorflow_framework.{_ENDING}", f"libtensorflow_cc.{_ENDING}"

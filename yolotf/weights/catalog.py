@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from yolotf.darknet import cfg
 from yolotf.darknet.roles import NORMALIZED, PLAIN
-from yolotf.errors import YolotfError, plural
+from yolotf.errors import YolotfError
+from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.once import once_each
 

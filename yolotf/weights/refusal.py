@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from yolotf import _core, errors
-from yolotf.errors import plural
+from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile
 
