@@ -316,6 +316,7 @@ class DetectorReplica:
     async def _detect_batch(self, pictures: list[npt.NDArray[np.uint8]]) -> list[Detections]:
         self._metrics.batch_size.observe(len(pictures))
         loop = asyncio.get_running_loop()
+        found: list[Detections]
         try:
             found = await loop.run_in_executor(self._pool, self._detector, pictures)
         except BaseException:

@@ -136,6 +136,15 @@ def test_lists_and_every_kind_of_picture(small, tmp_path):
         classify(PIXELS, top=0)
 
 
+def test_an_array_of_images_is_a_batch(small):
+    classify = Classifier(parse_cfg(SMALL + SOFTMAX), small(), batch_size=2)
+    images = np.random.default_rng(4).integers(0, 256, (3, 40, 50, 3)).astype(np.uint8)
+    for found, image in zip(classify(images, top=2), images, strict=True):
+        assert len(found) == 2
+        np.testing.assert_allclose(found.scores, classify(image, top=2).scores, rtol=1e-5)
+    assert classify(images[:0]) == []
+
+
 def test_arrays_may_be_bgr(small):
     text = SMALL + SOFTMAX
     plain = Classifier(parse_cfg(text), small())(PIXELS)
@@ -171,6 +180,16 @@ def test_copies_read_the_file_that_serves_now(copied, small):
     assert found.names == again.names
     with pytest.raises(TypeError, match=r"a Classifier whose weights came from .* cannot be pick"):
         copied(Classifier(parse_cfg(text), small().read_bytes()))
+
+
+def test_a_pickle_whose_file_is_gone_says_so(small, tmp_path):
+    path = tmp_path / "gone.weights"
+    path.write_bytes(small().read_bytes())
+    pickled = pickle.dumps(Classifier(parse_cfg(SMALL + SOFTMAX), path))
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"a pickled Classifier holds the path") as caught:
+        pickle.loads(pickled)
+    assert caught.value.filename == str(path)
 
 
 def test_the_export_answers_alike(small, tmp_path):

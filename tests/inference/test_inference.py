@@ -588,6 +588,17 @@ def test_the_classes_and_whether_they_exclude_each_other_are_the_callers(small_f
     np.testing.assert_allclose(batch.boxes[0, : len(same)], same.xyxy, rtol=1e-4, atol=1e-2)
 
 
+def test_a_pickle_whose_file_is_gone_says_so(small_file, tmp_path):
+    path = tmp_path / "gone.weights"
+    path.write_bytes(small_file(3).read_bytes())
+    pickled = pickle.dumps(Detector(parse_cfg(SMALL), path))
+    assert b"gone.weights" in pickled
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"a pickled Detector holds the path of its") as one:
+        pickle.loads(pickled)
+    assert one.value.filename == str(path)
+
+
 @pytest.mark.parametrize(
     ("only", "names", "message"),
     [
@@ -631,9 +642,27 @@ def test_names_come_from_a_file_or_a_list(small_file, tmp_path):
     assert (error.value.expected, error.value.found) == (4, 3)
 
 
+def test_an_array_of_images_is_a_batch(small_file):
+    detector = Detector(parse_cfg(SMALL), small_file(3), batch_size=2, **OPTIONS)
+    images = np.random.default_rng(4).integers(0, 256, (3, 40, 50, 3)).astype(np.uint8)
+    expected = [detector(image) for image in images]
+    assert min(map(len, expected)) > 0
+    for batch in (images, tf.constant(images), images.astype(np.float32) / 255):
+        for found, alone in zip(detector(batch), expected, strict=True):
+            np.testing.assert_array_equal(found.classes, alone.classes)
+            np.testing.assert_allclose(found.xyxy, alone.xyxy, rtol=1e-4, atol=1e-3)
+    assert detector(images[:0]) == []
+    assert len(detector(images[:1])) == 1
+    with pytest.raises(ValueError, match=r"not \(2, 40, 50, 3\); give the images of a batch"):
+        detector([images[:2]])
+
+
 def test_pictures_of_other_shapes_are_refused(small_file):
     detector = Detector(parse_cfg(SMALL), small_file(3))
-    with pytest.raises(ValueError, match=r"not \(2, 3, 4, 5\)"):
+    for shape in ((3,), (2, 2, 3, 4, 5)):
+        with pytest.raises(ValueError, match=re.escape(f"not {shape}")):
+            detector(np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match=r"not \(3, 4, 5\)"):
         detector(np.zeros((2, 3, 4, 5), np.uint8))
     text = SMALL.replace("channels=3", "channels=5", 1)
     detector = Detector(parse_cfg(text), small_file(3, text=text))

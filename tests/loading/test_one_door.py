@@ -168,8 +168,22 @@ def test_arguments_that_are_something_else(weights):
     ):
         with pytest.raises(TypeError, match=said):
             load(*arguments, **options)
-    with pytest.raises(TypeError, match="network is str, must be a Network"):
-        yolotf.build_model("yolov4")
+    with pytest.raises(TypeError, match="network is int, must be a Network, the name of one or"):
+        yolotf.build_model(80)
+
+
+def test_a_model_of_a_name_or_a_cfg(tmp_path, weights):
+    path = tmp_path / "a.cfg"
+    path.write_text(TEXT)
+    expected = yolotf.build_model(yolotf.parse_cfg(TEXT), weights=weights).get_weights()
+    for source in (path, str(path), TEXT):
+        found = yolotf.build_model(source, weights=weights).get_weights()
+        assert len(found) == len(expected) > 0
+        for values, others in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(values, others)
+    assert yolotf.build_model("yolov4-tiny").count_params() == 6_062_814
+    with pytest.raises(yolotf.errors.CfgError, match="yolov4-tinny"):
+        yolotf.build_model("yolov4-tinny")
 
 
 def test_dontload_layers_keep_what_they_had(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Union
 
@@ -27,6 +28,9 @@ Picture = Union[
     str, "os.PathLike[str]", npt.NDArray[Any], "Image.Image", bytes, bytearray, memoryview, BinaryIO
 ]
 """Also whatever NumPy makes an array of, such as a `tf.Tensor`."""
+
+Pictures = list[Picture] | tuple[Picture, ...]
+"""Several at once; so is an array [batch, height, width, channels]."""
 
 _ROUNDING = 1e-3
 """How far floats may lie outside 0..1: resizing and colour arithmetic overshoot a little."""
@@ -120,6 +124,24 @@ def read_picture(
     return np.asarray(image)
 
 
+def images_of(given: Picture | Pictures) -> tuple[Sequence[Picture], bool]:
+    """The images of a list, a tuple or an array [batch, height, width, channels], or the only one.
+
+    Servers hand over such arrays where they join requests.
+
+    Returns:
+        The images, and whether they were given as several.
+
+    Raises:
+        TypeError: a tensor without a value.
+    """
+    if isinstance(given, list | tuple):
+        return given, True
+    if is_array(given) and len(getattr(given, "shape", ())) == 4:
+        return list(_values(given)), True
+    return [given], False
+
+
 def _encoded(picture: Any) -> Any:
     """The bytes in a tensor of one string, as `tf.io.read_file` gives them; all else as it is."""
     if getattr(picture, "shape", None) == () and hasattr(picture, "__array__"):
@@ -153,19 +175,13 @@ def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
             f"a picture is a path, an array, a Pillow image, bytes or an open file, "
             f"not {type(picture).__name__}"
         )
-    try:
-        array = np.asarray(picture)
-    except Exception as error:  # a tensor without a value; TensorFlow raises errors of its own
-        raise TypeError(
-            f"a picture is a {type(picture).__name__} without a value, as inside a tf.function; "
-            "use yolotf.inference.build_function there"
-        ) from error
+    array = _values(picture)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim == 4:
         raise ValueError(
-            f"a picture is [height, width, channels], not {array.shape}; give those of a batch "
-            "as a list: list(array)"
+            f"a picture is [height, width, channels], not {array.shape}; give the images "
+            "of a batch one by one, as a list: list(array)"
         )
     if array.ndim != 3:
         raise ValueError(f"a picture is [height, width, channels], not {array.shape}")
@@ -181,6 +197,21 @@ def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
             needed=array.size * array.itemsize,
             allowed=None,
         ) from None
+
+
+def _values(picture: Any) -> npt.NDArray[Any]:
+    """An array or tensor as an array.
+
+    Raises:
+        TypeError: a tensor without a value.
+    """
+    try:
+        return np.asarray(picture)
+    except Exception as error:  # a tensor without a value; TensorFlow raises errors of its own
+        raise TypeError(
+            f"a picture is a {type(picture).__name__} without a value, as inside a tf.function; "
+            "use yolotf.inference.build_function there"
+        ) from error
 
 
 def _checked(array: npt.NDArray[Any], bgr: bool) -> npt.NDArray[Any]:

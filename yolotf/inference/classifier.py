@@ -17,17 +17,16 @@ from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model, tf_errors
-from yolotf.images.read import MAX_PIXELS, Picture, read_picture
+from yolotf.images.read import MAX_PIXELS, Picture, Pictures, images_of, read_picture
 from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.detector import open_engine
 from yolotf.inference.explained import explained
 from yolotf.inference.recurrent_state import Stream
-from yolotf.inference.served_network import Served, ServedWeights
+from yolotf.inference.served_network import Served, ServedWeights, unpickled
 from yolotf.text import plural, printable
 from yolotf.weights import op_library
 from yolotf.weights.file import WeightsFile, WeightsSource
 
-_Pictures = list[Picture] | tuple[Picture, ...]
 _Floats = npt.NDArray[np.float32]
 
 
@@ -157,16 +156,20 @@ class Classifier:
         classes = plural(self.classes, "class", "classes")
         return printable(f"<yolotf.Classifier {name}, {width}x{height}, {classes}>")
 
+    # The type of an array does not say how many axes it has.
+    @overload
+    def __call__(self, pictures: npt.NDArray[Any], *, top: int = 5) -> Any: ...
+
     @overload
     def __call__(self, pictures: Picture, *, top: int = 5) -> Classification: ...
 
     @overload
-    def __call__(self, pictures: _Pictures, *, top: int = 5) -> list[Classification]: ...
+    def __call__(self, pictures: Pictures, *, top: int = 5) -> list[Classification]: ...
 
     def __call__(
-        self, pictures: Picture | _Pictures, *, top: int = 5
+        self, pictures: Picture | Pictures, *, top: int = 5
     ) -> Classification | list[Classification]:
-        """Classifies one picture or each of a list.
+        """Classifies one picture or each of a list or batch.
 
         Args:
             pictures: as `Detector` takes them.
@@ -182,9 +185,9 @@ class Classifier:
         """
         if top < 1:
             raise ValueError(f"top={top} must be at least 1")
-        if isinstance(pictures, list | tuple):
-            return [self._best(row, top) for row in self.probabilities(pictures)]
-        return self._best(self.probabilities([pictures])[0], top)
+        images, several = images_of(pictures)
+        found = [self._best(row, top) for row in self.probabilities(images)]
+        return found if several else found[0]
 
     def probabilities(self, pictures: Sequence[Picture]) -> _Floats:
         """[pictures, classes] float32: of every class."""
@@ -260,7 +263,7 @@ class Classifier:
 
 
 def _rebuild(network: cfg.Network, weights: str, options: dict[str, Any]) -> Classifier:
-    return Classifier(network, weights, **options)
+    return unpickled(lambda: Classifier(network, weights, **options), "Classifier", weights)
 
 
 def _flat(values: _Floats) -> _Floats:

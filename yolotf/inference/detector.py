@@ -19,11 +19,11 @@ from yolotf.errors import WeightsMismatch
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model, tf_errors
 from yolotf.images.detections import Detections
-from yolotf.images.read import MAX_PIXELS, Picture, read_picture
+from yolotf.images.read import MAX_PIXELS, Picture, Pictures, images_of, read_picture
 from yolotf.inference.explained import explained
 from yolotf.inference.options import Only, thresholds
 from yolotf.inference.recurrent_state import Stream
-from yolotf.inference.served_network import Served, ServedWeights
+from yolotf.inference.served_network import Served, ServedWeights, unpickled
 from yolotf.runtime import tensorflow_library
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.network import RuntimeNetwork
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from yolotf.inference.tensorflow_engine import TracedNetwork
 
 Array = npt.NDArray[Any]
-_Pictures = list[Picture] | tuple[Picture, ...]
 _Engine = Union[RuntimeNetwork, "TracedNetwork"]
 
 _THREADS_MOST = 4096
@@ -191,22 +190,27 @@ class Detector:
         path = self._active.file("Detector")
         return _rebuild, (self.network, path, {**self._options, "names": self.names or None})
 
+    # The type of an array does not say how many axes it has.
+    @overload
+    def __call__(self, pictures: Array) -> Any: ...
+
     @overload
     def __call__(self, pictures: Picture) -> Detections: ...
 
     @overload
-    def __call__(self, pictures: _Pictures) -> list[Detections]: ...
+    def __call__(self, pictures: Pictures) -> list[Detections]: ...
 
-    def __call__(self, pictures: Picture | _Pictures) -> Detections | list[Detections]:
-        """Detects in one picture or in each of a list.
+    def __call__(self, pictures: Picture | Pictures) -> Detections | list[Detections]:
+        """Detects in one picture or in each of a list or batch.
 
         Args:
             pictures: a path, a Pillow image, encoded bytes, an open file, or an array or tensor
                 [height, width, channels] RGB (grey ones may lack the last axis), uint8 or float
-                in 0..1; of any sizes.
+                in 0..1; or several of these, of any sizes, in a list or tuple; or an array or
+                tensor [batch, height, width, channels].
 
         Returns:
-            `Detections` in pixels of the picture, or a list of them.
+            `Detections` in pixels of the picture; of several pictures, a list of them.
 
         Raises:
             OSError: a picture cannot be read.
@@ -214,9 +218,9 @@ class Detector:
             TensorFlowError: TensorFlow refuses to run it.
             ForkedProcessError: the process was forked after a detector had been made.
         """
-        if isinstance(pictures, list | tuple):
-            return self._detect(pictures)
-        return self._detect([pictures])[0]
+        images, several = images_of(pictures)
+        found = self._detect(images)
+        return found if several else found[0]
 
     def reload(self, weights: WeightsSource) -> None:
         """Changes to another file of the same network while requests are served.
@@ -327,7 +331,7 @@ class Detector:
 
 
 def _rebuild(network: cfg.Network, weights: str, options: dict[str, Any]) -> Detector:
-    return Detector(network, weights, **options)
+    return unpickled(lambda: Detector(network, weights, **options), "Detector", weights)
 
 
 def _with_letter_box(network: cfg.Network, letter_box: bool | None) -> cfg.Network:

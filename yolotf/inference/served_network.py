@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
+
+Owner = TypeVar("Owner")
 
 
 @dataclass(frozen=True)
@@ -53,3 +57,29 @@ class Served:
                 "copied; only files can be read again: write them to one"
             )
         return os.path.abspath(self.about.path)  # noqa: PTH100 - keeps links as they are
+
+
+def unpickled(make: Callable[[], Owner], owner: str, path: str) -> Owner:
+    """What was pickled, made again.
+
+    Args:
+        make: makes it.
+        owner: what it is called.
+        path: of the weights file, which `make` reads.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        Exception: `make` raised it.
+    """
+    try:
+        return make()
+    except FileNotFoundError as error:
+        if error.filename != path:
+            raise
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"a pickled {owner} holds the path of its weights, not their numbers, and there is "
+            "no such file here; put it there, or make the "
+            f"{owner} from where the file is now",
+            path,
+        ) from error

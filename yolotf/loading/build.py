@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
-from yolotf.darknet.cfg import Network
+from yolotf.darknet import stock
+from yolotf.darknet.cfg import Network, Source
 from yolotf.loading.load import load_darknet_weights
 from yolotf.loading.planning import ENDS_AFTER
 from yolotf.models import build, undrawn
@@ -13,7 +15,7 @@ from yolotf.weights.file import WeightsSource
 
 
 def build_model(
-    network: Network,
+    network: Network | Source,
     *,
     weights: WeightsSource | None = None,
     dtype: Any = None,
@@ -22,7 +24,7 @@ def build_model(
     """Builds the Keras functional model of `network`.
 
     Args:
-        network: the parsed cfg.
+        network: a `Network`, a stock name, or a cfg's path or text.
         weights: a `.weights` file of the network, or of its first layers (`yolov4.conv.137`), as
             `load_darknet_weights` takes it. Everything that it does not fill, without a file all,
             begins as Darknet draws it (`yolotf.models.initial`); `keras.utils.set_random_seed`
@@ -44,12 +46,15 @@ def build_model(
         imported.
 
     Raises:
+        CfgError: the cfg is broken, or there is neither such a file nor such a network.
         UnsupportedSectionError: a section or one of its options has no counterpart in Keras.
         WeightsMismatch: the file does not belong to the network; its `diagnosis` holds all causes.
         OSError: the file cannot be read.
         ForkedProcessError: the process was forked after TensorFlow had run in its parent: the
             model could never be called.
     """
+    if isinstance(network, str | os.PathLike):
+        network = stock.as_network(network)
     if weights is None:
         return build.build_model(network, dtype=dtype, name=name)
     build.check_call(network)

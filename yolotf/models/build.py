@@ -79,9 +79,8 @@ def check_call(network: object) -> None:
     """
     if not isinstance(network, cfg.Network):
         raise TypeError(
-            f"network is {type(network).__name__}, must be a Network; parse or name it first: "
-            "yolotf.build_model(yolotf.parse_cfg('yolov4.cfg')) or "
-            "yolotf.build_model(yolotf.network('yolov4'))"
+            f"network is {type(network).__name__}, must be a Network, the name of one or a cfg: "
+            "yolotf.build_model('yolov4') or yolotf.build_model('yolov4.cfg')"
         )
     forked.check_process("build_model")
 
