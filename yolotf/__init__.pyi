@@ -17,7 +17,7 @@ from .errors import (
     HeaderError as HeaderError,
 )
 from .errors import (
-    PlanError as PlanError,
+    ModelMismatchError as ModelMismatchError,
 )
 from .errors import (
     SizeMismatchError as SizeMismatchError,

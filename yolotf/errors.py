@@ -1,4 +1,21 @@
-"""Every exception yolotf raises on purpose; each carries the facts of its message as attributes."""
+"""Every exception yolotf raises on purpose; each carries the facts of its message as attributes.
+
+YolotfError (ValueError)
+    CfgError
+        UnsupportedSectionError
+    WeightsMismatch (AssertionError)
+        HeaderError
+        SizeMismatchError
+        ModelMismatchError
+        ContentError
+        FileChangedError
+    TensorFlowError
+    OutOfMemoryError (MemoryError)
+    ForkedProcessError (RuntimeError)
+    KerasBackendError (ImportError)
+    MissingPackageError (ImportError)
+TensorFlowVersionError (ImportError)
+"""
 
 from __future__ import annotations
 
@@ -10,8 +27,14 @@ from yolotf.text import printable
 class YolotfError(ValueError):
     """Base of yolotf's errors.
 
-    `facts` holds what the message states, by name, and each fact is an attribute too.
+    Attributes:
+        code: which kind of error this is, a word that stays the same when messages are reworded.
+            docs/errors.md has an example and what to do for each.
+        message: the sentence.
+        facts: what the message states, by name; each fact is an attribute too.
     """
+
+    code = "refused"
 
     def __init__(self, message: str, **facts: Any) -> None:
         message = printable(message)
@@ -38,9 +61,13 @@ def _rebuild(cls: type[YolotfError], message: str, facts: dict[str, Any]) -> Yol
 class CfgError(YolotfError):
     """A cfg that Darknet would refuse or silently misread. Facts: `source`, `line`, ..."""
 
+    code = "cfg"
+
 
 class UnsupportedSectionError(CfgError):
     """A section that is understood but that the asked-for step cannot express."""
+
+    code = "unsupported-section"
 
 
 class WeightsMismatch(YolotfError, AssertionError):
@@ -54,6 +81,8 @@ class WeightsMismatch(YolotfError, AssertionError):
             the file says more than the sentence.
     """
 
+    code = "weights-mismatch"
+
     is_about_file = False
 
     @property
@@ -65,21 +94,29 @@ class WeightsMismatch(YolotfError, AssertionError):
 class HeaderError(WeightsMismatch):
     """The file is too short to hold a header, or is no weights file. Facts: `path`, `found`."""
 
+    code = "header"
+
     is_about_file = True
 
 
 class SizeMismatchError(WeightsMismatch):
     """The file holds fewer or more bytes than the plan. Facts: `path`, `expected`, `found`, ..."""
 
+    code = "size-mismatch"
+
     is_about_file = True
 
 
-class PlanError(WeightsMismatch):
+class ModelMismatchError(WeightsMismatch):
     """A variable is not what the plan needs. Facts: `variable`, `expected`, `found`, ..."""
+
+    code = "model-mismatch"
 
 
 class ContentError(WeightsMismatch):
     """The size fits, the numbers cannot be this network's. Facts: `layer`, `role`, `offset`."""
+
+    code = "content"
 
     is_about_file = True
 
@@ -87,12 +124,17 @@ class ContentError(WeightsMismatch):
 class FileChangedError(WeightsMismatch):
     """Another process changed the file during the load; no variable was written. Facts: `path`."""
 
+    code = "file-changed"
+
 
 class TensorFlowError(YolotfError):
-    """TensorFlow refused a graph or a run. Facts: `source`, `input_size`, `batch`, `code`, `said`.
+    """TensorFlow refused a graph or a run.
 
-    `code` is TensorFlow's, such as `INVALID_ARGUMENT`, and `said` are all of its words.
+    Facts: `source`, `input_size`, `batch`, `tensorflow_code`, `said`. `tensorflow_code` is its name
+    of the kind, such as `INVALID_ARGUMENT`, and `said` are all of its words.
     """
+
+    code = "tensorflow"
 
 
 class OutOfMemoryError(YolotfError, MemoryError):
@@ -102,6 +144,8 @@ class OutOfMemoryError(YolotfError, MemoryError):
     where they are not known.
     """
 
+    code = "out-of-memory"
+
 
 class ForkedProcessError(YolotfError, RuntimeError):
     """The process was forked from one in which TensorFlow ran, whose threads are not in it.
@@ -109,13 +153,19 @@ class ForkedProcessError(YolotfError, RuntimeError):
     A `RuntimeError` too, which it was before.
     """
 
+    code = "forked-process"
+
 
 class KerasBackendError(YolotfError, ImportError):
     """Keras runs, or would run, on another backend than TensorFlow."""
 
+    code = "keras-backend"
+
 
 class MissingPackageError(YolotfError, ImportError):
     """A package is needed that is not installed; the message says how to install it."""
+
+    code = "missing-package"
 
 
 TENSORFLOW_MISSING = (
@@ -138,6 +188,8 @@ def explained_import(error: ImportError) -> ImportError:
 
 class TensorFlowVersionError(ImportError):
     """The TensorFlow op was built for another TensorFlow. Attributes: `built`, `running`."""
+
+    code = "tensorflow-version"
 
     def __init__(self, message: str, *, built: str, running: str) -> None:
         super().__init__(message)

@@ -304,7 +304,9 @@ def test_variables_of_16_bits_take_rounded_numbers_if_cast_says_so(weights, path
     yolotf.load_darknet_weights(wide, path, verify=False)  # 3.4e38 is none of a network
     scramble(narrow, 2)
     before = snapshot(narrow)
-    with pytest.raises(errors.PlanError, match=f"is {dtype}, .*; pass cast=True to round$"):
+    with pytest.raises(
+        errors.ModelMismatchError, match=f"is {dtype}, .*; pass cast=True to round$"
+    ):
         yolotf.load_darknet_weights(narrow, path, verify=False)
     assert same(snapshot(narrow), before)
     report = yolotf.load_darknet_weights(narrow, path, cast=True, verify=False)
@@ -568,7 +570,7 @@ def test_a_variable_of_another_shape_is_refused(
     error = refused(
         model,
         path,
-        errors.PlanError,
+        errors.ModelMismatchError,
         f"{path}: variable {layer}/{attribute} is {shape}, the file has {expected} for it; {where}",
         call=written,
     )
@@ -581,7 +583,7 @@ def test_a_variable_of_another_shape_is_refused(
         found=shape,
     )
     assert str(error.expected) in expected
-    error = refused(model, path, errors.PlanError, str(error))
+    error = refused(model, path, errors.ModelMismatchError, str(error))
     facts(error, variable=f"{layer}/{attribute}", found=shape)
 
 
@@ -599,7 +601,7 @@ def test_a_variable_of_another_dtype_is_refused(weights, path_taken, dtype, cast
     swap(model, "conv_1", "kernel", tf.Variable(tf.ones((1, 1, 16, 18), dtype)))
     path = weights()
     message = f"{path}: variable conv_1/kernel is {dtype}, the file holds float32; {SECTION_1}{fix}"
-    error = refused(model, path, errors.PlanError, message, cast=cast)
+    error = refused(model, path, errors.ModelMismatchError, message, cast=cast)
     facts(error, variable="conv_1/kernel", expected="float32", found=dtype, section=1)
 
 
@@ -613,7 +615,7 @@ def test_an_uninitialized_variable_is_refused(weights, path_taken):
     initialized = gamma._value
     gamma._value = UninitializedVariable(shape=[16], dtype=tf.float32)
     path = weights()
-    with pytest.raises(errors.PlanError) as caught:
+    with pytest.raises(errors.ModelMismatchError) as caught:
         yolotf.load_darknet_weights(model, path)
     assert str(caught.value) == (
         f"{path}: variable conv_0_bn/gamma is not initialized; {SECTION_0}; initialize it first"
@@ -633,7 +635,7 @@ def test_a_variable_of_a_graph_is_refused(weights, path_taken):
     with tf.Graph().as_default():
         gamma._value = tf.compat.v1.get_variable("gamma", [16], use_resource=True)
     path = weights()
-    with pytest.raises(errors.PlanError) as caught:
+    with pytest.raises(errors.ModelMismatchError) as caught:
         yolotf.load_darknet_weights(model, path)
     assert str(caught.value) == (
         f"{path}: variable conv_0_bn/gamma belongs to a TensorFlow graph and has no memory of its "
@@ -652,7 +654,7 @@ def test_a_variable_that_is_there_twice_is_refused(weights, path_taken):
     error = refused(
         model,
         path,
-        errors.PlanError,
+        errors.ModelMismatchError,
         f"{path}: variable conv_0_bn/moving_mean is meant for the moving_mean of {SECTION_0} and "
         f"for the beta of {SECTION_0}",
     )
@@ -662,7 +664,7 @@ def test_a_variable_that_is_there_twice_is_refused(weights, path_taken):
 def test_a_model_without_one_of_the_layers_is_refused(weights, path_taken):
     model = build(PLAIN, name="detector")
     model.get_layer("conv_0_bn").name = "something"
-    error = refused(model, weights(), errors.PlanError)
+    error = refused(model, weights(), errors.ModelMismatchError)
     assert str(error) == (
         f"detector: no variable for the beta of {SECTION_0}; the model has no such layer, or it is "
         "called otherwise"
@@ -673,7 +675,7 @@ def test_a_model_without_one_of_the_layers_is_refused(weights, path_taken):
 def test_a_model_that_is_not_built_is_refused(weights, path_taken):
     keras = tf.keras
     model = keras.Sequential([keras.layers.Conv2D(16, 3, name="conv_0")], name="mine")
-    with pytest.raises(errors.PlanError) as caught:
+    with pytest.raises(errors.ModelMismatchError) as caught:
         yolotf.load_darknet_weights(model, weights(), cfg=yolotf.parse_cfg(PLAIN))
     assert str(caught.value) == (
         "mine: has no variables yet; call it once on a picture, or model.build(...)"
@@ -778,7 +780,9 @@ def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
     file = WeightsFile.named(path)
     scramble(plain)
     before = snapshot(plain)
-    with pytest.raises(errors.PlanError, match=r"beta \(16,\) describes no array \(bad_segment\)"):
+    with pytest.raises(
+        errors.ModelMismatchError, match=r"beta \(16,\) describes no array \(bad_segment\)"
+    ):
         writing.write(
             file,
             file.header(plan.floats),

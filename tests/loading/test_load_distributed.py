@@ -72,7 +72,7 @@ class Scenarios:
                 other = tf.Variable(broken)
             assert other.device.endswith("CPU:1")
             gamma._values = (first, other)
-            error = refused(model, self.path, errors.PlanError)
+            error = refused(model, self.path, errors.ModelMismatchError)
             assert error.variable == "conv_0_bn/gamma"
             gamma._values = (first, second)
 

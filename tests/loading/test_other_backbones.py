@@ -92,7 +92,7 @@ def test_neck_under_another_backbone_gets_its_own_sections(name, backbone, class
 def test_stem_is_not_loaded_for_its_shape_alone(name, backbone, tmp_path):
     # Its first kernel is 3 x 3 x 3 x 32, and of yolov4-tiny's stride, too.
     model = getattr(keras().applications, backbone)(include_top=False, weights=None)
-    with pytest.raises(yolotf.PlanError, match=f"no layer of {name} "):
+    with pytest.raises(yolotf.ModelMismatchError, match=f"no layer of {name} "):
         sections_loaded(yolotf.network(name), model, tmp_path)
 
 

@@ -210,7 +210,9 @@ def test_the_parts_of_an_attention_are_named(tiny):
 
 def test_a_part_that_ends_before_its_batch_normalization_says_so(tiny):
     network, path = tiny
-    with pytest.raises(yolotf.PlanError, match="end a part of a network behind its batch norm"):
+    with pytest.raises(
+        yolotf.ModelMismatchError, match="end a part of a network behind its batch norm"
+    ):
         yolotf.load_darknet_weights(part_of(network, "conv_28"), path)
 
 

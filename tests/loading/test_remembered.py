@@ -208,7 +208,7 @@ def test_a_variable_that_is_gone_is_refused(weights):
     model = build(TEXT)
     yolotf.load_darknet_weights(model, weights(1))
     model.get_layer("conv_1_bn").gamma = None
-    with pytest.raises(errors.PlanError, match="no variable for the gamma"):
+    with pytest.raises(errors.ModelMismatchError, match="no variable for the gamma"):
         yolotf.load_darknet_weights(model, weights(2))
 
 

@@ -298,7 +298,7 @@ def test_folded_networks_are_refused(model, weights, tmp_path):
     from yolotf.inference import build_function
 
     network = yolotf.parse_cfg(CFG)
-    with pytest.raises(yolotf.PlanError, match="folded"):
+    with pytest.raises(yolotf.ModelMismatchError, match="folded"):
         yolotf.save_darknet_weights(build_function(network, weights), tmp_path / "out.weights")
     assert not list(tmp_path.iterdir())
 
@@ -312,7 +312,7 @@ def test_a_model_with_biases_for_batch_norms_is_refused(tmp_path):
 
     model = keras().Model(inputs, Folded().conv(inputs, 8, 3))
     text = net(foreign_models.SIZE) + normalized(8, 3)
-    with pytest.raises(yolotf.PlanError, match="folded into it"):
+    with pytest.raises(yolotf.ModelMismatchError, match="folded into it"):
         yolotf.save_darknet_weights(model, tmp_path / "out.weights", network=text)
 
 
@@ -323,7 +323,7 @@ def test_quantized_models_are_refused(tmp_path):
     dense = L.Dense(3)
     model = keras().Model(inputs, dense(inputs))
     dense.quantize("int8")
-    with pytest.raises(yolotf.PlanError, match="quantized"):
+    with pytest.raises(yolotf.ModelMismatchError, match="quantized"):
         yolotf.save_darknet_weights(model, tmp_path / "out.weights")
 
 
@@ -335,7 +335,7 @@ def test_sections_that_nothing_reads_cannot_be_saved(weights, tmp_path):
     model = yolotf.build_model(network)
     (tmp_path / "dead.weights").write_bytes(numpy_loader.random_file(text))
     yolotf.load_darknet_weights(model, tmp_path / "dead.weights")
-    with pytest.raises(yolotf.PlanError, match="no output depends on it") as caught:
+    with pytest.raises(yolotf.ModelMismatchError, match="no output depends on it") as caught:
         yolotf.save_darknet_weights(model, tmp_path / "out.weights")
     assert network.layers[caught.value.section].filters == 4
 

@@ -14,7 +14,7 @@ from recurrent_by_hand import network_of
 import yolotf
 from yolotf import _core
 from yolotf.darknet import cfg
-from yolotf.errors import PlanError, UnsupportedSectionError
+from yolotf.errors import ModelMismatchError, UnsupportedSectionError
 from yolotf.formats.convert import convert
 from yolotf.graphs import onednn
 from yolotf.models.build import build_model
@@ -152,7 +152,7 @@ def test_loads_that_pair_layers_know_the_parts(tmp_path, options, foreign):
 def test_parts_of_another_shape_are_named(tmp_path):
     network, path = mixed(tmp_path)
     model = build_model(network_of(MIXED.replace("hidden=3", "hidden=2")))
-    with pytest.raises(PlanError) as caught:
+    with pytest.raises(ModelMismatchError) as caught:
         yolotf.load_darknet_weights(model, path, cfg=network, by_name=True)
     assert "crnn_1_input: the file has (3, 3, 3, 3), the model (3, 3, 3, 2)" in str(caught.value)
     report = yolotf.load_darknet_weights(model, path, cfg=network, skip_mismatch=True)

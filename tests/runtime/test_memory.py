@@ -153,7 +153,7 @@ def test_what_tensorflow_finds_no_memory_for_is_said():
     # A tensor that TensorFlow does not allocate, on any machine: 2**60 bytes.
     with pytest.raises(OutOfMemoryError) as error, tf_errors.explained(network, 2):
         call.run([np.zeros(1, np.float32)])
-    assert error.value.code == "RESOURCE_EXHAUSTED"
+    assert error.value.tensorflow_code == "RESOURCE_EXHAUSTED"
     assert str(error.value).startswith(f"{network.source}: TensorFlow finds no memory for a tensor")
     assert str(error.value).endswith(
         ", for 2 pictures in an input of 8x8; pass a smaller size or batch"
@@ -200,7 +200,7 @@ def test_pythons_tensorflow_is_explained_too():
     one_run = tf_errors.explained(network, 1)
     with pytest.raises(TensorFlowError, match="refuses a run for 1 picture in") as error, one_run:
         tf.raw_ops.Reshape(tensor=tf.zeros([3]), shape=[2])
-    assert error.value.code == "INVALID_ARGUMENT"
+    assert error.value.tensorflow_code == "INVALID_ARGUMENT"
     ours = OutOfMemoryError("a picture's copy", source=None)
     with pytest.raises(OutOfMemoryError, match="a picture's copy"), tf_errors.explained(network, 1):
         raise ours

@@ -103,7 +103,7 @@ def test_what_tensorflow_refuses_is_said(small_file):
     x = ops.placeholder([1, 2])
     with pytest.raises(TensorFlowError, match="TensorFlow refuses the graph: Dimensions") as error:
         ops.MatMul(a=x, b=x)
-    assert error.value.code == "INVALID_ARGUMENT"
+    assert error.value.tensorflow_code == "INVALID_ARGUMENT"
     assert "\n" not in str(error.value)
     assert "Dimensions must be equal" in error.value.said
     with pytest.raises(AttributeError, match="no operation Nonsense"):

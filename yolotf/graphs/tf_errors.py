@@ -39,7 +39,7 @@ def refusal(
         network: that it was asked to compute.
         batch: how many pictures of.
     """
-    facts = {**_facts(network, batch), "code": code, "said": said}
+    facts = {**_facts(network, batch), "tensorflow_code": code, "said": said}
     subject = _subject(network, batch)
     start = f"{network.source}: " if network else ""
     if code == _NO_MEMORY:
@@ -84,7 +84,7 @@ def explained(network: cfg.Network, batch: int | None = None) -> Iterator[None]:
     except (OutOfMemoryError, TensorFlowError) as error:
         if error.source is not None or "said" not in error.facts:  # a sentence already
             raise
-        raise refusal(error.said, error.code, network, batch) from None
+        raise refusal(error.said, error.tensorflow_code, network, batch) from None
     except MemoryError:
         raise out_of_memory(network, batch) from None
     except Exception as error:

@@ -14,7 +14,7 @@ from yolotf.darknet import cfg, stock
 from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis import result
 from yolotf.diagnosis.result import Diagnosis
-from yolotf.errors import FileChangedError, PlanError, WeightsMismatch, YolotfError
+from yolotf.errors import FileChangedError, ModelMismatchError, WeightsMismatch, YolotfError
 from yolotf.files import sources
 from yolotf.loading import planning
 from yolotf.loading.planning import network_for, plan_for
@@ -52,7 +52,7 @@ def diagnose(
 
     Raises:
         CfgError: the cfg is broken, or there is no such network.
-        PlanError: the model has no layer with weights that Darknet has too.
+        ModelMismatchError: the model has no layer with weights that Darknet has too.
         TypeError: an argument is nothing of the above.
     """
     model = None
@@ -287,7 +287,7 @@ def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
     network = diagnosis.subject.network
     try:
         assignments = plan_for(model, network).assignments
-    except PlanError as error:
+    except ModelMismatchError as error:
         finding = findings.Unknown(
             path=diagnosis.path, story=str(error), remedy="build the model from the cfg"
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.graph_checks import output_layers, used_layers
-from yolotf.errors import PlanError
+from yolotf.errors import ModelMismatchError
 from yolotf.loading import partial, remembered
 from yolotf.loading.argument_checks import check_source
 from yolotf.models import order_by_file, order_by_network
@@ -92,7 +92,7 @@ def _refuse_quantized(model: Any, file: WeightsFile) -> None:
     """Raises for kernels that are no floats, or are rounded whenever they are used."""
     for layer in every_layer(model):
         if (how := quantization(layer)) is not None:
-            raise PlanError(
+            raise ModelMismatchError(
                 f"{file.name}: layer {layer.name} of {name_of(model)} is quantized ({how}), "
                 "and the file holds float32; load the file before the model is quantized",
                 path=file.name,
@@ -117,13 +117,13 @@ def _told_by_cfg(
     if own is None:
         try:
             return _in_order(model, network, file, strict)
-        except PlanError as error:
+        except ModelMismatchError as error:
             part = _part(model, network, file, strict)
             if part is not None:
                 return part
             if "skip_mismatch" in error.message or not shared_layers(model, network, file):
                 raise
-            raise PlanError(
+            raise ModelMismatchError(
                 f"{error.message}; pass skip_mismatch=True to load the layers that fit",
                 **error.facts,
             ) from None
@@ -201,7 +201,7 @@ def _fitting(model: Any, stored: _FileLayers) -> partial.Pairing | None:
     """What fits; None if the model cannot be taken apart."""
     try:
         return _aligned(model, None, stored)
-    except PlanError:
+    except ModelMismatchError:
         return None
 
 
@@ -371,7 +371,7 @@ def _pairing_job(
     found: partial.Pairing,
 ) -> Job:
     if not found.assignments:
-        raise PlanError(
+        raise ModelMismatchError(
             f"{file.name}: no layer of {network.source} fits one of {name_of(model)}; "
             "is it another network?",
             path=file.name,
@@ -399,7 +399,7 @@ def _network_of_size(file: WeightsFile, own: cfg.Network | None) -> cfg.Network:
             return network
     if own is not None:
         return own
-    raise PlanError(
+    raise ModelMismatchError(
         f"{file.name}: {file.size_bytes} bytes are no stock network's; pass cfg= with the network "
         "it was trained as",
         path=file.name,
@@ -435,7 +435,7 @@ def _refuse_names(
         count = len(lines)
         problems.append(f"{plural(count, 'name has', 'names have')} no partner: {_some(lines)}")
         fixes.append("rename them, or pass strict=False to load the others")
-    raise PlanError(
+    raise ModelMismatchError(
         f"{file.name}: {'; '.join((*problems, *fixes))}",
         path=file.name,
         skipped=found.skipped,
@@ -460,7 +460,7 @@ def _refuse(
     problems += [f"{name} of {network.source}: no place in the model" for name in found.unused]
     if not problems:
         return
-    raise PlanError(
+    raise ModelMismatchError(
         f"{file.name}: {plural(len(problems), 'layer does', 'layers do')} not fit: "
         f"{_some(problems)}; pass "
         "skip_mismatch=True to load the others",
@@ -527,7 +527,7 @@ def network_for(model: Any, source: Any) -> cfg.Network:
     """The network of a `cfg=` argument, or the one `model` was built from.
 
     Raises:
-        PlanError: neither is known.
+        ModelMismatchError: neither is known.
         CfgError: the argument names no network.
     """
     if isinstance(source, cfg.Network):
@@ -537,7 +537,7 @@ def network_for(model: Any, source: Any) -> cfg.Network:
         return stock.as_network(source)
     network = network_of(model)
     if network is None:
-        raise PlanError(
+        raise ModelMismatchError(
             f"{name_of(model)}: not built by yolotf.build_model, so the order of its layers is not "
             "known; pass cfg="
         )
@@ -550,10 +550,10 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     A model whose layers are not called after the sections is matched to them by its structure.
 
     Raises:
-        PlanError: a section that stores floats has no layer in the model.
+        ModelMismatchError: a section that stores floats has no layer in the model.
     """
     if not getattr(model, "built", True):
-        raise PlanError(
+        raise ModelMismatchError(
             f"{name_of(model)}: has no variables yet; call it once on a picture, or "
             "model.build(...)"
         )
@@ -567,7 +567,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
         return layout.Plan(assignments, layout.floats(network), network)
     if missing:
         section = network.layers[missing[0].layer]
-        raise PlanError(
+        raise ModelMismatchError(
             f"{name_of(model)}: no variable for the {missing[0].role} of {network.where(section)}; "
             "the model has no such layer, or it is called otherwise",
             section=section.index,
@@ -601,7 +601,7 @@ def _refuse_more(
     for unit in Structure(model).units:
         if not any(id(slot.variable) in bound for slot in unit.slots.values()):
             shape = partial.ModelLayer(unit.name, unit.slots).shape
-            raise PlanError(
+            raise ModelMismatchError(
                 f"{name_of(model)}: {network.source} has nothing for layer {unit.name}, whose "
                 f"shape is {shape}; pass skip_mismatch=True to leave it as it is",
                 variable=unit.name,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
-from yolotf.errors import ContentError, PlanError
+from yolotf.errors import ContentError, ModelMismatchError
 from yolotf.files import atomic
 from yolotf.loading import origins, planning
 from yolotf.loading.argument_checks import outside_of_functions
@@ -73,7 +73,7 @@ def save_darknet_weights(
         The size of the file in bytes.
 
     Raises:
-        PlanError: the model is not the network, its batch normalization is folded or its
+        ModelMismatchError: the model is not the network, its batch normalization is folded or its
             kernels are quantized, or several orders are as likely; nothing was written.
         ContentError: a variable is not finite or a variance negative, which no load would
             accept, or `fold_epsilon` would make one negative; nothing was written.
@@ -111,13 +111,13 @@ def save_darknet_weights(
 
 def _refuse_derived(model: Any) -> None:
     if type(model).__module__.startswith(("yolotf.graphs.", "yolotf.inference.")):
-        raise PlanError(
+        raise ModelMismatchError(
             f"{type(model).__name__}: its batch normalization is folded into the kernels, and "
             "gamma, mean and variance cannot be had back from them; save the Keras model"
         )
     for layer in traversal.layers(model):
         if (how := quantization(layer)) is not None:
-            raise PlanError(
+            raise ModelMismatchError(
                 f"{getattr(layer, 'name', layer)}: is quantized ({how}), and Darknet stores "
                 "float32; save the model it was made from",
                 layer=getattr(layer, "name", None),
@@ -166,11 +166,11 @@ def _assignments(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment
     return assignments
 
 
-def _gap(network: cfg.Network | None, offset: int) -> PlanError:
+def _gap(network: cfg.Network | None, offset: int) -> ModelMismatchError:
     assert network is not None, "only a network has sections that nothing reads"
     segment = next(one for one in layout.segments(network) if one.end > offset)
     where = network.where(network.layers[segment.layer])
-    return PlanError(
+    return ModelMismatchError(
         f"{network.source}: {where} stores floats, but no output depends on it and the model has "
         "no layer for it; remove the section from the cfg",
         section=segment.layer,
@@ -181,7 +181,7 @@ def _check(name: str, assignment: layout.Assignment) -> None:
     slot = assignment.slot
     facts = {"variable": slot.name, "role": slot.role, "section": assignment.segment.layer}
     if slot.dtype not in _FLOATING:
-        raise PlanError(
+        raise ModelMismatchError(
             f"{name}: variable {slot.name} is {slot.dtype}, so the model is quantized, and Darknet "
             "stores float32; save the model it was made from",
             expected="float32",
@@ -189,7 +189,7 @@ def _check(name: str, assignment: layout.Assignment) -> None:
             **facts,
         )
     if slot.shape != assignment.shape:
-        raise PlanError(
+        raise ModelMismatchError(
             f"{name}: variable {slot.name} is {slot.shape}, the file has {assignment.shape} for it",
             expected=assignment.shape,
             found=slot.shape,

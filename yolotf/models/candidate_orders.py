@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from yolotf.errors import PlanError
+from yolotf.errors import ModelMismatchError
 from yolotf.models.units import Structure, Unit
 
 Order = tuple[Unit, ...]
@@ -186,13 +186,13 @@ def choices(structure: Structure) -> Choice:
     return choice
 
 
-def ambiguous(choice: Choice, best: Sequence[Order], name: str) -> PlanError:
+def ambiguous(choice: Choice, best: Sequence[Order], name: str) -> ModelMismatchError:
     """The refusal of orders between which nothing decides, of the file or cfg `name`."""
     one, other = best[:2]
     place = next(index for index, (a, b) in enumerate(zip(one, other, strict=True)) if a is not b)
     # A cfg says which layer reads from which, so it helps where the model says so too.
     fix = "pass cfg=, or " if choice.structure.is_graph else ""
-    return PlanError(
+    return ModelMismatchError(
         f"{name}: {len(best)} orders of the layers of {choice.structure.name} fit, and "
         f"nothing decides between them: layer {place} is {one[place].name} by "
         f"{choice.name(one)}, {other[place].name} by {choice.name(other)}; {fix}give the layers "

@@ -18,7 +18,7 @@ from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
-from yolotf.errors import PlanError
+from yolotf.errors import ModelMismatchError
 from yolotf.models import rearrangement
 from yolotf.models.activations import UnitActivations
 from yolotf.models.difference_messages import Difference, Differences
@@ -65,7 +65,7 @@ def differences(
     if network_of(model) is None and not isinstance(model, (list, tuple, dict)):
         try:
             structure = Structure(model)
-        except PlanError:  # it is not one that a file could fill
+        except ModelMismatchError:  # it is not one that a file could fill
             return found.all()
         sections = _sections(structure, network, assignments)
         _Comparison(structure, sections, found).run()
@@ -113,7 +113,7 @@ def _sections(
     if not assignments:
         try:
             of_unit = {unit: place for place, unit in enumerate(preferred(structure))}
-        except PlanError:  # several orders are as likely
+        except ModelMismatchError:  # several orders are as likely
             return _Sections()
     if len(of_unit) < len(structure.units):
         return _Sections()

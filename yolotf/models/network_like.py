@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yolotf.darknet import cfg
-from yolotf.errors import PlanError
+from yolotf.errors import ModelMismatchError
 from yolotf.models import keras_graph
 from yolotf.models.layer_names import network_of
 from yolotf.models.order_by_file import preferred
@@ -34,7 +34,7 @@ def network_like(model: Any) -> cfg.Network:
         A network whose segments are what a file for `model` would hold.
 
     Raises:
-        PlanError: the model has no layer that Darknet could have stored.
+        ModelMismatchError: the model has no layer that Darknet could have stored.
     """
     own = network_of(model)
     if own is not None:
@@ -42,10 +42,10 @@ def network_like(model: Any) -> cfg.Network:
     structure = Structure(model)
     try:
         order: Sequence[Unit] = preferred(structure)
-    except PlanError:
+    except ModelMismatchError:
         order = structure.units  # as they were made: the likeliest of several
     if not order:
-        raise PlanError(f"{structure.name}: no layer with weights that Darknet has too")
+        raise ModelMismatchError(f"{structure.name}: no layer with weights that Darknet has too")
     shapes = [stored for unit in order for stored in unit.stored()]
     for network in stock_networks(structure.floats):
         if [(one.role, one.shape) for one in layout.segments(network)] == shapes:

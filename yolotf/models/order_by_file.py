@@ -8,7 +8,7 @@ import numpy as np
 
 from yolotf import _core
 from yolotf.darknet.roles import Role
-from yolotf.errors import ContentError, PlanError, SizeMismatchError
+from yolotf.errors import ContentError, ModelMismatchError, SizeMismatchError
 from yolotf.models.candidate_orders import Candidate, Choice, Order, ambiguous, choices
 from yolotf.models.order_by_network import Binding
 from yolotf.models.stock import stock_networks
@@ -51,8 +51,8 @@ def arrange(structure: Structure, file: WeightsFile, header: Header) -> Order:
     Raises:
         SizeMismatchError: the file holds more or fewer floats than the model.
         ContentError: no order makes every moving variance one.
-        PlanError: several orders do, and nothing decides between them; or the model has what
-            no file can fill.
+        ModelMismatchError: several orders do, and nothing decides between them; or the model has
+            what no file can fill.
     """
     if file.size_bytes != header.size_bytes + FLOAT_BYTES * structure.floats:
         raise _wrong_size(structure, file, header)
@@ -85,7 +85,7 @@ def arrange(structure: Structure, file: WeightsFile, header: Header) -> Order:
 
 def _wrong_size(
     structure: Structure, file: WeightsFile, header: Header
-) -> SizeMismatchError | PlanError:
+) -> SizeMismatchError | ModelMismatchError:
     expected = header.size_bytes + FLOAT_BYTES * structure.floats
     text = (
         f"{file.name}: has {file.size_bytes} bytes, {structure.name} needs {expected} for its "
@@ -101,7 +101,7 @@ def _wrong_size(
     biased = [unit.leaf for unit in structure.units if _feeds_norm(structure, unit.leaf)]
     without = structure.floats - sum(leaf.channels for leaf in biased)
     if biased and without in [floats for _, floats in file.layouts()]:
-        return PlanError(
+        return ModelMismatchError(
             f"{text}; {len(biased)} layers have a bias before their batch normalization, which "
             f"Darknet does not store: {some(leaf.name for leaf in biased)}; create them with "
             "use_bias=False",
@@ -193,7 +193,7 @@ def preferred(structure: Structure) -> Order:
     """The order of the units where there is no file to ask: what a file to be written holds.
 
     Raises:
-        PlanError: several orders are equally likely.
+        ModelMismatchError: several orders are equally likely.
     """
     choice = choices(structure)
     compare_with_stock(choice)
@@ -201,7 +201,7 @@ def preferred(structure: Structure) -> Order:
     if len(best) > 1:
         raise ambiguous(choice, best, structure.name)
     if not best:
-        raise PlanError(
+        raise ModelMismatchError(
             f"{structure.name}: no order of its layers puts each after what feeds it; tried "
             f"{'; '.join(choice.failed)}; pass network=",
             tried=choice.failed,
@@ -220,7 +220,7 @@ def beginning(structure: Structure, floats: int) -> Order | None:
     """The first units that hold `floats` together, in the preferred order; not all of them.
 
     Raises:
-        PlanError: several orders are equally likely.
+        ModelMismatchError: several orders are equally likely.
     """
     if not 0 < floats < structure.floats:
         return None

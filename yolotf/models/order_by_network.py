@@ -8,7 +8,7 @@ from typing import NamedTuple
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import used_layers
 from yolotf.darknet.roles import SCALES, Role
-from yolotf.errors import PlanError
+from yolotf.errors import ModelMismatchError
 from yolotf.models import keras_graph
 from yolotf.models.candidate_orders import Choice, Order, ambiguous, choices
 from yolotf.models.units import Structure, Unit, stored_shape
@@ -194,7 +194,7 @@ def bind(
     right and the model's graph is known, the sections are looked for in the graph.
 
     Raises:
-        PlanError: the model is not this network, or matches it in several ways.
+        ModelMismatchError: the model is not this network, or matches it in several ways.
     """
     binding = Binding(structure, network, transposed=transposed)
     if len(structure.units) != len(binding.items):
@@ -211,7 +211,7 @@ def bind(
     if len(best) > 1:
         if choice.kept:
             raise ambiguous(choice, best, network.source)
-        raise PlanError(
+        raise ModelMismatchError(
             f"{structure.name}: matches {network.source} in several ways, and none is the order "
             f"of its layers; tried {'; '.join(choice.failed)}",
             tried=choice.failed,
@@ -244,7 +244,7 @@ def _unlike(binding: Binding, order: Order) -> str:
     raise AssertionError("fits after all")
 
 
-def _other_network(binding: Binding, choice: Choice | None) -> PlanError:
+def _other_network(binding: Binding, choice: Choice | None) -> ModelMismatchError:
     structure, network = binding.structure, binding.network
     text = (
         f"{structure.name}: is not {network.source}: it has {structure.facts()}, "
@@ -254,7 +254,7 @@ def _other_network(binding: Binding, choice: Choice | None) -> PlanError:
     tried = choice.failed if choice else []
     if tried:
         text += f"; tried {'; '.join(tried)}"
-    return PlanError(
+    return ModelMismatchError(
         text,
         expected=layout.floats(network),
         found=structure.floats,

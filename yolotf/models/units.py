@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from yolotf.darknet.roles import DENSE_ORDER, ORDER, SCALES
-from yolotf.errors import PlanError
+from yolotf.errors import ModelMismatchError
 from yolotf.models import keras_graph
 from yolotf.models.traversal import children, class_names, is_variable, layers, name_of, own_weights
 from yolotf.models.variables import ROLE_OF, slot_of, slots
@@ -171,7 +171,7 @@ class Structure:
         kind = _kind(layer, found)
         if kind is None:
             if _is_unbuilt(layer):
-                raise PlanError(
+                raise ModelMismatchError(
                     f"{self.name}: layer {'/'.join(path)} has no variables yet; call the model "
                     "once on a picture, or model.build(...)",
                     layer=path[-1],
@@ -203,7 +203,7 @@ class Structure:
         for unit in found:
             self._check(unit)
         if not found:
-            raise PlanError(f"{self.name}: no layer with weights that Darknet has too")
+            raise ModelMismatchError(f"{self.name}: no layer with weights that Darknet has too")
         self._check_flattened()
         return found
 
@@ -226,7 +226,7 @@ class Structure:
                     continue
                 known = found.setdefault(id(kernel), norm)
                 if known is not norm:
-                    raise PlanError(
+                    raise ModelMismatchError(
                         f"{self.name}: {kernel.name} feeds both {known.name} and {norm.name}; "
                         "Darknet stores one batch normalization with each kernel",
                         layer=kernel.name,
@@ -265,7 +265,7 @@ class Structure:
         return self._lacks_norm(kernel) and norm.kind == "norm" and kernel.channels == norm.channels
 
     def _unpaired(self, left: Sequence[Leaf]) -> None:
-        raise PlanError(
+        raise ModelMismatchError(
             f"{self.name}: {len(left)} of its layers have neither a bias nor a batch normalization "
             f"that follows them: {some(leaf.name for leaf in left)}; Darknet stores one of the "
             "two with every kernel; end a part of a network behind its batch normalization",
@@ -278,7 +278,7 @@ class Structure:
             return
         missing = [role for role in ("beta", *SCALES) if role not in norm.slots]
         if missing:
-            raise PlanError(
+            raise ModelMismatchError(
                 f"{self.name}: {norm.name} has no {' and no '.join(missing)}, which Darknet "
                 "stores with every batch normalization; create it with center=True, scale=True",
                 layer=norm.name,
@@ -302,7 +302,7 @@ class Structure:
                     continue
                 if source.shape[-1] == call.inputs[0].shape[-1]:
                     continue  # pooled, not flattened
-                raise PlanError(
+                raise ModelMismatchError(
                     f"{self.name}: {leaf.name} reads rows, columns and channels flattened in this "
                     "order; Darknet has the channels first; put Permute((3, 1, 2)) before the "
                     "flattening",
@@ -437,14 +437,14 @@ def _grouped(variables: Sequence[Any], name: str) -> list[Leaf]:
         label = str(getattr(variable, "path", None) or variable.name).partition(":")[0]
         prefix, _, attribute = label.rpartition("/")
         if not prefix or attribute not in ROLE_OF:
-            raise PlanError(
+            raise ModelMismatchError(
                 f"{name}: variable {label} does not say what it is; name it like conv_0/kernel, "
                 f"conv_0/bias, bn_0/gamma, or pass the model itself",
                 variable=label,
             )
         found = groups.setdefault(prefix, {})
         if ROLE_OF[attribute] in found:
-            raise PlanError(
+            raise ModelMismatchError(
                 f"{name}: two variables are called {label}; pass the model itself", variable=label
             )
         found[ROLE_OF[attribute]] = slot_of(None, prefix, attribute, variable)
@@ -452,7 +452,7 @@ def _grouped(variables: Sequence[Any], name: str) -> list[Leaf]:
     for prefix, found in groups.items():
         kind = _kind(None, found)
         if kind not in ("convolution", "dense", "norm"):
-            raise PlanError(
+            raise ModelMismatchError(
                 f"{name}: the variables {', '.join(slot.name for slot in found.values())} are no "
                 "convolution, dense layer or batch normalization",
                 variable=prefix,

@@ -205,7 +205,7 @@ def _repeated(case: _Case) -> errors.WeightsMismatch:
 def _wrong_shape(case: _Case) -> errors.WeightsMismatch:
     assignment, slot = case.assignment, case.assignment.slot
     order = " HWIO" if len(assignment.shape) == 4 and not slot.depthwise else ""
-    return errors.PlanError(
+    return errors.ModelMismatchError(
         f"{case.path}: variable {slot.name} is {slot.shape}, the file has{order} "
         f"{assignment.shape} for it; {case.where}",
         expected=assignment.shape,
@@ -217,7 +217,7 @@ def _wrong_shape(case: _Case) -> errors.WeightsMismatch:
 def _wrong_dtype(case: _Case) -> errors.WeightsMismatch:
     slot = case.assignment.slot
     fix = "; pass cast=True to round" if slot.dtype in ("float16", "bfloat16") else ""
-    return errors.PlanError(
+    return errors.ModelMismatchError(
         f"{case.path}: variable {slot.name} is {slot.dtype}, the file holds float32; "
         f"{case.where}{fix}",
         expected="float32",
@@ -228,7 +228,7 @@ def _wrong_dtype(case: _Case) -> errors.WeightsMismatch:
 
 def _shared(case: _Case) -> errors.WeightsMismatch:
     other = case.assignments[case.failure.expected]
-    return errors.PlanError(
+    return errors.ModelMismatchError(
         f"{case.path}: variable {case.assignment.slot.name} is meant for the {case.role} of "
         f"{case.where} and for the {other.segment.role} of {where(case.plan, other.segment)}",
         **case.slot_facts,
@@ -236,7 +236,7 @@ def _shared(case: _Case) -> errors.WeightsMismatch:
 
 
 def _uninitialized(case: _Case) -> errors.WeightsMismatch:
-    return errors.PlanError(
+    return errors.ModelMismatchError(
         f"{case.path}: variable {case.assignment.slot.name} is not initialized; {case.where}; "
         "initialize it first",
         **case.slot_facts,
@@ -244,7 +244,7 @@ def _uninitialized(case: _Case) -> errors.WeightsMismatch:
 
 
 def _symbolic(case: _Case) -> errors.WeightsMismatch:
-    return errors.PlanError(
+    return errors.ModelMismatchError(
         f"{case.path}: variable {case.assignment.slot.name} belongs to a TensorFlow graph and has "
         f"no memory of its own; {case.where}; build the model with eager execution on and outside "
         "of tf.Graph",
@@ -254,7 +254,7 @@ def _symbolic(case: _Case) -> errors.WeightsMismatch:
 
 def _no_array(case: _Case) -> errors.WeightsMismatch:
     segment = case.assignment.segment
-    return errors.PlanError(
+    return errors.ModelMismatchError(
         f"{case.path}: {segment.role} {segment.shape} describes no array ({case.failure.code}); "
         f"{case.where}",
         **case.slot_facts,
