@@ -98,3 +98,24 @@ def test_documented_modules_are_there_without_an_import_of_their_own():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "nothing" in done.stdout
+
+
+def test_a_function_stays_where_an_old_module_of_its_name_is_imported():
+    code = (
+        "import yolotf\n"
+        "from yolotf.convert import format_of\n"
+        "from yolotf.decode import letter_box_size\n"
+        "assert callable(yolotf.convert) and callable(yolotf.decode)\n"
+        "from yolotf import convert, decode\n"
+        "assert callable(convert) and callable(decode)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pickles_of_before_are_read():
+    network = yolotf.network("yolov4-tiny")
+    old = pickle.dumps(network, protocol=0).replace(
+        b"cyolotf\nNetwork\n", b"cyolotf.darknet.network\nNetwork\n"
+    )
+    assert b"yolotf.darknet.network" in old
+    assert pickle.loads(old) == network

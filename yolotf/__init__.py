@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from types import ModuleType
 from typing import Any
 
 import lazy_loader
@@ -24,8 +25,22 @@ sys.meta_path.insert(0, _moved.Finder())
 __version__ = "0.1.0"
 
 _get, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__all__ = sorted([*__all__, "__version__"])
+# `from yolotf import *` should not need Ray.
+__all__ = sorted({*__all__, "__version__"} - {"detect_dataset"})
 
+
+class _Package(ModuleType):
+    """The type of `yolotf`: its functions stay where an old module of the same name is imported.
+
+    `from yolotf.convert import format_of` would set `yolotf.convert` to the module.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in __all__):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 _MODULES = {
     "compat",
@@ -38,7 +53,9 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     try:
-        return importlib.import_module(f"{__name__}.{name}") if name in _MODULES else _get(name)
+        if name in _MODULES and name not in __all__:
+            return importlib.import_module(f"{__name__}.{name}")
+        return _get(name)
     except ImportError as error:
         from yolotf.errors import explained_import  # not needed where all is installed
 

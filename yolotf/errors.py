@@ -21,9 +21,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from yolotf._public import public
 from yolotf.text import printable
 
 
+@public
 class YolotfError(ValueError):
     """Base of yolotf's errors.
 
@@ -58,18 +60,21 @@ def _rebuild(cls: type[YolotfError], message: str, facts: dict[str, Any]) -> Yol
     return cls(message, **facts)
 
 
+@public
 class CfgError(YolotfError):
     """A cfg that Darknet would refuse or silently misread. Facts: `source`, `line`, ..."""
 
     code = "cfg"
 
 
+@public
 class UnsupportedSectionError(CfgError):
     """A section that is understood but that the asked-for step cannot express."""
 
     code = "unsupported-section"
 
 
+@public
 class WeightsMismatch(YolotfError, AssertionError):
     """File and model do not belong together.
 
@@ -91,6 +96,7 @@ class WeightsMismatch(YolotfError, AssertionError):
         return self.facts.get("diagnosis")
 
 
+@public
 class HeaderError(WeightsMismatch):
     """The file is too short to hold a header, or is no weights file. Facts: `path`, `found`."""
 
@@ -99,6 +105,7 @@ class HeaderError(WeightsMismatch):
     is_about_file = True
 
 
+@public
 class SizeMismatchError(WeightsMismatch):
     """The file holds fewer or more bytes than the plan. Facts: `path`, `expected`, `found`, ..."""
 
@@ -107,12 +114,18 @@ class SizeMismatchError(WeightsMismatch):
     is_about_file = True
 
 
+@public
 class ModelMismatchError(WeightsMismatch):
     """A variable is not what the plan needs. Facts: `variable`, `expected`, `found`, ..."""
 
     code = "model-mismatch"
 
 
+PlanError = ModelMismatchError
+"""The name that `ModelMismatchError` had."""
+
+
+@public
 class ContentError(WeightsMismatch):
     """The size fits, the numbers cannot be this network's. Facts: `layer`, `role`, `offset`."""
 
@@ -121,12 +134,14 @@ class ContentError(WeightsMismatch):
     is_about_file = True
 
 
+@public
 class FileChangedError(WeightsMismatch):
     """Another process changed the file during the load; no variable was written. Facts: `path`."""
 
     code = "file-changed"
 
 
+@public
 class TensorFlowError(YolotfError):
     """TensorFlow refused a graph or a run.
 
@@ -137,6 +152,7 @@ class TensorFlowError(YolotfError):
     code = "tensorflow"
 
 
+@public
 class OutOfMemoryError(YolotfError, MemoryError):
     """There is no memory for what was asked. Facts: `source`, `input_size`, `batch`, `needed`, ...
 
@@ -147,6 +163,7 @@ class OutOfMemoryError(YolotfError, MemoryError):
     code = "out-of-memory"
 
 
+@public
 class ForkedProcessError(YolotfError, RuntimeError):
     """The process was forked from one in which TensorFlow ran, whose threads are not in it.
 
@@ -156,12 +173,14 @@ class ForkedProcessError(YolotfError, RuntimeError):
     code = "forked-process"
 
 
+@public
 class KerasBackendError(YolotfError, ImportError):
     """Keras runs, or would run, on another backend than TensorFlow."""
 
     code = "keras-backend"
 
 
+@public
 class MissingPackageError(YolotfError, ImportError):
     """A package is needed that is not installed; the message says how to install it."""
 
@@ -174,7 +193,12 @@ TENSORFLOW_MISSING = (
 
 
 def explained_import(error: ImportError) -> ImportError:
-    """An error of the same kind that says what to install, where TensorFlow or Keras is missing."""
+    """An error of the same kind that says what to install, where a package is missing."""
+    if error.name in ("fastapi", "pyarrow", "pydantic", "ray"):
+        return ModuleNotFoundError(
+            f'{error.name} is not installed; install Ray with: pip install "yolotf[ray]"',
+            name=error.name,
+        )
     if error.name in ("keras", "tensorflow"):
         return ModuleNotFoundError(TENSORFLOW_MISSING, name=error.name)
     if error.name == "tf_keras":
@@ -186,6 +210,7 @@ def explained_import(error: ImportError) -> ImportError:
     return error
 
 
+@public
 class TensorFlowVersionError(ImportError):
     """The TensorFlow op was built for another TensorFlow. Attributes: `built`, `running`."""
 

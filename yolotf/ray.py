@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.util import metrics
 
+from yolotf._public import public
 from yolotf.darknet import stock
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import YolotfError
@@ -385,6 +386,7 @@ def app(args: Settings) -> serve.Application:
 # Ray Data
 
 
+@public
 def detect_dataset(
     paths: "Sequence[str | os.PathLike[str]] | ray.data.Dataset",
     cfg: str,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from yolotf._public import public
 from yolotf.errors import YolotfError
 from yolotf.files import detect, magic, opening, sources
 from yolotf.text import plural
@@ -14,6 +15,7 @@ from yolotf.text import plural
 Names = str | os.PathLike[str] | Sequence[str] | Mapping[int, str] | None
 
 
+@public
 def read_names(names: Names) -> tuple[str, ...]:
     """Class names in the order of their numbers.
 

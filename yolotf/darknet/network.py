@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from yolotf._public import public
 from yolotf.darknet import dialects, hank_ai
 from yolotf.darknet import sections as _sections  # registers them all
 from yolotf.darknet.dialects import Dialect
@@ -33,6 +34,7 @@ Convolutional = _sections.convolutional.Convolutional
 Head = _sections.heads.Head
 
 
+@public
 @dataclass(frozen=True, repr=False)
 class Network:
     """A parsed cfg.
@@ -209,6 +211,7 @@ def _extents(shape: Shape) -> str:
     return f"{shape.width:>4} x{shape.height:>4} x{shape.channels:>5}"
 
 
+@public
 def parse_cfg(
     source: Source,
     *,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import layer_table as _rows
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # imports NumPy
     from yolotf.diagnosis.hypotheses import Place
 
 
+@public
 @dataclass(frozen=True)
 class Diagnosis:
     """The answer of `diagnose`; `str()` of it is for people, `to_dict()` for programs.
@@ -309,6 +311,7 @@ def _matches_json(
         yield row
 
 
+@public
 @dataclass(frozen=True)
 class Inspection:
     """What a file says about itself.
@@ -401,6 +404,7 @@ def _network(source: Any, classes: int | None) -> cfg.Network:
     )
 
 
+@public
 def inspect(
     weights: WeightsSource,
     network: cfg.Network | cfg.Source | None = None,

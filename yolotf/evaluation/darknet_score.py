@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yolotf._public import public
 from yolotf.errors import YolotfError
 from yolotf.evaluation.data_set import LabelledPicture
 from yolotf.images.detections import Detections
@@ -67,6 +68,7 @@ class ClassScore:
         }
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Score:
     """What `darknet detector map` prints.

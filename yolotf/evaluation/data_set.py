@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from yolotf._public import public
 from yolotf.errors import YolotfError
 from yolotf.files import opening
 
@@ -47,6 +48,7 @@ class LabelledPicture:
     coco_id: int | None = None
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class DataSet:
     """Labelled pictures.

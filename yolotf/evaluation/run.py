@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from yolotf._public import public
 from yolotf.errors import YolotfError
 from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, library
 from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
@@ -18,6 +19,7 @@ from yolotf.images.limits import MAX_PIXELS
 _Path = str | os.PathLike[str]
 
 
+@public
 def evaluate(
     network: Any,
     weights: _Path,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolotf import errors
+from yolotf._public import public
 from yolotf.darknet import graph_checks
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import Network, Region
@@ -57,6 +58,7 @@ _LAYER_BYTES = 16 * 1024
 """What a format may need for the description of one layer; .h5 takes some 6 kB."""
 
 
+@public
 @dataclass(frozen=True)
 class Conversion:
     """What `convert` wrote; printing it gives one line.
@@ -87,6 +89,7 @@ class Conversion:
         )
 
 
+@public
 def convert(
     weights: WeightsSource,
     cfg: Network | CfgSource,

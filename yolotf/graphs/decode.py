@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from yolotf._public import public
 from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
 from yolotf.darknet.class_tree import Tree
 from yolotf.darknet.decoding import (
@@ -35,6 +36,7 @@ __all__ = [
     "Decoded",
     "Suppression",
     "check_heads",
+    "decode",
     "decode_head",
     "find_candidates",
     "find_detections",
@@ -168,7 +170,8 @@ def find_candidates(
     return found._replace(boxes=undo_letter_box(found.boxes, image_sizes, input_size))
 
 
-def find_detections(
+@public
+def decode(
     raws: Sequence[Tensor] | Tensor,
     network: Network,
     input_size: Size,
@@ -221,6 +224,10 @@ def find_detections(
         max_boxes=max_boxes,
         agnostic=agnostic,
     )
+
+
+find_detections = decode
+"""The name that `decode` had."""
 
 
 def suppress(

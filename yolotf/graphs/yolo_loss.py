@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import refuse
 from yolotf.darknet.options import Options
@@ -78,6 +79,7 @@ class LossOptions:
         )
 
 
+@public
 class YoloLoss:
     """The loss of one `[yolo]` head: `loss(truths, raw)`; one a head, see `yolo_losses`."""
 
@@ -245,6 +247,7 @@ class YoloLoss:
         return tf.clip_by_value(delta, -options.max_delta, options.max_delta)
 
 
+@public
 def yolo_losses(network: cfg.Network) -> list[YoloLoss]:
     """Darknet's loss for each output of `build_model(network)`, in their order.
 

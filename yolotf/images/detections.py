@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from yolotf._public import public
 from yolotf.errors import MissingPackageError
 from yolotf.files import atomic
 from yolotf.images.fonts import font_for
@@ -35,6 +36,7 @@ class Found(NamedTuple):
     name: str
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Detections:
     """The detections of one image, best first.

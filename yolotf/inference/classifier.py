@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import names_for
@@ -38,6 +39,7 @@ class Rated(NamedTuple):
     score: float
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Classification:
     """The most likely classes of one picture, the likeliest first.
@@ -69,6 +71,7 @@ class Classification:
         }
 
 
+@public
 class Classifier:
     """Says what pictures are of; safe to call from many threads, also while it reloads.
 

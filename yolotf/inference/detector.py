@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Union, overload
 
 import numpy.typing as npt
 
+from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, names_for
@@ -42,6 +43,7 @@ _THREADS_MOST = 4096
 """More than there are processors anywhere; TensorFlow ends the process where it gets no more."""
 
 
+@public
 class Detector:
     """Finds things in pictures; safe to call from many threads, also while it reloads.
 

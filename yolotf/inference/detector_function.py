@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet import stock as networks
@@ -28,6 +29,7 @@ from yolotf.weights.file import WeightsFile, WeightsSource
 Tensor = Any
 
 
+@public
 class InferenceFunction:
     """Pictures to detections, in three graphs; made by `build_function`.
 
@@ -328,6 +330,7 @@ def _sizes(images: Tensor) -> Tensor:
     return tf.tile(_size(images)[None], [tf.shape(images)[0], 1])
 
 
+@public
 def build_function(
     network: cfg.Network | cfg.Source,
     weights: WeightsSource,

@@ -16,6 +16,15 @@ _P = ParamSpec("_P")
 _CALL = "yolotf.load_darknet_weights(model, 'yolov4.weights')"
 
 
+def is_served(model: Any) -> bool:
+    """Whether it is what yolotf runs without Keras: a Detector, a function, a folded network."""
+    kind = type(model)
+    return kind.__module__.startswith(("yolotf.graphs.", "yolotf.inference.")) or (
+        kind.__module__ == "yolotf"
+        and kind.__name__ in {"Classifier", "Detector", "InferenceFunction"}
+    )
+
+
 def outside_of_functions(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Refuses to run inside a `tf.function`, at once: AutoGraph would convert all that it calls.
 
@@ -77,7 +86,7 @@ def check_model(model: Any, weights_file: Any = None) -> None:
             f"model is {type(model).__name__}, must be a Keras model; build one with "
             f"yolotf.build_model or read one with keras.models.load_model: {_CALL}"
         )
-    if type(model).__module__.startswith("yolotf.inference"):
+    if is_served(model):
         raise TypeError(
             f"model is a {type(model).__name__}, whose weights are its own; it takes another file "
             f"with reload('yolov4.weights'), a Keras model takes one with {_CALL}"

@@ -6,6 +6,7 @@ import os
 import warnings
 from typing import Any
 
+from yolotf._public import public
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import Network, Source
 from yolotf.loading.load import load_darknet_weights
@@ -14,6 +15,7 @@ from yolotf.models import build, undrawn
 from yolotf.weights.file import WeightsSource
 
 
+@public
 def build_model(
     network: Network | Source,
     *,

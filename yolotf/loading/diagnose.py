@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from yolotf._public import public
 from yolotf.darknet import cfg, stock
 from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis import result
@@ -31,6 +32,7 @@ _WORDS = {"words": True}
 """Serves a finding's message and stays out of its JSON."""
 
 
+@public
 def diagnose(
     weights: WeightsSource,
     network: cfg.Network | cfg.Source | Any,

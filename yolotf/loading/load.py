@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from yolotf import errors, text
+from yolotf._public import public
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.loading import diagnose, origins, partial, planning
@@ -19,6 +20,7 @@ from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header
 
 
+@public
 @dataclass(frozen=True)
 class LoadReport:
     """What a load did; printing it gives one block of text.
@@ -86,6 +88,7 @@ class LoadReport:
         return text.printable("\n".join(lines))
 
 
+@public
 @outside_of_functions
 @model_first
 def load_darknet_weights(

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import ContentError, ModelMismatchError
 from yolotf.files import atomic
 from yolotf.loading import origins, planning
-from yolotf.loading.argument_checks import outside_of_functions
+from yolotf.loading.argument_checks import is_served, outside_of_functions
 from yolotf.loading.origins import Origin
 from yolotf.models import differences as arithmetic
 from yolotf.models import order_by_file, traversal, undrawn
@@ -32,6 +33,7 @@ _VERSION = (0, 2, 5)
 _FLOATING = ("float32", "float64", "float16", "bfloat16")
 
 
+@public
 @outside_of_functions
 def save_darknet_weights(
     model: Any,
@@ -110,7 +112,7 @@ def save_darknet_weights(
 
 
 def _refuse_derived(model: Any) -> None:
-    if type(model).__module__.startswith(("yolotf.graphs.", "yolotf.inference.")):
+    if is_served(model):
         raise ModelMismatchError(
             f"{type(model).__name__}: its batch normalization is folded into the kernels, and "
             "gamma, mean and variance cannot be had back from them; save the Keras model"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from yolotf import _core
+from yolotf._public import public
 from yolotf.weights.segments import FLOAT_BYTES
 
 WIDE, NARROW = 20, 16
@@ -16,6 +17,7 @@ _LARGEST_VERSION = 0xFFFF
 _VERSION = struct.Struct("<3i")
 
 
+@public
 class Header(NamedTuple):
     """The start of a `.weights` file (AlexeyAB/darknet src/parser.c:2254-2271)."""
 

@@ -16,6 +16,7 @@ import numbers
 import re
 from pathlib import Path
 
+from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.stock import (
@@ -38,6 +39,7 @@ _NOT_DARKNET = re.compile(r"yolo(v?(5|6|8|9|1\d|26)|x|r|nas|s$|world)")
 """Names of detectors that others made in other frameworks."""
 
 
+@public
 def network(
     name: str,
     *,
