@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import zipfile
 from pathlib import Path
@@ -18,14 +19,16 @@ from pathlib import Path
 import load_helpers as loading
 import numpy as np
 import pytest
+from cfgs import conv, net, section
 
 import yolotf
 from yolotf.cli import commands as cli
-from yolotf.files import sources
+from yolotf.files import fetching, sources
 from yolotf.weights.file import WeightsFile
 
 fsspec = pytest.importorskip("fsspec")
 
+CLASSIFIER = net(16) + conv(10) + section("avgpool") + section("softmax")
 CONTENT = loading.content(loading.PLAIN)
 OTHER = loading.content(loading.PLAIN, seed=5)
 
@@ -224,7 +227,7 @@ def test_systems_without_memfd_or_proc(lacking, model, expected, monkeypatch):
 
 
 def test_what_is_larger_than_any_weights_is_not_brought_into_memory(model, monkeypatch):
-    monkeypatch.setattr(sources, "LARGEST", 1000)
+    monkeypatch.setattr(fetching, "LARGEST", 1000)
     with unchanged(model), pytest.raises(OSError, match="more than 1000 bytes"):
         yolotf.load_darknet_weights(model, io.BytesIO(CONTENT))
 
@@ -243,6 +246,8 @@ class Store:
         self.status = None
         self.conditions = False
         self.requests = []
+        self.other_answer = None
+        self.released = threading.Event()
         store = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -257,6 +262,10 @@ class Store:
             def answer(self, *, head):
                 wanted = self.headers.get("Range")
                 store.requests.append((self.command, self.path, wanted))
+                if store.other_answer is not None:
+                    self.close_connection = True
+                    store.other_answer(self)
+                    return
                 content = store.files.get(self.path.split("?")[0])
                 if store.status is not None or content is None:
                     self.send_response(store.status or 404)
@@ -292,6 +301,7 @@ class Store:
         return f"http://127.0.0.1:{self.server.server_port}{path}"
 
     def close(self):
+        self.released.set()
         self.server.shutdown()
         self.thread.join()
         self.server.server_close()
@@ -300,7 +310,7 @@ class Store:
 @pytest.fixture
 def store(monkeypatch):
     pytest.importorskip("aiohttp")
-    monkeypatch.setattr(sources, "_RANGE", 1000)
+    monkeypatch.setattr(fetching, "_RANGE", 1000)
     served = Store()
     served.files["/a.weights"] = CONTENT
     yield served
@@ -425,6 +435,220 @@ def test_a_server_refuses_ranges_of_another_version(store, model):
     )
     asked = [wanted for command, _, wanted in store.requests if command == "GET"]
     assert len(asked) == len(set(asked)), "no range is asked for again"
+
+
+def endless(store, url):
+    """A server that says no length and never ends, and how much of it was taken."""
+    taken = []
+
+    def pour(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        piece = bytes(1 << 16)
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(piece)
+                taken.append(len(piece))
+
+    store.other_answer = pour
+    return taken
+
+
+def silent(store, url, after=0):
+    """A server that says how much there is, sends a part of it, and then nothing."""
+
+    def hang(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        if handler.command == "GET":
+            handler.wfile.write(CONTENT[:after])
+            handler.wfile.flush()
+            store.released.wait(30)
+
+    store.other_answer = hang
+
+
+def dripping(store, url):
+    """A server that sends a byte now and then."""
+
+    def drip(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        if handler.command == "GET":
+            with contextlib.suppress(OSError):
+                for byte in CONTENT:
+                    handler.wfile.write(bytes([byte]))
+                    handler.wfile.flush()
+                    if store.released.wait(0.05):
+                        break
+
+    store.other_answer = drip
+
+
+def loads(url, model, cfg, tmp_path, **options):
+    """Every door by its name; each is asked for the weights of `url`."""
+    from yolotf.diagnosis import result
+    from yolotf.formats.convert import convert
+    from yolotf.loading.build import build_model
+
+    def reload():
+        weights = tmp_path / "good.weights"
+        weights.write_bytes(CONTENT)
+        yolotf.Detector(cfg, weights, **options).reload(url)
+
+    network = yolotf.parse_cfg(loading.PLAIN)
+    return {
+        "load_darknet_weights": lambda: yolotf.load_darknet_weights(model, url, **options),
+        "build_model": lambda: build_model(network, weights=url, **options),
+        "Detector": lambda: yolotf.Detector(cfg, url, **options),
+        "reload": reload,
+        "build_function": lambda: yolotf.build_function(cfg, url, **options),
+        "convert": lambda: convert(url, cfg, tmp_path / "a.weights.h5", **options),
+        "inspect": lambda: result.inspect(url, network, **options),
+        "diagnose": lambda: failing(yolotf.diagnose(url, network, **options)),
+        "diagnose a model": lambda: failing(yolotf.diagnose(url, model, **options)),
+    }
+
+
+def failing(diagnosis):
+    assert diagnosis.exit_code == 2
+    raise OSError(diagnosis.summary().replace("\n", " "))
+
+
+DOORS = [
+    "load_darknet_weights",
+    "build_model",
+    "Detector",
+    "reload",
+    "build_function",
+    "convert",
+    "inspect",
+    "diagnose",
+    "diagnose a model",
+]
+
+
+@pytest.fixture
+def cfg_file(tmp_path):
+    path = tmp_path / "net.cfg"
+    path.write_text(loading.PLAIN)
+    return path
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_more_is_read_of_an_endless_url_than_fits(door, store, model, cfg_file, tmp_path):
+    url = store.url("/a.weights")
+    taken = endless(store, url)
+    size = f"{len(CONTENT):,}"
+    with unchanged(model), pytest.raises(OSError, match=f"more than the {size} of the") as caught:
+        loads(url, model, cfg_file, tmp_path)[door]()
+    assert "does not say how large it is" in str(caught.value)
+    assert "pass its path" in str(caught.value)
+    # What a socket and its readers hold on both sides.
+    assert sum(taken) < 32 << 20
+
+
+def test_an_endless_url_for_which_no_network_is_known(store, model, monkeypatch):
+    from yolotf.diagnosis import result
+
+    url = store.url("/a.weights")
+    endless(store, url)
+    monkeypatch.setattr(fetching, "LARGEST_KNOWN", 5000)
+    for load in (
+        lambda: result.inspect(url),
+        lambda: yolotf.load_darknet_weights(model, url, by_name=True),
+    ):
+        with unchanged(model), pytest.raises(OSError, match="more than 5,000, and no known"):
+            load()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_silent_server_is_given_up_after_the_time_limit(door, store, model, cfg_file, tmp_path):
+    url = store.url("/a.weights")
+    silent(store, url, after=700)
+    started = time.monotonic()
+    with unchanged(model), pytest.raises(OSError, match=r"in 0\.5 seconds") as caught:
+        loads(url, model, cfg_file, tmp_path, timeout=0.5)[door]()
+    assert "longer timeout=, or --timeout" in str(caught.value)
+    if "diagnose" not in door:
+        assert isinstance(caught.value, TimeoutError)
+        assert caught.value.filename == url
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("command", ["check", "inspect", "convert", "detect", "classify"])
+def test_commands_have_the_time_limit(command, store, cfg_file, tmp_path, capsys):
+    url = store.url("/a.weights")
+    silent(store, url)
+    (tmp_path / "a.jpg").write_bytes(b"")
+    cfg = ["--cfg", str(cfg_file), "--timeout", "0.5"]
+    picture = str(tmp_path / "a.jpg")
+    arguments = {
+        "check": [url, *cfg],
+        "inspect": [url, "--timeout", "0.5"],
+        "convert": [url, *cfg, "-o", str(tmp_path / "a.h5")],
+        "detect": [picture, *cfg, "--weights", url, "--json"],
+        "classify": [picture, "--weights", url, *cfg],
+    }[command]
+    if command == "classify":
+        cfg_file.write_text(CLASSIFIER)
+    assert cli.main([command, *arguments]) == 2
+    said = capsys.readouterr()
+    assert "in 0.5 seconds" in " ".join((said.out + said.err).split())
+    assert "Traceback" not in said.err
+
+
+def test_a_server_that_drips_is_silent(store, model):
+    url = store.url("/a.weights")
+    dripping(store, url)
+    with unchanged(model), pytest.raises(TimeoutError, match=r"no more than \d+ bytes came in"):
+        yolotf.load_darknet_weights(model, url, timeout=0.5)
+
+
+def test_a_slow_server_that_does_send_is_waited_for(store, model, expected):
+    """Each range by itself within the time limit, all of them not."""
+    loading.scramble(model)
+
+    def cut(wanted, content):
+        time.sleep(0.3)
+        return content
+
+    store.cut = cut
+    yolotf.load_darknet_weights(model, store.url("/a.weights"), timeout=0.7)
+    assert loading.same(loading.snapshot(model), expected)
+
+
+def test_a_range_that_never_ends_is_left(store, model):
+    """A server that says a length, and then sends more than that."""
+    url = store.url("/a.weights")
+
+    def pour(handler):
+        handler.send_response(200)
+        if handler.command == "HEAD":
+            handler.send_header("Content-Length", str(len(CONTENT)))
+            handler.send_header("Accept-Ranges", "bytes")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while handler.command == "GET":
+                handler.wfile.write(bytes(1 << 16))
+
+    store.other_answer = pour
+    with unchanged(model), pytest.raises(OSError, match=r"more bytes came|\d+ bytes came"):
+        yolotf.load_darknet_weights(model, url)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_time_limits_that_are_none(timeout, store, model):
+    with unchanged(model), pytest.raises(ValueError, match="timeout="):
+        yolotf.load_darknet_weights(model, store.url("/a.weights"), timeout=timeout)
+
+
+def test_without_a_time_limit(store, model, expected):
+    loading.scramble(model)
+    yolotf.load_darknet_weights(model, store.url("/a.weights"), timeout=None)
+    assert loading.same(loading.snapshot(model), expected)
 
 
 def told(call):
@@ -644,7 +868,7 @@ _WARNINGS_OF_LIBRARIES = pytest.mark.filterwarnings(
 class TestS3:
     @pytest.fixture(autouse=True)
     def small_ranges(self, s3, monkeypatch):
-        monkeypatch.setattr(sources, "_RANGE", 1000)
+        monkeypatch.setattr(fetching, "_RANGE", 1000)
         s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=CONTENT)
 
     def test_an_object_loads_as_the_file_does(self, model, expected):

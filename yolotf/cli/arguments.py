@@ -14,6 +14,7 @@ from yolotf.darknet import cfg, dialects
 from yolotf.darknet import stock as networks
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.files import sources
+from yolotf.files.fetching import TIMEOUT
 from yolotf.files.stderr import held_back_stderr
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.text import printable
@@ -47,6 +48,24 @@ def add_max_pixels(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"pictures of more are not decoded (default: {MAX_PIXELS})",
     )
+
+
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """`--timeout`."""
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="that the server of weights at a URL may be silent, 0 for any "
+        f"(default: {TIMEOUT:.0f})",
+    )
+
+
+def _seconds(text: str) -> float | None:
+    if not re.fullmatch(r"\d{1,9}(\.\d*)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return float(text) or None
 
 
 def _pixels(text: str) -> int:
@@ -145,7 +164,9 @@ def require_file(path: str | None) -> None:
 
 
 @contextlib.contextmanager
-def opened(weights: str) -> Iterator[WeightsFile]:
+def opened(
+    weights: str, network: cfg.Network | None, timeout: float | None
+) -> Iterator[WeightsFile]:
     """The file of an argument; on a terminal one sees how much of a URL has come."""
     with contextlib.ExitStack() as stack:
         if sources.url_of(weights) is None:
@@ -154,7 +175,8 @@ def opened(weights: str) -> Iterator[WeightsFile]:
             from yolotf.cli.progress import fetching  # imports rich
 
             with fetching() as progress:
-                file = stack.enter_context(WeightsFile.open(weights, progress))
+                coming = WeightsFile.open(weights, progress, network=network, timeout=timeout)
+                file = stack.enter_context(coming)
         yield file
 
 

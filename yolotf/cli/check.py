@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.add_argument("--html", metavar="OUT", help="write a page with a picture of the layers")
     arguments.add_overwrite(parser)
+    arguments.add_timeout(parser)
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -44,7 +45,9 @@ def main(parsed: argparse.Namespace) -> int:
     model = _read_model(parsed.model, trust=parsed.trust_model) if parsed.model else None
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(arguments.opened(parsed.file))
+            expected = _network(parsed, model) if parsed.cfg else None
+            opened = arguments.opened(parsed.file, expected, parsed.timeout)
+            file = stack.enter_context(opened)
         except OSError as error:  # a URL that is not there, or not for us
             diagnosis = result.unreadable(parsed.file, error, _network(parsed, model))
         else:

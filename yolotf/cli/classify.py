@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_size(parser)
     arguments.add_tree(parser)
     arguments.add_max_pixels(parser)
+    arguments.add_timeout(parser)
     parser.add_argument("--weights", required=True, metavar="FILE", help="the .weights file")
     parser.add_argument("--names", metavar="FILE", help="class names, one a line")
     parser.add_argument(
@@ -42,7 +43,11 @@ def main(parsed: argparse.Namespace) -> int:
         arguments.require_file(path)
     with arguments.quiet():
         classifier = Classifier(
-            network, parsed.weights, names=parsed.names, max_pixels=parsed.max_pixels
+            network,
+            parsed.weights,
+            names=parsed.names,
+            max_pixels=parsed.max_pixels,
+            timeout=parsed.timeout,
         )
     unreadable = 0
     for path in _inputs(parsed.inputs):

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="OUTPUT")
     arguments.add_overwrite(parser)
     arguments.add_max_pixels(parser)
+    arguments.add_timeout(parser)
     parser.add_argument(
         "--any-size",
         "-flcl",
@@ -160,6 +161,7 @@ def main(parsed: argparse.Namespace) -> int:
             allow_inaccurate=parsed.allow_inaccurate,
             old_keras=parsed.old_keras,
             max_pixels=parsed.max_pixels,
+            timeout=parsed.timeout,
             overwrite=parsed.overwrite,
             layout=parsed.layout.upper(),
             names=names,

@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_size(parser)
     arguments.add_tree(parser)
     arguments.add_max_pixels(parser)
+    arguments.add_timeout(parser)
     add("--weights", required=True, metavar="FILE", help="the .weights file")
     add("--names", metavar="FILE", help="class names, one a line; stock networks know COCO's")
     add(
@@ -168,6 +169,7 @@ def main(parsed: argparse.Namespace) -> int:
             only=only,
             batch_size=parsed.batch,
             max_pixels=parsed.max_pixels,
+            timeout=parsed.timeout,
         )
     if out is not None:
         out.folder.mkdir(parents=True, exist_ok=True)

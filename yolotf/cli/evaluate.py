@@ -72,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="FILE", help="write precision over recall as a picture")
     arguments.add_overwrite(parser)
     arguments.add_max_pixels(parser)
+    arguments.add_timeout(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.set_defaults(parser=parser)
 
@@ -119,6 +120,7 @@ def main(parsed: argparse.Namespace) -> int:
             letter_box=parsed.letter_box,
             batch=parsed.batch,
             max_pixels=parsed.max_pixels,
+            timeout=parsed.timeout,
             progress=bar.step,
         )
     print(to_json(result.to_dict()) if parsed.json else printable(str(result)))

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cfg", metavar="CFG|NAME", help="the network, where the size does not tell"
     )
     arguments.add_dialect(parser)
+    arguments.add_timeout(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
 
 
@@ -28,7 +29,7 @@ def main(parsed: argparse.Namespace) -> int:
     """The command; returns its exit code."""
     network = networks.as_network(parsed.cfg, dialect=parsed.dialect) if parsed.cfg else None
     try:
-        with arguments.opened(parsed.file) as file:
+        with arguments.opened(parsed.file, network, parsed.timeout) as file:
             inspection = result.inspect(file, network)
     except OSError as error:
         if parsed.json:

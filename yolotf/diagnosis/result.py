@@ -23,6 +23,7 @@ from yolotf.diagnosis.report import Document, escaped
 from yolotf.diagnosis.target import Subject
 from yolotf.files import detect as _file
 from yolotf.files import sources
+from yolotf.files.fetching import TIMEOUT
 from yolotf.weights import catalog as _known
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile, WeightsSource
@@ -204,6 +205,7 @@ def diagnose(
     *,
     classes: int | None = None,
     progress: sources.Progress | None = None,
+    timeout: float | None = TIMEOUT,
 ) -> Diagnosis:
     """Says whether a `.weights` file belongs to a network, and if not, why.
 
@@ -213,6 +215,7 @@ def diagnose(
         network: a `Network`, a cfg's path or text, or a stock name.
         classes: the network with another number of classes.
         progress: called with (bytes done, bytes in all) of what comes over a network.
+        timeout: seconds that a URL's server may be silent; None: any.
 
     Returns:
         The diagnosis; a file that cannot be read gives one too, with `readable` False.
@@ -225,7 +228,7 @@ def diagnose(
         raise TypeError(f"classes must be an int, not {type(classes).__name__}")
     compared = _network(network, classes)
     try:
-        with WeightsFile.open(weights, progress) as file:
+        with WeightsFile.open(weights, progress, network=compared, timeout=timeout) as file:
             return _examined(file, compared)
     except OSError as error:
         return unreadable(weights, error, compared)
@@ -411,6 +414,7 @@ def inspect(
     *,
     classes: int | None = None,
     progress: sources.Progress | None = None,
+    timeout: float | None = TIMEOUT,
 ) -> Inspection:
     """Says what a file holds: header, known networks of its size, and its arrays.
 
@@ -420,13 +424,15 @@ def inspect(
             tells where the arrays are.
         classes: the network with another number of classes.
         progress: called with (bytes done, bytes in all) of what comes over a network.
+        timeout: seconds that a URL's server may be silent; None: any.
 
     Raises:
         CfgError: the cfg is broken, or there is no such network.
         OSError: the file cannot be read.
     """
-    with WeightsFile.open(weights, progress) as file:
-        return _inspected(file, None if network is None else _network(network, classes))
+    known = None if network is None else _network(network, classes)
+    with WeightsFile.open(weights, progress, network=known, timeout=timeout) as file:
+        return _inspected(file, known)
 
 
 def _inspected(file: WeightsFile, network: cfg.Network | None) -> Inspection:

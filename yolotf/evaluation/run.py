@@ -14,6 +14,7 @@ from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, library
 from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
 from yolotf.evaluation.data_set import DataSet
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
+from yolotf.files.fetching import TIMEOUT
 from yolotf.images.limits import MAX_PIXELS
 
 _Path = str | os.PathLike[str]
@@ -32,6 +33,7 @@ def evaluate(
     batch: int = 8,
     max_pixels: int | None = MAX_PIXELS,
     progress: Callable[[int], None] = lambda count: None,
+    timeout: float | None = TIMEOUT,
 ) -> Score:
     """Runs a detector over a data set and scores it.
 
@@ -46,6 +48,7 @@ def evaluate(
         batch: pictures that go through the network at once.
         max_pixels: see `Detector`.
         progress: told how many pictures more are done.
+        timeout: see `Detector`.
 
     Raises:
         OSError: a file cannot be read.
@@ -65,6 +68,7 @@ def evaluate(
         max_boxes=MAX_BOXES,
         batch_size=batch,
         letter_box=letter_box,
+        timeout=timeout,
     )
     net = detector.network
     classes = net.classes or max(head.classes for head in net.heads)

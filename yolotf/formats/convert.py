@@ -26,6 +26,7 @@ from yolotf.darknet.decoding import check_heads
 from yolotf.diagnosis import result as diagnosis
 from yolotf.files import atomic as writing
 from yolotf.files import sources
+from yolotf.files.fetching import TIMEOUT
 from yolotf.files.sources import StrPath
 from yolotf.formats import (
     calibration,
@@ -114,6 +115,7 @@ def convert(
     iou_threshold: float = 0.45,
     max_boxes: int = 300,
     progress: Progress | None = None,
+    timeout: float | None = TIMEOUT,
 ) -> Conversion:
     """Writes a `.weights` file and its network in another format.
 
@@ -177,6 +179,7 @@ def convert(
         iou_threshold: with `suppress`: boxes of one class that overlap more exclude each other.
         max_boxes: with `suppress`: detections of each class of a picture, the best ones.
         progress: called with what is done next: `building`, `loading`, `writing`.
+        timeout: see `load_darknet_weights`.
 
     Returns:
         What was written.
@@ -221,7 +224,8 @@ def convert(
     if options.names:
         onnx.checked_names(options, network)
     tell = progress or (lambda stage: None)
-    with WeightsFile.open(weights, _percent(tell)) as file:
+    opened = WeightsFile.open(weights, _percent(tell), network=network, timeout=timeout)
+    with opened as file:
         # Before TensorFlow is imported and a model built for seconds.
         floats = segments.floats(network)
         _check_whole(file, network, kind)

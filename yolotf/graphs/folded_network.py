@@ -200,7 +200,8 @@ class FoldedNetwork:
             YolotfError: inside of a `tf.function`.
         """
         check_eager()
-        with WeightsFile.open(weights) as file, tf_errors.explained(self.network):
+        opened = WeightsFile.open(weights, network=self.network)
+        with opened as file, tf_errors.explained(self.network):
             header = file.header(layout.floats(self.network))
             plan = self._plan(transposed=header.transposed)
             writing.write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
@@ -16,6 +17,7 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import names_for
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch
+from yolotf.files.fetching import TIMEOUT
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model, tf_errors
 from yolotf.images.read import MAX_PIXELS, Picture, Pictures, images_of, read_picture
@@ -93,6 +95,7 @@ class Classifier:
         batch_size: int = 8,
         bgr: bool = False,
         max_pixels: int | None = MAX_PIXELS,
+        timeout: float | None = TIMEOUT,
     ) -> None:
         """Builds the graph and loads the file.
 
@@ -103,6 +106,8 @@ class Classifier:
             batch_size: pictures of a list that go through the network at once.
             bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
             max_pixels: a file of more is refused before it is decoded; None: none is.
+            timeout: seconds that the server of weights at a URL may be silent, also in `reload`;
+                None: any.
 
         Raises:
             WeightsMismatch: file and network do not belong together.
@@ -118,10 +123,15 @@ class Classifier:
         self._batch_size = batch_size
         self._bgr = bgr
         self._max_pixels = max_pixels
-        self._options = {"names": self.names or None, "batch_size": batch_size, "bgr": bgr}
-        self._options["max_pixels"] = max_pixels
+        self._options: dict[str, Any] = {
+            "names": self.names or None,
+            "batch_size": batch_size,
+            "bgr": bgr,
+        }
+        self._options |= {"max_pixels": max_pixels, "timeout": timeout}
+        self._timeout = timeout
         self._reloading = threading.Lock()
-        with WeightsFile.open(weights) as file:
+        with self._opened(weights) as file:
             try:
                 self._engine, loaded = open_engine(without, file, op_library.thread_count())
             except WeightsMismatch as error:
@@ -220,7 +230,7 @@ class Classifier:
             WeightsMismatch: the file does not belong to the network; nothing has changed.
             OSError: the file cannot be read; nothing has changed.
         """
-        with WeightsFile.open(weights) as file, self._reloading:
+        with self._opened(weights) as file, self._reloading:
             self._active = self._load(file)
             self.reloads += 1
 
@@ -252,6 +262,9 @@ class Classifier:
         arrays = self._engine.unblocked_weights(self._active.loaded)
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
             classifier_function.write(self.network, arrays, ready, names=self.names or ())
+
+    def _opened(self, weights: WeightsSource) -> AbstractContextManager[WeightsFile]:
+        return WeightsFile.open(weights, network=self.network, timeout=self._timeout)
 
     def _load(self, file: WeightsFile) -> Served:
         try:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from yolotf.darknet import cfg
 from yolotf.errors import WeightsMismatch
+from yolotf.files.fetching import TIMEOUT
 from yolotf.graphs import forked
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import saving
@@ -62,13 +63,14 @@ class ClassifierFunction:
         *,
         verify: bool = True,
         contents_disposable: bool = False,
+        timeout: float | None = TIMEOUT,
     ) -> None:
         """Loads a file into the variables; see `FoldedNetwork.load`.
 
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
         """
-        with WeightsFile.open(weights) as file:
+        with WeightsFile.open(weights, network=self.network, timeout=timeout) as file:
             try:
                 self.folded.load(file, verify=verify, contents_disposable=contents_disposable)
             except WeightsMismatch as error:

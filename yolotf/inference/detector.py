@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Union, overload
 
@@ -17,6 +18,7 @@ from yolotf.darknet.class_names import Names, names_for
 from yolotf.darknet.decoding import tree_of_heads
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import WeightsMismatch
+from yolotf.files.fetching import TIMEOUT
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model, tf_errors
 from yolotf.images.detections import Detections
@@ -77,6 +79,7 @@ class Detector:
         letter_box: bool | None = None,
         bgr: bool = False,
         max_pixels: int | None = MAX_PIXELS,
+        timeout: float | None = TIMEOUT,
     ) -> None:
         """Builds the graph and loads the file.
 
@@ -97,6 +100,8 @@ class Detector:
             letter_box: whether pictures keep their proportions, in place of the cfg's.
             bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
             max_pixels: a file of more is refused before it is decoded; None: none is.
+            timeout: seconds that the server of weights at a URL may be silent, also in `reload`;
+                None: any.
 
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
@@ -126,6 +131,7 @@ class Detector:
             "letter_box": letter_box,
             "bgr": bgr,
             "max_pixels": max_pixels,
+            "timeout": timeout,
         }
         self.network = _with_letter_box(networks.as_network(network), letter_box)
         for text in (*self.network.warnings, *catalog.stock_warnings(self.network)):
@@ -149,8 +155,9 @@ class Detector:
         self._batch_size = batch_size
         self._bgr = bgr
         self._max_pixels = max_pixels
+        self._timeout = timeout
         self._reloading = threading.Lock()
-        with WeightsFile.open(weights) as file:
+        with self._opened(weights) as file:
             try:
                 self._engine, loaded = open_engine(self.network, file, self._threads)
             except WeightsMismatch as error:
@@ -235,7 +242,7 @@ class Detector:
             WeightsMismatch: the file does not belong to the network; nothing has changed.
             OSError: the file cannot be read; nothing has changed.
         """
-        with WeightsFile.open(weights) as file, self._reloading:
+        with self._opened(weights) as file, self._reloading:
             self._active = self._load(file)
             self.reloads += 1
 
@@ -283,6 +290,9 @@ class Detector:
         weights = self._engine.unblocked_weights(self._active.loaded)
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
             export.write(function, weights, ready, names=self.names or ())
+
+    def _opened(self, weights: WeightsSource) -> AbstractContextManager[WeightsFile]:
+        return WeightsFile.open(weights, network=self.network, timeout=self._timeout)
 
     def _load(self, file: WeightsFile) -> Served:
         try:

@@ -18,6 +18,7 @@ from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, read_names
 from yolotf.errors import WeightsMismatch, YolotfError
+from yolotf.files.fetching import TIMEOUT
 from yolotf.graphs import decode, forked, operations, tf_errors, tf_operations
 from yolotf.graphs.folded_network import FoldedNetwork, check_eager
 from yolotf.inference import gc_pause as _collector
@@ -116,6 +117,7 @@ class InferenceFunction:
         verify: bool = True,
         contents_disposable: bool = False,
         trace: bool = False,
+        timeout: float | None = TIMEOUT,
     ) -> None:
         """Loads a file into the variables; see `FoldedNetwork.load`.
 
@@ -125,6 +127,7 @@ class InferenceFunction:
             contents_disposable: see `FoldedNetwork.load`.
             trace: traces the graphs for uint8 pictures in the meantime, and runs those that need
                 none of the numbers; else the first call does.
+            timeout: see `load_darknet_weights`.
 
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
@@ -132,7 +135,7 @@ class InferenceFunction:
             TensorFlowError: TensorFlow refuses the graphs.
         """
         check_eager()
-        with WeightsFile.open(weights) as file:
+        with WeightsFile.open(weights, network=self.network, timeout=timeout) as file:
             try:
                 with tf_errors.explained(self.network):
                     self._load(file, verify, contents_disposable, trace)
@@ -343,6 +346,7 @@ def build_function(
     only: Only = None,
     names: Names = None,
     any_size: bool = False,
+    timeout: float | None = TIMEOUT,
 ) -> InferenceFunction | Any:
     """An inference function of plain TensorFlow operations, batch normalization folded.
 
@@ -360,8 +364,9 @@ def build_function(
         names: class names that `only` may use.
         any_size: pictures are not resized; height and width may be any multiple of
             `InferenceFunction.stride`.
+        timeout: see `load_darknet_weights`.
 
-    The keywords are for detectors.
+    The other keywords are for detectors.
 
     Returns:
         A callable, see `InferenceFunction.__call__`; of a network without heads
@@ -377,7 +382,7 @@ def build_function(
     if not network.heads:
         _check_plain(network, nms_kind=nms_kind, only=only, any_size=any_size, agnostic=agnostic)
         classifier = ClassifierFunction(network)
-        classifier.load(weights, contents_disposable=True)
+        classifier.load(weights, contents_disposable=True, timeout=timeout)
         return classifier
     function = InferenceFunction(
         network,
@@ -390,7 +395,7 @@ def build_function(
         names=names,
         any_size=any_size,
     )
-    function.load(weights, contents_disposable=True, trace=True)
+    function.load(weights, contents_disposable=True, trace=True, timeout=timeout)
     return function
 
 

@@ -58,7 +58,8 @@ class TracedNetwork:
 
     def load(self, weights: WeightsSource, *, verify: bool = True) -> TracedWeights:
         """See `RuntimeNetwork.load`; runs once, so that no request has to wait."""
-        with WeightsFile.open(weights) as file, tf_errors.explained(self.network):
+        opened = WeightsFile.open(weights, network=self.network)
+        with opened as file, tf_errors.explained(self.network):
             return self._load(file, verify)
 
     def _load(self, file: WeightsFile, verify: bool) -> TracedWeights:

@@ -9,6 +9,7 @@ from typing import Any
 from yolotf._public import public
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import Network, Source
+from yolotf.files.fetching import TIMEOUT
 from yolotf.loading.load import load_darknet_weights
 from yolotf.loading.planning import ENDS_AFTER
 from yolotf.models import build, undrawn
@@ -22,6 +23,7 @@ def build_model(
     weights: WeightsSource | None = None,
     dtype: Any = None,
     name: str | None = None,
+    timeout: float | None = TIMEOUT,
 ) -> Any:
     """Builds the Keras functional model of `network`.
 
@@ -36,6 +38,7 @@ def build_model(
             given. Under `mixed_float16` the variables stay float32. Into variables of another
             type the floats of `weights` are cast.
         name: the model's name; the network's, or its cfg's, if not given.
+        timeout: see `load_darknet_weights`.
 
     Returns:
         A `keras.Model` from images `(batch, height, width, channels)`, RGB, 0..1, to a list of
@@ -62,7 +65,7 @@ def build_model(
     build.check_call(network)
     kernels = undrawn.Kernels(filled=True)
     model = build.build_undrawn(network, kernels, dtype=dtype, name=name)
-    report = load_darknet_weights(model, weights, cast=True)
+    report = load_darknet_weights(model, weights, cast=True, timeout=timeout)
     kernels.draw_rest(report.loaded)
     for text in report.warnings:
         if not text.startswith(ENDS_AFTER):  # which whoever passes `yolov4.conv.137` knows

@@ -17,6 +17,7 @@ from yolotf.diagnosis import result
 from yolotf.diagnosis.result import Diagnosis
 from yolotf.errors import FileChangedError, ModelMismatchError, WeightsMismatch, YolotfError
 from yolotf.files import sources
+from yolotf.files.fetching import TIMEOUT
 from yolotf.loading import planning
 from yolotf.loading.planning import network_for, plan_for
 from yolotf.models import differences
@@ -39,6 +40,7 @@ def diagnose(
     *,
     classes: int | None = None,
     progress: sources.Progress | None = None,
+    timeout: float | None = TIMEOUT,
 ) -> Diagnosis:
     """Says whether a `.weights` file belongs to a network or model, and if not, why.
 
@@ -48,6 +50,7 @@ def diagnose(
         network: a `Network`, a cfg's path or text, a stock name, or a Keras model.
         classes: the network with another number of classes.
         progress: called with (bytes done, bytes in all) of what comes over a network.
+        timeout: seconds that a URL's server may be silent; None: any.
 
     Returns:
         The diagnosis; a file that cannot be read gives one too, with `readable` False.
@@ -67,16 +70,21 @@ def diagnose(
             "network must be a Network, a cfg's path or text, a stock name or a model, "
             f"not {type(network).__name__}"
         )
+    if model is None:
+        return result.diagnose(
+            weights, network, classes=classes, progress=progress, timeout=timeout
+        )
+    expected = network_of(model)
     try:
-        with WeightsFile.open(weights, progress) as file:
-            diagnosis = result.diagnose(file, network, classes=classes)
-            if model is not None and diagnosis.header is not None and diagnosis.causes:
+        with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:
+            diagnosis = result.diagnose(file, network)
+            if diagnosis.header is not None and diagnosis.causes:
                 if planning.is_part(model, file):
                     diagnosis = replace(diagnosis, causes=(), first_divergence=None)
                 diagnosis = _of_a_part(diagnosis, model)
     except OSError as error:
-        return result.unreadable(weights, error, stock.as_network(network, classes=classes))
-    return diagnosis if model is None else _with_differences(diagnosis, model)
+        return result.unreadable(weights, error, stock.as_network(network))
+    return _with_differences(diagnosis, model)
 
 
 def explained(

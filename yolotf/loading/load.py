@@ -11,6 +11,8 @@ from yolotf import errors, text
 from yolotf._public import public
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.graph_checks import BN_EPSILON
+from yolotf.files import sources
+from yolotf.files.fetching import TIMEOUT
 from yolotf.loading import diagnose, origins, partial, planning
 from yolotf.loading.argument_checks import model_first, outside_of_functions
 from yolotf.models import differences, undrawn
@@ -104,6 +106,7 @@ def load_darknet_weights(
     verify: bool = True,
     bn_epsilon: str = "keep",
     progress: Callable[[int, int], None] | None = None,
+    timeout: float | None = TIMEOUT,
 ) -> LoadReport:
     """Loads a Darknet `.weights` file into a built Keras model, all of it or nothing.
 
@@ -136,6 +139,7 @@ def load_darknet_weights(
             the model is traced); `keep` leaves them and warns where they differ.
         progress: called with (bytes done, bytes in all) at the beginning and the end, and
             before that while they come over a network.
+        timeout: seconds that a URL's server may be silent; None: any.
 
     Returns:
         What was loaded, from where, and how fast.
@@ -143,7 +147,7 @@ def load_darknet_weights(
     Raises:
         WeightsMismatch: file and model do not belong together; no variable was changed. Its
             `diagnosis` holds all causes.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read; `TimeoutError`: its server is silent.
         TypeError: an argument is something else.
         ValueError: inside of a `tf.function`.
     """
@@ -152,7 +156,10 @@ def load_darknet_weights(
 
     if bn_epsilon not in ("keep", "darknet"):
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
-    with WeightsFile.open(weights_file, progress) as file:
+    expected = None
+    if sources.is_url(weights_file) and not (by_name or skip_mismatch):
+        expected = planning.expected_network(model, cfg)
+    with WeightsFile.open(weights_file, progress, network=expected, timeout=timeout) as file:
         try:
             job = planning.job_for(
                 model, file, cfg, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch

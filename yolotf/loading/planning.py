@@ -88,6 +88,11 @@ def job_for(
     return _foreign(model, file, strict)
 
 
+def expected_network(model: Any, source: Any) -> cfg.Network | None:
+    """The network whose whole file is to be loaded, where that is known beforehand."""
+    return network_of(model) if source is None else network_for(model, source)
+
+
 def _refuse_quantized(model: Any, file: WeightsFile) -> None:
     """Raises for kernels that are no floats, or are rounded whenever they are used."""
     for layer in every_layer(model):

@@ -113,7 +113,7 @@ class RuntimeNetwork:
         # How wide kernels are stored is known when the libraries are there; till then, a guess.
         likely = NetworkGraph(network, use_onednn=onednn.likely_fused())
         RunMemory.of(network, likely.shapes.values()).check()
-        with WeightsFile.open(weights) as file:
+        with WeightsFile.open(weights, network=network) as file:
             with ThreadPoolExecutor(1, "yolotf-open") as pool:
                 opening = pool.submit(tensorflow_library.load)
                 with tf_errors.explained(network):
@@ -144,7 +144,8 @@ class RuntimeNetwork:
             OutOfMemoryError: there is no memory for them.
         """
         forked.check_runtime()
-        with WeightsFile.open(weights) as file, tf_errors.explained(self.network):
+        opened = WeightsFile.open(weights, network=self.network)
+        with opened as file, tf_errors.explained(self.network):
             header, arrays = _read(self.graph, file, verify=verify, threads=self._threads)
             tensors = _runtime.Tensors(list(arrays.values()))
         return Weights(file.name, header, arrays, tensors)

@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from yolotf import _core, errors
+from yolotf.darknet.network import Network
 from yolotf.files import sources
+from yolotf.files.fetching import TIMEOUT, Limits
+from yolotf.weights import segments
 from yolotf.weights.header import Header, float_counts
 
 _BACKBONE = re.compile(r"\.conv\.(\d+)$")
@@ -33,7 +36,12 @@ class WeightsFile:
     @classmethod
     @contextlib.contextmanager
     def open(
-        cls, weights: WeightsSource, progress: sources.Progress | None = None
+        cls,
+        weights: WeightsSource,
+        progress: sources.Progress | None = None,
+        *,
+        network: Network | None = None,
+        timeout: float | None = TIMEOUT,
     ) -> Iterator[WeightsFile]:
         """Opens weights from anywhere for as long as the block lasts.
 
@@ -41,9 +49,13 @@ class WeightsFile:
             weights: a path or URL; the bytes of a file; a file opened for reading bytes; or what
                 is open already and stays so.
             progress: called with (bytes done, bytes in all) of what comes over a network.
+            network: whose file it should be. Of a URL whose server does not say how large the file
+                is, no more is read than that has.
+            timeout: seconds that a server may be silent; None: any.
 
         Raises:
-            OSError: it cannot be read, ended early, or is too large.
+            OSError: it cannot be read, ended early, is too large, or (TimeoutError) its server has
+                been silent for too long.
             FileChangedError: the object was replaced while it came.
             MissingPackageError: a URL, and the package for it is not installed.
             TypeError: it is none of these.
@@ -51,7 +63,8 @@ class WeightsFile:
         if isinstance(weights, WeightsFile):
             yield weights
             return
-        with sources.opened(weights, progress) as local:
+        limits = Limits(None if network is None else segments.size_bytes(network), timeout)
+        with sources.opened(weights, progress, limits) as local:
             file = cls(local.path, local.name)
             try:
                 yield file

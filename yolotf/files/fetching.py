@@ -1,0 +1,429 @@
+"""Brings the object of a URL into memory, through fsspec: all of it, of one version, or an error.
+
+Stores that can do it are asked for ranges, several at once. However slow a network is, it is waited
+for as long as something comes; a server that falls silent is given up after a time limit, and one
+that sends more than is wanted is not listened to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+from yolotf import errors
+from yolotf.files.urls import redacted
+from yolotf.text import plural
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all); all is 0 where it is not known."""
+Came = Callable[[int], None]
+"""Called with the bytes that came; negative where they have to come again."""
+
+EXTRA = "remote"
+"""What `pip install yolotf[...]` calls the optional dependency."""
+LARGEST = 1 << 33
+"""Bytes that are brought into memory at most."""
+LARGEST_KNOWN = 1 << 30
+"""Bytes that no public file has: the largest has some 800 MB. A wrong file of fewer is read, to say
+what it is."""
+TIMEOUT = 60.0
+"""Seconds that a server may be silent."""
+
+_RANGE = 8 << 20
+"""A request."""
+_AT_ONCE = 8
+_CHUNK = 1 << 20
+_ATTEMPTS = 3
+_SLOWEST = 1 << 10
+"""Bytes a second of a server that is not counted as silent."""
+_OTHER_VERSION = 412
+"""HTTP's answer where a condition such as If-Match does not hold."""
+_PARTIAL = 206
+"""HTTP's answer with the range that was asked for."""
+_VERSION = (
+    *("ETag", "etag", "md5Hash", "generation", "version", "blob_id"),
+    *("LastModified", "Last-Modified", "last_modified", "mtime", "created", "modified"),
+)
+"""What a store says of an object that changes with it; and its size."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a source may take.
+
+    Attributes:
+        most_bytes: the size of a file that fits, where that is known. No more is read of what does
+            not say how large it is; of others a file of another network is read, to say which.
+        timeout: seconds in which at least something has to come over a network; None: any.
+    """
+
+    most_bytes: int | None = None
+    timeout: float | None = TIMEOUT
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not (0 < self.timeout < math.inf):
+            raise ValueError(f"timeout={self.timeout} must be above 0, or None for no time limit")
+
+    def allowed(self, *, size_known: bool) -> int:
+        """Bytes that may be brought into memory."""
+        if size_known:
+            return LARGEST if self.most_bytes is None else max(self.most_bytes, LARGEST_KNOWN)
+        return LARGEST_KNOWN if self.most_bytes is None else self.most_bytes
+
+
+class _Memory(Protocol):
+    def write_at(self, offset: int, content: Any) -> None: ...
+
+
+class _RefusedError(OSError):
+    """Raised here, in words that hold no secrets."""
+
+
+def fetch(url: str, memory: _Memory, progress: Progress, limits: Limits) -> None:
+    """Brings an object into memory, all of it and of one version.
+
+    Whatever a store's library raises becomes an OSError that says which URL. The library's own
+    error is neither its cause nor its context: its words hold the URL with its secrets.
+
+    Raises:
+        OSError: it cannot be read, is larger than `limits` allow, or (TimeoutError) stalls.
+        FileChangedError: it was replaced while it came.
+        MissingPackageError: the package for it is not installed.
+    """
+    fsspec = _fsspec(url)
+    refused: Exception
+    try:
+        return _Fetch(fsspec, url, memory, progress, limits).run()
+    except errors.YolotfError:
+        raise
+    except _RefusedError as error:
+        refused = OSError(error.errno, error.strerror, redacted(url))
+    except Exception as error:
+        refused = _worded_error(error, url)
+    raise refused
+
+
+class _Fetch:
+    """One object on its way."""
+
+    def __init__(
+        self, fsspec: Any, url: str, memory: _Memory, progress: Progress, limits: Limits
+    ) -> None:
+        self._name = redacted(url)
+        self._system, self._path = fsspec.core.url_to_fs(url)
+        self._memory = memory
+        self._progress = progress
+        self._limits = limits
+        protocols = self._system.protocol
+        self._is_http = "http" in (protocols if isinstance(protocols, tuple) else (protocols,))
+
+    def run(self) -> None:
+        before = self._info()
+        if before.get("type") == "directory":
+            raise _RefusedError(errno.EISDIR, os.strerror(errno.EISDIR))
+        size = before.get("size")
+        allowed = self._limits.allowed(size_known=size is not None)
+        if size is not None and size > allowed:
+            raise _RefusedError(errno.EFBIG, f"{size:,} bytes, {self._why(allowed)}")
+        self._progress(0, size or 0)
+        if size and self._system.async_impl and before.get("partial", True):
+            self._by_ranges(size, self._only_if(before))
+        else:
+            self._as_stream(size, allowed)
+        with contextlib.suppress(Exception):
+            self._system.invalidate_cache(self._path)
+        self._check_version(before, self._info())
+
+    def _info(self) -> dict[str, Any]:
+        answers: list[dict[str, Any]] = []
+        self._attend([lambda came: answers.append(self._system.info(self._path))])
+        return answers[0]
+
+    def _why(self, allowed: int) -> str:
+        if allowed == self._limits.most_bytes:
+            return f"more than the {allowed:,} of the network's file"
+        return f"more than {allowed:,}, and no known .weights file is as large"
+
+    def _check_version(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        for key in ("size", *_VERSION):
+            if key in before and key in after and before[key] != after[key]:
+                raise errors.FileChangedError(
+                    f"{self._name}: replaced while it was read: {key} was {before[key]}, is "
+                    f"{after[key]}; load it again",
+                    path=self._name,
+                    expected=before[key],
+                    found=after[key],
+                )
+
+    def _only_if(self, before: dict[str, Any]) -> dict[str, str]:
+        """The header with which an HTTP server refuses a range of another version of the object.
+
+        RFC 9110, 13.1.1. Weak tags (W/) never match there; other stores take no conditions.
+        """
+        tag = before.get("ETag")
+        if not self._is_http or not isinstance(tag, str) or not tag.startswith('"'):
+            return {}
+        return {"If-Match": tag}
+
+    def _by_ranges(self, size: int, conditions: dict[str, str]) -> None:
+        done = 0
+
+        def came(count: int) -> None:
+            nonlocal done
+            done += count
+            self._progress(done, size)
+
+        def part(start: int, came: Came) -> None:
+            end = min(start + _RANGE, size)
+            _with_patience(lambda: self._range(start, end, size, conditions, came))
+
+        # By itself, for the time it takes: too many at once over a slow network are no faster, and
+        # none of them would be there within the time limit.
+        started = time.monotonic()
+        self._attend([lambda came: part(0, came)], came)
+        seconds = time.monotonic() - started
+        starts: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for start in range(done, size, _RANGE):
+            starts.put(start)
+
+        def work(came: Came) -> None:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    part(starts.get_nowait(), came)
+
+        at_once = min(_AT_ONCE, starts.qsize())
+        if self._limits.timeout is not None and seconds > 0:
+            at_once = min(at_once, max(1, int(self._limits.timeout / 2 / seconds)))
+        self._attend([work] * at_once, came)
+
+    def _range(
+        self, start: int, end: int, size: int, conditions: dict[str, str], came: Came
+    ) -> None:
+        done = 0
+        try:
+            for content in self._pieces(start, end, conditions):
+                if start + done + len(content) > (size if start == 0 else end):
+                    raise _RefusedError(
+                        errno.EIO, f"more bytes came than the {end - start:,} that were asked for"
+                    )
+                self._memory.write_at(start + done, content)
+                done += len(content)
+                came(len(content))
+        except BaseException:
+            came(-done)
+            raise
+        whole = start == 0 and done == size  # from a server that knows no ranges
+        if done != end - start and not whole:
+            came(-done)
+            raise _RefusedError(
+                errno.EIO,
+                f"{done} bytes came for {start}..{end} of {size}; the connection broke, or "
+                "the file was replaced",
+            )
+
+    def _pieces(self, start: int, end: int, conditions: dict[str, str]) -> Iterable[Any]:
+        if not self._is_http:
+            yield self._system.cat_file(self._path, start=start, end=end)
+            return
+        headers = {
+            **self._system.kwargs.get("headers", {}),
+            **conditions,
+            "Range": f"bytes={start}-{end - 1}",
+        }
+        with self._opened(headers=headers) as file:
+            if start and file.r.status != _PARTIAL:
+                raise _RefusedError(
+                    errno.EIO, f"the server answered {file.r.status} to a request for a range"
+                )
+            while content := file.read(_CHUNK):
+                yield content
+
+    def _opened(self, **arguments: Any) -> Any:
+        """A file that is read as it comes, and of which nothing is kept."""
+        if self._is_http:
+            import aiohttp  # fsspec needs it for this protocol
+
+            # Of its own it gives up after five minutes, however much has come. A little more than
+            # ours: whose request was given up has nobody waiting for it.
+            silence = None if self._limits.timeout is None else self._limits.timeout + 1
+            arguments["size"] = 1  # asked for again, otherwise, and of no use in a stream
+            arguments["timeout"] = aiohttp.ClientTimeout(
+                total=None, sock_connect=silence, sock_read=silence
+            )
+        return self._system.open(self._path, "rb", block_size=0, **arguments)
+
+    def _as_stream(self, size: int | None, allowed: int) -> None:
+        done = 0
+
+        def came(count: int) -> None:
+            self._progress(done, max(size or 0, done))
+
+        def work(came: Came) -> None:
+            nonlocal done
+            file = self._system.open(self._path, "rb") if size else self._opened()
+            with file:
+                while content := file.read(_CHUNK):
+                    if size is None and done + len(content) > allowed:
+                        raise _RefusedError(
+                            errno.EFBIG,
+                            f"does not say how large it is, and has {self._why(allowed)}; no more "
+                            "of it was read: download it, and pass its path",
+                        )
+                    self._memory.write_at(done, content)
+                    done += len(content)
+                    came(len(content))
+
+        self._attend([work], came)
+        if size is not None and done != size:
+            raise _RefusedError(
+                errno.EIO, f"{done} bytes came of {size}; the connection broke, or it was replaced"
+            )
+
+    def _attend(
+        self, tasks: Iterable[Callable[[Came], None]], came: Came = lambda count: None
+    ) -> None:
+        """Runs tasks in threads, and `came` in this one, until all have ended.
+
+        Raises what a task does, or an error if too little comes.
+        """
+        events: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+        stopped = threading.Event()
+
+        def tell(count: int) -> None:
+            if stopped.is_set():
+                raise InterruptedError
+            events.put(count)
+
+        def run(task: Callable[[Came], None]) -> None:
+            try:
+                task(tell)
+                events.put(None)
+            except BaseException as error:
+                events.put(error)
+
+        running = 0
+        # Daemons, not a pool: neither an error nor a Ctrl-C waits for what hangs in a slow network.
+        for task in tasks:
+            threading.Thread(target=run, args=(task,), name="yolotf-fetch", daemon=True).start()
+            running += 1
+        timeout = self._limits.timeout
+        since, bytes_since = time.monotonic(), 0
+        try:
+            while running:
+                try:
+                    event = events.get(timeout=timeout)
+                except queue.Empty:
+                    raise self._stalled(bytes_since) from None
+                if isinstance(event, BaseException):
+                    raise event
+                if event is None:
+                    running -= 1
+                    continue
+                bytes_since += event
+                waited = time.monotonic() - since
+                if timeout is not None and waited > timeout:
+                    if bytes_since < _SLOWEST * waited:
+                        raise self._stalled(bytes_since)
+                    since, bytes_since = time.monotonic(), 0
+                came(event)
+        finally:
+            stopped.set()
+
+    def _stalled(self, count: int) -> OSError:
+        came = f"no more than {plural(count, 'byte')}" if count > 0 else "nothing"
+        return _RefusedError(
+            errno.ETIMEDOUT,
+            f"{came} came in {self._limits.timeout:g} seconds; try it again, or with a longer "
+            "timeout=, or --timeout",
+        )
+
+
+def _with_patience(fetch_part: Callable[[], None], attempts: int = _ATTEMPTS) -> None:
+    """One broken connection of many is no reason to give up."""
+    try:
+        return fetch_part()
+    except InterruptedError:
+        raise
+    except Exception as error:
+        if attempts == 1 or _status(error) == _OTHER_VERSION:
+            raise
+    return _with_patience(fetch_part, attempts - 1)
+
+
+def _fsspec(url: str) -> Any:
+    try:
+        import fsspec  # optional
+    except ImportError:
+        raise errors.MissingPackageError(
+            f'{redacted(url)}: URLs need the package fsspec; pip install "yolotf[{EXTRA}]"',
+            url=redacted(url),
+        ) from None
+    return fsspec
+
+
+def _worded_error(error: Exception, url: str) -> Exception:
+    name = redacted(url)
+    reason = _without_secrets(str(error), url) or type(error).__name__
+    if _status(error) == _OTHER_VERSION:
+        return errors.FileChangedError(
+            f"{name}: replaced while it was read: the server has another version by now; load it "
+            "again",
+            path=name,
+        )
+    if isinstance(error, ImportError):
+        # fsspec names the package that it lacks for the protocol.
+        return errors.MissingPackageError(f"{name}: {reason}", url=name)
+    if isinstance(error, FileNotFoundError):
+        # fsspec takes a server that does not answer, or answers 403 or 503, for a missing file.
+        return _http_error(error.__cause__, url) or FileNotFoundError(
+            errno.ENOENT, os.strerror(errno.ENOENT), name
+        )
+    if isinstance(error, PermissionError):
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+    if isinstance(error, OSError):
+        said = _without_secrets(error.strerror or "", url) or reason
+        return OSError(error.errno or errno.EIO, said, name)
+    if isinstance(error, ValueError):
+        # No such protocol, or a URL that is none.
+        return errors.YolotfError(f"{name}: {reason}", path=name)
+    # aiohttp's and the like, which are no OSErrors.
+    return _http_error(error, url) or OSError(errno.EIO, f"cannot be read: {reason}", name)
+
+
+def _without_secrets(said: str, url: str) -> str:
+    """A library's words in one line; none of them if they hold a part of the URL not shown."""
+    text = redacted(" ".join(said.split()))
+    shown = redacted(url)
+    parts = [part for part in re.split(r"[/?#@&=:;,+]", url) if len(part) > 3]
+    hidden = (word for part in parts for word in (part, unquote(part)) if word not in shown)
+    return "" if any(word in text for word in hidden) else text
+
+
+def _status(error: BaseException | None) -> int | None:
+    """Of an HTTP client's error; of fsspec's, which hides it, that of its cause."""
+    status = getattr(error, "status", None)
+    cause = getattr(error, "__cause__", None)
+    return status if status is not None or cause is None else _status(cause)
+
+
+def _http_error(error: BaseException | None, url: str) -> OSError | None:
+    """What an HTTP client's error is in the system's terms."""
+    name = redacted(url)
+    status = getattr(error, "status", None)
+    if status in (401, 403):
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+    if status is not None and status != 404:
+        return OSError(errno.EIO, f"the server answered {status}", name)
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, _without_secrets(error.strerror or "", url) or None, name)
+    return None

@@ -1,0 +1,48 @@
+"""URLs: which text is one, and what may be shown of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
+_URL_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
+"""What pathlib makes of a URL."""
+_ANY_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)((?:(?!::[A-Za-z])[^\s'\"<>])*)")
+"""In a sentence, or chained by `::`."""
+
+
+def redacted(text: str) -> str:
+    """A URL, or a sentence with some: their schemes, hosts and last path parts, nothing else.
+
+    Credentials stand before an @, in the query, behind the # and in the path, and whoever reads a
+    presigned URL in a log can open its object.
+    """
+    return _ANY_URL.sub(lambda found: found[1] + _shown(found[2]), text)
+
+
+def _shown(rest: str) -> str:
+    """What is shown of a URL after `scheme://`."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    path = re.split(r"[?#]", rest, maxsplit=1)[0][len(authority) :]
+    middle, _, last = path.rpartition("/")
+    between = "/.../" if middle else "/" if path else ""
+    host = authority.rpartition("@")[2]
+    if "@" not in rest[len(authority) :]:
+        return host + between + last
+    # A password may hold / ? # itself, and then this is not where the host is.
+    after = rest.rpartition("@")[2]
+    same = "/" in after and last and re.split(r"[?#]", after)[0].rpartition("/")[2] == last
+    return f".../{last}" if same else "..."
+
+
+def url_of(weights: str | os.PathLike[str]) -> str | None:
+    """The URL that a path is; None for paths."""
+    text = os.fsdecode(weights)
+    if isinstance(weights, str):
+        return text if _URL.match(text) and not Path(text).exists() else None
+    mangled = _URL_AS_PATH.match(text)
+    if mangled and not Path(text).exists():
+        return f"{mangled[1]}://{text[mangled.end() :]}"
+    return None
