@@ -60,6 +60,7 @@ HOMES = {
     "graphs.frames": "graphs.frame_loop",
     "graphs.joined": "graphs.lazy_concat",
     "graphs.memory": "graphs.memory_budget",
+    "graphs.recurrent": "graphs.sections.recurrent",
     "graphs.tracing": "graphs.tf_operations",
     "loading.arguments": "loading.argument_checks",
     "loading.diagnosing": "loading.diagnose",

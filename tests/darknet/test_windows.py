@@ -14,7 +14,8 @@ import yolotf
 from yolotf import inference
 from yolotf.darknet import cfg
 from yolotf.formats.convert import check_any_size
-from yolotf.graphs import operations
+from yolotf.graphs import convolution
+from yolotf.graphs.sections import convolutional, resampling
 
 FLT_MAX = np.finfo(np.float32).max
 
@@ -67,7 +68,7 @@ def test_a_pool_computes_what_darknet_does(kind, extent, size, stride, padding):
     expected = pooled(x, kind, size, stride, padding)
     assert layer.output_shape == expected.shape
     for found in (
-        operations.pool(tf.raw_ops, tf.constant(x[None]), layer).numpy()[0],
+        resampling.pool(tf.raw_ops, tf.constant(x[None]), layer).numpy()[0],
         np.asarray(yolotf.build_model(network)(x[None]))[0],
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
@@ -83,7 +84,7 @@ def test_a_convolution_whose_window_hangs_over_reads_zeros(extent, size, stride)
     x = random.normal(size=(1, extent, extent, 2)).astype(np.float32)
     kernel = random.normal(size=(size, size, 2, 3)).astype(np.float32)
     expected = np.einsum("rci,rcif->f", x[0], kernel[:extent, :extent])
-    found = operations.convolve(tf.raw_ops, tf.constant(x), tf.constant(kernel), layer)
+    found = convolution.convolve(tf.raw_ops, tf.constant(x), tf.constant(kernel), layer)
     np.testing.assert_allclose(found[0, 0, 0], expected, rtol=1e-5)
     model = yolotf.build_model(network)
     model.layers[-1].set_weights([kernel, np.zeros(3, np.float32)])
@@ -100,7 +101,7 @@ def test_a_local_layer_whose_window_hangs_over_reads_zeros():
     random = np.random.default_rng(7)
     x = random.normal(size=(1, 2, 2, 2)).astype(np.float32)
     kernel = random.normal(size=(1, 3, 3, 2, 3)).astype(np.float32)
-    found = operations.convolve_locally(
+    found = convolutional.convolve_locally(
         tf.raw_ops,
         tf.constant(x),
         tf.constant(kernel),

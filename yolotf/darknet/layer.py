@@ -141,6 +141,11 @@ class Layer:
         return iter(())
 
     @property
+    def parts(self) -> Mapping[str, Layer]:
+        """What computes with arrays of its own, by the `part` of `stored`: itself, unnamed."""
+        return {"": self}
+
+    @property
     def flips_kernel(self) -> bool:
         """Whether the file has its kernel channels first and filters last."""
         return False

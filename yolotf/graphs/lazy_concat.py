@@ -8,11 +8,9 @@ behind a `[maxpool]`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from yolotf.graphs import operations
-
-Tensor = Any
+from yolotf.graphs.operations import Operations, Tensor
 
 
 class Part(NamedTuple):
@@ -26,7 +24,7 @@ class Part(NamedTuple):
 class Joined:
     """What a section puts out, in parts; a graph joins them once at most."""
 
-    def __init__(self, ops: operations.Operations, parts: list[Part]) -> None:
+    def __init__(self, ops: Operations, parts: list[Part]) -> None:
         """Writes nothing yet."""
         self.parts = parts
         self._ops = ops

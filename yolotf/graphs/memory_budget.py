@@ -21,7 +21,8 @@ from pathlib import Path
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.errors import OutOfMemoryError
-from yolotf.graphs import onednn
+from yolotf.graphs import sections as sections  # registers their footprints
+from yolotf.graphs.lowering import Footprint, footprint
 from yolotf.graphs.tf_errors import input_text
 from yolotf.text import size_text
 
@@ -37,45 +38,18 @@ def live_floats(network: cfg.Network) -> int:
     Less than it takes: what waits for a later section is left out, and what may be computed in
     place, or never be made, counts as nothing.
     """
-    kept = [0] * len(network.layers)  # floats of a section's output, once all of it is there
-    in_parts = [False] * len(network.layers)  # which a pool may take one by one, see `Joined`
+    footprints: dict[int, Footprint] = {cfg.NETWORK_INPUT: Footprint()}
     most = 0
     for index in sorted(graph_rules.used_layers(network)):
         layer = network.layers[index]
-        before = _together(network, layer.inputs, kept)
-        after = layer.output_shape.floats
-        parts = any(in_parts[number] for number in layer.inputs if number != cfg.NETWORK_INPUT)
-        match layer:
-            case cfg.Convolutional():
-                blocks = onednn.blocks(layer)
-                kept[index], in_parts[index] = after, blocks > 1
-                most = max(most, before + after // blocks)
-            case cfg.Connected() | cfg.Local():
-                kept[index] = after
-                most = max(most, before + after)
-            case cfg.Pool() if layer.size > 1 and not layer.maxpool_depth:
-                kept[index], in_parts[index] = after, parts
-                most = max(most, 0 if parts else before + after)
-            case cfg.Upsample() if layer.stride > 1 and not layer.reverse:
-                kept[index] = after
-                most = max(most, before + after)
-            case cfg.Shortcut() | cfg.Sam() | cfg.ScaleChannels():
-                kept[index] = after  # may be in the place of an input
-                most = max(most, before)
-            case cfg.Route() if layer.groups == 1:
-                kept[index], in_parts[index] = before, parts or len(layer.inputs) > 1
+        inputs = [footprints[number] for number in set(layer.inputs)]
+        # Joined outputs may be parts of each other, and count as one.
+        joined = max((entering.output for entering in inputs if entering.joined), default=0)
+        apart = sum(entering.output for entering in inputs if not entering.joined)
+        in_parts = any(entering.in_parts for entering in inputs)
+        footprints[index] = footprint(layer, max(joined, apart), in_parts)
+        most = max(most, footprints[index].peak)
     return network.input_shape.floats + most
-
-
-def _together(network: cfg.Network, inputs: Iterable[int], kept: list[int]) -> int:
-    """Of several sections' outputs: joined ones may be parts of each other, and count as one."""
-    joined, apart = 0, 0
-    for index in set(inputs) - {cfg.NETWORK_INPUT}:
-        if isinstance(network.layers[index], cfg.Route):
-            joined = max(joined, kept[index])
-        else:
-            apart += kept[index]
-    return max(joined, apart)
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,8 @@ import numpy as np
 
 from yolotf import _core
 from yolotf.darknet import cfg
-from yolotf.graphs import operations
-
-Tensor = Any
+from yolotf.graphs import activations, convolution
+from yolotf.graphs.operations import Operations, Tensor
 
 OPERATION = "_MklNativeFusedConv2D"
 _FUSED = {
@@ -133,7 +132,7 @@ def is_tested(version: str) -> bool:
 
 def supports(layer: cfg.Convolutional) -> bool:
     """Whether `convolve` can do what `layer` does."""
-    return not operations.is_depthwise(layer)
+    return not convolution.is_depthwise(layer)
 
 
 def blocks(layer: cfg.Convolutional) -> int:
@@ -150,7 +149,7 @@ def blocks(layer: cfg.Convolutional) -> int:
 
 
 def convolve_in_parts(
-    ops: operations.Operations,
+    ops: Operations,
     x: Tensor,
     kernel: Tensor,
     bias: Tensor,
@@ -158,7 +157,7 @@ def convolve_in_parts(
     count: int = 1,
 ) -> list[Tensor]:
     """`convolve`, its channels in `count` parts, or in one where the activation looks at all."""
-    padding, explicit = operations.convolution_padding(layer)
+    padding, explicit = convolution.convolution_padding(layer)
     fused = ["BiasAdd"]
     if layer.activation in _FUSED:
         fused.append(_FUSED[layer.activation])
@@ -176,7 +175,7 @@ def convolve_in_parts(
             explicit_paddings=explicit,
             dilations=[1, layer.dilation, layer.dilation, 1],
             fused_ops=fused,
-            leakyrelu_alpha=operations.LEAKY,
+            leakyrelu_alpha=activations.LEAKY,
             _kernel="MklNameChangeOp",  # the label its kernels are registered with
         )
 
@@ -189,13 +188,13 @@ def convolve_in_parts(
         parts = list(map(part, kernels, biases))
     if layer.activation in _FUSED:
         return parts
-    if layer.activation in operations.ACROSS_CHANNELS and count > 1:
+    if layer.activation in activations.ACROSS_CHANNELS and count > 1:
         parts = [ops.ConcatV2(values=parts, axis=3)]
-    return [operations.activate(ops, y, layer.activation) for y in parts]
+    return [activations.activate(ops, y, layer.activation) for y in parts]
 
 
 def convolve(
-    ops: operations.Operations,
+    ops: Operations,
     x: Tensor,
     kernel: Tensor,
     bias: Tensor,
@@ -216,7 +215,7 @@ def convolve(
     return parts[0] if len(parts) == 1 else ops.ConcatV2(values=parts, axis=3)
 
 
-Written = Callable[[operations.Operations, Tensor, Tensor, Tensor], list[Tensor]]
+Written = Callable[[Operations, Tensor, Tensor, Tensor], list[Tensor]]
 
 
 def check(run: Callable[[Written, list[Any]], list[Any]]) -> bool:
@@ -238,12 +237,12 @@ def check(run: Callable[[Written, list[Any]], list[Any]]) -> bool:
     picture = random.uniform(-3, 3, (2, 4, 5, 3)).astype(np.float32)
     kernel = random.uniform(-1, 1, (3, 3, 3, 3)).astype(np.float32)
 
-    def differences(ops: operations.Operations, x: Tensor, k: Tensor, bias: Tensor) -> list[Tensor]:
+    def differences(ops: Operations, x: Tensor, k: Tensor, bias: Tensor) -> list[Tensor]:
         found = []
         for layer in network.layers:
             assert isinstance(layer, cfg.Convolutional)
-            plain = ops.BiasAdd(value=operations.convolve(ops, x, k, layer), bias=bias)
-            plain = operations.activate(ops, plain, layer.activation)
+            plain = ops.BiasAdd(value=convolution.convolve(ops, x, k, layer), bias=bias)
+            plain = activations.activate(ops, plain, layer.activation)
             found.append(ops.Sub(x=convolve(ops, x, k, bias, layer), y=plain))
         return found
 

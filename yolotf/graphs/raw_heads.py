@@ -22,8 +22,8 @@ from yolotf.darknet.decoding import (
     yolo_point,
 )
 from yolotf.errors import UnsupportedSectionError
-from yolotf.graphs import operations
 from yolotf.graphs.operations import Operations
+from yolotf.graphs.sections.pointwise import tree_softmax
 
 Tensor = Any
 Size = Sequence[Any]
@@ -248,7 +248,7 @@ def _deepest(ops: Operations, classes: Tensor, tree: Tree) -> Tensor:
     """
     count = len(tree.parents)
     rows = ops.Reshape(tensor=classes, shape=[-1, 1, 1, count])
-    values = operations.tree_softmax(ops, rows, (1, 1, count), tree.groups)
+    values = tree_softmax(ops, rows, (1, 1, count), tree.groups)
     values = ops.Reshape(tensor=values, shape=[-1, count])
     for branch in tree.branches():
         above = ops.PadV2(input=values, paddings=[[0, 0], [0, 1]], constant_values=1.0)

@@ -22,7 +22,7 @@ from yolotf.darknet.class_tree import tree_of
 from yolotf.darknet.graph_checks import used_layers
 from yolotf.darknet.sections.antialiased import sharp
 from yolotf.graphs import forked
-from yolotf.graphs.operations import is_depthwise
+from yolotf.graphs.convolution import is_depthwise
 from yolotf.models import initial, undrawn
 from yolotf.models.keras_module import check_backend, keras
 from yolotf.models.layer_names import layer_name, network_of, remember_network

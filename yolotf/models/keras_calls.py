@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yolotf.graphs import operations
+from yolotf.graphs import activations
 from yolotf.models.keras_graph import Call
 from yolotf.models.traversal import class_names
 
@@ -230,7 +230,7 @@ class Activations:
         if name.startswith("normalize_channels"):
             return None
         if name not in self._darknet:
-            values = np.asarray(operations.activate(tf.raw_ops, tf.constant(PROBE), name))
+            values = np.asarray(activations.activate(tf.raw_ops, tf.constant(PROBE), name))
             self._darknet[name] = Response(name, values.astype(np.float32))
         return self._darknet[name]
 

@@ -17,8 +17,10 @@ import tensorflow as tf
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.darknet.sections import antialiased
-from yolotf.graphs import operations, recurrent
+from yolotf.graphs import activations, convolution, operations
 from yolotf.graphs.frame_loop import in_order
+from yolotf.graphs.sections import antialiased as blurring
+from yolotf.graphs.sections import convolutional, joins, pointwise, recurrent, resampling
 from yolotf.models import initial
 from yolotf.models.keras_module import keras
 
@@ -128,15 +130,15 @@ def _signs(x: Any) -> tuple[Any, Callable[[Any], Any]]:
     There the gradient is `hardtan_gradient`, activations.h:97.
     """
     inside = tf.cast(tf.abs(x) < 1, x.dtype)
-    return operations.signs(tf.raw_ops, x), lambda upstream: upstream * inside
+    return convolution.signs(tf.raw_ops, x), lambda upstream: upstream * inside
 
 
 def _binarized(kernel: Any) -> Any:
-    """`operations.binarize`; trained as the identity, as Darknet updates the kernel itself."""
+    """`convolution.binarize`; trained as the identity, as Darknet updates the kernel itself."""
 
     @tf.custom_gradient
     def binarize(weights: Any) -> tuple[Any, Callable[[Any], Any]]:
-        return operations.binarize(tf.raw_ops, weights), lambda upstream: upstream
+        return convolution.binarize(tf.raw_ops, weights), lambda upstream: upstream
 
     return binarize(tf.convert_to_tensor(kernel))
 
@@ -313,7 +315,7 @@ class LocallyConnected2D(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """NHWC to (batch, rows, columns, filters)."""
-        outputs = operations.convolve_locally(
+        outputs = convolutional.convolve_locally(
             tf.raw_ops,
             inputs,
             tf.convert_to_tensor(self.kernel),
@@ -365,7 +367,7 @@ class Implicit(_Layer):
     def call(self, inputs: Any) -> Any:
         """(batch, atoms, 1, filters)."""
         weights = tf.convert_to_tensor(self.implicit)
-        return operations.implicit(tf.raw_ops, weights, inputs, self.filters, self.atoms)
+        return pointwise.implicit(tf.raw_ops, weights, inputs, self.filters, self.atoms)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -380,7 +382,7 @@ class Implicit(_Layer):
 
 @_register
 class Shortcut(_Layer):
-    """`[shortcut]` where a plain `Add` will not do; see `operations.shortcut`.
+    """`[shortcut]` where a plain `Add` will not do; see `joins.shortcut`.
 
     With `weights_type` every input has a factor, `shortcut`: one number (`per_feature`) or one
     a channel (`per_channel`), so (inputs, 1 or channels).
@@ -407,10 +409,10 @@ class Shortcut(_Layer):
         factors = None
         if self.weights_type != "none":
             weights = tf.convert_to_tensor(self.shortcut)
-            factors = operations.shortcut_factors(tf.raw_ops, weights, self.weights_normalization)
+            factors = joins.shortcut_factors(tf.raw_ops, weights, self.weights_normalization)
         shapes = [cfg.Shape(*one.shape[1:]) for one in inputs]
         columns = 0 if factors is None else factors.shape[1]
-        return operations.shortcut(tf.raw_ops, inputs, shapes, factors, columns)
+        return joins.shortcut(tf.raw_ops, inputs, shapes, factors, columns)
 
     def compute_output_shape(self, input_shape: Sequence[Sequence[int]]) -> tuple[int, ...]:
         """The first input's shape."""
@@ -472,7 +474,7 @@ class PaddedPooling2D(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """NHWC in and out."""
-        return operations.pool_window(
+        return resampling.pool_window(
             tf.raw_ops, inputs, self.mode == "max", self.pool_size, self.strides, self.padding
         )
 
@@ -505,7 +507,7 @@ class Blur(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """NHWC in and out."""
-        return operations.blur(tf.raw_ops, inputs, self.blur, inputs.shape[-1])
+        return blurring.blur(tf.raw_ops, inputs, self.blur, inputs.shape[-1])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -526,7 +528,7 @@ class ChannelMaxPooling(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """(batch, rows, columns, channels) to (batch, rows, columns, filters)."""
-        return operations.pool_channels(tf.raw_ops, inputs, inputs.shape[-1], self.filters)
+        return resampling.pool_channels(tf.raw_ops, inputs, inputs.shape[-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -558,7 +560,7 @@ class Reorg(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """NHWC in and out."""
-        return operations.shuffle(
+        return resampling.shuffle(
             tf.raw_ops, inputs, self.stride, self.reverse, self.view, self.target_shape
         )
 
@@ -584,7 +586,7 @@ class TreeSoftmax(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """NHWC in and out."""
-        return operations.tree_softmax(
+        return pointwise.tree_softmax(
             tf.raw_ops, inputs, inputs.shape[1:], self.groups, self.temperature
         )
 
@@ -627,7 +629,7 @@ class LocalResponseNormalization(_Layer):
 
     def call(self, inputs: Any) -> Any:
         """NHWC in and out."""
-        return operations.normalize(
+        return pointwise.normalize(
             tf.raw_ops,
             inputs,
             inputs.shape[-1],
@@ -682,7 +684,7 @@ _NOT_FUSED = {"mish": mish_of_small_numbers, "tanh": _tanh}
 def activated(x: Any, activation: str) -> Any:
     """Any of Darknet's activations; channels last."""
     formula = _NOT_FUSED.get(activation)
-    return formula(x) if formula else operations.activate(tf.raw_ops, x, activation)
+    return formula(x) if formula else activations.activate(tf.raw_ops, x, activation)
 
 
 @_register

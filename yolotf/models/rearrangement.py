@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from yolotf.darknet import cfg
-from yolotf.graphs import operations
+from yolotf.graphs.sections import resampling
 from yolotf.models.keras_calls import called, effect, function_name, has_weights
 from yolotf.models.keras_graph import Call
 
@@ -117,7 +117,7 @@ def unlike(
     except Exception:  # anything may be in a user's layer
         return None
     darknet = replace(section, input_shape=extents, output_shape=output)
-    wanted = np.asarray(operations.reorg(tf.raw_ops, tf.constant(values), darknet))
+    wanted = np.asarray(resampling.reorg(tf.raw_ops, tf.constant(values), darknet))
     if answer.shape != wanted.shape or np.array_equal(answer, wanted):
         return None
     if not np.array_equal(np.sort(answer, axis=None), np.sort(wanted, axis=None)):

@@ -71,6 +71,11 @@ class Recurrent(Layer):
 
     sublayers: tuple[SubLayer, ...]
 
+    @property
+    def parts(self) -> Mapping[str, Layer]:
+        """Its convolutions or dense layers, by name."""
+        return {part.name: part.layer for part in self.sublayers}
+
     def stored(self) -> Iterator[Stored]:
         """Its parts, one after the other."""
         for part in self.sublayers:

@@ -1,26 +1,49 @@
-"""Sections with a memory: one frame and what they kept, to what they put out and keep.
-
-As in `operations`, the first argument says where operations are written. Nothing here imports
-TensorFlow.
-"""
+"""Sections with a memory: one frame and what they kept, to what they put out and keep."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from yolotf.darknet import cfg
-from yolotf.graphs import operations
+from yolotf.graphs import activations
+from yolotf.graphs.lowering import Lowering, key_of, lowers
+from yolotf.graphs.operations import Operations, Tensor
+from yolotf.graphs.sections.convolutional import convolved
+from yolotf.graphs.sections.dense import connected
 
-Tensor = Any
 States = dict[str, Tensor]
 """By the names of `Layer.states`; [1, rows, columns, channels] each."""
 Part = Callable[[str, Tensor], Tensor]
 """What the part of a name puts out for an input: bias and activation are its own."""
 
 
+@lowers(cfg.Rnn, cfg.Crnn, cfg.Gru, cfg.Lstm, cfg.ConvLstm)
+def _recurrent(lowering: Lowering, layer: cfg.Recurrent, inputs: Sequence[Tensor]) -> Tensor:
+    """One frame; what is kept of it goes to `lowering.kept`."""
+
+    def part(name: str, entering: Tensor) -> Tensor:
+        kernel = lowering.array(layer, "kernel", name)
+        bias = lowering.array(layer, "bias", name)
+        sublayer = layer.parts[name]
+        if isinstance(sublayer, cfg.Convolutional):
+            return convolved(lowering, entering, kernel, bias, sublayer)
+        assert isinstance(sublayer, cfg.Connected)
+        return connected(lowering.ops, entering, kernel, bias, sublayer)
+
+    keys = {name: key_of(layer.index, name) for name in layer.states}
+    before = {name: lowering.states[key] for name, key in keys.items()}
+    output, after = step(lowering.ops, layer, inputs[0], before, part)
+    lowering.kept |= {key: after[name] for name, key in keys.items()}
+    return output
+
+
+@lowers(cfg.History)
+def _history(lowering: Lowering, layer: cfg.History, inputs: Sequence[Tensor]) -> Tensor:
+    return history(lowering.ops, inputs[0], layer.history_size)
+
+
 def step(
-    ops: operations.Operations,
+    ops: Operations,
     layer: cfg.Recurrent,
     x: Tensor,
     states: Mapping[str, Tensor],
@@ -35,20 +58,10 @@ def step(
         states: what it has kept; zeros before the first frame.
         part: computes one of its parts.
     """
-    match layer:
-        case cfg.Rnn() | cfg.Crnn():
-            return _simple(ops, layer, x, states, part)
-        case cfg.Gru():
-            return _gru(ops, x, states, part)
-        case cfg.Lstm():
-            return _lstm(ops, x, states, part)
-        case cfg.ConvLstm():
-            return _conv_lstm(ops, layer, x, states, part)
-        case _:
-            raise TypeError(f"[{layer.type}] is no recurrent section")
+    return _STEPS[type(layer)](ops, layer, x, states, part)
 
 
-def history(ops: operations.Operations, x: Tensor, frames: int) -> Tensor:
+def history(ops: Operations, x: Tensor, frames: int) -> Tensor:
     """`[history]` of one time step: the frame, then zeros (conv_lstm_layer.c:290).
 
     Args:
@@ -63,7 +76,7 @@ def history(ops: operations.Operations, x: Tensor, frames: int) -> Tensor:
 
 
 def _simple(
-    ops: operations.Operations,
+    ops: Operations,
     layer: cfg.Rnn | cfg.Crnn,
     x: Tensor,
     states: Mapping[str, Tensor],
@@ -78,7 +91,7 @@ def _simple(
 
 
 def _gru(
-    ops: operations.Operations, x: Tensor, states: Mapping[str, Tensor], part: Part
+    ops: Operations, layer: cfg.Gru, x: Tensor, states: Mapping[str, Tensor], part: Part
 ) -> tuple[Tensor, States]:
     """gru_layer.c:145-190; USET, with which the candidate would be tanh, is never defined."""
     before = states["state"]
@@ -96,7 +109,7 @@ def _gru(
 
 
 def _lstm(
-    ops: operations.Operations, x: Tensor, states: Mapping[str, Tensor], part: Part
+    ops: Operations, layer: cfg.Lstm, x: Tensor, states: Mapping[str, Tensor], part: Part
 ) -> tuple[Tensor, States]:
     """lstm_layer.c:203-251."""
 
@@ -109,7 +122,7 @@ def _lstm(
 
 
 def _conv_lstm(
-    ops: operations.Operations,
+    ops: Operations,
     layer: cfg.ConvLstm,
     x: Tensor,
     states: Mapping[str, Tensor],
@@ -124,7 +137,7 @@ def _conv_lstm(
     def bent(values: Tensor) -> Tensor:
         if layer.lstm_activation == "tanh":
             return _tanh(ops, values)
-        return operations.activate(ops, values, layer.lstm_activation)
+        return activations.activate(ops, values, layer.lstm_activation)
 
     if layer.bottleneck:
         x = bent(part("wf", ops.ConcatV2(values=[before, x], axis=-1)))
@@ -151,14 +164,23 @@ def _conv_lstm(
 
 
 def _cell(
-    ops: operations.Operations, cell: Tensor, forget: Tensor, enter: Tensor, candidate: Tensor
+    ops: Operations, cell: Tensor, forget: Tensor, enter: Tensor, candidate: Tensor
 ) -> Tensor:
     kept = ops.Mul(x=ops.Sigmoid(x=forget), y=cell)
     return ops.AddV2(x=kept, y=ops.Mul(x=ops.Sigmoid(x=enter), y=candidate))
 
 
-def _tanh(ops: operations.Operations, x: Tensor) -> Tensor:
+def _tanh(ops: Operations, x: Tensor) -> Tensor:
     # Not Tanh: TensorFlow 2.21 joins it with a convolution and a sum before it to an operation
     # that a CPU does not have.
     doubled = ops.Sigmoid(x=ops.Mul(x=x, y=2.0))
     return ops.Sub(x=ops.Mul(x=doubled, y=2.0), y=1.0)
+
+
+_STEPS: dict[type[cfg.Recurrent], Callable[..., tuple[Tensor, States]]] = {
+    cfg.Rnn: _simple,
+    cfg.Crnn: _simple,
+    cfg.Gru: _gru,
+    cfg.Lstm: _lstm,
+    cfg.ConvLstm: _conv_lstm,
+}

@@ -1,0 +1,136 @@
+"""Darknet's activations as TensorFlow operations, channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from yolotf.graphs.operations import Operations, Tensor
+
+_NORMALIZE_EPSILON = 0.0001  # activations.c:199, blas.c:85
+
+
+def activate_fused(ops: Operations, x: Tensor, activation: str) -> Tensor:
+    """`activate` straight behind `add_bias`, in the words that TensorFlow fuses with it."""
+    if activation == "leaky":
+        return ops.LeakyRelu(features=x, alpha=LEAKY)
+    return activate(ops, x, activation)
+
+
+def activate(ops: Operations, x: Tensor, activation: str) -> Tensor:
+    """Any of `cfg.ACTIVATIONS`; channels last (activations.h:41-84, activations.c:160-260).
+
+    `relu6` is Darknet's GPU code, its CPU code has none and answers 0.
+    """
+    return _FORMULAS[activation](ops, x)
+
+
+LEAKY = 0.1
+
+ACROSS_CHANNELS = frozenset(
+    {"normalize_channels", "normalize_channels_softmax", "normalize_channels_softmax_maxval"}
+)
+"""Activations that look at all channels of a position at once."""
+
+
+def _leaky(ops: Operations, x: Tensor) -> Tensor:
+    # Not LeakyRelu: TensorFlow 2.21 fuses convolution, bias, sum and LeakyRelu into one
+    # operation that forgets the slope and takes 0.2.
+    return ops.Maximum(x=x, y=ops.Mul(x=x, y=LEAKY))
+
+
+def _mish(ops: Operations, x: Tensor) -> Tensor:
+    # In this form TensorFlow fuses it with the convolution: oneDNN has a mish of its own.
+    return ops.Mul(x=x, y=ops.Tanh(x=ops.Softplus(features=x)))
+
+
+def _gelu(ops: Operations, x: Tensor) -> Tensor:
+    cube = ops.Mul(x=ops.Square(x=x), y=x)
+    inner = ops.AddV2(x=ops.Mul(x=x, y=0.797885), y=ops.Mul(x=cube, y=0.035677))
+    return ops.Mul(x=ops.Mul(x=x, y=0.5), y=ops.AddV2(x=ops.Tanh(x=inner), y=1.0))
+
+
+def _where(ops: Operations, condition: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
+    return ops.SelectV2(condition=condition, t=then, e=otherwise)
+
+
+def _above(ops: Operations, x: Tensor, bound: float) -> Tensor:
+    return ops.Greater(x=x, y=bound)
+
+
+def _below(ops: Operations, x: Tensor, bound: float) -> Tensor:
+    return ops.Less(x=x, y=bound)
+
+
+def _hard_mish(ops: Operations, x: Tensor) -> Tensor:
+    curve = ops.AddV2(x=ops.Mul(x=ops.Square(x=x), y=0.5), y=x)
+    lower = _where(ops, _above(ops, x, -2.0), curve, ops.ZerosLike(x=x))
+    return _where(ops, _above(ops, x, 0.0), x, lower)
+
+
+def _lhtan(ops: Operations, x: Tensor) -> Tensor:
+    upper = ops.AddV2(x=ops.Mul(x=ops.Sub(x=x, y=1.0), y=0.001), y=1.0)
+    middle = _where(ops, _above(ops, x, 1.0), upper, x)
+    return _where(ops, _below(ops, x, 0.0), ops.Mul(x=x, y=0.001), middle)
+
+
+def _plse(ops: Operations, x: Tensor) -> Tensor:
+    upper = ops.AddV2(x=ops.Mul(x=ops.Sub(x=x, y=4.0), y=0.01), y=1.0)
+    middle = ops.AddV2(x=ops.Mul(x=x, y=0.125), y=0.5)
+    lower = ops.Mul(x=ops.AddV2(x=x, y=4.0), y=0.01)
+    middle = _where(ops, _above(ops, x, 4.0), upper, middle)
+    return _where(ops, _below(ops, x, -4.0), lower, middle)
+
+
+def _selu(ops: Operations, x: Tensor) -> Tensor:
+    lower = ops.Mul(x=ops.Expm1(x=ops.Minimum(x=x, y=0.0)), y=1.6732)
+    chosen = _where(ops, ops.GreaterEqual(x=x, y=0.0), x, lower)
+    return ops.Mul(x=chosen, y=1.0507)
+
+
+def _stair(ops: Operations, x: Tensor) -> Tensor:
+    floor, steps = ops.Floor(x=x), ops.Floor(x=ops.Mul(x=x, y=0.5))
+    even = ops.Equal(x=ops.FloorMod(x=floor, y=2.0), y=0.0)
+    return _where(ops, even, steps, ops.AddV2(x=ops.Sub(x=x, y=floor), y=steps))
+
+
+def share(ops: Operations, positive: Tensor, axis: int) -> Tensor:
+    """Each of `positive` numbers by the sum of its axis (activations.c:199)."""
+    total = ops.Sum(input=positive, axis=[axis], keep_dims=True)
+    return ops.RealDiv(x=positive, y=ops.AddV2(x=total, y=_NORMALIZE_EPSILON))
+
+
+def _largest_off(ops: Operations, x: Tensor) -> Tensor:
+    return ops.Sub(x=x, y=ops.Max(input=x, axis=[-1], keep_dims=True))
+
+
+def _loggy(ops: Operations, x: Tensor) -> Tensor:
+    return ops.Sub(x=ops.Mul(x=ops.Sigmoid(x=x), y=2.0), y=1.0)
+
+
+_FORMULAS: dict[str, Callable[[Operations, Tensor], Tensor]] = {
+    "elu": lambda ops, x: ops.Elu(features=x),
+    "gelu": _gelu,
+    "hard_mish": _hard_mish,
+    "hardtan": lambda ops, x: ops.Maximum(x=ops.Minimum(x=x, y=1.0), y=-1.0),
+    "leaky": _leaky,
+    "lhtan": _lhtan,
+    "linear": lambda ops, x: x,
+    "loggy": _loggy,
+    "logistic": lambda ops, x: ops.Sigmoid(x=x),
+    "mish": _mish,
+    "normalize_channels": lambda ops, x: share(ops, ops.Relu(features=x), -1),
+    "normalize_channels_softmax": lambda ops, x: share(ops, ops.Exp(x=x), -1),
+    "normalize_channels_softmax_maxval": lambda ops, x: share(
+        ops, ops.Exp(x=_largest_off(ops, x)), -1
+    ),
+    "plse": _plse,
+    "ramp": lambda ops, x: ops.AddV2(x=ops.Relu(features=x), y=ops.Mul(x=x, y=0.1)),
+    "relie": lambda ops, x: ops.Maximum(x=x, y=ops.Mul(x=x, y=0.01)),
+    "relu": lambda ops, x: ops.Relu(features=x),
+    "relu6": lambda ops, x: ops.Relu6(features=x),
+    "revleaky": _leaky,
+    "selu": _selu,
+    "stair": _stair,
+    "swish": lambda ops, x: ops.Mul(x=x, y=ops.Sigmoid(x=x)),
+    "tanh": lambda ops, x: ops.Tanh(x=x),
+}

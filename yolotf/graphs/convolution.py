@@ -1,0 +1,169 @@
+"""Convolutions as standard operations: their arithmetic, and the geometry TensorFlow is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from yolotf.darknet import cfg
+from yolotf.darknet.sections.antialiased import sharp
+from yolotf.graphs import operations
+from yolotf.graphs.operations import Operations, Tensor
+
+
+def convolve(ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutional) -> Tensor:
+    """`[convolutional]` without bias and activation (convolutional_layer.c:1141).
+
+    Args:
+        ops: where to write it.
+        x: [batch, rows, columns, channels].
+        kernel: HWIO, `I` the channels of one group; for `is_depthwise` layers
+            (size, size, channels, multiplier).
+        layer: geometry.
+    """
+    if not is_depthwise(layer):
+        return convolve_in_groups(ops, x, kernel, layer)
+    if layer.dilation > 1:
+        return _convolve_dilated(ops, x, kernel, layer)
+    padding, explicit = convolution_padding(layer)
+    if explicit:
+        # TensorFlow 2.21 aborts the process over DepthwiseConv2dNative with explicit padding:
+        # its shape function fails a check when the graph is optimized (tensor_format.h:428).
+        x, padding = operations.pad(ops, x, explicit[2:4], explicit[4:6]), "VALID"
+    strides = [1, layer.stride_y, layer.stride_x, 1]
+    return ops.DepthwiseConv2dNative(input=x, filter=kernel, strides=strides, padding=padding)
+
+
+def _convolve_dilated(
+    ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutional
+) -> Tensor:
+    """A depthwise convolution with a dilation, which a CPU only does part by part."""
+    rate, side = layer.dilation, layer.padding * layer.dilation
+    padded = ops.AddV2(x=operations.extents(ops, x), y=[2 * side, 2 * side])
+    missing = ops.FloorMod(x=ops.Neg(x=padded), y=[rate, rate])
+    crops = ops.Pack(values=[ops.ZerosLike(x=missing), missing], axis=1)
+    parts = ops.SpaceToBatchND(
+        input=x, block_shape=[rate, rate], paddings=ops.AddV2(x=crops, y=[[side, side]] * 2)
+    )
+    parts = ops.DepthwiseConv2dNative(
+        input=parts, filter=kernel, strides=[1, 1, 1, 1], padding="VALID"
+    )
+    return ops.BatchToSpaceND(input=parts, block_shape=[rate, rate], crops=crops)
+
+
+def convolve_in_groups(
+    ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutional
+) -> Tensor:
+    """`convolve` where `Conv2D` takes any groups, strides, dilation and padding at once.
+
+    Args:
+        ops: where to write it.
+        x: [batch, rows, columns, channels].
+        kernel: HWIO, `I` the channels of one group.
+        layer: geometry.
+    """
+    padding, explicit = convolution_padding(layer)
+    return ops.Conv2D(
+        input=x,
+        filter=kernel,
+        strides=[1, layer.stride_y, layer.stride_x, 1],
+        padding=padding,
+        explicit_paddings=explicit,
+        dilations=[1, layer.dilation, layer.dilation, 1],
+    )
+
+
+def signs(ops: Operations, x: Tensor) -> Tensor:
+    """What an `xnor=1` convolution sees of its input: 1 above 0, else -1 (binarize_cpu)."""
+    ones = ops.OnesLike(x=x)
+    return ops.SelectV2(condition=ops.Greater(x=x, y=0.0), t=ones, e=ops.Neg(x=ones))
+
+
+def signs_in_frame(
+    ops: Operations, x: Tensor, rows: Sequence[int], columns: Sequence[int]
+) -> Tensor:
+    """`signs`, with -1 around them: Darknet's bits are 0 there (gemm.c:2128 and 2222).
+
+    Args:
+        ops: where to write it.
+        x: [batch, rows, columns, channels].
+        rows: how many before and after.
+        columns: how many before and after.
+    """
+    x = signs(ops, x)
+    if not any((*rows, *columns)):
+        return x
+    sides = [[0, 0], list(rows), list(columns), [0, 0]]
+    return ops.PadV2(input=x, paddings=sides, constant_values=-1.0)
+
+
+def binarize(ops: Operations, kernel: Tensor, rank: int = 4) -> Tensor:
+    """An `xnor=1` kernel: of each filter the mean size, positive above 0, else negative.
+
+    convolutional_layer.c:40, binarize_weights.
+
+    Args:
+        ops: where to write it.
+        kernel: HWIO, or blocks of that.
+        rank: 5 in blocks.
+    """
+    axes = list(range(rank - 4, rank - 1))
+    sizes = ops.Mean(input=ops.Abs(x=kernel), axis=axes, keep_dims=True)
+    return ops.Mul(x=signs(ops, kernel), y=sizes)
+
+
+def unflip(
+    ops: Operations,
+    kernel: Tensor,
+    scale: Tensor | None,
+    layer: cfg.Convolutional,
+    *,
+    depthwise: bool,
+) -> Tensor:
+    """A `flipped=1` kernel as convolutions take it.
+
+    Args:
+        ops: where to write it.
+        kernel: (channels of a group, size, size, filters), as in the file.
+        scale: what a batch normalization multiplies the filters by.
+        layer: whose kernel it is.
+        depthwise: whether it becomes (size, size, channels, multiplier), see `convolve`.
+    """
+    kernel = ops.Transpose(x=kernel, perm=[1, 2, 0, 3])
+    if scale is not None:
+        kernel = ops.Mul(x=kernel, y=scale)
+    if not depthwise:
+        return kernel
+    channels = layer.input_shape.channels
+    shape = [layer.size, layer.size, channels, layer.filters // channels]
+    return ops.Reshape(tensor=kernel, shape=shape)
+
+
+def convolution_padding(layer: cfg.Convolutional) -> tuple[str, list[int]]:
+    """TensorFlow's `padding` and `explicit_paddings` (of batch, rows, columns, channels).
+
+    None for `xnor=1`, whose frame is part of its input.
+    """
+    sides = layer.padding * layer.dilation
+    below, right = layer.overhang
+    if layer.xnor:
+        return "VALID", []
+    if below or right:
+        return "EXPLICIT", [0, 0, sides, sides + below, sides, sides + right, 0, 0]
+    if not sides:
+        return "VALID", []
+    if layer.stride_y == layer.stride_x == 1 and 2 * layer.padding == layer.size - 1:
+        return "SAME", []  # both sides alike, as size is odd
+    return "EXPLICIT", [0, 0, sides, sides, sides, sides, 0, 0]
+
+
+def is_depthwise(layer: cfg.Convolutional) -> bool:
+    """Whether TensorFlow's depthwise kernels can do what `layer` does.
+
+    They have one stride for rows and columns, and no dilation with it.
+    """
+    layer = sharp(layer)
+    return (
+        layer.groups == layer.input_shape.channels > 1
+        and layer.stride_y == layer.stride_x
+        and 1 in (layer.stride_y, layer.dilation)
+    )
