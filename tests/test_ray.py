@@ -361,6 +361,22 @@ def test_a_dataset_with_the_files_in_it(cluster, folder, tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"iou": 1}, "iou_threshold=1.0 must be at least 0 and below 1"),
+        ({"score": -0.5}, "score_threshold=-0.5 must be"),
+        ({"max_boxes": 0}, "max_boxes=0 must be at least 1"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+    ],
+)
+def test_settings_refuse_what_a_detector_would(option, message):
+    from yolotf.ray import Settings
+
+    with pytest.raises(ValueError, match=message):
+        Settings(cfg="yolov4", weights="yolov4.weights", **option)
+
+
 def test_networks_with_a_memory_are_refused(folder):
     from yolotf.ray import Settings, _detector
 

@@ -94,7 +94,7 @@ HOMES = {
     "serving.ray": "ray",
     "serving.served": "inference.served_network",
     "serving.stream": "inference.recurrent_state",
-    "serving.thresholds": "inference.options",
+    "serving.thresholds": "darknet.detection_options",
     "serving.traced": "inference.tensorflow_engine",
     "weights.content": "weights.statistics",
     "weights.contents": "files.detect",

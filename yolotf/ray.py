@@ -29,18 +29,20 @@ import pyarrow
 import pyarrow.dataset
 import ray
 import ray.data
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.util import metrics
 
 from yolotf._public import public
 from yolotf.darknet import stock
+from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.errors import YolotfError
 from yolotf.files import sources
 from yolotf.files.json import to_json
 from yolotf.images.detections import Detections, open_picture
 from yolotf.inference import Detector
+from yolotf.inference.options import ServingOptions
 
 _log = logging.getLogger("ray.serve")
 _http = fastapi.FastAPI(title="yolotf", docs_url="/docs")
@@ -72,15 +74,32 @@ class Settings(BaseModel):
     cfg: str
     weights: str
     names: str | None = None
-    score: float = Field(0.25, ge=0, lt=1)
-    iou: float = Field(0.45, ge=0, le=1)
-    max_boxes: int = Field(300, ge=1)
+    score: float = DetectionOptions.score_threshold
+    iou: float = DetectionOptions.iou_threshold
+    max_boxes: int = DetectionOptions.max_boxes
     cpus: int = Field(1, ge=1)
     replicas: int = Field(1, ge=1)
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = ServingOptions.batch_size
     batch_wait_ms: float = Field(5.0, ge=0)
     max_ongoing: int = Field(64, ge=1)
     max_picture_bytes: int = Field(64 << 20, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Settings":
+        """Refuses here, where it is deployed, what every replica would refuse."""
+        self.wanted()
+        self.serving()
+        return self
+
+    def wanted(self) -> DetectionOptions:
+        """Which detections."""
+        return DetectionOptions(
+            score_threshold=self.score, iou_threshold=self.iou, max_boxes=self.max_boxes
+        )
+
+    def serving(self) -> ServingOptions:
+        """How images are read and computed."""
+        return ServingOptions(batch_size=self.batch_size, threads=self.cpus)
 
 
 class _Metrics:
@@ -394,10 +413,10 @@ def detect_dataset(
     output: str | os.PathLike[str],
     *,
     names: str | None = None,
-    score: float = 0.25,
-    iou: float = 0.45,
-    max_boxes: int = 300,
-    batch_size: int = 8,
+    score: float = DetectionOptions.score_threshold,
+    iou: float = DetectionOptions.iou_threshold,
+    max_boxes: int = DetectionOptions.max_boxes,
+    batch_size: int = ServingOptions.batch_size,
     actors: int = 1,
     cpus: int = 1,
 ) -> int:

@@ -334,8 +334,8 @@ def test_weights_of_another_network_are_exit_code_1(capsys):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--score", "1.5"), "score=1.5"),
-        (("--iou", "-1"), "iou=-1"),
+        (("--score", "1.5"), "score_threshold=1.5"),
+        (("--iou", "-1"), "iou_threshold=-1"),
         (("-o", "net.cfg"), "net.cfg: is a file; drawings go into a folder"),
         (("--names", "one.names"), "1 name for the 3 classes"),
         (("--names", "no.names"), "no.names: no such file or directory"),

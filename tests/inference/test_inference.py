@@ -1,6 +1,7 @@
 """The serving path: folded network, inference function, detector, reload and export."""
 
 import gc
+import inspect
 import json
 import pickle
 import re
@@ -24,6 +25,7 @@ import yolotf
 from yolotf import inference
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import parse_cfg
+from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.errors import (
     ContentError,
     SizeMismatchError,
@@ -32,11 +34,15 @@ from yolotf.errors import (
     WeightsMismatch,
     YolotfError,
 )
+from yolotf.evaluation import evaluate
+from yolotf.formats.convert import convert
 from yolotf.graphs import decode
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import Detector, InferenceFunction, build_function
+from yolotf.inference.options import ServingOptions
 from yolotf.inference.tensorflow_engine import TracedNetwork
 from yolotf.models.build import build_model
+from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.network import Weights as RuntimeWeights
 from yolotf.weights import layout
 from yolotf.weights import op_library as _native
@@ -399,7 +405,8 @@ def test_a_list_of_any_pictures_gives_what_each_alone_gives(letter_box, small_fi
     text = SMALL.replace("channels=3", f"channels=3\nletter_box={int(letter_box)}", 1)
     network = parse_cfg(text)
     detector = Detector(network, small_file(3), batch_size=4, **OPTIONS)
-    function = InferenceFunction(network, **OPTIONS)
+    wanted = DetectionOptions(score_threshold=OPTIONS["score"], iou_threshold=OPTIONS["iou"])
+    function = InferenceFunction(network, wanted)
     function.load(small_file(3))
     random = np.random.default_rng(5)
     arrays = [random.integers(0, 256, (*size, 3)).astype(np.uint8) for size in SIZES[:4] * 2]
@@ -606,13 +613,13 @@ def test_a_pickle_whose_file_is_gone_says_so(small_file, tmp_path):
         (["1", 4], None, "4 is none of the 4 classes; no names are given: say numbers, 0 to 3"),
         ([-1], None, "-1 is none of the 4 classes"),
         (" , ", list("abcd"), "' , ' names no class"),
-        ([], None, "[] names no class"),
+        ([], None, "() names no class"),
     ],
 )
 def test_classes_that_are_none_are_refused(only, names, message):
     with pytest.raises(YolotfError, match=re.escape(message)):
-        InferenceFunction(parse_cfg(SMALL), only=only, names=names)
-    with pytest.raises(YolotfError, match=re.escape(message.replace("[]", "()"))):
+        InferenceFunction(parse_cfg(SMALL), DetectionOptions(only=only), names=names)
+    with pytest.raises(YolotfError, match=re.escape(message)):
         Detector(parse_cfg(SMALL), "missing.weights", only=only, names=names)
     with pytest.raises(TypeError):
         Detector(parse_cfg(SMALL), "missing.weights", only=[1.5])
@@ -621,15 +628,42 @@ def test_classes_that_are_none_are_refused(only, names, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"score": 1}, "score=1 must be"),
-        ({"iou": -0.1}, "iou=-0.1 must be"),
+        ({"score": 1}, "score_threshold=1 must be at least 0 and below 1"),
+        ({"iou": 1}, "iou_threshold=1 must be at least 0 and below 1"),
+        ({"iou": -0.1}, "iou_threshold=-0.1 must be"),
         ({"max_boxes": 0}, "max_boxes=0 must be"),
         ({"nms_kind": "soft"}, "nms_kind='soft'; one of default"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(options, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        InferenceFunction(parse_cfg(SMALL), **options)
+def test_meaningless_options_are_refused_before_the_file_is_opened(options, message):
+    for door in (Detector, build_function):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            door(parse_cfg(SMALL), "missing.weights", **options)
+
+
+def test_defaults_are_the_same_at_every_door():
+    doors = [Detector, build_function, convert, evaluate, Decoder.__call__]
+    fields = {
+        "score": "score_threshold",
+        "iou": "iou_threshold",
+        "batch": "batch_size",
+        **{name: name for name in (*vars(DetectionOptions()), *vars(ServingOptions()))},
+    }
+    defaults = {**vars(DetectionOptions()), **vars(ServingOptions())}
+    compared = set()
+    for door in doors:
+        for name, parameter in inspect.signature(door).parameters.items():
+            # An overlap with a label; any number of images; threads of the decoder alone.
+            if (door, name) in {
+                (evaluate, "iou_threshold"),
+                (convert, "batch"),
+                (Decoder.__call__, "threads"),
+            }:
+                continue
+            if name in fields and parameter.default is not inspect.Parameter.empty:
+                assert parameter.default == defaults[fields[name]], (door, name)
+                compared.add(fields[name])
+    assert compared == set(defaults)
 
 
 def test_names_come_from_a_file_or_a_list(small_file, tmp_path):
@@ -770,7 +804,7 @@ def test_answers_under_reloads_are_one_files_or_the_others(small_file, tmp_path)
     assert set(seen) == {0, 1}
     sets = [one for one in gc.get_objects() if isinstance(one, RuntimeWeights)]
     assert [one.arrays for one in sets if one.path == str(first)] == [
-        detector._active.loaded.arrays
+        detector._served.active.loaded.arrays
     ]
     assert not [one for one in sets if one.path == str(second)]
 
@@ -1000,7 +1034,7 @@ def test_every_detector_traces_to_its_detections(path):
         max(network.input_shape.height // head.input_shape.height for head in network.heads) // 32,
     )
     network = network.resized(size=2 * smallest)
-    function = InferenceFunction(network, max_boxes=10)
+    function = InferenceFunction(network, DetectionOptions(max_boxes=10))
     function._run_without_weights()  # as while a file is loaded
     heads = function._heads.get_concrete_function().structured_outputs
     assert [raw.shape[1:].as_list() for raw in heads] == [

@@ -97,6 +97,13 @@ def test_a_list_longer_than_a_batch_is_one_video(file, detector):
     assert boxes(small(frames())) == boxes(detector(frames()))
 
 
+def test_frames_may_be_bgr(file, detector):
+    bgr = yolotf.Detector(parse_cfg(TRACKER), file, score=0.3, bgr=True)
+    found = boxes(detector(frames()))
+    assert boxes(bgr([frame[..., ::-1] for frame in frames()])) == found
+    assert boxes(yolotf.Detector(parse_cfg(TRACKER), file, score=0.3)(frames())) == found
+
+
 def test_each_detector_has_a_video_of_its_own(file, detector):
     other = yolotf.Detector(parse_cfg(TRACKER), file, score=0.3)
     one, two = frames(seed=1), frames(seed=2)
@@ -131,7 +138,7 @@ def test_without_a_memory_reset_does_nothing(tmp_path):
 
 def test_what_a_reload_replaces_is_freed(file, detector):
     detector(frames())
-    old = weakref.ref(detector._active.loaded)
+    old = weakref.ref(detector._served.active.loaded)
     detector.reload(file)
     gc.collect()
     assert old() is None
@@ -141,7 +148,7 @@ class Engine:
     """Notes who steps when."""
 
     def __init__(self):
-        self.graph = type("Graph", (), {"states": {"0/state": (1, 1, 1, 1)}})
+        self.states = {"0/state": (1, 1, 1, 1)}
         self.seen = []
 
     def step(self, frame, weights, states):

@@ -459,7 +459,7 @@ def test_a_gpu_takes_the_function(files, monkeypatch):
     expected = Detector(described, files[1], score=0.2)(list(image))
     monkeypatch.setattr(tensorflow_library, "has_gpu", lambda: True)
     detector = Detector(described, files[1], score=0.2)
-    assert not isinstance(detector._engine, RuntimeNetwork)
+    assert not isinstance(detector._served.engine, RuntimeNetwork)
     detector.reload(files[1])
     for one, other in zip(detector(list(image)), expected, strict=True):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)

@@ -11,6 +11,7 @@ from yolotf.cli import arguments
 from yolotf.cli.arguments import note
 from yolotf.darknet import cfg
 from yolotf.darknet.decoding import suppression_of
+from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files.atomic import checked_target
 from yolotf.files.stderr import held_back_stderr
 from yolotf.formats.convert import check_any_size, convert, format_of, write_anchors
@@ -95,10 +96,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="detections in place of boxes and scores: suppressed by overlap in the model",
     )
-    onnx.add_argument("--score", type=float, default=0.25, help="of --suppress; %(default)s")
-    onnx.add_argument("--iou", type=float, default=0.45, help="of --suppress; %(default)s")
     onnx.add_argument(
-        "--max-boxes", type=int, default=300, metavar="N", help="of --suppress; %(default)s"
+        "--score",
+        type=float,
+        default=DetectionOptions.score_threshold,
+        help="of --suppress; %(default)s",
+    )
+    onnx.add_argument(
+        "--iou",
+        type=float,
+        default=DetectionOptions.iou_threshold,
+        help="of --suppress; %(default)s",
+    )
+    onnx.add_argument(
+        "--max-boxes",
+        type=int,
+        default=DetectionOptions.max_boxes,
+        metavar="N",
+        help="of --suppress; %(default)s",
     )
 
 

@@ -20,8 +20,7 @@ from yolotf.cli.demo_data import DemoData, demo_data
 from yolotf.files import atomic
 from yolotf.images.detections import Detections
 
-SCORE, IOU, MAX_BOXES = 0.25, 0.45, 200
-"""Darknet's `detect` draws above 0.25 and suppresses at 0.45 (detector.c:1625, 1679)."""
+_MAX_BOXES = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,9 +88,7 @@ def run(folder: str | os.PathLike[str]) -> None:
     print(f"TensorFlow {tf.__version__}; building {network.source}")
     model = yolotf.build_model(network)
     print(yolotf.load_darknet_weights(model, data.weights))
-    detector = yolotf.Detector(
-        network, data.weights, names=data.names, score=SCORE, iou=IOU, max_boxes=MAX_BOXES
-    )
+    detector = yolotf.Detector(network, data.weights, names=data.names, max_boxes=_MAX_BOXES)
     for picture in (data.bus, data.zidane):
         found = detector(picture)
         target = _draw(found, picture, boxes)

@@ -18,6 +18,7 @@ from yolotf.cli import arguments, inputs, label_files
 from yolotf.cli.inputs import PICTURES as PICTURES
 from yolotf.cli.inputs import VIDEOS as VIDEOS
 from yolotf.cli.video import DrawnVideo
+from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.errors import YolotfError
 from yolotf.files import atomic
 from yolotf.files.json import to_json
@@ -68,20 +69,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="write annotated pictures into this folder (default: detections; none with --json)",
     )
-    add("--score", type=float, default=0.25, help="lowest score (default: 0.25)")
+    add(
+        "--score",
+        type=float,
+        default=DetectionOptions.score_threshold,
+        help="lowest score (default: %(default)s)",
+    )
     add(
         "--iou",
         type=float,
-        default=0.45,
-        help="boxes of one class that overlap more exclude each other (default: 0.45)",
+        default=DetectionOptions.iou_threshold,
+        help="boxes of one class that overlap more exclude each other (default: %(default)s)",
     )
     add("--agnostic", action="store_true", help="boxes of different classes exclude each other too")
     add(
         "--max-boxes",
         type=arguments.positive,
-        default=300,
+        default=DetectionOptions.max_boxes,
         metavar="N",
-        help="detections for a picture, the best ones (default: 300)",
+        help="detections for a picture, the best ones (default: %(default)s)",
     )
     add(
         "--batch",

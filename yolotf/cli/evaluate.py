@@ -7,7 +7,9 @@ import sys
 
 from yolotf import evaluation
 from yolotf.cli import arguments
+from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files.json import to_json
+from yolotf.inference.options import ServingOptions
 from yolotf.text import printable
 
 
@@ -51,16 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--thresh",
         "-thresh",
         type=float,
-        default=0.25,
+        default=DetectionOptions.score_threshold,
         metavar="X",
-        help="score for precision, recall, F1, TP, FP and FN (default: 0.25)",
+        help="score for precision, recall, F1, TP, FP and FN (default: %(default)s)",
     )
     parser.add_argument(
         "--batch",
         type=arguments.positive,
-        default=8,
+        default=ServingOptions.batch_size,
         metavar="N",
-        help="pictures at once (default: 8)",
+        help="pictures at once (default: %(default)s)",
     )
     parser.add_argument(
         "--letter-box",

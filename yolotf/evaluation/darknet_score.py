@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf._public import public
+from yolotf.darknet.detection_options import DetectionOptions, check_threshold
 from yolotf.errors import YolotfError
 from yolotf.evaluation.data_set import LabelledPicture
 from yolotf.images.detections import Detections
@@ -165,9 +166,8 @@ def check_options(iou_threshold: float, points: int, score_threshold: float) -> 
     """Raises ValueError where `score` would."""
     if points == 1 or points < 0:
         raise ValueError(f"points={points} must be 0, or at least 2")
-    for what, value in (("iou_threshold", iou_threshold), ("score_threshold", score_threshold)):
-        if not 0 <= value < 1:
-            raise ValueError(f"{what}={value} must be at least 0 and below 1")
+    check_threshold("iou_threshold", iou_threshold)
+    check_threshold("score_threshold", score_threshold)
 
 
 def score(
@@ -177,7 +177,7 @@ def score(
     *,
     iou_threshold: float = 0.5,
     points: int = 0,
-    score_threshold: float = 0.25,
+    score_threshold: float = DetectionOptions.score_threshold,
     about: Mapping[str, Any] | None = None,
 ) -> Score:
     """The figures of `darknet detector map`.

@@ -92,7 +92,7 @@ class EvaluationDetector(Detector):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """See `Detector`."""
         super().__init__(*arguments, **options)
-        self._decoder = DarknetOrder(self.network, self._wanted.suppression)
+        self._decoder = DarknetOrder(self.network, self._wanted.suppression(self.network))
 
 
 def darknet_order(kept: Found, before: Found) -> list[int]:

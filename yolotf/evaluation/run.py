@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from yolotf._public import public
+from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.errors import YolotfError
 from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, library
 from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
 from yolotf.evaluation.data_set import DataSet
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
-from yolotf.files.fetching import TIMEOUT
-from yolotf.images.limits import MAX_PIXELS
+from yolotf.inference.options import ServingOptions
 
 _Path = str | os.PathLike[str]
 
@@ -28,12 +28,12 @@ def evaluate(
     *,
     iou_threshold: float = 0.5,
     points: int = 0,
-    score_threshold: float = 0.25,
+    score_threshold: float = DetectionOptions.score_threshold,
     letter_box: bool | None = None,
-    batch: int = 8,
-    max_pixels: int | None = MAX_PIXELS,
+    batch: int = ServingOptions.batch_size,
+    max_pixels: int | None = ServingOptions.max_pixels,
     progress: Callable[[int], None] = lambda count: None,
-    timeout: float | None = TIMEOUT,
+    timeout: float | None = ServingOptions.timeout,
 ) -> Score:
     """Runs a detector over a data set and scores it.
 

@@ -23,6 +23,7 @@ from yolotf.darknet.cfg import Network, Region
 from yolotf.darknet.cfg import Source as CfgSource
 from yolotf.darknet.class_names import Names, read_names
 from yolotf.darknet.decoding import check_heads
+from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.diagnosis import result as diagnosis
 from yolotf.files import atomic as writing
 from yolotf.files import sources
@@ -111,9 +112,9 @@ def convert(
     layout: Layout = "NCHW",
     names: Names = None,
     suppress: bool = False,
-    score_threshold: float = 0.25,
-    iou_threshold: float = 0.45,
-    max_boxes: int = 300,
+    score_threshold: float = DetectionOptions.score_threshold,
+    iou_threshold: float = DetectionOptions.iou_threshold,
+    max_boxes: int = DetectionOptions.max_boxes,
     progress: Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Conversion:
@@ -372,11 +373,10 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
 
 def _check_suppression(named: str, suppression: Suppression) -> None:
     score, iou, most = suppression
-    for what, value in (("score_threshold", score), ("iou_threshold", iou)):
-        if not 0 <= value < 1:
-            raise errors.YolotfError(f"{named}{what}={value} must be at least 0 and below 1")
-    if most < 1:
-        raise errors.YolotfError(f"{named}max_boxes={most} must be at least 1")
+    try:
+        DetectionOptions(score_threshold=score, iou_threshold=iou, max_boxes=most)
+    except ValueError as error:
+        raise errors.YolotfError(f"{named}{error}") from None
 
 
 def format_of(output: StrPath) -> str:

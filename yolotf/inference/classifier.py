@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
@@ -16,19 +14,14 @@ from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import names_for
 from yolotf.darknet.graph_checks import check_forgetful
-from yolotf.errors import WeightsMismatch
-from yolotf.files.fetching import TIMEOUT
 from yolotf.files.sources import StrPath
-from yolotf.graphs import saved_model, tf_errors
-from yolotf.images.read import MAX_PIXELS, Picture, Pictures, images_of, read_picture
+from yolotf.graphs import saved_model
+from yolotf.images.read import Picture, Pictures, images_of
 from yolotf.inference.classifier_head import classes_of
-from yolotf.inference.detector import open_engine
-from yolotf.inference.explained import explained
-from yolotf.inference.recurrent_state import Stream
-from yolotf.inference.served_network import Served, ServedWeights, unpickled
+from yolotf.inference.options import ServingOptions
+from yolotf.inference.served_network import Array, ServedNetwork, ServedWeights, unpickled
 from yolotf.text import plural, printable
-from yolotf.weights import op_library
-from yolotf.weights.file import WeightsFile, WeightsSource
+from yolotf.weights.file import WeightsSource
 
 _Floats = npt.NDArray[np.float32]
 
@@ -83,7 +76,6 @@ class Classifier:
         network: the network.
         names: class names, empty if none are known.
         classes: how many classes it tells apart.
-        reloads: how many times the weights have been changed.
     """
 
     def __init__(
@@ -92,10 +84,11 @@ class Classifier:
         weights: WeightsSource,
         *,
         names: StrPath | Sequence[str] | None = None,
-        batch_size: int = 8,
-        bgr: bool = False,
-        max_pixels: int | None = MAX_PIXELS,
-        timeout: float | None = TIMEOUT,
+        batch_size: int = ServingOptions.batch_size,
+        threads: int | None = ServingOptions.threads,
+        bgr: bool = ServingOptions.bgr,
+        max_pixels: int | None = ServingOptions.max_pixels,
+        timeout: float | None = ServingOptions.timeout,
     ) -> None:
         """Builds the graph and loads the file.
 
@@ -104,6 +97,8 @@ class Classifier:
             weights: the `.weights` file, as `load_darknet_weights` takes it.
             names: class names, or a file with one a line.
             batch_size: pictures of a list that go through the network at once.
+            threads: that this classifier computes with, apart from all others; None: the
+                processors that the process may use.
             bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
             max_pixels: a file of more is refused before it is decoded; None: none is.
             timeout: seconds that the server of weights at a URL may be silent, also in `reload`;
@@ -115,53 +110,47 @@ class Classifier:
                 express.
             YolotfError: there are more or fewer names than classes.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        options = ServingOptions(
+            batch_size=batch_size,
+            threads=threads,
+            bgr=bgr,
+            max_pixels=max_pixels,
+            timeout=timeout,
+        )
         self.network = networks.as_network(network)
-        without, self._tree, self.classes = classes_of(self.network)
+        computed, self._tree, self.classes = classes_of(self.network)
         self.names = names_for(names, self.classes, self.network.source)
-        self._batch_size = batch_size
-        self._bgr = bgr
-        self._max_pixels = max_pixels
-        self._options: dict[str, Any] = {
-            "names": self.names or None,
-            "batch_size": batch_size,
-            "bgr": bgr,
-        }
-        self._options |= {"max_pixels": max_pixels, "timeout": timeout}
-        self._timeout = timeout
-        self._reloading = threading.Lock()
-        with self._opened(weights) as file:
-            try:
-                self._engine, loaded = open_engine(without, file, op_library.thread_count())
-            except WeightsMismatch as error:
-                raise explained(error, file, self.network) from None
-        self._active = Served.of(loaded, file)
-        self.reloads = 0
-        self._stream = Stream(self._engine)
+        self._served = ServedNetwork(self.network, weights, options, computed=computed)
 
     @property
     def stateful(self) -> bool:
         """Whether its answer for a picture depends on those before it."""
-        return self._stream.keeps
+        return self._served.stateful
 
     def reset(self) -> None:
         """Forgets all pictures so far: the next is the first of another video."""
-        self._stream.reset()
+        self._served.reset()
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of what the network sees."""
-        return self.network.input_shape.height, self.network.input_shape.width
+        return self._served.size
+
+    @property
+    def reloads(self) -> int:
+        """How many times the weights have been changed."""
+        return self._served.reloads
 
     @property
     def weights(self) -> ServedWeights:
         """The file that serves now."""
-        return self._active.about
+        return self._served.active.about
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By its arguments: the other process, or the copy, reads the file that serves now."""
-        return _rebuild, (self.network, self._active.file("Classifier"), self._options)
+        path = self._served.path_for_copies("Classifier")
+        arguments = {"names": self.names or None, **vars(self._served.options)}
+        return _rebuild, (type(self), self.network, path, arguments)
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -204,24 +193,8 @@ class Classifier:
 
     def probabilities(self, pictures: Sequence[Picture]) -> _Floats:
         """[pictures, classes] float32: of every class."""
-        channels = self.network.input_shape.channels
-        rows = [np.zeros((0, self.classes), np.float32)]
-        with self._stream:
-            active = self._active.loaded  # the same for all of them
-            for start in range(0, len(pictures), self._batch_size):
-                some = pictures[start : start + self._batch_size]
-                pixels = [
-                    read_picture(one, channels, bgr=self._bgr, max_pixels=self._max_pixels)
-                    for one in some
-                ]
-                with tf_errors.explained(self.network, len(some)):
-                    inputs = np.stack([prepare(one, *self.size) for one in pixels])
-                    values = _flat(self._stream.raw_heads(inputs, active)[0])
-                for places in self._tree.branches() if self._tree else ():
-                    above = np.pad(values, [(0, 0), (0, 1)], constant_values=1)
-                    values = values * above[:, places[:-1]]
-                rows.append(values)
-        return np.concatenate(rows)
+        rows = self._served.answers(pictures, self._prepared, self._probabilities)
+        return np.stack(rows) if rows else np.zeros((0, self.classes), np.float32)
 
     def reload(self, weights: WeightsSource) -> None:
         """Changes to another file of the same network while requests are served.
@@ -230,9 +203,7 @@ class Classifier:
             WeightsMismatch: the file does not belong to the network; nothing has changed.
             OSError: the file cannot be read; nothing has changed.
         """
-        with self._opened(weights) as file, self._reloading:
-            self._active = self._load(file)
-            self.reloads += 1
+        self._served.reload(weights)
 
     def export(self, folder: StrPath, *, overwrite: bool = True) -> None:
         """Writes a SavedModel of standard operations only.
@@ -259,18 +230,19 @@ class Classifier:
         )
         from yolotf.inference import classifier_function  # imports TensorFlow
 
-        arrays = self._engine.unblocked_weights(self._active.loaded)
+        arrays = self._served.unblocked_weights()
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
             classifier_function.write(self.network, arrays, ready, names=self.names or ())
 
-    def _opened(self, weights: WeightsSource) -> AbstractContextManager[WeightsFile]:
-        return WeightsFile.open(weights, network=self.network, timeout=self._timeout)
+    def _prepared(self, arrays: Sequence[Array]) -> _Floats:
+        return np.stack([prepare(array, *self.size) for array in arrays])
 
-    def _load(self, file: WeightsFile) -> Served:
-        try:
-            return Served.of(self._engine.load(file), file)
-        except WeightsMismatch as error:
-            raise explained(error, file, self.network) from None
+    def _probabilities(self, heads: list[Array], arrays: Sequence[Array]) -> _Floats:
+        values = _flat(heads[0])
+        for places in self._tree.branches() if self._tree else ():
+            above = np.pad(values, [(0, 0), (0, 1)], constant_values=1)
+            values = values * above[:, places[:-1]]
+        return values
 
     def _best(self, row: _Floats, top: int) -> Classification:
         order = np.argsort(-row, kind="stable")[:top]
@@ -278,8 +250,10 @@ class Classifier:
         return Classification(order, row[order], tuple(names[number] for number in order))
 
 
-def _rebuild(network: cfg.Network, weights: str, options: dict[str, Any]) -> Classifier:
-    return unpickled(lambda: Classifier(network, weights, **options), "Classifier", weights)
+def _rebuild(
+    kind: type[Classifier], network: cfg.Network, weights: str, arguments: dict[str, Any]
+) -> Classifier:
+    return unpickled(lambda: kind(network, weights, **arguments), "Classifier", weights)
 
 
 def _flat(values: _Floats) -> _Floats:

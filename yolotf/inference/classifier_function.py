@@ -12,13 +12,12 @@ from typing import Any
 import tensorflow as tf
 
 from yolotf.darknet import cfg
-from yolotf.errors import WeightsMismatch
-from yolotf.files.fetching import TIMEOUT
 from yolotf.graphs import forked
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import saving
 from yolotf.inference.classifier_head import classes_of
-from yolotf.inference.explained import explained
+from yolotf.inference.explained import diagnosed
+from yolotf.inference.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
 
 Tensor = Any
@@ -63,18 +62,16 @@ class ClassifierFunction:
         *,
         verify: bool = True,
         contents_disposable: bool = False,
-        timeout: float | None = TIMEOUT,
+        timeout: float | None = ServingOptions.timeout,
     ) -> None:
         """Loads a file into the variables; see `FoldedNetwork.load`.
 
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
         """
-        with WeightsFile.open(weights, network=self.network, timeout=timeout) as file:
-            try:
-                self.folded.load(file, verify=verify, contents_disposable=contents_disposable)
-            except WeightsMismatch as error:
-                raise explained(error, file, self.network) from None
+        opened = WeightsFile.open(weights, network=self.network, timeout=timeout)
+        with opened as file, diagnosed(file, self.network):
+            self.folded.load(file, verify=verify, contents_disposable=contents_disposable)
 
     def reset(self) -> None:
         """Forgets all pictures so far: the next is the first of another video."""

@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Union, overload
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, names_for
-from yolotf.darknet.decoding import tree_of_heads
+from yolotf.darknet.decoding import check_heads, tree_of_heads
+from yolotf.darknet.detection_options import DetectionOptions, Only
 from yolotf.darknet.graph_checks import check_forgetful
-from yolotf.errors import WeightsMismatch
-from yolotf.files.fetching import TIMEOUT
 from yolotf.files.sources import StrPath
-from yolotf.graphs import saved_model, tf_errors
+from yolotf.graphs import saved_model
 from yolotf.images.detections import Detections
-from yolotf.images.read import MAX_PIXELS, Picture, Pictures, images_of, read_picture
-from yolotf.inference.explained import explained
-from yolotf.inference.options import Only, thresholds
-from yolotf.inference.recurrent_state import Stream
-from yolotf.inference.served_network import Served, ServedWeights, unpickled
-from yolotf.runtime import tensorflow_library
+from yolotf.images.read import Picture, Pictures, images_of
+from yolotf.inference.options import ServingOptions
+from yolotf.inference.served_network import ServedNetwork, ServedWeights, unpickled
 from yolotf.runtime.decoding import Decoder
-from yolotf.runtime.network import RuntimeNetwork
 from yolotf.runtime.resize import fit
 from yolotf.text import printable
-from yolotf.weights import catalog, op_library
-from yolotf.weights.file import WeightsFile, WeightsSource
-
-if TYPE_CHECKING:
-    from yolotf.inference.tensorflow_engine import TracedNetwork
+from yolotf.weights import catalog
+from yolotf.weights.file import WeightsSource
 
 Array = npt.NDArray[Any]
-_Engine = Union[RuntimeNetwork, "TracedNetwork"]
-
-_THREADS_MOST = 4096
-"""More than there are processors anywhere; TensorFlow ends the process where it gets no more."""
 
 
 @public
@@ -59,7 +45,6 @@ class Detector:
     Attributes:
         network: the network.
         names: class names, empty if none are known.
-        reloads: how many times the weights have been changed.
     """
 
     def __init__(
@@ -68,18 +53,18 @@ class Detector:
         weights: WeightsSource,
         *,
         names: Names = None,
-        score: float = 0.25,
-        iou: float = 0.45,
-        max_boxes: int = 300,
-        nms_kind: str | None = None,
-        agnostic: bool = False,
-        only: Only = None,
-        batch_size: int = 8,
-        threads: int | None = None,
-        letter_box: bool | None = None,
-        bgr: bool = False,
-        max_pixels: int | None = MAX_PIXELS,
-        timeout: float | None = TIMEOUT,
+        score: float = DetectionOptions.score_threshold,
+        iou: float = DetectionOptions.iou_threshold,
+        max_boxes: int = DetectionOptions.max_boxes,
+        nms_kind: str | None = DetectionOptions.nms_kind,
+        agnostic: bool = DetectionOptions.agnostic,
+        only: Only = DetectionOptions.only,
+        batch_size: int = ServingOptions.batch_size,
+        threads: int | None = ServingOptions.threads,
+        letter_box: bool | None = DetectionOptions.letter_box,
+        bgr: bool = ServingOptions.bgr,
+        max_pixels: int | None = ServingOptions.max_pixels,
+        timeout: float | None = ServingOptions.timeout,
     ) -> None:
         """Builds the graph and loads the file.
 
@@ -112,78 +97,57 @@ class Detector:
             OutOfMemoryError: one picture needs more memory than the process may use.
             ImportError: TensorFlow is not installed.
         """
-        if not (only is None or isinstance(only, str)):
-            only = tuple(only)  # an iterator is read once only
-        for what, value in (("batch_size", batch_size), ("threads", threads)):
-            if value is not None and value < 1:
-                raise ValueError(f"{what}={value} must be at least 1")
-        if threads is not None and threads > _THREADS_MOST:
-            raise ValueError(f"threads={threads} must be at most {_THREADS_MOST}")
-        self._options: dict[str, Any] = {
-            "score": score,
-            "iou": iou,
-            "max_boxes": max_boxes,
-            "nms_kind": nms_kind,
-            "agnostic": agnostic,
-            "only": only,
-            "batch_size": batch_size,
-            "threads": threads,
-            "letter_box": letter_box,
-            "bgr": bgr,
-            "max_pixels": max_pixels,
-            "timeout": timeout,
-        }
-        self.network = _with_letter_box(networks.as_network(network), letter_box)
+        self._wanted = DetectionOptions(
+            score_threshold=score,
+            iou_threshold=iou,
+            max_boxes=max_boxes,
+            nms_kind=nms_kind,
+            agnostic=agnostic,
+            only=only,
+            letter_box=letter_box,
+        )
+        options = ServingOptions(
+            batch_size=batch_size,
+            threads=threads,
+            bgr=bgr,
+            max_pixels=max_pixels,
+            timeout=timeout,
+        )
+        self.network = self._wanted.applied_to(networks.as_network(network))
         for text in (*self.network.warnings, *catalog.stock_warnings(self.network)):
             warnings.warn(text, stacklevel=2)
         self.names = names_for(names, self.network.classes, self.network.source)
+        check_heads(self.network)
         tree = tree_of_heads(self.network)
         if tree and not self.names:
             self.names = tree.names
-        self._wanted = thresholds(
-            self.network,
-            score,
-            iou,
-            max_boxes,
-            nms_kind,
-            agnostic=agnostic,
-            only=only,
-            names=self.names,
-        )
-        self._decoder = Decoder(self.network, self._wanted.suppression)
-        self._threads = threads or op_library.thread_count()
-        self._batch_size = batch_size
-        self._bgr = bgr
-        self._max_pixels = max_pixels
-        self._timeout = timeout
-        self._reloading = threading.Lock()
-        with self._opened(weights) as file:
-            try:
-                self._engine, loaded = open_engine(self.network, file, self._threads)
-            except WeightsMismatch as error:
-                raise explained(error, file, self.network) from None
-        self._active = Served.of(loaded, file)
-        self._stream = Stream(self._engine)
-        self.reloads = 0
+        self._unwanted = self._wanted.unwanted(self.network, self.names)
+        self._decoder = Decoder(self.network, self._wanted.suppression(self.network))
+        self._served = ServedNetwork(self.network, weights, options)
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) that pictures are brought to."""
-        return self.network.input_shape.height, self.network.input_shape.width
+        return self._served.size
 
     @property
     def stateful(self) -> bool:
         """Whether what it finds in a picture depends on those before it."""
-        return self._stream.keeps
+        return self._served.stateful
 
     def reset(self) -> None:
         """Forgets all pictures so far: the next is the first of another video."""
-        self._stream.reset()
+        self._served.reset()
+
+    @property
+    def reloads(self) -> int:
+        """How many times the weights have been changed."""
+        return self._served.reloads
 
     @property
     def weights(self) -> ServedWeights:
         """The file that serves now."""
-        return self._active.about
+        return self._served.active.about
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -196,8 +160,23 @@ class Detector:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By its arguments: the other process, or the copy, reads the file that serves now."""
-        path = self._active.file("Detector")
-        return _rebuild, (self.network, path, {**self._options, "names": self.names or None})
+        path = self._served.path_for_copies("Detector")
+        return _rebuild, (type(self), self.network, path, self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        """The keywords that make another like it."""
+        wanted, options = self._wanted, self._served.options
+        return {
+            "names": self.names or None,
+            "score": wanted.score_threshold,
+            "iou": wanted.iou_threshold,
+            "max_boxes": wanted.max_boxes,
+            "nms_kind": wanted.nms_kind,
+            "agnostic": wanted.agnostic,
+            "only": wanted.only,
+            "letter_box": wanted.letter_box,
+            **vars(options),
+        }
 
     # The type of an array does not say how many axes it has.
     @overload
@@ -242,9 +221,7 @@ class Detector:
             WeightsMismatch: the file does not belong to the network; nothing has changed.
             OSError: the file cannot be read; nothing has changed.
         """
-        with self._opened(weights) as file, self._reloading:
-            self._active = self._load(file)
-            self.reloads += 1
+        self._served.reload(weights)
 
     def export(self, folder: StrPath, *, overwrite: bool = True) -> None:
         """Writes a SavedModel of standard operations only; imports TensorFlow for it.
@@ -276,87 +253,40 @@ class Detector:
         from yolotf.inference import export  # imports TensorFlow
         from yolotf.inference.detector_function import InferenceFunction  # likewise
 
-        wanted = self._wanted
-        function = InferenceFunction(
-            self.network,
-            score=wanted.score,
-            iou=wanted.iou,
-            max_boxes=wanted.max_boxes,
-            nms_kind=wanted.suppression.kind,
-            agnostic=wanted.agnostic,
-            only=self._options["only"],
-            names=self.names,
-        )
-        weights = self._engine.unblocked_weights(self._active.loaded)
+        function = InferenceFunction(self.network, self._wanted, names=self.names)
+        weights = self._served.unblocked_weights()
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
             export.write(function, weights, ready, names=self.names or ())
 
-    def _opened(self, weights: WeightsSource) -> AbstractContextManager[WeightsFile]:
-        return WeightsFile.open(weights, network=self.network, timeout=self._timeout)
-
-    def _load(self, file: WeightsFile) -> Served:
-        try:
-            loaded = self._engine.load(file)
-        except WeightsMismatch as error:
-            raise explained(error, file, self.network) from None
-        return Served.of(loaded, file)
-
-    def _read(self, picture: Picture) -> Array:
-        """[height, width, channels], uint8 or float32, in the network's channels."""
-        channels = self.network.input_shape.channels
-        return read_picture(picture, channels, bgr=self._bgr, max_pixels=self._max_pixels)
-
     def _detect(self, pictures: Sequence[Picture]) -> list[Detections]:
-        found: list[Detections] = []
-        if self.stateful:
-            # One that cannot be read is told of before the others are frames that were seen.
-            pictures = [self._read(picture) for picture in pictures]
-        with self._stream:
-            weights = self._active.loaded  # the same for all of them
-            for start in range(0, len(pictures), self._batch_size):
-                # No more of a long list is in memory at a time.
-                some = [self._read(one) for one in pictures[start : start + self._batch_size]]
-                with tf_errors.explained(self.network, len(some)):
-                    found += self._detect_batch(weights, some)
-        return found
+        return self._served.answers(pictures, self._fitted, self._found)
 
-    def _detect_batch(self, weights: Any, arrays: Sequence[Array]) -> list[Detections]:
-        inputs = fit(
+    def _fitted(self, arrays: Sequence[Array]) -> npt.NDArray[np.float32]:
+        return fit(
             arrays,
             self.network.input_shape,
             letter_box=self.network.letter_box,
-            threads=self._threads,
+            threads=self._served.threads,
         )
-        raws = self._stream.raw_heads(inputs, weights)
+
+    def _found(self, heads: list[Array], arrays: Sequence[Array]) -> Iterable[Detections]:
         found = self._decoder(
-            raws,
+            heads,
             self.size,
             [array.shape[:2] for array in arrays],
-            score=self._wanted.score,
-            iou=self._wanted.iou,
+            score=self._wanted.score_threshold,
+            iou=self._wanted.iou_threshold,
             max_boxes=self._wanted.max_boxes,
             agnostic=self._wanted.agnostic,
-            unwanted=self._wanted.unwanted,
-            threads=self._threads,
+            unwanted=self._unwanted,
+            threads=self._served.threads,
         )
-        return [Detections.of(one.boxes, one.scores, one.classes, self.names) for one in found]
+        return [
+            Detections.of(image.boxes, image.scores, image.classes, self.names) for image in found
+        ]
 
 
-def _rebuild(network: cfg.Network, weights: str, options: dict[str, Any]) -> Detector:
-    return unpickled(lambda: Detector(network, weights, **options), "Detector", weights)
-
-
-def _with_letter_box(network: cfg.Network, letter_box: bool | None) -> cfg.Network:
-    if letter_box is None or network.letter_box == letter_box:
-        return network
-    return replace(network, net=network.net.with_option("letter_box", int(letter_box)))
-
-
-def open_engine(network: cfg.Network, file: WeightsFile, threads: int) -> tuple[_Engine, Any]:
-    """What computes the heads, and the file's numbers for it."""
-    if tensorflow_library.has_gpu():
-        from yolotf.inference.tensorflow_engine import TracedNetwork  # imports TensorFlow
-
-        traced = TracedNetwork(network)
-        return traced, traced.load(file)
-    return RuntimeNetwork.opened(network, file, threads=threads)
+def _rebuild(
+    kind: type[Detector], network: cfg.Network, weights: str, arguments: dict[str, Any]
+) -> Detector:
+    return unpickled(lambda: kind(network, weights, **arguments), "Detector", weights)

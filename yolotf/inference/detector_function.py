@@ -17,14 +17,15 @@ from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, read_names
-from yolotf.errors import WeightsMismatch, YolotfError
-from yolotf.files.fetching import TIMEOUT
+from yolotf.darknet.decoding import check_heads
+from yolotf.darknet.detection_options import DetectionOptions, Only
+from yolotf.errors import YolotfError
 from yolotf.graphs import decode, forked, operations, tf_errors, tf_operations
 from yolotf.graphs.folded_network import FoldedNetwork, check_eager
 from yolotf.inference import gc_pause as _collector
 from yolotf.inference.classifier_function import ClassifierFunction
-from yolotf.inference.explained import explained
-from yolotf.inference.options import Only, thresholds
+from yolotf.inference.explained import diagnosed
+from yolotf.inference.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
 
 Tensor = Any
@@ -43,39 +44,34 @@ class InferenceFunction:
     def __init__(
         self,
         network: cfg.Network,
+        wanted: DetectionOptions | None = None,
         *,
-        score: float = 0.25,
-        iou: float = 0.45,
-        max_boxes: int = 300,
-        nms_kind: str | None = None,
-        agnostic: bool = False,
-        only: Only = None,
         names: Names = None,
         any_size: bool = False,
     ) -> None:
-        """See `build_function`; the variables are allocated only."""
-        wanted = thresholds(
-            network,
-            score,
-            iou,
-            max_boxes,
-            nms_kind,
-            agnostic=agnostic,
-            only=only,
-            names=read_names(names),
-        )
+        """See `build_function`; the variables are allocated only.
+
+        Args:
+            network: see there.
+            wanted: which detections; None: those of the defaults.
+            names: see there.
+            any_size: see there.
+        """
+        wanted = wanted or DetectionOptions()
+        check_heads(network)
+        unwanted = wanted.unwanted(network, read_names(names))
         if any_size:
             graph_rules.check_any_size(network)
         self.network = network
         self.folded = FoldedNetwork(network)
-        self.max_boxes = max_boxes
+        self.max_boxes = wanted.max_boxes
         self._any_size = any_size
-        self._suppression = wanted.suppression
+        self._suppression = wanted.suppression(network)
         self._thresholds: dict[str, Any] = {
-            "score_threshold": score,
-            "iou_threshold": iou,
-            "agnostic": agnostic,
-            "unwanted": wanted.unwanted,
+            "score_threshold": wanted.score_threshold,
+            "iou_threshold": wanted.iou_threshold,
+            "agnostic": wanted.agnostic,
+            "unwanted": unwanted,
         }
         # Three functions, of which the first and the last need no weights: they can be prepared
         # while the file is loaded, and the second serves every kind of picture.
@@ -117,7 +113,7 @@ class InferenceFunction:
         verify: bool = True,
         contents_disposable: bool = False,
         trace: bool = False,
-        timeout: float | None = TIMEOUT,
+        timeout: float | None = ServingOptions.timeout,
     ) -> None:
         """Loads a file into the variables; see `FoldedNetwork.load`.
 
@@ -135,12 +131,12 @@ class InferenceFunction:
             TensorFlowError: TensorFlow refuses the graphs.
         """
         check_eager()
-        with WeightsFile.open(weights, network=self.network, timeout=timeout) as file:
-            try:
-                with tf_errors.explained(self.network):
-                    self._load(file, verify, contents_disposable, trace)
-            except WeightsMismatch as error:
-                raise explained(error, file, self.network) from None
+        with (
+            WeightsFile.open(weights, network=self.network, timeout=timeout) as file,
+            diagnosed(file, self.network),
+            tf_errors.explained(self.network),
+        ):
+            self._load(file, verify, contents_disposable, trace)
 
     def _load(
         self, file: WeightsFile, verify: bool, contents_disposable: bool, trace: bool
@@ -338,15 +334,15 @@ def build_function(
     network: cfg.Network | cfg.Source,
     weights: WeightsSource,
     *,
-    score: float = 0.25,
-    iou: float = 0.45,
-    max_boxes: int = 300,
-    nms_kind: str | None = None,
-    agnostic: bool = False,
-    only: Only = None,
+    score: float = DetectionOptions.score_threshold,
+    iou: float = DetectionOptions.iou_threshold,
+    max_boxes: int = DetectionOptions.max_boxes,
+    nms_kind: str | None = DetectionOptions.nms_kind,
+    agnostic: bool = DetectionOptions.agnostic,
+    only: Only = DetectionOptions.only,
     names: Names = None,
     any_size: bool = False,
-    timeout: float | None = TIMEOUT,
+    timeout: float | None = ServingOptions.timeout,
 ) -> InferenceFunction | Any:
     """An inference function of plain TensorFlow operations, batch normalization folded.
 
@@ -384,18 +380,16 @@ def build_function(
         classifier = ClassifierFunction(network)
         classifier.load(weights, contents_disposable=True, timeout=timeout)
         return classifier
-    function = InferenceFunction(
-        network,
-        score=score,
-        iou=iou,
+    wanted = DetectionOptions(
+        score_threshold=score,
+        iou_threshold=iou,
         max_boxes=max_boxes,
         nms_kind=nms_kind,
         agnostic=agnostic,
         only=only,
-        names=names,
-        any_size=any_size,
     )
-    function.load(weights, contents_disposable=True, trace=True, timeout=timeout)
+    function = InferenceFunction(network, wanted, names=names, any_size=any_size)
+    function.load(weights, contents_disposable=True, trace=True)
     return function
 
 

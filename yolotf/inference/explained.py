@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.weights.file import WeightsFile
@@ -25,3 +28,12 @@ def explained(
     facts = {**error.facts, "diagnosis": found}
     summary = found.causes and error.is_about_file
     return type(error)(found.summary() if summary else error.message, **facts)
+
+
+@contextmanager
+def diagnosed(file: WeightsFile, network: cfg.Network) -> Iterator[None]:
+    """Around a load: a `WeightsMismatch` leaves with its diagnosis; see `explained`."""
+    try:
+        yield
+    except errors.WeightsMismatch as error:
+        raise explained(error, file, network) from None

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yolotf.runtime.engine import Engine
+
 _Array = npt.NDArray[Any]
 
 
@@ -21,11 +23,11 @@ class Stream:
     threads' frames out of the middle of a call's.
     """
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
         """Before the first frame.
 
         Args:
-            engine: a `RuntimeNetwork` or what has its methods.
+            engine: computes the heads.
         """
         self._engine = engine
         self._turn = threading.RLock()
@@ -35,7 +37,7 @@ class Stream:
     @property
     def keeps(self) -> bool:
         """Whether the network has a memory."""
-        return bool(self._engine.graph.states)
+        return bool(self._engine.states)
 
     def __enter__(self) -> Stream:
         if self.keeps:
@@ -52,16 +54,15 @@ class Stream:
             self._states = self._weights = None
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: Any) -> list[_Array]:
-        """What enters the heads; see `RuntimeNetwork.raw_heads`.
+        """What enters the heads; see `Engine.raw_heads`.
 
         What other weights have left behind is forgotten.
         """
         if not self.keeps:
-            heads: list[_Array] = self._engine.raw_heads(inputs, weights)
-            return heads
+            return self._engine.raw_heads(inputs, weights)
         with self:
             if self._states is None or self._weights is None or self._weights() is not weights:
-                shapes = self._engine.graph.states
+                shapes = self._engine.states
                 self._states = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
                 self._weights = weakref.ref(weights)
             found = []

@@ -1,16 +1,32 @@
-"""The weights that a `Detector` or `Classifier` computes with now."""
+"""A network and the weights that serve now: the life of a `Detector` and of a `Classifier`."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from yolotf.weights.file import WeightsFile
+import numpy as np
+import numpy.typing as npt
+
+from yolotf.darknet import cfg
+from yolotf.graphs import tf_errors
+from yolotf.images.read import Picture, read_picture
+from yolotf.inference.engines import open_engine
+from yolotf.inference.explained import diagnosed
+from yolotf.inference.options import ServingOptions
+from yolotf.inference.recurrent_state import Stream
+from yolotf.runtime.engine import LoadedWeights
+from yolotf.weights import op_library
+from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header
 
+Array = npt.NDArray[Any]
+Answer = TypeVar("Answer")
 Owner = TypeVar("Owner")
 
 
@@ -33,30 +49,156 @@ class ServedWeights:
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
+class Active:
     """Weights in memory, and what they are called; freed with the last request that uses them."""
 
-    loaded: Any
+    loaded: LoadedWeights
     about: ServedWeights
     is_file: bool
 
     @classmethod
-    def of(cls, loaded: Any, file: WeightsFile) -> Served:
+    def of(cls, loaded: LoadedWeights, file: WeightsFile) -> Active:
         """What was loaded from `file`."""
         return cls(loaded, ServedWeights(file.name, loaded.header), file.is_named_file)
 
-    def file(self, owner: str) -> str:
-        """The path from which another process can read them.
+
+class ServedNetwork:
+    """An engine, the weights it computes with now, and their exchange while requests are served.
+
+    Safe to use from many threads at once.
+
+    Attributes:
+        network: the network.
+        options: how images are read and computed.
+        engine: what computes.
+        active: the weights that serve now, replaced as a whole.
+        reloads: how many times they have been replaced.
+    """
+
+    def __init__(
+        self,
+        network: cfg.Network,
+        weights: WeightsSource,
+        options: ServingOptions,
+        *,
+        computed: cfg.Network | None = None,
+    ) -> None:
+        """Builds the graph and loads the file.
+
+        Args:
+            network: the network.
+            weights: the `.weights` file, as `load_darknet_weights` takes it.
+            options: how images are read and computed.
+            computed: the part of the network that is computed; None: all of it.
+
+        Raises:
+            WeightsMismatch: file and network do not belong together; with its `diagnosis`.
+            UnsupportedSectionError: the network has sections that cannot be computed.
+            OSError: the file cannot be read.
+            OutOfMemoryError: one image needs more memory than the process may use.
+            ImportError: the engine is not installed.
+        """
+        self.network = network
+        self.options = options
+        self.threads = options.threads or op_library.thread_count()
+        self.reloads = 0
+        self._reloading = threading.Lock()
+        with self._opened(weights) as file, diagnosed(file, network):
+            self.engine, loaded = open_engine(computed or network, file, self.threads)
+            self.active = Active.of(loaded, file)
+        self._stream = Stream(self.engine)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of what the network sees."""
+        return self.network.input_shape.height, self.network.input_shape.width
+
+    @property
+    def stateful(self) -> bool:
+        """Whether its answer for an image depends on those before it."""
+        return self._stream.keeps
+
+    def reset(self) -> None:
+        """Forgets all images so far: the next is the first of another video."""
+        self._stream.reset()
+
+    def reload(self, weights: WeightsSource) -> None:
+        """Loads another file beside the active one and replaces it in one step.
+
+        Raises:
+            WeightsMismatch: the file does not belong to the network; nothing has changed.
+            OSError: the file cannot be read; nothing has changed.
+        """
+        with self._opened(weights) as file, self._reloading, diagnosed(file, self.network):
+            self.active = Active.of(self.engine.load(file), file)
+            self.reloads += 1
+
+    def path_for_copies(self, owner: str) -> str:
+        """The path from which another process can read the active weights.
+
+        Args:
+            owner: the class whose instance is to be pickled or copied.
 
         Raises:
             TypeError: they came from elsewhere than a file.
         """
-        if not self.is_file:
+        path = self.active.about.path
+        if not self.active.is_file:
             raise TypeError(
-                f"a {owner} whose weights came from {self.about.path} cannot be pickled or "
+                f"a {owner} whose weights came from {path} cannot be pickled or "
                 "copied; only files can be read again: write them to one"
             )
-        return os.path.abspath(self.about.path)  # noqa: PTH100 - keeps links as they are
+        return os.path.abspath(path)  # noqa: PTH100 - keeps links as they are
+
+    def unblocked_weights(self) -> Any:
+        """The active weights for a SavedModel, see `Engine.unblocked_weights`."""
+        return self.engine.unblocked_weights(self.active.loaded)
+
+    def answers(
+        self,
+        images: Sequence[Picture],
+        prepare: Callable[[Sequence[Array]], npt.NDArray[np.float32]],
+        answer: Callable[[list[Array], Sequence[Array]], Iterable[Answer]],
+    ) -> list[Answer]:
+        """One answer an image, all by the same weights.
+
+        Args:
+            images: of any number; no more than a batch of them is in memory at once.
+            prepare: from images, [height, width, channels] uint8 or float32 in the network's
+                channels, to the network's input.
+            answer: from raw heads, and the images they were computed from, to their answers.
+
+        Raises:
+            OSError: an image cannot be read.
+            OutOfMemoryError: there is no memory for it.
+            EngineError: the engine refuses to run it.
+        """
+        found: list[Answer] = []
+        step = self.options.batch_size
+        # An image that cannot be read is reported before the others count as seen frames.
+        read_before = [self._read(image) for image in images] if self.stateful else None
+        with self._stream:
+            weights = self.active.loaded  # the same for all images
+            for start in range(0, len(images), step):
+                if read_before is None:
+                    batch = [self._read(image) for image in images[start : start + step]]
+                else:
+                    batch = read_before[start : start + step]
+                with tf_errors.explained(self.network, len(batch)):
+                    heads = self._stream.raw_heads(prepare(batch), weights)
+                    found.extend(answer(heads, batch))
+        return found
+
+    def _opened(self, weights: WeightsSource) -> AbstractContextManager[WeightsFile]:
+        return WeightsFile.open(weights, network=self.network, timeout=self.options.timeout)
+
+    def _read(self, image: Picture) -> Array:
+        return read_picture(
+            image,
+            self.network.input_shape.channels,
+            bgr=self.options.bgr,
+            max_pixels=self.options.max_pixels,
+        )
 
 
 def unpickled(make: Callable[[], Owner], owner: str, path: str) -> Owner:

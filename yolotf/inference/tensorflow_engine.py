@@ -41,7 +41,7 @@ class TracedWeights:
 
 
 class TracedNetwork:
-    """As `yolotf.runtime.network.RuntimeNetwork`; TensorFlow says where it computes.
+    """The `Engine` that leaves it to TensorFlow where to compute.
 
     Attributes:
         graph: what it computes.
@@ -55,6 +55,11 @@ class TracedNetwork:
     def network(self) -> cfg.Network:
         """What it was built from."""
         return self.graph.network
+
+    @property
+    def states(self) -> Mapping[str, tuple[int, ...]]:
+        """What the network keeps from one frame to the next: shapes by key."""
+        return self.graph.states
 
     def load(self, weights: WeightsSource, *, verify: bool = True) -> TracedWeights:
         """See `RuntimeNetwork.load`; runs once, so that no request has to wait."""

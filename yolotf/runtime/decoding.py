@@ -19,6 +19,7 @@ from yolotf.darknet.decoding import (
     tree_of_heads,
     yolo_point,
 )
+from yolotf.darknet.detection_options import DetectionOptions
 
 _KINDS = ("yolo", "Gaussian_yolo", "region", "detection")
 """By value of HeadKind, decode.h."""
@@ -69,9 +70,9 @@ class Decoder:
         input_size: tuple[int, int],
         image_sizes: npt.ArrayLike,
         *,
-        score: float = 0.25,
-        iou: float = 0.45,
-        max_boxes: int = 300,
+        score: float = DetectionOptions.score_threshold,
+        iou: float = DetectionOptions.iou_threshold,
+        max_boxes: int = DetectionOptions.max_boxes,
         letter_box: bool | None = None,
         agnostic: bool = False,
         unwanted: Iterable[int] = (),

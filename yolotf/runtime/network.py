@@ -50,7 +50,7 @@ class Weights:
 
 
 class RuntimeNetwork:
-    """A network that runs without TensorFlow's Python, from many threads at once.
+    """The `Engine` of TensorFlow's kernels, without its Python.
 
     Attributes:
         graph: what it computes.
@@ -129,6 +129,11 @@ class RuntimeNetwork:
     def network(self) -> cfg.Network:
         """What it was built from."""
         return self.graph.network
+
+    @property
+    def states(self) -> Mapping[str, tuple[int, ...]]:
+        """What the network keeps from one frame to the next: shapes by key."""
+        return self.graph.states
 
     def load(self, weights: WeightsSource, *, verify: bool = True) -> Weights:
         """Reads a `.weights` file into memory of its own.
