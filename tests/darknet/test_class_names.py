@@ -31,7 +31,7 @@ def test_files_hold_a_name_a_line(content: bytes, names: tuple[str, ...], tmp_pa
         ("cat\n\u82f9\u679c\n".encode("gbk"), "is no UTF-8, as in text in GBK"),
         ("cat\ndog\n".encode("utf-16"), "text in UTF-16; save it as UTF-8"),
         (b"a\n\nb\n", "a blank line among 3 lines; line 2"),
-        (b"classes=2\nnames = data/obj.names\n", "pass data/obj.names"),
+        (b"classes=2\nnames = data/obj.names\n", "pass data/obj.names itself"),
         ("cat\ndog\n".encode("utf-16-le"), "text in UTF-16; save it as UTF-8"),
         (b"\0\0\0\0\2\0\0\0" + bytes(100), "no list of class names: a .weights file"),
         (b"\xff\0\0\0\2\0\0\0" + bytes(100), "no list of class names: a binary file"),
@@ -40,7 +40,11 @@ def test_files_hold_a_name_a_line(content: bytes, names: tuple[str, ...], tmp_pa
         (b"404: Not Found", "an answer of a server"),
         (b"# mine\n[net]\nwidth=32\n", "no list of class names: a Darknet cfg"),
         (b'{"0": "cat"}', "JSON, not a name a line; pass what it holds: names=[...]"),
-        (b"nc: 2\nnames: [cat, dog]\n", "YAML, not a name a line"),
+        (b"nc: 3\nnames: {0: cat, 2: dog}\n", "none for class 1; number them from 0"),
+        (b"nc: 3\nnames: {cat: 0}\n", "names: is no mapping from class numbers to names"),
+        (b"path: .\nnames: [[cat], dog]\n", "names: is neither a list of names nor a mapping"),
+        (b"path: .\ntrain: a\n", "no names: in this YAML file"),
+        (b"names: [cat, dog\n", "no YAML: "),
         (b"\x1f\x8b\x08\0", "no list of class names: a gzip file"),
         (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
     ],
@@ -90,3 +94,36 @@ def test_what_is_none_of_these_is_told_what_is(names: object, words: str) -> Non
 def test_names_are_not_read_from_urls() -> None:
     with pytest.raises(YolotfError, match=r"^gs://b/y\.names: names are read from files"):
         read_names("gs://b/y.names")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "# my classes\nnames: [cat, 'no', '1']\n",
+        "names:\n- cat\n- no\n- 1\n",
+        "path: ../data\ntrain: images\nnames:\n  0: cat\n  1: no\n  2: 1\n",
+        "train: a\nnames: {0: cat, 2: '1', 1: no}\nnc: 3\n",
+        "nc: 3\nnames: ['cat', 'no', '1']\nroboflow:\n  version: 1\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["data.yaml", "custom.yml", "obj.names"])
+def test_names_of_data_yamls_in_every_layout(name: str, content: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    assert read_names(path) == ("cat", "no", "1")
+
+
+def test_a_data_file_leads_to_its_names(tmp_path: Path) -> None:
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    path = tmp_path / "obj.data"
+    path.write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
+    assert read_names(path) == ("cat", "dog")
+    (tmp_path / "obj.names").write_text("classes = 2\nnames = obj.names\n")
+    assert read_names(path) == ("classes = 2", "names = obj.names")  # not followed further
+
+
+def test_a_yaml_of_nothing_but_brackets_is_refused_in_time(tmp_path: Path) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text("names: " + "[" * 50000)
+    with pytest.raises(YolotfError, match="no YAML"):
+        read_names(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from yolotf.darknet import cfg, dialects
 from yolotf.darknet import stock as networks
-from yolotf.darknet.coco import COCO_NAMES
+from yolotf.darknet.class_names import stock_names as stock_names
 from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.stderr import held_back_stderr
@@ -75,12 +75,6 @@ def _pixels(text: str) -> int:
 
     Image.MAX_IMAGE_PIXELS = None  # this limit is looked at instead
     return int(text)
-
-
-def stock_names(network: cfg.Network) -> tuple[str, ...] | None:
-    """COCO's class names for a stock network as trained on COCO; else None."""
-    stock = network.classes == len(COCO_NAMES) and network.name is not None
-    return COCO_NAMES if stock else None
 
 
 def add_classes(parser: argparse.ArgumentParser) -> None:
@@ -194,3 +188,17 @@ def quiet() -> Iterator[None]:
 def note(text: str) -> None:
     """Something to know that stops nothing."""
     print(f"note: {printable(text)}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Warnings, also of other threads, are said when they come, as notes."""
+
+    def say(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if not issubclass(category, DeprecationWarning | FutureWarning):
+            note(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = say
+        yield

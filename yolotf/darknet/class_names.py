@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from yolotf._public import public
+from yolotf.darknet import data_files
+from yolotf.darknet.coco import COCO_NAMES
 from yolotf.errors import YolotfError
 from yolotf.files import detect, magic, opening, sources
+from yolotf.files.lookup import Lookup
 from yolotf.text import plural
+
+if TYPE_CHECKING:
+    from yolotf.darknet.network import Network
 
 Names = str | os.PathLike[str] | Sequence[str] | Mapping[int, str] | None
 
@@ -20,8 +27,9 @@ def read_names(names: Names) -> tuple[str, ...]:
     """Class names in the order of their numbers.
 
     Args:
-        names: a file with one name a line (blank lines at its end do not count), a list, or a
-            dictionary from class numbers to names, as other frameworks have it.
+        names: a file with one name a line (blank lines at its end do not count), a data file
+            that has or names them (`data.yaml`, `obj.data`), a list, or a dictionary from class
+            numbers to names, as other frameworks have it.
 
     Raises:
         YolotfError: the file is no list of names, or a dictionary leaves a number out.
@@ -85,7 +93,8 @@ def _from_mapping(names: Mapping[Any, Any]) -> tuple[str, ...]:
     return _checked(numbered[number] for number in range(len(numbered)))
 
 
-def _from_file(path: str) -> tuple[str, ...]:
+def _from_file(path: str, *, is_named: bool = False) -> tuple[str, ...]:
+    """The names in a file; one that a data file names is no data file itself."""
     if (url := sources.url_of(path)) is not None:
         raise YolotfError(
             f"{url}: names are read from files, not from URLs; download it first", path=url
@@ -109,18 +118,14 @@ def _from_file(path: str) -> tuple[str, ...]:
             path=path,
             line=line,
         ) from None
-    if structured := re.match(r"\s*([\[{]\s*[\"'\[{]|(names|nc)\s*:)", text):
-        what = "YAML" if structured.group(2) else "JSON"
+    if re.match(r"\s*[\[{]\s*[\"'\[{]", text):
         raise YolotfError(
-            f"{path}: {what}, not a name a line; pass what it holds: names=[...]", path=path
+            f"{path}: JSON, not a name a line; pass what it holds: names=[...]", path=path
         )
-    data = re.search(r"^\s*names\s*=\s*(\S.*?)\s*$", text, re.MULTILINE)
-    if data and re.search(r"^\s*classes\s*=", text, re.MULTILINE):
-        raise YolotfError(
-            f"{path}: a .data file, not the names themselves; pass {data.group(1)}, which its "
-            "names= line points to",
-            path=path,
-        )
+    if data_files.looks_like_yaml(path, text):
+        return _from_yaml(path)
+    if data_files.looks_like_darknet(text) and not is_named:
+        return _from_data_file(path)
     lines = [line.strip() for line in text.rstrip().splitlines()]
     if "" in lines:
         line = lines.index("") + 1
@@ -131,3 +136,42 @@ def _from_file(path: str) -> tuple[str, ...]:
             line=line,
         )
     return tuple(lines)
+
+
+def _from_yaml(path: str) -> tuple[str, ...]:
+    names = data_files.names_of_yaml(path, data_files.read_yaml(path))
+    if not names:
+        raise YolotfError(f"{path}: no names: in this YAML file; list the class names", path=path)
+    return names
+
+
+def _from_data_file(path: str) -> tuple[str, ...]:
+    """The names of the file that a data file of Darknet's names."""
+    named = data_files.read_data_file(path)["names"]
+    found = Lookup(Path(path)).find(named)
+    if found is None or found.samefile(path):
+        raise YolotfError(
+            f"{path}: a .data file, and {named}, which its names= line points to, is not there; "
+            f"pass {named} itself",
+            path=path,
+        )
+    return _from_file(str(found), is_named=True)
+
+
+NAMES_FILES = ("obj.names", "_darknet.labels", "classes.txt")
+"""What CVAT, Roboflow and Label Studio call the class names beside their labels."""
+
+
+def names_beside(folder: Path) -> Path | None:
+    """A file of class names in a folder: under a name that tools give it, or the only .names."""
+    for name in NAMES_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    named = sorted(folder.glob("*.names"))
+    return named[0] if len(named) == 1 else None
+
+
+def stock_names(network: Network) -> tuple[str, ...] | None:
+    """COCO's class names for a stock network as trained on COCO; else None."""
+    stock = network.classes == len(COCO_NAMES) and network.name is not None
+    return COCO_NAMES if stock else None

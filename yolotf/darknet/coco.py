@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 COCO_NAMES = (
     "person",
     "bicycle",
@@ -85,3 +87,38 @@ COCO_NAMES = (
     "toothbrush",
 )
 """In the order of Darknet's data/coco.names, and as they are written there."""
+
+COCO_IDS = tuple(
+    number
+    for number in range(1, 91)
+    if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # never used
+)
+"""COCO's category of each of the 80 classes (`coco_ids`, detector.c)."""
+
+_COCO_TODAY = {
+    "airplane": "aeroplane",
+    "couch": "sofa",
+    "motorcycle": "motorbike",
+    "tv": "tvmonitor",
+}
+"""Names in COCO's own files -> Darknet's, where they differ by more than blanks."""
+
+
+def comparable(name: str) -> str:
+    """A class name without what tools write differently: case, blanks, hyphens, underscores."""
+    letters = "".join(part for part in name.casefold() if part not in " _-\t")
+    return _COCO_TODAY.get(letters, letters)
+
+
+def classes_by_name(given: Sequence[str], wanted: Sequence[str]) -> tuple[int | None, ...]:
+    """For each of the `given` names the number of that class among `wanted`; None if none is it.
+
+    Names are compared as they are, then without case, blanks, hyphens and underscores and with
+    COCO's new names as Darknet's, as long as that leaves no two names alike.
+    """
+    exact = {name: number for number, name in enumerate(wanted)}
+    loose = {comparable(name): number for number, name in enumerate(wanted)}
+    alike = len(loose) < len(exact) or len(set(map(comparable, given))) < len(set(given))
+    if alike:
+        return tuple(exact.get(name) for name in given)
+    return tuple(exact.get(name, loose.get(comparable(name))) for name in given)

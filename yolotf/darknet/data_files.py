@@ -1,0 +1,221 @@
+"""Data files: what Darknet (`obj.data`) and Ultralytics (`data.yaml`) say of a data set."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yolotf.errors import YolotfError
+from yolotf.files import opening
+from yolotf.text import plural
+
+StrPath = opening.StrPath
+
+YAML_ENDINGS = frozenset({".yaml", ".yml"})
+_YAML_MOST = 4 << 20
+"""Bytes of a data.yaml; one with 9,000 names has 200 kB."""
+_YAML_KEY = re.compile(r"^(names|nc|path|train|val|test|roboflow)\s*:", re.MULTILINE)
+_DARKNET_KEY = re.compile(r"^\s*(names|classes|train|valid)\s*=", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """What a data file says, with its paths as they are written.
+
+    Attributes:
+        path: the file.
+        root: the folder that paths start from (`path:` of a data.yaml), "" for none.
+        train: lists or folders of the images trained on.
+        valid: those to evaluate on.
+        names: class names, if the file itself has them.
+        names_file: the file of class names that it names.
+        classes: how many classes it says there are.
+        difficult: Darknet's list of labels that do not count.
+        notes: sentences for its user.
+    """
+
+    path: Path
+    root: str = ""
+    train: tuple[str, ...] = ()
+    valid: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    names_file: str | None = None
+    classes: int | None = None
+    difficult: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def looks_like_yaml(path: StrPath, text: str) -> bool:
+    """Whether a text is a data.yaml, whatever its name."""
+    if Path(path).suffix.lower() in YAML_ENDINGS:
+        return True
+    return bool(_YAML_KEY.search(text)) and not _DARKNET_KEY.search(text)
+
+
+def looks_like_darknet(text: str) -> bool:
+    """Whether a text is a data file of Darknet's with a `names =`."""
+    return bool(
+        re.search(r"^\s*names\s*=\s*\S", text, re.MULTILINE)
+        and re.search(r"^\s*(classes|train|valid|backup)\s*=", text, re.MULTILINE)
+    )
+
+
+def read_data_file(path: StrPath) -> dict[str, str]:
+    """The lines `key = value` of a data file such as obj.data; of a key set twice the first.
+
+    Raises:
+        OSError: it cannot be read.
+        YolotfError: a line is of another form.
+    """
+    return _read_options(path)[0]
+
+
+def read_data(path: StrPath) -> DataFile:
+    """A data file of Darknet's or Ultralytics'.
+
+    Raises:
+        OSError: it cannot be read.
+        YolotfError: it is neither.
+    """
+    if Path(path).suffix.lower() in YAML_ENDINGS:
+        return _of_yaml(path, read_yaml(path))
+    options, notes = _read_options(path)
+    return DataFile(
+        Path(path),
+        train=_some(options.get("train")),
+        # Darknet reads `valid` and, without, `train` (detector.c:960).
+        valid=_some(options.get("valid")),
+        names_file=options.get("names") or None,
+        classes=int(options["classes"]) if options.get("classes", "").isdecimal() else None,
+        difficult=options.get("difficult") or None,
+        notes=notes,
+    )
+
+
+def _some(value: str | None) -> tuple[str, ...]:
+    return (value,) if value else ()
+
+
+def _read_options(path: StrPath) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The options, the first of each as Darknet takes it (option_find, option_list.c)."""
+    options: dict[str, str] = {}
+    notes = []
+    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a data file")
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text[0] in "#;":
+            continue
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise YolotfError(
+                f"{os.fspath(path)}: line {number} is no `key = value`: {text[:60]!r}; a data file "
+                "has lines such as `valid = data/test.txt`",
+                path=os.fspath(path),
+                line=number,
+            )
+        if options.setdefault(key, value) != value:
+            notes.append(
+                f"{os.fspath(path)}: line {number} sets {key} again; the first, {options[key]}, "
+                "counts, as in Darknet"
+            )
+    return options, tuple(notes)
+
+
+def read_yaml(path: StrPath) -> Mapping[str, Any]:
+    """The keys of a YAML file; every value is text, also `no` and `1`.
+
+    Raises:
+        OSError: it cannot be read.
+        YolotfError: it is no YAML, or has no keys.
+    """
+    import yaml  # kept out of `import yolotf`
+
+    source = os.fspath(path)
+    text = opening.read(path, most=_YAML_MOST, what="a data.yaml")
+    try:
+        # Nothing but texts, lists and mappings: `no` is a name, not False.
+        content = yaml.load(text.decode("utf-8-sig"), Loader=yaml.BaseLoader)
+    except UnicodeDecodeError as error:
+        raise YolotfError(
+            f"{source}: byte 0x{text[error.start]:02x} is no UTF-8; save it as UTF-8", path=source
+        ) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = None if mark is None else mark.line + 1
+        where = "" if line is None else f"; line {line}"
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise YolotfError(f"{source}: no YAML: {problem}{where}", path=source, line=line) from error
+    if not isinstance(content, Mapping):
+        raise YolotfError(
+            f"{source}: a YAML file without keys such as val: and names:", path=source
+        )
+    return content
+
+
+def _of_yaml(path: StrPath, content: Mapping[str, Any]) -> DataFile:
+    names = names_of_yaml(path, content)
+    counted = content.get("nc")
+    classes = int(counted) if isinstance(counted, str) and counted.isdecimal() else None
+    if classes is not None and names and classes != len(names):
+        raise YolotfError(
+            f"{os.fspath(path)}: nc is {classes}, names has {plural(len(names), 'name')}; correct "
+            "one of them",
+            path=os.fspath(path),
+            expected=classes,
+            found=len(names),
+        )
+    root = content.get("path")
+    return DataFile(
+        Path(path),
+        root=root if isinstance(root, str) else "",
+        train=_paths(path, content, "train"),
+        valid=_paths(path, content, "val") or _paths(path, content, "valid"),
+        names=names,
+        classes=classes if classes is not None else len(names) or None,
+    )
+
+
+def _paths(path: StrPath, content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """One path, a list of them, or none."""
+    value = content.get(key) or ()
+    values = (value,) if isinstance(value, str) else value
+    if not isinstance(values, list | tuple) or not all(isinstance(one, str) for one in values):
+        raise YolotfError(
+            f"{os.fspath(path)}: {key}: is neither a path nor a list of paths", path=os.fspath(path)
+        )
+    return tuple(one for one in values if one)
+
+
+def names_of_yaml(path: StrPath, content: Mapping[str, Any]) -> tuple[str, ...]:
+    """The class names of a data.yaml: a list, a mapping from numbers, or none.
+
+    Raises:
+        YolotfError: they are neither, or a number is left out.
+    """
+    source = os.fspath(path)
+    names = content.get("names") or ()
+    if isinstance(names, Mapping):
+        if not all(isinstance(key, str) and key.isdecimal() for key in names):
+            raise YolotfError(
+                f"{source}: names: is no mapping from class numbers to names", path=source
+            )
+        numbered = {int(key): name for key, name in names.items()}
+        missing = next((n for n in range(len(numbered)) if n not in numbered), None)
+        if missing is not None:
+            raise YolotfError(
+                f"{source}: names: has {len(numbered)} entries and none for class {missing}; "
+                "number them from 0",
+                path=source,
+                expected=missing,
+            )
+        names = [numbered[number] for number in range(len(numbered))]
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise YolotfError(
+            f"{source}: names: is neither a list of names nor a mapping from class numbers",
+            path=source,
+        )
+    return tuple(names)
