@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from yolotf.files.sources import redacted
+from yolotf.images.endings import DRAWN as DRAWN
+from yolotf.images.endings import IMAGES as PICTURES
+from yolotf.images.endings import VIDEOS as VIDEOS
 from yolotf.images.read import open_picture
 
 if TYPE_CHECKING:
     from PIL import Image
 
-DRAWN = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Endings a drawing keeps; of other pictures it is a .png."""
-PICTURES = DRAWN | {".avif", ".gif", ".jfif", ".pgm", ".pnm", ".ppm"}
-VIDEOS = frozenset(
-    {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
-)
 _STREAM = re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp)://")
 STDIN = "-"
 """Names on standard input, one a line."""
