@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from yolotf.cli import arguments
-from yolotf.cli.inputs import PICTURES
 from yolotf.files.json import to_json
+from yolotf.images.endings import IMAGES
 from yolotf.inference.classifier import Classifier
 from yolotf.text import printable
 
@@ -76,5 +76,5 @@ def _inputs(given: list[str]) -> list[Path]:
     for path in map(Path, given):
         inside = sorted(path.iterdir()) if path.is_dir() else []
         # An empty folder is something that could not be read, and reported as such.
-        found += [one for one in inside if one.suffix.lower() in PICTURES] or [path]
+        found += [one for one in inside if one.suffix.lower() in IMAGES] or [path]
     return found

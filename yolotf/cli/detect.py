@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolotf.cli import arguments, inputs, label_files
-from yolotf.cli.inputs import PICTURES as PICTURES
-from yolotf.cli.inputs import VIDEOS as VIDEOS
 from yolotf.cli.video import DrawnVideo
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.errors import YolotfError

@@ -16,12 +16,15 @@ from yolotf.text import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.usage = (
-        "yolotf eval (--data OBJ.DATA | --coco INSTANCES.JSON) --cfg CFG|NAME "
+        "yolotf eval (--data DATA | --coco INSTANCES.JSON) --cfg CFG|NAME "
         "--weights FILE [options]\n       yolotf eval --compare A.json B.json [--json]"
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "--data", metavar="OBJ.DATA", help="Darknet's data file: valid list, names, labels"
+        "--data",
+        metavar="DATA",
+        help="Darknet's data file (obj.data), Ultralytics' data.yaml, or a folder of pictures and "
+        "labels",
     )
     what.add_argument(
         "--coco", metavar="INSTANCES.JSON", help="a COCO file; COCO's twelve numbers, too"
@@ -31,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_network(parser, required=False)
     parser.add_argument("--weights", metavar="FILE", help="the .weights file")
+    parser.add_argument(
+        "--names",
+        metavar="FILE",
+        help="the network's class names, by which those of the data set are found; stock networks "
+        "know COCO's",
+    )
     parser.add_argument("--images", metavar="FOLDER", help="of the pictures of --coco")
     parser.add_argument(
         "--points",
@@ -92,15 +101,17 @@ def main(parsed: argparse.Namespace) -> int:
     network = arguments.network_of(
         parsed.cfg, parsed.classes, parsed.size, parsed.dialect, parsed.tree
     )
-    arguments.require_file(parsed.weights)
+    for path in (parsed.names, parsed.weights):
+        arguments.require_file(path)
     if parsed.coco:
         data = evaluation.read_coco(parsed.coco, images=parsed.images)
     else:
-        data = evaluation.read_darknet(parsed.data)
+        data = evaluation.read_data_set(parsed.data)
+    for note in data.notes:
+        arguments.note(note)
     read = [parsed.data or parsed.coco, parsed.cfg, parsed.weights]
     read += [picture.path for picture in data.pictures]
-    if parsed.tree is not None:
-        read.append(parsed.tree)
+    read += [path for path in (parsed.tree, parsed.names) if path is not None]
     if parsed.plot:
         evaluation.figure_for(parsed.plot, overwrite=parsed.overwrite, inputs=read)
     if data.unlabelled:
@@ -111,7 +122,7 @@ def main(parsed: argparse.Namespace) -> int:
         print(printable(message), file=sys.stderr)
     from yolotf.cli import progress  # imports rich
 
-    with progress.counted(len(data.pictures)) as bar:
+    with arguments.warnings_as_notes(), progress.counted(len(data.pictures)) as bar:
         result = evaluation.evaluate(
             network,
             parsed.weights,
@@ -119,6 +130,7 @@ def main(parsed: argparse.Namespace) -> int:
             iou_threshold=parsed.iou_thresh,
             points=parsed.points,
             score_threshold=parsed.thresh,
+            names=parsed.names,
             letter_box=parsed.letter_box,
             batch=parsed.batch,
             max_pixels=parsed.max_pixels,
@@ -128,7 +140,12 @@ def main(parsed: argparse.Namespace) -> int:
     print(to_json(result.to_dict()) if parsed.json else printable(str(result)))
     if parsed.plot:
         evaluation.plot(result, parsed.plot, overwrite=parsed.overwrite, inputs=read)
-    return 0
+    for path, error in result.unread:
+        print(printable(f"yolotf: {path}: {error}"), file=sys.stderr)
+    if result.unread:
+        few = f"{len(result.unread)} of {result.pictures} pictures could not be read"
+        print(f"yolotf: {few} and counted as empty", file=sys.stderr)
+    return 1 if result.unread else 0
 
 
 def _compare(parsed: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from yolotf.files.sources import redacted
 from yolotf.images.endings import DRAWN as DRAWN
-from yolotf.images.endings import IMAGES as PICTURES
+from yolotf.images.endings import IMAGES
 from yolotf.images.endings import VIDEOS as VIDEOS
 from yolotf.images.read import open_picture
 
@@ -45,7 +45,7 @@ def expanded(given: Iterable[str], *, recursive: bool = False) -> Iterator[str]:
             yield str(path)
 
 
-_KNOWN = PICTURES | VIDEOS
+_KNOWN = IMAGES | VIDEOS
 
 
 def is_stream(name: str) -> bool:

@@ -3,7 +3,13 @@
 No TensorFlow but in the detector.
 """
 
-from yolotf.evaluation.coco import COCO_NUMBERS, coco_numbers, read_coco
+from yolotf.evaluation.coco import (
+    COCO_NUMBERS,
+    coco_numbers,
+    fitted_to_pictures,
+    read_coco,
+    read_instances,
+)
 from yolotf.evaluation.comparison import compare, comparison_lines, read_result
 from yolotf.evaluation.curve import figure_for, plot
 from yolotf.evaluation.darknet_score import (
@@ -21,8 +27,11 @@ from yolotf.evaluation.data_set import (
     label_path,
     read_darknet,
     read_data_file,
+    read_data_set,
 )
 from yolotf.evaluation.detecting import darknet_order, detect_all
+from yolotf.evaluation.labels import find_labels, label_places
+from yolotf.evaluation.pairing import paired
 from yolotf.evaluation.run import evaluate
 
 __all__ = [
@@ -40,12 +49,18 @@ __all__ = [
     "detect_all",
     "evaluate",
     "figure_for",
+    "find_labels",
+    "fitted_to_pictures",
     "iou",
     "label_path",
+    "label_places",
+    "paired",
     "plot",
     "read_coco",
     "read_darknet",
     "read_data_file",
+    "read_data_set",
+    "read_instances",
     "read_result",
     "relative",
     "score",

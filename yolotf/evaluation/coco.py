@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
+import numpy.typing as npt
 
 from yolotf.errors import MissingPackageError, YolotfError
-from yolotf.evaluation.data_set import DataSet, LabelledPicture, Truths
+from yolotf.evaluation.data_set import DataSet, LabelledPicture
+from yolotf.evaluation.labels import NO_TRUTHS, Truths
+from yolotf.evaluation.pairing import paired
 from yolotf.files import opening
+from yolotf.files.lookup import Lookup
 from yolotf.images.detections import Detections
+from yolotf.images.read import open_picture
+from yolotf.text import plural
 
 _Path = str | os.PathLike[str]
+_Json = Mapping[str, Any]
 
 
 COCO_SCORE = 0.001
@@ -39,10 +49,182 @@ COCO_NUMBERS = (
 """As COCO's own table calls them, in its order."""
 
 
+def read_instances(path: _Path) -> _Json:
+    """The contents of a COCO file, with what tools leave out filled in.
+
+    Annotations are numbered from 1, since pycocotools never matches one whose id is 0, and so are
+    images whose ids are text; `iscrowd` is 0 and `area` the box's where they are missing.
+
+    Returns:
+        `images`, each with the `id` of the file under `given_id`; `annotations`; `categories`; and
+        `notes`, sentences for the user.
+
+    Raises:
+        OSError: it cannot be read.
+        YolotfError: it is no such file, or an entry is not what COCO says.
+    """
+    source = os.fspath(path)
+    try:
+        content = json.loads(opening.read(path, most=opening.JSON_MOST, what="a COCO file"))
+        lists = [content[key] for key in ("images", "annotations", "categories")]
+        if not all(isinstance(some, list) for some in lists):
+            raise TypeError("images, annotations or categories are no lists")
+        if not all(isinstance(entry, dict) for some in lists for entry in some):
+            raise TypeError("an entry is no object")
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
+        raise YolotfError(
+            f"{source}: no COCO file of instances ({error!r:.80}); it has images, annotations and "
+            "categories",
+            path=source,
+        ) from error
+    if not lists[0]:
+        raise YolotfError(f"{source}: lists no pictures", path=source)
+    return _Reading(source).instances(*lists)
+
+
+class _Reading:
+    """One file's entries, checked."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._notes: list[str] = []
+
+    def instances(self, images: list[_Json], annotations: list[_Json], names: list[_Json]) -> _Json:
+        categories = self._categories(names)
+        listed = self._images(images)
+        return {
+            "info": {},
+            "images": listed,
+            "annotations": self._annotations(annotations, listed, categories),
+            "categories": categories,
+            "notes": tuple(self._notes),
+        }
+
+    def _refused(self, what: str) -> YolotfError:
+        return YolotfError(f"{self._source}: {what}", path=self._source)
+
+    def _categories(self, given: list[_Json]) -> list[_Json]:
+        found: dict[int, _Json] = {}
+        for place, entry in enumerate(given):
+            number, name = _whole(entry.get("id")), entry.get("name")
+            if not isinstance(name, str) or number is None:
+                raise self._refused(
+                    f"category {place} has id {entry.get('id')!r} and name {name!r}; an id is a "
+                    "whole number"
+                )
+            if number in found:
+                raise self._refused(f"two categories have the id {number}; number them apart")
+            found[number] = {"id": number, "name": name}
+        return [found[number] for number in sorted(found)]
+
+    def _images(self, given: list[_Json]) -> list[dict[str, Any]]:
+        found: dict[int | str, dict[str, Any]] = {}
+        no_size = 0
+        for number, entry in enumerate(given, 1):
+            key, name = entry.get("id"), entry.get("file_name")
+            if not isinstance(name, str) or not isinstance(key, str | int):
+                raise self._refused(f"image {number} has id {key!r} and file_name {name!r}")
+            if key in found:
+                raise self._refused(
+                    f"{found[key]['file_name']} and {name} have the same image id {key!r}; number "
+                    "them apart"
+                )
+            width, height = _whole(entry.get("width")), _whole(entry.get("height"))
+            if not width or not height:
+                width = height = None
+                no_size += 1
+            found[key] = {
+                "id": number,
+                "given_id": key,
+                "file_name": name,
+                "width": width,
+                "height": height,
+            }
+        if all(isinstance(key, int) for key in found):
+            for key, image in found.items():
+                image["id"] = int(key)
+        else:
+            text = next(key for key in found if not isinstance(key, int))
+            self._notes.append(
+                f"{self._source}: image ids are not all numbers ({text!r}); COCO's are numbers; "
+                "they are numbered in order"
+            )
+        if no_size:
+            self._notes.append(
+                f"{self._source}: {plural(no_size, 'image')} without width and height; those of "
+                "the picture are taken"
+            )
+        return list(found.values())
+
+    def _annotations(
+        self, given: list[_Json], images: Sequence[_Json], categories: list[_Json]
+    ) -> list[_Json]:
+        numbers = {image["given_id"]: image["id"] for image in images}
+        known = {category["id"] for category in categories}
+        found: list[_Json] = []
+        lost: Counter[Any] = Counter()
+        empty = 0
+        for place, entry in enumerate(given):
+            where = f"annotation {entry.get('id', place)!r}"
+            image, category = entry.get("image_id"), _whole(entry.get("category_id"))
+            if not isinstance(image, str | int) or image not in numbers:
+                lost[repr(image)] += 1
+                continue
+            if category is None or category not in known:
+                raise self._refused(
+                    f"{where} is of category {entry.get('category_id')!r}, which is not listed"
+                )
+            box = entry.get("bbox")
+            if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+                raise self._refused(
+                    f"{where} has the bbox {str(box)[:60]}; a box is [left, top, width, height] in "
+                    "pixels"
+                )
+            if box[2] < 0 or box[3] < 0:
+                raise self._refused(f"{where} has a bbox of negative size: {box}")
+            empty += not (box[2] and box[3])
+            area = entry.get("area")
+            found.append(
+                {
+                    "id": len(found) + 1,
+                    "image_id": numbers[image],
+                    "category_id": category,
+                    "bbox": [float(value) for value in box],
+                    "area": float(area) if _is_number(area) else float(box[2] * box[3]),
+                    "iscrowd": int(_whole(entry.get("iscrowd")) == 1),
+                }
+            )
+        if lost:
+            self._notes.append(
+                f"{self._source}: {plural(lost.total(), 'annotation')} of images that are not "
+                f"listed, such as {next(iter(lost))}, left out"
+            )
+        if empty:
+            self._notes.append(
+                f"{self._source}: {plural(empty, 'box', 'boxes')} without width or height, which "
+                "nothing can match"
+            )
+        return found
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also one in text; None for all else."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 19:
+        return int(value)
+    if isinstance(value, bool):
+        return int(value)
+    return int(value) if _is_number(value) and value == int(value) else None
+
+
 def read_coco(path: _Path, *, images: _Path | None = None, names: Sequence[str] = ()) -> DataSet:
     """The pictures of a COCO file of instances.
 
-    Classes are its categories by number, as in coco.names, or those called `names` if all are.
+    Its categories are paired with the network's classes by name, never by number alone; that is
+    done by `evaluate` unless `names` are given.
 
     Args:
         path: such as instances_val2017.json.
@@ -51,66 +233,183 @@ def read_coco(path: _Path, *, images: _Path | None = None, names: Sequence[str] 
 
     Raises:
         OSError: it cannot be read.
-        YolotfError: it is no such file.
+        YolotfError: it is no such file, or none of its categories is called as a class.
     """
     source = os.fspath(path)
-    try:
-        content = json.loads(opening.read(path, most=opening.JSON_MOST, what="a COCO file"))
-        categories = sorted(content["categories"], key=lambda one: int(one["id"]))
-        listed = content["images"]
-        by_picture: dict[int, list[Any]] = {one["id"]: [] for one in listed}
-        for one in content["annotations"]:
-            by_picture.setdefault(one["image_id"], []).append(one)
-        called = {one["name"]: one["id"] for one in categories}
-        if names and all(name in called for name in names):
-            numbers = tuple(int(called[name]) for name in names)
-        else:
-            numbers = tuple(int(one["id"]) for one in categories)
-        class_of = {number: index for index, number in enumerate(numbers)}
-        pictures = tuple(
+    content = read_instances(path)
+    categories = content["categories"]
+    class_of = {category["id"]: number for number, category in enumerate(categories)}
+    of_image: dict[int, list[_Json]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        of_image[annotation["image_id"]].append(annotation)
+    places = _Places(Path(path), images)
+    sized = [(places.find(image["file_name"]), image) for image in content["images"]]
+    pictures = []
+    for file, image in sized:
+        if image["width"] is None:
+            image["width"], image["height"] = _size_of(file)
+        mine = of_image[image["id"]]
+        pictures.append(
             LabelledPicture(
-                _image_path(Path(path), images, one["file_name"]),
-                _coco_truths(by_picture[one["id"]], class_of, one, crowd=False),
-                _coco_truths(by_picture[one["id"]], class_of, one, crowd=True),
-                int(one["id"]),
+                file,
+                _truths(mine, class_of, image, crowd=False),
+                _truths(mine, class_of, image, crowd=True),
+                image["id"],
+                (image["width"], image["height"]),
             )
-            for one in listed
         )
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise YolotfError(
-            f"{source}: no COCO file of instances ({error!r:.80}); it has images, annotations and "
-            "categories",
-            path=source,
-        ) from error
-    if not pictures:
-        raise YolotfError(f"{source}: lists no pictures", path=source)
-    shown = tuple(names) or tuple(str(one["name"]) for one in categories)
-    return DataSet(source, pictures, shown, len(numbers), (), content, numbers)
+    data = DataSet(
+        source,
+        tuple(pictures),
+        tuple(category["name"] for category in categories),
+        None,
+        (),
+        {key: content[key] for key in ("info", "images", "annotations", "categories")},
+        tuple(category["id"] for category in categories),
+        (*content["notes"], *places.notes()),
+    )
+    return paired(data, tuple(names), None) if names else data
 
 
-def _image_path(path: Path, images: _Path | None, name: str) -> Path:
-    if images is not None:
-        return Path(images) / name
-    # instances_val2017.json in annotations/ stands beside val2017/ or images/val2017/.
-    part = path.stem.rpartition("_")[2]
-    above = path.parent.parent
-    places = (path.parent, above / part, above / "images" / part, above / "images")
-    return next((place / name for place in places if (place / name).exists()), path.parent / name)
+def _size_of(file: Path) -> tuple[int, int]:
+    """(width, height) of a picture; 1 x 1 for one that cannot be read, which is told of later."""
+    try:
+        return open_picture(file).size
+    except (OSError, ValueError):
+        return 1, 1
 
 
-def _coco_truths(
-    annotations: Sequence[Any], class_of: Mapping[int, int], image: Any, *, crowd: bool
+class _Places:
+    """Where the pictures of a COCO file are."""
+
+    def __init__(self, path: Path, images: _Path | None) -> None:
+        self._lookup = Lookup(path)
+        # instances_val2017.json in annotations/ stands beside val2017/ or images/val2017/.
+        part = path.stem.rpartition("_")[2]
+        above = path.parent.parent
+        given = [Path(images)] if images is not None else []
+        self._folders = (
+            *given,
+            path.parent,
+            path.parent / "images",
+            above / part,
+            above / "images" / part,
+            above / "images",
+        )
+        self._first = self._folders[0]
+
+    def find(self, name: str) -> Path:
+        """The picture; where it should be if it is nowhere."""
+        for folder in self._folders:
+            if (folder / name).exists():
+                return folder / name
+        # Label Studio: /data/local-files/?d=folder/name.jpg
+        found = self._lookup.find(name.rpartition("?d=")[2], *self._folders)
+        return self._first / name if found is None else found
+
+    def notes(self) -> Iterator[str]:
+        return self._lookup.notes()
+
+
+def _truths(
+    annotations: Sequence[_Json], class_of: Mapping[int, int], image: _Json, *, crowd: bool
 ) -> Truths:
-    mine = [
-        one
-        for one in annotations
-        if bool(one.get("iscrowd", 0)) is crowd and one["category_id"] in class_of
-    ]
+    mine = [one for one in annotations if bool(one["iscrowd"]) is crowd]
+    if not mine:
+        return NO_TRUTHS
     boxes = np.array([one["bbox"] for one in mine], np.float64).reshape(-1, 4)
     boxes[:, :2] += boxes[:, 2:] / 2
     scale = np.array([image["width"], image["height"]] * 2, np.float64)
     classes = np.array([class_of[one["category_id"]] for one in mine], np.int64)
     return Truths(classes, (boxes / scale).astype(np.float32))
+
+
+def fitted_to_pictures(
+    data: DataSet, sizes: Sequence[tuple[int, int]]
+) -> tuple[DataSet, tuple[str, ...]]:
+    """A COCO data set for pictures that may be of another size than it says.
+
+    Where its boxes reach beyond the sizes that it says, but lie in the pictures as read (which one
+    tool turned upright, and the other did not), they are pixels of the pictures as read. Otherwise
+    they are scaled with them.
+
+    Args:
+        data: from `read_coco`.
+        sizes: (width, height) of each picture as it was read; (0, 0) for one that was not.
+
+    Returns:
+        The data set in pixels of the pictures, and a sentence if a size differed.
+    """
+    wrong = {
+        index: size
+        for index, (picture, size) in enumerate(zip(data.pictures, sizes, strict=True))
+        if picture.size is not None and size != (0, 0) and picture.size != size
+    }
+    if data.coco is None or not wrong:
+        return data, ()
+    is_read = _are_pixels_as_read(data.pictures, wrong)
+    pictures = list(data.pictures)
+    scales: dict[int | None, npt.NDArray[np.float64]] = {}
+    for index, (width, height) in wrong.items():
+        picture = pictures[index]
+        scale = np.array([width, height]) / np.array(picture.size, np.float64)
+        scales[picture.coco_id] = np.ones(2) if is_read else scale
+        if is_read:
+            # Relative to the size that the file says until now.
+            picture = dataclasses.replace(
+                picture,
+                truths=_scaled(picture.truths, 1 / scale),
+                difficult=_scaled(picture.difficult, 1 / scale),
+            )
+        pictures[index] = dataclasses.replace(picture, size=(width, height))
+    of_image = {picture.coco_id: picture.size for picture in pictures}
+    content = dict(data.coco)
+    content["images"] = [
+        {**image, **dict(zip(("width", "height"), of_image[image["id"]] or (0, 0), strict=True))}
+        for image in content["images"]
+    ]
+    content["annotations"] = [
+        _resized(annotation, scales.get(annotation["image_id"]))
+        for annotation in content["annotations"]
+    ]
+    index, (width, height) = next(iter(wrong.items()))
+    first = data.pictures[index]
+    said = first.size or (0, 0)
+    turned = " (turned upright by one tool, not by the other?)" if said == (height, width) else ""
+    taken = "pixels of the pictures" if is_read else "scaled with them"
+    note = (
+        f"{data.source}: {plural(len(wrong), 'picture')} of another size than it says: {first.path}"
+        f" is {width}x{height}, the file says {said[0]}x{said[1]}{turned}; its boxes are taken as "
+        f"{taken}"
+    )
+    return dataclasses.replace(data, pictures=tuple(pictures), coco=content), (note,)
+
+
+def _are_pixels_as_read(
+    pictures: Sequence[LabelledPicture], sizes: Mapping[int, tuple[int, int]]
+) -> bool:
+    """Whether boxes lie in the pictures as read, and some beyond the sizes that the file says."""
+    beyond = False
+    for index, size in sizes.items():
+        picture = pictures[index]
+        said = np.array(picture.size, np.float64)
+        boxes = np.concatenate([picture.truths.boxes, picture.difficult.boxes]).astype(np.float64)
+        ends = (boxes[:, :2] + boxes[:, 2:] / 2) * said
+        if np.any(ends > np.array(size) + 1):
+            return False
+        beyond |= bool(np.any(ends > said + 1))
+    return beyond
+
+
+def _resized(annotation: _Json, scale: npt.NDArray[np.float64] | None) -> _Json:
+    if scale is None:
+        return annotation
+    box = (np.array(annotation["bbox"]) * np.tile(scale, 2)).tolist()
+    return {**annotation, "bbox": box, "area": annotation["area"] * float(scale.prod())}
+
+
+def _scaled(truths: Truths, scale: npt.NDArray[np.float64]) -> Truths:
+    return Truths(truths.classes, (truths.boxes * np.tile(scale, 2)).astype(np.float32))
 
 
 def library() -> tuple[Any, Any]:
@@ -134,6 +433,12 @@ def coco_numbers(
 ) -> dict[str, float]:
     """COCO's twelve numbers, by pycocotools; boxes are cut at the pictures, as Darknet writes them.
 
+    Only categories that are classes of the network count.
+
+    Args:
+        found: detections of each picture in its pixels, and its (width, height).
+        data: of a COCO file, paired with the network's classes.
+
     Raises:
         MissingPackageError: pycocotools is not installed.
     """
@@ -142,11 +447,14 @@ def coco_numbers(
     for (detections, (width, height)), picture in zip(found, data.pictures, strict=True):
         boxes = np.clip(detections.xyxy, 0, [width, height, width, height]).astype(float)
         for box, value, class_id in zip(boxes, detections.scores, detections.classes, strict=True):
+            category = data.categories[int(class_id)]
+            if category < 0:
+                continue
             left, top, right, bottom = box.tolist()
             results.append(
                 {
                     "image_id": picture.coco_id,
-                    "category_id": data.categories[int(class_id)],
+                    "category_id": category,
                     "bbox": [left, top, right - left, bottom - top],
                     "score": float(value),
                 }
@@ -158,7 +466,7 @@ def coco_numbers(
         truth.dataset = {"info": {}, **dict(data.coco or {})}
         truth.createIndex()
         evaluation = evaluator(truth, truth.loadRes(results), "bbox")
-        evaluation.params.catIds = list(data.categories)
+        evaluation.params.catIds = sorted(one for one in data.categories if one >= 0)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -84,6 +84,8 @@ class Score:
         average_iou: as of a class.
         coco: COCO's twelve numbers by name, if they were computed.
         about: more for `to_dict`: what was evaluated.
+        unread: pictures that could not be read, which count as ones in which nothing was found, and
+            why.
     """
 
     classes: tuple[ClassScore, ...]
@@ -95,6 +97,7 @@ class Score:
     average_iou: float
     coco: Mapping[str, float] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    unread: tuple[tuple[str, str], ...] = ()
 
     @property
     def mean_ap(self) -> float:
@@ -121,6 +124,7 @@ class Score:
         return {
             **self.about,
             "pictures": self.pictures,
+            "unread": [{"path": path, "error": error} for path, error in self.unread],
             "truths": sum(one.truths for one in self.classes),
             "detections": self.detections,
             "iou_threshold": self.iou_threshold,

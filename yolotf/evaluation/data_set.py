@@ -1,34 +1,30 @@
-"""Labelled pictures, and Darknet's files of them: data file, list, labels."""
+"""Labelled pictures: data sets of Darknet's, Ultralytics' and folders of pictures and labels."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import os
-import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from yolotf._public import public
+from yolotf.darknet import data_files
+from yolotf.darknet.class_names import names_beside, read_names
+from yolotf.darknet.data_files import DataFile
+from yolotf.darknet.data_files import read_data_file as read_data_file
 from yolotf.errors import YolotfError
+from yolotf.evaluation.labels import NO_TRUTHS, Fork, find_labels, label_places, read_labels
+from yolotf.evaluation.labels import Truths as Truths
+from yolotf.evaluation.labels import label_path as label_path
 from yolotf.files import opening
+from yolotf.files.lookup import Lookup
+from yolotf.images.endings import IMAGES
+from yolotf.text import plural
 
 _Path = str | os.PathLike[str]
-_Floats = npt.NDArray[np.float32]
-_Integers = npt.NDArray[np.int64]
-
-
-class Truths(NamedTuple):
-    """What a person saw in a picture."""
-
-    classes: _Integers
-    """[N]."""
-    boxes: _Floats
-    """[N, 4]: centre x, y, width, height relative to the picture, as in Darknet's label files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +36,14 @@ class LabelledPicture:
         truths: its labels.
         difficult: labels that count neither as missed nor as found.
         coco_id: its number in a COCO file.
+        size: (width, height) that a COCO file says it has.
     """
 
     path: Path
     truths: Truths
     difficult: Truths
     coco_id: int | None = None
+    size: tuple[int, int] | None = None
 
 
 @public
@@ -61,6 +59,7 @@ class DataSet:
         unlabelled: pictures without a label file, which count as empty, as in Darknet.
         coco: the contents of a COCO file; None for Darknet's.
         categories: COCO's number of each class.
+        notes: what its user should know of how it was read.
     """
 
     source: str
@@ -70,172 +69,251 @@ class DataSet:
     unlabelled: tuple[Path, ...] = ()
     coco: Mapping[str, Any] | None = None
     categories: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-_REPLACED = (
-    ("/images/train2017/", "/labels/train2017/"),
-    ("/images/val2017/", "/labels/val2017/"),
-    ("/JPEGImages/", "/labels/"),
-    ("/images/train2014/", "/labels/train2014/"),
-    ("/images/val2014/", "/labels/val2014/"),
-)
-"""replace_image_to_label, utils.c; the first of each is replaced."""
-_PICTURES = (
-    ".jpg",
-    ".JPG",
-    ".jpeg",
-    ".JPEG",
-    ".png",
-    ".PNG",
-    ".bmp",
-    ".BMP",
-    ".ppm",
-    ".PPM",
-    ".tiff",
-    ".TIFF",
-)
+def read_data_set(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
+    """A data set as the tools that people label with write it.
 
-
-def label_path(picture: _Path) -> Path:
-    """Where Darknet looks for the labels of a picture."""
-    text = os.fspath(picture)
-    for folder, labels in _REPLACED:
-        text = text.replace(folder, labels, 1)
-    text = text.strip(" \t")
-    for ending in _PICTURES:
-        if text.endswith(ending):
-            text = text[: -len(ending)] + ".txt"
-            break
-    return Path(text)
-
-
-def read_data_file(path: _Path) -> dict[str, str]:
-    """The lines `key = value` of a data file such as obj.data.
-
-    Raises:
-        OSError: it cannot be read.
-        YolotfError: a line is of another form.
-    """
-    options: dict[str, str] = {}
-    for number, line in enumerate(_lines(path), 1):
-        text = line.strip()
-        if not text or text[0] in "#;":
-            continue
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise YolotfError(
-                f"{os.fspath(path)}: line {number} is no `key = value`: {text[:60]!r}; a data file "
-                "has lines such as `valid = data/test.txt`",
-                path=os.fspath(path),
-                line=number,
-            )
-        options[key.strip()] = value.strip()
-    return options
-
-
-def read_darknet(path: _Path) -> DataSet:
-    """The pictures of a data file: its `valid` list, their labels beside them, its `names`.
-
-    Paths in it are looked for from the working directory, as Darknet does, then from the data
-    file's folder and those above it.
+    Args:
+        path: a data file of Darknet's (`obj.data`), a `data.yaml` of Ultralytics' or Roboflow's, or
+            a folder: with one of them in it, or with pictures and labels.
+        like: whose Darknet says where labels are looked for first.
 
     Raises:
         OSError: a file cannot be read.
-        YolotfError: it names no list, a list is empty, or a label is none.
+        YolotfError: it names no pictures, none of them has labels, or a label is none.
     """
-    options = read_data_file(path)
-    listed = options.get("valid") or options.get("train")
-    if listed is None:
+    given = Path(path)
+    if given.is_dir():
+        inside = _data_file_in(given)
+        return _read_folder(given, like) if inside is None else read_data_set(inside, like=like)
+    if given.suffix.lower() in data_files.YAML_ENDINGS:
+        return _read_yaml(given, like)
+    return read_darknet(given, like=like)
+
+
+def _data_file_in(folder: Path) -> Path | None:
+    """The one data file of a folder."""
+    for name in ("data.yaml", "data.yml", "obj.data"):
+        if (folder / name).is_file():
+            return folder / name
+    found = [one for end in (".yaml", ".yml", ".data") for one in sorted(folder.glob(f"*{end}"))]
+    return found[0] if len(found) == 1 else None
+
+
+def read_darknet(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
+    """The pictures of a data file of Darknet's: its `valid` list, their labels, its `names`.
+
+    Paths in it are looked for beside the data file, there with leading folders left out, in the
+    working folder, as Darknet does, then in the folders above; `notes` says where they were found
+    if not where they say. Without `valid` the pictures of `train` are taken, as Darknet does.
+
+    Raises:
+        OSError: a file cannot be read.
+        YolotfError: it names no list, a list is empty, no picture has labels, or a label is none.
+    """
+    data = data_files.read_data(path)
+    notes = list(data.notes)
+    listed = _chosen(data, "valid", notes)
+    lookup = Lookup(Path(path))
+    names = _names(data, lookup, notes)
+    pictures = _listed(_found(lookup, listed[0]), lookup)
+    hard = (
+        [] if data.difficult is None else _difficult(_found(lookup, data.difficult), lookup, like)
+    )
+    return _labelled(data, pictures, names, [*notes], lookup, like, hard)
+
+
+def _read_yaml(path: Path, like: Fork) -> DataSet:
+    """A data.yaml; paths in it start from `path:`, or from its own folder."""
+    data = data_files.read_data(path)
+    notes = list(data.notes)
+    lookup = Lookup(path)
+    root = lookup.find(data.root) if data.root else None
+    folders = [root] if root is not None and root.is_dir() else []
+    pictures: list[Path] = []
+    if data.valid or data.train:
+        for name in _chosen(data, "val", notes):
+            place = _found(lookup, name, *folders)
+            pictures += _in_folder(place) if place.is_dir() else _listed(place, lookup, *folders)
+    else:
+        # supervision writes names alone.
+        images = path.parent / "images"
+        place = images if images.is_dir() else path.parent
+        notes.append(f"{path}: names no pictures; those in {place} are taken")
+        pictures += _in_folder(place)
+    names = data.names or _names(data, lookup, notes)
+    return _labelled(data, pictures, names, notes, lookup, like)
+
+
+def _read_folder(folder: Path, like: Fork) -> DataSet:
+    """Pictures of a folder and those in it, with the names file that tools put beside them."""
+    notes = []
+    place = folder
+    for part in ("valid", "val", "images/val", "images/valid"):
+        if (folder / part).is_dir():
+            place = folder / part
+            notes.append(f"{folder}: {part}/ of it is evaluated")
+            break
+    names_file = next(
+        (
+            file
+            for one in (place, folder, place.parent, folder / "labels")
+            if (file := names_beside(one)) is not None
+        ),
+        None,
+    )
+    names: tuple[str, ...] = ()
+    if names_file is not None:
+        names = read_names(names_file)
+        notes.append(f"{folder}: class names are those of {names_file}")
+    data = DataFile(folder, names=names, classes=len(names) or None)
+    return _labelled(data, _in_folder(place), names, notes, Lookup(folder / "data.yaml"), like)
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """The pictures in a folder and in all folders in it, sorted."""
+    found = [
+        one
+        for one in sorted(folder.rglob("*"))
+        if one.suffix.lower() in IMAGES and not one.name.startswith(".") and one.is_file()
+    ]
+    if not found:
+        raise YolotfError(f"{folder}: no pictures in this folder", path=str(folder))
+    return found
+
+
+def _chosen(data: DataFile, key: str, notes: list[str]) -> tuple[str, ...]:
+    """The lists to evaluate on; those trained on where there are no others."""
+    if data.valid:
+        return data.valid
+    if not data.train:
+        wanted = "valid = FILE" if key == "valid" else "val: FOLDER"
         raise YolotfError(
-            f"{os.fspath(path)}: no `valid = FILE`; name the list of pictures to evaluate on",
-            path=os.fspath(path),
+            f"{data.path}: no `{wanted}`; name the pictures to evaluate on", path=str(data.path)
         )
-    base = Path(path).resolve().parent
-    classes = int(options["classes"]) if options.get("classes", "").isdigit() else None
-    names = _names(_found(options["names"], base)) if "names" in options else ()
-    paths = _listed(_found(listed, base), base)
-    hard = _listed(_found(options["difficult"], base), base) if "difficult" in options else []
-    limit = classes if classes is not None else len(names) or None
-    unlabelled: list[Path] = []
-    pictures = []
-    for index, picture in enumerate(paths):
-        labels = label_path(picture)
-        truths = _labels(labels, limit)
-        if truths is None:
-            unlabelled.append(picture)
-        difficult = _labels(label_path(hard[index]), limit) if index < len(hard) else None
-        pictures.append(LabelledPicture(picture, truths or _NO_TRUTHS, difficult or _NO_TRUTHS))
-    return DataSet(os.fspath(path), tuple(pictures), names, classes, tuple(unlabelled))
+    notes.append(
+        f"{data.path}: no {key}; what is evaluated is train, {data.train[0]}: the network has seen "
+        "these pictures"
+    )
+    return data.train
 
 
-_NO_TRUTHS = Truths(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
+def _names(data: DataFile, lookup: Lookup, notes: list[str]) -> tuple[str, ...]:
+    """Class names of a data file: those it names, else those in a file beside it."""
+    if data.names_file is not None:
+        return read_names(_found(lookup, data.names_file))
+    beside = names_beside(data.path.parent)
+    if beside is None:
+        return ()
+    names = read_names(beside)
+    if data.classes is not None and len(names) != data.classes:
+        return ()
+    notes.append(f"{data.path}: names no class names; those of {beside} are taken")
+    return names
 
 
-def _lines(path: _Path) -> list[str]:
-    return opening.read_lines(path, most=opening.LIST_MOST, what="a list or a file of labels")
+def _found(lookup: Lookup, name: str, *folders: Path) -> Path:
+    found = lookup.find(name, *folders)
+    if found is None:
+        raise FileNotFoundError(2, "no such file or directory", name)
+    return found
 
 
-def _names(path: Path) -> tuple[str, ...]:
-    return tuple(line.strip() for line in "\n".join(_lines(path)).rstrip().splitlines())
-
-
-def _found(name: str, base: Path) -> Path:
-    """`name` from the working directory, else from `base` or above; as it is if nowhere."""
-    path = Path(name)
-    if path.is_absolute() or path.exists():
-        return path
-    places = (folder / path for folder in (base, *base.parents))
-    return next((place for place in places if place.exists()), path)
-
-
-def _listed(path: Path, base: Path) -> list[Path]:
+def _listed(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
+    """The pictures of a list; one that is not there is named as the list does."""
+    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of pictures")
     found = []
-    for number, line in enumerate(_lines(path), 1):
-        if name := line.strip():
-            picture = _found(name, base)
-            if "." not in picture.name and not picture.exists():
-                # Not quoted: the data file may have named any file.
-                raise YolotfError(
-                    f"{path}: line {number} is no path of a picture; a list names one a line",
-                    path=str(path),
-                    line=number,
-                )
-            found.append(picture)
+    for number, line in enumerate(lines, 1):
+        if not (name := line.strip()):
+            continue
+        picture = lookup.find(name, *folders, path.absolute().parent)
+        if picture is None and "." not in Path(name).name:
+            # Not quoted: the data file may have named any file.
+            raise YolotfError(
+                f"{path}: line {number} is no path of a picture; a list names one a line",
+                path=str(path),
+                line=number,
+            )
+        found.append(Path(name) if picture is None else picture)
     if not found:
         raise YolotfError(f"{path}: an empty list; it names one picture a line", path=str(path))
     return found
 
 
-def _labels(path: Path, classes: int | None) -> Truths | None:
-    """`class x y width height` a line; None without a file."""
-    try:
-        lines = _lines(path)
-    except FileNotFoundError:
-        return None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        parts = line.split()
-        try:
-            class_id, box = int(parts[0]), [float(part) for part in parts[1:]]
-        except ValueError:
-            class_id, box = -1, []
-        right = len(box) == 4 and all(map(math.isfinite, box))
-        if not right or class_id < 0 or (classes is not None and class_id >= classes):
-            limit = "" if classes is None else f" below {classes}"
-            raise YolotfError(
-                f"{path}: line {number} is no label{_quoted(line)}; it has a class number"
-                f"{limit}, then centre x, y, width and height relative to the picture",
-                path=str(path),
-                line=number,
-            )
-        rows.append([class_id, *box])
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    return Truths(table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32))
+def _difficult(path: Path, lookup: Lookup, like: Fork) -> list[Path | None]:
+    """The label files of Darknet's `difficult` list, whose pictures need not be there."""
+    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of pictures")
+    named = [Path(line.strip()) for line in lines if line.strip()]
+    folders = (Path(), *lookup.folders)
+    return [
+        next((file for one in folders if (file := find_labels(one / name, like))), None)
+        for name in named
+    ]
 
 
-def _quoted(line: str) -> str:
-    """A line of numbers; any other could be of a file that is nobody's business."""
-    text = line.strip()[:60]
-    return f": {text!r}" if re.fullmatch(r"[-+.\deE\s]+", text) else ""
+def _labelled(
+    data: DataFile,
+    paths: Sequence[Path],
+    names: tuple[str, ...],
+    notes: list[str],
+    lookup: Lookup,
+    like: Fork,
+    hard: Sequence[Path | None] = (),
+) -> DataSet:
+    """The pictures with their labels."""
+    limit = data.classes if data.classes is not None else len(names) or None
+    unlabelled: list[Path] = []
+    pictures = []
+    polygons = 0
+    elsewhere: list[tuple[Path, Path]] = []
+    for index, path in enumerate(paths):
+        file = find_labels(path, like)
+        truths = NO_TRUTHS
+        if file is None:
+            unlabelled.append(path)
+        else:
+            truths, outlines = read_labels(file, limit)
+            polygons += outlines > 0
+            if file not in label_places(path, like)[:2]:
+                elsewhere.append((path, file))
+        difficult = hard[index] if index < len(hard) else None
+        spared = NO_TRUTHS if difficult is None else read_labels(difficult, limit).truths
+        pictures.append(LabelledPicture(path, truths, spared))
+    if len(unlabelled) == len(paths):
+        places = [str(place) for place in label_places(unlabelled[0], like)]
+        raise YolotfError(
+            f"{data.path}: none of its {plural(len(paths), 'picture')} has a label file; those of "
+            f"{unlabelled[0]} were looked for at {', '.join(places)}",
+            path=str(data.path),
+            found=0,
+            expected=len(paths),
+        )
+    notes += lookup.notes()
+    notes += _about_repeated(data.path, paths, like)
+    if elsewhere:
+        picture, file = elsewhere[0]
+        notes.append(
+            f"{data.path}: labels of {plural(len(elsewhere), 'picture')} are where Darknet does "
+            f"not look: those of {picture} in {file}"
+        )
+    if polygons:
+        notes.append(
+            f"{data.path}: {plural(polygons, 'label file')} with outlines; the boxes around them "
+            "are taken"
+        )
+    found = DataSet(str(data.path), tuple(pictures), names, data.classes, tuple(unlabelled))
+    return dataclasses.replace(found, notes=tuple(notes))
+
+
+def _about_repeated(source: Path, paths: Iterable[Path], like: Fork) -> Iterator[str]:
+    counts = Counter(os.path.abspath(path) for path in paths)  # noqa: PTH100 (follows no link)
+    repeated = [path for path, count in counts.items() if count > 1]
+    if repeated:
+        others = f", and {plural(len(repeated) - 1, 'other')} likewise" if len(repeated) > 1 else ""
+        ends = "; hank-ai's Darknet refuses the list" if like == "hank-ai" else ""
+        yield (
+            f"{source}: lists {repeated[0]} {counts[repeated[0]]} times, which counts each "
+            f"time{others}{ends}"
+        )

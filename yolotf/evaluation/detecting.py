@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.evaluation.data_set import DataSet
+from yolotf.evaluation.data_set import DataSet, LabelledPicture
 from yolotf.images.detections import Detections
 from yolotf.images.read import MAX_PIXELS, read_picture
 from yolotf.inference.detector import Detector
@@ -31,10 +31,21 @@ def detect_all(
     batch: int = 8,
     max_pixels: int | None = MAX_PIXELS,
     progress: Callable[[int], None] = lambda count: None,
+    unread: Callable[[LabelledPicture, Exception], None] | None = None,
 ) -> list[tuple[Detections, tuple[int, int]]]:
     """What a detector finds in every picture, and its (width, height).
 
     Pictures are read in other threads while the network runs.
+
+    Args:
+        detector: from a list of images to the detections of each.
+        data: the pictures.
+        channels: of the network.
+        batch: pictures that go through the network at once.
+        max_pixels: a picture of more is not read.
+        progress: told how many pictures more are done.
+        unread: told of each picture that cannot be read, in which nothing is found then, and whose
+            size is (0, 0); None: the error is raised.
 
     Raises:
         OSError: a picture cannot be read.
@@ -53,12 +64,23 @@ def detect_all(
         waiting = submit(0)
         try:
             for start in starts:
-                arrays = [future.result() for future in waiting]
+                arrays: dict[int, npt.NDArray[Any]] = {}
+                for place, future in enumerate(waiting):
+                    error = future.exception()
+                    if unread is not None and isinstance(error, OSError | ValueError):
+                        unread(data.pictures[start + place], error)
+                    else:
+                        arrays[place] = future.result()
+                count = len(waiting)
                 waiting = submit(start + batch)
-                answers = detector(arrays)
-                sizes = [(array.shape[1], array.shape[0]) for array in arrays]
-                found += zip(answers, sizes, strict=True)
-                progress(len(arrays))
+                answers = iter(detector([*arrays.values()]) if arrays else [])
+                for place in range(count):
+                    if place in arrays:
+                        height, width = arrays[place].shape[:2]
+                        found.append((next(answers), (width, height)))
+                    else:
+                        found.append((Detections.of([], [], []), (0, 0)))
+                progress(count)
         finally:
             for future in waiting:
                 future.cancel()

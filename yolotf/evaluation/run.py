@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from yolotf._public import public
+from yolotf.darknet.class_names import Names, names_for, stock_names
+from yolotf.darknet.decoding import tree_of_heads
 from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.darknet.stock import as_network
 from yolotf.errors import YolotfError
-from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, library
+from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, fitted_to_pictures, library
 from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
-from yolotf.evaluation.data_set import DataSet
+from yolotf.evaluation.data_set import DataSet, LabelledPicture
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
+from yolotf.evaluation.pairing import paired
 from yolotf.inference.options import ServingOptions
+from yolotf.text import plural
 
 _Path = str | os.PathLike[str]
 
@@ -29,6 +36,7 @@ def evaluate(
     iou_threshold: float = 0.5,
     points: int = 0,
     score_threshold: float = DetectionOptions.score_threshold,
+    names: Names = None,
     letter_box: bool | None = None,
     batch: int = ServingOptions.batch_size,
     max_pixels: int | None = ServingOptions.max_pixels,
@@ -37,13 +45,18 @@ def evaluate(
 ) -> Score:
     """Runs a detector over a data set and scores it.
 
+    Pictures are looked for before the network is built. One that is missing or cannot be read
+    counts as one in which nothing is found, as in Darknet; `Score.unread` names it.
+
     Args:
         network: as of `Detector`.
         weights: the `.weights` file.
-        data: from `read_darknet` or `read_coco`; with the latter COCO's numbers are computed, too.
+        data: from `read_data_set` or `read_coco`; with the latter COCO's numbers are computed, too.
         iou_threshold: see `score`.
         points: see `score`.
         score_threshold: see `score`.
+        names: of the network's classes, by which those of the data set are found; None: COCO's for
+            a stock network.
         letter_box: see `Detector`.
         batch: pictures that go through the network at once.
         max_pixels: see `Detector`.
@@ -51,8 +64,8 @@ def evaluate(
         timeout: see `Detector`.
 
     Raises:
-        OSError: a file cannot be read.
-        YolotfError: the data set is of other classes than the network.
+        OSError: a file cannot be read, or no picture can.
+        YolotfError: the data set is of other classes than the network, or has no labels.
         ValueError: see `score`.
         MissingPackageError: COCO's numbers need pycocotools.
     """
@@ -60,27 +73,26 @@ def evaluate(
     check_options(iou_threshold, points, score_threshold)
     if data.coco is not None:
         library()
+    net = DetectionOptions(letter_box=letter_box).applied_to(as_network(network))
+    classes = net.classes or max(head.classes for head in net.heads)
+    class_names = names_for(names, net.classes, net.source) or stock_names(net) or ()
+    tree = tree_of_heads(net)
+    if tree and not class_names:
+        class_names = tree.names
+    _check_labels(data)
+    data = _paired(data, class_names, classes)
+    _check_pictures(data)
     detector = EvaluationDetector(
-        network,
+        net,
         weights,
-        names=data.names or None,
         score=SCORE if data.coco is None else COCO_SCORE,
         max_boxes=MAX_BOXES,
         batch_size=batch,
-        letter_box=letter_box,
         timeout=timeout,
     )
-    net = detector.network
-    classes = net.classes or max(head.classes for head in net.heads)
-    if data.classes is not None and data.classes != classes:
-        raise YolotfError(
-            f"{data.source}: {data.classes} classes, {net.source} has {classes}; the data set "
-            "belongs to another network",
-            expected=classes,
-            found=data.classes,
-        )
-    names = data.names or tuple(f"class {number}" for number in range(classes))
+    class_names = data.names or tuple(f"class {number}" for number in range(classes))
     started = time.perf_counter()
+    unread: list[tuple[LabelledPicture, Exception]] = []
     found = detect_all(
         lambda arrays: detector(arrays),
         data,
@@ -88,8 +100,14 @@ def evaluate(
         batch=batch,
         max_pixels=max_pixels,
         progress=progress,
+        unread=lambda picture, error: unread.append((picture, error)),
     )
+    if len(unread) == len(data.pictures):
+        raise unread[0][1]
     seconds = time.perf_counter() - started
+    data, notes = fitted_to_pictures(data, [size for _, size in found])
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     about = {
         "network": net.source,
         "letter_box": net.letter_box,
@@ -102,12 +120,56 @@ def evaluate(
     result = score(
         found,
         data.pictures,
-        names,
+        class_names,
         iou_threshold=iou_threshold,
         points=points,
         score_threshold=score_threshold,
         about=about,
     )
+    result = dataclasses.replace(
+        result, unread=tuple((str(picture.path), reason(error)) for picture, error in unread)
+    )
     if data.coco is None:
         return result
     return dataclasses.replace(result, coco=coco_numbers(found, data))
+
+
+def _paired(data: DataSet, names: Sequence[str], classes: int) -> DataSet:
+    """`paired`, with a warning for each note on it."""
+    found = paired(data, names, classes)
+    for note in found.notes[len(data.notes) :]:
+        warnings.warn(note, stacklevel=3)
+    return found
+
+
+def _check_labels(data: DataSet) -> None:
+    """Raises for a data set in which there is nothing to find: every score of it would be 0."""
+    if not any(len(picture.truths.classes) for picture in data.pictures):
+        raise YolotfError(
+            f"{data.source}: none of its {plural(len(data.pictures), 'picture')} has a label",
+            path=data.source,
+            found=0,
+        )
+
+
+def _check_pictures(data: DataSet) -> None:
+    """Warns of pictures that are not there, and raises where none is."""
+    missing = [picture.path for picture in data.pictures if not picture.path.is_file()]
+    if not missing:
+        return
+    if len(missing) == len(data.pictures):
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"no such file, as are all of the {plural(len(missing), 'picture')} of {data.source}",
+            str(missing[0]),
+        )
+    warnings.warn(
+        f"{data.source}: {len(missing)} of {plural(len(data.pictures), 'picture')} are not there "
+        f"and count as pictures in which nothing is found; the first: {missing[0]}",
+        stacklevel=3,
+    )
+
+
+def reason(error: Exception) -> str:
+    """Why a picture cannot be read, in a few words."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -1,0 +1,222 @@
+"""Data sets as the tools that people label with write them, by hand: the shapes of their exports.
+
+Each function writes one into a folder and returns what `yolotf eval` is given. `rows` are class
+number, left, top, width and height in pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+
+class Picture(NamedTuple):
+    """A picture to be exported."""
+
+    path: Path
+    rows: list[tuple[int, float, float, float, float]]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        with Image.open(self.path) as image:
+            return image.size
+
+    def lines(self, classes: list[int]) -> str:
+        """Its labels in Darknet's form; `classes[c]` is the number of class c there."""
+        width, height = self.size
+        return "".join(
+            f"{classes[k]} {(x + w / 2) / width:.6f} {(y + h / 2) / height:.6f} "
+            f"{w / width:.6f} {h / height:.6f}\n"
+            for k, x, y, w, h in self.rows
+        )
+
+
+Tool = Callable[[Path, list[Picture], list[str]], list[str]]
+
+
+def _copied(pictures: list[Picture], images: Path, labels: Path | None, classes: list[int]) -> None:
+    for folder in {images, labels or images}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for one in pictures:
+        shutil.copy(one.path, images)
+        if labels is not None:
+            (labels / f"{one.path.stem}.txt").write_text(one.lines(classes))
+
+
+def alphabetical(names: list[str]) -> tuple[list[str], list[int]]:
+    """The names sorted, and where each of `names` is among them."""
+    ordered = sorted(names)
+    return ordered, [ordered.index(name) for name in names]
+
+
+def cvat_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """CVAT's YOLO 1.1, unpacked: `data/` is the folder it should have been unpacked into."""
+    inside = folder / "obj_train_data"
+    _copied(pictures, inside, inside, [*range(len(names))])
+    (folder / "obj.names").write_text("\n".join(names) + "\n")
+    listed = "".join(f"data/obj_train_data/{one.path.name}\n" for one in pictures)
+    (folder / "train.txt").write_text(listed)
+    (folder / "obj.data").write_text(
+        f"classes = {len(names)}\ntrain = data/train.txt\nnames = data/obj.names\n"
+        "backup = backup/\n"
+    )
+    return ["--data", str(folder / "obj.data")]
+
+
+def label_studio_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """Label Studio's YOLO: classes by the alphabet, no data file."""
+    ordered, classes = alphabetical(names)
+    _copied(pictures, folder / "images", folder / "labels", classes)
+    (folder / "classes.txt").write_text("\n".join(ordered) + "\n")
+    categories = [{"id": k, "name": name} for k, name in enumerate(ordered)]
+    (folder / "notes.json").write_text(json.dumps({"categories": categories}))
+    return ["--data", str(folder)]
+
+
+def ultralytics(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """Ultralytics': images/val, labels/val, names as a mapping, a comment first."""
+    _copied(pictures, folder / "images/val", folder / "labels/val", [*range(len(names))])
+    (folder / "images/train").mkdir()
+    listed = "".join(f"  {k}: {name}\n" for k, name in enumerate(names))
+    (folder / "mine.yaml").write_text(
+        f"# my set\npath: {folder.name}  # from the folder of data sets\ntrain: images/train\n"
+        f"val: images/val\nnames:\n{listed}"
+    )
+    return ["--data", str(folder / "mine.yaml")]
+
+
+def roboflow_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """Roboflow's YOLO: paths that start above the folder of data.yaml."""
+    for part in ("train", "valid"):
+        _copied(
+            pictures if part == "valid" else pictures[:1],
+            folder / part / "images",
+            folder / part / "labels",
+            [*range(len(names))],
+        )
+    (folder / "data.yaml").write_text(
+        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\n"
+        f"nc: {len(names)}\nnames: {names}\n"
+    )
+    return ["--data", str(folder)]
+
+
+def roboflow_darknet(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """Roboflow's Darknet: names in _darknet.labels, no data file."""
+    _copied(pictures, folder / "valid", folder / "valid", [*range(len(names))])
+    _copied(pictures[:1], folder / "train", folder / "train", [*range(len(names))])
+    for part in ("train", "valid"):
+        (folder / part / "_darknet.labels").write_text("\n".join(names))
+    return ["--data", str(folder)]
+
+
+def supervision_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """supervision's: a data.yaml that names no pictures."""
+    _copied(pictures, folder / "images", folder / "labels", [*range(len(names))])
+    (folder / "data.yaml").write_text(f"nc: {len(names)}\nnames: {names}\n")
+    return ["--data", str(folder / "data.yaml")]
+
+
+def hank_ai(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """For hank-ai's Darknet: labels beside the pictures of JPEGImages."""
+    _copied(pictures, folder / "JPEGImages", folder / "JPEGImages", [*range(len(names))])
+    listed = "".join(f"{folder}/JPEGImages/{one.path.name}\n" for one in pictures)
+    (folder / "valid.txt").write_text(listed)
+    (folder / "my.names").write_text("\n".join(names) + "\n")
+    (folder / "my.data").write_text(
+        f"classes={len(names)}\nvalid={folder}/valid.txt\nnames={folder}/my.names\n"
+    )
+    return ["--data", str(folder / "my.data")]
+
+
+def _instances(
+    pictures: list[Picture],
+    categories: list[dict[str, Any]],
+    ids: list[int],
+    first: int,
+    named: Callable[[Picture], str],
+) -> dict[str, Any]:
+    images, annotations = [], []
+    for number, one in enumerate(pictures, first):
+        width, height = one.size
+        about = {"id": number, "width": width, "height": height, "file_name": named(one)}
+        images.append(about)
+        for k, *box in one.rows:
+            annotations.append(
+                {
+                    "id": len(annotations) + first,
+                    "image_id": number,
+                    "category_id": ids[k],
+                    "bbox": [float(value) for value in box],
+                    "area": float(box[2] * box[3]),
+                    "iscrowd": 0,
+                    "segmentation": [],
+                }
+            )
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _write(path: Path, content: dict[str, Any]) -> list[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return ["--coco", str(path)]
+
+
+def label_studio_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """Label Studio's COCO: everything numbered from 0, categories by the alphabet."""
+    _copied(pictures, folder / "images", None, [])
+    ordered, ids = alphabetical(names)
+    categories = [{"id": k, "name": name} for k, name in enumerate(ordered)]
+    content = _instances(pictures, categories, ids, 0, lambda one: f"images/{one.path.name}")
+    return _write(folder / "result.json", content)
+
+
+def roboflow_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """Roboflow's COCO: a category 0 of nothing, annotations from 0, pictures beside."""
+    _copied(pictures, folder / "valid", None, [])
+    ordered, ids = alphabetical(names)
+    categories = [{"id": 0, "name": "objects", "supercategory": "none"}]
+    categories += [{"id": k, "name": name} for k, name in enumerate(ordered, 1)]
+    content = _instances(pictures, categories, [k + 1 for k in ids], 0, lambda one: one.path.name)
+    return _write(folder / "valid/_annotations.coco.json", content)
+
+
+def cvat_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """CVAT's COCO 1.0: annotations/ beside images/train."""
+    _copied(pictures, folder / "images/train", None, [])
+    categories = [{"id": k, "name": name} for k, name in enumerate(names, 1)]
+    ids = [*range(1, len(names) + 1)]
+    content = _instances(pictures, categories, ids, 1, lambda one: one.path.name)
+    return _write(folder / "annotations/instances_train.json", content)
+
+
+def globox_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """globox': categories by the alphabet, everything numbered from 0."""
+    _copied(pictures, folder, None, [])
+    ordered, ids = alphabetical(names)
+    categories = [{"id": k, "name": name} for k, name in enumerate(ordered)]
+    content = _instances(pictures, categories, ids, 0, lambda one: one.path.name)
+    return _write(folder / "coco.json", content)
+
+
+TOOLS: dict[str, Tool] = {
+    tool.__name__: tool
+    for tool in (
+        cvat_yolo,
+        label_studio_yolo,
+        ultralytics,
+        roboflow_yolo,
+        roboflow_darknet,
+        supervision_yolo,
+        hank_ai,
+        label_studio_coco,
+        roboflow_coco,
+        cvat_coco,
+        globox_coco,
+    )
+}

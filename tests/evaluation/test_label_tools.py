@@ -1,0 +1,528 @@
+"""Data sets in the shapes that labelling tools write, evaluated as their owner would type it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import label_tools
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolotf import evaluation
+from yolotf.cli.commands import main
+from yolotf.darknet.coco import COCO_NAMES
+from yolotf.errors import YolotfError
+from yolotf.images.detections import Detections
+
+NAMES = ["person", "car", "tie"]
+ROWS = [
+    [(0, 5, 6, 20, 30), (2, 40, 10, 10, 10)],
+    [(1, 1, 1, 30, 30)],
+    [],
+    [(2, 8, 8, 16, 24), (2, 30, 20, 12, 20)],
+]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    random = np.random.default_rng(5)
+    (tmp_path / "source").mkdir()
+    found = []
+    for number, rows in enumerate(ROWS):
+        path = tmp_path / "source" / f"street {number}.png"
+        Image.fromarray(random.integers(0, 256, (48, 64, 3), np.uint8)).save(path)
+        found.append(label_tools.Picture(path, rows))
+    return found
+
+
+def read(arguments):
+    kind, path = arguments
+    if kind == "--coco":
+        return evaluation.read_coco(path)
+    return evaluation.read_data_set(path)
+
+
+def by_name(data):
+    """What is in each picture: names and boxes in pixels."""
+    found = {}
+    for one in data.pictures:
+        assert one.path.is_file()
+        with Image.open(one.path) as image:
+            width, height = image.size
+        found[one.path.name] = [
+            (
+                data.names[k],
+                round((x - w / 2) * width),
+                round((y - h / 2) * height),
+                round(w * width),
+                round(h * height),
+            )
+            for k, (x, y, w, h) in zip(*one.truths, strict=True)
+        ]
+    return found
+
+
+def expected():
+    return {
+        f"street {number}.png": [(NAMES[k], *box) for k, *box in rows]
+        for number, rows in enumerate(ROWS)
+    }
+
+
+@pytest.mark.parametrize("tool", label_tools.TOOLS)
+def test_every_shape_is_read_as_it_comes(tool, pictures, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    data = read(label_tools.TOOLS[tool](tmp_path / "set", pictures, NAMES))
+    assert by_name(data) == expected()
+    # As of a network whose classes are in the order of NAMES, whatever the tool's is.
+    paired = evaluation.paired(data, NAMES, 3)
+    assert paired.names == tuple(NAMES)
+    assert by_name(paired) == expected()
+    # And of one in another order, with a class that the set does not have.
+    others = ("tie", "dog", "person", "car")
+    if data.coco is not None or tool in ("label_studio_yolo", "cvat_yolo"):
+        assert by_name(evaluation.paired(data, others, 4)) == expected()
+
+
+def test_folders_that_an_archive_lacks_are_left_out_with_a_note(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = label_tools.cvat_yolo(tmp_path / "set", pictures, NAMES)
+    # Another data set's, of the working folder: Darknet would take it.
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train.txt").write_text("data/none.jpg\n")
+    data = read(arguments)
+    assert by_name(data) == expected()
+    said = "\n".join(data.notes)
+    assert "no valid; what is evaluated is train, data/train.txt" in said
+    assert "`data/` was left out of 5 paths" in said
+    assert f"data/train.txt is there twice; {tmp_path}/set/train.txt is taken" in said
+
+
+def test_lists_of_windows_and_of_other_machines(pictures, tmp_path):
+    label_tools.cvat_yolo(tmp_path / "set", pictures, NAMES)
+    text = (tmp_path / "set/train.txt").read_text()
+    (tmp_path / "set/train.txt").write_text(text.replace("/", "\\"))
+    data = read(["--data", tmp_path / "set/obj.data"])
+    assert by_name(data) == expected()
+    assert any("4 paths with backslashes, as on Windows" in note for note in data.notes)
+    (tmp_path / "set/train.txt").write_text(text.replace("data/obj", "/home/me/darknet/data/obj"))
+    data = read(["--data", tmp_path / "set/obj.data"])
+    assert by_name(data) == expected()
+    assert any("`/home/me/darknet/data/` was left out" in note for note in data.notes)
+
+
+def test_of_a_key_set_twice_the_first_counts(pictures, tmp_path):
+    label_tools.hank_ai(tmp_path / "set", pictures, NAMES)
+    with (tmp_path / "set/my.data").open("a") as file:
+        file.write("valid = other.txt\n")
+    data = read(["--data", tmp_path / "set/my.data"])
+    assert by_name(data) == expected()
+    assert any("line 4 sets valid again; the first" in note for note in data.notes)
+
+
+def test_a_picture_listed_twice_is_said(pictures, tmp_path):
+    label_tools.hank_ai(tmp_path / "set", pictures, NAMES)
+    path = tmp_path / "set/valid.txt"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    data = read(["--data", tmp_path / "set/my.data"])
+    assert len(data.pictures) == 5
+    assert any(f"{tmp_path}/set/JPEGImages/street 0.png 2 times" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("ending", [".webp", ".tif", ".jfif", ".gif", ".avif", ".JPeG", ".jp2", ""])
+def test_labels_of_any_ending_and_place(ending, tmp_path):
+    for images, labels in (
+        ("beside", "beside"),
+        ("images", "labels"),
+        ("images/val", "labels/val"),
+        ("JPEGImages", "JPEGImages"),
+        ("JPEGImages", "labels"),
+        ("pictures", "labels"),
+        ("pictures", "pictures/labels"),
+    ):
+        place = tmp_path / f"{images}-{labels}".replace("/", "-") / "x"
+        (place / images).mkdir(parents=True)
+        (place / labels).mkdir(parents=True, exist_ok=True)
+        (place / images / f"a{ending}").write_bytes(b"RIFF")
+        (place / labels / "a.txt").write_text("0 .5 .5 .2 .2\n")
+        assert evaluation.find_labels(place / images / f"a{ending}") == place / labels / "a.txt"
+    assert evaluation.find_labels(tmp_path / f"none{ending}") is None
+
+
+def test_whose_darknet_decides_between_two_places(tmp_path):
+    for folder in ("JPEGImages", "labels"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text("")
+    picture = tmp_path / "JPEGImages/a.jpg"
+    assert evaluation.find_labels(picture) == tmp_path / "labels/a.txt"
+    assert evaluation.find_labels(picture, "hank-ai") == tmp_path / "JPEGImages/a.txt"
+
+
+@pytest.mark.parametrize(
+    ("line", "boxes"),
+    [
+        ("1 .5 .5 .2 .2 0 .25 .25 .1 .1", [(1, 0.5, 0.5, 0.2, 0.2), (0, 0.25, 0.25, 0.1, 0.1)]),
+        ("1 .1 .2 .5 .2 .3 .8", [(1, 0.3, 0.5, 0.4, 0.6)]),  # an outline of three points
+        ("1.0 .5 .5 .2 .2", [(1, 0.5, 0.5, 0.2, 0.2)]),
+        ("1 1.01 .5 .2 .2", [(1, 1.01, 0.5, 0.2, 0.2)]),
+    ],
+)
+def test_lines_that_are_labels(line, boxes, tmp_path):
+    (tmp_path / "a.txt").write_text(line + "\n")
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "data.txt").write_text(f"{tmp_path}/a.jpg\n")
+    (tmp_path / "obj.data").write_text("classes=2\nvalid=data.txt\n")
+    truths = read(["--data", tmp_path / "obj.data"]).pictures[0].truths
+    assert truths.classes.tolist() == [int(box[0]) for box in boxes]
+    np.testing.assert_allclose(truths.boxes, [box[1:] for box in boxes], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("1 230 345 154 288", r"a\.txt: line 1 is in pixels: '1 230 345 154 288'; divide"),
+        ("1 .5 .5 .2 .2 .9", "line 1 is no label.*a sixth number may be a score"),
+        ("1 .5 .5 -.2 .2", "line 1 is no label"),
+        ("1.5 .5 .5 .2 .2", "line 1 is no label"),
+        ("1 .5 .5 .2 .2 7 .5 .5 .2 .2", "line 1 is no label.* below 2"),
+    ],
+)
+def test_lines_that_are_none(line, words, tmp_path):
+    (tmp_path / "a.txt").write_text(line + "\n")
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "data.txt").write_text(f"{tmp_path}/a.jpg\n")
+    (tmp_path / "obj.data").write_text("classes=2\nvalid=data.txt\n")
+    with pytest.raises(YolotfError, match=words):
+        read(["--data", tmp_path / "obj.data"])
+
+
+def test_without_any_labels_there_is_no_score(pictures, tmp_path):
+    arguments = label_tools.hank_ai(tmp_path / "set", pictures, NAMES)
+    for one in (tmp_path / "set/JPEGImages").glob("*.txt"):
+        one.write_text("")
+    data = read(arguments)
+    with pytest.raises(YolotfError, match=r"none of its 4 pictures has a label$"):
+        evaluation.evaluate("yolov4-tiny", "none", data, names=COCO_NAMES)
+    for one in (tmp_path / "set/JPEGImages").glob("*.txt"):
+        one.unlink()
+    with pytest.raises(YolotfError, match=r"none of its 4 pictures has a label file; .*labels/str"):
+        read(arguments)
+
+
+# COCO's files.
+
+
+def instances(folder, pictures, change=lambda content: None):
+    arguments = label_tools.cvat_coco(folder, pictures, NAMES)
+    path = Path(arguments[1])
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return arguments
+
+
+def without(kind, *keys):
+    def change(content):
+        for entry in content[kind]:
+            for key in keys:
+                del entry[key]
+
+    return change
+
+
+def each(kind, **values):
+    def change(content):
+        for number, entry in enumerate(content[kind]):
+            entry.update({key: value(number) for key, value in values.items()})
+
+    return change
+
+
+def names_as_text(content):
+    for entry in content["images"]:
+        entry["id"] = f"img{entry['id']}"
+    for entry in content["annotations"]:
+        entry["image_id"] = f"img{entry['image_id']}"
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (without("annotations", "iscrowd", "area", "id"), None),
+        (each("annotations", id=lambda n: n), None),
+        (each("annotations", id=lambda n: str(n)), None),
+        (each("annotations", category_id=lambda n: str([1, 3, 2, 3, 3][n])), None),
+        (names_as_text, "image ids are not all numbers ('img1'); COCO's are"),
+        (without("images", "width", "height"), "4 images without width and height"),
+        (
+            lambda content: content["annotations"].append(
+                {"id": 9, "image_id": 77, "category_id": 1, "bbox": [1, 2, 3, 4]}
+            ),
+            "1 annotation of images that are not listed, such as 77",
+        ),
+    ],
+)
+def test_what_tools_leave_out_is_filled_in(change, note, pictures, tmp_path):
+    pytest.importorskip("pycocotools")
+    data = read(instances(tmp_path / "set", pictures, change))
+    assert by_name(data) == expected()
+    assert any(note in one for one in data.notes) if note else not data.notes
+    assert [one["id"] for one in data.coco["annotations"]] == [1, 2, 3, 4, 5]
+    assert evaluation.coco_numbers(perfect(data), data)["AP"] == pytest.approx(1)
+
+
+def perfect(data, size=(64, 48)):
+    width, height = size
+    found = []
+    for one in data.pictures:
+        x, y, w, h = one.truths.boxes.T
+        corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1)
+        boxes = corners * [width, height, width, height]
+        scores = np.linspace(0.9, 0.5, len(boxes))
+        found.append((Detections.of(boxes, scores, one.truths.classes), size))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (each("annotations", bbox=lambda n: []), r"annotation 1 has the bbox \[\]; a box is"),
+        (each("annotations", bbox=lambda n: [1, 2, float("nan"), 4]), "has the bbox"),
+        (each("annotations", bbox=lambda n: [1, 2, -3, 4]), "a bbox of negative size"),
+        (each("annotations", category_id=lambda n: 77), "of category 77, which is not listed"),
+        (each("categories", id=lambda n: 1), "two categories have the id 1"),
+        (each("categories", id=lambda n: "one"), "category 0 has id 'one'"),
+        (each("images", id=lambda n: 1), "have the same image id 1"),
+        (each("images", file_name=lambda n: None), "image 1 has id 1 and file_name None"),
+        (each("images", id=lambda n: [n]), "image 1 has id"),
+        (lambda content: content.update(images=[3]), "no COCO file of instances"),
+        (lambda content: content.update(annotations={}), "no COCO file of instances"),
+    ],
+)
+def test_what_is_no_annotation_is_said_before_anything_is_detected(
+    change, words, pictures, tmp_path
+):
+    arguments = instances(tmp_path / "set", pictures, change)
+    with pytest.raises(YolotfError, match=words) as caught:
+        read(arguments)
+    assert str(caught.value).startswith(arguments[1])
+
+
+def test_categories_are_never_paired_by_number_in_silence(pictures, tmp_path):
+    data = read(instances(tmp_path / "set", pictures))
+    paired = evaluation.paired(data, (), 3)
+    assert "the network's class names are not known; its categories" in paired.notes[-1]
+    with pytest.raises(YolotfError, match="3 categories for the 5 classes of the network, whose n"):
+        evaluation.paired(data, (), 5)
+    with pytest.raises(YolotfError, match=r"none of its categories \(person, car, tie\) is a cl"):
+        evaluation.paired(data, ("cat", "dog", "cow"), 3)
+    paired = evaluation.paired(data, ("car", "person"), 2)
+    assert (
+        "3 labels of categories that are no class of the network left out: tie" in paired.notes[0]
+    )
+    assert paired.categories == (2, 1)
+    # An 80-class network of no names, and categories that are COCO's.
+    paired = evaluation.paired(data, (), 80)
+    assert by_name(paired) == expected()
+    assert paired.names == COCO_NAMES
+    assert "its 80 classes are taken as COCO's" in paired.notes[0]
+
+
+def test_cocos_new_names_are_darknets(pictures, tmp_path):
+    def change(content):
+        for entry, name in zip(content["categories"], ("tv", "Dining_Table", "couch"), strict=True):
+            entry["name"] = name
+
+    data = evaluation.paired(read(instances(tmp_path / "set", pictures, change)), COCO_NAMES, 80)
+    names = {data.names[k] for one in data.pictures for k in one.truths.classes}
+    assert names == {"tvmonitor", "diningtable", "sofa"}
+
+
+def test_numbers_of_labels_go_by_their_names(pictures, tmp_path):
+    data = read(label_tools.label_studio_yolo(tmp_path / "set", pictures, NAMES))
+    assert data.names == ("car", "person", "tie")
+    paired = evaluation.paired(data, NAMES, 3)
+    assert (
+        "classes are paired with the network's by name: 0 (car) is its class 1" in paired.notes[-1]
+    )
+    other = evaluation.paired(data, ("auto", "mensch", "krawatte"), 3)
+    assert (
+        "class 0 is 'car' there and 'auto' in the network; classes are paired by number"
+        in (other.notes[-1])
+    )
+    with pytest.raises(YolotfError, match=r"3 classes, the network has 2; .*'car' is none of"):
+        evaluation.paired(data, ("a", "b"), 2)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_picture_turned_by_one_tool_is_said(scaled, pictures, tmp_path):
+    pytest.importorskip("pycocotools")
+
+    def change(content):
+        for image in content["images"]:
+            image.update(width=48, height=64)
+        if scaled:  # percentages of a picture of that size, as Label Studio keeps them
+            for entry in content["annotations"]:
+                x, y, w, h = entry["bbox"]
+                entry["bbox"] = [x * 48 / 64, y * 64 / 48, w * 48 / 64, h * 64 / 48]
+
+    data = evaluation.paired(read(instances(tmp_path / "set", pictures, change)), NAMES, 3)
+    straight = evaluation.paired(read(instances(tmp_path / "other", pictures)), NAMES, 3)
+    if not scaled:  # beyond the size that is given, so that they can be no part of it
+        for content in (data, straight):
+            assert max(one["bbox"][0] + one["bbox"][2] for one in content.coco["annotations"]) == 50
+    found = perfect(straight)
+    fitted, notes = evaluation.fitted_to_pictures(data, [size for _, size in found])
+    assert "street 0.png is 64x48, the file says 48x64 (turned upright by one tool" in notes[0]
+    assert evaluation.coco_numbers(found, fitted)["AP"] > (0.99 if scaled else 0.6)
+    if scaled:
+        assert by_name(fitted) == expected()
+    score = evaluation.score(found, fitted.pictures, NAMES)
+    assert score.mean_ap > (0.99 if scaled else 0.5)
+
+
+# What the command does.
+
+
+@pytest.fixture
+def photographs(official_tiny, tmp_path):
+    """Two photographs with labels, some of them right, in three classes of COCO's."""
+    rows = {
+        "bus": [(0, 53, 389, 167, 525), (0, 212, 407, 138, 442), (1, 20, 220, 780, 520)],
+        "zidane": [(0, 745, 6, 370, 704), (2, 981, 308, 54, 113), (2, 430, 430, 90, 280)],
+    }
+    found = []
+    for name, boxes in rows.items():
+        path = tmp_path / "source" / f"{name}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(getattr(official_tiny, name).read_bytes())
+        found.append(label_tools.Picture(path, boxes))
+    return found
+
+
+PHOTOGRAPHED = ["person", "bus", "tie"]
+
+
+def evaluated(capsys, official_tiny, arguments, *more):
+    network = ["--cfg", str(official_tiny.cfg), "--weights", str(official_tiny.weights)]
+    code = main(["eval", *arguments, *network, "--json", *more])
+    said = capsys.readouterr()
+    return code, json.loads(said.out) if said.out else None, said.err
+
+
+@pytest.mark.parametrize("tool", label_tools.TOOLS)
+def test_every_shape_has_the_same_score(tool, photographs, official_tiny, tmp_path, capsys):
+    pytest.importorskip("pycocotools")
+    arguments = label_tools.TOOLS[tool](tmp_path / "set", photographs, PHOTOGRAPHED)
+    code, result, said = evaluated(
+        capsys, official_tiny, arguments, "--names", str(official_tiny.names)
+    )
+    assert code == 0, said
+    assert (result["pictures"], result["truths"]) == (2, 6)
+    assert result["tp"] + result["fn"] == 6
+    aps = {one["name"]: one["ap"] for one in result["classes"] if one["truths"]}
+    assert aps == pytest.approx(by_hand(photographs, official_tiny), abs=1e-6)
+    assert 0.5 < sum(aps.values()) / 3 < 1.01
+    if arguments[0] == "--coco":
+        assert result["coco"] == pytest.approx(
+            repaired_numbers(arguments[1], official_tiny), abs=1e-6
+        )
+
+
+def by_hand(photographs, official_tiny):
+    """The score of labels that no file was written for."""
+    labelled = []
+    for one in photographs:
+        width, height = one.size
+        numbers = [COCO_NAMES.index(PHOTOGRAPHED[row[0]]) for row in one.rows]
+        x, y, w, h = np.array([row[1:] for row in one.rows]).T
+        boxes = np.stack([(x + w / 2) / width, (y + h / 2) / height, w / width, h / height], 1)
+        truths = evaluation.Truths(np.array(numbers, np.int64), boxes.astype(np.float32))
+        nothing = evaluation.Truths(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
+        labelled.append(evaluation.LabelledPicture(one.path, truths, nothing))
+    data = evaluation.DataSet("by hand", tuple(labelled), COCO_NAMES, 80)
+    result = evaluation.evaluate(official_tiny.cfg, official_tiny.weights, data)
+    return {one.name: one.ap for one in result.classes if one.truths}
+
+
+def repaired_numbers(path, official_tiny):
+    """pycocotools' own call on the file after annotations are numbered from 1."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from yolotf.inference import Detector
+
+    content = json.loads(Path(path).read_text())
+    for number, entry in enumerate(content["annotations"], 1):
+        entry["id"] = number
+    used = {entry["category_id"] for entry in content["annotations"]}
+    categories = {one["name"]: one["id"] for one in content["categories"] if one["id"] in used}
+    detector = Detector(
+        official_tiny.cfg,
+        official_tiny.weights,
+        names=official_tiny.names,
+        score=0.001,
+        max_boxes=2000,
+    )
+    results = []
+    for image in content["images"]:
+        file = next(Path(path).parent.parent.rglob(Path(image["file_name"]).name))
+        found = detector(file)
+        boxes = np.clip(found.xyxy, 0, [image["width"], image["height"]] * 2).astype(float)
+        for (a, b, c, d), score, name in zip(boxes, found.scores, found.names, strict=True):
+            if name in categories:
+                results.append(
+                    {
+                        "image_id": image["id"],
+                        "category_id": categories[name],
+                        "bbox": [a, b, c - a, d - b],
+                        "score": float(score),
+                    }
+                )
+    with redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {"info": {}, **content}
+        truth.createIndex()
+        run = COCOeval(truth, truth.loadRes(results), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return dict(zip(evaluation.COCO_NUMBERS, run.stats.tolist(), strict=True))
+
+
+def test_pictures_that_cannot_be_read_count_as_empty(photographs, official_tiny, tmp_path, capsys):
+    arguments = label_tools.hank_ai(tmp_path / "set", photographs, PHOTOGRAPHED)
+    images = tmp_path / "set/JPEGImages"
+    names = ["--names", str(official_tiny.names)]
+    _, whole, _ = evaluated(capsys, official_tiny, arguments, *names)
+    (images / "bus.jpg").unlink()
+    code, result, said = evaluated(capsys, official_tiny, arguments, *names)
+    assert code == 1
+    assert "1 of 2 pictures are not there and count as pictures in which nothing is found" in said
+    assert said.endswith(
+        f"yolotf: {images}/bus.jpg: No such file or directory\n"
+        "yolotf: 1 of 2 pictures could not be read and counted as empty\n"
+    )
+    assert result["truths"] == whole["truths"] == 6
+    assert result["fn"] > whole["fn"]
+    assert [one["path"] for one in result["unread"]] == [str(images / "bus.jpg")]
+    (images / "bus.jpg").write_text("no picture")
+    code, result, said = evaluated(capsys, official_tiny, arguments, *names)
+    assert (code, result["fn"]) == (1, result["truths"] - result["tp"])
+    (images / "bus.jpg").unlink()
+    (images / "zidane.jpg").unlink()
+    code, result, said = evaluated(capsys, official_tiny, arguments, *names)
+    assert (code, result) == (2, None)
+    assert "no such file, as are all of the 2 pictures of" in said
+
+
+def test_reading_needs_no_tensorflow(pictures, tmp_path, monkeypatch):
+    arguments = label_tools.label_studio_coco(tmp_path / "set", pictures, NAMES)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert by_name(read(arguments)) == expected()

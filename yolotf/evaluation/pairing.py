@@ -1,0 +1,201 @@
+"""Which class of a network a data set's class is: by name wherever both have names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf.darknet.coco import COCO_NAMES, classes_by_name
+from yolotf.errors import YolotfError
+from yolotf.evaluation.data_set import DataSet
+from yolotf.evaluation.labels import Truths
+from yolotf.text import plural
+
+NO_CATEGORY = -1
+"""COCO's number of a class that its file does not have."""
+
+
+def paired(data: DataSet, names: Sequence[str], classes: int | None) -> DataSet:
+    """A data set whose classes are the network's.
+
+    Tools number classes in an order of their own (Label Studio: by the alphabet), so that numbers
+    alone say nothing where there are names.
+
+    Args:
+        data: as it was read.
+        names: of the network's classes, empty if they are not known.
+        classes: of the network; None: as many as names.
+
+    Returns:
+        It with the network's names and classes, a category for each of them, and notes on what was
+        paired, and what was not.
+
+    Raises:
+        YolotfError: none of the names is a class of the network; without names to go by, the
+            numbers of classes differ.
+    """
+    count = classes or len(names)
+    names = tuple(names)
+    if not names and _is_of_coco(data, count):
+        names = COCO_NAMES
+        if data.names != names:
+            note = (
+                f"{data.source}: the network's class names are not known; its {count} classes are "
+                "taken as COCO's, as these are; say the names (--names) if they are others"
+            )
+            data = dataclasses.replace(data, notes=(*data.notes, note))
+    if data.coco is not None:
+        return _paired_categories(data, names, count)
+    return _paired_labels(data, names, count)
+
+
+def _is_of_coco(data: DataSet, classes: int) -> bool:
+    """Whether all names of a data set with labels are of COCO's, for a network of as many."""
+    if classes != len(COCO_NAMES) or not data.names:
+        return False
+    used = _used(data) if data.coco is not None else np.ones(len(data.names), np.int64)
+    found = classes_by_name(data.names, COCO_NAMES)
+    return bool(used.any()) and all(
+        number is not None for number, labels in zip(found, used, strict=True) if labels
+    )
+
+
+def _used(data: DataSet) -> npt.NDArray[np.int64]:
+    """How many labels there are of each of its classes."""
+    numbers = [part.classes for one in data.pictures for part in (one.truths, one.difficult)]
+    every = np.concatenate([np.zeros(0, np.int64), *numbers])
+    return np.bincount(every, minlength=len(data.names))
+
+
+def _paired_labels(data: DataSet, names: tuple[str, ...], classes: int) -> DataSet:
+    """Labels of Darknet's form: numbers, with names that may say otherwise."""
+    if names and data.names and data.names != names:
+        found = classes_by_name(data.names, names)
+        if None not in found:
+            if found == tuple(range(len(names))):
+                return dataclasses.replace(data, names=names)
+            number = next(place for place, other in enumerate(found) if other != place)
+            note = (
+                f"{data.source}: classes are paired with the network's by name: {number} "
+                f"({data.names[number]}) is its class {found[number]}"
+            )
+            renumbered = _renumbered(data, {a: b for a, b in enumerate(found) if b is not None})
+            return dataclasses.replace(
+                renumbered, names=names, classes=classes, notes=(*data.notes, note)
+            )
+    said = data.classes if data.classes is not None else len(data.names) or None
+    if said is not None and said != classes:
+        unknown = [
+            name
+            for name, number in zip(data.names, classes_by_name(data.names, names), strict=True)
+            if number is None
+        ]
+        which = f"; {unknown[0]!r} is none of its names" if names and unknown else ""
+        raise YolotfError(
+            f"{data.source}: {plural(said, 'class', 'classes')}, the network has {classes}; the "
+            f"data set belongs to another network{which}",
+            expected=classes,
+            found=said,
+        )
+    notes = data.notes
+    if names and data.names and data.names != names:
+        pairs = enumerate(zip(data.names, names, strict=True))
+        place = next(number for number, (a, b) in pairs if a != b)
+        notes = (
+            *notes,
+            f"{data.source}: class {place} is {data.names[place]!r} there and {names[place]!r} in "
+            "the network; classes are paired by number",
+        )
+    return dataclasses.replace(data, names=names or data.names, notes=notes)
+
+
+def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> DataSet:
+    """The categories of a COCO file."""
+    used = _used(data)
+    notes: list[str] = []
+    if names:
+        found = classes_by_name(data.names, names)
+        twice = [n for n in found if n is not None and found.count(n) > 1]
+        if twice:
+            same = [name for name, n in zip(data.names, found, strict=True) if n == twice[0]]
+            raise YolotfError(
+                f"{data.source}: the categories {' and '.join(map(repr, same))} are both the "
+                f"network's class {names[twice[0]]!r}; name them apart",
+                expected=1,
+                found=len(same),
+            )
+        unknown = [
+            place for place, number in enumerate(found) if number is None and used[place] > 0
+        ]
+        if not any(number is not None and used[n] for n, number in enumerate(found)):
+            raise YolotfError(
+                f"{data.source}: none of its categories ({_some(data.names)}) is a class of the "
+                f"network ({_some(names)}); is it another network's?",
+                expected=len(names),
+                found=0,
+            )
+        if unknown:
+            labels = int(used[unknown].sum())
+            notes.append(
+                f"{data.source}: {plural(labels, 'label')} of categories that are no class of the "
+                f"network left out: {_some([data.names[n] for n in unknown])}"
+            )
+    else:
+        places = [n for n in range(len(data.names)) if used[n]] or [*range(len(data.names))]
+        if len(data.names) == classes:
+            places = [*range(classes)]
+        if len(places) != classes:
+            raise YolotfError(
+                f"{data.source}: {plural(len(data.names), 'category', 'categories')} for the "
+                f"{plural(classes, 'class', 'classes')} of the network, whose names are not known; "
+                "say them (--names, names=), so that they are paired by name",
+                expected=classes,
+                found=len(data.names),
+            )
+        found = tuple(places.index(n) if n in places else None for n in range(len(data.names)))
+        names = tuple(data.names[n] for n in places)
+        notes.append(
+            f"{data.source}: the network's class names are not known; its categories are taken in "
+            f"the order of their ids, {_some(names)}; say the names (--names) to pair by name"
+        )
+    numbers = {place: number for place, number in enumerate(found) if number is not None}
+    category_of = {number: data.categories[place] for place, number in numbers.items()}
+    categories = tuple(category_of.get(number, NO_CATEGORY) for number in range(classes))
+    absent = categories.count(NO_CATEGORY)
+    if absent:
+        notes.append(
+            f"{data.source}: has no category for {absent} of the network's {classes} classes; "
+            "Darknet's mean counts them as 0"
+        )
+    return dataclasses.replace(
+        _renumbered(data, numbers),
+        names=names,
+        classes=classes,
+        categories=categories,
+        notes=(*data.notes, *notes),
+    )
+
+
+def _renumbered(data: DataSet, numbers: Mapping[int, int]) -> DataSet:
+    """With other class numbers; labels of classes that have none are left out."""
+    table = np.full(max(len(_used(data)), len(numbers)), -1, np.int64)
+    for given, number in numbers.items():
+        table[given] = number
+
+    def of(truths: Truths) -> Truths:
+        classes = table[truths.classes]
+        return Truths(classes[classes >= 0], truths.boxes[classes >= 0])
+
+    pictures = tuple(
+        dataclasses.replace(one, truths=of(one.truths), difficult=of(one.difficult))
+        for one in data.pictures
+    )
+    return dataclasses.replace(data, pictures=pictures)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown}, ... ({len(names)})" if len(names) > 5 else shown
