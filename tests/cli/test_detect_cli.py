@@ -438,13 +438,31 @@ def test_labels_are_darknets(capsys):
     found = detections(capsys, "--save-txt", "-o", "out")
     assert entries("out") == ["b.jpg", "b.txt"]
     rows = np.loadtxt("out/b.txt", ndmin=2)
-    expected = []
+    expected, boxes = [], set()
     for one in found:
+        if tuple(one["xyxy"]) in boxes:
+            continue  # of another class with a lower score
+        boxes.add(tuple(one["xyxy"]))
         left, top, right, bottom = np.clip(one["xyxy"], 0, [90, 60, 90, 60])
         if right > left and bottom > top:
             centre = ((left + right) / 180, (top + bottom) / 120)
             expected.append([one["class"], *centre, (right - left) / 90, (bottom - top) / 60])
     np.testing.assert_allclose(rows, expected, atol=1e-6)
+
+
+def test_labels_with_scores(capsys):
+    found = detections(capsys, "--save-conf", "-o", "out", "--score", "0.2")
+    rows = np.loadtxt("out/b.txt", ndmin=2)
+    boxes = {tuple(one["xyxy"]): one for one in reversed(found)}
+    inside = [
+        one
+        for one in found
+        if boxes[tuple(one["xyxy"])] is one and one["xyxy"][2] > 0 and one["xyxy"][3] > 0
+    ]
+    assert len(rows) <= len(inside)
+    assert rows.shape[1] == 6
+    scores = [one["score"] for one in inside]
+    assert all(any(abs(score - row[5]) < 1e-6 for score in scores) for row in rows)
 
 
 def test_labels_alone_draw_nothing(capsys):
@@ -459,16 +477,109 @@ def test_results_of_all_pictures_as_coco_has_them(capsys):
     answers = lines(capsys)
     results = json.loads(Path("results.json").read_text())
     assert len(results) == sum(len(one["detections"]) for one in answers)
-    assert {one["image_id"] for one in results} == {"b", 42}
+    assert {one["image_id"] for one in results} == {1, 2}
     first = answers[0]["detections"][0]
     left, top, right, bottom = np.clip(first["xyxy"], 0, [90, 60, 90, 60])
     assert results[0]["category_id"] == first["class"] + 1
     assert results[0]["score"] == first["score"]
     np.testing.assert_allclose(results[0]["bbox"], [left, top, right - left, bottom - top])
+    listed = json.loads(Path("results.images.json").read_text())
+    assert listed["images"] == [
+        {"id": number, "file_name": name, "width": 90, "height": 60}
+        for number, name in enumerate(inputs, 1)
+    ]
+    assert [one["name"] for one in listed["categories"]] == Path("net.names").read_text().split()
+    assert run(*inputs, "--json", "--coco-json", "results.json") == 2
+    assert run(inputs[1], "--json", "--coco-json", "one.json") == 0
+    assert {one["image_id"] for one in json.loads(Path("one.json").read_text())} == {42}
+
+
+def test_the_results_are_of_the_images_beside_them(capsys):
+    pycocotools = pytest.importorskip("pycocotools.coco")
+    assert run("pictures/b.jpg", "pictures/a.png", "--json", "--coco-json", "results.json") == 0
+    answers = lines(capsys)
+    truth = pycocotools.COCO("results.images.json")
+    loaded = truth.loadRes("results.json")
+    assert len(loaded.anns) == sum(len(one["detections"]) for one in answers)
+    capsys.readouterr()
+
+
+def test_no_two_pictures_share_an_image_id(capsys, video):
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        picture((30, 20)).save(f"{folder}/frame.jpg")
+    for name in ("1.jpg", "IMG_001.jpg", "DSC_001.jpg"):
+        picture((30, 20)).save(name)
+    given = ("1.jpg", "IMG_001.jpg", "DSC_001.jpg", "a/frame.jpg", "b/frame.jpg", "clip.avi")
+    assert run(*given, "--json", "--coco-json", "results.json", "--score", "0") == 0
+    answers = lines(capsys)
+    results = json.loads(Path("results.json").read_text())
+    counts = [len(one["detections"]) for one in answers]
+    assert min(counts) > 0
+    assert [one["image_id"] for one in results] == [
+        number for number, count in enumerate(counts, 1) for _ in range(count)
+    ]
+    images = json.loads(Path("results.images.json").read_text())["images"]
+    assert [one["id"] for one in images] == list(range(1, 18))
+    assert images[5]["file_name"] == images[16]["file_name"] == "clip.avi"
+    assert (images[16]["frame"], images[16]["seconds"]) == (11, answers[16]["seconds"])
+
+
+def instances(names, images):
+    content = {
+        "images": [
+            {"id": number, "file_name": name, "width": 90, "height": 60} for name, number in images
+        ],
+        "annotations": [],
+        "categories": [{"id": 10 + number, "name": name} for number, name in enumerate(names)],
+    }
+    Path("instances.json").write_text(json.dumps(content))
+    return ("--json", "--coco-json", "results.json", "--coco-like", "instances.json")
+
+
+def test_ids_of_a_coco_file(capsys):
+    names = Path("net.names").read_text().split()
+    like = instances(names[::-1], [("b.jpg", 77), ("sub/a.png", 5), ("c.PNG", "c")])
+    given = ("pictures/a.png", "pictures/b.jpg", "pictures/c.PNG")
+    assert run(*given, *like, "--score", "0") == 0
+    answers = lines(capsys)
+    results = json.loads(Path("results.json").read_text())
+    assert [one["image_id"] for one in results] == [
+        number
+        for number, answer in zip((5, 77, "c"), answers, strict=True)
+        for _ in answer["detections"]
+    ]
+    found = [one["class"] for answer in answers for one in answer["detections"]]
+    last = len(names) - 1
+    assert [one["category_id"] for one in results] == [10 + last - number for number in found]
+    assert not Path("results.images.json").exists()
+
+
+def test_what_a_coco_file_lacks_is_said(capsys):
+    names = Path("net.names").read_text().split()
+    like = instances([names[0], "other"], [("b.jpg", 77)])
+    assert run("pictures/a.png", "pictures/b.jpg", *like, "--score", "0") == 0
+    said = capsys.readouterr().err
+    assert "instances.json: lists no image for 1 picture, which are not in the results" in said
+    assert "instances.json: has no category for " in said
+    results = json.loads(Path("results.json").read_text())
+    assert {(one["image_id"], one["category_id"]) for one in results} == {(77, 10)}
+    Path("results.json").unlink()
+    assert run("pictures/a.png", *like) == 2
+    assert "instances.json: lists none of the 1 picture; it has b.jpg" in capsys.readouterr().err
+    Path("other").mkdir()
+    picture((30, 20)).save("other/b.jpg")
+    assert run("other/b.jpg", "pictures/b.jpg", *like) == 2
+    assert "other/b.jpg and pictures/b.jpg would both be its image 77" in capsys.readouterr().err
+    like = instances(["neither", "nor"], [("b.jpg", 77)])
+    assert run("pictures/b.jpg", *like) == 2
+    assert "none of its categories (neither, nor) is a class of" in capsys.readouterr().err
+    assert run("pictures/b.jpg", "--coco-like", "instances.json") == 2
+    assert not Path("results.json").exists()
 
 
 def test_cocos_classes_have_cocos_categories():
-    from yolotf.cli.label_files import COCO_IDS
+    from yolotf.darknet.coco import COCO_IDS
 
     assert (len(COCO_IDS), COCO_IDS[0], COCO_IDS[11], COCO_IDS[79]) == (80, 1, 13, 90)
 

@@ -57,7 +57,7 @@ READ_OR_SET = {
             "iou",
         ),
         *("agnostic", "max_boxes", "batch", "recursive", "line_width", "no_labels", "json"),
-        "overwrite",
+        *("overwrite", "save_conf", "coco_like"),
     },
     "doctor": {"json"},
     "eval": {
@@ -75,7 +75,7 @@ READ_OR_SET = {
             "images",
             "points",
         ),
-        *("iou_thresh", "thresh", "batch", "letter_box", "json", "overwrite"),
+        *("iou_thresh", "thresh", "batch", "letter_box", "json", "overwrite", "names"),
     },
     "inspect": {"file", "cfg", "dialect", "json"},
 }
@@ -148,7 +148,7 @@ OUTPUTS = [
         "detect",
         "coco_json",
         [*DETECT, "--json", "--coco-json", "found.json"],
-        ["found.json"],
+        ["found.json", "found.images.json"],
         inputs=["net.weights", "net.cfg", "net.names", "pictures/a.png"],
         names=lambda name: [*DETECT, "--json", "--coco-json", name],
     ),
@@ -212,6 +212,8 @@ def here(tmp_path, monkeypatch):
     for _ in range(5):
         writer.write(random.integers(0, 256, (48, 80, 3), np.uint8))
     writer.release()
+    Path("labels").mkdir()
+    Path("labels/a.txt").write_text("0 .5 .5 .5 .5\n")
     Path("list.txt").write_text("pictures/a.png\npictures/b.jpg\n")
     Path("net.data").write_text("classes=3\nvalid=list.txt\nnames=net.names\n")
     os.link("net.weights", "weights.safetensors")

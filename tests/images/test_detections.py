@@ -358,3 +358,15 @@ def test_a_drawing_never_replaces_its_picture_and_others_only_if_wanted(tmp_path
     for name in ("a", "a.xyz", "a.fli"):
         with pytest.raises(ValueError, match="no picture can be written as"):
             found.draw(picture, tmp_path / name)
+
+
+def test_a_box_of_two_classes_is_one_line_of_labels():
+    boxes = [[10, 10, 30, 30], [0, 0, 5, 5], [10, 10, 30, 30], [10, 10, 30, 31]]
+    found = Detections.of(boxes, [0.9, 0.8, 0.7, 0.6], [7, 1, 5, 5])
+    assert found.to_yolo((100, 100)).splitlines() == [
+        "7 0.200000 0.200000 0.200000 0.200000",
+        "1 0.025000 0.025000 0.050000 0.050000",
+        "5 0.200000 0.205000 0.200000 0.210000",
+    ]
+    assert found.to_yolo((100, 100), scores=True).splitlines()[0].endswith(" 0.200000 0.900000")
+    assert Detections.of([], [], []).to_yolo((100, 100)) == ""

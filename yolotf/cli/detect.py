@@ -103,7 +103,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write Darknet's labels (class x y width height, of the picture's) into the output "
         "folder",
     )
-    add("--coco-json", metavar="FILE", help="write all detections as COCO results")
+    add("--save-conf", action="store_true", help="--save-txt, with the score behind each line")
+    add(
+        "--coco-json",
+        metavar="FILE",
+        help="write all detections as COCO results, and what images they are of into "
+        "FILE.images.json",
+    )
+    add(
+        "--coco-like",
+        metavar="INSTANCES.JSON",
+        help="image and category ids of --coco-json are those of this COCO file",
+    )
     arguments.add_overwrite(parser)
     add("--json", action="store_true", help="one JSON object a picture or frame, one a line")
 
@@ -129,6 +140,9 @@ def main(parsed: argparse.Namespace) -> int:
         )
     for path in (parsed.names, parsed.weights):
         arguments.require_file(path)
+    parsed.save_txt |= parsed.save_conf
+    if parsed.coco_like and not parsed.coco_json:
+        raise YolotfError("--coco-like says which ids --coco-json writes; name its file, too")
     streaming = inputs.STDIN in parsed.inputs
     given = inputs.expanded(parsed.inputs, recursive=parsed.recursive)
     known: list[str] | None = None if streaming else list(given)
@@ -136,16 +150,18 @@ def main(parsed: argparse.Namespace) -> int:
     if folder is None and (parsed.save_txt or not parsed.json):
         folder = "detections"
     drawn = parsed.output is not None or not parsed.json
-    read = [parsed.weights, parsed.names, parsed.cfg, parsed.tree, *(known or ())]
-    read = [path for path in read if path is not None]
-    if parsed.coco_json:
-        coco_json = atomic.checked_target(parsed.coco_json, overwrite=parsed.overwrite, inputs=read)
-        if coco_json.parent != Path(folder or ".").resolve() and not coco_json.parent.is_dir():
-            where = Path(parsed.coco_json).parent
-            raise FileNotFoundError(f"{where}: no such folder; make it first")
+    named = [parsed.weights, parsed.names, parsed.cfg, parsed.tree, parsed.coco_like]
+    read = [path for path in (*named, *(known or ())) if path is not None]
+    written = [Path(parsed.coco_json)] if parsed.coco_json else []
+    if parsed.coco_json and not parsed.coco_like:
+        written.append(label_files.images_path(parsed.coco_json))
+    for path in written:
+        target = atomic.checked_target(path, overwrite=parsed.overwrite, inputs=read)
+        if target.parent != Path(folder or ".").resolve() and not target.parent.is_dir():
+            raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
     out: _Out | None = None
     if folder is not None:
-        out = _Out(Path(folder), read, parsed.coco_json, overwrite=parsed.overwrite)
+        out = _Out(Path(folder), read, written, overwrite=parsed.overwrite)
     say = _say_json if parsed.json else _say_text
     count = _Count()
     if known is not None and all(map(inputs.is_missing, known)):
@@ -156,6 +172,10 @@ def main(parsed: argparse.Namespace) -> int:
             count.add(item)
         print(count, file=sys.stderr)
         return 2
+    like: label_files.ResultsLike | None = None
+    if parsed.coco_like:
+        like = label_files.ResultsLike(parsed.coco_like)
+        like.check(name for name in known or () if not inputs.is_video(name))
     names = parsed.names or arguments.stock_names(network)
 
     with arguments.quiet():
@@ -184,6 +204,7 @@ def main(parsed: argparse.Namespace) -> int:
         out=out,
         drawn=drawn,
         labels=parsed.save_txt,
+        scores=parsed.save_conf,
         style=_style(parsed),
         overwrite=parsed.overwrite,
         max_pixels=parsed.max_pixels,
@@ -191,7 +212,11 @@ def main(parsed: argparse.Namespace) -> int:
         # What comes from a pipe is answered before the next is asked for.
         ahead=0 if streaming else max(_AHEAD, parsed.batch),
     )
-    coco = label_files.CocoResults(detector.names) if parsed.coco_json else None
+    coco: label_files.CocoResults | None = like
+    if like is not None:
+        like.know(detector.names, max(head.classes for head in detector.network.heads))
+    elif parsed.coco_json:
+        coco = label_files.CocoResults(detector.names)
     from yolotf.cli import progress  # imports rich
 
     with progress.counted(None if known is None else len(known)) as bar:
@@ -199,9 +224,12 @@ def main(parsed: argparse.Namespace) -> int:
             say(item)
             count.add(item)
             if coco is not None and item.found is not None:
-                coco.add(inputs.shown(item.path), item.frame, item.found, item.size)
+                name = inputs.shown(item.path)
+                coco.add(name, item.frame, item.found, item.size, item.seconds)
     if coco is not None:
         coco.write(parsed.coco_json, overwrite=parsed.overwrite, inputs=read)
+    for text in like.notes if like is not None else ():
+        arguments.note(text)
     if out is not None and out.renamed:
         arguments.note(out.about_renamed())
     print(count, file=sys.stderr)
@@ -224,6 +252,7 @@ class _Work:
         out: the folder for drawings and labels.
         drawn: whether there are drawings in it.
         labels: whether there are label files in it.
+        scores: whether their lines end with the score.
         style: arguments for `Detections.draw`.
         overwrite: whether drawings and labels replace files that are there.
         max_pixels: pictures of more are not decoded.
@@ -237,6 +266,7 @@ class _Work:
     out: _Out | None
     drawn: bool
     labels: bool
+    scores: bool
     style: dict[str, Any]
     overwrite: bool
     max_pixels: int
@@ -262,7 +292,9 @@ class _Work:
         if self.labels and self.out is not None and item.found is not None:
             number = "" if item.frame is None else f"-{item.frame:06d}"
             path = self.out.path_for(f"{inputs.stem(item.path)}{number}", ".txt")
-            label_files.write_labels(path, item.found, item.size, overwrite=self.out.overwrite)
+            label_files.write_labels(
+                path, item.found, item.size, scores=self.scores, overwrite=self.out.overwrite
+            )
             item.labels = path
 
 
@@ -343,14 +375,15 @@ class _Out:
     """
 
     def __init__(
-        self, folder: Path, read: Iterable[str], coco_json: str | None, *, overwrite: bool
+        self, folder: Path, read: Iterable[str], written: Iterable[Path], *, overwrite: bool
     ) -> None:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{folder}: is a file; drawings go into a folder")
         self.folder = folder
         self.overwrite = overwrite
         self.renamed: list[tuple[Path, Path]] = []
-        self._taken = {Path(name).resolve() for name in (*read, *filter(None, [coco_json]))}
+        self._taken = {Path(name).resolve() for name in read}
+        self._taken |= {path.resolve() for path in written}
         self._inputs = {file for name in read if (file := _identity(name)) is not None}
 
     def drawing_for(self, source: str) -> Path:

@@ -176,22 +176,30 @@ class Detections:
             ]
         }
 
-    def to_yolo(self, size: tuple[int, int]) -> str:
-        """Darknet's labels: a line for each detection, `class x y width height`.
+    def to_yolo(self, size: tuple[int, int], *, scores: bool = False) -> str:
+        """Darknet's labels: a line for each box, `class x y width height`.
+
+        A box that several classes passed for has the class with the highest score, as in Darknet
+        (`-save_labels`, detector.c:1729).
 
         The center and extent are relative to the image. Boxes are cut at the image's edge, since
         training on them needs numbers from 0 to 1; boxes outside the image are left out.
 
         Args:
             size: (height, width) of the image.
+            scores: whether each line ends with the score.
         """
         extent = np.array([*size[::-1], *size[::-1]], np.float64)
         corners = np.clip(self.xyxy.astype(np.float64) / extent, 0, 1)
         lines = []
-        for number, (left, top, right, bottom) in zip(self.classes, corners, strict=True):
+        best = {box.tobytes(): place for place, box in reversed([*enumerate(self.xyxy)])}
+        for place in sorted(best.values()):
+            left, top, right, bottom = corners[place]
             if right > left and bottom > top:
-                box = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
-                lines.append(f"{number} " + " ".join(f"{value:.6f}" for value in box) + "\n")
+                box = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+                values = [*box, self.scores[place]] if scores else box
+                text = " ".join(f"{value:.6f}" for value in values)
+                lines.append(f"{self.classes[place]} {text}\n")
         return "".join(lines)
 
     def to_coco(
