@@ -122,7 +122,7 @@ def test_pictures_are_seen_upright_as_the_library_sees_them(capsys, detector):
 def test_what_cannot_be_read_is_reported_and_the_others_go_on(capsys):
     whole = io.BytesIO()
     picture((300, 200)).save(whole, "JPEG")
-    Path("cut.jpg").write_bytes(whole.getvalue()[:2000])
+    Path("cut.jpg").write_bytes(whole.getvalue()[:300])
     Path("text.png").write_text("no picture")
     Path("empty").mkdir()
     inputs = ("pictures/a.png", "missing.jpg", "cut.jpg", "text.png", "empty", "pictures/b.jpg")
@@ -132,7 +132,8 @@ def test_what_cannot_be_read_is_reported_and_the_others_go_on(capsys):
     assert [one["path"] for one in found] == list(inputs)
     assert ["error" in one for one in found] == [False, True, True, True, True, False]
     assert ["detections" in one for one in found] == [True, False, False, False, False, True]
-    *complaints, count = said.err.splitlines()
+    note, *complaints, count = said.err.splitlines()
+    assert note == "note: 1 of 6 inputs are not there; the first: missing.jpg"
     assert complaints == [
         f"yolotf: {one['path']}: {one['error']}" for one in found if "error" in one
     ]
@@ -141,6 +142,41 @@ def test_what_cannot_be_read_is_reported_and_the_others_go_on(capsys):
     assert complaints[3] == "yolotf: empty: no pictures or videos in this folder"
     assert count.startswith("2 pictures, ")
     assert count.endswith(", 4 not read")
+
+
+def test_a_jpeg_that_is_cut_short_is_read_with_a_note(capsys):
+    whole = io.BytesIO()
+    picture((300, 200)).save(whole, "JPEG")
+    Path("cut.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    assert run("cut.jpg", "--json") == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("note: cut.jpg: cut short; read as far as it goes\n")
+    (found,) = map(json.loads, said.out.splitlines())
+    assert (found["width"], found["height"]) == (300, 200)
+
+
+def test_what_a_folder_passes_over_is_counted(capsys):
+    for name in ("IMG_1.CR2", "IMG_2.cr2", "notes.doc", "a.txt", ".hidden"):
+        Path("pictures", name).write_bytes(b"")
+    assert run("pictures", "--json") == 0
+    assert (
+        "note: 3 files in folders passed over, neither pictures nor videos by the ending: "
+        "2 .cr2, 1 .doc\n"
+    ) in capsys.readouterr().err
+    Path("pictures/IMG_3.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    assert run("pictures", "--json") == 2
+    assert "yolotf: pictures/IMG_3.HEIC: " in capsys.readouterr().err
+
+
+def test_frames_have_the_seconds_of_their_time_stamps(capsys):
+    frames = [Image.new("RGB", (64, 48), (value, 90, 90)) for value in (10, 90, 170, 250)]
+    # OpenCV reads an animated GIF as a video, in which every frame has its own length.
+    Path("clip.mkv").touch()
+    frames[0].save(
+        "clip.mkv", "GIF", save_all=True, append_images=frames[1:], duration=[100, 500, 100, 300]
+    )
+    assert run("clip.mkv", "--json", "--batch", "3") == 0
+    assert [one["seconds"] for one in lines(capsys)] == pytest.approx([0, 0.1, 0.6, 0.7])
 
 
 def test_file_names_that_are_no_text_do_not_stop_the_others(capsys, tmp_path):

@@ -2,21 +2,23 @@
 
 import gzip
 import io
+import re
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from yolotf.errors import OutOfMemoryError
+from yolotf.errors import MissingPackageError, OutOfMemoryError
 from yolotf.images.read import open_picture, read_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3)).astype(np.uint8)
 
 
-def encoded(image, kind="PNG"):
+def encoded(image, kind="PNG", **options):
     file = io.BytesIO()
-    image.save(file, kind)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -227,3 +229,61 @@ def test_a_picture_that_no_memory_holds_is_refused():
     huge = np.broadcast_to(np.float64(0.5), (2**29, 2**29, 1))
     with pytest.raises(OutOfMemoryError, match=r"a picture of shape \(536870912, .*float64"):
         read_picture(huge, 1)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_jpeg_that_is_cut_short_is_read_as_far_as_it_goes(progressive, share, tmp_path):
+    blurred = Image.fromarray(PIXELS).resize((320, 240), Image.Resampling.BICUBIC)
+    whole = encoded(blurred, "JPEG", progressive=progressive, quality=95)
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    expected = np.asarray(Image.open(io.BytesIO(whole)))
+    for given, name in ((path, str(path)), (path.read_bytes(), "a picture of ")):
+        with pytest.warns(UserWarning, match=re.escape(name) + ".*: cut short; read as far as it"):
+            found = read_picture(given, 3)
+        assert found.shape == expected.shape
+        same = np.abs(found.astype(int) - expected).max(axis=(1, 2)) <= 8
+        if progressive:  # all of it is there, less sharp
+            assert np.abs(found.astype(int) - expected).mean() < 20
+        else:
+            assert 0.5 * share < same.mean() < 1
+            assert same[: int(120 * share)].all()
+
+
+def test_the_header_of_a_jpeg_alone_is_no_picture(tmp_path):
+    whole = encoded(Image.fromarray(PIXELS), "JPEG")
+    start = whole.index(b"\xff\xda")
+    (tmp_path / "a.jpg").write_bytes(whole[: start + 14])
+    with pytest.raises(OSError, match=r"a\.jpg: image file is truncated"):
+        read_picture(tmp_path / "a.jpg", 3)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_several_frames_the_first_is_taken_with_a_word(kind, tmp_path):
+    frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue", "lime")]
+    path = tmp_path / f"a.{kind.lower()}"
+    frames[0].save(path, kind, save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match="has several frames; the first is taken"):
+        found = read_picture(path, 3)
+    assert (np.abs(found.astype(int) - [255, 0, 0]) < 12).all()
+    frames[0].save(path, kind)
+    read_picture(path, 3)  # without a word
+
+
+def test_heic_is_read_where_its_package_is(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif", reason="HEIC pictures are written by pillow-heif")
+    path = tmp_path / "IMG_0001.HEIC"
+    heif.from_pillow(Image.new("RGB", (64, 48), (200, 40, 90))).save(path)
+    assert read_picture(path, 3).shape == (48, 64, 3)
+    assert (np.abs(read_picture(path.read_bytes(), 3).astype(int) - [200, 40, 90]) < 12).all()
+
+
+def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    # Another test may have registered it.
+    monkeypatch.setattr(Image, "ID", [one for one in Image.ID if one not in ("HEIC", "HEIF")])
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    with pytest.raises(MissingPackageError, match=r'HEIC needs pillow-heif; pip install "yolotf\['):
+        read_picture(path, 3)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
-from yolotf.cli import arguments
+from yolotf.cli import arguments, inputs
+from yolotf.errors import MissingPackageError
 from yolotf.files.json import to_json
 from yolotf.images.endings import IMAGES
 from yolotf.inference.classifier import Classifier
@@ -53,8 +55,9 @@ def main(parsed: argparse.Namespace) -> int:
     for path in _inputs(parsed.inputs):
         try:
             classifier.reset()
-            found = classifier(path, top=parsed.top)
-        except (OSError, ValueError) as error:
+            with arguments.warnings_as_notes():
+                found = classifier(path, top=parsed.top)
+        except (OSError, ValueError, MissingPackageError) as error:
             unreadable += 1
             reason = str(error).removeprefix(f"{path}: ")
             if isinstance(error, OSError) and error.strerror:
@@ -73,8 +76,12 @@ def main(parsed: argparse.Namespace) -> int:
 def _inputs(given: list[str]) -> list[Path]:
     """Files as given, of folders the pictures in them, by name."""
     found: list[Path] = []
+    passed_over: Counter[str] = Counter()
     for path in map(Path, given):
         inside = sorted(path.iterdir()) if path.is_dir() else []
         # An empty folder is something that could not be read, and reported as such.
         found += [one for one in inside if one.suffix.lower() in IMAGES] or [path]
+        passed_over.update(inputs.others(inside))
+    if passed_over:
+        arguments.note(inputs.about_passed_over(passed_over))
     return found

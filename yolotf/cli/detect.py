@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import itertools
 import math
 import os
@@ -144,7 +145,8 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.coco_like and not parsed.coco_json:
         raise YolotfError("--coco-like says which ids --coco-json writes; name its file, too")
     streaming = inputs.STDIN in parsed.inputs
-    given = inputs.expanded(parsed.inputs, recursive=parsed.recursive)
+    passed_over: collections.Counter[str] = collections.Counter()
+    given = inputs.expanded(parsed.inputs, recursive=parsed.recursive, passed_over=passed_over)
     known: list[str] | None = None if streaming else list(given)
     folder = parsed.output
     if folder is None and (parsed.save_txt or not parsed.json):
@@ -172,6 +174,11 @@ def main(parsed: argparse.Namespace) -> int:
             count.add(item)
         print(count, file=sys.stderr)
         return 2
+    if missing := [name for name in known or () if inputs.is_missing(name)]:
+        arguments.note(
+            f"{len(missing)} of {plural(len(known or ()), 'input')} are not there; the first: "
+            f"{missing[0]}"
+        )
     like: label_files.ResultsLike | None = None
     if parsed.coco_like:
         like = label_files.ResultsLike(parsed.coco_like)
@@ -219,7 +226,8 @@ def main(parsed: argparse.Namespace) -> int:
         coco = label_files.CocoResults(detector.names)
     from yolotf.cli import progress  # imports rich
 
-    with progress.counted(None if known is None else len(known)) as bar:
+    bar_of = progress.counted(None if known is None else len(known))
+    with arguments.warnings_as_notes(), bar_of as bar:
         for item in _results(given if known is None else known, work, bar):
             say(item)
             count.add(item)
@@ -232,6 +240,8 @@ def main(parsed: argparse.Namespace) -> int:
         arguments.note(text)
     if out is not None and out.renamed:
         arguments.note(out.about_renamed())
+    if passed_over:
+        arguments.note(inputs.about_passed_over(passed_over))
     print(count, file=sys.stderr)
     return 2 if count.unreadable else 0
 
@@ -507,14 +517,18 @@ def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
         bar.expect(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         for batch in _batches(_frames(capture), work.batch):
             pictures = [
-                Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)) for pixels in batch
+                Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)) for pixels, _ in batch
             ]
-            for picture, found in zip(pictures, work.detect(pictures), strict=True):
+            times = [milliseconds for _, milliseconds in batch]
+            answers = work.detect(pictures)
+            for picture, found, milliseconds in zip(pictures, answers, times, strict=True):
                 if drawing is not None:
                     if drawn is None:
                         drawn = DrawnVideo(drawing, rate, picture.size, overwrite=work.overwrite)
                     drawn.add(found.draw(picture, **work.style))
-                item = _Item(name, picture.size, found, drawing, frame=frame, seconds=frame / rate)
+                # Its own time stamp: not all frames are equally long. Cameras have none.
+                seconds = milliseconds / 1000 if milliseconds > 0 else frame / rate
+                item = _Item(name, picture.size, found, drawing, frame=frame, seconds=seconds)
                 work.save_labels(item)
                 yield item
                 frame += 1
@@ -537,15 +551,18 @@ def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
         yield _Item(name, error=what)
 
 
-def _frames(capture: Any) -> Iterator[Any]:
+def _frames(capture: Any) -> Iterator[tuple[Any, float]]:
+    """Each frame, and its time stamp in milliseconds, 0 if it has none."""
+    import cv2  # optional, and slow to import
+
     while True:
         read, pixels = capture.read()
         if not read:
             return
-        yield pixels
+        yield pixels, capture.get(cv2.CAP_PROP_POS_MSEC)
 
 
-def _batches(frames: Iterator[Any], size: int) -> Iterator[list[Any]]:
+def _batches(frames: Iterator[tuple[Any, float]], size: int) -> Iterator[list[tuple[Any, float]]]:
     while batch := list(itertools.islice(frames, size)):
         yield batch
 

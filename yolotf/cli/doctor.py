@@ -23,6 +23,7 @@ from yolotf.weights import op_library
 OPTIONAL = {
     "cv2": "videos, cameras and streams",
     "fsspec": "weights from URLs",
+    "pillow_heif": "HEIC pictures",
     "safetensors": "convert to .safetensors",
     "tf2onnx": "convert to .onnx",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from yolotf.images.endings import DRAWN as DRAWN
 from yolotf.images.endings import IMAGES
 from yolotf.images.endings import VIDEOS as VIDEOS
 from yolotf.images.read import open_picture
+from yolotf.text import plural
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,28 +26,61 @@ STDIN = "-"
 """Names on standard input, one a line."""
 
 
-def expanded(given: Iterable[str], *, recursive: bool = False) -> Iterator[str]:
-    """Names as given, of folders and patterns those of the pictures and videos in them, sorted."""
+def expanded(
+    given: Iterable[str], *, recursive: bool = False, passed_over: Counter[str] | None = None
+) -> Iterator[str]:
+    """Names as given, of folders and patterns those of the pictures and videos in them, sorted.
+
+    Args:
+        given: names.
+        recursive: folders with all the folders in them.
+        passed_over: counts the files of folders that are neither, by their endings.
+    """
     for name in given:
         path = Path(name)
         if name == STDIN:
             lines = (line.rstrip("\r\n") for line in sys.stdin)
-            yield from expanded((line for line in lines if line), recursive=recursive)
+            inner = (line for line in lines if line)
+            yield from expanded(inner, recursive=recursive, passed_over=passed_over)
         elif _STREAM.match(name):
             yield name
         elif path.is_dir():
-            entries = path.rglob("*") if recursive else path.iterdir()
-            known = [str(one) for one in sorted(entries) if one.suffix.lower() in _KNOWN]
+            entries = sorted(path.rglob("*") if recursive else path.iterdir())
+            known = [str(one) for one in entries if one.suffix.lower() in _KNOWN]
+            if passed_over is not None:
+                passed_over.update(others(entries))
             # An empty folder is something that could not be read, and reported as such.
             yield from known or [str(path)]
         elif glob.has_magic(name) and not path.exists():
             matching = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (of any folder)
-            yield from expanded(matching, recursive=recursive) if matching else [name]
+            if matching:
+                yield from expanded(matching, recursive=recursive, passed_over=passed_over)
+            else:
+                yield name
         else:
             yield str(path)
 
 
 _KNOWN = IMAGES | VIDEOS
+_LABELS = frozenset({".json", ".txt", ".xml"})
+"""What stands beside pictures in many a folder, and is expected to be no picture."""
+
+
+def others(entries: Iterable[Path]) -> Iterator[str]:
+    """The endings of files that are neither pictures nor videos, nor labels of them."""
+    for entry in entries:
+        ending = entry.suffix.lower()
+        if ending not in _KNOWN | _LABELS and not entry.name.startswith(".") and entry.is_file():
+            yield ending or "without ending"
+
+
+def about_passed_over(passed_over: Counter[str]) -> str:
+    """A sentence on the files that `expanded` passed over."""
+    counts = ", ".join(f"{count} {ending}" for ending, count in sorted(passed_over.items()))
+    return (
+        f"{plural(passed_over.total(), 'file')} in folders passed over, neither pictures nor "
+        f"videos by the ending: {counts}"
+    )
 
 
 def is_stream(name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yolotf.errors import MissingPackageError
 from yolotf.evaluation.data_set import DataSet, LabelledPicture
 from yolotf.images.detections import Detections
 from yolotf.images.read import MAX_PIXELS, read_picture
@@ -21,6 +22,8 @@ MAX_BOXES = 2000
 _NONE_EXCLUDED = float(np.nextafter(np.float32(1), np.float32(0)))
 """An overlap above which no two boxes of a network are."""
 _ALL_BOXES = 1 << 40
+_UNREADABLE = (OSError, ValueError, MissingPackageError)
+"""What is wrong with one picture, and not with all of them."""
 
 
 def detect_all(
@@ -67,7 +70,7 @@ def detect_all(
                 arrays: dict[int, npt.NDArray[Any]] = {}
                 for place, future in enumerate(waiting):
                     error = future.exception()
-                    if unread is not None and isinstance(error, OSError | ValueError):
+                    if unread is not None and isinstance(error, _UNREADABLE):
                         unread(data.pictures[start + place], error)
                     else:
                         arrays[place] = future.result()

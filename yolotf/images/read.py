@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Union
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Union
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.errors import OutOfMemoryError
+from yolotf.errors import MissingPackageError, OutOfMemoryError
 from yolotf.files import detect, magic, opening
 from yolotf.images.limits import MAX_PIXELS as MAX_PIXELS
 from yolotf.text import plural, printable
@@ -41,6 +42,9 @@ def open_picture(
 ) -> Image.Image:
     """A Pillow image of 8 bits a channel, turned upright as its camera says (EXIF).
 
+    A JPEG that is cut short is read as far as it goes, and of several frames the first is taken;
+    both with a warning.
+
     Args:
         picture: a path; a Pillow image; an encoded picture as bytes or an open binary file; an
             array or tensor [height, width] or [height, width, 1, 3 or 4], RGB, uint8 or float in
@@ -50,6 +54,7 @@ def open_picture(
 
     Raises:
         OSError: a file cannot be read, is no picture, or has more than `max_pixels`.
+        MissingPackageError: it is HEIC, and pillow-heif is not installed.
         TypeError: it is none of these, such as None.
         ValueError: an array of another shape or range.
     """
@@ -268,14 +273,18 @@ def _decoded(
     from PIL import Image  # kept out of `import yolotf`
 
     try:
-        with Image.open(source) as image:
+        with _identified(source, name) as image:
             _check_pixels(image, name, max_pixels)
+            _tell_of_frames(image, name)
             return _upright(image, ours=True)
-    except TooLargeError:
+    except (TooLargeError, MissingPackageError):
         raise
     except OSError as error:
         if error.strerror:  # the system's own: no such file, and so on
             raise
+        cut = _cut_jpeg(source, name, max_pixels) if "truncated" in str(error) else None
+        if cut is not None:
+            return cut
         raise OSError(printable(f"{name}: {_no_picture(content, error)}")) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         fix = "scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS"
@@ -286,6 +295,78 @@ def _decoded(
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
         reason = f"not read as a picture: {str(error).rstrip('.') or type(error).__name__}"
         raise OSError(printable(f"{name}: {reason}")) from error
+
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_FRAMED = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
+"""Pillow's names of formats that hold several images where one means a video, or pages."""
+
+
+def _identified(source: BinaryIO, name: str) -> Image.Image:
+    """The image with what its header says; HEIC by pillow-heif.
+
+    Raises:
+        MissingPackageError: it is HEIC, and pillow-heif is not installed.
+        OSError: Pillow does not know it.
+    """
+    from PIL import Image, UnidentifiedImageError  # kept out of `import yolotf`
+
+    try:
+        return Image.open(source)
+    except UnidentifiedImageError:
+        source.seek(0)
+        start = source.read(12)
+        source.seek(0)
+        if start[4:8] != b"ftyp" or start[8:] not in _HEIF_BRANDS:
+            raise
+    try:
+        import pillow_heif  # optional
+    except ImportError as error:
+        raise MissingPackageError(
+            printable(f'{name}: HEIC needs pillow-heif; pip install "yolotf[heic]"'),
+            package="pillow-heif",
+        ) from error
+    pillow_heif.register_heif_opener()
+    return Image.open(source)
+
+
+def _tell_of_frames(image: Image.Image, name: str) -> None:
+    """Warns of images behind the first one, which nobody looks at."""
+    several = False
+    with contextlib.suppress(Exception):  # the first may be whole where the second is not
+        several = image.format in _FRAMED and bool(getattr(image, "is_animated", False))
+        image.seek(0)
+    if several:
+        warnings.warn(
+            printable(f"{name}: has several frames; the first is taken, make a video of them"),
+            stacklevel=2,
+        )
+
+
+def _cut_jpeg(source: BinaryIO, name: str, max_pixels: int | None) -> Image.Image | None:
+    """The part of a JPEG that is there, the rest grey, with a warning; None if nothing is.
+
+    libjpeg decodes what came before an end of image, so it is given one.
+    """
+    from PIL import Image  # kept out of `import yolotf`
+
+    source.seek(0)
+    content = source.read()
+    if not content.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        with Image.open(io.BytesIO(content + b"\xff\xd9")) as image:
+            _check_pixels(image, name, max_pixels)
+            image.load()
+            pixels = np.asarray(image)
+            rest = pixels[-1, -1]
+            if (pixels[32:] == rest).all() and (pixels[:, 32:] == rest).all():
+                return None  # a header alone; libjpeg makes a first block up
+            found = _upright(image, ours=True)
+    except Exception:  # the error of the file as it is says more
+        return None
+    warnings.warn(printable(f"{name}: cut short; read as far as it goes"), stacklevel=2)
+    return found
 
 
 def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
