@@ -20,7 +20,7 @@ import lazy_loader
 
 from yolotf import _moved
 
-sys.meta_path.insert(0, _moved.Finder())
+sys.meta_path.append(_moved.Finder())
 
 __version__ = "0.1.0"
 

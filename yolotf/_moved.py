@@ -9,9 +9,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 HOMES = {
     "cfg": "darknet.cfg",
@@ -114,28 +117,26 @@ HOMES = {
 }
 """Old module of `yolotf` -> where it is now."""
 
-PACKAGES = frozenset({"serving"})
-"""Old packages that are gone, whose modules are all in `HOMES`."""
 
+class Finder:
+    """Finds an old path that no file answers to: a finder and loader of `importlib`.
 
-class Finder(MetaPathFinder, Loader):
-    """Finds an old path; asked first, as the folder of a moved package answers to it, too."""
+    To be asked last, so that no other import has to wait for it. It is no subclass of
+    `importlib.abc`'s classes, which take longer to import than all else that `yolotf` needs.
+    """
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The spec of an old path; None for all others."""
         root, _, module = name.partition(".")
-        if root != "yolotf" or (module not in HOMES and module not in PACKAGES):
+        if root != "yolotf" or module not in HOMES:
             return None
-        return ModuleSpec(name, self, is_package=module in PACKAGES)
+        return ModuleSpec(name, cast("Loader", self))
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module at its new place; its own spec is put back by `exec_module`."""
-        module = spec.name.partition(".")[2]
-        if module in PACKAGES:
-            return None
-        home = importlib.import_module(f"yolotf.{HOMES[module]}")
+        home = importlib.import_module(f"yolotf.{HOMES[spec.name.partition('.')[2]]}")
         spec.loader_state = home.__spec__, home.__loader__
         return home
 
@@ -147,8 +148,7 @@ class Finder(MetaPathFinder, Loader):
         """
         spec = module.__spec__
         assert spec is not None
-        if spec.loader_state is not None:
-            module.__spec__, module.__loader__ = spec.loader_state
-            for old, home in HOMES.items():
-                if f"yolotf.{old}".startswith(f"{spec.name}."):
-                    sys.modules[f"yolotf.{old}"] = importlib.import_module(f"yolotf.{home}")
+        module.__spec__, module.__loader__ = spec.loader_state
+        for old, home in HOMES.items():
+            if f"yolotf.{old}".startswith(f"{spec.name}."):
+                sys.modules[f"yolotf.{old}"] = importlib.import_module(f"yolotf.{home}")
