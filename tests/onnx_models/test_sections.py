@@ -17,7 +17,9 @@ from onnx_engines import (
     runtime_heads,
 )
 
-from yolotf.darknet.cfg import parse_cfg
+from yolotf.darknet.cfg import Head, parse_cfg
+from yolotf.darknet.graph_checks import used_layers
+from yolotf.darknet.layer import SECTIONS as CLASSES
 from yolotf.errors import UnsupportedSectionError
 from yolotf.formats.convert import convert
 from yolotf.onnx.model import describe
@@ -44,6 +46,17 @@ def test_engines_compute_what_the_runtime_does(name, tmp_path):
     model = check(parse_cfg(text), tmp_path, engines, content=content)
     moved = ("reorg", "softmax", "connected", "local", "implicit")
     assert "Transpose" not in kinds(model) or name.startswith(moved)
+
+
+def test_every_class_of_section_is_written_or_ends_a_network(tmp_path):
+    networks = [parse_cfg(around(text)) for text in SECTIONS.values()]
+    networks += [hand.case(name, tmp_path / "a.weights")[0] for name in hand.ALL]
+    described = set()
+    for network in networks:
+        assert describe(network).operations
+        described |= {type(network.layers[index]) for index in used_layers(network)}
+    classes = {cls for cls in CLASSES.values() if not issubclass(cls, Head)}
+    assert described == classes
 
 
 @pytest.mark.parametrize("name", hand.ALL)

@@ -18,6 +18,7 @@ from yolotf.graphs import raw_heads
 from yolotf.graphs.network import NetworkGraph
 from yolotf.onnx import proto
 from yolotf.onnx.operations import Operations
+from yolotf.onnx.operations.suppression import suppress
 from yolotf.onnx.proto import Dim
 from yolotf.onnx.tensors import NCHW, NHWC, Operation, Tensor, Value
 
@@ -252,7 +253,7 @@ def _decoded(
             found = tuple(replace(one, shape=(batch, "boxes", one.shape[2])) for one in found)
         return list(zip(("boxes", "scores"), found, strict=True))
     score, iou, most = options.suppression
-    kept = ops.suppress(*found, most, iou, score)
+    kept = suppress(ops, *found, most, iou, score)
     return list(zip(("boxes", "scores", "classes", "pictures"), kept, strict=True))
 
 

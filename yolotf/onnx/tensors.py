@@ -178,3 +178,8 @@ def times(extent: Dim, factor: int) -> Dim:
 def _divisor_of(extent: str) -> tuple[str, int]:
     name, slash, divisor = extent.rpartition("/")
     return (name, int(divisor)) if slash and divisor.isdecimal() else (extent, 1)
+
+
+def pads(sides: Sequence[Sequence[int]]) -> list[int]:
+    """ONNX's order: all that is before, then all that is after."""
+    return [side[0] for side in sides] + [side[1] for side in sides]

@@ -1,0 +1,278 @@
+"""Operations that move, cut and join axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from yolotf.onnx.operations.writer import Operations, known, writes
+from yolotf.onnx.proto import Dim
+from yolotf.onnx.tensors import (
+    NCHW,
+    Extent,
+    Filled,
+    Sizes,
+    Tensor,
+    Value,
+    divided,
+    identity,
+    moves_only_ones,
+    pads,
+    product,
+    times,
+    windows,
+)
+
+_TO_THE_END = np.iinfo(np.int64).max
+
+
+@writes("Transpose")
+def transpose(ops: Operations, *, x: Tensor, perm: Sequence[int]) -> Tensor:
+    """Other names for the axes; nothing is written."""
+    order = tuple(list(perm).index(axis) for axis in x.order)
+    return Tensor(x.value, tuple(x.shape[axis] for axis in perm), order)
+
+
+@writes("Reshape")
+def reshape(ops: Operations, *, tensor: Tensor, shape: Sequence[int | Extent]) -> Tensor:
+    """The same numbers, in the description's order of axes, in another shape."""
+    wanted = Sizes(shape)
+    dims = _reshaped(tensor.shape, wanted)
+    straight = identity(tensor.rank)
+    if tensor.value.weight or not moves_only_ones(tensor.shape, tensor.order, straight):
+        value, before = ops.in_order(tensor, straight), tensor.shape
+    else:
+        value, before = tensor.value, tensor.in_memory
+    return Tensor(ops.viewed(value, before, dims, wanted), dims, identity(len(dims)))
+
+
+@writes("ConcatV2")
+def concat(ops: Operations, *, values: Sequence[Any], axis: int) -> Any:
+    """Tensors behind each other; or sizes."""
+    if any(isinstance(one, Sizes) for one in values):
+        return Sizes(extent for one in values for extent in one)
+    tensors = [ops.solid(ops.tensor(one)) for one in values]
+    first = tensors[0]
+    order = next((one.order for one in tensors if one.order == NCHW), first.order)
+    axis %= first.rank
+    inputs = [ops.in_order(one, order) for one in tensors]
+    (output,) = ops.write("Concat", inputs, dtype=first.dtype, axis=order.index(axis))
+    extents = [one.shape[axis] for one in tensors]
+    counted = all(isinstance(one, int) for one in extents)
+    joined: Dim = sum(known(extents)) if counted else f"({'+'.join(map(str, extents))})"
+    shape = (*first.shape[:axis], joined, *first.shape[axis + 1 :])
+    return Tensor(output, shape, order)
+
+
+@writes("Split")
+def split(ops: Operations, *, axis: int, value: Tensor, num_split: int) -> list[Tensor]:
+    """Equal parts."""
+    extent = known([value.shape[axis]])[0] // num_split
+    sizes = [extent] * num_split
+    return split_sizes(ops, value=value, size_splits=sizes, axis=axis, num_split=num_split)
+
+
+@writes("SplitV")
+def split_sizes(
+    ops: Operations, *, value: Tensor, size_splits: Sequence[int], axis: int, num_split: int
+) -> list[Tensor]:
+    """Parts of these sizes."""
+    axis %= value.rank
+    outputs = ops.write(
+        "Split",
+        [ops.plain(value), ops.integers(size_splits)],
+        count=num_split,
+        axis=value.order.index(axis),
+    )
+    before, after = value.shape[:axis], value.shape[axis + 1 :]
+    return [
+        Tensor(output, (*before, size, *after), value.order)
+        for output, size in zip(outputs, size_splits, strict=True)
+    ]
+
+
+@writes("Unpack")
+def unpack(ops: Operations, *, value: Tensor, num: int, axis: int) -> list[Tensor]:
+    """One for each place on an axis, which is gone then."""
+    straight = identity(value.rank)
+    source = ops.in_order(value, straight)
+    shape = (*value.shape[:axis], *value.shape[axis + 1 :])
+    found = []
+    for place in range(num):
+        index = ops.constant(np.array(place, np.int64))
+        (output,) = ops.write("Gather", [source, index], axis=axis)
+        found.append(Tensor(output, shape, identity(len(shape))))
+    return found
+
+
+@writes("GatherV2")
+def gather(ops: Operations, *, params: Tensor, indices: Sequence[int], axis: int) -> Tensor:
+    """Places on an axis."""
+    axis %= params.rank
+    where = ops.integers(indices)
+    inputs = [ops.plain(params), where]
+    (output,) = ops.write("Gather", inputs, axis=params.order.index(axis))
+    shape = (*params.shape[:axis], len(indices), *params.shape[axis + 1 :])
+    return Tensor(output, shape, params.order)
+
+
+@writes("Slice")
+def part(ops: Operations, *, input: Any, begin: Sequence[int], size: Sequence[int]) -> Any:
+    """A part of each axis; of sizes, some of them."""
+    if isinstance(input, Sizes):
+        return Sizes(input[begin[0] : begin[0] + size[0]])
+    end = [begin[axis] + count if count >= 0 else 0 for axis, count in enumerate(size)]
+    open_axes = sum(1 << axis for axis, count in enumerate(size) if count < 0)
+    return ops.StridedSlice(
+        input=input, begin=begin, end=end, strides=[1] * len(size), end_mask=open_axes
+    )
+
+
+@writes("StridedSlice")
+def strided_slice(
+    ops: Operations,
+    *,
+    input: Tensor,
+    begin: Sequence[int],
+    end: Sequence[int | Extent],
+    strides: Sequence[int],
+    end_mask: int,
+) -> Tensor:
+    """`input[begin:end:strides]`, up to the end of axes in the mask."""
+    cut: list[tuple[int, int, int | Extent, int]] = []  # place in memory, begin, end, step
+    shape = list(input.shape)
+    for axis, extent in enumerate(input.shape):
+        to_the_end = bool(end_mask >> axis & 1)
+        last: int | Extent = _TO_THE_END if to_the_end else end[axis]
+        if begin[axis] == 0 and strides[axis] == 1 and last in (_TO_THE_END, extent):
+            continue
+        cut.append((input.order.index(axis), begin[axis], last, strides[axis]))
+        shape[axis] = _span(extent, begin[axis], last, strides[axis])
+    if not cut:
+        return input
+    places, begins, ends, steps = zip(*sorted(cut), strict=True)
+    inputs = [
+        ops.plain(input),
+        ops.integers(begins),
+        ops.vector(Sizes(ends)),
+        ops.integers(places),
+    ]
+    if any(step != 1 for step in steps):
+        inputs.append(ops.integers(steps))
+    (output,) = ops.write("Slice", inputs, dtype=input.dtype)
+    return Tensor(output, tuple(shape), input.order)
+
+
+@writes("Pad")
+def pad(ops: Operations, *, input: Tensor, paddings: Sequence[Sequence[int]]) -> Tensor:
+    """Zeros around."""
+    return pad_with(ops, input=input, paddings=paddings, constant_values=0.0)
+
+
+@writes("PadV2")
+def pad_with(
+    ops: Operations, *, input: Tensor, paddings: Sequence[Sequence[int]], constant_values: float
+) -> Tensor:
+    """A number around."""
+    x = ops.solid(input)
+    inputs = [ops.plain(x), ops.integers(pads([paddings[axis] for axis in x.order]))]
+    if constant_values:  # its own: OpenCV 4.14 takes none that another operation has, too
+        inputs.append(Value(constant=np.array(constant_values, np.float32)))
+    (output,) = ops.write("Pad", inputs, mode="constant")
+    shape = [windows(extent, 1, 1, paddings[axis]) for axis, extent in enumerate(x.shape)]
+    return Tensor(output, tuple(shape), x.order)
+
+
+@writes("Tile")
+def repeat(ops: Operations, *, input: Tensor, multiples: Sequence[int | Extent]) -> Tensor:
+    """Several copies along each axis."""
+    counts = Sizes(multiples)
+    if all(isinstance(one, int) and one == 1 for one in counts):
+        return input
+    straight = identity(input.rank)
+    inputs = [ops.in_order(input, straight), ops.vector(counts)]
+    (output,) = ops.write("Tile", inputs)
+    shape = tuple(_tiled(extent, count) for extent, count in zip(input.shape, counts, strict=True))
+    return Tensor(output, shape, straight)
+
+
+@writes("Pack")
+def pack(ops: Operations, *, values: Sequence[Tensor], axis: int) -> Tensor:
+    """Tensors of one shape behind each other, on an axis of their own."""
+    wide = [ops.ExpandDims(input=one, axis=axis) for one in values]
+    packed: Tensor = ops.ConcatV2(values=wide, axis=axis)
+    return packed
+
+
+@writes("ExpandDims")
+def expand_dims(ops: Operations, *, input: Tensor | Filled, axis: int) -> Tensor:
+    """One more axis, of extent 1."""
+    x = ops.solid(input)
+    axis %= x.rank + 1
+    shape = (*x.shape[:axis], 1, *x.shape[axis:])
+    order = (*(one + (one >= axis) for one in x.order), axis)
+    return Tensor(ops.viewed(ops.plain(x), x.in_memory, (*x.in_memory, 1)), shape, order)
+
+
+@writes("Squeeze")
+def squeeze(ops: Operations, *, input: Tensor, axis: Sequence[int]) -> Tensor:
+    """One axis of extent 1 less."""
+    (gone,) = (one % input.rank for one in axis)
+    assert input.shape[gone] == 1
+    shape = (*input.shape[:gone], *input.shape[gone + 1 :])
+    order = tuple(one - (one > gone) for one in input.order if one != gone)
+    after = tuple(shape[one] for one in order)
+    return Tensor(ops.viewed(ops.plain(input), input.in_memory, after), shape, order)
+
+
+@writes("Range")
+def count_up(ops: Operations, *, start: int, limit: Tensor, delta: int) -> Tensor:
+    """Numbers from `start` up."""
+    first, step = (ops.constant(np.array(one, np.int64)) for one in (start, delta))
+    (output,) = ops.write("Range", [first, ops.plain(limit), step], dtype="int64")
+    return Tensor(output, (f"range_{len(ops.operations)}",), (0,))
+
+
+def _span(extent: Dim, begin: int, end: int | Extent, step: int) -> Dim:
+    """How many places a slice has."""
+    if isinstance(end, Extent):
+        return divided(times(end.tensor.shape[end.axis], end.factor), step)
+    if isinstance(extent, int) or end != _TO_THE_END:
+        last = min(extent, end) if isinstance(extent, int) else end
+        return -(-(last - begin) // step)
+    return divided(windows(extent, 1, 1, (-begin, 0)), step)
+
+
+def _tiled(extent: Dim, count: int | Extent) -> Dim:
+    if isinstance(count, int):
+        return times(extent, count)
+    if extent == 1 and count.factor == 1:
+        return count.tensor.shape[count.axis]
+    return f"({extent}*{count.tensor.shape[count.axis]}*{count.factor})"
+
+
+def _reshaped(shape: Sequence[Dim], wanted: Sizes) -> tuple[Dim, ...]:
+    """The extents of a tensor of `shape` as `wanted`; -1 is what is left."""
+    dims: list[Dim] = [
+        times(one.tensor.shape[one.axis], one.factor) if isinstance(one, Extent) else one
+        for one in wanted
+    ]
+    if -1 not in dims:
+        return tuple(dims)
+    place = dims.index(-1)
+    rest = dims[:place] + dims[place + 1 :]
+    # Extents without a number that are on both sides are no part of what is left.
+    unknown = [one for one in shape if not isinstance(one, int)]
+    for one in rest:
+        if not isinstance(one, int) and one in unknown:
+            unknown.remove(one)
+    numbers = product(rest)
+    if not unknown and numbers:
+        dims[place] = product(shape) // numbers
+    elif len(unknown) == 1 and product(shape) == numbers:
+        dims[place] = unknown[0]
+    else:
+        dims[place] = f"({'*'.join(map(str, shape))}/{'*'.join(map(str, rest))})"
+    return tuple(dims)

@@ -1,0 +1,198 @@
+"""Operations on each element of tensors."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from yolotf.onnx.operations.writer import Operations, known, writes
+from yolotf.onnx.proto import Dim
+from yolotf.onnx.tensors import (
+    Axes,
+    Extent,
+    Filled,
+    Sizes,
+    Tensor,
+    Value,
+    broadcast,
+    identity,
+    moves_only_ones,
+)
+
+_UNARY = {
+    "Abs": "Abs",
+    "Elu": "Elu",
+    "Exp": "Exp",
+    "Floor": "Floor",
+    "Neg": "Neg",
+    "Relu": "Relu",
+    "Sigmoid": "Sigmoid",
+    "Softplus": "Softplus",
+    "Tanh": "Tanh",
+}
+_BINARY = {
+    "AddV2": "Add",
+    "Equal": "Equal",
+    "Greater": "Greater",
+    "GreaterEqual": "GreaterOrEqual",
+    "Less": "Less",
+    "Maximum": "Max",
+    "Minimum": "Min",
+    "Mul": "Mul",
+    "Pow": "Pow",
+    "RealDiv": "Div",
+    "Sub": "Sub",
+}
+"""TensorFlow's names, and ONNX's."""
+_COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less"}
+
+
+@writes("Softmax")
+def softmax(ops: Operations, *, logits: Tensor) -> Tensor:
+    """Over the last axis."""
+    axis = logits.order.index(logits.rank - 1)
+    (output,) = ops.write("Softmax", [ops.plain(logits)], axis=axis)
+    return Tensor(output, logits.shape, logits.order)
+
+
+@writes("LeakyRelu")
+def leaky_relu(ops: Operations, *, features: Tensor, alpha: float) -> Tensor:
+    """`alpha` times what is below 0."""
+    (output,) = ops.write("LeakyRelu", [ops.plain(features)], alpha=float(alpha))
+    return Tensor(output, features.shape, features.order)
+
+
+@writes("Relu6")
+def relu6(ops: Operations, *, features: Tensor) -> Tensor:
+    """Between 0 and 6."""
+    bounds = [ops.constant(np.float32(0)), ops.constant(np.float32(6))]
+    (output,) = ops.write("Clip", [ops.plain(features), *bounds])
+    return Tensor(output, features.shape, features.order)
+
+
+@writes("Square")
+def square(ops: Operations, *, x: Tensor) -> Tensor:
+    """Its product with itself."""
+    squared: Tensor = _binary(ops, "Mul", x=x, y=x)
+    return squared
+
+
+@writes("Expm1")
+def expm1(ops: Operations, *, x: Tensor) -> Tensor:
+    """exp(x) - 1."""
+    less: Tensor = _binary(ops, "Sub", x=_unary(ops, "Exp", x=x), y=1.0)
+    return less
+
+
+@writes("FloorDiv")
+def floor_div(ops: Operations, *, x: Tensor, y: Any) -> Tensor:
+    """The quotient, rounded down; of integers, none of which is negative here."""
+    quotient: Tensor = _binary(ops, "Div", x=x, y=y)
+    if x.dtype != "int64":
+        quotient = _unary(ops, "Floor", x=quotient)
+    return quotient
+
+
+@writes("FloorMod")
+def floor_mod(ops: Operations, *, x: Tensor, y: Any) -> Tensor:
+    """What is left of x behind the next lower multiple of y."""
+    whole = floor_div(ops, x=x, y=y)
+    left: Tensor = _binary(ops, "Sub", x=x, y=_binary(ops, "Mul", x=whole, y=y))
+    return left
+
+
+@writes("SelectV2")
+def select(ops: Operations, *, condition: Tensor, t: Any, e: Any) -> Tensor:
+    """Of two tensors one or the other, element by element."""
+    return _each(ops, "Where", [condition, t, e])
+
+
+@writes("OnesLike")
+def ones_like(ops: Operations, *, x: Tensor) -> Filled:
+    """1, in the shape of x."""
+    return Filled(1.0, x)
+
+
+@writes("ZerosLike")
+def zeros_like(ops: Operations, *, x: Tensor) -> Filled:
+    """0, in the shape of x."""
+    return Filled(0.0, x)
+
+
+@writes("Cast")
+def cast(ops: Operations, *, x: Tensor, DstT: str) -> Tensor:
+    """The same numbers as float32."""
+    assert DstT == "float32"
+    (output,) = ops.write("Cast", [ops.plain(x)], to=1)
+    return Tensor(output, x.shape, x.order)
+
+
+def _unary(ops: Operations, kind: str, **arguments: Any) -> Any:
+    (x,) = arguments.values()
+    if isinstance(x, Filled):
+        assert kind == "Neg"
+        return Filled(-x.number, x.like)
+    (output,) = ops.write(kind, [ops.plain(x)])
+    return Tensor(output, x.shape, x.order)
+
+
+def _binary(ops: Operations, kind: str, *, x: Any, y: Any) -> Any:
+    if isinstance(x, Sizes):
+        assert kind == "Mul"
+        return Sizes(_multiplied(*pair) for pair in zip(x, y, strict=True))
+    return _each(ops, kind, [x, y], dtype="bool" if kind in _COMPARISONS else None)
+
+
+def _each(ops: Operations, kind: str, operands: Sequence[Any], dtype: str | None = None) -> Tensor:
+    """An operation on each element, of tensors that are brought to one order of axes."""
+    dtypes = [one.dtype for one in operands if isinstance(one, Tensor) and one.dtype != "bool"]
+    first = dtypes[0] if dtypes else "float32"
+    # A number will do for what is filled with it, if others have the shape.
+    whole = [one for one in operands if not isinstance(one, Filled)]
+    filled = [one for one in operands if isinstance(one, Filled)]
+    shapes = [ops.tensor(one, first).shape for one in whole]
+    if filled and (
+        not shapes or broadcast(shapes) != broadcast([*shapes, *(one.like.shape for one in filled)])
+    ):
+        operands = [ops.solid(one) if isinstance(one, Filled) else one for one in operands]
+    tensors = [ops.tensor(_scalar(one), first) for one in operands]
+    rank = max(one.rank for one in tensors)
+    orders = [one.order for one in tensors if one.rank == rank]
+    order = next((one for one in orders if one != identity(rank)), identity(rank))
+    inputs = [_aligned(ops, one, order) for one in tensors]
+    (output,) = ops.write(kind, inputs, dtype=dtype or first)
+    return Tensor(output, broadcast([one.shape for one in tensors]), order)
+
+
+def _aligned(ops: Operations, tensor: Tensor, order: Axes) -> Value:
+    """A value that broadcasts against one of this order."""
+    rank, own = len(order), tensor.rank
+    if all(extent == 1 for extent in tensor.shape) and own < rank:
+        return ops.viewed(ops.plain(tensor), tensor.in_memory, ())
+    shape: tuple[Dim, ...] = (1,) * (rank - own) + tensor.shape
+    if moves_only_ones(shape, (*range(rank - own), *(a + rank - own for a in tensor.order)), order):
+        after = [shape[axis] for axis in order]
+        while len(after) > 1 and after[0] == 1 and own < rank:
+            del after[0]
+        return ops.viewed(ops.plain(tensor), tensor.in_memory, tuple(after))
+    if own < rank:
+        tensor = ops.Reshape(tensor=tensor, shape=list(known(shape)))
+    return ops.in_order(tensor, order)
+
+
+def _scalar(operand: Any) -> Any:
+    """A number in place of what is filled with it."""
+    return operand.number if isinstance(operand, Filled) else operand
+
+
+def _multiplied(one: int | Extent, factor: int) -> int | Extent:
+    return one * factor if isinstance(one, int) else one._replace(factor=one.factor * factor)
+
+
+for _kind, _name in _UNARY.items():
+    writes(_kind)(functools.partial(_unary, kind=_name))
+for _kind, _name in _BINARY.items():
+    writes(_kind)(functools.partial(_binary, kind=_name))

@@ -1,0 +1,42 @@
+"""Matrix products, and the bias behind them."""
+
+from __future__ import annotations
+
+from yolotf.onnx.operations.writer import Operations, writes
+from yolotf.onnx.tensors import Tensor, identity
+
+
+@writes("BiasAdd")
+def bias_add(ops: Operations, *, value: Tensor, bias: Tensor) -> Tensor:
+    """A part of the convolution or matrix product before it."""
+    before = value.value.operation
+    takes_one = before is not None and before.kind in ("Conv", "Gemm")
+    if before is not None and takes_one and len(before.inputs) == 2 and not value.value.uses:
+        added = ops.in_order(bias, (0,))
+        added.uses += 1
+        before.inputs.append(added)
+        return value
+    summed: Tensor = ops.AddV2(x=value, y=bias)
+    return summed
+
+
+@writes("MatMul")
+def matrix_product(ops: Operations, *, a: Tensor, b: Tensor) -> Tensor:
+    """A matrix product, whose right side may be stored either way."""
+    turned = b.order == (1, 0)
+    inputs = [ops.in_order(a, (0, 1)), ops.in_order(b, b.order)]
+    (output,) = ops.write("Gemm", inputs, transB=int(turned))
+    return Tensor(output, (a.shape[0], b.shape[1]), (0, 1))
+
+
+@writes("BatchMatMulV2")
+def matrix_products(ops: Operations, *, x: Tensor, y: Tensor) -> Tensor:
+    """[batch, positions, 1, depth] times [positions, depth, filters]."""
+    batch, positions, one, depth = x.shape
+    assert one == 1
+    # The pictures are the rows of each product: one product a position, and none of the axes
+    # is repeated, which OpenCV 4.14 does wrongly.
+    order = (1, 2, 0, 3)
+    right = ops.viewed(ops.in_order(y, identity(3)), y.shape, (positions, 1, depth, y.shape[-1]))
+    (output,) = ops.write("MatMul", [ops.in_order(x, order), right])
+    return Tensor(output, (batch, positions, 1, y.shape[-1]), order)

@@ -1,0 +1,49 @@
+"""Operations over axes of a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from yolotf.onnx.operations.writer import Operations, writes
+from yolotf.onnx.tensors import NCHW, Tensor, Value
+
+
+@writes("Mean")
+def mean(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: bool) -> Tensor:
+    """Over some axes."""
+    pools = input.order == NCHW and sorted(axis) == [1, 2] and keep_dims
+    if not pools:
+        return _reduce(ops, "ReduceMean", input, axis, keep_dims)
+    (output,) = ops.write("GlobalAveragePool", [ops.plain(input)])
+    return Tensor(output, (input.shape[0], 1, 1, input.shape[3]), NCHW)
+
+
+@writes("Sum")
+def total(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: bool) -> Tensor:
+    """Over some axes."""
+    return _reduce(ops, "ReduceSum", input, axis, keep_dims)
+
+
+@writes("Max")
+def largest(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: bool) -> Tensor:
+    """Over some axes."""
+    return _reduce(ops, "ReduceMax", input, axis, keep_dims)
+
+
+def _reduce(ops: Operations, kind: str, x: Tensor, axis: Sequence[int], keep_dims: bool) -> Tensor:
+    gone = {one % x.rank for one in axis}
+    places = sorted(x.order.index(one) for one in gone)
+    inputs: list[Value | None] = [ops.plain(x)]
+    attributes: dict[str, Any] = {"keepdims": int(keep_dims)}
+    if kind == "ReduceSum":  # whose axes are an input since opset 13
+        inputs.append(ops.integers(places))
+    else:
+        attributes["axes"] = places
+    (output,) = ops.write(kind, inputs, **attributes)
+    if keep_dims:
+        shape = tuple(1 if one in gone else extent for one, extent in enumerate(x.shape))
+        return Tensor(output, shape, x.order)
+    left = [one for one in range(x.rank) if one not in gone]
+    order = tuple(left.index(one) for one in x.order if one not in gone)
+    return Tensor(output, tuple(x.shape[one] for one in left), order)

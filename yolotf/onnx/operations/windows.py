@@ -1,0 +1,216 @@
+"""Convolutions, pools and other operations on rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from yolotf.onnx.operations.writer import Operations, known, writes
+from yolotf.onnx.tensors import NCHW, OIHW, Extent, Tensor, Value, divided, pads, times, windows
+
+
+@writes("Conv2D")
+def convolution(
+    ops: Operations,
+    *,
+    input: Tensor,
+    filter: Any,
+    strides: Sequence[int],
+    padding: str,
+    explicit_paddings: Sequence[int] = (),
+    dilations: Sequence[int] = (1, 1, 1, 1),
+) -> Tensor:
+    """Any number of groups: as many as the kernel has too few channels for one."""
+    kernel = ops.tensor(filter)
+    rows, columns, depth, filters = known(kernel.shape)
+    channels = input.shape[3]
+    assert isinstance(channels, int)
+    return _convolution(
+        ops,
+        input,
+        ops.in_order(kernel, OIHW),
+        filters,
+        (rows, columns),
+        strides[1:3],
+        _sides(padding, explicit_paddings, (rows, columns), dilations[1:3]),
+        dilations[1:3],
+        channels // depth,
+    )
+
+
+@writes("DepthwiseConv2dNative")
+def depthwise_convolution(
+    ops: Operations, *, input: Tensor, filter: Any, strides: Sequence[int], padding: str
+) -> Tensor:
+    """A convolution with a group for every channel."""
+    kernel = ops.tensor(filter)
+    rows, columns, channels, multiplier = known(kernel.shape)
+    filters = channels * multiplier
+    value = ops.viewed(
+        ops.in_order(kernel, (2, 3, 0, 1)),
+        (channels, multiplier, rows, columns),
+        (filters, 1, rows, columns),
+    )
+    sides = _sides(padding, (), (rows, columns), (1, 1))
+    size = (rows, columns)
+    return _convolution(ops, input, value, filters, size, strides[1:3], sides, (1, 1), channels)
+
+
+def _convolution(
+    ops: Operations,
+    x: Tensor,
+    kernel: Value,
+    filters: int,
+    size: tuple[int, int],
+    strides: Sequence[int],
+    sides: Sequence[Sequence[int]],
+    dilations: Sequence[int],
+    groups: int,
+) -> Tensor:
+    (output,) = ops.write(
+        "Conv",
+        [ops.in_order(x, NCHW), kernel],
+        kernel_shape=list(size),
+        strides=list(strides),
+        pads=pads(sides),
+        dilations=list(dilations),
+        group=groups,
+    )
+    extents = map(windows, x.shape[1:3], size, strides, sides, dilations)
+    return Tensor(output, (x.shape[0], *extents, filters), NCHW)
+
+
+@writes("MaxPool")
+def max_pool(
+    ops: Operations,
+    *,
+    input: Tensor,
+    ksize: Sequence[int],
+    strides: Sequence[int],
+    padding: str,
+    explicit_paddings: Sequence[int] = (),
+) -> Tensor:
+    """The largest of a window."""
+    return _pool(ops, "MaxPool", input, ksize, strides, padding, explicit_paddings)
+
+
+@writes("AvgPool")
+def avg_pool(
+    ops: Operations, *, value: Tensor, ksize: Sequence[int], strides: Sequence[int], padding: str
+) -> Tensor:
+    """The mean of what of a window lies inside."""
+    return _pool(ops, "AveragePool", value, ksize, strides, padding, (), count_include_pad=0)
+
+
+def _pool(
+    ops: Operations,
+    kind: str,
+    x: Tensor,
+    ksize: Sequence[int],
+    strides: Sequence[int],
+    padding: str,
+    explicit: Sequence[int],
+    **attributes: Any,
+) -> Tensor:
+    size, steps = tuple(ksize[1:3]), tuple(strides[1:3])
+    sides = _sides(padding, explicit, size, (1, 1))
+    even = all(isinstance(extent, int) and extent % 2 == 0 for extent in x.shape[1:3])
+    if padding == "SAME" and steps != (1, 1):
+        assert steps == size == (2, 2), "another place of padding for every size"
+        sides = ((0, 0), (0, 0)) if even else ((0, 1), (0, 1))
+    (output,) = ops.write(
+        kind,
+        [ops.in_order(x, NCHW)],
+        kernel_shape=list(size),
+        strides=list(steps),
+        pads=pads(sides),
+        **attributes,
+    )
+    extents = map(windows, x.shape[1:3], size, steps, sides)
+    return Tensor(output, (x.shape[0], *extents, x.shape[3]), NCHW)
+
+
+@writes("ResizeNearestNeighbor")
+def resize_nearest_neighbor(
+    ops: Operations, *, images: Tensor, size: Sequence[int | Extent], half_pixel_centers: bool
+) -> Tensor:
+    """Repeats rows and columns a whole number of times."""
+    factors = []
+    for axis, wanted in zip((1, 2), size, strict=True):
+        if isinstance(wanted, Extent):
+            assert (wanted.tensor, wanted.axis) == (images, axis)
+            factors.append(wanted.factor)
+        else:
+            factors.append(wanted // known(images.shape[axis : axis + 1])[0])
+    (output,) = ops.write(
+        "Resize",
+        [
+            ops.in_order(images, NCHW),
+            None,
+            ops.constant(np.array([1, 1, *factors], np.float32)),
+        ],
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+    batch, *extents, channels = images.shape
+    extents = [times(extent, factor) for extent, factor in zip(extents, factors, strict=True)]
+    return Tensor(output, (batch, *extents, channels), NCHW)
+
+
+@writes("SpaceToDepth")
+def space_to_depth(ops: Operations, *, input: Tensor, block_size: int) -> Tensor:
+    """Blocks of rows and columns become channels."""
+    (output,) = ops.write("SpaceToDepth", [ops.in_order(input, NCHW)], blocksize=block_size)
+    batch, *extents, channels = input.shape
+    extents = [divided(extent, block_size) for extent in extents]
+    return Tensor(output, (batch, *extents, times(channels, block_size**2)), NCHW)
+
+
+@writes("ExtractImagePatches")
+def extract_image_patches(
+    ops: Operations,
+    *,
+    images: Tensor,
+    ksizes: Sequence[int],
+    strides: Sequence[int],
+    rates: Sequence[int],
+    padding: str,
+) -> Tensor:
+    """The floats of every window, by row, column and channel: a slice for each place in it."""
+    assert padding == "VALID"
+    assert list(rates) == [1, 1, 1, 1]
+    x = Tensor(ops.in_order(images, NCHW), images.shape, NCHW)
+    (rows, columns), steps = ksizes[1:3], list(strides)
+    extents = [
+        known([windows(extent, size, step, (0, 0))])[0]
+        for extent, size, step in zip(images.shape[1:3], (rows, columns), steps[1:3], strict=True)
+    ]
+    spans = [(extent - 1) * step + 1 for extent, step in zip(extents, steps[1:3], strict=True)]
+    parts = [
+        ops.StridedSlice(
+            input=x,
+            begin=[0, row, column, 0],
+            end=[0, row + spans[0], column + spans[1], 0],
+            strides=steps,
+            end_mask=0b1001,
+        )
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    patches: Tensor = ops.ConcatV2(values=parts, axis=3)
+    return patches
+
+
+def _sides(
+    padding: str, explicit: Sequence[int], size: Sequence[int], dilations: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Rows before and after, columns before and after; `SAME` is that of a stride of 1."""
+    if padding == "EXPLICIT":
+        return (explicit[2], explicit[3]), (explicit[4], explicit[5])
+    if padding == "VALID":
+        return (0, 0), (0, 0)
+    spans = [(extent - 1) * rate for extent, rate in zip(size, dilations, strict=True)]
+    return tuple((span // 2, span - span // 2) for span in spans)

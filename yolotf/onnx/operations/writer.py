@@ -1,0 +1,249 @@
+"""Where operations are written: values, their order in memory, and the register of operations."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf.onnx.proto import Dim
+from yolotf.onnx.tensors import (
+    Axes,
+    Extent,
+    Filled,
+    Operation,
+    Sizes,
+    Tensor,
+    Value,
+    identity,
+    moves_only_ones,
+)
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_WRITERS: dict[str, Callable[..., Any]] = {}
+"""TensorFlow's name of an operation -> what writes it: `(ops, **arguments)`."""
+
+
+def writes(kind: str) -> Callable[[_Function], _Function]:
+    """Registers what writes TensorFlow's operation `kind`."""
+
+    def register(function: _Function) -> _Function:
+        _WRITERS[kind] = function
+        return function
+
+    return register
+
+
+class Operations:
+    """Writes operations into a list, by the calls that `tf.raw_ops` takes.
+
+    Attributes:
+        operations: in an order in which they can run.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is written yet."""
+        self.operations: list[Operation] = []
+        self._constants: dict[tuple[Any, ...], Value] = {}
+        self._arranged: dict[tuple[int, Axes], Value] = {}
+        self._unnamed = 0
+
+    def __getattr__(self, kind: str) -> Callable[..., Any]:
+        if kind not in _WRITERS:
+            raise AttributeError(f"no operation {kind}")
+        write = functools.partial(_WRITERS[kind], self)
+        self.__dict__[kind] = write
+        return write
+
+    def input(self, name: str, shape: Sequence[Dim], order: Axes, dtype: str = "float32") -> Tensor:
+        """What is given to each run; `shape` as the description sees it."""
+        return Tensor(Value(dtype, name=name), tuple(shape), order)
+
+    def weight(self, key: str, stored: tuple[int, ...], axes: Axes | None) -> Tensor:
+        """An array of the network.
+
+        Args:
+            key: in `NetworkGraph.shapes`.
+            stored: its shape there.
+            axes: its order there, see `NetworkGraph.axes`; None for that of the description.
+        """
+        order = axes or identity(len(stored))
+        shape = tuple(stored[order.index(axis)] for axis in range(len(stored)))
+        return Tensor(Value(weight=key, dims=stored), shape, order)
+
+    def end_section(self, name: str, output: Tensor) -> None:
+        """Gives all that was written since the last section ended to this one."""
+        for operation in self.operations[self._unnamed :]:
+            operation.section = name
+            if output.value in operation.outputs:
+                output.value.name = name
+        self._unnamed = len(self.operations)
+
+    def in_order(self, tensor: Tensor | Filled, order: Axes) -> Value:
+        """The value whose axes in memory have this order."""
+        tensor = self.solid(tensor)
+        value = tensor.value
+        if tensor.order == order and not value.weight:
+            return value
+        key = (id(value), order)
+        if value.weight or key not in self._arranged:
+            found = self._rearranged(tensor, order)
+            if value.weight:
+                return found
+            self._arranged[key] = found
+        return self._arranged[key]
+
+    def copy(self, value: Value) -> Value:
+        """Another value with the same numbers."""
+        return self.write("Identity", [value], dtype=value.dtype)[0]
+
+    def scalar(self, size: int | Extent) -> Any:
+        """An extent as a number, or as a tensor of int64."""
+        if isinstance(size, int):
+            return size
+        value = self.vector(Sizes([size]))
+        return Tensor(self.viewed(value, (1,), ()), (), ())
+
+    def Shape(self, *, input: Tensor) -> Sizes:
+        """The extents, as far as they are known."""
+        return Sizes(
+            extent if isinstance(extent, int) else Extent(input, axis)
+            for axis, extent in enumerate(input.shape)
+        )
+
+    def write(
+        self,
+        kind: str,
+        inputs: Sequence[Value | None],
+        *,
+        dtype: str = "float32",
+        count: int = 1,
+        **attributes: Any,
+    ) -> list[Value]:
+        """Adds an operation of ONNX's own; its outputs."""
+        operation = Operation(kind, list(inputs), attributes)
+        for value in inputs:
+            if value is not None:
+                value.uses += 1
+        operation.outputs = [Value(dtype, operation=operation) for _ in range(count)]
+        self.operations.append(operation)
+        return operation.outputs
+
+    def tensor(self, value: Any, dtype: str = "float32") -> Tensor:
+        """What may be an output, or numbers."""
+        if isinstance(value, Tensor):
+            return value
+        if isinstance(value, Filled):
+            return self.solid(value)
+        array: npt.NDArray[Any] = np.array(value, dtype)
+        return Tensor(self.constant(array), array.shape, identity(array.ndim))
+
+    def solid(self, tensor: Tensor | Filled) -> Tensor:
+        """A tensor of its shape."""
+        if isinstance(tensor, Tensor):
+            return tensor
+        like = tensor.like
+        extents = like.in_memory
+        if all(isinstance(extent, int) for extent in extents):
+            array = np.full(known(extents), tensor.number, np.float32)
+            return Tensor(self.constant(array), like.shape, like.order)
+        (shape,) = self.write("Shape", [self.plain(like)], dtype="int64")
+        number = self.constant(np.float32(tensor.number))
+        (output,) = self.write("Expand", [number, shape])
+        return Tensor(output, like.shape, like.order)
+
+    def plain(self, tensor: Tensor) -> Value:
+        """The value as it is in memory."""
+        return self.in_order(tensor, tensor.order)
+
+    def _rearranged(self, tensor: Tensor, order: Axes) -> Value:
+        value = tensor.value
+        before = value.dims if value.weight else tensor.in_memory
+        after = tuple(tensor.shape[axis] for axis in order)
+        if moves_only_ones(tensor.shape, tensor.order, order):
+            return self.viewed(value, before, after)
+        value = self.viewed(value, before, tensor.in_memory)
+        perm = [tensor.order.index(axis) for axis in order]
+        if value.constant is not None:
+            return self.constant(np.transpose(value.constant, perm))
+        (output,) = self.write("Transpose", [value], dtype=value.dtype, perm=perm)
+        return output
+
+    def viewed(
+        self,
+        value: Value,
+        before: Sequence[Dim],
+        after: Sequence[Dim],
+        wanted: Sizes | None = None,
+    ) -> Value:
+        """A value of the shape `before` in another: the same numbers in the same order."""
+        if tuple(before) == tuple(after):
+            return value
+        if value.constant is not None:
+            return self.constant(value.constant.reshape(known(after)))
+        if value.weight:
+            if not value.uses:
+                value.dims = tuple(known(after))
+            if value.dims == tuple(after):
+                return value
+        (output,) = self.write(
+            "Reshape", [value, self._shape(before, after, wanted)], dtype=value.dtype
+        )
+        return output
+
+    def _shape(self, before: Sequence[Dim], after: Sequence[Dim], wanted: Sizes | None) -> Value:
+        """What Reshape is told: the one extent that is not known is what is left."""
+        known = [extent if isinstance(extent, int) else -1 for extent in after]
+        if known.count(-1) > 1:
+            # 0: as the input has it at the same place.
+            same = [
+                len(before) > place and before[place] == extent
+                for place, extent in enumerate(after)
+            ]
+            for place, extent in enumerate(after):
+                if known.count(-1) > 1 and isinstance(extent, str) and same[place]:
+                    known[place] = 0
+        if known.count(-1) <= 1:
+            return self.integers(known)
+        assert wanted is not None
+        return self.vector(wanted)
+
+    def vector(self, sizes: Sizes) -> Value:
+        """Sizes as a tensor of int64."""
+        if sizes.known:
+            return self.integers(sizes)
+        parts = []
+        for one in sizes:
+            if not isinstance(one, Extent):
+                parts.append(self.integers([one]))
+                continue
+            (shape,) = self.write("Shape", [self.plain(one.tensor)], dtype="int64")
+            place = self.integers([one.tensor.order.index(one.axis)])
+            (part,) = self.write("Gather", [shape, place], dtype="int64", axis=0)
+            if one.factor != 1:
+                (part,) = self.write("Mul", [part, self.integers([one.factor])], dtype="int64")
+            parts.append(part)
+        return (
+            parts[0] if len(parts) == 1 else self.write("Concat", parts, dtype="int64", axis=0)[0]
+        )
+
+    def integers(self, values: Sequence[Any]) -> Value:
+        """int64 numbers."""
+        return self.constant(np.array(values, np.int64))
+
+    def constant(self, array: npt.NDArray[Any] | np.generic) -> Value:
+        """Numbers; equal ones are one value."""
+        array = np.asarray(array)
+        key = (array.dtype.name, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = Value(array.dtype.name, array.copy(order="C"))
+        return self._constants[key]
+
+
+def known(extents: Sequence[Dim]) -> list[int]:
+    """Extents that are numbers, as those of kernels are."""
+    assert all(isinstance(one, int) for one in extents), extents
+    return [one for one in extents if isinstance(one, int)]
