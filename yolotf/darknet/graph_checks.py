@@ -32,9 +32,16 @@ def used_layers(network: cfg.Network) -> frozenset[int]:
         used.add(index)
         layer = network.layers[index]
         waiting += layer.inputs
-        if isinstance(layer, cfg.Convolutional) and layer.share_index is not None:
-            waiting.append(layer.share_index)
+        if layer.kernel_source is not None:
+            waiting.append(layer.kernel_source)
     return frozenset(used)
+
+
+def kernel_index(network: cfg.Network, layer: cfg.Layer) -> int:
+    """The section whose kernel `layer` uses, by index: its own, if no other's."""
+    while layer.kernel_source is not None:
+        layer = network.layers[layer.kernel_source]
+    return layer.index
 
 
 def shape_of(network: cfg.Network, index: int) -> cfg.Shape:

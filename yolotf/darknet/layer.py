@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, TypeVar
 
 from yolotf.darknet.activations import CONVOLUTION_ONLY
 from yolotf.darknet.options import Options, flag
@@ -122,6 +122,12 @@ class Layer:
     input_shape: Shape
     output_shape: Shape
 
+    makes_of_inputs: ClassVar[str] = "cat"
+    """What becomes of its inputs, in the words of comparisons with a model.
+
+    `+`, `*` or `cat` of them; of one, `window`, `enlarge` or `rearrange`.
+    """
+
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Layer:
         """The layer at `place`.
@@ -158,6 +164,15 @@ class Layer:
     def fixes_size(self) -> bool:
         """Whether its arithmetic, or what it stores, holds for one picture size only."""
         return False
+
+    def fixes_keras_size(self, network: Surroundings) -> bool:
+        """Whether its Keras layer holds for one picture size only, where the section does not."""
+        return False
+
+    @property
+    def kernel_source(self) -> int | None:
+        """The section whose kernel it uses, if that is not its own."""
+        return None
 
     @property
     def sets_channels(self) -> bool:
@@ -240,6 +255,12 @@ SECTIONS: dict[str, type[Layer]] = {}
 """Full name of a section -> its class."""
 SECTION_ALIASES: dict[str, str] = {}
 """Every name Darknet reads -> the full name (parser.c:55-100)."""
+
+
+def names_that_store() -> list[str]:
+    """Full names of the sections that may have something in a file."""
+    return [name for name, cls in SECTIONS.items() if cls.stored is not Layer.stored]
+
 
 _Class = TypeVar("_Class", bound="type[Layer]")
 

@@ -67,16 +67,7 @@ def check_keras_any_size(network: cfg.Network) -> None:
     """Raises for a network whose Keras layers depend on the picture's size."""
     for index in sorted(graph_rules.used_layers(network)):
         layer = network.layers[index]
-        # Darknet's arithmetic holds for any size there, that of the Keras layers does not.
-        match layer:
-            case cfg.Shortcut():
-                shapes = {network.shape(one) for one in layer.inputs}
-                fixed = layer.weights_type != "none" or len(shapes) > 1
-            case cfg.Pool():
-                fixed = layer.maxpool_depth
-            case _:
-                fixed = False
-        if fixed:
+        if layer.fixes_keras_size(network):
             raise graph_rules.refuse(
                 network, layer, f"[{layer.type}] is made for one picture size; leave any_size out"
             )

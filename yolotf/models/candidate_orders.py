@@ -14,6 +14,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from yolotf.darknet import sections as sections  # registers their names
+from yolotf.darknet.layer import names_that_store
 from yolotf.errors import ModelMismatchError
 from yolotf.models.units import Structure, Unit
 
@@ -59,9 +61,7 @@ def candidates(structure: Structure) -> Iterator[Candidate]:
         yield Candidate("graph order", 3, tuple(graph))
 
 
-_SECTION = re.compile(
-    r"(?:conv|convolutional|connected|batchnorm|local|implicit|shortcut)_(\d+)(?:_bn)?"
-)
+_SECTION = re.compile(rf"(?:conv|{'|'.join(names_that_store())})_(\d+)(?:_bn)?")
 
 
 def _by_section_number(units: Sequence[Unit]) -> tuple[Unit, ...] | None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from yolotf.darknet import cfg
+from yolotf.darknet import cfg, graph_checks
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import ModelMismatchError
 from yolotf.models import rearrangement
@@ -170,26 +170,14 @@ class _Comparison:
         stored = set(self.sections.of_unit.values())
         for layer in network.layers:
             sources = [values[index] for index in layer.inputs]
-            match layer:
-                case cfg.Shortcut():
-                    entering = self.forms.node("+", sources)
-                case cfg.ScaleChannels() | cfg.Sam():
-                    entering = self.forms.node("*", sources)
-                case cfg.Pool():
-                    entering = self.forms.node("window", sources, section=layer)
-                case cfg.Upsample():
-                    entering = self.forms.node("enlarge", sources, section=layer)
-                case cfg.Reorg():
-                    entering = self.forms.node("rearrange", sources, section=layer)
-                case _ if not sources:
-                    entering = values[cfg.NETWORK_INPUT]
-                case _:
-                    entering = self.forms.node("cat", sources, section=layer)
-            owner = layer.index
-            while isinstance(one := network.layers[owner], cfg.Convolutional) and (
-                one.share_index is not None
-            ):
-                owner = one.share_index
+            operation = layer.makes_of_inputs
+            section = None if operation in ("+", "*") else layer
+            entering = (
+                self.forms.node(operation, sources, section=section)
+                if sources
+                else values[cfg.NETWORK_INPUT]
+            )
+            owner = graph_checks.kernel_index(network, layer)
             if owner in stored:
                 found.setdefault(owner, entering)
                 values[layer.index] = self.forms.node("unit", key=owner)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from yolotf.darknet import cfg
+from yolotf.darknet import cfg, graph_checks
 
 Expression = tuple[Any, ...]
 
@@ -248,18 +248,10 @@ def network_inputs(network: cfg.Network, stored: Mapping[int, Any]) -> dict[Any,
     found: dict[Any, list[Expression]] = {}
     for layer in network.layers:
         sources = [values[index] for index in layer.inputs]
-        match layer:
-            case cfg.Shortcut():
-                entering = join("+", sources)
-            case cfg.ScaleChannels() | cfg.Sam():
-                entering = join("*", sources)
-            case _:
-                entering = join("cat", sources) if sources else INPUT
-        owner = layer.index
-        while isinstance(one := network.layers[owner], cfg.Convolutional) and (
-            one.share_index is not None
-        ):
-            owner = one.share_index
+        operation = layer.makes_of_inputs
+        joined = operation if operation in ("+", "*") else "cat"
+        entering = join(joined, sources) if sources else INPUT
+        owner = graph_checks.kernel_index(network, layer)
         if owner in stored:
             values[layer.index] = unit(stored[owner])
             found.setdefault(stored[owner], []).append(entering)

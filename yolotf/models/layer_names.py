@@ -61,9 +61,7 @@ def part_name(layer: cfg.Layer, part: str) -> str:
 
 def parts_of(layer: cfg.Layer) -> tuple[str, ...]:
     """The names of what a section stores; "" for one that has no parts."""
-    if isinstance(layer, cfg.Recurrent):
-        return tuple(part.name for part in layer.sublayers)
-    return ("",)
+    return tuple(layer.parts)
 
 
 def place_of(segment: Segment) -> tuple[int, str]:
@@ -83,7 +81,7 @@ def every_layer(model: Any) -> Iterable[Any]:
     network = network_of(model)
     # What build_model makes has layers in layers for parts of sections only.
     flat = network is not None and not any(
-        isinstance(section, cfg.Recurrent) for section in network.layers
+        part for section in network.layers for part in section.parts
     )
     return model.layers if flat else layers(model)
 

@@ -141,6 +141,11 @@ class Convolutional(Antialiased):
             return sharp(self).overhang
         return overhang(self, self.size, (self.stride_y, self.stride_x), self.around)
 
+    @property
+    def kernel_source(self) -> int | None:
+        """By `share_index`."""
+        return self.share_index
+
     def kernel_owner(self, network: Surroundings) -> Convolutional | None:
         """The section whose kernel it uses: its own, or that of `share_index`."""
         owner = self

@@ -72,6 +72,8 @@ class Shortcut(Layer):
     weights_type: str
     weights_normalization: str
 
+    makes_of_inputs = "+"
+
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Shortcut:
         """Reads the options."""
@@ -127,6 +129,16 @@ class Shortcut(Layer):
                 )
         return None
 
+    def is_plain_sum(self, network: Surroundings) -> bool:
+        """Whether its inputs have one shape and no factors."""
+        return self.weights_type == "none" and all(
+            network.shape(index) == self.input_shape for index in self.inputs
+        )
+
+    def fixes_keras_size(self, network: Surroundings) -> bool:
+        """Steps and factors are worked out once."""
+        return not self.is_plain_sum(network)
+
     def has_activation(self, activation: str) -> bool:
         """Besides those of `activate`, mish and swish (shortcut_layer.c:130)."""
         return activation in ("mish", "swish") or super().has_activation(activation)
@@ -139,6 +151,8 @@ class ScaleChannels(Layer):
 
     activation: str
     scale_wh: bool
+
+    makes_of_inputs = "*"
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> ScaleChannels:
@@ -167,6 +181,8 @@ class Sam(Layer):
     """`[sam]`: inputs[1] multiplied by inputs[0], element by element."""
 
     activation: str
+
+    makes_of_inputs = "*"
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Sam:

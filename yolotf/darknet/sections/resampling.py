@@ -35,6 +35,8 @@ class Pool(Antialiased):
     maxpool_depth: bool
     out_channels: int
 
+    makes_of_inputs = "window"
+
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Pool:
         """Reads the options."""
@@ -73,6 +75,10 @@ class Pool(Antialiased):
     @property
     def sets_channels(self) -> bool:
         """The largest of channels, as many as out_channels."""
+        return self.maxpool_depth
+
+    def fixes_keras_size(self, network: Surroundings) -> bool:
+        """The largest of channels."""
         return self.maxpool_depth
 
     @property
@@ -134,6 +140,8 @@ class Upsample(Layer):
     scale: float
     reverse: bool
 
+    makes_of_inputs = "enlarge"
+
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Upsample:
         """Reads the options (parser.c:1054)."""
@@ -180,6 +188,8 @@ class Reorg(Layer):
 
     stride: int
     reverse: bool
+
+    makes_of_inputs = "rearrange"
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Reorg:

@@ -1,0 +1,121 @@
+"""A Keras model while it is built, and how each class of section is built into it.
+
+`yolotf.models.sections` registers a builder for each class of section. Importing this imports
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from yolotf.darknet import cfg
+from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet.layer import activation_of
+from yolotf.models import undrawn
+from yolotf.models.activation_layers import Activation, activation_layer
+from yolotf.models.layer_names import layer_name
+from yolotf.models.registration import layers
+
+BN_MOMENTUM = 0.99
+"""batchnorm_layer.c:310,332, on a GPU; on a CPU it is 0.9 (:196)."""
+
+_STOCK_BEHIND_SUMS = frozenset({"elu", "logistic", "relu", "relu6", "swish"})
+"""Activations whose stock layer is right behind a sum, too."""
+
+_Shared = TypeVar("_Shared")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+Build = Callable[["Builder", Any, Sequence[Any]], Any]
+BUILDERS: dict[type[cfg.Layer], Build] = {}
+"""Class of a section -> what builds it."""
+
+
+def builds(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
+    """Registers what builds sections of `classes`: `(builder, layer, inputs) -> output`."""
+
+    def register(function: _Function) -> _Function:
+        BUILDERS.update(dict.fromkeys(classes, function))
+        return function
+
+    return register
+
+
+class Builder:
+    """The symbolic tensors of a network, section by section.
+
+    Attributes:
+        network: what is built.
+        undrawn: holds the layers with kernels until these are drawn.
+        pictures: the model's input.
+        used: indices of the sections that are built.
+        outputs: what sections put out, by index; the picture by `NETWORK_INPUT`.
+    """
+
+    def __init__(self, network: cfg.Network, dtype: Any, undrawn: undrawn.Kernels) -> None:
+        """Builds every section that the outputs depend on.
+
+        Raises:
+            UnsupportedSectionError: a section that cannot be expressed.
+        """
+        self.network = network
+        self.undrawn = undrawn
+        self.used = graph_rules.used_layers(network)
+        self.pictures = layers.Input(tuple(network.input_shape), name="input")
+        self.outputs: dict[int, Any] = {cfg.NETWORK_INPUT: self.pictures}
+        self._options = {} if dtype is None else {"dtype": dtype}
+        self._shared: dict[Callable[..., Any], Any] = {}
+        used = [network.layers[index] for index in sorted(self.used)]
+        for layer in used:
+            graph_rules.check_layer(network, layer)
+        for layer in used:
+            if type(layer) not in BUILDERS:
+                raise graph_rules.refuse(network, layer, f"[{layer.type}] cannot be built")
+            inputs = [self.outputs[index] for index in layer.inputs]
+            self.outputs[layer.index] = BUILDERS[type(layer)](self, layer, inputs)
+
+    def named(self, layer: cfg.Layer, suffix: str = "") -> dict[str, Any]:
+        """The arguments every Keras layer of a section gets."""
+        return {"name": layer_name(layer) + suffix, **self._options}
+
+    def spatial(self, layer: cfg.Layer, suffix: str = "") -> dict[str, Any]:
+        """`named`, for layers that ask `keras.config.image_data_format()` if not told."""
+        return {"data_format": "channels_last", **self.named(layer, suffix)}
+
+    def shared(self, kind: Callable[[Builder], _Shared]) -> _Shared:
+        """What the sections of one family have in common: `kind(self)`, made once."""
+        if kind not in self._shared:
+            self._shared[kind] = kind(self)
+        shared: _Shared = self._shared[kind]
+        return shared
+
+    def activated(
+        self, layer: cfg.Layer, x: Any, *, suffix: str | None = None, behind_kernel: bool = False
+    ) -> Any:
+        """`x` after the section's own activation.
+
+        Args:
+            layer: the section.
+            x: what it computes.
+            suffix: of the layer's name; the activation's if not given.
+            behind_kernel: a convolution, or its normalization, is right before it.
+        """
+        activation = activation_of(layer)
+        if activation == "linear":
+            return x
+        # Behind a sum, TensorFlow 2.21 fuses a convolution without batch norm, the sum and what it
+        # recognises: LeakyRelu then has a slope of 0.2, and Mish is not implemented.
+        stock = behind_kernel or activation in _STOCK_BEHIND_SUMS
+        make = activation_layer if stock else Activation
+        suffix = f"_{activation}" if suffix is None else suffix
+        return make(activation, **self.named(layer, suffix))(x)
+
+    def batch_normalization(self, layer: cfg.Layer, suffix: str = "_bn") -> Any:
+        """The layer for a section's batch normalization."""
+        return layers.BatchNormalization(
+            momentum=BN_MOMENTUM, epsilon=graph_rules.BN_EPSILON, **self.named(layer, suffix)
+        )
+
+    def rescaled(self, layer: cfg.Layer, x: Any, scale: float, offset: float = 0.0) -> Any:
+        """`scale` times `x`, and `offset`."""
+        return layers.Rescaling(scale, offset, **self.named(layer, "_scale"))(x)

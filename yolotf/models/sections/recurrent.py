@@ -1,0 +1,169 @@
+"""Sections with a memory, and the layer that keeps it."""
+
+# mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from yolotf.darknet import cfg
+from yolotf.darknet.graph_checks import BN_EPSILON
+from yolotf.graphs.frame_loop import in_order
+from yolotf.graphs.sections import recurrent
+from yolotf.models import initial
+from yolotf.models.activation_layers import activated
+from yolotf.models.building import BN_MOMENTUM, Builder, builds
+from yolotf.models.registration import Layer, layers, register
+from yolotf.models.sections.convolutional import FlexibleConv2D
+
+
+@builds(cfg.Rnn, cfg.Crnn, cfg.Gru, cfg.Lstm, cfg.ConvLstm)
+def _recurrent(builder: Builder, layer: cfg.Recurrent, inputs: Sequence[Any]) -> Any:
+    text = cfg.sections_to_cfg([layer.section])
+    return Recurrent(text, **builder.named(layer))(*inputs)
+
+
+@builds(cfg.History)
+def _history(builder: Builder, layer: cfg.History, inputs: Sequence[Any]) -> Any:
+    return History(layer.history_size, **builder.named(layer))(*inputs)
+
+
+@register
+class History(Layer):
+    """`[history]` of one time step: the frame's channels, then zeros (conv_lstm_layer.c:290)."""
+
+    def __init__(self, history_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.history_size = history_size
+
+    def call(self, inputs: Any) -> Any:
+        """NHWC to as many frames' channels."""
+        return recurrent.history(tf.raw_ops, inputs, self.history_size)
+
+    def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """The channels of all frames."""
+        return (*input_shape[:-1], input_shape[-1] * self.history_size)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "history_size": self.history_size}
+
+
+@register
+class Recurrent(Layer):
+    """`[rnn]`, `[crnn]`, `[gru]`, `[lstm]` and `[conv_lstm]`: layers around a memory.
+
+    A batch is frames of one video in their order. What the section keeps (`states`, variables that
+    no file holds) goes on from call to call until `reset_states`. In training every batch is a
+    video of its own, as `time_steps` are in Darknet; `states` are neither read nor changed.
+
+    `parts` are its layers by name, `input` and `input_bn`, in the order of a file.
+    """
+
+    def __init__(self, section: str, **kwargs: Any) -> None:
+        """One section.
+
+        Args:
+            section: as in the cfg, `[crnn]` and its options.
+            kwargs: Keras'.
+        """
+        super().__init__(**kwargs)
+        self.section = section
+        self.stateful = True
+        self.supports_jit = False  # a batch has as many steps as it has frames
+
+    def _described(self, input_shape: Sequence[int]) -> cfg.Recurrent:
+        height, width, channels = input_shape[1:]
+        net = f"[net]\nheight={height}\nwidth={width}\nchannels={channels}\n"
+        (layer,) = cfg.parse_text(net + self.section, source=self.name).layers
+        assert isinstance(layer, cfg.Recurrent)
+        return layer
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Creates the parts and what is kept."""
+        self._layer = self._described(input_shape)
+        self.parts = {}
+        for part in self._layer.sublayers:
+            kernel = self._kernel(f"{self.name}_{part.name}", part.layer)
+            kernel.build((1, *part.layer.input_shape))
+            self.parts[part.name] = kernel
+            if part.layer.batch_normalize:
+                norm = layers.BatchNormalization(
+                    momentum=BN_MOMENTUM,
+                    epsilon=BN_EPSILON,
+                    dtype=self.dtype_policy,
+                    name=f"{self.name}_{part.name}_bn",
+                )
+                norm.build((1, *part.layer.output_shape))
+                self.parts[f"{part.name}_bn"] = norm
+        self.states = [
+            self.add_weight(name=name, shape=(1, *shape), initializer="zeros", trainable=False)
+            for name, shape in self._layer.states.items()
+        ]
+        self.built = True
+
+    def _kernel(self, name: str, layer: cfg.Convolutional | cfg.Connected) -> Any:
+        options = {"use_bias": not layer.batch_normalize, "dtype": self.dtype_policy, "name": name}
+        if isinstance(layer, cfg.Connected):
+            drawn = initial.kernel(layer.input_shape.floats)
+            return layers.Dense(layer.output, kernel_initializer=drawn, **options)
+        return FlexibleConv2D(layer.filters, layer.size, groups=layer.groups, **options)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """[frames, rows, columns, channels] in and out."""
+        layer = self._layer
+        parts = {part.name: part.layer for part in layer.sublayers}
+        names = list(layer.states)
+
+        def part(name: str, x: Any) -> Any:
+            one, kernel = parts[name], self.parts[name]
+            if isinstance(one, cfg.Connected):
+                # Darknet's order of floats is channels, rows, columns.
+                flat = tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [1, one.input_shape.floats])
+                x = kernel(flat)[:, None, None]
+            else:
+                side = [one.padding * one.dilation] * 2
+                strides = (one.stride_y, one.stride_x)
+                x = kernel(x, strides=strides, padding=(side, side), dilation_rate=one.dilation)
+            if one.batch_normalize:
+                x = self.parts[f"{name}_bn"](x, training=training)
+            return activated(x, one.activation)
+
+        def step(frame: Any, kept: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+            states = dict(zip(names, kept, strict=True))
+            y, after = recurrent.step(tf.raw_ops, layer, frame, states, part)
+            return [y], [after[name] for name in names]
+
+        before = [tf.cast(tf.convert_to_tensor(one), inputs.dtype) for one in self.states]
+        if training:
+            before = [tf.zeros_like(one) for one in before]
+        (outputs,), after = in_order(step, inputs, before, [layer.output_shape])
+        if not training:
+            for state, value in zip(self.states, after, strict=True):
+                state.assign(tf.cast(value, state.dtype))
+        return outputs
+
+    def reset_states(self) -> None:
+        """Forgets all frames: the next is the first of another video."""
+        for state in self.states:
+            state.assign(tf.zeros(state.shape, state.dtype))
+
+    reset_state = reset_states  # Keras 3 calls it so
+
+    def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """What the section puts out."""
+        return (input_shape[0], *self._described(input_shape).output_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "section": self.section}
+
+
+def reset_states(model: Any) -> None:
+    """Forgets all frames a model has seen: the next is the first of another video."""
+    for layer in model.layers:
+        if isinstance(layer, Recurrent):
+            layer.reset_states()
