@@ -394,12 +394,47 @@ def test_what_cannot_work_is_exit_code_2_and_one_line(capsys, options, text):
 
 @pytest.mark.parametrize("missing", ["--cfg", "--weights", "inputs"])
 def test_network_weights_and_inputs_have_no_default(capsys, missing):
-    words = {"inputs": "pictures", "--cfg": "net.cfg", "--weights": "net.weights"}
+    Path("net.weights").rename("other.weights")  # net.weights would be found
+    words = {"inputs": "pictures", "--cfg": "net.cfg", "--weights": "other.weights"}
     line = [one for key, word in words.items() if key != missing for one in (key, word)]
     with pytest.raises(SystemExit) as stopped:
         cli.main(["detect", *(one for one in line if one != "inputs")])
     assert stopped.value.code == 2
     assert "required" in capsys.readouterr().err
+
+
+def test_the_files_of_a_cfg_are_found_beside_it(capsys):
+    assert run("pictures/a.png", "--json", "--score", "0") == 0
+    expected = lines(capsys)
+    Path("other").mkdir()
+    for name, other in (("net.cfg", "animals.cfg"), ("net.names", "animals.names")):
+        Path(name).rename(Path("other", other))
+    Path("net.weights").rename("other/animals_best.weights")
+    Path("other/animals.weights").write_bytes(b"an older one")
+    for given in (["other/animals.cfg"], ["--cfg", "other/animals.cfg"]):
+        assert cli.main(["detect", *given, "pictures/a.png", "--json", "--score", "0"]) == 0
+        said = capsys.readouterr()
+        assert [json.loads(line) for line in said.out.splitlines()] == expected
+        assert "note: weights: other/animals_best.weights, beside other/animals.cfg\n" in said.err
+        assert "note: names: other/animals.names, beside other/animals.cfg\n" in said.err
+    # A data file where names are, and all of them among the inputs.
+    Path("other/animals.names").rename("other/list.txt")
+    Path("other/animals.data").write_text("classes=3\nnames=data/list.txt\n")
+    assert cli.main(["detect", "other/animals.cfg", "pictures/a.png", "--json"]) == 0
+    assert "note: names: other/animals.data, beside" in capsys.readouterr().err
+    given = ["pictures/a.png", "other/animals_best.weights", "other/animals.cfg"]
+    assert cli.main(["detect", *given, "other/animals.data", "--json", "--score", "0"]) == 0
+    assert lines(capsys) == expected
+    # Another network's names are nobody's who did not name them.
+    Path("other/animals.names").write_text("a\nb\n")
+    Path("other/animals.data").unlink()
+    assert cli.main(["detect", "other/animals.cfg", "pictures/a.png", "--json"]) == 0
+    assert "has 2 names, other/animals.cfg has 3 classes; its names are not" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit):
+        cli.main(["detect", "other/animals.cfg", "--json"])
+    assert "are required: PICTURE" in capsys.readouterr().err
 
 
 def test_folders_are_searched_for_what_can_be_read():
@@ -654,13 +689,13 @@ def test_boxes_can_be_drawn_thick_and_without_labels(detector):
 
 
 def test_a_stock_network_knows_cocos_names():
-    from yolotf.cli import arguments
     from yolotf.darknet import stock
+    from yolotf.darknet.class_names import stock_names
     from yolotf.darknet.coco import COCO_NAMES
 
-    assert arguments.stock_names(stock.network("yolov4-tiny")) == COCO_NAMES
-    assert arguments.stock_names(stock.network("yolov4-tiny", classes=3)) is None
-    assert arguments.stock_names(cfg.parse_cfg(NETWORK).with_classes(80)) is None
+    assert stock_names(stock.network("yolov4-tiny")) == COCO_NAMES
+    assert stock_names(stock.network("yolov4-tiny", classes=3)) is None
+    assert stock_names(cfg.parse_cfg(NETWORK).with_classes(80)) is None
 
 
 @pytest.mark.parametrize(

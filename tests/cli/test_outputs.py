@@ -29,16 +29,26 @@ MINE = b"years of work"
 
 READ_OR_SET = {
     "build-op": {"force"},
-    "check": {"trust_model", "file", "dialect", "cfg", "classes", "model", "json", "overwrite"},
+    "check": {
+        "timeout",
+        "trust_model",
+        "file",
+        "dialect",
+        "cfg",
+        "classes",
+        "model",
+        "json",
+        "overwrite",
+    },
     "classify": {
         *("inputs", "cfg", "dialect", "size", "tree", "max_pixels", "weights", "names", "top"),
-        "json",
+        *("json", "timeout"),
     },
     "convert": {
         *("cfg", "dialect", "classes", "size", "tree", "max_pixels", "overwrite", "old_keras"),
         *("any_size", "fixed_input_shape", "plot_model", "yolo4_reorder", "weights_only"),
         *("batch", "decode", "fp16", "int8", "allow_inaccurate", "layout", "names"),
-        *("suppress", "score", "iou", "max_boxes"),
+        *("suppress", "score", "iou", "max_boxes", "timeout"),
     },
     "demo": set(),
     "detect": {
@@ -57,7 +67,7 @@ READ_OR_SET = {
             "iou",
         ),
         *("agnostic", "max_boxes", "batch", "recursive", "line_width", "no_labels", "json"),
-        *("overwrite", "save_conf", "coco_like"),
+        *("overwrite", "save_conf", "coco_like", "timeout"),
     },
     "doctor": {"json"},
     "eval": {
@@ -76,12 +86,14 @@ READ_OR_SET = {
             "points",
         ),
         *("iou_thresh", "thresh", "batch", "letter_box", "json", "overwrite", "names"),
+        "timeout",
     },
-    "inspect": {"file", "cfg", "dialect", "json"},
+    "inspect": {"file", "cfg", "dialect", "json", "timeout"},
 }
 """Each command's arguments that name no output. Everything else has to be in `OUTPUTS`."""
 
 FILES = ["--cfg", "net.cfg", "--weights", "net.weights"]
+EVAL = ["eval", "--data", "net.data", *FILES, "--names", "net.names"]
 DETECT = ["detect", "pictures", *FILES, "--names", "net.names"]
 
 
@@ -163,10 +175,19 @@ OUTPUTS = [
     Output(
         "eval",
         "plot",
-        ["eval", "--data", "net.data", *FILES, "--plot", "curve.png"],
+        [*EVAL, "--plot", "curve.png"],
         ["curve.png"],
         inputs=["pictures/a.png", "pictures/b.jpg"],
-        names=lambda name: ["eval", "--data", "net.data", *FILES, "--plot", name],
+        names=lambda name: [
+            "eval",
+            "--data",
+            "net.data",
+            *FILES,
+            "--names",
+            "net.names",
+            "--plot",
+            name,
+        ],
     ),
     Output(
         "convert",

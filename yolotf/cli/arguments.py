@@ -12,7 +12,6 @@ from pathlib import Path
 
 from yolotf.darknet import cfg, dialects
 from yolotf.darknet import stock as networks
-from yolotf.darknet.class_names import stock_names as stock_names
 from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.stderr import held_back_stderr

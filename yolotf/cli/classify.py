@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from yolotf.cli import arguments, inputs
+from yolotf.cli import arguments, inputs, network_files
 from yolotf.errors import MissingPackageError
 from yolotf.files.json import to_json
 from yolotf.images.endings import IMAGES
@@ -18,15 +18,14 @@ from yolotf.text import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument("inputs", nargs="+", metavar="PICTURE|FOLDER")
-    parser.add_argument(
-        "--cfg", required=True, metavar="CFG|NAME", help="a cfg file or a stock network"
-    )
+    parser.add_argument("--cfg", metavar="CFG|NAME", help="a cfg file or a stock network")
     arguments.add_dialect(parser)
     arguments.add_size(parser)
     arguments.add_tree(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
-    parser.add_argument("--weights", required=True, metavar="FILE", help="the .weights file")
+    parser.add_argument("--weights", metavar="FILE", help="the .weights file")
+    parser.set_defaults(parser=parser)
     parser.add_argument("--names", metavar="FILE", help="class names, one a line")
     parser.add_argument(
         "--top",
@@ -40,14 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     """The command `yolotf classify`: 0, or 2 if there was something it could not read."""
+    network_files.complete(parsed)
     network = arguments.network_of(parsed.cfg, None, parsed.size, parsed.dialect, parsed.tree)
     for path in (parsed.names, parsed.weights):
         arguments.require_file(path)
+    names = network_files.names_of(parsed, network)
     with arguments.quiet():
         classifier = Classifier(
             network,
             parsed.weights,
-            names=parsed.names,
+            names=names,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
         )

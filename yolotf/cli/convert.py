@@ -10,6 +10,7 @@ from yolotf import errors
 from yolotf.cli import arguments
 from yolotf.cli.arguments import note
 from yolotf.darknet import cfg
+from yolotf.darknet.class_names import stock_names
 from yolotf.darknet.decoding import suppression_of
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files.atomic import checked_target
@@ -154,7 +155,7 @@ def main(parsed: argparse.Namespace) -> int:
         raise errors.YolotfError(f"{output}: -w writes .weights.h5, .safetensors or .h5")
     names = parsed.names
     if kind == ".onnx":
-        names = names or arguments.stock_names(network)
+        names = names or stock_names(network)
     if parsed.suppress and network.heads and suppression_of(network).kind != "default":
         note(
             f"--suppress excludes by overlap alone, not by nms_kind={suppression_of(network).kind} "

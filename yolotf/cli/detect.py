@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolotf.cli import arguments, inputs, label_files
+from yolotf.cli import arguments, inputs, label_files, network_files
 from yolotf.cli.video import DrawnVideo
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.errors import YolotfError
@@ -43,11 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Inputs are pictures, folders, videos, patterns (a/*.jpg), the number of a camera, the "
         "address of a stream (rtsp://, http://), or - for paths on standard input, one a line. "
-        "Exit code 0: all was read; 2: some could not be read, or nothing could be done."
+        "A .cfg, .weights or .names among them is the network's. Exit code 0: all was read; 2: "
+        "some could not be read, or nothing could be done."
     )
     add = parser.add_argument
     add("inputs", nargs="+", metavar="PICTURE|FOLDER|VIDEO")
-    add("--cfg", required=True, metavar="CFG|NAME", help="a cfg file or a stock network")
+    parser.set_defaults(parser=parser)
+    add("--cfg", metavar="CFG|NAME", help="a cfg file or a stock network")
     add(
         "--classes",
         metavar="N|NAMES",
@@ -60,8 +62,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_tree(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
-    add("--weights", required=True, metavar="FILE", help="the .weights file")
-    add("--names", metavar="FILE", help="class names, one a line; stock networks know COCO's")
+    add(
+        "--weights",
+        metavar="FILE",
+        help="the .weights file (default: of animals.cfg, animals_best.weights or animals.weights)",
+    )
+    add(
+        "--names",
+        metavar="FILE",
+        help="class names, one a line, or a data file that has or names them; stock networks know "
+        "COCO's (default: of animals.cfg animals.names)",
+    )
     add(
         "-o",
         "--output",
@@ -122,6 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     """The command: 0, or 2 if there was something it could not read."""
+    network_files.complete(parsed)
     classes, only = parsed.classes, parsed.only
     if classes is not None and not re.fullmatch(r"[+-]?\d+", classes):
         classes, only = None, ",".join(filter(None, (only, classes)))
@@ -141,6 +153,7 @@ def main(parsed: argparse.Namespace) -> int:
         )
     for path in (parsed.names, parsed.weights):
         arguments.require_file(path)
+    names = network_files.names_of(parsed, network)
     parsed.save_txt |= parsed.save_conf
     if parsed.coco_like and not parsed.coco_json:
         raise YolotfError("--coco-like says which ids --coco-json writes; name its file, too")
@@ -183,7 +196,6 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.coco_like:
         like = label_files.ResultsLike(parsed.coco_like)
         like.check(name for name in known or () if not inputs.is_video(name))
-    names = parsed.names or arguments.stock_names(network)
 
     with arguments.quiet():
         # The network's libraries: arguments and paths have been looked at without them.

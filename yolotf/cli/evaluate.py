@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from yolotf import evaluation
-from yolotf.cli import arguments
+from yolotf.cli import arguments, network_files
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files.json import to_json
 from yolotf.inference.options import ServingOptions
@@ -92,9 +92,9 @@ def main(parsed: argparse.Namespace) -> int:
     """The command `yolotf eval`."""
     if parsed.compare:
         return _compare(parsed)
-    missing = [name for name in ("cfg", "weights") if getattr(parsed, name) is None]
-    if missing:
-        parsed.parser.error(f"--{missing[0]} is needed with --data and --coco")
+    if parsed.cfg is None:
+        parsed.parser.error("--cfg is needed with --data and --coco")
+    network_files.complete(parsed)
     if parsed.plot:
         # Not refused after hours of detecting.
         evaluation.figure_for(parsed.plot)
@@ -103,6 +103,7 @@ def main(parsed: argparse.Namespace) -> int:
     )
     for path in (parsed.names, parsed.weights):
         arguments.require_file(path)
+    names = network_files.names_of(parsed, network)
     if parsed.coco:
         data = evaluation.read_coco(parsed.coco, images=parsed.images)
     else:
@@ -130,7 +131,7 @@ def main(parsed: argparse.Namespace) -> int:
             iou_threshold=parsed.iou_thresh,
             points=parsed.points,
             score_threshold=parsed.thresh,
-            names=parsed.names,
+            names=names,
             letter_box=parsed.letter_box,
             batch=parsed.batch,
             max_pixels=parsed.max_pixels,

@@ -1,0 +1,82 @@
+"""A network's files where the cfg alone is given, as the tools of hank-ai's Darknet find them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from yolotf.cli import arguments
+from yolotf.darknet.class_names import read_names, stock_names
+from yolotf.darknet.network import Network
+from yolotf.text import plural
+
+WEIGHTS = ("_best.weights", ".weights", "_final.weights", "_last.weights")
+"""What a training writes for `animals.cfg`, in the order they are looked for (darknet.cpp:560)."""
+_NAMES = (".names", ".data")
+_OPTIONS = {".cfg": "cfg", ".weights": "weights", ".names": "names", ".data": "names"}
+
+
+def complete(parsed: argparse.Namespace) -> None:
+    """Fills in `parsed.cfg` and `parsed.weights`, with a note of what was taken.
+
+    Inputs that end in .cfg, .weights, .names or .data are the network's files, in any order.
+
+    Exits as argparse does where one of them is neither given nor found.
+    """
+    if "inputs" in parsed:
+        parsed.inputs = [name for name in parsed.inputs if not _is_taken(parsed, name)]
+    missing = [] if parsed.cfg else ["--cfg"]
+    if parsed.cfg and not parsed.weights:
+        parsed.weights = weights_beside(parsed.cfg)
+        if parsed.weights is None:
+            missing.append("--weights")
+        else:
+            arguments.note(f"weights: {parsed.weights}, beside {parsed.cfg}")
+    elif not parsed.weights:
+        missing.append("--weights")
+    if "inputs" in parsed and not parsed.inputs:
+        missing.append("PICTURE")
+    if missing:
+        parsed.parser.error(f"the following arguments are required: {', '.join(missing)}")
+
+
+def _is_taken(parsed: argparse.Namespace, name: str) -> bool:
+    """Whether an input is one of the network's files that no option names."""
+    option = _OPTIONS.get(Path(name).suffix.lower())
+    if option is None or getattr(parsed, option) is not None or not Path(name).is_file():
+        return False
+    setattr(parsed, option, name)
+    return True
+
+
+def weights_beside(cfg: str) -> str | None:
+    """`animals_best.weights`, then `animals.weights`, ... beside `animals.cfg`; None if none is."""
+    path = Path(cfg)
+    if not path.is_file():
+        return None
+    places = (path.with_name(f"{path.stem}{ending}") for ending in WEIGHTS)
+    return next((str(place) for place in places if place.is_file()), None)
+
+
+def names_of(parsed: argparse.Namespace, network: Network) -> str | tuple[str, ...] | None:
+    """Class names: those of `--names`, COCO's for a stock network, those beside the cfg."""
+    if parsed.names is not None:
+        return str(parsed.names)
+    if (stock := stock_names(network)) is not None:
+        return stock
+    path = Path(parsed.cfg)
+    for ending in _NAMES if path.is_file() else ():
+        beside = path.with_suffix(ending)
+        if not beside.is_file():
+            continue
+        names = read_names(beside)
+        if network.classes is not None and len(names) != network.classes:
+            arguments.note(
+                f"{beside} has {plural(len(names), 'name')}, {parsed.cfg} has {network.classes} "
+                "classes; its names are not taken"
+            )
+            continue
+        arguments.note(f"names: {beside}, beside {parsed.cfg}")
+        parsed.names = str(beside)
+        return str(beside)
+    return None
