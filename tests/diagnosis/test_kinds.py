@@ -116,7 +116,7 @@ def test_heads_of_another_kind_than_the_network_has_are_warned_of(
     network = cfg.parse_text(text, source="csp.cfg")
     head = network.heads[0].line
     (warning,) = catalog.stock_warnings(network)
-    assert warning.startswith("the same floats as csp.cfg, ")
+    assert warning.startswith("a file of csp.cfg, ")
     assert f"yolov4-csp (new_coords 1 there, 0 here, csp.cfg:{head}, " in warning
     path = write_zeros(tmp_path / "f.weights", layout.size_bytes(network))
     (found, *_) = [

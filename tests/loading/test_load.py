@@ -374,8 +374,8 @@ def test_a_file_cut_inside_any_array_is_too_short(plain, weights, path_taken, pa
         plain,
         path,
         errors.SizeMismatchError,
-        f"{path}: too short: {where} wants {role} {shape} at bytes {start}..{end}, file ends at "
-        f"{size}; cfg and weights do not belong together, or the file is cut",
+        f"{path}: too short: {where} needs {role} {shape} at bytes {start}..{end}, the file "
+        f"ends at {size}; cfg and weights do not match, or the file is truncated",
         call=written,
     )
     facts(error, **numbers)
@@ -427,7 +427,7 @@ def test_a_file_with_bytes_left_is_refused(plain, weights, path_taken, more):
         path,
         errors.SizeMismatchError,
         f"{path}: {more} bytes left after {SECTION_1}: it has {3228 + more} bytes, the network "
-        "3228; cfg and weights do not belong together",
+        "3228; cfg and weights do not match",
         call=written,
     )
     facts(error, **numbers)
@@ -443,7 +443,7 @@ def test_a_file_that_ends_in_sections_the_model_does_not_use_is_too_short(weight
         path,
         errors.SizeMismatchError,
         f"{path}: 292 bytes too short: it has 3240 bytes, the network 3532; cfg and weights do not "
-        "belong together",
+        "match",
         call=lambda model, path: written(model, path, text),
     )
     facts(refused(model, path, errors.SizeMismatchError), expected=3532, found=3240)
@@ -455,14 +455,15 @@ def test_a_file_that_ends_in_sections_the_model_does_not_use_is_too_short(weight
         (
             -1.0,
             "negative_variance",
-            "1 number negative at {range}; the size fits but the floats belong to another network, "
-            "or the file is damaged: use the cfg it was trained with, or get an undamaged copy",
+            "1 negative value at {range}; the size matches but the floats belong to another "
+            "network, or the file is damaged: use the cfg it was trained with, or get an "
+            "undamaged copy",
         ),
         *(
             (
                 value,
                 "nan_or_inf",
-                "1 number not finite at {range}; the file is damaged or its training diverged: get "
+                "1 non-finite value at {range}; the file is damaged or its training diverged: get "
                 "an undamaged copy, or use an earlier checkpoint",
             )
             for value in (np.nan, np.inf, -np.inf)
@@ -638,8 +639,8 @@ def test_a_variable_of_a_graph_is_refused(weights, path_taken):
     with pytest.raises(errors.ModelMismatchError) as caught:
         yolotf.load_darknet_weights(model, path)
     assert str(caught.value) == (
-        f"{path}: variable conv_0_bn/gamma belongs to a TensorFlow graph and has no memory of its "
-        f"own; {SECTION_0}; build the model with eager execution on and outside of tf.Graph"
+        f"{path}: variable conv_0_bn/gamma belongs to a TensorFlow graph and has no memory "
+        f"yet; {SECTION_0}; build the model in eager mode, outside any tf.Graph"
     )
     facts(caught.value, variable="conv_0_bn/gamma", role="gamma", section=0)
     gamma._value = eager
@@ -655,7 +656,7 @@ def test_a_variable_that_is_there_twice_is_refused(weights, path_taken):
         model,
         path,
         errors.ModelMismatchError,
-        f"{path}: variable conv_0_bn/moving_mean is meant for the moving_mean of {SECTION_0} and "
+        f"{path}: variable conv_0_bn/moving_mean is used for the moving_mean of {SECTION_0} and "
         f"for the beta of {SECTION_0}",
     )
     facts(error, variable="conv_0_bn/moving_mean", role="moving_mean", section=0)
@@ -781,7 +782,7 @@ def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
     scramble(plain)
     before = snapshot(plain)
     with pytest.raises(
-        errors.ModelMismatchError, match=r"beta \(16,\) describes no array \(bad_segment\)"
+        errors.ModelMismatchError, match=r"beta \(16,\) is not a valid array \(bad_segment\)"
     ):
         writing.write(
             file,

@@ -27,12 +27,12 @@ def loaded(tmp_path):
 def test_a_name_with_own_classes_names_the_other_and_what_differs(name, other, loaded):
     network = yolotf.network(name, classes=1, size=64)
     report, path = loaded(network)
-    (warning,) = [one for one in report.warnings if "the same floats" in one]
-    assert f"the same floats as {name}, 1 class, and other boxes" in warning
-    assert other in warning
+    (warning,) = [text for text in report.warnings if "the same size as" in text]
+    assert f"a file of {name}, 1 class, has the same size as one of {other} (" in warning
+    assert ", which decodes to different boxes" in warning
     assert "mask" in warning
     assert "pass the cfg the file was trained with" in warning
-    with pytest.warns(UserWarning, match="the same floats as"):
+    with pytest.warns(UserWarning, match="the same size as"):
         yolotf.Detector(network, path)
 
 

@@ -30,7 +30,7 @@ def test_a_cut_file_is_told_the_array_of_the_file_it_ends_in(role, folded, tmp_p
     path.write_bytes(numpy_loader.random_file(TEXT)[: begin + 5])
     shape = "4x3x3x3" if role == "kernel" else "4"
     with pytest.raises(
-        yolotf.SizeMismatchError, match=rf"wants {role} {shape} at bytes {begin}\.\.{end}, file"
+        yolotf.SizeMismatchError, match=rf"needs {role} {shape} at bytes {begin}\.\.{end}, the file"
     ) as caught:
         folded.load(path)
     assert (caught.value.role, caught.value.offset, caught.value.end) == (role, begin, end)

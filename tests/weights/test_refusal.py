@@ -75,8 +75,8 @@ def put(start: int, content: bytes):
 def test_zeros(refusal) -> None:
     error, words = refusal(put(START + 1000, bytes(8192)))
     assert words == (
-        "8192 bytes of zeros from the kernel of section 1 [convolutional] (a.cfg:11) on, at bytes "
-        f"{START + 1000}..{START + 9192}: they were never written; get the whole file again"
+        f"8192 bytes of zeros at bytes {START + 1000}..{START + 9192}, starting in the kernel of "
+        "section 1 [convolutional] (a.cfg:11): they were never written; get the whole file again"
     )
     assert isinstance(error, ContentError)
     assert (error.detected, error.layer, error.role) == ("zeros", 1, "kernel")
@@ -90,9 +90,9 @@ def test_a_block_that_stands_twice(refusal) -> None:
 
     error, words = refusal(change)
     assert words == (
-        f"bytes {START + 76_000}..{START + 146_000}, from the kernel of section 1 [convolutional] "
-        f"(a.cfg:11) on, are the same 70000 bytes as {START + 400}..{START + 70_400}: put together "
-        "wrongly, as by a download that was resumed; get the file again"
+        f"bytes {START + 76_000}..{START + 146_000}, starting in the kernel of section 1 "
+        f"[convolutional] (a.cfg:11), repeat the 70000 bytes at {START + 400}..{START + 70_400}: "
+        "the file was assembled wrongly, for example by a resumed download; get it again"
     )
     assert isinstance(error, ContentError)
     assert (error.detected, error.first_offset, error.first_end) == (
@@ -108,18 +108,18 @@ def test_a_block_that_stands_twice(refusal) -> None:
         (
             np.inf,
             "nan_or_inf",
-            "has 2 numbers not finite at bytes {0}..{1}; the file is damaged or its training "
+            "has 2 non-finite values at bytes {0}..{1}; the file is damaged or its training "
             "diverged: get an undamaged copy, or use an earlier checkpoint",
         ),
         (
             -1e30,
             "huge",
-            "has 2 numbers of 1e30 or more at bytes {0}..{1}, which no network learns; the file is "
+            "has 2 values of 1e30 or more at bytes {0}..{1}, which no network learns; the file is "
             "damaged: get an undamaged copy",
         ),
     ],
 )
-def test_numbers_that_are_none(number: float, detected: str, said: str, refusal) -> None:
+def test_values_that_no_network_has(number: float, detected: str, said: str, refusal) -> None:
     error, words = refusal(put(START + 4, np.float32([number, number]).tobytes()))
     where = "kernel of section 1 [convolutional] (a.cfg:11) "
     assert words == where + said.format(START + 4, START + 12)
@@ -130,8 +130,8 @@ def test_a_negative_variance(refusal) -> None:
     start = 20 + SEGMENTS[-2].offset
     error, words = refusal(put(start, np.float32([-1]).tobytes()))
     assert words == (
-        "moving_variance of section 1 [convolutional] (a.cfg:11) has 1 number negative at bytes "
-        f"{start}..{start + 4}; the size fits but the floats belong to another network, or the "
+        "moving_variance of section 1 [convolutional] (a.cfg:11) has 1 negative value at bytes "
+        f"{start}..{start + 4}; the size matches but the floats belong to another network, or the "
         "file is damaged: use the cfg it was trained with, or get an undamaged copy"
     )
     assert error.detected == "negative_variance"
@@ -143,9 +143,9 @@ def test_a_file_that_ends_inside_a_folded_normalization(refusal) -> None:
     start = 20 + variance.offset
     error, words = refusal(lambda raw: bytes(raw[: start + 100]), folded())
     assert words == (
-        "too short: section 1 [convolutional] (a.cfg:11) wants moving_variance 64 at bytes "
-        f"{start}..{start + 256}, file ends at {start + 100}; cfg and weights do not belong "
-        "together, or the file is cut"
+        "too short: section 1 [convolutional] (a.cfg:11) needs moving_variance 64 at bytes "
+        f"{start}..{start + 256}, the file ends at {start + 100}; cfg and weights do not match, "
+        "or the file is truncated"
     )
     assert isinstance(error, SizeMismatchError)
     assert (error.role, error.expected, error.found) == (

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from yolotf.diagnosis.report import escaped
 from yolotf.files.detect import Contents
 from yolotf.text import plural
-from yolotf.weights.catalog import other_boxes
+from yolotf.weights.catalog import same_size_warning
 
 _WORDS = {"words": True}
 _OPTIONAL = {"optional": True}
@@ -699,7 +699,7 @@ class SameSizeNetworks(Finding):
     differences: tuple[str, ...] = field(metadata=_WORDS)
 
     def _what(self) -> str:
-        return other_boxes(self.title_of, zip(self.networks, self.differences, strict=True))
+        return same_size_warning(self.title_of, zip(self.networks, self.differences, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -114,7 +114,7 @@ class _Blocks:
             return 0.0
         moved = start - self.starts[index]
         return sum(
-            self.evidence.gain(run.role, run.start + moved, run.floats)
+            self.evidence.array_ratio(run.role, run.start + moved, run.floats)
             for run in self.blocks[index]
         )
 
@@ -215,7 +215,7 @@ def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
         layout = stored_runs(rows, match.layers)
         yield Known(
             unlikeliness=4.0 + match.unlikeliness,
-            weight=blocks.evidence.weigh(layout),
+            weight=blocks.evidence.log_likelihood_ratio(layout),
             layout=partial(list, layout),
             place=_parting(blocks.runs, layout),
             match=match,
@@ -231,7 +231,7 @@ def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Ex
             # What the network leaves out may stand after all that it has.
             beyond = edit.resolved[len(blocks.runs) :]
             place = _parting(blocks.runs, edit.resolved) or (_place(beyond[0]) if beyond else None)
-            weight = blocks.evidence.weigh(edit.resolved)
+            weight = blocks.evidence.log_likelihood_ratio(edit.resolved)
             layout: Callable[[], list[Run]] = partial(list, edit.resolved)
         else:
             changed = graph.changed(edit.overrides) if edit.stored is None else edit.stored
@@ -243,7 +243,7 @@ def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Ex
             for index in range(first, last + 1):
                 for role, count in changed.get(blocks.layers[index], blocks.shapes[index]):
                     if index < _MOST_WEIGHED:
-                        weight += blocks.evidence.gain(role, start, count)
+                        weight += blocks.evidence.array_ratio(role, start, count)
                     start += count
             end = blocks.starts[last] + blocks.lengths[last]
             if blocks.end + start - end != floats:
@@ -379,11 +379,11 @@ def _ordered(
 
 def _shifted(blocks: _Blocks, shifts: Sequence[int], unlikeliness: float) -> Iterator[Explanation]:
     """Floats added or lost somewhere: from one array on, all stand `shift` floats later."""
-    gain = blocks.evidence.gain
+    ratio = blocks.evidence.array_ratio
     runs = list(itertools.chain(*blocks.blocks[:_MOST_WEIGHED]))
     if not runs:
         return
-    here = [gain(run.role, run.start, run.floats) for run in runs]
+    here = [ratio(run.role, run.start, run.floats) for run in runs]
     before = np.concatenate([[0.0], np.cumsum(here)])[:-1]
     # Without a variance behind it a shift is hard to tell from a file that is too short or long.
     last = max((k for k, run in enumerate(runs) if run.role == "moving_variance"), default=-1)
@@ -391,7 +391,7 @@ def _shifted(blocks: _Blocks, shifts: Sequence[int], unlikeliness: float) -> Ite
     places = np.array([_LOST_BEFORE_FIRST, *(run.floats for run in runs[:-1])])
     before += np.log(places / places.sum())
     for shift in shifts:
-        there = [gain(run.role, run.start + shift, run.floats) for run in runs]
+        there = [ratio(run.role, run.start + shift, run.floats) for run in runs]
         after = np.cumsum(there[::-1])[::-1]
         room = (places + shift >= 0) & (np.arange(len(runs)) <= last)
         weights = np.where(room, before + after, -np.inf)

@@ -9,7 +9,7 @@ from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
 from yolotf.diagnosis.report import Column, Table
 from yolotf.diagnosis.target import Subject
 from yolotf.text import plural
-from yolotf.weights.catalog import Candidate, in_words
+from yolotf.weights.catalog import Candidate, describe_differences
 from yolotf.weights.header import Header
 
 _AROUND = 2
@@ -54,7 +54,11 @@ def match_lines(candidates: Iterable[Candidate], here: str = "here") -> Iterator
         line += f"; {plural(match.channels, 'channel')}"
         if match.layers is not None:
             line += f"; the first {match.layers} layers"
-        yield f"{line}; decodes differently: {in_words(differing, here)}" if differing else line
+        yield (
+            f"{line}; decodes differently: {describe_differences(differing, here)}"
+            if differing
+            else line
+        )
 
 
 _STATUS = {"fits": "matches", "parts": "diverges here", "unreached": ""}

@@ -189,7 +189,7 @@ def load_darknet_weights(
         header=job.header,
         layers=job.plan.section_count,
         variables=stats.variables,
-        floats=job.plan.moved_floats,
+        floats=job.plan.loaded_floats,
         size_bytes=file.size_bytes,
         seconds=time.perf_counter() - started,
         native_seconds=stats.nanoseconds / 1e9,

@@ -27,7 +27,7 @@ def remember(model: Any, header: Header, plan: layout.Plan) -> None:
     nothing about this model.
     """
     floats = plan.floats if plan.network is None else layout.floats(plan.network)
-    if plan.moved_floats != floats:
+    if plan.loaded_floats != floats:
         return
     # Plain lists cannot be referred to weakly.
     with contextlib.suppress(TypeError):

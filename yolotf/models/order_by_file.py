@@ -176,7 +176,7 @@ def _likelier(
 ) -> list[Order] | None:
     with Evidence(file, header.size_bytes) as evidence:
         weights = [
-            evidence.weigh(
+            evidence.log_likelihood_ratio(
                 statistics.runs_of(
                     one for mine in segments(order, transposed=header.transposed) for one in mine
                 )

@@ -1,11 +1,11 @@
-"""The networks people pass around: what a file's size says about it.
+"""Catalog of known networks, and which of them a file can be, given its size.
 
-`known_networks.json` holds, for every cfg that ships with Darknet and stores weights, the floats
-of every layer. Heads make the count an affine function of the class count, the first convolution
-one of the input channels, so a file's size can be solved for both, and for the layer after which
-a file was cut (`yolov4.conv.137` ends after 137 layers).
+`known_networks.json` has the floats of every layer of every cfg that ships with Darknet and stores
+weights. The count is an affine function of the class count (heads) and of the input channels (first
+convolution), so a file's size can be solved for both, and for the layer after which the file was
+truncated (`yolov4.conv.137` ends after 137 layers).
 
-The data file is computed, never typed: `python -m yolotf.weights.catalog FOLDER_OF_CFGS`.
+The data file is generated: `python -m yolotf.weights.catalog FOLDER_OF_CFGS`.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from yolotf.weights import layout
 from yolotf.weights.once import once_each
 
 MOST_CLASSES = 1000
-"""Beyond what people train detectors for; yolo9000, with 9418, ships so."""
+"""Largest class count to solve for; a stock cfg may have more (yolo9000: 9418)."""
 _LVIS_CLASSES = 1203
+"""Also solved for: the class count of the LVIS data set."""
 CHANNELS = (3, 1, 4, 2, 6, 5, 8, 9, 12, 7, 10, 11, 13, 14, 15, 16)
-"""Input channels a file is solved for, most common first."""
+"""Input channels to solve for, most common first."""
 
 _CLASSES, _CHANNELS = 80, 3
-"""What the table's numbers are for, where a network can have others."""
+"""The class count and input channels that the data file's numbers are for."""
 
 _COMMON = (
     "yolov4",
     "yolov4-tiny",
     "yolov3",
     "yolov3-tiny",
-    "yolov2-voc",  # what the instructions for own classes start from
+    "yolov2-voc",  # the one that Darknet's training instructions start from
     "yolov2",
     "yolov2-tiny",
     "yolov3-spp",
@@ -54,16 +55,16 @@ _COMMON = (
     "darknet19",
     "csdarknet53-omega",
 )
-"""Where two networks explain a size equally well, these win, in this order."""
+"""If several networks have the same size, these come first, in this order."""
 
 
 class LayerFloats(NamedTuple):
-    """What one layer stores.
+    """The floats that a layer stores.
 
     Attributes:
-        layer: index, from 0 after `[net]`.
-        filters: 0 where the layer is no convolution and only its total is known.
-        kernel: floats of the kernel, or all floats where `filters` is 0.
+        layer: index of the section, from 0 after `[net]`.
+        filters: number of filters; 0 if the layer is not a convolution.
+        kernel: floats of the kernel, or all floats of the layer if `filters` is 0.
         batch_normalize: whether gamma, mean and variance are stored too.
     """
 
@@ -74,22 +75,22 @@ class LayerFloats(NamedTuple):
 
     @property
     def floats(self) -> int:
-        """All of them."""
+        """Number of floats."""
         return self.filters * (4 if self.batch_normalize else 1) + self.kernel
 
 
 def layer_floats(segments: Iterable[layout.Segment]) -> list[LayerFloats]:
-    """Summarises segments by layer."""
+    """Sums up segments by layer."""
     by_layer: dict[int, list[layout.Segment]] = {}
     for segment in segments:
         by_layer.setdefault(segment.layer, []).append(segment)
     rows = []
-    for layer, found in by_layer.items():
-        roles = tuple(segment.role for segment in found)
-        if roles in (PLAIN, NORMALIZED) and len(found[-1].shape) == 4:
-            rows.append(LayerFloats(layer, found[0].count, found[-1].count, roles == NORMALIZED))
+    for layer, stored in by_layer.items():
+        roles = tuple(segment.role for segment in stored)
+        if roles in (PLAIN, NORMALIZED) and len(stored[-1].shape) == 4:
+            rows.append(LayerFloats(layer, stored[0].count, stored[-1].count, roles == NORMALIZED))
         else:
-            rows.append(LayerFloats(layer, 0, sum(segment.count for segment in found), False))
+            rows.append(LayerFloats(layer, 0, sum(segment.count for segment in stored), False))
     return rows
 
 
@@ -103,13 +104,15 @@ class HeadRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """A known network, or several with the same floats layer by layer.
+    """A known network, or several whose layers store the same numbers of floats.
 
     Attributes:
-        names: the stock cfgs, each with its own class count (None for a classifier).
-        rows: what every layer stores at 80 classes and 3 channels.
+        names: the stock cfgs and their class counts (None for a classifier).
+        rows: the floats of every layer, for 80 classes and 3 input channels.
         heads: the convolutions that depend on the class count; empty if none does.
-        inputs: layer -> kernel floats per input channel.
+        inputs: kernel floats per input channel, by layer.
+        layers: number of layers.
+        decoding: `decoding_of` each stock cfg, by name.
     """
 
     names: Mapping[str, int | None]
@@ -118,25 +121,24 @@ class Architecture:
     inputs: Mapping[int, int]
     layers: int
     decoding: Mapping[str, tuple[tuple[str, ...], ...]]
-    """Name -> `decoding_of` its cfg."""
 
     def name(self, classes: int | None) -> str:
-        """The cfg that comes with `classes`, or the first of them."""
-        return next((name for name, own in self.names.items() if own == classes), self.first)
+        """The stock cfg that has `classes` classes, or else the most common one."""
+        return next((name for name, count in self.names.items() if count == classes), self.first)
 
     @property
     def first(self) -> str:
-        """The name most people use."""
+        """The name of the most common cfg."""
         return next(iter(self.names))
 
     @functools.cached_property
     def floats(self) -> int:
-        """All floats at 80 classes and 3 channels."""
+        """Number of floats for 80 classes and 3 input channels."""
         return sum(row.floats for row in self.rows)
 
     @functools.cached_property
     def per_class(self) -> int:
-        """Floats that one class more adds."""
+        """Floats that one more class adds."""
         heads = {head.layer: head.anchors for head in self.heads}
         return sum(
             heads[row.layer] * (row.floats // row.filters)
@@ -146,17 +148,17 @@ class Architecture:
 
     @functools.cached_property
     def per_channel(self) -> int:
-        """Floats that one input channel more adds."""
+        """Floats that one more input channel adds."""
         return sum(self.inputs.values())
 
     def at(self, classes: int | None, channels: int) -> tuple[LayerFloats, ...]:
-        """`rows` for another class count and other input channels."""
+        """`rows` for another class count and another number of input channels."""
         heads = {head.layer: head for head in self.heads} if classes else {}
         rows = []
         for row in self.rows:
             if row.layer in self.inputs:
-                more = self.inputs[row.layer] * (channels - _CHANNELS)
-                row = row._replace(kernel=row.kernel + more)
+                added = self.inputs[row.layer] * (channels - _CHANNELS)
+                row = row._replace(kernel=row.kernel + added)
             if row.layer in heads:
                 head = heads[row.layer]
                 filters = head.anchors * (head.coords + 1 + (classes or 0))
@@ -167,25 +169,25 @@ class Architecture:
 
     @functools.cached_property
     def cuts(self) -> dict[int, int]:
-        """Floats up to a layer -> how many layers that is, where classes play no part."""
+        """Layer count by float count, for files truncated before any head."""
         first_head = min((head.layer for head in self.heads), default=self.layers)
-        total, found = 0, {}
+        total, layers_of = 0, {}
         for row in self.rows[:-1]:
             if row.layer >= first_head:
                 break
             total += row.floats
-            found[total] = row.layer + 1
-        return found
+            layers_of[total] = row.layer + 1
+        return layers_of
 
 
 class Match(NamedTuple):
-    """A known network that a float count fits exactly.
+    """A known network that has exactly the given number of floats.
 
     Attributes:
-        architecture: which.
-        classes: None where the network, or the part that is stored, does not depend on them.
-        channels: of the picture.
-        layers: the file ends after so many; None for the whole network.
+        architecture: the network.
+        classes: class count; None if the stored floats do not depend on it.
+        channels: input channels.
+        layers: number of layers in a truncated file; None for the whole network.
     """
 
     architecture: Architecture
@@ -195,58 +197,59 @@ class Match(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the stock cfg."""
+        """Name of the stock cfg."""
         return self.architecture.name(self.classes)
 
     @property
     def ships(self) -> bool:
-        """Whether a stock cfg has this class count; a network without heads has no other."""
+        """Whether a stock cfg has this class count; True for a network without heads."""
         return self.classes is None or self.classes in self.architecture.names.values()
 
     @property
     def unlikeliness(self) -> float:
-        """How unusual it is: 0 for a stock file, more for rarer classes, channels, networks."""
+        """How unusual the match is: 0 for the most common stock file."""
         odd = _rank(self.architecture.first) / 20 + CHANNELS.index(self.channels)
         if self.layers is not None:
             odd += 2
         if self.classes is not None and not self.ships:
-            # More than any rank: a network as it ships is likelier than another's with own classes.
+            # More than any rank: a stock class count is likelier than another in any network.
             odd += 1 + min(self.classes, 2000) / 200
         return odd
 
 
 def solve(floats: int) -> list[Match]:
-    """Every known network, whole or cut, of exactly `floats` floats; the most usual first."""
-    found = [match for known in table() for match in _solve(known, floats)]
-    return sorted(found, key=lambda match: match.unlikeliness)
+    """All known networks, whole or truncated, with exactly `floats` floats; most usual first."""
+    matches = [match for known in table() for match in _solve(known, floats)]
+    return sorted(matches, key=lambda match: match.unlikeliness)
 
 
 def _solve(known: Architecture, floats: int) -> Iterator[Match]:
     for channels in CHANNELS if known.per_channel else CHANNELS[:1]:
-        rest = floats - known.floats - known.per_channel * (channels - _CHANNELS)
+        surplus = floats - known.floats - known.per_channel * (channels - _CHANNELS)
         if not known.heads:
-            if rest == 0:
+            if surplus == 0:
                 yield Match(known, None, channels)
-        elif rest % known.per_class == 0:
-            classes = _CLASSES + rest // known.per_class
+        elif surplus % known.per_class == 0:
+            classes = _CLASSES + surplus // known.per_class
             match = Match(known, classes, channels)
             if 1 <= classes <= MOST_CLASSES or classes == _LVIS_CLASSES or match.ships:
                 yield match
-        before = floats - known.per_channel * (channels - _CHANNELS)
-        if before in known.cuts:
-            yield Match(known, None, channels, known.cuts[before])
+        at_default_channels = floats - known.per_channel * (channels - _CHANNELS)
+        if at_default_channels in known.cuts:
+            yield Match(known, None, channels, known.cuts[at_default_channels])
 
 
 def identify(rows: Iterable[LayerFloats]) -> Architecture | None:
-    """The known network that stores `rows`, whatever its classes and channels."""
-    wanted = list(rows)
-    layers = [(row.layer, row.batch_normalize) for row in wanted]
+    """The known network that stores `rows` for some class count and number of channels."""
+    stored = list(rows)
+    layers = [(row.layer, row.batch_normalize) for row in stored]
     for known in table():
         if layers != [(row.layer, row.batch_normalize) for row in known.rows]:
             continue
-        free = {head.layer for head in known.heads} | set(known.inputs)
+        variable = {head.layer for head in known.heads} | set(known.inputs)
         if all(
-            row == other or row.layer in free for row, other in zip(wanted, known.rows, strict=True)
+            row == other or row.layer in variable
+            for row, other in zip(stored, known.rows, strict=True)
         ):
             return known
     return None
@@ -254,7 +257,7 @@ def identify(rows: Iterable[LayerFloats]) -> Architecture | None:
 
 @functools.cache
 def table() -> tuple[Architecture, ...]:
-    """The data file."""
+    """The contents of the data file."""
     text = (importlib.resources.files("yolotf.weights") / "known_networks.json").read_text("utf-8")
     return tuple(_unpack(entry) for entry in json.loads(text)["networks"])
 
@@ -278,16 +281,16 @@ def _unpack(entry: dict[str, Any]) -> Architecture:
 
 
 DECODING_KEYS = ("section", "mask", "anchors", "scale_x_y", "new_coords")
-"""What `decoding_of` lists of each head."""
+"""The keys of a head that `decoding_of` lists."""
 _KIND = (DECODING_KEYS.index("section"), DECODING_KEYS.index("new_coords"))
-"""What makes a head another kind; the rest people change with their data."""
+"""Keys that define the kind of a head; the others are commonly adapted to a data set."""
 
 Decoding = tuple[tuple[str, ...], ...]
-"""`DECODING_KEYS` of every head."""
+"""The values of `DECODING_KEYS`, for each head."""
 
 
 def decoding_of(network: cfg.Network) -> Decoding:
-    """What makes boxes of each head's numbers, in `DECODING_KEYS`: nothing of it is in the file."""
+    """How each head decodes boxes, by `DECODING_KEYS`. None of this is stored in the file."""
     return tuple(
         (
             head.type,
@@ -301,7 +304,13 @@ def decoding_of(network: cfg.Network) -> Decoding:
 
 
 class Difference(NamedTuple):
-    """A key that heads differ in; the values of all of them, or one where all have it."""
+    """A key in which the heads of two networks differ.
+
+    Attributes:
+        key: the key, one of `DECODING_KEYS`, or `heads` if their number differs.
+        here: values of one network's heads, " / " between them, or a value that all share.
+        there: values of the other network's heads.
+    """
 
     key: str
     here: str
@@ -309,45 +318,45 @@ class Difference(NamedTuple):
 
 
 def differences(here: Decoding, there: Decoding) -> tuple[Difference, ...]:
-    """What two networks that store the same floats decode otherwise."""
-    found: list[Difference] = []
+    """The keys in which two networks that store the same floats decode differently."""
+    differing: list[Difference] = []
     if len(here) != len(there):
         return (Difference("heads", str(len(here)), str(len(there))),)
     for number, key in enumerate(DECODING_KEYS):
-        ours, theirs = ([head[number] for head in heads] for heads in (here, there))
-        if ours != theirs:
-            alike = len(set(ours)) == len(set(theirs)) == 1
-            ours, theirs = (ours[:1], theirs[:1]) if alike else (ours, theirs)
-            found.append(Difference(key, " / ".join(ours), " / ".join(theirs)))
-    return tuple(found)
+        left, right = ([head[number] for head in heads] for heads in (here, there))
+        if left != right:
+            uniform = len(set(left)) == len(set(right)) == 1
+            left, right = (left[:1], right[:1]) if uniform else (left, right)
+            differing.append(Difference(key, " / ".join(left), " / ".join(right)))
+    return tuple(differing)
 
 
-def in_words(found: Iterable[Difference], here: str = "here") -> str:
-    """Each key with both values; of different anchors the first that differ.
+def describe_differences(differing: Iterable[Difference], here: str = "here") -> str:
+    """A sentence with both values of each key; for anchors, only of the first head that differs.
 
     Args:
-        found: the differences.
-        here: what the network is called that they are from.
+        differing: the differences.
+        here: what to call the network whose values are `Difference.here`.
     """
     clauses: list[str] = []
-    for key, ours, theirs in found:
+    for key, left, right in differing:
         if key == "anchors":
-            # They follow from the mask where that differs; two lists of them help nobody.
+            # If the masks differ, the anchors do too: two long lists would add nothing.
             if any(clause.startswith("mask ") for clause in clauses):
                 continue
-            pairs = zip(ours.split(" / "), theirs.split(" / "), strict=False)
-            ours, theirs = next((pair for pair in pairs if pair[0] != pair[1]), (ours, theirs))
-        clauses.append(f"{key} {theirs} there, {ours} {here}")
+            pairs = zip(left.split(" / "), right.split(" / "), strict=False)
+            left, right = next((pair for pair in pairs if pair[0] != pair[1]), (left, right))
+        clauses.append(f"{key} {right} there, {left} {here}")
     return ", ".join(clauses)
 
 
 class Candidate(NamedTuple):
-    """A known network, by one of its names, that a file may be of.
+    """A stock cfg that a file may belong to.
 
     Attributes:
-        name: of the stock cfg.
-        match: with which classes and channels, and how much of it.
-        differing: what it decodes otherwise than the network at hand, or than the first candidate.
+        name: name of the stock cfg.
+        match: its class count, channels and, for a truncated file, layers.
+        differing: how it decodes differently from the given network, or from the first candidate.
     """
 
     name: str
@@ -356,34 +365,34 @@ class Candidate(NamedTuple):
 
 
 def candidates(matches: Iterable[Match], decoding: Decoding | None = None) -> list[Candidate]:
-    """Every name of `matches`, the likeliest first.
+    """The stock cfgs of `matches`, the likeliest first.
 
     Args:
-        matches: as `solve` sorts them.
-        decoding: of the network at hand; that of the first candidate if there is none.
+        matches: in the order of `solve`.
+        decoding: what to compare each decoding with; None: that of the first candidate.
     """
-    found: list[Candidate] = []
+    ordered: list[Candidate] = []
     for match in matches:
         names = match.architecture.names
-        # Those that ship with as many classes go first; of the rest the table's order holds.
-        shipped = [name for name in names if names[name] == match.classes]
-        for name in (*shipped, *(name for name in names if name not in shipped)):
-            theirs = match.architecture.decoding.get(name)
-            whole = match.layers is None and theirs is not None
-            decoding = theirs if decoding is None and whole else decoding
-            differing = differences(decoding, theirs) if whole and decoding and theirs else ()
-            found.append(Candidate(name, match, differing))
-    return found
+        # Stock cfgs with this class count first, the others in the order of the table.
+        by_classes = sorted(names, key=lambda name: names[name] != match.classes)
+        for name in by_classes:
+            stock = match.architecture.decoding.get(name)
+            whole = match.layers is None and stock is not None
+            decoding = stock if decoding is None and whole else decoding
+            differing = differences(decoding, stock) if whole and decoding and stock else ()
+            ordered.append(Candidate(name, match, differing))
+    return ordered
 
 
-class Twin(NamedTuple):
-    """A known network that stores the same floats and makes other boxes of them.
+class SameSizeNetwork(NamedTuple):
+    """A known network that stores as many floats, and decodes them to different boxes.
 
     Attributes:
-        name: of the stock cfg.
-        classes: with which it stores as many floats.
-        keys: the keys of its heads that differ.
-        difference: all of them in words, with both values.
+        name: name of the stock cfg.
+        classes: its class count at that size.
+        keys: the keys in which its heads differ.
+        difference: the differences as a sentence, with both values.
     """
 
     name: str
@@ -392,79 +401,85 @@ class Twin(NamedTuple):
     difference: str
 
 
-def other_boxes(title: str, differences: Iterable[tuple[str, str]]) -> str:
-    """The sentence about networks, (name, difference) each, that store what `title` stores."""
-    clauses = "; ".join(f"{name} ({difference})" for name, difference in differences)
+def same_size_warning(title: str, others: Iterable[tuple[str, str]]) -> str:
+    """The warning that files of `title` may be files of another network.
+
+    Args:
+        title: name and class count of the network.
+        others: (name, difference) of each network of the same size.
+    """
+    clauses = ", or ".join(f"{name} ({difference})" for name, difference in others)
     return (
-        f"the same floats as {title}, and other boxes: {clauses}; pass the cfg the file was "
-        "trained with"
+        f"a file of {title}, has the same size as one of {clauses}, which decodes to different "
+        "boxes; pass the cfg the file was trained with"
     )
 
 
 @once_each
 def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
-    """What to tell who loads a file into a network that others of its size decode otherwise.
+    """Warnings that a file loaded into `network` may need another network's decoding.
 
-    Whoever passes a cfg has said how the file was trained, unless its heads are of another kind
-    than all that store the same floats; of a name with another class count than the stock cfg's
-    several networks may be meant, see `same_size_networks`.
+    A cfg that the caller passes is trusted to be the one the file was trained with, unless its
+    heads are of another kind than those of all known networks that store the same floats. With a
+    stock network's name and another class count, several networks are possible, see
+    `same_size_networks`.
     """
     if network.name is None and not _of_another_kind(network):
         return ()
-    twins = same_size_networks(network)
-    if not twins:
+    others = same_size_networks(network)
+    if not others:
         return ()
     classes = network.classes
     title = f"{network.name or network.source}, {plural(classes or 0, 'class', 'classes')}"
-    return (other_boxes(title, ((twin.name, twin.difference) for twin in twins)),)
+    return (same_size_warning(title, ((other.name, other.difference) for other in others)),)
 
 
 def _of_another_kind(network: cfg.Network) -> bool:
-    """Whether its heads are a kind that no known network with the same floats has."""
-    own = identify(layer_floats(layout.segments(network)))
-    if own is None or not own.decoding:
+    """Whether no known network that stores the same floats has heads of the same kinds."""
+    known = identify(layer_floats(layout.segments(network)))
+    if known is None or not known.decoding:
         return False
-    mine, known = _kinds(decoding_of(network)), map(_kinds, own.decoding.values())
-    return mine not in known
+    return _kinds(decoding_of(network)) not in map(_kinds, known.decoding.values())
 
 
 def _kinds(decoding: Decoding) -> list[tuple[str, ...]]:
     return [tuple(head[number] for number in _KIND) for head in decoding]
 
 
-def same_size_networks(network: cfg.Network) -> list[Twin]:
-    """Known networks that a file of `network` could be of as well, as far as its size goes.
+def same_size_networks(network: cfg.Network) -> list[SameSizeNetwork]:
+    """Known networks that a file of the size of `network`'s could belong to instead.
 
-    None for a network with its own class count of the stock cfg and heads of its kind: such files
-    are the published ones. With another class count people start from either cfg.
+    Empty for a network with the class count of its stock cfg and heads of the same kind: files of
+    that size are the published ones. For other class counts, people start from any of the cfgs.
     """
     rows = layer_floats(layout.segments(network))
-    own = identify(rows)
+    known = identify(rows)
     classes = network.classes
-    if own is None or classes is None:
+    if known is None or classes is None:
         return []
-    if classes in own.names.values() and not _of_another_kind(network):
+    if classes in known.names.values() and not _of_another_kind(network):
         return []
-    mine = decoding_of(network)
-    found = []
+    decoding = decoding_of(network)
+    others = []
     for match in solve(sum(row.floats for row in rows)):
-        usual = match.architecture is own or match.classes in match.architecture.names.values()
+        usual = match.architecture is known or match.classes in match.architecture.names.values()
         if match.layers is not None or match.channels != network.input_shape.channels or not usual:
             continue
-        for name, theirs in match.architecture.decoding.items():
-            if match.architecture is not own and match.architecture.names[name] != match.classes:
+        for name, stock in match.architecture.decoding.items():
+            if match.architecture is not known and match.architecture.names[name] != match.classes:
                 continue
-            if len(theirs) != len(mine) or theirs == mine:
+            if len(stock) != len(decoding) or stock == decoding:
                 continue
-            keys = differences(mine, theirs)
-            words = in_words(keys) + _lines(network, keys)
-            found.append(Twin(name, match.classes or 0, tuple(one.key for one in keys), words))
-    return found
+            differing = differences(decoding, stock)
+            keys = tuple(difference.key for difference in differing)
+            sentence = describe_differences(differing) + _lines(network, keys)
+            others.append(SameSizeNetwork(name, match.classes or 0, keys, sentence))
+    return others
 
 
-def _lines(network: cfg.Network, found: Iterable[Difference]) -> str:
-    """Where the heads' kind is written; nobody has the text of a stock network."""
-    keys = {one.key for one in found} & {DECODING_KEYS[number] for number in _KIND}
+def _lines(network: cfg.Network, differing: Iterable[str]) -> str:
+    """The cfg lines of the keys that define the heads' kinds; "" for a stock network."""
+    keys = set(differing) & {DECODING_KEYS[number] for number in _KIND}
     if network.name is not None or not keys:
         return ""
     key = "new_coords" if keys == {"new_coords"} else None
@@ -473,15 +488,15 @@ def _lines(network: cfg.Network, found: Iterable[Difference]) -> str:
 
 
 def build(networks: Iterable[cfg.Network]) -> dict[str, Any]:
-    """Computes the data file's contents; networks that store nothing are left out."""
+    """Computes the contents of the data file; networks without weights are left out."""
     entries: dict[str, dict[str, Any]] = {}
     for network in sorted(networks, key=lambda network: (_rank(_stem(network)), _stem(network))):
-        own = network.classes
+        classes = network.classes
         heads: list[HeadRow] = []
         try:
             network = network.with_classes(_CLASSES)
         except YolotfError:
-            own = None  # [detection], or a classifier's softmax: classes are not free
+            classes = None  # [detection], or a classifier's softmax: the class count is fixed
         else:
             heads = [
                 HeadRow(head.index - 1, len(head.anchors), head.coords) for head in network.heads
@@ -512,7 +527,7 @@ def build(networks: Iterable[cfg.Network]) -> dict[str, Any]:
         }
         key = json.dumps([heads, inputs, floats])
         entry = entries.setdefault(key, {"names": {}, **body, "decoding": {}})
-        entry["names"][_stem(network)] = own
+        entry["names"][_stem(network)] = classes
         if decoding:
             entry["decoding"][_stem(network)] = decoding
     return {"networks": list(entries.values())}
@@ -527,16 +542,16 @@ def _stem(network: cfg.Network) -> str:
 
 
 def dump(contents: dict[str, Any]) -> str:
-    """The data file's text: one network a line."""
+    """The text of the data file: a network per line."""
     lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in contents["networks"])
     return '{"networks": [\n' + lines + "\n]}\n"
 
 
 def read_folder(folder: Path) -> Iterator[cfg.Network]:
-    """Every cfg in `folder` that can be read and whose stored size is defined."""
+    """Parses the cfgs in `folder`; skips those that cannot be read or whose size is undefined."""
     for path in sorted(folder.glob("*.cfg")):
         try:
-            network = cfg.parse_cfg(path, dialect="alexeyab")  # who trained them
+            network = cfg.parse_cfg(path, dialect="alexeyab")  # the fork they were trained with
             layout.segments(network)
         except YolotfError:
             continue

@@ -1,4 +1,4 @@
-"""`WeightsFile`: an opened `.weights` file, and the one way to open it."""
+"""`WeightsFile`: an open `.weights` file. Everything that reads weights opens it here."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _BACKBONE = re.compile(r"\.conv\.(\d+)$")
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A `.weights` file that can be read for as long as it is open.
+    """An open `.weights` file.
 
-    Nothing is read before it is asked for, so that one can also be made for what cannot be read.
+    It is read lazily, so an instance can also name a file that cannot be read.
 
     Attributes:
-        path: where it is read.
-        name: what messages, reports and JSON call it: the path, URL or kind of object that the
-            caller gave.
+        path: the local file that is read.
+        name: the name that messages, reports and JSON show: the path or URL that the caller gave,
+            or the kind of object.
     """
 
     path: str
@@ -43,22 +43,22 @@ class WeightsFile:
         network: Network | None = None,
         timeout: float | None = TIMEOUT,
     ) -> Iterator[WeightsFile]:
-        """Opens weights from anywhere for as long as the block lasts.
+        """Opens weights from any source for the duration of the `with` block.
 
         Args:
-            weights: a path or URL; the bytes of a file; a file opened for reading bytes; or what
-                is open already and stays so.
-            progress: called with (bytes done, bytes in all) of what comes over a network.
-            network: whose file it should be. Of a URL whose server does not say how large the file
-                is, no more is read than that has.
-            timeout: seconds that a server may be silent; None: any.
+            weights: a path or URL; the bytes of a file; a binary file object; or a `WeightsFile`,
+                which is not closed at the end of the block.
+            progress: called with (bytes done, total bytes) during a download.
+            network: the network that the file should match. If a server does not report the size
+                of the file, at most as many bytes as this network's file has are downloaded.
+            timeout: seconds that a server may be silent; None for no limit.
 
         Raises:
-            OSError: it cannot be read, ended early, is too large, or (TimeoutError) its server has
-                been silent for too long.
-            FileChangedError: the object was replaced while it came.
-            MissingPackageError: a URL, and the package for it is not installed.
-            TypeError: it is none of these.
+            OSError: the source cannot be read, ended early, is too large, or (TimeoutError) its
+                server was silent for too long.
+            FileChangedError: the remote object was replaced during the download.
+            MissingPackageError: the package that this kind of URL needs is not installed.
+            TypeError: `weights` has another type.
         """
         if isinstance(weights, WeightsFile):
             yield weights
@@ -68,14 +68,14 @@ class WeightsFile:
             file = cls(local.path, local.name)
             try:
                 yield file
-            except OSError as error:  # of the system or native code, which know the path alone
+            except OSError as error:  # the system and native code know only the local path
                 if error.filename == file.path:
                     error.filename = file.name
                 raise
 
     @classmethod
     def named(cls, weights: WeightsSource) -> WeightsFile:
-        """By its name alone: for paths, and for what could not be opened."""
+        """An instance that only has a name, without opening the source."""
         if isinstance(weights, WeightsFile):
             return weights
         name = sources.name_of(weights)
@@ -87,7 +87,7 @@ class WeightsFile:
 
     @property
     def start(self) -> bytes:
-        """The first 20 bytes; of a shorter file, all.
+        """The first 20 bytes, or the whole file if it is shorter.
 
         Raises:
             OSError: it cannot be read, or is not a regular file.
@@ -96,7 +96,7 @@ class WeightsFile:
 
     @property
     def size_bytes(self) -> int:
-        """Its size.
+        """The size of the file.
 
         Raises:
             OSError: it cannot be read, or is not a regular file.
@@ -104,7 +104,11 @@ class WeightsFile:
         return self._beginning[1]
 
     def header(self, floats: int | None = None) -> Header:
-        """The header, its width chosen by the file's size where the number of floats is known.
+        """Parses the header.
+
+        Args:
+            floats: how many floats should follow the header. If given, the header's width is the
+                one that matches the size of the file; otherwise it follows from the version.
 
         Raises:
             HeaderError: the file is shorter than a header.
@@ -124,30 +128,31 @@ class WeightsFile:
         return Header(*fields)
 
     def layouts(self) -> Iterator[tuple[Header, int]]:
-        """(header, floats) for each width of the header that whole floats follow.
+        """Yields (header, floats) for each header width after which a whole number of floats fits.
 
-        The width that the version asks for comes first.
+        The width that the header's version specifies comes first.
 
         Raises:
             OSError: it cannot be read, or is not a regular file.
         """
-        usual = Header.parse(self.start)
-        for width, floats in float_counts(self.size_bytes, usual.widths if usual else ()):
+        by_version = Header.parse(self.start)
+        widths = by_version.widths if by_version else ()
+        for width, floats in float_counts(self.size_bytes, widths):
             header = Header.parse(self.start, width)
             if header is not None:
                 yield header, floats
 
     @property
     def backbone_layers(self) -> int | None:
-        """137 of `yolov4.conv.137`, a file that says of itself that it is cut; None of others."""
-        named = _BACKBONE.search(self.path)
-        return int(named.group(1)) if named else None
+        """The layer count in the name of a backbone file: 137 for `yolov4.conv.137`, else None."""
+        match = _BACKBONE.search(self.path)
+        return int(match.group(1)) if match else None
 
     @property
     def is_named_file(self) -> bool:
-        """Whether its name is the path of a file, which can be opened again."""
+        """Whether `name` is a local path, so that the file can be opened again by name."""
         return self.name == self.path
 
 
 WeightsSource = sources.Weights | WeightsFile
-"""What every function that reads weights takes."""
+"""What a `weights` argument accepts."""

@@ -1,4 +1,4 @@
-"""The start of a `.weights` file (AlexeyAB/darknet src/parser.c:2254), as csrc/header.h has it."""
+"""The header of a `.weights` file (AlexeyAB/darknet src/parser.c:2254); see csrc/header.h."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ _VERSION = struct.Struct("<3i")
 
 @public
 class Header(NamedTuple):
-    """The start of a `.weights` file (AlexeyAB/darknet src/parser.c:2254-2271)."""
+    """The header of a `.weights` file (AlexeyAB/darknet src/parser.c:2254-2271).
+
+    Attributes:
+        major: first part of the file format's version.
+        minor: second part.
+        revision: third part.
+        seen: images the network was trained on.
+        size_bytes: size of the header, 16 or 20.
+    """
 
     major: int
     minor: int
@@ -29,43 +37,43 @@ class Header(NamedTuple):
 
     @classmethod
     def parse(cls, start: bytes, size_bytes: int | None = None) -> Header | None:
-        """The header that a file starts with; None where `start` is shorter than any.
+        """Parses the header of a file; returns None if `start` has fewer than 16 bytes.
 
         Args:
-            start: the first 20 bytes of the file, or all of a shorter one.
-            size_bytes: its size; the one that its version asks for if None.
+            start: the first 20 bytes of the file, or the whole file if it is shorter.
+            size_bytes: size of the header, 16 or 20; None: the one that its version specifies.
         """
         if len(start) < NARROW:
             return None
-        # A file of no floats has the size of its header.
+        # The width follows from the file's size: pass that of a file with a header and no floats.
         narrow = cls(*_core.parse_header(start, NARROW, 0))
         if (size_bytes or narrow.version_size_bytes) == NARROW or len(start) < WIDE:
             return narrow
         return cls(*_core.parse_header(start, WIDE, 0))
 
     def to_bytes(self) -> bytes:
-        """The bytes of the file that it stands for."""
+        """Encodes the header as it is stored in a file."""
         seen = self.seen.to_bytes(self.size_bytes - _VERSION.size, "little")
         return _VERSION.pack(self.major, self.minor, self.revision) + seen
 
     @property
     def version_size_bytes(self) -> int:
-        """The size that the version asks for; writers have lied, see `size_bytes`."""
+        """The size that the version specifies; some writers store another one (`size_bytes`)."""
         return _core.version_header_bytes(self.major, self.minor)
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Both sizes a header can have, the one that the version asks for first."""
+        """Both possible sizes, the one that the version specifies first."""
         return (WIDE, NARROW) if self.version_size_bytes == WIDE else (NARROW, WIDE)
 
     @property
     def transposed(self) -> bool:
-        """Dense kernels are stored (in, out) (parser.c:2274)."""
+        """Whether dense kernels are stored as (in, out) (parser.c:2274)."""
         return _core.stores_transposed(self.major, self.minor)
 
     @property
     def plausible(self) -> bool:
-        """Whether a Darknet of any age could have written these versions."""
+        """Whether any release of Darknet could have written this version."""
         return all(
             0 <= part <= _LARGEST_VERSION for part in (self.major, self.minor, self.revision)
         )
@@ -74,13 +82,13 @@ class Header(NamedTuple):
 def float_counts(
     size_bytes: int, widths: Iterable[int] = (WIDE, NARROW)
 ) -> Iterator[tuple[int, int]]:
-    """(width of the header, floats after it) for each width that whole floats follow.
+    """Yields (header width, float count) for each width after which a whole number of floats fits.
 
     Args:
-        size_bytes: of the file.
-        widths: of the header, to be tried in this order.
+        size_bytes: size of the file.
+        widths: header widths to try, in this order.
     """
     for width in widths:
-        floats, rest = divmod(size_bytes - width, FLOAT_BYTES)
-        if floats >= 0 and not rest:
+        floats, remainder = divmod(size_bytes - width, FLOAT_BYTES)
+        if floats >= 0 and not remainder:
             yield width, floats

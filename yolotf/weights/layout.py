@@ -1,4 +1,4 @@
-"""The file's segments and the plan over them: the door to `segments` and `plan`."""
+"""The layout of a file: its segments and the plan that loads them."""
 
 from __future__ import annotations
 

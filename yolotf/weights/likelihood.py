@@ -1,14 +1,14 @@
-"""How well the numbers of a file suit a layout.
+"""How likely a layout is, given the values in a file.
 
-A layout says which floats are beta, gamma, mean, variance and kernel. Trained numbers show it: a
-variance is never negative, gammas are hardly ever, and within one array all numbers have one
-scale, while a boundary put in the wrong place mixes two. `Evidence` turns that into one number,
-the log-likelihood of the floats under the layout less their log-likelihood as one endless kernel,
-in nats: larger is better, 0 says nothing. Zeros, NaN and infinity say nothing.
+A layout says which floats are beta, gamma, mean, variance and kernel. Trained values show whether
+it is right: variances are never negative, gammas rarely are, and the values of an array share one
+scale, so a misplaced boundary mixes two scales. `Evidence` expresses this as a log-likelihood
+ratio in nats: the floats under the layout against the floats as one endless kernel. Positive
+values support the layout, 0 is no evidence. Zeros, NaN and infinity are ignored.
 
-The alternative that every float is compared with is that it belongs to a kernel: 0 on average,
-of the magnitude of its neighbours. So the inside of kernels weighs nothing and is not read, and
-the cost does not grow with the file.
+In the alternative, each float is drawn from a distribution with mean 0 and the magnitude of its
+neighbours. The inside of a kernel therefore contributes nothing and is not read, and the cost does
+not grow with the size of the file.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
 
 _NEAR = 16
-"""Floats on either side whose magnitude a kernel's float is expected to have."""
+"""Neighbours on either side that a kernel value's expected magnitude is taken from."""
 _LONGEST = 4096
-"""Floats looked at in one array."""
+"""Largest number of floats read from one array."""
 _SPREAD = 25.0
-"""Width in nats of the magnitudes that floats of any role have, 1e-8 to 1e3."""
+"""Range of log magnitudes over all roles: ln(1e3 / 1e-8)."""
 _OUTLIERS = 0.1
-"""Share of floats that may come from anywhere: dead filters, clipped values."""
+"""Share of floats that are outliers: dead filters, clipped values."""
 _IMPOSSIBLE = -12.0
 _NEGATIVE_GAMMA = math.log(0.03)
 _TINIEST_SIGMA = 0.02
@@ -49,12 +49,12 @@ def _read(descriptor: int, offset: int, count: int) -> _Floats:
 
 
 class Evidence:
-    """Weighs layouts against the floats of one open file; a context manager.
+    """Scores layouts against the floats of a file, which it keeps open; a context manager.
 
     Attributes:
-        header_bytes: where the floats start.
-        floats: whole ones in the file.
-        rest: bytes after the last of them.
+        header_bytes: offset of the first float.
+        floats: number of whole floats in the file.
+        rest: bytes after the last whole float.
     """
 
     def __init__(self, file: WeightsFile, header_bytes: int) -> None:
@@ -62,7 +62,7 @@ class Evidence:
         self.header_bytes = header_bytes
         size = os.fstat(self._file.fileno()).st_size
         self.floats, self.rest = divmod(max(0, size - header_bytes), layout.FLOAT_BYTES)
-        self._gains: dict[tuple[str, int, int], float] = {}
+        self._ratios: dict[tuple[str, int, int], float] = {}
         self._impossible: dict[tuple[int, int], int] = {}
 
     def __enter__(self) -> Evidence:
@@ -77,11 +77,11 @@ class Evidence:
         self._file.close()
 
     def read(self, start: int, count: int) -> _Floats:
-        """Floats from `start`, fewer at the end of the file."""
+        """`count` floats from float `start` on, or fewer at the end of the file."""
         return _read(self._file.fileno(), self.header_bytes + 4 * start, count)
 
     def impossible(self, run: Run) -> int:
-        """How many floats of a variance are negative; NaN and infinity are damage anywhere."""
+        """How many floats of a variance are negative. NaN and infinity are not counted."""
         key = (run.start, run.floats)
         if key not in self._impossible:
             values = self.read(max(0, run.start), run.floats)
@@ -89,33 +89,33 @@ class Evidence:
             self._impossible[key] = count
         return self._impossible[key]
 
-    def weigh(self, runs: Iterable[Run]) -> float:
-        """The sum of `gain` over `runs`; what lies beyond the file is left out."""
-        return sum(self.gain(run.role, run.start, run.floats) for run in runs)
+    def log_likelihood_ratio(self, runs: Iterable[Run]) -> float:
+        """The sum of `array_ratio` over `runs`; floats beyond the file's end are ignored."""
+        return sum(self.array_ratio(run.role, run.start, run.floats) for run in runs)
 
-    def gain(self, role: str, start: int, count: int) -> float:
-        """Nats in favour of `count` floats at `start` being one array of `role`."""
+    def array_ratio(self, role: str, start: int, count: int) -> float:
+        """Nats in favour of the `count` floats at `start` being one array of `role`."""
         count = min(count, self.floats - start)
         if count <= 0 or start < 0 or role == "weights":
             return 0.0
         key = (role, start, count)
-        if key not in self._gains:
-            weigh = self._kernel_gain if role == "kernel" else self._small_gain
-            self._gains[key] = weigh(role, start, count)
-        return self._gains[key]
+        if key not in self._ratios:
+            ratio = self._kernel_ratio if role == "kernel" else self._small_array_ratio
+            self._ratios[key] = ratio(role, start, count)
+        return self._ratios[key]
 
-    def _kernel_gain(self, role: str, start: int, count: int) -> float:
-        """Of a kernel only its two ends weigh: beyond them other magnitudes begin."""
+    def _kernel_ratio(self, role: str, start: int, count: int) -> float:
+        """Only the two ends of a kernel count: other magnitudes begin beyond them."""
         whole = count <= 4 * _NEAR
-        head = self._end_gain(
+        first = self._end_ratio(
             start, count if whole else 2 * _NEAR, slice(0, None if whole else _NEAR)
         )
         if whole:
-            return head
-        return head + self._end_gain(start + count - 2 * _NEAR, 2 * _NEAR, slice(_NEAR, None))
+            return first
+        return first + self._end_ratio(start + count - 2 * _NEAR, 2 * _NEAR, slice(_NEAR, None))
 
-    def _end_gain(self, start: int, count: int, ends: slice) -> float:
-        """Nats for `count` floats having one magnitude, summed over those in `ends`."""
+    def _end_ratio(self, start: int, count: int, ends: slice) -> float:
+        """Nats for `count` floats sharing one magnitude, summed over those in `ends`."""
         around, own = self._around(start, count)
         usable = around[own] != 0
         usable[: ends.start] = False
@@ -127,19 +127,19 @@ class Evidence:
         scales = (magnitudes.sum() - magnitudes) / max(1, magnitudes.size - 1)
         kept, scale = magnitudes[usable], np.maximum(scales, _TINIEST_SCALE)[usable]
         nearby = _local_scales(around)[own][usable]
-        gains = _with_outliers(_laplace(kept, scale)) - _with_outliers(_laplace(kept, nearby))
-        return float(gains.sum()) - 0.5 * math.log(kept.size)
+        ratios = _with_outliers(_laplace(kept, scale)) - _with_outliers(_laplace(kept, nearby))
+        return float(ratios.sum()) - 0.5 * math.log(kept.size)
 
     def _around(self, start: int, count: int) -> tuple[_Doubles, slice]:
-        """Floats and their neighbours, 0 for what is not finite; and where they are among them."""
+        """The floats with their neighbours (0 where not finite), and the slice of the floats."""
         before = min(_NEAR, start)
         with np.errstate(invalid="ignore"):  # signalling NaNs
             around = self.read(start - before, before + count + _NEAR).astype(np.float64)
         around[~np.isfinite(around) | (np.abs(around) < TINIEST)] = 0.0
         return around, slice(before, before + count)
 
-    def _small_gain(self, role: str, start: int, count: int) -> float:
-        """Of any other array all floats weigh."""
+    def _small_array_ratio(self, role: str, start: int, count: int) -> float:
+        """All floats of an array that is no kernel count."""
         around, own = self._around(start, min(count, _LONGEST))
         usable = around[own] != 0
         if not usable.any():
@@ -155,25 +155,25 @@ class Evidence:
             model = _positive(kept, logs, _NEGATIVE_GAMMA, middle=0.0, width=1.0)
         else:
             model = _normal(kept, magnitudes) + logs
-        gains = _with_outliers(model) - _with_outliers(nearby)
+        ratios = _with_outliers(model) - _with_outliers(nearby)
         if role == "moving_variance":
-            # No outlier is a negative variance.
-            gains[kept < 0] = _IMPOSSIBLE
-        # Fitting two numbers to the floats costs what it does in a minimum description length.
-        return float(gains.sum()) - math.log(kept.size)
+            # A negative variance is never just an outlier.
+            ratios[kept < 0] = _IMPOSSIBLE
+        # The cost of the two fitted parameters: half a log(size) each (BIC).
+        return float(ratios.sum()) - math.log(kept.size)
 
 
 _LOG_NORMAL = 0.5 * math.log(2 * math.pi)
 
 
 def _laplace(magnitudes: _Doubles, scales: _Doubles) -> _Doubles:
-    """Log-density over log |x| of numbers around 0, as in kernels."""
+    """Log-density over log |x| of a Laplace distribution around 0, as kernels have."""
     densities: _Doubles = np.log(magnitudes) - magnitudes / scales - np.log(2 * scales)
     return densities
 
 
 def _local_scales(values: _Doubles) -> _Doubles:
-    """Mean magnitude of the `_NEAR` floats on either side of each, itself left out."""
+    """For each value, the mean magnitude of the `_NEAR` values on either side of it."""
     magnitudes = np.abs(values)
     sums = np.concatenate([[0.0], np.cumsum(magnitudes)])
     places = np.arange(values.size)
@@ -184,19 +184,19 @@ def _local_scales(values: _Doubles) -> _Doubles:
 
 
 def _middle(values: _Doubles) -> float:
-    """The median, the upper one of two: np.median takes longer than all the rest."""
+    """The median (the upper of two); np.median is slower than the rest of the computation."""
     return float(np.partition(values, values.size // 2)[values.size // 2])
 
 
 def _with_outliers(densities: _Doubles) -> _Doubles:
-    """Each float may come from anywhere with some probability: dead filters, clipped values."""
+    """Mixes in the probability `_OUTLIERS` that a float is an outlier of any magnitude."""
     anywhere = math.log(_OUTLIERS / (2 * _SPREAD))
     mixed: _Doubles = np.logaddexp(densities + math.log(1 - _OUTLIERS), anywhere)
     return mixed
 
 
 def _normal(values: _Doubles, magnitudes: _Doubles) -> _Doubles:
-    """Log-density of numbers of one scale around one centre: beta, mean, bias."""
+    """Log-density of a normal distribution fitted to the values: beta, mean, bias."""
     deviations = values - _middle(values)
     sigma = 1.2533 * float(np.abs(deviations).mean())
     sigma = max(sigma, _TINIEST_SIGMA * float(magnitudes.mean()))
@@ -207,7 +207,7 @@ def _normal(values: _Doubles, magnitudes: _Doubles) -> _Doubles:
 def _positive(
     values: _Doubles, logs: _Doubles, negative: float, *, middle: float, width: float
 ) -> _Doubles:
-    """Log-density over log |x| of positive numbers of one magnitude: gamma, variance."""
+    """Log-density over log |x| of a fitted log-normal distribution: gamma, variance."""
     centre = _middle(logs)
     sigma = max(_TINIEST_SIGMA, 1.2533 * float(np.abs(logs - centre).mean()))
     z = (logs - centre) / sigma

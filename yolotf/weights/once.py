@@ -1,4 +1,4 @@
-"""What follows from an object that never changes, worked out once for each."""
+"""Caches a function's result for each immutable object it is called with."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ _R = TypeVar("_R")
 
 
 def once_each(function: Callable[..., _R]) -> Callable[..., _R]:
-    """Remembers what `function(thing, **options)` returned for as long as the thing lives.
+    """Caches `function(subject, **options)` for as long as `subject` lives.
 
-    For networks, plans and the like, and for methods of them. They are told apart by identity:
-    comparing two takes as long as most of what follows from them. What is returned must not be
-    changed by anyone, nor refer to the thing.
+    Meant for immutable objects such as networks and plans, and for their methods. Subjects are
+    compared by identity, because comparing two networks by value costs as much as most of the
+    functions cached here. A result must not be modified, and must not refer to its subject, which
+    would then never be freed.
     """
-    known: dict[tuple[Any, ...], tuple[weakref.ref[Any], _R]] = {}
+    cache: dict[tuple[Any, ...], tuple[weakref.ref[Any], _R]] = {}
 
     @functools.wraps(function)
-    def call(thing: Any, **options: Any) -> _R:
-        key = (id(thing), *options.items())
-        found = known.get(key)
-        if found is not None:
-            return found[1]
-        result = function(thing, **options)
-        # Gone with the thing, before another one can be where it was.
-        known[key] = weakref.ref(thing, lambda _: known.pop(key, None)), result
+    def call(subject: Any, **options: Any) -> _R:
+        key = (id(subject), *options.items())
+        entry = cache.get(key)
+        if entry is not None:
+            return entry[1]
+        result = function(subject, **options)
+        # The entry is dropped with the subject, before another object can get its id.
+        cache[key] = weakref.ref(subject, lambda _: cache.pop(key, None)), result
         return result
 
     return call

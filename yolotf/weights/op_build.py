@@ -1,8 +1,8 @@
-"""Compiles the op for the TensorFlow that is installed, from the sources that yolotf carries.
+"""Compiles the op for the installed TensorFlow from the sources that yolotf ships.
 
-pip builds a package before it installs what the package runs with: `pip install tensorflow .` finds
-no TensorFlow to compile the op for, and a wheel holds no op for a TensorFlow that is younger than
-it. A C++ compiler is all that `build` needs; CMake and pip have no part in it.
+This is needed in two cases: `pip install tensorflow .` builds yolotf before it installs TensorFlow,
+and a wheel has no op for a TensorFlow released after it. `build` needs only a C++ compiler, neither
+CMake nor pip.
 """
 
 from __future__ import annotations
@@ -22,57 +22,57 @@ from yolotf.weights import op_library
 
 _FLAGS = (
     *("-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-shared", "-fvisibility=hidden"),
-    "-ffp-contract=off",  # as CMakeLists.txt has it
+    "-ffp-contract=off",  # as in CMakeLists.txt
 )
 _LINES = 20
-"""Of a compiler's complaint; the first is the cause, as a rule."""
+"""Lines of the compiler's output to show; the cause is usually in the first."""
 
 
 def build() -> Path:
-    """Compiles the op, tries it, and puts it where `op_library` looks.
+    """Compiles the op, loads it once as a check, and installs it where `op_library` looks.
 
     Returns:
-        The library.
+        The path of the library.
 
     Raises:
-        ImportError: there is no TensorFlow.
-        YolotfError: there is no compiler, or it failed, or TensorFlow does not load the result.
-        OSError: the folder of yolotf cannot be written.
+        ImportError: TensorFlow is not installed.
+        YolotfError: there is no compiler, compiling failed, or TensorFlow cannot load the result.
+        OSError: yolotf's folder is not writable.
     """
     compiler = _compiler()
-    import tensorflow as tf  # after what is cheap to look at
+    import tensorflow as tf  # slow: only after the cheap checks
 
     folder = op_library.op_folder()
     sources = folder / "source"
     files = sorted(sources.rglob("*.cc"))
     if not files:
-        raise YolotfError(f"{sources}: yolotf's sources are not there; install yolotf again")
-    # Beside its place: what cannot be written there is known before, and moving it is one step.
+        raise YolotfError(f"{sources}: yolotf's sources are missing; install yolotf again")
+    # In the target folder: fails early if that is not writable, and the final rename is atomic.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as work:
-        made = Path(work) / f"{op_library.minor(tf.__version__)}.so"
+        compiled = Path(work) / f"{op_library.minor(tf.__version__)}.so"
         command = [
             *(*compiler, *_FLAGS, *tf.sysconfig.get_compile_flags(), f"-I{sources}"),
             *(*map(str, files), *tf.sysconfig.get_link_flags()),
             *(["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []),
-            *("-o", str(made)),
+            *("-o", str(compiled)),
         ]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode:
-            said = os.fsdecode(done.stdout).splitlines()
+        compilation = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if compilation.returncode:
+            output = os.fsdecode(compilation.stdout).splitlines()
             raise YolotfError(
                 f"the op for TensorFlow {tf.__version__} cannot be compiled by "
-                f"{shlex.join(command)}:\n" + "\n".join(said[:_LINES])
+                f"{shlex.join(command)}:\n" + "\n".join(output[:_LINES])
             )
-        _check(tf, made)
-        library = folder / made.name
-        made.replace(library)
+        _check(tf, compiled)
+        library = folder / compiled.name
+        compiled.replace(library)
     _record(library)
     op_library.op_library.cache_clear()
     return library
 
 
 def _compiler() -> list[str]:
-    """The command of a C++ compiler.
+    """The command that runs the C++ compiler: $CXX, else the first usual one on PATH.
 
     Raises:
         YolotfError: there is none.
@@ -84,11 +84,13 @@ def _compiler() -> list[str]:
             return chosen or [name]
     advice = "on Debian or Ubuntu: apt install g++"
     if built := op_library.built_minors():
-        # tensorflow, tensorflow-cpu or another that brings the module.
-        brought = metadata.packages_distributions().get("tensorflow") or ["tensorflow"]
-        wanted = f"{brought[0]}=={built[-1]}.*"
-        advice += f"; or install a TensorFlow that there is an op for: pip install '{wanted}'"
-    raise YolotfError(f"there is no C++ compiler ({' or '.join(names)}); {advice}")
+        # tensorflow, tensorflow-cpu or another distribution that provides the module.
+        providers = metadata.packages_distributions().get("tensorflow") or ["tensorflow"]
+        requirement = f"{providers[0]}=={built[-1]}.*"
+        advice += (
+            f"; or install a TensorFlow that yolotf has an op for: pip install '{requirement}'"
+        )
+    raise YolotfError(f"no C++ compiler found ({' or '.join(names)}); {advice}")
 
 
 def _check(tf: Any, library: Path) -> None:
@@ -96,12 +98,12 @@ def _check(tf: Any, library: Path) -> None:
         tf.load_op_library(str(library))
     except tf.errors.OpError as error:
         raise YolotfError(
-            f"TensorFlow {tf.__version__} does not load the op compiled for it: {error.message}"
+            f"TensorFlow {tf.__version__} cannot load the op compiled for it: {error.message}"
         ) from None
 
 
 def _record(library: Path) -> None:
-    """Notes the library in the list of installed files, so that pip removes it with the others."""
+    """Adds the library to the package's RECORD, so that `pip uninstall` removes it too."""
     try:
         files = metadata.distribution("yolotf").files or []
     except metadata.PackageNotFoundError:
@@ -114,7 +116,7 @@ def _record(library: Path) -> None:
         if site not in library.parents:  # an editable install
             return
         name = library.relative_to(site).as_posix()
-        # Of an op that pip installed and this one replaces, the old hash is no longer right.
+        # If it replaces an op that pip installed, the recorded hash is out of date.
         lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
         others = [line for line in lines if not line.startswith(f"{name},")]
         record.write_text("".join([*others, f"{name},,\n"]), encoding="utf-8")

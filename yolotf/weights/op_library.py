@@ -1,7 +1,7 @@
-"""Loads the TensorFlow op, or says why it cannot be loaded.
+"""Finds and loads the TensorFlow op.
 
-The op's C++ interface is that of one TensorFlow minor. `_op/` holds a library for each minor that
-yolotf was built for, and the running TensorFlow decides which is loaded.
+TensorFlow's C++ ABI changes with every minor version, so `_op/` has one library for each minor that
+yolotf was built for; the one for the running TensorFlow is loaded.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from yolotf.errors import TensorFlowVersionError
 
 @functools.cache
 def op_library() -> Any:
-    """The module with `yolotf_scatter`.
+    """The module that has the op `yolotf_scatter`.
 
     Raises:
         TensorFlowVersionError: there is no op for this minor version of TensorFlow.
     """
-    import tensorflow as tf  # only callers that have it come here
+    import tensorflow as tf  # callers have checked that it is installed
 
     running = tf.__version__
     library = op_folder() / f"{minor(running)}.so"
@@ -40,18 +40,18 @@ def op_library() -> Any:
 
 
 def op_folder() -> Path:
-    """Where the libraries are: `2.21.so` is for TensorFlow 2.21."""
+    """The folder of the libraries; `2.21.so` is for TensorFlow 2.21."""
     return Path(_core.__file__).parent / "_op"
 
 
 def built_minors() -> list[str]:
-    """The minors of TensorFlow there is an op for, oldest first."""
+    """The TensorFlow minor versions that have an op, oldest first."""
     names = [library.stem for library in op_folder().glob("*.so")]
     return sorted(names, key=lambda name: [int(part) for part in name.split(".")])
 
 
 def minor(version: str) -> str:
-    """`2.21` of `2.21.0-rc1`."""
+    """The minor version: `2.21` for `2.21.0-rc1`."""
     return ".".join(version.split(".")[:2])
 
 
@@ -62,12 +62,12 @@ def _version_error(state: str, running: str) -> TensorFlowVersionError:
 
 
 def remedy() -> str:
-    """How to get an op for the TensorFlow that is installed."""
+    """Advice on how to get an op for the installed TensorFlow."""
     return f"build it with: {shlex.join([sys.executable, '-m', 'yolotf', 'build-op'])}"
 
 
 def thread_count() -> int:
-    """The processors this process may use."""
+    """How many processors this process may use, at least 1."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)

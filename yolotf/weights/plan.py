@@ -1,4 +1,4 @@
-"""Segments and variables -> the plan that the native code runs."""
+"""The plan for native code: which segment of the file goes into which variable."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from yolotf.darknet.network import Network
 from yolotf.darknet.roles import Role
 from yolotf.weights.segments import FLOAT_BYTES, Segment
 
-if TYPE_CHECKING:  # an eighth of a second that a missing file does not wait for
+if (
+    TYPE_CHECKING
+):  # imported lazily: costs 0.1 s, which an error about a missing file can do without
     import numpy as np
     from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A variable of a model, and what it is in its layer.
+    """A variable of a model and its role in its layer.
 
     Attributes:
-        name: `conv_17/kernel`.
+        name: for example `conv_17/kernel`.
         role: as in `Segment`.
-        variable: the `tf.Variable`, which may be distributed; what stands for it in a plan that
-            serves many, see `Plan.bound`.
-        shape: of the variable.
-        dtype: its name.
+        variable: the `tf.Variable`, possibly distributed; in a plan shared by several models, the
+            placeholder that `Plan.bound` replaces.
+        shape: shape of the variable.
+        dtype: name of its dtype.
         depthwise: the kernel is `(size, size, channels, multiplier)`, not HWIO.
-        blocks: how many kernels, or biases, of as many filters each it is cut into; their number
-            is an axis in front of the others if it is more than 1.
-        holder: what the layer has in the variable's place: Keras 3 wraps it.
-        as_stored: kernels and biases keep Darknet's order of axes: OIHW, (out, in).
+        blocks: number of kernels (or biases) with equally many filters that it is split into; if
+            more than 1, a leading axis of the variable.
+        holder: the attribute of the Keras layer: Keras 3 wraps the variable.
+        as_stored: kernels and biases keep Darknet's axis order: OIHW, (out, in).
     """
 
     name: str
@@ -47,29 +49,29 @@ class Slot:
 
 @dataclass(frozen=True)
 class Assignment:
-    """One segment and the variable it goes to."""
+    """A segment and the variable it goes into."""
 
     segment: Segment
     slot: Slot
     shape: tuple[int, ...]
-    """What the variable must be: in Keras' order of axes, or in Darknet's if the slot says so."""
+    """The shape the variable must have, in Keras' axis order, or Darknet's if `slot.as_stored`."""
     blocks: int
     filters: int
     channels: int
     spatial: int
     norm: Segment | None = None
-    """The gamma of a batch normalization that is folded in; its mean and variance follow it."""
+    """The gamma of the batch normalization folded into it; mean and variance follow gamma."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write where.
+    """Which parts of a file go into which variables.
 
     Attributes:
         assignments: in file order.
-        floats: what the whole file must hold, the header aside; None if any file will do that
-            is long enough.
-        network: where the segments come from, if that is a cfg.
+        floats: number of floats the file must have after its header; None if any file that is
+            long enough will do.
+        network: the cfg that the segments come from; None if there is no cfg.
     """
 
     assignments: tuple[Assignment, ...]
@@ -77,13 +79,13 @@ class Plan:
     network: Network | None
 
     def expected_bytes(self, header_bytes: int) -> int:
-        """The size the file must have; -1 if it may be longer than the plan."""
+        """The size the file must have in bytes; -1 if it may be longer than the plan."""
         return -1 if self.floats is None else header_bytes + FLOAT_BYTES * self.floats
 
     def rows(
         self, header_bytes: int, assignments: Sequence[Assignment] | None = None
     ) -> NDArray[np.int64]:
-        """The plan for native code: one row an assignment, see `segments_from_rows` in plan.h."""
+        """The plan for native code, one row per assignment (`segments_from_rows` in plan.h)."""
         if assignments is not None:
             return _rows(assignments, header_bytes)
         if header_bytes not in self._own_rows:
@@ -93,44 +95,44 @@ class Plan:
 
     @functools.cached_property
     def _own_rows(self) -> dict[int, NDArray[np.int64]]:
-        """Those of all assignments, by the size of the header; a plan may serve many loads."""
+        """Rows of all assignments by header size, cached for plans that are loaded repeatedly."""
         return {}
 
     def bound(self, variables: Mapping[Any, Any]) -> Plan:
-        """The plan with other variables: those that `variables` has for its own."""
+        """A copy of the plan with each variable replaced by its value in `variables`."""
         assignments = tuple(
-            replace(one, slot=replace(one.slot, variable=variables[one.slot.variable]))
-            for one in self.assignments
+            replace(entry, slot=replace(entry.slot, variable=variables[entry.slot.variable]))
+            for entry in self.assignments
         )
         return replace(self, assignments=assignments)
 
     @functools.cached_property
     def section_count(self) -> int:
-        """Sections whose floats go somewhere."""
+        """Number of sections that are loaded."""
         return len({assignment.segment.layer for assignment in self.assignments})
 
     @functools.cached_property
-    def moved_floats(self) -> int:
-        """Floats of the file that go somewhere."""
+    def loaded_floats(self) -> int:
+        """Number of floats that are loaded."""
         return sum(assignment.segment.count for assignment in self.assignments)
 
 
 def _rows(assignments: Sequence[Assignment], header_bytes: int) -> NDArray[np.int64]:
-    import numpy as np  # see above
+    import numpy as np  # lazily, see above
 
     rows = np.ones((len(assignments), 8 + _MAX_RANK), np.int64)
-    for row, one in zip(rows, assignments, strict=True):
+    for row, entry in zip(rows, assignments, strict=True):
         row[:8] = (
-            header_bytes + one.segment.offset,
-            0 if one.norm is None else header_bytes + one.norm.offset,
-            one.blocks,
-            one.filters,
-            one.channels,
-            one.spatial,
-            Role(one.slot.role if one.norm else one.segment.role).number,
-            len(one.shape),
+            header_bytes + entry.segment.offset,
+            0 if entry.norm is None else header_bytes + entry.norm.offset,
+            entry.blocks,
+            entry.filters,
+            entry.channels,
+            entry.spatial,
+            Role(entry.slot.role if entry.norm else entry.segment.role).number,
+            len(entry.shape),
         )
-        row[8 : 8 + len(one.shape)] = one.shape
+        row[8 : 8 + len(entry.shape)] = entry.shape
     return rows
 
 
@@ -138,11 +140,10 @@ _MAX_RANK = 5
 
 
 def assignment(segment: Segment, slot: Slot) -> Assignment:
-    """Says how the floats of `segment` become the variable of `slot`.
+    """How the floats of `segment` are arranged in the variable of `slot`.
 
-    The variable's own shape is looked at only to tell a depthwise kernel's multiplier, and a dense
-    layer from a 1x1 convolution; whether
-    it is right is checked natively, before anything is written.
+    The variable's shape is only used to find the multiplier of a depthwise kernel and to tell a
+    dense layer from a 1x1 convolution. Native code checks the shape before it writes anything.
     """
     blocks = channels = spatial = 1
     shape: tuple[int, ...]
@@ -152,7 +153,7 @@ def assignment(segment: Segment, slot: Slot) -> Assignment:
         case "kernel", _ if segment.transposed:
             filters, channels, shape = 1, segment.count, segment.shape
         case "kernel", (outputs, _) | (outputs, _, _, _) if slot.as_stored:
-            # One block per filter: a batch normalization has to know where each begins.
+            # One block per filter, so that a folded batch normalization finds each filter.
             blocks, filters, channels = outputs, 1, segment.count // outputs
             shape = segment.shape
         case "kernel", (filters, channels, height, width):  # OIHW
@@ -183,15 +184,15 @@ def assignment(segment: Segment, slot: Slot) -> Assignment:
 
 
 def folded(segment: Segment, gamma: Segment, slot: Slot) -> Assignment:
-    """`assignment` with a batch normalization folded in, whose mean and variance follow `gamma`.
+    """`assignment` with a batch normalization folded in (network.c:1297-1335).
 
-    A kernel is multiplied by gamma / sqrt(variance + 1e-5), a bias becomes what beta is after
-    the mean is taken off, a `scale` is that factor itself (network.c:1297-1335).
+    With factor = gamma / sqrt(variance + 1e-5), a kernel becomes kernel * factor, a bias becomes
+    beta - mean * factor, and a scale is the factor.
 
     Args:
-        segment: the kernel; beta for a bias; gamma for a scale.
-        gamma: where the batch normalization's three runs begin.
-        slot: role `kernel`, `bias` or `scale`.
+        segment: the kernel; for a bias, beta; for a scale, gamma.
+        gamma: the first of the segments gamma, mean and variance, which follow each other.
+        slot: its role is `kernel`, `bias` or `scale`.
     """
     plain = assignment(segment, slot)
     if slot.role == "kernel":

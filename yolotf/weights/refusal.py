@@ -1,4 +1,4 @@
-"""What native code refuses, in the terms of cfg and model: one table from code to words."""
+"""Turns failures of native code into errors that name the section, variable and bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from yolotf.weights.file import WeightsFile
 
 @dataclass(frozen=True)
 class Failure:
-    """What a native check found: `Error` in csrc/error.h, with names for code and role."""
+    """A failure of a native check: `Error` in csrc/error.h, with names for code and role."""
 
     code: str
     segment: int = -1
@@ -27,7 +27,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: _core.NativeError) -> Failure:
-        """What `_core` raised."""
+        """The failure in an exception of `_core`."""
         return cls(
             error.code,
             error.segment,
@@ -41,12 +41,12 @@ class Failure:
 
 
 def role_name(number: int) -> str:
-    """The name of a `Role` in csrc/plan.h; "" for none."""
+    """The name of a `Role` in csrc/plan.h; "" if the number is not a role."""
     return _core.ROLES[number] if 0 <= number < len(_core.ROLES) else ""
 
 
 class _Case(NamedTuple):
-    """A failure, and the load that failed."""
+    """A failure and the load that it happened in."""
 
     failure: Failure
     path: str
@@ -59,7 +59,7 @@ class _Case(NamedTuple):
 
     @property
     def role(self) -> str:
-        """Of the array of the file; of a folded batch normalization it is not the assignment's."""
+        """Role of the array in the file; the assignment's differs for folded normalization."""
         return self.failure.role or self.assignment.segment.role
 
     @property
@@ -90,20 +90,21 @@ def refusal(
     plan: layout.Plan,
     assignments: Sequence[layout.Assignment],
 ) -> errors.WeightsMismatch:
-    """The error to raise for what a native check found.
+    """The error to raise for a failure of a native check.
 
     Args:
-        failure: what it found.
-        file: that was to be loaded.
-        plan: the plan.
-        assignments: what the segments of the native call were: the plan's, or more with replicas.
+        failure: the failure.
+        file: the file that was being loaded.
+        plan: the plan for it.
+        assignments: what `failure.segment` is an index into: the plan's assignments, or one for
+            each replica.
     """
-    words = _WORDS.get(failure.code, _no_array)
-    return words(_Case(failure, file.name, plan, assignments))
+    error_for = _ERRORS.get(failure.code, _bad_segment)
+    return error_for(_Case(failure, file.name, plan, assignments))
 
 
 def where(plan: layout.Plan, segment: layout.Segment) -> str:
-    """Section and line in the cfg, or the layer's index if there is no cfg."""
+    """Names the section and its line in the cfg, or the layer's index if there is no cfg."""
     if plan.network is not None:
         return plan.network.where(plan.network.layers[segment.layer])
     return f"layer {segment.layer}"
@@ -123,7 +124,7 @@ def _wrong_size(case: _Case) -> errors.WeightsMismatch:
     what = f"{left} bytes left{after}" if left > 0 else f"{-left} bytes too short"
     return errors.SizeMismatchError(
         f"{case.path}: {what}: it has {failure.found} bytes, the network "
-        f"{failure.expected}; cfg and weights do not belong together",
+        f"{failure.expected}; cfg and weights do not match",
         path=case.path,
         expected=failure.expected,
         found=failure.found,
@@ -132,12 +133,12 @@ def _wrong_size(case: _Case) -> errors.WeightsMismatch:
 
 def _file_too_short(case: _Case) -> errors.WeightsMismatch:
     failure, segment = case.failure, case.assignment.segment
-    own = case.role == segment.role
-    shape = segment.shape if own or case.assignment.norm is None else case.assignment.norm.shape
+    norm = case.assignment.norm
+    shape = segment.shape if norm is None or case.role == segment.role else norm.shape
     return errors.SizeMismatchError(
-        f"{case.path}: too short: {case.where} wants {case.role} {'x'.join(map(str, shape))} at "
-        f"{case.range}, file ends at {failure.found}; cfg and weights do not belong together, or "
-        "the file is cut",
+        f"{case.path}: too short: {case.where} needs {case.role} {'x'.join(map(str, shape))} at "
+        f"{case.range}, the file ends at {failure.found}; cfg and weights do not match, or the "
+        "file is truncated",
         **case.range_facts,
         expected=failure.expected,
         found=failure.found,
@@ -146,9 +147,9 @@ def _file_too_short(case: _Case) -> errors.WeightsMismatch:
 
 def _nonfinite(case: _Case) -> errors.WeightsMismatch:
     return errors.ContentError(
-        f"{case.path}: {case.role} of {case.where} has {plural(case.failure.found, 'number')} "
-        f"not finite at {case.range}; the file is damaged or its training diverged: get an "
-        "undamaged copy, or use an earlier checkpoint",
+        f"{case.path}: {case.role} of {case.where} has "
+        f"{plural(case.failure.found, 'non-finite value')} at {case.range}; the file is damaged "
+        "or its training diverged: get an undamaged copy, or use an earlier checkpoint",
         **case.range_facts,
         detected="nan_or_inf",
         count=case.failure.found,
@@ -157,7 +158,7 @@ def _nonfinite(case: _Case) -> errors.WeightsMismatch:
 
 def _huge(case: _Case) -> errors.WeightsMismatch:
     return errors.ContentError(
-        f"{case.path}: {case.role} of {case.where} has {plural(case.failure.found, 'number')} of "
+        f"{case.path}: {case.role} of {case.where} has {plural(case.failure.found, 'value')} of "
         f"1e30 or more at {case.range}, which no network learns; the file is damaged: get an "
         "undamaged copy",
         **case.range_facts,
@@ -169,7 +170,7 @@ def _huge(case: _Case) -> errors.WeightsMismatch:
 def _negative_variance(case: _Case) -> errors.WeightsMismatch:
     return errors.ContentError(
         f"{case.path}: moving_variance of {case.where} has "
-        f"{plural(case.failure.found, 'number')} negative at {case.range}; the size fits but the "
+        f"{plural(case.failure.found, 'negative value')} at {case.range}; the size matches but the "
         "floats belong to another network, or the file is damaged: use the cfg it was trained "
         "with, or get an undamaged copy",
         **case.range_facts,
@@ -181,8 +182,8 @@ def _negative_variance(case: _Case) -> errors.WeightsMismatch:
 def _zeros(case: _Case) -> errors.WeightsMismatch:
     size = case.failure.end - case.failure.offset
     return errors.ContentError(
-        f"{case.path}: {size} bytes of zeros from the {case.role} of {case.where} on, at "
-        f"{case.range}: they were never written; get the whole file again",
+        f"{case.path}: {size} bytes of zeros at {case.range}, starting in the {case.role} of "
+        f"{case.where}: they were never written; get the whole file again",
         **case.range_facts,
         detected="zeros",
     )
@@ -192,9 +193,9 @@ def _repeated(case: _Case) -> errors.WeightsMismatch:
     failure = case.failure
     size = failure.end - failure.offset
     return errors.ContentError(
-        f"{case.path}: {case.range}, from the {case.role} of {case.where} on, are the same {size} "
-        f"bytes as {failure.expected}..{failure.found}: put together wrongly, as by a download "
-        "that was resumed; get the file again",
+        f"{case.path}: {case.range}, starting in the {case.role} of {case.where}, repeat the "
+        f"{size} bytes at {failure.expected}..{failure.found}: the file was assembled wrongly, for "
+        "example by a resumed download; get it again",
         **case.range_facts,
         detected="repeated",
         first_offset=failure.expected,
@@ -229,7 +230,7 @@ def _wrong_dtype(case: _Case) -> errors.WeightsMismatch:
 def _shared(case: _Case) -> errors.WeightsMismatch:
     other = case.assignments[case.failure.expected]
     return errors.ModelMismatchError(
-        f"{case.path}: variable {case.assignment.slot.name} is meant for the {case.role} of "
+        f"{case.path}: variable {case.assignment.slot.name} is used for the {case.role} of "
         f"{case.where} and for the {other.segment.role} of {where(case.plan, other.segment)}",
         **case.slot_facts,
     )
@@ -246,26 +247,25 @@ def _uninitialized(case: _Case) -> errors.WeightsMismatch:
 def _symbolic(case: _Case) -> errors.WeightsMismatch:
     return errors.ModelMismatchError(
         f"{case.path}: variable {case.assignment.slot.name} belongs to a TensorFlow graph and has "
-        f"no memory of its own; {case.where}; build the model with eager execution on and outside "
-        "of tf.Graph",
+        f"no memory yet; {case.where}; build the model in eager mode, outside any tf.Graph",
         **case.slot_facts,
     )
 
 
-def _no_array(case: _Case) -> errors.WeightsMismatch:
+def _bad_segment(case: _Case) -> errors.WeightsMismatch:
     segment = case.assignment.segment
     return errors.ModelMismatchError(
-        f"{case.path}: {segment.role} {segment.shape} describes no array ({case.failure.code}); "
+        f"{case.path}: {segment.role} {segment.shape} is not a valid array ({case.failure.code}); "
         f"{case.where}",
         **case.slot_facts,
     )
 
 
-_WORDS: dict[str, Callable[[_Case], errors.WeightsMismatch]] = {
+_ERRORS: dict[str, Callable[[_Case], errors.WeightsMismatch]] = {
     "changed": _changed,
     "wrong_size": _wrong_size,
     "file_too_short": _file_too_short,
-    "bad_segment": _no_array,
+    "bad_segment": _bad_segment,
     "wrong_rank": _wrong_shape,
     "wrong_shape": _wrong_shape,
     "wrong_dtype": _wrong_dtype,
@@ -278,4 +278,4 @@ _WORDS: dict[str, Callable[[_Case], errors.WeightsMismatch]] = {
     "zeros": _zeros,
     "repeated": _repeated,
 }
-"""By native code; `changed` is a file's, `symbolic` found in Python."""
+"""By code of native code; `changed` is a `FileCode`, `symbolic` is only found in Python."""

@@ -1,9 +1,9 @@
-"""Network -> the file's segments.
+"""The segments of a network's file.
 
-A `.weights` file is a header and then nothing but float32s, in the order of the cfg
-(AlexeyAB/darknet src/parser.c:2242-2355, `load_weights_upto`). A `Segment` is one run of them
-that belongs to one array: where it starts, how many floats, and the array's shape in Darknet's
-order of axes. What each section stores is its class' to say (`yolotf.darknet.sections`).
+A `.weights` file is a header followed by float32 values in the order of the cfg's sections
+(AlexeyAB/darknet src/parser.c:2242-2355, `load_weights_upto`). A `Segment` is the run of floats
+that belongs to one array: its offset, and its shape in Darknet's axis order. The section classes
+define what each section stores (`yolotf.darknet.sections`).
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from yolotf.weights.once import once_each
 
 FLOAT_BYTES = 4
 HEADER_BYTES = 20
-"""Size of today's header; files older than version 0.2 have 16."""
+"""Size of the header since version 0.2; older files have 16 bytes."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One contiguous run of float32s in the file.
+    """A contiguous run of float32 values in the file: one array.
 
     Attributes:
         layer: index of the section, from 0 after `[net]`.
-        part: name of the sub-layer inside recurrent sections, else "".
-        role: what it is to its layer. A convolution without batch norm stores a bias; with it,
-            the same place is beta.
+        part: name of the sub-layer in recurrent sections, else "".
+        role: role of the array in its layer. What a convolution without batch normalization stores
+            as its bias is beta in one with batch normalization.
         offset: bytes from the end of the header.
-        shape: Darknet's: (filters,), kernels OIHW `(filters, in / groups, size, size)`,
-            dense kernels `(out, in)`.
-        transposed: a kernel that is stored filters last: a dense one `(in, out)`, as Keras has
-            it, or a convolution's `(in / groups, size, size, filters)`.
+        shape: in Darknet's axis order: `(filters,)`, `(filters, in / groups, size, size)` (OIHW)
+            for convolutions, `(out, in)` for dense kernels.
+        transposed: the kernel is stored with filters last: `(in, out)` for a dense kernel, as in
+            Keras, `(in / groups, size, size, filters)` for a convolution.
     """
 
     layer: int
@@ -44,7 +44,7 @@ class Segment:
 
     @property
     def count(self) -> int:
-        """Floats."""
+        """Number of floats."""
         product = 1
         for extent in self.shape:
             product *= extent
@@ -52,7 +52,7 @@ class Segment:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes in the file."""
+        """Size in bytes."""
         return FLOAT_BYTES * self.count
 
     @property
@@ -62,19 +62,19 @@ class Segment:
 
 
 def segments(network: Network, *, transposed: bool = False) -> list[Segment]:
-    """Lists what the file of `network` holds, in order; the segments touch.
+    """The segments of the file of `network`, in file order and without gaps.
 
     Args:
         network: the parsed cfg.
-        transposed: the header's flag (major or minor above 1000): dense kernels are stored
-            `(in, out)`; their shape is given so.
+        transposed: the header's flag (major or minor above 1000): dense kernels are stored, and
+            their shapes given, as `(in, out)`.
     """
     return list(_segments(network, transposed=transposed))
 
 
 @once_each
 def _segments(network: Network, *, transposed: bool) -> tuple[Segment, ...]:
-    found: list[Segment] = []
+    stored: list[Segment] = []
     offset = 0
     for layer in network.layers:
         if layer.dontload:
@@ -89,17 +89,17 @@ def _segments(network: Network, *, transposed: bool) -> tuple[Segment, ...]:
                 shape[::-1] if dense else shape,
                 dense or (role is Role.KERNEL and layer.flips_kernel),
             )
-            found.append(segment)
+            stored.append(segment)
             offset = segment.end
-    return tuple(found)
+    return tuple(stored)
 
 
 def floats(network: Network) -> int:
-    """Floats in the file of `network`, the header aside."""
-    found = _segments(network, transposed=False)
-    return found[-1].end // FLOAT_BYTES if found else 0
+    """Number of floats in the file of `network`, without the header."""
+    stored = _segments(network, transposed=False)
+    return stored[-1].end // FLOAT_BYTES if stored else 0
 
 
 def size_bytes(network: Network, header_bytes: int = HEADER_BYTES) -> int:
-    """The byte size of the file of `network`."""
+    """The size in bytes of the file of `network`."""
     return header_bytes + FLOAT_BYTES * floats(network)

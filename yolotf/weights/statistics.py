@@ -1,24 +1,25 @@
-"""What the floats of a file are like: statistics of its arrays, and the rules of damage.
+"""Statistics of the arrays in a file, and the rules that recognize damage.
 
-Damage shows in the numbers themselves; csrc/content.cc looks for it, for loads and for `check`.
-Held against every real file at hand (in none of them stand more than 5 zeros in a row in any
-array), the rules are:
+csrc/content.cc applies the rules, both for loads and for `check`. They were tuned on real files,
+in which no array has more than 5 zeros in a row:
 
 * not finite: NaN or infinity, in any role.
-* huge: a magnitude of 1e30 or more, in any role. The largest of the real files is 365; a turned
-  highest bit of the exponent makes 1e30 and more of all numbers but those below 3e-9.
-* negative variance: below zero; a subnormal of either sign is a zero (dead depthwise channels
-  store -7e-44).
-* zeros: bytes that were never written; a subnormal is a zero. A file of nothing but zeros is left
-  alone, it says nothing either way. Otherwise: a batch norm whose gamma and variance are zero
-  throughout (an untrained network has zero variances, but gammas of 1); in a kernel, a run of
-  1,024 zeros (a page) or more, or of 64 if it reaches the file's end. Where a run begins and ends
-  between two filters it may be filters that have died, which they do whole: then only those count
-  whose gamma and variance are not zero, as a dead filter's are; a kernel without batch norm may
-  be zero throughout, and in runs of less than 16,384 (at the file's end 1,024). No run counts in
-  a kernel in which more than half of all other numbers are zero (pruned).
-* repeated: the same 65,536 bytes or more in two places that do not overlap, at a distance of whole
-  floats. A block that repeats inside itself (a constant, a pattern) is not meant.
+* huge: a magnitude of 1e30 or more, in any role. The largest value in the real files is 365; a
+  flipped highest exponent bit turns every value from 3e-9 up into 1e30 or more.
+* negative variance: below zero. A subnormal of either sign counts as zero: dead depthwise channels
+  store -7e-44.
+* zeros: bytes that were never written; a subnormal counts as zero. A file of zeros alone is
+  accepted: it is no evidence of damage. In other files, damage is:
+  - a batch normalization whose gamma and variance are all zero (an untrained network has zero
+    variances, but gammas of 1);
+  - in a kernel, a run of at least 1,024 zeros (a page), or of 64 at the end of the file.
+  A run that begins and ends between two filters can be dead filters. With batch normalization it
+  counts as damage only if gamma and variance of the filters are not zero as well. A kernel without
+  batch normalization may be all zero, or have such runs of fewer than 16,384 zeros (1,024 at the
+  end of the file). In a pruned kernel, where more than half of the other values are zero, no run
+  counts.
+* repeated: the same 65,536 bytes or more in two places that do not overlap, a whole number of
+  floats apart. A block that repeats itself (a constant, a pattern) does not count.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from yolotf.weights import op_library as _native
 from yolotf.weights.file import WeightsFile
 
 TINIEST = 2.0**-126
-"""The smallest normal float32; what is nearer to zero counts as zero."""
+"""The smallest normal float32; smaller magnitudes count as zero."""
 HUGE = 1e30
-"""As large is no number of a network."""
+"""No trained network has values this large."""
 
 
 class Run(NamedTuple):
-    """Some floats of one role, `start` floats after the header."""
+    """A run of `floats` floats of one role, `start` floats after the header."""
 
     layer: int
     role: str
@@ -49,12 +50,12 @@ class Run(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The float after the last."""
+        """Index of the first float after the run."""
         return self.start + self.floats
 
 
 def runs_of(segments: Iterable[layout.Segment]) -> list[Run]:
-    """Segments as runs."""
+    """Converts segments to runs."""
     return [
         Run(segment.layer, segment.role, segment.offset // layout.FLOAT_BYTES, segment.count)
         for segment in segments
@@ -62,7 +63,7 @@ def runs_of(segments: Iterable[layout.Segment]) -> list[Run]:
 
 
 class Stats(NamedTuple):
-    """What a run of floats looks like; the last four over its finite numbers."""
+    """Statistics of a run of floats; the last four are over its finite values."""
 
     floats: int
     nonfinite: int
@@ -75,23 +76,23 @@ class Stats(NamedTuple):
 
 
 def scan(file: WeightsFile, runs: Iterable[Run], header_bytes: int) -> list[Stats]:
-    """Statistics of `runs`; what lies beyond the end of the file is left out of `floats`.
+    """Statistics of each of `runs`; floats beyond the end of the file are not counted.
 
     Raises:
-        OSError: the file cannot be read, or was cut short while it was.
+        OSError: the file cannot be read, or was truncated while it was read.
     """
-    import numpy as np  # an eighth of a second that an unreadable file does not wait for
+    import numpy as np  # imported lazily: costs 0.1 s, which an error about the file can do without
 
-    wanted = list(runs)
-    starts = np.array([run.start for run in wanted], np.int64)
-    counts = np.array([run.floats for run in wanted], np.int64)
-    found = _core.scan(
+    requested = list(runs)
+    starts = np.array([run.start for run in requested], np.int64)
+    counts = np.array([run.floats for run in requested], np.int64)
+    statistics = _core.scan(
         file.path,
         header_bytes + layout.FLOAT_BYTES * starts,
         counts,
         threads=_native.thread_count(),
     )
-    columns = [found[name].tolist() for name in _COLUMNS]
+    columns = [statistics[name].tolist() for name in _COLUMNS]
     return [_stats(*row) for row in zip(*columns, strict=True)]
 
 
@@ -126,11 +127,11 @@ def _stats(
 
 
 def nonfinite(file: WeightsFile, header_bytes: int, floats: int) -> int:
-    """How many of the first `floats` floats are NaN or infinite; holes are not read."""
-    pieces = []
+    """How many of the first `floats` floats are NaN or infinite; holes of the file are skipped."""
+    runs = []
     for start, end in _file.extents(file.path):
         first = max(0, start - header_bytes) // layout.FLOAT_BYTES
         last = min(floats, -(-(end - header_bytes) // layout.FLOAT_BYTES))
         if first < last:
-            pieces.append(Run(0, "", first, last - first))
-    return sum(found.nonfinite for found in scan(file, pieces, header_bytes))
+            runs.append(Run(0, "", first, last - first))
+    return sum(stats.nonfinite for stats in scan(file, runs, header_bytes))

@@ -1,4 +1,4 @@
-"""A plan into variables: by the op where it can, else portably."""
+"""Loads a file into variables as a plan says: with the op if possible, else portably."""
 
 from __future__ import annotations
 
@@ -29,7 +29,15 @@ _Array = NDArray[np.generic]
 
 @dataclass(frozen=True)
 class WriteStats:
-    """How `write` went."""
+    """Statistics of a call of `write`.
+
+    Attributes:
+        path_taken: `op` or `portable`.
+        mapped: whether the file was memory-mapped.
+        threads: that read and wrote.
+        nanoseconds: spent checking and writing.
+        variables: number of variables written, replicas included.
+    """
 
     path_taken: str
     mapped: bool
@@ -47,19 +55,20 @@ def write(
     verify: bool,
     contents_disposable: bool = False,
 ) -> WriteStats:
-    """Checks the whole plan and then writes it: by the op where it can, else portably.
+    """Checks the whole plan, then writes it: with the op if possible, else portably.
 
     Args:
         file: the file.
-        header: what it begins with.
-        plan: what to write where.
+        header: its header.
+        plan: which segment goes into which variable.
         cast: see `load_darknet_weights`.
         verify: see `load_darknet_weights`.
-        contents_disposable: what the variables hold is of no use: writing may begin before all
-            of the file is read and its content checked.
+        contents_disposable: the variables' current values are not needed: writing may begin before
+            the whole file is read and its content checked.
 
     Raises:
-        WeightsMismatch: nothing was written, unless `contents_disposable`.
+        WeightsMismatch: the file does not match, or its content is damaged; no variable was
+            changed, unless `contents_disposable`.
         OSError: the file cannot be read.
     """
     targets = _targets(plan)
@@ -70,10 +79,10 @@ def write(
 
 
 def check_size(file: WeightsFile, plan: layout.Plan, header: Header) -> None:
-    """Refuses a file of another size than the plan's.
+    """Checks that the file has the size that the plan expects.
 
     Raises:
-        SizeMismatchError: it is.
+        SizeMismatchError: it does not.
     """
     expected = plan.expected_bytes(header.size_bytes)
     if expected not in (-1, file.size_bytes):
@@ -90,15 +99,15 @@ def write_arrays(
     verify: bool,
     threads: int,
 ) -> None:
-    """Checks and writes a plan into new NumPy arrays; no TensorFlow.
+    """Checks a file and writes it into new NumPy arrays, without TensorFlow.
 
     Args:
         file: the file.
-        header: what it begins with.
-        plan: what to write where.
-        arrays: one an assignment of the plan.
+        header: its header.
+        plan: which segment goes into which array.
+        arrays: one for each assignment of the plan.
         verify: see `load_darknet_weights`.
-        threads: that read and write.
+        threads: number of threads that read and write.
 
     Raises:
         WeightsMismatch: the arrays may be half written.
@@ -110,44 +119,44 @@ def write_arrays(
 
 
 def check_content(file: WeightsFile, header: Header, plan: layout.Plan, *, threads: int) -> None:
-    """Refuses a file whose numbers show damage, as `write_arrays` with `verify` does.
+    """Checks the content of a file for damage, as `write_arrays` with `verify` does.
 
     Raises:
-        WeightsMismatch: they do, or another process changed the file.
+        WeightsMismatch: the content is damaged, or another process changed the file.
         OSError: the file cannot be read.
     """
     rows = plan.rows(header.size_bytes)
     try:
-        found = _core.examine_content(file.path, header.size_bytes, rows, threads=threads)
+        damage = _core.examine_content(file.path, header.size_bytes, rows, threads=threads)
     except _core.NativeError as error:
         raise refusal(Failure.of(error), file, plan, plan.assignments) from None
-    if found:
-        code, segment, role, *numbers = found[0]
+    if damage:
+        code, segment, role, *numbers = damage[0]
         raise refusal(Failure(code, segment, -1, role, *numbers), file, plan, plan.assignments)
 
 
 _PIECE = 32 << 20
-"""Bytes that `Pieces` keeps in memory; more only for an array that is larger."""
+"""Largest buffer of `Pieces` in bytes, unless a single array is larger."""
 
 
 class Pieces:
-    """A file's arrays, a few at a time, for what need not have all of them in memory.
+    """Reads a file's arrays a few at a time, to avoid having all of them in memory.
 
     Attributes:
-        nanoseconds: that reading them has taken so far.
-        mapped: whether the file was read through a mapping, see `LoadReport`.
+        nanoseconds: time spent reading so far.
+        mapped: whether the file was memory-mapped, see `LoadReport`.
     """
 
     def __init__(
         self, file: WeightsFile, header: Header, plan: layout.Plan, *, threads: int
     ) -> None:
-        """Nothing is read yet.
+        """Reads nothing yet.
 
         Args:
-            file: the file; its content is not looked at (`check_content`).
-            header: what it begins with.
-            plan: what is where in it.
-            threads: that read and write.
+            file: the file; its content is not checked (`check_content` does that).
+            header: its header.
+            plan: which segments the file has.
+            threads: number of threads that read and write.
         """
         self._file, self._header, self._plan, self._threads = file, header, plan, threads
         self._version = _version(file)
@@ -155,7 +164,7 @@ class Pieces:
         self.mapped = True
 
     def of(self, assignments: Sequence[layout.Assignment]) -> Iterator[_Array]:
-        """The float32 array of each assignment, which is good until the next is asked for.
+        """Yields the float32 array of each assignment; it is valid until the next is requested.
 
         Args:
             assignments: some of the plan's, in file order.
@@ -166,13 +175,13 @@ class Pieces:
         """
         memory = np.empty(0, np.float32)
         for group in _groups(assignments):
-            counts = [one.segment.count for one in group]
+            counts = [entry.segment.count for entry in group]
             if memory.size < sum(counts):
                 memory = np.empty(sum(counts), np.float32)
             ends = itertools.accumulate(counts)
             arrays = [
-                memory[end - count : end].reshape(one.shape)
-                for one, count, end in zip(group, counts, ends, strict=True)
+                memory[end - count : end].reshape(entry.shape)
+                for entry, count, end in zip(group, counts, ends, strict=True)
             ]
             self._read(group, arrays)
             yield from arrays
@@ -195,22 +204,22 @@ class Pieces:
 
 
 def _groups(assignments: Sequence[layout.Assignment]) -> Iterator[list[layout.Assignment]]:
-    """Neighbours that are no more than a piece together."""
+    """Splits assignments into groups of at most `_PIECE` bytes; a larger array is a group."""
     group: list[layout.Assignment] = []
     size = 0
-    for one in assignments:
-        if group and size + one.segment.size_bytes > _PIECE:
+    for entry in assignments:
+        if group and size + entry.segment.size_bytes > _PIECE:
             yield group
             group, size = [], 0
-        group.append(one)
-        size += one.segment.size_bytes
+        group.append(entry)
+        size += entry.segment.size_bytes
     if group:
         yield group
 
 
 def _version(file: WeightsFile) -> tuple[int, ...]:
-    """What changes with a file's content, or with the file itself."""
-    status = os.stat(file.path)  # noqa: PTH116 - a path as it was given
+    """Device, inode, size and time: they change if the file is modified or replaced."""
+    status = os.stat(file.path)  # noqa: PTH116 - the path as given
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -225,7 +234,11 @@ def _scatter(
     verify: bool,
     threads: int,
 ) -> tuple[int, int, int, int]:
-    """Into arrays that hold nothing yet, so that they are written while the file is read."""
+    """Reads segments into arrays whose old values are not needed: no second pass for checking.
+
+    Returns:
+        (mapped, threads, nanoseconds of checking, nanoseconds of writing).
+    """
     try:
         return _core.scatter(
             file.path,
@@ -243,7 +256,7 @@ def _scatter(
 
 
 def replicas(variable: Any) -> list[Any]:
-    """The variables of every replica; the variable itself if it is not distributed."""
+    """The variables of all replicas; the variable itself if it is not distributed."""
     import tensorflow as tf  # not with `import yolotf`
 
     if isinstance(variable, tf.distribute.DistributedValues):
@@ -252,24 +265,26 @@ def replicas(variable: Any) -> list[Any]:
 
 
 class _Targets:
-    """The variables of a plan, one an assignment, so that replicas each have theirs.
+    """The variables that a plan writes, with one assignment for each replica of a variable.
 
     Attributes:
-        assignments: of the plan; more where variables are distributed.
-        variables: that they go to.
-        symbolic: the first that belongs to a graph and has no memory; None if none does.
+        assignments: the plan's, repeated for each replica of a distributed variable.
+        variables: the variable of each assignment.
+        symbolic: index of the first variable that belongs to a graph and has no memory, or None.
     """
 
     def __init__(self, plan: layout.Plan) -> None:
-        """Looks the variables up."""
+        """Resolves replicas."""
         import tensorflow as tf  # not with `import yolotf`
 
-        found = [replicas(assignment.slot.variable) for assignment in plan.assignments]
-        self.variables = [variable for one in found for variable in one]
-        self.assignments = plan.assignments  # whose rows the plan knows
+        by_assignment = [replicas(assignment.slot.variable) for assignment in plan.assignments]
+        self.variables = list(itertools.chain.from_iterable(by_assignment))
+        self.assignments = plan.assignments  # the same object: the plan caches its rows
         if len(self.variables) != len(self.assignments):
             self.assignments = tuple(
-                one for one, its in zip(self.assignments, found, strict=True) for _ in its
+                assignment
+                for assignment, variables in zip(self.assignments, by_assignment, strict=True)
+                for _ in variables
             )
         symbolic = (
             index
@@ -280,7 +295,7 @@ class _Targets:
 
     @functools.cached_property
     def cpu(self) -> str | None:
-        """The one CPU of this process that they are all on; None if they are elsewhere."""
+        """The local CPU device that all variables are on, or None."""
         devices = {variable.device for variable in self.variables}
         if len(devices) != 1 or not re.match(r"/job:localhost/.*device:CPU:\d+$", min(devices)):
             return None
@@ -288,12 +303,12 @@ class _Targets:
 
     @functools.cached_property
     def wide(self) -> bool:
-        """Whether some are float64, which native code does not write."""
-        return any(one.slot.dtype == "float64" for one in self.assignments)
+        """Whether any variable is float64, which native code does not write."""
+        return any(entry.slot.dtype == "float64" for entry in self.assignments)
 
     @functools.cached_property
     def handles(self) -> Any:
-        """All handles in one tensor."""
+        """The resource handles of all variables, in one tensor."""
         import tensorflow as tf  # not with `import yolotf`
 
         with tf.device(self.cpu):
@@ -306,10 +321,10 @@ def _targets(plan: layout.Plan) -> _Targets:
 
 
 def _op_can(targets: _Targets) -> bool:
-    """Whether the op can be loaded and write all variables: on one CPU of this process.
+    """Whether the op can be loaded and all variables are on one CPU of this process.
 
-    With several devices (MirroredStrategy) it would have to be called once for each, and the file
-    could be replaced in between: one replica would have the old weights, one the new.
+    With several devices (MirroredStrategy) the op would have to run once on each, and if the file
+    were replaced in between, replicas would get different weights.
     """
     if targets.cpu is None or targets.wide:
         return False
@@ -351,7 +366,7 @@ class _Job:
                 path=os.fsencode(self.file.path),
                 header=self.header.to_bytes(),
                 expected_bytes=self.plan.expected_bytes(self.header.size_bytes),
-                # A tensor: the op would take the array apart number by number.
+                # A tensor, because TensorFlow converts an array value by value.
                 plan=tf.constant(self._rows()),
                 resources=self.targets.handles,
                 cast=self.cast,
@@ -371,16 +386,17 @@ class _Job:
         return WriteStats("op", bool(mapped), threads, checking + writing, count)
 
     def _rows(self) -> NDArray[np.int64]:
-        own = self.targets.assignments is self.plan.assignments
-        return self.plan.rows(self.header.size_bytes, None if own else self.targets.assignments)
+        assignments = self.targets.assignments
+        cached = assignments is self.plan.assignments
+        return self.plan.rows(self.header.size_bytes, None if cached else assignments)
 
     def portably(self) -> WriteStats:
-        """Fills memory of its own, which the variables take over without a copy."""
+        """Reads into new arrays, which the variables then adopt without a copy."""
         import tensorflow as tf  # not with `import yolotf`
 
         started = time.perf_counter_ns()
         before = self._values()
-        # Every float32 is a float64, so that these are not rounded, but take a copy.
+        # Native code writes no float64: those are read as float32 and converted, which is exact.
         arrays = [
             _aligned(
                 tuple(value.shape),
@@ -405,7 +421,7 @@ class _Job:
         try:
             for variable, tensor in zip(self.targets.variables, tensors, strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tensor)
-        except BaseException:  # memory that ran out, Ctrl-C: no model half of this, half of that
+        except BaseException:  # out of memory, Ctrl-C: restore all, so that no weights are mixed
             for variable, value in zip(self.targets.variables, before, strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
             raise
@@ -418,7 +434,7 @@ class _Job:
         )
 
     def _values(self) -> list[Any]:
-        """What the variables hold, without a copy."""
+        """The current values of the variables, without a copy."""
         import tensorflow as tf  # not with `import yolotf`
 
         owners: dict[int, int] = {}
@@ -428,7 +444,7 @@ class _Job:
             if owner != index:
                 raise self.refused(Failure("shared", index, expected=owner))
             value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
-            # An operation more, so only where there may be nothing.
+            # Checked last, because `is_initialized` runs another operation.
             if tuple(value.shape) != tuple(variable.shape) and not variable.is_initialized():
                 raise self.refused(Failure("uninitialized", index))
             values.append(value)
@@ -439,7 +455,7 @@ class _Job:
 
 
 _NOT_REGULAR = 2
-"""FileCode in csrc/mapped_file.h."""
+"""`FileCode::kNotRegular` in csrc/mapped_file.h."""
 
 
 def _os_error(number: int, file: WeightsFile) -> OSError:
@@ -449,11 +465,11 @@ def _os_error(number: int, file: WeightsFile) -> OSError:
 
 
 _ALIGNMENT = 64
-"""Of TensorFlow's own tensors: memory that has less is copied."""
+"""In bytes, as TensorFlow aligns tensors: it copies memory that is less aligned."""
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> _Array:
-    """Memory that holds whatever it held."""
+    """An uninitialized array whose memory is aligned to `_ALIGNMENT`."""
     size = dtype.itemsize
     for extent in shape:
         size *= extent
@@ -463,13 +479,13 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> _Array:
 
 
 def _adopted(array: Any) -> Any:
-    """A tensor in the memory of an array."""
+    """A tensor that shares the memory of an array."""
     import tensorflow as tf  # not with `import yolotf`
 
     if not array.size:
         return tf.constant(array)
     if array.dtype.kind == "f":
         return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
-    # bfloat16, which NumPy has no name for.
+    # bfloat16: DLPack cannot export it, because NumPy has no such dtype.
     raw = tf.experimental.dlpack.from_dlpack(array.view(np.uint16).__dlpack__())
     return tf.bitcast(raw, tf.as_dtype(array.dtype))
