@@ -40,7 +40,7 @@ from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
 from yolotf.loading import planning
 from yolotf.models.variables import plain
-from yolotf.runtime import network as runtime_network
+from yolotf.runtime import arrays
 from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile
@@ -76,7 +76,7 @@ class Loaders:
         self.norms = {layer.name: layer for layer in self.model.layers}
         self.folded = FoldedNetwork(network)
         self.graph = NetworkGraph(network, use_onednn=self.folded.onednn)
-        self.arrays = runtime_network._allocate(self.graph.shapes)
+        self.arrays = arrays.allocate(self.graph.shapes)
 
     def floor(self) -> None:
         """Maps the file and copies it into memory that is there already."""

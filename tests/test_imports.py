@@ -11,7 +11,7 @@ HEAVY = {
     *("tensorflow", "keras", "tf_keras", "absl"),
     *("numpy", "PIL", "rich"),
     *("cv2", "fsspec", "matplotlib", "onnx", "pycocotools", "ray", "safetensors", "supervision"),
-    "tf2onnx",
+    *("onnxruntime", "openvino", "tf2onnx"),
 }
 """TensorFlow and what comes with it, what is slow to import, and the optional dependencies."""
 LIGHT = {

@@ -9,6 +9,7 @@ from .diagnosis.result import Inspection as Inspection
 from .diagnosis.result import inspect as inspect
 from .errors import CfgError as CfgError
 from .errors import ContentError as ContentError
+from .errors import EngineError as EngineError
 from .errors import FileChangedError as FileChangedError
 from .errors import ForkedProcessError as ForkedProcessError
 from .errors import HeaderError as HeaderError

@@ -9,7 +9,8 @@ YolotfError (ValueError)
         ModelMismatchError
         ContentError
         FileChangedError
-    TensorFlowError
+    EngineError
+        TensorFlowError
     OutOfMemoryError (MemoryError)
     ForkedProcessError (RuntimeError)
     KerasBackendError (ImportError)
@@ -142,7 +143,18 @@ class FileChangedError(WeightsMismatch):
 
 
 @public
-class TensorFlowError(YolotfError):
+class EngineError(YolotfError):
+    """What computes a network refused its graph or a run of it.
+
+    Facts: `source`, `input_size`, `batch`, `said`; `engine`, its name, of any but TensorFlow.
+    `said` are all of the engine's words.
+    """
+
+    code = "engine"
+
+
+@public
+class TensorFlowError(EngineError):
     """TensorFlow refused a graph or a run.
 
     Facts: `source`, `input_size`, `batch`, `tensorflow_code`, `said`. `tensorflow_code` is its name

@@ -42,7 +42,7 @@ from yolotf.files import sources
 from yolotf.files.json import to_json
 from yolotf.images.detections import Detections, open_picture
 from yolotf.inference import Detector
-from yolotf.inference.options import ServingOptions
+from yolotf.runtime.options import EngineName, Precision, ServingOptions
 
 _log = logging.getLogger("ray.serve")
 _http = fastapi.FastAPI(title="yolotf", docs_url="/docs")
@@ -61,6 +61,8 @@ class Settings(BaseModel):
         score: lowest score of a detection.
         iou: boxes of one class that overlap more exclude each other.
         max_boxes: detections per picture, the best ones.
+        engine: what computes, see `Detector`.
+        precision: see `Detector`.
         cpus: processors of a replica, and so the threads of its detector.
         replicas: how many to run.
         batch_size: pictures that go through the network at once.
@@ -77,6 +79,8 @@ class Settings(BaseModel):
     score: float = DetectionOptions.score_threshold
     iou: float = DetectionOptions.iou_threshold
     max_boxes: int = DetectionOptions.max_boxes
+    engine: EngineName = ServingOptions.engine
+    precision: Precision = ServingOptions.precision
     cpus: int = Field(1, ge=1)
     replicas: int = Field(1, ge=1)
     batch_size: int = ServingOptions.batch_size
@@ -99,7 +103,12 @@ class Settings(BaseModel):
 
     def serving(self) -> ServingOptions:
         """How images are read and computed."""
-        return ServingOptions(batch_size=self.batch_size, threads=self.cpus)
+        return ServingOptions(
+            batch_size=self.batch_size,
+            threads=self.cpus,
+            engine=self.engine,
+            precision=self.precision,
+        )
 
 
 class _Metrics:
@@ -219,6 +228,8 @@ def _detector(settings: Settings) -> Detector:
         max_boxes=settings.max_boxes,
         batch_size=settings.batch_size,
         threads=settings.cpus,
+        engine=settings.engine,
+        precision=settings.precision,
     )
 
 
@@ -417,6 +428,8 @@ def detect_dataset(
     iou: float = DetectionOptions.iou_threshold,
     max_boxes: int = DetectionOptions.max_boxes,
     batch_size: int = ServingOptions.batch_size,
+    engine: EngineName = ServingOptions.engine,
+    precision: Precision = ServingOptions.precision,
     actors: int = 1,
     cpus: int = 1,
 ) -> int:
@@ -438,6 +451,8 @@ def detect_dataset(
         iou: see `Detector`.
         max_boxes: see `Detector`.
         batch_size: pictures that go through the network at once.
+        engine: see `Detector`.
+        precision: see `Detector`.
         actors: how many run at a time.
         cpus: processors of each actor, and so threads of its detector.
 
@@ -468,6 +483,8 @@ def detect_dataset(
         score=score,
         iou=iou,
         max_boxes=max_boxes,
+        engine=engine,
+        precision=precision,
         cpus=cpus,
         batch_size=batch_size,
     )

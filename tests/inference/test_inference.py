@@ -39,11 +39,11 @@ from yolotf.formats.convert import convert
 from yolotf.graphs import decode
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import Detector, InferenceFunction, build_function
-from yolotf.inference.options import ServingOptions
 from yolotf.inference.tensorflow_engine import TracedNetwork
 from yolotf.models.build import build_model
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.network import Weights as RuntimeWeights
+from yolotf.runtime.options import ServingOptions
 from yolotf.weights import layout
 from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing

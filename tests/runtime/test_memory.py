@@ -18,8 +18,8 @@ from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import OutOfMemoryError, TensorFlowError
 from yolotf.graphs import memory_budget, tf_errors
 from yolotf.inference.detector_function import build_function
+from yolotf.runtime import arrays, tensorflow_library
 from yolotf.runtime import network as runtime_network
-from yolotf.runtime import tensorflow_library
 from yolotf.runtime.graph import Operations
 from yolotf.runtime.network import RuntimeNetwork
 
@@ -219,12 +219,12 @@ def test_weights_without_memory_are_refused(monkeypatch):
 
     described = parse_cfg(net(8) + conv(4))
     ours = RuntimeNetwork(described)
-    monkeypatch.setattr(runtime_network.mmap, "mmap", refuse)
+    monkeypatch.setattr(arrays.mmap, "mmap", refuse)
     with (
         pytest.raises(OutOfMemoryError, match="there is no memory left for an input of 8x8"),
         tf_errors.explained(described),
     ):
-        runtime_network._allocate(ours.graph.shapes)
+        arrays.allocate(ours.graph.shapes)
 
 
 def test_more_threads_than_any_machine_has_are_refused():

@@ -16,6 +16,7 @@ from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.stderr import held_back_stderr
 from yolotf.images.limits import MAX_PIXELS
+from yolotf.runtime.options import ENGINES, PRECISIONS, ServingOptions
 from yolotf.text import printable
 from yolotf.weights.file import WeightsFile
 
@@ -46,6 +47,22 @@ def add_max_pixels(parser: argparse.ArgumentParser) -> None:
         default=str(MAX_PIXELS),  # a text, so that `_pixels` is called with it
         metavar="N",
         help=f"pictures of more are not decoded (default: {MAX_PIXELS})",
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """`--engine` and `--precision`."""
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ServingOptions.engine,
+        help="what computes the network (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=ServingOptions.precision,
+        help="bfloat16 is for --engine openvino: faster on processors that have it, some 3 digits",
     )
 
 

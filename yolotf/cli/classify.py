@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_tree(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
+    arguments.add_engine(parser)
     parser.add_argument("--weights", metavar="FILE", help="the .weights file")
     parser.set_defaults(parser=parser)
     parser.add_argument("--names", metavar="FILE", help="class names, one a line")
@@ -51,6 +52,8 @@ def main(parsed: argparse.Namespace) -> int:
             names=names,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
+            engine=parsed.engine,
+            precision=parsed.precision,
         )
     unreadable = 0
     for path in _inputs(parsed.inputs):

@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_tree(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
+    arguments.add_engine(parser)
     add(
         "--weights",
         metavar="FILE",
@@ -213,6 +214,8 @@ def main(parsed: argparse.Namespace) -> int:
             batch_size=parsed.batch,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
+            engine=parsed.engine,
+            precision=parsed.precision,
         )
     if out is not None:
         out.folder.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from yolotf.cli.demo_data import cache_folder
 from yolotf.files.json import to_json
 from yolotf.graphs import onednn
 from yolotf.runtime import network, tensorflow_library
+from yolotf.runtime.options import ENGINES
 from yolotf.weights import op_library
 
 OPTIONAL = {
@@ -25,7 +26,7 @@ OPTIONAL = {
     "fsspec": "weights from URLs",
     "pillow_heif": "HEIC pictures",
     "safetensors": "convert to .safetensors",
-    "tf2onnx": "convert to .onnx",
+    "onnx": "convert to .onnx",
 }
 """Modules of the optional dependencies, and what each is for."""
 
@@ -71,6 +72,7 @@ def topics() -> dict[str, Any]:
         "tensorflow": _tensorflow(),
         "writing": _writing(),
         "detecting": _detecting(),
+        "engines": _engines(),
         "onednn": _onednn(),
         "processor": _processor(),
         "huge_pages": _huge_pages(),
@@ -135,6 +137,19 @@ def _detecting() -> dict[str, Any]:
         "path": "TensorFlow's libraries, without its Python",
         "folder": str(tensorflow_library.folder()),
     }
+
+
+def _engines() -> dict[str, str]:
+    """What `engine=` may be here: versions, or how to install it."""
+    found: dict[str, str] = {}
+    for name in ENGINES:
+        names = _distributions(name)
+        if importlib.util.find_spec(name) is None:
+            extra = {"tensorflow": "tf"}.get(name, name)
+            found[name] = f'missing; pip install "yolotf[{extra}]"'
+        else:
+            found[name] = (_version(names[0]) if names else None) or "of no distribution"
+    return found
 
 
 def _onednn() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from yolotf import evaluation
 from yolotf.cli import arguments, network_files
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files.json import to_json
-from yolotf.inference.options import ServingOptions
+from yolotf.runtime.options import ServingOptions
 from yolotf.text import printable
 
 
@@ -84,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_overwrite(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
+    arguments.add_engine(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.set_defaults(parser=parser)
 
@@ -136,6 +137,8 @@ def main(parsed: argparse.Namespace) -> int:
             batch=parsed.batch,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
+            engine=parsed.engine,
+            precision=parsed.precision,
             progress=bar.step,
         )
     print(to_json(result.to_dict()) if parsed.json else printable(str(result)))

@@ -21,7 +21,7 @@ from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
 from yolotf.evaluation.data_set import DataSet, LabelledPicture
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
 from yolotf.evaluation.pairing import paired
-from yolotf.inference.options import ServingOptions
+from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import plural
 
 _Path = str | os.PathLike[str]
@@ -42,6 +42,8 @@ def evaluate(
     max_pixels: int | None = ServingOptions.max_pixels,
     progress: Callable[[int], None] = lambda count: None,
     timeout: float | None = ServingOptions.timeout,
+    engine: EngineName = ServingOptions.engine,
+    precision: Precision = ServingOptions.precision,
 ) -> Score:
     """Runs a detector over a data set and scores it.
 
@@ -62,6 +64,8 @@ def evaluate(
         max_pixels: see `Detector`.
         progress: told how many pictures more are done.
         timeout: see `Detector`.
+        engine: see `Detector`.
+        precision: see `Detector`.
 
     Raises:
         OSError: a file cannot be read, or no picture can.
@@ -89,6 +93,8 @@ def evaluate(
         max_boxes=MAX_BOXES,
         batch_size=batch,
         timeout=timeout,
+        engine=engine,
+        precision=precision,
     )
     class_names = data.names or tuple(f"class {number}" for number in range(classes))
     started = time.perf_counter()
@@ -113,6 +119,8 @@ def evaluate(
         "letter_box": net.letter_box,
         "size": [net.input_shape.width, net.input_shape.height],
         "weights": os.fspath(weights),
+        "engine": engine,
+        "precision": precision,
         "data": data.source,
         "unlabelled": len(data.unlabelled),
         "seconds": round(seconds, 3),

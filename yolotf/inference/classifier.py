@@ -18,8 +18,8 @@ from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.read import Picture, Pictures, images_of
 from yolotf.inference.classifier_head import classes_of
-from yolotf.inference.options import ServingOptions
 from yolotf.inference.served_network import Array, ServedNetwork, ServedWeights, unpickled
+from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import plural, printable
 from yolotf.weights.file import WeightsSource
 
@@ -89,6 +89,8 @@ class Classifier:
         bgr: bool = ServingOptions.bgr,
         max_pixels: int | None = ServingOptions.max_pixels,
         timeout: float | None = ServingOptions.timeout,
+        engine: EngineName = ServingOptions.engine,
+        precision: Precision = ServingOptions.precision,
     ) -> None:
         """Builds the graph and loads the file.
 
@@ -103,6 +105,10 @@ class Classifier:
             max_pixels: a file of more is refused before it is decoded; None: none is.
             timeout: seconds that the server of weights at a URL may be silent, also in `reload`;
                 None: any.
+            engine: what computes: `tensorflow`, `openvino` or `onnxruntime`, of which the last
+                two need no TensorFlow.
+            precision: `bfloat16` is for `openvino`: faster on processors that have it, with some
+                3 digits.
 
         Raises:
             WeightsMismatch: file and network do not belong together.
@@ -116,6 +122,8 @@ class Classifier:
             bgr=bgr,
             max_pixels=max_pixels,
             timeout=timeout,
+            engine=engine,
+            precision=precision,
         )
         self.network = networks.as_network(network)
         computed, self._tree, self.classes = classes_of(self.network)
@@ -183,7 +191,7 @@ class Classifier:
         Raises:
             OSError: a picture cannot be read.
             OutOfMemoryError: there is no memory for it.
-            TensorFlowError: TensorFlow refuses to run it.
+            EngineError: the engine refuses to run it.
         """
         if top < 1:
             raise ValueError(f"top={top} must be at least 1")

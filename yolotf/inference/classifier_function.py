@@ -17,7 +17,7 @@ from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import saving
 from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.explained import diagnosed
-from yolotf.inference.options import ServingOptions
+from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
 
 Tensor = Any

@@ -20,9 +20,9 @@ from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.detections import Detections
 from yolotf.images.read import Picture, Pictures, images_of
-from yolotf.inference.options import ServingOptions
 from yolotf.inference.served_network import ServedNetwork, ServedWeights, unpickled
 from yolotf.runtime.decoding import Decoder
+from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.runtime.resize import fit
 from yolotf.text import printable
 from yolotf.weights import catalog
@@ -65,6 +65,8 @@ class Detector:
         bgr: bool = ServingOptions.bgr,
         max_pixels: int | None = ServingOptions.max_pixels,
         timeout: float | None = ServingOptions.timeout,
+        engine: EngineName = ServingOptions.engine,
+        precision: Precision = ServingOptions.precision,
     ) -> None:
         """Builds the graph and loads the file.
 
@@ -87,6 +89,10 @@ class Detector:
             max_pixels: a file of more is refused before it is decoded; None: none is.
             timeout: seconds that the server of weights at a URL may be silent, also in `reload`;
                 None: any.
+            engine: what computes: `tensorflow`, `openvino` or `onnxruntime`, of which the last
+                two need no TensorFlow.
+            precision: `bfloat16` is for `openvino`: faster on processors that have it, with some
+                3 digits.
 
         Raises:
             WeightsMismatch: file and network do not belong together; with its `diagnosis`.
@@ -95,7 +101,8 @@ class Detector:
                 class tree is none.
             OSError: a file cannot be read, or the class tree is not there; see `with_tree`.
             OutOfMemoryError: one picture needs more memory than the process may use.
-            ImportError: TensorFlow is not installed.
+            ImportError: the engine is not installed.
+            EngineError: the engine refuses the network.
         """
         self._wanted = DetectionOptions(
             score_threshold=score,
@@ -112,6 +119,8 @@ class Detector:
             bgr=bgr,
             max_pixels=max_pixels,
             timeout=timeout,
+            engine=engine,
+            precision=precision,
         )
         self.network = self._wanted.applied_to(networks.as_network(network))
         for text in (*self.network.warnings, *catalog.stock_warnings(self.network)):
@@ -203,7 +212,7 @@ class Detector:
         Raises:
             OSError: a picture cannot be read.
             OutOfMemoryError: there is no memory for it.
-            TensorFlowError: TensorFlow refuses to run it.
+            EngineError: the engine refuses to run it.
             ForkedProcessError: the process was forked after a detector had been made.
         """
         images, several = images_of(pictures)

@@ -25,7 +25,7 @@ from yolotf.graphs.folded_network import FoldedNetwork, check_eager
 from yolotf.inference import gc_pause as _collector
 from yolotf.inference.classifier_function import ClassifierFunction
 from yolotf.inference.explained import diagnosed
-from yolotf.inference.options import ServingOptions
+from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
 
 Tensor = Any

@@ -18,9 +18,9 @@ from yolotf.graphs import tf_errors
 from yolotf.images.read import Picture, read_picture
 from yolotf.inference.engines import open_engine
 from yolotf.inference.explained import diagnosed
-from yolotf.inference.options import ServingOptions
 from yolotf.inference.recurrent_state import Stream
 from yolotf.runtime.engine import LoadedWeights
+from yolotf.runtime.options import ServingOptions
 from yolotf.weights import op_library
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header
@@ -104,7 +104,7 @@ class ServedNetwork:
         self.reloads = 0
         self._reloading = threading.Lock()
         with self._opened(weights) as file, diagnosed(file, network):
-            self.engine, loaded = open_engine(computed or network, file, self.threads)
+            self.engine, loaded = open_engine(computed or network, file, options, self.threads)
             self.active = Active.of(loaded, file)
         self._stream = Stream(self.engine)
 

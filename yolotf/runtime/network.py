@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,16 +19,13 @@ from yolotf.graphs import forked, onednn, tf_errors
 from yolotf.graphs.memory_budget import RunMemory
 from yolotf.graphs.network import NetworkGraph
 from yolotf.runtime import tensorflow_library
+from yolotf.runtime.arrays import read_arrays
 from yolotf.runtime.graph import Node, Operations
-from yolotf.weights import layout, op_library
-from yolotf.weights import write as writing
+from yolotf.weights import op_library
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header
 
 Array = npt.NDArray[Any]
-
-_ALIGNMENT = 64
-"""Bytes: what TensorFlow does not copy. Also a line of a processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +112,7 @@ class RuntimeNetwork:
             with ThreadPoolExecutor(1, "yolotf-open") as pool:
                 opening = pool.submit(tensorflow_library.load)
                 with tf_errors.explained(network):
-                    header, arrays = _read(likely, file, verify=True, threads=threads)
+                    header, arrays = read_arrays(likely, file, verify=True, threads=threads)
                 opening.result()
             opened = cls(network, threads=threads)
             if opened.graph.shapes != likely.shapes:
@@ -151,7 +146,7 @@ class RuntimeNetwork:
         forked.check_runtime()
         opened = WeightsFile.open(weights, network=self.network)
         with opened as file, tf_errors.explained(self.network):
-            header, arrays = _read(self.graph, file, verify=verify, threads=self._threads)
+            header, arrays = read_arrays(self.graph, file, verify=verify, threads=self._threads)
             tensors = _runtime.Tensors(list(arrays.values()))
         return Weights(file.name, header, arrays, tensors)
 
@@ -201,19 +196,6 @@ class RuntimeNetwork:
         }
 
 
-def _read(
-    graph: NetworkGraph, file: WeightsFile, *, verify: bool, threads: int
-) -> tuple[Header, dict[str, npt.NDArray[np.float32]]]:
-    """A file's header, and its numbers as `graph` computes with them."""
-    header = file.header(layout.floats(graph.network))
-    plan = graph.plan(transposed=header.transposed)
-    writing.check_size(file, plan, header)  # before there is memory for it
-    arrays = _allocate(graph.shapes)
-    targets = [arrays[one.slot.variable] for one in plan.assignments]
-    writing.write_arrays(file, header, plan, targets, verify=verify, threads=threads)
-    return header, arrays
-
-
 def _call(
     session: _runtime.Session, ops: Operations, inputs: Sequence[Node], outputs: Sequence[Node]
 ) -> _runtime.Call:
@@ -237,30 +219,6 @@ def _config(threads: int, *, optimize: bool) -> bytes:
         options = message(10, integer(19, 1)) + message(3, integer(3, -1))
         config += message(10, options)
     return config
-
-
-def _allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Arrays in one piece of memory, on huge pages where there are any."""
-    counts = {key: int(np.prod(shape, dtype=np.int64)) for key, shape in shapes.items()}
-    step = _ALIGNMENT // layout.FLOAT_BYTES
-    places = {key: -(-count // step) * step for key, count in counts.items()}
-    total = sum(places.values())
-    # Shared memory, which is mmap's default, is not on huge pages.
-    size_bytes = layout.FLOAT_BYTES * max(1, total)
-    try:
-        memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        raise MemoryError from error  # see `explained`, of who allocates
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    floats = np.frombuffer(memory, np.float32)
-    arrays: dict[str, npt.NDArray[np.float32]] = {}
-    start = 0
-    for key, shape in shapes.items():
-        arrays[key] = floats[start : start + counts[key]].reshape(shape)
-        start += places[key]
-    return arrays
 
 
 _tried: dict[str, bool] = {}

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from yolotf.darknet.detection_options import check_count
 from yolotf.files.fetching import TIMEOUT
 from yolotf.images.limits import MAX_PIXELS
+
+EngineName = Literal["tensorflow", "openvino", "onnxruntime"]
+Precision = Literal["float32", "bfloat16"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _MOST_THREADS = 4096
 """More than there are processors anywhere; TensorFlow ends the process where it gets no more."""
@@ -24,6 +30,9 @@ class ServingOptions:
         max_pixels: a file of more is refused before it is decoded; None: no limit.
         timeout: seconds that the server of weights at a URL may be silent, also in a reload; None:
             any.
+        engine: what computes the network: `tensorflow`, `openvino` or `onnxruntime`.
+        precision: that it is computed in; `bfloat16` is faster on processors that have it, has
+            some 3 digits, and is for `openvino`.
 
     Raises:
         ValueError: a value out of range.
@@ -34,6 +43,8 @@ class ServingOptions:
     bgr: bool = False
     max_pixels: int | None = MAX_PIXELS
     timeout: float | None = TIMEOUT
+    engine: EngineName = "tensorflow"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         check_count("batch_size", self.batch_size)
@@ -41,3 +52,14 @@ class ServingOptions:
             check_count("threads", self.threads)
             if self.threads > _MOST_THREADS:
                 raise ValueError(f"threads={self.threads} must be at most {_MOST_THREADS}")
+        for what, value, known in (
+            ("engine", self.engine, ENGINES),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in known:
+                raise ValueError(f"{what}={value!r}; one of {', '.join(known)}")
+        if self.precision == "bfloat16" and self.engine != "openvino":
+            raise ValueError(
+                f"precision='bfloat16' with engine={self.engine!r}: only engine='openvino' "
+                "computes in it; leave precision out"
+            )

@@ -1,0 +1,469 @@
+"""Every engine behind Detector and Classifier: the same answers, life cycle and errors."""
+
+import copy
+import gc
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+
+import helpers
+import numpy as np
+import numpy_loader
+import pytest
+from cfgs import conv, net, normalized, section
+from networks_of_sections import SECTIONS, SMALL, around
+from PIL import Image
+
+import yolotf
+from yolotf.cli.commands import main
+from yolotf.darknet.cfg import parse_cfg
+from yolotf.errors import (
+    EngineError,
+    MissingPackageError,
+    OutOfMemoryError,
+    SizeMismatchError,
+    UnsupportedSectionError,
+    YolotfError,
+)
+from yolotf.inference.engines import open_engine
+from yolotf.runtime.network import RuntimeNetwork
+from yolotf.runtime.onnx_engine import refusals
+from yolotf.runtime.openvino_engine import library
+from yolotf.runtime.options import ENGINES, ServingOptions
+from yolotf.weights.file import WeightsFile
+
+OTHERS = [name for name in ENGINES if name != "tensorflow"]
+CLASSIFIER = (
+    net(24)
+    + normalized(8, 3, stride=2)
+    + normalized(16, 3, groups=8, stride=2)
+    + section("avgpool")
+    + section("connected", output=5, activation="linear")
+    + section("softmax")
+    + section("cost")
+)
+TRACKER = (
+    net(32)
+    + normalized(4, 3, stride=2)
+    + section("crnn", batch_normalize=1, size=3, pad=1, hidden=6, output=8, activation="leaky")
+    + section("conv_lstm", size=3, pad=1, output=6, activation="tanh", batch_normalize=1)
+    + conv(18)
+    + section("yolo", mask="0,1,2", anchors="4,4, 8,8, 16,16", classes=1, num=3)
+)
+
+
+@pytest.fixture(params=OTHERS)
+def engine(request):
+    """The engines beside TensorFlow."""
+    pytest.importorskip(request.param, reason=f"needs the extra {request.param}")
+    return request.param
+
+
+@pytest.fixture
+def small_file(tmp_path):
+    def make(seed=3, text=SMALL):
+        path = tmp_path / f"{seed}.weights"
+        path.write_bytes(numpy_loader.random_file(text, seed))
+        return path
+
+    return make
+
+
+def opened(network, path, engine, threads=2):
+    with WeightsFile.open(path) as file:
+        return open_engine(network, file, ServingOptions(engine=engine), threads)
+
+
+def assert_close(heads, expected, tolerance=2e-5):
+    assert [head.shape for head in heads] == [head.shape for head in expected]
+    for head, other in zip(heads, expected, strict=True):
+        assert head.dtype == np.float32
+        assert head.flags.c_contiguous
+        assert np.ptp(other) > 0
+        np.testing.assert_allclose(head, other, rtol=0, atol=tolerance * np.abs(other).max())
+
+
+def images(count=3, seed=1):
+    random = np.random.default_rng(seed)
+    return [
+        random.integers(0, 256, (20 + 9 * number, 50, 3)).astype(np.uint8)
+        for number in range(count)
+    ]
+
+
+def assert_same_detections(found, expected):
+    assert len(found) == len(expected)
+    assert any(len(one) for one in expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.classes.tolist() == other.classes.tolist()
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        np.testing.assert_allclose(one.xyxy, other.xyxy, rtol=1e-4, atol=1e-2)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_sections_compute_what_tensorflow_does(name, engine, small_file):
+    text = around(SECTIONS[name])
+    network, path = parse_cfg(text), small_file(len(text), text)
+    pictures = np.random.default_rng(1).random((3, *network.input_shape), np.float32)
+    ours, weights = opened(network, path, engine)
+    theirs, others = RuntimeNetwork.opened(network, path)
+    assert_close(ours.raw_heads(pictures, weights), theirs.raw_heads(pictures, others))
+    assert_close(ours.raw_heads(pictures[:1], weights), theirs.raw_heads(pictures[:1], others))
+    expected = theirs.unblocked_weights(others)
+    found = ours.unblocked_weights(weights)
+    assert found.keys() == expected.keys()
+    for key, array in expected.items():
+        np.testing.assert_allclose(found[key], array, rtol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["yolov4-tiny", "yolov4-csp", "yolov7-tiny", "enet-coco"])
+def test_stock_networks_compute_what_tensorflow_does(name, engine, tmp_path):
+    network = yolotf.network(name, size=(64, 96))
+    path = tmp_path / "a.weights"
+    helpers.write_weights(path, network, scale=0.05)
+    pictures = np.random.default_rng(1).random((2, *network.input_shape), np.float32)
+    ours, weights = opened(network, path, engine)
+    theirs, others = RuntimeNetwork.opened(network, path)
+    assert_close(ours.raw_heads(pictures, weights), theirs.raw_heads(pictures, others), 1e-4)
+
+
+def test_results_outlive_the_next_run(engine, small_file):
+    network = parse_cfg(SMALL)
+    ours, weights = opened(network, small_file(), engine)
+    random = np.random.default_rng(1)
+    first, second = random.random((2, 1, *network.input_shape), np.float32)
+    heads = ours.raw_heads(first, weights)
+    kept = [head.copy() for head in heads]
+    ours.raw_heads(second, weights)
+    for head, copied in zip(heads, kept, strict=True):
+        np.testing.assert_array_equal(head, copied)
+
+
+# Detector and Classifier
+
+
+def test_detections_are_those_of_tensorflow(engine, small_file):
+    options = {"score": 0.2, "iou": 0.4, "batch_size": 2, "letter_box": True, "only": [0, 2]}
+    network, path = parse_cfg(SMALL), small_file()
+    expected = yolotf.Detector(network, path, **options)(images())
+    detector = yolotf.Detector(network, path, engine=engine, **options)
+    assert_same_detections(detector(images()), expected)
+    assert_same_detections([detector(image) for image in images()], expected)
+    assert len(detector([])) == 0
+
+
+def test_probabilities_are_those_of_tensorflow(engine, small_file):
+    network, path = parse_cfg(CLASSIFIER), small_file(1, CLASSIFIER)
+    expected = yolotf.Classifier(network, path).probabilities(images())
+    classifier = yolotf.Classifier(network, path, engine=engine, batch_size=2, threads=1)
+    np.testing.assert_allclose(classifier.probabilities(images()), expected, atol=1e-5)
+    assert np.ptp(expected, axis=0).min() > 0
+    classifier.reload(path)
+    assert classifier.reloads == 1
+    np.testing.assert_allclose(classifier.probabilities(images()), expected, atol=1e-5)
+
+
+def test_frames_are_remembered(engine, tmp_path):
+    network, path = parse_cfg(TRACKER), tmp_path / "a.weights"
+    helpers.write_weights(path, network, scale=0.2)
+    expected = yolotf.Detector(network, path, score=0.3)(images(5))
+    detector = yolotf.Detector(network, path, score=0.3, engine=engine)
+    assert detector.stateful
+    assert_same_detections(detector(images(5)), expected)
+    detector.reset()
+    assert_same_detections([*detector(images(5)[:2]), *detector(images(5)[2:])], expected)
+    detector.reload(path)
+    assert_same_detections(detector(images(5)), expected)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies_have_the_same_engine(engine, copied, small_file):
+    detector = yolotf.Detector(parse_cfg(SMALL), small_file(), score=0.2, engine=engine)
+    again = copied(detector)
+    assert again._served.options == detector._served.options
+    assert again._served.options.engine == engine
+    assert_same_detections(again(images()), detector(images()))
+
+
+def test_exports_do_not_depend_on_the_engine(engine, small_file, tmp_path):
+    import tensorflow as tf
+
+    detector = yolotf.Detector(parse_cfg(SMALL), small_file(), score=0.2, engine=engine)
+    detector.export(tmp_path / "saved")
+    signature = tf.saved_model.load(tmp_path / "saved").signatures["serving_default"]
+    image = images(1)[0]
+    answer, found = signature(images=tf.constant(image[None])), detector(image)
+    count = int(answer["counts"][0])
+    assert count == len(found) > 0
+    np.testing.assert_allclose(answer["scores"][0, :count], found.scores, atol=1e-5)
+
+
+# Reload
+
+
+def test_refused_files_leave_the_old_weights(engine, small_file, tmp_path):
+    detector = yolotf.Detector(parse_cfg(SMALL), small_file(), score=0.2, engine=engine)
+    expected = detector(images())
+    bad = tmp_path / "bad.weights"
+    bad.write_bytes(small_file().read_bytes()[:-400])
+    with pytest.raises(SizeMismatchError) as error:
+        detector.reload(bad)
+    assert error.value.diagnosis.to_dict()["causes"]
+    assert detector.reloads == 0
+    assert detector.weights.path == str(small_file())
+    assert_same_detections(detector(images()), expected)
+
+
+def test_replaced_weights_are_freed(engine, small_file):
+    detector = yolotf.Detector(parse_cfg(SMALL), small_file(), engine=engine)
+    detector(images())
+    old = weakref.ref(detector._served.active.loaded)
+    arrays = weakref.ref(next(iter(old().arrays.values())))
+    detector.reload(small_file(4))
+    gc.collect()
+    assert old() is None
+    assert arrays() is None
+
+
+def test_answers_of_many_threads_are_of_one_file_or_the_other(engine, small_file):
+    network, image = parse_cfg(SMALL), images(1)[0]
+    files = [small_file(1), small_file(2)]
+    options = {"score": 0.1, "engine": engine, "threads": 2}
+
+    def answer(detector):
+        single, *several = [detector(image), *detector([image, image])]
+        assert len(several) == 2
+        return single.scores.round(4).tolist()
+
+    allowed = [answer(yolotf.Detector(network, file, **options)) for file in files]
+    assert allowed[0] != allowed[1]
+    detector = yolotf.Detector(network, files[0], **options)
+    done, failures, seen = threading.Event(), [], []
+
+    def ask():
+        try:
+            while not done.is_set():
+                seen.append(allowed.index(answer(detector)))
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(30):
+        detector.reload(files[(number + 1) % 2])
+        assert answer(detector) == allowed[(number + 1) % 2]
+    done.set()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    assert set(seen) == {0, 1}
+
+
+# Errors
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_missing_engines_are_one_sentence(name, small_file, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("yolotf.runtime.openvino_engine._cores", [])
+    message = rf'engine=\'{name}\' needs the package {name}.*; pip install "yolotf\[{name}\]"'
+    with pytest.raises(MissingPackageError, match=message):
+        yolotf.Detector(parse_cfg(SMALL), small_file(), engine=name)
+    with pytest.raises(MissingPackageError, match=message):
+        yolotf.Classifier(parse_cfg(CLASSIFIER), small_file(1, CLASSIFIER), engine=name)
+    (tmp_path / "a.cfg").write_text(SMALL)
+    Image.fromarray(images(1)[0]).save(tmp_path / "a.png")
+    arguments = ["--cfg", str(tmp_path / "a.cfg"), "--weights", str(small_file())]
+    assert main(["detect", str(tmp_path / "a.png"), *arguments, "--json", "--engine", name]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(f"yolotf: {message}\n", said), said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "tensorrt"}, "engine='tensorrt'; one of tensorflow, openvino, onnxruntime"),
+        ({"precision": "half"}, "precision='half'; one of float32, bfloat16"),
+        ({"precision": "bfloat16"}, "precision='bfloat16' with engine='tensorflow': only"),
+        (
+            {"precision": "bfloat16", "engine": "onnxruntime"},
+            "precision='bfloat16' with engine='onnxruntime': only engine='openvino' computes in it",
+        ),
+    ],
+)
+@pytest.mark.parametrize("door", [yolotf.Detector, yolotf.Classifier])
+def test_unknown_engines_are_refused_before_the_file_is_opened(door, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        door(parse_cfg(SMALL), "missing.weights", **options)
+
+
+def test_what_an_engine_refuses_is_an_engine_error(engine, small_file):
+    network = parse_cfg(SMALL)
+    ours, weights = opened(network, small_file(), engine)
+    wrong = np.zeros((2, 32, 32, 3), np.float32)
+    with pytest.raises(
+        EngineError, match=f"<cfg>: {engine} refuses a run of 2 images for"
+    ) as error:
+        ours.raw_heads(wrong, weights)
+    assert error.value.facts == {
+        "engine": engine,
+        "source": "<cfg>",
+        "input_size": (32, 64),
+        "batch": 2,
+        "said": error.value.said,
+    }
+    assert "\n" not in str(error.value)
+    # The next run is as if nothing had been.
+    fine = np.zeros((2, *network.input_shape), np.float32)
+    assert len(ours.raw_heads(fine, weights)) == 2
+
+
+def test_an_allocation_that_fails_is_no_memory():
+    network = parse_cfg(SMALL)
+    for refusal in (MemoryError(), RuntimeError("Exception: std::bad_alloc")):
+        with pytest.raises(OutOfMemoryError, match="no memory left"), refusals("x", network, 1):
+            raise refusal
+
+
+def test_networks_that_cannot_be_computed_are_refused(engine, small_file):
+    text = SMALL.replace("[convolutional]", "[convolutional]\ndontload=1", 1)
+    with pytest.raises(UnsupportedSectionError, match="dontload=1"):
+        yolotf.Detector(parse_cfg(text), small_file(), engine=engine)
+
+
+def test_bfloat16_is_asked_for(small_file):
+    network, path = parse_cfg(SMALL), small_file()
+    capabilities = library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    options = {"score": 0.2, "engine": "openvino", "precision": "bfloat16"}
+    if "BF16" not in capabilities:
+        with pytest.raises(YolotfError, match="has no bfloat16 on this processor"):
+            yolotf.Detector(network, path, **options)
+        return
+    exact = yolotf.Detector(network, path, score=0.2)(images(1)[0])
+    found = yolotf.Detector(network, path, **options)(images(1)[0])
+    size = min(len(exact), len(found), 3)
+    difference = np.abs(found.scores[:size] - exact.scores[:size]).max()
+    assert 1e-6 < difference < 0.05
+
+
+# Processes
+
+
+@pytest.mark.parametrize("kind", ["Detector", "Classifier"])
+def test_tensorflow_is_neither_imported_nor_opened(engine, kind, small_file, tmp_path):
+    text = SMALL if kind == "Detector" else CLASSIFIER
+    (tmp_path / "a.cfg").write_text(text)
+    code = f"""
+    import sys
+    from pathlib import Path
+    import numpy as np
+    import yolotf
+
+    served = yolotf.{kind}(sys.argv[1], sys.argv[2], engine={engine!r})
+    served(np.zeros((30, 40, 3), np.uint8))
+    served([np.zeros((30, 40, 3), np.uint8)] * 2)
+    served.reload(sys.argv[2])
+    loaded = [name for name in ("tensorflow", "keras", "onnx") if name in sys.modules]
+    assert not loaded, loaded
+    assert "libtensorflow" not in Path("/proc/self/maps").read_text()
+    """
+    arguments = [str(tmp_path / "a.cfg"), str(small_file(3, text))]
+    run_python(code, *arguments)
+
+
+def run_python(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(helpers.PYTHONPATH)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_forked_processes_answer(engine, small_file, tmp_path):
+    """TensorFlow's would wait for threads that are not there; here the caller's does the work."""
+    (tmp_path / "a.cfg").write_text(SMALL)
+    code = f"""
+    import os, signal, sys
+    import numpy as np
+    import yolotf
+
+    image = np.random.default_rng(1).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+    make = lambda: yolotf.Detector(*sys.argv[1:], score=0.2, engine={engine!r}, threads=4)
+    detector = make()
+    expected = detector(image).scores.tolist()
+    assert expected
+    if not (child := os.fork()):
+        signal.alarm(60)
+        same = all(one(image).scores.tolist() == expected for one in (detector, make()))
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    """
+    run_python(code, str(tmp_path / "a.cfg"), str(small_file()))
+
+
+# Commands
+
+
+def test_commands_take_an_engine(engine, small_file, tmp_path, capsys):
+    (tmp_path / "a.cfg").write_text(SMALL)
+    (tmp_path / "c.cfg").write_text(CLASSIFIER)
+    picture = tmp_path / "a.png"
+    Image.fromarray(images(1)[0]).save(picture)
+    detect = ["detect", "--cfg", "a.cfg", "--weights", small_file(), "--json", "--score", 0.2]
+    classify = ["classify", "--cfg", "c.cfg", "--weights", small_file(1, CLASSIFIER), "--json"]
+    for command in (detect, classify):
+        command[2] = str(tmp_path / command[2])
+        command = [command[0], str(picture), *map(str, command[1:])]
+        command[3] = str(tmp_path / command[3])
+        answers = []
+        for name in ("tensorflow", engine):
+            assert main([*command, "--engine", name]) == 0
+            answers.append(json.loads(capsys.readouterr().out))
+        ours, theirs = (scores_of(answer) for answer in answers)
+        assert len(ours) == len(theirs) > 0
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def scores_of(answer):
+    return [row["score"] for row in answer.get("detections", answer.get("top"))]
+
+
+def test_evaluation_takes_an_engine(engine, tmp_path, small_file, capsys):
+    path = tmp_path / "a.png"
+    Image.fromarray(images(1)[0]).save(path)
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "list.txt").write_text(f"{path}\n")
+    (tmp_path / "obj.data").write_text(f"classes=4\nvalid={tmp_path / 'list.txt'}\n")
+    (tmp_path / "a.cfg").write_text(SMALL)
+    command = ["eval", "--data", str(tmp_path / "obj.data"), "--cfg", str(tmp_path / "a.cfg")]
+    command += ["--weights", str(small_file()), "--json", "--engine"]
+    scores = []
+    for name in ("tensorflow", engine):
+        assert main([*command, name]) == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    assert scores[1]["engine"] == engine
+    assert scores[0]["classes"] == scores[1]["classes"]
+
+
+def test_doctor_knows_the_engines(engine, capsys):
+    assert main(["doctor", "--json"]) == 0
+    engines = json.loads(capsys.readouterr().out)["engines"]
+    assert set(engines) == set(ENGINES)
+    assert re.match(r"\d+\.\d+", engines[engine])
