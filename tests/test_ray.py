@@ -2,9 +2,12 @@
 
 import base64
 import concurrent.futures
+import functools
+import http.server
 import io
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -30,6 +33,13 @@ pytestmark = [
 
 CFG = net(32) + normalized(8, 3, stride=2) + conv(18) + yolo(1, "4,4, 8,8, 16,16")
 THRESHOLD = 0.3
+LIMITS = {
+    "max_picture_bytes": 1 << 20,
+    "max_pictures": 9,
+    "max_pixels": 100_000,
+    "body_timeout_s": 2,
+    "max_uploads": 4,
+}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +95,7 @@ def deploy(folder, user_config):
         "score": THRESHOLD,
         "replicas": 2,
         "batch_wait_ms": 20,
+        **LIMITS,
     }
     application = {"name": "yolotf", "import_path": "yolotf.ray:app", "args": args}
     if user_config:
@@ -198,12 +209,109 @@ def test_one_broken_picture_fails_alone(served, folder):
         (b'{"image": "%"}', "application/json", 400, "JSON must be"),
         (b'{"images": 3}', "application/json", 400, "JSON must be"),
         (b'{"images": [3]}', "application/json", 400, "JSON must be"),
+        (b"\xff", "application/json", 400, "not JSON"),
+        (b'{"a": ' * 30 + b"1" + b"}" * 30, "application/json", 400, "JSON must be"),
+        (b'{"a": ' * 90 + b"1" + b"}" * 90, "application/json", 413, "more than 9 pictures"),
+        (b"[" * 90_000, "application/json", 413, "more than 9 pictures"),
+        (b'{"images": [' + b"3," * 90_000 + b"3]}", "application/json", 413, "more than 9"),
+        (b"--a\r\n", "multipart/form-data; boundary=a", 400, "form"),
+        (b"", "multipart/form-data", 400, "form"),
     ],
 )
-def test_a_request_that_is_none_is_told(served, body, kind, status, says):
+def test_a_request_that_is_none_is_refused(served, body, kind, status, says):
     found, _, answer = ask(f"{served}/detect", body, content_type=kind)
     assert found == status
     assert says in json.loads(answer)["error"]
+
+
+def bomb():
+    """A PNG of half a kilobyte and more pixels than are taken."""
+    memory = io.BytesIO()
+    Image.new("1", (20_000, 1000)).save(memory, "png")
+    return memory.getvalue()
+
+
+def test_a_bomb_in_a_form_fails_alone_and_shows_no_address(served, folder):
+    files = [("a", (folder / "0.png").read_bytes()), ("b", bomb()), ("c", b"none")]
+    body, kind = form([*files, ("d", (folder / "1.png").read_bytes())])
+    status, _, answer = ask(f"{served}/detect", body, content_type=kind)
+    assert status == 200
+    first, broken, none, last = json.loads(answer)["results"]
+    same(first["detections"], expected(folder, "a", 0))
+    assert "20,000,000 pixels, more than 100,000" in broken["error"]
+    assert none == {"error": "a text file, not a picture"}
+    same(last["detections"], expected(folder, "a", 1))
+    assert b" at 0x" not in answer
+    status, _, answer = ask(f"{served}/detect", bomb(), content_type="image/png")
+    assert status == 413
+    assert "20,000,000 pixels" in json.loads(answer)["error"]
+
+
+def test_pictures_of_a_request_are_counted(served, folder):
+    data = (folder / "0.png").read_bytes()
+    body, kind = form([("a.png", data)] * 9)
+    assert len(json.loads(ask(f"{served}/detect", body, content_type=kind)[2])["results"]) == 9
+    for count in (10, 11, 12, 600):
+        body, kind = form([("a.png", data[:40])] * count)
+        status, _, answer = ask(f"{served}/detect", body, content_type=kind)
+        assert status == 413
+        assert json.loads(answer)["error"] == "more than 9 pictures in a request"
+    images = json.dumps({"images": [base64.b64encode(data).decode()] * 10}).encode()
+    status, _, answer = ask(f"{served}/detect", images, content_type="application/json")
+    assert status == 413
+
+
+def connected(served):
+    host, port = served.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+HEAD = b"POST /detect HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: "
+
+
+@pytest.mark.parametrize("kind", [b"multipart/form-data; boundary=a", b"image/png"])
+def test_a_chunked_body_is_counted(served, kind):
+    """It has no length that could be looked at."""
+    with connected(served) as client:
+        client.sendall(HEAD + kind + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        start = b'--a\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
+        piece = start + bytes(100_000)
+        sent = 0
+        try:
+            for _ in range(300):
+                client.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+                sent += len(piece)
+        except OSError:
+            pass  # hung up
+        answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 413"), (sent, answer[:80])
+    assert b"larger than 1048576 bytes" in answer
+
+
+def test_a_slow_body_is_given_up_and_many_stop_nobody(served, folder):
+    data = (folder / "0.png").read_bytes()
+    start = HEAD + b"image/png\r\nContent-Length: %d\r\n\r\n" % len(data)
+    clients = [connected(served) for _ in range(140)]
+    try:
+        for client in clients:
+            client.sendall(start + data[:1])
+        time.sleep(0.5)
+        began = time.monotonic()
+        for _ in range(10):
+            assert ask(f"{served}/health")[0] == 200
+        assert time.monotonic() - began < 2
+        answers = [b"".join(iter(lambda: client.recv(65536), b"")) for client in clients]  # noqa: B023
+    finally:
+        for client in clients:
+            client.close()
+    statuses = [int(answer.split()[1]) for answer in answers]
+    assert set(statuses) == {408, 503}
+    assert statuses.count(408) == 2 * LIMITS["max_uploads"]  # of two replicas
+    slow = answers[statuses.index(408)]
+    assert b"did not come within 2 seconds" in slow
+    status, _, body = ask(f"{served}/detect", data, content_type="image/png")
+    assert status == 200
+    same(json.loads(body)["detections"], expected(folder, "a", 0))
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
@@ -250,6 +358,87 @@ def all_status(served, many=24):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ask(f"{served}/status")[2], range(many)))
     return [json.loads(answer) for answer in answers]
+
+
+@pytest.mark.parametrize(
+    ("user_config", "says"),
+    [
+        ({"weights": "FILE\n"}, "line break"),
+        ({"weights": "FILE\0"}, "control characters"),
+        ({"weights": "a\nb"}, "control characters"),
+        ({"weights": "x" * 5000}, "5000 characters"),
+        ({"weights": "x" * 4000}, "name too long"),
+        ({"weights": ""}, "0 characters"),
+        ({"weights": 3}, "not int"),
+        ({"weights": ["FILE"]}, "not list"),
+        ({"weights": {"a": 1}}, "not dict"),
+        ({"wieghts": "FILE"}, "not wieghts"),
+        ({"weights": "FILE", "score": 1}, "not score"),
+        ({"weights": "/dev/zero"}, "device|regular"),
+        ({"weights": "FOLDER"}, "irectory"),
+        ({"weights": "CFG"}, "a Darknet cfg"),
+        ({"weights": "http://127.0.0.1:9/TOKEN/a.weights"}, "cannot|onnect"),
+        ({"weights": "nonsense://TOKEN@host/a"}, "rotocol"),
+    ],
+)
+def test_whatever_is_wrong_with_a_user_config_leaves_the_old_weights(user_config, says, folder):
+    from yolotf.ray.served_file import Outcome
+
+    detector, served_file = a_served_file(folder)
+    names = {"FILE": "b.weights", "CFG": "small.cfg", "FOLDER": ""}
+
+    def filled(value):
+        if not isinstance(value, str):
+            return value
+        for word, name in names.items():
+            value = value.replace(word, str(folder / name))
+        return value
+
+    config = {key: filled(value) for key, value in user_config.items()}
+    assert served_file.change(config) is Outcome.REFUSED
+    assert detector.weights.path == str(folder / "a.weights")
+    refused = json.dumps(served_file.refused)
+    assert re.search(says, served_file.refused["error"]), refused
+    assert len(refused) < 2000
+    for hidden in ("TOKEN", " at 0x", "Traceback"):
+        assert hidden not in refused
+    assert served_file.change({"weights": str(folder / "b.weights")}) is Outcome.CHANGED
+    assert detector.weights.path == str(folder / "b.weights")
+    assert served_file.refused is None
+
+
+@pytest.mark.parametrize("user_config", ["FILE", 3, [1], object()])
+def test_a_user_config_that_is_no_mapping(user_config, folder):
+    _, served_file = a_served_file(folder)
+    served_file.change(user_config)
+    assert "user_config must be {weights: PATH}, not" in served_file.refused["error"]
+    served_file.change(None)
+    assert served_file.refused is None
+
+
+def a_served_file(folder):
+    """What a replica has, without Ray around it."""
+    from yolotf.ray.served_file import ServedFile
+
+    detector = yolotf.Detector(folder / "small.cfg", folder / "a.weights")
+    return detector, ServedFile(detector, str(folder / "a.weights"))
+
+
+def test_a_bad_user_config_takes_no_replica_down(served, folder):
+    before = replica_names()
+    for weights in (f"{folder / 'b.weights'}\n", "a\0b", "x" * 5000):
+        deploy(folder, {"weights": weights})
+        deadline = time.monotonic() + 60
+        while not all(one["refused"] for one in all_status(served)):
+            assert time.monotonic() < deadline
+    assert {one["weights"]["path"] for one in all_status(served)} == {str(folder / "a.weights")}
+    assert replica_names() == before
+    deploy(folder, None)
+
+
+def replica_names():
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return {one["name"] for one in actors if "Detector" in one["name"]}
 
 
 def test_new_weights_while_requests_are_served_and_a_bad_file_that_is_refused(served, folder):
@@ -312,36 +501,129 @@ def test_a_killed_replica_loses_only_what_was_in_flight(served, folder):
         good = good + 1 if status == 200 else 0
 
 
-def test_a_dataset_of_pictures_and_where_it_goes_on(cluster, folder, tmp_path):
-    import pyarrow.parquet
-
-    from yolotf.ray import detect_dataset
-
-    paths = [folder / f"{number}.png" for number in range(4)]
-    arguments = {
+@pytest.fixture
+def dataset_arguments(folder, tmp_path):
+    return {
         "cfg": str(folder / "small.cfg"),
         "weights": str(folder / "a.weights"),
         "output": tmp_path / "found",
         "names": str(folder / "small.names"),
         "score": THRESHOLD,
         "batch_size": 3,
+        "max_pixels": LIMITS["max_pixels"],
     }
-    assert detect_dataset([*paths, folder / "broken.png"], **arguments) == 5
-    assert detect_dataset([*paths, folder / "broken.png"], **arguments) == 0
-    assert detect_dataset([*paths, folder / "4.png"], **arguments) == 1
-    rows = pyarrow.parquet.read_table(tmp_path / "found").to_pylist()
-    assert len(rows) == 6
-    for row in rows:
-        name = Path(row["path"]).name
-        if name == "broken.png":
-            assert row["error"]
-            assert row["boxes"] == []
-            continue
-        wanted = expected(folder, "a", int(name[0]))
-        assert row["error"] == ""
-        np.testing.assert_allclose(row["scores"], [one["score"] for one in wanted], atol=1e-5)
-        np.testing.assert_allclose(row["boxes"], [one["xyxy"] for one in wanted], atol=1e-2)
-        assert row["names"] == ["thing"] * len(wanted)
+
+
+def rows_of(output):
+    import pyarrow.parquet
+
+    rows = pyarrow.parquet.read_table(output).to_pylist()
+    by_name = {Path(row["path"]).name: row for row in rows}
+    assert len(by_name) == len(rows), "a row for each picture"
+    return by_name
+
+
+def check_row(row, folder):
+    wanted = expected(folder, "a", int(Path(row["path"]).name[0]))
+    assert row["error"] == ""
+    np.testing.assert_allclose(row["scores"], [one["score"] for one in wanted], atol=1e-5)
+    np.testing.assert_allclose(row["boxes"], [one["xyxy"] for one in wanted], atol=1e-2)
+    assert row["names"] == ["thing"] * len(wanted)
+
+
+def test_a_dataset_of_pictures_and_where_it_goes_on(
+    cluster, folder, tmp_path, dataset_arguments, monkeypatch
+):
+    from yolotf.ray import detect_dataset
+
+    monkeypatch.chdir(folder)  # which no worker runs in
+    (tmp_path / "bomb.png").write_bytes(bomb())
+    broken = [folder / "broken.png", tmp_path / "bomb.png", tmp_path / "later.png"]
+    paths = ["0.png", folder / "1.png", Path("2.png"), "3.png", "./0.png"]
+    arguments = {**dataset_arguments, "cfg": "small.cfg", "weights": Path("a.weights")}
+    assert detect_dataset([*paths, *broken], **{**arguments, "names": "small.names"}) == 7
+    rows = rows_of(tmp_path / "found")
+    assert {Path(row["path"]).is_absolute() for row in rows.values()} == {True}
+    for name in ("broken.png", "bomb.png", "later.png"):
+        row = rows.pop(name)
+        assert row["error"]
+        assert row["boxes"] == []
+        assert " at 0x" not in row["error"]
+    assert len(rows) == 4
+    for row in rows.values():
+        check_row(row, folder)
+
+    # Again: what failed is tried again, and is no new picture.
+    (tmp_path / "later.png").write_bytes((folder / "4.png").read_bytes())
+    assert detect_dataset([*paths, *broken], **{**arguments, "names": "small.names"}) == 0
+    again = rows_of(tmp_path / "found")
+    assert len(again) == 7
+    assert again["later.png"]["error"] == ""
+    assert again["later.png"]["scores"]
+    assert again["broken.png"]["error"]
+    assert detect_dataset([*paths, "4.png"], **{**arguments, "names": "small.names"}) == 1
+
+
+def test_a_dataset_of_urls(cluster, folder, dataset_arguments):
+    from yolotf.ray import detect_dataset
+
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        paths = [f"{address}/0.png?TOKEN", f"file://{folder / '1.png'}", f"{address}/no.png?TOKEN"]
+        try:
+            assert detect_dataset(paths, **dataset_arguments) == 3
+        finally:
+            server.shutdown()
+            thread.join()
+    rows = rows_of(dataset_arguments["output"])
+    check_row(rows["0.png?TOKEN"], folder)
+    check_row(rows["1.png"], folder)
+    error = rows["no.png?TOKEN"]["error"]
+    assert "No such file" in error
+    assert "TOKEN" not in error
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_half_a_file_of_a_dataset_is_put_aside(cluster, folder, dataset_arguments):
+    from yolotf.ray import detect_dataset
+
+    output = dataset_arguments["output"]
+    paths = [folder / "0.png", folder / "1.png"]
+    assert detect_dataset(paths, **dataset_arguments) == 2
+    (whole,) = output.rglob("*.parquet")
+    content = whole.read_bytes()
+    whole.write_bytes(content[: len(content) // 2])
+    (output / "empty.parquet").touch()
+    os.mkfifo(output / "fifo.parquet")
+    assert detect_dataset(paths, **dataset_arguments) == 2
+    (output / "fifo.parquet").unlink()
+    assert {path.name for path in output.glob("*.broken")} == {
+        f"_{whole.name}.broken",
+        "_empty.parquet.broken",
+    }
+    assert sorted(rows_of(output)) == ["0.png", "1.png"]
+
+
+def test_parquet_files_of_others_stay(folder, tmp_path, dataset_arguments):
+    import pyarrow
+    import pyarrow.parquet
+
+    from yolotf.ray import detect_dataset
+
+    output = dataset_arguments["output"]
+    output.mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), output / "mine.parquet")
+    before = (output / "mine.parquet").read_bytes()
+    with pytest.raises(OSError, match="without a column path, written by something else"):
+        detect_dataset([folder / "0.png"], **dataset_arguments)
+    assert (output / "mine.parquet").read_bytes() == before
 
 
 def test_a_dataset_with_the_files_in_it(cluster, folder, tmp_path):
@@ -378,13 +660,13 @@ def test_settings_refuse_what_a_detector_would(option, message):
 
 
 def test_networks_with_a_memory_are_refused(folder):
-    from yolotf.ray import Settings, _detector
+    from yolotf.ray.settings import Settings, detector_of
 
     text = CFG.replace("[convolutional]\nfilters=18", "[crnn]\nsize=1\n[convolutional]\nfilters=18")
     (folder / "tracker.cfg").write_text(text)
     settings = Settings(cfg=str(folder / "tracker.cfg"), weights=str(folder / "none.weights"))
     with pytest.raises(yolotf.errors.UnsupportedSectionError) as caught:
-        _detector(settings)
+        detector_of(settings)
     assert str(caught.value) == (
         "tracker.cfg: [crnn] keeps what it saw from frame to frame, and Ray brings pictures of "
         "many videos in any order; use a Detector for each video; section 1 [crnn] (tracker.cfg:12)"

@@ -62,23 +62,31 @@ class Limits:
     """What a source may take.
 
     Attributes:
-        most_bytes: the size of a file that fits, where that is known. No more is read of what does
-            not say how large it is; of others a file of another network is read, to say which.
+        most_bytes: of a source that says how large it is.
+        most_unsaid_bytes: of one that does not.
         timeout: seconds in which at least something has to come over a network; None: any.
+        most_of: what has no more than `most_unsaid_bytes`, for errors.
     """
 
-    most_bytes: int | None = None
+    most_bytes: int = LARGEST
+    most_unsaid_bytes: int = LARGEST_KNOWN
     timeout: float | None = TIMEOUT
+    most_of: str = "any known .weights file"
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not (0 < self.timeout < math.inf):
             raise ValueError(f"timeout={self.timeout} must be above 0, or None for no time limit")
 
-    def allowed(self, *, size_known: bool) -> int:
-        """Bytes that may be brought into memory."""
-        if size_known:
-            return LARGEST if self.most_bytes is None else max(self.most_bytes, LARGEST_KNOWN)
-        return LARGEST_KNOWN if self.most_bytes is None else self.most_bytes
+    @classmethod
+    def of_weights(cls, size_bytes: int | None, timeout: float | None) -> Limits:
+        """For the file of a network, of so many bytes if that is known.
+
+        No more is read of what does not say how large it is; of what does, the file of another
+        network is read, too, to say which it is.
+        """
+        if size_bytes is None:
+            return cls(LARGEST, LARGEST_KNOWN, timeout)
+        return cls(max(size_bytes, LARGEST_KNOWN), size_bytes, timeout, "the network's file")
 
 
 class _Memory(Protocol):
@@ -113,6 +121,32 @@ def fetch(url: str, memory: _Memory, progress: Progress, limits: Limits) -> None
     raise refused
 
 
+def read(url: str, *, most_bytes: int, timeout: float | None = TIMEOUT) -> bytes:
+    """An object of at most so many bytes.
+
+    Raises:
+        OSError, FileChangedError, MissingPackageError: see `fetch`.
+    """
+    content = _Buffer()
+    what = "a file that is read here"
+    fetch(url, content, lambda done, size: None, Limits(most_bytes, most_bytes, timeout, what))
+    return bytes(content.bytes)
+
+
+class _Buffer:
+    """Bytes that come from several threads, in any order."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray()
+        self._lock = threading.Lock()
+
+    def write_at(self, offset: int, content: Any) -> None:
+        with self._lock:
+            end = offset + len(content)
+            self.bytes.extend(bytes(max(0, end - len(self.bytes))))
+            self.bytes[offset:end] = content
+
+
 class _Fetch:
     """One object on its way."""
 
@@ -132,14 +166,15 @@ class _Fetch:
         if before.get("type") == "directory":
             raise _RefusedError(errno.EISDIR, os.strerror(errno.EISDIR))
         size = before.get("size")
-        allowed = self._limits.allowed(size_known=size is not None)
-        if size is not None and size > allowed:
-            raise _RefusedError(errno.EFBIG, f"{size:,} bytes, {self._why(allowed)}")
+        if size is not None and size > self._limits.most_bytes:
+            raise _RefusedError(
+                errno.EFBIG, f"{size:,} bytes, at most {self._limits.most_bytes:,} are read"
+            )
         self._progress(0, size or 0)
         if size and self._system.async_impl and before.get("partial", True):
             self._by_ranges(size, self._only_if(before))
         else:
-            self._as_stream(size, allowed)
+            self._as_stream(size)
         with contextlib.suppress(Exception):
             self._system.invalidate_cache(self._path)
         self._check_version(before, self._info())
@@ -148,11 +183,6 @@ class _Fetch:
         answers: list[dict[str, Any]] = []
         self._attend([lambda came: answers.append(self._system.info(self._path))])
         return answers[0]
-
-    def _why(self, allowed: int) -> str:
-        if allowed == self._limits.most_bytes:
-            return f"more than the {allowed:,} of the network's file"
-        return f"more than {allowed:,}, and no known .weights file is as large"
 
     def _check_version(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         for key in ("size", *_VERSION):
@@ -262,8 +292,9 @@ class _Fetch:
             )
         return self._system.open(self._path, "rb", block_size=0, **arguments)
 
-    def _as_stream(self, size: int | None, allowed: int) -> None:
+    def _as_stream(self, size: int | None) -> None:
         done = 0
+        most = self._limits.most_unsaid_bytes if size is None else size
 
         def came(count: int) -> None:
             self._progress(done, max(size or 0, done))
@@ -273,11 +304,12 @@ class _Fetch:
             file = self._system.open(self._path, "rb") if size else self._opened()
             with file:
                 while content := file.read(_CHUNK):
-                    if size is None and done + len(content) > allowed:
+                    if done + len(content) > most:
                         raise _RefusedError(
                             errno.EFBIG,
-                            f"does not say how large it is, and has {self._why(allowed)}; no more "
-                            "of it was read: download it, and pass its path",
+                            "does not say how large it is, and has more than the "
+                            f"{most:,} bytes of {self._limits.most_of}; no more of it was read: "
+                            "download it, and pass its path",
                         )
                     self._memory.write_at(done, content)
                     done += len(content)

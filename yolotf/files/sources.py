@@ -106,7 +106,7 @@ def _local(
         url = url_of(weights)
         if url is None:
             return Local(os.fsdecode(weights), os.fsdecode(weights))
-        memory = _Memory(stack, limits.allowed(size_known=True))
+        memory = _Memory(stack, limits.most_bytes)
         fetch(url, memory, progress or (lambda done, size: None), limits)
         return memory.local(redacted(url), url.split("?")[0].rstrip("/").rpartition("/")[2])
     name = name_of(weights)
@@ -121,7 +121,7 @@ def _local(
             "weights must be a path, a URL, bytes or a file opened with 'rb', not "
             f"{type(weights).__name__}"
         )
-    return _file(weights, name, limits.allowed(size_known=True), stack)
+    return _file(weights, name, limits.most_bytes, stack)
 
 
 def _buffer(weights: Any) -> memoryview | None:

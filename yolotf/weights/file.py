@@ -63,7 +63,8 @@ class WeightsFile:
         if isinstance(weights, WeightsFile):
             yield weights
             return
-        limits = Limits(None if network is None else segments.size_bytes(network), timeout)
+        size = None if network is None else segments.size_bytes(network)
+        limits = Limits.of_weights(size, timeout)
         with sources.opened(weights, progress, limits) as local:
             file = cls(local.path, local.name)
             try:

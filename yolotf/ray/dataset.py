@@ -1,0 +1,257 @@
+"""Detection in a Ray Data set: pictures in, Parquet files out."""
+
+# Annotations are objects here, not strings: Ray reads them.
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import ray
+import ray.data
+
+from yolotf._public import public
+from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.files import atomic, fetching, sources
+from yolotf.images.detections import Detections
+from yolotf.images.limits import MAX_PIXELS
+from yolotf.ray import pictures
+from yolotf.ray.pictures import Array, Failure
+from yolotf.ray.settings import Settings, detector_of
+from yolotf.runtime.options import EngineName, Precision, ServingOptions
+from yolotf.text import plural
+
+_log = getLogger(__name__)
+
+_NEEDED = ("path", "error")
+"""Columns of what earlier runs have written that are read again."""
+_AT_ONCE = 8
+"""Pictures that an actor reads at a time: of a store in a network, most of that is waiting."""
+_LARGEST_PICTURE = 1 << 30
+"""Bytes of a picture at a URL."""
+
+# Said, since a batch without detections does not tell.
+_SCHEMA = pyarrow.schema(
+    {
+        "path": pyarrow.string(),
+        "boxes": pyarrow.list_(pyarrow.list_(pyarrow.float32())),
+        "scores": pyarrow.list_(pyarrow.float32()),
+        "classes": pyarrow.list_(pyarrow.int64()),
+        "names": pyarrow.list_(pyarrow.string()),
+        "error": pyarrow.string(),
+    }
+)
+
+
+@public
+def detect_dataset(
+    paths: "Iterable[str | os.PathLike[str]] | ray.data.Dataset",
+    cfg: str,
+    weights: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    names: str | None = None,
+    score: float = DetectionOptions.score_threshold,
+    iou: float = DetectionOptions.iou_threshold,
+    max_boxes: int = DetectionOptions.max_boxes,
+    batch_size: int = ServingOptions.batch_size,
+    engine: EngineName = ServingOptions.engine,
+    precision: Precision = ServingOptions.precision,
+    actors: int = 1,
+    cpus: int = 1,
+    max_pixels: int = MAX_PIXELS,
+    timeout: float = fetching.TIMEOUT,
+    retry_errors: bool = True,
+) -> int:
+    """Detects in many pictures on a Ray cluster and writes the results as Parquet.
+
+    Each actor loads the file once. A picture that cannot be read becomes a row with an `error`.
+    Pictures that `output` has rows for already are left out: call it again after an interruption,
+    and it goes on where whole files had been written. Half a file that an interruption left is
+    called `_NAME.broken` from then on, and its pictures are detected in again.
+
+    Args:
+        paths: paths or URLs (of fsspec) of pictures that every node can read, or a dataset whose
+            column `path` names each picture and whose column `bytes`, if there is one, holds the
+            file (`ray.data.read_binary_files(folder, include_paths=True)`).
+        cfg: a stock name, or the path of a cfg.
+        weights: the `.weights` file, readable on every node.
+        output: the folder of Parquet files, on storage that every node reaches.
+        names: class names, one a line.
+        score: see `Detector`.
+        iou: see `Detector`.
+        max_boxes: see `Detector`.
+        batch_size: pictures that go through the network at once.
+        engine: see `Detector`.
+        precision: see `Detector`.
+        actors: how many run at a time.
+        cpus: processors of each actor, and so threads of its detector.
+        max_pixels: a picture of more is not decoded; its row has an error.
+        timeout: seconds that the server of a URL may be silent.
+        retry_errors: rows with an error, which may have passed, are removed and made again.
+
+    Returns:
+        How many pictures were new. The rows have `path` (absolute), `boxes` (each left, top,
+        right, bottom in pixels), `scores`, `classes`, `names` and `error` (empty if there is none).
+
+    Raises:
+        ValueError: the dataset has no column `path`.
+        OSError: `output` cannot be written, or holds Parquet files of something else.
+    """
+    folder = Path(output).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    _mend(folder)
+    known = frozenset(_column(folder, "path"))
+    done = known
+    if retry_errors:
+        _remove_errors(folder)
+        done = frozenset(_column(folder, "path"))
+    if isinstance(paths, ray.data.Dataset):
+        if "path" not in (paths.columns() or []):
+            raise ValueError(f"the dataset has columns {paths.columns()}, and none called path")
+        dataset = paths.filter(lambda row: row["path"] not in done) if done else paths
+    else:
+        # Workers run in another folder, on other machines.
+        new = [path for path in dict.fromkeys(map(_everywhere, paths)) if path not in done]
+        if not new:
+            return 0
+        dataset = ray.data.from_items([{"path": path} for path in new])
+    settings = Settings(
+        cfg=_everywhere(cfg) if Path(cfg).is_file() else cfg,
+        weights=_everywhere(weights),
+        names=None if names is None else _everywhere(names),
+        score=score,
+        iou=iou,
+        max_boxes=max_boxes,
+        engine=engine,
+        precision=precision,
+        cpus=cpus,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        weights_timeout_s=timeout,
+    )
+    results = dataset.map_batches(
+        _DatasetDetector,
+        fn_constructor_args=(settings.model_dump(), os.getcwd()),  # noqa: PTH109
+        batch_size=batch_size,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=cpus,
+    )
+    results.write_parquet(os.fspath(folder))
+    return len(frozenset(_column(folder, "path")) - known)
+
+
+def _everywhere(path: str | os.PathLike[str]) -> str:
+    """A URL as it is, a path from the root."""
+    return sources.url_of(path) or os.path.abspath(os.fspath(path))  # noqa: PTH100 - keeps links
+
+
+# What earlier runs have written.
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.parquet") if path.is_file())
+
+
+def _mend(folder: Path) -> None:
+    """Puts aside what a run that was killed left of a file.
+
+    Raises:
+        OSError: a file is whole, and none of ours.
+    """
+    for path in _files(folder):
+        try:
+            names = pyarrow.parquet.read_schema(path).names
+            pyarrow.parquet.read_table(path, columns=[name for name in names if name in _NEEDED])
+        except (pyarrow.ArrowInvalid, OSError):
+            broken = path.with_name(f"_{path.name}.broken")  # readers leave out _NAMES
+            path.rename(broken)
+            _log.warning("%s: half a file, called %s from now on", path, broken.name)
+            continue
+        if missing := [name for name in _NEEDED if name not in names]:
+            raise OSError(
+                f"{path}: a Parquet file without a column {missing[0]}, written by something else; "
+                "give another output folder"
+            )
+
+
+def _column(folder: Path, name: str) -> Iterable[str]:
+    for path in _files(folder):
+        table = pyarrow.parquet.read_table(path, columns=[name])
+        yield from table.column(name).to_pylist()
+
+
+def _remove_errors(folder: Path) -> None:
+    """Removes the rows with an error: what is left out is made again."""
+    for path in _files(folder):
+        errors = pyarrow.parquet.read_table(path, columns=["error"]).column("error").to_pylist()
+        if not any(errors):
+            continue
+        table = pyarrow.parquet.read_table(path)
+        kept = table.filter(pyarrow.array([not error for error in errors]))
+        _log.info("%s: %s with an error again", path, plural(len(errors) - len(kept), "picture"))
+        if len(kept):
+            with atomic.replacing_path(path) as written:
+                pyarrow.parquet.write_table(kept, written)
+        else:
+            path.unlink()
+
+
+# The actors.
+
+
+class _DatasetDetector:
+    """An actor of `detect_dataset`."""
+
+    def __init__(self, settings: dict[str, Any], folder: str) -> None:
+        self._folder = folder  # in which paths of a dataset begin
+        self._settings = Settings.model_validate(settings)
+        self._detector = detector_of(self._settings)
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "yolotf-read")
+
+    def __call__(self, batch: dict[str, Any]) -> pyarrow.Table:
+        paths = [str(path) for path in batch["path"]]
+        read = list(self._pool.map(self._read, batch.get("bytes", paths)))
+        found = iter(self._detect([one for one in read if not isinstance(one, Failure)]))
+        rows = [one if isinstance(one, Failure) else next(found) for one in read]
+        nothing = Detections.of([], [], [])
+        good = [nothing if isinstance(row, Failure) else row for row in rows]
+        columns = [
+            paths,
+            [row.xyxy.tolist() for row in good],
+            [row.scores.tolist() for row in good],
+            [row.classes.tolist() for row in good],
+            [list(row.names) for row in good],
+            [row.reason if isinstance(row, Failure) else "" for row in rows],
+        ]
+        return pyarrow.table(
+            [
+                pyarrow.array(column, field.type)
+                for column, field in zip(columns, _SCHEMA, strict=True)
+            ],
+            schema=_SCHEMA,
+        )
+
+    def _detect(self, arrays: Sequence[Array]) -> list[Detections | Failure]:
+        return pictures.detect(self._detector, arrays) if arrays else []
+
+    def _read(self, content: Any) -> Array | Failure:
+        """The pixels of a file's content, path or URL."""
+        channels = self._detector.network.input_shape.channels
+        if not isinstance(content, bytes):
+            path = str(content)
+            if (url := sources.url_of(path)) is None:
+                path = os.path.join(self._folder, path)  # noqa: PTH118
+                return pictures.read(path, channels, self._settings.max_pixels)
+            try:
+                content = fetching.read(
+                    url, most_bytes=_LARGEST_PICTURE, timeout=self._settings.weights_timeout_s
+                )
+            except (OSError, ValueError) as error:
+                return Failure(str(error), pictures.BAD_REQUEST)
+        return pictures.read(content, channels, self._settings.max_pixels)

@@ -1,0 +1,167 @@
+"""A request's body -> the encoded pictures in it, within limits that hold for every kind of body.
+
+Nothing that a client says of its body is believed: bytes are counted as they come, whatever
+`Content-Length` says, and there is a time limit for all of them together.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import fastapi
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from yolotf.ray.settings import Settings
+from yolotf.text import plural
+
+_BAD_REQUEST, _TIMEOUT, _TOO_LARGE, _BUSY = 400, 408, 413, 503
+
+_WRONG_JSON = 'JSON must be {"image": BASE64} or {"images": [BASE64, ...]}'
+_OTHER_VALUES = 32
+"""Values that JSON may hold beside pictures."""
+_PIECE = 1 << 18
+"""Bytes of a form that are looked at before other requests have a turn."""
+
+
+class Refusal(Exception):
+    """A request that is not one; `status` is HTTP's."""
+
+    def __init__(self, message: str, status: int = _BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request holds.
+
+    Attributes:
+        pictures: encoded.
+        single: whether it is about one picture, whose answer is no list.
+    """
+
+    pictures: list[bytes]
+    single: bool
+
+
+class Reader:
+    """Reads the requests of a replica."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._reading = 0
+
+    async def read(self, request: fastapi.Request) -> Asked:
+        """The encoded pictures of a request.
+
+        Raises:
+            Refusal: it holds none, is over a limit, or too many others are being read.
+        """
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        body = await self._body(request)
+        if kind == "multipart/form-data":
+            return Asked(await self._of_form(request, body), single=False)
+        if kind == "application/json":
+            return await asyncio.to_thread(_of_json, body, self._settings.max_pictures)
+        if not body:
+            raise Refusal("the body is empty; send a picture, a form with files, or JSON")
+        return Asked([body], single=True)
+
+    async def _body(self, request: fastapi.Request) -> bytes:
+        limit = self._settings.max_picture_bytes
+        said = request.headers.get("content-length", "")
+        if said.isdecimal() and (len(said) > 18 or int(said) > limit):
+            raise _too_large(limit)
+        # Slow clients hold a place of the replica each; some are kept for those that are served.
+        if self._reading >= self._settings.uploads:
+            raise Refusal(
+                f"{plural(self._reading, 'body', 'bodies')} of requests are being read already; "
+                "try it again",
+                _BUSY,
+            )
+        self._reading += 1
+        try:
+            seconds = self._settings.body_timeout_s
+            return await asyncio.wait_for(_counted(request, limit), seconds)
+        except asyncio.TimeoutError:
+            raise Refusal(f"the body did not come within {seconds:g} seconds", _TIMEOUT) from None
+        finally:
+            self._reading -= 1
+
+    async def _of_form(self, request: fastapi.Request, body: bytes) -> list[bytes]:
+        most = self._settings.max_pictures
+        # One more than are taken: its own refusal has no status of ours.
+        parser = _Form(
+            request.headers, _pieces(body), max_files=most + 1, max_fields=most + _OTHER_VALUES
+        )
+        form = None
+        with contextlib.suppress(MultiPartException, KeyError, AssertionError):
+            form = await parser.parse()
+        files = [part for _, part in parser.items if isinstance(part, UploadFile)]
+        if len(files) > most:
+            raise _too_many(most)
+        if form is None:
+            raise Refusal("the form is not multipart/form-data as RFC 7578 has it")
+        if not files:
+            raise Refusal("the form holds no file")
+        return [await file.read() for file in files]
+
+
+class _Form(MultiPartParser):
+    """Keeps files in memory, as the body is: there need be no folder that can be written."""
+
+    spool_max_size = max_file_size = sys.maxsize  # its name of today, and of older versions
+
+
+async def _counted(request: fastapi.Request, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) + len(chunk) > limit:
+            raise _too_large(limit)
+        body += chunk
+    return bytes(body)
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _PIECE):
+        yield body[start : start + _PIECE]
+        await asyncio.sleep(0)
+
+
+def _of_json(body: bytes, most: int) -> Asked:
+    # Base64 has none of these: whoever sends more does not send pictures, and what is made of them
+    # is many times as large as the body, or deeper than there is room for.
+    if sum(map(body.count, (b",", b"[", b"{"))) > most + _OTHER_VALUES:
+        raise _too_many(most)
+    try:
+        content = json.loads(body)
+    except RecursionError:
+        raise Refusal("not JSON: too deep") from None
+    except ValueError as error:  # of its encoding, too
+        raise Refusal(f"not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise Refusal(_WRONG_JSON)
+    single = "image" in content
+    images = [content["image"]] if single else content.get("images")
+    if not isinstance(images, list) or not images:
+        raise Refusal(_WRONG_JSON)
+    if len(images) > most:
+        raise _too_many(most)
+    try:
+        return Asked([base64.b64decode(image, validate=True) for image in images], single)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise Refusal(f"{_WRONG_JSON}: {error}") from None
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(f"the body is larger than {limit} bytes", _TOO_LARGE)
+
+
+def _too_many(most: int) -> Refusal:
+    return Refusal(f"more than {plural(most, 'picture')} in a request", _TOO_LARGE)

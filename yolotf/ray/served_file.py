@@ -1,0 +1,114 @@
+"""The weights that a replica serves, and what becomes of them when its `user_config` changes."""
+
+import enum
+from collections.abc import Mapping
+from logging import getLogger
+from typing import Any
+
+from yolotf.errors import YolotfError
+from yolotf.files import sources
+from yolotf.inference import Detector
+from yolotf.text import printable
+
+_log = getLogger("ray.serve")
+
+_LONGEST_PATH = 4096
+_LONGEST_SHOWN = 300
+"""Characters of a bad `user_config` that are shown."""
+
+
+class Outcome(enum.Enum):
+    """What a `user_config` did."""
+
+    SAME = enum.auto()
+    CHANGED = enum.auto()
+    REFUSED = enum.auto()
+
+
+class ServedFile:
+    """A detector's file; one that is refused leaves the one before.
+
+    Attributes:
+        refused: the `weights` that were refused last, and the `error`; None if they were not.
+    """
+
+    def __init__(self, detector: Detector, weights: str) -> None:
+        self._detector = detector
+        self._weights = weights
+        self.refused: dict[str, str] | None = None
+
+    def change(self, user_config: Any) -> Outcome:
+        """Loads the file that `user_config` names, if it is another one.
+
+        Whatever is wrong with the configuration or the file, it raises nothing: Ray restarts a
+        replica whose configuration raises, on the same bad one, for ever.
+        """
+        try:
+            weights = _weights_of(user_config)
+            if weights is None or weights == self._weights:
+                outcome = Outcome.SAME
+            else:
+                self._detector.reload(weights)
+                self._weights = weights
+                outcome = Outcome.CHANGED
+            self.refused = None
+        except Exception as error:
+            self.refused = _described(user_config, error)
+            _log.error("kept the old weights: %s", self.refused["error"])
+            outcome = Outcome.REFUSED
+        return outcome
+
+
+class _BadConfigError(ValueError):
+    """A `user_config` that names no file."""
+
+
+def _weights_of(user_config: Any) -> str | None:
+    """The file that a `user_config` names; None if it names none.
+
+    Raises:
+        _BadConfigError: it is not one.
+    """
+    if user_config is None:
+        return None
+    if not isinstance(user_config, Mapping):
+        kind = type(user_config).__name__
+        raise _BadConfigError(f"user_config must be {{weights: PATH}}, not {kind}")
+    unknown = [key for key in user_config if key != "weights"]
+    if unknown:
+        names = ", ".join(_short(str(key)) for key in unknown[:3])
+        raise _BadConfigError(f"user_config takes weights alone, not {names}")
+    weights = user_config.get("weights")
+    if weights is None:
+        return None
+    if not isinstance(weights, str):
+        raise _BadConfigError(f"weights must be a path or URL, not {type(weights).__name__}")
+    if not weights or len(weights) > _LONGEST_PATH:
+        raise _BadConfigError(
+            f"weights has {len(weights)} characters, a path has 1 to {_LONGEST_PATH}"
+        )
+    if weights != weights.strip():
+        raise _BadConfigError(
+            "weights begins or ends with a blank or line break; write `weights: PATH`, or >- for a "
+            "block of YAML"
+        )
+    if weights != printable(weights) or "\n" in weights:
+        raise _BadConfigError("weights has control characters in it; give the file another name")
+    return weights
+
+
+def _short(text: str) -> str:
+    text = printable(text.replace("\n", "\\n"))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _described(user_config: Any, error: Exception) -> dict[str, str]:
+    """What `/status` says: neither secrets of a URL nor anything of this process."""
+    known = isinstance(error, YolotfError | OSError | _BadConfigError)
+    why = str(error) if known else f"not loaded: {type(error).__name__}"
+    weights = user_config.get("weights") if isinstance(user_config, Mapping) else user_config
+    name = sources.redacted(weights if isinstance(weights, str) else type(weights).__name__)
+    why = printable(sources.redacted(why))
+    if len(name) > _LONGEST_SHOWN:
+        why = why.replace(name, _short(name))
+    return {"weights": _short(name), "error": why}

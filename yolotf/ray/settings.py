@@ -1,0 +1,117 @@
+"""What the application may be told, and the detector of it."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from yolotf.darknet import stock
+from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.darknet.graph_checks import check_forgetful
+from yolotf.inference import Detector
+from yolotf.runtime.options import EngineName, Precision, ServingOptions
+
+MAX_PIXELS = 1 << 25
+"""Pixels of a picture: fewer than a `Detector` takes, since strangers send many at a time."""
+
+
+class Settings(BaseModel):
+    """The `args` of the application.
+
+    Attributes:
+        cfg: a stock name, or the path of a cfg that every node can read.
+        weights: the `.weights` file to start with.
+        names: class names, one a line; None for numbers.
+        score: lowest score of a detection.
+        iou: boxes of one class that overlap more exclude each other.
+        max_boxes: detections per picture, the best ones.
+        engine: what computes, see `Detector`.
+        precision: see `Detector`.
+        cpus: processors of a replica, and so the threads of its detector.
+        replicas: how many to run.
+        batch_size: pictures that go through the network at once.
+        batch_wait_ms: how long the first picture of a batch waits for others.
+        max_ongoing: requests a replica takes before others wait at the proxy.
+        max_picture_bytes: a request's body may not be larger.
+        max_pictures: that a request may hold.
+        max_pixels: of a picture; one of more is not decoded.
+        body_timeout_s: seconds within which the whole body of a request has to be there.
+        max_uploads: bodies that a replica reads at a time; None: half of `max_ongoing`.
+        weights_timeout_s: seconds that the server of weights at a URL may be silent.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    cfg: str
+    weights: str
+    names: str | None = None
+    score: float = DetectionOptions.score_threshold
+    iou: float = DetectionOptions.iou_threshold
+    max_boxes: int = DetectionOptions.max_boxes
+    engine: EngineName = ServingOptions.engine
+    precision: Precision = ServingOptions.precision
+    cpus: int = Field(1, ge=1)
+    replicas: int = Field(1, ge=1)
+    batch_size: int = ServingOptions.batch_size
+    batch_wait_ms: float = Field(5.0, ge=0)
+    max_ongoing: int = Field(64, ge=1)
+    max_picture_bytes: int = Field(64 << 20, ge=1)
+    max_pictures: int = Field(64, ge=1)
+    max_pixels: int = Field(MAX_PIXELS, ge=1)
+    body_timeout_s: float = Field(30.0, gt=0)
+    max_uploads: int | None = Field(None, ge=1)
+    weights_timeout_s: float = Field(ServingOptions.timeout, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Settings":
+        """Refuses here, where it is deployed, what every replica would refuse."""
+        self.wanted()
+        self.serving()
+        return self
+
+    def wanted(self) -> DetectionOptions:
+        """Which detections."""
+        return DetectionOptions(
+            score_threshold=self.score, iou_threshold=self.iou, max_boxes=self.max_boxes
+        )
+
+    def serving(self) -> ServingOptions:
+        """How images are read and computed."""
+        return ServingOptions(
+            batch_size=self.batch_size,
+            threads=self.cpus,
+            engine=self.engine,
+            precision=self.precision,
+            max_pixels=self.max_pixels,
+            timeout=self.weights_timeout_s,
+        )
+
+    @property
+    def uploads(self) -> int:
+        """Bodies that a replica reads at a time."""
+        return self.max_uploads or max(1, self.max_ongoing // 2)
+
+
+def detector_of(settings: Settings) -> Detector:
+    """The detector of a replica or an actor.
+
+    Raises:
+        UnsupportedSectionError: the network has a memory.
+        WeightsMismatch: file and network do not belong together.
+        OSError: a file cannot be read on this node.
+    """
+    network = stock.as_network(settings.cfg)
+    check_forgetful(
+        network, "Ray brings pictures of many videos in any order; use a Detector for each video"
+    )
+    return Detector(
+        network,
+        settings.weights,
+        names=settings.names,
+        score=settings.score,
+        iou=settings.iou,
+        max_boxes=settings.max_boxes,
+        batch_size=settings.batch_size,
+        threads=settings.cpus,
+        engine=settings.engine,
+        precision=settings.precision,
+        max_pixels=settings.max_pixels,
+        timeout=settings.weights_timeout_s,
+    )
