@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import io
 import json
 import pickle
 import re
@@ -931,6 +932,23 @@ def test_a_broken_file_costs_an_exported_batch_its_own_row_only(small_file, tmp_
             assert_exported({k: v.tolist() for k, v in answer.items()}, number, found)
         for name in ("boxes", "scores", "classes", "counts"):
             assert not np.any(answer[name][[0, 2, 3, 4]])
+
+
+def test_an_exported_detector_decodes_no_more_than_max_pixels(small_file, tmp_path):
+    options = {**OPTIONS, "max_pixels": 2000}
+    detector = Detector(parse_cfg(SMALL), small_file(3), max_boxes=20, **options)
+    detector.export(tmp_path / "model")
+    batch = []
+    for form in ("png", "jpeg", "gif"):
+        for size in ((50, 40), (50, 41), (20_000, 20_000)):
+            memory = io.BytesIO()
+            Image.new("L", size, 90).save(memory, form)
+            batch.append(memory.getvalue())
+    # One that says it has fewer pixels than none.
+    batch.append(batch[0][:16] + b"\xff\xff\xff\xff" * 2 + batch[0][24:])
+    loaded = tf.saved_model.load(tmp_path / "model").signatures["encoded"]
+    readable = loaded(images=tf.constant(batch))["readable"].numpy().tolist()
+    assert readable == [True, False, False, True, False, False, *[False] * 4]
 
 
 def test_an_exported_model_holds_standard_operations_only(small_file, tmp_path):

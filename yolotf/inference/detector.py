@@ -241,7 +241,8 @@ class Detector:
         * `serving_default`: `images` uint8 [batch, height, width, channels], of any one size;
         * `encoded`: `images` string [batch], JPEG or PNG files, for networks of 1 or 3 channels.
           Unlike `__call__` it does not turn photographs upright. It answers `readable` bool
-          [batch] as well: a file that cannot be decoded has no detections, and the others theirs.
+          [batch] as well: a file that cannot be decoded, or has more than `max_pixels` pixels, has
+          no detections, and the others theirs.
 
         Names, if there are any, are written to the asset `assets/classes.names`, and to
         `assets.extra/classes.names`. TensorFlow Serving runs both signatures once before it
@@ -265,7 +266,13 @@ class Detector:
         function = InferenceFunction(self.network, self._wanted, names=self.names)
         weights = self._served.unblocked_weights()
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
-            export.write(function, weights, ready, names=self.names or ())
+            export.write(
+                function,
+                weights,
+                ready,
+                names=self.names or (),
+                max_pixels=self._served.options.max_pixels,
+            )
 
     def _detect(self, pictures: Sequence[Picture]) -> list[Detections]:
         return self._served.answers(pictures, self._fitted, self._found)

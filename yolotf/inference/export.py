@@ -21,6 +21,7 @@ def write(
     folder: Path,
     *,
     names: Sequence[str] = (),
+    max_pixels: int | None = None,
 ) -> None:
     """Writes a SavedModel; see `Detector.export`.
 
@@ -29,11 +30,12 @@ def write(
         weights: see `FoldedNetwork.unblocked_weights`.
         folder: where to.
         names: of the classes.
+        max_pixels: an encoded image of more is not decoded; None: no limit.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    module = _Exported(function, weights)
+    module = _Exported(function, weights, max_pixels)
     shape = function.network.input_shape
     signatures = {"serving_default": module.images.get_concrete_function()}
     warmup = {"serving_default": saving.grey(shape)}
@@ -46,7 +48,9 @@ def write(
 class _Exported(tf.Module):  # type: ignore[misc]
     """What a SavedModel of a detector holds."""
 
-    def __init__(self, function: InferenceFunction, weights: Mapping[str, Any]) -> None:
+    def __init__(
+        self, function: InferenceFunction, weights: Mapping[str, Any], max_pixels: int | None
+    ) -> None:
         super().__init__(name="detector")
         variables = {
             key: tf.Variable(value, trainable=False, name=key.replace("/", "_"))
@@ -69,7 +73,10 @@ class _Exported(tf.Module):  # type: ignore[misc]
 
         def fitted_or_empty(encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             # No operation catches the error of another but those of data sets.
-            pictures = tf.data.Dataset.from_tensors(encoded).map(fitted).ignore_errors()
+            files = tf.data.Dataset.from_tensors(encoded)
+            if max_pixels is not None:
+                files = files.filter(lambda file: _pixels(file) <= max_pixels)
+            pictures = files.map(fitted).ignore_errors()
             empty = tf.zeros([height, width, channels]), tf.ones([2], tf.int32), False
             return pictures.reduce(empty, lambda _, picture: (*picture, True))  # type: ignore[no-any-return]
 
@@ -91,6 +98,20 @@ class _Exported(tf.Module):  # type: ignore[misc]
         self.images = tf.function(images, input_signature=[pictures], autograph=False)
         files = tf.TensorSpec([None], tf.string, "images")
         self.encoded = tf.function(encoded, input_signature=[files], autograph=False)
+
+
+def _pixels(encoded: Tensor) -> Tensor:
+    """int64: how many pixels a JPEG or PNG says it has; an error for all else.
+
+    GIF, which the decoder takes as well, has a size for each of its frames.
+    """
+    sizes = tf.cond(
+        tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n"),
+        # Of IHDR, the first chunk; big-endian (PNG specification, 11.2.1).
+        lambda: tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False),
+        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+    )
+    return tf.reduce_prod(tf.cast(sizes, tf.int64))
 
 
 def _not_empty(values: Tensor, filled_with: int = 0) -> Tensor:
