@@ -10,7 +10,17 @@ PACKAGE = Path(__file__).parents[1] / "yolotf"
 HEAVY = {
     *("tensorflow", "keras", "tf_keras", "absl"),
     *("numpy", "PIL", "rich"),
-    *("cv2", "fsspec", "matplotlib", "onnx", "pycocotools", "ray", "safetensors", "supervision"),
+    *(
+        "aiohttp",
+        "cv2",
+        "fsspec",
+        "matplotlib",
+        "onnx",
+        "pycocotools",
+        "ray",
+        "safetensors",
+        "supervision",
+    ),
     *("onnxruntime", "openvino", "tf2onnx"),
 }
 """TensorFlow and what comes with it, what is slow to import, and the optional dependencies."""
