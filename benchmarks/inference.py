@@ -74,9 +74,13 @@ class Ways:
     def _crowded(self, network: yolotf.Network, weights: Path) -> None:
         picture = noise(network, 1)[0]
         # Made files find nothing: the scores of their best boxes lie close together.
-        every = yolotf.Detector(network, weights, score=0, iou=0.99, max_boxes=10 * _CROWD)(picture)
+        every = yolotf.Detector(
+            network, weights, score_threshold=0, iou_threshold=0.99, max_boxes=10 * _CROWD
+        )(picture)
         score = float(every.scores[-1])
-        detector = yolotf.Detector(network, weights, score=score, iou=0.99, max_boxes=_CROWD)
+        detector = yolotf.Detector(
+            network, weights, score_threshold=score, iou_threshold=0.99, max_boxes=_CROWD
+        )
         if len(detector(picture)) != _CROWD:
             sys.exit(f"{network.name}: {len(detector(picture))} detections, not {_CROWD}")
         self.timed[CROWDED] = lambda images: detector(list(images))

@@ -74,7 +74,9 @@ def under_clients(
     random = np.random.default_rng(3)
     picture = random.integers(0, 256, network.input_shape, np.uint8)
     # The made files find nothing; so low that each has some.
-    best = [yolotf.Detector(network, file, score=0, max_boxes=50)(picture) for file in files]
+    best = [
+        yolotf.Detector(network, file, score_threshold=0, max_boxes=50)(picture) for file in files
+    ]
     score = min(float(found.scores[-1]) for found in best)
     options: dict[str, Any] = {"score": score, "max_boxes": 50}
 

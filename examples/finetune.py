@@ -43,7 +43,7 @@ def labelled(path: Path, detector: yolotf.Detector) -> Photo:
             (right - left) / width,
             (bottom - top) / height,
         ]
-        for name, (left, top, right, bottom) in zip(found.names, found.xyxy, strict=True)
+        for name, (left, top, right, bottom) in zip(found.labels, found.xyxy, strict=True)
         if name in NAMES
     ]
     return pixels, np.array(boxes, np.float32)
@@ -133,7 +133,7 @@ def main() -> None:
     whole = yolotf.build_model(yolotf.network("yolov4-tiny"), weights=official)
     yolotf.save_darknet_weights(whole, backbone, upto=29)
 
-    teacher = yolotf.Detector("yolov4-tiny", official, names=options.demo / "coco.names")
+    teacher = yolotf.Detector("yolov4-tiny", official, class_names=options.demo / "coco.names")
     photos = [labelled(options.demo / name, teacher) for name in ("bus.jpg", "zidane.jpg")]
     labels = sum(len(boxes) for _, boxes in photos)
 
@@ -150,13 +150,13 @@ def main() -> None:
     cfg, weights = options.folder / "mine.cfg", options.folder / "mine.weights"
     cfg.write_text(network.to_cfg(), encoding="utf-8")
     yolotf.save_darknet_weights(model, weights)
-    before = found(yolotf.Detector(cfg, weights, names=NAMES), photos)
+    before = found(yolotf.Detector(cfg, weights, class_names=NAMES), photos)
 
     train(model, network, photos, options.steps)
 
     size = yolotf.save_darknet_weights(model, weights, seen=8 * options.steps)
     print(f"{cfg} and {weights}, {size:,} bytes")
-    after = found(yolotf.Detector(cfg, weights, names=NAMES), photos)
+    after = found(yolotf.Detector(cfg, weights, class_names=NAMES), photos)
     print(f"of {labels} labelled objects {before} were found before and {after} after")
 
 

@@ -130,8 +130,8 @@ def expected(folder, weights, number):
     detector = yolotf.Detector(
         folder / "small.cfg",
         folder / f"{weights}.weights",
-        names=folder / "small.names",
-        score=THRESHOLD,
+        class_names=folder / "small.names",
+        score_threshold=THRESHOLD,
     )
     return detector(folder / f"{number}.png").to_dict()["detections"]
 
@@ -514,11 +514,11 @@ def test_a_killed_replica_loses_only_what_was_in_flight(served, folder):
 @pytest.fixture
 def dataset_arguments(folder, tmp_path):
     return {
-        "cfg": str(folder / "small.cfg"),
+        "network": str(folder / "small.cfg"),
         "weights": str(folder / "a.weights"),
         "output": tmp_path / "found",
-        "names": str(folder / "small.names"),
-        "score": THRESHOLD,
+        "class_names": str(folder / "small.names"),
+        "score_threshold": THRESHOLD,
         "batch_size": 3,
         "max_pixels": LIMITS["max_pixels"],
     }
@@ -550,8 +550,8 @@ def test_a_dataset_of_pictures_and_where_it_goes_on(
     (tmp_path / "bomb.png").write_bytes(bomb())
     broken = [folder / "broken.png", tmp_path / "bomb.png", tmp_path / "later.png"]
     paths = ["0.png", folder / "1.png", Path("2.png"), "3.png", "./0.png"]
-    arguments = {**dataset_arguments, "cfg": "small.cfg", "weights": Path("a.weights")}
-    assert detect_dataset([*paths, *broken], **{**arguments, "names": "small.names"}) == 7
+    arguments = {**dataset_arguments, "network": "small.cfg", "weights": Path("a.weights")}
+    assert detect_dataset([*paths, *broken], **{**arguments, "class_names": "small.names"}) == 7
     rows = rows_of(tmp_path / "found")
     assert {Path(row["path"]).is_absolute() for row in rows.values()} == {True}
     for name in ("broken.png", "bomb.png", "later.png"):
@@ -565,13 +565,13 @@ def test_a_dataset_of_pictures_and_where_it_goes_on(
 
     # Again: what failed is tried again, and is no new picture.
     (tmp_path / "later.png").write_bytes((folder / "4.png").read_bytes())
-    assert detect_dataset([*paths, *broken], **{**arguments, "names": "small.names"}) == 0
+    assert detect_dataset([*paths, *broken], **{**arguments, "class_names": "small.names"}) == 0
     again = rows_of(tmp_path / "found")
     assert len(again) == 7
     assert again["later.png"]["error"] == ""
     assert again["later.png"]["scores"]
     assert again["broken.png"]["error"]
-    assert detect_dataset([*paths, "4.png"], **{**arguments, "names": "small.names"}) == 1
+    assert detect_dataset([*paths, "4.png"], **{**arguments, "class_names": "small.names"}) == 1
 
 
 def test_a_dataset_of_urls(cluster, folder, dataset_arguments):
@@ -666,7 +666,17 @@ def test_settings_refuse_what_a_detector_would(option, message):
     from yolotf.ray import Settings
 
     with pytest.raises(ValueError, match=message):
-        Settings(cfg="yolov4", weights="yolov4.weights", **option)
+        Settings(network="yolov4", weights="yolov4.weights", **option)
+
+
+def test_settings_have_the_names_of_before():
+    from yolotf.ray import Settings
+
+    old = Settings(cfg="yolov4", weights="a", names="b", score=0.5, iou=0.6)
+    new = Settings(
+        network="yolov4", weights="a", class_names="b", score_threshold=0.5, iou_threshold=0.6
+    )
+    assert old == new == Settings(**new.model_dump())
 
 
 def test_networks_with_a_memory_are_refused(folder):

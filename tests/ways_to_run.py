@@ -46,7 +46,9 @@ def detector(case: Case, pictures: Any, _: Path) -> Arrays:
     """`Detector`, which is TensorFlow's libraries without its Python."""
     import yolotf
 
-    found = yolotf.Detector(case["cfg"], case["weights"], score=case["score"])(list(pictures))
+    found = yolotf.Detector(case["cfg"], case["weights"], score_threshold=case["score"])(
+        list(pictures)
+    )
     return _found(
         (number, *one)
         for number, answer in enumerate(found)
@@ -58,7 +60,7 @@ def function(case: Case, pictures: Any, _: Path) -> Arrays:
     """`build_function`."""
     from yolotf.inference import build_function
 
-    found = build_function(case["cfg"], case["weights"], score=case["score"])(pictures)
+    found = build_function(case["cfg"], case["weights"], score_threshold=case["score"])(pictures)
     return _of_batch(*(np.asarray(part) for part in found))
 
 

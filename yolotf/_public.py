@@ -1,10 +1,15 @@
-"""Marks what is public, so that it is named by the path people import it from."""
+"""Public names: the path people import them from, and the names that arguments had before."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 _Public = TypeVar("_Public", bound=Any)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def public(thing: _Public) -> _Public:
@@ -14,3 +19,44 @@ def public(thing: _Public) -> _Public:
     """
     thing.__module__ = "yolotf"
     return thing
+
+
+def also_named(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Takes arguments by a second name: that of older loaders, which is as good.
+
+    `@also_named(weights_file="weights")` makes `f(weights_file=a)` mean `f(weights=a)`.
+    """
+    return _naming(names, lambda called, old, new: None)
+
+
+def renamed(**new_names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Takes arguments by the names they had before, with a `DeprecationWarning`.
+
+    `@renamed(score="score_threshold")` makes `f(score=0.5)` mean `f(score_threshold=0.5)`.
+    """
+
+    def warn(called: str, old: str, new: str) -> None:
+        warnings.warn(f"{called}(): {old}= is called {new}= now", DeprecationWarning, stacklevel=3)
+
+    return _naming(new_names, warn)
+
+
+def _naming(
+    names: Mapping[str, str], tell: Callable[[str, str, str], None]
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        called = function.__qualname__.removesuffix(".__init__")
+
+        @functools.wraps(function)
+        def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
+            for old in options.keys() & names.keys():
+                new = names[old]
+                if new in options:
+                    raise TypeError(f"{called}() got both {old}= and {new}=, which are the same")
+                tell(called, old, new)
+                options[new] = options.pop(old)
+            return function(*arguments, **options)
+
+        return call
+
+    return decorate

@@ -51,7 +51,7 @@ def failing(call: Callable[..., object], *arguments: object, **options: object) 
 
 
 def test_errors_and_answers_of_the_library(files: Files) -> None:
-    detector = yolotf.Detector(files.cfg, files.weights, names=files.names)
+    detector = yolotf.Detector(files.cfg, files.weights, class_names=files.names)
     model = yolotf.build_model(yolotf.parse_cfg(files.cfg))
     found = yolotf.diagnose(files.cut, files.cfg)
     text = yolotf.network("yolov4-tiny", size=64).to_cfg()

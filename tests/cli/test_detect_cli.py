@@ -64,7 +64,7 @@ def entries(folder):
 
 @pytest.fixture
 def detector():
-    return Detector("net.cfg", "net.weights", names="net.names")
+    return Detector("net.cfg", "net.weights", class_names="net.names")
 
 
 def test_json_is_one_object_a_picture_and_nothing_else(capsys, detector):
@@ -205,7 +205,7 @@ def test_class_count_and_size_replace_those_of_the_cfg(capsys):
     Path("net.names").write_text("a\nb\nc\nd\ne\n")
     assert run("pictures/b.jpg", "--json", "--classes", "5", "--size", "96x64") == 0
     (found,) = lines(capsys)
-    expected = Detector(trained, "net.weights", names="net.names")("pictures/b.jpg")
+    expected = Detector(trained, "net.weights", class_names="net.names")("pictures/b.jpg")
     assert found["detections"] == expected.to_dict()["detections"]
 
 
@@ -228,7 +228,7 @@ def test_a_grey_network_takes_coloured_pictures_and_they_stay_coloured(capsys):
     assert run("pictures/a.png", "--json", "-o", "out") == 0
     (found,) = lines(capsys)
     grey = np.asarray(Image.open("pictures/a.png").convert("L"))
-    expected = Detector("net.cfg", "net.weights", names="net.names")(grey)
+    expected = Detector("net.cfg", "net.weights", class_names="net.names")(grey)
     assert found["detections"] == expected.to_dict()["detections"]
     with Image.open("out/a.png") as drawing:
         assert drawing.mode == "RGB"

@@ -239,4 +239,4 @@ def test_how_many_pixels_is_an_argument(capsys):
     assert commands.main(["detect", "pictures/a.png", *files, "--max-pixels", "1199"]) == 2
     assert "1,200 pixels, more than 1,199" in capsys.readouterr().err
     pixels = np.zeros((30, 40, 3), np.uint8)
-    assert len(Detector("net.cfg", "net.weights", max_pixels=1, score=0.99)(pixels)) == 0
+    assert len(Detector("net.cfg", "net.weights", max_pixels=1, score_threshold=0.99)(pixels)) == 0

@@ -379,7 +379,7 @@ def test_anchors_replace_no_input_of_their_name(argument, capsys):
 def test_a_function_replaces_no_file_of_names():
     before = contents()
     with pytest.raises(FileExistsError, match="is one of the inputs"):
-        convert("net.weights", "net.cfg", "names.onnx", names="net.names")
+        convert("net.weights", "net.cfg", "names.onnx", class_names="net.names")
     assert contents() == before
 
 

@@ -198,7 +198,9 @@ def test_cocos_numbers_are_those_of_its_rules(labelled, official_tiny, tmp_path,
 
     from yolotf.inference.detector import Detector
 
-    detector = Detector(official_tiny.cfg, official_tiny.weights, score=0.001, max_boxes=2000)
+    detector = Detector(
+        official_tiny.cfg, official_tiny.weights, score_threshold=0.001, max_boxes=2000
+    )
     found = []
     for picture, about in zip(data.pictures, content["images"], strict=True):
         found.append([])

@@ -354,7 +354,7 @@ def official_set(official_tiny, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     names = [line for line in official_tiny.names.read_text().splitlines() if line]
-    detector = Detector(official_tiny.cfg, official_tiny.weights, score=0.5)
+    detector = Detector(official_tiny.cfg, official_tiny.weights, score_threshold=0.5)
     listed = []
     for source in (official_tiny.bus, official_tiny.zidane):
         with Image.open(source) as image:

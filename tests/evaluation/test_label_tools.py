@@ -208,7 +208,7 @@ def test_without_any_labels_there_is_no_score(pictures, tmp_path):
         one.write_text("")
     data = read(arguments)
     with pytest.raises(YolotfError, match=r"none of its 4 pictures has a label$"):
-        evaluation.evaluate("yolov4-tiny", "none", data, names=COCO_NAMES)
+        evaluation.evaluate("yolov4-tiny", "none", data, class_names=COCO_NAMES)
     for one in (tmp_path / "set/JPEGImages").glob("*.txt"):
         one.unlink()
     with pytest.raises(YolotfError, match=r"none of its 4 pictures has a label file; .*labels/str"):
@@ -466,8 +466,8 @@ def repaired_numbers(path, official_tiny):
     detector = Detector(
         official_tiny.cfg,
         official_tiny.weights,
-        names=official_tiny.names,
-        score=0.001,
+        class_names=official_tiny.names,
+        score_threshold=0.001,
         max_boxes=2000,
     )
     results = []
@@ -475,7 +475,7 @@ def repaired_numbers(path, official_tiny):
         file = next(Path(path).parent.parent.rglob(Path(image["file_name"]).name))
         found = detector(file)
         boxes = np.clip(found.xyxy, 0, [image["width"], image["height"]] * 2).astype(float)
-        for (a, b, c, d), score, name in zip(boxes, found.scores, found.names, strict=True):
+        for (a, b, c, d), score, name in zip(boxes, found.scores, found.labels, strict=True):
             if name in categories:
                 results.append(
                     {

@@ -108,7 +108,7 @@ LOCAL = "[local]\nsize=3\npad=1\nfilters=4\nactivation=leaky\n"
 )
 def test_onnx_has_sections_that_tensorflow_lite_lacks(section, batch, tmp_path):
     text = NET + conv(8) + section + conv(8)
-    convert(write_weights(tmp_path, text), text, tmp_path / "m.onnx", batch=batch)
+    convert(write_weights(tmp_path, text), text, tmp_path / "m.onnx", batch_size=batch)
     pictures = pictures_for(text, batch=batch or 2)
     assert_close(heads(run_onnx(tmp_path / "m.onnx", pictures)), reference(text)[1](pictures))
 
@@ -116,7 +116,7 @@ def test_onnx_has_sections_that_tensorflow_lite_lacks(section, batch, tmp_path):
 @pytest.mark.parametrize("name", RUNNERS)
 def test_a_fixed_batch(name, tmp_path, weights):
     output = tmp_path / name
-    convert(weights, DETECTOR, output, batch=3)
+    convert(weights, DETECTOR, output, batch_size=3)
     pictures = pictures_for(DETECTOR, batch=3)
     assert_close(heads(RUNNERS[name](output, pictures)), reference(DETECTOR)[1](pictures))
     with pytest.raises(Exception, match=r"(?i)dim|shape|incompatible|expected|got"):
@@ -232,7 +232,7 @@ def test_half_precision_is_half_as_large(tmp_path, weights):
 def test_int8_is_close_and_mostly_int8(batch, tmp_path, weights, pictures):
     output = tmp_path / "m.tflite"
     stages = []
-    convert(weights, DETECTOR, output, int8=pictures, batch=batch, progress=stages.append)
+    convert(weights, DETECTOR, output, int8=pictures, batch_size=batch, progress=stages.append)
     assert sum("calibrating" in stage for stage in stages) == -(-5 // (batch or 1))
     interpreter = tf.lite.Interpreter(str(output))
     kinds = [detail["dtype"] for detail in interpreter.get_tensor_details()]

@@ -27,7 +27,7 @@ def test_detections_hold_arrays_and_one_name_each():
     assert len(found) == 2
     assert (found.xyxy.shape, found.xyxy.dtype) == ((2, 4), np.float32)
     assert (found.scores.dtype, found.classes.dtype) == (np.float32, np.int64)
-    assert found.names == ("car", "class 7")
+    assert found.labels == ("car", "class 7")
     first, second = found
     assert (first.name, first.class_id, first.xyxy) == ("car", 2, (10, 20, 60, 90))
     assert second.score == pytest.approx(0.4)
@@ -66,7 +66,7 @@ def test_slices_masks_and_indices_select(index, scores):
     selected = three()[index]
     assert isinstance(selected, Detections)
     np.testing.assert_allclose(selected.scores, scores, rtol=1e-6)
-    assert len(selected.names) == len(selected.xyxy) == len(selected.classes) == len(scores)
+    assert len(selected.labels) == len(selected.xyxy) == len(selected.classes) == len(scores)
 
 
 def test_mask_of_another_length_is_refused():

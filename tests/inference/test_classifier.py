@@ -99,24 +99,24 @@ def keras_answer(text, weights, pixels=PIXELS):
 def test_the_likeliest_classes_come_first(small):
     text = SMALL + SOFTMAX
     wanted = keras_answer(text, small())
-    answer = Classifier(parse_cfg(text), small(), names=NAMES)(PIXELS, top=3)
+    answer = Classifier(parse_cfg(text), small(), class_names=NAMES)(PIXELS, top=3)
     order = np.argsort(-wanted)[:3]
     assert answer.classes.tolist() == order.tolist()
     assert (answer.classes.dtype, answer.scores.dtype) == (np.int64, np.float32)
     np.testing.assert_allclose(answer.scores, wanted[order], rtol=1e-4)
-    assert answer.names == tuple(NAMES[number] for number in order)
+    assert answer.labels == tuple(NAMES[number] for number in order)
     assert len(answer) == 3
     kept = json.loads(json.dumps(answer.to_dict()))["top"]
     assert [one["class"] for one in kept] == order.tolist()
-    assert kept[0]["name"] == answer.names[0]
-    assert str(answer).splitlines()[0].endswith(answer.names[0])
+    assert kept[0]["name"] == answer.labels[0]
+    assert str(answer).splitlines()[0].endswith(answer.labels[0])
 
 
 def test_without_softmax_the_last_section_answers(small):
     answer = Classifier(parse_cfg(SMALL), small(SMALL))(PIXELS, top=99)
     wanted = keras_answer(SMALL, small(SMALL))
     np.testing.assert_allclose(answer.scores, np.sort(wanted)[::-1], rtol=1e-4)
-    assert answer.names[0] == f"class {answer.classes[0]}"
+    assert answer.labels[0] == f"class {answer.classes[0]}"
 
 
 def test_lists_and_every_kind_of_picture(small, tmp_path):
@@ -172,12 +172,12 @@ def test_reload_changes_the_answer_or_nothing(small, tmp_path):
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_copies_read_the_file_that_serves_now(copied, small):
     text = SMALL + SOFTMAX
-    classify = Classifier(parse_cfg(text), small(), names=NAMES)
+    classify = Classifier(parse_cfg(text), small(), class_names=NAMES)
     classify.reload(small(seed=2))
     other = copied(classify)
     found, again = classify(PIXELS), other(PIXELS)
     np.testing.assert_array_equal(found.scores, again.scores)
-    assert found.names == again.names
+    assert found.labels == again.labels
     with pytest.raises(TypeError, match=r"a Classifier whose weights came from .* cannot be pick"):
         copied(Classifier(parse_cfg(text), small().read_bytes()))
 
@@ -193,7 +193,7 @@ def test_a_pickle_whose_file_is_gone_says_so(small, tmp_path):
 
 
 def test_the_export_answers_alike(small, tmp_path):
-    classify = Classifier(parse_cfg(SMALL + SOFTMAX), small(), names=NAMES)
+    classify = Classifier(parse_cfg(SMALL + SOFTMAX), small(), class_names=NAMES)
     classify.export(tmp_path / "saved")
     served = tf.saved_model.load(tmp_path / "saved")
     pixels = np.random.default_rng(5).integers(0, 256, (2, 60, 40, 3)).astype(np.uint8)
@@ -314,7 +314,7 @@ def test_trees_multiply_along_the_branch(small, tmp_path):
     (tmp_path / "a.tree").write_text(TREE)
     text = SMALL + f"[softmax]\ntree={tmp_path / 'a.tree'}\n"
     raw = keras_answer(SMALL, small(SMALL))
-    answer = Classifier(parse_cfg(text), small(SMALL), names=NAMES)(PIXELS)
+    answer = Classifier(parse_cfg(text), small(SMALL), class_names=NAMES)(PIXELS)
     first, second = np.exp(raw[:2]), np.exp(raw[2:4])
     roots, kinds = first / first.sum(), second / second.sum()
     wanted = [*roots, *(kinds * roots[0]), roots[1]]
@@ -352,8 +352,10 @@ def test_detectors_and_classifiers_name_each_other(small, tmp_path):
 
 def test_names_have_to_be_as_many_as_classes(small):
     with pytest.raises(YolotfError, match="2 names for the 5 classes"):
-        Classifier(parse_cfg(SMALL + SOFTMAX), small(), names=NAMES[:2])
-    assert "24x24, 5 classes" in repr(Classifier(parse_cfg(SMALL + SOFTMAX), small(), names=NAMES))
+        Classifier(parse_cfg(SMALL + SOFTMAX), small(), class_names=NAMES[:2])
+    assert "24x24, 5 classes" in repr(
+        Classifier(parse_cfg(SMALL + SOFTMAX), small(), class_names=NAMES)
+    )
 
 
 def test_a_refused_file_is_explained(small, tmp_path):

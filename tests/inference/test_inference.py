@@ -371,7 +371,7 @@ def test_pictures_are_letter_boxed_as_darknet_does(size):
     np.testing.assert_allclose(fitted[0], expected, atol=2e-5)
 
 
-OPTIONS = {"score": 0.2, "iou": 0.4}
+OPTIONS = {"score_threshold": 0.2, "iou_threshold": 0.4}
 
 
 def expected_detections(function, image, letter_box):
@@ -381,8 +381,8 @@ def expected_detections(function, image, letter_box):
         function.raw_heads(inputs),
         function.network,
         (32, 64),
-        score_threshold=OPTIONS["score"],
-        iou_threshold=OPTIONS["iou"],
+        score_threshold=OPTIONS["score_threshold"],
+        iou_threshold=OPTIONS["iou_threshold"],
         max_boxes=300,
         image_sizes=tf.constant([image.shape[:2]]),
     )
@@ -406,7 +406,9 @@ def test_a_list_of_any_pictures_gives_what_each_alone_gives(letter_box, small_fi
     text = SMALL.replace("channels=3", f"channels=3\nletter_box={int(letter_box)}", 1)
     network = parse_cfg(text)
     detector = Detector(network, small_file(3), batch_size=4, **OPTIONS)
-    wanted = DetectionOptions(score_threshold=OPTIONS["score"], iou_threshold=OPTIONS["iou"])
+    wanted = DetectionOptions(
+        score_threshold=OPTIONS["score_threshold"], iou_threshold=OPTIONS["iou_threshold"]
+    )
     function = InferenceFunction(network, wanted)
     function.load(small_file(3))
     random = np.random.default_rng(5)
@@ -560,13 +562,15 @@ def test_thresholds_and_rules_are_the_callers(small_file):
         function = build_function(network, weights, max_boxes=max_boxes, **options)
         return int(function(image).counts[0])
 
-    assert counts(score=0.1) > counts(score=0.3) > counts(score=0.6)
-    assert counts(score=0.1, iou=0.7) > counts(score=0.1, iou=0.2)
-    assert counts(score=0.1, max_boxes=3) == 3
+    assert counts(score_threshold=0.1) > counts(score_threshold=0.3) > counts(score_threshold=0.6)
+    assert counts(score_threshold=0.1, iou_threshold=0.7) > counts(
+        score_threshold=0.1, iou_threshold=0.2
+    )
+    assert counts(score_threshold=0.1, max_boxes=3) == 3
     # The last head has no nms_kind, so the network's own rule is the default one.
-    assert counts(score=0.1) == counts(score=0.1, nms_kind="default")
-    assert counts(score=0.1, nms_kind="greedynms") > counts(score=0.1)
-    assert counts(score=0.1, agnostic=True) < counts(score=0.1)
+    assert counts(score_threshold=0.1) == counts(score_threshold=0.1, nms_kind="default")
+    assert counts(score_threshold=0.1, nms_kind="greedynms") > counts(score_threshold=0.1)
+    assert counts(score_threshold=0.1, agnostic=True) < counts(score_threshold=0.1)
 
 
 def test_the_classes_and_whether_they_exclude_each_other_are_the_callers(small_file):
@@ -575,19 +579,23 @@ def test_the_classes_and_whether_they_exclude_each_other_are_the_callers(small_f
     names = ["cat", "a, b", "kite", "3"]
 
     def found(**options):
-        return Detector(network, weights, names=names, score=0.1, max_boxes=9, **options)(image)
+        return Detector(
+            network, weights, class_names=names, score_threshold=0.1, max_boxes=9, **options
+        )(image)
 
-    every = Detector(network, weights, score=0.1, max_boxes=10**4)(image)
+    every = Detector(network, weights, score_threshold=0.1, max_boxes=10**4)(image)
     best_kites = every.xyxy[every.classes == 2][:9]
     np.testing.assert_array_equal(found(only="kite").xyxy, best_kites)
     np.testing.assert_array_equal(found(only=[2]).xyxy, best_kites)
     assert set(found(only=iter(["a, b", 0])).classes.tolist()) == {0, 1}
     assert set(found(only="cat,  2,").classes.tolist()) == {0, 2}
-    detector = Detector(network, weights, names=names, score=0.1, only="cat", agnostic=True)
+    detector = Detector(
+        network, weights, class_names=names, score_threshold=0.1, only="cat", agnostic=True
+    )
     again = pickle.loads(pickle.dumps(detector))
     assert again(image).to_dict() == detector(image).to_dict()
     function = build_function(
-        network, weights, score=0.1, names=names, only=["kite", 3], agnostic=True
+        network, weights, score_threshold=0.1, class_names=names, only=["kite", 3], agnostic=True
     )
     batch = function(image[None])
     count = int(batch.counts[0])
@@ -619,9 +627,9 @@ def test_a_pickle_whose_file_is_gone_says_so(small_file, tmp_path):
 )
 def test_classes_that_are_none_are_refused(only, names, message):
     with pytest.raises(YolotfError, match=re.escape(message)):
-        InferenceFunction(parse_cfg(SMALL), DetectionOptions(only=only), names=names)
+        InferenceFunction(parse_cfg(SMALL), DetectionOptions(only=only), class_names=names)
     with pytest.raises(YolotfError, match=re.escape(message)):
-        Detector(parse_cfg(SMALL), "missing.weights", only=only, names=names)
+        Detector(parse_cfg(SMALL), "missing.weights", only=only, class_names=names)
     with pytest.raises(TypeError):
         Detector(parse_cfg(SMALL), "missing.weights", only=[1.5])
 
@@ -629,9 +637,9 @@ def test_classes_that_are_none_are_refused(only, names, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"score": 1}, "score_threshold=1 must be at least 0 and below 1"),
-        ({"iou": 1}, "iou_threshold=1 must be at least 0 and below 1"),
-        ({"iou": -0.1}, "iou_threshold=-0.1 must be"),
+        ({"score_threshold": 1}, "score_threshold=1 must be at least 0 and below 1"),
+        ({"iou_threshold": 1}, "iou_threshold=1 must be at least 0 and below 1"),
+        ({"iou_threshold": -0.1}, "iou_threshold=-0.1 must be"),
         ({"max_boxes": 0}, "max_boxes=0 must be"),
         ({"nms_kind": "soft"}, "nms_kind='soft'; one of default"),
     ],
@@ -647,17 +655,15 @@ def test_defaults_are_the_same_at_every_door():
     fields = {
         "score": "score_threshold",
         "iou": "iou_threshold",
-        "batch": "batch_size",
         **{name: name for name in (*vars(DetectionOptions()), *vars(ServingOptions()))},
     }
     defaults = {**vars(DetectionOptions()), **vars(ServingOptions())}
     compared = set()
     for door in doors:
         for name, parameter in inspect.signature(door).parameters.items():
-            # An overlap with a label; any number of images; threads of the decoder alone.
+            # Any number of images; threads of the decoder alone.
             if (door, name) in {
-                (evaluate, "iou_threshold"),
-                (convert, "batch"),
+                (convert, "batch_size"),
                 (Decoder.__call__, "threads"),
             }:
                 continue
@@ -670,10 +676,10 @@ def test_defaults_are_the_same_at_every_door():
 def test_names_come_from_a_file_or_a_list(small_file, tmp_path):
     (tmp_path / "a.names").write_text("one\n two \nthree\nfour\n\n", encoding="utf-8")
     for names in (tmp_path / "a.names", str(tmp_path / "a.names"), ["one", "two", "three", "four"]):
-        detector = Detector(parse_cfg(SMALL), small_file(3), names=names)
-        assert detector.names == ("one", "two", "three", "four")
+        detector = Detector(parse_cfg(SMALL), small_file(3), class_names=names)
+        assert detector.class_names == ("one", "two", "three", "four")
     with pytest.raises(YolotfError, match="3 names for the 4 classes") as error:
-        Detector(parse_cfg(SMALL), small_file(3), names=["a", "b", "c"])
+        Detector(parse_cfg(SMALL), small_file(3), class_names=["a", "b", "c"])
     assert (error.value.expected, error.value.found) == (4, 3)
 
 
@@ -707,10 +713,10 @@ def test_pictures_of_other_shapes_are_refused(small_file):
 
 
 def test_the_official_file_finds_the_people_and_the_bus(official_tiny):
-    detector = Detector("yolov4-tiny", official_tiny.weights, names=official_tiny.names)
+    detector = Detector("yolov4-tiny", official_tiny.weights, class_names=official_tiny.names)
     bus, zidane = detector([official_tiny.bus, official_tiny.zidane])
-    assert bus.names[:4] == ("person", "person", "person", "bus")
-    assert zidane.names == ("person", "tie")
+    assert bus.labels[:4] == ("person", "person", "person", "bus")
+    assert zidane.labels == ("person", "tie")
     assert bus.scores[:4].min() > 0.7
     with Image.open(official_tiny.bus) as image:
         width, height = image.size
@@ -864,7 +870,7 @@ def test_an_exported_model_answers_the_same_without_yolotf(letter_box, small_fil
     detector = Detector(
         parse_cfg(text),
         small_file(3),
-        names=["a", "b", "c", "d"],
+        class_names=["a", "b", "c", "d"],
         max_boxes=20,
         agnostic=bool(letter_box),
         only=["a", 1, "d"] if letter_box else None,
@@ -982,7 +988,7 @@ def test_networks_of_other_channels_export_without_files(small_file, tmp_path):
 
 
 def test_an_older_export_is_replaced_whole_and_other_files_stay(small_file, tmp_path, monkeypatch):
-    detector = Detector(parse_cfg(SMALL), small_file(3), names=list("abcd"))
+    detector = Detector(parse_cfg(SMALL), small_file(3), class_names=list("abcd"))
     served = tmp_path / "models/1"
     detector.export(served)
     (served / "variables/left-over").touch()
@@ -1020,7 +1026,7 @@ def test_detecting_does_not_import_keras(small_file, tmp_path):
         from yolotf.inference import Detector
 
         cfg, weights, folder = sys.argv[1:]
-        detector = Detector(parse_cfg(cfg), weights, score=0.2)
+        detector = Detector(parse_cfg(cfg), weights, score_threshold=0.2)
         assert len(detector(np.full((32, 64, 3), 99, np.uint8)).scores) >= 0
         detector.reload(weights)
         assert "tensorflow" not in sys.modules

@@ -87,7 +87,9 @@ class Material:
             }
         )
         if "served" in ways:
-            yolotf.Detector(cfg, weights, score=score).export(self.folder / name / "served")
+            yolotf.Detector(cfg, weights, score_threshold=score).export(
+                self.folder / name / "served"
+            )
         if "converted" in ways:
             convert(weights, cfg, self.folder / name / "converted")
         if "saved" in ways:

@@ -61,7 +61,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def detector(file):
-    return yolotf.Detector(parse_cfg(TRACKER), file, score=0.3)
+    return yolotf.Detector(parse_cfg(TRACKER), file, score_threshold=0.3)
 
 
 def frames(count=5, seed=1):
@@ -93,19 +93,19 @@ def test_frames_are_remembered_from_call_to_call(detector):
 
 
 def test_a_list_longer_than_a_batch_is_one_video(file, detector):
-    small = yolotf.Detector(parse_cfg(TRACKER), file, score=0.3, batch_size=2)
+    small = yolotf.Detector(parse_cfg(TRACKER), file, score_threshold=0.3, batch_size=2)
     assert boxes(small(frames())) == boxes(detector(frames()))
 
 
 def test_frames_may_be_bgr(file, detector):
-    bgr = yolotf.Detector(parse_cfg(TRACKER), file, score=0.3, bgr=True)
+    bgr = yolotf.Detector(parse_cfg(TRACKER), file, score_threshold=0.3, bgr=True)
     found = boxes(detector(frames()))
     assert boxes(bgr([frame[..., ::-1] for frame in frames()])) == found
-    assert boxes(yolotf.Detector(parse_cfg(TRACKER), file, score=0.3)(frames())) == found
+    assert boxes(yolotf.Detector(parse_cfg(TRACKER), file, score_threshold=0.3)(frames())) == found
 
 
 def test_each_detector_has_a_video_of_its_own(file, detector):
-    other = yolotf.Detector(parse_cfg(TRACKER), file, score=0.3)
+    other = yolotf.Detector(parse_cfg(TRACKER), file, score_threshold=0.3)
     one, two = frames(seed=1), frames(seed=2)
     mixed = [(detector(a), other(b)) for a, b in zip(one, two, strict=True)]
     detector.reset()
@@ -129,7 +129,7 @@ def test_a_copy_begins_anew(detector, copied):
 def test_without_a_memory_reset_does_nothing(tmp_path):
     text = TRACKER.replace("[crnn]", "[convolutional]").replace("hidden=6\noutput=8", "filters=8")
     helpers.write_weights(tmp_path / "plain.weights", parse_cfg(text), scale=0.2)
-    detector = yolotf.Detector(parse_cfg(text), tmp_path / "plain.weights", score=0.3)
+    detector = yolotf.Detector(parse_cfg(text), tmp_path / "plain.weights", score_threshold=0.3)
     assert not detector.stateful
     found = detector(frames())
     detector.reset()
@@ -176,7 +176,7 @@ def test_frames_of_one_call_stay_together():
 
 
 def test_functions_find_what_the_detector_finds(file, detector):
-    function = build_function(parse_cfg(TRACKER), file, score=0.3)
+    function = build_function(parse_cfg(TRACKER), file, score_threshold=0.3)
     expected = detector(frames())
     for start in (0, 5):  # in one batch, then one by one
         video = np.stack(frames())

@@ -73,7 +73,7 @@ def run(model, images):
 def test_a_detector_finds_the_same(name, tmp_path):
     text = NETWORKS[name]
     (tmp_path / "a.weights").write_bytes(numpy_loader.random_file(text, 3))
-    detector = Detector(parse_cfg(text), tmp_path / "a.weights", score=0.2, max_boxes=20)
+    detector = Detector(parse_cfg(text), tmp_path / "a.weights", score_threshold=0.2, max_boxes=20)
     detector.export(tmp_path / "saved")
     model = converted(tmp_path / "saved", tmp_path / "js")
     images = np.random.default_rng(3).integers(0, 256, (2, 40, 50, 3)).astype(np.uint8)
@@ -90,7 +90,9 @@ def test_a_detector_finds_the_same(name, tmp_path):
 
 def test_pictures_of_nothing_and_no_pictures_have_no_detections(tmp_path):
     (tmp_path / "a.weights").write_bytes(numpy_loader.random_file(SMALL, 3))
-    detector = Detector(parse_cfg(SMALL), tmp_path / "a.weights", score=0.999, max_boxes=20)
+    detector = Detector(
+        parse_cfg(SMALL), tmp_path / "a.weights", score_threshold=0.999, max_boxes=20
+    )
     detector.export(tmp_path / "saved")
     model = converted(tmp_path / "saved", tmp_path / "js")
     for batch in (2, 0):

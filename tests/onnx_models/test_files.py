@@ -70,7 +70,7 @@ def test_tensors_come_back(dtype, shape):
 
 def test_what_the_model_says_of_itself(tmp_path, weights):
     names = ["a", "b c", "d", "é"]
-    done = convert(weights, SMALL, tmp_path / "a.onnx", names=names)
+    done = convert(weights, SMALL, tmp_path / "a.onnx", class_names=names)
     model = onnx.load(tmp_path / "a.onnx")
     assert (model.producer_name, model.producer_version) == ("yolotf", yolotf.__version__)
     assert [(one.domain, one.version) for one in model.opset_import] == [("", OPSET)]
@@ -86,7 +86,7 @@ def test_what_the_model_says_of_itself(tmp_path, weights):
     assert (done.loaded.layers, done.loaded.floats) == (convolutions, floats)
     assert (done.loaded.loaded[0], done.loaded.path) == ("conv_0", str(weights))
     with pytest.raises(errors.YolotfError, match="2 names for the 4 classes"):
-        convert(weights, SMALL, tmp_path / "a.onnx", names=["a", "b"])
+        convert(weights, SMALL, tmp_path / "a.onnx", class_names=["a", "b"])
 
 
 def test_tensorflow_and_keras_are_not_needed(tmp_path, weights):

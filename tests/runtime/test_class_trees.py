@@ -144,12 +144,12 @@ def test_detectors_and_functions_agree_and_take_their_names_from_the_tree(networ
     content = np.frombuffer(numpy_loader.random_file(network.to_cfg())[20:], np.float32) * 9
     weights.write_bytes(numpy_loader.HEADER + content.tobytes())
     picture = np.random.default_rng(2).integers(0, 256, (96, 64, 3), dtype=np.uint8)
-    detector = yolotf.Detector(network, weights, score=0.1)
-    assert detector.names == NAMES
+    detector = yolotf.Detector(network, weights, score_threshold=0.1)
+    assert detector.class_names == NAMES
     found = detector(picture)
     assert len(found) > 0
-    assert {found.names[place] for place in range(len(found))} <= set(NAMES)
-    batch = yolotf.build_function(network, weights, score=0.1)(tf.constant(picture[None]))
+    assert {found.labels[place] for place in range(len(found))} <= set(NAMES)
+    batch = yolotf.build_function(network, weights, score_threshold=0.1)(tf.constant(picture[None]))
     count = int(batch.counts[0])
     assert batch.classes[0, :count].numpy().tolist() == found.classes.tolist()
     np.testing.assert_allclose(batch.scores[0, :count], found.scores, rtol=1e-4)

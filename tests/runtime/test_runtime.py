@@ -456,9 +456,9 @@ def test_an_interrupted_reload_changes_nothing(files, small_file):
 def test_a_gpu_takes_the_function(files, monkeypatch):
     described = parse_cfg(files[0])
     image = np.random.default_rng(1).integers(0, 256, (2, 50, 70, 3)).astype(np.uint8)
-    expected = Detector(described, files[1], score=0.2)(list(image))
+    expected = Detector(described, files[1], score_threshold=0.2)(list(image))
     monkeypatch.setattr(tensorflow_library, "has_gpu", lambda: True)
-    detector = Detector(described, files[1], score=0.2)
+    detector = Detector(described, files[1], score_threshold=0.2)
     assert not isinstance(detector._served.engine, RuntimeNetwork)
     detector.reload(files[1])
     for one, other in zip(detector(list(image)), expected, strict=True):
@@ -508,13 +508,15 @@ def test_a_refused_file_is_explained(kind, small_file, tmp_path):
 
 
 def test_detectors_say_what_they_are(files):
-    detector = Detector(parse_cfg(files[0]), files[1], names=list("abcd"), score=0.2)
+    detector = Detector(
+        parse_cfg(files[0]), files[1], class_names=list("abcd"), score_threshold=0.2
+    )
     assert repr(detector) == f"<yolotf.Detector small.cfg, 64x32, 4 classes, {files[1]}>"
     assert detector.size == (32, 64)
     assert detector.weights.seen == detector.weights.header.seen
     image = np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8)
     for other in (pickle.loads(pickle.dumps(detector)), copy.deepcopy(detector)):
-        assert other.names == detector.names
+        assert other.class_names == detector.class_names
         assert other(image).to_dict() == detector(image).to_dict()
     detector.reload(files[1].read_bytes())
     assert detector.reloads == 1

@@ -49,7 +49,7 @@ def main(parsed: argparse.Namespace) -> int:
         classifier = Classifier(
             network,
             parsed.weights,
-            names=names,
+            class_names=names,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             engine=parsed.engine,

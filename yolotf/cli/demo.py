@@ -88,7 +88,7 @@ def run(folder: str | os.PathLike[str]) -> None:
     print(f"TensorFlow {tf.__version__}; building {network.source}")
     model = yolotf.build_model(network)
     print(yolotf.load_darknet_weights(model, data.weights))
-    detector = yolotf.Detector(network, data.weights, names=data.names, max_boxes=_MAX_BOXES)
+    detector = yolotf.Detector(network, data.weights, class_names=data.names, max_boxes=_MAX_BOXES)
     for picture in (data.bus, data.zidane):
         found = detector(picture)
         target = _draw(found, picture, boxes)

@@ -205,9 +205,9 @@ def main(parsed: argparse.Namespace) -> int:
         detector = Detector(
             network,
             parsed.weights,
-            names=names,
-            score=parsed.score,
-            iou=parsed.iou,
+            class_names=names,
+            score_threshold=parsed.score,
+            iou_threshold=parsed.iou,
             max_boxes=parsed.max_boxes,
             agnostic=parsed.agnostic,
             only=only,
@@ -236,9 +236,9 @@ def main(parsed: argparse.Namespace) -> int:
     )
     coco: label_files.CocoResults | None = like
     if like is not None:
-        like.know(detector.names, max(head.classes for head in detector.network.heads))
+        like.know(detector.class_names, max(head.classes for head in detector.network.heads))
     elif parsed.coco_json:
-        coco = label_files.CocoResults(detector.names)
+        coco = label_files.CocoResults(detector.class_names)
     from yolotf.cli import progress  # imports rich
 
     bar_of = progress.counted(None if known is None else len(known))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from yolotf._public import public
 from yolotf.darknet import data_files
 from yolotf.darknet.coco import COCO_NAMES
+from yolotf.darknet.decoding import tree_of_heads
 from yolotf.errors import YolotfError
 from yolotf.files import detect, magic, opening, sources
 from yolotf.files.lookup import Lookup
@@ -175,3 +176,15 @@ def stock_names(network: Network) -> tuple[str, ...] | None:
     """COCO's class names for a stock network as trained on COCO; else None."""
     stock = network.classes == len(COCO_NAMES) and network.name is not None
     return COCO_NAMES if stock else None
+
+
+def class_names_for(network: Network, names: Names = None) -> tuple[str, ...]:
+    """The names of a detector's classes, by number: those given, its tree's, or a stock network's.
+
+    Raises:
+        YolotfError: there are more or fewer names than classes, or the class tree is none.
+        OSError: a file cannot be read, or the class tree is not there.
+    """
+    found = names_for(names, network.classes, network.source)
+    tree = tree_of_heads(network)
+    return found or (tree.names if tree else stock_names(network) or ())

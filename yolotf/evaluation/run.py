@@ -10,9 +10,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from yolotf._public import public
-from yolotf.darknet.class_names import Names, names_for, stock_names
-from yolotf.darknet.decoding import tree_of_heads
+from yolotf._public import public, renamed
+from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.darknet.stock import as_network
 from yolotf.errors import YolotfError
@@ -28,17 +27,18 @@ _Path = str | os.PathLike[str]
 
 
 @public
+@renamed(batch="batch_size", iou_threshold="match_iou", names="class_names")
 def evaluate(
     network: Any,
     weights: _Path,
     data: DataSet,
     *,
-    iou_threshold: float = 0.5,
+    match_iou: float = 0.5,
     points: int = 0,
     score_threshold: float = DetectionOptions.score_threshold,
-    names: Names = None,
+    class_names: Names = None,
     letter_box: bool | None = None,
-    batch: int = ServingOptions.batch_size,
+    batch_size: int = ServingOptions.batch_size,
     max_pixels: int | None = ServingOptions.max_pixels,
     progress: Callable[[int], None] = lambda count: None,
     timeout: float | None = ServingOptions.timeout,
@@ -54,13 +54,13 @@ def evaluate(
         network: as of `Detector`.
         weights: the `.weights` file.
         data: from `read_data_set` or `read_coco`; with the latter COCO's numbers are computed, too.
-        iou_threshold: see `score`.
+        match_iou: overlap above which a box counts as found, see `score`.
         points: see `score`.
         score_threshold: see `score`.
-        names: of the network's classes, by which those of the data set are found; None: COCO's for
-            a stock network.
+        class_names: of the network's classes, by which those of the data set are found; see
+            `Detector`.
         letter_box: see `Detector`.
-        batch: pictures that go through the network at once.
+        batch_size: images that go through the network at once.
         max_pixels: see `Detector`.
         progress: told how many pictures more are done.
         timeout: see `Detector`.
@@ -74,36 +74,33 @@ def evaluate(
         MissingPackageError: COCO's numbers need pycocotools.
     """
     # Before hours of detecting.
-    check_options(iou_threshold, points, score_threshold)
+    check_options(match_iou, points, score_threshold)
     if data.coco is not None:
         library()
     net = DetectionOptions(letter_box=letter_box).applied_to(as_network(network))
     classes = net.classes or max(head.classes for head in net.heads)
-    class_names = names_for(names, net.classes, net.source) or stock_names(net) or ()
-    tree = tree_of_heads(net)
-    if tree and not class_names:
-        class_names = tree.names
+    known = class_names_for(net, class_names)
     _check_labels(data)
-    data = _paired(data, class_names, classes)
+    data = _paired(data, known, classes)
     _check_pictures(data)
     detector = EvaluationDetector(
         net,
         weights,
-        score=SCORE if data.coco is None else COCO_SCORE,
+        score_threshold=SCORE if data.coco is None else COCO_SCORE,
         max_boxes=MAX_BOXES,
-        batch_size=batch,
+        batch_size=batch_size,
         timeout=timeout,
         engine=engine,
         precision=precision,
     )
-    class_names = data.names or tuple(f"class {number}" for number in range(classes))
+    shown = data.names or tuple(f"class {number}" for number in range(classes))
     started = time.perf_counter()
     unread: list[tuple[LabelledPicture, Exception]] = []
     found = detect_all(
         lambda arrays: detector(arrays),
         data,
         channels=net.input_shape.channels,
-        batch=batch,
+        batch=batch_size,
         max_pixels=max_pixels,
         progress=progress,
         unread=lambda picture, error: unread.append((picture, error)),
@@ -113,7 +110,7 @@ def evaluate(
     seconds = time.perf_counter() - started
     data, notes = fitted_to_pictures(data, [size for _, size in found])
     for note in notes:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)
     about = {
         "network": net.source,
         "letter_box": net.letter_box,
@@ -128,8 +125,8 @@ def evaluate(
     result = score(
         found,
         data.pictures,
-        class_names,
-        iou_threshold=iou_threshold,
+        shown,
+        iou_threshold=match_iou,
         points=points,
         score_threshold=score_threshold,
         about=about,
@@ -146,7 +143,7 @@ def _paired(data: DataSet, names: Sequence[str], classes: int) -> DataSet:
     """`paired`, with a warning for each note on it."""
     found = paired(data, names, classes)
     for note in found.notes[len(data.notes) :]:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=4)
     return found
 
 

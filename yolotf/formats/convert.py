@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolotf import errors
-from yolotf._public import public
+from yolotf._public import also_named, public, renamed
 from yolotf.darknet import graph_checks
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import Network, Region
@@ -92,16 +92,18 @@ class Conversion:
 
 
 @public
+@also_named(cfg="network")
+@renamed(names="class_names", batch="batch_size")
 def convert(
     weights: WeightsSource,
-    cfg: Network | CfgSource,
+    network: Network | CfgSource,
     output: StrPath,
     *,
     classes: int | None = None,
     size: int | tuple[int, int] | None = None,
     any_size: bool = False,
     reverse_outputs: bool = False,
-    batch: int | None = None,
+    batch_size: int | None = None,
     decode: bool = False,
     float16: bool = False,
     int8: StrPath | Iterable[StrPath] = (),
@@ -110,7 +112,7 @@ def convert(
     max_pixels: int | None = MAX_PIXELS,
     overwrite: bool = True,
     layout: Layout = "NCHW",
-    names: Names = None,
+    class_names: Names = None,
     suppress: bool = False,
     score_threshold: float = DetectionOptions.score_threshold,
     iou_threshold: float = DetectionOptions.iou_threshold,
@@ -126,7 +128,7 @@ def convert(
 
     Args:
         weights: the `.weights` file, as `load_darknet_weights` takes it.
-        cfg: a `Network`, a stock name, or a cfg's path or text.
+        network: a `Network`, a stock name, or a cfg's path or text.
         output: its ending decides.
 
             * `.keras`, `.h5`: the Keras model, for Keras 3.4 or later (or tf_keras, where that
@@ -135,7 +137,7 @@ def convert(
             * `.weights.h5`: the variables, for `build_model(...).load_weights`.
             * no ending, or `/` at the end: a SavedModel folder of standard operations;
               signature `serving_default`, from `images` to `output_0`, `output_1`, ...
-            * `.tflite`: the same signature for `batch` pictures at a time, by default one. The
+            * `.tflite`: the same signature for `batch_size` images at a time, by default one. The
               signature has the outputs in cfg order, the interpreter's `get_output_details()`
               need not. It has operations for everything but `[local]` and a `[maxpool]` whose
               padding is neither that of `same` nor none.
@@ -152,7 +154,7 @@ def convert(
         any_size: the model takes pictures of any height and width that the network's stride
             divides; not for `.tflite`.
         reverse_outputs: the heads in the opposite order.
-        batch: how many pictures go in at once; by default any number (`.tflite`: one). For
+        batch_size: how many images go in at once; by default any number (`.tflite`: one). For
             SavedModel, `.tflite` and `.onnx`.
         decode: the model answers `boxes` [batch, boxes, 4] (left, top, right, bottom, relative to
             the input, 0..1) and `scores` [batch, boxes, classes] in place of raw heads, all boxes
@@ -171,7 +173,7 @@ def convert(
         overwrite: False refuses to replace an older output.
         layout: `NCHW` or, for pictures and raw heads with their channels last, `NHWC`. For
             `.onnx`.
-        names: class names for the metadata: as `Detector` takes them. For `.onnx`.
+        class_names: those for the metadata: as `Detector` takes them. For `.onnx`.
         suppress: the model answers detections: `boxes` [detections, 4], `scores`, `classes` and
             `pictures` (the number in the batch), by picture, then class, the best first. They
             exclude each other by overlap alone (ONNX's NonMaxSuppression), whatever nms_kind= the
@@ -199,7 +201,7 @@ def convert(
     options = Options(
         any_size=any_size,
         reverse_outputs=reverse_outputs,
-        batch=batch,
+        batch=batch_size,
         decode=decode or suppress,
         float16=float16,
         int8=calibration.pictures(int8),
@@ -207,19 +209,21 @@ def convert(
         old_keras=old_keras,
         max_pixels=max_pixels,
         layout=layout,
-        names=read_names(names),
+        names=read_names(class_names),
         suppression=Suppression(score_threshold, iou_threshold, max_boxes) if suppress else None,
     )
     _check_options(output, kind, options)
     if kind in _LIBRARIES:
         _LIBRARIES[kind]()
-    network = networks.as_network(cfg, classes=classes)
+    source, network = network, networks.as_network(network, classes=classes)
     if size is not None:
         network = network.resized(size)
     if any_size:
         check_any_size(network, kind)
     read = [
-        path for path in (weights, cfg, names, *options.int8) if isinstance(path, str | os.PathLike)
+        path
+        for path in (weights, source, class_names, *options.int8)
+        if isinstance(path, str | os.PathLike)
     ]
     target = _target(output, kind, overwrite=overwrite, inputs=read)
     if options.names:
@@ -244,7 +248,7 @@ def convert(
             return Conversion(loaded, os.fspath(output), kind, size_bytes, seconds)
         model = build(network, options)
         tell("loading")
-        loaded = load.load_darknet_weights(model, file, cfg=network)
+        loaded = load.load_darknet_weights(model, file, network=network)
     tell("writing")
     if kind == SAVED_MODEL:
         replacing = saved_model_folder.replacing(output, overwrite=overwrite)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +50,14 @@ class Detections:
             the edge cuts off reach beyond it, as in Darknet.
         scores: [N] float32, 0 to 1.
         classes: [N] int64, class numbers from 0.
-        names: the N class names of the detections, not the table of all classes; `class 7` where
+        labels: the N class names of the detections, not the table of all classes; `class 7` where
             the name is not known.
     """
 
     xyxy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
-    names: tuple[str, ...]
+    labels: tuple[str, ...]
 
     @classmethod
     def of(
@@ -106,7 +107,7 @@ class Detections:
                 tuple(self.xyxy[position].tolist()),
                 float(self.scores[position]),
                 int(self.classes[position]),
-                self.names[position],
+                self.labels[position],
             )
         positions = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
         positions = positions.reshape(-1)
@@ -114,13 +115,19 @@ class Detections:
             self.xyxy[positions],
             self.scores[positions],
             self.classes[positions],
-            tuple(self.names[position] for position in positions.tolist()),
+            tuple(self.labels[position] for position in positions.tolist()),
         )
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The class name of each detection."""
-        return self.names
+    def names(self) -> tuple[str, ...]:
+        """What `labels` was called; the table of all classes is `Detector.class_names`."""
+        warnings.warn(
+            "Detections.names is called labels now: one name a detection; the table of all "
+            "classes is Detector.class_names",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.labels
 
     def filter(
         self, *, score: float = 0.0, classes: Sequence[int | str] | int | str | None = None
@@ -137,7 +144,7 @@ class Detections:
             keep &= np.array(
                 [
                     number in wanted or name in wanted
-                    for number, name in zip(self.classes.tolist(), self.names, strict=True)
+                    for number, name in zip(self.classes.tolist(), self.labels, strict=True)
                 ],
                 bool,
             )
@@ -145,14 +152,18 @@ class Detections:
 
     def __iter__(self) -> Iterator[Found]:
         for box, score, class_id, name in zip(
-            self.xyxy.tolist(), self.scores.tolist(), self.classes.tolist(), self.names, strict=True
+            self.xyxy.tolist(),
+            self.scores.tolist(),
+            self.classes.tolist(),
+            self.labels,
+            strict=True,
         ):
             yield Found(tuple(box), score, class_id, name)
 
     def __str__(self) -> str:
         if not len(self):
             return "nothing found"
-        width = max(map(len, self.names))
+        width = max(map(len, self.labels))
         return printable(
             "\n".join(
                 f"{found.name:<{width}}  {found.score:.2f}  "
@@ -249,7 +260,7 @@ class Detections:
             xyxy=self.xyxy.copy(),
             confidence=self.scores.copy(),
             class_id=self.classes.astype(int),
-            data={"class_name": np.array(self.names, dtype=str)},
+            data={"class_name": np.array(self.labels, dtype=str)},
         )
 
     def draw(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
@@ -9,10 +10,10 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from yolotf._public import public
+from yolotf._public import public, renamed
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.darknet.class_names import names_for
+from yolotf.darknet.class_names import Names, names_for
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
@@ -42,18 +43,24 @@ class Classification:
     Attributes:
         classes: [K] int64, class numbers from 0.
         scores: [K] float32, probabilities.
-        names: K names; `class 7` where no name is known.
+        labels: K class names; `class 7` where no name is known.
     """
 
     classes: npt.NDArray[np.int64]
     scores: _Floats
-    names: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `labels` was called."""
+        warnings.warn("Classification.names is called labels now", DeprecationWarning, stacklevel=2)
+        return self.labels
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __iter__(self) -> Iterator[Rated]:
-        for row in zip(self.classes.tolist(), self.names, self.scores.tolist(), strict=True):
+        for row in zip(self.classes.tolist(), self.labels, self.scores.tolist(), strict=True):
             yield Rated(*row)
 
     def __str__(self) -> str:
@@ -74,16 +81,18 @@ class Classifier:
 
     Attributes:
         network: the network.
-        names: class names, empty if none are known.
+        class_names: of all classes, by number; empty if none are known.
         classes: how many classes it tells apart.
     """
 
+    @renamed(names="class_names")
     def __init__(
         self,
         network: cfg.Network | cfg.Source,
         weights: WeightsSource,
         *,
-        names: StrPath | Sequence[str] | None = None,
+        classes: int | None = None,
+        class_names: Names = None,
         batch_size: int = ServingOptions.batch_size,
         threads: int | None = ServingOptions.threads,
         bgr: bool = ServingOptions.bgr,
@@ -97,7 +106,8 @@ class Classifier:
         Args:
             network: a `Network`, a stock name, or a cfg's path or text.
             weights: the `.weights` file, as `load_darknet_weights` takes it.
-            names: class names, or a file with one a line.
+            classes: for another number of classes than the network has.
+            class_names: a list, or a file with one a line.
             batch_size: pictures of a list that go through the network at once.
             threads: that this classifier computes with, apart from all others; None: the
                 processors that the process may use.
@@ -125,10 +135,18 @@ class Classifier:
             engine=engine,
             precision=precision,
         )
-        self.network = networks.as_network(network)
+        self.network = networks.as_network(network, classes=classes)
         computed, self._tree, self.classes = classes_of(self.network)
-        self.names = names_for(names, self.classes, self.network.source)
+        self.class_names = names_for(class_names, self.classes, self.network.source)
         self._served = ServedNetwork(self.network, weights, options, computed=computed)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `class_names` was called."""
+        warnings.warn(
+            "Classifier.names is called class_names now", DeprecationWarning, stacklevel=2
+        )
+        return self.class_names
 
     @property
     def stateful(self) -> bool:
@@ -157,7 +175,7 @@ class Classifier:
     def __reduce__(self) -> tuple[Any, ...]:
         """By its arguments: the other process, or the copy, reads the file that serves now."""
         path = self._served.path_for_copies("Classifier")
-        arguments = {"names": self.names or None, **vars(self._served.options)}
+        arguments = {"class_names": self.class_names or None, **vars(self._served.options)}
         return _rebuild, (type(self), self.network, path, arguments)
 
     def __repr__(self) -> str:
@@ -168,21 +186,22 @@ class Classifier:
 
     # The type of an array does not say how many axes it has.
     @overload
-    def __call__(self, pictures: npt.NDArray[Any], *, top: int = 5) -> Any: ...
+    def __call__(self, images: npt.NDArray[Any], *, top: int = 5) -> Any: ...
 
     @overload
-    def __call__(self, pictures: Picture, *, top: int = 5) -> Classification: ...
+    def __call__(self, images: Picture, *, top: int = 5) -> Classification: ...
 
     @overload
-    def __call__(self, pictures: Pictures, *, top: int = 5) -> list[Classification]: ...
+    def __call__(self, images: Pictures, *, top: int = 5) -> list[Classification]: ...
 
+    @renamed(pictures="images")
     def __call__(
-        self, pictures: Picture | Pictures, *, top: int = 5
+        self, images: Picture | Pictures, *, top: int = 5
     ) -> Classification | list[Classification]:
         """Classifies one picture or each of a list or batch.
 
         Args:
-            pictures: as `Detector` takes them.
+            images: as `Detector` takes them.
             top: how many classes to answer, at most.
 
         Returns:
@@ -195,8 +214,8 @@ class Classifier:
         """
         if top < 1:
             raise ValueError(f"top={top} must be at least 1")
-        images, several = images_of(pictures)
-        found = [self._best(row, top) for row in self.probabilities(images)]
+        batch, several = images_of(images)
+        found = [self._best(row, top) for row in self.probabilities(batch)]
         return found if several else found[0]
 
     def probabilities(self, pictures: Sequence[Picture]) -> _Floats:
@@ -240,7 +259,7 @@ class Classifier:
 
         arrays = self._served.unblocked_weights()
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
-            classifier_function.write(self.network, arrays, ready, names=self.names or ())
+            classifier_function.write(self.network, arrays, ready, names=self.class_names or ())
 
     def _prepared(self, arrays: Sequence[Array]) -> _Floats:
         return np.stack([prepare(array, *self.size) for array in arrays])
@@ -254,7 +273,7 @@ class Classifier:
 
     def _best(self, row: _Floats, top: int) -> Classification:
         order = np.argsort(-row, kind="stable")[:top]
-        names = self.names or [f"class {number}" for number in range(self.classes)]
+        names = self.class_names or [f"class {number}" for number in range(self.classes)]
         return Classification(order, row[order], tuple(names[number] for number in order))
 
 

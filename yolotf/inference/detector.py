@@ -9,11 +9,11 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from yolotf._public import public
+from yolotf._public import public, renamed
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.darknet.class_names import Names, names_for
-from yolotf.darknet.decoding import check_heads, tree_of_heads
+from yolotf.darknet.class_names import Names, class_names_for
+from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Only
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.files.sources import StrPath
@@ -44,17 +44,19 @@ class Detector:
 
     Attributes:
         network: the network.
-        names: class names, empty if none are known.
+        class_names: of all classes, by number; empty if none are known.
     """
 
+    @renamed(names="class_names", score="score_threshold", iou="iou_threshold")
     def __init__(
         self,
         network: cfg.Network | cfg.Source,
         weights: WeightsSource,
         *,
-        names: Names = None,
-        score: float = DetectionOptions.score_threshold,
-        iou: float = DetectionOptions.iou_threshold,
+        classes: int | None = None,
+        class_names: Names = None,
+        score_threshold: float = DetectionOptions.score_threshold,
+        iou_threshold: float = DetectionOptions.iou_threshold,
         max_boxes: int = DetectionOptions.max_boxes,
         nms_kind: str | None = DetectionOptions.nms_kind,
         agnostic: bool = DetectionOptions.agnostic,
@@ -73,9 +75,11 @@ class Detector:
         Args:
             network: a `Network`, a stock name, or a cfg's path or text.
             weights: the `.weights` file, as `load_darknet_weights` takes it.
-            names: class names, or a file with one a line; a class tree brings its own.
-            score: lowest score of a detection.
-            iou: boxes of one class that overlap more exclude each other.
+            classes: for another number of classes than the network has.
+            class_names: a list, or a file with one a line. None: the tree's names of a class tree,
+                COCO's for a stock network of its 80 classes, otherwise none.
+            score_threshold: lowest score of a detection.
+            iou_threshold: boxes of one class that overlap more exclude each other.
             max_boxes: detections per picture, the best ones.
             nms_kind: `default`, `greedynms` or `diounms` in place of the cfg's.
             agnostic: boxes of different classes exclude each other, too.
@@ -105,8 +109,8 @@ class Detector:
             EngineError: the engine refuses the network.
         """
         self._wanted = DetectionOptions(
-            score_threshold=score,
-            iou_threshold=iou,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
             max_boxes=max_boxes,
             nms_kind=nms_kind,
             agnostic=agnostic,
@@ -122,17 +126,20 @@ class Detector:
             engine=engine,
             precision=precision,
         )
-        self.network = self._wanted.applied_to(networks.as_network(network))
+        self.network = self._wanted.applied_to(networks.as_network(network, classes=classes))
         for text in (*self.network.warnings, *catalog.stock_warnings(self.network)):
-            warnings.warn(text, stacklevel=2)
-        self.names = names_for(names, self.network.classes, self.network.source)
+            warnings.warn(text, stacklevel=3)
+        self.class_names = class_names_for(self.network, class_names)
         check_heads(self.network)
-        tree = tree_of_heads(self.network)
-        if tree and not self.names:
-            self.names = tree.names
-        self._unwanted = self._wanted.unwanted(self.network, self.names)
+        self._unwanted = self._wanted.unwanted(self.network, self.class_names)
         self._decoder = Decoder(self.network, self._wanted.suppression(self.network))
         self._served = ServedNetwork(self.network, weights, options)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `class_names` was called."""
+        warnings.warn("Detector.names is called class_names now", DeprecationWarning, stacklevel=2)
+        return self.class_names
 
     @property
     def size(self) -> tuple[int, int]:
@@ -176,9 +183,9 @@ class Detector:
         """The keywords that make another like it."""
         wanted, options = self._wanted, self._served.options
         return {
-            "names": self.names or None,
-            "score": wanted.score_threshold,
-            "iou": wanted.iou_threshold,
+            "class_names": self.class_names or None,
+            "score_threshold": wanted.score_threshold,
+            "iou_threshold": wanted.iou_threshold,
             "max_boxes": wanted.max_boxes,
             "nms_kind": wanted.nms_kind,
             "agnostic": wanted.agnostic,
@@ -189,19 +196,20 @@ class Detector:
 
     # The type of an array does not say how many axes it has.
     @overload
-    def __call__(self, pictures: Array) -> Any: ...
+    def __call__(self, images: Array) -> Any: ...
 
     @overload
-    def __call__(self, pictures: Picture) -> Detections: ...
+    def __call__(self, images: Picture) -> Detections: ...
 
     @overload
-    def __call__(self, pictures: Pictures) -> list[Detections]: ...
+    def __call__(self, images: Pictures) -> list[Detections]: ...
 
-    def __call__(self, pictures: Picture | Pictures) -> Detections | list[Detections]:
+    @renamed(pictures="images")
+    def __call__(self, images: Picture | Pictures) -> Detections | list[Detections]:
         """Detects in one picture or in each of a list or batch.
 
         Args:
-            pictures: a path, a Pillow image, encoded bytes, an open file, or an array or tensor
+            images: a path, a Pillow image, encoded bytes, an open file, or an array or tensor
                 [height, width, channels] RGB (grey ones may lack the last axis), uint8 or float
                 in 0..1; or several of these, of any sizes, in a list or tuple; or an array or
                 tensor [batch, height, width, channels].
@@ -215,8 +223,8 @@ class Detector:
             EngineError: the engine refuses to run it.
             ForkedProcessError: the process was forked after a detector had been made.
         """
-        images, several = images_of(pictures)
-        found = self._detect(images)
+        batch, several = images_of(images)
+        found = self._detect(batch)
         return found if several else found[0]
 
     def reload(self, weights: WeightsSource) -> None:
@@ -263,14 +271,14 @@ class Detector:
         from yolotf.inference import export  # imports TensorFlow
         from yolotf.inference.detector_function import InferenceFunction  # likewise
 
-        function = InferenceFunction(self.network, self._wanted, names=self.names)
+        function = InferenceFunction(self.network, self._wanted, class_names=self.class_names)
         weights = self._served.unblocked_weights()
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
             export.write(
                 function,
                 weights,
                 ready,
-                names=self.names or (),
+                names=self.class_names or (),
                 max_pixels=self._served.options.max_pixels,
             )
 
@@ -298,7 +306,8 @@ class Detector:
             threads=self._served.threads,
         )
         return [
-            Detections.of(image.boxes, image.scores, image.classes, self.names) for image in found
+            Detections.of(image.boxes, image.scores, image.classes, self.class_names)
+            for image in found
         ]
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from yolotf._public import public
+from yolotf._public import public, renamed
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet import stock as networks
-from yolotf.darknet.class_names import Names, read_names
+from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Only
 from yolotf.errors import YolotfError
@@ -46,7 +46,7 @@ class InferenceFunction:
         network: cfg.Network,
         wanted: DetectionOptions | None = None,
         *,
-        names: Names = None,
+        class_names: Names = None,
         any_size: bool = False,
     ) -> None:
         """See `build_function`; the variables are allocated only.
@@ -54,12 +54,12 @@ class InferenceFunction:
         Args:
             network: see there.
             wanted: which detections; None: those of the defaults.
-            names: see there.
+            class_names: see there.
             any_size: see there.
         """
         wanted = wanted or DetectionOptions()
         check_heads(network)
-        unwanted = wanted.unwanted(network, read_names(names))
+        unwanted = wanted.unwanted(network, class_names_for(network, class_names))
         if any_size:
             graph_rules.check_any_size(network)
         self.network = network
@@ -330,17 +330,19 @@ def _sizes(images: Tensor) -> Tensor:
 
 
 @public
+@renamed(names="class_names", score="score_threshold", iou="iou_threshold")
 def build_function(
     network: cfg.Network | cfg.Source,
     weights: WeightsSource,
     *,
-    score: float = DetectionOptions.score_threshold,
-    iou: float = DetectionOptions.iou_threshold,
+    classes: int | None = None,
+    score_threshold: float = DetectionOptions.score_threshold,
+    iou_threshold: float = DetectionOptions.iou_threshold,
     max_boxes: int = DetectionOptions.max_boxes,
     nms_kind: str | None = DetectionOptions.nms_kind,
     agnostic: bool = DetectionOptions.agnostic,
     only: Only = DetectionOptions.only,
-    names: Names = None,
+    class_names: Names = None,
     any_size: bool = False,
     timeout: float | None = ServingOptions.timeout,
 ) -> InferenceFunction | Any:
@@ -351,13 +353,14 @@ def build_function(
     Args:
         network: a `Network`, a stock name, or a cfg's path or text.
         weights: the `.weights` file, as `load_darknet_weights` takes it.
-        score: lowest score of a detection; at least 0, below 1.
-        iou: boxes of one class that overlap more exclude each other.
+        classes: for another number of classes than the network has.
+        score_threshold: lowest score of a detection; at least 0, below 1.
+        iou_threshold: boxes of one class that overlap more exclude each other.
         max_boxes: detections per picture, the best ones.
         nms_kind: `default`, `greedynms` or `diounms` in place of the cfg's.
         agnostic: boxes of different classes exclude each other, too.
         only: the classes to detect, see `Detector`.
-        names: class names that `only` may use.
+        class_names: those that `only` may use, see `Detector`.
         any_size: pictures are not resized; height and width may be any multiple of
             `InferenceFunction.stride`.
         timeout: see `load_darknet_weights`.
@@ -374,21 +377,21 @@ def build_function(
         ForkedProcessError: the process was forked after TensorFlow had run in its parent.
     """
     forked.check_process("build_function")
-    network = networks.as_network(network)
+    network = networks.as_network(network, classes=classes)
     if not network.heads:
         _check_plain(network, nms_kind=nms_kind, only=only, any_size=any_size, agnostic=agnostic)
         classifier = ClassifierFunction(network)
         classifier.load(weights, contents_disposable=True, timeout=timeout)
         return classifier
     wanted = DetectionOptions(
-        score_threshold=score,
-        iou_threshold=iou,
+        score_threshold=score_threshold,
+        iou_threshold=iou_threshold,
         max_boxes=max_boxes,
         nms_kind=nms_kind,
         agnostic=agnostic,
         only=only,
     )
-    function = InferenceFunction(network, wanted, names=names, any_size=any_size)
+    function = InferenceFunction(network, wanted, class_names=class_names, any_size=any_size)
     function.load(weights, contents_disposable=True, trace=True)
     return function
 

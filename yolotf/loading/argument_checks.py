@@ -54,19 +54,19 @@ def model_first(function: Callable[_P, _R]) -> Callable[_P, _R]:
     @functools.wraps(function)
     def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
         given: dict[str, Any] = {
-            **dict(zip(("model", "weights_file"), arguments, strict=False)),
+            **dict(zip(("model", "weights"), arguments, strict=False)),
             **options,
         }
         if "model" in given:
-            check_model(given["model"], given.get("weights_file"))
-        if "weights_file" in given:
-            _check_file(given["weights_file"])
+            check_model(given["model"], given.get("weights"))
+        if "weights" in given:
+            _check_file(given["weights"])
         return function(*arguments, **options)
 
     return call
 
 
-def check_model(model: Any, weights_file: Any = None) -> None:
+def check_model(model: Any, weights: Any = None) -> None:
     """Refuses what is no model.
 
     Raises:
@@ -80,8 +80,8 @@ def check_model(model: Any, weights_file: Any = None) -> None:
     if isinstance(model, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(
         model, "read"
     ):
-        if _is_model(weights_file):
-            raise TypeError(f"model and weights_file are swapped; the model comes first: {_CALL}")
+        if _is_model(weights):
+            raise TypeError(f"model and weights are swapped; the model comes first: {_CALL}")
         raise TypeError(
             f"model is {type(model).__name__}, must be a Keras model; build one with "
             f"yolotf.build_model or read one with keras.models.load_model: {_CALL}"
@@ -102,15 +102,15 @@ def check_model(model: Any, weights_file: Any = None) -> None:
         raise TypeError(f"model is {what}, must be a built Keras model: {_CALL}")
 
 
-def _check_file(weights_file: Any) -> None:
-    if isinstance(weights_file, cfg.Network):
+def _check_file(weights: Any) -> None:
+    if isinstance(weights, cfg.Network):
         raise TypeError(
-            f"weights_file is a Network ({weights_file.source}); pass the file, and the network it "
+            f"weights is a Network ({weights.source}); pass the file, and the network it "
             "was trained as with cfg=: "
             "yolotf.load_darknet_weights(model, 'yolov4.weights', cfg=network)"
         )
-    if _is_model(weights_file):
-        raise TypeError(f"weights_file is a model; pass the path of the file: {_CALL}")
+    if _is_model(weights):
+        raise TypeError(f"weights is a model; pass the path of the file: {_CALL}")
 
 
 def check_source(source: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from yolotf import errors, text
-from yolotf._public import public
+from yolotf._public import also_named, public
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.files import sources
@@ -92,13 +92,14 @@ class LoadReport:
 
 @public
 @outside_of_functions
+@also_named(weights_file="weights", cfg="network")
 @model_first
 def load_darknet_weights(
     model: Any,
-    weights_file: WeightsSource,
+    weights: WeightsSource,
     tiny: bool = False,
     *,
-    cfg: Any = None,
+    network: Any = None,
     strict: bool = True,
     by_name: bool = False,
     skip_mismatch: bool = False,
@@ -116,14 +117,14 @@ def load_darknet_weights(
 
     Args:
         model: built by `build_model`, or with layers called after their sections.
-        weights_file: the file; float32, little-endian, header of 16 or 20 bytes. A path or
+        weights: the file; float32, little-endian, header of 16 or 20 bytes. A path or
             URL, its bytes, or an open binary file (`yolotf.files.sources`); what comes over
             a network is complete before a variable changes.
         tiny: ignored; older loaders need it.
-        cfg: the network the file was trained as, if that is not the model's: a `Network`, a
+        network: the network the file was trained as, if that is not the model's: a `Network`, a
             cfg's path or text, or a stock name. Its layers fill the model's; only those right
             before a head may differ, as they do with another class count, and stay as they
-            were.
+            were. `cfg=` is another name for it, as `weights_file=` is for `weights`.
         strict: refuse a file that ends early at the end of a layer, unless it is called
             `*.conv.N`, and, with `by_name`, names without a partner.
         by_name: pair the file's sections with the model's layers by name (`conv_17`), in
@@ -157,19 +158,19 @@ def load_darknet_weights(
     if bn_epsilon not in ("keep", "darknet"):
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
     expected = None
-    if sources.is_url(weights_file) and not (by_name or skip_mismatch):
-        expected = planning.expected_network(model, cfg)
-    with WeightsFile.open(weights_file, progress, network=expected, timeout=timeout) as file:
+    if sources.is_url(weights) and not (by_name or skip_mismatch):
+        expected = planning.expected_network(model, network)
+    with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:
         try:
             job = planning.job_for(
-                model, file, cfg, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch
+                model, file, network, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch
             )
             if progress:
                 progress(0, file.size_bytes)
             with tf.init_scope():
                 stats = writing.write(file, job.header, job.plan, cast=cast, verify=verify)
         except errors.WeightsMismatch as error:
-            raise diagnose.explained(error, file, model, cfg) from None
+            raise diagnose.explained(error, file, model, network) from None
     undrawn.filled(assignment.slot.holder for assignment in job.plan.assignments)
     if job.complete:
         origins.remember(model, job.header, job.plan)

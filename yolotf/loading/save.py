@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolotf._public import public
+from yolotf._public import public, renamed
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import ContentError, ModelMismatchError
@@ -34,10 +34,11 @@ _FLOATING = ("float32", "float64", "float16", "bfloat16")
 
 
 @public
+@renamed(file="weights")
 @outside_of_functions
 def save_darknet_weights(
     model: Any,
-    file: str | os.PathLike[str],
+    weights: str | os.PathLike[str],
     *,
     network: Any = None,
     seen: int | None = None,
@@ -57,7 +58,7 @@ def save_darknet_weights(
 
     Args:
         model: from `build_model`, or any model that `load_darknet_weights` could load.
-        file: where to.
+        weights: the file to write.
         network: the network whose order the file shall have, as `cfg=` of
             `load_darknet_weights`; by default the model's own, the one of the file it was loaded
             from, or the order that its structure suggests.
@@ -82,7 +83,7 @@ def save_darknet_weights(
         ValueError: `seen`, `version` or `upto` cannot be.
         OSError: the file cannot be written, or is not to be replaced; an old one is as it was.
     """
-    atomic.checked_target(file, overwrite=overwrite)
+    atomic.checked_target(weights, overwrite=overwrite)
     _refuse_derived(model)
     origin = origins.of(model)
     header = _header(origin, seen, version)
@@ -99,7 +100,7 @@ def save_darknet_weights(
         if one.kind != "epsilon":
             warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=3)
     size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
-    with atomic.replacing_file(file, overwrite=overwrite) as written:
+    with atomic.replacing_file(weights, overwrite=overwrite) as written:
         _reserve(written.fileno(), size)
         written.write(header.to_bytes())
         for assignment in assignments:

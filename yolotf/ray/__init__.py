@@ -1,6 +1,6 @@
 """A detector past one machine: an application for Ray Serve, and detection in a Ray Data set.
 
-    serve run yolotf.ray:app cfg=yolov4 weights=yolov4.weights names=coco.names
+    serve run yolotf.ray:app network=yolov4 weights=yolov4.weights class_names=coco.names
 
 or, with a config file that names `yolotf.ray:app` and its `args`, `serve deploy`. Needs
 `pip install "yolotf[ray]"`; nothing else of yolotf imports this package.

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import ray
 import ray.data
 
-from yolotf._public import public
+from yolotf._public import also_named, public, renamed
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files import atomic, fetching, sources
 from yolotf.images.detections import Detections
@@ -48,15 +48,17 @@ _SCHEMA = pyarrow.schema(
 
 
 @public
+@also_named(cfg="network")
+@renamed(names="class_names", score="score_threshold", iou="iou_threshold")
 def detect_dataset(
     paths: "Iterable[str | os.PathLike[str]] | ray.data.Dataset",
-    cfg: str,
+    network: str,
     weights: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    names: str | None = None,
-    score: float = DetectionOptions.score_threshold,
-    iou: float = DetectionOptions.iou_threshold,
+    class_names: str | None = None,
+    score_threshold: float = DetectionOptions.score_threshold,
+    iou_threshold: float = DetectionOptions.iou_threshold,
     max_boxes: int = DetectionOptions.max_boxes,
     batch_size: int = ServingOptions.batch_size,
     engine: EngineName = ServingOptions.engine,
@@ -78,12 +80,12 @@ def detect_dataset(
         paths: paths or URLs (of fsspec) of pictures that every node can read, or a dataset whose
             column `path` names each picture and whose column `bytes`, if there is one, holds the
             file (`ray.data.read_binary_files(folder, include_paths=True)`).
-        cfg: a stock name, or the path of a cfg.
+        network: a stock name, or the path of a cfg.
         weights: the `.weights` file, readable on every node.
         output: the folder of Parquet files, on storage that every node reaches.
-        names: class names, one a line.
-        score: see `Detector`.
-        iou: see `Detector`.
+        class_names: a file with one a line.
+        score_threshold: see `Detector`.
+        iou_threshold: see `Detector`.
         max_boxes: see `Detector`.
         batch_size: pictures that go through the network at once.
         engine: see `Detector`.
@@ -121,11 +123,11 @@ def detect_dataset(
             return 0
         dataset = ray.data.from_items([{"path": path} for path in new])
     settings = Settings(
-        cfg=_everywhere(cfg) if Path(cfg).is_file() else cfg,
+        network=_everywhere(network) if Path(network).is_file() else network,
         weights=_everywhere(weights),
-        names=None if names is None else _everywhere(names),
-        score=score,
-        iou=iou,
+        class_names=None if class_names is None else _everywhere(class_names),
+        score_threshold=score_threshold,
+        iou_threshold=iou_threshold,
         max_boxes=max_boxes,
         engine=engine,
         precision=precision,
@@ -226,7 +228,7 @@ class _DatasetDetector:
             [row.xyxy.tolist() for row in good],
             [row.scores.tolist() for row in good],
             [row.classes.tolist() for row in good],
-            [list(row.names) for row in good],
+            [list(row.labels) for row in good],
             [row.reason if isinstance(row, Failure) else "" for row in rows],
         ]
         return pyarrow.table(

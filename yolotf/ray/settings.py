@@ -1,6 +1,8 @@
 """What the application may be told, and the detector of it."""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from yolotf.darknet import stock
 from yolotf.darknet.detection_options import DetectionOptions
@@ -12,15 +14,20 @@ MAX_PIXELS = 1 << 25
 """Pixels of a picture: fewer than a `Detector` takes, since strangers send many at a time."""
 
 
+def _named(*names: str, **options: Any) -> Any:
+    """A field that is also taken by the names it had before."""
+    return Field(validation_alias=AliasChoices(*names), **options)
+
+
 class Settings(BaseModel):
-    """The `args` of the application.
+    """The `args` of the application; `cfg`, `names`, `score` and `iou` are older names of some.
 
     Attributes:
-        cfg: a stock name, or the path of a cfg that every node can read.
+        network: a stock name, or the path of a cfg that every node can read.
         weights: the `.weights` file to start with.
-        names: class names, one a line; None for numbers.
-        score: lowest score of a detection.
-        iou: boxes of one class that overlap more exclude each other.
+        class_names: a file with one a line; None: see `Detector`.
+        score_threshold: lowest score of a detection.
+        iou_threshold: boxes of one class that overlap more exclude each other.
         max_boxes: detections per picture, the best ones.
         engine: what computes, see `Detector`.
         precision: see `Detector`.
@@ -39,11 +46,13 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    cfg: str
+    network: str = _named("network", "cfg")
     weights: str
-    names: str | None = None
-    score: float = DetectionOptions.score_threshold
-    iou: float = DetectionOptions.iou_threshold
+    class_names: str | None = _named("class_names", "names", default=None)
+    score_threshold: float = _named(
+        "score_threshold", "score", default=DetectionOptions.score_threshold
+    )
+    iou_threshold: float = _named("iou_threshold", "iou", default=DetectionOptions.iou_threshold)
     max_boxes: int = DetectionOptions.max_boxes
     engine: EngineName = ServingOptions.engine
     precision: Precision = ServingOptions.precision
@@ -69,7 +78,9 @@ class Settings(BaseModel):
     def wanted(self) -> DetectionOptions:
         """Which detections."""
         return DetectionOptions(
-            score_threshold=self.score, iou_threshold=self.iou, max_boxes=self.max_boxes
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            max_boxes=self.max_boxes
         )
 
     def serving(self) -> ServingOptions:
@@ -97,16 +108,16 @@ def detector_of(settings: Settings) -> Detector:
         WeightsMismatch: file and network do not belong together.
         OSError: a file cannot be read on this node.
     """
-    network = stock.as_network(settings.cfg)
+    network = stock.as_network(settings.network)
     check_forgetful(
         network, "Ray brings pictures of many videos in any order; use a Detector for each video"
     )
     return Detector(
         network,
         settings.weights,
-        names=settings.names,
-        score=settings.score,
-        iou=settings.iou,
+        class_names=settings.class_names,
+        score_threshold=settings.score_threshold,
+        iou_threshold=settings.iou_threshold,
         max_boxes=settings.max_boxes,
         batch_size=settings.batch_size,
         threads=settings.cpus,
