@@ -21,13 +21,14 @@ HEAVY = {
         "safetensors",
         "supervision",
     ),
-    *("onnxruntime", "openvino", "tf2onnx"),
+    *("onnxruntime", "openvino", "pillow_heif", "tf2onnx", "yaml"),
 }
 """TensorFlow and what comes with it, what is slow to import, and the optional dependencies."""
 LIGHT = {
     ("yolotf", "yolotf.errors"): "an error's words where something is not installed",
     ("yolotf.cli.commands", "yolotf"): "yolotf imports it when it is run as a module",
     ("yolotf.cli.detect", "yolotf.inference.detector"): "paths have been looked at without it",
+    ("yolotf.cli.label_files", "yolotf.evaluation"): "the detector and its libraries come with it",
     ("yolotf.diagnosis.render", "yolotf.diagnosis.render.html"): "one page of all answers",
     ("yolotf.graphs.tf_operations", "tensorflow.python.eager"): "not every TensorFlow has it",
     ("yolotf.graphs.tf_operations", "tensorflow.python.util"): "not every TensorFlow has it",

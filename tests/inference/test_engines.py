@@ -175,8 +175,8 @@ def test_probabilities_are_those_of_tensorflow(engine, small_file):
 def test_frames_are_remembered(engine, tmp_path):
     network, path = parse_cfg(TRACKER), tmp_path / "a.weights"
     helpers.write_weights(path, network, scale=0.2)
-    expected = yolotf.Detector(network, path, score=0.3)(images(5))
-    detector = yolotf.Detector(network, path, score=0.3, engine=engine)
+    expected = yolotf.Detector(network, path, score_threshold=0.3)(images(5))
+    detector = yolotf.Detector(network, path, score_threshold=0.3, engine=engine)
     assert detector.stateful
     assert_same_detections(detector(images(5)), expected)
     detector.reset()
@@ -187,7 +187,7 @@ def test_frames_are_remembered(engine, tmp_path):
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_copies_have_the_same_engine(engine, copied, small_file):
-    detector = yolotf.Detector(parse_cfg(SMALL), small_file(), score=0.2, engine=engine)
+    detector = yolotf.Detector(parse_cfg(SMALL), small_file(), score_threshold=0.2, engine=engine)
     again = copied(detector)
     assert again._served.options == detector._served.options
     assert again._served.options.engine == engine
@@ -197,7 +197,7 @@ def test_copies_have_the_same_engine(engine, copied, small_file):
 def test_exports_do_not_depend_on_the_engine(engine, small_file, tmp_path):
     import tensorflow as tf
 
-    detector = yolotf.Detector(parse_cfg(SMALL), small_file(), score=0.2, engine=engine)
+    detector = yolotf.Detector(parse_cfg(SMALL), small_file(), score_threshold=0.2, engine=engine)
     detector.export(tmp_path / "saved")
     signature = tf.saved_model.load(tmp_path / "saved").signatures["serving_default"]
     image = images(1)[0]
@@ -211,7 +211,7 @@ def test_exports_do_not_depend_on_the_engine(engine, small_file, tmp_path):
 
 
 def test_refused_files_leave_the_old_weights(engine, small_file, tmp_path):
-    detector = yolotf.Detector(parse_cfg(SMALL), small_file(), score=0.2, engine=engine)
+    detector = yolotf.Detector(parse_cfg(SMALL), small_file(), score_threshold=0.2, engine=engine)
     expected = detector(images())
     bad = tmp_path / "bad.weights"
     bad.write_bytes(small_file().read_bytes()[:-400])
@@ -350,7 +350,7 @@ def test_bfloat16_is_asked_for(small_file):
         with pytest.raises(YolotfError, match="has no bfloat16 on this processor"):
             yolotf.Detector(network, path, **options)
         return
-    exact = yolotf.Detector(network, path, score=0.2)(images(1)[0])
+    exact = yolotf.Detector(network, path, score_threshold=0.2)(images(1)[0])
     found = yolotf.Detector(network, path, **options)(images(1)[0])
     size = min(len(exact), len(found), 3)
     difference = np.abs(found.scores[:size] - exact.scores[:size]).max()

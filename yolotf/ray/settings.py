@@ -80,7 +80,7 @@ class Settings(BaseModel):
         return DetectionOptions(
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
-            max_boxes=self.max_boxes
+            max_boxes=self.max_boxes,
         )
 
     def serving(self) -> ServingOptions:
