@@ -152,7 +152,13 @@ def test_results_outlive_the_next_run(engine, small_file):
 
 
 def test_detections_are_those_of_tensorflow(engine, small_file):
-    options = {"score": 0.2, "iou": 0.4, "batch_size": 2, "letter_box": True, "only": [0, 2]}
+    options = {
+        "score_threshold": 0.2,
+        "iou_threshold": 0.4,
+        "batch_size": 2,
+        "letter_box": True,
+        "only": [0, 2],
+    }
     network, path = parse_cfg(SMALL), small_file()
     expected = yolotf.Detector(network, path, **options)(images())
     detector = yolotf.Detector(network, path, engine=engine, **options)
@@ -237,7 +243,7 @@ def test_replaced_weights_are_freed(engine, small_file):
 def test_answers_of_many_threads_are_of_one_file_or_the_other(engine, small_file):
     network, image = parse_cfg(SMALL), images(1)[0]
     files = [small_file(1), small_file(2)]
-    options = {"score": 0.1, "engine": engine, "threads": 2}
+    options = {"score_threshold": 0.1, "engine": engine, "threads": 2}
 
     def answer(detector):
         single, *several = [detector(image), *detector([image, image])]
@@ -345,7 +351,7 @@ def test_networks_that_cannot_be_computed_are_refused(engine, small_file):
 def test_bfloat16_is_asked_for(small_file):
     network, path = parse_cfg(SMALL), small_file()
     capabilities = library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    options = {"score": 0.2, "engine": "openvino", "precision": "bfloat16"}
+    options = {"score_threshold": 0.2, "engine": "openvino", "precision": "bfloat16"}
     if "BF16" not in capabilities:
         with pytest.raises(YolotfError, match="has no bfloat16 on this processor"):
             yolotf.Detector(network, path, **options)
@@ -405,7 +411,7 @@ def test_forked_processes_answer(engine, small_file, tmp_path):
     import yolotf
 
     image = np.random.default_rng(1).integers(0, 256, (200, 300, 3)).astype(np.uint8)
-    make = lambda: yolotf.Detector(*sys.argv[1:], score=0.2, engine={engine!r}, threads=4)
+    make = lambda: yolotf.Detector(*sys.argv[1:], score_threshold=0.2, engine={engine!r}, threads=4)
     detector = make()
     expected = detector(image).scores.tolist()
     assert expected

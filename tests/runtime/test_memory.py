@@ -145,12 +145,12 @@ def test_what_tensorflow_finds_no_memory_for_is_said():
     tensorflow_library.load()
     ops = Operations()
     x = ops.placeholder([1])
-    tiled = ops.Tile(input=x, multiples=[2**31 - 1])
-    wide = ops.Tile(input=ops.Reshape(tensor=tiled, shape=[1, -1]), multiples=[2**27, 1])
+    tiled = ops.Tile(input=x, multiples=[2**20])
+    wide = ops.Tile(input=ops.Reshape(tensor=tiled, shape=[1, -1]), multiples=[2**31 - 1, 1])
     session = _runtime.Session(ops.graph, runtime_network._config(1, optimize=False))
     call = runtime_network._call(session, ops, [x], [ops.Max(input=wide, axis=[0, 1])])
     network = parse_cfg(net(8) + conv(4))
-    # A tensor that TensorFlow does not allocate, on any machine: 2**60 bytes.
+    # A tensor that TensorFlow does not allocate, on any machine: 2**53 bytes.
     with pytest.raises(OutOfMemoryError) as error, tf_errors.explained(network, 2):
         call.run([np.zeros(1, np.float32)])
     assert error.value.tensorflow_code == "RESOURCE_EXHAUSTED"
