@@ -288,16 +288,6 @@ def test_a_cfg_with_other_filters_names_the_layer(weights):
         yolotf.load_darknet_weights(model, weights, cfg=other)
 
 
-def test_a_bias_before_batch_normalization_is_pointed_out(weights):
-    inputs = foreign_models.picture()
-    x = L.BatchNormalization()(L.Conv2D(8, 3)(inputs))
-    model = keras().Model(inputs, L.Conv2D(4, 1)(x))
-    path = weights.with_name("biased.weights")
-    path.write_bytes(numpy_loader.HEADER + bytes(4 * (4 * 8 + 8 * 27 + 4 + 8 * 4)))
-    with pytest.raises(yolotf.ModelMismatchError, match="use_bias=False"):
-        yolotf.load_darknet_weights(model, path)
-
-
 def _random_file(path, pairs):
     """A file for `pairs` as `assert_holds` reads it."""
     random = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,10 +22,11 @@ from yolotf.files.fetching import TIMEOUT
 from yolotf.loading import planning
 from yolotf.loading.planning import network_for, plan_for
 from yolotf.models import differences
+from yolotf.models.difference_messages import separable_message
 from yolotf.models.layer_names import network_of, part_name, parts_of
 from yolotf.models.network_like import network_like
 from yolotf.models.traversal import name_of
-from yolotf.models.units import Structure
+from yolotf.models.units import reading_of_size, readings
 from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile, WeightsSource
@@ -62,9 +64,7 @@ def diagnose(
     """
     model = None
     if hasattr(network, "layers") and hasattr(network, "weights"):
-        model, found = network, network_like(network)
-        network = found if classes is None else found.with_classes(classes)
-        classes = None
+        model = network
     elif not isinstance(network, (cfg.Network, str, os.PathLike)):
         raise TypeError(
             "network must be a Network, a cfg's path or text, a stock name or a model, "
@@ -77,14 +77,38 @@ def diagnose(
     expected = network_of(model)
     try:
         with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:
-            diagnosis = result.diagnose(file, network)
+            diagnosis = result.diagnose(file, _compared(model, file, classes))
             if diagnosis.header is not None and diagnosis.causes:
                 if planning.is_part(model, file):
                     diagnosis = replace(diagnosis, causes=(), first_divergence=None)
                 diagnosis = _of_a_part(diagnosis, model)
     except OSError as error:
-        return result.unreadable(weights, error, stock.as_network(network))
-    return _with_differences(diagnosis, model)
+        return result.unreadable(weights, error, _compared(model, None, classes))
+    return _with_bare_kernels(_with_differences(diagnosis, model), model)
+
+
+def _compared(model: Any, file: WeightsFile | None, classes: int | None) -> cfg.Network:
+    """The network like a model, stored as in a file of this size if there is such a way."""
+    floats: list[int] = []
+    if file is not None:
+        with contextlib.suppress(OSError):  # as the diagnosis will say
+            floats = [count for _, count in file.layouts()]
+    network = network_like(model, floats)
+    return network if classes is None else network.with_classes(classes)
+
+
+def _with_bare_kernels(diagnosis: Diagnosis, model: Any) -> Diagnosis:
+    """Adds the cause that a load of the whole model is refused for: kernels with nothing else."""
+    if network_of(model) is not None or not diagnosis.readable:
+        return diagnosis
+    try:
+        readings(model)
+    except ModelMismatchError as error:
+        cause = findings.Unknown(
+            path=diagnosis.path, story=error.message, remedy="pass skip_mismatch=True"
+        )
+        return replace(diagnosis, causes=(*diagnosis.causes, cause))
+    return diagnosis
 
 
 def explained(
@@ -102,7 +126,7 @@ def explained(
         return error
     known = None if source is None else network_for(model, source)
     try:
-        network = network_like(model) if known is None else known
+        network = _compared(model, file, None) if known is None else known
     except YolotfError:  # nothing in the model to compare with
         network = cfg.Network(name_of(model), cfg.Section("net", 0), (), cfg.Shape(0, 0, 0))
     found = result.diagnose(file, network)
@@ -111,12 +135,14 @@ def explained(
         found = _of_a_part(found, model)
     # A pairing says more of the two sides than the sizes do.
     is_pairing = "untouched" in error.facts
+    separable = differences.separable_layers(model) if network_of(model) is None else []
+    note = f"; {separable_message(separable)}" if separable else ""
     if found.causes and network.layers and (about_file or (known is not None and not is_pairing)):
-        return type(error)(found.summary(), **{**error.facts, "diagnosis": found})
+        return type(error)(found.summary() + note, **{**error.facts, "diagnosis": found})
     if not found.causes or not network.layers:
         cause = _cause_in_model(error, found)
         found = replace(found, causes=(cause,), first_divergence=None)
-    return type(error)(error.message, **{**error.facts, "diagnosis": found})
+    return type(error)(error.message + note, **{**error.facts, "diagnosis": found})
 
 
 def _cause_in_model(error: WeightsMismatch, found: Diagnosis) -> findings.Finding:
@@ -189,7 +215,7 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
     """The cause where a file of a whole network was loaded into a few layers of their own."""
     if network_of(model) is not None or found.header is None:
         return None
-    structure = Structure(model)
+    structure = reading_of_size(model, [found.floats], skips_bare=True)
     few_layers = len(structure.units) <= _FEW
     precise = _PRECISE if few_layers else (*_PRECISE, "channels")
     if any(cause.kind in precise for cause in found.causes):

@@ -16,7 +16,9 @@ from yolotf.files.fetching import TIMEOUT
 from yolotf.loading import diagnose, origins, partial, planning
 from yolotf.loading.argument_checks import model_first, outside_of_functions
 from yolotf.models import differences, undrawn
-from yolotf.weights import catalog
+from yolotf.models.layer_names import network_of
+from yolotf.models.units import extra_biases
+from yolotf.weights import catalog, layout
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header
@@ -44,6 +46,8 @@ class LoadReport:
         skipped: layers that file and model both have, in different shapes; left as they were.
         untouched: layers of the model that the file has nothing for.
         unused: layers of the file that the model has no place for.
+        zeroed: layers of the model whose bias is followed by a batch normalization. Darknet
+            stores no such bias; it was set to 0, with which the model computes what Darknet does.
         warnings: it loaded, but.
     """
 
@@ -63,6 +67,7 @@ class LoadReport:
     untouched: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    zeroed: tuple[str, ...] = ()
 
     @property
     def gb_per_second(self) -> float:
@@ -86,6 +91,11 @@ class LoadReport:
         for heading, names in (("untouched", self.untouched), ("unused", self.unused)):
             if names:
                 lines.append(f"  {heading}: {text.listed(names, 8)}")
+        if self.zeroed:
+            lines.append(
+                f"  zeroed   {text.plural(len(self.zeroed), 'bias', 'biases')} before a batch "
+                f"normalization, which Darknet does not store: {text.listed(self.zeroed, 8)}"
+            )
         lines += [f"  warning  {warning}" for warning in self.warnings]
         return text.printable("\n".join(lines))
 
@@ -114,6 +124,8 @@ def load_darknet_weights(
     Everything is checked natively before the first byte is written: the file's size, the dtype
     and shape of every variable, and, with `verify`, the content. Values read from variables
     before the call keep their numbers; functions traced before it see the new weights.
+
+    A bias before a batch normalization, which Darknet does not have, is set to 0.
 
     Args:
         model: built by `build_model`, or with layers called after their sections.
@@ -167,8 +179,11 @@ def load_darknet_weights(
             )
             if progress:
                 progress(0, file.size_bytes)
+            biases = _extra_biases(model, job.plan)
             with tf.init_scope():
                 stats = writing.write(file, job.header, job.plan, cast=cast, verify=verify)
+                for bias in biases:
+                    bias.variable.assign(tf.zeros(bias.shape, bias.dtype))
         except errors.WeightsMismatch as error:
             raise diagnose.explained(error, file, model, network) from None
     undrawn.filled(assignment.slot.holder for assignment in job.plan.assignments)
@@ -202,7 +217,15 @@ def load_darknet_weights(
         untouched=job.untouched,
         unused=job.unused,
         warnings=tuple(notes),
+        zeroed=tuple(bias.name.rpartition("/")[0] for bias in biases),
     )
+
+
+def _extra_biases(model: Any, plan: layout.Plan) -> list[layout.Slot]:
+    """Biases before batch normalizations that the plan fills."""
+    if network_of(model) is not None:  # has none
+        return []
+    return [bias for bias, _ in extra_biases(model, plan.assignments)]
 
 
 def file_warnings(header: Header, network: Network | None) -> Iterable[str]:

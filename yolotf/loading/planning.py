@@ -7,6 +7,7 @@ itself (`_foreign`), and a load that pairs layers (`_paired`), by name or by wha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,7 +29,7 @@ from yolotf.models.layer_names import (
 )
 from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import name_of
-from yolotf.models.units import Structure, other_layers
+from yolotf.models.units import other_layers, reading_of_size, readings
 from yolotf.models.variables import quantization
 from yolotf.text import listed, plural
 from yolotf.weights import layout
@@ -142,21 +143,22 @@ def _told_by_cfg(
 
 def _foreign(model: Any, file: WeightsFile, strict: bool) -> Job:
     """For a model of unknown origin: the file decides which order of its layers is the cfg's."""
-    structure = Structure(model)
-    others = tuple(structure.others)
+    layouts = list(file.layouts())
     if not strict or file.backbone_layers is not None:
-        for header, floats in file.layouts():
+        for structure, (header, floats) in itertools.product(readings(model), layouts):
             order = order_by_file.beginning(structure, floats)
             if order is not None:
                 assignments = order_by_file.assignments(order, transposed=header.transposed)
+                left = (unit.name for unit in structure.units if unit not in order)
                 return Job(
                     header,
                     layout.Plan(assignments, floats, None),
                     layer_names(assignments),
-                    untouched=(*(one.name for one in structure.units if one not in order), *others),
+                    untouched=(*left, *structure.others),
                     notes=(f"{ENDS_AFTER}{plural(len(order), 'layer')}",),
                     complete=False,
                 )
+    structure = reading_of_size(model, [floats for _, floats in layouts])
     header = file.header(structure.floats)
     if file.size_bytes != header.size_bytes + layout.FLOAT_BYTES * structure.floats:
         for network in networks_around(model, file):
@@ -166,7 +168,7 @@ def _foreign(model: Any, file: WeightsFile, strict: bool) -> Job:
     order = order_by_file.arrange(structure, file, header)
     assignments = order_by_file.assignments(order, transposed=header.transposed)
     plan = layout.Plan(assignments, structure.floats, None)
-    return Job(header, plan, layer_names(assignments), untouched=others)
+    return Job(header, plan, layer_names(assignments), untouched=tuple(structure.others))
 
 
 def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job | None:
@@ -175,7 +177,7 @@ def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> 
     It is one if each of its layers has a counterpart, under the same name or at the beginning.
     """
     stored = _FileLayers.read(network, file, strict)
-    found = _fitting(model, stored)
+    found = _fitting(model, stored, skips_bare=False)
     if found is None or found.skipped or found.left or not found.spare:
         return None
     sections = [layer for layer in stored.layers if layer not in found.spare]
@@ -198,14 +200,14 @@ def is_part(model: Any, file: WeightsFile) -> bool:
 
 def shared_layers(model: Any, network: cfg.Network, file: WeightsFile) -> int:
     """How many layers of the model the file of the network can fill."""
-    found = _fitting(model, _FileLayers.read(network, file, strict=True))
+    found = _fitting(model, _FileLayers.read(network, file, strict=True), skips_bare=True)
     return len(found.loaded) if found else 0
 
 
-def _fitting(model: Any, stored: _FileLayers) -> partial.Pairing | None:
+def _fitting(model: Any, stored: _FileLayers, *, skips_bare: bool) -> partial.Pairing | None:
     """What fits; None if the model cannot be taken apart."""
     try:
-        return _aligned(model, None, stored)
+        return _aligned(model, None, stored, skips_bare=skips_bare)
     except ModelMismatchError:
         return None
 
@@ -234,7 +236,11 @@ def _paired(
     """For loads that pair the file's layers with the model's, by name or by what fits."""
     stored = _FileLayers.read(network, file, strict)
     if by_name:
-        found = partial.pair(partial.by_name(stored.layers, named_layers(model, own)))
+        pairings = [
+            partial.pair(partial.by_name(stored.layers, layers))
+            for layers in named_layers(model, own)
+        ]
+        found = max(pairings, key=lambda pairing: len(pairing.loaded))
     else:
         found = _aligned(model, own, stored)
     if by_name and not skip_mismatch:
@@ -324,10 +330,13 @@ def _cut(
 # layers that are paired
 
 
-def _aligned(model: Any, own: cfg.Network | None, stored: _FileLayers) -> partial.Pairing:
+def _aligned(
+    model: Any, own: cfg.Network | None, stored: _FileLayers, *, skips_bare: bool = True
+) -> partial.Pairing:
     """The layers of the file against those of the model, in the order that they match best in."""
+    orders = model_layers(model, own, skips_bare=skips_bare)
     ranked = sorted(
-        (partial.align(stored.layers, layers) for layers in model_layers(model, own)),
+        (partial.align(stored.layers, layers) for layers in orders),
         key=lambda aligned: -aligned.score,
     )
     best = partial.pair(ranked[0].pairs, ranked[0].doubts)
@@ -335,7 +344,8 @@ def _aligned(model: Any, own: cfg.Network | None, stored: _FileLayers) -> partia
         if other.score < ranked[0].score:
             break
         if _targets(partial.pair(other.pairs)) != _targets(best):
-            order_by_file.preferred(Structure(model))  # raises, with both orders in words
+            # Raises, with both orders in words.
+            order_by_file.preferred(readings(model, skips_bare=True)[0])
     return best
 
 
@@ -375,6 +385,7 @@ def _pairing_job(
     stored: _FileLayers,
     found: partial.Pairing,
 ) -> Job:
+    others = () if own is not None else readings(model, skips_bare=True)[0].others
     if not found.assignments:
         raise ModelMismatchError(
             f"{file.name}: no layer of {network.source} fits one of {name_of(model)}; "
@@ -386,7 +397,7 @@ def _pairing_job(
         layout.Plan(found.assignments, stored.floats, network),
         found.loaded,
         found.skipped,
-        (*found.untouched, *_others(model, own)),
+        (*found.untouched, *others),
         found.unused,
         (*stored.notes, *_doubts(found.doubts, network)),
         complete=False,
@@ -496,35 +507,47 @@ def _some(texts: Iterable[str], most: int = 6) -> str:
 # networks and models
 
 
-def model_layers(model: Any, network: cfg.Network | None) -> list[list[partial.ModelLayer]]:
+def model_layers(
+    model: Any, network: cfg.Network | None, *, skips_bare: bool
+) -> list[list[partial.ModelLayer]]:
     """The model's layers that hold weights in each order that is likely to be Darknet's.
 
     Batch norms are with their layers.
+
+    Args:
+        model: the model.
+        network: what `build_model` made it from; None for any other model.
+        skips_bare: leave out kernels with neither a bias nor a batch norm; if not, refuse them.
     """
     if network is not None:
-        return [named_layers(model, network)]
-    structure = Structure(model)
+        return named_layers(model, network)
     return [
         [
             partial.ModelLayer(unit.name, unit.slots, node)
             for unit, node in zip(order, partial.unit_nodes(structure, order), strict=True)
         ]
+        for structure in readings(model, skips_bare=skips_bare)
         for order in order_by_file.likely(structure)
     ]
 
 
-def named_layers(model: Any, network: cfg.Network | None) -> list[partial.ModelLayer]:
+def named_layers(model: Any, network: cfg.Network | None) -> list[list[partial.ModelLayer]]:
     """As `model_layers`, in the order of the model where Darknet's is not known."""
     if network is None:
-        return [partial.ModelLayer(unit.name, unit.slots) for unit in Structure(model).units]
+        return [
+            [partial.ModelLayer(unit.name, unit.slots) for unit in structure.units]
+            for structure in readings(model, skips_bare=True)
+        ]
     grouped: dict[tuple[int, str], dict[str, layout.Slot]] = {}
     for (index, place), slot in by_section(model, network).items():
         part, _, role = place.rpartition("/")
         grouped.setdefault((index, part), {})[role] = slot
     nodes = partial.section_nodes(network, list(grouped))
     return [
-        partial.ModelLayer(node.name, slots, node)
-        for slots, node in zip(grouped.values(), nodes, strict=True)
+        [
+            partial.ModelLayer(node.name, slots, node)
+            for slots, node in zip(grouped.values(), nodes, strict=True)
+        ]
     ]
 
 
@@ -568,7 +591,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     segments = layout.segments(network, transposed=transposed)
     missing = [one for one in segments if one.layer in used and place_of(one) not in slots]
     if missing and not built_here:
-        assignments = order_by_network.bind(Structure(model), network, transposed=transposed)
+        assignments = order_by_network.bind(readings(model), network, transposed=transposed)
         return layout.Plan(assignments, layout.floats(network), network)
     if missing:
         section = network.layers[missing[0].layer]
@@ -603,11 +626,19 @@ def _refuse_more(
 ) -> None:
     """Raises for a layer of the model that the network has nothing for."""
     bound = {id(assignment.slot.variable) for assignment in assignments}
-    for unit in Structure(model).units:
+    structure = readings(model, skips_bare=True)[0]
+    if structure.bare:
+        name = structure.bare[0]
+        raise ModelMismatchError(
+            f"{name_of(model)}: {network.source} has nothing for layer {name}, which has neither a "
+            "bias nor a batch normalization; pass skip_mismatch=True to leave it unchanged",
+            variable=name,
+        )
+    for unit in structure.units:
         if not any(id(slot.variable) in bound for slot in unit.slots.values()):
             shape = partial.ModelLayer(unit.name, unit.slots).shape
             raise ModelMismatchError(
                 f"{name_of(model)}: {network.source} has nothing for layer {unit.name}, whose "
-                f"shape is {shape}; pass skip_mismatch=True to leave it as it is",
+                f"shape is {shape}; pass skip_mismatch=True to leave it unchanged",
                 variable=unit.name,
             )

@@ -21,7 +21,7 @@ from yolotf.loading.origins import Origin
 from yolotf.models import differences as arithmetic
 from yolotf.models import order_by_file, traversal, undrawn
 from yolotf.models.layer_names import network_of
-from yolotf.models.units import Structure
+from yolotf.models.units import extra_biases, readings
 from yolotf.models.variables import has_adapter, plain, quantization
 from yolotf.text import listed, plural
 from yolotf.weights import layout
@@ -54,7 +54,8 @@ def save_darknet_weights(
     one keeps. What is no regular file, such as a device, is not replaced.
 
     A model that was loaded from a `.weights` file and not changed gives the same bytes again.
-    Batch normalizations whose epsilon is not Darknet's 1e-5 are warned of (`UserWarning`).
+    Batch normalizations whose epsilon is not Darknet's 1e-5 are warned of (`UserWarning`). A bias
+    before a batch normalization, which Darknet does not have, is taken off the moving mean.
 
     Args:
         model: from `build_model`, or any model that `load_darknet_weights` could load.
@@ -93,6 +94,7 @@ def save_darknet_weights(
     for assignment in assignments:
         _check(name, assignment)
     merged = _with_adapters(model)
+    biases = _extra_biases(model, assignments)
     differences = _epsilon_differences(model, assignments)
     if differences and not fold_epsilon:
         warnings.warn(_epsilon_warning(name, differences.values()), UserWarning, stacklevel=3)
@@ -105,6 +107,8 @@ def save_darknet_weights(
         written.write(header.to_bytes())
         for assignment in assignments:
             values = _stored(assignment, merged)
+            if assignment.segment in biases:
+                values = values - biases[assignment.segment].reshape(values.shape)
             if fold_epsilon and assignment.segment in differences:
                 values = values + np.float32(differences[assignment.segment][1])
             _check_content(name, plan, header, assignment, values)
@@ -136,7 +140,7 @@ def _plan(model: Any, network: Any, origin: Origin | None, *, transposed: bool) 
             return origin.plan
         if origin.plan.network is not None:
             return planning.plan_for(model, origin.plan.network, transposed=transposed)
-    structure = Structure(model)
+    structure = readings(model)[0]
     order = order_by_file.preferred(structure)
     return layout.Plan(
         order_by_file.assignments(order, transposed=transposed), structure.floats, None
@@ -240,6 +244,26 @@ def _stored(assignment: layout.Assignment, merged: Mapping[int, Any]) -> NDArray
         assignment.blocks, assignment.spatial, assignment.channels, assignment.filters
     )
     return np.ascontiguousarray(keras_order.transpose(0, 3, 2, 1), "<f4")
+
+
+def _extra_biases(
+    model: Any, assignments: Sequence[layout.Assignment]
+) -> dict[layout.Segment, NDArray[np.float32]]:
+    """Biases before batch normalizations, by the moving mean that is less by them in the file.
+
+    Darknet has no such bias, and taken off the mean it changes nothing:
+    x + bias - mean = x - (mean - bias).
+    """
+    if network_of(model) is not None:  # has none
+        return {}
+    import tensorflow as tf  # as in `_stored`
+
+    segments = {id(one.slot.variable): one.segment for one in assignments}
+    return {
+        segments[id(mean.variable)]: np.asarray(tf.convert_to_tensor(bias.variable), np.float32)
+        for bias, mean in extra_biases(model, assignments)
+        if id(mean.variable) in segments
+    }
 
 
 _reserve = atomic.reserve

@@ -16,6 +16,7 @@ KINDS = (
     "concat_order",
     "upsampling",
     "reorg",
+    "separable",
 )
 
 
@@ -72,6 +73,17 @@ def _epsilon_message(found: Mapping[str, Sequence[str]]) -> str:
     return f'{"; ".join(texts)}, Darknet {BN_EPSILON:g}; set with bn_epsilon="darknet"'
 
 
+def separable_message(names: Sequence[str]) -> str:
+    """What SeparableConv2D layers lack, and what to put in their place."""
+    layers = "a SeparableConv2D" if len(names) == 1 else f"{len(names)} SeparableConv2D layers"
+    return (
+        f"no section can fill {layers} ({listed(names, 5)}): Darknet has a depthwise and a 1x1 "
+        "[convolutional] section in that place, with a batch normalization and an activation "
+        "between them, which SeparableConv2D lacks; use DepthwiseConv2D, BatchNormalization, the "
+        "activation and Conv2D"
+    )
+
+
 _MESSAGES: dict[str, Callable[[Mapping[str, Sequence[str]]], str]] = {
     "epsilon": _epsilon_message,
     "leaky_slope": lambda found: (
@@ -97,5 +109,8 @@ _MESSAGES: dict[str, Callable[[Mapping[str, Sequence[str]]], str]] = {
     "reorg": lambda found: (
         f"{_count(found, 'layer')} with the channels in another order than Darknet's [reorg]: "
         f"{_details(found)}; use yolotf.keras_layers.Reorg there"
+    ),
+    "separable": lambda found: separable_message(
+        [name for names in found.values() for name in names]
     ),
 }

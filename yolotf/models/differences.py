@@ -43,7 +43,7 @@ from yolotf.models.order_by_network import Binding
 from yolotf.models.rearrangement import Rearrangement, Rearrangements
 from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import class_names, layers
-from yolotf.models.units import Structure, Unit, passes
+from yolotf.models.units import Structure, Unit, passes, reading_of_load
 from yolotf.weights import layout
 
 
@@ -63,13 +63,20 @@ def differences(
     found = Differences()
     epsilons(model, found)
     if network_of(model) is None and not isinstance(model, (list, tuple, dict)):
+        for name in separable_layers(model):
+            found.add("separable", name, "")
         try:
-            structure = Structure(model)
+            structure = reading_of_load(model, assignments)
         except ModelMismatchError:  # it is not one that a file could fill
             return found.all()
         sections = _sections(structure, network, assignments)
         _Comparison(structure, sections, found).run()
     return found.all()
+
+
+def separable_layers(model: Any) -> list[str]:
+    """The names of layers with two kernels and nothing between them."""
+    return [layer.name for layer in layers(model) if "SeparableConv2D" in class_names(layer)]
 
 
 def epsilons(model: Any, found: Differences) -> None:
@@ -331,6 +338,9 @@ class _Comparison:
         if falls not in (None, 0.0, 1.0) and slope not in (None, 0.0, 1.0):
             self.found.add("leaky_slope", place, f"slope {slope:.3g}")
             return
+        pooled = at is not None and (len(at.shape) == 2 or tuple(at.shape[1:3]) == (1, 1))
+        if pooled and actual.name == "softmax" and self._feeds_softmax(section):
+            return
         linear = actual.name == "linear"
         what = f"{'none' if linear else actual.name}, Darknet {wanted}"
         self.found.add("activation", unit.name if linear else place, what)
@@ -340,6 +350,17 @@ class _Comparison:
         assert self.sections.network is not None
         readers = [one for one in self.sections.network.layers if section.index in one.inputs]
         return not readers or all(isinstance(one, cfg.Head) for one in readers)
+
+    def _feeds_softmax(self, section: cfg.Layer) -> bool:
+        """Whether [softmax] reads it, or reads the average of it."""
+        assert self.sections.network is not None
+        while True:
+            readers = [
+                layer for layer in self.sections.network.layers if section.index in layer.inputs
+            ]
+            if len(readers) != 1 or not isinstance(readers[0], (cfg.Avgpool, cfg.Passive)):
+                return bool(readers) and all(isinstance(one, cfg.Softmax) for one in readers)
+            section = readers[0]
 
     # joins, pools, enlargements
 

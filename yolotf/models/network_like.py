@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from yolotf.models import keras_graph
 from yolotf.models.layer_names import network_of
 from yolotf.models.order_by_file import preferred
 from yolotf.models.stock import stock_networks
-from yolotf.models.units import Structure, Unit
+from yolotf.models.units import Structure, Unit, reading_of_size
 from yolotf.weights import layout
 
 
@@ -24,11 +24,13 @@ class ModelNetwork(cfg.Network):
         return f"layer {layer.section.name} of {self.source}"
 
 
-def network_like(model: Any) -> cfg.Network:
+def network_like(model: Any, floats: Collection[int] = ()) -> cfg.Network:
     """The network `model` was built from, the stock network it is, or a chain of its layers.
 
     Args:
         model: any built Keras model.
+        floats: how many a file for it may hold; decides where a batch normalization behind a
+            bias may be a section of its own.
 
     Returns:
         A network whose segments are what a file for `model` would hold.
@@ -39,7 +41,7 @@ def network_like(model: Any) -> cfg.Network:
     own = network_of(model)
     if own is not None:
         return own
-    structure = Structure(model)
+    structure = reading_of_size(model, floats, skips_bare=True)
     try:
         order: Sequence[Unit] = preferred(structure)
     except ModelMismatchError:

@@ -12,7 +12,7 @@ from yolotf.errors import ContentError, ModelMismatchError, SizeMismatchError
 from yolotf.models.candidate_orders import Candidate, Choice, Order, ambiguous, choices
 from yolotf.models.order_by_network import Binding
 from yolotf.models.stock import stock_networks
-from yolotf.models.units import Leaf, Structure, Unit, some
+from yolotf.models.units import Structure, Unit, some
 from yolotf.weights import layout, statistics
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
@@ -83,9 +83,7 @@ def arrange(structure: Structure, file: WeightsFile, header: Header) -> Order:
     return best[0]
 
 
-def _wrong_size(
-    structure: Structure, file: WeightsFile, header: Header
-) -> SizeMismatchError | ModelMismatchError:
+def _wrong_size(structure: Structure, file: WeightsFile, header: Header) -> SizeMismatchError:
     expected = header.size_bytes + FLOAT_BYTES * structure.floats
     text = (
         f"{file.name}: has {file.size_bytes} bytes, {structure.name} needs {expected} for its "
@@ -98,34 +96,9 @@ def _wrong_size(
         "floats": structure.floats,
         "not_counted": structure.others,
     }
-    biased = [unit.leaf for unit in structure.units if _feeds_norm(structure, unit.leaf)]
-    without = structure.floats - sum(leaf.channels for leaf in biased)
-    if biased and without in [floats for _, floats in file.layouts()]:
-        return ModelMismatchError(
-            f"{text}; {len(biased)} layers have a bias before their batch normalization, which "
-            f"Darknet does not store: {some(leaf.name for leaf in biased)}; create them with "
-            "use_bias=False",
-            layers=[leaf.name for leaf in biased],
-            **facts,
-        )
     if structure.others:
         text += f"; not counted, as Darknet has nothing like it: {some(structure.others)}"
     return SizeMismatchError(text, **facts)
-
-
-def _feeds_norm(structure: Structure, leaf: Leaf) -> bool:
-    """Whether a layer with a bias goes into a batch normalization, by graph or by place."""
-    if "bias" not in leaf.slots:
-        return False
-    for unit, entering in structure.inputs.items():
-        if unit.leaf.kind == "norm" and any(
-            one[0] == "unit" and structure.units[one[1]].leaf is leaf for one in entering
-        ):
-            return True
-    norms = [unit.leaf for unit in structure.units if unit.leaf.kind == "norm"]
-    return not structure.inputs and any(
-        norm.container == leaf.container and norm.channels == leaf.channels for norm in norms
-    )
 
 
 def _first_impossible(

@@ -186,19 +186,24 @@ def _has_kernel(layer: cfg.Layer) -> bool:
 
 
 def bind(
-    structure: Structure, network: cfg.Network, *, transposed: bool = False
+    readings: Sequence[Structure], network: cfg.Network, *, transposed: bool = False
 ) -> tuple[layout.Assignment, ...]:
     """The segments of `network`, each with the variable it goes to.
 
-    The orders the model suggests are tried by shape and by what reads from what; if none is
-    right and the model's graph is known, the sections are looked for in the graph.
+    Of the ways in which the model can be taken apart that with as many units as the network has
+    sections counts, if there is one. The orders the model suggests are tried by shape and by what
+    reads from what; if none is right and the model's graph is known, the sections are looked for
+    in the graph.
 
     Raises:
         ModelMismatchError: the model is not this network, or matches it in several ways.
     """
-    binding = Binding(structure, network, transposed=transposed)
-    if len(structure.units) != len(binding.items):
-        raise _other_network(binding, None)
+    bindings = [Binding(structure, network, transposed=transposed) for structure in readings]
+    of_size = [one for one in bindings if len(one.structure.units) == len(one.items)]
+    if not of_size:
+        raise _other_network(bindings[0], None)
+    binding = of_size[0]
+    structure = binding.structure
     choice = choices(structure)
     right = binding.right(choice.kept)
     for order in list(choice.kept):

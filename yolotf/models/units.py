@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from yolotf.errors import ModelMismatchError
 from yolotf.models import keras_graph
 from yolotf.models.traversal import children, class_names, is_variable, layers, name_of, own_weights
 from yolotf.models.variables import ROLE_OF, slot_of, slots
-from yolotf.weights.layout import Slot
+from yolotf.weights.layout import Assignment, Slot
 
 
 @dataclass(eq=False)
@@ -57,7 +57,11 @@ class Leaf:
 
 @dataclass(eq=False)
 class Unit:
-    """What one section stores: a kernel with its bias or its batch normalization."""
+    """What one section stores: a kernel with its bias or its batch normalization.
+
+    With `Structure.merges_biases` a kernel may have both. The bias that Darknet stores for such a
+    layer is beta (parser.c:2093-2195), so the model computes the same where the other one is 0.
+    """
 
     leaf: Leaf
     norm: Leaf | None = None
@@ -69,8 +73,16 @@ class Unit:
 
     @property
     def slots(self) -> dict[str, Slot]:
-        """The variables by role."""
-        return {**self.leaf.slots, **(self.norm.slots if self.norm else {})}
+        """The variables by role, those that Darknet stores."""
+        if self.norm is None:
+            return dict(self.leaf.slots)
+        own = {role: slot for role, slot in self.leaf.slots.items() if role != "bias"}
+        return {**own, **self.norm.slots}
+
+    @property
+    def extra_bias(self) -> Slot | None:
+        """The bias before the batch normalization, which Darknet does not have."""
+        return None if self.norm is None else self.leaf.slots.get("bias")
 
     def stored(self, transposed: bool = False) -> list[tuple[str, tuple[int, ...]]]:
         """(role, shape in the file) in file order (AlexeyAB/darknet parser.c:2093-2195)."""
@@ -97,11 +109,34 @@ def stored_shape(slot: Slot, transposed: bool) -> tuple[int, ...]:
 
 
 class Structure:
-    """A model taken apart: its units, and everything that says something about their order."""
+    """A model taken apart: its units, and everything that says something about their order.
 
-    def __init__(self, model: Any) -> None:
+    Attributes:
+        units: in the order in which the model lists their layers.
+        others: names of the layers with weights that no section can store.
+        bare: of these, the kernels with neither a bias nor a batch normalization.
+    """
+
+    def __init__(
+        self, model: Any, *, merges_biases: bool = False, skips_bare: bool = False
+    ) -> None:
+        """Takes a built model apart.
+
+        Args:
+            model: the model.
+            merges_biases: a kernel with a bias is one unit with the batch normalization that
+                follows it; if not, they are two sections, [convolutional] and [batchnorm].
+            skips_bare: kernels with neither a bias nor a batch normalization are among the
+                `others`; if not, they are refused.
+
+        Raises:
+            ModelMismatchError: it has no variables yet, or what no file can fill.
+        """
         self.name = name_of(model)
         self.model = model
+        self.merges_biases = merges_biases
+        self.skips_bare = skips_bare
+        self.bare: list[str] = []
         self.leaves: list[Leaf] = []
         self.containers: list[tuple[Any, tuple[str, ...]]] = []
         self.others: list[str] = []
@@ -188,16 +223,25 @@ class Structure:
 
     def _units(self) -> list[Unit]:
         norm_of = self._connected()
-        left = [leaf for leaf in self.leaves if self._lacks_norm(leaf) and id(leaf) not in norm_of]
-        if left:
+        unconnected = [
+            leaf for leaf in self.leaves if self._may_have_norm(leaf) and id(leaf) not in norm_of
+        ]
+        left = [leaf for leaf in unconnected if "bias" not in leaf.slots]
+        # Of a layer in a graph it is known that no batch normalization follows.
+        called = {id(call.layer) for calls in self.graphs for call in calls.all}
+        hidden = [leaf for leaf in unconnected if leaf in left or id(leaf.layer) not in called]
+        if hidden:
             taken = {id(norm) for norm in norm_of.values()}
             inside = [leaf for leaf in self.leaves if id(leaf) not in taken]
-            for pairs in self._adjacent(inside):
-                if all(id(leaf) in pairs for leaf in left):
-                    norm_of.update({id(leaf): pairs[id(leaf)] for leaf in left})
-                    break
-            else:
-                self._unpaired(left)
+            pairs = max(
+                self._adjacent(inside),
+                key=lambda pairs: (
+                    sum(id(leaf) in pairs for leaf in left),
+                    sum(id(leaf) in pairs for leaf in hidden),
+                ),
+            )
+            norm_of.update({id(leaf): pairs[id(leaf)] for leaf in hidden if id(leaf) in pairs})
+            self._without_norm([leaf for leaf in left if id(leaf) not in pairs])
         taken = {id(norm) for norm in norm_of.values()}
         found = [Unit(leaf, norm_of.get(id(leaf))) for leaf in self.leaves if id(leaf) not in taken]
         for unit in found:
@@ -207,12 +251,14 @@ class Structure:
         self._check_flattened()
         return found
 
-    def _lacks_norm(self, leaf: Leaf) -> bool:
-        return leaf.kind in ("convolution", "dense") and "bias" not in leaf.slots
+    def _may_have_norm(self, leaf: Leaf) -> bool:
+        has_kernel = leaf.kind in ("convolution", "dense")
+        return has_kernel and (self.merges_biases or "bias" not in leaf.slots)
 
     def _connected(self) -> dict[int, Leaf]:
         """Norms by the leaf that feeds them, from the graphs."""
         found: dict[int, Leaf] = {}
+        twice: set[int] = set()
         for calls in self.graphs:
             for call in calls.all:
                 norm = self._by_layer.get(id(call.layer))
@@ -222,16 +268,20 @@ class Structure:
                 while len(source.inputs) == 1 and _changes_no_channel(source.layer):
                     source = source.inputs[0]
                 kernel = self._by_layer.get(id(source.layer))
-                if kernel is None or not self._lacks_norm(kernel) or not _is_linear(kernel.layer):
+                if kernel is None or not self._may_have_norm(kernel):
+                    continue
+                if not _is_linear(kernel.layer):
                     continue
                 known = found.setdefault(id(kernel), norm)
-                if known is not norm:
+                if known is not norm and "bias" in kernel.slots:
+                    twice.add(id(kernel))  # a section, and two of batch normalization
+                elif known is not norm:
                     raise ModelMismatchError(
                         f"{self.name}: {kernel.name} feeds both {known.name} and {norm.name}; "
                         "Darknet stores one batch normalization with each kernel",
                         layer=kernel.name,
                     )
-        return found
+        return {kernel: norm for kernel, norm in found.items() if kernel not in twice}
 
     def _adjacent(self, leaves: Sequence[Leaf]) -> Iterator[dict[int, Leaf]]:
         """Ways to pair kernels and norms that no graph connects."""
@@ -253,7 +303,7 @@ class Structure:
         # First all convolutions of a block, then all its norms.
         pairs = {}
         for block in blocks.values():
-            kernels = [leaf for leaf in block if self._lacks_norm(leaf)]
+            kernels = [leaf for leaf in block if self._may_have_norm(leaf)]
             norms = [leaf for leaf in block if leaf.kind == "norm"]
             if len(kernels) == len(norms) and all(map(self._fit, kernels, norms)):
                 pairs.update(
@@ -262,14 +312,32 @@ class Structure:
         yield pairs
 
     def _fit(self, kernel: Leaf, norm: Leaf) -> bool:
-        return self._lacks_norm(kernel) and norm.kind == "norm" and kernel.channels == norm.channels
+        return (
+            self._may_have_norm(kernel) and norm.kind == "norm" and kernel.channels == norm.channels
+        )
 
-    def _unpaired(self, left: Sequence[Leaf]) -> None:
+    def _without_norm(self, leaves: Sequence[Leaf]) -> None:
+        """Steps over kernels with neither a bias nor a batch normalization, or refuses them."""
+        if not leaves:
+            return
+        names = [leaf.name for leaf in leaves]
+        if self.skips_bare:
+            self.leaves = [leaf for leaf in self.leaves if leaf not in leaves]
+            self.bare += names
+            self.others += names
+            return
+        kernels = sum(leaf.kind in ("convolution", "dense") for leaf in self.leaves)
+        advice = "end a part of a network behind its batch normalization"
+        if len(leaves) < kernels:
+            advice = (
+                f"pass skip_mismatch=True to leave {'it' if len(leaves) == 1 else 'them'} "
+                f"unchanged and load the others, or {advice}"
+            )
         raise ModelMismatchError(
-            f"{self.name}: {len(left)} of its layers have neither a bias nor a batch normalization "
-            f"that follows them: {some(leaf.name for leaf in left)}; Darknet stores one of the "
-            "two with every kernel; end a part of a network behind its batch normalization",
-            layers=[leaf.name for leaf in left],
+            f"{self.name}: {len(leaves)} of its layers {'has' if len(leaves) == 1 else 'have'} "
+            f"neither a bias nor a batch normalization that follows: {some(names)}; Darknet "
+            f"stores one of the two with every kernel; {advice}",
+            layers=names,
         )
 
     def _check(self, unit: Unit) -> None:
@@ -360,6 +428,46 @@ class Structure:
                 if unit is not None:
                     order.setdefault(unit)
         return list(order) if len(order) == len(self.units) else None
+
+
+def readings(model: Any, *, skips_bare: bool = False) -> list[Structure]:
+    """The model taken apart in each way in which a file may store it, the likelier first.
+
+    There are two where a kernel with a bias is followed by a batch normalization: that bias is
+    not in the file, or the batch normalization is a section of its own.
+    """
+    merged = Structure(model, merges_biases=True, skips_bare=skips_bare)
+    if all(unit.extra_bias is None for unit in merged.units):
+        return [merged]
+    return [merged, Structure(model, skips_bare=skips_bare)]
+
+
+def reading_of_size(model: Any, floats: Collection[int], *, skips_bare: bool = False) -> Structure:
+    """That of `readings` which stores one of the numbers of `floats`, or the likelier."""
+    found = readings(model, skips_bare=skips_bare)
+    return next((one for one in found if one.floats in floats), found[0])
+
+
+def reading_of_load(model: Any, assignments: Iterable[Assignment]) -> Structure:
+    """That of `readings` in which a file was loaded; the likelier without `assignments`."""
+    merged, *others = readings(model, skips_bare=True)
+    written = {id(assignment.slot.variable) for assignment in assignments}
+    if others and any(
+        unit.extra_bias is not None and id(unit.extra_bias.variable) in written
+        for unit in merged.units
+    ):
+        return others[0]
+    return merged
+
+
+def extra_biases(model: Any, assignments: Iterable[Assignment]) -> list[tuple[Slot, Slot]]:
+    """(bias, moving mean) of the units in `assignments` with a bias that Darknet does not have."""
+    written = {id(assignment.slot.variable) for assignment in assignments}
+    return [
+        (unit.extra_bias, unit.slots["moving_mean"])
+        for unit in reading_of_load(model, assignments).units
+        if unit.extra_bias is not None and id(unit.slots["kernel"].variable) in written
+    ]
 
 
 def other_layers(model: Any) -> list[str]:
