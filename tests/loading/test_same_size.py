@@ -31,7 +31,7 @@ def test_a_name_with_own_classes_names_the_other_and_what_differs(name, other, l
     assert f"a file of {name}, 1 class, has the same size as one of {other} (" in warning
     assert ", which decodes to different boxes" in warning
     assert "mask" in warning
-    assert "pass the cfg the file was trained with" in warning
+    assert "use the cfg file it was trained with" in warning
     with pytest.warns(UserWarning, match="the same size as"):
         yolotf.Detector(network, path)
 

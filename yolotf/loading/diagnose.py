@@ -132,7 +132,7 @@ def explained(
     found = result.diagnose(file, network)
     about_file = error.is_about_file
     if about_file and known is None:
-        found = _of_a_part(found, model)
+        found = _with_advice_for_models(_of_a_part(found, model), model)
     # A pairing says more of the two sides than the sizes do.
     is_pairing = "untouched" in error.facts
     separable = differences.separable_layers(model) if network_of(model) is None else []
@@ -140,15 +140,42 @@ def explained(
     if found.causes and network.layers and (about_file or (known is not None and not is_pairing)):
         return type(error)(found.summary() + note, **{**error.facts, "diagnosis": found})
     if not found.causes or not network.layers:
-        cause = _cause_in_model(error, found)
+        cause = _cause_in_model(error, found, told=known is not None)
         found = replace(found, causes=(cause,), first_divergence=None)
     return type(error)(error.message + note, **{**error.facts, "diagnosis": found})
 
 
-def _cause_in_model(error: WeightsMismatch, found: Diagnosis) -> findings.Finding:
-    """The cause for a file that fits its network and a model that does not."""
+def _with_advice_for_models(found: Diagnosis, model: Any) -> Diagnosis:
+    """The diagnosis of a hand-made model, which `classes=` does not change."""
+    network = found.subject.network
+    if network_of(model) is not None or network.name is None or not network.heads:
+        return found
+    causes = []
+    for cause in found.causes:
+        if isinstance(cause, findings.ClassCount) and cause.model is not None:
+            trained = _in_python(network.with_classes(cause.file))
+            remedy = (
+                f"build the model with {plural(cause.file, 'class', 'classes')}; or keep its "
+                f"{cause.model} and pass cfg={trained} to load all layers but those right before "
+                "its heads"
+            )
+            cause = replace(cause, remedy=remedy)
+        causes.append(cause)
+    return replace(found, causes=tuple(causes))
+
+
+def _cause_in_model(error: WeightsMismatch, found: Diagnosis, *, told: bool) -> findings.Finding:
+    """The cause for a file that fits its network and a model that does not.
+
+    Args:
+        error: of the load.
+        found: what the file is, compared with the network.
+        told: whether the load was given cfg=.
+    """
     story = error.message.removeprefix(f"{found.path}: ")
-    remedy = "change the model, or pass the network the file was trained as with cfg="
+    remedy = "change the model"
+    if not told:
+        remedy += ", or pass the network the file was trained as with cfg="
     network = found.subject.network
     for one in error.facts.get("skipped", ()):
         for layer in network.layers:

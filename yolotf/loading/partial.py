@@ -269,10 +269,15 @@ def align(sources: Sequence[FileLayer], targets: Sequence[ModelLayer]) -> Aligne
 def _same_kind(source: FileLayer, target: ModelLayer) -> bool:
     # A bias alone does not make two layers of another kind: a batch norm may have been added.
     same_kind = ("kernel" in source.segments) == ("kernel" in target.slots)
-    if not same_kind or len(source.shape) != len(target.shape):
+    if not same_kind or _rank(source.shape, 2) != _rank(target.shape, 0):
         return False
     kernel = target.slots.get("kernel")
     return kernel is None or not kernel.depthwise or source.shape[1] == 1
+
+
+def _rank(shape: tuple[int, ...], rows: int) -> int:
+    """The number of axes; of a 1x1 kernel, `rows` being its first axis of pixels, a dense one's."""
+    return 2 if len(shape) == 4 and shape[rows : rows + 2] == (1, 1) else len(shape)
 
 
 def _difference(

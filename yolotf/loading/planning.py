@@ -117,14 +117,15 @@ def _told_by_cfg(
 ) -> Job:
     """For a file of another network than the model's own, and for models that have none.
 
-    A model from `build_model` takes what is in front of its heads, which may be of another class
-    count; any other model has to be the network.
+    A model takes what is in front of its heads, which may be of another class count.
     """
     if own is None:
         try:
             return _in_order(model, network, file, strict)
         except ModelMismatchError as error:
-            part = _part(model, network, file, strict)
+            part = _part(model, network, file, strict) or _but_for_heads(
+                model, network, file, strict
+            )
             if part is not None:
                 return part
             if "skip_mismatch" in error.message or not shared_layers(model, network, file):
@@ -189,6 +190,18 @@ def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> 
     count = plural(len(stored.layers), "layer")
     note = f"{name_of(model)} is {len(sections)} of the {count} of {network.source}"
     return replace(job, notes=(note, *job.notes))
+
+
+def _but_for_heads(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job | None:
+    """For a model that differs from the network in the layers right before its heads alone."""
+    stored = _FileLayers.read(network, file, strict)
+    found = _fitting(model, stored, skips_bare=False)
+    if found is None or found.left or found.spare or not network.heads:
+        return None
+    loaded = {assignment.segment.layer for assignment in found.assignments}
+    if not {layer.index for layer in stored.layers} <= loaded | set(output_layers(network)):
+        return None
+    return _pairing_job(model, None, network, file, stored, found)
 
 
 def is_part(model: Any, file: WeightsFile) -> bool:

@@ -186,12 +186,21 @@ def choices(structure: Structure) -> Choice:
     return choice
 
 
-def ambiguous(choice: Choice, best: Sequence[Order], name: str) -> ModelMismatchError:
-    """The refusal of orders between which nothing decides, of the file or cfg `name`."""
+def ambiguous(
+    choice: Choice, best: Sequence[Order], name: str, *, told: bool = False
+) -> ModelMismatchError:
+    """The refusal of orders between which nothing decides.
+
+    Args:
+        choice: all orders.
+        best: those that are equally likely.
+        name: of the file or cfg.
+        told: whether it was a cfg that did not decide.
+    """
     one, other = best[:2]
     place = next(index for index, (a, b) in enumerate(zip(one, other, strict=True)) if a is not b)
     # A cfg says which layer reads from which, so it helps where the model says so too.
-    fix = "pass cfg=, or " if choice.structure.is_graph else ""
+    fix = "pass cfg=, or " if choice.structure.is_graph and not told else ""
     return ModelMismatchError(
         f"{name}: {len(best)} orders of the layers of {choice.structure.name} fit, and "
         f"nothing decides between them: layer {place} is {one[place].name} by "

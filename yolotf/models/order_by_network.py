@@ -215,7 +215,7 @@ def bind(
     best = choice.best() or right
     if len(best) > 1:
         if choice.kept:
-            raise ambiguous(choice, best, network.source)
+            raise ambiguous(choice, best, network.source, told=True)
         raise ModelMismatchError(
             f"{structure.name}: matches {network.source} in several ways, and none is the order "
             f"of its layers; tried {'; '.join(choice.failed)}",

@@ -411,7 +411,7 @@ def same_size_warning(title: str, others: Iterable[tuple[str, str]]) -> str:
     clauses = ", or ".join(f"{name} ({difference})" for name, difference in others)
     return (
         f"a file of {title}, has the same size as one of {clauses}, which decodes to different "
-        "boxes; pass the cfg the file was trained with"
+        "boxes; use the cfg file it was trained with"
     )
 
 
