@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
 from yolotf.darknet.class_tree import Tree, tree_of
+from yolotf.darknet.network import places_of
 from yolotf.errors import UnsupportedSectionError
 
 GREEDY_BETA = 0.6
@@ -50,10 +51,10 @@ def check_heads(network: Network) -> None:
         )
     counts = [head.classes for head in network.heads]
     if len(set(counts)) > 1:
-        lines = ", ".join(str(head.line_of("classes")) for head in network.heads)
+        where = places_of(network.heads, "classes", has_lines=network.name is None)
         raise UnsupportedSectionError(
             f"{network.source}: the heads have {', '.join(map(str, counts[:-1]))} and {counts[-1]} "
-            f"classes; lines {lines}; give all heads the same classes= and filters=",
+            f"classes; {where}; give all heads the same classes= and filters=",
             source=network.source,
             line=network.heads[0].line_of("classes"),
             section=network.heads[0].type,

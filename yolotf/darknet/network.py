@@ -165,7 +165,7 @@ class Network:
                     f"{self.source}: {self.where(head)} has no convolution right before it, "
                     "so its class count cannot be changed; edit the cfg",
                     source=self.source,
-                    line=head.line,
+                    line=None if self.name else head.line,
                 )
             sections[head.index + 1] = head.section.with_option("classes", classes)
             sections[before.index + 1] = before.section.with_option("filters", filters)
@@ -201,6 +201,13 @@ class Network:
             limits=self.limits,
         )
         return replace(found, folder=self.folder)
+
+
+def places_of(layers: Sequence[Layer], key: str, *, has_lines: bool) -> str:
+    """`lines 580, 664`, where `key` is written; `sections 30, 37` of a stock network."""
+    if not has_lines:
+        return f"sections {', '.join(str(layer.index) for layer in layers)}"
+    return f"lines {', '.join(str(layer.line_of(key)) for layer in layers)}"
 
 
 _LEFT = (False, True, False, True, False, False, False)
@@ -328,7 +335,10 @@ def resolve(
         net = net.with_option("height", height).with_option("width", width)
     if channels is not None:
         net = net.with_option("channels", channels)
-    resolver = _Resolver(source, net, limits, written=size is None)
+    # Nobody has the text of a stock network.
+    resolver = _Resolver(
+        source, net, limits, has_lines=name is None, written=name is None and size is None
+    )
     for section in rest:
         resolver.add(section)
     resolver.finish()
@@ -381,17 +391,20 @@ def _unknown(section: Section, source: str) -> CfgError:
 class _Resolver:
     """Adds layers one by one, as parse_network_cfg_custom does (parser.c:1344)."""
 
-    def __init__(self, source: str, net: Section, limits: Limits, *, written: bool) -> None:
+    def __init__(
+        self, source: str, net: Section, limits: Limits, *, has_lines: bool, written: bool
+    ) -> None:
         self.source = source
         self.limits = limits
+        self.has_lines = has_lines  # that somebody can read
         self._written = written  # whether the size is the text's
         self.net = net
         self.layers: list[Layer] = []
-        self.warnings = Warnings(source, limits)
+        self.warnings = Warnings(source, limits, has_lines=has_lines)
         self._strides: list[int] = []
         self._references = 0
         self._stored = 0
-        options = Options(net, source, limits)
+        options = Options(net, source, limits, None if has_lines else "[net]")
         options.flag("letter_box")
         height = options.int("height", 0, at_least=0)
         width = options.int("width", 0, at_least=0)
@@ -420,7 +433,8 @@ class _Resolver:
         if kind is None:
             raise _unknown(section, self.source)
         index = len(self.layers)
-        options = Options(section, self.source, self.limits)
+        place_in_words = None if self.has_lines else f"section {index} [{section.name}]"
+        options = Options(section, self.source, self.limits, place_in_words)
         before = index - 1  # NETWORK_INPUT for the first
         options.flag("dontload")
         options.flag("dontloadscales")
@@ -450,11 +464,11 @@ class _Resolver:
         counts = [head.classes for head in heads]
         if len(set(counts)) < 2:
             return
-        lines = ", ".join(str(head.line_of("classes")) for head in heads)
+        where = places_of(heads, "classes", has_lines=self.has_lines)
         listed = f"{', '.join(map(str, counts[:-1]))} and {counts[-1]}"
         self.warnings.add(
             heads[0].line_of("classes"),
-            f"the heads have {listed} classes (lines {lines}), so their boxes cannot be decoded "
+            f"the heads have {listed} classes ({where}), so their boxes cannot be decoded "
             "together; give all of them the same classes= and the filters= that go with it",
         )
 

@@ -29,16 +29,32 @@ def flag(section: Section, key: str) -> bool:
 class Options:
     """Reads the options of one section."""
 
-    def __init__(self, section: Section, source: str, limits: Limits = DEFAULT) -> None:
+    def __init__(
+        self,
+        section: Section,
+        source: str,
+        limits: Limits = DEFAULT,
+        place: str | None = None,
+    ) -> None:
+        """Of one section.
+
+        Args:
+            section: the section.
+            source: the cfg's name in errors.
+            limits: how large a cfg may be.
+            place: what errors call the section where nobody has the lines: `section 17 [yolo]`.
+        """
         self.section = section
         self.source = source
         self.limits = limits
+        self.place = place
 
     def fail(self, message: str, key: str | None = None, **facts: object) -> CfgError:
         """The error `message`, with the section and the line of `key` put before its fix."""
-        line = self.section.line_of(key)
+        line = None if self.place else self.section.line_of(key)
         what, separator, fix = message.partition("; ")
-        text = f"{self.source}: {what}; [{self.section.name}] in line {line}{separator}{fix}"
+        place = self.place or f"[{self.section.name}] in line {line}"
+        text = f"{self.source}: {what}; {place}{separator}{fix}"
         return CfgError(text, source=self.source, line=line, section=self.section.name, **facts)
 
     def _numbers(self, key: str, values: Sequence[str], pattern: re.Pattern[str]) -> list[str]:

@@ -71,8 +71,9 @@ class Section:
 class Warnings:
     """Sentences about one cfg, the first so many of them."""
 
-    def __init__(self, source: str, limits: Limits = DEFAULT) -> None:
+    def __init__(self, source: str, limits: Limits = DEFAULT, *, has_lines: bool = True) -> None:
         self.source = source
+        self.has_lines = has_lines
         self.most = limits.warnings
         self.found: list[str] = []
         self.left_out = 0
@@ -82,7 +83,8 @@ class Warnings:
         if self.most is not None and len(self.found) >= self.most:
             self.left_out += 1
         else:
-            self.found.append(printable(f"{self.source}:{line}: {message}"))
+            place = f"{self.source}:{line}" if self.has_lines else self.source
+            self.found.append(printable(f"{place}: {message}"))
 
     def all(self) -> tuple[str, ...]:
         """In the order they came, the last one saying how many were left out."""

@@ -397,7 +397,7 @@ def _checked(raw: Tensor, head: Head) -> Tensor:
     channels = len(head.anchors) * (head.coords + 1 + head.classes)
     if raw.shape.rank != 4 or raw.shape[-1] != channels:
         raise ValueError(
-            f"[{head.type}] in line {head.line} takes [batch, rows, columns, {channels}], "
+            f"section {head.index} [{head.type}] takes [batch, rows, columns, {channels}], "
             f"not {raw.shape}"
         )
     return raw

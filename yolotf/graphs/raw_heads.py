@@ -204,7 +204,7 @@ def decode_rows(
     if isinstance(head, Region):
         if head.tree and tree is None:
             raise UnsupportedSectionError(
-                f"[region] in line {head.line}: tree={head.tree} has to be given to decode it",
+                f"section {head.index} [region]: tree={head.tree} has to be given to decode it",
                 line=head.line_of("tree"),
                 section=head.type,
                 layer=head.index,

@@ -52,7 +52,8 @@ class LossOptions:
         Raises:
             UnsupportedSectionError: the section asks for a loss that this is not.
         """
-        options = Options(head.section, network.source)
+        place = network.where(head) if network.name else None
+        options = Options(head.section, network.source, place=place)
         if head.type != "yolo":
             raise refuse(network, head, f"[{head.type}] has no loss here")
         for key in _UNSUPPORTED:

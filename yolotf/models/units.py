@@ -270,7 +270,7 @@ class Structure:
                 kernel = self._by_layer.get(id(source.layer))
                 if kernel is None or not self._may_have_norm(kernel):
                     continue
-                if not _is_linear(kernel.layer):
+                if not _is_linear(kernel.layer) or _are_two_sections(kernel, norm):
                     continue
                 known = found.setdefault(id(kernel), norm)
                 if known is not norm and "bias" in kernel.slots:
@@ -526,6 +526,15 @@ def passes(layer: Any) -> bool:
 def _changes_no_channel(layer: Any) -> bool:
     """Whether batch normalization still belongs to the kernel if this is in between."""
     return passes(layer) or bool(_AROUND & class_names(layer)) or _symbol(layer) == "pad"
+
+
+def _are_two_sections(kernel: Leaf, norm: Leaf) -> bool:
+    """Whether the names are those of sections: `conv_3` with a bias, and `batchnorm_4`."""
+    first = re.fullmatch(r"(?:conv|connected)_(\d+)", kernel.name)
+    second = re.fullmatch(r"batchnorm_(\d+)", norm.name)
+    if first is None or second is None or "bias" not in kernel.slots:
+        return False
+    return first.group(1) != second.group(1)
 
 
 def _symbol(layer: Any) -> str:

@@ -189,12 +189,14 @@ def _check_activation(before: Before, options: Options, place: Place, new_coords
     if entering is None or entering.type != "convolutional":
         return
     found = activation_of(entering)
-    line = entering.line_of("activation")
+    where = f"line {entering.line_of('activation')}"
+    if options.place:
+        where = f"section {entering.index}"
     if new_coords and found != "logistic":
         before.warn(
             options.section,
             "new_coords",
-            f"new_coords=1 needs activation=logistic in the convolution before, line {line} has "
+            f"new_coords=1 needs activation=logistic in the convolution before, {where} has "
             f"{found}; Darknet decodes what is no probability",
         )
     elif not new_coords and found == "logistic" and entering.section.option("activation"):
