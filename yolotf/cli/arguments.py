@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yolotf.darknet import cfg, dialects
 from yolotf.darknet import stock as networks
@@ -19,6 +20,9 @@ from yolotf.images.limits import MAX_PIXELS
 from yolotf.runtime.options import ENGINES, PRECISIONS, ServingOptions
 from yolotf.text import printable
 from yolotf.weights.file import WeightsFile
+
+if TYPE_CHECKING:  # NumPy
+    from yolotf.inference.classifier_images import Resize
 
 
 def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -37,6 +41,22 @@ def add_tree(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tree", metavar="FILE", help="the class tree; otherwise the cfg's, from beside the cfg"
     )
+
+
+def add_resize(parser: argparse.ArgumentParser) -> None:
+    """`--resize`."""
+    parser.add_argument(
+        "--resize",
+        choices=["crop", "letter-box", "stretch"],
+        help="how a classifier gets a picture: its middle, as AlexeyAB's darknet classifier "
+        "(default), the whole on a grey ground, as pjreddie's, or stretched, as darknet.py",
+    )
+
+
+def resize_of(parsed: argparse.Namespace) -> Resize:
+    """What `--resize` says, as `Classifier` takes it."""
+    choices: dict[str | None, Resize] = {"letter-box": "letter_box", "stretch": "stretch"}
+    return choices.get(parsed.resize, "crop")
 
 
 def add_max_pixels(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_dialect(parser)
     arguments.add_size(parser)
     arguments.add_tree(parser)
+    arguments.add_resize(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
     arguments.add_engine(parser)
@@ -50,6 +51,7 @@ def main(parsed: argparse.Namespace) -> int:
             network,
             parsed.weights,
             class_names=names,
+            resize=arguments.resize_of(parsed),
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             engine=parsed.engine,

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from yolotf import evaluation
-from yolotf.cli import arguments, network_files
+from yolotf.cli import arguments, evaluate_classifier, network_files
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files.json import to_json
 from yolotf.runtime.options import ServingOptions
@@ -81,6 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures keep their proportions, whatever the cfg says",
     )
     parser.add_argument("--plot", metavar="FILE", help="write precision over recall as a picture")
+    parser.add_argument(
+        "--top",
+        type=arguments.positive,
+        metavar="K",
+        help="of a classifier: likeliest classes among which the right one counts (default: 5)",
+    )
+    arguments.add_resize(parser)
     arguments.add_overwrite(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
@@ -105,6 +112,11 @@ def main(parsed: argparse.Namespace) -> int:
     for path in (parsed.names, parsed.weights):
         arguments.require_file(path)
     names = network_files.names_of(parsed, network)
+    if not network.heads:
+        return evaluate_classifier.main(parsed, network, names)
+    if parsed.resize or parsed.top:
+        option = "--resize" if parsed.resize else "--top"
+        raise ValueError(f"{option}: {network.source} is a detector; leave it out")
     if parsed.coco:
         data = evaluation.read_coco(parsed.coco, images=parsed.images)
     else:

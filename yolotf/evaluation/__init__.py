@@ -1,8 +1,16 @@
-"""How good a detector is on labelled pictures: Darknet's mean average precision, and COCO's.
+"""How good a network is on labelled pictures: Darknet's mean average precision, and COCO's.
+
+Of a classifier how often its first answers are right.
 
 No TensorFlow but in the detector.
 """
 
+from yolotf.evaluation.classification import (
+    ClassificationScore,
+    LabelledImages,
+    evaluate_classifier,
+    read_labelled_images,
+)
 from yolotf.evaluation.coco import (
     COCO_NUMBERS,
     coco_numbers,
@@ -37,7 +45,9 @@ from yolotf.evaluation.run import evaluate
 __all__ = [
     "COCO_NUMBERS",
     "ClassScore",
+    "ClassificationScore",
     "DataSet",
+    "LabelledImages",
     "LabelledPicture",
     "Score",
     "Truths",
@@ -48,6 +58,7 @@ __all__ = [
     "darknet_order",
     "detect_all",
     "evaluate",
+    "evaluate_classifier",
     "figure_for",
     "find_labels",
     "fitted_to_pictures",
@@ -61,6 +72,7 @@ __all__ = [
     "read_data_file",
     "read_data_set",
     "read_instances",
+    "read_labelled_images",
     "read_result",
     "relative",
     "score",

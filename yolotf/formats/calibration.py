@@ -53,7 +53,7 @@ def _fitted(source: Source, path: StrPath) -> Any:
     """[1, height, width, channels] float32 in 0..1."""
     import tensorflow as tf  # not before a format is asked for
 
-    from yolotf.inference.detector_function import fit  # imports TensorFlow
+    from yolotf.inference.image_operations import fit  # imports TensorFlow
 
     network = source.network
     height, width, channels = network.input_shape

@@ -14,7 +14,8 @@ from yolotf.inference.detector import Detector
 
 if TYPE_CHECKING:
     from yolotf.inference.classifier_function import ClassifierFunction
-    from yolotf.inference.detector_function import InferenceFunction, build_function, fit, to_float
+    from yolotf.inference.detector_function import InferenceFunction, build_function
+    from yolotf.inference.image_operations import fit, to_float
 
 __all__ = [
     "ClassifierFunction",

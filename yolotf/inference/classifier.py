@@ -19,10 +19,13 @@ from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.read import Picture, Pictures, images_of
 from yolotf.inference.classifier_head import classes_of
+from yolotf.inference.classifier_images import Resize, check_resize, prepare, prepare_all
 from yolotf.inference.served_network import Array, ServedNetwork, ServedWeights, unpickled
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import plural, printable
 from yolotf.weights.file import WeightsSource
+
+__all__ = ["Classification", "Classifier", "Rated", "prepare"]
 
 _Floats = npt.NDArray[np.float32]
 
@@ -93,6 +96,7 @@ class Classifier:
         *,
         classes: int | None = None,
         class_names: Names = None,
+        resize: Resize = "crop",
         batch_size: int = ServingOptions.batch_size,
         threads: int | None = ServingOptions.threads,
         bgr: bool = ServingOptions.bgr,
@@ -108,6 +112,10 @@ class Classifier:
             weights: the `.weights` file, as `load_darknet_weights` takes it.
             classes: for another number of classes than the network has.
             class_names: a list, or a file with one a line.
+            resize: how an image becomes the network's input: "crop" (the middle, as AlexeyAB's
+                and hank-ai's `darknet classifier` do), "letter_box" (the whole image on a grey
+                ground, as pjreddie's does) or "stretch" (the whole image, its proportions
+                changed, as darknet.py does). It has to be that of training for the best accuracy.
             batch_size: pictures of a list that go through the network at once.
             threads: that this classifier computes with, apart from all others; None: the
                 processors that the process may use.
@@ -125,7 +133,10 @@ class Classifier:
             UnsupportedSectionError: the network is a detector, or has sections this cannot
                 express.
             YolotfError: there are more or fewer names than classes.
+            ValueError: an argument out of range.
         """
+        check_resize(resize)
+        self._resize = resize
         options = ServingOptions(
             batch_size=batch_size,
             threads=threads,
@@ -175,7 +186,8 @@ class Classifier:
     def __reduce__(self) -> tuple[Any, ...]:
         """By its arguments: the other process, or the copy, reads the file that serves now."""
         path = self._served.path_for_copies("Classifier")
-        arguments = {"class_names": self.class_names or None, **vars(self._served.options)}
+        arguments = {"class_names": self.class_names or None, "resize": self._resize}
+        arguments |= vars(self._served.options)
         return _rebuild, (type(self), self.network, path, arguments)
 
     def __repr__(self) -> str:
@@ -259,10 +271,13 @@ class Classifier:
 
         arrays = self._served.unblocked_weights()
         with saved_model.replacing(folder, overwrite=overwrite) as ready:
-            classifier_function.write(self.network, arrays, ready, names=self.class_names or ())
+            classifier_function.write(
+                self.network, arrays, ready, names=self.class_names or (), resize=self._resize
+            )
 
     def _prepared(self, arrays: Sequence[Array]) -> _Floats:
-        return np.stack([prepare(array, *self.size) for array in arrays])
+        threads = self._served.options.threads or 1
+        return prepare_all(arrays, self.network.input_shape, self._resize, threads=threads)
 
     def _probabilities(self, heads: list[Array], arrays: Sequence[Array]) -> _Floats:
         values = _flat(heads[0])
@@ -288,52 +303,3 @@ def _flat(values: _Floats) -> _Floats:
     if values.ndim == 4:
         values = values.transpose(0, 3, 1, 2)
     return values.reshape(len(values), -1)
-
-
-def prepare(pixels: npt.NDArray[Any], height: int, width: int) -> _Floats:
-    """What Darknet's classifier sees of a picture (classifier.c, predict_classifier).
-
-    The shorter side is brought to the network's width, bilinear with the corners on each other,
-    and the middle cut out; only what is cut out is computed.
-
-    Args:
-        pixels: [rows, columns, channels], uint8, or float32 in 0..1.
-        height: of the network's input.
-        width: of the network's input.
-
-    Returns:
-        [height, width, channels] float32 in 0..1.
-    """
-    scale = np.float32(255 if pixels.dtype == np.uint8 else 1)
-    rows, columns = pixels.shape[:2]
-    new_rows, new_columns = _shorter_side_to(width, rows, columns)
-    part = _cut(pixels.astype(np.float32) / scale, 1, new_columns, width)
-    return _cut(part, 0, new_rows, height)
-
-
-def _shorter_side_to(side: int, rows: int, columns: int) -> tuple[int, int]:
-    """resize_min, image.c."""
-    if columns < rows:
-        return rows * side // columns, side
-    return side, columns * side // rows
-
-
-def _cut(values: _Floats, axis: int, resized: int, wanted: int) -> _Floats:
-    """The middle `wanted` of an axis that was resized; beyond its ends they are repeated."""
-    before = values.shape[axis]
-    start = int((resized - wanted) / 2)  # towards zero, as in C
-    place = np.clip(np.arange(start, start + wanted), 0, resized - 1)
-    if resized == before:
-        return values.take(place, axis)
-    step = np.float32((before - 1) / (resized - 1)) if resized > 1 else np.float32(0)
-    at = place.astype(np.float32) * step
-    low = np.minimum(at.astype(np.int64), before - 1)
-    share = (at - low).astype(np.float32)
-    low = np.where(place == resized - 1, before - 1, low)
-    share = np.where(place == resized - 1, np.float32(0), share)
-    high = np.minimum(low + 1, before - 1)
-    shape = [1] * values.ndim
-    shape[axis] = wanted
-    share = share.reshape(shape)
-    out: _Floats = (1 - share) * values.take(low, axis) + share * values.take(high, axis)
-    return out

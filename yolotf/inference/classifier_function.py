@@ -16,7 +16,9 @@ from yolotf.graphs import forked
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import saving
 from yolotf.inference.classifier_head import classes_of
+from yolotf.inference.classifier_images import Resize, check_resize
 from yolotf.inference.explained import diagnosed
+from yolotf.inference.image_operations import fit
 from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
 
@@ -32,14 +34,23 @@ class ClassifierFunction:
         classes: how many it tells apart.
     """
 
-    def __init__(self, network: cfg.Network, *, use_onednn: bool | None = None) -> None:
+    def __init__(
+        self,
+        network: cfg.Network,
+        *,
+        resize: Resize = "crop",
+        use_onednn: bool | None = None,
+    ) -> None:
         """See `build_function`; the variables are allocated only.
 
         Raises:
+            ValueError: `resize` is none of its choices.
             UnsupportedSectionError: the network is a detector, or has sections this cannot
                 express.
         """
+        check_resize(resize)
         self.network = network
+        self._resize: Resize = resize
         without, self._tree, self.classes = classes_of(network)
         self.folded = FoldedNetwork(without, use_onednn=use_onednn)
         self._functions = {
@@ -85,7 +96,8 @@ class ClassifierFunction:
 
         Args:
             images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. They are
-                prepared as Darknet does, see `yolotf.inference.classifier.prepare`.
+                prepared as `resize` of `build_function` says, by default as Darknet does, see
+                `yolotf.inference.classifier.prepare`.
 
         Raises:
             OutOfMemoryError: there is no memory for it.
@@ -109,7 +121,11 @@ class ClassifierFunction:
             variables: see `FoldedNetwork.__call__`.
         """
         height, width = self.network.input_shape[:2]
-        values = self.folded(prepare(images, height, width), variables)[0]
+        if self._resize == "crop":
+            inputs = prepare(images, height, width)
+        else:
+            inputs = fit(images, (height, width), letter_box=self._resize == "letter_box")
+        values = self.folded(inputs, variables)[0]
         if values.shape.rank == 4:  # channels first, as Darknet keeps them
             values = tf.transpose(values, [0, 3, 1, 2])
         values = tf.reshape(values, [-1, self.classes])
@@ -146,6 +162,7 @@ def write(
     folder: Path,
     *,
     names: Sequence[str] = (),
+    resize: Resize = "crop",
 ) -> None:
     """Writes a SavedModel; see `Classifier.export`.
 
@@ -154,6 +171,7 @@ def write(
         weights: see `FoldedNetwork.unblocked_weights`.
         folder: where to.
         names: of the classes.
+        resize: see `Classifier`.
 
     Raises:
         OSError: the folder cannot be written.
@@ -164,7 +182,7 @@ def write(
         for key, value in weights.items()
     }
     module.stored = list(variables.values())
-    function = ClassifierFunction(network, use_onednn=False)
+    function = ClassifierFunction(network, resize=resize, use_onednn=False)
 
     def probabilities(images: Tensor) -> dict[str, Tensor]:
         return {"probabilities": function.probabilities(images, variables)}

@@ -20,11 +20,13 @@ from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Only
 from yolotf.errors import YolotfError
-from yolotf.graphs import decode, forked, operations, tf_errors, tf_operations
+from yolotf.graphs import decode, forked, tf_errors, tf_operations
 from yolotf.graphs.folded_network import FoldedNetwork, check_eager
 from yolotf.inference import gc_pause as _collector
 from yolotf.inference.classifier_function import ClassifierFunction
+from yolotf.inference.classifier_images import Resize
 from yolotf.inference.explained import diagnosed
+from yolotf.inference.image_operations import fit, to_float
 from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
 
@@ -344,6 +346,7 @@ def build_function(
     only: Only = DetectionOptions.only,
     class_names: Names = None,
     any_size: bool = False,
+    resize: Resize = "crop",
     timeout: float | None = ServingOptions.timeout,
 ) -> InferenceFunction | Any:
     """An inference function of plain TensorFlow operations, batch normalization folded.
@@ -363,6 +366,7 @@ def build_function(
         class_names: those that `only` may use, see `Detector`.
         any_size: pictures are not resized; height and width may be any multiple of
             `InferenceFunction.stride`.
+        resize: of a classifier, see `Classifier`.
         timeout: see `load_darknet_weights`.
 
     The other keywords are for detectors.
@@ -380,9 +384,14 @@ def build_function(
     network = networks.as_network(network, classes=classes)
     if not network.heads:
         _check_plain(network, nms_kind=nms_kind, only=only, any_size=any_size, agnostic=agnostic)
-        classifier = ClassifierFunction(network)
+        classifier = ClassifierFunction(network, resize=resize)
         classifier.load(weights, contents_disposable=True, timeout=timeout)
         return classifier
+    if resize != "crop":
+        raise ValueError(
+            f"resize={resize!r}: {network.source} is a detector, whose cfg has letter_box= for it; "
+            "leave it out"
+        )
     wanted = DetectionOptions(
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
@@ -404,34 +413,3 @@ def _check_plain(network: cfg.Network, **given: Any) -> None:
                 f"{name}={value!r}: {network.source} has no detection head, and a classifier finds "
                 "no boxes; leave it out"
             )
-
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 to float32 in 0..1; floats as they are."""
-    if images.dtype == tf.uint8:
-        return tf.cast(images, tf.float32) / 255.0
-    return tf.cast(images, tf.float32)
-
-
-def fit(images: Tensor, size: decode.Size, *, letter_box: bool) -> Tensor:
-    """Resizes pictures to the network's input as Darknet does (image.c:1006 and 1399).
-
-    Bilinear, the corners of picture and input on each other; with `letter_box` the picture keeps
-    its proportions on a ground of 0.5.
-
-    Args:
-        images: [batch, height, width, channels], uint8, or float32 in 0..1.
-        size: (height, width) of the input.
-        letter_box: as in `[net]`.
-
-    Returns:
-        [batch, *size, channels] float32 in 0..1.
-    """
-    integers = images.dtype == tf.uint8
-    if not letter_box:
-        return operations.fit(tf.raw_ops, images, tf.stack(size), integers=integers)
-    inner = decode.letter_box_size(tf.shape(images)[1:3], size)
-    before = (tf.stack(size) - inner) // 2
-    after = tf.stack(size) - inner - before
-    sides = tf.stack([[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]])
-    return operations.fit(tf.raw_ops, images, inner, sides, integers=integers)

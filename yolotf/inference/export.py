@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from yolotf.graphs import decode
 from yolotf.inference import saving
-from yolotf.inference.detector_function import InferenceFunction, fit
+from yolotf.inference.detector_function import InferenceFunction
+from yolotf.inference.image_operations import fit
 
 Tensor = Any
 

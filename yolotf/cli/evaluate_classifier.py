@@ -1,0 +1,68 @@
+"""`yolotf eval` of a classifier: how often its first answer is right, and one of the first five."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from yolotf.cli import arguments
+from yolotf.darknet.class_names import Names
+from yolotf.darknet.network import Network
+from yolotf.evaluation import classification
+from yolotf.files.json import to_json
+from yolotf.text import plural, printable
+
+
+def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
+    """The command for a network without detection heads.
+
+    Args:
+        parsed: the arguments.
+        network: that of `--cfg`.
+        names: of its classes.
+
+    Returns:
+        0, or 1 if an image could not be read.
+    """
+    if not parsed.data:
+        raise ValueError("--data is needed for a classifier: a data file, or a folder of folders")
+    _refuse_options_of_detectors(parsed, network)
+    data = classification.read_labelled_images(parsed.data)
+    for note in data.notes:
+        arguments.note(note)
+    from yolotf.cli import progress  # imports rich
+
+    with arguments.quiet(), progress.counted(len(data.paths)) as bar:
+        result = classification.evaluate_classifier(
+            network,
+            parsed.weights,
+            data,
+            top=parsed.top,
+            resize=arguments.resize_of(parsed),
+            class_names=names,
+            batch_size=parsed.batch,
+            max_pixels=parsed.max_pixels,
+            timeout=parsed.timeout,
+            progress=bar.step,
+        )
+    print(to_json(result.to_dict()) if parsed.json else printable(str(result)))
+    if result.unlabelled:
+        images = plural(len(result.unlabelled), "image")
+        arguments.note(
+            f"{images} without a label count as wrong, as in Darknet; the first: "
+            f"{result.unlabelled[0]}"
+        )
+    for path, error in result.unread:
+        print(printable(f"yolotf: {path}: {error}"), file=sys.stderr)
+    return 1 if result.unread else 0
+
+
+def _refuse_options_of_detectors(parsed: argparse.Namespace, network: Network) -> None:
+    """Raises for what is about boxes."""
+    for option in ("coco", "letter_box", "plot"):
+        if getattr(parsed, option, None):
+            name = option.replace("_", "-")
+            advice = "; see --resize" if option == "letter_box" else ""
+            raise ValueError(
+                f"--{name}: {network.source} is a classifier, and finds no boxes{advice}"
+            )

@@ -1,0 +1,312 @@
+"""How good a classifier is on labelled images: how often its first, and its first k, are right."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolotf.darknet import data_files
+from yolotf.darknet.class_names import Names, read_names
+from yolotf.errors import YolotfError
+from yolotf.evaluation.run import reason
+from yolotf.files import opening
+from yolotf.files.lookup import Lookup
+from yolotf.images.endings import IMAGES
+from yolotf.images.read import read_picture
+from yolotf.inference.classifier import Classifier
+from yolotf.inference.classifier_images import Resize
+from yolotf.runtime.options import ServingOptions
+from yolotf.text import listed, plural
+
+_Path = str | os.PathLike[str]
+TOP = 5
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images, each with the name of its class.
+
+    Attributes:
+        source: the file that lists them, or their folder.
+        paths: the images.
+        labels: the label of each, one of `classes`; None where none is part of its path, which
+            counts as wrong, as in Darknet.
+        classes: the labels in the order of the network's classes.
+        ordered: whether a file gives that order; labels that are names of folders have none.
+        names: of the classes, if there are other names for people.
+        top: how many answers the data file counts.
+        notes: what its user should know of how it was read.
+    """
+
+    source: str
+    paths: tuple[Path, ...]
+    labels: tuple[str | None, ...]
+    classes: tuple[str, ...]
+    ordered: bool = True
+    names: tuple[str, ...] = ()
+    top: int = TOP
+    notes: tuple[str, ...] = ()
+
+
+def read_labelled_images(path: _Path) -> LabelledImages:
+    """Labelled images for `evaluate_classifier`.
+
+    Args:
+        path: a data file of Darknet's with `valid =`, a list of images, and `labels =`, a file of
+            labels: an image is of the first class whose label is part of its path (classifier.c,
+            `validate_classifier_single`). Or a folder of folders: each is called after its class.
+
+    Raises:
+        OSError: a file cannot be read.
+        YolotfError: there are no images, or no label is part of any path.
+    """
+    given = Path(path)
+    return _of_folders(given) if given.is_dir() else _of_data_file(given)
+
+
+def _of_data_file(path: Path) -> LabelledImages:
+    options = data_files.read_data_file(path)
+    lookup = Lookup(path)
+    list_name = options.get("valid") or options.get("train")
+    labels_name = options.get("labels") or options.get("names")
+    if not list_name or not labels_name:
+        missing = "labels = FILE" if list_name else "valid = FILE"
+        raise YolotfError(
+            f"{path}: no `{missing}`; a classifier's data file names a list of images and a file "
+            "of labels, one a line",
+            path=str(path),
+        )
+    classes = tuple(read_names(_found(lookup, labels_name)))
+    list_file = _found(lookup, list_name)
+    lines = opening.read_lines(list_file, most=opening.LIST_MOST, what="a list of images")
+    named = [line.strip() for line in lines if line.strip()]
+    if not named:
+        raise YolotfError(f"{list_file}: an empty list; it names one image a line", path=str(path))
+    folder = list_file.absolute().parent
+    paths = tuple(lookup.find(name, folder) or Path(name) for name in named)
+    # As the list has it: folders above may be called like a class.
+    labels = tuple(_label_in(name, classes) for name in named)
+    if not any(labels):
+        raise YolotfError(
+            f"{path}: none of the {plural(len(classes), 'label')} of {labels_name} is part of any "
+            f"of {plural(len(named), 'path')}, such as {named[0]}; Darknet reads the class of an "
+            "image from its path",
+            path=str(path),
+            found=0,
+            expected=len(named),
+        )
+    names_name = options.get("names")
+    names = tuple(read_names(_found(lookup, names_name))) if names_name else ()
+    notes = [] if options.get("valid") else [f"{path}: no valid; what is evaluated is train"]
+    top = options.get("top", "")
+    return LabelledImages(
+        str(path),
+        paths,
+        labels,
+        classes,
+        names=names,
+        top=max(TOP, int(top)) if top.isdecimal() else TOP,
+        notes=(*notes, *lookup.notes()),
+    )
+
+
+def _label_in(path: str, classes: Sequence[str]) -> str | None:
+    """The first label that is part of a path, as C's strstr finds it."""
+    return next((label for label in classes if label in path), None)
+
+
+def _found(lookup: Lookup, name: str) -> Path:
+    found = lookup.find(name)
+    if found is None:
+        raise FileNotFoundError(2, "no such file or directory", name)
+    return found
+
+
+def _of_folders(folder: Path) -> LabelledImages:
+    classes = sorted(one.name for one in folder.iterdir() if one.is_dir())
+    paths: list[Path] = []
+    labels: list[str | None] = []
+    for label in classes:
+        inside = sorted((folder / label).rglob("*"))
+        images = [one for one in inside if one.suffix.lower() in IMAGES and one.is_file()]
+        paths += images
+        labels += [label] * len(images)
+    if not paths:
+        raise YolotfError(
+            f"{folder}: no images in folders that are called after classes", path=str(folder)
+        )
+    return LabelledImages(str(folder), tuple(paths), tuple(labels), tuple(classes), ordered=False)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationScore:
+    """What share of the images a classifier gets right.
+
+    Attributes:
+        top1: share whose likeliest class is right.
+        top_k: share of which one of the `k` likeliest is.
+        k: as many.
+        images: how many were evaluated.
+        unlabelled: those without a label, which count as wrong, as in Darknet.
+        unread: (path, why) of those that could not be read, which count as wrong.
+        about: network, file, data set and how the images were prepared.
+    """
+
+    top1: float
+    top_k: float
+    k: int
+    images: int
+    unlabelled: tuple[str, ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        about = self.about
+        width, height = about["size"]
+        lines = [
+            f"{about['network']}, {width}x{height}, resize={about['resize']}: "
+            f"{plural(self.images, 'image')} of {about['data']}",
+            f"top-1  {100 * self.top1:6.2f} %",
+        ]
+        if self.k > 1:
+            lines.append(f"top-{self.k}  {100 * self.top_k:6.2f} %")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            **self.about,
+            "images": self.images,
+            "top1": self.top1,
+            f"top{self.k}": self.top_k,
+            "k": self.k,
+            "unlabelled": len(self.unlabelled),
+            "unread": [{"path": path, "error": error} for path, error in self.unread],
+        }
+
+
+def evaluate_classifier(
+    network: Any,
+    weights: _Path,
+    data: LabelledImages,
+    *,
+    top: int | None = None,
+    resize: Resize = "crop",
+    class_names: Names = None,
+    batch_size: int = ServingOptions.batch_size,
+    max_pixels: int | None = ServingOptions.max_pixels,
+    progress: Callable[[int], None] = lambda count: None,
+    timeout: float | None = ServingOptions.timeout,
+) -> ClassificationScore:
+    """Runs a classifier over labelled images and counts what it gets right.
+
+    Args:
+        network: as of `Classifier`.
+        weights: the `.weights` file.
+        data: from `read_labelled_images`.
+        top: how many of the likeliest classes count for the second figure; None: the data file's
+            number, 5 if it has none.
+        resize: how an image becomes the network's input, see `Classifier`.
+        class_names: of the network's classes, by which labels that are names of folders are found.
+        batch_size: images that go through the network at once.
+        max_pixels: see `Classifier`.
+        progress: told how many images more are done.
+        timeout: see `Classifier`.
+
+    Raises:
+        OSError: the weights cannot be read, or no image can.
+        YolotfError: the data set is of other classes than the network.
+        WeightsMismatch: file and network do not belong together.
+        ValueError: an argument out of range.
+    """
+    if top is not None and top < 1:
+        raise ValueError(f"top={top} must be at least 1")
+    classifier = Classifier(
+        network,
+        weights,
+        class_names=class_names,
+        resize=resize,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        timeout=timeout,
+    )
+    wanted = _class_numbers(classifier, data)
+    k = min(data.top if top is None else top, classifier.classes)
+    channels = classifier.network.input_shape.channels
+    right, right_k = 0, 0
+    unread: list[tuple[str, str]] = []
+    started = time.perf_counter()
+    for start in range(0, len(data.paths), batch_size):
+        arrays, expected = [], []
+        for place in range(start, min(start + batch_size, len(data.paths))):
+            try:
+                image = read_picture(data.paths[place], channels, max_pixels=max_pixels)
+            except (OSError, ValueError) as error:  # noqa: PERF203 (each may fail)
+                unread.append((str(data.paths[place]), reason(error)))
+            else:
+                arrays.append(image)
+                expected.append(wanted[place])
+        if arrays:
+            best = np.argsort(-classifier.probabilities(arrays), axis=1, kind="stable")[:, :k]
+            hits = best == np.array(expected)[:, None]
+            right += int(hits[:, 0].sum())
+            right_k += int(hits.any(axis=1).sum())
+        progress(min(batch_size, len(data.paths) - start))
+    if len(unread) == len(data.paths):
+        path, why = unread[0]
+        raise OSError(f"{path}: {why}, as none of {plural(len(unread), 'image')} can be read")
+    height, width = classifier.size
+    total = len(data.paths)
+    return ClassificationScore(
+        top1=right / total,
+        top_k=right_k / total,
+        k=k,
+        images=total,
+        unlabelled=tuple(
+            str(path) for path, label in zip(data.paths, data.labels, strict=True) if label is None
+        ),
+        unread=tuple(unread),
+        about={
+            "network": classifier.network.source,
+            "size": [width, height],
+            "resize": resize,
+            "weights": os.fspath(weights),
+            "data": data.source,
+            "seconds": round(time.perf_counter() - started, 3),
+        },
+    )
+
+
+def _class_numbers(classifier: Classifier, data: LabelledImages) -> list[int]:
+    """The network's class of each image; -1 for an image without a label."""
+    count = classifier.classes
+    names = tuple(classifier.class_names) or data.names
+    if data.ordered or not names:
+        if len(data.classes) != count:
+            advice = "" if data.ordered else "; give the network's class names"
+            raise YolotfError(
+                f"{data.source}: {plural(len(data.classes), 'label')}, "
+                f"{classifier.network.source} tells {count} classes apart{advice}",
+                path=data.source,
+                found=len(data.classes),
+                expected=count,
+            )
+        numbers = {label: number for number, label in reversed([*enumerate(data.classes)])}
+    else:
+        places = {name: number for number, name in reversed([*enumerate(names)])}
+        unknown = [label for label in data.classes if label not in places]
+        if unknown:
+            raise YolotfError(
+                f"{data.source}: {plural(len(unknown), 'folder')} called like no class: "
+                f"{listed(unknown, 5)}",
+                path=data.source,
+                found=len(unknown),
+            )
+        numbers = {label: places[label] for label in data.classes}
+    return [-1 if label is None else numbers[label] for label in data.labels]

@@ -1,0 +1,105 @@
+"""Images as classifiers get them: the middle, the whole on a ground, or the whole stretched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from yolotf.darknet import cfg
+from yolotf.runtime import resize as runtime_resize
+
+Resize = Literal["crop", "letter_box", "stretch"]
+"""How an image becomes a classifier's input.
+
+* `crop`: the shorter side is brought to the network's width and the middle cut out: `darknet
+  classifier predict` and `valid` of AlexeyAB and hank-ai (classifier.c, `resize_min` and
+  `crop_image`).
+* `letter_box`: the whole image with its proportions, on a ground of 0.5: pjreddie's `darknet
+  classifier predict` and `darknet classify` (examples/classifier.c, `letterbox_image`).
+* `stretch`: all of the image, its proportions changed: AlexeyAB's `network_predict_image`
+  (network.c, `resize_image`), which darknet.py calls, and most programs in other frameworks.
+"""
+
+_Floats = npt.NDArray[np.float32]
+
+
+def check_resize(resize: object) -> None:
+    """Raises for what is none of `Resize`.
+
+    Raises:
+        ValueError: with the choices.
+    """
+    choices = get_args(Resize)
+    if resize not in choices:
+        raise ValueError(f"resize={resize!r} must be one of {', '.join(map(repr, choices))}")
+
+
+def prepare_all(
+    images: Sequence[npt.NDArray[Any]], shape: cfg.Shape, resize: Resize, *, threads: int = 1
+) -> _Floats:
+    """Brings images of any sizes to a network's input.
+
+    Args:
+        images: [height, width, channels], uint8, or float32 in 0..1.
+        shape: of the input.
+        resize: how.
+        threads: to work with.
+
+    Returns:
+        [images, height, width, channels] float32 in 0..1.
+    """
+    if resize == "crop":
+        return np.stack([prepare(image, shape.height, shape.width) for image in images])
+    return runtime_resize.fit(images, shape, letter_box=resize == "letter_box", threads=threads)
+
+
+def prepare(pixels: npt.NDArray[Any], height: int, width: int) -> _Floats:
+    """What AlexeyAB's Darknet sees of an image (classifier.c, predict_classifier).
+
+    The shorter side is brought to the network's width, bilinear with the corners on each other,
+    and the middle cut out; only what is cut out is computed.
+
+    Args:
+        pixels: [rows, columns, channels], uint8, or float32 in 0..1.
+        height: of the network's input.
+        width: of the network's input.
+
+    Returns:
+        [height, width, channels] float32 in 0..1.
+    """
+    scale = np.float32(255 if pixels.dtype == np.uint8 else 1)
+    rows, columns = pixels.shape[:2]
+    new_rows, new_columns = _shorter_side_to(width, rows, columns)
+    part = _cut(pixels.astype(np.float32) / scale, 1, new_columns, width)
+    return _cut(part, 0, new_rows, height)
+
+
+def _shorter_side_to(side: int, rows: int, columns: int) -> tuple[int, int]:
+    """resize_min, image.c."""
+    if columns < rows:
+        return rows * side // columns, side
+    return side, columns * side // rows
+
+
+def _cut(values: _Floats, axis: int, resized: int, wanted: int) -> _Floats:
+    """The middle `wanted` of an axis that was resized; beyond its ends they are repeated."""
+    before = values.shape[axis]
+    start = int((resized - wanted) / 2)  # towards zero, as in C
+    place = np.clip(np.arange(start, start + wanted), 0, resized - 1)
+    if resized == before:
+        return values.take(place, axis)
+    step = np.float32((before - 1) / (resized - 1)) if resized > 1 else np.float32(0)
+    at = place.astype(np.float32) * step
+    low = np.minimum(at.astype(np.int64), before - 1)
+    share = (at - low).astype(np.float32)
+    low = np.where(place == resized - 1, before - 1, low)
+    share = np.where(place == resized - 1, np.float32(0), share)
+    high = np.minimum(low + 1, before - 1)
+    shape = [1] * values.ndim
+    shape[axis] = wanted
+    share = share.reshape(shape)
+    out: _Floats = (1 - share) * values.take(low, axis) + share * values.take(high, axis)
+    return out
