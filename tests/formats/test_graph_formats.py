@@ -119,6 +119,10 @@ def test_a_fixed_batch(name, tmp_path, weights):
     convert(weights, DETECTOR, output, batch_size=3)
     pictures = pictures_for(DETECTOR, batch=3)
     assert_close(heads(RUNNERS[name](output, pictures)), reference(DETECTOR)[1](pictures))
+    if name == "m.tflite":  # the interpreter resizes its input
+        found = heads(RUNNERS[name](output, pictures[:2]))
+        assert_close(found, reference(DETECTOR)[1](pictures[:2]))
+        return
     with pytest.raises(Exception, match=r"(?i)dim|shape|incompatible|expected|got"):
         RUNNERS[name](output, pictures[:2])
 

@@ -1,14 +1,20 @@
 """Quantized `.tflite` files answer as float does, or are refused; any batch can be asked for."""
 
+import subprocess
+import sys
+import zipfile
+
 import numpy as np
+import numpy_loader
 import pytest
 import tensorflow as tf
 from cfgs import conv, net, normalized, route, section
 from PIL import Image
-from test_convert import assert_close, pictures_for, reference, write_weights
+from tensorflow.lite.python import schema_py_generated as schema
+from test_convert import DETECTOR, assert_close, pictures_for, reference, write_weights
 
-from yolotf import errors
-from yolotf.formats import tflite
+from yolotf import errors, parse_cfg
+from yolotf.formats import lite_process, tflite
 from yolotf.formats.convert import convert
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
@@ -73,14 +79,211 @@ def test_correlation(ours, theirs, expected):
     assert tflite._correlation([np.array(ours)], [np.array(theirs)]) == pytest.approx(expected)
 
 
+WIDE = (
+    net(32)
+    + normalized(8, 3, "mish", stride=2)
+    + normalized(16, 3, "mish")
+    + normalized(16, 3, "mish")
+    + conv(6)
+)
+
+
+def wide_weights(folder, factor):
+    """A file for WIDE whose layers get numbers as large as those of real networks."""
+    content = numpy_loader.random_file(WIDE)
+    arrays = {
+        one: values * factor if one.role == "gamma" else values
+        for one, values in numpy_loader.arrays(WIDE, content).items()
+    }
+    path = folder / "wide.weights"
+    path.write_bytes(content[:20] + b"".join(one.tobytes() for one in arrays.values()))
+    return path
+
+
+def test_mish_as_the_converter_writes_it_is_refused_and_ours_is_not(
+    tmp_path, photographs, monkeypatch
+):
+    weights = wide_weights(tmp_path, np.float32(2))
+    convert(weights, WIDE, tmp_path / "ours.tflite", int8=photographs)
+    monkeypatch.setattr(tflite, "_make_convertible", lambda model: None)
+    with pytest.raises(errors.YolotfError, match=r"in int8 .* correlation output_0 ") as caught:
+        convert(weights, WIDE, tmp_path / "theirs.tflite", int8=photographs)
+    assert caught.value.correlations["output_0"] < 0.5
+
+
+# Inputs and outputs
+
+
+def test_int8_only_has_no_other_type(tmp_path, photographs):
+    output = tmp_path / "m.tflite"
+    convert(write_weights(tmp_path, MISH), MISH, output, int8=photographs, int8_only=True)
+    interpreter = tf.lite.Interpreter(str(output))
+    kinds = {one["dtype"] for one in interpreter.get_tensor_details()}
+    assert kinds <= {np.int8, np.int32}, "int32: biases and shapes"
+    (image,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (image["dtype"], answer["dtype"]) == (np.int8, np.int8)
+    np.testing.assert_allclose(image["quantization"], (1 / 255, -128), rtol=1e-4)
+    pictures = pictures_for(MISH, batch=1)
+    interpreter.allocate_tensors()
+    quantized = np.round(pictures * 255 - 128).astype(np.int8)
+    interpreter.set_tensor(image["index"], quantized)
+    interpreter.invoke()
+    scale, zero = answer["quantization"]
+    ours = (interpreter.get_tensor(answer["index"]).astype(np.float32) - zero) * scale
+    (theirs,) = reference(MISH)[1](pictures)
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.95
+
+
+def test_int8_only_needs_images(tmp_path):
+    with pytest.raises(errors.YolotfError, match="int8_only needs int8, images to quantize by"):
+        convert("a.weights", MISH, tmp_path / "m.tflite", int8_only=True)
+
+
+CLASSIFIER = (
+    net(32)
+    + normalized(8, 3, stride=2)
+    + "[reorg]\nstride=2\n"
+    + normalized(8, 3, dilation=2)
+    + "[avgpool]\n[connected]\noutput=6\nactivation=leaky\n[softmax]\ngroups=2\n"
+)
+
+
 def test_another_batch_can_be_asked_for(tmp_path):
     output = tmp_path / "m.tflite"
-    convert(write_weights(tmp_path, UPSAMPLED), UPSAMPLED, output)
-    interpreter = tf.lite.Interpreter(str(output))
-    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [2, 32, 32, 3])
+    for text in (UPSAMPLED, CLASSIFIER):
+        convert(write_weights(tmp_path, text), text, output)
+        interpreter = tf.lite.Interpreter(str(output))
+        image = interpreter.get_input_details()[0]
+        assert image["shape"].tolist() == [1, 32, 32, 3]
+        pictures = pictures_for(text, batch=2)
+        interpreter.resize_tensor_input(image["index"], pictures.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(image["index"], pictures)
+        interpreter.invoke()
+        found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        assert_close([found], reference(text)[1](pictures))
+
+
+def test_another_batch_of_boxes_can_be_asked_for(tmp_path):
+    weights = write_weights(tmp_path, DETECTOR)
+    convert(weights, DETECTOR, tmp_path / "m.tflite", decode=True)
+    runner = tf.lite.Interpreter(str(tmp_path / "m.tflite")).get_signature_runner()
+    pictures = pictures_for(DETECTOR, batch=2)
+    found = [runner(images=one[None]) for one in pictures]
+    for name, values in runner(images=pictures).items():
+        expected = np.concatenate([one[name] for one in found])
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reverse_outputs", [False, True])
+def test_litert_has_outputs_in_order_and_by_name(reverse_outputs, tmp_path):
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert")
+    from ai_edge_litert.compiled_model import CompiledModel
+
+    output = tmp_path / "m.tflite"
+    convert(write_weights(tmp_path, DETECTOR), DETECTOR, output, reverse_outputs=reverse_outputs)
+    pictures = pictures_for(DETECTOR, batch=1)
+    names, expected = ["conv_8", "conv_13"], reference(DETECTOR)[1](pictures)
+    if reverse_outputs:
+        names, expected = names[::-1], expected[::-1]
+    interpreter = litert.Interpreter(str(output))
+    assert [one["name"] for one in interpreter.get_input_details()] == ["images"]
+    assert [one["name"] for one in interpreter.get_output_details()] == names
     interpreter.allocate_tensors()
-    pictures = pictures_for(UPSAMPLED, batch=2)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pictures)
     interpreter.invoke()
-    found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    assert_close([found], reference(UPSAMPLED)[1](pictures))
+    details = interpreter.get_output_details()
+    assert_close([interpreter.get_tensor(one["index"]) for one in details], expected)
+    compiled = CompiledModel.from_file(str(output))
+    inputs, outputs = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+    inputs[0].write(pictures)
+    compiled.run_by_index(0, inputs, outputs)
+    pairs = zip(outputs, expected, strict=True)
+    assert_close(
+        [one.read(like.size, np.float32).reshape(like.shape) for one, like in pairs], expected
+    )
+
+
+def test_openvino_reads_it(tmp_path):
+    openvino = pytest.importorskip("openvino", reason="needs openvino")
+    convert(write_weights(tmp_path, DETECTOR), DETECTOR, tmp_path / "m.tflite")
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(tmp_path / "m.tflite", "CPU", options)
+    assert [one.any_name for one in compiled.outputs] == ["conv_8", "conv_13"]
+    pictures = pictures_for(DETECTOR, batch=2)
+    assert_close(list(compiled(pictures).values()), reference(DETECTOR)[1](pictures))
+
+
+def test_opencv_reads_it(tmp_path):
+    cv2 = pytest.importorskip("cv2", reason="needs opencv-python-headless")
+    text = UPSAMPLED.replace("mish", "leaky")
+    convert(write_weights(tmp_path, text), text, tmp_path / "m.tflite")
+    network = cv2.dnn.readNetFromTFLite(str(tmp_path / "m.tflite"))
+    pictures = pictures_for(text, batch=1)
+    network.setInput(pictures.transpose(0, 3, 1, 2))
+    (expected,) = reference(text)[1](pictures)
+    assert_close([network.forward().transpose(0, 2, 3, 1)], [expected])
+
+
+# What goes with it
+
+
+def test_the_cfg_and_class_names_are_in_the_file(tmp_path):
+    output = tmp_path / "m.tflite"
+    weights = write_weights(tmp_path, DETECTOR)
+    convert(weights, DETECTOR, output, class_names=["a cat", "dog"])
+    with zipfile.ZipFile(output) as archive:
+        assert archive.read("classes.names") == b"a cat\ndog\n"
+        text = archive.read("model.cfg").decode()
+    assert parse_cfg(text).with_classes(2).to_cfg() == parse_cfg(DETECTOR).to_cfg()
+    model = schema.Model.GetRootAs(output.read_bytes())
+    entries = [model.Metadata(number) for number in range(model.MetadataLength())]
+    (entry,) = (one for one in entries if one.Name() == b"TFLITE_METADATA")
+    metadata = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+    assert metadata[4:8] == b"M001"
+    for name in (b"model.cfg", b"classes.names"):
+        assert metadata.count(name) == 1
+    convert(weights, DETECTOR, output)
+    assert zipfile.ZipFile(output).namelist() == ["model.cfg"]
+    with pytest.raises(errors.YolotfError, match="3 names for the 2 classes"):
+        convert(weights, DETECTOR, output, class_names=list("abc"))
+
+
+# The converter's process
+
+
+@pytest.mark.usefixtures("converter_apart")
+def test_the_process_writes_the_same_file(tmp_path, photographs, monkeypatch):
+    weights = write_weights(tmp_path, MISH)
+    stages = []
+    done = convert(weights, MISH, tmp_path / "m", int8=(), progress=stages.append)
+    assert done.format == "SavedModel"
+    output = tmp_path / "m.tflite"
+    convert(weights, MISH, output, int8=photographs, progress=stages.append)
+    assert stages[-1] == "calibrating with 4 of 4 pictures"
+    apart = output.read_bytes()
+    monkeypatch.setattr(lite_process, "run", lite_process.convert)
+    convert(weights, MISH, output, int8=photographs)
+    assert len(apart) == output.stat().st_size
+
+
+@pytest.mark.usefixtures("converter_apart")
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "the process was killed, as systems do where mem"),
+        ("import os; os.abort()", "the process was ended by SIGABRT"),
+        ("import sys; sys.exit('out of luck')", "exit code 1; its last words: out of luck"),
+    ],
+)
+def test_what_ends_the_converter_is_a_sentence(program, message, tmp_path, monkeypatch):
+    output = tmp_path / "m.tflite"
+    output.write_text("old")
+    start = subprocess.Popen
+    command = [sys.executable, "-c", program]
+    monkeypatch.setattr(
+        lite_process.subprocess, "Popen", lambda given, **options: start(command, **options)
+    )
+    with pytest.raises(errors.TensorFlowError, match=message):
+        convert(write_weights(tmp_path, MISH), MISH, output)
+    assert output.read_text() == "old"

@@ -15,7 +15,13 @@ from yolotf.darknet.decoding import suppression_of
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files.atomic import checked_target
 from yolotf.files.stderr import held_back_stderr
-from yolotf.formats.convert import check_any_size, convert, format_of, write_anchors
+from yolotf.formats.convert import (
+    NAMING,
+    check_any_size,
+    convert,
+    format_of,
+    write_anchors,
+)
 from yolotf.text import printable
 
 
@@ -75,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=".tflite in int8; pictures, or folders of them, show the range of numbers",
     )
     parser.add_argument(
+        "--int8-only",
+        action="store_true",
+        help="with --int8: input, outputs and all operations in int8, for microcontrollers",
+    )
+    parser.add_argument(
         "--allow-inaccurate",
         action="store_true",
         help="--int8 and --fp16 even where the outputs are not those of float any more",
@@ -84,6 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=".keras and .h5 for Keras 3.1 to 3.3 (TensorFlow 2.16), too",
     )
+    parser.add_argument(
+        "--names", metavar="FILE", help="class names for .onnx, .tflite and .safetensors"
+    )
     onnx = parser.add_argument_group(".onnx")
     onnx.add_argument(
         "--layout",
@@ -91,7 +105,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="nchw",
         help="order of the axes of pictures and raw heads; by default nchw",
     )
-    onnx.add_argument("--names", metavar="FILE", help="class names, to go with the model")
     onnx.add_argument(
         "--suppress",
         action="store_true",
@@ -154,7 +167,7 @@ def main(parsed: argparse.Namespace) -> int:
     elif parsed.weights_only and kind not in (".weights.h5", ".safetensors"):
         raise errors.YolotfError(f"{output}: -w writes .weights.h5, .safetensors or .h5")
     names = parsed.names
-    if kind == ".onnx":
+    if kind in NAMING:
         names = names or stock_names(network)
     if parsed.suppress and network.heads and suppression_of(network).kind != "default":
         note(
@@ -174,6 +187,7 @@ def main(parsed: argparse.Namespace) -> int:
             decode=parsed.decode,
             float16=parsed.fp16,
             int8=parsed.int8 or (),
+            int8_only=parsed.int8_only,
             allow_inaccurate=parsed.allow_inaccurate,
             old_keras=parsed.old_keras,
             max_pixels=parsed.max_pixels,

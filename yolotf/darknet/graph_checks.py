@@ -18,6 +18,15 @@ def output_layers(network: cfg.Network) -> list[int]:
     return [len(network.layers) - 1]
 
 
+def output_names(network: cfg.Network) -> list[str]:
+    """The section that enters each head; the head's own name where two have the same."""
+    names = [network.layers[index].name for index in output_layers(network)]
+    return [
+        network.heads[place].name if name in names[:place] else name
+        for place, name in enumerate(names)
+    ]
+
+
 def used_layers(network: cfg.Network) -> frozenset[int]:
     """Indices of the sections the graph's outputs depend on.
 

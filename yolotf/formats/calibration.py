@@ -41,12 +41,11 @@ def pictures(given: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def batches(source: Source, paths: Sequence[StrPath], batch: int) -> Iterator[list[Any]]:
-    """The pictures as the network sees them, so many at a time; the last batch is filled up."""
+def batches(source: Source, paths: Sequence[StrPath], batch: int) -> Iterator[Any]:
+    """[batch, height, width, channels], as the network sees them; the last one is filled up."""
     paths = [*paths, *(paths[index % len(paths)] for index in range(-len(paths) % batch))]
     for start in range(0, len(paths), batch):
-        source.tell(f"calibrating with {start + batch} of {len(paths)} pictures")
-        yield [np.concatenate([_fitted(source, one) for one in paths[start : start + batch]])]
+        yield np.concatenate([_fitted(source, one) for one in paths[start : start + batch]])
 
 
 def _fitted(source: Source, path: StrPath) -> Any:

@@ -21,7 +21,7 @@ from yolotf.darknet import graph_checks
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import Network, Region
 from yolotf.darknet.cfg import Source as CfgSource
-from yolotf.darknet.class_names import Names, read_names
+from yolotf.darknet.class_names import Names, names_for, read_names
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.diagnosis import result as diagnosis
@@ -107,6 +107,7 @@ def convert(
     decode: bool = False,
     float16: bool = False,
     int8: StrPath | Iterable[StrPath] = (),
+    int8_only: bool = False,
     allow_inaccurate: bool = False,
     old_keras: bool = False,
     max_pixels: int | None = MAX_PIXELS,
@@ -137,10 +138,12 @@ def convert(
             * `.weights.h5`: the variables, for `build_model(...).load_weights`.
             * no ending, or `/` at the end: a SavedModel folder of standard operations;
               signature `serving_default`, from `images` to `output_0`, `output_1`, ...
-            * `.tflite`: the same signature for `batch_size` images at a time, by default one. The
-              signature has the outputs in cfg order, the interpreter's `get_output_details()`
-              need not. It has operations for everything but `[local]` and a `[maxpool]` whose
-              padding is neither that of `same` nor none.
+            * `.tflite`: the same signature, for one image until `resize_tensor_input` says
+              otherwise, or for `batch_size`. Outputs are in cfg order; tensors are named after
+              the sections they come from (`conv_138`). The cfg and, if there are any, class
+              names are in the file, as its associated files `model.cfg` and `classes.names`: it
+              is a zip archive, too. It has operations for everything but `[local]` and a
+              `[maxpool]` whose padding is neither that of `same` nor none.
             * `.onnx`: pictures in as `images`, float32 RGB in 0..1, [batch, channels, height,
               width]; raw heads out, named after the sections they come from (`conv_138`), with
               their channels first as well. It holds `cfg` and, if there are any, class `names`
@@ -164,6 +167,9 @@ def convert(
         int8: pictures, or folders of them, like those the network will see, some hundred:
             `.tflite` with weights and activations in int8, their ranges taken from these
             pictures. Input and outputs stay float32.
+        int8_only: with `int8`: input, outputs and all operations are in int8, as microcontrollers
+            need it. The input's number q stands for (q + 128) / 255, that of an output for
+            scale * (q - zero_point), which the file says.
         allow_inaccurate: writes an `int8` or `float16` file even where its outputs, tried on up to
             16 of the pictures, correlate with those of the float model by less than 0.9.
         old_keras: `.keras` and `.h5` that Keras 3.1 to 3.3 (as TensorFlow 2.16 came with) reads,
@@ -173,7 +179,8 @@ def convert(
         overwrite: False refuses to replace an older output.
         layout: `NCHW` or, for pictures and raw heads with their channels last, `NHWC`. For
             `.onnx`.
-        class_names: those for the metadata: as `Detector` takes them. For `.onnx`.
+        class_names: those for the metadata: as `Detector` takes them. For `.onnx`, `.tflite` and
+            `.safetensors`.
         suppress: the model answers detections: `boxes` [detections, 4], `scores`, `classes` and
             `pictures` (the number in the batch), by picture, then class, the best first. They
             exclude each other by overlap alone (ONNX's NonMaxSuppression), whatever nms_kind= the
@@ -205,6 +212,7 @@ def convert(
         decode=decode or suppress,
         float16=float16,
         int8=calibration.pictures(int8),
+        int8_only=int8_only,
         allow_inaccurate=allow_inaccurate,
         old_keras=old_keras,
         max_pixels=max_pixels,
@@ -227,7 +235,7 @@ def convert(
     ]
     target = _target(output, kind, overwrite=overwrite, inputs=read)
     if options.names:
-        onnx.checked_names(options, network)
+        names_for(options.names, network.classes, network.source)
     tell = progress or (lambda stage: None)
     opened = WeightsFile.open(weights, _percent(tell), network=network, timeout=timeout)
     with opened as file:
@@ -353,18 +361,18 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
             f"{named}the TensorFlow Lite converter takes one picture size only; leave any_size out"
         )
     asked = {"batch": options.batch is not None, "decode": options.decode}
+    if options.int8_only and not options.int8:
+        raise errors.YolotfError(f"{named}int8_only needs int8, images to quantize by")
     lite = {"float16": options.float16, "int8": bool(options.int8)}
-    own = {
-        "layout": options.layout != "NCHW",
-        "names": bool(options.names),
-        "suppress": options.suppression is not None,
-    }
+    own = {"layout": options.layout != "NCHW", "suppress": options.suppression is not None}
+    named_classes = {"class_names": bool(options.names)}
     old = {"old_keras": options.old_keras}
     for words, kinds in (
         (asked, _GRAPHS),
         (lite, (".tflite",)),
         (old, _WHOLE_MODELS),
         (own, (".onnx",)),
+        (named_classes, NAMING),
     ):
         for name in (one for one, given in words.items() if given and kind not in kinds):
             listed = " or ".join(kinds)
@@ -468,5 +476,7 @@ _ENDINGS = (*(ending for ending in _WRITERS if ending != SAVED_MODEL), ".onnx")
 _LIBRARIES = {".safetensors": safetensors.library, ".onnx": onnx.library}
 _HDF5 = (".h5", ".weights.h5")
 _WHOLE_MODELS = (".keras", ".h5")
+NAMING = (".onnx", ".tflite", ".safetensors")
+"""Formats that can hold the names of the classes."""
 _GRAPHS = (".tflite", ".onnx", SAVED_MODEL)
 """Formats that hold a graph of operations, and so can have a batch size and decoding."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from yolotf.darknet.cfg import Network
-from yolotf.darknet.class_names import names_for
 from yolotf.errors import MissingPackageError, WeightsMismatch, YolotfError
 from yolotf.files import atomic
 from yolotf.files.sources import StrPath
@@ -171,12 +170,3 @@ def _belongs(data: Path, older: Path) -> bool:
     with contextlib.suppress(OSError):
         return data.name.encode() in older.read_bytes()
     return False
-
-
-def checked_names(options: Options, network: Network) -> tuple[str, ...]:
-    """Class names for the model.
-
-    Raises:
-        YolotfError: there are more or fewer than classes.
-    """
-    return names_for(options.names, network.classes, network.source)

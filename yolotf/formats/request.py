@@ -28,6 +28,7 @@ class Options:
     decode: bool = False
     float16: bool = False
     int8: Sequence[StrPath] = ()
+    int8_only: bool = False
     allow_inaccurate: bool = False
     old_keras: bool = False
     max_pixels: int | None = MAX_PIXELS

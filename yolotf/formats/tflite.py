@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from yolotf import errors
 from yolotf.darknet import graph_checks as graph_rules
-from yolotf.formats import calibration
+from yolotf.formats import calibration, lite_file, lite_process
 from yolotf.formats.concrete_function import traced
 from yolotf.formats.request import Source
 from yolotf.models.keras_module import keras
@@ -25,82 +26,139 @@ _COMPARED = 16
 
 
 def write(source: Source, path: Path) -> None:
-    """Writes one signature, `serving_default`.
+    """Writes one signature, `serving_default`, with the cfg and class names beside the model.
 
     `int8` quantizes weights and activations by what a run over the pictures shows; input and
-    outputs stay float32, and what has no int8 operation stays float.
+    outputs stay float32, and what has no int8 operation stays float. With `int8_only` neither do.
 
     Raises:
         UnsupportedSectionError: TensorFlow Lite has no operation for a section.
-        YolotfError: the answers of a quantized file are far from those of the float model.
-            Facts: `correlations`, by output.
+        YolotfError: the converter failed, or the answers of a quantized file are far from those
+            of the float model. Facts: `correlations`, by output.
     """
     import tensorflow as tf  # not before a format is asked for
 
     _check(source)
     options = source.options
-    _make_convertible(source.model, any_batch=options.batch is None)
-    module, function = traced(source, batch=options.batch or 1)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [function.get_concrete_function()], module
+    _make_convertible(source.model)
+    # What a microcontroller runs does not change its shapes.
+    module, function = traced(source, batch=options.batch or (1 if options.int8_only else None))
+    with tempfile.TemporaryDirectory(prefix="yolotf-") as name:
+        folder = Path(name)
+        tf.saved_model.save(
+            module, os.fspath(folder / lite_process.SAVED_MODEL), signatures=function
+        )
+        expected: lite_process.Answers = {}
+        job = _job(source, folder, function, expected)
+        try:
+            answers = lite_process.run(folder, job, _progress(source))
+        except lite_process.ConverterError as error:
+            raise _refusal(source, str(error)) from None
+        if job.trial:
+            _check_answers(source, answers, expected)
+        content = (folder / lite_process.MODEL).read_bytes()
+    described = {lite_file.CFG: "the network as a Darknet cfg"}
+    files = {lite_file.CFG: source.network.to_cfg()}
+    if options.names:
+        described[lite_file.CLASS_NAMES] = "names of the classes, one a line"
+        files[lite_file.CLASS_NAMES] = "".join(f"{name}\n" for name in options.names)
+    path.write_bytes(lite_file.with_metadata(content, source.model.name, described))
+    lite_file.add_files(path, files)
+
+
+def _job(
+    source: Source, folder: Path, function: Any, expected: lite_process.Answers
+) -> lite_process.Job:
+    """What the converter is to do, with the images for it in `folder`.
+
+    Args:
+        source: the model.
+        folder: of the job.
+        function: the float model.
+        expected: gets its answers to the images that a quantized file is tried with.
+    """
+    import tensorflow as tf  # not before a format is asked for
+
+    options = source.options
+    batch = options.batch or 1
+    quantizing = trial = 0
+    for images in calibration.batches(source, options.int8, batch):
+        lite_process.put_images(folder, "calibration", quantizing, images)
+        quantizing += 1
+    if (options.float16 or options.int8) and not options.allow_inaccurate:
+        for images in _images(source):
+            lite_process.put_images(folder, "trial", trial, images)
+            trial += 1
+            for name, values in function(tf.constant(images)).items():
+                expected.setdefault(name, []).append(values.numpy())
+    return lite_process.Job(
+        float16=options.float16,
+        int8=bool(options.int8),
+        int8_only=options.int8_only,
+        calibration=quantizing,
+        trial=trial,
+        outputs=_outputs(source),
     )
-    if options.float16 or options.int8:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if options.float16:
-        converter.target_spec.supported_types = [tf.float16]
-    if options.int8:
-        batch = options.batch or 1
-        converter.representative_dataset = lambda: calibration.batches(source, options.int8, batch)
-    try:
-        content = converter.convert()
-    except Exception as error:
-        missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", str(error))))
-        if not missing:
-            raise
-        raise errors.UnsupportedSectionError(
+
+
+def _outputs(source: Source) -> list[tuple[str, str]]:
+    """The names of the outputs, and what to call their tensors."""
+    if source.options.decode:
+        return [("boxes", "boxes"), ("scores", "scores")]
+    names = graph_rules.output_names(source.network)
+    if source.options.reverse_outputs:
+        names.reverse()
+    return [(f"output_{number}", name) for number, name in enumerate(names)]
+
+
+def _progress(source: Source) -> Callable[[int], None]:
+    options = source.options
+    batch = options.batch or 1
+    count = -(-len(options.int8) // batch) * batch
+    return lambda done: source.tell(f"calibrating with {done * batch} of {count} pictures")
+
+
+def _refusal(source: Source, said: str) -> errors.YolotfError:
+    """The error for what the converter says, or what ended it."""
+    missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", said)))
+    if missing:
+        return errors.UnsupportedSectionError(
             f"{source.network.source}: TensorFlow Lite lacks {', '.join(missing)}, which the "
             "network needs; write a SavedModel or .keras",
             source=source.network.source,
             operations=missing,
-        ) from error
-    if (options.float16 or options.int8) and not options.allow_inaccurate:
-        _check_answers(source, content, function)
-    path.write_bytes(content)
+        )
+    first = said.strip().partition("\n")[0].rstrip(" .")
+    return errors.TensorFlowError(
+        f"{source.network.source}: TensorFlow Lite's converter failed: {first}; write float32 or "
+        "a SavedModel",
+        source=source.network.source,
+        said=said,
+    )
 
 
-def _make_convertible(model: Any, *, any_batch: bool) -> None:
+def _make_convertible(model: Any) -> None:
     """Makes layers compute by operations that TensorFlow Lite is good at; they stay what they are.
 
     It lowers softplus, of mish, to log(exp(x) + 1), where exp has one scale of int8 for all its
-    range.
+    range; and upsampling by repetition to a tile, which other readers than its own lack.
 
     Args:
         model: whose layers.
-        any_batch: whether an interpreter may be asked for another batch than the file's; what
-            upsampling by repetition becomes has the batch in it.
     """
     from yolotf.models import keras_layers  # Keras: not before a format is asked for
 
     for layer in model.layers:
         if getattr(layer, "activation", None) is keras().activations.mish:
             layer.activation = keras_layers.mish_of_small_numbers
-        if any_batch and isinstance(layer, keras().layers.UpSampling2D):
+        if isinstance(layer, keras().layers.UpSampling2D):
             layer.call = keras_layers.repeated(*layer.size)
 
 
-def _check_answers(source: Source, content: bytes, function: Any) -> None:
+def _check_answers(
+    source: Source, ours: lite_process.Answers, theirs: lite_process.Answers
+) -> None:
     """Raises where the file's answers do not go with those of the float model."""
-    import tensorflow as tf  # not before a format is asked for
-
-    runner = tf.lite.Interpreter(model_content=content).get_signature_runner("serving_default")
-    source.tell("comparing with float")
-    ours: dict[str, list[Any]] = {}
-    theirs: dict[str, list[Any]] = {}
-    for images in _images(source):
-        for name, values in runner(images=images).items():
-            ours.setdefault(name, []).append(np.ravel(values))
-        for name, values in function(tf.constant(images)).items():
-            theirs.setdefault(name, []).append(np.ravel(values))
     correlations = {name: _correlation(ours[name], theirs[name]) for name in sorted(theirs)}
     if min(correlations.values()) < LEAST_CORRELATION:
         listed = ", ".join(f"{name} {value:.3f}" for name, value in correlations.items())
@@ -120,9 +178,7 @@ def _images(source: Source) -> Iterator[Any]:
     batch = options.batch or 1
     if options.int8:
         paths = list(options.int8)[: max(_COMPARED, batch)]
-        silent = replace(source, tell=lambda stage: None)
-        for (images,) in calibration.batches(silent, paths, batch):
-            yield images
+        yield from calibration.batches(source, paths, batch)
         return
     random = np.random.default_rng(1)
     for _ in range(2):
@@ -131,7 +187,10 @@ def _images(source: Source) -> Iterator[Any]:
 
 def _correlation(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
     """Of all numbers; 1 where both are the same constant, 0 where it is no number."""
-    one, other = (np.concatenate(list(each)).astype(np.float64) for each in (ours, theirs))
+    one, other = (
+        np.concatenate([np.ravel(part) for part in each]).astype(np.float64)
+        for each in (ours, theirs)
+    )
     if not np.isfinite(one).all() or not np.isfinite(other).all():
         return 1.0 if np.array_equal(one, other, equal_nan=True) else 0.0
     one, other = one - one.mean(), other - other.mean()

@@ -16,7 +16,7 @@ from yolotf.models.registration import Layer, layers, register
 
 def mish_of_small_numbers(x: Any) -> Any:
     """Mish, its softplus without a number larger than `x` in between."""
-    return x * tf.tanh(tf.nn.relu(x) + tf.math.log1p(tf.exp(-tf.abs(x))))
+    return x * tf.tanh(tf.nn.relu(x) + tf.math.log1p(tf.exp(tf.abs(x) * -1.0)))
 
 
 def _tanh(x: Any) -> Any:

@@ -225,7 +225,7 @@ def describe(network: cfg.Network, options: Options = Options()) -> Model:
     if options.decode:
         named = _decoded(ops, pictures, heads, network, options)
     else:
-        named = list(zip(_output_names(network), heads, strict=True))
+        named = list(zip(graph_rules.output_names(network), heads, strict=True))
         if options.reverse_outputs:
             named.reverse()
     named += [(_state_name(network, key, "out"), after[key]) for key in graph.states]
@@ -260,15 +260,6 @@ def _decoded(
 def _state_name(network: cfg.Network, key: str, end: str) -> str:
     index, name = key.split("/")
     return f"{network.layers[int(index)].name}_{name}_{end}"
-
-
-def _output_names(network: cfg.Network) -> list[str]:
-    """The section that enters each head; the head's own name where two have the same."""
-    names = [network.layers[index].name for index in graph_rules.output_layers(network)]
-    return [
-        network.heads[place].name if name in names[:place] else name
-        for place, name in enumerate(names)
-    ]
 
 
 def _finished(

@@ -1,0 +1,207 @@
+"""TensorFlow Lite's converter in a process of its own: what ends it ends a conversion only.
+
+The converter and the interpreter that it calibrates with end their process where they meet what
+they do not expect, or where there is no memory. `run` starts this file as a program, which reads
+a SavedModel and a job from a folder and writes a model into it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SAVED_MODEL = "saved"
+MODEL = "model.tflite"
+_JOB = "job.json"
+_ANSWERS = "answers.npz"
+_ERROR = "error.txt"
+_STDERR = "stderr.txt"
+
+Answers = dict[str, list[Any]]
+"""The outputs for each batch, by name."""
+
+
+class ConverterError(Exception):
+    """What the converter says, or what ended it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to make of the SavedModel.
+
+    Attributes:
+        float16: weights of half precision.
+        int8: weights and activations in int8.
+        int8_only: input and outputs in int8, too, and no operation of another type.
+        calibration: how many batches of images there are to quantize by, see `put_images`.
+        trial: how many batches there are to try the model with.
+        outputs: the names of the signature's outputs in their order, and what to call their
+            tensors.
+    """
+
+    float16: bool
+    int8: bool
+    int8_only: bool
+    calibration: int
+    trial: int
+    outputs: Sequence[tuple[str, str]]
+
+
+def put_images(folder: Path, kind: str, number: int, images: Any) -> None:
+    """Writes a batch, float32 in 0..1, for a job.
+
+    Args:
+        folder: of the job.
+        kind: `calibration` or `trial`.
+        number: from 0.
+        images: [batch, height, width, channels].
+    """
+    np.save(_images(folder, kind, number), images)
+
+
+def _images(folder: Path, kind: str, number: int) -> Path:
+    return folder / f"{kind}-{number}.npy"
+
+
+def run(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answers:
+    """Converts in another process; the model is in `folder / MODEL` then.
+
+    Args:
+        folder: with `SAVED_MODEL` and the images.
+        job: what to do.
+        calibrated: called with the number of batches that have been looked at.
+
+    Returns:
+        What the model answers to the `trial` batches.
+
+    Raises:
+        ConverterError: the converter's words, or what ended the process.
+    """
+    (folder / _JOB).write_text(json.dumps(asdict(job)))
+    # The CPU does all of it, and the GPU's memory may be taken by the process that asks.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(one or os.getcwd() for one in sys.path),  # noqa: PTH109
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    command = [sys.executable, "-m", __name__, os.fspath(folder)]
+    with (
+        (folder / _STDERR).open("wb") as stderr,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment,
+            text=True,
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip().isdecimal():
+                    calibrated(int(line))
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    if code:
+        raise ConverterError(_reason(folder, code))
+    with np.load(folder / _ANSWERS) as found:
+        return {
+            name: [found[f"{name}/{number}"] for number in range(job.trial)]
+            for name, _ in job.outputs
+        }
+
+
+def _reason(folder: Path, code: int) -> str:
+    """Why the process failed."""
+    if (folder / _ERROR).exists():
+        return (folder / _ERROR).read_text()
+    said = (folder / _STDERR).read_text(errors="replace").strip().splitlines()
+    last = f"; its last words: {said[-1].strip()}" if said else ""
+    if code == -signal.SIGKILL:
+        return f"the process was killed, as systems do where memory runs out{last}"
+    if code < 0:
+        return f"the process was ended by {signal.Signals(-code).name}{last}"
+    return f"the process ended with exit code {code}{last}"
+
+
+def convert(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answers:
+    """What `run` does, in this process."""
+    import tensorflow as tf  # not where the process is started only
+
+    from yolotf.formats import lite_file
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        os.fspath(folder / SAVED_MODEL), signature_keys=["serving_default"]
+    )
+    if job.float16 or job.int8:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if job.float16:
+        converter.target_spec.supported_types = [tf.float16]
+    if job.int8:
+        converter.representative_dataset = lambda: _calibration(folder, job, calibrated)
+    if job.int8_only:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    content = lite_file.with_outputs(converter.convert(), job.outputs)
+    (folder / MODEL).write_bytes(content)
+    answers: Answers = {name: [] for name, _ in job.outputs}
+    if job.trial:
+        interpreter = tf.lite.Interpreter(model_content=content)
+        runner = interpreter.get_signature_runner("serving_default")
+        for number in range(job.trial):
+            found = _answered(runner, np.load(_images(folder, "trial", number)))
+            for name, values in answers.items():
+                values.append(found[name])
+    return answers
+
+
+def _calibration(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Any:
+    for number in range(job.calibration):
+        yield [np.load(_images(folder, "calibration", number))]
+        calibrated(number + 1)
+
+
+def _answered(runner: Any, images: Any) -> dict[str, Any]:
+    """Outputs as numbers of float32, whatever the types of input and outputs."""
+    detail = runner.get_input_details()["images"]
+    scale, zero = detail["quantization"]
+    if scale:
+        images = np.clip(np.round(images / scale) + zero, -128, 127).astype(detail["dtype"])
+    found = {}
+    for name, values in runner(images=images).items():
+        scale, zero = runner.get_output_details()[name]["quantization"]
+        found[name] = (values.astype(np.float32) - zero) * scale if scale else values
+    return found
+
+
+def main(folder: Path) -> int:
+    """The program: does the job of a folder; returns its exit code."""
+    job = Job(**json.loads((folder / _JOB).read_text()))
+    try:
+        answers = convert(folder, job, lambda number: print(number, flush=True))
+    except Exception as error:
+        (folder / _ERROR).write_text(str(error))
+        return 1
+    arrays = {
+        f"{name}/{number}": values
+        for name, column in answers.items()
+        for number, values in enumerate(column)
+    }
+    np.savez(folder / _ANSWERS, **arrays)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
