@@ -225,7 +225,7 @@ ANSWER = """
     import numpy as np
     import yolotf
     def answer(threads=None):
-        options = {"score": 0.2, "threads": threads}
+        options = {"score_threshold": 0.2, "threads": threads}
         detector = yolotf.Detector(yolotf.parse_cfg(sys.argv[1]), sys.argv[2], **options)
         found = detector(np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8))
         return found.to_dict()
@@ -528,7 +528,7 @@ def test_letter_box_and_bgr_are_the_callers(files):
     described = parse_cfg(files[0])
     boxed = parse_cfg(SMALL.replace("channels=3", "channels=3\nletter_box=1", 1))
     image = np.random.default_rng(1).integers(0, 256, (90, 64, 3)).astype(np.uint8)
-    options = {"score": 0.2}
+    options = {"score_threshold": 0.2}
     plain = Detector(described, files[1], **options)(image).to_dict()
     letter = Detector(boxed, files[1], **options)(image).to_dict()
     assert plain != letter

@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-w", "--weights_only", action="store_true", help="to .h5 or .weights.h5")
     parser.add_argument("-p", "--plot_model", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
+        "--batch-size",
         "--batch",
         type=int,
         metavar="N",
@@ -111,12 +112,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="detections in place of boxes and scores: suppressed by overlap in the model",
     )
     onnx.add_argument(
+        "--score-threshold",
         "--score",
         type=float,
         default=DetectionOptions.score_threshold,
         help="of --suppress; %(default)s",
     )
     onnx.add_argument(
+        "--iou-threshold",
         "--iou",
         type=float,
         default=DetectionOptions.iou_threshold,
@@ -183,7 +186,7 @@ def main(parsed: argparse.Namespace) -> int:
             output,
             any_size=any_size,
             reverse_outputs=parsed.yolo4_reorder,
-            batch_size=parsed.batch,
+            batch_size=parsed.batch_size,
             decode=parsed.decode,
             float16=parsed.fp16,
             int8=parsed.int8 or (),
@@ -196,8 +199,8 @@ def main(parsed: argparse.Namespace) -> int:
             layout=parsed.layout.upper(),
             class_names=names,
             suppress=parsed.suppress,
-            score_threshold=parsed.score,
-            iou_threshold=parsed.iou,
+            score_threshold=parsed.score_threshold,
+            iou_threshold=parsed.iou_threshold,
             max_boxes=parsed.max_boxes,
             progress=progress,
         )

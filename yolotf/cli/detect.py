@@ -81,12 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write annotated pictures into this folder (default: detections; none with --json)",
     )
     add(
+        "--score-threshold",
         "--score",
         type=float,
         default=DetectionOptions.score_threshold,
         help="lowest score (default: %(default)s)",
     )
     add(
+        "--iou-threshold",
         "--iou",
         type=float,
         default=DetectionOptions.iou_threshold,
@@ -101,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="detections for a picture, the best ones (default: %(default)s)",
     )
     add(
+        "--batch-size",
         "--batch",
         type=arguments.positive,
         default=1,
@@ -206,12 +209,12 @@ def main(parsed: argparse.Namespace) -> int:
             network,
             parsed.weights,
             class_names=names,
-            score_threshold=parsed.score,
-            iou_threshold=parsed.iou,
+            score_threshold=parsed.score_threshold,
+            iou_threshold=parsed.iou_threshold,
             max_boxes=parsed.max_boxes,
             agnostic=parsed.agnostic,
             only=only,
-            batch_size=parsed.batch,
+            batch_size=parsed.batch_size,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             engine=parsed.engine,
@@ -230,9 +233,9 @@ def main(parsed: argparse.Namespace) -> int:
         style=_style(parsed),
         overwrite=parsed.overwrite,
         max_pixels=parsed.max_pixels,
-        batch=parsed.batch,
+        batch=parsed.batch_size,
         # What comes from a pipe is answered before the next is asked for.
-        ahead=0 if streaming else max(_AHEAD, parsed.batch),
+        ahead=0 if streaming else max(_AHEAD, parsed.batch_size),
     )
     coco: label_files.CocoResults | None = like
     if like is not None:

@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "under the curve (default)",
     )
     parser.add_argument(
+        "--match-iou",
         "--iou-thresh",
         "-iou_thresh",
         type=float,
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="overlap above which a detection is of a label (default: 0.5)",
     )
     parser.add_argument(
+        "--score-threshold",
         "--thresh",
         "-thresh",
         type=float,
@@ -67,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score for precision, recall, F1, TP, FP and FN (default: %(default)s)",
     )
     parser.add_argument(
+        "--batch-size",
         "--batch",
         type=arguments.positive,
         default=ServingOptions.batch_size,
@@ -141,12 +144,12 @@ def main(parsed: argparse.Namespace) -> int:
             network,
             parsed.weights,
             data,
-            match_iou=parsed.iou_thresh,
+            match_iou=parsed.match_iou,
             points=parsed.points,
-            score_threshold=parsed.thresh,
+            score_threshold=parsed.score_threshold,
             class_names=names,
             letter_box=parsed.letter_box,
-            batch_size=parsed.batch,
+            batch_size=parsed.batch_size,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             engine=parsed.engine,

@@ -40,7 +40,7 @@ def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
             top=parsed.top,
             resize=arguments.resize_of(parsed),
             class_names=names,
-            batch_size=parsed.batch,
+            batch_size=parsed.batch_size,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             progress=bar.step,
