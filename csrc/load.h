@@ -8,6 +8,7 @@
 #ifndef YOLOTF_CSRC_LOAD_H_
 #define YOLOTF_CSRC_LOAD_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -41,6 +42,11 @@ struct LoadStats {
   std::int64_t checking_ns = 0;
   std::int64_t writing_ns = 0;
 };
+
+// What a load reports, in this order where it is a row of numbers.
+constexpr std::array<const char*, 14> kResultFields = {
+    "code", "file_code", "system_error", "segment", "axis",    "role",        "offset",
+    "end",  "expected",  "found",        "mapped",  "threads", "checking_ns", "writing_ns"};
 
 // The variables of a load, one a segment. Called in this order, each once, on the load's thread.
 class Variables {

@@ -55,6 +55,10 @@ constexpr std::array<const char*, 15> kCodeNames = {"ok",
                                                     "repeated"};
 static_assert(kCodeNames.size() == static_cast<std::size_t>(Code::kRepeated) + 1);
 
+// By value of FileCode.
+constexpr std::array<const char*, 4> kFileCodeNames = {"ok", "system", "not_regular", "changed"};
+static_assert(kFileCodeNames.size() == static_cast<std::size_t>(FileCode::kChanged) + 1);
+
 // By value of Role.
 constexpr std::array<const char*, 8> kRoleNames = {
     "bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights", "scale"};
@@ -423,8 +427,12 @@ PYBIND11_MODULE(_core, module) {
       PyExc_ValueError, nullptr));
   module.attr("NativeError") = yolotf::native_error();
   module.attr("CODES") = py::cast(yolotf::kCodeNames);
+  module.attr("FILE_CODES") = py::cast(yolotf::kFileCodeNames);
   module.attr("ROLES") = py::cast(yolotf::kRoleNames);
+  module.attr("PLAN_FIELDS") = py::cast(yolotf::kPlanFields);
   module.attr("PLAN_COLUMNS") = yolotf::kPlanColumns;
+  module.attr("RESULT_FIELDS") = py::cast(yolotf::kResultFields);
+  module.attr("HUGE") = yolotf::kHugeNumber;
   module.def("read_start", &yolotf::read_start, "path"_a,
              "(first 20 bytes, size in bytes) of a file; of a shorter one, all bytes.");
   module.def("parse_header", &yolotf::parse_start, "start"_a, "file_bytes"_a, "floats"_a = -1,

@@ -34,9 +34,8 @@ using tensorflow::TensorShape;
 using tensorflow::Var;
 using tensorflow::core::RefCountPtr;
 
-// Of `result` of YolotfScatter, in this order: code, file code, errno, segment, axis, role, offset,
-// end, expected, found, mapped, threads, nanoseconds checking, nanoseconds writing.
-constexpr std::int64_t kResultNumbers = 14;
+// Of `result` of YolotfScatter, in the order of kResultFields.
+constexpr std::int64_t kResultNumbers = kResultFields.size();
 
 REGISTER_OP("YolotfScatter")
     .Attr("cast: bool = false")

@@ -8,6 +8,7 @@
 #ifndef YOLOTF_CSRC_PLAN_H_
 #define YOLOTF_CSRC_PLAN_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -82,10 +83,12 @@ SegmentArrays arrays_in(const Segment& segment, std::int64_t index) noexcept;
 // The byte behind the last one that `segment` takes, those of its batch normalization included.
 std::uint64_t end_of(const Segment& segment) noexcept;
 
-// The plan as it comes from Python: a row of kPlanColumns int64 a segment. They are offset,
-// norm_offset, blocks, filters, channels, spatial, role, rank and the variable's extents, unused
-// ones 1. Any numbers are safe: check_segments refuses what describes no array.
-constexpr std::int64_t kPlanColumns = 8 + kMaxRank;
+// The plan as it comes from Python: a row of kPlanColumns int64 a segment. They are kPlanFields and
+// the variable's extents, unused ones 1. Any numbers are safe: check_segments refuses what
+// describes no array.
+constexpr std::array<const char*, 8> kPlanFields = {"offset",   "norm_offset", "blocks", "filters",
+                                                    "channels", "spatial",     "role",   "rank"};
+constexpr std::int64_t kPlanColumns = kPlanFields.size() + kMaxRank;
 std::vector<Segment> segments_from_rows(const std::int64_t* rows, std::int64_t row_count);
 
 enum class Dtype : std::int64_t { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2, kOther = 3 };

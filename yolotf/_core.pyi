@@ -6,8 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 CODES: list[str]
+FILE_CODES: list[str]
 HEAD_COLUMNS: int
+HUGE: float
 PLAN_COLUMNS: int
+PLAN_FIELDS: list[str]
+RESULT_FIELDS: list[str]
 ROLES: list[str]
 
 class NativeError(ValueError):

@@ -1,6 +1,7 @@
 #include "content.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <initializer_list>
 #include <random>
@@ -106,9 +107,15 @@ TEST(a_number_that_is_not_finite_is_found_in_every_array) {
   }
 }
 
+TEST(the_bits_of_huge_numbers_are_those_of_the_rule) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &kHugeNumber, sizeof bits);
+  CHECK(bits == kHugeBits);
+}
+
 TEST(a_huge_number_is_found_in_every_array) {
   for (std::size_t i = 0; i < Sample().arrays.size(); ++i) {
-    for (const float value : {1e30F, -1e30F, 3.4e38F}) {
+    for (const float value : {kHugeNumber, -kHugeNumber, 3.4e38F}) {
       Sample sample;
       const Array array = sample.arrays[i];
       const bool negative = array.role == Role::kMovingVariance;

@@ -25,8 +25,10 @@ from test_convert import (
 from yolotf import errors, evaluation
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
+from yolotf.formats import calibration
 from yolotf.formats.convert import convert
 from yolotf.images.detections import Detections
+from yolotf.images.endings import IMAGES
 from yolotf.inference import fit
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
@@ -259,6 +261,15 @@ def test_pictures_for_int8_may_be_files_and_folders(tmp_path, weights, pictures)
     convert(weights, DETECTOR, tmp_path / "m.tflite", int8=files, progress=stages.append)
     counted = [stage for stage in stages if stage.startswith("calibrating")]
     assert counted[-1] == "calibrating with 6 of 6 pictures"
+
+
+def test_a_folder_for_int8_gives_the_images_that_detect_reads_there(tmp_path):
+    for ending in (*IMAGES, ".txt", ".weights"):
+        (tmp_path / f"a{ending}").touch()
+        (tmp_path / f"b{ending.upper()}").touch()
+    taken = calibration.pictures(tmp_path)
+    assert {path.suffix.lower() for path in taken} == set(IMAGES)
+    assert len(taken) == 2 * len(IMAGES)
 
 
 def test_calibration_that_cannot_be_leaves_what_was_there(tmp_path, weights):

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from yolotf import _core
-from yolotf.weights import layout
+from yolotf.darknet.roles import Role
+from yolotf.weights import layout, statistics, write
+from yolotf.weights import plan as plans
 
 HEADER = np.array([0, 2, 5, 42, 0], np.int32).tobytes()
 ROLES = ("bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights")
@@ -510,6 +512,15 @@ def test_codes_and_plan_columns_are_those_of_the_layout():
     assert len(set(_core.CODES)) == len(_core.CODES) == 15
     empty = layout.Plan((), 0, None)
     assert empty.rows(20).shape == (0, _core.PLAN_COLUMNS)
+
+
+def test_what_python_calls_by_name_has_the_names_and_order_of_the_core():
+    assert list(plans.Fields._fields) == _core.PLAN_FIELDS
+    assert list(write.Result._fields) == _core.RESULT_FIELDS
+    assert list(Role) == _core.ROLES
+    assert [role.number for role in Role] == list(range(len(_core.ROLES)))
+    assert set(_core.FILE_CODES) == {"ok", "system", "not_regular", "changed"}
+    assert np.float32(statistics.HUGE) == np.float32(1e30)
 
 
 @pytest.mark.parametrize("threads", [-5, 0, 1, 2, 1000000])

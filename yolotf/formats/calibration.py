@@ -12,9 +12,8 @@ import numpy as np
 from yolotf.errors import YolotfError
 from yolotf.files.sources import StrPath
 from yolotf.formats.request import Source
+from yolotf.images.endings import IMAGES
 from yolotf.images.read import read_picture
-
-_ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 def pictures(given: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
@@ -31,7 +30,7 @@ def pictures(given: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(each for each in path.iterdir() if each.suffix.lower() in _ENDINGS)
+        inside = sorted(each for each in path.iterdir() if each.suffix.lower() in IMAGES)
         if not inside:
             raise YolotfError(
                 f"{path}: no picture in this folder; int8 needs some of what the network will see",

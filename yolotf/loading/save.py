@@ -21,6 +21,7 @@ from yolotf.loading.origins import Origin
 from yolotf.models import differences as arithmetic
 from yolotf.models import order_by_file, traversal, undrawn
 from yolotf.models.layer_names import network_of
+from yolotf.models.traversal import name_of
 from yolotf.models.units import extra_biases, readings
 from yolotf.models.variables import has_adapter, plain, quantization
 from yolotf.text import listed, plural
@@ -90,7 +91,7 @@ def save_darknet_weights(
     header = _header(origin, seen, version)
     plan = _plan(model, network, origin, transposed=header.transposed)
     assignments = _assignments(plan, upto)
-    name = str(getattr(model, "name", type(model).__name__))
+    name = name_of(model)
     for assignment in assignments:
         _check(name, assignment)
     merged = _with_adapters(model)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from yolotf import _core
 from yolotf.darknet.network import Network
 from yolotf.darknet.roles import Role
 from yolotf.weights.segments import FLOAT_BYTES, Segment
@@ -120,23 +121,34 @@ class Plan:
 def _rows(assignments: Sequence[Assignment], header_bytes: int) -> NDArray[np.int64]:
     import numpy as np  # lazily, see above
 
-    rows = np.ones((len(assignments), 8 + _MAX_RANK), np.int64)
+    rows = np.ones((len(assignments), _core.PLAN_COLUMNS), np.int64)
     for row, entry in zip(rows, assignments, strict=True):
-        row[:8] = (
-            header_bytes + entry.segment.offset,
-            0 if entry.norm is None else header_bytes + entry.norm.offset,
-            entry.blocks,
-            entry.filters,
-            entry.channels,
-            entry.spatial,
-            Role(entry.slot.role if entry.norm else entry.segment.role).number,
-            len(entry.shape),
+        fields = Fields(
+            offset=header_bytes + entry.segment.offset,
+            norm_offset=0 if entry.norm is None else header_bytes + entry.norm.offset,
+            blocks=entry.blocks,
+            filters=entry.filters,
+            channels=entry.channels,
+            spatial=entry.spatial,
+            role=Role(entry.slot.role if entry.norm else entry.segment.role).number,
+            rank=len(entry.shape),
         )
-        row[8 : 8 + len(entry.shape)] = entry.shape
+        numbers = (*fields, *entry.shape)
+        row[: len(numbers)] = numbers
     return rows
 
 
-_MAX_RANK = 5
+class Fields(NamedTuple):
+    """How a row of a plan begins, before the extents: `PLAN_FIELDS`, see csrc/plan.h."""
+
+    offset: int
+    norm_offset: int
+    blocks: int
+    filters: int
+    channels: int
+    spatial: int
+    role: int
+    rank: int
 
 
 def assignment(segment: Segment, slot: Slot) -> Assignment:

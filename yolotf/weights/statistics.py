@@ -1,25 +1,6 @@
-"""Statistics of the arrays in a file, and the rules that recognize damage.
+"""Statistics of the arrays in a file.
 
-csrc/content.cc applies the rules, both for loads and for `check`. They were tuned on real files,
-in which no array has more than 5 zeros in a row:
-
-* not finite: NaN or infinity, in any role.
-* huge: a magnitude of 1e30 or more, in any role. The largest value in the real files is 365; a
-  flipped highest exponent bit turns every value from 3e-9 up into 1e30 or more.
-* negative variance: below zero. A subnormal of either sign counts as zero: dead depthwise channels
-  store -7e-44.
-* zeros: bytes that were never written; a subnormal counts as zero. A file of zeros alone is
-  accepted: it is no evidence of damage. In other files, damage is:
-  - a batch normalization whose gamma and variance are all zero (an untrained network has zero
-    variances, but gammas of 1);
-  - in a kernel, a run of at least 1,024 zeros (a page), or of 64 at the end of the file.
-  A run that begins and ends between two filters can be dead filters. With batch normalization it
-  counts as damage only if gamma and variance of the filters are not zero as well. A kernel without
-  batch normalization may be all zero, or have such runs of fewer than 16,384 zeros (1,024 at the
-  end of the file). In a pruned kernel, where more than half of the other values are zero, no run
-  counts.
-* repeated: the same 65,536 bytes or more in two places that do not overlap, a whole number of
-  floats apart. A block that repeats itself (a constant, a pattern) does not count.
+csrc/content.h has the rules that recognize damage by its values, for loads and for `check`.
 """
 
 from __future__ import annotations
@@ -36,7 +17,7 @@ from yolotf.weights.file import WeightsFile
 
 TINIEST = 2.0**-126
 """The smallest normal float32; smaller magnitudes count as zero."""
-HUGE = 1e30
+HUGE = _core.HUGE
 """No trained network has values this large."""
 
 

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -373,17 +373,32 @@ class _Job:
                 verify=self.verify,
                 contents_disposable=contents_disposable,
             )
-        numbers: list[int] = result.numpy().tolist()
-        code, file_code, system_error, segment, axis, role, *places = numbers[:10]
-        if system_error or file_code == _NOT_REGULAR:
-            raise _os_error(system_error, self.file)
-        if file_code:
+        done = Result(*result.numpy().tolist())
+        file_code = _core.FILE_CODES[done.file_code]
+        if done.system_error or file_code == "not_regular":
+            raise _os_error(done.system_error, self.file)
+        if file_code == "changed":
             raise self.refused(Failure("changed"))
-        if code:
-            raise self.refused(Failure(_core.CODES[code], segment, axis, role_name(role), *places))
-        mapped, threads, checking, writing = numbers[10:]
-        count = len(self.targets.variables)
-        return WriteStats("op", bool(mapped), threads, checking + writing, count)
+        if done.code:
+            raise self.refused(
+                Failure(
+                    _core.CODES[done.code],
+                    done.segment,
+                    done.axis,
+                    role_name(done.role),
+                    done.offset,
+                    done.end,
+                    done.expected,
+                    done.found,
+                )
+            )
+        return WriteStats(
+            path_taken="op",
+            mapped=bool(done.mapped),
+            threads=done.threads,
+            nanoseconds=done.checking_ns + done.writing_ns,
+            variables=len(self.targets.variables),
+        )
 
     def _rows(self) -> NDArray[np.int64]:
         assignments = self.targets.assignments
@@ -454,8 +469,27 @@ class _Job:
         return refusal(failure, self.file, self.plan, self.targets.assignments)
 
 
-_NOT_REGULAR = 2
-"""`FileCode::kNotRegular` in csrc/mapped_file.h."""
+class Result(NamedTuple):
+    """What the op answers: `RESULT_FIELDS`."""
+
+    code: int
+    """In `_core.CODES`; 0 where all has been written."""
+    file_code: int
+    """In `_core.FILE_CODES`."""
+    system_error: int
+    """errno of the file."""
+    segment: int
+    axis: int
+    role: int
+    """In `_core.ROLES`."""
+    offset: int
+    end: int
+    expected: int
+    found: int
+    mapped: int
+    threads: int
+    checking_ns: int
+    writing_ns: int
 
 
 def _os_error(number: int, file: WeightsFile) -> OSError:
