@@ -42,18 +42,29 @@ def _of_batch(boxes: Any, scores: Any, classes: Any, counts: Any) -> Arrays:
     )
 
 
-def detector(case: Case, pictures: Any, _: Path) -> Arrays:
+def detector(case: Case, pictures: Any, _: Path, engine: Any = "tensorflow") -> Arrays:
     """`Detector`, which is TensorFlow's libraries without its Python."""
     import yolotf
 
-    found = yolotf.Detector(case["cfg"], case["weights"], score_threshold=case["score"])(
-        list(pictures)
+    made = yolotf.Detector(
+        case["cfg"], case["weights"], score_threshold=case["score"], engine=engine
     )
+    found = made(list(pictures))
     return _found(
         (number, *one)
         for number, answer in enumerate(found)
         for one in zip(answer.classes, answer.scores, *np.transpose(answer.xyxy), strict=True)
     )
+
+
+def openvino(case: Case, pictures: Any, folder: Path) -> Arrays:
+    """`Detector` on OpenVINO."""
+    return detector(case, pictures, folder, "openvino")
+
+
+def onnxruntime(case: Case, pictures: Any, folder: Path) -> Arrays:
+    """`Detector` on onnxruntime."""
+    return detector(case, pictures, folder, "onnxruntime")
 
 
 def function(case: Case, pictures: Any, _: Path) -> Arrays:
@@ -105,7 +116,8 @@ def _predicted(model: Any, pictures: Any) -> Arrays:
 
 
 WAYS: dict[str, Callable[[Case, Any, Path], Arrays]] = {
-    way.__name__: way for way in (detector, function, served, converted, saved, built)
+    way.__name__: way
+    for way in (detector, openvino, onnxruntime, function, served, converted, saved, built)
 }
 
 

@@ -1,7 +1,7 @@
 """Detections against Darknet's own: the same networks, files and pictures, ours and theirs."""
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import helpers
 import numpy as np
@@ -14,9 +14,12 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.graphs import decode
 from yolotf.inference import build_function
+from yolotf.inference.engines import open_engine
 from yolotf.loading.load import load_darknet_weights
 from yolotf.models.build import build_model
 from yolotf.runtime.decoding import Decoder
+from yolotf.runtime.options import ENGINES, ServingOptions
+from yolotf.weights.file import WeightsFile
 
 TOLERANCE = 1e-4
 # Darknet's lists were made through its library's do_nms_sort, whatever nms_kind the cfg asks for.
@@ -126,7 +129,18 @@ def rows(classes, scores, boxes):
     ]
 
 
-PATHS = {"keras": keras_raws, "folded": folded_raws}
+@cache
+def engine_raws(engine, model):
+    cfg, weights = files_of(model)
+    network = parse_cfg(cfg)
+    with WeightsFile.open(weights) as file:
+        opened, loaded = open_engine(network, file, ServingOptions(engine=engine), threads=2)
+    return network, lambda pixels: opened.raw_heads(pixels, loaded)
+
+
+PATHS = {"keras": keras_raws, "folded": folded_raws} | {
+    name: partial(engine_raws, name) for name in ENGINES
+}
 
 
 @pytest.mark.parametrize("path", helpers.shared_params(oracles, lambda path: path.stem))

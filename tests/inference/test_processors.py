@@ -25,6 +25,7 @@ PROCESSORS = {
     "without oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "0"},
     "oneDNN without AVX-512": {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"},
 }
+ENGINES = ["openvino", "onnxruntime"]
 LEGACY = {"TF_USE_LEGACY_KERAS": "1"}
 SCORES = 1e-4
 PIXELS = 0.02
@@ -171,14 +172,14 @@ def assert_same_detections(ours, theirs, key):
 def test_groups_and_the_official_network(official_tiny, tmp_path):
     material = Material(tmp_path)
     heads = ["converted", "saved", "built"]
-    material.add_random("grouped", GROUPED, ["detector", "function", "served", *heads])
-    material.add_random("recurrent", RECURRENT, ["detector", "function", "built"])
+    material.add_random("grouped", GROUPED, ["detector", *ENGINES, "function", "served", *heads])
+    material.add_random("recurrent", RECURRENT, ["detector", *ENGINES, "function", "built"])
     tiny = yolotf.parse_cfg(official_tiny.cfg)
     material.add(
         "official",
         *(official_tiny.cfg, official_tiny.weights),
         list(photographs(official_tiny, tiny.input_shape)),
-        ["detector", "function", "served"],
+        ["detector", *ENGINES, "function", "served"],
     )
     by_processor = material.answers_by_processor()
     assert_same(by_processor)
@@ -186,7 +187,7 @@ def test_groups_and_the_official_network(official_tiny, tmp_path):
     found = by_processor["without oneDNN"]
     for case in material.cases:
         expected = found[f"{case['name']} detector detections"]
-        for way in {"function", "served"}.intersection(case["ways"]):
+        for way in {"function", "served", *ENGINES}.intersection(case["ways"]):
             key = f"{case['name']} {way} detections"
             assert_same_detections(expected, found[key], key)
 
@@ -213,6 +214,6 @@ def test_every_real_pair(official_tiny, tmp_path):
         pictures = list(photographs(official_tiny, shape))
         weights = cfg.with_suffix(".weights")
         grouped = ["function", "served"] if cfg.stem == "sonhm3029__v1_b" else []
-        material.add(cfg.stem, cfg, weights, pictures, ["detector", *grouped], score=0.1)
+        material.add(cfg.stem, cfg, weights, pictures, ["detector", *ENGINES, *grouped], score=0.1)
     assert len(material.cases) >= 8
     assert_same(material.answers_by_processor())
