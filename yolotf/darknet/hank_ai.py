@@ -49,6 +49,12 @@ _CHOICES: dict[str, frozenset[str]] = {
 _TEXTS = frozenset({*_CHOICES, "lstm_activation", "map", "tree", "type", "yolo_point"})
 
 
+def has_section(name: str) -> bool:
+    """Whether hank-ai's Darknet has a section of that name."""
+    full = full_name(name)
+    return full not in _GONE and known_keys(full) is not None
+
+
 class RefusedLine(NamedTuple):
     """A line at which hank-ai's Darknet stops, and why."""
 
@@ -68,8 +74,7 @@ def refused_lines(sections: Sequence[Section], text: str = "") -> Iterator[Refus
             why = f"only # starts a comment there, and {shortened(found['key'])}= is no key"
             yield RefusedLine(number, why)
     for section in sections:
-        full = full_name(section.name)
-        if full in _GONE or known_keys(full) is None:
+        if not has_section(section.name):
             yield RefusedLine(section.line, f"it has no section [{section.name}]")
             continue
         read = hank_ai_keys(section.name)

@@ -1,0 +1,147 @@
+"""Writes docs/sections.md from the classes of the sections: python tools/sections_page.py."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yolotf.graphs.sections
+from yolotf.darknet.dialects import known_keys
+from yolotf.darknet.hank_ai import has_section
+from yolotf.darknet.layer import SECTION_ALIASES, SECTIONS, Layer
+from yolotf.darknet.sections.heads import Head
+from yolotf.graphs.lowering import LOWERINGS
+
+PAGE = Path(__file__).parents[1] / "docs/sections.md"
+EVERYWHERE = frozenset(
+    [
+        "burnin_update",
+        "clip",
+        "dont_update",
+        "learning_rate",
+        "onlyforward",
+        "stopbackward",
+        "train_only_bn",
+    ]
+)
+"""Keys of every section, for training alone."""
+HEAD = f"""\
+# Sections and options
+
+Every section that Darknet reads, and what becomes of its options. `tools/sections_page.py` writes
+this page from the classes in `yolotf/darknet/sections`. [Darknet's options](darknet.md) has `[net]`
+and what the two Darknets read differently.
+
+* **used**: changes what is stored or computed, here as in Darknet;
+* **kept**: Darknet uses it in training alone; `to_cfg()` writes it back. In every section these are
+  {", ".join(f"`{key}`" for key in sorted(EVERYWHERE))};
+* **refused**: such a network can be checked, and not built or run; the error is this sentence.
+
+| section | stored in the file | runs | hank-ai's Darknet has it |
+|---|---|---|---|
+"""
+
+
+def reachable(start: type[Layer]) -> Iterator[ast.AST]:
+    """The code of a class, its bases and the functions of `yolotf.darknet` that it names."""
+    waiting: list[Any] = [base for base in start.__mro__ if base is not object]
+    seen: set[Any] = set()
+    while waiting:
+        thing = waiting.pop()
+        home = getattr(thing, "__module__", "")
+        if thing in seen or not home.startswith("yolotf.darknet.") or thing is Layer:
+            continue
+        seen.add(thing)
+        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+        yield tree
+        names = vars(sys.modules[home])
+        for node in ast.walk(tree):
+            found = names.get(node.id) if isinstance(node, ast.Name) else None
+            if inspect.isfunction(found):
+                waiting.append(inspect.unwrap(found))
+            if inspect.isclass(found) and not issubclass(found, (Layer, Exception, tuple)):
+                waiting.append(found)
+            if isinstance(node, ast.Attribute) and node.attr == "parse":
+                other = names.get(getattr(node.value, "id", ""))
+                waiting += [base for base in getattr(other, "__mro__", ()) if base is not object]
+            if isinstance(node, ast.Attribute) and node.attr == "activation":
+                waiting.append(yolotf.darknet.options.Options.activation)
+
+
+def words_of(node: ast.expr) -> str:
+    """A sentence of the code, with `N` where a value goes."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(words_of(part) for part in node.values)
+    if isinstance(node, ast.FormattedValue) and ast.unparse(node.value) == "key":
+        return "KEY"
+    return "N"
+
+
+def facts_of(section: type[Layer], name: str) -> tuple[list[str], list[str], list[str]]:
+    """The options that are used, those that are kept, and the sentences of what is refused."""
+    literals: set[str] = set()
+    refused: list[str] = []
+    for tree in reachable(section):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                literals.add(node.value)
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Refusal":
+                refused.append(words_of(node.args[0]))
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "set_key":
+                refused += [
+                    f"{key.value}= cannot be built in [{name}]"
+                    for key in node.args
+                    if isinstance(key, ast.Constant)
+                ]
+    known = known_keys(name) or frozenset()
+    if section.stored is not Layer.stored:
+        literals |= {
+            "dontload",
+            "dontloadscales",
+        }  # read for every section, yolotf/darknet/layer.py
+    used = sorted(known & literals)
+    kept = known - literals - EVERYWHERE - {"dontload", "dontloadscales"}
+    return used, sorted(kept), [text for text in refused if "KEY" not in text]
+
+
+def keys(options: list[str]) -> str:
+    """As the page has them."""
+    return ", ".join(f"`{option}`" for option in options)
+
+
+def page() -> str:
+    """The whole page."""
+    rows, parts = [], []
+    for name, section in SECTIONS.items():
+        aliases = sorted(a for a, full in SECTION_ALIASES.items() if full == name and a != name)
+        stores: Callable[..., Any] = section.stored
+        head = f"[`[{name}]`](#{name.lower()})" + "".join(f", `[{alias}]`" for alias in aliases)
+        rows.append(
+            f"| {head} | {'yes' if stores is not Layer.stored else 'nothing'} | "
+            f"{'yes' if section in LOWERINGS or issubclass(section, Head) else 'no'} | "
+            f"{'yes' if has_section(name) else 'no'} |\n"
+        )
+        used, kept, refused = facts_of(section, name)
+        summary = inspect.cleandoc(section.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        parts.append(f"\n## {name}\n\n{summary}\n")
+        if used:
+            parts.append(f"\n* used: {keys(used)}\n")
+        if kept:
+            parts.append(f"{'' if used else chr(10)}* kept: {keys(kept)}\n")
+        if refused:
+            if not used and not kept:
+                parts.append("\n")
+            parts += [f"* refused: {text}\n" for text in dict.fromkeys(refused)]
+    return HEAD + "".join(rows) + re.sub(r"\n{3,}", "\n\n", "".join(parts))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
