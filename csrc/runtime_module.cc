@@ -304,6 +304,8 @@ PYBIND11_MODULE(_runtime, module) {
   using namespace pybind11::literals;
   module.doc() = "TensorFlow's kernels through its C API, without TensorFlow's Python.";
   yolotf::WithoutGil::prepare();
+  module.def("set_wait_at_end", &yolotf::WithoutGil::set_wait, "seconds"_a,
+             "How long Python's end waits for networks that run in daemon threads.");
   module.def(
       "open", &yolotf::open, "framework"_a, "cc"_a,
       "Opens the two libraries of a TensorFlow, by their paths; ImportError if one is missing "

@@ -1,5 +1,10 @@
 """Exported SavedModels, read by others than TensorFlow's Python."""
 
+import errno
+import subprocess
+import sys
+
+import helpers
 import numpy as np
 import numpy_loader
 import pytest
@@ -168,3 +173,31 @@ def test_class_names_are_an_asset(kind, tmp_path):
         assert (saved / folder / "classes.names").read_text().split() == names
     exported(text, tmp_path, kind)
     assert not list((saved / "assets").iterdir())
+
+
+FULL = """
+import resource, signal, sys
+import yolotf
+detector = yolotf.Detector(sys.argv[1], sys.argv[2])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    detector.export(sys.argv[3])
+except OSError as error:
+    print(error.errno, error.filename)
+"""
+
+
+def test_a_detector_exported_onto_a_full_disk_is_an_error_of_the_system(tmp_path):
+    cfg = tmp_path / "a.cfg"
+    cfg.write_text(net(32) + conv(90, 3) + conv(90, 3) + conv(18) + yolo(1, "4,4, 8,8, 16,16"))
+    helpers.write_weights(tmp_path / "a.weights", parse_cfg(cfg))
+    arguments = [cfg, tmp_path / "a.weights", tmp_path / "model"]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == f"{errno.EFBIG} {tmp_path / 'model'}\n", done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.cfg", "a.weights"]

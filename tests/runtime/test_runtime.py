@@ -9,10 +9,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+import helpers
 import numpy as np
 import numpy_loader
 import pytest
 import tensorflow as tf
+from cfgs import conv, net, yolo
 from networks_of_sections import SECTIONS, SMALL, around
 
 import yolotf
@@ -394,6 +396,33 @@ def test_python_ends_under_threads_that_detect(seconds, files):
         seconds,
     )
     assert done.stderr == ""
+
+
+LONG_RUN = """
+    import sys, threading, time
+    import numpy as np
+    import yolotf
+    from yolotf import _runtime
+    _runtime.set_wait_at_end(0.05)
+    detector = yolotf.Detector(yolotf.parse_cfg(sys.argv[1]), sys.argv[2], threads=2)
+    picture = np.zeros((320, 320, 3), np.uint8)
+    detector(picture)
+    threading.Thread(target=lambda: detector([picture] * 8), daemon=True).start()
+    time.sleep(0.3)
+    print("printed", end="")
+    sys.exit(7)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on_exit is glibc's")
+def test_python_ends_with_its_own_code_under_a_run_that_takes_too_long(tmp_path):
+    text = net(320) + conv(32, 3) + conv(64, 11) + conv(64, 11) + conv(18)
+    text += yolo(1, "4,4, 8,8, 16,16")
+    helpers.write_weights(tmp_path / "a.weights", yolotf.parse_cfg(text), scale=0.01)
+    command = [sys.executable, "-c", textwrap.dedent(LONG_RUN), text, tmp_path / "a.weights"]
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (7, "printed", "")
 
 
 def test_many_detectors_are_made_at_once(files):

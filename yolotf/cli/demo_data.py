@@ -7,9 +7,11 @@ kept in the user's cache. Nothing of it is installed or imported.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -63,9 +65,27 @@ class DemoData(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """`$YOLOTF_CACHE`, or the platform's folder for caches: `~/.cache/yolotf` on Linux."""
-    own = os.environ.get("YOLOTF_CACHE")
-    return Path(own) if own else platformdirs.user_cache_path("yolotf", appauthor=False)
+    """`$YOLOTF_CACHE`, or the platform's folder for caches: `~/.cache/yolotf` on Linux.
+
+    A user without a folder has one among the temporary files.
+    """
+    if own := os.environ.get("YOLOTF_CACHE"):
+        return Path(own)
+    # platformdirs raises for a user who has none, or answers a folder called "~".
+    with contextlib.suppress(RuntimeError):
+        folder = platformdirs.user_cache_path("yolotf", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    return Path(tempfile.gettempdir()) / f"yolotf-{os.getuid()}"
+
+
+def _check_own(folder: Path) -> None:
+    """Raises for a folder that another user has made, or can write into."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError(
+            errno.EACCES, "not a folder of this user alone; set YOLOTF_CACHE to one", str(folder)
+        )
 
 
 def demo_data() -> DemoData:
@@ -76,7 +96,11 @@ def demo_data() -> DemoData:
             not what was asked for.
         OSError: the cache cannot be written.
     """
-    folder = cache_folder() / _FOLDER
+    cache = cache_folder()
+    if cache.parent == Path(tempfile.gettempdir()):
+        cache.mkdir(mode=0o700, exist_ok=True)
+        _check_own(cache)
+    folder = cache / _FOLDER
     if not _whole(folder):
         _install(folder)
     return DemoData(*_paths(folder))

@@ -203,7 +203,11 @@ def _lease() -> dict[str, Any]:
     """Whether the kernel promises that a file of ours is not changed while it is mapped."""
     if not hasattr(fcntl, "F_SETLEASE"):
         return {"granted": False, "reason": "this system has none; files are read into memory"}
-    with tempfile.NamedTemporaryFile() as made, Path(made.name).open("rb") as file:
+    try:
+        made = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed before the lease is asked for
+    except OSError as error:
+        return {"granted": False, "reason": f"not tried: {error.strerror or error}"}
+    with Path(made.name).open("rb") as file:
         made.close()
         try:
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from typing import TextIO
 
 from yolotf.errors import OutOfMemoryError, TensorFlowError
+from yolotf.files.memory import anonymous_file
 
 
 @contextlib.contextmanager
@@ -30,7 +30,10 @@ def held_back_stderr() -> Iterator[TextIO]:
             except OSError:
                 yield sys.stderr
                 return
-        with tempfile.TemporaryFile() as file, os.fdopen(kept, "w", errors="replace") as shown:
+        with (
+            os.fdopen(anonymous_file(), "w+b") as file,
+            os.fdopen(kept, "w", errors="replace") as shown,
+        ):
             _flush()
             os.dup2(file.fileno(), 2)
             try:

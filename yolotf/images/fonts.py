@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolotf.files.home import home
+
 if TYPE_CHECKING:
     from PIL import ImageFont
 
@@ -31,13 +33,16 @@ _MISSING = "\U0010ffff"
 
 def folders() -> tuple[Path, ...]:
     """Where this system keeps its fonts."""
-    home = Path.home()
+    user = home()
     if sys.platform == "darwin":
-        return Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"
+        own = () if user is None else (user / "Library/Fonts",)
+        return Path("/System/Library/Fonts"), Path("/Library/Fonts"), *own
     if sys.platform == "win32":
         return (Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts",)
-    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
-    return Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), data / "fonts", home / ".fonts"
+    shared = Path("/usr/share/fonts"), Path("/usr/local/share/fonts")
+    data = os.environ.get("XDG_DATA_HOME") or (user and user / ".local/share")
+    own = () if user is None else (user / ".fonts",)
+    return *shared, *((Path(data) / "fonts",) if data else ()), *own
 
 
 def font_for(text: str, size: float, path: str | os.PathLike[str] | None = None) -> Font:

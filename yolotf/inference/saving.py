@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from yolotf.files import protobuf
 from yolotf.graphs.saved_model import CLASS_NAMES, WARMUP
 
 Tensor = Any
+
+_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def save(
@@ -39,7 +42,7 @@ def save(
     Raises:
         OSError: the folder cannot be written.
     """
-    with _asset(names) as asset:
+    with _refused_by_disk(folder), _asset(names, folder.parent) as asset:
         if asset is not None:
             module.class_names = asset
         tf.saved_model.save(module, os.fspath(folder), signatures=dict(signatures))
@@ -47,18 +50,32 @@ def save(
     extra.mkdir(exist_ok=True)
     if names:
         (extra / CLASS_NAMES).write_text(_lines(names), encoding="utf-8")
-    with tf.io.TFRecordWriter(os.fspath(extra / WARMUP)) as records:
+    warmed = _refused_by_disk(folder), tf.io.TFRecordWriter(os.fspath(extra / WARMUP))
+    with warmed[0], warmed[1] as records:
         for signature, images in warmup.items():
             records.write(_prediction_log(signature, images.SerializeToString()))
 
 
 @contextlib.contextmanager
-def _asset(names: Sequence[str]) -> Iterator[Any]:
+def _refused_by_disk(folder: Path) -> Iterator[None]:
+    """What TensorFlow raises where it cannot write becomes the system's error."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, tf.errors.UnknownError) as error:
+        reason = next((code for code in _OF_DISK if os.strerror(code) in str(error)), None)
+        if reason is None and "write" not in str(error).lower():
+            raise
+        code = reason or errno.EIO
+        raise OSError(code, os.strerror(code), os.fspath(folder)) from error
+
+
+@contextlib.contextmanager
+def _asset(names: Sequence[str], beside: Path) -> Iterator[Any]:
     """The class names as what `tf.saved_model.save` copies into `assets`; None without names."""
     if not names:
         yield None
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=beside) as folder:
         path = Path(folder) / CLASS_NAMES
         path.write_text(_lines(names), encoding="utf-8")
         yield tf.saved_model.Asset(os.fspath(path))

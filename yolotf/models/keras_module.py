@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from yolotf.errors import KerasBackendError
+from yolotf.files.home import home
 
 
 @functools.cache
@@ -74,5 +75,5 @@ def _home() -> Path:
     told = os.environ.get("KERAS_HOME")
     if told is not None:
         return Path(told).expanduser()
-    home = Path.home()
-    return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras"
+    user = home()
+    return (user if user and os.access(user, os.W_OK) else Path("/tmp")) / ".keras"

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import re
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from yolotf import _runtime
 from yolotf.errors import TENSORFLOW_MISSING, OutOfMemoryError
+from yolotf.files.memory import anonymous_file
 from yolotf.graphs import forked
 from yolotf.text import size_text
 
@@ -124,7 +124,7 @@ def _caught_stderr() -> Iterator[None]:
         yield
         return
     try:
-        with tempfile.TemporaryFile() as caught:
+        with os.fdopen(anonymous_file(), "w+b") as caught:
             os.dup2(caught.fileno(), 2)
             try:
                 yield

@@ -1,0 +1,128 @@
+"""Commands where a system lacks what most have: a folder for temporary files, a user's folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import helpers
+import numpy as np
+import pytest
+from cfgs import conv, net, yolo
+from PIL import Image
+
+import yolotf
+
+CFG = net(32) + conv(18) + yolo(1, "4,4, 8,8, 16,16")
+
+RUN = """
+import os, sys, tempfile
+{spoil}
+from yolotf.__main__ import main
+sys.argv[0] = "yolotf"
+sys.exit(main())
+"""
+NO_TEMPORARY_FOLDER = """
+def nowhere(*arguments, **options):
+    raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+tempfile.gettempdir = tempfile._get_default_tempdir = nowhere
+tempfile.tempdir = None
+"""
+NO_HOME = """
+import pwd
+def unknown(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+pwd.getpwuid = unknown
+os.environ.pop("HOME", None)
+"""
+DETECTOR = """
+import os, sys, tempfile
+{spoil}
+import yolotf
+detector = yolotf.Detector(sys.argv[1], sys.argv[2], names=["a"])
+found = detector(sys.argv[3])
+found.draw(sys.argv[3])
+print(len(found))
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "a.cfg").write_text(CFG)
+    helpers.write_weights(tmp_path / "a.weights", yolotf.parse_cfg(CFG))
+    noise = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    return tmp_path
+
+
+def run(code, spoil, *arguments, **options):
+    code = textwrap.dedent(code).format(spoil=spoil)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory takes its place on Linux alone")
+@pytest.mark.parametrize("spoil", [NO_TEMPORARY_FOLDER, NO_HOME], ids=["temporary", "home"])
+def test_detect_and_doctor(spoil, files):
+    paths = (files / "a.cfg", files / "a.weights", files / "a.png")
+    done = run(DETECTOR, spoil, *paths)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    arguments = ["detect", paths[2], "--cfg", paths[0], "--weights", paths[1]]
+    done = run(RUN, spoil, *arguments, "-o", files / "drawn")
+    assert done.returncode == 0, done.stderr
+    assert (files / "drawn/a.png").is_file()
+    done = run(RUN, spoil, "doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("{")
+
+
+def test_a_cache_of_a_user_without_a_folder_is_his_alone(tmp_path, monkeypatch):
+    import pwd
+    import tempfile
+
+    from yolotf.cli import demo_data
+
+    def unknown(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "YOLOTF_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = demo_data.cache_folder()
+    assert folder == tmp_path / f"yolotf-{os.getuid()}"
+    folder.mkdir(mode=0o700)
+    folder.chmod(0o777)  # anybody may have put files there
+    with pytest.raises(PermissionError, match="not a folder of this user alone"):
+        demo_data.demo_data()
+
+
+@pytest.mark.parametrize("seconds", [0.08, 0.15, 0.25, 0.4])
+def test_ctrl_c_at_the_start_ends_without_a_traceback(seconds, files):
+    """At a moment when Python itself has started; before that nobody can help it."""
+    code = (
+        "import sys\nfrom yolotf.__main__ import main\nprint('begun', flush=True)\nsys.exit(main())"
+    )
+    arguments = ["check", "--cfg", str(files / "a.cfg"), str(files / "a.weights")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(seconds - 0.08)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode in (130, 0), (output, error)
+    assert "Traceback" not in error
+    if seconds == 0.08:
+        assert process.returncode == 130
