@@ -234,6 +234,55 @@ def test_what_tensorflow_lite_lacks_is_named_with_its_line(tmp_path, section, wh
     convert(weights, text, tmp_path / "served")
 
 
+TORCH = {
+    "kernel": "conv_{}.weight",
+    "bias": "conv_{}.bias",
+    "beta": "bn_{}.bias",
+    "gamma": "bn_{}.weight",
+    "moving_mean": "bn_{}.running_mean",
+    "moving_variance": "bn_{}.running_var",
+}
+
+
+def test_safetensors_for_pytorch_have_its_names_and_order(tmp_path, weights):
+    output = tmp_path / "model.safetensors"
+    convert(weights, DETECTOR, output, layout="torch", class_names=["a cat", "dog"])
+    arrays = numpy_loader.arrays(DETECTOR, weights.read_bytes())
+    expected = {TORCH[one.role].format(one.index): values for one, values in arrays.items()}
+    found = load_file(output)
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+    with safe_open(output, "np") as file:
+        metadata = file.metadata()
+    assert (metadata["format"], metadata["names"]) == ("pt", "a cat\ndog")
+    assert cfg.parse_cfg(metadata["cfg"]).to_cfg() == cfg.parse_cfg(DETECTOR).to_cfg()
+
+
+def test_convolutions_by_those_arrays_are_the_networks(tmp_path):
+    """A dense layer behind a plane of several pixels, and kernels that are stored flipped."""
+    text = net(6, 8) + conv(4, 3, flipped=1) + "[connected]\noutput=5\nactivation=linear\n"
+    output = tmp_path / "model.safetensors"
+    convert(write_weights(tmp_path, text), text, output, layout="torch")
+    arrays = load_file(output)
+    (picture,) = pictures_for(text, batch=1).transpose(0, 3, 1, 2)
+    padded = np.pad(picture, [(0, 0), (1, 1), (1, 1)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    plane = np.einsum("ihwyx,oiyx->ohw", windows, arrays["conv_0.weight"])
+    plane += arrays["conv_0.bias"][:, None, None]
+    answer = arrays["connected_1.weight"] @ plane.ravel() + arrays["connected_1.bias"]
+    (expected,) = reference(text)[1](picture.transpose(1, 2, 0)[None])
+    np.testing.assert_allclose(answer, expected.ravel(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_layout_is_for_its_format(tmp_path, weights):
+    for ending, layout in ((".onnx", "torch"), (".safetensors", "NHWC"), (".keras", "torch")):
+        with pytest.raises(errors.YolotfError, match=r"layout.* is for "):
+            convert(weights, DETECTOR, tmp_path / f"model{ending}", layout=layout)
+    with pytest.raises(errors.YolotfError, match="layout='x'; NCHW, NHWC or torch"):
+        convert(weights, DETECTOR, tmp_path / "model.onnx", layout="x")
+
+
 def test_safetensors_hold_every_array_bit_for_bit(tmp_path, weights):
     output = tmp_path / "model.safetensors"
     convert(weights, DETECTOR, output)

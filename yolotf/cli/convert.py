@@ -99,13 +99,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--names", metavar="FILE", help="class names for .onnx, .tflite and .safetensors"
     )
-    onnx = parser.add_argument_group(".onnx")
-    onnx.add_argument(
+    parser.add_argument(
         "--layout",
-        choices=("nchw", "nhwc"),
+        choices=("nchw", "nhwc", "torch"),
         default="nchw",
-        help="order of the axes of pictures and raw heads; by default nchw",
+        help="order of the axes of images and raw heads in .onnx, by default nchw; torch: "
+        ".safetensors as PyTorch's layers have it",
     )
+    onnx = parser.add_argument_group(".onnx")
     onnx.add_argument(
         "--suppress",
         action="store_true",
@@ -196,7 +197,7 @@ def main(parsed: argparse.Namespace) -> int:
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             overwrite=parsed.overwrite,
-            layout=parsed.layout.upper(),
+            layout=parsed.layout if parsed.layout == "torch" else parsed.layout.upper(),
             class_names=names,
             suppress=parsed.suppress,
             score_threshold=parsed.score_threshold,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from yolotf import errors
 from yolotf._public import also_named, public, renamed
@@ -40,12 +40,12 @@ from yolotf.formats import (
     saved_model,
     tflite,
 )
-from yolotf.formats.request import Options, Source, build
+from yolotf.formats.request import Layout, Options, Source, build
 from yolotf.graphs import saved_model as saved_model_folder
 from yolotf.graphs import tf_errors
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.loading import load
-from yolotf.onnx.model import Layout, Suppression
+from yolotf.onnx.model import Suppression
 from yolotf.text import plural
 from yolotf.weights import layout as segments
 from yolotf.weights.file import WeightsFile, WeightsSource
@@ -178,7 +178,8 @@ def convert(
         max_pixels: pictures of `int8` with more are refused before they are decoded.
         overwrite: False refuses to replace an older output.
         layout: `NCHW` or, for pictures and raw heads with their channels last, `NHWC`. For
-            `.onnx`.
+            `.onnx`. `torch` is for `.safetensors`: the arrays as PyTorch's layers have them,
+            `conv_17.weight` (OIHW), `bn_17.running_mean`.
         class_names: those for the metadata: as `Detector` takes them. For `.onnx`, `.tflite` and
             `.safetensors`.
         suppress: the model answers detections: `boxes` [detections, 4], `scores`, `classes` and
@@ -257,6 +258,9 @@ def convert(
         model = build(network, options)
         tell("loading")
         loaded = load.load_darknet_weights(model, file, network=network)
+        arrays = None
+        if layout == "torch":
+            arrays = safetensors.torch_arrays(network, file, loaded.header)
     tell("writing")
     if kind == SAVED_MODEL:
         replacing = saved_model_folder.replacing(output, overwrite=overwrite)
@@ -269,7 +273,7 @@ def convert(
         )
     try:
         with replacing as ready:
-            _WRITERS[kind](Source(model, network, loaded, options, tell), ready)
+            _WRITERS[kind](Source(model, network, loaded, options, tell, arrays), ready)
             size_bytes = sum(one.stat().st_size for one in _files(ready))
     except Exception as error:
         failed = tf_errors.system_error(error, output)
@@ -352,8 +356,8 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
         raise errors.YolotfError(f"{named}batch={options.batch} must be at least 1")
     if options.float16 and options.int8:
         raise errors.YolotfError(f"{named}float16 and int8 exclude each other; leave one out")
-    if options.layout not in ("NCHW", "NHWC"):
-        raise errors.YolotfError(f"{named}layout={options.layout!r}; NCHW or NHWC")
+    if options.layout not in get_args(Layout):
+        raise errors.YolotfError(f"{named}layout={options.layout!r}; NCHW, NHWC or torch")
     if options.suppression is not None:
         _check_suppression(named, options.suppression)
     if options.any_size and kind == ".tflite":
@@ -364,7 +368,8 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
     if options.int8_only and not options.int8:
         raise errors.YolotfError(f"{named}int8_only needs int8, images to quantize by")
     lite = {"float16": options.float16, "int8": bool(options.int8)}
-    own = {"layout": options.layout != "NCHW", "suppress": options.suppression is not None}
+    torch = {"layout='torch'": options.layout == "torch"}
+    own = {"layout": options.layout == "NHWC", "suppress": options.suppression is not None}
     named_classes = {"class_names": bool(options.names)}
     old = {"old_keras": options.old_keras}
     for words, kinds in (
@@ -372,6 +377,7 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
         (lite, (".tflite",)),
         (old, _WHOLE_MODELS),
         (own, (".onnx",)),
+        (torch, (".safetensors",)),
         (named_classes, NAMING),
     ):
         for name in (one for one, given in words.items() if given and kind not in kinds):

@@ -52,7 +52,7 @@ def describe(network: Network, options: Options) -> model.Model:
         model.Options(
             batch=options.batch,
             any_size=options.any_size,
-            layout=options.layout,
+            layout="NHWC" if options.layout == "NHWC" else "NCHW",
             reverse_outputs=options.reverse_outputs,
             decode=options.decode,
             suppression=options.suppression,

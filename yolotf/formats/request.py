@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
@@ -12,10 +12,13 @@ from yolotf.errors import UnsupportedSectionError
 from yolotf.files.sources import StrPath
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.models.keras_module import keras
-from yolotf.onnx.model import Layout, Suppression
+from yolotf.onnx.model import Suppression
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport
+
+
+Layout = Literal["NCHW", "NHWC", "torch"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Source:
     loaded: LoadReport
     options: Options = Options()
     tell: Callable[[str], None] = lambda stage: None
+    arrays: Mapping[str, Any] | None = None
+    """The file's, where the format wants them as they are there."""
 
 
 def build(network: cfg.Network, options: Options) -> Any:

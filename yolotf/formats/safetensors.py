@@ -1,16 +1,31 @@
-"""`.safetensors`: the variables under their Keras names, the cfg in the metadata."""
+"""`.safetensors`: a network's arrays by name, the cfg in the metadata."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from yolotf.errors import MissingPackageError
+import numpy as np
+import numpy.typing as npt
+
+from yolotf.darknet.cfg import Network
+from yolotf.darknet.roles import Role
+from yolotf.errors import MissingPackageError, SizeMismatchError
 from yolotf.formats.request import Source
 from yolotf.models import traversal
+from yolotf.weights.file import WeightsFile
+from yolotf.weights.header import Header
+from yolotf.weights.segments import FLOAT_BYTES, Segment, segments
 
 EXTRA = "safetensors"
 """What `pip install yolotf[...]` calls the optional dependency."""
+
+_OF_BATCH_NORM = {
+    Role.BETA: "bias",
+    Role.GAMMA: "weight",
+    Role.MOVING_MEAN: "running_mean",
+    Role.MOVING_VARIANCE: "running_var",
+}
 
 
 def library() -> Any:
@@ -29,10 +44,26 @@ def library() -> Any:
 
 
 def write(source: Source, path: Path) -> None:
-    """Writes `conv_17/kernel` (HWIO), `conv_17_bn/moving_mean`, ...
+    """Writes the variables, or the arrays of `torch_arrays` if the source has them.
 
-    Of a backbone's file only the layers that are in it.
+    `conv_17/kernel` (HWIO), `conv_17_bn/moving_mean`, ...; of a backbone's file only the layers
+    that are in it.
     """
+    arrays = source.arrays if source.arrays is not None else _variables(source)
+    header = source.loaded.header
+    metadata = {
+        "format": "tf" if source.arrays is None else "pt",
+        "cfg": source.network.to_cfg(),
+        "darknet_version": f"{header.major}.{header.minor}.{header.revision}",
+        "seen": str(header.seen),
+    }
+    if source.options.names:
+        metadata["names"] = "\n".join(source.options.names)
+    # Its save_file makes files that only their owner can read.
+    path.write_bytes(library().save(arrays, metadata))
+
+
+def _variables(source: Source) -> dict[str, Any]:
     arrays = {}
     missing = set(source.loaded.untouched)
     for layer in traversal.layers(source.model):
@@ -42,12 +73,55 @@ def write(source: Source, path: Path) -> None:
             # Keras 3: conv_17/kernel has the name kernel; tf_keras: conv_17/kernel:0.
             name = variable.name.split("/")[-1].removesuffix(":0")
             arrays[f"{layer.name}/{name}"] = variable.numpy()
-    header = source.loaded.header
-    metadata = {
-        "format": "tf",
-        "cfg": source.network.to_cfg(),
-        "darknet_version": f"{header.major}.{header.minor}.{header.revision}",
-        "seen": str(header.seen),
-    }
-    # Its save_file makes files that only their owner can read.
-    path.write_bytes(library().save(arrays, metadata))
+    return arrays
+
+
+def torch_arrays(network: Network, file: WeightsFile, header: Header) -> dict[str, Any]:
+    """A file's arrays with the names and the order of axes of PyTorch's layers.
+
+    Darknet stores kernels as PyTorch's layers have them, OIHW and (out, in). What is behind the
+    end of a backbone's file is left out.
+
+    Args:
+        network: that the file fits.
+        file: the weights.
+        header: its header.
+
+    Returns:
+        `conv_17.weight`, `conv_17.bias`; of a batch normalization `bn_17.weight`, `bn_17.bias`,
+        `bn_17.running_mean`, `bn_17.running_var`.
+
+    Raises:
+        SizeMismatchError: the file ends within an array.
+        OSError: it cannot be read.
+    """
+    floats = np.fromfile(file.path, np.float32, offset=header.size_bytes)
+    arrays = {}
+    for segment in segments(network, transposed=header.transposed):
+        start = segment.offset // FLOAT_BYTES
+        values = floats[start : start + segment.count]
+        if not len(values):
+            break
+        if len(values) < segment.count:
+            raise SizeMismatchError(
+                f"{file.name}: has become shorter while it was read; convert it again",
+                path=file.name,
+                expected=header.size_bytes + segment.end,
+                found=header.size_bytes + FLOAT_BYTES * len(floats),
+            )
+        arrays[_torch_name(network, segment)] = _in_order(values.reshape(segment.shape), segment)
+    return arrays
+
+
+def _torch_name(network: Network, segment: Segment) -> str:
+    layer = network.layers[segment.layer]
+    name = f"{layer.name}_{segment.part}" if segment.part else layer.name
+    if segment.role in _OF_BATCH_NORM:
+        norm = f"{name}_bn" if segment.part else f"bn_{segment.layer}"
+        return f"{norm}.{_OF_BATCH_NORM[segment.role]}"
+    return f"{name}.{'bias' if segment.role is Role.BIAS else 'weight'}"
+
+
+def _in_order(values: npt.NDArray[Any], segment: Segment) -> npt.NDArray[Any]:
+    """Filters first."""
+    return np.ascontiguousarray(np.moveaxis(values, -1, 0) if segment.transposed else values)
