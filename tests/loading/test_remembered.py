@@ -13,6 +13,7 @@ from load_helpers import EVERYTHING, HEAD, NET, build, content, conv, same, scra
 import yolotf
 from yolotf import errors
 from yolotf.loading import planning, remembered
+from yolotf.models import notes
 from yolotf.models.layer_names import network_of
 from yolotf.weights import layout
 
@@ -257,13 +258,13 @@ def test_a_remembered_plan_keeps_no_model_alive(weights):
     model = build(TEXT)
     yolotf.load_darknet_weights(model, weights(1))
     yolotf.load_darknet_weights(model, weights(1))
-    plans = len(remembered._plans)
+    noted = len(notes._notes)
     gone = weakref.ref(model), weakref.ref(model.get_layer("conv_1"))
     del model
     keras.backend.clear_session()
     gc.collect()
     assert [one() for one in gone] == [None, None]
-    assert len(remembered._plans) < plans
+    assert len(notes._notes) < noted
 
 
 def test_what_follows_from_a_network_is_its_own():

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import weakref
-from typing import Any, NamedTuple
+from typing import Any
 
+from yolotf.models import notes
+from yolotf.models.notes import Origin as Origin
 from yolotf.weights import layout
 from yolotf.weights.header import Header
-
-
-class Origin(NamedTuple):
-    """What is known of a model that a whole file was loaded into."""
-
-    header: Header
-    plan: layout.Plan
-
-
-_origins: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
 
 
 def remember(model: Any, header: Header, plan: layout.Plan) -> None:
@@ -31,12 +22,9 @@ def remember(model: Any, header: Header, plan: layout.Plan) -> None:
         return
     # Plain lists cannot be referred to weakly.
     with contextlib.suppress(TypeError):
-        _origins[model] = Origin(header, plan)
+        notes.edit(model).origin = Origin(header, plan)
 
 
 def of(model: Any) -> Origin | None:
     """The file that filled `model`, if it was one and did so as a whole."""
-    try:
-        return _origins.get(model)
-    except TypeError:
-        return None
+    return notes.read(model).origin

@@ -15,6 +15,7 @@ import weakref
 from typing import Any, NamedTuple
 
 from yolotf.darknet.cfg import Network
+from yolotf.models import notes
 from yolotf.models.layer_names import named_after_sections
 from yolotf.models.variables import held
 from yolotf.weights import layout
@@ -56,16 +57,12 @@ class Sight(NamedTuple):
         )
 
 
-_plans: weakref.WeakKeyDictionary[Any, dict[bool, tuple[Sight, layout.Plan]]]
-_plans = weakref.WeakKeyDictionary()
-
-
 def plan_of(model: Any, sight: Sight, *, transposed: bool) -> layout.Plan | None:
     """The plan that was noted when the model was the same; None if it never was."""
-    found = _plans.get(model, {}).get(transposed)
-    return found[1] if found is not None and found[0].same(sight) else None
+    noted = notes.read(model).plans.get(transposed)
+    return noted[1] if noted is not None and noted[0].same(sight) else None
 
 
 def note(model: Any, sight: Sight, plan: layout.Plan, *, transposed: bool) -> None:
     """Notes a plan, and what the model was before it was found."""
-    _plans.setdefault(model, {})[transposed] = sight, plan
+    notes.edit(model).plans[transposed] = sight, plan

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
 from yolotf.darknet import cfg
+from yolotf.models import notes
 from yolotf.models.traversal import layers
 from yolotf.models.variables import slots
 from yolotf.weights.layout import Segment, Slot
 from yolotf.weights.once import once_each
-
-_networks: weakref.WeakKeyDictionary[Any, cfg.Network] = weakref.WeakKeyDictionary()
-_networks_of_layers: weakref.WeakKeyDictionary[Any, cfg.Network] = weakref.WeakKeyDictionary()
 
 
 def layer_name(layer: cfg.Layer) -> str:
@@ -23,9 +20,9 @@ def layer_name(layer: cfg.Layer) -> str:
 
 def remember_network(model: Any, network: cfg.Network) -> None:
     """Notes that `model` was built from `network`."""
-    _networks[model] = network
+    notes.edit(model).network = network
     for layer in model.layers:
-        _networks_of_layers[layer] = network
+        notes.edit(layer).layer_network = network
 
 
 def network_of(model: Any) -> cfg.Network | None:
@@ -33,10 +30,7 @@ def network_of(model: Any) -> cfg.Network | None:
 
     A model that was saved and loaded again is not known.
     """
-    try:
-        return _networks.get(model)
-    except TypeError:  # not hashable, or no weak references
-        return None
+    return notes.read(model).network
 
 
 def network_around(model: Any) -> cfg.Network | None:
@@ -49,7 +43,7 @@ def network_around(model: Any) -> cfg.Network | None:
     found = {
         id(network): network
         for layer in layers(model)
-        if (network := _networks_of_layers.get(layer)) is not None
+        if (network := notes.read(layer).layer_network) is not None
     }
     return next(iter(found.values())) if len(found) == 1 else None
 
