@@ -28,7 +28,7 @@ from yolotf.files import detect as _file
 from yolotf.files.detect import Contents
 from yolotf.text import plural
 from yolotf.weights import catalog as _known
-from yolotf.weights import layout
+from yolotf.weights import layout, own_files
 from yolotf.weights import statistics as _content
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import NARROW, WIDE, Header
@@ -68,7 +68,7 @@ class Answer:
 def same_size_networks(file: WeightsFile, subject: Subject) -> list[Finding]:
     """The warning for a file that fits several networks which decode differently."""
     twins = _known.same_size_networks(subject.network)
-    if not twins:
+    if not twins or own_files.is_of(file.path, subject.network):
         return []
     return [
         findings.SameSizeNetworks(

@@ -131,7 +131,7 @@ def write(
         mapped=pieces.mapped,
         threads=threads,
         loaded=tuple(network.layers[index].name for index in layers),
-        warnings=tuple(file_warnings(header, network)),
+        warnings=tuple(file_warnings(header, network, weights.path)),
     )
     return report, written
 

@@ -25,7 +25,8 @@ from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.runtime.resize import fit
 from yolotf.text import printable
-from yolotf.weights import catalog
+from yolotf.weights import own_files
+from yolotf.weights.catalog import stock_warnings
 from yolotf.weights.file import WeightsSource
 
 Array = npt.NDArray[Any]
@@ -127,7 +128,8 @@ class Detector:
             precision=precision,
         )
         self.network = self._wanted.applied_to(networks.as_network(network, classes=classes))
-        for text in (*self.network.warnings, *catalog.stock_warnings(self.network)):
+        doubts = () if own_files.is_of(weights, self.network) else stock_warnings(self.network)
+        for text in (*self.network.warnings, *doubts):
             warnings.warn(text, stacklevel=3)
         self.class_names = class_names_for(self.network, class_names)
         check_heads(self.network)

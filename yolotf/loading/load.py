@@ -18,7 +18,7 @@ from yolotf.loading.argument_checks import model_first, outside_of_functions
 from yolotf.models import differences, undrawn
 from yolotf.models.layer_names import network_of
 from yolotf.models.units import extra_biases
-from yolotf.weights import catalog, layout
+from yolotf.weights import catalog, layout, own_files
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header
@@ -193,8 +193,12 @@ def load_darknet_weights(
         for layer in differences.norms(model):
             layer.epsilon = BN_EPSILON
     found = differences.differences(model, job.plan.network, job.plan.assignments)
+    network_of_file = job.plan.network
+    whole = job.complete and (
+        network_of_file is None or job.plan.loaded_floats >= layout.floats(network_of_file)
+    )
     notes = [
-        *file_warnings(job.header, job.plan.network),
+        *file_warnings(job.header, network_of_file, file.path, has_heads=whole),
         *job.notes,
         *(one.message for one in found),
     ]
@@ -228,8 +232,17 @@ def _extra_biases(model: Any, plan: layout.Plan) -> list[layout.Slot]:
     return [bias for bias, _ in extra_biases(model, plan.assignments)]
 
 
-def file_warnings(header: Header, network: Network | None) -> Iterable[str]:
-    """What is odd about the header and the cfg, and other networks that the file may be of."""
+def file_warnings(
+    header: Header, network: Network | None, path: str, *, has_heads: bool = True
+) -> Iterable[str]:
+    """What is odd about the header and the cfg, and other networks that the file may be of.
+
+    Args:
+        header: of the file.
+        network: that it was loaded as, if that is known.
+        path: of the file; one that this process wrote leaves no doubt of its network.
+        has_heads: heads were loaded, too; the rest is the same in the networks in question.
+    """
     if header.size_bytes != header.version_size_bytes:
         yield (
             f"version {header.major}.{header.minor} asks for a header of "
@@ -237,4 +250,5 @@ def file_warnings(header: Header, network: Network | None) -> Iterable[str]:
         )
     if network is not None:
         yield from network.warnings
-        yield from catalog.stock_warnings(network)
+        if has_heads and not own_files.is_of(path, network):
+            yield from catalog.stock_warnings(network)

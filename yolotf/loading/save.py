@@ -25,7 +25,7 @@ from yolotf.models.traversal import name_of
 from yolotf.models.units import extra_biases, readings
 from yolotf.models.variables import has_adapter, plain, quantization
 from yolotf.text import listed, plural
-from yolotf.weights import layout
+from yolotf.weights import layout, own_files
 from yolotf.weights.header import NARROW, WIDE, Header
 from yolotf.weights.statistics import HUGE
 
@@ -98,10 +98,10 @@ def save_darknet_weights(
     biases = _extra_biases(model, assignments)
     differences = _epsilon_differences(model, assignments)
     if differences and not fold_epsilon:
-        warnings.warn(_epsilon_warning(name, differences.values()), UserWarning, stacklevel=3)
+        warnings.warn(_epsilon_warning(name, differences.values()), UserWarning, stacklevel=4)
     for one in arithmetic.differences(model, plan.network, plan.assignments):
         if one.kind != "epsilon":
-            warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=3)
+            warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=4)
     size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
     with atomic.replacing_file(weights, overwrite=overwrite) as written:
         _reserve(written.fileno(), size)
@@ -114,6 +114,8 @@ def save_darknet_weights(
                 values = values + np.float32(differences[assignment.segment][1])
             _check_content(name, plan, header, assignment, values)
             written.write(values.data)
+    if upto is None:
+        own_files.remember(weights, plan.network)
     return size
 
 

@@ -1,0 +1,50 @@
+"""Files of several networks' size: a warning only where it is not known which one made them."""
+
+import os
+import shutil
+
+import pytest
+
+import yolotf
+
+
+@pytest.fixture(scope="module")
+def three():
+    """yolov4-tiny with 3 classes: its files have the size of yolov4-tiny-custom's."""
+    network = yolotf.network("yolov4-tiny", classes=3)
+    return network, yolotf.build_model(network)
+
+
+def test_a_file_saved_here_leaves_no_doubt_until_it_is_changed(three, tmp_path):
+    network, model = three
+    path = tmp_path / "three.weights"
+    yolotf.save_darknet_weights(model, path)
+    assert yolotf.load_darknet_weights(model, path).warnings == ()
+    assert yolotf.diagnose(path, network).warnings == ()
+    assert yolotf.Detector(network, path).class_names == ()  # warnings are errors here
+    custom = yolotf.network("yolov4-tiny-custom", classes=3)
+    assert "yolov4-tiny" in yolotf.diagnose(path, custom).warnings[0].networks
+
+    shutil.copyfile(path, tmp_path / "copy.weights")
+    (doubt,) = yolotf.load_darknet_weights(model, tmp_path / "copy.weights").warnings
+    assert "yolov4-tiny-custom" in doubt
+    with pytest.warns(UserWarning, match="yolov4-tiny-custom"):
+        yolotf.Detector(network, tmp_path / "copy.weights")
+    os.utime(path, ns=(0, 0))
+    assert yolotf.load_darknet_weights(model, path).warnings
+    assert yolotf.diagnose(path, network).warnings
+
+
+def test_a_backbone_is_of_all_networks_that_share_it(three, tmp_path):
+    _, model = three
+    path = tmp_path / "yolov4-tiny.conv.29"
+    yolotf.save_darknet_weights(model, path, upto=29)
+    (ends,) = yolotf.load_darknet_weights(model, path).warnings
+    assert ends == "the file ends after 29 layers"
+
+
+def test_the_official_file_is_the_official_networks(official_tiny):
+    network = yolotf.network("yolov4-tiny")
+    model = yolotf.build_model(network)
+    assert yolotf.load_darknet_weights(model, official_tiny.weights).warnings == ()
+    assert yolotf.diagnose(official_tiny.weights, network).warnings == ()
