@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "parallel.h"
 
@@ -16,10 +17,35 @@ struct Between {
   std::int64_t lower = 0;
   std::int64_t upper = 0;
   float share = 0;  // of the upper one
+  // OpenCV's shares of the two, of 2048; they may make one more or less.
+  std::int32_t lower_part = 0;
+  std::int32_t upper_part = 0;
 };
 
+constexpr int kPartBits = 11;  // INTER_RESIZE_COEF_BITS
+
+// cv::resize with INTER_LINEAR: pixels lie at their centres, beyond the outer ones they are
+// repeated.
+std::vector<Between> opencv_places(std::int64_t from, std::int64_t to) {
+  const double scale = 1.0 / (static_cast<double>(to) / static_cast<double>(from));
+  std::vector<Between> found(static_cast<std::size_t>(to));
+  for (std::int64_t i = 0; i < to; ++i) {
+    const auto place = static_cast<float>((static_cast<double>(i) + 0.5) * scale - 0.5);
+    const float floor = std::floor(place);
+    const auto lower = static_cast<std::int64_t>(floor);
+    Between& one = found[static_cast<std::size_t>(i)];
+    one.lower = std::clamp<std::int64_t>(lower, 0, from - 1);
+    one.upper = std::min(one.lower + 1, from - 1);
+    one.share = lower < 0 || lower >= from - 1 ? 0.0F : place - floor;
+    constexpr float kWhole = 1 << kPartBits;
+    one.lower_part = static_cast<std::int32_t>(std::lrint((1.0F - one.share) * kWhole));
+    one.upper_part = static_cast<std::int32_t>(std::lrint(one.share * kWhole));
+  }
+  return found;
+}
+
 // In float32, as TensorFlow's ResizeBilinear has it.
-std::vector<Between> places(std::int64_t from, std::int64_t to) {
+std::vector<Between> darknet_places(std::int64_t from, std::int64_t to) {
   const float scale = to > 1 ? static_cast<float>(from - 1) / static_cast<float>(to - 1) : 0.0F;
   std::vector<Between> found(static_cast<std::size_t>(to));
   for (std::int64_t i = 0; i < to; ++i) {
@@ -33,11 +59,15 @@ std::vector<Between> places(std::int64_t from, std::int64_t to) {
   return found;
 }
 
+std::vector<Between> places(std::int64_t from, std::int64_t to, Resize resize) {
+  return resize == Resize::kOpenCv ? opencv_places(from, to) : darknet_places(from, to);
+}
+
 // One picture's way into its part of the input.
 class Fitting {
  public:
   Fitting(const Picture& picture, std::int64_t height, std::int64_t width, std::int64_t channels,
-          float* out)
+          float* out, Resize resize)
       : picture_(picture),
         height_(height),
         width_(width),
@@ -45,8 +75,9 @@ class Fitting {
         out_(out),
         top_((height - picture.inner_height) / 2),
         left_((width - picture.inner_width) / 2),
-        rows_(places(picture.height, picture.inner_height)),
-        columns_(places(picture.width, picture.inner_width)) {}
+        rounds_(resize == Resize::kOpenCv && picture.bytes),
+        rows_(places(picture.height, picture.inner_height, resize)),
+        columns_(places(picture.width, picture.inner_width, resize)) {}
 
   std::int64_t height() const noexcept { return height_; }
 
@@ -84,10 +115,40 @@ class Fitting {
       return;
     }
     const Value* lower = pixels + row.upper * picture_.width * channels_;
+    if constexpr (std::is_same_v<Value, std::uint8_t>) {
+      if (rounds_) {
+        if (channels_ == 3) {
+          blend_bytes<3>(upper, lower, row, out);
+        } else {
+          blend_bytes<0>(upper, lower, row, out);
+        }
+        return;
+      }
+    }
     if (channels_ == 3) {
       blend<Value, 3>(upper, lower, row.share, out);
     } else {
       blend<Value, 0>(upper, lower, row.share, out);
+    }
+  }
+
+  // As OpenCV, which drops bits before it adds (VResizeLinear of bytes).
+  template <int kChannels>
+  void blend_bytes(const std::uint8_t* upper, const std::uint8_t* lower, const Between& row,
+                   float* out) const {
+    const std::int64_t channels = kChannels == 0 ? channels_ : kChannels;
+    for (const Between& column : columns_) {
+      const std::int64_t left = column.lower * channels;
+      const std::int64_t right = column.upper * channels;
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const std::int32_t above =
+            upper[left + c] * column.lower_part + upper[right + c] * column.upper_part;
+        const std::int32_t below =
+            lower[left + c] * column.lower_part + lower[right + c] * column.upper_part;
+        const std::int32_t sum =
+            ((row.lower_part * (above >> 4)) >> 16) + ((row.upper_part * (below >> 4)) >> 16) + 2;
+        *out++ = static_cast<float>(sum >> 2);
+      }
     }
   }
 
@@ -115,6 +176,7 @@ class Fitting {
   float* out_;
   std::int64_t top_;
   std::int64_t left_;
+  bool rounds_;
   std::vector<Between> rows_;
   std::vector<Between> columns_;
 };
@@ -122,11 +184,11 @@ class Fitting {
 }  // namespace
 
 void fit(const std::vector<Picture>& pictures, std::int64_t height, std::int64_t width,
-         std::int64_t channels, float* out, int threads) {
+         std::int64_t channels, float* out, int threads, Resize resize) {
   std::vector<Fitting> fittings;
   fittings.reserve(pictures.size());
   for (const Picture& picture : pictures) {
-    fittings.emplace_back(picture, height, width, channels, out);
+    fittings.emplace_back(picture, height, width, channels, out, resize);
     out += height * width * channels;
   }
   const std::int64_t rows = std::max<std::int64_t>(1, kTaskFloats / (width * channels));

@@ -1,8 +1,11 @@
-// Pictures -> a network's input, resized as Darknet does. The standard library, nothing else.
+// Pictures -> a network's input, resized as Darknet or as OpenCV does. The standard library,
+// nothing else.
 //
-// Sources: AlexeyAB/darknet src/image.c:1006 (letterbox_image) and 1399 (resize_image). The graph
-// of standard operations that exported models hold (yolotf/graphs/operations.py) computes the same,
-// to the last bit.
+// Sources: AlexeyAB/darknet src/image.c:1006 (letterbox_image) and 1399 (resize_image), of which
+// the graph of standard operations that exported models hold (yolotf/graphs/operations.py) computes
+// the same, to the last bit; OpenCV's bilinear cv::resize (modules/imgproc/src/resize.cpp), with
+// which both Darknets train (src/image_opencv.cpp:317) and hank-ai's predicts
+// (src-lib/darknet.cpp:1373).
 #pragma once
 
 #include <cstddef>
@@ -10,6 +13,11 @@
 #include <vector>
 
 namespace yolotf {
+
+enum class Resize {
+  kDarknet,  // the corners of both on each other, in floats
+  kOpenCv,   // the centres of pixels, bytes in fixed point and rounded to bytes
+};
 
 struct Picture {
   const void* pixels = nullptr;  // [height, width, channels] without gaps, at least 1 x 1
@@ -20,9 +28,9 @@ struct Picture {
   std::int64_t inner_width = 0;
 };
 
-/// Writes [pictures, height, width, channels] float32 of 0..1: bilinear, the corners of picture and
-/// inner rectangle on each other, 0.5 around it. On up to `threads` threads.
+/// Writes [pictures, height, width, channels] float32 of 0..1: each picture resized bilinearly to
+/// its inner rectangle, 0.5 around it. On up to `threads` threads.
 void fit(const std::vector<Picture>& pictures, std::int64_t height, std::int64_t width,
-         std::int64_t channels, float* out, int threads);
+         std::int64_t channels, float* out, int threads, Resize resize = Resize::kDarknet);
 
 }  // namespace yolotf

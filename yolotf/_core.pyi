@@ -90,4 +90,5 @@ def fit(
     inner: list[tuple[int, int]],
     *,
     threads: int = 1,
+    opencv: bool = False,
 ) -> NDArray[np.float32]: ...

@@ -42,7 +42,7 @@ READ_OR_SET = {
     },
     "classify": {
         *("inputs", "cfg", "dialect", "size", "tree", "max_pixels", "weights", "names", "top"),
-        *("json", "timeout"),
+        *("json", "timeout", "resize"),
     },
     "convert": {
         *("cfg", "dialect", "classes", "size", "tree", "max_pixels", "overwrite", "old_keras"),
@@ -68,6 +68,7 @@ READ_OR_SET = {
         ),
         *("agnostic", "max_boxes", "batch", "recursive", "line_width", "no_labels", "json"),
         *("overwrite", "save_conf", "coco_like", "timeout"),
+        *("letter_box", "resize"),
     },
     "doctor": {"json"},
     "eval": {
@@ -85,7 +86,7 @@ READ_OR_SET = {
             "images",
             "points",
         ),
-        *("iou_thresh", "thresh", "batch", "letter_box", "json", "overwrite", "names"),
+        *("iou_thresh", "thresh", "batch", "letter_box", "json", "overwrite", "names", "resize"),
         "timeout",
     },
     "inspect": {"file", "cfg", "dialect", "json", "timeout"},

@@ -74,3 +74,45 @@ def test_what_is_no_picture_is_refused():
         _core.fit([good], (8, 8, 3), [(8, 9)])
     with pytest.raises(ValueError, match="1 sizes for 2 pictures"):
         _core.fit([good, good], (8, 8, 3), [(8, 8)])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    picture=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    channels=st.sampled_from([1, 3, 4]),
+    integers=st.booleans(),
+    seed=st.integers(0, 10**6),
+)
+def test_resized_as_opencv_does(picture, size, channels, integers, seed):
+    cv2 = pytest.importorskip("cv2")
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 256, (*picture, channels)).astype(np.uint8)
+    image = pixels if integers else pixels.astype(np.float32) / 255
+    (found,) = fit([image], Shape(*size, channels), letter_box=False, resize="opencv")
+    expected = cv2.resize(image, size[::-1]).reshape(*size, channels)
+    if integers:
+        levels = found * 255
+        np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)  # bytes, as there
+        assert np.abs(np.rint(levels) - expected).max() <= 1
+    else:
+        np.testing.assert_allclose(found, expected, atol=1e-4)  # places are in float32
+    # And as the operations of exported models have it.
+    (traced,) = detector_function.fit(image[None], size, letter_box=False, resize="opencv").numpy()
+    np.testing.assert_allclose(found, traced, atol=1.01 / 255 if integers else 1e-4)
+
+
+def test_a_letter_box_is_filled_as_opencv_would():
+    cv2 = pytest.importorskip("cv2")
+    pixels = np.random.default_rng(1).integers(0, 256, (100, 300, 3)).astype(np.uint8)
+    (found,) = fit([pixels], Shape(60, 90, 3), letter_box=True, resize="opencv")
+    expected = np.full((60, 90, 3), 0.5)
+    expected[15:45] = cv2.resize(pixels, (90, 30)) / 255
+    assert np.abs(found - expected).max() < 1.01 / 255
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_of_an_images_own_size_nothing_is_lost(threads):
+    pixels = np.random.default_rng(1).integers(0, 256, (90, 70, 3)).astype(np.uint8)
+    (found,) = fit([pixels], Shape(90, 70, 3), letter_box=False, resize="opencv", threads=threads)
+    np.testing.assert_array_equal(np.rint(found * 255), pixels)

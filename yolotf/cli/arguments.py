@@ -43,19 +43,45 @@ def add_tree(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_resize(parser: argparse.ArgumentParser) -> None:
+def add_resize(parser: argparse.ArgumentParser, *, classifiers: bool = True) -> None:
     """`--resize`."""
+    of_classifiers = (
+        "; how a classifier gets a picture: its middle, as AlexeyAB's darknet classifier (crop, "
+        "default), the whole on a grey ground, as pjreddie's, or stretched, as darknet.py"
+    )
     parser.add_argument(
         "--resize",
-        choices=["crop", "letter-box", "stretch"],
-        help="how a classifier gets a picture: its middle, as AlexeyAB's darknet classifier "
-        "(default), the whole on a grey ground, as pjreddie's, or stretched, as darknet.py",
+        choices=["darknet", "opencv", *(["crop", "letter-box", "stretch"] if classifiers else [])],
+        help="how pictures are resized: as darknet detector test (default), or as OpenCV, with "
+        f"which Darknet trains{of_classifiers if classifiers else ''}",
+    )
+
+
+def add_letter_box(parser: argparse.ArgumentParser) -> None:
+    """`--letter-box` and `--no-letter-box`."""
+    parser.add_argument(
+        "--letter-box",
+        "-letter_box",
+        action="store_const",
+        const=True,
+        help="pictures keep their proportions, whatever the cfg says",
+    )
+    parser.add_argument(
+        "--no-letter-box",
+        action="store_const",
+        const=False,
+        dest="letter_box",
+        help="pictures are stretched, whatever the cfg says",
     )
 
 
 def resize_of(parsed: argparse.Namespace) -> Resize:
     """What `--resize` says, as `Classifier` takes it."""
-    choices: dict[str | None, Resize] = {"letter-box": "letter_box", "stretch": "stretch"}
+    choices: dict[str | None, Resize] = {
+        "letter-box": "letter_box",
+        "opencv": "opencv",
+        "stretch": "stretch",
+    }
     return choices.get(parsed.resize, "crop")
 
 

@@ -110,6 +110,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pictures that go through the network at once (default: 1)",
     )
+    arguments.add_letter_box(parser)
+    arguments.add_resize(parser, classifiers=False)
     add("--recursive", action="store_true", help="folders with all the folders in them")
     add("--line-width", type=arguments.positive, metavar="N", help="of the boxes, in pixels")
     add("--no-labels", action="store_true", help="draw the boxes alone")
@@ -213,6 +215,8 @@ def main(parsed: argparse.Namespace) -> int:
             iou_threshold=parsed.iou_threshold,
             max_boxes=parsed.max_boxes,
             agnostic=parsed.agnostic,
+            letter_box=parsed.letter_box,
+            resize=parsed.resize or DetectionOptions.resize,
             only=only,
             batch_size=parsed.batch_size,
             max_pixels=parsed.max_pixels,

@@ -76,13 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pictures at once (default: %(default)s)",
     )
-    parser.add_argument(
-        "--letter-box",
-        "-letter_box",
-        action="store_const",
-        const=True,
-        help="pictures keep their proportions, whatever the cfg says",
-    )
+    arguments.add_letter_box(parser)
     parser.add_argument("--plot", metavar="FILE", help="write precision over recall as a picture")
     parser.add_argument(
         "--top",
@@ -117,8 +111,8 @@ def main(parsed: argparse.Namespace) -> int:
     names = network_files.names_of(parsed, network)
     if not network.heads:
         return evaluate_classifier.main(parsed, network, names)
-    if parsed.resize or parsed.top:
-        option = "--resize" if parsed.resize else "--top"
+    if parsed.top or parsed.resize in ("crop", "letter-box", "stretch"):
+        option = "--top" if parsed.top else f"--resize {parsed.resize}"
         raise ValueError(f"{option}: {network.source} is a detector; leave it out")
     if parsed.coco:
         data = evaluation.read_coco(parsed.coco, images=parsed.images)
@@ -150,6 +144,7 @@ def main(parsed: argparse.Namespace) -> int:
             class_names=names,
             letter_box=parsed.letter_box,
             batch_size=parsed.batch_size,
+            resize=parsed.resize or DetectionOptions.resize,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             engine=parsed.engine,

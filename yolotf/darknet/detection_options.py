@@ -5,14 +5,26 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.decoding import NMS_KINDS, Suppression, suppression_of
 from yolotf.errors import YolotfError
 from yolotf.text import plural
 
+Resize = Literal["darknet", "opencv"]
+"""`darknet`: `resize_image`, as `darknet detector test` and AlexeyAB's `map` have it, with the
+corners of both images on each other. `opencv`: OpenCV's bilinear `cv::resize` of bytes, as both
+Darknets train and hank-ai's library predicts."""
+
 Only = str | Iterable[str | int] | None
 """Class names and numbers; in a string with commas between."""
+
+
+def check_resize(resize: str) -> None:
+    """Raises ValueError for what is no `Resize`."""
+    if resize not in get_args(Resize):
+        raise ValueError(f"resize={resize!r}; one of {', '.join(get_args(Resize))}")
 
 
 def check_threshold(name: str, value: float) -> None:
@@ -40,6 +52,8 @@ class DetectionOptions:
         only: the classes to detect, by name or number from 0, as a list or as text with commas
             between; boxes of others exclude none. None: all.
         letter_box: whether images keep their proportions, in place of the cfg's.
+        resize: how images are brought to the network's size: `darknet` as `darknet detector test`
+            does, or `opencv` as `cv2.resize` does.
 
     Raises:
         ValueError: a value out of range.
@@ -52,6 +66,7 @@ class DetectionOptions:
     agnostic: bool = False
     only: Only = None
     letter_box: bool | None = None
+    resize: Resize = "darknet"
 
     def __post_init__(self) -> None:
         check_threshold("score_threshold", self.score_threshold)
@@ -59,6 +74,7 @@ class DetectionOptions:
         check_count("max_boxes", self.max_boxes)
         if self.nms_kind is not None and self.nms_kind not in NMS_KINDS:
             raise ValueError(f"nms_kind={self.nms_kind!r}; one of {', '.join(NMS_KINDS)}")
+        check_resize(self.resize)
         if not (self.only is None or isinstance(self.only, str)):
             object.__setattr__(self, "only", tuple(self.only))  # an iterator is read only once
 

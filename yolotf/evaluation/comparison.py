@@ -18,6 +18,7 @@ _SETTINGS = (
     "network",
     "size",
     "letter_box",
+    "resize",
     "data",
     "pictures",
     "truths",

@@ -12,7 +12,7 @@ from typing import Any
 
 from yolotf._public import public, renamed
 from yolotf.darknet.class_names import Names, class_names_for
-from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.darknet.stock import as_network
 from yolotf.errors import YolotfError
 from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, fitted_to_pictures, library
@@ -39,6 +39,7 @@ def evaluate(
     class_names: Names = None,
     letter_box: bool | None = None,
     batch_size: int = ServingOptions.batch_size,
+    resize: Resize = DetectionOptions.resize,
     max_pixels: int | None = ServingOptions.max_pixels,
     progress: Callable[[int], None] = lambda count: None,
     timeout: float | None = ServingOptions.timeout,
@@ -61,6 +62,7 @@ def evaluate(
             `Detector`.
         letter_box: see `Detector`.
         batch_size: images that go through the network at once.
+        resize: see `Detector`.
         max_pixels: see `Detector`.
         progress: told how many pictures more are done.
         timeout: see `Detector`.
@@ -89,6 +91,7 @@ def evaluate(
         score_threshold=SCORE if data.coco is None else COCO_SCORE,
         max_boxes=MAX_BOXES,
         batch_size=batch_size,
+        resize=resize,
         timeout=timeout,
         engine=engine,
         precision=precision,
@@ -114,6 +117,7 @@ def evaluate(
     about = {
         "network": net.source,
         "letter_box": net.letter_box,
+        "resize": resize,
         "size": [net.input_shape.width, net.input_shape.height],
         "weights": os.fspath(weights),
         "engine": engine,

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from yolotf.darknet.detection_options import Resize
+
 Tensor = Any
 Operations = Any
 """`tf.raw_ops`, or what has its functions."""
@@ -57,6 +59,25 @@ def cut(
     )
 
 
+def resized(
+    ops: Operations,
+    images: Tensor,
+    size: Tensor | Sequence[int],
+    *,
+    integers: bool,
+    resize: Resize = "darknet",
+) -> Tensor:
+    """Images of another size, bilinearly; bytes stay numbers of 0..255, in float32.
+
+    Darknet lays the corners of both images on each other (image.c:1006 and 1399), OpenCV the
+    centres of their pixels, and it makes bytes of bytes (in fixed point: they differ by up to 1).
+    """
+    if resize == "darknet":
+        return ops.ResizeBilinear(images=images, size=size, align_corners=True)
+    values = ops.ResizeBilinear(images=images, size=size, half_pixel_centers=True)
+    return ops.Round(x=values) if integers else values
+
+
 def fit(
     ops: Operations,
     images: Tensor,
@@ -64,10 +85,9 @@ def fit(
     sides: Tensor | None = None,
     *,
     integers: bool,
+    resize: Resize = "darknet",
 ) -> Tensor:
-    """Resizes pictures to the network's input as Darknet does (image.c:1006 and 1399).
-
-    Bilinear, the corners of picture and input on each other.
+    """Resizes pictures to the network's input, see `resized`, and adds what is around them.
 
     Args:
         ops: where to write it.
@@ -75,11 +95,12 @@ def fit(
         inner: (height, width) that the pictures get.
         sides: [4, 2]: what of 0.5 is added around them, for letter boxes.
         integers: whether they are uint8.
+        resize: as Darknet or as OpenCV.
 
     Returns:
         [batch, rows, columns, channels] float32 in 0..1.
     """
-    values = ops.ResizeBilinear(images=images, size=inner, align_corners=True)
+    values = resized(ops, images, inner, integers=integers, resize=resize)
     if integers:
         values = ops.RealDiv(x=values, y=255.0)
     return values if sides is None else ops.PadV2(input=values, paddings=sides, constant_values=0.5)

@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from yolotf.darknet import cfg
-from yolotf.graphs import forked
+from yolotf.darknet import cfg, detection_options
+from yolotf.graphs import forked, operations
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import saving
 from yolotf.inference.classifier_head import classes_of
@@ -121,8 +121,11 @@ class ClassifierFunction:
             variables: see `FoldedNetwork.__call__`.
         """
         height, width = self.network.input_shape[:2]
-        if self._resize == "crop":
-            inputs = prepare(images, height, width)
+        if self._resize in ("crop", "darknet", "opencv"):
+            interpolation: detection_options.Resize = (
+                "opencv" if self._resize == "opencv" else "darknet"
+            )
+            inputs = prepare(images, height, width, interpolation)
         else:
             inputs = fit(images, (height, width), letter_box=self._resize == "letter_box")
         values = self.folded(inputs, variables)[0]
@@ -135,22 +138,24 @@ class ClassifierFunction:
         return values
 
 
-def prepare(images: Tensor, height: int, width: int) -> Tensor:
+def prepare(
+    images: Tensor, height: int, width: int, resize: detection_options.Resize = "darknet"
+) -> Tensor:
     """`yolotf.inference.classifier.prepare` of a batch, in operations."""
     rows, columns = tf.unstack(tf.shape(images)[1:3])
     is_high = columns < rows
     new_rows = tf.where(is_high, rows * width // columns, width)
     new_columns = tf.where(is_high, width, columns * width // rows)
-    values = tf.raw_ops.ResizeBilinear(
-        images=images, size=tf.stack([new_rows, new_columns]), align_corners=True
-    )
+    size = tf.stack([new_rows, new_columns])
+    integers = images.dtype == tf.uint8
+    values = operations.resized(tf.raw_ops, images, size, integers=integers, resize=resize)
     for axis, resized, wanted in ((1, new_rows, height), (2, new_columns, width)):
         # Halved towards zero, as in C; TensorFlow.js has no TruncateDiv.
         over = resized - wanted
         start = (over + tf.cast(over < 0, over.dtype)) // 2
         place = tf.clip_by_value(start + tf.range(wanted), 0, resized - 1)
         values = tf.gather(values, place, axis=axis)
-    if images.dtype == tf.uint8:
+    if integers:
         values = values / 255.0
     values.set_shape([None, height, width, images.shape[-1]])
     return values

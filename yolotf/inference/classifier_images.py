@@ -11,7 +11,7 @@ import numpy.typing as npt
 from yolotf.darknet import cfg
 from yolotf.runtime import resize as runtime_resize
 
-Resize = Literal["crop", "letter_box", "stretch"]
+Resize = Literal["crop", "letter_box", "stretch", "darknet", "opencv"]
 """How an image becomes a classifier's input.
 
 * `crop`: the shorter side is brought to the network's width and the middle cut out: `darknet
@@ -21,6 +21,8 @@ Resize = Literal["crop", "letter_box", "stretch"]
   classifier predict` and `darknet classify` (examples/classifier.c, `letterbox_image`).
 * `stretch`: all of the image, its proportions changed: AlexeyAB's `network_predict_image`
   (network.c, `resize_image`), which darknet.py calls, and most programs in other frameworks.
+* `darknet`: another word for `crop`, as of `Detector`; `opencv`: the same middle, resized as
+  `cv2.resize` does, with which both Darknets train.
 """
 
 _Floats = npt.NDArray[np.float32]
@@ -51,8 +53,10 @@ def prepare_all(
     Returns:
         [images, height, width, channels] float32 in 0..1.
     """
-    if resize == "crop":
+    if resize in ("crop", "darknet"):
         return np.stack([prepare(image, shape.height, shape.width) for image in images])
+    if resize == "opencv":
+        return np.stack([_prepared_by_opencv(image, shape, threads) for image in images])
     return runtime_resize.fit(images, shape, letter_box=resize == "letter_box", threads=threads)
 
 
@@ -77,6 +81,17 @@ def prepare(pixels: npt.NDArray[Any], height: int, width: int) -> _Floats:
     return _cut(part, 0, new_rows, height)
 
 
+def _prepared_by_opencv(image: npt.NDArray[Any], shape: cfg.Shape, threads: int) -> _Floats:
+    """`prepare` with OpenCV's bilinear."""
+    rows, columns = _shorter_side_to(shape.width, *image.shape[:2])
+    whole = cfg.Shape(rows, columns, shape.channels)
+    values: _Floats = runtime_resize.fit(
+        [image], whole, letter_box=False, threads=threads, resize="opencv"
+    )[0]
+    values = values.take(_middle(rows, shape.height), 0)
+    return values.take(_middle(columns, shape.width), 1)
+
+
 def _shorter_side_to(side: int, rows: int, columns: int) -> tuple[int, int]:
     """resize_min, image.c."""
     if columns < rows:
@@ -84,11 +99,16 @@ def _shorter_side_to(side: int, rows: int, columns: int) -> tuple[int, int]:
     return side, columns * side // rows
 
 
+def _middle(resized: int, wanted: int) -> npt.NDArray[np.int64]:
+    """Where the middle `wanted` of `resized` are; beyond the ends these are repeated."""
+    start = int((resized - wanted) / 2)  # towards zero, as in C
+    return np.clip(np.arange(start, start + wanted), 0, resized - 1)
+
+
 def _cut(values: _Floats, axis: int, resized: int, wanted: int) -> _Floats:
     """The middle `wanted` of an axis that was resized; beyond its ends they are repeated."""
     before = values.shape[axis]
-    start = int((resized - wanted) / 2)  # towards zero, as in C
-    place = np.clip(np.arange(start, start + wanted), 0, resized - 1)
+    place = _middle(resized, wanted)
     if resized == before:
         return values.take(place, axis)
     step = np.float32((before - 1) / (resized - 1)) if resized > 1 else np.float32(0)

@@ -14,7 +14,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
-from yolotf.darknet.detection_options import DetectionOptions, Only
+from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
@@ -67,6 +67,7 @@ class Detector:
         letter_box: bool | None = DetectionOptions.letter_box,
         bgr: bool = ServingOptions.bgr,
         max_pixels: int | None = ServingOptions.max_pixels,
+        resize: Resize = DetectionOptions.resize,
         timeout: float | None = ServingOptions.timeout,
         engine: EngineName = ServingOptions.engine,
         precision: Precision = ServingOptions.precision,
@@ -92,6 +93,9 @@ class Detector:
             letter_box: whether pictures keep their proportions, in place of the cfg's.
             bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
             max_pixels: a file of more is refused before it is decoded; None: none is.
+            resize: how pictures are brought to the network's size: `darknet` as `darknet detector
+                test` does, or `opencv` as `cv2.resize` does, with which both Darknets train and
+                hank-ai's library and tools detect.
             timeout: seconds that the server of weights at a URL may be silent, also in `reload`;
                 None: any.
             engine: what computes: `tensorflow`, `openvino` or `onnxruntime`, of which the last
@@ -117,6 +121,7 @@ class Detector:
             agnostic=agnostic,
             only=only,
             letter_box=letter_box,
+            resize=resize,
         )
         options = ServingOptions(
             batch_size=batch_size,
@@ -193,6 +198,7 @@ class Detector:
             "agnostic": wanted.agnostic,
             "only": wanted.only,
             "letter_box": wanted.letter_box,
+            "resize": wanted.resize,
             **vars(options),
         }
 
@@ -293,6 +299,7 @@ class Detector:
             self.network.input_shape,
             letter_box=self.network.letter_box,
             threads=self._served.threads,
+            resize=self._wanted.resize,
         )
 
     def _found(self, heads: list[Array], arrays: Sequence[Array]) -> Iterable[Detections]:

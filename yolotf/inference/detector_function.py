@@ -22,9 +22,9 @@ from yolotf.darknet.detection_options import DetectionOptions, Only
 from yolotf.errors import YolotfError
 from yolotf.graphs import decode, forked, tf_errors, tf_operations
 from yolotf.graphs.folded_network import FoldedNetwork, check_eager
+from yolotf.inference import classifier_images
 from yolotf.inference import gc_pause as _collector
 from yolotf.inference.classifier_function import ClassifierFunction
-from yolotf.inference.classifier_images import Resize
 from yolotf.inference.explained import diagnosed
 from yolotf.inference.image_operations import fit, to_float
 from yolotf.runtime.options import ServingOptions
@@ -41,6 +41,7 @@ class InferenceFunction:
         network: what it was built from.
         folded: the variables.
         max_boxes: rows of the answer for each picture.
+        resize: how pictures are brought to the network's size.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class InferenceFunction:
         self.network = network
         self.folded = FoldedNetwork(network)
         self.max_boxes = wanted.max_boxes
+        self.resize = wanted.resize
         self._any_size = any_size
         self._suppression = wanted.suppression(network)
         self._thresholds: dict[str, Any] = {
@@ -290,7 +292,8 @@ class InferenceFunction:
         if self._any_size:
             return to_float(images)
         height, width, channels = self.network.input_shape
-        inputs = fit(images, (height, width), letter_box=self.network.letter_box)
+        letter_box = self.network.letter_box
+        inputs = fit(images, (height, width), letter_box=letter_box, resize=self.resize)
         inputs.set_shape([None, height, width, channels])  # TensorFlow.js cannot run EnsureShape
         return inputs
 
@@ -346,7 +349,8 @@ def build_function(
     only: Only = DetectionOptions.only,
     class_names: Names = None,
     any_size: bool = False,
-    resize: Resize = "crop",
+    letter_box: bool | None = DetectionOptions.letter_box,
+    resize: classifier_images.Resize | None = None,
     timeout: float | None = ServingOptions.timeout,
 ) -> InferenceFunction | Any:
     """An inference function of plain TensorFlow operations, batch normalization folded.
@@ -366,7 +370,8 @@ def build_function(
         class_names: those that `only` may use, see `Detector`.
         any_size: pictures are not resized; height and width may be any multiple of
             `InferenceFunction.stride`.
-        resize: of a classifier, see `Classifier`.
+        letter_box: whether pictures keep their proportions, in place of the cfg's.
+        resize: how they are brought to the network's size, see `Detector` or `Classifier`.
         timeout: see `load_darknet_weights`.
 
     The other keywords are for detectors.
@@ -383,14 +388,21 @@ def build_function(
     forked.check_process("build_function")
     network = networks.as_network(network, classes=classes)
     if not network.heads:
-        _check_plain(network, nms_kind=nms_kind, only=only, any_size=any_size, agnostic=agnostic)
-        classifier = ClassifierFunction(network, resize=resize)
+        _check_plain(
+            network,
+            nms_kind=nms_kind,
+            only=only,
+            any_size=any_size,
+            agnostic=agnostic,
+            letter_box=letter_box,
+        )
+        classifier = ClassifierFunction(network, resize=resize or "crop")
         classifier.load(weights, contents_disposable=True, timeout=timeout)
         return classifier
-    if resize != "crop":
+    if resize == "crop" or resize == "letter_box" or resize == "stretch":
         raise ValueError(
             f"resize={resize!r}: {network.source} is a detector, whose cfg has letter_box= for it; "
-            "leave it out"
+            "leave it out, or say darknet or opencv"
         )
     wanted = DetectionOptions(
         score_threshold=score_threshold,
@@ -399,7 +411,10 @@ def build_function(
         nms_kind=nms_kind,
         agnostic=agnostic,
         only=only,
+        letter_box=letter_box,
+        resize=resize or DetectionOptions.resize,
     )
+    network = wanted.applied_to(network)
     function = InferenceFunction(network, wanted, class_names=class_names, any_size=any_size)
     function.load(weights, contents_disposable=True, trace=True)
     return function

@@ -69,7 +69,12 @@ class _Exported(tf.Module):  # type: ignore[misc]
         def fitted(encoded: Tensor) -> tuple[Tensor, Tensor]:
             # This operation decodes PNG too. The transform is the one Pillow uses.
             image = tf.io.decode_jpeg(encoded, channels, dct_method="INTEGER_ACCURATE")
-            inputs = fit(image[None], (height, width), letter_box=function.network.letter_box)
+            inputs = fit(
+                image[None],
+                (height, width),
+                letter_box=function.network.letter_box,
+                resize=function.resize,
+            )
             return inputs[0], tf.shape(image)[:2]
 
         def fitted_or_empty(encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:

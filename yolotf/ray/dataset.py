@@ -15,7 +15,7 @@ import ray
 import ray.data
 
 from yolotf._public import also_named, public, renamed
-from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.files import atomic, fetching, sources
 from yolotf.images.detections import Detections
 from yolotf.images.limits import MAX_PIXELS
@@ -60,6 +60,8 @@ def detect_dataset(
     score_threshold: float = DetectionOptions.score_threshold,
     iou_threshold: float = DetectionOptions.iou_threshold,
     max_boxes: int = DetectionOptions.max_boxes,
+    letter_box: bool | None = DetectionOptions.letter_box,
+    resize: Resize = DetectionOptions.resize,
     batch_size: int = ServingOptions.batch_size,
     engine: EngineName = ServingOptions.engine,
     precision: Precision = ServingOptions.precision,
@@ -87,6 +89,8 @@ def detect_dataset(
         score_threshold: see `Detector`.
         iou_threshold: see `Detector`.
         max_boxes: see `Detector`.
+        letter_box: see `Detector`.
+        resize: see `Detector`.
         batch_size: pictures that go through the network at once.
         engine: see `Detector`.
         precision: see `Detector`.
@@ -129,6 +133,8 @@ def detect_dataset(
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
         max_boxes=max_boxes,
+        letter_box=letter_box,
+        resize=resize,
         engine=engine,
         precision=precision,
         cpus=cpus,

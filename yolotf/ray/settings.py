@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from yolotf.darknet import stock
-from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.inference import Detector
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
@@ -29,6 +29,8 @@ class Settings(BaseModel):
         score_threshold: lowest score of a detection.
         iou_threshold: boxes of one class that overlap more exclude each other.
         max_boxes: detections per picture, the best ones.
+        letter_box: whether pictures keep their proportions, in place of the cfg's.
+        resize: how they are brought to the network's size, `darknet` or `opencv`.
         engine: what computes, see `Detector`.
         precision: see `Detector`.
         cpus: processors of a replica, and so the threads of its detector.
@@ -54,6 +56,8 @@ class Settings(BaseModel):
     )
     iou_threshold: float = _named("iou_threshold", "iou", default=DetectionOptions.iou_threshold)
     max_boxes: int = DetectionOptions.max_boxes
+    letter_box: bool | None = DetectionOptions.letter_box
+    resize: Resize = DetectionOptions.resize
     engine: EngineName = ServingOptions.engine
     precision: Precision = ServingOptions.precision
     cpus: int = Field(1, ge=1)
@@ -81,6 +85,8 @@ class Settings(BaseModel):
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
             max_boxes=self.max_boxes,
+            letter_box=self.letter_box,
+            resize=self.resize,
         )
 
     def serving(self) -> ServingOptions:
@@ -119,6 +125,8 @@ def detector_of(settings: Settings) -> Detector:
         score_threshold=settings.score_threshold,
         iou_threshold=settings.iou_threshold,
         max_boxes=settings.max_boxes,
+        letter_box=settings.letter_box,
+        resize=settings.resize,
         batch_size=settings.batch_size,
         threads=settings.cpus,
         engine=settings.engine,

@@ -10,19 +10,26 @@ import numpy.typing as npt
 
 from yolotf import _core
 from yolotf.darknet import cfg
+from yolotf.darknet.detection_options import Resize
 from yolotf.graphs.operations import letter_box_size
 
 
 def fit(
-    pictures: Sequence[npt.NDArray[Any]], shape: cfg.Shape, *, letter_box: bool, threads: int = 1
+    pictures: Sequence[npt.NDArray[Any]],
+    shape: cfg.Shape,
+    *,
+    letter_box: bool,
+    threads: int = 1,
+    resize: Resize = "darknet",
 ) -> npt.NDArray[np.float32]:
-    """Resizes pictures of any sizes as Darknet does; see `operations.fit`.
+    """Resizes pictures of any sizes as Darknet or OpenCV does; see `operations.fit`.
 
     Args:
         pictures: [height, width, channels], uint8, or float32 in 0..1.
         shape: of the network's input.
         letter_box: keep their proportions.
         threads: that work on it.
+        resize: `darknet`, or `opencv`: what `cv2.resize` makes of bytes, within one of 255.
 
     Returns:
         [pictures, rows, columns, channels] float32, 0..1.
@@ -33,4 +40,6 @@ def fit(
         for picture in pictures
     ]
     contiguous = [np.ascontiguousarray(picture) for picture in pictures]
-    return _core.fit(contiguous, (*size, shape.channels), inner, threads=threads)
+    return _core.fit(
+        contiguous, (*size, shape.channels), inner, threads=threads, opencv=resize == "opencv"
+    )
