@@ -18,7 +18,7 @@ from setuptools import find_packages
 
 import yolotf
 from yolotf import errors
-from yolotf.weights import op_library
+from yolotf.weights import op_build, op_library
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
 ROOT = Path(__file__).parents[1]
@@ -139,6 +139,51 @@ def test_without_tensorflow_it_is_said_what_to_install(tmp_path):
     assert (lines[1], lines[-1]) == ("2", "0")
     assert f"yolotf: {errors.TENSORFLOW_MISSING}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# The libraries.
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="ELF is Linux's")
+
+
+@LINUX
+@pytest.mark.parametrize("kind", ["_core", "_runtime", "_op"])
+def test_libraries_are_hardened(kind):
+    if shutil.which("readelf") is None:
+        pytest.skip("needs readelf (binutils)")
+    folder = Path(yolotf.__file__).parent
+    libraries = sorted(
+        (folder / "_op").glob("*.so") if kind == "_op" else folder.glob(f"{kind}.*so")
+    )
+    assert libraries
+    for library in libraries:
+        command = ["readelf", "-dlW", "--dyn-syms", library]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert re.search(r"\(FLAGS\) +BIND_NOW", shown), "calls are bound when it is loaded"
+        assert "GNU_RELRO" in shown, "and cannot be bound to something else"
+        (stack,) = re.findall(r"GNU_STACK .*", shown)
+        assert "RWE" not in stack
+        assert "__stack_chk_fail" in shown
+
+
+@LINUX
+def test_copies_into_buffers_of_known_size_are_checked(tmp_path):
+    """By the flags of `build-op`, which are those of the build; the libraries have none left."""
+    if shutil.which("c++") is None:
+        pytest.skip("needs a C++ compiler")
+    source = tmp_path / "a.cc"
+    source.write_text(
+        "#include <cstring>\nint f(const char* from, unsigned long size) {\n"
+        "  char to[16] = {};\n  std::memcpy(to, from, size);\n  return to[3];\n}\n"
+    )
+    command = ["c++", *op_build._FLAGS, "-S", "-o", "-", source]
+    compiled = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "__memcpy_chk" in compiled
+    assert "__stack_chk_fail" in compiled
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    for flag in op_build._FLAGS:
+        if flag.startswith(("-fstack", "-U", "-D_", "-Wl")):
+            assert flag in cmake
 
 
 # The README outside of the repository.

@@ -22,7 +22,10 @@ from yolotf.weights import op_library
 
 _FLAGS = (
     *("-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-shared", "-fvisibility=hidden"),
-    "-ffp-contract=off",  # as in CMakeLists.txt
+    # As in CMakeLists.txt.
+    "-ffp-contract=off",
+    *("-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"),
+    *(["-Wl,-z,relro,-z,now,-z,noexecstack"] if sys.platform == "linux" else []),
 )
 _LINES = 20
 """Lines of the compiler's output to show; the cause is usually in the first."""
