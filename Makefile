@@ -93,8 +93,10 @@ test-aarch64: $(VENV)/compile ## test the C++ core on aarch64, emulated
 
 # The core under libFuzzer, each target for FUZZ_SECONDS; then hours, if you like.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS := fuzz_header fuzz_plan fuzz_content
+FUZZ_TARGETS := fuzz_header fuzz_plan fuzz_content fuzz_decode fuzz_fit fuzz_load
 CLANG ?= clang++
+# llvm-cov-16 of clang++-16.
+LLVM_VERSION = $(patsubst clang++%,%,$(notdir $(CLANG)))
 fuzz: $(VENV)/compile ## fuzz the C++ core, FUZZ_SECONDS for each target
 	@command -v $(CLANG) > /dev/null || { \
 	  echo "make fuzz needs clang++ (libFuzzer), which is not there; try: apt-get install clang"; exit 1; }
@@ -103,9 +105,15 @@ fuzz: $(VENV)/compile ## fuzz the C++ core, FUZZ_SECONDS for each target
 	$(BIN)/cmake --build build-fuzz
 	for target in $(FUZZ_TARGETS); do \
 	  mkdir -p build-fuzz/corpus/$$target && \
-	  build-fuzz/$$target -max_len=65536 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+	  LLVM_PROFILE_FILE=build-fuzz/$$target.profraw \
+	    build-fuzz/$$target -max_len=65536 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
 	    -artifact_prefix=build-fuzz/ build-fuzz/corpus/$$target tests/csrc/seeds/$$target || exit 1; \
 	done
+	llvm-profdata$(LLVM_VERSION) merge -o build-fuzz/all.profdata build-fuzz/fuzz_*.profraw
+	@echo "Lines of the core that were reached:"
+	@llvm-cov$(LLVM_VERSION) report -instr-profile build-fuzz/all.profdata \
+	  $(foreach target,$(FUZZ_TARGETS),-object build-fuzz/$(target)) csrc -show-region-summary=0 \
+	  -show-branch-summary=0
 
 # The pages of docs/ and the reference from the docstrings, into site/.
 docs: $(VENV)/built ## build the pages and the reference into site/

@@ -42,8 +42,7 @@ class WithoutGil {
   // To be called once by a module that uses it.
   static void prepare() {
     pthread_atfork(nullptr, nullptr, [] { count_ = 0; });  // the others are not here
-    pybind11::module_::import("atexit").attr("register")(
-        pybind11::cpp_function(&end));
+    pybind11::module_::import("atexit").attr("register")(pybind11::cpp_function(&end));
   }
 
   // Seconds that Python's end waits for; then work may hang in a file.

@@ -1,0 +1,199 @@
+// libFuzzer: whole loads of a file into variables, in both orders of checking and writing. A load
+// that fails changes no variable, unless they are disposable; both orders write the same numbers;
+// and what is said of the content without a load is what refuses it.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "fuzz_input.h"
+#include "header.h"
+#include "load.h"
+
+namespace {
+
+using namespace yolotf;
+
+constexpr std::uint64_t kHeader = kWideHeaderBytes;
+constexpr float kBefore = -77.0F;
+
+class Memory : public Variables {
+ public:
+  Memory(const std::vector<Segment>& segments, Dtype dtype, bool begins)
+      : segments_(segments), dtype_(dtype), begins_(begins) {
+    for (const Segment& segment : segments) {
+      const std::uint64_t most = 1 << 16;
+      floats.emplace_back(std::min(segment.count(), most), kBefore);
+    }
+  }
+  bool lock(std::vector<Target>* targets, Error*) override {
+    for (std::size_t i = 0; i < segments_.size(); ++i) {
+      Target target;
+      target.dtype = dtype_;
+      target.initialized = true;
+      target.rank = segments_[i].rank;
+      for (int axis = 0; axis < segments_[i].rank && axis < kMaxRank; ++axis) {
+        target.shape[axis] = segments_[i].shape[axis];
+      }
+      target.data = floats[i].data();
+      targets->push_back(target);
+    }
+    return true;
+  }
+  bool begin(std::vector<Target>*) override { return begins_; }
+  void commit() override { committed = true; }
+
+  std::vector<std::vector<float>> floats;
+  bool committed = false;
+
+ private:
+  const std::vector<Segment>& segments_;
+  Dtype dtype_;
+  bool begins_;
+};
+
+class Helpers : public Threads {
+ public:
+  explicit Helpers(int count) : count_(count) {}
+  ~Helpers() override {
+    for (std::thread& thread : threads_) {
+      thread.join();
+    }
+  }
+  int helpers() const override { return count_; }
+  void start(std::function<void()> work) override { threads_.emplace_back(std::move(work)); }
+
+ private:
+  int count_;
+  std::vector<std::thread> threads_;
+};
+
+// Most touch each other and have the shape that their numbers say; some are any numbers.
+std::vector<Segment> segments_of(FuzzInput* input, std::uint64_t* end) {
+  std::vector<Segment> segments;
+  for (std::int64_t left = 1 + input->below(4); left > 0; --left) {
+    Segment segment;
+    segment.filters = static_cast<std::uint64_t>(1 + input->below(20));
+    segment.channels = static_cast<std::uint64_t>(1 + input->below(12));
+    segment.spatial = static_cast<std::uint64_t>(1 + input->below(9));
+    segment.role = static_cast<Role>(input->below(7));
+    if (segment.role != Role::kKernel) {
+      segment.channels = segment.spatial = 1;
+    }
+    if (segment.role == Role::kKernel && input->flag()) {  // a batch normalization to fold in
+      segment.norm_offset = *end;
+      *end += kNormArrays * kFloatBytes * segment.filters;
+    }
+    segment.offset = *end;
+    *end += kFloatBytes * segment.count();
+    if (segment.role == Role::kKernel) {
+      segment.rank = 3;
+      segment.shape[0] = segment.spatial;
+      segment.shape[1] = segment.channels;
+      segment.shape[2] = segment.filters;
+    } else {
+      segment.rank = 1;
+      segment.shape[0] = segment.count();
+    }
+    if (input->below(16) == 15) {
+      segment.offset = static_cast<std::uint64_t>(input->number());
+      segment.filters = static_cast<std::uint64_t>(input->number());
+      segment.shape[0] = static_cast<std::uint64_t>(input->number());
+    }
+    segments.push_back(segment);
+  }
+  return segments;
+}
+
+std::string written(const std::string& content) {
+  static const std::string path = [] {
+    char name[] = "/tmp/fuzz_load.XXXXXX";
+    const int descriptor = mkstemp(name);
+    expect(descriptor >= 0);
+    close(descriptor);
+    static std::string kept = name;
+    std::atexit([] { unlink(kept.c_str()); });
+    return kept;
+  }();
+  const int descriptor = open(path.c_str(), O_WRONLY | O_TRUNC);
+  expect(write(descriptor, content.data(), content.size()) == static_cast<ssize_t>(content.size()));
+  close(descriptor);
+  return path;
+}
+
+bool untouched(const Memory& memory) {
+  for (const std::vector<float>& floats : memory.floats) {
+    for (const float number : floats) {
+      if (number != kBefore) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  FuzzInput input(data, size);
+  std::uint64_t end = kHeader;
+  LoadRequest request;
+  request.segments = segments_of(&input, &end);
+  request.cast = input.flag();
+  request.verify = input.below(4) != 0;
+  request.expected_bytes = input.flag() ? static_cast<std::int64_t>(end) : -1;
+  const Dtype dtype = input.below(8) == 7 ? Dtype::kFloat16 : Dtype::kFloat32;
+  const bool begins = input.below(16) != 15;
+  const int helpers = static_cast<int>(input.below(3));
+  std::string content(kHeader, '\0');
+  content[4] = 2;
+  request.header = content;
+  const bool whole = input.below(8) != 7;
+  while (content.size() < (whole ? end : kHeader) || input.size() > 0) {
+    const float number =
+        input.size() > 0 ? input.real() : 0.25F * static_cast<float>(content.size() % 23);
+    content.append(reinterpret_cast<const char*>(&number), sizeof number);
+  }
+  if (whole) {
+    content.resize(end);
+  }
+  if (input.below(32) == 31) {
+    content[5] = 1;  // another header than the plan was made for
+  }
+  request.path = written(content);
+
+  std::vector<std::vector<std::vector<float>>> numbers;
+  for (const bool disposable : {false, true}) {
+    request.contents_disposable = disposable;
+    Memory memory(request.segments, dtype, begins);
+    Helpers threads(helpers);
+    LoadStats stats;
+    LoadError error;
+    const bool done = load(request, &memory, &threads, &stats, &error);
+    expect(done == memory.committed);
+    expect(done || disposable || untouched(memory));
+    if (!disposable) {
+      std::vector<Error> errors;
+      LoadError unread;
+      const bool read =
+          examine_content(request.path, kHeader, request.segments, &threads, &errors, &unread);
+      expect(!done || read);
+      expect(!done || !request.verify || errors.empty());
+    }
+    if (done) {
+      numbers.push_back(memory.floats);
+    }
+  }
+  if (numbers.size() == 2) {
+    for (std::size_t i = 0; i < numbers[0].size(); ++i) {
+      // Bits, for NaN.
+      expect(std::memcmp(numbers[0][i].data(), numbers[1][i].data(),
+                         sizeof(float) * numbers[0][i].size()) == 0);
+    }
+  }
+  return 0;
+}
