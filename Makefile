@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/* csrc/*/*)
 
-.PHONY: help demo test test-processors test-ray test-js test-aarch64 lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-processors test-ray test-js test-readers test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
@@ -57,6 +57,14 @@ test-js: $(VENV)/built ## run exports in TensorFlow.js; needs Node.js and npm
 	npm install --silent --ignore-scripts --no-package-lock --prefix build-js @tensorflow/tfjs@4.22.0
 	$(BIN)/python -m pip install -q --no-deps --upgrade --target build-js/python tensorflowjs==4.22.0
 	YOLOTF_JS=$(CURDIR)/build-js $(BIN)/python -m pytest -m javascript tests/inference/test_tensorflow_js.py
+
+# Readers that other environments have: OpenCV 5 beside the OpenCV 4 of the tests, and large ones.
+test-readers: $(VENV)/built ## read ONNX with OpenCV 5, tract, MNN and ncnn
+	$(BIN)/python -m venv build-readers
+	build-readers/bin/python -m pip install -q "opencv-python-headless>=5" tract MNN ncnn onnx
+	build-readers/bin/python -m pip install -q --no-deps pnnx  # its program needs no PyTorch
+	YOLOTF_READERS=$(CURDIR)/build-readers/bin/python \
+	  $(BIN)/python -m pytest tests/onnx_models/test_readers.py
 
 lint: $(VENV)/lint ## check format, types, import contracts, workflows and stubs
 	$(BIN)/ruff format --check .
@@ -129,4 +137,4 @@ bench: $(VENV)/built ## time loading against pure Python
 	$(BIN)/python benchmarks/load.py
 
 clean: ## remove what was built
-	rm -rf build build-aarch64 build-sanitize build-fuzz build-js dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
+	rm -rf build build-aarch64 build-sanitize build-fuzz build-js build-readers dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
