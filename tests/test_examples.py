@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -84,3 +85,54 @@ def test_a_crop_moves_its_boxes_with_it(finetune):
         assert label == 1
         expected = [y - height / 2, x - width / 2, y + height / 2, x + width / 2]
         np.testing.assert_allclose([*inside.min(0), *inside.max(0)], expected, atol=0.01)
+
+
+def run(name, official_tiny, tmp_path, monkeypatch):
+    """An example in a folder of `yolotf demo`."""
+    for path in official_tiny:
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        (
+            "load",
+            r"loaded 21 layers, 6,062,814 floats(.|\n)*has 3(.|\n)*loaded 19 layers, skipped 2",
+        ),
+        ("detect", r"bus.jpg: 3 of 4 are persons\n  \(53, 389\)-\(220, 914\)"),
+        ("convert", r"21 layers(.|\n)*class 0, score 0\.9"),
+        (
+            "reload",
+            r"\{6\} detections an image(.|\n)*broken.weights: ends(.|\n)*6 detections, still",
+        ),
+        ("evaluate", r"person: AP 1.00, 4 of 4 found, 0 false"),
+    ],
+)
+def test_it_prints_what_it_is_about(name, printed, official_tiny, tmp_path, monkeypatch, capsys):
+    run(name, official_tiny, tmp_path, monkeypatch)
+    assert re.search(printed, capsys.readouterr().out)
+
+
+def test_labels_written_by_detect_are_read_back_as_the_same_boxes(
+    official_tiny, tmp_path, monkeypatch
+):
+    run("detect", official_tiny, tmp_path, monkeypatch)
+    _, x, y, width, height = map(float, (tmp_path / "bus.txt").read_text().splitlines()[0].split())
+    columns, rows = cv2.imread(str(official_tiny.bus)).shape[1::-1]
+    left, top = (x - width / 2) * columns, (y - height / 2) * rows
+    assert (round(left), round(top)) == (53, 389)
+
+
+def test_serve_answers_images_and_refuses_others(official_tiny, tmp_path, monkeypatch):
+    fastapi = pytest.importorskip("fastapi", reason="needs FastAPI, as make test-ray has it")
+    for path in official_tiny:
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    module = runpy.run_path(str(EXAMPLES / "serve.py"))
+    assert len(module["detect"](official_tiny.bus.read_bytes())["detections"]) == 6
+    with pytest.raises(fastapi.HTTPException) as error:
+        module["detect"](b"no image")
+    assert error.value.status_code == 400

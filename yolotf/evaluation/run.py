@@ -17,7 +17,7 @@ from yolotf.darknet.stock import as_network
 from yolotf.errors import YolotfError
 from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, fitted_to_pictures, library
 from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
-from yolotf.evaluation.data_set import DataSet, LabelledPicture
+from yolotf.evaluation.data_set import DataSet, LabelledPicture, read_data_set
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
 from yolotf.evaluation.pairing import paired
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
@@ -31,7 +31,7 @@ _Path = str | os.PathLike[str]
 def evaluate(
     network: Any,
     weights: _Path,
-    data: DataSet,
+    data: DataSet | _Path,
     *,
     match_iou: float = 0.5,
     points: int = 0,
@@ -54,7 +54,8 @@ def evaluate(
     Args:
         network: as of `Detector`.
         weights: the `.weights` file.
-        data: from `read_data_set` or `read_coco`; with the latter COCO's numbers are computed, too.
+        data: what `read_data_set` takes or gives; or from `read_coco`, and COCO's numbers are
+            computed, too.
         match_iou: overlap above which a box counts as found, see `score`.
         points: see `score`.
         score_threshold: see `score`.
@@ -77,6 +78,8 @@ def evaluate(
     """
     # Before hours of detecting.
     check_options(match_iou, points, score_threshold)
+    if not isinstance(data, DataSet):
+        data = read_data_set(data)
     if data.coco is not None:
         library()
     net = DetectionOptions(letter_box=letter_box).applied_to(as_network(network))

@@ -1,0 +1,22 @@
+"""Converts a .weights file to ONNX and runs that with onnxruntime, or OpenCV, or what you have.
+
+pip install "yolotf[onnx]" onnxruntime
+yolotf demo && cd demo-output
+python ../examples/convert.py
+"""
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+import yolotf
+
+# Boxes (relative to the input, 0..1) and scores in place of raw heads.
+print(yolotf.convert("yolov4-tiny.weights", "yolov4-tiny", "yolov4-tiny.onnx", decode=True))
+
+session = onnxruntime.InferenceSession("yolov4-tiny.onnx", providers=["CPUExecutionProvider"])
+with Image.open("bus.jpg") as opened:
+    image = np.asarray(opened.convert("RGB").resize((416, 416)), np.float32) / 255
+boxes, scores = session.run(None, {"images": image.transpose(2, 0, 1)[None]})
+best = scores[0].max(axis=1).argmax()
+print(f"class {scores[0, best].argmax()}, score {scores[0, best].max():.2f}, box {boxes[0, best]}")

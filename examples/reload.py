@@ -1,0 +1,23 @@
+"""Serves from many threads while the weights are replaced; a bad file changes nothing.
+
+yolotf demo && cd demo-output
+python ../examples/reload.py
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yolotf
+
+detector = yolotf.Detector("yolov4-tiny", "yolov4-tiny.weights")
+with ThreadPoolExecutor(4) as pool:
+    answers = [pool.submit(detector, "bus.jpg") for _ in range(8)]
+    detector.reload("yolov4-tiny.weights")  # requests that run finish on the old weights
+    print({len(answer.result()) for answer in answers}, "detections an image")
+
+Path("broken.weights").write_bytes(Path("yolov4-tiny.weights").read_bytes()[:1_000_000])
+try:
+    detector.reload("broken.weights")
+except yolotf.YolotfError as error:
+    print(error)
+print(len(detector("bus.jpg")), "detections, still of", detector.weights.path)
