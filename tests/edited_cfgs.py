@@ -54,6 +54,22 @@ def trained_file(network: cfg.Network, path: Path, seed: int = 0) -> Path:
     return path
 
 
+def drawn_file(network: cfg.Network, path: Path, seed: int = 0) -> Path:
+    """Writes a file of the network with the numbers that it has before it is trained."""
+    rng = np.random.default_rng(seed)
+    with path.open("wb") as file:
+        file.write(np.array([0, 2, 5], "<i4").tobytes() + np.array([0], "<u8").tobytes())
+        for segment in layout.segments(network):
+            values = np.zeros(segment.count)
+            if segment.role in ("gamma", "moving_variance"):
+                values = np.ones(segment.count)
+            elif segment.role == "kernel":
+                extent = (2 * segment.shape[0] / segment.count) ** 0.5
+                values = rng.uniform(-extent, extent, segment.count)
+            file.write(values.astype("<f4").tobytes())
+    return path
+
+
 def _write_kernel(file: Any, rng: np.random.Generator, segment: layout.Segment) -> None:
     scale = np.float32((2 * segment.shape[0] / segment.count) ** 0.5 * rng.lognormal(-0.5, 0.4))
     left = segment.count

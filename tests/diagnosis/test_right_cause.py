@@ -38,6 +38,27 @@ def test_true_edit_is_the_first_cause(name: str, tmp_path: Path) -> None:
     assert len(tried) == 9
 
 
+@pytest.mark.parametrize("classes", [1, 3, 20, 90])
+@pytest.mark.parametrize("name", ["yolov2-tiny", "yolov2", "yolov3-tiny", "yolov4-tiny"])
+def test_classes_of_a_network_that_was_never_trained(
+    name: str, classes: int, tmp_path: Path
+) -> None:
+    path = edited_cfgs.drawn_file(stock.network(name, classes=classes), tmp_path / "a.weights")
+    (cause,) = [cause.to_dict() for cause in result.diagnose(path, stock.network(name)).causes]
+    assert (cause["kind"], cause["file"]) == ("class_count", classes)
+
+
+@pytest.mark.parametrize("name", ["yolov2-tiny", "yolov3-tiny"])
+def test_true_edit_of_a_network_that_was_never_trained(name: str, tmp_path: Path) -> None:
+    network = as_text(stock.network(name), f"{name}.cfg")
+    path = tmp_path / "a.weights"
+    for case in edited_cfgs.cases(network, 1, seed=1):
+        edited_cfgs.drawn_file(case.file, path)
+        causes = [cause.to_dict() for cause in result.diagnose(path, case.network).causes]
+        assert causes, case
+        assert case.is_true(causes[0]), (case.kind, case.what, causes[0])
+
+
 # Heads
 
 

@@ -154,16 +154,27 @@ _TEXT_DAMAGE = {
 }
 
 
+class _Damage(Finding):
+    """The file was damaged; `detected` says how."""
+
+    kind: ClassVar[str] = "damaged"
+
+    detected: str
+
+    @property
+    def title(self) -> str:
+        """With what it is."""
+        return f"damaged: {self.detected.replace('_', ' ')}"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TextDamage(Finding):
+class TextDamage(_Damage):
     """A program took the file for text.
 
     Attributes:
         detected: utf8_replacement, cp1252_to_utf8 or newline_translation.
         how: a key of `_TEXT_DAMAGE`.
     """
-
-    kind: ClassVar[str] = "damaged"
 
     detected: str = field(init=False)
     how: str = field(metadata=_WORDS)
@@ -174,11 +185,6 @@ class TextDamage(Finding):
 
     def _what(self) -> str:
         return _TEXT_DAMAGE[self.how]
-
-    @property
-    def title(self) -> str:
-        """With what it is."""
-        return f"damaged: {self.detected.replace('_', ' ')}"
 
     @property
     def fix(self) -> str:
@@ -198,7 +204,7 @@ _DAMAGE = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Damaged(Finding):
+class Damaged(_Damage):
     """The layout is right, numbers in it cannot be.
 
     Attributes:
@@ -212,8 +218,6 @@ class Damaged(Finding):
         where: the section in words.
         other: for `repeated`, the section of the other place in words.
     """
-
-    kind: ClassVar[str] = "damaged"
 
     detected: str
     count: int
@@ -239,11 +243,6 @@ class Damaged(Finding):
         if self.offset is not None and self.end is not None:
             text += f", bytes {self.offset}..{self.end}"
         return text
-
-    @property
-    def title(self) -> str:
-        """With what it is."""
-        return f"damaged: {self.detected.replace('_', ' ')}"
 
     @property
     def fix(self) -> str:
@@ -664,20 +663,29 @@ class Unverified(Finding):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CfgLine(Finding):
-    """Something about the cfg: a line that Darknet ignores, anchors that cannot be meant."""
+class _Quoted(Finding):
+    """A sentence that is not about the file, and names what it is about.
 
-    kind: ClassVar[str] = "cfg"
+    Attributes:
+        sentence: all of it.
+    """
 
     sentence: str = field(metadata=_WORDS)
 
     @property
     def message(self) -> str:
-        """The cfg's own warning, which names the cfg."""
+        """The sentence, without the file's name."""
         return self.sentence
 
     def _what(self) -> str:
         return self.sentence
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CfgLine(_Quoted):
+    """Something about the cfg: a line that Darknet ignores, anchors that cannot be meant."""
+
+    kind: ClassVar[str] = "cfg"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -703,23 +711,13 @@ class SameSizeNetworks(Finding):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ModelDifference(Finding):
+class ModelDifference(_Quoted):
     """A Keras model computes otherwise than its network.
 
     Attributes:
         kind: epsilon, leaky_slope, activation, padding, concat_order, upsampling, ...
         layers: the names of the layers.
-        sentence: what differs.
     """
 
     kind: str = field(metadata=_WORDS)  # type: ignore[misc]
     layers: tuple[str, ...]
-    sentence: str = field(metadata=_WORDS)
-
-    @property
-    def message(self) -> str:
-        """As a load says it, where the file is not the point."""
-        return self.sentence
-
-    def _what(self) -> str:
-        return self.sentence

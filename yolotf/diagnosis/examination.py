@@ -218,7 +218,7 @@ class _Examination:
 
     def _explained(self, header: Header) -> Answer:
         """The answer for a file that does not fit as it is."""
-        best, matches = self._best()
+        best, matches = self._best(header)
         header = Header.parse(self.file.start, best.header_bytes) or header
         case = self._case(header)
         place, borne_out = best.place, self._borne_out(best)
@@ -257,29 +257,29 @@ class _Examination:
         ]
         return f"or {', or '.join(found)}" if found else ""
 
-    def _best(self) -> tuple[Explanation, list[_known.Match]]:
+    def _best(self, header: Header) -> tuple[Explanation, list[_known.Match]]:
         """The likeliest explanation over both header widths, and the known networks."""
         graph = Graph(self.subject.network)
         own = self.subject.architecture
         found: list[Explanation] = []
         listed: list[_known.Match] = []
-        header = Header.parse(self.file.start)
-        usual = header.version_size_bytes if header else WIDE
-        for width in (usual, WIDE + NARROW - usual):
-            floats, rest = divmod(self.size - width, layout.FLOAT_BYTES)
-            if rest and width != usual:
+        floats_behind = {header.size_bytes: floats for header, floats in self.file.layouts()}
+        for width in header.widths:
+            usual = width == header.version_size_bytes
+            floats = floats_behind.get(width)
+            if floats is None and not usual:
                 continue
-            solved = [] if rest else _known.solve(floats)
+            solved = [] if floats is None else _known.solve(floats)
             others = [match for match in solved if not self._covered(match, own)]
             with Evidence(self.file, width) as evidence:
                 explanations = scoring.explain(
                     evidence,
                     self.runs,
-                    None if rest else graph,
+                    None if floats is None else graph,
                     others[:_MOST_MATCHES],
-                    exact=width != usual,
+                    exact=not usual,
                 )
-            if width == usual:
+            if usual:
                 found, listed = explanations, solved
                 continue
             # Against its version a header has the other width only where that explains all.

@@ -148,7 +148,7 @@ class Evidence:
         kept = around[own][usable]
         magnitudes = np.abs(kept)
         logs = np.log(magnitudes)
-        nearby = _laplace(magnitudes, scales)
+        nearby = _as_kernel(magnitudes, logs, scales)
         if role == "moving_variance":
             model = _positive(kept, logs, _IMPOSSIBLE, middle=-0.5, width=2.5)
         elif role == "gamma":
@@ -170,6 +170,18 @@ def _laplace(magnitudes: _Doubles, scales: _Doubles) -> _Doubles:
     """Log-density over log |x| of a Laplace distribution around 0, as kernels have."""
     densities: _Doubles = np.log(magnitudes) - magnitudes / scales - np.log(2 * scales)
     return densities
+
+
+def _as_kernel(magnitudes: _Doubles, logs: _Doubles, scales: _Doubles) -> _Doubles:
+    """Log-density over log |x| of values of a kernel: trained ones, or drawn and never trained.
+
+    What an initializer draws has lighter tails than Laplace's, and fits a normal distribution; with
+    Laplace's alone a kernel that was never trained looks like a bias.
+    """
+    trained = _laplace(magnitudes, scales)
+    z = magnitudes / (1.2533 * scales)
+    drawn = logs - 0.5 * z * z - np.log(1.2533 * scales) - _LOG_NORMAL
+    return drawn if drawn.sum() > trained.sum() else trained
 
 
 def _local_scales(values: _Doubles) -> _Doubles:
