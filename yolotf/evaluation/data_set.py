@@ -236,6 +236,8 @@ def _listed(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
                 path=str(path),
                 line=number,
             )
+        if picture is not None and not picture.is_file():
+            opening.check_regular(picture)
         found.append(Path(name) if picture is None else picture)
     if not found:
         raise YolotfError(f"{path}: an empty list; it names one picture a line", path=str(path))

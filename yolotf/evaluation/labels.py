@@ -97,7 +97,9 @@ def label_places(picture: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
 
 def find_labels(picture: _Path, like: Fork = "alexeyab") -> Path | None:
     """The label file of a picture; None if there is none."""
-    return next((place for place in label_places(picture, like) if place.is_file()), None)
+    places = label_places(picture, like)
+    # A FIFO or a device is refused by whoever reads it, by name.
+    return next((place for place in places if place.exists() and not place.is_dir()), None)
 
 
 _PIXELS = 2.0
