@@ -105,7 +105,7 @@ def test_a_size_of_nothing_is_wrong_usage(capsys, size):
 def test_a_network_of_another_framework_is_not_taken_for_a_misspelt_one(capsys, weights, name):
     assert cli.main(["check", str(weights), "--cfg", name]) == 2
     said = capsys.readouterr().err
-    assert f"{name} is no Darknet network" in said
+    assert f"{name} is not a Darknet network" in said
     assert "did you mean" not in said
 
 

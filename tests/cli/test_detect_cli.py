@@ -466,7 +466,7 @@ def test_only_some_classes_by_name_or_number(capsys):
     assert detections(capsys, "--classes", "kite, cat") == both
     assert detections(capsys, "--only", "cat", "--max-boxes", "1") == cats[:1]
     assert run("pictures/b.jpg", "--only", "cow") == 2
-    assert "'cow' is none of the 3 classes; names are cat, dog, kite" in capsys.readouterr().err
+    assert "'cow' is not one of the 3 classes; names are cat, dog, kite" in capsys.readouterr().err
 
 
 def test_across_classes_the_best_of_overlapping_boxes_stays(capsys):

@@ -160,7 +160,7 @@ def test_a_class_tree_is_not_looked_for_where_the_program_runs(tmp_path):
 
 
 def test_a_line_that_is_no_class_is_not_quoted():
-    with pytest.raises(YolotfError, match="line 1 is no class; it has a name") as caught:
+    with pytest.raises(YolotfError, match="line 1 is not a class; a line has a name") as caught:
         tree.tree_of(network_with("shadow"), "shadow", 3)
     assert "hash" not in str(caught.value)
     assert caught.value.line == 1

@@ -664,8 +664,8 @@ CASES = [
     pytest.param(
         NET,
         "[conv]\n\xa0filters=3\n",
-        "some.cfg: character U+00A0 looks like a blank and is none to Darknet; line 6; replace it "
-        "by a blank",
+        "some.cfg: character U+00A0 looks like a blank but is not one for Darknet; line 6; "
+        "replace it by a blank",
         {"line": 6, "found": "\xa0"},
         id="odd-blank",
     ),
@@ -826,7 +826,7 @@ CASES = [
     pytest.param(
         NET,
         "[conv]\n[maxpool]\nstride=2\n[route]\nlayers=0,1\n",
-        "some.cfg: layers 0 and 1 differ in size: 16x12 and 8x6; [route] in line 9; route joins "
+        "some.cfg: layers 0 and 1 differ in size: 16x12 and 8x6; [route] in line 9; route needs "
         "layers of one size",
         {"line": 9, "section": "route"},
         id="route-sizes",
@@ -834,14 +834,14 @@ CASES = [
     pytest.param(
         NET,
         "[conv]\nfilters=6\n[route]\nlayers=0\ngroups=4\n",
-        "some.cfg: groups=4 group_id=0 does not fit the 6 channels of layer 0; [route] in line 9",
+        "some.cfg: groups=4 group_id=0 does not match the 6 channels of layer 0; [route] in line 9",
         {"line": 9, "section": "route"},
         id="route-groups",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=6\n[route]\nlayers=0\ngroups=2\ngroup_id=2\n",
-        "some.cfg: groups=2 group_id=2 does not fit the 6 channels of layer 0; [route] in line 9",
+        "some.cfg: groups=2 group_id=2 does not match the 6 channels of layer 0; [route] in line 9",
         {"line": 9, "section": "route"},
         id="route-group-id",
     ),
@@ -884,7 +884,7 @@ CASES = [
     pytest.param(
         NET,
         "[crop]\ncrop_height=12\ncrop_width=17\n",
-        "some.cfg: 17x12 is more than 16x12; [crop] in line 7",
+        "some.cfg: 17x12 is larger than the input, 16x12; [crop] in line 7",
         {"line": 7, "section": "crop"},
         id="crop",
     ),
@@ -921,8 +921,8 @@ CASES = [
     pytest.param(
         NET,
         "[connected]\noutput=24\n[detection]\nclasses=2\ncoords=4\nside=2\n",
-        "some.cfg: side=2 num=1 coords=4 classes=2 needs 28 inputs, the layer before puts out 24; "
-        "[detection] in line 10",
+        "some.cfg: side=2 num=1 coords=4 classes=2 needs 28 inputs, the layer before has 24 "
+        "outputs; [detection] in line 10",
         {"line": 10, "section": "detection", "expected": 28, "found": 24},
         id="detection",
     ),

@@ -28,7 +28,7 @@ def test_files_hold_a_name_a_line(content: bytes, names: tuple[str, ...], tmp_pa
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("cat\n\u82f9\u679c\n".encode("gbk"), "is no UTF-8, as in text in GBK"),
+        ("cat\n\u82f9\u679c\n".encode("gbk"), "is not UTF-8, as in text in GBK"),
         ("cat\ndog\n".encode("utf-16"), "text in UTF-16; save it as UTF-8"),
         (b"a\n\nb\n", "a blank line among 3 lines; line 2"),
         (b"classes=2\nnames = data/obj.names\n", "pass data/obj.names itself"),
@@ -41,7 +41,7 @@ def test_files_hold_a_name_a_line(content: bytes, names: tuple[str, ...], tmp_pa
         (b"# mine\n[net]\nwidth=32\n", "no list of class names: a Darknet cfg"),
         (b'{"0": "cat"}', "JSON, not a name a line; pass what it holds: names=[...]"),
         (b"nc: 3\nnames: {0: cat, 2: dog}\n", "none for class 1; number them from 0"),
-        (b"nc: 3\nnames: {cat: 0}\n", "names: is no mapping from class numbers to names"),
+        (b"nc: 3\nnames: {cat: 0}\n", "names: is not a mapping from class numbers to names"),
         (b"path: .\nnames: [[cat], dog]\n", "names: is neither a list of names nor a mapping"),
         (b"path: .\ntrain: a\n", "no names: in this YAML file"),
         (b"names: [cat, dog\n", "no YAML: "),
@@ -78,8 +78,8 @@ def test_lists_and_nothing() -> None:
         (3, "not 3"),
         ({"a", "b"}, "not a set, which has no order"),
         (b"a", "not b'a'"),
-        ([1, 2], "; 1 is no name"),
-        ({0: "a", 1: None}, "; None is no name"),
+        ([1, 2], "; 1 is not a name"),
+        ({0: "a", 1: None}, "; None is not a name"),
         ({"a": 0}, "turn it round: {number: name for name, number in names.items()}"),
         ({"a": "b"}, "not from names"),
     ],

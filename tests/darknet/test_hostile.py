@@ -81,12 +81,12 @@ def refused(text: str, limits: Limits = cfg.Limits()) -> CfgError:  # noqa: B008
         ),
         (
             HEAD + CONV + "[route]\nlayers=-1,-1\n" * 40,
-            "some.cfg: it puts out 32x32x3,221,225,472 floats, more than can be counted; [route] "
-            "in line 67",
+            "some.cfg: its output has 32x32x3,221,225,472 floats, more than can be counted; "
+            "[route] in line 67",
         ),
         (
             HEAD + CONV + f"[upsample]\nstride={BIG}\n" * 2,
-            "some.cfg: it puts out 68,719,476,704x68,719,476,704x6 floats, more than can be "
+            "some.cfg: its output has 68,719,476,704x68,719,476,704x6 floats, more than can be "
             "counted; [upsample] in line 11",
         ),
         (

@@ -275,12 +275,12 @@ def test_case_and_separators_make_no_difference(alias, name):
     assert networks.network(alias, size=32) == networks.network(name, size=32)
 
 
-def test_an_unknown_name_is_told_the_known_ones_and_the_nearest():
+def test_an_unknown_name_is_answered_with_the_nearest_and_all_known_ones():
     with pytest.raises(CfgError) as caught:
         networks.network("yolov4-tinny")
     assert str(caught.value) == (
-        "'yolov4-tinny' is no stock network, they are: " + ", ".join(networks.NAMES) + "; did you "
-        "mean yolov4-tiny?"
+        "unknown network 'yolov4-tinny'; did you mean yolov4-tiny; known: "
+        + ", ".join(networks.NAMES)
     )
     assert caught.value.name == "yolov4-tinny"
     assert caught.value.known == networks.NAMES
@@ -340,7 +340,7 @@ def test_find_prefers_a_file_to_a_stock_network_of_its_name(tmp_path, monkeypatc
 
 def test_find_says_what_is_neither_a_file_nor_a_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CfgError, match=r"'yolov44' is no stock network.*did you mean yolov4"):
+    with pytest.raises(CfgError, match=r"unknown network 'yolov44'; did you mean yolov4;"):
         networks.as_network("yolov44")
     with pytest.raises(FileNotFoundError):
         networks.as_network("yolov44.cfg")

@@ -54,7 +54,7 @@ def head(options: str, activation: str = "linear", filters: int = 6) -> str:
         (
             head("anchors=100,100\nnew_coords=1"),
             "some.cfg:12: new_coords=1 needs activation=logistic in the convolution before, line 8 "
-            "has linear; Darknet decodes what is no probability",
+            "has linear; Darknet would decode values that are not probabilities",
         ),
         (
             head("anchors=100,100", "logistic"),
@@ -132,10 +132,10 @@ def test_an_error_says_what_darknet_would_do(body, message):
 @pytest.mark.parametrize(
     ("name", "size", "hint"),
     [
-        ("yolov4", (720, 1280), "height=720 is no multiple of 32: set 704 or 736"),
-        ("yolov3", (416, 400), "width=400 is no multiple of 32: set 384 or 416"),
-        ("yolov4-tiny", 400, "height=400 is no multiple of 32: set 384 or 416"),
-        ("yolov2", (400, 416), "height=400 is no multiple of 32: set 384 or 416"),
+        ("yolov4", (720, 1280), "height=720 is not a multiple of 32: set 704 or 736"),
+        ("yolov3", (416, 400), "width=400 is not a multiple of 32: set 384 or 416"),
+        ("yolov4-tiny", 400, "height=400 is not a multiple of 32: set 384 or 416"),
+        ("yolov2", (400, 416), "height=400 is not a multiple of 32: set 384 or 416"),
     ],
 )
 def test_a_size_that_the_stride_does_not_divide_names_the_nearest(name, size, hint):
@@ -151,7 +151,9 @@ def test_a_size_in_the_text_is_named_with_its_line():
     text = text.replace("height=608", "height=720")
     with pytest.raises(yolotf.CfgError) as caught:
         cfg.parse_text(text, source="a.cfg")
-    assert f"; height=720 in line {line} is no multiple of 32: set 704 or 736" in str(caught.value)
+    assert f"; height=720 in line {line} is not a multiple of 32: set 704 or 736" in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize(("size", "nearest"), [(400, "384 or 416"), (40, "32 or 64")])
@@ -161,8 +163,8 @@ def test_a_size_that_darknet_computes_all_the_same_is_warned_of(size, nearest):
     line = text[: text.index("width=")].count("\n") + 1
     network = cfg.parse_text(text.replace("width=416", f"width={size}"), source="a.cfg")
     assert network.warnings == (
-        f"a.cfg:{line}: width={size} is no multiple of 32; Darknet computes it, with cells that do "
-        f"not cover the picture evenly, and trains with multiples; set {nearest}",
+        f"a.cfg:{line}: width={size} is not a multiple of 32; Darknet accepts it, with cells that "
+        f"do not cover the image evenly, and trains with multiples; set {nearest}",
     )
     assert cfg.parse_text(text, source="a.cfg").warnings == ()
 

@@ -144,9 +144,9 @@ HEAD = "[conv]\nfilters=6\n[yolo]\nclasses=1\n"
 )
 def test_any_size_is_refused_alike_wherever_the_size_is_fixed(body):
     network = any_size(body)
-    with pytest.raises(yolotf.UnsupportedSectionError, match="is made for one picture size"):
+    with pytest.raises(yolotf.UnsupportedSectionError, match="works for one image size only"):
         inference.InferenceFunction(network, any_size=True)
-    with pytest.raises(yolotf.UnsupportedSectionError, match="is made for one picture size"):
+    with pytest.raises(yolotf.UnsupportedSectionError, match="works for one image size only"):
         check_any_size(network, ".keras")
 
 

@@ -234,11 +234,11 @@ def test_data_files_are_read_from_anywhere(tmp_path, monkeypatch):
         ("obj.data", "classes 3\n", r"obj\.data: line 1 is no `key = value`: 'classes 3'"),
         ("obj.data", "classes=3\n", r"obj\.data: no `valid = FILE`"),
         ("valid.txt", "\n\n", r"valid\.txt: an empty list"),
-        ("0.txt", "0 1 .2 .3 .4\n0 .5 .5 .2\n", r"0\.txt: line 2 is no label: '0 \.5"),
-        ("0.txt", "3 .5 .5 .2 .2", r"0\.txt: line 1 is no label.* below 3"),
-        ("0.txt", "-1 .5 .5 .2 .2", "line 1 is no label"),
-        ("0.txt", "0 .5 nan .2 .2", "line 1 is no label"),
-        ("0.txt", "cat .5 .5 .2 .2", "line 1 is no label"),
+        ("0.txt", "0 1 .2 .3 .4\n0 .5 .5 .2\n", r"0\.txt: line 2 is not a label: '0 \.5"),
+        ("0.txt", "3 .5 .5 .2 .2", r"0\.txt: line 1 is not a label.* below 3"),
+        ("0.txt", "-1 .5 .5 .2 .2", "line 1 is not a label"),
+        ("0.txt", "0 .5 nan .2 .2", "line 1 is not a label"),
+        ("0.txt", "cat .5 .5 .2 .2", "line 1 is not a label"),
     ],
 )
 def test_data_sets_that_are_none_say_where(file, content, message, tmp_path, monkeypatch):

@@ -187,10 +187,10 @@ def test_lines_that_are_labels(line, boxes, tmp_path):
     ("line", "words"),
     [
         ("1 230 345 154 288", r"a\.txt: line 1 is in pixels: '1 230 345 154 288'; divide"),
-        ("1 .5 .5 .2 .2 .9", "line 1 is no label.*a sixth number may be a score"),
-        ("1 .5 .5 -.2 .2", "line 1 is no label"),
-        ("1.5 .5 .5 .2 .2", "line 1 is no label"),
-        ("1 .5 .5 .2 .2 7 .5 .5 .2 .2", "line 1 is no label.* below 2"),
+        ("1 .5 .5 .2 .2 .9", "line 1 is not a label.*a sixth number may be a score"),
+        ("1 .5 .5 -.2 .2", "line 1 is not a label"),
+        ("1.5 .5 .5 .2 .2", "line 1 is not a label"),
+        ("1 .5 .5 .2 .2 7 .5 .5 .2 .2", "line 1 is not a label.* below 2"),
     ],
 )
 def test_lines_that_are_none(line, words, tmp_path):
@@ -324,7 +324,8 @@ def test_categories_are_never_paired_by_number_in_silence(pictures, tmp_path):
         evaluation.paired(data, ("cat", "dog", "cow"), 3)
     paired = evaluation.paired(data, ("car", "person"), 2)
     assert (
-        "3 labels of categories that are no class of the network left out: tie" in paired.notes[0]
+        "3 labels left out, of categories that are not classes of the network: tie"
+        in paired.notes[0]
     )
     assert paired.categories == (2, 1)
     # An 80-class network of no names, and categories that are COCO's.

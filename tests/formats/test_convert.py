@@ -360,7 +360,7 @@ def test_a_model_for_any_size_is_that_of_each_size(tmp_path, weights, kind):
 )
 def test_any_size_is_refused_where_a_section_fixes_it(tmp_path, section):
     text = NET + normalized(4, 3) + normalized(8, 3) + section
-    with pytest.raises(errors.UnsupportedSectionError, match="one picture size") as error:
+    with pytest.raises(errors.UnsupportedSectionError, match="one image size") as error:
         convert(write_weights(tmp_path, text), text, tmp_path / "m.keras", any_size=True)
     assert error.value.layer == 2
 
@@ -672,7 +672,7 @@ def test_older_converters_arguments_for_a_network_of_one_size(files, capsys):
     # Grid cells of two pixels.
     assert (folder / "v2_anchors.txt").read_text() == "1.0, 2.5, 6.0, 8.0\n"
     assert cli.main(["convert", "-flcl", str(source), weights, str(output)]) == 2
-    assert "[reorg] is made for one picture size" in capsys.readouterr().err
+    assert "[reorg] works for one image size only" in capsys.readouterr().err
 
 
 def test_a_network_without_anchors_gets_no_file_of_them(tmp_path):
@@ -688,9 +688,9 @@ def test_a_network_without_anchors_gets_no_file_of_them(tmp_path):
         ("CFG WEIGHTS", "convert takes FILE"),
         ("CFG WEIGHTS OUT.h5 --cfg CFG", "convert takes FILE"),
         ("WEIGHTS CFG OUT.h5", "the cfg comes first"),
-        ("WEIGHTS --cfg CFG -o OUT.pb", ".pb is no format"),
+        ("WEIGHTS --cfg CFG -o OUT.pb", ".pb is not a supported format"),
         ("WEIGHTS --cfg CFG -o OUT.keras -w", "-w writes .weights.h5"),
-        ("WEIGHTS --cfg CFG -o OUT.tflite --any-size", "one picture size only"),
+        ("WEIGHTS --cfg CFG -o OUT.tflite --any-size", "one image size only"),
         ("WEIGHTS --cfg no-such-network -o OUT.keras", "no-such-network"),
         ("missing.weights --cfg CFG -o OUT.keras", "missing.weights: no such file or directory"),
     ],

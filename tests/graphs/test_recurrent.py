@@ -93,8 +93,8 @@ def test_what_is_kept_is_named_after_its_section():
 REFUSED = {
     "crnn": (
         "[crnn]\nsize=3\n",
-        "some.cfg: size=3 with a padding of 0 makes 1x1 of 3x3, and [crnn] reads what it put out "
-        "as it was put in; set pad=1, an odd size and stride=1; section 0 [crnn] (some.cfg:5)",
+        "some.cfg: size=3 with a padding of 0 turns 3x3 into 1x1, but the state of [crnn] must "
+        "keep its size; set pad=1, an odd size and stride=1; section 0 [crnn] (some.cfg:5)",
         6,
     ),
     "stride": (
@@ -111,14 +111,14 @@ REFUSED = {
     ),
     "activation": (
         "[conv_lstm]\nsize=1\nlstm_activation=relu\n",
-        "some.cfg: lstm_activation=relu is none of Darknet's, tanh, leaky, linear; section 0 "
+        "some.cfg: unknown lstm_activation=relu; one of tanh, leaky, linear; section 0 "
         "[conv_lstm] (some.cfg:5)",
         7,
     ),
     "bottleneck": (
         "[conv_lstm]\nsize=1\noutput=4\nbottleneck=1\n",
-        "some.cfg: bottleneck=1 joins 3 input channels and output=4 as if there were as many; set "
-        "output=3; section 0 [conv_lstm] (some.cfg:5)",
+        "some.cfg: bottleneck=1 needs as many output channels as input channels; set output=3, "
+        "not 4; section 0 [conv_lstm] (some.cfg:5)",
         8,
     ),
     "half": (
@@ -129,8 +129,8 @@ REFUSED = {
     ),
     "mish": (
         "[rnn]\nactivation=mish\n",
-        "some.cfg: Darknet has no activation=mish in [rnn] and puts out zeros there; put an "
-        "activation it has, or an extra [convolutional]; section 0 [rnn] (some.cfg:5)",
+        "some.cfg: Darknet has no activation=mish in [rnn] and outputs zeros there; use "
+        "another activation, or add a [convolutional]; section 0 [rnn] (some.cfg:5)",
         6,
     ),
     "dontload": (
@@ -155,7 +155,7 @@ def test_what_darknet_cannot_compute_is_refused(name):
 def test_history_says_that_it_keeps_nothing():
     network = network_of("[history]\nhistory_size=3\n")
     assert network.warnings == (
-        "some.cfg:6: [history] puts out the newest frame and zeros for the 2 before it, as Darknet "
+        "some.cfg:6: [history] outputs the newest frame and zeros for the 2 before it, as Darknet "
         "does where it detects, one time step at once",
     )
     assert network_of("[history]\nhistory_size=1\n").warnings == ()

@@ -331,8 +331,8 @@ def test_a_missing_tree_is_an_os_error(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("animal\n", r"a\.tree: line 1 is no class; it has a name"),
-        ("animal -1\ncat 1\n", r"line 2 is no class"),
+        ("animal\n", r"a\.tree: line 1 is not a class; a line has a name"),
+        ("animal -1\ncat 1\n", r"line 2 is not a class"),
         ("animal -1\n", r"1 class, .* has 5"),
     ],
 )

@@ -618,9 +618,13 @@ def test_a_pickle_whose_file_is_gone_says_so(small_file, tmp_path):
 @pytest.mark.parametrize(
     ("only", "names", "message"),
     [
-        ("cow", list("abcd"), "'cow' is none of the 4 classes; names are a, b, c, d"),
-        (["1", 4], None, "4 is none of the 4 classes; no names are given: say numbers, 0 to 3"),
-        ([-1], None, "-1 is none of the 4 classes"),
+        ("cow", list("abcd"), "'cow' is not one of the 4 classes; names are a, b, c, d"),
+        (
+            ["1", 4],
+            None,
+            "4 is not one of the 4 classes; there are no class names: use numbers, 0 to 3",
+        ),
+        ([-1], None, "-1 is not one of the 4 classes"),
         (" , ", list("abcd"), "' , ' names no class"),
         ([], None, "() names no class"),
     ],

@@ -48,7 +48,7 @@ anchors=4,4, 8,8, 16,16
 classes=1
 num=3
 """
-REFUSED = "<cfg>: [crnn] keeps what it saw from frame to frame, and {}; section 1 [crnn] (<cfg>:12)"
+REFUSED = "<cfg>: [crnn] keeps state from frame to frame, and {}; section 1 [crnn] (<cfg>:12)"
 
 
 @pytest.fixture

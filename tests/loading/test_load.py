@@ -667,8 +667,8 @@ def test_a_model_without_one_of_the_layers_is_refused(weights, path_taken):
     model.get_layer("conv_0_bn").name = "something"
     error = refused(model, weights(), errors.ModelMismatchError)
     assert str(error) == (
-        f"detector: no variable for the beta of {SECTION_0}; the model has no such layer, or it is "
-        "called otherwise"
+        f"detector: no variable for the beta of {SECTION_0}; the model has no such layer, or its "
+        "name is different"
     )
     facts(error, section=0, role="beta")
 

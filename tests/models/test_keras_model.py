@@ -1034,7 +1034,7 @@ REFUSED = {
     ),
     "antialiased reference": (
         "[maxpool]\nsize=2\nstride=2\nantialiasing=1\n[avgpool]\n[route]\nlayers=0\n",
-        "layer 0 has antialiasing=1, and by its number Darknet reads 10x8 of it",
+        "layer 0 has antialiasing=1, and a reference to it reads 10x8 from before the blur",
         10,
     ),
     "zero_nonmax": ("[maxpool]\nsize=2\nstride=2\nmaxpool_zero_nonmax=1\n", "maxpool_zero", 8),

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-model",
         action="store_true",
-        help="load a model that carries code of its own, such as Lambda layers; it may run",
+        help="load a model with Python code in it, as in Lambda layers; the code may run",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.add_argument("--html", metavar="OUT", help="write a page with a picture of the layers")

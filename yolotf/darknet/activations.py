@@ -1,4 +1,4 @@
-"""The activations Darknet knows by name, and those other frameworks call otherwise."""
+"""Darknet's activations by name, and their names in other frameworks."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ CONVOLUTION_ONLY = frozenset(
         "swish",
     }
 )
-"""Darknet's `activate` knows none of these and answers 0 (activations.c:77-116); only the sections
-that call other functions for them have them."""
+"""Activations for which Darknet's `activate` returns 0 (activations.c:77-116). They only work in
+sections that have separate code for them."""
 
 DARKNETS_NAME = {
     "silu": "swish",
@@ -55,4 +55,4 @@ DARKNETS_NAME = {
     "identity": "linear",
     "none": "linear",
 }
-"""What Darknet calls the activations of other frameworks."""
+"""Darknet's names for the activations of other frameworks."""

@@ -1,17 +1,17 @@
-"""Darknet cfgs: the door to everything known about them.
+"""Darknet cfgs: the public names of this package.
 
 The rules are Darknet's (AlexeyAB/darknet src/parser.c and src/option_list.c):
 
 * blanks and tabs are dropped everywhere; a line starting with `#` or `;` is a comment;
-* the first of two equal keys in a section wins (option_list.c:101);
-* numbers are read as C's `atoi`/`atof` do, so `180 ###P6` is 180; words are taken whole, so a
-  comment after one is part of it;
+* if a section sets a key twice, the first value counts (option_list.c:101);
+* numbers are parsed like C's `atoi`/`atof`, so `180 ###P6` is 180; text values are taken whole, so
+  a comment after one is part of the value;
 * layers are counted from 0 after `[net]`; `layers=` and `from=` are absolute, or relative
   when negative;
 * a missing `activation` is `logistic` in layers that store weights, `linear` elsewhere.
 
-Where Darknet guesses in silence (an unknown activation becomes relu, an unknown section is
-skipped, a word where a number belongs reads as 0) `CfgError` is raised with the line.
+Where Darknet silently guesses (an unknown activation becomes relu, an unknown section is skipped,
+text in place of a number reads as 0), `CfgError` is raised with the line.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def _checked(names: Iterable[Any]) -> tuple[str, ...]:
     found = tuple(names)
     for name in found:
         if not isinstance(name, str):
-            raise TypeError(f"{_WANTED}; {name!r} is no name")
+            raise TypeError(f"{_WANTED}; {name!r} is not a name")
     return found
 
 
@@ -114,7 +114,7 @@ def _from_file(path: str, *, is_named: bool = False) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise YolotfError(
-            f"{path}: byte 0x{raw[error.start]:02x} is no UTF-8, as in text in GBK or Latin-1; "
+            f"{path}: byte 0x{raw[error.start]:02x} is not UTF-8, as in text in GBK or Latin-1; "
             f"line {line}; save it as UTF-8",
             path=path,
             line=line,

@@ -15,19 +15,23 @@ from yolotf.text import plural
 
 
 class Tree(NamedTuple):
-    """Classes, each below another or a root."""
+    """A tree of classes.
+
+    Attributes:
+        names: name of each class.
+        parents: the class above each class, which comes before it; -1 for a root.
+        groups: lengths of the runs of classes with the same parent; each has a separate softmax.
+    """
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
-    """The class above each, which comes before it; -1 for roots."""
     groups: tuple[int, ...]
-    """Sizes of the runs of classes with one parent, each a softmax of its own."""
 
     def branches(self) -> list[list[int]]:
-        """How each class's number is multiplied by those of all above it, whatever the array.
+        """Index lists that multiply each class's probability by those of all classes above it.
 
-        With a 1 after the last class, `values = values * values[places]` for all `places` is
-        Darknet's `hierarchy_predictions` (tree.c): each step reaches twice as far up.
+        With a 1 appended to `values`, repeating `values = values * values[places]` for each list
+        is Darknet's `hierarchy_predictions` (tree.c). Each step reaches twice as far up the tree.
         """
         root = len(self.parents)
         places = [root if parent < 0 else parent for parent in self.parents] + [root]
@@ -39,11 +43,11 @@ class Tree(NamedTuple):
 
 
 def tree_path(network: Network, name: str) -> Path:
-    """Where the file is: beside the cfg; of a cfg that is no file, from the working directory.
+    """The path of the tree file: in the cfg's folder, or if the cfg is not a file, as given.
 
     Raises:
-        YolotfError: a cfg in a file names one elsewhere.
-        OSError: it is not there.
+        YolotfError: a cfg file names a tree outside its folder.
+        OSError: there is no such file.
     """
     if network.folder is None:
         return Path(name)
@@ -61,18 +65,20 @@ def tree_path(network: Network, name: str) -> Path:
 
 
 def tree_of(network: Network, name: str, classes: int) -> Tree:
-    """The tree that a section with so many classes names.
+    """The tree that a section with `classes` classes names.
 
     Raises:
-        OSError: it cannot be read, or is not there.
-        YolotfError: it is none, or has another number of classes.
+        OSError: the file is missing or cannot be read.
+        YolotfError: it is not a class tree, or has another number of classes.
     """
     try:
         tree = read_tree(tree_path(network, name))
     except FileNotFoundError:
-        said = f"no such file, the class tree of {network.source}; put it there, beside the cfg, or"
-        told = f"{said} name another: network.with_tree(path)"
-        raise FileNotFoundError(errno.ENOENT, told, name) from None
+        message = (
+            f"no such file, the class tree of {network.source}; put it there, beside the cfg, or "
+            "name another: network.with_tree(path)"
+        )
+        raise FileNotFoundError(errno.ENOENT, message, name) from None
     if len(tree.parents) != classes:
         raise YolotfError(
             f"{name}: {plural(len(tree.parents), 'class', 'classes')}, {network.source} has "
@@ -84,11 +90,11 @@ def tree_of(network: Network, name: str, classes: int) -> Tree:
 
 
 def read_tree(path: str | os.PathLike[str]) -> Tree:
-    """A file of `name parent` lines (read_tree, tree.c:52).
+    """Reads a file of `name parent` lines (read_tree, tree.c:52).
 
     Raises:
-        OSError: it cannot be read.
-        YolotfError: a line is of another form, or a parent is none.
+        OSError: the file cannot be read.
+        YolotfError: a line has another form, or its parent is not a class before it.
     """
     names: list[str] = []
     parents: list[int] = []
@@ -102,10 +108,10 @@ def read_tree(path: str | os.PathLike[str]) -> Tree:
         except (IndexError, ValueError):
             parent = -2
         if not -1 <= parent < len(parents):
-            # The line is not quoted: a cfg may have named any file.
+            # Not quoted, because a stranger's cfg may name any file.
             raise YolotfError(
-                f"{os.fspath(path)}: line {number} is no class; it has a name and the number of a "
-                "class above it, or -1",
+                f"{os.fspath(path)}: line {number} is not a class; a line has a name and the "
+                "number of its parent class, or -1",
                 path=os.fspath(path),
                 line=number,
             )

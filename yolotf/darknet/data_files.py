@@ -141,7 +141,7 @@ def read_yaml(path: StrPath) -> Mapping[str, Any]:
         content = yaml.load(text.decode("utf-8-sig"), Loader=yaml.BaseLoader)
     except UnicodeDecodeError as error:
         raise YolotfError(
-            f"{source}: byte 0x{text[error.start]:02x} is no UTF-8; save it as UTF-8", path=source
+            f"{source}: byte 0x{text[error.start]:02x} is not UTF-8; save it as UTF-8", path=source
         ) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -201,7 +201,7 @@ def names_of_yaml(path: StrPath, content: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(names, Mapping):
         if not all(isinstance(key, str) and key.isdecimal() for key in names):
             raise YolotfError(
-                f"{source}: names: is no mapping from class numbers to names", path=source
+                f"{source}: names: is not a mapping from class numbers to names", path=source
             )
         numbered = {int(key): name for key, name in names.items()}
         missing = next((n for n in range(len(numbered)) if n not in numbered), None)

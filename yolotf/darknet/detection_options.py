@@ -1,4 +1,4 @@
-"""Which detections are wanted: the only place with the defaults and the checks."""
+"""Options that select detections: their defaults and checks."""
 
 from __future__ import annotations
 
@@ -13,53 +13,54 @@ from yolotf.errors import YolotfError
 from yolotf.text import plural
 
 Resize = Literal["darknet", "opencv"]
-"""`darknet`: `resize_image`, as `darknet detector test` and AlexeyAB's `map` have it, with the
-corners of both images on each other. `opencv`: OpenCV's bilinear `cv::resize` of bytes, as both
-Darknets train and hank-ai's library predicts."""
+"""`darknet`: `resize_image`, as in `darknet detector test` and AlexeyAB's `map`, which aligns the
+corner pixels. `opencv`: OpenCV's bilinear `cv::resize` of bytes, as in training with both forks and
+in hank-ai's library."""
 
 Only = str | Iterable[str | int] | None
-"""Class names and numbers; in a string with commas between."""
+"""Class names and numbers, as a list or as a comma-separated string."""
 
 
 def check_resize(resize: str) -> None:
-    """Raises ValueError for what is no `Resize`."""
+    """Raises ValueError unless `resize` is a `Resize`."""
     if resize not in get_args(Resize):
         raise ValueError(f"resize={resize!r}; one of {', '.join(get_args(Resize))}")
 
 
 def check_threshold(name: str, value: float) -> None:
-    """Raises ValueError for a score or an overlap that nothing, or everything, could exceed."""
+    """Raises ValueError unless the threshold is in [0, 1)."""
     if not 0 <= value < 1:
         raise ValueError(f"{name}={value} must be at least 0 and below 1")
 
 
 def check_count(name: str, value: int) -> None:
-    """Raises ValueError for a number below 1."""
+    """Raises ValueError unless the value is at least 1."""
     if value < 1:
         raise ValueError(f"{name}={value} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionOptions:
-    """Which detections are wanted.
+    """Which detections to return.
 
     Attributes:
-        score_threshold: lowest score of a detection; at least 0, below 1.
-        iou_threshold: boxes of one class that overlap more exclude each other; likewise.
-        max_boxes: detections of an image, the best ones.
-        nms_kind: `default`, `greedynms` or `diounms` in place of the cfg's.
-        agnostic: boxes of different classes exclude each other, too.
-        only: the classes to detect, by name or number from 0, as a list or as text with commas
-            between; boxes of others exclude none. None: all.
-        letter_box: whether images keep their proportions, in place of the cfg's.
-        resize: how images are brought to the network's size: `darknet` as `darknet detector test`
+        score_threshold: lowest score of a detection, in [0, 1).
+        iou_threshold: of boxes of one class that overlap more (IoU), only the best is kept; in
+            [0, 1).
+        max_boxes: largest number of detections per image; the best are kept.
+        nms_kind: `default`, `greedynms` or `diounms`; None: as in the cfg.
+        agnostic: suppress overlapping boxes of different classes too.
+        only: the classes to detect, by name or number from 0, as a list or a comma-separated
+            string; boxes of other classes suppress nothing. None: all classes.
+        letter_box: whether images keep their proportions; None: as in the cfg.
+        resize: how images are resized to the network's size: `darknet` as `darknet detector test`
             does, or `opencv` as `cv2.resize` does.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value is out of range.
     """
 
-    score_threshold: float = 0.25  # with the next, of Darknet's `detect` (detector.c:1625, 1679)
+    score_threshold: float = 0.25  # these two as in Darknet's `detect` (detector.c:1625, 1679)
     iou_threshold: float = 0.45
     max_boxes: int = 300
     nms_kind: str | None = None
@@ -79,7 +80,7 @@ class DetectionOptions:
             object.__setattr__(self, "only", tuple(self.only))  # an iterator is read only once
 
     def suppression(self, network: Network) -> Suppression:
-        """The cfg's, with the kind that was asked for."""
+        """The cfg's suppression, with `nms_kind` if given."""
         suppression = suppression_of(network)
         return suppression if self.nms_kind is None else suppression._replace(kind=self.nms_kind)
 
@@ -87,16 +88,16 @@ class DetectionOptions:
         """The classes that `only` leaves out.
 
         Args:
-            network: whose heads are decoded.
-            names: of the classes, as far as they are known.
+            network: the network whose heads are decoded.
+            names: class names, if known.
 
         Raises:
-            YolotfError: `only` has a name or number that no class has.
+            YolotfError: `only` has a name or number that is not a class.
         """
         return () if self.only is None else _unwanted(self.only, network, names)
 
     def applied_to(self, network: Network) -> Network:
-        """The network with the `letter_box` that was asked for."""
+        """The network, with `letter_box` if given."""
         if self.letter_box is None or network.letter_box == self.letter_box:
             return network
         return replace(network, net=network.net.with_option("letter_box", int(self.letter_box)))
@@ -124,10 +125,10 @@ def _number(item: str | int, numbers: dict[str, int], classes: int) -> int:
         known = (
             f"names are {', '.join(numbers)}"
             if numbers
-            else f"no names are given: say numbers, 0 to {classes - 1}"
+            else f"there are no class names: use numbers, 0 to {classes - 1}"
         )
         raise YolotfError(
-            f"{item!r} is none of the {plural(classes, 'class', 'classes')}; {known}",
+            f"{item!r} is not one of the {plural(classes, 'class', 'classes')}; {known}",
             found=item,
             expected=classes,
         )

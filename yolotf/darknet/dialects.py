@@ -1,9 +1,9 @@
-"""The two Darknets that people train with, where they read one cfg differently.
+"""How the two Darknet forks in use read the same cfg differently.
 
-AlexeyAB's Darknet drops every blank and knows comments as whole lines only (src/parser.c:1800,
-src/utils.c:424). hank-ai's, the maintained one, ends a value and a section's name at `#`, separates
-the numbers of a list by anything that is no digit, and stops at whatever it does not expect
-(src-lib/darknet_cfg.cpp:113, 181, 338, 600, of June 2026).
+AlexeyAB's Darknet drops all blanks and only supports comments on lines of their own
+(src/parser.c:1800, src/utils.c:424). hank-ai's, the maintained fork, ends values and section names
+at `#`, separates the numbers of a list at any character that is not a digit, and stops at anything
+it does not expect (src-lib/darknet_cfg.cpp:113, 181, 338, 600, of June 2026).
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ LISTS = frozenset(
 
 
 def check_dialect(dialect: str | None) -> None:
-    """Raises ValueError unless `dialect` is None or one of the two."""
+    """Raises ValueError unless `dialect` is None or a known dialect."""
     if dialect is not None and dialect not in NAMES:
         raise ValueError(f"dialect={dialect!r} must be one of {', '.join(NAMES)}")
 
 
 class Reading(NamedTuple):
-    """A value as one reads it, and where the two Darknets differ, what each makes of it."""
+    """A value, and a sentence with both readings if the two forks read it differently."""
 
     value: str
     difference: str = ""
 
 
 def section_name(line: str) -> str | None:
-    """The section that hank-ai's Darknet sees in a line: up to the last `]`, whatever follows."""
-    found = _SECTION.match(line.strip())
-    name = found["name"] if found else None
+    """The section name that hank-ai's Darknet reads from a line: all up to the last `]`."""
+    match = _SECTION.match(line.strip())
+    name = match["name"] if match else None
     return name if name and "[" not in name and "]" not in name else None
 
 
@@ -50,10 +50,10 @@ def read_value(key: str, raw: str, joined: str, dialect: str | None) -> Reading:
     """The value of `key`.
 
     Args:
-        key: as both read it.
-        raw: what follows the `=` in the line.
-        joined: the same without blanks, as AlexeyAB's Darknet has it.
-        dialect: whose reading to take; None takes hank-ai's and says where AlexeyAB's differs.
+        key: the key, which both read alike.
+        raw: the text after `=`.
+        joined: the same text without blanks, as AlexeyAB's Darknet reads it.
+        dialect: the fork to follow; None: hank-ai's, and describe where AlexeyAB's differs.
     """
     if dialect == "alexeyab":
         return Reading(joined)
@@ -68,7 +68,7 @@ def read_value(key: str, raw: str, joined: str, dialect: str | None) -> Reading:
             return Reading(
                 numbers,
                 f"{key}={shortened(raw.strip())} is read as {shortened(numbers)}, as by {_HANK}; "
-                f"{_ALEXEY} counts the commas of the comment, too",
+                f"{_ALEXEY} also counts the commas in the comment",
             )
         separated = ",".join(PLAIN_NUMBER.findall(before))
         if separated == numbers:
@@ -82,16 +82,16 @@ def read_value(key: str, raw: str, joined: str, dialect: str | None) -> Reading:
         return Reading(joined)
     value = joined.partition("#")[0]
     if _NUMBER_LIST.fullmatch(value):
-        return Reading(value)  # a number ends at the comment in both
+        return Reading(value)  # both end a number at the comment
     return Reading(
         value,
         f"{key}={shortened(raw.strip())} is read as {shortened(value)}, as by {_HANK}; "
-        f"{_ALEXEY} takes the comment for a part of the word",
+        f"{_ALEXEY} takes the comment as part of the value",
     )
 
 
 def section_difference(written: str, name: str) -> str:
-    """What the two make of a section's line with more than its name."""
+    """How the two forks read a section line with text after the name."""
     return (
         f"{shortened(written)} is read as [{name}], as by {_HANK}; {_ALEXEY} knows no section of "
         "that name and puts an empty layer there"
@@ -102,7 +102,7 @@ _HANK, _ALEXEY = NAMES["hank-ai"], NAMES["alexeyab"]
 
 
 def shortened(text: str) -> str:
-    """At most 60 characters of it."""
+    """The text, cut off after 60 characters."""
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -176,9 +176,9 @@ _KEYS: dict[str, str] = {
     "yolo": f"{_HEAD} new_coords focal_loss track_history_size sim_thresh dets_for_track "
     "dets_for_show track_ciou_norm embedding_layer",
 }
-"""What hank-ai's Darknet reads in each section, where it has that section."""
+"""The keys that hank-ai's Darknet reads in each of its sections."""
 _ONLY_ALEXEYAB = {"net": "max_crop min_crop unsupervised", "yolo": "show_details"}
-"""What only AlexeyAB's reads besides."""
+"""Further keys that only AlexeyAB's Darknet reads."""
 _ALIASES = {
     "network": "net",
     "silence": "empty",
@@ -193,7 +193,7 @@ _ALIASES = {
 
 
 def full_name(section: str) -> str:
-    """A section's name with the short forms of both Darknets spelled out."""
+    """The full name of a section whose name may be abbreviated (in either fork)."""
     return _ALIASES.get(section, section)
 
 
@@ -204,7 +204,7 @@ def hank_ai_keys(section: str) -> frozenset[str]:
 
 
 def known_keys(section: str) -> frozenset[str] | None:
-    """The keys that either Darknet reads in `[section]`; None for a section neither has."""
+    """The keys that either fork reads in `[section]`; None if neither has the section."""
     full = full_name(section)
     if full not in _KEYS:
         return None

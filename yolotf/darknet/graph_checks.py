@@ -1,4 +1,4 @@
-"""What every graph is made of and refuses."""
+"""Checks and facts that all graphs of a network share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from yolotf.darknet.sections.antialiased import Antialiased
 from yolotf.errors import UnsupportedSectionError
 
 BN_EPSILON = 1e-5
-"""Darknet's, blas.c:292. Keras' default is 1e-3."""
+"""Darknet's epsilon (blas.c:292); Keras' default is 1e-3."""
 
 
 def output_layers(network: cfg.Network) -> list[int]:
-    """The sections whose outputs are the graph's: those that enter a head, else the last one."""
+    """Indices of the sections that the graph outputs: the inputs of the heads, or the last one."""
     if network.heads:
         return [head.inputs[0] for head in network.heads]
     return [len(network.layers) - 1]
@@ -28,9 +28,9 @@ def output_names(network: cfg.Network) -> list[str]:
 
 
 def used_layers(network: cfg.Network) -> frozenset[int]:
-    """Indices of the sections the graph's outputs depend on.
+    """Indices of the sections that the graph's outputs depend on.
 
-    A section that shares another's kernel depends on it.
+    A section that shares another section's kernel depends on that section.
     """
     used: set[int] = set()
     waiting = output_layers(network)
@@ -54,19 +54,19 @@ def kernel_index(network: cfg.Network, layer: cfg.Layer) -> int:
 
 
 def shape_of(network: cfg.Network, index: int) -> cfg.Shape:
-    """What layer `index` puts out; the picture for `NETWORK_INPUT`."""
+    """Output shape of layer `index`; the input's shape for `NETWORK_INPUT`."""
     return network.shape(index)
 
 
 def refuse(
     network: cfg.Network, layer: cfg.Layer, what: str, key: str | None = None
 ) -> UnsupportedSectionError:
-    """The error for a section that cannot be expressed, with the line of `key`."""
+    """The error for a section that a graph cannot express, with the line of `key`."""
     return refused(network, layer, Refusal(what, key))
 
 
 def set_key(layer: cfg.Layer, *keys: str) -> str | None:
-    """The first of `keys` that is in the section with a number other than 0."""
+    """The first of `keys` that the section sets to a number other than 0."""
     return layer.set_key(*keys)
 
 
@@ -85,10 +85,10 @@ def kernel_owner(network: cfg.Network, layer: cfg.Convolutional) -> cfg.Convolut
 
 
 def check_layer(network: cfg.Network, layer: cfg.Layer) -> None:
-    """Raises for what no graph can express.
+    """Checks that a graph can express `layer`.
 
     Raises:
-        UnsupportedSectionError: with section and line.
+        UnsupportedSectionError: it cannot; with section and line.
     """
     for index in layer.inputs:
         if index != cfg.NETWORK_INPUT and isinstance(network.layers[index], cfg.Head):
@@ -107,8 +107,8 @@ def check_layer(network: cfg.Network, layer: cfg.Layer) -> None:
         raise refuse(
             network,
             layer,
-            f"Darknet has no activation={activation} in [{layer.type}] and puts out zeros there; "
-            "put an activation it has, or an extra [convolutional]",
+            f"Darknet has no activation={activation} in [{layer.type}] and outputs zeros there; "
+            "use another activation, or add a [convolutional]",
             "activation",
         )
     refusal = layer.refusal(network)
@@ -117,33 +117,33 @@ def check_layer(network: cfg.Network, layer: cfg.Layer) -> None:
 
 
 def check_forgetful(network: cfg.Network, why: str) -> None:
-    """Raises for a network that keeps something from one frame to the next.
+    """Checks that a network is not recurrent.
 
     Args:
-        network: any.
-        why: what has no frames to keep it for.
+        network: the network.
+        why: a clause that says why recurrent state is not supported here.
 
     Raises:
-        UnsupportedSectionError: with section and line.
+        UnsupportedSectionError: it is; with section and line.
     """
     for index in sorted(used_layers(network)):
         layer = network.layers[index]
         if layer.states:
             raise refuse(
-                network, layer, f"[{layer.type}] keeps what it saw from frame to frame, and {why}"
+                network, layer, f"[{layer.type}] keeps state from frame to frame, and {why}"
             )
 
 
 def check_any_size(network: cfg.Network) -> None:
-    """Raises for a network whose arithmetic holds for one picture size only.
+    """Checks that a network works for any image size.
 
     Raises:
-        UnsupportedSectionError: with section and line.
+        UnsupportedSectionError: it only works for one size; with section and line.
     """
     heads = {head.index for head in network.heads}
     for index in sorted(used_layers(network) | heads):
         layer = network.layers[index]
         if layer.fixes_size:
             raise refuse(
-                network, layer, f"[{layer.type}] is made for one picture size; leave any_size out"
+                network, layer, f"[{layer.type}] works for one image size only; leave any_size out"
             )

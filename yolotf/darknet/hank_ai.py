@@ -35,7 +35,7 @@ _GONE = frozenset(
         "reorg_old",
     }
 )
-"""Sections that hank-ai's Darknet has had no more since July 2024 (src-lib/darknet_enums.cpp:8)."""
+"""Sections removed from hank-ai's Darknet in July 2024 (src-lib/darknet_enums.cpp:8)."""
 _CHOICES: dict[str, frozenset[str]] = {
     "activation": ACTIVATIONS,
     "weights_type": frozenset({"none", "per_feature", "per_channel"}),
@@ -45,7 +45,7 @@ _CHOICES: dict[str, frozenset[str]] = {
     "iou_thresh_kind": frozenset({"iou", "mse", "giou", "diou", "ciou"}),
     "policy": frozenset({"random", "poly", "constant", "step", "exp", "sigmoid", "steps", "sgdr"}),
 }
-"""Words that hank-ai's Darknet knows; another stops it."""
+"""The values that hank-ai's Darknet accepts; it stops at others."""
 _TEXTS = frozenset({*_CHOICES, "lstm_activation", "map", "tree", "type", "yolo_point"})
 
 
@@ -56,7 +56,7 @@ def has_section(name: str) -> bool:
 
 
 class RefusedLine(NamedTuple):
-    """A line at which hank-ai's Darknet stops, and why."""
+    """A line at which hank-ai's Darknet stops, and the reason."""
 
     line: int
     why: str
@@ -67,11 +67,11 @@ def refused_lines(sections: Sequence[Section], text: str = "") -> Iterator[Refus
 
     Args:
         sections: as read in that dialect.
-        text: of the cfg, if lines that AlexeyAB's Darknet takes for comments are to be looked at.
+        text: the cfg's text, to also check lines that are comments in AlexeyAB's Darknet only.
     """
     for number, comment in enumerate(text.split("\n"), 1):
-        if found := _SEMICOLON.match(comment):
-            why = f"only # starts a comment there, and {shortened(found['key'])}= is no key"
+        if match := _SEMICOLON.match(comment):
+            why = f"only # starts a comment there, and {shortened(match['key'])}= is not a key"
             yield RefusedLine(number, why)
     for section in sections:
         if not has_section(section.name):
@@ -88,7 +88,7 @@ def refused_lines(sections: Sequence[Section], text: str = "") -> Iterator[Refus
             if key not in read:
                 yield RefusedLine(line, f"it does not read {shortened(key)}= in [{section.name}]")
             elif key in _CHOICES and value not in _CHOICES[key]:
-                yield RefusedLine(line, f"it knows no {key}={shortened(value)}")
+                yield RefusedLine(line, f"it has no {key}={shortened(value)}")
             elif key not in _TEXTS and key not in LISTS and not PLAIN_NUMBER.fullmatch(value):
                 yield RefusedLine(
                     line,
@@ -98,7 +98,7 @@ def refused_lines(sections: Sequence[Section], text: str = "") -> Iterator[Refus
 
 
 def _refused_size(sections: Sequence[Section]) -> Iterator[RefusedLine]:
-    """A network that ends in [yolo] or [region] has a size in steps of 32 (:1208)."""
+    """The size of a network that ends in [yolo] or [region] must be a multiple of 32 (:1208)."""
     if not sections or sections[-1].name not in ("yolo", "region"):
         return
     net = sections[0]
@@ -106,13 +106,13 @@ def _refused_size(sections: Sequence[Section]) -> Iterator[RefusedLine]:
         option = net.option(key)
         number = re.match(r"\d+", option.value) if option else None
         if option and number and len(number[0]) < 10 and int(number[0]) % 32:
-            yield RefusedLine(option.line, f"{key}={number[0]} is no multiple of 32")
+            yield RefusedLine(option.line, f"{key}={number[0]} is not a multiple of 32")
 
 
 def finds_nothing(sections: Sequence[Section]) -> Iterator[RefusedLine]:
-    """Heads that hank-ai's Darknet reads and never finds anything in (since June 2024)."""
+    """Heads that hank-ai's Darknet accepts but (since June 2024) never detects with."""
     for section in sections:
         if section.name in ("region", "Gaussian_yolo"):
             yield RefusedLine(
-                section.line, f"has found nothing since June 2024 with [{section.name}] heads"
+                section.line, f"has detected nothing with [{section.name}] heads since June 2024"
             )

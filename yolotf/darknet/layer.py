@@ -1,9 +1,9 @@
-"""What every section after `[net]` is: a `Layer`, and the register of their classes.
+"""`Layer`, the base of all sections after `[net]`, and the registry of their classes.
 
-A section type has one class in `yolotf.darknet.sections`, and the class owns all that is known
-about it: how its options are read (`parse`), what it puts out, what it stores in the file and in
-which order (`stored`), what it keeps from one frame to the next (`states`), what about it no graph
-can express (`refusal`) and whether its arithmetic holds for one picture size only (`fixes_size`).
+Each section has a class in `yolotf.darknet.sections` that defines how its options are read
+(`parse`), its output shape, the arrays it stores in a file and their order (`stored`), the state it
+keeps between frames (`states`), what a graph cannot express (`refusal`), and whether it works for
+one image size only (`fixes_size`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from yolotf.darknet.syntax import Section
 from yolotf.errors import UnsupportedSectionError
 
 NETWORK_INPUT = -1
-"""The layer index that stands for the network's own input."""
+"""The layer index that stands for the network's input."""
 
 
 class Shape(NamedTuple):
-    """What a layer puts out, without the batch: rows, columns, channels."""
+    """Shape of an array without the batch axis: rows, columns, channels."""
 
     height: int
     width: int
@@ -32,12 +32,12 @@ class Shape(NamedTuple):
 
     @property
     def floats(self) -> int:
-        """Floats per picture."""
+        """Number of floats per image."""
         return self.height * self.width * self.channels
 
 
 class Refusal(NamedTuple):
-    """Something that cannot be done with a section: why, and the option that asks for it."""
+    """Why a section is not supported, and the option that causes it."""
 
     what: str
     key: str | None = None
@@ -57,7 +57,7 @@ class Fields(TypedDict):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a section stands: what every layer starts from."""
+    """The position of a section in the network, and its input."""
 
     index: int
     type: str
@@ -66,7 +66,7 @@ class Place:
     input_shape: Shape
 
     def fields(self, output_shape: Shape, *others: int) -> Fields:
-        """The fields of `Layer`; `others` are inputs besides the layer before."""
+        """The fields of `Layer`; `others` are further inputs after the previous layer."""
         return {
             "index": self.index,
             "type": self.type,
@@ -79,22 +79,22 @@ class Place:
 
 
 class Before(Protocol):
-    """What a section may ask about the network so far."""
+    """The network so far, as the parser of a section sees it."""
 
     def shape(self, index: int) -> Shape:
-        """What layer `index` puts out; the picture for `NETWORK_INPUT`."""
+        """Output shape of layer `index`; the input's shape for `NETWORK_INPUT`."""
 
     def warn(self, section: Section, key: str, message: str) -> None:
         """Adds a warning with the line of `key`."""
 
     def layer(self, index: int) -> Layer | None:
-        """Layer `index`; None for the picture."""
+        """Layer `index`; None for the network's input."""
 
     def size_hint(self) -> str:
-        """What to set in `[net]` if the stride so far does not divide the picture, else ""."""
+        """What to set in `[net]` if the stride so far does not divide the input, else ""."""
 
     def references(self, place: Place, options: Options, key: str) -> list[int]:
-        """Absolute indices from `layers=` or `from=`, each before this layer."""
+        """Absolute indices from `layers=` or `from=`; all are before this layer."""
 
 
 _SHORT_TYPES = {"convolutional": "conv"}
@@ -102,16 +102,16 @@ _SHORT_TYPES = {"convolutional": "conv"}
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One section after `[net]`, resolved.
+    """A resolved section after `[net]`.
 
     Attributes:
-        index: counts from 0 after `[net]`; what `route` and `shortcut` refer to.
+        index: number of the section, from 0 after `[net]`; `route` and `shortcut` refer to it.
         type: the section's full name, without brackets (`conv` is `convolutional`).
         line: the line of `[type]` in the cfg, from 1.
         section: the section as written.
-        inputs: absolute indices of the layers it reads, `NETWORK_INPUT` for the picture.
+        inputs: absolute indices of the layers it reads; `NETWORK_INPUT` for the network's input.
         input_shape: output shape of the first input.
-        output_shape: what it puts out.
+        output_shape: shape of its output.
     """
 
     index: int
@@ -130,43 +130,43 @@ class Layer:
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Layer:
-        """The layer at `place`.
+        """Parses the layer at `place`.
 
         Raises:
-            CfgError: with the line, if Darknet would refuse it or misread it in silence.
+            CfgError: Darknet would refuse it or silently misread it; with the line.
         """
         raise NotImplementedError
 
     @property
     def name(self) -> str:
-        """What graphs and models call it: `conv_17`."""
+        """Its name in graphs and models: `conv_17`."""
         return f"{_SHORT_TYPES.get(self.type, self.type)}_{self.index}"
 
     def stored(self) -> Iterator[Stored]:
-        """Everything it has in a file, in file order, whatever `dontload` says."""
+        """All its arrays in a file, in file order, even with `dontload=1`."""
         return iter(())
 
     @property
     def parts(self) -> Mapping[str, Layer]:
-        """What computes with arrays of its own, by the `part` of `stored`: itself, unnamed."""
+        """The layers that have arrays, by `Stored.part`: itself as "", or its sub-layers."""
         return {"": self}
 
     @property
     def flips_kernel(self) -> bool:
-        """Whether the file has its kernel channels first and filters last."""
+        """Whether its kernel is stored with channels first and filters last."""
         return False
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """Why no graph can compute what Darknet does, if so."""
+        """Why a graph cannot compute what Darknet does; None if it can."""
         return None
 
     @property
     def fixes_size(self) -> bool:
-        """Whether its arithmetic, or what it stores, holds for one picture size only."""
+        """Whether its computation or its arrays depend on the image size."""
         return False
 
     def fixes_keras_size(self, network: Surroundings) -> bool:
-        """Whether its Keras layer holds for one picture size only, where the section does not."""
+        """Whether its Keras layer works for one image size only, although the section does not."""
         return False
 
     @property
@@ -176,45 +176,45 @@ class Layer:
 
     @property
     def sets_channels(self) -> bool:
-        """Whether its options alone say how many channels it puts out, whatever comes in."""
+        """Whether its options alone define its output channels, independent of the input."""
         return False
 
     @property
     def states(self) -> Mapping[str, Shape]:
-        """What it keeps from one frame to the next, by name; zeros before the first."""
+        """Shapes of the recurrent state it keeps between frames, by name; initially zeros."""
         return {}
 
     def has_activation(self, activation: str) -> bool:
-        """Whether Darknet computes it here, rather than putting out zeros."""
+        """Whether Darknet computes this activation here; for others it outputs zeros."""
         return activation not in CONVOLUTION_ONLY
 
     @property
     def window(self) -> str:
-        """What `print(network)` says of its kernel, stride or inputs: `3 x 3 / 2`."""
+        """Its kernel, stride or inputs in `print(network)`: `3 x 3 / 2`."""
         others = [index for index in self.inputs if index != self.index - 1]
         return ", ".join(map(str, others))
 
     @property
     def operations(self) -> int:
-        """Floating point operations a picture, as Darknet counts them: those of kernels."""
+        """Floating point operations per image, as Darknet counts them: those of kernels."""
         return 0
 
     @property
     def dontload(self) -> bool:
-        """`dontload=1`: Darknet reads nothing from the file for this layer (parser.c:2279)."""
+        """`dontload=1`: Darknet reads no floats for this layer (parser.c:2279)."""
         return flag(self.section, "dontload")
 
     @property
     def dontloadscales(self) -> bool:
-        """`dontloadscales=1`: no scales, mean and variance are read for it (parser.c:2171)."""
+        """`dontloadscales=1`: Darknet reads no gamma, mean and variance (parser.c:2171)."""
         return flag(self.section, "dontloadscales")
 
     def line_of(self, key: str) -> int:
-        """The line of `key=`, or of the section if it is not written."""
+        """The line of `key=`, or of the section if the key is not set."""
         return self.section.line_of(key)
 
     def set_key(self, *keys: str) -> str | None:
-        """The first of `keys` that is in the section with a number other than 0."""
+        """The first of `keys` that the section sets to a number other than 0."""
         for key in keys:
             option = self.section.option(key)
             if option and re.match(r"[+-]?\d*\.?\d*[1-9]", option.value):
@@ -223,7 +223,7 @@ class Layer:
 
 
 class Surroundings(Protocol):
-    """What a section may ask of the network it stands in; `Network` is one."""
+    """The network as its sections see it; implemented by `Network`."""
 
     @property
     def source(self) -> str:
@@ -234,14 +234,14 @@ class Surroundings(Protocol):
         """All sections."""
 
     def where(self, layer: Layer) -> str:
-        """A section's number, name and line."""
+        """Number, name and line of a section."""
 
     def shape(self, index: int) -> Shape:
-        """What section `index` puts out."""
+        """Output shape of section `index`."""
 
 
 def refused(network: Surroundings, layer: Layer, refusal: Refusal) -> UnsupportedSectionError:
-    """The error for a section that cannot be expressed, with the line of the option."""
+    """The error for an unsupported section, with the line of the option."""
     return UnsupportedSectionError(
         f"{network.source}: {refusal.what}; {network.where(layer)}",
         source=network.source,
@@ -252,9 +252,9 @@ def refused(network: Surroundings, layer: Layer, refusal: Refusal) -> Unsupporte
 
 
 SECTIONS: dict[str, type[Layer]] = {}
-"""Full name of a section -> its class."""
+"""The class of each section, by its full name."""
 SECTION_ALIASES: dict[str, str] = {}
-"""Every name Darknet reads -> the full name (parser.c:55-100)."""
+"""The full name of each section name that Darknet accepts (parser.c:55-100)."""
 
 
 def names_that_store() -> list[str]:
@@ -266,7 +266,7 @@ _Class = TypeVar("_Class", bound="type[Layer]")
 
 
 def section(name: str, *aliases: str) -> Callable[[_Class], _Class]:
-    """Registers the class of `[name]`; a class may have several."""
+    """Registers the class of `[name]`; a class can be registered for several sections."""
 
     def register(cls: _Class) -> _Class:
         SECTIONS[name] = cls
@@ -277,10 +277,11 @@ def section(name: str, *aliases: str) -> Callable[[_Class], _Class]:
 
 
 def positions(extent: int, size: int, stride: int) -> int:
-    """Windows of `size` over `extent` floats, padding included; 1 or less: none fits.
+    """Number of windows of `size` over `extent` rows or columns, padding included.
 
-    C's division truncates toward zero, so one window that hangs over by less than a stride is
-    one position (convolutional_layer.c:120, maxpool_layer.c:86).
+    C's division truncates toward zero, so a window that exceeds the extent by less than a stride
+    still counts as one position (convolutional_layer.c:120, maxpool_layer.c:86). If the window is
+    larger still, the result is below 1.
     """
     missing = size - extent
     return -(missing // stride) + 1 if missing > 0 else -missing // stride + 1
@@ -289,29 +290,29 @@ def positions(extent: int, size: int, stride: int) -> int:
 def windows(
     options: Options, place: Place, padding: int, size: int, strides: tuple[int, int]
 ) -> tuple[int, int]:
-    """Rows and columns that windows put out; `padding` is the sum of both sides.
+    """Output rows and columns of a sliding window; `padding` is the sum of both sides.
 
     Raises:
-        CfgError: not one fits.
+        CfgError: no window fits.
     """
     shape = place.input_shape
-    found = []
+    counts = []
     for extent, stride in zip(shape[:2], strides, strict=True):
-        found.append(positions(extent + padding, size, stride))
-        if found[-1] < 1:
+        counts.append(positions(extent + padding, size, stride))
+        if counts[-1] < 1:
             raise options.fail(
                 f"size={size} does not fit into {extent + padding} padded rows or columns "
                 f"(input {shape.width}x{shape.height}x{shape.channels})",
                 "size",
             )
-    rows, columns = found
+    rows, columns = counts
     return rows, columns
 
 
 def overhang(layer: Layer, size: int, strides: tuple[int, int], padding: int) -> tuple[int, int]:
-    """Rows and columns by which the last windows reach beyond all padding.
+    """Rows and columns by which the last window extends beyond the padding.
 
-    More than 0 only where `positions` counts a window that does not fit.
+    Above 0 only if `positions` counts a window that does not fit.
     """
     rows, columns = (
         max(0, (count - 1) * stride + size - extent - padding)
@@ -323,20 +324,20 @@ def overhang(layer: Layer, size: int, strides: tuple[int, int], padding: int) ->
 
 
 def window_words(size: int, strides: tuple[int, int], dilation: int = 1) -> str:
-    """`3 x 3 / 2`, as Darknet prints a window (convolutional_layer.c:684)."""
+    """A window as Darknet prints it, `3 x 3 / 2` (convolutional_layer.c:684)."""
     stride_y, stride_x = strides
     stride = str(stride_y) if stride_y == stride_x else f"{stride_x}x{stride_y}"
     return f"{size} x {size} / {stride}" + (f" ({dilation})" if dilation > 1 else "")
 
 
 def read_strides(options: Options, default: int = 1) -> tuple[int, int]:
-    """(stride_y, stride_x), parser.c:174-183."""
+    """Reads (stride_y, stride_x) (parser.c:174-183)."""
     stride = options.int("stride", default, at_least=1)
     stride_x, stride_y = options.int("stride_x", -1), options.int("stride_y", -1)
     return stride if stride_y < 1 else stride_y, stride if stride_x < 1 else stride_x
 
 
 def activation_of(layer: Layer) -> str:
-    """`activation=` of any section; `linear` where there is none."""
-    found: Any = getattr(layer, "activation", "linear")
-    return str(found)
+    """The activation of a section; `linear` if it has none."""
+    activation: Any = getattr(layer, "activation", "linear")
+    return str(activation)

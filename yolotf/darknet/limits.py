@@ -1,8 +1,8 @@
-"""How large a cfg may be: the one place that says it.
+"""How large a cfg may be.
 
-A service that takes uploads reads cfgs of strangers. Every number here is at least ten times that
-of the largest cfg known (30,733 bytes, 2,637 lines of at most 514 characters, 376 sections, 45
-options in one, 9 anchors), and `parse_cfg(..., limits=UNLIMITED)` lifts them all.
+A service that takes uploads parses untrusted cfgs. Each limit is at least ten times what the
+largest known cfg has (30,733 bytes, 2,637 lines of at most 514 characters, 376 sections, 45 options
+in a section, 9 anchors). `parse_cfg(..., limits=UNLIMITED)` lifts them all.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 INT_MOST = 2**31 - 1
-"""Darknet's `int`: rows, columns, channels and every option."""
+"""The largest `int` in Darknet: rows, columns, channels and all options are `int`."""
 BYTES_MOST = 2**63 - 1
-"""Offsets in files are 64 bits wide; no argument lifts that."""
+"""The largest file offset (64 bits); no argument lifts this."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most a cfg may have; None for as much as there is.
+    """The limits of a cfg; None means no limit.
 
     Attributes:
-        size_bytes: of the text.
-        lines: comments and empty ones included.
-        line_length: characters of one line.
-        sections: `[net]` included.
-        options: key=value lines of one section.
-        digits: characters of one number.
-        anchors: anchors of one head, `num=` and every number in `mask=`.
-        references: layers named in all `layers=` and `from=` together; each costs a graph one
-            operand.
-        warnings: how many are kept; the last one then says how many more there were.
+        size_bytes: size of the text.
+        lines: number of lines, including comments and empty lines.
+        line_length: characters in a line.
+        sections: number of sections, including `[net]`.
+        options: key=value lines in a section.
+        digits: characters of a number.
+        anchors: anchors of a head; also limits `num=` and each number in `mask=`.
+        references: layers named in all `layers=` and `from=` together; each is an operand in the
+            graph.
+        warnings: number of warnings to keep; the last one then counts those left out.
     """
 
     size_bytes: int | None = 2 * 1024 * 1024
@@ -45,4 +45,4 @@ class Limits:
 
 DEFAULT = Limits()
 UNLIMITED = Limits(None, None, None, None, None, None, None, None, None)
-"""For cfgs of one's own."""
+"""For trusted cfgs."""

@@ -364,7 +364,7 @@ _FORKS = {
     "iseg": "it is of other versions of Darknet",
     "logistic": "it is of other versions of Darknet, here [activation] with activation=logistic",
     "l2norm": "it is of other versions of Darknet",
-    "xnor": "it is no section; xnor= is an option of [convolutional]",
+    "xnor": "it is not a section; xnor= is an option of [convolutional]",
     "depthwise_convolutional": "it is a fork's own; Darknet writes groups= in [convolutional]",
     "depthwise": "it is a fork's own; Darknet writes groups= in [convolutional]",
     "shuffle": "it is a fork's own",
@@ -476,7 +476,7 @@ class _Resolver:
         """Numbers that neither Darknet's int nor a file's offsets could hold."""
         if max(shape) > INT_MOST or 4 * shape.floats > BYTES_MOST:
             raise options.fail(
-                f"it puts out {shape.width:,}x{shape.height:,}x{shape.channels:,} floats, more "
+                f"its output has {shape.width:,}x{shape.height:,}x{shape.channels:,} floats, more "
                 "than can be counted",
             )
 
@@ -503,7 +503,7 @@ class _Resolver:
         hints = []
         for key, pixels, nearest in self._uneven(stride):
             line = f" in line {self.net.line_of(key)}" if self._written else ""
-            hints.append(f"; {key}={pixels}{line} is no multiple of {stride}: set {nearest}")
+            hints.append(f"; {key}={pixels}{line} is not a multiple of {stride}: set {nearest}")
         return "".join(hints)
 
     def _uneven(self, stride: int) -> Iterator[tuple[str, int, str]]:
@@ -525,8 +525,8 @@ class _Resolver:
             self.warn(
                 self.net,
                 key,
-                f"{key}={pixels} is no multiple of {stride}; Darknet computes it, with cells that "
-                f"do not cover the picture evenly, and trains with multiples; set {nearest}",
+                f"{key}={pixels} is not a multiple of {stride}; Darknet accepts it, with cells "
+                f"that do not cover the image evenly, and trains with multiples; set {nearest}",
             )
 
     def _stride(self, layer: Layer) -> int:

@@ -1,4 +1,4 @@
-"""What a float in a `.weights` file can be: the words that files, plans and models share."""
+"""The roles that arrays have in `.weights` files, plans and models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Role(str, Enum):
-    """What one array is to its layer; equal to the plain word. In the order of csrc/plan.h."""
+    """The role of an array in its layer; equal to its string. In the order of csrc/plan.h."""
 
     BIAS = "bias"
     BETA = "beta"
@@ -18,42 +18,42 @@ class Role(str, Enum):
     KERNEL = "kernel"
     WEIGHTS = "weights"
     SCALE = "scale"
-    """No file holds it: gamma / sqrt(variance + epsilon) of a folded batch normalization."""
+    """Never stored: gamma / sqrt(variance + epsilon) of a folded batch normalization."""
 
     __str__ = str.__str__
     __repr__ = str.__repr__
 
     def __format__(self, spec: str) -> str:
-        """As the plain word, whatever the Python."""
+        """The plain string in every Python version."""
         return format(str(self), spec)
 
     @property
     def number(self) -> int:
-        """Of the same role in csrc/plan.h."""
+        """The value of the same role in csrc/plan.h."""
         return _NUMBERS[self]
 
 
 _NUMBERS = {role: number for number, role in enumerate(Role)}
 SCALES = (Role.GAMMA, Role.MOVING_MEAN, Role.MOVING_VARIANCE)
-"""Of a batch normalization, after its beta, in file order (parser.c:2167-2170)."""
+"""The arrays of a batch normalization after beta, in file order (parser.c:2167-2170)."""
 NORMALIZED = (Role.BETA, *SCALES, Role.KERNEL)
-"""A convolution with batch norm, in file order."""
+"""A convolution with batch normalization, in file order."""
 PLAIN = (Role.BIAS, Role.KERNEL)
-"""A convolution without."""
+"""A convolution without batch normalization, in file order."""
 ORDER = (Role.BIAS, *NORMALIZED, Role.WEIGHTS)
-"""All that a layer can have, in file order (parser.c:2160-2194)."""
+"""All arrays that a convolution can have, in file order (parser.c:2160-2194)."""
 DENSE_ORDER = (Role.BIAS, Role.BETA, Role.KERNEL, *SCALES)
-"""The same for `[connected]`, whose kernel comes before the scales (parser.c:2093-2112)."""
+"""The same for `[connected]`, whose kernel comes before gamma (parser.c:2093-2112)."""
 
 
 class Stored(NamedTuple):
-    """One array in the file.
+    """An array in the file.
 
     Attributes:
-        part: name of the sub-layer inside recurrent sections, else "".
-        role: what it is.
-        shape: Darknet's: (filters,), kernels OIHW `(filters, in / groups, size, size)`, dense
-            kernels `(out, in)`.
+        part: name of the sub-layer in recurrent sections, else "".
+        role: its role in the layer.
+        shape: in Darknet's axis order: `(filters,)`, `(filters, in / groups, size, size)` (OIHW)
+            for convolutions, `(out, in)` for dense kernels.
     """
 
     part: str
@@ -62,7 +62,7 @@ class Stored(NamedTuple):
 
 
 def scales(channels: int, part: str = "") -> Iterator[Stored]:
-    """Gamma, mean and variance."""
+    """Gamma, moving mean and moving variance."""
     for role in SCALES:
         yield Stored(part, role, (channels,))
 
@@ -70,14 +70,14 @@ def scales(channels: int, part: str = "") -> Iterator[Stored]:
 def convolution(
     kernel: tuple[int, int, int, int], *, normalized: bool, with_scales: bool = True, part: str = ""
 ) -> Iterator[Stored]:
-    """Biases, then scales, mean and variance, then the kernel (parser.c:2160-2194)."""
+    """Bias or beta, then gamma, mean and variance, then the kernel (parser.c:2160-2194)."""
     return _in_order(ORDER, kernel, normalized, with_scales, part)
 
 
 def dense(
     output: int, inputs: int, *, normalized: bool, with_scales: bool = True, part: str = ""
 ) -> Iterator[Stored]:
-    """Biases, the kernel, then scales, mean and variance (parser.c:2093-2112)."""
+    """Bias or beta, then the kernel, then gamma, mean and variance (parser.c:2093-2112)."""
     return _in_order(DENSE_ORDER, (output, inputs), normalized, with_scales, part)
 
 

@@ -248,8 +248,8 @@ def read_sections(
         if odd:
             # Copied from a web page; to Darknet it is part of the key, the word or the number.
             raise CfgError(
-                f"{source}: character U+{ord(odd):04X} looks like a blank and is none to Darknet; "
-                f"line {line}; replace it by a blank",
+                f"{source}: character U+{ord(odd):04X} looks like a blank but is not one for "
+                f"Darknet; line {line}; replace it by a blank",
                 source=source,
                 line=line,
                 found=odd,

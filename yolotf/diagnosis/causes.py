@@ -144,7 +144,7 @@ class NotWeights(Finding):
 
 _TEXT_DAMAGE = {
     "utf8_replacement": (
-        "read as UTF-8 text and written back: every byte that is none became EF BF BD, so the "
+        "read as UTF-8 text and written back: every invalid byte became EF BF BD, so the "
         "numbers are lost"
     ),
     "cp1252_to_utf8": "read as CP1252 or Latin-1 text and written back as UTF-8, which grew it",

@@ -68,9 +68,9 @@ def read_instances(path: _Path) -> _Json:
         content = json.loads(opening.read(path, most=opening.JSON_MOST, what="a COCO file"))
         lists = [content[key] for key in ("images", "annotations", "categories")]
         if not all(isinstance(some, list) for some in lists):
-            raise TypeError("images, annotations or categories are no lists")
+            raise TypeError("images, annotations or categories are not lists")
         if not all(isinstance(entry, dict) for some in lists for entry in some):
-            raise TypeError("an entry is no object")
+            raise TypeError("an entry is not an object")
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
         raise YolotfError(
             f"{source}: no COCO file of instances ({error!r:.80}); it has images, annotations and "

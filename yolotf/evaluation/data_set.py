@@ -232,7 +232,7 @@ def _listed(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
         if picture is None and "." not in Path(name).name:
             # Not quoted: the data file may have named any file.
             raise YolotfError(
-                f"{path}: line {number} is no path of a picture; a list names one a line",
+                f"{path}: line {number} is not the path of an image; a list has one path per line",
                 path=str(path),
                 line=number,
             )

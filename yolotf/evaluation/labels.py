@@ -143,8 +143,8 @@ def read_labels(path: _Path, classes: int | None = None) -> Labels:
             polygons += 1
         if not found or not all(_is_label(row, classes) for row in found):
             raise YolotfError(
-                f"{os.fspath(path)}: line {number} is no label{_quoted(line)}; {_wanted(classes)}"
-                f"{_hint(parts)}",
+                f"{os.fspath(path)}: line {number} is not a label{_quoted(line)}; "
+                f"{_wanted(classes)}{_hint(parts)}",
                 path=os.fspath(path),
                 line=number,
             )

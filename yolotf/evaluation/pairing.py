@@ -140,8 +140,8 @@ def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> D
         if unknown:
             labels = int(used[unknown].sum())
             notes.append(
-                f"{data.source}: {plural(labels, 'label')} of categories that are no class of the "
-                f"network left out: {_some([data.names[n] for n in unknown])}"
+                f"{data.source}: {plural(labels, 'label')} left out, of categories that are not "
+                f"classes of the network: {_some([data.names[n] for n in unknown])}"
             )
     else:
         places = [n for n in range(len(data.names)) if used[n]] or [*range(len(data.names))]

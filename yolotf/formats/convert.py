@@ -298,7 +298,7 @@ def _of_keras(model: Any, options: Options) -> tuple[str, tuple[str, ...]]:
 
 
 def check_any_size(network: Network, kind: str) -> None:
-    """Raises for a network that a format can write for one picture size only.
+    """Raises for a network that a format can only write for one image size.
 
     Args:
         network: any.
@@ -362,7 +362,7 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
         _check_suppression(named, options.suppression)
     if options.any_size and kind == ".tflite":
         raise errors.YolotfError(
-            f"{named}the TensorFlow Lite converter takes one picture size only; leave any_size out"
+            f"{named}the TensorFlow Lite converter takes one image size only; leave any_size out"
         )
     asked = {"batch": options.batch is not None, "decode": options.decode}
     if options.int8_only and not options.int8:
@@ -410,7 +410,7 @@ def format_of(output: StrPath) -> str:
         if text.endswith(ending):
             return ending
     raise errors.YolotfError(
-        f"{text}: {Path(text).suffix} is no format that can be written; use one of the endings "
+        f"{text}: {Path(text).suffix} is not a supported format; use one of the endings "
         f"{', '.join(_ENDINGS)}, or none (or / at the end) for a SavedModel folder",
         output=text,
         endings=_ENDINGS,

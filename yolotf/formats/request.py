@@ -75,7 +75,7 @@ def check_keras_any_size(network: cfg.Network) -> None:
         layer = network.layers[index]
         if layer.fixes_keras_size(network):
             raise graph_rules.refuse(
-                network, layer, f"[{layer.type}] is made for one picture size; leave any_size out"
+                network, layer, f"[{layer.type}] works for one image size only; leave any_size out"
             )
 
 

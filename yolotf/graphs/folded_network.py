@@ -269,7 +269,7 @@ class FoldedNetwork:
         """
         pictures = tf.convert_to_tensor(pictures)
         if variables is not None:
-            check_forgetful(self.network, "a graph of its own has no video to keep it for")
+            check_forgetful(self.network, "a separate graph has no video to keep it for")
         if not self.states:
             return self._run(pictures, {}, variables)[0]
         heads, after = self.step(pictures, self.states)

@@ -231,9 +231,11 @@ def _checked(array: npt.NDArray[Any], bgr: bool) -> npt.NDArray[Any]:
             "uint16": "(array / 257).astype('uint8') for 16 bits",
             "bool": "array.astype('uint8') * 255",
         }.get(str(array.dtype), "array.astype('uint8') for 0..255")
-        raise TypeError(f"an array of {array.dtype} is no picture: uint8 or floats in 0..1; {fix}")
+        raise TypeError(
+            f"an array of {array.dtype} is not an image: uint8 or floats in 0..1; {fix}"
+        )
     if array.dtype.kind != "f" and "float" not in str(array.dtype):  # bfloat16 is of kind V
-        raise TypeError(f"an array of {array.dtype} is no picture: uint8 or floats in 0..1")
+        raise TypeError(f"an array of {array.dtype} is not an image: uint8 or floats in 0..1")
     array = array.astype(np.float32, copy=False)
     low, high = float(array.min()), float(array.max())
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):

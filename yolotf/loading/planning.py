@@ -429,7 +429,7 @@ def _network_of_size(file: WeightsFile, own: cfg.Network | None) -> cfg.Network:
     if own is not None:
         return own
     raise ModelMismatchError(
-        f"{file.name}: {file.size_bytes} bytes are no stock network's; pass cfg= with the network "
+        f"{file.name}: {file.size_bytes} bytes match no stock network; pass cfg= with the network "
         "it was trained as",
         path=file.name,
         found=file.size_bytes,
@@ -610,7 +610,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
         section = network.layers[missing[0].layer]
         raise ModelMismatchError(
             f"{name_of(model)}: no variable for the {missing[0].role} of {network.where(section)}; "
-            "the model has no such layer, or it is called otherwise",
+            "the model has no such layer, or its name is different",
             section=section.index,
             role=missing[0].role,
         )

@@ -300,9 +300,9 @@ def _epsilon_warning(name: str, differences: Collection[tuple[str, float]]) -> s
     plural = "s have" if len(layers) > 1 else " has"
     return (
         f"{name}: {len(layers)} batch normalization{plural} epsilon "
-        f"{', '.join(f'{one:g}' for one in epsilons)}, Darknet {BN_EPSILON:g}, so Darknet computes "
-        f"otherwise with this file than the model ({shown}); pass fold_epsilon=True to move the "
-        "difference into the variances"
+        f"{', '.join(f'{one:g}' for one in epsilons)}, Darknet {BN_EPSILON:g}, so Darknet's "
+        f"results with this file differ from the model's ({shown}); pass fold_epsilon=True to "
+        "move the difference into the variances"
     )
 
 

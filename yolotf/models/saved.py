@@ -103,7 +103,7 @@ def _parsed(text: Any, path: str | os.PathLike[str]) -> Any:
         return json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise YolotfError(
-            f"{os.fspath(path)}: no Keras model: what it says of its layers is no JSON",
+            f"{os.fspath(path)}: not a Keras model: its configuration is not JSON",
             path=os.fspath(path),
         ) from error
 

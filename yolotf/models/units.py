@@ -570,8 +570,8 @@ def _grouped(variables: Sequence[Any], name: str) -> list[Leaf]:
         kind = _kind(None, found)
         if kind not in ("convolution", "dense", "norm"):
             raise ModelMismatchError(
-                f"{name}: the variables {', '.join(slot.name for slot in found.values())} are no "
-                "convolution, dense layer or batch normalization",
+                f"{name}: the variables {', '.join(slot.name for slot in found.values())} are not "
+                "a convolution, dense layer or batch normalization",
                 variable=prefix,
             )
         ages = [age for slot in found.values() if (age := _age(slot.variable)) is not None]

@@ -1,4 +1,4 @@
-"""The sections of a cfg, one file a family; importing them registers every class."""
+"""The section classes, one module per family; importing this package registers them all."""
 
 from yolotf.darknet.sections import (
     convolutional,

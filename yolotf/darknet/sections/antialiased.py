@@ -1,4 +1,4 @@
-"""`antialiasing=`: a section that walks by single steps, and a blur that takes its strides."""
+"""`antialiasing=`: a section computes with stride 1, and a blur after it applies the strides."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Blur(NamedTuple):
 
     kernel: tuple[tuple[float, ...], ...]
     padding: tuple[tuple[int, int], tuple[int, int]]
-    """Zeros: rows before and after, columns before and after."""
+    """Zero padding: ((rows before, rows after), (columns before, columns after))."""
     stride_y: int
     stride_x: int
 
@@ -25,11 +25,11 @@ _TWO = ((1 / 4, 1 / 4), (1 / 4, 1 / 4))
 
 @dataclass(frozen=True, kw_only=True)
 class Antialiased(Layer):
-    """A section with strides that may be left to a blur.
+    """A section whose strides may be applied by a blur.
 
     Attributes:
-        size: of its own window.
-        antialiasing: 0 for none, 2 for a blur of 2x2, any other for 3x3.
+        size: size of the section's window.
+        antialiasing: 0: no blur; 2: a 2x2 blur; any other value: a 3x3 blur.
     """
 
     size: int
@@ -39,12 +39,12 @@ class Antialiased(Layer):
 
     @property
     def around(self) -> int:
-        """Rows and columns of padding, both sides together."""
+        """Padding of rows (and of columns), the sum of both sides."""
         raise NotImplementedError
 
     @property
     def sharp_shape(self) -> Shape:
-        """What it puts out before the blur."""
+        """Output shape before the blur."""
         if not self.antialiasing:
             return self.output_shape
         rows, columns = (
@@ -54,7 +54,7 @@ class Antialiased(Layer):
 
     @property
     def blur(self) -> Blur:
-        """What follows `sharp`, where there is `antialiasing`."""
+        """The blur that follows `sharp`, if `antialiasing` is set."""
         kernel = _TWO if self.antialiasing == 2 else _THREE
         before = _side(self.antialiasing)
         sides = []
@@ -69,17 +69,17 @@ class Antialiased(Layer):
         return Blur(kernel, (sides[0], sides[1]), self.stride_y, self.stride_x)
 
     def blurred_reference(self) -> Refusal | None:
-        """Why a section further on cannot refer to it by number, if so.
+        """Why a later section cannot refer to this one by number; None if it can.
 
-        Darknet's own references keep the extents of before the blur and read what it left there
-        (parser.c:1663 sets only those of the next section).
+        In Darknet such a reference has the extents from before the blur and reads stale data
+        (parser.c:1663 only updates the next section).
         """
         if self.output_shape == self.sharp_shape:
             return None
         rows, columns, _ = self.sharp_shape
         return Refusal(
-            f"layer {self.index} has antialiasing={self.antialiasing}, and by its number Darknet "
-            f"reads {columns}x{rows} of it, from before the blur; put a section of its own between"
+            f"layer {self.index} has antialiasing={self.antialiasing}, and a reference to it reads "
+            f"{columns}x{rows} from before the blur in Darknet; put another section in between"
         )
 
 
@@ -87,7 +87,7 @@ _Section = TypeVar("_Section", bound=Antialiased)
 
 
 def sharp(layer: _Section) -> _Section:
-    """The section without its blur; itself if it has none."""
+    """The section without its blur; the section itself if it has none."""
     if not layer.antialiasing:
         return layer
     return replace(layer, antialiasing=0, stride_y=1, stride_x=1, output_shape=layer.sharp_shape)
@@ -101,10 +101,10 @@ def windows_and_blur(
     strides: tuple[int, int],
     antialiasing: int,
 ) -> tuple[int, int]:
-    """`windows`, by single steps where a blur takes the strides.
+    """`windows`, with stride 1 if a blur applies the strides.
 
     Raises:
-        CfgError: not one fits.
+        CfgError: no window fits.
     """
     if not antialiasing:
         return windows(options, place, padding, size, strides)

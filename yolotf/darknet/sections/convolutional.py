@@ -1,4 +1,4 @@
-"""`[convolutional]` and `[local]`: kernels that walk over rows and columns."""
+"""`[convolutional]` and `[local]`: kernels that slide over rows and columns."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ class Convolutional(Antialiased):
         groups = options.int("groups", 1, at_least=1)
         xnor = options.flag("xnor")
         if xnor and groups > 1:
-            before.warn(
-                options.section, "groups", f"groups={groups} counts for nothing with xnor=1"
-            )
+            before.warn(options.section, "groups", f"groups={groups} has no effect with xnor=1")
             groups = 1  # convolutional_layer.c:510
         stride_y, stride_x = read_strides(options)
         padding = size // 2 if options.flag("pad") else options.int("padding", 0, at_least=0)
@@ -61,7 +59,7 @@ class Convolutional(Antialiased):
             )
         written = {option.key for option in options.section.options}
         if "size" not in written and written & {"stride", "pad", "padding", "dilation"}:
-            # Forgotten: a kernel meant to be 1x1 has no use for padding.
+            # Probably forgotten: a 1x1 kernel would need no padding.
             before.warn(options.section, "size", "size= is missing, so the kernel is 1x1")
         share = options.ints("share_index")
         share_index = None
@@ -95,14 +93,14 @@ class Convolutional(Antialiased):
 
     @property
     def operations(self) -> int:
-        """A multiplication and an addition a kernel value and position; of signs, 32 at a time."""
+        """A multiplication and an addition per kernel value and position; a 32nd with xnor."""
         rows, columns, filters = self.sharp_shape
         depth = self.input_shape.channels // self.groups
         whole = 2 * filters * self.size**2 * depth * rows * columns
         return whole // 32 if self.xnor else whole  # convolutional_layer.c:781
 
     def stored(self) -> Iterator[Stored]:
-        """Bias or batch normalization, and an OIHW kernel, unless another's is used."""
+        """Bias or batch normalization, and an OIHW kernel; nothing with `share_index`."""
         if self.share_index is None:
             channels = self.input_shape.channels // self.groups
             for array in convolution(
@@ -116,49 +114,49 @@ class Convolutional(Antialiased):
 
     @property
     def flips_kernel(self) -> bool:
-        """`flipped=1`: the file has it filters last (parser.c:2201)."""
+        """`flipped=1`: the kernel is stored with filters last (parser.c:2201)."""
         return self.flipped and self.share_index is None
 
     @property
     def sets_channels(self) -> bool:
-        """As many as filters."""
+        """True: `filters=`."""
         return True
 
     @property
     def fixes_size(self) -> bool:
-        """Where a window hangs over, its place depends on the picture's size."""
+        """True if a window overhangs: how far depends on the image size."""
         return any(self.overhang)
 
     @property
     def around(self) -> int:
-        """Rows and columns of padding, both sides together."""
+        """Padding of rows (and of columns), the sum of both sides."""
         return 2 * self.padding
 
     @property
     def overhang(self) -> tuple[int, int]:
-        """Rows and columns of zeros that the only window reads below and beside all padding."""
+        """Rows and columns of zeros that the only window reads beyond the padding."""
         if self.antialiasing:
             return sharp(self).overhang
         return overhang(self, self.size, (self.stride_y, self.stride_x), self.around)
 
     @property
     def kernel_source(self) -> int | None:
-        """By `share_index`."""
+        """`share_index`."""
         return self.share_index
 
     def kernel_owner(self, network: Surroundings) -> Convolutional | None:
-        """The section whose kernel it uses: its own, or that of `share_index`."""
+        """The section whose kernel it uses: itself, or the target of `share_index`."""
         owner = self
         while owner.share_index is not None:
-            found = network.layers[owner.share_index]
-            if not isinstance(found, Convolutional):
+            shared = network.layers[owner.share_index]
+            if not isinstance(shared, Convolutional):
                 return None
-            owner = found
+            owner = shared
         return owner
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """Arithmetic Darknet has on a GPU only, and kernels that cannot be shared."""
-        # Both on a GPU only; a CPU ignores coordconv, and takes zeros for a binary kernel.
+        """Options that Darknet only supports on GPUs, and kernels that cannot be shared."""
+        # GPU only: on a CPU, Darknet ignores coordconv and uses zeros as binary kernel.
         key = self.set_key("binary", "coordconv")
         if key:
             return Refusal(f"{key}= cannot be built", key)
@@ -174,61 +172,67 @@ class Convolutional(Antialiased):
             return None
         owner = self.kernel_owner(network)
         if owner is None:
-            found = network.layers[self.share_index]
+            target = network.layers[self.share_index]
             return Refusal(
-                f"share_index={self.share_index} points to [{found.type}], which has no kernel "
+                f"share_index={self.share_index} points to [{target.type}], which has no kernel "
                 "to share",
                 "share_index",
             )
-        mine, theirs = (
-            (one.size, one.filters, one.groups, one.input_shape.channels, one.batch_normalize)
-            for one in (self, owner)
+        here, there = (
+            (
+                layer.size,
+                layer.filters,
+                layer.groups,
+                layer.input_shape.channels,
+                layer.batch_normalize,
+            )
+            for layer in (self, owner)
         )
-        if mine != theirs:
+        if here != there:
             return Refusal(
                 f"share_index={self.share_index} points to a kernel of another kind: size, "
-                f"filters, groups, channels and batch_normalize are {mine} here, {theirs} there",
+                f"filters, groups, channels and batch_normalize are {here} here, {there} there",
                 "share_index",
             )
         return None
 
     def _xnor_refusal(self) -> Refusal | None:
-        """What Darknet's convolution of bits leaves out (convolutional_layer.c:1239-1346)."""
+        """What Darknet's binary convolution ignores (convolutional_layer.c:1239-1346)."""
         if self.stride_x != self.stride_y:
             return Refusal(
                 f"xnor=1 with stride_x={self.stride_x} and stride_y={self.stride_y}: Darknet "
-                "takes no signs there; set one stride",
+                "does not binarize then; set one stride",
                 "xnor",
             )
-        if self.antialiasing:  # it returns before it comes to the blur
+        if self.antialiasing:  # Darknet returns before the blur
             return Refusal(
                 f"xnor=1 with antialiasing={self.antialiasing}: Darknet detects without the blur, "
-                "in other extents; take one of them out",
+                "with other extents; remove one of them",
                 "antialiasing",
             )
         if self.dilation > 1:
             return Refusal(
                 f"xnor=1 with dilation={self.dilation}: Darknet trains with it and detects "
-                "without; take one of them out",
+                "without; remove one of them",
                 "dilation",
             )
         plain = (self.size, self.padding, self.stride_x) == (3, 1, 1)
         channels = self.input_shape.channels
         if channels % 32 and not plain:  # "Error: is no non-optimized version", gemm.c:2321
             return Refusal(
-                f"xnor=1 with {channels} input channels, which 32 does not divide, is size=3 "
-                "stride=1 pad=1 in Darknet; elsewhere it sees no picture",
+                f"xnor=1 with {channels} input channels, not a multiple of 32, needs size=3 "
+                "stride=1 pad=1 in Darknet; otherwise it ignores the input",
                 "xnor",
             )
         return None
 
     def has_activation(self, activation: str) -> bool:
-        """All of them: each has its own function here (convolutional_layer.c:1194)."""
+        """Always: each has a function here (convolutional_layer.c:1194)."""
         return True
 
 
 def _activation(options: Options, xnor: bool) -> str:
-    """With bin_output=1 only the sign goes on, and Darknet leaves it out (network.c:1410)."""
+    """`linear` with bin_output=1: Darknet only passes on the sign (network.c:1410)."""
     activation = options.activation("logistic")
     return "linear" if xnor and options.flag("bin_output") else activation
 
@@ -252,7 +256,7 @@ class Local(Layer):
         size = options.int("size", 1, at_least=1)
         stride = options.int("stride", 1, at_least=1)
         pad = options.flag("pad")
-        # local_layer.c:10-24: with pad the window may hang over by size - 1 in all.
+        # local_layer.c:10-24: with pad the window may overhang by size - 1 in total.
         window = 1 if pad else size
         rows, columns = (positions(extent, window, stride) for extent in shape[:2])
         if rows < 1 or columns < 1:
@@ -275,7 +279,7 @@ class Local(Layer):
 
     @property
     def operations(self) -> int:
-        """As a convolution's."""
+        """As for a convolution."""
         rows, columns, filters = self.output_shape
         return 2 * filters * self.size**2 * self.input_shape.channels * rows * columns
 
@@ -288,25 +292,25 @@ class Local(Layer):
 
     @property
     def sets_channels(self) -> bool:
-        """As many as filters."""
+        """True: `filters=`."""
         return True
 
     @property
     def fixes_size(self) -> bool:
-        """It stores a kernel for every position."""
+        """True: it stores a kernel for every position."""
         return True
 
     @property
     def overhang(self) -> tuple[int, int]:
-        """Rows and columns of zeros that the only window reads below and beside all padding."""
+        """Rows and columns of zeros that the only window reads beyond the padding."""
         return overhang(self, self.size, (self.stride, self.stride), 2 * int(self.pad))
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """A padded window of another size than 3.
+        """A padded window whose size is not 3.
 
-        Darknet pads one row and column whatever the size (local_layer.c:104), but counts its
-        positions as if the window just fitted.
+        Darknet always pads one row and column (local_layer.c:104), but counts positions as if the
+        padding matched the size.
         """
         if self.pad and self.size != 3:
-            return Refusal(f"[local] with pad=1 has size=3 in Darknet, not {self.size}", "size")
+            return Refusal(f"[local] with pad=1 needs size=3 in Darknet, not {self.size}", "size")
         return None

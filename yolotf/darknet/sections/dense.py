@@ -32,11 +32,11 @@ class Connected(Layer):
 
     @property
     def operations(self) -> int:
-        """A multiplication and an addition a kernel value."""
+        """A multiplication and an addition per kernel value."""
         return 2 * self.input_shape.floats * self.output
 
     def stored(self) -> Iterator[Stored]:
-        """Bias, kernel, and what batch normalization has."""
+        """Bias or beta, the kernel, and the rest of the batch normalization."""
         yield from dense(
             self.output,
             self.input_shape.floats,
@@ -46,27 +46,27 @@ class Connected(Layer):
 
     @property
     def sets_channels(self) -> bool:
-        """As many as output."""
+        """True: `output=`."""
         return True
 
     @property
     def fixes_size(self) -> bool:
-        """It stores a row for every float of its input."""
+        """True: the kernel has a row for each float of the input."""
         return True
 
 
 @section("batchnorm")
 @dataclass(frozen=True, kw_only=True)
 class Batchnorm(Layer):
-    """`[batchnorm]`: batch normalization on its own (parser.c:909)."""
+    """`[batchnorm]`: batch normalization as a section (parser.c:909)."""
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Batchnorm:
-        """Reads nothing."""
+        """It has no options."""
         return cls(**place.fields(place.input_shape))
 
     def stored(self) -> Iterator[Stored]:
-        """Beta, then the others; `dontloadscales` is not looked at (parser.c:2233)."""
+        """Beta, gamma, mean and variance; `dontloadscales` has no effect (parser.c:2233)."""
         channels = self.input_shape.channels
         yield Stored("", Role.BETA, (channels,))
         yield from scales(channels)

@@ -135,7 +135,7 @@ class Detection(Head):
         if needed != found:
             raise options.fail(
                 f"side={side} num={num} coords={coords} classes={classes} needs {needed} inputs, "
-                f"the layer before puts out {found}",
+                f"the layer before has {found} outputs",
                 "side",
                 expected=needed,
                 found=found,
@@ -197,7 +197,7 @@ def _check_activation(before: Before, options: Options, place: Place, new_coords
             options.section,
             "new_coords",
             f"new_coords=1 needs activation=logistic in the convolution before, {where} has "
-            f"{found}; Darknet decodes what is no probability",
+            f"{found}; Darknet would decode values that are not probabilities",
         )
     elif not new_coords and found == "logistic" and entering.section.option("activation"):
         before.warn(

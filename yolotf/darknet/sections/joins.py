@@ -1,4 +1,4 @@
-"""Sections that read layers besides the one before: routes, shortcuts, products."""
+"""Sections that read other layers than the previous one: routes, shortcuts, products."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from yolotf.darknet.roles import Role, Stored
 @section("route")
 @dataclass(frozen=True, kw_only=True)
 class Route(Layer):
-    """`[route]`: its inputs one after the other; with `groups`, only part `group_id` of each."""
+    """`[route]`: concatenates its inputs; with `groups`, only group `group_id` of each."""
 
     groups: int
     group_id: int
 
     @property
     def window(self) -> str:
-        """All it joins, and its part of each."""
+        """The inputs, and the group of each."""
         part = f" {self.group_id + 1}/{self.groups}" if self.groups > 1 else ""
         return ", ".join(map(str, self.inputs)) + part
 
@@ -36,13 +36,13 @@ class Route(Layer):
             if shape[:2] != first[:2]:
                 raise options.fail(
                     f"layers {indices[0]} and {index} differ in size: "
-                    f"{first.width}x{first.height} and {shape.width}x{shape.height}; route joins "
+                    f"{first.width}x{first.height} and {shape.width}x{shape.height}; route needs "
                     f"layers of one size{before.size_hint()}",
                     "layers",
                 )
             if shape.channels % groups or group_id >= groups:
                 raise options.fail(
-                    f"groups={groups} group_id={group_id} does not fit the {shape.channels} "
+                    f"groups={groups} group_id={group_id} does not match the {shape.channels} "
                     f"channels of layer {index}",
                     "groups",
                 )
@@ -66,7 +66,7 @@ _WEIGHTS_NORMALIZATIONS = {"none": "none", "relu": "relu", "avg_relu": "relu", "
 @section("shortcut")
 @dataclass(frozen=True, kw_only=True)
 class Shortcut(Layer):
-    """`[shortcut]`: inputs[0] is the layer before, the rest are added to it (parser.c:915)."""
+    """`[shortcut]`: adds the other inputs to inputs[0], the previous layer (parser.c:915)."""
 
     activation: str
     weights_type: str
@@ -78,21 +78,21 @@ class Shortcut(Layer):
     def parse(cls, place: Place, options: Options, before: Before) -> Shortcut:
         """Reads the options."""
         others = before.references(place, options, "from")
-        mine = place.input_shape
+        shape = place.input_shape
         for index in others:
             other = before.shape(index)
-            if other[:2] != mine[:2]:
-                # pjreddie's Darknet, which resnet50.cfg and its family were written for, takes
-                # every second row and column; AlexeyAB's asserts (parser.c:979).
+            if other[:2] != shape[:2]:
+                # pjreddie's Darknet, which resnet50.cfg and similar were written for, reads every
+                # second row and column; AlexeyAB's asserts (parser.c:979).
                 before.warn(
                     place.section,
                     "from",
                     f"layers {place.before} and {index} differ in size: "
-                    f"{mine.width}x{mine.height} and {other.width}x{other.height}"
+                    f"{shape.width}x{shape.height} and {other.width}x{other.height}"
                     f"{before.size_hint()}",
                 )
         return cls(
-            **place.fields(mine, *others),
+            **place.fields(shape, *others),
             activation=options.activation("linear"),
             weights_type=options.one_of("weights_type", "none", _WEIGHTS_TYPES),
             weights_normalization=options.one_of(
@@ -102,7 +102,7 @@ class Shortcut(Layer):
 
     @property
     def nweights(self) -> int:
-        """Stored floats (shortcut_layer.c:49-51)."""
+        """Number of stored floats (shortcut_layer.c:49-51)."""
         if self.weights_type == "per_feature":
             return len(self.inputs)
         if self.weights_type == "per_channel":
@@ -110,13 +110,13 @@ class Shortcut(Layer):
         return 0
 
     def stored(self) -> Iterator[Stored]:
-        """A factor an input, or one an input and channel (parser.c:2348)."""
+        """A factor per input, or per input and channel (parser.c:2348)."""
         if self.nweights:
             each = self.nweights // len(self.inputs)
             yield Stored("", Role.WEIGHTS, (len(self.inputs), each))
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """Maps that do not lie on each other, whatever step is taken."""
+        """Inputs whose sizes are not a common multiple apart."""
         first = self.input_shape
         for index in self.inputs[1:]:
             shape = network.shape(index)
@@ -130,24 +130,24 @@ class Shortcut(Layer):
         return None
 
     def is_plain_sum(self, network: Surroundings) -> bool:
-        """Whether its inputs have one shape and no factors."""
+        """Whether all inputs have the same shape and there are no factors."""
         return self.weights_type == "none" and all(
             network.shape(index) == self.input_shape for index in self.inputs
         )
 
     def fixes_keras_size(self, network: Surroundings) -> bool:
-        """Steps and factors are worked out once."""
+        """True for inputs of other sizes, or with factors: the Keras layer computes them once."""
         return not self.is_plain_sum(network)
 
     def has_activation(self, activation: str) -> bool:
-        """Besides those of `activate`, mish and swish (shortcut_layer.c:130)."""
+        """Those of `activate`, and mish and swish (shortcut_layer.c:130)."""
         return activation in ("mish", "swish") or super().has_activation(activation)
 
 
 @section("scale_channels")
 @dataclass(frozen=True, kw_only=True)
 class ScaleChannels(Layer):
-    """`[scale_channels]`: inputs[1] multiplied by inputs[0], one number a channel."""
+    """`[scale_channels]`: multiplies inputs[1] by inputs[0], a factor per channel."""
 
     activation: str
     scale_wh: bool
@@ -159,13 +159,13 @@ class ScaleChannels(Layer):
         """Reads the options (parser.c:999)."""
         source = before.references(place, options, "from")[0]
         shape, scale_wh = before.shape(source), options.flag("scale_wh")
-        mine = place.input_shape
-        # scale_channels_layer.c: one number a channel, or one map for all channels.
+        factors = place.input_shape
+        # scale_channels_layer.c: a factor per channel, or per row and column.
         expected = Shape(shape.height, shape.width, 1) if scale_wh else Shape(1, 1, shape.channels)
-        if mine != expected:
+        if factors != expected:
             raise options.fail(
                 f"scale_channels needs {expected.width}x{expected.height}x{expected.channels} "
-                f"before it, found {mine.width}x{mine.height}x{mine.channels}",
+                f"before it, found {factors.width}x{factors.height}x{factors.channels}",
                 "from",
             )
         return cls(
@@ -178,7 +178,7 @@ class ScaleChannels(Layer):
 @section("sam")
 @dataclass(frozen=True, kw_only=True)
 class Sam(Layer):
-    """`[sam]`: inputs[1] multiplied by inputs[0], element by element."""
+    """`[sam]`: multiplies inputs[1] by inputs[0], element by element."""
 
     activation: str
 

@@ -13,7 +13,7 @@ from yolotf.darknet.roles import Role, Stored
 @section("dropout")
 @dataclass(frozen=True, kw_only=True)
 class Dropout(Layer):
-    """`[dropout]`: nothing at inference."""
+    """`[dropout]`: the identity at inference."""
 
     probability: float
 
@@ -46,13 +46,13 @@ class Softmax(Layer):
 
     @property
     def fixes_size(self) -> bool:
-        """Its groups run over rows, columns and channels as one."""
+        """True: groups span rows, columns and channels."""
         return True
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """What reads beyond its input."""
+        """Options for which Darknet reads beyond its input."""
         if self.spatial:
-            # softmax_layer.c:110 reads past its input, and a CPU ignores it.
+            # softmax_layer.c:110 reads past its input on a GPU; on a CPU it is ignored.
             return Refusal("[softmax] with spatial= cannot be built", "spatial")
         channels = self.input_shape.channels
         if channels % self.groups and not self.tree:
@@ -98,7 +98,7 @@ class Normalization(Layer):
 @section("implicit")
 @dataclass(frozen=True, kw_only=True)
 class Implicit(Layer):
-    """`[implicit]`: a stored constant, before training within `std` of `mean`."""
+    """`[implicit]`: a stored constant, initialized around `mean` with `std`."""
 
     filters: int
     atoms: int
@@ -121,7 +121,7 @@ class Implicit(Layer):
 
     @property
     def sets_channels(self) -> bool:
-        """As many as filters."""
+        """True: `filters=`."""
         return True
 
 
@@ -130,9 +130,9 @@ class Implicit(Layer):
 @section("contrastive")
 @dataclass(frozen=True, kw_only=True)
 class Passive(Layer):
-    """`[cost]`, `[empty]`, `[contrastive]`: the input unchanged as far as inference goes."""
+    """`[cost]`, `[empty]`, `[contrastive]`: the identity at inference."""
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Passive:
-        """Reads nothing."""
+        """It has no options that matter at inference."""
         return cls(**place.fields(place.input_shape))

@@ -1,7 +1,7 @@
-"""Sections with a memory: what they store, and what they keep from one frame to the next.
+"""Recurrent sections: their arrays, and the state they keep between frames.
 
-A network is described as Darknet runs it to detect, with `time_steps=1` (detector.c:1629,
-demo.c:169), whatever `[net]` says: one frame a step, and what a section keeps stays in it.
+Networks are modeled as Darknet runs them for detection, with `time_steps=1` (detector.c:1629,
+demo.c:169) whatever `[net]` sets: one frame per step, with the state kept between steps.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class SubLayer:
     """A convolution or dense layer inside a recurrent section.
 
     Attributes:
-        name: among the parts of its section.
-        layer: what it would be as a section of its own; it has no line.
+        name: its name in the section.
+        layer: the same as a separate section, but without a line.
     """
 
     name: str
     layer: Convolutional | Connected
 
     def stored(self) -> Iterator[Stored]:
-        """As the section of its kind; `dontloadscales` of the whole never reaches it."""
+        """As in a separate section; the recurrent section's `dontloadscales` does not apply."""
         layer = self.layer
         channels = layer.input_shape.channels
         if isinstance(layer, Connected):
@@ -63,41 +63,41 @@ class SubLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrent(Layer):
-    """A section of several convolutions or dense layers and a memory.
+    """A recurrent section, with several convolutions or dense layers.
 
     Attributes:
-        sublayers: its parts in file order.
+        sublayers: its sub-layers in file order.
     """
 
     sublayers: tuple[SubLayer, ...]
 
     @property
     def parts(self) -> Mapping[str, Layer]:
-        """Its convolutions or dense layers, by name."""
+        """The sub-layers by name."""
         return {part.name: part.layer for part in self.sublayers}
 
     def stored(self) -> Iterator[Stored]:
-        """Its parts, one after the other."""
+        """The arrays of the sub-layers."""
         for part in self.sublayers:
             yield from part.stored()
 
     @property
     def operations(self) -> int:
-        """Its parts'."""
+        """Sum over the sub-layers."""
         return sum(part.layer.operations for part in self.sublayers)
 
     @property
     def sets_channels(self) -> bool:
-        """By `output=`."""
+        """True: `output=`."""
         return True
 
     @property
     def fixes_size(self) -> bool:
-        """What it keeps has the size of a picture, and dense parts a row for every float."""
+        """True: the state depends on the image size, and so do dense kernels."""
         return True
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """What its parts refuse, and windows of which Darknet stops the program."""
+        """Refusals of the sub-layers, and windows for which Darknet aborts."""
         if key := self.set_key("xnor"):
             return Refusal(f"{key}= cannot be built in [{self.type}]", key)
         for part in self.sublayers:
@@ -105,11 +105,10 @@ class Recurrent(Layer):
             if isinstance(layer, Convolutional):
                 if layer.input_shape[:2] != layer.output_shape[:2]:
                     return Refusal(
-                        f"size={layer.size} with a padding of {layer.padding} makes "
-                        f"{layer.output_shape.width}x{layer.output_shape.height} of "
-                        f"{layer.input_shape.width}x{layer.input_shape.height}, and [{self.type}] "
-                        "reads what it put out as it was put in; set pad=1, an odd size and "
-                        "stride=1",
+                        f"size={layer.size} with a padding of {layer.padding} turns "
+                        f"{layer.input_shape.width}x{layer.input_shape.height} into "
+                        f"{layer.output_shape.width}x{layer.output_shape.height}, but the state of "
+                        f"[{self.type}] must keep its size; set pad=1, an odd size and stride=1",
                         "size",
                     )
                 if refused := layer.refusal(network):
@@ -119,13 +118,13 @@ class Recurrent(Layer):
 
 @dataclass(frozen=True)
 class _Parts:
-    """Makes the parts of one section."""
+    """Makes the sub-layers of a section."""
 
     place: Place
     normalize: bool
 
     def _fields(self, kind: str, input_shape: Shape, output_shape: Shape) -> Fields:
-        """As if its section had nothing but what the part is made with."""
+        """The fields of a sub-layer, with an empty section."""
         return {
             "index": self.place.index,
             "type": kind,
@@ -137,7 +136,7 @@ class _Parts:
         }
 
     def dense(self, name: str, inputs: int, output: int, activation: str) -> SubLayer:
-        """One of `output` rows."""
+        """A dense sub-layer."""
         fields = self._fields("connected", Shape(1, 1, inputs), Shape(1, 1, output))
         return SubLayer(
             name=name,
@@ -149,7 +148,7 @@ class _Parts:
     def convolutions(
         self, options: Options, kernels: Mapping[str, tuple[int, int]], activation: str
     ) -> tuple[SubLayer, ...]:
-        """One for each of `kernels`, which gives its input channels and filters."""
+        """A convolution for each of `kernels`, name -> (input channels, filters)."""
         size = options.int("size", 3, at_least=1)
         stride = options.int("stride", 1, at_least=1)
         padding = size // 2 if options.flag("pad") else options.int("padding", 0, at_least=0)
@@ -194,13 +193,13 @@ def _parts(place: Place, options: Options) -> _Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class _Simple(Recurrent):
-    """`[rnn]` and `[crnn]`: what it keeps is the sum of two parts, and a third reads it.
+    """`[rnn]` and `[crnn]`: the state is the sum of two sub-layers, and a third reads it.
 
     Attributes:
-        hidden: channels that it keeps.
-        output: channels that it puts out.
-        activation: of its parts.
-        shortcut: what was kept is added to what is.
+        hidden: channels of the state.
+        output: output channels.
+        activation: activation of the sub-layers.
+        shortcut: the old state is added to the new one.
     """
 
     hidden: int
@@ -210,14 +209,14 @@ class _Simple(Recurrent):
 
     @property
     def states(self) -> Mapping[str, Shape]:
-        """The sum."""
+        """The hidden state."""
         return {"state": Shape(*self.output_shape[:2], self.hidden)}
 
 
 @section("rnn")
 @dataclass(frozen=True, kw_only=True)
 class Rnn(_Simple):
-    """`[rnn]` (parser.c:275, rnn_layer.c:89): dense parts."""
+    """`[rnn]` (parser.c:275, rnn_layer.c:89): dense sub-layers."""
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Rnn:
@@ -226,13 +225,13 @@ class Rnn(_Simple):
         hidden = options.int("hidden", 1, at_least=1)
         activation = options.activation("logistic")
         # rnn_layer.c:53
-        kept = {1: "logistic", 2: "loggy"}.get(options.int("logistic", 0), activation)
+        state_activation = {1: "logistic", 2: "loggy"}.get(options.int("logistic", 0), activation)
         parts = _parts(place, options)
         return cls(
             **place.fields(Shape(1, 1, output)),
             sublayers=(
                 parts.dense("input", place.input_shape.floats, hidden, activation),
-                parts.dense("self", hidden, hidden, kept),
+                parts.dense("self", hidden, hidden, state_activation),
                 parts.dense("output", hidden, output, activation),
             ),
             hidden=hidden,
@@ -244,24 +243,24 @@ class Rnn(_Simple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Windowed(Recurrent):
-    """`[crnn]` and `[conv_lstm]`: parts that are convolutions."""
+    """`[crnn]` and `[conv_lstm]`: the sub-layers are convolutions."""
 
     @property
     def window(self) -> str:
-        """Of its parts, all alike."""
+        """Kernel, stride and dilation, which all sub-layers share."""
         layer = self.sublayers[0].layer
         assert isinstance(layer, Convolutional)
         return window_words(layer.size, (layer.stride_y, layer.stride_x), layer.dilation)
 
     def has_activation(self, activation: str) -> bool:
-        """As a convolution."""
+        """Always, as in a convolution."""
         return True
 
 
 @section("crnn")
 @dataclass(frozen=True, kw_only=True)
 class Crnn(_Simple, _Windowed):
-    """`[crnn]` (parser.c:251, crnn_layer.c:153): `[rnn]` of convolutions."""
+    """`[crnn]` (parser.c:251, crnn_layer.c:153): an `[rnn]` of convolutions."""
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Crnn:
@@ -288,7 +287,7 @@ class Crnn(_Simple, _Windowed):
 @section("gru")
 @dataclass(frozen=True, kw_only=True)
 class Gru(Recurrent):
-    """`[gru]` (parser.c:291, gru_layer.c:118); its candidate is logistic, not tanh."""
+    """`[gru]` (parser.c:291, gru_layer.c:118); its candidate state is logistic, not tanh."""
 
     output: int
 
@@ -297,7 +296,7 @@ class Gru(Recurrent):
         """Reads the options."""
         inputs, output = place.input_shape.floats, options.int("output", 1, at_least=1)
         parts = _parts(place, options)
-        # File order, parser.c:2305-2311: first all that read the input.
+        # File order, parser.c:2305-2311: first the kernels for the input.
         return cls(
             **place.fields(Shape(1, 1, output)),
             sublayers=(
@@ -309,7 +308,7 @@ class Gru(Recurrent):
 
     @property
     def states(self) -> Mapping[str, Shape]:
-        """What it put out."""
+        """The last output."""
         return {"state": self.output_shape}
 
 
@@ -325,7 +324,7 @@ class Lstm(Recurrent):
         """Reads the options."""
         inputs, output = place.input_shape.floats, options.int("output", 1, at_least=1)
         parts = _parts(place, options)
-        # File order, parser.c:2313-2322: first all that read what was put out.
+        # File order, parser.c:2313-2322: first the kernels for the last output.
         return cls(
             **place.fields(Shape(1, 1, output)),
             sublayers=(
@@ -337,7 +336,7 @@ class Lstm(Recurrent):
 
     @property
     def states(self) -> Mapping[str, Shape]:
-        """What it put out, and its cells."""
+        """The last output and the cells."""
         return {"state": self.output_shape, "cell": self.output_shape}
 
 
@@ -347,18 +346,18 @@ class ConvLstm(_Windowed):
     """`[conv_lstm]` (parser.c:311, conv_lstm_layer.c:639, on a GPU :1040).
 
     Attributes:
-        output: channels that it puts out.
-        activation: of its parts.
-        lstm_activation: in place of tanh, as on a GPU; a CPU has tanh whatever the cfg says.
-        peephole: gates read the cells too.
-        bottleneck: gates read one convolution of what was put out and the input. On a GPU only;
-            on a CPU Darknet stops.
-        shortcut: with `bottleneck`, half of that convolution is added to what is put out.
-        state_constrain: the largest cell; 0 for any.
+        output: output channels.
+        activation: activation of the sub-layers.
+        lstm_activation: replaces tanh, as on a GPU; on a CPU, Darknet always uses tanh.
+        peephole: the gates also read the cells.
+        bottleneck: the gates read one convolution of the last output and the input. Darknet only
+            supports this on a GPU and aborts on a CPU.
+        shortcut: with `bottleneck`, half of that convolution is added to the output.
+        state_constrain: limit for the magnitude of the cells; 0: no limit.
     """
 
     LSTM_ACTIVATIONS: ClassVar[tuple[str, ...]] = ("tanh", "leaky", "linear")
-    """What Darknet's kernels have (blas_kernels.cu:1589)."""
+    """Those of Darknet's GPU kernels (blas_kernels.cu:1589)."""
 
     output: int
     activation: str
@@ -374,7 +373,7 @@ class ConvLstm(_Windowed):
         channels, output = place.input_shape.channels, options.int("output", 1, at_least=1)
         activation = options.activation("linear")
         peephole, bottleneck = options.flag("peephole"), options.flag("bottleneck")
-        # File order, parser.c:2323-2340; a bottleneck has one wide wf in place of four w.
+        # File order, parser.c:2323-2340; a bottleneck has one wide wf instead of four w.
         kernels = {f"v{gate}": (output, output) for gate in "fio" if peephole}
         if bottleneck:
             kernels["wf"] = 2 * output, output
@@ -396,21 +395,21 @@ class ConvLstm(_Windowed):
 
     @property
     def states(self) -> Mapping[str, Shape]:
-        """What it put out, before `shortcut`, and its cells."""
+        """The last output, before `shortcut`, and the cells."""
         return {"state": self.output_shape, "cell": self.output_shape}
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """What Darknet has no code for, or reads past its memory with."""
+        """Options that Darknet does not implement, or that make it read out of bounds."""
         if self.lstm_activation not in self.LSTM_ACTIVATIONS:
             return Refusal(
-                f"lstm_activation={self.lstm_activation[:40]} is none of Darknet's, "
+                f"unknown lstm_activation={self.lstm_activation[:40]}; one of "
                 f"{', '.join(self.LSTM_ACTIVATIONS)}",
                 "lstm_activation",
             )
         if self.bottleneck and self.input_shape.channels != self.output:
             return Refusal(
-                f"bottleneck=1 joins {self.input_shape.channels} input channels and output="
-                f"{self.output} as if there were as many; set output={self.input_shape.channels}",
+                "bottleneck=1 needs as many output channels as input channels; set output="
+                f"{self.input_shape.channels}, not {self.output}",
                 "bottleneck",
             )
         if self.bottleneck and self.shortcut and self.output % 2:
@@ -425,14 +424,14 @@ class ConvLstm(_Windowed):
 @section("history")
 @dataclass(frozen=True, kw_only=True)
 class History(Layer):
-    """`[history]` (parser.c:342): the last frames' channels; of one step, those of one frame.
+    """`[history]` (parser.c:342): the channels of the last frames.
 
-    Darknet shifts frames through it only where `[net]` asks for several time steps at once. With
-    one, as it detects, it puts out the frame and zeros for those before it
+    Darknet only shifts frames through it if `[net]` sets several time steps. With one, as in
+    detection, the output is the current frame, with zeros for the earlier ones
     (conv_lstm_layer.c:290).
 
     Attributes:
-        history_size: frames it has room for.
+        history_size: number of frames.
     """
 
     history_size: int
@@ -446,7 +445,7 @@ class History(Layer):
             before.warn(
                 options.section,
                 "history_size",
-                f"[history] puts out the newest frame and zeros for the {history_size - 1} before "
+                f"[history] outputs the newest frame and zeros for the {history_size - 1} before "
                 "it, as Darknet does where it detects, one time step at once",
             )
         return cls(

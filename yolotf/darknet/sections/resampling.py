@@ -1,4 +1,4 @@
-"""Sections that change rows and columns without weights: pools, crops, upsampling, reorg."""
+"""Sections without weights that change rows and columns: pools, crops, upsampling, reorg."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from yolotf.darknet.sections.antialiased import Antialiased, sharp, windows_and_
 class Pool(Antialiased):
     """`[maxpool]` and `[local_avgpool]`; `padding` is the sum of both sides (parser.c:837).
 
-    The first window starts `padding // 2` outside. What lies outside takes no part; a window that
-    lies outside as a whole (padding >= size) has -FLT_MAX for its maximum, and 0 / 0 for its mean
+    The first window starts `padding // 2` outside the input. Padding takes no part in the result; a
+    window entirely in the padding (padding >= size) has the maximum -FLT_MAX and the mean 0 / 0
     (maxpool_layer.c:283-311, 346-374).
     """
 
@@ -74,21 +74,21 @@ class Pool(Antialiased):
 
     @property
     def sets_channels(self) -> bool:
-        """The largest of channels, as many as out_channels."""
+        """True with `maxpool_depth`: `out_channels=`."""
         return self.maxpool_depth
 
     def fixes_keras_size(self, network: Surroundings) -> bool:
-        """The largest of channels."""
+        """True with `maxpool_depth`."""
         return self.maxpool_depth
 
     @property
     def fixes_size(self) -> bool:
-        """Where a window hangs over, its place depends on the picture's size."""
+        """True if a window overhangs: how far depends on the image size."""
         return any(self.overhang)
 
     @property
     def overhang(self) -> tuple[int, int]:
-        """Rows and columns by which the only window reaches below and beside all padding."""
+        """Rows and columns by which the only window extends beyond the padding."""
         if self.maxpool_depth:
             return 0, 0
         if self.antialiasing:
@@ -97,18 +97,18 @@ class Pool(Antialiased):
 
     @property
     def around(self) -> int:
-        """Rows and columns of padding, both sides together."""
+        """Padding of rows (and of columns), the sum of both sides."""
         return self.padding
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """What Darknet has on a GPU only, and channels it would read from beyond its input."""
+        """Options that Darknet only supports on GPUs, and more channels than the input has."""
         key = self.set_key("maxpool_zero_nonmax")
         if key:
             return Refusal(f"{key}= cannot be built", key)
         if self.maxpool_depth and self.antialiasing:
             return Refusal(
-                f"maxpool_depth=1 with antialiasing={self.antialiasing}: Darknet leaves the blur "
-                "out and has other extents after it; take one of them out",
+                f"maxpool_depth=1 with antialiasing={self.antialiasing}: Darknet skips the blur "
+                "but computes other extents after it; remove one of them",
                 "antialiasing",
             )
         if self.maxpool_depth and self.out_channels > self.input_shape.channels:
@@ -127,14 +127,14 @@ class Avgpool(Layer):
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Avgpool:
-        """Reads nothing."""
+        """It has no options."""
         return cls(**place.fields(Shape(1, 1, place.input_shape.channels)))
 
 
 @section("upsample")
 @dataclass(frozen=True, kw_only=True)
 class Upsample(Layer):
-    """`[upsample]`: nearest neighbour, times `scale`; a negative stride sums down instead."""
+    """`[upsample]`: nearest neighbour, times `scale`; a negative stride sums blocks instead."""
 
     stride: int
     scale: float
@@ -167,11 +167,11 @@ class Upsample(Layer):
 
     @property
     def window(self) -> str:
-        """Its factor."""
+        """The factor."""
         return f"{'1/' if self.reverse else ''}{self.stride}x"
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """Summing down where rows and columns are left over."""
+        """A negative stride that does not divide the input."""
         shape = self.input_shape
         if self.reverse and (shape.height % self.stride or shape.width % self.stride):
             return Refusal(
@@ -184,7 +184,7 @@ class Upsample(Layer):
 @section("reorg3d")
 @dataclass(frozen=True, kw_only=True)
 class Reorg(Layer):
-    """`[reorg]` (Darknet's own shuffle) and `[reorg3d]` (space to depth)."""
+    """`[reorg]` (a shuffle specific to Darknet) and `[reorg3d]` (space to depth)."""
 
     stride: int
     reverse: bool
@@ -217,22 +217,22 @@ class Reorg(Layer):
 
     @property
     def window(self) -> str:
-        """Its stride."""
+        """The stride."""
         return f"/ {self.stride}"
 
     @property
     def fixes_size(self) -> bool:
-        """Darknet's shuffle runs over rows and channels as one; space to depth does not."""
+        """True unless it is plain space to depth: Darknet's shuffle mixes rows and channels."""
         return self.type == "reorg" or self.reverse
 
     def refusal(self, network: Surroundings) -> Refusal | None:
-        """Channels that the shuffle would read from beyond its input."""
+        """Channel counts for which the shuffle would read beyond its input."""
         if self.type == "reorg3d" and not self.reverse:
             return None
         view = self.output_shape if self.type == "reorg3d" else self.input_shape
         if view.channels % self.stride**2:
             return Refusal(
-                f"stride={self.stride} with reverse needs channels that {self.stride**4} divides, "
+                f"stride={self.stride} with reverse needs a multiple of {self.stride**4} channels, "
                 f"not {self.input_shape.channels}",
                 "stride",
             )
@@ -242,7 +242,7 @@ class Reorg(Layer):
 @section("crop")
 @dataclass(frozen=True, kw_only=True)
 class Crop(Layer):
-    """`[crop]`: the middle part; maps 0..1 to -1..1 unless `noadjust` (crop_layer.c)."""
+    """`[crop]`: crops the center; maps 0..1 to -1..1 unless `noadjust` (crop_layer.c)."""
 
     noadjust: bool
 
@@ -254,7 +254,8 @@ class Crop(Layer):
         shape = place.input_shape
         if height > shape.height or width > shape.width:
             raise options.fail(
-                f"{width}x{height} is more than {shape.width}x{shape.height}", "crop_width"
+                f"{width}x{height} is larger than the input, {shape.width}x{shape.height}",
+                "crop_width",
             )
         return cls(
             **place.fields(Shape(height, width, shape.channels)),
@@ -263,5 +264,5 @@ class Crop(Layer):
 
     @property
     def fixes_size(self) -> bool:
-        """It puts out one size whatever comes in."""
+        """True: the output has a fixed size."""
         return True

@@ -73,15 +73,15 @@ def network(
     stock = builder.DETECTORS.get(key) or builder.CLASSIFIERS.get(key)
     if stock is None:
         nearest = difflib.get_close_matches(key, builder.DETECTORS, n=1)
-        suggestion = f"; did you mean {builder.DETECTORS[nearest[0]].name}?" if nearest else ""
+        suggestion = f"; did you mean {builder.DETECTORS[nearest[0]].name}" if nearest else ""
         if _NOT_DARKNET.match(key):
             # Near in name only: the weights are PyTorch's, and no .weights file exists.
             nearest = []
-            suggestion = f"; {name} is no Darknet network and has no .weights file"
+            suggestion = f"; {name} is not a Darknet network and has no .weights files"
         elif name.endswith(".cfg"):
             suggestion = f"; a cfg is read by yolotf.parse_cfg({name!r})"
         raise CfgError(
-            f"{name!r} is no stock network, they are: {', '.join(NAMES)}{suggestion}",
+            f"unknown network {name!r}{suggestion}; known: {', '.join(NAMES)}",
             name=name,
             known=NAMES,
             nearest=builder.DETECTORS[nearest[0]].name if nearest else None,

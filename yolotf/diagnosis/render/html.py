@@ -90,7 +90,7 @@ def _description(row: LayerRow) -> str:
     at = "" if row.cfg_line is None else f", cfg line {row.cfg_line}"
     lines = [f"layer {row.layer} [{row.section}]{at}: {_NAMES[row.status]}"]
     if row.output:
-        lines.append(f"puts out {row.output.width}x{row.output.height}x{row.output.channels}")
+        lines.append(f"outputs {row.output.width}x{row.output.height}x{row.output.channels}")
     for array in row.arrays:
         shape = "x".join(map(str, array.shape))
         numbers = summary_lines.statistics(array)
