@@ -66,10 +66,11 @@ test-readers: $(VENV)/built ## read ONNX with OpenCV 5, tract, MNN and ncnn
 	YOLOTF_READERS=$(CURDIR)/build-readers/bin/python \
 	  $(BIN)/python -m pytest tests/onnx_models/test_readers.py
 
-lint: $(VENV)/lint ## check format, types, import contracts, workflows and stubs
+lint: $(VENV)/lint ## check format, types, import contracts, words, workflows and stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_words.py
 	$(BIN)/actionlint .github/workflows/*.yml
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.citation-file-format CITATION.cff

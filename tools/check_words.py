@@ -1,0 +1,179 @@
+"""Finds phrases that a native engineer would not write in what users read.
+
+Users read README.md, the pages of docs/, the unreleased part of CHANGELOG.md, the messages and help
+texts in yolotf/ (its string literals), and the docstrings of public names (yolotf/__init__.pyi).
+
+Usage: python tools/check_words.py [ROOT]
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+BANNED = {
+    r"put(?:s|ting)? out": "outputs",
+    r"of (?:its|their|one's|his|her) own": "its own, separate",
+    r"(?:is|are|was|were) (?-i:none)(?! of\b)": "is not one, there is none",
+    r"(?:is|are|was|be) told(?! apart)": "gets, receives; or name the argument",
+    r"for ever": "forever",
+    r"(?:answer|behave|call|compute|count|decode|differ|do|end|load|look|name|order|read|say|"
+    r"speak|spell|store|work|write)(?:e?s|e?d)? (?:\w+ )?otherwise(?!,)": "differently",
+    r"(?:done|written|spelled|read) otherwise(?!,)": "differently",
+    r"at (?:every|each|any|all|no) doors?": "everywhere, in every function",
+    r"(?:the|every|each|a) doors?": "entry point",
+    r"some (?:hundred|thousand)": "a few hundred",
+    r"no less than": "at least",
+    r"like?est": "most similar, most likely",
+    r"(?<!there )(?:is|are) no (?!(?:longer|more|less|other|different|\w+er)\b)\w+": "is not a",
+    r"network with a memory": "recurrent network",
+    r"parts at": "diverges at",
+    r"that is not one": "invalid",
+    r"in words": "as text",
+    r"answers? with": "returns",
+    r"what of (?:a|the|it)": "which part of",
+    r"(?<=[.;:] )likewise(?=[.;:])": "say it again",
+    r"nothing of (?:it|them)": "none of",
+    r"(?:stands?|stood) in (?:line|the)": "is in",
+    r"brings? along": "includes",
+    r"at Darknet": "in Darknet",
+    r"rooms": "packages",
+}
+"""Phrase (a regular expression for whole words) -> what to write instead."""
+
+_BANNED = {
+    re.compile(rf"(?<![\w`'\"])(?:{phrase})(?![\w`'\"])", re.IGNORECASE): instead
+    for phrase, instead in BANNED.items()
+}
+
+
+class Text(NamedTuple):
+    """Some text that users read, and where it is."""
+
+    path: Path
+    line: int
+    text: str
+
+
+class Use(NamedTuple):
+    """A banned phrase in use."""
+
+    path: Path
+    line: int
+    phrase: str
+    instead: str
+
+
+def uses(root: Path) -> Iterator[Use]:
+    """The banned phrases in what users of the project in `root` read."""
+    for text in texts(root):
+        yield from uses_in(text)
+
+
+def uses_in(text: Text) -> Iterator[Use]:
+    """The banned phrases in one text. A phrase may continue on the next line."""
+    joined = re.sub(r"\s", " ", text.text)
+    for pattern, instead in _BANNED.items():
+        for match in pattern.finditer(joined):
+            line = text.line + text.text.count("\n", 0, match.start())
+            yield Use(text.path, line, match.group(), instead)
+
+
+def texts(root: Path) -> Iterator[Text]:
+    """Everything that users read."""
+    for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
+        yield Text(path, 1, path.read_text(encoding="utf-8"))
+    yield _unreleased(root / "CHANGELOG.md")
+    trees = {
+        path: ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted((root / "yolotf").rglob("*.py"))
+    }
+    for path, tree in trees.items():
+        yield from _literals(path, tree)
+    for path, name in _public_names(root):
+        yield from _docstrings(path, trees, name)
+
+
+def _unreleased(path: Path) -> Text:
+    """The changes since the last version: earlier ones are history."""
+    text = path.read_text(encoding="utf-8")
+    start = text.index("## Unreleased")
+    end = text.find("\n## ", start)
+    return Text(path, text.count("\n", 0, start) + 1, text[start:end] if end > 0 else text[start:])
+
+
+def _literals(path: Path, tree: ast.Module) -> Iterator[Text]:
+    """String literals with a space in them, docstrings aside; f-strings with {} for values."""
+    docstrings = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    inside = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in node.values
+    }
+    for node in ast.walk(tree):
+        if id(node) in docstrings or id(node) in inside:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            parts = (part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            text = "".join(map(str, parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        else:
+            continue
+        if " " in text.strip():
+            yield Text(path, node.lineno, text)
+
+
+def _public_names(root: Path) -> Iterator[tuple[Path, str]]:
+    """(module, name) of everything in yolotf/__init__.pyi."""
+    stub = root / "yolotf" / "__init__.pyi"
+    for node in ast.walk(ast.parse(stub.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module != "__future__":
+            base = root.joinpath(*node.module.split("."))
+            for alias in node.names:
+                for path in (base.with_suffix(".py"), base / "__init__.py"):
+                    if path.is_file():
+                        yield path, alias.name
+
+
+def _docstrings(path: Path, trees: dict[Path, ast.Module], name: str) -> Iterator[Text]:
+    """Those of the function or class `name`, of its public methods and its attributes."""
+    for node in trees[path].body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            yield from _docstrings_in(path, node)
+
+
+def _docstrings_in(path: Path, node: ast.FunctionDef | ast.ClassDef) -> Iterator[Text]:
+    for part in node.body:
+        if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant):
+            if isinstance(part.value.value, str):
+                yield Text(path, part.lineno, part.value.value)
+        elif (
+            isinstance(node, ast.ClassDef)
+            and isinstance(part, ast.FunctionDef)
+            and (not part.name.startswith("_") or part.name in ("__init__", "__call__"))
+        ):
+            yield from _docstrings_in(path, part)
+
+
+def main() -> int:
+    """Prints each use; returns 1 if there is any."""
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1]
+    found = list(uses(root))
+    for use in found:
+        place = f"{use.path.relative_to(root)}:{use.line}"
+        print(f"{place}: {use.phrase!r}; write: {use.instead}")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
