@@ -99,8 +99,8 @@ REFUSED = {
     ),
     "stride": (
         "[conv_lstm]\nsize=3\npad=1\nstride=2\n",
-        "some.cfg: size=3 with a padding of 1 makes 2x2 of 3x3, and [conv_lstm] reads what it put "
-        "out as it was put in; set pad=1, an odd size and stride=1; section 0 [conv_lstm] "
+        "some.cfg: size=3 with a padding of 1 turns 3x3 into 2x2, but the state of [conv_lstm] "
+        "must keep its size; set pad=1, an odd size and stride=1; section 0 [conv_lstm] "
         "(some.cfg:5)",
         6,
     ),
