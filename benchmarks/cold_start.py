@@ -4,13 +4,15 @@
     python benchmarks/cold_start.py --weights F --cfg C [--size 416] [--rounds 5] [--json]
     python benchmarks/cold_start.py --plot docs/cold_start.png      # needs matplotlib
 
-`yolotf` is `Detector`, `yolotf detect` the whole command, from Enter to the boxes on the terminal.
-The last two rows are no detectors but floors: TensorFlow's Python imported, and its two libraries
-opened with a session, by which `yolotf` cannot be faster.
+`yolotf` is `Detector`, `yolotf, openvino` and `yolotf, onnxruntime` are detectors of other
+engines, which start from the `.weights` file as well; `yolotf detect` is the whole command, from
+Enter to the boxes on the terminal. The last two rows are no detectors but floors: TensorFlow's
+Python imported, and its two libraries opened with a session, by which `yolotf` cannot be faster.
 
 `classic` is what projects do that load .weights in Python: a Keras model, np.fromfile, transpose,
 set_weights, and a tf.function around the model. Every way answers with the boxes of one picture but
-OpenCV, onnxruntime, OpenVINO and `classic`, which stop at the raw heads. Seconds; RSS is the
+OpenCV, onnxruntime, OpenVINO and `classic`, which stop at the raw heads. onnxruntime and OpenVINO
+start from an ONNX file that `yolotf convert` wrote before, both in float32. Seconds; RSS is the
 process's peak. The inference function is traced while the file is loaded: its column `load` is
 both; so is that of `yolotf`, which opens TensorFlow's libraries meanwhile.
 """
@@ -34,6 +36,8 @@ from typing import Any
 STARTED = time.perf_counter()
 WAYS = (
     "yolotf",
+    "yolotf, openvino",
+    "yolotf, onnxruntime",
     "yolotf detect",
     "yolotf build_function",
     "yolotf Keras",
@@ -46,6 +50,8 @@ WAYS = (
     "libraries alone",
 )
 _PACKAGES = {
+    "yolotf, openvino": ("openvino",),
+    "yolotf, onnxruntime": ("onnxruntime",),
     "OpenCV DNN": ("cv2",),
     "onnxruntime": ("onnxruntime", "onnx"),
     "OpenVINO": ("openvino", "onnx"),
@@ -67,16 +73,26 @@ class Clock:
         self.last = now
 
 
-def detector(clock: Clock, files: dict[str, str]) -> None:
+def detector(clock: Clock, files: dict[str, str], engine: Any = "tensorflow") -> None:
     """`Detector`, without TensorFlow's Python."""
     from yolotf import Detector, parse_cfg
 
     network = parse_cfg(files["cfg"])
     clock.end("import")
-    found = Detector(network, files["weights"])
+    found = Detector(network, files["weights"], engine=engine)
     clock.end("load")
     found(picture(files)[0])
     clock.end("first answer")
+
+
+def openvino_detector(clock: Clock, files: dict[str, str]) -> None:
+    """`Detector` on OpenVINO, from the `.weights` file."""
+    detector(clock, files, "openvino")
+
+
+def onnxruntime_detector(clock: Clock, files: dict[str, str]) -> None:
+    """`Detector` on onnxruntime, likewise."""
+    detector(clock, files, "onnxruntime")
 
 
 def command(clock: Clock, files: dict[str, str]) -> None:
@@ -92,7 +108,7 @@ def command(clock: Clock, files: dict[str, str]) -> None:
 
 
 def onnxruntime(clock: Clock, files: dict[str, str]) -> None:
-    """The same network as ONNX."""
+    """The same network as ONNX, converted before; raw heads."""
     import onnxruntime as runtime
 
     clock.end("import")
@@ -104,11 +120,11 @@ def onnxruntime(clock: Clock, files: dict[str, str]) -> None:
 
 
 def openvino(clock: Clock, files: dict[str, str]) -> None:
-    """The same network as ONNX, in OpenVINO."""
+    """The same in OpenVINO, in float32."""
     import openvino as runtime
 
     clock.end("import")
-    model = runtime.Core().compile_model(files["onnx"], "CPU")
+    model = runtime.Core().compile_model(files["onnx"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     clock.end("load")
     model([as_floats(files).transpose(0, 3, 1, 2)])
     clock.end("first answer")
@@ -249,6 +265,8 @@ CHILDREN: dict[str, Callable[[Clock, dict[str, str]], None]] = dict(
         WAYS,
         (
             detector,
+            openvino_detector,
+            onnxruntime_detector,
             command,
             inference,
             keras,

@@ -4,12 +4,17 @@
     python benchmarks/inference.py --networks yolov4-tiny --batches 1 8 --rounds 9 [--json]
 
 All ways get the same pictures in the network's size and are first checked to give the same raw
-heads; then they take turns. `yolotf` is `Detector`, `build_function` its TensorFlow function. Both
-answer with boxes, the others with raw heads: decoding and
-suppression are a part of their time only. The Keras model is what `build_model` makes, in a
-`tf.function`: batch norm is not folded, TensorFlow fuses what it can. onnxruntime and OpenVINO run
-the same model, converted by tf2onnx, if they are installed; OpenVINO in float32 as all others, and
-as it comes, which on processors that have bfloat16 is in that, with some 3 digits.
+heads; then they take turns. `yolotf` is `Detector`, `yolotf, openvino` and `yolotf, onnxruntime`
+are detectors of other engines, `build_function` is the TensorFlow function. They answer with
+boxes, the others with raw heads: decoding and suppression are a part of their time only. The Keras
+model is what `build_model` makes, in a `tf.function`: batch norm is not folded, TensorFlow fuses
+what it can.
+
+onnxruntime and OpenVINO are the engines' own, if they are installed: from floats that are ready to
+the raw heads of the file that `yolotf convert -o model.onnx` writes for exactly the number of
+images that is measured; OpenVINO in float32 as all others, and as it comes, which on processors
+that have bfloat16 is in that, with some 3 digits. The last columns are processor time of this
+process, and the ratio to the engine's own where the way is ours.
 
 `300 detections` is `yolotf` on a picture of which so many remain: the score is lowered until ten
 times as many boxes are candidates.
@@ -18,6 +23,7 @@ times as many boxes are candidates.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import random
@@ -43,6 +49,9 @@ from yolotf.weights import op_library as _native
 YOLOTF, FOLDED, KERAS = "yolotf", "build_function", "Keras, tf.function"
 OPENCV, ONNX = "OpenCV DNN", "onnxruntime"
 OPENVINO, OPENVINO_AS_IT_COMES = "OpenVINO, float32", "OpenVINO as it comes"
+OURS = {"openvino": "yolotf, openvino", "onnxruntime": "yolotf, onnxruntime"}
+OWN = {OURS["openvino"]: OPENVINO, OURS["onnxruntime"]: ONNX}
+"""The way of ours, and the engine's own."""
 CROWDED = "yolotf, 300 detections"
 _CROWD = 300
 Way = Callable[[Any], Any]
@@ -51,15 +60,17 @@ Way = Callable[[Any], Any]
 class Ways:
     """The ways for one network; `heads` gives raw heads channels last, `timed` what is measured."""
 
-    def __init__(self, network: yolotf.Network, weights: Path, folder: Path) -> None:
+    def __init__(self, network: yolotf.Network, weights: Path, folder: Path, images: Any) -> None:
+        self._floats = channels_first(images)
         self.heads: dict[str, Way] = {}
         self.timed: dict[str, Way] = {}
         self._detector(network, weights)
+        self._engines(network, weights)
         self._crowded(network, weights)
         self._folded(network, weights)
-        model = self._keras(network, weights)
+        self._keras(network, weights)
         self._opencv(network, weights, folder)
-        self._onnx(model, network)
+        self._onnx(network, weights, folder, len(images))
 
     def _detector(self, network: yolotf.Network, weights: Path) -> None:
         detector = yolotf.Detector(network, weights)
@@ -70,6 +81,20 @@ class Ways:
 
         self.heads[YOLOTF] = heads
         self.timed[YOLOTF] = lambda images: detector(list(images))
+
+    def _engines(self, network: yolotf.Network, weights: Path) -> None:
+        for engine, name in OURS.items():
+            if importlib.util.find_spec(engine) is None:
+                continue
+            detector = yolotf.Detector(network, weights, engine=engine)
+            served = detector._served
+
+            def heads(images: Any, served: Any = served) -> Any:
+                floats = images.astype(np.float32) / 255
+                return served.engine.raw_heads(floats, served.active.loaded)
+
+            self.heads[name] = heads
+            self.timed[name] = lambda images, detector=detector: detector(list(images))
 
     def _crowded(self, network: yolotf.Network, weights: Path) -> None:
         picture = noise(network, 1)[0]
@@ -94,7 +119,7 @@ class Ways:
         self.heads[FOLDED] = heads
         self.timed[FOLDED] = lambda images: function(images).boxes.numpy()
 
-    def _keras(self, network: yolotf.Network, weights: Path) -> Any:
+    def _keras(self, network: yolotf.Network, weights: Path) -> None:
         model = yolotf.build_model(network)
         yolotf.load_darknet_weights(model, weights)
 
@@ -103,7 +128,6 @@ class Ways:
             return model(tf.cast(images, tf.float32) / 255, training=False)
 
         self.heads[KERAS] = self.timed[KERAS] = lambda images: [raw.numpy() for raw in run(images)]
-        return model
 
     def _opencv(self, network: yolotf.Network, weights: Path, folder: Path) -> None:
         try:
@@ -125,55 +149,47 @@ class Ways:
         self.timed[OPENCV] = run
         self.heads[OPENCV] = lambda images: [raw.transpose(0, 2, 3, 1) for raw in run(images)]
 
-    def _onnx(self, model: Any, network: yolotf.Network) -> None:
+    def _onnx(self, network: yolotf.Network, weights: Path, folder: Path, batch: int) -> None:
+        path = folder / f"batch_{batch}.onnx"
+        yolotf.convert(weights, network, path, batch=batch)
+        self._openvino(path)
         try:
             import onnxruntime
-            import tf2onnx
         except ImportError:
             return
-        signature = [tf.TensorSpec([None, *network.input_shape], tf.uint8, "images")]
-
-        @tf.function(input_signature=signature)
-        def run(images: Any) -> Any:
-            return model(tf.cast(images, tf.float32) / 255, training=False)
-
-        converted, _ = tf2onnx.convert.from_function(run, signature, opset=18)
-        # Its outputs come in an order of its own.
-        names = [output.name for output in converted.graph.output]
-        order = np.argsort([int(name.split(":")[1]) for name in names])
-        self._openvino(converted.SerializeToString(), order)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _native.thread_count()
-        session = onnxruntime.InferenceSession(
-            converted.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-        def answer(images: Any) -> list[Any]:
-            raws = session.run(None, {"images": images})
-            return [raws[number] for number in order]
+        self._add_own(ONNX, lambda: session.run(None, {"images": self._floats}))
 
-        self.heads[ONNX] = self.timed[ONNX] = answer
-
-    def _openvino(self, model: bytes, order: Any) -> None:
+    def _openvino(self, path: Path) -> None:
         try:
             import openvino
         except ImportError:
             return
-        core = openvino.Core()
         threads: dict[str, Any] = {"INFERENCE_NUM_THREADS": _native.thread_count()}
         for name, precision in (
             (OPENVINO, {"INFERENCE_PRECISION_HINT": "f32"}),
             (OPENVINO_AS_IT_COMES, {}),
         ):
-            compiled = core.compile_model(core.read_model(model), "CPU", {**threads, **precision})
+            compiled = openvino.Core().compile_model(path, "CPU", {**threads, **precision})
 
-            def answer(images: Any, compiled: Any = compiled) -> list[Any]:
-                raws = compiled([images])
-                return [raws[int(number)] for number in order]
+            def run(compiled: Any = compiled) -> list[Any]:
+                return list(compiled([self._floats]).values())
 
-            self.timed[name] = answer
-            if precision:  # what has 3 digits is not held against the others
-                self.heads[name] = answer
+            # What has 3 digits is not held against the others.
+            self._add_own(name, run, compared=bool(precision))
+
+    def _add_own(self, name: str, run: Callable[[], list[Any]], *, compared: bool = True) -> None:
+        self.timed[name] = lambda _: run()
+        if compared:
+            self.heads[name] = lambda _: [raw.transpose(0, 2, 3, 1) for raw in run()]
+
+
+def channels_first(images: Any) -> Any:
+    """What ONNX models take: [batch, channels, height, width] float32 in 0..1."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
 
 
 def noise(network: yolotf.Network, count: int) -> Any:
@@ -197,25 +213,27 @@ def check(ways: Ways, images: Any) -> None:
                 sys.exit(f"{name}: a raw head differs from the Keras model's by {difference}")
 
 
-def measure(ways: Ways, images: Any, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds per picture of every way and round; the ways take turns.
+def measure(ways: Ways, images: Any, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds and processor milliseconds per picture of every way and round.
 
-    A turn is a pause and two calls, of which the second is timed: before, caches hold what another
-    way needs, and its threads may still be spinning. Each round has an order of its own.
+    The ways take turns. A turn is a pause and two calls, of which the second is timed: before,
+    caches hold what another way needs, and its threads may still be spinning. Each round has an
+    order of its own.
     """
     order = list(ways.timed)
     shuffle = random.Random(1).shuffle
-    times: dict[str, list[float]] = {name: [] for name in ways.timed}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways.timed}
     for round_number in range(-2, rounds):  # the first two are not counted
         shuffle(order)
         for name in order:
             way = ways.timed[name]
             time.sleep(0.1)
             way(images)
-            started = time.perf_counter()
+            started, processor = time.perf_counter(), time.process_time()
             way(images)
+            spent = time.perf_counter() - started, time.process_time() - processor
             if round_number >= 0:
-                times[name].append(1e3 * (time.perf_counter() - started) / len(images))
+                times[name].append(tuple(1e3 * one / len(images) for one in spent))
     return times
 
 
@@ -235,24 +253,35 @@ def main() -> None:
             network = yolotf.network(name, size=arguments.size)
             weights = folder / f"{name}.weights"
             make_weights(network, weights)
-            ways = Ways(network, weights, folder)
-            images = noise(network, max(arguments.batches))
-            check(ways, images[:1])
             for batch in arguments.batches:
-                times = measure(ways, images[:batch], arguments.rounds)
-                medians = {way: statistics.median(found) for way, found in times.items()}
+                images = noise(network, batch)
+                ways = Ways(network, weights, folder, images)
+                check(ways, images)
+                times = measure(ways, images, arguments.rounds)
+                wall = {
+                    way: statistics.median(one for one, _ in found) for way, found in times.items()
+                }
+                spent = {
+                    way: statistics.median(one for _, one in found) for way, found in times.items()
+                }
                 rows += [
                     {
                         "network": name,
                         "batch": batch,
                         "way": way,
                         "ms_per_picture": median,
-                        "minimum_ms": min(times[way]),
+                        "minimum_ms": min(one for one, _ in times[way]),
+                        "processor_ms": spent[way],
                         "pictures_per_second": 1e3 / median,
-                        "times_yolotf": median / medians[YOLOTF],
+                        "times_yolotf": median / wall[YOLOTF],
+                        "times_own": median / wall[OWN[way]] if OWN.get(way) in wall else None,
+                        "processor_times_own": spent[way] / spent[OWN[way]]
+                        if OWN.get(way) in wall
+                        else None,
                     }
-                    for way, median in medians.items()
+                    for way, median in wall.items()
                 ]
+                del ways
     facts = {"size": arguments.size, "rounds": arguments.rounds, "tensorflow": tf.__version__}
     if arguments.json:
         print(json.dumps({**facts, "rows": rows}, indent=1))
@@ -260,15 +289,19 @@ def main() -> None:
     print_table(
         f"{arguments.size} x {arguments.size}, median of {arguments.rounds}, "
         f"TensorFlow {tf.__version__}",
-        ("network", "batch", "way", "ms per picture", "pictures/s", "times yolotf's"),
+        (
+            *("network", "batch", "way", "ms", "times yolotf's", "processor ms"),
+            "times own",
+        ),
         [
             (
                 row["network"],
                 str(row["batch"]),
                 row["way"],
                 f"{row['ms_per_picture']:.1f}",
-                f"{row['pictures_per_second']:.1f}",
                 f"{row['times_yolotf']:.2f}",
+                f"{row['processor_ms']:.1f}",
+                "" if row["times_own"] is None else f"{row['times_own']:.2f}",
             )
             for row in rows
         ],
