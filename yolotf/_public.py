@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
@@ -21,6 +22,15 @@ def public(thing: _Public) -> _Public:
     return thing
 
 
+def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
+    """Warns at the line of the program that called yolotf, whatever decorators are in between."""
+    level = 2  # of whoever calls this
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "yolotf":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
 def also_named(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Takes arguments by a second name: that of older loaders, which is as good.
 
@@ -36,7 +46,7 @@ def renamed(**new_names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """
 
     def warn(called: str, old: str, new: str) -> None:
-        warnings.warn(f"{called}(): {old}= is called {new}= now", DeprecationWarning, stacklevel=3)
+        warn_caller(f"{called}(): {old}= is called {new}= now", DeprecationWarning)
 
     return _naming(new_names, warn)
 

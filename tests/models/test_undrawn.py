@@ -264,7 +264,7 @@ def test_what_a_build_refuses_it_says_as_a_load(tmp_path):
     with pytest.raises(FileNotFoundError):
         yolotf.build_model(NETWORK, weights=tmp_path / "none.weights")
     with pytest.raises(TypeError, match="parse or name it first"):
-        yolotf.build_model("yolov4", weights=path)
+        yolotf.build_model(7, weights=path)
 
 
 def test_a_build_warns_of_what_a_report_would(tmp_path):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any
 
-from yolotf._public import public
+from yolotf._public import public, warn_caller
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import Network, Source
 from yolotf.files.fetching import TIMEOUT
@@ -69,5 +68,5 @@ def build_model(
     kernels.draw_rest(report.loaded)
     for text in report.warnings:
         if not text.startswith(ENDS_AFTER):  # which whoever passes `yolov4.conv.137` knows
-            warnings.warn(f"{report.path}: {text}", UserWarning, stacklevel=2)
+            warn_caller(f"{report.path}: {text}")
     return model

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolotf._public import public, renamed
+from yolotf._public import public, renamed, warn_caller
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import ContentError, ModelMismatchError
@@ -98,10 +97,10 @@ def save_darknet_weights(
     biases = _extra_biases(model, assignments)
     differences = _epsilon_differences(model, assignments)
     if differences and not fold_epsilon:
-        warnings.warn(_epsilon_warning(name, differences.values()), UserWarning, stacklevel=4)
+        warn_caller(_epsilon_warning(name, differences.values()))
     for one in arithmetic.differences(model, plan.network, plan.assignments):
         if one.kind != "epsilon":
-            warnings.warn(f"{name}: {one.message}", UserWarning, stacklevel=4)
+            warn_caller(f"{name}: {one.message}")
     size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
     with atomic.replacing_file(weights, overwrite=overwrite) as written:
         _reserve(written.fileno(), size)
