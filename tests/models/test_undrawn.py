@@ -263,7 +263,7 @@ def test_what_a_build_refuses_it_says_as_a_load(tmp_path):
     assert refused.value.diagnosis.causes
     with pytest.raises(FileNotFoundError):
         yolotf.build_model(NETWORK, weights=tmp_path / "none.weights")
-    with pytest.raises(TypeError, match="parse or name it first"):
+    with pytest.raises(TypeError, match="the name of one or a cfg"):
         yolotf.build_model(7, weights=path)
 
 
