@@ -1,6 +1,8 @@
 """What the package says of itself agrees with itself."""
 
+import hashlib
 import importlib.util
+import json
 import platform
 import re
 import shlex
@@ -247,7 +249,11 @@ def test_the_metadata_has_that_readme(setup_script, pyproject, tmp_path):
 
 @pytest.fixture
 def build_wheel():
-    return module_of(ROOT / "tools/build_wheel.py")
+    sys.path.insert(0, str(ROOT / "tools"))  # as for a script
+    try:
+        return module_of(ROOT / "tools/build_wheel.py")
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
 
 
 def test_minors_are_those_that_yolotf_knows_oldest_first(build_wheel, monkeypatch):
@@ -299,3 +305,48 @@ def test_a_wheel_for_another_processor_is_named_after_it(build_wheel, monkeypatc
     assert build_wheel.Target("x86_64").environment(tmp_path) == {}
     with pytest.raises(SystemExit, match=r"--arch riscv64: there is no tools/riscv64\.cmake"):
         build_wheel.Target("riscv64")
+
+
+# What a wheel is made of.
+
+
+def a_wheel(folder):
+    path = folder / "yolotf-7.1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as packed:
+        headers = [
+            "Metadata-Version: 2.4",
+            "Name: yolotf",
+            "Version: 7.1",
+            "License-Expression: Apache-2.0",
+            "Requires-Dist: numpy>=1.26",
+            "Requires-Dist: Pillow>=12.1.1",
+            'Requires-Dist: ray[data,serve]>=2.40; extra == "ray"',
+            'Requires-Dist: ray[data]>=2.40; extra == "all"',
+        ]
+        packed.writestr(zipfile.ZipInfo("yolotf-7.1.dist-info/METADATA"), "\n".join(headers))
+        packed.writestr(zipfile.ZipInfo("yolotf.libs/libgcc_s.so"), "x")
+    return path
+
+
+def test_a_wheel_says_what_it_is_made_of(tmp_path):
+    sbom = module_of(ROOT / "tools/sbom.py")
+    wheel = a_wheel(tmp_path)
+    written = sbom.write(wheel, ["2.20", "2.21"])
+    assert written.name == "yolotf-7.1-py3-none-any.cdx.json"
+    content = json.loads(written.read_text())
+    assert (content["bomFormat"], content["specVersion"]) == ("CycloneDX", "1.5")
+    subject = content["metadata"]["component"]
+    assert subject["purl"] == "pkg:pypi/yolotf@7.1"
+    assert subject["hashes"][0]["content"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    parts = {part["bom-ref"]: part for part in content["components"]}
+    assert len(parts) == len(content["components"]), "each reference once"
+    assert content["dependencies"] == [{"ref": subject["bom-ref"], "dependsOn": list(parts)}]
+    assert parts["pkg:pypi/pillow"]["properties"][0]["value"] == ">=12.1.1"
+    assert parts["pkg:pypi/pillow"]["scope"] == "required"
+    assert parts["pkg:pypi/ray"]["scope"] == "optional"
+    for name in ("pkg:pypi/tensorflow@2.20", "pkg:pypi/tensorflow@2.21"):
+        assert name in parts
+    assert "file:yolotf.libs/libgcc_s.so" in parts
+    assert re.fullmatch(r"pkg:pypi/pybind11@\d.*", next(n for n in parts if "pybind11" in n))
+    before = written.read_bytes()
+    assert sbom.write(wheel, ["2.20", "2.21"]).read_bytes() == before

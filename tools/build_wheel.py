@@ -3,6 +3,8 @@
 
     python tools/build_wheel.py OUTPUT_FOLDER [MINOR ...] [--arch aarch64]
 
+and beside it what it is made of (tools/sbom.py).
+
 Without minors: all from 2.16 on that have a wheel for this Python. The Python that runs it has the
 groups build and wheel of pyproject.toml. Of each TensorFlow only the wheel is fetched, and of that
 only the headers and one library are unpacked: nothing of it is installed or run.
@@ -25,6 +27,8 @@ import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
+
+import sbom
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST = (2, 16)
@@ -180,7 +184,9 @@ def main() -> None:
     minors = parsed.minors or target.minors()
     print(f"the op for TensorFlow {' '.join(minors)}", flush=True)
     with tempfile.TemporaryDirectory() as work:
-        print(build(target, minors, parsed.output.resolve(), Path(work)))
+        wheel = build(target, minors, parsed.output.resolve(), Path(work))
+    print(wheel)
+    print(sbom.write(wheel, minors))
 
 
 if __name__ == "__main__":
