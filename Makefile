@@ -120,9 +120,9 @@ fuzz: $(VENV)/compile ## fuzz the C++ core, FUZZ_SECONDS for each target
 	done
 	llvm-profdata$(LLVM_VERSION) merge -o build-fuzz/all.profdata build-fuzz/fuzz_*.profraw
 	@echo "Lines of the core that were reached:"
-	@llvm-cov$(LLVM_VERSION) report -instr-profile build-fuzz/all.profdata \
-	  $(foreach target,$(FUZZ_TARGETS),-object build-fuzz/$(target)) csrc -show-region-summary=0 \
-	  -show-branch-summary=0
+	@llvm-cov$(LLVM_VERSION) report $(FUZZ_TARGETS:%=-object build-fuzz/%) \
+	  -instr-profile build-fuzz/all.profdata -show-region-summary=0 -show-branch-summary=0 \
+	  -sources csrc/*.cc
 
 # The pages of docs/ and the reference from the docstrings, into site/.
 docs: $(VENV)/built ## build the pages and the reference into site/

@@ -41,7 +41,7 @@ DETECTOR = """
 import os, sys, tempfile
 {spoil}
 import yolotf
-detector = yolotf.Detector(sys.argv[1], sys.argv[2], names=["a"])
+detector = yolotf.Detector(sys.argv[1], sys.argv[2], class_names=["a"])
 found = detector(sys.argv[3])
 found.draw(sys.argv[3])
 print(len(found))
@@ -72,16 +72,17 @@ def run(code, spoil, *arguments, **options):
 @pytest.mark.parametrize("spoil", [NO_TEMPORARY_FOLDER, NO_HOME], ids=["temporary", "home"])
 def test_detect_and_doctor(spoil, files):
     paths = (files / "a.cfg", files / "a.weights", files / "a.png")
-    done = run(DETECTOR, spoil, *paths)
+    done = run(DETECTOR, spoil, *paths, cwd=files)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     arguments = ["detect", paths[2], "--cfg", paths[0], "--weights", paths[1]]
-    done = run(RUN, spoil, *arguments, "-o", files / "drawn")
+    done = run(RUN, spoil, *arguments, "-o", files / "drawn", cwd=files)
     assert done.returncode == 0, done.stderr
     assert (files / "drawn/a.png").is_file()
-    done = run(RUN, spoil, "doctor", "--json")
+    done = run(RUN, spoil, "doctor", "--json", cwd=files)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("{")
+    assert not (files / "~").exists()
 
 
 def test_a_cache_of_a_user_without_a_folder_is_his_alone(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::int64_t width = 1 + input.below(40);
   const std::int64_t channels = 1 + input.below(4);
   const std::int64_t count = 1 + input.below(2);
+  const Resize resize = input.flag() ? Resize::kOpenCv : Resize::kDarknet;
   std::vector<std::vector<std::uint8_t>> bytes;
   std::vector<std::vector<float>> floats;
   std::vector<Picture> pictures;
@@ -43,8 +44,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto written = static_cast<std::size_t>(count * height * width * channels);
   std::vector<float> alone(written, NAN);
   std::vector<float> together(written, NAN);
-  fit(pictures, height, width, channels, alone.data(), 1);
-  fit(pictures, height, width, channels, together.data(), 3);
+  fit(pictures, height, width, channels, alone.data(), 1, resize);
+  fit(pictures, height, width, channels, together.data(), 3, resize);
   expect(std::all_of(alone.begin(), alone.end(),
                      [](float number) { return number >= 0.0F && number <= 1.0001F; }));
   expect(std::equal(alone.begin(), alone.end(), together.begin()));

@@ -149,10 +149,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Dtype dtype = input.below(8) == 7 ? Dtype::kFloat16 : Dtype::kFloat32;
   const bool begins = input.below(16) != 15;
   const int helpers = static_cast<int>(input.below(3));
+  const std::int64_t place = input.below(16);
+  const bool whole = input.below(8) != 7;
+  const bool other_header = input.below(32) == 31;
   std::string content(kHeader, '\0');
   content[4] = 2;
   request.header = content;
-  const bool whole = input.below(8) != 7;
   while (content.size() < (whole ? end : kHeader) || input.size() > 0) {
     const float number =
         input.size() > 0 ? input.real() : 0.25F * static_cast<float>(content.size() % 23);
@@ -161,10 +163,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (whole) {
     content.resize(end);
   }
-  if (input.below(32) == 31) {
+  if (other_header) {
     content[5] = 1;  // another header than the plan was made for
   }
   request.path = written(content);
+  // Who can still write it has to be copied; folders, devices and what is not there is refused.
+  const int writer = place < 4 ? open(request.path.c_str(), O_WRONLY) : -1;
+  if (place > 12) {
+    const char* others[] = {"/tmp", "/dev/null", "/tmp/fuzz_load.none"};
+    request.path = others[place - 13];
+  }
 
   std::vector<std::vector<std::vector<float>>> numbers;
   for (const bool disposable : {false, true}) {
@@ -176,6 +184,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const bool done = load(request, &memory, &threads, &stats, &error);
     expect(done == memory.committed);
     expect(done || disposable || untouched(memory));
+    expect(done || !describe(error.error).empty());
     if (!disposable) {
       std::vector<Error> errors;
       LoadError unread;
@@ -183,10 +192,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
           examine_content(request.path, kHeader, request.segments, &threads, &errors, &unread);
       expect(!done || read);
       expect(!done || !request.verify || errors.empty());
+      for (const Error& one : errors) {
+        expect(!describe(one).empty());
+      }
     }
     if (done) {
       numbers.push_back(memory.floats);
     }
+  }
+  if (writer >= 0) {
+    close(writer);
   }
   if (numbers.size() == 2) {
     for (std::size_t i = 0; i < numbers[0].size(); ++i) {
