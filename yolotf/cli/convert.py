@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="order of the axes of images and raw heads in .onnx, by default nchw; torch: "
         ".safetensors as PyTorch's layers have it",
     )
-    onnx = parser.add_argument_group(".onnx")
+    onnx = parser.add_argument_group(".onnx, of --suppress .tflite, too")
     onnx.add_argument(
         "--suppress",
         action="store_true",

@@ -8,6 +8,7 @@ from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.formats.request import Source
 from yolotf.graphs import raw_heads
 from yolotf.models.variables import plain
+from yolotf.onnx.model import Suppression
 
 
 def traced(source: Source, *, batch: int | None) -> tuple[Any, Any]:
@@ -15,7 +16,8 @@ def traced(source: Source, *, batch: int | None) -> tuple[Any, Any]:
 
     Outputs are `output_0`, `output_1`, ... : the raw heads; with `decode` they are `boxes`
     [batch, boxes, 4] (left, top, right, bottom, relative to the input) and `scores` [batch, boxes,
-    classes], of all boxes of all heads in cfg order, before any threshold or suppression.
+    classes], of all boxes of all heads in cfg order, before any threshold or suppression. With
+    `suppression` they are those of `suppressed`.
     """
     check_forgetful(
         source.network, "a graph has no video to keep it for; convert to .keras or .safetensors"
@@ -31,7 +33,10 @@ def traced(source: Source, *, batch: int | None) -> tuple[Any, Any]:
         if source.options.decode:
             if source.options.reverse_outputs:
                 raws = raws[::-1]
-            return decoded(raws, source.network, images)
+            found = decoded(raws, source.network, images)
+            if source.options.suppression is not None:
+                return suppressed(found["boxes"], found["scores"], source.options.suppression)
+            return found
         return {f"output_{number}": raw for number, raw in enumerate(raws)}
 
     shape = [batch, *source.model.inputs[0].shape[1:]]
@@ -55,3 +60,46 @@ def decoded(raws: list[Any], network: Any, images: Any) -> dict[str, Any]:
     ]
     boxes, scores = raw_heads.corners_and_scores(tf.raw_ops, raws, network, grids, size)
     return {"boxes": boxes, "scores": scores}
+
+
+def suppressed(boxes: Any, scores: Any, suppression: Suppression) -> dict[str, Any]:
+    """The four outputs of TensorFlow Lite's detection models, which its samples read.
+
+    Each box is of its likeliest class; boxes of one class that overlap exclude each other.
+
+    Args:
+        boxes: [1, boxes, 4]: left, top, right, bottom, relative to the input.
+        scores: [1, boxes, classes].
+        suppression: thresholds, and how many detections there are at most.
+
+    Returns:
+        `locations` [1, most, 4] (top, left, bottom, right), `classes` and `scores` [1, most], all
+        float32 and 0 behind the last detection; `count` [1] float32.
+    """
+    import tensorflow as tf  # not before a format is asked for
+
+    most = suppression.max_boxes
+    locations = tf.gather(boxes[0], [1, 0, 3, 2], axis=1)
+    best = tf.reduce_max(scores[0], axis=1)
+    classes = tf.cast(tf.argmax(scores[0], axis=1, output_type=tf.int32), tf.float32)
+    # Far from each other, boxes of different classes never overlap.
+    apart = locations + _APART * classes[:, None]
+    chosen, count = tf.raw_ops.NonMaxSuppressionV4(
+        boxes=apart,
+        scores=best,
+        max_output_size=most,
+        iou_threshold=suppression.iou,
+        score_threshold=suppression.score,
+        pad_to_max_output_size=True,
+    )
+    present = tf.cast(tf.range(most) < count, tf.float32)
+    return {
+        "locations": (tf.gather(locations, chosen) * present[:, None])[None],
+        "classes": (tf.gather(classes, chosen) * present)[None],
+        "scores": (tf.gather(best, chosen) * present)[None],
+        "count": tf.cast(count, tf.float32)[None],
+    }
+
+
+_APART = 4.0
+"""Widths of the input; boxes end at most half of that beyond its edges."""

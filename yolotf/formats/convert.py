@@ -185,7 +185,9 @@ def convert(
         suppress: the model answers detections: `boxes` [detections, 4], `scores`, `classes` and
             `pictures` (the number in the batch), by picture, then class, the best first. They
             exclude each other by overlap alone (ONNX's NonMaxSuppression), whatever nms_kind= the
-            cfg has. For `.onnx`.
+            cfg has. For `.onnx`; of a `.tflite` file, for one image, the four outputs of
+            TensorFlow Lite's detection models: `locations` [1, max_boxes, 4] (top, left, bottom,
+            right, relative), `classes`, `scores` and `count`, each box of its likeliest class.
         score_threshold: with `suppress`: what a score has to be above.
         iou_threshold: with `suppress`: boxes of one class that overlap more exclude each other.
         max_boxes: with `suppress`: detections of each class of a picture, the best ones.
@@ -360,6 +362,8 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
         raise errors.YolotfError(f"{named}layout={options.layout!r}; NCHW, NHWC or torch")
     if options.suppression is not None:
         _check_suppression(named, options.suppression)
+        if kind == ".tflite":
+            _check_lite_detections(named, options)
     if options.any_size and kind == ".tflite":
         raise errors.YolotfError(
             f"{named}the TensorFlow Lite converter takes one image size only; leave any_size out"
@@ -369,7 +373,8 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
         raise errors.YolotfError(f"{named}int8_only needs int8, images to quantize by")
     lite = {"float16": options.float16, "int8": bool(options.int8)}
     torch = {"layout='torch'": options.layout == "torch"}
-    own = {"layout": options.layout == "NHWC", "suppress": options.suppression is not None}
+    own = {"layout": options.layout == "NHWC"}
+    detecting = {"suppress": options.suppression is not None}
     named_classes = {"class_names": bool(options.names)}
     old = {"old_keras": options.old_keras}
     for words, kinds in (
@@ -377,6 +382,7 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
         (lite, (".tflite",)),
         (old, _WHOLE_MODELS),
         (own, (".onnx",)),
+        (detecting, (".onnx", ".tflite")),
         (torch, (".safetensors",)),
         (named_classes, NAMING),
     ):
@@ -387,6 +393,17 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
                 output=os.fspath(output),
                 endings=kinds,
             )
+
+
+def _check_lite_detections(named: str, options: Options) -> None:
+    """Raises for what a `.tflite` file of detections cannot be, too."""
+    if options.batch not in (None, 1):
+        raise errors.YolotfError(f"{named}batch={options.batch}: suppress takes one image at once")
+    if options.int8 or options.float16:
+        raise errors.YolotfError(
+            f"{named}{'int8' if options.int8 else 'float16'} and suppress exclude each other; "
+            "quantize with decode"
+        )
 
 
 def _check_suppression(named: str, suppression: Suppression) -> None:

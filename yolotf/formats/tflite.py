@@ -42,7 +42,8 @@ def write(source: Source, path: Path) -> None:
     options = source.options
     _make_convertible(source.model)
     # What a microcontroller runs does not change its shapes.
-    module, function = traced(source, batch=options.batch or (1 if options.int8_only else None))
+    fixed = options.int8_only or options.suppression is not None
+    module, function = traced(source, batch=options.batch or (1 if fixed else None))
     with tempfile.TemporaryDirectory(prefix="yolotf-") as name:
         folder = Path(name)
         tf.saved_model.save(
@@ -103,6 +104,8 @@ def _job(
 
 def _outputs(source: Source) -> list[tuple[str, str]]:
     """The names of the outputs, and what to call their tensors."""
+    if source.options.suppression is not None:
+        return [(name, name) for name in ("locations", "classes", "scores", "count")]
     if source.options.decode:
         return [("boxes", "boxes"), ("scores", "scores")]
     names = graph_rules.output_names(source.network)
