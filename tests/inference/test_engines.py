@@ -33,6 +33,7 @@ from yolotf.errors import (
     YolotfError,
 )
 from yolotf.inference.engines import open_engine
+from yolotf.runtime import openvino_engine
 from yolotf.runtime.network import RuntimeNetwork
 from yolotf.runtime.onnx_engine import refusals
 from yolotf.runtime.openvino_engine import library
@@ -283,7 +284,7 @@ def test_answers_of_many_threads_are_of_one_file_or_the_other(engine, small_file
 @pytest.mark.parametrize("name", OTHERS)
 def test_missing_engines_are_one_sentence(name, small_file, monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr("yolotf.runtime.openvino_engine._cores", [])
+    openvino_engine._core.cache_clear()
     message = rf'engine=\'{name}\' needs the package {name}.*; pip install "yolotf\[{name}\]"'
     with pytest.raises(MissingPackageError, match=message):
         yolotf.Detector(parse_cfg(SMALL), small_file(), engine=name)

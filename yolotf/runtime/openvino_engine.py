@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -148,13 +149,7 @@ def library() -> Any:
     return openvino
 
 
-_lock = threading.Lock()
-_cores: list[Any] = []
-
-
+@functools.cache
 def _core() -> Any:
     """OpenVINO's core: its threads are the process's, so one is enough."""
-    with _lock:
-        if not _cores:
-            _cores.append(library().Core())
-        return _cores[0]
+    return library().Core()
