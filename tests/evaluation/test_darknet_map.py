@@ -229,3 +229,39 @@ def test_an_unlabelled_picture_costs_what_is_found_in_it(labelled, official_tiny
     assert after.detections == before.detections
     assert after.tp + after.fp == before.tp + before.fp
     assert after.tp < before.tp
+
+
+def test_like_the_maintained_darknet(labelled, official_tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = official_tiny.cfg.read_text().replace("[net]", "[net]\nletter_box=1")
+    (tmp_path / "boxed.cfg").write_text(text)
+    data = ["eval", "--data", str(labelled / "obj.data"), "--weights", str(official_tiny.weights)]
+    results = []
+    for cfg in (official_tiny.cfg, "boxed.cfg"):
+        like = [*data, "--cfg", str(cfg), "--like", "hank-ai", "--json", "-thresh", "40"]
+        assert main(like) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    first, second = results
+    assert (first["like"], first["resize"], first["letter_box"]) == ("hank-ai", "opencv", False)
+    assert first["score_threshold"] == 0.4
+    # letter_box= of the cfg makes no difference there.
+    assert first["classes"] == second["classes"]
+    assert main([*data, "--cfg", "boxed.cfg", "--like", "hank-ai"]) == 0
+    table = capsys.readouterr().out
+    plain = evaluation.evaluate(
+        official_tiny.cfg, official_tiny.weights, str(labelled / "obj.data"), resize="opencv"
+    )
+    person = plain.classes[0]
+    rates = person.to_dict()
+    row = table.splitlines()[1].split()
+    assert row[:2] == ["0", "person"]
+    assert [float(value) for value in row[2:]] == pytest.approx(
+        [
+            *(100 * person.ap, person.truths, person.tp, person.fp, person.fn),
+            *(rates["precision"], rates["recall"], rates["f1"], 100 * person.average_iou),
+        ],
+        abs=0.006,
+    )
+    assert table.splitlines()[-3:] == str(plain).splitlines()[-3:]
+    with pytest.raises(ValueError, match="like='darknet'; one of alexeyab, hank-ai"):
+        evaluation.evaluate("yolov4-tiny", "none", plain, like="darknet")

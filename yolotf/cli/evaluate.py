@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import get_args
 
 from yolotf import evaluation
 from yolotf.cli import arguments, evaluate_classifier, network_files
 from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.evaluation.labels import Fork
 from yolotf.files.json import to_json
 from yolotf.runtime.options import ServingOptions
 from yolotf.text import printable
@@ -40,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the network's class names, by which those of the data set are found; stock networks "
         "know COCO's",
     )
+    parser.add_argument(
+        "--like",
+        choices=get_args(Fork),
+        default="alexeyab",
+        help="whose darknet detector map is followed: hank-ai's looks for labels beside the "
+        "pictures first, resizes as OpenCV does, ignores letter_box=, and prints a table "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--images", metavar="FOLDER", help="of the pictures of --coco")
     parser.add_argument(
         "--points",
@@ -54,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--match-iou",
         "--iou-thresh",
         "-iou_thresh",
-        type=float,
+        type=_share,
         default=0.5,
         metavar="X",
         help="overlap above which a detection is of a label (default: 0.5)",
@@ -63,10 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score-threshold",
         "--thresh",
         "-thresh",
-        type=float,
+        type=_share,
         default=DetectionOptions.score_threshold,
         metavar="X",
-        help="score for precision, recall, F1, TP, FP and FN (default: %(default)s)",
+        help="score for precision, recall, F1, TP, FP and FN; 50 is 50 %% (default: %(default)s)",
     )
     parser.add_argument(
         "--batch-size",
@@ -93,6 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(parser=parser)
 
 
+def _share(text: str) -> float:
+    """A number from 0 to 1; one above, up to 100, is a percentage, as in hank-ai's Darknet."""
+    value = float(text)
+    return value / 100 if 1 < value <= 100 else value
+
+
 def main(parsed: argparse.Namespace) -> int:
     """The command `yolotf eval`."""
     if parsed.compare:
@@ -117,7 +133,7 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.coco:
         data = evaluation.read_coco(parsed.coco, images=parsed.images)
     else:
-        data = evaluation.read_data_set(parsed.data)
+        data = evaluation.read_data_set(parsed.data, like=parsed.like)
     for note in data.notes:
         arguments.note(note)
     read = [parsed.data or parsed.coco, parsed.cfg, parsed.weights]
@@ -144,14 +160,16 @@ def main(parsed: argparse.Namespace) -> int:
             class_names=names,
             letter_box=parsed.letter_box,
             batch_size=parsed.batch_size,
-            resize=parsed.resize or DetectionOptions.resize,
+            resize=parsed.resize,
+            like=parsed.like,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             engine=parsed.engine,
             precision=parsed.precision,
             progress=bar.step,
         )
-    print(to_json(result.to_dict()) if parsed.json else printable(str(result)))
+    text = result.table() if parsed.like == "hank-ai" else str(result)
+    print(to_json(result.to_dict()) if parsed.json else printable(text))
     if parsed.plot:
         evaluation.plot(result, parsed.plot, overwrite=parsed.overwrite, inputs=read)
     for path, error in result.unread:

@@ -19,6 +19,7 @@ _SETTINGS = (
     "size",
     "letter_box",
     "resize",
+    "like",
     "data",
     "pictures",
     "truths",

@@ -138,15 +138,36 @@ class Score:
         }
 
     def __str__(self) -> str:
-        rates = _rates(self.tp, self.fp, self.fn)
         lines = [
             f"class_id = {one.class_id}, name = {one.name}, ap = {100 * one.ap:2.2f}%   \t "
             f"(TP = {one.tp}, FP = {one.fp})"
             for one in self.classes
         ]
+        return "\n".join([*lines, "", *self._summary()])
+
+    def table(self) -> str:
+        """Each class with its F1 and average overlap, as hank-ai's `map` shows them; the summary.
+
+        The columns are AP, labels, TP, FP, FN, precision, recall, F1 and average IoU.
+        """
+        width = max([4, *(len(one.name) for one in self.classes)])
+        titles = "    AP % labels     TP     FP     FN precision recall   F1  avg IoU %"
+        lines = [f"  id {'name':<{width}} {titles}"]
+        for one in self.classes:
+            rates = _rates(one.tp, one.fp, one.fn)
+            shares = (f"{_shown(rates[key]):>4}" for key in ("precision", "recall", "f1"))
+            precision, recall, f1 = shares
+            lines.append(
+                f"{one.class_id:>4} {one.name:<{width}} {100 * one.ap:>8.2f} {one.truths:>6} "
+                f"{one.tp:>6} {one.fp:>6} {one.fn:>6} {precision:>9} {recall:>6} {f1} "
+                f"{100 * one.average_iou:>10.2f}"
+            )
+        return "\n".join([*lines, "", *self._summary()])
+
+    def _summary(self) -> list[str]:
+        rates = _rates(self.tp, self.fp, self.fn)
         threshold = f"for conf_thresh = {self.score_threshold:1.2f}"
-        lines += [
-            "",
+        lines = [
             f"{threshold}, precision = {_shown(rates['precision'])}, "
             f"recall = {_shown(rates['recall'])}, F1-score = {_shown(rates['f1'])}",
             f"{threshold}, TP = {self.tp}, FP = {self.fp}, FN = {self.fn}, "
@@ -163,7 +184,7 @@ class Score:
         ]
         if self.coco is not None:
             lines += ["", "  ".join(f"{name} {value:.3f}" for name, value in self.coco.items())]
-        return "\n".join(lines)
+        return lines
 
 
 def check_options(iou_threshold: float, points: int, score_threshold: float) -> None:

@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from yolotf._public import public, renamed
 from yolotf.darknet.class_names import Names, class_names_for
@@ -19,6 +19,7 @@ from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, fitted_to_pictures,
 from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
 from yolotf.evaluation.data_set import DataSet, LabelledPicture, read_data_set
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
+from yolotf.evaluation.labels import Fork
 from yolotf.evaluation.pairing import paired
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import plural
@@ -39,7 +40,8 @@ def evaluate(
     class_names: Names = None,
     letter_box: bool | None = None,
     batch_size: int = ServingOptions.batch_size,
-    resize: Resize = DetectionOptions.resize,
+    resize: Resize | None = None,
+    like: Fork = "alexeyab",
     max_pixels: int | None = ServingOptions.max_pixels,
     progress: Callable[[int], None] = lambda count: None,
     timeout: float | None = ServingOptions.timeout,
@@ -63,7 +65,9 @@ def evaluate(
             `Detector`.
         letter_box: see `Detector`.
         batch_size: images that go through the network at once.
-        resize: see `Detector`.
+        resize: see `Detector`; None: as the Darknet of `like` does.
+        like: whose `darknet detector map` is followed. `hank-ai`'s resizes as OpenCV does, and
+            stretches images whatever `letter_box` the cfg says (detector_map.cpp:209).
         max_pixels: see `Detector`.
         progress: told how many pictures more are done.
         timeout: see `Detector`.
@@ -78,10 +82,15 @@ def evaluate(
     """
     # Before hours of detecting.
     check_options(match_iou, points, score_threshold)
+    if like not in get_args(Fork):
+        raise ValueError(f"like={like!r}; one of {', '.join(get_args(Fork))}")
     if not isinstance(data, DataSet):
-        data = read_data_set(data)
+        data = read_data_set(data, like=like)
     if data.coco is not None:
         library()
+    if like == "hank-ai":
+        letter_box = letter_box or False
+    resize = resize or ("opencv" if like == "hank-ai" else DetectionOptions.resize)
     net = DetectionOptions(letter_box=letter_box).applied_to(as_network(network))
     classes = net.classes or max(head.classes for head in net.heads)
     known = class_names_for(net, class_names)
@@ -121,6 +130,7 @@ def evaluate(
         "network": net.source,
         "letter_box": net.letter_box,
         "resize": resize,
+        "like": like,
         "size": [net.input_shape.width, net.input_shape.height],
         "weights": os.fspath(weights),
         "engine": engine,
