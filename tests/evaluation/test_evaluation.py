@@ -458,8 +458,9 @@ def test_wrong_usage_of_eval(tmp_path, capsys, monkeypatch):
     for options in ({"points": 1}, {"iou_threshold": 1.0}, {"score_threshold": -0.1}):
         with pytest.raises(ValueError, match="must be"):
             evaluation.score([], [], NAMES, **options)
+        of_evaluate = {key.replace("iou_threshold", "match_iou"): options[key] for key in options}
         with pytest.raises(ValueError, match="must be"):  # before the file is looked for
-            evaluation.evaluate("yolov4-tiny", "none", evaluation.DataSet("a", ()), **options)
+            evaluation.evaluate("yolov4-tiny", "none", evaluation.DataSet("a", ()), **of_evaluate)
 
 
 def test_what_is_missing_at_the_end_is_said_at_the_start(tmp_path, capsys, monkeypatch):
