@@ -1,4 +1,4 @@
-"""The loading functions of older projects, by their names and signatures.
+"""Drop-in replacements for the loading functions of older projects.
 
 * zzh8829/yolov3-tf2: `yolov3_tf2.utils` becomes `yolotf.compat.yolov3_tf2`, with
   `load_darknet_weights`;
@@ -11,11 +11,11 @@
 * pythonlessons/TensorFlow-2.x-YOLOv3: `yolov3.utils` becomes `yolotf.compat.yolov3_tf2x`, with
   `load_yolo_weights`.
 
-They take the projects' own models, return what the old functions returned, and fill the same
-variables with the same bits. Where the old ones failed or loaded something wrong without a word,
-they raise `yolotf.WeightsMismatch`, which is the `AssertionError` and the `ValueError` that the
-old ones raised at best. No variable is changed then. What a load did is logged to the logger
-`yolotf`, at level INFO.
+They take the models of those projects, return what the old functions returned, and load the same
+values into the same variables. Where the old functions failed, or silently loaded wrong weights,
+they raise `yolotf.WeightsMismatch`, which is also an `AssertionError` and a `ValueError`, as the
+old functions raised; no variable is changed then. The report of a load is logged to the logger
+`yolotf` at level INFO.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger("yolotf")
 
 
 def load(model: Any, weights_file: StrPath, *, strict: bool = True) -> LoadReport:
-    """Loads as all the old functions do: the order of the layers is found in the model.
+    """Loads like the old functions: the layer order is inferred from the model.
 
     Raises:
         WeightsMismatch: file and model do not belong together.

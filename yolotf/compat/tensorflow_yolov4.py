@@ -1,4 +1,4 @@
-"""In place of `yolov4.tf.weights` of hhk7734/tensorflow-yolov4 (version 2).
+"""Replaces `yolov4.tf.weights` of hhk7734/tensorflow-yolov4 (version 2).
 
 The method `YOLOv4.load_weights(path, weights_type="yolo")` becomes
 `load_weights(yolo.model, path)`.
@@ -13,20 +13,20 @@ from yolotf.files.sources import StrPath
 from yolotf.loading.save import save_darknet_weights
 
 _SEEN = 32_032_000
-"""The picture count that the old function wrote into every file."""
+"""The number of images seen that the old function wrote into every file."""
 
 
 def load_weights(model: Any, weights_file: StrPath, tiny: bool = False) -> bool:
-    """Loads a Darknet file into `YOLOv4` or `YOLOv4Tiny`, or the first layers from a shorter one.
+    """Loads a Darknet file into `YOLOv4` or `YOLOv4Tiny`; a shorter file into the first layers.
 
     Args:
-        model: after `make_model()`.
-        weights_file: with as many classes as the model, or one that ends after some layer,
-            such as `yolov4.conv.137`.
-        tiny: not needed; the model says what it is.
+        model: the model, after `make_model()`.
+        weights_file: a file with as many classes as the model, or a backbone file such as
+            `yolov4.conv.137`.
+        tiny: ignored; it follows from the model.
 
     Returns:
-        Whether the file went to the end of the model.
+        Whether the file has weights for all layers.
 
     Raises:
         ValueError: as `WeightsMismatch`: file and model do not belong together.
@@ -40,11 +40,11 @@ def save_weights(model: Any, weights_file: StrPath, tiny: bool = False) -> None:
     """Writes a Darknet file of the model, with the header that the old function wrote.
 
     Args:
-        model: after `make_model()`.
-        weights_file: where to; it appears when it is complete.
-        tiny: not needed; the model says what it is.
+        model: the model, after `make_model()`.
+        weights_file: the file to write; it appears when it is complete.
+        tiny: ignored; it follows from the model.
 
     Raises:
-        OSError: the file cannot be written; an old one is as it was.
+        OSError: the file cannot be written; an existing file is unchanged.
     """
     save_darknet_weights(model, weights_file, seen=_SEEN, version=(0, 2, 5))

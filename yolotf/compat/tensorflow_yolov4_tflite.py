@@ -1,4 +1,4 @@
-"""In place of `core.utils` of hunglc007/tensorflow-yolov4-tflite and the projects made from it."""
+"""Replaces `core.utils` of hunglc007/tensorflow-yolov4-tflite and the projects made from it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def load_weights(
 ) -> None:
     """Loads a Darknet file into the model made of `YOLO(...)`.
 
-    The old function stopped reading when all layers had their floats, and so loaded garbage from
-    a file with more classes than the model. This one refuses such a file.
+    The old function stopped reading when all layers were filled, and so loaded garbage from a file
+    with more classes than the model. This one refuses such a file.
 
     Args:
-        model: of any of the four networks, also a second one in a process.
-        weights_file: with as many classes as the model.
-        model_name: not needed; the model says what it is.
-        is_tiny: likewise.
+        model: a model of any of the four networks, also a second one in a process.
+        weights_file: a file with as many classes as the model.
+        model_name: ignored; it follows from the model.
+        is_tiny: ignored; it follows from the model.
 
     Raises:
         ValueError: as `WeightsMismatch`: file and model do not belong together.
@@ -30,10 +30,10 @@ def load_weights(
 
 
 def load_weights_v3(model: Any, weights_file: StrPath) -> None:
-    """`load_weights` as older copies call it for YOLOv3."""
+    """`load_weights` under its name for YOLOv3 in older copies."""
     compat.load(model, weights_file)
 
 
 def load_weights_tiny(model: Any, weights_file: StrPath) -> None:
-    """`load_weights` as older copies call it for the tiny networks."""
+    """`load_weights` under its name for the tiny networks in older copies."""
     compat.load(model, weights_file)

@@ -1,4 +1,4 @@
-"""In place of `tf2_yolov4.tools.weights` of sicara/tf2-yolov4."""
+"""Replaces `tf2_yolov4.tools.weights` of sicara/tf2-yolov4."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def load_darknet_weights_in_yolo(yolo_model: Any, darknet_weights_path: StrPath)
     """Loads `yolov4.weights` into `YOLOv4(...)`.
 
     Args:
-        yolo_model: built with `weights=None`.
-        darknet_weights_path: with as many classes as the model.
+        yolo_model: the model, built with `weights=None`.
+        darknet_weights_path: a file with as many classes as the model.
 
     Returns:
         `yolo_model`.

@@ -1,4 +1,4 @@
-"""In place of `yolov3_tf2.utils` of zzh8829/yolov3-tf2."""
+"""Replaces `yolov3_tf2.utils` of zzh8829/yolov3-tf2."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def load_darknet_weights(model: Any, weights_file: StrPath, tiny: bool = False) 
     """Loads `yolov3.weights` or `yolov3-tiny.weights` into `YoloV3()` or `YoloV3Tiny()`.
 
     Args:
-        model: either of them, for training or not.
-        weights_file: with as many classes as the model.
-        tiny: not needed; the model says what it is.
+        model: either of them, built for training or for inference.
+        weights_file: a file with as many classes as the model.
+        tiny: ignored; it follows from the model.
 
     Raises:
         AssertionError: as `WeightsMismatch`: file and model do not belong together.

@@ -1,4 +1,4 @@
-"""In place of `yolov3.utils` of pythonlessons/TensorFlow-2.x-YOLOv3."""
+"""Replaces `yolov3.utils` of pythonlessons/TensorFlow-2.x-YOLOv3."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from yolotf.files.sources import StrPath
 def load_yolo_weights(model: Any, weights_file: StrPath) -> None:
     """Loads a Darknet file into the model of `Create_Yolo(...)`.
 
-    The old function asked the project's configuration which network the model is, and cleared
-    the Keras session so that the names of the next model would begin at `conv2d` again. Neither
-    is needed here, nor done.
+    The old function took the network from the project's configuration, and cleared the Keras
+    session so that the layer names of the next model started at `conv2d` again. Neither is needed
+    here.
 
     Args:
-        model: of any of the four networks.
-        weights_file: with as many classes as the model.
+        model: a model of any of the four networks.
+        weights_file: a file with as many classes as the model.
 
     Raises:
         AssertionError: as `WeightsMismatch`: file and model do not belong together.

@@ -1,4 +1,4 @@
-"""What decoding takes from a cfg, whoever decodes: the graph's operations or native code."""
+"""What decoding needs from a cfg; shared by graph operations and native code."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from yolotf.darknet.network import places_of
 from yolotf.errors import UnsupportedSectionError
 
 GREEDY_BETA = 0.6
-"""box_diou's own exponent, box.c:206; greedynms ignores beta_nms."""
+"""The exponent in box_diou (box.c:206); greedynms ignores beta_nms."""
 
 NMS_KINDS = ("default", "greedynms", "diounms")
 
 
 class Suppression(NamedTuple):
-    """Which pairs of boxes exclude each other."""
+    """The rule of non-maximum suppression."""
 
     kind: str
     """`default`, `greedynms` or `diounms`."""
@@ -25,21 +25,21 @@ class Suppression(NamedTuple):
 
 
 def suppression_of(network: Network) -> Suppression:
-    """What Darknet's detector uses for `network`: the rule of the last head (detector.c:1679)."""
+    """The rule that Darknet's detector uses: that of the last head (detector.c:1679)."""
     last = network.heads[-1]
     if not isinstance(last, Yolo):
         return Suppression("default", GREEDY_BETA)
-    # Words Darknet does not know are its default (parser.c:494-499); so is cornersnms, which
+    # Unknown values mean the default in Darknet (parser.c:494-499), and so does cornersnms, which
     # suppresses by plain overlap (box.c:894).
     kind = last.nms_kind if last.nms_kind in ("greedynms", "diounms") else "default"
     return Suppression(kind, last.beta_nms)
 
 
 def check_heads(network: Network) -> None:
-    """Raises for heads that cannot be decoded.
+    """Checks that the heads can be decoded.
 
     Raises:
-        UnsupportedSectionError: no head at all, heads of different class counts, a class tree
+        UnsupportedSectionError: there is no head, the class counts differ, a class tree
             (`tree=`) beside heads without one or with another, or `coords` other than 4 in
             `[region]` or `[detection]`.
     """
@@ -78,11 +78,11 @@ def check_heads(network: Network) -> None:
 
 
 TREE_LIMIT = 0.5
-"""What a class of a tree needs, with all above it, to be the answer (region_layer.c:413)."""
+"""Lowest product of a class's probability and those above it in a tree (region_layer.c:413)."""
 
 
 def tree_name(network: Network) -> str | None:
-    """The class tree that the heads name; None without one."""
+    """The file of the class tree that the heads name; None if there is none."""
     names = (head.tree for head in network.heads if isinstance(head, Region) and head.tree)
     return next(names, None)
 
@@ -91,15 +91,15 @@ def tree_of_heads(network: Network) -> Tree | None:
     """The class tree of the heads.
 
     Raises:
-        OSError: it cannot be read, or is not there.
-        YolotfError: it is none, or has another number of classes.
+        OSError: the file is missing or cannot be read.
+        YolotfError: it is not a class tree, or has another number of classes.
     """
     name = tree_name(network)
     return tree_of(network, name, network.heads[0].classes) if name else None
 
 
 def yolo_point(head: Head) -> float:
-    """What share of its size a `[Gaussian_yolo]` box is moved by, gaussian_yolo_layer.c:143."""
+    """By which share of its size a `[Gaussian_yolo]` box is moved (gaussian_yolo_layer.c:143)."""
     if head.type != "Gaussian_yolo":
         return 0.0
     option = head.section.option("yolo_point")
@@ -107,6 +107,6 @@ def yolo_point(head: Head) -> float:
 
 
 def has_class_fix(head: Head) -> bool:
-    """`classfix=-1` of a `[region]`: objectness below 0.5 is none (region_layer.c:389)."""
+    """`classfix=-1` of a `[region]`: objectness below 0.5 counts as 0 (region_layer.c:389)."""
     option = head.section.option("classfix")
     return isinstance(head, Region) and option is not None and option.value == "-1"

@@ -1,4 +1,4 @@
-"""Sections -> `Network`: every layer with its line, its resolved inputs and its shapes."""
+"""`Network`: a cfg whose layers have resolved inputs and computed shapes."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class Network:
     """A parsed cfg.
 
     Attributes:
-        source: the cfg's file name, or what it was made from; used in messages.
+        source: name in messages: the cfg's file name, or what the network was made from.
         net: the `[net]` section.
-        layers: all sections after it, resolved; `layers[i].index == i`.
-        input_shape: rows, columns, channels of the picture.
-        name: the stock network it is, if it was asked for by name.
-        warnings: what Darknet ignores or makes up, one sentence each with its line.
-        ignored: those of them that are about the text, not about what is resolved from it.
-        limits: what it was read with.
-        folder: where its cfg is, if that was a file; files that it names are looked for there
-            alone. None: they are the caller's own words.
+        layers: all sections after `[net]`, resolved; `layers[i].index == i`.
+        input_shape: rows, columns and channels of the input image.
+        name: name of the stock network; None for a cfg.
+        warnings: what Darknet ignores or guesses, a sentence each, with the line.
+        ignored: the warnings about the text, as opposed to those from resolving it.
+        limits: the limits that the cfg was read with.
+        folder: folder of the cfg file; other files that the cfg names are only looked for there.
+            None if the cfg was not a file: then the caller is trusted with any path.
     """
 
     source: str
@@ -66,12 +66,12 @@ class Network:
         """`<Network yolov4.cfg: 162 layers, 608x608x3, 80 classes>`."""
         height, width, channels = self.input_shape
         classes = self.classes
-        told = f", {plural(classes, 'class', 'classes')}" if classes else ""
+        counted = f", {plural(classes, 'class', 'classes')}" if classes else ""
         layers = plural(len(self.layers), "layer")
-        return printable(f"<Network {self.source}: {layers}, {width}x{height}x{channels}{told}>")
+        return printable(f"<Network {self.source}: {layers}, {width}x{height}x{channels}{counted}>")
 
     def __str__(self) -> str:
-        """The table that Darknet prints while it reads a cfg."""
+        """The table that Darknet prints when it reads a cfg."""
         rows = [("layer", "type", "filters", "size / stride", "input", "output", "BFLOPs")]
         for layer in self.layers:
             filters = getattr(layer, "filters", getattr(layer, "output", ""))
@@ -108,13 +108,13 @@ class Network:
 
     @property
     def classes(self) -> int | None:
-        """The heads' class count; None without heads or where they differ."""
+        """The heads' class count; None if there are no heads or they differ."""
         counts = {head.classes for head in self.heads}
         return counts.pop() if len(counts) == 1 else None
 
     @property
     def letter_box(self) -> bool:
-        """`letter_box=1`: pictures keep their proportions on a grey ground."""
+        """`letter_box=1`: images keep their proportions, the rest is gray."""
         return flag(self.net, "letter_box")
 
     @property
@@ -123,29 +123,29 @@ class Network:
         return (self.net, *(layer.section for layer in self.layers))
 
     def shape(self, index: int) -> Shape:
-        """What layer `index` puts out; the picture for `NETWORK_INPUT`."""
+        """Output shape of layer `index`; the input's shape for `NETWORK_INPUT`."""
         return self.input_shape if index == NETWORK_INPUT else self.layers[index].output_shape
 
     def where(self, layer: Layer) -> str:
-        """`section 17 [convolutional] (yolov4.cfg:131)`; a stock network has no lines to cite."""
+        """`section 17 [convolutional] (yolov4.cfg:131)`, or without a line for a stock network."""
         place = f"section {layer.index} [{layer.type}]"
         return f"{place} of {self.name}" if self.name else f"{place} ({self.source}:{layer.line})"
 
     def to_cfg(self) -> str:
-        """A cfg that both Darknets read as this network, without what neither reads."""
+        """A cfg that both forks of Darknet read as this network, without unknown keys."""
         return sections_to_cfg(self.sections)
 
     def resized(
         self, size: int | tuple[int, int] | None = None, channels: int | None = None
     ) -> Network:
-        """The same network for another picture size: `size` or `(height, width)`, and channels."""
+        """The same network for another input size, `size` or `(height, width)`, and channels."""
         return self._again(self.sections, size=size, channels=channels)
 
     def with_classes(self, classes: int) -> Network:
         """The same network for another number of classes.
 
-        Sets `classes=` in every head and `filters=` in the convolution before it, which is
-        what Darknet's documentation tells people to edit.
+        Sets `classes=` in every head and `filters=` in the convolution before it, as Darknet's
+        documentation says.
 
         Raises:
             CfgError: a head does not follow a convolution directly.
@@ -172,18 +172,18 @@ class Network:
         return self._again(sections)
 
     def with_tree(self, path: str | os.PathLike[str]) -> Network:
-        """The same network with another file for its class tree, wherever that is.
+        """The same network with another file for its class tree, in any folder.
 
         Sets `tree=` in every section that has it.
         """
-        named = str(Path(path).absolute())
-        found = self._again(
+        absolute = str(Path(path).absolute())
+        network = self._again(
             [
-                section.with_option("tree", named) if section.option("tree") else section
+                section.with_option("tree", absolute) if section.option("tree") else section
                 for section in self.sections
             ]
         )
-        return replace(found, folder=None)
+        return replace(network, folder=None)
 
     def _again(
         self,
@@ -191,7 +191,7 @@ class Network:
         size: int | tuple[int, int] | None = None,
         channels: int | None = None,
     ) -> Network:
-        found = resolve(
+        network = resolve(
             sections,
             source=self.source,
             name=self.name,
@@ -200,7 +200,7 @@ class Network:
             ignored=self.ignored,
             limits=self.limits,
         )
-        return replace(found, folder=self.folder)
+        return replace(network, folder=self.folder)
 
 
 def places_of(layers: Sequence[Layer], key: str, *, has_lines: bool) -> str:
@@ -211,7 +211,7 @@ def places_of(layers: Sequence[Layer], key: str, *, has_lines: bool) -> str:
 
 
 _LEFT = (False, True, False, True, False, False, False)
-"""Columns of the table that start on the left."""
+"""Which columns of the table are left-aligned."""
 
 
 def _extents(shape: Shape) -> str:
@@ -231,28 +231,28 @@ def parse_cfg(
 
     Args:
         source: a path, or the text itself (a string with a line break or starting with `[`).
-        size: overrides `width` and `height` of `[net]`: one number, or `(height, width)`.
+        size: overrides `width` and `height` of `[net]`: a number, or `(height, width)`.
         channels: overrides `channels` of `[net]`.
-        limits: how large a cfg may be, `yolotf.darknet.limits.UNLIMITED` for any.
-        dialect: whose reading counts where the two Darknets read a line differently, such as a
-            comment after a value: "alexeyab" or "hank-ai". By default the latter's, with a warning
-            that names both readings. With "hank-ai" the warnings list the lines at which that
-            Darknet stops.
+        limits: how large a cfg may be; `yolotf.darknet.limits.UNLIMITED` for any size.
+        dialect: the fork of Darknet to follow where the two read a line differently, for example a
+            comment after a value: "alexeyab" or "hank-ai". None: hank-ai's, with a warning that
+            states both readings. With "hank-ai", warnings list the lines at which that Darknet
+            stops.
 
     Returns:
-        The network, every reference resolved and every shape computed.
+        The network, with all references resolved and all shapes computed.
 
     Raises:
-        CfgError: with the line, if Darknet would refuse the text or misread it in silence.
+        CfgError: Darknet would refuse the text or silently misread it; with the line.
         OSError: the file cannot be read.
         ValueError: an unknown dialect.
     """
     dialects.check_dialect(dialect)
     text, name = read_text(source, limits)
-    found = parse_text(
+    network = parse_text(
         text, source=name, size=size, channels=channels, limits=limits, dialect=dialect
     )
-    return found if is_text(source) else replace(found, folder=Path(source).absolute().parent)
+    return network if is_text(source) else replace(network, folder=Path(source).absolute().parent)
 
 
 def parse_text(
@@ -265,7 +265,7 @@ def parse_text(
     limits: Limits = DEFAULT,
     dialect: str | None = None,
 ) -> Network:
-    """`parse_cfg` for text that is at hand; `source` stands for the file in messages."""
+    """`parse_cfg` for text; `source` is its name in messages."""
     warnings = Warnings(source, limits)
     sections = read_sections(text, source=source, warnings=warnings, limits=limits, dialect=dialect)
     if dialect == "hank-ai":
@@ -286,15 +286,15 @@ def parse_text(
 
 
 _REORG_OF_2018 = {"reorg_old": "reorg", "reorg": "reorg3d"}
-"""What two sections are called that AlexeyAB's Darknet had other names for from 2018-03-03
-(fe44d3d0) to 2019-05-20 (b9ea49af)."""
+"""Today's names of two sections that AlexeyAB's Darknet renamed from 2018-03-03 (fe44d3d0) to
+2019-05-20 (b9ea49af)."""
 
 
 def _renamed_reorg(sections: list[Section], warnings: Warnings) -> list[Section]:
-    """The sections of a cfg that has `[reorg_old]` under the names they have today."""
+    """The sections under today's names, if the cfg has `[reorg_old]`."""
     if not any(section.name == "reorg_old" for section in sections):
         return sections
-    found = []
+    renamed = []
     for section in sections:
         name = _REORG_OF_2018.get(section.name, section.name)
         if name != section.name:
@@ -303,8 +303,8 @@ def _renamed_reorg(sections: list[Section], warnings: Warnings) -> list[Section]
                 f"[{section.name}] is read as [{name}], as Darknet meant it from 2018-03-03 to "
                 f"2019-05-20, when it had [reorg_old]; write [{name}]",
             )
-        found.append(replace(section, name=name))
-    return found
+        renamed.append(replace(section, name=name))
+    return renamed
 
 
 def resolve(
@@ -370,7 +370,7 @@ _FORKS = {
     "shuffle": "it is a fork's own",
     "focus": "it is a fork's own; Darknet writes it as [reorg]",
 }
-"""Sections of cfgs that circulate, for programs other than AlexeyAB's Darknet."""
+"""Sections in published cfgs that AlexeyAB's Darknet does not have."""
 
 
 def _unknown(section: Section, source: str) -> CfgError:
@@ -422,7 +422,7 @@ class _Resolver:
         self._check_output(options, self.input_shape)
 
     def shape(self, index: int) -> Shape:
-        """What layer `index` puts out; the picture for `NETWORK_INPUT`."""
+        """Output shape of layer `index`; the input's shape for `NETWORK_INPUT`."""
         return self.input_shape if index == NETWORK_INPUT else self.layers[index].output_shape
 
     def add(self, section: Section) -> None:
@@ -446,7 +446,7 @@ class _Resolver:
         self._strides.append(self._stride(layer))
 
     def finish(self) -> None:
-        """What shows only when all sections are known."""
+        """Checks that need all sections."""
         self._check_size()
         _sections.heads.compare(
             [
@@ -459,7 +459,7 @@ class _Resolver:
         self._compare_classes()
 
     def _compare_classes(self) -> None:
-        """Warns of heads with different class counts: some were edited, others forgotten."""
+        """Warns of heads with different class counts: probably only some were edited."""
         heads = [layer for layer in self.layers if isinstance(layer, _sections.heads.Head)]
         counts = [head.classes for head in heads]
         if len(set(counts)) < 2:
@@ -473,7 +473,7 @@ class _Resolver:
         )
 
     def _check_output(self, options: Options, shape: Shape) -> None:
-        """Numbers that neither Darknet's int nor a file's offsets could hold."""
+        """Refuses shapes that exceed Darknet's int or the file offsets."""
         if max(shape) > INT_MOST or 4 * shape.floats > BYTES_MOST:
             raise options.fail(
                 f"its output has {shape.width:,}x{shape.height:,}x{shape.channels:,} floats, more "
@@ -494,11 +494,11 @@ class _Resolver:
         self.warnings.add(section.line_of(key), message)
 
     def layer(self, index: int) -> Layer | None:
-        """Layer `index`; None for the picture."""
+        """Layer `index`; None for the network's input."""
         return None if index == NETWORK_INPUT else self.layers[index]
 
     def size_hint(self) -> str:
-        """What to set in `[net]` if the stride so far does not divide the picture, else ""."""
+        """What to set in `[net]` if the stride so far does not divide the input, else ""."""
         stride = max((stride for stride in self._strides), default=1)
         hints = []
         for key, pixels, nearest in self._uneven(stride):
@@ -507,15 +507,15 @@ class _Resolver:
         return "".join(hints)
 
     def _uneven(self, stride: int) -> Iterator[tuple[str, int, str]]:
-        """(key, pixels, the sizes next to it) of each side that `stride` does not divide."""
+        """(key, pixels, nearest multiples) of each side that `stride` does not divide."""
         for key, pixels in zip(("height", "width"), self.input_shape[:2], strict=True):
             if pixels % stride:
                 below = pixels // stride * stride
                 yield key, pixels, f"{below} or {below + stride}" if below else f"{stride}"
 
     def _check_size(self) -> None:
-        """Warns of a size that Darknet computes although its cells do not cover it evenly."""
-        heads = [one for one in self.layers if isinstance(one, Head) and not one.fixes_size]
+        """Warns of an input size that Darknet accepts although cells do not cover it evenly."""
+        heads = [layer for layer in self.layers if isinstance(layer, Head) and not layer.fixes_size]
         rows = [head.input_shape.height for head in heads]
         steps = self.input_shape.height / min(rows, default=self.input_shape.height)
         stride = (
@@ -530,15 +530,15 @@ class _Resolver:
             )
 
     def _stride(self, layer: Layer) -> int:
-        """Pixels of the picture to one row of `layer`."""
+        """Pixels of the input image per row of `layer`."""
         entering = self._strides[layer.inputs[0]] if layer.inputs and layer.inputs[0] >= 0 else 1
         rows, out = layer.input_shape.height, layer.output_shape.height
         if out == 1 < rows and layer.type in ("avgpool", "connected"):
-            return entering  # not a step: everything at once
+            return entering  # not a stride: it reduces all rows at once
         return max(1, entering * round(rows / out) if out <= rows else entering // (out // rows))
 
     def references(self, place: Place, options: Options, key: str) -> list[int]:
-        """Absolute indices from `layers=` or `from=`, each before this layer."""
+        """Absolute indices from `layers=` or `from=`; all are before this layer."""
         numbers = options.ints(key)
         option = options.section.option(key)
         if not numbers or not option:

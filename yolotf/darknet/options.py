@@ -1,4 +1,4 @@
-"""Typed reading of one section's options, as C reads them, with errors that name the line."""
+"""Reads a section's options as typed values, parsed like in C, with errors that name the line."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _INT_PREFIX = re.compile(r"[+-]?\d+", re.ASCII)
 _FLOAT_PREFIX = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMMENT = re.compile("[#;]")
 _FLOAT_MOST = 3.4028234663852886e38
-"""Darknet's `float`."""
+"""The largest `float` in Darknet."""
 _SHOWN = 80
 
 
 def flag(section: Section, key: str) -> bool:
-    """Whether `key=` is a number other than 0; for options that need no error any more."""
+    """Whether `key=` is a number other than 0; for options that have been checked already."""
     option = section.option(key)
-    found = _INT_PREFIX.match(option.value) if option else None
-    return bool(found and found.group().strip("+-0"))
+    match = _INT_PREFIX.match(option.value) if option else None
+    return bool(match and match.group().strip("+-0"))
 
 
 class Options:
@@ -50,7 +50,7 @@ class Options:
         self.place = place
 
     def fail(self, message: str, key: str | None = None, **facts: object) -> CfgError:
-        """The error `message`, with the section and the line of `key` put before its fix."""
+        """The error `message`, with the section and the line of `key` inserted before its fix."""
         line = None if self.place else self.section.line_of(key)
         what, separator, fix = message.partition("; ")
         place = self.place or f"[{self.section.name}] in line {line}"
@@ -58,19 +58,19 @@ class Options:
         return CfgError(text, source=self.source, line=line, section=self.section.name, **facts)
 
     def _numbers(self, key: str, values: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
-        """What C reads of each value; a comment ends the list."""
+        """The number at the start of each value, as C parses it; a comment ends the list."""
         numbers = []
         most = self.limits.digits
         for value in values:
-            found = pattern.match(value)
-            if not found:
+            match = pattern.match(value)
+            if not match:
                 raise self.fail(
                     f"{key}={','.join(values)[:_SHOWN]} holds {value[:_SHOWN]!r}, which is not a "
                     "number",
                     key,
                     found=value[:_SHOWN],
                 )
-            number = found.group()
+            number = match.group()
             if most is not None and len(number) > most and not _too_wide(number):
                 raise self.fail(
                     f"{key}={number[:20]} and on is a number of {len(number):,} characters, more "
@@ -87,7 +87,7 @@ class Options:
         return _COMMENT.split(option.value, 1)[0] if option else None
 
     def ints(self, key: str) -> list[builtins.int] | None:
-        """A list of whole numbers; None if `key` is not written."""
+        """A list of integers; None if `key` is not set."""
         values = self._values(key)
         if values is None:
             return None
@@ -96,7 +96,7 @@ class Options:
             if _too_wide(number):
                 raise self.fail(f"{key}={number[:20]} does not fit into 32 bits", key)
             sign, digits = number[:1], number.lstrip("+-").lstrip("0")
-            # 10 digits at most from here on: Python refuses to read thousands.
+            # At most 10 digits from here on: Python refuses to parse thousands.
             value = int(digits or "0")
             value = -value if sign == "-" else value
             if not -INT_MOST - 1 < value <= INT_MOST:
@@ -105,7 +105,7 @@ class Options:
         return numbers
 
     def floats(self, key: str) -> list[builtins.float] | None:
-        """A list of numbers; None if `key` is not written."""
+        """A list of floats; None if `key` is not set."""
         values = self._values(key)
         if values is None:
             return None
@@ -128,7 +128,7 @@ class Options:
         return value
 
     def flag(self, key: str) -> bool:
-        """A number that is not 0."""
+        """Whether the number is not 0."""
         return self.int(key, 0) != 0
 
     def float(self, key: str, default: builtins.float) -> builtins.float:
@@ -137,12 +137,12 @@ class Options:
         return numbers[0] if numbers else default
 
     def text(self, key: str, default: str) -> str:
-        """The words after `key=`, a comment with them, as Darknet takes them."""
+        """The text after `key=`, including any comment, as in Darknet."""
         option = self.section.option(key)
         return option.value if option else default
 
     def one_of(self, key: str, default: str, allowed: Mapping[str, str]) -> str:
-        """What `allowed` says of the word after `key=`."""
+        """The entry of `allowed` for the text after `key=`."""
         value = self.text(key, default)
         if value not in allowed:
             raise self.fail(
@@ -153,7 +153,7 @@ class Options:
         return allowed[value]
 
     def activation(self, default: str) -> str:
-        """The activation, which must be one of Darknet's."""
+        """The activation; it must be one of Darknet's."""
         value = self.text("activation", default)
         if value in ACTIVATIONS:
             return value
@@ -168,6 +168,6 @@ class Options:
 
 
 def _too_wide(number: str) -> bool:
-    """Whether it is a whole number with more than the ten digits that 32 bits hold."""
+    """Whether it is an integer with more than ten digits, too many for 32 bits."""
     digits = number.lstrip("+-").lstrip("0")
     return digits.isdigit() and len(digits) > 10

@@ -1,6 +1,6 @@
-"""Cfg text <-> sections, as `read_cfg` reads it (AlexeyAB/darknet src/parser.c:1800).
+"""Cfg text to sections and back, like `read_cfg` (AlexeyAB/darknet src/parser.c:1800).
 
-Nothing here knows what a section means.
+This module does not know what sections mean.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _COMMENT = re.compile("[#;]")
 # utils.c:424, strip()
 _DROPPED = str.maketrans("", "", " \t\r")
 _SHOWN = 60
-"""Characters of somebody's text that a message quotes."""
+"""How many characters of a cfg a message quotes at most."""
 
 
 class Option(NamedTuple):
-    """One `key=value` line."""
+    """A `key=value` line."""
 
     key: str
     value: str
@@ -39,7 +39,7 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """One `[name]` block as written: nothing resolved yet."""
+    """A `[name]` block as written, not resolved yet."""
 
     name: str
     line: int
@@ -53,18 +53,18 @@ class Section:
         return None
 
     def line_of(self, key: str | None) -> int:
-        """The line of `key=`, or of the section if it is not written."""
+        """The line of `key=`, or of the section if the key is not set."""
         option = self.option(key) if key else None
         return option.line if option else self.line
 
     def with_option(self, key: str, value: object) -> Section:
-        """The same section with `key` set: in place where it stands, at the end otherwise."""
-        found = self.option(key)
-        changed = Option(key, str(value), found.line if found else self.line)
-        if found is None:
-            return replace(self, options=(*self.options, changed))
+        """A copy of the section with `key` set, in its old place or else at the end."""
+        old = self.option(key)
+        new = Option(key, str(value), old.line if old else self.line)
+        if old is None:
+            return replace(self, options=(*self.options, new))
         return replace(
-            self, options=tuple(changed if option is found else option for option in self.options)
+            self, options=tuple(new if option is old else option for option in self.options)
         )
 
 
@@ -87,26 +87,26 @@ class Warnings:
             self.found.append(printable(f"{place}: {message}"))
 
     def all(self) -> tuple[str, ...]:
-        """In the order they came, the last one saying how many were left out."""
+        """The warnings in order; the last one says how many were left out."""
         if not self.left_out:
             return tuple(self.found)
         return (*self.found, printable(f"{self.source}: and {self.left_out:,} more warnings"))
 
 
 def is_text(source: Source) -> bool:
-    """Whether it is a cfg's text, not its path: a string with a line break or starting with `[`."""
+    """Whether `source` is the text of a cfg: a string with a line break or starting with `[`."""
     return isinstance(source, str) and (
         "\n" in source or "\r" in source or source.lstrip().startswith("[")
     )
 
 
 def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
-    """(text, its name in messages) of a path or of a text.
+    """The (text, name in messages) of a cfg given as a path or as text.
 
     Raises:
-        CfgError: it is larger than `limits`, no regular file, a URL, or no text.
-        OSError: it cannot be read.
-        TypeError: it is neither.
+        CfgError: it is too large, not a regular file, a URL, or not text.
+        OSError: the file cannot be read.
+        TypeError: `source` is neither a path nor text.
     """
     if not isinstance(source, str | os.PathLike):
         fix = "; decode them: source.decode()" if isinstance(source, bytes) else ""
@@ -143,7 +143,7 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
 
 
 _START = 65536
-"""Bytes that tell what a file is."""
+"""How many bytes are read to detect the type of a file."""
 
 
 def _refuse_size(size: int, limits: Limits, name: str) -> None:
@@ -158,7 +158,7 @@ def _refuse_size(size: int, limits: Limits, name: str) -> None:
 
 
 def _refuse_kind(start: bytes, size: int, name: str) -> None:
-    """Raises for the first bytes of what is no text that Darknet could read."""
+    """Raises CfgError if the first bytes are not text that Darknet can read."""
 
     def refused(what: str, fix: str) -> CfgError:
         return CfgError(f"{name}: {what}, not a cfg; {fix}", source=name, detected=what)
@@ -212,10 +212,10 @@ def read_sections(
 ) -> list[Section]:
     """Splits cfg text into sections; adds ignored lines to `warnings`.
 
-    `dialect` says which Darknet's reading counts where the two differ (see
-    `yolotf.darknet.dialects`); None takes hank-ai's and adds a warning with both.
+    `dialect` is the fork to follow where the two read a line differently (see
+    `yolotf.darknet.dialects`); None: hank-ai's, with a warning that states both readings.
     """
-    told = Warnings(source, limits) if warnings is None else warnings
+    warnings = Warnings(source, limits) if warnings is None else warnings
     sections: list[Section] = []
     name, start, options = "", 0, list[Option]()
     keys: set[str] = set()
@@ -246,7 +246,7 @@ def read_sections(
             continue
         odd = next((c for c in _COMMENT.split(stripped, 1)[0] if c.isspace()), None)
         if odd:
-            # Copied from a web page; to Darknet it is part of the key, the word or the number.
+            # Probably copied from a web page; Darknet takes it as part of the key or value.
             raise CfgError(
                 f"{source}: character U+{ord(odd):04X} looks like a blank but is not one for "
                 f"Darknet; line {line}; replace it by a blank",
@@ -256,7 +256,7 @@ def read_sections(
             )
         if stripped[0] == "[":
             finish()
-            # What Darknet would take for a name, bracket and comment with it.
+            # Darknet takes all of this as the name, including any bracket and comment.
             name = stripped[1:].removesuffix("]")
             if stripped != f"[{name}]" or not name or "]" in name:
                 commented = None if dialect == "alexeyab" else dialects.section_name(raw)
@@ -266,7 +266,7 @@ def read_sections(
                     )
                 name = commented
                 if dialect is None:
-                    told.add(line, dialects.section_difference(raw.strip(), name))
+                    warnings.add(line, dialects.section_difference(raw.strip(), name))
             start, options = line, []
             keys.clear()
             if limits.sections is not None and len(sections) >= limits.sections:
@@ -282,13 +282,13 @@ def read_sections(
             )
         key, equals, value = stripped.partition("=")
         if not equals or not value or not key:
-            told.add(line, f"ignored, not key=value: {_quoted(raw, stripped)}")
+            warnings.add(line, f"ignored, not key=value: {_quoted(raw, stripped)}")
             continue
         if key in keys:
-            told.add(line, f"ignored, {key[:_SHOWN]}= is set earlier in [{name}]")
+            warnings.add(line, f"ignored, {key[:_SHOWN]}= is set earlier in [{name}]")
         reading = dialects.read_value(key, raw.partition("=")[2], value, dialect)
         if reading.difference and dialect is None and key not in keys:
-            told.add(line, f"{reading.difference}; pass dialect= to choose")
+            warnings.add(line, f"{reading.difference}; pass dialect= to choose")
         keys.add(key)
         options.append(Option(key, reading.value, line))
         if limits.options is not None and len(options) > limits.options:
@@ -299,7 +299,7 @@ def read_sections(
 
 
 def _quoted(raw: str, stripped: str) -> str:
-    """The ignored line, with the line meant where only the sign is missing: `filters 24`."""
+    """The ignored line; if only the `=` is missing (`filters 24`), with the line to write."""
     words = re.fullmatch(r"\s*([A-Za-z_]\w*)[\s:]+([-+.\w][-+.,\w]*)\s*", raw, re.ASCII)
     if not words:
         return repr(stripped[:_SHOWN])
@@ -331,10 +331,10 @@ def unknown_section(
 
 
 def sections_to_cfg(sections: Iterable[Section]) -> str:
-    """Cfg text: one blank line between sections, options in their order.
+    """The cfg text of sections, with options in their order.
 
-    Leaves out what no Darknet reads: a key set a second time, and keys that neither AlexeyAB's nor
-    hank-ai's Darknet knows, at which the latter stops.
+    Leaves out what neither AlexeyAB's nor hank-ai's Darknet reads: keys set a second time, and
+    unknown keys, at which hank-ai's stops.
     """
     blocks = []
     for section in sections:

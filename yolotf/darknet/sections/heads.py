@@ -1,4 +1,4 @@
-"""`[yolo]`, `[Gaussian_yolo]`, `[region]`, `[detection]`: what makes boxes of a raw answer."""
+"""`[yolo]`, `[Gaussian_yolo]`, `[region]`, `[detection]`: heads that decode boxes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ NMS_KINDS = ("default", "greedynms", "diounms")
 
 @dataclass(frozen=True, kw_only=True)
 class Head(Layer):
-    """A layer whose input is the raw answer of a detector."""
+    """A layer whose input is a raw output of a detector."""
 
     classes: int
     coords: int
     anchors: tuple[tuple[float, float], ...]
-    """(width, height) of the anchors this head uses, in its own order."""
+    """(width, height) of the anchors that this head uses, in the order of its mask."""
 
     def filters_for(self, classes: int) -> int | None:
-        """Channels it needs before it to tell `classes` apart; None where none are enough."""
+        """Filters that the convolution before it needs for `classes` classes; None if not free."""
         return len(self.anchors) * (self.coords + 1 + classes)
 
 
@@ -60,7 +60,7 @@ class Yolo(Head):
             raise options.fail(f"mask={min(mask)} is not an anchor", "mask")
         _refuse_many(options, "mask", max(max(mask), len(mask)))
         if max(mask) >= num:
-            # cspx-p7-mish.cfg does this; Darknet reads past the end of its anchors there.
+            # cspx-p7-mish.cfg does this; Darknet reads past the end of its anchors.
             before.warn(options.section, "mask", f"mask={max(mask)} but num={num}")
         new_coords = options.flag("new_coords")
         _check_activation(before, options, place, new_coords)
@@ -69,7 +69,7 @@ class Yolo(Head):
             before.warn(
                 options.section,
                 "nms_kind",
-                f"unknown nms_kind={nms_kind[:60]}; default in its place, as in Darknet",
+                f"unknown nms_kind={nms_kind[:60]}; default is used, as in Darknet",
             )
             nms_kind = "default"
         return cls(
@@ -152,21 +152,21 @@ class Detection(Head):
         )
 
     def filters_for(self, classes: int) -> None:
-        """Its input is one row of numbers for the whole picture, not channels."""
+        """None: its input is a row of floats for the whole image, not channels."""
         return
 
     @property
     def fixes_size(self) -> bool:
-        """It has `side` rows and columns whatever the picture."""
+        """True: it always has `side` rows and columns."""
         return True
 
 
 def compare(heads: Sequence[tuple[Yolo, int]], before: Before) -> None:
-    """Warns where a finer head has the larger anchors.
+    """Warns if a head with a smaller stride has larger anchors.
 
     Args:
-        heads: each with its stride, pixels of the picture to one cell.
-        before: takes the warning.
+        heads: the heads with their strides, in pixels of the image per cell.
+        before: receives the warning.
     """
     areas = [
         (stride, sum(width * height for width, height in head.anchors) / len(head.anchors), head)
@@ -184,7 +184,7 @@ def compare(heads: Sequence[tuple[Yolo, int]], before: Before) -> None:
 
 
 def _check_activation(before: Before, options: Options, place: Place, new_coords: bool) -> None:
-    """Warns where the sigmoid is missing or comes twice (yolo_layer.c:673)."""
+    """Warns if the sigmoid is missing or applied twice (yolo_layer.c:673)."""
     entering = before.layer(place.before)
     if entering is None or entering.type != "convolutional":
         return
@@ -211,7 +211,7 @@ def _check_activation(before: Before, options: Options, place: Place, new_coords
 def _pixels(
     before: Before, options: Options, anchors: tuple[tuple[float, float], ...]
 ) -> tuple[tuple[float, float], ...]:
-    """`anchors`; warns of those that cannot be sizes in pixels."""
+    """Returns `anchors`; warns of those that cannot be sizes in pixels."""
     flat = [extent for anchor in anchors for extent in anchor]
     if min(flat) <= 0:
         width, height = next(anchor for anchor in anchors if min(anchor) <= 0)
@@ -250,7 +250,7 @@ def _refuse_many(options: Options, key: str, count: int) -> None:
 def _anchors(
     before: Before, options: Options, used: Sequence[int]
 ) -> tuple[tuple[float, float], ...]:
-    """The anchors numbered `used`; what is not written is 0.5 (yolo_layer.c:54)."""
+    """The anchors with the numbers `used`; missing ones are 0.5 (yolo_layer.c:54)."""
     floats = options.floats("anchors") or []
     missing = 2 * (max(used) + 1) - len(floats)
     if missing > 0:
@@ -264,11 +264,11 @@ def _anchors(
     def number(index: int) -> float:
         return floats[index] if index < len(floats) else 0.5
 
-    return tuple((number(2 * one), number(2 * one + 1)) for one in used)
+    return tuple((number(2 * anchor), number(2 * anchor + 1)) for anchor in used)
 
 
 def _head_shape(options: Options, place: Place, each: int, count: int, classes: int) -> Shape:
-    """The head's shape, if the layer before it has the channels for it (parser.c:457)."""
+    """The head's shape; raises if the layer before it has other channels (parser.c:457)."""
     shape, needed = place.input_shape, each * count
     if shape.channels != needed:
         raise options.fail(
