@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/* csrc/*/*)
 
-.PHONY: help demo test test-processors test-ray test-js test-readers test-aarch64 lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-processors test-ray test-js test-readers test-triton test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
@@ -65,6 +65,15 @@ test-readers: $(VENV)/built ## read ONNX with OpenCV 5, tract, MNN and ncnn
 	build-readers/bin/python -m pip install -q --no-deps pnnx  # its program needs no PyTorch
 	YOLOTF_READERS=$(CURDIR)/build-readers/bin/python \
 	  $(BIN)/python -m pytest tests/onnx_models/test_readers.py
+
+# A server from pytriton's wheel, which goes with NumPy 1. The packages of the tests' environment
+# come after its own.
+test-triton: $(VENV)/built ## serve examples/triton in a Triton server
+	$(BIN)/python -m venv build-triton
+	build-triton/bin/python -m pip install -q nvidia-pytriton==0.7.0 "numpy<2"
+	$(BIN)/python -c "import sysconfig; print('$(CURDIR)', sysconfig.get_path('purelib'), sep='\n')" > \
+	  $$(build-triton/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/yolotf.pth
+	YOLOTF_TRITON=$(CURDIR)/build-triton/bin/python $(BIN)/python -m pytest tests/test_triton.py
 
 lint: $(VENV)/lint ## check format, types, import contracts, words, workflows and stubs
 	$(BIN)/ruff format --check .
@@ -138,4 +147,4 @@ bench: $(VENV)/built ## time loading against pure Python
 	$(BIN)/python benchmarks/load.py
 
 clean: ## remove what was built
-	rm -rf build build-aarch64 build-sanitize build-fuzz build-js build-readers dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
+	rm -rf build build-aarch64 build-sanitize build-fuzz build-js build-readers build-triton dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
