@@ -455,8 +455,8 @@ def test_an_interrupted_reload_changes_nothing(files, small_file):
     network = yolotf.parse_cfg(sys.argv[1])
     picture = np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8)
     ask = lambda detector: detector(picture).to_dict()
-    allowed = [ask(yolotf.Detector(network, file, score=0.2)) for file in sys.argv[2:4]]
-    detector = yolotf.Detector(network, sys.argv[2], score=0.2)
+    allowed = [ask(yolotf.Detector(network, file, score_threshold=0.2)) for file in sys.argv[2:4]]
+    detector = yolotf.Detector(network, sys.argv[2], score_threshold=0.2)
     interrupted = 0
     for number in range(60):
         before = detector.weights.path
