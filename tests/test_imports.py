@@ -12,6 +12,7 @@ HEAVY = {
     *("numpy", "PIL", "rich"),
     *(
         "aiohttp",
+        "flatbuffers",
         "cv2",
         "fsspec",
         "matplotlib",
@@ -26,6 +27,7 @@ HEAVY = {
 """TensorFlow and what comes with it, what is slow to import, and the optional dependencies."""
 LIGHT = {
     ("yolotf", "yolotf.errors"): "an error's words where something is not installed",
+    ("yolotf.__main__", "yolotf.cli.commands"): "a Ctrl-C while it is imported",
     ("yolotf.cli.commands", "yolotf"): "yolotf imports it when it is run as a module",
     ("yolotf.cli.detect", "yolotf.inference.detector"): "paths have been looked at without it",
     ("yolotf.cli.label_files", "yolotf.evaluation"): "the detector and its libraries come with it",

@@ -42,7 +42,7 @@ READ_OR_SET = {
     },
     "classify": {
         *("inputs", "cfg", "dialect", "size", "tree", "max_pixels", "weights", "names", "top"),
-        *("json", "timeout", "resize", "engine", "precision"),
+        *("json", "timeout", "resize", "recursive", "batch_size", "engine", "precision"),
     },
     "convert": {
         *("cfg", "dialect", "classes", "size", "tree", "max_pixels", "overwrite", "old_keras"),
@@ -98,6 +98,11 @@ READ_OR_SET = {
             *("like", "engine", "precision", "top"),
         ),
         "timeout",
+    },
+    "export": {
+        *("weights", "cfg", "dialect", "classes", "size", "tree", "overwrite", "names", "resize"),
+        *("letter_box", "max_pixels", "timeout", "score_threshold", "iou_threshold", "max_boxes"),
+        *("agnostic", "only"),
     },
     "inspect": {"file", "cfg", "dialect", "json", "timeout"},
 }
@@ -217,6 +222,12 @@ OUTPUTS = [
         names=convert_with_names,
     ),
     Output("convert", "output", convert_to("model/"), ["model/saved_model.pb"]),
+    Output(
+        "export",
+        "output",
+        ["export", "net.weights", "--cfg", "net.cfg", "--names", "net.names", "-o", "served"],
+        ["served/saved_model.pb", "served/assets.extra/classes.names"],
+    ),
     Output(
         "convert",
         "files",

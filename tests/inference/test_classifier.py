@@ -1,6 +1,7 @@
 """Classifiers: Darknet's preparation in loops, answers of the Keras model, trees by hand."""
 
 import copy
+import io
 import json
 import math
 import pickle
@@ -430,5 +431,19 @@ def test_the_command_answers_text_and_json(small, tmp_path, capsys, monkeypatch)
     assert (first["path"], len(first["top"])) == ("in/a.png", 5)
     assert second == {"path": "bad.png", "error": "a text file, not a picture"}
     assert said.err.splitlines()[-1] == "yolotf: bad.png: a text file, not a picture"
+    # Patterns, folders in folders, names on standard input, and batches give the same answers.
+    (tmp_path / "in/deep").mkdir()
+    Image.fromarray(PIXELS[::-1]).save("in/deep/b.png")
+    assert main(["classify", "in", "--recursive", *arguments, "--batch-size", "3", "--json"]) == 0
+    many = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["path"] for row in many] == ["in/a.png", "in/deep/b.png"]
+    np.testing.assert_allclose(
+        [row["score"] for row in many[0]["top"]], [row["score"] for row in first["top"]], atol=1e-6
+    )
+    assert main(["classify", "in/*/*.png", *arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == "in/deep/b.png"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("in/a.png\nbad.png\n"))
+    assert main(["classify", "-", *arguments, "--batch-size", "2", "--json"]) == 2
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()][1] == second
     assert main(["classify", "in", "--cfg", "net.cfg", "--weights", "none.weights"]) == 2
     assert "none.weights: no such file" in capsys.readouterr().err

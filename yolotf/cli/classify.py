@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+
+from PIL import Image
 
 from yolotf.cli import arguments, inputs, network_files
-from yolotf.errors import MissingPackageError
 from yolotf.files.json import to_json
-from yolotf.images.endings import IMAGES
-from yolotf.inference.classifier import Classifier
+from yolotf.inference.classifier import Classification, Classifier
 from yolotf.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("inputs", nargs="+", metavar="PICTURE|FOLDER")
+    parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER|PATTERN|-")
     parser.add_argument("--cfg", metavar="CFG|NAME", help="a cfg file or a stock network")
     arguments.add_dialect(parser)
     arguments.add_size(parser)
@@ -36,7 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="classes to name (default: 5)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a picture, a line")
+    parser.add_argument("--recursive", action="store_true", help="folders with all in them")
+    parser.add_argument(
+        "--batch-size",
+        "--batch",
+        type=arguments.positive,
+        default=1,
+        metavar="N",
+        help="images that go through the network at once (default: 1)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object an image, a line")
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -58,36 +68,63 @@ def main(parsed: argparse.Namespace) -> int:
             precision=parsed.precision,
         )
     unreadable = 0
-    for path in _inputs(parsed.inputs):
-        try:
-            classifier.reset()
-            with arguments.warnings_as_notes():
-                found = classifier(path, top=parsed.top)
-        except (OSError, ValueError, MissingPackageError) as error:
-            unreadable += 1
-            reason = str(error).removeprefix(f"{path}: ")
-            if isinstance(error, OSError) and error.strerror:
-                reason = error.strerror.lower()
-            print(printable(f"yolotf: {path}: {reason}"), file=sys.stderr)
-            if parsed.json:
-                print(to_json({"path": str(path), "error": reason}), flush=True)
-            continue
-        if parsed.json:
-            print(to_json({"path": str(path), **found.to_dict()}), flush=True)
-        else:
-            print(printable(f"{path}\n{found}\n"), flush=True)
+    batch = 1 if classifier.stateful else parsed.batch_size
+    # What comes from a pipe is answered before the next is asked for.
+    ahead = 0 if inputs.STDIN in parsed.inputs else batch
+    read = inputs.read_ahead(_inputs(parsed), ahead, parsed.max_pixels)
+    while images := list(itertools.islice(read, batch)):
+        for image, answer in zip(images, _answers(classifier, images, parsed.top), strict=True):
+            unreadable += isinstance(answer, str)
+            _say(image.name, answer, as_json=parsed.json)
     return 2 if unreadable else 0
 
 
-def _inputs(given: list[str]) -> list[Path]:
-    """Files as given, of folders the pictures in them, by name."""
-    found: list[Path] = []
+def _answers(
+    classifier: Classifier, images: Sequence[inputs.Read], top: int
+) -> list[Classification | str]:
+    """What each image is of, or why that is not known."""
+    classifier.reset()
+    good = [image.picture for image in images if image.picture is not None]
+    found = iter(_classified(classifier, good, top))
+    return [
+        next(found)
+        if image.picture is not None
+        else image.error or "a video; classify takes images"
+        for image in images
+    ]
+
+
+def _classified(
+    classifier: Classifier, images: Sequence[Image.Image], top: int
+) -> Sequence[Classification | str]:
+    """The answers; where a batch fails, one image after the other."""
+    if not images:
+        return []
+    try:
+        with arguments.warnings_as_notes():
+            return classifier(list(images), top=top)
+    except (OSError, ValueError) as error:
+        if len(images) == 1:
+            return [str(error)]
+    return [_classified(classifier, [image], top)[0] for image in images]
+
+
+def _say(name: str, answer: Classification | str, *, as_json: bool) -> None:
+    if isinstance(answer, str):
+        print(printable(f"yolotf: {name}: {answer}"), file=sys.stderr)
+        if as_json:
+            print(to_json({"path": name, "error": answer}), flush=True)
+    elif as_json:
+        print(to_json({"path": name, **answer.to_dict()}), flush=True)
+    else:
+        print(printable(f"{name}\n{answer}\n"), flush=True)
+
+
+def _inputs(parsed: argparse.Namespace) -> Iterator[str]:
+    """The names of the images, and at their end a note on the files that are none."""
     passed_over: Counter[str] = Counter()
-    for path in map(Path, given):
-        inside = sorted(path.iterdir()) if path.is_dir() else []
-        # An empty folder is something that could not be read, and reported as such.
-        found += [one for one in inside if one.suffix.lower() in IMAGES] or [path]
-        passed_over.update(inputs.others(inside))
+    yield from inputs.expanded(
+        parsed.inputs, recursive=parsed.recursive, passed_over=passed_over, videos=False
+    )
     if passed_over:
         arguments.note(inputs.about_passed_over(passed_over))
-    return found

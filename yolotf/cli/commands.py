@@ -23,6 +23,7 @@ COMMANDS = {
         "mean average precision on labelled pictures, as `darknet detector map` has it",
     ),
     "convert": ("convert", "write .keras, .h5, SavedModel, .tflite, .onnx or .safetensors"),
+    "export": ("export", "write a SavedModel that serves: images in, detections out"),
     "build-op": ("build_op", "compile the op for the TensorFlow that is installed"),
     "doctor": ("doctor", "what yolotf runs on here: versions, op, threads, memory, files"),
 }

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yolotf.files.sources import redacted
 from yolotf.images.endings import DRAWN as DRAWN
@@ -27,7 +27,11 @@ STDIN = "-"
 
 
 def expanded(
-    given: Iterable[str], *, recursive: bool = False, passed_over: Counter[str] | None = None
+    given: Iterable[str],
+    *,
+    recursive: bool = False,
+    passed_over: Counter[str] | None = None,
+    videos: bool = True,
 ) -> Iterator[str]:
     """Names as given, of folders and patterns those of the pictures and videos in them, sorted.
 
@@ -35,18 +39,21 @@ def expanded(
         given: names.
         recursive: folders with all the folders in them.
         passed_over: counts the files of folders that are neither, by their endings.
+        videos: whether those of folders are wanted.
     """
+    options: dict[str, Any] = {"recursive": recursive, "passed_over": passed_over, "videos": videos}
+    endings = _KNOWN if videos else IMAGES
     for name in given:
         path = Path(name)
         if name == STDIN:
             lines = (line.rstrip("\r\n") for line in sys.stdin)
             inner = (line for line in lines if line)
-            yield from expanded(inner, recursive=recursive, passed_over=passed_over)
+            yield from expanded(inner, **options)
         elif _STREAM.match(name):
             yield name
         elif path.is_dir():
             entries = sorted(path.rglob("*") if recursive else path.iterdir())
-            known = [str(one) for one in entries if one.suffix.lower() in _KNOWN]
+            known = [str(one) for one in entries if one.suffix.lower() in endings]
             if passed_over is not None:
                 passed_over.update(others(entries))
             # An empty folder is something that could not be read, and reported as such.
@@ -54,7 +61,7 @@ def expanded(
         elif glob.has_magic(name) and not path.exists():
             matching = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (of any folder)
             if matching:
-                yield from expanded(matching, recursive=recursive, passed_over=passed_over)
+                yield from expanded(matching, **options)
             else:
                 yield name
         else:

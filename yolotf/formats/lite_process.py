@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from yolotf.formats import lite_file
+
 SAVED_MODEL = "saved"
 MODEL = "model.tflite"
 _JOB = "job.json"
@@ -139,8 +141,6 @@ def _reason(folder: Path, code: int) -> str:
 def convert(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answers:
     """What `run` does, in this process."""
     import tensorflow as tf  # not where the process is started only
-
-    from yolotf.formats import lite_file
 
     converter = tf.lite.TFLiteConverter.from_saved_model(
         os.fspath(folder / SAVED_MODEL), signature_keys=["serving_default"]

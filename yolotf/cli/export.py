@@ -1,0 +1,104 @@
+"""The command `yolotf export`: what `Detector.export` and `Classifier.export` write."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from yolotf.cli import arguments, network_files
+from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.errors import YolotfError
+from yolotf.text import printable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.description = (
+        "A SavedModel for TensorFlow Serving and Triton: images of any size in, detections in "
+        "pixels or a classifier's probabilities out. It needs neither yolotf nor the cfg."
+    )
+    parser.set_defaults(parser=parser)
+    parser.add_argument("weights", metavar="FILE", help="the .weights file")
+    arguments.add_network(parser, required=True)
+    parser.add_argument("-o", "--output", metavar="FOLDER", required=True)
+    arguments.add_overwrite(parser)
+    parser.add_argument(
+        "--names", metavar="FILE", help="class names, one a line; stock networks know COCO's"
+    )
+    arguments.add_resize(parser)
+    arguments.add_letter_box(parser)
+    arguments.add_max_pixels(parser)
+    arguments.add_timeout(parser)
+    boxes = parser.add_argument_group("detectors")
+    boxes.add_argument(
+        "--score-threshold",
+        type=float,
+        default=DetectionOptions.score_threshold,
+        metavar="X",
+        help="lowest score (default: %(default)s)",
+    )
+    boxes.add_argument(
+        "--iou-threshold",
+        type=float,
+        default=DetectionOptions.iou_threshold,
+        metavar="X",
+        help="boxes of one class that overlap more exclude each other (default: %(default)s)",
+    )
+    boxes.add_argument(
+        "--max-boxes",
+        type=arguments.positive,
+        default=DetectionOptions.max_boxes,
+        metavar="N",
+        help="detections for an image, the best ones (default: %(default)s)",
+    )
+    boxes.add_argument(
+        "--agnostic", action="store_true", help="boxes of different classes exclude each other too"
+    )
+    boxes.add_argument(
+        "--only", metavar="NAMES", help="these classes only, by name or number from 0"
+    )
+
+
+def main(parsed: argparse.Namespace) -> int:
+    """The command `yolotf export`: 0 when the folder is written."""
+    network = arguments.network_of(
+        parsed.cfg, parsed.classes, parsed.size, parsed.dialect, parsed.tree
+    )
+    for path in (parsed.names, parsed.weights):
+        arguments.require_file(path)
+    if network.heads and parsed.resize not in (None, "darknet", "opencv"):
+        raise YolotfError(
+            f"{network.source}: --resize {parsed.resize} is for classifiers; a detector takes "
+            "--letter-box or --no-letter-box"
+        )
+    shared: dict[str, Any] = {
+        "class_names": network_files.names_of(parsed, network),
+        "max_pixels": parsed.max_pixels,
+        "timeout": parsed.timeout,
+    }
+    with arguments.quiet(), arguments.warnings_as_notes():
+        # The network's libraries: arguments and paths have been looked at without them.
+        from yolotf.inference.classifier import Classifier
+        from yolotf.inference.detector import Detector
+
+        served: Classifier | Detector
+        if network.heads:
+            served = Detector(
+                network,
+                parsed.weights,
+                score_threshold=parsed.score_threshold,
+                iou_threshold=parsed.iou_threshold,
+                max_boxes=parsed.max_boxes,
+                agnostic=parsed.agnostic,
+                only=parsed.only,
+                letter_box=parsed.letter_box,
+                resize=parsed.resize or DetectionOptions.resize,
+                **shared,
+            )
+        else:
+            served = Classifier(
+                network, parsed.weights, resize=arguments.resize_of(parsed), **shared
+            )
+        served.export(parsed.output, overwrite=parsed.overwrite)
+    print(printable(f"{parsed.weights} -> {parsed.output}"))
+    return 0
