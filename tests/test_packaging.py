@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import pickle
 import platform
 import re
 import shlex
@@ -141,6 +142,11 @@ def test_without_tensorflow_it_is_said_what_to_install(tmp_path):
     assert (lines[1], lines[-1]) == ("2", "0")
     assert f"yolotf: {errors.TENSORFLOW_MISSING}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_package_is_pickled_by_its_name():
+    """A function that uses it goes to another process: Ray, Dask, joblib."""
+    assert pickle.loads(pickle.dumps(yolotf)) is yolotf
 
 
 # The libraries.

@@ -39,6 +39,10 @@ class _Package(ModuleType):
         if not (isinstance(value, ModuleType) and name in __all__):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # cloudpickle, as Ray and Dask use it, knows modules by their exact type.
+        return importlib.import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Package
 
