@@ -1,26 +1,34 @@
 """Requests of many clients to the Ray application: at rest, under reloads, with a replica killed.
 
-    python benchmarks/ray_service.py [--network yolov4-tiny] [--clients 8] [--seconds 20]
+    python benchmarks/ray_service.py [--network yolov4-tiny] [--clients 8] [--seconds 20] [--peers]
 
 A Ray cluster of this machine serves two replicas of one processor each; clients on the same
 machine send one picture after another over HTTP. A row says how many answers a second came, how
 long they took, how many were errors, and the rate against one `Detector` that is called in a
-process of its own with all processors and no HTTP. Needs the extra `[ray]`.
+process of its own with all processors and no HTTP. With `--peers` the same pictures go, with the
+same network, to the shape of Ray's own example of object detection (an ingress that calls a second
+deployment, picture by picture) and to plain FastAPI under uvicorn with one `Detector` of all
+processors; and the time from deploying to the first answer is compared with that of a deployment
+that does nothing. Needs the extra `[ray]`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import io
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +53,7 @@ class Clients:
     def __init__(self, count: int, port: int, picture: bytes) -> None:
         self.seconds: list[float] = []
         self.errors = 0
+        self.rate = 0.0
         self._port = port
         self._picture = picture
         self._stop = threading.Event()
@@ -77,7 +86,14 @@ class Clients:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        return time.perf_counter() - start
+        took = time.perf_counter() - start
+        self.rate = len(self.seconds) / took
+        return took
+
+    def figures(self) -> tuple[str, str, str]:
+        """Milliseconds of half and of nearly all answers, and errors."""
+        p50, p99 = (1e3 * float(np.percentile(self.seconds, q)) for q in (50, 99))
+        return f"{p50:.0f}", f"{p99:.0f}", str(self.errors)
 
 
 def main() -> None:
@@ -86,6 +102,7 @@ def main() -> None:
     parser.add_argument("--network", default="yolov4-tiny")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--peers", action="store_true")
     parsed = parser.parse_args()
     network = yolotf.network(parsed.network)
     with tempfile.TemporaryDirectory() as folder:
@@ -95,6 +112,7 @@ def main() -> None:
         picture = _picture()
         alone = _alone(parsed.network, paths[0], picture, parsed.seconds / 4)
         reloads = 0
+        peers = _peers(parsed, paths[0], picture) if parsed.peers else {}
         with _served(parsed.network, paths[0]) as (port, deploy):
 
             def reload(deadline: float) -> None:
@@ -117,6 +135,10 @@ def main() -> None:
                 label = f"{name} ({reloads})" if meanwhile is reload else name
                 figures = f"{rate:.1f}", f"{rate / alone:.2f}", f"{p50:.0f}", f"{p99:.0f}"
                 rows.append((label, *figures, str(clients.errors)))
+            rows += [
+                (name, f"{clients.rate:.1f}", f"{clients.rate / alone:.2f}", *clients.figures())
+                for name, clients in peers.items()
+            ]
     print_table(
         f"{parsed.network}, {parsed.clients} clients, 2 replicas; Detector alone {alone:.1f}/s",
         ["", "answers/s", "of Detector alone", "p50 ms", "p99 ms", "errors"],
@@ -161,6 +183,118 @@ def _served(network: str, weights: Path):  # type: ignore[no-untyped-def]
     try:
         deploy(None)
         yield port, deploy
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _peers(parsed: argparse.Namespace, weights: Path, picture: bytes) -> dict[str, Clients]:
+    """Others under the same requests; what it took to begin is printed."""
+    asked = {}
+    with _fastapi(parsed.network, weights) as port:
+        asked["plain FastAPI"] = Clients(parsed.clients, port, picture)
+        asked["plain FastAPI"].run(parsed.seconds, lambda deadline: None)
+    with _cluster() as port:
+        for name, application in (
+            ("nothing", _empty()),
+            ("Ray's example", _example(parsed.network, str(weights))),
+            ("yolotf.ray", _yolotf(parsed.network, weights)),
+        ):
+            start = time.perf_counter()
+            serve.run(application)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("POST", "/detect", picture, {"content-type": "image/jpeg"})
+            assert connection.getresponse().status == 200
+            print(f"{name}: first answer {time.perf_counter() - start:.1f} s after deploying")
+            if name == "Ray's example":
+                asked[name] = Clients(parsed.clients, port, picture)
+                asked[name].run(parsed.seconds, lambda deadline: None)
+            serve.delete("default")
+    return asked
+
+
+_FASTAPI = """
+import sys
+import fastapi, uvicorn
+import yolotf
+detector = yolotf.Detector(sys.argv[1], sys.argv[2])
+app = fastapi.FastAPI()
+@app.post("/detect")
+def detect(body: bytes = fastapi.Body(media_type="image/jpeg")):
+    return detector(body).to_dict()
+uvicorn.run(app, port=int(sys.argv[3]), log_level="error")
+"""
+
+
+@contextmanager
+def _fastapi(network: str, weights: Path) -> Iterator[int]:
+    port = _free_port()
+    command = [sys.executable, "-c", _FASTAPI, network, str(weights), str(port)]
+    process = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _empty() -> serve.Application:
+    @serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 1})
+    class Empty:
+        async def __call__(self, request: Any) -> str:
+            return "ok"
+
+    return Empty.bind()
+
+
+def _example(network: str, weights: str) -> serve.Application:
+    """https://docs.ray.io/en/latest/serve/tutorials/object-detection.html, with this network."""
+
+    @serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 1})
+    class ObjectDetection:
+        def __init__(self) -> None:
+            self._detector = yolotf.Detector(network, weights, threads=1)
+
+        def detect(self, picture: bytes) -> dict[str, Any]:
+            return self._detector(picture).to_dict()
+
+    @serve.deployment
+    class Ingress:
+        def __init__(self, handle: Any) -> None:
+            self._handle = handle
+
+        async def __call__(self, request: Any) -> Any:
+            return await self._handle.detect.remote(await request.body())
+
+    return Ingress.bind(ObjectDetection.bind())
+
+
+def _yolotf(network: str, weights: Path) -> serve.Application:
+    from yolotf.ray import Settings, app
+
+    return app(Settings(network=network, weights=str(weights), replicas=2, cpus=1))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def _cluster() -> Iterator[int]:
+    port = _free_port()
+    ray.init(num_cpus=6, log_to_driver=False, include_dashboard=False)
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        yield port
     finally:
         serve.shutdown()
         ray.shutdown()
