@@ -162,7 +162,7 @@ def test_arguments_that_are_something_else(weights):
         ((tf.keras.Model, weights), {}, "the class Model"),
         ((tf.function(model), weights), {}, "is a tf.function"),
         ((model, network), {}, "pass the file, and the network"),
-        ((model, model), {}, "weights_file is a model"),
+        ((model, model), {}, "weights is a model"),
         ((model, weights), {"cfg": model}, "cfg must be a Network"),
         ((model, weights), {"cfg": 80}, "cfg must be a Network"),
     ):
