@@ -1,4 +1,4 @@
-// What all of the core does with bytes: reading numbers at any address, products that may overflow.
+// Helpers for bytes: unaligned loads and multiplication with an overflow check.
 #ifndef YOLOTF_CSRC_BYTES_H_
 #define YOLOTF_CSRC_BYTES_H_
 
@@ -16,7 +16,7 @@ static_assert(sizeof(float) == 4 && std::numeric_limits<float>::is_iec559);
 
 constexpr std::uint64_t kFloatBytes = 4;
 
-// The number at `bytes`, which may be unaligned.
+// Loads a value from `bytes`, which may be unaligned.
 template <typename T>
 inline T load(const std::byte* bytes) noexcept {
   T value;
@@ -24,7 +24,7 @@ inline T load(const std::byte* bytes) noexcept {
   return value;
 }
 
-// False if the product does not fit.
+// Returns false if the product overflows.
 inline bool checked_mul(std::uint64_t a, std::uint64_t b, std::uint64_t* product) noexcept {
   if (b != 0 && a > std::numeric_limits<std::uint64_t>::max() / b) {
     return false;

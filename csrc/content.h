@@ -20,9 +20,9 @@
 // * kRepeated: the same kRepeatBytes or more in two places that do not overlap, a whole number of
 //   floats apart. A block that repeats itself (a constant, a pattern) does not count.
 //
-// Looking has two steps: `look` reads every float once, in parts, by any number of threads, and
-// notes places; `judge` looks again at these places only. No file is damaged in a way that makes
-// either slow: both are linear in the file's size.
+// The check has two steps: `look` reads every float once, in parts and on any number of threads,
+// and notes suspicious places; `judge` then examines only these. Both take time linear in the size
+// of the file, whatever its content.
 #ifndef YOLOTF_CSRC_CONTENT_H_
 #define YOLOTF_CSRC_CONTENT_H_
 
@@ -41,11 +41,11 @@ constexpr std::uint64_t kZeroTail = 64;
 constexpr std::uint64_t kDeadRun = 16 * 1024;
 constexpr std::uint64_t kRepeatBytes = 64 * 1024;
 
-// The arrays that checked segments take, each once and in the order of the file; those that
-// overlap others are left out.
+// The arrays of checked segments, each once and in file order, without those that overlap
+// others.
 std::vector<Array> arrays_of(const std::vector<Segment>& segments);
 
-// What look noted. Those of several threads are judged together.
+// What `look` noted; `judge` takes those of all threads.
 struct Sighting {
   struct Run {
     std::uint64_t begin;
@@ -55,17 +55,17 @@ struct Sighting {
     std::uint64_t offset;
     std::uint64_t hash;
   };
-  std::vector<Run> huge;   // bytes with NaN, infinity or 1e30 and more somewhere in them
-  std::vector<Run> zeros;  // bytes with nothing but zeros
+  std::vector<Run> huge;   // byte ranges that contain NaN, infinity or values of 1e30 or more
+  std::vector<Run> zeros;  // byte ranges that are all zeros
   std::vector<Sample> samples;
 };
 
-// Looks at the floats in bytes `begin` to `end` of a file. Runs of zeros of kZeroRun or more are
-// noted at least in part, wherever parts begin and end.
+// Scans the floats in bytes `begin` to `end` of a file. Wherever the parts begin and end, a run of
+// kZeroRun zeros or more is noted at least in part.
 void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighting* sighting);
 
-// What is wrong with the arrays, all of which have been looked at; in the order of the file, at
-// most one error of each kind an array. `file_bytes` tells what is the end of the file.
+// The errors in the arrays, which must all have been scanned: in file order, at most one of each
+// kind per array. `file_bytes` is the size of the file.
 std::vector<Error> judge(const std::byte* bytes, std::uint64_t file_bytes,
                          const std::vector<Array>& arrays, const std::vector<Sighting>& sightings);
 

@@ -1,4 +1,4 @@
-// What the ways to look at floats share, and where each is found. Inside of content*.cc only.
+// Declarations shared by the implementations of `look`. Only for content*.cc.
 #ifndef YOLOTF_CSRC_CONTENT_KERNELS_H_
 #define YOLOTF_CSRC_CONTENT_KERNELS_H_
 
@@ -16,28 +16,29 @@ constexpr std::uint32_t kHugeBits = 0x7149f2caU;  // 1e30
 constexpr std::uint64_t kBlock = 64;
 constexpr std::uint64_t kBlockBytes = kFloatBytes * kBlock;
 
-// One float in 1,024 is where a sample begins, as its own bits decide: the same floats have the
-// same samples wherever they stand. Zero is none.
+// A sample begins at one float in 1,024, chosen by the float's bits, so that the same floats have
+// the same samples at any offset. Zero is never chosen.
 constexpr std::uint32_t kSampleFactor = 0x9e3779b1U;
-constexpr std::uint32_t kSampleMark = 0xffc00000U;  // of the product; or more
+constexpr std::uint32_t kSampleMark = 0xffc00000U;  // lowest product that is chosen
 
-// What is to be noted of kBlock floats.
+// What `look` notes about kBlock floats.
 struct Block {
-  bool huge = false;          // a number of 1e30 or more, infinity or NaN among them
-  bool zeros = false;         // nothing but zeros
-  std::uint64_t samples = 0;  // bit i: one begins at float i
+  bool huge = false;          // has a value of 1e30 or more, infinity or NaN
+  bool zeros = false;         // all zeros
+  std::uint64_t samples = 0;  // bit i: a sample begins at float i
 
   bool dull() const noexcept { return !huge && !zeros && samples == 0; }
 };
 
-// Looks at up to `count` blocks. Returns how many were dull before *block; `count` if all are.
+// Scans up to `count` blocks. Returns the number of leading blocks that need no closer look, and
+// fills *block with the one after them if there is one.
 using SkipDull = std::uint64_t (*)(const std::byte* bytes, std::uint64_t count,
                                    Block* block) noexcept;
 
 std::uint64_t skip_dull_portable(const std::byte* bytes, std::uint64_t count,
                                  Block* block) noexcept;
 
-// Null if this processor, or this build, has no AVX2.
+// Null if the processor or the build has no AVX2.
 SkipDull avx2_skip_dull() noexcept;
 
 }  // namespace yolotf

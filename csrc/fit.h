@@ -1,5 +1,4 @@
-// Pictures -> a network's input, resized as Darknet or as OpenCV does. The standard library,
-// nothing else.
+// Resizes images to a network's input as Darknet or OpenCV does. Uses only the standard library.
 //
 // Sources: AlexeyAB/darknet src/image.c:1006 (letterbox_image) and 1399 (resize_image), of which
 // the graph of standard operations that exported models hold (yolotf/graphs/operations.py) computes
@@ -15,21 +14,21 @@
 namespace yolotf {
 
 enum class Resize {
-  kDarknet,  // the corners of both on each other, in floats
-  kOpenCv,   // the centres of pixels, bytes in fixed point and rounded to bytes
+  kDarknet,  // aligns the corner pixels; computes in floats
+  kOpenCv,   // aligns pixel centers; bytes in fixed point, rounded to bytes
 };
 
 struct Picture {
-  const void* pixels = nullptr;  // [height, width, channels] without gaps, at least 1 x 1
-  bool bytes = true;             // of 0..255; else float32 of 0..1
+  const void* pixels = nullptr;  // [height, width, channels], contiguous, at least 1 x 1
+  bool bytes = true;             // uint8 in 0..255, else float32 in 0..1
   std::int64_t height = 0;
   std::int64_t width = 0;
-  std::int64_t inner_height = 0;  // that it gets, in the middle of the input; at most the input's
+  std::int64_t inner_height = 0;  // its size in the middle of the input; at most the input's
   std::int64_t inner_width = 0;
 };
 
-/// Writes [pictures, height, width, channels] float32 of 0..1: each picture resized bilinearly to
-/// its inner rectangle, 0.5 around it. On up to `threads` threads.
+/// Writes [pictures, height, width, channels] float32 in 0..1: each image resized bilinearly to its
+/// inner rectangle, with 0.5 around it. Uses up to `threads` threads.
 void fit(const std::vector<Picture>& pictures, std::int64_t height, std::int64_t width,
          std::int64_t channels, float* out, int threads, Resize resize = Resize::kDarknet);
 

@@ -1,15 +1,15 @@
-// The start of a Darknet .weights file.
+// The header of a Darknet .weights file.
 //
 // The file (AlexeyAB/darknet src/parser.c:2242-2355, all little-endian):
 //
 //   int32 major, minor, revision
 //   uint64 seen    if major * 10 + minor >= 2 and both are below 1000: 20 bytes so far
-//   uint32 seen    otherwise: 16 bytes so far
+//   uint32 seen    else: 16 bytes so far
 //   float32 ...    up to the end of the file: no names, no shapes, no padding
 //
-// Some writers state a version that does not match the width of `seen`; where the number of floats
-// is known, the width that makes the size exact is the right one. major or minor above 1000 says
-// that dense kernels are stored (in, out) in place of (out, in).
+// Some writers store a version that does not match the width of `seen`. If the number of floats is
+// known, the right width is the one that matches the file's size. major or minor above 1000 means
+// that dense kernels are stored as (in, out) instead of (out, in).
 #ifndef YOLOTF_CSRC_HEADER_H_
 #define YOLOTF_CSRC_HEADER_H_
 
@@ -28,21 +28,21 @@ struct Header {
   std::int32_t minor = 0;
   std::int32_t revision = 0;
   std::uint64_t seen = 0;
-  std::uint64_t size_bytes = 0;          // as decided: 16 or 20
-  std::uint64_t version_size_bytes = 0;  // as the version says
+  std::uint64_t size_bytes = 0;          // the actual size: 16 or 20
+  std::uint64_t version_size_bytes = 0;  // the size that the version specifies
   bool transposed = false;
 };
 
-// How wide a header of this version is, if its writer kept to the version.
+// The header size that a version specifies.
 std::uint64_t version_header_bytes(std::int64_t major, std::int64_t minor) noexcept;
 
-// Whether a file of this version stores dense kernels (in, out).
+// Whether files of this version store dense kernels as (in, out).
 bool stores_transposed(std::int64_t major, std::int64_t minor) noexcept;
 
 // Reads the header at the start of a .weights file of `file_bytes` bytes.
 // Returns false and fills *error if the file is shorter than its header.
 // Safe on untrusted input: reads at most min(20, available) bytes.
-// bytes may be unaligned; floats is how many the network has, or negative if that is not known.
+// bytes may be unaligned; floats is the network's number of floats, or negative if unknown.
 bool parse_header(const std::byte* bytes, std::uint64_t available, std::uint64_t file_bytes,
                   std::int64_t floats, Header* header, Error* error) noexcept;
 

@@ -1,12 +1,12 @@
-// A file's bytes, held so that no other process can change or remove them while they are read.
+// Reads a file such that no other process can change its bytes meanwhile.
 //
 // A mapping alone is not safe: if another process truncates the file, touching a lost page is
 // SIGBUS, and by then variables may be half written. So a mapping is used only under a read lease
-// (Linux, fcntl F_SETLEASE): the kernel then makes whoever wants to open the file for writing or
-// truncate it wait until the load, some milliseconds, is over. Where no lease is to be had (someone
-// has the file open for writing, it belongs to another user, the file system or the kernel knows
-// none), the bytes are read into private memory instead, and the file is compared before and
-// after. No signal handler is installed in either case.
+// (Linux, fcntl F_SETLEASE): the kernel then blocks a process that opens the file for writing or
+// truncates it until the load, a few milliseconds, is over. If no lease is available (the file is
+// open for writing, belongs to another user, or the file system or kernel has no leases), the bytes
+// are read into private memory instead, and the file's status is compared before and after. No
+// signal handler is installed in either case.
 #ifndef YOLOTF_CSRC_MAPPED_FILE_H_
 #define YOLOTF_CSRC_MAPPED_FILE_H_
 
@@ -41,20 +41,21 @@ class MappedFile {
 
   std::uint64_t size() const noexcept { return size_; }
 
-  // Reads up to `size` bytes at `offset`; *read is less only at the end of the file. Needs no hold.
+  // Reads up to `size` bytes at `offset`; *read is less only at the end of the file. Works without
+  // hold().
   bool read(std::uint64_t offset, std::uint64_t size, std::byte* bytes, std::uint64_t* read,
             FileError* error) const noexcept;
 
-  // Makes bytes() valid: by a mapping under a lease, all pages read in, or by a private copy.
+  // Makes bytes() valid: maps the file under a lease and reads all pages, or makes a copy.
   bool hold(FileError* error) noexcept;
 
-  // Likewise, but for a mapping without reading: bytes are valid where read_in has been.
+  // Like hold(), but does not read a mapping: bytes are valid after read_in().
   bool begin(FileError* error) noexcept;
 
-  // Reads bytes `begin` to `end` in; does nothing for a copy.
+  // Reads in bytes `begin` to `end`; does nothing for a copy.
   bool read_in(std::uint64_t begin, std::uint64_t end, FileError* error) noexcept;
 
-  // Whether the held file begins with these bytes; kChanged if not: another one was meant.
+  // Whether the file begins with these bytes; kChanged if not: it was replaced.
   bool begins_with(const void* bytes, std::uint64_t size, FileError* error) const noexcept;
 
   // The whole file; page-aligned. Null before hold() or begin(), and for an empty file.
@@ -63,12 +64,12 @@ class MappedFile {
   // True if bytes() is the page cache itself, false if it is a private copy.
   bool mapped() const noexcept { return mapped_; }
 
-  // False if the file has changed since it was opened, as far as the file system tells.
+  // False if the file has changed since it was opened, judging by its status.
   bool unchanged() const noexcept;
 
  private:
-  // Time stamps of many file systems tick every few milliseconds: until the tick after the file's,
-  // a change would not show.
+  // Many file systems update time stamps every few milliseconds: a change within the same tick as
+  // the file's last one would go unnoticed.
   void wait_for_tick() const noexcept;
   bool lease() noexcept;
   bool acquire(std::uint64_t read_in_bytes, FileError* error) noexcept;
@@ -83,9 +84,9 @@ class MappedFile {
   bool mapped_ = false;
 };
 
-// Asks for huge pages where `memory` has none yet: with pages of 4 KB, a fourth of the time of a
-// load into new memory goes into getting them. Only advice; the pages at both ends may be others'
-// too.
+// Requests huge pages for untouched `memory`: with 4 KB pages, page faults take a quarter of the
+// time of a load into new memory. This is only advice to the kernel, so it is fine that the pages
+// at both ends may be shared with other data.
 void prefer_huge_pages(void* memory, std::uint64_t size) noexcept;
 
 }  // namespace yolotf

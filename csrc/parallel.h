@@ -1,4 +1,4 @@
-// Independent tasks on a few threads, the calling one among them. The standard library only.
+// Runs independent tasks on a few threads, including the caller's. Uses only the standard library.
 #pragma once
 
 #include <algorithm>
@@ -11,9 +11,8 @@
 
 namespace yolotf {
 
-/// Runs task(0) to task(count - 1) on up to `threads` threads, in any order; returns when all are
-/// done. What a task throws is thrown here, the last of several; the tasks behind it on its thread
-/// are then taken by the others or left out.
+/// Runs task(0) to task(count - 1) on up to `threads` threads, in any order, and waits for them. If
+/// tasks throw, rethrows the last exception; some tasks may then not have run.
 template <typename Task>
 void run_tasks(std::size_t count, int threads, const Task& task) {
   std::atomic<std::size_t> next{0};
@@ -24,7 +23,7 @@ void run_tasks(std::size_t count, int threads, const Task& task) {
       for (std::size_t i = next++; i < count; i = next++) {
         task(i);
       }
-    } catch (...) {  // no memory; it must not leave a thread
+    } catch (...) {  // such as bad_alloc: exceptions must not escape a thread
       const std::lock_guard<std::mutex> lock(mutex);
       failure = std::current_exception();
     }
@@ -34,7 +33,7 @@ void run_tasks(std::size_t count, int threads, const Task& task) {
   for (std::size_t i = 1; i < count && static_cast<int>(i) < threads; ++i) {
     try {
       helpers.emplace_back(work);
-    } catch (const std::exception&) {  // no more to be had: no thread, or no memory for one
+    } catch (const std::exception&) {  // the system has no more threads or memory
       break;
     }
   }

@@ -1,6 +1,6 @@
-// Moves the floats of a file into the memory of variables, one file an instruction set: changes the
-// order of axes, rounds to 16 bits, folds batch normalization in. No checks: segments and targets
-// have passed those of plan.h.
+// Writes the floats of a file into variables: changes the axis order, rounds to 16 bits, folds
+// batch normalization. There is a source file for each instruction set. Nothing is checked here:
+// segments and targets have passed the checks of plan.h.
 #ifndef YOLOTF_CSRC_SCATTER_H_
 #define YOLOTF_CSRC_SCATTER_H_
 
@@ -12,7 +12,7 @@
 
 namespace yolotf {
 
-// A part of one segment that can be written independently of all others.
+// A part of a segment that can be written independently of all others.
 struct Task {
   std::uint32_t segment;
   std::uint64_t block;
@@ -20,15 +20,15 @@ struct Task {
   std::uint64_t end;
 };
 
-// The floats of the file that a task reads, those of a batch normalization aside: first byte and
-// the byte behind the last.
+// The byte range [begin, end) of the file that a task reads, without that of a folded batch
+// normalization.
 struct Extent {
   std::uint64_t begin;
   std::uint64_t end;
 };
 Extent source_of(const Segment& segment, const Task& task) noexcept;
 
-// Splits segments into tasks of some 100 KB to 1 MB.
+// Splits segments into tasks of about 100 KB to 1 MB.
 std::vector<Task> split(const std::vector<Segment>& segments);
 
 // Writes one task of `segment` from the file's bytes into the target's memory. No checks: both have
@@ -39,7 +39,7 @@ void scatter(const std::byte* bytes, const Segment& segment, const Target& targe
 // The instruction set that scatter uses on this machine: "avx2" or "portable".
 const char* scatter_isa() noexcept;
 
-// For tests: use the portable code even where a faster one would run.
+// For tests: always use the portable code.
 void force_portable(bool portable) noexcept;
 
 }  // namespace yolotf

@@ -7,13 +7,13 @@
 
 namespace yolotf {
 
-// What a run of floats looks like.
+// Statistics of a run of floats.
 struct Stats {
   std::uint64_t count = 0;
   std::uint64_t nonfinite = 0;
   std::uint64_t negative = 0;
   std::uint64_t zero = 0;
-  double minimum = 0;  // the rest over the finite numbers
+  double minimum = 0;  // this and the rest: over the finite values
   double maximum = 0;
   double sum = 0;
   double sum_of_squares = 0;

@@ -1,10 +1,10 @@
-// Native work without Python's lock (the GIL), also where Python ends meanwhile.
+// Releases Python's lock (the GIL) for native work, safely even if the interpreter exits meanwhile.
 //
-// When a program ends, its daemon threads are where they are. CPython ends those that ask for the
-// GIL by unwinding them, over which C++ aborts the process; and what they still compute with is
-// destroyed under them. So Python's end waits for the work that is going on, and none begins behind
-// it. Work that takes too long is left to itself: its thread never comes back to Python, and the
-// process ends with its code without destroying anything.
+// When a program exits, its daemon threads keep running. CPython terminates those that request the
+// GIL by unwinding their stacks, at which C++ aborts the process, and static objects are destroyed
+// while threads still use them. Therefore the exit of the interpreter waits for native work in
+// progress, and no new work starts after it. Work that takes too long is abandoned: its thread
+// never returns to Python, and the process exits with its code without running destructors.
 #ifndef YOLOTF_CSRC_WITHOUT_GIL_H_
 #define YOLOTF_CSRC_WITHOUT_GIL_H_
 
@@ -18,7 +18,7 @@
 
 namespace yolotf {
 
-// Lets go of the GIL while it lives.
+// Releases the GIL during its lifetime.
 class WithoutGil {
  public:
   WithoutGil() {
@@ -39,18 +39,18 @@ class WithoutGil {
   WithoutGil(const WithoutGil&) = delete;
   WithoutGil& operator=(const WithoutGil&) = delete;
 
-  // To be called once by a module that uses it.
+  // Each module that uses this class calls it once.
   static void prepare() {
-    pthread_atfork(nullptr, nullptr, [] { count_ = 0; });  // the others are not here
+    pthread_atfork(nullptr, nullptr, [] { count_ = 0; });  // a fork has no other threads
     pybind11::module_::import("atexit").attr("register")(pybind11::cpp_function(&end));
   }
 
-  // Seconds that Python's end waits for; then work may hang in a file.
+  // Seconds that the interpreter's exit waits for native work, which may hang on a file.
   static void set_wait(double seconds) { wait_ = seconds; }
 
  private:
   static void end() {
-    constexpr int kSteps = 1000;  // in a second
+    constexpr int kSteps = 1000;  // per second
     ended_ = true;
     ender_ = PyThread_get_thread_ident();
     for (int i = 0; i < wait_ * kSteps && count_ > 0; ++i) {
@@ -60,7 +60,7 @@ class WithoutGil {
     }
     if (count_ > 0 && !left_.exchange(true)) {
 #ifdef __GLIBC__
-      // Before the destructors of TensorFlow and others, with which the work goes on.
+      // Runs before the destructors of TensorFlow and others, whose objects the work still uses.
       on_exit(
           [](int code, void*) {
             std::fflush(nullptr);
@@ -71,19 +71,19 @@ class WithoutGil {
     }
   }
 
-  // As from Python 3.14 on: the thread stays where it is.
+  // Suspends the thread forever, as Python 3.14 does.
   [[noreturn]] static void stay() {
     while (true) {
       pause();
     }
   }
 
-  // Read and changed with the GIL.
+  // Only accessed with the GIL held.
   inline static bool ended_ = false;
   inline static unsigned long ender_ = 0;
   inline static int count_ = 0;
   inline static double wait_ = 10;
-  // Whether Python has ended without waiting any longer; read without the GIL.
+  // Whether Python has exited without waiting any longer; read without the GIL.
   inline static std::atomic<bool> left_ = false;
 
   PyThreadState* state_ = nullptr;

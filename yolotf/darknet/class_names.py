@@ -1,4 +1,4 @@
-"""Class names: from a file, a list or a dictionary, with the line of what is wrong."""
+"""Reads class names from a file, a list or a dictionary; errors name the line."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def read_names(names: Names) -> tuple[str, ...]:
     """Class names in the order of their numbers.
 
     Args:
-        names: a file with one name a line (blank lines at its end do not count), a data file
-            that has or names them (`data.yaml`, `obj.data`), a list, or a dictionary from class
-            numbers to names, as other frameworks have it.
+        names: a file with a name per line (trailing blank lines are ignored), a data file that
+            contains the names or their path (`data.yaml`, `obj.data`), a list, or a dictionary
+            from class numbers to names.
 
     Raises:
-        YolotfError: the file is no list of names, or a dictionary leaves a number out.
-        TypeError: it is none of these.
+        YolotfError: the file is not a list of names, or the dictionary misses a number.
+        TypeError: `names` has another type.
         OSError: the file cannot be read.
     """
     if names is None:
@@ -50,31 +50,31 @@ def read_names(names: Names) -> tuple[str, ...]:
 
 
 def names_for(names: Names, classes: int | None, source: str) -> tuple[str, ...]:
-    """`read_names` for a network of `classes` classes; any number will do for None.
+    """`read_names` for a network of `classes` classes; None accepts any number of names.
 
     Raises:
-        YolotfError: besides, there are more or fewer names than classes.
+        YolotfError: as `read_names`, or there are more or fewer names than classes.
     """
-    found = read_names(names)
-    if found and classes is not None and len(found) != classes:
+    class_names = read_names(names)
+    if class_names and classes is not None and len(class_names) != classes:
         raise YolotfError(
-            f"{plural(len(found), 'name')} for the {plural(classes, 'class', 'classes')} of "
+            f"{plural(len(class_names), 'name')} for the {plural(classes, 'class', 'classes')} of "
             f"{source}; the names file belongs to another network",
             expected=classes,
-            found=len(found),
+            found=len(class_names),
         )
-    return found
+    return class_names
 
 
 _WANTED = "names must be a file, a list of names, or a dictionary from class numbers to names"
 
 
 def _checked(names: Iterable[Any]) -> tuple[str, ...]:
-    found = tuple(names)
-    for name in found:
+    checked = tuple(names)
+    for name in checked:
         if not isinstance(name, str):
             raise TypeError(f"{_WANTED}; {name!r} is not a name")
-    return found
+    return checked
 
 
 def _from_mapping(names: Mapping[Any, Any]) -> tuple[str, ...]:
