@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/* csrc/*/*)
 
-.PHONY: help demo test test-processors test-ray test-js test-readers test-triton test-aarch64 lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-processors test-ray test-js test-readers test-triton test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
@@ -74,6 +74,12 @@ test-triton: $(VENV)/built ## serve examples/triton in a Triton server
 	$(BIN)/python -c "import sysconfig; print('$(CURDIR)', sysconfig.get_path('purelib'), sep='\n')" > \
 	  $$(build-triton/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/yolotf.pth
 	YOLOTF_TRITON=$(CURDIR)/build-triton/bin/python $(BIN)/python -m pytest tests/test_triton.py
+
+# Without its requirements: they name absl 1, and TensorFlow brings absl 2.
+test-tfmot: $(VENV)/built ## prune and quantize models with tfmot (tf_keras)
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target build-tfmot \
+	  tensorflow-model-optimization==0.8.1 dm-tree absl-py
+	YOLOTF_TFMOT=$(CURDIR)/build-tfmot $(BIN)/python -m pytest tests/models/test_tfmot.py
 
 lint: $(VENV)/lint ## check format, types, import contracts, words, workflows and stubs
 	$(BIN)/ruff format --check .
@@ -147,4 +153,4 @@ bench: $(VENV)/built ## time loading against pure Python
 	$(BIN)/python benchmarks/load.py
 
 clean: ## remove what was built
-	rm -rf build build-aarch64 build-sanitize build-fuzz build-js build-readers build-triton dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
+	rm -rf build build-aarch64 build-sanitize build-fuzz build-js build-readers build-triton build-tfmot dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
