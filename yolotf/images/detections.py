@@ -355,7 +355,7 @@ _Area = tuple[float, float, float, float]
 
 
 def class_colour(class_id: int) -> tuple[int, int, int]:
-    """RGB of a class; those of 80 classes are told apart, then they come again."""
+    """RGB color of a class; colors repeat after 80 classes."""
     start = 3 * class_id % len(_COLOURS)
     return _COLOURS[start], _COLOURS[start + 1], _COLOURS[start + 2]
 
@@ -378,9 +378,9 @@ def _ink(colour: tuple[int, int, int]) -> str:
 
 
 def _inside(xyxy: _Area, size: tuple[int, int]) -> _Area:
-    """The part of a box that is in the picture; Pillow wants right >= left."""
+    """The part of a box inside the image, with right >= left as Pillow requires."""
     width, height = size
-    # An edge that is no number is the picture's: comparisons with it are false.
+    # NaN becomes the image's edge: comparisons with NaN are false.
     left, top = (max(value, 0.0) if value < math.inf else 0.0 for value in xyxy[:2])
     right, bottom = (value if value > -math.inf else math.inf for value in xyxy[2:])
     left, right = (min(max(value, 0.0), width - 1.0) for value in (left, right))
@@ -391,7 +391,7 @@ def _inside(xyxy: _Area, size: tuple[int, int]) -> _Area:
 def _label_area(
     box: _Area, extent: tuple[float, float], size: tuple[int, int], taken: Sequence[_Area]
 ) -> _Area:
-    """Above the box, else inside its top, else below it: the first place that is free."""
+    """The first free place for a label: above the box, inside its top, or below it."""
     width, height = extent
     left = max(0.0, min(box[0], size[0] - width))
     places = [

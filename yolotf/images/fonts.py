@@ -1,4 +1,4 @@
-"""A font that has the letters of a label: Pillow's own knows those of English only."""
+"""Finds a font with the letters of a label; Pillow's default font only has Latin letters."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _PREFERRED = (
     "arial.",
     "notosanscjk-r",
 )
-"""Beginnings of file names, tried before others."""
+"""Prefixes of the file names of fonts to try first."""
 _MISSING = "\U0010ffff"
-"""A place no font has a letter for."""
+"""A code point that no font has a glyph for."""
 
 
 def folders() -> tuple[Path, ...]:
-    """Where this system keeps its fonts."""
+    """The folders of installed fonts on this system."""
     user = home()
     if sys.platform == "darwin":
         own = () if user is None else (user / "Library/Fonts",)
@@ -50,15 +50,15 @@ def font_for(text: str, size: float, path: str | os.PathLike[str] | None = None)
 
     Args:
         text: the label.
-        size: in pixels.
-        path: of the font to take, whatever it lacks; None searches: Pillow's own, then the
-            installed ones, for one that has every letter.
+        size: font size in pixels.
+        path: the font file to use, even if it lacks letters; None: the first of Pillow's default
+            font and the installed fonts that has all letters.
 
     Returns:
-        The font; if none has every letter, the one that has most, with a warning.
+        The font; if no font has all letters, the one with most of them, with a warning.
 
     Raises:
-        OSError: `path` is no font or cannot be read.
+        OSError: `path` is not a font or cannot be read.
     """
     from PIL import ImageFont  # kept out of `import yolotf`
 
@@ -85,7 +85,7 @@ def _truetype(path: str | os.PathLike[str], size: float) -> Font:
 
 @functools.lru_cache(maxsize=256)
 def _path_for(letters: str, places: tuple[Path, ...]) -> Path | None:
-    """The first font with all `letters`, or with most; None is Pillow's own."""
+    """The first font with all `letters`, else with most; None means Pillow's default font."""
     from PIL import ImageFont  # kept out of `import yolotf`
 
     size = 16.0
