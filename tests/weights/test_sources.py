@@ -578,7 +578,7 @@ def test_a_silent_server_is_given_up_after_the_time_limit(door, store, model, cf
     if "diagnose" not in door:
         assert isinstance(caught.value, TimeoutError)
         assert caught.value.filename == url
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25  # it is silent for 30
 
 
 @pytest.mark.parametrize("command", ["check", "inspect", "convert", "detect", "classify"])
