@@ -87,7 +87,7 @@ def texts(root: Path) -> Iterator[Text]:
     """Everything that users read."""
     for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
         yield Text(path, 1, path.read_text(encoding="utf-8"))
-    yield _unreleased(root / "CHANGELOG.md")
+    yield _latest(root / "CHANGELOG.md")
     trees = {
         path: ast.parse(path.read_text(encoding="utf-8"))
         for path in sorted((root / "yolotf").rglob("*.py"))
@@ -98,10 +98,10 @@ def texts(root: Path) -> Iterator[Text]:
         yield from _docstrings(path, trees, name)
 
 
-def _unreleased(path: Path) -> Text:
-    """The changes since the last version: earlier ones are history."""
+def _latest(path: Path) -> Text:
+    """The changes of the version at the top: earlier ones are history."""
     text = path.read_text(encoding="utf-8")
-    start = text.index("## Unreleased")
+    start = text.index("\n## ") + 1
     end = text.find("\n## ", start)
     return Text(path, text.count("\n", 0, start) + 1, text[start:end] if end > 0 else text[start:])
 

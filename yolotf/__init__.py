@@ -22,7 +22,7 @@ from yolotf import _moved
 
 sys.meta_path.append(_moved.Finder())
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _get, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 # `from yolotf import *` should not need Ray.
