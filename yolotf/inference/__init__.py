@@ -1,6 +1,6 @@
-"""The serving path in one place: `Detector`, and what is made of TensorFlow functions.
+"""Inference: `Detector`, and the TensorFlow functions of `build_function`.
 
-`Detector` needs no TensorFlow Python; the other names import it when they are asked for.
+`Detector` needs no TensorFlow Python; accessing the other names imports it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Classifier`: network and file -> what a picture is of. No TensorFlow Python is imported."""
+"""`Classifier`: image classification without TensorFlow's Python."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _Floats = npt.NDArray[np.float32]
 
 
 class Rated(NamedTuple):
-    """One class of an answer."""
+    """A class with its score."""
 
     class_id: int
     name: str
@@ -41,12 +41,12 @@ class Rated(NamedTuple):
 @public
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """The most likely classes of one picture, the likeliest first.
+    """The most likely classes of an image, best first.
 
     Attributes:
         classes: [K] int64, class numbers from 0.
         scores: [K] float32, probabilities.
-        labels: K class names; `class 7` where no name is known.
+        labels: K class names; `class 7` if the name is unknown.
     """
 
     classes: npt.NDArray[np.int64]
@@ -55,7 +55,7 @@ class Classification:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `labels` was called."""
+        """Deprecated name of `labels`."""
         warnings.warn("Classification.names is called labels now", DeprecationWarning, stacklevel=2)
         return self.labels
 
@@ -70,7 +70,7 @@ class Classification:
         return printable("\n".join(f"{100 * one.score:6.2f} %  {one.name}" for one in self))
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"top": [{"class", "name", "score"}]}`, ready for JSON."""
+        """Returns `{"top": [{"class", "name", "score"}]}`, ready for JSON."""
         return {
             "top": [{"class": one.class_id, "name": one.name, "score": one.score} for one in self]
         }
@@ -78,14 +78,14 @@ class Classification:
 
 @public
 class Classifier:
-    """Says what pictures are of; safe to call from many threads, also while it reloads.
+    """Classifies images; thread-safe, also during `reload`.
 
-    A network with a memory sees the pictures of all calls as frames of one video, see `Detector`.
+    A recurrent network treats the images of all calls as frames of one video, see `Detector`.
 
     Attributes:
         network: the network.
-        class_names: of all classes, by number; empty if none are known.
-        classes: how many classes it tells apart.
+        class_names: the class names, indexed by class number; empty if unknown.
+        classes: number of classes.
     """
 
     @renamed(names="class_names")
@@ -110,30 +110,30 @@ class Classifier:
         Args:
             network: a `Network`, a stock name, or a cfg's path or text.
             weights: the `.weights` file, as `load_darknet_weights` takes it.
-            classes: for another number of classes than the network has.
-            class_names: a list, or a file with one a line.
-            resize: how an image becomes the network's input: "crop" (the middle, as AlexeyAB's
-                and hank-ai's `darknet classifier` do), "letter_box" (the whole image on a grey
-                ground, as pjreddie's does) or "stretch" (the whole image, its proportions
-                changed, as darknet.py does). It has to be that of training for the best accuracy.
-            batch_size: pictures of a list that go through the network at once.
-            threads: that this classifier computes with, apart from all others; None: the
-                processors that the process may use.
-            bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
-            max_pixels: a file of more is refused before it is decoded; None: none is.
-            timeout: seconds that the server of weights at a URL may be silent, also in `reload`;
-                None: any.
-            engine: what computes: `tensorflow`, `openvino` or `onnxruntime`, of which the last
-                two need no TensorFlow.
-            precision: `bfloat16` is for `openvino`: faster on processors that have it, with some
-                3 digits.
+            classes: number of classes; None: the network's own.
+            class_names: a list, or a file with one name per line.
+            resize: how an image becomes the network's input: "crop" (center crop, as `darknet
+                classifier` of AlexeyAB and hank-ai), "letter_box" (the whole image, padded with
+                gray, as pjreddie's) or "stretch" (the whole image, proportions not kept, as
+                darknet.py). Use the one the network was trained with.
+            batch_size: how many images of a list are computed at once.
+            threads: size of this classifier's own thread pool; None: the number of processors
+                available to the process.
+            bgr: arrays are BGR, as OpenCV reads images; image files are unaffected.
+            max_pixels: larger image files are rejected before they are decoded; None: no limit.
+            timeout: seconds without data after which a download of weights from a URL fails, also
+                in `reload`; None: no limit.
+            engine: the inference engine: `tensorflow`, `openvino` or `onnxruntime`; the last two
+                need no TensorFlow.
+            precision: `float32`, or `bfloat16` with `openvino`: faster on processors that support
+                it, accurate to about 3 digits.
 
         Raises:
-            WeightsMismatch: file and network do not belong together.
-            UnsupportedSectionError: the network is a detector, or has sections this cannot
-                express.
-            YolotfError: there are more or fewer names than classes.
-            ValueError: an argument out of range.
+            WeightsMismatch: the file does not match the network.
+            UnsupportedSectionError: the network is a detector, or has sections that are not
+                supported.
+            YolotfError: the number of names is not the number of classes.
+            ValueError: an argument is out of range.
         """
         check_resize(resize)
         self._resize = resize
@@ -153,7 +153,7 @@ class Classifier:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `class_names` was called."""
+        """Deprecated name of `class_names`."""
         warnings.warn(
             "Classifier.names is called class_names now", DeprecationWarning, stacklevel=2
         )
@@ -161,30 +161,30 @@ class Classifier:
 
     @property
     def stateful(self) -> bool:
-        """Whether its answer for a picture depends on those before it."""
+        """Whether the result for an image depends on earlier images (recurrent networks)."""
         return self._served.stateful
 
     def reset(self) -> None:
-        """Forgets all pictures so far: the next is the first of another video."""
+        """Resets the recurrent state: the next image starts a new video."""
         self._served.reset()
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of what the network sees."""
+        """(height, width) of the network's input."""
         return self._served.size
 
     @property
     def reloads(self) -> int:
-        """How many times the weights have been changed."""
+        """Number of reloads so far."""
         return self._served.reloads
 
     @property
     def weights(self) -> ServedWeights:
-        """The file that serves now."""
+        """The weights file in use."""
         return self._served.active.about
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """By its arguments: the other process, or the copy, reads the file that serves now."""
+        """Pickles the arguments; the copy reads the weights file again."""
         path = self._served.path_for_copies("Classifier")
         arguments = {"class_names": self.class_names or None, "resize": self._resize}
         arguments |= vars(self._served.options)
@@ -196,7 +196,7 @@ class Classifier:
         classes = plural(self.classes, "class", "classes")
         return printable(f"<yolotf.Classifier {name}, {width}x{height}, {classes}>")
 
-    # The type of an array does not say how many axes it has.
+    # An array's type does not tell its number of axes.
     @overload
     def __call__(self, images: npt.NDArray[Any], *, top: int = 5) -> Any: ...
 
@@ -210,19 +210,19 @@ class Classifier:
     def __call__(
         self, images: Picture | Pictures, *, top: int = 5
     ) -> Classification | list[Classification]:
-        """Classifies one picture or each of a list or batch.
+        """Classifies one image, or each image of a list or batch.
 
         Args:
             images: as `Detector` takes them.
-            top: how many classes to answer, at most.
+            top: largest number of classes to return.
 
         Returns:
-            A `Classification`, or a list of them.
+            A `Classification`; a list of them for several images.
 
         Raises:
-            OSError: a picture cannot be read.
-            OutOfMemoryError: there is no memory for it.
-            EngineError: the engine refuses to run it.
+            OSError: an image cannot be read.
+            OutOfMemoryError: the images need more memory than the process may use.
+            EngineError: inference fails.
         """
         if top < 1:
             raise ValueError(f"top={top} must be at least 1")
@@ -231,37 +231,38 @@ class Classifier:
         return found if several else found[0]
 
     def probabilities(self, pictures: Sequence[Picture]) -> _Floats:
-        """[pictures, classes] float32: of every class."""
+        """Returns the probability of every class, [images, classes] float32."""
         rows = self._served.answers(pictures, self._prepared, self._probabilities)
         return np.stack(rows) if rows else np.zeros((0, self.classes), np.float32)
 
     def reload(self, weights: WeightsSource) -> None:
-        """Changes to another file of the same network while requests are served.
+        """Switches to another weights file of the same network; see `Detector.reload`.
 
         Raises:
-            WeightsMismatch: the file does not belong to the network; nothing has changed.
-            OSError: the file cannot be read; nothing has changed.
+            WeightsMismatch: the file does not match the network; the old weights stay in use.
+            OSError: the file cannot be read; the old weights stay in use.
         """
         self._served.reload(weights)
 
     def export(self, folder: StrPath, *, overwrite: bool = True) -> None:
-        """Writes a SavedModel of standard operations only.
+        """Writes a SavedModel of standard operations; imports TensorFlow.
 
-        Its signature `probabilities`, which is `serving_default` as well, takes `images` uint8
-        [batch, height, width, channels], of any one size, prepares them as `__call__` does, and
-        answers `probabilities` float32 [batch, classes]. Names, if there are any, are written to
-        the asset `assets/classes.names`, and to `assets.extra/classes.names`. TensorFlow Serving
-        runs it once before it answers (`assets.extra/tf_serving_warmup_requests`). What becomes
-        of an older SavedModel is as of `Detector.export`.
+        Its signature `probabilities`, also available as `serving_default`, takes `images` uint8
+        [batch, height, width, channels], all of one size, prepares them as `__call__` does, and
+        returns `probabilities` float32 [batch, classes]. Class names are written to the asset
+        `assets/classes.names` and to `assets.extra/classes.names`. TensorFlow Serving runs the
+        signature once before it reports the model as available
+        (`assets.extra/tf_serving_warmup_requests`). An older SavedModel is replaced as in
+        `Detector.export`.
 
         Args:
-            folder: where to.
-            overwrite: False refuses to replace an older SavedModel.
+            folder: where to write it.
+            overwrite: False: fail if the folder holds a SavedModel.
 
         Raises:
-            OSError: the folder cannot be written, or holds a SavedModel that is not to be
-                replaced; an older one is as it was.
-            UnsupportedSectionError: the network has a memory.
+            OSError: the folder cannot be written, or holds a SavedModel and `overwrite` is False;
+                an existing SavedModel is unchanged.
+            UnsupportedSectionError: the network is recurrent.
         """
         saved_model.check(folder, overwrite=overwrite)
         check_forgetful(
@@ -299,7 +300,7 @@ def _rebuild(
 
 
 def _flat(values: _Floats) -> _Floats:
-    """[pictures, numbers], channels first, as Darknet keeps them."""
+    """Returns [images, values], flattened channels first as in Darknet."""
     if values.ndim == 4:
         values = values.transpose(0, 3, 1, 2)
     return values.reshape(len(values), -1)

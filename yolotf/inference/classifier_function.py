@@ -1,4 +1,4 @@
-"""`build_function` of a classifier: pictures to probabilities in a TensorFlow function, no Keras.
+"""`ClassifierFunction`: images to probabilities in a TensorFlow function, without Keras.
 
 Importing this module imports TensorFlow.
 """
@@ -26,12 +26,12 @@ Tensor = Any
 
 
 class ClassifierFunction:
-    """Pictures to probabilities; made by `build_function`.
+    """Returns class probabilities of images; made by `build_function`.
 
     Attributes:
-        network: what it was built from.
-        folded: the variables.
-        classes: how many it tells apart.
+        network: the network.
+        folded: the network's variables and graph.
+        classes: number of classes.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class ClassifierFunction:
         resize: Resize = "crop",
         use_onednn: bool | None = None,
     ) -> None:
-        """See `build_function`; the variables are allocated only.
+        """Creates the function and allocates the variables; `load` fills them.
 
         Raises:
-            ValueError: `resize` is none of its choices.
-            UnsupportedSectionError: the network is a detector, or has sections this cannot
-                express.
+            ValueError: `resize` is not a `Resize`.
+            UnsupportedSectionError: the network is a detector, or has sections that are not
+                supported.
         """
         check_resize(resize)
         self.network = network
@@ -63,7 +63,7 @@ class ClassifierFunction:
         }
 
     def images(self, dtype: Any = tf.uint8) -> tf.TensorSpec:
-        """What it takes: [batch, height, width, channels]."""
+        """Returns the input signature: [batch, height, width, channels]."""
         channels = self.network.input_shape.channels
         return tf.TensorSpec([None, None, None, channels], dtype, "images")
 
@@ -78,30 +78,29 @@ class ClassifierFunction:
         """Loads a file into the variables; see `FoldedNetwork.load`.
 
         Raises:
-            WeightsMismatch: file and network do not belong together; with its `diagnosis`.
+            WeightsMismatch: the file does not match the network; has a `diagnosis`.
         """
         opened = WeightsFile.open(weights, network=self.network, timeout=timeout)
         with opened as file, diagnosed(file, self.network):
             self.folded.load(file, verify=verify, contents_disposable=contents_disposable)
 
     def reset(self) -> None:
-        """Forgets all pictures so far: the next is the first of another video."""
+        """Resets the recurrent state: the next image starts a new video."""
         self.folded.reset()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """[batch, classes] float32: the probability of every class.
+        """Returns the probability of every class, [batch, classes] float32.
 
-        A network with a memory sees the pictures of all calls as frames of one video, in their
-        order.
+        A recurrent network treats the images of all calls as consecutive frames of one video.
 
         Args:
             images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. They are
-                prepared as `resize` of `build_function` says, by default as Darknet does, see
+                prepared according to `resize` of `build_function`, by default as Darknet does, see
                 `yolotf.inference.classifier.prepare`.
 
         Raises:
-            OutOfMemoryError: there is no memory for it.
-            TensorFlowError: TensorFlow refuses to run it.
+            OutOfMemoryError: the images need more memory than the process may use.
+            TensorFlowError: TensorFlow fails to run the graph.
             ForkedProcessError: the process was forked after TensorFlow had run in its parent.
         """
         forked.check_process("build_function")
@@ -114,10 +113,10 @@ class ClassifierFunction:
             return self._functions[images.dtype](images)
 
     def probabilities(self, images: Tensor, variables: Mapping[str, Any] | None = None) -> Tensor:
-        """`__call__` as one graph, for a `tf.function` to trace.
+        """`__call__` as one graph, to be traced by a `tf.function`.
 
         Args:
-            images: see there.
+            images: see `__call__`.
             variables: see `FoldedNetwork.__call__`.
         """
         height, width = self.network.input_shape[:2]
@@ -129,7 +128,7 @@ class ClassifierFunction:
         else:
             inputs = fit(images, (height, width), letter_box=self._resize == "letter_box")
         values = self.folded(inputs, variables)[0]
-        if values.shape.rank == 4:  # channels first, as Darknet keeps them
+        if values.shape.rank == 4:  # channels first, as in Darknet
             values = tf.transpose(values, [0, 3, 1, 2])
         values = tf.reshape(values, [-1, self.classes])
         for places in self._tree.branches() if self._tree else ():
@@ -141,7 +140,7 @@ class ClassifierFunction:
 def prepare(
     images: Tensor, height: int, width: int, resize: detection_options.Resize = "darknet"
 ) -> Tensor:
-    """`yolotf.inference.classifier.prepare` of a batch, in operations."""
+    """`yolotf.inference.classifier.prepare` of a batch, in TensorFlow operations."""
     rows, columns = tf.unstack(tf.shape(images)[1:3])
     is_high = columns < rows
     new_rows = tf.where(is_high, rows * width // columns, width)
@@ -150,7 +149,7 @@ def prepare(
     integers = images.dtype == tf.uint8
     values = operations.resized(tf.raw_ops, images, size, integers=integers, resize=resize)
     for axis, resized, wanted in ((1, new_rows, height), (2, new_columns, width)):
-        # Halved towards zero, as in C; TensorFlow.js has no TruncateDiv.
+        # Halved towards zero as in C; TensorFlow.js lacks TruncateDiv.
         over = resized - wanted
         start = (over + tf.cast(over < 0, over.dtype)) // 2
         place = tf.clip_by_value(start + tf.range(wanted), 0, resized - 1)
@@ -174,8 +173,8 @@ def write(
     Args:
         network: the classifier.
         weights: see `FoldedNetwork.unblocked_weights`.
-        folder: where to.
-        names: of the classes.
+        folder: where to write it.
+        names: the class names.
         resize: see `Classifier`.
 
     Raises:

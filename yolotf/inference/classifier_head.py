@@ -1,4 +1,4 @@
-"""What a classifier puts out: how many classes, below each other or not."""
+"""What a classifier outputs: the number of classes and their class tree."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from yolotf.errors import UnsupportedSectionError
 
 
 class Classes(NamedTuple):
-    """A network as a classifier."""
+    """The output of a classifier."""
 
     network: cfg.Network
-    """Up to its last section that is not for training only."""
+    """The network without trailing sections that only serve training."""
     tree: Tree | None
-    """Whose probabilities are multiplied along its branches."""
+    """The class tree, along whose branches probabilities are multiplied; None: no tree."""
     numbers: int
-    """How many numbers it puts out."""
+    """Number of outputs."""
 
 
 def classes_of(network: cfg.Network) -> Classes:
-    """Looks at the end of a network.
+    """Returns what a classifier outputs.
 
     Raises:
-        UnsupportedSectionError: it finds boxes, or has no sections.
-        YolotfError: its class tree is none, or belongs to another network.
+        UnsupportedSectionError: the network is a detector, or has no sections.
+        YolotfError: the class tree is invalid, or belongs to another network.
         OSError: the class tree cannot be read.
     """
     if network.heads:

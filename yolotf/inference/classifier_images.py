@@ -1,4 +1,4 @@
-"""Images as classifiers get them: the middle, the whole on a ground, or the whole stretched."""
+"""Preparation of images for classifiers: center crop, letter box or stretch."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from yolotf.runtime import resize as runtime_resize
 Resize = Literal["crop", "letter_box", "stretch", "darknet", "opencv"]
 """How an image becomes a classifier's input.
 
-* `crop`: the shorter side is brought to the network's width and the middle cut out: `darknet
-  classifier predict` and `valid` of AlexeyAB and hank-ai (classifier.c, `resize_min` and
-  `crop_image`).
-* `letter_box`: the whole image with its proportions, on a ground of 0.5: pjreddie's `darknet
-  classifier predict` and `darknet classify` (examples/classifier.c, `letterbox_image`).
-* `stretch`: all of the image, its proportions changed: AlexeyAB's `network_predict_image`
-  (network.c, `resize_image`), which darknet.py calls, and most programs in other frameworks.
-* `darknet`: another word for `crop`, as of `Detector`; `opencv`: the same middle, resized as
-  `cv2.resize` does, with which both Darknets train.
+* `crop`: scales the shorter side to the network's width and crops the center: `darknet classifier
+  predict` and `valid` of AlexeyAB and hank-ai (classifier.c, `resize_min` and `crop_image`).
+* `letter_box`: scales the whole image, keeping its proportions, and pads it with 0.5: pjreddie's
+  `darknet classifier predict` and `darknet classify` (examples/classifier.c, `letterbox_image`).
+* `stretch`: scales the whole image without keeping its proportions: AlexeyAB's
+  `network_predict_image` (network.c, `resize_image`), which darknet.py calls, and most programs in
+  other frameworks.
+* `darknet`: a synonym of `crop`, as in `Detector`; `opencv`: the same crop, scaled as `cv2.resize`
+  does, which both forks use in training.
 """
 
 _Floats = npt.NDArray[np.float32]
 
 
 def check_resize(resize: object) -> None:
-    """Raises for what is none of `Resize`.
+    """Checks the name of a preparation.
 
     Raises:
-        ValueError: with the choices.
+        ValueError: it is not a `Resize`.
     """
     choices = get_args(Resize)
     if resize not in choices:
@@ -42,13 +42,13 @@ def check_resize(resize: object) -> None:
 def prepare_all(
     images: Sequence[npt.NDArray[Any]], shape: cfg.Shape, resize: Resize, *, threads: int = 1
 ) -> _Floats:
-    """Brings images of any sizes to a network's input.
+    """Prepares images of any sizes as a network's input.
 
     Args:
         images: [height, width, channels], uint8, or float32 in 0..1.
         shape: of the input.
-        resize: how.
-        threads: to work with.
+        resize: the kind of preparation.
+        threads: number of threads.
 
     Returns:
         [images, height, width, channels] float32 in 0..1.
@@ -61,10 +61,10 @@ def prepare_all(
 
 
 def prepare(pixels: npt.NDArray[Any], height: int, width: int) -> _Floats:
-    """What AlexeyAB's Darknet sees of an image (classifier.c, predict_classifier).
+    """Prepares an image as AlexeyAB's Darknet does (classifier.c, predict_classifier).
 
-    The shorter side is brought to the network's width, bilinear with the corners on each other,
-    and the middle cut out; only what is cut out is computed.
+    Scales the shorter side to the network's width, bilinear with aligned corner pixels, and crops
+    the center. Only the cropped pixels are computed.
 
     Args:
         pixels: [rows, columns, channels], uint8, or float32 in 0..1.
@@ -82,7 +82,7 @@ def prepare(pixels: npt.NDArray[Any], height: int, width: int) -> _Floats:
 
 
 def _prepared_by_opencv(image: npt.NDArray[Any], shape: cfg.Shape, threads: int) -> _Floats:
-    """`prepare` with OpenCV's bilinear."""
+    """`prepare` with OpenCV's bilinear interpolation."""
     rows, columns = _shorter_side_to(shape.width, *image.shape[:2])
     whole = cfg.Shape(rows, columns, shape.channels)
     values: _Floats = runtime_resize.fit(
@@ -93,20 +93,20 @@ def _prepared_by_opencv(image: npt.NDArray[Any], shape: cfg.Shape, threads: int)
 
 
 def _shorter_side_to(side: int, rows: int, columns: int) -> tuple[int, int]:
-    """resize_min, image.c."""
+    """Returns the scaled (rows, columns), as resize_min of image.c."""
     if columns < rows:
         return rows * side // columns, side
     return side, columns * side // rows
 
 
 def _middle(resized: int, wanted: int) -> npt.NDArray[np.int64]:
-    """Where the middle `wanted` of `resized` are; beyond the ends these are repeated."""
+    """Returns the indices of the center `wanted` of `resized` pixels, clamped to the edges."""
     start = int((resized - wanted) / 2)  # towards zero, as in C
     return np.clip(np.arange(start, start + wanted), 0, resized - 1)
 
 
 def _cut(values: _Floats, axis: int, resized: int, wanted: int) -> _Floats:
-    """The middle `wanted` of an axis that was resized; beyond its ends they are repeated."""
+    """Scales an axis to `resized` and returns its center `wanted`, clamped to the edges."""
     before = values.shape[axis]
     place = _middle(resized, wanted)
     if resized == before:

@@ -1,4 +1,4 @@
-"""`Detector`: network and file -> what is in a picture. No TensorFlow Python is imported."""
+"""`Detector`: object detection without TensorFlow's Python."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ Array = npt.NDArray[Any]
 
 @public
 class Detector:
-    """Finds things in pictures; safe to call from many threads, also while it reloads.
+    """Detects objects in images; thread-safe, also during `reload`.
 
-    A network with a memory (`[crnn]`, `[conv_lstm]`, ...) sees the pictures of all calls as frames
-    of one video, in their order: make a detector for each video that runs at the same time, and
-    `reset` it before the next.
+    A recurrent network (`[crnn]`, `[conv_lstm]`, ...) treats the images of all calls as consecutive
+    frames of one video: use a separate detector for each video that runs at the same time, and call
+    `reset` before the next video.
 
-    It runs TensorFlow's kernels without TensorFlow's Python. Where TensorFlow would use a GPU, it
-    imports TensorFlow and lets it.
+    Inference runs TensorFlow's kernels without TensorFlow's Python. TensorFlow itself is imported
+    only if it would use a GPU.
 
     Attributes:
         network: the network.
-        class_names: of all classes, by number; empty if none are known.
+        class_names: the class names, indexed by class number; empty if unknown.
     """
 
     @renamed(names="class_names", score="score_threshold", iou="iou_threshold")
@@ -77,41 +77,42 @@ class Detector:
         Args:
             network: a `Network`, a stock name, or a cfg's path or text.
             weights: the `.weights` file, as `load_darknet_weights` takes it.
-            classes: for another number of classes than the network has.
-            class_names: a list, or a file with one a line. None: the tree's names of a class tree,
-                COCO's for a stock network of its 80 classes, otherwise none.
-            score_threshold: lowest score of a detection.
-            iou_threshold: boxes of one class that overlap more exclude each other.
-            max_boxes: detections per picture, the best ones.
-            nms_kind: `default`, `greedynms` or `diounms` in place of the cfg's.
-            agnostic: boxes of different classes exclude each other, too.
-            only: the classes to detect, by name or number from 0, as a list or as text with
-                commas between; boxes of others exclude none. None: all.
-            batch_size: pictures of a list that go through the network at once.
-            threads: that this detector computes with, apart from all others; None: the
-                processors that the process may use.
-            letter_box: whether pictures keep their proportions, in place of the cfg's.
-            bgr: arrays hold blue first, as OpenCV reads pictures; files are what they are.
-            max_pixels: a file of more is refused before it is decoded; None: none is.
-            resize: how pictures are brought to the network's size: `darknet` as `darknet detector
-                test` does, or `opencv` as `cv2.resize` does, with which both Darknets train and
-                hank-ai's library and tools detect.
-            timeout: seconds that the server of weights at a URL may be silent, also in `reload`;
-                None: any.
-            engine: what computes: `tensorflow`, `openvino` or `onnxruntime`, of which the last
-                two need no TensorFlow.
-            precision: `bfloat16` is for `openvino`: faster on processors that have it, with some
-                3 digits.
+            classes: number of classes; None: the network's own.
+            class_names: a list, or a file with one name per line. None: the names of the class tree
+                if there is one, COCO's for a stock network with its 80 classes, else no names.
+            score_threshold: lowest score of a detection, in [0, 1).
+            iou_threshold: of boxes of one class that overlap more (IoU), only the best is kept; in
+                [0, 1).
+            max_boxes: largest number of detections per image; the best are kept.
+            nms_kind: `default`, `greedynms` or `diounms`; None: as in the cfg.
+            agnostic: suppress overlapping boxes of different classes too.
+            only: the classes to detect, by name or number from 0, as a list or a comma-separated
+                string; boxes of other classes suppress nothing. None: all classes.
+            batch_size: how many images of a list are computed at once.
+            threads: size of this detector's own thread pool; None: the number of processors
+                available to the process.
+            letter_box: whether images keep their proportions; None: as in the cfg.
+            bgr: arrays are BGR, as OpenCV reads images; image files are unaffected.
+            max_pixels: larger image files are rejected before they are decoded; None: no limit.
+            resize: how images are resized to the network's size: `darknet` as `darknet detector
+                test` does, or `opencv` as `cv2.resize` does, which both forks use in training and
+                hank-ai's library and tools in detection.
+            timeout: seconds without data after which a download of weights from a URL fails, also
+                in `reload`; None: no limit.
+            engine: the inference engine: `tensorflow`, `openvino` or `onnxruntime`; the last two
+                need no TensorFlow.
+            precision: `float32`, or `bfloat16` with `openvino`: faster on processors that support
+                it, accurate to about 3 digits.
 
         Raises:
-            WeightsMismatch: file and network do not belong together; with its `diagnosis`.
-            UnsupportedSectionError: the network has sections or heads this cannot express.
-            YolotfError: there are more or fewer names than classes, `only` names no class, or the
-                class tree is none.
-            OSError: a file cannot be read, or the class tree is not there; see `with_tree`.
-            OutOfMemoryError: one picture needs more memory than the process may use.
+            WeightsMismatch: the file does not match the network; has a `diagnosis`.
+            UnsupportedSectionError: the network has sections or heads that are not supported.
+            YolotfError: the number of names is not the number of classes, `only` names no class, or
+                the class tree is invalid.
+            OSError: a file cannot be read, or the class tree is missing; see `with_tree`.
+            OutOfMemoryError: one image needs more memory than the process may use.
             ImportError: the engine is not installed.
-            EngineError: the engine refuses the network.
+            EngineError: the engine rejects the network.
         """
         self._wanted = DetectionOptions(
             score_threshold=score_threshold,
@@ -144,32 +145,32 @@ class Detector:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `class_names` was called."""
+        """Deprecated name of `class_names`."""
         warnings.warn("Detector.names is called class_names now", DeprecationWarning, stacklevel=2)
         return self.class_names
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) that pictures are brought to."""
+        """(height, width) that images are resized to."""
         return self._served.size
 
     @property
     def stateful(self) -> bool:
-        """Whether what it finds in a picture depends on those before it."""
+        """Whether detections depend on earlier images (recurrent networks)."""
         return self._served.stateful
 
     def reset(self) -> None:
-        """Forgets all pictures so far: the next is the first of another video."""
+        """Resets the recurrent state: the next image starts a new video."""
         self._served.reset()
 
     @property
     def reloads(self) -> int:
-        """How many times the weights have been changed."""
+        """Number of reloads so far."""
         return self._served.reloads
 
     @property
     def weights(self) -> ServedWeights:
-        """The file that serves now."""
+        """The weights file in use."""
         return self._served.active.about
 
     def __repr__(self) -> str:
@@ -182,12 +183,12 @@ class Detector:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """By its arguments: the other process, or the copy, reads the file that serves now."""
+        """Pickles the arguments; the copy reads the weights file again."""
         path = self._served.path_for_copies("Detector")
         return _rebuild, (type(self), self.network, path, self._arguments())
 
     def _arguments(self) -> dict[str, Any]:
-        """The keywords that make another like it."""
+        """Returns the keyword arguments that construct an equal detector."""
         wanted, options = self._wanted, self._served.options
         return {
             "class_names": self.class_names or None,
@@ -202,7 +203,7 @@ class Detector:
             **vars(options),
         }
 
-    # The type of an array does not say how many axes it has.
+    # An array's type does not tell its number of axes.
     @overload
     def __call__(self, images: Array) -> Any: ...
 
@@ -214,70 +215,70 @@ class Detector:
 
     @renamed(pictures="images")
     def __call__(self, images: Picture | Pictures) -> Detections | list[Detections]:
-        """Detects in one picture or in each of a list or batch.
+        """Detects objects in one image, or in each image of a list or batch.
 
         Args:
             images: a path, a Pillow image, encoded bytes, an open file, or an array or tensor
-                [height, width, channels] RGB (grey ones may lack the last axis), uint8 or float
-                in 0..1; or several of these, of any sizes, in a list or tuple; or an array or
-                tensor [batch, height, width, channels].
+                [height, width, channels], RGB (or grayscale without the last axis), uint8 or float
+                in 0..1; a list or tuple of these, of any sizes; or an array or tensor
+                [batch, height, width, channels].
 
         Returns:
-            `Detections` in pixels of the picture; of several pictures, a list of them.
+            `Detections` in pixels of the image; a list of them for several images.
 
         Raises:
-            OSError: a picture cannot be read.
-            OutOfMemoryError: there is no memory for it.
-            EngineError: the engine refuses to run it.
-            ForkedProcessError: the process was forked after a detector had been made.
+            OSError: an image cannot be read.
+            OutOfMemoryError: the images need more memory than the process may use.
+            EngineError: inference fails.
+            ForkedProcessError: the process was forked after a detector had been created.
         """
         batch, several = images_of(images)
         found = self._detect(batch)
         return found if several else found[0]
 
     def reload(self, weights: WeightsSource) -> None:
-        """Changes to another file of the same network while requests are served.
+        """Switches to another weights file of the same network while requests are served.
 
-        The file is checked and loaded into a second set of weights, which is put in place in one
-        step. Requests that have begun finish on the old weights, later ones use the new; the old
-        are freed with the last request that uses them. What the old ones remember is forgotten.
+        The file is verified and loaded into a second set of weights, which then replaces the first
+        atomically. Requests in progress finish with the old weights, which are freed after the last
+        of them. The recurrent state is reset.
 
         Raises:
-            WeightsMismatch: the file does not belong to the network; nothing has changed.
-            OSError: the file cannot be read; nothing has changed.
+            WeightsMismatch: the file does not match the network; the old weights stay in use.
+            OSError: the file cannot be read; the old weights stay in use.
         """
         self._served.reload(weights)
 
     def export(self, folder: StrPath, *, overwrite: bool = True) -> None:
-        """Writes a SavedModel of standard operations only; imports TensorFlow for it.
+        """Writes a SavedModel of standard operations; imports TensorFlow.
 
-        Signatures, both answering `boxes` [batch, max_boxes, 4] (left, top, right, bottom in
-        pixels), `scores` and `classes` [batch, max_boxes] and `counts` [batch]:
+        Both signatures return `boxes` [batch, max_boxes, 4] (left, top, right, bottom in pixels),
+        `scores` and `classes` [batch, max_boxes] and `counts` [batch]:
 
-        * `serving_default`: `images` uint8 [batch, height, width, channels], of any one size;
-        * `encoded`: `images` string [batch], JPEG or PNG files, for networks of 1 or 3 channels.
-          Unlike `__call__` it does not turn photographs upright. It answers `readable` bool
-          [batch] as well: a file that cannot be decoded, or has more than `max_pixels` pixels, has
-          no detections, and the others theirs.
+        * `serving_default`: `images` uint8 [batch, height, width, channels], all of one size;
+        * `encoded`: `images` string [batch], JPEG or PNG files, for networks with 1 or 3 channels.
+          Unlike `__call__` it ignores EXIF orientation. It also returns `readable` bool [batch]: a
+          file that cannot be decoded, or has more than `max_pixels` pixels, has no detections and
+          does not affect the others.
 
-        Names, if there are any, are written to the asset `assets/classes.names`, and to
-        `assets.extra/classes.names`. TensorFlow Serving runs both signatures once before it
-        answers (`assets.extra/tf_serving_warmup_requests`). An older SavedModel is replaced in
-        one step when the new one is complete; in a folder that holds other files, too, they stay.
+        Class names are written to the asset `assets/classes.names` and to
+        `assets.extra/classes.names`. TensorFlow Serving runs both signatures once before it reports
+        the model as available (`assets.extra/tf_serving_warmup_requests`). A complete new
+        SavedModel replaces an older one atomically; unrelated files in the folder are kept.
 
         Args:
-            folder: where to.
-            overwrite: False refuses to replace an older SavedModel.
+            folder: where to write it.
+            overwrite: False: fail if the folder holds a SavedModel.
 
         Raises:
-            OSError: the folder cannot be written, or holds a SavedModel that is not to be
-                replaced; an older one is as it was.
-            UnsupportedSectionError: the network has a memory.
+            OSError: the folder cannot be written, or holds a SavedModel and `overwrite` is False;
+                an existing SavedModel is unchanged.
+            UnsupportedSectionError: the network is recurrent.
         """
         saved_model.check(folder, overwrite=overwrite)
         check_forgetful(self.network, "a SavedModel has no video to keep it for; use the Detector")
         from yolotf.inference import export  # imports TensorFlow
-        from yolotf.inference.detector_function import InferenceFunction  # likewise
+        from yolotf.inference.detector_function import InferenceFunction  # imports TensorFlow
 
         function = InferenceFunction(self.network, self._wanted, class_names=self.class_names)
         weights = self._served.unblocked_weights()

@@ -1,6 +1,6 @@
-"""`build_function`: pictures to detections in TensorFlow functions, no Keras.
+"""`build_function`: images to detections in TensorFlow functions, without Keras.
 
-`InferenceFunction` adds fitting of pictures, decoding and suppression to a `FoldedNetwork`, all in
+`InferenceFunction` adds resizing, decoding and non-maximum suppression to a `FoldedNetwork`, all in
 graphs. Importing this module imports TensorFlow.
 """
 
@@ -35,13 +35,13 @@ Tensor = Any
 
 @public
 class InferenceFunction:
-    """Pictures to detections, in three graphs; made by `build_function`.
+    """Detects objects in batches of images, in three graphs; made by `build_function`.
 
     Attributes:
-        network: what it was built from.
-        folded: the variables.
-        max_boxes: rows of the answer for each picture.
-        resize: how pictures are brought to the network's size.
+        network: the network.
+        folded: the network's variables and graph.
+        max_boxes: number of rows for each image in the result.
+        resize: how images are resized to the network's size.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class InferenceFunction:
         class_names: Names = None,
         any_size: bool = False,
     ) -> None:
-        """See `build_function`; the variables are allocated only.
+        """Creates the functions and allocates the variables; `load` fills them.
 
         Args:
-            network: see there.
-            wanted: which detections; None: those of the defaults.
-            class_names: see there.
-            any_size: see there.
+            network: the network, with heads.
+            wanted: which detections to return; None: the defaults.
+            class_names: see `build_function`.
+            any_size: see `build_function`.
         """
         wanted = wanted or DetectionOptions()
         check_heads(network)
@@ -77,8 +77,8 @@ class InferenceFunction:
             "agnostic": wanted.agnostic,
             "unwanted": unwanted,
         }
-        # Three functions, of which the first and the last need no weights: they can be prepared
-        # while the file is loaded, and the second serves every kind of picture.
+        # The first and the last of the three functions need no weights, so they are traced while
+        # the file loads; the second serves images of any size and dtype.
         channels = network.input_shape.channels
         self._fit = {
             dtype: tf.function(
@@ -106,7 +106,7 @@ class InferenceFunction:
 
     @property
     def stride(self) -> int:
-        """What the height and width of pictures are multiples of, with `any_size`."""
+        """Pixels that height and width must be multiples of, with `any_size`."""
         shapes = [head.input_shape for head in self.network.heads]
         return max(self.network.input_shape.height // shape.height for shape in shapes)
 
@@ -125,14 +125,14 @@ class InferenceFunction:
             weights: the file.
             verify: see `load_darknet_weights`.
             contents_disposable: see `FoldedNetwork.load`.
-            trace: traces the graphs for uint8 pictures in the meantime, and runs those that need
-                none of the numbers; else the first call does.
+            trace: trace the graphs for uint8 images during the load, and run those without weights;
+                False: the first call does it.
             timeout: see `load_darknet_weights`.
 
         Raises:
-            WeightsMismatch: file and network do not belong together; with its `diagnosis`.
-            YolotfError: inside of a `tf.function`.
-            TensorFlowError: TensorFlow refuses the graphs.
+            WeightsMismatch: the file does not match the network; has a `diagnosis`.
+            YolotfError: called inside a `tf.function`.
+            TensorFlowError: TensorFlow rejects the graphs.
         """
         check_eager()
         with (
@@ -164,7 +164,7 @@ class InferenceFunction:
                 loading.result()
 
     def _prepared(self, run: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs a graph without convolutions, in which an optimizer gains less than it takes."""
+        """Runs a graph without convolutions, for which Grappler costs more than it saves."""
         if self.folded.onednn and tf.executing_eagerly():
             with tf_operations.unoptimized():
                 return run(*arguments)
@@ -176,27 +176,26 @@ class InferenceFunction:
         self._found(nothing, tf.zeros([0, 2], tf.int32), self.network.input_shape[:2])
 
     def reset(self) -> None:
-        """Forgets all pictures so far: the next is the first of another video."""
+        """Resets the recurrent state: the next image starts a new video."""
         self.folded.reset()
 
     def __call__(self, images: Tensor) -> decode.Batch:
-        """Detects in a batch of pictures of one size.
+        """Detects objects in a batch of images of one size.
 
-        A network with a memory sees the pictures of all calls as frames of one video, in their
-        order.
+        A recurrent network treats the images of all calls as consecutive frames of one video.
 
         Args:
-            images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. Pictures of
-                another size than the network's are resized as Darknet does, with `letter_box`
-                keeping their proportions; with `any_size` they are taken as they are.
+            images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. They are
+                resized to the network's size as Darknet does, keeping their proportions with
+                `letter_box`; with `any_size` they are used unchanged.
 
         Returns:
             `Batch`; boxes [batch, max_boxes, 4] are left, top, right, bottom in pixels.
 
         Raises:
-            OutOfMemoryError: there is no memory for it.
-            TensorFlowError: TensorFlow refuses to run it.
-            YolotfError: with `any_size`, a height or width that is no multiple of `stride`.
+            OutOfMemoryError: the images need more memory than the process may use.
+            TensorFlowError: TensorFlow fails to run the graph.
+            YolotfError: with `any_size`, a height or width is not a multiple of `stride`.
             ForkedProcessError: the process was forked after TensorFlow had run in its parent.
         """
         forked.check_process("build_function")
@@ -206,7 +205,7 @@ class InferenceFunction:
         return self.fitted(self.fit(images), _sizes(images))
 
     def fit(self, images: Tensor) -> Tensor:
-        """What `fitted` takes, of pictures as `__call__` takes them."""
+        """Returns images resized for `fitted`; takes what `__call__` takes."""
         images = tf.convert_to_tensor(images)
         if images.dtype not in self._fit:
             images = tf.cast(images, tf.float32)
@@ -214,12 +213,12 @@ class InferenceFunction:
             return self._prepared(self._fit[images.dtype], images)
 
     def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
-        """Detects in pictures that have the network's size already.
+        """Detects objects in images that already have the network's size.
 
         Args:
             inputs: [batch, rows, columns, channels] float32, 0..1.
-            image_sizes: [batch, 2] int32, (height, width) of the pictures they were made from, in
-                whose pixels the answer is.
+            image_sizes: [batch, 2] int32, (height, width) of the original images, in whose pixels
+                the boxes are returned.
         """
         inputs = tf.convert_to_tensor(inputs)
         if inputs.shape[0] == 0:
@@ -229,23 +228,23 @@ class InferenceFunction:
             return decode.Batch(*self._prepared(self._found, raws, image_sizes, _size(inputs)))
 
     def _nothing(self) -> decode.Batch:
-        """For an empty batch: oneDNN's convolutions give it the shape of their input."""
+        """Returns the result of an empty batch, which oneDNN's convolutions give a wrong shape."""
         rows = [0, self.max_boxes]
         classes, counts = tf.zeros(rows, tf.int32), tf.zeros([0], tf.int32)
         return decode.Batch(tf.zeros([*rows, 4]), tf.zeros(rows), classes, counts)
 
     def raw_heads(self, inputs: Tensor) -> list[Tensor]:
-        """What enters the heads, for `inputs` as `fitted` takes them."""
+        """Returns the inputs of the heads, for `inputs` as in `fitted`."""
         inputs = tf.convert_to_tensor(inputs)
         with self.folded.running(inputs.shape[0], self._share(inputs)):
             return list(self._heads(inputs))
 
     def _share(self, inputs: Tensor) -> float:
-        """Pixels of an input in the network's own.
+        """Returns the number of pixels of an input relative to the network's own size.
 
         Raises:
-            YolotfError: its sides are no multiples of `stride`; the graph asserts it where they
-                are not known.
+            YolotfError: the height or width is not a multiple of `stride`; sizes unknown at this
+                point are asserted in the graph.
         """
         if not self._any_size or inputs.shape.rank != 4 or None in inputs.shape[1:3].as_list():
             return 1.0
@@ -264,10 +263,10 @@ class InferenceFunction:
         return share
 
     def detect(self, images: Tensor, variables: Mapping[str, Any]) -> decode.Batch:
-        """`__call__` as one graph of standard operations, for a `tf.function` to trace.
+        """`__call__` as one graph of standard operations, to be traced by a `tf.function`.
 
         Args:
-            images: see there.
+            images: see `__call__`.
             variables: see `FoldedNetwork.__call__`.
         """
         return self.detect_fitted(self._fit_images(images), _sizes(images), variables)
@@ -275,7 +274,7 @@ class InferenceFunction:
     def detect_fitted(
         self, inputs: Tensor, image_sizes: Tensor, variables: Mapping[str, Any]
     ) -> decode.Batch:
-        """`fitted` likewise."""
+        """`fitted` as one graph of standard operations, to be traced by a `tf.function`."""
         return self._find(self._compute_heads(inputs, variables), image_sizes, _size(inputs))
 
     def _head_shapes(self) -> list[cfg.Shape]:
@@ -315,7 +314,7 @@ class InferenceFunction:
             self.network,
             tuple(tf.unstack(input_size)) if self._any_size else size,
             max_boxes=self.max_boxes,
-            # The picture is its own letter box where nothing is fitted.
+            # With any_size nothing is resized, so there is no letter box to undo.
             image_sizes=None if self._any_size else image_sizes,
             suppression=self._suppression,
             **self._thresholds,
@@ -324,13 +323,13 @@ class InferenceFunction:
 
 
 def _size(images: Tensor) -> Tensor:
-    """(height, width) of a batch of pictures, int32."""
+    """Returns (height, width) of a batch of images, int32."""
     known = images.shape[1:3]
     return tf.constant(known.as_list()) if known.is_fully_defined() else tf.shape(images)[1:3]
 
 
 def _sizes(images: Tensor) -> Tensor:
-    """[batch, 2]: its `_size` for every picture."""
+    """Returns the size of every image of a batch, [batch, 2] int32."""
     return tf.tile(_size(images)[None], [tf.shape(images)[0], 1])
 
 
@@ -353,36 +352,37 @@ def build_function(
     resize: classifier_images.Resize | None = None,
     timeout: float | None = ServingOptions.timeout,
 ) -> InferenceFunction | Any:
-    """An inference function of plain TensorFlow operations, batch normalization folded.
+    """Builds an inference function of plain TensorFlow operations, batch normalization folded.
 
-    It imports TensorFlow, if nothing else has yet; `Detector` does not.
+    Imports TensorFlow; `Detector` does not.
 
     Args:
         network: a `Network`, a stock name, or a cfg's path or text.
         weights: the `.weights` file, as `load_darknet_weights` takes it.
-        classes: for another number of classes than the network has.
-        score_threshold: lowest score of a detection; at least 0, below 1.
-        iou_threshold: boxes of one class that overlap more exclude each other.
-        max_boxes: detections per picture, the best ones.
-        nms_kind: `default`, `greedynms` or `diounms` in place of the cfg's.
-        agnostic: boxes of different classes exclude each other, too.
+        classes: number of classes; None: the network's own.
+        score_threshold: lowest score of a detection, in [0, 1).
+        iou_threshold: of boxes of one class that overlap more (IoU), only the best is kept; in
+            [0, 1).
+        max_boxes: largest number of detections per image; the best are kept.
+        nms_kind: `default`, `greedynms` or `diounms`; None: as in the cfg.
+        agnostic: suppress overlapping boxes of different classes too.
         only: the classes to detect, see `Detector`.
-        class_names: those that `only` may use, see `Detector`.
-        any_size: pictures are not resized; height and width may be any multiple of
+        class_names: the names that `only` may use, see `Detector`.
+        any_size: do not resize images; their height and width may be any multiple of
             `InferenceFunction.stride`.
-        letter_box: whether pictures keep their proportions, in place of the cfg's.
-        resize: how they are brought to the network's size, see `Detector` or `Classifier`.
+        letter_box: whether images keep their proportions; None: as in the cfg.
+        resize: how images are resized to the network's size, see `Detector` and `Classifier`.
         timeout: see `load_darknet_weights`.
 
-    The other keywords are for detectors.
+    The thresholds and the options of boxes are for detectors only.
 
     Returns:
-        A callable, see `InferenceFunction.__call__`; of a network without heads
+        A callable, see `InferenceFunction.__call__`; for a network without heads
         `ClassifierFunction.__call__`.
 
     Raises:
-        WeightsMismatch: file and network do not belong together.
-        UnsupportedSectionError: the network has sections or heads this cannot express.
+        WeightsMismatch: the file does not match the network.
+        UnsupportedSectionError: the network has sections or heads that are not supported.
         ForkedProcessError: the process was forked after TensorFlow had run in its parent.
     """
     forked.check_process("build_function")
@@ -421,7 +421,7 @@ def build_function(
 
 
 def _check_plain(network: cfg.Network, **given: Any) -> None:
-    """Refuses for a classifier what only boxes can have."""
+    """Raises ValueError if a classifier is given an option of boxes."""
     for name, value in given.items():
         if value:
             raise ValueError(

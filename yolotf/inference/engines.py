@@ -1,4 +1,4 @@
-"""Which engine computes a network. TensorFlow's Python is imported only where it computes."""
+"""Choice of the inference engine. TensorFlow's Python is imported only for a GPU."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from yolotf.weights.file import WeightsFile
 def open_engine(
     network: cfg.Network, file: WeightsFile, options: ServingOptions, threads: int
 ) -> tuple[Engine, LoadedWeights]:
-    """What computes the heads, and the file's numbers for it.
+    """Returns an engine that computes the heads, and the file's weights loaded for it.
 
     Args:
         network: the network.
-        file: the first weights.
-        options: of which `engine` and `precision` count.
-        threads: to compute with.
+        file: the weights to start with.
+        options: their `engine` and `precision` are used.
+        threads: number of threads.
 
     Raises:
         ImportError: the engine is not installed.
-        EngineError: the engine refuses the network.
-        UnsupportedSectionError: the network has sections that cannot be computed.
+        EngineError: the engine rejects the network.
+        UnsupportedSectionError: the network has sections that are not supported.
         OutOfMemoryError: one image needs more memory than the process may use.
     """
     if options.engine == "openvino":

@@ -1,4 +1,4 @@
-"""An error of a load, with the diagnosis: what every door that loads a file raises."""
+"""Adds a diagnosis to the errors of every function that loads a file."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from yolotf.weights.file import WeightsFile
 def explained(
     error: errors.WeightsMismatch, file: WeightsFile, network: cfg.Network
 ) -> errors.WeightsMismatch:
-    """The same error with a diagnosis; its message where the file is what does not fit.
+    """Returns the error with a diagnosis, whose summary replaces a message about the file.
 
     Args:
-        error: what the load raised.
-        file: the file.
-        network: that it was meant for.
+        error: the error of the load.
+        file: the weights file.
+        network: the network it was loaded into.
     """
     if isinstance(error, errors.FileChangedError):
         return error
-    from yolotf.diagnosis import diagnose  # a tenth of a second that no good start waits for
+    from yolotf.diagnosis import diagnose  # lazy: takes 0.1 s and is only needed on failure
 
     found = diagnose(file, network)
     facts = {**error.facts, "diagnosis": found}
@@ -32,7 +32,7 @@ def explained(
 
 @contextmanager
 def diagnosed(file: WeightsFile, network: cfg.Network) -> Iterator[None]:
-    """Around a load: a `WeightsMismatch` leaves with its diagnosis; see `explained`."""
+    """Adds a diagnosis to a `WeightsMismatch` raised in the block; see `explained`."""
     try:
         yield
     except errors.WeightsMismatch as error:

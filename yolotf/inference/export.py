@@ -1,4 +1,4 @@
-"""A detector as a SavedModel of standard operations. Importing this module imports TensorFlow."""
+"""Export of detectors as SavedModels of standard operations; imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def write(
     """Writes a SavedModel; see `Detector.export`.
 
     Args:
-        function: what it computes; its variables are not looked at.
+        function: the detector; its own variables are not used.
         weights: see `FoldedNetwork.unblocked_weights`.
-        folder: where to.
-        names: of the classes.
-        max_pixels: an encoded image of more is not decoded; None: no limit.
+        folder: where to write it.
+        names: the class names.
+        max_pixels: larger encoded images are not decoded; None: no limit.
 
     Raises:
         OSError: the folder cannot be written.
@@ -47,7 +47,7 @@ def write(
 
 
 class _Exported(tf.Module):  # type: ignore[misc]
-    """What a SavedModel of a detector holds."""
+    """The module saved as a detector's SavedModel."""
 
     def __init__(
         self, function: InferenceFunction, weights: Mapping[str, Any], max_pixels: int | None
@@ -67,7 +67,7 @@ class _Exported(tf.Module):  # type: ignore[misc]
             return _first(tf.shape(images)[0], function.detect(padded, variables))
 
         def fitted(encoded: Tensor) -> tuple[Tensor, Tensor]:
-            # This operation decodes PNG too. The transform is the one Pillow uses.
+            # decode_jpeg also decodes PNG. INTEGER_ACCURATE is the DCT that Pillow uses.
             image = tf.io.decode_jpeg(encoded, channels, dct_method="INTEGER_ACCURATE")
             inputs = fit(
                 image[None],
@@ -78,7 +78,7 @@ class _Exported(tf.Module):  # type: ignore[misc]
             return inputs[0], tf.shape(image)[:2]
 
         def fitted_or_empty(encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            # No operation catches the error of another but those of data sets.
+            # Only data sets can catch the error of another operation.
             files = tf.data.Dataset.from_tensors(encoded)
             if max_pixels is not None:
                 files = files.filter(lambda file: _pixels(file) <= max_pixels)
@@ -107,13 +107,13 @@ class _Exported(tf.Module):  # type: ignore[misc]
 
 
 def _pixels(encoded: Tensor) -> Tensor:
-    """int64: how many pixels a JPEG or PNG says it has; an error for all else.
+    """Returns the number of pixels in the header of a JPEG or PNG, int64; fails for other files.
 
-    GIF, which the decoder takes as well, has a size for each of its frames.
+    The decoder also accepts GIF, in which each frame has its own size.
     """
     sizes = tf.cond(
         tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n"),
-        # Of IHDR, the first chunk; big-endian (PNG specification, 11.2.1).
+        # In IHDR, the first chunk; big-endian (PNG specification, 11.2.1).
         lambda: tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False),
         lambda: tf.io.extract_jpeg_shape(encoded)[:2],
     )
@@ -121,16 +121,16 @@ def _pixels(encoded: Tensor) -> Tensor:
 
 
 def _not_empty(values: Tensor, filled_with: int = 0) -> Tensor:
-    """An empty batch gets one row of a number (see `InferenceFunction._nothing`)."""
+    """Pads an empty batch to one constant row (see `InferenceFunction._nothing`)."""
     missing = tf.cast(tf.equal(tf.shape(values)[0], 0), tf.int32)
-    # Not joined to rows of that many: OpenVINO does not see that their shape is never below zero.
-    # Not ones where zeros will do: TensorFlow.js has no constants of uint8.
+    # Not by concatenation: OpenVINO cannot tell that the number of missing rows is never negative.
+    # Zeros by default: TensorFlow.js has no uint8 constants.
     sides = [[0, missing]] + [[0, 0]] * (values.shape.rank - 1)
     return tf.pad(values, sides, constant_values=filled_with)
 
 
 def _only(rows: Tensor, answer: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Zeros in all rows but these."""
+    """Zeroes all rows except these."""
     return {
         name: tf.where(tf.reshape(rows, [-1] + [1] * (column.shape.rank - 1)), column, 0)
         for name, column in answer.items()

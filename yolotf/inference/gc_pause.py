@@ -1,24 +1,24 @@
-"""Python's garbage collector, kept from a long look at the wrong moment."""
+"""Defers full garbage collections while a server starts."""
 
 from __future__ import annotations
 
 import gc
 
 _FROZEN_BY_PYTHON = 1_000
-"""Objects: more than the 400 that Python 3.12 itself freezes when it starts; a process that freezes
-anything freezes all there is, many thousands."""
+"""Objects. More than the 400 that Python 3.12 freezes itself at startup; an application that
+freezes anything freezes all of its many thousands of objects."""
 
 
 def postpone() -> None:
-    """Starts the collector's counts anew: what exists is taken for old.
+    """Resets the collector's counters and moves all objects to the oldest generation.
 
-    Building a graph makes many objects that stay. The collector takes that for a reason to look at
-    every object of the process, and TensorFlow has so many that a look takes a tenth of a second.
-    It will look, but not while somebody waits for a server. Nothing is switched off.
+    Building a graph creates many long-lived objects, which triggers a full collection; with all of
+    TensorFlow's objects that takes 0.1 s. This defers the collection until after a server's first
+    answer. The collector stays enabled.
     """
-    if gc.get_freeze_count() < _FROZEN_BY_PYTHON:  # what the process has frozen stays so
+    if gc.get_freeze_count() < _FROZEN_BY_PYTHON:  # do not unfreeze what the application froze
         gc.freeze()
         gc.unfreeze()
 
 
-postpone()  # for the modules that follow: who imports this one has just imported TensorFlow
+postpone()  # TensorFlow has just been imported; other modules follow

@@ -1,4 +1,4 @@
-"""Images brought to a network's input, in TensorFlow operations.
+"""Resizing of images to a network's input, in TensorFlow operations.
 
 Importing this module imports TensorFlow.
 """
@@ -16,7 +16,7 @@ Tensor = Any
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 to float32 in 0..1; floats as they are."""
+    """Returns images as float32; uint8 is scaled to 0..1."""
     if images.dtype == tf.uint8:
         return tf.cast(images, tf.float32) / 255.0
     return tf.cast(images, tf.float32)
@@ -25,16 +25,16 @@ def to_float(images: Tensor) -> Tensor:
 def fit(
     images: Tensor, size: decode.Size, *, letter_box: bool, resize: Resize = DetectionOptions.resize
 ) -> Tensor:
-    """Resizes pictures to the network's input as Darknet does (image.c:1006 and 1399).
+    """Resizes images to the network's input as Darknet does (image.c:1006 and 1399).
 
-    Bilinear, the corners of picture and input on each other; with `letter_box` the picture keeps
-    its proportions on a ground of 0.5.
+    Bilinear with aligned corner pixels; with `letter_box` the image keeps its proportions and is
+    padded with 0.5.
 
     Args:
         images: [batch, height, width, channels], uint8, or float32 in 0..1.
         size: (height, width) of the input.
         letter_box: as in `[net]`.
-        resize: `darknet`, or `opencv`: the centres of pixels on each other, bytes rounded to bytes.
+        resize: `darknet`, or `opencv`: with half-pixel centers, uint8 rounded to uint8.
 
     Returns:
         [batch, *size, channels] float32 in 0..1.

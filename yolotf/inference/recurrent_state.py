@@ -1,4 +1,4 @@
-"""What a network keeps from one frame to the next, for one video."""
+"""Recurrent state of a network across the frames of one video."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ _Array = npt.NDArray[Any]
 
 
 class Stream:
-    """Raw heads of frames in their order.
+    """Computes raw heads, frame by frame if the network is recurrent.
 
-    Of a network without a memory, those of any pictures, from many threads at once. One with a
-    memory is asked frame by frame: a batch is frames in their order. `with stream:` keeps other
-    threads' frames out of the middle of a call's.
+    Other networks take any images from many threads at once. For a recurrent one, a batch holds
+    consecutive frames, and `with stream:` keeps other threads' frames from coming in between.
     """
 
     def __init__(self, engine: Engine) -> None:
-        """Before the first frame.
+        """Starts before the first frame.
 
         Args:
             engine: computes the heads.
@@ -32,11 +31,11 @@ class Stream:
         self._engine = engine
         self._turn = threading.RLock()
         self._states: Mapping[str, _Array] | None = None
-        self._weights: weakref.ref[Any] | None = None  # they go with their last request
+        self._weights: weakref.ref[Any] | None = None  # weak: freed with their last request
 
     @property
     def keeps(self) -> bool:
-        """Whether the network has a memory."""
+        """Whether the network is recurrent."""
         return bool(self._engine.states)
 
     def __enter__(self) -> Stream:
@@ -49,14 +48,14 @@ class Stream:
             self._turn.release()
 
     def reset(self) -> None:
-        """Forgets all frames."""
+        """Resets the recurrent state."""
         with self:
             self._states = self._weights = None
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: Any) -> list[_Array]:
-        """What enters the heads; see `Engine.raw_heads`.
+        """Returns the inputs of the heads; see `Engine.raw_heads`.
 
-        What other weights have left behind is forgotten.
+        State computed with other weights is reset.
         """
         if not self.keeps:
             return self._engine.raw_heads(inputs, weights)

@@ -1,4 +1,4 @@
-"""What servers look for in the folder of a SavedModel. Importing this imports TensorFlow."""
+"""Writing of SavedModels with assets and warmup requests; imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def save(
     names: Sequence[str],
     warmup: Mapping[str, Any],
 ) -> None:
-    """Saves a module, class names and requests to warm up with.
+    """Saves a module with class names and warmup requests.
 
     Args:
         module: a `tf.Module`.
         signatures: its functions of `images`, by name.
-        folder: where to.
-        names: of the classes; none if there are none.
-        warmup: a `TensorProto` of `images` for each signature that is to be run once before
-            TensorFlow Serving says that the model can be used. The first run of a graph takes
-            several times as long as those after it.
+        folder: where to write it.
+        names: the class names; may be empty.
+        warmup: a `TensorProto` of `images` for each signature that TensorFlow Serving should run
+            once before it reports the model as available. The first run of a graph takes several
+            times as long as later ones.
 
     Raises:
         OSError: the folder cannot be written.
@@ -58,7 +58,7 @@ def save(
 
 @contextlib.contextmanager
 def _refused_by_disk(folder: Path) -> Iterator[None]:
-    """What TensorFlow raises where it cannot write becomes the system's error."""
+    """Raises OSError for the error that TensorFlow raises if it cannot write."""
     try:
         yield
     except (tf.errors.ResourceExhaustedError, tf.errors.UnknownError) as error:
@@ -71,7 +71,7 @@ def _refused_by_disk(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _asset(names: Sequence[str], beside: Path) -> Iterator[Any]:
-    """The class names as what `tf.saved_model.save` copies into `assets`; None without names."""
+    """Yields the class names as an asset for `tf.saved_model.save`; None without names."""
     if not names:
         yield None
         return
@@ -86,10 +86,13 @@ def _lines(names: Sequence[str]) -> str:
 
 
 def _prediction_log(signature: str, images: bytes) -> bytes:
-    """A `PredictionLog` (tensorflow_serving/apis/prediction_log.proto) of one request.
+    """Returns a `PredictionLog` of one request, serialized.
+
+    The message is defined in tensorflow_serving/apis/prediction_log.proto.
 
     Args:
-        signature: of the model.
+        signature: the name of the signature.
+        images: a serialized `TensorProto`.
         images: a `TensorProto`.
     """
     model = protobuf.message(3, signature.encode())
@@ -99,16 +102,16 @@ def _prediction_log(signature: str, images: bytes) -> bytes:
 
 
 def grey(shape: Sequence[int]) -> Any:
-    """A `TensorProto` of a grey picture.
+    """Returns a `TensorProto` of a gray image.
 
     Args:
         shape: height, width, channels.
     """
-    return tf.make_tensor_proto(127, tf.uint8, [1, *shape])  # one number, and how often
+    return tf.make_tensor_proto(127, tf.uint8, [1, *shape])  # stored as one value, repeated
 
 
 def grey_file(shape: Sequence[int]) -> Any:
-    """A `TensorProto` of the JPEG of a grey picture.
+    """Returns a `TensorProto` of a gray image encoded as JPEG.
 
     Args:
         shape: height, width, channels.

@@ -1,4 +1,4 @@
-"""A network and the weights that serve now: the life of a `Detector` and of a `Classifier`."""
+"""A network with replaceable weights: the common core of `Detector` and `Classifier`."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ Owner = TypeVar("Owner")
 
 @dataclass(frozen=True)
 class ServedWeights:
-    """The file whose numbers a detector computes with.
+    """The weights file in use.
 
     Attributes:
-        path: of the file, or what was given in its place.
+        path: path or name of the file.
         header: its header.
     """
 
@@ -44,13 +44,13 @@ class ServedWeights:
 
     @property
     def seen(self) -> int:
-        """Pictures it was trained on."""
+        """Number of images the network was trained on."""
         return self.header.seen
 
 
 @dataclass(frozen=True, eq=False)
 class Active:
-    """Weights in memory, and what they are called; freed with the last request that uses them."""
+    """Weights in memory, with their file; freed with the last request that uses them."""
 
     loaded: LoadedWeights
     about: ServedWeights
@@ -58,20 +58,20 @@ class Active:
 
     @classmethod
     def of(cls, loaded: LoadedWeights, file: WeightsFile) -> Active:
-        """What was loaded from `file`."""
+        """Returns the weights loaded from `file`."""
         return cls(loaded, ServedWeights(file.name, loaded.header), file.is_named_file)
 
 
 class ServedNetwork:
-    """An engine, the weights it computes with now, and their exchange while requests are served.
+    """An engine and its active weights, which can be replaced while requests are served.
 
-    Safe to use from many threads at once.
+    Thread-safe.
 
     Attributes:
         network: the network.
         options: how images are read and computed.
-        engine: what computes.
-        active: the weights that serve now, replaced as a whole.
+        engine: the inference engine.
+        active: the active weights, replaced as a whole.
         reloads: how many times they have been replaced.
     """
 
@@ -89,11 +89,11 @@ class ServedNetwork:
             network: the network.
             weights: the `.weights` file, as `load_darknet_weights` takes it.
             options: how images are read and computed.
-            computed: the part of the network that is computed; None: all of it.
+            computed: the part of the network to compute; None: all of it.
 
         Raises:
-            WeightsMismatch: file and network do not belong together; with its `diagnosis`.
-            UnsupportedSectionError: the network has sections that cannot be computed.
+            WeightsMismatch: the file does not match the network; has a `diagnosis`.
+            UnsupportedSectionError: the network has sections that are not supported.
             OSError: the file cannot be read.
             OutOfMemoryError: one image needs more memory than the process may use.
             ImportError: the engine is not installed.
@@ -110,37 +110,37 @@ class ServedNetwork:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of what the network sees."""
+        """(height, width) of the network's input."""
         return self.network.input_shape.height, self.network.input_shape.width
 
     @property
     def stateful(self) -> bool:
-        """Whether its answer for an image depends on those before it."""
+        """Whether the result for an image depends on earlier images (recurrent networks)."""
         return self._stream.keeps
 
     def reset(self) -> None:
-        """Forgets all images so far: the next is the first of another video."""
+        """Resets the recurrent state: the next image starts a new video."""
         self._stream.reset()
 
     def reload(self, weights: WeightsSource) -> None:
-        """Loads another file beside the active one and replaces it in one step.
+        """Loads another file beside the active one and replaces it atomically.
 
         Raises:
-            WeightsMismatch: the file does not belong to the network; nothing has changed.
-            OSError: the file cannot be read; nothing has changed.
+            WeightsMismatch: the file does not match the network; the old weights stay active.
+            OSError: the file cannot be read; the old weights stay active.
         """
         with self._opened(weights) as file, self._reloading, diagnosed(file, self.network):
             self.active = Active.of(self.engine.load(file), file)
             self.reloads += 1
 
     def path_for_copies(self, owner: str) -> str:
-        """The path from which another process can read the active weights.
+        """Returns the path from which another process can read the active weights.
 
         Args:
-            owner: the class whose instance is to be pickled or copied.
+            owner: the class of the object being pickled or copied.
 
         Raises:
-            TypeError: they came from elsewhere than a file.
+            TypeError: the weights were not loaded from a file.
         """
         path = self.active.about.path
         if not self.active.is_file:
@@ -151,7 +151,7 @@ class ServedNetwork:
         return os.path.abspath(path)  # noqa: PTH100 - keeps links as they are
 
     def unblocked_weights(self) -> Any:
-        """The active weights for a SavedModel, see `Engine.unblocked_weights`."""
+        """Returns the active weights for a SavedModel, see `Engine.unblocked_weights`."""
         return self.engine.unblocked_weights(self.active.loaded)
 
     def answers(
@@ -160,25 +160,25 @@ class ServedNetwork:
         prepare: Callable[[Sequence[Array]], npt.NDArray[np.float32]],
         answer: Callable[[list[Array], Sequence[Array]], Iterable[Answer]],
     ) -> list[Answer]:
-        """One answer an image, all by the same weights.
+        """Returns an answer for each image, all computed with the same weights.
 
         Args:
-            images: of any number; no more than a batch of them is in memory at once.
-            prepare: from images, [height, width, channels] uint8 or float32 in the network's
+            images: any number; read batch by batch, or all at once for a recurrent network.
+            prepare: maps images, [height, width, channels] uint8 or float32 with the network's
                 channels, to the network's input.
-            answer: from raw heads, and the images they were computed from, to their answers.
+            answer: maps raw heads, and the images they were computed from, to answers.
 
         Raises:
             OSError: an image cannot be read.
-            OutOfMemoryError: there is no memory for it.
-            EngineError: the engine refuses to run it.
+            OutOfMemoryError: a batch needs more memory than the process may use.
+            EngineError: inference fails.
         """
         found: list[Answer] = []
         step = self.options.batch_size
-        # An image that cannot be read is reported before the others count as seen frames.
+        # Read all first: an unreadable image must not leave earlier ones in the recurrent state.
         read_before = [self._read(image) for image in images] if self.stateful else None
         with self._stream:
-            weights = self.active.loaded  # the same for all images
+            weights = self.active.loaded  # one set of weights for all images, even during a reload
             for start in range(0, len(images), step):
                 if read_before is None:
                     batch = [self._read(image) for image in images[start : start + step]]
@@ -202,16 +202,16 @@ class ServedNetwork:
 
 
 def unpickled(make: Callable[[], Owner], owner: str, path: str) -> Owner:
-    """What was pickled, made again.
+    """Constructs an unpickled object again.
 
     Args:
-        make: makes it.
-        owner: what it is called.
+        make: constructs it.
+        owner: the name of its class.
         path: of the weights file, which `make` reads.
 
     Raises:
-        FileNotFoundError: the file is not there.
-        Exception: `make` raised it.
+        FileNotFoundError: the weights file does not exist here.
+        Exception: any other error of `make`.
     """
     try:
         return make()

@@ -1,4 +1,4 @@
-"""A network as a TensorFlow function: what a detector runs on where TensorFlow has a GPU.
+"""The engine on GPUs: a network as a TensorFlow function.
 
 Importing this module imports TensorFlow.
 """
@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class TracedWeights:
-    """What one file holds, in variables of its own, and the function that reads them.
+    """The weights of a file in variables, and the function that reads them.
 
     Attributes:
         path: the file.
@@ -41,28 +41,28 @@ class TracedWeights:
 
 
 class TracedNetwork:
-    """The `Engine` that leaves it to TensorFlow where to compute.
+    """An `Engine` that lets TensorFlow place the computation.
 
     Attributes:
-        graph: what it computes.
+        graph: the network's graph.
     """
 
     def __init__(self, network: cfg.Network) -> None:
-        """Looks at the network; nothing is traced yet."""
+        """Analyzes the network; nothing is traced yet."""
         self.graph = NetworkGraph(network, use_onednn=False)
 
     @property
     def network(self) -> cfg.Network:
-        """What it was built from."""
+        """The network."""
         return self.graph.network
 
     @property
     def states(self) -> Mapping[str, tuple[int, ...]]:
-        """What the network keeps from one frame to the next: shapes by key."""
+        """Shapes of the recurrent state, by key."""
         return self.graph.states
 
     def load(self, weights: WeightsSource, *, verify: bool = True) -> TracedWeights:
-        """See `RuntimeNetwork.load`; runs once, so that no request has to wait."""
+        """Loads a file as `RuntimeNetwork.load`, and runs the graph once to warm it up."""
         opened = WeightsFile.open(weights, network=self.network)
         with opened as file, tf_errors.explained(self.network):
             return self._load(file, verify)
