@@ -1,4 +1,4 @@
-"""Arguments that several commands have, and what is made of them."""
+"""Arguments shared by several commands, and the values parsed from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # NumPy
 
 
 def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """`--cfg`, `--classes N` and `--size`, of which `network_of` makes a network."""
+    """Adds `--cfg`, `--classes N` and `--size`, which `network_of` turns into a network."""
     parser.add_argument(
         "--cfg", required=required, metavar="CFG|NAME", help="a cfg file or a stock network"
     )
@@ -37,14 +37,14 @@ def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def add_tree(parser: argparse.ArgumentParser) -> None:
-    """`--tree`."""
+    """Adds `--tree`."""
     parser.add_argument(
         "--tree", metavar="FILE", help="the class tree; otherwise the cfg's, from beside the cfg"
     )
 
 
 def add_resize(parser: argparse.ArgumentParser, *, classifiers: bool = True) -> None:
-    """`--resize`."""
+    """Adds `--resize`."""
     of_classifiers = (
         "; how a classifier gets a picture: its middle, as AlexeyAB's darknet classifier (crop, "
         "default), the whole on a grey ground, as pjreddie's, or stretched, as darknet.py"
@@ -58,7 +58,7 @@ def add_resize(parser: argparse.ArgumentParser, *, classifiers: bool = True) -> 
 
 
 def add_letter_box(parser: argparse.ArgumentParser) -> None:
-    """`--letter-box` and `--no-letter-box`."""
+    """Adds `--letter-box` and `--no-letter-box`."""
     parser.add_argument(
         "--letter-box",
         "-letter_box",
@@ -76,7 +76,7 @@ def add_letter_box(parser: argparse.ArgumentParser) -> None:
 
 
 def resize_of(parsed: argparse.Namespace) -> Resize:
-    """What `--resize` says, as `Classifier` takes it."""
+    """Returns the value of `--resize` as `Classifier` takes it."""
     choices: dict[str | None, Resize] = {
         "letter-box": "letter_box",
         "opencv": "opencv",
@@ -86,18 +86,18 @@ def resize_of(parsed: argparse.Namespace) -> Resize:
 
 
 def add_max_pixels(parser: argparse.ArgumentParser) -> None:
-    """`--max-pixels`."""
+    """Adds `--max-pixels`."""
     parser.add_argument(
         "--max-pixels",
         type=_pixels,
-        default=str(MAX_PIXELS),  # a text, so that `_pixels` is called with it
+        default=str(MAX_PIXELS),  # a string, so that argparse passes it through `_pixels`
         metavar="N",
         help=f"pictures of more are not decoded (default: {MAX_PIXELS})",
     )
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """`--engine` and `--precision`."""
+    """Adds `--engine` and `--precision`."""
     parser.add_argument(
         "--engine",
         choices=ENGINES,
@@ -113,7 +113,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def add_timeout(parser: argparse.ArgumentParser) -> None:
-    """`--timeout`."""
+    """Adds `--timeout`."""
     parser.add_argument(
         "--timeout",
         type=_seconds,
@@ -133,21 +133,21 @@ def _seconds(text: str) -> float | None:
 def _pixels(text: str) -> int:
     if not re.fullmatch(r"\d{1,15}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
-    from PIL import Image  # kept out of `import yolotf`
+    from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
-    Image.MAX_IMAGE_PIXELS = None  # this limit is looked at instead
+    Image.MAX_IMAGE_PIXELS = None  # replaced by our own limit
     return int(text)
 
 
 def add_classes(parser: argparse.ArgumentParser) -> None:
-    """`--classes N`."""
+    """Adds `--classes N`."""
     parser.add_argument(
         "--classes", type=int, metavar="N", help="for another number of classes than the cfg's"
     )
 
 
 def add_dialect(parser: argparse.ArgumentParser) -> None:
-    """`--dialect`."""
+    """Adds `--dialect`."""
     parser.add_argument(
         "--dialect",
         choices=tuple(dialects.NAMES),
@@ -156,14 +156,14 @@ def add_dialect(parser: argparse.ArgumentParser) -> None:
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
-    """`--size`."""
+    """Adds `--size`."""
     parser.add_argument(
         "--size", type=size, metavar="N|WxH", help="of the network's input in place of the cfg's"
     )
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """`--overwrite`, for commands that write files."""
+    """Adds `--overwrite`, for commands that write files."""
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -172,7 +172,7 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
 
 
 def size(text: str) -> int | tuple[int, int]:
-    """`608`, or `640x480`, width first; (height, width) for `Network.resized`."""
+    """Parses `608` or `640x480`, width first; returns one number or (height, width)."""
     numbers = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text)
     if numbers is None:
         raise argparse.ArgumentTypeError(f"{text!r} is neither N nor WIDTHxHEIGHT")
@@ -185,7 +185,7 @@ def size(text: str) -> int | tuple[int, int]:
 
 
 def positive(text: str) -> int:
-    """A number from 1 on."""
+    """Parses an integer of at least 1."""
     if not re.fullmatch(r"\d{1,6}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
     return int(text)
@@ -198,7 +198,7 @@ def network_of(
     dialect: dialects.Dialect | None = None,
     tree: str | None = None,
 ) -> cfg.Network:
-    """The network that `add_network`'s arguments say."""
+    """Returns the network described by the arguments of `add_network`."""
     network = networks.as_network(source, classes=classes, dialect=dialect)
     if tree is not None:
         network = network.with_tree(tree)
@@ -206,15 +206,15 @@ def network_of(
 
 
 def require_file(path: str | None) -> None:
-    """Raises at once what would be raised after TensorFlow has been waited for.
+    """Checks a file before TensorFlow's slow import, so that its error appears at once.
 
     Raises:
-        OSError: there is no such file, it is a folder, or may not be read.
+        OSError: the file does not exist, is a folder, or cannot be read.
     """
     if path is None or sources.url_of(path) is not None:
         return
     file = Path(path)
-    # A FIFO would be waited for; whoever reads it refuses it.
+    # Opening a FIFO would block; the code that reads the weights refuses it.
     if file.is_dir() or file.is_file() or not file.exists():
         file.open("rb").close()
 
@@ -223,7 +223,7 @@ def require_file(path: str | None) -> None:
 def opened(
     weights: str, network: cfg.Network | None, timeout: float | None
 ) -> Iterator[WeightsFile]:
-    """The file of an argument; on a terminal one sees how much of a URL has come."""
+    """Opens the weights file; shows the progress of a download on a terminal."""
     with contextlib.ExitStack() as stack:
         if sources.url_of(weights) is None:
             file = stack.enter_context(WeightsFile.open(weights))
@@ -238,23 +238,23 @@ def opened(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """For what imports TensorFlow: its notices are shown on an error only, warnings as notes."""
+    """Mutes TensorFlow's log unless an error occurs, and prints Python warnings as notes."""
     with held_back_stderr(), warnings.catch_warnings(record=True) as caught:
         yield
     for warning in caught:
-        # Deprecations are for programmers, and TensorFlow's and Keras' own.
+        # Deprecations are for programmers, and come from TensorFlow and Keras themselves.
         if not issubclass(warning.category, DeprecationWarning | FutureWarning):
             note(str(warning.message))
 
 
 def note(text: str) -> None:
-    """Something to know that stops nothing."""
+    """Prints a note: something worth knowing that does not stop the command."""
     print(f"note: {printable(text)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def warnings_as_notes() -> Iterator[None]:
-    """Warnings, also of other threads, are said when they come, as notes."""
+    """Prints warnings of all threads as notes, as they occur."""
 
     def say(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         if not issubclass(category, DeprecationWarning | FutureWarning):

@@ -1,4 +1,4 @@
-"""`yolotf build-op`: compiles the op for the TensorFlow that is installed."""
+"""`yolotf build-op`: compiles the op for the installed TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from yolotf.weights import op_build, op_library
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Adds the command's arguments."""
     parser.add_argument("--force", action="store_true", help="build it although there is one")
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """The command; returns its exit code."""
+    """Runs the command and returns its exit code."""
     with arguments.quiet():
         running = _running()
         if not parsed.force and _works():
@@ -28,7 +28,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def _running() -> str:
-    import tensorflow as tf  # the other commands go without
+    import tensorflow as tf  # imported lazily: the other commands do without
 
     return str(tf.__version__)
 

@@ -1,4 +1,4 @@
-"""`yolotf check`: whether file and network, or Keras model, belong together."""
+"""`yolotf check`: whether a weights file matches a network or a Keras model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yolotf.weights.file import WeightsFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Adds the command's arguments."""
     parser.description = "Exit code 0: it fits; 1: it does not; 2: it cannot be read."
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--cfg", metavar="CFG|NAME", help="a cfg file or a stock network")
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """The command; returns its exit code."""
+    """Runs the command and returns its exit code."""
     if not parsed.cfg and not parsed.model:
         raise ValueError("check needs --cfg or --model")
     read = [path for path in (parsed.file, parsed.cfg, parsed.model) if path]
@@ -48,7 +48,7 @@ def main(parsed: argparse.Namespace) -> int:
             expected = _network(parsed, model) if parsed.cfg else None
             opened = arguments.opened(parsed.file, expected, parsed.timeout)
             file = stack.enter_context(opened)
-        except OSError as error:  # a URL that is not there, or not for us
+        except OSError as error:  # a URL that does not exist or denies access
             diagnosis = result.unreadable(parsed.file, error, _network(parsed, model))
         else:
             diagnosis = _diagnose(file, parsed, model)
@@ -64,7 +64,7 @@ def main(parsed: argparse.Namespace) -> int:
 def _read_model(path: str, *, trust: bool) -> Any:
     arguments.require_file(path)
     with arguments.quiet():
-        # TensorFlow: a cfg is checked without.
+        # imports TensorFlow, which checking a cfg does not need
         from yolotf.models import build
 
         return build.read_model(path, trust=trust)
@@ -73,7 +73,7 @@ def _read_model(path: str, *, trust: bool) -> Any:
 def _network(parsed: argparse.Namespace, model: Any) -> Network:
     if parsed.cfg:
         return as_network(parsed.cfg, classes=parsed.classes, dialect=parsed.dialect)
-    from yolotf.models.network_like import network_like  # knows models
+    from yolotf.models.network_like import network_like  # imports Keras
 
     return network_like(model)
 
@@ -84,7 +84,7 @@ def _diagnose(file: WeightsFile, parsed: argparse.Namespace, model: Any) -> resu
         network = as_network(network, dialect=parsed.dialect)
     if model is None:
         return result.diagnose(file, network, classes=parsed.classes)
-    from yolotf.loading import diagnose  # knows models
+    from yolotf.loading import diagnose  # imports Keras
 
     if not parsed.cfg:
         return diagnose.diagnose(file, model, classes=parsed.classes)

@@ -1,4 +1,4 @@
-"""`yolotf classify`: what pictures are of."""
+"""`yolotf classify`: classifies images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from yolotf.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Adds the command's arguments."""
     parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER|PATTERN|-")
     parser.add_argument("--cfg", metavar="CFG|NAME", help="a cfg file or a stock network")
     arguments.add_dialect(parser)
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """The command `yolotf classify`: 0, or 2 if there was something it could not read."""
+    """Runs the command; returns 0, or 2 if an input could not be read."""
     network_files.complete(parsed)
     network = arguments.network_of(parsed.cfg, None, parsed.size, parsed.dialect, parsed.tree)
     for path in (parsed.names, parsed.weights):
@@ -69,7 +69,7 @@ def main(parsed: argparse.Namespace) -> int:
         )
     unreadable = 0
     batch = 1 if classifier.stateful else parsed.batch_size
-    # What comes from a pipe is answered before the next is asked for.
+    # Answer an image from a pipe before reading the next.
     ahead = 0 if inputs.STDIN in parsed.inputs else batch
     read = inputs.read_ahead(_inputs(parsed), ahead, parsed.max_pixels)
     while images := list(itertools.islice(read, batch)):
@@ -82,7 +82,7 @@ def main(parsed: argparse.Namespace) -> int:
 def _answers(
     classifier: Classifier, images: Sequence[inputs.Read], top: int
 ) -> list[Classification | str]:
-    """What each image is of, or why that is not known."""
+    """Returns the classification of each image, or why it failed."""
     classifier.reset()
     good = [image.picture for image in images if image.picture is not None]
     found = iter(_classified(classifier, good, top))
@@ -97,7 +97,7 @@ def _answers(
 def _classified(
     classifier: Classifier, images: Sequence[Image.Image], top: int
 ) -> Sequence[Classification | str]:
-    """The answers; where a batch fails, one image after the other."""
+    """Classifies a batch; if that fails, one image at a time."""
     if not images:
         return []
     try:
@@ -121,7 +121,7 @@ def _say(name: str, answer: Classification | str, *, as_json: bool) -> None:
 
 
 def _inputs(parsed: argparse.Namespace) -> Iterator[str]:
-    """The names of the images, and at their end a note on the files that are none."""
+    """Yields the names of the images; at the end, prints a note on skipped files."""
     passed_over: Counter[str] = Counter()
     yield from inputs.expanded(
         parsed.inputs, recursive=parsed.recursive, passed_over=passed_over, videos=False

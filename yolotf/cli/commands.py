@@ -1,4 +1,4 @@
-"""The command `yolotf`. Exit codes: 0 done or fits, 1 does not fit, 2 cannot be read or used."""
+"""The command `yolotf`. Exit codes: 0 done or matches, 1 does not match, 2 unusable input."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ COMMANDS = {
     "build-op": ("build_op", "compile the op for the TensorFlow that is installed"),
     "doctor": ("doctor", "what yolotf runs on here: versions, op, threads, memory, files"),
 }
-"""Each name's module of this package, and its purpose. A module has `add_arguments(parser)` and
-`main(parsed)`, which returns the exit code; it is imported when its command is given."""
+"""Command name -> (its module in this package, its purpose). A module has `add_arguments(parser)`
+and `main(parsed)`, which returns the exit code; it is imported only when its command is run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = parsed.main(parsed)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone, as in `yolotf inspect F | head`; nothing is left to say to it.
+        # The reader has closed the pipe, as in `yolotf inspect F | head`; stop silently.
         _discard_output()
         return 0
     except KeyboardInterrupt:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, ImportError) as error:
         print(f"yolotf: {describe(error)}", file=sys.stderr)
         if isinstance(error, OSError):
-            # What does not get onto a full disk would be tried, and complained of, once more.
+            # Python would flush at exit and report the full disk a second time.
             try:
                 sys.stdout.flush()
             except OSError:
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def describe(error: Exception) -> str:
-    """One sentence: the file, and what is the matter; without control characters."""
+    """Returns one sentence with the file and the problem, without control characters."""
     text = str(explained_import(error) if isinstance(error, ImportError) else error)
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror[:1].lower() + error.strerror[1:]
@@ -83,7 +83,7 @@ def describe(error: Exception) -> str:
 
 
 def describe_memory(error: MemoryError) -> str:
-    """One sentence; NumPy's words, which say how much it was, but not C++'s."""
+    """Returns one sentence: NumPy's message, which gives the size, but not C++'s."""
     words = str(error)
     said = f": {words}" if words and not words.startswith("std::") else ""
     return printable(f"there is no memory left{said}; pass fewer or smaller pictures")
@@ -94,7 +94,7 @@ def _discard_output() -> None:
 
 
 def _occupy_closed_streams() -> None:
-    """Gives what is closed of the standard streams to nobody, so that no file gets its number."""
+    """Opens /dev/null on any closed standard stream, so that no later file reuses fd 0-2."""
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(number)
@@ -104,7 +104,7 @@ def _occupy_closed_streams() -> None:
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
-    from yolotf import __version__  # not before it is defined: yolotf may be being imported
+    from yolotf import __version__  # imported lazily: yolotf may still be importing
 
     parser = argparse.ArgumentParser(
         prog="yolotf", description="Darknet .weights files in TensorFlow."

@@ -26,7 +26,7 @@ from yolotf.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Adds the command's arguments."""
     parser.usage = (
         "yolotf convert FILE --cfg CFG|NAME -o OUTPUT [options]\n"
         "       yolotf convert CFG WEIGHTS OUTPUT [options]"
@@ -136,11 +136,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """The command `yolotf convert`; returns its exit code.
+    """Runs the command `yolotf convert` and returns its exit code.
 
-    Besides `FILE --cfg CFG -o OUTPUT` it takes the arguments of YAD2K, keras-yolo3 and
-    keras-YOLOv3-model-set, `CFG WEIGHTS OUTPUT`, and then does as they do: a model for pictures of
-    any size where the network allows it, and a file with the anchors beside it.
+    Besides `FILE --cfg CFG -o OUTPUT` it accepts the arguments of YAD2K, keras-yolo3 and
+    keras-YOLOv3-model-set, `CFG WEIGHTS OUTPUT`. It then does what they do: writes a model for
+    images of any size, if the network allows it, and a file with the anchors beside it.
     """
     old_style = len(parsed.files) == 3
     source, weights, output = _arguments(parsed)
@@ -216,7 +216,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def _arguments(parsed: argparse.Namespace) -> tuple[str, str, str]:
-    """Cfg, weights and output of either form."""
+    """Returns cfg, weights and output, whichever form they were given in."""
     match parsed.files, parsed.cfg, parsed.output:
         case [weights], str(source), str(output):
             return source, weights, output

@@ -1,6 +1,6 @@
-"""`yolotf demo`: the official yolov4-tiny through the op into Keras, then a `Detector` on it.
+"""`yolotf demo`: loads the official yolov4-tiny into Keras through the op and runs a `Detector`.
 
-Its folder is what the pages of docs/ are read beside: the weights, cfg, names and photographs are
+The examples in docs/ run in the folder it creates: the weights, cfg, names and photographs are
 copied there, and the photographs with their boxes are in `boxes`.
 """
 
@@ -24,24 +24,24 @@ _MAX_BOXES = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Adds the command's arguments."""
     parser.add_argument(
         "-o", "--output", default="demo-output", help="folder for the files and pictures"
     )
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """The command; returns its exit code."""
+    """Runs the command and returns its exit code."""
     with arguments.quiet():
         run(parsed.output)
     return 0
 
 
 def copied(data: DemoData, folder: Path) -> DemoData:
-    """The files of the cache in `folder`, where they may be changed.
+    """Copies the cached files to `folder`, where users may change them.
 
     Raises:
-        OSError: a file of that name and another content stands there, or one cannot be written.
+        OSError: a different file of that name exists, or a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     copies = DemoData(*(folder / path.name for path in data))
@@ -60,7 +60,7 @@ def _same(path: Path, copy: Path) -> bool:
 
 
 def _draw(found: Detections, picture: Path, folder: Path) -> Path:
-    """Writes the drawing of a photograph under its name, or the next that is free."""
+    """Writes a photograph with its boxes, under its own name or the next free one."""
     content = io.BytesIO()
     found.draw(picture).save(content, "JPEG")
     for number in itertools.count(1):
@@ -71,16 +71,16 @@ def _draw(found: Detections, picture: Path, folder: Path) -> Path:
             return target
         if target.is_file() and target.read_bytes() == content.getvalue():
             return target
-    raise AssertionError  # count does not end
+    raise AssertionError  # unreachable: count() is infinite
 
 
 def run(folder: str | os.PathLike[str]) -> None:
-    """Copies the files, loads, detects, prints, and writes each photograph with its boxes."""
+    """Copies the files, loads, detects, prints, and writes the photographs with their boxes."""
     out = Path(folder)
     data = copied(demo_data(), out)
     print(f"{out}: {', '.join(path.name for path in data)}")
 
-    import tensorflow as tf  # slow, when the files are already there
+    import tensorflow as tf  # imported lazily: slow
 
     boxes = out / "boxes"
     boxes.mkdir(exist_ok=True)

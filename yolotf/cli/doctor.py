@@ -1,4 +1,4 @@
-"""`yolotf doctor`: what yolotf runs on here, and what of it costs speed."""
+"""`yolotf doctor`: what yolotf runs on, and what slows it down here."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ OPTIONAL = {
     "safetensors": "convert to .safetensors",
     "onnx": "convert to .onnx",
 }
-"""Modules of the optional dependencies, and what each is for."""
+"""Modules of the optional dependencies, and what each enables."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Adds the command's arguments."""
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """The command: 0 whatever it tells."""
+    """Runs the command; always returns 0."""
     report = topics()
     if parsed.json:
         print(to_json(report, indent=2))
@@ -65,7 +65,7 @@ def _text(facts: Any) -> str:
 
 
 def topics() -> dict[str, Any]:
-    """All topics: name to facts, for JSON."""
+    """Returns all facts by topic, for JSON."""
     return {
         "yolotf": {"version": _version("yolotf"), "folder": str(op_library.op_folder().parent)},
         "python": {"version": platform.python_version(), "platform": platform.platform()},
@@ -90,7 +90,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _distributions(module: str) -> list[str]:
-    """The distributions that bring a module, each once."""
+    """Returns the distributions that provide a module, without duplicates."""
     return sorted(set(metadata.packages_distributions().get(module, [])))
 
 
@@ -111,27 +111,27 @@ def _tensorflow() -> dict[str, Any]:
 
 
 def _writing() -> dict[str, Any]:
-    """How `load_darknet_weights` writes variables, and why."""
+    """Returns how `load_darknet_weights` writes variables, and why."""
     facts: dict[str, Any] = {"path": "portable", "op_for_tensorflow": op_library.built_minors()}
     if importlib.util.find_spec("tensorflow") is None:
         return {**facts, "reason": "there is no TensorFlow"}
     try:
         with arguments.quiet():
             op_library.op_library()
-    except Exception as error:  # a TensorFlow that is broken, too
+    except Exception as error:  # including a broken TensorFlow
         return {**facts, "reason": str(error)}
     return {**facts, "path": "op"}
 
 
 def _detecting() -> dict[str, Any]:
-    """What a `Detector` computes with, and why."""
+    """Returns what a `Detector` computes with, and why."""
     facts: dict[str, Any] = {"path": "none"}
     try:
         if tensorflow_library.has_gpu():
             return {"path": "TensorFlow's Python", "reason": "there is a GPU for it"}
         with arguments.quiet():
             tensorflow_library.load()
-    except Exception as error:  # a TensorFlow that is broken, too
+    except Exception as error:  # including a broken TensorFlow
         return {**facts, "reason": str(error)}
     return {
         "path": "TensorFlow's libraries, without its Python",
@@ -140,7 +140,7 @@ def _detecting() -> dict[str, Any]:
 
 
 def _engines() -> dict[str, str]:
-    """What `engine=` may be here: versions, or how to install it."""
+    """Returns for each `engine=` its version, or how to install it."""
     found: dict[str, str] = {}
     for name in ENGINES:
         names = _distributions(name)
@@ -153,7 +153,7 @@ def _engines() -> dict[str, str]:
 
 
 def _onednn() -> dict[str, Any]:
-    """Whether oneDNN runs the convolutions of a `Detector`, and why."""
+    """Returns whether oneDNN runs the convolutions of a `Detector`, and why."""
     switch = os.environ.get(onednn.SWITCH)
     return {
         **_kernels(),
@@ -168,7 +168,7 @@ def _kernels() -> dict[str, Any]:
             return {"kernels": "TensorFlow's choice", "reason": "there is a GPU for it"}
         with arguments.quiet():
             tensorflow_library.load()
-    except Exception as error:  # a TensorFlow that is broken, too
+    except Exception as error:  # including a broken TensorFlow
         return {"kernels": "none", "reason": str(error)}
     chosen = network.kernels()
     facts = {"kernels": chosen.name, "reason": chosen.reason}
@@ -190,7 +190,7 @@ def _processor() -> dict[str, Any]:
 
 
 def _huge_pages() -> dict[str, Any]:
-    """Transparent ones, which memory for weights is asked to be on."""
+    """Returns the setting of transparent huge pages, which weights are allocated on if possible."""
     text = _read("/sys/kernel/mm/transparent_hugepage/enabled")
     mode = text.partition("[")[2].partition("]")[0] if text else None
     facts: dict[str, Any] = {"mode": mode}
@@ -200,7 +200,7 @@ def _huge_pages() -> dict[str, Any]:
 
 
 def _lease() -> dict[str, Any]:
-    """Whether the kernel promises that a file of ours is not changed while it is mapped."""
+    """Returns whether the kernel grants leases, which protect a mapped file from being changed."""
     if not hasattr(fcntl, "F_SETLEASE"):
         return {"granted": False, "reason": "this system has none; files are read into memory"}
     try:

@@ -1,4 +1,4 @@
-"""`yolotf eval`: labelled pictures in; mean average precision out, as Darknet and COCO have it."""
+"""`yolotf eval`: Darknet's and COCO's mean average precision on labelled images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from yolotf.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Adds the command's arguments."""
     parser.usage = (
         "yolotf eval (--data DATA | --coco INSTANCES.JSON) --cfg CFG|NAME "
         "--weights FILE [options]\n       yolotf eval --compare A.json B.json [--json]"
@@ -104,20 +104,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _share(text: str) -> float:
-    """A number from 0 to 1; one above, up to 100, is a percentage, as in hank-ai's Darknet."""
+    """Parses a number from 0 to 1, or a percentage of up to 100 as in hank-ai's Darknet."""
     value = float(text)
     return value / 100 if 1 < value <= 100 else value
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """The command `yolotf eval`."""
+    """Runs the command `yolotf eval` and returns its exit code."""
     if parsed.compare:
         return _compare(parsed)
     if parsed.cfg is None:
         parsed.parser.error("--cfg is needed with --data and --coco")
     network_files.complete(parsed)
     if parsed.plot:
-        # Not refused after hours of detecting.
+        # Fail now rather than after hours of detection.
         evaluation.figure_for(parsed.plot)
     network = arguments.network_of(
         parsed.cfg, parsed.classes, parsed.size, parsed.dialect, parsed.tree

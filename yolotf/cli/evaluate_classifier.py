@@ -1,4 +1,4 @@
-"""`yolotf eval` of a classifier: how often its first answer is right, and one of the first five."""
+"""`yolotf eval` for a classifier: top-1 and top-5 accuracy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from yolotf.text import plural, printable
 
 
 def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
-    """The command for a network without detection heads.
+    """Runs the command for a network without detection heads.
 
     Args:
         parsed: the arguments.
-        network: that of `--cfg`.
-        names: of its classes.
+        network: the network of `--cfg`.
+        names: its class names.
 
     Returns:
         0, or 1 if an image could not be read.
@@ -58,7 +58,7 @@ def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
 
 
 def _refuse_options_of_detectors(parsed: argparse.Namespace, network: Network) -> None:
-    """Raises for what is about boxes."""
+    """Raises for options that only apply to boxes."""
     for option in ("coco", "letter_box", "plot"):
         if getattr(parsed, option, None):
             name = option.replace("_", "-")

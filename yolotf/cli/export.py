@@ -1,4 +1,4 @@
-"""The command `yolotf export`: what `Detector.export` and `Classifier.export` write."""
+"""The command `yolotf export`: `Detector.export` and `Classifier.export`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yolotf.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Adds the command's arguments."""
     parser.description = (
         "A SavedModel for TensorFlow Serving and Triton: images of any size in, detections in "
         "pixels or a classifier's probabilities out. It needs neither yolotf nor the cfg."
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """The command `yolotf export`: 0 when the folder is written."""
+    """Runs the command `yolotf export`; returns 0 once the folder is written."""
     network = arguments.network_of(
         parsed.cfg, parsed.classes, parsed.size, parsed.dialect, parsed.tree
     )
@@ -77,7 +77,7 @@ def main(parsed: argparse.Namespace) -> int:
         "timeout": parsed.timeout,
     }
     with arguments.quiet(), arguments.warnings_as_notes():
-        # The network's libraries: arguments and paths have been looked at without them.
+        # Imported late, after arguments and paths were checked.
         from yolotf.inference.classifier import Classifier
         from yolotf.inference.detector import Detector
 

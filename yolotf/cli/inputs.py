@@ -1,4 +1,4 @@
-"""What the commands read, by name: pictures, folders, patterns, videos, cameras and streams."""
+"""Inputs of the commands: images, folders, patterns, videos, cameras and streams."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _STREAM = re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp)://")
 STDIN = "-"
-"""Names on standard input, one a line."""
+"""The input that means: names on standard input, one a line."""
 
 
 def expanded(
@@ -33,13 +33,13 @@ def expanded(
     passed_over: Counter[str] | None = None,
     videos: bool = True,
 ) -> Iterator[str]:
-    """Names as given, of folders and patterns those of the pictures and videos in them, sorted.
+    """Yields input names; folders and patterns are replaced by the sorted files they contain.
 
     Args:
-        given: names.
-        recursive: folders with all the folders in them.
-        passed_over: counts the files of folders that are neither, by their endings.
-        videos: whether those of folders are wanted.
+        given: names, folders and patterns.
+        recursive: whether to descend into subfolders.
+        passed_over: counts the skipped files of folders by extension.
+        videos: whether to include the videos of folders.
     """
     options: dict[str, Any] = {"recursive": recursive, "passed_over": passed_over, "videos": videos}
     endings = _KNOWN if videos else IMAGES
@@ -56,7 +56,7 @@ def expanded(
             known = [str(one) for one in entries if one.suffix.lower() in endings]
             if passed_over is not None:
                 passed_over.update(others(entries))
-            # An empty folder is something that could not be read, and reported as such.
+            # An empty folder yields itself, to be reported as an unreadable input.
             yield from known or [str(path)]
         elif glob.has_magic(name) and not path.exists():
             matching = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (of any folder)
@@ -70,11 +70,11 @@ def expanded(
 
 _KNOWN = IMAGES | VIDEOS
 _LABELS = frozenset({".json", ".txt", ".xml"})
-"""What stands beside pictures in many a folder, and is expected to be no picture."""
+"""Extensions that are common beside images and are skipped silently."""
 
 
 def others(entries: Iterable[Path]) -> Iterator[str]:
-    """The endings of files that are neither pictures nor videos, nor labels of them."""
+    """Yields the extensions of files that are not images, videos or label files."""
     for entry in entries:
         ending = entry.suffix.lower()
         if ending not in _KNOWN | _LABELS and not entry.name.startswith(".") and entry.is_file():
@@ -82,7 +82,7 @@ def others(entries: Iterable[Path]) -> Iterator[str]:
 
 
 def about_passed_over(passed_over: Counter[str]) -> str:
-    """A sentence on the files that `expanded` passed over."""
+    """Returns a sentence about the files that `expanded` skipped."""
     counts = ", ".join(f"{count} {ending}" for ending, count in sorted(passed_over.items()))
     return (
         f"{plural(passed_over.total(), 'file')} in folders passed over, neither pictures nor "
@@ -91,22 +91,22 @@ def about_passed_over(passed_over: Counter[str]) -> str:
 
 
 def is_stream(name: str) -> bool:
-    """Whether it is an address, or the number of a camera."""
+    """Whether the name is a URL or the number of a camera."""
     return bool(_STREAM.match(name)) or (name.isdecimal() and not Path(name).exists())
 
 
 def is_video(name: str) -> bool:
-    """Whether it has frames."""
+    """Whether the input has frames."""
     return is_stream(name) or Path(name).suffix.lower() in VIDEOS
 
 
 def is_missing(name: str) -> bool:
-    """Whether it is the name of a file or folder that is not there."""
+    """Whether the name is a file or folder that does not exist."""
     return not is_stream(name) and not Path(name).exists()
 
 
 def stem(name: str) -> str:
-    """What its drawing is called, without an ending."""
+    """Returns the stem of the drawing's file name."""
     if name.isdecimal() and is_stream(name):
         return f"camera-{name}"
     if is_stream(name):
@@ -115,12 +115,12 @@ def stem(name: str) -> str:
 
 
 def shown(name: str) -> str:
-    """What messages call it: an address without what may be secret."""
+    """Returns the name for messages: a URL without its secrets."""
     return redacted(name) if is_stream(name) else name
 
 
 class Read(NamedTuple):
-    """A name, with its picture or why there is none; a video has neither."""
+    """An input with its image, or with the reason why it has none; a video has neither."""
 
     name: str
     picture: Image.Image | None
@@ -134,12 +134,12 @@ def _read(name: str, max_pixels: int) -> Read:
         return Read(name, None, "no pictures or videos in this folder")
     try:
         return Read(name, open_picture(name, max_pixels=max_pixels), None)
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+    except Exception as error:  # Pillow's decoders raise arbitrary exceptions on damaged files
         return Read(name, None, _reason(name, error))
 
 
 def _reason(name: str, error: Exception) -> str:
-    """The error without the path, which is named beside it."""
+    """Returns the error's text without the path, which the caller prints."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = str(error) or type(error).__name__
@@ -147,7 +147,7 @@ def _reason(name: str, error: Exception) -> str:
 
 
 def read_ahead(names: Iterable[str], ahead: int, max_pixels: int) -> Iterator[Read]:
-    """Reads pictures in another thread while the network runs, in order."""
+    """Yields the inputs in order and reads up to `ahead` images in another thread meanwhile."""
     with ThreadPoolExecutor(1, "yolotf-read") as pool:
         waiting: list[Future[Read]] = []
         try:

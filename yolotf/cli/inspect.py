@@ -1,4 +1,4 @@
-"""`yolotf inspect`: what a file is."""
+"""`yolotf inspect`: describes a weights file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yolotf.files.json import to_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
+    """Adds the command's arguments."""
     parser.description = (
         "Exit code 0: a .weights file; 1: something else, or damaged; 2: it cannot be read."
     )
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """The command; returns its exit code."""
+    """Runs the command and returns its exit code."""
     network = networks.as_network(parsed.cfg, dialect=parsed.dialect) if parsed.cfg else None
     try:
         with arguments.opened(parsed.file, network, parsed.timeout) as file:

@@ -1,4 +1,4 @@
-"""Detections as others' files: Darknet's labels and COCO's results."""
+"""Writes detections as Darknet's label files and COCO results."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def write_labels(
     scores: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Writes Darknet's labels, as `darknet detector test -save_labels` does; see `to_yolo`.
+    """Writes a label file as `darknet detector test -save_labels` does; see `to_yolo`.
 
     Args:
         path: the file.
         found: the detections.
-        size: (width, height) of the picture.
+        size: (width, height) of the image.
         scores: whether each line ends with the score.
-        overwrite: whether a file that is there is replaced.
+        overwrite: whether to replace an existing file.
 
     Raises:
-        OSError: it cannot be written, or is not to be replaced.
+        OSError: the file cannot be written, or exists and `overwrite` is False.
     """
     text = found.to_yolo(size[::-1], scores=scores)
     atomic.write(path, text.encode("ascii"), overwrite=overwrite)
 
 
 class _Answer(NamedTuple):
-    """What was found in a picture, or in a frame of a video."""
+    """The detections of an image or a video frame."""
 
     path: str
     frame: int | None
@@ -53,21 +53,21 @@ class _Answer(NamedTuple):
 
 
 def images_path(results: StrPath) -> Path:
-    """Where the images of a file of results are written: `found.images.json` for `found.json`."""
+    """Returns where the images of results are listed: `found.images.json` for `found.json`."""
     path = Path(results)
     return path.with_name(f"{path.stem}.images{path.suffix or '.json'}")
 
 
 class CocoResults:
-    """A list of COCO results, and the images that they are of.
+    """A list of COCO results, and the images they belong to.
 
-    Each picture and each frame has an id of its own. Where all are called as COCO's pictures are,
-    such as COCO_val2014_000000000042.jpg, it is the number in the name, as Darknet has it
-    (get_coco_image_id, detector.c); otherwise they are counted from 1.
+    Each image and each frame gets an id. If all files are named like COCO's, for example
+    COCO_val2014_000000000042.jpg, the id is the number in the name, as in Darknet
+    (get_coco_image_id, detector.c); if not, ids count from 1.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        """COCO's own `names` get COCO's categories, others are counted from 1."""
+        """Uses COCO's category ids if `names` are COCO's class names, and ids from 1 if not."""
         self._names = tuple(names)
         coco = self._names == COCO_NAMES
         self._categories = COCO_IDS if coco else None
@@ -81,15 +81,15 @@ class CocoResults:
         size: tuple[int, int],
         seconds: float | None = None,
     ) -> None:
-        """The detections of a picture or of a video's frame; `size` is (width, height)."""
+        """Adds the detections of an image or a video frame; `size` is (width, height)."""
         self._answers.append(_Answer(path, frame, seconds, found, size))
 
     def write(
         self, path: StrPath, *, overwrite: bool = False, inputs: Iterable[StrPath] = ()
     ) -> None:
-        """Writes the results, and the images beside them; see `write_labels`.
+        """Writes the results, and a list of the images beside them; see `write_labels`.
 
-        No file of `inputs` is replaced.
+        Never replaces a file of `inputs`.
         """
         inputs = tuple(inputs)
         ids = self._ids()
@@ -128,14 +128,14 @@ def _image(number: int, answer: _Answer) -> dict[str, Any]:
 
 
 class ResultsLike(CocoResults):
-    """COCO results with the image and category ids of a file of instances."""
+    """COCO results with the image and category ids of a COCO instances file."""
 
     def __init__(self, source: str) -> None:
-        """Reads the file.
+        """Reads the instances file.
 
         Raises:
-            OSError: it cannot be read.
-            YolotfError: it is no COCO file of instances.
+            OSError: the file cannot be read.
+            YolotfError: it is not a COCO instances file.
         """
         from yolotf.evaluation import read_instances  # imports what detects
 
@@ -150,10 +150,10 @@ class ResultsLike(CocoResults):
         self.notes: list[str] = []
 
     def know(self, names: Sequence[str], classes: int) -> None:
-        """Pairs the categories with the network's classes, by name.
+        """Pairs the file's categories with the network's classes by name.
 
         Raises:
-            YolotfError: none of them is one; or without names, there are more or fewer.
+            YolotfError: no name matches; or there are no names, and the counts differ.
         """
         called = [category["name"] for category in self._listed]
         numbers: Sequence[int | None] = classes_by_name(called, names)
@@ -185,10 +185,10 @@ class ResultsLike(CocoResults):
             )
 
     def check(self, paths: Iterable[str]) -> None:
-        """Looks for all pictures that are known before anything is detected.
+        """Checks that the images known so far are in the file, before anything is detected.
 
         Raises:
-            YolotfError: two would be the same image, or none is listed.
+            YolotfError: two inputs would be the same image, or no input is in the file.
         """
         given: dict[Any, str] = {}
         number = 0
@@ -211,7 +211,7 @@ class ResultsLike(CocoResults):
     def write(
         self, path: StrPath, *, overwrite: bool = False, inputs: Iterable[StrPath] = ()
     ) -> None:
-        """Writes the results; see `CocoResults.write`. The images are those of the file."""
+        """Writes the results; see `CocoResults.write`. The images stay those of the file."""
         given: dict[Any, str] = {}
         results: list[dict[str, Any]] = []
         unlisted: list[str] = []
@@ -243,7 +243,7 @@ class ResultsLike(CocoResults):
             )
 
     def _image(self, path: str) -> Any | None:
-        """The image that a picture is: by its name, and its folders where that says too little."""
+        """Returns the file's entry for an image, found by name and, if ambiguous, by folders."""
         called = self._of_name.get(PurePath(path).name, [])
         if len(called) < 2:
             return called[0] if called else None

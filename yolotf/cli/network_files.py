@@ -1,4 +1,4 @@
-"""A network's files where the cfg alone is given, as the tools of hank-ai's Darknet find them."""
+"""Finds a network's files from its cfg, as the tools of hank-ai's Darknet do."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from yolotf.darknet.network import Network
 from yolotf.text import plural
 
 WEIGHTS = ("_best.weights", ".weights", "_final.weights", "_last.weights")
-"""What a training writes for `animals.cfg`, in the order they are looked for (darknet.cpp:560)."""
+"""Suffixes of the files that training writes for `animals.cfg`, by priority (darknet.cpp:560)."""
 _NAMES = (".names", ".data")
 _OPTIONS = {".cfg": "cfg", ".weights": "weights", ".names": "names", ".data": "names"}
 
 
 def complete(parsed: argparse.Namespace) -> None:
-    """Fills in `parsed.cfg` and `parsed.weights`, with a note of what was taken.
+    """Fills in `parsed.cfg` and `parsed.weights`, and prints a note on what it chose.
 
     Inputs that end in .cfg, .weights, .names or .data are the network's files, in any order.
 
-    Exits as argparse does where one of them is neither given nor found.
+    Exits with argparse's error if a file is neither given nor found.
     """
     if "inputs" in parsed:
         parsed.inputs = [name for name in parsed.inputs if not _is_taken(parsed, name)]
@@ -41,7 +41,7 @@ def complete(parsed: argparse.Namespace) -> None:
 
 
 def _is_taken(parsed: argparse.Namespace, name: str) -> bool:
-    """Whether an input is one of the network's files that no option names."""
+    """Stores an input as a network file if its option was not given; returns whether it did."""
     option = _OPTIONS.get(Path(name).suffix.lower())
     if option is None or getattr(parsed, option) is not None or not Path(name).is_file():
         return False
@@ -50,7 +50,7 @@ def _is_taken(parsed: argparse.Namespace, name: str) -> bool:
 
 
 def weights_beside(cfg: str) -> str | None:
-    """`animals_best.weights`, then `animals.weights`, ... beside `animals.cfg`; None if none is."""
+    """Returns the weights beside a cfg, `animals_best.weights` first; None if there are none."""
     path = Path(cfg)
     if not path.is_file():
         return None
@@ -59,7 +59,7 @@ def weights_beside(cfg: str) -> str | None:
 
 
 def names_of(parsed: argparse.Namespace, network: Network) -> str | tuple[str, ...] | None:
-    """Class names: those of `--names`, COCO's for a stock network, those beside the cfg."""
+    """Returns the names of `--names`, COCO's for a stock network, or those beside the cfg."""
     if parsed.names is not None:
         return str(parsed.names)
     if (stock := stock_names(network)) is not None:

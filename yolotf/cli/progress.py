@@ -1,4 +1,4 @@
-"""Progress on stderr: a module of its own, since rich takes a tenth of a second to import."""
+"""Progress on stderr; a separate module, because importing rich takes 0.1 s."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 
 class Counter:
-    """How many are done; says nothing without a bar."""
+    """Counts finished items; without a bar, prints nothing."""
 
     def __init__(self, bar: progress.Progress | None, total: int | None) -> None:
         self._bar = bar
@@ -20,20 +20,20 @@ class Counter:
         self._task = progress.TaskID(0) if bar is None else bar.add_task("", total=total)
 
     def expect(self, more: float) -> None:
-        """So many more than was known: a video's frames, 0 or less where nobody knows."""
+        """Raises the total by `more`, for example a video's frame count, unless that is unknown."""
         if self._bar is not None and more > 0:
             self._total = (self._total or 0) + int(more)
             self._bar.update(self._task, total=self._total)
 
     def step(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Advances by `count`."""
         if self._bar is not None:
             self._bar.advance(self._task, count)
 
 
 @contextlib.contextmanager
 def counted(total: int | None) -> Iterator[Counter]:
-    """Counts up to `total`, if stderr is a terminal."""
+    """Yields a counter up to `total`, with a bar if stderr is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Counter(None, total)
@@ -44,7 +44,7 @@ def counted(total: int | None) -> Iterator[Counter]:
         progress.TimeRemainingColumn(),
         console=console,
         transient=True,
-        # Rich would send to stderr what is meant for a file or a pipe.
+        # Otherwise rich would send output meant for a file or pipe to stderr.
         redirect_stdout=sys.stdout.isatty(),
     ) as bar:
         yield Counter(bar, total)
@@ -52,7 +52,7 @@ def counted(total: int | None) -> Iterator[Counter]:
 
 @contextlib.contextmanager
 def stages(stream: TextIO, total: int) -> Iterator[Callable[[str], None]]:
-    """Is told each of `total` stages by name; lines where `stream` is no terminal."""
+    """Yields a callback that takes the name of each stage; prints lines if not on a terminal."""
     console = Console(file=stream)
     if not console.is_terminal:
         yield lambda stage: print(f"{stage} ...", file=stream, flush=True)
@@ -70,7 +70,7 @@ def stages(stream: TextIO, total: int) -> Iterator[Callable[[str], None]]:
 
 @contextlib.contextmanager
 def fetching() -> Iterator[Callable[[int, int], None]]:
-    """Is told bytes done and in all, 0 where that is not known; shown on a terminal."""
+    """Yields a callback that takes (bytes done, total bytes or 0); shows a bar on a terminal."""
     console = Console(stderr=True)
     columns = (
         progress.TextColumn("fetching"),

@@ -1,4 +1,4 @@
-"""Drawings of a video's frames, as a video that appears whole."""
+"""Writes a video of drawn frames atomically."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 class DrawnVideo:
-    """An .mp4 that gets its name when it is complete; OpenCV is imported for it."""
+    """An .mp4 that appears under its name once complete; imports OpenCV."""
 
     def __init__(
         self, path: Path, rate: float, size: tuple[int, int], *, overwrite: bool = False
     ) -> None:
-        """Opens it.
+        """Opens a temporary file for the video.
 
         Args:
-            path: where it will be.
-            rate: frames a second.
-            size: (width, height) of each.
-            overwrite: whether a file that is there is replaced.
+            path: the final path.
+            rate: frames per second.
+            size: (width, height) of each frame.
+            overwrite: whether to replace an existing file.
 
         Raises:
-            OSError: it cannot be written, or is not to be replaced.
+            OSError: the file cannot be written, or exists and `overwrite` is False.
         """
         import cv2  # optional, and slow to import
 
@@ -46,14 +46,14 @@ class DrawnVideo:
             self._discard(OSError(f"{path}: OpenCV cannot write this video"))
 
     def add(self, frame: Image.Image) -> None:
-        """The next frame."""
+        """Appends a frame."""
         self._writer.write(np.ascontiguousarray(np.asarray(frame)[..., ::-1]))
 
     def publish(self) -> None:
-        """Gives it its name.
+        """Moves the finished video to its path.
 
         Raises:
-            OSError: OpenCV, which says nothing of a full disk, has not written all of it.
+            OSError: the file is incomplete; OpenCV does not report a full disk itself.
         """
         self._writer.release()
         if not _is_whole(self._file):
@@ -61,7 +61,7 @@ class DrawnVideo:
         self._publishing.close()
 
     def discard(self) -> None:
-        """Leaves what was there before; called while an exception is handled."""
+        """Removes the unfinished video; called while an exception is handled."""
         self._writer.release()
         self._publishing.__exit__(*sys.exc_info())
 
@@ -74,7 +74,7 @@ class DrawnVideo:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file is MP4's boxes from end to end, with the index (`moov`) that comes last."""
+    """Whether the file consists of complete MP4 boxes and has the index (`moov`), written last."""
     position, kinds = 0, set()
     with path.open("rb") as file:
         size_bytes = file.seek(0, os.SEEK_END)

@@ -1,1 +1,1 @@
-"""`yolotf convert` and its writers."""
+"""`yolotf convert` and the writers of its output formats."""

@@ -1,4 +1,4 @@
-"""Pictures that show a quantizer what numbers go through the network."""
+"""Calibration images, from which a quantizer learns the range of each activation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from yolotf.images.read import read_picture
 
 
 def pictures(given: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
-    """The files of an `int8` argument: pictures, and folders with pictures in them.
+    """Returns the image files that an `int8` argument names; folders contribute their images.
 
     Raises:
-        OSError: there is no such file or folder.
-        YolotfError: a folder has no picture.
+        OSError: a file or folder does not exist.
+        YolotfError: a folder contains no image.
     """
     found: list[Path] = []
     for one in [given] if isinstance(given, str | os.PathLike) else given:
@@ -41,15 +41,15 @@ def pictures(given: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
 
 
 def batches(source: Source, paths: Sequence[StrPath], batch: int) -> Iterator[Any]:
-    """[batch, height, width, channels], as the network sees them; the last one is filled up."""
+    """Yields network inputs, [batch, height, width, channels]; the last batch is padded."""
     paths = [*paths, *(paths[index % len(paths)] for index in range(-len(paths) % batch))]
     for start in range(0, len(paths), batch):
         yield np.concatenate([_fitted(source, one) for one in paths[start : start + batch]])
 
 
 def _fitted(source: Source, path: StrPath) -> Any:
-    """[1, height, width, channels] float32 in 0..1."""
-    import tensorflow as tf  # not before a format is asked for
+    """Returns the image resized to the input, [1, height, width, channels] float32 in 0..1."""
+    import tensorflow as tf  # imported lazily: needed only while converting
 
     from yolotf.inference.image_operations import fit  # imports TensorFlow
 

@@ -1,4 +1,4 @@
-"""The model as one graph of standard operations, from which SavedModel, TFLite and ONNX come."""
+"""The model as a single graph of standard ops, the source of SavedModel, TFLite and ONNX."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from yolotf.onnx.model import Suppression
 
 
 def traced(source: Source, *, batch: int | None) -> tuple[Any, Any]:
-    """A module with the model's variables, and its function from `images` to its outputs.
+    """Returns a module with the model's variables, and its function from `images` to the outputs.
 
-    Outputs are `output_0`, `output_1`, ... : the raw heads; with `decode` they are `boxes`
+    The outputs are `output_0`, `output_1`, ...: the raw heads. With `decode` they are `boxes`
     [batch, boxes, 4] (left, top, right, bottom, relative to the input) and `scores` [batch, boxes,
-    classes], of all boxes of all heads in cfg order, before any threshold or suppression. With
-    `suppression` they are those of `suppressed`.
+    classes], for all boxes of all heads in cfg order, before thresholding and suppression. With
+    `suppression` they are the outputs of `suppressed`.
     """
     check_forgetful(
         source.network, "a graph has no video to keep it for; convert to .keras or .safetensors"
     )
-    import tensorflow as tf  # not before a format is asked for
+    import tensorflow as tf  # imported lazily: needed only while converting
 
     module = tf.Module()
     module.stored = [plain(variable) for variable in source.model.variables]
@@ -47,8 +47,8 @@ def traced(source: Source, *, batch: int | None) -> tuple[Any, Any]:
 
 
 def decoded(raws: list[Any], network: Any, images: Any) -> dict[str, Any]:
-    """Boxes and scores of raw heads, as `traced` describes them."""
-    import tensorflow as tf  # not before a format is asked for
+    """Decodes raw heads into the boxes and scores that `traced` describes."""
+    import tensorflow as tf  # imported lazily: needed only while converting
 
     size = tuple(images.shape[1:3])
     if None in size:
@@ -63,26 +63,26 @@ def decoded(raws: list[Any], network: Any, images: Any) -> dict[str, Any]:
 
 
 def suppressed(boxes: Any, scores: Any, suppression: Suppression) -> dict[str, Any]:
-    """The four outputs of TensorFlow Lite's detection models, which its samples read.
+    """Returns the four outputs of TensorFlow Lite's detection models, as its samples expect them.
 
-    Each box is of its likeliest class; boxes of one class that overlap exclude each other.
+    Each box gets its most likely class; suppression works within each class.
 
     Args:
         boxes: [1, boxes, 4]: left, top, right, bottom, relative to the input.
         scores: [1, boxes, classes].
-        suppression: thresholds, and how many detections there are at most.
+        suppression: the thresholds and the maximum number of detections.
 
     Returns:
         `locations` [1, most, 4] (top, left, bottom, right), `classes` and `scores` [1, most], all
-        float32 and 0 behind the last detection; `count` [1] float32.
+        float32 and zero-padded after the last detection; `count` [1] float32.
     """
-    import tensorflow as tf  # not before a format is asked for
+    import tensorflow as tf  # imported lazily: needed only while converting
 
     most = suppression.max_boxes
     locations = tf.gather(boxes[0], [1, 0, 3, 2], axis=1)
     best = tf.reduce_max(scores[0], axis=1)
     classes = tf.cast(tf.argmax(scores[0], axis=1, output_type=tf.int32), tf.float32)
-    # Far from each other, boxes of different classes never overlap.
+    # Shifted apart by class, so that boxes of different classes never overlap.
     apart = locations + _APART * classes[:, None]
     chosen, count = tf.raw_ops.NonMaxSuppressionV4(
         boxes=apart,
@@ -102,4 +102,4 @@ def suppressed(boxes: Any, scores: Any, suppression: Suppression) -> dict[str, A
 
 
 _APART = 4.0
-"""Widths of the input; boxes end at most half of that beyond its edges."""
+"""In input widths; a box extends at most half of that beyond the image."""

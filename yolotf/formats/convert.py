@@ -1,9 +1,9 @@
-"""`convert`: a Darknet `.weights` file into the formats of the TensorFlow world, and ONNX.
+"""`convert`: writes a Darknet `.weights` file as a TensorFlow or Keras model, ONNX or safetensors.
 
-The network is built in Keras, the file is loaded by `load_darknet_weights` with all its checks,
-and the format's own library writes; each format has a file of its own beside this one. ONNX needs
-neither Keras nor TensorFlow: it is written from the network's description. Raw heads come out of
-every model, in cfg order, as out of `build_model`, or, with `decode`, boxes.
+The Keras formats build the network in Keras, load the file with `load_darknet_weights` and all of
+its checks, and let the format's library write; each format has a module in this package. ONNX needs
+neither Keras nor TensorFlow: it is written from the network's description. Every model outputs raw
+heads in cfg order, as `build_model` does, or, with `decode`, boxes.
 """
 
 from __future__ import annotations
@@ -57,22 +57,22 @@ Progress = Callable[[str], None]
 
 SAVED_MODEL = "SavedModel"
 _LAYER_BYTES = 16 * 1024
-"""What a format may need for the description of one layer; .h5 takes some 6 kB."""
+"""Upper bound for the description of one layer; .h5 needs about 6 kB."""
 
 
 @public
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` wrote; printing it gives one line.
+    """What `convert` wrote; prints as one line.
 
     Attributes:
         loaded: the report of loading the `.weights` file.
         output: the file or folder written.
-        format: its ending, or `SavedModel`.
+        format: the file extension, or `SavedModel`.
         size_bytes: of the file, or of all files in the folder.
-        seconds: the whole call.
-        read_by: what reads it, where not every version does.
-        notes: what whoever reads it has to know.
+        seconds: duration of the whole call.
+        read_by: the versions that can read it, where not all can.
+        notes: what users of the output need to know.
     """
 
     loaded: LoadReport
@@ -121,89 +121,88 @@ def convert(
     progress: Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Conversion:
-    """Writes a `.weights` file and its network in another format.
+    """Converts a `.weights` file and its network to another format.
 
-    The output appears in one step when it is complete: until then, and if anything fails, what
-    was there before stays; `yolotf.files.atomic` says what of it the new one keeps. In a folder
-    that holds other files than those of a SavedModel they stay.
+    The output is written atomically: until it is complete, and if anything fails, an older output
+    stays as it was. `yolotf.files.atomic` says which file attributes the new one keeps. Files in
+    the output folder that are not part of a SavedModel stay.
 
     Args:
         weights: the `.weights` file, as `load_darknet_weights` takes it.
         network: a `Network`, a stock name, or a cfg's path or text.
-        output: its ending decides.
+        output: the extension selects the format.
 
-            * `.keras`, `.h5`: the Keras model, for Keras 3.4 or later (or tf_keras, where that
-              writes it). Where `Conversion.notes` say so, `import yolotf.keras_layers` before
-              loading it: it registers the layers Keras lacks.
+            * `.keras`, `.h5`: the Keras model, for Keras 3.4 or later (or tf_keras, if it wrote
+              the file). Where `Conversion.notes` says so, `import yolotf.keras_layers` before
+              loading it, which registers the layers Keras lacks.
             * `.weights.h5`: the variables, for `build_model(...).load_weights`.
-            * no ending, or `/` at the end: a SavedModel folder of standard operations;
+            * no extension, or a trailing `/`: a SavedModel folder of standard operations with the
               signature `serving_default`, from `images` to `output_0`, `output_1`, ...
-            * `.tflite`: the same signature, for one image until `resize_tensor_input` says
-              otherwise, or for `batch_size`. Outputs are in cfg order; tensors are named after
-              the sections they come from (`conv_138`). The cfg and, if there are any, class
-              names are in the file, as its associated files `model.cfg` and `classes.names`: it
-              is a zip archive, too. It has operations for everything but `[local]` and a
-              `[maxpool]` whose padding is neither that of `same` nor none.
-            * `.onnx`: pictures in as `images`, float32 RGB in 0..1, [batch, channels, height,
-              width]; raw heads out, named after the sections they come from (`conv_138`), with
-              their channels first as well. It holds `cfg` and, if there are any, class `names`
-              (one a line) as metadata. What a network keeps from frame to frame goes in and comes
-              out beside them (`crnn_3_state_in`, `crnn_3_state_out`). Numbers of more than 2 GB
-              are in a file beside it, `<output>.data`.
+            * `.tflite`: the same signature, for one image (or `batch_size` images) until
+              `resize_tensor_input` changes the shape. Outputs are in cfg order; tensors are named
+              after their sections (`conv_138`). The file is also a zip archive with the cfg and any
+              class names as its associated files `model.cfg` and `classes.names`. TensorFlow Lite
+              lacks operations for `[local]` and for `[maxpool]` padding other than `same` and none.
+            * `.onnx`: input `images`, float32 RGB in 0..1, [batch, channels, height, width]; the
+              outputs are the raw heads, named after their sections (`conv_138`), also channels
+              first. The metadata holds `cfg` and any class `names` (one a line). Recurrent state is
+              passed as additional inputs and outputs (`crnn_3_state_in`, `crnn_3_state_out`).
+              Weights of more than 2 GB go into a second file, `<output>.data`.
             * `.safetensors`: the variables under their Keras names, `conv_17/kernel` (HWIO),
               `conv_17_bn/moving_mean`; the cfg is in the metadata.
-        classes: for another number of classes than the cfg says.
-        size: of the picture in place of the cfg's, one number or `(height, width)`.
-        any_size: the model takes pictures of any height and width that the network's stride
-            divides; not for `.tflite`.
+        classes: number of classes, to override the cfg's.
+        size: input size, to override the cfg's: one number or `(height, width)`.
+        any_size: the model accepts images of any height and width divisible by the network's
+            stride; not for `.tflite`.
         reverse_outputs: the heads in the opposite order.
-        batch_size: how many images go in at once; by default any number (`.tflite`: one). For
-            SavedModel, `.tflite` and `.onnx`.
-        decode: the model answers `boxes` [batch, boxes, 4] (left, top, right, bottom, relative to
-            the input, 0..1) and `scores` [batch, boxes, classes] in place of raw heads, all boxes
-            in cfg order, before threshold and suppression; of a class tree, each box has a score
-            for one class. For SavedModel, `.tflite` and `.onnx`.
-        float16: `.tflite` with weights of half precision, which also GPUs take.
-        int8: pictures, or folders of them, like those the network will see, some hundred:
-            `.tflite` with weights and activations in int8, their ranges taken from these
-            pictures. Input and outputs stay float32.
-        int8_only: with `int8`: input, outputs and all operations are in int8, as microcontrollers
-            need it. The input's number q stands for (q + 128) / 255, that of an output for
-            scale * (q - zero_point), which the file says.
-        allow_inaccurate: writes an `int8` or `float16` file even where its outputs, tried on up to
-            16 of the pictures, correlate with those of the float model by less than 0.9.
-        old_keras: `.keras` and `.h5` that Keras 3.1 to 3.3 (as TensorFlow 2.16 came with) reads,
-            too. The model then has its one input in a list, and later versions of Keras warn when
-            it is called with an array in place of a tensor.
-        max_pixels: pictures of `int8` with more are refused before they are decoded.
-        overwrite: False refuses to replace an older output.
-        layout: `NCHW` or, for pictures and raw heads with their channels last, `NHWC`. For
-            `.onnx`. `torch` is for `.safetensors`: the arrays as PyTorch's layers have them,
+        batch_size: a fixed batch size; by default any (`.tflite`: 1). For SavedModel, `.tflite` and
+            `.onnx`.
+        decode: the model outputs `boxes` [batch, boxes, 4] (left, top, right, bottom, relative to
+            the input, 0..1) and `scores` [batch, boxes, classes] in place of raw heads: all boxes
+            in cfg order, before thresholding and suppression; with a class tree, each box has a
+            score for one class. For SavedModel, `.tflite` and `.onnx`.
+        float16: `.tflite` with half-precision weights, which GPU delegates also accept.
+        int8: a few hundred images, or folders of them, like those the network will see: writes a
+            `.tflite` with int8 weights and activations, whose ranges are calibrated on these
+            images. Input and outputs stay float32.
+        int8_only: with `int8`: input, outputs and all operations are int8, as microcontrollers
+            require. An input value q means (q + 128) / 255, an output value
+            scale * (q - zero_point), with both parameters in the file.
+        allow_inaccurate: writes an `int8` or `float16` file even if its outputs, tested on up to
+            16 of the images, correlate with the float model's by less than 0.9.
+        old_keras: `.keras` and `.h5` that Keras 3.1 to 3.3 (of TensorFlow 2.16) can also read. The
+            model then has its single input in a list, and later versions of Keras warn when it is
+            called with an array instead of a tensor.
+        max_pixels: `int8` images with more pixels are refused before they are decoded.
+        overwrite: False refuses to replace an existing output.
+        layout: `NCHW` or, for images and raw heads with channels last, `NHWC`. For `.onnx`.
+            `torch` is for `.safetensors`: the arrays under PyTorch's names and axis order,
             `conv_17.weight` (OIHW), `bn_17.running_mean`.
-        class_names: those for the metadata: as `Detector` takes them. For `.onnx`, `.tflite` and
-            `.safetensors`.
-        suppress: the model answers detections: `boxes` [detections, 4], `scores`, `classes` and
-            `pictures` (the number in the batch), by picture, then class, the best first. They
-            exclude each other by overlap alone (ONNX's NonMaxSuppression), whatever nms_kind= the
-            cfg has. For `.onnx`; of a `.tflite` file, for one image, the four outputs of
+        class_names: class names for the metadata, as `Detector` takes them. For `.onnx`, `.tflite`
+            and `.safetensors`.
+        suppress: the model outputs detections: `boxes` [detections, 4], `scores`, `classes` and
+            `pictures` (index in the batch), sorted by image, then class, then descending score.
+            Suppression is by overlap alone (ONNX's NonMaxSuppression), regardless of the cfg's
+            nms_kind=. For `.onnx`; a `.tflite` file has, for one image, the four outputs of
             TensorFlow Lite's detection models: `locations` [1, max_boxes, 4] (top, left, bottom,
-            right, relative), `classes`, `scores` and `count`, each box of its likeliest class.
-        score_threshold: with `suppress`: what a score has to be above.
-        iou_threshold: with `suppress`: boxes of one class that overlap more exclude each other.
-        max_boxes: with `suppress`: detections of each class of a picture, the best ones.
-        progress: called with what is done next: `building`, `loading`, `writing`.
+            right, relative), `classes`, `scores` and `count`, with the most likely class of each
+            box.
+        score_threshold: with `suppress`: keeps boxes that score higher.
+        iou_threshold: with `suppress`: the IoU above which boxes of one class suppress each other.
+        max_boxes: with `suppress`: maximum detections per class and image, best first.
+        progress: called with the next stage: `building`, `loading`, `writing`.
         timeout: see `load_darknet_weights`.
 
     Returns:
-        What was written.
+        The conversion's result.
 
     Raises:
-        WeightsMismatch: file and network do not belong together; with a `diagnosis`.
-        UnsupportedSectionError: the network has a section that Keras, the format or `any_size`
-            cannot express.
-        YolotfError: the ending is unknown, or an option is not for it.
-        OSError: a file cannot be read or written, or `output` is one of those that are read, or
-            not to be replaced.
+        WeightsMismatch: the file does not match the network; has a `diagnosis`.
+        UnsupportedSectionError: Keras, the format or `any_size` does not support a section of
+            the network.
+        YolotfError: the extension is unknown, or an option does not apply to the format.
+        OSError: a file cannot be read or written, `output` is one of the input files, or it
+            exists and `overwrite` is False.
         ImportError: the format needs a package that is not installed.
     """
     started = time.perf_counter()
@@ -242,7 +241,7 @@ def convert(
     tell = progress or (lambda stage: None)
     opened = WeightsFile.open(weights, _percent(tell), network=network, timeout=timeout)
     with opened as file:
-        # Before TensorFlow is imported and a model built for seconds.
+        # Checked before seconds go into importing TensorFlow and building a model.
         floats = segments.floats(network)
         _check_whole(file, network, kind)
         room = segments.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
@@ -293,21 +292,21 @@ def convert(
 
 
 def _of_keras(model: Any, options: Options) -> tuple[str, tuple[str, ...]]:
-    """Which versions read the file of a Keras model, and what else they need."""
+    """Returns the versions that can read a Keras model file, and notes on what else they need."""
     own = keras_config.own_layers(model)
     needed = ("import yolotf.keras_layers before keras.models.load_model",) if own else ()
     return keras_config.readers(old_keras=options.old_keras), needed
 
 
 def check_any_size(network: Network, kind: str) -> None:
-    """Raises for a network that a format can only write for one image size.
+    """Checks that a format can write the network for any image size.
 
     Args:
-        network: any.
-        kind: an ending, or `SAVED_MODEL`.
+        network: the network.
+        kind: a file extension, or `SAVED_MODEL`.
 
     Raises:
-        UnsupportedSectionError: with section and line, or the stride.
+        UnsupportedSectionError: it cannot; says the section and line, or the stride.
     """
     graph_checks.check_any_size(network)
     if kind != ".onnx":
@@ -316,10 +315,10 @@ def check_any_size(network: Network, kind: str) -> None:
 
 
 def _check_whole(file: WeightsFile, network: Network, kind: str) -> None:
-    """Refuses what does not begin as a file of weights, and backbones.
+    """Refuses files that do not start like weights, and backbone files.
 
-    What a backbone lacks would be written as it was drawn: a detector whose boxes mean nothing.
-    `.safetensors` has no layers but those it is given.
+    The layers that a backbone file lacks would be written with their initial values: a detector
+    with meaningless boxes. `.safetensors` holds only the layers in the file.
     """
     try:
         header = file.header(segments.floats(network))
@@ -339,7 +338,7 @@ def _check_whole(file: WeightsFile, network: Network, kind: str) -> None:
 
 
 def _percent(tell: Progress) -> sources.Progress:
-    """Tells of a transfer at every tenth of it."""
+    """Returns a callback that reports a transfer at every tenth of its size."""
     told = -1
 
     def progress(done: int, size: int) -> None:
@@ -352,7 +351,7 @@ def _percent(tell: Progress) -> sources.Progress:
 
 
 def _check_options(output: StrPath, kind: str, options: Options) -> None:
-    """Raises for an option that the format does not have."""
+    """Raises YolotfError for an option that does not apply to the format."""
     named = f"{os.fspath(output)}: "
     if options.batch is not None and options.batch < 1:
         raise errors.YolotfError(f"{named}batch={options.batch} must be at least 1")
@@ -396,7 +395,7 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
 
 
 def _check_lite_detections(named: str, options: Options) -> None:
-    """Raises for what a `.tflite` file of detections cannot be, too."""
+    """Raises YolotfError for options that a `.tflite` file of detections does not support."""
     if options.batch not in (None, 1):
         raise errors.YolotfError(f"{named}batch={options.batch}: suppress takes one image at once")
     if options.int8 or options.float16:
@@ -415,10 +414,10 @@ def _check_suppression(named: str, suppression: Suppression) -> None:
 
 
 def format_of(output: StrPath) -> str:
-    """The ending of `output` that `convert` writes, or `SAVED_MODEL`.
+    """Returns the extension of `output` if `convert` can write it, or `SAVED_MODEL`.
 
     Raises:
-        YolotfError: no format has this ending. Facts: `output`, `endings`.
+        YolotfError: no format has this extension. Facts: `output`, `endings`.
     """
     text = os.fspath(output)
     if text.endswith((os.sep, "/")) or not Path(text).suffix:
@@ -437,16 +436,16 @@ def format_of(output: StrPath) -> str:
 def write_anchors(network: Network, path: StrPath, *, overwrite: bool = True) -> bool:
     """Writes the anchors of the last head as one line in pixels, as old converters did.
 
-    `[yolo]` has them in pixels; those of `[region]`, in grid cells, are multiplied by the
-    network's stride. Returns whether there was a head that has anchors.
+    `[yolo]` gives anchors in pixels; those of `[region]`, in grid cells, are multiplied by the
+    network's stride. Returns whether the network has a head with anchors.
 
     Args:
         network: the network.
-        path: the file, written all of it or nothing.
-        overwrite: False refuses to replace a file.
+        path: the output file, written atomically.
+        overwrite: False refuses to replace an existing file.
 
     Raises:
-        OSError: it cannot be written, or is not to be replaced.
+        OSError: the file cannot be written, or exists and `overwrite` is False.
     """
     head = network.heads[-1] if network.heads else None
     option = head.section.option("anchors") if head else None
@@ -461,11 +460,11 @@ def write_anchors(network: Network, path: StrPath, *, overwrite: bool = True) ->
 
 
 def _target(output: StrPath, kind: str, *, overwrite: bool, inputs: Sequence[StrPath]) -> Path:
-    """The real path to replace.
+    """Returns the path to write, with symbolic links resolved.
 
     Raises:
-        OSError: there is no folder to write it in, a folder where a file should go, or something
-            that is not to be replaced.
+        OSError: its folder does not exist, a folder is where the file should go, or something
+            there must not be replaced.
     """
     target = Path(os.path.realpath(output))
     if not target.parent.is_dir():
@@ -494,12 +493,12 @@ _WRITERS: dict[str, Callable[[Source, Path], None]] = {
     ".safetensors": safetensors.write,
     SAVED_MODEL: saved_model.write,
 }
-# `.weights.h5` before `.h5`.
+# `.weights.h5` must precede `.h5`.
 _ENDINGS = (*(ending for ending in _WRITERS if ending != SAVED_MODEL), ".onnx")
 _LIBRARIES = {".safetensors": safetensors.library, ".onnx": onnx.library}
 _HDF5 = (".h5", ".weights.h5")
 _WHOLE_MODELS = (".keras", ".h5")
 NAMING = (".onnx", ".tflite", ".safetensors")
-"""Formats that can hold the names of the classes."""
+"""Formats that can store class names."""
 _GRAPHS = (".tflite", ".onnx", SAVED_MODEL)
-"""Formats that hold a graph of operations, and so can have a batch size and decoding."""
+"""Formats that hold a graph of operations and so support a batch size and decoding."""

@@ -1,4 +1,4 @@
-"""`.h5`, the whole model, and `.weights.h5`, its variables alone: Keras' HDF5 files."""
+"""Keras' HDF5 files: `.h5` (the whole model) and `.weights.h5` (its variables alone)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`.keras`: Keras' own file."""
+"""`.keras`: Keras' native file format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolotf.formats.request import Source
 
 
 def write(source: Source, path: Path) -> None:
-    """Writes the whole model; `yolotf.keras_layers` has the layers that Keras lacks."""
+    """Writes the whole model; `yolotf.keras_layers` provides the layers that Keras lacks."""
     keras_config.make_portable(source.model, old_keras=source.options.old_keras)
     with without_advice():
         source.model.save(os.fspath(path))
@@ -21,8 +21,8 @@ def write(source: Source, path: Path) -> None:
 
 @contextlib.contextmanager
 def without_advice() -> Iterator[None]:
-    """Without Keras' advice against .h5: it was asked for."""
-    # absl comes with TensorFlow.
+    """Silences Keras' warning that .h5 is a legacy format: the user asked for it."""
+    # absl is a dependency of TensorFlow.
     from absl import logging
 
     level = logging.get_verbosity()

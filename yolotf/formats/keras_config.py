@@ -1,7 +1,7 @@
-"""What a saved Keras model says of its layers, in the words that older versions of Keras know.
+"""Makes the configuration in a saved Keras model readable by older versions of Keras.
 
-A `.keras` or `.h5` file holds the configuration of every layer, and Keras refuses one with a key
-that it does not know, so that a file is read by the version that wrote it and by later ones only.
+A `.keras` or `.h5` file holds the configuration of every layer. Keras refuses configurations with
+unknown keys, so by default only the version that wrote a file and later ones can read it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _LATER_KEYS: Mapping[str, Config] = {
     "BatchNormalization": {"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99},
     "Dense": {"quantization_config": None},
 }
-"""Keys that layers have got since Keras 3.1, and the values that say nothing new."""
+"""Keys added to layers since Keras 3.1, with the default values that can be dropped."""
 
 _LATER_KEYS_OF_INITIALIZERS: Config = {"input_axes": None, "output_axes": None}
 
 
 def make_portable(model: Any, *, old_keras: bool) -> None:
-    """Makes `model.save` write what older versions of Keras read, too: from 3.4, or 3.1, on.
+    """Makes `model.save` write files that older versions of Keras can read: from 3.4, or 3.1, on.
 
     Args:
-        model: a functional model, which is changed.
-        old_keras: up to 3.3, Keras reads a list of inputs where later versions write a single one
-            without the list. Later versions read the list, too, but then the loaded model has its
-            input in a list, and they warn where it is called with an array.
+        model: a functional model; modified.
+        old_keras: Keras up to 3.3 expects a list of inputs where later versions write a single
+            input without the list. Later versions read the list as well, but the loaded model
+            then has its input in a list, and they warn when it is called with an array.
     """
     if keras().__name__ == "tf_keras":
         return
@@ -42,7 +42,7 @@ def make_portable(model: Any, *, old_keras: bool) -> None:
 
 
 def readers(*, old_keras: bool) -> str:
-    """Which versions read what `save` writes after `make_portable`; "" for tf_keras."""
+    """Returns the versions that read a model saved after `make_portable`; "" for tf_keras."""
     if keras().__name__ == "tf_keras":
         return ""
     return f"Keras {'3.1' if old_keras else '3.4'} or later"
@@ -79,6 +79,6 @@ def _with_inputs_in_a_list(get_config: Callable[[], Config]) -> Callable[[], Con
 
 
 def own_layers(model: Any) -> list[str]:
-    """The classes of `yolotf.keras_layers` that whoever reads the model has to have."""
+    """Returns the classes of `yolotf.keras_layers` that a reader of the model needs."""
     classes = {type(layer) for layer in traversal.layers(model)}
     return sorted(one.__name__ for one in classes if one.__module__.split(".")[0] == "yolotf")

@@ -1,9 +1,9 @@
-"""What a `.tflite` file says of its outputs, and the files that go with it.
+"""Edits a finished `.tflite` file: output order and names, metadata and associated files.
 
-A `.tflite` file is a FlatBuffer. It is changed where it is, by the offsets of TensorFlow's
+A `.tflite` file is a FlatBuffer. It is edited in place, with the field numbers of TensorFlow's
 schema (tensorflow/compiler/mlir/lite/schema/schema.fbs) and TensorFlow Lite's metadata
-(metadata_schema.fbs of tflite-support): packed anew by the library for Python, its weights would
-lose the alignment that interpreters count on.
+(metadata_schema.fbs of tflite-support): repacking it with the Python library would lose the
+alignment of the weights that interpreters rely on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 CFG = "model.cfg"
 CLASS_NAMES = "classes.names"
 
-# Numbers of fields.
+# Field numbers.
 _MODEL_VERSION, _MODEL_SUBGRAPHS, _MODEL_BUFFERS, _MODEL_METADATA = 0, 2, 4, 6
 _MODEL_SIGNATURES = 7
 _SUBGRAPH_TENSORS, _SUBGRAPH_OUTPUTS = 0, 2
@@ -25,21 +25,21 @@ _SIGNATURE_INPUTS, _SIGNATURE_OUTPUTS = 0, 1
 _MAP_NAME, _MAP_TENSOR = 0, 1
 
 _DESCRIPTIONS, _LABELS = 1, 2
-"""Kinds of associated files: DESCRIPTIONS and TENSOR_AXIS_LABELS."""
+"""Types of associated files: DESCRIPTIONS and TENSOR_AXIS_LABELS."""
 
 _LARGEST = 2**31 - 2**20
-"""Bytes; larger models have places in them that are counted from the start of the file."""
+"""Bytes; larger models store some buffers at offsets from the start of the file."""
 
 
 def with_outputs(content: bytes, outputs: Sequence[tuple[str, str]]) -> bytes:
-    """The model with outputs in their order, and with names for the tensors of its signature.
+    """Returns the model with its outputs reordered and the tensors of its signature renamed.
 
-    The converter calls them `StatefulPartitionedCall:1`, in an order of its own.
+    The converter names them `StatefulPartitionedCall:1`, in arbitrary order.
 
     Args:
         content: a model with one signature.
-        outputs: the names of the signature's outputs in the order wanted, and what to call their
-            tensors. A name that has no room is left out.
+        outputs: (name of the signature's output, new name of its tensor) in the wanted order. A
+            tensor keeps its name if the new one does not fit in its place.
     """
     file = _File(content)
     graph = file.element(file.field(file.root, _MODEL_SUBGRAPHS), 0)
@@ -63,15 +63,15 @@ def with_outputs(content: bytes, outputs: Sequence[tuple[str, str]]) -> bytes:
 
 
 def with_metadata(content: bytes, name: str, files: Mapping[str, str]) -> bytes:
-    """The model with metadata that name the files which `add_files` puts beside it.
+    """Returns the model with metadata that list the files `add_files` attaches.
 
-    What is new goes in front, as offsets of a FlatBuffer point forward: another root, and its
-    lists of buffers and of metadata with an element more.
+    Offsets of a FlatBuffer point forward, so the new parts are prepended: a new root, and copies
+    of its lists of buffers and metadata with one element more.
 
     Args:
-        content: a model that the converter has written.
-        name: of the model.
-        files: what each of them is, by its name.
+        content: a model as the converter wrote it.
+        name: name of the model.
+        files: description of each file, by its name.
     """
     if len(content) > _LARGEST:
         return content
@@ -81,7 +81,7 @@ def with_metadata(content: bytes, name: str, files: Mapping[str, str]) -> bytes:
     buffers = list(old.elements(old.field(old.root, _MODEL_BUFFERS)))
     entries = slots[_MODEL_METADATA]
     metadata = [] if entries is None else list(old.elements(old.pointed(entries)))
-    # Places of the new parts, in this order.
+    # Offsets of the new parts, in this order.
     layout = 8
     root = _aligned(layout + 4 + 2 * fields, 4)
     buffer_list = root + 4 + 4 * fields
@@ -142,8 +142,8 @@ def _aligned(place: int, multiple: int) -> int:
 
 
 def _metadata(name: str, files: Mapping[str, str]) -> bytes:
-    """A `ModelMetadata` of associated files."""
-    import flatbuffers  # comes with TensorFlow
+    """Returns a serialized `ModelMetadata` that lists the associated files."""
+    import flatbuffers  # a dependency of TensorFlow
 
     builder = flatbuffers.Builder(256)
     tables = []
@@ -167,21 +167,21 @@ def _metadata(name: str, files: Mapping[str, str]) -> bytes:
 
 
 def add_files(path: Path, files: Mapping[str, str]) -> None:
-    """Puts files beside a model, in a zip archive at its end, where metadata's readers look.
+    """Appends files to a model as a zip archive, where readers of the metadata look for them.
 
     Args:
-        path: of the model.
-        files: their text, by name.
+        path: the model file.
+        files: text of each file, by name.
     """
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
-            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)  # without a time
+            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)  # no time stamp
 
 
 class _File:
-    """A FlatBuffer whose scalars, offsets and strings can be changed where they are.
+    """A FlatBuffer whose scalars, offsets and strings can be changed in place.
 
-    Places are offsets from the start of the file, in bytes.
+    A `place` is an offset in bytes from the start of the file.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -189,16 +189,16 @@ class _File:
         self.root = self.pointed(0)
 
     def pointed(self, place: int) -> int:
-        """What the offset at a place points to."""
+        """Returns the place that the offset at `place` points to."""
         return place + int(struct.unpack_from("<I", self.content, place)[0])
 
     def field_count(self, table: int) -> int:
-        """How many fields a table of its layout may have."""
+        """Returns the number of fields in the table's vtable, set or not."""
         layout = table - struct.unpack_from("<i", self.content, table)[0]
         return (int(struct.unpack_from("<H", self.content, layout)[0]) - 4) // 2
 
     def slot(self, table: int, number: int) -> int | None:
-        """Where the table has a field; None where it has the default."""
+        """Returns the place of a field of the table; None if it has its default value."""
         layout = table - struct.unpack_from("<i", self.content, table)[0]
         size = struct.unpack_from("<H", self.content, layout)[0]
         entry = 4 + 2 * number
@@ -208,7 +208,7 @@ class _File:
         return table + offset if offset else None
 
     def field(self, table: int, number: int) -> int:
-        """The vector or table that a field points to."""
+        """Returns the place of the vector or table that a field points to."""
         slot = self.slot(table, number)
         if slot is None:
             raise ValueError(f"field {number} of a FlatBuffer's table is missing")
@@ -223,7 +223,7 @@ class _File:
         return self.content[place + 4 : place + 4 + self._length(place)].decode()
 
     def rename(self, table: int, number: int, text: str) -> None:
-        """Another text where one is, if it is not longer."""
+        """Replaces a string by `text`, if that is not longer."""
         place, encoded = self.field(table, number), text.encode()
         room = self._length(place)
         if len(encoded) <= room:
@@ -234,14 +234,14 @@ class _File:
         return int(struct.unpack_from("<I", self.content, vector)[0])
 
     def elements(self, vector: int) -> Iterator[int]:
-        """The tables of a vector."""
+        """Yields the places of the tables in a vector."""
         return (self.element(vector, number) for number in range(self._length(vector)))
 
     def element(self, vector: int, number: int) -> int:
         return self.pointed(vector + 4 + 4 * number)
 
     def put_elements(self, vector: int, tables: Sequence[int]) -> None:
-        """Its tables in another order."""
+        """Reorders the tables of a vector."""
         places = range(vector + 4, vector + 4 + 4 * len(tables), 4)
         for place, table in zip(places, tables, strict=True):
             struct.pack_into("<I", self.content, place, table - place)

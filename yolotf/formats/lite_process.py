@@ -1,8 +1,8 @@
-"""TensorFlow Lite's converter in a process of its own: what ends it ends a conversion only.
+"""Runs TensorFlow Lite's converter in a subprocess, so that a crash only fails the conversion.
 
-The converter and the interpreter that it calibrates with end their process where they meet what
-they do not expect, or where there is no memory. `run` starts this file as a program, which reads
-a SavedModel and a job from a folder and writes a model into it.
+The converter, and the interpreter it calibrates with, abort the process on unexpected input or
+without memory. `run` starts this file as a program, which reads a SavedModel and a job from a
+folder and writes a model into it.
 """
 
 from __future__ import annotations
@@ -29,25 +29,24 @@ _ERROR = "error.txt"
 _STDERR = "stderr.txt"
 
 Answers = dict[str, list[Any]]
-"""The outputs for each batch, by name."""
+"""Outputs for each batch, by name."""
 
 
 class ConverterError(Exception):
-    """What the converter says, or what ended it."""
+    """The converter failed; the message is its own, or says how its process ended."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to make of the SavedModel.
+    """How to convert the SavedModel.
 
     Attributes:
-        float16: weights of half precision.
-        int8: weights and activations in int8.
-        int8_only: input and outputs in int8, too, and no operation of another type.
-        calibration: how many batches of images there are to quantize by, see `put_images`.
-        trial: how many batches there are to try the model with.
-        outputs: the names of the signature's outputs in their order, and what to call their
-            tensors.
+        float16: half-precision weights.
+        int8: int8 weights and activations.
+        int8_only: input, outputs and all operations in int8.
+        calibration: number of image batches to calibrate with, see `put_images`.
+        trial: number of image batches to test the model with.
+        outputs: (name of the signature's output, new name of its tensor), in the wanted order.
     """
 
     float16: bool
@@ -59,12 +58,12 @@ class Job:
 
 
 def put_images(folder: Path, kind: str, number: int, images: Any) -> None:
-    """Writes a batch, float32 in 0..1, for a job.
+    """Writes a batch of images, float32 in 0..1, for a job.
 
     Args:
-        folder: of the job.
+        folder: the job's folder.
         kind: `calibration` or `trial`.
-        number: from 0.
+        number: index of the batch, from 0.
         images: [batch, height, width, channels].
     """
     np.save(_images(folder, kind, number), images)
@@ -75,21 +74,21 @@ def _images(folder: Path, kind: str, number: int) -> Path:
 
 
 def run(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answers:
-    """Converts in another process; the model is in `folder / MODEL` then.
+    """Converts in a subprocess and leaves the model in `folder / MODEL`.
 
     Args:
-        folder: with `SAVED_MODEL` and the images.
-        job: what to do.
-        calibrated: called with the number of batches that have been looked at.
+        folder: contains `SAVED_MODEL` and the images.
+        job: how to convert.
+        calibrated: called with the number of batches calibrated so far.
 
     Returns:
-        What the model answers to the `trial` batches.
+        The model's outputs for the `trial` batches.
 
     Raises:
-        ConverterError: the converter's words, or what ended the process.
+        ConverterError: with the converter's message, or how the process ended.
     """
     (folder / _JOB).write_text(json.dumps(asdict(job)))
-    # The CPU does all of it, and the GPU's memory may be taken by the process that asks.
+    # Runs on the CPU alone; the parent may hold the GPU's memory.
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(one or os.getcwd() for one in sys.path),  # noqa: PTH109
@@ -126,7 +125,7 @@ def run(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answers:
 
 
 def _reason(folder: Path, code: int) -> str:
-    """Why the process failed."""
+    """Returns why the process failed."""
     if (folder / _ERROR).exists():
         return (folder / _ERROR).read_text()
     said = (folder / _STDERR).read_text(errors="replace").strip().splitlines()
@@ -139,8 +138,8 @@ def _reason(folder: Path, code: int) -> str:
 
 
 def convert(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answers:
-    """What `run` does, in this process."""
-    import tensorflow as tf  # not where the process is started only
+    """Does the work of `run` in this process."""
+    import tensorflow as tf  # imported here: the parent process does not need it
 
     converter = tf.lite.TFLiteConverter.from_saved_model(
         os.fspath(folder / SAVED_MODEL), signature_keys=["serving_default"]
@@ -174,7 +173,7 @@ def _calibration(folder: Path, job: Job, calibrated: Callable[[int], None]) -> A
 
 
 def _answered(runner: Any, images: Any) -> dict[str, Any]:
-    """Outputs as numbers of float32, whatever the types of input and outputs."""
+    """Returns the outputs as float32, whatever the model's input and output types."""
     detail = runner.get_input_details()["images"]
     scale, zero = detail["quantization"]
     if scale:
@@ -187,7 +186,7 @@ def _answered(runner: Any, images: Any) -> dict[str, Any]:
 
 
 def main(folder: Path) -> int:
-    """The program: does the job of a folder; returns its exit code."""
+    """Entry point: does the job in a folder and returns the exit code."""
     job = Job(**json.loads((folder / _JOB).read_text()))
     try:
         answers = convert(folder, job, lambda number: print(number, flush=True))

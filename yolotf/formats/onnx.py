@@ -1,4 +1,4 @@
-"""`.onnx`, written from the network's description; without Keras and TensorFlow."""
+"""`.onnx`: written from the network's description, without Keras and TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile
 
 EXTRA = "onnx"
-"""What `pip install yolotf[...]` calls the optional dependency."""
+"""The extra in `pip install yolotf[...]` that installs the library."""
 OPSET = model.OPSET
 
 
 def library() -> Any:
-    """The optional dependency.
+    """Imports and returns the optional library.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -42,10 +42,10 @@ def library() -> Any:
 
 
 def describe(network: Network, options: Options) -> model.Model:
-    """The model without its numbers, checked.
+    """Returns the model without its weights, checked.
 
     Raises:
-        UnsupportedSectionError: a section that cannot be built.
+        UnsupportedSectionError: a section is not supported.
     """
     described = model.describe(
         network,
@@ -73,22 +73,22 @@ def write(
     overwrite: bool,
     inputs: Sequence[StrPath],
 ) -> tuple[LoadReport, int]:
-    """Writes a `.weights` file's numbers and the model that computes with them.
+    """Writes the model with the numbers of a `.weights` file.
 
     Args:
-        described: from `describe`.
+        described: the result of `describe`.
         weights: the file.
-        target: what to write.
+        target: output path.
         options: see `convert`.
-        tell: called with what is done next.
+        tell: called with the name of the next stage.
         overwrite: see `convert`.
-        inputs: files that are not to be replaced.
+        inputs: files that must not be replaced.
 
     Returns:
-        How the file was read, and how many bytes were written.
+        The report of reading the file, and the number of bytes written.
 
     Raises:
-        WeightsMismatch: file and network do not belong together; with a `diagnosis`.
+        WeightsMismatch: the file does not match the network; has a `diagnosis`.
         OSError: a file cannot be read or written.
     """
     started = time.perf_counter()
@@ -140,7 +140,7 @@ def write(
 def _files(
     target: StrPath, network: Network, overwrite: bool, inputs: Sequence[StrPath]
 ) -> Iterator[tuple[BinaryIO, BinaryIO | None, str]]:
-    """What to write to; a second file for the numbers where they do not fit into one."""
+    """Opens the output, and a second file for the weights if they do not fit into one."""
     with atomic.replacing_file(target, overwrite=overwrite, inputs=inputs) as model_file:
         if not file.is_too_large(layout.floats(network)):
             yield model_file, None, ""
@@ -151,10 +151,10 @@ def _files(
 
 
 def data_path(target: StrPath) -> Path:
-    """Where the numbers go that do not fit into a model.
+    """Returns the path for weights too large for the model file.
 
     Raises:
-        YolotfError: something else is there than the numbers of an older model of that name.
+        YolotfError: a file is there that is not the weights of an older model of that name.
     """
     path = Path(f"{os.path.realpath(target)}.data")
     if path.exists() and not _belongs(path, Path(target)):

@@ -1,4 +1,4 @@
-"""What every writer is given: the loaded Keras model, and what to make of it."""
+"""The input of every writer: the loaded Keras model and the options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Layout = Literal["NCHW", "NHWC", "torch"]
 
 @dataclass(frozen=True)
 class Options:
-    """What `convert` was asked for beyond the format; see its arguments."""
+    """The options of `convert` beyond the format; see its arguments."""
 
     any_size: bool = False
     reverse_outputs: bool = False
@@ -42,7 +42,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Source:
-    """A model with the weights in it."""
+    """A Keras model with its weights loaded."""
 
     model: Any
     network: cfg.Network
@@ -50,12 +50,12 @@ class Source:
     options: Options = Options()
     tell: Callable[[str], None] = lambda stage: None
     arrays: Mapping[str, Any] | None = None
-    """The file's, where the format wants them as they are there."""
+    """Arrays of the file, for formats that store them in the file's own layout."""
 
 
 def build(network: cfg.Network, options: Options) -> Any:
-    """The Keras model of the network, as `any_size` and `reverse_outputs` want it."""
-    # Keras: not before a format is asked for.
+    """Builds the network's Keras model; honors `any_size` and `reverse_outputs`."""
+    # imported lazily, with Keras: needed only while converting
     from yolotf.models.build import build_model
 
     model = build_model(network)
@@ -70,7 +70,7 @@ def build(network: cfg.Network, options: Options) -> Any:
 
 
 def check_keras_any_size(network: cfg.Network) -> None:
-    """Raises for a network whose Keras layers depend on the picture's size."""
+    """Raises UnsupportedSectionError if a Keras layer depends on the image size."""
     for index in sorted(graph_rules.used_layers(network)):
         layer = network.layers[index]
         if layer.fixes_keras_size(network):
@@ -80,11 +80,11 @@ def check_keras_any_size(network: cfg.Network) -> None:
 
 
 def check_stride_divides(network: cfg.Network) -> None:
-    """Raises for a network whose padding differs from size to size."""
+    """Raises UnsupportedSectionError if the padding would vary with the image size."""
     ends = [network.layers[index].output_shape for index in graph_rules.output_layers(network)]
     height, width, _ = network.input_shape
     for end in ends:
-        # Where a stride does not divide a size, padding differs from size to size.
+        # Where the stride does not divide the size, the padding depends on the size.
         if isinstance(end, cfg.Shape) and (height % end.height or width % end.width):
             raise UnsupportedSectionError(
                 f"{network.source}: the stride of the network does not divide its {width}x{height} "

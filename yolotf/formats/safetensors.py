@@ -1,4 +1,4 @@
-"""`.safetensors`: a network's arrays by name, the cfg in the metadata."""
+"""`.safetensors`: a network's arrays by name, with the cfg in the metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from yolotf.weights.header import Header
 from yolotf.weights.segments import FLOAT_BYTES, Segment, segments
 
 EXTRA = "safetensors"
-"""What `pip install yolotf[...]` calls the optional dependency."""
+"""The extra in `pip install yolotf[...]` that installs the library."""
 
 _OF_BATCH_NORM = {
     Role.BETA: "bias",
@@ -29,7 +29,7 @@ _OF_BATCH_NORM = {
 
 
 def library() -> Any:
-    """The optional dependency.
+    """Imports and returns the optional library.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -46,8 +46,8 @@ def library() -> Any:
 def write(source: Source, path: Path) -> None:
     """Writes the variables, or the arrays of `torch_arrays` if the source has them.
 
-    `conv_17/kernel` (HWIO), `conv_17_bn/moving_mean`, ...; of a backbone's file only the layers
-    that are in it.
+    Names are `conv_17/kernel` (HWIO), `conv_17_bn/moving_mean`, ...; of a backbone file only the
+    layers it contains.
     """
     arrays = source.arrays if source.arrays is not None else _variables(source)
     header = source.loaded.header
@@ -59,7 +59,7 @@ def write(source: Source, path: Path) -> None:
     }
     if source.options.names:
         metadata["names"] = "\n".join(source.options.names)
-    # Its save_file makes files that only their owner can read.
+    # safetensors' save_file creates files that only their owner can read.
     path.write_bytes(library().save(arrays, metadata))
 
 
@@ -77,23 +77,23 @@ def _variables(source: Source) -> dict[str, Any]:
 
 
 def torch_arrays(network: Network, file: WeightsFile, header: Header) -> dict[str, Any]:
-    """A file's arrays with the names and the order of axes of PyTorch's layers.
+    """Returns a file's arrays under PyTorch's names and in its axis order.
 
-    Darknet stores kernels as PyTorch's layers have them, OIHW and (out, in). What is behind the
-    end of a backbone's file is left out.
+    Darknet stores kernels in PyTorch's order, OIHW and (out, in). Layers beyond the end of a
+    backbone file are left out.
 
     Args:
-        network: that the file fits.
+        network: a network that matches the file.
         file: the weights.
         header: its header.
 
     Returns:
-        `conv_17.weight`, `conv_17.bias`; of a batch normalization `bn_17.weight`, `bn_17.bias`,
+        `conv_17.weight`, `conv_17.bias`; for batch normalization `bn_17.weight`, `bn_17.bias`,
         `bn_17.running_mean`, `bn_17.running_var`.
 
     Raises:
-        SizeMismatchError: the file ends within an array.
-        OSError: it cannot be read.
+        SizeMismatchError: the file ends inside an array.
+        OSError: the file cannot be read.
     """
     floats = np.fromfile(file.path, np.float32, offset=header.size_bytes)
     arrays = {}
@@ -123,5 +123,5 @@ def _torch_name(network: Network, segment: Segment) -> str:
 
 
 def _in_order(values: npt.NDArray[Any], segment: Segment) -> npt.NDArray[Any]:
-    """Filters first."""
+    """Returns the array with its output channels first."""
     return np.ascontiguousarray(np.moveaxis(values, -1, 0) if segment.transposed else values)

@@ -10,8 +10,8 @@ from yolotf.formats.request import Source
 
 
 def write(source: Source, path: Path) -> None:
-    """Writes one signature, `serving_default`."""
-    import tensorflow as tf  # not before a format is asked for
+    """Writes a SavedModel with one signature, `serving_default`."""
+    import tensorflow as tf  # imported lazily: needed only while converting
 
     module, function = traced(source, batch=source.options.batch)
     tf.saved_model.save(module, os.fspath(path), signatures=function)

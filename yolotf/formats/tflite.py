@@ -19,29 +19,29 @@ from yolotf.formats.request import Source
 from yolotf.models.keras_module import keras
 
 LEAST_CORRELATION = 0.9
-"""What each output of a quantized file has to have with that of the float model."""
+"""Minimum correlation of each output of a quantized file with the float model's."""
 
 _COMPARED = 16
-"""Images that a quantized file is tried with."""
+"""Number of images to test a quantized file with."""
 
 
 def write(source: Source, path: Path) -> None:
-    """Writes one signature, `serving_default`, with the cfg and class names beside the model.
+    """Writes one signature, `serving_default`, and attaches the cfg and class names to the model.
 
-    `int8` quantizes weights and activations by what a run over the pictures shows; input and
-    outputs stay float32, and what has no int8 operation stays float. With `int8_only` neither do.
+    `int8` quantizes weights and activations with ranges calibrated on the images; input and
+    outputs stay float32, as do operations without an int8 version. `int8_only` leaves no floats.
 
     Raises:
         UnsupportedSectionError: TensorFlow Lite has no operation for a section.
-        YolotfError: the converter failed, or the answers of a quantized file are far from those
-            of the float model. Facts: `correlations`, by output.
+        YolotfError: the converter failed, or the outputs of a quantized file are far from the
+            float model's. Facts: `correlations`, by output.
     """
-    import tensorflow as tf  # not before a format is asked for
+    import tensorflow as tf  # imported lazily: needed only while converting
 
     _check(source)
     options = source.options
     _make_convertible(source.model)
-    # What a microcontroller runs does not change its shapes.
+    # Microcontrollers do not resize tensors.
     fixed = options.int8_only or options.suppression is not None
     module, function = traced(source, batch=options.batch or (1 if fixed else None))
     with tempfile.TemporaryDirectory(prefix="yolotf-") as name:
@@ -70,15 +70,15 @@ def write(source: Source, path: Path) -> None:
 def _job(
     source: Source, folder: Path, function: Any, expected: lite_process.Answers
 ) -> lite_process.Job:
-    """What the converter is to do, with the images for it in `folder`.
+    """Returns the converter's job, with its images written into `folder`.
 
     Args:
         source: the model.
-        folder: of the job.
+        folder: the job's folder.
         function: the float model.
-        expected: gets its answers to the images that a quantized file is tried with.
+        expected: filled with the float model's outputs for the trial images.
     """
-    import tensorflow as tf  # not before a format is asked for
+    import tensorflow as tf  # imported lazily: needed only while converting
 
     options = source.options
     batch = options.batch or 1
@@ -103,7 +103,7 @@ def _job(
 
 
 def _outputs(source: Source) -> list[tuple[str, str]]:
-    """The names of the outputs, and what to call their tensors."""
+    """Returns (output name, new name of its tensor) for every output."""
     if source.options.suppression is not None:
         return [(name, name) for name in ("locations", "classes", "scores", "count")]
     if source.options.decode:
@@ -122,7 +122,7 @@ def _progress(source: Source) -> Callable[[int], None]:
 
 
 def _refusal(source: Source, said: str) -> errors.YolotfError:
-    """The error for what the converter says, or what ended it."""
+    """Returns the error for the converter's message or for how its process ended."""
     missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", said)))
     if missing:
         return errors.UnsupportedSectionError(
@@ -141,15 +141,15 @@ def _refusal(source: Source, said: str) -> errors.YolotfError:
 
 
 def _make_convertible(model: Any) -> None:
-    """Makes layers compute by operations that TensorFlow Lite is good at; they stay what they are.
+    """Makes layers use operations that TensorFlow Lite handles well; results are unchanged.
 
-    It lowers softplus, of mish, to log(exp(x) + 1), where exp has one scale of int8 for all its
-    range; and upsampling by repetition to a tile, which other readers than its own lack.
+    TensorFlow Lite lowers mish's softplus to log(exp(x) + 1), where exp gets a single int8 scale
+    for its whole range, and upsampling by repetition to a tile, which other runtimes lack.
 
     Args:
-        model: whose layers.
+        model: its layers are modified.
     """
-    from yolotf.models import keras_layers  # Keras: not before a format is asked for
+    from yolotf.models import keras_layers  # imported lazily, with Keras
 
     for layer in model.layers:
         if getattr(layer, "activation", None) is keras().activations.mish:
@@ -161,7 +161,7 @@ def _make_convertible(model: Any) -> None:
 def _check_answers(
     source: Source, ours: lite_process.Answers, theirs: lite_process.Answers
 ) -> None:
-    """Raises where the file's answers do not go with those of the float model."""
+    """Raises YolotfError if the file's outputs differ too much from the float model's."""
     correlations = {name: _correlation(ours[name], theirs[name]) for name in sorted(theirs)}
     if min(correlations.values()) < LEAST_CORRELATION:
         listed = ", ".join(f"{name} {value:.3f}" for name, value in correlations.items())
@@ -176,7 +176,7 @@ def _check_answers(
 
 
 def _images(source: Source) -> Iterator[Any]:
-    """Batches that a quantized file is tried with: of `int8`, else random ones."""
+    """Yields batches to test a quantized file with: the `int8` images, or random ones."""
     options = source.options
     batch = options.batch or 1
     if options.int8:
@@ -189,7 +189,7 @@ def _images(source: Source) -> Iterator[Any]:
 
 
 def _correlation(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
-    """Of all numbers; 1 where both are the same constant, 0 where it is no number."""
+    """Returns the correlation of all numbers: 1 if both are the same constant, 0 if undefined."""
     one, other = (
         np.concatenate([np.ravel(part) for part in each]).astype(np.float64)
         for each in (ours, theirs)
@@ -204,8 +204,8 @@ def _correlation(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
 
 
 def _check(source: Source) -> None:
-    """Names the sections that TensorFlow Lite has no operations for."""
-    # Keras: not before a format is asked for.
+    """Raises UnsupportedSectionError for sections without a TensorFlow Lite operation."""
+    # imported lazily, with Keras
     from yolotf.models import keras_layers
     from yolotf.models.build import layer_name
 
