@@ -1,4 +1,4 @@
-"""Why a file and a network do not belong together; never imports TensorFlow."""
+"""Explains why a file and a network do not match; never imports TensorFlow."""
 
 from yolotf.diagnosis.result import Diagnosis as Diagnosis
 from yolotf.diagnosis.result import Inspection as Inspection

@@ -1,6 +1,7 @@
-"""What people are shown of an answer, before it is decided how: lines of facts, and one table.
+"""The readable report of a diagnosis or inspection, independent of its output format.
 
-Control characters of cfgs, names and paths end here.
+A report is a verdict, lines of facts and a table. Control characters in cfgs, names and paths are
+escaped here.
 """
 
 from __future__ import annotations
@@ -11,29 +12,29 @@ from typing import NamedTuple
 
 
 class Column(NamedTuple):
-    """One column of a table."""
+    """A column of a table."""
 
     heading: str
     importance: int
-    """The least important go first where a terminal is too narrow."""
+    """On a narrow terminal, the columns of least importance are dropped first."""
     number: bool = False
-    """Set to the right."""
+    """Whether cells are right-aligned."""
 
 
 class Table(NamedTuple):
-    """Rows of text under headings; `styles` has one for every row."""
+    """Rows of text under headings; `styles` has a style for each row."""
 
     columns: Sequence[Column]
     rows: Sequence[tuple[str, ...]]
     styles: Sequence[str]
 
     def widths(self) -> list[int]:
-        """Characters of every column."""
+        """Returns the width of each column in characters."""
         cells = [tuple(column.heading for column in self.columns), *self.rows]
         return [max(map(len, column)) for column in zip(*cells, strict=True)]
 
     def narrowed(self, width: int, margin: int, between: int) -> Table:
-        """As many columns as fit into `width` characters, the most important ones."""
+        """Returns the table with only the most important columns that fit into `width`."""
         kept = list(range(len(self.columns)))
         widths = self.widths()
         while len(kept) > 1 and margin + sum(widths[i] + between for i in kept) - between > width:
@@ -47,13 +48,13 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """What is shown.
+    """A report.
 
     Attributes:
         verdict: the first line.
-        good: whether it is a good one.
-        facts: (label, text) of every line below it.
-        table: layers or arrays.
+        good: whether the verdict is good.
+        facts: (label, text) of each line below it.
+        table: layers or arrays, if any.
     """
 
     verdict: str
@@ -65,12 +66,12 @@ class Document:
     def of(
         cls, verdict: str, good: bool, facts: Iterable[tuple[str, str]], table: Table | None
     ) -> Document:
-        """A document without control characters."""
+        """Returns a document with control characters escaped."""
         shown = tuple((label, escaped(text)) for label, text in facts)
         return cls(escaped(verdict), good, shown, table)
 
     def text(self) -> str:
-        """As lines without colors, none of them wrapped."""
+        """Returns plain text without colors and without wrapping."""
         lines = [self.verdict]
         lines += [f"  {label:<12} {text}" for label, text in self.facts]
         table = self.table
@@ -87,7 +88,7 @@ class Document:
 
 
 def escaped(text: str) -> str:
-    """Control characters as a backslash and digits, so that a name cannot write to a terminal."""
+    """Escapes control characters, so that a file name cannot control the terminal."""
     return "".join(
         character
         if character.isprintable() or "\ud800" <= character <= "\udfff"

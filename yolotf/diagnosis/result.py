@@ -1,4 +1,4 @@
-"""The answer of `diagnose` and `inspect`: as objects, as a dictionary, and as a document to show.
+"""`diagnose` and `inspect`, and their results: `Diagnosis` and `Inspection`.
 
 Nothing here imports TensorFlow or Keras.
 """
@@ -36,18 +36,18 @@ if TYPE_CHECKING:  # imports NumPy
 @public
 @dataclass(frozen=True)
 class Diagnosis:
-    """The answer of `diagnose`; `str()` of it is for people, `to_dict()` for programs.
+    """The result of `diagnose`; `str()` gives readable text, `to_dict()` the JSON.
 
     Attributes:
-        file: the file; open only while it is diagnosed.
+        file: the file; it is open only during the diagnosis.
         size_bytes: its size.
-        header: its header, if it has one that a Darknet could have written.
-        subject: what it was compared with.
+        header: its header; None unless Darknet could have written it.
+        subject: the network it was compared with.
         matches: known networks of exactly this size.
-        causes: everything that keeps file and network apart; empty if they fit.
-        warnings: it loads, but.
-        first_divergence: where they part.
-        readable: False where there is no file to read: missing, forbidden, a directory, a FIFO.
+        causes: every reason why file and network do not match; empty if they do.
+        warnings: problems that do not prevent loading.
+        first_divergence: the first array where file and network diverge.
+        readable: False if there is no readable file: missing, no permission, a directory, a FIFO.
     """
 
     file: WeightsFile
@@ -62,7 +62,7 @@ class Diagnosis:
 
     @property
     def path(self) -> str:
-        """What the file is called."""
+        """The name of the file, as in messages."""
         return self.file.name
 
     @property
@@ -72,24 +72,24 @@ class Diagnosis:
 
     @property
     def exit_code(self) -> int:
-        """What `yolotf check` ends with: 0 fits, 1 does not fit, 2 cannot be read."""
+        """The exit status of `yolotf check`: 0 match, 1 mismatch, 2 unreadable file."""
         if not self.readable:
             return 2
         return 0 if self.ok else 1
 
     @property
     def floats(self) -> int:
-        """Whole floats after the header; 0 without one."""
+        """The number of whole floats after the header; 0 without a header."""
         header = self.header.size_bytes if self.header else self.size_bytes
         return max(0, self.size_bytes - header) // layout.FLOAT_BYTES
 
     @functools.cached_property
     def layers(self) -> tuple[LayerRow, ...]:
-        """Every section, how far it fits, and statistics of what the file holds for it."""
+        """All sections, with their status and statistics of their arrays in the file."""
         return tuple(self.rows())
 
     def rows(self, *, scan_all: bool = False) -> Iterator[LayerRow]:
-        """`layers`, with statistics of what comes after the divergence too if `scan_all`."""
+        """Yields `layers`; with `scan_all`, with statistics after the divergence too."""
         parting = self.first_divergence
         sections = len(self.subject.network.layers)
         end = sections
@@ -103,18 +103,18 @@ class Diagnosis:
         return _rows.of_subject(self.subject, header_bytes, scanned, end, parting)
 
     def document(self) -> Document:
-        """What people are shown: causes with their fixes, warnings, the layers where they part."""
+        """Returns the text to show: causes and fixes, warnings, layers around the divergence."""
         parting = self.first_divergence
         table = summary_lines.layers_around(self.layers, parting) if parting else None
         return Document.of(self._verdict(), self.ok, self._facts(), table)
 
     @property
     def candidates(self) -> list[_known.Candidate]:
-        """`matches` by name, the likeliest first, with what decodes otherwise than here."""
+        """`matches` by name, likeliest first, with the cfg keys that decode differently."""
         return _known.candidates(self.matches, _known.decoding_of(self.subject.network))
 
     def _others(self) -> list[_known.Candidate]:
-        """Those that the network is not itself."""
+        """Returns the candidates other than the network itself."""
         own, network = self.subject.architecture, self.subject.network
         return [
             candidate
@@ -152,7 +152,7 @@ class Diagnosis:
             yield "warning", warning.text
 
     def summary(self) -> str:
-        """All causes and their fixes in one line, and where file and network part."""
+        """Returns all causes, their fixes and the first divergence in one line."""
         prefix = f"{self.path}: "
         causes = [f"{cause.text}; {cause.fix}" for cause in self.causes]
         if not causes:
@@ -166,7 +166,7 @@ class Diagnosis:
         return escaped(text)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `yolotf check --json` prints."""
+        """Returns the object that `yolotf check --json` prints."""
         network = self.subject.network
         header = self.header._asdict() if self.header else None
         return {
@@ -207,22 +207,22 @@ def diagnose(
     progress: sources.Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Diagnosis:
-    """Says whether a `.weights` file belongs to a network, and if not, why.
+    """Explains whether a `.weights` file matches a network, and if not, why.
 
     Args:
-        weights: the file, from anywhere. It may be anything: damaged, no weights at all, or not
-            even there.
+        weights: the file, in any form that `load_darknet_weights` accepts. It may be damaged,
+            not a weights file at all, or missing.
         network: a `Network`, a cfg's path or text, or a stock name.
-        classes: the network with another number of classes.
-        progress: called with (bytes done, bytes in all) of what comes over a network.
-        timeout: seconds that a URL's server may be silent; None: any.
+        classes: compare with the network with this number of classes.
+        progress: called with (bytes done, bytes in total) during a download.
+        timeout: seconds without data after which a download fails; None waits forever.
 
     Returns:
-        The diagnosis; a file that cannot be read gives one too, with `readable` False.
+        The diagnosis. For a file that cannot be read, its `readable` is False.
 
     Raises:
-        CfgError: the cfg is broken, or there is no such network.
-        TypeError: an argument is nothing of the above.
+        CfgError: the cfg is invalid, or there is no such network.
+        TypeError: an argument has the wrong type.
     """
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int)):
         raise TypeError(f"classes must be an int, not {type(classes).__name__}")
@@ -235,7 +235,7 @@ def diagnose(
 
 
 def unreadable(weights: WeightsSource, error: OSError, network: cfg.Network) -> Diagnosis:
-    """What `diagnose` says where there is nothing to open, such as at an unreachable URL."""
+    """Returns the diagnosis of a file that cannot be opened, such as an unreachable URL."""
     missing = isinstance(error, FileNotFoundError)
     contents = _file.Contents(
         unreadable=_reason(error), detected="missing" if missing else "unreadable"
@@ -244,17 +244,17 @@ def unreadable(weights: WeightsSource, error: OSError, network: cfg.Network) -> 
 
 
 def _examined(file: WeightsFile, network: cfg.Network) -> Diagnosis:
-    """`diagnose` for arguments that are what they should be."""
+    """Diagnoses an opened file against a network."""
     contents = _file.Contents.of(file.path)
     subject = Subject.of(network)
     if contents.detected is not None:
         return _not_weights(file, contents, subject)
     try:
-        # NumPy, which a file that is missing or of another kind does not wait for.
+        # Imports NumPy, which a missing file or another file type does not need.
         from yolotf.diagnosis import examination
 
         answer = examination.examine(file, contents, subject)
-    except OSError as error:  # gone, cut short or unreadable by now
+    except OSError as error:  # deleted, truncated or made unreadable in the meantime
         contents = replace(contents, unreadable=_reason(error), detected="unreadable")
         return _not_weights(file, contents, subject)
     header_bytes = answer.header.size_bytes if answer.header else WIDE
@@ -317,16 +317,17 @@ def _matches_json(
 @public
 @dataclass(frozen=True)
 class Inspection:
-    """What a file says about itself.
+    """The result of `inspect`; `str()` gives readable text, `to_dict()` the JSON.
 
     Attributes:
-        path: the file.
+        path: name of the file.
         size_bytes: its size.
-        detected: what it is if it is no weights file, as in a `not_weights` cause.
-        header: its header, if it is one.
+        detected: the type of a file that is not a weights file, as in a `not_weights` cause; None
+            for a weights file.
+        header: its header; None unless it is a weights file.
         matches: known networks of this size.
-        layers: what it holds, if its network was given or is known.
-        hint: more about `detected`, for people.
+        layers: its layers and arrays, if its network was passed or is known.
+        hint: details of `detected`, in words.
     """
 
     path: str
@@ -339,11 +340,11 @@ class Inspection:
 
     @property
     def candidates(self) -> list[_known.Candidate]:
-        """`matches` by name, the likeliest first, with what decodes otherwise than that one."""
+        """`matches` by name, likeliest first, with the cfg keys that decode differently."""
         return _known.candidates(self.matches)
 
     def document(self) -> Document:
-        """What people are shown: what the file is, and every array with its numbers."""
+        """Returns the text to show: what the file is, and its arrays with their statistics."""
         table = summary_lines.arrays(self.layers) if self.layers else None
         return Document.of(self.path, self.detected is None, self._facts(), table)
 
@@ -361,7 +362,7 @@ class Inspection:
             yield "is", "no known network of this size"
 
     def to_dict(self) -> dict[str, Any]:
-        """What `yolotf inspect --json` prints."""
+        """Returns the object that `yolotf inspect --json` prints."""
         header = self.header
         floats = max(0, self.size_bytes - header.size_bytes) // layout.FLOAT_BYTES if header else 0
         return {
@@ -416,19 +417,23 @@ def inspect(
     progress: sources.Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Inspection:
-    """Says what a file holds: header, known networks of its size, and its arrays.
+    """Describes a file: its header, the known networks of its size, and its arrays.
 
     Args:
-        weights: the file, from anywhere.
-        network: what it was trained with; without it the most usual known network of its size
-            tells where the arrays are.
-        classes: the network with another number of classes.
-        progress: called with (bytes done, bytes in all) of what comes over a network.
-        timeout: seconds that a URL's server may be silent; None: any.
+        weights: the file, in any form that `load_darknet_weights` accepts.
+        network: the network it was trained as; by default the most common known network of its
+            size.
+        classes: use the network with this number of classes.
+        progress: called with (bytes done, bytes in total) during a download.
+        timeout: seconds without data after which a download fails; None waits forever.
+
+    Returns:
+        The inspection; `detected` is set if the file is not a weights file.
 
     Raises:
-        CfgError: the cfg is broken, or there is no such network.
+        CfgError: the cfg is invalid, or there is no such network.
         OSError: the file cannot be read.
+        TypeError: an argument has the wrong type.
     """
     known = None if network is None else _network(network, classes)
     with WeightsFile.open(weights, progress, network=known, timeout=timeout) as file:
@@ -438,7 +443,7 @@ def inspect(
 def _inspected(file: WeightsFile, network: cfg.Network | None) -> Inspection:
     contents = _file.Contents.of(file.path)
     if contents.unreadable:
-        # The system's own error where there is one; a directory or FIFO is never opened.
+        # Opening the file raises the system's error; a directory or FIFO is never opened.
         if contents.detected in ("missing", "unreadable"):
             Path(file.path).open("rb").close()
         raise OSError(f"{file.name}: {contents.unreadable}")
@@ -451,13 +456,13 @@ def _inspected(file: WeightsFile, network: cfg.Network | None) -> Inspection:
     if header is None:
         return answer
     if rest := (file.size_bytes - header.size_bytes) % layout.FLOAT_BYTES:
-        # Both widths are multiples of four: the rest is the same after either.
+        # Both header widths are multiples of four, so the remainder is the same for either.
         hint = f"cut or damaged: {rest} of 4 bytes left after the last whole float"
         return replace(answer, header=header, detected="damaged", hint=hint)
     matches: list[_known.Match] = []
     for width, floats in float_counts(file.size_bytes, header.widths):
         solved = _known.solve(floats)
-        # A width that makes the file a more usual network is the right one.
+        # Prefer the header width with which the size is that of a more common network.
         if solved and (not matches or solved[0].unlikeliness + 2 < matches[0].unlikeliness):
             matches, header = solved, Header.parse(file.start, width) or header
     if network is not None:

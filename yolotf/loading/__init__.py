@@ -1,1 +1,1 @@
-"""`load_darknet_weights`, `save_darknet_weights`, and the loads that are not the whole file."""
+"""Loading, saving and diagnosing the weights of Keras models, complete or in part."""

@@ -1,4 +1,4 @@
-"""Arguments that are something else than they should be: a sentence with the right call."""
+"""Checks of argument types, with errors that show the correct call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CALL = "yolotf.load_darknet_weights(model, 'yolov4.weights')"
 
 
 def is_served(model: Any) -> bool:
-    """Whether it is what yolotf runs without Keras: a Detector, a function, a folded network."""
+    """Returns whether `model` is a Detector, Classifier, function or folded network of yolotf."""
     kind = type(model)
     return kind.__module__.startswith(("yolotf.graphs.", "yolotf.inference.")) or (
         kind.__module__ == "yolotf"
@@ -26,30 +26,37 @@ def is_served(model: Any) -> bool:
 
 
 def outside_of_functions(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Refuses to run inside a `tf.function`, at once: AutoGraph would convert all that it calls.
+    """Decorates `function` to refuse being called while a `tf.function` is traced.
+
+    It refuses at once, before AutoGraph converts everything that `function` calls.
 
     Raises:
-        ValueError: a function is being traced.
+        ValueError: when it is called while a function is traced.
     """
 
     @functools.wraps(function)
     def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
         tensorflow = sys.modules.get("tensorflow")
         if tensorflow is not None and tensorflow.inside_function():
-            # AutoGraph passes on the types that it knows, and makes a StagingError of all others.
+            # AutoGraph re-raises built-in error types; any other becomes a StagingError.
             raise ValueError(
                 f"{function.__name__} inside a tf.function: that would happen once, while it is "
                 "traced, and never when it is called; call it before"
             )
         return function(*arguments, **options)
 
-    # AutoGraph calls as it is what has this attribute (`do_not_convert`, without TensorFlow).
+    # AutoGraph does not convert functions with this attribute. It is what
+    # `tf.autograph.experimental.do_not_convert` sets, here without importing TensorFlow.
     call.__dict__["autograph_info__"] = {}
     return call
 
 
 def model_first(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Refuses a first argument that is no model, and a second that is one."""
+    """Decorates `function` to check the types of its first two arguments, model and weights.
+
+    Raises:
+        TypeError: when the first argument is not a model, or the second is one.
+    """
 
     @functools.wraps(function)
     def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
@@ -67,10 +74,10 @@ def model_first(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def check_model(model: Any, weights: Any = None) -> None:
-    """Refuses what is no model.
+    """Checks that `model` may be a Keras model.
 
     Raises:
-        TypeError: with the right call.
+        TypeError: it cannot be; the message shows the correct call.
     """
     if isinstance(model, cfg.Network):
         raise TypeError(
@@ -114,10 +121,10 @@ def _check_file(weights: Any) -> None:
 
 
 def check_source(source: Any) -> None:
-    """Refuses a `cfg=` that names no network.
+    """Checks that a `cfg=` argument is a network, a path or a name.
 
     Raises:
-        TypeError: with what it may be.
+        TypeError: it is none of them; the message lists the accepted types.
     """
     if not isinstance(source, (cfg.Network, str, os.PathLike)):
         raise TypeError(

@@ -1,4 +1,4 @@
-"""`build_model`: a network's Keras model, with a file's weights in it or with drawn ones."""
+"""`build_model`: builds a network's Keras model, with weights from a file or random ones."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ def build_model(
 
     Args:
         network: a `Network`, a stock name, or a cfg's path or text.
-        weights: a `.weights` file of the network, or of its first layers (`yolov4.conv.137`), as
-            `load_darknet_weights` takes it. Everything that it does not fill, without a file all,
-            begins as Darknet draws it (`yolotf.models.initial`); `keras.utils.set_random_seed`
-            seeds it. For a file of another network, and for a report, load it into the model
-            with `load_darknet_weights`; that takes no longer.
-        dtype: Keras dtype policy of every layer, by name or object; the global policy if not
-            given. Under `mixed_float16` the variables stay float32. Into variables of another
-            type the floats of `weights` are cast.
-        name: the model's name; the network's, or its cfg's, if not given.
+        weights: a `.weights` file of the network, or of its first layers (`yolov4.conv.137`), in
+            any form that `load_darknet_weights` accepts. Layers that the file does not cover, or
+            all of them without a file, are initialized as in Darknet (`yolotf.models.initial`);
+            `keras.utils.set_random_seed` sets the seed. To load a file of another network, or to
+            get a report, call `load_darknet_weights` on the model; that takes no longer.
+        dtype: Keras dtype policy of every layer, by name or as an object; by default the global
+            policy. With `mixed_float16` the variables stay float32. The floats of `weights` are
+            cast to the dtype of the variables.
+        name: the model's name; by default that of the network or its cfg.
         timeout: see `load_darknet_weights`.
 
     Returns:
-        A `keras.Model` from images `(batch, height, width, channels)`, RGB, 0..1, to a list of
-        raw head outputs `(batch, rows, columns, filters)` in cfg order: what enters each
-        `[yolo]`, `[Gaussian_yolo]`, `[region]` or `[detection]`. Without a head, the output of
-        the last section. Sections that nothing of this depends on are left out
-        (`used_layers`). With sections that remember (`[crnn]`, ...) a batch is frames of one
-        video in their order, see `keras_layers.Recurrent`. Called with one head, Keras returns it
-        without the list. A `.keras` file of the model can be loaded once `yolotf.keras_layers` is
-        imported.
+        A `keras.Model`. Its input is images `(batch, height, width, channels)`, RGB, 0..1. Its
+        output is a list of raw head outputs `(batch, rows, columns, filters)` in cfg order, the
+        inputs of each `[yolo]`, `[Gaussian_yolo]`, `[region]` or `[detection]`; without a head,
+        the output of the last section. With a single head, Keras returns the tensor without the
+        list. Sections that no output depends on are left out (`used_layers`). With recurrent
+        sections (`[crnn]`, ...) a batch is consecutive frames of one video, see
+        `keras_layers.Recurrent`. To load a `.keras` file of the model, import
+        `yolotf.keras_layers` first.
 
     Raises:
-        CfgError: the cfg is broken, or there is neither such a file nor such a network.
+        CfgError: the cfg is invalid, or there is no such file and no such network.
         UnsupportedSectionError: a section or one of its options has no counterpart in Keras.
-        WeightsMismatch: the file does not belong to the network; its `diagnosis` holds all causes.
+        WeightsMismatch: the file does not match the network; its `diagnosis` lists all causes.
         OSError: the file cannot be read.
-        ForkedProcessError: the process was forked after TensorFlow had run in its parent: the
+        ForkedProcessError: the process was forked after TensorFlow had run in its parent, so the
             model could never be called.
     """
     if isinstance(network, str | os.PathLike):
@@ -67,6 +67,6 @@ def build_model(
     report = load_darknet_weights(model, weights, cast=True, timeout=timeout)
     kernels.draw_rest(report.loaded)
     for text in report.warnings:
-        if not text.startswith(ENDS_AFTER):  # which whoever passes `yolov4.conv.137` knows
+        if not text.startswith(ENDS_AFTER):  # expected of a backbone file
             warn_caller(f"{report.path}: {text}")
     return model

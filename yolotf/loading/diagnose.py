@@ -1,4 +1,4 @@
-"""`yolotf.diagnose`: what the diagnosis says of a network, for Keras models too."""
+"""`yolotf.diagnose`: diagnoses a file against a network or a Keras model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile, WeightsSource
 
 _WORDS = {"words": True}
-"""Serves a finding's message and stays out of its JSON."""
+"""Marks a field that is used in a finding's message and left out of its JSON."""
 
 
 @public
@@ -44,23 +44,23 @@ def diagnose(
     progress: sources.Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Diagnosis:
-    """Says whether a `.weights` file belongs to a network or model, and if not, why.
+    """Explains whether a `.weights` file matches a network or model, and if not, why.
 
     Args:
-        weights: the file, as `load_darknet_weights` takes it. It may be anything: damaged, no
-            weights at all, or not even there.
+        weights: the file, in any form that `load_darknet_weights` accepts. It may be damaged,
+            not a weights file at all, or missing.
         network: a `Network`, a cfg's path or text, a stock name, or a Keras model.
-        classes: the network with another number of classes.
-        progress: called with (bytes done, bytes in all) of what comes over a network.
-        timeout: seconds that a URL's server may be silent; None: any.
+        classes: compare with the network with this number of classes.
+        progress: called with (bytes done, bytes in total) during a download.
+        timeout: seconds without data after which a download fails; None waits forever.
 
     Returns:
-        The diagnosis; a file that cannot be read gives one too, with `readable` False.
+        The diagnosis. For a file that cannot be read, its `readable` is False.
 
     Raises:
-        CfgError: the cfg is broken, or there is no such network.
-        ModelMismatchError: the model has no layer with weights that Darknet has too.
-        TypeError: an argument is nothing of the above.
+        CfgError: the cfg is invalid, or there is no such network.
+        ModelMismatchError: the model has no layer whose weights Darknet would store.
+        TypeError: an argument has the wrong type.
     """
     model = None
     if hasattr(network, "layers") and hasattr(network, "weights"):
@@ -88,17 +88,17 @@ def diagnose(
 
 
 def _compared(model: Any, file: WeightsFile | None, classes: int | None) -> cfg.Network:
-    """The network like a model, stored as in a file of this size if there is such a way."""
+    """Returns a network with the model's layers, in the variant that has the file's size if any."""
     floats: list[int] = []
     if file is not None:
-        with contextlib.suppress(OSError):  # as the diagnosis will say
+        with contextlib.suppress(OSError):  # the diagnosis reports it
             floats = [count for _, count in file.layouts()]
     network = network_like(model, floats)
     return network if classes is None else network.with_classes(classes)
 
 
 def _with_bare_kernels(diagnosis: Diagnosis, model: Any) -> Diagnosis:
-    """Adds the cause that a load of the whole model is refused for: kernels with nothing else."""
+    """Adds a cause for kernels without bias and batch normalization, which loads refuse."""
     if network_of(model) is not None or not diagnosis.readable:
         return diagnosis
     try:
@@ -114,12 +114,12 @@ def _with_bare_kernels(diagnosis: Diagnosis, model: Any) -> Diagnosis:
 def explained(
     error: WeightsMismatch, file: WeightsFile, model: Any, source: Any
 ) -> WeightsMismatch:
-    """The same error with a diagnosis, whose summary is its message where the file is to blame.
+    """Returns the error with a diagnosis; if the file is at fault, its summary is the message.
 
     Args:
-        error: of a load.
-        file: the file.
-        model: what it was loaded into.
+        error: the error of a load.
+        file: the file that was loaded.
+        model: the model it was loaded into.
         source: the `cfg=` of the load.
     """
     if isinstance(error, FileChangedError):
@@ -133,7 +133,7 @@ def explained(
     about_file = error.is_about_file
     if about_file and known is None:
         found = _with_advice_for_models(_of_a_part(found, model), model)
-    # A pairing says more of the two sides than the sizes do.
+    # The message of a pairing says more about the two sides than their sizes do.
     is_pairing = "untouched" in error.facts
     separable = differences.separable_layers(model) if network_of(model) is None else []
     note = f"; {separable_message(separable)}" if separable else ""
@@ -146,7 +146,7 @@ def explained(
 
 
 def _with_advice_for_models(found: Diagnosis, model: Any) -> Diagnosis:
-    """The diagnosis of a hand-made model, which `classes=` does not change."""
+    """Rewrites the advice for a hand-made model, where `classes=` is not an option."""
     network = found.subject.network
     if network_of(model) is not None or network.name is None or not network.heads:
         return found
@@ -165,12 +165,12 @@ def _with_advice_for_models(found: Diagnosis, model: Any) -> Diagnosis:
 
 
 def _cause_in_model(error: WeightsMismatch, found: Diagnosis, *, told: bool) -> findings.Finding:
-    """The cause for a file that fits its network and a model that does not.
+    """Returns the cause for a file that matches its network when the model does not.
 
     Args:
-        error: of the load.
-        found: what the file is, compared with the network.
-        told: whether the load was given cfg=.
+        error: the error of the load.
+        found: the diagnosis of the file against the network.
+        told: whether `cfg=` was passed to the load.
     """
     story = error.message.removeprefix(f"{found.path}: ")
     remedy = "change the model"
@@ -197,14 +197,14 @@ def _cause_in_model(error: WeightsMismatch, found: Diagnosis, *, told: bool) -> 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PartOfNetwork(findings.OtherArchitecture):
-    """A file of a whole network, and a model of a few layers of their own.
+    """The file holds a whole network, the model only some layers of it.
 
     Attributes:
-        sections: layers of the network that store floats.
-        floats: of the file.
+        sections: number of layers of the network that store floats.
+        floats: number of floats in the file.
         facts: what the model has, in words.
-        shared: layers of the model that the file can fill.
-        network: the network as an argument, in Python.
+        shared: number of the model's layers that the file has weights for.
+        network: a Python expression for the network.
     """
 
     sections: int = field(metadata=_WORDS)
@@ -225,7 +225,7 @@ class PartOfNetwork(findings.OtherArchitecture):
 
     @property
     def fix(self) -> str:
-        """The whole network, or the layers that fit."""
+        """Build the whole network, or load the layers that match."""
         return (
             f"build the whole network, yolotf.build_model({self.network}); or pass "
             f"skip_mismatch=True and cfg={self.network} to fill the layers that fit"
@@ -233,13 +233,13 @@ class PartOfNetwork(findings.OtherArchitecture):
 
 
 def _of_a_part(found: Diagnosis, model: Any) -> Diagnosis:
-    """The diagnosis, which says if the file's network has the model's layers and more."""
+    """Replaces the causes if the model is a part of the file's network."""
     part = _as_a_part(found, model) if found.causes else None
     return found if part is None else replace(found, causes=(part,), first_divergence=None)
 
 
 def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
-    """The cause where a file of a whole network was loaded into a few layers of their own."""
+    """Returns the cause if the file holds a whole network and the model a few layers of it."""
     if network_of(model) is not None or found.header is None:
         return None
     structure = reading_of_size(model, [found.floats], skips_bare=True)
@@ -286,7 +286,7 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
 
 
 def _in_python(network: cfg.Network) -> str:
-    """The expression that gives a network."""
+    """Returns a Python expression for the network."""
     if network.name is None:
         return f"yolotf.parse_cfg({network.source!r})"
     classes = "" if network.classes is None else f", classes={network.classes}"
@@ -294,14 +294,15 @@ def _in_python(network: cfg.Network) -> str:
 
 
 _PRECISE = ("class_count", "head_filters", "folded", "layer_shape", "damaged")
-"""Kinds of causes that say what differs between the model and the file.
+"""Kinds of causes that say exactly what differs between the model and the file.
 
-So does `channels`, except of a few layers: the first takes what the whole network has there.
+`channels` does too, unless the model has only a few layers: its first layer may be one from the
+middle of the network, with other input channels.
 """
 
 
 def _likely(networks: Iterable[cfg.Network]) -> Iterator[cfg.Network]:
-    """Networks of a file's size; once one is as it ships, others only if they are, too."""
+    """Filters networks of a file's size: after a stock network with its own classes, only those."""
     as_shipped = False
     for network in networks:
         ships = network.name is not None and network.classes == stock.network(network.name).classes
@@ -311,13 +312,13 @@ def _likely(networks: Iterable[cfg.Network]) -> Iterator[cfg.Network]:
 
 
 _FEW = 5
-"""Convolutions and dense layers of a model that is meant as a part of a network."""
+"""A model with at most this many convolutions and dense layers is taken for a part of a network."""
 _MUCH = 1 << 20
-"""Bytes: sizes that differ by more are far apart."""
+"""Sizes that differ by more than this number of bytes are far apart."""
 
 
 def _is_of_size(cause: findings.Finding) -> bool:
-    """Whether it says no more than that the sizes are far apart."""
+    """Returns whether a cause says no more than that the sizes are far apart."""
     match cause:
         case findings.Truncated():
             return not cause.cut
@@ -332,7 +333,7 @@ def _with_differences(
     network: cfg.Network | None = None,
     assignments: Sequence[layout.Assignment] = (),
 ) -> Diagnosis:
-    """Adds a warning for every kind in which the model computes otherwise than Darknet."""
+    """Adds a warning for each way in which the model computes something else than Darknet."""
     warnings = [
         findings.ModelDifference(
             path=diagnosis.path, kind=one.kind, layers=one.layers, sentence=one.message
@@ -343,9 +344,9 @@ def _with_differences(
 
 
 def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
-    """Adds what of the file would not fit into `model`, a Keras model meant for the network.
+    """Adds causes for variables of `model`, a Keras model of the network, with another shape.
 
-    And warnings where it fits and the model computes otherwise than the network.
+    If the shapes match, it adds warnings where the model computes something else than the network.
     """
     network = diagnosis.subject.network
     try:

@@ -1,4 +1,4 @@
-"""`load_darknet_weights`: a `.weights` file into the variables of a Keras model."""
+"""`load_darknet_weights`: loads a `.weights` file into the variables of a Keras model."""
 
 from __future__ import annotations
 
@@ -27,28 +27,29 @@ from yolotf.weights.header import Header
 @public
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load did; printing it gives one block of text.
+    """What a load did; `str()` gives a readable summary.
 
     Attributes:
-        path: the file.
-        header: its header.
-        layers: sections whose floats were written.
-        variables: variables written, replicas counted.
-        floats: floats written, replicas not counted.
-        size_bytes: of the file.
-        seconds: the whole call, the walk of the model included.
-        native_seconds: the native part: checking, reading and writing.
-        path_taken: `op`, or `portable` for variables or a TensorFlow that the op cannot serve.
-        mapped: whether the file was read through a mapping; if not, through a private copy,
-            because another process could have changed it meanwhile.
-        threads: that wrote.
+        path: name of the file.
+        header: header of the file.
+        layers: number of sections whose floats were written.
+        variables: number of variables written, including replicas.
+        floats: number of floats written, not counting replicas.
+        size_bytes: size of the file.
+        seconds: time of the whole call, including the analysis of the model.
+        native_seconds: time of the native part: checking, reading and writing.
+        path_taken: `op`, or `portable` if the op supports neither the variables nor this
+            TensorFlow.
+        mapped: whether the file was memory-mapped. If not, a private copy was read, because
+            another process could have changed the file during the load.
+        threads: number of threads that wrote.
         loaded: names of the model's layers that were written, in file order.
-        skipped: layers that file and model both have, in different shapes; left as they were.
-        untouched: layers of the model that the file has nothing for.
-        unused: layers of the file that the model has no place for.
-        zeroed: layers of the model whose bias is followed by a batch normalization. Darknet
-            stores no such bias; it was set to 0, with which the model computes what Darknet does.
-        warnings: it loaded, but.
+        skipped: layers whose shapes differ between file and model; left unchanged.
+        untouched: layers of the model that have no weights in the file; left unchanged.
+        unused: layers of the file that the model does not have.
+        zeroed: layers of the model with a bias before a batch normalization. Darknet stores no
+            such bias; it was set to 0, so that the model computes what Darknet does.
+        warnings: problems that did not prevent loading.
     """
 
     path: str
@@ -71,7 +72,7 @@ class LoadReport:
 
     @property
     def gb_per_second(self) -> float:
-        """Bytes of floats written in the native part, in 10^9 bytes per second."""
+        """Throughput of the native part in 10^9 bytes per second; 0 if it took no time."""
         return 4e-9 * self.floats / self.native_seconds if self.native_seconds else 0.0
 
     def __str__(self) -> str:
@@ -119,53 +120,54 @@ def load_darknet_weights(
     progress: Callable[[int, int], None] | None = None,
     timeout: float | None = TIMEOUT,
 ) -> LoadReport:
-    """Loads a Darknet `.weights` file into a built Keras model, all of it or nothing.
+    """Loads a Darknet `.weights` file into a built Keras model, completely or not at all.
 
-    Everything is checked natively before the first byte is written: the file's size, the dtype
-    and shape of every variable, and, with `verify`, the content. Values read from variables
-    before the call keep their numbers; functions traced before it see the new weights.
+    Everything is checked before the first byte is written: the size of the file, the dtype and
+    shape of every variable and, with `verify`, the values. Values read from variables before
+    the call do not change; functions traced before it use the new weights.
 
     A bias before a batch normalization, which Darknet does not have, is set to 0.
 
     Args:
-        model: built by `build_model`, or with layers called after their sections.
-        weights: the file; float32, little-endian, header of 16 or 20 bytes. A path or
-            URL, its bytes, or an open binary file (`yolotf.files.sources`); what comes over
-            a network is complete before a variable changes.
-        tiny: ignored; older loaders need it.
-        network: the network the file was trained as, if that is not the model's: a `Network`, a
-            cfg's path or text, or a stock name. Its layers fill the model's; only those right
-            before a head may differ, as they do with another class count, and stay as they
-            were. `cfg=` is another name for it, as `weights_file=` is for `weights`.
-        strict: refuse a file that ends early at the end of a layer, unless it is called
-            `*.conv.N`, and, with `by_name`, names without a partner.
-        by_name: pair the file's sections with the model's layers by name (`conv_17`), in
-            whatever order the model has them.
-        skip_mismatch: load what fits and leave the rest; extra or missing layers are stepped
-            over. The report lists what was loaded, skipped and left untouched.
-        cast: also allow float16 and bfloat16 variables; the floats are rounded to nearest even.
-            float64 variables, which hold every float32, need no word. Under a LoRA adapter
-            (`enable_lora`) the kernel itself is loaded; quantized kernels are refused.
-        verify: refuse a file with moving variances that are negative or not finite: its size
-            fits, its layout does not.
-        bn_epsilon: `darknet` sets every batch normalization's epsilon to Darknet's 1e-5 (before
-            the model is traced); `keep` leaves them and warns where they differ.
-        progress: called with (bytes done, bytes in all) at the beginning and the end, and
-            before that while they come over a network.
-        timeout: seconds that a URL's server may be silent; None: any.
+        model: a built Keras model, from `build_model` or from any other source.
+        weights: the file: float32, little-endian, with a header of 16 or 20 bytes. A path or
+            URL, the bytes themselves, or an open binary file (`yolotf.files.sources`). A
+            download is complete before any variable changes.
+        tiny: ignored; accepted because older loaders need it.
+        network: the network the file was trained as, if it is not the model's own: a `Network`,
+            a cfg's path or text, or a stock name. Its layers are loaded into the model's. Only
+            layers right before a head may differ, as they do with another class count; they are
+            left unchanged. `cfg=` and `weights_file=` are older names of `network` and `weights`.
+        strict: refuse a file that ends early at the end of a layer, unless its name is
+            `*.conv.N`, and, with `by_name`, names that only one side has.
+        by_name: match the file's sections to the model's layers by name (`conv_17`), in any
+            order.
+        skip_mismatch: load the layers that match and leave the others unchanged; either side may
+            have extra layers. The report lists the layers that were loaded, skipped and left
+            untouched.
+        cast: also allow float16 and bfloat16 variables; floats are rounded to nearest even.
+            float64 variables are always allowed. Of a layer with a LoRA adapter (`enable_lora`),
+            the kernel itself is loaded; quantized kernels are refused.
+        verify: refuse a file with implausible values, such as a moving variance that is negative
+            or not finite: its size matches, its layout does not.
+        bn_epsilon: `darknet` sets the epsilon of every batch normalization to Darknet's 1e-5 (do
+            this before the model is traced); `keep` leaves it and warns where it differs.
+        progress: called with (bytes done, bytes in total) at the beginning and the end of the
+            load, and before that during a download.
+        timeout: seconds without data after which a download fails; None waits forever.
 
     Returns:
-        What was loaded, from where, and how fast.
+        The report: what was loaded, from where, and how fast.
 
     Raises:
-        WeightsMismatch: file and model do not belong together; no variable was changed. Its
-            `diagnosis` holds all causes.
-        OSError: the file cannot be read; `TimeoutError`: its server is silent.
-        TypeError: an argument is something else.
-        ValueError: inside of a `tf.function`.
+        WeightsMismatch: file and model do not match; no variable was changed. Its `diagnosis`
+            lists all causes.
+        OSError: the file cannot be read; `TimeoutError` if its server does not respond.
+        TypeError: an argument has the wrong type.
+        ValueError: called inside a `tf.function`, or `bn_epsilon` is unknown.
     """
     started = time.perf_counter()
-    import tensorflow as tf  # not with `import yolotf`
+    import tensorflow as tf  # imported here: `import yolotf` must not import TensorFlow
 
     if bn_epsilon not in ("keep", "darknet"):
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
@@ -226,8 +228,8 @@ def load_darknet_weights(
 
 
 def _extra_biases(model: Any, plan: layout.Plan) -> list[layout.Slot]:
-    """Biases before batch normalizations that the plan fills."""
-    if network_of(model) is not None:  # has none
+    """Returns the biases before batch normalizations that are part of `plan`."""
+    if network_of(model) is not None:  # `build_model` adds no such bias
         return []
     return [bias for bias, _ in extra_biases(model, plan.assignments)]
 
@@ -235,13 +237,13 @@ def _extra_biases(model: Any, plan: layout.Plan) -> list[layout.Slot]:
 def file_warnings(
     header: Header, network: Network | None, path: str, *, has_heads: bool = True
 ) -> Iterable[str]:
-    """What is odd about the header and the cfg, and other networks that the file may be of.
+    """Yields warnings about the header, the cfg, and stock networks the file may belong to.
 
     Args:
-        header: of the file.
-        network: that it was loaded as, if that is known.
-        path: of the file; one that this process wrote leaves no doubt of its network.
-        has_heads: heads were loaded, too; the rest is the same in the networks in question.
+        header: the header of the file.
+        network: the network it was loaded as, if known.
+        path: the path of the file. The network of a file that this process wrote is certain.
+        has_heads: whether heads were loaded too; stock networks of one size differ only there.
     """
     if header.size_bytes != header.version_size_bytes:
         yield (

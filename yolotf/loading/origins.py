@@ -1,4 +1,4 @@
-"""Which file a model was filled from, so that saving it gives the same file again."""
+"""Header and layer order of the file a model was loaded from, so that saving round-trips."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from yolotf.weights.header import Header
 
 
 def remember(model: Any, header: Header, plan: layout.Plan) -> None:
-    """Notes header and order of a file that has filled `model`, for the way back.
+    """Remembers the header and order of the file that was loaded into `model`.
 
-    Files that filled only a part of it are not noted: another network's picture count says
-    nothing about this model.
+    A file that was loaded only in part is not remembered: the number of images another network
+    has seen says nothing about this model.
     """
     floats = plan.floats if plan.network is None else layout.floats(plan.network)
     if plan.loaded_floats != floats:
         return
-    # Plain lists cannot be referred to weakly.
+    # Some models, such as plain lists of layers, do not support weak references.
     with contextlib.suppress(TypeError):
         notes.edit(model).origin = Origin(header, plan)
 
 
 def of(model: Any) -> Origin | None:
-    """The file that filled `model`, if it was one and did so as a whole."""
+    """Returns header and plan of the file loaded into `model`; None unless it was a whole file."""
     return notes.read(model).origin

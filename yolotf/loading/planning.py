@@ -1,8 +1,8 @@
-"""What of a file goes where in a model, decided before anything is written.
+"""Decides which arrays of a file go into which variables, before anything is written.
 
-There are four stories, and `job_for` tells which one it is: a model that `build_model` made
-(`_built_here`), one whose network is told (`_told_by_cfg`), one of which nothing is known but
-itself (`_foreign`), and a load that pairs layers (`_paired`), by name or by what fits.
+There are four cases, and `job_for` picks one: a model from `build_model` (`_built_here`), a model
+whose network the caller passes (`_told_by_cfg`), any other model (`_foreign`), and a load that
+matches layers by name or shape (`_paired`).
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from yolotf.weights.header import Header
 from yolotf.weights.once import once_each
 
 ENDS_AFTER = "the file ends after "
-"""How the note on a file of a network's first layers begins."""
+"""The start of the note about a file that ends after a network's first layers."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A plan, and what it leaves out.
+    """A plan, and the layers it leaves out.
 
     Attributes:
-        header: of the file.
-        plan: what is written where.
+        header: the header of the file.
+        plan: which floats of the file go into which variables.
         loaded: names of the model's layers that are written.
-        skipped: layers that file and model both have, in different shapes.
-        untouched: layers of the model that the file has nothing for.
-        unused: layers of the file that the model has no place for.
-        notes: what the caller should hear of.
-        complete: whether the file is one of the model's own network, up to its end.
+        skipped: layers whose shapes differ between file and model.
+        untouched: layers of the model that have no weights in the file.
+        unused: layers of the file that the model does not have.
+        notes: warnings for the caller.
+        complete: whether the file is a complete file of the model's own network.
     """
 
     header: Header
@@ -69,11 +69,19 @@ class Job:
 def job_for(
     model: Any, file: WeightsFile, source: Any, *, strict: bool, by_name: bool, skip_mismatch: bool
 ) -> Job:
-    """Decides what of the file goes where in the model.
+    """Plans the load of `file` into `model`.
+
+    Args:
+        model: a built Keras model.
+        file: the opened file.
+        source: the caller's `network=`, or None.
+        strict: see `load_darknet_weights`, as for `by_name` and `skip_mismatch`.
+        by_name: match layers by name.
+        skip_mismatch: load only the layers that match.
 
     Raises:
-        WeightsMismatch: file and model do not belong together.
-        CfgError: `source` names no network.
+        WeightsMismatch: file and model do not match.
+        CfgError: `source` is not a network.
         OSError: the file cannot be read.
     """
     _refuse_quantized(model, file)
@@ -90,12 +98,12 @@ def job_for(
 
 
 def expected_network(model: Any, source: Any) -> cfg.Network | None:
-    """The network whose whole file is to be loaded, where that is known beforehand."""
+    """Returns the network whose complete file is to be loaded; None if not known in advance."""
     return network_of(model) if source is None else network_for(model, source)
 
 
 def _refuse_quantized(model: Any, file: WeightsFile) -> None:
-    """Raises for kernels that are no floats, or are rounded whenever they are used."""
+    """Raises `ModelMismatchError` for a layer whose kernel is quantized."""
     for layer in every_layer(model):
         if (how := quantization(layer)) is not None:
             raise ModelMismatchError(
@@ -108,16 +116,17 @@ def _refuse_quantized(model: Any, file: WeightsFile) -> None:
 
 
 def _built_here(model: Any, own: cfg.Network, file: WeightsFile, strict: bool) -> Job:
-    """For a model from `build_model`: its layers are called after the sections."""
+    """Plans for a model from `build_model`, whose layers are named after the sections."""
     return _in_order(model, own, file, strict)
 
 
 def _told_by_cfg(
     model: Any, own: cfg.Network | None, network: cfg.Network, file: WeightsFile, strict: bool
 ) -> Job:
-    """For a file of another network than the model's own, and for models that have none.
+    """Plans for a model of unknown origin, or a file of another network than the model's.
 
-    A model takes what is in front of its heads, which may be of another class count.
+    The layers right before the heads may differ in a model from `build_model`, as they do with
+    another class count.
     """
     if own is None:
         try:
@@ -143,7 +152,7 @@ def _told_by_cfg(
 
 
 def _foreign(model: Any, file: WeightsFile, strict: bool) -> Job:
-    """For a model of unknown origin: the file decides which order of its layers is the cfg's."""
+    """Plans for a model of unknown origin: the file's values decide the order of its layers."""
     layouts = list(file.layouts())
     if not strict or file.backbone_layers is not None:
         for structure, (header, floats) in itertools.product(readings(model), layouts):
@@ -173,9 +182,10 @@ def _foreign(model: Any, file: WeightsFile, strict: bool) -> Job:
 
 
 def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job | None:
-    """For a model that is a part of the file's network; None for one that is not.
+    """Plans for a model that is a part of the file's network; returns None if it is not.
 
-    It is one if each of its layers has a counterpart, under the same name or at the beginning.
+    It is a part if each of its layers has a counterpart of the same name, or if the counterparts
+    are the first layers of the network.
     """
     stored = _FileLayers.read(network, file, strict)
     found = _fitting(model, stored, skips_bare=False)
@@ -193,7 +203,7 @@ def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> 
 
 
 def _but_for_heads(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job | None:
-    """For a model that differs from the network in the layers right before its heads alone."""
+    """Plans for a model that differs only right before the heads; returns None for any other."""
     stored = _FileLayers.read(network, file, strict)
     found = _fitting(model, stored, skips_bare=False)
     if found is None or found.left or found.spare or not network.heads:
@@ -205,20 +215,20 @@ def _but_for_heads(model: Any, network: cfg.Network, file: WeightsFile, strict: 
 
 
 def is_part(model: Any, file: WeightsFile) -> bool:
-    """Whether a model of unknown origin is a part of the network that a file is of."""
+    """Returns whether a model of unknown origin is a part of the file's network."""
     if network_of(model) is not None:
         return False
     return any(_part(model, network, file, strict=True) for network in networks_around(model, file))
 
 
 def shared_layers(model: Any, network: cfg.Network, file: WeightsFile) -> int:
-    """How many layers of the model the file of the network can fill."""
+    """Returns the number of the model's layers that a file of `network` has weights for."""
     found = _fitting(model, _FileLayers.read(network, file, strict=True), skips_bare=True)
     return len(found.loaded) if found else 0
 
 
 def _fitting(model: Any, stored: _FileLayers, *, skips_bare: bool) -> partial.Pairing | None:
-    """What fits; None if the model cannot be taken apart."""
+    """Returns the layers that match; None if the model's structure cannot be read."""
     try:
         return _aligned(model, None, stored, skips_bare=skips_bare)
     except ModelMismatchError:
@@ -226,9 +236,10 @@ def _fitting(model: Any, stored: _FileLayers, *, skips_bare: bool) -> partial.Pa
 
 
 def networks_around(model: Any, file: WeightsFile) -> Iterable[cfg.Network]:
-    """Networks that a file may be of which is larger than a model.
+    """Yields networks that a file may belong to if it holds more than the model.
 
-    The one that the model's layers were built for, and stock ones of the file's size.
+    These are the network the model's layers were built from, and stock networks of the file's
+    size.
     """
     around = network_around(model)
     if around is not None:
@@ -246,7 +257,7 @@ def _paired(
     by_name: bool,
     skip_mismatch: bool,
 ) -> Job:
-    """For loads that pair the file's layers with the model's, by name or by what fits."""
+    """Plans a load that matches the file's layers to the model's by name, or by shape."""
     stored = _FileLayers.read(network, file, strict)
     if by_name:
         pairings = [
@@ -261,7 +272,7 @@ def _paired(
     return _pairing_job(model, own, network, file, stored, found)
 
 
-# a file in its own order
+# Loads in file order
 
 
 def _in_order(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job:
@@ -290,12 +301,12 @@ def _in_order(model: Any, network: cfg.Network, file: WeightsFile, strict: bool)
 
 
 def _others(model: Any, own: cfg.Network | None) -> tuple[str, ...]:
-    """Layers with weights that no section stores; a model made of sections, `own`, has none."""
+    """Returns layers with weights that no section stores; a model from `build_model` has none."""
     return () if own is not None else tuple(other_layers(model))
 
 
 def layer_names(assignments: Iterable[layout.Assignment]) -> tuple[str, ...]:
-    """The Keras layers of `assignments`, one a section or part: the kernel's, if there is one."""
+    """Returns a Keras layer name for each section or part: that of its kernel, if it has one."""
     named: dict[tuple[int, str], str] = {}
     for assignment in assignments:
         place = assignment.segment.layer, assignment.segment.part
@@ -314,7 +325,7 @@ def _layer_names_of(plan: layout.Plan) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Cut:
-    """Where a file ends that is meant to end early."""
+    """The end of a backbone file: its number of layers and floats, and its header."""
 
     layers: int
     floats: int
@@ -328,7 +339,7 @@ class _Cut:
 def _cut(
     file: WeightsFile, header: Header, segments: Sequence[layout.Segment], strict: bool
 ) -> _Cut | None:
-    """Where a file ends that is meant to end early; None for all others."""
+    """Returns where a backbone file ends; None for any other file."""
     if strict and file.backbone_layers is None:
         return None
     if segments and file.size_bytes - header.size_bytes == segments[-1].end:
@@ -340,13 +351,13 @@ def _cut(
     return None
 
 
-# layers that are paired
+# Loads that match layers
 
 
 def _aligned(
     model: Any, own: cfg.Network | None, stored: _FileLayers, *, skips_bare: bool = True
 ) -> partial.Pairing:
-    """The layers of the file against those of the model, in the order that they match best in."""
+    """Aligns the file's layers with the model's, in the order of the model that scores best."""
     orders = model_layers(model, own, skips_bare=skips_bare)
     ranked = sorted(
         (partial.align(stored.layers, layers) for layers in orders),
@@ -357,19 +368,19 @@ def _aligned(
         if other.score < ranked[0].score:
             break
         if _targets(partial.pair(other.pairs)) != _targets(best):
-            # Raises, with both orders in words.
+            # Raises an error that describes both orders.
             order_by_file.preferred(readings(model, skips_bare=True)[0])
     return best
 
 
 def _targets(found: partial.Pairing) -> set[tuple[int, int]]:
-    """Which variable each stretch of the file goes to."""
+    """Returns (offset in the file, id of the variable) of each assignment."""
     return {(one.segment.offset, id(one.slot.variable)) for one in found.assignments}
 
 
 @dataclass(frozen=True)
 class _FileLayers:
-    """What a file of a network holds, up to where it ends."""
+    """The layers of a network that a file holds; a backbone file ends early."""
 
     header: Header
     floats: int
@@ -418,8 +429,12 @@ def _pairing_job(
 
 
 def _network_of_size(file: WeightsFile, own: cfg.Network | None) -> cfg.Network:
-    """What the file was trained as, by its size: the model's own, or a stock network."""
-    file.header()  # what is shorter than one is refused as that
+    """Infers the file's network from its size: the model's own, or a stock network.
+
+    Raises:
+        ModelMismatchError: no known network has this size.
+    """
+    file.header()  # raises if the file is shorter than a header
     layouts = list(file.layouts())
     if own is not None and layout.floats(own) in [floats for _, floats in layouts]:
         return own
@@ -439,7 +454,7 @@ def _network_of_size(file: WeightsFile, own: cfg.Network | None) -> cfg.Network:
 def _refuse_names(
     file: WeightsFile, network: cfg.Network, found: partial.Pairing, strict: bool
 ) -> None:
-    """Raises for names that match and shapes that do not, then for names without a partner."""
+    """Raises if layers of the same name differ in shape or, if `strict`, a name has no partner."""
     unpaired = [*found.untouched, *found.unused] if strict else []
     if not found.skipped and not unpaired:
         return
@@ -483,7 +498,7 @@ def _refuse(
     skipped: Sequence[partial.Skipped],
     found: partial.Pairing,
 ) -> None:
-    """Raises for layers that do not fit, or that only one side has."""
+    """Raises if layers differ in shape, or only one side has them."""
     problems = [str(one) for one in skipped]
     problems += [f"{name}: nothing in {network.source} for it" for name in found.untouched]
     problems += [f"{name} of {network.source}: no place in the model" for name in found.unused]
@@ -501,7 +516,7 @@ def _refuse(
 
 
 def _doubts(doubts: Sequence[partial.Doubt], network: cfg.Network) -> tuple[str, ...]:
-    """The sentence about layers that were left as they were because their sections are unclear."""
+    """Returns the note about layers left unchanged because several sections match equally well."""
     if not doubts:
         return ()
     layers = [f"{one.layer} ({' or '.join(one.sections)})" for one in doubts]
@@ -517,20 +532,21 @@ def _some(texts: Iterable[str], most: int = 6) -> str:
     return listed(texts, most, "; ")
 
 
-# networks and models
+# Networks and models
 
 
 def model_layers(
     model: Any, network: cfg.Network | None, *, skips_bare: bool
 ) -> list[list[partial.ModelLayer]]:
-    """The model's layers that hold weights in each order that is likely to be Darknet's.
+    """Returns the model's layers with weights, in each order that may be Darknet's.
 
-    Batch norms are with their layers.
+    A batch normalization counts as a part of the layer before it.
 
     Args:
         model: the model.
-        network: what `build_model` made it from; None for any other model.
-        skips_bare: leave out kernels with neither a bias nor a batch norm; if not, refuse them.
+        network: the network `build_model` built it from; None for any other model.
+        skips_bare: whether to leave out, rather than refuse, kernels with neither a bias nor a
+            batch normalization.
     """
     if network is not None:
         return named_layers(model, network)
@@ -545,7 +561,7 @@ def model_layers(
 
 
 def named_layers(model: Any, network: cfg.Network | None) -> list[list[partial.ModelLayer]]:
-    """As `model_layers`, in the order of the model where Darknet's is not known."""
+    """Returns the same as `model_layers`, but in the model's order if Darknet's is not known."""
     if network is None:
         return [
             [partial.ModelLayer(unit.name, unit.slots) for unit in structure.units]
@@ -565,11 +581,12 @@ def named_layers(model: Any, network: cfg.Network | None) -> list[list[partial.M
 
 
 def network_for(model: Any, source: Any) -> cfg.Network:
-    """The network of a `cfg=` argument, or the one `model` was built from.
+    """Returns the network of a `cfg=` argument, or the one `model` was built from.
 
     Raises:
         ModelMismatchError: neither is known.
-        CfgError: the argument names no network.
+        CfgError: the argument is not a network.
+        TypeError: the argument has the wrong type.
     """
     if isinstance(source, cfg.Network):
         return source
@@ -586,9 +603,9 @@ def network_for(model: Any, source: Any) -> cfg.Network:
 
 
 def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> layout.Plan:
-    """Binds every segment of the file to its variable.
+    """Returns the plan that assigns every segment of the file to its variable.
 
-    A model whose layers are not called after the sections is matched to them by its structure.
+    If the model's layers are not named after the sections, its structure is matched to them.
 
     Raises:
         ModelMismatchError: a section that stores floats has no layer in the model.
@@ -625,7 +642,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
 def _remembered_plan_for(
     model: Any, network: cfg.Network, *, transposed: bool = False
 ) -> layout.Plan:
-    """`plan_for` for the network that `build_model` made the model of."""
+    """Returns `plan_for` of a model from `build_model`, cached while the model is unchanged."""
     sight = remembered.Sight.of(model, network)
     plan = remembered.plan_of(model, sight, transposed=transposed)
     if plan is None:
@@ -637,7 +654,7 @@ def _remembered_plan_for(
 def _refuse_more(
     model: Any, network: cfg.Network, assignments: Sequence[layout.Assignment]
 ) -> None:
-    """Raises for a layer of the model that the network has nothing for."""
+    """Raises if the model has a layer with weights that the network does not have."""
     bound = {id(assignment.slot.variable) for assignment in assignments}
     structure = readings(model, skips_bare=True)[0]
     if structure.bare:

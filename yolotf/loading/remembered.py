@@ -1,11 +1,10 @@
-"""The plans of models from `build_model`, remembered while the model is what it was.
+"""Caches the plans of models from `build_model` for as long as the model is unchanged.
 
-Finding a plan takes a good part of the time of a load. What it is read off (which layer has which
-name and which variables) is looked at in every load, and compared object for object with what it
-was: if anything is another one, the plan is found anew. In models of other origin a plan follows
-from much more than that; theirs are found in every load.
+Making a plan takes a large part of the time of a load. Each load compares the layers, their names
+and their variables, by identity, with those the cached plan was made from; if any differs, a new
+plan is made. The plans of other models depend on much more and are not cached.
 
-Models and layers are referred to weakly; variables are held, as the model does.
+Models and layers are referenced weakly; variables are referenced strongly, as by the model.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from yolotf.weights import layout
 
 
 class Sight(NamedTuple):
-    """What the plan of a model from `build_model` is read off.
+    """A fingerprint of a model from `build_model`: everything its plan depends on.
 
     Attributes:
-        network: it was made of.
-        built: whether it has variables.
-        names: of the layers.
-        things: references to the layers and their classes (which tell a depthwise kernel), and
-            their variables.
+        network: the network the model was built from.
+        built: whether the model has variables.
+        names: the names of its layers.
+        things: weak references to the layers and their classes (which identify depthwise
+            kernels), and the variables.
     """
 
     network: Network
@@ -39,16 +38,16 @@ class Sight(NamedTuple):
 
     @classmethod
     def of(cls, model: Any, network: Network) -> Sight:
-        """What it is now."""
+        """Returns the fingerprint of the model in its present state."""
         named = named_after_sections(model, network)
         layers = list(named.values())
-        # There is one reference an object.
+        # Python shares one weak reference per object, so `is` compares the objects themselves.
         references = [*map(weakref.ref, layers), *map(weakref.ref, map(type, layers))]
         built = getattr(model, "built", True)
         return cls(network, built, list(named), references + held(layers))
 
     def same(self, other: Sight) -> bool:
-        """Whether the same plan follows."""
+        """Returns whether both lead to the same plan."""
         return (
             self.network is other.network
             and self.built == other.built
@@ -58,11 +57,11 @@ class Sight(NamedTuple):
 
 
 def plan_of(model: Any, sight: Sight, *, transposed: bool) -> layout.Plan | None:
-    """The plan that was noted when the model was the same; None if it never was."""
+    """Returns the plan cached for this fingerprint, or None."""
     noted = notes.read(model).plans.get(transposed)
     return noted[1] if noted is not None and noted[0].same(sight) else None
 
 
 def note(model: Any, sight: Sight, plan: layout.Plan, *, transposed: bool) -> None:
-    """Notes a plan, and what the model was before it was found."""
+    """Caches a plan with the fingerprint the model had before it was made."""
     notes.edit(model).plans[transposed] = sight, plan

@@ -1,4 +1,4 @@
-"""`save_darknet_weights`: the variables of a model into a Darknet `.weights` file."""
+"""`save_darknet_weights`: writes the variables of a model to a Darknet `.weights` file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from yolotf.weights.header import NARROW, WIDE, Header
 from yolotf.weights.statistics import HUGE
 
 _VERSION = (0, 2, 5)
-"""What Darknet writes (AlexeyAB/darknet src/version.h)."""
+"""The version that Darknet writes (AlexeyAB/darknet src/version.h)."""
 _FLOATING = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -47,42 +47,44 @@ def save_darknet_weights(
     fold_epsilon: bool = False,
     overwrite: bool = True,
 ) -> int:
-    """Writes the variables of a built model as a Darknet `.weights` file, all of it or nothing.
+    """Writes the variables of a built model to a Darknet `.weights` file, atomically.
 
-    The file appears at once, complete and synced. Until then, and if anything fails, a file that
-    was there stays as it was; `yolotf.files.atomic` says what of it (owner, mode, ...) the new
-    one keeps. What is no regular file, such as a device, is not replaced.
+    The file appears complete and synced. If anything fails, an existing file is unchanged;
+    `yolotf.files.atomic` lists the attributes (owner, mode, ...) that its replacement keeps.
+    Anything but a regular file, such as a device, is not replaced.
 
-    A model that was loaded from a `.weights` file and not changed gives the same bytes again.
-    Batch normalizations whose epsilon is not Darknet's 1e-5 are warned of (`UserWarning`). A bias
-    before a batch normalization, which Darknet does not have, is taken off the moving mean.
+    A model that was loaded from a `.weights` file and not modified is saved as the same bytes. A
+    batch normalization whose epsilon is not Darknet's 1e-5 causes a `UserWarning`. A bias before
+    a batch normalization, which Darknet does not have, is subtracted from the moving mean.
 
     Args:
-        model: from `build_model`, or any model that `load_darknet_weights` could load.
+        model: a model from `build_model`, or any model that `load_darknet_weights` accepts.
         weights: the file to write.
-        network: the network whose order the file shall have, as `cfg=` of
-            `load_darknet_weights`; by default the model's own, the one of the file it was loaded
-            from, or the order that its structure suggests.
-        seen: pictures trained on, for the header; by default as in the file that was loaded,
-            else 0.
-        version: major, minor, revision; by default as in the file that was loaded, else
+        network: the network that determines the order of the file, as for
+            `load_darknet_weights`; by default the model's own, that of the file it was loaded
+            from, or the order inferred from its structure.
+        seen: number of images trained on, for the header; by default as in the file that was
+            loaded, otherwise 0.
+        version: major, minor, revision; by default as in the file that was loaded, otherwise
             Darknet's 0.2.5.
-        upto: only the first so many sections, as `darknet partial` does for
+        upto: write only the first `upto` sections, as `darknet partial` does for
             `yolov4.conv.137`.
-        fold_epsilon: the variances in the file are larger by what the model's epsilons are
-            larger than Darknet's, so that Darknet computes what the model does.
-        overwrite: False refuses to replace a file.
+        fold_epsilon: add the difference between the model's epsilon and Darknet's to the
+            variances in the file, so that Darknet computes what the model does.
+        overwrite: whether to replace an existing file.
 
     Returns:
         The size of the file in bytes.
 
     Raises:
-        ModelMismatchError: the model is not the network, its batch normalization is folded or its
-            kernels are quantized, or several orders are as likely; nothing was written.
-        ContentError: a variable is not finite or a variance negative, which no load would
+        ModelMismatchError: the model does not match the network, its batch normalization is
+            folded, its kernels are quantized, or several orders are equally likely; nothing was
+            written.
+        ContentError: a value is not finite or a variance is negative, which no load would
             accept, or `fold_epsilon` would make one negative; nothing was written.
-        ValueError: `seen`, `version` or `upto` cannot be.
-        OSError: the file cannot be written, or is not to be replaced; an old one is as it was.
+        ValueError: `seen`, `version` or `upto` is out of range.
+        OSError: the file cannot be written, or exists and `overwrite` is False; an existing file
+            is unchanged.
     """
     atomic.checked_target(weights, overwrite=overwrite)
     _refuse_derived(model)
@@ -150,7 +152,12 @@ def _plan(model: Any, network: Any, origin: Origin | None, *, transposed: bool) 
 
 
 def _assignments(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment, ...]:
-    """What to write; every float up to there must be in the model."""
+    """Returns the assignments to write, those of the first `upto` sections.
+
+    Raises:
+        ModelMismatchError: a section stores floats that the model does not have.
+        ValueError: `upto` is out of range, or there is no network to count sections of.
+    """
     network, assignments = plan.network, plan.assignments
     if upto is not None:
         if network is None:
@@ -217,7 +224,7 @@ def _header(origin: Origin | None, seen: int | None, version: Sequence[int] | No
     if seen is None:
         seen = before.seen if before is not None else 0
     header = Header(major, minor, revision, seen, WIDE)
-    # Some writers gave `seen` another width than their version has; theirs is kept.
+    # Some writers gave `seen` a width that does not match their version; it is kept.
     keeps = before is not None and version is None
     size = before.size_bytes if before is not None and keeps else header.version_size_bytes
     if not 0 <= seen < 2 ** (32 if size == NARROW else 64):
@@ -226,22 +233,22 @@ def _header(origin: Origin | None, seen: int | None, version: Sequence[int] | No
 
 
 def _with_adapters(model: Any) -> dict[int, Any]:
-    """The kernels that layers compute with, by the identity of the kernel under a LoRA adapter."""
+    """Maps the id of each kernel with a LoRA adapter to the merged kernel the layer uses."""
     return {
         id(layer._kernel): layer.kernel for layer in traversal.layers(model) if has_adapter(layer)
     }
 
 
 def _stored(assignment: layout.Assignment, merged: Mapping[int, Any]) -> NDArray[np.float32]:
-    """The floats of a variable, or of what stands for it in `merged`, in the order of the file."""
-    import tensorflow as tf  # only models that need it come here
+    """Returns the values of a variable, or of its merged kernel, in the order of the file."""
+    import tensorflow as tf  # imported here: a Keras model has imported it already
 
     holder = assignment.slot.holder
     undrawn.draw([holder])
     source = merged.get(id(holder), assignment.slot.variable)
-    with np.errstate(over="ignore"):  # a float64 beyond float32 is refused as infinite
+    with np.errstate(over="ignore"):  # a float64 out of float32's range is refused as infinite
         values = np.asarray(tf.convert_to_tensor(source)).astype(np.float32, copy=False)
-    # Keras' order of axes is spatial, channels, filters; Darknet's the other way round.
+    # Keras stores spatial, channels, filters; Darknet filters, channels, spatial.
     keras_order = values.reshape(
         assignment.blocks, assignment.spatial, assignment.channels, assignment.filters
     )
@@ -251,12 +258,12 @@ def _stored(assignment: layout.Assignment, merged: Mapping[int, Any]) -> NDArray
 def _extra_biases(
     model: Any, assignments: Sequence[layout.Assignment]
 ) -> dict[layout.Segment, NDArray[np.float32]]:
-    """Biases before batch normalizations, by the moving mean that is less by them in the file.
+    """Returns biases before batch normalizations, keyed by the segment of their moving mean.
 
-    Darknet has no such bias, and taken off the mean it changes nothing:
+    Darknet has no such bias; subtracting it from the mean is equivalent:
     x + bias - mean = x - (mean - bias).
     """
-    if network_of(model) is not None:  # has none
+    if network_of(model) is not None:  # `build_model` adds no such bias
         return {}
     import tensorflow as tf  # as in `_stored`
 
@@ -274,9 +281,9 @@ _reserve = atomic.reserve
 def _epsilon_differences(
     model: Any, assignments: Sequence[layout.Assignment]
 ) -> dict[layout.Segment, tuple[str, float]]:
-    """Variances whose layer's epsilon is not Darknet's: their names, and by how much it is larger.
+    """Returns (variable name, epsilon minus Darknet's) of layers whose epsilon is not Darknet's.
 
-    Keyed by where they stand in the file: names may be in a model twice.
+    Keyed by the segment of the moving variance, because names in a model need not be unique.
     """
     epsilons = {
         id(plain(layer.moving_variance)): float(layer.epsilon)
@@ -312,7 +319,11 @@ def _check_content(
     assignment: layout.Assignment,
     values: NDArray[np.float32],
 ) -> None:
-    """Refuses what every load refuses: no file is written that cannot be read again."""
+    """Refuses values that every load would refuse, so that the file can be read again.
+
+    Raises:
+        ContentError: with the variable, the number of bad values, and their bytes in the file.
+    """
     bad = ~np.isfinite(values)
     what = "not finite"
     if not bad.any():
