@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/* csrc/*/*)
 
-.PHONY: help demo test test-processors test-ray test-js test-readers test-triton test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-processors test-ray test-js test-readers test-triton test-exporters test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
@@ -74,6 +74,15 @@ test-triton: $(VENV)/built ## serve examples/triton in a Triton server
 	$(BIN)/python -c "import sysconfig; print('$(CURDIR)', sysconfig.get_path('purelib'), sep='\n')" > \
 	  $$(build-triton/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/yolotf.pth
 	YOLOTF_TRITON=$(CURDIR)/build-triton/bin/python $(BIN)/python -m pytest tests/test_triton.py
+
+# The exporters' own pins differ from ours; our packages come after theirs.
+test-exporters: $(VENV)/built ## evaluate data sets that datumaro, Label Studio, supervision and globox write
+	$(BIN)/python -m venv build-exporters
+	build-exporters/bin/python -m pip install -q "pip>=25.1"
+	build-exporters/bin/python -m pip install -q --group exporters
+	$(BIN)/python -c "import sysconfig; print('$(CURDIR)', sysconfig.get_path('purelib'), sep='\n')" > \
+	  $$(build-exporters/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/yolotf.pth
+	build-exporters/bin/python -m pytest --noconftest tests/evaluation/test_real_exporters.py
 
 # Without its requirements: they name absl 1, and TensorFlow brings absl 2.
 test-tfmot: $(VENV)/built ## prune and quantize models with tfmot (tf_keras)
