@@ -1,8 +1,6 @@
-"""How good a network is on labelled pictures: Darknet's mean average precision, and COCO's.
+"""Evaluates networks on labelled images: Darknet's and COCO's mean average precision.
 
-Of a classifier how often its first answers are right.
-
-No TensorFlow but in the detector.
+Classifiers are evaluated by top-1 and top-k accuracy. Only the detector uses TensorFlow.
 """
 
 from yolotf.evaluation.classification import (

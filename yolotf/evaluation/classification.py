@@ -1,4 +1,4 @@
-"""How good a classifier is on labelled images: how often its first, and its first k, are right."""
+"""Evaluates a classifier on labelled images: top-1 and top-k accuracy."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ TOP = 5
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images, each with the name of its class.
+    """Images, each with the label of its class.
 
     Attributes:
         source: the file that lists them, or their folder.
         paths: the images.
-        labels: the label of each, one of `classes`; None where none is part of its path, which
-            counts as wrong, as in Darknet.
+        labels: the label of each image, one of `classes`; None if its path contains no label,
+            which counts as wrong, as in Darknet.
         classes: the labels in the order of the network's classes.
-        ordered: whether a file gives that order; labels that are names of folders have none.
-        names: of the classes, if there are other names for people.
-        top: how many answers the data file counts.
-        notes: what its user should know of how it was read.
+        ordered: whether a file defines that order; labels from folder names have no order.
+        names: human-readable class names, if the data set has them.
+        top: the data file's k for top-k accuracy.
+        notes: remarks on how the data was read.
     """
 
     source: str
@@ -55,16 +55,16 @@ class LabelledImages:
 
 
 def read_labelled_images(path: _Path) -> LabelledImages:
-    """Labelled images for `evaluate_classifier`.
+    """Reads labelled images for `evaluate_classifier`.
 
     Args:
-        path: a data file of Darknet's with `valid =`, a list of images, and `labels =`, a file of
-            labels: an image is of the first class whose label is part of its path (classifier.c,
-            `validate_classifier_single`). Or a folder of folders: each is called after its class.
+        path: a Darknet data file with `valid =`, a list of images, and `labels =`, a file of
+            labels: an image belongs to the first class whose label is part of its path
+            (classifier.c, `validate_classifier_single`). Or a folder with a subfolder per class.
 
     Raises:
         OSError: a file cannot be read.
-        YolotfError: there are no images, or no label is part of any path.
+        YolotfError: there are no images, or no path contains a label.
     """
     given = Path(path)
     return _of_folders(given) if given.is_dir() else _of_data_file(given)
@@ -90,7 +90,7 @@ def _of_data_file(path: Path) -> LabelledImages:
         raise YolotfError(f"{list_file}: an empty list; it names one image a line", path=str(path))
     folder = list_file.absolute().parent
     paths = tuple(lookup.find(name, folder) or Path(name) for name in named)
-    # As the list has it: folders above may be called like a class.
+    # Paths as listed: parent folders may be named like a class.
     labels = tuple(_label_in(name, classes) for name in named)
     if not any(labels):
         raise YolotfError(
@@ -117,7 +117,7 @@ def _of_data_file(path: Path) -> LabelledImages:
 
 
 def _label_in(path: str, classes: Sequence[str]) -> str | None:
-    """The first label that is part of a path, as C's strstr finds it."""
+    """Returns the first label that is part of a path, as C's strstr finds it."""
     return next((label for label in classes if label in path), None)
 
 
@@ -146,16 +146,16 @@ def _of_folders(folder: Path) -> LabelledImages:
 
 @dataclass(frozen=True, eq=False)
 class ClassificationScore:
-    """What share of the images a classifier gets right.
+    """The share of images that a classifier gets right.
 
     Attributes:
-        top1: share whose likeliest class is right.
-        top_k: share of which one of the `k` likeliest is.
-        k: as many.
-        images: how many were evaluated.
-        unlabelled: those without a label, which count as wrong, as in Darknet.
-        unread: (path, why) of those that could not be read, which count as wrong.
-        about: network, file, data set and how the images were prepared.
+        top1: share of images whose most likely class is right.
+        top_k: share of images with the right class among the `k` most likely.
+        k: the k of `top_k`.
+        images: number of images evaluated.
+        unlabelled: images without a label, which count as wrong, as in Darknet.
+        unread: (path, reason) of unreadable images, which count as wrong.
+        about: network, file, data set and preprocessing.
     """
 
     top1: float
@@ -179,7 +179,7 @@ class ClassificationScore:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Returns a dictionary for JSON."""
         return {
             **self.about,
             "images": self.images,
@@ -204,26 +204,25 @@ def evaluate_classifier(
     progress: Callable[[int], None] = lambda count: None,
     timeout: float | None = ServingOptions.timeout,
 ) -> ClassificationScore:
-    """Runs a classifier over labelled images and counts what it gets right.
+    """Runs a classifier over labelled images and counts the right answers.
 
     Args:
-        network: as of `Classifier`.
+        network: see `Classifier`.
         weights: the `.weights` file.
         data: from `read_labelled_images`.
-        top: how many of the likeliest classes count for the second figure; None: the data file's
-            number, 5 if it has none.
+        top: the k of top-k accuracy; None: the data file's, or 5 if it has none.
         resize: how an image becomes the network's input, see `Classifier`.
-        class_names: of the network's classes, by which labels that are names of folders are found.
-        batch_size: images that go through the network at once.
+        class_names: names of the network's classes, to match labels that are folder names.
+        batch_size: images per batch of the network.
         max_pixels: see `Classifier`.
-        progress: told how many images more are done.
+        progress: called with the number of newly finished images.
         timeout: see `Classifier`.
 
     Raises:
-        OSError: the weights cannot be read, or no image can.
-        YolotfError: the data set is of other classes than the network.
-        WeightsMismatch: file and network do not belong together.
-        ValueError: an argument out of range.
+        OSError: the weights, or all of the images, cannot be read.
+        YolotfError: the data set has other classes than the network.
+        WeightsMismatch: the file does not match the network.
+        ValueError: an argument is out of range.
     """
     if top is not None and top < 1:
         raise ValueError(f"top={top} must be at least 1")
@@ -284,7 +283,7 @@ def evaluate_classifier(
 
 
 def _class_numbers(classifier: Classifier, data: LabelledImages) -> list[int]:
-    """The network's class of each image; -1 for an image without a label."""
+    """Returns the network's class of each image; -1 for an image without a label."""
     count = classifier.classes
     names = tuple(classifier.class_names) or data.names
     if data.ordered or not names:

@@ -1,4 +1,4 @@
-"""COCO's files of instances, and its twelve numbers, by pycocotools."""
+"""Reads COCO instances files and computes COCO's twelve metrics with pycocotools."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _Json = Mapping[str, Any]
 
 
 COCO_SCORE = 0.001
-"""The lowest score in what Darknet writes for COCO (detector.c:780)."""
+"""The lowest score that Darknet writes for COCO (detector.c:780)."""
 COCO_NUMBERS = (
     "AP",
     "AP50",
@@ -46,22 +46,22 @@ COCO_NUMBERS = (
     "ARm",
     "ARl",
 )
-"""As COCO's own table calls them, in its order."""
+"""COCO's names of its metrics, in its order."""
 
 
 def read_instances(path: _Path) -> _Json:
-    """The contents of a COCO file, with what tools leave out filled in.
+    """Reads a COCO instances file and fills in what tools leave out.
 
-    Annotations are numbered from 1, since pycocotools never matches one whose id is 0, and so are
-    images whose ids are text; `iscrowd` is 0 and `area` the box's where they are missing.
+    Annotation ids count from 1, since pycocotools never matches an annotation with id 0; image ids
+    that are text are renumbered, too. Missing `iscrowd` is 0; missing `area` is the box's.
 
     Returns:
-        `images`, each with the `id` of the file under `given_id`; `annotations`; `categories`; and
-        `notes`, sentences for the user.
+        `images`, each with the file's id as `given_id`; `annotations`; `categories`; and `notes`,
+        remarks for the user.
 
     Raises:
-        OSError: it cannot be read.
-        YolotfError: it is no such file, or an entry is not what COCO says.
+        OSError: the file cannot be read.
+        YolotfError: it is not a COCO instances file, or an entry is invalid.
     """
     source = os.fspath(path)
     try:
@@ -83,7 +83,7 @@ def read_instances(path: _Path) -> _Json:
 
 
 class _Reading:
-    """One file's entries, checked."""
+    """Validates the entries of one file."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -212,7 +212,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number, also one in text; None for all else."""
+    """Converts an integer, possibly given as text or float; returns None for all else."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 19:
         return int(value)
     if isinstance(value, bool):
@@ -221,19 +221,19 @@ def _whole(value: Any) -> int | None:
 
 
 def read_coco(path: _Path, *, images: _Path | None = None, names: Sequence[str] = ()) -> DataSet:
-    """The pictures of a COCO file of instances.
+    """Reads a COCO instances file as a data set.
 
-    Its categories are paired with the network's classes by name, never by number alone; that is
-    done by `evaluate` unless `names` are given.
+    Categories are paired with the network's classes by name, never by number alone; `evaluate`
+    does that unless `names` is given.
 
     Args:
-        path: such as instances_val2017.json.
-        images: the folder of the pictures; None: beside the file, or where COCO has them.
-        names: of the network's classes, in order.
+        path: for example instances_val2017.json.
+        images: the images' folder; None: beside the file, or in COCO's layout.
+        names: names of the network's classes, in order.
 
     Raises:
-        OSError: it cannot be read.
-        YolotfError: it is no such file, or none of its categories is called as a class.
+        OSError: the file cannot be read.
+        YolotfError: it is not a COCO instances file, or no category has the name of a class.
     """
     source = os.fspath(path)
     content = read_instances(path)
@@ -272,7 +272,7 @@ def read_coco(path: _Path, *, images: _Path | None = None, names: Sequence[str] 
 
 
 def _size_of(file: Path) -> tuple[int, int]:
-    """(width, height) of a picture; 1 x 1 for one that cannot be read, which is told of later."""
+    """Returns an image's (width, height); (1, 1) if unreadable, which is reported later."""
     try:
         return open_picture(file).size
     except (OSError, ValueError):
@@ -280,11 +280,11 @@ def _size_of(file: Path) -> tuple[int, int]:
 
 
 class _Places:
-    """Where the pictures of a COCO file are."""
+    """Finds the images of a COCO file."""
 
     def __init__(self, path: Path, images: _Path | None) -> None:
         self._lookup = Lookup(path)
-        # instances_val2017.json in annotations/ stands beside val2017/ or images/val2017/.
+        # For annotations/instances_val2017.json: val2017/ or images/val2017/ beside annotations/.
         part = path.stem.rpartition("_")[2]
         above = path.parent.parent
         given = [Path(images)] if images is not None else []
@@ -299,7 +299,7 @@ class _Places:
         self._first = self._folders[0]
 
     def find(self, name: str) -> Path:
-        """The picture; where it should be if it is nowhere."""
+        """Returns the path of an image, or where it should be if it does not exist."""
         for folder in self._folders:
             if (folder / name).exists():
                 return folder / name
@@ -327,18 +327,18 @@ def _truths(
 def fitted_to_pictures(
     data: DataSet, sizes: Sequence[tuple[int, int]]
 ) -> tuple[DataSet, tuple[str, ...]]:
-    """A COCO data set for pictures that may be of another size than it says.
+    """Adapts a COCO data set to images whose sizes differ from those in the file.
 
-    Where its boxes reach beyond the sizes that it says, but lie in the pictures as read (which one
-    tool turned upright, and the other did not), they are pixels of the pictures as read. Otherwise
-    they are scaled with them.
+    If boxes exceed the file's sizes but lie inside the images as read (only one of the tools
+    applied the EXIF orientation), they are taken as pixels of the images as read. If not, they are
+    scaled with the images.
 
     Args:
         data: from `read_coco`.
-        sizes: (width, height) of each picture as it was read; (0, 0) for one that was not.
+        sizes: (width, height) of each image as read; (0, 0) for an unreadable one.
 
     Returns:
-        The data set in pixels of the pictures, and a sentence if a size differed.
+        The data set in pixels of the images as read, and a note if a size differed.
     """
     wrong = {
         index: size
@@ -355,7 +355,7 @@ def fitted_to_pictures(
         scale = np.array([width, height]) / np.array(picture.size, np.float64)
         scales[picture.coco_id] = np.ones(2) if is_read else scale
         if is_read:
-            # Relative to the size that the file says until now.
+            # Until now relative to the size in the file.
             picture = dataclasses.replace(
                 picture,
                 truths=_scaled(picture.truths, 1 / scale),
@@ -388,7 +388,7 @@ def fitted_to_pictures(
 def _are_pixels_as_read(
     pictures: Sequence[LabelledPicture], sizes: Mapping[int, tuple[int, int]]
 ) -> bool:
-    """Whether boxes lie in the pictures as read, and some beyond the sizes that the file says."""
+    """Whether all boxes lie inside the images as read, and some exceed the file's sizes."""
     beyond = False
     for index, size in sizes.items():
         picture = pictures[index]
@@ -413,7 +413,7 @@ def _scaled(truths: Truths, scale: npt.NDArray[np.float64]) -> Truths:
 
 
 def library() -> tuple[Any, Any]:
-    """The optional dependency's two classes.
+    """Returns the classes COCO and COCOeval of the optional library.
 
     Raises:
         MissingPackageError: pycocotools is not installed.
@@ -431,13 +431,13 @@ def library() -> tuple[Any, Any]:
 def coco_numbers(
     found: Sequence[tuple[Detections, tuple[int, int]]], data: DataSet
 ) -> dict[str, float]:
-    """COCO's twelve numbers, by pycocotools; boxes are cut at the pictures, as Darknet writes them.
+    """Computes COCO's twelve metrics; boxes are clipped to the images, as Darknet writes them.
 
     Only categories that are classes of the network count.
 
     Args:
-        found: detections of each picture in its pixels, and its (width, height).
-        data: of a COCO file, paired with the network's classes.
+        found: for each image, its detections in pixels and its (width, height).
+        data: a COCO data set, paired with the network's classes.
 
     Raises:
         MissingPackageError: pycocotools is not installed.
@@ -461,7 +461,7 @@ def coco_numbers(
             )
     if not results:
         return dict.fromkeys(COCO_NUMBERS, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints progress
         truth = coco()
         truth.dataset = {"info": {}, **dict(data.coco or {})}
         truth.createIndex()

@@ -1,4 +1,4 @@
-"""Two results of an evaluation against each other."""
+"""Compares two evaluation results."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _SETTINGS = (
 
 
 def read_result(path: _Path) -> dict[str, Any]:
-    """What `yolotf eval --json` printed.
+    """Reads the output of `yolotf eval --json`.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
         YolotfError: it is something else.
     """
     try:
@@ -52,11 +52,11 @@ def read_result(path: _Path) -> dict[str, Any]:
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """What differs between two results, in points of their numbers (`b` less `a`).
+    """Returns the differences between two results (`b` minus `a`), in percentage points.
 
     Returns:
         `settings`: those that differ, as [a, b]; `numbers`: name -> {"a", "b", "difference"};
-        `classes`: likewise for each class' average precision, the largest change first.
+        `classes`: the same for each class's average precision, largest change first.
     """
     settings = {key: [a.get(key), b.get(key)] for key in _SETTINGS if a.get(key) != b.get(key)}
     keys = ("map", "precision", "recall", "f1", "average_iou", "tp", "fp", "fn", "detections")
@@ -80,7 +80,7 @@ def _difference(a: float | None, b: float | None) -> dict[str, Any]:
 
 
 def comparison_lines(found: Mapping[str, Any], *, most: int = 20) -> Iterator[str]:
-    """`compare` as text, `most` classes of it."""
+    """Yields the result of `compare` as text, with at most `most` classes."""
     for key, (first, second) in found["settings"].items():
         yield f"{key} differs: {first} and {second}"
     if found["settings"]:

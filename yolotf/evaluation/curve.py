@@ -1,4 +1,4 @@
-"""Precision over recall as a picture."""
+"""Plots precision-recall curves."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _Path = str | os.PathLike[str]
 
 
 def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] = ()) -> Any:
-    """An empty figure that can be written to `path`; nothing is written.
+    """Returns an empty figure that can be saved as `path`; writes nothing.
 
     Args:
-        path: where it goes.
-        overwrite: False refuses to replace a file.
-        inputs: files that are not replaced in any case.
+        path: where it will be saved.
+        overwrite: False refuses to replace an existing file.
+        inputs: files that are never replaced.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
-        ValueError: it has no format for the ending.
-        OSError: there is no folder to write it in, or a file that is not to be replaced.
+        ValueError: matplotlib does not support the extension.
+        OSError: the folder does not exist, or the file must not be replaced.
     """
     try:
         from matplotlib.figure import Figure  # optional
@@ -53,18 +53,18 @@ def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] =
 def plot(
     result: Score, path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] = ()
 ) -> None:
-    """Writes precision over recall of every class; the ending of `path` decides the format.
+    """Plots the precision-recall curve of every class; the extension of `path` sets the format.
 
     Args:
-        result: of `evaluate`.
-        path: the picture, written all of it or nothing.
-        overwrite: False refuses to replace a file.
-        inputs: files that are not replaced in any case.
+        result: the result of `evaluate`.
+        path: the plot, written atomically.
+        overwrite: False refuses to replace an existing file.
+        inputs: files that are never replaced.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
-        ValueError: it has no format for the ending.
-        OSError: it cannot be written, or is not to be replaced.
+        ValueError: matplotlib does not support the extension.
+        OSError: the file cannot be written, or must not be replaced.
     """
     figure = figure_for(path, overwrite=overwrite, inputs=inputs)
     axes = figure.add_subplot()

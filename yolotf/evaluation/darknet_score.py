@@ -1,7 +1,7 @@
 """Darknet's mean average precision, as `darknet detector map` computes and prints it.
 
-Step by step as AlexeyAB/darknet's src/detector.c:937 (validate_detector_map) has it, its oddities
-included, so that its figures are met.
+Follows AlexeyAB/darknet's src/detector.c:937 (validate_detector_map) step by step, including its
+quirks, so that the figures agree.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ _Floats = npt.NDArray[np.float32]
 
 
 SCORE = 0.005
-"""The lowest score Darknet's evaluation looks at (detector.c:1005)."""
+"""The lowest score that Darknet's evaluation considers (detector.c:1005)."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassScore:
-    """One class.
+    """The score of one class.
 
     Attributes:
-        class_id: its number.
-        name: its name.
-        truths: labels of it.
+        class_id: class number.
+        name: class name.
+        truths: number of its labels.
         ap: average precision, 0..1.
-        tp: found above the score threshold.
-        fp: detections above it that are none, or of what was found already.
-        average_iou: overlap with the labels, summed over `tp` and divided by `tp + fp`.
-        precisions: after each detection, by falling score.
-        recalls: likewise.
+        tp: labels detected above the score threshold.
+        fp: detections above it without a label, or of a label already detected.
+        average_iou: IoU with the labels, summed over `tp` and divided by `tp + fp`.
+        precisions: precision after each detection, by descending score.
+        recalls: recall after each detection, by descending score.
     """
 
     class_id: int
@@ -54,11 +54,11 @@ class ClassScore:
 
     @property
     def fn(self) -> int:
-        """Labels that were not found."""
+        """Labels that were not detected."""
         return self.truths - self.tp
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON; None for what has no value."""
+        """Returns a dictionary for JSON; undefined values are None."""
         return {
             "class": self.class_id,
             "name": self.name,
@@ -72,20 +72,19 @@ class ClassScore:
 @public
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What `darknet detector map` prints.
+    """The figures of `darknet detector map`.
 
     Attributes:
-        classes: each class.
-        iou_threshold: overlap above which a detection is of a label.
-        points: recalls at which precision is read; 0 is the area under the curve.
-        score_threshold: for `tp`, `fp` and what follows from them.
-        pictures: how many.
-        detections: above 0.005, of all classes.
-        average_iou: as of a class.
-        coco: COCO's twelve numbers by name, if they were computed.
-        about: more for `to_dict`: what was evaluated.
-        unread: pictures that could not be read, which count as ones in which nothing was found, and
-            why.
+        classes: the score of each class.
+        iou_threshold: the IoU above which a detection matches a label.
+        points: number of recalls at which precision is sampled; 0 is the area under the curve.
+        score_threshold: for `tp`, `fp` and what is derived from them.
+        pictures: number of images.
+        detections: number of detections above 0.005, of all classes.
+        average_iou: over all classes, see `ClassScore`.
+        coco: COCO's twelve metrics by name, if computed.
+        about: what was evaluated; added to `to_dict`.
+        unread: unreadable images, with the reason; they count as images without detections.
     """
 
     classes: tuple[ClassScore, ...]
@@ -101,26 +100,26 @@ class Score:
 
     @property
     def mean_ap(self) -> float:
-        """The mean over all classes, those without a label as well."""
+        """The mean over all classes, including those without labels."""
         return sum(one.ap for one in self.classes) / len(self.classes)
 
     @property
     def tp(self) -> int:
-        """Of all classes."""
+        """The sum over all classes."""
         return sum(one.tp for one in self.classes)
 
     @property
     def fp(self) -> int:
-        """Of all classes."""
+        """The sum over all classes."""
         return sum(one.fp for one in self.classes)
 
     @property
     def fn(self) -> int:
-        """Of all classes."""
+        """The sum over all classes."""
         return sum(one.fn for one in self.classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Returns a dictionary for JSON."""
         return {
             **self.about,
             "pictures": self.pictures,
@@ -146,7 +145,7 @@ class Score:
         return "\n".join([*lines, "", *self._summary()])
 
     def table(self) -> str:
-        """Each class with its F1 and average overlap, as hank-ai's `map` shows them; the summary.
+        """Returns a table of the classes, as hank-ai's `map` prints it, and the summary.
 
         The columns are AP, labels, TP, FP, FN, precision, recall, F1 and average IoU.
         """
@@ -188,7 +187,7 @@ class Score:
 
 
 def check_options(iou_threshold: float, points: int, score_threshold: float) -> None:
-    """Raises ValueError where `score` would."""
+    """Raises ValueError for options that `score` refuses."""
     if points == 1 or points < 0:
         raise ValueError(f"points={points} must be 0, or at least 2")
     check_threshold("iou_threshold", iou_threshold)
@@ -205,21 +204,21 @@ def score(
     score_threshold: float = DetectionOptions.score_threshold,
     about: Mapping[str, Any] | None = None,
 ) -> Score:
-    """The figures of `darknet detector map`.
+    """Computes the figures of `darknet detector map`.
 
     Args:
-        found: detections of each picture in its pixels, and its (width, height). Their order says
-            which of two of one label is right at the score threshold: the first.
-        pictures: the labels.
-        names: of all classes.
-        iou_threshold: overlap above which a detection is of a label.
-        points: recalls at which precision is read: 11 as in VOC 2007, 101 as in COCO; 0 is the
-            area under the curve.
-        score_threshold: for precision, recall, F1 and average overlap.
-        about: what `Score.about` says.
+        found: for each image, its detections in pixels and its (width, height). Of two detections
+            of one label above the score threshold, the first counts as right.
+        pictures: the labelled images.
+        names: names of all classes.
+        iou_threshold: the IoU above which a detection matches a label.
+        points: number of recalls at which precision is sampled: 11 as in VOC 2007, 101 as in COCO;
+            0 is the area under the curve.
+        score_threshold: for precision, recall, F1 and average IoU.
+        about: the value of `Score.about`.
 
     Raises:
-        ValueError: `points` is 1 or negative, or a threshold out of range.
+        ValueError: `points` is 1 or negative, or a threshold is out of range.
     """
     check_options(iou_threshold, points, score_threshold)
     tally = _Tally(len(names), np.float32(iou_threshold), np.float32(score_threshold))
@@ -258,7 +257,7 @@ def score(
 
 
 class _Tally:
-    """What is counted picture by picture (detector.c:1060-1160)."""
+    """Accumulates counts image by image (detector.c:1060-1160)."""
 
     def __init__(self, classes: int, iou: np.float32, score: np.float32) -> None:
         self.iou_threshold, self.score_threshold = iou, score
@@ -268,7 +267,7 @@ class _Tally:
         self.iou = np.zeros(classes, np.float64)
         self.scores: list[float] = []
         self.classes: list[int] = []
-        self.labels: list[int] = []  # number of the label found, in all pictures; -1 for none
+        self.labels: list[int] = []  # index of the matched label over all images; -1 for none
         self._labels_before = 0
 
     def add(self, found: Detections, size: tuple[int, int], picture: LabelledPicture) -> None:
@@ -307,13 +306,13 @@ class _Tally:
                     self.iou[class_id] += float(mine[best])
                 else:
                     self.fp[class_id] += 1
-            # A weaker box before it takes a label away, too (detector.c:1136).
+            # A lower-scored box before it claims a label, too (detector.c:1136).
             seen.add(best)
         self._labels_before += len(truths.classes)
 
 
 def relative(xyxy: _Floats, size: tuple[int, int]) -> _Floats:
-    """Corners in pixels -> centre x, y, width, height relative to the picture."""
+    """Converts corners in pixels to centre x, y, width, height relative to the image."""
     left, top, right, bottom = np.asarray(xyxy, np.float64).reshape(-1, 4).T
     width, height = size
     columns = (left + right) / 2 / width, (top + bottom) / 2 / height
@@ -322,7 +321,7 @@ def relative(xyxy: _Floats, size: tuple[int, int]) -> _Floats:
 
 
 def iou(a: _Floats, b: _Floats) -> _Floats:
-    """[N, M] overlaps of relative boxes (box_iou, box.c)."""
+    """Returns the [N, M] IoUs of relative boxes (box_iou, box.c)."""
     first, second = a[:, None], b[None]
     low = np.maximum(first[..., :2] - first[..., 2:] / 2, second[..., :2] - second[..., 2:] / 2)
     high = np.minimum(first[..., :2] + first[..., 2:] / 2, second[..., :2] + second[..., 2:] / 2)
@@ -333,7 +332,7 @@ def iou(a: _Floats, b: _Floats) -> _Floats:
 
 
 def _ranked(tally: _Tally) -> list[npt.NDArray[np.bool_]]:
-    """For each class, by falling score, whether a detection is the first of its label."""
+    """Returns for each class, by descending score, whether a detection is its label's first."""
     order = np.argsort(-np.array(tally.scores, np.float32), kind="stable")
     taken: set[int] = set()
     out: list[list[bool]] = [[] for _ in tally.truths]
@@ -347,7 +346,7 @@ def _ranked(tally: _Tally) -> list[npt.NDArray[np.bool_]]:
 def _curve(
     hits: npt.NDArray[np.bool_], truths: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Precision and recall after each detection."""
+    """Returns precision and recall after each detection."""
     tp = np.cumsum(hits, dtype=np.float64)
     precisions = tp / np.arange(1, len(hits) + 1)
     return precisions, tp / truths if truths else np.zeros_like(tp)
@@ -356,10 +355,10 @@ def _curve(
 def average_precision(
     precisions: npt.NDArray[np.float64], recalls: npt.NDArray[np.float64], points: int = 0
 ) -> float:
-    """Darknet's average of precision over recall (detector.c:1240-1290).
+    """Returns Darknet's average of precision over recall (detector.c:1240-1290).
 
-    Its area under the curve takes for each step of recall the best precision from the step
-    before on, not from the step itself.
+    For the area under the curve, Darknet takes for each recall step the best precision from the
+    previous step on, not from the step itself.
     """
     if not len(precisions):
         return 0.0

@@ -1,4 +1,4 @@
-"""Labelled pictures: data sets of Darknet's, Ultralytics' and folders of pictures and labels."""
+"""Labelled images: data sets of Darknet and Ultralytics, and folders of images and labels."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _Path = str | os.PathLike[str]
 
 @dataclass(frozen=True, eq=False)
 class LabelledPicture:
-    """One picture of a data set.
+    """An image of a data set with its labels.
 
     Attributes:
-        path: the picture.
+        path: the image.
         truths: its labels.
         difficult: labels that count neither as missed nor as found.
-        coco_id: its number in a COCO file.
-        size: (width, height) that a COCO file says it has.
+        coco_id: its id in a COCO file.
+        size: (width, height) according to a COCO file.
     """
 
     path: Path
@@ -49,17 +49,17 @@ class LabelledPicture:
 @public
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Labelled pictures.
+    """A data set of labelled images.
 
     Attributes:
-        source: the file that lists them.
-        pictures: in its order.
-        names: of the classes; empty if it says none.
-        classes: how many classes it has; None if it does not say.
-        unlabelled: pictures without a label file, which count as empty, as in Darknet.
-        coco: the contents of a COCO file; None for Darknet's.
-        categories: COCO's number of each class.
-        notes: what its user should know of how it was read.
+        source: the file that lists the images.
+        pictures: the images, in the file's order.
+        names: class names; empty if not specified.
+        classes: number of classes; None if not specified.
+        unlabelled: images without a label file, which count as empty, as in Darknet.
+        coco: the contents of a COCO file; None for other data sets.
+        categories: COCO's category id of each class.
+        notes: remarks on how the data was read.
     """
 
     source: str
@@ -73,16 +73,16 @@ class DataSet:
 
 
 def read_data_set(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
-    """A data set as the tools that people label with write it.
+    """Reads a data set in the layout of a common labelling tool.
 
     Args:
-        path: a data file of Darknet's (`obj.data`), a `data.yaml` of Ultralytics' or Roboflow's, or
-            a folder: with one of them in it, or with pictures and labels.
-        like: whose Darknet says where labels are looked for first.
+        path: a Darknet data file (`obj.data`), a `data.yaml` of Ultralytics or Roboflow, or a
+            folder that contains either, or images and labels.
+        like: the fork of Darknet that decides where labels are looked for first.
 
     Raises:
         OSError: a file cannot be read.
-        YolotfError: it names no pictures, none of them has labels, or a label is none.
+        YolotfError: no images, no labels, or an invalid label.
     """
     given = Path(path)
     if given.is_dir():
@@ -94,7 +94,7 @@ def read_data_set(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
 
 
 def _data_file_in(folder: Path) -> Path | None:
-    """The one data file of a folder."""
+    """Returns the data file of a folder, if there is exactly one."""
     for name in ("data.yaml", "data.yml", "obj.data"):
         if (folder / name).is_file():
             return folder / name
@@ -103,15 +103,15 @@ def _data_file_in(folder: Path) -> Path | None:
 
 
 def read_darknet(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
-    """The pictures of a data file of Darknet's: its `valid` list, their labels, its `names`.
+    """Reads the images of a Darknet data file: its `valid` list, their labels and its `names`.
 
-    Paths in it are looked for beside the data file, there with leading folders left out, in the
-    working folder, as Darknet does, then in the folders above; `notes` says where they were found
-    if not where they say. Without `valid` the pictures of `train` are taken, as Darknet does.
+    Its paths are looked up beside the data file, there without leading folders, in the working
+    directory, as Darknet does, then in parent folders; `notes` says where files were found if
+    not where the path says. Without `valid`, `train` is used, as in Darknet.
 
     Raises:
         OSError: a file cannot be read.
-        YolotfError: it names no list, a list is empty, no picture has labels, or a label is none.
+        YolotfError: no list is named, a list is empty, no image has labels, or a label is invalid.
     """
     data = data_files.read_data(path)
     notes = list(data.notes)
@@ -126,7 +126,7 @@ def read_darknet(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
 
 
 def _read_yaml(path: Path, like: Fork) -> DataSet:
-    """A data.yaml; paths in it start from `path:`, or from its own folder."""
+    """Reads a data.yaml; its paths are relative to `path:`, or to its folder."""
     data = data_files.read_data(path)
     notes = list(data.notes)
     lookup = Lookup(path)
@@ -138,7 +138,7 @@ def _read_yaml(path: Path, like: Fork) -> DataSet:
             place = _found(lookup, name, *folders)
             pictures += _in_folder(place) if place.is_dir() else _listed(place, lookup, *folders)
     else:
-        # supervision writes names alone.
+        # supervision writes only names.
         images = path.parent / "images"
         place = images if images.is_dir() else path.parent
         notes.append(f"{path}: names no pictures; those in {place} are taken")
@@ -148,7 +148,7 @@ def _read_yaml(path: Path, like: Fork) -> DataSet:
 
 
 def _read_folder(folder: Path, like: Fork) -> DataSet:
-    """Pictures of a folder and those in it, with the names file that tools put beside them."""
+    """Reads the images in a folder and its subfolders, and the names file that tools put there."""
     notes = []
     place = folder
     for part in ("valid", "val", "images/val", "images/valid"):
@@ -173,7 +173,7 @@ def _read_folder(folder: Path, like: Fork) -> DataSet:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    """The pictures in a folder and in all folders in it, sorted."""
+    """Returns the images in a folder and its subfolders, sorted."""
     found = [
         one
         for one in sorted(folder.rglob("*"))
@@ -185,7 +185,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _chosen(data: DataFile, key: str, notes: list[str]) -> tuple[str, ...]:
-    """The lists to evaluate on; those trained on where there are no others."""
+    """Returns the lists to evaluate on; the training lists if there are no others."""
     if data.valid:
         return data.valid
     if not data.train:
@@ -201,7 +201,7 @@ def _chosen(data: DataFile, key: str, notes: list[str]) -> tuple[str, ...]:
 
 
 def _names(data: DataFile, lookup: Lookup, notes: list[str]) -> tuple[str, ...]:
-    """Class names of a data file: those it names, else those in a file beside it."""
+    """Returns a data file's class names, or those of a file beside it."""
     if data.names_file is not None:
         return read_names(_found(lookup, data.names_file))
     beside = names_beside(data.path.parent)
@@ -222,7 +222,7 @@ def _found(lookup: Lookup, name: str, *folders: Path) -> Path:
 
 
 def _listed(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
-    """The pictures of a list; one that is not there is named as the list does."""
+    """Returns the images of a list; missing images keep the path in the list."""
     lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of pictures")
     found = []
     for number, line in enumerate(lines, 1):
@@ -230,7 +230,7 @@ def _listed(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
             continue
         picture = lookup.find(name, *folders, path.absolute().parent)
         if picture is None and "." not in Path(name).name:
-            # Not quoted: the data file may have named any file.
+            # Not quoted: the data file may name any file on this machine.
             raise YolotfError(
                 f"{path}: line {number} is not the path of an image; a list has one path per line",
                 path=str(path),
@@ -245,7 +245,7 @@ def _listed(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
 
 
 def _difficult(path: Path, lookup: Lookup, like: Fork) -> list[Path | None]:
-    """The label files of Darknet's `difficult` list, whose pictures need not be there."""
+    """Returns the label files of Darknet's `difficult` list; their images need not exist."""
     lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of pictures")
     named = [Path(line.strip()) for line in lines if line.strip()]
     folders = (Path(), *lookup.folders)
@@ -264,7 +264,7 @@ def _labelled(
     like: Fork,
     hard: Sequence[Path | None] = (),
 ) -> DataSet:
-    """The pictures with their labels."""
+    """Reads the labels of the images."""
     limit = data.classes if data.classes is not None else len(names) or None
     unlabelled: list[Path] = []
     pictures = []

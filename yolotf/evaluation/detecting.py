@@ -1,4 +1,4 @@
-"""What a detector finds in the pictures of a data set, in the order Darknet looks at it."""
+"""Runs a detector over a data set, with detections in Darknet's order."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from yolotf.inference.detector import Detector
 from yolotf.runtime.decoding import Decoder, Found
 
 MAX_BOXES = 2000
-"""Of a picture: more than a network finds, but for one that finds nothing but noise."""
+"""Per image: more than a network detects, unless it outputs noise."""
 _NONE_EXCLUDED = float(np.nextafter(np.float32(1), np.float32(0)))
-"""An overlap above which no two boxes of a network are."""
+"""An IoU that no two different boxes exceed."""
 _ALL_BOXES = 1 << 40
 _UNREADABLE = (OSError, ValueError, MissingPackageError)
-"""What is wrong with one picture, and not with all of them."""
+"""Errors that concern a single image, not all of them."""
 
 
 def detect_all(
@@ -36,22 +36,22 @@ def detect_all(
     progress: Callable[[int], None] = lambda count: None,
     unread: Callable[[LabelledPicture, Exception], None] | None = None,
 ) -> list[tuple[Detections, tuple[int, int]]]:
-    """What a detector finds in every picture, and its (width, height).
+    """Returns the detections of every image, and its (width, height).
 
-    Pictures are read in other threads while the network runs.
+    Images are read in other threads while the network runs.
 
     Args:
-        detector: from a list of images to the detections of each.
-        data: the pictures.
-        channels: of the network.
-        batch: pictures that go through the network at once.
-        max_pixels: a picture of more is not read.
-        progress: told how many pictures more are done.
-        unread: told of each picture that cannot be read, in which nothing is found then, and whose
-            size is (0, 0); None: the error is raised.
+        detector: returns the detections of each of a list of images.
+        data: the images.
+        channels: input channels of the network.
+        batch: images per batch of the network.
+        max_pixels: larger images are not decoded.
+        progress: called with the number of newly finished images.
+        unread: called with each unreadable image, which then has no detections and the size
+            (0, 0); None: the error is raised.
 
     Raises:
-        OSError: a picture cannot be read.
+        OSError: an image cannot be read.
     """
     found: list[tuple[Detections, tuple[int, int]]] = []
     starts = range(0, len(data.pictures), batch)
@@ -91,7 +91,7 @@ def detect_all(
 
 
 class DarknetOrder(Decoder):
-    """A decoder that answers detections in the order Darknet goes through them."""
+    """A decoder that returns detections in Darknet's order."""
 
     def __call__(
         self,
@@ -100,7 +100,7 @@ class DarknetOrder(Decoder):
         image_sizes: npt.ArrayLike,
         **options: Any,
     ) -> list[Found]:
-        """See `Decoder`; another order of rows."""
+        """See `Decoder`; only the order of rows differs."""
         kept = super().__call__(raws, input_size, image_sizes, **options)
         everything = {**options, "iou": _NONE_EXCLUDED, "max_boxes": _ALL_BOXES}
         before = super().__call__(raws, input_size, image_sizes, **everything)
@@ -112,7 +112,7 @@ class DarknetOrder(Decoder):
 
 
 class EvaluationDetector(Detector):
-    """A detector whose answers are in Darknet's order, not the best first."""
+    """A detector that returns detections in Darknet's order instead of by score."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """See `Detector`."""
@@ -121,21 +121,22 @@ class EvaluationDetector(Detector):
 
 
 def darknet_order(kept: Found, before: Found) -> list[int]:
-    """Where in `kept` the detections are that Darknet looks at first, second, ...
+    """Returns the indices into `kept` in the order in which Darknet processes the detections.
 
-    Its suppression sorts the boxes once a class by their scores, the last class last, so that it
-    decides, then the one before (do_nms_sort, box.c:812, whose sort keeps the order of equals). The
-    scores are those from before the suppression of that class. Of a box, classes come by number.
+    Darknet's suppression sorts the boxes once for each class by their scores, the last class last,
+    so that the last class decides, then the one before (do_nms_sort, box.c:812; its sort is
+    stable). The scores are those before suppression of that class. Classes of one box come by
+    number.
 
     Args:
-        kept: what is left of a picture.
+        kept: the detections of an image after suppression.
         before: all candidates.
     """
     scores: dict[bytes, list[tuple[int, float]]] = {}
     columns = (before.boxes, before.classes.tolist(), before.scores.tolist())
     for box, class_id, value in zip(*columns, strict=True):
         scores.setdefault(box.tobytes(), []).append((-class_id, -value))
-    # Like vectors of all classes' scores, the last class first: what is absent is 0, the least.
+    # Compares like vectors of all classes' scores, last class first; an absent class scores 0.
     ranks = {box: [*sorted(pairs), (1, 0.0)] for box, pairs in scores.items()}
     classes = kept.classes.tolist()
     keys = [(ranks[box.tobytes()], classes[index]) for index, box in enumerate(kept.boxes)]

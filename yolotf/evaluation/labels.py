@@ -1,4 +1,4 @@
-"""Label files: where they are, and what is in them."""
+"""Finds and reads label files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from yolotf.files import opening
 
 _Path = str | os.PathLike[str]
 Fork = Literal["alexeyab", "hank-ai"]
-"""Whose Darknet an evaluation follows."""
+"""The fork of Darknet that an evaluation follows."""
 
 
 class Truths(NamedTuple):
-    """What a person saw in a picture."""
+    """The ground truth of an image."""
 
     classes: npt.NDArray[np.int64]
     """[N]."""
     boxes: npt.NDArray[np.float32]
-    """[N, 4]: centre x, y, width, height relative to the picture, as in Darknet's label files."""
+    """[N, 4]: centre x, y, width, height relative to the image, as in Darknet's label files."""
 
 
 NO_TRUTHS = Truths(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
@@ -38,7 +38,7 @@ _REPLACED = (
     ("/images/train2014/", "/labels/train2014/"),
     ("/images/val2014/", "/labels/val2014/"),
 )
-"""replace_image_to_label, utils.c; the first of each is replaced."""
+"""From replace_image_to_label, utils.c; only the first match of each is replaced."""
 _ENDINGS = (
     ".jpg",
     ".JPG",
@@ -56,10 +56,10 @@ _ENDINGS = (
 
 
 def label_path(picture: _Path) -> Path:
-    """Where Darknet looks for the labels of a picture (AlexeyAB src/utils.c:275).
+    """Returns where Darknet looks for the labels of an image (AlexeyAB src/utils.c:275).
 
-    Darknet knows a few endings and reads a picture with any other as its own labels; here any
-    ending is replaced, as in hank-ai's Darknet.
+    Darknet knows only a few extensions and would read any other image as its own labels; here
+    every extension is replaced, as in hank-ai's Darknet.
     """
     text = os.fspath(picture)
     for folder, labels in _REPLACED:
@@ -72,14 +72,14 @@ def label_path(picture: _Path) -> Path:
 
 
 def label_places(picture: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
-    """Where the labels of a picture may be, the likeliest first.
+    """Returns the possible paths of an image's labels, the most likely first.
 
-    Darknet's place; beside the picture; in `labels/` for a picture in `images/`, at any depth, as
-    Ultralytics has it; in `labels/` beside the picture's folder or in it.
+    These are Darknet's path; beside the image; in `labels/` for an image in `images/` at any
+    depth, as Ultralytics has it; in `labels/` beside the image's folder or in it.
 
     Args:
-        picture: its path.
-        like: hank-ai's Darknet looks beside the picture first.
+        picture: path of the image.
+        like: for `hank-ai`, beside the image comes first, as in hank-ai's Darknet.
     """
     path = Path(picture)
     name = label_path(path.name).name
@@ -96,38 +96,38 @@ def label_places(picture: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
 
 
 def find_labels(picture: _Path, like: Fork = "alexeyab") -> Path | None:
-    """The label file of a picture; None if there is none."""
+    """Returns the label file of an image; None if there is none."""
     places = label_places(picture, like)
-    # A FIFO or a device is refused by whoever reads it, by name.
+    # A FIFO or device is passed on, to be refused by name when it is opened.
     return next((place for place in places if place.exists() and not place.is_dir()), None)
 
 
 _PIXELS = 2.0
-"""A relative number that no label has: boxes reach a little beyond a picture, not twice."""
+"""Larger than any relative coordinate: boxes may exceed an image a little, not twofold."""
 
 
 class Labels(NamedTuple):
-    """A label file."""
+    """The content of a label file."""
 
     truths: Truths
     polygons: int
-    """Outlines, of which `truths` has the boxes around them."""
+    """Number of outlines; `truths` has their bounding boxes."""
 
 
 def read_labels(path: _Path, classes: int | None = None) -> Labels:
-    """The labels in a file: `class x y width height`, as many times as it likes.
+    """Reads the labels in a file: any number of `class x y width height`.
 
-    Darknet reads numbers and no lines (read_boxes, data.c:168), so that a line may hold several
-    boxes. A line of a class and three points or more is an outline as Ultralytics writes it, of
-    which the box around it is taken, as Ultralytics does for a detector.
+    Darknet reads numbers, not lines (read_boxes, data.c:168), so a line may hold several boxes.
+    A line with a class and three or more points is an outline in Ultralytics' format; its bounding
+    box is used, as Ultralytics does for a detector.
 
     Args:
         path: the file.
-        classes: a class number from here on is no label; None: any will do.
+        classes: number of classes; higher class numbers are refused. None allows any.
 
     Raises:
-        OSError: it cannot be read.
-        YolotfError: a line is no label, or has pixels.
+        OSError: the file cannot be read.
+        YolotfError: a line is not a label, or is in pixels.
     """
     rows: list[list[float]] = []
     polygons = 0
@@ -162,7 +162,7 @@ def read_labels(path: _Path, classes: int | None = None) -> Labels:
 
 
 def _boxes(parts: Sequence[str]) -> Iterator[list[float]]:
-    """The boxes of a line; none where it is not made of boxes."""
+    """Yields the boxes of a line; nothing if it does not consist of boxes."""
     several = len(parts) > 5
     if not parts or len(parts) % 5:
         return
@@ -177,7 +177,7 @@ def _boxes(parts: Sequence[str]) -> Iterator[list[float]]:
 
 
 def _around(parts: Sequence[str]) -> Iterator[list[float]]:
-    """The box around an outline: class, then x and y of each point."""
+    """Yields the bounding box of an outline: class, then x and y of each point."""
     try:
         class_id, *values = map(float, parts)
     except ValueError:
@@ -206,6 +206,6 @@ def _hint(parts: Sequence[str]) -> str:
 
 
 def _quoted(line: str) -> str:
-    """A line of numbers; any other could be of a file that is nobody's business."""
+    """Quotes a line of numbers only; other lines may be from an unrelated, private file."""
     text = line.strip()[:60]
     return f": {text!r}" if re.fullmatch(r"[-+.\deE\s]+", text) else ""

@@ -1,4 +1,4 @@
-"""Which class of a network a data set's class is: by name wherever both have names."""
+"""Pairs a data set's classes with a network's, by name wherever both have names."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from yolotf.evaluation.labels import Truths
 from yolotf.text import plural
 
 NO_CATEGORY = -1
-"""COCO's number of a class that its file does not have."""
+"""Category id of a class that is not in the COCO file."""
 
 
 def paired(data: DataSet, names: Sequence[str], classes: int | None) -> DataSet:
-    """A data set whose classes are the network's.
+    """Returns the data set with its classes renumbered to the network's.
 
-    Tools number classes in an order of their own (Label Studio: by the alphabet), so that numbers
-    alone say nothing where there are names.
+    Tools number classes in different orders (Label Studio: alphabetically), so numbers mean
+    nothing where there are names.
 
     Args:
-        data: as it was read.
-        names: of the network's classes, empty if they are not known.
-        classes: of the network; None: as many as names.
+        data: the data set as read.
+        names: names of the network's classes; empty if unknown.
+        classes: number of the network's classes; None: the number of names.
 
     Returns:
-        It with the network's names and classes, a category for each of them, and notes on what was
-        paired, and what was not.
+        The data set with the network's names and classes, a category for each class, and notes on
+        what was paired and what was not.
 
     Raises:
-        YolotfError: none of the names is a class of the network; without names to go by, the
-            numbers of classes differ.
+        YolotfError: no name matches a class of the network; or, without names, the numbers of
+            classes differ.
     """
     count = classes or len(names)
     names = tuple(names)
@@ -53,7 +53,7 @@ def paired(data: DataSet, names: Sequence[str], classes: int | None) -> DataSet:
 
 
 def _is_of_coco(data: DataSet, classes: int) -> bool:
-    """Whether all names of a data set with labels are of COCO's, for a network of as many."""
+    """Whether all class names with labels are COCO's and the network has as many classes."""
     if classes != len(COCO_NAMES) or not data.names:
         return False
     used = _used(data) if data.coco is not None else np.ones(len(data.names), np.int64)
@@ -64,14 +64,14 @@ def _is_of_coco(data: DataSet, classes: int) -> bool:
 
 
 def _used(data: DataSet) -> npt.NDArray[np.int64]:
-    """How many labels there are of each of its classes."""
+    """Returns the number of labels of each class."""
     numbers = [part.classes for one in data.pictures for part in (one.truths, one.difficult)]
     every = np.concatenate([np.zeros(0, np.int64), *numbers])
     return np.bincount(every, minlength=len(data.names))
 
 
 def _paired_labels(data: DataSet, names: tuple[str, ...], classes: int) -> DataSet:
-    """Labels of Darknet's form: numbers, with names that may say otherwise."""
+    """Pairs labels in Darknet's format, whose names may disagree with the network's numbers."""
     if names and data.names and data.names != names:
         found = classes_by_name(data.names, names)
         if None not in found:
@@ -113,7 +113,7 @@ def _paired_labels(data: DataSet, names: tuple[str, ...], classes: int) -> DataS
 
 
 def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> DataSet:
-    """The categories of a COCO file."""
+    """Pairs the categories of a COCO file."""
     used = _used(data)
     notes: list[str] = []
     if names:
@@ -180,7 +180,7 @@ def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> D
 
 
 def _renumbered(data: DataSet, numbers: Mapping[int, int]) -> DataSet:
-    """With other class numbers; labels of classes that have none are left out."""
+    """Renumbers the classes; drops labels of classes without a new number."""
     table = np.full(max(len(_used(data)), len(numbers)), -1, np.int64)
     for given, number in numbers.items():
         table[given] = number

@@ -1,4 +1,4 @@
-"""`evaluate`: a network and its weights over a data set."""
+"""`evaluate`: scores a network and its weights on a data set."""
 
 from __future__ import annotations
 
@@ -50,37 +50,36 @@ def evaluate(
 ) -> Score:
     """Runs a detector over a data set and scores it.
 
-    Pictures are looked for before the network is built. One that is missing or cannot be read
-    counts as one in which nothing is found, as in Darknet; `Score.unread` names it.
+    Images are looked for before the network is built. A missing or unreadable image counts as one
+    without detections, as in Darknet; `Score.unread` lists it.
 
     Args:
-        network: as of `Detector`.
+        network: see `Detector`.
         weights: the `.weights` file.
-        data: what `read_data_set` takes or gives; or from `read_coco`, and COCO's numbers are
-            computed, too.
-        match_iou: overlap above which a box counts as found, see `score`.
+        data: an argument or a result of `read_data_set`; or a result of `read_coco`, which also
+            computes COCO's metrics.
+        match_iou: the IoU above which a detection matches a label, see `score`.
         points: see `score`.
         score_threshold: see `score`.
-        class_names: of the network's classes, by which those of the data set are found; see
-            `Detector`.
+        class_names: names of the network's classes, to match the data set's; see `Detector`.
         letter_box: see `Detector`.
-        batch_size: images that go through the network at once.
+        batch_size: images per batch of the network.
         resize: see `Detector`; None: as the Darknet of `like` does.
-        like: whose `darknet detector map` is followed. `hank-ai`'s resizes as OpenCV does, and
-            stretches images whatever `letter_box` the cfg says (detector_map.cpp:209).
+        like: the Darknet whose `darknet detector map` to follow. `hank-ai` resizes as OpenCV
+            does, and stretches images whatever the cfg's `letter_box` (detector_map.cpp:209).
         max_pixels: see `Detector`.
-        progress: told how many pictures more are done.
+        progress: called with the number of newly finished images.
         timeout: see `Detector`.
         engine: see `Detector`.
         precision: see `Detector`.
 
     Raises:
-        OSError: a file cannot be read, or no picture can.
-        YolotfError: the data set is of other classes than the network, or has no labels.
+        OSError: the weights, or all of the images, cannot be read.
+        YolotfError: the data set has other classes than the network, or no labels.
         ValueError: see `score`.
-        MissingPackageError: COCO's numbers need pycocotools.
+        MissingPackageError: COCO's metrics need pycocotools.
     """
-    # Before hours of detecting.
+    # Checked before hours of detection.
     check_options(match_iou, points, score_threshold)
     if like not in get_args(Fork):
         raise ValueError(f"like={like!r}; one of {', '.join(get_args(Fork))}")
@@ -157,7 +156,7 @@ def evaluate(
 
 
 def _paired(data: DataSet, names: Sequence[str], classes: int) -> DataSet:
-    """`paired`, with a warning for each note on it."""
+    """Calls `paired` and warns of each of its notes."""
     found = paired(data, names, classes)
     for note in found.notes[len(data.notes) :]:
         warnings.warn(note, stacklevel=4)
@@ -165,7 +164,7 @@ def _paired(data: DataSet, names: Sequence[str], classes: int) -> DataSet:
 
 
 def _check_labels(data: DataSet) -> None:
-    """Raises for a data set in which there is nothing to find: every score of it would be 0."""
+    """Raises YolotfError for a data set without labels: every score would be 0."""
     if not any(len(picture.truths.classes) for picture in data.pictures):
         raise YolotfError(
             f"{data.source}: none of its {plural(len(data.pictures), 'picture')} has a label",
@@ -175,7 +174,7 @@ def _check_labels(data: DataSet) -> None:
 
 
 def _check_pictures(data: DataSet) -> None:
-    """Warns of pictures that are not there, and raises where none is."""
+    """Warns of missing images, and raises if all are missing."""
     missing = [picture.path for picture in data.pictures if not picture.path.is_file()]
     if not missing:
         return
@@ -193,5 +192,5 @@ def _check_pictures(data: DataSet) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Why a picture cannot be read, in a few words."""
+    """Returns in a few words why an image cannot be read."""
     return (isinstance(error, OSError) and error.strerror) or str(error)

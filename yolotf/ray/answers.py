@@ -1,4 +1,4 @@
-"""What was found in the pictures of a request -> the answer, as its `Accept` wants it."""
+"""Builds the HTTP response of a request from its results, in the format that `Accept` asks for."""
 
 import io
 import uuid
@@ -16,7 +16,7 @@ _OK = 200
 
 
 class Result:
-    """What became of one picture."""
+    """The detections of one image, or why there are none."""
 
     def __init__(self, data: bytes, found: Detections | Failure, max_pixels: int) -> None:
         self._data = data
@@ -25,17 +25,17 @@ class Result:
 
     @property
     def failure(self) -> Failure | None:
-        """Why there are no detections, if there are none."""
+        """Why the image has no detections; None if it has."""
         return self.found if isinstance(self.found, Failure) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """As in the answer."""
+        """Returns the image's part of the JSON response."""
         if isinstance(self.found, Failure):
             return {"error": self.found.reason}
         return self.found.to_dict()
 
     def drawn(self, format: str) -> bytes:
-        """The picture with its boxes. It is decoded again: pixels are not kept for so long."""
+        """Returns the encoded image with its boxes; decodes it again, since pixels are not kept."""
         assert isinstance(self.found, Detections)
         picture = open_picture(self._data, max_pixels=self._max_pixels).convert("RGB")
         memory = io.BytesIO()
@@ -44,7 +44,7 @@ class Result:
 
 
 def answer(accept: str, results: Sequence[Result], *, single: bool) -> fastapi.Response:
-    """The answer; its status is an error's where no picture could be detected in."""
+    """Returns the response, with an error status if every image failed."""
     content = results[0].to_dict() if single else {"results": [one.to_dict() for one in results]}
     failures = {one.failure.status if one.failure else _OK for one in results}
     status = _OK if _OK in failures else failures.pop() if len(failures) == 1 else BAD_REQUEST
@@ -70,5 +70,5 @@ def answer(accept: str, results: Sequence[Result], *, single: bool) -> fastapi.R
 
 
 def json_answer(content: dict[str, Any], status: int = _OK) -> fastapi.Response:
-    """An object as JSON."""
+    """Returns an object as a JSON response."""
     return fastapi.Response(to_json(content), status, media_type="application/json")

@@ -1,6 +1,6 @@
-"""Detection in a Ray Data set: pictures in, Parquet files out."""
+"""Detects in a Ray Data dataset of images and writes Parquet files."""
 
-# Annotations are objects here, not strings: Ray reads them.
+# No `from __future__ import annotations`: Ray evaluates the annotations.
 
 import os
 from collections.abc import Iterable, Sequence
@@ -28,13 +28,13 @@ from yolotf.text import plural
 _log = getLogger(__name__)
 
 _NEEDED = ("path", "error")
-"""Columns of what earlier runs have written that are read again."""
+"""Columns read back from the output of earlier runs."""
 _AT_ONCE = 8
-"""Pictures that an actor reads at a time: of a store in a network, most of that is waiting."""
+"""Images an actor reads concurrently; remote storage is mostly latency."""
 _LARGEST_PICTURE = 1 << 30
-"""Bytes of a picture at a URL."""
+"""Maximum bytes of an image at a URL."""
 
-# Said, since a batch without detections does not tell.
+# Explicit, since it cannot be inferred from a batch without detections.
 _SCHEMA = pyarrow.schema(
     {
         "path": pyarrow.string(),
@@ -71,42 +71,42 @@ def detect_dataset(
     timeout: float = fetching.TIMEOUT,
     retry_errors: bool = True,
 ) -> int:
-    """Detects in many pictures on a Ray cluster and writes the results as Parquet.
+    """Detects in many images on a Ray cluster and writes the results as Parquet.
 
-    Each actor loads the file once. A picture that cannot be read becomes a row with an `error`.
-    Pictures that `output` has rows for already are left out: call it again after an interruption,
-    and it goes on where whole files had been written. Half a file that an interruption left is
-    called `_NAME.broken` from then on, and its pictures are detected in again.
+    Each actor loads the weights once. An image that cannot be read becomes a row with an `error`.
+    Images that `output` already has rows for are skipped: call it again after an interruption to
+    continue after the last complete file. A file left incomplete is renamed to `_NAME.broken`, and
+    its images are processed again.
 
     Args:
-        paths: paths or URLs (of fsspec) of pictures that every node can read, or a dataset whose
-            column `path` names each picture and whose column `bytes`, if there is one, holds the
-            file (`ray.data.read_binary_files(folder, include_paths=True)`).
+        paths: paths or URLs (fsspec) of images that every node can read, or a dataset with a column
+            `path` that names each image and, optionally, a column `bytes` with its encoded content
+            (`ray.data.read_binary_files(folder, include_paths=True)`).
         network: a stock name, or the path of a cfg.
         weights: the `.weights` file, readable on every node.
-        output: the folder of Parquet files, on storage that every node reaches.
-        class_names: a file with one a line.
+        output: the folder for Parquet files, on storage that every node can reach.
+        class_names: a file with one class name a line.
         score_threshold: see `Detector`.
         iou_threshold: see `Detector`.
         max_boxes: see `Detector`.
         letter_box: see `Detector`.
         resize: see `Detector`.
-        batch_size: pictures that go through the network at once.
+        batch_size: images per batch of the network.
         engine: see `Detector`.
         precision: see `Detector`.
-        actors: how many run at a time.
-        cpus: processors of each actor, and so threads of its detector.
-        max_pixels: a picture of more is not decoded; its row has an error.
-        timeout: seconds that the server of a URL may be silent.
-        retry_errors: rows with an error, which may have passed, are removed and made again.
+        actors: number of concurrent actors.
+        cpus: CPU cores per actor, which is also the detector's number of threads.
+        max_pixels: larger images are not decoded; their rows have an error.
+        timeout: seconds without data after which a server is given up.
+        retry_errors: whether to remove the rows with an error and process their images again.
 
     Returns:
-        How many pictures were new. The rows have `path` (absolute), `boxes` (each left, top,
-        right, bottom in pixels), `scores`, `classes`, `names` and `error` (empty if there is none).
+        The number of new images. The rows have `path` (absolute), `boxes` (each left, top, right,
+        bottom in pixels), `scores`, `classes`, `names` and `error` (empty if none).
 
     Raises:
         ValueError: the dataset has no column `path`.
-        OSError: `output` cannot be written, or holds Parquet files of something else.
+        OSError: `output` cannot be written, or contains unrelated Parquet files.
     """
     folder = Path(output).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def detect_dataset(
             raise ValueError(f"the dataset has columns {paths.columns()}, and none called path")
         dataset = paths.filter(lambda row: row["path"] not in done) if done else paths
     else:
-        # Workers run in another folder, on other machines.
+        # Workers run in another folder or on other machines.
         new = [path for path in dict.fromkeys(map(_everywhere, paths)) if path not in done]
         if not new:
             return 0
@@ -155,11 +155,11 @@ def detect_dataset(
 
 
 def _everywhere(path: str | os.PathLike[str]) -> str:
-    """A URL as it is, a path from the root."""
+    """Returns a path that is valid on every node: URLs unchanged, paths absolute."""
     return sources.url_of(path) or os.path.abspath(os.fspath(path))  # noqa: PTH100 - keeps links
 
 
-# What earlier runs have written.
+# Output of earlier runs.
 
 
 def _files(folder: Path) -> list[Path]:
@@ -167,17 +167,17 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _mend(folder: Path) -> None:
-    """Puts aside what a run that was killed left of a file.
+    """Renames incomplete files, which a killed run left behind.
 
     Raises:
-        OSError: a file is whole, and none of ours.
+        OSError: a Parquet file is complete, but not ours.
     """
     for path in _files(folder):
         try:
             names = pyarrow.parquet.read_schema(path).names
             pyarrow.parquet.read_table(path, columns=[name for name in names if name in _NEEDED])
         except (pyarrow.ArrowInvalid, OSError):
-            broken = path.with_name(f"_{path.name}.broken")  # readers leave out _NAMES
+            broken = path.with_name(f"_{path.name}.broken")  # readers skip names that start with _
             path.rename(broken)
             _log.warning("%s: half a file, called %s from now on", path, broken.name)
             continue
@@ -195,7 +195,7 @@ def _column(folder: Path, name: str) -> Iterable[str]:
 
 
 def _remove_errors(folder: Path) -> None:
-    """Removes the rows with an error: what is left out is made again."""
+    """Removes the rows with an error, so that their images are processed again."""
     for path in _files(folder):
         errors = pyarrow.parquet.read_table(path, columns=["error"]).column("error").to_pylist()
         if not any(errors):
@@ -210,14 +210,14 @@ def _remove_errors(folder: Path) -> None:
             path.unlink()
 
 
-# The actors.
+# Actors.
 
 
 class _DatasetDetector:
     """An actor of `detect_dataset`."""
 
     def __init__(self, settings: dict[str, Any], folder: str) -> None:
-        self._folder = folder  # in which paths of a dataset begin
+        self._folder = folder  # base of the dataset's relative paths
         self._settings = Settings.model_validate(settings)
         self._detector = detector_of(self._settings)
         self._pool = ThreadPoolExecutor(_AT_ONCE, "yolotf-read")
@@ -249,7 +249,7 @@ class _DatasetDetector:
         return pictures.detect(self._detector, arrays) if arrays else []
 
     def _read(self, content: Any) -> Array | Failure:
-        """The pixels of a file's content, path or URL."""
+        """Returns the pixels of encoded content, a path or a URL."""
         channels = self._detector.network.input_shape.channels
         if not isinstance(content, bytes):
             path = str(content)

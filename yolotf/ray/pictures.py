@@ -1,4 +1,4 @@
-"""Pictures of strangers: each is read and detected in by itself, so that one fails alone."""
+"""Reads and detects in untrusted images; a bad image fails alone, not its whole batch."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,11 +16,11 @@ Array = npt.NDArray[Any]
 
 
 class Failure(NamedTuple):
-    """Why there are no detections of a picture.
+    """Why an image has no detections.
 
     Attributes:
-        reason: in words that show nothing of this process.
-        status: HTTP's.
+        reason: a message that reveals nothing about this process.
+        status: HTTP status code.
     """
 
     reason: str
@@ -28,13 +28,13 @@ class Failure(NamedTuple):
 
 
 def read(picture: Picture, channels: int, max_pixels: int) -> Array | Failure:
-    """The pixels of an encoded picture or of a file, for a network of so many channels."""
+    """Returns the pixels of an encoded image or an image file, with `channels` channels."""
     try:
         return read_picture(picture, channels, max_pixels=max_pixels)
     except TooLargeError as error:
         return Failure(str(error), TOO_LARGE)
     except OSError as error:
-        # The system's errors name the file, which a row has already, and a number.
+        # OSErrors from the system add the file, which the row already has, and an errno.
         return Failure(error.strerror or _no_picture(error, picture), BAD_REQUEST)
     except (ValueError, TypeError) as error:
         return Failure(_no_picture(error, picture), BAD_REQUEST)
@@ -49,10 +49,10 @@ def _no_picture(error: Exception, picture: Picture) -> str:
 
 
 def detect(detector: Detector, pictures: Sequence[Array]) -> list[Detections | Failure]:
-    """What is in each of the pictures of a batch.
+    """Returns the detections of each image of a batch.
 
-    Where the batch fails, each is tried by itself: it may be one of them that there is no memory
-    for, and the others are not to go with it.
+    If the batch fails, each image is tried alone: perhaps only one of them needs more memory than
+    there is.
     """
     try:
         return list(detector(list(pictures)))

@@ -1,7 +1,7 @@
-"""A request's body -> the encoded pictures in it, within limits that hold for every kind of body.
+"""Extracts the encoded images from a request's body, within limits for every kind of body.
 
-Nothing that a client says of its body is believed: bytes are counted as they come, whatever
-`Content-Length` says, and there is a time limit for all of them together.
+Nothing the client claims is trusted: bytes are counted as they arrive, whatever `Content-Length`
+says, and the whole body has a time limit.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ _BAD_REQUEST, _TIMEOUT, _TOO_LARGE, _BUSY = 400, 408, 413, 503
 
 _WRONG_JSON = 'JSON must be {"image": BASE64} or {"images": [BASE64, ...]}'
 _OTHER_VALUES = 32
-"""Values that JSON may hold beside pictures."""
+"""Values that a JSON body may hold besides images."""
 _PIECE = 1 << 18
-"""Bytes of a form that are looked at before other requests have a turn."""
+"""Bytes of a form that are parsed before other requests get a turn."""
 
 
 class Refusal(Exception):
-    """A request that is not one; `status` is HTTP's."""
+    """An invalid request; `status` is the HTTP status code."""
 
     def __init__(self, message: str, status: int = _BAD_REQUEST) -> None:
         super().__init__(message)
@@ -39,11 +39,11 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request holds.
+    """The content of a request.
 
     Attributes:
-        pictures: encoded.
-        single: whether it is about one picture, whose answer is no list.
+        pictures: the encoded images.
+        single: whether it asks about one image, whose response is not a list.
     """
 
     pictures: list[bytes]
@@ -51,17 +51,17 @@ class Asked:
 
 
 class Reader:
-    """Reads the requests of a replica."""
+    """Reads a replica's requests."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._reading = 0
 
     async def read(self, request: fastapi.Request) -> Asked:
-        """The encoded pictures of a request.
+        """Returns the encoded images of a request.
 
         Raises:
-            Refusal: it holds none, is over a limit, or too many others are being read.
+            Refusal: no images, a limit exceeded, or too many uploads at the moment.
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         body = await self._body(request)
@@ -78,7 +78,7 @@ class Reader:
         said = request.headers.get("content-length", "")
         if said.isdecimal() and (len(said) > 18 or int(said) > limit):
             raise _too_large(limit)
-        # Slow clients hold a place of the replica each; some are kept for those that are served.
+        # Slow uploads occupy request slots; this limit keeps some free for detection.
         if self._reading >= self._settings.uploads:
             raise Refusal(
                 f"{plural(self._reading, 'body', 'bodies')} of requests are being read already; "
@@ -96,7 +96,7 @@ class Reader:
 
     async def _of_form(self, request: fastapi.Request, body: bytes) -> list[bytes]:
         most = self._settings.max_pictures
-        # One more than are taken: its own refusal has no status of ours.
+        # One more than allowed: the parser's own error would lack our status code.
         parser = _Form(
             request.headers, _pieces(body), max_files=most + 1, max_fields=most + _OTHER_VALUES
         )
@@ -114,9 +114,9 @@ class Reader:
 
 
 class _Form(MultiPartParser):
-    """Keeps files in memory, as the body is: there need be no folder that can be written."""
+    """Keeps files in memory, as the body is: no folder may be writable."""
 
-    spool_max_size = max_file_size = sys.maxsize  # its name of today, and of older versions
+    spool_max_size = max_file_size = sys.maxsize  # names in current and older Starlette
 
 
 async def _counted(request: fastapi.Request, limit: int) -> bytes:
@@ -135,15 +135,15 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 
 
 def _of_json(body: bytes, most: int) -> Asked:
-    # Base64 has none of these: whoever sends more does not send pictures, and what is made of them
-    # is many times as large as the body, or deeper than there is room for.
+    # Base64 contains none of these characters. A body with more of them does not consist of images,
+    # and parsing it could take many times its size in memory, or exceed the recursion limit.
     if sum(map(body.count, (b",", b"[", b"{"))) > most + _OTHER_VALUES:
         raise _too_many(most)
     try:
         content = json.loads(body)
     except RecursionError:
         raise Refusal("not JSON: too deep") from None
-    except ValueError as error:  # of its encoding, too
+    except ValueError as error:  # including encoding errors
         raise Refusal(f"not JSON: {error}") from None
     if not isinstance(content, dict):
         raise Refusal(_WRONG_JSON)

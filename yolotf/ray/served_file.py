@@ -1,4 +1,4 @@
-"""The weights that a replica serves, and what becomes of them when its `user_config` changes."""
+"""The weights that a replica serves, and reloads on changes of `user_config`."""
 
 import enum
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ _log = getLogger("ray.serve")
 
 _LONGEST_PATH = 4096
 _LONGEST_SHOWN = 300
-"""Characters of a bad `user_config` that are shown."""
+"""Characters of a bad `user_config` to show."""
 
 
 class Outcome(enum.Enum):
-    """What a `user_config` did."""
+    """The result of applying a `user_config`."""
 
     SAME = enum.auto()
     CHANGED = enum.auto()
@@ -26,10 +26,10 @@ class Outcome(enum.Enum):
 
 
 class ServedFile:
-    """A detector's file; one that is refused leaves the one before.
+    """A detector's weights file; if a new file is refused, the old one stays.
 
     Attributes:
-        refused: the `weights` that were refused last, and the `error`; None if they were not.
+        refused: the last refused `weights` and the `error`; None if the last change succeeded.
     """
 
     def __init__(self, detector: Detector, weights: str) -> None:
@@ -38,10 +38,10 @@ class ServedFile:
         self.refused: dict[str, str] | None = None
 
     def change(self, user_config: Any) -> Outcome:
-        """Loads the file that `user_config` names, if it is another one.
+        """Loads the file that `user_config` names, if it is a different one.
 
-        Whatever is wrong with the configuration or the file, it raises nothing: Ray restarts a
-        replica whose configuration raises, on the same bad one, for ever.
+        Never raises: if `reconfigure` raised for a bad configuration or file, Ray would restart the
+        replica with the same configuration forever.
         """
         try:
             weights = _weights_of(user_config)
@@ -60,14 +60,14 @@ class ServedFile:
 
 
 class _BadConfigError(ValueError):
-    """A `user_config` that names no file."""
+    """An invalid `user_config`."""
 
 
 def _weights_of(user_config: Any) -> str | None:
-    """The file that a `user_config` names; None if it names none.
+    """Returns the file that a `user_config` names; None if it names none.
 
     Raises:
-        _BadConfigError: it is not one.
+        _BadConfigError: the configuration is invalid.
     """
     if user_config is None:
         return None
@@ -103,7 +103,7 @@ def _short(text: str) -> str:
 
 
 def _described(user_config: Any, error: Exception) -> dict[str, str]:
-    """What `/status` says: neither secrets of a URL nor anything of this process."""
+    """Returns the error for `/status`, without a URL's secrets or details of this process."""
     known = isinstance(error, YolotfError | OSError | _BadConfigError)
     why = str(error) if known else f"not loaded: {type(error).__name__}"
     weights = user_config.get("weights") if isinstance(user_config, Mapping) else user_config

@@ -1,6 +1,6 @@
-"""The application of Ray Serve: replicas that detect in the pictures of requests."""
+"""The Ray Serve application: replicas that detect in the images of requests."""
 
-# Annotations are objects here, not strings: Ray and FastAPI read them.
+# No `from __future__ import annotations`: Ray and FastAPI evaluate the annotations.
 
 import asyncio
 import os
@@ -25,11 +25,11 @@ from yolotf.ray.settings import Settings, detector_of
 _http = fastapi.FastAPI(title="yolotf", docs_url="/docs")
 
 _FAILURES_BEFORE_RESTART = 3
-"""Batches in a row that fail for no picture's fault until Ray is told to restart the replica."""
+"""Consecutive batches that may fail, other than for an image, before Ray restarts the replica."""
 
 
 class _Metrics:
-    """What Ray's Prometheus endpoint says of a replica, under the prefix `ray_`."""
+    """A replica's Prometheus metrics, which Ray exports with the prefix `ray_`."""
 
     def __init__(self) -> None:
         milliseconds = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
@@ -48,17 +48,17 @@ class _Metrics:
         self.seen = metrics.Gauge("yolotf_weights_seen", "`seen` of the weights that serve.")
 
 
-# Below what it uses: Ray serializes the class while it is being decorated.
+# Defined after everything it uses: the decorator serializes the class.
 @serve.deployment(name="Detector")
 @serve.ingress(_http)
 class DetectorReplica:
-    """One replica: a detector, its threads bound to the replica's processors."""
+    """A replica: a detector whose threads are bound to the replica's CPU cores."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        """Loads the file and detects once, so that a replica is ready after its first picture.
+        """Loads the weights and detects once, so that a replica is warm before its first request.
 
         Raises:
-            WeightsMismatch: file and network do not belong together.
+            WeightsMismatch: the file does not match the network.
             OSError: a file cannot be read on this node.
         """
         self._settings = Settings.model_validate(settings)
@@ -66,7 +66,7 @@ class DetectorReplica:
         self._reader = Reader(self._settings)
         self._detector = detector_of(self._settings)
         self._pool = ThreadPoolExecutor(max(2, self._settings.cpus), "yolotf")
-        # As many decoded pictures are in memory at a time, those in the network included.
+        # Bounds the decoded images in memory, those in the network included.
         self._room = asyncio.Semaphore(2 * self._settings.batch_size)
         self._served = ServedFile(self._detector, self._settings.weights)
         self._failures = 0
@@ -77,13 +77,13 @@ class DetectorReplica:
         self._metrics.seen.set(self._detector.weights.header.seen)
 
     async def reconfigure(self, user_config: Any) -> None:
-        """Changes to the file `user_config["weights"]` while requests are served.
+        """Switches to the file `user_config["weights"]` while serving requests.
 
-        Whatever is wrong with the configuration or the file leaves the old weights serving:
-        `/status` says so, the metric `yolotf_reload_failures` counts it. Ray would restart a
-        replica whose configuration raises, on the same bad one, for ever.
+        If the configuration or the file is bad, the old weights stay in use, `/status` reports the
+        error, and the metric `yolotf_reload_failures` counts it. Raising would make Ray restart the
+        replica with the same configuration forever.
         """
-        # Not in the pool: a slow server of weights is in the way of no picture.
+        # Not in the pool: a slow download must not delay images.
         outcome = await asyncio.to_thread(self._served.change, user_config)
         if outcome is Outcome.CHANGED:
             self._metrics.reloads.inc()
@@ -92,22 +92,23 @@ class DetectorReplica:
             self._metrics.reload_failures.inc()
 
     def check_health(self) -> None:
-        """Asked by Ray every few seconds.
+        """Health check that Ray calls every few seconds.
 
         Raises:
-            RuntimeError: batch after batch failed, and not for a picture; Ray then starts anew.
+            RuntimeError: several batches in a row failed, and not for an image; Ray then restarts
+                the replica.
         """
         if self._failures >= _FAILURES_BEFORE_RESTART:
             raise RuntimeError(f"{self._failures} batches in a row failed")
 
     @_http.get("/health")
     async def health(self) -> dict[str, str]:
-        """200 as long as this replica answers; it exists only after its first picture."""
+        """Responds with 200 as long as this replica works; it starts only when warm."""
         return {"status": "ok"}
 
     @_http.get("/status")
     async def status(self) -> dict[str, Any]:
-        """What serves now: network, file, header, reloads, and a file that was refused."""
+        """Returns the network, file, header, number of reloads, and the last refused file."""
         served = self._detector.weights
         return {
             "network": self._detector.network.source,
@@ -119,22 +120,22 @@ class DetectorReplica:
 
     @_http.post("/detect")
     async def detect(self, request: fastapi.Request) -> fastapi.Response:
-        """Detects in the pictures of a request.
+        """Detects in the images of a request.
 
-        The body is one JPEG, PNG or other file that Pillow reads; or `multipart/form-data` with
-        any number of files; or JSON, `{"image": BASE64}` or `{"images": [BASE64, …]}`.
+        The body is a JPEG, PNG or other image that Pillow reads; `multipart/form-data` with any
+        number of files; or JSON, `{"image": BASE64}` or `{"images": [BASE64, …]}`.
 
-        The answer is JSON: for one picture `Detections.to_dict()`, else `{"results": [...]}` in
-        the request's order, `{"error": …}` for a broken one. With `Accept: image/jpeg` or
-        `image/png` (one picture) it is the picture with its boxes, with
-        `Accept: multipart/mixed` the JSON and the pictures one after the other.
+        The response is JSON: `Detections.to_dict()` for one image, or `{"results": [...]}` in
+        request order, with `{"error": …}` for a bad image. With `Accept: image/jpeg` or
+        `image/png` (one image) it is the image with its boxes; with
+        `Accept: multipart/mixed`, the JSON followed by the images.
         """
         started = time.perf_counter()
         try:
             asked = await self._reader.read(request)
         except Refusal as refusal:
             return json_answer({"error": str(refusal)}, refusal.status)
-        # One request with many pictures leaves room for others with one.
+        # Keeps a request with many images from starving the others.
         turns = asyncio.Semaphore(self._settings.batch_size)
         results = await asyncio.gather(*(self._result(data, turns) for data in asked.pictures))
         self._metrics.latency.observe(1e3 * (time.perf_counter() - started))
@@ -144,7 +145,7 @@ class DetectorReplica:
         )
 
     async def _result(self, data: bytes, turns: asyncio.Semaphore) -> Result:
-        """One picture, decoded off the event loop and detected in a batch with others."""
+        """Decodes an image off the event loop and detects in it, batched with others."""
         async with turns, self._room:
             pixels = await asyncio.get_running_loop().run_in_executor(
                 self._pool,
@@ -177,10 +178,10 @@ class DetectorReplica:
 
 
 def app(args: Settings) -> serve.Application:
-    """The application; `serve run yolotf.ray:app cfg=… weights=…`.
+    """Returns the application; `serve run yolotf.ray:app network=… weights=…`.
 
-    Its deployment is called `Detector`. A `user_config` of `{"weights": PATH}` is loaded by every
-    replica without a restart, see `DetectorReplica.reconfigure`.
+    Its deployment is named `Detector`. Every replica loads a `user_config` of
+    `{"weights": PATH}` without a restart, see `DetectorReplica.reconfigure`.
     """
     deployment = DetectorReplica.options(
         num_replicas=args.replicas,

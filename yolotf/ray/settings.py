@@ -1,4 +1,4 @@
-"""What the application may be told, and the detector of it."""
+"""The application's settings, and the detector they describe."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from yolotf.inference import Detector
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 
 MAX_PIXELS = 1 << 25
-"""Pixels of a picture: fewer than a `Detector` takes, since strangers send many at a time."""
+"""Maximum pixels of an image: fewer than for a `Detector`, since requests are concurrent."""
 
 
 def _named(*names: str, **options: Any) -> Any:
-    """A field that is also taken by the names it had before."""
+    """Returns a pydantic field that also accepts its older names."""
     return Field(validation_alias=AliasChoices(*names), **options)
 
 
@@ -25,25 +25,25 @@ class Settings(BaseModel):
     Attributes:
         network: a stock name, or the path of a cfg that every node can read.
         weights: the `.weights` file to start with.
-        class_names: a file with one a line; None: see `Detector`.
+        class_names: a file with one class name a line; None: see `Detector`.
         score_threshold: lowest score of a detection.
-        iou_threshold: boxes of one class that overlap more exclude each other.
-        max_boxes: detections per picture, the best ones.
-        letter_box: whether pictures keep their proportions, in place of the cfg's.
-        resize: how they are brought to the network's size, `darknet` or `opencv`.
-        engine: what computes, see `Detector`.
+        iou_threshold: the IoU above which boxes of one class suppress each other.
+        max_boxes: maximum detections per image, best first.
+        letter_box: overrides the cfg: whether resizing keeps the aspect ratio.
+        resize: resampling method, `darknet` or `opencv`.
+        engine: the inference engine, see `Detector`.
         precision: see `Detector`.
-        cpus: processors of a replica, and so the threads of its detector.
-        replicas: how many to run.
-        batch_size: pictures that go through the network at once.
-        batch_wait_ms: how long the first picture of a batch waits for others.
-        max_ongoing: requests a replica takes before others wait at the proxy.
-        max_picture_bytes: a request's body may not be larger.
-        max_pictures: that a request may hold.
-        max_pixels: of a picture; one of more is not decoded.
-        body_timeout_s: seconds within which the whole body of a request has to be there.
-        max_uploads: bodies that a replica reads at a time; None: half of `max_ongoing`.
-        weights_timeout_s: seconds that the server of weights at a URL may be silent.
+        cpus: CPU cores per replica, which is also the detector's number of threads.
+        replicas: number of replicas.
+        batch_size: maximum images per batch of the network.
+        batch_wait_ms: how long the first image of a batch waits for others.
+        max_ongoing: requests a replica accepts before others queue at the proxy.
+        max_picture_bytes: maximum size of a request's body.
+        max_pictures: maximum images per request.
+        max_pixels: larger images are not decoded.
+        body_timeout_s: seconds within which the whole body must arrive.
+        max_uploads: bodies that a replica reads concurrently; None: half of `max_ongoing`.
+        weights_timeout_s: seconds without data after which a download of weights is given up.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -74,13 +74,13 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":
-        """Refuses here, where it is deployed, what every replica would refuse."""
+        """Validates at deployment what every replica would otherwise refuse."""
         self.wanted()
         self.serving()
         return self
 
     def wanted(self) -> DetectionOptions:
-        """Which detections."""
+        """The detection options."""
         return DetectionOptions(
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
@@ -90,7 +90,7 @@ class Settings(BaseModel):
         )
 
     def serving(self) -> ServingOptions:
-        """How images are read and computed."""
+        """How images are read and the network is run."""
         return ServingOptions(
             batch_size=self.batch_size,
             threads=self.cpus,
@@ -102,16 +102,16 @@ class Settings(BaseModel):
 
     @property
     def uploads(self) -> int:
-        """Bodies that a replica reads at a time."""
+        """Bodies that a replica reads concurrently."""
         return self.max_uploads or max(1, self.max_ongoing // 2)
 
 
 def detector_of(settings: Settings) -> Detector:
-    """The detector of a replica or an actor.
+    """Builds the detector of a replica or an actor.
 
     Raises:
-        UnsupportedSectionError: the network has a memory.
-        WeightsMismatch: file and network do not belong together.
+        UnsupportedSectionError: the network is recurrent.
+        WeightsMismatch: the file does not match the network.
         OSError: a file cannot be read on this node.
     """
     network = stock.as_network(settings.network)
