@@ -1,10 +1,10 @@
-"""Raw head -> boxes, and non-maximum suppression, by Darknet's rules in TensorFlow operations.
+"""Decoding of raw heads and non-maximum suppression by Darknet's rules, in TensorFlow operations.
 
-Everything here traces into a `tf.function`, for any batch and for grids known only at run
-time, and consists of standard TensorFlow operations only. Boxes are `x, y, width, height`
-with the centre first, relative to the network's input or to the picture (0..1), as Darknet
-keeps them. Sources: AlexeyAB/darknet src/yolo_layer.c, region_layer.c, gaussian_yolo_layer.c,
-detection_layer.c, box.c, network.c, detector.c.
+Everything here can be traced into a `tf.function`, for any batch size and for grids known only at
+run time, and uses standard TensorFlow operations only. Boxes are center x, center y, width, height,
+relative to the network's input or to the image (0..1), as in Darknet. Sources: AlexeyAB/darknet
+src/yolo_layer.c, region_layer.c, gaussian_yolo_layer.c, detection_layer.c, box.c, network.c,
+detector.c.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Candidates(NamedTuple):
     """(box, class) pairs above the score threshold; a box may occur with several classes."""
 
     pictures: Tensor
-    """[M] int32: which picture of the batch."""
+    """[M] int32: index of the image in the batch."""
     boxes: Tensor
     """[M, 4] float32."""
     classes: Tensor
@@ -68,7 +68,7 @@ class Candidates(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Detections of a batch, best first, padded with zeros behind `counts`."""
+    """Detections of a batch, best first, padded with zeros after `counts` rows."""
 
     boxes: Tensor
     """[B, max_boxes, 4] float32."""
@@ -77,29 +77,30 @@ class Batch(NamedTuple):
     classes: Tensor
     """[B, max_boxes] int32."""
     counts: Tensor
-    """[B] int32: how many rows of each picture are detections."""
+    """[B] int32: number of detections of each image."""
 
 
 def decode_head(raw: Tensor, head: Head, input_size: Size, tree: Tree | None = None) -> Decoded:
-    """Boxes and probabilities of one head.
+    """Returns the boxes and probabilities of one head.
 
     Args:
-        raw: [B, rows, columns, anchors * (coords + 1 + classes)], what the layer before the
-            head puts out; for each anchor x, y, width, height, objectness, classes. For
-            `[detection]` anything that flattens to the head's numbers.
+        raw: [B, rows, columns, anchors * (coords + 1 + classes)], the output of the layer before
+            the head; for each anchor x, y, width, height, objectness, classes. For `[detection]`
+            any shape that flattens to the head's size.
         head: `[yolo]`, `[Gaussian_yolo]`, `[region]` or `[detection]`.
-        input_size: (height, width) of the picture the network saw, which `[yolo]` anchors
-            are relative to.
-        tree: the class tree that the head names. The probabilities are then scores: that of the
-            last class that is above a half, with all above it, and 0 for all others.
+        input_size: (height, width) of the network's input in this call, which `[yolo]` anchors are
+            relative to.
+        tree: the class tree that the head names. Probabilities are then scores: the last class
+            whose probability, multiplied by those of its ancestors, is above 0.5 has this product
+            as its score, and all other classes have 0.
 
     Returns:
-        `Decoded`, by yolo_layer.c:131 and 662, gaussian_yolo_layer.c:134 and
-        412, region_layer.c:86 and 187, detection_layer.c:49 and 288.
+        `Decoded`, as in yolo_layer.c:131 and 662, gaussian_yolo_layer.c:134 and 412,
+        region_layer.c:86 and 187, detection_layer.c:49 and 288.
 
     Raises:
-        UnsupportedSectionError: the head has a class tree, and it is not given.
-        ValueError: `raw` has another number of channels than the head takes.
+        UnsupportedSectionError: the head has a class tree, and `tree` is None.
+        ValueError: `raw` has the wrong number of channels.
     """
     raw = _checked(tf.convert_to_tensor(raw), head)
     grid = (head.side, head.side) if isinstance(head, Detection) else _grid(raw)
@@ -115,26 +116,25 @@ def find_candidates(
     image_sizes: Tensor | None = None,
     unwanted: Sequence[int] = (),
 ) -> Candidates:
-    """All (box, class) pairs Darknet lists before suppression.
+    """Returns all (box, class) pairs that Darknet passes to suppression.
 
-    A pair counts if objectness and objectness * probability are both above the threshold;
-    `[region]` and `[detection]` look at the product only (yolo_layer.c:1103-1116,
-    network.c:892, detection_layer.c:288). Boxes whose objectness rules them out are not
-    decoded, which makes this cheap for large grids.
+    Objectness and objectness * probability must both be above the threshold; for `[region]` and
+    `[detection]` only the product (yolo_layer.c:1103-1116, network.c:892, detection_layer.c:288).
+    Boxes below the threshold by objectness alone are not decoded, which keeps large grids cheap.
 
     Args:
-        raws: raw heads in cfg order, as `decode_head` takes them; a single one may come
-            without its list.
-        network: whose heads these are.
-        input_size: (height, width) of what the network saw.
+        raws: raw heads in cfg order, as in `decode_head`; a single head may be passed without a
+            list.
+        network: the network of the heads.
+        input_size: (height, width) of the network's input in this call.
         score_threshold: in [0, 1).
-        image_sizes: [B, 2] int, (height, width) of the pictures the input was made from, or
-            [1, 2] if all have one size. With it boxes are relative to those pictures
-            (`letter_box` undone), else to the input.
-        unwanted: classes to leave out.
+        image_sizes: [B, 2] int, (height, width) of the original images, or [1, 2] if all have the
+            same size. If given, boxes are relative to these images (`letter_box` undone), else to
+            the input.
+        unwanted: classes to drop.
 
     Returns:
-        Pairs in Darknet's order for each picture: by head, then by row, column and anchor.
+        Pairs in Darknet's order for each image: by head, row, column and anchor.
     """
     threshold = tf.convert_to_tensor(score_threshold, tf.float32)
     pairs = list(zip(_raw_heads(raws, network), network.heads, strict=True))
@@ -143,7 +143,7 @@ def find_candidates(
     for _, of_one_kind in itertools.groupby(pairs, key=lambda pair: _kind(pair[1])):
         group = list(of_one_kind)
         pictures, decoded = _likely(group, input_size, threshold, tree)
-        scores = decoded.probabilities  # of a tree they are the scores
+        scores = decoded.probabilities  # with a class tree these are scores already
         if tree is None:
             scores = decoded.objectness[:, None] * scores
         counts = scores > threshold
@@ -184,27 +184,27 @@ def decode(
     agnostic: bool = False,
     unwanted: Sequence[int] = (),
 ) -> Batch:
-    """Raw heads to detections: decode, threshold and suppress as Darknet's detector does.
+    """Returns the detections of raw heads: decodes, thresholds and suppresses as Darknet does.
 
-    Suppression follows the correction of letter-boxed boxes, as in Darknet: the centre
-    distance of `greedynms` and `diounms` depends on the picture's proportions.
+    Letter boxes are undone before suppression, as in Darknet, so the center distance of `greedynms`
+    and `diounms` depends on the image's proportions.
 
     Args:
-        raws: raw heads in cfg order, as `decode_head` takes them; a single one may come
-            without its list.
-        network: whose heads these are.
-        input_size: (height, width) of what the network saw.
+        raws: raw heads in cfg order, as in `decode_head`; a single head may be passed without a
+            list.
+        network: the network of the heads.
+        input_size: (height, width) of the network's input in this call.
         score_threshold: in [0, 1).
-        iou_threshold: boxes of one class overlapping more than this exclude each other.
-        max_boxes: detections kept per picture, the best ones.
+        iou_threshold: of boxes of one class that overlap more (IoU), only the best is kept.
+        max_boxes: largest number of detections per image; the best are kept.
         image_sizes: see `find_candidates`.
-        suppression: used in place of the network's own rule; Darknet's Python interface, for
-            one, always suppresses by `default`.
-        agnostic: boxes of different classes exclude each other, too.
-        unwanted: classes to leave out; their boxes exclude none.
+        suppression: replaces the network's own rule; Darknet's Python interface, for example,
+            always uses `default`.
+        agnostic: suppress overlapping boxes of different classes too.
+        unwanted: classes to drop; their boxes suppress nothing.
 
     Returns:
-        `Batch`, boxes relative to the pictures.
+        `Batch`, boxes relative to the images.
     """
     raws = _raw_heads(raws, network)
     candidates = find_candidates(
@@ -227,7 +227,7 @@ def decode(
 
 
 find_detections = decode
-"""The name that `decode` had."""
+"""Former name of `decode`."""
 
 
 def suppress(
@@ -239,38 +239,38 @@ def suppress(
     max_boxes: int,
     agnostic: bool = False,
 ) -> Batch:
-    """Greedy non-maximum suppression, class by class and picture by picture.
+    """Runs greedy non-maximum suppression for each class of each image.
 
-    The result is that of do_nms_sort (box.c:812) or diounms_sort (box.c:868): of each class
-    the best box stays, boxes it excludes go, then the best of what is left, and so on.
-    `default` excludes by overlap, `greedynms` by overlap minus (centre distance / diagonal)
-    to the power 0.6, `diounms` likewise with `beta`.
+    The result equals do_nms_sort (box.c:812) or diounms_sort (box.c:868): of each class the best
+    box is kept, the boxes it suppresses are removed, then the best of the rest is kept, and so on.
+    `default` compares the overlap, `greedynms` the overlap minus (center distance / diagonal) to
+    the power of 0.6, `diounms` the same with `beta` as the power.
 
-    Candidates are taken in tiles of falling score. A tile loses what the boxes kept so far
-    exclude; within it, `alive = not excluded by an alive one` is repeated until nothing
-    changes, which is the greedy answer after as many rounds as the longest chain. It stops
-    when every picture has its `max_boxes`.
+    Candidates are processed in tiles of decreasing score. Boxes kept from earlier tiles suppress
+    boxes of the tile; within the tile, `alive = not suppressed by an alive box` is iterated to its
+    fixed point, which is the greedy result and is reached after at most as many iterations as the
+    longest chain of suppressions. Processing stops once every image has `max_boxes`.
 
     Args:
-        candidates: in any order; equal scores keep it.
-        batch: number of pictures.
+        candidates: in any order, which decides between equal scores.
+        batch: number of images.
         suppression: the rule.
-        iou_threshold: exclusion is strictly above it.
-        max_boxes: rows of the result for each picture.
-        agnostic: not class by class: boxes of different classes exclude each other, too.
+        iou_threshold: an overlap strictly above it suppresses.
+        max_boxes: number of rows for each image in the result.
+        agnostic: suppress overlapping boxes of different classes too.
     """
     threshold = tf.convert_to_tensor(iou_threshold, tf.float32)
     by_score = _descending(candidates.scores)
     order = tf.gather(by_score, _descending(-tf.gather(candidates.pictures, by_score)))
-    # Not a sum by segments, which TensorFlow.js lacks.
+    # TensorFlow.js lacks the segment sums.
     theirs = candidates.pictures == tf.range(batch)[:, None]
     counts = tf.reduce_sum(tf.cast(theirs, tf.int32), 1, keepdims=True)
     starts = tf.cumsum(counts, exclusive=True)
-    # One row of zeros behind: what places beyond a picture's last candidate read.
+    # A row of zeros at the end, read at indices past an image's last candidate.
     blank = tf.size(order)
     sorted_boxes = tf.pad(tf.gather(candidates.boxes, order), [[0, 1], [0, 0]])
     sorted_classes = tf.pad(tf.gather(candidates.classes, order), [[0, 1]])
-    # Every candidate may exclude a later one: a kept one any of the tile.
+    # A kept box may suppress any box of the tile, and a box of the tile any later one.
     earlier = tf.range(max_boxes + _TILE)[:, None] < tf.range(max_boxes, max_boxes + _TILE)
 
     def unfinished(start: Tensor, kept: Tensor) -> Tensor:
@@ -297,7 +297,7 @@ def suppress(
             lambda before, now: (now, again(now)),
             (real, again(real)),
         )
-        # Places rise as scores fall, so the lowest are the best.
+        # Indices rise as scores fall, so the lowest are the best.
         lowest, _ = tf.math.top_k(-tf.where(alive, both, blank), max_boxes)
         return start + _TILE, -lowest
 
@@ -315,15 +315,15 @@ def suppress(
 
 
 def _descending(values: Tensor) -> Tensor:
-    """Indices that sort `values`, the largest first; equal ones keep their order."""
+    """Returns the indices that sort `values` in descending order; the sort is stable."""
     return tf.math.top_k(values, tf.size(values)).indices
 
 
 def letter_box_size(image_sizes: Tensor, input_size: Size) -> Tensor:
-    """[..., 2] int32 (height, width) of the picture inside the letter box (image.c:1006).
+    """Returns the size of the image inside the letter box, [..., 2] int32 (image.c:1006).
 
-    The longer side, measured against the input, fills it; the other is rounded down, but never
-    to nothing.
+    The side that is longer relative to the input fills it; the other is rounded down, but is at
+    least 1. Sizes are (height, width).
     """
     sizes = tf.cast(image_sizes, tf.int32)
     height, width = sizes[..., 0], sizes[..., 1]
@@ -341,14 +341,14 @@ def letter_box_size(image_sizes: Tensor, input_size: Size) -> Tensor:
 
 
 def undo_letter_box(boxes: Tensor, image_sizes: Tensor, input_size: Size) -> Tensor:
-    """Boxes relative to a letter-boxed input -> relative to the picture (yolo_layer.c:939).
+    """Returns boxes relative to the image for boxes relative to the input (yolo_layer.c:939).
 
     Args:
         boxes: [..., 4].
-        image_sizes: [..., 2] int, (height, width) of the picture each box is in.
+        image_sizes: [..., 2] int, (height, width) of each box's image.
         input_size: (height, width) of the network's input.
     """
-    # (width, height), as boxes have them.
+    # (width, height), the order of the boxes.
     full = tf.cast(tf.stack([_scalar(input_size[1]), _scalar(input_size[0])]), tf.float32)
     inner = tf.cast(tf.reverse(letter_box_size(image_sizes, input_size), [-1]), tf.float32)
     ratio = inner / full
@@ -357,9 +357,9 @@ def undo_letter_box(boxes: Tensor, image_sizes: Tensor, input_size: Size) -> Ten
 
 
 def to_corners(boxes: Tensor, image_sizes: Tensor) -> Tensor:
-    """Relative centre boxes -> left, top, right, bottom in pixels; not cut at the edges.
+    """Converts relative center boxes to left, top, right, bottom in pixels, without clipping.
 
-    A side that is infinite, or no number, reaches from edge to edge of the picture.
+    A box whose width or height is infinite or NaN extends from edge to edge of the image.
 
     Args:
         boxes: [..., 4].
@@ -382,7 +382,7 @@ def _scalar(value: int | Tensor) -> Tensor:
 
 
 def _raw_heads(raws: Sequence[Tensor] | Tensor, network: Network) -> list[Tensor]:
-    """One raw tensor for each head; Keras gives a model of one head's output without the list."""
+    """Returns a list of raw heads; a Keras model with one head outputs it without a list."""
     found = list(raws) if isinstance(raws, list | tuple) else [raws]
     if len(found) != len(network.heads):
         raise ValueError(f"{len(found)} raw outputs for {len(network.heads)} heads")
@@ -390,7 +390,7 @@ def _raw_heads(raws: Sequence[Tensor] | Tensor, network: Network) -> list[Tensor
 
 
 def _checked(raw: Tensor, head: Head) -> Tensor:
-    """A raw head as float32, with as many channels as the head takes."""
+    """Returns a raw head as float32 after checking its number of channels."""
     raw = tf.cast(raw, tf.float32)
     if isinstance(head, Detection):
         return raw
@@ -404,14 +404,14 @@ def _checked(raw: Tensor, head: Head) -> Tensor:
 
 
 def _grid(raw: Tensor) -> Size:
-    """Rows and columns: ints if they are known."""
+    """Returns rows and columns, as ints if they are static."""
     if None not in raw.shape[1:3]:
         return raw.shape[1], raw.shape[2]
     return tf.unstack(tf.shape(raw)[1:3], 2)
 
 
 def _kind(head: Head) -> tuple[Any, ...]:
-    """What heads have in common that are decoded as one."""
+    """Returns a key that is equal for heads that can be decoded together."""
     if isinstance(head, Detection):
         return (head.index,)
     rule = (head.new_coords, yolo_point(head)) if isinstance(head, Yolo) else (head.index,)
@@ -424,16 +424,16 @@ def _likely(
     threshold: Tensor,
     tree: Tree | None = None,
 ) -> tuple[Tensor, Decoded]:
-    """Boxes that may hold a pair above `threshold`, without the batch dimension, and their picture.
+    """Returns the boxes that may be above `threshold`, without the batch axis, and their images.
 
-    Only `[yolo]` and softmax heads can tell by objectness alone: elsewhere a class number may
-    be above 1.
+    Only `[yolo]` and softmax heads are filtered by objectness: in others a class value can be
+    above 1.
 
     Args:
         pairs: raw tensors and their heads, all of one `_kind`.
         input_size: see `decode_head`.
-        threshold: of scores.
-        tree: of the classes.
+        threshold: for scores.
+        tree: the class tree.
     """
     raw, head = pairs[0]
     decides = tree is not None or not isinstance(head, Region) or head.softmax
@@ -444,7 +444,7 @@ def _likely(
         return pictures, Decoded(
             tf.reshape(decoded.boxes, [-1, 4]),
             tf.reshape(decoded.objectness, [-1]),
-            # Not -1: there may be no classes to count the rows by.
+            # Not -1, which cannot be inferred if there are no classes.
             tf.reshape(decoded.probabilities, [tf.size(decoded.objectness), head.classes]),
         )
     checked = [_checked(raw, one) for raw, one in pairs]
@@ -464,7 +464,7 @@ def _likely(
         raw_heads.places(tf.raw_ops, one, grid, input_size)
         for (_, one), grid in zip(pairs, grids, strict=True)
     ]
-    # Constants become one constant.
+    # Constants are joined into one constant.
     table = np.concatenate(places) if isinstance(places[0], np.ndarray) else _joined(places, 0)
     table = tf.gather(table, likely % boxes)
     decoded = raw_heads.decode_rows(tf.raw_ops, rows, table, head, tree)
@@ -472,10 +472,10 @@ def _likely(
 
 
 def _true_places(values: Tensor) -> Tensor:
-    """[M] int64: where there is a True, counted in row-major order.
+    """Returns the flat (row-major) indices of the True values, [M] int64.
 
-    With these places one axis is gathered from, not several: what TensorFlow.js gathers by no row
-    of several numbers is no tensor for its other operations.
+    Gathering with them needs a single axis; TensorFlow.js cannot handle the result of a gather
+    with zero index rows of several numbers.
     """
     return tf.reshape(tf.where(tf.reshape(values, [-1])), [-1])
 
@@ -485,7 +485,7 @@ def _joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
 
 
 def _overlap(a: Tensor, b: Tensor, suppression: Suppression) -> Tensor:
-    """What `iou_threshold` is compared with: box_iou, box_diou or box_diounms (box.c:163-230)."""
+    """Returns the value compared with `iou_threshold` (box_iou, box_diou..., box.c:163-230)."""
     centre_a, size_a = tf.split(a, 2, -1)
     centre_b, size_b = tf.split(b, 2, -1)
     low_a, high_a = centre_a - size_a / 2.0, centre_a + size_a / 2.0

@@ -1,6 +1,6 @@
-"""The network with batch normalization folded into its kernels, in TensorFlow's variables.
+"""A network with folded batch normalization, in TensorFlow variables.
 
-`FoldedNetwork` holds the variables, loads them and is the graph from a picture to raw heads.
+`FoldedNetwork` holds and loads the variables, and builds the graph from images to raw heads.
 """
 
 from __future__ import annotations
@@ -30,15 +30,14 @@ Tensor = Any
 
 
 class Variable:
-    """A float32 resource variable: the handle and memory that is allocated, not initialised.
+    """A float32 resource variable: a handle with allocated, uninitialized memory.
 
-    A `tf.Variable` has the same and takes ten times as long to make, which 220 of them turn
-    into a good part of a server's start. Functions capture the handle; the memory is freed with
-    the last of them.
+    Creating a `tf.Variable` takes ten times as long, which adds up for a network's 220 variables
+    when a server starts. Functions capture the handle; the memory is freed with the last of them.
 
     Attributes:
         handle: scalar resource tensor.
-        shape: as of a `tf.Variable`.
+        shape: the shape, as of a `tf.Variable`.
         dtype: float32.
     """
 
@@ -52,30 +51,30 @@ class Variable:
 
     @property
     def device(self) -> str:
-        """Where the memory is."""
+        """The device that holds the memory."""
         return str(self.handle.device)
 
     def read_value(self) -> Tensor:
-        """The numbers; later loads do not change them."""
+        """Returns the value, which later loads do not change."""
         return _read(self)
 
     def numpy(self) -> npt.NDArray[np.float32]:
-        """The numbers as an array."""
+        """Returns the value as an array."""
         array: npt.NDArray[np.float32] = self.read_value().numpy()
         return array
 
     def assign(self, value: Any) -> None:
-        """Replaces the numbers."""
+        """Replaces the value."""
         value = tf.ensure_shape(tf.convert_to_tensor(value, tf.float32), self.shape)
         tf.raw_ops.AssignVariableOp(resource=self.handle, value=value)
 
     def is_initialized(self) -> Tensor:
-        """True: there is memory, even before a load."""
+        """True: the memory is allocated even before a load."""
         return tf.raw_ops.VarIsInitializedOp(resource=self.handle)
 
 
 def make_variables(shapes: Sequence[Sequence[int]]) -> list[Variable]:
-    """Allocates variables; their numbers are whatever the memory holds."""
+    """Allocates variables with uninitialized values."""
     if not shapes:
         return []
     handles = _make_handles(shapes)
@@ -87,10 +86,10 @@ def _make_handles(shapes: Sequence[Sequence[int]]) -> list[Tensor]:
         try:
             return list(_native.op_library().yolotf_variables(N=len(shapes), shapes=shapes))
         except TensorFlowVersionError:
-            pass  # the load will say so
+            pass  # the load reports it
     handles = []
     for shape in shapes:
-        # Without the shape, which would be one more kind of operation for TensorFlow to prepare.
+        # A shape attribute would make each shape another kind of operation to prepare.
         handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=None, shared_name=_ANONYMOUS)
         empty = tf.raw_ops.Empty(shape=shape, dtype=tf.float32, init=False)
         tf.raw_ops.AssignVariableOp(resource=handle, value=empty)
@@ -103,14 +102,14 @@ _ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
 
 def _read(variable: Any) -> Tensor:
-    """The value of a `Variable` or `tf.Variable`."""
+    """Returns the value of a `Variable` or `tf.Variable`."""
     value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=tf.float32)
     value.set_shape(variable.shape)
     return value
 
 
 def check_eager() -> None:
-    """Raises inside of a `tf.function`, which a load is no part of.
+    """Checks that no `tf.function` is being traced.
 
     Raises:
         YolotfError: a function is being traced.
@@ -123,15 +122,15 @@ def check_eager() -> None:
 
 
 class FoldedNetwork:
-    """A network whose batch normalizations are part of its kernels and biases.
+    """A network whose batch normalization is folded into kernels and biases.
 
-    The variables are allocated, not initialised: `load` has to come first.
+    The variables are allocated, not initialized: call `load` first.
 
     Attributes:
-        graph: what it computes; see `NetworkGraph`.
+        graph: the network's graph; see `NetworkGraph`.
         stored: the variables, by the keys of `NetworkGraph.shapes`.
-        states: what is kept from one frame to the next, by the keys of `NetworkGraph.states`; with
-            any, a batch is frames of one video in their order.
+        states: the recurrent state, by the keys of `NetworkGraph.states`; if there is any, a batch
+            holds consecutive frames of one video.
     """
 
     def __init__(self, network: cfg.Network, *, use_onednn: bool | None = None) -> None:
@@ -139,12 +138,12 @@ class FoldedNetwork:
 
         Args:
             network: the network.
-            use_onednn: False for standard operations only; None for what this process can do.
+            use_onednn: False: standard operations only; None: whatever this process supports.
 
         Raises:
-            UnsupportedSectionError: a section that cannot be built, or that the file holds
-                nothing for (`dontload`).
-            OutOfMemoryError: there is no memory for the variables, or cannot be for one picture.
+            UnsupportedSectionError: a section is not supported, or has no weights in the file
+                (`dontload`).
+            OutOfMemoryError: there is not enough memory for the variables, or for one image.
         """
         kernels = tf_operations.kernels()
         if use_onednn is None:
@@ -165,17 +164,17 @@ class FoldedNetwork:
 
     @property
     def network(self) -> cfg.Network:
-        """What it was built from."""
+        """The network."""
         return self.graph.network
 
     @property
     def onednn(self) -> bool:
-        """Whether convolutions are oneDNN's operation, see `yolotf.graphs.onednn`."""
+        """Whether convolutions use oneDNN's operation, see `yolotf.graphs.onednn`."""
         return self.graph.onednn
 
     @property
     def needs_no_optimizer(self) -> bool:
-        """Whether TensorFlow's optimizer has nothing to gain in the graph."""
+        """Whether TensorFlow's graph optimizer (Grappler) cannot improve the graph."""
         return not self._optimized
 
     def load(
@@ -185,19 +184,19 @@ class FoldedNetwork:
         verify: bool = True,
         contents_disposable: bool = False,
     ) -> None:
-        """Loads a `.weights` file; see `load_darknet_weights` for the checks. Forgets all frames.
+        """Loads a `.weights` file like `load_darknet_weights`; resets the recurrent state.
 
         Args:
             weights: the file.
             verify: see `load_darknet_weights`.
-            contents_disposable: what the variables hold is of no use, as before the first load.
-                They are then written while the file is still being read.
+            contents_disposable: the current values are not needed, as before the first load. They
+                are then overwritten while the file is still being read.
 
         Raises:
-            WeightsMismatch: file and network do not belong together; nothing was changed, unless
+            WeightsMismatch: the file does not match the network; no variable was changed, unless
                 `contents_disposable`.
             OSError: the file cannot be read.
-            YolotfError: inside of a `tf.function`.
+            YolotfError: called inside a `tf.function`.
         """
         check_eager()
         opened = WeightsFile.open(weights, network=self.network)
@@ -216,27 +215,27 @@ class FoldedNetwork:
 
     @once_each
     def _plan(self, *, transposed: bool) -> layout.Plan:
-        """Which floats of a file go into which variable."""
+        """Returns which floats of a file go into which variable."""
         return self.graph.plan(transposed=transposed).bound(self.stored)
 
     def reset(self) -> None:
-        """Forgets all frames."""
+        """Resets the recurrent state."""
         for state in self.states.values():
             state.assign(tf.zeros(state.shape))
 
     @contextmanager
     def running(self, batch: int, share: float = 1.0) -> Iterator[None]:
-        """For what runs now, and is not a part of a graph that is being traced.
+        """Context of an eager run; does nothing while a graph is traced.
 
-        It is run as it is written where the optimizer has nothing to gain.
+        Turns Grappler off where it cannot improve the graph, and translates errors.
 
         Args:
-            batch: pictures of the run.
-            share: of the pixels of the network's input.
+            batch: number of images.
+            share: pixels of an image relative to the network's input.
 
         Raises:
-            OutOfMemoryError: there is no memory for the run.
-            TensorFlowError: TensorFlow refuses to run it.
+            OutOfMemoryError: the run needs more memory than the process may use.
+            TensorFlowError: TensorFlow fails to run the graph.
         """
         if not tf.executing_eagerly():
             yield
@@ -248,7 +247,7 @@ class FoldedNetwork:
             yield
 
     def unblocked_weights(self) -> dict[str, Tensor]:
-        """What `stored` holds, wide convolutions in one piece."""
+        """Returns the values of `stored`, with the kernels of wide convolutions unblocked."""
         return {key: self._unblocked(key, _read(variable)) for key, variable in self.stored.items()}
 
     def _unblocked(self, key: str, value: Tensor) -> Tensor:
@@ -260,12 +259,12 @@ class FoldedNetwork:
     def __call__(
         self, pictures: Tensor, variables: Mapping[str, Any] | None = None
     ) -> list[Tensor]:
-        """Raw heads in cfg order, or what the last section puts out if there is no head.
+        """Returns the raw heads in cfg order, or the last section's output if there is no head.
 
         Args:
-            pictures: [batch, rows, columns, channels] float32, 0..1.
-            variables: read in place of `stored`, in the shapes of `unblocked_weights`; the graph
-                then holds standard operations only.
+            pictures: images, [batch, rows, columns, channels] float32, 0..1.
+            variables: used instead of `stored`, in the shapes of `unblocked_weights`; the graph
+                then has standard operations only.
         """
         pictures = tf.convert_to_tensor(pictures)
         if variables is not None:
@@ -280,11 +279,11 @@ class FoldedNetwork:
     def step(
         self, frames: Tensor, states: Mapping[str, Any]
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """`__call__` of a network with a memory that is given and answered.
+        """`__call__` with explicit recurrent state in and out.
 
         Args:
-            frames: see there.
-            states: what has been kept, by the keys of `NetworkGraph.states`.
+            frames: as `pictures` of `__call__`.
+            states: the recurrent state, by the keys of `NetworkGraph.states`.
         """
         keys = list(self.graph.states)
 

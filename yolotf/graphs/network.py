@@ -1,8 +1,8 @@
-"""The network with batch normalization folded into its kernels: described once, for every graph.
+"""A network with folded batch normalization, described once for all graphs.
 
-`NetworkGraph` says which arrays a network computes with, where in the file they come from, and
-which operations lead from pictures to raw heads. The runtime, `build_function` and exports build
-their graphs from it. No TensorFlow here.
+`NetworkGraph` defines the arrays a network computes with, where they are in the file, and the
+operations from images to raw heads. The runtime, `build_function` and exports build their graphs
+from it. TensorFlow is not imported.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet.roles import Role
-from yolotf.graphs import sections as sections  # registers what writes them
+from yolotf.graphs import sections as sections  # registers the section writers
 from yolotf.graphs.lazy_concat import Joined, Part
 from yolotf.graphs.lowering import KernelForm, Lowering, kernel_form, key_of
 from yolotf.graphs.operations import Operations, Tensor
@@ -21,35 +21,35 @@ from yolotf.weights.once import once_each
 
 
 class NetworkGraph:
-    """What a network computes, and with what.
+    """The arrays and operations of a network.
 
     Attributes:
-        network: what it was made from.
-        onednn: whether convolutions are oneDNN's operation, see `yolotf.graphs.onednn`.
-        needs_no_optimizer: whether TensorFlow's optimizer has nothing to do in the graph.
-        shapes: of the arrays, by section and role, `17/kernel`. A convolution has `kernel` (HWIO,
-            or (size, size, channels, multiplier) where it is depthwise) and `bias`, with or
-            without batch norm; `[batchnorm]` has `scale` and `bias`. With `onednn`, wide
-            convolutions have both in blocks, see `onednn.convolve`. Parts of recurrent sections
-            are named between the two, `17/input/kernel`.
-        axes: of the arrays that are kept in Darknet's order of axes: the place of each axis in
-            Keras' order, (3, 2, 0, 1) for OIHW.
-        states: shapes of what is kept from one frame to the next, by section and name,
-            `17/state`; with any, `heads` takes one frame at once.
+        network: the network.
+        onednn: whether convolutions use oneDNN's operation, see `yolotf.graphs.onednn`.
+        needs_no_optimizer: whether TensorFlow's graph optimizer cannot improve the graph.
+        shapes: shapes of the arrays, by section and role, as `17/kernel`. A convolution has
+            `kernel` (HWIO, or (size, size, channels, multiplier) if depthwise) and `bias`, with or
+            without batch normalization; `[batchnorm]` has `scale` and `bias`. With `onednn`, both
+            arrays of a wide convolution are in blocks, see `onednn.convolve`. Parts of recurrent
+            sections are named in between, as `17/input/kernel`.
+        axes: for arrays kept in Darknet's order of axes, the position of each axis in Keras'
+            order: (3, 2, 0, 1) for OIHW.
+        states: shapes of the recurrent state, by section and name, as `17/state`; if there is any,
+            `heads` takes one frame at a time.
     """
 
     def __init__(self, network: cfg.Network, *, use_onednn: bool, as_stored: bool = False) -> None:
-        """Looks at every section.
+        """Describes every section.
 
         Args:
             network: the network.
             use_onednn: see `onednn`.
-            as_stored: kernels keep Darknet's order of axes, and every convolution is one
-                operation (`convolution.convolve_in_groups`), also where TensorFlow needs another.
+            as_stored: keep kernels in Darknet's order of axes, and write every convolution as one
+                operation (`convolution.convolve_in_groups`), also where TensorFlow needs several.
 
         Raises:
-            UnsupportedSectionError: a section that cannot be built, or that the file holds
-                nothing for (`dontload`).
+            UnsupportedSectionError: a section is not supported, or has no weights in the file
+                (`dontload`).
         """
         self.network = network
         self.onednn = use_onednn
@@ -84,15 +84,15 @@ class NetworkGraph:
         return (form.blocks, *shape[:-1], shape[-1] // form.blocks)
 
     def blocks_of(self, key: str) -> int:
-        """How many blocks the array is stored in."""
+        """Returns the number of blocks that the array is stored in."""
         return self._blocks.get(int(key.split("/")[0]), 1)
 
     @once_each
     def plan(self, *, transposed: bool) -> layout.Plan:
-        """Which floats of a file go where: the variables of its slots are the keys of `shapes`.
+        """Returns which floats of a file go into which array; slots are named as in `shapes`.
 
         Args:
-            transposed: as the file's header says, see `Header`.
+            transposed: as in the file's header, see `Header`.
         """
         by_part: dict[tuple[int, str], dict[str, layout.Segment]] = {
             (index, name): {} for index in self._used for name in self.network.layers[index].parts
@@ -108,7 +108,7 @@ class NetworkGraph:
     def _assignments(
         self, layer: cfg.Layer, name: str, segments: dict[str, layout.Segment]
     ) -> list[layout.Assignment]:
-        """What goes where of one section or part, batch normalization folded."""
+        """Returns the assignments of a section or part, with batch normalization folded."""
         form = self._forms[layer.index, name]
 
         def slot(role: str) -> layout.Slot:
@@ -130,7 +130,7 @@ class NetworkGraph:
         kernel = segments.get("kernel")
         if kernel is None:
             multiplier = layout.folded(gamma, gamma, slot("scale"))
-        elif layer.flips_kernel:  # the graph multiplies
+        elif layer.flips_kernel:  # the graph multiplies by gamma
             beta = layout.folded(segments["beta"], gamma, slot("bias"))
             scale = layout.folded(gamma, gamma, slot("scale"))
             return [beta, scale, layout.assignment(kernel, slot("kernel"))]
@@ -156,21 +156,22 @@ class NetworkGraph:
         states: Mapping[str, Tensor] | None = None,
         written: Callable[[cfg.Layer, Tensor], None] | None = None,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Writes the operations from pictures to raw heads, in cfg order.
+        """Writes the operations from images to raw heads.
 
         Args:
             ops: where to write them; with `fused` they include oneDNN's, see `onednn.convolve`.
-            pictures: [batch, rows, columns, channels] float32, 0..1; a batch of 1 with `states`.
-            weights: gives the array of a key of `shapes`; in blocks only with `fused`.
-            fused: convolutions are oneDNN's operation; else standard operations only.
-            resizable: rows and columns may be others than the cfg says.
-            states: what has been kept, by the keys of `self.states`.
-            written: called with each section and its output as soon as it is written; not with
-                `fused`, where an output may be in parts.
+            pictures: images, [batch, rows, columns, channels] float32, 0..1; a batch of 1 with
+                `states`.
+            weights: returns the array of a key of `shapes`; in blocks only with `fused`.
+            fused: use oneDNN's operation for convolutions; False: standard operations only.
+            resizable: rows and columns may differ from the cfg's.
+            states: the recurrent state, by the keys of `self.states`.
+            written: called with each section and its output once it is written; not with `fused`,
+                where an output may be in parts.
 
         Returns:
-            What enters the heads, or what the last section puts out if there is no head; and what
-            is to be kept for the next frame.
+            The inputs of the heads in cfg order, or the last section's output if there is no head;
+            and the recurrent state for the next frame.
         """
         lowering = Lowering(
             ops,
@@ -194,7 +195,7 @@ class NetworkGraph:
         return [outputs[index].whole() for index in ends], lowering.kept
 
     def _folded_shapes(self, layer: cfg.Layer) -> dict[str, tuple[int, ...]]:
-        """Role and shape of what a section needs once batch normalization is folded."""
+        """Returns role and shape of a section's arrays after folding batch normalization."""
         stored = list(layer.stored())
         shapes: dict[str, tuple[int, ...]] = {}
         for name, part in layer.parts.items():
@@ -226,7 +227,7 @@ class NetworkGraph:
     def _shape_of(
         self, part: cfg.Layer, form: KernelForm, role: Role, shape: tuple[int, ...]
     ) -> tuple[int, ...]:
-        """The shape of an array whose shape in the file is `shape`."""
+        """Returns the shape of an array whose shape in the file is `shape`."""
         if role is Role.KERNEL and part.flips_kernel:
             return shape
         depthwise = role is Role.KERNEL and form.depthwise
@@ -244,8 +245,8 @@ class NetworkGraph:
 
 
 _FOLDED = {Role.BETA: "bias", Role.GAMMA: "scale"}
-"""What becomes of a batch normalization; mean and variance are in both."""
+"""Roles that batch normalization is folded into, each with mean and variance."""
 
 
 _STORED_AXES = {("kernel", 4): (3, 2, 0, 1), ("kernel", 2): (1, 0), ("bias", 3): (2, 0, 1)}
-"""By role and rank: where the axes of Darknet's order are in Keras'."""
+"""Positions of Darknet's axes in Keras' order, by role and rank."""

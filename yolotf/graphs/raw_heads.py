@@ -1,9 +1,9 @@
-"""Raw numbers of heads -> boxes and probabilities, by Darknet's rules, over `ops`.
+"""Decoding of raw heads to boxes and probabilities by Darknet's rules, written with `ops`.
 
-As in `operations`, the first argument says where operations are written. Boxes are
-`x, y, width, height` with the centre first, relative to the network's input (0..1). Sources:
-AlexeyAB/darknet src/yolo_layer.c, region_layer.c, gaussian_yolo_layer.c, detection_layer.c.
-Nothing here imports TensorFlow.
+As in `operations`, the first argument is where operations are written. Boxes are center x, center
+y, width, height, relative to the network's input (0..1). Sources: AlexeyAB/darknet
+src/yolo_layer.c, region_layer.c, gaussian_yolo_layer.c, detection_layer.c. TensorFlow is not
+imported.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Size = Sequence[Any]
 
 
 class Decoded(NamedTuple):
-    """Every box of one head; N counts rows, then columns, then anchors, as Darknet does."""
+    """All N boxes of a head, ordered by row, column and anchor as in Darknet."""
 
     boxes: Tensor
-    """[B, N, 4] float32: centre x, y, width, height relative to the network's input."""
+    """[B, N, 4] float32: center x, y, width, height relative to the network's input."""
     objectness: Tensor
     """[B, N] float32."""
     probabilities: Tensor
-    """[B, N, C] float32: the classes' own, not yet multiplied by `objectness`."""
+    """[B, N, C] float32: class probabilities, not multiplied by `objectness`."""
 
 
 def decode(
@@ -49,15 +49,15 @@ def decode(
     input_size: Size,
     tree: Tree | None = None,
 ) -> Decoded:
-    """Boxes and probabilities of one head; see `decode.decode_head`.
+    """Returns the boxes and probabilities of a head; see `decode.decode_head`.
 
     Args:
-        ops: where to write it.
-        raw: what enters the head, [batch, rows, columns, channels]; that of `[detection]` may be
+        ops: where to write the operations.
+        raw: the input of the head, [batch, rows, columns, channels]; for `[detection]` it may be
             flat.
         head: the head.
         grid: its rows and columns.
-        input_size: (height, width) of the picture the network saw.
+        input_size: (height, width) of the network's input in this call.
         tree: the class tree that the head names.
     """
     if isinstance(head, Detection):
@@ -70,18 +70,18 @@ def decode(
 def corners_and_scores(
     ops: Operations, raws: Sequence[Tensor], network: Network, grids: Sequence[Size], size: Size
 ) -> tuple[Tensor, Tensor]:
-    """All boxes of all heads, in cfg order, before any threshold or suppression.
+    """Returns all boxes of all heads, in cfg order, without threshold or suppression.
 
     Args:
-        ops: where to write it.
-        raws: what enters the heads, in cfg order.
-        network: whose heads they are.
-        grids: rows and columns of each.
-        size: (height, width) of what the network saw.
+        ops: where to write the operations.
+        raws: the inputs of the heads, in cfg order.
+        network: the network of the heads.
+        grids: rows and columns of each head.
+        size: (height, width) of the network's input in this call.
 
     Returns:
         [batch, boxes, 4]: left, top, right, bottom, relative to the input; and [batch, boxes,
-        classes]: of a class tree, the score of one class of each box, and 0.
+        classes]: scores; with a class tree, a single class of each box has a score above 0.
     """
     tree = tree_of_heads(network)
     corners, scores = [], []
@@ -104,7 +104,7 @@ def _joined(ops: Operations, tensors: Sequence[Tensor]) -> Tensor:
 
 
 def rows_of(ops: Operations, raw: Tensor, head: Head, grid: Size) -> Tensor:
-    """[batch, boxes, entries]: a row for each box, by row, column and anchor."""
+    """Returns a row for each box, [batch, boxes, entries], by row, column and anchor."""
     entries = head.coords + 1 + head.classes
     rows, columns = grid
     if isinstance(rows, int) and isinstance(columns, int):
@@ -115,24 +115,24 @@ def rows_of(ops: Operations, raw: Tensor, head: Head, grid: Size) -> Tensor:
 
 
 def places(ops: Operations, head: Head, grid: Size, input_size: Size) -> Tensor:
-    """Where each box of a head stands, and how large its anchor is.
+    """Returns the cell and the anchor of each box of a head.
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         head: `[yolo]`, `[Gaussian_yolo]` or `[region]`.
         grid: its rows and columns.
         input_size: see `decode`.
 
     Returns:
-        [N, 8] float32: column and row; columns and rows in all; the anchor's width and height,
-        relative to the input; what the centre in the cell is multiplied by, and what is then
-        taken away. An array if all sizes are ints: a graph then holds it as one constant.
+        [N, 8] float32: column and row; number of columns and rows; the anchor's width and height,
+        relative to the input; the factor of the center in its cell, and the offset subtracted from
+        the product. A NumPy array if all sizes are ints, which a graph holds as one constant.
     """
     rows, columns = grid
     anchors = len(head.anchors)
     scale_x_y = head.scale_x_y if isinstance(head, Yolo) else 1.0
     rule = [scale_x_y, 0.5 * (scale_x_y - 1.0)]
-    # The anchors of [region] are in cells.
+    # Anchors of [region] are in cells.
     extents = [columns, rows] if isinstance(head, Region) else [input_size[1], input_size[0]]
     if all(isinstance(extent, int) for extent in (*grid, *input_size)):
         found = np.empty([rows, columns, anchors, 8], np.float32)
@@ -146,7 +146,7 @@ def places(ops: Operations, head: Head, grid: Size, input_size: Size) -> Tensor:
     number = ops.Range(start=0, limit=cells, delta=1)  # of the cell
     corner = [ops.FloorMod(x=number, y=columns), ops.FloorDiv(x=number, y=columns)]
     corner = [_float(ops, one) for one in corner]
-    # One row a cell, and the anchors of a cell behind each other.
+    # One row per cell, with the cell's anchors one after another.
     width, height = (_float(ops, extent) for extent in (columns, rows))
     across, down = (_float(ops, extent) for extent in extents)
     ones = ops.OnesLike(x=corner[0])
@@ -165,12 +165,12 @@ def places(ops: Operations, head: Head, grid: Size, input_size: Size) -> Tensor:
 
 
 def _float(ops: Operations, values: Any) -> Tensor:
-    """Sizes as float32."""
+    """Returns sizes as float32."""
     return float(values) if isinstance(values, int) else ops.Cast(x=values, DstT="float32")
 
 
 def objectness_of(ops: Operations, raw: Tensor, head: Head) -> Tensor:
-    """How likely there is a box."""
+    """Returns the objectness of each box."""
     if isinstance(head, Yolo) and head.new_coords:
         return raw
     objectness = ops.Sigmoid(x=raw)
@@ -209,7 +209,7 @@ def decode_rows(
                 section=head.type,
                 layer=head.index,
             )
-        # Darknet's CPU code softmaxes in forward_region_layer and has no sigmoid otherwise.
+        # Without a class tree, Darknet's CPU code applies softmax or nothing, never a sigmoid.
         if tree is not None:
             probabilities = _deepest(ops, classes, tree)
         else:
@@ -239,12 +239,14 @@ def decode_rows(
 
 
 def _deepest(ops: Operations, classes: Tensor, tree: Tree) -> Tensor:
-    """Of each row the last class that is above a half, with all above it (region_layer.c:411-420).
+    """Returns scores: only the last class above 0.5 has one (region_layer.c:411-420).
+
+    Probabilities are multiplied by those of all ancestors first.
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         classes: [..., classes], raw.
-        tree: of the classes.
+        tree: the class tree.
     """
     count = len(tree.parents)
     rows = ops.Reshape(tensor=classes, shape=[-1, 1, 1, count])
@@ -264,7 +266,7 @@ def _deepest(ops: Operations, classes: Tensor, tree: Tree) -> Tensor:
 
 
 def _decode_detection(ops: Operations, raw: Tensor, head: Detection) -> Decoded:
-    """YOLO version 1: class numbers of all cells, then confidences, then boxes."""
+    """Decodes YOLO version 1: classes of all cells, then confidences, then boxes."""
     if len(raw.shape) == 4:
         raw = ops.Transpose(x=raw, perm=[0, 3, 1, 2])  # Darknet flattens channels first
     cells, classes, num = head.side**2, head.classes, head.num
@@ -277,7 +279,7 @@ def _decode_detection(ops: Operations, raw: Tensor, head: Detection) -> Decoded:
         num_split=3,
     )
     batch = ops.Slice(input=ops.Shape(input=flat), begin=[0], size=[1])
-    # Not -1: there may be no classes to count the rows by.
+    # Not -1, which cannot be inferred if there are no classes.
     shape = ops.ConcatV2(values=[batch, [cells, 1, classes]], axis=0)
     probabilities = ops.Reshape(tensor=probabilities, shape=shape)
     if head.softmax:

@@ -1,10 +1,10 @@
 """Darknet's loss of a `[yolo]` section, for training in TensorFlow (AlexeyAB src/yolo_layer.c).
 
-Darknet does not differentiate a loss. It computes a *delta* for every number that enters the head,
-adds that to what flows back (`backward_yolo_layer`, line 889), and prints the sum of the squared
-deltas as the loss. Deltas of objectness and classes are those of a cross-entropy; those of a box
-are an IoU's slopes, without the slope of the sigmoid before them. `YoloLoss` has this sum as its
-value and the negative delta as its gradient, so that a model learns here as it does there.
+Darknet does not differentiate a loss. It computes a *delta* for every input of the head, adds it to
+the backpropagated gradient (`backward_yolo_layer`, line 889), and prints the sum of the squared
+deltas as the loss. The deltas of objectness and classes are those of a cross-entropy; those of a
+box are derivatives of an IoU, without the derivative of the sigmoid. `YoloLoss` has this sum as its
+value and the negative delta as its gradient, so a model trains as in Darknet.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from yolotf.darknet.options import Options
 
 _IOU_LOSSES = ("mse", "giou", "diou", "ciou")
 _MATCHES = 0.25
-"""A prediction counts as one of a class above this probability (yolo_layer.c:402)."""
+"""A prediction counts as a class if its probability is above this (yolo_layer.c:402)."""
 _UNSUPPORTED = ("focal_loss", "counters_per_class", "map", "embedding_layer")
 
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What a `[yolo]` section says of training, with Darknet's defaults (parser.c:448-510).
+    """The training options of a `[yolo]` section, with Darknet's defaults (parser.c:448-510).
 
-    `cls_normalizer` is not among them: Darknet reads it, and multiplies by it only where
-    `counters_per_class` is set (yolo_layer.c:316).
+    `cls_normalizer` is omitted: Darknet parses it but uses it only with `counters_per_class`
+    (yolo_layer.c:316).
     """
 
     iou_loss: str
@@ -47,10 +47,10 @@ class LossOptions:
 
     @classmethod
     def of(cls, network: cfg.Network, head: cfg.Yolo) -> LossOptions:
-        """Reads the options.
+        """Reads the options of a head.
 
         Raises:
-            UnsupportedSectionError: the section asks for a loss that this is not.
+            UnsupportedSectionError: the section asks for a loss that is not implemented.
         """
         place = network.where(head) if network.name else None
         options = Options(head.section, network.source, place=place)
@@ -82,7 +82,7 @@ class LossOptions:
 
 @public
 class YoloLoss:
-    """The loss of one `[yolo]` head: `loss(truths, raw)`; one a head, see `yolo_losses`."""
+    """The loss of a `[yolo]` head, called as `loss(truths, raw)`; see `yolo_losses`."""
 
     def __init__(self, network: cfg.Network, head: cfg.Yolo) -> None:
         self.head = head
@@ -91,15 +91,15 @@ class YoloLoss:
         self.__name__ = f"yolo_{head.index}"
 
     def __call__(self, truths: Any, raw: Any) -> Any:
-        """The loss of each image.
+        """Returns the loss of each image.
 
         Args:
-            truths: [batch, most, 5]: class, centre x, centre y, width, height, as in a label
-                file of Darknet (relative to the image); behind an image's boxes rows of 0.
+            truths: [batch, boxes, 5]: class, center x, center y, width, height, as in Darknet's
+                label files (relative to the image); padded with rows of 0.
             raw: [batch, rows, columns, filters]: the model's output for this head.
 
         Returns:
-            [batch] float32: the sum of the squares of Darknet's deltas. The gradient for `raw` is
+            [batch] float32: the sum of the squares of Darknet's deltas. The gradient of `raw` is
             the negative delta.
         """
         truths = tf.cast(tf.stop_gradient(tf.convert_to_tensor(truths)), tf.float32)
@@ -116,7 +116,7 @@ class YoloLoss:
         return cost(tf.cast(tf.convert_to_tensor(raw), tf.float32))
 
     def delta(self, truths: Any, raw: Any) -> Any:
-        """Darknet's delta of every number of `raw`, in its shape."""
+        """Returns Darknet's delta of every element of `raw`, in its shape."""
         options, head = self.options, self.head
         rows, columns = raw.shape[1], raw.shape[2]
         anchors = len(head.mask)
@@ -125,7 +125,7 @@ class YoloLoss:
         output = self._activated(tf.reshape(raw, grid))
         valid, ids, boxes = self._truths(truths)
 
-        # What no truth is assigned to (yolo_layer.c:375-465).
+        # Predictions without an assigned truth (yolo_layer.c:375-465).
         objectness, classes = output[..., 4], output[..., 5:]
         overlap = _iou(self._boxes(output)[..., None, :], boxes[:, None, None, None])
         overlap = tf.where(valid[:, None, None, None], overlap, 0.0)
@@ -135,7 +135,7 @@ class YoloLoss:
         ignored = tf.maximum(object_delta, best - objectness) if options.objectness_smooth else 0.0
         object_delta = tf.where(best > options.ignore_thresh, ignored, object_delta)
 
-        # What one is assigned to (yolo_layer.c:466-560).
+        # Predictions with an assigned truth (yolo_layer.c:466-560).
         assigned, place, anchor = self._assigned(valid, boxes, rows, columns)
         each = tf.gather_nd(output, place)
         box_delta = self._box_delta(each, boxes[:, :, None], place, anchor, rows, columns)
@@ -154,7 +154,7 @@ class YoloLoss:
             wanted = wanted * (1 - smooth) + 0.5 * smooth
         class_delta = tf.where(taken[..., None], wanted - classes, 0.0)
         full = 1 - objectness
-        if options.objectness_smooth:  # only where nothing was said yet (yolo_layer.c:525)
+        if options.objectness_smooth:  # only where there is no delta yet (yolo_layer.c:525)
             full = tf.where(object_delta == 0, full, object_delta)
         object_delta = tf.where(taken, full, object_delta) * options.obj_normalizer
         if options.iou_thresh < 1:  # `averages_yolo_deltas`
@@ -165,7 +165,7 @@ class YoloLoss:
         return tf.stop_gradient(tf.reshape(delta, shape))
 
     def _activated(self, x: Any) -> Any:
-        """What Darknet keeps of a head's input (yolo_layer.c:662-681)."""
+        """Returns the activated outputs of the head (yolo_layer.c:662-681)."""
         head = self.head
         if not head.new_coords:
             x = tf.concat([tf.sigmoid(x[..., :2]), x[..., 2:4], tf.sigmoid(x[..., 4:])], -1)
@@ -173,11 +173,11 @@ class YoloLoss:
         return tf.concat([centre, x[..., 2:]], -1)
 
     def _sizes(self, anchors: Any) -> Any:
-        """Anchors in pixels, relative to the network's input."""
+        """Returns the sizes of anchors, given in pixels, relative to the network's input."""
         return tf.constant(anchors, tf.float32) / [self._input.width, self._input.height]
 
     def _boxes(self, output: Any) -> Any:
-        """`get_yolo_box` of every place (yolo_layer.c:131-151)."""
+        """Returns the predicted boxes, `get_yolo_box` (yolo_layer.c:131-151)."""
         rows, columns = output.shape[1], output.shape[2]
         y, x = tf.meshgrid(tf.range(float(rows)), tf.range(float(columns)), indexing="ij")
         corner = tf.stack([x, y], -1)[:, :, None]
@@ -191,16 +191,16 @@ class YoloLoss:
         return tf.concat([centre, stretch * sizes], -1)
 
     def _truths(self, truths: Any) -> tuple[Any, Any, Any]:
-        """Which rows are boxes of known classes, their classes, and the boxes."""
+        """Returns which rows are boxes of known classes, their classes, and the boxes."""
         boxes = truths[..., 1:]
-        # The first box without an x ends the list (yolo_layer.c:389).
+        # The first box with x = 0 ends the list (yolo_layer.c:389).
         listed = tf.math.cumprod(tf.cast(boxes[..., 0] != 0, tf.int32), -1) > 0
         ids = tf.cast(truths[..., 0], tf.int32)
         known = (ids >= 0) & (ids < self.head.classes)
         return listed & known, ids, boxes
 
     def _assigned(self, valid: Any, boxes: Any, rows: int, columns: int) -> tuple[Any, Any, Any]:
-        """[batch, truths, anchors]: whether each is assigned, at which place, and its size."""
+        """Returns [batch, truths, anchors]: whether assigned, the index, the anchor's size."""
         mask = list(self.head.mask)
         sizes = self._sizes(self.options.all_anchors)
         alone = tf.concat([tf.zeros_like(boxes[..., :2]), boxes[..., 2:]], -1)[:, :, None]
@@ -212,7 +212,7 @@ class YoloLoss:
             alike = _similarity(shapes, alone, self.options.iou_thresh_kind)
             known = [number for number in mask if number < len(self.options.all_anchors)]
             alike = tf.gather(alike, known, axis=-1) > self.options.iou_thresh
-            # A mask beyond num= is nobody's (cspx-p7-mish.cfg has one).
+            # A mask beyond num= never matches (cspx-p7-mish.cfg has one).
             assigned |= tf.pad(alike, [[0, 0], [0, 0], [0, len(mask) - len(known)]])
         x = tf.clip_by_value(tf.cast(boxes[..., 0] * columns, tf.int32), 0, columns - 1)
         y = tf.clip_by_value(tf.cast(boxes[..., 1] * rows, tf.int32), 0, rows - 1)
@@ -227,7 +227,7 @@ class YoloLoss:
     def _box_delta(
         self, output: Any, truth: Any, place: Any, sizes: Any, rows: int, columns: int
     ) -> Any:
-        """`delta_yolo_box` (yolo_layer.c:171-283)."""
+        """Returns the deltas of boxes, `delta_yolo_box` (yolo_layer.c:171-283)."""
         options = self.options
         corner = tf.cast(tf.stack([place[..., 2], place[..., 1]], -1), tf.float32)
         if options.iou_loss == "mse":
@@ -250,27 +250,27 @@ class YoloLoss:
 
 @public
 def yolo_losses(network: cfg.Network) -> list[YoloLoss]:
-    """Darknet's loss for each output of `build_model(network)`, in their order.
+    """Returns Darknet's loss for each output of `build_model(network)`, in order.
 
     Args:
-        network: whose heads are `[yolo]` sections.
+        network: a network whose heads are `[yolo]` sections.
 
     Returns:
-        One `YoloLoss` a head, as `model.compile(loss=...)` takes them.
+        A `YoloLoss` for each head, ready for `model.compile(loss=...)`.
 
     Raises:
-        UnsupportedSectionError: a head has a loss that this is not, or there is no head.
+        UnsupportedSectionError: a head needs a loss that is not implemented, or there is no head.
     """
     if not network.heads:
         raise refuse(network, network.layers[-1], "no [yolo] section, so there is no loss")
     return [YoloLoss(network, head) for head in network.heads]  # type: ignore[arg-type]
 
 
-# Boxes are [..., 4]: centre x, centre y, width, height.
+# Boxes are [..., 4]: center x, center y, width, height.
 
 
 def _sides(box: Any) -> tuple[Any, Any]:
-    """(left, top) and (right, bottom)."""
+    """Returns (left, top) and (right, bottom)."""
     return box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2
 
 
@@ -279,7 +279,7 @@ def _area(box: Any) -> Any:
 
 
 def _iou(box: Any, other: Any) -> Any:
-    """`box_iou` (box.c:179)."""
+    """Returns the IoU, `box_iou` (box.c:179)."""
     (first, last), (from_, to) = _sides(box), _sides(other)
     shared = tf.minimum(last, to) - tf.maximum(first, from_)
     inside = tf.where(tf.reduce_all(shared >= 0, -1), shared[..., 0] * shared[..., 1], 0.0)
@@ -287,7 +287,7 @@ def _iou(box: Any, other: Any) -> Any:
 
 
 def _similarity(box: Any, other: Any, kind: str) -> Any:
-    """`box_iou_kind` (box.c:166-273)."""
+    """Returns the overlap of a kind, `box_iou_kind` (box.c:166-273)."""
     iou = _iou(box, other)
     if kind == "iou":
         return iou
@@ -307,12 +307,12 @@ def _similarity(box: Any, other: Any, kind: str) -> Any:
 
 
 def _slopes(box: Any, truth: Any, kind: str) -> Any:
-    """`dx_box_iou` (box.c:275-440): for x, y, width and height, the latter two not halved."""
+    """Returns derivatives by x, y, width and height, the last two not halved (box.c:275-440)."""
     (first, last), (from_, to) = _sides(box), _sides(truth)
     shared = tf.minimum(last, to) - tf.maximum(first, from_)
     inside = (shared[..., 0] * shared[..., 1])[..., None]
     union = (_area(box) + _area(truth))[..., None] - inside
-    across = shared[..., ::-1]  # what a side's length is multiplied by
+    across = shared[..., ::-1]  # the factor of a side's length
     inside_first = tf.where(first > from_, -across, 0.0)
     inside_last = tf.where(last < to, across, 0.0)
     union_first = -box[..., 3:1:-1] - inside_first

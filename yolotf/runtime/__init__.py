@@ -1,1 +1,1 @@
-"""TensorFlow's kernels through its C API: no TensorFlow Python is imported."""
+"""TensorFlow's kernels through its C API, without TensorFlow's Python."""

@@ -1,4 +1,4 @@
-"""Raw heads -> detections, natively: what graphs/decode.py does in TensorFlow's operations."""
+"""Native decoding of raw heads to detections; graphs/decode.py does the same in TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from yolotf.darknet.decoding import (
 from yolotf.darknet.detection_options import DetectionOptions
 
 _KINDS = ("yolo", "Gaussian_yolo", "region", "detection")
-"""By value of HeadKind, decode.h."""
+"""Indexed by HeadKind of decode.h."""
 
 
 class Found(NamedTuple):
-    """Detections of one picture, best first."""
+    """Detections of one image, best first."""
 
     boxes: npt.NDArray[np.float32]
-    """[N, 4]: left, top, right, bottom in pixels of the picture."""
+    """[N, 4]: left, top, right, bottom in pixels of the image."""
     scores: npt.NDArray[np.float32]
     """[N]."""
     classes: npt.NDArray[np.int32]
@@ -37,19 +37,19 @@ class Found(NamedTuple):
 
 
 class Decoder:
-    """Decodes what enters a network's heads; made once, called from any thread."""
+    """Decodes the raw heads of a network; thread-safe."""
 
     def __init__(self, network: Network, suppression: Suppression | None = None) -> None:
-        """Describes the heads to the native code.
+        """Passes the heads' parameters to the native code.
 
         Args:
-            network: whose heads they are.
-            suppression: used in place of the network's own rule.
+            network: the network of the heads.
+            suppression: replaces the network's own rule.
 
         Raises:
-            UnsupportedSectionError: heads that cannot be decoded (see `check_heads`).
+            UnsupportedSectionError: a head cannot be decoded (see `check_heads`).
             OSError: the heads' class tree cannot be read.
-            YolotfError: it is none, or another network's.
+            YolotfError: the class tree is invalid, or belongs to another network.
         """
         check_heads(network)
         heads = network.heads
@@ -78,28 +78,28 @@ class Decoder:
         unwanted: Iterable[int] = (),
         threads: int = 1,
     ) -> list[Found]:
-        """Decodes, thresholds and suppresses as Darknet's detector does.
+        """Returns the detections of raw heads: decodes, thresholds and suppresses as Darknet does.
 
         Args:
-            raws: what enters each head, in cfg order, [pictures, rows, columns, channels]
-                float32 in C order; read where it is.
-            input_size: (height, width) of what the network saw.
-            image_sizes: [pictures, 2], (height, width) of the pictures the input was made from, in
-                whose pixels the answer is.
-            score: lowest score of a detection; at least 0, below 1.
-            iou: boxes of one class that overlap more exclude each other; likewise.
-            max_boxes: detections for a picture, the best ones.
-            letter_box: whether the pictures were fitted with their proportions kept; None: as the
-                cfg says.
-            agnostic: boxes of different classes exclude each other, too.
-            unwanted: classes to leave out; their boxes exclude none.
-            threads: pictures decoded at once.
+            raws: the inputs of the heads, in cfg order, [images, rows, columns, channels] float32
+                in C order; not copied.
+            input_size: (height, width) of the network's input in this call.
+            image_sizes: [images, 2], (height, width) of the original images, in whose pixels boxes
+                are returned.
+            score: lowest score of a detection, in [0, 1).
+            iou: of boxes of one class that overlap more (IoU), only the best is kept; in [0, 1).
+            max_boxes: largest number of detections per image; the best are kept.
+            letter_box: whether images were resized with their proportions kept; None: as in the
+                cfg.
+            agnostic: suppress overlapping boxes of different classes too.
+            unwanted: classes to drop; their boxes suppress nothing.
+            threads: number of images decoded in parallel.
 
         Returns:
-            One `Found` for each picture.
+            A `Found` for each image.
 
         Raises:
-            ValueError: an argument has another form.
+            ValueError: an argument has the wrong shape or type.
         """
         boxes, scores, classes, counts = _core.detections(
             list(raws),
@@ -124,7 +124,7 @@ class Decoder:
 
 
 def _integers(head: Head) -> list[int]:
-    """A row of what `_core.detections` calls `heads`."""
+    """Returns a row of the `heads` argument of `_core.detections`."""
     return [
         _KINDS.index(head.type),
         head.classes,

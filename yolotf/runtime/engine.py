@@ -1,4 +1,4 @@
-"""What computes a network, whoever wrote its kernels."""
+"""The interface of inference engines."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ Floats = npt.NDArray[np.float32]
 
 
 class LoadedWeights(Protocol):
-    """The numbers of one file, ready to compute with; freed with their last request."""
+    """The weights of a file, ready for inference; freed with their last request."""
 
     @property
     def path(self) -> str:
-        """Of the file."""
+        """Path of the file."""
 
     @property
     def header(self) -> Header:
-        """Of the file."""
+        """Header of the file."""
 
 
 class Engine(Protocol):
-    """Computes the raw heads of one network, with any number of sets of its weights.
+    """Computes the raw heads of a network, with any number of sets of weights.
 
-    All methods may be called from several threads at once. `weights` is always what `load` of the
-    same engine returned.
+    All methods are thread-safe. `weights` is always a result of `load` of the same engine.
     """
 
     @property
     def network(self) -> cfg.Network:
-        """What it computes."""
+        """The network."""
 
     @property
     def states(self) -> Mapping[str, tuple[int, ...]]:
-        """What the network keeps from one frame to the next: shapes by key."""
+        """Shapes of the recurrent state, by key."""
 
     def load(self, weights: WeightsSource, *, verify: bool = True) -> Any:
         """Reads a file into `LoadedWeights`.
@@ -51,38 +50,38 @@ class Engine(Protocol):
             verify: see `load_darknet_weights`.
 
         Raises:
-            WeightsMismatch: file and network do not belong together.
+            WeightsMismatch: the file does not match the network.
             OSError: the file cannot be read.
-            OutOfMemoryError: there is no memory for them.
+            OutOfMemoryError: there is not enough memory for the weights.
             ForkedProcessError: the process was forked after an engine had been started.
         """
 
     def raw_heads(self, inputs: Floats, weights: Any) -> list[Array]:
-        """What enters each head, in cfg order, [batch, rows, columns, channels].
+        """Returns the inputs of the heads, in cfg order, [batch, rows, columns, channels].
 
         Args:
             inputs: [batch, height, width, channels] float32, 0..1, of the network's size.
             weights: from `load`.
 
         Raises:
-            OutOfMemoryError: there is no memory for the run.
-            EngineError: the engine refuses to run it.
+            OutOfMemoryError: the run needs more memory than the process may use.
+            EngineError: inference fails.
             ForkedProcessError: the process was forked after an engine had been started.
         """
 
     def step(
         self, frame: Floats, weights: Any, states: Mapping[str, Array]
     ) -> tuple[list[Array], Mapping[str, Array]]:
-        """As `raw_heads`, for a network that keeps something from one frame to the next.
+        """Computes one frame with explicit recurrent state; otherwise like `raw_heads`.
 
         Args:
             frame: [1, height, width, channels].
             weights: from `load`.
-            states: what the step before returned, zeros at first; by the keys of `states`.
+            states: the states returned for the previous frame, zeros at first; keys as in `states`.
 
         Returns:
-            What enters the heads, and the states for the next step.
+            The inputs of the heads, and the states for the next frame.
         """
 
     def unblocked_weights(self, weights: Any) -> Mapping[str, Array]:
-        """The arrays that `FoldedNetwork` computes with: batch norms folded, kernels HWIO."""
+        """Returns the arrays of `FoldedNetwork`: batch normalization folded, kernels HWIO."""

@@ -1,4 +1,4 @@
-"""A graph of the runtime, written by the same calls as `tf.raw_ops` takes."""
+"""Graphs of the runtime, written with the same calls as `tf.raw_ops`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Node(NamedTuple):
     """An output of an operation."""
 
     number: int
-    """In its graph."""
+    """Its number in the graph."""
     dtype: str
-    """NumPy's name for it."""
+    """NumPy's name of its type."""
 
 
 _TYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10}
 _NAMES = {number: name for name, number in _TYPES.items()}
 
-# The inputs of each operation, in its own order (tensorflow/core/ops). Numbers given for one of
-# those behind a bar are int32, others have the type of the first that is an output.
+# The inputs of each operation, in its order (tensorflow/core/ops). Constants for inputs between
+# bars are int32; others have the type of the first input that is a Node.
 _INPUTS = {
     "Abs": "x",
     "AddV2": "x y",
@@ -118,10 +118,10 @@ _LISTS = frozenset({"Split", "SplitV", "Unpack"})
 
 
 class Operations:
-    """Writes operations into a graph: what `yolotf.graphs` calls `ops`."""
+    """Writes operations into a graph: the `ops` of `yolotf.graphs`."""
 
     def __init__(self) -> None:
-        """An empty graph."""
+        """Starts an empty graph."""
         self.graph = _runtime.Graph()
         self._count = 0
         self._constants: dict[tuple[Any, ...], Node] = {}
@@ -134,7 +134,7 @@ class Operations:
         return write
 
     def placeholder(self, shape: Sequence[int | None], dtype: str = "float32") -> Node:
-        """What is fed to each run."""
+        """Returns a node that is fed in each run."""
         extents = [-1 if extent is None else extent for extent in shape]
         node: Node = self.Placeholder(dtype=_TYPES[dtype], shape=extents)
         return node
@@ -149,7 +149,7 @@ class Operations:
                 part += 1
                 continue
             value = arguments.pop(name)
-            # Between the bars stand shapes, axes and the like.
+            # Inputs between the bars are shapes, axes and the like.
             inputs.append(self._input(value, "int32" if part == 1 else dtype))
         attributes = {
             name: (_ATTRIBUTES_OF.get((kind, name)) or _ATTRIBUTES[name], value)
@@ -183,7 +183,7 @@ class Operations:
 
 
 def _dtype_of(values: Any) -> str:
-    """Of the first output among `values`."""
+    """Returns the type of the first Node among `values`."""
     for value in values:
         if isinstance(value, Node) and value.dtype != "bool":
             return value.dtype

@@ -1,4 +1,4 @@
-"""A network on TensorFlow's kernels: its graph, sets of its weights, runs."""
+"""The engine that runs TensorFlow's kernels without TensorFlow's Python."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """What one file holds, as a network computes with it; freed with its last request.
+    """The weights of a file as the graph uses them; freed with their last request.
 
     Attributes:
         path: the file.
@@ -45,10 +45,10 @@ class Weights:
 
 
 class RuntimeNetwork:
-    """The `Engine` of TensorFlow's kernels, without its Python.
+    """The `Engine` that runs TensorFlow's kernels through its C API.
 
     Attributes:
-        graph: what it computes.
+        graph: the network's graph.
     """
 
     def __init__(self, network: cfg.Network, *, threads: int | None = None) -> None:
@@ -56,14 +56,14 @@ class RuntimeNetwork:
 
         Args:
             network: the network.
-            threads: that it computes with; None: the processors that this process may use.
+            threads: number of threads; None: the number of processors available to the process.
 
         Raises:
-            UnsupportedSectionError: a section that cannot be built, or that the file holds
-                nothing for (`dontload`).
-            ImportError: TensorFlow is not installed, or another than is known here.
-            OutOfMemoryError: one picture needs more memory than the process may use.
-            TensorFlowError: TensorFlow refuses the graph.
+            UnsupportedSectionError: a section is not supported, or has no weights in the file
+                (`dontload`).
+            ImportError: TensorFlow is not installed, or its version is not supported.
+            OutOfMemoryError: one image needs more memory than the process may use.
+            TensorFlowError: TensorFlow rejects the graph.
         """
         self._threads = threads or op_library.thread_count()
         tensorflow_library.load()
@@ -97,7 +97,7 @@ class RuntimeNetwork:
         *,
         threads: int | None = None,
     ) -> tuple[RuntimeNetwork, Weights]:
-        """A network and its first weights, read while TensorFlow's libraries are opened.
+        """Returns a network and its first weights, read while TensorFlow's libraries are loaded.
 
         Args:
             network: see the constructor.
@@ -105,7 +105,8 @@ class RuntimeNetwork:
             threads: see the constructor.
         """
         threads = threads or op_library.thread_count()
-        # How wide kernels are stored is known when the libraries are there; till then, a guess.
+        # Whether kernels are stored in blocks is known once the libraries are loaded; guess until
+        # then.
         likely = NetworkGraph(network, use_onednn=onednn.likely_fused())
         RunMemory.of(network, likely.shapes.values()).check()
         with WeightsFile.open(weights, network=network) as file:
@@ -122,26 +123,26 @@ class RuntimeNetwork:
 
     @property
     def network(self) -> cfg.Network:
-        """What it was built from."""
+        """The network."""
         return self.graph.network
 
     @property
     def states(self) -> Mapping[str, tuple[int, ...]]:
-        """What the network keeps from one frame to the next: shapes by key."""
+        """Shapes of the recurrent state, by key."""
         return self.graph.states
 
     def load(self, weights: WeightsSource, *, verify: bool = True) -> Weights:
-        """Reads a `.weights` file into memory of its own.
+        """Reads a `.weights` file into memory.
 
         Args:
             weights: the file.
             verify: see `load_darknet_weights`.
 
         Raises:
-            WeightsMismatch: file and network do not belong together.
+            WeightsMismatch: the file does not match the network.
             OSError: the file cannot be read.
-            ForkedProcessError: the process was forked after a network had been made.
-            OutOfMemoryError: there is no memory for them.
+            ForkedProcessError: the process was forked after a network had been created.
+            OutOfMemoryError: there is not enough memory for the weights.
         """
         forked.check_runtime()
         opened = WeightsFile.open(weights, network=self.network)
@@ -151,16 +152,16 @@ class RuntimeNetwork:
         return Weights(file.name, header, arrays, tensors)
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: Weights) -> list[Array]:
-        """What enters the heads, in cfg order.
+        """Returns the inputs of the heads, in cfg order.
 
         Args:
             inputs: [batch, rows, columns, channels] float32, 0..1, of the network's size.
             weights: from `load`.
 
         Raises:
-            OutOfMemoryError: there is no memory for the run.
-            TensorFlowError: TensorFlow refuses to run it.
-            ForkedProcessError: the process was forked after a network had been made.
+            OutOfMemoryError: the run needs more memory than the process may use.
+            TensorFlowError: TensorFlow fails to run the graph.
+            ForkedProcessError: the process was forked after a network had been created.
         """
         forked.check_runtime()
         return self._run(len(inputs), [inputs], weights)
@@ -172,15 +173,16 @@ class RuntimeNetwork:
     def step(
         self, frame: npt.NDArray[np.float32], weights: Weights, states: Mapping[str, Array]
     ) -> tuple[list[Array], dict[str, Array]]:
-        """As `raw_heads`, for a network that keeps something from one frame to the next.
+        """Computes one frame with explicit recurrent state; otherwise like `raw_heads`.
 
         Args:
             frame: [1, rows, columns, channels].
             weights: from `load`.
-            states: what the step before gave; zeros at first. By the keys of `graph.states`.
+            states: the states returned for the previous frame, zeros at first; keys as in
+                `graph.states`.
 
         Returns:
-            What enters the heads, and the states for the next step.
+            The inputs of the heads, and the states for the next frame.
         """
         forked.check_runtime()
         entering = [frame, *(states[key] for key in self.graph.states)]
@@ -189,7 +191,7 @@ class RuntimeNetwork:
         return found[:heads], dict(zip(self.graph.states, found[heads:], strict=True))
 
     def unblocked_weights(self, weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
-        """The arrays of `weights`, wide convolutions in one piece."""
+        """Returns the arrays of `weights`, with the kernels of wide convolutions unblocked."""
         return {
             key: array if self.graph.blocks_of(key) == 1 else np.concatenate(array, -1)
             for key, array in weights.arrays.items()
@@ -205,14 +207,14 @@ def _call(
 
 
 def _config(threads: int, *, optimize: bool) -> bytes:
-    """A `ConfigProto` (tensorflow/core/protobuf/config.proto), in protobuf's wire format.
+    """Returns a `ConfigProto` (tensorflow/core/protobuf/config.proto), serialized.
 
-    CPU only, threads of the session's own, and, unless `optimize`, no rewriting of the graph.
+    CPU only, with a thread pool for each session, and without Grappler unless `optimize`.
     """
     no_gpu = message(1, message(1, b"GPU") + integer(2, 0))  # device_count {"GPU": 0}
     pools = integer(2, threads) + integer(5, threads) + integer(9, 1)
-    # Threads that look for work in circles (disable_thread_spinning) keep other ones from theirs: a
-    # second detector's, the caller's after a pause.
+    # disable_thread_spinning: spinning threads take processors from other threads, such as those of
+    # a second detector, or of the caller between requests.
     config = no_gpu + pools + message(16, integer(9, 1))
     if not optimize:
         # graph_options: rewrite_options.disable_meta_optimizer, optimizer_options.opt_level = L0
@@ -226,9 +228,9 @@ _trying = threading.Lock()
 
 
 def kernels() -> onednn.Kernels:
-    """What runs the convolutions of the runtime's graphs; see `onednn.kernels`.
+    """Returns what runs the convolutions of the runtime's graphs; see `onednn.kernels`.
 
-    TensorFlow's libraries have to be open.
+    TensorFlow's libraries must be loaded.
     """
     return onednn.kernels(_runtime.onednn_enabled(), _is_right)
 
@@ -241,16 +243,16 @@ def _is_right() -> bool:
         if version not in _tried:
             try:
                 _tried[version] = matches_reference()
-            except TensorFlowError:  # it is not there, or means something else
+            except TensorFlowError:  # the operation is missing or incompatible
                 _tried[version] = False
         return _tried[version]
 
 
 def matches_reference() -> bool:
-    """`onednn.check` on the runtime.
+    """Returns the result of `onednn.check` on the runtime.
 
     Raises:
-        TensorFlowError: the operation is not what it is here.
+        TensorFlowError: the operation is missing or incompatible.
     """
 
     def run(written: onednn.Written, arrays: list[Any]) -> list[Any]:

@@ -1,7 +1,7 @@
-"""A network on an engine that reads ONNX: described in memory, its numbers handed over in place.
+"""Engines that read ONNX: the model is built in memory and the weights are passed without a copy.
 
-Nothing of ONNX is written to a file and no package onnx is needed. What an engine does with the
-description is a `Runner`, of which there is one class an engine.
+No ONNX file is written and the onnx package is not needed. Each engine implements `Library` and
+`Runner`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
 class Runner(Protocol):
-    """A description with one set of numbers, ready to run from several threads at once."""
+    """A model compiled with one set of weights; thread-safe."""
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        """Outputs in the model's order, in memory of their own.
+        """Returns the outputs in the model's order, in newly allocated memory.
 
         Args:
             inputs: in the model's order, in C order.
@@ -47,34 +47,34 @@ class Library(Protocol):
 
     @property
     def name(self) -> str:
-        """As `engine=` has it."""
+        """The value of `engine=`."""
 
     def load(self) -> None:
-        """Imports it; other methods may be called then.
+        """Imports the engine; required before the other methods.
 
         Raises:
-            MissingPackageError: it is not installed.
-            YolotfError: it cannot do what was asked for.
+            MissingPackageError: the engine is not installed.
+            YolotfError: the engine does not support the options.
         """
 
     def runner(self, model: Model, arrays: Arrays) -> Runner:
-        """Compiles a description with its numbers.
+        """Compiles a model with its weights.
 
         Args:
-            model: the description.
-            arrays: by the keys of `model.graph.shapes`; the runner reads them where they are.
+            model: the model.
+            arrays: by the keys of `model.graph.shapes`; the runner uses them without a copy.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class OnnxWeights:
-    """What one file holds, compiled; freed with its last request.
+    """The weights of a file, compiled into a model; freed with their last request.
 
     Attributes:
         path: the file.
         header: its header.
         arrays: by the keys of `NetworkGraph.shapes`, kernels in Darknet's order of axes.
-        run: computes with them.
+        run: runs the model.
     """
 
     path: str
@@ -87,21 +87,21 @@ class OnnxEngine:
     """The `Engine` of libraries that read ONNX."""
 
     def __init__(self, network: cfg.Network, library: Library, *, threads: int) -> None:
-        """Describes the network; `library` need not be loaded yet.
+        """Builds the model; `library` need not be loaded yet.
 
         Args:
             network: the network.
-            library: what computes it.
-            threads: that read the file.
+            library: the engine.
+            threads: number of threads that read the file.
 
         Raises:
-            UnsupportedSectionError: a section that cannot be described.
+            UnsupportedSectionError: a section cannot be expressed in ONNX.
             OutOfMemoryError: one image needs more memory than the process may use.
         """
         self._library = library
         self._threads = threads
-        # The axes of images and heads are those of the other engines: an engine turns them while
-        # it computes, which takes less time than to do it before and after.
+        # Images and heads are NHWC as in the other engines: an engine transposes during inference,
+        # which is faster than transposing before and after.
         self._model = describe(network, Options(layout="NHWC"))
         self._memory = RunMemory.of(network, self._model.graph.shapes.values())
         self._memory.check()
@@ -110,7 +110,7 @@ class OnnxEngine:
     def opened(
         cls, network: cfg.Network, weights: WeightsSource, library: Library, *, threads: int
     ) -> tuple[OnnxEngine, OnnxWeights]:
-        """An engine and its first weights, which are read while the library is imported."""
+        """Returns an engine and its first weights, read while the library is imported."""
         engine = cls(network, library, threads=threads)
         with (
             WeightsFile.open(weights, network=network) as file,
@@ -124,19 +124,19 @@ class OnnxEngine:
 
     @property
     def network(self) -> cfg.Network:
-        """What it was built from."""
+        """The network."""
         return self._model.network
 
     @property
     def states(self) -> Mapping[str, tuple[int, ...]]:
-        """What the network keeps from one frame to the next: shapes by key."""
+        """Shapes of the recurrent state, by key."""
         return self._model.graph.states
 
     def load(self, weights: WeightsSource, *, verify: bool = True) -> OnnxWeights:
         """See `Engine.load`.
 
         Raises:
-            EngineError: the engine refuses the network.
+            EngineError: the engine rejects the network.
         """
         self._library.load()
         opened = WeightsFile.open(weights, network=self.network)
@@ -182,12 +182,12 @@ class OnnxEngine:
 def _in_keras_order(
     array: npt.NDArray[np.float32], axes: tuple[int, ...] | None, shape: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
-    """An array in the order of axes that TensorFlow computes with.
+    """Returns an array in the order of axes that TensorFlow computes with.
 
     Args:
-        array: as it is in the file.
-        axes: where its axes are in Keras' order; None: they are in that order.
-        shape: that it has there; of a depthwise kernel (size, size, channels, multiplier).
+        array: as in the file.
+        axes: position of its axes in Keras' order; None: already in that order.
+        shape: the shape in that order; for a depthwise kernel (size, size, channels, multiplier).
     """
     if axes is None:
         turned = array.reshape(shape)
@@ -203,16 +203,16 @@ _NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|[Cc]annot alloc
 
 @contextlib.contextmanager
 def refusals(engine: str, network: cfg.Network, batch: int | None = None) -> Iterator[None]:
-    """Around calls of an engine: what it raises, as yolotf's errors.
+    """Translates exceptions that an engine raises in the block.
 
     Args:
         engine: its name.
-        network: that is compiled, or run.
-        batch: images of the run; None while it is compiled.
+        network: the network being compiled or run.
+        batch: number of images of the run; None while compiling.
 
     Raises:
-        EngineError: the engine refused it.
-        OutOfMemoryError: there is no memory for it.
+        EngineError: the engine failed.
+        OutOfMemoryError: the engine ran out of memory.
     """
     try:
         yield

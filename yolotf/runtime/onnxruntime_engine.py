@@ -1,4 +1,4 @@
-"""onnxruntime as an engine."""
+"""The onnxruntime engine."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from yolotf.runtime.onnx_engine import Arrays, Runner
 
 NAME = "onnxruntime"
 _ERRORS_ONLY = 3
-"""onnxruntime's severity of what it writes to stderr; its errors are exceptions anyway."""
+"""onnxruntime's log severity; its errors are raised as exceptions anyway."""
 
 
 class OnnxRuntime:
     """The installed onnxruntime; see `Library`.
 
     Attributes:
-        name: as `engine=` has it.
+        name: the value of `engine=`.
     """
 
     name = NAME
 
     def __init__(self, *, threads: int) -> None:
-        """Imports nothing yet.
+        """Creates the engine without importing onnxruntime.
 
         Args:
-            threads: to compute with.
+            threads: number of threads.
         """
         self._threads = threads
 
@@ -43,10 +43,10 @@ class OnnxRuntime:
 
 
 class _Runner:
-    """A session of one set of weights.
+    """A session with one set of weights.
 
-    The session reads the arrays where they are, and makes one copy of the kernels, in an order of
-    its own.
+    The session uses the arrays without a copy, apart from one copy of the kernels in its own
+    layout.
     """
 
     def __init__(self, model: Model, arrays: Arrays, threads: int) -> None:
@@ -55,9 +55,9 @@ class _Runner:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
-        # Threads that look for work in circles keep other ones from theirs; here, after a run.
+        # Spinning threads take processors from other threads; this stops them after each run.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self._values = {  # the session does not keep them
+        self._values = {  # keeps them alive: the session does not
             weight.name: runtime.OrtValue.ortvalue_from_numpy(
                 arrays[weight.key].reshape(weight.shape)
             )
@@ -79,7 +79,7 @@ class _Runner:
 
 
 def _content(model: Model) -> list[bytes]:
-    """The model with numbers that are elsewhere, of which onnxruntime never opens the file."""
+    """Returns the model with external data, whose file onnxruntime never opens."""
     weights = [
         proto.message(5, proto.external_float_tensor(weight.name, weight.shape, "memory", 0))
         for weight in model.weights
@@ -88,7 +88,7 @@ def _content(model: Model) -> list[bytes]:
 
 
 def library() -> Any:
-    """The package.
+    """Returns the package.
 
     Raises:
         MissingPackageError: it is not installed.

@@ -1,4 +1,4 @@
-"""OpenVINO as an engine."""
+"""The OpenVINO engine."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ class OpenVino:
     """The installed OpenVINO; see `Library`.
 
     Attributes:
-        name: as `engine=` has it.
-        ran: whether one image, and whether several have been computed at once.
+        name: the value of `engine=`.
+        ran: whether a single image has been computed, and whether a batch of several has.
     """
 
     name = NAME
 
     def __init__(self, *, threads: int, bfloat16: bool = False) -> None:
-        """Imports nothing yet.
+        """Creates the engine without importing OpenVINO.
 
         Args:
-            threads: to compute with.
-            bfloat16: in place of float32.
+            threads: number of threads.
+            bfloat16: compute in bfloat16 instead of float32.
         """
         self._bfloat16 = bfloat16
         self.ran: set[bool] = set()
         self._properties: dict[str, Any] = {
-            # By itself OpenVINO computes in bfloat16 where a processor has it.
+            # OpenVINO's default is bfloat16 on processors that support it.
             "INFERENCE_PRECISION_HINT": "bf16" if self._bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            # Pinned threads of two detectors would share processors and leave others idle.
+            # Pinned threads of two detectors would share some processors and leave others idle.
             "ENABLE_CPU_PINNING": False,
         }
 
@@ -58,10 +58,10 @@ class OpenVino:
         return _Runner(self, model, arrays)
 
     def compiled(self, model: Model, arrays: Arrays, batch: int | None) -> Any:
-        """The model for one number of images, or for any.
+        """Compiles the model for a fixed batch size, or for any (None).
 
-        Its constants are the arrays themselves; the processor's plugin makes one copy of the
-        kernels, in an order of its own.
+        Its constants are the arrays themselves; the CPU plugin makes one copy of the kernels in its
+        own layout.
         """
         constant_of = library().op.Constant
         read = _core().read_model(model.skeleton())
@@ -83,9 +83,9 @@ class OpenVino:
 class _Runner:
     """Compiled models of one set of weights.
 
-    One image at once is what most servers compute: the model of exactly one image is a few percent
-    faster than that of any number, and is ready sooner. The other one is compiled when several
-    images come for the first time; of later weights, as they are loaded.
+    Most servers compute one image at a time: a model with batch size 1 is a few percent faster than
+    one for any batch size, and compiles faster. The latter is compiled for the first batch of
+    several images; for weights loaded later, during the load.
     """
 
     def __init__(self, library: OpenVino, model: Model, arrays: Arrays) -> None:
@@ -115,7 +115,7 @@ class _Runner:
 
 
 class _Requests:
-    """Inference requests, each of which one thread uses at a time."""
+    """A pool of inference requests; each is used by one thread at a time."""
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
@@ -126,7 +126,7 @@ class _Requests:
             request = self._idle.pop()
         except IndexError:
             request = self._compiled.create_infer_request()
-        # Without sharing, what is returned is a copy, and stays as it is in the next run.
+        # Outputs are not shared: the results are copies that later runs do not overwrite.
         found = request.infer(list(inputs), share_inputs=True, share_outputs=False)
         outputs = list(found.values())
         self._idle.append(request)
@@ -134,13 +134,13 @@ class _Requests:
 
 
 def library() -> Any:
-    """The package.
+    """Returns the package.
 
     Raises:
         MissingPackageError: it is not installed.
     """
     try:
-        import openvino  # optional, and takes a quarter of a second
+        import openvino  # optional, and takes 0.25 s
     except ImportError as error:
         raise MissingPackageError(
             f"engine={NAME!r} needs the package openvino, which cannot be imported ({error}); "
@@ -151,5 +151,5 @@ def library() -> Any:
 
 @functools.cache
 def _core() -> Any:
-    """OpenVINO's core: its threads are the process's, so one is enough."""
+    """Returns OpenVINO's core; its threads belong to the process, so one core suffices."""
     return library().Core()

@@ -1,4 +1,4 @@
-"""How images are read and computed: the arguments that detectors and classifiers share."""
+"""Options of reading images and of inference, shared by detectors and classifiers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _MOST_THREADS = 4096
-"""More than there are processors anywhere; TensorFlow ends the process where it gets no more."""
+"""More than any machine has processors; TensorFlow aborts if it cannot create a thread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +23,19 @@ class ServingOptions:
     """How a network is served.
 
     Attributes:
-        batch_size: images of a list that go through the network at once.
-        threads: to compute with, apart from all others'; None: the processors that the process
-            may use.
-        bgr: arrays hold blue first, as OpenCV reads images; files are what they are.
-        max_pixels: a file of more is refused before it is decoded; None: no limit.
-        timeout: seconds that the server of weights at a URL may be silent, also in a reload; None:
-            any.
-        engine: what computes the network: `tensorflow`, `openvino` or `onnxruntime`.
-        precision: that it is computed in; `bfloat16` is faster on processors that have it, has
-            some 3 digits, and is for `openvino`.
+        batch_size: how many images of a list are computed at once.
+        threads: size of the detector's own thread pool; None: the number of processors available to
+            the process.
+        bgr: arrays are BGR, as OpenCV reads images; image files are unaffected.
+        max_pixels: larger image files are rejected before they are decoded; None: no limit.
+        timeout: seconds without data after which a download of weights from a URL fails, also in a
+            reload; None: no limit.
+        engine: the inference engine: `tensorflow`, `openvino` or `onnxruntime`.
+        precision: `float32`, or `bfloat16` with `openvino`: faster on processors that support it,
+            accurate to about 3 digits.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value is out of range.
     """
 
     batch_size: int = 8

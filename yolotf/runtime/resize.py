@@ -1,4 +1,4 @@
-"""Pictures -> a network's input, natively: what graphs/operations.py does in TensorFlow's."""
+"""Native resizing of images to a network's input; graphs/operations.py does it in TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def fit(
     threads: int = 1,
     resize: Resize = "darknet",
 ) -> npt.NDArray[np.float32]:
-    """Resizes pictures of any sizes as Darknet or OpenCV does; see `operations.fit`.
+    """Resizes images of any sizes as Darknet or OpenCV does; see `operations.fit`.
 
     Args:
-        pictures: [height, width, channels], uint8, or float32 in 0..1.
+        pictures: images, [height, width, channels], uint8, or float32 in 0..1.
         shape: of the network's input.
         letter_box: keep their proportions.
-        threads: that work on it.
-        resize: `darknet`, or `opencv`: what `cv2.resize` makes of bytes, within one of 255.
+        threads: number of threads.
+        resize: `darknet`, or `opencv`: as `cv2.resize` of uint8, within 1 of 255.
 
     Returns:
-        [pictures, rows, columns, channels] float32, 0..1.
+        [images, rows, columns, channels] float32, 0..1.
     """
     size = shape.height, shape.width
     inner = [

@@ -1,4 +1,4 @@
-"""Finds and opens the installed TensorFlow's libraries without importing it."""
+"""Finds and loads the libraries of the installed TensorFlow without importing it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 def folder() -> Path:
-    """Where TensorFlow is installed.
+    """Returns TensorFlow's installation folder.
 
     Raises:
-        ImportError: it is not.
+        ImportError: TensorFlow is not installed.
     """
     loaded = sys.modules.get("tensorflow")
     if loaded is not None and getattr(loaded, "__file__", None):
         return Path(str(loaded.__file__)).parent
-    # Of a package at the top, this runs none of its code.
+    # find_spec of a top-level package runs none of its code.
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(TENSORFLOW_MISSING, name="tensorflow")
@@ -43,12 +43,12 @@ _lock = threading.Lock()
 
 
 def load() -> None:
-    """Opens TensorFlow's two libraries, once; a process that has imported TensorFlow has them.
+    """Loads TensorFlow's two libraries once; does nothing if TensorFlow has been imported.
 
     Raises:
-        ImportError: TensorFlow is not installed, a library is missing or lacks something.
-        OutOfMemoryError: there is no memory for the libraries.
-        ForkedProcessError: the process was forked after TensorFlow had begun to run in its parent.
+        ImportError: TensorFlow is not installed, or a library is missing or incomplete.
+        OutOfMemoryError: there is not enough memory for the libraries.
+        ForkedProcessError: the process was forked after TensorFlow had run in its parent.
     """
     forked.check_runtime()
     with _lock:
@@ -58,7 +58,7 @@ def load() -> None:
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()  # nobody is left who could release it
+    _lock = threading.Lock()  # its owner does not exist in the child
 
 
 if hasattr(os, "register_at_fork"):
@@ -66,7 +66,7 @@ if hasattr(os, "register_at_fork"):
 
 
 _NO_ROOM = re.compile("failed to map segment|[Cc]annot allocate memory|cannot create shared object")
-"""What the C library says of a library that it finds no memory for."""
+"""The dynamic linker's messages for lack of memory."""
 
 
 def _open(where: Path) -> None:
@@ -78,7 +78,7 @@ def _open(where: Path) -> None:
     try:
         with _quiet():
             _runtime.open(*map(str, libraries))
-    except ImportError as error:  # it says which of the two
+    except ImportError as error:  # the message says which library
         if _NO_ROOM.search(str(error)):
             needed = sum(library.stat().st_size for library in libraries)
             raise OutOfMemoryError(
@@ -95,10 +95,11 @@ def _open(where: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TensorFlow's log lines from stderr while it is opened; its errors are exceptions.
+    """Keeps TensorFlow's log lines from stderr while its libraries load; errors are exceptions.
 
-    It reads its log level then, but from 2.21 on says its first lines before it has. Those are
-    caught; whatever else was written to stderr meanwhile follows. Who sets the level sees all.
+    TensorFlow reads the log level at load, but from 2.21 on logs its first lines before that. These
+    are captured; anything else written to stderr meanwhile is passed on afterwards. If the user has
+    set the log level, nothing is hidden.
     """
     if _LOG_LEVEL in os.environ:
         yield
@@ -120,7 +121,7 @@ _LOG_LINE = re.compile(
 def _caught_stderr() -> Iterator[None]:
     try:
         before = os.dup(2)
-    except OSError:  # closed
+    except OSError:  # stderr is closed
         yield
         return
     try:
@@ -140,7 +141,7 @@ def _caught_stderr() -> Iterator[None]:
 
 @functools.cache
 def has_gpu() -> bool:
-    """Whether TensorFlow would compute on a GPU: it was built for one, and one can be seen."""
+    """Returns whether TensorFlow would use a GPU: it supports GPUs and finds one."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
         return False
     if not any(re.fullmatch(r"nvidia\d+|kfd", device.name) for device in Path("/dev").iterdir()):
