@@ -1,7 +1,7 @@
-"""Causes and warnings: one frozen class a kind, with its facts, its words and what to change.
+"""Causes and warnings: a frozen class for each kind, with its facts, message and fix.
 
-A finding is a mapping too, with the keys of the JSON contract: `kind`, the facts, `message` and,
-for a cause, `fix`. Fields marked `_WORDS` serve the message and stay out of the JSON.
+A finding is also a mapping with the keys of its JSON: `kind`, the facts, `message` and, for a
+cause, `fix`. Fields marked `_WORDS` are used in the message only and left out of the JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from yolotf.weights.catalog import same_size_warning
 
 _WORDS = {"words": True}
 _OPTIONAL = {"optional": True}
-"""Left out of the JSON where it is None."""
+"""Marks a field that is left out of the JSON if it is None."""
 
 
 _TITLES = {
@@ -37,7 +37,7 @@ _TITLES = {
     "unverified": "not verified",
     "same_size_networks": "other networks of the same size",
 }
-"""Kinds as people read them; the others' words are in their names."""
+"""Readable titles of the kinds; for any other kind, its name with spaces."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,20 +45,20 @@ class Finding(Mapping[str, Any]):
     """A cause or a warning.
 
     Attributes:
-        path: the file it is about.
+        path: name of the file.
     """
 
-    kind: ClassVar[str]  # a field of its own where one class serves several
+    kind: ClassVar[str]  # an instance field in a class of several kinds
 
     path: str = field(metadata=_WORDS)
 
     def _what(self) -> str:
-        """The message after the file's name."""
+        """Returns the message without the file's name."""
         raise NotImplementedError
 
     @property
     def message(self) -> str:
-        """What is wrong, with both numbers, and where; without control characters."""
+        """What is wrong, with both numbers, and where; control characters are escaped."""
         return escaped(f"{self.path}: {self._what()}")
 
     @property
@@ -68,16 +68,16 @@ class Finding(Mapping[str, Any]):
 
     @property
     def text(self) -> str:
-        """The message for where the file's name stands above it."""
+        """The message without the file's name."""
         return self._what()
 
     @property
     def title(self) -> str:
-        """The kind in words."""
+        """A readable title of the kind."""
         return _TITLES.get(self.kind) or self.kind.replace("_", " ")
 
     def to_dict(self) -> dict[str, Any]:
-        """As in the JSON."""
+        """Returns the finding as in the JSON."""
         found: dict[str, Any] = {"kind": self.kind}
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
@@ -100,22 +100,23 @@ class Finding(Mapping[str, Any]):
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, as JSON has them."""
+    """Converts tuples to lists, as in JSON."""
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-# The file is no weights file, or was damaged on its way.
+# The file is not a weights file, or was damaged in transfer.
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NotWeights(Finding):
-    """The bytes are something else, or there is no file.
+    """The file is missing, unreadable or of another type.
 
     Attributes:
-        detected: what they are, in one word.
-        points_to: for a Git LFS pointer, the network that the size it states belongs to.
-        oid: for a pointer, the SHA-256 of the file it stands for.
-        pointer_bytes: for a pointer, that file's size.
+        detected: the type of the file, in one word.
+        points_to: for a Git LFS pointer, the network whose file has the size it states.
+        oid: for a pointer, the SHA-256 of the file it refers to.
+        pointer_bytes: for a pointer, the size of that file.
+        contents: the result of the file type detection.
     """
 
     kind: ClassVar[str] = "not_weights"
@@ -138,7 +139,7 @@ class NotWeights(Finding):
 
     @property
     def fix(self) -> str:
-        """What to do with such a file."""
+        """The advice for this file type."""
         return self.contents.fix
 
 
@@ -155,7 +156,7 @@ _TEXT_DAMAGE = {
 
 
 class _Damage(Finding):
-    """The file was damaged; `detected` says how."""
+    """The file is damaged; `detected` tells how."""
 
     kind: ClassVar[str] = "damaged"
 
@@ -163,13 +164,13 @@ class _Damage(Finding):
 
     @property
     def title(self) -> str:
-        """With what it is."""
+        """The kind, and the kind of damage."""
         return f"damaged: {self.detected.replace('_', ' ')}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextDamage(_Damage):
-    """A program took the file for text.
+    """A program treated the file as text.
 
     Attributes:
         detected: utf8_replacement, cp1252_to_utf8 or newline_translation.
@@ -188,7 +189,7 @@ class TextDamage(_Damage):
 
     @property
     def fix(self) -> str:
-        """How to copy it."""
+        """How to copy the file without damage."""
         return (
             "copy or download it again as a binary file (FTP: binary; Git: mark *.weights binary "
             "in .gitattributes)"
@@ -205,18 +206,18 @@ _DAMAGE = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Damaged(_Damage):
-    """The layout is right, numbers in it cannot be.
+    """The layout is right, but some values are impossible.
 
     Attributes:
         detected: nan_or_inf, huge, negative_variance, zeros or repeated.
-        count: how many numbers; for `zeros` and `repeated` bytes.
-        layer: the first section with any; None where the layout is not known.
-        role: its array.
-        offset: the first byte of the first stretch.
-        end: the byte after its last.
-        repeats: for `repeated`, the first byte of the same bytes elsewhere.
-        where: the section in words.
-        other: for `repeated`, the section of the other place in words.
+        count: the number of bad values; for `zeros` and `repeated` the number of bytes.
+        layer: the first damaged section; None if the layout is unknown.
+        role: the first damaged array.
+        offset: offset of the first damaged range, in bytes.
+        end: offset of the end of that range (exclusive), in bytes.
+        repeats: for `repeated`, the offset of the other copy of the same bytes.
+        where: the section, in words.
+        other: for `repeated`, the array and section of the other copy, in words.
     """
 
     detected: str
@@ -246,25 +247,25 @@ class Damaged(_Damage):
 
     @property
     def fix(self) -> str:
-        """Where to get another."""
+        """Which copy to use instead."""
         if self.detected in ("zeros", "repeated"):
             return "get an undamaged copy: a download was not finished, or resumed at a wrong place"
         return "get an undamaged copy; if training diverged, use an earlier checkpoint"
 
 
-# The file is another network's.
+# The file belongs to another network.
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassCount(Finding):
-    """Trained with another number of classes.
+    """The file was trained with another number of classes.
 
     Attributes:
-        file: that of the file.
-        model: that of the network.
+        file: the file's number of classes.
+        model: the network's number of classes.
         source: the network's name.
         remedy: what to change.
-        otherwise: other networks that the size would fit, in words; may be empty.
+        otherwise: other networks of the file's size, in words; may be empty.
     """
 
     kind: ClassVar[str] = "class_count"
@@ -282,19 +283,19 @@ class ClassCount(Finding):
 
     @property
     def fix(self) -> str:
-        """The argument, and the lines."""
+        """The argument to pass, or the cfg lines to change."""
         return self.remedy
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Channels(Finding):
-    """Trained on pictures of other channels.
+    """The file was trained on images with another number of channels.
 
     Attributes:
-        file: those of the file.
-        model: those of the network.
+        file: the file's number of channels.
+        model: the network's number of channels.
         source: the network's name.
-        at: where `channels=` is written; empty where nowhere.
+        at: the cfg line of `channels=`; empty if there is none.
     """
 
     kind: ClassVar[str] = "channels"
@@ -312,18 +313,18 @@ class Channels(Finding):
 
     @property
     def fix(self) -> str:
-        """The line."""
+        """The cfg line to change."""
         return f"set channels={self.file} in [net]" + (f", {self.at}" if self.at else "")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OtherArchitecture(Finding):
-    """The file of another known network.
+    """The file belongs to another known network.
 
     Attributes:
-        file: its name.
-        file_classes: its class count.
-        model: the network at hand.
+        file: name of the file's network.
+        file_classes: its number of classes.
+        model: name of the network it was compared with.
     """
 
     kind: ClassVar[str] = "architecture"
@@ -339,24 +340,24 @@ class OtherArchitecture(Finding):
 
     @property
     def fix(self) -> str:
-        """The cfg."""
+        """The cfg to use."""
         option = f" and classes={self.file_classes}" if self.file_classes else ""
         return f"use the cfg of {self.file}{option}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadFilters(Finding):
-    """Some heads are another size in the file: forgotten in the cfg, or with other masks.
+    """Some heads have another size in the file: not updated in the cfg, or with other masks.
 
     Attributes:
-        file: filters of the convolutions before the heads in the file.
-        model: those of the network.
-        heads: the heads in question, from 0, where only their class count differs; None where
-            the anchors are shared out among all of them in another way.
-        classes: of those heads in the file.
+        file: filters of the convolution before each head, in the file.
+        model: the same in the network.
+        heads: indices of the heads that differ, if only their number of classes differs; None if
+            the anchors are distributed differently among the heads.
+        classes: number of classes of these heads in the file.
         source: the network's name.
-        lines: where the filters of those heads are written.
-        class_lines: where their classes are.
+        lines: cfg lines of the filters of these heads.
+        class_lines: cfg lines of their classes.
     """
 
     kind: ClassVar[str] = "head_filters"
@@ -379,7 +380,7 @@ class HeadFilters(Finding):
         return "; ".join(self._heads_alike())
 
     def _heads_alike(self) -> Iterator[str]:
-        """A clause for the heads that have as many filters in the cfg and in the file."""
+        """Yields a clause for each group of heads with the same filters in cfg and file."""
         alike: dict[tuple[int, int], list[int]] = {}
         for place in self.heads or ():
             alike.setdefault((self.model[place], self.file[place]), []).append(place)
@@ -395,7 +396,7 @@ class HeadFilters(Finding):
 
     @property
     def fix(self) -> str:
-        """The lines."""
+        """The cfg lines to change."""
         if self.heads is None:
             return f"set filters and mask as they were in training, in {', '.join(self.lines)}"
         each = dict.fromkeys(self.file[place] for place in self.heads)
@@ -406,12 +407,12 @@ class HeadFilters(Finding):
 
 
 def _and_listed(texts: list[str]) -> str:
-    """`0`, `0 and 1`, `0, 1 and 2`."""
+    """Joins texts as in `0`, `0 and 1`, `0, 1 and 2`."""
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def _numbered(places: list[str]) -> str:
-    """`line 580`, `lines 580, 664` of `a.cfg:580`, `a.cfg:664`; `sections 81, 93` likewise."""
+    """Formats `a.cfg:580`, `a.cfg:664` as `lines 580, 664`, and sections as `sections 81, 93`."""
     lines = [place.rpartition(":")[2] for place in places]
     noun = "line" if all(":" in place for place in places) else "section"
     numbers = ", ".join(line.removeprefix("section ") for line in lines)
@@ -423,8 +424,8 @@ class Folded(Finding):
     """Batch normalization was folded into the kernels on one side only.
 
     Attributes:
-        file: `folded` or `normalized`.
-        layers: how many convolutions it is about.
+        file: the file's side, `folded` or `normalized`.
+        layers: the number of convolutions that differ.
         source: the network's name.
     """
 
@@ -448,7 +449,7 @@ class Folded(Finding):
 
     @property
     def fix(self) -> str:
-        """The other cfg or the other file."""
+        """The cfg or file to use."""
         if self.file == "folded":
             return (
                 "use the file from before folding; or leave batch normalization out of these "
@@ -465,15 +466,15 @@ class LayerShape(Finding):
     """A layer stores something else in the file than in the network.
 
     Attributes:
-        layer: its index.
-        section: its type.
-        layer_type: the same, for readers of older versions.
-        cfg_line: of the option that differs; None where there is no cfg.
-        file_floats_minus_model: how many more floats the file has.
-        layers: for layers in another order, the two in question.
-        change: `added` for a section that the file lacks, `missing` for one that the cfg lacks
-            before `layer`.
-        where: the section in words.
+        layer: index of its section.
+        section: type of its section.
+        layer_type: the same as `section`, for compatibility with older versions.
+        cfg_line: line of the option that differs; None without a cfg.
+        file_floats_minus_model: floats in the file minus floats in the network.
+        layers: for layers in another order, the indices of the two layers.
+        change: `added` for a section that the file lacks, `missing` for a section before `layer`
+            that the cfg lacks.
+        where: the section, in words.
         story: what differs.
         remedy: what to change.
     """
@@ -500,7 +501,7 @@ class LayerShape(Finding):
 
     @property
     def fix(self) -> str:
-        """The option and its line, or the cfg."""
+        """The option to change and its cfg line, or the cfg to use."""
         return self.remedy
 
 
@@ -513,10 +514,11 @@ class Truncated(Finding):
 
     Attributes:
         at: its size in bytes.
-        expected: the size it should have.
-        layer: the section it ends in; None inside the header.
-        where: the array in words.
-        cut: whether the numbers before the end are the network's, so that only the end lacks.
+        expected: the size it should have, in bytes.
+        layer: the section it ends in; None if it ends inside the header.
+        where: the array it ends in, in words.
+        cut: whether the values before the end are plausible for the network, so that only the end
+            is missing.
     """
 
     kind: ClassVar[str] = "truncated"
@@ -532,7 +534,7 @@ class Truncated(Finding):
 
     @property
     def fix(self) -> str:
-        """Another cfg, or another download."""
+        """Download the file again, or use another cfg."""
         again = f"download it again; the whole file has {self.expected} bytes"
         if self.cut:
             return again
@@ -541,11 +543,11 @@ class Truncated(Finding):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PartialBackbone(Finding):
-    """The file ends after a layer, as files to train from do.
+    """The file ends after a layer, as a backbone file does.
 
     Attributes:
-        layers: how many there are.
-        of: what network.
+        layers: the number of layers it has.
+        of: the network, in words.
     """
 
     kind: ClassVar[str] = "partial_backbone"
@@ -561,7 +563,7 @@ class PartialBackbone(Finding):
 
     @property
     def fix(self) -> str:
-        """Both uses."""
+        """The file for inference, and how to train from this one."""
         return (
             "use the whole file to detect or classify with; to train from this one, "
             "load_darknet_weights(model, file, strict=False)"
@@ -573,10 +575,10 @@ class Trailing(Finding):
     """Bytes are left after the last layer.
 
     Attributes:
-        bytes: how many.
-        size: of the file.
-        expected: by the network.
-        source: its name.
+        bytes: the number of bytes left.
+        size: size of the file in bytes.
+        expected: the size it should have, in bytes.
+        source: the network's name.
     """
 
     kind: ClassVar[str] = "trailing"
@@ -594,16 +596,16 @@ class Trailing(Finding):
 
     @property
     def fix(self) -> str:
-        """Another cfg, or another copy."""
+        """Use another cfg, or another copy."""
         return "use the cfg it was trained with, or get an undamaged copy"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Unknown(Finding):
-    """Nothing explains it; or something that has no kind of its own.
+    """No explanation was found, or the cause has no kind.
 
     Attributes:
-        story: what was tried.
+        story: what is wrong, or what was tried.
         remedy: what may help.
     """
 
@@ -624,17 +626,17 @@ class Unknown(Finding):
         return self.remedy
 
 
-# It loads, but.
+# Warnings: problems that do not prevent loading.
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeaderWidth(Finding):
-    """The version asks for another header than the size does.
+    """The width of the header does not match its version.
 
     Attributes:
-        file: bytes of the header.
-        expected: what its version asks for.
-        version: `0.2`.
+        file: size of the header in bytes, according to the size of the file.
+        expected: size of the header in bytes, according to its version.
+        version: the version, as in `0.2`.
     """
 
     kind: ClassVar[str] = "header_width"
@@ -652,7 +654,7 @@ class HeaderWidth(Finding):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Unverified(Finding):
-    """Only the size could be checked."""
+    """Only the size could be checked; `why` gives the reason."""
 
     kind: ClassVar[str] = "unverified"
 
@@ -664,10 +666,10 @@ class Unverified(Finding):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Quoted(Finding):
-    """A sentence that is not about the file, and names what it is about.
+    """A sentence about something other than the file, which it names.
 
     Attributes:
-        sentence: all of it.
+        sentence: the whole message.
     """
 
     sentence: str = field(metadata=_WORDS)
@@ -683,20 +685,20 @@ class _Quoted(Finding):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CfgLine(_Quoted):
-    """Something about the cfg: a line that Darknet ignores, anchors that cannot be meant."""
+    """A problem in the cfg, such as a line that Darknet ignores, or implausible anchors."""
 
     kind: ClassVar[str] = "cfg"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SameSizeNetworks(Finding):
-    """Other networks store the same floats and decode otherwise.
+    """Other networks store the same floats but decode differently.
 
     Attributes:
-        networks: their names.
+        networks: names of the other networks.
         differing: the cfg keys that differ.
-        title_of: the network at hand.
-        differences: what differs, for each of them.
+        title_of: name of the network the file was compared with.
+        differences: what differs, for each of `networks`.
     """
 
     kind: ClassVar[str] = "same_size_networks"
@@ -712,11 +714,11 @@ class SameSizeNetworks(Finding):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelDifference(_Quoted):
-    """A Keras model computes otherwise than its network.
+    """A Keras model computes something else than its network.
 
     Attributes:
         kind: epsilon, leaky_slope, activation, padding, concat_order, upsampling, ...
-        layers: the names of the layers.
+        layers: names of the layers that differ.
     """
 
     kind: str = field(metadata=_WORDS)  # type: ignore[misc]

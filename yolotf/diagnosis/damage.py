@@ -1,4 +1,4 @@
-"""Damage that shows in the numbers of a file, as every load looks for it (csrc/content.h)."""
+"""Finds damaged values in a file, by the same rules as a load with `verify` (csrc/content.h)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from yolotf.weights.segments import Segment
 
 
 class Damage(NamedTuple):
-    """A stretch of bytes.
+    """A damaged range of bytes.
 
     Attributes:
         detected: nan_or_inf, huge, negative_variance, zeros or repeated.
-        start: its first byte.
-        end: the byte after its last.
-        repeats: for `repeated`, the first byte of the same bytes before it.
-        number: how many numbers; of `zeros` and `repeated` bytes.
+        start: offset of its start in the file, in bytes.
+        end: offset of its end (exclusive), in bytes.
+        repeats: for `repeated`, the offset of the earlier copy of the same bytes.
+        number: the number of bad values; for `zeros` and `repeated` the number of bytes.
     """
 
     detected: str
@@ -32,10 +32,10 @@ class Damage(NamedTuple):
 
 
 def find(file: WeightsFile, segments: Sequence[Segment], header_bytes: int) -> list[Damage]:
-    """All damage in the numbers of a file of the network's size, in the file's order.
+    """Returns all damaged ranges of a file of the network's size, in file order.
 
-    The rules, and the code, are those of a load with `verify`, so that what is damaged here no
-    load accepts; see `weights.statistics`.
+    The rules and the code are those of a load with `verify`, so that no load accepts a file that
+    is damaged here; see `weights.statistics`.
 
     Raises:
         OSError: the file cannot be read.
@@ -45,7 +45,7 @@ def find(file: WeightsFile, segments: Sequence[Segment], header_bytes: int) -> l
         rows = _core.examine_content(
             file.path, header_bytes, plan.rows(header_bytes), threads=op_library.thread_count()
         )
-    except _core.NativeError as error:  # its size was right a moment ago
+    except _core.NativeError as error:  # the file has changed: its size was right before
         raise OSError(errno.ESTALE, "was changed while it was read", file.name) from error
     return [
         Damage(
@@ -60,5 +60,5 @@ def find(file: WeightsFile, segments: Sequence[Segment], header_bytes: int) -> l
 
 
 def _slot(segment: Segment) -> Slot:
-    """Nothing is written: a plan has to name a variable, and this is none."""
+    """Returns a slot without a variable: a plan needs slots, but nothing is written."""
     return Slot("", segment.role, None, segment.shape, "float32")

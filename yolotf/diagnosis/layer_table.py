@@ -1,4 +1,4 @@
-"""What a file holds for each section of a network, and where the two part."""
+"""The arrays a file holds for each section of a network, and where the two diverge."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from yolotf.weights.statistics import Stats
 
 
 class Divergence(NamedTuple):
-    """Where file and network part.
+    """The first array where file and network diverge.
 
     Attributes:
         layer: index of the section, from 0 after `[net]`.
         section: its type, without brackets.
-        cfg_line: of the section, or of the option that differs; None without a cfg.
-        role: beta, bias, kernel, ...: the first array that is not the network's.
-        offset: where that array would start in the file, in bytes.
+        cfg_line: line of the section, or of the option that differs; None without a cfg.
+        role: role of the array: beta, bias, kernel, ...
+        offset: where the array would start in the file, in bytes.
     """
 
     layer: int
@@ -33,7 +33,7 @@ class Divergence(NamedTuple):
 
 
 class Array(NamedTuple):
-    """One array of a layer in the file; `offset` in bytes from its start."""
+    """An array of a layer in the file; `offset` is in bytes from the start of the file."""
 
     role: str
     shape: tuple[int, ...]
@@ -44,15 +44,15 @@ class Array(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One section of the network and what the file holds for it.
+    """A section of the network and its arrays in the file.
 
     Attributes:
-        layer: its index.
+        layer: index of the section.
         section: its type.
-        cfg_line: where it is written.
-        output: rows, columns, channels it puts out; None if only its floats are known.
-        status: `fits`, `parts` (the first that does not) or `unreached`.
-        arrays: what it stores; empty for a layer without weights.
+        cfg_line: its cfg line; None without a cfg.
+        output: its output shape (rows, columns, channels); None if only its floats are known.
+        status: `fits`, `parts` (the first section that does not match) or `unreached`.
+        arrays: its arrays; empty for a layer without weights.
     """
 
     layer: int
@@ -64,7 +64,7 @@ class LayerRow:
 
     @property
     def floats(self) -> int:
-        """Floats it stores."""
+        """The number of floats it stores."""
         return sum(array.size_bytes for array in self.arrays) // layout.FLOAT_BYTES
 
 
@@ -75,14 +75,14 @@ def of_subject(
     end: int,
     parting: Divergence | None,
 ) -> Iterator[LayerRow]:
-    """Every section of a network.
+    """Yields a row for each section of a network.
 
     Args:
         subject: the network.
-        header_bytes: of the file.
-        scanned: as `scan` gives them.
-        end: the first section that does not fit.
-        parting: where file and network part, if it is there.
+        header_bytes: size of the file's header.
+        scanned: the result of `scan`.
+        end: index of the first section that does not match.
+        parting: where file and network diverge, if they do at `end`.
     """
     by_layer: dict[int, list[Array]] = {}
     for segment, stats in zip(subject.segments, scanned, strict=True):
@@ -112,7 +112,7 @@ def of_subject(
 def scan(
     file: WeightsFile, header: Header | None, subject: Subject, end: int
 ) -> list[Stats | None]:
-    """Statistics of the segments up to layer `end`, None for others and without a header."""
+    """Returns statistics of the segments up to layer `end`; None for others or without header."""
     runs = statistics.runs_of(segment for segment in subject.segments if segment.layer <= end)
     found: list[Stats | None] = []
     if runs and header:
@@ -124,7 +124,7 @@ def scan(
 
 
 def of_known(file: WeightsFile, header: Header, match: catalog.Match) -> Iterator[LayerRow]:
-    """The arrays of a file that has the size of a known network; their shapes are not known."""
+    """Yields rows for a file that has the size of a known network; array shapes are unknown."""
     rows = match.architecture.at(match.classes, match.channels)
     from yolotf.diagnosis import scoring  # imports NumPy
 

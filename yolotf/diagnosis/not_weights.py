@@ -1,4 +1,4 @@
-"""The cause for what holds no floats: another kind of file, or none that can be read."""
+"""The cause for a file of another type, or a file that cannot be read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yolotf.weights.header import float_counts
 
 
 def cause(file: WeightsFile, contents: Contents, subject: Subject) -> Finding:
-    """`contents.detected` says what the file is; a pointer also what it stands for."""
+    """Returns the cause; for a Git LFS pointer it includes the network of the file it refers to."""
     pointer = contents.pointer
     stated = pointer.size_bytes if pointer else None
     return NotWeights(
@@ -25,7 +25,7 @@ def cause(file: WeightsFile, contents: Contents, subject: Subject) -> Finding:
 
 
 def _pointed_to(size_bytes: int, subject: Subject) -> dict[str, object] | None:
-    """The likeliest network of a file of that size, the subject's own first."""
+    """Returns the likeliest network of a file of that size, preferring the subject's own."""
     own = subject.architecture
     found = [match for _, floats in float_counts(size_bytes) for match in _known.solve(floats)]
     if not found:

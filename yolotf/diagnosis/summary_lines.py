@@ -1,4 +1,4 @@
-"""The facts of an answer as people read them: a line each, or a row of a table."""
+"""Formats the facts of a diagnosis or inspection as lines and table rows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from yolotf.weights.catalog import Candidate, describe_differences
 from yolotf.weights.header import Header
 
 _AROUND = 2
-"""Layers with weights shown before and after the one where file and network part."""
+"""Layers with weights shown before and after the layer where file and network diverge."""
 
 
 def file_line(size_bytes: int, header: Header | None) -> str:
-    """Size and header."""
+    """Returns the size and header of a file in one line."""
     line = f"{size_bytes:,} bytes"
     if header:
         line += (
@@ -28,7 +28,7 @@ def file_line(size_bytes: int, header: Header | None) -> str:
 
 
 def network_line(subject: Subject, header: Header | None) -> str:
-    """Name, classes, channels and size."""
+    """Returns name, classes, channels and size of a network in one line."""
     network = subject.network
     parts = [subject.title]
     if network.classes:
@@ -39,11 +39,11 @@ def network_line(subject: Subject, header: Header | None) -> str:
 
 
 def match_lines(candidates: Iterable[Candidate], here: str = "here") -> Iterator[str]:
-    """Known networks, those that decode alike in one line; the likeliest first.
+    """Yields a line for each group of known networks that decode alike, likeliest first.
 
     Args:
         candidates: the networks.
-        here: what the one is called that they are compared with.
+        here: what to call the network they are compared with.
     """
     for (match, differing), group in itertools.groupby(
         candidates, key=lambda candidate: candidate[1:]
@@ -88,7 +88,7 @@ _ARRAY_COLUMNS = (
 
 
 def layers_around(rows: Iterable[LayerRow], parting: Divergence) -> Table:
-    """The layers with weights around the one where file and network part."""
+    """Returns a table of the layers with weights around the divergence."""
     stored = [row for row in rows if row.arrays]
     at = next((i for i, row in enumerate(stored) if row.layer >= parting.layer), len(stored))
     shown = stored[max(0, at - _AROUND) : at + _AROUND + 1]
@@ -108,7 +108,7 @@ def layers_around(rows: Iterable[LayerRow], parting: Divergence) -> Table:
 
 
 def arrays(layers: Iterable[LayerRow]) -> Table:
-    """Every array with its numbers."""
+    """Returns a table of all arrays with their statistics."""
     rows: list[tuple[str, ...]] = []
     for row in layers:
         for array in row.arrays:
@@ -134,7 +134,7 @@ def arrays(layers: Iterable[LayerRow]) -> Table:
 
 
 def _without_empty(table: Table) -> Table:
-    """Without columns that hold nothing, such as the lines of a stock network."""
+    """Removes empty columns, such as the cfg lines of a stock network."""
     kept = [i for i in range(len(table.columns)) if any(row[i] for row in table.rows)]
     return Table(
         [table.columns[index] for index in kept],
@@ -148,7 +148,7 @@ def _shape(array: Array) -> str:
 
 
 def _stores(row: LayerRow) -> str:
-    """`batch norm 64, kernel 64x32x3x3`."""
+    """Returns what a section stores, as in `batch norm 64, kernel 64x32x3x3`."""
     roles = [array.role for array in row.arrays]
     parts = [f"batch norm {row.arrays[0].shape[0]}"] if "gamma" in roles else []
     parts += [
@@ -160,7 +160,7 @@ def _stores(row: LayerRow) -> str:
 
 
 def statistics(array: Array) -> str:
-    """The numbers of one array in one line."""
+    """Returns the statistics of an array in one line."""
     stats = array.stats
     if stats is None:
         return ""

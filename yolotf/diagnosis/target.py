@@ -1,4 +1,4 @@
-"""What a file is compared with, and the case of one file against one network."""
+"""`Subject`, the network a file is compared with, and `Case`, a file and its subject."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from yolotf.weights.header import WIDE, Header
 
 @dataclass(frozen=True)
 class Subject:
-    """What a file is compared with.
+    """The network a file is compared with.
 
     Attributes:
         source: the cfg's name in messages.
-        segments: what the file would have to hold.
-        network: the cfg behind it.
-        name: the stock network it is, if it is one.
+        segments: the segments that a matching file holds.
+        network: the network.
+        name: name of the stock network that it is, or None.
     """
 
     source: str
@@ -30,7 +30,7 @@ class Subject:
 
     @classmethod
     def of(cls, network: cfg.Network) -> Subject:
-        """The subject for a network."""
+        """Returns the subject for a network."""
         segments = tuple(layout.segments(network))
         name = network.name
         if name is None and (known := _known.identify(_known.layer_floats(segments))):
@@ -39,50 +39,50 @@ class Subject:
 
     @property
     def floats(self) -> int:
-        """Floats of its file."""
+        """The number of floats in a matching file."""
         return self.segments[-1].end // layout.FLOAT_BYTES if self.segments else 0
 
     @property
     def title(self) -> str:
-        """Its name, or else its source."""
+        """The name of the stock network; otherwise the source."""
         return self.name or self.source
 
     @property
     def architecture(self) -> _known.Architecture | None:
-        """The known network that it is, with any class count and channels."""
+        """The known network that it is, with any number of classes and channels."""
         return _known.identify(_known.layer_floats(self.segments))
 
     @property
     def has_lines(self) -> bool:
-        """Whether there is a text whose lines can be named; nobody has that of a stock network."""
+        """Whether messages can name cfg lines; the user has no cfg of a stock network."""
         return self.network.name is None
 
     def size_bytes(self, header_bytes: int = WIDE) -> int:
-        """Bytes of its file."""
+        """Returns the size of a matching file in bytes."""
         return header_bytes + layout.FLOAT_BYTES * self.floats
 
     def where(self, layer: int) -> str:
-        """The section, with its line."""
+        """Returns the section and its cfg line, in words."""
         found = self.network.layers[layer]
         if self.has_lines:
             return self.network.where(found)
         return f"section {found.index} [{found.type}]"
 
     def line(self, layer: cfg.Layer, key: str | None = None) -> int | None:
-        """The line of the section or of its option."""
+        """Returns the cfg line of a section or of its option; None without a cfg."""
         if not self.has_lines:
             return None
         return layer.line_of(key) if key else layer.line
 
     def at(self, layer: cfg.Layer, key: str) -> str:
-        """`yolov4.cfg:968`: where the option is written, or the section for a stock network."""
+        """Returns where an option is set, `yolov4.cfg:968`; the section for a stock network."""
         if self.has_lines and layer.line_of(key):
             return f"{self.source}:{layer.line_of(key)}"
-        # A model's layers have names and no lines.
+        # The layers of a Keras model have names but no cfg lines.
         return f"layer {layer.section.name}" if self.has_lines else f"section {layer.index}"
 
     def lines(self, places: Iterable[tuple[cfg.Layer, str]]) -> str:
-        """`at` of several options."""
+        """Returns `at` of several options, separated by commas."""
         return ", ".join(self.at(layer, key) for layer, key in places)
 
 
@@ -92,7 +92,7 @@ class Case:
 
     Attributes:
         file: the file.
-        header: as it is read, one of two widths.
+        header: its header, read with one of the two widths.
         subject: the network.
     """
 
@@ -102,10 +102,10 @@ class Case:
 
     @property
     def floats(self) -> int:
-        """Whole floats after the header."""
+        """The number of whole floats after the header."""
         return max(0, self.file.size_bytes - self.header.size_bytes) // layout.FLOAT_BYTES
 
     @property
     def expected_bytes(self) -> int:
-        """The size that the network's file has with this header."""
+        """The size of a matching file with this header, in bytes."""
         return self.subject.size_bytes(self.header.size_bytes)

@@ -1,11 +1,11 @@
-"""Which layers of a file stand against which layers of a model that is only partly its network.
+"""Aligns the layers of a file with those of a model that is only partly the same network.
 
-A local alignment of two sequences (Smith and Waterman, J. Mol. Biol. 147, 1981) with affine gaps
-(Gotoh, J. Mol. Biol. 162, 1982). What a pair of layers is worth depends on their shapes, and on
-what feeds them and what they feed: a convolution between two others of a neck is not one of a
-residual block, though it has the same kernel. A gap costs more than one layer that fits by chance,
-so that a backbone of another network keeps its own weights; a longer gap costs hardly more than a
-short one. Pairs that another alignment, as good, would make otherwise are in doubt.
+This is a local alignment of two sequences (Smith and Waterman, J. Mol. Biol. 147, 1981) with
+affine gaps (Gotoh, J. Mol. Biol. 162, 1982). The score of a pair of layers depends on their
+shapes, on the layers that feed them and on the layers they feed: a convolution of a neck is not
+one of a residual block, even with the same kernel. A gap costs more than the score of one layer
+that matches by chance, so that the backbone of another network keeps its weights; a long gap costs
+hardly more than a short one. A pair that differs in an equally good alignment is in doubt.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from yolotf.models import keras_graph
 from yolotf.models.keras_graph import Expression
 
 FITS = 8.0
-"""A pair whose arrays all have the same shapes."""
+"""Score of a pair whose arrays all have the same shapes."""
 SAME_NAME = 4.0
-"""Both are called alike, as `build_model` names layers."""
+"""Added if both have the same name; `build_model`'s names are used for the file."""
 NEIGHBOURS = 3.0
-"""At most, for a pair whose neighbours match; the same is taken off where none does."""
+"""Added if all neighbours match, subtracted if none does, and in proportion in between."""
 OTHER_STRIDE = -6.0
 OTHER_ACTIVATION = -5.0
 WEAK = 4.0
-"""What a pair at the end of a run has to be worth by itself."""
+"""The least score of the first and the last pair of a run."""
 UNLIKE = -2.0
-"""Two layers of one kind and different shapes: one of them was changed."""
+"""Score of two layers of one kind with different shapes: one of them was modified."""
 GAP = -6.0
-"""Layers that only one side has."""
+"""Cost of the first layer that only one side has."""
 LONGER_GAP = -0.05
-"""For each further layer of a gap."""
+"""Cost of each further layer of a gap."""
 MARGIN = 1.0
 """Alignments that differ by less are equally likely."""
 _SCALED = 0.8
-"""How alike a layer is to itself with attention applied to it."""
+"""Similarity of a layer's output and the same output scaled by attention."""
 _ROUNDS = 2
-"""How many layers away neighbours are looked at."""
+"""Neighbours up to this number of layers away are compared."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Node:
     """A layer with weights, as the alignment sees it.
 
     Attributes:
-        name: as `build_model` would call it.
-        reads: what enters it at each of its uses, in places of its own sequence; empty where
-            nothing shows it.
-        strides: rows and columns; None where that is not known.
-        activation: Darknet's name for it, or another; None where that is not known.
+        name: its name; for a layer of the file the one `build_model` gives it.
+        reads: its input at each of its uses, an expression of indices into its own sequence;
+            empty if unknown.
+        strides: strides along rows and columns; None if unknown.
+        activation: name of its activation, Darknet's if it has one; None if unknown.
     """
 
     name: str
@@ -65,14 +65,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Pairs of places in both sequences, in their order.
+    """Pairs of indices into both sequences (file, model), in order.
 
     Attributes:
-        pairs: layers that stand against each other and fit.
-        unlike: layers that stand against each other and do not.
-        doubtful: place in the model -> the places in the file that it matches equally well, for
-            pairs that are left out of `pairs`.
-        score: of the best alignment; between several models or orders the highest is right.
+        pairs: aligned layers whose shapes match.
+        unlike: aligned layers whose shapes differ.
+        doubtful: index in the model -> the indices in the file that match it equally well; these
+            are left out of `pairs`.
+        score: score of the best alignment; of several orders the highest is right.
     """
 
     pairs: tuple[tuple[int, int], ...]
@@ -87,13 +87,13 @@ def align(
     fits: Callable[[int, int], bool],
     alike: Callable[[int, int], bool],
 ) -> Alignment:
-    """Pairs two sequences in order.
+    """Aligns two sequences of layers.
 
     Args:
         file: the layers of the file.
         model: the layers of the model.
-        fits: whether the arrays of two layers have the same shapes.
-        alike: whether two layers are of one kind, so that one may be the other changed.
+        fits: tells whether the arrays of two layers have the same shapes.
+        alike: tells whether two layers are of one kind, so that one may be the other modified.
     """
     kinds = _Kinds.of(file, model, fits, alike)
     return _Aligner(file, model, kinds).best()
@@ -124,7 +124,11 @@ _NEVER = -1e9
 
 
 class _Aligner:
-    """The alignment of two sequences; `starting` and `ending` are its two halves at each pair."""
+    """Aligns two sequences.
+
+    For each pair, `ending` is the best score of an alignment that ends with it, and `starting`
+    that of one that starts with it.
+    """
 
     def __init__(self, file: Sequence[Node], model: Sequence[Node], kinds: _Kinds) -> None:
         self.file, self.model = file, model
@@ -132,7 +136,7 @@ class _Aligner:
         self.scores = self._scores()
 
     def _scores(self) -> NDArray[np.float64]:
-        """What each pair is worth."""
+        """Returns the score of each pair, (file layers, model layers)."""
         similar = _similarity(self.file, self.model, self.fits, self.alike)
         scores = np.where(self.fits, FITS, UNLIKE) + 2 * NEIGHBOURS * (similar - 0.5)
         for i, source in enumerate(self.file):
@@ -147,12 +151,12 @@ class _Aligner:
                 if _differ(source.activation, target.activation):
                     scores[i, j] += OTHER_ACTIVATION
                 if not self.fits[i, j]:
-                    # However well it is placed, it speaks for nothing by itself.
+                    # Its neighbours alone must not make a mismatch worth aligning.
                     scores[i, j] = min(scores[i, j], UNLIKE / 2)
         return scores
 
     def best(self) -> Alignment:
-        """The likeliest alignment, less what is in doubt."""
+        """Returns the best alignment without the pairs in doubt."""
         if not self.fits.any():
             return Alignment((), tuple(self._filled([])))
         ending = _ending_at(self.scores)
@@ -169,7 +173,7 @@ class _Aligner:
         return Alignment(tuple(pairs), tuple(sorted(unlike)), doubtful, total)
 
     def _path(self, ending: NDArray[np.float64]) -> list[tuple[int, int]]:
-        """The pairs of the best alignment."""
+        """Returns the pairs of the best alignment."""
         at: tuple[int, int] | None = tuple(
             int(axis) for axis in np.unravel_index(int(ending.argmax()), ending.shape)
         )  # type: ignore[assignment]
@@ -180,7 +184,7 @@ class _Aligner:
         return found[::-1]
 
     def _trimmed(self, path: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Without pairs at the ends of a run that little more than their shapes speaks for."""
+        """Removes pairs of low score from the ends of each run of consecutive layers."""
         runs: list[list[tuple[int, int]]] = []
         for pair in path:
             if runs and (pair[0] - 1, pair[1] - 1) == runs[-1][-1]:
@@ -195,7 +199,7 @@ class _Aligner:
         return [pair for run in runs for pair in run]
 
     def _before(self, ending: NDArray[np.float64], i: int, j: int) -> tuple[int, int] | None:
-        """The pair before (i, j) in the best alignment that ends there; None at its start."""
+        """Returns the pair before (i, j) in the best alignment that ends there, or None."""
         wanted = ending[i, j] - self.scores[i, j]
         if i == 0 or j == 0 or wanted <= 1e-9:
             return None
@@ -211,7 +215,7 @@ class _Aligner:
         through: NDArray[np.float64],
         total: float,
     ) -> dict[int, tuple[int, ...]]:
-        """Layers of the model that other alignments, as good, pair otherwise."""
+        """Returns the model's layers that equally good alignments pair differently."""
         without = _without_column(ending, starting, total - MARGIN)
         found: dict[int, tuple[int, ...]] = {}
         for i, j in path:
@@ -225,7 +229,7 @@ class _Aligner:
             if len(others) > 1 or without[j] > total - MARGIN:
                 found[j] = tuple(others)
         for j in range(len(self.model)):
-            # Left out of the best alignment, and as good in its place.
+            # Not in the best alignment, but in one that is equally good.
             if j not in found and not any(column == j for _, column in path):
                 others = [
                     int(i)
@@ -237,7 +241,7 @@ class _Aligner:
         return found
 
     def _filled(self, path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """What stands between pairs, before or behind them, where both sides have as many."""
+        """Pairs the layers in gaps of the same length on both sides, which differ in shape."""
         found: list[tuple[int, int]] = []
         edges = [(-1, -1), *path, (len(self.file), len(self.model))]
         for (i, j), (k, m) in itertools.pairwise(edges):
@@ -251,7 +255,7 @@ class _Aligner:
         return found
 
     def _supported(self, pair: tuple[int, int], others: set[tuple[int, int]]) -> bool:
-        """Whether a layer next to it is paired too: a shape alone is chance."""
+        """Returns whether a neighbour is paired too; a shape alone may match by chance."""
         i, j = pair
         if len(self.file) == len(self.model) == 1 or self.file[i].name == self.model[j].name:
             return True
@@ -264,12 +268,12 @@ class _Aligner:
 
 
 def _differ(one: object, other: object) -> bool:
-    """Whether both are known and not the same."""
+    """Returns whether both are known and differ."""
     return one is not None and other is not None and one != other
 
 
 def _near(nodes: Sequence[Node], place: int) -> set[int]:
-    """The layers that feed one, and those that it feeds."""
+    """Returns the indices of the layers that feed a layer, and of those that it feeds."""
     feeding = {key for one in nodes[place].reads for key in keras_graph.units(one)}
     fed = {
         other
@@ -280,24 +284,24 @@ def _near(nodes: Sequence[Node], place: int) -> set[int]:
 
 
 def _gaps(count: int) -> NDArray[np.float64]:
-    """What gaps of 0, 1, 2, ... layers cost, less than `count` of them."""
+    """Returns the costs of gaps of 0, 1, ..., `count` - 1 layers."""
     costs = GAP + LONGER_GAP * np.arange(-1, count - 1, dtype=np.float64)
     costs[:1] = 0.0
     return costs
 
 
 def _ending_at(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The best alignment that ends with each pair; it may begin with any."""
+    """Returns the best score of an alignment that ends with each pair; it may start anywhere."""
     rows, columns = scores.shape
     ending = np.full(scores.shape, _NEVER)
-    # Best of all pairs before a row and a column, gaps on both sides counted.
+    # The best of all pairs before a row and a column, including gaps on both sides.
     column_gaps = LONGER_GAP * np.arange(columns, dtype=np.float64)
-    gone = np.full(columns, _NEVER)  # the pair before, with a gap of rows up to here
+    gone = np.full(columns, _NEVER)  # the pair before, followed by a gap of rows up to here
     previous = np.full(columns, _NEVER)
     for i in range(rows):
-        # With the last row paired, or rows left out since.
+        # The last row is paired, or followed by a gap of rows.
         before = np.maximum(previous, gone)
-        # Then columns left out, or none: a running maximum with the cost taken off.
+        # Gaps of columns: a running maximum, with the cost per column subtracted and added back.
         reached = np.maximum.accumulate(before - column_gaps) + column_gaps
         with_gap = np.full(columns, _NEVER)
         with_gap[2:] = reached[:-2] + GAP
@@ -312,7 +316,7 @@ def _ending_at(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def _without_column(
     ending: NDArray[np.float64], starting: NDArray[np.float64], least: float
 ) -> NDArray[np.float64]:
-    """The best alignment that leaves out each layer of the model, if it scores `least` or more."""
+    """Returns the best score without each layer of the model; may be lower if below `least`."""
     rows, columns = ending.shape
     found = np.full(columns, 0.0)
     if columns > 1:
@@ -320,20 +324,20 @@ def _without_column(
         later = np.maximum.accumulate(starting.max(axis=0)[::-1])[::-1]
         found[:-1] = np.maximum(found[:-1], later[1:])
     for i in range(rows - 1):
-        # From a pair in row i over a gap of columns to one in a later row.
+        # From a pair in row i, across a gap of columns, to a pair in a later row.
         rest = starting[i + 1 :] + _gaps(rows - i - 1)[:, None]
         onward = rest.max(axis=0)
         for j in range(columns - 2):
             if ending[i, j] + onward[j + 2 :].max() < least:
                 continue
             costs = ending[i, j] + onward[j + 2 :] + _gaps(columns - j - 1)[1:]
-            # Over columns j + 1 up to each later one.
+            # Gaps from column j + 1 to each later column.
             best = np.maximum.accumulate(costs[::-1])[::-1]
             found[j + 1 : columns - 1] = np.maximum(found[j + 1 : columns - 1], best)
     return found
 
 
-# What feeds a layer, and what it feeds
+# Layers that feed a layer, and layers that it feeds
 
 
 def _similarity(
@@ -342,9 +346,9 @@ def _similarity(
     fits: NDArray[np.bool_],
     alike: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """How alike the surroundings of two layers are, 0 to 1; 0.5 where they are not known.
+    """Returns the similarity of the neighbours of each pair, 0 to 1; 0.5 if they are unknown.
 
-    Two layers are alike whose neighbours are (Melnik and others, Similarity Flooding, ICDE 2002).
+    Layers are similar if their neighbours are (Melnik et al., Similarity Flooding, ICDE 2002).
     """
     own = np.where(fits, 1.0, np.where(alike, 0.3, 0.0))
     around = np.full(own.shape, 0.5)
@@ -372,7 +376,7 @@ def _readers(nodes: Sequence[Node]) -> list[list[int]]:
 def _entering(
     file: Sequence[Expression], model: Sequence[Expression], alike: NDArray[np.float64]
 ) -> float:
-    """How alike what enters two layers is, of the uses that are most alike."""
+    """Returns the similarity of the inputs of two layers, the maximum over their uses."""
     if not file or not model:
         return 0.5
     return max(_expressions(one, other, alike) for one in file for other in model)
@@ -386,7 +390,7 @@ def _expressions(file: Expression, model: Expression, alike: NDArray[np.float64]
     if keras_graph.INPUT in (file, model):
         return float(file == model)
     if file[0] == "unit" and model[0] in ("*", "?"):
-        # Attention that was added: what it scales is still there.
+        # Attention was added: the layer it scales is still one of the factors.
         return _SCALED * max(_expressions(file, part, alike) for part in model[1:])
     if file[0] != model[0] and (file[0] == "unit" or model[0] not in ("unit", "?")):
         return 0.0
@@ -398,7 +402,7 @@ def _expressions(file: Expression, model: Expression, alike: NDArray[np.float64]
 
 
 def _leaving(file: Iterable[int], model: Iterable[int], alike: NDArray[np.float64]) -> float:
-    """How alike the layers are that two feed; nothing is an output, and alike to another."""
+    """Returns the similarity of the readers of two layers; 1 if both are outputs."""
     mine, theirs = list(file), list(model)
     if not mine or not theirs:
         return float(not mine and not theirs)

@@ -1,10 +1,9 @@
-"""Loads that are not the whole file into the whole model: by name, what fits, backbones, transfer.
+"""Partial loads: by name, only matching layers, backbone files, transfer between networks.
 
-The file has an order and shapes, from the network it was trained as (the source); the model has
-names and shapes. `by_name` pairs layers that are called alike. `align` pairs two sequences by
-shape and wiring: extra layers on either side are stepped over, a layer of another shape stands
-against its counterpart without being loaded, and a layer that several sections match equally well
-is left as it is.
+The order and shapes of the file come from the network it was trained as; the model has names and
+shapes. `by_name` matches layers of the same name. `align` matches two sequences by shape and
+connections: it skips extra layers on either side, pairs a layer with its counterpart of another
+shape without loading it, and leaves a layer unchanged that several sections match equally well.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from yolotf.weights import layout
 
 @dataclass(frozen=True)
 class FileLayer:
-    """A section of the source that stores floats, or a part of one.
+    """A section of the file's network that stores floats, or a part of a recurrent section.
 
     Attributes:
-        index: of the section.
-        name: as `build_model` calls its layer: `conv_17`.
-        segments: by role.
-        node: what it reads, for `align`.
+        index: index of the section.
+        name: the name `build_model` gives its layer: `conv_17`.
+        segments: its segments by role.
+        node: its connections, for `align`.
     """
 
     index: int
@@ -43,14 +42,14 @@ class FileLayer:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the kernel, or of whatever it stores; Darknet's order of axes."""
+        """The shape of its kernel, or of its first array, in Darknet's order of axes (OIHW)."""
         kernel = self.segments.get("kernel")
         return (kernel or next(iter(self.segments.values()))).shape
 
 
 @dataclass(frozen=True)
 class ModelLayer:
-    """A layer of the model, its batch normalization included."""
+    """A layer of the model, together with its batch normalization."""
 
     name: str
     slots: Mapping[str, layout.Slot]
@@ -58,18 +57,18 @@ class ModelLayer:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the kernel, or of whatever it holds; Keras' order of axes."""
+        """The shape of its kernel, or of its first variable, in Keras' order of axes (HWIO)."""
         kernel = self.slots.get("kernel")
         return (kernel or next(iter(self.slots.values()))).shape
 
 
 class Skipped(NamedTuple):
-    """A layer that both have and that does not fit."""
+    """A layer whose shape differs between file and model."""
 
     name: str
-    """Of the model's layer."""
+    """Name of the model's layer."""
     file_shape: tuple[int, ...]
-    """What the file has for the variable that differs, in Keras' order of axes."""
+    """Shape of the differing variable in the file, in Keras' order of axes."""
     model_shape: tuple[int, ...]
 
     def __str__(self) -> str:
@@ -77,7 +76,7 @@ class Skipped(NamedTuple):
 
 
 class Doubt(NamedTuple):
-    """A layer of the model that is left as it was, and the sections that match it equally well."""
+    """A layer of the model left unchanged, and the sections that match it equally well."""
 
     layer: str
     sections: tuple[str, ...]
@@ -87,12 +86,12 @@ Pairs = list[tuple[FileLayer | None, ModelLayer | None]]
 
 
 class Aligned(NamedTuple):
-    """Two sequences, paired.
+    """Two aligned sequences.
 
     Attributes:
-        pairs: every layer of either side once, None where it stands alone.
-        doubts: layers that stand alone because several sections match them equally well.
-        score: between several orders of a model the highest is right.
+        pairs: every layer of either side once, with None if it has no counterpart.
+        doubts: layers without a counterpart because several sections match them equally well.
+        score: score of the alignment; of several orders of a model the highest is right.
     """
 
     pairs: Pairs
@@ -102,15 +101,15 @@ class Aligned(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which layers of the file go into which of the model.
+    """The layers of the file matched to those of the model.
 
     Attributes:
-        assignments: of the pairs that fit, in file order.
+        assignments: the segments to load and their variables, in file order.
         loaded: names of the model's layers that are written.
-        skipped: pairs that do not fit.
+        skipped: pairs of layers whose shapes differ.
         left: layers of the model without a counterpart.
-        spare: layers of the file without one.
-        doubts: of `left`, those that several layers of the file match equally well.
+        spare: layers of the file without a counterpart.
+        doubts: the layers of `left` that several layers of the file match equally well.
     """
 
     assignments: tuple[layout.Assignment, ...]
@@ -132,7 +131,7 @@ class Pairing:
 
 
 def file_layers(network: cfg.Network, segments: Sequence[layout.Segment]) -> list[FileLayer]:
-    """Groups segments by section, or by part of a recurrent one."""
+    """Groups segments by section, or by part of a recurrent section."""
     grouped: dict[tuple[int, str], dict[str, layout.Segment]] = {}
     for segment in segments:
         grouped.setdefault((segment.layer, segment.part), {})[segment.role] = segment
@@ -144,7 +143,7 @@ def file_layers(network: cfg.Network, segments: Sequence[layout.Segment]) -> lis
 
 
 def section_nodes(network: cfg.Network, places: Sequence[tuple[int, str]]) -> list[Node]:
-    """What the (section, part) of `places` read, in places of that list."""
+    """Returns the nodes of the (section, part) pairs, whose inputs are indices into `places`."""
     first: dict[int, int] = {}
     for number, (index, _) in enumerate(places):
         first.setdefault(index, number)
@@ -161,7 +160,7 @@ def section_nodes(network: cfg.Network, places: Sequence[tuple[int, str]]) -> li
 
 
 def unit_nodes(structure: Structure, order: Sequence[Unit]) -> list[Node]:
-    """What the units of a model read, in places of `order`."""
+    """Returns the nodes of a model's units, whose inputs are indices into `order`."""
     place = {unit: number for number, unit in enumerate(order)}
     keys = {number: place[unit] for number, unit in enumerate(structure.units) if unit in place}
     activations = UnitActivations(structure)
@@ -181,7 +180,7 @@ def unit_nodes(structure: Structure, order: Sequence[Unit]) -> list[Node]:
 
 
 def _activation(network: cfg.Network, index: int) -> str | None:
-    """That of a section; None where what follows it is the decoding of a head."""
+    """Returns the activation of a section; None before a head or if nothing reads it."""
     layer = network.layers[index]
     readers = [other for other in network.layers if index in other.inputs]
     if not isinstance(layer, cfg.Convolutional) or not readers:
@@ -190,7 +189,7 @@ def _activation(network: cfg.Network, index: int) -> str | None:
 
 
 def _strides(layer: object) -> tuple[int, int] | None:
-    """Rows and columns that a convolution steps over; of a section or of a Keras layer."""
+    """Returns the strides (rows, columns) of a section or Keras layer; None if it has none."""
     if isinstance(layer, cfg.Convolutional):
         return layer.stride_y, layer.stride_x
     found = getattr(layer, "strides", None)
@@ -200,7 +199,7 @@ def _strides(layer: object) -> tuple[int, int] | None:
 
 
 def pair(pairs: Pairs, doubts: tuple[Doubt, ...] = ()) -> Pairing:
-    """Sorts pairs into what fits and what does not."""
+    """Sorts pairs into layers to load, layers whose shapes differ, and layers without a partner."""
     assignments: list[layout.Assignment] = []
     loaded: list[str] = []
     skipped: list[Skipped] = []
@@ -229,17 +228,17 @@ def pair(pairs: Pairs, doubts: tuple[Doubt, ...] = ()) -> Pairing:
 
 
 def by_name(sources: Sequence[FileLayer], targets: Sequence[ModelLayer]) -> Pairs:
-    """Pairs layers that are called alike."""
+    """Pairs layers of the same name."""
     named = {target.name: target for target in targets}
     pairs: Pairs = [(source, named.pop(source.name, None)) for source in sources]
     return pairs + [(None, target) for target in named.values()]
 
 
 def align(sources: Sequence[FileLayer], targets: Sequence[ModelLayer]) -> Aligned:
-    """Pairs two sequences in order: what fits, and what stands in its place.
+    """Pairs two sequences in order, including counterparts of another shape.
 
-    A layer is left alone where only its shape speaks for a section, and where several sections
-    match it equally well; see `alignment`.
+    A layer stays unpaired if only its shape matches a section, or if several sections match it
+    equally well; see `alignment`.
     """
     found = alignment.align(
         [source.node or Node(source.name) for source in sources],
@@ -267,7 +266,7 @@ def align(sources: Sequence[FileLayer], targets: Sequence[ModelLayer]) -> Aligne
 
 
 def _same_kind(source: FileLayer, target: ModelLayer) -> bool:
-    # A bias alone does not make two layers of another kind: a batch norm may have been added.
+    # A bias makes no difference: a batch normalization may have been added.
     same_kind = ("kernel" in source.segments) == ("kernel" in target.slots)
     if not same_kind or _rank(source.shape, 2) != _rank(target.shape, 0):
         return False
@@ -276,14 +275,14 @@ def _same_kind(source: FileLayer, target: ModelLayer) -> bool:
 
 
 def _rank(shape: tuple[int, ...], rows: int) -> int:
-    """The number of axes; of a 1x1 kernel, `rows` being its first axis of pixels, a dense one's."""
+    """Returns the number of axes; 2 for a 1x1 kernel, as for a dense one (`rows`: axis of rows)."""
     return 2 if len(shape) == 4 and shape[rows : rows + 2] == (1, 1) else len(shape)
 
 
 def _difference(
     source: FileLayer, target: ModelLayer
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """The first variable that differs, as (file's shape, model's shape); the kernel first."""
+    """Returns (file's shape, model's shape) of the first variable that differs, kernel first."""
     roles = sorted({*source.segments, *target.slots}, key=lambda role: role != "kernel")
     for role in roles:
         segment, slot = source.segments.get(role), target.slots.get(role)
@@ -300,9 +299,9 @@ def _difference(
 def likely_meant(
     sources: Sequence[FileLayer], targets: Sequence[ModelLayer], cutoff: float = 0.5
 ) -> dict[str, str]:
-    """Names of `targets` by names of `sources` that are spelt much alike and would fit.
+    """Maps names of `sources` to similarly spelled names of `targets` whose shapes match.
 
-    The likest pair first, and no name twice.
+    Best match first; each name is used once.
     """
     ratios = []
     matcher = difflib.SequenceMatcher(autojunk=False)
@@ -326,12 +325,13 @@ def likely_meant(
 
 
 def cut_of(segments: Sequence[layout.Segment], floats: int, named_layers: int | None) -> int | None:
-    """After how many layers a file of `floats` floats ends, counted as `.conv.137` counts.
+    """Returns after how many layers a file of `floats` floats ends, as in `yolov4.conv.137`.
 
-    Layers that store nothing leave the number open; then the one in the file's name counts.
+    Layers that store nothing make the number ambiguous; the number in the file's name then
+    decides.
 
     Returns:
-        None if it ends inside a layer, or holds everything.
+        The number of layers; None if the file ends inside a layer, or holds all layers.
     """
     if not segments or floats <= 0:
         return None
