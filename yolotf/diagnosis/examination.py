@@ -1,7 +1,7 @@
-"""One file against one network: what the bytes are, what explains the size, which the numbers bear.
+"""Examines a file against a network: its type, its size and its values.
 
-`examine` asks in this order: what are the bytes (`files.detect`), which header width makes the
-size exact, what explains the size (`scoring`), and which explanation do the numbers speak for.
+`examine` answers in this order: which type of file it is (`files.detect`), which header width
+makes the size exact, what explains the size (`scoring`), and which explanation the values support.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from yolotf.weights.likelihood import Evidence
 from yolotf.weights.statistics import Stats
 
 _MOST_MATCHES = 8
-"""Known networks that are weighed against the content; rarer ones are only listed."""
+"""The most known networks that are compared with the values; rarer ones are only listed."""
 _BORNE_OUT = 0.1
-"""Share of the numbers an explanation takes for variances that may be impossible."""
+"""The largest share of impossible values among the moving variances of a supported explanation."""
 _MOST_TRIED = 20
-"""Explanations whose variances are looked at, the likeliest first: for a cfg made to be slow there
-are as many as layers."""
+"""The most explanations whose variances are read, likeliest first. A hostile cfg may lead to as
+many explanations as it has layers."""
 _UNUSUAL = 4.0
-"""Nats against a header of another width than its version asks for."""
+"""Penalty, in nats, for a header width that does not match the header's version."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found out.
+    """The result of an examination.
 
     Attributes:
-        header: of the file, if it has one that a Darknet could have written.
-        causes: everything that keeps file and network apart.
-        warnings: it loads, but.
-        place: where they part.
+        header: the header of the file; None unless Darknet could have written it.
+        causes: every reason why file and network do not match.
+        warnings: problems that do not prevent loading.
+        place: where file and network diverge.
         matches: known networks of exactly this size.
     """
 
@@ -66,7 +66,7 @@ class Answer:
 
 
 def same_size_networks(file: WeightsFile, subject: Subject) -> list[Finding]:
-    """The warning for a file that fits several networks which decode differently."""
+    """Returns a warning if networks of the same size decode differently; otherwise nothing."""
     twins = _known.same_size_networks(subject.network)
     if not twins or own_files.is_of(file.path, subject.network):
         return []
@@ -82,16 +82,16 @@ def same_size_networks(file: WeightsFile, subject: Subject) -> list[Finding]:
 
 
 def examine(file: WeightsFile, contents: Contents, subject: Subject) -> Answer:
-    """The answer for a file that may hold floats.
+    """Examines a file that may hold floats.
 
     Raises:
-        OSError: it cannot be read, or not any more.
+        OSError: the file cannot be read, or changed in the meantime.
     """
     return _Examination(file, contents, subject).answer()
 
 
 class _Examination:
-    """A file that may hold floats, and the network it is compared with."""
+    """The examination of a file that may hold floats against a network."""
 
     def __init__(self, file: WeightsFile, contents: Contents, subject: Subject) -> None:
         self.file = file
@@ -127,7 +127,7 @@ class _Examination:
         return Case(self.file, header, self.subject)
 
     def _fitting(self, header: Header) -> Answer | None:
-        """The answer for a file of the right size, unless its numbers speak against it."""
+        """Returns the answer for a file of the right size; None if its values contradict it."""
         damaged = damage.find(self.file, self.subject.segments, header.size_bytes)
         if any(each.detected in ("nan_or_inf", "negative_variance") for each in damaged):
             return None
@@ -146,7 +146,7 @@ class _Examination:
         return self._answer(header, [], None, matches)
 
     def _all_zero(self, header: Header) -> bool:
-        """Whether it holds nothing but zeros; the small arrays are asked first."""
+        """Returns whether all values are zero; reads the small arrays first."""
         small = [run for run in self.runs if run.role != "kernel"]
         for runs in (small, self.runs):
             scanned = _content.scan(self.file, runs, header.size_bytes)
@@ -155,7 +155,7 @@ class _Examination:
         return True
 
     def _damaged(self, found: damage.Damage, header: Header) -> findings.Damaged:
-        """Numbers that are none, or bytes that were never written, or written twice."""
+        """Returns the cause for a damaged range."""
         layer, role = self._at(found.start, header)
         other = ""
         if found.repeats is not None:
@@ -175,7 +175,7 @@ class _Examination:
         )
 
     def _at(self, offset: int, header: Header) -> tuple[int, str]:
-        """Layer and role of a byte."""
+        """Returns layer and role of the array at an offset in bytes."""
         place = (offset - header.size_bytes) // layout.FLOAT_BYTES
         run = next((run for run in self.runs if run.end > place), self.runs[-1])
         return run.layer, run.role
@@ -217,7 +217,7 @@ class _Examination:
         )
 
     def _explained(self, header: Header) -> Answer:
-        """The answer for a file that does not fit as it is."""
+        """Returns the answer for a file that does not match: its best explanation."""
         best, matches = self._best(header)
         header = Header.parse(self.file.start, best.header_bytes) or header
         case = self._case(header)
@@ -246,7 +246,7 @@ class _Examination:
         return self._answer(header, causes, place, matches)
 
     def _otherwise(self, best: Edited, matches: Sequence[_known.Match]) -> str:
-        """Stock networks of the file's size whose heads are of another kind, as they ship."""
+        """Returns other stock networks of the file's size, with their own classes, in words."""
         own = self.subject.architecture
         found = [
             f"{name} with {plural(match.classes, 'class', 'classes')} has the same size"
@@ -258,7 +258,7 @@ class _Examination:
         return f"or {', or '.join(found)}" if found else ""
 
     def _best(self, header: Header) -> tuple[Explanation, list[_known.Match]]:
-        """The likeliest explanation over both header widths, and the known networks."""
+        """Returns the likeliest explanation over both header widths, and the known networks."""
         graph = Graph(self.subject.network)
         own = self.subject.architecture
         found: list[Explanation] = []
@@ -282,7 +282,7 @@ class _Examination:
             if usual:
                 found, listed = explanations, solved
                 continue
-            # Against its version a header has the other width only where that explains all.
+            # A width that contradicts the version counts only if it explains the whole file.
             found += [
                 replace(each, unlikeliness=each.unlikeliness + _UNUSUAL) for each in explanations
             ]
@@ -290,29 +290,29 @@ class _Examination:
         found.sort(key=lambda explanation: -explanation.score)
         best = next((each for each in found[:_MOST_TRIED] if self._borne_out(each)), found[0])
         if isinstance(best, Partial):
-            # A whole stock network is no backbone of a cfg that has a layer more.
+            # A whole stock network is likelier than a backbone of a cfg with one more layer.
             whole = (each for each in found if isinstance(each, Known) and each.is_whole)
             best = next((each for each in whole if each.weight >= best.weight - 1e-6), best)
         if isinstance(best, Known) and own is None:
-            # One change makes this cfg a known network's: the change is what helps.
+            # If a single change turns this cfg into a known network, report the change.
             wanted = list(best.layout())
             edited = [each for each in found if isinstance(each, Edited)][:_MOST_TRIED]
             best = next((each for each in edited if _same_runs(each.layout(), wanted)), best)
         return best, listed
 
     def _borne_out(self, explanation: Explanation) -> bool:
-        """Whether the variances it places are variances."""
+        """Returns whether the values at its moving variances can be variances."""
         with Evidence(self.file, explanation.header_bytes) as evidence:
             return explanation.impossible(evidence) <= _BORNE_OUT
 
     def _covered(self, match: _known.Match, own: _known.Architecture | None) -> bool:
-        """Whether a single change of the network itself says the same as `match`."""
+        """Returns whether a single change of the network itself is equivalent to `match`."""
         if match.architecture is not own:
             return False
         return match.layers is None or match.channels == self.subject.network.input_shape.channels
 
     def _impossible_numbers(self, header: Header, matches: Sequence[_known.Match]) -> Answer:
-        """The right layout with numbers in it that cannot be."""
+        """Returns the answer for the right layout with impossible values."""
         scanned = _content.scan(self.file, self.runs, header.size_bytes)
         causes = list(self._numbers(header, scanned))
         others = damage.find(self.file, self.subject.segments, header.size_bytes)
@@ -325,7 +325,7 @@ class _Examination:
         return self._answer(header, causes, next(bad, None), matches)
 
     def _numbers(self, header: Header, scanned: Sequence[Stats]) -> Iterator[Finding]:
-        """NaN, infinity and negative variances, the first place of each."""
+        """Yields causes for NaN or infinity and for negative variances, with the first place."""
         for detected in ("nan_or_inf", "negative_variance"):
             bad = [
                 (run, count)
@@ -347,13 +347,13 @@ class _Examination:
             )
 
     def _binary(self) -> Finding:
-        """Neither the header nor the size is that of any network."""
+        """Returns the cause for a file whose header and size are of no network."""
         hint = "versions in the header are out of range, and the size is that of no known network"
         contents = replace(self.contents, detected="binary", hint=hint)
         return findings.NotWeights(path=self.file.name, detected="binary", contents=contents)
 
     def _unknown(self, case: Case, place: Place | None) -> Finding:
-        """Nothing explains it."""
+        """Returns the cause for a file that nothing explains."""
         if self.size == case.expected_bytes:
             tried = (
                 "the size is right, the numbers are not; tried layers in another order and floats "
@@ -373,9 +373,9 @@ class _Examination:
 
 
 def _same_runs(layout_of_edit: Sequence[_content.Run], known: Sequence[_content.Run]) -> bool:
-    """Whether both layouts say the same; of some layers a known network has no more than the size.
+    """Returns whether both layouts are the same, apart from the indices of their sections.
 
-    Sections may be counted otherwise: one of the two has a layer more.
+    Arrays of role `weights` are not compared: for some layers only the number of floats is known.
     """
     edited = {run[1:] for run in layout_of_edit}
     return layout_of_edit[-1].end == known[-1].end and all(
@@ -393,6 +393,6 @@ def _impossible(runs: Iterable[_content.Run], stats: Iterable[Stats]) -> bool:
 def _bad_numbers(run: _content.Run, found: Stats, detected: str) -> int:
     if detected == "nan_or_inf":
         return found.nonfinite
-    # Subnormals count as zeros, of either sign.
+    # Subnormals of either sign count as zero.
     negative = run.role == "moving_variance" and found.minimum <= -_content.TINIEST
     return found.negative if negative else 0

@@ -1,7 +1,7 @@
-"""The ways file and network can belong together: one frozen class a kind, and what each says.
+"""Explanations of how a file relates to a network, a frozen class for each kind.
 
-An explanation is a layout of the file's floats. `search` finds them and weighs their layouts
-against the numbers; the one that is borne out says its causes.
+An explanation is a layout of the file's floats. `scoring` finds the explanations and scores their
+layouts by the values; the best supported explanation gives the causes.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from yolotf.weights.statistics import Run
 
 
 class Place(NamedTuple):
-    """A point of the network's own layout: where file and network part."""
+    """A position in the network's own layout: where file and network diverge."""
 
     layer: int
     role: str
     start: int
-    """Floats from the end of the header."""
+    """Distance from the end of the header, in floats."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """One way file and network can belong together.
+    """A hypothesis of how the file relates to the network.
 
     Attributes:
-        unlikeliness: nats against it before the content is looked at.
-        weight: nats for it in the content.
-        layout: gives what it says the file holds, which may go on beyond the file's end.
-        place: where the network's layout stops being the file's; None if it never does.
-        header_bytes: how the header was read.
+        unlikeliness: prior penalty, in nats, before the values are considered.
+        weight: log-likelihood ratio of the values in its favour, in nats.
+        layout: returns the layout of the file; it may go on beyond the file's end.
+        place: where the layouts of network and file diverge; None if they do not.
+        header_bytes: the header size assumed, in bytes.
     """
 
     exact: ClassVar[bool] = False
-    """Whether it accounts for every float of the file and leaves nothing to chance."""
+    """Whether it accounts for every float of the file, and is unlikely to match by chance."""
 
     unlikeliness: float
     weight: float
@@ -55,11 +55,11 @@ class Explanation:
 
     @property
     def score(self) -> float:
-        """What explanations are compared by."""
+        """The log posterior, in nats, up to a constant; the highest is the likeliest."""
         return self.weight - self.unlikeliness
 
     def impossible(self, evidence: Evidence) -> float:
-        """Share of the numbers it takes for variances that no variance can be."""
+        """Returns the share of impossible values among its moving variances, 0 to 1."""
         variances = [
             run
             for run in self.layout()
@@ -69,18 +69,18 @@ class Explanation:
         return sum(evidence.impossible(run) for run in variances) / max(1, count)
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """What it means for the user."""
+        """Yields the causes to report."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class AsIs(Explanation):
-    """The network's own layout, all of it."""
+    """The complete layout of the network itself."""
 
     exact: ClassVar[bool] = True
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """None: what is wrong then is in the numbers."""
+        """Yields nothing: what is wrong is in the values."""
         return iter(())
 
 
@@ -90,7 +90,7 @@ class Edited(Explanation):
 
     Attributes:
         edit: the change.
-        otherwise: other networks of that size, in words; may be empty.
+        otherwise: other networks of the file's size, in words; may be empty.
     """
 
     edit: Edit
@@ -98,11 +98,11 @@ class Edited(Explanation):
 
     @property
     def exact(self) -> bool:  # type: ignore[override]
-        """A change of the whole network, rather than of one layer."""
+        """Whether the change affects the whole network, rather than one layer."""
         return self.edit.of_the_whole
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """The option to change, and the class count where that changes too."""
+        """Yields the option to change, and the number of classes if that changes too."""
         edit = self.edit
         if edit.what == Option.CLASSES and not case.subject.network.heads:
             yield _classifier(case, edit)
@@ -134,7 +134,7 @@ class Edited(Explanation):
         differing = [
             place for place, head in enumerate(heads) if edit.file[place] != edit.model[place]
         ]
-        # The same masks: nothing but the class count can be meant.
+        # With the same masks, only the number of classes can differ.
         same_masks = all(
             edit.file[place] == len(heads[place].anchors) * (heads[place].coords + 1 + classes)
             for place in differing
@@ -162,7 +162,7 @@ class Edited(Explanation):
         )
 
     def _other_layers(self, case: Case) -> Finding:
-        """A layer that only the cfg has, or only the file."""
+        """Returns the cause for a layer that only the cfg has, or only the file."""
         edit, subject = self.edit, case.subject
         network = subject.network
         if edit.what == Option.ADDED:
@@ -178,7 +178,7 @@ class Edited(Explanation):
             )
         after = edit.model[0]
         where = f"after {subject.where(after)}" if after >= 0 else "before all others"
-        # The section before which it stands; behind the last there is none.
+        # The section it precedes; for a layer at the end, the last section.
         before = min(after + 1, len(network.layers) - 1)
         return _layer_shape(
             case,
@@ -222,10 +222,10 @@ class Edited(Explanation):
 
 @dataclass(frozen=True, kw_only=True)
 class Known(Explanation):
-    """Another network that people pass around.
+    """Another known network.
 
     Attributes:
-        match: which.
+        match: the network.
         others: further networks of that size, in words.
     """
 
@@ -236,11 +236,11 @@ class Known(Explanation):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all of a network as it ships."""
+        """Whether it is a complete network with its own number of classes."""
         return self.match.layers is None and self.match.ships
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """The other network, how much of it, and its channels."""
+        """Yields the other network, how much of it the file holds, and its channels."""
         match = self.match
         if match.architecture is not case.subject.architecture:
             yield findings.OtherArchitecture(
@@ -260,7 +260,7 @@ class Partial(Explanation):
     """The network up to a layer.
 
     Attributes:
-        layers: the fewest and the most layers the file may have been cut after.
+        layers: the fewest and the most layers that the file may hold.
     """
 
     exact: ClassVar[bool] = True
@@ -268,31 +268,31 @@ class Partial(Explanation):
     layers: tuple[int, int]
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """A backbone."""
+        """Yields the cause for a backbone file."""
         yield _partial(case, *self.layers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Truncated(Explanation):
-    """The network's layout, cut inside an array.
+    """The network's layout, cut off inside an array.
 
     Attributes:
-        cut: whether the numbers bear the network out up to the file's end.
+        cut: whether the values support the network up to the end of the file.
     """
 
     cut: bool = False
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """How many bytes are missing."""
+        """Yields the cause for a truncated file."""
         yield truncated(case, self.place, cut=self.cut)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trailing(Explanation):
-    """The network's layout, and more after it."""
+    """The network's layout, followed by more bytes."""
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """How many bytes are left."""
+        """Yields the cause for the bytes that are left."""
         yield findings.Trailing(
             path=case.file.name,
             bytes=case.file.size_bytes - case.expected_bytes,
@@ -304,18 +304,18 @@ class Trailing(Explanation):
 
 @dataclass(frozen=True, kw_only=True)
 class Swapped(Explanation):
-    """Two layers in each other's place.
+    """Two layers have changed places in the file.
 
     Attributes:
-        layers: the two.
-        floats: how many more the file has at `place`.
+        layers: the two layers.
+        floats: floats the file's layer at `place` stores, minus those of the network's.
     """
 
     layers: tuple[int, int]
     floats: int
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """Both layers."""
+        """Yields a cause that names both layers."""
         first, second = (case.subject.where(layer) for layer in self.layers)
         story = f"{first} and {second} have changed places in the file"
         yield _displaced(case, self.place, story, self.floats, self.layers)
@@ -323,18 +323,18 @@ class Swapped(Explanation):
 
 @dataclass(frozen=True, kw_only=True)
 class Moved(Explanation):
-    """A layer that stands elsewhere.
+    """A layer has another position in the file.
 
     Attributes:
-        layers: the layer, and the one it stands before.
-        floats: how many more the file has at `place`.
+        layers: the layer, and the layer it precedes in the file.
+        floats: floats the file's layer at `place` stores, minus those of the network's.
     """
 
     layers: tuple[int, int]
     floats: int
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """Where it stands."""
+        """Yields a cause that names the layer and its position."""
         first, second = (case.subject.where(layer) for layer in self.layers)
         yield _displaced(
             case, self.place, f"{first} stands before {second}", self.floats, self.layers
@@ -343,16 +343,16 @@ class Moved(Explanation):
 
 @dataclass(frozen=True, kw_only=True)
 class Shifted(Explanation):
-    """Floats added or lost: from `place` on, all stand `floats` floats later.
+    """Floats were added or lost: everything from `place` on is shifted.
 
     Attributes:
-        floats: how many; negative where lost.
+        floats: the shift in floats; negative if floats were lost.
     """
 
     floats: int
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """From where on, and by how much."""
+        """Yields a cause with the first shifted layer and the shift."""
         bytes_moved = plural(layout.FLOAT_BYTES * abs(self.floats), "byte")
         later = self.floats > 0
         story = (
@@ -372,14 +372,14 @@ class Shifted(Explanation):
 
 
 _MOST_LOST = 256
-"""Floats that are lost on the way; more are another section."""
+"""The most floats that may be lost in transfer; a larger shift means another section."""
 
 
-# What several of them say.
+# Causes that several explanations share.
 
 
 def truncated(case: Case, place: Place | None, *, cut: bool) -> Finding:
-    """The file ends inside `place`; inside the header without one."""
+    """Returns the cause for a file that ends inside `place`, or inside the header if None."""
     where = "inside the header"
     if place and case.file.size_bytes >= case.header.size_bytes:
         where = f"in the {place.role} of {case.subject.where(place.layer)}"
@@ -420,7 +420,7 @@ def _class_count(case: Case, classes: int, otherwise: str) -> Finding:
 
 
 def _classifier(case: Case, edit: Edit) -> Finding:
-    """Another class count of a network without heads."""
+    """Returns the cause for another number of classes of a network without heads."""
     subject, classes = case.subject, edit.file[0]
     layer = subject.network.layers[edit.layer]
     key = "output" if isinstance(layer, cfg.Connected) else "filters"
@@ -452,7 +452,7 @@ def _channels(case: Case, channels: int) -> Finding:
 
 
 def _partial(case: Case, fewest: int, most: int, name: str | None = None) -> Finding:
-    # Layers that store nothing leave the number open; people write it into the name.
+    # Layers that store nothing make the number ambiguous; the file's name usually has it.
     named = re.search(r"\.(\d{1,9})$", case.file.path)
     layers = int(named.group(1)) if named and fewest <= int(named.group(1)) <= most else fewest
     of = name or f"the {len(case.subject.network.layers)} of {case.subject.source}"

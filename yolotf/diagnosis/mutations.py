@@ -1,12 +1,12 @@
-"""Other networks the file may have been written by: this one with one thing changed.
+"""Finds single changes of a network after which it stores as many floats as a file.
 
-The size difference between file and network leaves few single changes that explain it: for every
-layer at most one filter count, one kernel size, ... Each is an `Edit` with the layout it leads
-to; which one is right is for the content to say.
+Few changes explain the difference in size between file and network: for each layer at most one
+number of filters, one kernel size, and so on. Each is an `Edit` with the layout it leads to; the
+values of the file decide which is right.
 
-What one more filter or channel adds to the whole file is known for every layer after one pass
-through the network backwards (`Graph.slopes`), so that looking at all layers costs no more than
-looking at one.
+A single backward pass through the network (`Graph.slopes`) gives the number of floats that one
+more filter or channel of each layer adds to the whole file, so that trying all layers costs no
+more than trying one.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ from yolotf.weights import layout
 from yolotf.weights import statistics as _content
 
 Overrides = Mapping[tuple[str, int], int]
-"""(what, layer) -> value, where what is filters, size, groups, batch_normalize or channels."""
+"""(key, layer) -> value; the key is filters, size, groups, batch_normalize or channels."""
 Counts = tuple[tuple[str, int], ...]
-"""(role, floats) of each array that one layer stores, in file order."""
+"""(role, floats) of each array that a layer stores, in file order."""
 
 _SIZES = (1, 3, 5, 7, 2, 4, 9, 11, 6, 8, 10)
 INPUT = cfg.NETWORK_INPUT
-"""The layer that `channels` of `[net]` belongs to in overrides."""
+"""The layer index of the `channels` of `[net]` in overrides."""
 _MOST_HEADS = 5
-"""Heads among which anchors are shared out in other ways; nobody has more."""
+"""The most heads for which other distributions of the anchors are tried; real networks have no
+more."""
 _MOST_REPARSED = 100
-"""Sections of a network that is resolved again for changes that move rows and columns."""
+"""The most sections of a network that is parsed again for changes of rows and columns."""
 
 
 class Option(enum.Enum):
-    """What is changed; the value is the cfg's key where there is one.
+    """What is changed; the value is the cfg's key if there is one.
 
-    `MISSING` and `ADDED` are a layer that the cfg lacks or has too many, `FOLDED` and `NORMALIZED`
-    what the file has in place of the cfg's batch normalizations or biases.
+    `MISSING`: the cfg lacks a layer of the file. `ADDED`: the cfg has a layer that the file lacks.
+    `FOLDED`: the file has biases in place of the cfg's batch normalizations. `NORMALIZED`: the
+    file has batch normalizations in place of the cfg's biases.
     """
 
     FILTERS = "filters"
@@ -67,21 +69,21 @@ class Option(enum.Enum):
 
 @dataclass(frozen=True)
 class Edit:
-    """One change, or one that touches several heads at once.
+    """A change of one option, of one layer or of several heads at once.
 
     Attributes:
-        what: which option.
-        layer: where it is made; the first of them for heads, -1 for `[net]`.
-        model: the value in the network at hand; for heads one for each.
+        what: the option.
+        layer: index of the changed layer; for heads the first, -1 for `[net]`.
+        model: the value in the network; for heads a value for each.
         file: the value in the file's network.
-        overrides: the change, for `Graph.layout`.
-        unlikeliness: nats against it before the content is looked at.
-        classes: where the class count changes too, the file's.
-        channels: where the input's channels change too, the file's.
-        floats: what the change of the layer itself adds.
-        resolved: the layout, where the change cannot be written as overrides.
-        stored: what the layers store that the change touches, where that is known already.
-        words: the layer that the cfg lacks.
+        overrides: the change, for `Graph.changed`.
+        unlikeliness: prior penalty, in nats, before the values are considered.
+        classes: the file's number of classes, if that changes too.
+        channels: the file's number of input channels, if that changes too.
+        floats: the number of floats that the change of the layer itself adds.
+        resolved: the layout, if the change cannot be expressed as overrides.
+        stored: what the affected layers store, if already known.
+        words: description of a layer that the cfg lacks.
     """
 
     what: Option
@@ -99,7 +101,7 @@ class Edit:
 
     @property
     def of_the_whole(self) -> bool:
-        """Whether the whole network is meant rather than one layer."""
+        """Whether the change affects the whole network rather than one layer."""
         return self.what in _OF_THE_WHOLE
 
 
@@ -113,9 +115,9 @@ _OF_THE_WHOLE = (
 
 
 class Graph:
-    """Channel counts and stored floats of a network, and what changes of it add.
+    """Channels and stored floats of a network, and the floats that changes of it add.
 
-    Rows and columns are left out: what a convolution stores does not depend on them.
+    Rows and columns are ignored: what a convolution stores does not depend on them.
     """
 
     def __init__(self, network: cfg.Network) -> None:
@@ -134,7 +136,7 @@ class Graph:
             and isinstance(network.layers[head.index - 1], cfg.Convolutional)
         ]
         self._channels_of: dict[int, int] = {}
-        """Channels -> the first layer that puts out so many."""
+        """Number of channels -> index of the first layer that outputs as many."""
         for layer in network.layers:
             self._channels_of.setdefault(layer.output_shape.channels, layer.index)
         self._readers: dict[int, list[int]] = {}
@@ -143,10 +145,13 @@ class Graph:
                 self._readers.setdefault(index, []).append(layer.index)
         self.slopes = self._backwards()
 
-    # What one channel more is worth.
+    # Floats for each additional channel.
 
     def _backwards(self) -> list[float]:
-        """Floats that one output channel more of each layer adds; the network's input is last."""
+        """Returns the floats that one more output channel of each layer adds.
+
+        The last entry is that of the network's input (index -1).
+        """
         slopes = [0.0] * (len(self.network.layers) + 1)
         for layer in reversed(self.network.layers):
             if not layer.inputs:
@@ -162,17 +167,17 @@ class Graph:
         return slopes
 
     def per_channel(self, layer: cfg.Layer) -> float:
-        """Floats that `layer` itself stores for one channel more that enters it."""
+        """Returns the floats that `layer` itself stores for one more input channel."""
         own = self.stored.get(layer.index)
         if own is None:
             return 0.0
-        # Groups divide channels: all of them get one more.
+        # The channels must be divisible by the groups, so add one to each group.
         groups = layer.groups if isinstance(layer, cfg.Convolutional) else 1
         more = counts_of(_entered(layer, layer.input_shape.channels + groups))
         return (total(more) - total(own)) / groups
 
     def per_filter(self, layer: cfg.Convolutional) -> float:
-        """Floats that one filter more of `layer` adds to the whole file."""
+        """Returns the floats that one more filter of `layer` adds to the whole file."""
         return total(self.stored[layer.index]) / layer.filters + self.slopes[layer.index]
 
     # The layout after a change.
@@ -180,11 +185,13 @@ class Graph:
     def changed(
         self, overrides: Overrides, entering: Mapping[int, int] | None = None
     ) -> dict[int, Counts] | None:
-        """What the layers store that a change touches; None where groups do not divide.
+        """Returns what the layers affected by a change store; None if the change is impossible.
+
+        A change is impossible if groups do not divide channels or filters.
 
         Args:
-            overrides: options that change.
-            entering: layers that read another number of channels, and how many.
+            overrides: the options that change.
+            entering: index of a layer -> its new number of input channels.
         """
         reads = entering or {}
         channels: dict[int, float] = {}
@@ -228,7 +235,7 @@ class Graph:
     def _leaving(
         self, layer: cfg.Layer, channels: Mapping[int, float], overrides: Overrides
     ) -> float:
-        """Output channels of `layer`; `channels` holds those of the layers that have changed."""
+        """Returns the output channels of `layer`, given those of the layers that changed."""
         if ("channels", layer.index) in overrides:
             return overrides["channels", layer.index]
         if isinstance(layer, cfg.Convolutional):
@@ -241,17 +248,17 @@ class Graph:
         return layer.output_shape.channels
 
     def channels(self, index: int) -> int:
-        """What a layer outputs; `INPUT` is the picture."""
+        """Returns the output channels of a layer; of the image for `INPUT`."""
         if index == INPUT:
             return self.network.input_shape.channels
         return self.network.layers[index].output_shape.channels
 
     def readers(self, index: int) -> list[int]:
-        """The sections that read a layer, in order."""
+        """Returns the indices of the sections that read a layer, in order."""
         return self._readers.get(index, [])
 
     def layout(self, changed: Mapping[int, Counts]) -> list[_content.Run]:
-        """The runs of the network with what `changed` says of some layers."""
+        """Returns the runs of the network, where `changed` replaces what some layers store."""
         found: list[_content.Run] = []
         start = 0
         for index, own in self.stored.items():
@@ -263,7 +270,7 @@ class Graph:
     # The changes.
 
     def edits(self, floats: int) -> Iterator[Edit]:
-        """Every single change after which the network stores `floats` floats."""
+        """Yields every single change after which the network stores `floats` floats."""
         difference = floats - self.floats
         if not difference:
             return
@@ -279,7 +286,7 @@ class Graph:
         yield from self._dense(floats)
 
     def edits_and_classes(self, floats: int) -> Iterator[Edit]:
-        """Every usual single change together with another class count."""
+        """Yields every common single change combined with another number of classes."""
         model = self.network.classes
         per_class = self.per_class()
         if model is None or not per_class:
@@ -301,7 +308,7 @@ class Graph:
             )
 
     def _usual_changes(self) -> Iterator[tuple[Edit, float]]:
-        """Changes people make, each with the floats it adds."""
+        """Yields common changes, each with the number of floats it adds."""
         head_convolutions = {index for index, _ in self.heads}
         for layer in self.network.layers:
             index = layer.index
@@ -327,14 +334,14 @@ class Graph:
         return sum(count for role, count in self.stored[index] if role == Role.KERNEL)
 
     def with_classes(self, classes: int) -> dict[tuple[str, int], int]:
-        """The filters of all heads for another class count."""
+        """Returns overrides: the filters of all heads for another number of classes."""
         return {
             ("filters", index): len(head.anchors) * (head.coords + 1 + classes)
             for index, head in self.heads
         }
 
     def per_class(self) -> float:
-        """Floats that one class more adds; 0 where no head stores anything."""
+        """Returns the floats that one more class adds; 0 if there are no heads."""
         found = 0.0
         for index, head in self.heads:
             layer = self.network.layers[index]
@@ -378,7 +385,7 @@ class Graph:
                 yield _edit(Option.CHANNELS, INPUT, channels, other, "channels", unlikely)
 
     def _uneven(self, difference: int) -> Iterator[Edit]:
-        """Masks that share the same anchors out in another way, with any class count."""
+        """Yields other distributions of the anchors among the heads, with any class count."""
         if not 2 <= len(self.heads) <= _MOST_HEADS:
             return
         convolutions = [self.network.layers[index] for index, _ in self.heads]
@@ -426,7 +433,7 @@ class Graph:
             if kernel * size * size == (kernel + difference) * layer.size**2:
                 unlikely = 9.0 if size % 2 else 12.0
                 if layer.section.option("size") is None:
-                    unlikely = 0.5  # a line that is missing; Darknet takes 1 then
+                    unlikely = 0.5  # the line is missing, for which Darknet uses 1
                 yield _edit(Option.SIZE, index, layer.size, size, "size", unlikely)
         channels = layer.input_shape.channels
         common = math.gcd(channels, filters)
@@ -435,7 +442,7 @@ class Graph:
             if groups != layer.groups and common % groups == 0:
                 unlikely = 9.0 if groups in (1, filters) else 11.0
                 if groups == 1 and layer.section.option("groups") is not None:
-                    unlikely = 4.5  # a line that somebody wrote
+                    unlikely = 4.5  # somebody has added the line
                 yield _edit(Option.GROUPS, index, layer.groups, groups, "groups", unlikely)
         normal = int(layer.batch_normalize)
         if not layer.dontloadscales and difference == (-1 if normal else 1) * len(SCALES) * filters:
@@ -450,13 +457,13 @@ class Graph:
         if value < 1:
             return
         unlikely = 5.0 if value in self._reachable(layer) else 9.0
-        # What the small-object recipes change: a route that does nothing but point back.
+        # The usual change for small objects: a route that reads one earlier layer.
         unlikely += abs(math.log2(value / channels))
         unlikely += 0.0 if len(layer.inputs) == 1 and layer.groups == 1 else 1.0
         yield _edit(Option.ROUTE, index, channels, value, "channels", unlikely)
 
     def _reachable(self, layer: cfg.Route) -> set[int]:
-        """Channels of the route after one of its references or its groups were changed."""
+        """Returns the channels a route can have after a change of one reference or of groups."""
         shapes = [self.channels(index) for index in layer.inputs]
         total = sum(shapes)
         others = {channels for channels, first in self._channels_of.items() if first < layer.index}
@@ -468,10 +475,10 @@ class Graph:
             found |= {rest + other for other in others}
         return {channels // layer.groups for channels in found} | found
 
-    # Changes that need the whole cfg resolved again.
+    # Changes for which the whole cfg is parsed again.
 
     def _unread(self, floats: int) -> Iterator[Edit]:
-        """`dontload=1` or `dontloadscales=1` taken away, from one section or from all."""
+        """Yields removals of `dontload=1` or `dontloadscales=1`, of one section or of all."""
         for what in (Option.DONTLOAD, Option.DONTLOADSCALES):
             layers = [
                 layer.index for layer in self.network.layers if getattr(layer, what.value, False)
@@ -482,7 +489,7 @@ class Graph:
                     yield Edit(what, chosen[0], (1,), (0,), {}, 3.0, resolved=found)
 
     def _dense(self, floats: int) -> Iterator[Edit]:
-        """Changes before a `[connected]` or `[local]`, whose kernels see rows and columns."""
+        """Yields changes before a `[connected]` or `[local]`, whose size depends on the image."""
         layers = self.network.layers
         if len(layers) > _MOST_REPARSED or not any(
             isinstance(layer, (cfg.Connected, cfg.Local)) for layer in layers
@@ -503,7 +510,7 @@ class Graph:
     def _resolved(
         self, changes: Mapping[tuple[int, str], int], floats: int
     ) -> tuple[_content.Run, ...] | None:
-        """The layout with other options, if it is one of `floats` floats."""
+        """Returns the layout after a change of options; None if it has not `floats` floats."""
         sections = list(self.network.sections)
         for (index, key), value in changes.items():
             sections[index + 1] = sections[index + 1].with_option(key, value)
@@ -517,7 +524,7 @@ class Graph:
 
 
 def _spatial_options(layer: cfg.Layer) -> Iterator[tuple[Option, int, list[int]]]:
-    """(option, its value, others to try) of a layer whose rows and columns matter."""
+    """Yields (option, its value, values to try) of a layer that changes rows and columns."""
     match layer:
         case cfg.Connected():
             near = {2**power for power in range(3, 13)} | {10, 20, 84, 100, 120, 496, 1000, 1470}
@@ -536,22 +543,22 @@ def _spatial_options(layer: cfg.Layer) -> Iterator[tuple[Option, int, list[int]]
 
 
 def counts_of(layer: cfg.Layer) -> Counts:
-    """What a section stores, as its class says."""
+    """Returns (role, floats) of the arrays that a section stores."""
     return tuple((role, math.prod(shape)) for _, role, shape in layer.stored())
 
 
 def total(counts: Counts) -> int:
-    """All floats of a layer."""
+    """Returns the number of floats of a layer."""
     return sum(count for _, count in counts)
 
 
 def _entered(layer: cfg.Layer, channels: int) -> cfg.Layer:
-    """The section after another layer, which puts out so many channels."""
+    """Returns the section with another number of input channels."""
     return replace(layer, input_shape=layer.input_shape._replace(channels=channels))
 
 
 def _overridden(layer: cfg.Layer, entering: float | None, overrides: Overrides) -> cfg.Layer | None:
-    """The section with other options or input channels; None where it cannot have them."""
+    """Returns the section with other options or input channels; None if that is impossible."""
     if entering is not None:
         if entering != int(entering) or entering < 1:
             return None
@@ -572,7 +579,7 @@ def _overridden(layer: cfg.Layer, entering: float | None, overrides: Overrides) 
 
 
 def follows(layer: cfg.Layer) -> bool:
-    """Whether a layer's output has as many channels as what enters it gives."""
+    """Returns whether a layer's output channels are proportional to its input channels."""
     return not layer.sets_channels and not isinstance(layer, (cfg.Route, cfg.History))
 
 

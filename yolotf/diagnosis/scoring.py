@@ -1,8 +1,9 @@
-"""Finds every explanation of a file and asks its own numbers which is right.
+"""Finds all explanations of a file and scores them by the file's values.
 
-Each is a layout of the file's floats; `Evidence` weighs them, and an explanation's `unlikeliness`
-speaks against it where the numbers say little. Layouts that differ from the network's in a few
-layers are weighed there alone: sums of what all others weigh are made once for each distance.
+An explanation is a layout of the file's floats. `Evidence` gives its log-likelihood ratio; its
+`unlikeliness` decides where the values say little. A layout that differs from the network's in a
+few layers is scored in these layers only: the sums over all others are computed once for each
+shift.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ def explain(
     *,
     exact: bool = False,
 ) -> list[Explanation]:
-    """All explanations of the file, the likeliest first.
+    """Returns all explanations of the file, likeliest first.
 
     Args:
-        evidence: the file.
+        evidence: the values of the file.
         runs: the network's layout.
-        graph: the network, if there is one to edit.
+        graph: the network, to try changes of it; None to try none.
         matches: known networks of the file's size.
-        exact: only those that are `Explanation.exact`.
+        exact: whether to return only explanations that are `Explanation.exact`.
     """
     blocks = _Blocks(evidence, runs)
     difference = evidence.floats - blocks.end
@@ -68,7 +69,7 @@ def explain(
             found += _edited(blocks, graph, _all_edits(graph, evidence.floats, matches))
             supported = [each for each in found if each.weight > 0]
             if supported and not any(each.exact or isinstance(each, Edited) for each in supported):
-                # Nothing alone explains it, and the numbers have something to say.
+                # No single change explains the file, but the values are informative.
                 found += _edited(blocks, graph, graph.edits_and_classes(evidence.floats))
         found += _shifted(blocks, [difference], unlikeliness=24.0)
     elif not evidence.rest:
@@ -79,18 +80,18 @@ def explain(
 
 
 def _all_edits(graph: Graph, floats: int, matches: Sequence[Match]) -> Iterator[Edit]:
-    """Every change of the network after which it stores `floats` floats."""
+    """Yields every change of the network after which it stores `floats` floats."""
     yield from graph.edits(floats)
     yield from section_mutations.edits(graph, floats, matches)
 
 
 _MOST_WEIGHED = 300
-"""Layers that are weighed: the largest network known has fewer that store anything. What stands
-behind them in a stranger's cfg is not looked at, so that its length costs next to nothing."""
+"""The most layers that are scored; no known network has as many with weights. Further layers are
+ignored, so that a hostile cfg with very many layers costs hardly more."""
 
 
 class _Blocks:
-    """The network's layers as blocks, each weighed wherever it is asked for."""
+    """The network's layers as blocks of runs, which can be scored at any position."""
 
     def __init__(self, evidence: Evidence, runs: Sequence[Run]) -> None:
         self.evidence = evidence
@@ -109,7 +110,7 @@ class _Blocks:
         return len(self.blocks)
 
     def at(self, index: int, start: int) -> float:
-        """Nats for block `index` standing at float `start`."""
+        """Returns the log-likelihood ratio, in nats, of block `index` at float `start`."""
         if index >= _MOST_WEIGHED:
             return 0.0
         moved = start - self.starts[index]
@@ -119,7 +120,7 @@ class _Blocks:
         )
 
     def sums(self, shift: int = 0) -> npt.NDArray[np.float64]:
-        """Nats for the first 0, 1, 2, ... blocks standing `shift` floats from their place."""
+        """Returns the nats for the first 0, 1, 2, ... blocks, shifted by `shift` floats."""
         if shift not in self._sums:
             each = [self.at(index, start + shift) for index, start in enumerate(self.starts)]
             self._sums[shift] = np.concatenate([[0.0], np.cumsum(each)])
@@ -127,16 +128,16 @@ class _Blocks:
 
     @property
     def here(self) -> float:
-        """Nats for the whole network as it is."""
+        """The nats for the whole network without a shift."""
         return float(self.sums()[-1])
 
     def placed(self, index: int, start: int) -> list[Run]:
-        """Block `index` standing at float `start`."""
+        """Returns the runs of block `index` moved to float `start`."""
         moved = start - self.starts[index]
         return [run._replace(start=run.start + moved) for run in self.blocks[index]]
 
     def possible(self, index: int, start: int) -> bool:
-        """Whether block `index` would have a variance that is one, standing at float `start`."""
+        """Returns whether block `index` has only possible variances at float `start`."""
         moved = start - self.starts[index]
         return all(
             not self.evidence.impossible(run._replace(start=run.start + moved))
@@ -145,11 +146,11 @@ class _Blocks:
         )
 
     def place(self, index: int) -> Place:
-        """Where block `index` starts."""
+        """Returns where block `index` starts."""
         return _place(self.blocks[index][0])
 
     def suspicious(self) -> int:
-        """The first block with a variance that is none; their number if there is no such."""
+        """Returns the first block with an impossible variance; the number of blocks if none."""
         return next(
             (
                 index
@@ -166,7 +167,7 @@ def _place(run: Run) -> Place:
 
 
 def _unchanged(blocks: _Blocks, difference: int) -> Iterator[Explanation]:
-    """The network as it is, with the file's end wherever it is."""
+    """Yields the explanation for the unchanged network, given where the file ends."""
     weight, rest = blocks.here, blocks.evidence.rest
 
     def layout() -> Sequence[Run]:
@@ -175,7 +176,7 @@ def _unchanged(blocks: _Blocks, difference: int) -> Iterator[Explanation]:
     if difference == 0 and not rest:
         yield AsIs(unlikeliness=0.0, weight=weight, layout=layout)
     elif difference >= 0:
-        # Bytes that are no whole float belong to no layer.
+        # Bytes that are not a whole float belong to no layer.
         unlikeliness = 14.0 if difference else 2.0
         yield Trailing(unlikeliness=unlikeliness, weight=weight, layout=layout)
     else:
@@ -196,11 +197,11 @@ def _unchanged(blocks: _Blocks, difference: int) -> Iterator[Explanation]:
 
 
 _UNDECIDED = 12.0
-"""Nats by which the last layers may speak against the network without it being another's file."""
+"""The most nats by which the last layers of a truncated file may contradict the network."""
 
 
 def _borne_out_to(blocks: _Blocks, end: int) -> bool:
-    """Whether the numbers of all layers that end before float `end` are the network's."""
+    """Returns whether the values of all layers that end before float `end` support the network."""
     complete = sum(
         start + length <= end for start, length in zip(blocks.starts, blocks.lengths, strict=True)
     )
@@ -209,7 +210,7 @@ def _borne_out_to(blocks: _Blocks, end: int) -> bool:
 
 
 def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
-    """Another network that people pass around."""
+    """Yields explanations by other known networks."""
     for match in matches:
         rows = match.architecture.at(match.classes, match.channels)
         layout = stored_runs(rows, match.layers)
@@ -223,12 +224,12 @@ def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
 
 
 def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Explanation]:
-    """This network with a change."""
+    """Yields explanations by changes of this network."""
     block_of = {layer: index for index, layer in enumerate(blocks.layers)}
     floats = blocks.evidence.floats
     for edit in edits:
         if edit.resolved is not None:
-            # What the network leaves out may stand after all that it has.
+            # What the network lacks may come after its last array.
             beyond = edit.resolved[len(blocks.runs) :]
             place = _parting(blocks.runs, edit.resolved) or (_place(beyond[0]) if beyond else None)
             weight = blocks.evidence.log_likelihood_ratio(edit.resolved)
@@ -265,7 +266,7 @@ def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Ex
 
 
 def _parting_in(block: Sequence[Run], stored: Sequence[tuple[str, int]]) -> Place:
-    """The first run of a layer that `stored` does not have."""
+    """Returns the first run of a layer that differs from `stored`."""
     for run, (role, count) in zip(block, stored, strict=False):
         if (run.role, run.floats) != (role, count):
             return _place(run)
@@ -273,7 +274,7 @@ def _parting_in(block: Sequence[Run], stored: Sequence[tuple[str, int]]) -> Plac
 
 
 def stored_runs(rows: Sequence[LayerFloats], layers: int | None = None) -> list[Run]:
-    """The layout of what `rows` store, up to and without layer `layers`."""
+    """Returns the layout of what `rows` store, up to but excluding layer `layers`."""
     found: list[Run] = []
     start = 0
     for row in rows:
@@ -288,7 +289,7 @@ def stored_runs(rows: Sequence[LayerFloats], layers: int | None = None) -> list[
 
 
 def _parting(model: Sequence[Run], file: Sequence[Run]) -> Place | None:
-    """The first run of `model` that `file` does not have; None if it has all."""
+    """Returns the first run of `model` that differs from `file`; None if there is none."""
     for index, run in enumerate(model):
         if index >= len(file) or run != file[index]:
             return _place(run)
@@ -296,17 +297,17 @@ def _parting(model: Sequence[Run], file: Sequence[Run]) -> Place | None:
 
 
 _HOPELESS = -50.0
-"""Nats below which a layer does not stand in a place, whatever stands around it."""
+"""A layer with fewer nats than this cannot be at a position, whatever surrounds it."""
 _FARTHEST = 128
-"""Layers between which two are looked for that changed places."""
+"""The largest distance, in layers, over which swapped layers are looked for."""
 _MOST_ORDERS = 24
 
 
 def _reordered(blocks: _Blocks) -> Iterator[Explanation]:
-    """Two layers in each other's place, or one that stands elsewhere.
+    """Yields explanations by two swapped layers, or by a layer at another position.
 
-    The first of them stands little before the first variance that is none. Only the orders whose
-    moved layers suit their new places best are weighed whole.
+    The first moved layer is shortly before the first impossible variance. Only the orders whose
+    moved layers score best at their new positions are scored as a whole.
     """
     likely = heapq.nlargest(_MOST_ORDERS, _orders(blocks, blocks.suspicious()), key=_gain)
     for _, kind, order, named in likely:
@@ -314,7 +315,7 @@ def _reordered(blocks: _Blocks) -> Iterator[Explanation]:
 
 
 class _Order(NamedTuple):
-    """Blocks in another order than the network's, and how well those moved suit their places."""
+    """Blocks in another order, and the score (`gain`, nats) of those moved at their positions."""
 
     gain: float
     kind: type[Swapped] | type[Moved]
@@ -327,7 +328,7 @@ def _gain(order: _Order) -> float:
 
 
 def _orders(blocks: _Blocks, suspect: int) -> Iterator[_Order]:
-    """Every order in which the first block that is moved may stand where it then does."""
+    """Yields every order in which the first moved block is possible at its position."""
     at, starts, lengths = blocks.at, blocks.starts, blocks.lengths
     for first in range(max(0, suspect - 6), min(suspect + 2, len(blocks))):
         here = starts[first]
@@ -351,7 +352,7 @@ def _orders(blocks: _Blocks, suspect: int) -> Iterator[_Order]:
 def _ordered(
     blocks: _Blocks, kind: type[Swapped] | type[Moved], order: Sequence[int], named: tuple[int, int]
 ) -> Explanation:
-    """The file with the blocks of `order` rearranged so, and all others where they are."""
+    """Returns the explanation in which the blocks of `order` are in this order in the file."""
     first, last = min(order), max(order)
 
     def starts() -> Iterator[tuple[int, int]]:
@@ -378,16 +379,16 @@ def _ordered(
 
 
 def _shifted(blocks: _Blocks, shifts: Sequence[int], unlikeliness: float) -> Iterator[Explanation]:
-    """Floats added or lost somewhere: from one array on, all stand `shift` floats later."""
+    """Yields explanations by added or lost floats: from an array on, all are shifted."""
     ratio = blocks.evidence.array_ratio
     runs = list(itertools.chain(*blocks.blocks[:_MOST_WEIGHED]))
     if not runs:
         return
     here = [ratio(run.role, run.start, run.floats) for run in runs]
     before = np.concatenate([[0.0], np.cumsum(here)])[:-1]
-    # Without a variance behind it a shift is hard to tell from a file that is too short or long.
+    # Without a variance after it, a shift looks like a file that is too short or too long.
     last = max((k for k, run in enumerate(runs) if run.role == "moving_variance"), default=-1)
-    # It happened in the array before, and any float may be the one.
+    # It happened in the array before, at any of its floats with the same probability.
     places = np.array([_LOST_BEFORE_FIRST, *(run.floats for run in runs[:-1])])
     before += np.log(places / places.sum())
     for shift in shifts:
@@ -415,11 +416,11 @@ def _shifted(blocks: _Blocks, shifts: Sequence[int], unlikeliness: float) -> Ite
 
 
 _LOST_BEFORE_FIRST = 1
-"""Floats that may be lost before the first array: half of `seen`."""
+"""The floats that may be lost before the first array: half of `seen`."""
 
 
 def _shifts(blocks: _Blocks) -> list[int]:
-    """How far the file may be shifted where the network's variances stop being any."""
+    """Returns possible shifts, in floats, at the first impossible variance."""
     suspect = blocks.suspicious()
     found = {-1, 1}
     if suspect < len(blocks):
@@ -432,7 +433,7 @@ _MOST_PLACES = 1500
 
 
 def _variance_shifts(blocks: _Blocks, suspect: int) -> set[int]:
-    """Shifts that put the variance of block `suspect` on positive numbers before a kernel."""
+    """Returns shifts that place the variance of block `suspect` on positive values only."""
     run = next(run for run in blocks.blocks[suspect] if run.role == "moving_variance")
     start = max(0, run.start - _REACH)
     values = blocks.evidence.read(start, run.end - start + _REACH)
@@ -440,7 +441,7 @@ def _variance_shifts(blocks: _Blocks, suspect: int) -> set[int]:
         return set()
     positive = np.concatenate([[0], np.cumsum(values > 0)])
     full = positive[run.floats :] - positive[: -run.floats] == run.floats
-    # The kernel that follows has both signs: runs of positives end where the variance does.
+    # The kernel that follows has both signs, so a run of positive values ends with the variance.
     ends = np.flatnonzero(full[:-1] & ~full[1:])
     shifts = ends + start - run.start
     nearest = sorted((int(shift) for shift in shifts if shift), key=abs)[:_MOST_PLACES]
@@ -452,7 +453,7 @@ def _variance_shifts(blocks: _Blocks, suspect: int) -> set[int]:
 
 
 def last_supported(evidence: Evidence, runs: Sequence[Run]) -> Place | None:
-    """Up to where the numbers bear the network's layout out: the layer after that."""
+    """Returns the first layer that the values do not support; None if they support all."""
     if not runs:
         return None
     blocks = _Blocks(evidence, runs)

@@ -1,8 +1,7 @@
-"""Other networks the file may have been written by: whole sections or several of them changed.
+"""Finds changes of whole sections after which a network stores as many floats as a file.
 
-Some heads that were edited and others that were forgotten, a layer that was taken out or put in,
-and batch normalization that was folded into the kernels, everywhere. `mutations` has the changes
-of one option.
+These are heads of which only some were edited, a layer that was added or removed, and batch
+normalization that was folded into all kernels. `mutations` has the changes of a single option.
 """
 
 from __future__ import annotations
@@ -18,25 +17,25 @@ from yolotf.diagnosis.mutations import INPUT, Counts, Edit, Graph, Option, follo
 from yolotf.weights.catalog import Match
 
 _MOST_HEADS = 6
-"""Heads of which some may have been forgotten: 2^6 ways; nobody has more."""
+"""The most heads for which all 2^6 subsets are tried; real networks have no more."""
 _MOST_CLASSES = 1000
 _USUAL_CLASSES = (80, 20)
 _IMAGENET_CLASSES = 1000
 _MOST_CLASSES_OF_CLASSIFIERS = 30_000
-"""ImageNet-22k has fewer."""
+"""More than ImageNet-22k has."""
 _SIZES = (1, 3, 5, 7)
 _USUAL_MULTIPLE = 8
-"""Filters of a layer that the cfg lacks and that changes the channels are a multiple of this."""
+"""A missing layer that changes the number of channels has a multiple of this many filters."""
 _MOST_GROUPS = 64
-"""Beyond these, a layer has one kernel for each channel."""
+"""The most groups that are tried, apart from depthwise kernels."""
 
 
 def edits(graph: Graph, floats: int, matches: Sequence[Match] = ()) -> Iterator[Edit]:
-    """Every such change after which the network stores `floats` floats.
+    """Yields every such change after which the network stores `floats` floats.
 
     Args:
         graph: the network.
-        floats: of the file.
+        floats: the number of floats in the file.
         matches: known networks of that size.
     """
     difference = floats - graph.floats
@@ -54,7 +53,7 @@ def edits(graph: Graph, floats: int, matches: Sequence[Match] = ()) -> Iterator[
 
 
 def _forgotten_heads(graph: Graph, difference: int) -> Iterator[Edit]:
-    """Some heads with one other class count, the others as they are."""
+    """Yields changes of some heads to another number of classes; the others keep theirs."""
     heads = graph.heads
     if not 2 <= len(heads) <= _MOST_HEADS:
         return
@@ -98,7 +97,7 @@ def _forgotten_heads(graph: Graph, difference: int) -> Iterator[Edit]:
 
 
 def _classifier(graph: Graph, difference: int) -> Iterator[Edit]:
-    """Another class count of a network without heads: its last layer with weights."""
+    """Yields another number of classes of a network without heads: of its last layer."""
     network = graph.network
     if network.heads or not graph.stored:
         return
@@ -119,7 +118,7 @@ def _classifier(graph: Graph, difference: int) -> Iterator[Edit]:
 
 
 def _folded(graph: Graph, difference: int) -> Iterator[Edit]:
-    """Biases in place of all batch normalizations, or the other way round."""
+    """Yields biases in place of all batch normalizations, and the other way round."""
     convolutions = [
         layer
         for layer in graph.network.layers
@@ -135,7 +134,7 @@ def _folded(graph: Graph, difference: int) -> Iterator[Edit]:
         for layer in convolutions
         if not layer.batch_normalize and layer.index not in before_heads
     ]
-    # The last layer of a classifier has none.
+    # The last layer of a classifier has no batch normalization.
     for indices in (plain, plain[:-1]):
         if indices and len(indices) > len(normalized):
             stored = {index: _with_norm(graph.stored[index]) for index in indices}
@@ -143,7 +142,7 @@ def _folded(graph: Graph, difference: int) -> Iterator[Edit]:
 
 
 def _normalized_like(graph: Graph, matches: Sequence[Match]) -> Iterator[Edit]:
-    """A known network whose kernels are all here, batch normalized otherwise."""
+    """Yields known networks with the same kernels but other batch normalizations."""
     for match in matches:
         rows = match.architecture.at(match.classes, match.channels)
         if match.layers is not None or len(rows) != len(graph.stored):
@@ -172,11 +171,11 @@ def _normalized_like(graph: Graph, matches: Sequence[Match]) -> Iterator[Edit]:
 def _if_exact(
     graph: Graph, what: Option, stored: dict[int, Counts], difference: int
 ) -> Iterator[Edit]:
-    """The change, if it explains the difference, or what another class count leaves of it."""
+    """Yields the change if it explains the difference, alone or with another class count."""
     changed = {index: counts for index, counts in stored.items() if counts != graph.stored[index]}
     more = sum(total(counts) - total(graph.stored[index]) for index, counts in changed.items())
     if len(changed) < 2:
-        return  # one alone is an option of its section
+        return  # a single section is a change of its option; see `mutations`
     count = len(changed)
     first = min(changed)
     if more == difference:
@@ -215,7 +214,7 @@ def _with_norm(counts: Counts) -> Counts:
 
 
 def _added(graph: Graph, difference: int) -> Iterator[Edit]:
-    """A layer that the cfg has and the file has not; what reads it reads what it reads."""
+    """Yields layers that the file lacks; their readers then read the layer before."""
     before_heads = {index for index, _ in graph.heads}
     for layer in graph.network.layers:
         if layer.index not in graph.stored or len(layer.inputs) != 1:
@@ -237,15 +236,15 @@ def _added(graph: Graph, difference: int) -> Iterator[Edit]:
 
 
 class _Gap(NamedTuple):
-    """A place between two sections that store something, where a layer may stand in the file.
+    """A position between two sections where the file may have a layer that the cfg lacks.
 
     Attributes:
-        after: the section before it.
-        following: the next section that stores something; None behind the last.
-        channels: what enters it.
-        slope: floats that all that follows stores for one channel more of it.
-        reader: the section that reads it; None where all do that read the one before.
-        only_same: whether it has to output as many channels as enter it.
+        after: index of the section before the layer.
+        following: index of the next section that stores floats; None after the last.
+        channels: input channels of the layer.
+        slope: floats that the following layers store for each of its output channels.
+        reader: the section that reads the layer; None if all readers of `after` do.
+        only_same: whether the layer must output as many channels as it reads.
     """
 
     after: int
@@ -256,7 +255,7 @@ class _Gap(NamedTuple):
     only_same: bool = False
 
     def widened(self, graph: Graph, filters: int) -> dict[int, Counts] | None:
-        """What follows stores if the layer has so many filters; None if that cannot be."""
+        """Returns what later layers store if the layer has `filters`; None if impossible."""
         reader = self.reader
         if filters == self.channels:
             return {}
@@ -272,7 +271,7 @@ class _Gap(NamedTuple):
 
 
 def _share(reader: cfg.Layer) -> float:
-    """Channels that a section without weights outputs for one channel more that enters it."""
+    """Returns the output channels of a section without weights for each input channel."""
     if isinstance(reader, cfg.Route):
         return 1 / reader.groups
     return reader.output_shape.channels / max(1, reader.input_shape.channels)
@@ -305,14 +304,14 @@ def _gaps(graph: Graph) -> Iterator[_Gap]:
 
 
 def _missing(graph: Graph, difference: int) -> Iterator[Edit]:
-    """A convolution that the file has and the cfg lacks."""
+    """Yields convolutions that the cfg lacks."""
     seen: set[tuple[int | None, int, int, int, int]] = set()
     used = {layer.groups for layer in graph.network.layers if isinstance(layer, cfg.Convolutional)}
     groups = sorted({1} | {count for count in used if 1 < count <= _MOST_GROUPS})
     for gap in _gaps(graph):
         for new in _convolutions(gap, difference, groups):
             if new.filters == gap.channels:
-                # Between the same two layers it is the same, whatever passes stand there, too.
+                # All positions between the same two layers with weights are equivalent.
                 key = (gap.following, *new)
                 if key in seen:
                     continue
@@ -329,11 +328,11 @@ class _New(NamedTuple):
     size: int
     groups: int
     arrays: int
-    """With batch normalization four of one number a filter, else the biases."""
+    """Arrays with one float for each filter: 4 with batch normalization, otherwise the bias."""
 
 
 def _convolutions(gap: _Gap, difference: int, groups: Sequence[int]) -> Iterator[_New]:
-    """Every one that explains the difference at one place."""
+    """Yields every convolution that explains the difference at one position."""
     for size, arrays in itertools.product(_SIZES, (4, 1)):
         for parts in groups:
             if gap.channels % parts:
@@ -344,11 +343,11 @@ def _convolutions(gap: _Gap, difference: int, groups: Sequence[int]) -> Iterator
             count = int(filters)
             if count != filters or count < 1 or count % parts:
                 continue
-            # The last layer of a classifier has one filter for each class.
+            # The last layer of a classifier has a filter for each class.
             usual = count % _USUAL_MULTIPLE == 0 or gap.following is None
             if count == gap.channels or (usual and not gap.only_same):
                 yield _New(count, size, parts, arrays)
-        # One kernel for each channel.
+        # Depthwise: a kernel for each channel.
         own = gap.channels * (arrays + size * size)
         if own == difference and gap.channels > 1:
             yield _New(gap.channels, size, gap.channels, arrays)
