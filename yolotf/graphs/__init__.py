@@ -1,1 +1,1 @@
-"""Sections as plain TensorFlow operations, decoding, suppression, the folded network."""
+"""Graphs of TensorFlow operations: sections, folded networks, decoding and suppression."""

@@ -10,16 +10,16 @@ _NORMALIZE_EPSILON = 0.0001  # activations.c:199, blas.c:85
 
 
 def activate_fused(ops: Operations, x: Tensor, activation: str) -> Tensor:
-    """`activate` straight behind `add_bias`, in the words that TensorFlow fuses with it."""
+    """`activate` directly after `add_bias`, written so that TensorFlow fuses the two."""
     if activation == "leaky":
         return ops.LeakyRelu(features=x, alpha=LEAKY)
     return activate(ops, x, activation)
 
 
 def activate(ops: Operations, x: Tensor, activation: str) -> Tensor:
-    """Any of `cfg.ACTIVATIONS`; channels last (activations.h:41-84, activations.c:160-260).
+    """Applies any of `cfg.ACTIVATIONS`, channels last (activations.h:41-84, activations.c:160-260).
 
-    `relu6` is Darknet's GPU code, its CPU code has none and answers 0.
+    `relu6` is that of Darknet's GPU code; the CPU code lacks it and returns 0.
     """
     return _FORMULAS[activation](ops, x)
 
@@ -29,17 +29,17 @@ LEAKY = 0.1
 ACROSS_CHANNELS = frozenset(
     {"normalize_channels", "normalize_channels_softmax", "normalize_channels_softmax_maxval"}
 )
-"""Activations that look at all channels of a position at once."""
+"""Activations that depend on all channels of a position."""
 
 
 def _leaky(ops: Operations, x: Tensor) -> Tensor:
-    # Not LeakyRelu: TensorFlow 2.21 fuses convolution, bias, sum and LeakyRelu into one
-    # operation that forgets the slope and takes 0.2.
+    # Not LeakyRelu: TensorFlow 2.21 fuses convolution, bias, sum and LeakyRelu into one operation
+    # that ignores the slope and uses 0.2.
     return ops.Maximum(x=x, y=ops.Mul(x=x, y=LEAKY))
 
 
 def _mish(ops: Operations, x: Tensor) -> Tensor:
-    # In this form TensorFlow fuses it with the convolution: oneDNN has a mish of its own.
+    # TensorFlow fuses this form with the convolution, as oneDNN's mish.
     return ops.Mul(x=x, y=ops.Tanh(x=ops.Softplus(features=x)))
 
 
@@ -94,7 +94,7 @@ def _stair(ops: Operations, x: Tensor) -> Tensor:
 
 
 def share(ops: Operations, positive: Tensor, axis: int) -> Tensor:
-    """Each of `positive` numbers by the sum of its axis (activations.c:199)."""
+    """Divides `positive` values by their sum over an axis (activations.c:199)."""
     total = ops.Sum(input=positive, axis=[axis], keep_dims=True)
     return ops.RealDiv(x=positive, y=ops.AddV2(x=total, y=_NORMALIZE_EPSILON))
 

@@ -1,4 +1,4 @@
-"""Convolutions as standard operations: their arithmetic, and the geometry TensorFlow is told."""
+"""Convolutions as standard operations: kernels, groups, padding and dilation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from yolotf.graphs.operations import Operations, Tensor
 
 
 def convolve(ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutional) -> Tensor:
-    """`[convolutional]` without bias and activation (convolutional_layer.c:1141).
+    """Writes `[convolutional]` without bias and activation (convolutional_layer.c:1141).
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         x: [batch, rows, columns, channels].
-        kernel: HWIO, `I` the channels of one group; for `is_depthwise` layers
+        kernel: HWIO, `I` being the channels of a group; for `is_depthwise` layers
             (size, size, channels, multiplier).
         layer: geometry.
     """
@@ -26,8 +26,8 @@ def convolve(ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutiona
         return _convolve_dilated(ops, x, kernel, layer)
     padding, explicit = convolution_padding(layer)
     if explicit:
-        # TensorFlow 2.21 aborts the process over DepthwiseConv2dNative with explicit padding:
-        # its shape function fails a check when the graph is optimized (tensor_format.h:428).
+        # TensorFlow 2.21 aborts on DepthwiseConv2dNative with explicit padding: its shape function
+        # fails a check during graph optimization (tensor_format.h:428).
         x, padding = operations.pad(ops, x, explicit[2:4], explicit[4:6]), "VALID"
     strides = [1, layer.stride_y, layer.stride_x, 1]
     return ops.DepthwiseConv2dNative(input=x, filter=kernel, strides=strides, padding=padding)
@@ -36,7 +36,7 @@ def convolve(ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutiona
 def _convolve_dilated(
     ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutional
 ) -> Tensor:
-    """A depthwise convolution with a dilation, which a CPU only does part by part."""
+    """Writes a dilated depthwise convolution with SpaceToBatchND; CPUs have no kernel for it."""
     rate, side = layer.dilation, layer.padding * layer.dilation
     padded = ops.AddV2(x=operations.extents(ops, x), y=[2 * side, 2 * side])
     missing = ops.FloorMod(x=ops.Neg(x=padded), y=[rate, rate])
@@ -53,12 +53,12 @@ def _convolve_dilated(
 def convolve_in_groups(
     ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutional
 ) -> Tensor:
-    """`convolve` where `Conv2D` takes any groups, strides, dilation and padding at once.
+    """`convolve` for a `Conv2D` that supports any groups, strides, dilation and padding.
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         x: [batch, rows, columns, channels].
-        kernel: HWIO, `I` the channels of one group.
+        kernel: HWIO, `I` being the channels of a group.
         layer: geometry.
     """
     padding, explicit = convolution_padding(layer)
@@ -73,7 +73,7 @@ def convolve_in_groups(
 
 
 def signs(ops: Operations, x: Tensor) -> Tensor:
-    """What an `xnor=1` convolution sees of its input: 1 above 0, else -1 (binarize_cpu)."""
+    """Binarizes the input of an `xnor=1` convolution: 1 above 0, else -1 (binarize_cpu)."""
     ones = ops.OnesLike(x=x)
     return ops.SelectV2(condition=ops.Greater(x=x, y=0.0), t=ones, e=ops.Neg(x=ones))
 
@@ -81,13 +81,13 @@ def signs(ops: Operations, x: Tensor) -> Tensor:
 def signs_in_frame(
     ops: Operations, x: Tensor, rows: Sequence[int], columns: Sequence[int]
 ) -> Tensor:
-    """`signs`, with -1 around them: Darknet's bits are 0 there (gemm.c:2128 and 2222).
+    """`signs`, padded with -1, because Darknet's padding bits are 0 (gemm.c:2128 and 2222).
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         x: [batch, rows, columns, channels].
-        rows: how many before and after.
-        columns: how many before and after.
+        rows: padding before and after.
+        columns: padding before and after.
     """
     x = signs(ops, x)
     if not any((*rows, *columns)):
@@ -97,14 +97,14 @@ def signs_in_frame(
 
 
 def binarize(ops: Operations, kernel: Tensor, rank: int = 4) -> Tensor:
-    """An `xnor=1` kernel: of each filter the mean size, positive above 0, else negative.
+    """Binarizes an `xnor=1` kernel: each filter's mean magnitude, with the signs of its weights.
 
-    convolutional_layer.c:40, binarize_weights.
+    Weights of 0 count as negative (convolutional_layer.c:40, binarize_weights).
 
     Args:
-        ops: where to write it.
-        kernel: HWIO, or blocks of that.
-        rank: 5 in blocks.
+        ops: where to write the operations.
+        kernel: HWIO, or blocks of it.
+        rank: 4, or 5 for blocks.
     """
     axes = list(range(rank - 4, rank - 1))
     sizes = ops.Mean(input=ops.Abs(x=kernel), axis=axes, keep_dims=True)
@@ -119,14 +119,14 @@ def unflip(
     *,
     depthwise: bool,
 ) -> Tensor:
-    """A `flipped=1` kernel as convolutions take it.
+    """Transposes a `flipped=1` kernel to the layout of convolutions.
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         kernel: (channels of a group, size, size, filters), as in the file.
-        scale: what a batch normalization multiplies the filters by.
-        layer: whose kernel it is.
-        depthwise: whether it becomes (size, size, channels, multiplier), see `convolve`.
+        scale: factor of each filter from batch normalization.
+        layer: the layer of the kernel.
+        depthwise: return (size, size, channels, multiplier), see `convolve`.
     """
     kernel = ops.Transpose(x=kernel, perm=[1, 2, 0, 3])
     if scale is not None:
@@ -139,9 +139,9 @@ def unflip(
 
 
 def convolution_padding(layer: cfg.Convolutional) -> tuple[str, list[int]]:
-    """TensorFlow's `padding` and `explicit_paddings` (of batch, rows, columns, channels).
+    """Returns TensorFlow's `padding` and `explicit_paddings` (batch, rows, columns, channels).
 
-    None for `xnor=1`, whose frame is part of its input.
+    No padding for `xnor=1`, whose input is already padded.
     """
     sides = layer.padding * layer.dilation
     below, right = layer.overhang
@@ -152,14 +152,14 @@ def convolution_padding(layer: cfg.Convolutional) -> tuple[str, list[int]]:
     if not sides:
         return "VALID", []
     if layer.stride_y == layer.stride_x == 1 and 2 * layer.padding == layer.size - 1:
-        return "SAME", []  # both sides alike, as size is odd
+        return "SAME", []  # symmetric, as size is odd
     return "EXPLICIT", [0, 0, sides, sides, sides, sides, 0, 0]
 
 
 def is_depthwise(layer: cfg.Convolutional) -> bool:
-    """Whether TensorFlow's depthwise kernels can do what `layer` does.
+    """Returns whether TensorFlow's depthwise kernels support `layer`.
 
-    They have one stride for rows and columns, and no dilation with it.
+    They need equal strides for rows and columns, and cannot combine a stride with dilation.
     """
     layer = sharp(layer)
     return (

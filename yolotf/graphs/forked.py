@@ -1,6 +1,6 @@
-"""Whether this process was forked from one in which TensorFlow ran.
+"""Checks whether this process was forked after TensorFlow had run.
 
-TensorFlow's threads are not in the child, and what is given to them is waited for without end.
+TensorFlow's threads do not exist in the child, so waiting for their work would hang.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _FIX = (
 
 
 def check_process(purpose: str) -> None:
-    """Raises where TensorFlow's Python would hang.
+    """Raises if TensorFlow's Python would hang.
 
     Args:
-        purpose: what needs it: `build_model`.
+        purpose: the function that needs it, such as `build_model`.
 
     Raises:
         ForkedProcessError: the process was forked after TensorFlow had run in its parent.
@@ -35,10 +35,10 @@ def check_process(purpose: str) -> None:
 
 
 def check_runtime() -> None:
-    """Raises where TensorFlow's C API would hang; after its Python alone it does not.
+    """Raises if TensorFlow's C API would hang, which it does not after TensorFlow's Python alone.
 
     Raises:
-        ForkedProcessError: the process was forked after a detector had been made in its parent.
+        ForkedProcessError: the process was forked after a detector had been created in its parent.
     """
     if _parent.detected:
         raise ForkedProcessError(
@@ -48,12 +48,12 @@ def check_runtime() -> None:
 
 
 class _Threads(NamedTuple):
-    """What has started TensorFlow's threads."""
+    """What has started TensorFlow's threads so far."""
 
     ran: bool
-    """Anything."""
+    """TensorFlow's Python or its C API."""
     detected: bool
-    """Its C API."""
+    """TensorFlow's C API."""
 
     @classmethod
     def now(cls) -> _Threads:
@@ -64,9 +64,10 @@ class _Threads(NamedTuple):
 
 
 def _before_import() -> _Threads:
-    """What had been started in a parent that did not import this module.
+    """Returns what a parent that did not import this module had started.
 
-    Known where the system counts the threads of a process, as Linux does, and there is only one.
+    Known only where the system lists a process's threads, as Linux does, and only if there is a
+    single thread, as after a fork.
     """
     try:
         threads = len(list(Path("/proc/self/task").iterdir()))

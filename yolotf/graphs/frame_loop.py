@@ -1,4 +1,4 @@
-"""Frames one after the other, in TensorFlow. Importing this module imports TensorFlow."""
+"""A TensorFlow loop over the frames of a video; imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import tensorflow as tf
 
 Tensor = Any
 Step = Callable[[Tensor, Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]]
-"""A frame [1, ...] and what is kept, to outputs [1, ...] and what is to be kept."""
+"""Maps a frame [1, ...] and the state to outputs [1, ...] and the next state."""
 
 
 def in_order(
     step: Step, frames: Tensor, states: Sequence[Tensor], shapes: Sequence[Sequence[int]]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Runs `step` on each of `frames`, a batch of one video.
+    """Runs `step` on each of `frames`, a batch of consecutive frames.
 
     Args:
-        step: see there.
+        step: see `Step`.
         frames: [frames, ...].
-        states: what has been kept before the first of them.
-        shapes: of the outputs, without the batch.
+        states: the state before the first frame.
+        shapes: of the outputs, without the batch axis.
 
     Returns:
-        The outputs, [frames, ...] each, and what is to be kept.
+        The outputs, [frames, ...] each, and the state after the last frame.
     """
     if frames.shape[0] == 1:
         outputs, states = step(frames, states)

@@ -1,8 +1,8 @@
-"""Channels that are still in parts, joined when something needs them in one piece.
+"""Lazily concatenated channels.
 
-A wide convolution puts out its blocks (see `onednn.convolve`), a `[route]` the channels of several
-sections. To join them is to copy them: needless where a `[route]` takes a part of them, and less
-behind a `[maxpool]`.
+A wide convolution outputs several blocks (see `onednn.convolve`), a `[route]` the channels of
+several sections. Concatenation copies them; it is unnecessary if a `[route]` takes only some of the
+parts, and cheaper after a `[maxpool]`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from yolotf.graphs.operations import Operations, Tensor
 
 
 class Part(NamedTuple):
-    """Channels in one piece."""
+    """A contiguous run of channels."""
 
     tensor: Tensor
     """[batch, rows, columns, channels]."""
@@ -22,16 +22,16 @@ class Part(NamedTuple):
 
 
 class Joined:
-    """What a section puts out, in parts; a graph joins them once at most."""
+    """The output of a section in parts, concatenated at most once in a graph."""
 
     def __init__(self, ops: Operations, parts: list[Part]) -> None:
-        """Writes nothing yet."""
+        """Wraps the parts; writes no operation yet."""
         self.parts = parts
         self._ops = ops
         self._whole: Tensor | None = None
 
     def whole(self) -> Tensor:
-        """In one piece."""
+        """Returns the concatenated channels."""
         if self._whole is None:
             values = [part.tensor for part in self.parts]
             self._whole = (
@@ -40,7 +40,7 @@ class Joined:
         return self._whole
 
     def group(self, groups: int, number: int) -> Joined | None:
-        """Group `number` of `groups` equal ones; None if a part would have to be cut."""
+        """Returns group `number` of `groups` equal groups; None if it would split a part."""
         channels = sum(part.channels for part in self.parts) // groups
         start, found = 0, []
         for part in self.parts:
@@ -52,5 +52,5 @@ class Joined:
         return Joined(self._ops, found) if whole else None
 
     def each(self, write: Callable[[Tensor], Tensor]) -> Joined:
-        """What `write` makes of every part; it looks at no more than one channel at once."""
+        """Applies `write`, which must treat channels independently, to every part."""
         return Joined(self._ops, [part._replace(tensor=write(part.tensor)) for part in self.parts])

@@ -1,8 +1,8 @@
-"""A graph while it is written, and how each class of section is written into it.
+"""Lowering of sections to operations, and the registry of its functions.
 
-`yolotf.graphs.sections` registers what it knows of a section by the section's class: `lowers` for
-its operations, and, where it has something to say there, `lowers_in_parts`, `holds` and
-`stores_kernel`. Whoever writes a graph asks here and names no section.
+`yolotf.graphs.sections` registers functions by a section's class: `lowers` for its operations and,
+where needed, `lowers_in_parts`, `holds` and `stores_kernel`. Code that writes a graph uses this
+registry and names no section.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from yolotf.graphs.operations import Operations, Tensor
 
 @dataclass
 class Lowering:
-    """A graph while its sections are written.
+    """The state of a graph while its sections are written.
 
     Attributes:
         ops: where operations are written, see `yolotf.graphs.operations`.
-        network: what is written.
-        pictures: [batch, rows, columns, channels] float32, 0..1.
-        weights: gives the array of a key, see `key_of`.
-        blocks: how many blocks a section's kernel is stored in, by the section's index.
-        fused: convolutions are oneDNN's operation, see `onednn.convolve`; else standard operations
-            only.
-        resizable: rows and columns may be others than the cfg says.
+        network: the network.
+        pictures: images, [batch, rows, columns, channels] float32, 0..1.
+        weights: returns the array of a key, see `key_of`.
+        blocks: the number of blocks of each section's kernel, by section index.
+        fused: use oneDNN's operation for convolutions, see `onednn.convolve`; False: standard
+            operations only.
+        resizable: rows and columns may differ from the cfg's.
         as_stored: kernels have Darknet's order of axes, and every convolution is one operation.
-        states: what has been kept from the frame before, by key.
-        kept: what is to be kept for the next frame, by key, as the sections are written.
+        states: the recurrent state of the previous frame, by key.
+        kept: the recurrent state for the next frame, by key; filled as sections are written.
     """
 
     ops: Operations
@@ -50,25 +50,25 @@ class Lowering:
     _arrays: dict[str, Tensor] = field(default_factory=dict)
 
     def array(self, layer: cfg.Layer, role: str, part: str = "") -> Tensor:
-        """An array of a section, or of a part of a recurrent one; asked for once."""
+        """Returns an array of a section, or of a part of a recurrent section; read once."""
         key = key_of(layer.index, role, part)
         if key not in self._arrays:
             self._arrays[key] = self.weights(key)
         return self._arrays[key]
 
     def input_shapes(self, layer: cfg.Layer) -> list[cfg.Shape]:
-        """Of each input, by the cfg."""
+        """Returns the shape of each input, as in the cfg."""
         return [self.network.shape(index) for index in layer.inputs]
 
     def activated(self, layer: cfg.Layer, x: Tensor) -> Tensor:
-        """`x` after the section's own activation."""
+        """Applies the section's activation to `x`."""
         return activations.activate(self.ops, x, activation_of(layer))
 
     def section(self, layer: cfg.Layer, inputs: Sequence[Joined]) -> Joined:
         """Writes a section.
 
         Raises:
-            UnsupportedSectionError: nothing is known of its class.
+            UnsupportedSectionError: no lowering is registered for its class.
         """
         cls = type(layer)
         if self.fused and cls in _IN_PARTS:
@@ -82,12 +82,12 @@ class Lowering:
 
 
 class KernelForm(NamedTuple):
-    """How a graph has the kernel of a section.
+    """How a graph stores the kernel of a section.
 
     Attributes:
-        depthwise: (size, size, channels, multiplier), as TensorFlow's depthwise operation takes it.
-        blocks: how many kernels of fewer filters it is stored as, see `onednn.blocks`.
-        left_alone: TensorFlow's optimizer has nothing to do with it in a graph for oneDNN.
+        depthwise: as (size, size, channels, multiplier), for TensorFlow's depthwise operation.
+        blocks: as this many kernels with fewer filters each, see `onednn.blocks`.
+        left_alone: TensorFlow's optimizer cannot improve it in a graph for oneDNN.
     """
 
     depthwise: bool = False
@@ -96,13 +96,13 @@ class KernelForm(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """What of a section is in memory, in floats of one picture; see `memory_budget`.
+    """The memory that a section uses, in floats per image; see `memory_budget`.
 
     Attributes:
-        output: what it puts out, once all of it is there; 0 if that may never be made.
-        peak: what is in memory at once while it is computed.
-        in_parts: a pool may take the output part by part.
-        joined: the output is made of other sections' outputs.
+        output: the complete output; 0 if it may never be materialized.
+        peak: the peak while the section is computed.
+        in_parts: a pool may read the output part by part.
+        joined: the output consists of other sections' outputs.
     """
 
     output: int = 0
@@ -117,7 +117,7 @@ Hold = Callable[[Any, int, bool], Footprint]
 FormKernel = Callable[..., KernelForm]
 
 LOWERINGS: dict[type[cfg.Layer], Lower] = {}
-"""Class of a section -> what writes it."""
+"""The lowering of each class of section."""
 _IN_PARTS: dict[type[cfg.Layer], LowerInParts] = {}
 _FOOTPRINTS: dict[type[cfg.Layer], Hold] = {}
 _KERNEL_FORMS: dict[type[cfg.Layer], FormKernel] = {}
@@ -126,14 +126,14 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def lowers(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
-    """Registers what writes sections of `classes`: `(lowering, layer, inputs) -> output`."""
+    """Registers the lowering of `classes`: `(lowering, layer, inputs) -> output`."""
     return _registering(LOWERINGS, classes)
 
 
 def lowers_in_parts(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
-    """Registers what is asked before, where convolutions are fused.
+    """Registers a lowering that is tried first if convolutions are fused.
 
-    `(lowering, layer, inputs) -> output`, channels not joined yet, or None where they have to be.
+    `(lowering, layer, inputs) -> output`, in parts, or None if the parts must be concatenated.
     """
     return _registering(_IN_PARTS, classes)
 
@@ -159,29 +159,29 @@ def _registering(
 
 
 def key_of(index: int, role: str, part: str = "") -> str:
-    """The key of an array or state in `NetworkGraph`: `17/kernel`, `17/input/kernel`."""
+    """Returns the key of an array or state in `NetworkGraph`: `17/kernel`, `17/input/kernel`."""
     return f"{index}/{part}/{role}" if part else f"{index}/{role}"
 
 
 def kernel_form(layer: cfg.Layer, *, as_stored: bool, use_onednn: bool) -> KernelForm:
-    """How a graph has the kernel of a section.
+    """Returns how a graph stores the kernel of a section.
 
     Args:
         layer: any section, or a part of one.
         as_stored: see `Lowering`.
-        use_onednn: convolutions are oneDNN's operation.
+        use_onednn: convolutions use oneDNN's operation.
     """
     form = _KERNEL_FORMS.get(type(layer))
     return form(layer, as_stored=as_stored, use_onednn=use_onednn) if form else KernelForm()
 
 
 def footprint(layer: cfg.Layer, before: int, in_parts: bool) -> Footprint:
-    """What of a section is in memory; nothing is known of most.
+    """Returns the memory that a section uses; zeros if its class registers nothing.
 
     Args:
         layer: any section.
         before: floats of its inputs.
-        in_parts: one of them may come in parts.
+        in_parts: an input may be in parts.
     """
     hold = _FOOTPRINTS.get(type(layer))
     return hold(layer, before, in_parts) if hold else Footprint()

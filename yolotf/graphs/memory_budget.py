@@ -1,8 +1,8 @@
-"""How much memory a run takes at the least, and whether this process can have as much.
+"""Lower bounds of a run's memory, and whether the process can allocate it.
 
-oneDNN's convolution, which most of a network is, ends the process where TensorFlow finds no memory
-for its output (TensorFlow 2.21: `MklConvOp::Compute` goes on without one). So what cannot fit is
-refused before it runs. No TensorFlow here.
+Most of a network is oneDNN's convolution, which aborts the process if TensorFlow cannot allocate
+its output (TensorFlow 2.21: `MklConvOp::Compute` continues without one). Runs that cannot fit are
+therefore rejected beforehand. TensorFlow is not imported.
 """
 
 from __future__ import annotations
@@ -21,29 +21,28 @@ from pathlib import Path
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.errors import OutOfMemoryError
-from yolotf.graphs import sections as sections  # registers their footprints
+from yolotf.graphs import sections as sections  # registers the footprints
 from yolotf.graphs.lowering import Footprint, footprint
 from yolotf.graphs.tf_errors import input_text
 from yolotf.text import size_text
 
 _FLOAT_BYTES = 4
 _LARGE = 1 << 28
-"""Bytes of a run from which on it takes long enough to ask the machine every time."""
+"""Bytes. A larger run takes so long that checking the available memory each time is cheap."""
 
 
 def live_floats(network: cfg.Network) -> int:
-    """Floats that are in memory at once, at the least, while one picture is computed.
+    """Returns a lower bound of the floats in memory at once while one image is computed.
 
-    The picture, and what enters and leaves a section, where the sections are known to need both.
-    Less than it takes: what waits for a later section is left out, and what may be computed in
-    place, or never be made, counts as nothing.
+    Counts the image, and the inputs and output of a section known to need both. Outputs that wait
+    for later sections are not counted, nor what may be computed in place or never materialized.
     """
     footprints: dict[int, Footprint] = {cfg.NETWORK_INPUT: Footprint()}
     most = 0
     for index in sorted(graph_rules.used_layers(network)):
         layer = network.layers[index]
         inputs = [footprints[number] for number in set(layer.inputs)]
-        # Joined outputs may be parts of each other, and count as one.
+        # Concatenated outputs may share parts, so only the largest counts.
         joined = max((entering.output for entering in inputs if entering.joined), default=0)
         apart = sum(entering.output for entering in inputs if not entering.joined)
         in_parts = any(entering.in_parts for entering in inputs)
@@ -54,12 +53,12 @@ def live_floats(network: cfg.Network) -> int:
 
 @dataclass(frozen=True)
 class RunMemory:
-    """What the runs of a network need.
+    """The memory needed by the runs of a network.
 
     Attributes:
         network: the network.
-        picture_bytes: for one picture, at the least.
-        weights_bytes: of what it computes with.
+        picture_bytes: lower bound for one image.
+        weights_bytes: size of the weights.
     """
 
     network: cfg.Network
@@ -68,15 +67,15 @@ class RunMemory:
 
     @classmethod
     def of(cls, network: cfg.Network, shapes: Iterable[tuple[int, ...]]) -> RunMemory:
-        """For a network and the shapes of its arrays."""
+        """Returns the memory of a network with arrays of the given shapes."""
         weights_floats = sum(map(math.prod, shapes))
         return cls(network, _FLOAT_BYTES * live_floats(network), _FLOAT_BYTES * weights_floats)
 
     def check(self) -> None:
-        """Refuses a network that this process could not run whatever else it holds.
+        """Checks that the process could ever run the network.
 
         Raises:
-            OutOfMemoryError: one picture needs more than the process may use.
+            OutOfMemoryError: one image needs more memory than the process may use.
         """
         allowed = allowed_bytes()
         if allowed is not None and self.picture_bytes + self.weights_bytes > allowed:
@@ -84,14 +83,14 @@ class RunMemory:
 
     @contextmanager
     def held(self, batch: int, share: float = 1.0) -> Iterator[None]:
-        """A run: while others of this process leave too little memory for it, it waits.
+        """Reserves memory for a run; waits while other runs of this process leave too little.
 
         Args:
-            batch: pictures of the run; their input is in memory.
-            share: of the pixels of the network's input.
+            batch: number of images; their input is in memory already.
+            share: pixels of an image relative to the network's input.
 
         Raises:
-            OutOfMemoryError: the memory that is left does not suffice for it alone.
+            OutOfMemoryError: there is not enough memory even without the other runs.
         """
         needed = int(self.picture_bytes * batch * share)
         there = int(_FLOAT_BYTES * self.network.input_shape.floats * batch * share)
@@ -135,16 +134,17 @@ class RunMemory:
 
 
 class _Room:
-    """Lets runs in while there is memory for all that are in; others wait for those to end."""
+    """Admits runs while there is memory for all of them; others wait until some have ended."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._promised = 0
 
     def enter(self, size_bytes: int) -> bool:
-        """False if there is not as much memory, and nobody left who will give some back."""
+        """Waits for enough memory; returns False if no other run is left that could release any."""
         with self._changed:
-            # What the others have taken already is asked for again: one more reason to wait.
+            # Memory that other runs have allocated already counts twice, which at worst delays a
+            # run.
             while not _obtainable(self._promised + size_bytes):
                 if not self._promised:
                     return False
@@ -153,7 +153,7 @@ class _Room:
         return True
 
     def leave(self, size_bytes: int) -> None:
-        """After the run."""
+        """Releases the memory of a run."""
         with self._changed:
             self._promised -= size_bytes
             self._changed.notify_all()
@@ -164,7 +164,7 @@ _room = _Room()
 
 def _after_fork() -> None:
     global _room
-    _room = _Room()  # the runs are not here
+    _room = _Room()  # the parent's runs do not exist in the child
 
 
 if hasattr(os, "register_at_fork"):
@@ -172,7 +172,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _obtainable(size_bytes: int) -> bool:
-    """Whether the system gives this process so much more memory; it is given back untouched."""
+    """Returns whether the system grants this much more memory; it is released untouched."""
     if size_bytes <= 0:
         return True
     try:
@@ -183,13 +183,13 @@ def _obtainable(size_bytes: int) -> bool:
 
 
 def allowed_bytes() -> int | None:
-    """The most that this process may use, as far as the system tells."""
+    """Returns the most memory that this process may use; None if unknown."""
     known = [size for size in (_machine_bytes(), *_limits()) if size is not None]
     return min(known, default=None)
 
 
 def _limits() -> Iterator[int]:
-    """Of the process: `ulimit -v` and `ulimit -d`."""
+    """Yields the limits of the process: `ulimit -v` and `ulimit -d`."""
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
         soft, _ = resource.getrlimit(kind)
         if soft != resource.RLIM_INFINITY:
@@ -197,7 +197,7 @@ def _limits() -> Iterator[int]:
 
 
 def _machine_bytes() -> int | None:
-    """Its memory, or that of the container, and what it may put on a disk."""
+    """Returns the memory of the machine or container, plus swap."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -209,7 +209,7 @@ def _machine_bytes() -> int | None:
 
 
 def _group_limits() -> Iterator[int]:
-    """Of the control groups that this process is in, and those above them (cgroups(7))."""
+    """Yields the limits of the process's control groups and their ancestors (cgroups(7))."""
     for line in _text("/proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0":
@@ -220,7 +220,7 @@ def _group_limits() -> Iterator[int]:
             continue
         folder = root / path.lstrip("/")
         while folder != root.parent:
-            # "max" where there is none; in a container the upper ones are not to be seen.
+            # "max" means no limit; inside a container the outer groups are not visible.
             limit = _text(folder / name).strip()
             if limit.isdigit():
                 yield int(limit)
@@ -228,7 +228,7 @@ def _group_limits() -> Iterator[int]:
 
 
 def taken_bytes() -> int | None:
-    """What this process has of what `ulimit -v` limits."""
+    """Returns the memory of this process that counts towards `ulimit -v`."""
     pages = _text("/proc/self/statm").split()
     return int(pages[0]) * mmap.PAGESIZE if pages else None
 

@@ -1,22 +1,21 @@
-"""Convolutions as TensorFlow's oneDNN kernels run them, written into the graph directly.
+"""Convolutions as TensorFlow's fused oneDNN operation, written into the graph directly.
 
-On a CPU TensorFlow makes one operation of a convolution, its bias and its activation, but only when
-a graph runs for the first time, after a quarter of a second of search in a graph of a hundred
-layers. A server waits for it. Here the operation that the search ends with is written at once, and
-the search is left out.
+On CPUs, Grappler fuses a convolution with its bias and activation, but only at a graph's first run,
+and for a graph of a hundred layers that takes 0.25 s, which delays a server's start. Writing the
+fused operation directly makes Grappler unnecessary.
 
-The operation also has an order of kernels that it likes. With few pictures in a batch, reading the
-kernels of wide layers takes longer than multiplying with them; as HWIO they are read 64 numbers at
-a time from rows of some kilobytes, which a processor's caches map onto each other. `blocks` says
-how to cut such a kernel so that rows are short.
+The operation also prefers a memory layout of its kernels. For small batches, reading the kernels of
+wide layers takes longer than multiplying with them; in HWIO order they are read 64 numbers at a
+time from rows several kilobytes apart, which collide in the processor's caches. `blocks` returns
+how to split such a kernel into blocks with short rows.
 
-That pays with AVX-512 alone. Without it, oneDNN multiplies matrices and applies the activation
-number by number: a convolution with Mish takes three times as long as one without. So `kernels`
-says which a process writes.
+This pays off with AVX-512 only. Without it, oneDNN multiplies matrices and applies the activation
+to one number at a time: a convolution with Mish takes three times as long as one without. `kernels`
+therefore decides for each process.
 
-The operation is TensorFlow's own but not public, so it is tried before it is used, on all but the
-TensorFlow the tests run on (`check`). Graphs that leave the process (a SavedModel) are written in
-standard operations. What is known of it in a process that has imported TensorFlow is in `tracing`.
+The operation is part of TensorFlow but not public, so it is verified before use (`check`), except
+on the TensorFlow version that the tests cover. Graphs that leave the process (a SavedModel) use
+standard operations. For processes that have imported TensorFlow, see `tf_operations`.
 """
 
 from __future__ import annotations
@@ -41,21 +40,21 @@ _FUSED = {
     "relu6": "Relu6",
     "swish": "_MklSwish",
 }
-"""Activations that are part of the operation, and what it calls them; any other comes behind it."""
+"""Activations that can be fused, and oneDNN's names for them; others are separate operations."""
 
 _BLOCK = 64
 _WIDE = range(256, 2048 + 1)
 
 _TESTED = "2.21."
-"""The TensorFlow that the tests compare, so that servers need not."""
+"""The TensorFlow version covered by the tests, which servers therefore need not check."""
 
 
 SWITCH = "TF_ENABLE_ONEDNN_OPTS"
-"""By which TensorFlow is told to use oneDNN, or not to."""
+"""Environment variable that turns TensorFlow's use of oneDNN on or off."""
 
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _WITHOUT_AVX512 = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"})
-"""What of a processor oneDNN may use; any other word counts for nothing."""
+"""Values of oneDNN's limit on instruction sets that exclude AVX-512; others have no effect."""
 
 
 class Kernels(NamedTuple):
@@ -63,18 +62,18 @@ class Kernels(NamedTuple):
 
     name: str
     fused: bool
-    """They are written as `OPERATION`; else in standard operations."""
+    """Write them as `OPERATION`; False: as standard operations."""
     optimized: bool
-    """TensorFlow's optimizer may join standard operations."""
+    """TensorFlow's optimizer may fuse standard operations."""
     reason: str
 
 
 def kernels(enabled: bool, is_right: Callable[[], bool]) -> Kernels:
-    """Which kernels are fastest here.
+    """Returns the fastest kernels for this process.
 
     Args:
         enabled: TensorFlow uses oneDNN in this process.
-        is_right: tells whether `OPERATION` computes what `convolve` wants of it.
+        is_right: returns whether `OPERATION` computes what `convolve` expects.
     """
     machine = platform.machine()
     if not enabled:
@@ -99,17 +98,17 @@ def kernels(enabled: bool, is_right: Callable[[], bool]) -> Kernels:
 
 
 def likely_fused() -> bool:
-    """What `kernels` will most likely say, before TensorFlow's libraries are there to ask."""
+    """Returns the likely result of `kernels` before TensorFlow's libraries are loaded."""
     return not switched_off() and has_avx512()
 
 
 def switched_off() -> bool:
-    """Whether the environment tells TensorFlow not to use oneDNN."""
+    """Returns whether the environment disables TensorFlow's use of oneDNN."""
     return os.environ.get(SWITCH, "").lower() in ("0", "false")
 
 
 def has_avx512() -> bool:
-    """Whether oneDNN may use AVX-512: the processor has it, and the environment sets no limit."""
+    """Returns whether the processor has AVX-512 and the environment lets oneDNN use it."""
     return _is_x86() and not _why_no_avx512()
 
 
@@ -126,21 +125,20 @@ def _why_no_avx512() -> str:
 
 
 def is_tested(version: str) -> bool:
-    """Whether the tests compare the operation of this TensorFlow."""
+    """Returns whether the tests cover the operation of this TensorFlow version."""
     return version.startswith(_TESTED)
 
 
 def supports(layer: cfg.Convolutional) -> bool:
-    """Whether `convolve` can do what `layer` does."""
+    """Returns whether `convolve` supports `layer`."""
     return not convolution.is_depthwise(layer)
 
 
 def blocks(layer: cfg.Convolutional) -> int:
-    """How many kernels of fewer filters the kernel of `layer` is best stored as; 1 for one.
+    """Returns the best number of blocks for the kernel of `layer`, 1 if it should stay whole.
 
-    Those that are larger than what they are multiplied with. Measured with oneDNN's kernels for
-    AVX-512, which take 64 filters at a time; those for AVX2 become slower by it, and kernels of one
-    position gain nothing.
+    Kernels larger than their input are split. Measured with oneDNN's AVX-512 kernels, which compute
+    64 filters at a time; those for AVX2 become slower, and 1x1 kernels gain nothing.
     """
     kernel = layer.size**2 * layer.input_shape.channels * layer.filters
     wide = layer.filters in _WIDE and layer.size > 1 and kernel > layer.input_shape.floats
@@ -156,7 +154,7 @@ def convolve_in_parts(
     layer: cfg.Convolutional,
     count: int = 1,
 ) -> list[Tensor]:
-    """`convolve`, its channels in `count` parts, or in one where the activation looks at all."""
+    """`convolve` with its channels in `count` parts, or whole if the activation needs them all."""
     padding, explicit = convolution.convolution_padding(layer)
     fused = ["BiasAdd"]
     if layer.activation in _FUSED:
@@ -182,7 +180,7 @@ def convolve_in_parts(
     if count == 1:
         parts = [part(kernel, bias)]
     else:
-        # Parts of the same memory.
+        # Unpack returns views, not copies.
         kernels = ops.Unpack(value=kernel, num=count, axis=0)
         biases = ops.Unpack(value=bias, num=count, axis=0)
         parts = list(map(part, kernels, biases))
@@ -201,15 +199,15 @@ def convolve(
     layer: cfg.Convolutional,
     count: int = 1,
 ) -> Tensor:
-    """`[convolutional]` with bias and activation; only in a graph.
+    """Writes `[convolutional]` with bias and activation; only in a graph.
 
     Args:
-        ops: where to write it; knows the operation by its name.
+        ops: where to write the operations; has to know `OPERATION`.
         x: [batch, rows, columns, channels].
         kernel: HWIO, or (blocks, size, size, channels, filters / blocks).
         bias: (filters,), or (blocks, filters / blocks).
         layer: geometry and activation.
-        count: how many blocks there are.
+        count: number of blocks.
     """
     parts = convolve_in_parts(ops, x, kernel, bias, layer, count)
     return parts[0] if len(parts) == 1 else ops.ConcatV2(values=parts, axis=3)
@@ -219,14 +217,14 @@ Written = Callable[[Operations, Tensor, Tensor, Tensor], list[Tensor]]
 
 
 def check(run: Callable[[Written, list[Any]], list[Any]]) -> bool:
-    """Whether every activation behind a small convolution gives what standard operations do.
+    """Returns whether small convolutions with every activation match standard operations.
 
     Args:
-        run: runs the operations that its first argument writes, on the arrays of the second, and
-            gives the answers as arrays.
+        run: runs the operations that its first argument writes on the arrays of its second, and
+            returns the results as arrays.
 
     Raises:
-        Exception: of any kind, where the operation is not what it is here.
+        Exception: of any type, if the operation is missing or incompatible.
     """
     sections = "".join(
         f"[convolutional]\nfilters=3\nsize=3\npad=1\nstride={stride}\nactivation={name}\n"

@@ -1,13 +1,13 @@
-"""What the sections of a network and the resizing of pictures have in common.
+"""Operations shared by sections and image resizing.
 
-What a section does at inference (AlexeyAB/darknet src/) is written in TensorFlow operations,
-channels last, once for all graphs; see `yolotf.graphs.sections`. The first argument of a function
-says where the operations are written: `tf.raw_ops` for functions and Keras layers,
+The inference of sections (AlexeyAB/darknet src/) is written once for all graphs, in TensorFlow
+operations, channels last; see `yolotf.graphs.sections`. The first argument of a function is where
+operations are written: `tf.raw_ops` for functions and Keras layers,
 `yolotf.runtime.graph.Operations` for the runtime, `yolotf.onnx.operations.Operations` for ONNX, or
-whatever else takes the same keyword arguments. Numbers and lists among them become constants of the
-type of the other arguments, so a tensor always comes before them.
+anything else with the same keyword arguments. Numbers and lists become constants with the type of
+the other arguments, so a tensor always precedes them.
 
-Nothing in `yolotf.graphs` imports TensorFlow unless it says so.
+Nothing in `yolotf.graphs` imports TensorFlow unless its docstring says so.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from yolotf.darknet.detection_options import Resize
 
 Tensor = Any
 Operations = Any
-"""`tf.raw_ops`, or what has its functions."""
+"""`tf.raw_ops`, or an object with the same functions."""
 
 
 def pad(ops: Operations, x: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
-    """Zeros around rows and columns: how many before, and how many after."""
+    """Pads rows and columns with zeros, given (before, after) of each."""
     if not any((*rows, *columns)):
         return x
     return ops.Pad(input=x, paddings=[[0, 0], list(rows), list(columns), [0, 0]])
 
 
 def split(ops: Operations, x: Tensor, parts: int) -> Sequence[Tensor]:
-    """Equal parts of the channels."""
+    """Splits the channels into equal parts."""
     outputs: Sequence[Tensor] = ops.Split(axis=-1, value=x, num_split=parts)
     return outputs
 
 
 def extents(ops: Operations, x: Tensor) -> Tensor:
-    """[2]: rows and columns."""
+    """Returns rows and columns, [2]."""
     return ops.Slice(input=ops.Shape(input=x), begin=[1], size=[2])
 
 
@@ -52,7 +52,7 @@ def cut(
     ends_at: Sequence[int],
     steps: Sequence[int] = (1, 1, 1, 1),
 ) -> Tensor:
-    """`x[begin:end:steps]` of four axes; axes not in `ends_at` go to their end."""
+    """Returns `x[begin:end:steps]` of four axes; axes not in `ends_at` extend to their end."""
     open_axes = sum(1 << axis for axis in range(4) if axis not in ends_at)
     return ops.StridedSlice(
         input=x, begin=list(begin), end=end, strides=list(steps), end_mask=open_axes
@@ -67,10 +67,10 @@ def resized(
     integers: bool,
     resize: Resize = "darknet",
 ) -> Tensor:
-    """Images of another size, bilinearly; bytes stay numbers of 0..255, in float32.
+    """Resizes images bilinearly; uint8 input yields float32 in 0..255.
 
-    Darknet lays the corners of both images on each other (image.c:1006 and 1399), OpenCV the
-    centres of their pixels, and it makes bytes of bytes (in fixed point: they differ by up to 1).
+    Darknet aligns the corner pixels of both images (image.c:1006 and 1399). OpenCV uses half-pixel
+    centers and rounds uint8 to uint8 (in fixed point, so results differ by up to 1).
     """
     if resize == "darknet":
         return ops.ResizeBilinear(images=images, size=size, align_corners=True)
@@ -87,14 +87,14 @@ def fit(
     integers: bool,
     resize: Resize = "darknet",
 ) -> Tensor:
-    """Resizes pictures to the network's input, see `resized`, and adds what is around them.
+    """Resizes images to the network's input, see `resized`, and pads them.
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         images: [batch, height, width, channels], uint8, or float32 in 0..1.
-        inner: (height, width) that the pictures get.
-        sides: [4, 2]: what of 0.5 is added around them, for letter boxes.
-        integers: whether they are uint8.
+        inner: (height, width) of the resized images.
+        sides: [4, 2]: padding with 0.5 for letter boxes.
+        integers: whether images are uint8.
         resize: as Darknet or as OpenCV.
 
     Returns:
@@ -107,35 +107,34 @@ def fit(
 
 
 def letter_box_size(picture: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
-    """(height, width) of the picture inside the letter box (image.c:1006).
+    """Returns (height, width) of the image inside the letter box (image.c:1006).
 
-    The longer side, measured against the input, fills it; the other is rounded down, but never
-    to nothing.
+    The side that is longer relative to the input fills it; the other is rounded down, but is at
+    least 1.
 
     Args:
-        picture: its height and width.
-        size: those of the network's input.
+        picture: (height, width) of the image.
+        size: (height, width) of the network's input.
     """
     (height, width), (rows, columns) = picture, size
-    # In float32, as Darknet compares them.
+    # Compared in float32 as in Darknet.
     if np.float32(columns) / np.float32(width) < np.float32(rows) / np.float32(height):
         return max(1, height * columns // width), columns
     return rows, max(1, width * rows // height)
 
 
 def add_bias(ops: Operations, x: Tensor, bias: Tensor, *, groups: int = 1) -> Tensor:
-    """The bias behind a convolution or matrix product; TensorFlow's optimizer joins the two.
+    """Adds the bias after a convolution or matrix product, in a form that TensorFlow can fuse.
 
-    What it makes of `Conv2D` and `BiasAdd` is Eigen's where oneDNN is off, and knows no groups
-    (TensorFlow 2.16 to 2.21: "Fused conv implementation does not support grouped convolutions").
-    It leaves `AddV2` alone there; where oneDNN is on it takes it for the bias that it is, and
-    oneDNN's operation has groups.
+    Without oneDNN, Grappler fuses `Conv2D` and `BiasAdd` into an Eigen operation that lacks groups
+    (TensorFlow 2.16 to 2.21: "Fused conv implementation does not support grouped convolutions"). It
+    does not fuse `AddV2` there; with oneDNN it does, into an operation that supports groups.
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         x: channels last.
         bias: (channels,).
-        groups: of the `Conv2D` that `x` comes from.
+        groups: of the `Conv2D` that computed `x`.
     """
     return ops.BiasAdd(value=x, bias=bias) if groups == 1 else ops.AddV2(x=x, y=bias)
 
@@ -153,7 +152,7 @@ _SPLIT = (
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """What was here before every family of sections had a file of its own."""
+        """Returns functions that have moved to `yolotf.graphs.sections`."""
         for module in () if name.startswith("_") else _SPLIT:
             home = importlib.import_module(f"yolotf.graphs.{module}")
             if name in vars(home):

@@ -1,4 +1,4 @@
-"""The folder of a SavedModel, and how it is written. No TensorFlow here."""
+"""The folder of a SavedModel, written atomically. TensorFlow is not imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yolotf.files.sources import StrPath
 from yolotf.graphs import tf_errors
 
 CLASS_NAMES = "classes.names"
-"""The file of class names, one a line: an asset, and in `assets.extra` as well."""
+"""The file of class names, one per line: an asset, and also in `assets.extra`."""
 
 WARMUP = "tf_serving_warmup_requests"
 """Where TensorFlow Serving looks (servables/tensorflow/saved_model_warmup_util.h)."""
@@ -24,29 +24,29 @@ PARTS = (
     f"assets.extra/{CLASS_NAMES}",
     f"assets.extra/{WARMUP}",
 )
-"""What yolotf and TensorFlow write into it; whatever else is there is its owner's."""
+"""What yolotf and TensorFlow write into the folder; other files are the user's."""
 
 
 def check(folder: StrPath, *, overwrite: bool = True) -> Path:
-    """The real path of `folder`, into which a SavedModel may be written.
+    """Returns the resolved path of `folder` if a SavedModel may be written into it.
 
     Raises:
-        OSError: a file stands there, or an older SavedModel that is not to be replaced.
+        OSError: it is a file, or holds a SavedModel and `overwrite` is False.
     """
     return atomic.checked_target(folder, folder=True, overwrite=overwrite, parts=PARTS)
 
 
 @contextlib.contextmanager
 def replacing(folder: StrPath, *, overwrite: bool = True) -> Iterator[Path]:
-    """Where to write a SavedModel that in the end becomes `folder`, or its parts there.
+    """Yields a temporary folder for a SavedModel, which is moved to `folder` at the end.
 
     Args:
-        folder: where it goes. An older SavedModel is replaced, and other files there stay.
-        overwrite: False refuses to replace an older one.
+        folder: the destination. An older SavedModel is replaced; other files there are kept.
+        overwrite: False: fail if the folder holds a SavedModel.
 
     Raises:
-        OSError: it cannot be written, for which TensorFlow has exceptions of its own, or is not
-            to be replaced; what was there is as it was.
+        OSError: the folder cannot be written (TensorFlow raises its own exceptions for that), or
+            holds a SavedModel and `overwrite` is False; its contents are unchanged.
     """
     check(folder, overwrite=overwrite).parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing_folder(folder, parts=PARTS, overwrite=overwrite) as ready:

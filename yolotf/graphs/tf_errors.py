@@ -1,4 +1,4 @@
-"""What TensorFlow refuses while it prepares or runs a graph, in a sentence. No TensorFlow here."""
+"""Translates TensorFlow errors into yolotf errors. TensorFlow is not imported."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _NO_MEMORY = "RESOURCE_EXHAUSTED"
 _TENSOR = re.compile(r"tensor with shape\s*\[([\d, ]*)\] and type (\w+)")
 _TYPE_BYTES = {"float": 4, "double": 8, "half": 2, "bfloat16": 2, "int32": 4, "int64": 8}
-"""Of TensorFlow's names for types; of others one byte."""
+"""Sizes of TensorFlow's types by name; other types count as one byte."""
 
-# Where in the code of TensorFlow it was, in its function, and on which of its devices.
+# Source locations, function names and devices in TensorFlow's messages.
 _NOISE = re.compile(
     r"\[Op:\w+\].*|\{\{(function_)?node [^}]*\}\}|\{function_node [^}]*\}|"
     r" on /job:\S+( by allocator \S+)?|\[\[\]\]"
@@ -31,13 +31,13 @@ _NOISE = re.compile(
 def refusal(
     said: str, code: str, network: cfg.Network | None = None, batch: int | None = None
 ) -> YolotfError:
-    """The error for what TensorFlow refused.
+    """Returns the error for a TensorFlow error.
 
     Args:
-        said: TensorFlow's words.
-        code: its name for their kind, such as `INVALID_ARGUMENT`.
-        network: that it was asked to compute.
-        batch: how many pictures of.
+        said: TensorFlow's message.
+        code: its status code, such as `INVALID_ARGUMENT`.
+        network: the network that was computed.
+        batch: number of images.
     """
     facts = {**_facts(network, batch), "tensorflow_code": code, "said": said}
     subject = _subject(network, batch)
@@ -58,7 +58,7 @@ def refusal(
 
 
 def out_of_memory(network: cfg.Network, batch: int | None) -> OutOfMemoryError:
-    """The error where memory was refused, and nobody said how much it was."""
+    """Returns the error for a failed allocation of unknown size."""
     return OutOfMemoryError(
         f"{network.source}: there is no memory left{_subject(network, batch)}; {_advice(batch)}",
         **_facts(network, batch),
@@ -69,20 +69,20 @@ def out_of_memory(network: cfg.Network, batch: int | None) -> OutOfMemoryError:
 
 @contextmanager
 def explained(network: cfg.Network, batch: int | None = None) -> Iterator[None]:
-    """Raises what the runtime, TensorFlow's Python or the allocator refuses as yolotf's errors.
+    """Translates errors of the runtime, TensorFlow's Python and the allocator in the block.
 
     Args:
-        network: that is prepared, or run.
-        batch: pictures of the run; None while it is prepared.
+        network: the network being prepared or run.
+        batch: number of images of the run; None while preparing.
 
     Raises:
-        TensorFlowError: TensorFlow refused it.
-        OutOfMemoryError: there is no memory for it.
+        TensorFlowError: TensorFlow failed.
+        OutOfMemoryError: there is not enough memory.
     """
     try:
         yield
     except (OutOfMemoryError, TensorFlowError) as error:
-        if error.source is not None or "said" not in error.facts:  # a sentence already
+        if error.source is not None or "said" not in error.facts:  # already translated
             raise
         raise refusal(error.said, error.tensorflow_code, network, batch) from None
     except MemoryError:
@@ -97,7 +97,7 @@ def explained(network: cfg.Network, batch: int | None = None) -> Iterator[None]:
 def of_tensorflow(
     error: BaseException, network: cfg.Network | None = None, batch: int | None = None
 ) -> YolotfError | None:
-    """The error for one of `tf.errors`; None for any other."""
+    """Returns the error for one of `tf.errors`; None for any other exception."""
     tensorflow = sys.modules.get("tensorflow")
     kind = getattr(getattr(tensorflow, "errors", None), "OpError", None)
     if kind is None or not isinstance(error, kind):
@@ -107,10 +107,10 @@ def of_tensorflow(
 
 
 def system_error(error: BaseException, path: str | os.PathLike[str]) -> OSError | None:
-    """The system's error that TensorFlow or HDF5 has in its words; None if there is none.
+    """Returns the OSError that a TensorFlow or HDF5 message contains; None if there is none.
 
     Args:
-        error: what they raised.
+        error: the exception.
         path: the file that was read or written.
     """
     if isinstance(error, OSError) and error.errno is not None:

@@ -1,7 +1,7 @@
-"""What graphs of a process that has imported TensorFlow are written with: `tf.raw_ops` and a bit.
+"""Writes operations in a process that has imported TensorFlow: `tf.raw_ops` and a few more.
 
-The bit is oneDNN's convolution, which `tf.raw_ops` has not, and what a network has a hundred of: a
-server waits for the trace when it starts, and the wrappers take as long as the operations.
+The additions are oneDNN's convolution, which `tf.raw_ops` lacks, and operations that a network has
+by the hundred: tracing delays a server's start, and the wrappers take half of its time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FLOAT32 = _Value(type=tf.float32.as_datatype_enum)
 
 
 class Operations:
-    """`tf.raw_ops` and oneDNN's convolution; only in a graph, and with float32."""
+    """`tf.raw_ops` with oneDNN's convolution; only in a graph, with float32."""
 
     def __getattr__(self, name: str) -> Any:
         if name == onednn.OPERATION:
@@ -55,7 +55,7 @@ def _convolve(
 
 
 def read(variable: Any) -> Tensor:
-    """What a float32 variable holds; only in a graph."""
+    """Returns the value of a float32 variable; only in a graph."""
     value = _operation("ReadVariableOp", [variable.handle], {"dtype": _FLOAT32})[0]
     value.set_shape(variable.shape)
     return value
@@ -64,10 +64,10 @@ def read(variable: Any) -> Tensor:
 def _operation(
     kind: str, inputs: list[Tensor], attributes: dict[str, Any], outputs: int = 1
 ) -> list[Tensor]:
-    """Adds an operation to the graph that is being traced, with float32 outputs.
+    """Adds an operation with float32 outputs to the graph being traced.
 
-    Neither `tf.raw_ops`, which has no private operations and takes twice as long, nor the public
-    `create_op`, which is deprecated and looks at its caller at every call.
+    Not by `tf.raw_ops`, which lacks private operations and takes twice as long, nor by the public
+    `create_op`, which is deprecated and inspects its caller on each call.
     """
     graph = tf.compat.v1.get_default_graph()
     types = [tf.float32] * outputs
@@ -81,15 +81,15 @@ def _values(**items: Any) -> Any:
 
 @functools.cache
 def kernels() -> onednn.Kernels:
-    """What runs the convolutions of this process's functions; see `onednn.kernels`.
+    """Returns what runs the convolutions of this process's functions; see `onednn.kernels`.
 
-    TensorFlow prefers a GPU.
+    A GPU, if present, takes precedence.
     """
     try:
         from tensorflow.python.util import _pywrap_util_port  # not public
 
         enabled = _pywrap_util_port.IsMklEnabled() and not tf.config.get_visible_devices("GPU")
-    except Exception:  # another TensorFlow, where any of it may be missing or mean something else
+    except Exception:  # another TensorFlow version, in which any of this may be missing or differ
         enabled = False
     return onednn.kernels(enabled, _is_right)
 
@@ -97,15 +97,15 @@ def kernels() -> onednn.Kernels:
 def _is_right() -> bool:
     try:
         return onednn.is_tested(tf.__version__) or matches_reference()
-    except Exception:  # likewise
+    except Exception:  # as above
         return False
 
 
 def matches_reference() -> bool:
-    """`onednn.check` in a function.
+    """Returns the result of `onednn.check` in a function.
 
     Raises:
-        Exception: of any kind, where the operation is not what it is here.
+        Exception: of any type, if the operation is missing or incompatible.
     """
 
     def run(written: onednn.Written, arrays: list[Any]) -> list[Any]:
@@ -117,20 +117,20 @@ def matches_reference() -> bool:
 
 @contextmanager
 def unoptimized() -> Iterator[None]:
-    """Functions called for the first time inside are run as they are written.
+    """Runs functions first called in the block without Grappler.
 
-    For graphs in which `onednn.convolve` has left the optimizer nothing to do. Later calls have to
-    be made inside, too, or the function is prepared once more.
+    For graphs that `onednn.convolve` has already fused. Later calls must be made in such a block
+    too, or the function is prepared again.
     """
     try:
         from tensorflow.python.eager import context as eager  # not public
 
         context, options = eager.context(), _options()
         before = context.function_call_options
-    except (ImportError, AttributeError):  # without it, it only takes longer
+    except (ImportError, AttributeError):  # without it, runs just start more slowly
         yield
         return
-    context.function_call_options = options  # of this thread
+    context.function_call_options = options  # per thread
     try:
         yield
     finally:
@@ -139,8 +139,8 @@ def unoptimized() -> Iterator[None]:
 
 @functools.cache
 def _options() -> Any:
-    """This process's settings for functions, less the optimizer."""
-    from tensorflow.python.eager import context as eager  # as above
+    """Returns this process's function options, with the optimizer off."""
+    from tensorflow.python.eager import context as eager  # not public
 
     now = eager.context().function_call_options
     config = tf.compat.v1.ConfigProto.FromString(now.config_proto_serialized)

@@ -1,8 +1,8 @@
-"""What each section computes, one file a family as in `yolotf.darknet.sections`.
+"""Lowerings of sections, one file per family as in `yolotf.darknet.sections`.
 
-Importing this registers a lowering for every class of section; see `yolotf.graphs.lowering`. The
-arithmetic that Keras layers share is a function of its own, whose first argument says where
-operations are written.
+Importing this package registers a lowering for every class of section; see
+`yolotf.graphs.lowering`. Arithmetic shared with Keras layers is in separate functions, whose first
+argument is where operations are written.
 """
 
 from yolotf.graphs.sections import (

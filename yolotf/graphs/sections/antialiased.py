@@ -1,4 +1,4 @@
-"""`antialiasing=`: a section written by single steps, and the blur behind it."""
+"""`antialiasing=`: a section with stride 1, followed by a strided blur."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolotf.graphs.operations import Operations, Tensor
 
 
 def blurred(lower: Lower) -> Lower:
-    """`lower`, followed by the blur of a section that has one."""
+    """Returns `lower` followed by the section's blur, if it has one."""
 
     @functools.wraps(lower)
     def lower_and_blur(lowering: Lowering, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
@@ -27,12 +27,12 @@ def blurred(lower: Lower) -> Lower:
 
 
 def blur(ops: Operations, x: Tensor, blur: Blur, channels: int) -> Tensor:
-    """What follows a section with `antialiasing`: a fixed kernel over each channel.
+    """Writes the blur of a section with `antialiasing`: a fixed kernel on each channel.
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         x: [batch, rows, columns, channels].
-        blur: the kernel and its steps.
+        blur: the kernel and its strides.
         channels: of `x`.
     """
     kernel = [[[[weight]] * channels for weight in row] for row in blur.kernel]

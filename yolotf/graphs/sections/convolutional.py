@@ -40,7 +40,7 @@ def _convolutional(
 def _convolutional_in_parts(
     lowering: Lowering, layer: cfg.Convolutional, inputs: Sequence[Joined]
 ) -> Joined | None:
-    """The blocks of a wide convolution."""
+    """Returns the blocks of a wide convolution as parts."""
     if layer.antialiasing or layer.xnor or not onednn.supports(layer):
         return None
     owner, kernel, bias = _kernel_and_bias(lowering, layer)
@@ -68,7 +68,7 @@ def _footprint(layer: cfg.Convolutional, before: int, in_parts: bool) -> Footpri
 def _kernel_and_bias(
     lowering: Lowering, layer: cfg.Convolutional
 ) -> tuple[cfg.Convolutional, Tensor, Tensor]:
-    """The section whose kernel a convolution uses, the kernel as it multiplies, the bias."""
+    """Returns the layer whose kernel is used, the kernel as it is multiplied, and the bias."""
     owner = graph_rules.kernel_owner(lowering.network, layer)
     kernel, bias = lowering.array(owner, "kernel"), lowering.array(owner, "bias")
     if owner.flips_kernel:
@@ -86,15 +86,15 @@ def convolved(
     layer: cfg.Convolutional,
     blocks: int = 1,
 ) -> Tensor:
-    """A convolution with bias and activation, as the graph has convolutions.
+    """Writes a convolution with bias and activation in the form that the graph uses.
 
     Args:
         lowering: the graph.
         x: [batch, rows, columns, channels].
-        kernel: in the order that the graph has it in.
+        kernel: in the graph's order of axes.
         bias: (filters,), or (blocks, filters / blocks).
         layer: geometry and activation.
-        blocks: how many blocks the kernel is in.
+        blocks: number of blocks of the kernel.
     """
     ops = lowering.ops
     if lowering.fused and onednn.supports(layer):
@@ -143,10 +143,10 @@ def convolve_locally(
     stride: int,
     padding: Sequence[Sequence[int]],
 ) -> Tensor:
-    """`[local]` without bias: a kernel for every position (local_layer.c:95).
+    """Writes `[local]` without bias: a separate kernel for each position (local_layer.c:95).
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         x: [batch, rows, columns, channels].
         kernel: (positions, size, size, channels, filters).
         output_shape: rows, columns, filters.

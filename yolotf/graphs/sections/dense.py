@@ -31,14 +31,14 @@ def _batchnorm(lowering: Lowering, layer: cfg.Batchnorm, inputs: Sequence[Tensor
 def connected(
     ops: Operations, x: Tensor, kernel: Tensor, bias: Tensor, layer: cfg.Connected
 ) -> Tensor:
-    """`[connected]`: [batch, 1, 1, outputs] (connected_layer.c:151).
+    """Writes `[connected]`, returning [batch, 1, 1, outputs] (connected_layer.c:151).
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         x: [batch, rows, columns, channels]; Darknet's order of inputs is channels, rows, columns.
         kernel: (inputs, outputs).
         bias: (outputs,).
-        layer: extents and activation.
+        layer: sizes and activation.
     """
     x = ops.Transpose(x=x, perm=[0, 3, 1, 2])
     x = ops.Reshape(tensor=x, shape=[-1, layer.input_shape.floats])

@@ -1,4 +1,4 @@
-"""Sections that join others: `[route]`, `[shortcut]`, `[scale_channels]`, `[sam]`."""
+"""Sections with several inputs: `[route]`, `[shortcut]`, `[scale_channels]`, `[sam]`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from yolotf.graphs.operations import Operations, Tensor
 
 @lowers(cfg.Route)
 def _route(lowering: Lowering, layer: cfg.Route, inputs: Sequence[Tensor]) -> Tensor:
-    """Joins channels, of each input the part `group_id` (route_layer.c:92)."""
+    """Concatenates channels, of each input those of group `group_id` (route_layer.c:92)."""
     ops = lowering.ops
     if layer.groups > 1:
-        # Not a split, which copies the other parts, too.
+        # Not Split, which would copy the other groups too.
         sizes = [shape.channels // layer.groups for shape in lowering.input_shapes(layer)]
         inputs = [
             ops.Slice(input=x, begin=[0, 0, 0, layer.group_id * size], size=[-1, -1, -1, size])
@@ -29,7 +29,7 @@ def _route(lowering: Lowering, layer: cfg.Route, inputs: Sequence[Tensor]) -> Te
 def _route_in_parts(
     lowering: Lowering, layer: cfg.Route, inputs: Sequence[Joined]
 ) -> Joined | None:
-    """The parts of all inputs, where no part has to be cut."""
+    """Returns the parts of all inputs; None if a part would have to be split."""
     parts = []
     for entering in inputs:
         group = entering.group(layer.groups, layer.group_id)
@@ -71,7 +71,7 @@ def _product(
 def _footprint(
     layer: cfg.Shortcut | cfg.ScaleChannels | cfg.Sam, before: int, in_parts: bool
 ) -> Footprint:
-    return Footprint(layer.output_shape.floats, before)  # may be in the place of an input
+    return Footprint(layer.output_shape.floats, before)  # may overwrite an input
 
 
 def shortcut(
@@ -81,17 +81,17 @@ def shortcut(
     factors: Tensor | None,
     factor_columns: int = 0,
 ) -> Tensor:
-    """`[shortcut]` without activation (blas.c:78-129).
+    """Writes `[shortcut]` without activation (blas.c:78-129).
 
-    Of other inputs only the channels both have are added, and of larger ones only every n-th
-    row and column, as in the Darknet that had no weights (shortcut_cpu, blas.c:190).
+    Only channels that both have are added, and of larger inputs only every n-th row and column, as
+    in Darknet's shortcut without weights (shortcut_cpu, blas.c:190).
 
     Args:
-        ops: where to write it.
-        inputs: the first gives the shape.
-        shapes: theirs, by the cfg.
-        factors: one row an input, see `shortcut_factors`.
-        factor_columns: of a row: one, or one a channel.
+        ops: where to write the operations.
+        inputs: the first defines the output shape.
+        shapes: of the inputs, as in the cfg.
+        factors: a row for each input, see `shortcut_factors`.
+        factor_columns: length of a row: 1, or the number of channels.
     """
     first, target = inputs[0], shapes[0]
     rows = []
@@ -119,7 +119,7 @@ def shortcut(
 
 
 def shortcut_factors(ops: Operations, weights: Tensor, normalization: str) -> Tensor:
-    """The factors that stored `weights` (one row an input) stand for (blas.c:85-107)."""
+    """Returns the factors of stored `weights`, a row for each input (blas.c:85-107)."""
     if normalization == "relu":
         factors = ops.Relu(features=weights)
     elif normalization == "softmax":

@@ -54,7 +54,7 @@ def _implicit(lowering: Lowering, layer: cfg.Implicit, inputs: Sequence[Tensor])
 
 
 def softmax(ops: Operations, x: Tensor, layer: cfg.Softmax) -> Tensor:
-    """`[softmax]` over all numbers of a picture, or of a group of channels."""
+    """Writes `[softmax]` over all values of an image, or over groups of channels."""
     height, width, channels = layer.input_shape
     if layer.temperature != 1:
         x = ops.RealDiv(x=x, y=float(layer.temperature))
@@ -74,14 +74,14 @@ def tree_softmax(
     groups: Sequence[int],
     temperature: float = 1.0,
 ) -> Tensor:
-    """`[softmax] tree=`: one over each run of classes with one parent (softmax_layer.c:54).
+    """Writes `[softmax] tree=`: a softmax over each group of siblings (softmax_layer.c:54).
 
     Args:
-        ops: where to write.
+        ops: where to write the operations.
         x: [batch, *shape].
-        shape: (rows, columns, channels), whose numbers Darknet has channels first.
-        groups: how long the runs are.
-        temperature: what the numbers are divided by.
+        shape: (rows, columns, channels); Darknet orders the values channels first.
+        groups: sizes of the groups.
+        temperature: divisor of the values.
     """
     height, width, channels = shape
     count, longest = height * width * channels, max(groups)
@@ -89,7 +89,7 @@ def tree_softmax(
     flat = ops.Reshape(tensor=planes, shape=[-1, count])
     if temperature != 1:
         flat = ops.RealDiv(x=flat, y=float(temperature))
-    # One row a run, filled up with what has no share.
+    # A row for each group, padded with an index whose softmax is 0.
     wide = np.full([len(groups), longest], count)
     wide[np.arange(longest) < np.reshape(groups, [-1, 1])] = np.arange(count)
     flat = ops.PadV2(input=flat, paddings=[[0, 0], [0, 1]], constant_values=-math.inf)
@@ -105,11 +105,11 @@ def tree_softmax(
 def normalize(
     ops: Operations, x: Tensor, channels: int, *, size: int, alpha: float, beta: float, kappa: float
 ) -> Tensor:
-    """`[normalization]`: divides by a power of the neighboring channels' squares.
+    """Writes `[normalization]`: divides by a power of the sum of neighboring channels' squares.
 
-    Darknet moves its window over the channels by adding one square and taking one away, and
-    starts with a window that is too small (normalization_layer.c:71-84). What it sums is
-    linear in the squares, so it is one matrix, and that a convolution.
+    Darknet's sliding window adds one square and subtracts another at each step, and starts with a
+    window that is too small (normalization_layer.c:71-84). The sums are linear in the squares, so
+    they are a matrix product, written as a convolution.
     """
     column = [1.0 if channel < size // 2 else 0.0 for channel in range(channels)]
     columns = [column]
@@ -132,14 +132,14 @@ def normalize(
 def implicit(
     ops: Operations, weights: Tensor, pictures: Tensor, filters: int, atoms: int
 ) -> Tensor:
-    """`[implicit]`: a stored constant, one copy a picture (representation_layer.c:58-64).
+    """Writes `[implicit]`: a stored constant, repeated per image (representation_layer.c:58-64).
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         weights: (filters, atoms), as in the file.
-        pictures: tells how many there are.
-        filters: channels put out.
-        atoms: rows put out.
+        pictures: the images, for the batch size.
+        filters: number of output channels.
+        atoms: number of output rows.
     """
     one = ops.Transpose(x=weights, perm=[1, 0])
     one = ops.Reshape(tensor=one, shape=[1, atoms, 1, filters])

@@ -1,4 +1,4 @@
-"""Sections with a memory: one frame and what they kept, to what they put out and keep."""
+"""Recurrent sections: a frame and the state, to the output and the next state."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from yolotf.graphs.sections.dense import connected
 States = dict[str, Tensor]
 """By the names of `Layer.states`; [1, rows, columns, channels] each."""
 Part = Callable[[str, Tensor], Tensor]
-"""What the part of a name puts out for an input: bias and activation are its own."""
+"""Computes a named part of a section, including its bias and activation."""
 
 
 @lowers(cfg.Rnn, cfg.Crnn, cfg.Gru, cfg.Lstm, cfg.ConvLstm)
 def _recurrent(lowering: Lowering, layer: cfg.Recurrent, inputs: Sequence[Tensor]) -> Tensor:
-    """One frame; what is kept of it goes to `lowering.kept`."""
+    """Computes one frame; its state is written to `lowering.kept`."""
 
     def part(name: str, entering: Tensor) -> Tensor:
         kernel = lowering.array(layer, "kernel", name)
@@ -49,29 +49,29 @@ def step(
     states: Mapping[str, Tensor],
     part: Part,
 ) -> tuple[Tensor, States]:
-    """What `layer` puts out for one frame, and what it keeps for the next.
+    """Returns the output of `layer` for one frame, and the state for the next.
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         layer: the section.
         x: [1, rows, columns, channels].
-        states: what it has kept; zeros before the first frame.
-        part: computes one of its parts.
+        states: the state; zeros before the first frame.
+        part: computes a part of the section.
     """
     return _STEPS[type(layer)](ops, layer, x, states, part)
 
 
 def history(ops: Operations, x: Tensor, frames: int) -> Tensor:
-    """`[history]` of one time step: the frame, then zeros (conv_lstm_layer.c:290).
+    """Writes `[history]` for one time step: the frame, then zeros (conv_lstm_layer.c:290).
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         x: [batch, rows, columns, channels].
-        frames: as many as there is room for.
+        frames: capacity of the history.
     """
     if frames == 1:
         return x
-    # Not Pad: TensorFlow joins it with the convolution that reads it, which pads no channels.
+    # Not Pad: TensorFlow fuses it with the following convolution, which cannot pad channels.
     return ops.ConcatV2(values=[x, *[ops.ZerosLike(x=x)] * (frames - 1)], axis=-1)
 
 
@@ -130,7 +130,7 @@ def _conv_lstm(
 ) -> tuple[Tensor, States]:
     """conv_lstm_layer.c:683-757; with a bottleneck :1082-1150.
 
-    Darknet also puts numbers of its own in the place of those that are none.
+    Darknet also replaces invalid values.
     """
     before, cell = states["state"], states["cell"]
 
@@ -171,8 +171,8 @@ def _cell(
 
 
 def _tanh(ops: Operations, x: Tensor) -> Tensor:
-    # Not Tanh: TensorFlow 2.21 joins it with a convolution and a sum before it to an operation
-    # that a CPU does not have.
+    # Not Tanh: TensorFlow 2.21 fuses it with a preceding convolution and sum into an operation that
+    # has no CPU kernel.
     doubled = ops.Sigmoid(x=ops.Mul(x=x, y=2.0))
     return ops.Sub(x=ops.Mul(x=doubled, y=2.0), y=1.0)
 

@@ -25,7 +25,7 @@ def _pool(lowering: Lowering, layer: cfg.Pool, inputs: Sequence[Tensor]) -> Tens
 
 @lowers_in_parts(cfg.Pool)
 def _pool_in_parts(lowering: Lowering, layer: cfg.Pool, inputs: Sequence[Joined]) -> Joined | None:
-    """Part by part, where what is joined behind it is smaller."""
+    """Pools part by part, because concatenating the smaller outputs is cheaper."""
     if layer.antialiasing or layer.maxpool_depth or layer.stride_x * layer.stride_y == 1:
         return None
     return inputs[0].each(lambda x: pool(lowering.ops, x, layer))
@@ -41,13 +41,13 @@ def _pool_footprint(layer: cfg.Pool, before: int, in_parts: bool) -> Footprint:
 
 @lowers(cfg.Avgpool)
 def _average(lowering: Lowering, layer: cfg.Avgpool, inputs: Sequence[Tensor]) -> Tensor:
-    """[batch, 1, 1, channels]."""
+    """Returns the mean over positions, [batch, 1, 1, channels]."""
     return lowering.ops.Mean(input=inputs[0], axis=[1, 2], keep_dims=True)
 
 
 @lowers(cfg.Upsample)
 def _upsample(lowering: Lowering, layer: cfg.Upsample, inputs: Sequence[Tensor]) -> Tensor:
-    """Nearest neighbor; a negative stride sums down (blas.c:483)."""
+    """Nearest-neighbor upsampling; a negative stride downsamples by summing (blas.c:483)."""
     ops, stride, (x,) = lowering.ops, layer.stride, inputs
     if layer.reverse:
         window = [1, stride, stride, 1]
@@ -76,7 +76,7 @@ def _reorg(lowering: Lowering, layer: cfg.Reorg, inputs: Sequence[Tensor]) -> Te
 
 @lowers(cfg.Crop)
 def _crop(lowering: Lowering, layer: cfg.Crop, inputs: Sequence[Tensor]) -> Tensor:
-    """The middle part; 0..1 becomes -1..1 unless `noadjust` (crop_layer.c:76)."""
+    """Crops the center; maps 0..1 to -1..1 unless `noadjust` (crop_layer.c:76)."""
     ops = lowering.ops
     height, width, _ = layer.output_shape
     top = (layer.input_shape.height - height) // 2
@@ -87,9 +87,9 @@ def _crop(lowering: Lowering, layer: cfg.Crop, inputs: Sequence[Tensor]) -> Tens
 
 
 def pool(ops: Operations, x: Tensor, layer: cfg.Pool) -> Tensor:
-    """`[maxpool]` and `[local_avgpool]` (maxpool_layer.c:286 and 355).
+    """Writes `[maxpool]` or `[local_avgpool]` (maxpool_layer.c:286 and 355).
 
-    The smaller half of the padding comes first; what lies outside takes no part.
+    The smaller half of the padding comes first; padding is ignored by the maximum and the mean.
     """
     if layer.maxpool_depth:
         return pool_channels(ops, x, layer.input_shape.channels, layer.out_channels)
@@ -116,23 +116,24 @@ def pool_window(
     strides: Sequence[int],
     padding: str | Sequence[Sequence[int]],
 ) -> Tensor:
-    """The largest, or else the mean, of what of a window lies inside of the picture.
+    """Returns the maximum or mean of the part of each window that lies inside the image.
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         x: [batch, rows, columns, channels].
-        largest: a maximum, not a mean.
+        largest: the maximum; False: the mean.
         size: of the window.
         strides: rows, columns.
         padding: `SAME`, `VALID`, or rows before and after, columns before and after.
     """
     window: dict[str, Any] = {"ksize": [1, size, size, 1], "strides": [1, *strides, 1]}
-    if isinstance(padding, str):  # `same` does not count what is outside of a mean either
+    if isinstance(padding, str):  # the mean with SAME ignores padding too
         if largest:
             return ops.MaxPool(input=x, padding=padding, **window)
         return ops.AvgPool(value=x, padding=padding, **window)
     if largest and max(map(max, padding)) >= size:
-        # TensorFlow's pooling has no padding as wide as its window. -FLT_MAX, as in Darknet.
+        # TensorFlow's pooling does not support padding as wide as the window. -FLT_MAX, as in
+        # Darknet.
         sides = [[0, 0], *map(list, padding), [0, 0]]
         lowest = getattr(x.dtype, "min", _LOWEST)
         x = ops.PadV2(input=x, paddings=sides, constant_values=lowest)
@@ -149,7 +150,7 @@ def pool_window(
 
 
 def pool_channels(ops: Operations, x: Tensor, channels: int, filters: int) -> Tensor:
-    """`maxpool_depth`: the largest of channels i, i + filters, ... (maxpool_layer.c:242)."""
+    """Writes `maxpool_depth`: the maximum of channels i, i + filters, ... (maxpool_layer.c:242)."""
     whole, left = divmod(channels, filters)
     if not left:
         parts = operations.split(ops, x, whole) if whole > 1 else [x]
@@ -169,11 +170,10 @@ def pool_channels(ops: Operations, x: Tensor, channels: int, filters: int) -> Te
 
 
 def reorg(ops: Operations, x: Tensor, layer: cfg.Reorg) -> Tensor:
-    """`[reorg]`, Darknet's own shuffle (blas.c:9-37), and `[reorg3d]`.
+    """Writes `[reorg]`, Darknet's shuffle (blas.c:9-37), or `[reorg3d]`.
 
-    `[reorg]` is not space-to-depth: Darknet calls it with the input's shape where it expects
-    the output's (reorg_old_layer.c:81); `[reorg3d]` with reverse does the opposite
-    (reorg_layer.c:82).
+    `[reorg]` is not space-to-depth: Darknet passes the input's shape where the output's is expected
+    (reorg_old_layer.c:81); `[reorg3d]` with reverse does the opposite (reorg_layer.c:82).
     """
     if layer.type == "reorg3d" and not layer.reverse:
         return ops.SpaceToDepth(input=x, block_size=layer.stride)
@@ -189,14 +189,14 @@ def shuffle(
     view: Sequence[int],
     output_shape: Sequence[int],
 ) -> Tensor:
-    """The shuffle of rows, columns and channels that `[reorg]` is (blas.c:9-37).
+    """Writes the shuffle of rows, columns and channels of `[reorg]` (blas.c:9-37).
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         x: [batch, rows, columns, channels].
         stride: of the section.
         reverse: of the section.
-        view: rows, columns, channels that the shuffle is done in.
+        view: rows, columns, channels in which the values are shuffled.
         output_shape: rows, columns, channels.
     """
     height, width, channels = view
