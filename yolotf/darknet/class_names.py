@@ -25,7 +25,7 @@ Names = str | os.PathLike[str] | Sequence[str] | Mapping[int, str] | None
 
 @public
 def read_names(names: Names) -> tuple[str, ...]:
-    """Class names in the order of their numbers.
+    """Returns class names in the order of their numbers.
 
     Args:
         names: a file with a name per line (trailing blank lines are ignored), a data file that
@@ -95,7 +95,7 @@ def _from_mapping(names: Mapping[Any, Any]) -> tuple[str, ...]:
 
 
 def _from_file(path: str, *, is_named: bool = False) -> tuple[str, ...]:
-    """The names in a file; one that a data file names is no data file itself."""
+    """Reads names from a file; a file that a data file names is never itself a data file."""
     if (url := sources.url_of(path)) is not None:
         raise YolotfError(
             f"{url}: names are read from files, not from URLs; download it first", path=url
@@ -147,7 +147,7 @@ def _from_yaml(path: str) -> tuple[str, ...]:
 
 
 def _from_data_file(path: str) -> tuple[str, ...]:
-    """The names of the file that a data file of Darknet's names."""
+    """Reads the names file that a Darknet data file refers to."""
     named = data_files.read_data_file(path)["names"]
     found = Lookup(Path(path)).find(named)
     if found is None or found.samefile(path):
@@ -160,11 +160,11 @@ def _from_data_file(path: str) -> tuple[str, ...]:
 
 
 NAMES_FILES = ("obj.names", "_darknet.labels", "classes.txt")
-"""What CVAT, Roboflow and Label Studio call the class names beside their labels."""
+"""Names that CVAT, Roboflow and Label Studio give the file of class names."""
 
 
 def names_beside(folder: Path) -> Path | None:
-    """A file of class names in a folder: under a name that tools give it, or the only .names."""
+    """Returns a folder's file of class names: one of `NAMES_FILES`, or the only .names file."""
     for name in NAMES_FILES:
         if (folder / name).is_file():
             return folder / name
@@ -173,17 +173,17 @@ def names_beside(folder: Path) -> Path | None:
 
 
 def stock_names(network: Network) -> tuple[str, ...] | None:
-    """COCO's class names for a stock network as trained on COCO; else None."""
+    """Returns COCO's class names for a stock network trained on COCO; else None."""
     stock = network.classes == len(COCO_NAMES) and network.name is not None
     return COCO_NAMES if stock else None
 
 
 def class_names_for(network: Network, names: Names = None) -> tuple[str, ...]:
-    """The names of a detector's classes, by number: those given, its tree's, or a stock network's.
+    """Returns a detector's class names: those given, its class tree's, or a stock network's.
 
     Raises:
-        YolotfError: there are more or fewer names than classes, or the class tree is none.
-        OSError: a file cannot be read, or the class tree is not there.
+        YolotfError: there are more or fewer names than classes, or the class tree is invalid.
+        OSError: a file cannot be read, or the class tree does not exist.
     """
     found = names_for(names, network.classes, network.source)
     tree = tree_of_heads(network)

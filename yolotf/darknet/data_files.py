@@ -1,4 +1,4 @@
-"""Data files: what Darknet (`obj.data`) and Ultralytics (`data.yaml`) say of a data set."""
+"""Reads data files of Darknet (`obj.data`) and Ultralytics (`data.yaml`)."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ StrPath = opening.StrPath
 
 YAML_ENDINGS = frozenset({".yaml", ".yml"})
 _YAML_MOST = 4 << 20
-"""Bytes of a data.yaml; one with 9,000 names has 200 kB."""
+"""Maximum bytes of a data.yaml; 9,000 names take 200 kB."""
 _YAML_KEY = re.compile(r"^(names|nc|path|train|val|test|roboflow)\s*:", re.MULTILINE)
 _DARKNET_KEY = re.compile(r"^\s*(names|classes|train|valid)\s*=", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """What a data file says, with its paths as they are written.
+    """The contents of a data file, with paths as written.
 
     Attributes:
         path: the file.
-        root: the folder that paths start from (`path:` of a data.yaml), "" for none.
-        train: lists or folders of the images trained on.
-        valid: those to evaluate on.
-        names: class names, if the file itself has them.
-        names_file: the file of class names that it names.
-        classes: how many classes it says there are.
+        root: base of the paths (`path:` of a data.yaml); "" if not given.
+        train: lists or folders of training images.
+        valid: lists or folders of images to evaluate on.
+        names: class names, if the file itself contains them.
+        names_file: the path of a file of class names.
+        classes: the number of classes.
         difficult: Darknet's list of labels that do not count.
-        notes: sentences for its user.
+        notes: remarks for the user.
     """
 
     path: Path
@@ -50,14 +50,14 @@ class DataFile:
 
 
 def looks_like_yaml(path: StrPath, text: str) -> bool:
-    """Whether a text is a data.yaml, whatever its name."""
+    """Whether a text is a data.yaml, whatever its file name."""
     if Path(path).suffix.lower() in YAML_ENDINGS:
         return True
     return bool(_YAML_KEY.search(text)) and not _DARKNET_KEY.search(text)
 
 
 def looks_like_darknet(text: str) -> bool:
-    """Whether a text is a data file of Darknet's with a `names =`."""
+    """Whether a text is a Darknet data file with a `names =`."""
     return bool(
         re.search(r"^\s*names\s*=\s*\S", text, re.MULTILINE)
         and re.search(r"^\s*(classes|train|valid|backup)\s*=", text, re.MULTILINE)
@@ -65,20 +65,20 @@ def looks_like_darknet(text: str) -> bool:
 
 
 def read_data_file(path: StrPath) -> dict[str, str]:
-    """The lines `key = value` of a data file such as obj.data; of a key set twice the first.
+    """Returns the `key = value` pairs of a data file such as obj.data; the first of a key counts.
 
     Raises:
-        OSError: it cannot be read.
-        YolotfError: a line is of another form.
+        OSError: the file cannot be read.
+        YolotfError: a line has another form.
     """
     return _read_options(path)[0]
 
 
 def read_data(path: StrPath) -> DataFile:
-    """A data file of Darknet's or Ultralytics'.
+    """Reads a data file of Darknet or Ultralytics.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
         YolotfError: it is neither.
     """
     if Path(path).suffix.lower() in YAML_ENDINGS:
@@ -87,7 +87,7 @@ def read_data(path: StrPath) -> DataFile:
     return DataFile(
         Path(path),
         train=_some(options.get("train")),
-        # Darknet reads `valid` and, without, `train` (detector.c:960).
+        # Darknet uses `valid` or, without it, `train` (detector.c:960).
         valid=_some(options.get("valid")),
         names_file=options.get("names") or None,
         classes=int(options["classes"]) if options.get("classes", "").isdecimal() else None,
@@ -101,7 +101,7 @@ def _some(value: str | None) -> tuple[str, ...]:
 
 
 def _read_options(path: StrPath) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The options, the first of each as Darknet takes it (option_find, option_list.c)."""
+    """Returns the options; the first of each key counts, as in Darknet (option_list.c)."""
     options: dict[str, str] = {}
     notes = []
     lines = opening.read_lines(path, most=opening.LIST_MOST, what="a data file")
@@ -126,18 +126,18 @@ def _read_options(path: StrPath) -> tuple[dict[str, str], tuple[str, ...]]:
 
 
 def read_yaml(path: StrPath) -> Mapping[str, Any]:
-    """The keys of a YAML file; every value is text, also `no` and `1`.
+    """Returns the keys of a YAML file; every scalar is a string, including `no` and `1`.
 
     Raises:
-        OSError: it cannot be read.
-        YolotfError: it is no YAML, or has no keys.
+        OSError: the file cannot be read.
+        YolotfError: it is not YAML, or has no keys.
     """
-    import yaml  # kept out of `import yolotf`
+    import yaml  # imported lazily: keeps `import yolotf` fast
 
     source = os.fspath(path)
     text = opening.read(path, most=_YAML_MOST, what="a data.yaml")
     try:
-        # Nothing but texts, lists and mappings: `no` is a name, not False.
+        # BaseLoader yields only strings, lists and mappings: `no` is a name, not False.
         content = yaml.load(text.decode("utf-8-sig"), Loader=yaml.BaseLoader)
     except UnicodeDecodeError as error:
         raise YolotfError(
@@ -180,7 +180,7 @@ def _of_yaml(path: StrPath, content: Mapping[str, Any]) -> DataFile:
 
 
 def _paths(path: StrPath, content: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """One path, a list of them, or none."""
+    """Returns the value of a key as a tuple: a path, a list of paths, or nothing."""
     value = content.get(key) or ()
     values = (value,) if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or not all(isinstance(one, str) for one in values):
@@ -191,10 +191,10 @@ def _paths(path: StrPath, content: Mapping[str, Any], key: str) -> tuple[str, ..
 
 
 def names_of_yaml(path: StrPath, content: Mapping[str, Any]) -> tuple[str, ...]:
-    """The class names of a data.yaml: a list, a mapping from numbers, or none.
+    """Returns the class names of a data.yaml, from a list or a mapping; empty if it has none.
 
     Raises:
-        YolotfError: they are neither, or a number is left out.
+        YolotfError: they are neither, or a class number is missing.
     """
     source = os.fspath(path)
     names = content.get("names") or ()

@@ -1,1 +1,1 @@
-"""Bytes from anywhere, and whole files back: nothing here is about Darknet."""
+"""Reads bytes from any source and writes files atomically; knows nothing about Darknet."""

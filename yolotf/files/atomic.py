@@ -1,23 +1,24 @@
-"""Where bytes go: a file or folder appears whole under its name, or what was there stays.
+"""Atomic writes: a file or folder appears complete under its name, or the old one stays.
 
-The one home of writing. Functions replace what is there unless they are called with
-`overwrite=False`, as commands do without `--overwrite`; no output replaces a file that the same
-call reads; and of a folder only the parts that an output consists of are replaced.
+All output of yolotf is written here. Functions replace what exists unless they are called with
+`overwrite=False`, as commands are without `--overwrite`. No output replaces a file that the same
+call reads, and of a folder only the parts that belong to the output are replaced.
 
-A new file has no name until it is complete (`O_TMPFILE`, then `linkat`), so that a process that is
-killed leaves nothing; in place of an old file it has a temporary name for the moment between
-`linkat` and `rename`. Where a file system cannot do that, and for folders, what is not complete
-stands beside its place as `.<name>.<8 hex digits>.part`, locked by the process that writes it; the
-next write to the same place removes those that nobody holds any more. Libraries that open a path
-themselves are given a link in the folder for temporary files (HDF5, which wants a real file, a
-file there), or, where there is no such folder, a file beside its place; a kill may leave that.
+A new file has no name until it is complete (`O_TMPFILE`, then `linkat`), so a killed process leaves
+nothing behind; a file that replaces another has a temporary name only between `linkat` and
+`rename`. Where a file system does not support that, and for folders, the incomplete output is
+beside its target as `.<name>.<8 hex digits>.part`, locked by the writing process; the next write to
+the same target removes unlocked ones. Libraries that open a path themselves get a link in the
+temporary folder (HDF5, which needs a real file, gets a file there) or, without such a folder, a
+file beside the target; a killed process may leave that.
 
-Links are followed: the file they lead to is replaced and they stay. Owner, group, mode (setgid
-included) and extended attributes (access lists included) of what is replaced are kept as far as
-the process may: without the right to give a file away the new owner is the process's user, and
-without membership the new group is its group; then set-user-id and set-group-id go, too. Not kept:
-the inode, other hard links to the old file (they keep the old content), creation time, `chattr`
-flags, and attributes that vouch for the content (security.ima, security.evm, security.capability).
+Symbolic links are followed: their target is replaced and the links stay. Owner, group, mode
+(including setgid) and extended attributes (including access lists) of the replaced file are kept as
+far as the process is permitted to. If it cannot change the owner, the new owner is the process's
+user; if it is not in the group, the new group is the process's; set-user-id and set-group-id are
+then dropped. Not kept: the inode, other hard links to the old file (they keep the old content),
+creation time, `chattr` flags, and attributes that certify the content (security.ima, security.evm,
+security.capability).
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ _KINDS: dict[Callable[[int], bool], str] = {
     stat.S_ISBLK: "a block device",
 }
 _LONGEST_STEM = 200
-"""Bytes of a temporary name that come from the target's; a name may have 255 in all."""
+"""Bytes of the target's name to use in a temporary name; file names have at most 255 bytes."""
 _NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.ENOSYS}
-"""What `open` answers where there is no O_TMPFILE: older kernels take it for O_DIRECTORY."""
+"""Errors of `open` without O_TMPFILE support: older kernels take the flag for O_DIRECTORY."""
 _NO_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
-"""What `fsync` answers on a file system that has no need to sync folders, or cannot."""
+"""Errors of `fsync` on file systems where folders need not or cannot be synced."""
 _CHUNK = 8 << 20
 _ABOUT_CONTENT = {"security.ima", "security.evm", "security.capability"}
 _ASIDE = "replaced"
-"""Where the old parts of a folder are until all new ones are in place."""
+"""Holds the old parts of a folder until all new parts are in place."""
 _OR_OVERWRITE = "name another {0}, or pass overwrite=True, or --overwrite"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -69,20 +70,20 @@ def checked_target(
     inputs: Iterable[StrPath] = (),
     parts: Sequence[str] = (),
 ) -> Path:
-    """The real path of what a write to `path` would replace; call it before any long work.
+    """Returns the real path that a write to `path` would replace; call it before any long work.
 
     Args:
         path: the output.
-        folder: whether it is a folder.
+        folder: whether the output is a folder.
         overwrite: whether an older output may be replaced.
-        inputs: files that the caller reads and no output replaces, under whatever name.
-        parts: of a folder, what the output consists of, relative to it; if none is there yet,
-            nothing is replaced.
+        inputs: files that the caller reads, which are never replaced, whatever links lead to them.
+        parts: of a folder, the relative paths that the output consists of; if none of them exists,
+            nothing would be replaced.
 
     Raises:
-        OSError: something is there that a file (or, with `folder`, a folder) would destroy: a
-            device, a FIFO, a socket, a folder (a file), an input, or an older output that is not
-            to be overwritten.
+        OSError: the write would destroy something other than an older output: a device, a FIFO, a
+            socket, a folder (or, with `folder`, a file), an input; or there is an older output and
+            `overwrite` is False.
     """
     text = os.fsdecode(path)
     _check_kind(text, folder)
@@ -95,7 +96,7 @@ def checked_target(
 
 
 def is_one_of(path: StrPath, files: Iterable[StrPath]) -> bool:
-    """Whether `path` leads to one of the files, by whatever links."""
+    """Whether `path` leads to one of the files, through any links."""
     try:
         status = os.stat(path)  # noqa: PTH116 (of text that pathlib would change)
     except OSError:
@@ -108,7 +109,7 @@ def is_one_of(path: StrPath, files: Iterable[StrPath]) -> bool:
 
 
 def _check_free(target: Path, name: str, parts: Sequence[str]) -> None:
-    """Raises if there is an older output."""
+    """Raises OSError if there is an older output."""
     older = [part for part in parts if os.path.lexists(target / part)]
     if older:
         raise FileExistsError(
@@ -137,15 +138,15 @@ def _check_kind(text: str, folder: bool) -> None:
 def replacing_file(
     path: StrPath, *, overwrite: bool = True, inputs: Iterable[StrPath] = ()
 ) -> Iterator[BinaryIO]:
-    """A new file that in the end is synced and becomes `path`; nothing changes on an exception.
+    """Yields a new file that is synced and becomes `path` at the end; discarded on an exception.
 
     Args:
-        path: what will be replaced.
-        overwrite: False refuses to replace a file, also one that appears meanwhile.
+        path: the path to replace.
+        overwrite: False refuses to replace a file, including one created in the meantime.
         inputs: see `checked_target`.
 
     Raises:
-        OSError: with the name of `path`; the old file is as it was.
+        OSError: with `path` as the file name; the old file is unchanged.
     """
     target = checked_target(path, overwrite=overwrite, inputs=inputs)
     with _Naming(path) as naming, _Folder(target, overwrite) as folder:
@@ -160,7 +161,7 @@ def replacing_file(
 def write(
     path: StrPath, content: bytes, *, overwrite: bool = True, inputs: Iterable[StrPath] = ()
 ) -> None:
-    """`replacing_file` of what is in memory."""
+    """Writes bytes with `replacing_file`."""
     with replacing_file(path, overwrite=overwrite, inputs=inputs) as file:
         file.write(content)
 
@@ -173,15 +174,15 @@ def replacing_path(
     inputs: Iterable[StrPath] = (),
     size_bytes: int | None = None,
 ) -> Iterator[Path]:
-    """`replacing_file` for libraries that open a path themselves; its name ends as `path` does.
+    """`replacing_file` for libraries that open a path themselves; keeps the extension of `path`.
 
     Args:
-        path: what will be replaced.
+        path: the path to replace.
         overwrite: see `replacing_file`.
         inputs: see `checked_target`.
-        size_bytes: for a library that wants the path of a real file and not of a link (HDF5):
-            about how large it becomes. It is then written in the folder for temporary files, and
-            copied, or beside `path` if there is not so much room.
+        size_bytes: for libraries that need a real file instead of a link (HDF5): its approximate
+            size. The file is written in the temporary folder and copied, or beside `path` if the
+            temporary folder has too little space.
     """
     target = checked_target(path, overwrite=overwrite, inputs=inputs)
     with (
@@ -199,7 +200,7 @@ def replacing_path(
             if size_bytes is None or _has_room(link, size_bytes):
                 with naming.body(link):
                     yield link
-                if not link.is_symlink():  # or a library renamed a file of its own to it
+                if not link.is_symlink():  # or a library renamed its own file to it
                     with link.open("rb") as written, Path(new.address).open("wb") as output:
                         shutil.copyfileobj(written, output, _CHUNK)
                 new.publish()
@@ -212,7 +213,7 @@ def replacing_path(
 
 
 def _temporary_folder(stack: contextlib.ExitStack) -> Path | None:
-    """None where none can be written, as in a container with a read-only root."""
+    """Returns None if none is writable, as in a container with a read-only root."""
     try:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotf-")))
     except OSError:
@@ -231,21 +232,21 @@ def _has_room(target: Path, size_bytes: int) -> bool:
 def replacing_folder(
     path: StrPath, *, parts: Sequence[str] | None = None, overwrite: bool = True
 ) -> Iterator[Path]:
-    """A path for a new folder, which in the end becomes `path`; an old one is then removed.
+    """Yields a path for a new folder, which becomes `path` at the end; the old one is removed.
 
-    The two change places in one step where the file system can do that. Where it cannot, the old
-    one steps aside, and back if anything comes between, a Ctrl-C included; if the process is
-    killed right there, the next write to `path` puts it back first.
+    The two are exchanged atomically if the file system supports it. If not, the old folder is
+    renamed, and renamed back on any exception, including Ctrl-C; if the process is killed at that
+    moment, the next write to `path` restores it first.
 
     Args:
-        path: what will be replaced.
-        parts: what may be in the new folder, as paths relative to it; an old folder with anything
-            else in it stays, and its parts alone are replaced, one after the other. None: the
-            whole folder is replaced.
+        path: the path to replace.
+        parts: the relative paths that the new folder may contain. If the old folder contains
+            anything else, it stays, and only its parts are replaced, one by one. None: the whole
+            folder is replaced.
         overwrite: False refuses to replace a part.
 
     Raises:
-        OSError: with the name of `path`; the old folder is as it was.
+        OSError: with `path` as the file name; the old folder is unchanged.
     """
     target = checked_target(path, folder=True, overwrite=overwrite, parts=parts or ())
     with (
@@ -273,7 +274,7 @@ def replacing_folder(
 
 
 def _has_strangers(old: Path, new: Path, parts: Sequence[str]) -> bool:
-    """Whether there is anything but the parts, and folders that they or the new ones are in."""
+    """Whether the folder holds anything but the parts and the folders that contain them."""
     above = {str(parent) for part in parts for parent in PurePath(part).parents}
     pending = [old]
     while pending:
@@ -290,7 +291,7 @@ def _has_strangers(old: Path, new: Path, parts: Sequence[str]) -> bool:
 
 
 def _replace_parts(scratch: Path, ready: Path, target: Path, parts: Sequence[str]) -> None:
-    """Moves the old parts aside and the new ones in; back if anything comes between."""
+    """Moves the old parts aside and the new ones in; undone on any exception."""
     blocked = [
         entry.relative_to(ready)
         for entry in ready.rglob("*")
@@ -333,7 +334,7 @@ def _remove(path: Path) -> None:
 
 
 def _parts_back(aside: Path, target: Path) -> None:
-    """Undoes `_replace_parts` if it has not come to its end."""
+    """Undoes an interrupted `_replace_parts`."""
     if not aside.is_dir():
         return
     for old in aside.iterdir():
@@ -343,22 +344,22 @@ def _parts_back(aside: Path, target: Path) -> None:
 
 
 def check_room(target: Path, size_bytes: int, name: StrPath) -> None:
-    """Raises if so many bytes cannot be written beside `target`.
+    """Raises OSError if `size_bytes` cannot be written beside `target`.
 
-    HDF5 crashes the process, no less, when the disk is full half way.
+    HDF5 crashes the process if the disk fills up during a write.
     """
     with tempfile.TemporaryFile(dir=target.parent) as file:
         try:
             reserve(file.fileno(), size_bytes)
         except OSError as error:
-            # A file system that cannot reserve room has said nothing about it.
+            # A file system that cannot reserve space may still have enough.
             if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
                 reason = os.strerror(error.errno)
                 raise OSError(error.errno, reason, os.fspath(name)) from None
 
 
 def reserve(descriptor: int, size_bytes: int) -> None:
-    """Takes the room on the disk at once, so that a full one shows before anything is written."""
+    """Allocates the disk space at once, so that a full disk shows before anything is written."""
     try:
         os.posix_fallocate(descriptor, 0, size_bytes)
     except OSError as error:
@@ -367,7 +368,7 @@ def reserve(descriptor: int, size_bytes: int) -> None:
 
 
 class _Naming:
-    """Errors of writing get the name that the caller knows; those of other files keep theirs."""
+    """Puts the caller's path into errors about the temporary file; keeps other files' names."""
 
     def __init__(self, path: StrPath) -> None:
         self._path = os.fsdecode(path)
@@ -382,7 +383,7 @@ class _Naming:
 
     @contextlib.contextmanager
     def body(self, own: Path | None = None) -> Iterator[None]:
-        """Around what the caller does, which may be given the path `own`."""
+        """Wraps the caller's code, which may have been given the path `own`."""
         try:
             yield
         except OSError as error:
@@ -393,7 +394,7 @@ class _Naming:
 
 
 class _Folder:
-    """The folder that the target is in, open, rid of what killed processes have left there."""
+    """The target's folder, opened; leftovers of killed processes are removed from it."""
 
     def __init__(self, target: Path, overwrite: bool) -> None:
         self.target = target
@@ -401,7 +402,7 @@ class _Folder:
         flags = os.O_DIRECTORY | os.O_CLOEXEC
         try:
             self.descriptor = os.open(target.parent, os.O_RDONLY | flags)
-        except PermissionError:  # one that may be written and not read: no sync of it, then
+        except PermissionError:  # writable but not readable: cannot be synced
             self.descriptor = os.open(target.parent, getattr(os, "O_PATH", 0) | flags)
         except OSError as error:
             raise OSError(error.errno, error.strerror, os.fspath(target)) from None
@@ -432,7 +433,7 @@ class _Folder:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held: being written
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # locked: being written
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISDIR(mode):
                 _put_back(path / "old", self.target)
@@ -444,7 +445,7 @@ class _Folder:
             os.close(descriptor)
 
     def sync(self) -> None:
-        """Before anything is replaced: where this fails, the rename could be lost."""
+        """Syncs before anything is replaced; without it the rename could be lost."""
         try:
             os.fsync(self.descriptor)
         except OSError as error:
@@ -452,7 +453,7 @@ class _Folder:
                 raise
 
     def sync_after(self, what: str) -> None:
-        """Without this the name may still be the old one's after a power cut."""
+        """Syncs after the rename; without it, a power cut may bring the old file back."""
         try:
             self.sync()
         except OSError as error:
@@ -464,7 +465,7 @@ class _Folder:
 
 
 class _UnnamedFile:
-    """A file that has no name before it is complete."""
+    """A file without a name until it is complete."""
 
     def __init__(self, folder: _Folder, descriptor: int) -> None:
         self._folder = folder
@@ -473,12 +474,12 @@ class _UnnamedFile:
 
     @property
     def address(self) -> str:
-        """A path that leads to the file as long as it is open."""
+        """A path that leads to the file while it is open."""
         return f"/proc/{os.getpid()}/fd/{self.descriptor}"
 
     @classmethod
     def in_folder(cls, folder: _Folder) -> _UnnamedFile | None:
-        """None where the file system has none."""
+        """Returns None if the file system does not support unnamed files."""
         flag = getattr(os, "O_TMPFILE", None)
         if flag is None:
             return None
@@ -496,7 +497,7 @@ class _UnnamedFile:
         new = cls(folder, descriptor)
         if Path(new.address).exists():
             return new
-        os.close(descriptor)  # no /proc, through which alone it could get a name
+        os.close(descriptor)  # no /proc, which is needed to name the file
         return None
 
     def __enter__(self) -> _UnnamedFile:
@@ -513,7 +514,7 @@ class _UnnamedFile:
             try:
                 self._link(name)
                 return folder.sync_after("file")
-            except FileExistsError:  # somebody else's by now
+            except FileExistsError:  # created by another process in the meantime
                 if not folder.overwrite:
                     raise
         temporary = folder.temporary_name()
@@ -528,15 +529,15 @@ class _UnnamedFile:
 
     def _link(self, name: str) -> None:
         here = self._folder.descriptor
-        # With folders given Python calls linkat, which alone follows the link of /proc.
+        # With dir_fd arguments Python calls linkat, which can follow the link in /proc.
         os.link(self.address, name, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=True)
 
 
 class _NamedFile:
-    """A file with a temporary name, locked so that nobody takes it for a dead process's."""
+    """A file with a temporary name, locked so that no other process takes it for a leftover."""
 
     def __init__(self, folder: _Folder, ready: Path | None = None) -> None:
-        """Makes one, or takes `ready`."""
+        """Creates a file, or adopts `ready`."""
         self._folder = folder
         self._kept = _Attributes.of(folder.target)
         if ready is not None:
@@ -551,7 +552,7 @@ class _NamedFile:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX)
             if os.fstat(self.descriptor).st_nlink:
                 return
-            os.close(self.descriptor)  # taken for stale between open and lock
+            os.close(self.descriptor)  # removed as stale between open and lock
 
     def __enter__(self) -> _NamedFile:
         return self
@@ -568,10 +569,10 @@ class _NamedFile:
 
 
 def _link(path: Path, target: Path) -> bool:
-    """Gives a file a name that is free; False where the file system has no hard links.
+    """Links a file to a free name; returns False if the file system has no hard links.
 
     Raises:
-        FileExistsError: it is somebody's by now.
+        FileExistsError: the name has been taken in the meantime.
     """
     try:
         target.hardlink_to(path)
@@ -583,12 +584,12 @@ def _link(path: Path, target: Path) -> bool:
 
 
 def _first_mode(target: Path) -> int:
-    """Of a file while it is written: nobody reads what the old one kept from them."""
+    """Returns the mode while writing: no more permissive for others than the old file's."""
     return 0o600 if target.exists() else 0o666
 
 
 def _finish(folder: _Folder, descriptor: int, kept: _Attributes | None) -> None:
-    """All that can fail before the old file goes."""
+    """Does everything that can fail before the old file is replaced."""
     checked_target(folder.target, overwrite=folder.overwrite)
     kept = _Attributes.of(folder.target) or kept
     if kept is not None:
@@ -601,7 +602,7 @@ def _finish(folder: _Folder, descriptor: int, kept: _Attributes | None) -> None:
 
 @dataclass(frozen=True)
 class _Attributes:
-    """Whose a file is, and who may do what with it."""
+    """Owner, group, mode and extended attributes of a file."""
 
     owner: int
     group: int
@@ -610,7 +611,7 @@ class _Attributes:
 
     @classmethod
     def of(cls, path: Path) -> _Attributes | None:
-        """None if there is no such file."""
+        """Returns None if there is no such file."""
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -618,7 +619,7 @@ class _Attributes:
         return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), _extended(path))
 
     def give(self, file: int) -> None:
-        """To an open file or folder, as far as the process may."""
+        """Applies them to an open file or folder, as far as the process is permitted to."""
         status = os.fstat(file)
         if (status.st_uid, status.st_gid) != (self.owner, self.group):
             try:
@@ -627,7 +628,7 @@ class _Attributes:
                 with contextlib.suppress(OSError):
                     os.fchown(file, -1, self.group)
         if hasattr(os, "setxattr"):
-            # An access list that the folder gives to new files may say more than the old file's.
+            # The folder's default access list may grant more than the old file's.
             for name in set(_extended(file)) - set(self.extended):
                 with contextlib.suppress(OSError):
                     os.removexattr(file, name)
@@ -645,7 +646,7 @@ class _Attributes:
 
 
 def _extended(file: Path | int) -> dict[str, bytes]:
-    """Extended attributes; empty where there are none."""
+    """Returns the extended attributes; empty if not supported."""
     found: dict[str, bytes] = {}
     if hasattr(os, "listxattr"):
         with contextlib.suppress(OSError):
@@ -657,7 +658,7 @@ def _extended(file: Path | int) -> dict[str, bytes]:
 
 
 def _keep_tree(old: Path, new: Path) -> None:
-    """Gives all in a new folder what its counterpart had, or the old folder's owner and group."""
+    """Gives each entry of a new folder its old counterpart's attributes, or the folder's owner."""
     root = _Attributes.of(old)
     if root is None:
         return
@@ -677,7 +678,7 @@ def _keep_tree(old: Path, new: Path) -> None:
 
 @contextlib.contextmanager
 def _scratch_folder(folder: _Folder) -> Iterator[Path]:
-    """A folder beside the target, removed in the end, but never the target's only copy with it."""
+    """Yields a folder beside the target; removes it, unless it has the target's only copy."""
     path = folder.target.with_name(folder.temporary_name())
     path.mkdir(0o700)
     try:
@@ -704,13 +705,13 @@ def _step_aside(old: Path, ready: Path, target: Path) -> None:
 
 
 def _put_back(old: Path, target: Path) -> None:
-    """Undoes the first half of `_step_aside` if the second has not been done."""
+    """Undoes the first half of `_step_aside` if the second half has not happened."""
     if old.exists() and not target.exists():
         old.rename(target)
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Lets two names change places in one step; False where that cannot be done."""
+    """Exchanges two names atomically; returns False where that is not supported."""
     if not sys.platform.startswith("linux"):
         return False
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

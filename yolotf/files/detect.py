@@ -1,7 +1,7 @@
-"""What the bytes of a file are, before any network is thought of.
+"""Identifies a file from its bytes, without knowing the network.
 
-Reads at most a few pieces of the file, never maps it and never waits: directories, FIFOs and
-devices are recognised by `stat` alone.
+Reads only a few pieces of the file, never maps it and never blocks: directories, FIFOs and devices
+are recognised by `stat` alone.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ _FIXES = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What was found.
+    """The type of a file.
 
     Attributes:
-        size_bytes: 0 for what is no regular file.
+        size_bytes: 0 if not a regular file.
         unreadable: why it cannot be read, or None.
-        detected: `not_weights` in one word, or None where it may be weights.
-        hint: more about `detected`, for people; may be empty.
+        detected: `not_weights` as one word, or None if it may be weights.
+        hint: details of `detected` for the user; may be empty.
         start: the first 20 bytes, or fewer.
         pointer: for `git_lfs_pointer`.
-        kind: all of it, where the bytes are of a kind.
+        kind: everything known about the type, if it was recognised.
     """
 
     size_bytes: int = 0
@@ -63,7 +63,7 @@ class Contents:
 
     @classmethod
     def of(cls, path: StrPath) -> Contents:
-        """Says what kind of file `path` is; never raises for what it finds there."""
+        """Identifies the file `path`; never raises, whatever the file is."""
         name = os.fspath(path)
         try:
             status = Path(path).stat()
@@ -73,7 +73,7 @@ class Contents:
             reason = getattr(error, "strerror", None) or str(error)
             return cls(unreadable=reason.lower(), detected="unreadable")
         if stat.S_ISDIR(status.st_mode):
-            # A TensorFlow SavedModel is a directory, and people do pass it.
+            # A TensorFlow SavedModel is a directory, which users do pass.
             saved = any((Path(path) / part).is_file() for part in ("saved_model.pb", "checkpoint"))
             hint = "a TensorFlow SavedModel or checkpoint directory" if saved else ""
             return cls(unreadable="is a directory", detected="directory", hint=hint)
@@ -82,7 +82,7 @@ class Contents:
             return cls(unreadable=f"is {kind}, not a file", detected="special_file")
         size = status.st_size
         try:
-            # Non-blocking: between stat and open the path may have become a FIFO.
+            # Non-blocking: the path may have become a FIFO between stat and open.
             with os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
                 sample = file.read(_SAMPLE)
                 file.seek(max(0, size - 8))
@@ -96,7 +96,7 @@ class Contents:
 
     @property
     def description(self) -> str:
-        """What it is, in words: `a web page, 270864 bytes: titled 'Not found'`."""
+        """A description such as `a web page, 270864 bytes: titled 'Not found'`."""
         if self.unreadable:
             text = self.unreadable
         else:
@@ -106,17 +106,17 @@ class Contents:
 
     @property
     def fix(self) -> str:
-        """What to do where a .weights file was meant."""
+        """What to do if a .weights file was expected."""
         return _FIXES[self.detected or "binary"]
 
 
 def mangled(path: StrPath) -> str | None:
-    """Names text-mode damage that shows without knowing the network.
+    """Recognises text-mode damage that shows without knowing the network.
 
     Returns:
         `utf8_replacement`: every byte that is not UTF-8 became EF BF BD; the floats are lost.
-        `cp1252_to_utf8`: each byte was taken for a CP1252 or Latin-1 letter and written as UTF-8.
-        None: neither. 64 KiB of floats are valid UTF-8 by chance never.
+        `cp1252_to_utf8`: each byte was decoded as CP1252 or Latin-1 and encoded as UTF-8.
+        None: neither. 64 KiB of floats are never valid UTF-8 by chance.
     """
     with Path(path).open("rb") as file:
         piece = file.read(1 << 16)
@@ -132,18 +132,18 @@ def mangled(path: StrPath) -> str | None:
 
 
 def newlines(path: StrPath, expected_bytes: int) -> str | None:
-    """Looks for the marks of text-mode copying.
+    """Looks for signs of newline conversion.
 
-    Of the bytes of floats, one in 256 is a line feed, one a carriage return, and one pair in
-    65,536 is both. A file in which every line feed follows a return, or in which returns or pairs
-    are missing where many are due, was translated.
+    Of the bytes of floats, one in 256 is a line feed, one in 256 a carriage return, and one pair in
+    65,536 is both. A file was converted if every line feed follows a return, or if returns or pairs
+    are missing where many are expected.
 
     Args:
         path: the file.
         expected_bytes: the size it should have.
 
     Returns:
-        lf_to_crlf, crlf_to_lf, cr_to_lf, or None.
+        `lf_to_crlf`, `crlf_to_lf`, `cr_to_lf`, or None.
     """
     size_bytes = Path(path).stat().st_size
     feeds = returns = pairs = 0
@@ -154,9 +154,9 @@ def newlines(path: StrPath, expected_bytes: int) -> str | None:
         pairs += chunk.count(b"\r\n") + (last == b"\r" and chunk[:1] == b"\n")
         last = chunk[-1:]
         if feeds >= 8 and 0 < pairs < feeds // 2:
-            return None  # plain binary; no need to read on
+            return None  # ordinary binary data; no need to read on
         if size_bytes == expected_bytes and returns:
-            return None  # only cr_to_lf leaves the size alone
+            return None  # only cr_to_lf preserves the size
     if feeds >= 8 and pairs == feeds:
         return "lf_to_crlf"
     if returns == 0 and feeds >= 64:
@@ -168,7 +168,7 @@ def newlines(path: StrPath, expected_bytes: int) -> str | None:
 
 
 def _stored(path: StrPath) -> Iterator[bytes]:
-    """The file in chunks, small ones first, without its holes."""
+    """Yields the file in chunks, small ones first, skipping holes."""
     size = _SAMPLE // 4
     with Path(path).open("rb") as file:
         for start, end in extents(path):
@@ -182,7 +182,7 @@ def _stored(path: StrPath) -> Iterator[bytes]:
 
 
 def extents(path: StrPath) -> list[tuple[int, int]]:
-    """(start, end) of the parts of a file that are stored; what is between reads as zeros."""
+    """Returns (start, end) of the allocated extents of a file; the holes between read as zeros."""
     found = []
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -192,7 +192,7 @@ def extents(path: StrPath) -> list[tuple[int, int]]:
                 start = os.lseek(file.fileno(), offset, os.SEEK_DATA)
                 offset = os.lseek(file.fileno(), start, os.SEEK_HOLE)
             except OSError as error:
-                if error.errno != errno.ENXIO:  # ENXIO: only a hole is left
+                if error.errno != errno.ENXIO:  # ENXIO: only a hole follows
                     found.append((offset, size))
                 break
             found.append((start, offset))

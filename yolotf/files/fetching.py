@@ -1,8 +1,8 @@
-"""Brings the object of a URL into memory, through fsspec: all of it, of one version, or an error.
+"""Downloads a URL into memory through fsspec: all of it and of one version, or an error.
 
-Stores that can do it are asked for ranges, several at once. However slow a network is, it is waited
-for as long as something comes; a server that falls silent is given up after a time limit, and one
-that sends more than is wanted is not listened to.
+Stores that support it are asked for several ranges in parallel. A slow download continues as long
+as data arrives; a server that falls silent is given up after a timeout, and one that sends more
+than requested is cut off.
 """
 
 from __future__ import annotations
@@ -25,47 +25,47 @@ from yolotf.files.urls import redacted
 from yolotf.text import plural
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all); all is 0 where it is not known."""
+"""Called with (bytes done, total bytes); the total is 0 if unknown."""
 Came = Callable[[int], None]
-"""Called with the bytes that came; negative where they have to come again."""
+"""Called with the number of bytes received; negative if they must be sent again."""
 
 EXTRA = "remote"
-"""What `pip install yolotf[...]` calls the optional dependency."""
+"""The extra in `pip install yolotf[...]` that installs the library."""
 LARGEST = 1 << 33
-"""Bytes that are brought into memory at most."""
+"""Maximum bytes to download into memory."""
 LARGEST_KNOWN = 1 << 30
-"""Bytes that no public file has: the largest has some 800 MB. A wrong file of fewer is read, to say
-what it is."""
+"""More bytes than any public file has: the largest has about 800 MB. A wrong file that is smaller
+is downloaded, to identify it."""
 TIMEOUT = 60.0
-"""Seconds that a server may be silent."""
+"""Seconds without data after which a server is given up."""
 
 _RANGE = 8 << 20
-"""A request."""
+"""Bytes per request."""
 _AT_ONCE = 8
 _CHUNK = 1 << 20
 _ATTEMPTS = 3
 _SLOWEST = 1 << 10
-"""Bytes a second of a server that is not counted as silent."""
+"""Bytes per second; a slower server counts as silent."""
 _OTHER_VERSION = 412
-"""HTTP's answer where a condition such as If-Match does not hold."""
+"""HTTP status if a condition such as If-Match does not hold."""
 _PARTIAL = 206
-"""HTTP's answer with the range that was asked for."""
+"""HTTP status of a response with the requested range."""
 _VERSION = (
     *("ETag", "etag", "md5Hash", "generation", "version", "blob_id"),
     *("LastModified", "Last-Modified", "last_modified", "mtime", "created", "modified"),
 )
-"""What a store says of an object that changes with it; and its size."""
+"""Metadata that changes with an object, in the terms of different stores."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a source may take.
+    """Limits of a download.
 
     Attributes:
-        most_bytes: of a source that says how large it is.
-        most_unsaid_bytes: of one that does not.
-        timeout: seconds in which at least something has to come over a network; None: any.
-        most_of: what has no more than `most_unsaid_bytes`, for errors.
+        most_bytes: maximum size if the source states its size.
+        most_unsaid_bytes: maximum size if it does not.
+        timeout: seconds without data after which to give up; None: no limit.
+        most_of: what is at most `most_unsaid_bytes` large, for errors.
     """
 
     most_bytes: int = LARGEST
@@ -79,10 +79,10 @@ class Limits:
 
     @classmethod
     def of_weights(cls, size_bytes: int | None, timeout: float | None) -> Limits:
-        """For the file of a network, of so many bytes if that is known.
+        """Returns the limits for a network's weights, of `size_bytes` bytes if that is known.
 
-        No more is read of what does not say how large it is; of what does, the file of another
-        network is read, too, to say which it is.
+        A source that does not state its size must not be larger. A source that does may be another
+        network's file, which is downloaded to identify it.
         """
         if size_bytes is None:
             return cls(LARGEST, LARGEST_KNOWN, timeout)
@@ -94,19 +94,19 @@ class _Memory(Protocol):
 
 
 class _RefusedError(OSError):
-    """Raised here, in words that hold no secrets."""
+    """Raised in this module; the message contains no secrets."""
 
 
 def fetch(url: str, memory: _Memory, progress: Progress, limits: Limits) -> None:
-    """Brings an object into memory, all of it and of one version.
+    """Downloads an object into memory, all of it and of one version.
 
-    Whatever a store's library raises becomes an OSError that says which URL. The library's own
-    error is neither its cause nor its context: its words hold the URL with its secrets.
+    Any exception of a store's library becomes an OSError with the URL. The library's exception is
+    neither its cause nor its context: it contains the URL with its secrets.
 
     Raises:
         OSError: it cannot be read, is larger than `limits` allow, or (TimeoutError) stalls.
-        FileChangedError: it was replaced while it came.
-        MissingPackageError: the package for it is not installed.
+        FileChangedError: it was replaced during the download.
+        MissingPackageError: the package for its protocol is not installed.
     """
     fsspec = _fsspec(url)
     refused: Exception
@@ -122,7 +122,7 @@ def fetch(url: str, memory: _Memory, progress: Progress, limits: Limits) -> None
 
 
 def read(url: str, *, most_bytes: int, timeout: float | None = TIMEOUT) -> bytes:
-    """An object of at most so many bytes.
+    """Returns the content of a URL, of at most `most_bytes` bytes.
 
     Raises:
         OSError, FileChangedError, MissingPackageError: see `fetch`.
@@ -134,7 +134,7 @@ def read(url: str, *, most_bytes: int, timeout: float | None = TIMEOUT) -> bytes
 
 
 class _Buffer:
-    """Bytes that come from several threads, in any order."""
+    """A memory buffer that several threads fill in any order."""
 
     def __init__(self) -> None:
         self.bytes = bytearray()
@@ -148,7 +148,7 @@ class _Buffer:
 
 
 class _Fetch:
-    """One object on its way."""
+    """The download of one object."""
 
     def __init__(
         self, fsspec: Any, url: str, memory: _Memory, progress: Progress, limits: Limits
@@ -196,9 +196,9 @@ class _Fetch:
                 )
 
     def _only_if(self, before: dict[str, Any]) -> dict[str, str]:
-        """The header with which an HTTP server refuses a range of another version of the object.
+        """Returns the header that makes an HTTP server refuse ranges of another version.
 
-        RFC 9110, 13.1.1. Weak tags (W/) never match there; other stores take no conditions.
+        See RFC 9110, 13.1.1. Weak tags (W/) never match there; other stores have no conditions.
         """
         tag = before.get("ETag")
         if not self._is_http or not isinstance(tag, str) or not tag.startswith('"'):
@@ -217,8 +217,8 @@ class _Fetch:
             end = min(start + _RANGE, size)
             _with_patience(lambda: self._range(start, end, size, conditions, came))
 
-        # By itself, for the time it takes: too many at once over a slow network are no faster, and
-        # none of them would be there within the time limit.
+        # Measures one range alone: on a slow network, too many parallel ranges gain nothing, and
+        # none would finish within the time limit.
         started = time.monotonic()
         self._attend([lambda came: part(0, came)], came)
         seconds = time.monotonic() - started
@@ -252,7 +252,7 @@ class _Fetch:
         except BaseException:
             came(-done)
             raise
-        whole = start == 0 and done == size  # from a server that knows no ranges
+        whole = start == 0 and done == size  # the server ignores ranges
         if done != end - start and not whole:
             came(-done)
             raise _RefusedError(
@@ -279,14 +279,14 @@ class _Fetch:
                 yield content
 
     def _opened(self, **arguments: Any) -> Any:
-        """A file that is read as it comes, and of which nothing is kept."""
+        """Opens the object as a stream that caches nothing."""
         if self._is_http:
-            import aiohttp  # fsspec needs it for this protocol
+            import aiohttp  # needed by fsspec for HTTP
 
-            # Of its own it gives up after five minutes, however much has come. A little more than
-            # ours: whose request was given up has nobody waiting for it.
+            # By default aiohttp gives up after five minutes, however much has arrived. A little
+            # longer than our timeout, so that abandoned requests end as well.
             silence = None if self._limits.timeout is None else self._limits.timeout + 1
-            arguments["size"] = 1  # asked for again, otherwise, and of no use in a stream
+            arguments["size"] = 1  # unused in a stream, but saves a request for the size
             arguments["timeout"] = aiohttp.ClientTimeout(
                 total=None, sock_connect=silence, sock_read=silence
             )
@@ -324,9 +324,9 @@ class _Fetch:
     def _attend(
         self, tasks: Iterable[Callable[[Came], None]], came: Came = lambda count: None
     ) -> None:
-        """Runs tasks in threads, and `came` in this one, until all have ended.
+        """Runs tasks in threads, and `came` in this thread, until all have finished.
 
-        Raises what a task does, or an error if too little comes.
+        Raises the exception of a task, or an error if too little data arrives.
         """
         events: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
         stopped = threading.Event()
@@ -344,7 +344,7 @@ class _Fetch:
                 events.put(error)
 
         running = 0
-        # Daemons, not a pool: neither an error nor a Ctrl-C waits for what hangs in a slow network.
+        # Daemon threads, not a pool: errors and Ctrl-C must not wait for a hanging connection.
         for task in tasks:
             threading.Thread(target=run, args=(task,), name="yolotf-fetch", daemon=True).start()
             running += 1
@@ -381,7 +381,7 @@ class _Fetch:
 
 
 def _with_patience(fetch_part: Callable[[], None], attempts: int = _ATTEMPTS) -> None:
-    """One broken connection of many is no reason to give up."""
+    """Retries after a broken connection."""
     try:
         return fetch_part()
     except InterruptedError:
@@ -413,10 +413,10 @@ def _worded_error(error: Exception, url: str) -> Exception:
             path=name,
         )
     if isinstance(error, ImportError):
-        # fsspec names the package that it lacks for the protocol.
+        # fsspec's message names the package that the protocol needs.
         return errors.MissingPackageError(f"{name}: {reason}", url=name)
     if isinstance(error, FileNotFoundError):
-        # fsspec takes a server that does not answer, or answers 403 or 503, for a missing file.
+        # fsspec reports an unreachable server, or status 403 or 503, as a missing file.
         return _http_error(error.__cause__, url) or FileNotFoundError(
             errno.ENOENT, os.strerror(errno.ENOENT), name
         )
@@ -426,14 +426,14 @@ def _worded_error(error: Exception, url: str) -> Exception:
         said = _without_secrets(error.strerror or "", url) or reason
         return OSError(error.errno or errno.EIO, said, name)
     if isinstance(error, ValueError):
-        # No such protocol, or a URL that is none.
+        # Unknown protocol or invalid URL.
         return errors.YolotfError(f"{name}: {reason}", path=name)
-    # aiohttp's and the like, which are no OSErrors.
+    # aiohttp's and other errors that are not OSErrors.
     return _http_error(error, url) or OSError(errno.EIO, f"cannot be read: {reason}", name)
 
 
 def _without_secrets(said: str, url: str) -> str:
-    """A library's words in one line; none of them if they hold a part of the URL not shown."""
+    """Returns a library's message as one line; empty if it contains hidden parts of the URL."""
     text = redacted(" ".join(said.split()))
     shown = redacted(url)
     parts = [part for part in re.split(r"[/?#@&=:;,+]", url) if len(part) > 3]
@@ -442,14 +442,14 @@ def _without_secrets(said: str, url: str) -> str:
 
 
 def _status(error: BaseException | None) -> int | None:
-    """Of an HTTP client's error; of fsspec's, which hides it, that of its cause."""
+    """Returns the HTTP status of a client's error, or of fsspec's, which has it in its cause."""
     status = getattr(error, "status", None)
     cause = getattr(error, "__cause__", None)
     return status if status is not None or cause is None else _status(cause)
 
 
 def _http_error(error: BaseException | None, url: str) -> OSError | None:
-    """What an HTTP client's error is in the system's terms."""
+    """Translates an HTTP client's error into an OSError."""
     name = redacted(url)
     status = getattr(error, "status", None)
     if status in (401, 403):

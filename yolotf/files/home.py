@@ -1,4 +1,4 @@
-"""The user's folder, which not every process has."""
+"""The user's home folder, which may not exist."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def home() -> Path | None:
-    """The user's folder; None where there is neither `$HOME` nor an entry for the user.
+    """Returns the home folder; None with neither `$HOME` nor a passwd entry for the user.
 
-    So it is in containers that run under a number (`docker run --user 1234`).
+    That is the case in containers that run as a numeric user (`docker run --user 1234`).
     """
     try:
         return Path.home()

@@ -1,4 +1,4 @@
-"""JSON of what was computed, which may hold numbers that JSON has no word for."""
+"""JSON encoding that maps NaN and infinity to null."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """`value` as JSON; NaN and infinity, as of a box as long as float32 can be, are null."""
+    """Returns `value` as JSON; NaN and infinity, as in oversized boxes, become null."""
     try:
         return json.dumps(value, indent=indent, allow_nan=False)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where the files are that a list of files or a data file names."""
+"""Finds the files that a list of files or a data file names."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from yolotf.text import plural
 
 
 class Lookup:
-    r"""Finds named files, and remembers what a user should know about where they were.
+    r"""Finds named files, and records where they were if not where the name says.
 
-    Tools write paths for the folder that they would run in: CVAT's `data/train.txt`, Roboflow's
+    Tools write paths relative to the folder they would run in: CVAT's `data/train.txt`, Roboflow's
     `../train/images`, another machine's `/home/me/darknet/data/a.jpg`, `data\a.jpg` on Windows.
-    What stands beside the file that names it comes first, then the same with leading folders left
-    out, then the working folder (Darknet's own rule), then the folders above.
+    The search order is: beside the file with the name, there without leading folders, the working
+    directory (Darknet's rule), and the parent folders.
     """
 
     def __init__(self, source: Path) -> None:
-        """`source` is the file whose names are looked for."""
+        """`source` is the file that contains the names."""
         self._source = source
         self._base = source.absolute().parent
         self._left_out: dict[str, list[tuple[str, Path]]] = {}
@@ -27,15 +27,15 @@ class Lookup:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folder of the file whose names are looked for, and those above."""
+        """The folder of the file that contains the names, and its parents."""
         return (self._base, *self._base.parents)
 
     def find(self, name: str, *folders: Path) -> Path | None:
-        """The file or folder called `name`; None if it is nowhere.
+        """Returns the path of the file or folder called `name`; None if it is not found.
 
         Args:
-            name: as it is written.
-            folders: looked in first, such as the folder of the list that names a picture.
+            name: as written in the file.
+            folders: searched first, for example the folder of the list that names an image.
         """
         path = Path(name)
         if path.is_absolute() and path.exists():
@@ -48,7 +48,7 @@ class Lookup:
         return found
 
     def notes(self) -> Iterator[str]:
-        """Sentences on what was found elsewhere than where it was named."""
+        """Yields sentences on files that were not where their names say."""
         for prefix, found in self._left_out.items():
             name, place = found[0]
             yield (
@@ -89,7 +89,7 @@ class Lookup:
         return next((place for place in above if place.exists()), None)
 
     def _places(self, path: Path, folders: Sequence[Path]) -> Iterator[tuple[int, Path]]:
-        """How many leading folders are left out, and the path without them."""
+        """Yields (number of leading folders left out, the path without them)."""
         bases = tuple(dict.fromkeys((*(folder.absolute() for folder in folders), self._base)))
         first = 1 if path.is_absolute() else 0
         for start in range(first, max(len(path.parts), 1)):

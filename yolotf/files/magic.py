@@ -1,7 +1,7 @@
-"""What bytes are, for everything that is read: cfgs, names, weights and pictures.
+"""Identifies bytes by magic numbers, for everything that is read: cfgs, names, weights, images.
 
-A file is told by its first bytes, and a few formats by their last ones. What none of them fits may
-be a `.weights` file, which has no magic number.
+A format is recognised by its first bytes, a few by their last ones. Unrecognised bytes may be a
+`.weights` file, which has no magic number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
 _POINTER_LIMIT = 1024  # git-lfs' own limit for a pointer
 _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
-"""End of an SSTable, which the `.index` of a TensorFlow checkpoint is."""
+"""End of an SSTable, the format of a TensorFlow checkpoint's `.index`."""
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
 
 NOUNS = {
@@ -29,7 +29,7 @@ NOUNS = {
     "tensorflow_checkpoint": "part of a TensorFlow checkpoint",
     "binary": "no Darknet file",
 }
-"""`Kind.detected` in words."""
+"""`Kind.detected` as text."""
 
 _MAGICS = (
     (b"\x89HDF\r\n\x1a\n", "hdf5", "Keras weights or a Keras model"),
@@ -53,20 +53,20 @@ _PACKED = ("zip", "gzip")
 
 
 class Pointer(NamedTuple):
-    """A Git LFS pointer: what stands in a repository in place of a large file."""
+    """A Git LFS pointer, which replaces a large file in a repository."""
 
     oid: str | None
     size_bytes: int | None
 
 
 class Kind(NamedTuple):
-    """What bytes are.
+    """The type of a file.
 
     Attributes:
-        detected: in one word, a key of `NOUNS`.
-        hint: more about it, for people; may be empty.
+        detected: one word, a key of `NOUNS`.
+        hint: details for the user; may be empty.
         pointer: for `git_lfs_pointer`.
-        text: for `text`, which one: utf16, answer, data, cfg, link; empty for any other.
+        text: the type of a `text`: utf16, answer, data, cfg, link; empty for others.
     """
 
     detected: str
@@ -76,7 +76,7 @@ class Kind(NamedTuple):
 
     @property
     def what(self) -> str:
-        """In a few words: `a tar archive`, `a web page`."""
+        """A short description: `a tar archive`, `a web page`."""
         if self.detected == "binary":
             return self.hint.split(";")[0] or "a binary file"
         if self.detected == "git_lfs_pointer":
@@ -85,7 +85,7 @@ class Kind(NamedTuple):
 
     @property
     def is_packed(self) -> bool:
-        """Whether the file that was meant may be inside."""
+        """Whether the file may contain the expected file."""
         packed = self.hint.startswith(("compressed with", "a tar", "a 7-Zip", "a RAR"))
         return self.detected in _PACKED or packed
 
@@ -105,13 +105,13 @@ _TEXTS = {
 
 
 def kind_of(sample: bytes, *, size: int, end: bytes = b"", name: str = "") -> Kind | None:
-    """What a file is; None where it may be weights.
+    """Returns the type of a file; None if it may be weights.
 
     Args:
-        sample: its first bytes, 64 KiB or more where it has them.
-        size: bytes in all.
-        end: its last eight.
-        name: of the file.
+        sample: its first bytes, at least 64 KiB unless the file is shorter.
+        size: size of the file in bytes.
+        end: its last eight bytes.
+        name: its name.
     """
     if size == 0:
         return Kind("empty")
@@ -138,7 +138,7 @@ def kind_of(sample: bytes, *, size: int, end: bytes = b"", name: str = "") -> Ki
 
 
 def is_weights(start: bytes) -> bool:
-    """Whether `start` may be the header of a `.weights` file: versions that Darknets wrote."""
+    """Whether `start` may be a `.weights` header, with a version that some Darknet writes."""
     if len(start) < 16:
         return False
     major, minor, revision = struct.unpack_from("<iii", start)
@@ -146,7 +146,7 @@ def is_weights(start: bytes) -> bool:
 
 
 def _model_or_archive(sample: bytes) -> str:
-    """What formats without a magic number at the start are told by; empty if it is none."""
+    """Recognises formats without a magic number at the start; returns "" for others."""
     if sample[257:262] == b"ustar":
         return "a tar archive; unpack it first"
     if sample[4:8] == b"TFL3":
@@ -155,7 +155,7 @@ def _model_or_archive(sample: bytes) -> str:
         return "a safetensors file"
     if sample[:4] == b"RIFF" and sample[8:12] == b"WEBP":
         return "a WebP picture"
-    # Protocol buffers: field 1 of ModelProto is ir_version, of SavedModel the version 1.
+    # Protocol buffers: field 1 is ModelProto's ir_version, or SavedModel's schema version.
     if re.match(rb"\x08[\x01-\x20][\x12\x3a]", sample) and re.search(
         rb"onnx|pytorch|ai\.graph", sample[:256]
     ):
@@ -168,7 +168,7 @@ def _model_or_archive(sample: bytes) -> str:
 
 
 def _is_utf16(sample: bytes) -> bool:
-    """Whether it is text after a byte order mark, or without it, every second byte a zero."""
+    """Whether it is UTF-16: a byte order mark, or a zero in every second byte."""
     if sample[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         start = sample[:64]
         halves = start[::2], start[1::2]
@@ -217,7 +217,7 @@ def _shown(raw: bytes) -> str:
 
 
 def is_text(sample: bytes, *, whole: bool) -> bool:
-    """Whether it is UTF-8 without control characters; `whole` if nothing follows `sample`."""
+    """Whether it is UTF-8 without control characters; `whole`: nothing follows `sample`."""
     piece = sample[: 1 << 16]
     if any(byte < 32 and byte not in _TEXT_CONTROLS for byte in piece) or 127 in piece:
         return False
@@ -225,7 +225,7 @@ def is_text(sample: bytes, *, whole: bool) -> bool:
 
 
 def decoded(piece: bytes, *, final: bool) -> str | None:
-    """UTF-8 as text; None if it is none. Without `final` the last character may be cut."""
+    """Decodes UTF-8; None if invalid. Without `final` the last character may be incomplete."""
     try:
         return codecs.getincrementaldecoder("utf-8")().decode(piece, final)
     except UnicodeDecodeError:

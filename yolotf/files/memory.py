@@ -1,4 +1,4 @@
-"""A file that lies in no folder."""
+"""Files in memory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import tempfile
 
 
 def anonymous_file(name: str = "yolotf") -> int:
-    """The descriptor of a new, empty file in memory, or where the system has none in a folder.
+    """Creates an empty file in memory, or in the temporary folder, and returns its descriptor.
 
-    It needs no folder that can be written where there is `memfd_create` (Linux): containers with a
-    read-only root have none.
+    With `memfd_create` (Linux) it needs no writable folder, which containers with a read-only root
+    do not have.
 
     Raises:
-        OSError: there is neither.
+        OSError: neither is possible.
     """
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name, os.MFD_CLOEXEC)

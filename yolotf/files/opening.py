@@ -1,7 +1,7 @@
-"""The one way to open a file that somebody else may have named: a cfg, a list, names, a picture.
+"""The one way to open a file whose name comes from elsewhere: a cfg, a list, names, an image.
 
-It is a regular file of a bounded size, and nobody waits for it: opening a FIFO that nobody writes
-into would hang, a device never ends, and opening some devices does something.
+Only regular files of a bounded size are opened, and opening never blocks: opening a FIFO without a
+writer would hang, a device never ends, and opening some devices has side effects.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import BinaryIO, Union
 StrPath = Union[str, "os.PathLike[str]"]
 
 NAMES_MOST = 16 << 20
-"""Bytes of a file of class names or of a class tree; that of 9,418 classes has 200 kB."""
+"""Maximum bytes of a file of class names or a class tree; 9,418 classes take 200 kB."""
 LIST_MOST = 1 << 30
-"""Bytes of a list of pictures, a file of labels or a data file."""
+"""Maximum bytes of a list of images, a label file or a data file."""
 JSON_MOST = 4 << 30
-"""Bytes of a COCO file; that of the largest public data set has 2 GB."""
+"""Maximum bytes of a COCO file; the largest public one has 2 GB."""
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -30,7 +30,7 @@ _KINDS = (
 
 
 class NotRegularError(OSError):
-    """A FIFO, a device or a socket where a file belongs; `kind` says which."""
+    """The path is a FIFO, a device or a socket; `kind` says which."""
 
     def __init__(self, kind: str, path: str) -> None:
         super().__init__(errno.EINVAL, f"not a regular file but {kind}", path)
@@ -38,14 +38,14 @@ class NotRegularError(OSError):
 
 
 def opened(path: StrPath) -> BinaryIO:
-    """A regular file, opened for reading.
+    """Opens a regular file for reading.
 
     Raises:
         NotRegularError: it is a FIFO, a device or a socket; it has not been opened.
         OSError: it cannot be read, or is a folder.
     """
     _check(os.stat(path), path)  # noqa: PTH116 (of text that pathlib would change)
-    # O_NONBLOCK: somebody may put a FIFO there at this moment.
+    # O_NONBLOCK: the path may become a FIFO between stat and open.
     flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     file = os.fdopen(os.open(path, flags), "rb")
     try:
@@ -57,24 +57,24 @@ def opened(path: StrPath) -> BinaryIO:
 
 
 def check_regular(path: StrPath) -> None:
-    """Raises as `opened` does, for what a library opens by its path."""
+    """Raises as `opened` does, for libraries that open the path themselves."""
     opened(path).close()
 
 
 def read(path: StrPath, *, most: int, what: str) -> bytes:
-    """All of a file.
+    """Returns the content of a file.
 
     Args:
         path: the file.
-        most: bytes that it may have.
-        what: it is, for the error: `a class tree`.
+        most: maximum bytes.
+        what: the kind of file, for the error: `a class tree`.
 
     Raises:
-        OSError: see `opened`; or it is larger.
+        OSError: see `opened`; or the file is larger than `most`.
     """
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
-        # Of a file in /proc the size says nothing.
+        # Read one byte more: files in /proc report a size of 0.
         content = file.read(most + 1) if size <= most else b""
     if size > most or len(content) > most:
         found = f"{max(size, len(content)):,} bytes, {what} has at most {most:,}"
@@ -83,7 +83,7 @@ def read(path: StrPath, *, most: int, what: str) -> bytes:
 
 
 def read_lines(path: StrPath, *, most: int, what: str) -> list[str]:
-    """The lines of a text in UTF-8, other bytes as surrogates; see `read`."""
+    """Returns the lines of a UTF-8 text, invalid bytes as surrogates; see `read`."""
     text = read(path, most=most, what=what).decode("utf-8-sig", "surrogateescape")
     return text.splitlines()
 
@@ -97,10 +97,10 @@ def _check(status: os.stat_result, path: StrPath) -> None:
 
 
 def beside(folder: Path, name: str) -> Path | None:
-    """Where a file named by another in `folder` is: in it or in a folder there; None if nowhere.
+    """Finds a file that another file in `folder` names, in that folder or below; None if not found.
 
-    A stranger's file names none elsewhere. Directories in the name that are not there are left
-    out: Darknet's files say `data/coco.names`, from the folder Darknet runs in.
+    Files elsewhere are never used. Leading folders that do not exist are left out: Darknet's files
+    say `data/coco.names`, relative to the folder Darknet runs in.
     """
     parts = Path(name).parts
     if Path(name).is_absolute() or ".." in parts:

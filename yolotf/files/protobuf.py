@@ -1,15 +1,15 @@
-"""Protobuf's wire format, for the few messages that are written without its library."""
+"""Encodes the few protobuf messages that are written without the protobuf library."""
 
 from __future__ import annotations
 
 
 def message(number: int, content: bytes) -> bytes:
-    """A field of bytes: a string, or a message within one."""
+    """Encodes a length-delimited field: a string, bytes or a nested message."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def integer(number: int, value: int) -> bytes:
-    """A field of a whole number, a bool or an enum."""
+    """Encodes a varint field: an integer, bool or enum."""
     return _varint(number << 3) + _varint(value & 0xFFFFFFFFFFFFFFFF)
 
 

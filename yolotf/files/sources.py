@@ -1,9 +1,9 @@
-"""Where bytes come from: a path, bytes in memory, an open file, or a URL through fsspec.
+"""Gives native code a path to any source: a path, bytes in memory, an open file, or a URL.
 
-Whatever it is becomes a path that native code can open: what is no file yet is brought into memory
-that has a descriptor (`memfd_create`), in parallel ranges where the store can do that, and leads to
-it by a link with its own name at the end (`*.conv.137` means something). Only when all of it is
-there and proved to be one version of the object is a path given out.
+Sources that are not files are read into memory with a file descriptor (`memfd_create`), URLs with
+parallel ranges if the store supports them. A link that ends in the source's name leads to it, since
+names carry meaning (`*.conv.137`). The path is handed out only once all bytes have arrived and are
+known to belong to one version of the object.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from yolotf.files.urls import url_of as url_of
 
 StrPath = str | os.PathLike[str]
 Weights = StrPath | bytes | bytearray | memoryview | IO[bytes]
-"""What every function that reads weights takes."""
+"""Accepted by every function that reads weights."""
 
 _CHUNK = 32 << 20
 _LONGEST_PATH = 4096
 
 
 class Local(NamedTuple):
-    """A source that can be opened by path.
+    """A source that can be opened by its path.
 
     Attributes:
-        path: what to open.
-        name: what to call it.
+        path: the path to open.
+        name: the name for messages.
     """
 
     path: str
@@ -49,27 +49,27 @@ class Local(NamedTuple):
 def opened(
     weights: Weights, progress: Progress | None = None, limits: Limits | None = None
 ) -> Iterator[Local]:
-    """A path to the bytes of `weights` for as long as the block lasts.
+    """Yields a path to the bytes of `weights`, valid inside the `with` block.
 
     Args:
-        weights: a path or URL; bytes; or a file opened for reading bytes, which is read from
-            where it stands to its end.
-        progress: told of what comes over a network.
-        limits: how much is brought into memory, and how long a silent server is waited for.
+        weights: a path or URL; bytes; or a file opened in binary mode, which is read from its
+            current position to its end.
+        progress: called as data arrives over a network.
+        limits: how much to read into memory, and how long to wait for a silent server.
 
     Raises:
         OSError: it cannot be read, ended early, is larger than `limits` allow, or (TimeoutError)
             a server has been silent for too long.
-        FileChangedError: the object was replaced while it came.
-        MissingPackageError: a URL, and the package for it is not installed.
-        TypeError: it is none of these.
+        FileChangedError: the object was replaced during the download.
+        MissingPackageError: a URL whose package is not installed.
+        TypeError: none of these types.
     """
     with contextlib.ExitStack() as stack:
         yield _local(weights, progress, limits or Limits(), stack)
 
 
 def name_of(weights: Weights) -> str:
-    """What messages call it."""
+    """Returns the name of a source for messages."""
     if isinstance(weights, str | os.PathLike):
         url = url_of(weights)
         return os.fsdecode(weights) if url is None else redacted(url)
@@ -81,12 +81,12 @@ def name_of(weights: Weights) -> str:
 
 
 def is_url(weights: object) -> bool:
-    """Whether it comes over a network."""
+    """Whether the source is a URL."""
     return isinstance(weights, str | os.PathLike) and url_of(weights) is not None
 
 
 def _bytes_path(weights: Any) -> str | None:
-    """Bytes that are the name of a file, as `os` takes them; a header has zeros in it."""
+    """Returns the path if bytes are a file name, as `os` accepts; headers contain zeros."""
     if not isinstance(weights, bytes) or b"\0" in weights or len(weights) > _LONGEST_PATH:
         return None
     path = os.fsdecode(weights)
@@ -142,7 +142,7 @@ def _file(file: Any, name: str, allowed: int, stack: contextlib.ExitStack) -> Lo
     if isinstance(file, io.TextIOBase):
         raise TypeError(f"{name}: is open for reading text; open it with 'rb'")
     short = Path(name).name if not name.startswith("<") else "weights"
-    # Other files with a descriptor, such as gzip's, do not read what is behind it.
+    # Other files with a descriptor, such as gzip's, return other bytes than the descriptor.
     plain = getattr(file, "raw", file)
     if isinstance(file, io.FileIO | io.BufferedReader | io.BufferedRandom) and isinstance(
         plain, io.FileIO
@@ -163,7 +163,7 @@ def _file(file: Any, name: str, allowed: int, stack: contextlib.ExitStack) -> Lo
 
 
 class _Memory:
-    """A file in memory; where the system has none, a temporary file without a name."""
+    """A file in memory or, if the system does not support that, an unnamed temporary file."""
 
     def __init__(self, stack: contextlib.ExitStack, allowed: int) -> None:
         self._stack = stack
@@ -179,7 +179,7 @@ class _Memory:
             self._descriptor = -1
 
     def write(self, content: Any) -> None:
-        """Behind what is there."""
+        """Appends bytes."""
         self.write_at(self._size, content)
 
     def write_at(self, offset: int, content: Any) -> None:
@@ -188,7 +188,7 @@ class _Memory:
             raise OSError(
                 errno.EFBIG, f"more than {self._allowed} bytes, which no .weights file has"
             )
-        # Whoever comes after an error or a Ctrl-C finds it closed, and not another file there.
+        # A thread that outlives an error or Ctrl-C must not write to a reused descriptor.
         with self._lock:
             self._size = max(self._size, offset + len(view))
             while view:
@@ -196,12 +196,12 @@ class _Memory:
                 offset, view = offset + done, view[done:]
 
     def local(self, name: str, short: str) -> Local:
-        """The path to what has been written."""
+        """Returns the path to the written bytes."""
         read_only = None
         with contextlib.suppress(OSError):
             read_only = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         if read_only is not None:
-            # Nobody can write it any more, so that native code can hold a lease and map it.
+            # Without writers left, native code can take a lease and map the file.
             writable, self._descriptor = self._descriptor, read_only
             os.close(writable)
             local = _linked(read_only, name, short, self._stack)
@@ -218,7 +218,7 @@ class _Memory:
 
 
 def _linked(descriptor: int, name: str, short: str, stack: contextlib.ExitStack) -> Local | None:
-    """A path with a certain name at its end that leads to an open file; None without /proc."""
+    """Returns a path with a given last part that leads to an open file; None without /proc."""
     address = f"/proc/{os.getpid()}/fd/{descriptor}"
     if not Path(address).exists():
         return None

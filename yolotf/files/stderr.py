@@ -1,4 +1,4 @@
-"""What TensorFlow and the converters print while they do as they were asked."""
+"""Holds back what TensorFlow and its converters print to stderr."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from yolotf.files.memory import anonymous_file
 
 @contextlib.contextmanager
 def held_back_stderr() -> Iterator[TextIO]:
-    """Keeps what is written to stderr, by native code too, and shows it only on an exception.
+    """Captures stderr, including native code's, and prints it only on an exception.
 
-    Yields the stream that meanwhile goes to stderr. What Python prints to a `sys.stderr` that is
-    not the process's (a test's, a notebook's) goes there as ever.
+    Yields a stream to the real stderr. If Python's `sys.stderr` is not the process's (in tests and
+    notebooks), what Python prints is not captured.
     """
     with _log_level():
         try:
             own = sys.stderr.fileno() == 2
             kept = os.dup(2)
-        except (OSError, ValueError, AttributeError):  # closed, or none, or no file
+        except (OSError, ValueError, AttributeError):  # closed, missing, or not a file
             own = False
             try:
                 kept = os.dup(2)
@@ -39,7 +39,7 @@ def held_back_stderr() -> Iterator[TextIO]:
             try:
                 yield shown if own else sys.stderr
             except (OutOfMemoryError, TensorFlowError):
-                raise  # TensorFlow's words are in it
+                raise  # the message already contains TensorFlow's
             except Exception:
                 _flush()
                 os.dup2(kept, 2)
@@ -57,7 +57,7 @@ def held_back_stderr() -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _log_level() -> Iterator[None]:
-    """TensorFlow's own log would bury the result; who wants it sets the variable."""
+    """Lowers TensorFlow's log level, unless the user has set the variable."""
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return

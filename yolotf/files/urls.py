@@ -1,4 +1,4 @@
-"""URLs: which text is one, and what may be shown of it."""
+"""Recognises URLs and removes their secrets."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
 _URL_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
-"""What pathlib makes of a URL."""
+"""A URL after pathlib has collapsed its slashes."""
 _ANY_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)((?:(?!::[A-Za-z])[^\s'\"<>])*)")
-"""In a sentence, or chained by `::`."""
+"""A URL in a sentence, or chained by `::`."""
 
 
 def redacted(text: str) -> str:
-    """A URL, or a sentence with some: their schemes, hosts and last path parts, nothing else.
+    """Reduces the URLs in a text to their schemes, hosts and last path parts.
 
-    Credentials stand before an @, in the query, behind the # and in the path, and whoever reads a
+    Credentials can be before the @, in the query, the fragment or the path, and anyone who reads a
     presigned URL in a log can open its object.
     """
     return _ANY_URL.sub(lambda found: found[1] + _shown(found[2]), text)
 
 
 def _shown(rest: str) -> str:
-    """What is shown of a URL after `scheme://`."""
+    """Returns what may be shown of a URL after `scheme://`."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     path = re.split(r"[?#]", rest, maxsplit=1)[0][len(authority) :]
     middle, _, last = path.rpartition("/")
@@ -31,14 +31,14 @@ def _shown(rest: str) -> str:
     host = authority.rpartition("@")[2]
     if "@" not in rest[len(authority) :]:
         return host + between + last
-    # A password may hold / ? # itself, and then this is not where the host is.
+    # A password may contain / ? #, so the host may start later.
     after = rest.rpartition("@")[2]
     same = "/" in after and last and re.split(r"[?#]", after)[0].rpartition("/")[2] == last
     return f".../{last}" if same else "..."
 
 
 def url_of(weights: str | os.PathLike[str]) -> str | None:
-    """The URL that a path is; None for paths."""
+    """Returns a path as a URL if it is one; None for other paths."""
     text = os.fsdecode(weights)
     if isinstance(weights, str):
         return text if _URL.match(text) and not Path(text).exists() else None

@@ -1,7 +1,7 @@
-"""What a picture may be given as, and the pixels a network takes of it. No TensorFlow.
+"""Reads images of every supported type as pixels for a network. No TensorFlow.
 
-Paths, Pillow images, arrays and tensors, encoded bytes and open files are read here and nowhere
-else, so that a detector, a classifier and the commands refuse alike what is no picture.
+Paths, Pillow images, arrays, tensors, encoded bytes and open files are all read here, so that
+detectors, classifiers and commands accept and refuse the same inputs.
 """
 
 from __future__ import annotations
@@ -28,37 +28,36 @@ if TYPE_CHECKING:
 Picture = Union[
     str, "os.PathLike[str]", npt.NDArray[Any], "Image.Image", bytes, bytearray, memoryview, BinaryIO
 ]
-"""Also whatever NumPy makes an array of, such as a `tf.Tensor`."""
+"""Also anything that NumPy converts to an array, such as a `tf.Tensor`."""
 
 Pictures = list[Picture] | tuple[Picture, ...]
-"""Several at once; so is an array [batch, height, width, channels]."""
+"""Several images; an array [batch, height, width, channels] also counts as several."""
 
 _ROUNDING = 1e-3
-"""How far floats may lie outside 0..1: resizing and colour arithmetic overshoot a little."""
+"""Tolerance for floats outside 0..1: resizing and colour conversion overshoot slightly."""
 
 
 def open_picture(
     picture: Picture, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
 ) -> Image.Image:
-    """A Pillow image of 8 bits a channel, turned upright as its camera says (EXIF).
+    """Returns an 8-bit Pillow image, rotated as its EXIF orientation says.
 
-    A JPEG that is cut short is read as far as it goes, and of several frames the first is taken;
-    both with a warning.
+    A truncated JPEG is read as far as possible, and of several frames only the first is read; both
+    with a warning.
 
     Args:
-        picture: a path; a Pillow image; an encoded picture as bytes or an open binary file; an
-            array or tensor [height, width] or [height, width, 1, 3 or 4], RGB, uint8 or float in
-            0..1.
-        bgr: arrays hold blue, green, red, as OpenCV reads them. Files say themselves.
-        max_pixels: a file of more is refused before it is decoded; None: none is.
+        picture: a path; a Pillow image; an encoded image as bytes or an open binary file; an array
+            or tensor [height, width] or [height, width, 1, 3 or 4], RGB, uint8 or float in 0..1.
+        bgr: arrays are in blue, green, red order, as OpenCV reads them. Does not affect files.
+        max_pixels: larger files are refused before they are decoded; None: no limit.
 
     Raises:
-        OSError: a file cannot be read, is no picture, or has more than `max_pixels`.
+        OSError: a file cannot be read, is not an image, or has more than `max_pixels`.
         MissingPackageError: it is HEIC, and pillow-heif is not installed.
-        TypeError: it is none of these, such as None.
+        TypeError: another type, such as None.
         ValueError: an array of another shape or range.
     """
-    from PIL import Image  # kept out of `import yolotf`
+    from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
     picture = _encoded(picture)
     if isinstance(picture, Image.Image):
@@ -94,27 +93,27 @@ def open_picture(
 def read_picture(
     picture: Picture, channels: int, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
 ) -> npt.NDArray[Any]:
-    """The pixels for a network of so many channels.
+    """Returns the pixels for a network with `channels` input channels.
 
     Args:
-        picture: see `open_picture`; arrays of exactly `channels` channels may have any number.
-        channels: of the network: 1 is grey, 3 is RGB; others are taken as they are stored.
+        picture: see `open_picture`; arrays may also have exactly `channels` channels, any number.
+        channels: of the network: 1 is grey, 3 is RGB; others take the stored channels unchanged.
         bgr: see `open_picture`.
         max_pixels: see `open_picture`.
 
     Returns:
-        [height, width, channels], uint8, or float32 in 0..1 if it was given in floats.
+        [height, width, channels], uint8, or float32 in 0..1 for float input.
 
     Raises:
-        OSError, TypeError, ValueError: see `open_picture`; or the picture has another number of
-            channels than a network of neither 1 nor 3.
+        OSError, TypeError, ValueError: see `open_picture`; or the network has neither 1 nor 3
+            channels and the image has a different number.
     """
     picture = _encoded(picture)
     if is_array(picture):
         array = check_array(picture, bgr=bgr)
         if array.shape[2] == channels:
             return array
-        picture, bgr = array, False  # as it is now
+        picture, bgr = array, False  # as converted
     image = open_picture(picture, bgr=bgr, max_pixels=max_pixels)
     if channels in (1, 3):
         mode = "L" if channels == 1 else "RGB"
@@ -130,15 +129,15 @@ def read_picture(
 
 
 def images_of(given: Picture | Pictures) -> tuple[Sequence[Picture], bool]:
-    """The images of a list, a tuple or an array [batch, height, width, channels], or the only one.
+    """Returns the images of a list, tuple or array [batch, height, width, channels], or a single one.
 
-    Servers hand over such arrays where they join requests.
+    Servers pass such arrays when they batch requests.
 
     Returns:
-        The images, and whether they were given as several.
+        The images, and whether the argument was several.
 
     Raises:
-        TypeError: a tensor without a value.
+        TypeError: a symbolic tensor.
     """
     if isinstance(given, list | tuple):
         return given, True
@@ -148,28 +147,28 @@ def images_of(given: Picture | Pictures) -> tuple[Sequence[Picture], bool]:
 
 
 def _encoded(picture: Any) -> Any:
-    """The bytes in a tensor of one string, as `tf.io.read_file` gives them; all else as it is."""
+    """Returns the bytes in a scalar string tensor, as from `tf.io.read_file`; else the argument."""
     if getattr(picture, "shape", None) == () and hasattr(picture, "__array__"):
-        with contextlib.suppress(Exception):  # a tensor without a value: refused as that
+        with contextlib.suppress(Exception):  # a symbolic tensor, refused later
             content = np.asarray(picture).item()
             return content if isinstance(content, bytes) else picture
     return picture
 
 
 def is_array(picture: object) -> bool:
-    """Whether it is an array or a tensor: neither a file nor an image of Pillow's."""
-    from PIL import Image  # kept out of `import yolotf`
+    """Whether it is an array or a tensor, not a file or a Pillow image."""
+    from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
     return hasattr(picture, "__array__") and not isinstance(picture, Image.Image)
 
 
 def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
-    """An array or tensor as [height, width, channels] uint8 or float32, refused if it is neither.
+    """Returns an array or tensor as [height, width, channels] uint8 or float32.
 
     Raises:
-        TypeError: it is no array, or of a type that is no picture's.
-        ValueError: its shape is none of a picture, or floats are not in 0..1.
-        OutOfMemoryError: it has to be copied, and there is no memory for that.
+        TypeError: it is not an array, or its type does not suit an image.
+        ValueError: its shape does not suit an image, or floats are not in 0..1.
+        OutOfMemoryError: it must be copied, and there is not enough memory.
     """
     if picture is None:
         raise TypeError(
@@ -205,14 +204,14 @@ def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
 
 
 def _values(picture: Any) -> npt.NDArray[Any]:
-    """An array or tensor as an array.
+    """Converts an array or tensor to an array.
 
     Raises:
-        TypeError: a tensor without a value.
+        TypeError: a symbolic tensor.
     """
     try:
         return np.asarray(picture)
-    except Exception as error:  # a tensor without a value; TensorFlow raises errors of its own
+    except Exception as error:  # a symbolic tensor; TensorFlow raises its own error types
         raise TypeError(
             f"a picture is a {type(picture).__name__} without a value, as inside a tf.function; "
             "use yolotf.inference.build_function there"
@@ -253,7 +252,7 @@ def _in_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _check_pixels(image: Image.Image, name: str, most: int | None) -> None:
-    """Raises for more pixels than are wanted; none of them has been decoded."""
+    """Raises TooLargeError for an image of too many pixels, before it is decoded."""
     width, height = image.size
     if most is not None and width * height > most:
         raise TooLargeError(
@@ -265,14 +264,14 @@ def _check_pixels(image: Image.Image, name: str, most: int | None) -> None:
 
 
 class TooLargeError(OSError):
-    """A picture of more pixels than are wanted."""
+    """An image with too many pixels."""
 
 
 def _decoded(
     source: Any, name: str, content: str | os.PathLike[str] | bytes, max_pixels: int | None
 ) -> Image.Image:
-    """An encoded picture; `content` is looked at if it is none."""
-    from PIL import Image  # kept out of `import yolotf`
+    """Decodes an image; `content` is inspected to explain a failure."""
+    from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
     try:
         with _identified(source, name) as image:
@@ -282,7 +281,7 @@ def _decoded(
     except (TooLargeError, MissingPackageError):
         raise
     except OSError as error:
-        if error.strerror:  # the system's own: no such file, and so on
+        if error.strerror:  # from the system: no such file, and so on
             raise
         cut = _cut_jpeg(source, name, max_pixels) if "truncated" in str(error) else None
         if cut is not None:
@@ -294,24 +293,24 @@ def _decoded(
         raise OSError(printable(f"{name}: {pixels} of Pillow's; {fix}")) from error
     except MemoryError as error:
         raise OSError(printable(f"{name}: there is no memory for its pixels")) from error
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+    except Exception as error:  # Pillow's decoders raise arbitrary exceptions on damaged files
         reason = f"not read as a picture: {str(error).rstrip('.') or type(error).__name__}"
         raise OSError(printable(f"{name}: {reason}")) from error
 
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _FRAMED = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
-"""Pillow's names of formats that hold several images where one means a video, or pages."""
+"""Pillow's names of formats whose further images are video frames or pages."""
 
 
 def _identified(source: BinaryIO, name: str) -> Image.Image:
-    """The image with what its header says; HEIC by pillow-heif.
+    """Opens an image and reads its header; pillow-heif reads HEIC.
 
     Raises:
         MissingPackageError: it is HEIC, and pillow-heif is not installed.
-        OSError: Pillow does not know it.
+        OSError: Pillow does not recognise the format.
     """
-    from PIL import Image, UnidentifiedImageError  # kept out of `import yolotf`
+    from PIL import Image, UnidentifiedImageError  # imported lazily: keeps `import yolotf` fast
 
     try:
         return Image.open(source)
@@ -333,9 +332,9 @@ def _identified(source: BinaryIO, name: str) -> Image.Image:
 
 
 def _tell_of_frames(image: Image.Image, name: str) -> None:
-    """Warns of images behind the first one, which nobody looks at."""
+    """Warns of further images in the file, which are ignored."""
     several = False
-    with contextlib.suppress(Exception):  # the first may be whole where the second is not
+    with contextlib.suppress(Exception):  # the first frame may be intact where the second is not
         several = image.format in _FRAMED and bool(getattr(image, "is_animated", False))
         image.seek(0)
     if several:
@@ -346,11 +345,11 @@ def _tell_of_frames(image: Image.Image, name: str) -> None:
 
 
 def _cut_jpeg(source: BinaryIO, name: str, max_pixels: int | None) -> Image.Image | None:
-    """The part of a JPEG that is there, the rest grey, with a warning; None if nothing is.
+    """Returns a truncated JPEG with the rest grey, with a warning; None if no pixels were decoded.
 
-    libjpeg decodes what came before an end of image, so it is given one.
+    libjpeg decodes the data before an end-of-image marker, so one is appended.
     """
-    from PIL import Image  # kept out of `import yolotf`
+    from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
     source.seek(0)
     content = source.read()
@@ -363,16 +362,16 @@ def _cut_jpeg(source: BinaryIO, name: str, max_pixels: int | None) -> Image.Imag
             pixels = np.asarray(image)
             rest = pixels[-1, -1]
             if (pixels[32:] == rest).all() and (pixels[:, 32:] == rest).all():
-                return None  # a header alone; libjpeg makes a first block up
+                return None  # header only; libjpeg invents a first block
             found = _upright(image, ours=True)
-    except Exception:  # the error of the file as it is says more
+    except Exception:  # the original file's error says more
         return None
     warnings.warn(printable(f"{name}: cut short; read as far as it goes"), stacklevel=2)
     return found
 
 
 def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
-    """Why `content` is no picture; what Pillow says of one that is damaged."""
+    """Returns why `content` is not an image, or Pillow's reason if it is damaged."""
     if isinstance(content, bytes):
         kind = magic.kind_of(content, size=len(content), end=content[-8:])
         start = content
@@ -386,7 +385,7 @@ def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
     if kind is not None and not kind.is_picture:
         fix = "; unpack it first" if kind.is_packed else ""
         return f"{kind.what}, not a picture{_FIXES.get(kind.detected, fix)}"
-    from PIL import UnidentifiedImageError  # kept out of `import yolotf`
+    from PIL import UnidentifiedImageError  # imported lazily: keeps `import yolotf` fast
 
     if isinstance(error, UnidentifiedImageError):
         return "not a picture that Pillow can read"
@@ -397,8 +396,8 @@ _FIXES = {"git_lfs_pointer": "; run: git lfs pull"}
 
 
 def _upright(image: Image.Image, *, ours: bool = False) -> Image.Image:
-    """The image as its camera says; one that is `ours` may be changed, and is not copied."""
-    from PIL import Image, ImageOps  # kept out of `import yolotf`
+    """Rotates the image as EXIF says; an image that is `ours` may be modified in place."""
+    from PIL import Image, ImageOps  # imported lazily: keeps `import yolotf` fast
 
     if ours:
         image.load()
@@ -407,7 +406,7 @@ def _upright(image: Image.Image, *, ours: bool = False) -> Image.Image:
     else:
         turned = ImageOps.exif_transpose(image)
     if turned.mode.startswith("I"):
-        # 16 bits, also of files in mode I; Pillow would cut them off at 255.
+        # 16 bits per channel, also in mode I; Pillow would clip values at 255.
         values = np.asarray(turned).astype(np.float64)
         low, high = float(values.min(initial=0)), float(values.max(initial=0))
         if low < 0 or high > 65535:
