@@ -129,7 +129,7 @@ def read_picture(
 
 
 def images_of(given: Picture | Pictures) -> tuple[Sequence[Picture], bool]:
-    """Returns the images of a list, tuple or array [batch, height, width, channels], or a single one.
+    """Returns the images of a list, tuple or array [batch, height, width, channels], or just one.
 
     Servers pass such arrays when they batch requests.
 
