@@ -1,1 +1,1 @@
-"""Networks as ONNX, written from the one description that TensorFlow's graphs come from."""
+"""Networks as ONNX models, written from the same description as TensorFlow's graphs."""

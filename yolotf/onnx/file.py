@@ -1,7 +1,7 @@
-"""A model as a file, its numbers straight from a `.weights` file.
+"""Writing of ONNX files, with weights streamed from a `.weights` file.
 
-They are read and written a few arrays at a time (`Pieces`), so that a network of any size takes
-the memory of its largest layer and of what it is described with.
+Weights are read and written a few arrays at a time (`Pieces`), so that memory is needed only for
+the largest layer and the model without weights.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def write(
     data: BinaryIO | None = None,
     data_name: str = "",
 ) -> Pieces:
-    """Writes a model with the numbers of a file; needs the package onnx.
+    """Writes a model with the weights of a file; needs the onnx package.
 
     Args:
-        model: what to write.
+        model: the model.
         file: the `.weights` file, whose size and content have been checked.
-        header: what it begins with.
-        output: where to write it.
-        metadata: what else the model is to say, by key.
-        threads: that read the file.
-        data: where to write the numbers, if not into the model (see `is_too_large`).
-        data_name: what that file is called, which has to be in the folder of the model.
+        header: its header.
+        output: where to write the model.
+        metadata: entries of the model's metadata.
+        threads: number of threads that read the file.
+        data: where to write the weights, if not into the model (see `is_too_large`).
+        data_name: name of that file, which has to be in the model's folder.
 
     Returns:
         How the file was read.
@@ -60,7 +60,7 @@ def write(
         return pieces.of([assignments[one.key] for one in weights])
 
     inner = constant_weights(model)
-    # Copies: what `numbers` gives is good until the next.
+    # Copies: an array of `numbers` is valid only until the next.
     arrays = [array.copy() for array in numbers(inner)]
     model = folded(model, {one.name: array for one, array in zip(inner, arrays, strict=True)})
     if data is None:
@@ -87,9 +87,9 @@ def _external(weights: Sequence[Weight], file: str) -> Iterator[tuple[bytes, int
 
 
 def is_too_large(network_floats: int) -> bool:
-    """Whether a model with so many numbers cannot be one protobuf message."""
+    """Returns whether a model with so many weights exceeds the size of a protobuf message."""
     return layout.FLOAT_BYTES * network_floats + _DESCRIPTION > LARGEST
 
 
 _DESCRIPTION = 16 << 20
-"""Bytes that everything but the weights may take."""
+"""Bytes: an upper bound of the model without its weights."""

@@ -1,8 +1,8 @@
-"""What depends on the file alone, computed while the model is written.
+"""Constant folding of operations that depend on weights only.
 
-The sign kernels of `xnor=1`, normalized weights of a `[shortcut]`, turned kernels of `flipped=1`:
-in a graph that is loaded again and again they are operations on numbers that never change. Engines
-compute them once when they load a model; not all can (OpenCV), and TensorRT wants to see a kernel.
+Examples are the binarized kernels of `xnor=1`, the normalized weights of a `[shortcut]` and the
+transposed kernels of `flipped=1`. Most engines fold such operations when they load a model, but
+OpenCV does not, and TensorRT requires kernels to be constants.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from yolotf.onnx.tensors import Operation, Value
 
 
 def constant_weights(model: Model) -> tuple[Weight, ...]:
-    """The arrays that enter operations which depend on nothing but the file."""
+    """Returns the weights that are inputs of operations which depend on weights only."""
     operations = _constant_operations(model)
     names = _weights_of(operations)
     return tuple(one for one in model.weights if one.name in names)
 
 
 def folded(model: Model, arrays: Mapping[str, npt.NDArray[np.float32]]) -> Model:
-    """The model with constants in place of such operations; needs the package onnx.
+    """Returns the model with operations on weights only folded; needs the onnx package.
 
     Args:
-        model: any.
-        arrays: the numbers of `constant_weights`, by name.
+        model: any model.
+        arrays: the values of `constant_weights`, by name.
     """
     operations = _constant_operations(model)
     if not operations:
@@ -61,7 +61,7 @@ def folded(model: Model, arrays: Mapping[str, npt.NDArray[np.float32]]) -> Model
 
 
 def _weights_of(operations: Iterable[Operation]) -> set[str]:
-    """Names of the network's arrays that some operations take."""
+    """Returns the names of the weights among the inputs of operations."""
     return {
         value.name
         for operation in operations
@@ -75,7 +75,7 @@ def _or_same(constants: Mapping[int, Value], value: Value | None) -> Value | Non
 
 
 def _constant_operations(model: Model) -> list[Operation]:
-    """Those whose inputs never change; none that gives one of the model's outputs."""
+    """Returns the operations with constant inputs, except those of the model's outputs."""
     outputs = {port.name for port in model.outputs}
     known: set[int] = set()
     found = []
@@ -96,7 +96,7 @@ def _computed(
     wanted: list[Value],
     arrays: Mapping[str, npt.NDArray[np.float32]],
 ) -> list[npt.NDArray[Any]]:
-    """What the operations give, by the package's own evaluation."""
+    """Evaluates operations with the onnx package's reference implementation."""
     import onnx  # optional
     from onnx.reference import ReferenceEvaluator
 

@@ -1,7 +1,7 @@
-"""A network as an ONNX model: what goes in, what comes out, what it holds.
+"""Description of a network as an ONNX model: inputs, outputs, operations and weights.
 
-`describe` needs the cfg alone. The numbers come later, from a `.weights` file, into the model or
-beside it.
+`describe` needs the cfg only. The weights are added later from a `.weights` file, in the model or
+in a separate file.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from yolotf.onnx.proto import Dim
 from yolotf.onnx.tensors import NCHW, NHWC, Operation, Tensor, Value
 
 OPSET = 13
-"""Of ONNX, read by onnxruntime since 1.8, TensorRT since 8.0, OpenVINO since 2021.4."""
+"""ONNX opset; read by onnxruntime since 1.8, TensorRT since 8.0, OpenVINO since 2021.4."""
 _IR_VERSION = 7
-"""Of the file: the one that came with this opset."""
+"""The IR version released with this opset."""
 LARGEST = 2**31 - 1
-"""Bytes a protobuf message may have."""
+"""Largest size of a protobuf message in bytes."""
 PRODUCER = "yolotf"
 
 Layout = Literal["NCHW", "NHWC"]
@@ -35,27 +35,27 @@ _ORDERS = {"NCHW": NCHW, "NHWC": NHWC}
 
 
 class Suppression(NamedTuple):
-    """What becomes a detection."""
+    """Which detections to return."""
 
     score: float
-    """Above which a score has to be."""
+    """Scores have to be above it."""
     iou: float
-    """Boxes of one class that overlap more exclude each other."""
+    """Of boxes of one class that overlap more (IoU), only the best is kept."""
     max_boxes: int
-    """Detections of each class of a picture, the best ones."""
+    """Largest number of detections for each class of an image; the best are kept."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of a model.
+    """Options of a model.
 
     Attributes:
-        batch: how many pictures go in at once; None for any number.
-        any_size: pictures of any height and width that the network's stride divides.
-        layout: order of the axes of pictures and raw heads.
-        reverse_outputs: the heads in the opposite order.
-        decode: boxes and scores come out in place of raw heads.
-        suppression: with `decode`, detections only.
+        batch: the batch size; None: any.
+        any_size: accept images of any height and width that are multiples of the stride.
+        layout: order of the axes of images and raw heads.
+        reverse_outputs: output the heads in reverse order.
+        decode: output boxes and scores instead of raw heads.
+        suppression: with `decode`, output only detections.
     """
 
     batch: int | None = None
@@ -68,25 +68,25 @@ class Options:
 
 @dataclass(frozen=True)
 class Port:
-    """What goes in or comes out: a name, a type, a shape in memory."""
+    """An input or output: its name, type and shape in memory."""
 
     name: str
     dtype: str
     shape: tuple[Dim, ...]
 
     def to_bytes(self) -> bytes:
-        """As ONNX has it."""
+        """Returns its ValueInfoProto, serialized."""
         return proto.value_info(self.name, self.dtype, self.shape)
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One array of the network in the model.
+    """A weight array of the model.
 
     Attributes:
         key: in `NetworkGraph.shapes`.
         name: in the model.
-        shape: there; the numbers in the order of the key's own shape.
+        shape: in the model; values are in the order of the key's shape.
     """
 
     key: str
@@ -95,7 +95,7 @@ class Weight:
 
     @property
     def size_bytes(self) -> int:
-        """Of its numbers."""
+        """Size of its values in bytes."""
         size = 4
         for extent in self.shape:
             size *= extent
@@ -104,13 +104,12 @@ class Weight:
 
 @dataclass(frozen=True)
 class Model:
-    """A network described in ONNX's operations.
+    """A network described with ONNX operations.
 
     Attributes:
-        graph: where the arrays come from.
-        inputs: the pictures, then what was kept from the frame before, by the keys of
-            `graph.states`.
-        outputs: the heads, then what is to be kept.
+        graph: defines the arrays.
+        inputs: the images, then the recurrent state, by the keys of `graph.states`.
+        outputs: the heads, then the next recurrent state.
         weights: in the order of the plan.
     """
 
@@ -122,11 +121,11 @@ class Model:
 
     @property
     def network(self) -> cfg.Network:
-        """What it was made from."""
+        """The network."""
         return self.graph.network
 
     def head(self, metadata: Mapping[str, str]) -> bytes:
-        """The ModelProto up to its graph."""
+        """Returns the ModelProto up to its graph, serialized."""
         opset = proto.text(1, "") + proto.number(2, OPSET)
         parts = [
             proto.number(1, _IR_VERSION),
@@ -138,7 +137,7 @@ class Model:
         return b"".join(parts)
 
     def body(self, *, weights_as_inputs: bool = False) -> bytes:
-        """The GraphProto without its weights."""
+        """Returns the GraphProto without its weights, serialized."""
         inputs = list(self.inputs)
         if weights_as_inputs:
             inputs += [Port(one.name, "float32", one.shape) for one in self.weights]
@@ -161,18 +160,18 @@ class Model:
                     yield proto.tensor(value.name, value.constant)
 
     def skeleton(self) -> bytes:
-        """The model with its weights as further inputs: what of it can be checked without them."""
+        """Returns the model with its weights as inputs, so that it can be checked without them."""
         body = self.body(weights_as_inputs=True)
         return self.head({}) + proto.message(7, body)
 
     def chunks(
         self, metadata: Mapping[str, str], numbers: Iterable[memoryview | bytes]
     ) -> Iterator[memoryview | bytes]:
-        """The bytes of the model, its weights last.
+        """Yields the bytes of the model, weights last.
 
         Args:
-            metadata: what else is to be said of it, by key.
-            numbers: float32 of each of `weights`; read when what is before them has been taken.
+            metadata: entries of the model's metadata.
+            numbers: the float32 values of each of `weights`; read lazily.
         """
         body = self.body()
         starts = [proto.float_tensor_start(one.name, one.shape) for one in self.weights]
@@ -194,11 +193,11 @@ def _node(operation: Operation) -> bytes:
 
 
 def describe(network: cfg.Network, options: Options = Options()) -> Model:
-    """A network in ONNX's operations.
+    """Returns a network described with ONNX operations.
 
     Raises:
-        UnsupportedSectionError: a section that cannot be built, or that the file holds nothing
-            for (`dontload`), or that holds for one picture size only, with `any_size`.
+        UnsupportedSectionError: a section is not supported, has no weights in the file
+            (`dontload`), or, with `any_size`, requires a fixed image size.
     """
     if options.any_size:
         graph_rules.check_any_size(network)
@@ -239,7 +238,7 @@ def _decoded(
     network: cfg.Network,
     options: Options,
 ) -> list[tuple[str, Tensor]]:
-    """Boxes and scores of all heads; or of what suppression leaves."""
+    """Returns boxes and scores of all heads, after suppression if requested."""
     check_heads(network)
 
     def size_of(tensor: Tensor) -> list[Any]:
@@ -248,7 +247,7 @@ def _decoded(
     grids = [size_of(head) for head in heads]
     found = raw_heads.corners_and_scores(ops, heads, network, grids, size_of(pictures))
     if options.suppression is None:
-        if options.any_size:  # a name in place of the formula
+        if options.any_size:  # a name instead of a formula
             batch = found[0].shape[0]
             found = tuple(replace(one, shape=(batch, "boxes", one.shape[2])) for one in found)
         return list(zip(("boxes", "scores"), found, strict=True))
@@ -269,7 +268,7 @@ def _finished(
     outputs: Sequence[tuple[str, Tensor]],
     order: tuple[int, ...],
 ) -> Model:
-    """The model: outputs as they are wanted, names for everything, nothing that is not needed."""
+    """Returns the model with transposed outputs, named values and no unused operations."""
     given = {id(one.value) for one in inputs}
     finals: list[Value] = []
     ports = []
@@ -291,7 +290,7 @@ def _finished(
 
 
 def _needed(operations: Sequence[Operation], outputs: Sequence[Value]) -> list[Operation]:
-    """Those that the outputs depend on, in their order."""
+    """Returns the operations that the outputs depend on, in order."""
     wanted = {id(value) for value in outputs}
     needed = []
     for operation in reversed(operations):
@@ -304,7 +303,7 @@ def _needed(operations: Sequence[Operation], outputs: Sequence[Value]) -> list[O
 def _name(
     operations: Sequence[Operation], outputs: Mapping[int, str], inputs: Collection[str]
 ) -> None:
-    """Names for all values: an output's, a section's, or `section/kind`."""
+    """Names all values: after outputs and sections, otherwise `section/kind`."""
     taken = {*inputs, *outputs.values()}
 
     def free(name: str) -> str:
@@ -331,7 +330,7 @@ def _name(
 
 
 def _weights(graph: NetworkGraph, operations: Sequence[Operation]) -> tuple[Weight, ...]:
-    """The arrays that are used, in the order of the plan, named after their sections."""
+    """Returns the weights in use, in the order of the plan, named after their sections."""
     found: dict[str, Weight] = {}
     for operation in operations:
         for value in operation.inputs:

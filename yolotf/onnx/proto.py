@@ -1,8 +1,8 @@
-"""ONNX's messages in protobuf's wire format: just what a network needs.
+"""The ONNX messages that a network needs, in protobuf's wire format.
 
-Written by hand because a server waits for it: `import onnx` takes longer than all of this, and a
-protobuf library would hold a second copy of every kernel. Field numbers are those of onnx.proto3
-(IR version 7); whatever is written is read back by the package `onnx` in the tests.
+Hand-written to start servers quickly: `import onnx` takes longer than all of this, and a protobuf
+library would copy every kernel. Field numbers are those of onnx.proto3 (IR version 7); the tests
+read everything back with the `onnx` package.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Dim = int | str
-"""An extent, or the name of one that is known at run time only."""
+"""A size, or the name of a size known only at run time."""
 
 _TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9}
 """TensorProto.DataType."""
@@ -26,7 +26,7 @@ _EXTERNAL = 1
 
 
 def varint(value: int) -> bytes:
-    """An integer of any sign, seven bits a byte."""
+    """Encodes an integer as a varint."""
     value &= 0xFFFFFFFFFFFFFFFF
     if value < 0x80:
         return bytes((value,))
@@ -38,22 +38,22 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
-    """An integer field."""
+    """Encodes an integer field."""
     return varint(field << 3) + varint(value)
 
 
 def start(field: int, size: int) -> bytes:
-    """What stands before `size` bytes of a text, bytes or message field."""
+    """Encodes the tag and length that precede `size` bytes of a length-delimited field."""
     return varint(field << 3 | 2) + varint(size)
 
 
 def message(field: int, content: bytes) -> bytes:
-    """A field of bytes, or of another message."""
+    """Encodes a bytes or message field."""
     return start(field, len(content)) + content
 
 
 def text(field: int, value: str) -> bytes:
-    """A text field."""
+    """Encodes a string field."""
     return message(field, value.encode())
 
 
@@ -62,7 +62,7 @@ def _packed(field: int, values: Iterable[int]) -> bytes:
 
 
 def attribute(name: str, value: Any) -> bytes:
-    """An AttributeProto: an int, a float, a str, or a list of ints or floats."""
+    """Encodes an AttributeProto: an int, a float, a str, or a list of ints or floats."""
     named = text(1, name)
     match value:
         case bool() | int():
@@ -85,7 +85,7 @@ def node(
     outputs: Sequence[str],
     attributes: Mapping[str, Any],
 ) -> bytes:
-    """A NodeProto."""
+    """Encodes a NodeProto."""
     parts = [text(1, one) for one in inputs]
     parts += [text(2, one) for one in outputs]
     parts += [text(3, name), text(4, kind)]
@@ -94,7 +94,7 @@ def node(
 
 
 def value_info(name: str, dtype: str, shape: Sequence[Dim]) -> bytes:
-    """A ValueInfoProto of a tensor."""
+    """Encodes a ValueInfoProto of a tensor."""
     dims = b"".join(message(1, _dim(extent)) for extent in shape)
     tensor_type = number(1, _TYPES[dtype]) + message(2, dims)
     return text(1, name) + message(2, message(1, tensor_type))
@@ -105,19 +105,19 @@ def _dim(extent: Dim) -> bytes:
 
 
 def tensor(name: str, array: npt.NDArray[Any]) -> bytes:
-    """A TensorProto with its numbers."""
+    """Encodes a TensorProto with its values."""
     content = np.ascontiguousarray(array).tobytes()
     return _tensor_start(name, array.dtype.name, array.shape) + message(9, content)
 
 
 def float_tensor_start(name: str, shape: Sequence[int]) -> bytes:
-    """A TensorProto of float32 up to the numbers, which have to follow."""
+    """Encodes a float32 TensorProto up to its values, which have to follow."""
     size = 4 * int(np.prod(shape, dtype=np.int64))
     return _tensor_start(name, "float32", shape) + start(9, size)
 
 
 def external_float_tensor(name: str, shape: Sequence[int], file: str, offset: int) -> bytes:
-    """A TensorProto of float32 whose numbers are in another file of the same folder."""
+    """Encodes a float32 TensorProto whose values are in another file of the same folder."""
     size = 4 * int(np.prod(shape, dtype=np.int64))
     places = {"location": file, "offset": str(offset), "length": str(size)}
     entries = b"".join(message(13, entry(*item)) for item in places.items())
@@ -129,5 +129,5 @@ def _tensor_start(name: str, dtype: str, shape: Sequence[int]) -> bytes:
 
 
 def entry(key: str, value: str) -> bytes:
-    """A StringStringEntryProto."""
+    """Encodes a StringStringEntryProto."""
     return text(1, key) + text(2, value)

@@ -1,4 +1,4 @@
-"""What the graph is made of while it is written: values, operations, and the order of axes."""
+"""Values, operations and axis orders of an ONNX graph under construction."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from yolotf.onnx.proto import Dim
 Axes = tuple[int, ...]
 
 NCHW: Axes = (0, 3, 1, 2)
-"""Order of a picture's axes in memory, as places in [batch, rows, columns, channels]."""
+"""Order of an image's axes in memory, as indices into [batch, rows, columns, channels]."""
 NHWC: Axes = (0, 1, 2, 3)
 OIHW: Axes = (3, 2, 0, 1)
-"""Order of a kernel's axes in memory, as places in HWIO."""
+"""Order of a kernel's axes in memory, as indices into HWIO."""
 
 
 @dataclass(eq=False)
 class Value:
-    """One result of an operation, an input, a constant or an array of the network.
+    """A result of an operation, an input, a constant or a weight array.
 
     Attributes:
-        dtype: NumPy's name for it.
-        constant: its numbers, if they are known now.
-        weight: of an array of the network, its key in `NetworkGraph.shapes`.
-        dims: of an array of the network, as the model declares it: its numbers in any shape.
-        operation: that it is a result of.
-        name: in the model; "" until it has one.
-        uses: how many operations have taken it so far.
+        dtype: NumPy's name of the type.
+        constant: the array, if constant.
+        weight: key of a weight array in `NetworkGraph.shapes`.
+        dims: shape that the model declares for a weight array; its values in any shape.
+        operation: the operation that computes it.
+        name: in the model; "" until named.
+        uses: how many operations use it so far.
     """
 
     dtype: str = "float32"
@@ -45,14 +45,14 @@ class Value:
 
 @dataclass(eq=False)
 class Operation:
-    """One node of the model.
+    """A node of the model.
 
     Attributes:
-        kind: ONNX's name for it.
-        inputs: what it takes; None for an optional input that is left out.
+        kind: ONNX's name of the operation.
+        inputs: the inputs; None for an omitted optional input.
         attributes: by name.
-        outputs: what it gives.
-        section: name of the section that it is written for.
+        outputs: the outputs.
+        section: name of the section it belongs to.
     """
 
     kind: str
@@ -64,16 +64,16 @@ class Operation:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A value, and what its axes mean.
+    """A value with the meaning of its axes.
 
-    Sections are described with channels last and computed with channels first. So a tensor has the
-    shape that the description sees, and the order in which memory has these axes; an operation
-    that only changes what axes are called writes nothing.
+    Sections are described channels last and computed channels first. A tensor therefore has the
+    shape seen by the description and the order of these axes in memory; operations that only rename
+    axes write nothing.
 
     Attributes:
         value: in the model.
-        shape: as the description sees it.
-        order: for each axis in memory, its place in `shape`.
+        shape: as seen by the description.
+        order: for each axis in memory, its index in `shape`.
     """
 
     value: Value
@@ -82,12 +82,12 @@ class Tensor:
 
     @property
     def dtype(self) -> str:
-        """NumPy's name for it."""
+        """NumPy's name of the type."""
         return self.value.dtype
 
     @property
     def rank(self) -> int:
-        """How many axes there are."""
+        """Number of axes."""
         return len(self.shape)
 
     @property
@@ -98,14 +98,14 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Filled:
-    """A tensor of one number, in the shape of another; written only where a number will not do."""
+    """A scalar broadcast to a tensor's shape; written in full only where a scalar is not enough."""
 
     number: float
     like: Tensor
 
 
 class Extent(NamedTuple):
-    """`factor` times what an axis of a tensor has at run time."""
+    """`factor` times the size of a tensor's axis at run time."""
 
     tensor: Tensor
     axis: int
@@ -113,21 +113,21 @@ class Extent(NamedTuple):
 
 
 class Sizes(list[int | Extent]):
-    """A vector of extents: a shape, or a part of one, as far as it is known."""
+    """A vector of sizes, such as a shape, static where known."""
 
     @property
     def known(self) -> bool:
-        """Whether all of them are numbers."""
+        """Whether all sizes are static."""
         return all(isinstance(one, int) for one in self)
 
 
 def identity(rank: int) -> Axes:
-    """The order of axes that the description has, too."""
+    """Returns the axis order of the description."""
     return tuple(range(rank))
 
 
 def broadcast(shapes: Sequence[Sequence[Dim]]) -> tuple[Dim, ...]:
-    """The shape of an operation on each element of tensors of these shapes."""
+    """Returns the broadcast shape of tensors with these shapes."""
     rank = max(map(len, shapes))
     padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
     return tuple(_together(extents) for extents in zip(*padded, strict=True))
@@ -138,18 +138,18 @@ def _together(extents: Sequence[Dim]) -> Dim:
 
 
 def moves_only_ones(shape: Sequence[Dim], before: Axes, after: Axes) -> bool:
-    """Whether two orders of axes are the same in memory, axes of extent 1 aside."""
+    """Returns whether two axis orders are equal in memory apart from axes of size 1."""
     wide = [[axis for axis in order if shape[axis] != 1] for order in (before, after)]
     return wide[0] == wide[1]
 
 
 def product(extents: Sequence[Dim]) -> int:
-    """Of those that are numbers."""
+    """Returns the product of the static sizes."""
     return int(np.prod([one for one in extents if isinstance(one, int)], dtype=np.int64))
 
 
 def windows(extent: Dim, size: int, stride: int, sides: Sequence[int], dilation: int = 1) -> Dim:
-    """Positions of a window; of an extent that is not known, where `stride` divides it."""
+    """Returns the number of window positions; `stride` is assumed to divide a dynamic size."""
     beyond = sum(sides) - (size - 1) * dilation - 1
     if isinstance(extent, int):
         return (extent + beyond) // stride + 1
@@ -158,7 +158,7 @@ def windows(extent: Dim, size: int, stride: int, sides: Sequence[int], dilation:
 
 
 def divided(extent: Dim, divisor: int) -> Dim:
-    """The extent's `divisor`-th part."""
+    """Returns a size divided by `divisor`."""
     if isinstance(extent, int):
         return extent // divisor
     name, before = _divisor_of(extent)
@@ -166,7 +166,7 @@ def divided(extent: Dim, divisor: int) -> Dim:
 
 
 def times(extent: Dim, factor: int) -> Dim:
-    """The extent multiplied."""
+    """Returns a size multiplied by `factor`."""
     if isinstance(extent, int):
         return extent * factor
     name, divisor = _divisor_of(extent)
@@ -181,5 +181,5 @@ def _divisor_of(extent: str) -> tuple[str, int]:
 
 
 def pads(sides: Sequence[Sequence[int]]) -> list[int]:
-    """ONNX's order: all that is before, then all that is after."""
+    """Returns padding in ONNX's order: before for all axes, then after."""
     return [side[0] for side in sides] + [side[1] for side in sides]

@@ -1,10 +1,9 @@
-"""ONNX's operations by the calls that `tf.raw_ops` takes: what `yolotf.graphs` calls `ops`.
+"""ONNX operations with the signatures of `tf.raw_ops`: the `ops` of `yolotf.graphs`.
 
-The sections are described once, channels last, in `yolotf.graphs`. Here the same calls write nodes
-that compute channels first, as the file holds kernels and as engines like it: a tensor knows the
-order of its axes in memory (`yolotf.onnx.tensors`), and only where a section asks for the numbers
-in another order is there a Transpose. Only what the sections use is here, and only for the
-arguments that they use it with.
+Sections are described once, channels last, in `yolotf.graphs`. Here the same calls write nodes that
+compute channels first, the order of kernels in the file and the one that engines prefer. A tensor
+knows the order of its axes in memory (`yolotf.onnx.tensors`), and a Transpose is written only where
+a section needs another order. Only operations and arguments that sections use are supported.
 """
 
 from yolotf.onnx.operations import axes, elements, products, reductions, windows

@@ -1,4 +1,4 @@
-"""Operations that move, cut and join axes."""
+"""Operations that reorder, slice and concatenate axes."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _TO_THE_END = np.iinfo(np.int64).max
 
 @writes("Transpose")
 def transpose(ops: Operations, *, x: Tensor, perm: Sequence[int]) -> Tensor:
-    """Other names for the axes; nothing is written."""
+    """Renames the axes; writes nothing."""
     order = tuple(list(perm).index(axis) for axis in x.order)
     return Tensor(x.value, tuple(x.shape[axis] for axis in perm), order)
 
 
 @writes("Reshape")
 def reshape(ops: Operations, *, tensor: Tensor, shape: Sequence[int | Extent]) -> Tensor:
-    """The same numbers, in the description's order of axes, in another shape."""
+    """Reshapes the values in the description's order of axes."""
     wanted = Sizes(shape)
     dims = _reshaped(tensor.shape, wanted)
     straight = identity(tensor.rank)
@@ -50,7 +50,7 @@ def reshape(ops: Operations, *, tensor: Tensor, shape: Sequence[int | Extent]) -
 
 @writes("ConcatV2")
 def concat(ops: Operations, *, values: Sequence[Any], axis: int) -> Any:
-    """Tensors behind each other; or sizes."""
+    """Concatenates tensors, or sizes."""
     if any(isinstance(one, Sizes) for one in values):
         return Sizes(extent for one in values for extent in one)
     tensors = [ops.solid(ops.tensor(one)) for one in values]
@@ -68,7 +68,7 @@ def concat(ops: Operations, *, values: Sequence[Any], axis: int) -> Any:
 
 @writes("Split")
 def split(ops: Operations, *, axis: int, value: Tensor, num_split: int) -> list[Tensor]:
-    """Equal parts."""
+    """Splits an axis into equal parts."""
     extent = known([value.shape[axis]])[0] // num_split
     sizes = [extent] * num_split
     return split_sizes(ops, value=value, size_splits=sizes, axis=axis, num_split=num_split)
@@ -78,7 +78,7 @@ def split(ops: Operations, *, axis: int, value: Tensor, num_split: int) -> list[
 def split_sizes(
     ops: Operations, *, value: Tensor, size_splits: Sequence[int], axis: int, num_split: int
 ) -> list[Tensor]:
-    """Parts of these sizes."""
+    """Splits an axis into parts of the given sizes."""
     axis %= value.rank
     outputs = ops.write(
         "Split",
@@ -95,7 +95,7 @@ def split_sizes(
 
 @writes("Unpack")
 def unpack(ops: Operations, *, value: Tensor, num: int, axis: int) -> list[Tensor]:
-    """One for each place on an axis, which is gone then."""
+    """Returns a tensor for each index of an axis, without that axis."""
     straight = identity(value.rank)
     source = ops.in_order(value, straight)
     shape = (*value.shape[:axis], *value.shape[axis + 1 :])
@@ -109,7 +109,7 @@ def unpack(ops: Operations, *, value: Tensor, num: int, axis: int) -> list[Tenso
 
 @writes("GatherV2")
 def gather(ops: Operations, *, params: Tensor, indices: Sequence[int], axis: int) -> Tensor:
-    """Places on an axis."""
+    """Selects indices of an axis."""
     axis %= params.rank
     where = ops.integers(indices)
     inputs = [ops.plain(params), where]
@@ -120,7 +120,7 @@ def gather(ops: Operations, *, params: Tensor, indices: Sequence[int], axis: int
 
 @writes("Slice")
 def part(ops: Operations, *, input: Any, begin: Sequence[int], size: Sequence[int]) -> Any:
-    """A part of each axis; of sizes, some of them."""
+    """Slices each axis, or a list of sizes."""
     if isinstance(input, Sizes):
         return Sizes(input[begin[0] : begin[0] + size[0]])
     end = [begin[axis] + count if count >= 0 else 0 for axis, count in enumerate(size)]
@@ -140,8 +140,8 @@ def strided_slice(
     strides: Sequence[int],
     end_mask: int,
 ) -> Tensor:
-    """`input[begin:end:strides]`, up to the end of axes in the mask."""
-    cut: list[tuple[int, int, int | Extent, int]] = []  # place in memory, begin, end, step
+    """Returns `input[begin:end:strides]`; axes in the mask extend to their end."""
+    cut: list[tuple[int, int, int | Extent, int]] = []  # axis in memory, begin, end, step
     shape = list(input.shape)
     for axis, extent in enumerate(input.shape):
         to_the_end = bool(end_mask >> axis & 1)
@@ -167,7 +167,7 @@ def strided_slice(
 
 @writes("Pad")
 def pad(ops: Operations, *, input: Tensor, paddings: Sequence[Sequence[int]]) -> Tensor:
-    """Zeros around."""
+    """Pads with zeros."""
     return pad_with(ops, input=input, paddings=paddings, constant_values=0.0)
 
 
@@ -175,10 +175,10 @@ def pad(ops: Operations, *, input: Tensor, paddings: Sequence[Sequence[int]]) ->
 def pad_with(
     ops: Operations, *, input: Tensor, paddings: Sequence[Sequence[int]], constant_values: float
 ) -> Tensor:
-    """A number around."""
+    """Pads with a constant."""
     x = ops.solid(input)
     inputs = [ops.plain(x), ops.integers(pads([paddings[axis] for axis in x.order]))]
-    if constant_values:  # its own: OpenCV 4.14 takes none that another operation has, too
+    if constant_values:  # not shared: OpenCV 4.14 rejects a constant that another operation uses
         inputs.append(Value(constant=np.array(constant_values, np.float32)))
     (output,) = ops.write("Pad", inputs, mode="constant")
     shape = [windows(extent, 1, 1, paddings[axis]) for axis, extent in enumerate(x.shape)]
@@ -187,7 +187,7 @@ def pad_with(
 
 @writes("Tile")
 def repeat(ops: Operations, *, input: Tensor, multiples: Sequence[int | Extent]) -> Tensor:
-    """Several copies along each axis."""
+    """Repeats a tensor along each axis."""
     counts = Sizes(multiples)
     if all(isinstance(one, int) and one == 1 for one in counts):
         return input
@@ -200,7 +200,7 @@ def repeat(ops: Operations, *, input: Tensor, multiples: Sequence[int | Extent])
 
 @writes("Pack")
 def pack(ops: Operations, *, values: Sequence[Tensor], axis: int) -> Tensor:
-    """Tensors of one shape behind each other, on an axis of their own."""
+    """Stacks tensors of one shape along a new axis."""
     wide = [ops.ExpandDims(input=one, axis=axis) for one in values]
     packed: Tensor = ops.ConcatV2(values=wide, axis=axis)
     return packed
@@ -208,7 +208,7 @@ def pack(ops: Operations, *, values: Sequence[Tensor], axis: int) -> Tensor:
 
 @writes("ExpandDims")
 def expand_dims(ops: Operations, *, input: Tensor | Filled, axis: int) -> Tensor:
-    """One more axis, of extent 1."""
+    """Inserts an axis of size 1."""
     x = ops.solid(input)
     axis %= x.rank + 1
     shape = (*x.shape[:axis], 1, *x.shape[axis:])
@@ -218,7 +218,7 @@ def expand_dims(ops: Operations, *, input: Tensor | Filled, axis: int) -> Tensor
 
 @writes("Squeeze")
 def squeeze(ops: Operations, *, input: Tensor, axis: Sequence[int]) -> Tensor:
-    """One axis of extent 1 less."""
+    """Removes an axis of size 1."""
     (gone,) = (one % input.rank for one in axis)
     assert input.shape[gone] == 1
     shape = (*input.shape[:gone], *input.shape[gone + 1 :])
@@ -229,14 +229,14 @@ def squeeze(ops: Operations, *, input: Tensor, axis: Sequence[int]) -> Tensor:
 
 @writes("Range")
 def count_up(ops: Operations, *, start: int, limit: Tensor, delta: int) -> Tensor:
-    """Numbers from `start` up."""
+    """Returns consecutive numbers from `start`."""
     first, step = (ops.constant(np.array(one, np.int64)) for one in (start, delta))
     (output,) = ops.write("Range", [first, ops.plain(limit), step], dtype="int64")
     return Tensor(output, (f"range_{len(ops.operations)}",), (0,))
 
 
 def _span(extent: Dim, begin: int, end: int | Extent, step: int) -> Dim:
-    """How many places a slice has."""
+    """Returns the length of a slice."""
     if isinstance(end, Extent):
         return divided(times(end.tensor.shape[end.axis], end.factor), step)
     if isinstance(extent, int) or end != _TO_THE_END:
@@ -254,7 +254,7 @@ def _tiled(extent: Dim, count: int | Extent) -> Dim:
 
 
 def _reshaped(shape: Sequence[Dim], wanted: Sizes) -> tuple[Dim, ...]:
-    """The extents of a tensor of `shape` as `wanted`; -1 is what is left."""
+    """Returns the shape after a reshape of `shape` to `wanted`; -1 is inferred."""
     dims: list[Dim] = [
         times(one.tensor.shape[one.axis], one.factor) if isinstance(one, Extent) else one
         for one in wanted
@@ -263,7 +263,7 @@ def _reshaped(shape: Sequence[Dim], wanted: Sizes) -> tuple[Dim, ...]:
         return tuple(dims)
     place = dims.index(-1)
     rest = dims[:place] + dims[place + 1 :]
-    # Extents without a number that are on both sides are no part of what is left.
+    # Dynamic sizes on both sides cancel out.
     unknown = [one for one in shape if not isinstance(one, int)]
     for one in rest:
         if not isinstance(one, int) and one in unknown:

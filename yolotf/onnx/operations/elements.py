@@ -1,4 +1,4 @@
-"""Operations on each element of tensors."""
+"""Elementwise operations."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ _BINARY = {
     "RealDiv": "Div",
     "Sub": "Sub",
 }
-"""TensorFlow's names, and ONNX's."""
+"""ONNX's names of TensorFlow's operations."""
 _COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less"}
 
 
 @writes("Softmax")
 def softmax(ops: Operations, *, logits: Tensor) -> Tensor:
-    """Over the last axis."""
+    """Softmax over the last axis."""
     axis = logits.order.index(logits.rank - 1)
     (output,) = ops.write("Softmax", [ops.plain(logits)], axis=axis)
     return Tensor(output, logits.shape, logits.order)
@@ -60,14 +60,14 @@ def softmax(ops: Operations, *, logits: Tensor) -> Tensor:
 
 @writes("LeakyRelu")
 def leaky_relu(ops: Operations, *, features: Tensor, alpha: float) -> Tensor:
-    """`alpha` times what is below 0."""
+    """Multiplies negative values by `alpha`."""
     (output,) = ops.write("LeakyRelu", [ops.plain(features)], alpha=float(alpha))
     return Tensor(output, features.shape, features.order)
 
 
 @writes("Relu6")
 def relu6(ops: Operations, *, features: Tensor) -> Tensor:
-    """Between 0 and 6."""
+    """Clips to 0..6."""
     bounds = [ops.constant(np.float32(0)), ops.constant(np.float32(6))]
     (output,) = ops.write("Clip", [ops.plain(features), *bounds])
     return Tensor(output, features.shape, features.order)
@@ -75,21 +75,21 @@ def relu6(ops: Operations, *, features: Tensor) -> Tensor:
 
 @writes("Square")
 def square(ops: Operations, *, x: Tensor) -> Tensor:
-    """Its product with itself."""
+    """Returns x * x."""
     squared: Tensor = _binary(ops, "Mul", x=x, y=x)
     return squared
 
 
 @writes("Expm1")
 def expm1(ops: Operations, *, x: Tensor) -> Tensor:
-    """exp(x) - 1."""
+    """Returns exp(x) - 1."""
     less: Tensor = _binary(ops, "Sub", x=_unary(ops, "Exp", x=x), y=1.0)
     return less
 
 
 @writes("FloorDiv")
 def floor_div(ops: Operations, *, x: Tensor, y: Any) -> Tensor:
-    """The quotient, rounded down; of integers, none of which is negative here."""
+    """Returns the quotient rounded down; integers are never negative here."""
     quotient: Tensor = _binary(ops, "Div", x=x, y=y)
     if x.dtype != "int64":
         quotient = _unary(ops, "Floor", x=quotient)
@@ -98,7 +98,7 @@ def floor_div(ops: Operations, *, x: Tensor, y: Any) -> Tensor:
 
 @writes("FloorMod")
 def floor_mod(ops: Operations, *, x: Tensor, y: Any) -> Tensor:
-    """What is left of x behind the next lower multiple of y."""
+    """Returns the remainder of `floor_div`."""
     whole = floor_div(ops, x=x, y=y)
     left: Tensor = _binary(ops, "Sub", x=x, y=_binary(ops, "Mul", x=whole, y=y))
     return left
@@ -106,25 +106,25 @@ def floor_mod(ops: Operations, *, x: Tensor, y: Any) -> Tensor:
 
 @writes("SelectV2")
 def select(ops: Operations, *, condition: Tensor, t: Any, e: Any) -> Tensor:
-    """Of two tensors one or the other, element by element."""
+    """Selects elements from two tensors."""
     return _each(ops, "Where", [condition, t, e])
 
 
 @writes("OnesLike")
 def ones_like(ops: Operations, *, x: Tensor) -> Filled:
-    """1, in the shape of x."""
+    """Returns ones in the shape of x."""
     return Filled(1.0, x)
 
 
 @writes("ZerosLike")
 def zeros_like(ops: Operations, *, x: Tensor) -> Filled:
-    """0, in the shape of x."""
+    """Returns zeros in the shape of x."""
     return Filled(0.0, x)
 
 
 @writes("Cast")
 def cast(ops: Operations, *, x: Tensor, DstT: str) -> Tensor:
-    """The same numbers as float32."""
+    """Converts to float32."""
     assert DstT == "float32"
     (output,) = ops.write("Cast", [ops.plain(x)], to=1)
     return Tensor(output, x.shape, x.order)
@@ -147,10 +147,10 @@ def _binary(ops: Operations, kind: str, *, x: Any, y: Any) -> Any:
 
 
 def _each(ops: Operations, kind: str, operands: Sequence[Any], dtype: str | None = None) -> Tensor:
-    """An operation on each element, of tensors that are brought to one order of axes."""
+    """Writes an elementwise operation on tensors brought to a common order of axes."""
     dtypes = [one.dtype for one in operands if isinstance(one, Tensor) and one.dtype != "bool"]
     first = dtypes[0] if dtypes else "float32"
-    # A number will do for what is filled with it, if others have the shape.
+    # A scalar suffices for a filled operand if another operand has the shape.
     whole = [one for one in operands if not isinstance(one, Filled)]
     filled = [one for one in operands if isinstance(one, Filled)]
     shapes = [ops.tensor(one, first).shape for one in whole]
@@ -168,7 +168,7 @@ def _each(ops: Operations, kind: str, operands: Sequence[Any], dtype: str | None
 
 
 def _aligned(ops: Operations, tensor: Tensor, order: Axes) -> Value:
-    """A value that broadcasts against one of this order."""
+    """Returns a value that broadcasts against values of the given order."""
     rank, own = len(order), tensor.rank
     if all(extent == 1 for extent in tensor.shape) and own < rank:
         return ops.viewed(ops.plain(tensor), tensor.in_memory, ())
@@ -184,7 +184,7 @@ def _aligned(ops: Operations, tensor: Tensor, order: Axes) -> Value:
 
 
 def _scalar(operand: Any) -> Any:
-    """A number in place of what is filled with it."""
+    """Returns the number of a filled operand, and any other operand as it is."""
     return operand.number if isinstance(operand, Filled) else operand
 
 

@@ -1,4 +1,4 @@
-"""Matrix products, and the bias behind them."""
+"""Matrix products and biases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from yolotf.onnx.tensors import Tensor, identity
 
 @writes("BiasAdd")
 def bias_add(ops: Operations, *, value: Tensor, bias: Tensor) -> Tensor:
-    """A part of the convolution or matrix product before it."""
+    """Adds a bias, as an input of the preceding convolution or matrix product."""
     before = value.value.operation
     takes_one = before is not None and before.kind in ("Conv", "Gemm")
     if before is not None and takes_one and len(before.inputs) == 2 and not value.value.uses:
@@ -22,7 +22,7 @@ def bias_add(ops: Operations, *, value: Tensor, bias: Tensor) -> Tensor:
 
 @writes("MatMul")
 def matrix_product(ops: Operations, *, a: Tensor, b: Tensor) -> Tensor:
-    """A matrix product, whose right side may be stored either way."""
+    """Returns a matrix product; the right operand may be stored transposed."""
     turned = b.order == (1, 0)
     inputs = [ops.in_order(a, (0, 1)), ops.in_order(b, b.order)]
     (output,) = ops.write("Gemm", inputs, transB=int(turned))
@@ -31,11 +31,11 @@ def matrix_product(ops: Operations, *, a: Tensor, b: Tensor) -> Tensor:
 
 @writes("BatchMatMulV2")
 def matrix_products(ops: Operations, *, x: Tensor, y: Tensor) -> Tensor:
-    """[batch, positions, 1, depth] times [positions, depth, filters]."""
+    """Returns [batch, positions, 1, depth] times [positions, depth, filters]."""
     batch, positions, one, depth = x.shape
     assert one == 1
-    # The pictures are the rows of each product: one product a position, and none of the axes
-    # is repeated, which OpenCV 4.14 does wrongly.
+    # Images are the rows of a product for each position, so that no axis is broadcast, which OpenCV
+    # 4.14 does incorrectly.
     order = (1, 2, 0, 3)
     right = ops.viewed(ops.in_order(y, identity(3)), y.shape, (positions, 1, depth, y.shape[-1]))
     (output,) = ops.write("MatMul", [ops.in_order(x, order), right])

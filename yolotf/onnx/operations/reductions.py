@@ -1,4 +1,4 @@
-"""Operations over axes of a tensor."""
+"""Reductions over axes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yolotf.onnx.tensors import NCHW, Tensor, Value
 
 @writes("Mean")
 def mean(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: bool) -> Tensor:
-    """Over some axes."""
+    """Returns the mean over axes."""
     pools = input.order == NCHW and sorted(axis) == [1, 2] and keep_dims
     if not pools:
         return _reduce(ops, "ReduceMean", input, axis, keep_dims)
@@ -21,13 +21,13 @@ def mean(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: bool
 
 @writes("Sum")
 def total(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: bool) -> Tensor:
-    """Over some axes."""
+    """Returns the sum over axes."""
     return _reduce(ops, "ReduceSum", input, axis, keep_dims)
 
 
 @writes("Max")
 def largest(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: bool) -> Tensor:
-    """Over some axes."""
+    """Returns the maximum over axes."""
     return _reduce(ops, "ReduceMax", input, axis, keep_dims)
 
 
@@ -36,7 +36,7 @@ def _reduce(ops: Operations, kind: str, x: Tensor, axis: Sequence[int], keep_dim
     places = sorted(x.order.index(one) for one in gone)
     inputs: list[Value | None] = [ops.plain(x)]
     attributes: dict[str, Any] = {"keepdims": int(keep_dims)}
-    if kind == "ReduceSum":  # whose axes are an input since opset 13
+    if kind == "ReduceSum":  # its axes are an input since opset 13
         inputs.append(ops.integers(places))
     else:
         attributes["axes"] = places

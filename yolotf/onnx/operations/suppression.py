@@ -1,4 +1,4 @@
-"""Suppression of overlapping boxes."""
+"""Non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from yolotf.onnx.tensors import Tensor, Value
 def suppress(
     ops: Operations, boxes: Tensor, scores: Tensor, most: int, iou: float, score: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Greedy suppression by overlap, picture by picture and class by class.
+    """Writes greedy non-maximum suppression for each class of each image.
 
     Args:
-        ops: where to write it.
+        ops: where to write the operations.
         boxes: [batch, boxes, 4], corners.
         scores: [batch, boxes, classes].
-        most: boxes of a class and picture that stay.
-        iou: boxes that overlap more exclude each other.
-        score: what is not above it is left out.
+        most: largest number of boxes for each class of an image.
+        iou: of boxes that overlap more, only the best is kept.
+        score: only boxes with a higher score are kept.
 
     Returns:
-        [detections, 4] boxes, [detections] scores, int64 classes and int64 pictures: by
-        picture, then class, the best first.
+        [detections, 4] boxes, [detections] scores, int64 classes and int64 image indices, sorted
+        by image, class and descending score.
     """
     by_class = ops.in_order(scores, (0, 2, 1))
     inputs = [

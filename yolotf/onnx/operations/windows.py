@@ -1,4 +1,4 @@
-"""Convolutions, pools and other operations on rows and columns."""
+"""Convolutions, pooling and resizing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def convolution(
     explicit_paddings: Sequence[int] = (),
     dilations: Sequence[int] = (1, 1, 1, 1),
 ) -> Tensor:
-    """Any number of groups: as many as the kernel has too few channels for one."""
+    """Writes a convolution; the number of groups follows from the kernel's channels."""
     kernel = ops.tensor(filter)
     rows, columns, depth, filters = known(kernel.shape)
     channels = input.shape[3]
@@ -44,7 +44,7 @@ def convolution(
 def depthwise_convolution(
     ops: Operations, *, input: Tensor, filter: Any, strides: Sequence[int], padding: str
 ) -> Tensor:
-    """A convolution with a group for every channel."""
+    """Writes a convolution with a group for each channel."""
     kernel = ops.tensor(filter)
     rows, columns, channels, multiplier = known(kernel.shape)
     filters = channels * multiplier
@@ -92,7 +92,7 @@ def max_pool(
     padding: str,
     explicit_paddings: Sequence[int] = (),
 ) -> Tensor:
-    """The largest of a window."""
+    """Returns the maximum of each window."""
     return _pool(ops, "MaxPool", input, ksize, strides, padding, explicit_paddings)
 
 
@@ -100,7 +100,7 @@ def max_pool(
 def avg_pool(
     ops: Operations, *, value: Tensor, ksize: Sequence[int], strides: Sequence[int], padding: str
 ) -> Tensor:
-    """The mean of what of a window lies inside."""
+    """Returns the mean of the part of each window that lies inside the image."""
     return _pool(ops, "AveragePool", value, ksize, strides, padding, (), count_include_pad=0)
 
 
@@ -136,7 +136,7 @@ def _pool(
 def resize_nearest_neighbor(
     ops: Operations, *, images: Tensor, size: Sequence[int | Extent], half_pixel_centers: bool
 ) -> Tensor:
-    """Repeats rows and columns a whole number of times."""
+    """Repeats rows and columns an integer number of times."""
     factors = []
     for axis, wanted in zip((1, 2), size, strict=True):
         if isinstance(wanted, Extent):
@@ -162,7 +162,7 @@ def resize_nearest_neighbor(
 
 @writes("SpaceToDepth")
 def space_to_depth(ops: Operations, *, input: Tensor, block_size: int) -> Tensor:
-    """Blocks of rows and columns become channels."""
+    """Moves blocks of rows and columns to channels."""
     (output,) = ops.write("SpaceToDepth", [ops.in_order(input, NCHW)], blocksize=block_size)
     batch, *extents, channels = input.shape
     extents = [divided(extent, block_size) for extent in extents]
@@ -179,7 +179,7 @@ def extract_image_patches(
     rates: Sequence[int],
     padding: str,
 ) -> Tensor:
-    """The floats of every window, by row, column and channel: a slice for each place in it."""
+    """Returns the values of every window by row, column and channel; a slice for each offset."""
     assert padding == "VALID"
     assert list(rates) == [1, 1, 1, 1]
     x = Tensor(ops.in_order(images, NCHW), images.shape, NCHW)
@@ -207,7 +207,7 @@ def extract_image_patches(
 def _sides(
     padding: str, explicit: Sequence[int], size: Sequence[int], dilations: Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
-    """Rows before and after, columns before and after; `SAME` is that of a stride of 1."""
+    """Returns rows before and after, columns before and after; `SAME` assumes a stride of 1."""
     if padding == "EXPLICIT":
         return (explicit[2], explicit[3]), (explicit[4], explicit[5])
     if padding == "VALID":

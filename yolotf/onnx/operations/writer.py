@@ -1,4 +1,4 @@
-"""Where operations are written: values, their order in memory, and the register of operations."""
+"""The writer of operations, and the registry of functions that write them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from yolotf.onnx.tensors import (
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _WRITERS: dict[str, Callable[..., Any]] = {}
-"""TensorFlow's name of an operation -> what writes it: `(ops, **arguments)`."""
+"""The function that writes each TensorFlow operation: `(ops, **arguments)`."""
 
 
 def writes(kind: str) -> Callable[[_Function], _Function]:
-    """Registers what writes TensorFlow's operation `kind`."""
+    """Registers the function that writes TensorFlow's operation `kind`."""
 
     def register(function: _Function) -> _Function:
         _WRITERS[kind] = function
@@ -38,14 +38,14 @@ def writes(kind: str) -> Callable[[_Function], _Function]:
 
 
 class Operations:
-    """Writes operations into a list, by the calls that `tf.raw_ops` takes.
+    """Writes operations into a list, with the signatures of `tf.raw_ops`.
 
     Attributes:
-        operations: in an order in which they can run.
+        operations: in topological order.
     """
 
     def __init__(self) -> None:
-        """Nothing is written yet."""
+        """Starts with an empty list."""
         self.operations: list[Operation] = []
         self._constants: dict[tuple[Any, ...], Value] = {}
         self._arranged: dict[tuple[int, Axes], Value] = {}
@@ -59,23 +59,23 @@ class Operations:
         return write
 
     def input(self, name: str, shape: Sequence[Dim], order: Axes, dtype: str = "float32") -> Tensor:
-        """What is given to each run; `shape` as the description sees it."""
+        """Adds an input of the model; `shape` as seen by the description."""
         return Tensor(Value(dtype, name=name), tuple(shape), order)
 
     def weight(self, key: str, stored: tuple[int, ...], axes: Axes | None) -> Tensor:
-        """An array of the network.
+        """Adds a weight array of the network.
 
         Args:
             key: in `NetworkGraph.shapes`.
             stored: its shape there.
-            axes: its order there, see `NetworkGraph.axes`; None for that of the description.
+            axes: its axis order there, see `NetworkGraph.axes`; None: the description's.
         """
         order = axes or identity(len(stored))
         shape = tuple(stored[order.index(axis)] for axis in range(len(stored)))
         return Tensor(Value(weight=key, dims=stored), shape, order)
 
     def end_section(self, name: str, output: Tensor) -> None:
-        """Gives all that was written since the last section ended to this one."""
+        """Assigns all operations written since the previous section to this section."""
         for operation in self.operations[self._unnamed :]:
             operation.section = name
             if output.value in operation.outputs:
@@ -83,7 +83,7 @@ class Operations:
         self._unnamed = len(self.operations)
 
     def in_order(self, tensor: Tensor | Filled, order: Axes) -> Value:
-        """The value whose axes in memory have this order."""
+        """Returns the value with its axes in this order in memory."""
         tensor = self.solid(tensor)
         value = tensor.value
         if tensor.order == order and not value.weight:
@@ -97,18 +97,18 @@ class Operations:
         return self._arranged[key]
 
     def copy(self, value: Value) -> Value:
-        """Another value with the same numbers."""
+        """Returns an identical value with another name."""
         return self.write("Identity", [value], dtype=value.dtype)[0]
 
     def scalar(self, size: int | Extent) -> Any:
-        """An extent as a number, or as a tensor of int64."""
+        """Returns a size as an int, or as an int64 tensor."""
         if isinstance(size, int):
             return size
         value = self.vector(Sizes([size]))
         return Tensor(self.viewed(value, (1,), ()), (), ())
 
     def Shape(self, *, input: Tensor) -> Sizes:
-        """The extents, as far as they are known."""
+        """Returns the sizes of the axes, static where known."""
         return Sizes(
             extent if isinstance(extent, int) else Extent(input, axis)
             for axis, extent in enumerate(input.shape)
@@ -123,7 +123,7 @@ class Operations:
         count: int = 1,
         **attributes: Any,
     ) -> list[Value]:
-        """Adds an operation of ONNX's own; its outputs."""
+        """Adds an ONNX operation and returns its outputs."""
         operation = Operation(kind, list(inputs), attributes)
         for value in inputs:
             if value is not None:
@@ -133,7 +133,7 @@ class Operations:
         return operation.outputs
 
     def tensor(self, value: Any, dtype: str = "float32") -> Tensor:
-        """What may be an output, or numbers."""
+        """Returns a tensor for a tensor, a filled tensor or numbers."""
         if isinstance(value, Tensor):
             return value
         if isinstance(value, Filled):
@@ -142,7 +142,7 @@ class Operations:
         return Tensor(self.constant(array), array.shape, identity(array.ndim))
 
     def solid(self, tensor: Tensor | Filled) -> Tensor:
-        """A tensor of its shape."""
+        """Returns the tensor with its full shape written out."""
         if isinstance(tensor, Tensor):
             return tensor
         like = tensor.like
@@ -156,7 +156,7 @@ class Operations:
         return Tensor(output, like.shape, like.order)
 
     def plain(self, tensor: Tensor) -> Value:
-        """The value as it is in memory."""
+        """Returns the value as it is in memory."""
         return self.in_order(tensor, tensor.order)
 
     def _rearranged(self, tensor: Tensor, order: Axes) -> Value:
@@ -179,7 +179,7 @@ class Operations:
         after: Sequence[Dim],
         wanted: Sizes | None = None,
     ) -> Value:
-        """A value of the shape `before` in another: the same numbers in the same order."""
+        """Reshapes a value of shape `before`; its numbers stay in order."""
         if tuple(before) == tuple(after):
             return value
         if value.constant is not None:
@@ -195,10 +195,10 @@ class Operations:
         return output
 
     def _shape(self, before: Sequence[Dim], after: Sequence[Dim], wanted: Sizes | None) -> Value:
-        """What Reshape is told: the one extent that is not known is what is left."""
+        """Returns the shape input of a Reshape; a single dynamic size is inferred."""
         known = [extent if isinstance(extent, int) else -1 for extent in after]
         if known.count(-1) > 1:
-            # 0: as the input has it at the same place.
+            # 0 copies the size of the input's axis with the same index.
             same = [
                 len(before) > place and before[place] == extent
                 for place, extent in enumerate(after)
@@ -212,7 +212,7 @@ class Operations:
         return self.vector(wanted)
 
     def vector(self, sizes: Sizes) -> Value:
-        """Sizes as a tensor of int64."""
+        """Returns sizes as an int64 tensor."""
         if sizes.known:
             return self.integers(sizes)
         parts = []
@@ -231,11 +231,11 @@ class Operations:
         )
 
     def integers(self, values: Sequence[Any]) -> Value:
-        """int64 numbers."""
+        """Returns integers as an int64 constant."""
         return self.constant(np.array(values, np.int64))
 
     def constant(self, array: npt.NDArray[Any] | np.generic) -> Value:
-        """Numbers; equal ones are one value."""
+        """Returns a constant; equal constants share a value."""
         array = np.asarray(array)
         key = (array.dtype.name, array.shape, array.tobytes())
         if key not in self._constants:
@@ -244,6 +244,6 @@ class Operations:
 
 
 def known(extents: Sequence[Dim]) -> list[int]:
-    """Extents that are numbers, as those of kernels are."""
+    """Returns static sizes, such as those of kernels."""
     assert all(isinstance(one, int) for one in extents), extents
     return [one for one in extents if isinstance(one, int)]
