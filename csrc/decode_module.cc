@@ -219,7 +219,7 @@ Picture to_picture(const py::array& array, std::int64_t channels) {
 Float32Out fitted(const std::vector<py::array>& arrays,
                   std::tuple<std::int64_t, std::int64_t, std::int64_t> shape,
                   const std::vector<std::pair<std::int64_t, std::int64_t>>& inner, int threads,
-                  bool opencv) {
+                  bool opencv, bool exact) {
   const auto [rows, columns, channels] = shape;
   const Extent input = to_extent(rows, columns, "an input");
   if (inner.size() != arrays.size() || channels < 1) {
@@ -252,7 +252,9 @@ Float32Out fitted(const std::vector<py::array>& arrays,
   {
     const WithoutGil released;
     fit(pictures, input.height, input.width, channels, memory, threads,
-        opencv ? Resize::kOpenCv : Resize::kDarknet);
+        exact    ? Resize::kOpenCvExact
+        : opencv ? Resize::kOpenCv
+                 : Resize::kDarknet);
   }
   return out;
 }
@@ -284,9 +286,10 @@ void bind_decode(py::module_& module) {
       "(boxes [N, 4] left, top, right, bottom in pixels, scores [N], classes [N], counts "
       "[pictures]), the detections of all pictures after each other, best first.");
   module.def("fit", &yolotf::fitted, "pictures"_a, "shape"_a, "inner"_a, py::kw_only(),
-             "threads"_a = 1, "opencv"_a = false,
+             "threads"_a = 1, "opencv"_a = false, "exact"_a = false,
              "Resizes pictures (uint8, or float32 of 0..1; [height, width, channels]) as Darknet "
-             "does, or as OpenCV's bilinear. `shape`: of an input, (rows, columns, channels); "
+             "does, or as OpenCV's bilinear (`exact`: INTER_LINEAR_EXACT). `shape`: of an input, "
+             "(rows, columns, channels); "
              "`inner`: (height, width) that "
              "each picture gets, in the middle of 0.5. Returns float32 [pictures, *shape].");
 }

@@ -17,12 +17,13 @@ struct Between {
   std::int64_t lower = 0;
   std::int64_t upper = 0;
   float share = 0;  // of the upper one
-  // OpenCV's shares of the two, of 2048; they may make one more or less.
+  // OpenCV's shares of the two, of 2048, which may make one more or less; of 256 if exact.
   std::int32_t lower_part = 0;
   std::int32_t upper_part = 0;
 };
 
-constexpr int kPartBits = 11;  // INTER_RESIZE_COEF_BITS
+constexpr int kPartBits = 11;                 // INTER_RESIZE_COEF_BITS
+constexpr std::int32_t kExactWhole = 1 << 8;  // ufixedpoint16
 
 // cv::resize with INTER_LINEAR: pixels lie at their centres, beyond the outer ones they are
 // repeated.
@@ -44,6 +45,25 @@ std::vector<Between> opencv_places(std::int64_t from, std::int64_t to) {
   return found;
 }
 
+// cv::resize with INTER_LINEAR_EXACT (resize.cpp, interpolationLinear).
+std::vector<Between> exact_places(std::int64_t from, std::int64_t to) {
+  const double scale = 1.0 / (static_cast<double>(to) / static_cast<double>(from));
+  std::vector<Between> found(static_cast<std::size_t>(to));
+  for (std::int64_t i = 0; i < to; ++i) {
+    const double place = scale * (static_cast<double>(i) + 0.5) - 0.5;
+    const double floor = std::floor(place);
+    const auto lower = static_cast<std::int64_t>(floor);
+    Between& one = found[static_cast<std::size_t>(i)];
+    one.lower = std::clamp<std::int64_t>(lower, 0, from - 1);
+    one.upper = std::min(one.lower + 1, from - 1);
+    const double share = lower < 0 || lower >= from - 1 ? 0.0 : place - floor;
+    one.share = static_cast<float>(share);
+    one.upper_part = static_cast<std::int32_t>(std::lrint(share * kExactWhole));
+    one.lower_part = kExactWhole - one.upper_part;
+  }
+  return found;
+}
+
 // In float32, as TensorFlow's ResizeBilinear has it.
 std::vector<Between> darknet_places(std::int64_t from, std::int64_t to) {
   const float scale = to > 1 ? static_cast<float>(from - 1) / static_cast<float>(to - 1) : 0.0F;
@@ -60,7 +80,15 @@ std::vector<Between> darknet_places(std::int64_t from, std::int64_t to) {
 }
 
 std::vector<Between> places(std::int64_t from, std::int64_t to, Resize resize) {
-  return resize == Resize::kOpenCv ? opencv_places(from, to) : darknet_places(from, to);
+  switch (resize) {
+    case Resize::kOpenCv:
+      return opencv_places(from, to);
+    case Resize::kOpenCvExact:
+      return exact_places(from, to);
+    case Resize::kDarknet:
+      break;
+  }
+  return darknet_places(from, to);
 }
 
 // One picture's way into its part of the input.
@@ -75,7 +103,7 @@ class Fitting {
         out_(out),
         top_((height - picture.inner_height) / 2),
         left_((width - picture.inner_width) / 2),
-        rounds_(resize == Resize::kOpenCv && picture.bytes),
+        resize_(resize),
         rows_(places(picture.height, picture.inner_height, resize)),
         columns_(places(picture.width, picture.inner_width, resize)) {}
 
@@ -116,7 +144,11 @@ class Fitting {
     }
     const Value* lower = pixels + row.upper * picture_.width * channels_;
     if constexpr (std::is_same_v<Value, std::uint8_t>) {
-      if (rounds_) {
+      if (resize_ == Resize::kOpenCvExact) {
+        blend_exactly(upper, lower, row, out);
+        return;
+      }
+      if (resize_ == Resize::kOpenCv) {
         if (channels_ == 3) {
           blend_bytes<3>(upper, lower, row, out);
         } else {
@@ -152,6 +184,23 @@ class Fitting {
     }
   }
 
+  // As OpenCV's vlineResize: 16 bits behind the point, rounded half up.
+  void blend_exactly(const std::uint8_t* upper, const std::uint8_t* lower, const Between& row,
+                     float* out) const {
+    for (const Between& column : columns_) {
+      const std::int64_t left = column.lower * channels_;
+      const std::int64_t right = column.upper * channels_;
+      for (std::int64_t c = 0; c < channels_; ++c) {
+        const std::int32_t above =
+            upper[left + c] * column.lower_part + upper[right + c] * column.upper_part;
+        const std::int32_t below =
+            lower[left + c] * column.lower_part + lower[right + c] * column.upper_part;
+        const std::int32_t sum = above * row.lower_part + below * row.upper_part;
+        *out++ = static_cast<float>((sum + (1 << 15)) >> 16);
+      }
+    }
+  }
+
   // kChannels: known to the compiler, or 0.
   template <typename Value, int kChannels>
   void blend(const Value* upper, const Value* lower, float down, float* out) const {
@@ -176,7 +225,7 @@ class Fitting {
   float* out_;
   std::int64_t top_;
   std::int64_t left_;
-  bool rounds_;
+  Resize resize_;
   std::vector<Between> rows_;
   std::vector<Between> columns_;
 };

@@ -16,6 +16,8 @@ namespace yolotf {
 enum class Resize {
   kDarknet,  // aligns the corner pixels; computes in floats
   kOpenCv,   // aligns pixel centers; bytes in fixed point, rounded to bytes
+  // INTER_LINEAR_EXACT: the same in fixed point of 8 and 16 bits, the same bytes on every machine
+  kOpenCvExact,
 };
 
 struct Picture {

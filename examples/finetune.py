@@ -121,8 +121,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--folder", type=Path, default=Path(), help="for what is written")
-    parser.add_argument("--demo", type=Path, default=Path("demo-output"), help="of `yolotf demo`")
+    parser.add_argument(
+        "--demo",
+        type=Path,
+        help="folder of `yolotf demo`; by default this one or demo-output in it",
+    )
     options = parser.parse_args()
+    if options.demo is None:
+        here = Path("yolov4-tiny.weights").is_file()
+        options.demo = Path() if here else Path("demo-output")
     official = options.demo / "yolov4-tiny.weights"
     if not official.exists():
         parser.error(f"{official} is not there; `yolotf demo` fetches it")

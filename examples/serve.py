@@ -9,7 +9,6 @@
 """
 
 import fastapi
-import uvicorn
 
 import yolotf
 
@@ -27,4 +26,6 @@ def detect(body: bytes = fastapi.Body(media_type="application/octet-stream")) ->
 
 
 if __name__ == "__main__":
+    import uvicorn
+
     uvicorn.run(app, port=8000)

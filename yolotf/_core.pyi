@@ -91,4 +91,5 @@ def fit(
     *,
     threads: int = 1,
     opencv: bool = False,
+    exact: bool = False,
 ) -> NDArray[np.float32]: ...

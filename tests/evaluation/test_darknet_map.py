@@ -242,14 +242,18 @@ def test_like_the_maintained_darknet(labelled, official_tiny, tmp_path, capsys, 
         assert main(like) == 0
         results.append(json.loads(capsys.readouterr().out))
     first, second = results
-    assert (first["like"], first["resize"], first["letter_box"]) == ("hank-ai", "opencv", False)
+    assert (first["like"], first["resize"], first["letter_box"]) == (
+        "hank-ai",
+        "opencv_exact",
+        False,
+    )
     assert first["score_threshold"] == 0.4
     # letter_box= of the cfg makes no difference there.
     assert first["classes"] == second["classes"]
     assert main([*data, "--cfg", "boxed.cfg", "--like", "hank-ai"]) == 0
     table = capsys.readouterr().out
     plain = evaluation.evaluate(
-        official_tiny.cfg, official_tiny.weights, str(labelled / "obj.data"), resize="opencv"
+        official_tiny.cfg, official_tiny.weights, str(labelled / "obj.data"), resize="opencv_exact"
     )
     person = plain.classes[0]
     rates = person.to_dict()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from yolotf.errors import YolotfError
 from yolotf.images import fonts
 from yolotf.images.detections import Detections, class_colour, open_picture
 
@@ -370,3 +371,19 @@ def test_a_box_of_two_classes_is_one_line_of_labels():
     ]
     assert found.to_yolo((100, 100), scores=True).splitlines()[0].endswith(" 0.200000 0.900000")
     assert Detections.of([], [], []).to_yolo((100, 100)) == ""
+
+
+def test_a_class_that_cannot_be_there_is_refused():
+    found = Detections.of([[0, 0, 4, 4], [1, 1, 5, 5]], [0.9, 0.8], [1, 0], ["cat", "dog"])
+    assert found[found.scores > 0.85].class_names == ("cat", "dog")
+    assert found.class_names[found.classes[0]] == "dog"
+    assert len(found.filter(classes="cat")) == len(found.filter(classes=[0])) == 1
+    assert len(found[:0].filter(classes="cat")) == 0
+    with pytest.raises(YolotfError, match=r"^no class is called 'Cat'; names are cat, dog$"):
+        found.filter(classes=["dog", "Cat"])
+    with pytest.raises(YolotfError, match="there is no class 2; there are 2, from 0 on"):
+        found.filter(classes=2)
+    nameless = Detections.of([[0, 0, 4, 4]], [0.9], [1])
+    assert len(nameless.filter(classes="class 1")) == len(nameless.filter(classes=1)) == 1
+    with pytest.raises(YolotfError, match="no names are known: pass class_names="):
+        nameless.filter(classes="dog")

@@ -116,3 +116,13 @@ def test_of_an_images_own_size_nothing_is_lost(threads):
     pixels = np.random.default_rng(1).integers(0, 256, (90, 70, 3)).astype(np.uint8)
     (found,) = fit([pixels], Shape(90, 70, 3), letter_box=False, resize="opencv", threads=threads)
     np.testing.assert_array_equal(np.rint(found * 255), pixels)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(30, 50), (1, 7), (64, 64), (200, 90), (1, 1)])
+def test_resized_as_opencvs_exact_interpolation_to_the_last_bit(size, channels):
+    cv2 = pytest.importorskip("cv2")
+    pixels = np.random.default_rng(3).integers(0, 256, (64, 48, channels), np.uint8)
+    (found,) = fit([pixels], Shape(*size, channels), letter_box=False, resize="opencv_exact")
+    wanted = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
+    np.testing.assert_array_equal(np.rint(found * 255), wanted.reshape(found.shape))

@@ -12,10 +12,11 @@ from yolotf.darknet.decoding import NMS_KINDS, Suppression, suppression_of
 from yolotf.errors import YolotfError
 from yolotf.text import plural
 
-Resize = Literal["darknet", "opencv"]
+Resize = Literal["darknet", "opencv", "opencv_exact"]
 """`darknet`: `resize_image`, as in `darknet detector test` and AlexeyAB's `map`, which aligns the
 corner pixels. `opencv`: OpenCV's bilinear `cv::resize` of bytes, as in training with both forks and
-in hank-ai's library."""
+in hank-ai's library. `opencv_exact`: the same with INTER_LINEAR_EXACT, as in hank-ai's `map`
+(darknet_image.cpp:1662)."""
 
 Only = str | Iterable[str | int] | None
 """Class names and numbers, as a list or as a comma-separated string."""
@@ -54,7 +55,7 @@ class DetectionOptions:
             string; boxes of other classes suppress nothing. None: all classes.
         letter_box: whether images keep their proportions; None: as in the cfg.
         resize: how images are resized to the network's size: `darknet` as `darknet detector test`
-            does, or `opencv` as `cv2.resize` does.
+            does, `opencv` as `cv2.resize` does, or `opencv_exact` as with INTER_LINEAR_EXACT.
 
     Raises:
         ValueError: a value is out of range.

@@ -65,8 +65,9 @@ def evaluate(
         letter_box: see `Detector`.
         batch_size: images per batch of the network.
         resize: see `Detector`; None: as the Darknet of `like` does.
-        like: the Darknet whose `darknet detector map` to follow. `hank-ai` resizes as OpenCV
-            does, and stretches images whatever the cfg's `letter_box` (detector_map.cpp:209).
+        like: the Darknet whose `darknet detector map` to follow. `hank-ai` resizes by OpenCV's
+            INTER_LINEAR_EXACT (darknet_image.cpp:1662), and stretches images whatever the cfg's
+            `letter_box` (detector_map.cpp:209).
         max_pixels: see `Detector`.
         progress: called with the number of newly finished images.
         timeout: see `Detector`.
@@ -89,7 +90,7 @@ def evaluate(
         library()
     if like == "hank-ai":
         letter_box = letter_box or False
-    resize = resize or ("opencv" if like == "hank-ai" else DetectionOptions.resize)
+    resize = resize or ("opencv_exact" if like == "hank-ai" else DetectionOptions.resize)
     net = DetectionOptions(letter_box=letter_box).applied_to(as_network(network))
     classes = net.classes or max(head.classes for head in net.heads)
     known = class_names_for(net, class_names)

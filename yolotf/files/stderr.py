@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-from yolotf.errors import OutOfMemoryError, TensorFlowError
+from yolotf.errors import YolotfError
 from yolotf.files.memory import anonymous_file
 
 
@@ -38,8 +38,8 @@ def held_back_stderr() -> Iterator[TextIO]:
             os.dup2(file.fileno(), 2)
             try:
                 yield shown if own else sys.stderr
-            except (OutOfMemoryError, TensorFlowError):
-                raise  # the message already contains TensorFlow's
+            except YolotfError:
+                raise  # the message contains what matters of TensorFlow's
             except Exception:
                 _flush()
                 os.dup2(kept, 2)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -15,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf._public import public
-from yolotf.errors import MissingPackageError
+from yolotf.errors import MissingPackageError, YolotfError
 from yolotf.files import atomic
 from yolotf.images.fonts import font_for
 from yolotf.images.read import MAX_PIXELS
 from yolotf.images.read import Picture as Picture
 from yolotf.images.read import open_picture as open_picture
-from yolotf.text import plural, printable
+from yolotf.text import listed, plural, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,6 +38,10 @@ class Found(NamedTuple):
     name: str
 
 
+_NUMBERED = re.compile(r"class \d+")
+"""The label of a class without a name."""
+
+
 @public
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -50,14 +55,15 @@ class Detections:
             the edge cuts off reach beyond it, as in Darknet.
         scores: [N] float32, 0 to 1.
         classes: [N] int64, class numbers from 0.
-        labels: the N class names of the detections, not the table of all classes; `class 7` where
-            the name is not known.
+        labels: the N class names of the detections; `class 7` where the name is not known.
+        class_names: of all classes, by number: `class_names[7]`; empty if none are known.
     """
 
     xyxy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
     labels: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -84,7 +90,7 @@ class Detections:
             class_names[number] if 0 <= number < len(class_names) else f"class {number}"
             for number in numbers.tolist()
         )
-        return cls(boxes, values, numbers, names)
+        return cls(boxes, values, numbers, names, tuple(class_names))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -116,6 +122,7 @@ class Detections:
             self.scores[positions],
             self.classes[positions],
             tuple(self.labels[position] for position in positions.tolist()),
+            self.class_names,
         )
 
     @property
@@ -137,10 +144,14 @@ class Detections:
         Args:
             score: 0 to 1.
             classes: class numbers or names, one or several; None for all.
+
+        Raises:
+            YolotfError: there is no such class.
         """
         keep = self.scores >= score
         if classes is not None:
             wanted = {classes} if isinstance(classes, int | str) else set(classes)
+            self._check_classes(wanted)
             keep &= np.array(
                 [
                     number in wanted or name in wanted
@@ -149,6 +160,28 @@ class Detections:
                 bool,
             )
         return self[keep]
+
+    def _check_classes(self, wanted: Iterable[int | str]) -> None:
+        """Refuses classes that the network cannot have, which would never be found."""
+        names = self.class_names
+        nameless = bool(self.labels) and all(map(_NUMBERED.fullmatch, self.labels))
+        for value in wanted:
+            if value in self.labels or value in self.classes.tolist():
+                continue
+            if isinstance(value, str):
+                if (names and value not in names) or nameless:
+                    advice = (
+                        f"names are {listed(names, 8)}"
+                        if names
+                        else "no names are known: pass class_names= to the Detector, or numbers"
+                    )
+                    raise YolotfError(f"no class is called {value!r}; {advice}", found=value)
+            elif names and not 0 <= value < len(names):
+                raise YolotfError(
+                    f"there is no class {value}; there are {len(names)}, from 0 on",
+                    found=value,
+                    expected=len(names),
+                )
 
     def __iter__(self) -> Iterator[Found]:
         for box, score, class_id, name in zip(

@@ -19,6 +19,7 @@ from yolotf.weights.file import WeightsSource
 def build_model(
     network: Network | Source,
     *,
+    classes: int | None = None,
     weights: WeightsSource | None = None,
     dtype: Any = None,
     name: str | None = None,
@@ -28,6 +29,7 @@ def build_model(
 
     Args:
         network: a `Network`, a stock name, or a cfg's path or text.
+        classes: for another number of classes than the network has.
         weights: a `.weights` file of the network, or of its first layers (`yolov4.conv.137`), in
             any form that `load_darknet_weights` accepts. Layers that the file does not cover, or
             all of them without a file, are initialized as in Darknet (`yolotf.models.initial`);
@@ -58,7 +60,9 @@ def build_model(
             model could never be called.
     """
     if isinstance(network, str | os.PathLike):
-        network = stock.as_network(network)
+        network = stock.as_network(network, classes=classes)
+    elif classes is not None:
+        network = network.with_classes(classes)
     if weights is None:
         return build.build_model(network, dtype=dtype, name=name)
     build.check_call(network)

@@ -29,7 +29,8 @@ def fit(
         shape: of the network's input.
         letter_box: keep their proportions.
         threads: number of threads.
-        resize: `darknet`, or `opencv`: as `cv2.resize` of uint8, within 1 of 255.
+        resize: `darknet`; `opencv`: as `cv2.resize` of uint8, within 1 of 255; `opencv_exact`: as
+            with INTER_LINEAR_EXACT, to the last bit.
 
     Returns:
         [images, rows, columns, channels] float32, 0..1.
@@ -41,5 +42,10 @@ def fit(
     ]
     contiguous = [np.ascontiguousarray(picture) for picture in pictures]
     return _core.fit(
-        contiguous, (*size, shape.channels), inner, threads=threads, opencv=resize == "opencv"
+        contiguous,
+        (*size, shape.channels),
+        inner,
+        threads=threads,
+        opencv=resize == "opencv",
+        exact=resize == "opencv_exact",
     )
