@@ -16,8 +16,8 @@ std::invalid_argument refused(const std::string& sentence) {
   return std::invalid_argument("class tree: " + sentence);
 }
 
-// The likeliest class of a run, and its share of a softmax times `above`. The share is right only
-// if it is above the limit: two cannot be, so that the rest of a run may be left out.
+// The most likely class of a group, and its softmax probability times `above`. The probability is
+// exact only if it is above the limit, which at most one can be; so the sum may stop early.
 ClassTree::Share likeliest(const float* numbers, std::int64_t begin, std::int64_t end,
                            float above) {
   ClassTree::Share best{begin, 0};
@@ -28,9 +28,9 @@ ClassTree::Share likeliest(const float* numbers, std::int64_t begin, std::int64_
       best.class_id = i;
     }
   }
-  const double enough = 1.001 * static_cast<double>(above / kTreeLimit);  // far beyond rounding
+  const double enough = 1.001 * static_cast<double>(above / kTreeLimit);  // beyond any rounding
   double sum = 0;
-  for (std::int64_t i = begin; i < end && sum < enough; ++i) {  // NaN ends it, too
+  for (std::int64_t i = begin; i < end && sum < enough; ++i) {  // NaN ends it too
     sum += std::exp(static_cast<double>(numbers[i] - largest));
   }
   best.probability = static_cast<float>(1 / sum) * above;
@@ -90,7 +90,7 @@ ClassTree::Share ClassTree::last_likely(const float* numbers, std::vector<Share>
     const auto place = static_cast<std::size_t>(above.class_id + 1);
     for (std::size_t i = starts_[place]; i < starts_[place + 1]; ++i) {
       const Share best = likeliest(numbers, runs_[i].begin, runs_[i].end, above.probability);
-      if (best.probability > kTreeLimit) {  // below the others, none is
+      if (best.probability > kTreeLimit) {  // otherwise no class below is either
         last = best.class_id > last.class_id ? best : last;
         waiting->push_back(best);
       }

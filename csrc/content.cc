@@ -10,7 +10,7 @@
 namespace yolotf {
 namespace {
 
-constexpr std::uint64_t kFewFilters = 4;  // may well all be dead
+constexpr std::uint64_t kFewFilters = 4;  // all of them may well be dead
 constexpr std::uint64_t kSampleFloats = 16;
 constexpr int kMostSamples = 8;  // of a block: more are a pattern
 
@@ -26,7 +26,7 @@ bool is_negative(std::uint32_t bits) noexcept {
   return bits > 0x80000000U && !is_zero(bits) && !is_nonfinite(bits);
 }
 
-// In lanes that do not wait for each other.
+// Independent lanes, for instruction-level parallelism.
 std::uint64_t hash_of(const std::byte* bytes) noexcept {
   constexpr std::uint64_t kFactor = 0x9fb21c651e98df25ULL;
   constexpr int kLanes = 4;
@@ -51,7 +51,7 @@ void add_run(std::vector<Sighting::Run>* runs, std::uint64_t begin, std::uint64_
   }
 }
 
-// In order, and those that touch joined.
+// Sorted, with adjacent runs joined.
 std::vector<Sighting::Run> joined(const std::vector<Sighting>& sightings,
                                   std::vector<Sighting::Run> Sighting::* field) {
   std::vector<Sighting::Run> all;
@@ -112,7 +112,7 @@ class Judge {
     errors_.push_back(error);
   }
 
-  // The first to the last number of `array` that is `bad`.
+  // Reports the range from the first to the last number of `array` that is `bad`.
   template <typename Bad>
   void find_numbers(Code code, const Array& array, const Bad& bad) {
     std::uint64_t first = 0;
@@ -152,8 +152,8 @@ class Judge {
     }
   }
 
-  // The moving variance of the layer of a kernel: in front of it, or, where dense, behind it. Null
-  // if it has none.
+  // The moving variance of a kernel's layer, which precedes the kernel, or follows it in a dense
+  // layer. Null if there is none.
   const Array* variance_of(std::size_t kernel) const noexcept {
     const std::uint64_t filters = arrays_[kernel].count / arrays_[kernel].filter;
     const auto fits = [&](std::size_t index) {
@@ -200,7 +200,7 @@ class Judge {
 
   void find_zeros_in_kernel(std::size_t index, bool any_kernel) {
     const Array& array = arrays_[index];
-    // In the same order as the arrays are visited: no run is met twice.
+    // Runs are sorted like the arrays, so each is examined once.
     while (zero_ < zeros_.size() && zeros_[zero_].end <= array.offset) {
       ++zero_;
     }
@@ -233,7 +233,7 @@ class Judge {
     }
   }
 
-  // Whether a run of zeros in a kernel is damage: the rule of content.h.
+  // Whether a run of zeros in a kernel is damage, by the rules of content.h.
   bool missing(std::size_t index, std::uint64_t begin, std::uint64_t end,
                bool any_kernel) noexcept {
     const Array& array = arrays_[index];
@@ -260,7 +260,7 @@ class Judge {
     return !whole && floats >= (at_end ? kZeroRun : kDeadRun) && !pruned(index, floats);
   }
 
-  // Whether more than half of the numbers beside a run of `floats` zeros are zero.
+  // Whether more than half of the numbers outside a run of `floats` zeros are zero.
   bool pruned(std::size_t index, std::uint64_t floats) noexcept {
     const Array& array = arrays_[index];
     if (counted_ != index) {
@@ -276,17 +276,17 @@ class Judge {
   void add_zeros(const Array& array, std::uint64_t begin, std::uint64_t end) {
     if (!errors_.empty() && errors_.back().code == Code::kZeros && errors_.back().end <= begin &&
         zero(errors_.back().end, begin)) {
-      errors_.back().end = end;  // one hole
+      errors_.back().end = end;  // the same hole
     } else if (errors_.empty() || errors_.back().code != Code::kZeros ||
                errors_.back().segment != array.segment) {
       add(Code::kZeros, array, begin, end);
     }
   }
 
-  // The samples that may be equal to another one, in order. Almost none are: two bits for each
-  // hash, which fit into a cache, tell the others.
+  // The samples that may equal another one, sorted. Almost none do; a table with two bits per hash,
+  // which fits into a cache, rules out the others.
   std::vector<Sighting::Sample> repeated_samples() const {
-    // Those of one part are in order, and parts do not overlap, but may have been looked at twice.
+    // Samples of a part are sorted, and parts do not overlap, but may have been scanned twice.
     std::vector<const Sighting*> parts;
     std::size_t count = 0;
     for (const Sighting& sighting : sightings_) {
@@ -333,7 +333,7 @@ class Judge {
     return samples;
   }
 
-  // Every sample is looked up among those before it, and what has the same hash compared.
+  // Looks up every sample among the earlier ones and compares blocks with equal hashes.
   void find_repeated() {
     const std::vector<Sighting::Sample> samples = repeated_samples();
     std::size_t size = 64;
@@ -342,11 +342,11 @@ class Judge {
     }
     struct Entry {
       std::uint64_t hash;
-      std::uint64_t offset;  // of the latest; 0, inside the header, if the entry is free
-      bool pattern;          // it has been seen twice within less than a block
+      std::uint64_t offset;  // of the latest sample; 0 (inside the header) if the entry is free
+      bool pattern;          // it has occurred twice within less than a block
     };
     std::vector<Entry> table(size, Entry{0, 0, false});
-    std::uint64_t past = 0;                                 // end of the last block that was found
+    std::uint64_t past = 0;                                 // end of the last repeated block
     std::uint64_t budget = 4 * file_bytes_ + kRepeatBytes;  // bytes to compare
     for (const Sighting::Sample& sample : samples) {
       std::size_t place = static_cast<std::size_t>(sample.hash >> 7) & (size - 1);
@@ -370,7 +370,7 @@ class Judge {
     }
   }
 
-  // The arrays that touch are one run of floats: its ends.
+  // The bounds of the adjacent arrays around an offset.
   Sighting::Run around(std::uint64_t offset) const noexcept {
     auto array =
         std::upper_bound(arrays_.begin(), arrays_.end(), offset,
@@ -404,7 +404,7 @@ class Judge {
       end += kFloatBytes;
     }
     *budget -= std::min(*budget, end - begin + kFloatBytes);
-    end = std::min(end, begin + distance);  // not into itself
+    end = std::min(end, begin + distance);  // must not overlap its source
     if (end - begin < kRepeatBytes || uniform(begin, end)) {
       return;
     }
@@ -415,7 +415,7 @@ class Judge {
     add(Code::kRepeated, *std::prev(array), begin, end, begin - distance, end - distance);
   }
 
-  // Whether almost all of the block is zeros, as between the few numbers of a pruned kernel.
+  // Whether the block is almost all zeros, as between the few numbers of a pruned kernel.
   bool uniform(std::uint64_t begin, std::uint64_t end) const noexcept {
     std::uint64_t others = 0;
     for (std::uint64_t offset = begin; offset < end; offset += kFloatBytes) {
@@ -443,7 +443,7 @@ std::vector<Array> arrays_of(const std::vector<Segment>& segments) {
     const SegmentArrays found = arrays_in(segments[i], static_cast<std::int64_t>(i));
     all.insert(all.end(), found.begin(), found.end());
   }
-  // Of those with the same floats a variance is first: it has a rule more.
+  // Of arrays with the same floats, a variance comes first: more rules apply to it.
   const auto place = [](const Array& array) {
     return std::make_tuple(array.offset, array.count, array.role != Role::kMovingVariance,
                            array.segment);
@@ -462,7 +462,7 @@ std::vector<Array> arrays_of(const std::vector<Segment>& segments) {
 std::uint64_t skip_dull_portable(const std::byte* bytes, std::uint64_t count,
                                  Block* block) noexcept {
   for (std::uint64_t i = 0; i < count; ++i, bytes += kBlockBytes) {
-    // Without branches, so that compilers turn the loop into vector code.
+    // Without branches, so that compilers vectorize the loop.
     std::uint32_t largest = 0;
     std::uint32_t product = 0;
     for (std::uint64_t j = 0; j < kBlock; ++j) {
@@ -519,7 +519,7 @@ void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighti
     }
   }
   if (offset < end) {
-    // What is left is padded with a number of it.
+    // The last block is padded with one of its numbers.
     std::uint32_t last[kBlock];
     std::fill(last, last + kBlock, load<std::uint32_t>(bytes + offset));
     std::memcpy(last, bytes + offset, end - offset);

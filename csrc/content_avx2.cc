@@ -1,5 +1,5 @@
-// The look for processors with AVX2: as fast as memory is. Only functions marked YOLOTF_TARGET are
-// compiled for them; see scatter_avx2.cc.
+// The scan for processors with AVX2, limited by memory bandwidth. Only functions marked
+// YOLOTF_TARGET are compiled for AVX2; see scatter_avx2.cc.
 #include "content_kernels.h"
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
@@ -39,7 +39,7 @@ YOLOTF_TARGET std::uint64_t skip_dull_avx2(const std::byte* bytes, std::uint64_t
       largest[j % 2] = _mm256_max_epu32(largest[j % 2], _mm256_and_si256(bits, magnitude));
       product[j % 2] = _mm256_max_epu32(product[j % 2], _mm256_mullo_epi32(bits, factor));
     }
-    // Magnitudes compare as signed numbers, too: the highest bit is off.
+    // Magnitudes compare correctly as signed numbers too: the highest bit is cleared.
     const __m256i most = _mm256_max_epu32(largest[0], largest[1]);
     const __m256i usual = _mm256_cmpgt_epi32(huge, most);
     block->huge = _mm256_movemask_epi8(usual) != -1;

@@ -15,7 +15,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kGreedyBeta = 0.6F;  // box_diou's own exponent, box.c:206; beta_nms is ignored
 
-// Centre first, relative to the input or the picture, as Darknet keeps boxes.
+// Center first, relative to the input or the image, as in Darknet.
 struct Box {
   float x = 0;
   float y = 0;
@@ -23,14 +23,14 @@ struct Box {
   float height = 0;
 };
 
-// A box above the threshold in one class.
+// A box whose score in a class is above the threshold.
 struct Candidate {
   float score = 0;
   std::int32_t class_id = 0;
   std::size_t box = 0;  // in `places`
 };
 
-// Where a box is found in the raw numbers. Of most, nothing but the score is ever wanted.
+// The position of a box in the raw numbers. Most boxes are never decoded: only scores are needed.
 struct Place {
   std::size_t head = 0;
   std::int64_t index = 0;  // by row, column, anchor
@@ -49,8 +49,8 @@ float exponential(float raw) noexcept {
   return static_cast<float>(std::exp(static_cast<double>(raw)));
 }
 
-// Below every raw number whose logistic is above `least`, and little below: what is under it need
-// not be computed, what is above has to be looked at again.
+// A lower bound, and a close one, of the raw numbers whose logistic is above `least`. Numbers below
+// it need no evaluation; those above are evaluated and compared.
 float raw_limit(double least) noexcept {
   const double lowered = least * (1 - 1e-6);
   if (!(lowered > 0)) {
@@ -67,7 +67,7 @@ bool is_wanted(const DecodeOptions& options, std::int64_t class_id) noexcept {
   return index >= options.unwanted.size() || !options.unwanted[index];
 }
 
-// Numbers of classes, probabilities or what a logistic makes them of, to candidates.
+// Collects candidates from class numbers, which are probabilities or logits.
 class Scorer {
  public:
   Scorer(const DecodeOptions& options, Candidates* out) : options_(options), out_(out) {}
@@ -90,7 +90,7 @@ class Scorer {
     return any;
   }
 
-  // Probabilities are `factor` * number, whatever the numbers are.
+  // Probabilities are `factor` * number, for any number.
   bool add_plain(float objectness, float factor, const float* numbers, std::int64_t classes) {
     bool any = false;
     for (std::int64_t i = 0; i < classes; ++i) {
@@ -107,7 +107,7 @@ class Scorer {
     return true;
   }
 
-  // Where the box of the pairs added since the last one is.
+  // Sets the box of the candidates added since the last call.
   void place(const Place& place) { out_->places.push_back(place); }
 
  private:
@@ -115,7 +115,7 @@ class Scorer {
   Candidates* out_;
 };
 
-// As Darknet's softmax of temperature 1 (blas.c), the largest taken away first.
+// Darknet's softmax with temperature 1 (blas.c), stabilized by subtracting the maximum.
 void softmax(const float* raw, std::int64_t count, float* out) {
   float largest = -kInfinity;
   for (std::int64_t i = 0; i < count; ++i) {
@@ -133,7 +133,7 @@ void softmax(const float* raw, std::int64_t count, float* out) {
 
 std::int64_t coords_of(HeadKind kind) noexcept { return kind == HeadKind::kGaussianYolo ? 8 : 4; }
 
-// One head of one picture.
+// A head for one image.
 class Head {
  public:
   Head() = default;
@@ -141,7 +141,7 @@ class Head {
   Head(const Head&) = delete;
   Head& operator=(const Head&) = delete;
 
-  // Lists the pairs of box and class that count; `number` is the head's.
+  // Lists the candidates of the head, whose index is `number`.
   virtual void find(std::size_t number, Candidates* out) = 0;
   virtual Box box(std::int64_t index) const noexcept = 0;
 };
@@ -174,7 +174,8 @@ class AnchorHead : public Head {
   void find(std::size_t number, Candidates* out) override {
     Scorer scorer(options_, out);
     const std::int64_t count = head_.rows * head_.columns * rule_.boxes;
-    // A class number of [region] without softmax may be above 1: its objectness rules nothing out.
+    // In [region] without softmax a class number may be above 1, so objectness alone rules out
+    // nothing.
     const bool decides = rule_.kind != HeadKind::kRegion || rule_.softmax || rule_.tree != nullptr;
     const float limit = !decides           ? -kInfinity
                         : rule_.new_coords ? options_.score
@@ -221,7 +222,7 @@ class AnchorHead : public Head {
       return last.class_id >= 0 && scorer->add(last.probability, last.class_id);
     }
     if (rule_.kind == HeadKind::kRegion) {
-      // Darknet's CPU code softmaxes in forward_region_layer and has no logistic otherwise.
+      // Without a class tree, Darknet's CPU code applies softmax or nothing, never a logistic.
       if (rule_.softmax) {
         softmax(classes, rule_.classes, probabilities_.data());
         classes = probabilities_.data();
@@ -257,7 +258,7 @@ class AnchorHead : public Head {
     out.height = height * anchors_[anchor + 1];
     out.x = (column + (x * rule_.scale_x_y - offset_)) / columns_;
     out.y = (row + (y * rule_.scale_x_y - offset_)) / rows_;
-    if (rule_.point != 0) {  // where in the box the point lies, gaussian_yolo_layer.c:143
+    if (rule_.point != 0) {  // position of the point in the box, gaussian_yolo_layer.c:143
       out.x += out.width * rule_.point;
       out.y += out.height * rule_.point;
     }
@@ -279,7 +280,7 @@ class AnchorHead : public Head {
 };
 
 // YOLO version 1, detection_layer.c:49 and 288: class numbers of all cells, then confidences, then
-// boxes; channels first, as Darknet flattens what a convolution puts out.
+// boxes; channels first, as Darknet flattens the output of a convolution.
 class DetectionHead : public Head {
  public:
   DetectionHead(const HeadRule& rule, const RawHead& head, const float* raw,
@@ -336,11 +337,12 @@ class DetectionHead : public Head {
   const RawHead& head_;
   const float* raw_;
   const DecodeOptions& options_;
-  std::int64_t confidences_;  // where they begin
-  std::int64_t boxes_;        // likewise
+  std::int64_t confidences_;  // index of the first
+  std::int64_t boxes_;        // index of the first
 };
 
-// A box relative to a letter-boxed input -> relative to the picture (yolo_layer.c:939).
+// Converts boxes relative to a letter-boxed input to boxes relative to the image
+// (yolo_layer.c:939).
 class LetterBox {
  public:
   LetterBox(Extent picture, Extent input) noexcept
@@ -348,7 +350,7 @@ class LetterBox {
         full_height_(static_cast<float>(input.height)) {
     const bool wide = full_width_ / static_cast<float>(picture.width) <
                       full_height_ / static_cast<float>(picture.height);
-    // Rounded down, but never to nothing.
+    // Rounded down, but at least 1.
     const auto at_least_one = [](std::int64_t side) { return std::max<std::int64_t>(1, side); };
     width_ = static_cast<float>(wide ? input.width
                                      : at_least_one(picture.width * input.height / picture.height));
@@ -398,7 +400,7 @@ bool excludes(const Edges& a, const Edges& b, const DecodeOptions& options) noex
   const float both = across > 0 && down > 0 ? across * down : 0;
   const float either = a.area + b.area - both;
   const float iou = either == 0 ? 0 : both / either;
-  // What the others take away is never negative.
+  // The other kinds only subtract from the IoU.
   if (options.suppression == SuppressionKind::kDefault || !(iou > options.iou)) {
     return iou > options.iou;
   }
@@ -411,7 +413,7 @@ bool excludes(const Edges& a, const Edges& b, const DecodeOptions& options) noex
   return iou - std::pow(share, greedy ? kGreedyBeta : options.beta) > options.iou;
 }
 
-// The best first; of equal scores, the one that was found first.
+// Best first; equal scores in the order of the candidates.
 bool is_before(const Candidate& a, const Candidate& b) noexcept {
   if (a.score != b.score) {
     return a.score > b.score;
@@ -419,12 +421,12 @@ bool is_before(const Candidate& a, const Candidate& b) noexcept {
   return a.box != b.box ? a.box < b.box : a.class_id < b.class_id;
 }
 
-// Puts candidates in order, no more of them than are asked for.
+// Sorts candidates lazily, only as many as are requested.
 class Queue {
  public:
   explicit Queue(std::vector<Candidate>* candidates) : candidates_(*candidates) {}
 
-  // The next one; null behind the last.
+  // The next candidate; null after the last.
   const Candidate* next() {
     if (next_ == sorted_) {
       if (sorted_ == candidates_.size()) {
@@ -437,7 +439,7 @@ class Queue {
       std::nth_element(place(sorted_), place(end - 1), candidates_.end(), is_before);
       std::sort(place(sorted_), place(end - 1), is_before);
       sorted_ = end;
-      step_ *= 2;  // so that sorting all takes little more than sorting at once
+      step_ *= 2;  // so that sorting all costs little more than one full sort
     }
     return &candidates_[next_++];
   }
@@ -454,8 +456,8 @@ struct Kept {
   Box box;
 };
 
-// Greedy, class by class: the best box stays, what it excludes goes, and so on (do_nms_sort,
-// box.c:812, and diounms_sort, box.c:868). What stays, best first.
+// Greedy, for each class: keeps the best box, drops the boxes it suppresses, and so on
+// (do_nms_sort, box.c:812, and diounms_sort, box.c:868). Returns the kept boxes, best first.
 template <typename BoxOf>
 std::vector<Kept> suppress(Candidates* candidates, const DecodeOptions& options,
                            const BoxOf& box_of) {
@@ -465,10 +467,10 @@ std::vector<Kept> suppress(Candidates* candidates, const DecodeOptions& options,
   }
   constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
   std::vector<std::size_t> last(options.agnostic ? 1 : static_cast<std::size_t>(highest) + 1,
-                                kNone);  // of each class, in `kept`
-  std::vector<std::size_t> before;       // of each in `kept`, the one of its class before it
+                                kNone);  // the last of each class, an index into `kept`
+  std::vector<std::size_t> before;       // for each of `kept`, the previous one of its class
   std::vector<Kept> kept;
-  std::vector<Edges> edges;  // of each in `kept`
+  std::vector<Edges> edges;  // for each of `kept`
   Queue queue(&candidates->found);
   while (static_cast<std::int64_t>(kept.size()) < options.max_boxes) {
     const Candidate* one = queue.next();
@@ -492,7 +494,7 @@ std::vector<Kept> suppress(Candidates* candidates, const DecodeOptions& options,
   return kept;
 }
 
-// In pixels; what has no finite edge ends where the picture does.
+// In pixels; a box without finite edges extends to the edges of the image.
 Detection to_corners(const Box& box, Extent picture) noexcept {
   const auto width = static_cast<float>(picture.width);
   const auto height = static_cast<float>(picture.height);
@@ -509,7 +511,7 @@ Detection to_corners(const Box& box, Extent picture) noexcept {
   return out;
 }
 
-// a * b for numbers that are not negative; -1 if 64 bits do not hold it or one is negative.
+// a * b for non-negative numbers; -1 if it overflows 64 bits or a number is negative.
 std::int64_t product(std::int64_t a, std::int64_t b) noexcept {
   if (a < 0 || b < 0 || (a != 0 && b > std::numeric_limits<std::int64_t>::max() / a)) {
     return -1;
@@ -520,7 +522,7 @@ std::int64_t product(std::int64_t a, std::int64_t b) noexcept {
 }  // namespace
 
 std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t columns) noexcept {
-  // Far beyond any memory, and their products with small numbers fit.
+  // Far beyond any memory, yet products with small numbers fit into 64 bits.
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
   if (rule.classes < 0 || rule.classes > std::numeric_limits<std::int32_t>::max() ||
       rule.boxes < 1 || rule.boxes > kMost) {

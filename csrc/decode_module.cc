@@ -1,4 +1,4 @@
-// What the Python module yolotf._core offers of decode.h and fit.h.
+// The parts of the Python module yolotf._core that bind decode.h and fit.h.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -91,7 +91,7 @@ RawHead to_head(const py::array& raw, const HeadRule& rule, std::size_t number,
   if (!py::isinstance<py::array_t<float>>(raw) || (raw.flags() & kNeeded) != kNeeded) {
     throw py::value_error(name + " must be float32, contiguous and aligned");
   }
-  // A head behind a [connected] section has no grid.
+  // A head after a [connected] section has no grid.
   const bool flat = raw.ndim() == 2;
   if (!flat && raw.ndim() != 4) {
     throw py::value_error(name + " must be [pictures, rows, columns, channels], it has " +
@@ -237,7 +237,7 @@ Float32Out fitted(const std::vector<py::array>& arrays,
     picture.inner_width = size.width;
     pictures.push_back(picture);
   }
-  // Aligned so that TensorFlow takes it as it is.
+  // Aligned so that TensorFlow uses it without a copy.
   constexpr std::size_t kAlignment = 64;
   const auto floats = static_cast<std::size_t>(rows * columns * channels) * pictures.size();
   auto* memory = static_cast<float*>(std::aligned_alloc(
@@ -265,8 +265,8 @@ Float32Out fitted(const std::vector<py::array>& arrays,
 void bind_decode(py::module_& module) {
   using namespace pybind11::literals;
   module.attr("HEAD_COLUMNS") = static_cast<py::ssize_t>(yolotf::kHeadColumns);
-  // Shared: an object whose __init__ never ran has no holder, and is refused as an argument. Of
-  // Python's own metaclass, which the stub can speak of.
+  // shared_ptr: an object whose __init__ never ran has no holder, and is rejected as an argument.
+  // The metaclass is Python's own, which the stub can express.
   py::class_<yolotf::ClassTree, std::shared_ptr<yolotf::ClassTree>>(
       module, "ClassTree", py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)),
       "Classes, each below another or a root. `parents`: the class above each, which comes before "

@@ -10,14 +10,15 @@ namespace yolotf {
 namespace {
 
 constexpr float kGround = 0.5F;
-constexpr std::int64_t kTaskFloats = 1 << 16;  // of the input; less is not worth a thread
+constexpr std::int64_t kTaskFloats = 1 << 16;  // of the input; fewer are not worth a thread
 
-// Between which two rows or columns of a picture one of the result lies.
+// The two rows or columns of an image between which a row or column of the result lies.
 struct Between {
   std::int64_t lower = 0;
   std::int64_t upper = 0;
   float share = 0;  // of the upper one
-  // OpenCV's shares of the two, of 2048, which may make one more or less; of 256 if exact.
+  // OpenCV's weights of the two: in units of 1/2048, with a sum that may be off by one, or of 1/256
+  // if exact.
   std::int32_t lower_part = 0;
   std::int32_t upper_part = 0;
 };
@@ -25,8 +26,7 @@ struct Between {
 constexpr int kPartBits = 11;                 // INTER_RESIZE_COEF_BITS
 constexpr std::int32_t kExactWhole = 1 << 8;  // ufixedpoint16
 
-// cv::resize with INTER_LINEAR: pixels lie at their centres, beyond the outer ones they are
-// repeated.
+// cv::resize with INTER_LINEAR: half-pixel centers, edges clamped.
 std::vector<Between> opencv_places(std::int64_t from, std::int64_t to) {
   const double scale = 1.0 / (static_cast<double>(to) / static_cast<double>(from));
   std::vector<Between> found(static_cast<std::size_t>(to));
@@ -64,7 +64,7 @@ std::vector<Between> exact_places(std::int64_t from, std::int64_t to) {
   return found;
 }
 
-// In float32, as TensorFlow's ResizeBilinear has it.
+// In float32, as in TensorFlow's ResizeBilinear.
 std::vector<Between> darknet_places(std::int64_t from, std::int64_t to) {
   const float scale = to > 1 ? static_cast<float>(from - 1) / static_cast<float>(to - 1) : 0.0F;
   std::vector<Between> found(static_cast<std::size_t>(to));
@@ -91,7 +91,7 @@ std::vector<Between> places(std::int64_t from, std::int64_t to, Resize resize) {
   return darknet_places(from, to);
 }
 
-// One picture's way into its part of the input.
+// Resizes an image into its part of the input.
 class Fitting {
  public:
   Fitting(const Picture& picture, std::int64_t height, std::int64_t width, std::int64_t channels,
@@ -109,7 +109,7 @@ class Fitting {
 
   std::int64_t height() const noexcept { return height_; }
 
-  // Rows of the input.
+  // Writes rows `begin` to `end` of the input.
   void write(std::int64_t begin, std::int64_t end) const {
     for (std::int64_t row = begin; row < end; ++row) {
       float* line = out_ + row * width_ * channels_;
@@ -164,7 +164,7 @@ class Fitting {
     }
   }
 
-  // As OpenCV, which drops bits before it adds (VResizeLinear of bytes).
+  // Drops bits before adding, as OpenCV (VResizeLinear of bytes).
   template <int kChannels>
   void blend_bytes(const std::uint8_t* upper, const std::uint8_t* lower, const Between& row,
                    float* out) const {
@@ -184,7 +184,7 @@ class Fitting {
     }
   }
 
-  // As OpenCV's vlineResize: 16 bits behind the point, rounded half up.
+  // As OpenCV's vlineResize: 16 fractional bits, rounded half up.
   void blend_exactly(const std::uint8_t* upper, const std::uint8_t* lower, const Between& row,
                      float* out) const {
     for (const Between& column : columns_) {
@@ -201,7 +201,7 @@ class Fitting {
     }
   }
 
-  // kChannels: known to the compiler, or 0.
+  // kChannels: the number of channels if known at compile time, else 0.
   template <typename Value, int kChannels>
   void blend(const Value* upper, const Value* lower, float down, float* out) const {
     const std::int64_t channels = kChannels == 0 ? channels_ : kChannels;

@@ -7,7 +7,7 @@
 namespace yolotf {
 
 std::uint64_t version_header_bytes(std::int64_t major, std::int64_t minor) noexcept {
-  // The limits first: text read as a header overflows the sum.
+  // The limits come first: text that is read as a header would overflow the sum.
   const bool wide = major < 1000 && minor < 1000 && major * 10 + minor >= 2;
   return wide ? kWideHeaderBytes : kNarrowHeaderBytes;
 }

@@ -16,8 +16,8 @@
 namespace yolotf {
 namespace {
 
-constexpr std::uint64_t kPartBytes = 1 << 20;  // read and looked at together
-constexpr std::uint64_t kReadAhead = 8 << 20;  // read at once where tasks wait for it
+constexpr std::uint64_t kPartBytes = 1 << 20;  // read and scanned together
+constexpr std::uint64_t kReadAhead = 8 << 20;  // read at once while tasks wait for it
 
 using Clock = std::chrono::steady_clock;
 
@@ -25,8 +25,8 @@ std::int64_t nanoseconds_since(Clock::time_point start) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
 }
 
-// Runs tasks on threads and, in finish(), on this one, which waits for tasks and not for threads:
-// where these are busy with something else, this one does it all.
+// Runs tasks on threads and, in finish(), on the caller. It waits for tasks, not for threads: if
+// these are busy elsewhere, the caller runs all tasks.
 class Crew {
  public:
   Crew(Threads* threads, std::function<void(std::size_t)> run_task)
@@ -35,17 +35,17 @@ class Crew {
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
 
-  // Tasks below `ready` may run; it only rises.
+  // Lets tasks below `ready` run; `ready` never decreases.
   void publish(std::size_t ready) { start_helpers(ready - published_, ready); }
 
-  // All of the tasks there are; returns how many threads may have taken part.
+  // Runs all tasks and returns the number of threads that may have taken part.
   int run(std::size_t tasks) {
     start_helpers(tasks - std::min<std::size_t>(tasks, 1), tasks);
     return finish();
   }
 
-  // Returns when all tasks that were published are done; how many threads may have taken part.
-  // Throws what a task has thrown.
+  // Waits until all published tasks are done and returns the number of threads that may have taken
+  // part. Rethrows an exception of a task.
   int finish() {
     wait();
     if (state_->failure) {
@@ -66,7 +66,7 @@ class Crew {
     {
       const std::lock_guard<std::mutex> lock(state_->mutex);
       state_->ready = ready;
-      // Those at work go on with what is new.
+      // Running helpers pick up new tasks.
       const int idle = std::max(0, threads_->helpers() - state_->helpers);
       helpers = static_cast<int>(std::min(static_cast<std::size_t>(idle), most));
       state_->helpers += helpers;
@@ -77,11 +77,11 @@ class Crew {
       for (int i = 0; i < helpers; ++i) {
         threads_->start([state = state_] { state->help(); });
       }
-    } catch (const std::bad_alloc&) {  // it goes without
+    } catch (const std::bad_alloc&) {  // works without more helpers
     }
   }
 
-  // Helpers that begin late find it alive, and nothing to do.
+  // Shared, so that helpers that start late find it alive, without tasks.
   struct State {
     explicit State(std::function<void(std::size_t)> task) : run_task(std::move(task)) {}
     void work() {
@@ -100,7 +100,7 @@ class Crew {
         std::exception_ptr thrown;
         try {
           run_task(task);
-        } catch (...) {  // no memory; it must not leave a thread
+        } catch (...) {  // bad_alloc: exceptions must not escape a thread
           thrown = std::current_exception();
         }
         lock->lock();
@@ -118,7 +118,7 @@ class Crew {
     std::size_t ready = 0;
     std::size_t next = 0;
     std::size_t done = 0;
-    int helpers = 0;  // started, and not done
+    int helpers = 0;  // started and not finished
   };
 
   Threads* threads_;
@@ -127,7 +127,7 @@ class Crew {
   int helpers_ = 0;
 };
 
-// What the threads of a load have seen.
+// What the threads of a load have noted.
 class Sightings {
  public:
   void look_at(const std::byte* bytes, std::uint64_t begin, std::uint64_t end) {
@@ -144,11 +144,11 @@ class Sightings {
   std::vector<Sighting> all_;
 };
 
-// Reads the whole file in and, if there are arrays, looks at what they take.
+// Reads the whole file and scans the parts that belong to arrays.
 class Reading {
  public:
   Reading(MappedFile* file, const std::vector<Array>& arrays) : file_(file) {
-    std::uint64_t done = 0;  // bytes behind the last part
+    std::uint64_t done = 0;  // end of the last part
     const auto cut = [&](std::uint64_t begin, std::uint64_t end, bool look_at) {
       for (; begin < end; begin += kPartBytes) {
         parts_.push_back({begin, std::min(end, begin + kPartBytes), look_at});
@@ -167,7 +167,7 @@ class Reading {
     cut(done, file->size(), false);
   }
 
-  // Returns the number of threads, 0 if the file could not be read.
+  // Returns the number of threads; 0 if the file could not be read.
   int run(Threads* threads, Sightings* sightings, FileError* error) {
     std::mutex mutex;
     bool sound = true;
@@ -185,7 +185,7 @@ class Reading {
     const int used = crew.run(parts_.size());
     if (sound && file_->mapped() && !file_->unchanged()) {
       sound = false;
-      error->code = FileCode::kChanged;  // the lease was taken away meanwhile
+      error->code = FileCode::kChanged;  // the kernel broke the lease meanwhile
     }
     return sound ? used : 0;
   }
@@ -213,7 +213,7 @@ class Load {
 
   bool run() {
     const auto start = Clock::now();
-    // The size first: nothing is read of a file that does not fit anyway.
+    // The size first: nothing is read of a file of the wrong size.
     if (!file_.open(request_.path.c_str(), &error_->file) ||
         !check_segments(segments_, request_.header.size(), request_.expected_bytes, file_.size(),
                         &error_->error) ||
@@ -273,15 +273,15 @@ class Load {
   }
 
   bool write() {
-    // From the end: what was looked at last is still in a cache.
+    // In reverse: the bytes scanned last are still cached.
     std::reverse(tasks_.begin(), tasks_.end());
     Crew crew(threads_, [this](std::size_t i) { scatter_task(tasks_[i]); });
     stats_->threads = crew.run(tasks_.size());
     return true;
   }
 
-  // Reads the file from the first byte that is wanted, and lets the crew have the tasks whose bytes
-  // are there. What a task is about to move it looks at first: so it is fetched from memory once.
+  // Reads the file from the first byte needed and publishes tasks as their bytes arrive. Each task
+  // scans its bytes before it moves them, so that they are fetched from memory once.
   bool write_while_reading() {
     const auto end_of_task = [&](const Task& task) { return end_of(segments_[task.segment]); };
     std::stable_sort(tasks_.begin(), tasks_.end(),
@@ -320,13 +320,13 @@ class Load {
       return false;
     }
     if (file_.mapped() && !file_.unchanged()) {
-      error_->file.code = FileCode::kChanged;  // the lease was taken away meanwhile
+      error_->file.code = FileCode::kChanged;  // the kernel broke the lease meanwhile
       return false;
     }
     return true;
   }
 
-  // A batch normalization that is folded in is the source of no task.
+  // Folded batch normalization arrays are not the source of any task.
   void look_at_norms() {
     std::uint64_t last = 0;
     for (const Segment& segment : segments_) {
@@ -369,7 +369,8 @@ bool examine(const std::string& path, std::uint64_t header_bytes,
   return true;
 }
 
-// What `function` returns; memory that ends is the file's error, as of read(2).
+// Returns the result of `function`; reports lack of memory as an error of the file, as read(2)
+// would.
 template <typename Function>
 bool unless_memory_ends(LoadError* error, const Function& function) {
   try {

@@ -45,7 +45,7 @@ timespec modified(const struct stat& status) noexcept {
 
 void prefer_huge_pages(void* memory, std::uint64_t size) noexcept {
 #ifdef MADV_HUGEPAGE
-  constexpr std::uint64_t kWorthIt = 64 << 10;  // neighbours share huge pages
+  constexpr std::uint64_t kWorthIt = 64 << 10;  // smaller neighbors share a huge page
   if (size >= kWorthIt) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t begin = address / page_bytes() * page_bytes();
@@ -64,7 +64,7 @@ MappedFile::~MappedFile() {
   }
 #ifdef F_SETLEASE
   if (leased_) {
-    // Said aloud: a child forked meanwhile has the descriptor too, and close() would not do.
+    // Explicitly: a child forked meanwhile shares the descriptor, so close() would not release it.
     fcntl(descriptor_, F_SETLEASE, F_UNLCK);
   }
 #endif
@@ -74,7 +74,7 @@ MappedFile::~MappedFile() {
 }
 
 bool MappedFile::open(const char* path, FileError* error) noexcept {
-  // O_NONBLOCK: a FIFO without a writer would block for ever.
+  // O_NONBLOCK: open() of a FIFO without a writer would block forever.
   do {
     descriptor_ = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   } while (descriptor_ < 0 && errno == EINTR);
@@ -116,7 +116,7 @@ bool MappedFile::unchanged() const noexcept {
   if (fstat(descriptor_, &status) != 0) {
     return false;
   }
-  // Every write and truncation changes one of these; a rename or chmod changes neither.
+  // Every write or truncation changes one of these; a rename or chmod changes neither.
   const timespec now = modified(status);
   return static_cast<std::uint64_t>(status.st_size) == size_ && now.tv_sec == modified_.tv_sec &&
          now.tv_nsec == modified_.tv_nsec;
@@ -124,8 +124,8 @@ bool MappedFile::unchanged() const noexcept {
 
 bool MappedFile::lease() noexcept {
 #if defined(F_SETLEASE) && defined(MADV_POPULATE_READ)
-  // A process that wants to write makes the kernel signal the holder, by default with SIGIO, which
-  // kills. SIGURG is ignored by default; with no owner it is not even sent.
+  // When another process wants to write, the kernel signals the lease holder, by default with
+  // SIGIO, which would kill it. SIGURG is ignored by default; without an owner it is not even sent.
   if (fcntl(descriptor_, F_SETSIG, SIGURG) != 0 || fcntl(descriptor_, F_SETLEASE, F_RDLCK) != 0) {
     return false;
   }
@@ -157,7 +157,7 @@ bool MappedFile::map(std::uint64_t read_in_bytes) noexcept {
 
 bool MappedFile::read_in(std::uint64_t begin, std::uint64_t end, FileError* error) noexcept {
 #ifdef MADV_POPULATE_READ
-  // Now, so that an I/O error is an error here and not a signal later.
+  // Populates pages now, so that an I/O error is reported here and not as a signal later.
   if (mapped_ && begin < end) {
     begin = begin / page_bytes() * page_bytes();
     int populated;
@@ -178,7 +178,7 @@ bool MappedFile::read_in(std::uint64_t begin, std::uint64_t end, FileError* erro
 
 void MappedFile::wait_for_tick() const noexcept {
 #ifdef CLOCK_REALTIME_COARSE
-  // 20 ms are more than the slowest tick (HZ=100); a time stamp still ahead is another machine's.
+  // 20 ms exceed the slowest tick (HZ=100); a later time stamp comes from another machine's clock.
   for (int i = 0; i < 20; ++i) {
     timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
@@ -224,8 +224,8 @@ bool MappedFile::acquire(std::uint64_t read_in_bytes, FileError* error) noexcept
     return true;
   }
   if (lease() && map(read_in_bytes)) {
-    // Someone may have written between open() and the lease, or waited for so long (45 s by
-    // default) that the kernel took the lease away.
+    // Another process may have written between open() and the lease, or waited so long (45 s by
+    // default) that the kernel broke the lease.
     return unchanged() || fail(error, FileCode::kChanged);
   }
   return copy(error);

@@ -1,4 +1,4 @@
-// The Python module yolotf._core: the format, the checks and the scatter, without TensorFlow.
+// The Python module yolotf._core: file format, checks and scatter, without TensorFlow.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -37,7 +37,7 @@ namespace {
 
 using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 
-// By value of Code.
+// Indexed by Code.
 constexpr std::array<const char*, 15> kCodeNames = {"ok",
                                                     "header_too_short",
                                                     "file_too_short",
@@ -55,17 +55,17 @@ constexpr std::array<const char*, 15> kCodeNames = {"ok",
                                                     "repeated"};
 static_assert(kCodeNames.size() == static_cast<std::size_t>(Code::kRepeated) + 1);
 
-// By value of FileCode.
+// Indexed by FileCode.
 constexpr std::array<const char*, 4> kFileCodeNames = {"ok", "system", "not_regular", "changed"};
 static_assert(kFileCodeNames.size() == static_cast<std::size_t>(FileCode::kChanged) + 1);
 
-// By value of Role.
+// Indexed by Role.
 constexpr std::array<const char*, 8> kRoleNames = {
     "bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights", "scale"};
 static_assert(kRoleNames.size() == static_cast<std::size_t>(Role::kScale) + 1);
 
 py::object& native_error() {
-  static py::object* type = new py::object();  // never destroyed: the interpreter goes first
+  static py::object* type = new py::object();  // never destroyed: the interpreter ends first
   return *type;
 }
 
@@ -111,7 +111,7 @@ std::string to_path(const py::object& path) {
   return encoded;
 }
 
-// Started when they are asked for, and waited for when the load is over.
+// Started on demand and joined at the end of the load.
 class OwnThreads : public Threads {
  public:
   explicit OwnThreads(int threads) : threads_(threads) {}
@@ -125,7 +125,7 @@ class OwnThreads : public Threads {
     try {
       started_.emplace_back(std::move(work));
     } catch (const std::exception&) {
-      // No more to be had, or no memory for one: the load's own thread does the work.
+      // No thread or no memory for one: the load's own thread does the work.
     }
   }
 
@@ -187,7 +187,7 @@ Target to_target(py::array& array) {
   return target;
 }
 
-// Arrays that nobody else uses meanwhile.
+// Arrays that nothing else uses during the load.
 class Arrays : public Variables {
  public:
   explicit Arrays(std::vector<Target> targets) : targets_(std::move(targets)) {}
@@ -253,7 +253,7 @@ py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_by
   return py::make_tuple(stats.mapped ? 1 : 0, stats.threads, stats.checking_ns, stats.writing_ns);
 }
 
-// What `find` of diagnosis/damage.py is answered: a row an error.
+// The result of `find` in diagnosis/damage.py: a row for each error.
 py::list examine(const py::object& path_like, std::uint64_t header_bytes, const Int64Array& plan,
                  int threads) {
   const std::string path = to_path(path_like);
@@ -278,7 +278,7 @@ py::list examine(const py::object& path_like, std::uint64_t header_bytes, const 
   return rows;
 }
 
-// Runs may overlap; what lies past the end of the file is left out of the counts.
+// Runs may overlap; anything past the end of the file is not counted.
 py::dict scan(const py::object& path_like, const Int64Array& offsets, const Int64Array& counts,
               int threads) {
   const std::string path = to_path(path_like);
@@ -402,8 +402,8 @@ bool copy_file(const py::object& path_like, py::array_t<std::uint8_t, py::array:
   return file.mapped();
 }
 
-// Whether the processor has what oneDNN calls AVX-512, which decides the layout of what it computes
-// with; nothing in here uses it.
+// Whether the processor has what oneDNN calls AVX-512, which decides the memory layout that oneDNN
+// prefers. yolotf's own kernels do not use it.
 bool has_avx512() {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
   return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&

@@ -1,5 +1,5 @@
-// The TensorFlow ops: one call makes float32 variables, one moves a whole .weights file into them.
-// How a load goes is load.h's; here are the variables, locked, and TensorFlow's threads.
+// The TensorFlow ops: one creates float32 variables, the other loads a whole .weights file into
+// them. load.h implements the load; this file adds locked variables and TensorFlow's threads.
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
@@ -34,7 +34,7 @@ using tensorflow::TensorShape;
 using tensorflow::Var;
 using tensorflow::core::RefCountPtr;
 
-// Of `result` of YolotfScatter, in the order of kResultFields.
+// Elements of `result` of YolotfScatter, in the order of kResultFields.
 constexpr std::int64_t kResultNumbers = kResultFields.size();
 
 REGISTER_OP("YolotfScatter")
@@ -95,7 +95,7 @@ Dtype to_dtype(DataType dtype) {
   }
 }
 
-// Only what check_target reads; the memory is known when phase 2 begins.
+// Sets only what check_target reads; the memory is known when phase 2 begins.
 Target to_target(const Var& variable, const Tensor& tensor) {
   Target target;
   target.dtype = to_dtype(tensor.dtype());
@@ -107,7 +107,7 @@ Target to_target(const Var& variable, const Tensor& tensor) {
   return target;
 }
 
-// Of TensorFlow's pool for operations.
+// Threads of TensorFlow's inter-op pool.
 class PoolThreads : public Threads {
  public:
   explicit PoolThreads(OpKernelContext* context)
@@ -127,7 +127,7 @@ class ResourceVariables : public Variables {
         variables_(static_cast<std::size_t>(handles.NumElements())),
         unshared_(variables_.size()) {}
 
-  // Why lock() or begin() returned false, if it was TensorFlow.
+  // Why lock() or begin() returned false, if TensorFlow failed.
   const absl::Status& status() const { return status_; }
 
   bool lock(std::vector<Target>* targets, Error* error) override {
@@ -145,7 +145,7 @@ class ResourceVariables : public Variables {
         return false;
       }
     }
-    // By address, as the optimizer ops lock theirs.
+    // By address, as optimizer ops lock theirs, to avoid deadlocks.
     std::vector<std::size_t> order(variables_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -169,8 +169,8 @@ class ResourceVariables : public Variables {
     return true;
   }
 
-  // A buffer that somebody else holds (a value read earlier, a constant the variable was made
-  // from) is not written to: the variable gets a new one, and theirs keeps its numbers.
+  // A buffer that is referenced elsewhere (a value read earlier, the constant that initialized the
+  // variable) is not overwritten: the variable gets a new buffer.
   bool begin(std::vector<Target>* targets) override {
     for (std::size_t i = 0; i < variables_.size(); ++i) {
       Tensor* tensor = variables_[i]->tensor();
@@ -287,8 +287,8 @@ class VariablesOp : public OpKernel {
       auto* variable = new Var(tensorflow::DT_FLOAT);
       *variable->tensor() = memory;
       variable->is_initialized = true;
-      // As VarHandleOp does it: the handle owns the variable; ops that know variables by their
-      // names only find it in the manager, which does not.
+      // As in VarHandleOp: the handle owns the variable. The resource manager does not; it only
+      // lets ops that look up variables by name find it.
       auto handle = tensorflow::ResourceHandle::MakeRefCountingHandle(
           variable, context->device()->name(), {{tensorflow::DT_FLOAT, shapes_[i]}});
       OP_REQUIRES_OK(context, context->resource_manager()->CreateUnowned(handle.container(),

@@ -29,7 +29,7 @@ std::vector<Segment> segments_from_rows(const std::int64_t* rows, std::int64_t r
 SegmentArrays arrays_in(const Segment& segment, std::int64_t index) noexcept {
   const bool folds = segment.norm_offset != 0;
   Role role = segment.role;
-  if (folds && role != Role::kKernel) {  // named after the variable: what the file has there
+  if (folds && role != Role::kKernel) {  // the file's role, not the variable's
     role = role == Role::kScale ? Role::kGamma : Role::kBeta;
   }
   const std::uint64_t filter = role == Role::kKernel ? segment.channels * segment.spatial : 1;
@@ -69,7 +69,7 @@ std::uint64_t element_bytes(Dtype dtype) noexcept {
 
 bool check_segments(const std::vector<Segment>& segments, std::uint64_t header_bytes,
                     std::int64_t expected_bytes, std::uint64_t file_bytes, Error* error) noexcept {
-  Array cut;  // the first in the file that is not whole
+  Array cut;  // the first incomplete array in the file
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
     const auto index = static_cast<std::int64_t>(i);

@@ -11,7 +11,7 @@
 namespace yolotf {
 namespace {
 
-// What is used of c_api.h, tf_status.h and tf_tensor.h, by their names there.
+// The functions used from c_api.h, tf_status.h and tf_tensor.h, under their names there.
 struct Api {
   const char* (*TF_Version)();
   TF_Status* (*TF_NewStatus)();
@@ -53,16 +53,16 @@ struct Api {
                         const Output*, TF_Tensor**, int, const TF_Operation* const*, int,
                         TF_Buffer*, TF_Status*);
 
-  // TensorFlow's C++, which may be otherwise in any version: null where they are not there.
+  // TensorFlow's C++, which may change in any version: null if missing.
   bool (*is_mkl_enabled)();     // tensorflow::IsMKLEnabled, util/util.h
   bool* use_global_threadpool;  // tensorflow::LocalDevice, common_runtime/local_device.h
 };
 
 Api api = {};
-std::atomic<bool> opened{false};  // what comes before it is there for all who see it true
+std::atomic<bool> opened{false};  // threads that read true see all earlier writes
 
-// While it lives, new devices get threads of their own. Where that cannot be had, all sessions of
-// the process share the threads of the first.
+// While it exists, new devices get their own threads. If the flag is missing in TensorFlow, all
+// sessions of the process share the threads of the first.
 class OwnThreads {
  public:
   OwnThreads() : lock_(mutex()) {
@@ -87,7 +87,7 @@ class OwnThreads {
   bool before_ = true;
 };
 
-// TF_Status as a Failure.
+// Wraps a TF_Status and converts it to a Failure.
 class Status {
  public:
   Status() : status_(api.TF_NewStatus()) {}
@@ -134,10 +134,9 @@ bool open_tensorflow(const std::string& framework_path, const std::string& cc_pa
   if (opened) {
     return true;
   }
-  // Functions are bound when they are called first, which takes a third off the time: they are a
-  // hundred thousand, and of two libraries that do not belong together the tables of virtual
-  // functions are missed here and now. Never closed: TensorFlow's threads run on until the process
-  // ends.
+  // RTLD_LAZY saves a third of the time: there are a hundred thousand functions. If two libraries
+  // do not match, this fails here anyway, on missing virtual tables. Never closed: TensorFlow's
+  // threads run until the process ends.
   void* framework = dlopen(framework_path.c_str(), RTLD_LAZY | RTLD_LOCAL);
   if (framework == nullptr) {
     *error = last_dl_error();
@@ -339,8 +338,7 @@ Session::Session(std::shared_ptr<Graph> graph, const std::string& config, Failur
 
 Session::~Session() {
   if (getpid() != process_) {
-    // Its threads are in the process that this one was forked from: whoever waits for them here
-    // waits for ever, or crashes.
+    // Its threads exist only in the parent process: waiting for them here would hang or crash.
     new std::shared_ptr<Graph>(std::move(graph_));
   } else if (session_ != nullptr) {
     const Status status;

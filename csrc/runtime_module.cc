@@ -19,14 +19,14 @@ namespace py = pybind11;
 namespace yolotf {
 namespace {
 
-// By TF_Code of tf_status.h.
+// Indexed by TF_Code of tf_status.h.
 constexpr std::array<const char*, 17> kCodeNames = {
     "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
     "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
     "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
     "DATA_LOSS", "UNAUTHENTICATED"};
 
-// As yolotf.errors.TensorFlowError, so that whoever adds nothing to it has a YolotfError.
+// Raises yolotf.errors.TensorFlowError, a YolotfError, even if no caller adds context.
 void check(const Failure& failure) {
   if (!failure.failed()) {
     return;
@@ -41,7 +41,7 @@ void check(const Failure& failure) {
   throw py::error_already_set();
 }
 
-// Whether Python has begun to end: no thread but the one that ends it gets the GIL any more.
+// Whether Python is shutting down: only the finalizing thread can get the GIL then.
 bool is_ending() {
 #if PY_VERSION_HEX >= 0x030D0000
   return Py_IsFinalizing() != 0;
@@ -99,13 +99,13 @@ const char* numpy_name(DataType type) {
   throw py::type_error("no array for tensors of type " + std::to_string(static_cast<int>(type)));
 }
 
-// The array's own memory, which the tensor keeps alive.
+// Wraps the array's memory; the tensor keeps the array alive.
 Tensor to_tensor(const py::array& array) {
   if ((array.flags() & py::array::c_style) == 0) {
     throw py::value_error("arrays must be contiguous");
   }
   const std::vector<std::int64_t> shape(array.shape(), array.shape() + array.ndim());
-  // TensorFlow lets go of it on a thread of its own, or on one that has no Python any more.
+  // TensorFlow releases it on its own threads, possibly after Python has ended.
   std::shared_ptr<void> owner(array.inc_ref().ptr(), [](void* object) {
     if (Py_IsInitialized() != 0 && (!is_ending() || PyGILState_Check() != 0)) {
       const py::gil_scoped_acquire acquire;
@@ -115,14 +115,14 @@ Tensor to_tensor(const py::array& array) {
   return Tensor(type_of(array), shape, array.data(), std::move(owner));
 }
 
-// The tensor's own memory, which the array keeps alive.
+// Wraps the tensor's memory; the array keeps the tensor alive.
 py::array to_array(Tensor tensor) {
   auto* kept = new Tensor(std::move(tensor));
   const py::capsule owner(kept, [](void* held) { delete static_cast<Tensor*>(held); });
   return py::array(py::dtype(numpy_name(kept->type())), kept->shape(), kept->data(), owner);
 }
 
-// Arrays that are fed again and again, and cost nothing then.
+// Arrays that are fed to many runs, converted once.
 class Tensors {
  public:
   explicit Tensors(const std::vector<py::array>& arrays) {
@@ -138,7 +138,7 @@ class Tensors {
   std::vector<Tensor> tensors_;
 };
 
-// Outputs are numbered as they come: what Python has to know of one is its number.
+// A graph for Python, which refers to outputs by number.
 class PythonGraph {
  public:
   PythonGraph() {
@@ -146,7 +146,7 @@ class PythonGraph {
     graph_ = std::make_shared<Graph>();
   }
 
-  // inputs holds numbers and lists of numbers; attributes, name -> (kind, value).
+  // inputs: numbers and lists of numbers; attributes: name -> (kind, value).
   std::vector<std::pair<std::int64_t, int>> add(const std::string& kind, const std::string& name,
                                                 const py::list& inputs,
                                                 const py::dict& attributes) {
@@ -219,7 +219,7 @@ class PythonGraph {
   std::vector<Output> outputs_;
 };
 
-// A session of a graph. Its end waits for threads that may be waiting for Python.
+// Creates a session. Destroying it waits for threads that may be waiting for the GIL.
 std::shared_ptr<Session> new_session(const PythonGraph& graph, const std::string& config) {
   Failure failure;
   std::unique_ptr<Session> session;
@@ -234,7 +234,7 @@ std::shared_ptr<Session> new_session(const PythonGraph& graph, const std::string
           }};
 }
 
-// What a run of a session feeds and asks for: prepared once.
+// The feeds and fetches of a session run, prepared once.
 class Call {
  public:
   Call(std::shared_ptr<Session> session, const PythonGraph& graph,
@@ -243,7 +243,7 @@ class Call {
         inputs_(graph.outputs(inputs)),
         outputs_(graph.outputs(outputs)) {}
 
-  // The arrays are fed as the first inputs, the tensors as those that follow.
+  // Feeds the arrays to the first inputs, and the tensors to the following ones.
   std::vector<py::array> run(const std::vector<py::array>& arrays, const Tensors* constants) const {
     std::vector<Tensor> fed;
     fed.reserve(arrays.size());

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::uint64_t kCopyFloats = 64 * 1024;
 
-// Whether the floats stay in the order of the file.
+// Whether the floats keep the order of the file.
 bool keeps_order(const Segment& segment) noexcept {
   return segment.filters == 1 ? segment.spatial == 1 || segment.channels == 1
                               : segment.channels == 1 && segment.spatial == 1;
@@ -20,7 +20,7 @@ bool scales_kernel(const Segment& segment) noexcept {
   return segment.norm_offset != 0 && segment.role == Role::kKernel;
 }
 
-// Whether tasks are runs of floats, across blocks; otherwise they are filters of one block.
+// Whether tasks are runs of floats, possibly across blocks; if not, filters of a single block.
 bool in_floats(const Segment& segment) noexcept {
   return keeps_order(segment) && (segment.filters == 1 || !scales_kernel(segment));
 }

@@ -1,5 +1,5 @@
-// Kernels for processors with AVX2. Only functions marked YOLOTF_TARGET are compiled for them: with
-// a flag for the whole file, inline functions shared with other files would be, too.
+// Kernels for processors with AVX2. Only functions marked YOLOTF_TARGET are compiled for AVX2: a
+// flag for the whole file would also affect inline functions shared with other files.
 #include <algorithm>
 
 #include "scatter_kernels.h"
@@ -80,8 +80,8 @@ YOLOTF_TARGET inline void store16(typename Element<dtype>::Type* line, __m256 lo
   }
 }
 
-// The rows of a panel are more streams than processors follow by themselves: the lines that are
-// read after the next.
+// Prefetches the lines after the next ones. A panel has more rows than the hardware prefetcher
+// tracks streams.
 YOLOTF_TARGET inline void prefetch(const std::byte* panel, std::uint64_t stride) noexcept {
   constexpr std::uint64_t kAhead = 128;
   for (std::uint64_t i = 0; i < kPanel; ++i) {
@@ -168,7 +168,7 @@ YOLOTF_TARGET void transpose_avx2(const std::byte* source, const Segment& segmen
 }
 
 bool has_avx2() noexcept {
-  unsigned eax, ebx, ecx, edx;  // __builtin_cpu_supports of older clangs does not know f16c
+  unsigned eax, ebx, ecx, edx;  // __builtin_cpu_supports of older clangs lacks f16c
   return __builtin_cpu_supports("avx2") != 0 && __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 &&
          (ecx & bit_F16C) != 0;
 }

@@ -20,7 +20,7 @@ void copy_as(const std::byte* source, void* destination, std::uint64_t begin,
   }
 }
 
-// Runs of floats of one filter each.
+// Copies runs of floats, each from a single filter.
 template <Dtype dtype>
 void scale_as(const std::byte* source, const Segment& segment, const Fold& fold, void* destination,
               std::uint64_t begin, std::uint64_t end) noexcept {
@@ -37,7 +37,7 @@ void scale_as(const std::byte* source, const Segment& segment, const Fold& fold,
   }
 }
 
-// A folded bias or scale; `filters` numbers.
+// Computes `filters` values of a folded bias or scale.
 template <Dtype dtype>
 void fold_as(const std::byte* source, const Segment& segment, const Fold& fold, void* destination,
              std::uint64_t begin, std::uint64_t end) noexcept {

@@ -10,7 +10,7 @@
 namespace yolotf {
 
 void add_stats(const std::byte* bytes, std::uint64_t count, Stats* stats) noexcept {
-  // Eight lanes and no branches: compilers turn the inner loop into vector code.
+  // Eight lanes without branches, so that compilers vectorize the inner loop.
   constexpr std::uint64_t kLanes = 8;
   constexpr std::uint64_t kBlock = 1024;
   const bool fresh = stats->count == stats->nonfinite;
@@ -22,7 +22,7 @@ void add_stats(const std::byte* bytes, std::uint64_t count, Stats* stats) noexce
     float block[kBlock];
     const std::uint64_t size = std::min(kBlock, count - done);
     std::memcpy(block, bytes + kFloatBytes * done, kFloatBytes * size);
-    // What pads the last block counts as nothing: it is left out of every number below.
+    // The padding of the last block counts as nothing: it is excluded from every result below.
     const std::uint64_t padded = (size + kLanes - 1) / kLanes * kLanes;
     std::fill(block + size, block + padded, std::numeric_limits<float>::quiet_NaN());
     std::uint32_t nonfinite[kLanes] = {};
