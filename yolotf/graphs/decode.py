@@ -474,8 +474,8 @@ def _likely(
 def _true_places(values: Tensor) -> Tensor:
     """Returns the flat (row-major) indices of the True values, [M] int64.
 
-    Gathering with them needs a single axis; TensorFlow.js cannot handle the result of a gather
-    with zero index rows of several numbers.
+    Gathering with them uses a single axis: TensorFlow.js returns an invalid tensor for a gather
+    along several axes without rows.
     """
     return tf.reshape(tf.where(tf.reshape(values, [-1])), [-1])
 

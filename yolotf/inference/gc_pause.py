@@ -13,8 +13,8 @@ def postpone() -> None:
     """Resets the collector's counters and moves all objects to the oldest generation.
 
     Building a graph creates many long-lived objects, which triggers a full collection; with all of
-    TensorFlow's objects that takes 0.1 s. This defers the collection until after a server's first
-    answer. The collector stays enabled.
+    TensorFlow's objects that takes 0.1 s. This defers the collection until the server has
+    started. The collector stays enabled.
     """
     if gc.get_freeze_count() < _FROZEN_BY_PYTHON:  # do not unfreeze what the application froze
         gc.freeze()

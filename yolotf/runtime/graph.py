@@ -25,8 +25,8 @@ class Node(NamedTuple):
 _TYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10}
 _NAMES = {number: name for name, number in _TYPES.items()}
 
-# The inputs of each operation, in its order (tensorflow/core/ops). Constants for inputs between
-# bars are int32; others have the type of the first input that is a Node.
+# The inputs of each operation, in its order (tensorflow/core/ops). Constants for inputs after a
+# bar, up to the next one, are int32; others have the type of the first input that is a Node.
 _INPUTS = {
     "Abs": "x",
     "AddV2": "x y",
@@ -149,7 +149,7 @@ class Operations:
                 part += 1
                 continue
             value = arguments.pop(name)
-            # Inputs between the bars are shapes, axes and the like.
+            # Inputs after the first bar are shapes, axes and the like.
             inputs.append(self._input(value, "int32" if part == 1 else dtype))
         attributes = {
             name: (_ATTRIBUTES_OF.get((kind, name)) or _ATTRIBUTES[name], value)
