@@ -1,1 +1,1 @@
-"""Keras models: built from a network, or taken apart to find the order of their layers."""
+"""Builds Keras models from networks, and analyzes existing models to order their layers."""

@@ -1,4 +1,4 @@
-"""Darknet's activations as Keras layers. Importing it imports TensorFlow."""
+"""Darknet's activations as Keras layers. Importing this module imports TensorFlow."""
 
 # mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
 
@@ -15,7 +15,7 @@ from yolotf.models.registration import Layer, layers, register
 
 
 def mish_of_small_numbers(x: Any) -> Any:
-    """Mish, its softplus without a number larger than `x` in between."""
+    """Computes Mish without large intermediate values, which int8 quantization rounds coarsely."""
     return x * tf.tanh(tf.nn.relu(x) + tf.math.log1p(tf.exp(tf.abs(x) * -1.0)))
 
 
@@ -23,23 +23,23 @@ def _tanh(x: Any) -> Any:
     return 2 * tf.sigmoid(2 * x) - 1
 
 
-# TensorFlow joins a convolution, the fused batch normalization of tf_keras and one of these into
-# an operation that a CPU does not have: "Fusion is not implemented: [FusedBatchNorm,Mish]". It
-# does not recognise them in these words.
+# TensorFlow fuses a convolution, the batch normalization of tf_keras and one of these into an
+# operation that CPUs lack: "Fusion is not implemented: [FusedBatchNorm,Mish]". It does not
+# recognize these formulas.
 _NOT_FUSED = {"mish": mish_of_small_numbers, "tanh": _tanh}
 
 
 def activated(x: Any, activation: str) -> Any:
-    """Any of Darknet's activations; channels last."""
+    """Applies one of Darknet's activations to `x`, channels last."""
     formula = _NOT_FUSED.get(activation)
     return formula(x) if formula else activations.activate(tf.raw_ops, x, activation)
 
 
 @register
 class Activation(Layer):
-    """Darknet's activations that Keras lacks or rounds otherwise (activations.h:41-84).
+    """Darknet's activations that Keras lacks or computes differently (activations.h:41-84).
 
-    Darknet's selu and gelu have constants of five or six digits.
+    For example, Darknet's selu and gelu have constants of only five or six digits.
     """
 
     def __init__(self, activation: str, **kwargs: Any) -> None:
@@ -47,20 +47,20 @@ class Activation(Layer):
         self.activation = activation
 
     def call(self, inputs: Any) -> Any:
-        """Any shape, channels last."""
+        """Applies the activation to a tensor of any shape, channels last."""
         return activated(inputs, self.activation)
 
     def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
-        """The input's shape."""
+        """Returns the input's shape."""
         return tuple(input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "activation": self.activation}
 
 
 def activation_layer(activation: str, **kwargs: Any) -> Any:
-    """The layer for Darknet's `activation`, a stock one where its formula is Darknet's."""
+    """Returns the layer for Darknet's `activation`, a stock layer if its formula is the same."""
     match activation:
         case "leaky" | "revleaky":
             return layers.LeakyReLU(0.1, **kwargs)

@@ -1,4 +1,4 @@
-"""The activation that follows each unit of a model, as far as its graphs show it."""
+"""Finds the activation after each unit of a model, as far as its graphs show it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from yolotf.models.keras_graph import Call, Calls
 from yolotf.models.units import Structure, Unit
 
 _LONGEST_ACTIVATION = 12
-"""Calls that one activation may be written out in."""
+"""The most calls that a written-out activation may consist of."""
 _NOT_POINTWISE = frozenset(
     {"concat", "concatenate", "reshape", "transpose", "permute", "flatten", "getitem", "softmax"}
 )
 
 
 class _Last(NamedTuple):
-    """The call after which a unit is done, and the graph it is in.
+    """The last call of a unit, and the graph it is in.
 
     Attributes:
-        call: the norm's, or the kernel's.
+        call: the call of the batch normalization, or of the kernel without one.
         readers: the calls that read each call, by its id.
-        outputs: ids of the calls that give the outputs.
+        outputs: ids of the calls that compute the graph's outputs.
         whole: whether it is the graph of the whole model.
     """
 
@@ -40,10 +40,10 @@ class _Last(NamedTuple):
 
 
 class UnitActivations:
-    """Works out the activations of the units of one model.
+    """Finds the activations of a model's units.
 
     Attributes:
-        activations: the responses that have been worked out.
+        activations: cache of the responses of activations.
     """
 
     def __init__(self, structure: Structure) -> None:
@@ -67,9 +67,9 @@ class UnitActivations:
                 self._last.setdefault(unit, _Last(call, readers, outputs, whole))
 
     def of(self, unit: Unit) -> tuple[Response, Call | None] | None:
-        """What everything after a unit reads it through, and the call that computes it.
+        """Returns a unit's activation, and the call that computes it (None for the layer's own).
 
-        None where no graph shows it.
+        Returns None if no graph shows it.
         """
         last = self._last.get(unit)
         if last is None:
@@ -93,9 +93,9 @@ class UnitActivations:
         outputs: set[int],
         whole: bool,
     ) -> tuple[Response | None, Call | None]:
-        """The function of single numbers that everything after a call reads it through.
+        """Returns the pointwise function between a call and all its readers, and its last call.
 
-        None where no graph shows it; with the call that computes it last.
+        Both are None if no graph shows the function.
         """
         linear = self.activations.darknet("linear")
         region: list[Call] = []
@@ -132,7 +132,7 @@ class UnitActivations:
         return first, None if end is start else end
 
     def _is_pointwise(self, call: Call, start: Call) -> bool:
-        """Whether a call may be part of an activation."""
+        """Returns whether a call may be part of an activation."""
         if id(call.layer) in self._unit_of or has_weights(call.layer):
             return False
         if tuple(call.shape) != tuple(start.shape) or effect(call) is not None:
@@ -141,7 +141,7 @@ class UnitActivations:
 
 
 def _leads_to(call: Call, end: Call, inside: Collection[int]) -> bool:
-    """Whether `end` is computed from `call`, by calls that are `inside`."""
+    """Returns whether `end` is computed from `call` by calls whose ids are in `inside`."""
     stack, seen = [end], set()
     while stack:
         one = stack.pop()

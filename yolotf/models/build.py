@@ -1,13 +1,13 @@
-"""Network -> `keras.Model`: the training path, with every section as a layer of its own.
+"""Builds the `keras.Model` of a network, for training, with Keras layers for every section.
 
-A layer is called after its section, counted from 0 after `[net]`: `conv_17`, its batch
-normalization `conv_17_bn`, its activation `conv_17_mish`; likewise `connected_25`,
-`batchnorm_3`, `shortcut_4`, `local_27`. Sections that only name what another one put out
-(a route to one layer, `[cost]`, the detection heads) have no layer.
+A layer is named after its section, counted from 0 after `[net]`: `conv_17`, its batch
+normalization `conv_17_bn`, its activation `conv_17_mish`; in the same way `connected_25`,
+`batchnorm_3`, `shortcut_4`, `local_27`. Sections that only pass on the output of another section
+(a route to a single layer, `[cost]`, the heads) have no layer.
 
-The arithmetic is Darknet's at inference (AlexeyAB/darknet). What Darknet does in training only
-(`assisted_excitation`, drop block, deformed kernels, losses) is not part of the graph; `[dropout]`
-is a Keras `Dropout`.
+The model computes what Darknet (AlexeyAB/darknet) computes at inference. Features that Darknet
+has in training only (`assisted_excitation`, drop block, deformed kernels, losses) are not part of
+the graph; `[dropout]` is a Keras `Dropout`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from yolotf.models.keras_module import check_backend, keras
 from yolotf.models.layer_names import layer_name, network_of, remember_network
 from yolotf.models.saved import read_model as read_model
 
-# TensorFlow, which is imported next, imports Keras.
+# Check before the next imports: TensorFlow imports Keras.
 check_backend()
 
 from yolotf.models import sections as sections  # noqa: E402 (registers what builds them)
@@ -40,19 +40,19 @@ __all__ = [
 
 
 def build_model(network: cfg.Network, *, dtype: Any = None, name: str | None = None) -> Any:
-    """Builds the Keras functional model of `network`, with kernels drawn as Darknet draws them.
+    """Builds the Keras functional model of `network`, with kernels initialized as in Darknet.
 
-    `yolotf.build_model`, which says more, is this and a load.
+    See `yolotf.build_model`, which also loads weights.
     """
     check_call(network)
     return build_undrawn(network, undrawn.Kernels(filled=False), dtype=dtype, name=name)
 
 
 def check_call(network: object) -> None:
-    """Refuses what is no network, and a process in which the model could never run.
+    """Checks that `network` is a `Network`, and that the model could run in this process.
 
     Raises:
-        TypeError: with the right call.
+        TypeError: `network` is something else; the message shows the correct call.
         ForkedProcessError: the process was forked after TensorFlow had run.
     """
     if not isinstance(network, cfg.Network):
@@ -66,11 +66,11 @@ def check_call(network: object) -> None:
 def build_undrawn(
     network: cfg.Network, kernels: undrawn.Kernels, *, dtype: Any = None, name: str | None = None
 ) -> Any:
-    """`build_model`, which leaves to `kernels` when the kernels are drawn."""
+    """Builds the model as `build_model` does; `kernels` decides when kernels are initialized."""
     built = Builder(network, dtype, kernels)
     picture = built.pictures
     outputs = [built.outputs[index] for index in graph_rules.output_layers(network)]
-    # Keras 3.12, the last for Python 3.10, refuses a model that puts out its very input.
+    # Keras 3.12, the last for Python 3.10, refuses a model whose output is its input.
     outputs = [keras().layers.Identity()(x) if x is picture else x for x in outputs]
     model = keras().Model(picture, outputs, name=_model_name(network, name))
     kernels.release()
@@ -82,5 +82,5 @@ def _model_name(network: cfg.Network, name: str | None) -> str:
     if name is not None:
         return name
     found = network.name or network.source.removesuffix(".cfg")
-    # TensorFlow opens a name scope of this name.
+    # TensorFlow opens a name scope of this name, which allows these characters only.
     return re.sub(r"[^A-Za-z0-9._-]+", "_", found).strip("_.-") or "darknet"

@@ -1,7 +1,7 @@
-"""A Keras model while it is built, and how each class of section is built into it.
+"""`Builder`, which builds a Keras model section by section, and its registry of build functions.
 
-`yolotf.models.sections` registers a builder for each class of section. Importing this imports
-TensorFlow.
+`yolotf.models.sections` registers a function for each class of section. Importing this module
+imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from yolotf.models.layer_names import layer_name
 from yolotf.models.registration import layers
 
 BN_MOMENTUM = 0.99
-"""batchnorm_layer.c:310,332, on a GPU; on a CPU it is 0.9 (:196)."""
+"""Darknet's momentum on a GPU (batchnorm_layer.c:310,332); on a CPU it is 0.9 (:196)."""
 
 _STOCK_BEHIND_SUMS = frozenset({"elu", "logistic", "relu", "relu6", "swish"})
-"""Activations whose stock layer is right behind a sum, too."""
+"""Activations whose stock layer is correct after a sum as well; see `Builder.activated`."""
 
 _Shared = TypeVar("_Shared")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 Build = Callable[["Builder", Any, Sequence[Any]], Any]
 BUILDERS: dict[type[cfg.Layer], Build] = {}
-"""Class of a section -> what builds it."""
+"""Class of a section -> the function that builds it."""
 
 
 def builds(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
-    """Registers what builds sections of `classes`: `(builder, layer, inputs) -> output`."""
+    """Registers a function that builds `classes`: `(builder, layer, inputs) -> output`."""
 
     def register(function: _Function) -> _Function:
         BUILDERS.update(dict.fromkeys(classes, function))
@@ -42,21 +42,21 @@ def builds(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
 
 
 class Builder:
-    """The symbolic tensors of a network, section by section.
+    """Builds the symbolic tensors of a network, section by section.
 
     Attributes:
-        network: what is built.
-        undrawn: holds the layers with kernels until these are drawn.
-        pictures: the model's input.
+        network: the network to build.
+        undrawn: the layers whose kernels are not initialized yet.
+        pictures: the model's input, images NHWC.
         used: indices of the sections that are built.
-        outputs: what sections put out, by index; the picture by `NETWORK_INPUT`.
+        outputs: the outputs of the sections by index; the images under `NETWORK_INPUT`.
     """
 
     def __init__(self, network: cfg.Network, dtype: Any, undrawn: undrawn.Kernels) -> None:
         """Builds every section that the outputs depend on.
 
         Raises:
-            UnsupportedSectionError: a section that cannot be expressed.
+            UnsupportedSectionError: a section cannot be built in Keras.
         """
         self.network = network
         self.undrawn = undrawn
@@ -75,15 +75,15 @@ class Builder:
             self.outputs[layer.index] = BUILDERS[type(layer)](self, layer, inputs)
 
     def named(self, layer: cfg.Layer, suffix: str = "") -> dict[str, Any]:
-        """The arguments every Keras layer of a section gets."""
+        """Returns the arguments of every Keras layer of a section: name and dtype."""
         return {"name": layer_name(layer) + suffix, **self._options}
 
     def spatial(self, layer: cfg.Layer, suffix: str = "") -> dict[str, Any]:
-        """`named`, for layers that ask `keras.config.image_data_format()` if not told."""
+        """Returns `named` and channels last, whatever `keras.config.image_data_format()` is."""
         return {"data_format": "channels_last", **self.named(layer, suffix)}
 
     def shared(self, kind: Callable[[Builder], _Shared]) -> _Shared:
-        """What the sections of one family have in common: `kind(self)`, made once."""
+        """Returns `kind(self)`, created once: state that sections of one family share."""
         if kind not in self._shared:
             self._shared[kind] = kind(self)
         shared: _Shared = self._shared[kind]
@@ -92,30 +92,30 @@ class Builder:
     def activated(
         self, layer: cfg.Layer, x: Any, *, suffix: str | None = None, behind_kernel: bool = False
     ) -> Any:
-        """`x` after the section's own activation.
+        """Applies the section's activation to `x`.
 
         Args:
             layer: the section.
-            x: what it computes.
-            suffix: of the layer's name; the activation's if not given.
-            behind_kernel: a convolution, or its normalization, is right before it.
+            x: the tensor.
+            suffix: suffix of the layer's name; by default the name of the activation.
+            behind_kernel: whether `x` comes directly from a convolution or its normalization.
         """
         activation = activation_of(layer)
         if activation == "linear":
             return x
-        # Behind a sum, TensorFlow 2.21 fuses a convolution without batch norm, the sum and what it
-        # recognises: LeakyRelu then has a slope of 0.2, and Mish is not implemented.
+        # TensorFlow 2.21 fuses a convolution without batch normalization, a sum and an activation
+        # that it recognizes: LeakyRelu then has a slope of 0.2, and Mish is not implemented.
         stock = behind_kernel or activation in _STOCK_BEHIND_SUMS
         make = activation_layer if stock else Activation
         suffix = f"_{activation}" if suffix is None else suffix
         return make(activation, **self.named(layer, suffix))(x)
 
     def batch_normalization(self, layer: cfg.Layer, suffix: str = "_bn") -> Any:
-        """The layer for a section's batch normalization."""
+        """Returns the layer for a section's batch normalization."""
         return layers.BatchNormalization(
             momentum=BN_MOMENTUM, epsilon=graph_rules.BN_EPSILON, **self.named(layer, suffix)
         )
 
     def rescaled(self, layer: cfg.Layer, x: Any, scale: float, offset: float = 0.0) -> Any:
-        """`scale` times `x`, and `offset`."""
+        """Returns `scale * x + offset`."""
         return layers.Rescaling(scale, offset, **self.named(layer, "_scale"))(x)

@@ -1,8 +1,8 @@
-"""The orders that a model suggests for its units.
+"""Lists the orders that the units of a model may have in a file.
 
-A file stores the units in the order of its cfg, which the model knows only indirectly: by the
-numbers in its layers' names, by the order its variables were created in, by its sub-models.
-`candidates` lists these orders; `arrange` lets the file decide between them, `bind` a network.
+A file stores the units in the order of its cfg. A model shows that order only indirectly: by the
+numbers in the names of its layers, the creation order of its variables, its sub-models.
+`candidates` lists these orders; `arrange` chooses between them by a file, `bind` by a network.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Order = tuple[Unit, ...]
 
 
 class Candidate(NamedTuple):
-    """One order the units may have in the file.
+    """An order that the units may have in the file.
 
     Attributes:
-        name: where it comes from.
-        tier: how much that says: 0 names the sections themselves, 1 tells the order in which
-            the model was written down, 2 is read off its structure, 3 merely possible.
-        order: the units.
+        name: where the order comes from.
+        tier: how reliable it is: 0 by the names of sections, 1 the order in which the model was
+            written, 2 inferred from its structure, 3 merely possible.
+        order: the units in this order.
     """
 
     name: str
@@ -38,15 +38,15 @@ class Candidate(NamedTuple):
 
 
 def candidates(structure: Structure) -> Iterator[Candidate]:
-    """Every order the model suggests; the same order may come more than once."""
+    """Yields every order the model suggests; the same order may occur more than once."""
     units = structure.units
     listed = tuple(units)
     if (order := _by_section_number(units)) is not None:
         yield Candidate("named after sections", 0, order)
     created = _by_creation(units)
     graph = structure.graph_order()
-    # A model read from a file is created in the order it lists its layers, which says little; one
-    # that is no graph is built as it is called, not as it was written.
+    # The creation order says little of a model read from a file, which creates its layers as
+    # listed, and of a subclassed model, which creates them as they are called.
     creation = 2 if graph is None else 3 if created == listed else 1
     known = (created, None if graph is None else tuple(graph), listed)
     fallback = next(order for order in known if order is not None)
@@ -80,10 +80,10 @@ def _by_creation(units: Sequence[Unit]) -> tuple[Unit, ...] | None:
 
 
 def _by_suffix(units: Sequence[Unit], fallback: Sequence[Unit]) -> tuple[Unit, ...] | None:
-    """Layers of one base name by number, `fallback` where the numbers say nothing.
+    """Orders layers of one base name by number, and where numbers do not decide as `fallback`.
 
-    `conv2d_7` is before `conv2d_8`, and with the numbers of the batch normalizations a
-    `depthwise_conv2d_2` finds its place between them.
+    `conv2d_7` comes before `conv2d_8`; the numbers of the batch normalizations order, for
+    example, a `depthwise_conv2d_2` among them.
     """
     chains: dict[Hashable, list[tuple[int, Unit]]] = {}
     for unit in units:
@@ -117,14 +117,14 @@ def _by_suffix(units: Sequence[Unit], fallback: Sequence[Unit]) -> tuple[Unit, .
 
 
 def base_and_number(name: str) -> tuple[str, int]:
-    """`conv2d_7` as `("conv2d", 7)`; a name without a number has -1."""
+    """Splits `conv2d_7` into `("conv2d", 7)`; a name without a number has -1."""
     found = re.fullmatch(r"(.*?)_?(\d+)", name)
-    # Keras calls the first one of a process without a number.
+    # Keras gives the first layer of a class in a process no number.
     return (found.group(1), int(found.group(2))) if found else (name, -1)
 
 
 def _by_submodel(structure: Structure) -> tuple[Unit, ...] | None:
-    """Numbered sub-models in turn: backbone, conv_0, output_0, conv_1, output_1."""
+    """Orders units by the numbers of sub-models: backbone, conv_0, output_0, conv_1, output_1."""
     places: dict[str, int] = {}
     keys = []
     for unit in structure.units:
@@ -141,41 +141,41 @@ def _by_submodel(structure: Structure) -> tuple[Unit, ...] | None:
 
 @dataclass
 class Choice:
-    """Distinct orders, each with the candidates it came from, and what became of the others."""
+    """Distinct orders with their candidates, and the reasons why others failed."""
 
     structure: Structure
     kept: dict[Order, list[Candidate]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
     def add(self, candidate: Candidate) -> None:
-        """Keeps the order of a candidate."""
+        """Adds a candidate."""
         self.kept.setdefault(candidate.order, []).append(candidate)
 
     def drop(self, order: Order, why: str) -> None:
-        """Gives up an order, for the reason `why`."""
+        """Removes an order for the reason `why`."""
         names = " and ".join(candidate.name for candidate in self.kept.pop(order))
         self.failed.append(f"{names}: {why}")
 
     def best(self) -> list[Order]:
-        """The orders of the lowest tier; several are ambiguous."""
+        """Returns the orders of the lowest tier; more than one is ambiguous."""
         tiers = {order: min(one.tier for one in found) for order, found in self.kept.items()}
         lowest = min(tiers.values(), default=0)
         return [order for order, tier in tiers.items() if tier == lowest]
 
     def name(self, order: Order) -> str:
-        """The candidates that have the order."""
+        """Returns the names of the candidates that have this order."""
         return " and ".join(candidate.name for candidate in self.kept[order])
 
 
 def choices(structure: Structure) -> Choice:
-    """The candidates, without those in which a unit comes before what feeds it."""
+    """Returns the candidates, without orders in which a unit comes before its inputs."""
     choice = Choice(structure)
     for candidate in candidates(structure):
         choice.add(candidate)
     for order in list(choice.kept):
         place = {unit: number for number, unit in enumerate(order)}
         for unit in order:
-            # A kernel used several times is stored where it is used first.
+            # A shared kernel is stored at its first use.
             late = [
                 [one for one in feeding if place[one] > place[unit]]
                 for feeding in structure.upstream(unit)
@@ -189,17 +189,17 @@ def choices(structure: Structure) -> Choice:
 def ambiguous(
     choice: Choice, best: Sequence[Order], name: str, *, told: bool = False
 ) -> ModelMismatchError:
-    """The refusal of orders between which nothing decides.
+    """Returns the error for several equally likely orders.
 
     Args:
         choice: all orders.
-        best: those that are equally likely.
-        name: of the file or cfg.
-        told: whether it was a cfg that did not decide.
+        best: the orders that are equally likely.
+        name: name of the file or cfg.
+        told: whether the caller passed a cfg, which did not decide.
     """
     one, other = best[:2]
     place = next(index for index, (a, b) in enumerate(zip(one, other, strict=True)) if a is not b)
-    # A cfg says which layer reads from which, so it helps where the model says so too.
+    # A cfg has the connections between layers, which help only if the model's are known too.
     fix = "pass cfg=, or " if choice.structure.is_graph and not told else ""
     return ModelMismatchError(
         f"{name}: {len(best)} orders of the layers of {choice.structure.name} fit, and "

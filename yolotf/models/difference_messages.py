@@ -1,4 +1,4 @@
-"""Kinds in which a Keras model computes otherwise than Darknet, and the sentence for each."""
+"""The ways in which a Keras model may compute something else than Darknet, with messages."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """One kind of difference, and where it is.
+    """A kind of difference, and the layers that have it.
 
     Attributes:
         kind: one of `KINDS`.
         layers: names of the Keras layers.
-        message: one sentence with what to change.
+        message: a sentence that says what to change.
     """
 
     kind: str
@@ -37,18 +37,18 @@ class Difference:
 
 @dataclass
 class Differences:
-    """Layers by kind, and by what is wrong with them."""
+    """Collects layers by kind of difference, and by what differs."""
 
     places: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def add(self, kind: str, layer: str, what: str) -> None:
-        """Notes a layer, once."""
+        """Adds a layer, unless it was added already."""
         names = self.places.setdefault(kind, {}).setdefault(what, [])
         if layer not in names:
             names.append(layer)
 
     def all(self) -> tuple[Difference, ...]:
-        """In the order of `KINDS`."""
+        """Returns the differences in the order of `KINDS`."""
         return tuple(
             Difference(
                 kind,
@@ -74,7 +74,7 @@ def _epsilon_message(found: Mapping[str, Sequence[str]]) -> str:
 
 
 def separable_message(names: Sequence[str]) -> str:
-    """What SeparableConv2D layers lack, and what to put in their place."""
+    """Returns the message about SeparableConv2D layers and what to use instead."""
     layers = "a SeparableConv2D" if len(names) == 1 else f"{len(names)} SeparableConv2D layers"
     return (
         f"no section can fill {layers} ({listed(names, 5)}): Darknet has a depthwise and a 1x1 "

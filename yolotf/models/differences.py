@@ -1,13 +1,12 @@
-"""Where a Keras model computes otherwise than the Darknet network whose file it holds.
+"""Finds where a Keras model computes something else than the network whose weights it has.
 
-The floats fit, every variable is right, and still the model detects something else: another
-slope below zero, another activation or none, zeros on other sides of the picture, channels joined
-in another order, a smooth enlargement, space_to_depth for [reorg]. `differences` finds what of
-this the model shows: in its graphs, in those of sub-models, and in the attributes of layers that
-no graph connects.
+A model with the right weights may still detect something else: because of another leaky slope,
+another activation or none, padding on other sides of the image, another order of concatenation,
+smooth upsampling, or space_to_depth in place of [reorg]. `differences` finds these in the graphs of
+the model and its sub-models, and in the attributes of layers that no graph connects.
 
-What a model is compared with is the network it was loaded as. Where none is known and it is no
-stock network either, only what no Darknet network does is reported.
+The model is compared with the network it was loaded as, or with the stock network it matches. If
+neither is known, only what no Darknet network does is reported.
 """
 
 from __future__ import annotations
@@ -52,13 +51,13 @@ def differences(
     network: cfg.Network | None = None,
     assignments: Sequence[layout.Assignment] = (),
 ) -> tuple[Difference, ...]:
-    """Every kind in which `model` computes otherwise than Darknet, each once.
+    """Returns every kind of difference between what `model` and Darknet compute.
 
     Args:
-        model: any built Keras model. One that `build_model` made is only asked for its epsilons.
-        network: what it was loaded as, if that is known.
-        assignments: which segments went to which variables; without them, and without a network,
-            the order is the one the model suggests.
+        model: any built Keras model. Of a model from `build_model`, only the epsilons are checked.
+        network: the network it was loaded as, if known.
+        assignments: the segments that were loaded, and their variables; without them and without
+            a network, the order of the layers is inferred from the model.
     """
     found = Differences()
     epsilons(model, found)
@@ -67,7 +66,7 @@ def differences(
             found.add("separable", name, "")
         try:
             structure = reading_of_load(model, assignments)
-        except ModelMismatchError:  # it is not one that a file could fill
+        except ModelMismatchError:  # no file could be loaded into the model
             return found.all()
         sections = _sections(structure, network, assignments)
         _Comparison(structure, sections, found).run()
@@ -75,12 +74,12 @@ def differences(
 
 
 def separable_layers(model: Any) -> list[str]:
-    """The names of layers with two kernels and nothing between them."""
+    """Returns the names of SeparableConv2D layers, which have no counterpart in Darknet."""
     return [layer.name for layer in layers(model) if "SeparableConv2D" in class_names(layer)]
 
 
 def epsilons(model: Any, found: Differences) -> None:
-    """Batch normalizations with another epsilon than Darknet's."""
+    """Adds the batch normalizations whose epsilon is not Darknet's to `found`."""
     for layer in norms(model):
         epsilon = float(layer.epsilon)
         if abs(epsilon - BN_EPSILON) > 1e-9:
@@ -88,18 +87,18 @@ def epsilons(model: Any, found: Differences) -> None:
 
 
 def norms(model: Any) -> Iterator[Any]:
-    """The batch normalizations of a model that have an epsilon."""
+    """Yields the batch normalizations of a model that have an epsilon."""
     for layer in every_layer(model):
         if hasattr(layer, "epsilon") and hasattr(layer, "moving_variance"):
             yield layer
 
 
-# Which section each unit is
+# The section of each unit
 
 
 @dataclass(frozen=True)
 class _Sections:
-    """The sections that units were loaded as; without a network there are none."""
+    """The sections that units were loaded as; none without a network."""
 
     network: cfg.Network | None = None
     of_unit: Mapping[Unit, int] = field(default_factory=dict)
@@ -120,7 +119,7 @@ def _sections(
     if not assignments:
         try:
             of_unit = {unit: place for place, unit in enumerate(preferred(structure))}
-        except ModelMismatchError:  # several orders are as likely
+        except ModelMismatchError:  # several orders are equally likely
             return _Sections()
     if len(of_unit) < len(structure.units):
         return _Sections()
@@ -134,7 +133,7 @@ def _sections(
 
 
 class _Comparison:
-    """One model and one network, unit by unit."""
+    """Compares a model with a network, unit by unit."""
 
     def __init__(self, structure: Structure, sections: _Sections, found: Differences) -> None:
         self.structure = structure
@@ -154,7 +153,7 @@ class _Comparison:
         self.compared: set[tuple[int, int]] = set()
 
     def run(self) -> None:
-        """Compares everything that is visible."""
+        """Compares everything that the graphs and attributes show."""
         for calls in self.structure.graphs:
             whole = calls is self.structure.whole_graph
             self._graph(calls, whole)
@@ -163,15 +162,15 @@ class _Comparison:
         self._unconnected()
 
     def section(self, unit: Unit) -> cfg.Layer | None:
-        """What the unit was loaded as."""
+        """Returns the section the unit was loaded as, or None."""
         index = self.sections.of_unit.get(unit)
         network = self.sections.network
         return None if index is None or network is None else network.layers[index]
 
-    # the network's side
+    # The network's side
 
     def _expected(self, network: cfg.Network) -> dict[int, Node]:
-        """What enters each section that stores floats."""
+        """Returns the expected input of each section that stores floats."""
         values = {cfg.NETWORK_INPUT: self.forms.node("in")}
         found: dict[int, Node] = {}
         stored = set(self.sections.of_unit.values())
@@ -192,7 +191,7 @@ class _Comparison:
                 values[layer.index] = entering
         return found
 
-    # the model's side
+    # The model's side
 
     def _graph(self, calls: Calls, whole: bool) -> None:
         values: dict[int, Node] = {}
@@ -229,7 +228,7 @@ class _Comparison:
         return self.forms.node("unit", key=key)
 
     def _entering(self, call: Call, sources: list[Node]) -> Node:
-        """What comes out of a call without weights."""
+        """Returns the node for the output of a call, apart from its weights."""
         changes = effect(call)
         if isinstance(changes, Window) and len(sources) == 1:
             return self.forms.node("window", sources, call=call, effect=changes)
@@ -254,7 +253,7 @@ class _Comparison:
         ):
             self.found.add("upsampling", name_of_call(call.layer), changes.interpolation)
 
-    # padding
+    # Padding
 
     def _window(self, unit: Unit, call: Call, section: cfg.Layer | None, whole: bool) -> None:
         window = window_of(call.layer)
@@ -273,22 +272,22 @@ class _Comparison:
         section: cfg.Layer | None,
         visible: bool,
     ) -> None:
-        """Compares where a convolution's windows begin and how many there are.
+        """Compares where the windows of a convolution begin, and their number.
 
         Args:
-            unit: of the convolution.
-            window: its own.
-            shape: of what it reads, before `sides`.
-            sides: explicit zeros around it.
-            section: what it was loaded as.
-            visible: whether `sides` are all the zeros there are.
+            unit: the unit of the convolution.
+            window: its window.
+            shape: the shape of its input, before padding by `sides`.
+            sides: explicit zeros around the input.
+            section: the section it was loaded as.
+            visible: whether it is known that there is no other padding than `sides`.
         """
         convolution = section if isinstance(section, cfg.Convolutional) else None
         extents = _extents(shape, convolution)
         padded = [extent + sum(side) for extent, side in zip(extents, sides, strict=True)]
         own, positions = pads_of(window, padded)
         begins = [before + more for (before, _), (more, _) in zip(sides, own, strict=True)]
-        # Zeros after the last window are read by nobody.
+        # No window reads zeros after the last one.
         ends = [
             max(0, (count - 1) * stride + size - extent - before)
             for count, stride, size, extent, before in zip(
@@ -312,7 +311,7 @@ class _Comparison:
         if begins != [before, before] or list(positions) != expected:
             self.found.add("padding", unit.name, f"{text}, Darknet {before} on all sides")
 
-    # activations
+    # Activations
 
     def _activation(self, unit: Unit) -> None:
         found = self.unit_activations.of(unit)
@@ -346,13 +345,13 @@ class _Comparison:
         self.found.add("activation", unit.name if linear else place, what)
 
     def _feeds_heads_only(self, section: cfg.Layer) -> bool:
-        """Whether what comes after it may be the decoding of a head, which models do as they do."""
+        """Returns whether only heads read the section; models decode these in their own ways."""
         assert self.sections.network is not None
         readers = [one for one in self.sections.network.layers if section.index in one.inputs]
         return not readers or all(isinstance(one, cfg.Head) for one in readers)
 
     def _feeds_softmax(self, section: cfg.Layer) -> bool:
-        """Whether [softmax] reads it, or reads the average of it."""
+        """Returns whether only [softmax] reads the section, directly or after [avgpool]."""
         assert self.sections.network is not None
         while True:
             readers = [
@@ -362,7 +361,7 @@ class _Comparison:
                 return bool(readers) and all(isinstance(one, cfg.Softmax) for one in readers)
             section = readers[0]
 
-    # joins, pools, enlargements
+    # Joins, pooling, upsampling
 
     def _compare(self, actual: Node, expected: Node, at: Call) -> None:
         if (id(actual), id(expected)) in self.compared or actual.operation in ("in", "unit"):
@@ -391,7 +390,7 @@ class _Comparison:
         mine.sort(key=lambda part: part.form)
         theirs.sort(key=lambda part: part.form)
         if [part.form for part in mine] != [part.form for part in theirs]:
-            # A concatenation further back is in another order.
+            # An earlier concatenation has another order.
             for one, other in zip(actual.parts, expected.parts, strict=True):
                 self._compare(one, other, at)
             return
@@ -450,10 +449,10 @@ class _Comparison:
         if what is not None and network is not None:
             self.found.add("reorg", name, f"{what} for {network.where(section)}")
 
-    # layers that no graph connects
+    # Layers that no graph connects
 
     def _unconnected(self) -> None:
-        """What attributes say of layers that are called where no graph shows it."""
+        """Checks the attributes of layers whose calls no graph shows."""
         for layer in layers(self.structure.model):
             if id(layer) in self.seen_calls:
                 continue
@@ -479,7 +478,7 @@ class _Comparison:
 
 
 def is_opaque(layer: Any) -> bool:
-    """Whether only its numbers tell what a layer does."""
+    """Returns whether a layer must be run to see what it does: a Lambda or a user's layer."""
     bases = class_names(layer)
     return "Lambda" in bases or (
         "Layer" in bases and not type(layer).__module__.startswith(("keras", "tf_keras"))
@@ -490,7 +489,7 @@ _NO_SIDES = ((0, 0), (0, 0))
 
 
 def _before_pads(call: Call) -> tuple[Call, Any]:
-    """What a call reads before zeros are put around it, and how many."""
+    """Returns the source of a call's input before padding, and the padding in between."""
     source = call.inputs[0]
     sides: Any = _NO_SIDES
     while source.layer is not None and len(source.inputs) == 1:
@@ -509,7 +508,7 @@ def _before_pads(call: Call) -> tuple[Call, Any]:
 
 
 def _extents(shape: Sequence[int | None], section: cfg.Layer | None) -> list[int]:
-    """Rows and columns; the section's, or some even numbers, where the model leaves them open."""
+    """Returns rows and columns; the section's, or 64, where the model's are None."""
     usual = (64, 64) if section is None else section.input_shape[:2]
     known = shape[1:3] if len(shape) == 4 else (None, None)
     return [one if one is not None else other for one, other in zip(known, usual, strict=True)]

@@ -1,4 +1,4 @@
-"""What goes into a unit, with all that changes rows and columns on the way."""
+"""Hash-consed expressions of a unit's input, including padding, pooling and upsampling."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from yolotf.models.keras_graph import Call
 from yolotf.models.rearrangement import Rearrangement
 
 MOVING = ("window", "enlarge", "rearrange")
-"""Steps that change rows and columns, but not what the numbers are made from."""
+"""Operations that change rows and columns, but not what a tensor is computed from."""
 
 
 @dataclass(eq=False)
 class Node:
-    """A step of what a tensor is made from.
+    """A node of the expression that a tensor is computed by.
 
     Attributes:
         operation: unit, in, cat, +, *, ?, window, enlarge, rearrange, opaque.
-        parts: what it is made from.
-        key: of the unit.
-        call: in the model; None on the network's side.
-        section: in the network; None on the model's side.
-        form: a number that is equal for equal steps; what only moves or pools is left out.
+        parts: its operands.
+        key: identifies the unit, if it is one.
+        call: its call in the model; None on the network's side.
+        section: its section in the network; None on the model's side.
+        effect: what a window, enlargement or rearrangement does.
+        form: a number that is the same for equal expressions, ignoring `MOVING` operations.
     """
 
     operation: str
@@ -39,13 +40,13 @@ class Node:
 
 
 class Forms:
-    """Numbers for what tensors are made from."""
+    """Creates nodes, and numbers their expressions."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], int] = {}
 
     def node(self, operation: str, parts: Sequence[Node] = (), **fields: Any) -> Node:
-        """A step; nested ones of the same operation are opened, the order of sums is none."""
+        """Returns a node; flattens nested operations, and ignores the order of all but `cat`."""
         if operation in ("cat", "+", "*", "?"):
             parts = [
                 inner
@@ -54,7 +55,7 @@ class Forms:
             ]
             if operation != "cat":
                 parts.sort(key=lambda part: part.form)
-            # An activation written out, x * sigmoid(x), is no product.
+            # Equal operands are a written-out activation, such as x * sigmoid(x), not a product.
             if len({part.form for part in parts}) == 1 and (operation != "cat" or len(parts) == 1):
                 return parts[0]
         if operation in MOVING:

@@ -1,9 +1,9 @@
-"""The numbers that weights have before they are trained or loaded, as Darknet draws them.
+"""Initializers with the distributions that Darknet uses.
 
-They are drawn by Keras' own initializers, so that `keras.utils.set_random_seed` seeds them and a
-saved model needs no class of yolotf for them. Biases and betas begin at 0, gammas and the factors
-of a `[shortcut]` (shortcut_layer.c:56) at 1, moving means at 0 and moving variances at 1.
-Darknet's variances begin at 0 (convolutional_layer.c:649) and are not read in training.
+They are Keras' own initializers, so that `keras.utils.set_random_seed` sets their seed and a saved
+model needs no class of yolotf for them. Biases, betas and moving means start at 0, gammas, the
+factors of a `[shortcut]` (shortcut_layer.c:56) and moving variances at 1. Darknet's variances start
+at 0 (convolutional_layer.c:649), but are not used in training.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from yolotf.models.keras_module import keras
 
 
 def kernel(fan_in: int) -> Any:
-    """The initializer of a kernel: evenly distributed between -sqrt(2 / fan_in) and its opposite.
+    """Returns the initializer of a kernel: uniform in ±sqrt(2 / fan_in).
 
-    Darknet draws it so for convolutions (convolutional_layer.c:570,575; the ones that line 572
-    has for `normalize_channels` are never set, because the activation is known from line 584 on),
-    dense layers (connected_layer.c:93-95) and with them all parts of the recurrent sections, and
-    local ones (local_layer.c:57-58; only those of the first position, the others are 0 there,
-    all positions here).
+    Darknet uses it for convolutions (convolutional_layer.c:570,575; the value that line 572 has
+    for `normalize_channels` is never used, because the activation is set only from line 584 on),
+    for dense layers (connected_layer.c:93-95) and so for all parts of the recurrent sections, and
+    for local layers (local_layer.c:57-58; there only for the first position, with 0 at all others;
+    here for all positions).
 
     Args:
-        fan_in: numbers that one output sums up: size * size * channels / groups.
+        fan_in: the number of inputs of an output: size * size * channels / groups.
     """
     limit = math.sqrt(2 / fan_in)
     return keras().initializers.RandomUniform(-limit, limit)
 
 
 def implicit(mean: float, std: float) -> Any:
-    """The initializer of `[implicit]`: within `std` of `mean` (representation_layer.c:31)."""
+    """Returns `[implicit]`'s initializer: uniform in mean ± std (representation_layer.c:31)."""
     return keras().initializers.RandomUniform(mean - std, mean + std)

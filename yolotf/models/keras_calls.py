@@ -1,7 +1,7 @@
-"""What a call in a Keras model does to its input, in the terms of Darknet's sections.
+"""Describes the calls of a Keras model in terms of Darknet's sections.
 
-Layers of Keras 3 and tf_keras, `keras.ops` and wrapped TensorFlow functions are told apart by
-their names and attributes. What has no name here and no weights is tried out on a few numbers.
+Layers of Keras 3 and tf_keras, `keras.ops` and wrapped TensorFlow functions are recognized by
+their names and attributes. Other layers without weights are run on sample values.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Sides = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Pad(NamedTuple):
-    """Zeros around the picture."""
+    """Zeros around the image."""
 
     sides: Sides
 
 
 class Window(NamedTuple):
-    """A convolution's or pooling's window; padding is `same`, `valid` or `Sides`."""
+    """The window of a convolution or pooling; padding is `same`, `valid` or `Sides`."""
 
     kind: str
     size: tuple[int, int]
@@ -36,7 +36,7 @@ class Window(NamedTuple):
 
 
 class Enlarge(NamedTuple):
-    """Rows and columns repeated, or something smoother."""
+    """An enlargement of rows and columns; Darknet's interpolation is `nearest`."""
 
     interpolation: str
 
@@ -45,18 +45,18 @@ Effect = Pad | Window | Enlarge
 
 
 def name_of_call(layer: Any) -> str:
-    """`conv2d_3`; of an operation without a layer its function: `tf.nn.relu`."""
+    """Returns the name of a layer, `conv2d_3`, or of an operation, `tf.nn.relu`."""
     return str(getattr(layer, "name", None) or type(layer).__name__)
 
 
 def function_name(layer: Any) -> str:
-    """The class, or the function that a layer of tf_keras wraps: `LeakyReLU`, `leaky_relu`."""
+    """Returns the class, `LeakyReLU`, or the function a tf_keras layer wraps, `leaky_relu`."""
     symbol = str(getattr(layer, "symbol", "")).rpartition(".")[2]
     return symbol or type(layer).__name__
 
 
 def effect(call: Call) -> Effect | None:
-    """What the call does to rows and columns; None for everything else."""
+    """Returns what a call does to rows and columns; None if it does nothing of this kind."""
     layer = call.layer
     bases = class_names(layer)
     function = function_name(layer).lower()
@@ -89,8 +89,8 @@ _POOLS = {
 
 
 def window_of(layer: Any) -> Window | None:
-    """The window of a convolution; None where its attributes do not say it."""
-    if "FlexibleConv2D" in class_names(layer):  # is told in every call
+    """Returns the window of a convolution; None if its attributes do not show it."""
+    if "FlexibleConv2D" in class_names(layer):  # its window is an argument of each call
         return None
     size, strides = getattr(layer, "kernel_size", None), getattr(layer, "strides", None)
     padding = getattr(layer, "padding", None)
@@ -116,7 +116,7 @@ def _sides(padding: Any) -> Sides:
 
 
 def _option(call: Call, *names: str, place: int | None = None) -> Any:
-    """An option of an operation: its attribute, or its argument by name or place."""
+    """Returns an option of an operation: an attribute, or an argument by name or position."""
     for name in names:
         value = getattr(call.layer, name, None)
         if value is not None:
@@ -155,7 +155,7 @@ def _interpolation(call: Call) -> str:
 
 
 def pads_of(window: Window, extents: Sequence[int]) -> tuple[Sides, tuple[int, int]]:
-    """What `padding` adds to rows and columns, and how many positions the window then has."""
+    """Returns the padding of rows and columns, and the number of window positions along each."""
     sides, positions = [], []
     for axis, extent in enumerate(extents):
         size, stride = window.size[axis], window.strides[axis]
@@ -176,7 +176,7 @@ def pads_of(window: Window, extents: Sequence[int]) -> tuple[Sides, tuple[int, i
 PROBE: NDArray[np.float32] = np.concatenate(
     [np.linspace(-9, 9, 37), [-0.3, -0.05, 0.0, 0.05, 0.3, -30.0, 30.0]]
 ).astype(np.float32)
-"""Where activations are compared."""
+"""The values at which activations are compared."""
 
 _STOCK_NAMES = {
     "linear": "linear",
@@ -192,14 +192,14 @@ _STOCK_NAMES = {
 
 
 class Response(NamedTuple):
-    """What an activation answers to `PROBE`, and what it is called."""
+    """An activation's name, and its values at `PROBE`."""
 
     name: str
     values: NDArray[np.float32]
 
     @property
     def slope(self) -> float | None:
-        """Of a function that is x above zero and falls as a line below; else None."""
+        """The slope below zero of a function that is x above it; None for other functions."""
         below = PROBE < 0
         if not np.allclose(self.values[~below], PROBE[~below], atol=1e-3, rtol=1e-3):
             return None
@@ -208,24 +208,24 @@ class Response(NamedTuple):
         return slope if line else None
 
     def same(self, other: Response) -> bool:
-        """Whether both are one function, as far as half precision and approximations show."""
+        """Returns whether both are the same function, within half precision."""
         return bool(np.allclose(self.values, other.values, atol=6e-3, rtol=6e-3))
 
 
 def leaky(slope: float, name: str = "leaky") -> Response:
-    """Its argument above zero, `slope` times it below."""
+    """Returns the response of a leaky ReLU with this slope."""
     return Response(name, np.where(PROBE > 0, PROBE, slope * PROBE).astype(np.float32))
 
 
 class Activations:
-    """Responses of Darknet's activations and of calls; each is worked out once."""
+    """Computes the responses of activations; those of Darknet's are cached."""
 
     def __init__(self) -> None:
         self._darknet: dict[str, Response] = {}
 
     def darknet(self, name: str) -> Response | None:
-        """Of one of Darknet's; None for those that look at more than one number."""
-        import tensorflow as tf  # only models that need it come here
+        """Returns the response of Darknet's activation; None if it is not pointwise."""
+        import tensorflow as tf  # imported here: slow
 
         if name.startswith("normalize_channels"):
             return None
@@ -235,7 +235,7 @@ class Activations:
         return self._darknet[name]
 
     def of_layer(self, layer: Any) -> Response | None:
-        """Of a layer or operation that its class or attributes name; None if they do not."""
+        """Returns the response of a layer, by its class or attributes; None if not recognized."""
         bases = class_names(layer)
         function = function_name(layer).lower()
         if "LeakyReLU" in bases or (function == "leakyrelu" and hasattr(layer, "negative_slope")):
@@ -252,7 +252,7 @@ class Activations:
         return None
 
     def of_function(self, function: Callable[[Any], Any]) -> Response | None:
-        """Of an `activation=` argument."""
+        """Returns the response of an `activation=` argument; None if it is not pointwise."""
         name = str(getattr(function, "__name__", type(function).__name__))
         if name in _STOCK_NAMES and getattr(function, "__module__", "").startswith(
             ("keras", "tf_keras", "tensorflow")
@@ -262,7 +262,7 @@ class Activations:
         return None if found is None else Response(name, found)
 
     def of_region(self, start: Call, region: Sequence[Call], end: Call) -> Response | None:
-        """Of calls from `start` to `end`, in the order of computation."""
+        """Returns the response of the calls from `start` to `end`, in order of computation."""
         if len(region) == 1 and (named := self.of_layer(region[0].layer)) is not None:
             return named
 
@@ -279,7 +279,7 @@ class Activations:
         return self.named(response)
 
     def named(self, response: Response) -> Response:
-        """The same with Darknet's name, if Darknet has such a function."""
+        """Returns Darknet's response if it is the same function; otherwise the given one."""
         for name in (
             "linear",
             "relu",
@@ -297,8 +297,8 @@ class Activations:
         return response
 
     def _tried(self, function: Callable[[Any], Any], rank: int = 4) -> NDArray[np.float32] | None:
-        """The answers to `PROBE`; None if it fails or is not a function of each number alone."""
-        import tensorflow as tf  # only models that need it come here
+        """Returns the values at `PROBE`; None if the function fails or is not pointwise."""
+        import tensorflow as tf  # imported here: slow
 
         turned = PROBE[::-1]
         answers = []
@@ -306,7 +306,7 @@ class Activations:
             shaped = tf.reshape(tf.constant(values), (1,) * (rank - 1) + (-1,))
             try:
                 answer = np.asarray(function(shaped), np.float32)
-            except Exception:  # anything may be in a user's layer
+            except Exception:  # a user's layer may raise anything
                 return None
             if answer.shape != tuple(shaped.shape):
                 return None
@@ -315,8 +315,8 @@ class Activations:
 
 
 def called(call: Call, results: Mapping[int, Any]) -> Any:
-    """The call done on numbers, its symbolic tensors replaced by `results` of their calls."""
-    import tensorflow as tf  # only models that need it come here
+    """Runs a call on values: `results`, by call id, replace its symbolic tensors."""
+    import tensorflow as tf  # imported here: slow
 
     values = {
         id(tensor): results[id(source)]
@@ -330,12 +330,12 @@ def called(call: Call, results: Mapping[int, Any]) -> Any:
 
 
 def has_weights(layer: Any) -> bool:
-    """Whether a layer holds variables, so that it is more than an activation."""
+    """Returns whether a layer has variables."""
     return bool(getattr(layer, "weights", None))
 
 
 def consumers(calls: Iterable[Call]) -> dict[int, list[Call]]:
-    """The calls that read from each, by its id."""
+    """Returns the calls that read each call, by its id."""
     found: dict[int, list[Call]] = {}
     for call in calls:
         for source in dict.fromkeys(call.inputs):
@@ -344,8 +344,8 @@ def consumers(calls: Iterable[Call]) -> dict[int, list[Call]]:
 
 
 def tried_enlargement(call: Call) -> Enlarge | None:
-    """What a function of unknown inside does that makes a picture larger by whole numbers."""
-    import tensorflow as tf  # only models that need it come here
+    """Runs an unknown layer that enlarges images by whole factors, to see how it does so."""
+    import tensorflow as tf  # imported here: slow
 
     before = [extent or 0 for extent in call.inputs[0].shape[1:]]
     after = [extent or 0 for extent in call.shape[1:]]
@@ -358,7 +358,7 @@ def tried_enlargement(call: Call) -> Enlarge | None:
     values = random.standard_normal((1, height, width, channels)).astype(np.float32)
     try:
         answer = np.asarray(called(call, {id(call.inputs[0]): tf.constant(values)}), np.float32)
-    except Exception:  # anything may be in a user's layer
+    except Exception:  # a user's layer may raise anything
         return None
     nearest = values.repeat(rows // height, axis=1).repeat(columns // width, axis=2)
     same = answer.shape == nearest.shape and np.allclose(answer, nearest, atol=1e-3)

@@ -1,9 +1,10 @@
-"""What feeds what: in a functional Keras model with its sub-models opened, and in a cfg.
+"""The connections between layers with weights, in functional Keras models and in cfgs.
 
-Both are brought to one form, an expression of the layers with weights that a tensor is made
-from, so that a model and a cfg can be compared: `("cat", a, b)` joins channels, `("+", a, b)`
-and `("*", a, b)` are sums and products, `("?", a, b)` is an operation not known here, whose
-order of operands says nothing. What changes no weights (activation, pooling, padding) is left out.
+To compare a model with a cfg, the input of a layer is written as an expression of the layers with
+weights it is computed from: `("cat", a, b)` concatenates channels, `("+", a, b)` and
+`("*", a, b)` are sums and products, and `("?", a, b)` is an unknown operation, whose operands
+have no order. Layers without weights (activation, pooling, padding) are left out, and sub-models
+are replaced by their layers.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ Expression = tuple[Any, ...]
 
 INPUT: Expression = ("in",)
 OPAQUE: Expression = ("opaque",)
-"""Comes out of a layer whose inside is not a graph."""
+"""The output of a layer with weights whose inside is not a graph."""
 
 _SYMMETRIC = ("+", "*", "?")
 
 
 def unit(key: Hashable) -> Expression:
-    """What the layer with weights `key` puts out."""
+    """Returns the expression of the output of the layer with weights `key`."""
     return ("unit", key)
 
 
 def join(operation: str, parts: Iterable[Expression]) -> Expression:
-    """`parts` under one operation; nested ones are opened, one part alone is itself."""
+    """Joins `parts` by an operation; flattens nested ones, and returns a single part itself."""
     flat: list[Expression] = []
     for part in parts:
         flat += part[1:] if part[0] == operation else (part,)
@@ -40,14 +41,14 @@ def join(operation: str, parts: Iterable[Expression]) -> Expression:
 
 
 def units(expression: Expression) -> set[Any]:
-    """The layers with weights in an expression."""
+    """Returns the keys of the layers with weights in an expression."""
     if expression[0] == "unit":
         return {expression[1]}
     return {key for part in expression[1:] if isinstance(part, tuple) for key in units(part)}
 
 
 def translate(expression: Expression, keys: Mapping[Any, Hashable]) -> Expression | None:
-    """The same expression of other names; None if one has no other name."""
+    """Returns the expression with its keys replaced; None if a key is missing in `keys`."""
     if expression[0] == "unit":
         return unit(keys[expression[1]]) if expression[1] in keys else None
     if expression in (INPUT, OPAQUE):
@@ -59,9 +60,9 @@ def translate(expression: Expression, keys: Mapping[Any, Hashable]) -> Expressio
 
 
 def collapsed(expression: Expression, operations: Collection[str]) -> Expression:
-    """The same with equal operands of `operations` counted once.
+    """Returns the expression with equal operands of `operations` merged.
 
-    `x * tanh(softplus(x))` written out is an activation of `x`, not a product.
+    For example, a written-out `x * tanh(softplus(x))` is an activation of `x`, not a product.
     """
     if expression[0] == "unit" or expression in (INPUT, OPAQUE):
         return expression
@@ -73,7 +74,7 @@ def collapsed(expression: Expression, operations: Collection[str]) -> Expression
 
 
 def unordered(expression: Expression) -> Expression:
-    """The same with joined channels in one order, whatever theirs is."""
+    """Returns the expression with all operands sorted, so that their order does not count."""
     if expression[0] == "unit" or expression in (INPUT, OPAQUE):
         return expression
     parts = [unordered(part) for part in expression[1:]]
@@ -81,7 +82,7 @@ def unordered(expression: Expression) -> Expression:
 
 
 def same(one: Expression, other: Expression) -> bool:
-    """Whether both say the same, as far as they say anything."""
+    """Returns whether two expressions are the same, as far as they are known."""
     if OPAQUE in (one, other):
         return True
     if _unknown(one) or _unknown(other):
@@ -99,13 +100,13 @@ def _unknown(expression: Expression) -> bool:
 
 
 class Call:
-    """One use of a layer on symbolic tensors; compared by identity.
+    """A use of a layer on symbolic tensors; compared by identity.
 
     Attributes:
         layer: the layer or operation; None for a model's input.
-        inputs: what made its inputs.
-        shape: its output's.
-        node: Keras' own record of it, which has the arguments too.
+        inputs: the calls that compute its inputs.
+        shape: the shape of its output.
+        node: Keras' own record of the call, which has its arguments.
     """
 
     def __init__(
@@ -117,23 +118,23 @@ class Call:
         self.node = node
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What the layer is called with, symbolic tensors among it."""
+        """Returns the arguments of the call, including symbolic tensors."""
         if hasattr(self.node, "arguments"):  # Keras 3
             return self.node.arguments.args, self.node.arguments.kwargs
         return self.node.call_args, self.node.call_kwargs
 
     def tensors(self) -> list[Any]:
-        """The symbolic tensors that enter it, in the order of `inputs`."""
+        """Returns its symbolic input tensors, in the order of `inputs`."""
         return _inputs(self.node)
 
 
 class Calls:
-    """The calls of one functional model, producers before consumers.
+    """The calls of a functional model, producers before consumers.
 
     Attributes:
-        all: every call, those inside functional sub-models instead of the sub-model's own.
-        outputs: those that put out the model's outputs.
-        opened: ids of the sub-models.
+        all: every call; the call of a functional sub-model is replaced by those inside.
+        outputs: the calls that compute the model's outputs.
+        opened: ids of the model and its functional sub-models.
     """
 
     def __init__(self, model: Any) -> None:
@@ -150,7 +151,7 @@ class Calls:
             for node in nodes[depth]:
                 outputs = _flat(node.outputs)
                 if all(id(tensor) in values for tensor in outputs):
-                    continue  # an input
+                    continue  # an input of the model
                 layer = _operation(node)
                 sources = [values[id(tensor)] for tensor in _inputs(node) if id(tensor) in values]
                 inner = functional(layer)
@@ -165,7 +166,7 @@ class Calls:
         return [values[id(tensor)] for tensor in graph.outputs]
 
     def depth_first(self) -> Iterator[Call]:
-        """Every call after its inputs, from the first output back, then the next."""
+        """Yields every call after its inputs, depth first from the outputs in order."""
         seen: set[int] = set()
         stack = [(call, False) for call in reversed(self.outputs)]
         while stack:
@@ -179,7 +180,7 @@ class Calls:
 
 
 def functional(model: Any) -> Any:
-    """The graph of a functional or built sequential model; None for anything else."""
+    """Returns the graph of a functional or built sequential model; None for other models."""
     graph = getattr(model, "_functional", None) or model  # Keras 3: Sequential has one inside
     if getattr(graph, "_nodes_by_depth", None) and getattr(graph, "outputs", None):
         return graph
@@ -195,7 +196,7 @@ def _inputs(node: Any) -> list[Any]:
 
 
 def _flat(outputs: Any) -> list[Any]:
-    import tensorflow as tf  # only models that need it come here
+    import tensorflow as tf  # imported here: slow
 
     return list(tf.nest.flatten(outputs))
 
@@ -204,21 +205,21 @@ _JOINS = {"concat": "cat", "concatenate": "cat", "add": "+", "multiply": "*", "m
 
 
 def operation(layer: Any) -> str:
-    """Under which operation of an expression a layer joins its inputs.
+    """Returns the operation by which a layer joins its inputs: cat, +, * or ?.
 
-    Covers Keras' layers, Keras 3's `keras.ops` and tf_keras' wrapped TensorFlow functions.
+    Recognizes layers of Keras, `keras.ops` of Keras 3 and functions wrapped by tf_keras.
     """
     name = getattr(layer, "symbol", None) or type(layer).__name__
     return _JOINS.get(str(name).rpartition(".")[2].lower(), "?")
 
 
 class Expressions:
-    """What enters each layer with weights of a functional model.
+    """The input expressions of the layers with weights of a functional model, by key.
 
     Args:
-        calls: of the model.
-        key_of: from a layer to the key of its unit; None for layers without weights; `OPAQUE`
-            for layers with weights somewhere inside.
+        calls: the calls of the model.
+        key_of: returns the key of a layer's unit; None for a layer without weights, `OPAQUE` for
+            a layer with weights somewhere inside.
     """
 
     def __init__(self, calls: Calls, key_of: Callable[[Any], Any]) -> None:
@@ -234,7 +235,7 @@ class Expressions:
                 values[id(call)] = OPAQUE
             else:
                 values[id(call)] = unit(key)
-                # A layer's own normalization is part of it.
+                # A batch normalization that reads its own kernel belongs to the same unit.
                 if entering != unit(key):
                     self.inputs.setdefault(key, []).append(entering)
 
@@ -243,7 +244,7 @@ class Expressions:
 
 
 def network_inputs(network: cfg.Network, stored: Mapping[int, Any]) -> dict[Any, list[Expression]]:
-    """What enters each section that stores floats; `stored` gives its key by index."""
+    """Returns the input expressions of each section in `stored`, which maps index to key."""
     values: dict[int, Expression] = {cfg.NETWORK_INPUT: INPUT}
     found: dict[Any, list[Expression]] = {}
     for layer in network.layers:

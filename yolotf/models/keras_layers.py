@@ -1,7 +1,7 @@
-"""Keras layers for what Darknet does and no stock layer does.
+"""Keras layers for sections of Darknet that no stock layer implements.
 
-They are written in TensorFlow operations and work with Keras 3 and tf_keras. Importing this
-module registers them, so that `keras.models.load_model` finds them in a saved `.keras` file.
+They use TensorFlow operations and work with Keras 3 and tf_keras. Importing this module registers
+them, so that `keras.models.load_model` can load a `.keras` file that contains them.
 """
 
 from yolotf.models.activation_layers import (

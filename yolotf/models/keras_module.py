@@ -1,4 +1,4 @@
-"""Which Keras this process works with."""
+"""Chooses between Keras 3 and tf_keras, and checks the backend."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from yolotf.files.home import home
 
 @functools.cache
 def keras() -> ModuleType:
-    """Keras as `tf.keras` would choose it: Keras 3, or tf_keras with TF_USE_LEGACY_KERAS=1.
+    """Returns the Keras that `tf.keras` uses: Keras 3, or tf_keras with TF_USE_LEGACY_KERAS=1.
 
     Raises:
-        ImportError: that Keras is not installed.
-        KerasBackendError: Keras 3 runs on another backend than TensorFlow, or would.
+        ImportError: this Keras is not installed.
+        KerasBackendError: Keras 3 uses, or is set to use, another backend than TensorFlow.
     """
     if _is_legacy():
         import tf_keras  # optional
@@ -40,17 +40,17 @@ def keras() -> ModuleType:
 
 
 def _is_legacy() -> bool:
-    # The values tensorflow/__init__.py accepts.
+    # The values that tensorflow/__init__.py accepts.
     return os.environ.get("TF_USE_LEGACY_KERAS") in ("true", "True", "1")
 
 
 def check_backend() -> None:
-    """Refuses another backend than TensorFlow, before Keras is imported and looks for its package.
+    """Checks the backend setting before Keras is imported, which would import that backend.
 
-    Keras asks the variable, then its file (keras/src/backend/config.py).
+    Like Keras (keras/src/backend/config.py), it reads the environment variable, then keras.json.
 
     Raises:
-        KerasBackendError: Keras is told to use another one.
+        KerasBackendError: Keras is set to use another backend than TensorFlow.
     """
     if "keras" in sys.modules or _is_legacy():
         return
@@ -60,7 +60,7 @@ def check_backend() -> None:
         file = _home() / "keras.json"
         try:
             told = json.loads(file.read_text(encoding="utf-8")).get("backend")
-        except (OSError, ValueError, AttributeError):  # Keras does without
+        except (OSError, ValueError, AttributeError):  # Keras ignores such a file too
             return
         where = f'"backend": "{told}" in {file}'
     if told not in (None, "tensorflow"):
@@ -71,7 +71,7 @@ def check_backend() -> None:
 
 
 def _home() -> Path:
-    """The folder of Keras' file."""
+    """Returns the folder of keras.json, as Keras determines it."""
     told = os.environ.get("KERAS_HOME")
     if told is not None:
         return Path(told).expanduser()

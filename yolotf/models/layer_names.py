@@ -1,4 +1,4 @@
-"""What is known of a model that `build_model` made: its network, and its layers' names."""
+"""The network and the layer names of a model from `build_model`."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from yolotf.weights.once import once_each
 
 
 def layer_name(layer: cfg.Layer) -> str:
-    """The name of the Keras layer that holds the section's kernel: `conv_17`."""
+    """Returns the name of the Keras layer with the section's kernel: `conv_17`."""
     return layer.name
 
 
 def remember_network(model: Any, network: cfg.Network) -> None:
-    """Notes that `model` was built from `network`."""
+    """Remembers that `model` was built from `network`."""
     notes.edit(model).network = network
     for layer in model.layers:
         notes.edit(layer).layer_network = network
 
 
 def network_of(model: Any) -> cfg.Network | None:
-    """The network `model` was built from; None for a model that `build_model` did not make.
+    """Returns the network `model` was built from; None for a model not from `build_model`.
 
-    A model that was saved and loaded again is not known.
+    The network of a model that was saved and loaded again is not known.
     """
     return notes.read(model).network
 
 
 def network_around(model: Any) -> cfg.Network | None:
-    """The network that some of a model's layers were built for; None without one, or with several.
+    """Returns the network that the model's layers were built from; None if there is no single one.
 
-    That of `keras.Model(model.input, model.get_layer("conv_28").output)`, for instance.
+    For example, that of `keras.Model(model.input, model.get_layer("conv_28").output)`.
     """
     if network_of(model) is not None:
         return network_of(model)
@@ -49,31 +49,34 @@ def network_around(model: Any) -> cfg.Network | None:
 
 
 def part_name(layer: cfg.Layer, part: str) -> str:
-    """The name of the Keras layer that holds a part's kernel, `crnn_7_input`; "": the section's."""
+    """Returns the name of the Keras layer with the kernel of a part: `crnn_7_input`.
+
+    The part is "" in sections without parts.
+    """
     return f"{layer_name(layer)}_{part}" if part else layer_name(layer)
 
 
 def parts_of(layer: cfg.Layer) -> tuple[str, ...]:
-    """The names of what a section stores; "" for one that has no parts."""
+    """Returns the names of a section's parts; ("",) for a section that has no parts."""
     return tuple(layer.parts)
 
 
 def place_of(segment: Segment) -> tuple[int, str]:
-    """Its key in `by_section`."""
+    """Returns the key of a segment in `by_section`."""
     role = f"{segment.part}/{segment.role}" if segment.part else segment.role
     return segment.layer, role
 
 
 def named_after_sections(model: Any, network: cfg.Network) -> dict[str, Any]:
-    """The layers of a model that are called after sections that may have weights, by name."""
+    """Returns the layers, by name, that are named after sections that may have weights."""
     named = {getattr(layer, "name", None): layer for layer in every_layer(model)}
     return {name: named[name] for name in _names_in(network) if name in named}
 
 
 def every_layer(model: Any) -> Iterable[Any]:
-    """Every layer of a model, those inside other layers too."""
+    """Returns every layer of a model, including layers inside layers."""
     network = network_of(model)
-    # What build_model makes has layers in layers for parts of sections only.
+    # Models from `build_model` have layers inside layers only for parts of recurrent sections.
     flat = network is not None and not any(
         part for section in network.layers for part in section.parts
     )
@@ -81,9 +84,9 @@ def every_layer(model: Any) -> Iterable[Any]:
 
 
 def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
-    """The variables of a model whose layers are called after sections, by (section, role).
+    """Returns the variables of layers named after sections, by (section index, role).
 
-    In recurrent sections the role has its part before it, `input/kernel`.
+    In a recurrent section, the role is prefixed by the part, `input/kernel`.
     """
     named = named_after_sections(model, network)
     return {
@@ -98,7 +101,7 @@ def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
 
 @once_each
 def _names_in(network: cfg.Network) -> tuple[str, ...]:
-    """What layers are called that may have weights, in the order of the sections."""
+    """Returns the names of layers that may have weights, in the order of the sections."""
     return tuple(
         name
         for section in network.layers
@@ -108,6 +111,6 @@ def _names_in(network: cfg.Network) -> tuple[str, ...]:
 
 
 def _names(section: cfg.Layer, part: str) -> tuple[str, str]:
-    """What a part's layers are called: the one with the kernel, its batch normalization."""
+    """Returns the names of a part's layers: with the kernel, and with its batch normalization."""
     name = part_name(section, part)
     return name, f"{name}_bn"

@@ -1,4 +1,4 @@
-"""Keras model -> a `Network` that stores the same floats, to compare a file with."""
+"""Makes a `Network` that stores the same floats as a Keras model, to compare it with a file."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from yolotf.weights import layout
 
 
 class ModelNetwork(cfg.Network):
-    """A chain of a model's layers; it can be compared with a file, not built."""
+    """A chain of a model's layers. It can be compared with a file, but not built."""
 
     def where(self, layer: cfg.Layer) -> str:
-        """`layer conv2d_17 of model yolov4`."""
+        """Returns the layer in words: `layer conv2d_17 of yolov4`."""
         return f"layer {layer.section.name} of {self.source}"
 
 
 def network_like(model: Any, floats: Collection[int] = ()) -> cfg.Network:
-    """The network `model` was built from, the stock network it is, or a chain of its layers.
+    """Returns the network `model` was built from, the stock network it is, or a chain of layers.
 
     Args:
         model: any built Keras model.
-        floats: how many a file for it may hold; decides where a batch normalization behind a
-            bias may be a section of its own.
+        floats: the numbers of floats that a file for it may hold. They decide whether a batch
+            normalization after a bias is a section itself.
 
     Returns:
-        A network whose segments are what a file for `model` would hold.
+        A network whose segments are those of a file for `model`.
 
     Raises:
-        ModelMismatchError: the model has no layer that Darknet could have stored.
+        ModelMismatchError: the model has no layer whose weights Darknet would store.
     """
     own = network_of(model)
     if own is not None:
@@ -45,7 +45,7 @@ def network_like(model: Any, floats: Collection[int] = ()) -> cfg.Network:
     try:
         order: Sequence[Unit] = preferred(structure)
     except ModelMismatchError:
-        order = structure.units  # as they were made: the likeliest of several
+        order = structure.units  # several orders are possible; this is the likeliest
     if not order:
         raise ModelMismatchError(f"{structure.name}: no layer with weights that Darknet has too")
     shapes = [stored for unit in order for stored in unit.stored()]
@@ -58,21 +58,21 @@ def network_like(model: Any, floats: Collection[int] = ()) -> cfg.Network:
 
 @dataclass(frozen=True, kw_only=True)
 class _Other(cfg.Layer):
-    """A layer of which no more is known than the arrays it stores: (role, shape)."""
+    """A layer of which only the arrays are known: (role, shape)."""
 
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
 
     def stored(self) -> Iterator[cfg.Stored]:
-        """Its arrays."""
+        """Yields its arrays."""
         for role, shape in self.arrays:
             yield cfg.Stored("", cfg.Role(role), shape)
 
 
 class _Chain:
-    """Layers that store what the units hold, each reading as many channels as its kernel has.
+    """A chain of layers that store what the units hold and read as many channels as they do.
 
-    Where these are of several units, or of one that is not the unit before, as far as the model
-    shows it, a layer in between joins them.
+    A unit may read several units, or not the unit before it; a layer without weights is then
+    inserted to supply its input.
     """
 
     def __init__(self, structure: Structure, order: Sequence[Unit]) -> None:
@@ -113,8 +113,8 @@ class _Chain:
         filters, channels, height, width = kernel
         slot = unit.leaf.slots["kernel"]
         groups = slot.shape[-2] if slot.depthwise else int(getattr(unit.leaf.layer, "groups", 1))
-        # Darknet's kernels are square; another one stores as much as a 1x1 kernel that reads each
-        # of its places as channels of their own.
+        # Darknet's kernels are square. Any other kernel is stored like a 1x1 kernel with more
+        # input channels.
         size, places = (height, 1) if height == width else (1, height * width)
         output = cfg.Shape(1, 1, filters)
         common = self._common(unit, "convolutional", channels * places * groups, output)
@@ -154,7 +154,7 @@ class _Chain:
             common = self._common(unit, "implicit", None, cfg.Shape(columns, 1, rows))
             self.layers.append(cfg.Implicit(filters=rows, atoms=columns, **common))
             return
-        # Every input of a weighted sum has its own factors; which layers they are is not needed.
+        # A weighted sum has factors for each input; which layers these are does not matter.
         channels = (
             self.layers[-1].output_shape.channels if columns == 1 and self.layers else columns
         )
@@ -172,7 +172,7 @@ class _Chain:
     def _common(
         self, unit: Unit, kind: str, channels: int | None, output: cfg.Shape
     ) -> dict[str, Any]:
-        """The fields of every layer; `channels` is what it reads, None if that is nothing."""
+        """Returns the common fields of a layer; `channels` is None for one that reads nothing."""
         inputs = () if channels is None else (self._source(unit, channels),)
         return {
             "index": len(self.layers),
@@ -185,7 +185,7 @@ class _Chain:
         }
 
     def _source(self, unit: Unit, channels: int) -> int:
-        """The layer that puts out the `channels` channels that `unit` reads."""
+        """Returns the index of a layer with the `channels` output channels that `unit` reads."""
         entering = self.structure.inputs.get(unit, [])
         if len(entering) == 1:
             found = self._known_source(entering[0], channels)

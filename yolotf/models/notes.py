@@ -1,4 +1,4 @@
-"""What is remembered of Keras models and their layers, for as long as each lives."""
+"""Data about Keras models and layers, kept for as long as they exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yolotf.weights.layout import Plan
 
 
 class Origin(NamedTuple):
-    """The file that filled a whole model."""
+    """Header and plan of a complete file that was loaded into a model."""
 
     header: Header
     plan: Plan
@@ -20,13 +20,13 @@ class Origin(NamedTuple):
 
 @dataclass
 class Notes:
-    """What is known of a model or layer; nothing here refers to it, or it would live on.
+    """Data about a model or layer; it must not refer to it, which would keep it alive.
 
     Attributes:
-        network: that the model was built from.
-        layer_network: that the model of the layer was built from.
-        origin: the file that filled it as a whole.
-        plans: by whether dense kernels are transposed: what the model was like, and its plan.
+        network: the network the model was built from.
+        layer_network: the network that the layer's model was built from.
+        origin: the complete file that was loaded into the model.
+        plans: by whether dense kernels are transposed: the model's fingerprint, and its plan.
     """
 
     network: Network | None = None
@@ -40,17 +40,17 @@ _NOTHING = Notes()
 
 
 def read(thing: Any) -> Notes:
-    """What is known of a model or layer, to be read only."""
+    """Returns the data about a model or layer, not to be modified."""
     try:
         return _notes.get(thing, _NOTHING)
-    except TypeError:  # not hashable, or no weak references, as plain lists
+    except TypeError:  # not hashable or not weakly referenceable, such as a list
         return _NOTHING
 
 
 def edit(thing: Any) -> Notes:
-    """What is known of a model or layer, to be changed.
+    """Returns the data about a model or layer, to be modified.
 
     Raises:
-        TypeError: it cannot be referred to weakly.
+        TypeError: it does not support weak references.
     """
     return _notes.setdefault(thing, Notes())

@@ -1,4 +1,4 @@
-"""An order of units and a file: the file decides between the orders that a model suggests."""
+"""Chooses between the possible orders of a model's units by the values of a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from yolotf.weights.likelihood import Evidence
 
 
 def segments(order: Sequence[Unit], *, transposed: bool = False) -> list[list[Segment]]:
-    """The file of units in this order: the segments of each; `layer` is its place."""
+    """Returns the segments of each unit in a file of this order; `layer` is its position."""
     found: list[list[Segment]] = []
     offset = 0
     for place, unit in enumerate(order):
@@ -37,7 +37,7 @@ def segments(order: Sequence[Unit], *, transposed: bool = False) -> list[list[Se
 def assignments(
     order: Sequence[Unit], *, transposed: bool = False
 ) -> tuple[layout.Assignment, ...]:
-    """The segments of units in this order, each with its variable."""
+    """Returns the segments of units in this order, each with its variable."""
     return tuple(
         layout.assignment(segment, unit.slots[segment.role])
         for unit, mine in zip(order, segments(order, transposed=transposed), strict=True)
@@ -46,13 +46,13 @@ def assignments(
 
 
 def arrange(structure: Structure, file: WeightsFile, header: Header) -> Order:
-    """The order in which the file stores the units, behind a header of this width.
+    """Returns the order in which the file stores the units, given its header.
 
     Raises:
         SizeMismatchError: the file holds more or fewer floats than the model.
-        ContentError: no order makes every moving variance one.
-        ModelMismatchError: several orders do, and nothing decides between them; or the model has
-            what no file can fill.
+        ContentError: in every order some moving variance is negative or not finite.
+        ModelMismatchError: several orders are equally likely, or the model has layers that no file
+            has weights for.
     """
     if file.size_bytes != header.size_bytes + FLOAT_BYTES * structure.floats:
         raise _wrong_size(structure, file, header)
@@ -104,7 +104,7 @@ def _wrong_size(structure: Structure, file: WeightsFile, header: Header) -> Size
 def _first_impossible(
     file: WeightsFile, header: Header, found: Sequence[Sequence[Segment]]
 ) -> Segment | None:
-    """The first moving variance with a number that is none."""
+    """Returns the first moving variance with a negative or non-finite value."""
     variances = [one for mine in found for one in mine if one.role == "moving_variance"]
     if not variances:
         return None
@@ -118,10 +118,10 @@ def _first_impossible(
 
 
 def compare_with_stock(choice: Choice) -> None:
-    """Keeps only the orders under which the model is a network that ships with Darknet.
+    """Keeps only the orders in which the model is a stock network, if it is one in any.
 
-    Layers of one shape can change places without any number showing it, but not without
-    reading from other layers. If none of the orders is right, the graph is searched for one.
+    No value shows that two layers of the same shape have changed places, but their connections
+    do. If none of the orders is right, one is searched for in the graph.
     """
     structure = choice.structure
     if not structure.inputs:
@@ -138,7 +138,7 @@ def compare_with_stock(choice: Choice) -> None:
 
 
 _DECISIVE = 30.0
-"""Nats by which one order must be likelier than every other."""
+"""An order must be likelier than every other by this number of nats."""
 
 
 def _likelier(
@@ -163,7 +163,7 @@ def _likelier(
 
 
 def preferred(structure: Structure) -> Order:
-    """The order of the units where there is no file to ask: what a file to be written holds.
+    """Returns the likeliest order of the units without a file, for example to write one.
 
     Raises:
         ModelMismatchError: several orders are equally likely.
@@ -183,14 +183,17 @@ def preferred(structure: Structure) -> Order:
 
 
 def likely(structure: Structure) -> list[Order]:
-    """Every order of the units that is as likely as any other, where there is no file to ask."""
+    """Returns all orders of the units that are the likeliest without a file."""
     choice = choices(structure)
     compare_with_stock(choice)
     return choice.best() or [tuple(structure.graph_order() or structure.units)]
 
 
 def beginning(structure: Structure, floats: int) -> Order | None:
-    """The first units that hold `floats` together, in the preferred order; not all of them.
+    """Returns the first units, in the preferred order, that hold `floats` floats in total.
+
+    Returns:
+        The units; None if `floats` ends inside a unit, or covers all units.
 
     Raises:
         ModelMismatchError: several orders are equally likely.

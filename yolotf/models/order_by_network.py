@@ -1,4 +1,4 @@
-"""An order of units and a network: by their shapes, and by what reads from what."""
+"""Matches the units of a model to the sections of a network, by shapes and connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from yolotf.weights.layout import Segment
 
 
 class Item(NamedTuple):
-    """What one section, or one part of a recurrent one, stores."""
+    """The segments of a section, or of a part of a recurrent section.
+
+    Attributes:
+        layer: index of the section.
+        part: name of the part; "" without parts.
+        segments: its segments; empty if it has `dontload=1`.
+        scales: whether it stores gamma, moving mean and variance, if normalized.
+    """
 
     layer: int
     part: str
@@ -26,8 +33,8 @@ class Item(NamedTuple):
 
 
 _COLLAPSES: tuple[tuple[str, ...], ...] = ((), ("*", "?"), ("*", "?", "+"), ("*", "?", "cat"))
-"""Operations of which equal operands count once: an activation written out looks like a product,
-more rarely like a sum; rows and columns moved into channels look like a concatenation."""
+"""Operations whose equal operands are merged. A written-out activation looks like a product or,
+more rarely, a sum; rows and columns moved into channels look like a concatenation."""
 
 
 class Binding:
@@ -59,7 +66,7 @@ class Binding:
         )
 
     def unit_fits(self, unit: Unit, item: Item) -> bool:
-        """Whether the section stores what the unit holds, array by array."""
+        """Returns whether the arrays of the section have the shapes of the unit's variables."""
         if not item.segments:
             return "kernel" in unit.slots or unit.leaf.kind == "norm"
         mine = unit.slots
@@ -73,14 +80,14 @@ class Binding:
         )
 
     def fits(self, order: Sequence[Unit]) -> bool:
-        """Whether every unit fits its section."""
+        """Returns whether every unit has the shapes of its section."""
         return len(order) == len(self.items) and all(map(self.unit_fits, order, self.items))
 
     def right(self, orders: Iterable[Order]) -> list[Order]:
-        """Those of `orders` in which every unit fits and reads from the right ones.
+        """Returns the `orders` in which every unit has the right shapes and inputs.
 
-        If there is none and the model is a graph, what `search` finds in it. A model that joins
-        channels in another order than Darknet is still recognized; `arithmetic` warns of it.
+        If there is none and the model is a graph, it returns the result of `search`. A model that
+        concatenates channels in another order than Darknet is also accepted; `differences` warns.
         """
         fitting = [order for order in orders if self.fits(order)]
         for self.any_cat_order in (False, True):
@@ -93,7 +100,7 @@ class Binding:
         return []
 
     def reads_alike(self, order: Order) -> bool:
-        """Whether every unit reads from the right ones, in whatever order they are joined."""
+        """Returns whether every unit has the right inputs, in any order of concatenation."""
         self.any_cat_order = True
         for collapse in _COLLAPSES:
             self.collapse = collapse
@@ -103,7 +110,7 @@ class Binding:
         return found is None
 
     def first_difference(self, order: Sequence[Unit]) -> tuple[Unit, Item] | None:
-        """The first unit that reads from other units than its section does."""
+        """Returns the first unit whose inputs are not those of its section; None if none."""
         sections = {
             self.place[unit]: item.layer for unit, item in zip(order, self.items, strict=True)
         }
@@ -130,10 +137,10 @@ class Binding:
         return keras_graph.unordered(found) if self.any_cat_order else found
 
     def search(self, limit: int = 20_000) -> list[Order]:
-        """Orders in which every unit fits and reads from the right ones; at most two.
+        """Returns at most two orders in which every unit has the right shapes and inputs.
 
-        Goes through the sections, trying for each the units that are left, and back where
-        none fits. Empty if it takes more than `limit` steps.
+        A backtracking search, section by section. It returns no order if it takes more than
+        `limit` steps.
         """
         if len(self.structure.units) != len(self.items):
             return []
@@ -172,7 +179,7 @@ class Binding:
                 yield unit
 
     def describe(self, item: Item) -> str:
-        """The section in words, with what it stores."""
+        """Returns the section and the shape of its kernel in words."""
         where = self.network.where(self.network.layers[item.layer])
         shapes = {segment.role: segment.shape for segment in item.segments}
         kernel = shapes.get(Role.KERNEL)
@@ -188,12 +195,11 @@ def _has_kernel(layer: cfg.Layer) -> bool:
 def bind(
     readings: Sequence[Structure], network: cfg.Network, *, transposed: bool = False
 ) -> tuple[layout.Assignment, ...]:
-    """The segments of `network`, each with the variable it goes to.
+    """Assigns the segments of `network` to the variables of a model.
 
-    Of the ways in which the model can be taken apart that with as many units as the network has
-    sections counts, if there is one. The orders the model suggests are tried by shape and by what
-    reads from what; if none is right and the model's graph is known, the sections are looked for
-    in the graph.
+    It uses the first of the model's readings that has as many units as the network has sections.
+    The orders that the model suggests are checked by shapes and connections. If none is right and
+    the model's graph is known, the graph is searched for the sections.
 
     Raises:
         ModelMismatchError: the model is not this network, or matches it in several ways.

@@ -1,4 +1,4 @@
-"""Calls that move rows and columns into channels, as `[reorg]` does, told by their numbers."""
+"""Recognizes calls that move rows and columns into channels, as `[reorg]` does, by running them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MOVES = frozenset(
 
 @dataclass(frozen=True)
 class Rearrangement:
-    """Calls without weights that one tensor goes through.
+    """Calls without weights that rearrange a tensor.
 
     Attributes:
-        start: what it comes from.
-        region: the calls, in the order of computation; the last gives the result.
+        start: the call that computes the tensor.
+        region: the calls, in order of computation; the last one gives the result.
     """
 
     start: Call
@@ -34,7 +34,7 @@ class Rearrangement:
 
     @property
     def shrinks(self) -> bool:
-        """Whether rows and columns may have become channels."""
+        """Whether the shapes show that rows and columns may have become channels."""
         before, after = self.start.shape, self.region[-1].shape
         if len(before) != 4 or len(after) != 4 or None in (before[3], after[3]):
             return False
@@ -43,7 +43,7 @@ class Rearrangement:
         return stride > 1 and stride * stride * channels == more
 
     def run(self, values: Any) -> Any:
-        """What comes out for `values`."""
+        """Runs the calls on `values`, the output of `start`."""
         results = {id(self.start): values}
         for call in self.region:
             results[id(call)] = called(call, results)
@@ -51,13 +51,16 @@ class Rearrangement:
 
 
 class Rearrangements:
-    """Finds them while the calls of a graph are gone through, producers first."""
+    """Finds rearrangements as the calls of a graph are visited, producers first."""
 
     def __init__(self) -> None:
         self._known: dict[int, Rearrangement] = {}
 
     def through(self, call: Call) -> Rearrangement | None:
-        """The one that ends with `call`; None if it has weights or pools, or reads two tensors."""
+        """Returns the rearrangement that ends with `call`; None if there is none.
+
+        There is none if a call has weights or pools, or reads tensors from several sources.
+        """
         if not call.inputs or has_weights(call.layer) or effect(call) is not None:
             return None
         before = [self._known.get(id(source)) for source in call.inputs]
@@ -78,7 +81,7 @@ class Rearrangements:
 
 
 def _moves(call: Call) -> bool:
-    """Whether a call may begin a rearrangement: what works on each number alone does not."""
+    """Returns whether a call may begin a rearrangement; a pointwise call does not."""
     return tuple(call.shape) != tuple(call.inputs[0].shape) or (
         function_name(call.layer).lower() in _MOVES
     )
@@ -87,14 +90,17 @@ def _moves(call: Call) -> bool:
 def unlike(
     run: Callable[[Any], Any], section: cfg.Reorg, shape: Sequence[int | None]
 ) -> str | None:
-    """What `run` does that the section does not; None if it does the same, or something else.
+    """Returns how the order of `run` differs from the section's.
 
     Args:
-        run: of the model, for one picture.
-        section: what it stands for.
-        shape: [batch, rows, columns, channels] in the model; the section's where it is open.
+        run: the model's function, for an image NHWC.
+        section: the section it corresponds to.
+        shape: (batch, rows, columns, channels) in the model; the section's replace None.
+
+    Returns:
+        The order in words; None if it is the same, or `run` does not rearrange.
     """
-    import tensorflow as tf  # only models that need it come here
+    import tensorflow as tf  # imported here: slow
 
     extents = (
         section.input_shape
@@ -110,11 +116,11 @@ def unlike(
     output = cfg.Shape(rows // stride, columns // stride, channels * stride**2)
     if section.reverse:
         output = cfg.Shape(rows * stride, columns * stride, channels // stride**2)
-    # Above zero, where activations that may be on the way change nothing.
+    # Positive values, which activations in between usually do not change.
     values = np.random.default_rng(0).random((1, *extents)).astype(np.float32) + 1
     try:
         answer = np.asarray(run(tf.constant(values)), np.float32)
-    except Exception:  # anything may be in a user's layer
+    except Exception:  # a user's layer may raise anything
         return None
     darknet = replace(section, input_shape=extents, output_shape=output)
     wanted = np.asarray(resampling.reorg(tf.raw_ops, tf.constant(values), darknet))

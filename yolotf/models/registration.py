@@ -1,4 +1,4 @@
-"""How the layers of `yolotf.keras_layers` are made known to Keras. Importing it imports Keras."""
+"""Registers the layers of `yolotf.keras_layers` with Keras. Importing this imports Keras."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ initializers: Any = keras().initializers
 Layer: Any = layers.Layer
 
 _PUBLIC = "yolotf.models.keras_layers"
-"""Where programs and files find the layers, whichever module has them."""
+"""The module under which programs and saved files find the layers, wherever they are defined."""
 
 _Class = TypeVar("_Class", bound=type)
 
 
 def register(cls: _Class) -> _Class:
-    """Registers a layer, so that `load_model` finds it in a saved `.keras` file."""
+    """Registers a layer, so that `load_model` can load a `.keras` file that contains it."""
     cls.__module__ = _PUBLIC
     registered: _Class = keras().saving.register_keras_serializable(package="yolotf")(cls)
     return registered

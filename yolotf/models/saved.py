@@ -1,8 +1,8 @@
-"""Reads saved Keras models without running what they carry.
+"""Reads saved Keras models without running code that they contain.
 
-A `Lambda` layer holds marshalled Python, which Keras 2 (tf_keras) and older Keras 3 (of .h5) run
-when they load the file; so does the import of a module that a config names. What a file says of its
-layers is looked at before Keras sees it.
+A `Lambda` layer contains marshalled Python code, which Keras 2 (tf_keras), and older Keras 3 for
+.h5 files, run when they load the file. Importing a module that the config names runs code too.
+The config of a file is therefore checked before Keras loads it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from yolotf.models.keras_module import keras
 from yolotf.text import printable
 
 _CONFIG_MOST = 64 << 20
-"""Bytes of a model's description; that of YOLOv4 has 200 kB."""
+"""The largest config in bytes; that of YOLOv4 has 200 kB."""
 _CODE_LAYERS = {"Lambda", "__lambda__", "TFSMLayer"}
 _READS_FILES = {"StringLookup", "IntegerLookup", "TextVectorization"}
 _TRUSTED_MODULES = re.compile(r"(builtins|keras|keras\..+|tf_keras|tf_keras\..+|yolotf|yolotf\..+)")
@@ -36,19 +36,23 @@ _TRUSTED_FUNCTIONS = re.compile(
     r"|sin|size|slice|space_to_depth|split|sqrt|square|squeeze|stack|strided_slice|subtract|tanh"
     r"|tile|transpose|unstack|where|zeros|zeros_like)"
 )
-"""Of TensorFlow's functions that a `TFOpLambda` of Keras 2 names, those that only compute."""
+"""TensorFlow functions that a `TFOpLambda` of Keras 2 may call: those that only compute."""
 
 
 def read_model(path: str | os.PathLike[str], *, trust: bool = False) -> Any:
-    """Reads a saved Keras model, yolotf's own layers among it; it is not compiled.
+    """Reads a saved Keras model, which may have yolotf's layers, without compiling it.
 
     Args:
-        path: a .keras or .h5 file.
-        trust: whether code that it carries may run.
+        path: a .keras or .h5 file; a folder too, if trusted.
+        trust: whether code in the file may run.
+
+    Returns:
+        The Keras model.
 
     Raises:
-        OSError: there is no such file, or it is no regular one.
-        YolotfError: it carries code, was written by the other Keras, or Keras cannot load it.
+        OSError: the file does not exist, or is not a regular file.
+        YolotfError: the file contains code, was written by the other major version of Keras, or
+            Keras cannot load it.
     """
     name = os.fspath(path)
     if not Path(path).is_dir():
@@ -68,7 +72,7 @@ def read_model(path: str | os.PathLike[str], *, trust: bool = False) -> Any:
         return keras().models.load_model(path, compile=False, **options)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # Keras raises whatever a file leads it to
+    except Exception as error:  # an invalid file may make Keras raise anything
         said = " ".join(str(error).split())[:300]
         raise YolotfError(
             printable(f"{name}: Keras {keras().__version__} cannot load it: {said}"), path=name
@@ -76,7 +80,7 @@ def read_model(path: str | os.PathLike[str], *, trust: bool = False) -> Any:
 
 
 def _configs(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """What the file says of its layers, of each format that it could be read as."""
+    """Yields the configs in a file, of each format that it could be read as."""
     if h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
             for key in ("model_config", "training_config"):
@@ -109,7 +113,7 @@ def _parsed(text: Any, path: str | os.PathLike[str]) -> Any:
 
 
 def _check_writer(path: str | os.PathLike[str]) -> None:
-    """Refuses a .keras file of the other Keras, which neither reads."""
+    """Refuses a .keras file that another major version of Keras has written."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -130,7 +134,7 @@ def _check_writer(path: str | os.PathLike[str]) -> None:
 
 
 def _check(config: Any, path: str) -> None:
-    """Raises for what runs code, or reads other files, when Keras makes a model of it."""
+    """Raises `YolotfError` if building the model would run code or read other files."""
     pending = [config]
     while pending:
         value = pending.pop()
@@ -150,7 +154,7 @@ def _check(config: Any, path: str) -> None:
 
 
 def _carried(value: dict[str, Any]) -> str | None:
-    """What of a layer's description is not Keras' own, in words."""
+    """Returns what in a layer's config may run code or read files, in words; None if nothing."""
     kind = str(value.get("class_name", "")).rpartition(">")[2]
     inner = value.get("config")
     options = inner if isinstance(inner, dict) else {}

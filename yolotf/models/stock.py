@@ -1,4 +1,4 @@
-"""The networks that ship with Darknet, by what a model or a file holds."""
+"""Stock networks by the number of floats that a model or file holds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from yolotf.weights import catalog
 
 
 def stock_networks(floats: int) -> Iterable[cfg.Network]:
-    """The stock networks that store `floats` floats and that can be built by name."""
+    """Yields the stock networks that store `floats` floats and can be built by name."""
     for match in catalog.solve(floats):
         names = [name for name in match.architecture.names if name in (*NAMES, *CLASSIFIERS)]
         if names and match.layers is None:
-            # A classifier's own count is in its layers, not in an option.
+            # The number of classes of a classifier is in its layers, not in an option.
             yield network(names[0], classes=match.classes, channels=match.channels)

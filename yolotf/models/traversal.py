@@ -1,4 +1,4 @@
-"""What a model holds: layers in layers, lists and dictionaries, tf.Modules."""
+"""Walks through a model: layers inside layers, lists, dictionaries and tf.Modules."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 def class_names(value: Any) -> set[str]:
-    """The names of its class and of their bases: Keras 3 and tf_keras call theirs alike."""
+    """Returns the names of a value's class and base classes, the same in Keras 3 and tf_keras."""
     return {base.__name__ for base in type(value).__mro__}
 
 
 def is_variable(value: Any) -> bool:
-    """Whether it is a variable of TensorFlow or Keras."""
+    """Returns whether a value is a variable of TensorFlow or Keras."""
     return value is not None and hasattr(value, "shape") and hasattr(value, "assign")
 
 
 def layers(model: Any) -> Iterator[Any]:
-    """Every layer of a model, those inside other layers too, each once."""
+    """Yields every layer of a model once, including layers inside layers."""
     seen: set[int] = set()
     stack = list(reversed(children(model)))
     while stack:
@@ -29,14 +29,14 @@ def layers(model: Any) -> Iterator[Any]:
 
 
 def own_weights(layer: Any) -> list[Any]:
-    """A layer's variables, less those of layers inside and what it keeps between calls."""
+    """Returns a layer's variables, without its recurrent state and the layers inside it."""
     kept = getattr(layer, "states", None)
     states = {id(one) for one in kept} if isinstance(kept, (list, tuple)) else set()
     found = {id(one): one for name in _WEIGHTS for one in getattr(layer, name, ())}
     return [one for key, one in found.items() if key not in states]
 
 
-# Keras 3 and tf_keras.
+# The attributes of Keras 3 and tf_keras.
 _WEIGHTS = (
     "_trainable_variables",
     "_trainable_weights",
@@ -46,7 +46,7 @@ _WEIGHTS = (
 
 
 def children(container: Any) -> list[Any]:
-    """What a container holds, in the order it was given it."""
+    """Returns the layers, modules and containers in a container, in the container's order."""
     if isinstance(container, (list, tuple)):
         return [one for one in container if _holds(one)]
     if isinstance(container, dict):
@@ -68,6 +68,6 @@ def _holds(value: Any) -> bool:
 
 
 def name_of(model: Any) -> str:
-    """Its name, or its class's."""
+    """Returns the name of a model, or of its class."""
     name = getattr(model, "name", None)
     return str(name) if name else type(model).__name__

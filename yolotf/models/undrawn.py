@@ -1,13 +1,14 @@
-"""Kernels whose first numbers are drawn when somebody looks at them.
+"""Kernels that are initialized on first use.
 
-Drawing those of YOLOv4 takes half as long as building the rest of its model, and for most models
-a file replaces them at once. So `build_model` leaves them undrawn. Everything that reads or writes
-a variable of Keras 3 gets at it through its attribute `_value`; an undrawn one is of a class in
-which that is a property that first draws. What a load fills never is.
+Initializing the kernels of YOLOv4 takes half as long as building the rest of the model, and most
+models get their weights from a file right away. So `build_model` leaves kernels uninitialized
+("undrawn"). All reads and writes of a Keras 3 variable go through its attribute `_value`; an
+undrawn variable has a class in which `_value` is a property that first initializes it. Variables
+that a load writes are never initialized.
 
-The numbers are those that Keras would have drawn, whenever it is done: an initializer has its seed
-from its creation on. Variables of tf_keras are TensorFlow's own, whose values every kernel reads
-without asking; they are drawn when they are made, unless a file follows.
+The values do not depend on when a kernel is initialized, because an initializer gets its seed when
+it is created. Variables of tf_keras are plain TensorFlow variables, which operations read directly;
+they are initialized when they are created, unless a file follows.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ class Kernels:
     """The kernels of layers that are being built."""
 
     def __init__(self, *, filled: bool) -> None:
-        """None yet.
+        """Starts without kernels.
 
         Args:
-            filled: whether a file follows, so that even what cannot wait for a first look is not
-                drawn until `draw_rest`.
+            filled: whether a file is loaded next. If so, variables that cannot be initialized on
+                first use are left until `draw_rest` as well.
         """
-        import tensorflow as tf  # slow to import
+        import tensorflow as tf  # imported here: slow
 
         waits = filled or keras().__name__ != "tf_keras"
-        # A replica's variables are read by TensorFlow itself, a graph's belong to its session.
+        # TensorFlow reads replicas directly, and in graph mode variables belong to a session.
         self._wait = waits and tf.executing_eagerly() and not tf.distribute.has_strategy()
         self._layers: list[tuple[Any, str, Any]] = []
 
     def hold(self, layer: Any) -> Any:
-        """The layer, which is not built yet and then draws nothing."""
+        """Returns the layer, with an initializer that does nothing when the layer is built."""
         if self._wait:
             for attribute in ("kernel_initializer", "depthwise_initializer"):
                 initializer = getattr(layer, attribute, None)
@@ -50,14 +51,14 @@ class Kernels:
         return layer
 
     def release(self) -> None:
-        """Gives the built layers their initializers back; their kernels draw when looked at."""
+        """Restores the layers' initializers; their kernels are now initialized on first use."""
         for layer, attribute, initializer in self._layers:
             setattr(layer, attribute, initializer)
             if keras().__name__ != "tf_keras":
                 _put_off(_kernel(layer), initializer)
 
     def draw_rest(self, filled: Iterable[str]) -> None:
-        """Draws what could not wait for a first look, but for the layers called `filled`."""
+        """Initializes kernels that cannot wait for first use, except of the layers `filled`."""
         names = set(filled)
         for layer, _, initializer in self._layers:
             kernel = _kernel(layer)
@@ -66,32 +67,32 @@ class Kernels:
 
 
 def beneath(variable: Any) -> Any:
-    """The `tf.Variable` of a variable, or None; what an undrawn one holds is not to be read."""
+    """Returns the `tf.Variable` of a Keras variable, or None; an undrawn one has no valid value."""
     return getattr(variable, "__dict__", {}).get("_value")
 
 
 def is_undrawn(variable: Any) -> bool:
-    """Whether nobody has looked at it yet."""
+    """Returns whether a variable is not initialized yet."""
     return getattr(type(variable), "undrawn", False)
 
 
 def draw(variables: Iterable[Any]) -> None:
-    """Draws those that are not drawn."""
+    """Initializes the variables that are not initialized yet."""
     for variable in variables:
         if is_undrawn(variable):
             _draw(variable)
 
 
 def filled(variables: Iterable[Any]) -> None:
-    """Notes that all of each was written, so that none is drawn any more."""
+    """Marks variables as completely written, so that they are not initialized any more."""
     for variable in variables:
         if is_undrawn(variable):
             _settle(variable)
 
 
 def _nothing(shape: Any, dtype: Any = None, **_: Any) -> Any:
-    """An initializer: memory that holds whatever it held."""
-    import tensorflow as tf  # see above
+    """Returns uninitialized memory; used as an initializer."""
+    import tensorflow as tf  # imported here: slow
 
     return tf.raw_ops.Empty(shape=shape, dtype=tf.as_dtype(dtype), init=False)
 
@@ -103,7 +104,7 @@ def _kernel(layer: Any) -> Any:
 
 @functools.cache
 def _undrawn(base: Any) -> Any:
-    """The class of the undrawn variables of `base`."""
+    """Returns a subclass of the variable class `base` for undrawn variables."""
 
     def value(self: Any) -> Any:
         _draw(self)
@@ -116,7 +117,7 @@ def _undrawn(base: Any) -> Any:
     attributes = {
         "__doc__": base.__doc__,
         "__module__": base.__module__,
-        # In the dictionary of an instance the attribute goes on below the property.
+        # The property hides the attribute in the instance's dictionary, which remains.
         "_value": property(value, set_value),
         "undrawn": True,
     }
@@ -124,7 +125,7 @@ def _undrawn(base: Any) -> Any:
 
 
 def _put_off(variable: Any, initializer: Any) -> None:
-    # Where Keras itself keeps the initializer of a variable that has no value yet.
+    # Keras itself keeps the initializer of a variable without a value here.
     variable._initializer = initializer
     base: Any = type(variable)
     variable.__class__ = _undrawn(base)
@@ -138,10 +139,10 @@ def _settle(variable: Any) -> None:
 
 
 def _draw(variable: Any) -> None:
-    import tensorflow as tf  # see above
+    import tensorflow as tf  # imported here: slow
 
     with _lock:
-        if is_undrawn(variable):  # not drawn by another thread while this one waited
+        if is_undrawn(variable):  # another thread may have initialized it in the meantime
             with tf.init_scope():
                 values = variable._initializer(tuple(variable.shape), dtype=variable._dtype)
                 beneath(variable).assign(values)

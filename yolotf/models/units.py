@@ -1,7 +1,7 @@
-"""A model taken apart into units: a convolution or dense layer with its batch normalization.
+"""Splits a model into units: a convolution or dense layer with its batch normalization.
 
-Its graphs say which norm belongs to which kernel and what each unit reads from; where there is no
-graph, the places of the layers do.
+The model's graphs show which batch normalization belongs to which kernel, and the inputs of each
+unit; without a graph, batch normalizations are assigned by the order of the layers.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from yolotf.weights.layout import Assignment, Slot
 
 @dataclass(eq=False)
 class Leaf:
-    """A layer that holds weights itself.
+    """A layer with weights.
 
     Attributes:
-        layer: the Keras layer, the tf.Module, or None for a bare group of variables.
-        name: its own.
-        path: the names of what it is in, and its own.
-        container: identity of what it is in.
-        kind: convolution, dense, norm, weights; or other, which Darknet has nothing for.
+        layer: the Keras layer or tf.Module; None for a group of plain variables.
+        name: its name.
+        path: the names of the containers it is in, and its name.
+        container: id of the innermost container.
+        kind: convolution, dense, norm, weights; or other, which Darknet does not have.
         slots: its variables by role.
-        created: when its first variable was made, counted over the process; None if unknown.
+        created: TensorFlow's number of its first variable in this process; None if unknown.
     """
 
     layer: Any
@@ -46,7 +46,7 @@ class Leaf:
 
     @property
     def channels(self) -> int:
-        """What it puts out."""
+        """The number of its output channels."""
         kernel = self.slots.get("kernel")
         if kernel is None:
             return max((slot.shape[-1] for slot in self.slots.values() if slot.shape), default=0)
@@ -57,10 +57,10 @@ class Leaf:
 
 @dataclass(eq=False)
 class Unit:
-    """What one section stores: a kernel with its bias or its batch normalization.
+    """The counterpart of a section: a kernel with its bias or its batch normalization.
 
-    With `Structure.merges_biases` a kernel may have both. The bias that Darknet stores for such a
-    layer is beta (parser.c:2093-2195), so the model computes the same where the other one is 0.
+    With `Structure.merges_biases` a kernel may have both. Darknet stores beta as the bias of such
+    a layer (parser.c:2093-2195), so the model computes the same if its other bias is 0.
     """
 
     leaf: Leaf
@@ -68,12 +68,12 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Of the layer with the kernel."""
+        """The name of the layer with the kernel."""
         return self.leaf.name
 
     @property
     def slots(self) -> dict[str, Slot]:
-        """The variables by role, those that Darknet stores."""
+        """The variables that Darknet stores, by role."""
         if self.norm is None:
             return dict(self.leaf.slots)
         own = {role: slot for role, slot in self.leaf.slots.items() if role != "bias"}
@@ -85,14 +85,14 @@ class Unit:
         return None if self.norm is None else self.leaf.slots.get("bias")
 
     def stored(self, transposed: bool = False) -> list[tuple[str, tuple[int, ...]]]:
-        """(role, shape in the file) in file order (AlexeyAB/darknet parser.c:2093-2195)."""
+        """Returns (role, shape in the file) in file order (AlexeyAB/darknet parser.c:2093-2195)."""
         mine = self.slots
         roles = DENSE_ORDER if self.leaf.kind == "dense" else ORDER
         return [(role, stored_shape(mine[role], transposed)) for role in roles if role in mine]
 
 
 def stored_shape(slot: Slot, transposed: bool) -> tuple[int, ...]:
-    """The shape a variable has in the file, in Darknet's order of axes."""
+    """Returns the shape a variable has in the file, in Darknet's order of axes."""
     match slot.role, slot.shape:
         case "kernel", (height, width, channels, multiplier) if slot.depthwise:
             return (channels * multiplier, 1, height, width)
@@ -109,28 +109,31 @@ def stored_shape(slot: Slot, transposed: bool) -> tuple[int, ...]:
 
 
 class Structure:
-    """A model taken apart: its units, and everything that says something about their order.
+    """The units of a model, and everything that tells their order.
 
     Attributes:
-        units: in the order in which the model lists their layers.
+        units: the units, in the order in which the model lists their layers.
         others: names of the layers with weights that no section can store.
-        bare: of these, the kernels with neither a bias nor a batch normalization.
+        bare: names of those `others` that are kernels without bias and batch normalization.
+        inputs: the input expressions of each unit, with indices into `units` as keys; a unit is
+            missing if no graph shows its inputs.
     """
 
     def __init__(
         self, model: Any, *, merges_biases: bool = False, skips_bare: bool = False
     ) -> None:
-        """Takes a built model apart.
+        """Splits a built model into units.
 
         Args:
             model: the model.
-            merges_biases: a kernel with a bias is one unit with the batch normalization that
-                follows it; if not, they are two sections, [convolutional] and [batchnorm].
-            skips_bare: kernels with neither a bias nor a batch normalization are among the
-                `others`; if not, they are refused.
+            merges_biases: whether a kernel with a bias and the batch normalization after it are a
+                single unit, rather than two, [convolutional] and [batchnorm].
+            skips_bare: whether kernels without bias and batch normalization count as `others`,
+                rather than being refused.
 
         Raises:
-            ModelMismatchError: it has no variables yet, or what no file can fill.
+            ModelMismatchError: the model has no variables yet, or layers that no file has weights
+                for.
         """
         self.name = name_of(model)
         self.model = model
@@ -150,13 +153,16 @@ class Structure:
 
     @property
     def floats(self) -> int:
-        """What a file for the model must hold, the header aside."""
+        """The number of floats in a file for the model."""
         return sum(
             int(np.prod(shape, dtype=np.int64)) for unit in self.units for _, shape in unit.stored()
         )
 
     def facts(self) -> str:
-        """`12 convolutions (9 with batch normalization), 2 dense layers`."""
+        """Returns the number of units of each kind, in words.
+
+        For example: `12 convolutions (9 with batch normalization), 2 dense layers`.
+        """
         kinds: dict[str, int] = {}
         for unit in self.units:
             kinds[unit.leaf.kind] = kinds.get(unit.leaf.kind, 0) + 1
@@ -175,7 +181,7 @@ class Structure:
             texts.append(text)
         return ", ".join(texts)
 
-    # taking apart
+    # Layers with weights
 
     def _walk(self, model: Any) -> None:
         if isinstance(model, (list, tuple)) and model and all(map(is_variable, model)):
@@ -197,7 +203,7 @@ class Structure:
                 self.leaves.append(leaf)
             for child in reversed(children(one)):
                 name = (name_of(child),) if not isinstance(child, (list, tuple, dict)) else ()
-                # Lists inside a layer are no containers of their own.
+                # A list inside a layer does not count as a container.
                 owner = container if isinstance(one, (list, tuple, dict)) else id(one)
                 stack.append((child, (*path, *name), owner))
 
@@ -219,7 +225,7 @@ class Structure:
         created = min(ages) if len(ages) == len(found) else None
         return Leaf(layer, path[-1], path, container, kind, found, created)
 
-    # norms and the kernels they belong to
+    # Batch normalizations and the kernels they belong to
 
     def _units(self) -> list[Unit]:
         norm_of = self._connected()
@@ -227,7 +233,7 @@ class Structure:
             leaf for leaf in self.leaves if self._may_have_norm(leaf) and id(leaf) not in norm_of
         ]
         left = [leaf for leaf in unconnected if "bias" not in leaf.slots]
-        # Of a layer in a graph it is known that no batch normalization follows.
+        # For a layer in a graph, it is known that no batch normalization follows.
         called = {id(call.layer) for calls in self.graphs for call in calls.all}
         hidden = [leaf for leaf in unconnected if leaf in left or id(leaf.layer) not in called]
         if hidden:
@@ -256,7 +262,7 @@ class Structure:
         return has_kernel and (self.merges_biases or "bias" not in leaf.slots)
 
     def _connected(self) -> dict[int, Leaf]:
-        """Norms by the leaf that feeds them, from the graphs."""
+        """Returns the batch normalization of each kernel, by id of the kernel's leaf, by graph."""
         found: dict[int, Leaf] = {}
         twice: set[int] = set()
         for calls in self.graphs:
@@ -274,7 +280,7 @@ class Structure:
                     continue
                 known = found.setdefault(id(kernel), norm)
                 if known is not norm and "bias" in kernel.slots:
-                    twice.add(id(kernel))  # a section, and two of batch normalization
+                    twice.add(id(kernel))  # a [convolutional], and two [batchnorm] sections
                 elif known is not norm:
                     raise ModelMismatchError(
                         f"{self.name}: {kernel.name} feeds both {known.name} and {norm.name}; "
@@ -284,11 +290,11 @@ class Structure:
         return {kernel: norm for kernel, norm in found.items() if kernel not in twice}
 
     def _adjacent(self, leaves: Sequence[Leaf]) -> Iterator[dict[int, Leaf]]:
-        """Ways to pair kernels and norms that no graph connects."""
+        """Yields ways to pair kernels and batch normalizations that no graph connects."""
         orders: list[Sequence[Leaf]] = []
         created = [leaf.created for leaf in leaves]
         if None not in created and len(set(created)) == len(created):
-            # Layers build themselves when they are first called, so this is the order of calls.
+            # Layers create their variables when first called, so this is the order of calls.
             orders.append(sorted(leaves, key=lambda leaf: leaf.created or 0))
         blocks: dict[int, list[Leaf]] = {}
         for leaf in leaves:
@@ -300,7 +306,7 @@ class Structure:
                 if self._fit(leaf, after):
                     pairs[id(leaf)] = after
             yield pairs
-        # First all convolutions of a block, then all its norms.
+        # All convolutions of a block first, then all its batch normalizations.
         pairs = {}
         for block in blocks.values():
             kernels = [leaf for leaf in block if self._may_have_norm(leaf)]
@@ -317,7 +323,7 @@ class Structure:
         )
 
     def _without_norm(self, leaves: Sequence[Leaf]) -> None:
-        """Steps over kernels with neither a bias nor a batch normalization, or refuses them."""
+        """Skips kernels with neither a bias nor a batch normalization, or refuses them."""
         if not leaves:
             return
         names = [leaf.name for leaf in leaves]
@@ -354,7 +360,7 @@ class Structure:
             )
 
     def _check_flattened(self) -> None:
-        """Refuses dense layers whose inputs lie in another order than Darknet's."""
+        """Refuses dense layers whose inputs are flattened in another order than Darknet's."""
         for calls in self.graphs:
             for call in calls.all:
                 leaf = self._by_layer.get(id(call.layer))
@@ -377,10 +383,10 @@ class Structure:
                     layer=leaf.name,
                 )
 
-    # what the graph says
+    # Connections
 
     def _inputs(self) -> dict[Unit, list[keras_graph.Expression]]:
-        """What enters each unit, of places in `units`; without an entry where no graph shows it."""
+        """Returns the input expressions of each unit; see `inputs`."""
         owner: dict[int, int] = {}
         for place, unit in enumerate(self.units):
             for leaf in (unit.leaf, unit.norm):
@@ -397,7 +403,7 @@ class Structure:
         for calls in self.graphs:
             whole = calls is self.whole_graph
             for place, entering in keras_graph.Expressions(calls, key_of).inputs.items():
-                # What enters a block of a subclassed model comes from where no graph shows.
+                # The input of a block in a subclassed model comes from outside of any graph.
                 known = [one for one in entering if whole or keras_graph.units(one)]
                 if known:
                     found.setdefault(self.units[place], []).extend(known)
@@ -405,18 +411,18 @@ class Structure:
 
     @property
     def is_graph(self) -> bool:
-        """Whether it is known of every unit what enters it."""
+        """Whether the inputs of all units are known."""
         return all(unit in self.inputs for unit in self.units)
 
     def upstream(self, unit: Unit) -> list[set[Unit]]:
-        """The units that feed `unit` directly, as far as they are known, for each of its uses."""
+        """Returns the units that feed `unit` directly, for each of its uses, as far as known."""
         return [
             {self.units[place] for place in keras_graph.units(entering)}
             for entering in self.inputs.get(unit, ())
         ]
 
     def graph_order(self) -> list[Unit] | None:
-        """Depth first from the outputs; None without one graph over the whole model."""
+        """Returns the units depth first from the outputs; None without a graph of all units."""
         if self.whole_graph is None:
             return None
         order: dict[Unit, None] = {}
@@ -431,10 +437,10 @@ class Structure:
 
 
 def readings(model: Any, *, skips_bare: bool = False) -> list[Structure]:
-    """The model taken apart in each way in which a file may store it, the likelier first.
+    """Splits a model in each way in which a file may store it, likelier first.
 
-    There are two where a kernel with a bias is followed by a batch normalization: that bias is
-    not in the file, or the batch normalization is a section of its own.
+    There are two ways if a batch normalization follows a kernel with a bias: the bias is not in
+    the file, or the batch normalization is a `[batchnorm]` section.
     """
     merged = Structure(model, merges_biases=True, skips_bare=skips_bare)
     if all(unit.extra_bias is None for unit in merged.units):
@@ -443,13 +449,13 @@ def readings(model: Any, *, skips_bare: bool = False) -> list[Structure]:
 
 
 def reading_of_size(model: Any, floats: Collection[int], *, skips_bare: bool = False) -> Structure:
-    """That of `readings` which stores one of the numbers of `floats`, or the likelier."""
+    """Returns the first of `readings` with one of the numbers of floats; otherwise the likelier."""
     found = readings(model, skips_bare=skips_bare)
     return next((one for one in found if one.floats in floats), found[0])
 
 
 def reading_of_load(model: Any, assignments: Iterable[Assignment]) -> Structure:
-    """That of `readings` in which a file was loaded; the likelier without `assignments`."""
+    """Returns the one of `readings` that `assignments` use; the likelier without assignments."""
     merged, *others = readings(model, skips_bare=True)
     written = {id(assignment.slot.variable) for assignment in assignments}
     if others and any(
@@ -461,7 +467,7 @@ def reading_of_load(model: Any, assignments: Iterable[Assignment]) -> Structure:
 
 
 def extra_biases(model: Any, assignments: Iterable[Assignment]) -> list[tuple[Slot, Slot]]:
-    """(bias, moving mean) of the units in `assignments` with a bias that Darknet does not have."""
+    """Returns (bias, moving mean) of assigned units with a bias that Darknet does not have."""
     written = {id(assignment.slot.variable) for assignment in assignments}
     return [
         (unit.extra_bias, unit.slots["moving_mean"])
@@ -471,7 +477,7 @@ def extra_biases(model: Any, assignments: Iterable[Assignment]) -> list[tuple[Sl
 
 
 def other_layers(model: Any) -> list[str]:
-    """The names of a model's layers with weights that Darknet has nothing like."""
+    """Returns the names of a model's layers with weights that no section of Darknet stores."""
     return [
         name_of(layer)
         for layer in (model, *layers(model))
@@ -480,7 +486,7 @@ def other_layers(model: Any) -> list[str]:
 
 
 def _kind(layer: Any, found: Mapping[str, Slot]) -> str | None:
-    """What a layer is to Darknet; None without weights of its own."""
+    """Returns the kind of a layer, see `Leaf.kind`; None for a layer without weights."""
     if "moving_variance" in found:
         return "norm"
     bases = class_names(layer)
@@ -506,7 +512,7 @@ def _is_unbuilt(layer: Any) -> bool:
 
 
 def _age(variable: Any) -> int | None:
-    """TensorFlow numbers the variables of a process one after the other."""
+    """Returns the number of a variable, which TensorFlow counts over the process."""
     found = re.search(r"_(\d+)$", str(getattr(variable, "_unique_id", "")))
     return int(found.group(1)) if found else None
 
@@ -516,7 +522,7 @@ _AROUND = frozenset({"ZeroPadding2D", "Cropping2D"})
 
 
 def passes(layer: Any) -> bool:
-    """Whether a layer puts out what it gets, when it is not trained."""
+    """Returns whether a layer outputs its input unchanged at inference."""
     bases = class_names(layer)
     if "Activation" in bases:
         return _is_linear(layer)
@@ -524,12 +530,12 @@ def passes(layer: Any) -> bool:
 
 
 def _changes_no_channel(layer: Any) -> bool:
-    """Whether batch normalization still belongs to the kernel if this is in between."""
+    """Returns whether a batch normalization after this layer may belong to a kernel before it."""
     return passes(layer) or bool(_AROUND & class_names(layer)) or _symbol(layer) == "pad"
 
 
 def _are_two_sections(kernel: Leaf, norm: Leaf) -> bool:
-    """Whether the names are those of sections: `conv_3` with a bias, and `batchnorm_4`."""
+    """Returns whether both are named as sections: `conv_3` with a bias, and `batchnorm_4`."""
     first = re.fullmatch(r"(?:conv|connected)_(\d+)", kernel.name)
     second = re.fullmatch(r"batchnorm_(\d+)", norm.name)
     if first is None or second is None or "bias" not in kernel.slots:
@@ -538,7 +544,7 @@ def _are_two_sections(kernel: Leaf, norm: Leaf) -> bool:
 
 
 def _symbol(layer: Any) -> str:
-    """The TensorFlow function that a layer of tf_keras wraps."""
+    """Returns the name of the TensorFlow function that a layer of tf_keras wraps; "" if none."""
     return str(getattr(layer, "symbol", "")).rpartition(".")[2]
 
 
@@ -548,7 +554,11 @@ def _is_linear(layer: Any) -> bool:
 
 
 def _grouped(variables: Sequence[Any], name: str) -> list[Leaf]:
-    """Bare variables as leaves, told apart by their names: `conv2d_3/kernel:0`."""
+    """Groups plain variables into leaves by their names: `conv2d_3/kernel:0`.
+
+    Raises:
+        ModelMismatchError: a name does not show its role, or the groups are not layers.
+    """
     groups: dict[str, dict[str, Slot]] = {}
     for variable in variables:
         label = str(getattr(variable, "path", None) or variable.name).partition(":")[0]
@@ -582,7 +592,7 @@ def _grouped(variables: Sequence[Any], name: str) -> list[Leaf]:
 
 
 def _graphs(containers: Iterable[tuple[Any, tuple[str, ...]]]) -> list[keras_graph.Calls]:
-    """The graphs of all functional models that are not part of another's graph."""
+    """Returns the graphs of all functional models that are not inside another graph."""
     found: list[keras_graph.Calls] = []
     opened: set[int] = set()
     for container, _ in containers:
@@ -594,6 +604,6 @@ def _graphs(containers: Iterable[tuple[Any, tuple[str, ...]]]) -> list[keras_gra
 
 
 def some(names: Iterable[str]) -> str:
-    """The first three of `names`."""
+    """Returns the first three of `names`, separated by commas."""
     shown = list(names)
     return ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")

@@ -1,4 +1,4 @@
-"""A layer's variables, by the role of what Darknet stores for them."""
+"""A layer's variables, by the role of the array that Darknet stores for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from yolotf.models import undrawn
 from yolotf.models.traversal import class_names, is_variable
 from yolotf.weights.layout import Slot
 
-# Attributes of Keras layers and of plain tf.Modules, by the role of what Darknet stores.
+# Attributes of Keras layers and plain tf.Modules by role.
 _ATTRIBUTES = {
     "beta": ("beta",),
     "bias": ("bias", "b"),
@@ -25,13 +25,13 @@ ROLE_OF = {name: role for role, names in _ATTRIBUTES.items() for name in names}
 
 
 def plain(variable: Any) -> Any:
-    """The `tf.Variable` behind what a Keras layer holds.
+    """Returns the `tf.Variable` of a Keras variable.
 
-    Keras 3 wraps it in a `keras.Variable`, tf_keras under mixed precision in an
-    `AutoCastVariable`. Distributed variables stay as they are: see `write.replicas`.
+    Keras 3 wraps it in a `keras.Variable`, tf_keras in an `AutoCastVariable` under mixed
+    precision. Distributed variables are returned as they are; see `write.replicas`.
     """
     value = getattr(variable, "value", None)
-    if value is not None and not callable(value):  # of a tf.Variable it is a method
+    if value is not None and not callable(value):  # in a tf.Variable it is a method
         return value
     if type(variable).__name__.startswith("AutoCast"):
         return variable._variable
@@ -39,14 +39,14 @@ def plain(variable: Any) -> Any:
 
 
 def has_adapter(layer: Any) -> bool:
-    """Whether Keras 3 adds a trained product to the layer's kernel (`enable_lora`)."""
+    """Returns whether the layer's kernel has a LoRA adapter of Keras 3 (`enable_lora`)."""
     return bool(getattr(layer, "lora_enabled", False))
 
 
 def quantization(layer: Any) -> str | None:
-    """What a layer's kernel is quantized to, as in "int8"; None where it holds floats.
+    """Returns how a layer's kernel is quantized, as in "int8"; None if it holds floats.
 
-    By Keras 3, or by wrappers of tfmot, whose kernels are floats that are rounded when called.
+    Recognizes Keras 3 and the wrappers of tfmot, whose float kernels are rounded in each call.
     """
     if type(layer).__name__.startswith("Quantize"):
         return "quantization-aware"
@@ -55,14 +55,14 @@ def quantization(layer: Any) -> str | None:
 
 
 def _attribute(layer: Any, name: str) -> Any:
-    """An attribute of a layer; of a kernel with an adapter the kernel alone."""
+    """Returns an attribute of a layer; for a kernel with an adapter, the kernel alone."""
     if name == "kernel" and has_adapter(layer):
         return layer._kernel
     return getattr(layer, name, None)
 
 
 def slots(layer: Any) -> dict[str, Slot]:
-    """The variables of one layer by role."""
+    """Returns the variables of a layer by role."""
     found: dict[str, Slot] = {}
     for role, names in _ATTRIBUTES.items():
         for name in names:
@@ -74,17 +74,17 @@ def slots(layer: Any) -> dict[str, Slot]:
 
 
 def held(layers: Iterable[Any]) -> list[Any]:
-    """All that `slots` looks at in each of some layers, None where a layer has nothing.
+    """Returns every attribute of the layers that `slots` reads, None for missing ones.
 
-    Much sooner than those: where two answers are the same objects, so are the slots.
+    This is much faster than `slots`: if the objects are the same as before, so are the slots.
     """
     values = [_attribute(layer, name) for layer in layers for name in ROLE_OF]
-    # keras.Variable has the tf.Variable there, which nobody exchanges, but could.
+    # The tf.Variable inside a keras.Variable could be replaced too.
     return values + [undrawn.beneath(value) for value in values]
 
 
 def slot_of(layer: Any, prefix: str, name: str, variable: Any) -> Slot:
-    """The slot of the variable that `layer` calls `name`; one that is undrawn stays so."""
+    """Returns the slot of a layer's variable `name`, without initializing an undrawn one."""
     raw = undrawn.beneath(variable) if undrawn.is_undrawn(variable) else plain(variable)
     return Slot(
         name=f"{prefix}/{name}",

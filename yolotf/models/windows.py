@@ -1,4 +1,4 @@
-"""How a window walks over its input: what `padding=` of a Keras layer must say."""
+"""Converts Darknet's padding of a window to the `padding=` of a Keras layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Window:
-    """How a window walks over one input: what `padding=` of a Keras layer must say."""
+    """The padding of a window: `padding` as for Keras layers, `sides` always explicit."""
 
     padding: str | Padding
     sides: Padding
@@ -25,7 +25,14 @@ class Window:
         strides: tuple[int, int],
         before: int,
     ) -> Window:
-        """For windows of `size` (dilation included) that start `before` floats outside."""
+        """Returns the padding for a section.
+
+        Args:
+            layer: the section.
+            size: rows and columns of the window, including dilation.
+            strides: strides along rows and columns.
+            before: rows above and columns to the left of the image.
+        """
         sides, same = [], True
         for extent, positions, stride in zip(
             layer.input_shape[:2], layer.output_shape[:2], strides, strict=True
@@ -33,8 +40,8 @@ class Window:
             reach = (positions - 1) * stride + size
             after = max(0, reach - extent - before)
             sides.append((before, after))
-            # TensorFlow's `same`: as many positions as there are strides, the smaller half
-            # of what is missing first.
+            # TensorFlow's `same` has ceil(extent / stride) positions, and the smaller half of the
+            # padding comes first.
             missing = max(0, reach - extent)
             same &= positions == -(-extent // stride) and before == missing // 2
         rows, columns = sides

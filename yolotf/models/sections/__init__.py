@@ -1,7 +1,7 @@
-"""What each section is in Keras, one file a family as in `yolotf.darknet.sections`.
+"""Builds sections as Keras layers, a module for each family as in `yolotf.darknet.sections`.
 
-Importing this imports TensorFlow, and registers a builder for every class of section; see
-`yolotf.models.building`.
+Importing this package imports TensorFlow, and registers a build function for each class of
+section; see `yolotf.models.building`.
 """
 
 from yolotf.models.sections import (

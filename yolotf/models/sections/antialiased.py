@@ -1,4 +1,4 @@
-"""`antialiasing=`: a section by single steps, and the blur behind it."""
+"""`antialiasing=`: a section with stride 1, followed by a blur with the stride."""
 
 # mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
 
@@ -17,7 +17,7 @@ from yolotf.models.registration import Layer, register
 
 
 def blurred(build: Build) -> Build:
-    """`build`, followed by the blur of a section that has one."""
+    """Decorates a build function to add the blur of a section with `antialiasing=`."""
 
     @functools.wraps(build)
     def build_and_blur(builder: Builder, layer: Any, inputs: Sequence[Any]) -> Any:
@@ -29,7 +29,7 @@ def blurred(build: Build) -> Build:
 
 @register
 class Blur(Layer):
-    """What `antialiasing` puts behind a section: a fixed kernel over each channel."""
+    """The blur that `antialiasing` adds after a section: a fixed kernel over each channel."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Blur(Layer):
         self.blur = antialiased.Blur(tuple(map(tuple, kernel)), (rows, columns), stride_y, stride_x)
 
     def call(self, inputs: Any) -> Any:
-        """NHWC in and out."""
+        """Blurs NHWC `inputs`."""
         return blur(tf.raw_ops, inputs, self.blur, inputs.shape[-1])
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), **self.blur._asdict()}

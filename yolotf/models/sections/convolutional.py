@@ -1,4 +1,4 @@
-"""`[convolutional]` and `[local]`, and the layers that Keras lacks for them."""
+"""`[convolutional]` and `[local]`, with the layers for them that Keras lacks."""
 
 # mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
 
@@ -24,12 +24,12 @@ from yolotf.models.windows import Window
 
 
 class _Kernels:
-    """The layers whose kernels and norms several sections may have in common.
+    """Layers with kernels and batch normalizations that several sections may share.
 
     Attributes:
-        flexible: the owners of kernels that Keras' `Conv2D` cannot have.
-        kernels: by the section that owns them.
-        norms: likewise.
+        flexible: indices of the sections whose kernels Keras' `Conv2D` does not support.
+        kernels: the layers with kernels, by index of the section that owns the kernel.
+        norms: the batch normalizations, by index of the same section.
     """
 
     def __init__(self, builder: Builder) -> None:
@@ -81,10 +81,10 @@ def _convolutional(builder: Builder, layer: cfg.Convolutional, inputs: Sequence[
 
 
 def _flexible_kernels(network: cfg.Network, used: frozenset[int]) -> frozenset[int]:
-    """The owners of kernels that Keras' `Conv2D` cannot have.
+    """Returns indices of the sections whose kernels Keras' `Conv2D` does not support.
 
-    Those used with more than one geometry, with a stride and a dilation at once, by sign, or
-    stored filters last.
+    These kernels are used with several geometries, with both a stride and a dilation, or
+    binarized (`xnor=1`), or they are stored filters last (`flipped=1`).
     """
     geometries: dict[int, set[tuple[object, ...]]] = {}
     flexible = set()
@@ -129,7 +129,7 @@ def _stock_kernel(
 
 
 def _drawn(layer: cfg.Convolutional) -> Any:
-    """The initializer of a section's kernel."""
+    """Returns the initializer of a section's kernel."""
     return initial.kernel(layer.size**2 * layer.input_shape.channels // layer.groups)
 
 
@@ -159,18 +159,22 @@ def convolve(
     dilations: Sequence[int],
     bias: Any = None,
 ) -> Any:
-    """A convolution with as many groups as the kernel's third axis leaves.
+    """Computes a convolution; the shape of the kernel determines the number of groups.
 
-    TensorFlow's CPU kernels run groups and dilations, but only oneDNN's have their gradients; here
-    the gradient goes group by group, dilations by space-to-batch as in `tf.nn.convolution`.
+    TensorFlow's CPU kernels support groups and dilations, but only oneDNN's have gradients for
+    them. Here the gradient is computed group by group, and for dilations by space-to-batch as in
+    `tf.nn.convolution`.
 
     Args:
         inputs: NHWC.
-        kernel: HWIO, with `I` the channels of one group.
+        kernel: HWIO, with `I` the channels of a group.
         strides: rows, columns.
-        padding: `SAME`, `VALID`, or `tf.nn.conv2d`'s explicit list.
+        padding: `SAME`, `VALID`, or an explicit list as for `tf.nn.conv2d`.
         dilations: rows, columns.
-        bias: (filters,), if there is one.
+        bias: (filters,), or None.
+
+    Returns:
+        (batch, rows, columns, filters).
     """
     inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
     groups = inputs.shape[-1] // kernel.shape[2]
@@ -183,8 +187,9 @@ def convolve(
         bias = tf.convert_to_tensor(bias)
         return operations.add_bias(tf.raw_ops, outputs, bias, groups=groups)
     if groups > 1 and keras().__name__ == "tf_keras":
-        # Its fused batch normalization would be joined with a convolution by the same operation
-        # without groups (see `operations.add_bias`). Not over this one, which copies nothing.
+        # TensorFlow would fuse this convolution and tf_keras' batch normalization into an
+        # operation that ignores groups (see `operations.add_bias`). This operation prevents it,
+        # and copies nothing.
         return tf.ensure_shape(outputs, outputs.shape)
     return outputs
 
@@ -192,7 +197,7 @@ def convolve(
 def _convolve_with_gradient(
     inputs: Any, kernel: Any, groups: int, geometry: Mapping[str, Any]
 ) -> Any:
-    """`tf.nn.conv2d`, differentiated as `_convolve_one_group` of every group."""
+    """Computes `tf.nn.conv2d`, with the gradient of `_convolve_one_group` for each group."""
 
     @tf.custom_gradient
     def convolve(x: Any, weights: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
@@ -218,7 +223,7 @@ def _convolve_one_group(
     padding: str | list[list[int]],
     dilations: list[int],
 ) -> Any:
-    """`tf.nn.conv2d` in operations whose gradients all CPU kernels have."""
+    """Computes `tf.nn.conv2d` by operations that have gradients on every CPU."""
     if max(dilations) == 1:
         return tf.nn.conv2d(inputs, kernel, strides, padding)
     if padding == "SAME":  # `tf.nn.convolution` has no strides with dilations
@@ -235,16 +240,16 @@ def _convolve_one_group(
 
 @tf.custom_gradient
 def _signs(x: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """1 above 0, else -1; trained as the identity between -1 and 1 (convolutional_kernels.cu:808).
+    """Returns 1 for x > 0, otherwise -1; its gradient is 1 between -1 and 1, otherwise 0.
 
-    There the gradient is `hardtan_gradient`, activations.h:97.
+    The gradient is Darknet's (convolutional_kernels.cu:808; `hardtan_gradient`, activations.h:97).
     """
     inside = tf.cast(tf.abs(x) < 1, x.dtype)
     return convolution.signs(tf.raw_ops, x), lambda upstream: upstream * inside
 
 
 def _binarized(kernel: Any) -> Any:
-    """`convolution.binarize`; trained as the identity, as Darknet updates the kernel itself."""
+    """Returns `convolution.binarize`; its gradient is 1, as Darknet updates the kernel itself."""
 
     @tf.custom_gradient
     def binarize(weights: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -255,7 +260,7 @@ def _binarized(kernel: Any) -> Any:
 
 @register
 class GroupedConv2D(layers.Conv2D):
-    """`Conv2D` with groups, without the XLA compilation that stock Keras falls back to."""
+    """A `Conv2D` with groups that does not need XLA, unlike that of stock Keras."""
 
     def call(self, inputs: Any) -> Any:
         """Convolves NHWC `inputs`."""
@@ -274,9 +279,9 @@ class GroupedConv2D(layers.Conv2D):
 class FlexibleConv2D(Layer):
     """A convolution whose stride, padding and dilation are arguments of the call.
 
-    For what `Conv2D` does not do: one kernel for several `[convolutional]` sections of unequal
-    geometry (`share_index`, convolutional_layer.c:545), a stride together with a dilation,
-    the signs of input and kernel (`xnor=1`), and kernels that are stored filters last
+    It supports what `Conv2D` does not: a kernel for several `[convolutional]` sections of
+    different geometry (`share_index`, convolutional_layer.c:545), a stride together with a
+    dilation, binarized inputs and kernels (`xnor=1`), and kernels stored filters last
     (`flipped=1`).
     """
 
@@ -290,16 +295,16 @@ class FlexibleConv2D(Layer):
         kernel_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
-        """One kernel.
+        """Sets the options of the kernel.
 
         Args:
-            filters: it has.
-            kernel_size: rows and columns.
-            groups: of channels, as in `Conv2D`.
+            filters: number of filters.
+            kernel_size: rows and columns of the kernel.
+            groups: groups of channels, as in `Conv2D`.
             use_bias: whether a bias is added.
             flipped: whether the kernel is stored filters last.
-            kernel_initializer: as in `Conv2D`; Darknet's (`initial.kernel`) if not given.
-            kwargs: Keras'.
+            kernel_initializer: as in `Conv2D`; by default Darknet's (`initial.kernel`).
+            kwargs: arguments of `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
         self.filters = filters
@@ -310,7 +315,7 @@ class FlexibleConv2D(Layer):
         self.kernel_initializer = initializers.get(kernel_initializer)
 
     def build(self, input_shape: Sequence[int]) -> None:
-        """Creates the kernel, HWIO or, where it is flipped, IHWO as in the file, and the bias."""
+        """Creates the kernel, HWIO or, if flipped, IHWO as in the file, and the bias."""
         channels = input_shape[-1] // self.groups
         drawn = initial.kernel(math.prod(self.kernel_size) * channels)
         shape = (*self.kernel_size, channels, self.filters)
@@ -334,10 +339,10 @@ class FlexibleConv2D(Layer):
         dilation_rate: int = 1,
         xnor: bool = False,
     ) -> Any:
-        """Convolves NHWC `inputs`; `padding` is `valid`, `same` or rows and columns.
+        """Convolves NHWC `inputs`; `padding` is `valid`, `same` or that of rows and columns.
 
-        With `xnor` it convolves the inputs' signs, -1 around them, with the kernel's times each
-        filter's mean size.
+        With `xnor` it convolves the signs of the inputs, padded with -1, with the signs of the
+        kernel scaled by the mean absolute value of each filter.
         """
         kernel = tf.convert_to_tensor(self.kernel)
         if self.flipped:
@@ -356,7 +361,7 @@ class FlexibleConv2D(Layer):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -370,7 +375,7 @@ class FlexibleConv2D(Layer):
 
 @register
 class LocallyConnected2D(Layer):
-    """`[local]`: a convolution with a kernel and a bias for every position (local_layer.c:91-119).
+    """`[local]`: a convolution with a kernel and bias for each position (local_layer.c:91-119).
 
     `kernel` is (positions, size, size, channels, filters), positions row by row; `bias` is
     (rows, columns, filters).
@@ -385,15 +390,15 @@ class LocallyConnected2D(Layer):
         kernel_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
-        """As many kernels as there are positions.
+        """Sets the options of the kernels.
 
         Args:
-            filters: of each kernel.
-            kernel_size: rows and columns.
-            strides: rows and columns from one position to the next.
-            padding: zeros around the input.
-            kernel_initializer: as in `Conv2D`; Darknet's (`initial.kernel`) if not given.
-            kwargs: Keras'.
+            filters: number of filters of each kernel.
+            kernel_size: rows and columns of each kernel.
+            strides: stride along rows and columns.
+            padding: rows and columns of zeros on each side of the input.
+            kernel_initializer: as in `Conv2D`; by default Darknet's (`initial.kernel`).
+            kwargs: arguments of `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
         self.filters = filters
@@ -424,7 +429,7 @@ class LocallyConnected2D(Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """NHWC to (batch, rows, columns, filters)."""
+        """Convolves NHWC `inputs` to (batch, rows, columns, filters)."""
         outputs = convolve_locally(
             tf.raw_ops,
             inputs,
@@ -438,7 +443,7 @@ class LocallyConnected2D(Layer):
         return outputs + self.bias
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "filters": self.filters,

@@ -16,7 +16,7 @@ def _connected(builder: Builder, layer: cfg.Connected, inputs: Sequence[Any]) ->
     (x,) = inputs
     height, width, _ = layer.input_shape
     if height * width > 1:
-        # Darknet's order of floats is channels, rows, columns.
+        # Darknet flattens channels, rows, columns, in this order.
         x = layers.Permute((3, 1, 2), **builder.named(layer, "_permute"))(x)
         flat = (1, 1, layer.input_shape.floats)
         x = layers.Reshape(flat, **builder.named(layer, "_flatten"))(x)

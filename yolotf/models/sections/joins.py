@@ -1,4 +1,4 @@
-"""Sections that join others: `[route]`, `[shortcut]`, `[scale_channels]`, `[sam]`."""
+"""Sections that join several inputs: `[route]`, `[shortcut]`, `[scale_channels]`, `[sam]`."""
 
 # mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
 
@@ -29,9 +29,9 @@ def _route(builder: Builder, layer: cfg.Route, inputs: Sequence[Any]) -> Any:
 
 
 def _group(builder: Builder, layer: cfg.Route, x: Any, suffix: str) -> Any:
-    """The part `group_id` of the channels, by a stock layer that every Keras can read.
+    """Returns group `group_id` of the channels, by a stock layer that every Keras can load.
 
-    `channels_first` makes rows and columns of what are columns and channels here.
+    With `channels_first`, `Cropping2D` crops the last two axes, here columns and channels.
     """
     channels = x.shape[-1]
     count = channels // layer.groups
@@ -58,10 +58,10 @@ def _product(builder: Builder, layer: cfg.ScaleChannels | cfg.Sam, inputs: Seque
 
 @register
 class Shortcut(Layer):
-    """`[shortcut]` where a plain `Add` will not do; see `joins.shortcut`.
+    """A `[shortcut]` that is not a plain `Add`; see `joins.shortcut`.
 
-    With `weights_type` every input has a factor, `shortcut`: one number (`per_feature`) or one
-    a channel (`per_channel`), so (inputs, 1 or channels).
+    With `weights_type`, the variable `shortcut` (inputs, 1 or channels) has a factor for each
+    input (`per_feature`), or for each channel of each input (`per_channel`).
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Shortcut(Layer):
         self.built = True
 
     def call(self, inputs: Sequence[Any]) -> Any:
-        """Adds the others to the first of `inputs`, all NHWC."""
+        """Adds all other `inputs` to the first, all NHWC."""
         factors = None
         if self.weights_type != "none":
             weights = tf.convert_to_tensor(self.shortcut)
@@ -91,11 +91,11 @@ class Shortcut(Layer):
         return joins.shortcut(tf.raw_ops, inputs, shapes, factors, columns)
 
     def compute_output_shape(self, input_shape: Sequence[Sequence[int]]) -> tuple[int, ...]:
-        """The first input's shape."""
+        """Returns the first input's shape."""
         return tuple(input_shape[0])
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "weights_type": self.weights_type,
@@ -113,14 +113,14 @@ class ChannelSlice(Layer):
         self.group_id = group_id
 
     def call(self, inputs: Any) -> Any:
-        """NHWC in and out."""
+        """Returns the group of channels of NHWC `inputs`."""
         count = inputs.shape[-1] // self.groups
         return inputs[..., count * self.group_id : count * (self.group_id + 1)]
 
     def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
-        """A `groups`-th of the channels."""
+        """Returns the input's shape with a `groups`-th of the channels."""
         return (*input_shape[:-1], input_shape[-1] // self.groups)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "groups": self.groups, "group_id": self.group_id}

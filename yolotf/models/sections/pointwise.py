@@ -68,9 +68,10 @@ def _implicit(builder: Builder, layer: cfg.Implicit, inputs: Sequence[Any]) -> A
 
 @register
 class Implicit(Layer):
-    """`[implicit]`: a stored constant, one copy a picture (representation_layer.c:58-64).
+    """`[implicit]`: a stored constant, repeated for each image (representation_layer.c:58-64).
 
-    `implicit` is (filters, atoms), as in the file. The input only tells how many pictures.
+    The variable `implicit` is (filters, atoms), as in the file. Only the batch size of the input
+    matters.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Implicit(Layer):
         self.std = std
 
     def build(self, input_shape: Sequence[int]) -> None:
-        """Creates the constant, before training within `std` of `mean`."""
+        """Creates the constant, initialized within `std` of `mean`."""
         self.implicit = self.add_weight(
             name="implicit",
             shape=(self.filters, self.atoms),
@@ -92,12 +93,12 @@ class Implicit(Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """(batch, atoms, 1, filters)."""
+        """Returns the constant as (batch, atoms, 1, filters)."""
         weights = tf.convert_to_tensor(self.implicit)
         return pointwise.implicit(tf.raw_ops, weights, inputs, self.filters, self.atoms)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -109,7 +110,7 @@ class Implicit(Layer):
 
 @register
 class TreeSoftmax(Layer):
-    """`[softmax] tree=`: a softmax over each of `groups`, runs of classes with one parent."""
+    """`[softmax] tree=`: a softmax over each group of consecutive classes with the same parent."""
 
     def __init__(self, groups: Sequence[int], temperature: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -117,13 +118,13 @@ class TreeSoftmax(Layer):
         self.temperature = temperature
 
     def call(self, inputs: Any) -> Any:
-        """NHWC in and out."""
+        """Applies the softmax to NHWC `inputs`."""
         return pointwise.tree_softmax(
             tf.raw_ops, inputs, inputs.shape[1:], self.groups, self.temperature
         )
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "groups": self.groups,
@@ -133,7 +134,7 @@ class TreeSoftmax(Layer):
 
 @register
 class LocalResponseNormalization(Layer):
-    """`[normalization]`: a channel divided by a power of its neighbours' squares."""
+    """`[normalization]`: local response normalization across channels."""
 
     def __init__(self, size: int, alpha: float, beta: float, kappa: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -143,7 +144,7 @@ class LocalResponseNormalization(Layer):
         self.kappa = kappa
 
     def call(self, inputs: Any) -> Any:
-        """NHWC in and out."""
+        """Normalizes NHWC `inputs`."""
         return pointwise.normalize(
             tf.raw_ops,
             inputs,
@@ -155,11 +156,11 @@ class LocalResponseNormalization(Layer):
         )
 
     def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
-        """The input's shape."""
+        """Returns the input's shape."""
         return tuple(input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "size": self.size,

@@ -1,4 +1,4 @@
-"""Sections with a memory, and the layer that keeps it."""
+"""Recurrent sections and `[history]`, with the layers for them."""
 
 # mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
 
@@ -33,47 +33,47 @@ def _history(builder: Builder, layer: cfg.History, inputs: Sequence[Any]) -> Any
 
 @register
 class History(Layer):
-    """`[history]` of one time step: the frame's channels, then zeros (conv_lstm_layer.c:290)."""
+    """`[history]` with one time step: the frame's channels, then zeros (conv_lstm_layer.c:290)."""
 
     def __init__(self, history_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.history_size = history_size
 
     def call(self, inputs: Any) -> Any:
-        """NHWC to as many frames' channels."""
+        """Returns NHWC `inputs` with `history_size` times the channels."""
         return recurrent.history(tf.raw_ops, inputs, self.history_size)
 
     def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
-        """The channels of all frames."""
+        """Returns the input's shape with `history_size` times the channels."""
         return (*input_shape[:-1], input_shape[-1] * self.history_size)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "history_size": self.history_size}
 
 
 @register
 class Recurrent(Layer):
-    """`[rnn]`, `[crnn]`, `[gru]`, `[lstm]` and `[conv_lstm]`: layers around a memory.
+    """`[rnn]`, `[crnn]`, `[gru]`, `[lstm]` and `[conv_lstm]`, with their recurrent state.
 
-    A batch is frames of one video in their order. What the section keeps (`states`, variables that
-    no file holds) goes on from call to call until `reset_states`. In training every batch is a
-    video of its own, as `time_steps` are in Darknet; `states` are neither read nor changed.
+    A batch is consecutive frames of one video. The state (`states`, variables that are not in the
+    file) is kept between calls until `reset_states`. In training, every batch is a separate video,
+    as `time_steps` are in Darknet; `states` are neither read nor changed.
 
-    `parts` are its layers by name, `input` and `input_bn`, in the order of a file.
+    `parts` has its layers by name, for example `input` and `input_bn`, in file order.
     """
 
     def __init__(self, section: str, **kwargs: Any) -> None:
-        """One section.
+        """Sets the section.
 
         Args:
-            section: as in the cfg, `[crnn]` and its options.
-            kwargs: Keras'.
+            section: the section's text as in the cfg: `[crnn]` and its options.
+            kwargs: arguments of `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
         self.section = section
         self.stateful = True
-        self.supports_jit = False  # a batch has as many steps as it has frames
+        self.supports_jit = False  # the number of steps is the batch size
 
     def _described(self, input_shape: Sequence[int]) -> cfg.Recurrent:
         height, width, channels = input_shape[1:]
@@ -83,7 +83,7 @@ class Recurrent(Layer):
         return layer
 
     def build(self, input_shape: Sequence[int]) -> None:
-        """Creates the parts and what is kept."""
+        """Creates the parts and the state."""
         self._layer = self._described(input_shape)
         self.parts = {}
         for part in self._layer.sublayers:
@@ -113,7 +113,7 @@ class Recurrent(Layer):
         return FlexibleConv2D(layer.filters, layer.size, groups=layer.groups, **options)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """[frames, rows, columns, channels] in and out."""
+        """Runs the frames in order; input and output are (frames, rows, columns, channels)."""
         layer = self._layer
         parts = {part.name: part.layer for part in layer.sublayers}
         names = list(layer.states)
@@ -121,7 +121,7 @@ class Recurrent(Layer):
         def part(name: str, x: Any) -> Any:
             one, kernel = parts[name], self.parts[name]
             if isinstance(one, cfg.Connected):
-                # Darknet's order of floats is channels, rows, columns.
+                # Darknet flattens channels, rows, columns, in this order.
                 flat = tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [1, one.input_shape.floats])
                 x = kernel(flat)[:, None, None]
             else:
@@ -147,23 +147,23 @@ class Recurrent(Layer):
         return outputs
 
     def reset_states(self) -> None:
-        """Forgets all frames: the next is the first of another video."""
+        """Resets the state: the next frame is the first of another video."""
         for state in self.states:
             state.assign(tf.zeros(state.shape, state.dtype))
 
-    reset_state = reset_states  # Keras 3 calls it so
+    reset_state = reset_states  # the name in Keras 3
 
     def compute_output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
-        """What the section puts out."""
+        """Returns the section's output shape."""
         return (input_shape[0], *self._described(input_shape).output_shape)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "section": self.section}
 
 
 def reset_states(model: Any) -> None:
-    """Forgets all frames a model has seen: the next is the first of another video."""
+    """Resets the state of a model: the next frame is the first of another video."""
     for layer in model.layers:
         if isinstance(layer, Recurrent):
             layer.reset_states()

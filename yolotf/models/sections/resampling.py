@@ -1,4 +1,4 @@
-"""Sections that change rows and columns: pools, `[upsample]`, `[reorg]`, `[crop]`."""
+"""Sections that change rows and columns: pooling, `[upsample]`, `[reorg]`, `[crop]`."""
 
 # mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
 
@@ -44,7 +44,7 @@ def _upsample(builder: Builder, layer: cfg.Upsample, inputs: Sequence[Any]) -> A
     stride, scale = layer.stride, layer.scale
     options = builder.spatial(layer)
     if layer.reverse:
-        # Darknet sums the window up (blas.c:483-498).
+        # Darknet sums over the window (blas.c:483-498).
         scale *= stride**2
         x = layers.AveragePooling2D(stride, **options)(*inputs)
     else:
@@ -84,8 +84,8 @@ def _crop(builder: Builder, layer: cfg.Crop, inputs: Sequence[Any]) -> Any:
 class PaddedPooling2D(Layer):
     """`[maxpool]` and `[local_avgpool]` with a padding that is neither `valid` nor `same`.
 
-    What lies outside the picture takes no part: it is never the largest, nor counted in a
-    mean (maxpool_layer.c:283-311, 346-374).
+    Positions outside of the image are ignored in both the maximum and the mean
+    (maxpool_layer.c:283-311, 346-374).
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class PaddedPooling2D(Layer):
         self.padding = tuple(tuple(side) for side in padding)
 
     def call(self, inputs: Any) -> Any:
-        """NHWC in and out."""
+        """Pools NHWC `inputs`."""
         return resampling.pool_window(
             tf.raw_ops, inputs, self.mode == "max", self.pool_size, self.strides, self.padding
         )
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "mode": self.mode,
@@ -121,9 +121,9 @@ class PaddedPooling2D(Layer):
 
 @register
 class ChannelMaxPooling(Layer):
-    """`[maxpool]` with `maxpool_depth`: the largest of every `filters`-th channel.
+    """`[maxpool]` with `maxpool_depth`: the maximum over every `filters`-th channel.
 
-    Output channel `i` is the largest of the input channels `i`, `i + filters`, ...
+    Output channel `i` is the maximum of the input channels `i`, `i + filters`, ...
     (maxpool_layer.c:245-270).
     """
 
@@ -132,21 +132,21 @@ class ChannelMaxPooling(Layer):
         self.filters = filters
 
     def call(self, inputs: Any) -> Any:
-        """(batch, rows, columns, channels) to (batch, rows, columns, filters)."""
+        """Pools (batch, rows, columns, channels) to (batch, rows, columns, filters)."""
         return resampling.pool_channels(tf.raw_ops, inputs, inputs.shape[-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "filters": self.filters}
 
 
 @register
 class Reorg(Layer):
-    """`[reorg]`: Darknet's shuffle of rows, columns and channels (blas.c:10-37).
+    """`[reorg]`: Darknet's rearrangement of rows, columns and channels (blas.c:10-37).
 
-    It is not space-to-depth: Darknet calls it with the input's shape where it expects the
-    output's (reorg_old_layer.c:81-86). `target_shape` is the output's (rows, columns,
-    channels), `view` the (rows, columns, channels) the shuffle is done in.
+    It is not space-to-depth, because Darknet passes the input's shape to a function that expects
+    the output's (reorg_old_layer.c:81-86). `target_shape` is the (rows, columns, channels) of the
+    output, and `view` the shape that is passed to the function.
     """
 
     def __init__(
@@ -164,13 +164,13 @@ class Reorg(Layer):
         self.target_shape = tuple(target_shape)
 
     def call(self, inputs: Any) -> Any:
-        """NHWC in and out."""
+        """Rearranges NHWC `inputs`."""
         return resampling.shuffle(
             tf.raw_ops, inputs, self.stride, self.reverse, self.view, self.target_shape
         )
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "stride": self.stride,
@@ -189,16 +189,16 @@ class SpaceToDepth(Layer):
         self.block_size = block_size
 
     def call(self, inputs: Any) -> Any:
-        """NHWC in and out."""
+        """Rearranges NHWC `inputs`."""
         return tf.nn.space_to_depth(inputs, self.block_size)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "block_size": self.block_size}
 
 
 def repeated(rows: int, columns: int) -> Callable[[Any], Any]:
-    """What `UpSampling2D` computes of nearest neighbors, as one resize operation."""
+    """Returns a function that computes nearest `UpSampling2D` as a single resize operation."""
 
     def resize(inputs: Any) -> Any:
         height, width = inputs.shape[1:3]
