@@ -123,7 +123,7 @@ def read_labels(path: _Path, classes: int | None = None) -> Labels:
 
     Args:
         path: the file.
-        classes: number of classes; higher class numbers are refused. None allows any.
+        classes: number of classes; class numbers must be below it. None: no limit.
 
     Raises:
         OSError: the file cannot be read.

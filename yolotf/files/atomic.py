@@ -213,7 +213,7 @@ def replacing_path(
 
 
 def _temporary_folder(stack: contextlib.ExitStack) -> Path | None:
-    """Returns None if none is writable, as in a container with a read-only root."""
+    """Returns a new temporary folder; None if none can be written, as with a read-only root."""
     try:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotf-")))
     except OSError:
@@ -479,7 +479,7 @@ class _UnnamedFile:
 
     @classmethod
     def in_folder(cls, folder: _Folder) -> _UnnamedFile | None:
-        """Returns None if the file system does not support unnamed files."""
+        """Creates the file; returns None if the file system does not support unnamed files."""
         flag = getattr(os, "O_TMPFILE", None)
         if flag is None:
             return None
@@ -611,7 +611,7 @@ class _Attributes:
 
     @classmethod
     def of(cls, path: Path) -> _Attributes | None:
-        """Returns None if there is no such file."""
+        """Reads the attributes of a file; returns None if it does not exist."""
         try:
             status = path.stat()
         except FileNotFoundError:
