@@ -38,7 +38,7 @@ class Explanation:
 
     Attributes:
         unlikeliness: prior penalty, in nats, before the values are considered.
-        weight: log-likelihood ratio of the values in its favour, in nats.
+        weight: log-likelihood ratio of the values for it, in nats.
         layout: returns the layout of the file; it may go on beyond the file's end.
         place: where the layouts of network and file diverge; None if they do not.
         header_bytes: the header size assumed, in bytes.
@@ -80,7 +80,7 @@ class AsIs(Explanation):
     exact: ClassVar[bool] = True
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """Yields nothing: what is wrong is in the values."""
+        """Yields nothing: the layout is right, so the fault is in the values."""
         return iter(())
 
 

@@ -33,8 +33,7 @@ _SIZES = (1, 3, 5, 7, 2, 4, 9, 11, 6, 8, 10)
 INPUT = cfg.NETWORK_INPUT
 """The layer index of the `channels` of `[net]` in overrides."""
 _MOST_HEADS = 5
-"""The most heads for which other distributions of the anchors are tried; real networks have no
-more."""
+"""The most heads for which other distributions of the anchors are tried."""
 _MOST_REPARSED = 100
 """The most sections of a network that is parsed again for changes of rows and columns."""
 
@@ -442,7 +441,7 @@ class Graph:
             if groups != layer.groups and common % groups == 0:
                 unlikely = 9.0 if groups in (1, filters) else 11.0
                 if groups == 1 and layer.section.option("groups") is not None:
-                    unlikely = 4.5  # somebody has added the line
+                    unlikely = 4.5  # the cfg sets the option explicitly
                 yield _edit(Option.GROUPS, index, layer.groups, groups, "groups", unlikely)
         normal = int(layer.batch_normalize)
         if not layer.dontloadscales and difference == (-1 if normal else 1) * len(SCALES) * filters:

@@ -17,7 +17,7 @@ from yolotf.diagnosis.mutations import INPUT, Counts, Edit, Graph, Option, follo
 from yolotf.weights.catalog import Match
 
 _MOST_HEADS = 6
-"""The most heads for which all 2^6 subsets are tried; real networks have no more."""
+"""The most heads of which all subsets (2^6) are tried; no known network has more."""
 _MOST_CLASSES = 1000
 _USUAL_CLASSES = (80, 20)
 _IMAGENET_CLASSES = 1000

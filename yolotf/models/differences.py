@@ -228,7 +228,7 @@ class _Comparison:
         return self.forms.node("unit", key=key)
 
     def _entering(self, call: Call, sources: list[Node]) -> Node:
-        """Returns the node for the output of a call, apart from its weights."""
+        """Returns the node of what a call computes from `sources`, apart from its weights."""
         changes = effect(call)
         if isinstance(changes, Window) and len(sources) == 1:
             return self.forms.node("window", sources, call=call, effect=changes)

@@ -1,4 +1,4 @@
-"""How an answer is shown: plain text, a terminal, JSON, or one HTML page."""
+"""Renders a diagnosis or inspection as plain text, colored text, JSON or HTML."""
 
 from __future__ import annotations
 
@@ -13,34 +13,39 @@ from yolotf.files.sources import StrPath
 
 
 def show(subject: Diagnosis | Inspection, file: TextIO | None = None) -> None:
-    """Writes a diagnosis or an inspection: in color if `file` is a terminal, plain otherwise."""
+    """Writes a diagnosis or inspection to `file`, in color if it is a terminal.
+
+    Args:
+        subject: the diagnosis or inspection.
+        file: an open text file; by default the standard output.
+    """
     out: TextIO = sys.stdout if file is None else file
     document = subject.document()
     if out.isatty() and "NO_COLOR" not in os.environ:
-        # Here, since rich takes a tenth of a second to import.
+        # Imported here: rich takes 0.1 s to import.
         from yolotf.diagnosis.render import terminal
 
         terminal.show(document, out)
     else:
-        # File names may hold bytes that no encoding has.
+        # File names may contain bytes that cannot be encoded.
         encoding = out.encoding or "utf-8"
         lines = document.text().encode(encoding, "backslashreplace").decode(encoding)
         out.write(lines + "\n")
 
 
 def text(subject: Diagnosis | Inspection) -> str:
-    """Lines of text without colors, none of them wrapped."""
+    """Returns plain text without colors and without wrapping."""
     return subject.document().text()
 
 
 def to_json(subject: Diagnosis | Inspection) -> str:
-    """One JSON object. NaN and infinity, which JSON lacks, are null."""
+    """Returns a JSON object. NaN and infinity, which JSON lacks, become null."""
     return json.to_json(subject.to_dict(), indent=2)
 
 
 def page(diagnosis: Diagnosis) -> str:
-    """One HTML page that needs nothing else."""
-    # Here, since only `--html` wants it.
+    """Returns a self-contained HTML page."""
+    # Imported here: only `--html` needs it.
     from yolotf.diagnosis.render import html
 
     return html.page(diagnosis)
@@ -53,16 +58,16 @@ def write_html(
     overwrite: bool = True,
     inputs: Iterable[StrPath] = (),
 ) -> None:
-    """Writes `page` to a file, all of it or nothing.
+    """Writes `page` to a file, atomically.
 
     Args:
-        diagnosis: what the page is about.
-        path: the file.
-        overwrite: False refuses to replace a file.
-        inputs: files that are not replaced in any case.
+        diagnosis: the diagnosis.
+        path: the file to write.
+        overwrite: whether to replace an existing file.
+        inputs: files that are never replaced.
 
     Raises:
-        OSError: it cannot be written, or is not to be replaced.
+        OSError: the file cannot be written, or exists and must not be replaced.
     """
     content = page(diagnosis).encode("utf-8", "backslashreplace")
     atomic.write(path, content, overwrite=overwrite, inputs=inputs)

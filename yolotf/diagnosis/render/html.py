@@ -1,6 +1,6 @@
-"""A diagnosis as one HTML page that needs nothing else.
+"""Renders a diagnosis as a self-contained HTML page.
 
-The page itself is `page.html` beside this file, with `{{names}}` where values go.
+The template is `page.html` in the same folder; its placeholders are `{{name}}`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from yolotf.diagnosis.result import Diagnosis
 
 
 def page(diagnosis: Diagnosis) -> str:
-    """One HTML page that needs nothing else: verdict, causes, the network as a strip of layers."""
+    """Returns the page: the verdict, the causes, and the network as a strip of layers."""
     name = Path(diagnosis.path).name
     fits = "fits" if diagnosis.ok else "parts"
-    # Each value is escaped where it is put in; the template's own braces are not format fields.
+    # Every value is escaped here. The template has braces, so `str.format` cannot fill it.
     values = {
         "title": _escape(f"{name}: {'matches' if diagnosis.ok else 'does not match'}"),
         "state": fits,
@@ -51,7 +51,7 @@ def page(diagnosis: Diagnosis) -> str:
         "strip": _strip(diagnosis.layers),
         "legend": _legend(diagnosis.layers),
         "most": f"{max((row.floats for row in diagnosis.layers), default=0):,}",
-        # Without a divergence nothing is chosen, and an empty box says nothing.
+        # Without a divergence no layer is selected, and the box for its details is hidden.
         "detail": "" if diagnosis.first_divergence else "empty",
         "rows": "".join(_table_rows(row) for row in diagnosis.layers if row.arrays),
     }
@@ -70,7 +70,7 @@ _NAMES = {"fits": "matches", "parts": "diverges here", "unreached": "not reached
 
 
 def _strip(rows: Sequence[LayerRow]) -> str:
-    """One cell a layer, as high as the logarithm of what it stores."""
+    """Returns a cell for each layer; its height is the logarithm of the floats it stores."""
     most = max((row.floats for row in rows), default=1)
     cells = []
     for row in rows:
@@ -86,7 +86,7 @@ def _strip(rows: Sequence[LayerRow]) -> str:
 
 
 def _description(row: LayerRow) -> str:
-    """Everything about one layer, a line each."""
+    """Returns the facts about a layer, one per line."""
     at = "" if row.cfg_line is None else f", cfg line {row.cfg_line}"
     lines = [f"layer {row.layer} [{row.section}]{at}: {_NAMES[row.status]}"]
     if row.output:
@@ -130,7 +130,7 @@ def _table_rows(row: LayerRow) -> str:
 
 
 def _escape(text: str) -> str:
-    """Without markup and control characters; line ends stay."""
+    """Escapes markup and control characters, except line ends."""
     return markup.escape("\n".join(escaped(line) for line in text.split("\n")))
 
 

@@ -1,4 +1,4 @@
-"""A document on a terminal: in color, long texts under their labels, a row of the table a line."""
+"""Shows a document on a terminal, in color and wrapped to its width."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MARGIN, _BETWEEN = 2, 2
 
 
 def show(document: Document, file: TextIO) -> None:
-    """Writes it, no line longer than the terminal is wide."""
+    """Writes a document in color, with no line wider than the terminal."""
     console = Console(file=file, highlight=False)
     console.print(Text(document.verdict, style="bold green" if document.good else "bold red"))
-    # A grid wraps long texts under themselves, not under their labels.
+    # A grid aligns wrapped lines with the text, not with the label.
     facts = Grid.grid(padding=(0, _BETWEEN, 0, 0))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
@@ -36,7 +36,7 @@ def show(document: Document, file: TextIO) -> None:
     table = document.table.narrowed(console.width, 0, _BETWEEN)
     grid = Grid(box=None, padding=(0, _BETWEEN, 0, 0), header_style="dim", pad_edge=False)
     for column in table.columns:
-        # What is left fits; should one column alone be too wide, it goes on in the next line.
+        # The remaining columns fit; a single column that is too wide wraps.
         grid.add_column(
             column.heading, justify="right" if column.number else "left", overflow="fold"
         )

@@ -260,7 +260,7 @@ def _binarized(kernel: Any) -> Any:
 
 @register
 class GroupedConv2D(layers.Conv2D):
-    """A `Conv2D` with groups that does not need XLA, unlike that of stock Keras."""
+    """A `Conv2D` with groups, without the XLA compilation that stock Keras uses for them."""
 
     def call(self, inputs: Any) -> Any:
         """Convolves NHWC `inputs`."""
