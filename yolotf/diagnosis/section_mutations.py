@@ -67,7 +67,7 @@ def _forgotten_heads(graph: Graph, difference: int) -> Iterator[Edit]:
     for count in range(1, len(heads) + 1):
         for chosen in itertools.combinations(range(len(heads)), count):
             if uniform and count == len(heads):
-                continue  # another class count of the whole network
+                continue  # a change of the whole network's class count; see `mutations`
             anchors = {place: len(heads[place][1].anchors) for place in chosen}
             slope = sum(anchors[place] * per_filter[place] for place in chosen)
             before = sum(anchors[place] * per_filter[place] * here[place] for place in chosen)
@@ -76,7 +76,7 @@ def _forgotten_heads(graph: Graph, difference: int) -> Iterator[Edit]:
                 continue
             others = {here[place] for place in range(len(heads)) if place not in chosen}
             if any(here[place] == classes for place in chosen):
-                continue  # the same with fewer heads
+                continue  # the same change with fewer heads
             file = tuple(
                 anchors[place] * (heads[place][1].coords + 1 + int(classes))
                 if place in anchors

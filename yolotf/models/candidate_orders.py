@@ -97,7 +97,7 @@ def _by_suffix(units: Sequence[Unit], fallback: Sequence[Unit]) -> tuple[Unit, .
     waits = dict.fromkeys(units, 0)
     for chain in chains.values():
         if len({number for number, _ in chain}) != len(chain):
-            continue  # the same name in several sub-models
+            continue  # names repeat in several sub-models
         chain.sort(key=lambda link: link[0])
         for (_, before), (_, unit) in itertools.pairwise(chain):
             after[before].append(unit)

@@ -24,7 +24,7 @@ _lock = threading.RLock()
 
 
 class Kernels:
-    """The kernels of layers that are being built."""
+    """The kernels of a model that is being built."""
 
     def __init__(self, *, filled: bool) -> None:
         """Starts without kernels.

@@ -375,7 +375,7 @@ class Structure:
                 if moved or _symbol(source.layer) == "transpose" or source.shape[1:3] == (1, 1):
                     continue
                 if source.shape[-1] == call.inputs[0].shape[-1]:
-                    continue  # pooled, not flattened
+                    continue  # pooled rather than flattened
                 raise ModelMismatchError(
                     f"{self.name}: {leaf.name} reads rows, columns and channels flattened in this "
                     "order; Darknet has the channels first; put Permute((3, 1, 2)) before the "

@@ -31,7 +31,7 @@ def _nothing(builder: Builder, layer: cfg.Passive, inputs: Sequence[Any]) -> Any
 
 @builds(cfg.Activation)
 def _activation(builder: Builder, layer: cfg.Activation, inputs: Sequence[Any]) -> Any:
-    return builder.activated(layer, *inputs, suffix="")  # the section is nothing else
+    return builder.activated(layer, *inputs, suffix="")  # named as the section itself
 
 
 @builds(cfg.Softmax)

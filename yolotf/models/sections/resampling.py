@@ -60,7 +60,7 @@ def _reorg(builder: Builder, layer: cfg.Reorg, inputs: Sequence[Any]) -> Any:
     if layer.type == "reorg3d":
         if not layer.reverse:
             return SpaceToDepth(stride, **builder.named(layer))(*inputs)
-        # reorg_layer.c:82 gives the output's shape where reorg_old_layer.c:82 gives the input's.
+        # reorg_layer.c:82 passes the output's shape, reorg_old_layer.c:82 the input's.
         view = layer.output_shape
     else:
         view = layer.input_shape
@@ -182,7 +182,7 @@ class Reorg(Layer):
 
 @register
 class SpaceToDepth(Layer):
-    """`[reorg3d]` (reorg_layer.c:79-87)."""
+    """`[reorg3d]`: moves blocks of rows and columns into channels (reorg_layer.c:79-87)."""
 
     def __init__(self, block_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
