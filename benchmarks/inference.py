@@ -151,7 +151,7 @@ class Ways:
 
     def _onnx(self, network: yolotf.Network, weights: Path, folder: Path, batch: int) -> None:
         path = folder / f"batch_{batch}.onnx"
-        yolotf.convert(weights, network, path, batch=batch)
+        yolotf.convert(weights, network, path, batch_size=batch)
         self._openvino(path)
         try:
             import onnxruntime

@@ -53,7 +53,7 @@ def own_load(engine: Any, network: yolotf.Network, weights: Path) -> Callable[[]
     if engine == "tensorflow":
         return None
     path = weights.with_suffix(".onnx")
-    yolotf.convert(weights, network, path, batch=1)
+    yolotf.convert(weights, network, path, batch_size=1)
     threads = op_library.thread_count()
     if engine == "openvino":
         import openvino

@@ -176,19 +176,17 @@ def _python(step: Step, namespace: dict[str, object]) -> Result:
 
 def _shell(step: Step) -> Result:
     # `cd` holds for the blocks after it.
-    script = f"set -e\ntrap 'pwd >&9' EXIT\n{step.content}"
     read, write = os.pipe()
-    os.dup2(write, 9, inheritable=True)
-    os.close(write)
+    script = f"set -e\ntrap 'pwd >&{write}' EXIT\n{step.content}"
     done = subprocess.run(
         ["bash", "-c", script],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
-        close_fds=False,
+        pass_fds=(write,),
     )
-    os.close(9)
+    os.close(write)
     with os.fdopen(read) as end:
         os.chdir(end.read().strip())
     return Result(NOTICES.sub("", done.stdout), done.returncode == 0)

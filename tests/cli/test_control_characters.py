@@ -62,7 +62,7 @@ def test_errors_and_answers_of_the_library(files: Files) -> None:
         failing(detector, files.missing),
         failing(detector.reload, files.cut),
         failing(yolotf.Detector, files.cfg, files.cut),
-        failing(yolotf.Detector, files.cfg, files.weights, names=files.text),
+        failing(yolotf.Detector, files.cfg, files.weights, class_names=files.text),
         failing(yolotf.load_darknet_weights, model, files.cut),
         failing(yolotf.load_darknet_weights, model, files.cut, by_name=True),
         failing(yolotf.load_darknet_weights, model, files.missing),

@@ -293,12 +293,16 @@ def test_calibration_that_cannot_be_leaves_what_was_there(tmp_path, weights):
 @pytest.mark.parametrize(
     ("name", "options", "text"),
     [
-        ("m.keras", {"batch": 2}, "batch is for .tflite or .onnx or SavedModel, not for .keras"),
+        (
+            "m.keras",
+            {"batch_size": 2},
+            "batch_size is for .tflite or .onnx or SavedModel, not for .keras",
+        ),
         ("m.h5", {"decode": True}, "decode is for .tflite or .onnx or SavedModel, not for .h5"),
         ("m.onnx", {"float16": True}, "float16 is for .tflite, not for .onnx"),
         ("m", {"int8": __file__}, "int8 is for .tflite, not for SavedModel"),
         ("m.tflite", {"float16": True, "int8": __file__}, "exclude each other"),
-        ("m.tflite", {"batch": 0}, "batch=0 must be at least 1"),
+        ("m.tflite", {"batch_size": 0}, "batch_size=0 must be at least 1"),
     ],
 )
 def test_options_of_other_formats_are_refused_first(name, options, text, tmp_path, weights):

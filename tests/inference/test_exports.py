@@ -74,7 +74,7 @@ def openvino_of(saved):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_openvino_finds_the_same(name, tmp_path):
-    detector, saved = exported(HEADS[name], tmp_path, score=0.2, max_boxes=20)
+    detector, saved = exported(HEADS[name], tmp_path, score_threshold=0.2, max_boxes=20)
     run = openvino_of(saved)
     assert_detections(run(images()), detector(list(images())))
     assert run(images(0))["boxes"].shape == (0, 20, 4)
@@ -99,7 +99,7 @@ def every_section():
     ids=["sections", "activations", "activations of convolutions"],
 )
 def test_openvino_runs_every_section(text, tmp_path):
-    detector, saved = exported(text, tmp_path, score=0.2, max_boxes=20)
+    detector, saved = exported(text, tmp_path, score_threshold=0.2, max_boxes=20)
     assert_detections(openvino_of(saved)(images()), detector(list(images())))
 
 
@@ -112,7 +112,7 @@ def test_openvino_classifies_alike(tmp_path):
 
 @pytest.mark.skipif(keras().__name__ == "tf_keras", reason="tf_keras has no TFSMLayer")
 def test_keras_has_it_as_a_layer(tmp_path):
-    detector, saved = exported(SMALL, tmp_path, score=0.2, max_boxes=20)
+    detector, saved = exported(SMALL, tmp_path, score_threshold=0.2, max_boxes=20)
     layer = keras().layers.TFSMLayer(saved, call_endpoint="serving_default")
     answer = {name: one.numpy() for name, one in layer(tf.constant(images())).items()}
     assert_detections(answer, detector(list(images())))
@@ -166,7 +166,7 @@ def test_serving_is_told_what_to_warm_up_with(kind, tmp_path):
 @pytest.mark.parametrize("kind", [Detector, Classifier])
 def test_class_names_are_an_asset(kind, tmp_path):
     text, names = (SMALL, list("abcd")) if kind is Detector else (CLASSIFIER, list("abcde"))
-    _, saved = exported(text, tmp_path, kind, names=names)
+    _, saved = exported(text, tmp_path, kind, class_names=names)
     asset = tf.saved_model.load(saved).class_names.asset_path.numpy().decode()
     assert asset == str(saved / "assets/classes.names")
     for folder in ("assets", "assets.extra"):

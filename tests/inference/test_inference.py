@@ -550,7 +550,9 @@ def test_any_size_takes_pictures_as_they_are(small_file):
 
 def test_any_size_is_refused_where_a_section_fixes_the_size():
     network = parse_cfg(SMALL.replace("[maxpool]\nsize=2", "[reorg]", 1))
-    with pytest.raises(UnsupportedSectionError, match=r"\[reorg\] is made for one.*section 2 "):
+    with pytest.raises(
+        UnsupportedSectionError, match=r"\[reorg\] works for one image size.*section 2 "
+    ):
         InferenceFunction(network, any_size=True)
 
 
@@ -665,9 +667,10 @@ def test_defaults_are_the_same_at_every_door():
     compared = set()
     for door in doors:
         for name, parameter in inspect.signature(door).parameters.items():
-            # Any number of images; threads of the decoder alone.
+            # Any number of images; by the kind of network; threads of the decoder alone.
             if (door, name) in {
                 (convert, "batch_size"),
+                (build_function, "resize"),
                 (Decoder.__call__, "threads"),
             }:
                 continue

@@ -116,7 +116,7 @@ def test_a_batch_is_one_symbol_in_and_out(tmp_path):
     ends = [*model.graph.input, *model.graph.output]
     firsts = [one.type.tensor_type.shape.dim[0].dim_param for one in ends]
     assert firsts == ["batch"] * 3
-    model, _, _ = written(SMALL, tmp_path, batch=4)
+    model, _, _ = written(SMALL, tmp_path, batch_size=4)
     for one in (*model.graph.input, *model.graph.output):
         assert one.type.tensor_type.shape.dim[0].dim_value == 4
 
@@ -161,7 +161,7 @@ def test_shortcuts_between_sizes_for_any_size(tmp_path):
 def test_sizes_that_are_fixed_are_refused_by_name(tmp_path):
     text = net(32) + conv(8, 3, stride=2) + "[reorg]\nstride=2\n" + conv(6)
     with pytest.raises(
-        UnsupportedSectionError, match=r"\[reorg\] is made for one picture"
+        UnsupportedSectionError, match=r"\[reorg\] works for one image size only"
     ) as error:
         written(text, tmp_path, any_size=True)
     assert (error.value.layer, error.value.section) == (1, "reorg")

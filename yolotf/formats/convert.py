@@ -354,7 +354,7 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
     """Raises YolotfError for an option that does not apply to the format."""
     named = f"{os.fspath(output)}: "
     if options.batch is not None and options.batch < 1:
-        raise errors.YolotfError(f"{named}batch={options.batch} must be at least 1")
+        raise errors.YolotfError(f"{named}batch_size={options.batch} must be at least 1")
     if options.float16 and options.int8:
         raise errors.YolotfError(f"{named}float16 and int8 exclude each other; leave one out")
     if options.layout not in get_args(Layout):
@@ -367,7 +367,7 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
         raise errors.YolotfError(
             f"{named}the TensorFlow Lite converter takes one image size only; leave any_size out"
         )
-    asked = {"batch": options.batch is not None, "decode": options.decode}
+    asked = {"batch_size": options.batch is not None, "decode": options.decode}
     if options.int8_only and not options.int8:
         raise errors.YolotfError(f"{named}int8_only needs int8, images to quantize by")
     lite = {"float16": options.float16, "int8": bool(options.int8)}
@@ -397,7 +397,9 @@ def _check_options(output: StrPath, kind: str, options: Options) -> None:
 def _check_lite_detections(named: str, options: Options) -> None:
     """Raises YolotfError for options that a `.tflite` file of detections does not support."""
     if options.batch not in (None, 1):
-        raise errors.YolotfError(f"{named}batch={options.batch}: suppress takes one image at once")
+        raise errors.YolotfError(
+            f"{named}batch_size={options.batch}: suppress takes one image at once"
+        )
     if options.int8 or options.float16:
         raise errors.YolotfError(
             f"{named}{'int8' if options.int8 else 'float16'} and suppress exclude each other; "

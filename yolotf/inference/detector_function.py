@@ -416,7 +416,7 @@ def build_function(
     )
     network = wanted.applied_to(network)
     function = InferenceFunction(network, wanted, class_names=class_names, any_size=any_size)
-    function.load(weights, contents_disposable=True, trace=True)
+    function.load(weights, contents_disposable=True, trace=True, timeout=timeout)
     return function
 
 
