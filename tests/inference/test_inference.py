@@ -671,6 +671,7 @@ def test_defaults_are_the_same_at_every_door():
             if (door, name) in {
                 (convert, "batch_size"),
                 (build_function, "resize"),
+                (evaluate, "resize"),
                 (Decoder.__call__, "threads"),
             }:
                 continue
