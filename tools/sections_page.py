@@ -41,7 +41,8 @@ and what the two Darknets read differently.
 * **used**: changes what is stored or computed, here as in Darknet;
 * **kept**: Darknet uses it in training alone; `to_cfg()` writes it back. In every section these are
   {", ".join(f"`{key}`" for key in sorted(EVERYWHERE))};
-* **refused**: such a network can be checked, and not built or run; the error is this sentence.
+* **refused**: such a network can be checked, and not built or run; the error is this sentence, with
+  a number or a name where it says N.
 
 | section | stored in the file | runs | hank-ai's Darknet has it |
 |---|---|---|---|
