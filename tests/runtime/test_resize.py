@@ -3,6 +3,8 @@
 That those do what Darknet does is tested with the functions, loop by loop.
 """
 
+import platform
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,7 +96,9 @@ def test_resized_as_opencv_does(picture, size, channels, integers, seed):
     if integers:
         levels = found * 255
         np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)  # bytes, as there
-        assert np.abs(np.rint(levels) - expected).max() <= 1
+        # Elsewhere OpenCV has vector code with fewer bits; INTER_LINEAR_EXACT is the same there.
+        most = 1 if platform.machine() in ("x86_64", "AMD64") else 2
+        assert np.abs(np.rint(levels) - expected).max() <= most
     else:
         np.testing.assert_allclose(found, expected, atol=1e-4)  # places are in float32
     # And as the operations of exported models have it.

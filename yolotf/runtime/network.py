@@ -164,7 +164,7 @@ class RuntimeNetwork:
             ForkedProcessError: the process was forked after a network had been created.
         """
         forked.check_runtime()
-        return self._run(len(inputs), [inputs], weights)
+        return self._run(len(inputs), [np.ascontiguousarray(inputs)], weights)
 
     def _run(self, batch: int, arrays: Sequence[Array], weights: Weights) -> list[Array]:
         with tf_errors.explained(self.network, batch), self._memory.held(batch):
