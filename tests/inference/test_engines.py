@@ -358,6 +358,8 @@ def test_bfloat16_is_asked_for(small_file):
         with pytest.raises(YolotfError, match="has no bfloat16 on this processor"):
             yolotf.Detector(network, path, **options)
         return
+    if os.environ.get("ONEDNN_MAX_CPU_ISA"):
+        pytest.skip("OpenVINO's capabilities are the processor's, not those of the limit")
     exact = yolotf.Detector(network, path, score_threshold=0.2)(images(1)[0])
     found = yolotf.Detector(network, path, **options)(images(1)[0])
     size = min(len(exact), len(found), 3)
