@@ -26,40 +26,26 @@ struct Between {
 constexpr int kPartBits = 11;                 // INTER_RESIZE_COEF_BITS
 constexpr std::int32_t kExactWhole = 1 << 8;  // ufixedpoint16
 
-// cv::resize with INTER_LINEAR: half-pixel centers, edges clamped.
+// cv::resize with INTER_LINEAR, or INTER_LINEAR_EXACT (resize.cpp, interpolationLinear): half-pixel
+// centers, edges clamped.
+template <bool kExact>
 std::vector<Between> opencv_places(std::int64_t from, std::int64_t to) {
+  using Real = std::conditional_t<kExact, double, float>;
+  constexpr Real kWhole = kExact ? kExactWhole : 1 << kPartBits;
   const double scale = 1.0 / (static_cast<double>(to) / static_cast<double>(from));
   std::vector<Between> found(static_cast<std::size_t>(to));
   for (std::int64_t i = 0; i < to; ++i) {
-    const auto place = static_cast<float>((static_cast<double>(i) + 0.5) * scale - 0.5);
-    const float floor = std::floor(place);
+    const auto place = static_cast<Real>((static_cast<double>(i) + 0.5) * scale - 0.5);
+    const Real floor = std::floor(place);
     const auto lower = static_cast<std::int64_t>(floor);
     Between& one = found[static_cast<std::size_t>(i)];
     one.lower = std::clamp<std::int64_t>(lower, 0, from - 1);
     one.upper = std::min(one.lower + 1, from - 1);
-    one.share = lower < 0 || lower >= from - 1 ? 0.0F : place - floor;
-    constexpr float kWhole = 1 << kPartBits;
-    one.lower_part = static_cast<std::int32_t>(std::lrint((1.0F - one.share) * kWhole));
-    one.upper_part = static_cast<std::int32_t>(std::lrint(one.share * kWhole));
-  }
-  return found;
-}
-
-// cv::resize with INTER_LINEAR_EXACT (resize.cpp, interpolationLinear).
-std::vector<Between> exact_places(std::int64_t from, std::int64_t to) {
-  const double scale = 1.0 / (static_cast<double>(to) / static_cast<double>(from));
-  std::vector<Between> found(static_cast<std::size_t>(to));
-  for (std::int64_t i = 0; i < to; ++i) {
-    const double place = scale * (static_cast<double>(i) + 0.5) - 0.5;
-    const double floor = std::floor(place);
-    const auto lower = static_cast<std::int64_t>(floor);
-    Between& one = found[static_cast<std::size_t>(i)];
-    one.lower = std::clamp<std::int64_t>(lower, 0, from - 1);
-    one.upper = std::min(one.lower + 1, from - 1);
-    const double share = lower < 0 || lower >= from - 1 ? 0.0 : place - floor;
+    const Real share = lower < 0 || lower >= from - 1 ? Real{0} : place - floor;
     one.share = static_cast<float>(share);
-    one.upper_part = static_cast<std::int32_t>(std::lrint(share * kExactWhole));
-    one.lower_part = kExactWhole - one.upper_part;
+    one.upper_part = static_cast<std::int32_t>(std::lrint(share * kWhole));
+    one.lower_part = kExact ? kExactWhole - one.upper_part
+                            : static_cast<std::int32_t>(std::lrint((Real{1} - share) * kWhole));
   }
   return found;
 }
@@ -82,9 +68,9 @@ std::vector<Between> darknet_places(std::int64_t from, std::int64_t to) {
 std::vector<Between> places(std::int64_t from, std::int64_t to, Resize resize) {
   switch (resize) {
     case Resize::kOpenCv:
-      return opencv_places(from, to);
+      return opencv_places<false>(from, to);
     case Resize::kOpenCvExact:
-      return exact_places(from, to);
+      return opencv_places<true>(from, to);
     case Resize::kDarknet:
       break;
   }
@@ -144,16 +130,12 @@ class Fitting {
     }
     const Value* lower = pixels + row.upper * picture_.width * channels_;
     if constexpr (std::is_same_v<Value, std::uint8_t>) {
-      if (resize_ == Resize::kOpenCvExact) {
-        blend_exactly(upper, lower, row, out);
+      if (resize_ == Resize::kOpenCv) {
+        blend_bytes<false>(upper, lower, row, out);
         return;
       }
-      if (resize_ == Resize::kOpenCv) {
-        if (channels_ == 3) {
-          blend_bytes<3>(upper, lower, row, out);
-        } else {
-          blend_bytes<0>(upper, lower, row, out);
-        }
+      if (resize_ == Resize::kOpenCvExact) {
+        blend_bytes<true>(upper, lower, row, out);
         return;
       }
     }
@@ -164,8 +146,17 @@ class Fitting {
     }
   }
 
-  // Drops bits before adding, as OpenCV (VResizeLinear of bytes).
-  template <int kChannels>
+  template <bool kExact>
+  void blend_bytes(const std::uint8_t* upper, const std::uint8_t* lower, const Between& row,
+                   float* out) const {
+    if (channels_ == 3) {
+      blend_bytes<kExact, 3>(upper, lower, row, out);
+    } else {
+      blend_bytes<kExact, 0>(upper, lower, row, out);
+    }
+  }
+
+  template <bool kExact, int kChannels>
   void blend_bytes(const std::uint8_t* upper, const std::uint8_t* lower, const Between& row,
                    float* out) const {
     const std::int64_t channels = kChannels == 0 ? channels_ : kChannels;
@@ -177,26 +168,15 @@ class Fitting {
             upper[left + c] * column.lower_part + upper[right + c] * column.upper_part;
         const std::int32_t below =
             lower[left + c] * column.lower_part + lower[right + c] * column.upper_part;
-        const std::int32_t sum =
-            ((row.lower_part * (above >> 4)) >> 16) + ((row.upper_part * (below >> 4)) >> 16) + 2;
-        *out++ = static_cast<float>(sum >> 2);
-      }
-    }
-  }
-
-  // As OpenCV's vlineResize: 16 fractional bits, rounded half up.
-  void blend_exactly(const std::uint8_t* upper, const std::uint8_t* lower, const Between& row,
-                     float* out) const {
-    for (const Between& column : columns_) {
-      const std::int64_t left = column.lower * channels_;
-      const std::int64_t right = column.upper * channels_;
-      for (std::int64_t c = 0; c < channels_; ++c) {
-        const std::int32_t above =
-            upper[left + c] * column.lower_part + upper[right + c] * column.upper_part;
-        const std::int32_t below =
-            lower[left + c] * column.lower_part + lower[right + c] * column.upper_part;
-        const std::int32_t sum = above * row.lower_part + below * row.upper_part;
-        *out++ = static_cast<float>((sum + (1 << 15)) >> 16);
+        std::int32_t level;
+        if constexpr (kExact) {  // 16 fractional bits, rounded half up (vlineResize)
+          level = (above * row.lower_part + below * row.upper_part + (1 << 15)) >> 16;
+        } else {  // drops bits before adding (VResizeLinear of bytes)
+          level = (((row.lower_part * (above >> 4)) >> 16) +
+                   ((row.upper_part * (below >> 4)) >> 16) + 2) >>
+                  2;
+        }
+        *out++ = static_cast<float>(level);
       }
     }
   }
