@@ -231,7 +231,7 @@ def test_data_files_are_read_from_anywhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("obj.data", "classes 3\n", r"obj\.data: line 1 is no `key = value`: 'classes 3'"),
+        ("obj.data", "classes 3\n", r"obj\.data: line 1 is not `key = value`: 'classes 3'"),
         ("obj.data", "classes=3\n", r"obj\.data: no `valid = FILE`"),
         ("valid.txt", "\n\n", r"valid\.txt: an empty list"),
         ("0.txt", "0 1 .2 .3 .4\n0 .5 .5 .2\n", r"0\.txt: line 2 is not a label: '0 \.5"),

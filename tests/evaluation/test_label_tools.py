@@ -357,7 +357,7 @@ def test_numbers_of_labels_go_by_their_names(pictures, tmp_path):
         "class 0 is 'car' there and 'auto' in the network; classes are paired by number"
         in (other.notes[-1])
     )
-    with pytest.raises(YolotfError, match=r"3 classes, the network has 2; .*'car' is none of"):
+    with pytest.raises(YolotfError, match=r"3 classes, the network has 2; .*'car' is not one of"):
         evaluation.paired(data, ("a", "b"), 2)
 
 
@@ -380,7 +380,7 @@ def test_a_picture_turned_by_one_tool_is_said(scaled, pictures, tmp_path):
             assert max(one["bbox"][0] + one["bbox"][2] for one in content.coco["annotations"]) == 50
     found = perfect(straight)
     fitted, notes = evaluation.fitted_to_pictures(data, [size for _, size in found])
-    assert "street 0.png is 64x48, the file says 48x64 (turned upright by one tool" in notes[0]
+    assert "street 0.png is 64x48, the file states 48x64 (turned upright by one tool" in notes[0]
     assert evaluation.coco_numbers(found, fitted)["AP"] > (0.99 if scaled else 0.6)
     if scaled:
         assert by_name(fitted) == expected()

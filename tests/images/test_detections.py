@@ -381,7 +381,7 @@ def test_a_class_that_cannot_be_there_is_refused():
     assert len(found[:0].filter(classes="cat")) == 0
     with pytest.raises(YolotfError, match=r"^no class is called 'Cat'; names are cat, dog$"):
         found.filter(classes=["dog", "Cat"])
-    with pytest.raises(YolotfError, match="there is no class 2; there are 2, from 0 on"):
+    with pytest.raises(YolotfError, match="there is no class 2; the classes are 0 to 1"):
         found.filter(classes=2)
     nameless = Detections.of([[0, 0, 4, 4]], [0.9], [1])
     assert len(nameless.filter(classes="class 1")) == len(nameless.filter(classes=1)) == 1

@@ -112,8 +112,8 @@ def _read_options(path: StrPath) -> tuple[dict[str, str], tuple[str, ...]]:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
             raise YolotfError(
-                f"{os.fspath(path)}: line {number} is no `key = value`: {text[:60]!r}; a data file "
-                "has lines such as `valid = data/test.txt`",
+                f"{os.fspath(path)}: line {number} is not `key = value`: {text[:60]!r}; a data "
+                "file has lines such as `valid = data/test.txt`",
                 path=os.fspath(path),
                 line=number,
             )

@@ -378,9 +378,9 @@ def fitted_to_pictures(
     turned = " (turned upright by one tool, not by the other?)" if said == (height, width) else ""
     taken = "pixels of the pictures" if is_read else "scaled with them"
     note = (
-        f"{data.source}: {plural(len(wrong), 'picture')} of another size than it says: {first.path}"
-        f" is {width}x{height}, the file says {said[0]}x{said[1]}{turned}; its boxes are taken as "
-        f"{taken}"
+        f"{data.source}: {plural(len(wrong), 'picture')} with another size than the file states: "
+        f"{first.path} is {width}x{height}, the file states {said[0]}x{said[1]}{turned}; its boxes "
+        f"are taken as {taken}"
     )
     return dataclasses.replace(data, pictures=tuple(pictures), coco=content), (note,)
 

@@ -93,7 +93,7 @@ def _paired_labels(data: DataSet, names: tuple[str, ...], classes: int) -> DataS
             for name, number in zip(data.names, classes_by_name(data.names, names), strict=True)
             if number is None
         ]
-        which = f"; {unknown[0]!r} is none of its names" if names and unknown else ""
+        which = f"; {unknown[0]!r} is not one of its names" if names and unknown else ""
         raise YolotfError(
             f"{data.source}: {plural(said, 'class', 'classes')}, the network has {classes}; the "
             f"data set belongs to another network{which}",

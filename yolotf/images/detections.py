@@ -178,7 +178,7 @@ class Detections:
                     raise YolotfError(f"no class is called {value!r}; {advice}", found=value)
             elif names and not 0 <= value < len(names):
                 raise YolotfError(
-                    f"there is no class {value}; there are {len(names)}, from 0 on",
+                    f"there is no class {value}; the classes are 0 to {len(names) - 1}",
                     found=value,
                     expected=len(names),
                 )
