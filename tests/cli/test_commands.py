@@ -149,3 +149,22 @@ def test_the_doctor_tells_that_avx512_is_missing(monkeypatch):
     assert (
         "without AVX-512 oneDNN's fused operation is slow; advice TF_ENABLE_ONEDNN_OPTS=0" in line
     )
+
+
+def test_export_shows_what_a_detector_warns_of(tmp_path):
+    path = tmp_path / "three.weights"
+    helpers.write_weights(path, networks.network("yolov4-tiny", classes=3), scale=0.1)
+    options = ["--cfg", "yolov4-tiny", "--classes", "3", "--size", "32", "-o", tmp_path / "served"]
+    done = run("export", path, *options)
+    assert done.returncode == 0
+    assert "note: a file of yolov4-tiny, 3 classes" in done.stderr
+
+
+@pytest.mark.parametrize("option", [["--only", "cat"], ["--no-letter-box"], ["--max-boxes", "2"]])
+def test_export_refuses_what_a_classifier_would_ignore(option, tmp_path, capsys):
+    path = tmp_path / "a.weights"
+    path.write_bytes(bytes(20))
+    given = ["export", str(path), "--cfg", "darknet19", "-o", str(tmp_path / "served")]
+    assert cli.main([*given, *option]) == 2
+    assert "is for detectors, not classifiers" in capsys.readouterr().err
+    assert not (tmp_path / "served").exists()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from yolotf.darknet import cfg, dialects
 from yolotf.darknet import stock as networks
+from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.stderr import held_back_stderr
@@ -57,7 +58,7 @@ def add_resize(parser: argparse.ArgumentParser, *, classifiers: bool = True) -> 
     )
 
 
-def add_letter_box(parser: argparse.ArgumentParser) -> None:
+def add_letter_box(parser: argparse._ActionsContainer) -> None:
     """Adds `--letter-box` and `--no-letter-box`."""
     parser.add_argument(
         "--letter-box",
@@ -112,6 +113,52 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_detection_options(group: argparse._ActionsContainer) -> None:
+    """Adds `--score-threshold`, `--iou-threshold` and `--max-boxes`."""
+    group.add_argument(
+        "--score-threshold",
+        "--score",
+        type=float,
+        default=DetectionOptions.score_threshold,
+        metavar="X",
+        help="lowest score (default: %(default)s)",
+    )
+    group.add_argument(
+        "--iou-threshold",
+        "--iou",
+        type=float,
+        default=DetectionOptions.iou_threshold,
+        metavar="X",
+        help="boxes of one class that overlap more exclude each other (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-boxes",
+        type=positive,
+        default=DetectionOptions.max_boxes,
+        metavar="N",
+        help="most detections per image, best first (default: %(default)s)",
+    )
+
+
+def add_agnostic(group: argparse._ActionsContainer) -> None:
+    """Adds `--agnostic`."""
+    group.add_argument(
+        "--agnostic", action="store_true", help="boxes of different classes exclude each other too"
+    )
+
+
+def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
+    """Adds `--batch-size`."""
+    parser.add_argument(
+        "--batch-size",
+        "--batch",
+        type=positive,
+        default=default,
+        metavar="N",
+        help="images that go through the network at once (default: %(default)s)",
+    )
+
+
 def add_timeout(parser: argparse.ArgumentParser) -> None:
     """Adds `--timeout`."""
     parser.add_argument(
@@ -126,13 +173,13 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
 
 def _seconds(text: str) -> float | None:
     if not re.fullmatch(r"\d{1,9}(\.\d*)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return float(text) or None
 
 
 def _pixels(text: str) -> int:
     if not re.fullmatch(r"\d{1,15}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
     Image.MAX_IMAGE_PIXELS = None  # replaced by our own limit
@@ -187,7 +234,7 @@ def size(text: str) -> int | tuple[int, int]:
 def positive(text: str) -> int:
     """Parses an integer of at least 1."""
     if not re.fullmatch(r"\d{1,6}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
 
 

@@ -38,14 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="classes to name (default: 5)",
     )
     parser.add_argument("--recursive", action="store_true", help="folders with all in them")
-    parser.add_argument(
-        "--batch-size",
-        "--batch",
-        type=arguments.positive,
-        default=1,
-        metavar="N",
-        help="images that go through the network at once (default: 1)",
-    )
+    arguments.add_batch_size(parser, 1)
     parser.add_argument("--json", action="store_true", help="one JSON object an image, a line")
 
 

@@ -12,7 +12,6 @@ from yolotf.cli.arguments import note
 from yolotf.darknet import cfg
 from yolotf.darknet.class_names import stock_names
 from yolotf.darknet.decoding import suppression_of
-from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files.atomic import checked_target
 from yolotf.files.stderr import held_back_stderr
 from yolotf.formats.convert import (
@@ -106,33 +105,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="order of the axes of images and raw heads in .onnx, by default nchw; torch: "
         ".safetensors as PyTorch's layers have it",
     )
-    onnx = parser.add_argument_group(".onnx, of --suppress .tflite, too")
+    onnx = parser.add_argument_group(
+        "detections in the model (.onnx, .tflite)", "the other three need --suppress"
+    )
     onnx.add_argument(
         "--suppress",
         action="store_true",
-        help="detections in place of boxes and scores: suppressed by overlap in the model",
+        help="write a model that returns detections, in place of raw heads",
     )
-    onnx.add_argument(
-        "--score-threshold",
-        "--score",
-        type=float,
-        default=DetectionOptions.score_threshold,
-        help="of --suppress; %(default)s",
-    )
-    onnx.add_argument(
-        "--iou-threshold",
-        "--iou",
-        type=float,
-        default=DetectionOptions.iou_threshold,
-        help="of --suppress; %(default)s",
-    )
-    onnx.add_argument(
-        "--max-boxes",
-        type=int,
-        default=DetectionOptions.max_boxes,
-        metavar="N",
-        help="of --suppress; %(default)s",
-    )
+    arguments.add_detection_options(onnx)
 
 
 def main(parsed: argparse.Namespace) -> int:

@@ -80,36 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="write annotated pictures into this folder (default: detections; none with --json)",
     )
-    add(
-        "--score-threshold",
-        "--score",
-        type=float,
-        default=DetectionOptions.score_threshold,
-        help="lowest score (default: %(default)s)",
-    )
-    add(
-        "--iou-threshold",
-        "--iou",
-        type=float,
-        default=DetectionOptions.iou_threshold,
-        help="boxes of one class that overlap more exclude each other (default: %(default)s)",
-    )
-    add("--agnostic", action="store_true", help="boxes of different classes exclude each other too")
-    add(
-        "--max-boxes",
-        type=arguments.positive,
-        default=DetectionOptions.max_boxes,
-        metavar="N",
-        help="detections for a picture, the best ones (default: %(default)s)",
-    )
-    add(
-        "--batch-size",
-        "--batch",
-        type=arguments.positive,
-        default=1,
-        metavar="N",
-        help="pictures that go through the network at once (default: 1)",
-    )
+    arguments.add_detection_options(parser)
+    arguments.add_agnostic(parser)
+    arguments.add_batch_size(parser, 1)
     arguments.add_letter_box(parser)
     arguments.add_resize(parser, classifiers=False)
     add("--recursive", action="store_true", help="folders with all the folders in them")

@@ -78,14 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="score for precision, recall, F1, TP, FP and FN; 50 is 50 %% (default: %(default)s)",
     )
-    parser.add_argument(
-        "--batch-size",
-        "--batch",
-        type=arguments.positive,
-        default=ServingOptions.batch_size,
-        metavar="N",
-        help="pictures at once (default: %(default)s)",
-    )
+    arguments.add_batch_size(parser, ServingOptions.batch_size)
     arguments.add_letter_box(parser)
     parser.add_argument("--plot", metavar="FILE", help="write precision over recall as a picture")
     parser.add_argument(

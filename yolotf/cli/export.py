@@ -7,6 +7,7 @@ from typing import Any
 
 from yolotf.cli import arguments, network_files
 from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.darknet.network import Network
 from yolotf.errors import YolotfError
 from yolotf.text import printable
 
@@ -26,34 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names", metavar="FILE", help="class names, one a line; stock networks know COCO's"
     )
     arguments.add_resize(parser)
-    arguments.add_letter_box(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
-    boxes = parser.add_argument_group("detectors")
-    boxes.add_argument(
-        "--score-threshold",
-        type=float,
-        default=DetectionOptions.score_threshold,
-        metavar="X",
-        help="lowest score (default: %(default)s)",
-    )
-    boxes.add_argument(
-        "--iou-threshold",
-        type=float,
-        default=DetectionOptions.iou_threshold,
-        metavar="X",
-        help="boxes of one class that overlap more exclude each other (default: %(default)s)",
-    )
-    boxes.add_argument(
-        "--max-boxes",
-        type=arguments.positive,
-        default=DetectionOptions.max_boxes,
-        metavar="N",
-        help="detections for an image, the best ones (default: %(default)s)",
-    )
-    boxes.add_argument(
-        "--agnostic", action="store_true", help="boxes of different classes exclude each other too"
-    )
+    boxes = parser.add_argument_group("detectors only")
+    arguments.add_letter_box(boxes)
+    arguments.add_detection_options(boxes)
+    arguments.add_agnostic(boxes)
     boxes.add_argument(
         "--only", metavar="NAMES", help="these classes only, by name or number from 0"
     )
@@ -71,12 +50,14 @@ def main(parsed: argparse.Namespace) -> int:
             f"{network.source}: --resize {parsed.resize} is for classifiers; a detector takes "
             "--letter-box or --no-letter-box"
         )
+    if not network.heads:
+        _refuse_detector_options(parsed, network)
     shared: dict[str, Any] = {
         "class_names": network_files.names_of(parsed, network),
         "max_pixels": parsed.max_pixels,
         "timeout": parsed.timeout,
     }
-    with arguments.quiet(), arguments.warnings_as_notes():
+    with arguments.quiet():
         # Imported late, after arguments and paths were checked.
         from yolotf.inference.classifier import Classifier
         from yolotf.inference.detector import Detector
@@ -102,3 +83,12 @@ def main(parsed: argparse.Namespace) -> int:
         served.export(parsed.output, overwrite=parsed.overwrite)
     print(printable(f"{parsed.weights} -> {parsed.output}"))
     return 0
+
+
+def _refuse_detector_options(parsed: argparse.Namespace, network: Network) -> None:
+    """Raises YolotfError for an option that a classifier would ignore."""
+    defaults = {**vars(DetectionOptions()), "letter_box": None}
+    for name in ("score_threshold", "iou_threshold", "max_boxes", "agnostic", "only", "letter_box"):
+        if getattr(parsed, name) != defaults[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise YolotfError(f"{network.source}: {option} is for detectors, not classifiers")
