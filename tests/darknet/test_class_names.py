@@ -39,7 +39,7 @@ def test_files_hold_a_name_a_line(content: bytes, names: tuple[str, ...], tmp_pa
         (b"<!DOCTYPE html>\n<html></html>\n", "no list of class names: a web page"),
         (b"404: Not Found", "an answer of a server"),
         (b"# mine\n[net]\nwidth=32\n", "no list of class names: a Darknet cfg"),
-        (b'{"0": "cat"}', "JSON, not a name a line; pass what it holds: names=[...]"),
+        (b'{"0": "cat"}', "JSON, not one name per line; pass its list as class_names=[...]"),
         (b"nc: 3\nnames: {0: cat, 2: dog}\n", "none for class 1; number them from 0"),
         (b"nc: 3\nnames: {cat: 0}\n", "names: is not a mapping from class numbers to names"),
         (b"path: .\nnames: [[cat], dog]\n", "names: is neither a list of names nor a mapping"),

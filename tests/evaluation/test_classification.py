@@ -164,10 +164,29 @@ def test_another_number_of_labels_is_refused(folder):
         evaluation.evaluate_classifier(TEXT, "a.weights", data)
 
 
-@pytest.mark.parametrize("option", [["--coco", "a.json"], ["--letter-box"], ["--plot", "a.png"]])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(["--letter-box"], ["--no-letter-box"], ["--plot", "a.png"], ["--points", "11"]),
+        *(["--match-iou", "0.75"], ["--score-threshold", "0.5"], ["--like", "hank-ai"]),
+    ],
+)
 def test_options_about_boxes_are_refused(option, folder, capsys):
-    arguments = ["eval", "--cfg", "a.cfg", "--weights", "a.weights", *option]
-    if option[0] != "--coco":
-        arguments += ["--data", "a.data"]
-    assert main(arguments) == 2
-    assert capsys.readouterr().err
+    given = ["eval", "--data", "a.data", "--cfg", "a.cfg", "--weights", "a.weights"]
+    assert main([*given, *option]) == 2
+    assert f"{option[0]}: a.cfg is a classifier, and finds no boxes" in capsys.readouterr().err
+
+
+def test_an_engine_computes_what_tensorflow_does(folder, capfd):
+    given = ["eval", "--data", "a.data", "--cfg", "a.cfg", "--weights", "a.weights", "--json"]
+    found = []
+    for engine in ("tensorflow", "onnxruntime"):
+        assert main([*given, "--engine", engine]) == 0
+        found.append(json.loads(capfd.readouterr().out))
+    assert [one["engine"] for one in found] == ["tensorflow", "onnxruntime"]
+    assert found[0]["top1"] == found[1]["top1"]
+
+
+def test_evaluating_a_classifier_as_a_detector_is_refused(folder):
+    with pytest.raises(yolotf.UnsupportedSectionError, match="no detection head"):
+        yolotf.evaluate(TEXT, "a.weights", "a.data")

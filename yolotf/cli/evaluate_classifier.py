@@ -43,6 +43,8 @@ def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
             batch_size=parsed.batch_size,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
+            engine=parsed.engine,
+            precision=parsed.precision,
             progress=bar.step,
         )
     print(to_json(result.to_dict()) if parsed.json else printable(str(result)))
@@ -57,11 +59,16 @@ def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
     return 1 if result.unread else 0
 
 
+_OF_BOXES = ("like", "match_iou", "points", "score_threshold")
+
+
 def _refuse_options_of_detectors(parsed: argparse.Namespace, network: Network) -> None:
     """Raises for options that only apply to boxes."""
-    for option in ("coco", "letter_box", "plot"):
-        if getattr(parsed, option, None):
+    for option in ("coco", "images", "letter_box", "plot", *_OF_BOXES):
+        if getattr(parsed, option) != parsed.parser.get_default(option):
             name = option.replace("_", "-")
+            if parsed.letter_box is False:
+                name = name.replace("letter-box", "no-letter-box")
             advice = "; see --resize" if option == "letter_box" else ""
             raise ValueError(
                 f"--{name}: {network.source} is a classifier, and finds no boxes{advice}"

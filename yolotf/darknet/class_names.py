@@ -121,7 +121,7 @@ def _from_file(path: str, *, is_named: bool = False) -> tuple[str, ...]:
         ) from None
     if re.match(r"\s*[\[{]\s*[\"'\[{]", text):
         raise YolotfError(
-            f"{path}: JSON, not a name a line; pass what it holds: names=[...]", path=path
+            f"{path}: JSON, not one name per line; pass its list as class_names=[...]", path=path
         )
     if data_files.looks_like_yaml(path, text):
         return _from_yaml(path)

@@ -21,7 +21,7 @@ from yolotf.images.endings import IMAGES
 from yolotf.images.read import read_picture
 from yolotf.inference.classifier import Classifier
 from yolotf.inference.classifier_images import Resize
-from yolotf.runtime.options import ServingOptions
+from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import listed, plural
 
 _Path = str | os.PathLike[str]
@@ -203,6 +203,8 @@ def evaluate_classifier(
     max_pixels: int | None = ServingOptions.max_pixels,
     progress: Callable[[int], None] = lambda count: None,
     timeout: float | None = ServingOptions.timeout,
+    engine: EngineName = ServingOptions.engine,
+    precision: Precision = ServingOptions.precision,
 ) -> ClassificationScore:
     """Runs a classifier over labelled images and counts the right answers.
 
@@ -217,6 +219,8 @@ def evaluate_classifier(
         max_pixels: see `Classifier`.
         progress: called with the number of newly finished images.
         timeout: see `Classifier`.
+        engine: see `Classifier`.
+        precision: see `Classifier`.
 
     Raises:
         OSError: the weights, or all of the images, cannot be read.
@@ -234,6 +238,8 @@ def evaluate_classifier(
         batch_size=batch_size,
         max_pixels=max_pixels,
         timeout=timeout,
+        engine=engine,
+        precision=precision,
     )
     wanted = _class_numbers(classifier, data)
     k = min(data.top if top is None else top, classifier.classes)
@@ -276,6 +282,8 @@ def evaluate_classifier(
             "size": [width, height],
             "resize": resize,
             "weights": os.fspath(weights),
+            "engine": engine,
+            "precision": precision,
             "data": data.source,
             "seconds": round(time.perf_counter() - started, 3),
         },

@@ -44,7 +44,7 @@ def paired(data: DataSet, names: Sequence[str], classes: int | None) -> DataSet:
         if data.names != names:
             note = (
                 f"{data.source}: the network's class names are not known; its {count} classes are "
-                "taken as COCO's, as these are; say the names (--names) if they are others"
+                "taken as COCO's, as these are; give the names (--names) if they are others"
             )
             data = dataclasses.replace(data, notes=(*data.notes, note))
     if data.coco is not None:
@@ -151,7 +151,7 @@ def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> D
             raise YolotfError(
                 f"{data.source}: {plural(len(data.names), 'category', 'categories')} for the "
                 f"{plural(classes, 'class', 'classes')} of the network, whose names are not known; "
-                "say them (--names, names=), so that they are paired by name",
+                "give them (--names, class_names=) to pair by name",
                 expected=classes,
                 found=len(data.names),
             )
@@ -159,7 +159,7 @@ def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> D
         names = tuple(data.names[n] for n in places)
         notes.append(
             f"{data.source}: the network's class names are not known; its categories are taken in "
-            f"the order of their ids, {_some(names)}; say the names (--names) to pair by name"
+            f"the order of their ids, {_some(names)}; give the names (--names) to pair by name"
         )
     numbers = {place: number for place, number in enumerate(found) if number is not None}
     category_of = {number: data.categories[place] for place, number in numbers.items()}

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from yolotf._public import public, renamed
 from yolotf.darknet.class_names import Names, class_names_for
+from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.darknet.stock import as_network
 from yolotf.errors import YolotfError
@@ -77,6 +78,7 @@ def evaluate(
     Raises:
         OSError: the weights, or all of the images, cannot be read.
         YolotfError: the data set has other classes than the network, or no labels.
+        UnsupportedSectionError: the network has no heads, or heads that are not supported.
         ValueError: see `score`.
         MissingPackageError: COCO's metrics need pycocotools.
     """
@@ -84,6 +86,8 @@ def evaluate(
     check_options(match_iou, points, score_threshold)
     if like not in get_args(Fork):
         raise ValueError(f"like={like!r}; one of {', '.join(get_args(Fork))}")
+    network = as_network(network)
+    check_heads(network)
     if not isinstance(data, DataSet):
         data = read_data_set(data, like=like)
     if data.coco is not None:
@@ -91,7 +95,7 @@ def evaluate(
     if like == "hank-ai":
         letter_box = letter_box or False
     resize = resize or ("opencv_exact" if like == "hank-ai" else DetectionOptions.resize)
-    net = DetectionOptions(letter_box=letter_box).applied_to(as_network(network))
+    net = DetectionOptions(letter_box=letter_box).applied_to(network)
     classes = net.classes or max(head.classes for head in net.heads)
     known = class_names_for(net, class_names)
     _check_labels(data)

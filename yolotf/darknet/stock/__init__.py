@@ -124,7 +124,7 @@ def _is_int(value: object) -> bool:
 def _check_counts(name: str, classes: object, channels: object) -> None:
     """Raises for what is no count, with the call that was meant."""
     if classes is not None and not _is_int(classes):
-        advice = "a count; names go to Detector(..., names=...)"
+        advice = "a count; names go to Detector(..., class_names=...)"
         if isinstance(classes, (list, tuple)):
             advice = f"a count, as network({name!r}, classes={len(classes)})"
         elif isinstance(classes, str) and classes.strip().isdigit():
