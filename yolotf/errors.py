@@ -20,6 +20,8 @@ TensorFlowVersionError (ImportError)
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from yolotf._public import public
@@ -197,6 +199,30 @@ class MissingPackageError(YolotfError, ImportError):
     """A package is needed that is not installed; the message says how to install it."""
 
     code = "missing-package"
+
+
+@contextlib.contextmanager
+def optional_package(package: str, need: str, install: str, **facts: Any) -> Iterator[None]:
+    """Translates the ImportError of an optional package that the block imports.
+
+    Args:
+        package: its name.
+        need: the beginning of the message: `.onnx needs the package onnx`.
+        install: what to install with pip: `yolotf[onnx]`.
+        facts: further facts of the error.
+
+    Raises:
+        MissingPackageError: it is not installed, or cannot be imported.
+    """
+    try:
+        yield
+    except ImportError as error:
+        absent = (error.name or "").partition(".")[0] == package
+        why = "" if absent else f", which cannot be imported ({error})"
+        quoted = f'"{install}"' if "[" in install else install
+        raise MissingPackageError(
+            f"{need}{why}; pip install {quoted}", package=package, **facts
+        ) from error
 
 
 TENSORFLOW_MISSING = (

@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.errors import MissingPackageError, YolotfError
+from yolotf.errors import YolotfError, optional_package
 from yolotf.evaluation.data_set import DataSet, LabelledPicture
 from yolotf.evaluation.labels import NO_TRUTHS, Truths
 from yolotf.evaluation.pairing import paired
@@ -418,13 +418,9 @@ def library() -> tuple[Any, Any]:
     Raises:
         MissingPackageError: pycocotools is not installed.
     """
-    try:
+    with optional_package("pycocotools", "COCO's numbers need pycocotools", "yolotf[eval]"):
         from pycocotools.coco import COCO  # optional
         from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise MissingPackageError(
-            'COCO\'s numbers need pycocotools; pip install "yolotf[eval]"', package="pycocotools"
-        ) from error
     return COCO, COCOeval
 
 

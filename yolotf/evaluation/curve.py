@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from yolotf.errors import MissingPackageError
+from yolotf.errors import optional_package
 from yolotf.evaluation.darknet_score import Score
 from yolotf.files import atomic
 
@@ -30,12 +30,8 @@ def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] =
         ValueError: matplotlib does not support the extension.
         OSError: the folder does not exist, or the file must not be replaced.
     """
-    try:
+    with optional_package("matplotlib", "a plot needs matplotlib", "yolotf[eval]"):
         from matplotlib.figure import Figure  # optional
-    except ImportError as error:
-        raise MissingPackageError(
-            'a plot needs matplotlib; pip install "yolotf[eval]"', package="matplotlib"
-        ) from error
     figure = Figure(figsize=(7, 5), layout="constrained")
     target = Path(path)
     formats = figure.canvas.get_supported_filetypes()

@@ -215,7 +215,7 @@ class _Fetch:
 
         def part(start: int, came: Came) -> None:
             end = min(start + _RANGE, size)
-            _with_patience(lambda: self._range(start, end, size, conditions, came))
+            _retried(lambda: self._range(start, end, size, conditions, came))
 
         # Measures one range alone: on a slow network, too many parallel ranges gain nothing, and
         # none would finish within the time limit.
@@ -380,7 +380,7 @@ class _Fetch:
         )
 
 
-def _with_patience(fetch_part: Callable[[], None], attempts: int = _ATTEMPTS) -> None:
+def _retried(fetch_part: Callable[[], None], attempts: int = _ATTEMPTS) -> None:
     """Retries after a broken connection."""
     try:
         return fetch_part()
@@ -389,17 +389,14 @@ def _with_patience(fetch_part: Callable[[], None], attempts: int = _ATTEMPTS) ->
     except Exception as error:
         if attempts == 1 or _status(error) == _OTHER_VERSION:
             raise
-    return _with_patience(fetch_part, attempts - 1)
+    return _retried(fetch_part, attempts - 1)
 
 
 def _fsspec(url: str) -> Any:
-    try:
+    name = redacted(url)
+    need = f"{name}: URLs need the package fsspec"
+    with errors.optional_package("fsspec", need, f"yolotf[{EXTRA}]", url=name):
         import fsspec  # optional
-    except ImportError:
-        raise errors.MissingPackageError(
-            f'{redacted(url)}: URLs need the package fsspec; pip install "yolotf[{EXTRA}]"',
-            url=redacted(url),
-        ) from None
     return fsspec
 
 

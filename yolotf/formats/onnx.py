@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from yolotf.darknet.cfg import Network
-from yolotf.errors import MissingPackageError, WeightsMismatch, YolotfError
+from yolotf.errors import WeightsMismatch, YolotfError, optional_package
 from yolotf.files import atomic
 from yolotf.files.sources import StrPath
 from yolotf.formats.request import Options
@@ -32,12 +32,8 @@ def library() -> Any:
     Raises:
         MissingPackageError: it is not installed.
     """
-    try:
+    with optional_package("onnx", ".onnx needs the package onnx", f"yolotf[{EXTRA}]"):
         import onnx  # optional
-    except ImportError as error:
-        raise MissingPackageError(
-            f'.onnx needs the package onnx; pip install "yolotf[{EXTRA}]"'
-        ) from error
     return onnx
 
 

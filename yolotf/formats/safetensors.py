@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.roles import Role
-from yolotf.errors import MissingPackageError, SizeMismatchError
+from yolotf.errors import SizeMismatchError, optional_package
 from yolotf.formats.request import Source
 from yolotf.models import traversal
 from yolotf.weights.file import WeightsFile
@@ -34,12 +34,10 @@ def library() -> Any:
     Raises:
         MissingPackageError: it is not installed.
     """
-    try:
+    with optional_package(
+        "safetensors", ".safetensors needs the package safetensors", f"yolotf[{EXTRA}]"
+    ):
         import safetensors.numpy  # optional
-    except ImportError as error:
-        raise MissingPackageError(
-            f'.safetensors needs the package safetensors; pip install "yolotf[{EXTRA}]"'
-        ) from error
     return safetensors.numpy
 
 

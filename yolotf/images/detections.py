@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf._public import public
-from yolotf.errors import MissingPackageError, YolotfError
+from yolotf.errors import YolotfError, optional_package
 from yolotf.files import atomic
 from yolotf.images.fonts import font_for
 from yolotf.images.read import MAX_PIXELS
@@ -283,12 +283,8 @@ class Detections:
         Raises:
             MissingPackageError: supervision is not installed.
         """
-        try:
+        with optional_package("supervision", "to_supervision needs supervision", "supervision"):
             import supervision  # optional; heavy
-        except ImportError as error:
-            raise MissingPackageError(
-                "to_supervision needs supervision; pip install supervision", package="supervision"
-            ) from error
         return supervision.Detections(
             xyxy=self.xyxy.copy(),
             confidence=self.scores.copy(),

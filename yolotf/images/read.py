@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Union
 import numpy as np
 import numpy.typing as npt
 
-from yolotf.errors import MissingPackageError, OutOfMemoryError
+from yolotf.errors import MissingPackageError, OutOfMemoryError, optional_package
 from yolotf.files import detect, magic, opening
 from yolotf.images.limits import MAX_PIXELS as MAX_PIXELS
 from yolotf.text import plural, printable
@@ -320,13 +320,8 @@ def _identified(source: BinaryIO, name: str) -> Image.Image:
         source.seek(0)
         if start[4:8] != b"ftyp" or start[8:] not in _HEIF_BRANDS:
             raise
-    try:
+    with optional_package("pillow_heif", f"{name}: HEIC needs pillow-heif", "yolotf[heic]"):
         import pillow_heif  # optional
-    except ImportError as error:
-        raise MissingPackageError(
-            printable(f'{name}: HEIC needs pillow-heif; pip install "yolotf[heic]"'),
-            package="pillow-heif",
-        ) from error
     pillow_heif.register_heif_opener()
     return Image.open(source)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from yolotf.errors import MissingPackageError
+from yolotf.errors import optional_package
 from yolotf.onnx import proto
 from yolotf.onnx.model import Model
 from yolotf.runtime.engine import Array
@@ -93,11 +93,7 @@ def library() -> Any:
     Raises:
         MissingPackageError: it is not installed.
     """
-    try:
+    need = f"engine={NAME!r} needs the package onnxruntime"
+    with optional_package("onnxruntime", need, "yolotf[onnxruntime]"):
         import onnxruntime  # optional
-    except ImportError as error:
-        raise MissingPackageError(
-            f"engine={NAME!r} needs the package onnxruntime, which cannot be imported ({error}); "
-            'pip install "yolotf[onnxruntime]"'
-        ) from error
     return onnxruntime

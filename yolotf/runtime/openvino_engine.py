@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from yolotf.errors import MissingPackageError, YolotfError
+from yolotf.errors import YolotfError, optional_package
 from yolotf.onnx.model import Model
 from yolotf.runtime.engine import Array
 from yolotf.runtime.onnx_engine import Arrays, Runner
@@ -139,13 +139,9 @@ def library() -> Any:
     Raises:
         MissingPackageError: it is not installed.
     """
-    try:
+    need = f"engine={NAME!r} needs the package openvino"
+    with optional_package("openvino", need, "yolotf[openvino]"):
         import openvino  # optional, and takes 0.25 s
-    except ImportError as error:
-        raise MissingPackageError(
-            f"engine={NAME!r} needs the package openvino, which cannot be imported ({error}); "
-            'pip install "yolotf[openvino]"'
-        ) from error
     return openvino
 
 
