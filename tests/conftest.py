@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pty
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -13,6 +14,10 @@ import load_helpers as loading
 import pytest
 
 from yolotf.cli.demo_data import DemoData, demo_data
+
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests of what is said on stderr say themselves how much TensorFlow may.
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)

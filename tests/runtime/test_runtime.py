@@ -456,7 +456,6 @@ def test_an_interrupted_reload_changes_nothing(files, small_file):
         ANSWER
         + """
     import os, signal, threading, time
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
     network = yolotf.parse_cfg(sys.argv[1])
     picture = np.random.default_rng(1).integers(0, 256, (32, 64, 3)).astype(np.uint8)
     ask = lambda detector: detector(picture).to_dict()
