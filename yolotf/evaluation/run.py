@@ -6,11 +6,10 @@ import dataclasses
 import errno
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
-from yolotf._public import public, renamed
+from yolotf._public import public, renamed, warn_caller
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Resize
@@ -129,7 +128,7 @@ def evaluate(
     seconds = time.perf_counter() - started
     data, notes = fitted_to_pictures(data, [size for _, size in found])
     for note in notes:
-        warnings.warn(note, stacklevel=3)
+        warn_caller(note)
     about = {
         "network": net.source,
         "letter_box": net.letter_box,
@@ -164,7 +163,7 @@ def _paired(data: DataSet, names: Sequence[str], classes: int) -> DataSet:
     """Calls `paired` and warns of each of its notes."""
     found = paired(data, names, classes)
     for note in found.notes[len(data.notes) :]:
-        warnings.warn(note, stacklevel=4)
+        warn_caller(note)
     return found
 
 
@@ -189,10 +188,9 @@ def _check_pictures(data: DataSet) -> None:
             f"no such file, as are all of the {plural(len(missing), 'picture')} of {data.source}",
             str(missing[0]),
         )
-    warnings.warn(
+    warn_caller(
         f"{data.source}: {len(missing)} of {plural(len(data.pictures), 'picture')} are not there "
-        f"and count as pictures in which nothing is found; the first: {missing[0]}",
-        stacklevel=3,
+        f"and count as pictures in which nothing is found; the first: {missing[0]}"
     )
 
 

@@ -6,7 +6,6 @@ import io
 import math
 import os
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from yolotf._public import public
+from yolotf._public import public, warn_caller
 from yolotf.errors import YolotfError, optional_package
 from yolotf.files import atomic
 from yolotf.images.fonts import font_for
@@ -128,11 +127,10 @@ class Detections:
     @property
     def names(self) -> tuple[str, ...]:
         """What `labels` was called; the table of all classes is `Detector.class_names`."""
-        warnings.warn(
+        warn_caller(
             "Detections.names is called labels now: one name a detection; the table of all "
             "classes is Detector.class_names",
             DeprecationWarning,
-            stacklevel=2,
         )
         return self.labels
 

@@ -6,11 +6,11 @@ import contextlib
 import functools
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolotf._public import warn_caller
 from yolotf.files.home import home
 
 if TYPE_CHECKING:
@@ -99,10 +99,9 @@ def _path_for(letters: str, places: tuple[Path, ...]) -> Path | None:
             if len(here) < len(missing):
                 best, missing = path, here
     if missing:
-        warnings.warn(
+        warn_caller(
             f"no installed font has the letters {missing!r}; labels show boxes in their place: "
-            "install one, or give its file with font=",
-            stacklevel=4,
+            "install one, or give its file with font="
         )
     return best
 

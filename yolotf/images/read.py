@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Union
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Union
 import numpy as np
 import numpy.typing as npt
 
+from yolotf._public import warn_caller
 from yolotf.errors import MissingPackageError, OutOfMemoryError, optional_package
 from yolotf.files import detect, magic, opening
 from yolotf.images.limits import MAX_PIXELS as MAX_PIXELS
@@ -333,9 +333,8 @@ def _tell_of_frames(image: Image.Image, name: str) -> None:
         several = image.format in _FRAMED and bool(getattr(image, "is_animated", False))
         image.seek(0)
     if several:
-        warnings.warn(
-            printable(f"{name}: has several frames; the first is taken, make a video of them"),
-            stacklevel=2,
+        warn_caller(
+            printable(f"{name}: has several frames; the first is taken, make a video of them")
         )
 
 
@@ -361,7 +360,7 @@ def _cut_jpeg(source: BinaryIO, name: str, max_pixels: int | None) -> Image.Imag
             found = _upright(image, ours=True)
     except Exception:  # the original file's error says more
         return None
-    warnings.warn(printable(f"{name}: cut short; read as far as it goes"), stacklevel=2)
+    warn_caller(printable(f"{name}: cut short; read as far as it goes"))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from yolotf._public import public, renamed
+from yolotf._public import public, renamed, warn_caller
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, names_for
@@ -56,7 +55,7 @@ class Classification:
     @property
     def names(self) -> tuple[str, ...]:
         """Deprecated name of `labels`."""
-        warnings.warn("Classification.names is called labels now", DeprecationWarning, stacklevel=2)
+        warn_caller("Classification.names is called labels now", DeprecationWarning)
         return self.labels
 
     def __len__(self) -> int:
@@ -154,9 +153,7 @@ class Classifier:
     @property
     def names(self) -> tuple[str, ...]:
         """Deprecated name of `class_names`."""
-        warnings.warn(
-            "Classifier.names is called class_names now", DeprecationWarning, stacklevel=2
-        )
+        warn_caller("Classifier.names is called class_names now", DeprecationWarning)
         return self.class_names
 
     @property

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from yolotf._public import public, renamed
+from yolotf._public import public, renamed, warn_caller
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, class_names_for
@@ -136,7 +135,7 @@ class Detector:
         self.network = self._wanted.applied_to(networks.as_network(network, classes=classes))
         doubts = () if own_files.is_of(weights, self.network) else stock_warnings(self.network)
         for text in (*self.network.warnings, *doubts):
-            warnings.warn(text, stacklevel=3)
+            warn_caller(text)
         self.class_names = class_names_for(self.network, class_names)
         check_heads(self.network)
         self._unwanted = self._wanted.unwanted(self.network, self.class_names)
@@ -146,7 +145,7 @@ class Detector:
     @property
     def names(self) -> tuple[str, ...]:
         """Deprecated name of `class_names`."""
-        warnings.warn("Detector.names is called class_names now", DeprecationWarning, stacklevel=2)
+        warn_caller("Detector.names is called class_names now", DeprecationWarning)
         return self.class_names
 
     @property

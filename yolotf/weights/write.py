@@ -8,7 +8,6 @@ import itertools
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolotf import _core, errors
+from yolotf._public import warn_caller
 from yolotf.weights import layout
 from yolotf.weights import op_library as _native
 from yolotf.weights.file import WeightsFile
@@ -342,9 +342,7 @@ _warned: set[str] = set()
 def _warn_once(text: str) -> None:
     if text not in _warned:
         _warned.add(text)
-        warnings.warn(
-            f"{text}; loading without it, which takes longer", RuntimeWarning, stacklevel=2
-        )
+        warn_caller(f"{text}; loading without it, which takes longer", RuntimeWarning)
 
 
 @dataclass(frozen=True)
