@@ -289,7 +289,7 @@ def main() -> None:
         check(loaders, present)
         before = loaders.drop if arguments.cold else lambda: None
         times = measure(present, arguments.rounds, before)
-    size_bytes = loaders.size_bytes
+    size_bytes = loaders.file.size_bytes
     floor = READ if arguments.cold else FLOOR
     medians = {name: statistics.median(found) for name, found in times.items()}
     rows = [
