@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/* csrc/*/*)
+NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*/*)
 
 .PHONY: help demo test test-processors test-ray test-js test-readers test-triton test-exporters test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
@@ -99,13 +99,13 @@ lint: $(VENV)/lint ## check format, types, import contracts, words, workflows an
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*.cc tests/csrc/*.h tests/csrc/*.cc
+	$(BIN)/clang-format --dry-run --Werror csrc/*/*.h csrc/*/*.cc tests/csrc/*.h tests/csrc/*.cc
 	$(BIN)/stubtest --mypy-config-file pyproject.toml yolotf._core
 
 format: $(VENV)/lint ## format Python and C++
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*.h csrc/*.cc tests/csrc/*.h tests/csrc/*.cc
+	$(BIN)/clang-format -i csrc/*/*.h csrc/*/*.cc tests/csrc/*.h tests/csrc/*.cc
 
 # The core without Python and TensorFlow, warnings as errors, under the sanitizers.
 sanitize: $(VENV)/compile ## test the C++ core under the address and undefined behaviour sanitizers
@@ -146,7 +146,7 @@ fuzz: $(VENV)/compile ## fuzz the C++ core, FUZZ_SECONDS for each target
 	@echo "Lines of the core that were reached:"
 	@llvm-cov$(LLVM_VERSION) report $(FUZZ_TARGETS:%=-object build-fuzz/%) \
 	  -instr-profile build-fuzz/all.profdata -show-region-summary=0 -show-branch-summary=0 \
-	  -sources csrc/*.cc
+	  -sources csrc/*/*.cc
 
 # The pages of docs/ and the reference from the docstrings, into site/.
 docs: $(VENV)/built ## build the pages and the reference into site/

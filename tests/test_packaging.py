@@ -57,8 +57,10 @@ def test_every_module_is_in_the_source_distribution(pyproject):
         if path.suffix in (".py", ".pyi", ".json") or path.name == "py.typed":
             relative = path.relative_to(ROOT)
             assert any(_matches(relative, pattern) for pattern in included), relative
-    for path in (ROOT / "csrc").iterdir():
-        assert any(path.relative_to(ROOT).match(pattern) for pattern in included), path
+    native = [path.relative_to(ROOT) for path in (ROOT / "csrc").rglob("*.*")]
+    assert {path.suffix for path in native} == {".cc", ".h"}
+    for path in native:
+        assert any(_matches(path, pattern) for pattern in included), path
     found = find_packages(str(ROOT), **pyproject["tool"]["setuptools"]["packages"]["find"])
     folders = {
         ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "yolotf").rglob("*.py")

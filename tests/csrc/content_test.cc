@@ -1,4 +1,4 @@
-#include "content.h"
+#include "weights/content.h"
 
 #include <algorithm>
 #include <cstring>
@@ -9,8 +9,8 @@
 #include <xmmintrin.h>
 #endif
 
-#include "content_kernels.h"
 #include "testing.h"
+#include "weights/content_kernels.h"
 
 namespace yolotf {
 namespace {

@@ -1,6 +1,6 @@
 // Tests of decoding and suppression, without a framework, to be run under the sanitizers: heads are
 // heap copies of exactly their size.
-#include "decode.h"
+#include "detect/decode.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "fit.h"
+#include "detect/fit.h"
 
 #include <atomic>
 #include <cmath>
@@ -6,7 +6,7 @@
 #include <random>
 #include <stdexcept>
 
-#include "parallel.h"
+#include "base/parallel.h"
 #include "testing.h"
 
 namespace yolotf {

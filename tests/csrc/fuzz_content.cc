@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-#include "content.h"
+#include "weights/content.h"
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "decode.h"
+#include "detect/decode.h"
 #include "fuzz_input.h"
 
 namespace {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "fit.h"
+#include "detect/fit.h"
 #include "fuzz_input.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -1,7 +1,7 @@
 // libFuzzer: whatever the bytes and the number of floats, a header is within the file or refused.
 #include <cstring>
 
-#include "header.h"
+#include "weights/header.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto* bytes = reinterpret_cast<const std::byte*>(data);

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "fuzz_input.h"
-#include "header.h"
-#include "load.h"
+#include "weights/header.h"
+#include "weights/load.h"
 
 namespace {
 

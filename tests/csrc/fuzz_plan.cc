@@ -9,10 +9,10 @@
 #include <cstring>
 #include <vector>
 
-#include "content.h"
-#include "header.h"
-#include "plan.h"
-#include "scatter.h"
+#include "weights/content.h"
+#include "weights/header.h"
+#include "weights/plan.h"
+#include "weights/scatter.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "header.h"
+#include "weights/header.h"
 
 #include <initializer_list>
 

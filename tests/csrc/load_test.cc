@@ -1,4 +1,4 @@
-#include "load.h"
+#include "weights/load.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -10,8 +10,8 @@
 #include <thread>
 
 #include "folder.h"
-#include "header.h"
 #include "testing.h"
+#include "weights/header.h"
 
 namespace yolotf {
 namespace {

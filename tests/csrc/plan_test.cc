@@ -1,4 +1,4 @@
-#include "plan.h"
+#include "weights/plan.h"
 
 #include <functional>
 #include <initializer_list>

@@ -1,4 +1,4 @@
-#include "scatter.h"
+#include "weights/scatter.h"
 
 #include <cmath>
 #include <initializer_list>

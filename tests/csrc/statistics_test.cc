@@ -1,4 +1,4 @@
-#include "statistics.h"
+#include "weights/statistics.h"
 
 #include <cmath>
 #include <random>

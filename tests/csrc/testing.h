@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "error.h"
-#include "plan.h"
+#include "weights/error.h"
+#include "weights/plan.h"
 
 #define CHECK(condition)                                                              \
   do {                                                                                \

@@ -20,8 +20,8 @@ SOURCES = op_library.op_folder() / "source"
 def site(monkeypatch, tmp_path):
     """A site-packages folder with a yolotf that pip installed without an op."""
     site = tmp_path / "site"
-    (site / "yolotf/_op/source").mkdir(parents=True)
-    (site / "yolotf/_op/source/op.cc").touch()
+    (site / "yolotf/_op/source/tensorflow").mkdir(parents=True)
+    (site / "yolotf/_op/source/tensorflow/op.cc").touch()
     about = site / "yolotf-0.1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: yolotf\nVersion: 0.1.0\n")
@@ -69,7 +69,7 @@ def test_the_op_is_compiled_for_the_running_tensorflow_and_tried(
     assert sorted(path.name for path in library.parent.iterdir()) == [OP.name, "source"]
     arguments = (tmp_path / "arguments").read_text().splitlines()
     assert arguments[0] == "-pipe"
-    wanted = {"-std=c++17", "-fPIC", "-shared", str(library.parent / "source/op.cc")}
+    wanted = {"-std=c++17", "-fPIC", "-shared", str(library.parent / "source/tensorflow/op.cc")}
     assert {*wanted, *tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()} <= set(
         arguments
     )
@@ -90,8 +90,8 @@ def test_pip_removes_it_with_the_rest(site, loaded, monkeypatch, tmp_path):
 def test_a_checkout_is_noted_nowhere(site, loaded, monkeypatch, tmp_path):
     compiler(monkeypatch, tmp_path, COPY)
     checkout = tmp_path / "checkout/yolotf"
-    (checkout / "_op/source").mkdir(parents=True)
-    (checkout / "_op/source/op.cc").touch()
+    (checkout / "_op/source/tensorflow").mkdir(parents=True)
+    (checkout / "_op/source/tensorflow/op.cc").touch()
     monkeypatch.setattr(_core, "__file__", str(checkout / "_core.so"))
     before = (site / "yolotf-0.1.0.dist-info/RECORD").read_text()
     assert op_build.build() == checkout / "_op" / OP.name
@@ -139,7 +139,7 @@ def test_without_a_compiler_it_is_said_what_to_install(site, monkeypatch, built)
 def test_the_sources_that_are_carried_are_all_it_takes():
     names = {path.relative_to(SOURCES).as_posix() for path in SOURCES.rglob("*.*")}
     wanted = {name for name in names if name.endswith(".cc")}
-    assert {Path(name).name for name in wanted} > {"op.cc", "load.cc", "plan.cc"}
+    assert wanted > {"tensorflow/op.cc", "weights/load.cc", "weights/plan.cc"}
     while wanted:
         name = wanted.pop()
         names.discard(name)

@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 
 class Role(str, Enum):
-    """The role of an array in its layer; equal to its string. In the order of csrc/plan.h."""
+    """The role of an array in its layer; equal to its string.
+
+    In the order of csrc/weights/plan.h.
+    """
 
     BIAS = "bias"
     BETA = "beta"
@@ -29,7 +32,7 @@ class Role(str, Enum):
 
     @property
     def number(self) -> int:
-        """The value of the same role in csrc/plan.h."""
+        """The value of the same role in csrc/weights/plan.h."""
         return _NUMBERS[self]
 
 

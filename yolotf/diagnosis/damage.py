@@ -1,4 +1,4 @@
-"""Finds damaged values in a file, by the same rules as a load with `verify` (csrc/content.h)."""
+"""Finds damaged values by the rules of a load with `verify` (csrc/weights/content.h)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from yolotf.darknet.decoding import (
 from yolotf.darknet.detection_options import DetectionOptions
 
 _KINDS = ("yolo", "Gaussian_yolo", "region", "detection")
-"""Indexed by HeadKind of decode.h."""
+"""Indexed by HeadKind of csrc/detect/decode.h."""
 
 
 class Found(NamedTuple):

@@ -1,4 +1,7 @@
-"""The header of a `.weights` file (AlexeyAB/darknet src/parser.c:2254); see csrc/header.h."""
+"""The header of a `.weights` file (AlexeyAB/darknet src/parser.c:2254).
+
+See csrc/weights/header.h.
+"""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def _rows(assignments: Sequence[Assignment], header_bytes: int) -> NDArray[np.in
 
 
 class Fields(NamedTuple):
-    """How a row of a plan begins, before the extents: `PLAN_FIELDS`, see csrc/plan.h."""
+    """How a row of a plan begins, before the extents: `PLAN_FIELDS`, see csrc/weights/plan.h."""
 
     offset: int
     norm_offset: int

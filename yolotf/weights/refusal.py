@@ -14,7 +14,7 @@ from yolotf.weights.file import WeightsFile
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure of a native check: `Error` in csrc/error.h, with names for code and role."""
+    """A failure of a native check, with names for code and role (csrc/weights/error.h)."""
 
     code: str
     segment: int = -1
@@ -41,7 +41,7 @@ class Failure:
 
 
 def role_name(number: int) -> str:
-    """The name of a `Role` in csrc/plan.h; "" if the number is not a role."""
+    """The name of a `Role` in csrc/weights/plan.h; "" if the number is not a role."""
     return _core.ROLES[number] if 0 <= number < len(_core.ROLES) else ""
 
 

@@ -1,6 +1,6 @@
 """Statistics of the arrays in a file.
 
-csrc/content.h has the rules that recognize damage by its values, for loads and for `check`.
+csrc/weights/content.h has the rules that recognize damage by its values, for loads and for `check`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,588 @@
+#include "detect/decode.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "base/parallel.h"
+
+namespace yolotf {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kGreedyBeta = 0.6F;  // box_diou's own exponent, box.c:206; beta_nms is ignored
+
+// Center first, relative to the input or the image, as in Darknet.
+struct Box {
+  float x = 0;
+  float y = 0;
+  float width = 0;
+  float height = 0;
+};
+
+// A box whose score in a class is above the threshold.
+struct Candidate {
+  float score = 0;
+  std::int32_t class_id = 0;
+  std::size_t box = 0;  // in `places`
+};
+
+// The position of a box in the raw numbers. Most boxes are never decoded: only scores are needed.
+struct Place {
+  std::size_t head = 0;
+  std::int64_t index = 0;  // by row, column, anchor
+};
+
+struct Candidates {
+  std::vector<Place> places;
+  std::vector<Candidate> found;  // in Darknet's order: by box, then class
+};
+
+float logistic(float raw) noexcept {
+  return static_cast<float>(1.0 / (1.0 + std::exp(-static_cast<double>(raw))));
+}
+
+float exponential(float raw) noexcept {
+  return static_cast<float>(std::exp(static_cast<double>(raw)));
+}
+
+// A lower bound, and a close one, of the raw numbers whose logistic is above `least`. Numbers below
+// it need no evaluation; those above are evaluated and compared.
+float raw_limit(double least) noexcept {
+  const double lowered = least * (1 - 1e-6);
+  if (!(lowered > 0)) {
+    return -kInfinity;
+  }
+  if (lowered >= 1) {
+    return kInfinity;
+  }
+  return static_cast<float>(std::log(lowered / (1 - lowered)) - 1e-3);
+}
+
+bool is_wanted(const DecodeOptions& options, std::int64_t class_id) noexcept {
+  const auto index = static_cast<std::size_t>(class_id);
+  return index >= options.unwanted.size() || !options.unwanted[index];
+}
+
+// Collects candidates from class numbers, which are probabilities or logits.
+class Scorer {
+ public:
+  Scorer(const DecodeOptions& options, Candidates* out) : options_(options), out_(out) {}
+
+  // Probabilities are `factor` * logistic(raw); `factor` is at most 1.
+  bool add_logistic(float objectness, float factor, const float* raw, std::int64_t classes) {
+    const double least = static_cast<double>(options_.score) /
+                         (static_cast<double>(objectness) * static_cast<double>(factor));
+    const float limit = raw_limit(least);
+    int likely = 0;
+    for (std::int64_t i = 0; i < classes; ++i) {
+      likely += static_cast<int>(raw[i] > limit);
+    }
+    bool any = false;
+    for (std::int64_t i = 0; likely > 0 && i < classes; ++i) {
+      if (raw[i] > limit) {
+        any |= add(objectness * (logistic(raw[i]) * factor), i);
+      }
+    }
+    return any;
+  }
+
+  // Probabilities are `factor` * number, for any number.
+  bool add_plain(float objectness, float factor, const float* numbers, std::int64_t classes) {
+    bool any = false;
+    for (std::int64_t i = 0; i < classes; ++i) {
+      any |= add(objectness * (numbers[i] * factor), i);
+    }
+    return any;
+  }
+
+  bool add(float score, std::int64_t class_id) {
+    if (!(score > options_.score) || !is_wanted(options_, class_id)) {
+      return false;
+    }
+    out_->found.push_back({score, static_cast<std::int32_t>(class_id), out_->places.size()});
+    return true;
+  }
+
+  // Sets the box of the candidates added since the last call.
+  void place(const Place& place) { out_->places.push_back(place); }
+
+ private:
+  const DecodeOptions& options_;
+  Candidates* out_;
+};
+
+// Darknet's softmax with temperature 1 (blas.c), stabilized by subtracting the maximum.
+void softmax(const float* raw, std::int64_t count, float* out) {
+  float largest = -kInfinity;
+  for (std::int64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, raw[i]);
+  }
+  float sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    out[i] = exponential(raw[i] - largest);
+    sum += out[i];
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    out[i] /= sum;
+  }
+}
+
+std::int64_t coords_of(HeadKind kind) noexcept { return kind == HeadKind::kGaussianYolo ? 8 : 4; }
+
+// A head for one image.
+class Head {
+ public:
+  Head() = default;
+  virtual ~Head() = default;
+  Head(const Head&) = delete;
+  Head& operator=(const Head&) = delete;
+
+  // Lists the candidates of the head, whose index is `number`.
+  virtual void find(std::size_t number, Candidates* out) = 0;
+  virtual Box box(std::int64_t index) const noexcept = 0;
+};
+
+// A head with anchors: yolo_layer.c:131 and 1103, gaussian_yolo_layer.c:134, region_layer.c:86.
+class AnchorHead : public Head {
+ public:
+  AnchorHead(const HeadRule& rule, const RawHead& head, const float* raw,
+             const DecodeOptions& options)
+      : rule_(rule),
+        head_(head),
+        raw_(raw),
+        options_(options),
+        coords_(coords_of(rule.kind)),
+        entries_(coords_ + 1 + rule.classes),
+        rows_(static_cast<float>(head.rows)),
+        columns_(static_cast<float>(head.columns)),
+        offset_(static_cast<float>(0.5 * (static_cast<double>(rule.scale_x_y) - 1.0))),
+        probabilities_(
+            static_cast<std::size_t>(rule.softmax && rule.tree == nullptr ? rule.classes : 0)) {
+    const bool region = rule.kind == HeadKind::kRegion;
+    const float width = region ? columns_ : static_cast<float>(options.input.width);
+    const float height = region ? rows_ : static_cast<float>(options.input.height);
+    for (std::size_t i = 0; i + 1 < rule.anchors.size(); i += 2) {
+      anchors_.push_back(rule.anchors[i] / width);
+      anchors_.push_back(rule.anchors[i + 1] / height);
+    }
+  }
+
+  void find(std::size_t number, Candidates* out) override {
+    Scorer scorer(options_, out);
+    const std::int64_t count = head_.rows * head_.columns * rule_.boxes;
+    // In [region] without softmax a class number may be above 1, so objectness alone rules out
+    // nothing.
+    const bool decides = rule_.kind != HeadKind::kRegion || rule_.softmax || rule_.tree != nullptr;
+    const float limit = !decides           ? -kInfinity
+                        : rule_.new_coords ? options_.score
+                                           : raw_limit(static_cast<double>(options_.score));
+    constexpr std::int64_t kBlock = 256;
+    std::int64_t likely[kBlock];
+    for (std::int64_t start = 0; start < count; start += kBlock) {
+      const std::int64_t end = std::min(count, start + kBlock);
+      std::int64_t found = 0;
+      for (std::int64_t i = start; i < end; ++i) {
+        likely[found] = i;
+        found += static_cast<std::int64_t>(!decides || raw_[i * entries_ + coords_] > limit);
+      }
+      for (std::int64_t i = 0; i < found; ++i) {
+        const float* raw = raw_ + likely[i] * entries_;
+        const float objectness = objectness_of(raw[coords_]);
+        if ((!decides || objectness > options_.score) && score(raw, objectness, &scorer)) {
+          scorer.place({number, likely[i]});
+        }
+      }
+    }
+  }
+
+  Box box(std::int64_t index) const noexcept override {
+    const std::int64_t cell = index / rule_.boxes;
+    return box(raw_ + index * entries_, static_cast<float>(cell % head_.columns),
+               static_cast<float>(cell / head_.columns),
+               static_cast<std::size_t>(2 * (index % rule_.boxes)));
+  }
+
+ private:
+  float objectness_of(float raw) const noexcept {
+    if (rule_.new_coords) {
+      return raw;
+    }
+    const float objectness = logistic(raw);
+    return rule_.class_fix && objectness < 0.5F ? 0.0F : objectness;  // region_layer.c:389
+  }
+
+  bool score(const float* raw, float objectness, Scorer* scorer) {
+    const float* classes = raw + coords_ + 1;
+    if (rule_.tree != nullptr) {
+      const ClassTree::Share last = rule_.tree->last_likely(classes, &waiting_);
+      return last.class_id >= 0 && scorer->add(last.probability, last.class_id);
+    }
+    if (rule_.kind == HeadKind::kRegion) {
+      // Without a class tree, Darknet's CPU code applies softmax or nothing, never a logistic.
+      if (rule_.softmax) {
+        softmax(classes, rule_.classes, probabilities_.data());
+        classes = probabilities_.data();
+      }
+      return scorer->add_plain(objectness, 1, classes, rule_.classes);
+    }
+    float factor = 1;
+    if (rule_.kind == HeadKind::kGaussianYolo) {  // deviations lower the score
+      factor = 1 - (logistic(raw[1]) + logistic(raw[3]) + logistic(raw[5]) + logistic(raw[7])) / 4;
+    }
+    return rule_.new_coords ? scorer->add_plain(objectness, factor, classes, rule_.classes)
+                            : scorer->add_logistic(objectness, factor, classes, rule_.classes);
+  }
+
+  Box box(const float* raw, float column, float row, std::size_t anchor) const noexcept {
+    // Each coordinate of [Gaussian_yolo] is followed by its deviation.
+    const int step = rule_.kind == HeadKind::kGaussianYolo ? 2 : 1;
+    float x = raw[0];
+    float y = raw[step];
+    float width = raw[2 * step];
+    float height = raw[3 * step];
+    if (rule_.new_coords) {
+      width = width * width * 4;
+      height = height * height * 4;
+    } else {
+      x = logistic(x);
+      y = logistic(y);
+      width = exponential(width);
+      height = exponential(height);
+    }
+    Box out;
+    out.width = width * anchors_[anchor];
+    out.height = height * anchors_[anchor + 1];
+    out.x = (column + (x * rule_.scale_x_y - offset_)) / columns_;
+    out.y = (row + (y * rule_.scale_x_y - offset_)) / rows_;
+    if (rule_.point != 0) {  // position of the point in the box, gaussian_yolo_layer.c:143
+      out.x += out.width * rule_.point;
+      out.y += out.height * rule_.point;
+    }
+    return out;
+  }
+
+  const HeadRule& rule_;
+  const RawHead& head_;
+  const float* raw_;
+  const DecodeOptions& options_;
+  std::int64_t coords_;
+  std::int64_t entries_;
+  float rows_;
+  float columns_;
+  float offset_;
+  std::vector<float> anchors_;  // relative to the input
+  std::vector<float> probabilities_;
+  std::vector<ClassTree::Share> waiting_;
+};
+
+// YOLO version 1, detection_layer.c:49 and 288: class numbers of all cells, then confidences, then
+// boxes; channels first, as Darknet flattens the output of a convolution.
+class DetectionHead : public Head {
+ public:
+  DetectionHead(const HeadRule& rule, const RawHead& head, const float* raw,
+                const DecodeOptions& options)
+      : rule_(rule),
+        head_(head),
+        raw_(raw),
+        options_(options),
+        confidences_(rule.side * rule.side * rule.classes),
+        boxes_(confidences_ + rule.side * rule.side * rule.boxes) {}
+
+  void find(std::size_t number, Candidates* out) override {
+    Scorer scorer(options_, out);
+    std::vector<float> numbers(static_cast<std::size_t>(rule_.classes));
+    std::vector<float> shares(rule_.softmax ? numbers.size() : 0);
+    for (std::int64_t cell = 0; cell < rule_.side * rule_.side; ++cell) {
+      for (std::int64_t i = 0; i < rule_.classes; ++i) {
+        numbers[static_cast<std::size_t>(i)] = at(cell * rule_.classes + i);
+      }
+      if (rule_.softmax) {
+        softmax(numbers.data(), rule_.classes, shares.data());
+      }
+      const float* probabilities = rule_.softmax ? shares.data() : numbers.data();
+      for (std::int64_t n = 0; n < rule_.boxes; ++n) {
+        const std::int64_t index = cell * rule_.boxes + n;
+        if (scorer.add_plain(at(confidences_ + index), 1, probabilities, rule_.classes)) {
+          scorer.place({number, index});
+        }
+      }
+    }
+  }
+
+  Box box(std::int64_t index) const noexcept override {
+    const std::int64_t cell = index / rule_.boxes;
+    const auto side = static_cast<float>(rule_.side);
+    const std::int64_t first = boxes_ + 4 * index;
+    Box out{(at(first) + static_cast<float>(cell % rule_.side)) / side,
+            (at(first + 1) + static_cast<float>(cell / rule_.side)) / side, at(first + 2),
+            at(first + 3)};
+    if (rule_.square) {
+      out.width *= out.width;
+      out.height *= out.height;
+    }
+    return out;
+  }
+
+ private:
+  float at(std::int64_t index) const noexcept {
+    const std::int64_t grid = head_.rows * head_.columns;
+    return raw_[index % grid * head_.channels + index / grid];
+  }
+
+  const HeadRule& rule_;
+  const RawHead& head_;
+  const float* raw_;
+  const DecodeOptions& options_;
+  std::int64_t confidences_;  // index of the first
+  std::int64_t boxes_;        // index of the first
+};
+
+// Converts boxes relative to a letter-boxed input to boxes relative to the image
+// (yolo_layer.c:939).
+class LetterBox {
+ public:
+  LetterBox(Extent picture, Extent input) noexcept
+      : full_width_(static_cast<float>(input.width)),
+        full_height_(static_cast<float>(input.height)) {
+    const bool wide = full_width_ / static_cast<float>(picture.width) <
+                      full_height_ / static_cast<float>(picture.height);
+    // Rounded down, but at least 1.
+    const auto at_least_one = [](std::int64_t side) { return std::max<std::int64_t>(1, side); };
+    width_ = static_cast<float>(wide ? input.width
+                                     : at_least_one(picture.width * input.height / picture.height));
+    height_ = static_cast<float>(wide ? at_least_one(picture.height * input.width / picture.width)
+                                      : input.height);
+  }
+
+  void undo(Box* box) const noexcept {
+    const float across = width_ / full_width_;
+    const float down = height_ / full_height_;
+    box->x = (box->x - (full_width_ - width_) / 2 / full_width_) / across;
+    box->y = (box->y - (full_height_ - height_) / 2 / full_height_) / down;
+    box->width /= across;
+    box->height /= down;
+  }
+
+ private:
+  float full_width_;
+  float full_height_;
+  float width_;
+  float height_;
+};
+
+struct Edges {
+  explicit Edges(const Box& box) noexcept
+      : left(box.x - box.width / 2),
+        right(box.x + box.width / 2),
+        top(box.y - box.height / 2),
+        bottom(box.y + box.height / 2),
+        area(box.width * box.height),
+        x(box.x),
+        y(box.y) {}
+
+  float left;
+  float right;
+  float top;
+  float bottom;
+  float area;
+  float x;
+  float y;
+};
+
+// Whether box_iou, box_diou or box_diounms (box.c:163-230) of two boxes is above `options.iou`.
+bool excludes(const Edges& a, const Edges& b, const DecodeOptions& options) noexcept {
+  const float across = std::min(a.right, b.right) - std::max(a.left, b.left);
+  const float down = std::min(a.bottom, b.bottom) - std::max(a.top, b.top);
+  const float both = across > 0 && down > 0 ? across * down : 0;
+  const float either = a.area + b.area - both;
+  const float iou = either == 0 ? 0 : both / either;
+  // The other kinds only subtract from the IoU.
+  if (options.suppression == SuppressionKind::kDefault || !(iou > options.iou)) {
+    return iou > options.iou;
+  }
+  const float width = std::max(a.right, b.right) - std::min(a.left, b.left);
+  const float height = std::max(a.bottom, b.bottom) - std::min(a.top, b.top);
+  const float diagonal = width * width + height * height;
+  const float distance = (a.x - b.x) * (a.x - b.x) + (a.y - b.y) * (a.y - b.y);
+  const float share = diagonal == 0 ? 0 : distance / diagonal;
+  const bool greedy = options.suppression == SuppressionKind::kGreedyNms;
+  return iou - std::pow(share, greedy ? kGreedyBeta : options.beta) > options.iou;
+}
+
+// Best first; equal scores in the order of the candidates.
+bool is_before(const Candidate& a, const Candidate& b) noexcept {
+  if (a.score != b.score) {
+    return a.score > b.score;
+  }
+  return a.box != b.box ? a.box < b.box : a.class_id < b.class_id;
+}
+
+// Sorts candidates lazily, only as many as are requested.
+class Queue {
+ public:
+  explicit Queue(std::vector<Candidate>* candidates) : candidates_(*candidates) {}
+
+  // The next candidate; null after the last.
+  const Candidate* next() {
+    if (next_ == sorted_) {
+      if (sorted_ == candidates_.size()) {
+        return nullptr;
+      }
+      const auto place = [this](std::size_t index) {
+        return candidates_.begin() + static_cast<std::ptrdiff_t>(index);
+      };
+      const std::size_t end = std::min(candidates_.size(), sorted_ + step_);
+      std::nth_element(place(sorted_), place(end - 1), candidates_.end(), is_before);
+      std::sort(place(sorted_), place(end - 1), is_before);
+      sorted_ = end;
+      step_ *= 2;  // so that sorting all costs little more than one full sort
+    }
+    return &candidates_[next_++];
+  }
+
+ private:
+  std::vector<Candidate>& candidates_;
+  std::size_t next_ = 0;
+  std::size_t sorted_ = 0;
+  std::size_t step_ = 512;
+};
+
+struct Kept {
+  Candidate candidate;
+  Box box;
+};
+
+// Greedy, for each class: keeps the best box, drops the boxes it suppresses, and so on
+// (do_nms_sort, box.c:812, and diounms_sort, box.c:868). Returns the kept boxes, best first.
+template <typename BoxOf>
+std::vector<Kept> suppress(Candidates* candidates, const DecodeOptions& options,
+                           const BoxOf& box_of) {
+  std::int32_t highest = 0;
+  for (const Candidate& one : candidates->found) {
+    highest = std::max(highest, one.class_id);
+  }
+  constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+  std::vector<std::size_t> last(options.agnostic ? 1 : static_cast<std::size_t>(highest) + 1,
+                                kNone);  // the last of each class, an index into `kept`
+  std::vector<std::size_t> before;       // for each of `kept`, the previous one of its class
+  std::vector<Kept> kept;
+  std::vector<Edges> edges;  // for each of `kept`
+  Queue queue(&candidates->found);
+  while (static_cast<std::int64_t>(kept.size()) < options.max_boxes) {
+    const Candidate* one = queue.next();
+    if (one == nullptr) {
+      break;
+    }
+    std::size_t& mine = last[options.agnostic ? 0 : static_cast<std::size_t>(one->class_id)];
+    const Box box = box_of(candidates->places[one->box]);
+    const Edges here(box);
+    std::size_t other = mine;
+    while (other != kNone && !excludes(edges[other], here, options)) {
+      other = before[other];
+    }
+    if (other == kNone) {
+      before.push_back(mine);
+      mine = kept.size();
+      kept.push_back({*one, box});
+      edges.push_back(here);
+    }
+  }
+  return kept;
+}
+
+// In pixels; a box without finite edges extends to the edges of the image.
+Detection to_corners(const Box& box, Extent picture) noexcept {
+  const auto width = static_cast<float>(picture.width);
+  const auto height = static_cast<float>(picture.height);
+  const float half_width = box.width * width / 2;
+  const float half_height = box.height * height / 2;
+  const auto finite = [](float edge, float otherwise) {
+    return std::isfinite(edge) ? edge : otherwise;
+  };
+  Detection out;
+  out.left = finite(box.x * width - half_width, 0);
+  out.top = finite(box.y * height - half_height, 0);
+  out.right = finite(box.x * width + half_width, width);
+  out.bottom = finite(box.y * height + half_height, height);
+  return out;
+}
+
+// a * b for non-negative numbers; -1 if it overflows 64 bits or a number is negative.
+std::int64_t product(std::int64_t a, std::int64_t b) noexcept {
+  if (a < 0 || b < 0 || (a != 0 && b > std::numeric_limits<std::int64_t>::max() / a)) {
+    return -1;
+  }
+  return a * b;
+}
+
+}  // namespace
+
+std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t columns) noexcept {
+  // Far beyond any memory, yet products with small numbers fit into 64 bits.
+  constexpr std::int64_t kMost = std::int64_t{1} << 40;
+  if (rule.classes < 0 || rule.classes > std::numeric_limits<std::int32_t>::max() ||
+      rule.boxes < 1 || rule.boxes > kMost) {
+    return -1;
+  }
+  if (rule.tree != nullptr &&
+      (rule.kind != HeadKind::kRegion || rule.tree->classes() != rule.classes)) {
+    return -1;
+  }
+  if (rule.kind == HeadKind::kDetection) {
+    const std::int64_t cells = rule.side < 1 ? -1 : product(rule.side, rule.side);
+    return product(cells, rule.classes + 5 * rule.boxes);
+  }
+  if (static_cast<std::int64_t>(rule.anchors.size()) != 2 * rule.boxes) {
+    return -1;
+  }
+  return product(product(rows, columns),
+                 product(rule.boxes, coords_of(rule.kind) + 1 + rule.classes));
+}
+
+std::vector<Detection> detect(const std::vector<HeadRule>& rules, const std::vector<RawHead>& heads,
+                              std::int64_t picture, Extent size, const DecodeOptions& options) {
+  Candidates candidates;
+  std::vector<std::unique_ptr<Head>> decoders;
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    const RawHead& head = heads[i];
+    const float* raw = head.data + picture * head.rows * head.columns * head.channels;
+    if (rules[i].kind == HeadKind::kDetection) {
+      decoders.push_back(std::make_unique<DetectionHead>(rules[i], head, raw, options));
+    } else {
+      decoders.push_back(std::make_unique<AnchorHead>(rules[i], head, raw, options));
+    }
+    decoders.back()->find(i, &candidates);
+  }
+  const LetterBox letter_box(size, options.input);
+  const auto box_of = [&](const Place& place) {
+    Box box = decoders[place.head]->box(place.index);
+    if (options.letter_box) {
+      letter_box.undo(&box);
+    }
+    return box;
+  };
+  std::vector<Detection> found;
+  for (const Kept& one : suppress(&candidates, options, box_of)) {
+    found.push_back(to_corners(one.box, size));
+    found.back().score = one.candidate.score;
+    found.back().class_id = one.candidate.class_id;
+  }
+  return found;
+}
+
+std::vector<std::vector<Detection>> detect_all(const std::vector<HeadRule>& rules,
+                                               const std::vector<RawHead>& heads,
+                                               const std::vector<Extent>& sizes,
+                                               const DecodeOptions& options, int threads) {
+  std::vector<std::vector<Detection>> found(sizes.size());
+  run_tasks(sizes.size(), threads, [&](std::size_t i) {
+    found[i] = detect(rules, heads, static_cast<std::int64_t>(i), sizes[i], options);
+  });
+  return found;
+}
+
+}  // namespace yolotf

@@ -1,0 +1,471 @@
+// The Python module yolotf._core: file format, checks and scatter, without TensorFlow.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/parallel.h"
+#include "python/without_gil.h"
+#include "weights/content.h"
+#include "weights/header.h"
+#include "weights/load.h"
+#include "weights/mapped_file.h"
+#include "weights/plan.h"
+#include "weights/scatter.h"
+#include "weights/statistics.h"
+
+namespace py = pybind11;
+
+void bind_decode(py::module_& module);  // decode_module.cc
+
+namespace yolotf {
+namespace {
+
+using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+
+// Indexed by Code.
+constexpr std::array<const char*, 15> kCodeNames = {"ok",
+                                                    "header_too_short",
+                                                    "file_too_short",
+                                                    "wrong_size",
+                                                    "bad_segment",
+                                                    "wrong_rank",
+                                                    "wrong_shape",
+                                                    "wrong_dtype",
+                                                    "uninitialized",
+                                                    "shared",
+                                                    "nonfinite",
+                                                    "huge",
+                                                    "negative_variance",
+                                                    "zeros",
+                                                    "repeated"};
+static_assert(kCodeNames.size() == static_cast<std::size_t>(Code::kRepeated) + 1);
+
+// Indexed by FileCode.
+constexpr std::array<const char*, 4> kFileCodeNames = {"ok", "system", "not_regular", "changed"};
+static_assert(kFileCodeNames.size() == static_cast<std::size_t>(FileCode::kChanged) + 1);
+
+// Indexed by Role.
+constexpr std::array<const char*, 8> kRoleNames = {
+    "bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights", "scale"};
+static_assert(kRoleNames.size() == static_cast<std::size_t>(Role::kScale) + 1);
+
+py::object& native_error() {
+  static py::object* type = new py::object();  // never destroyed: the interpreter ends first
+  return *type;
+}
+
+[[noreturn]] void raise(const std::string& text, const char* code, const Error& error) {
+  py::object exception = native_error()(text);
+  exception.attr("code") = code;
+  exception.attr("segment") = error.segment;
+  exception.attr("axis") = error.axis;
+  exception.attr("role") = error.role;
+  exception.attr("offset") = error.offset;
+  exception.attr("end") = error.end;
+  exception.attr("expected") = error.expected;
+  exception.attr("found") = error.found;
+  PyErr_SetObject(native_error().ptr(), exception.ptr());
+  throw py::error_already_set();
+}
+
+[[noreturn]] void raise(const Error& error) {
+  raise(describe(error), kCodeNames[static_cast<std::size_t>(error.code)], error);
+}
+
+[[noreturn]] void raise(const FileError& error, const std::string& path) {
+  if (error.code == FileCode::kChanged) {
+    raise("the file was changed by another process while it was read", "changed", Error{});
+  }
+  const int code = error.system_error != 0 ? error.system_error : EINVAL;
+  const std::string text = error.code == FileCode::kNotRegular && error.system_error == 0
+                               ? "not a regular file"
+                               : std::strerror(code);
+  py::object exception = py::reinterpret_borrow<py::object>(PyExc_OSError)(
+      code, text,
+      py::str(
+          PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<py::ssize_t>(path.size()))));
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception.ptr())), exception.ptr());
+  throw py::error_already_set();
+}
+
+std::string to_path(const py::object& path) {
+  const auto encoded = py::module_::import("os").attr("fsencode")(path).cast<std::string>();
+  if (encoded.find('\0') != std::string::npos) {
+    throw py::value_error("embedded null byte");  // as Python's own open()
+  }
+  return encoded;
+}
+
+// Started on demand and joined at the end of the load.
+class OwnThreads : public Threads {
+ public:
+  explicit OwnThreads(int threads) : threads_(threads) {}
+  ~OwnThreads() override {
+    for (std::thread& thread : started_) {
+      thread.join();
+    }
+  }
+  int helpers() const override { return threads_ - 1; }
+  void start(std::function<void()> work) override {
+    try {
+      started_.emplace_back(std::move(work));
+    } catch (const std::exception&) {
+      // No thread or no memory for one: the load's own thread does the work.
+    }
+  }
+
+ private:
+  int threads_;
+  std::vector<std::thread> started_;
+};
+
+py::tuple read_start(const py::object& path_like) {
+  const std::string path = to_path(path_like);
+  FileError file_error;
+  MappedFile file;
+  std::byte bytes[kWideHeaderBytes];
+  std::uint64_t available = 0;
+  if (!file.open(path.c_str(), &file_error) ||
+      !file.read(0, sizeof bytes, bytes, &available, &file_error)) {
+    raise(file_error, path);
+  }
+  return py::make_tuple(py::bytes(reinterpret_cast<const char*>(bytes), available), file.size());
+}
+
+py::tuple parse_start(const py::bytes& start, std::uint64_t file_bytes, std::int64_t floats) {
+  const auto bytes = start.cast<std::string_view>();
+  Header header;
+  Error error;
+  if (!parse_header(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size(), file_bytes,
+                    floats, &header, &error)) {
+    raise(error);
+  }
+  return py::make_tuple(header.major, header.minor, header.revision, header.seen,
+                        header.size_bytes);
+}
+
+std::vector<Segment> to_segments(const Int64Array& plan) {
+  if (plan.ndim() != 2 || plan.shape(1) != kPlanColumns) {
+    throw py::value_error("plan must have the shape (segments, " + std::to_string(kPlanColumns) +
+                          ")");
+  }
+  return segments_from_rows(plan.data(), plan.shape(0));
+}
+
+Target to_target(py::array& array) {
+  Target target;
+  const std::string dtype = py::str(array.dtype());
+  target.dtype = dtype == "float32"    ? Dtype::kFloat32
+                 : dtype == "float16"  ? Dtype::kFloat16
+                 : dtype == "bfloat16" ? Dtype::kBfloat16
+                                       : Dtype::kOther;
+  target.initialized = true;
+  target.rank = static_cast<int>(array.ndim());
+  for (int axis = 0; axis < std::min(target.rank, 8); ++axis) {
+    target.shape[axis] = static_cast<std::uint64_t>(array.shape(axis));
+  }
+  constexpr int kNeeded = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if ((array.flags() & kNeeded) != kNeeded) {
+    throw py::value_error("arrays must be contiguous and aligned");
+  }
+  target.data = array.mutable_data();  // raises if the array is read-only
+  return target;
+}
+
+// Arrays that nothing else uses during the load.
+class Arrays : public Variables {
+ public:
+  explicit Arrays(std::vector<Target> targets) : targets_(std::move(targets)) {}
+  bool lock(std::vector<Target>* targets, Error*) override {
+    *targets = targets_;
+    return true;
+  }
+  bool begin(std::vector<Target>* targets) override {
+    for (const Target& target : *targets) {
+      std::uint64_t size = element_bytes(target.dtype);
+      for (int axis = 0; axis < target.rank; ++axis) {
+        size *= target.shape[axis];
+      }
+      prefer_huge_pages(target.data, size);
+    }
+    return true;
+  }
+  void commit() override {}
+
+ private:
+  std::vector<Target> targets_;
+};
+
+[[noreturn]] void raise(const LoadError& error, const std::string& path) {
+  if (error.file.code != FileCode::kOk) {
+    raise(error.file, path);
+  }
+  raise(error.error);
+}
+
+py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_bytes,
+                         std::int64_t expected_bytes, const Int64Array& plan,
+                         std::vector<py::array> arrays, bool cast, bool verify,
+                         bool contents_disposable, int threads) {
+  LoadRequest request;
+  request.path = to_path(path_like);
+  request.header = header_bytes;
+  request.expected_bytes = expected_bytes;
+  request.segments = to_segments(plan);
+  request.cast = cast;
+  request.verify = verify;
+  request.contents_disposable = contents_disposable;
+  if (request.segments.size() != arrays.size()) {
+    throw py::value_error("plan and arrays must have the same length");
+  }
+  std::vector<Target> targets;
+  targets.reserve(arrays.size());
+  for (py::array& array : arrays) {
+    targets.push_back(to_target(array));
+  }
+  LoadStats stats;
+  LoadError error;
+  bool loaded = false;
+  {
+    const WithoutGil released;
+    Arrays variables(std::move(targets));
+    OwnThreads own_threads(threads);
+    loaded = load(request, &variables, &own_threads, &stats, &error);
+  }
+  if (!loaded) {
+    raise(error, request.path);
+  }
+  return py::make_tuple(stats.mapped ? 1 : 0, stats.threads, stats.checking_ns, stats.writing_ns);
+}
+
+// The result of `find` in diagnosis/damage.py: a row for each error.
+py::list examine(const py::object& path_like, std::uint64_t header_bytes, const Int64Array& plan,
+                 int threads) {
+  const std::string path = to_path(path_like);
+  const std::vector<Segment> segments = to_segments(plan);
+  std::vector<Error> errors;
+  LoadError error;
+  bool examined = false;
+  {
+    const WithoutGil released;
+    OwnThreads own_threads(threads);
+    examined = examine_content(path, header_bytes, segments, &own_threads, &errors, &error);
+  }
+  if (!examined) {
+    raise(error, path);
+  }
+  py::list rows;
+  for (const Error& one : errors) {
+    rows.append(py::make_tuple(kCodeNames[static_cast<std::size_t>(one.code)], one.segment,
+                               kRoleNames[static_cast<std::size_t>(one.role)], one.offset, one.end,
+                               one.expected, one.found));
+  }
+  return rows;
+}
+
+// Runs may overlap; anything past the end of the file is not counted.
+py::dict scan(const py::object& path_like, const Int64Array& offsets, const Int64Array& counts,
+              int threads) {
+  const std::string path = to_path(path_like);
+  if (offsets.ndim() != 1 || counts.ndim() != 1 || offsets.shape(0) != counts.shape(0)) {
+    throw py::value_error("offsets and counts must be vectors of one length");
+  }
+  const auto runs = static_cast<std::size_t>(offsets.shape(0));
+  constexpr std::int64_t kChunkFloats = 64 * 1024;
+  struct Chunk {
+    std::size_t run;
+    std::int64_t offset;
+    std::int64_t count;
+  };
+  std::vector<Chunk> chunks;
+  for (std::size_t i = 0; i < runs; ++i) {
+    if (offsets.data()[i] < 0 || counts.data()[i] < 0) {
+      throw py::value_error("offsets and counts must not be negative");
+    }
+  }
+  std::vector<Stats> stats(runs);
+  FileError file_error;
+  MappedFile file;
+  bool sound = true;
+  {
+    const WithoutGil released;
+    sound = file.open(path.c_str(), &file_error);
+    const auto file_bytes = static_cast<std::int64_t>(file.size());
+    for (std::size_t i = 0; sound && i < runs; ++i) {
+      const std::int64_t offset = offsets.data()[i];
+      const std::int64_t there = std::max<std::int64_t>(0, file_bytes - offset) / 4;
+      const std::int64_t count = std::min(counts.data()[i], there);
+      for (std::int64_t done = 0; done < count; done += kChunkFloats) {
+        chunks.push_back({i, offset + 4 * done, std::min(kChunkFloats, count - done)});
+      }
+    }
+    std::mutex mutex;
+    run_tasks(chunks.size(), threads, [&](std::size_t i) {
+      const std::unique_ptr<std::byte[]> buffer(new std::byte[4 * kChunkFloats]);
+      const Chunk& chunk = chunks[i];
+      std::uint64_t got = 0;
+      FileError error;
+      const bool read =
+          file.read(static_cast<std::uint64_t>(chunk.offset),
+                    static_cast<std::uint64_t>(4 * chunk.count), buffer.get(), &got, &error);
+      Stats found;
+      add_stats(buffer.get(), got / 4, &found);
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (!read) {
+        sound = false;
+        file_error = error;
+        return;
+      }
+      Stats& total = stats[chunk.run];
+      const bool first = total.count == total.nonfinite;
+      if (found.count > found.nonfinite) {
+        total.minimum = first ? found.minimum : std::min(total.minimum, found.minimum);
+        total.maximum = first ? found.maximum : std::max(total.maximum, found.maximum);
+      }
+      total.count += found.count;
+      total.nonfinite += found.nonfinite;
+      total.negative += found.negative;
+      total.zero += found.zero;
+      total.sum += found.sum;
+      total.sum_of_squares += found.sum_of_squares;
+    });
+  }
+  if (!sound) {
+    raise(file_error, path);
+  }
+  const auto integers = [&](std::uint64_t Stats::* field) {
+    py::array_t<std::int64_t> out(static_cast<py::ssize_t>(runs));
+    for (std::size_t i = 0; i < runs; ++i) {
+      out.mutable_data()[i] = static_cast<std::int64_t>(stats[i].*field);
+    }
+    return out;
+  };
+  const auto numbers = [&](double Stats::* field) {
+    py::array_t<double> out(static_cast<py::ssize_t>(runs));
+    for (std::size_t i = 0; i < runs; ++i) {
+      out.mutable_data()[i] = stats[i].*field;
+    }
+    return out;
+  };
+  py::dict result;
+  result["count"] = integers(&Stats::count);
+  result["nonfinite"] = integers(&Stats::nonfinite);
+  result["negative"] = integers(&Stats::negative);
+  result["zero"] = integers(&Stats::zero);
+  result["minimum"] = numbers(&Stats::minimum);
+  result["maximum"] = numbers(&Stats::maximum);
+  result["sum"] = numbers(&Stats::sum);
+  result["sum_of_squares"] = numbers(&Stats::sum_of_squares);
+  return result;
+}
+
+bool copy_file(const py::object& path_like, py::array_t<std::uint8_t, py::array::c_style> memory,
+               int threads) {
+  const std::string path = to_path(path_like);
+  std::uint8_t* out = memory.mutable_data();
+  const auto room = static_cast<std::uint64_t>(memory.size());
+  FileError file_error;
+  MappedFile file;
+  bool sound = true;
+  {
+    const WithoutGil released;
+    sound = file.open(path.c_str(), &file_error) && file.size() == room && file.hold(&file_error);
+    if (sound) {
+      constexpr std::uint64_t kPart = 1 << 20;
+      run_tasks((room + kPart - 1) / kPart, threads, [&](std::size_t i) {
+        const std::uint64_t begin = kPart * i;
+        std::memcpy(out + begin, file.bytes() + begin, std::min(kPart, room - begin));
+      });
+    }
+  }
+  if (!sound && file_error.code == FileCode::kOk) {
+    throw py::value_error("memory must have the size of the file");
+  }
+  if (!sound) {
+    raise(file_error, path);
+  }
+  return file.mapped();
+}
+
+// Whether the processor has what oneDNN calls AVX-512, which decides the memory layout that oneDNN
+// prefers. yolotf's own kernels do not use it.
+bool has_avx512() {
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+  return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+}  // namespace yolotf
+
+PYBIND11_MODULE(_core, module) {
+  yolotf::WithoutGil::prepare();
+  using namespace pybind11::literals;
+  module.doc() = "The .weights format in native code, without TensorFlow.";
+  yolotf::native_error() = py::reinterpret_steal<py::object>(PyErr_NewExceptionWithDoc(
+      "yolotf._core.NativeError",
+      "A check failed; `code` names it, `segment`, `axis`, `offset`, `expected` and `found` are "
+      "its numbers.",
+      PyExc_ValueError, nullptr));
+  module.attr("NativeError") = yolotf::native_error();
+  module.attr("CODES") = py::cast(yolotf::kCodeNames);
+  module.attr("FILE_CODES") = py::cast(yolotf::kFileCodeNames);
+  module.attr("ROLES") = py::cast(yolotf::kRoleNames);
+  module.attr("PLAN_FIELDS") = py::cast(yolotf::kPlanFields);
+  module.attr("PLAN_COLUMNS") = yolotf::kPlanColumns;
+  module.attr("RESULT_FIELDS") = py::cast(yolotf::kResultFields);
+  module.attr("HUGE") = yolotf::kHugeNumber;
+  module.def("read_start", &yolotf::read_start, "path"_a,
+             "(first 20 bytes, size in bytes) of a file; of a shorter one, all bytes.");
+  module.def("parse_header", &yolotf::parse_start, "start"_a, "file_bytes"_a, "floats"_a = -1,
+             "(major, minor, revision, seen, size_bytes) of a file of `file_bytes` bytes that "
+             "begins with `start`; `floats`, if known, decides the header's size.");
+  module.def("version_header_bytes", &yolotf::version_header_bytes, "major"_a, "minor"_a,
+             "How wide a header of this version is, if its writer kept to the version.");
+  module.def("stores_transposed", &yolotf::stores_transposed, "major"_a, "minor"_a,
+             "Whether a file of this version stores dense kernels (in, out).");
+  module.def(
+      "scatter", &yolotf::scatter_arrays, "path"_a, "header"_a, "expected_bytes"_a, "plan"_a,
+      "arrays"_a, py::kw_only(), "cast"_a = false, "verify"_a = true,
+      "contents_disposable"_a = false, "threads"_a = 1,
+      "Checks everything, then writes the file's floats into the arrays' memory. The file must "
+      "begin with `header`, 16 or 20 bytes. Returns (mapped, threads, nanoseconds checking, "
+      "nanoseconds writing). With `contents_disposable` it writes while it reads: if the file "
+      "turns "
+      "out to be bad, the arrays are left half written.");
+  module.def(
+      "examine_content", &yolotf::examine, "path"_a, "header_bytes"_a, "plan"_a, py::kw_only(),
+      "threads"_a = 1,
+      "All damage that shows in the numbers that `plan` takes, by the rules of content.h, in "
+      "the order of the file: (code, segment, role, offset, end, expected, found) each.");
+  module.def("scan", &yolotf::scan, "path"_a, "offsets"_a, "counts"_a, py::kw_only(),
+             "threads"_a = 1,
+             "Statistics of runs of floats: `offsets` in bytes from the start of the file, "
+             "`counts` in floats; a dict of vectors.");
+  module.def("copy_file", &yolotf::copy_file, "path"_a, "memory"_a.noconvert(), "threads"_a = 1,
+             "Copies the file into a uint8 array of its size, as fast as memcpy does; True if "
+             "it was mapped.");
+  module.def("has_avx512", &yolotf::has_avx512, "Whether the processor has AVX-512.");
+  module.def("scatter_isa", &yolotf::scatter_isa, "The instruction set in use: avx2 or portable.");
+  module.def("force_portable", &yolotf::force_portable, "portable"_a,
+             "For tests: True switches the faster instruction sets off.");
+  bind_decode(module);
+}

@@ -1,0 +1,316 @@
+// The TensorFlow ops: one creates float32 variables, the other loads a whole .weights file into
+// them. load.h implements the load; this file adds locked variables and TensorFlow's threads.
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <functional>
+#include <iterator>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/resource_mgr.h"
+#include "tensorflow/core/framework/resource_var.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/lib/core/threadpool.h"
+#include "weights/load.h"
+#include "weights/mapped_file.h"
+#include "weights/plan.h"
+
+namespace yolotf {
+namespace {
+
+using tensorflow::DataType;
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::Var;
+using tensorflow::core::RefCountPtr;
+
+// Elements of `result` of YolotfScatter, in the order of kResultFields.
+constexpr std::int64_t kResultNumbers = kResultFields.size();
+
+REGISTER_OP("YolotfScatter")
+    .Attr("cast: bool = false")
+    .Attr("verify: bool = true")
+    .Attr("contents_disposable: bool = false")
+    .Input("path: string")
+    .Input("header: string")
+    .Input("expected_bytes: int64")
+    .Input("plan: int64")
+    .Input("resources: resource")
+    .Output("result: int64")
+    .SetIsStateful()
+    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* context) {
+      context->set_output(0, context->Vector(kResultNumbers));
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Moves the floats of a Darknet .weights file into resource variables.
+
+path: the file.
+header: the 16 or 20 bytes that the file must begin with: those the plan was made for.
+expected_bytes: the size the file must have; negative if any will do that the plan fits into.
+plan: [variables, 13], row i says which floats variable i takes; see segments_from_rows in plan.h.
+resources: [variables], their handles in one tensor: as many inputs would take TensorFlow a tenth of
+  the time of a load. All on the device of the op.
+cast: float16 and bfloat16 variables are allowed.
+verify: the content is looked at: see content.h.
+contents_disposable: what the variables hold is of no use to anyone. They are written while the file
+  is still being read; if it then turns out to be bad, they are left half written.
+result: what a check found, or how it went. A file or plan that is refused is no failure of the op:
+  TensorFlow would log it.
+)doc");
+
+REGISTER_OP("YolotfVariables")
+    .Attr("N: int >= 1")
+    .Attr("shapes: list(shape)")
+    .Output("handles: N * resource")
+    .SetIsStateful()
+    .SetShapeFn(tensorflow::shape_inference::ScalarShape)
+    .Doc(R"doc(
+Makes float32 resource variables whose memory is allocated, but holds whatever it held.
+
+shapes: N of them.
+handles: one a variable, which is freed with its last handle.
+)doc");
+
+Dtype to_dtype(DataType dtype) {
+  switch (dtype) {
+    case tensorflow::DT_FLOAT:
+      return Dtype::kFloat32;
+    case tensorflow::DT_HALF:
+      return Dtype::kFloat16;
+    case tensorflow::DT_BFLOAT16:
+      return Dtype::kBfloat16;
+    default:
+      return Dtype::kOther;
+  }
+}
+
+// Sets only what check_target reads; the memory is known when phase 2 begins.
+Target to_target(const Var& variable, const Tensor& tensor) {
+  Target target;
+  target.dtype = to_dtype(tensor.dtype());
+  target.initialized = variable.is_initialized && tensor.IsInitialized();
+  target.rank = tensor.dims();
+  for (int axis = 0; axis < std::min(tensor.dims(), 8); ++axis) {
+    target.shape[axis] = static_cast<std::uint64_t>(tensor.dim_size(axis));
+  }
+  return target;
+}
+
+// Threads of TensorFlow's inter-op pool.
+class PoolThreads : public Threads {
+ public:
+  explicit PoolThreads(OpKernelContext* context)
+      : pool_(context->device()->tensorflow_cpu_worker_threads()) {}
+  int helpers() const override { return pool_->num_threads - 1; }
+  void start(std::function<void()> work) override { pool_->workers->Schedule(std::move(work)); }
+
+ private:
+  const tensorflow::DeviceBase::CpuWorkerThreads* pool_;
+};
+
+class ResourceVariables : public Variables {
+ public:
+  ResourceVariables(OpKernelContext* context, const Tensor& handles)
+      : context_(context),
+        handles_(handles),
+        variables_(static_cast<std::size_t>(handles.NumElements())),
+        unshared_(variables_.size()) {}
+
+  // Why lock() or begin() returned false, if TensorFlow failed.
+  const absl::Status& status() const { return status_; }
+
+  bool lock(std::vector<Target>* targets, Error* error) override {
+    const auto handles = handles_.flat<tensorflow::ResourceHandle>();
+    for (std::size_t i = 0; i < variables_.size(); ++i) {
+      status_ = tensorflow::LookupResource(context_, handles(static_cast<std::int64_t>(i)),
+                                           &variables_[i]);
+      if (absl::IsNotFound(status_)) {
+        status_ = absl::OkStatus();
+        error->code = Code::kUninitialized;
+        error->segment = static_cast<std::int64_t>(i);
+        return false;
+      }
+      if (!status_.ok()) {
+        return false;
+      }
+    }
+    // By address, as optimizer ops lock theirs, to avoid deadlocks.
+    std::vector<std::size_t> order(variables_.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return std::less<>()(variables_[a]->mu(), variables_[b]->mu());
+    });
+    for (std::size_t i = 1; i < order.size(); ++i) {
+      if (variables_[order[i]].get() == variables_[order[i - 1]].get()) {
+        error->code = Code::kShared;
+        error->segment = static_cast<std::int64_t>(std::max(order[i - 1], order[i]));
+        error->expected = std::min(order[i - 1], order[i]);
+        return false;
+      }
+    }
+    locks_.reserve(order.size());
+    for (const std::size_t i : order) {
+      locks_.emplace_back(*variables_[i]->mu());
+    }
+    for (const RefCountPtr<Var>& variable : variables_) {
+      targets->push_back(to_target(*variable, *variable->tensor()));
+    }
+    return true;
+  }
+
+  // A buffer that is referenced elsewhere (a value read earlier, the constant that initialized the
+  // variable) is not overwritten: the variable gets a new buffer.
+  bool begin(std::vector<Target>* targets) override {
+    for (std::size_t i = 0; i < variables_.size(); ++i) {
+      Tensor* tensor = variables_[i]->tensor();
+      if (!tensor->RefCountIsOne()) {
+        tensorflow::AllocatorAttributes host;
+        host.set_on_host(true);
+        status_ = context_->allocate_temp(tensor->dtype(), tensor->shape(), &unshared_[i], host);
+        if (!status_.ok()) {
+          return false;
+        }
+        tensor = &unshared_[i];
+        swapped_.push_back(i);
+      }
+      (*targets)[i].data = tensor->data();
+      prefer_huge_pages(tensor->data(), tensor->TotalBytes());
+    }
+    return true;
+  }
+
+  void commit() override {
+    for (const std::size_t i : swapped_) {
+      *variables_[i]->tensor() = unshared_[i];
+    }
+    locks_.clear();
+  }
+
+ private:
+  OpKernelContext* context_;
+  const Tensor& handles_;
+  std::vector<RefCountPtr<Var>> variables_;
+  std::vector<tensorflow::mutex_lock> locks_;
+  std::vector<Tensor> unshared_;
+  std::vector<std::size_t> swapped_;
+  absl::Status status_;
+};
+
+class ScatterOp : public OpKernel {
+ public:
+  explicit ScatterOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("cast", &cast_));
+    OP_REQUIRES_OK(context, context->GetAttr("verify", &verify_));
+    OP_REQUIRES_OK(context, context->GetAttr("contents_disposable", &contents_disposable_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& plan = context->input(3);
+    const Tensor& handles = context->input(4);
+    OP_REQUIRES(context, tensorflow::TensorShapeUtils::IsVector(handles.shape()),
+                absl::InvalidArgumentError("resources must be a vector, is " +
+                                           handles.shape().DebugString()));
+    const std::int64_t variable_count = handles.NumElements();
+    OP_REQUIRES(
+        context,
+        plan.dims() == 2 && plan.dim_size(0) == variable_count && plan.dim_size(1) == kPlanColumns,
+        absl::InvalidArgumentError("plan must be [" + std::to_string(variable_count) + ", " +
+                                   std::to_string(kPlanColumns) + "], is " +
+                                   plan.shape().DebugString()));
+    for (int i = 0; i < 3; ++i) {
+      OP_REQUIRES(context, tensorflow::TensorShapeUtils::IsScalar(context->input(i).shape()),
+                  absl::InvalidArgumentError("path, header and expected_bytes must be scalars"));
+    }
+    LoadRequest request;
+    request.path = context->input(0).scalar<tensorflow::tstring>()();
+    request.header = context->input(1).scalar<tensorflow::tstring>()();
+    request.expected_bytes = context->input(2).scalar<std::int64_t>()();
+    request.segments = segments_from_rows(plan.flat<std::int64_t>().data(), variable_count);
+    request.cast = cast_;
+    request.verify = verify_;
+    request.contents_disposable = contents_disposable_;
+    Tensor* output = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({kResultNumbers}), &output));
+
+    ResourceVariables variables(context, handles);
+    PoolThreads threads(context);
+    LoadStats stats;
+    LoadError error;
+    load(request, &variables, &threads, &stats, &error);
+    if (absl::IsResourceExhausted(variables.status())) {
+      error.file = {FileCode::kSystem, ENOMEM};
+    } else {
+      OP_REQUIRES_OK(context, variables.status());
+    }
+    const auto number = [](auto value) { return static_cast<std::int64_t>(value); };
+    const std::int64_t result[kResultNumbers] = {
+        number(error.error.code),   number(error.file.code), error.file.system_error,
+        error.error.segment,        error.error.axis,        error.error.role,
+        number(error.error.offset), number(error.error.end), number(error.error.expected),
+        number(error.error.found),  stats.mapped ? 1 : 0,    stats.threads,
+        stats.checking_ns,          stats.writing_ns};
+    std::copy(std::begin(result), std::end(result), output->flat<std::int64_t>().data());
+  }
+
+ private:
+  bool cast_ = false;
+  bool verify_ = true;
+  bool contents_disposable_ = false;
+};
+
+class VariablesOp : public OpKernel {
+ public:
+  explicit VariablesOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("shapes", &shapes_));
+    OP_REQUIRES(context, static_cast<int>(shapes_.size()) == context->num_outputs(),
+                absl::InvalidArgumentError("as many shapes as handles are needed"));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    for (std::size_t i = 0; i < shapes_.size(); ++i) {
+      Tensor memory;
+      OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_FLOAT, shapes_[i], &memory));
+      Tensor* output = nullptr;
+      OP_REQUIRES_OK(context,
+                     context->allocate_output(static_cast<int>(i), TensorShape({}), &output));
+      auto* variable = new Var(tensorflow::DT_FLOAT);
+      *variable->tensor() = memory;
+      variable->is_initialized = true;
+      // As in VarHandleOp: the handle owns the variable. The resource manager does not; it only
+      // lets ops that look up variables by name find it.
+      auto handle = tensorflow::ResourceHandle::MakeRefCountingHandle(
+          variable, context->device()->name(), {{tensorflow::DT_FLOAT, shapes_[i]}});
+      OP_REQUIRES_OK(context, context->resource_manager()->CreateUnowned(handle.container(),
+                                                                         handle.name(), variable));
+      output->scalar<tensorflow::ResourceHandle>()() = std::move(handle);
+    }
+  }
+
+ private:
+  std::vector<TensorShape> shapes_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("YolotfVariables").Device(tensorflow::DEVICE_CPU), VariablesOp);
+REGISTER_KERNEL_BUILDER(Name("YolotfScatter")
+                            .Device(tensorflow::DEVICE_CPU)
+                            .HostMemory("path")
+                            .HostMemory("header")
+                            .HostMemory("expected_bytes")
+                            .HostMemory("plan")
+                            .HostMemory("resources")
+                            .HostMemory("result"),
+                        ScatterOp);
+
+}  // namespace
+}  // namespace yolotf

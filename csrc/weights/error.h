@@ -1,0 +1,57 @@
+// The errors that checks of files, plans and variables can find, as codes with numbers.
+#ifndef YOLOTF_CSRC_WEIGHTS_ERROR_H_
+#define YOLOTF_CSRC_WEIGHTS_ERROR_H_
+
+#include <cstdint>
+#include <string>
+
+namespace yolotf {
+
+enum class Code {
+  kOk = 0,
+  kHeaderTooShort,    // expected, found: bytes
+  kFileTooShort,      // segment, role; offset..end: the truncated array; expected: end, found:
+                      // bytes of the file
+  kWrongSize,         // expected, found: bytes of the file
+  kBadSegment,        // segment: its extents overflow or do not match its shape
+  kWrongRank,         // segment; expected, found: number of axes
+  kWrongShape,        // segment; axis; expected, found: extent of that axis
+  kWrongDtype,        // segment; expected, found: Dtype
+  kUninitialized,     // segment
+  kShared,            // segment, expected: two segments with the same destination
+  kNonfinite,         // segment, role; offset..end: from the first to the last; found: count
+  kHuge,              // as kNonfinite
+  kNegativeVariance,  // as kNonfinite
+  kZeros,             // segment, role; offset..end: bytes that were never written
+  kRepeated,          // segment, role; offset..end: repeats the bytes expected..found
+};
+
+// An error; the comment of each code says what the other fields mean.
+struct Error {
+  Code code = Code::kOk;
+  std::int64_t segment = -1;
+  int axis = -1;
+  std::int64_t role = -1;    // Role in plan.h of the array in the file
+  std::uint64_t offset = 0;  // bytes from the start of the file, like `end`
+  std::uint64_t end = 0;     // offset of the first byte after the range
+  std::uint64_t expected = 0;
+  std::uint64_t found = 0;
+};
+
+// Fills in *error and returns false.
+inline bool fail(Error* error, Code code, std::int64_t segment, std::uint64_t expected,
+                 std::uint64_t found) noexcept {
+  *error = Error{};
+  error->code = code;
+  error->segment = segment;
+  error->expected = expected;
+  error->found = found;
+  return false;
+}
+
+// Describes the error in one line, in lower case and without a final stop.
+std::string describe(const Error& error);
+
+}  // namespace yolotf
+
+#endif  // YOLOTF_CSRC_WEIGHTS_ERROR_H_

@@ -1,0 +1,399 @@
+#include "weights/load.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <utility>
+
+#include "weights/content.h"
+#include "weights/scatter.h"
+
+namespace yolotf {
+namespace {
+
+constexpr std::uint64_t kPartBytes = 1 << 20;  // read and scanned together
+constexpr std::uint64_t kReadAhead = 8 << 20;  // read at once while tasks wait for it
+
+using Clock = std::chrono::steady_clock;
+
+std::int64_t nanoseconds_since(Clock::time_point start) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+}
+
+// Runs tasks on threads and, in finish(), on the caller. It waits for tasks, not for threads: if
+// these are busy elsewhere, the caller runs all tasks.
+class Crew {
+ public:
+  Crew(Threads* threads, std::function<void(std::size_t)> run_task)
+      : threads_(threads), state_(std::make_shared<State>(std::move(run_task))) {}
+  ~Crew() { wait(); }
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
+
+  // Lets tasks below `ready` run; `ready` never decreases.
+  void publish(std::size_t ready) { start_helpers(ready - published_, ready); }
+
+  // Runs all tasks and returns the number of threads that may have taken part.
+  int run(std::size_t tasks) {
+    start_helpers(tasks - std::min<std::size_t>(tasks, 1), tasks);
+    return finish();
+  }
+
+  // Waits until all published tasks are done and returns the number of threads that may have taken
+  // part. Rethrows an exception of a task.
+  int finish() {
+    wait();
+    if (state_->failure) {
+      std::rethrow_exception(state_->failure);
+    }
+    return helpers_ + 1;
+  }
+
+ private:
+  void wait() noexcept {
+    state_->work();
+    std::unique_lock<std::mutex> lock(state_->mutex);
+    state_->changed.wait(lock, [this] { return state_->done == state_->ready; });
+  }
+
+  void start_helpers(std::size_t most, std::size_t ready) {
+    int helpers = 0;
+    {
+      const std::lock_guard<std::mutex> lock(state_->mutex);
+      state_->ready = ready;
+      // Running helpers pick up new tasks.
+      const int idle = std::max(0, threads_->helpers() - state_->helpers);
+      helpers = static_cast<int>(std::min(static_cast<std::size_t>(idle), most));
+      state_->helpers += helpers;
+      helpers_ = std::max(helpers_, state_->helpers);
+    }
+    published_ = ready;
+    try {
+      for (int i = 0; i < helpers; ++i) {
+        threads_->start([state = state_] { state->help(); });
+      }
+    } catch (const std::bad_alloc&) {  // works without more helpers
+    }
+  }
+
+  // Shared, so that helpers that start late find it alive, without tasks.
+  struct State {
+    explicit State(std::function<void(std::size_t)> task) : run_task(std::move(task)) {}
+    void work() {
+      std::unique_lock<std::mutex> lock(mutex);
+      work(&lock);
+    }
+    void help() {
+      std::unique_lock<std::mutex> lock(mutex);
+      work(&lock);
+      --helpers;
+    }
+    void work(std::unique_lock<std::mutex>* lock) {
+      while (next < ready) {
+        const std::size_t task = next++;
+        lock->unlock();
+        std::exception_ptr thrown;
+        try {
+          run_task(task);
+        } catch (...) {  // bad_alloc: exceptions must not escape a thread
+          thrown = std::current_exception();
+        }
+        lock->lock();
+        if (thrown) {
+          failure = thrown;
+        }
+        ++done;
+      }
+      changed.notify_all();
+    }
+    const std::function<void(std::size_t)> run_task;
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::exception_ptr failure;
+    std::size_t ready = 0;
+    std::size_t next = 0;
+    std::size_t done = 0;
+    int helpers = 0;  // started and not finished
+  };
+
+  Threads* threads_;
+  std::shared_ptr<State> state_;
+  std::size_t published_ = 0;
+  int helpers_ = 0;
+};
+
+// What the threads of a load have noted.
+class Sightings {
+ public:
+  void look_at(const std::byte* bytes, std::uint64_t begin, std::uint64_t end) {
+    Sighting seen;
+    look(bytes, begin, end, &seen);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    all_.push_back(std::move(seen));
+  }
+
+  const std::vector<Sighting>& all() const { return all_; }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Sighting> all_;
+};
+
+// Reads the whole file and scans the parts that belong to arrays.
+class Reading {
+ public:
+  Reading(MappedFile* file, const std::vector<Array>& arrays) : file_(file) {
+    std::uint64_t done = 0;  // end of the last part
+    const auto cut = [&](std::uint64_t begin, std::uint64_t end, bool look_at) {
+      for (; begin < end; begin += kPartBytes) {
+        parts_.push_back({begin, std::min(end, begin + kPartBytes), look_at});
+      }
+    };
+    for (std::size_t i = 0; i < arrays.size();) {
+      const std::uint64_t begin = arrays[i].offset;
+      std::uint64_t end = arrays[i].end();
+      for (++i; i < arrays.size() && arrays[i].offset == end; ++i) {
+        end = arrays[i].end();
+      }
+      cut(done, begin, false);
+      cut(begin, end, true);
+      done = end;
+    }
+    cut(done, file->size(), false);
+  }
+
+  // Returns the number of threads; 0 if the file could not be read.
+  int run(Threads* threads, Sightings* sightings, FileError* error) {
+    std::mutex mutex;
+    bool sound = true;
+    Crew crew(threads, [&](std::size_t i) {
+      const Part& part = parts_[i];
+      FileError failed;
+      if (!file_->read_in(part.begin, part.end, &failed)) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        sound = false;
+        *error = failed;
+      } else if (part.look_at) {
+        sightings->look_at(file_->bytes(), part.begin, part.end);
+      }
+    });
+    const int used = crew.run(parts_.size());
+    if (sound && file_->mapped() && !file_->unchanged()) {
+      sound = false;
+      error->code = FileCode::kChanged;  // the kernel broke the lease meanwhile
+    }
+    return sound ? used : 0;
+  }
+
+ private:
+  struct Part {
+    std::uint64_t begin;
+    std::uint64_t end;
+    bool look_at;
+  };
+  MappedFile* file_;
+  std::vector<Part> parts_;
+};
+
+class Load {
+ public:
+  Load(const LoadRequest& request, Variables* variables, Threads* threads, LoadStats* stats,
+       LoadError* error)
+      : request_(request),
+        segments_(request.segments),
+        variables_(variables),
+        threads_(threads),
+        stats_(stats),
+        error_(error) {}
+
+  bool run() {
+    const auto start = Clock::now();
+    // The size first: nothing is read of a file of the wrong size.
+    if (!file_.open(request_.path.c_str(), &error_->file) ||
+        !check_segments(segments_, request_.header.size(), request_.expected_bytes, file_.size(),
+                        &error_->error) ||
+        !file_.begin(&error_->file) ||
+        !file_.begins_with(request_.header.data(), request_.header.size(), &error_->file)) {
+      return false;
+    }
+    if (request_.verify) {
+      arrays_ = arrays_of(segments_);
+    }
+    if (!request_.contents_disposable && !(read() && content_is_sound())) {
+      return false;
+    }
+    if (!variables_->lock(&targets_, &error_->error)) {
+      return false;
+    }
+    for (std::size_t i = 0; i < segments_.size(); ++i) {
+      if (!check_target(segments_[i], static_cast<std::int64_t>(i), targets_[i], request_.cast,
+                        &error_->error)) {
+        return false;
+      }
+    }
+    if (!variables_->begin(&targets_)) {
+      return false;
+    }
+    stats_->checking_ns = nanoseconds_since(start);
+    tasks_ = split(segments_);
+    const bool written = request_.contents_disposable ? write_while_reading() : write();
+    if (!written) {
+      return false;
+    }
+    variables_->commit();
+    stats_->mapped = file_.mapped();
+    stats_->writing_ns = nanoseconds_since(start) - stats_->checking_ns;
+    return true;
+  }
+
+ private:
+  bool read() {
+    const int used = Reading(&file_, arrays_).run(threads_, &sightings_, &error_->file);
+    return used != 0;
+  }
+
+  bool content_is_sound() {
+    if (!request_.verify) {
+      return true;
+    }
+    const std::vector<Error> errors = judge(file_.bytes(), file_.size(), arrays_, sightings_.all());
+    if (!errors.empty()) {
+      error_->error = errors.front();
+    }
+    return errors.empty();
+  }
+
+  void scatter_task(const Task& task) {
+    scatter(file_.bytes(), segments_[task.segment], targets_[task.segment], task);
+  }
+
+  bool write() {
+    // In reverse: the bytes scanned last are still cached.
+    std::reverse(tasks_.begin(), tasks_.end());
+    Crew crew(threads_, [this](std::size_t i) { scatter_task(tasks_[i]); });
+    stats_->threads = crew.run(tasks_.size());
+    return true;
+  }
+
+  // Reads the file from the first byte needed and publishes tasks as their bytes arrive. Each task
+  // scans its bytes before it moves them, so that they are fetched from memory once.
+  bool write_while_reading() {
+    const auto end_of_task = [&](const Task& task) { return end_of(segments_[task.segment]); };
+    std::stable_sort(tasks_.begin(), tasks_.end(),
+                     [&](const Task& a, const Task& b) { return end_of_task(a) < end_of_task(b); });
+    Crew crew(threads_, [this](std::size_t i) {
+      const Task& task = tasks_[i];
+      if (request_.verify) {
+        const Extent source = source_of(segments_[task.segment], task);
+        sightings_.look_at(file_.bytes(), source.begin, source.end);
+      }
+      scatter_task(task);
+    });
+    std::uint64_t read = file_.size();
+    for (const Segment& segment : segments_) {
+      read = std::min(read, segment.offset);
+      read = segment.norm_offset == 0 ? read : std::min(read, segment.norm_offset);
+    }
+    std::size_t ready = 0;
+    bool sound = true;
+    while (sound && ready < tasks_.size()) {
+      const std::uint64_t end = std::min(file_.size(), read + kReadAhead);
+      sound = file_.read_in(read, end, &error_->file);
+      read = end;
+      while (sound && ready < tasks_.size() && end_of_task(tasks_[ready]) <= read) {
+        ++ready;
+      }
+      if (sound) {
+        crew.publish(ready);
+      }
+    }
+    if (sound && request_.verify) {
+      look_at_norms();
+    }
+    stats_->threads = std::min(crew.finish(), static_cast<int>(tasks_.size()));
+    if (!sound || !content_is_sound()) {
+      return false;
+    }
+    if (file_.mapped() && !file_.unchanged()) {
+      error_->file.code = FileCode::kChanged;  // the kernel broke the lease meanwhile
+      return false;
+    }
+    return true;
+  }
+
+  // Folded batch normalization arrays are not the source of any task.
+  void look_at_norms() {
+    std::uint64_t last = 0;
+    for (const Segment& segment : segments_) {
+      if (segment.norm_offset != 0 && segment.norm_offset != last) {
+        last = segment.norm_offset;
+        sightings_.look_at(file_.bytes(), last,
+                           last + kNormArrays * kFloatBytes * segment.all_filters());
+      }
+    }
+  }
+
+  const LoadRequest& request_;
+  const std::vector<Segment>& segments_;
+  Variables* variables_;
+  Threads* threads_;
+  LoadStats* stats_;
+  LoadError* error_;
+  MappedFile file_;
+  std::vector<Array> arrays_;
+  Sightings sightings_;
+  std::vector<Target> targets_;
+  std::vector<Task> tasks_;
+};
+
+bool examine(const std::string& path, std::uint64_t header_bytes,
+             const std::vector<Segment>& segments, Threads* threads, std::vector<Error>* errors,
+             LoadError* error) {
+  MappedFile file;
+  if (!file.open(path.c_str(), &error->file) ||
+      !check_segments(segments, header_bytes, -1, file.size(), &error->error) ||
+      !file.begin(&error->file)) {
+    return false;
+  }
+  const std::vector<Array> arrays = arrays_of(segments);
+  Sightings sightings;
+  if (Reading(&file, arrays).run(threads, &sightings, &error->file) == 0) {
+    return false;
+  }
+  *errors = judge(file.bytes(), file.size(), arrays, sightings.all());
+  return true;
+}
+
+// Returns the result of `function`; reports lack of memory as an error of the file, as read(2)
+// would.
+template <typename Function>
+bool unless_memory_ends(LoadError* error, const Function& function) {
+  try {
+    return function();
+  } catch (const std::bad_alloc&) {
+    error->file = {FileCode::kSystem, ENOMEM};
+    return false;
+  }
+}
+
+}  // namespace
+
+bool load(const LoadRequest& request, Variables* variables, Threads* threads, LoadStats* stats,
+          LoadError* error) {
+  return unless_memory_ends(error,
+                            [&] { return Load(request, variables, threads, stats, error).run(); });
+}
+
+bool examine_content(const std::string& path, std::uint64_t header_bytes,
+                     const std::vector<Segment>& segments, Threads* threads,
+                     std::vector<Error>* errors, LoadError* error) {
+  return unless_memory_ends(
+      error, [&] { return examine(path, header_bytes, segments, threads, errors, error); });
+}
+
+}  // namespace yolotf

@@ -1,0 +1,234 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE  // F_SETLEASE, F_SETSIG
+#endif
+#include "weights/mapped_file.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#if defined(__linux__) && !defined(MADV_POPULATE_READ)
+#define MADV_POPULATE_READ 22  // Linux 5.14; headers may be older than the kernel
+#endif
+
+namespace yolotf {
+namespace {
+
+constexpr std::uint64_t kReadBytes = 8 << 20;
+
+bool fail(FileError* error, FileCode code, int system_error = 0) noexcept {
+  error->code = code;
+  error->system_error = system_error;
+  return false;
+}
+
+[[maybe_unused]] std::uint64_t page_bytes() noexcept {
+  static const long size = sysconf(_SC_PAGESIZE);  // 64 KB on some machines
+  return size > 0 ? static_cast<std::uint64_t>(size) : 4096;
+}
+
+timespec modified(const struct stat& status) noexcept {
+#ifdef __APPLE__
+  return status.st_mtimespec;
+#else
+  return status.st_mtim;
+#endif
+}
+
+}  // namespace
+
+void prefer_huge_pages(void* memory, std::uint64_t size) noexcept {
+#ifdef MADV_HUGEPAGE
+  constexpr std::uint64_t kWorthIt = 64 << 10;  // smaller neighbors share a huge page
+  if (size >= kWorthIt) {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory);
+    const std::uintptr_t begin = address / page_bytes() * page_bytes();
+    const std::uintptr_t end = (address + size + page_bytes() - 1) / page_bytes() * page_bytes();
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  }
+#else
+  (void)memory;
+  (void)size;
+#endif
+}
+
+MappedFile::~MappedFile() {
+  if (bytes_ != nullptr) {
+    munmap(bytes_, size_);
+  }
+#ifdef F_SETLEASE
+  if (leased_) {
+    // Explicitly: a child forked meanwhile shares the descriptor, so close() would not release it.
+    fcntl(descriptor_, F_SETLEASE, F_UNLCK);
+  }
+#endif
+  if (descriptor_ >= 0) {
+    close(descriptor_);
+  }
+}
+
+bool MappedFile::open(const char* path, FileError* error) noexcept {
+  // O_NONBLOCK: open() of a FIFO without a writer would block forever.
+  do {
+    descriptor_ = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  } while (descriptor_ < 0 && errno == EINTR);
+  struct stat status;
+  if (descriptor_ < 0 || fstat(descriptor_, &status) != 0) {
+    return fail(error, FileCode::kSystem, errno);
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return fail(error, FileCode::kNotRegular, S_ISDIR(status.st_mode) ? EISDIR : 0);
+  }
+  size_ = static_cast<std::uint64_t>(status.st_size);
+  modified_ = modified(status);
+  return true;
+}
+
+bool MappedFile::read(std::uint64_t offset, std::uint64_t size, std::byte* bytes,
+                      std::uint64_t* read, FileError* error) const noexcept {
+  std::uint64_t done = 0;
+  while (done < size) {
+    const ssize_t got = pread(descriptor_, bytes + done, std::min(size - done, kReadBytes),
+                              static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) {
+      continue;
+    }
+    if (got < 0) {
+      return fail(error, FileCode::kSystem, errno);
+    }
+    if (got == 0) {
+      break;
+    }
+    done += static_cast<std::uint64_t>(got);
+  }
+  *read = done;
+  return true;
+}
+
+bool MappedFile::unchanged() const noexcept {
+  struct stat status;
+  if (fstat(descriptor_, &status) != 0) {
+    return false;
+  }
+  // Every write or truncation changes one of these; a rename or chmod changes neither.
+  const timespec now = modified(status);
+  return static_cast<std::uint64_t>(status.st_size) == size_ && now.tv_sec == modified_.tv_sec &&
+         now.tv_nsec == modified_.tv_nsec;
+}
+
+bool MappedFile::lease() noexcept {
+#if defined(F_SETLEASE) && defined(MADV_POPULATE_READ)
+  // When another process wants to write, the kernel signals the lease holder, by default with
+  // SIGIO, which would kill it. SIGURG is ignored by default; without an owner it is not even sent.
+  if (fcntl(descriptor_, F_SETSIG, SIGURG) != 0 || fcntl(descriptor_, F_SETLEASE, F_RDLCK) != 0) {
+    return false;
+  }
+  leased_ = true;
+  fcntl(descriptor_, F_SETOWN, 0);
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool MappedFile::map(std::uint64_t read_in_bytes) noexcept {
+  void* mapping = mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor_, 0);
+  if (mapping == MAP_FAILED) {
+    return false;
+  }
+  madvise(mapping, size_, MADV_SEQUENTIAL);
+  bytes_ = static_cast<std::byte*>(mapping);
+  mapped_ = true;
+  FileError error;
+  if (!read_in(0, read_in_bytes, &error)) {
+    munmap(bytes_, size_);
+    bytes_ = nullptr;
+    mapped_ = false;
+    return false;
+  }
+  return true;
+}
+
+bool MappedFile::read_in(std::uint64_t begin, std::uint64_t end, FileError* error) noexcept {
+#ifdef MADV_POPULATE_READ
+  // Populates pages now, so that an I/O error is reported here and not as a signal later.
+  if (mapped_ && begin < end) {
+    begin = begin / page_bytes() * page_bytes();
+    int populated;
+    do {
+      populated = madvise(bytes_ + begin, end - begin, MADV_POPULATE_READ);
+    } while (populated != 0 && errno == EINTR);
+    if (populated != 0) {
+      return fail(error, FileCode::kSystem, errno);
+    }
+  }
+#else
+  (void)begin;
+  (void)end;
+  (void)error;
+#endif
+  return true;
+}
+
+void MappedFile::wait_for_tick() const noexcept {
+#ifdef CLOCK_REALTIME_COARSE
+  // 20 ms exceed the slowest tick (HZ=100); a later time stamp comes from another machine's clock.
+  for (int i = 0; i < 20; ++i) {
+    timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    if (now.tv_sec > modified_.tv_sec ||
+        (now.tv_sec == modified_.tv_sec && now.tv_nsec > modified_.tv_nsec)) {
+      return;
+    }
+    usleep(1000);
+  }
+#endif
+}
+
+bool MappedFile::copy(FileError* error) noexcept {
+  wait_for_tick();
+  void* memory = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    return fail(error, FileCode::kSystem, errno);
+  }
+  prefer_huge_pages(memory, size_);
+  bytes_ = static_cast<std::byte*>(memory);
+  std::uint64_t got = 0;
+  if (!read(0, size_, bytes_, &got, error)) {
+    return false;
+  }
+  if (got != size_ || !unchanged()) {
+    return fail(error, FileCode::kChanged);
+  }
+  return true;
+}
+
+bool MappedFile::begins_with(const void* bytes, std::uint64_t size,
+                             FileError* error) const noexcept {
+  const bool same = size <= size_ && (size == 0 || std::memcmp(bytes_, bytes, size) == 0);
+  return same || fail(error, FileCode::kChanged);
+}
+
+bool MappedFile::hold(FileError* error) noexcept { return acquire(size_, error); }
+
+bool MappedFile::begin(FileError* error) noexcept { return acquire(1, error); }
+
+bool MappedFile::acquire(std::uint64_t read_in_bytes, FileError* error) noexcept {
+  if (bytes_ != nullptr || size_ == 0) {
+    return true;
+  }
+  if (lease() && map(read_in_bytes)) {
+    // Another process may have written between open() and the lease, or waited so long (45 s by
+    // default) that the kernel broke the lease.
+    return unchanged() || fail(error, FileCode::kChanged);
+  }
+  return copy(error);
+}
+
+}  // namespace yolotf

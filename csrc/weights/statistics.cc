@@ -1,0 +1,69 @@
+#include "weights/statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "weights/bytes.h"
+
+namespace yolotf {
+
+void add_stats(const std::byte* bytes, std::uint64_t count, Stats* stats) noexcept {
+  // Eight lanes without branches, so that compilers vectorize the inner loop.
+  constexpr std::uint64_t kLanes = 8;
+  constexpr std::uint64_t kBlock = 1024;
+  const bool fresh = stats->count == stats->nonfinite;
+  double minimum = fresh ? std::numeric_limits<double>::infinity() : stats->minimum;
+  double maximum = fresh ? -std::numeric_limits<double>::infinity() : stats->maximum;
+  double sums[kLanes] = {};
+  double squares[kLanes] = {};
+  for (std::uint64_t done = 0; done < count; done += kBlock) {
+    float block[kBlock];
+    const std::uint64_t size = std::min(kBlock, count - done);
+    std::memcpy(block, bytes + kFloatBytes * done, kFloatBytes * size);
+    // The padding of the last block counts as nothing: it is excluded from every result below.
+    const std::uint64_t padded = (size + kLanes - 1) / kLanes * kLanes;
+    std::fill(block + size, block + padded, std::numeric_limits<float>::quiet_NaN());
+    std::uint32_t nonfinite[kLanes] = {};
+    std::uint32_t negative[kLanes] = {};
+    std::uint32_t zero[kLanes] = {};
+    float low[kLanes];
+    float high[kLanes];
+    std::fill(low, low + kLanes, std::numeric_limits<float>::infinity());
+    std::fill(high, high + kLanes, -std::numeric_limits<float>::infinity());
+    for (std::uint64_t i = 0; i < padded; i += kLanes) {
+      for (std::uint64_t lane = 0; lane < kLanes; ++lane) {
+        const float value = block[i + lane];
+        const bool finite = std::fabs(value) <= std::numeric_limits<float>::max();
+        const double kept = finite ? static_cast<double>(value) : 0.0;
+        nonfinite[lane] += finite ? 0U : 1U;
+        negative[lane] += value < 0.0F ? 1U : 0U;
+        zero[lane] += value == 0.0F ? 1U : 0U;
+        low[lane] = finite && value < low[lane] ? value : low[lane];
+        high[lane] = finite && value > high[lane] ? value : high[lane];
+        sums[lane] += kept;
+        squares[lane] += kept * kept;
+      }
+    }
+    stats->nonfinite -= padded - size;
+    for (std::uint64_t lane = 0; lane < kLanes; ++lane) {
+      stats->nonfinite += nonfinite[lane];
+      stats->negative += negative[lane];
+      stats->zero += zero[lane];
+      minimum = std::min(minimum, static_cast<double>(low[lane]));
+      maximum = std::max(maximum, static_cast<double>(high[lane]));
+    }
+  }
+  for (std::uint64_t lane = 0; lane < kLanes; ++lane) {
+    stats->sum += sums[lane];
+    stats->sum_of_squares += squares[lane];
+  }
+  stats->count += count;
+  if (stats->count > stats->nonfinite) {
+    stats->minimum = minimum;
+    stats->maximum = maximum;
+  }
+}
+
+}  // namespace yolotf
