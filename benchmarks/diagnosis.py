@@ -36,10 +36,7 @@ from common import make_weights, print_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import diagnosis_cases
-import edited_cfgs
-import helpers
-
+from support import diagnosis_cases, edited_cfgs, helpers
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis

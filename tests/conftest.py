@@ -9,10 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
-import helpers
-import load_helpers as loading
 import pytest
 
+from support import helpers
+from support import load_helpers as loading
 from yolotf.cli.demo_data import DemoData, demo_data
 
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts.

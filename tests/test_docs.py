@@ -6,10 +6,10 @@ import re
 import textwrap
 from pathlib import Path
 
-import pages
 import pytest
 
 import yolotf
+from support import pages
 from yolotf import errors
 from yolotf.cli import demo
 from yolotf.cli.demo_data import DemoDataError, demo_data

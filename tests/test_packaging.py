@@ -14,12 +14,12 @@ import zipfile
 from importlib.metadata import metadata
 from pathlib import Path
 
-import helpers
 import pytest
 import tensorflow as tf
 from setuptools import find_packages
 
 import yolotf
+from support import helpers
 from yolotf import errors
 from yolotf.weights import op_build, op_library
 

@@ -1,7 +1,8 @@
 """The reader of the pages' blocks, and how their output is compared."""
 
-import pages
 import pytest
+
+from support import pages
 
 PAGE = """# A page
 

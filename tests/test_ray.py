@@ -16,13 +16,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import helpers
 import numpy as np
 import pytest
-from cfgs import conv, net, normalized, yolo
 from PIL import Image
 
 import yolotf
+from support import helpers
+from support.cfgs import conv, net, normalized, yolo
 
 ray = pytest.importorskip("ray", reason="needs the ray extra")
 pytest.importorskip("ray.serve", reason="needs the ray extra")

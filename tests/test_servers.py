@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import pages
 import pytest
 
 import yolotf
+from support import pages
 
 PAGE = Path(__file__).parents[1] / "docs/servers.md"
 

@@ -11,12 +11,12 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import helpers
 import numpy as np
 import pytest
-from networks_of_sections import SMALL
 
 import yolotf
+from support import helpers
+from support.networks_of_sections import SMALL
 
 PYTHON = os.environ.get("YOLOTF_TRITON")
 EXAMPLE = Path(__file__).parents[1] / "examples/triton"

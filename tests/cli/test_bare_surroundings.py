@@ -7,13 +7,13 @@ import sys
 import textwrap
 import time
 
-import helpers
 import numpy as np
 import pytest
-from cfgs import conv, net, yolo
 from PIL import Image
 
 import yolotf
+from support import helpers
+from support.cfgs import conv, net, yolo
 
 CFG = net(32) + conv(18) + yolo(1, "4,4, 8,8, 16,16")
 

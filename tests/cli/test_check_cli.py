@@ -4,11 +4,10 @@ import json
 import subprocess
 import sys
 
-import cfgs
-import helpers
 import pytest
 
 import yolotf
+from support import cfgs, helpers
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import helpers
 import pytest
 
+from support import helpers
 from yolotf.cli import commands as cli
 from yolotf.darknet import stock as networks
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import helpers
 import numpy as np
 import pytest
 from PIL import Image
 
 import yolotf
+from support import helpers
 from yolotf.cli import main
 from yolotf.diagnosis import render
 from yolotf.diagnosis import result as diagnosis

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy_loader
 import pytest
-from cfgs import conv, net, normalized, yolo
 from PIL import Image
 
+from support import numpy_loader
+from support.cfgs import conv, net, normalized, yolo
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
 from yolotf.images import endings

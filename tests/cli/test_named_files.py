@@ -8,11 +8,11 @@ import signal
 from pathlib import Path
 
 import numpy as np
-import numpy_loader
 import pytest
-from cfgs import conv, net, normalized, section, yolo
 from PIL import Image
 
+from support import numpy_loader
+from support.cfgs import conv, net, normalized, section, yolo
 from yolotf import Classifier, Detector, parse_cfg
 from yolotf.cli import commands
 from yolotf.darknet import class_tree as tree

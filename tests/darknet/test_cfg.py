@@ -8,12 +8,12 @@ import pickle
 import re
 from pathlib import Path
 
-import helpers
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_networks import Drawn, drawn_networks, scribbled
 
+from support import helpers
+from support.random_networks import Drawn, drawn_networks, scribbled
 from yolotf.darknet import cfg
 from yolotf.errors import CfgError, YolotfError
 

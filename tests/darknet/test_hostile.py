@@ -9,9 +9,9 @@ import re
 import struct
 from pathlib import Path
 
-import helpers
 import pytest
 
+from support import helpers
 from yolotf.darknet import cfg
 from yolotf.darknet.limits import Limits
 from yolotf.diagnosis import diagnose

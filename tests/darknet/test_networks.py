@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import cv2
-import helpers
 import numpy as np
 import pytest
 
+from support import helpers
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.errors import CfgError

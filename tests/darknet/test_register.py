@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import helpers
-import pages
 import pytest
-from cfgs import conv, net, normalized, yolo
 
 import yolotf
+from support import helpers, pages
+from support.cfgs import conv, net, normalized, yolo
 from yolotf.darknet import cfg, layer
 from yolotf.darknet.roles import Role
 from yolotf.darknet.sections import pointwise

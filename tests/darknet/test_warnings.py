@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import helpers
 import pytest
 
 import yolotf
+from support import helpers
 from yolotf.darknet import cfg, stock
 from yolotf.weights import layout
 

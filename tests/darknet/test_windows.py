@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from cfgs import conv, net
-from cfgs import section as section_of
 
 import yolotf
+from support.cfgs import conv, net
+from support.cfgs import section as section_of
 from yolotf import inference
 from yolotf.darknet import cfg
 from yolotf.formats.convert import check_any_size

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import helpers
 import numpy as np
 import pytest
-from diagnosis_cases import pairs
 from test_diagnosis import trained
 
+from support import helpers
+from support.diagnosis_cases import pairs
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import result as diagnosis
 from yolotf.weights import layout

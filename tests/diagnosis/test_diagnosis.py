@@ -14,15 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import diagnosis_cases
-import helpers
 import numpy as np
 import pytest
-from cfgs import conv, maxpool, net, normalized, yolo
-from diagnosis_cases import header, says, write_zeros
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support import diagnosis_cases, helpers
+from support.cfgs import conv, maxpool, net, normalized, yolo
+from support.diagnosis_cases import header, says, write_zeros
 from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks

@@ -3,11 +3,11 @@
 The pages of docs/ that explain these show what is asserted here.
 """
 
-import helpers
 import numpy as np
 import pytest
 
 import yolotf
+from support import helpers
 from yolotf.darknet import cfg
 from yolotf.loading.partial import Skipped
 from yolotf.models.keras_module import keras

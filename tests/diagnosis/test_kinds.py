@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cfgs import maxpool, net, normalized, section
-from diagnosis_cases import write_zeros
 from test_diagnosis import SMALL, kinds, trained
 
+from support.cfgs import maxpool, net, normalized, section
+from support.diagnosis_cases import write_zeros
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render

@@ -1,9 +1,9 @@
 """A cfg whose heads have different class counts: said everywhere, also where its own file fits."""
 
-import diagnosis_cases
 import pytest
 
 import yolotf
+from support import diagnosis_cases
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg, stock

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import diagnosis_cases
-import edited_cfgs
 import pytest
 
 import yolotf
+from support import diagnosis_cases, edited_cfgs
 from yolotf.darknet import cfg, stock
 from yolotf.diagnosis import result
 from yolotf.weights import catalog, layout
@@ -251,7 +250,7 @@ def test_lost_bytes_are_still_damage(lost: int, tmp_path: Path) -> None:
 
 
 def test_models_are_told_the_same(tmp_path: Path) -> None:
-    by_hand = pytest.importorskip("by_hand")
+    by_hand = pytest.importorskip("support.by_hand")
     network = stock.network("yolov3-tiny", size=64)
     path = edited_cfgs.trained_file(network, tmp_path / "a.weights")
     models: list[tuple[Callable[[], object], str]] = [
@@ -267,7 +266,7 @@ def test_models_are_told_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("classes", [10, 200])
 def test_dense_head_of_other_classes(classes: int, tmp_path: Path) -> None:
-    by_hand = pytest.importorskip("by_hand")
+    by_hand = pytest.importorskip("support.by_hand")
     from yolotf.models.keras_module import keras
 
     layers = keras().layers

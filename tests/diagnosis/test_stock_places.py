@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import edited_cfgs
 import pytest
 
 import yolotf
+from support import edited_cfgs
 from yolotf.darknet import cfg, decoding, stock
 from yolotf.diagnosis import result
 

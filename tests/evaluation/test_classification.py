@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cfgs import conv, net, normalized
-from helpers import write_weights
 from PIL import Image
 
 import yolotf
+from support.cfgs import conv, net, normalized
+from support.helpers import write_weights
 from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.darknet.cfg import parse_cfg

@@ -5,12 +5,12 @@ import dataclasses
 import json
 from functools import cache
 
-import helpers
 import numpy as np
 import pytest
-from labelled_pictures import FACTS, write_set
 from PIL import Image
 
+from support import helpers
+from support.labelled_pictures import FACTS, write_set
 from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.runtime.decoding import Found

@@ -8,11 +8,11 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import label_tools
 import numpy as np
 import pytest
 from PIL import Image
 
+from support import label_tools
 from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.darknet.coco import COCO_NAMES

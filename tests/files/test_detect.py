@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from diagnosis_cases import header
 
+from support.diagnosis_cases import header
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.darknet.class_names import read_names
 from yolotf.errors import YolotfError

@@ -1,10 +1,10 @@
 """Files that hold only the first layers of a network, where the whole network is needed."""
 
-import diagnosis_cases
 import numpy as np
 import pytest
 
 import yolotf
+from support import diagnosis_cases
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.formats.convert import convert

@@ -11,15 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import helpers
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from cfgs import conv, maxpool, net, normalized, route, section, shortcut, yolo
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from support import helpers, numpy_loader
+from support.cfgs import conv, maxpool, net, normalized, route, section, shortcut, yolo
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg

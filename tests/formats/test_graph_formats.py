@@ -8,7 +8,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
-from labelled_pictures import write_set
 from PIL import Image
 from test_convert import (
     ANCHORS,
@@ -22,6 +21,7 @@ from test_convert import (
     write_weights,
 )
 
+from support.labelled_pictures import write_set
 from yolotf import errors, evaluation
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized, shortcut
 from test_convert import DETECTOR, REST, assert_close, pictures_for, reference, write_weights
 
+from support.cfgs import conv, net, normalized, shortcut
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.formats.convert import convert

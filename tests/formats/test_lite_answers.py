@@ -5,14 +5,14 @@ import sys
 import zipfile
 
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized, route, section
 from PIL import Image
 from tensorflow.lite.python import schema_py_generated as schema
 from test_convert import DETECTOR, assert_close, pictures_for, reference, write_weights
 
+from support import numpy_loader
+from support.cfgs import conv, net, normalized, route, section
 from yolotf import errors, parse_cfg
 from yolotf.formats import lite_process, tflite
 from yolotf.formats.convert import convert

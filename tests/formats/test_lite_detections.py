@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized, section, yolo
-from helpers import write_weights
 
 import yolotf
+from support.cfgs import conv, net, normalized, section, yolo
+from support.helpers import write_weights
 from yolotf.cli.commands import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from slow_decoding import (
+
+from support.slow_decoding import (
     HEADS,
     network_of,
     pairs_of,
@@ -16,7 +17,6 @@ from slow_decoding import (
     slow_suppress,
     yolo,
 )
-
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs import decode

@@ -4,8 +4,8 @@ import platform
 
 import pytest
 import tensorflow as tf
-from cfgs import net, normalized
 
+from support.cfgs import net, normalized
 from yolotf import _core
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.graphs import onednn, tf_operations

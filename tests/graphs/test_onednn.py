@@ -7,12 +7,12 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from cfgs import net
 
 import yolotf
+from support import numpy_loader
+from support.cfgs import net
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import ACTIVATIONS, parse_cfg
 from yolotf.graphs import onednn, tf_operations

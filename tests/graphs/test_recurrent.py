@@ -1,13 +1,13 @@
 """Sections with a memory: NumPy by hand, Darknet's figures, and every graph that computes them."""
 
-import helpers
 import numpy as np
 import pytest
-import recurrent_by_hand as hand
 import tensorflow as tf
-from recurrent_by_hand import network_of
 
 import yolotf
+from support import helpers
+from support import recurrent_by_hand as hand
+from support.recurrent_by_hand import network_of
 from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs.folded_network import FoldedNetwork

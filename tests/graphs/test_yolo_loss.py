@@ -5,14 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
-import yolo_loss_by_hand as hand
-from cfgs import conv, net, normalized, yolo
 
 import yolotf
+from support import helpers
+from support import yolo_loss_by_hand as hand
+from support.cfgs import conv, net, normalized, yolo
 from yolotf.models.keras_module import keras
 
 ANCHORS = [(10, 14), (23, 27), (37, 58), (12, 12)]

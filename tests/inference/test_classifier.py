@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized
-from helpers import cfg_params, network_facts, write_weights
 from PIL import Image
 
 import yolotf
+from support.cfgs import conv, net, normalized
+from support.helpers import cfg_params, network_facts, write_weights
 from yolotf.cli.commands import main
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
@@ -378,14 +378,14 @@ def test_classifying_imports_no_tensorflow(small, tmp_path):
 
 
 def classifiers():
-    from helpers import SHARED
+    from support.helpers import SHARED
 
     names = ("darknet19", "darknet53", "resnet50", "cifar", "extraction", "densenet201")
     return [SHARED / f"cfg/{name}.cfg" for name in names]
 
 
 def stock_classifiers():
-    from helpers import SHARED
+    from support.helpers import SHARED
 
     paths = [SHARED / f"cfg/{name}.cfg" for name in stock.CLASSIFIERS]
     return [path for path in paths if path.exists()]

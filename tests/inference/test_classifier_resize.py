@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized, section, yolo
-from helpers import write_weights
 from PIL import Image
 
 import yolotf
+from support.cfgs import conv, net, normalized, section, yolo
+from support.helpers import write_weights
 from yolotf.cli.commands import main
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.inference import build_function

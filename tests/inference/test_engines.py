@@ -12,15 +12,14 @@ import textwrap
 import threading
 import weakref
 
-import helpers
 import numpy as np
-import numpy_loader
 import pytest
-from cfgs import conv, net, normalized, section
-from networks_of_sections import SECTIONS, SMALL, around
 from PIL import Image
 
 import yolotf
+from support import helpers, numpy_loader
+from support.cfgs import conv, net, normalized, section
+from support.networks_of_sections import SECTIONS, SMALL, around
 from yolotf.cli import doctor
 from yolotf.cli.commands import main
 from yolotf.darknet.cfg import parse_cfg

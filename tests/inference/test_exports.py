@@ -4,14 +4,13 @@ import errno
 import subprocess
 import sys
 
-import helpers
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized, yolo
-from networks_of_sections import SECTIONS, SMALL
 
+from support import helpers, numpy_loader
+from support.cfgs import conv, net, normalized, yolo
+from support.networks_of_sections import SECTIONS, SMALL
 from yolotf import Classifier, Detector, parse_cfg
 from yolotf.models.keras_module import keras
 

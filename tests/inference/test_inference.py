@@ -13,16 +13,15 @@ import threading
 import time
 from pathlib import Path
 
-import helpers
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized
-from networks_of_sections import SECTIONS, SMALL, around
 from PIL import Image
 
 import yolotf
+from support import helpers, numpy_loader
+from support.cfgs import conv, net, normalized
+from support.networks_of_sections import SECTIONS, SMALL, around
 from yolotf import inference
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import parse_cfg

@@ -3,12 +3,12 @@
 import math
 from functools import cache, partial
 
-import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from support import helpers
 from yolotf.cli.demo_data import demo_data
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import parse_cfg

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import helpers
 import numpy as np
 import pytest
-from cfgs import conv, maxpool, net, normalized, route, section, shortcut, yolo
 from PIL import Image
 
 import yolotf
+from support import helpers
+from support.cfgs import conv, maxpool, net, normalized, route, section, shortcut, yolo
 from yolotf.formats.convert import convert
 
 PROCESSORS = {
@@ -107,7 +107,7 @@ class Material:
 
     def answers(self, name, environment):
         """Of the process `name`."""
-        script = Path(__file__).parents[1] / "ways_to_run.py"
+        script = Path(__file__).parents[1] / "support/ways_to_run.py"
         done = subprocess.run(
             [sys.executable, script, self.folder, name],
             env={

@@ -9,11 +9,11 @@ import time
 import weakref
 
 import cv2
-import helpers
 import numpy as np
 import pytest
 
 import yolotf
+from support import helpers
 from yolotf.cli.commands import main
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import UnsupportedSectionError

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import numpy_loader
 import pytest
-from cfgs import conv, net, normalized, yolo
-from networks_of_sections import SECTIONS, SMALL
 
+from support import numpy_loader
+from support.cfgs import conv, net, normalized, yolo
+from support.networks_of_sections import SECTIONS, SMALL
 from yolotf import Classifier, Detector, parse_cfg
 
 FOLDER = os.environ.get("YOLOTF_JS", "")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized, yolo
-from helpers import write_weights
 
 import yolotf
+from support.cfgs import conv, net, normalized, yolo
+from support.helpers import write_weights
 
 PAGE = Path(__file__).parents[2] / "docs/serving.md"
 TYPES = {

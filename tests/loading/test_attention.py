@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import by_hand
-import cfgs
-import helpers
-import load_helpers
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import yolotf
+from support import by_hand, cfgs, helpers, load_helpers
 from yolotf.models.keras_module import keras
 
 L: Any = keras().layers

@@ -5,13 +5,12 @@ import inspect
 import logging
 import struct
 
-import foreign_models
 import numpy as np
-import numpy_loader
 import pytest
-from foreign_models import CFG, STYLES, Recorder
 
 import yolotf
+from support import foreign_models, numpy_loader
+from support.foreign_models import CFG, STYLES, Recorder
 from yolotf.weights import layout
 
 # (module, function): the old signature, and the style of that project's models.

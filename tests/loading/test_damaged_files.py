@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import helpers
 import numpy as np
 import pytest
 
 import yolotf
+from support import helpers
 from yolotf.formats.convert import convert
 from yolotf.weights import layout
 

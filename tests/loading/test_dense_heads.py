@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import by_hand
-import helpers
 import numpy as np
 import pytest
-from cfgs import net, normalized
 
 import yolotf
+from support import by_hand, helpers
+from support.cfgs import net, normalized
 from yolotf.models.keras_module import keras
 
 L: Any = keras().layers

@@ -2,13 +2,12 @@
 
 import os
 
-import load_helpers
 import numpy as np
-import numpy_loader
 import pytest
-from cfgs import net, normalized
 
 import yolotf
+from support import load_helpers, numpy_loader
+from support.cfgs import net, normalized
 from yolotf.models.keras_module import keras
 
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") == "1"

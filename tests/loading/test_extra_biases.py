@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import by_hand
-import cfgs
-import foreign_models
-import helpers
-import load_helpers
 import numpy as np
 import pytest
-from cfgs import conv, net, normalized, section, shortcut, yolo
 
 import yolotf
+from support import by_hand, cfgs, foreign_models, helpers, load_helpers
+from support.cfgs import conv, net, normalized, section, shortcut, yolo
 from yolotf.models.keras_module import keras
 
 L: Any = keras().layers

@@ -5,17 +5,16 @@ import os
 import re
 import struct
 
-import helpers
-import load_helpers as loading
 import ml_dtypes
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from cfgs import conv
-from load_helpers import EVERYTHING, PLAIN, build, content, same, scramble, snapshot
 
 import yolotf
+from support import helpers, numpy_loader
+from support import load_helpers as loading
+from support.cfgs import conv
+from support.load_helpers import EVERYTHING, PLAIN, build, content, same, scramble, snapshot
 from yolotf import errors
 from yolotf.loading import load, planning
 from yolotf.weights import layout

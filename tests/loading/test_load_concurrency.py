@@ -13,14 +13,14 @@ import threading
 import time
 from pathlib import Path
 
-import load_helpers as loading
 import numpy as np
 import pytest
 import tensorflow as tf
-from cfgs import conv
-from load_helpers import EVERYTHING, PLAIN, build, content
 
 import yolotf
+from support import load_helpers as loading
+from support.cfgs import conv
+from support.load_helpers import EVERYTHING, PLAIN, build, content
 from yolotf.models.variables import plain
 from yolotf.weights import layout
 
@@ -292,7 +292,8 @@ def test_no_descriptor_and_no_lease_is_left_behind(tmp_path, path_taken):
 
 LOADER = """
 import collections, json, pathlib, sys, time
-import load_helpers as loading, test_load_concurrency, yolotf
+import test_load_concurrency, yolotf
+from support import load_helpers as loading
 from yolotf import errors
 from yolotf.weights import native as _native
 from yolotf.graphs.folded_network import FoldedNetwork

@@ -7,13 +7,13 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import load_helpers as loading
 import numpy as np
-import numpy_loader
 import pytest
-from load_helpers import EVERYTHING, PLAIN, build, content
 
 import yolotf
+from support import load_helpers as loading
+from support import numpy_loader
+from support.load_helpers import EVERYTHING, PLAIN, build, content
 from yolotf import errors
 from yolotf.models.variables import plain
 from yolotf.weights import write as writing

@@ -1,13 +1,13 @@
 """Refused loads carry their diagnosis; arguments that are something else get the right call."""
 
-import load_helpers
 import numpy as np
 import pytest
 import tensorflow as tf
-from cfgs import conv
-from load_helpers import HEAD, NET, build
 
 import yolotf
+from support import load_helpers
+from support.cfgs import conv
+from support.load_helpers import HEAD, NET, build
 from yolotf.models.keras_module import keras
 
 L = keras().layers

@@ -1,12 +1,10 @@
 """Loads into models that are only partly the file's network: which section goes where."""
 
-import by_hand
-import diagnosis_cases
-import helpers
 import numpy as np
 import pytest
 
 import yolotf
+from support import by_hand, diagnosis_cases, helpers
 from yolotf.loading import planning
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout

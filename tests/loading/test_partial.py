@@ -1,11 +1,11 @@
 """Loads that are not the whole file into the whole model."""
 
-import helpers
 import numpy as np
 import pytest
-from cfgs import conv, net, normalized, yolo
 
 import yolotf
+from support import helpers
+from support.cfgs import conv, net, normalized, yolo
 from yolotf.loading import partial
 from yolotf.models import layer_names
 from yolotf.models.keras_module import keras

@@ -2,13 +2,12 @@
 
 import json
 
-import load_helpers
 import numpy as np
-import numpy_loader
 import pytest
-from cfgs import conv, net, normalized, route, yolo
 
 import yolotf
+from support import load_helpers, numpy_loader
+from support.cfgs import conv, net, normalized, route, yolo
 from yolotf.models.keras_module import keras
 
 L = keras().layers

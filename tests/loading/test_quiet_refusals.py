@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 
-import helpers
+from support import helpers
 
 SCRIPT = """
 import pathlib, sys
-import helpers, yolotf
+import yolotf
+from support import helpers
 from yolotf.formats.convert import convert
 folder = sys.argv[1]
 network = yolotf.network("yolov4-tiny", classes=2, size=64)

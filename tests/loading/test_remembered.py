@@ -5,12 +5,22 @@ import weakref
 
 import keras
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from load_helpers import EVERYTHING, HEAD, NET, build, content, conv, same, scramble, snapshot
 
 import yolotf
+from support import numpy_loader
+from support.load_helpers import (
+    EVERYTHING,
+    HEAD,
+    NET,
+    build,
+    content,
+    conv,
+    same,
+    scramble,
+    snapshot,
+)
 from yolotf import errors
 from yolotf.loading import planning, remembered
 from yolotf.models import notes

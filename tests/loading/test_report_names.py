@@ -1,13 +1,12 @@
 """Reports name units: the layer with the kernel, whatever it is called."""
 
-import foreign_models
-import load_helpers
 import pytest
-from cfgs import conv
-from foreign_models import CFG, L, Recorder
-from load_helpers import HEAD, NET
 
 import yolotf
+from support import foreign_models, load_helpers
+from support.cfgs import conv
+from support.foreign_models import CFG, L, Recorder
+from support.load_helpers import HEAD, NET
 from yolotf.models.keras_module import keras
 
 

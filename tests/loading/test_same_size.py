@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 
-import helpers
 import pytest
 
 import yolotf
+from support import helpers
 
 
 @pytest.fixture

@@ -12,17 +12,15 @@ import textwrap
 import time
 from pathlib import Path
 
-import foreign_models
-import helpers
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
 import test_opencv_heads
-from cfgs import conv, net, normalized, section, shortcut
-from foreign_models import CFG, STYLES, L, Recorder
 
 import yolotf
+from support import foreign_models, helpers, numpy_loader
+from support.cfgs import conv, net, normalized, section, shortcut
+from support.foreign_models import CFG, STYLES, L, Recorder
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 

@@ -1,17 +1,15 @@
 """Models that yolotf did not build: their layers in the order of the file."""
 
-import foreign_models
 import hypothesis
 import numpy as np
-import numpy_loader
 import pytest
-import random_networks
 import tensorflow as tf
-from cfgs import normalized
-from foreign_models import CFG, HEAD, SIZE, STYLES, L, Normalization, Pair, Recorder
 from hypothesis import HealthCheck, event, given, settings
 
 import yolotf
+from support import foreign_models, numpy_loader, random_networks
+from support.cfgs import normalized
+from support.foreign_models import CFG, HEAD, SIZE, STYLES, L, Normalization, Pair, Recorder
 from yolotf.darknet import cfg
 from yolotf.models import traversal
 from yolotf.models.keras_module import keras

@@ -1,14 +1,13 @@
 """Models whose floats fit and that compute otherwise than Darknet: one warning a kind."""
 
-import foreign_models
-import load_helpers
 import numpy as np
 import pytest
 import tensorflow as tf
-from cfgs import conv, maxpool, net, normalized, route, section, yolo
-from foreign_models import HEAD, STYLES, L, Recorder
 
 import yolotf
+from support import foreign_models, load_helpers
+from support.cfgs import conv, maxpool, net, normalized, route, section, yolo
+from support.foreign_models import HEAD, STYLES, L, Recorder
 from yolotf.models import differences
 from yolotf.models.keras_module import keras
 

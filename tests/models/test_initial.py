@@ -6,15 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import helpers
-import networks_of_sections as sections
 import numpy as np
-import numpy_loader
 import pytest
-import recurrent_by_hand
-from cfgs import conv, net, normalized, yolo
 
 import yolotf
+from support import helpers, numpy_loader, recurrent_by_hand
+from support import networks_of_sections as sections
+from support.cfgs import conv, net, normalized, yolo
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 

@@ -10,15 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import helpers
-import networks_of_sections as sections
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized, route, shortcut, yolo
 
 import yolotf
+from support import helpers, numpy_loader
+from support import networks_of_sections as sections
+from support.cfgs import conv, net, normalized, route, shortcut, yolo
 from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.models.build import build_model, layer_name, network_of

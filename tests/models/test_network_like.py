@@ -1,14 +1,13 @@
 """The network that a model of unknown origin is compared with: it stores what the model holds."""
 
-import foreign_models
-import load_helpers
 import numpy as np
 import pytest
-from cfgs import conv
-from foreign_models import L, Recorder
-from load_helpers import HEAD, NET
 
 import yolotf
+from support import foreign_models, load_helpers
+from support.cfgs import conv
+from support.foreign_models import L, Recorder
+from support.load_helpers import HEAD, NET
 from yolotf.models.keras_module import keras
 from yolotf.models.network_like import network_like
 from yolotf.weights import layout

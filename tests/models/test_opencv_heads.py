@@ -7,12 +7,11 @@ stays the same, and so does the tolerance.
 """
 
 import cv2
-import helpers
 import numpy as np
-import numpy_loader
 import pytest
-from calibrated_weights import calibrated_file
 
+from support import helpers, numpy_loader
+from support.calibrated_weights import calibrated_file
 from yolotf.darknet import cfg
 from yolotf.models.build import build_model
 from yolotf.weights import layout

@@ -6,10 +6,9 @@ import subprocess
 import sys
 import textwrap
 
-import helpers
-import load_helpers
 import pytest
 
+from support import helpers, load_helpers
 from yolotf.errors import KerasBackendError, YolotfError
 
 PREPARE = """

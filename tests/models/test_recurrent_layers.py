@@ -4,14 +4,14 @@ import os
 import subprocess
 import sys
 
-import helpers
 import numpy as np
 import pytest
-import recurrent_by_hand as hand
 import tensorflow as tf
-from recurrent_by_hand import network_of
 
 import yolotf
+from support import helpers
+from support import recurrent_by_hand as hand
+from support.recurrent_by_hand import network_of
 from yolotf import _core
 from yolotf.darknet import cfg
 from yolotf.errors import ModelMismatchError, UnsupportedSectionError
@@ -246,7 +246,8 @@ def test_tf_keras_computes_the_same(tmp_path):
     expected = loaded(network, path)(hand.frames()).numpy()
     np.save(tmp_path / "expected.npy", expected)
     script = f"""
-import numpy as np, recurrent_by_hand as hand, yolotf
+import numpy as np, yolotf
+from support import recurrent_by_hand as hand
 from yolotf.models.keras_layers import reset_states
 from test_recurrent_layers import MIXED, network_of
 model = yolotf.build_model(network_of(MIXED))

@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized, route, section
 
 import yolotf
+from support import helpers
+from support.cfgs import conv, net, normalized, route, section
 from yolotf.models.keras_module import keras
 
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") == "1"
@@ -175,7 +175,7 @@ def test_other_strides(stride, tmp_path):
 
 def test_stock_network_is_known_without_a_cfg(tmp_path):
     # The file's size and the model say that it is yolov2-voc with two classes.
-    import by_hand
+    from support import by_hand
 
     stock = yolotf.network("yolov2-voc", classes=2)
     path = tmp_path / "a.weights"

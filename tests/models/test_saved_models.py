@@ -10,10 +10,10 @@ import zipfile
 from pathlib import Path
 
 import keras
-import numpy_loader
 import pytest
-from cfgs import conv, net, yolo
 
+from support import numpy_loader
+from support.cfgs import conv, net, yolo
 from yolotf import build_model, parse_cfg
 from yolotf.cli import commands
 from yolotf.errors import YolotfError

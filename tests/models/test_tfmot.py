@@ -4,9 +4,10 @@ import os
 import subprocess
 import sys
 
-import numpy_loader
 import pytest
-from networks_of_sections import SMALL
+
+from support import numpy_loader
+from support.networks_of_sections import SMALL
 
 FOLDER = os.environ.get("YOLOTF_TFMOT")
 PROGRAM = """

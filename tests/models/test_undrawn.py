@@ -7,14 +7,13 @@ import sys
 import threading
 from pathlib import Path
 
-import helpers
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, normalized, yolo
 
 import yolotf
+from support import helpers, numpy_loader
+from support.cfgs import conv, net, normalized, yolo
 from yolotf.models.keras_module import keras
 
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") == "1"

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import numpy_loader
 import onnx
 import pytest
-from networks_of_sections import SMALL
-from onnx_engines import (
+
+import yolotf
+from support import numpy_loader
+from support.networks_of_sections import SMALL
+from support.onnx_engines import (
     assert_close,
     by_onnxruntime,
     by_openvino,
@@ -18,8 +20,6 @@ from onnx_engines import (
     runtime_heads,
     tame_file,
 )
-
-import yolotf
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.darknet.cfg import parse_cfg

@@ -1,14 +1,14 @@
 """Boxes, scores and detections of ONNX models, against what else decodes."""
 
 import numpy as np
-import numpy_loader
 import onnx
 import pytest
-from cfgs import conv, net
-from networks_of_sections import SMALL
-from onnx_engines import by_onnxruntime, by_openvino, pictures_for, small, tame_file
 from test_opencv_heads import thin
 
+from support import numpy_loader
+from support.cfgs import conv, net
+from support.networks_of_sections import SMALL
+from support.onnx_engines import by_onnxruntime, by_openvino, pictures_for, small, tame_file
 from yolotf.darknet import cfg
 from yolotf.darknet.decoding import Suppression, tree_of_heads
 from yolotf.errors import YolotfError

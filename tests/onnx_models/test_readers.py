@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx_engines import assert_close, pictures_for, runtime_heads, tame_file
-from read_onnx import READERS
 
 import yolotf
+from support import read_onnx
+from support.onnx_engines import assert_close, pictures_for, runtime_heads, tame_file
 from yolotf.formats.convert import convert
 
 PYTHON = os.environ.get("YOLOTF_READERS")
-PROGRAM = Path(__file__).with_name("read_onnx.py")
+PROGRAM = Path(read_onnx.__file__)
 
 
 @pytest.mark.skipif(PYTHON is None, reason="needs the environment of make test-readers")
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", read_onnx.READERS)
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov4"])
 def test_readers_compute_the_heads(name, reader, tmp_path):
     network = yolotf.network(name, classes=3, size=(64, 96))

@@ -1,13 +1,14 @@
 """Every kind of section as ONNX: engines against the runtime, and the graphs themselves."""
 
 import numpy as np
-import numpy_loader
 import onnx
 import pytest
-import recurrent_by_hand as hand
-from cfgs import conv, net, normalized, section
-from networks_of_sections import SECTIONS, SMALL, around
-from onnx_engines import (
+
+from support import numpy_loader
+from support import recurrent_by_hand as hand
+from support.cfgs import conv, net, normalized, section
+from support.networks_of_sections import SECTIONS, SMALL, around
+from support.onnx_engines import (
     ENGINES,
     assert_close,
     by_onnxruntime,
@@ -16,7 +17,6 @@ from onnx_engines import (
     pictures_for,
     runtime_heads,
 )
-
 from yolotf.darknet.cfg import Head, parse_cfg
 from yolotf.darknet.graph_checks import used_layers
 from yolotf.darknet.layer import SECTIONS as CLASSES

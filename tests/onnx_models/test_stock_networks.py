@@ -1,9 +1,9 @@
 """Every stock network as ONNX, run by onnxruntime, OpenVINO and OpenCV's importer."""
 
 import pytest
-from onnx_engines import check, small
 from test_opencv_heads import thin
 
+from support.onnx_engines import check, small
 from yolotf.darknet import stock
 
 SMALLEST = ("yolov4-tiny", "yolov3-tiny-prn", "yolov2-tiny", "yolov7-tiny", "enet-coco", "tiny")

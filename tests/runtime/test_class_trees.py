@@ -3,12 +3,12 @@
 import math
 
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from slow_decoding import slow_suppress
 
 import yolotf
+from support import numpy_loader
+from support.slow_decoding import slow_suppress
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import UnsupportedSectionError, YolotfError

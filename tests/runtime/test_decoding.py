@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from slow_decoding import (
+
+from support.slow_decoding import (
     HEADS,
     network_of,
     pairs_of,
@@ -18,7 +19,6 @@ from slow_decoding import (
     slow_suppress,
     yolo,
 )
-
 from yolotf import _core
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.darknet.decoding import Suppression

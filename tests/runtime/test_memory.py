@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from cfgs import conv, maxpool, net, route, shortcut, yolo
 
 import yolotf
+from support.cfgs import conv, maxpool, net, route, shortcut, yolo
 from yolotf import _runtime
 from yolotf.cli import main
 from yolotf.darknet.cfg import parse_cfg

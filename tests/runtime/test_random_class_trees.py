@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from slow_decoding import network_of, raw_for
 
+from support.slow_decoding import network_of, raw_for
 from yolotf import _core
 from yolotf.darknet.decoding import NMS_KINDS, Suppression
 from yolotf.runtime.decoding import Decoder

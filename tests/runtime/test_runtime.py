@@ -9,15 +9,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-import helpers
 import numpy as np
-import numpy_loader
 import pytest
 import tensorflow as tf
-from cfgs import conv, net, yolo
-from networks_of_sections import SECTIONS, SMALL, around
 
 import yolotf
+from support import helpers, numpy_loader
+from support.cfgs import conv, net, yolo
+from support.networks_of_sections import SECTIONS, SMALL, around
 from yolotf import _core, _runtime
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import ContentError, SizeMismatchError, TensorFlowError

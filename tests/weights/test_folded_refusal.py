@@ -1,11 +1,11 @@
 """What a refused file is told, where batch normalization is folded into the kernels."""
 
 import numpy as np
-import numpy_loader
 import pytest
-from cfgs import conv, net, normalized
 
 import yolotf
+from support import numpy_loader
+from support.cfgs import conv, net, normalized
 from yolotf.graphs.folded_network import FoldedNetwork
 
 TEXT = net(8) + normalized(4, 3) + conv(2)

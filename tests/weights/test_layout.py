@@ -7,12 +7,12 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import helpers
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from random_networks import Drawn, drawn_networks
 
+from support import helpers
+from support.random_networks import Drawn, drawn_networks
 from yolotf.darknet import cfg
 from yolotf.weights import layout
 

@@ -3,13 +3,13 @@
 import json
 import warnings
 
-import load_helpers as loading
-import numpy_loader
 import pytest
 import tensorflow as tf
-from load_helpers import EVERYTHING, build, content, same, scramble, snapshot
 
 import yolotf
+from support import load_helpers as loading
+from support import numpy_loader
+from support.load_helpers import EVERYTHING, build, content, same, scramble, snapshot
 from yolotf import _core, errors
 from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
@@ -191,7 +191,8 @@ import sys
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import load_helpers as loading, numpy_loader, yolotf
+import yolotf
+from support import load_helpers as loading, numpy_loader
 from yolotf import errors
 from yolotf.weights import native as _native
 from yolotf.models.variables import plain

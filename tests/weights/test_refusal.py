@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import helpers
 import numpy as np
 import pytest
 
+from support import helpers
 from yolotf.darknet import cfg
 from yolotf.errors import ContentError, SizeMismatchError, WeightsMismatch
 from yolotf.weights import layout, write

@@ -16,12 +16,12 @@ import traceback
 import zipfile
 from pathlib import Path
 
-import load_helpers as loading
 import numpy as np
 import pytest
-from cfgs import conv, net, section
 
 import yolotf
+from support import load_helpers as loading
+from support.cfgs import conv, net, section
 from yolotf.cli import commands as cli
 from yolotf.files import fetching, sources
 from yolotf.weights.file import WeightsFile

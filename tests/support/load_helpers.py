@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cfgs
 import numpy as np
-import numpy_loader
 import tensorflow as tf
-from cfgs import conv, normalized, shortcut
 
 import yolotf
+from support import cfgs, numpy_loader
+from support.cfgs import conv, normalized, shortcut
 from yolotf import errors
 from yolotf.models.variables import plain
 from yolotf.weights import op_library as _native
@@ -94,7 +93,8 @@ def forbid_op(monkeypatch: Any) -> None:
     monkeypatch.setattr(writing, "_warned", {"switched off"})
 
 
-PATHS = [Path(__file__).parents[1], Path(__file__).parent, *Path(__file__).parent.glob("*/")]
+TESTS = Path(__file__).parents[1]
+PATHS = [TESTS.parent, TESTS, *TESTS.glob("*/")]
 """Where a fresh Python finds the package and the test modules."""
 
 
@@ -102,7 +102,7 @@ def run_python(code: str, *arguments: str, timeout: float = 120, **environment: 
     """What a fresh Python with this folder on its path prints; fails with all it said."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        cwd=Path(__file__).parent,
+        cwd=TESTS,
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, PATHS)),

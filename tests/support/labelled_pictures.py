@@ -15,7 +15,8 @@ from PIL import Image
 
 from yolotf.cli.demo_data import DemoData
 
-FACTS = json.loads((Path(__file__).parent / "data/darknet_map.json").read_text(encoding="utf-8"))
+DATA = Path(__file__).parents[1] / "data"
+FACTS = json.loads((DATA / "darknet_map.json").read_text(encoding="utf-8"))
 
 
 def write_set(official: DemoData, folder: Path) -> Path:

@@ -16,9 +16,9 @@ import pytest
 from yolotf.darknet import cfg
 from yolotf.weights import layout
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(__file__).parents[3] / "shared"
 NO_SHARED = "needs ../shared, which is not there"
-PYTHONPATH = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+PYTHONPATH = [str(folder) for folder in Path(__file__).parents[1:3]]
 """Where another process finds this package and these modules."""
 
 

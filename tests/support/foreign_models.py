@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from cfgs import conv, net, normalized, route, section, shortcut, yolo
 
+from support.cfgs import conv, net, normalized, route, section, shortcut, yolo
 from yolotf.models.keras_module import keras
 
 L: Any = keras().layers
@@ -260,7 +260,7 @@ STYLES = {
 
 def weights_file(path: Any, seed: int = 0, header_bytes: int = 20) -> Any:
     """A file for `CFG` at `path`."""
-    import numpy_loader
+    from support import numpy_loader
 
     content = numpy_loader.random_file(CFG, seed)
     if header_bytes == 16:

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import helpers
-
+from support import helpers
 from yolotf.cli.demo_data import demo_data
 from yolotf.darknet import cfg
 from yolotf.errors import YolotfError

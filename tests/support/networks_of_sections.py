@@ -1,6 +1,6 @@
 """Cfgs of every kind of section the graphs can hold."""
 
-from cfgs import conv, maxpool, net, normalized, route, section, yolo
+from support.cfgs import conv, maxpool, net, normalized, route, section, yolo
 
 # Two heads, a route, a depthwise convolution: small enough to be built many times.
 _HEAD = {"classes": 4, "anchors": "20,9, 30,30, 10,12"}

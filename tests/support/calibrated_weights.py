@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy_loader
 
+from support import numpy_loader
 from yolotf.darknet import cfg
 from yolotf.models.keras_module import keras
 

@@ -11,7 +11,7 @@ A page has a folder and a namespace. Its fenced blocks are run from top to botto
 A block below `<!-- not run: REASON -->` is not run, nor is ```diff. Fences without a language hold
 no code. A command may fail, and a Python block raise, only where the page shows what is said then.
 
-    python tests/pages.py docs/files.md     # in a folder of `yolotf demo`: shows what is not on it
+    python tests/support/pages.py docs/files.md  # in the folder of `yolotf demo`: what differs
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def run(sessions: list[tuple[list[Step], Path]], *, timeout: float = 1800) -> li
             script = Path(commands) / name
             script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
             script.chmod(0o755)
-        root = str(Path(__file__).parents[1])
+        root = str(Path(__file__).parents[2])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             **os.environ,

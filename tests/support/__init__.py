@@ -1,0 +1,1 @@
+"""What the tests share: cfgs, files, models and other ways to compute what is compared."""
