@@ -72,3 +72,11 @@ def test_only_the_modules_know_python(room):
 def test_the_c_api_of_tensorflow_is_called_in_one_file():
     calling = {path.name for path in files() if re.search(r"\bapi\.TF_|dlopen", path.read_text())}
     assert calling == {"runtime.cc"}
+
+
+def test_no_module_imports_a_room_of_python():
+    """What native code raises is Python's to register: an arrow up would be in no contract."""
+    for path in files("python"):
+        imported = re.findall(r'import\w*\(\s*"([^"]+)"', path.read_text())
+        assert set(imported) <= {"atexit"}, path.name
+        assert "yolotf." not in re.sub(r"yolotf\._\w+", "", path.read_text()), path.name

@@ -104,11 +104,11 @@ py::object& native_error() {
 }
 
 std::string to_path(const py::object& path) {
-  const auto encoded = py::module_::import("os").attr("fsencode")(path).cast<std::string>();
-  if (encoded.find('\0') != std::string::npos) {
-    throw py::value_error("embedded null byte");  // as Python's own open()
+  PyObject* encoded = nullptr;
+  if (PyUnicode_FSConverter(path.ptr(), &encoded) == 0) {
+    throw py::error_already_set();
   }
-  return encoded;
+  return py::reinterpret_steal<py::bytes>(encoded);
 }
 
 // Started on demand and joined at the end of the load.

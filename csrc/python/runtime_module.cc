@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,17 +27,27 @@ constexpr std::array<const char*, 17> kCodeNames = {
     "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
     "DATA_LOSS", "UNAUTHENTICATED"};
 
-// Raises yolotf.errors.TensorFlowError, a YolotfError, even if no caller adds context.
+// Registered by Python: returns the exception for a message of TensorFlow and the name of its code.
+py::object& exception_factory() {
+  static py::object* factory = new py::object();  // never destroyed: the interpreter ends first
+  return *factory;
+}
+
+void set_exception_factory(py::function factory) { exception_factory() = std::move(factory); }
+
+// Raises the exception for a failure; RuntimeError if no factory is registered.
 void check(const Failure& failure) {
   if (!failure.failed()) {
     return;
   }
-  const auto code = static_cast<std::size_t>(failure.code);
-  const py::str said(PyUnicode_DecodeUTF8(
+  const auto number = static_cast<std::size_t>(failure.code);
+  const char* code = number < kCodeNames.size() ? kCodeNames[number] : kCodeNames[2];
+  if (!exception_factory()) {
+    throw std::runtime_error(std::string(code) + ": " + failure.message);
+  }
+  const py::str message(PyUnicode_DecodeUTF8(
       failure.message.data(), static_cast<Py_ssize_t>(failure.message.size()), "backslashreplace"));
-  const py::object error =
-      py::module_::import("yolotf.graphs.tf_errors")
-          .attr("refusal")(said, code < kCodeNames.size() ? kCodeNames[code] : kCodeNames[2]);
+  const py::object error = exception_factory()(message, code);
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
   throw py::error_already_set();
 }
@@ -304,6 +315,9 @@ PYBIND11_MODULE(_runtime, module) {
   using namespace pybind11::literals;
   module.doc() = "TensorFlow's kernels through its C API, without TensorFlow's Python.";
   yolotf::WithoutGil::prepare();
+  module.def("set_exception_factory", &yolotf::set_exception_factory, "factory"_a,
+             "Registers factory(message, code), which returns the exception for what TensorFlow "
+             "refuses; `code` is as INVALID_ARGUMENT.");
   module.def("set_wait_at_end", &yolotf::WithoutGil::set_wait, "seconds"_a,
              "How long Python's end waits for networks that run in daemon threads.");
   module.def(

@@ -575,3 +575,31 @@ def test_the_cfgs_warnings_are_pythons(files):
     text = SMALL.replace("stride=2\n", "stride=2\nsomething odd\n", 1)
     with pytest.warns(UserWarning, match="ignored, not key=value"):
         Detector(parse_cfg(text), files[1])
+
+
+def test_the_registered_factory_makes_the_exceptions():
+    """Here the libraries are opened by hand, so that none is registered yet."""
+    run(
+        """
+        import importlib.util, pathlib, sys
+        from yolotf import _runtime
+        folder = pathlib.Path(importlib.util.find_spec("tensorflow").origin).parent
+        ending = "2.dylib" if sys.platform == "darwin" else "so.2"
+        _runtime.open(*(f"{folder}/libtensorflow_{name}.{ending}" for name in ("framework", "cc")))
+        refused = lambda: _runtime.Graph().add("NoSuchOperation", "name", [], {})
+        try:
+            refused()
+        except RuntimeError as error:
+            code, _, message = str(error).partition(": ")
+            assert code.isupper() and "NoSuchOperation" in message, error
+        else:
+            raise AssertionError
+        _runtime.set_exception_factory(lambda message, code: LookupError(code, message))
+        try:
+            refused()
+        except LookupError as error:
+            assert error.args == (code, message)
+        else:
+            raise AssertionError
+        """
+    )

@@ -15,12 +15,14 @@ from pathlib import Path
 from yolotf import _runtime
 from yolotf.errors import TENSORFLOW_MISSING, OutOfMemoryError
 from yolotf.files.memory import anonymous_file
-from yolotf.graphs import forked
+from yolotf.graphs import forked, tf_errors
 from yolotf.text import size_text
 
 _ENDING = "2.dylib" if sys.platform == "darwin" else "so.2"
 FRAMEWORK, CC = f"libtensorflow_framework.{_ENDING}", f"libtensorflow_cc.{_ENDING}"
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+_runtime.set_exception_factory(tf_errors.refusal)
 
 
 def folder() -> Path:
