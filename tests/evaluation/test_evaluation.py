@@ -341,9 +341,9 @@ def test_the_next_pictures_are_read_while_the_network_runs(monkeypatch):
         return [detections([[0, 0.9, 0.5, 0.5, 0.2, 0.2]], (5, 4))[0] for _ in arrays]
 
     data = evaluation.DataSet("a", tuple(picture([], number=number) for number in range(5)))
-    found = evaluation.detect_all(detect, data, batch=2, progress=told.append)
+    found = evaluation.detect_all(detect, data, batch=2, progress=lambda *call: told.append(call))
     assert batches == [[0, 1], [2, 3], [4]]
-    assert told == [2, 2, 1]
+    assert told == [("detecting", done, 5) for done in (0, 2, 4, 5)]
     assert [size for _, size in found] == [(5, 4)] * 5
 
 

@@ -312,14 +312,26 @@ def test_without_safetensors_the_extra_is_named_before_any_work(tmp_path, monkey
     monkeypatch.setitem(sys.modules, "safetensors", None)
     stages = []
     with pytest.raises(ImportError, match=r'pip install "yolotf\[safetensors\]"'):
-        convert(weights, DETECTOR, tmp_path / "model.safetensors", progress=stages.append)
+        convert(
+            weights,
+            DETECTOR,
+            tmp_path / "model.safetensors",
+            progress=lambda *call: stages.append(call),
+        )
     assert (stages, entries(tmp_path)) == ([], [])
 
 
 def test_stages_are_told_before_they_begin(tmp_path, weights):
     stages = []
-    done = convert(weights, DETECTOR, tmp_path / "m.weights.h5", progress=stages.append)
-    assert stages == ["building", "loading", "writing"]
+    done = convert(
+        weights, DETECTOR, tmp_path / "m.weights.h5", progress=lambda *call: stages.append(call)
+    )
+    size = weights.stat().st_size
+    assert stages == [
+        *(("building", done, 1) for done in (0, 1)),
+        *(("loading", done, size) for done in (0, size)),
+        *(("writing", done, 1) for done in (0, 1)),
+    ]
     convolutions = DETECTOR.count("[convolutional]")
     floats = (weights.stat().st_size - 20) // 4
     assert (done.loaded.layers, done.loaded.floats) == (convolutions, floats)
@@ -426,7 +438,7 @@ def test_without_room_nothing_is_begun(tmp_path, weights, full_disk, kind):
     before = contents(tmp_path)
     stages = []
     with full_disk(), pytest.raises(OSError, match="File too large") as error:
-        convert(weights, DETECTOR, output, progress=stages.append)
+        convert(weights, DETECTOR, output, progress=lambda *call: stages.append(call))
     assert error.value.filename == str(output)
     assert stages == []
     assert (contents(tmp_path), entries(tmp_path)) == (before, [output.name])
@@ -507,7 +519,9 @@ def test_an_output_that_cannot_be_is_refused_first(tmp_path, weights, output, er
     (tmp_path / "folder.keras").mkdir()
     stages = []
     with pytest.raises(error, match=text):
-        convert(weights, DETECTOR, f"{tmp_path}/{output}", progress=stages.append)
+        convert(
+            weights, DETECTOR, f"{tmp_path}/{output}", progress=lambda *call: stages.append(call)
+        )
     assert stages == []
 
 
@@ -542,7 +556,7 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path, weights, kind):
     os.mkfifo(output)
     stages = []
     with pytest.raises(OSError, match="is a FIFO"):
-        convert(weights, DETECTOR, output, progress=stages.append)
+        convert(weights, DETECTOR, output, progress=lambda *call: stages.append(call))
     assert stages == []
     assert stat.S_ISFIFO(output.stat().st_mode)
     output.unlink()

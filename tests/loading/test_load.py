@@ -215,7 +215,7 @@ def test_the_arguments_of_older_loaders_are_taken(plain, weights):
     report = yolotf.load_darknet_weights(
         plain, weights(), True, progress=lambda *numbers: done.append(numbers)
     )
-    assert done == [(0, 3228), (3228, 3228)]
+    assert done == [("loading", 0, 3228), ("loading", 3228, 3228)]
     assert report.floats == 802
     with pytest.raises(ValueError, match="bn_epsilon is 'other', must be 'keep' or 'darknet'"):
         yolotf.load_darknet_weights(plain, weights(), bn_epsilon="other")

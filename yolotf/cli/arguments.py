@@ -275,9 +275,9 @@ def opened(
         if sources.url_of(weights) is None:
             file = stack.enter_context(WeightsFile.open(weights))
         else:
-            from yolotf.cli.progress import fetching  # imports rich
+            from yolotf.cli.progress import downloading  # imports rich
 
-            with fetching() as progress:
+            with downloading() as progress:
                 coming = WeightsFile.open(weights, progress, network=network, timeout=timeout)
                 file = stack.enter_context(coming)
         yield file

@@ -161,7 +161,7 @@ def main(parsed: argparse.Namespace) -> int:
         )
     from yolotf.cli import progress as bars  # imports rich
 
-    with held_back_stderr() as stream, bars.stages(stream, 4) as progress:
+    with held_back_stderr() as stream, bars.stages(stream) as progress:
         done = convert(
             weights,
             network,

@@ -159,7 +159,7 @@ def main(parsed: argparse.Namespace) -> int:
             timeout=parsed.timeout,
             engine=parsed.engine,
             precision=parsed.precision,
-            progress=bar.step,
+            progress=bar.progress,
         )
     text = result.table() if parsed.like == "hank-ai" else str(result)
     print(to_json(result.to_dict()) if parsed.json else printable(text))

@@ -45,7 +45,7 @@ def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
             timeout=parsed.timeout,
             engine=parsed.engine,
             precision=parsed.precision,
-            progress=bar.step,
+            progress=bar.progress,
         )
     print(to_json(result.to_dict()) if parsed.json else printable(str(result)))
     if result.unlabelled:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TextIO
 
 from rich import progress
 from rich.console import Console
+
+from yolotf.progress import Progress
 
 
 class Counter:
@@ -24,6 +26,11 @@ class Counter:
         if self._bar is not None and more > 0:
             self._total = (self._total or 0) + int(more)
             self._bar.update(self._task, total=self._total)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Shows `done` of `total`; a `yolotf.progress.Progress`."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)
 
     def step(self, count: int = 1) -> None:
         """Advances by `count`."""
@@ -51,11 +58,19 @@ def counted(total: int | None) -> Iterator[Counter]:
 
 
 @contextlib.contextmanager
-def stages(stream: TextIO, total: int) -> Iterator[Callable[[str], None]]:
-    """Yields a callback that takes the name of each stage; prints lines if not on a terminal."""
+def stages(stream: TextIO) -> Iterator[Progress]:
+    """Yields a callback that shows a bar for each stage, or a line each if not on a terminal."""
     console = Console(file=stream)
+    stage_shown = ""
     if not console.is_terminal:
-        yield lambda stage: print(f"{stage} ...", file=stream, flush=True)
+
+        def print_stage(stage: str, done: int, total: int) -> None:
+            nonlocal stage_shown
+            if stage != stage_shown:
+                stage_shown = stage
+                print(f"{stage} ...", file=stream, flush=True)
+
+        yield print_stage
         return
     columns = (
         progress.SpinnerColumn(),
@@ -64,16 +79,18 @@ def stages(stream: TextIO, total: int) -> Iterator[Callable[[str], None]]:
         progress.TimeElapsedColumn(),
     )
     with progress.Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("reading", total=total)
-        yield lambda stage: bar.update(task, advance=1, description=stage)
+        task = bar.add_task("reading", total=None)
+        yield lambda stage, done, total: bar.update(
+            task, description=stage, completed=done, total=total or None
+        )
 
 
 @contextlib.contextmanager
-def fetching() -> Iterator[Callable[[int, int], None]]:
-    """Yields a callback that takes (bytes done, total bytes or 0); shows a bar on a terminal."""
+def downloading() -> Iterator[Progress]:
+    """Yields a callback that shows a bar on a terminal."""
     console = Console(stderr=True)
     columns = (
-        progress.TextColumn("fetching"),
+        progress.TextColumn("downloading"),
         progress.BarColumn(),
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),
@@ -81,5 +98,5 @@ def fetching() -> Iterator[Callable[[int, int], None]]:
     with progress.Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
-        task = bar.add_task("fetching", total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size or None)
+        task = bar.add_task("downloading", total=None)
+        yield lambda stage, done, total: bar.update(task, completed=done, total=total or None)

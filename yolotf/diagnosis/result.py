@@ -22,8 +22,8 @@ from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
 from yolotf.diagnosis.report import Document, escaped
 from yolotf.diagnosis.target import Subject
 from yolotf.files import detect as _file
-from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
+from yolotf.progress import Progress, as_progress
 from yolotf.weights import catalog as _known
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile, WeightsSource
@@ -204,7 +204,7 @@ def diagnose(
     network: cfg.Network | cfg.Source,
     *,
     classes: int | None = None,
-    progress: sources.Progress | None = None,
+    progress: Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Diagnosis:
     """Explains whether a `.weights` file matches a network, and if not, why.
@@ -214,7 +214,8 @@ def diagnose(
             not a weights file at all, or missing.
         network: a `Network`, a cfg's path or text, or a stock name.
         classes: compare with the network with this number of classes.
-        progress: called with (bytes done, bytes in total) during a download.
+        progress: called as `progress("downloading", bytes_done, bytes_in_total)` during a
+            download.
         timeout: seconds without data after which a download fails; None waits forever.
 
     Returns:
@@ -226,6 +227,7 @@ def diagnose(
     """
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int)):
         raise TypeError(f"classes must be an int, not {type(classes).__name__}")
+    progress = as_progress(progress, "done, total")
     compared = _network(network, classes)
     try:
         with WeightsFile.open(weights, progress, network=compared, timeout=timeout) as file:
@@ -414,7 +416,7 @@ def inspect(
     network: cfg.Network | cfg.Source | None = None,
     *,
     classes: int | None = None,
-    progress: sources.Progress | None = None,
+    progress: Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Inspection:
     """Describes a file: its header, the known networks of its size, and its arrays.
@@ -424,7 +426,8 @@ def inspect(
         network: the network it was trained as; by default the most common known network of its
             size.
         classes: use the network with this number of classes.
-        progress: called with (bytes done, bytes in total) during a download.
+        progress: called as `progress("downloading", bytes_done, bytes_in_total)` during a
+            download.
         timeout: seconds without data after which a download fails; None waits forever.
 
     Returns:
@@ -435,6 +438,7 @@ def inspect(
         OSError: the file cannot be read.
         TypeError: an argument has the wrong type.
     """
+    progress = as_progress(progress, "done, total")
     known = None if network is None else _network(network, classes)
     with WeightsFile.open(weights, progress, network=known, timeout=timeout) as file:
         return _inspected(file, known)

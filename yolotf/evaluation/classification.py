@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from yolotf.images.endings import IMAGES
 from yolotf.images.read import read_picture
 from yolotf.inference.classifier import Classifier
 from yolotf.inference.classifier_images import Resize
+from yolotf.progress import Progress, as_progress
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import listed, plural
 
@@ -201,7 +202,7 @@ def evaluate_classifier(
     class_names: Names = None,
     batch_size: int = ServingOptions.batch_size,
     max_pixels: int | None = ServingOptions.max_pixels,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Progress | None = None,
     timeout: float | None = ServingOptions.timeout,
     engine: EngineName = ServingOptions.engine,
     precision: Precision = ServingOptions.precision,
@@ -217,7 +218,7 @@ def evaluate_classifier(
         class_names: names of the network's classes, to match labels that are folder names.
         batch_size: images per batch of the network.
         max_pixels: see `Classifier`.
-        progress: called with the number of newly finished images.
+        progress: called as `progress("classifying", images_done, images_in_total)`.
         timeout: see `Classifier`.
         engine: see `Classifier`.
         precision: see `Classifier`.
@@ -228,6 +229,7 @@ def evaluate_classifier(
         WeightsMismatch: the file does not match the network.
         ValueError: an argument is out of range.
     """
+    progress = as_progress(progress, "count")
     if top is not None and top < 1:
         raise ValueError(f"top={top} must be at least 1")
     classifier = Classifier(
@@ -247,6 +249,7 @@ def evaluate_classifier(
     right, right_k = 0, 0
     unread: list[tuple[str, str]] = []
     started = time.perf_counter()
+    progress("classifying", 0, len(data.paths))
     for start in range(0, len(data.paths), batch_size):
         arrays, expected = [], []
         for place in range(start, min(start + batch_size, len(data.paths))):
@@ -262,7 +265,7 @@ def evaluate_classifier(
             hits = best == np.array(expected)[:, None]
             right += int(hits[:, 0].sum())
             right_k += int(hits.any(axis=1).sum())
-        progress(min(batch_size, len(data.paths) - start))
+        progress("classifying", min(start + batch_size, len(data.paths)), len(data.paths))
     if len(unread) == len(data.paths):
         path, why = unread[0]
         raise OSError(f"{path}: {why}, as none of {plural(len(unread), 'image')} can be read")

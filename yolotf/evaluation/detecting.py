@@ -15,6 +15,7 @@ from yolotf.evaluation.data_set import DataSet, LabelledPicture
 from yolotf.images.detections import Detections
 from yolotf.images.read import MAX_PIXELS, read_picture
 from yolotf.inference.detector import Detector
+from yolotf.progress import Progress, as_progress
 from yolotf.runtime.decoding import Decoder, Found
 
 MAX_BOXES = 2000
@@ -33,7 +34,7 @@ def detect_all(
     channels: int = 3,
     batch: int = 8,
     max_pixels: int | None = MAX_PIXELS,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Progress | None = None,
     unread: Callable[[LabelledPicture, Exception], None] | None = None,
 ) -> list[tuple[Detections, tuple[int, int]]]:
     """Returns the detections of every image, and its (width, height).
@@ -46,13 +47,15 @@ def detect_all(
         channels: input channels of the network.
         batch: images per batch of the network.
         max_pixels: larger images are not decoded.
-        progress: called with the number of newly finished images.
+        progress: called as `progress("detecting", images_done, images_in_total)`.
         unread: called with each unreadable image, which then has no detections and the size
             (0, 0); None: the error is raised.
 
     Raises:
         OSError: an image cannot be read.
     """
+    progress = as_progress(progress, "count")
+    progress("detecting", 0, len(data.pictures))
     found: list[tuple[Detections, tuple[int, int]]] = []
     starts = range(0, len(data.pictures), batch)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "yolotf-read") as pool:
@@ -83,7 +86,7 @@ def detect_all(
                         found.append((next(answers), (width, height)))
                     else:
                         found.append((Detections.of([], [], []), (0, 0)))
-                progress(count)
+                progress("detecting", start + count, len(data.pictures))
         finally:
             for future in waiting:
                 future.cancel()

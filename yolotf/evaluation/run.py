@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from yolotf._public import public, renamed, warn_caller
@@ -21,6 +21,7 @@ from yolotf.evaluation.data_set import DataSet, LabelledPicture, read_data_set
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
 from yolotf.evaluation.labels import Fork
 from yolotf.evaluation.pairing import paired
+from yolotf.progress import Progress, as_progress
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import plural
 
@@ -43,7 +44,7 @@ def evaluate(
     resize: Resize | None = None,
     like: Fork = "alexeyab",
     max_pixels: int | None = ServingOptions.max_pixels,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Progress | None = None,
     timeout: float | None = ServingOptions.timeout,
     engine: EngineName = ServingOptions.engine,
     precision: Precision = ServingOptions.precision,
@@ -69,7 +70,7 @@ def evaluate(
             INTER_LINEAR_EXACT (darknet_image.cpp:1662), and stretches images whatever the cfg's
             `letter_box` (detector_map.cpp:209).
         max_pixels: see `Detector`.
-        progress: called with the number of newly finished images.
+        progress: called as `progress("detecting", images_done, images_in_total)`.
         timeout: see `Detector`.
         engine: see `Detector`.
         precision: see `Detector`.
@@ -82,6 +83,7 @@ def evaluate(
         MissingPackageError: COCO's metrics need pycocotools.
     """
     # Checked before hours of detection.
+    progress = as_progress(progress, "count")
     check_options(match_iou, points, score_threshold)
     if like not in get_args(Fork):
         raise ValueError(f"like={like!r}; one of {', '.join(get_args(Fork))}")

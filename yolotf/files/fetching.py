@@ -22,10 +22,9 @@ from urllib.parse import unquote
 
 from yolotf import errors
 from yolotf.files.urls import redacted
+from yolotf.progress import Progress, ignore
 from yolotf.text import plural
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes done, total bytes); the total is 0 if unknown."""
 Came = Callable[[int], None]
 """Called with the number of bytes received; negative if they must be sent again."""
 
@@ -39,6 +38,7 @@ is downloaded, to identify it."""
 TIMEOUT = 60.0
 """Seconds without data after which a server is given up."""
 
+_STAGE = "downloading"
 _RANGE = 8 << 20
 """Bytes per request."""
 _AT_ONCE = 8
@@ -129,7 +129,7 @@ def read(url: str, *, most_bytes: int, timeout: float | None = TIMEOUT) -> bytes
     """
     content = _Buffer()
     what = "a file that is read here"
-    fetch(url, content, lambda done, size: None, Limits(most_bytes, most_bytes, timeout, what))
+    fetch(url, content, ignore, Limits(most_bytes, most_bytes, timeout, what))
     return bytes(content.bytes)
 
 
@@ -170,7 +170,7 @@ class _Fetch:
             raise _RefusedError(
                 errno.EFBIG, f"{size:,} bytes, at most {self._limits.most_bytes:,} are read"
             )
-        self._progress(0, size or 0)
+        self._progress(_STAGE, 0, size or 0)
         if size and self._system.async_impl and before.get("partial", True):
             self._by_ranges(size, self._only_if(before))
         else:
@@ -211,7 +211,7 @@ class _Fetch:
         def came(count: int) -> None:
             nonlocal done
             done += count
-            self._progress(done, size)
+            self._progress(_STAGE, done, size)
 
         def part(start: int, came: Came) -> None:
             end = min(start + _RANGE, size)
@@ -297,7 +297,7 @@ class _Fetch:
         most = self._limits.most_unsaid_bytes if size is None else size
 
         def came(count: int) -> None:
-            self._progress(done, max(size or 0, done))
+            self._progress(_STAGE, done, max(size or 0, done))
 
         def work(came: Came) -> None:
             nonlocal done

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from yolotf.files.fetching import Limits, fetch
-from yolotf.files.fetching import Progress as Progress
 from yolotf.files.memory import anonymous_file
 from yolotf.files.urls import redacted as redacted
 from yolotf.files.urls import url_of as url_of
+from yolotf.progress import Progress, ignore
 
 StrPath = str | os.PathLike[str]
 Weights = StrPath | bytes | bytearray | memoryview | IO[bytes]
@@ -107,7 +107,7 @@ def _local(
         if url is None:
             return Local(os.fsdecode(weights), os.fsdecode(weights))
         memory = _Memory(stack, limits.most_bytes)
-        fetch(url, memory, progress or (lambda done, size: None), limits)
+        fetch(url, memory, progress or ignore, limits)
         return memory.local(redacted(url), url.split("?")[0].rstrip("/").rpartition("/")[2])
     name = name_of(weights)
     if (path := _bytes_path(weights)) is not None:

@@ -26,7 +26,6 @@ from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.diagnosis import result as diagnosis
 from yolotf.files import atomic as writing
-from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.sources import StrPath
 from yolotf.formats import (
@@ -46,14 +45,13 @@ from yolotf.graphs import tf_errors
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.loading import load
 from yolotf.onnx.model import Suppression
+from yolotf.progress import Progress, as_progress
 from yolotf.text import plural
 from yolotf.weights import layout as segments
 from yolotf.weights.file import WeightsFile, WeightsSource
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport
-
-Progress = Callable[[str], None]
 
 SAVED_MODEL = "SavedModel"
 _LAYER_BYTES = 16 * 1024
@@ -190,7 +188,8 @@ def convert(
         score_threshold: with `suppress`: keeps boxes that score higher.
         iou_threshold: with `suppress`: the IoU above which boxes of one class suppress each other.
         max_boxes: with `suppress`: maximum detections per class and image, best first.
-        progress: called with the next stage: `building`, `loading`, `writing`.
+        progress: called as `progress(stage, done, total)`, see `yolotf.progress`; the stages are
+            `downloading` (a URL), `building`, `loading`, `calibrating` (`int8`) and `writing`.
         timeout: see `load_darknet_weights`.
 
     Returns:
@@ -206,6 +205,7 @@ def convert(
         ImportError: the format needs a package that is not installed.
     """
     started = time.perf_counter()
+    progress = as_progress(progress, "stage")
     kind = format_of(output)
     options = Options(
         any_size=any_size,
@@ -238,8 +238,7 @@ def convert(
     target = _target(output, kind, overwrite=overwrite, inputs=read)
     if options.names:
         names_for(options.names, network.classes, network.source)
-    tell = progress or (lambda stage: None)
-    opened = WeightsFile.open(weights, _percent(tell), network=network, timeout=timeout)
+    opened = WeightsFile.open(weights, progress, network=network, timeout=timeout)
     with opened as file:
         # Checked before seconds go into importing TensorFlow and building a model.
         floats = segments.floats(network)
@@ -248,21 +247,23 @@ def convert(
         _check_room(target, room // (4 if options.int8 else 2 if float16 else 1), output)
         if options.decode:
             check_heads(network)
-        tell("building")
+        progress("building", 0, 1)
         if kind == ".onnx":
             described = onnx.describe(network, options)
             loaded, size_bytes = onnx.write(
-                described, file, output, options, tell, overwrite=overwrite, inputs=read
+                described, file, output, options, progress, overwrite=overwrite, inputs=read
             )
+            progress("writing", 1, 1)
             seconds = time.perf_counter() - started
             return Conversion(loaded, os.fspath(output), kind, size_bytes, seconds)
         model = build(network, options)
-        tell("loading")
-        loaded = load.load_darknet_weights(model, file, network=network)
+        progress("building", 1, 1)
+        loaded = load.load_darknet_weights(model, file, network=network, progress=progress)
         arrays = None
         if layout == "torch":
             arrays = safetensors.torch_arrays(network, file, loaded.header)
-    tell("writing")
+    if not options.int8:  # which calibrates first
+        progress("writing", 0, 1)
     if kind == SAVED_MODEL:
         replacing = saved_model_folder.replacing(output, overwrite=overwrite)
     else:
@@ -274,13 +275,14 @@ def convert(
         )
     try:
         with replacing as ready:
-            _WRITERS[kind](Source(model, network, loaded, options, tell, arrays), ready)
+            _WRITERS[kind](Source(model, network, loaded, options, progress, arrays), ready)
             size_bytes = sum(one.stat().st_size for one in _files(ready))
     except Exception as error:
         failed = tf_errors.system_error(error, output)
         if failed is None:
             raise
         raise failed from error
+    progress("writing", 1, 1)
     return Conversion(
         loaded,
         os.fspath(output),
@@ -335,19 +337,6 @@ def _check_whole(file: WeightsFile, network: Network, kind: str) -> None:
             found=file.size_bytes,
             diagnosis=found,
         )
-
-
-def _percent(tell: Progress) -> sources.Progress:
-    """Returns a callback that reports a transfer at every tenth of its size."""
-    told = -1
-
-    def progress(done: int, size: int) -> None:
-        nonlocal told
-        if size and 10 * done // size > told:
-            told = 10 * done // size
-            tell(f"fetching {10 * told} %")
-
-    return progress
 
 
 def _check_options(output: StrPath, kind: str, options: Options) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ from yolotf.formats.request import Options
 from yolotf.inference.explained import explained
 from yolotf.loading.load import LoadReport, file_warnings
 from yolotf.onnx import file, model
+from yolotf.progress import Progress
 from yolotf.weights import layout, op_library
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile
@@ -64,7 +65,7 @@ def write(
     weights: WeightsFile,
     target: StrPath,
     options: Options,
-    tell: Callable[[str], None],
+    progress: Progress,
     *,
     overwrite: bool,
     inputs: Sequence[StrPath],
@@ -76,7 +77,7 @@ def write(
         weights: the file.
         target: output path.
         options: see `convert`.
-        tell: called with the name of the next stage.
+        progress: see `convert`.
         overwrite: see `convert`.
         inputs: files that must not be replaced.
 
@@ -90,13 +91,15 @@ def write(
     started = time.perf_counter()
     network = described.network
     threads = op_library.thread_count()
-    tell("loading")
+    progress("building", 1, 1)
+    progress("loading", 0, weights.size_bytes)
     try:
         header = weights.header(layout.floats(network))
         plan = described.graph.plan(transposed=header.transposed)
         writing.check_size(weights, plan, header)
         writing.check_content(weights, header, plan, threads=threads)
-        tell("writing")
+        progress("loading", weights.size_bytes, weights.size_bytes)
+        progress("writing", 0, 1)
         metadata = {"cfg": network.to_cfg(), "names": "\n".join(options.names)}
         metadata = {key: value for key, value in metadata.items() if value}
         with _files(target, network, overwrite, inputs) as (model_file, data, data_name):

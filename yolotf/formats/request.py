@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from yolotf.files.sources import StrPath
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.models.keras_module import keras
 from yolotf.onnx.model import Suppression
+from yolotf.progress import Progress, ignore
 
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport
@@ -48,7 +49,7 @@ class Source:
     network: cfg.Network
     loaded: LoadReport
     options: Options = Options()
-    tell: Callable[[str], None] = lambda stage: None
+    progress: Progress = ignore
     arrays: Mapping[str, Any] | None = None
     """Arrays of the file, for formats that store them in the file's own layout."""
 

@@ -115,10 +115,19 @@ def _outputs(source: Source) -> list[tuple[str, str]]:
 
 
 def _progress(source: Source) -> Callable[[int], None]:
+    """Returns a callback for the number of calibrated batches."""
     options = source.options
     batch = options.batch or 1
     count = -(-len(options.int8) // batch) * batch
-    return lambda done: source.tell(f"calibrating with {done * batch} of {count} pictures")
+
+    def calibrated(batches: int) -> None:
+        source.progress("calibrating", batches * batch, count)
+        if batches * batch == count:
+            source.progress("writing", 0, 1)
+
+    if count:
+        source.progress("calibrating", 0, count)
+    return calibrated
 
 
 def _refusal(source: Source, said: str) -> errors.YolotfError:

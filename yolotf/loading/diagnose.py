@@ -17,7 +17,6 @@ from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis import result
 from yolotf.diagnosis.result import Diagnosis
 from yolotf.errors import FileChangedError, ModelMismatchError, WeightsMismatch, YolotfError
-from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.loading import planning
 from yolotf.loading.planning import network_for, plan_for
@@ -27,6 +26,7 @@ from yolotf.models.layer_names import network_of, part_name, parts_of
 from yolotf.models.network_like import network_like
 from yolotf.models.traversal import name_of
 from yolotf.models.units import reading_of_size, readings
+from yolotf.progress import Progress, as_progress
 from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile, WeightsSource
@@ -41,7 +41,7 @@ def diagnose(
     network: cfg.Network | cfg.Source | Any,
     *,
     classes: int | None = None,
-    progress: sources.Progress | None = None,
+    progress: Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Diagnosis:
     """Explains whether a `.weights` file matches a network or model, and if not, why.
@@ -51,7 +51,8 @@ def diagnose(
             not a weights file at all, or missing.
         network: a `Network`, a cfg's path or text, a stock name, or a Keras model.
         classes: compare with the network with this number of classes.
-        progress: called with (bytes done, bytes in total) during a download.
+        progress: called as `progress("downloading", bytes_done, bytes_in_total)` during a
+            download.
         timeout: seconds without data after which a download fails; None waits forever.
 
     Returns:
@@ -62,6 +63,7 @@ def diagnose(
         ModelMismatchError: the model has no layer whose weights Darknet would store.
         TypeError: an argument has the wrong type.
     """
+    progress = as_progress(progress, "done, total")
     model = None
     if hasattr(network, "layers") and hasattr(network, "weights"):
         model = network

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from yolotf.loading.argument_checks import model_first, outside_of_functions
 from yolotf.models import differences, undrawn
 from yolotf.models.layer_names import network_of
 from yolotf.models.units import extra_biases
+from yolotf.progress import Progress, as_progress
 from yolotf.weights import catalog, layout, own_files
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile, WeightsSource
@@ -117,7 +118,7 @@ def load_darknet_weights(
     cast: bool = False,
     verify: bool = True,
     bn_epsilon: str = "keep",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> LoadReport:
     """Loads a Darknet `.weights` file into a built Keras model, completely or not at all.
@@ -152,8 +153,8 @@ def load_darknet_weights(
             or not finite: its size matches, its layout does not.
         bn_epsilon: `darknet` sets the epsilon of every batch normalization to Darknet's 1e-5 (do
             this before the model is traced); `keep` leaves it and warns where it differs.
-        progress: called with (bytes done, bytes in total) at the beginning and the end of the
-            load, and before that during a download.
+        progress: called as `progress(stage, bytes_done, bytes_in_total)`: `downloading` for a
+            URL, then `loading`.
         timeout: seconds without data after which a download fails; None waits forever.
 
     Returns:
@@ -167,6 +168,7 @@ def load_darknet_weights(
         ValueError: called inside a `tf.function`, or `bn_epsilon` is unknown.
     """
     started = time.perf_counter()
+    progress = as_progress(progress, "done, total")
     import tensorflow as tf  # imported here: `import yolotf` must not import TensorFlow
 
     if bn_epsilon not in ("keep", "darknet"):
@@ -179,8 +181,7 @@ def load_darknet_weights(
             job = planning.job_for(
                 model, file, network, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch
             )
-            if progress:
-                progress(0, file.size_bytes)
+            progress("loading", 0, file.size_bytes)
             biases = _extra_biases(model, job.plan)
             with tf.init_scope():
                 stats = writing.write(file, job.header, job.plan, cast=cast, verify=verify)
@@ -204,8 +205,7 @@ def load_darknet_weights(
         *job.notes,
         *(one.message for one in found),
     ]
-    if progress:
-        progress(file.size_bytes, file.size_bytes)
+    progress("loading", file.size_bytes, file.size_bytes)
     return LoadReport(
         path=file.name,
         header=job.header,

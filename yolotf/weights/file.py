@@ -12,6 +12,7 @@ from yolotf import _core, errors
 from yolotf.darknet.network import Network
 from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT, Limits
+from yolotf.progress import Progress
 from yolotf.weights import segments
 from yolotf.weights.header import Header, float_counts
 
@@ -38,7 +39,7 @@ class WeightsFile:
     def open(
         cls,
         weights: WeightsSource,
-        progress: sources.Progress | None = None,
+        progress: Progress | None = None,
         *,
         network: Network | None = None,
         timeout: float | None = TIMEOUT,
@@ -48,7 +49,7 @@ class WeightsFile:
         Args:
             weights: a path or URL; the bytes of a file; a binary file object; or a `WeightsFile`,
                 which is not closed at the end of the block.
-            progress: called with (bytes done, total bytes) during a download.
+            progress: see `yolotf.progress`; called during a download.
             network: the network that the file should match. If a server does not report the size
                 of the file, at most as many bytes as this network's file has are downloaded.
             timeout: seconds that a server may be silent; None for no limit.
