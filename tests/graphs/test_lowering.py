@@ -7,7 +7,7 @@ import pytest
 from yolotf.darknet import cfg
 from yolotf.darknet.layer import SECTIONS
 from yolotf.errors import UnsupportedSectionError
-from yolotf.graphs import lowering, operations
+from yolotf.graphs import head_decoders, lowering, operations
 from yolotf.graphs.network import NetworkGraph
 
 
@@ -22,6 +22,15 @@ def test_a_lowering_is_in_the_file_of_its_section(name):
         family = SECTIONS[name].__module__.rpartition(".")[2]
         module = lowering.LOWERINGS[SECTIONS[name]].__module__
         assert module == f"yolotf.graphs.sections.{family}"
+
+
+@pytest.mark.parametrize("name", [name for name in SECTIONS if SECTIONS[name].ends_graph])
+def test_every_head_is_decoded_by_one_function_of_its_file(name):
+    cls = SECTIONS[name]
+    registries = (head_decoders.ROW_DECODERS, head_decoders.IMAGE_DECODERS)
+    (function,) = (registry[cls] for registry in registries if cls in registry)
+    assert function.__module__ == "yolotf.graphs.sections.heads"
+    assert cls.reads_channels == (cls in head_decoders.ROW_DECODERS)
 
 
 def test_a_section_without_a_lowering_is_refused_by_name_and_line(monkeypatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from yolotf.darknet import cfg
 from yolotf.darknet.layer import Refusal, activation_of, refused
-from yolotf.darknet.sections.antialiased import Antialiased
 from yolotf.errors import UnsupportedSectionError
 
 BN_EPSILON = 1e-5
@@ -91,17 +90,16 @@ def check_layer(network: cfg.Network, layer: cfg.Layer) -> None:
         UnsupportedSectionError: it cannot; with section and line.
     """
     for index in layer.inputs:
-        if index != cfg.NETWORK_INPUT and isinstance(network.layers[index], cfg.Head):
+        if index != cfg.NETWORK_INPUT and network.layers[index].ends_graph:
             raise refuse(
                 network,
                 layer,
                 f"it reads the decoded boxes of layer {index} [{network.layers[index].type}], and "
                 "the graph ends before them",
             )
-    for index in layer.inputs if isinstance(layer, cfg.Route) else layer.inputs[1:]:
-        source = None if index == cfg.NETWORK_INPUT else network.layers[index]
-        if isinstance(source, Antialiased) and (blurred := source.blurred_reference()):
-            raise refused(network, layer, blurred)
+    for index in layer.references:
+        if index != cfg.NETWORK_INPUT and (why := network.layers[index].reference_refusal()):
+            raise refused(network, layer, why)
     activation = activation_of(layer)
     if not layer.has_activation(activation):
         raise refuse(

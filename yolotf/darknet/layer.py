@@ -9,7 +9,7 @@ one image size only (`fixes_size`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, TypeVar
 
@@ -127,6 +127,8 @@ class Layer:
 
     `+`, `*` or `cat` of them; of one, `window`, `enlarge` or `rearrange`.
     """
+    ends_graph: ClassVar[bool] = False
+    """Whether graphs end before it: its input is an output, which is decoded separately."""
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Layer:
@@ -172,6 +174,20 @@ class Layer:
     @property
     def kernel_source(self) -> int | None:
         """The section whose kernel it uses, if that is not its own."""
+        return None
+
+    @property
+    def references(self) -> tuple[int, ...]:
+        """The inputs that it names by number; the first input is usually the previous layer."""
+        return self.inputs[1:]
+
+    def reference_refusal(self) -> Refusal | None:
+        """Why a later section cannot refer to it by number; None if it can."""
+        return None
+
+    @property
+    def class_tree(self) -> str | None:
+        """The file of the class tree that it names in `tree=`, if any."""
         return None
 
     @property
@@ -263,6 +279,12 @@ def names_that_store() -> list[str]:
 
 
 _Class = TypeVar("_Class", bound="type[Layer]")
+_Layer = TypeVar("_Layer", bound=Layer)
+
+
+def of_class(layers: Iterable[Layer], cls: type[_Layer]) -> tuple[_Layer, ...]:
+    """The layers of a class and its subclasses, in order."""
+    return tuple(layer for layer in layers if isinstance(layer, cls))
 
 
 def section(name: str, *aliases: str) -> Callable[[_Class], _Class]:

@@ -13,7 +13,15 @@ from yolotf._public import public
 from yolotf.darknet import dialects, hank_ai
 from yolotf.darknet import sections as _sections  # registers them all
 from yolotf.darknet.dialects import Dialect
-from yolotf.darknet.layer import NETWORK_INPUT, SECTION_ALIASES, SECTIONS, Layer, Place, Shape
+from yolotf.darknet.layer import (
+    NETWORK_INPUT,
+    SECTION_ALIASES,
+    SECTIONS,
+    Layer,
+    Place,
+    Shape,
+    of_class,
+)
 from yolotf.darknet.limits import BYTES_MOST, DEFAULT, INT_MOST, Limits
 from yolotf.darknet.options import Options, flag
 from yolotf.darknet.syntax import (
@@ -104,13 +112,19 @@ class Network:
     @property
     def heads(self) -> tuple[Head, ...]:
         """The detection heads in cfg order."""
-        return tuple(layer for layer in self.layers if isinstance(layer, Head))
+        return of_class(self.layers, Head)
 
     @property
     def classes(self) -> int | None:
         """The heads' class count; None if there are no heads or they differ."""
         counts = {head.classes for head in self.heads}
         return counts.pop() if len(counts) == 1 else None
+
+    @property
+    def convolutions_of_heads(self) -> tuple[tuple[Convolutional, Head], ...]:
+        """Each head whose classes set the filters of the convolution before it, after this one."""
+        pairs = ((head.convolution(self), head) for head in self.heads)
+        return tuple((before, head) for before, head in pairs if before is not None)
 
     @property
     def letter_box(self) -> bool:
@@ -158,9 +172,8 @@ class Network:
             )
         sections = list(self.sections)
         for head in self.heads:
-            before = self.layers[head.index - 1] if head.index else None
-            filters = head.filters_for(classes)
-            if not isinstance(before, Convolutional) or filters is None:
+            before = head.convolution(self)
+            if before is None:
                 raise CfgError(
                     f"{self.source}: {self.where(head)} has no convolution right before it, "
                     "so its class count cannot be changed; edit the cfg",
@@ -168,7 +181,8 @@ class Network:
                     line=None if self.name else head.line,
                 )
             sections[head.index + 1] = head.section.with_option("classes", classes)
-            sections[before.index + 1] = before.section.with_option("filters", filters)
+            filters = before.section.with_option("filters", head.filters_for(classes))
+            sections[before.index + 1] = filters
         return self._again(sections)
 
     def with_tree(self, path: str | os.PathLike[str]) -> Network:
@@ -448,19 +462,12 @@ class _Resolver:
     def finish(self) -> None:
         """Checks that need all sections."""
         self._check_size()
-        _sections.heads.compare(
-            [
-                (layer, self._strides[layer.index])
-                for layer in self.layers
-                if isinstance(layer, _sections.heads.Yolo)
-            ],
-            self,
-        )
+        _sections.heads.compare(self.layers, self._strides, self)
         self._compare_classes()
 
     def _compare_classes(self) -> None:
         """Warns of heads with different class counts: probably only some were edited."""
-        heads = [layer for layer in self.layers if isinstance(layer, _sections.heads.Head)]
+        heads = of_class(self.layers, Head)
         counts = [head.classes for head in heads]
         if len(set(counts)) < 2:
             return
@@ -515,7 +522,7 @@ class _Resolver:
 
     def _check_size(self) -> None:
         """Warns of an input size that Darknet accepts although cells do not cover it evenly."""
-        heads = [layer for layer in self.layers if isinstance(layer, Head) and not layer.fixes_size]
+        heads = [head for head in of_class(self.layers, Head) if not head.fixes_size]
         rows = [head.input_shape.height for head in heads]
         steps = self.input_shape.height / min(rows, default=self.input_shape.height)
         stride = (

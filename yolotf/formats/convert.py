@@ -19,7 +19,7 @@ from yolotf import errors
 from yolotf._public import also_named, public, renamed
 from yolotf.darknet import graph_checks
 from yolotf.darknet import stock as networks
-from yolotf.darknet.cfg import Network, Region
+from yolotf.darknet.cfg import Network
 from yolotf.darknet.cfg import Source as CfgSource
 from yolotf.darknet.class_names import Names, names_for, read_names
 from yolotf.darknet.decoding import check_heads
@@ -443,7 +443,7 @@ def write_anchors(network: Network, path: StrPath, *, overwrite: bool = True) ->
     if head is None or option is None:
         return False
     text = option.value
-    if isinstance(head, Region):
+    if head.anchors_in_cells:
         stride = network.input_shape.height // head.input_shape.height
         text = ", ".join(str(float(value) * stride) for value in text.split(","))
     writing.write(path, f"{text}\n".encode(), overwrite=overwrite)

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from yolotf._public import public
-from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
+from yolotf.darknet.cfg import Head, Network
 from yolotf.darknet.class_tree import Tree
 from yolotf.darknet.decoding import (
     GREEDY_BETA,
@@ -25,7 +25,6 @@ from yolotf.darknet.decoding import (
     check_heads,
     suppression_of,
     tree_of_heads,
-    yolo_point,
 )
 from yolotf.graphs import raw_heads
 from yolotf.graphs.raw_heads import Decoded
@@ -103,7 +102,7 @@ def decode_head(raw: Tensor, head: Head, input_size: Size, tree: Tree | None = N
         ValueError: `raw` has the wrong number of channels.
     """
     raw = _checked(tf.convert_to_tensor(raw), head)
-    grid = (head.side, head.side) if isinstance(head, Detection) else _grid(raw)
+    grid = _grid(raw) if head.reads_channels else (head.rule.side, head.rule.side)
     return raw_heads.decode(tf.raw_ops, raw, head, grid, input_size, tree)
 
 
@@ -140,7 +139,7 @@ def find_candidates(
     pairs = list(zip(_raw_heads(raws, network), network.heads, strict=True))
     tree = tree_of_heads(network)
     parts = []
-    for _, of_one_kind in itertools.groupby(pairs, key=lambda pair: _kind(pair[1])):
+    for _, of_one_kind in itertools.groupby(pairs, key=lambda pair: pair[1].decoding_key):
         group = list(of_one_kind)
         pictures, decoded = _likely(group, input_size, threshold, tree)
         scores = decoded.probabilities  # with a class tree these are scores already
@@ -392,9 +391,9 @@ def _raw_heads(raws: Sequence[Tensor] | Tensor, network: Network) -> list[Tensor
 def _checked(raw: Tensor, head: Head) -> Tensor:
     """Returns a raw head as float32 after checking its number of channels."""
     raw = tf.cast(raw, tf.float32)
-    if isinstance(head, Detection):
+    if not head.reads_channels:
         return raw
-    channels = len(head.anchors) * (head.coords + 1 + head.classes)
+    channels = head.filters_for(head.classes)
     if raw.shape.rank != 4 or raw.shape[-1] != channels:
         raise ValueError(
             f"section {head.index} [{head.type}] takes [batch, rows, columns, {channels}], "
@@ -410,14 +409,6 @@ def _grid(raw: Tensor) -> Size:
     return tf.unstack(tf.shape(raw)[1:3], 2)
 
 
-def _kind(head: Head) -> tuple[Any, ...]:
-    """Returns a key that is equal for heads that can be decoded together."""
-    if isinstance(head, Detection):
-        return (head.index,)
-    rule = (head.new_coords, yolo_point(head)) if isinstance(head, Yolo) else (head.index,)
-    return (head.type, head.coords, head.classes, *rule)
-
-
 def _likely(
     pairs: Sequence[tuple[Tensor, Head]],
     input_size: Size,
@@ -426,18 +417,17 @@ def _likely(
 ) -> tuple[Tensor, Decoded]:
     """Returns the boxes that may be above `threshold`, without the batch axis, and their images.
 
-    Only `[yolo]` and softmax heads are filtered by objectness: in others a class value can be
+    Heads are only filtered by objectness if it limits the score: elsewhere a class value can be
     above 1.
 
     Args:
-        pairs: raw tensors and their heads, all of one `_kind`.
+        pairs: raw tensors and their heads, all with one `decoding_key`.
         input_size: see `decode_head`.
         threshold: for scores.
         tree: the class tree.
     """
     raw, head = pairs[0]
-    decides = tree is not None or not isinstance(head, Region) or head.softmax
-    if isinstance(head, Detection) or not decides:
+    if not head.objectness_limits:
         decoded = decode_head(raw, head, input_size)
         count = tf.shape(decoded.objectness)[1]
         pictures = tf.repeat(tf.range(tf.shape(decoded.objectness)[0]), count)
@@ -447,12 +437,12 @@ def _likely(
             # Not -1, which cannot be inferred if there are no classes.
             tf.reshape(decoded.probabilities, [tf.size(decoded.objectness), head.classes]),
         )
-    checked = [_checked(raw, one) for raw, one in pairs]
+    checked = [_checked(raw, head) for raw, head in pairs]
     grids = [_grid(raw) for raw in checked]
     rows = _joined(
         [
-            raw_heads.rows_of(tf.raw_ops, raw, one, grid)
-            for raw, (_, one), grid in zip(checked, pairs, grids, strict=True)
+            raw_heads.rows_of(tf.raw_ops, raw, other, grid)
+            for raw, (_, other), grid in zip(checked, pairs, grids, strict=True)
         ],
         1,
     )
@@ -461,8 +451,8 @@ def _likely(
     likely = _true_places(objectness > threshold)
     rows = tf.gather(tf.reshape(rows, [-1, rows.shape[2]]), likely)
     places = [
-        raw_heads.places(tf.raw_ops, one, grid, input_size)
-        for (_, one), grid in zip(pairs, grids, strict=True)
+        raw_heads.places(tf.raw_ops, other, grid, input_size)
+        for (_, other), grid in zip(pairs, grids, strict=True)
     ]
     # Constants are joined into one constant.
     table = np.concatenate(places) if isinstance(places[0], np.ndarray) else _joined(places, 0)

@@ -9,36 +9,30 @@ imported.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
+from yolotf.darknet.cfg import Head, Network
 from yolotf.darknet.class_tree import Tree
-from yolotf.darknet.decoding import (
-    TREE_LIMIT,
-    has_class_fix,
-    tree_of_heads,
-    yolo_point,
-)
-from yolotf.errors import UnsupportedSectionError
+from yolotf.darknet.decoding import tree_of_heads
+from yolotf.graphs import sections  # noqa: F401  registers the decoders
+from yolotf.graphs.head_decoders import IMAGE_DECODERS, ROW_DECODERS, Decoded, Rows
 from yolotf.graphs.operations import Operations
-from yolotf.graphs.sections.pointwise import tree_softmax
+
+__all__ = [
+    "Decoded",
+    "corners_and_scores",
+    "decode",
+    "decode_rows",
+    "objectness_of",
+    "places",
+    "rows_of",
+]
 
 Tensor = Any
 Size = Sequence[Any]
 """`(height, width)`: two ints, or two scalar int32 tensors."""
-
-
-class Decoded(NamedTuple):
-    """All N boxes of a head, ordered by row, column and anchor as in Darknet."""
-
-    boxes: Tensor
-    """[B, N, 4] float32: center x, y, width, height relative to the network's input."""
-    objectness: Tensor
-    """[B, N] float32."""
-    probabilities: Tensor
-    """[B, N, C] float32: class probabilities, not multiplied by `objectness`."""
 
 
 def decode(
@@ -60,8 +54,8 @@ def decode(
         input_size: (height, width) of the network's input in this call.
         tree: the class tree that the head names.
     """
-    if isinstance(head, Detection):
-        return _decode_detection(ops, raw, head)
+    if type(head) in IMAGE_DECODERS:
+        return IMAGE_DECODERS[type(head)](ops, raw, head)
     return decode_rows(
         ops, rows_of(ops, raw, head, grid), places(ops, head, grid, input_size), head, tree
     )
@@ -87,15 +81,15 @@ def corners_and_scores(
     corners, scores = [], []
     for raw, head, grid in zip(raws, network.heads, grids, strict=True):
         decoded = decode(ops, raw, head, grid, size, tree)
-        centre, extent = ops.Split(axis=-1, value=decoded.boxes, num_split=2)
+        center, extent = ops.Split(axis=-1, value=decoded.boxes, num_split=2)
         half = ops.Mul(x=extent, y=0.5)
-        sides = [ops.Sub(x=centre, y=half), ops.AddV2(x=centre, y=half)]
+        sides = [ops.Sub(x=center, y=half), ops.AddV2(x=center, y=half)]
         corners.append(ops.ConcatV2(values=sides, axis=-1))
-        found = decoded.probabilities
+        scores_of_head = decoded.probabilities
         if tree is None:
             objectness = ops.ExpandDims(input=decoded.objectness, axis=-1)
-            found = ops.Mul(x=objectness, y=found)
-        scores.append(found)
+            scores_of_head = ops.Mul(x=objectness, y=scores_of_head)
+        scores.append(scores_of_head)
     return _joined(ops, corners), _joined(ops, scores)
 
 
@@ -105,7 +99,7 @@ def _joined(ops: Operations, tensors: Sequence[Tensor]) -> Tensor:
 
 def rows_of(ops: Operations, raw: Tensor, head: Head, grid: Size) -> Tensor:
     """Returns a row for each box, [batch, boxes, entries], by row, column and anchor."""
-    entries = head.coords + 1 + head.classes
+    entries = head.entries
     rows, columns = grid
     if isinstance(rows, int) and isinstance(columns, int):
         boxes = rows * columns * len(head.anchors)
@@ -130,22 +124,21 @@ def places(ops: Operations, head: Head, grid: Size, input_size: Size) -> Tensor:
     """
     rows, columns = grid
     anchors = len(head.anchors)
-    scale_x_y = head.scale_x_y if isinstance(head, Yolo) else 1.0
+    scale_x_y = head.rule.scale_x_y
     rule = [scale_x_y, 0.5 * (scale_x_y - 1.0)]
-    # Anchors of [region] are in cells.
-    extents = [columns, rows] if isinstance(head, Region) else [input_size[1], input_size[0]]
+    extents = [columns, rows] if head.anchors_in_cells else [input_size[1], input_size[0]]
     if all(isinstance(extent, int) for extent in (*grid, *input_size)):
-        found = np.empty([rows, columns, anchors, 8], np.float32)
-        found[..., 0] = np.arange(columns)[:, None]
-        found[..., 1] = np.arange(rows)[:, None, None]
-        found[..., 2:4] = columns, rows
-        found[..., 4:6] = np.divide(head.anchors, extents, dtype=np.float32)
-        found[..., 6:8] = rule
-        return found.reshape(-1, 8)
+        table = np.empty([rows, columns, anchors, 8], np.float32)
+        table[..., 0] = np.arange(columns)[:, None]
+        table[..., 1] = np.arange(rows)[:, None, None]
+        table[..., 2:4] = columns, rows
+        table[..., 4:6] = np.divide(head.anchors, extents, dtype=np.float32)
+        table[..., 6:8] = rule
+        return table.reshape(-1, 8)
     cells = ops.Mul(x=rows, y=columns)
     number = ops.Range(start=0, limit=cells, delta=1)  # of the cell
     corner = [ops.FloorMod(x=number, y=columns), ops.FloorDiv(x=number, y=columns)]
-    corner = [_float(ops, one) for one in corner]
+    corner = [_float(ops, column_or_row) for column_or_row in corner]
     # One row per cell, with the cell's anchors one after another.
     width, height = (_float(ops, extent) for extent in (columns, rows))
     across, down = (_float(ops, extent) for extent in extents)
@@ -171,13 +164,13 @@ def _float(ops: Operations, values: Any) -> Tensor:
 
 def objectness_of(ops: Operations, raw: Tensor, head: Head) -> Tensor:
     """Returns the objectness of each box."""
-    if isinstance(head, Yolo) and head.new_coords:
+    if head.rule.new_coords:
         return raw
     objectness = ops.Sigmoid(x=raw)
-    if has_class_fix(head):
-        none = ops.Less(x=objectness, y=0.5)
+    if head.rule.class_fix:
+        low = ops.Less(x=objectness, y=0.5)
         zeros = ops.ZerosLike(x=objectness)
-        objectness = ops.SelectV2(condition=none, t=zeros, e=objectness)
+        objectness = ops.SelectV2(condition=low, t=zeros, e=objectness)
     return objectness
 
 
@@ -193,106 +186,13 @@ def decode_rows(
         corner, cells, anchor, rule = np.split(places, 4, -1)
     else:
         corner, cells, anchor, rule = ops.Split(axis=-1, value=places, num_split=4)
-    certainty = None
-    if head.type == "Gaussian_yolo":
-        # x, its deviation, y, its deviation, and so on; deviations lower the score.
-        deviations = ops.Sigmoid(x=ops.GatherV2(params=box, indices=[1, 3, 5, 7], axis=-1))
-        mean = ops.Mean(input=deviations, axis=[-1], keep_dims=True)
-        certainty = ops.AddV2(x=ops.Neg(x=mean), y=1.0)
-        box = ops.GatherV2(params=box, indices=[0, 2, 4, 6], axis=-1)
-    centre, extent = ops.Split(axis=-1, value=box, num_split=2)
-    if isinstance(head, Region):
-        if head.tree and tree is None:
-            raise UnsupportedSectionError(
-                f"section {head.index} [region]: tree={head.tree} has to be given to decode it",
-                line=head.line_of("tree"),
-                section=head.type,
-                layer=head.index,
-            )
-        # Without a class tree, Darknet's CPU code applies softmax or nothing, never a sigmoid.
-        if tree is not None:
-            probabilities = _deepest(ops, classes, tree)
-        else:
-            probabilities = ops.Softmax(logits=classes) if head.softmax else classes
-        centre, size = ops.Sigmoid(x=centre), ops.Mul(x=ops.Exp(x=extent), y=anchor)
-    elif isinstance(head, Yolo):
-        if head.new_coords:
-            probabilities = classes
-            size = ops.Mul(x=ops.Mul(x=ops.Square(x=extent), y=4.0), y=anchor)
-        else:
-            centre, probabilities = ops.Sigmoid(x=centre), ops.Sigmoid(x=classes)
-            size = ops.Mul(x=ops.Exp(x=extent), y=anchor)
-        if certainty is not None:
-            probabilities = ops.Mul(x=probabilities, y=certainty)
-        if isinstance(rule, np.ndarray):
-            scale, offset = np.split(rule, 2, -1)
-        else:
-            scale, offset = ops.Split(axis=-1, value=rule, num_split=2)
-        centre = ops.Sub(x=ops.Mul(x=centre, y=scale), y=offset)
-    else:
+    if type(head) not in ROW_DECODERS:
         raise TypeError(f"not a head with anchors: {type(head).__name__}")
-    centre = ops.RealDiv(x=ops.AddV2(x=centre, y=corner), y=cells)
-    if point := yolo_point(head):
-        centre = ops.AddV2(x=centre, y=ops.Mul(x=size, y=point))
-    boxes = ops.ConcatV2(values=[centre, size], axis=-1)
-    return Decoded(boxes, objectness, probabilities)
-
-
-def _deepest(ops: Operations, classes: Tensor, tree: Tree) -> Tensor:
-    """Returns scores: only the last class above 0.5 has one (region_layer.c:411-420).
-
-    Probabilities are multiplied by those of all ancestors first.
-
-    Args:
-        ops: where to write the operations.
-        classes: [..., classes], raw.
-        tree: the class tree.
-    """
-    count = len(tree.parents)
-    rows = ops.Reshape(tensor=classes, shape=[-1, 1, 1, count])
-    values = tree_softmax(ops, rows, (1, 1, count), tree.groups)
-    values = ops.Reshape(tensor=values, shape=[-1, count])
-    for branch in tree.branches():
-        above = ops.PadV2(input=values, paddings=[[0, 0], [0, 1]], constant_values=1.0)
-        above = ops.GatherV2(params=above, indices=list(map(int, branch[:-1])), axis=1)
-        values = ops.Mul(x=values, y=above)
-    likely = ops.Greater(x=values, y=TREE_LIMIT)
-    zeros = ops.ZerosLike(x=values)
-    numbers = [[float(number) for number in range(1, count + 1)]]
-    numbers = ops.SelectV2(condition=likely, t=numbers, e=zeros)
-    last = ops.Maximum(x=ops.Max(input=numbers, axis=[1], keep_dims=True), y=1.0)
-    values = ops.SelectV2(condition=ops.Equal(x=numbers, y=last), t=values, e=zeros)
-    return ops.Reshape(tensor=values, shape=ops.Shape(input=classes))
-
-
-def _decode_detection(ops: Operations, raw: Tensor, head: Detection) -> Decoded:
-    """Decodes YOLO version 1: classes of all cells, then confidences, then boxes."""
-    if len(raw.shape) == 4:
-        raw = ops.Transpose(x=raw, perm=[0, 3, 1, 2])  # Darknet flattens channels first
-    cells, classes, num = head.side**2, head.classes, head.num
-    ends = [cells * classes, cells * (classes + num), cells * (classes + num * (1 + head.coords))]
-    flat = ops.Reshape(tensor=raw, shape=[-1, ends[2]])
-    probabilities, objectness, boxes = ops.SplitV(
-        value=flat,
-        size_splits=[ends[0], ends[1] - ends[0], ends[2] - ends[1]],
-        axis=1,
-        num_split=3,
+    center, size, probabilities = ROW_DECODERS[type(head)](
+        ops, head, Rows(box, classes, anchor, rule), tree
     )
-    batch = ops.Slice(input=ops.Shape(input=flat), begin=[0], size=[1])
-    # Not -1, which cannot be inferred if there are no classes.
-    shape = ops.ConcatV2(values=[batch, [cells, 1, classes]], axis=0)
-    probabilities = ops.Reshape(tensor=probabilities, shape=shape)
-    if head.softmax:
-        probabilities = ops.Softmax(logits=probabilities)
-    probabilities = ops.Tile(input=probabilities, multiples=[1, 1, num, 1])
-    shape = ops.ConcatV2(values=[batch, [cells * num, classes]], axis=0)
-    probabilities = ops.Reshape(tensor=probabilities, shape=shape)
-    boxes = ops.Reshape(tensor=boxes, shape=[-1, cells, num, 4])
-    cell = np.arange(cells)
-    corner = np.stack([cell % head.side, cell // head.side], 1).astype(np.float32)[:, None]
-    centre, size = ops.Split(axis=-1, value=boxes, num_split=2)
-    centre = ops.RealDiv(x=ops.AddV2(x=centre, y=corner), y=float(head.side))
-    if head.sqrt:
-        size = ops.Square(x=size)
-    boxes = ops.ConcatV2(values=[centre, size], axis=-1)
-    return Decoded(ops.Reshape(tensor=boxes, shape=[-1, cells * num, 4]), objectness, probabilities)
+    center = ops.RealDiv(x=ops.AddV2(x=center, y=corner), y=cells)
+    if head.rule.shift:
+        center = ops.AddV2(x=center, y=ops.Mul(x=size, y=head.rule.shift))
+    boxes = ops.ConcatV2(values=[center, size], axis=-1)
+    return Decoded(boxes, objectness, probabilities)

@@ -47,6 +47,5 @@ def classes_of(network: cfg.Network) -> Classes:
         )
     last = layers[-1]
     count = last.output_shape.floats
-    named = last.tree if isinstance(last, cfg.Softmax) else None
-    tree = tree_of(network, named, count) if named else None
+    tree = tree_of(network, last.class_tree, count) if last.class_tree else None
     return Classes(replace(network, layers=tuple(layers)), tree, count)

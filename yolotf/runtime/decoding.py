@@ -9,15 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf import _core
-from yolotf.darknet.cfg import Detection, Head, Network, Region, Yolo
+from yolotf.darknet.cfg import Head, Network
 from yolotf.darknet.decoding import (
     NMS_KINDS,
     Suppression,
     check_heads,
-    has_class_fix,
     suppression_of,
     tree_of_heads,
-    yolo_point,
 )
 from yolotf.darknet.detection_options import DetectionOptions
 
@@ -57,7 +55,7 @@ class Decoder:
         most = max(len(head.anchors) for head in heads)
         self._numbers = np.zeros([len(heads), 2 + 2 * most], np.float64)
         for row, head in zip(self._numbers, heads, strict=True):
-            row[:2] = head.scale_x_y if isinstance(head, Yolo) else 1.0, yolo_point(head)
+            row[:2] = head.rule.scale_x_y, head.rule.shift
             row[2 : 2 + 2 * len(head.anchors)] = np.ravel(head.anchors)
         tree = tree_of_heads(network)
         self._tree = None if tree is None else _core.ClassTree(tree.parents, tree.groups)
@@ -125,13 +123,14 @@ class Decoder:
 
 def _integers(head: Head) -> list[int]:
     """Returns a row of the `heads` argument of `_core.detections`."""
+    rule = head.rule
     return [
         _KINDS.index(head.type),
         head.classes,
-        head.num if isinstance(head, Detection) else len(head.anchors),
-        isinstance(head, Yolo) and head.new_coords,
-        isinstance(head, Region | Detection) and head.softmax,
-        has_class_fix(head),
-        isinstance(head, Detection) and head.sqrt,
-        head.side if isinstance(head, Detection) else 0,
+        rule.boxes,
+        rule.new_coords,
+        rule.softmax,
+        rule.class_fix,
+        rule.sqrt,
+        rule.side,
     ]

@@ -68,8 +68,8 @@ class Antialiased(Layer):
             sides.append((before, max(0, reach - extent - before)))
         return Blur(kernel, (sides[0], sides[1]), self.stride_y, self.stride_x)
 
-    def blurred_reference(self) -> Refusal | None:
-        """Why a later section cannot refer to this one by number; None if it can.
+    def reference_refusal(self) -> Refusal | None:
+        """Why a later section cannot refer to it by number; None if it can.
 
         In Darknet such a reference has the extents from before the blur and reads stale data
         (parser.c:1663 only updates the next section).

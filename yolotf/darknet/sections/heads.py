@@ -5,20 +5,57 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 from yolotf.darknet.layer import (
     NETWORK_INPUT,
     Before,
     Layer,
     Place,
+    Refusal,
     Shape,
+    Surroundings,
     activation_of,
+    of_class,
     section,
 )
 from yolotf.darknet.options import Options
+from yolotf.darknet.sections.convolutional import Convolutional
 
 # parser.c:493-500
 NMS_KINDS = ("default", "greedynms", "diounms")
+GREEDY_BETA = 0.6
+"""The exponent in box_diou (box.c:206); greedynms ignores beta_nms."""
+
+
+class Suppression(NamedTuple):
+    """The rule of non-maximum suppression."""
+
+    kind: str
+    """`default`, `greedynms` or `diounms`."""
+    beta: float
+    """Exponent of the center distance in `diounms`."""
+
+
+class BoxRule(NamedTuple):
+    """The numbers and switches that the arithmetic of a head's boxes depends on."""
+
+    boxes: int
+    """Boxes for each cell."""
+    new_coords: bool = False
+    """Objectness, classes and centers are taken as they are, without a sigmoid."""
+    softmax: bool = False
+    """The class probabilities of a box are a softmax."""
+    class_fix: bool = False
+    """Objectness below 0.5 counts as 0: `classfix=-1` (region_layer.c:389)."""
+    sqrt: bool = False
+    """Width and height are squared."""
+    side: int = 0
+    """Rows and columns of cells, if the cfg sets them."""
+    scale_x_y: float = 1.0
+    """The factor of the center in its cell."""
+    shift: float = 0.0
+    """By which share of its size a box is moved (gaussian_yolo_layer.c:143)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +67,49 @@ class Head(Layer):
     anchors: tuple[tuple[float, float], ...]
     """(width, height) of the anchors that this head uses, in the order of its mask."""
 
-    def filters_for(self, classes: int) -> int | None:
-        """Filters that the convolution before it needs for `classes` classes; None if not free."""
+    ends_graph = True
+    reads_channels: ClassVar[bool] = True
+    """Whether each box is some channels of a cell; False: the input is one row for the image."""
+    anchors_in_cells: ClassVar[bool] = False
+    """Whether anchors are in cells of its grid; False: in pixels of the network's input."""
+
+    @property
+    def entries(self) -> int:
+        """Floats for each box."""
+        return self.coords + 1 + self.classes
+
+    def filters_for(self, classes: int) -> int:
+        """Filters that the convolution before it needs for `classes` classes."""
         return len(self.anchors) * (self.coords + 1 + classes)
+
+    def convolution(self, network: Surroundings) -> Convolutional | None:
+        """The convolution right before it, if its filters are `filters_for` the classes."""
+        before = network.layers[self.index - 1] if self.index else None
+        return before if isinstance(before, Convolutional) else None
+
+    @property
+    def rule(self) -> BoxRule:
+        """What the arithmetic of its boxes depends on."""
+        raise NotImplementedError
+
+    @property
+    def suppression(self) -> Suppression:
+        """The suppression that it asks for."""
+        return Suppression("default", GREEDY_BETA)
+
+    def undecodable(self) -> Refusal | None:
+        """Why its boxes cannot be decoded; None if they can."""
+        return None
+
+    @property
+    def objectness_limits(self) -> bool:
+        """Whether no score is above the objectness: class probabilities are at most 1."""
+        return False
+
+    @property
+    def decoding_key(self) -> tuple[object, ...]:
+        """A key that is equal for heads that can be decoded together."""
+        return (self.index,)
 
 
 @section("yolo")
@@ -84,6 +161,37 @@ class Yolo(Head):
             beta_nms=options.float("beta_nms", 0.6),
         )
 
+    @property
+    def rule(self) -> BoxRule:
+        """The options of the cfg; only `[Gaussian_yolo]` has `yolo_point=`."""
+        point = self.section.option("yolo_point") if self.type == "Gaussian_yolo" else None
+        return BoxRule(
+            len(self.anchors),
+            new_coords=self.new_coords,
+            scale_x_y=self.scale_x_y,
+            shift=_POINTS.get(point.value, 0.0) if point else 0.0,
+        )
+
+    @property
+    def suppression(self) -> Suppression:
+        """`nms_kind=` and `beta_nms=`."""
+        return Suppression(self.nms_kind, self.beta_nms)
+
+    @property
+    def objectness_limits(self) -> bool:
+        """True: probabilities are sigmoids."""
+        return True
+
+    @property
+    def decoding_key(self) -> tuple[object, ...]:
+        """The type, the floats of a box and the options that change the arithmetic."""
+        rule = self.rule
+        return self.type, self.coords, self.classes, rule.new_coords, rule.shift
+
+
+_POINTS = {"left_top": 0.5, "right_bottom": -0.5}
+"""`yolo_point=` -> by which share of its size a box is moved."""
+
 
 @section("region")
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +201,8 @@ class Region(Head):
     softmax: bool
     tree: str | None
     map: str | None
+
+    anchors_in_cells = True
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Region:
@@ -112,6 +222,27 @@ class Region(Head):
             map=options.text("map", "") or None,
         )
 
+    @property
+    def class_tree(self) -> str | None:
+        """`tree=`."""
+        return self.tree
+
+    @property
+    def rule(self) -> BoxRule:
+        """The options of the cfg."""
+        fix = self.section.option("classfix")
+        class_fix = fix is not None and fix.value == "-1"
+        return BoxRule(len(self.anchors), softmax=self.softmax, class_fix=class_fix)
+
+    def undecodable(self) -> Refusal | None:
+        """Other `coords` than 4."""
+        return _other_coords(self)
+
+    @property
+    def objectness_limits(self) -> bool:
+        """True with a softmax or a class tree; otherwise classes are raw numbers."""
+        return self.softmax or self.tree is not None
+
 
 @section("detection")
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +253,8 @@ class Detection(Head):
     side: int
     softmax: bool
     sqrt: bool
+
+    reads_channels = False
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Detection:
@@ -151,9 +284,18 @@ class Detection(Head):
             sqrt=options.flag("sqrt"),
         )
 
-    def filters_for(self, classes: int) -> None:
+    def convolution(self, network: Surroundings) -> None:
         """None: its input is a row of floats for the whole image, not channels."""
         return
+
+    @property
+    def rule(self) -> BoxRule:
+        """The options of the cfg."""
+        return BoxRule(self.num, softmax=self.softmax, sqrt=self.sqrt, side=self.side)
+
+    def undecodable(self) -> Refusal | None:
+        """Other `coords` than 4."""
+        return _other_coords(self)
 
     @property
     def fixes_size(self) -> bool:
@@ -161,16 +303,27 @@ class Detection(Head):
         return True
 
 
-def compare(heads: Sequence[tuple[Yolo, int]], before: Before) -> None:
-    """Warns if a head with a smaller stride has larger anchors.
+def _other_coords(head: Head) -> Refusal | None:
+    if head.coords == 4:
+        return None
+    return Refusal(f"coords={head.coords}: only boxes of 4 can be decoded", "coords")
+
+
+def compare(layers: Sequence[Layer], strides: Sequence[int], before: Before) -> None:
+    """Warns if a `[yolo]` with a smaller stride has larger anchors.
 
     Args:
-        heads: the heads with their strides, in pixels of the image per cell.
+        layers: all sections.
+        strides: the stride of each, in pixels of the image per cell.
         before: receives the warning.
     """
     areas = [
-        (stride, sum(width * height for width, height in head.anchors) / len(head.anchors), head)
-        for head, stride in heads
+        (
+            strides[head.index],
+            sum(width * height for width, height in head.anchors) / len(head.anchors),
+            head,
+        )
+        for head in of_class(layers, Yolo)
     ]
     for (stride, area, head), (coarser, other, _) in itertools.permutations(areas, 2):
         if stride < coarser and area > other > 0:

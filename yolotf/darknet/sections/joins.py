@@ -19,6 +19,11 @@ class Route(Layer):
     group_id: int
 
     @property
+    def references(self) -> tuple[int, ...]:
+        """All inputs: `layers=`."""
+        return self.inputs
+
+    @property
     def window(self) -> str:
         """The inputs, and the group of each."""
         part = f" {self.group_id + 1}/{self.groups}" if self.groups > 1 else ""

@@ -45,6 +45,11 @@ class Softmax(Layer):
         )
 
     @property
+    def class_tree(self) -> str | None:
+        """`tree=`."""
+        return self.tree
+
+    @property
     def fixes_size(self) -> bool:
         """True: groups span rows, columns and channels."""
         return True

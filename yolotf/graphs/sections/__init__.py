@@ -8,6 +8,7 @@ argument is where operations are written.
 from yolotf.graphs.sections import (
     convolutional,
     dense,
+    heads,
     joins,
     pointwise,
     recurrent,
@@ -17,6 +18,7 @@ from yolotf.graphs.sections import (
 __all__ = [
     "convolutional",
     "dense",
+    "heads",
     "joins",
     "pointwise",
     "recurrent",
