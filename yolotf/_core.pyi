@@ -83,6 +83,7 @@ def detections(
     unwanted: list[int] = [],
     tree: ClassTree | None = None,
     threads: int = 1,
+    order: int = 0,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]: ...
 def fit(
     pictures: list[NDArray[Any]],

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <limits>
 #include <memory>
+#include <numeric>
+#include <tuple>
 #include <utility>
 
 #include "base/parallel.h"
@@ -37,7 +39,7 @@ struct Place {
 };
 
 struct Candidates {
-  std::vector<Place> places;
+  std::vector<Place> places;     // of boxes with a candidate; for Order::kHankAi of all likely ones
   std::vector<Candidate> found;  // in Darknet's order: by box, then class
 };
 
@@ -192,7 +194,10 @@ class AnchorHead : public Head {
       for (std::int64_t i = 0; i < found; ++i) {
         const float* raw = raw_ + likely[i] * entries_;
         const float objectness = objectness_of(raw[coords_]);
-        if ((!decides || objectness > options_.score) && score(raw, objectness, &scorer)) {
+        if (decides && !(objectness > options_.score)) {
+          continue;
+        }
+        if (score(raw, objectness, &scorer) || options_.order == Order::kHankAi) {
           scorer.place({number, likely[i]});
         }
       }
@@ -494,6 +499,52 @@ std::vector<Kept> suppress(Candidates* candidates, const DecodeOptions& options,
   return kept;
 }
 
+// The position of each box in the order in which `options.order`'s Darknet leaves them.
+std::vector<std::size_t> positions_in_darknet(const Candidates& candidates,
+                                              const std::vector<HeadRule>& rules,
+                                              const DecodeOptions& options) {
+  const std::vector<Place>& places = candidates.places;
+  std::vector<std::size_t> order(places.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::int64_t classes = 0;
+  for (const HeadRule& rule : rules) {
+    classes = std::max(classes, rule.classes);
+  }
+  std::vector<std::vector<const Candidate*>> of_class(static_cast<std::size_t>(classes));
+  for (const Candidate& one : candidates.found) {
+    of_class[static_cast<std::size_t>(one.class_id)].push_back(&one);
+  }
+  const bool hank_ai = options.order == Order::kHankAi;
+  if (hank_ai) {
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      const std::int64_t first = places[a].index % rules[places[a].head].boxes;
+      const std::int64_t second = places[b].index % rules[places[b].head].boxes;
+      return std::tie(places[a].head, first) < std::tie(places[b].head, second);
+    });
+  }
+  std::vector<float> scores(places.size());
+  const auto is_better = [&](std::size_t a, std::size_t b) { return scores[b] < scores[a]; };
+  for (const std::vector<const Candidate*>& mine : of_class) {
+    for (const Candidate* one : mine) {
+      scores[one->box] = one->score;
+    }
+    if (hank_ai) {
+      // Moves boxes of equal score, too, even if no box is of this class.
+      std::sort(order.begin(), order.end(), is_better);
+    } else if (!mine.empty()) {
+      std::stable_sort(order.begin(), order.end(), is_better);
+    }
+    for (const Candidate* one : mine) {
+      scores[one->box] = 0;
+    }
+  }
+  std::vector<std::size_t> positions(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    positions[order[i]] = i;
+  }
+  return positions;
+}
+
 // In pixels; a box without finite edges extends to the edges of the image.
 Detection to_corners(const Box& box, Extent picture) noexcept {
   const auto width = static_cast<float>(picture.width);
@@ -565,8 +616,16 @@ std::vector<Detection> detect(const std::vector<HeadRule>& rules, const std::vec
     }
     return box;
   };
+  std::vector<Kept> kept = suppress(&candidates, options, box_of);
+  if (options.order != Order::kScore) {
+    const std::vector<std::size_t> positions = positions_in_darknet(candidates, rules, options);
+    std::sort(kept.begin(), kept.end(), [&](const Kept& a, const Kept& b) {
+      return std::tie(positions[a.candidate.box], a.candidate.class_id) <
+             std::tie(positions[b.candidate.box], b.candidate.class_id);
+    });
+  }
   std::vector<Detection> found;
-  for (const Kept& one : suppress(&candidates, options, box_of)) {
+  for (const Kept& one : kept) {
     found.push_back(to_corners(one.box, size));
     found.back().score = one.candidate.score;
     found.back().class_id = one.candidate.class_id;

@@ -48,15 +48,25 @@ struct RawHead {
 
 enum class SuppressionKind : std::int64_t { kDefault = 0, kGreedyNms = 1, kDiouNms = 2 };
 
+// The order of the detections of a picture. Both Darknets sort all boxes once for each class by
+// their scores in that class, the last class last, and `detector map` counts in that order, classes
+// of one box by number.
+enum class Order : std::int64_t {
+  kScore = 0,     // best first
+  kAlexeyAb = 1,  // box.c:812: by glibc's qsort, which is stable
+  kHankAi = 2     // box.cpp:249: by std::sort, which is not; boxes by head, anchor, cell at first
+};
+
 struct DecodeOptions {
   Extent input;  // what the network saw; [yolo] anchors are relative to it
   float score = 0.25F;
   float iou = 0.45F;
   std::int64_t max_boxes = 300;
   SuppressionKind suppression = SuppressionKind::kDefault;
-  float beta = 0.6F;           // exponent of the centre distance in diounms
-  bool letter_box = false;     // pictures were fitted with their proportions kept
-  bool agnostic = false;       // boxes of different classes exclude each other, too
+  float beta = 0.6F;        // exponent of the centre distance in diounms
+  bool letter_box = false;  // pictures were fitted with their proportions kept
+  bool agnostic = false;    // boxes of different classes exclude each other, too
+  Order order = Order::kScore;
   std::vector<bool> unwanted;  // by class; none beyond its end
 };
 
@@ -73,7 +83,7 @@ struct Detection {
 /// counted in 64 bits or `rule` is none (negative counts, anchors missing, another head's tree).
 std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t columns) noexcept;
 
-/// Detections of one picture, best first, at most `max_boxes`.
+/// Detections of one picture, the best `max_boxes`, best first or as `order` says.
 /// A pair of box and class counts if objectness and their product are above `score`; [region]
 /// without softmax and [detection] look at the product only. With a class tree a box is of one
 /// class, whose probability alone is its score. Of equal scores the one that comes first stays

@@ -129,7 +129,7 @@ py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads
                      const Int64Array& image_sizes, double score, double iou,
                      std::int64_t max_boxes, std::int64_t suppression, double beta, bool letter_box,
                      bool agnostic, const std::vector<std::int64_t>& unwanted,
-                     const std::shared_ptr<ClassTree>& tree, int threads) {
+                     const std::shared_ptr<ClassTree>& tree, int threads, std::int64_t order) {
   const std::vector<HeadRule> rules = to_rules(heads, numbers, tree.get());
   if (raws.size() != rules.size()) {
     throw py::value_error(std::to_string(raws.size()) + " raw outputs for " +
@@ -143,6 +143,9 @@ py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads
   }
   if (suppression < 0 || suppression > static_cast<std::int64_t>(SuppressionKind::kDiouNms)) {
     throw py::value_error("suppression is of no known kind");
+  }
+  if (order < 0 || order > static_cast<std::int64_t>(Order::kHankAi)) {
+    throw py::value_error("order is of no known kind");
   }
   std::vector<Extent> sizes;
   for (py::ssize_t i = 0; i < image_sizes.shape(0); ++i) {
@@ -163,6 +166,7 @@ py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads
   options.beta = static_cast<float>(beta);
   options.letter_box = letter_box;
   options.agnostic = agnostic;
+  options.order = static_cast<Order>(order);
   for (const std::int64_t class_id : unwanted) {
     options.unwanted.resize(static_cast<std::size_t>(classes));
     if (class_id >= 0 && class_id < classes) {
@@ -279,12 +283,14 @@ void bind_decode(py::module_& module) {
       "image_sizes"_a, py::kw_only(), "score"_a, "iou"_a, "max_boxes"_a, "suppression"_a = 0,
       "beta"_a = 0.6, "letter_box"_a = false, "agnostic"_a = false,
       "unwanted"_a = std::vector<std::int64_t>{}, "tree"_a = py::none(), "threads"_a = 1,
+      "order"_a = 0,
       "Decodes raw heads (float32, [pictures, rows, columns, channels], not copied) and suppresses "
       "by Darknet's rules. `heads` int64: kind, classes, boxes of a cell, new_coords, softmax, "
       "classfix=-1, sqrt, side; `numbers` float64: scale_x_y, yolo_point, anchors; `tree`: of the "
       "classes of all heads, each [region]. Returns "
       "(boxes [N, 4] left, top, right, bottom in pixels, scores [N], classes [N], counts "
-      "[pictures]), the detections of all pictures after each other, best first.");
+      "[pictures]), the detections of all pictures after each other, best first, or in the "
+      "order (1, 2: Order of decode.h) in which a Darknet's map counts them.");
   module.def("fit", &yolotf::fitted, "pictures"_a, "shape"_a, "inner"_a, py::kw_only(),
              "threads"_a = 1, "opencv"_a = false, "exact"_a = false,
              "Resizes pictures (uint8, or float32 of 0..1; [height, width, channels]) as Darknet "

@@ -405,6 +405,33 @@ void threads_change_nothing() {
   CHECK(detect_all({rule}, {raw.head}, {}, options_of(64, 64), 4).empty());
 }
 
+void darknets_orders_are_by_the_last_class() {
+  const HeadRule rule = yolo(2, {16, 8, 8, 16});
+  Numbers raw(rule, 1, 1, 2, -20);
+  const auto likely = [&](std::size_t cell, std::size_t anchor, float first, float second) {
+    const std::size_t entry = 7 * (2 * cell + anchor);
+    raw[entry + 4] = 10;
+    raw[entry + 5] = first;
+    raw[entry + 6] = second;
+  };
+  likely(0, 0, 3, -20);
+  likely(0, 1, 2, 1);
+  likely(1, 0, -20, 2);
+  likely(1, 1, -20, -20);  // of no class
+  DecodeOptions options = options_of(32, 64);
+  const auto ids = [&](Order order) {
+    options.order = order;
+    std::string all;
+    for (const Detection& one : detect({rule}, {raw.head}, 0, {32, 64}, options)) {
+      all += std::to_string(one.class_id) + (one.score > 0.9F ? "+ " : " ");
+    }
+    return all;
+  };
+  CHECK(ids(Order::kScore) == "0+ 0 1 1 " || ids(Order::kScore) == "0+ 1 0 1 ");
+  CHECK(ids(Order::kAlexeyAb) == "1 0 1 0+ ");
+  CHECK(ids(Order::kHankAi) == "1 0 1 0+ ");
+}
+
 struct Test {
   const char* name;
   void (*run)();
@@ -425,6 +452,7 @@ const Test kTests[] = {
     TEST(any_tree_of_any_numbers_is_as_all_probabilities_say),
     TEST(any_numbers_are_survived),
     TEST(threads_change_nothing),
+    TEST(darknets_orders_are_by_the_last_class),
 };
 
 }  // namespace

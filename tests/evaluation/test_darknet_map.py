@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from support import helpers
+from support import slow_decoding as slow
 from support.labelled_pictures import FACTS, write_set
 from yolotf import evaluation
 from yolotf.cli.commands import main
-from yolotf.runtime.decoding import Found
+from yolotf.runtime.decoding import Decoder
 
 RUNS = {run["name"]: run for run in FACTS["runs"]}
 OFFICIAL = [name for name, run in RUNS.items() if run["network"] == "yolov4-tiny"]
@@ -61,35 +62,47 @@ def test_the_command_takes_darknets_options(labelled, official_tiny, capsys):
     assert lines(capsys.readouterr().out) == RUNS["letter box"]["lines"]
 
 
-def slow_order(boxes, classes, scores, kept):
-    """do_nms_sort's sorting, one class after another, of boxes by number."""
-    numbers = list(range(12))
-    for class_id in range(4):
-        rows = zip(boxes, classes, scores, strict=True)
-        value = {n: score for n, k, score in rows if k == class_id}
-        numbers.sort(key=lambda n: -value.get(n, 0))  # stable
-    return [(n, k) for n in numbers for k in range(4) if (n, k) in kept]
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_boxes_come_in_the_order_of_darknets_sorts(seed):
-    random = np.random.default_rng(seed)
-    rows = [(n, k, random.random()) for n in range(12) for k in range(4) if random.random() < 0.3]
-    random.shuffle(rows)
-    numbers, classes, scores = zip(*rows, strict=True)
-    numbers, classes = [int(n) for n in numbers], [int(k) for k in classes]
+    """do_nms_sort sorts the boxes, one class after another, by a stable sort."""
+    network = slow.network_of(slow.yolo(), slow.yolo(mask="1"))
+    raws = slow.raw_for(network, batch=1, seed=seed)
+    options = {"score": 0.2, "iou": 0.6, "max_boxes": 1000}
+    sizes = [(64, 96)]
+    (kept,) = Decoder(network)(raws, sizes[0], sizes, **options)
+    (found,) = Decoder(network, order="alexeyab")(raws, sizes[0], sizes, **options)
+    (pairs,) = slow.pairs_of(network, raws, sizes[0], options["score"])
+    boxes = list(dict.fromkeys(box for _, _, box in pairs))
+    scores = {(boxes.index(box), class_id): score for score, class_id, box in pairs}
+    numbers = list(range(len(boxes)))
+    for class_id in range(slow.CLASSES):
+        numbers.sort(key=lambda number: -scores.get((number, class_id), 0))
+    here = {(round(float(s), 5), int(k)) for s, k in zip(kept.scores, kept.classes, strict=True)}
+    wanted = [
+        (round(scores[number, class_id], 5), class_id)
+        for number in numbers
+        for class_id in range(slow.CLASSES)
+        if (number, class_id) in scores
+    ]
+    columns = zip(found.scores.tolist(), found.classes.tolist(), strict=True)
+    ours = [(round(score, 5), class_id) for score, class_id in columns]
+    assert ours == [row for row in wanted if row in here]
+    assert ours != sorted(ours, reverse=True)
+    assert len(ours) > 10
 
-    def found(which):
-        boxes = np.array([[numbers[i], 0, 50, 50] for i in which], np.float32)
-        values = np.array([scores[i] for i in which], np.float32)
-        return Found(boxes, values, np.array([classes[i] for i in which], np.int32))
 
-    every = range(len(rows))
-    some = [i for i in every if random.random() < 0.6]
-    order = evaluation.darknet_order(found(some), found(every))
-    ours = [(numbers[some[i]], classes[some[i]]) for i in order]
-    kept = {(numbers[i], classes[i]) for i in some}
-    assert ours == slow_order(numbers, classes, scores, kept)
+@pytest.mark.parametrize("order", ["alexeyab", "hank-ai"])
+def test_an_order_changes_no_detection(order):
+    network = slow.network_of(slow.yolo(), slow.region(), slow.yolo(mask="1"))
+    raws = slow.raw_for(network, batch=3)
+    sizes = [(64, 96), (20, 30), (200, 90)]
+    plain = Decoder(network)(raws, sizes[0], sizes, score=0.005, max_boxes=1000)
+    others = Decoder(network, order=order)(raws, sizes[0], sizes, score=0.005, max_boxes=1000)
+    for first, second in zip(plain, others, strict=True):
+        columns = [np.column_stack([f.boxes, f.scores, f.classes]) for f in (first, second)]
+        rows = [sorted(map(tuple, column.tolist())) for column in columns]
+        assert rows[0] == rows[1]
+        assert columns[0].tolist() != columns[1].tolist()
 
 
 # COCO's rules (cocoeval.py), one class, size and overlap after another.
@@ -253,7 +266,7 @@ def test_like_the_maintained_darknet(labelled, official_tiny, tmp_path, capsys, 
     assert main([*data, "--cfg", "boxed.cfg", "--like", "hank-ai"]) == 0
     table = capsys.readouterr().out
     plain = evaluation.evaluate(
-        official_tiny.cfg, official_tiny.weights, str(labelled / "obj.data"), resize="opencv_exact"
+        official_tiny.cfg, official_tiny.weights, str(labelled / "obj.data"), like="hank-ai"
     )
     person = plain.classes[0]
     rates = person.to_dict()

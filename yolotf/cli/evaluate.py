@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Fork),
         default="alexeyab",
         help="whose darknet detector map is followed: hank-ai's looks for labels beside the "
-        "pictures first, resizes as OpenCV does, ignores letter_box=, and prints a table "
+        "pictures first, resizes as OpenCV does, ignores letter_box=, counts boxes in another "
+        "order, and prints a table "
         "(default: %(default)s)",
     )
     parser.add_argument("--images", metavar="FOLDER", help="of the pictures of --coco")

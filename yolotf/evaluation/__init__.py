@@ -35,7 +35,7 @@ from yolotf.evaluation.data_set import (
     read_data_file,
     read_data_set,
 )
-from yolotf.evaluation.detecting import darknet_order, detect_all
+from yolotf.evaluation.detecting import detect_all
 from yolotf.evaluation.labels import find_labels, label_places
 from yolotf.evaluation.pairing import paired
 from yolotf.evaluation.run import evaluate
@@ -53,7 +53,6 @@ __all__ = [
     "coco_numbers",
     "compare",
     "comparison_lines",
-    "darknet_order",
     "detect_all",
     "evaluate",
     "evaluate_classifier",

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from yolotf.errors import MissingPackageError
 from yolotf.evaluation.data_set import DataSet, LabelledPicture
+from yolotf.evaluation.labels import Fork
 from yolotf.images.detections import Detections
 from yolotf.images.read import MAX_PIXELS, read_picture
 from yolotf.inference.detector import Detector
 from yolotf.progress import Progress, as_progress
-from yolotf.runtime.decoding import Decoder, Found
+from yolotf.runtime.decoding import Decoder
 
 MAX_BOXES = 2000
 """Per image: more than a network detects, unless it outputs noise."""
-_NONE_EXCLUDED = float(np.nextafter(np.float32(1), np.float32(0)))
-"""An IoU that no two different boxes exceed."""
-_ALL_BOXES = 1 << 40
 _UNREADABLE = (OSError, ValueError, MissingPackageError)
 """Errors that concern a single image, not all of them."""
 
@@ -93,54 +90,11 @@ def detect_all(
     return found
 
 
-class DarknetOrder(Decoder):
-    """A decoder that returns detections in Darknet's order."""
-
-    def __call__(
-        self,
-        raws: Sequence[npt.NDArray[np.float32]],
-        input_size: tuple[int, int],
-        image_sizes: npt.ArrayLike,
-        **options: Any,
-    ) -> list[Found]:
-        """See `Decoder`; only the order of rows differs."""
-        kept = super().__call__(raws, input_size, image_sizes, **options)
-        everything = {**options, "iou": _NONE_EXCLUDED, "max_boxes": _ALL_BOXES}
-        before = super().__call__(raws, input_size, image_sizes, **everything)
-        orders = map(darknet_order, kept, before)
-        return [
-            Found(one.boxes[order], one.scores[order], one.classes[order])
-            for one, order in zip(kept, orders, strict=True)
-        ]
-
-
 class EvaluationDetector(Detector):
-    """A detector that returns detections in Darknet's order instead of by score."""
+    """A detector that returns detections in the order in which a Darknet counts them."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        """See `Detector`."""
+    def __init__(self, *arguments: Any, like: Fork, **options: Any) -> None:
+        """See `Detector`; `like` is the Darknet."""
         super().__init__(*arguments, **options)
-        self._decoder = DarknetOrder(self.network, self._wanted.suppression(self.network))
-
-
-def darknet_order(kept: Found, before: Found) -> list[int]:
-    """Returns the indices into `kept` in the order in which Darknet processes the detections.
-
-    Darknet's suppression sorts the boxes once for each class by their scores, the last class last,
-    so that the last class decides, then the one before (do_nms_sort, box.c:812; its sort is
-    stable). The scores are those before suppression of that class. Classes of one box come by
-    number.
-
-    Args:
-        kept: the detections of an image after suppression.
-        before: all candidates.
-    """
-    scores: dict[bytes, list[tuple[int, float]]] = {}
-    columns = (before.boxes, before.classes.tolist(), before.scores.tolist())
-    for box, class_id, value in zip(*columns, strict=True):
-        scores.setdefault(box.tobytes(), []).append((-class_id, -value))
-    # Compares like vectors of all classes' scores, last class first; an absent class scores 0.
-    ranks = {box: [*sorted(pairs), (1, 0.0)] for box, pairs in scores.items()}
-    classes = kept.classes.tolist()
-    keys = [(ranks[box.tobytes()], classes[index]) for index, box in enumerate(kept.boxes)]
-    return sorted(range(len(keys)), key=keys.__getitem__)
+        suppression = self._wanted.suppression(self.network)
+        self._decoder = Decoder(self.network, suppression, order=like)

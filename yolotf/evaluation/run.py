@@ -67,8 +67,9 @@ def evaluate(
         batch_size: images per batch of the network.
         resize: see `Detector`; None: as the Darknet of `like` does.
         like: the Darknet whose `darknet detector map` to follow. `hank-ai` resizes by OpenCV's
-            INTER_LINEAR_EXACT (darknet_image.cpp:1662), and stretches images whatever the cfg's
-            `letter_box` (detector_map.cpp:209).
+            INTER_LINEAR_EXACT (darknet_image.cpp:1662), stretches images whatever the cfg's
+            `letter_box` (detector_map.cpp:209), and counts true and false positives in the order
+            in which std::sort leaves the boxes (box.cpp:249).
         max_pixels: see `Detector`.
         progress: called as `progress("detecting", images_done, images_in_total)`.
         timeout: see `Detector`.
@@ -105,6 +106,7 @@ def evaluate(
     detector = EvaluationDetector(
         net,
         weights,
+        like=like,
         score_threshold=SCORE if data.coco is None else COCO_SCORE,
         max_boxes=MAX_BOXES,
         batch_size=batch_size,

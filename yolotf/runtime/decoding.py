@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,15 @@ from yolotf.darknet.decoding import (
 )
 from yolotf.darknet.detection_options import DetectionOptions
 
+Order = Literal["score", "alexeyab", "hank-ai"]
+_ORDERS = get_args(Order)
+"""Indexed by Order of decode.h."""
 _KINDS = ("yolo", "Gaussian_yolo", "region", "detection")
 """Indexed by HeadKind of csrc/detect/decode.h."""
 
 
 class Found(NamedTuple):
-    """Detections of one image, best first."""
+    """Detections of one image, best first unless another order was asked for."""
 
     boxes: npt.NDArray[np.float32]
     """[N, 4]: left, top, right, bottom in pixels of the image."""
@@ -37,12 +40,18 @@ class Found(NamedTuple):
 class Decoder:
     """Decodes the raw heads of a network; thread-safe."""
 
-    def __init__(self, network: Network, suppression: Suppression | None = None) -> None:
+    def __init__(
+        self, network: Network, suppression: Suppression | None = None, order: Order = "score"
+    ) -> None:
         """Passes the heads' parameters to the native code.
 
         Args:
             network: the network of the heads.
             suppression: replaces the network's own rule.
+            order: of the detections: best first, or as a Darknet leaves them for its `detector map`
+                to count. Both Darknets sort the boxes once for each class by their scores in it,
+                the last class last; AlexeyAB's by a stable sort (box.c:812), hank-ai's by std::sort
+                (box.cpp:249).
 
         Raises:
             UnsupportedSectionError: a head cannot be decoded (see `check_heads`).
@@ -61,6 +70,7 @@ class Decoder:
         self._tree = None if tree is None else _core.ClassTree(tree.parents, tree.groups)
         self._letter_box = network.letter_box
         self._suppression = suppression or suppression_of(network)
+        self._order = _ORDERS.index(order)
 
     def __call__(
         self,
@@ -115,6 +125,7 @@ class Decoder:
             unwanted=list(unwanted),
             tree=self._tree,
             threads=threads,
+            order=self._order,
         )
         ends = np.cumsum(counts)[:-1]
         columns = (np.split(column, ends) for column in (boxes, scores, classes))
