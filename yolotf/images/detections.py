@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import os
@@ -51,7 +52,7 @@ class Detections:
 
     Attributes:
         xyxy: [N, 4] float32, left, top, right, bottom in pixels of the image. Boxes of objects that
-            the edge cuts off reach beyond it, as in Darknet.
+            the edge cuts off reach beyond it, as in Darknet; `clip` cuts them.
         scores: [N] float32, 0 to 1.
         classes: [N] int64, class numbers from 0.
         labels: the N class names of the detections; `class 7` where the name is not known.
@@ -158,6 +159,19 @@ class Detections:
                 bool,
             )
         return self[keep]
+
+    def clip(self, size: tuple[int, int]) -> Detections:
+        """The detections with their boxes cut at the image's edge.
+
+        hank-ai's `predict()` and the tools that use it cut boxes so (darknet.cpp:54). A box that
+        lies outside of the image becomes one without an area.
+
+        Args:
+            size: (height, width) of the image.
+        """
+        height, width = size
+        edges = np.array([width, height, width, height], np.float32)
+        return dataclasses.replace(self, xyxy=np.clip(self.xyxy, 0, edges))
 
     def _check_classes(self, wanted: Iterable[int | str]) -> None:
         """Refuses classes that the network cannot have, which would never be found."""

@@ -1,0 +1,230 @@
+"""What hank-ai's Darknet itself found and counted, met.
+
+The figures are its own (version 5.1 and 104 commits, f684e1d7 of 2026-06-27, its default CPU
+build), for the official yolov4-tiny.weights and twelve pieces of the two photographs; labels are
+what yolov4-tiny finds in them above 0.1. AlexeyAB's are those of the same set.
+"""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import yolotf
+from yolotf import evaluation
+from yolotf.cli.commands import main
+from yolotf.images.detections import Detections
+
+cv2 = pytest.importorskip("cv2")
+
+HANK_AI = {"map": 14.60, "counts": (34, 13, 45), "iou": 68.60}
+ALEXEY_AB = {"map": 15.00, "counts": (43, 3, 36), "iou": 92.01}
+MEAN_DIFFERENCE, LARGEST_DIFFERENCE = 0.031, 0.155
+"""Of scores, from resize_image's to those of OpenCV's bilinear."""
+
+
+def pieces(photograph):
+    width, height = photograph.size
+    return {
+        "whole": (0, 0, width, height),
+        "left": (0, 0, 2 * width // 3, height),
+        "right": (width // 3, 0, width, height),
+        "top": (0, 0, width, 2 * height // 3),
+        "bottom": (0, height // 3, width, height),
+        "middle": (width // 6, height // 6, 5 * width // 6, 5 * height // 6),
+    }
+
+
+@pytest.fixture(scope="module")
+def data_set(official_tiny, tmp_path_factory):
+    """Pictures in JPEGImages/ and their labels beside them, the one place where that fork looks."""
+    folder = tmp_path_factory.mktemp("maintained")
+    images = folder / "JPEGImages"
+    images.mkdir()
+    detector = yolotf.Detector(official_tiny.cfg, official_tiny.weights, score_threshold=0.1)
+    for name in ("bus", "zidane"):
+        with Image.open(getattr(official_tiny, name)) as photograph:
+            for piece, box in pieces(photograph).items():
+                picture = photograph.crop(box)
+                picture.save(images / f"{name}-{piece}.png")
+                found = detector(picture)
+                lines = [found[[row]].to_yolo(picture.size[::-1]) for row in range(len(found))]
+                (images / f"{name}-{piece}.txt").write_text("".join(lines))
+    write_list(folder, sorted(images.glob("*.png")), official_tiny)
+    return folder
+
+
+def write_list(folder, pictures, official):
+    (folder / "valid.txt").write_text("".join(f"{picture}\n" for picture in pictures))
+    text = f"classes=80\nvalid={folder / 'valid.txt'}\nnames={official.names}\n"
+    (folder / "obj.data").write_text(text)
+
+
+def assert_counted(result, facts):
+    assert 100 * result.mean_ap == pytest.approx(facts["map"], abs=0.005)
+    assert (result.tp, result.fp, result.fn) == facts["counts"]
+    assert 100 * result.average_iou == pytest.approx(facts["iou"], abs=0.005)
+
+
+def boxed(official, folder):
+    """The cfg with letter_box=1, which that fork's `map` does not apply."""
+    text = official.cfg.read_text().replace("[net]", "[net]\nletter_box=1")
+    (folder / "boxed.cfg").write_text(text)
+    return folder / "boxed.cfg"
+
+
+def test_its_map_is_met(data_set, official_tiny):
+    data = str(data_set / "obj.data")
+    for cfg in (official_tiny.cfg, boxed(official_tiny, data_set)):
+        result = evaluation.evaluate(cfg, official_tiny.weights, data, like="hank-ai")
+        assert_counted(result, HANK_AI)
+    assert_counted(evaluation.evaluate(official_tiny.cfg, official_tiny.weights, data), ALEXEY_AB)
+
+
+def test_its_counts_are_those_of_an_unstable_sort(data_set, official_tiny, monkeypatch):
+    """With its pixels and AlexeyAB's stable sort the APs are the same and the counts are not."""
+    from yolotf.evaluation import run
+
+    class Stable(run.EvaluationDetector):
+        def __init__(self, *arguments, like, **options):
+            super().__init__(*arguments, like="alexeyab", **options)
+
+    data = str(data_set / "obj.data")
+    options = {"like": "hank-ai"}
+    unstable = evaluation.evaluate(official_tiny.cfg, official_tiny.weights, data, **options)
+    monkeypatch.setattr(run, "EvaluationDetector", Stable)
+    stable = evaluation.evaluate(official_tiny.cfg, official_tiny.weights, data, **options)
+    assert [one.ap for one in stable.classes] == pytest.approx(
+        [one.ap for one in unstable.classes], abs=1e-12
+    )
+    assert (stable.tp, stable.fp, stable.fn) == (43, 4, 36)
+    assert (unstable.tp, unstable.fp, unstable.fn) == HANK_AI["counts"]
+
+
+def test_its_map_takes_pictures_of_any_ending(data_set, official_tiny, tmp_path):
+    """Labels are beside the picture, whatever its name ends in; here its content is a PNG."""
+    endings = itertools.cycle([".webp", ".JPeG", ".jfif"])
+    for file in (data_set / "JPEGImages").iterdir():
+        name = file.name if file.suffix == ".txt" else f"{file.stem}{next(endings)}"
+        (tmp_path / name).write_bytes(file.read_bytes())
+    write_list(tmp_path, sorted(tmp_path.glob("*.[wJj]*")), official_tiny)
+    data = str(tmp_path / "obj.data")
+    result = evaluation.evaluate(official_tiny.cfg, official_tiny.weights, data, like="hank-ai")
+    assert_counted(result, HANK_AI)
+
+
+def test_the_command_prints_its_figures(data_set, official_tiny, capsys):
+    command = ["eval", "--data", str(data_set / "obj.data"), "--like", "hank-ai", "-thresh", "25"]
+    command += ["--cfg", str(boxed(official_tiny, data_set))]
+    command += ["--weights", str(official_tiny.weights)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "TP = 34, FP = 13, FN = 45, average IoU = 68.60 %" in printed
+    assert "precision = 0.72" in printed
+    assert "or 14.60 %" in printed
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["letter_box"] is False
+
+
+def test_a_picture_listed_twice_is_said_to_be_refused_there(data_set, official_tiny, tmp_path):
+    pictures = sorted((data_set / "JPEGImages").glob("*.png"))
+    write_list(tmp_path, [*pictures, pictures[0]], official_tiny)
+    data = evaluation.read_data_set(str(tmp_path / "obj.data"), like="hank-ai")
+    (note,) = (note for note in data.notes if "2 times" in note)
+    assert note.endswith("hank-ai's Darknet refuses the list")
+
+
+# Its library: Darknet::predict() of darknet.cpp, and its tools, which call it.
+
+
+def cut_and_rounded(x, y, width, height, picture_width, picture_height):
+    """A relative box as predict() answers it: cut (darknet.cpp:54), then rounded (:1472)."""
+    if x - width / 2 < 0 or x + width / 2 > 1:
+        left, right = max(0.0, x - width / 2), min(1.0, x + width / 2)
+        x, width = (left + right) / 2, right - left
+    if y - height / 2 < 0 or y + height / 2 > 1:
+        top, bottom = max(0.0, y - height / 2), min(1.0, y + height / 2)
+        y, height = (top + bottom) / 2, bottom - top
+    w, h = round(width * picture_width), round(height * picture_height)
+    return round(x * picture_width - w / 2), round(y * picture_height - h / 2), w, h
+
+
+def like_predict(cfg, official):
+    """Stretched by OpenCV and of plain suppression, whatever the cfg says."""
+    options = {"resize": "opencv", "letter_box": False, "nms_kind": "default"}
+    return yolotf.Detector(cfg, official.weights, **options)
+
+
+def test_its_library_finds_the_same(data_set, official_tiny):
+    """cv2.resize with its default, which is what predict() runs, and boxes cut as there."""
+    plain = yolotf.Detector(official_tiny.cfg, official_tiny.weights, nms_kind="default")
+    detector = like_predict(boxed(official_tiny, data_set), official_tiny)
+    outside = 0
+    for path in sorted((data_set / "JPEGImages").glob("*.png")):
+        picture = np.asarray(Image.open(path).convert("RGB"))
+        size = picture.shape[:2]
+        wanted = plain(cv2.resize(picture, (416, 416)))
+        found = detector(picture)
+        assert found.classes.tolist() == wanted.classes.tolist()
+        # OpenCV's own processors differ by one level of 255 here and there.
+        np.testing.assert_allclose(found.scores, wanted.scores, atol=2e-3)
+        cut = found.clip(size)
+        outside += int((cut.xyxy != found.xyxy).any(1).sum())
+        for box, (left, top, right, bottom) in zip(cut.xyxy, wanted.xyxy / 416, strict=True):
+            there = cut_and_rounded(
+                *((left + right) / 2, (top + bottom) / 2, right - left, bottom - top),
+                *size[::-1],
+            )
+            here = (box[0], box[1], box[2] - box[0], box[3] - box[1])
+            np.testing.assert_allclose(here, there, atol=2)
+    assert outside > 5
+
+
+def test_what_its_resizing_changes(data_set, official_tiny):
+    """Its scores against resize_image's: 0.031 on average and 0.155 at most of all."""
+    darknets = yolotf.Detector(official_tiny.cfg, official_tiny.weights)
+    opencvs = yolotf.Detector(official_tiny.cfg, official_tiny.weights, resize="opencv")
+    differences = []
+    for path in sorted((data_set / "JPEGImages").glob("*.png")):
+        first, second = darknets(path), opencvs(path)
+        for one in first:
+            overlaps = [overlap(one.xyxy, box) for box in second.xyxy.tolist()]
+            same = [
+                abs(score - one.score)
+                for score, class_id, shared in zip(
+                    second.scores.tolist(), second.classes.tolist(), overlaps, strict=True
+                )
+                if class_id == one.class_id and shared > 0.7
+            ]
+            differences += same[:1]
+    assert len(differences) > 40
+    assert np.mean(differences) == pytest.approx(MEAN_DIFFERENCE, rel=0.5)
+    assert 0.05 < max(differences) <= LARGEST_DIFFERENCE
+
+
+def overlap(a, b):
+    across = min(a[2], b[2]) - max(a[0], b[0])
+    down = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(across, 0) * max(down, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def test_boxes_are_cut_at_the_edge():
+    boxes = [[-5, -3, 20, 30], [80, 10, 130, 60], [200, 200, 210, 220], [1, 2, 3, 4]]
+    found = Detections.of(boxes, [0.9, 0.8, 0.7, 0.6], [0, 1, 0, 1], ("a", "b"))
+    cut = found.clip((50, 100))
+    assert cut.xyxy.tolist() == [
+        [0, 0, 20, 30],
+        [80, 10, 100, 50],
+        [100, 50, 100, 50],
+        [1, 2, 3, 4],
+    ]
+    assert cut.xyxy.dtype == np.float32
+    for field in dataclasses.fields(Detections):
+        if field.name != "xyxy":
+            assert getattr(cut, field.name) is getattr(found, field.name)
+    assert found.xyxy.tolist() == boxes  # as before
+    assert len(Detections.of([], [], []).clip((50, 100))) == 0
