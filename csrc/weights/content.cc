@@ -43,6 +43,36 @@ std::uint64_t hash_of(const std::byte* bytes) noexcept {
   return hash;
 }
 
+std::uint64_t find_portable(const std::byte* bytes, std::uint64_t count) noexcept {
+  std::uint64_t found = 0;
+  for (std::uint64_t i = 0; i < count; ++i, bytes += kBlockBytes) {
+    // Without branches, so that compilers vectorize the loop.
+    std::uint32_t largest = 0;
+    std::uint32_t product = 0;
+    for (std::uint64_t j = 0; j < kBlock; ++j) {
+      const auto bits = load<std::uint32_t>(bytes + kFloatBytes * j);
+      largest = std::max(largest, bits & kMagnitudeBits);
+      product = std::max(product, bits * kSampleFactor);
+    }
+    const bool notable = largest >= kHugeBits || is_zero(largest) || product >= kSampleMark;
+    found |= static_cast<std::uint64_t>(notable) << i;
+  }
+  return found;
+}
+
+Block describe_portable(const std::byte* bytes) noexcept {
+  Block block;
+  std::uint32_t largest = 0;
+  for (std::uint64_t j = 0; j < kBlock; ++j) {
+    const auto bits = load<std::uint32_t>(bytes + kFloatBytes * j);
+    largest = std::max(largest, bits & kMagnitudeBits);
+    block.samples |= static_cast<std::uint64_t>(bits * kSampleFactor >= kSampleMark) << j;
+  }
+  block.huge = largest >= kHugeBits;
+  block.zeros = is_zero(largest);
+  return block;
+}
+
 void add_run(std::vector<Sighting::Run>* runs, std::uint64_t begin, std::uint64_t end) {
   if (!runs->empty() && runs->back().end == begin) {
     runs->back().end = end;
@@ -459,36 +489,10 @@ std::vector<Array> arrays_of(const std::vector<Segment>& segments) {
   return arrays;
 }
 
-std::uint64_t skip_dull_portable(const std::byte* bytes, std::uint64_t count,
-                                 Block* block) noexcept {
-  for (std::uint64_t i = 0; i < count; ++i, bytes += kBlockBytes) {
-    // Without branches, so that compilers vectorize the loop.
-    std::uint32_t largest = 0;
-    std::uint32_t product = 0;
-    for (std::uint64_t j = 0; j < kBlock; ++j) {
-      const auto bits = load<std::uint32_t>(bytes + kFloatBytes * j);
-      largest = std::max(largest, bits & kMagnitudeBits);
-      product = std::max(product, bits * kSampleFactor);
-    }
-    block->huge = largest >= kHugeBits;
-    block->zeros = is_zero(largest);
-    block->samples = 0;
-    if (product >= kSampleMark) {
-      for (std::uint64_t j = 0; j < kBlock; ++j) {
-        const auto bits = load<std::uint32_t>(bytes + kFloatBytes * j);
-        block->samples |= static_cast<std::uint64_t>(bits * kSampleFactor >= kSampleMark) << j;
-      }
-    }
-    if (!block->dull()) {
-      return i;
-    }
-  }
-  return count;
-}
+LookKernels portable_look() noexcept { return {find_portable, describe_portable}; }
 
 void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighting* sighting) {
-  static const SkipDull skip_dull =
-      avx2_skip_dull() != nullptr ? avx2_skip_dull() : skip_dull_portable;
+  static const LookKernels kernels = avx2_look().find != nullptr ? avx2_look() : portable_look();
   const auto note = [&](const Block& block, std::uint64_t offset) {
     const std::uint64_t block_end = std::min(end, offset + kBlockBytes);
     if (block.huge) {
@@ -507,25 +511,22 @@ void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighti
       }
     }
   };
-  Block block;
   std::uint64_t offset = begin;
   while (end - offset >= kBlockBytes) {
-    const std::uint64_t count = (end - offset) / kBlockBytes;
-    const std::uint64_t dull = skip_dull(bytes + offset, count, &block);
-    offset += kBlockBytes * dull;
-    if (dull < count) {
-      note(block, offset);
-      offset += kBlockBytes;
+    const std::uint64_t count = std::min(kRunBlocks, (end - offset) / kBlockBytes);
+    for (std::uint64_t left = kernels.find(bytes + offset, count); left != 0; left &= left - 1) {
+      const std::uint64_t at =
+          offset + kBlockBytes * static_cast<std::uint64_t>(__builtin_ctzll(left));
+      note(kernels.describe(bytes + at), at);
     }
+    offset += kBlockBytes * count;
   }
   if (offset < end) {
     // The last block is padded with one of its numbers.
     std::uint32_t last[kBlock];
     std::fill(last, last + kBlock, load<std::uint32_t>(bytes + offset));
     std::memcpy(last, bytes + offset, end - offset);
-    if (skip_dull(reinterpret_cast<const std::byte*>(last), 1, &block) == 0) {
-      note(block, offset);
-    }
+    note(kernels.describe(reinterpret_cast<const std::byte*>(last)), offset);
   }
 }
 

@@ -18,20 +18,22 @@ YOLOTF_TARGET inline __m256i all8(std::uint32_t bits) noexcept {
   return _mm256_set1_epi32(static_cast<int>(bits));
 }
 
-// Bit i: product i is kSampleMark or more.
-YOLOTF_TARGET inline std::uint32_t marks(__m256i products) noexcept {
-  const __m256i reached =
-      _mm256_cmpeq_epi32(_mm256_max_epu32(products, all8(kSampleMark)), products);
-  return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(reached)));
+// All bits of a number are set if it is `limit` or more; unsigned.
+YOLOTF_TARGET inline __m256i reached(__m256i numbers, __m256i limit) noexcept {
+  return _mm256_cmpeq_epi32(_mm256_max_epu32(numbers, limit), numbers);
 }
 
-YOLOTF_TARGET std::uint64_t skip_dull_avx2(const std::byte* bytes, std::uint64_t count,
-                                           Block* block) noexcept {
+YOLOTF_TARGET std::uint64_t find_avx2(const std::byte* bytes, std::uint64_t count) noexcept {
   const __m256i magnitude = all8(kMagnitudeBits);
   const __m256i factor = all8(kSampleFactor);
   const __m256i infinity = all8(kInfinityBits);
   const __m256i huge = all8(kHugeBits);
+  const __m256i mark = all8(kSampleMark);
+  std::uint64_t found = 0;
   for (std::uint64_t i = 0; i < count; ++i, bytes += kBlockBytes) {
+    for (std::uint64_t line = 0; line < kBlockBytes; line += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(bytes + kAheadBytes + line), _MM_HINT_T0);
+    }
     __m256i largest[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     __m256i product[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     for (std::uint64_t j = 0; j < 8; ++j) {
@@ -39,30 +41,37 @@ YOLOTF_TARGET std::uint64_t skip_dull_avx2(const std::byte* bytes, std::uint64_t
       largest[j % 2] = _mm256_max_epu32(largest[j % 2], _mm256_and_si256(bits, magnitude));
       product[j % 2] = _mm256_max_epu32(product[j % 2], _mm256_mullo_epi32(bits, factor));
     }
-    // Magnitudes compare correctly as signed numbers too: the highest bit is cleared.
     const __m256i most = _mm256_max_epu32(largest[0], largest[1]);
-    const __m256i usual = _mm256_cmpgt_epi32(huge, most);
-    block->huge = _mm256_movemask_epi8(usual) != -1;
-    block->zeros = _mm256_testz_si256(most, infinity) != 0;
-    block->samples = 0;
-    if (marks(_mm256_max_epu32(product[0], product[1])) != 0) {
-      for (std::uint64_t j = 0; j < 8; ++j) {
-        const __m256i products = _mm256_mullo_epi32(load8(bytes + 32 * j), factor);
-        block->samples |= static_cast<std::uint64_t>(marks(products)) << (8 * j);
-      }
-    }
-    if (!block->dull()) {
-      return i;
-    }
+    const __m256i notable = _mm256_or_si256(
+        reached(most, huge), reached(_mm256_max_epu32(product[0], product[1]), mark));
+    const int dull = _mm256_testz_si256(notable, notable) & ~_mm256_testz_si256(most, infinity);
+    found |= static_cast<std::uint64_t>((dull & 1) ^ 1) << i;
   }
-  return count;
+  return found;
+}
+
+YOLOTF_TARGET Block describe_avx2(const std::byte* bytes) noexcept {
+  const __m256i factor = all8(kSampleFactor);
+  const __m256i mark = all8(kSampleMark);
+  __m256i largest = _mm256_setzero_si256();
+  Block block;
+  for (std::uint64_t j = 0; j < 8; ++j) {
+    const __m256i bits = load8(bytes + 32 * j);
+    largest = _mm256_max_epu32(largest, _mm256_and_si256(bits, all8(kMagnitudeBits)));
+    const __m256i marks = reached(_mm256_mullo_epi32(bits, factor), mark);
+    const auto samples = static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(marks)));
+    block.samples |= static_cast<std::uint64_t>(samples) << (8 * j);
+  }
+  block.huge = _mm256_movemask_epi8(reached(largest, all8(kHugeBits))) != 0;
+  block.zeros = _mm256_testz_si256(largest, all8(kInfinityBits)) != 0;
+  return block;
 }
 
 }  // namespace
 
-SkipDull avx2_skip_dull() noexcept {
-  static const bool usable = __builtin_cpu_supports("avx2") != 0;
-  return usable ? skip_dull_avx2 : nullptr;
+LookKernels avx2_look() noexcept {
+  const bool usable = __builtin_cpu_supports("avx2") != 0;
+  return usable ? LookKernels{find_avx2, describe_avx2} : LookKernels{nullptr, nullptr};
 }
 
 }  // namespace yolotf
@@ -71,7 +80,7 @@ SkipDull avx2_skip_dull() noexcept {
 
 namespace yolotf {
 
-SkipDull avx2_skip_dull() noexcept { return nullptr; }
+LookKernels avx2_look() noexcept { return {nullptr, nullptr}; }
 
 }  // namespace yolotf
 

@@ -26,20 +26,26 @@ struct Block {
   bool huge = false;          // has a value of 1e30 or more, infinity or NaN
   bool zeros = false;         // all zeros
   std::uint64_t samples = 0;  // bit i: a sample begins at float i
-
-  bool dull() const noexcept { return !huge && !zeros && samples == 0; }
 };
 
-// Scans up to `count` blocks. Returns the number of leading blocks that need no closer look, and
-// fills *block with the one after them if there is one.
-using SkipDull = std::uint64_t (*)(const std::byte* bytes, std::uint64_t count,
-                                   Block* block) noexcept;
+// `look` finds the few blocks with anything to note in runs of this many, then describes them. What
+// it does with a block depends on the block's numbers, so that the processor often guesses wrong;
+// between runs, that does not delay the reading of memory.
+constexpr std::uint64_t kRunBlocks = 64;
 
-std::uint64_t skip_dull_portable(const std::byte* bytes, std::uint64_t count,
-                                 Block* block) noexcept;
+// How far `find` prefetches: half a run, so that memory is also read while blocks are described.
+constexpr std::uint64_t kAheadBytes = kRunBlocks * kBlockBytes / 2;
 
-// Null if the processor or the build has no AVX2.
-SkipDull avx2_skip_dull() noexcept;
+struct LookKernels {
+  // Scans up to kRunBlocks blocks. Bit i: block i has a huge number, a sample, or only zeros.
+  std::uint64_t (*find)(const std::byte* bytes, std::uint64_t count) noexcept;
+  Block (*describe)(const std::byte* bytes) noexcept;
+};
+
+LookKernels portable_look() noexcept;
+
+// Null functions if the processor or the build has no AVX2.
+LookKernels avx2_look() noexcept;
 
 }  // namespace yolotf
 

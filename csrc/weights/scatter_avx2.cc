@@ -80,12 +80,17 @@ YOLOTF_TARGET inline void store16(typename Element<dtype>::Type* line, __m256 lo
   }
 }
 
-// Prefetches the lines after the next ones. A panel has more rows than the hardware prefetcher
-// tracks streams.
-YOLOTF_TARGET inline void prefetch(const std::byte* panel, std::uint64_t stride) noexcept {
-  constexpr std::uint64_t kAhead = 128;
-  for (std::uint64_t i = 0; i < kPanel; ++i) {
-    _mm_prefetch(reinterpret_cast<const char*>(panel + i * stride + kAhead), _MM_HINT_T0);
+// Columns transposed while the next ones are prefetched.
+constexpr std::uint64_t kTile = 64;
+static_assert(2 * (kTile / 8) == kPanel, "each step of 8 columns prefetches two rows of a panel");
+
+// Prefetches a tile's bytes of two rows, whole rows in turn: read in the order of transposing, a
+// little of each of 32 rows, they would take longer than a processor prefetches ahead by itself.
+YOLOTF_TARGET inline void prefetch(const std::byte* rows, std::uint64_t stride) noexcept {
+  for (std::uint64_t row = 0; row < 2; ++row) {
+    for (std::uint64_t line = 0; line < kFloatBytes * kTile; line += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(rows + row * stride + line), _MM_HINT_T0);
+    }
   }
 }
 
@@ -109,15 +114,19 @@ YOLOTF_TARGET void transpose_panels(const std::byte* source, const Segment& segm
     Rows rows(segment);
     std::uint64_t column = 0;
     for (; column + 8 <= columns; column += 8) {
+      // The next tile: to the right, or that of the next panels.
+      const std::uint64_t right = column / kTile * kTile + kTile;
+      const std::uint64_t next =
+          right + 8 <= columns ? kFloatBytes * right : panels * kPanel * stride;
+      const std::uint64_t row = 2 * (column % kTile / 8);
       typename E::Type* lines[8];
       for (auto& line : lines) {
         line = out + rows.next() * segment.filters + first;
       }
       for (std::uint64_t i = 0; i < panels; ++i) {
-        const std::byte* in = source + (first + i * kPanel) * stride + kFloatBytes * column;
-        if (column % kPanel == 0) {
-          prefetch(in, stride);
-        }
+        const std::byte* panel = source + (first + i * kPanel) * stride;
+        const std::byte* in = panel + kFloatBytes * column;
+        prefetch(panel + row * stride + next, stride);
         __m256 low[8];
         __m256 high[8];
         transpose8(in, stride, low);
