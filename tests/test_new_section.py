@@ -1,11 +1,13 @@
 """The example of docs/architecture.md, carried out: a section type that Darknet does not have."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import yolotf
+from support import helpers
 
 PAGE = Path(yolotf.__path__[0]).parent / "docs" / "architecture.md"
 
@@ -38,7 +40,8 @@ AFTER = """
 variables._ATTRIBUTES["weights"] += ("scale",)
 variables.ROLE_OF["scale"] = "weights"
 
-import sys, yolotf
+import pathlib, sys, yolotf
+from support import weights_files
 from yolotf.graphs.network import NetworkGraph
 from yolotf.onnx.model import describe
 
@@ -51,8 +54,7 @@ random = np.random.default_rng(1)
 bias, kernel, factors = (
     random.standard_normal(shape).astype(np.float32) for shape in ((5,), (5, 3), (5,))
 )
-header = np.array([0, 2, 5, 0, 0], np.int32).tobytes()
-open(sys.argv[1], "wb").write(header + b"".join(map(np.ndarray.tobytes, (bias, kernel, factors))))
+weights_files.write(pathlib.Path(sys.argv[1]), bias, kernel, factors)
 picture = random.random((1, 2, 4, 3)).astype(np.float32)
 expected = np.maximum((picture @ kernel.T + bias) * factors, 0)
 
@@ -85,7 +87,10 @@ def test_a_section_made_by_the_page_is_loaded_run_and_exported(tmp_path):
     script = tmp_path / "scale.py"
     script.write_text("from __future__ import annotations\n" + "\n".join(parts))
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "a.weights")], capture_output=True, text=True
+        [sys.executable, str(script), str(tmp_path / "a.weights")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(helpers.PYTHONPATH)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == "as the page says\n"

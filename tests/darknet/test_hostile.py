@@ -6,12 +6,12 @@ import json
 import os
 import random
 import re
-import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from support import helpers
+from support import helpers, weights_files
 from yolotf.darknet import cfg
 from yolotf.darknet.limits import Limits
 from yolotf.diagnosis import diagnose
@@ -180,7 +180,7 @@ def test_no_message_sends_control_characters_to_a_terminal(text):
         (b"\x1f\x8b\x08\0" * 9, "a gzip file, not a cfg; unpack it first"),
         (b"PK\x03\x04" * 9, "a ZIP archive, not a cfg; unpack it first"),
         (
-            bytes([0, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0]) * 9,
+            weights_files.content(np.ones(22)),
             "a .weights file, not a cfg; the cfg is the text file with [net] in it; are two "
             "arguments swapped?",
         ),
@@ -288,10 +288,9 @@ def diagnosed(text: str, path: Path) -> None:
 
 def beginning_with_noise(path: Path, size_bytes: int, dice: random.Random) -> Path:
     """A file of that size: a header, numbers as a network might have them, and a hole."""
-    with path.open("wb") as file:
-        file.write(bytes([0, 0, 0, 0, dice.choice((1, 2)), 0, 0, 0, 5]) + bytes(11))
-        file.write(struct.pack("<9000f", *(dice.gauss(0.3, 0.3) for _ in range(9000))))
-        file.truncate(max(20, size_bytes))
+    header = weights_files.header(version=(0, dice.choice((1, 2)), 5), seen_bytes=8)
+    weights_files.write(path, [dice.gauss(0.3, 0.3) for _ in range(9000)], header=header)
+    os.truncate(path, max(20, size_bytes))
     return path
 
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import random
-import struct
 import subprocess
 import sys
 import time
@@ -19,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support import diagnosis_cases, helpers
+from support import diagnosis_cases, helpers, weights_files
 from support.cfgs import conv, maxpool, net, normalized, yolo
-from support.diagnosis_cases import header, says, write_zeros
+from support.diagnosis_cases import says
 from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
@@ -45,7 +44,7 @@ SMALL = "\n" + "\n".join(
 def trained(network: cfg.Network, seed: int = 1) -> bytes:
     """The file of a network with numbers of the kind that training leaves."""
     rng = np.random.default_rng(seed)
-    floats = [np.zeros(0, np.float32)]
+    floats = []
     for segment in layout.segments(network):
         count = segment.count
         values = {
@@ -56,8 +55,8 @@ def trained(network: cfg.Network, seed: int = 1) -> bytes:
             "moving_variance": lambda n: rng.lognormal(0.5, 0.6, n),
             "kernel": lambda n: np.float32(0.08) * rng.standard_normal(n, dtype=np.float32),
         }[segment.role](count)
-        floats.append(values.astype(np.float32, copy=False))
-    return header() + np.concatenate(floats).tobytes()
+        floats.append(values)
+    return weights_files.content(*floats)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +171,8 @@ def trained_by_users() -> list[dict[str, Any]]:
 def test_the_sizes_users_trained_fit_their_cfg_and_name_their_class_count(
     row: dict[str, Any], tmp_path: Path
 ) -> None:
-    path = write_zeros(tmp_path / "f.weights", row["lfs_size"], row["header_bytes"])
+    header = weights_files.HEADER if row["header_bytes"] == 20 else weights_files.NARROW
+    path = weights_files.write_zeros(tmp_path / "f.weights", row["lfs_size"], header)
     network = cfg.parse_cfg(helpers.SHARED / "corpus/lfs" / row["cfg_file"])
     assert diagnosis.diagnose(path, network).ok
     classes = row["cfg_classes"][0]
@@ -377,7 +377,7 @@ def test_a_file_that_is_cut_while_it_is_examined_gives_an_answer(
 
 
 def test_ten_gigabytes_of_zeros_take_no_time(tmp_path: Path) -> None:
-    path = write_zeros(tmp_path / "zeros.weights", 10 * 2**30)
+    path = weights_files.write_zeros(tmp_path / "zeros.weights", 10 * 2**30)
     started = time.perf_counter()
     found = diagnosis.diagnose(path, "yolov4")
     assert time.perf_counter() - started < 5
@@ -442,7 +442,7 @@ def test_any_bytes_get_an_answer(
     content: bytes, good_header: bool, tmp_path: Path, small: cfg.Network
 ) -> None:
     path = tmp_path / "any.weights"
-    path.write_bytes(header() + content if good_header else content)
+    path.write_bytes(weights_files.HEADER + content if good_header else content)
     found = diagnosis.diagnose(path, small)
     assert not found.ok
     assert found.exit_code == 1
@@ -455,7 +455,7 @@ def test_noise_of_the_right_size_does_not_fit(
     seed: int, file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
     noise = np.random.default_rng(seed).bytes(len(trained(small)) - 20)
-    found = diagnosis.diagnose(file(header() + noise), small)
+    found = diagnosis.diagnose(file(weights_files.HEADER + noise), small)
     assert not found.ok
     assert set(kinds(found)) <= {"damaged", "unknown", "layer_shape"}
 
@@ -476,7 +476,8 @@ def test_bytes_after_the_end_are_counted(
 
 def as_header_of(content: bytes, header_bytes: int, minor: int) -> bytes:
     """The same floats behind a header of another width and version."""
-    return bytes([0, 0, 0, 0, minor]) + bytes(header_bytes - 5) + content[20:]
+    header = weights_files.header(version=(0, minor, 0), seen_bytes=header_bytes - 12)
+    return header + content[20:]
 
 
 @pytest.mark.parametrize(("header_bytes", "minor"), [(16, 1), (20, 2)])
@@ -568,14 +569,14 @@ def test_uneven_masks_are_named(tmp_path: Path) -> None:
         filters = 11 * len(masks.split(","))
         sections[head.index] = before.with_option("filters", filters)
     uneven = cfg.resolve(sections, source="uneven.cfg")
-    path = write_zeros(tmp_path / "f.weights", layout.size_bytes(uneven))
+    path = weights_files.write_zeros(tmp_path / "f.weights", layout.size_bytes(uneven))
     found = diagnosis.diagnose(path, network)
     assert kinds(found) == ["head_filters"]
     assert (found.causes[0].file, found.causes[0].model) == ([44, 22], [33, 33])
 
 
 def test_a_backbone_of_another_network_says_both(tmp_path: Path) -> None:
-    path = write_zeros(tmp_path / "darknet53.conv.74", PUBLISHED["darknet53", 74])
+    path = weights_files.write_zeros(tmp_path / "darknet53.conv.74", PUBLISHED["darknet53", 74])
     found = diagnosis.diagnose(path, "yolov4")
     assert kinds(found) == ["architecture", "partial_backbone"]
     assert found.causes[1]["layers"] == 74
@@ -829,7 +830,7 @@ def fresh(network: cfg.Network) -> bytes:
     floats = [
         np.full(s.count, constants.get(s.role, 0.0), np.float32) for s in layout.segments(network)
     ]
-    return header() + np.concatenate(floats).tobytes()
+    return weights_files.content(*floats)
 
 
 @pytest.mark.parametrize("make", [trained, fresh], ids=["trained", "fresh"])
@@ -851,7 +852,8 @@ def test_a_network_without_batch_norm_is_said_to_be_unverified(
 
 
 def test_a_file_of_zeros_is_said_to_be_unverified(tmp_path: Path, small: cfg.Network) -> None:
-    found = diagnosis.diagnose(write_zeros(tmp_path / "f", layout.size_bytes(small)), small)
+    path = weights_files.write_zeros(tmp_path / "f", layout.size_bytes(small))
+    found = diagnosis.diagnose(path, small)
     assert found.ok
     assert [warning["kind"] for warning in found.warnings] == ["unverified"]
 
@@ -910,7 +912,7 @@ def test_a_file_that_fits_has_neither_causes_nor_divergence(
 
 
 def test_matches_list_every_name_of_a_size(tmp_path: Path) -> None:
-    path = write_zeros(tmp_path / "f.weights", 257717640)
+    path = weights_files.write_zeros(tmp_path / "f.weights", 257717640)
     answer = diagnosis.diagnose(path, "yolov4").to_dict()
     names = [match["architecture"] for match in answer["matches"]]
     assert names[0] == "yolov4"
@@ -1006,6 +1008,6 @@ def test_inspect_raises_for_what_it_cannot_read(name: str, tmp_path: Path) -> No
 def test_bytes_after_a_network_without_weights_are_trailing(tmp_path: Path) -> None:
     network = cfg.parse_cfg("[net]\nheight=8\nwidth=8\nchannels=3\n[maxpool]\nsize=2\nstride=2\n")
     path = tmp_path / "pool.weights"
-    path.write_bytes(struct.pack("<3iQ", 0, 2, 5, 0) + bytes(40))
+    path.write_bytes(weights_files.content(np.zeros(10)))
     found = diagnosis.diagnose(path, network)
     assert [(cause.kind, cause.bytes) for cause in found.causes] == [("trailing", 40)]

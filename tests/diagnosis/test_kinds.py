@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import numpy as np
 import pytest
 from test_diagnosis import SMALL, kinds, trained
 
+from support import weights_files
 from support.cfgs import maxpool, net, normalized, section
-from support.diagnosis_cases import write_zeros
+from support.weights_files import write_zeros
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render
@@ -283,5 +283,5 @@ def test_no_line_of_a_cfg_makes_a_traceback(shared: Path, tmp_path: Path) -> Non
 
 def test_a_header_alone_of_a_network_without_weights_fits(tmp_path: Path) -> None:
     network: Any = cfg.parse_cfg("[net]\nheight=8\nwidth=8\nchannels=3\n[maxpool]\nsize=2\n")
-    path = write(tmp_path / "f.weights", struct.pack("<3iQ", 0, 2, 5, 0))
+    path = write(tmp_path / "f.weights", weights_files.HEADER)
     assert diagnosis.diagnose(path, network).ok

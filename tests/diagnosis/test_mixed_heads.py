@@ -3,7 +3,7 @@
 import pytest
 
 import yolotf
-from support import diagnosis_cases
+from support import weights_files
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg, stock
@@ -27,7 +27,7 @@ def pair(request, tmp_path):
     path = tmp_path / "own.cfg"
     path.write_text(cfg.resolve(sections, source="own.cfg").to_cfg())
     edited = yolotf.parse_cfg(path)
-    weights = diagnosis_cases.write_zeros(tmp_path / "a.weights", layout.size_bytes(edited))
+    weights = weights_files.write_zeros(tmp_path / "a.weights", layout.size_bytes(edited))
     return path, edited, weights
 
 

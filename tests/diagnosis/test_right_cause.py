@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import yolotf
-from support import diagnosis_cases, edited_cfgs
+from support import edited_cfgs, weights_files
 from yolotf.darknet import cfg, stock
 from yolotf.diagnosis import result
 from yolotf.weights import catalog, layout
@@ -79,7 +79,7 @@ def test_forgotten_heads_are_named_with_their_lines(numbers: str, tmp_path: Path
     edited = heads_edited(stock_network, 2, (2,), "yolov3.cfg")
     path, file = tmp_path / "a.weights", stock_network.with_classes(2)
     if numbers == "zeros":
-        diagnosis_cases.write_zeros(path, layout.size_bytes(file))
+        weights_files.write_zeros(path, layout.size_bytes(file))
     else:
         edited_cfgs.trained_file(file, path)
     found = result.diagnose(path, edited)
@@ -119,7 +119,7 @@ def test_size_alone_tells_forgotten_heads(
     network = stock.network(name)
     edited = heads_edited(network, classes, chosen, "own.cfg")
     file = network.with_classes(of_file)
-    path = diagnosis_cases.write_zeros(tmp_path / "a.weights", layout.size_bytes(file))
+    path = weights_files.write_zeros(tmp_path / "a.weights", layout.size_bytes(file))
     (cause,) = result.diagnose(path, edited).causes
     filters = [file.layers[head.index - 1].output_shape.channels for head in file.heads]
     assert (cause.kind, cause["file"]) == ("head_filters", filters)
@@ -175,7 +175,7 @@ def test_folded_file_of_other_classes_has_both_causes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("classes", [10, 200])
 def test_class_count_of_a_classifier(name: str, classes: int, tmp_path: Path) -> None:
     size = layout.size_bytes(stock.network(name))
-    path = diagnosis_cases.write_zeros(tmp_path / "a.weights", size)
+    path = weights_files.write_zeros(tmp_path / "a.weights", size)
     (cause,) = result.diagnose(path, stock.network(name, classes=classes)).causes
     assert (cause.kind, cause["file"], cause["model"]) == ("class_count", 1000, classes)
     assert cause.text == f"trained with 1000 classes, {name} has {classes}"
@@ -184,7 +184,7 @@ def test_class_count_of_a_classifier(name: str, classes: int, tmp_path: Path) ->
 def test_class_count_of_a_classifiers_cfg_has_its_line(tmp_path: Path) -> None:
     network = as_text(stock.network("darknet19", classes=200), "own.cfg")
     size = layout.size_bytes(stock.network("darknet19"))
-    path = diagnosis_cases.write_zeros(tmp_path / "a.weights", size)
+    path = weights_files.write_zeros(tmp_path / "a.weights", size)
     (cause,) = result.diagnose(path, network).causes
     assert cause.fix.startswith(
         f"set filters=1000 in own.cfg:{network.layers[23].line_of('filters')}"

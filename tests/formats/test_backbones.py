@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import yolotf
-from support import diagnosis_cases
+from support import weights_files
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.formats.convert import convert
@@ -17,7 +17,7 @@ BACKBONES = [("yolov4-tiny", 29), ("yolov3-tiny", 15), ("yolov2-tiny", 13), ("da
 
 def backbone(network, layers, path):
     end = max(one.end for one in layout.segments(network) if one.layer < layers)
-    return diagnosis_cases.write_zeros(path, 20 + end)
+    return weights_files.write_zeros(path, 20 + end)
 
 
 @pytest.mark.parametrize("file_name", ["{name}.conv.{layers}", "cut.weights"])

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from support import weights_files
 from yolotf.errors import MissingPackageError, OutOfMemoryError
 from yolotf.images.read import open_picture, read_picture
 
@@ -181,7 +182,7 @@ def test_a_tensor_without_a_value_is_refused():
     traced(tf.constant(PIXELS))
 
 
-WEIGHTS = np.array([0, 2, 5, 64, 0], np.int32).tobytes() + np.ones(99, np.float32).tobytes()
+WEIGHTS = weights_files.content(np.ones(99), header=weights_files.header(64))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
-from support import helpers, numpy_loader
+from support import helpers, numpy_loader, weights_files
 from support import load_helpers as loading
 from support.cfgs import conv
 from support.load_helpers import EVERYTHING, PLAIN, build, content, same, scramble, snapshot
@@ -25,10 +25,10 @@ from yolotf.weights.header import Header
 SECTION_0 = "section 0 [convolutional] (<cfg>:5)"
 SECTION_1 = "section 1 [convolutional] (<cfg>:11)"
 HEADERS = {
-    "wide": struct.pack("<3iQ", 0, 2, 5, 7 + 2**40),
-    "narrow": struct.pack("<3iI", 0, 1, 0, 7),
-    "wide version in 16 bytes": struct.pack("<3iI", 0, 2, 5, 7),
-    "narrow version in 20 bytes": struct.pack("<3iQ", 0, 1, 0, 7),
+    "wide": weights_files.header(7 + 2**40),
+    "narrow": weights_files.header(7, version=(0, 1, 0)),
+    "wide version in 16 bytes": weights_files.header(7, seen_bytes=4),
+    "narrow version in 20 bytes": weights_files.header(7, version=(0, 1, 0), seen_bytes=8),
 }
 
 
@@ -122,12 +122,12 @@ def test_a_dense_kernel_that_is_stored_transposed_is_not_transposed_again(
         size = 4 * int(np.prod(one.shape))
         array = np.frombuffer(data[offset : offset + size], np.float32).reshape(one.shape)
         dense = one.kind == "connected" and one.role == "kernel"
-        flipped.append((array.T if dense else array).tobytes())
+        flipped.append(array.T if dense else array)
         offset += size
     expected = by_numpy(everything, EVERYTHING, data)
     scramble(everything, 2)
-    header = struct.pack("<3iI", 1001, 2, 5, 0)
-    report = yolotf.load_darknet_weights(everything, weights(header + b"".join(flipped)))
+    turned = weights_files.content(*flipped, header=weights_files.header(version=(1001, 2, 5)))
+    report = yolotf.load_darknet_weights(everything, weights(turned))
     assert report.header.transposed
     assert same(snapshot(everything), expected)
 
@@ -715,7 +715,7 @@ def test_a_file_replaced_after_its_header_was_read_is_refused(
     plain, weights, path_taken, monkeypatch, moment
 ):
     path = weights()
-    other = weights(struct.pack("<3iQ", 0, 2, 5, 1) + content(PLAIN, seed=1)[20:], "other")
+    other = weights(weights_files.header(1) + content(PLAIN, seed=1)[20:], "other")
     write = writing.write
 
     def replace_and_write(*arguments, **options):

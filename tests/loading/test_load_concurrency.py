@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import random
-import struct
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import tensorflow as tf
 
 import yolotf
 from support import load_helpers as loading
+from support import weights_files
 from support.cfgs import conv
 from support.load_helpers import EVERYTHING, PLAIN, build, content
 from yolotf.models.variables import plain
@@ -32,7 +32,7 @@ def constant_file(path, value, text=LARGE):
     """A file of one number, moved into place at once."""
     floats = np.full(layout.floats(yolotf.parse_cfg(text)), value, np.float32)
     new = path.with_suffix(".new")
-    new.write_bytes(struct.pack("<3iQ", 0, 2, 5, int(value)) + floats.tobytes())
+    weights_files.write(new, floats, header=weights_files.header(int(value)))
     new.replace(path)
     return path
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import yolotf
-from support import by_hand, diagnosis_cases, helpers
+from support import by_hand, helpers, weights_files
 from yolotf.loading import planning
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout
@@ -13,7 +13,7 @@ from yolotf.weights.file import WeightsFile
 
 def sections_loaded(network, model, tmp_path):
     """Section -> Keras layer that is given its kernel, and the job."""
-    path = diagnosis_cases.write_zeros(tmp_path / "a.weights", layout.size_bytes(network))
+    path = weights_files.write_zeros(tmp_path / "a.weights", layout.size_bytes(network))
     with WeightsFile.open(path) as file:
         job = planning.job_for(model, file, network, strict=True, by_name=False, skip_mismatch=True)
     found = {

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
-from support import numpy_loader
+from support import numpy_loader, weights_files
 from support.load_helpers import (
     EVERYTHING,
     HEAD,
@@ -107,7 +107,7 @@ def test_dense_kernels_stored_the_other_way_round_have_a_plan_of_their_own(tmp_p
     data = content(text, 1)
     usual, turned = tmp_path / "a.weights", tmp_path / "b.weights"
     usual.write_bytes(data)
-    turned.write_bytes(np.array([1001, 2, 5], np.int32).tobytes() + data[12:])
+    turned.write_bytes(weights_files.header(version=(1001, 2, 5), seen_bytes=8) + data[20:])
     found = []
     for path in (usual, turned, usual, turned):
         scramble(model)

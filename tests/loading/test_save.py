@@ -18,7 +18,7 @@ import tensorflow as tf
 import test_opencv_heads
 
 import yolotf
-from support import foreign_models, helpers, numpy_loader
+from support import foreign_models, helpers, numpy_loader, weights_files
 from support.cfgs import conv, net, normalized, section, shortcut
 from support.foreign_models import CFG, STYLES, L, Recorder
 from yolotf.models.keras_module import keras
@@ -104,11 +104,11 @@ OTHER_SECTIONS = (
 @pytest.mark.parametrize(
     "header",
     [
-        struct.pack("<iiiQ", 0, 2, 5, 2**33 + 1),
-        struct.pack("<iiiI", 0, 1, 0, 7),
-        struct.pack("<iiiI", 0, 2, 0, 7),
-        struct.pack("<iiiQ", 0, 1, 0, 7),
-        struct.pack("<iiiI", 1001, 2, 0, 7),
+        weights_files.header(2**33 + 1),
+        weights_files.header(7, version=(0, 1, 0)),
+        weights_files.header(7, version=(0, 2, 0), seen_bytes=4),
+        weights_files.header(7, version=(0, 1, 0), seen_bytes=8),
+        weights_files.header(7, version=(1001, 2, 0)),
     ],
     ids=["wide", "narrow", "narrow for its version", "wide for its version", "transposed"],
 )
@@ -174,7 +174,7 @@ def test_upto_needs_sections(weights, tmp_path):
 
 def test_a_partly_loaded_model_does_not_take_over_the_picture_count(weights, tmp_path):
     content = weights.read_bytes()
-    (tmp_path / "seen.weights").write_bytes(struct.pack("<iiiQ", 0, 2, 5, 99) + content[20:])
+    (tmp_path / "seen.weights").write_bytes(weights_files.header(99) + content[20:])
     other = yolotf.build_model(yolotf.parse_cfg(CFG).with_classes(3))
     yolotf.load_darknet_weights(other, tmp_path / "seen.weights", cfg=CFG)
     yolotf.save_darknet_weights(other, tmp_path / "out.weights")

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, event, given, settings
 
 import yolotf
-from support import foreign_models, numpy_loader, random_networks
+from support import foreign_models, numpy_loader, random_networks, weights_files
 from support.cfgs import normalized
 from support.foreign_models import CFG, HEAD, SIZE, STYLES, L, Normalization, Pair, Recorder
 from yolotf.darknet import cfg
@@ -207,11 +207,11 @@ def test_with_a_cfg_no_model_gets_numbers_of_other_layers(drawn, seed, tmp_path_
     hypothesis.assume(len(original.weights) > 4)
     path = tmp_path_factory.mktemp("drawn") / "drawn.weights"
     random = np.random.default_rng(seed)
-    content = [numpy_loader.HEADER]
+    arrays = []
     for segment in layout.segments(network):
-        values = random.standard_normal(segment.count).astype(np.float32)
-        content.append(abs(values) if segment.role == "moving_variance" else values)
-    path.write_bytes(b"".join(map(bytes, content)))
+        values = random.standard_normal(segment.count)
+        arrays.append(abs(values) if segment.role == "moving_variance" else values)
+    weights_files.write(path, *arrays)
     copy = _renamed(original, seed)
     try:
         yolotf.load_darknet_weights(original, path)
@@ -240,16 +240,14 @@ def test_a_file_of_another_network_of_equal_size_is_refused(tmp_path):
     x = record.conv(inputs, 24, 3)
     x = record.conv(x, 8, 1)
     model = keras().Model(inputs, record.conv(x, 16, 3))
-    content = [numpy_loader.HEADER]
+    arrays = []
     random = np.random.default_rng(0)
     for filters, channels, size in ((16, 8, 3), (24, 3, 3), (8, 24, 1)):
         for role in range(4):
             values = random.standard_normal(filters)
-            content.append((abs(values) if role == 3 else values).astype(np.float32).tobytes())
-        kernel = random.standard_normal(filters * channels * size**2)
-        content.append(kernel.astype(np.float32).tobytes())
-    path = tmp_path / "other.weights"
-    path.write_bytes(b"".join(content))
+            arrays.append(abs(values) if role == 3 else values)
+        arrays.append(random.standard_normal(filters * channels * size**2))
+    path = weights_files.write(tmp_path / "other.weights", *arrays)
     before = [variable.numpy().copy() for variable in model.weights]
     with pytest.raises(yolotf.ContentError) as caught:
         yolotf.load_darknet_weights(model, path)
@@ -289,7 +287,7 @@ def test_a_cfg_with_other_filters_names_the_layer(weights):
 def _random_file(path, pairs):
     """A file for `pairs` as `assert_holds` reads it."""
     random = np.random.default_rng(0)
-    content = [numpy_loader.HEADER]
+    arrays = []
     for kernel, norm in pairs:
         weights = kernel.kernel if hasattr(kernel, "kernel") else kernel.depthwise_kernel
         shape = tuple(weights.shape)
@@ -298,11 +296,9 @@ def _random_file(path, pairs):
             outputs *= shape[-2]
         for role in range(4 if norm is not None else 1):
             values = random.standard_normal(outputs)
-            content.append((abs(values) if role == 3 else values).astype(np.float32).tobytes())
-        count = int(np.prod(shape))
-        content.append(random.standard_normal(count).astype(np.float32).tobytes())
-    path.write_bytes(b"".join(content))
-    return path
+            arrays.append(abs(values) if role == 3 else values)
+        arrays.append(random.standard_normal(int(np.prod(shape))))
+    return weights_files.write(path, *arrays)
 
 
 def test_depthwise_and_dense_layers(tmp_path):

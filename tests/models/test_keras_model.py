@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
-from support import helpers, numpy_loader
+from support import helpers, numpy_loader, weights_files
 from support import networks_of_sections as sections
 from support.cfgs import conv, net, normalized, route, shortcut, yolo
 from yolotf.darknet import cfg
@@ -54,7 +54,7 @@ def run(text, shape=(3, 8, 10), weights=None):
         if weights and (one.index, one.role) in weights:
             values = np.asarray(weights[one.index, one.role], np.float32)
             stored[one] = np.broadcast_to(values, one.shape)
-    content = numpy_loader.HEADER + b"".join(values.tobytes() for values in stored.values())
+    content = weights_files.content(*stored.values())
     model = build_model(network)
     numpy_loader.load(model, full, content)
     x = np.random.default_rng(7).normal(size=(2, *shape)).astype(np.float32)
@@ -382,7 +382,7 @@ def test_section_activation_is_darknets_formula(name):
     numpy_loader.load(
         model,
         parse(text).to_cfg(),
-        numpy_loader.HEADER + np.r_[np.zeros(3), np.eye(3).ravel()].astype(np.float32).tobytes(),
+        weights_files.content(np.zeros(3), np.eye(3)),
     )
     # Every piece of every formula, whole numbers for stair, and both ends of mish.
     x = np.r_[np.linspace(-9, 9, 217), -25, -2, -1, 0, 1, 2, 4, 6, 25][-216:]

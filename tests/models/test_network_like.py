@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import yolotf
-from support import foreign_models, load_helpers
+from support import foreign_models, load_helpers, weights_files
 from support.cfgs import conv
 from support.foreign_models import L, Recorder
 from support.load_helpers import HEAD, NET
@@ -92,8 +92,7 @@ def test_weights_of_a_shape_that_no_section_has_count_as_they_are(tmp_path):
     ]
     for left_out in (10, -3):
         path = tmp_path / "wrong.weights"
-        content = np.ones(141 - left_out, np.float32).tobytes()
-        path.write_bytes(load_helpers.numpy_loader.HEADER + content)
+        weights_files.write(path, np.ones(141 - left_out))
         with pytest.raises(yolotf.WeightsMismatch) as caught:
             yolotf.load_darknet_weights(model, path)
         assert caught.value.diagnosis.causes

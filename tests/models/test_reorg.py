@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
-from support import helpers
+from support import helpers, weights_files
 from support.cfgs import conv, net, normalized, route, section
 from yolotf.models.keras_module import keras
 
@@ -178,10 +178,8 @@ def test_stock_network_is_known_without_a_cfg(tmp_path):
     from support import by_hand
 
     stock = yolotf.network("yolov2-voc", classes=2)
-    path = tmp_path / "a.weights"
-    with path.open("wb") as file:
-        file.write(bytes([0, 0, 0, 0, 2]) + bytes(15))
-        file.truncate(yolotf.weights.layout.size_bytes(stock))
+    size_bytes = yolotf.weights.layout.size_bytes(stock)
+    path = weights_files.write_zeros(tmp_path / "a.weights", size_bytes)
     built = by_hand.model_of(stock, reorg=space_to_depth)
     assert len(warnings_of(built, path, None)) == 1
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from support import numpy_loader
+from support import numpy_loader, weights_files
 from support import recurrent_by_hand as hand
 from support.cfgs import conv, net, normalized, section
 from support.networks_of_sections import SECTIONS, SMALL, around
@@ -212,9 +212,7 @@ def test_dense_kernels_of_either_order(major, tmp_path):
     plain.write_bytes(content)
     arrays = numpy_loader.arrays(text, bytes(content))
     parts = [values.T if major and values.ndim == 2 else values for values in arrays.values()]
-    header = np.array([major, 2, 5, 0], np.int32).tobytes()
-    header += b"" if major else bytes(4)
-    turned.write_bytes(header + b"".join(np.ascontiguousarray(one).tobytes() for one in parts))
+    weights_files.write(turned, *parts, header=weights_files.header(version=(major, 2, 5)))
     convert(turned, network, path)
     pictures = pictures_for(network)
     expected = runtime_heads(network, plain, pictures)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
-from support import numpy_loader
+from support import numpy_loader, weights_files
 from support.slow_decoding import slow_suppress
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
@@ -141,8 +141,8 @@ def test_where_nothing_is_likely_there_are_no_detections(network):
 
 def test_detectors_and_functions_agree_and_take_their_names_from_the_tree(network, tmp_path):
     weights = tmp_path / "a.weights"
-    content = np.frombuffer(numpy_loader.random_file(network.to_cfg())[20:], np.float32) * 9
-    weights.write_bytes(numpy_loader.HEADER + content.tobytes())
+    floats = weights_files.floats(numpy_loader.random_file(network.to_cfg()))
+    weights_files.write(weights, 9 * floats)
     picture = np.random.default_rng(2).integers(0, 256, (96, 64, 3), dtype=np.uint8)
     detector = yolotf.Detector(network, weights, score_threshold=0.1)
     assert detector.class_names == NAMES
@@ -184,8 +184,8 @@ def test_a_tree_of_other_classes_is_refused(network, tmp_path):
 @pytest.mark.parametrize("kind", ["saved", "a.tflite"])
 def test_decoded_formats_have_a_score_for_the_class_of_each_box(network, kind, tmp_path):
     weights, output = tmp_path / "a.weights", tmp_path / kind
-    content = np.frombuffer(numpy_loader.random_file(network.to_cfg())[20:], np.float32) * 9
-    weights.write_bytes(numpy_loader.HEADER + content.tobytes())
+    floats = weights_files.floats(numpy_loader.random_file(network.to_cfg()))
+    weights_files.write(weights, 9 * floats)
     pictures = np.random.default_rng(2).random((1, 96, 64, 3), dtype=np.float32)
     model = yolotf.build_model(network)
     yolotf.load_darknet_weights(model, weights)

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
+from support import weights_files
 from support.cfgs import conv, maxpool, net, route, shortcut, yolo
 from yolotf import _runtime
 from yolotf.cli import main
@@ -99,9 +100,7 @@ def test_a_limited_process_refuses_instead_of_crashing(tmp_path):
     text = net(4096) + conv(64, 3) + conv(64, 3) + conv(18) + yolo(anchors=WIDE)
     (tmp_path / "a.cfg").write_text(text)
     floats = 64 * 3 * 9 + 64 + 64 * 64 * 9 + 64 + 18 * 64 + 18
-    (tmp_path / "a.weights").write_bytes(
-        np.array([0, 2, 5, 0, 0], np.int32).tobytes() + np.full(floats, 0.01, np.float32).tobytes()
-    )
+    weights_files.write(tmp_path / "a.weights", np.full(floats, 0.01))
     code = """
 import resource, sys
 import numpy as np

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from support import numpy_loader
+from support import numpy_loader, weights_files
 from yolotf.darknet import cfg
 from yolotf.models.keras_module import keras
 
@@ -31,7 +31,7 @@ def calibrated_file(network: cfg.Network, model: Any, seed: int = 0) -> bytes:
     for one, values in stored.items():
         if one.index in normalized and one.role == "beta":
             stored[one] = values + np.float32(BETA)
-    numpy_loader.load(model, text, _content(stored))
+    numpy_loader.load(model, text, weights_files.content(*stored.values()))
     layers = {layer.name: layer for layer in model.layers}
     for layer in layers.values():
         if isinstance(layer, keras().layers.BatchNormalization):
@@ -46,8 +46,4 @@ def calibrated_file(network: cfg.Network, model: Any, seed: int = 0) -> bytes:
             if one.role == "moving_variance":  # no channel is as good as constant
                 held = np.maximum(held, held.mean() / 4)
             stored[one] = held.astype(np.float32).reshape(values.shape)
-    return _content(stored)
-
-
-def _content(stored: dict[numpy_loader.Stored, np.ndarray]) -> bytes:
-    return numpy_loader.HEADER + b"".join(values.tobytes() for values in stored.values())
+    return weights_files.content(*stored.values())

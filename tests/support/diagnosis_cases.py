@@ -8,25 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from support import helpers
+from support import helpers, weights_files
 from yolotf.cli.demo_data import demo_data
 from yolotf.darknet import cfg
 from yolotf.errors import YolotfError
 from yolotf.weights import catalog as _known
 from yolotf.weights import layout
-
-
-def header(header_bytes: int = 20) -> bytes:
-    """Of a file that has seen no pictures, by a Darknet of that time."""
-    return bytes([0, 0, 0, 0, 2 if header_bytes == 20 else 1]) + bytes(header_bytes - 5)
-
-
-def write_zeros(path: Path, size_bytes: int, header_bytes: int = 20) -> Path:
-    """A sparse file: its numbers say nothing, only its size does."""
-    with path.open("wb") as file:
-        file.write(header(header_bytes))
-        file.truncate(size_bytes)
-    return path
 
 
 def reports() -> list[dict[str, Any]]:
@@ -80,7 +67,8 @@ def write_report_file(recipe: dict[str, Any], path: Path) -> Path:
     segments = layout.segments(report_network(recipe))
     cut = recipe.get("truncate_layers")
     end = max(segment.end for segment in segments if cut is None or segment.layer < cut)
-    return write_zeros(path, recipe["header_bytes"] + end, recipe["header_bytes"])
+    header = weights_files.HEADER if recipe["header_bytes"] == 20 else weights_files.NARROW
+    return weights_files.write_zeros(path, len(header) + end, header)
 
 
 def says(cause: Any, expected: dict[str, Any]) -> bool:

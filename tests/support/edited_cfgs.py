@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from support import weights_files
 from yolotf.darknet import cfg
 from yolotf.errors import YolotfError
 from yolotf.weights import catalog, layout
@@ -34,50 +35,50 @@ _BLOCK = np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
 def trained_file(network: cfg.Network, path: Path, seed: int = 0) -> Path:
     """Writes a file of the network with numbers of the kind that training leaves."""
     rng = np.random.default_rng(seed)
-    with path.open("wb") as file:
-        file.write(np.array([0, 2, 5], "<i4").tobytes() + np.array([32_013_312], "<u8").tobytes())
+
+    def arrays() -> Iterator[Any]:
         for segment in layout.segments(network):
             count = segment.count
             match segment.role:
                 case "gamma":
-                    values = rng.lognormal(0.2, 0.4, count)
+                    yield rng.lognormal(0.2, 0.4, count)
                 case "moving_variance":
-                    values = rng.lognormal(rng.normal(-0.5, 1.0), 0.8, count)
+                    yield rng.lognormal(rng.normal(-0.5, 1.0), 0.8, count)
                 case "moving_mean":
-                    values = rng.normal(-0.3, 1.0, count)
+                    yield rng.normal(-0.3, 1.0, count)
                 case "beta" | "bias":
-                    values = rng.normal(rng.normal(0.0, 0.3), 0.6, count)
+                    yield rng.normal(rng.normal(0.0, 0.3), 0.6, count)
                 case _:
-                    _write_kernel(file, rng, segment)
-                    continue
-            file.write(values.astype("<f4").tobytes())
-    return path
+                    yield from _kernel(rng, segment)
+
+    return weights_files.write_in_parts(path, arrays(), weights_files.header(32_013_312))
 
 
 def drawn_file(network: cfg.Network, path: Path, seed: int = 0) -> Path:
     """Writes a file of the network with the numbers that it has before it is trained."""
     rng = np.random.default_rng(seed)
-    with path.open("wb") as file:
-        file.write(np.array([0, 2, 5], "<i4").tobytes() + np.array([0], "<u8").tobytes())
+
+    def arrays() -> Iterator[Any]:
         for segment in layout.segments(network):
-            values = np.zeros(segment.count)
             if segment.role in ("gamma", "moving_variance"):
-                values = np.ones(segment.count)
+                yield np.ones(segment.count)
             elif segment.role == "kernel":
                 extent = (2 * segment.shape[0] / segment.count) ** 0.5
-                values = rng.uniform(-extent, extent, segment.count)
-            file.write(values.astype("<f4").tobytes())
-    return path
+                yield rng.uniform(-extent, extent, segment.count)
+            else:
+                yield np.zeros(segment.count)
+
+    return weights_files.write_in_parts(path, arrays())
 
 
-def _write_kernel(file: Any, rng: np.random.Generator, segment: layout.Segment) -> None:
+def _kernel(rng: np.random.Generator, segment: layout.Segment) -> Iterator[Any]:
     scale = np.float32((2 * segment.shape[0] / segment.count) ** 0.5 * rng.lognormal(-0.5, 0.4))
     left = segment.count
     while left:
         start = int(rng.integers(_BLOCK.size // 2))
         # No part is the same bytes as another, which would be damage.
         part = _BLOCK[start : start + left] * (scale * np.float32(rng.uniform(0.97, 1.03)))
-        file.write(part.astype("<f4", copy=False).tobytes())
+        yield part
         left -= part.size
 
 

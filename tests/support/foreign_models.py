@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from support import weights_files
 from support.cfgs import conv, net, normalized, route, section, shortcut, yolo
 from yolotf.models.keras_module import keras
 
@@ -264,7 +265,7 @@ def weights_file(path: Any, seed: int = 0, header_bytes: int = 20) -> Any:
 
     content = numpy_loader.random_file(CFG, seed)
     if header_bytes == 16:
-        content = np.array([0, 1, 0, 7], np.int32).tobytes() + content[20:]
+        content = weights_files.header(7, version=(0, 1, 0)) + content[20:]
     path.write_bytes(content)
     return path
 

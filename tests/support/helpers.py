@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from support import weights_files
 from yolotf.darknet import cfg
 from yolotf.weights import layout
 
@@ -79,9 +80,8 @@ def opencv_shapes(text: str, size_bytes: int, picture: cfg.Shape) -> dict[int, c
 
     `size_bytes` is the size of the file it asks for; it is filled with zeros.
     """
-    header = np.array([0, 2, 5, 0, 0], np.int32).tobytes()
     weights = np.zeros(size_bytes, np.uint8)
-    weights[: len(header)] = np.frombuffer(header, np.uint8)
+    weights[: len(weights_files.HEADER)] = np.frombuffer(weights_files.HEADER, np.uint8)
     net = cv2.dnn.readNetFromDarknet(np.frombuffer(text.encode(), np.uint8), weights)
     indices, _, outputs = net.getLayersShapes((1, picture.channels, picture.height, picture.width))
     shapes: dict[int, cfg.Shape] = {}
@@ -106,7 +106,5 @@ def write_weights(path, network, floats=None, *, seed=1, scale=1.0):
             start = segment.offset // layout.FLOAT_BYTES
             part = numbers[start : start + segment.count]
             part[:] = np.abs(part) + np.float32(0.5)
-    with path.open("wb") as file:
-        file.write(np.array([0, 2, 5, 64, 0], np.int32).tobytes())
-        numbers[:floats].tofile(file)
+    weights_files.write_in_parts(path, [numbers[:floats]], weights_files.header(64))
     return numbers

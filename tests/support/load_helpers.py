@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import yolotf
-from support import cfgs, numpy_loader
+from support import cfgs, numpy_loader, weights_files
 from support.cfgs import conv, normalized, shortcut
 from yolotf import errors
 from yolotf.models.variables import plain
@@ -51,9 +51,9 @@ def build(text: str, **options: Any) -> Any:
     return yolotf.build_model(yolotf.parse_cfg(text), **options)
 
 
-def content(text: str, seed: int = 0, header: bytes = numpy_loader.HEADER) -> bytes:
+def content(text: str, seed: int = 0, header: bytes = weights_files.HEADER) -> bytes:
     """A file for a cfg: plausible random numbers behind the header."""
-    return header + numpy_loader.random_file(text, seed)[len(numpy_loader.HEADER) :]
+    return header + numpy_loader.random_file(text, seed)[len(weights_files.HEADER) :]
 
 
 def snapshot(model: Any) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-HEADER = np.array([0, 2, 5, 0, 0], np.int32).tobytes()
+from support import weights_files
 
 NORM_ROLES = ("beta", "gamma", "moving_mean", "moving_variance")
 
@@ -153,7 +153,7 @@ def random_file(text: str, seed: int = 0, gain: float = 0.75) -> bytes:
     random = np.random.default_rng(seed)
     # A prime length, so that no two rows or channels of a kernel are alike.
     pool = random.standard_normal(1_000_003, dtype=np.float32)
-    content = [HEADER]
+    values_in_order = []
     normalized = {one.index for one in stored(text) if one.role == "moving_variance"}
     for one in stored(text):
         spread = 250.0**0.5 if one.index in normalized else 1.0
@@ -174,8 +174,8 @@ def random_file(text: str, seed: int = 0, gain: float = 0.75) -> bytes:
                 values = 0.6 + 0.3 * normal
             case _:
                 values = 0.2 * normal
-        content.append(np.asarray(values, np.float32).tobytes())
-    return b"".join(content)
+        values_in_order.append(values)
+    return weights_files.content(*values_in_order)
 
 
 def arrays(text: str, content: bytes) -> dict[Stored, Any]:

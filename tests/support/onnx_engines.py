@@ -8,13 +8,13 @@ import onnx
 import onnxruntime
 import openvino
 
+from support import weights_files
 from yolotf.darknet import stock
 from yolotf.errors import CfgError
 from yolotf.formats.convert import convert
 from yolotf.runtime.network import RuntimeNetwork
 from yolotf.weights import layout
 
-HEADER = np.array([0, 2, 5, 0, 0], np.int32).tobytes()
 TOLERANCE = 1e-4
 
 
@@ -25,7 +25,7 @@ def tame_file(network, seed=0):
     seen, and gammas make up for them.
     """
     random = np.random.default_rng(seed)
-    parts = [HEADER]
+    arrays = []
     for segment in layout.segments(network):
         values = random.standard_normal(segment.count, np.float32)
         match segment.role:
@@ -37,8 +37,8 @@ def tame_file(network, seed=0):
                 values = 100 + 10 * np.abs(values)
             case _:
                 values *= 0.1
-        parts.append(values.astype(np.float32).tobytes())
-    return b"".join(parts)
+        arrays.append(values)
+    return weights_files.content(*arrays)
 
 
 def pictures_for(network, batch=2, seed=1):

@@ -5,6 +5,7 @@ The arithmetic reads a file's floats in their order, and knows nothing of yolotf
 
 import numpy as np
 
+from support import weights_files
 from yolotf.darknet import cfg
 from yolotf.weights import layout
 
@@ -386,7 +387,7 @@ def numbers(segments):
 def write(path, segments):
     """The file of `numbers`; returns its floats."""
     found = numbers(segments)
-    path.write_bytes(np.array([0, 2, 5, 0, 0], np.int32).tobytes() + found.tobytes())
+    weights_files.write(path, found)
     return found
 
 

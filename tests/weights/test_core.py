@@ -10,12 +10,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from support import weights_files
 from yolotf import _core
 from yolotf.darknet.roles import Role
 from yolotf.weights import layout, statistics, write
 from yolotf.weights import plan as plans
 
-HEADER = np.array([0, 2, 5, 42, 0], np.int32).tobytes()
+HEADER = weights_files.header(42)
 ROLES = ("bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights")
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
