@@ -2,14 +2,17 @@
 
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import yolotf
-from yolotf._public import also_named, renamed
+from yolotf import evaluation
+from yolotf._public import also_named, renamed, renamed_attributes
 from yolotf.darknet.coco import COCO_NAMES
+from yolotf.runtime.decoding import Decoder
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,3 +94,63 @@ def test_another_class_count_as_the_error_advises(tmp_path):
     assert (detector.network.classes, detector.class_names) == (3, ())
     function = yolotf.build_function("yolov3-tiny", path, classes=3)
     assert function.network.classes == 3
+
+
+@renamed_attributes(names="class_names")
+@dataclass(frozen=True)
+class Table:
+    """A class with an attribute that had another name."""
+
+    class_names: tuple[str, ...] = ()
+
+
+def test_an_old_attribute_works_and_says_its_new_name():
+    with pytest.warns(DeprecationWarning, match=r"^Table\(\): names= is called class_names= now$"):
+        table = Table(names=("cat",))
+    with pytest.warns(
+        DeprecationWarning, match=r"^Table\.names is called class_names now$"
+    ) as seen:
+        assert table.names == table.class_names == ("cat",)
+    assert seen[0].filename == __file__
+    assert Table(("dog",)) == Table(class_names=("dog",))
+    with pytest.raises(AttributeError):
+        table.name  # noqa: B018
+
+
+def test_old_names_of_evaluation():
+    with pytest.warns(DeprecationWarning, match="is called"):
+        data = evaluation.DataSet("a", pictures=(), names=("cat",))
+    with pytest.warns(DeprecationWarning, match="is called"):
+        assert (data.pictures, data.names) == (data.images, data.class_names) == ((), ("cat",))
+    with pytest.warns(DeprecationWarning, match="is called") as seen:
+        score = evaluation.score(found=[], pictures=[], names=["cat"], iou_threshold=0.75)
+    assert {str(warning.message) for warning in seen} == {
+        f"score(): {old}= is called {new}= now"
+        for old, new in {
+            "found": "detections",
+            "pictures": "images",
+            "names": "class_names",
+            "iou_threshold": "match_iou",
+        }.items()
+    }
+    with pytest.warns(DeprecationWarning, match="is called"):
+        assert (score.iou_threshold, score.pictures) == (score.match_iou, score.images)
+    assert (score.match_iou, score.images) == (0.75, 0)
+    with pytest.warns(DeprecationWarning, match="AnnotatedImage"):
+        assert evaluation.LabelledPicture is evaluation.AnnotatedImage
+    with pytest.warns(DeprecationWarning, match="fitted_to_images"):
+        assert evaluation.fitted_to_pictures is evaluation.fitted_to_images
+    with pytest.warns(DeprecationWarning, match="image="):
+        assert evaluation.label_path(picture="a.jpg") == Path("a.txt")
+    with pytest.raises(AttributeError, match=r"yolotf\.evaluation"):
+        evaluation.nothing  # noqa: B018
+
+
+def test_old_names_of_the_native_decoder():
+    network = yolotf.network("yolov3-tiny", classes=1, size=32)
+    heads = [np.zeros((1, 1, 1, 18), np.float32), np.zeros((1, 2, 2, 18), np.float32)]
+    decoder = Decoder(network)
+    with pytest.warns(DeprecationWarning, match="is called"):
+        (old,) = decoder(heads, (32, 32), [(32, 32)], score=0.1, iou=0.9)
+    (new,) = decoder(heads, (32, 32), [(32, 32)], score_threshold=0.1, iou_threshold=0.9)
+    assert len(new.boxes) == len(old.boxes) > 0

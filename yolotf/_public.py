@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 _Public = TypeVar("_Public", bound=Any)
+_Class = TypeVar("_Class")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -49,6 +50,30 @@ def renamed(**new_names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         warn_caller(f"{called}(): {old}= is called {new}= now", DeprecationWarning)
 
     return _naming(new_names, warn)
+
+
+def renamed_attributes(**new_names: str) -> Callable[[type[_Class]], type[_Class]]:
+    """Gives a class's attributes the names they had before, too, with a `DeprecationWarning`.
+
+    `@renamed_attributes(names="class_names")` makes `thing.names` mean `thing.class_names`, and
+    `Thing(names=a)` mean `Thing(class_names=a)`.
+    """
+
+    def attribute(called: str, old: str, new: str) -> property:
+        def value(self: object) -> Any:
+            warn_caller(f"{called}.{old} is called {new} now", DeprecationWarning)
+            return getattr(self, new)
+
+        value.__doc__ = f"Deprecated name of `{new}`."
+        return property(value)
+
+    def decorate(cls: type[_Class]) -> type[_Class]:
+        cls.__init__ = renamed(**new_names)(cls.__init__)  # type: ignore[method-assign]
+        for old, new in new_names.items():
+            setattr(cls, old, attribute(cls.__name__, old, new))
+        return cls
+
+    return decorate
 
 
 def _naming(

@@ -179,9 +179,9 @@ def test_cocos_numbers_are_those_of_its_rules(labelled, official_tiny, tmp_path,
     pytest.importorskip("pycocotools")
     data = evaluation.read_darknet(labelled / "hard.data")
     content = {"images": [], "annotations": []}
-    content["categories"] = [{"id": 100 + k, "name": n} for k, n in enumerate(data.names)]
+    content["categories"] = [{"id": 100 + k, "name": n} for k, n in enumerate(data.class_names)]
     truths = []
-    for number, one in enumerate(data.pictures):
+    for number, one in enumerate(data.images):
         with Image.open(one.path) as image:
             width, height = image.size
         about = {"id": number, "file_name": one.path.name, "width": width, "height": height}
@@ -215,7 +215,7 @@ def test_cocos_numbers_are_those_of_its_rules(labelled, official_tiny, tmp_path,
         official_tiny.cfg, official_tiny.weights, score_threshold=0.001, max_boxes=2000
     )
     found = []
-    for picture, about in zip(data.pictures, content["images"], strict=True):
+    for picture, about in zip(data.images, content["images"], strict=True):
         found.append([])
         for one in detector(picture.path):
             cut = np.clip(one.xyxy, 0, [about["width"], about["height"]] * 2)
@@ -232,10 +232,10 @@ def test_cocos_numbers_are_those_of_its_rules(labelled, official_tiny, tmp_path,
 def test_an_unlabelled_picture_costs_what_is_found_in_it(labelled, official_tiny):
     data = evaluation.read_darknet(labelled / "obj.data")
     empty = dataclasses.replace(
-        data.pictures[0],
+        data.images[0],
         truths=evaluation.Truths(np.zeros(0, np.int64), np.zeros((0, 4), np.float32)),
     )
-    other = dataclasses.replace(data, pictures=(empty, *data.pictures[1:]))
+    other = dataclasses.replace(data, images=(empty, *data.images[1:]))
     before, after = (
         evaluation.evaluate(official_tiny.cfg, official_tiny.weights, one) for one in (data, other)
     )

@@ -23,7 +23,7 @@ def truths(rows):
 
 
 def picture(rows, difficult=(), number=0):
-    return evaluation.LabelledPicture(f"{number}.jpg", truths(rows), truths(difficult), number)
+    return evaluation.AnnotatedImage(f"{number}.jpg", truths(rows), truths(difficult), number)
 
 
 def detections(rows, size):
@@ -127,7 +127,7 @@ def slow_iou(a, b):
 def test_the_score_is_that_of_darknets_loops(seed, threshold, points):
     found, labelled = random_set(seed)
     result = evaluation.score(
-        found, labelled, NAMES, iou_threshold=threshold, points=points, score_threshold=0.4
+        found, labelled, NAMES, match_iou=threshold, points=points, score_threshold=0.4
     )
     aps, tp, fp, average = slow_map(found, labelled, threshold, points, 0.4)
     np.testing.assert_allclose([one.ap for one in result.classes], aps, atol=1e-12)
@@ -222,10 +222,10 @@ def test_data_files_are_read_from_anywhere(tmp_path, monkeypatch):
     for folder in (tmp_path, tmp_path / "data", tmp_path.parent):
         monkeypatch.chdir(folder)
         data = evaluation.read_darknet(path)
-        assert (data.names, data.classes) == (NAMES, 3)
-        assert [one.truths.classes.tolist() for one in data.pictures] == [[0, 2], [], []]
+        assert (data.class_names, data.classes) == (NAMES, 3)
+        assert [one.truths.classes.tolist() for one in data.images] == [[0, 2], [], []]
         assert [one.name for one in data.unlabelled] == ["2.png"]
-        assert all(one.path.exists() for one in data.pictures)
+        assert all(one.path.exists() for one in data.images)
 
 
 @pytest.mark.parametrize(
@@ -294,8 +294,8 @@ def coco_file(folder):
 
 def test_coco_files_give_truths_relative_to_the_picture(tmp_path):
     data = evaluation.read_coco(coco_file(tmp_path))
-    assert (data.names, data.categories) == (NAMES, (3, 5, 8))
-    first, second = data.pictures
+    assert (data.class_names, data.categories) == (NAMES, (3, 5, 8))
+    first, second = data.images
     assert first.truths.classes.tolist() == [1]
     np.testing.assert_allclose(first.truths.boxes, [[0.375, 0.375, 0.5, 0.5]])
     assert first.difficult.classes.tolist() == [0]
@@ -341,7 +341,9 @@ def test_the_next_pictures_are_read_while_the_network_runs(monkeypatch):
         return [detections([[0, 0.9, 0.5, 0.5, 0.2, 0.2]], (5, 4))[0] for _ in arrays]
 
     data = evaluation.DataSet("a", tuple(picture([], number=number) for number in range(5)))
-    found = evaluation.detect_all(detect, data, batch=2, progress=lambda *call: told.append(call))
+    found = evaluation.detect_all(
+        detect, data, batch_size=2, progress=lambda *call: told.append(call)
+    )
     assert batches == [[0, 1], [2, 3], [4]]
     assert told == [("detecting", done, 5) for done in (0, 2, 4, 5)]
     assert [size for _, size in found] == [(5, 4)] * 5
@@ -397,8 +399,8 @@ def test_eval_of_a_coco_file(official_set, tmp_path, capsys):
     pytest.importorskip("pycocotools")
     labelled = evaluation.read_darknet(tmp_path / "obj.data")
     content = {"images": [], "annotations": [], "categories": []}
-    content["categories"] = [{"id": 10 + k, "name": n} for k, n in enumerate(labelled.names)]
-    for number, one in enumerate(labelled.pictures):
+    content["categories"] = [{"id": 10 + k, "name": n} for k, n in enumerate(labelled.class_names)]
+    for number, one in enumerate(labelled.images):
         with Image.open(one.path) as image:
             width, height = image.size
         about = {"id": number, "file_name": one.path.name, "width": width, "height": height}
@@ -431,7 +433,7 @@ def test_comparing_two_results(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found, labelled = random_set(1)
     for name, threshold in (("a", 0.5), ("b", 0.75)):
-        result = evaluation.score(found, labelled, NAMES, iou_threshold=threshold)
+        result = evaluation.score(found, labelled, NAMES, match_iou=threshold)
         (tmp_path / f"{name}.json").write_text(json.dumps(result.to_dict()))
     assert main(["eval", "--compare", "a.json", "b.json"]) == 0
     text = capsys.readouterr().out
@@ -455,12 +457,11 @@ def test_wrong_usage_of_eval(tmp_path, capsys, monkeypatch):
     assert "--cfg is needed with --data and --coco" in capsys.readouterr().err
     assert main(["eval", "--data", "none.data", "--cfg", "yolov4-tiny", "--weights", "none"]) == 2
     assert "none: no such file" in capsys.readouterr().err
-    for options in ({"points": 1}, {"iou_threshold": 1.0}, {"score_threshold": -0.1}):
+    for options in ({"points": 1}, {"match_iou": 1.0}, {"score_threshold": -0.1}):
         with pytest.raises(ValueError, match="must be"):
             evaluation.score([], [], NAMES, **options)
-        of_evaluate = {key.replace("iou_threshold", "match_iou"): options[key] for key in options}
         with pytest.raises(ValueError, match="must be"):  # before the file is looked for
-            evaluation.evaluate("yolov4-tiny", "none", evaluation.DataSet("a", ()), **of_evaluate)
+            evaluation.evaluate("yolov4-tiny", "none", evaluation.DataSet("a", ()), **options)
 
 
 def test_what_is_missing_at_the_end_is_said_at_the_start(tmp_path, capsys, monkeypatch):

@@ -50,13 +50,13 @@ def read(arguments):
 def by_name(data):
     """What is in each picture: names and boxes in pixels."""
     found = {}
-    for one in data.pictures:
+    for one in data.images:
         assert one.path.is_file()
         with Image.open(one.path) as image:
             width, height = image.size
         found[one.path.name] = [
             (
-                data.names[k],
+                data.class_names[k],
                 round((x - w / 2) * width),
                 round((y - h / 2) * height),
                 round(w * width),
@@ -82,7 +82,7 @@ def test_every_shape_is_read_as_it_comes(tool, pictures, tmp_path, monkeypatch):
     assert by_name(data) == expected()
     # As of a network whose classes are in the order of NAMES, whatever the tool's is.
     paired = evaluation.paired(data, NAMES, 3)
-    assert paired.names == tuple(NAMES)
+    assert paired.class_names == tuple(NAMES)
     assert by_name(paired) == expected()
     # And of one in another order, with a class that the set does not have.
     others = ("tie", "dog", "person", "car")
@@ -131,7 +131,7 @@ def test_a_picture_listed_twice_is_said(pictures, tmp_path):
     path = tmp_path / "set/valid.txt"
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
     data = read(["--data", tmp_path / "set/my.data"])
-    assert len(data.pictures) == 5
+    assert len(data.images) == 5
     assert any(f"{tmp_path}/set/JPEGImages/street 0.png 2 times" in note for note in data.notes)
 
 
@@ -178,7 +178,7 @@ def test_lines_that_are_labels(line, boxes, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     (tmp_path / "data.txt").write_text(f"{tmp_path}/a.jpg\n")
     (tmp_path / "obj.data").write_text("classes=2\nvalid=data.txt\n")
-    truths = read(["--data", tmp_path / "obj.data"]).pictures[0].truths
+    truths = read(["--data", tmp_path / "obj.data"]).images[0].truths
     assert truths.classes.tolist() == [int(box[0]) for box in boxes]
     np.testing.assert_allclose(truths.boxes, [box[1:] for box in boxes], atol=1e-6)
 
@@ -280,7 +280,7 @@ def test_what_tools_leave_out_is_filled_in(change, note, pictures, tmp_path):
 def perfect(data, size=(64, 48)):
     width, height = size
     found = []
-    for one in data.pictures:
+    for one in data.images:
         x, y, w, h = one.truths.boxes.T
         corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1)
         boxes = corners * [width, height, width, height]
@@ -331,7 +331,7 @@ def test_categories_are_never_paired_by_number_in_silence(pictures, tmp_path):
     # An 80-class network of no names, and categories that are COCO's.
     paired = evaluation.paired(data, (), 80)
     assert by_name(paired) == expected()
-    assert paired.names == COCO_NAMES
+    assert paired.class_names == COCO_NAMES
     assert "its 80 classes are taken as COCO's" in paired.notes[0]
 
 
@@ -341,13 +341,13 @@ def test_cocos_new_names_are_darknets(pictures, tmp_path):
             entry["name"] = name
 
     data = evaluation.paired(read(instances(tmp_path / "set", pictures, change)), COCO_NAMES, 80)
-    names = {data.names[k] for one in data.pictures for k in one.truths.classes}
+    names = {data.class_names[k] for one in data.images for k in one.truths.classes}
     assert names == {"tvmonitor", "diningtable", "sofa"}
 
 
 def test_numbers_of_labels_go_by_their_names(pictures, tmp_path):
     data = read(label_tools.label_studio_yolo(tmp_path / "set", pictures, NAMES))
-    assert data.names == ("car", "person", "tie")
+    assert data.class_names == ("car", "person", "tie")
     paired = evaluation.paired(data, NAMES, 3)
     assert (
         "classes are paired with the network's by name: 0 (car) is its class 1" in paired.notes[-1]
@@ -379,12 +379,12 @@ def test_a_picture_turned_by_one_tool_is_said(scaled, pictures, tmp_path):
         for content in (data, straight):
             assert max(one["bbox"][0] + one["bbox"][2] for one in content.coco["annotations"]) == 50
     found = perfect(straight)
-    fitted, notes = evaluation.fitted_to_pictures(data, [size for _, size in found])
+    fitted, notes = evaluation.fitted_to_images(data, [size for _, size in found])
     assert "street 0.png is 64x48, the file states 48x64 (turned upright by one tool" in notes[0]
     assert evaluation.coco_numbers(found, fitted)["AP"] > (0.99 if scaled else 0.6)
     if scaled:
         assert by_name(fitted) == expected()
-    score = evaluation.score(found, fitted.pictures, NAMES)
+    score = evaluation.score(found, fitted.images, NAMES)
     assert score.mean_ap > (0.99 if scaled else 0.5)
 
 
@@ -446,7 +446,7 @@ def by_hand(photographs, official_tiny):
         boxes = np.stack([(x + w / 2) / width, (y + h / 2) / height, w / width, h / height], 1)
         truths = evaluation.Truths(np.array(numbers, np.int64), boxes.astype(np.float32))
         nothing = evaluation.Truths(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
-        labelled.append(evaluation.LabelledPicture(one.path, truths, nothing))
+        labelled.append(evaluation.AnnotatedImage(one.path, truths, nothing))
     data = evaluation.DataSet("by hand", tuple(labelled), COCO_NAMES, 80)
     result = evaluation.evaluate(official_tiny.cfg, official_tiny.weights, data)
     return {one.name: one.ap for one in result.classes if one.truths}

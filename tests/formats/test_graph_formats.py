@@ -407,15 +407,15 @@ def test_int8_costs_little_of_the_score(official_tiny, tmp_path):
         path = tmp_path / f"{name}.tflite"
         convert(official_tiny.weights, network, path, decode=True, **options)
         runner = tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")
-        for one in data.pictures:
+        for one in data.images:
             with Image.open(one.path) as image:
                 pixels = np.asarray(image.convert("RGB"))
             answer = runner(images=fit(tf.constant(pixels[None]), (416, 416), letter_box=False))
             # Boxes are relative, so that every picture is one pixel.
-            found[name].append((detections_of(answer, data.names, score=0.005), (1, 1)))
+            found[name].append((detections_of(answer, data.class_names, score=0.005), (1, 1)))
     assert (tmp_path / "int8.tflite").stat().st_size < 7_000_000
     scores = {
-        name: evaluation.score(some, data.pictures, data.names) for name, some in found.items()
+        name: evaluation.score(some, data.images, data.class_names) for name, some in found.items()
     }
     scores["own"] = evaluation.evaluate(network, official_tiny.weights, data)
     labelled = [one.class_id for one in scores["own"].classes if one.truths]

@@ -657,11 +657,6 @@ def test_meaningless_options_are_refused_before_the_file_is_opened(options, mess
 
 def test_defaults_are_the_same_at_every_door():
     doors = [Detector, build_function, convert, evaluate, Decoder.__call__]
-    fields = {
-        "score": "score_threshold",
-        "iou": "iou_threshold",
-        **{name: name for name in (*vars(DetectionOptions()), *vars(ServingOptions()))},
-    }
     defaults = {**vars(DetectionOptions()), **vars(ServingOptions())}
     compared = set()
     for door in doors:
@@ -674,9 +669,9 @@ def test_defaults_are_the_same_at_every_door():
                 (Decoder.__call__, "threads"),
             }:
                 continue
-            if name in fields and parameter.default is not inspect.Parameter.empty:
-                assert parameter.default == defaults[fields[name]], (door, name)
-                compared.add(fields[name])
+            if name in defaults and parameter.default is not inspect.Parameter.empty:
+                assert parameter.default == defaults[name], (door, name)
+                compared.add(name)
     assert compared == set(defaults)
 
 

@@ -123,8 +123,8 @@ def test_suppressed_detections_are_those_of_the_decoder(tmp_path):
         [np.ascontiguousarray(one.transpose(0, 2, 3, 1)) for one in heads],
         size,
         [size] * 3,
-        score=0.2,
-        iou=0.3,
+        score_threshold=0.2,
+        iou_threshold=0.3,
         max_boxes=10_000,
     )
     assert all(len(one.scores) > 20 for one in expected)

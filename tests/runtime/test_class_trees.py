@@ -91,7 +91,7 @@ def pairs(raw, threshold):
 @pytest.mark.parametrize("threshold", [0.05, 0.3, 0.7])
 def test_a_box_is_of_the_last_class_above_a_half(network, threshold):
     raw, size, pictures = raws(), (96, 64), [(96, 64), (100, 300)]
-    found = Decoder(network)([raw], size, pictures, score=threshold, iou=0.4)
+    found = Decoder(network)([raw], size, pictures, score_threshold=threshold, iou_threshold=0.4)
     graph = decode.find_detections(
         raw, network, size, score_threshold=threshold, iou_threshold=0.4, max_boxes=50
     )
@@ -115,7 +115,7 @@ def test_a_box_is_of_the_last_class_above_a_half(network, threshold):
 
 def test_unwanted_classes_and_other_classes_are_as_without_a_tree(network):
     raw, size = raws(1), (96, 64)
-    options = {"score": 0.05, "iou": 0.2}
+    options = {"score_threshold": 0.05, "iou_threshold": 0.2}
     everything = Decoder(network)([raw], size, [size], **options)[0]
     best = int(everything.classes[0])
     some = Decoder(network)([raw], size, [size], unwanted=[best], **options)[0]
@@ -128,7 +128,7 @@ def test_numbers_that_are_none_are_no_detections(network):
     raw = raws(1)
     raw[..., 5:16] = np.nan
     raw[..., 21:] = np.inf
-    found = Decoder(network)([raw], (96, 64), [(96, 64)], score=0.05)[0]
+    found = Decoder(network)([raw], (96, 64), [(96, 64)], score_threshold=0.05)[0]
     assert len(found.scores) == 0
 
 

@@ -50,7 +50,7 @@ def test_detections_are_those_of_a_loop_over_boxes(name, kind):
     raws = raw_for(network, batch=3, seed=3)
     sizes = [(64, 96), (480, 640), (7, 5)]
     decoder = Decoder(network, Suppression(kind, 0.4))
-    found = decoder(raws, SIZE, sizes, score=0.2, iou=0.3, max_boxes=500)
+    found = decoder(raws, SIZE, sizes, score_threshold=0.2, iou_threshold=0.3, max_boxes=500)
     seen = 0
     for picture, pairs, (height, width) in zip(
         found, pairs_of(network, raws, SIZE, 0.2), sizes, strict=True
@@ -69,7 +69,13 @@ def test_across_classes_and_of_some_classes_it_is_still_the_loop(kind):
     network = network_of(HEADS["yolo"], yolo("nms_kind=greedynms"))
     raws = raw_for(network, batch=2, seed=5)
     decoder = Decoder(network, Suppression(kind, 0.4))
-    options = {"score": 0.2, "iou": 0.3, "max_boxes": 500, "agnostic": True, "unwanted": [0, 2]}
+    options = {
+        "score_threshold": 0.2,
+        "iou_threshold": 0.3,
+        "max_boxes": 500,
+        "agnostic": True,
+        "unwanted": [0, 2],
+    }
     found = decoder(raws, SIZE, [(480, 640)] * 2, **options)
     for picture, pairs in zip(found, pairs_of(network, raws, SIZE, 0.2), strict=True):
         of_one = [(score, 0, (*box, number)) for score, number, box in pairs if number in (1, 3)]
@@ -99,8 +105,8 @@ def problems(draw):
     thresholds = {
         "agnostic": draw(st.booleans()),
         "unwanted": draw(st.lists(st.integers(0, count - 1), max_size=2)),
-        "score": draw(st.sampled_from([0.0, 0.005, 0.1, 0.25, 0.6, 0.97])),
-        "iou": draw(st.sampled_from([0.0, 0.2, 0.45, 0.7])),
+        "score_threshold": draw(st.sampled_from([0.0, 0.005, 0.1, 0.25, 0.6, 0.97])),
+        "iou_threshold": draw(st.sampled_from([0.0, 0.2, 0.45, 0.7])),
         "max_boxes": draw(st.sampled_from([1, 7, 500])),
     }
     return network, raws, sizes, thresholds
@@ -112,7 +118,10 @@ def is_decided(network, raws, sizes, thresholds):
         raws, network, SIZE, score_threshold=0.0, image_sizes=np.array(sizes)
     )
     scores = np.sort(low.scores)
-    if np.any(np.abs(scores - thresholds["score"]) < 1e-6 * (scores + thresholds["score"])):
+    if np.any(
+        np.abs(scores - thresholds["score_threshold"])
+        < 1e-6 * (scores + thresholds["score_threshold"])
+    ):
         return False
     if np.any(np.diff(scores) < 1e-6 * scores[1:]):
         return False
@@ -123,11 +132,11 @@ def is_decided(network, raws, sizes, thresholds):
     keys = np.stack([low.pictures.numpy(), together * low.classes.numpy()], 1)
     boxes = low.boxes.numpy().astype(float)
     for key in np.unique(keys, axis=0):
-        mine = boxes[np.all(keys == key, 1) & (low.scores.numpy() > thresholds["score"])]
+        mine = boxes[np.all(keys == key, 1) & (low.scores.numpy() > thresholds["score_threshold"])]
         for i, a in enumerate(mine):
             for b in mine[:i]:
-                if abs(slow_overlap(a, b, kind, beta) - thresholds["iou"]) < 1e-5:
-                    return thresholds["iou"] == 0.0 and kind == "default"
+                if abs(slow_overlap(a, b, kind, beta) - thresholds["iou_threshold"]) < 1e-5:
+                    return thresholds["iou_threshold"] == 0.0 and kind == "default"
     return True
 
 
@@ -140,8 +149,8 @@ def test_detections_are_those_of_the_graph(problem):
         raws,
         network,
         SIZE,
-        score_threshold=thresholds["score"],
-        iou_threshold=thresholds["iou"],
+        score_threshold=thresholds["score_threshold"],
+        iou_threshold=thresholds["iou_threshold"],
         max_boxes=thresholds["max_boxes"],
         image_sizes=np.array(sizes),
         agnostic=thresholds["agnostic"],
@@ -171,7 +180,9 @@ def test_version_1_detections_are_those_of_the_graph(softmax, sqrt):
     wanted = decode.to_corners(kept.boxes, [[8, 8]]).numpy()
     assert kept.counts[0] > 5
     for shaped in (raw, grid):
-        for number, found in enumerate(Decoder(network)([shaped], (8, 8), [(8, 8)] * 2, score=0.1)):
+        for number, found in enumerate(
+            Decoder(network)([shaped], (8, 8), [(8, 8)] * 2, score_threshold=0.1)
+        ):
             count = int(kept.counts[number])
             assert found.classes.tolist() == kept.classes[number, :count].numpy().tolist()
             np.testing.assert_allclose(found.scores, kept.scores[number, :count], rtol=1e-5)
@@ -189,7 +200,9 @@ def test_version_1_without_classes_finds_nothing():
 def test_equal_scores_keep_darknets_order():
     network = network_of(yolo(anchors="3,3, 3,3, 3,3"))
     raws = [np.zeros((1, 2, 3, 18), np.float32)]
-    (found,) = Decoder(network)(raws, SIZE, [SIZE], score=0.1, iou=0.99, max_boxes=100)
+    (found,) = Decoder(network)(
+        raws, SIZE, [SIZE], score_threshold=0.1, iou_threshold=0.99, max_boxes=100
+    )
     graph = decode.find_detections(
         raws, network, SIZE, score_threshold=0.1, iou_threshold=0.99, max_boxes=100
     )
@@ -208,7 +221,7 @@ def test_numbers_that_are_none_are_survived(odd, kind):
     for raw in raws:
         raw[random.random(raw.shape) < 0.3] = odd
     decoder = Decoder(network, Suppression(kind, 0.6))
-    for picture in decoder(raws, SIZE, [(100, 3), (1, 1)], score=0.0, max_boxes=10**6):
+    for picture in decoder(raws, SIZE, [(100, 3), (1, 1)], score_threshold=0.0, max_boxes=10**6):
         assert np.isfinite(picture.boxes).all()
         assert not np.isnan(picture.scores).any()
         assert (np.diff(picture.scores[np.isfinite(picture.scores)]) <= 0).all()
@@ -258,7 +271,12 @@ def test_raw_heads_are_read_where_they_are_or_refused():
     for wrong, message in refused:
         with pytest.raises(ValueError, match=message):
             decoder(wrong, SIZE, sizes)
-    for options in ({"score": 1.0}, {"score": math.nan}, {"iou": -0.1}, {"max_boxes": 0}):
+    for options in (
+        {"score_threshold": 1.0},
+        {"score_threshold": math.nan},
+        {"iou_threshold": -0.1},
+        {"max_boxes": 0},
+    ):
         with pytest.raises(ValueError, match="at least 0 and below 1"):
             decoder(raws, SIZE, sizes, **options)
     with pytest.raises(ValueError, match="a picture of 0x5 pixels"):
@@ -299,7 +317,7 @@ def test_a_head_without_classes_finds_nothing_and_fails_nowhere(softmax):
     network = version_1(classes=0, extra=f"softmax={softmax}")
     (raw,) = raw_for(network, batch=2, seed=1)
     assert network.classes == 0
-    for found in Decoder(network)([raw], (8, 8), [(8, 8)] * 2, score=0.0):
+    for found in Decoder(network)([raw], (8, 8), [(8, 8)] * 2, score_threshold=0.0):
         assert len(found.scores) == 0
     for batch in (raw, raw[:0]):
         found = decode.find_detections(

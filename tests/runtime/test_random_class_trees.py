@@ -122,8 +122,10 @@ def problems(draw):
     pictures = st.tuples(st.integers(2, 900), st.integers(2, 900))
     options = {
         "image_sizes": draw(st.lists(pictures, min_size=batch, max_size=batch)),
-        "score": draw(st.sampled_from([0.0, 0.005, 0.25, 0.55, 0.9, math.nextafter(1, 0)])),
-        "iou": draw(st.sampled_from([0.0, 0.45, 0.9])),
+        "score_threshold": draw(
+            st.sampled_from([0.0, 0.005, 0.25, 0.55, 0.9, math.nextafter(1, 0)])
+        ),
+        "iou_threshold": draw(st.sampled_from([0.0, 0.45, 0.9])),
         "max_boxes": draw(st.sampled_from([1, 4, 300])),
         "agnostic": draw(st.booleans()),
         "unwanted": draw(st.lists(st.integers(0, len(parents)), max_size=3)),
@@ -136,7 +138,7 @@ def problems(draw):
 @given(problems())
 def test_detections_are_those_that_all_probabilities_say(problem):
     parents, fixes, raws, decoder, plain, options = problem
-    score = options["score"]
+    score = options["score_threshold"]
     answers = [answers_of(raw, parents, fix, score) for raw, fix in zip(raws, fixes, strict=True)]
     assume(is_decided(answers, score))
     expected = plain([one.raw for one in answers], SIZE, **options)
@@ -155,8 +157,8 @@ def test_a_large_tree_is_found_in_everywhere(score, tmp_path):
     answers = [answers_of(raw, parents, fix, score) for raw, fix in zip(raws, fixes, strict=True)]
     assert is_decided(answers, score)
     sizes = [SIZE] * 8
-    found = Decoder(network)(raws, SIZE, sizes, score=score)
-    expected = Decoder(plain)([one.raw for one in answers], SIZE, sizes, score=score)
+    found = Decoder(network)(raws, SIZE, sizes, score_threshold=score)
+    expected = Decoder(plain)([one.raw for one in answers], SIZE, sizes, score_threshold=score)
     for one, other in zip(found, expected, strict=True):
         assert one.classes.tolist() == other.classes.tolist()
         assert one.boxes.tolist() == other.boxes.tolist()

@@ -131,19 +131,19 @@ def main(parsed: argparse.Namespace) -> int:
     for note in data.notes:
         arguments.note(note)
     read = [parsed.data or parsed.coco, parsed.cfg, parsed.weights]
-    read += [picture.path for picture in data.pictures]
+    read += [picture.path for picture in data.images]
     read += [path for path in (parsed.tree, parsed.names) if path is not None]
     if parsed.plot:
         evaluation.figure_for(parsed.plot, overwrite=parsed.overwrite, inputs=read)
     if data.unlabelled:
         message = (
-            f"yolotf: {len(data.unlabelled)} of {len(data.pictures)} pictures have no label file "
+            f"yolotf: {len(data.unlabelled)} of {len(data.images)} pictures have no label file "
             f"and count as empty; the first: {evaluation.label_path(data.unlabelled[0])}"
         )
         print(printable(message), file=sys.stderr)
     from yolotf.cli import progress  # imports rich
 
-    with arguments.warnings_as_notes(), progress.counted(len(data.pictures)) as bar:
+    with arguments.warnings_as_notes(), progress.counted(len(data.images)) as bar:
         result = evaluation.evaluate(
             network,
             parsed.weights,
@@ -169,7 +169,7 @@ def main(parsed: argparse.Namespace) -> int:
     for path, error in result.unread:
         print(printable(f"yolotf: {path}: {error}"), file=sys.stderr)
     if result.unread:
-        few = f"{len(result.unread)} of {result.pictures} pictures could not be read"
+        few = f"{len(result.unread)} of {result.images} pictures could not be read"
         print(f"yolotf: {few} and counted as empty", file=sys.stderr)
     return 1 if result.unread else 0
 

@@ -6,17 +6,16 @@ The method `YOLOv4.load_weights(path, weights_type="yolo")` becomes
 
 from __future__ import annotations
 
-from typing import Any
-
 from yolotf import compat
 from yolotf.files.sources import StrPath
+from yolotf.interfaces import KerasModel
 from yolotf.loading.save import save_darknet_weights
 
 _SEEN = 32_032_000
 """The number of images seen that the old function wrote into every file."""
 
 
-def load_weights(model: Any, weights_file: StrPath, tiny: bool = False) -> bool:
+def load_weights(model: KerasModel, weights_file: StrPath, tiny: bool = False) -> bool:
     """Loads a Darknet file into `YOLOv4` or `YOLOv4Tiny`; a shorter file into the first layers.
 
     Args:
@@ -36,7 +35,7 @@ def load_weights(model: Any, weights_file: StrPath, tiny: bool = False) -> bool:
     return not report.untouched
 
 
-def save_weights(model: Any, weights_file: StrPath, tiny: bool = False) -> None:
+def save_weights(model: KerasModel, weights_file: StrPath, tiny: bool = False) -> None:
     """Writes a Darknet file of the model, with the header that the old function wrote.
 
     Args:

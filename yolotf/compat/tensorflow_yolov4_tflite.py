@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from yolotf import compat
 from yolotf.files.sources import StrPath
+from yolotf.interfaces import KerasModel
 
 
 def load_weights(
-    model: Any, weights_file: StrPath, model_name: str = "yolov4", is_tiny: bool = False
+    model: KerasModel, weights_file: StrPath, model_name: str = "yolov4", is_tiny: bool = False
 ) -> None:
     """Loads a Darknet file into the model made of `YOLO(...)`.
 
@@ -29,11 +28,11 @@ def load_weights(
     compat.load(model, weights_file)
 
 
-def load_weights_v3(model: Any, weights_file: StrPath) -> None:
+def load_weights_v3(model: KerasModel, weights_file: StrPath) -> None:
     """`load_weights` under its name for YOLOv3 in older copies."""
     compat.load(model, weights_file)
 
 
-def load_weights_tiny(model: Any, weights_file: StrPath) -> None:
+def load_weights_tiny(model: KerasModel, weights_file: StrPath) -> None:
     """`load_weights` under its name for the tiny networks in older copies."""
     compat.load(model, weights_file)

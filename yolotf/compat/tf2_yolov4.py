@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 from yolotf import compat
 from yolotf.files.sources import StrPath
+from yolotf.interfaces import KerasModel
+
+_Model = TypeVar("_Model", bound=KerasModel)
 
 
-def load_darknet_weights_in_yolo(yolo_model: Any, darknet_weights_path: StrPath) -> Any:
+def load_darknet_weights_in_yolo(yolo_model: _Model, darknet_weights_path: StrPath) -> _Model:
     """Loads `yolov4.weights` into `YOLOv4(...)`.
 
     Args:

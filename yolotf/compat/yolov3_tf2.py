@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from yolotf import compat
 from yolotf.files.sources import StrPath
+from yolotf.interfaces import KerasModel
 
 
-def load_darknet_weights(model: Any, weights_file: StrPath, tiny: bool = False) -> None:
+def load_darknet_weights(model: KerasModel, weights_file: StrPath, tiny: bool = False) -> None:
     """Loads `yolov3.weights` or `yolov3-tiny.weights` into `YoloV3()` or `YoloV3Tiny()`.
 
     Args:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from yolotf import compat
 from yolotf.files.sources import StrPath
+from yolotf.interfaces import KerasModel
 
 
-def load_yolo_weights(model: Any, weights_file: StrPath) -> None:
+def load_yolo_weights(model: KerasModel, weights_file: StrPath) -> None:
     """Loads a Darknet file into the model of `Create_Yolo(...)`.
 
     The old function took the network from the project's configuration, and cleared the Keras

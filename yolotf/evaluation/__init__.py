@@ -3,6 +3,9 @@
 Classifiers are evaluated by top-1 and top-k accuracy. Only the detector uses TensorFlow.
 """
 
+from typing import Any
+
+from yolotf._public import warn_caller
 from yolotf.evaluation.classification import (
     ClassificationScore,
     LabelledImages,
@@ -12,7 +15,7 @@ from yolotf.evaluation.classification import (
 from yolotf.evaluation.coco import (
     COCO_NUMBERS,
     coco_numbers,
-    fitted_to_pictures,
+    fitted_to_images,
     read_coco,
     read_instances,
 )
@@ -27,8 +30,8 @@ from yolotf.evaluation.darknet_score import (
     score,
 )
 from yolotf.evaluation.data_set import (
+    AnnotatedImage,
     DataSet,
-    LabelledPicture,
     Truths,
     label_path,
     read_darknet,
@@ -42,11 +45,11 @@ from yolotf.evaluation.run import evaluate
 
 __all__ = [
     "COCO_NUMBERS",
+    "AnnotatedImage",
     "ClassScore",
     "ClassificationScore",
     "DataSet",
     "LabelledImages",
-    "LabelledPicture",
     "Score",
     "Truths",
     "average_precision",
@@ -58,7 +61,7 @@ __all__ = [
     "evaluate_classifier",
     "figure_for",
     "find_labels",
-    "fitted_to_pictures",
+    "fitted_to_images",
     "iou",
     "label_path",
     "label_places",
@@ -74,3 +77,12 @@ __all__ = [
     "relative",
     "score",
 ]
+
+_RENAMED = {"LabelledPicture": "AnnotatedImage", "fitted_to_pictures": "fitted_to_images"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warn_caller(f"{__name__}.{name} is called {_RENAMED[name]} now", DeprecationWarning)
+    return globals()[_RENAMED[name]]

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from yolotf._public import renamed_attributes
 from yolotf.darknet import data_files
+from yolotf.darknet.cfg import Network, Source
 from yolotf.darknet.class_names import Names, read_names
 from yolotf.errors import YolotfError
 from yolotf.evaluation.run import reason
@@ -29,6 +31,7 @@ _Path = str | os.PathLike[str]
 TOP = 5
 
 
+@renamed_attributes(names="class_names")
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
     """Images, each with the label of its class.
@@ -40,7 +43,7 @@ class LabelledImages:
             which counts as wrong, as in Darknet.
         classes: the labels in the order of the network's classes.
         ordered: whether a file defines that order; labels from folder names have no order.
-        names: human-readable class names, if the data set has them.
+        class_names: human-readable class names, if the data set has them.
         top: the data file's k for top-k accuracy.
         notes: remarks on how the data was read.
     """
@@ -50,7 +53,7 @@ class LabelledImages:
     labels: tuple[str | None, ...]
     classes: tuple[str, ...]
     ordered: bool = True
-    names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     top: int = TOP
     notes: tuple[str, ...] = ()
 
@@ -111,7 +114,7 @@ def _of_data_file(path: Path) -> LabelledImages:
         paths,
         labels,
         classes,
-        names=names,
+        class_names=names,
         top=max(TOP, int(top)) if top.isdecimal() else TOP,
         notes=(*notes, *lookup.notes()),
     )
@@ -193,7 +196,7 @@ class ClassificationScore:
 
 
 def evaluate_classifier(
-    network: Any,
+    network: Network | Source,
     weights: _Path,
     data: LabelledImages,
     *,
@@ -296,7 +299,7 @@ def evaluate_classifier(
 def _class_numbers(classifier: Classifier, data: LabelledImages) -> list[int]:
     """Returns the network's class of each image; -1 for an image without a label."""
     count = classifier.classes
-    names = tuple(classifier.class_names) or data.names
+    names = tuple(classifier.class_names) or data.class_names
     if data.ordered or not names:
         if len(data.classes) != count:
             advice = "" if data.ordered else "; give the network's class names"

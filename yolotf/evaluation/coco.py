@@ -16,8 +16,9 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from yolotf._public import renamed
 from yolotf.errors import YolotfError, optional_package
-from yolotf.evaluation.data_set import DataSet, LabelledPicture
+from yolotf.evaluation.data_set import AnnotatedImage, DataSet
 from yolotf.evaluation.labels import NO_TRUTHS, Truths
 from yolotf.evaluation.pairing import paired
 from yolotf.files import opening
@@ -220,16 +221,19 @@ def _whole(value: Any) -> int | None:
     return int(value) if _is_number(value) and value == int(value) else None
 
 
-def read_coco(path: _Path, *, images: _Path | None = None, names: Sequence[str] = ()) -> DataSet:
+@renamed(names="class_names")
+def read_coco(
+    path: _Path, *, images: _Path | None = None, class_names: Sequence[str] = ()
+) -> DataSet:
     """Reads a COCO instances file as a data set.
 
     Categories are paired with the network's classes by name, never by number alone; `evaluate`
-    does that unless `names` is given.
+    does that unless `class_names` is given.
 
     Args:
         path: for example instances_val2017.json.
         images: the images' folder; None: beside the file, or in COCO's layout.
-        names: names of the network's classes, in order.
+        class_names: names of the network's classes, in order.
 
     Raises:
         OSError: the file cannot be read.
@@ -250,7 +254,7 @@ def read_coco(path: _Path, *, images: _Path | None = None, names: Sequence[str] 
             image["width"], image["height"] = _size_of(file)
         mine = of_image[image["id"]]
         pictures.append(
-            LabelledPicture(
+            AnnotatedImage(
                 file,
                 _truths(mine, class_of, image, crowd=False),
                 _truths(mine, class_of, image, crowd=True),
@@ -268,7 +272,7 @@ def read_coco(path: _Path, *, images: _Path | None = None, names: Sequence[str] 
         tuple(category["id"] for category in categories),
         (*content["notes"], *places.notes()),
     )
-    return paired(data, tuple(names), None) if names else data
+    return paired(data, tuple(class_names), None) if class_names else data
 
 
 def _size_of(file: Path) -> tuple[int, int]:
@@ -324,7 +328,7 @@ def _truths(
     return Truths(classes, (boxes / scale).astype(np.float32))
 
 
-def fitted_to_pictures(
+def fitted_to_images(
     data: DataSet, sizes: Sequence[tuple[int, int]]
 ) -> tuple[DataSet, tuple[str, ...]]:
     """Adapts a COCO data set to images whose sizes differ from those in the file.
@@ -342,13 +346,13 @@ def fitted_to_pictures(
     """
     wrong = {
         index: size
-        for index, (picture, size) in enumerate(zip(data.pictures, sizes, strict=True))
+        for index, (picture, size) in enumerate(zip(data.images, sizes, strict=True))
         if picture.size is not None and size != (0, 0) and picture.size != size
     }
     if data.coco is None or not wrong:
         return data, ()
-    is_read = _are_pixels_as_read(data.pictures, wrong)
-    pictures = list(data.pictures)
+    is_read = _are_pixels_as_read(data.images, wrong)
+    pictures = list(data.images)
     scales: dict[int | None, npt.NDArray[np.float64]] = {}
     for index, (width, height) in wrong.items():
         picture = pictures[index]
@@ -373,7 +377,7 @@ def fitted_to_pictures(
         for annotation in content["annotations"]
     ]
     index, (width, height) = next(iter(wrong.items()))
-    first = data.pictures[index]
+    first = data.images[index]
     said = first.size or (0, 0)
     turned = " (turned upright by one tool, not by the other?)" if said == (height, width) else ""
     taken = "pixels of the pictures" if is_read else "scaled with them"
@@ -382,11 +386,11 @@ def fitted_to_pictures(
         f"{first.path} is {width}x{height}, the file states {said[0]}x{said[1]}{turned}; its boxes "
         f"are taken as {taken}"
     )
-    return dataclasses.replace(data, pictures=tuple(pictures), coco=content), (note,)
+    return dataclasses.replace(data, images=tuple(pictures), coco=content), (note,)
 
 
 def _are_pixels_as_read(
-    pictures: Sequence[LabelledPicture], sizes: Mapping[int, tuple[int, int]]
+    pictures: Sequence[AnnotatedImage], sizes: Mapping[int, tuple[int, int]]
 ) -> bool:
     """Whether all boxes lie inside the images as read, and some exceed the file's sizes."""
     beyond = False
@@ -440,7 +444,7 @@ def coco_numbers(
     """
     coco, evaluator = library()
     results = []
-    for (detections, (width, height)), picture in zip(found, data.pictures, strict=True):
+    for (detections, (width, height)), picture in zip(found, data.images, strict=True):
         boxes = np.clip(detections.xyxy, 0, [width, height, width, height]).astype(float)
         for box, value, class_id in zip(boxes, detections.scores, detections.classes, strict=True):
             category = data.categories[int(class_id)]

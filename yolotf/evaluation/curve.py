@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +14,13 @@ from yolotf.errors import optional_package
 from yolotf.evaluation.darknet_score import Score
 from yolotf.files import atomic
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _Path = str | os.PathLike[str]
 
 
-def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] = ()) -> Any:
+def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] = ()) -> Figure:
     """Returns an empty figure that can be saved as `path`; writes nothing.
 
     Args:
@@ -76,7 +79,7 @@ def plot(
         ylabel="precision",
         xlim=(0, 1.01),
         ylim=(0, 1.01),
-        title=f"mAP@{result.iou_threshold:.2f} = {100 * result.mean_ap:.2f} %",
+        title=f"mAP@{result.match_iou:.2f} = {100 * result.mean_ap:.2f} %",
     )
     axes.grid(alpha=0.3)
     if 0 < len(labelled) <= 20:

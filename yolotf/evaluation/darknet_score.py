@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yolotf._public import public
+from yolotf._public import public, renamed, renamed_attributes
 from yolotf.darknet.detection_options import DetectionOptions, check_threshold
 from yolotf.errors import YolotfError
-from yolotf.evaluation.data_set import LabelledPicture
+from yolotf.evaluation.data_set import AnnotatedImage
 from yolotf.images.detections import Detections
 
 _Floats = npt.NDArray[np.float32]
@@ -70,16 +70,17 @@ class ClassScore:
 
 
 @public
+@renamed_attributes(iou_threshold="match_iou", pictures="images")
 @dataclass(frozen=True, eq=False)
 class Score:
     """The figures of `darknet detector map`.
 
     Attributes:
         classes: the score of each class.
-        iou_threshold: the IoU above which a detection matches a label.
+        match_iou: the IoU above which a detection matches a label.
         points: number of recalls at which precision is sampled; 0 is the area under the curve.
         score_threshold: for `tp`, `fp` and what is derived from them.
-        pictures: number of images.
+        images: number of images.
         detections: number of detections above 0.005, of all classes.
         average_iou: over all classes, see `ClassScore`.
         coco: COCO's twelve metrics by name, if computed.
@@ -88,10 +89,10 @@ class Score:
     """
 
     classes: tuple[ClassScore, ...]
-    iou_threshold: float
+    match_iou: float
     points: int
     score_threshold: float
-    pictures: int
+    images: int
     detections: int
     average_iou: float
     coco: Mapping[str, float] | None = None
@@ -122,11 +123,11 @@ class Score:
         """Returns a dictionary for JSON."""
         return {
             **self.about,
-            "pictures": self.pictures,
+            "pictures": self.images,
             "unread": [{"path": path, "error": error} for path, error in self.unread],
             "truths": sum(one.truths for one in self.classes),
             "detections": self.detections,
-            "iou_threshold": self.iou_threshold,
+            "iou_threshold": self.match_iou,
             "points": self.points,
             "score_threshold": self.score_threshold,
             "map": self.mean_ap,
@@ -172,13 +173,13 @@ class Score:
             f"{threshold}, TP = {self.tp}, FP = {self.fp}, FN = {self.fn}, "
             f"average IoU = {100 * self.average_iou:2.2f} %",
             "",
-            f"IoU threshold = {100 * self.iou_threshold:2.0f} %, used "
+            f"IoU threshold = {100 * self.match_iou:2.0f} %, used "
             + (
                 f"{self.points} Recall-points"
                 if self.points
                 else "Area-Under-Curve for each unique Recall"
             ),
-            f"mean average precision (mAP@{self.iou_threshold:0.2f}) = {self.mean_ap:f}, or "
+            f"mean average precision (mAP@{self.match_iou:0.2f}) = {self.mean_ap:f}, or "
             f"{100 * self.mean_ap:2.2f} %",
         ]
         if self.coco is not None:
@@ -186,20 +187,21 @@ class Score:
         return lines
 
 
-def check_options(iou_threshold: float, points: int, score_threshold: float) -> None:
+def check_options(match_iou: float, points: int, score_threshold: float) -> None:
     """Raises ValueError for options that `score` refuses."""
     if points == 1 or points < 0:
         raise ValueError(f"points={points} must be 0, or at least 2")
-    check_threshold("iou_threshold", iou_threshold)
+    check_threshold("match_iou", match_iou)
     check_threshold("score_threshold", score_threshold)
 
 
+@renamed(found="detections", pictures="images", names="class_names", iou_threshold="match_iou")
 def score(
-    found: Sequence[tuple[Detections, tuple[int, int]]],
-    pictures: Sequence[LabelledPicture],
-    names: Sequence[str],
+    detections: Sequence[tuple[Detections, tuple[int, int]]],
+    images: Sequence[AnnotatedImage],
+    class_names: Sequence[str],
     *,
-    iou_threshold: float = 0.5,
+    match_iou: float = 0.5,
     points: int = 0,
     score_threshold: float = DetectionOptions.score_threshold,
     about: Mapping[str, Any] | None = None,
@@ -207,11 +209,11 @@ def score(
     """Computes the figures of `darknet detector map`.
 
     Args:
-        found: for each image, its detections in pixels and its (width, height). Of two detections
-            of one label above the score threshold, the first counts as right.
-        pictures: the labelled images.
-        names: names of all classes.
-        iou_threshold: the IoU above which a detection matches a label.
+        detections: for each image, its detections in pixels and its (width, height). Of two
+            detections of one label above the score threshold, the first counts as right.
+        images: the labelled images.
+        class_names: names of all classes.
+        match_iou: the IoU above which a detection matches a label.
         points: number of recalls at which precision is sampled: 11 as in VOC 2007, 101 as in COCO;
             0 is the area under the curve.
         score_threshold: for precision, recall, F1 and average IoU.
@@ -220,13 +222,13 @@ def score(
     Raises:
         ValueError: `points` is 1 or negative, or a threshold is out of range.
     """
-    check_options(iou_threshold, points, score_threshold)
-    tally = _Tally(len(names), np.float32(iou_threshold), np.float32(score_threshold))
-    for (detections, size), picture in zip(found, pictures, strict=True):
-        tally.add(detections, size, picture)
+    check_options(match_iou, points, score_threshold)
+    tally = _Tally(len(class_names), np.float32(match_iou), np.float32(score_threshold))
+    for (found, size), image in zip(detections, images, strict=True):
+        tally.add(found, size, image)
     ranked = _ranked(tally)
     classes = []
-    for class_id, name in enumerate(names):
+    for class_id, name in enumerate(class_names):
         truths = int(tally.truths[class_id])
         precisions, recalls = _curve(ranked[class_id], truths)
         tp, fp = int(tally.tp[class_id]), int(tally.fp[class_id])
@@ -246,10 +248,10 @@ def score(
     counted = max(int(tally.tp.sum() + tally.fp.sum()), 1)
     return Score(
         tuple(classes),
-        iou_threshold,
+        match_iou,
         points,
         score_threshold,
-        len(pictures),
+        len(images),
         len(tally.scores),
         float(tally.iou.sum()) / counted,
         about=about or {},
@@ -270,7 +272,7 @@ class _Tally:
         self.labels: list[int] = []  # index of the matched label over all images; -1 for none
         self._labels_before = 0
 
-    def add(self, found: Detections, size: tuple[int, int], picture: LabelledPicture) -> None:
+    def add(self, found: Detections, size: tuple[int, int], picture: AnnotatedImage) -> None:
         truths, difficult = picture.truths, picture.difficult
         wrong = truths.classes[truths.classes >= len(self.truths)]
         if len(wrong):

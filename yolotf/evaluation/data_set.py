@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolotf._public import public
+from yolotf._public import public, renamed_attributes
 from yolotf.darknet import data_files
 from yolotf.darknet.class_names import names_beside, read_names
 from yolotf.darknet.data_files import DataFile
@@ -28,7 +28,7 @@ _Path = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledPicture:
+class AnnotatedImage:
     """An image of a data set with its labels.
 
     Attributes:
@@ -47,14 +47,15 @@ class LabelledPicture:
 
 
 @public
+@renamed_attributes(pictures="images", names="class_names")
 @dataclass(frozen=True, eq=False)
 class DataSet:
     """A data set of labelled images.
 
     Attributes:
         source: the file that lists the images.
-        pictures: the images, in the file's order.
-        names: class names; empty if not specified.
+        images: the images, in the file's order.
+        class_names: class names; empty if not specified.
         classes: number of classes; None if not specified.
         unlabelled: images without a label file, which count as empty, as in Darknet.
         coco: the contents of a COCO file; None for other data sets.
@@ -63,8 +64,8 @@ class DataSet:
     """
 
     source: str
-    pictures: tuple[LabelledPicture, ...]
-    names: tuple[str, ...] = ()
+    images: tuple[AnnotatedImage, ...]
+    class_names: tuple[str, ...] = ()
     classes: int | None = None
     unlabelled: tuple[Path, ...] = ()
     coco: Mapping[str, Any] | None = None
@@ -282,7 +283,7 @@ def _labelled(
                 elsewhere.append((path, file))
         difficult = hard[index] if index < len(hard) else None
         spared = NO_TRUTHS if difficult is None else read_labels(difficult, limit).truths
-        pictures.append(LabelledPicture(path, truths, spared))
+        pictures.append(AnnotatedImage(path, truths, spared))
     if len(unlabelled) == len(paths):
         places = [str(place) for place in label_places(unlabelled[0], like)]
         raise YolotfError(

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from yolotf._public import renamed
 from yolotf.errors import MissingPackageError
-from yolotf.evaluation.data_set import DataSet, LabelledPicture
+from yolotf.evaluation.data_set import AnnotatedImage, DataSet
 from yolotf.evaluation.labels import Fork
 from yolotf.images.detections import Detections
 from yolotf.images.read import MAX_PIXELS, read_picture
@@ -24,15 +25,16 @@ _UNREADABLE = (OSError, ValueError, MissingPackageError)
 """Errors that concern a single image, not all of them."""
 
 
+@renamed(batch="batch_size")
 def detect_all(
-    detector: Callable[[list[Any]], list[Detections]],
+    detector: Callable[[list[npt.NDArray[Any]]], list[Detections]],
     data: DataSet,
     *,
     channels: int = 3,
-    batch: int = 8,
+    batch_size: int = 8,
     max_pixels: int | None = MAX_PIXELS,
     progress: Progress | None = None,
-    unread: Callable[[LabelledPicture, Exception], None] | None = None,
+    unread: Callable[[AnnotatedImage, Exception], None] | None = None,
 ) -> list[tuple[Detections, tuple[int, int]]]:
     """Returns the detections of every image, and its (width, height).
 
@@ -42,7 +44,7 @@ def detect_all(
         detector: returns the detections of each of a list of images.
         data: the images.
         channels: input channels of the network.
-        batch: images per batch of the network.
+        batch_size: images per batch of the network.
         max_pixels: larger images are not decoded.
         progress: called as `progress("detecting", images_done, images_in_total)`.
         unread: called with each unreadable image, which then has no detections and the size
@@ -52,13 +54,13 @@ def detect_all(
         OSError: an image cannot be read.
     """
     progress = as_progress(progress, "count")
-    progress("detecting", 0, len(data.pictures))
+    progress("detecting", 0, len(data.images))
     found: list[tuple[Detections, tuple[int, int]]] = []
-    starts = range(0, len(data.pictures), batch)
+    starts = range(0, len(data.images), batch_size)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "yolotf-read") as pool:
 
         def submit(start: int) -> list[Future[npt.NDArray[Any]]]:
-            wanted = data.pictures[start : start + batch]
+            wanted = data.images[start : start + batch_size]
             return [
                 pool.submit(read_picture, one.path, channels, max_pixels=max_pixels)
                 for one in wanted
@@ -71,11 +73,11 @@ def detect_all(
                 for place, future in enumerate(waiting):
                     error = future.exception()
                     if unread is not None and isinstance(error, _UNREADABLE):
-                        unread(data.pictures[start + place], error)
+                        unread(data.images[start + place], error)
                     else:
                         arrays[place] = future.result()
                 count = len(waiting)
-                waiting = submit(start + batch)
+                waiting = submit(start + batch_size)
                 answers = iter(detector([*arrays.values()]) if arrays else [])
                 for place in range(count):
                     if place in arrays:
@@ -83,7 +85,7 @@ def detect_all(
                         found.append((next(answers), (width, height)))
                     else:
                         found.append((Detections.of([], [], []), (0, 0)))
-                progress("detecting", start + count, len(data.pictures))
+                progress("detecting", start + count, len(data.images))
         finally:
             for future in waiting:
                 future.cancel()

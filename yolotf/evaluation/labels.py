@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from yolotf._public import renamed
 from yolotf.errors import YolotfError
 from yolotf.files import opening
 
@@ -55,13 +56,14 @@ _ENDINGS = (
 )
 
 
-def label_path(picture: _Path) -> Path:
+@renamed(picture="image")
+def label_path(image: _Path) -> Path:
     """Returns where Darknet looks for the labels of an image (AlexeyAB src/utils.c:275).
 
     Darknet knows only a few extensions and would read any other image as its own labels; here
     every extension is replaced, as in hank-ai's Darknet.
     """
-    text = os.fspath(picture)
+    text = os.fspath(image)
     for folder, labels in _REPLACED:
         text = text.replace(folder, labels, 1)
     text = text.strip(" \t")
@@ -71,19 +73,20 @@ def label_path(picture: _Path) -> Path:
     return Path(text).with_suffix(".txt")
 
 
-def label_places(picture: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
+@renamed(picture="image")
+def label_places(image: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
     """Returns the possible paths of an image's labels, the most likely first.
 
     These are Darknet's path; beside the image; in `labels/` for an image in `images/` at any
     depth, as Ultralytics has it; in `labels/` beside the image's folder or in it.
 
     Args:
-        picture: path of the image.
+        image: path of the image.
         like: for `hank-ai`, beside the image comes first, as in hank-ai's Darknet.
     """
-    path = Path(picture)
+    path = Path(image)
     name = label_path(path.name).name
-    places = [label_path(picture), path.with_name(name)]
+    places = [label_path(image), path.with_name(name)]
     if like == "hank-ai":
         places.reverse()
     parts = path.parts[:-1]
@@ -95,9 +98,10 @@ def label_places(picture: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
     return tuple(dict.fromkeys(places))
 
 
-def find_labels(picture: _Path, like: Fork = "alexeyab") -> Path | None:
+@renamed(picture="image")
+def find_labels(image: _Path, like: Fork = "alexeyab") -> Path | None:
     """Returns the label file of an image; None if there is none."""
-    places = label_places(picture, like)
+    places = label_places(image, like)
     # A FIFO or device is passed on, to be refused by name when it is opened.
     return next((place for place in places if place.exists() and not place.is_dir()), None)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from yolotf._public import renamed
 from yolotf.darknet.coco import COCO_NAMES, classes_by_name
 from yolotf.errors import YolotfError
 from yolotf.evaluation.data_set import DataSet
@@ -18,7 +19,8 @@ NO_CATEGORY = -1
 """Category id of a class that is not in the COCO file."""
 
 
-def paired(data: DataSet, names: Sequence[str], classes: int | None) -> DataSet:
+@renamed(names="class_names")
+def paired(data: DataSet, class_names: Sequence[str], classes: int | None) -> DataSet:
     """Returns the data set with its classes renumbered to the network's.
 
     Tools number classes in different orders (Label Studio: alphabetically), so numbers mean
@@ -26,7 +28,7 @@ def paired(data: DataSet, names: Sequence[str], classes: int | None) -> DataSet:
 
     Args:
         data: the data set as read.
-        names: names of the network's classes; empty if unknown.
+        class_names: names of the network's classes; empty if unknown.
         classes: number of the network's classes; None: the number of names.
 
     Returns:
@@ -37,11 +39,11 @@ def paired(data: DataSet, names: Sequence[str], classes: int | None) -> DataSet:
         YolotfError: no name matches a class of the network; or, without names, the numbers of
             classes differ.
     """
+    names = tuple(class_names)
     count = classes or len(names)
-    names = tuple(names)
     if not names and _is_of_coco(data, count):
         names = COCO_NAMES
-        if data.names != names:
+        if data.class_names != names:
             note = (
                 f"{data.source}: the network's class names are not known; its {count} classes are "
                 "taken as COCO's, as these are; give the names (--names) if they are others"
@@ -54,10 +56,10 @@ def paired(data: DataSet, names: Sequence[str], classes: int | None) -> DataSet:
 
 def _is_of_coco(data: DataSet, classes: int) -> bool:
     """Whether all class names with labels are COCO's and the network has as many classes."""
-    if classes != len(COCO_NAMES) or not data.names:
+    if classes != len(COCO_NAMES) or not data.class_names:
         return False
-    used = _used(data) if data.coco is not None else np.ones(len(data.names), np.int64)
-    found = classes_by_name(data.names, COCO_NAMES)
+    used = _used(data) if data.coco is not None else np.ones(len(data.class_names), np.int64)
+    found = classes_by_name(data.class_names, COCO_NAMES)
     return bool(used.any()) and all(
         number is not None for number, labels in zip(found, used, strict=True) if labels
     )
@@ -65,32 +67,34 @@ def _is_of_coco(data: DataSet, classes: int) -> bool:
 
 def _used(data: DataSet) -> npt.NDArray[np.int64]:
     """Returns the number of labels of each class."""
-    numbers = [part.classes for one in data.pictures for part in (one.truths, one.difficult)]
+    numbers = [part.classes for one in data.images for part in (one.truths, one.difficult)]
     every = np.concatenate([np.zeros(0, np.int64), *numbers])
-    return np.bincount(every, minlength=len(data.names))
+    return np.bincount(every, minlength=len(data.class_names))
 
 
 def _paired_labels(data: DataSet, names: tuple[str, ...], classes: int) -> DataSet:
     """Pairs labels in Darknet's format, whose names may disagree with the network's numbers."""
-    if names and data.names and data.names != names:
-        found = classes_by_name(data.names, names)
+    if names and data.class_names and data.class_names != names:
+        found = classes_by_name(data.class_names, names)
         if None not in found:
             if found == tuple(range(len(names))):
-                return dataclasses.replace(data, names=names)
+                return dataclasses.replace(data, class_names=names)
             number = next(place for place, other in enumerate(found) if other != place)
             note = (
                 f"{data.source}: classes are paired with the network's by name: {number} "
-                f"({data.names[number]}) is its class {found[number]}"
+                f"({data.class_names[number]}) is its class {found[number]}"
             )
             renumbered = _renumbered(data, {a: b for a, b in enumerate(found) if b is not None})
             return dataclasses.replace(
-                renumbered, names=names, classes=classes, notes=(*data.notes, note)
+                renumbered, class_names=names, classes=classes, notes=(*data.notes, note)
             )
-    said = data.classes if data.classes is not None else len(data.names) or None
+    said = data.classes if data.classes is not None else len(data.class_names) or None
     if said is not None and said != classes:
         unknown = [
             name
-            for name, number in zip(data.names, classes_by_name(data.names, names), strict=True)
+            for name, number in zip(
+                data.class_names, classes_by_name(data.class_names, names), strict=True
+            )
             if number is None
         ]
         which = f"; {unknown[0]!r} is not one of its names" if names and unknown else ""
@@ -101,15 +105,15 @@ def _paired_labels(data: DataSet, names: tuple[str, ...], classes: int) -> DataS
             found=said,
         )
     notes = data.notes
-    if names and data.names and data.names != names:
-        pairs = enumerate(zip(data.names, names, strict=True))
+    if names and data.class_names and data.class_names != names:
+        pairs = enumerate(zip(data.class_names, names, strict=True))
         place = next(number for number, (a, b) in pairs if a != b)
         notes = (
             *notes,
-            f"{data.source}: class {place} is {data.names[place]!r} there and {names[place]!r} in "
-            "the network; classes are paired by number",
+            f"{data.source}: class {place} is {data.class_names[place]!r} there and "
+            f"{names[place]!r} in the network; classes are paired by number",
         )
-    return dataclasses.replace(data, names=names or data.names, notes=notes)
+    return dataclasses.replace(data, class_names=names or data.class_names, notes=notes)
 
 
 def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> DataSet:
@@ -117,10 +121,10 @@ def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> D
     used = _used(data)
     notes: list[str] = []
     if names:
-        found = classes_by_name(data.names, names)
+        found = classes_by_name(data.class_names, names)
         twice = [n for n in found if n is not None and found.count(n) > 1]
         if twice:
-            same = [name for name, n in zip(data.names, found, strict=True) if n == twice[0]]
+            same = [name for name, n in zip(data.class_names, found, strict=True) if n == twice[0]]
             raise YolotfError(
                 f"{data.source}: the categories {' and '.join(map(repr, same))} are both the "
                 f"network's class {names[twice[0]]!r}; name them apart",
@@ -132,8 +136,8 @@ def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> D
         ]
         if not any(number is not None and used[n] for n, number in enumerate(found)):
             raise YolotfError(
-                f"{data.source}: none of its categories ({_some(data.names)}) is a class of the "
-                f"network ({_some(names)}); is it another network's?",
+                f"{data.source}: none of its categories ({_some(data.class_names)}) is a class of "
+                f"the network ({_some(names)}); is it another network's?",
                 expected=len(names),
                 found=0,
             )
@@ -141,22 +145,26 @@ def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> D
             labels = int(used[unknown].sum())
             notes.append(
                 f"{data.source}: {plural(labels, 'label')} left out, of categories that are not "
-                f"classes of the network: {_some([data.names[n] for n in unknown])}"
+                f"classes of the network: {_some([data.class_names[n] for n in unknown])}"
             )
     else:
-        places = [n for n in range(len(data.names)) if used[n]] or [*range(len(data.names))]
-        if len(data.names) == classes:
+        places = [n for n in range(len(data.class_names)) if used[n]] or [
+            *range(len(data.class_names))
+        ]
+        if len(data.class_names) == classes:
             places = [*range(classes)]
         if len(places) != classes:
             raise YolotfError(
-                f"{data.source}: {plural(len(data.names), 'category', 'categories')} for the "
+                f"{data.source}: {plural(len(data.class_names), 'category', 'categories')} for the "
                 f"{plural(classes, 'class', 'classes')} of the network, whose names are not known; "
                 "give them (--names, class_names=) to pair by name",
                 expected=classes,
-                found=len(data.names),
+                found=len(data.class_names),
             )
-        found = tuple(places.index(n) if n in places else None for n in range(len(data.names)))
-        names = tuple(data.names[n] for n in places)
+        found = tuple(
+            places.index(n) if n in places else None for n in range(len(data.class_names))
+        )
+        names = tuple(data.class_names[n] for n in places)
         notes.append(
             f"{data.source}: the network's class names are not known; its categories are taken in "
             f"the order of their ids, {_some(names)}; give the names (--names) to pair by name"
@@ -172,7 +180,7 @@ def _paired_categories(data: DataSet, names: tuple[str, ...], classes: int) -> D
         )
     return dataclasses.replace(
         _renumbered(data, numbers),
-        names=names,
+        class_names=names,
         classes=classes,
         categories=categories,
         notes=(*data.notes, *notes),
@@ -191,9 +199,9 @@ def _renumbered(data: DataSet, numbers: Mapping[int, int]) -> DataSet:
 
     pictures = tuple(
         dataclasses.replace(one, truths=of(one.truths), difficult=of(one.difficult))
-        for one in data.pictures
+        for one in data.images
     )
-    return dataclasses.replace(data, pictures=pictures)
+    return dataclasses.replace(data, images=pictures)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -7,17 +7,18 @@ import errno
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import get_args
 
 from yolotf._public import public, renamed, warn_caller
+from yolotf.darknet.cfg import Network, Source
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.darknet.stock import as_network
 from yolotf.errors import YolotfError
-from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, fitted_to_pictures, library
+from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, fitted_to_images, library
 from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
-from yolotf.evaluation.data_set import DataSet, LabelledPicture, read_data_set
+from yolotf.evaluation.data_set import AnnotatedImage, DataSet, read_data_set
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
 from yolotf.evaluation.labels import Fork
 from yolotf.evaluation.pairing import paired
@@ -31,7 +32,7 @@ _Path = str | os.PathLike[str]
 @public
 @renamed(batch="batch_size", iou_threshold="match_iou", names="class_names")
 def evaluate(
-    network: Any,
+    network: Network | Source,
     weights: _Path,
     data: DataSet | _Path,
     *,
@@ -115,22 +116,22 @@ def evaluate(
         engine=engine,
         precision=precision,
     )
-    shown = data.names or tuple(f"class {number}" for number in range(classes))
+    shown = data.class_names or tuple(f"class {number}" for number in range(classes))
     started = time.perf_counter()
-    unread: list[tuple[LabelledPicture, Exception]] = []
+    unread: list[tuple[AnnotatedImage, Exception]] = []
     found = detect_all(
         lambda arrays: detector(arrays),
         data,
         channels=net.input_shape.channels,
-        batch=batch_size,
+        batch_size=batch_size,
         max_pixels=max_pixels,
         progress=progress,
         unread=lambda picture, error: unread.append((picture, error)),
     )
-    if len(unread) == len(data.pictures):
+    if len(unread) == len(data.images):
         raise unread[0][1]
     seconds = time.perf_counter() - started
-    data, notes = fitted_to_pictures(data, [size for _, size in found])
+    data, notes = fitted_to_images(data, [size for _, size in found])
     for note in notes:
         warn_caller(note)
     about = {
@@ -148,9 +149,9 @@ def evaluate(
     }
     result = score(
         found,
-        data.pictures,
+        data.images,
         shown,
-        iou_threshold=match_iou,
+        match_iou=match_iou,
         points=points,
         score_threshold=score_threshold,
         about=about,
@@ -173,9 +174,9 @@ def _paired(data: DataSet, names: Sequence[str], classes: int) -> DataSet:
 
 def _check_labels(data: DataSet) -> None:
     """Raises YolotfError for a data set without labels: every score would be 0."""
-    if not any(len(picture.truths.classes) for picture in data.pictures):
+    if not any(len(picture.truths.classes) for picture in data.images):
         raise YolotfError(
-            f"{data.source}: none of its {plural(len(data.pictures), 'picture')} has a label",
+            f"{data.source}: none of its {plural(len(data.images), 'picture')} has a label",
             path=data.source,
             found=0,
         )
@@ -183,17 +184,17 @@ def _check_labels(data: DataSet) -> None:
 
 def _check_pictures(data: DataSet) -> None:
     """Warns of missing images, and raises if all are missing."""
-    missing = [picture.path for picture in data.pictures if not picture.path.is_file()]
+    missing = [picture.path for picture in data.images if not picture.path.is_file()]
     if not missing:
         return
-    if len(missing) == len(data.pictures):
+    if len(missing) == len(data.images):
         raise FileNotFoundError(
             errno.ENOENT,
             f"no such file, as are all of the {plural(len(missing), 'picture')} of {data.source}",
             str(missing[0]),
         )
     warn_caller(
-        f"{data.source}: {len(missing)} of {plural(len(data.pictures), 'picture')} are not there "
+        f"{data.source}: {len(missing)} of {plural(len(data.images), 'picture')} are not there "
         f"and count as pictures in which nothing is found; the first: {missing[0]}"
     )
 

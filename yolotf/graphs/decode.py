@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +28,7 @@ from yolotf.darknet.decoding import (
 )
 from yolotf.graphs import raw_heads
 from yolotf.graphs.raw_heads import Decoded
+from yolotf.interfaces import Tensor as Tensor
 
 __all__ = [
     "Batch",
@@ -46,8 +47,7 @@ __all__ = [
     "undo_letter_box",
 ]
 
-Tensor = Any
-Size = Any
+Size: TypeAlias = Sequence[int] | Tensor
 """`(height, width)`: two ints, or two scalar int tensors."""
 
 _TILE = 128

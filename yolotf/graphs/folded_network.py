@@ -20,13 +20,12 @@ from yolotf.graphs import tf_errors, tf_operations
 from yolotf.graphs.frame_loop import in_order
 from yolotf.graphs.memory_budget import RunMemory
 from yolotf.graphs.network import NetworkGraph
+from yolotf.interfaces import Tensor
 from yolotf.weights import layout
 from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.once import once_each
-
-Tensor = Any
 
 
 class Variable:

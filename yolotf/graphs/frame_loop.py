@@ -7,7 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-Tensor = Any
+from yolotf.interfaces import Tensor
+
 Step = Callable[[Tensor, Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]]
 """Maps a frame [1, ...] and the state to outputs [1, ...] and the next state."""
 

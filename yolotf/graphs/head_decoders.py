@@ -8,8 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from yolotf.darknet.cfg import Head
 from yolotf.darknet.class_tree import Tree
 from yolotf.graphs.operations import Operations
-
-Tensor = Any
+from yolotf.interfaces import Tensor
 
 
 class Decoded(NamedTuple):

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolotf.darknet.detection_options import Resize
+from yolotf.interfaces import Tensor as Tensor
 
-Tensor = Any
 Operations = Any
 """`tf.raw_ops`, or an object with the same functions."""
 

@@ -19,6 +19,7 @@ from yolotf.darknet.decoding import tree_of_heads
 from yolotf.graphs import sections  # noqa: F401  registers the decoders
 from yolotf.graphs.head_decoders import IMAGE_DECODERS, ROW_DECODERS, Decoded, Rows
 from yolotf.graphs.operations import Operations
+from yolotf.interfaces import Tensor
 
 __all__ = [
     "Decoded",
@@ -30,7 +31,6 @@ __all__ = [
     "rows_of",
 ]
 
-Tensor = Any
 Size = Sequence[Any]
 """`(height, width)`: two ints, or two scalar int32 tensors."""
 

@@ -14,8 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from yolotf.graphs import onednn
-
-Tensor = Any
+from yolotf.interfaces import Tensor as Tensor
 
 _Value = tf.compat.v1.AttrValue
 _FLOAT32 = _Value(type=tf.float32.as_datatype_enum)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import tensorflow as tf
 
@@ -19,6 +18,7 @@ from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import refuse
 from yolotf.darknet.options import Options
+from yolotf.interfaces import Tensor
 
 _IOU_LOSSES = ("mse", "giou", "diou", "ciou")
 _MATCHES = 0.25
@@ -90,7 +90,7 @@ class YoloLoss:
         self._input = network.input_shape
         self.__name__ = f"yolo_{head.index}"
 
-    def __call__(self, truths: Any, raw: Any) -> Any:
+    def __call__(self, truths: Tensor, raw: Tensor) -> Tensor:
         """Returns the loss of each image.
 
         Args:
@@ -105,17 +105,17 @@ class YoloLoss:
         truths = tf.cast(tf.stop_gradient(tf.convert_to_tensor(truths)), tf.float32)
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def cost(values: Any) -> tuple[Any, Any]:
+        def cost(values: Tensor) -> tuple[Tensor, Tensor]:
             delta = self.delta(truths, values)
 
-            def gradient(upstream: Any) -> Any:
+            def gradient(upstream: Tensor) -> Tensor:
                 return -delta * tf.reshape(upstream, [-1, 1, 1, 1])
 
             return tf.reduce_sum(tf.square(delta), [1, 2, 3]), gradient
 
         return cost(tf.cast(tf.convert_to_tensor(raw), tf.float32))
 
-    def delta(self, truths: Any, raw: Any) -> Any:
+    def delta(self, truths: Tensor, raw: Tensor) -> Tensor:
         """Returns Darknet's delta of every element of `raw`, in its shape."""
         options, head = self.options, self.head
         rows, columns = raw.shape[1], raw.shape[2]
@@ -164,7 +164,7 @@ class YoloLoss:
         delta = tf.concat([box_delta, object_delta[..., None], class_delta], -1)
         return tf.stop_gradient(tf.reshape(delta, shape))
 
-    def _activated(self, x: Any) -> Any:
+    def _activated(self, x: Tensor) -> Tensor:
         """Returns the activated outputs of the head (yolo_layer.c:662-681)."""
         head = self.head
         if not head.new_coords:
@@ -172,25 +172,27 @@ class YoloLoss:
         centre = head.scale_x_y * x[..., :2] - 0.5 * (head.scale_x_y - 1)
         return tf.concat([centre, x[..., 2:]], -1)
 
-    def _sizes(self, anchors: Any) -> Any:
+    def _sizes(self, anchors: Tensor) -> Tensor:
         """Returns the sizes of anchors, given in pixels, relative to the network's input."""
         return tf.constant(anchors, tf.float32) / [self._input.width, self._input.height]
 
-    def _boxes(self, output: Any) -> Any:
+    def _boxes(self, output: Tensor) -> Tensor:
         """Returns the predicted boxes, `get_yolo_box` (yolo_layer.c:131-151)."""
         rows, columns = output.shape[1], output.shape[2]
         y, x = tf.meshgrid(tf.range(float(rows)), tf.range(float(columns)), indexing="ij")
         corner = tf.stack([x, y], -1)[:, :, None]
         return self._placed(output, corner, self._sizes(self.head.anchors), rows, columns)
 
-    def _placed(self, output: Any, corner: Any, sizes: Any, rows: int, columns: int) -> Any:
+    def _placed(
+        self, output: Tensor, corner: Tensor, sizes: Tensor, rows: int, columns: int
+    ) -> Tensor:
         centre = (output[..., :2] + corner) / [float(columns), float(rows)]
         stretch = (
             4 * tf.square(output[..., 2:4]) if self.head.new_coords else tf.exp(output[..., 2:4])
         )
         return tf.concat([centre, stretch * sizes], -1)
 
-    def _truths(self, truths: Any) -> tuple[Any, Any, Any]:
+    def _truths(self, truths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns which rows are boxes of known classes, their classes, and the boxes."""
         boxes = truths[..., 1:]
         # The first box with x = 0 ends the list (yolo_layer.c:389).
@@ -199,7 +201,9 @@ class YoloLoss:
         known = (ids >= 0) & (ids < self.head.classes)
         return listed & known, ids, boxes
 
-    def _assigned(self, valid: Any, boxes: Any, rows: int, columns: int) -> tuple[Any, Any, Any]:
+    def _assigned(
+        self, valid: Tensor, boxes: Tensor, rows: int, columns: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns [batch, truths, anchors]: whether assigned, the index, the anchor's size."""
         mask = list(self.head.mask)
         sizes = self._sizes(self.options.all_anchors)
@@ -225,8 +229,8 @@ class YoloLoss:
         return assigned & valid[..., None], place, self._sizes(self.head.anchors)
 
     def _box_delta(
-        self, output: Any, truth: Any, place: Any, sizes: Any, rows: int, columns: int
-    ) -> Any:
+        self, output: Tensor, truth: Tensor, place: Tensor, sizes: Tensor, rows: int, columns: int
+    ) -> Tensor:
         """Returns the deltas of boxes, `delta_yolo_box` (yolo_layer.c:171-283)."""
         options = self.options
         corner = tf.cast(tf.stack([place[..., 2], place[..., 1]], -1), tf.float32)
@@ -269,16 +273,16 @@ def yolo_losses(network: cfg.Network) -> list[YoloLoss]:
 # Boxes are [..., 4]: center x, center y, width, height.
 
 
-def _sides(box: Any) -> tuple[Any, Any]:
+def _sides(box: Tensor) -> tuple[Tensor, Tensor]:
     """Returns (left, top) and (right, bottom)."""
     return box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2
 
 
-def _area(box: Any) -> Any:
+def _area(box: Tensor) -> Tensor:
     return box[..., 2] * box[..., 3]
 
 
-def _iou(box: Any, other: Any) -> Any:
+def _iou(box: Tensor, other: Tensor) -> Tensor:
     """Returns the IoU, `box_iou` (box.c:179)."""
     (first, last), (from_, to) = _sides(box), _sides(other)
     shared = tf.minimum(last, to) - tf.maximum(first, from_)
@@ -286,7 +290,7 @@ def _iou(box: Any, other: Any) -> Any:
     return tf.math.divide_no_nan(inside, _area(box) + _area(other) - inside)
 
 
-def _similarity(box: Any, other: Any, kind: str) -> Any:
+def _similarity(box: Tensor, other: Tensor, kind: str) -> Tensor:
     """Returns the overlap of a kind, `box_iou_kind` (box.c:166-273)."""
     iou = _iou(box, other)
     if kind == "iou":
@@ -306,7 +310,7 @@ def _similarity(box: Any, other: Any, kind: str) -> Any:
     return iou - apart - shape * shape / (1 - iou + shape + 1e-6)
 
 
-def _slopes(box: Any, truth: Any, kind: str) -> Any:
+def _slopes(box: Tensor, truth: Tensor, kind: str) -> Tensor:
     """Returns derivatives by x, y, width and height, the last two not halved (box.c:275-440)."""
     (first, last), (from_, to) = _sides(box), _sides(truth)
     shared = tf.minimum(last, to) - tf.maximum(first, from_)
@@ -318,7 +322,7 @@ def _slopes(box: Any, truth: Any, kind: str) -> Any:
     union_first = -box[..., 3:1:-1] - inside_first
     union_last = box[..., 3:1:-1] - inside_last
 
-    def slope(inside_slope: Any, union_slope: Any) -> Any:
+    def slope(inside_slope: Tensor, union_slope: Tensor) -> Tensor:
         return tf.where(
             union > 0,
             (union * inside_slope - inside * union_slope) / tf.square(union),

@@ -20,11 +20,12 @@ from yolotf.errors import YolotfError, optional_package
 from yolotf.files import atomic
 from yolotf.images.fonts import font_for
 from yolotf.images.read import MAX_PIXELS
-from yolotf.images.read import Picture as Picture
+from yolotf.images.read import ImageLike as ImageLike
 from yolotf.images.read import open_picture as open_picture
 from yolotf.text import listed, plural, printable
 
 if TYPE_CHECKING:
+    import supervision
     from PIL import Image
 
 
@@ -289,7 +290,7 @@ class Detections:
             )
         ]
 
-    def to_supervision(self) -> Any:
+    def to_supervision(self) -> supervision.Detections:
         """`supervision.Detections`, names in `data["class_name"]`.
 
         Raises:
@@ -306,7 +307,7 @@ class Detections:
 
     def draw(
         self,
-        image: Picture,
+        image: ImageLike,
         path: str | os.PathLike[str] | None = None,
         *,
         font: str | os.PathLike[str] | None = None,

@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +20,26 @@ from yolotf._public import warn_caller
 from yolotf.errors import MissingPackageError, OutOfMemoryError, optional_package
 from yolotf.files import detect, magic, opening
 from yolotf.images.limits import MAX_PIXELS as MAX_PIXELS
+from yolotf.interfaces import SupportsArray
 from yolotf.text import plural, printable
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Picture = Union[
-    str, "os.PathLike[str]", npt.NDArray[Any], "Image.Image", bytes, bytearray, memoryview, BinaryIO
+ImageLike = Union[
+    str,
+    "os.PathLike[str]",
+    npt.NDArray[Any],
+    SupportsArray,
+    "Image.Image",
+    bytes,
+    bytearray,
+    memoryview,
+    BinaryIO,
 ]
-"""Also anything that NumPy converts to an array, such as a `tf.Tensor`."""
 
-Pictures = list[Picture] | tuple[Picture, ...]
+ImageT = TypeVar("ImageT", bound=ImageLike)
+Images = list[ImageT] | tuple[ImageT, ...]
 """Several images; an array [batch, height, width, channels] also counts as several."""
 
 _ROUNDING = 1e-3
@@ -38,7 +47,7 @@ _ROUNDING = 1e-3
 
 
 def open_picture(
-    picture: Picture, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
+    picture: ImageLike, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
 ) -> Image.Image:
     """Returns an 8-bit Pillow image, rotated as its EXIF orientation says.
 
@@ -91,7 +100,7 @@ def open_picture(
 
 
 def read_picture(
-    picture: Picture, channels: int, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
+    picture: ImageLike, channels: int, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
 ) -> npt.NDArray[Any]:
     """Returns the pixels for a network with `channels` input channels.
 
@@ -128,7 +137,7 @@ def read_picture(
     return np.asarray(image)
 
 
-def images_of(given: Picture | Pictures) -> tuple[Sequence[Picture], bool]:
+def images_of(given: ImageLike | Images[ImageT]) -> tuple[Sequence[ImageLike], bool]:
     """Returns the images of a list, tuple or array [batch, height, width, channels], or just one.
 
     Servers pass such arrays when they batch requests.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from yolotf.darknet.class_names import read_names
 from yolotf.images.detections import Detections
-from yolotf.images.read import Picture, open_picture
+from yolotf.images.read import ImageLike, open_picture
+from yolotf.images.read import ImageLike as Picture
 from yolotf.inference.detector import Detector
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "ClassifierFunction",
     "Detections",
     "Detector",
+    "ImageLike",
     "InferenceFunction",
     "Picture",
     "build_function",

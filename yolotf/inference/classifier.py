@@ -16,7 +16,7 @@ from yolotf.darknet.class_names import Names, names_for
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
-from yolotf.images.read import Picture, Pictures, images_of
+from yolotf.images.read import ImageLike, Images, ImageT, images_of
 from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.classifier_images import Resize, check_resize, prepare, prepare_all
 from yolotf.inference.served_network import Array, ServedNetwork, ServedWeights, unpickled
@@ -198,14 +198,14 @@ class Classifier:
     def __call__(self, images: npt.NDArray[Any], *, top: int = 5) -> Any: ...
 
     @overload
-    def __call__(self, images: Picture, *, top: int = 5) -> Classification: ...
+    def __call__(self, images: ImageLike, *, top: int = 5) -> Classification: ...
 
     @overload
-    def __call__(self, images: Pictures, *, top: int = 5) -> list[Classification]: ...
+    def __call__(self, images: Images[ImageT], *, top: int = 5) -> list[Classification]: ...
 
     @renamed(pictures="images")
     def __call__(
-        self, images: Picture | Pictures, *, top: int = 5
+        self, images: ImageLike | Images[ImageT], *, top: int = 5
     ) -> Classification | list[Classification]:
         """Classifies one image, or each image of a list or batch.
 
@@ -227,7 +227,7 @@ class Classifier:
         found = [self._best(row, top) for row in self.probabilities(batch)]
         return found if several else found[0]
 
-    def probabilities(self, pictures: Sequence[Picture]) -> _Floats:
+    def probabilities(self, pictures: Sequence[ImageLike]) -> _Floats:
         """Returns the probability of every class, [images, classes] float32."""
         rows = self._served.answers(pictures, self._prepared, self._probabilities)
         return np.stack(rows) if rows else np.zeros((0, self.classes), np.float32)

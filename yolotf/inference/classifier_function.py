@@ -19,10 +19,9 @@ from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.classifier_images import Resize, check_resize
 from yolotf.inference.explained import diagnosed
 from yolotf.inference.image_operations import fit
+from yolotf.interfaces import Tensor
 from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
-
-Tensor = Any
 
 
 class ClassifierFunction:
@@ -62,7 +61,7 @@ class ClassifierFunction:
             for dtype in (tf.uint8, tf.float32)
         }
 
-    def images(self, dtype: Any = tf.uint8) -> tf.TensorSpec:
+    def images(self, dtype: tf.DType = tf.uint8) -> tf.TensorSpec:
         """Returns the input signature: [batch, height, width, channels]."""
         channels = self.network.input_shape.channels
         return tf.TensorSpec([None, None, None, channels], dtype, "images")
@@ -112,7 +111,9 @@ class ClassifierFunction:
         with self.folded.running(images.shape[0]):
             return self._functions[images.dtype](images)
 
-    def probabilities(self, images: Tensor, variables: Mapping[str, Any] | None = None) -> Tensor:
+    def probabilities(
+        self, images: Tensor, variables: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """`__call__` as one graph, to be traced by a `tf.function`.
 
         Args:

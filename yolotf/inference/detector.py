@@ -18,7 +18,7 @@ from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.detections import Detections
-from yolotf.images.read import Picture, Pictures, images_of
+from yolotf.images.read import ImageLike, Images, ImageT, images_of
 from yolotf.inference.served_network import ServedNetwork, ServedWeights, unpickled
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
@@ -207,13 +207,13 @@ class Detector:
     def __call__(self, images: Array) -> Any: ...
 
     @overload
-    def __call__(self, images: Picture) -> Detections: ...
+    def __call__(self, images: ImageLike) -> Detections: ...
 
     @overload
-    def __call__(self, images: Pictures) -> list[Detections]: ...
+    def __call__(self, images: Images[ImageT]) -> list[Detections]: ...
 
     @renamed(pictures="images")
-    def __call__(self, images: Picture | Pictures) -> Detections | list[Detections]:
+    def __call__(self, images: ImageLike | Images[ImageT]) -> Detections | list[Detections]:
         """Detects objects in one image, or in each image of a list or batch.
 
         Args:
@@ -290,7 +290,7 @@ class Detector:
                 max_pixels=self._served.options.max_pixels,
             )
 
-    def _detect(self, pictures: Sequence[Picture]) -> list[Detections]:
+    def _detect(self, pictures: Sequence[ImageLike]) -> list[Detections]:
         return self._served.answers(pictures, self._fitted, self._found)
 
     def _fitted(self, arrays: Sequence[Array]) -> npt.NDArray[np.float32]:
@@ -307,8 +307,8 @@ class Detector:
             heads,
             self.size,
             [array.shape[:2] for array in arrays],
-            score=self._wanted.score_threshold,
-            iou=self._wanted.iou_threshold,
+            score_threshold=self._wanted.score_threshold,
+            iou_threshold=self._wanted.iou_threshold,
             max_boxes=self._wanted.max_boxes,
             agnostic=self._wanted.agnostic,
             unwanted=self._unwanted,

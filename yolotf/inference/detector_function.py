@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal, cast, overload
 
 import tensorflow as tf
 
@@ -18,7 +18,7 @@ from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet import stock as networks
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
-from yolotf.darknet.detection_options import DetectionOptions, Only
+from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
 from yolotf.errors import YolotfError
 from yolotf.graphs import decode, forked, tf_errors, tf_operations
 from yolotf.graphs.folded_network import FoldedNetwork, check_eager
@@ -27,10 +27,9 @@ from yolotf.inference import gc_pause as _collector
 from yolotf.inference.classifier_function import ClassifierFunction
 from yolotf.inference.explained import diagnosed
 from yolotf.inference.image_operations import fit, to_float
+from yolotf.interfaces import Tensor
 from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
-
-Tensor = Any
 
 
 @public
@@ -262,7 +261,7 @@ class InferenceFunction:
         share: float = rows * columns / (height * width)
         return share
 
-    def detect(self, images: Tensor, variables: Mapping[str, Any]) -> decode.Batch:
+    def detect(self, images: Tensor, variables: Mapping[str, Tensor]) -> decode.Batch:
         """`__call__` as one graph of standard operations, to be traced by a `tf.function`.
 
         Args:
@@ -272,7 +271,7 @@ class InferenceFunction:
         return self.detect_fitted(self._fit_images(images), _sizes(images), variables)
 
     def detect_fitted(
-        self, inputs: Tensor, image_sizes: Tensor, variables: Mapping[str, Any]
+        self, inputs: Tensor, image_sizes: Tensor, variables: Mapping[str, Tensor]
     ) -> decode.Batch:
         """`fitted` as one graph of standard operations, to be traced by a `tf.function`."""
         return self._find(self._compute_heads(inputs, variables), image_sizes, _size(inputs))
@@ -297,7 +296,7 @@ class InferenceFunction:
         return inputs
 
     def _compute_heads(
-        self, inputs: Tensor, variables: Mapping[str, Any] | None = None
+        self, inputs: Tensor, variables: Mapping[str, Tensor] | None = None
     ) -> list[Tensor]:
         if self._any_size:
             text = f"height and width must be multiples of {self.stride}"
@@ -333,6 +332,46 @@ def _sizes(images: Tensor) -> Tensor:
     return tf.tile(_size(images)[None], [tf.shape(images)[0], 1])
 
 
+@overload
+def build_function(
+    network: cfg.Network | cfg.Source,
+    weights: WeightsSource,
+    *,
+    classes: int | None = ...,
+    score_threshold: float = ...,
+    iou_threshold: float = ...,
+    max_boxes: int = ...,
+    nms_kind: str | None = ...,
+    agnostic: bool = ...,
+    only: Only = ...,
+    class_names: Names = ...,
+    any_size: bool = ...,
+    letter_box: bool | None = ...,
+    resize: Resize | None = ...,
+    timeout: float | None = ...,
+) -> InferenceFunction: ...
+
+
+@overload
+def build_function(
+    network: cfg.Network | cfg.Source,
+    weights: WeightsSource,
+    *,
+    classes: int | None = ...,
+    score_threshold: float = ...,
+    iou_threshold: float = ...,
+    max_boxes: int = ...,
+    nms_kind: str | None = ...,
+    agnostic: bool = ...,
+    only: Only = ...,
+    class_names: Names = ...,
+    any_size: bool = ...,
+    letter_box: bool | None = ...,
+    resize: Literal["crop", "letter_box", "stretch"],
+    timeout: float | None = ...,
+) -> ClassifierFunction: ...
+
+
 @public
 @renamed(names="class_names", score="score_threshold", iou="iou_threshold")
 def build_function(
@@ -349,9 +388,9 @@ def build_function(
     class_names: Names = None,
     any_size: bool = False,
     letter_box: bool | None = DetectionOptions.letter_box,
-    resize: classifier_images.Resize | None = None,
+    resize: Resize | classifier_images.Resize | None = None,
     timeout: float | None = ServingOptions.timeout,
-) -> InferenceFunction | Any:
+) -> InferenceFunction | ClassifierFunction:
     """Builds an inference function of plain TensorFlow operations, batch normalization folded.
 
     Imports TensorFlow; `Detector` does not.
@@ -378,7 +417,7 @@ def build_function(
 
     Returns:
         A callable, see `InferenceFunction.__call__`; for a network without heads
-        `ClassifierFunction.__call__`.
+        `ClassifierFunction.__call__` (to type checkers, if `resize` is a `Classifier`'s).
 
     Raises:
         WeightsMismatch: the file does not match the network.
@@ -396,7 +435,10 @@ def build_function(
             agnostic=agnostic,
             letter_box=letter_box,
         )
-        classifier = ClassifierFunction(network, resize=resize or "crop")
+        classifier = ClassifierFunction(
+            network,
+            resize=cast("classifier_images.Resize", resize or "crop"),  # which it checks
+        )
         classifier.load(weights, contents_disposable=True, timeout=timeout)
         return classifier
     if resize == "crop" or resize == "letter_box" or resize == "stretch":

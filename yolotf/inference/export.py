@@ -12,8 +12,7 @@ from yolotf.graphs import decode
 from yolotf.inference import saving
 from yolotf.inference.detector_function import InferenceFunction
 from yolotf.inference.image_operations import fit
-
-Tensor = Any
+from yolotf.interfaces import Tensor
 
 
 def write(

@@ -5,14 +5,11 @@ Importing this module imports TensorFlow.
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.graphs import decode, operations
-
-Tensor = Any
+from yolotf.interfaces import Tensor as Tensor
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -15,8 +15,6 @@ import tensorflow as tf
 from yolotf.files import protobuf
 from yolotf.graphs.saved_model import CLASS_NAMES, WARMUP
 
-Tensor = Any
-
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from yolotf.darknet import cfg
 from yolotf.graphs import tf_errors
-from yolotf.images.read import Picture, read_picture
+from yolotf.images.read import ImageLike, read_picture
 from yolotf.inference.engines import open_engine
 from yolotf.inference.explained import diagnosed
 from yolotf.inference.recurrent_state import Stream
@@ -156,7 +156,7 @@ class ServedNetwork:
 
     def answers(
         self,
-        images: Sequence[Picture],
+        images: Sequence[ImageLike],
         prepare: Callable[[Sequence[Array]], npt.NDArray[np.float32]],
         answer: Callable[[list[Array], Sequence[Array]], Iterable[Answer]],
     ) -> list[Answer]:
@@ -192,7 +192,7 @@ class ServedNetwork:
     def _opened(self, weights: WeightsSource) -> AbstractContextManager[WeightsFile]:
         return WeightsFile.open(weights, network=self.network, timeout=self.options.timeout)
 
-    def _read(self, image: Picture) -> Array:
+    def _read(self, image: ImageLike) -> Array:
         return read_picture(
             image,
             self.network.input_shape.channels,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from yolotf._public import public, warn_caller
 from yolotf.darknet import stock
@@ -14,6 +14,9 @@ from yolotf.loading.planning import ENDS_AFTER
 from yolotf.models import build, undrawn
 from yolotf.weights.file import WeightsSource
 
+if TYPE_CHECKING:
+    import keras
+
 
 @public
 def build_model(
@@ -21,10 +24,10 @@ def build_model(
     *,
     classes: int | None = None,
     weights: WeightsSource | None = None,
-    dtype: Any = None,
+    dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
     timeout: float | None = TIMEOUT,
-) -> Any:
+) -> keras.Model:
     """Builds the Keras functional model of `network`.
 
     Args:

@@ -18,6 +18,7 @@ from yolotf.diagnosis import result
 from yolotf.diagnosis.result import Diagnosis
 from yolotf.errors import FileChangedError, ModelMismatchError, WeightsMismatch, YolotfError
 from yolotf.files.fetching import TIMEOUT
+from yolotf.interfaces import KerasModel
 from yolotf.loading import planning
 from yolotf.loading.planning import network_for, plan_for
 from yolotf.models import differences
@@ -38,7 +39,7 @@ _WORDS = {"words": True}
 @public
 def diagnose(
     weights: WeightsSource,
-    network: cfg.Network | cfg.Source | Any,
+    network: cfg.Network | cfg.Source | KerasModel,
     *,
     classes: int | None = None,
     progress: Progress | None = None,
@@ -64,18 +65,16 @@ def diagnose(
         TypeError: an argument has the wrong type.
     """
     progress = as_progress(progress, "done, total")
-    model = None
-    if hasattr(network, "layers") and hasattr(network, "weights"):
-        model = network
-    elif not isinstance(network, (cfg.Network, str, os.PathLike)):
+    if isinstance(network, (cfg.Network, str, os.PathLike)):
+        return result.diagnose(
+            weights, network, classes=classes, progress=progress, timeout=timeout
+        )
+    if not (hasattr(network, "layers") and hasattr(network, "weights")):
         raise TypeError(
             "network must be a Network, a cfg's path or text, a stock name or a model, "
             f"not {type(network).__name__}"
         )
-    if model is None:
-        return result.diagnose(
-            weights, network, classes=classes, progress=progress, timeout=timeout
-        )
+    model: Any = network
     expected = network_of(model)
     try:
         with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:

@@ -9,10 +9,11 @@ from typing import Any
 
 from yolotf import errors, text
 from yolotf._public import also_named, public
-from yolotf.darknet.cfg import Network
+from yolotf.darknet.cfg import Network, Source
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
+from yolotf.interfaces import KerasModel
 from yolotf.loading import diagnose, origins, partial, planning
 from yolotf.loading.argument_checks import model_first, outside_of_functions
 from yolotf.models import differences, undrawn
@@ -107,11 +108,11 @@ class LoadReport:
 @also_named(weights_file="weights", cfg="network")
 @model_first
 def load_darknet_weights(
-    model: Any,
+    model: KerasModel,
     weights: WeightsSource,
     tiny: bool = False,
     *,
-    network: Any = None,
+    network: Network | Source | None = None,
     strict: bool = True,
     by_name: bool = False,
     skip_mismatch: bool = False,

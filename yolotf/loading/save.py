@@ -14,6 +14,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import ContentError, ModelMismatchError
 from yolotf.files import atomic
+from yolotf.interfaces import KerasModel
 from yolotf.loading import origins, planning
 from yolotf.loading.argument_checks import is_served, outside_of_functions
 from yolotf.loading.origins import Origin
@@ -37,10 +38,10 @@ _FLOATING = ("float32", "float64", "float16", "bfloat16")
 @renamed(file="weights")
 @outside_of_functions
 def save_darknet_weights(
-    model: Any,
+    model: KerasModel,
     weights: str | os.PathLike[str],
     *,
-    network: Any = None,
+    network: cfg.Network | cfg.Source | None = None,
     seen: int | None = None,
     version: Sequence[int] | None = None,
     upto: int | None = None,

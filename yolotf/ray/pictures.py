@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from yolotf.errors import YolotfError
 from yolotf.images.detections import Detections
-from yolotf.images.read import Picture, TooLargeError, read_picture
+from yolotf.images.read import ImageLike, TooLargeError, read_picture
 from yolotf.inference import Detector
 
 BAD_REQUEST, TOO_LARGE, SERVER_ERROR = 400, 413, 500
@@ -27,7 +27,7 @@ class Failure(NamedTuple):
     status: int
 
 
-def read(picture: Picture, channels: int, max_pixels: int) -> Array | Failure:
+def read(picture: ImageLike, channels: int, max_pixels: int) -> Array | Failure:
     """Returns the pixels of an encoded image or an image file, with `channels` channels."""
     try:
         return read_picture(picture, channels, max_pixels=max_pixels)
@@ -42,7 +42,7 @@ def read(picture: Picture, channels: int, max_pixels: int) -> Array | Failure:
         return Failure("there is no memory for the picture", SERVER_ERROR)
 
 
-def _no_picture(error: Exception, picture: Picture) -> str:
+def _no_picture(error: Exception, picture: ImageLike) -> str:
     name = f"a picture of {len(picture)} bytes" if isinstance(picture, bytes) else picture
     reason = str(error).removeprefix(f"{name}: ")
     return reason if "not a picture" in reason else f"not a picture: {reason}"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf import _core
+from yolotf._public import renamed
 from yolotf.darknet.cfg import Head, Network
 from yolotf.darknet.decoding import (
     NMS_KINDS,
@@ -72,14 +73,15 @@ class Decoder:
         self._suppression = suppression or suppression_of(network)
         self._order = _ORDERS.index(order)
 
+    @renamed(score="score_threshold", iou="iou_threshold")
     def __call__(
         self,
         raws: Sequence[npt.NDArray[np.float32]],
         input_size: tuple[int, int],
         image_sizes: npt.ArrayLike,
         *,
-        score: float = DetectionOptions.score_threshold,
-        iou: float = DetectionOptions.iou_threshold,
+        score_threshold: float = DetectionOptions.score_threshold,
+        iou_threshold: float = DetectionOptions.iou_threshold,
         max_boxes: int = DetectionOptions.max_boxes,
         letter_box: bool | None = None,
         agnostic: bool = False,
@@ -94,8 +96,9 @@ class Decoder:
             input_size: (height, width) of the network's input in this call.
             image_sizes: [images, 2], (height, width) of the original images, in whose pixels boxes
                 are returned.
-            score: lowest score of a detection, in [0, 1).
-            iou: of boxes of one class that overlap more (IoU), only the best is kept; in [0, 1).
+            score_threshold: lowest score of a detection, in [0, 1).
+            iou_threshold: of boxes of one class that overlap more (IoU), only the best is kept;
+                in [0, 1).
             max_boxes: largest number of detections per image; the best are kept.
             letter_box: whether images were resized with their proportions kept; None: as in the
                 cfg.
@@ -115,8 +118,8 @@ class Decoder:
             self._numbers,
             input_size,
             np.asarray(image_sizes, np.int64),
-            score=score,
-            iou=iou,
+            score=score_threshold,
+            iou=iou_threshold,
             max_boxes=max_boxes,
             suppression=NMS_KINDS.index(self._suppression.kind),
             beta=self._suppression.beta,

@@ -6,8 +6,6 @@ detection_layer.c.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from yolotf.darknet import cfg
@@ -17,8 +15,7 @@ from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs.head_decoders import BoxParts, Decoded, Rows, decodes_image, decodes_rows
 from yolotf.graphs.operations import Operations
 from yolotf.graphs.sections.pointwise import tree_softmax
-
-Tensor = Any
+from yolotf.interfaces import Tensor
 
 
 @decodes_rows(cfg.Yolo)
