@@ -80,7 +80,7 @@ def _naming(
     names: Mapping[str, str], tell: Callable[[str, str, str], None]
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        called = function.__qualname__.removesuffix(".__init__")
+        called = function.__qualname__.removesuffix(".__init__").removesuffix(".__call__")
 
         @functools.wraps(function)
         def call(*arguments: _P.args, **options: _P.kwargs) -> _R:

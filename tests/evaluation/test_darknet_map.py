@@ -67,7 +67,7 @@ def test_boxes_come_in_the_order_of_darknets_sorts(seed):
     """do_nms_sort sorts the boxes, one class after another, by a stable sort."""
     network = slow.network_of(slow.yolo(), slow.yolo(mask="1"))
     raws = slow.raw_for(network, batch=1, seed=seed)
-    options = {"score": 0.2, "iou": 0.6, "max_boxes": 1000}
+    options = {"score_threshold": 0.2, "iou_threshold": 0.6, "max_boxes": 1000}
     sizes = [(64, 96)]
     (kept,) = Decoder(network)(raws, sizes[0], sizes, **options)
     (found,) = Decoder(network, order="alexeyab")(raws, sizes[0], sizes, **options)
@@ -96,8 +96,10 @@ def test_an_order_changes_no_detection(order):
     network = slow.network_of(slow.yolo(), slow.region(), slow.yolo(mask="1"))
     raws = slow.raw_for(network, batch=3)
     sizes = [(64, 96), (20, 30), (200, 90)]
-    plain = Decoder(network)(raws, sizes[0], sizes, score=0.005, max_boxes=1000)
-    others = Decoder(network, order=order)(raws, sizes[0], sizes, score=0.005, max_boxes=1000)
+    plain = Decoder(network)(raws, sizes[0], sizes, score_threshold=0.005, max_boxes=1000)
+    others = Decoder(network, order=order)(
+        raws, sizes[0], sizes, score_threshold=0.005, max_boxes=1000
+    )
     for first, second in zip(plain, others, strict=True):
         columns = [np.column_stack([f.boxes, f.scores, f.classes]) for f in (first, second)]
         rows = [sorted(map(tuple, column.tolist())) for column in columns]
