@@ -39,7 +39,6 @@ def scatter(
     *,
     cast: bool = False,
     verify: bool = True,
-    contents_disposable: bool = False,
     threads: int = 1,
 ) -> tuple[int, int, int, int]: ...
 def examine_content(

@@ -187,7 +187,7 @@ Target to_target(py::array& array) {
   return target;
 }
 
-// Arrays that nothing else uses during the load.
+// Arrays whose values are not needed and which nothing else uses during the load.
 class Arrays : public Variables {
  public:
   explicit Arrays(std::vector<Target> targets) : targets_(std::move(targets)) {}
@@ -220,8 +220,7 @@ class Arrays : public Variables {
 
 py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_bytes,
                          std::int64_t expected_bytes, const Int64Array& plan,
-                         std::vector<py::array> arrays, bool cast, bool verify,
-                         bool contents_disposable, int threads) {
+                         std::vector<py::array> arrays, bool cast, bool verify, int threads) {
   LoadRequest request;
   request.path = to_path(path_like);
   request.header = header_bytes;
@@ -229,7 +228,6 @@ py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_by
   request.segments = to_segments(plan);
   request.cast = cast;
   request.verify = verify;
-  request.contents_disposable = contents_disposable;
   if (request.segments.size() != arrays.size()) {
     throw py::value_error("plan and arrays must have the same length");
   }
@@ -391,6 +389,7 @@ bool copy_file(const py::object& path_like, py::array_t<std::uint8_t, py::array:
         const std::uint64_t begin = kPart * i;
         std::memcpy(out + begin, file.bytes() + begin, std::min(kPart, room - begin));
       });
+      sound = file.check_intact(&file_error);
     }
   }
   if (!sound && file_error.code == FileCode::kOk) {
@@ -444,13 +443,11 @@ PYBIND11_MODULE(_core, module) {
              "Whether a file of this version stores dense kernels (in, out).");
   module.def(
       "scatter", &yolotf::scatter_arrays, "path"_a, "header"_a, "expected_bytes"_a, "plan"_a,
-      "arrays"_a, py::kw_only(), "cast"_a = false, "verify"_a = true,
-      "contents_disposable"_a = false, "threads"_a = 1,
-      "Checks everything, then writes the file's floats into the arrays' memory. The file must "
-      "begin with `header`, 16 or 20 bytes. Returns (mapped, threads, nanoseconds checking, "
-      "nanoseconds writing). With `contents_disposable` it writes while it reads: if the file "
-      "turns "
-      "out to be bad, the arrays are left half written.");
+      "arrays"_a, py::kw_only(), "cast"_a = false, "verify"_a = true, "threads"_a = 1,
+      "Writes the file's floats into the arrays' memory. The file must begin with `header`, 16 or "
+      "20 bytes. Returns (mapped, threads, nanoseconds checking, nanoseconds writing). It checks "
+      "the content while it writes: if the file turns out to be bad, the arrays are left half "
+      "written.");
   module.def(
       "examine_content", &yolotf::examine, "path"_a, "header_bytes"_a, "plan"_a, py::kw_only(),
       "threads"_a = 1,

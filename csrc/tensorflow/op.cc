@@ -63,8 +63,8 @@ resources: [variables], their handles in one tensor: as many inputs would take T
   the time of a load. All on the device of the op.
 cast: float16 and bfloat16 variables are allowed.
 verify: the content is looked at: see content.h.
-contents_disposable: what the variables hold is of no use to anyone. They are written while the file
-  is still being read; if it then turns out to be bad, they are left half written.
+contents_disposable: what the variables hold is of no use to anyone. Their own memory is written, where
+  nothing else uses it; if the file then turns out to be bad, they are left half written.
 result: what a check found, or how it went. A file or plan that is refused is no failure of the op:
   TensorFlow would log it.
 )doc");
@@ -121,16 +121,67 @@ class PoolThreads : public Threads {
 
 class ResourceVariables : public Variables {
  public:
-  ResourceVariables(OpKernelContext* context, const Tensor& handles)
+  // With `disposable`, the variables' memory is written itself, and they stay locked; without, new
+  // memory, and they are locked no longer than to look at them and to give them the new memory.
+  ResourceVariables(OpKernelContext* context, const Tensor& handles, bool disposable)
       : context_(context),
         handles_(handles),
+        disposable_(disposable),
         variables_(static_cast<std::size_t>(handles.NumElements())),
-        unshared_(variables_.size()) {}
+        written_(variables_.size()) {}
 
   // Why lock() or begin() returned false, if TensorFlow failed.
   const absl::Status& status() const { return status_; }
 
   bool lock(std::vector<Target>* targets, Error* error) override {
+    if (order_.empty() && !find(error)) {
+      return false;
+    }
+    if (locks_.empty()) {
+      locks_.reserve(order_.size());
+      for (const std::size_t i : order_) {
+        locks_.emplace_back(*variables_[i]->mu());
+      }
+    }
+    for (const RefCountPtr<Var>& variable : variables_) {
+      targets->push_back(to_target(*variable, *variable->tensor()));
+    }
+    return true;
+  }
+
+  bool begin(std::vector<Target>* targets) override {
+    for (std::size_t i = 0; i < variables_.size(); ++i) {
+      Tensor* tensor = variables_[i]->tensor();
+      // A buffer that is referenced elsewhere (a value read earlier, the constant that initialized
+      // the variable) is never overwritten.
+      if (!disposable_ || !tensor->RefCountIsOne()) {
+        tensorflow::AllocatorAttributes host;
+        host.set_on_host(true);
+        status_ = context_->allocate_temp(tensor->dtype(), tensor->shape(), &written_[i], host);
+        if (!status_.ok()) {
+          return false;
+        }
+        tensor = &written_[i];
+        swapped_.push_back(i);
+      }
+      (*targets)[i].data = tensor->data();
+      prefer_huge_pages(tensor->data(), tensor->TotalBytes());
+    }
+    if (!disposable_) {
+      locks_.clear();
+    }
+    return true;
+  }
+
+  void commit() override {
+    for (const std::size_t i : swapped_) {
+      std::swap(*variables_[i]->tensor(), written_[i]);
+    }
+    locks_.clear();  // before the old memory is freed
+  }
+
+ private:
+  bool find(Error* error) {
     const auto handles = handles_.flat<tensorflow::ResourceHandle>();
     for (std::size_t i = 0; i < variables_.size(); ++i) {
       status_ = tensorflow::LookupResource(context_, handles(static_cast<std::int64_t>(i)),
@@ -159,50 +210,17 @@ class ResourceVariables : public Variables {
         return false;
       }
     }
-    locks_.reserve(order.size());
-    for (const std::size_t i : order) {
-      locks_.emplace_back(*variables_[i]->mu());
-    }
-    for (const RefCountPtr<Var>& variable : variables_) {
-      targets->push_back(to_target(*variable, *variable->tensor()));
-    }
+    order_ = std::move(order);
     return true;
   }
 
-  // A buffer that is referenced elsewhere (a value read earlier, the constant that initialized the
-  // variable) is not overwritten: the variable gets a new buffer.
-  bool begin(std::vector<Target>* targets) override {
-    for (std::size_t i = 0; i < variables_.size(); ++i) {
-      Tensor* tensor = variables_[i]->tensor();
-      if (!tensor->RefCountIsOne()) {
-        tensorflow::AllocatorAttributes host;
-        host.set_on_host(true);
-        status_ = context_->allocate_temp(tensor->dtype(), tensor->shape(), &unshared_[i], host);
-        if (!status_.ok()) {
-          return false;
-        }
-        tensor = &unshared_[i];
-        swapped_.push_back(i);
-      }
-      (*targets)[i].data = tensor->data();
-      prefer_huge_pages(tensor->data(), tensor->TotalBytes());
-    }
-    return true;
-  }
-
-  void commit() override {
-    for (const std::size_t i : swapped_) {
-      *variables_[i]->tensor() = unshared_[i];
-    }
-    locks_.clear();
-  }
-
- private:
   OpKernelContext* context_;
   const Tensor& handles_;
+  const bool disposable_;
   std::vector<RefCountPtr<Var>> variables_;
+  std::vector<std::size_t> order_;  // in which they are locked
+  std::vector<Tensor> written_;     // new memory; after commit() the old
   std::vector<tensorflow::mutex_lock> locks_;
-  std::vector<Tensor> unshared_;
   std::vector<std::size_t> swapped_;
   absl::Status status_;
 };
@@ -239,11 +257,10 @@ class ScatterOp : public OpKernel {
     request.segments = segments_from_rows(plan.flat<std::int64_t>().data(), variable_count);
     request.cast = cast_;
     request.verify = verify_;
-    request.contents_disposable = contents_disposable_;
     Tensor* output = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({kResultNumbers}), &output));
 
-    ResourceVariables variables(context, handles);
+    ResourceVariables variables(context, handles, contents_disposable_);
     PoolThreads threads(context);
     LoadStats stats;
     LoadError error;

@@ -167,8 +167,8 @@ class Reading {
     cut(done, file->size(), false);
   }
 
-  // Returns the number of threads; 0 if the file could not be read.
-  int run(Threads* threads, Sightings* sightings, FileError* error) {
+  // Returns false if the file could not be read.
+  bool run(Threads* threads, Sightings* sightings, FileError* error) {
     std::mutex mutex;
     bool sound = true;
     Crew crew(threads, [&](std::size_t i) {
@@ -182,12 +182,8 @@ class Reading {
         sightings->look_at(file_->bytes(), part.begin, part.end);
       }
     });
-    const int used = crew.run(parts_.size());
-    if (sound && file_->mapped() && !file_->unchanged()) {
-      sound = false;
-      error->code = FileCode::kChanged;  // the kernel broke the lease meanwhile
-    }
-    return sound ? used : 0;
+    crew.run(parts_.size());
+    return sound;
   }
 
  private:
@@ -218,31 +214,14 @@ class Load {
         !check_segments(segments_, request_.header.size(), request_.expected_bytes, file_.size(),
                         &error_->error) ||
         !file_.begin(&error_->file) ||
-        !file_.begins_with(request_.header.data(), request_.header.size(), &error_->file)) {
-      return false;
-    }
-    if (request_.verify) {
-      arrays_ = arrays_of(segments_);
-    }
-    if (!request_.contents_disposable && !(read() && content_is_sound())) {
-      return false;
-    }
-    if (!variables_->lock(&targets_, &error_->error)) {
-      return false;
-    }
-    for (std::size_t i = 0; i < segments_.size(); ++i) {
-      if (!check_target(segments_[i], static_cast<std::int64_t>(i), targets_[i], request_.cast,
-                        &error_->error)) {
-        return false;
-      }
-    }
-    if (!variables_->begin(&targets_)) {
+        !file_.begins_with(request_.header.data(), request_.header.size(), &error_->file) ||
+        !lock_variables(&targets_) || !variables_->begin(&targets_)) {
       return false;
     }
     stats_->checking_ns = nanoseconds_since(start);
-    tasks_ = split(segments_);
-    const bool written = request_.contents_disposable ? write_while_reading() : write();
-    if (!written) {
+    // Locked again: another thread may have given a variable another shape.
+    std::vector<Target> now;
+    if (!write() || !is_sound() || !lock_variables(&now)) {
       return false;
     }
     variables_->commit();
@@ -252,47 +231,33 @@ class Load {
   }
 
  private:
-  bool read() {
-    const int used = Reading(&file_, arrays_).run(threads_, &sightings_, &error_->file);
-    return used != 0;
-  }
-
-  bool content_is_sound() {
-    if (!request_.verify) {
-      return true;
+  bool lock_variables(std::vector<Target>* targets) {
+    if (!variables_->lock(targets, &error_->error)) {
+      return false;
     }
-    const std::vector<Error> errors = judge(file_.bytes(), file_.size(), arrays_, sightings_.all());
-    if (!errors.empty()) {
-      error_->error = errors.front();
+    for (std::size_t i = 0; i < segments_.size(); ++i) {
+      if (!check_target(segments_[i], static_cast<std::int64_t>(i), (*targets)[i], request_.cast,
+                        &error_->error)) {
+        return false;
+      }
     }
-    return errors.empty();
-  }
-
-  void scatter_task(const Task& task) {
-    scatter(file_.bytes(), segments_[task.segment], targets_[task.segment], task);
-  }
-
-  bool write() {
-    // In reverse: the bytes scanned last are still cached.
-    std::reverse(tasks_.begin(), tasks_.end());
-    Crew crew(threads_, [this](std::size_t i) { scatter_task(tasks_[i]); });
-    stats_->threads = crew.run(tasks_.size());
     return true;
   }
 
   // Reads the file from the first byte needed and publishes tasks as their bytes arrive. Each task
   // scans its bytes before it moves them, so that they are fetched from memory once.
-  bool write_while_reading() {
+  bool write() {
+    std::vector<Task> tasks = split(segments_);
     const auto end_of_task = [&](const Task& task) { return end_of(segments_[task.segment]); };
-    std::stable_sort(tasks_.begin(), tasks_.end(),
+    std::stable_sort(tasks.begin(), tasks.end(),
                      [&](const Task& a, const Task& b) { return end_of_task(a) < end_of_task(b); });
-    Crew crew(threads_, [this](std::size_t i) {
-      const Task& task = tasks_[i];
+    Crew crew(threads_, [&](std::size_t i) {
+      const Task& task = tasks[i];
       if (request_.verify) {
         const Extent source = source_of(segments_[task.segment], task);
         sightings_.look_at(file_.bytes(), source.begin, source.end);
       }
-      scatter_task(task);
+      scatter(file_.bytes(), segments_[task.segment], targets_[task.segment], task);
     });
     std::uint64_t read = file_.size();
     for (const Segment& segment : segments_) {
@@ -301,11 +266,11 @@ class Load {
     }
     std::size_t ready = 0;
     bool sound = true;
-    while (sound && ready < tasks_.size()) {
+    while (sound && ready < tasks.size()) {
       const std::uint64_t end = std::min(file_.size(), read + kReadAhead);
       sound = file_.read_in(read, end, &error_->file);
       read = end;
-      while (sound && ready < tasks_.size() && end_of_task(tasks_[ready]) <= read) {
+      while (sound && ready < tasks.size() && end_of_task(tasks[ready]) <= read) {
         ++ready;
       }
       if (sound) {
@@ -315,15 +280,23 @@ class Load {
     if (sound && request_.verify) {
       look_at_norms();
     }
-    stats_->threads = std::min(crew.finish(), static_cast<int>(tasks_.size()));
-    if (!sound || !content_is_sound()) {
-      return false;
+    stats_->threads = std::min(crew.finish(), static_cast<int>(tasks.size()));
+    return sound;
+  }
+
+  // Whether what was written is what the file holds, and undamaged.
+  bool is_sound() {
+    std::vector<Error> errors;
+    if (request_.verify) {
+      errors = judge(file_.bytes(), file_.size(), arrays_of(segments_), sightings_.all());
     }
-    if (file_.mapped() && !file_.unchanged()) {
-      error_->file.code = FileCode::kChanged;  // the kernel broke the lease meanwhile
-      return false;
+    if (!file_.check_intact(&error_->file)) {
+      return false;  // whatever the content says: it is not the file's
     }
-    return true;
+    if (!errors.empty()) {
+      error_->error = errors.front();
+    }
+    return errors.empty();
   }
 
   // Folded batch normalization arrays are not the source of any task.
@@ -345,10 +318,8 @@ class Load {
   LoadStats* stats_;
   LoadError* error_;
   MappedFile file_;
-  std::vector<Array> arrays_;
   Sightings sightings_;
   std::vector<Target> targets_;
-  std::vector<Task> tasks_;
 };
 
 bool examine(const std::string& path, std::uint64_t header_bytes,
@@ -362,11 +333,11 @@ bool examine(const std::string& path, std::uint64_t header_bytes,
   }
   const std::vector<Array> arrays = arrays_of(segments);
   Sightings sightings;
-  if (Reading(&file, arrays).run(threads, &sightings, &error->file) == 0) {
+  if (!Reading(&file, arrays).run(threads, &sightings, &error->file)) {
     return false;
   }
   *errors = judge(file.bytes(), file.size(), arrays, sightings.all());
-  return true;
+  return file.check_intact(&error->file);
 }
 
 // Returns the result of `function`; reports lack of memory as an error of the file, as read(2)

@@ -1,10 +1,10 @@
 // Loads a file into variables, completely or not at all.
 //
-// Phase 1 checks everything: the file's size and header, every segment, every variable's dtype and
-// shape and, if requested, the content. Phase 2 writes and cannot fail. After an error in phase 1
-// no variable has changed. Only if the old values are not needed (`contents_disposable`) are
-// reading and checking the content part of phase 2, which may then fail. The caller provides the
-// variables and the threads; this file uses only std and POSIX.
+// First it checks the file's size and header, every segment, and every variable's dtype and shape.
+// Then it reads the file, checks its content if requested, and writes, all at once, so that each
+// byte is fetched from memory once. This may fail until the last byte: therefore it writes into
+// memory that becomes the variables' only by commit(), after everything is known to be good. The
+// caller provides the variables, their memory and the threads; this file uses only std and POSIX.
 #ifndef YOLOTF_CSRC_WEIGHTS_LOAD_H_
 #define YOLOTF_CSRC_WEIGHTS_LOAD_H_
 
@@ -25,9 +25,8 @@ struct LoadRequest {
   std::string header;                // the bytes that the file must begin with
   std::int64_t expected_bytes = -1;  // the file's size; negative: any size the plan fits in
   std::vector<Segment> segments;
-  bool cast = false;                 // float16 and bfloat16 variables are allowed
-  bool verify = true;                // check the content for damage
-  bool contents_disposable = false;  // variables may be left partly written
+  bool cast = false;   // float16 and bfloat16 variables are allowed
+  bool verify = true;  // check the content for damage
 };
 
 // At most one of the two is not kOk; both are kOk if `Variables` failed.
@@ -48,19 +47,21 @@ constexpr std::array<const char*, 14> kResultFields = {
     "code", "file_code", "system_error", "segment", "axis",    "role",        "offset",
     "end",  "expected",  "found",        "mapped",  "threads", "checking_ns", "writing_ns"};
 
-// The variables of a load, one per segment. The methods are called in this order, once each, on the
-// load's thread.
+// The variables of a load, one per segment. All methods are called on the load's thread: lock,
+// begin, lock again and commit; none after one that fails.
 class Variables {
  public:
   virtual ~Variables() = default;
 
-  // Describes every variable, and locks it for this load until destruction.
+  // Describes every variable, and locks it until begin() or commit().
   virtual bool lock(std::vector<Target>* targets, Error* error) = 0;
 
-  // Called after all checks have passed: fills in every target's data.
+  // Called after the first checks: fills in the data of every target, the memory to write into. It
+  // may be the variables' own if their values are not needed; they then stay locked.
   virtual bool begin(std::vector<Target>* targets) = 0;
 
-  // Called when everything is written.
+  // Called when everything is written and has been checked: makes what was written the variables'
+  // values.
   virtual void commit() = 0;
 };
 

@@ -59,6 +59,7 @@ void prefer_huge_pages(void* memory, std::uint64_t size) noexcept {
 }
 
 MappedFile::~MappedFile() {
+  guard_.end();
   if (bytes_ != nullptr) {
     munmap(bytes_, size_);
   }
@@ -122,6 +123,13 @@ bool MappedFile::unchanged() const noexcept {
          now.tv_nsec == modified_.tv_nsec;
 }
 
+bool MappedFile::check_intact(FileError* error) const noexcept {
+  if (mapped_ && !unchanged()) {
+    return fail(error, FileCode::kChanged);  // the kernel took the lease away
+  }
+  return !guard_.lost() || fail(error, FileCode::kSystem, EIO);
+}
+
 bool MappedFile::lease() noexcept {
 #if defined(F_SETLEASE) && defined(MADV_POPULATE_READ)
   // When another process wants to write, the kernel signals the lease holder, by default with
@@ -142,11 +150,16 @@ bool MappedFile::map(std::uint64_t read_in_bytes) noexcept {
   if (mapping == MAP_FAILED) {
     return false;
   }
+  if (!guard_.begin(mapping, size_)) {
+    munmap(mapping, size_);
+    return false;
+  }
   madvise(mapping, size_, MADV_SEQUENTIAL);
   bytes_ = static_cast<std::byte*>(mapping);
   mapped_ = true;
   FileError error;
   if (!read_in(0, read_in_bytes, &error)) {
+    guard_.end();
     munmap(bytes_, size_);
     bytes_ = nullptr;
     mapped_ = false;
@@ -165,7 +178,10 @@ bool MappedFile::read_in(std::uint64_t begin, std::uint64_t end, FileError* erro
       populated = madvise(bytes_ + begin, end - begin, MADV_POPULATE_READ);
     } while (populated != 0 && errno == EINTR);
     if (populated != 0) {
-      return fail(error, FileCode::kSystem, errno);
+      const int code = errno;
+      // EFAULT: where a load would raise SIGBUS.
+      return unchanged() ? fail(error, FileCode::kSystem, code == EFAULT ? EIO : code)
+                         : fail(error, FileCode::kChanged);
     }
   }
 #else

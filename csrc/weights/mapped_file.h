@@ -1,12 +1,16 @@
 // Reads a file such that no other process can change its bytes meanwhile.
 //
-// A mapping alone is not safe: if another process truncates the file, touching a lost page is
-// SIGBUS, and by then variables may be half written. So a mapping is used only under a read lease
-// (Linux, fcntl F_SETLEASE): the kernel then blocks a process that opens the file for writing or
-// truncates it until the load, a few milliseconds, is over. If no lease is available (the file is
-// open for writing, belongs to another user, or the file system or kernel has no leases), the bytes
-// are read into private memory instead, and the file's status is compared before and after. No
-// signal handler is installed in either case.
+// A mapping alone is not safe: another process may write or truncate the file. So a mapping is used
+// only under a read lease (Linux, fcntl F_SETLEASE): the kernel then blocks a process that opens
+// the file for writing or truncates it until the load, a few milliseconds, is over. If no lease is
+// available (the file is open for writing, belongs to another user, or the file system or kernel
+// has no leases), the bytes are read into private memory instead, and the file's status is compared
+// before and after.
+//
+// The kernel waits for a lease 45 seconds by default, then takes it away: a load may take that long
+// if its process is stopped, or its disk hangs. Pages may then be lost (see lost_pages.h), or be
+// another file's. Therefore check_intact() comes after the last use of bytes(), before anything
+// relies on them.
 #ifndef YOLOTF_CSRC_WEIGHTS_MAPPED_FILE_H_
 #define YOLOTF_CSRC_WEIGHTS_MAPPED_FILE_H_
 
@@ -14,6 +18,8 @@
 
 #include <cstddef>
 #include <cstdint>
+
+#include "weights/lost_pages.h"
 
 namespace yolotf {
 
@@ -67,6 +73,9 @@ class MappedFile {
   // False if the file has changed since it was opened, judging by its status.
   bool unchanged() const noexcept;
 
+  // Whether all bytes read from bytes() so far were those of the file that was opened.
+  bool check_intact(FileError* error) const noexcept;
+
  private:
   // Many file systems update time stamps every few milliseconds: a change within the same tick as
   // the file's last one would go unnoticed.
@@ -80,6 +89,7 @@ class MappedFile {
   std::uint64_t size_ = 0;
   timespec modified_ = {};
   std::byte* bytes_ = nullptr;
+  PageGuard guard_;  // of a mapping
   bool leased_ = false;
   bool mapped_ = false;
 };

@@ -1,6 +1,6 @@
-// libFuzzer: whole loads of a file into variables, in both orders of checking and writing. A load
-// that fails changes no variable, unless they are disposable; both orders write the same numbers;
-// and what is said of the content without a load is what refuses it.
+// libFuzzer: whole loads of a file into variables, in place and into new memory. A load that fails
+// changes no variable, unless it was in place; both write the same numbers; and what is said of the
+// content without a load is what refuses it.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -23,12 +23,13 @@ constexpr float kBefore = -77.0F;
 
 class Memory : public Variables {
  public:
-  Memory(const std::vector<Segment>& segments, Dtype dtype, bool begins)
-      : segments_(segments), dtype_(dtype), begins_(begins) {
+  Memory(const std::vector<Segment>& segments, Dtype dtype, bool begins, bool in_place)
+      : segments_(segments), dtype_(dtype), begins_(begins), in_place_(in_place) {
     for (const Segment& segment : segments) {
       const std::uint64_t most = 1 << 16;
       floats.emplace_back(std::min(segment.count(), most), kBefore);
     }
+    written_ = floats;
   }
   bool lock(std::vector<Target>* targets, Error*) override {
     for (std::size_t i = 0; i < segments_.size(); ++i) {
@@ -39,13 +40,18 @@ class Memory : public Variables {
       for (int axis = 0; axis < segments_[i].rank && axis < kMaxRank; ++axis) {
         target.shape[axis] = segments_[i].shape[axis];
       }
-      target.data = floats[i].data();
+      target.data = (in_place_ ? floats : written_)[i].data();
       targets->push_back(target);
     }
     return true;
   }
   bool begin(std::vector<Target>*) override { return begins_; }
-  void commit() override { committed = true; }
+  void commit() override {
+    committed = true;
+    if (!in_place_) {
+      floats.swap(written_);
+    }
+  }
 
   std::vector<std::vector<float>> floats;
   bool committed = false;
@@ -54,6 +60,8 @@ class Memory : public Variables {
   const std::vector<Segment>& segments_;
   Dtype dtype_;
   bool begins_;
+  bool in_place_;
+  std::vector<std::vector<float>> written_;
 };
 
 class Helpers : public Threads {
@@ -175,17 +183,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
 
   std::vector<std::vector<std::vector<float>>> numbers;
-  for (const bool disposable : {false, true}) {
-    request.contents_disposable = disposable;
-    Memory memory(request.segments, dtype, begins);
+  for (const bool in_place : {false, true}) {
+    Memory memory(request.segments, dtype, begins, in_place);
     Helpers threads(helpers);
     LoadStats stats;
     LoadError error;
     const bool done = load(request, &memory, &threads, &stats, &error);
     expect(done == memory.committed);
-    expect(done || disposable || untouched(memory));
+    expect(done || in_place || untouched(memory));
     expect(done || !describe(error.error).empty());
-    if (!disposable) {
+    if (!in_place) {
       std::vector<Error> errors;
       LoadError unread;
       const bool read =

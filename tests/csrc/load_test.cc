@@ -1,6 +1,7 @@
 #include "weights/load.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -16,13 +17,15 @@
 namespace yolotf {
 namespace {
 
-// Memory of the test's own; says what was called.
+// Memory of the test's own, or new memory until commit(); says what was called.
 class Memory : public Variables {
  public:
-  explicit Memory(const std::vector<Segment>& segments) : segments_(segments) {
+  explicit Memory(const std::vector<Segment>& segments, bool in_place = false)
+      : segments_(segments), in_place_(in_place) {
     for (const Segment& segment : segments) {
       floats.emplace_back(segment.count(), -1.0F);
     }
+    written_ = floats;
   }
 
   bool lock(std::vector<Target>* targets, Error*) override {
@@ -35,19 +38,30 @@ class Memory : public Variables {
   bool begin(std::vector<Target>* targets) override {
     calls += "begin ";
     for (std::size_t i = 0; i < targets->size(); ++i) {
-      (*targets)[i].data = floats[i].data();
+      (*targets)[i].data = (in_place_ ? floats : written_)[i].data();
+    }
+    if (when_begun) {
+      when_begun();
     }
     return begins;
   }
-  void commit() override { calls += "commit"; }
+  void commit() override {
+    calls += "commit";
+    if (!in_place_) {
+      floats.swap(written_);
+    }
+  }
 
   std::vector<std::vector<float>> floats;
   std::string calls;
   Dtype dtype = Dtype::kFloat32;
   bool begins = true;
+  std::function<void()> when_begun;
 
  private:
   std::vector<Segment> segments_;
+  bool in_place_;
+  std::vector<std::vector<float>> written_;
 };
 
 // Threads that begin at once, late or never.
@@ -106,13 +120,12 @@ LoadRequest request_for(const std::string& path, const std::vector<Segment>& seg
 TEST(every_prefix_of_a_file_is_refused_and_writes_nothing) {
   const std::vector<Segment> segments = three_segments();
   const std::vector<std::byte> whole = three_segments_file();
-  for (const bool disposable : {false, true}) {
+  for (const bool in_place : {false, true}) {
     for (std::uint64_t size = 0; size <= whole.size(); ++size) {
       Folder folder;
       LoadRequest request = request_for(folder.file(text_of(whole, size)), segments);
       request.expected_bytes = 140;
-      request.contents_disposable = disposable;
-      Memory memory(segments);
+      Memory memory(segments, in_place);
       const std::vector<std::vector<float>> before = memory.floats;
       TestThreads threads(1);
       LoadStats stats;
@@ -120,7 +133,7 @@ TEST(every_prefix_of_a_file_is_refused_and_writes_nothing) {
       const bool loaded = load(request, &memory, &threads, &stats, &error);
       CHECK(loaded == (size == whole.size()));
       if (loaded) {
-        CHECK(error.error.code == Code::kOk && memory.calls == "lock begin commit");
+        CHECK(error.error.code == Code::kOk && memory.calls == "lock begin lock commit");
         CHECK(memory.floats[0] == (std::vector<float>{0.0F, 1.0F, 2.0F}));
         CHECK(memory.floats[2][1] == 14.0F && memory.floats[2][3] == 10.0F);
         CHECK(stats.threads >= 1 && stats.threads <= 2);
@@ -182,12 +195,11 @@ TEST(where_memory_ends_a_load_goes_without_threads_or_says_so) {
   const std::vector<std::byte> whole = three_segments_file();
   Folder folder;
   const std::string path = folder.file(text_of(whole, whole.size()));
-  for (const bool disposable : {false, true}) {
+  for (const bool in_place : {false, true}) {
     LoadRequest request = request_for(path, segments);
-    request.contents_disposable = disposable;
     LoadStats stats;
     NoThreads threads;
-    Memory memory(segments);
+    Memory memory(segments, in_place);
     LoadError error;
     CHECK(load(request, &memory, &threads, &stats, &error));
     CHECK(memory.floats[0] == (std::vector<float>{0.0F, 1.0F, 2.0F}));
@@ -199,9 +211,9 @@ TEST(where_memory_ends_a_load_goes_without_threads_or_says_so) {
   }
 }
 
-TEST(a_bad_number_is_found_before_anything_is_written_unless_that_is_of_no_use) {
+TEST(a_bad_number_is_found_before_what_is_written_becomes_the_variables) {
   const std::vector<Segment> segments = three_segments();
-  for (const bool disposable : {false, true}) {
+  for (const bool in_place : {false, true}) {
     for (const bool verify : {false, true}) {
       for (const int place : {0, 3, 29}) {
         Folder folder;
@@ -210,8 +222,7 @@ TEST(a_bad_number_is_found_before_anything_is_written_unless_that_is_of_no_use) 
         std::memcpy(whole.data() + 20 + 4 * place, &bad, 4);
         LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
         request.verify = verify;
-        request.contents_disposable = disposable;
-        Memory memory(segments);
+        Memory memory(segments, in_place);
         const std::vector<std::vector<float>> before = memory.floats;
         TestThreads threads(1);
         LoadStats stats;
@@ -221,8 +232,8 @@ TEST(a_bad_number_is_found_before_anything_is_written_unless_that_is_of_no_use) 
           CHECK(error.error.code == (place == 3 ? Code::kNegativeVariance : Code::kNonfinite));
           CHECK(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(place));
           CHECK(error.error.end == error.error.offset + 4 && error.error.found == 1);
-          CHECK(disposable || memory.floats == before);
-          CHECK(memory.calls == (disposable ? "lock begin " : ""));
+          CHECK(in_place || memory.floats == before);
+          CHECK(memory.calls == "lock begin ");
         }
       }
     }
@@ -247,11 +258,10 @@ TEST(threads_may_come_late_or_never) {
   Folder folder;
   LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
   std::vector<std::vector<float>> expected;
-  for (const bool disposable : {false, true}) {
+  for (const bool in_place : {false, true}) {
     for (const int helpers : {0, 1, 3}) {
       for (const unsigned delay : {0U, 3000U, TestThreads::kNever}) {
-        request.contents_disposable = disposable;
-        Memory memory(segments);
+        Memory memory(segments, in_place);
         LoadStats stats;
         LoadError error;
         TestThreads threads(helpers, delay);
@@ -281,7 +291,7 @@ TEST(a_batch_normalization_that_is_folded_in_is_looked_at_in_every_way_to_load) 
   for (Segment& segment : segments) {
     segment.norm_offset = 36;
   }
-  for (const bool disposable : {false, true}) {
+  for (const bool in_place : {false, true}) {
     for (int place = 0; place < 36; ++place) {
       Folder folder;
       std::vector<std::byte> whole = header_of(0, 2, 42, true);
@@ -289,8 +299,7 @@ TEST(a_batch_normalization_that_is_folded_in_is_looked_at_in_every_way_to_load) 
         append(&whole, i == place ? -1.0F * kInfinity : 1.0F + static_cast<float>(i));
       }
       LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
-      request.contents_disposable = disposable;
-      Memory memory(segments);
+      Memory memory(segments, in_place);
       TestThreads threads(1);
       LoadStats stats;
       LoadError error;
@@ -300,6 +309,101 @@ TEST(a_batch_normalization_that_is_folded_in_is_looked_at_in_every_way_to_load) 
       const Role roles[] = {Role::kBeta, Role::kGamma, Role::kMovingMean, Role::kMovingVariance};
       const Role role = place < 16 ? roles[place / 4] : Role::kKernel;
       CHECK(error.error.role == static_cast<std::int64_t>(role));
+    }
+  }
+}
+
+TEST(a_variable_that_changes_its_shape_meanwhile_is_refused) {
+  class Reshaped : public Memory {
+   public:
+    using Memory::Memory;
+    bool lock(std::vector<Target>* targets, Error* error) override {
+      const bool locked = Memory::lock(targets, error);
+      (*targets)[1].shape[0] += ++times_ - 1;
+      return locked;
+    }
+
+   private:
+    std::uint64_t times_ = 0;
+  };
+  Folder folder;
+  const std::vector<Segment> segments = three_segments();
+  const std::vector<std::byte> whole = three_segments_file();
+  const LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
+  Reshaped memory(segments);
+  const std::vector<std::vector<float>> before = memory.floats;
+  TestThreads threads(1);
+  LoadStats stats;
+  LoadError error;
+  CHECK(!load(request, &memory, &threads, &stats, &error));
+  CHECK(error.error.code == Code::kWrongShape && error.error.segment == 1);
+  CHECK(error.error.axis == 0 && error.error.found == error.error.expected + 1);
+  CHECK(memory.calls == "lock begin lock " && memory.floats == before);
+}
+
+// As the kernel does when the holder of a lease keeps another process waiting for too long. Returns
+// whether there was one.
+bool take_leases(const std::string& path) {
+  bool leased = false;
+#ifdef F_SETLEASE
+  struct stat file;
+  CHECK(stat(path.c_str(), &file) == 0);
+  for (int descriptor = 0; descriptor < 256; ++descriptor) {
+    struct stat status;
+    if (fstat(descriptor, &status) == 0 && status.st_ino == file.st_ino &&
+        status.st_dev == file.st_dev) {
+      leased = leased || fcntl(descriptor, F_GETLEASE) == F_RDLCK;
+      fcntl(descriptor, F_SETLEASE, F_UNLCK);
+    }
+  }
+#endif
+  return leased;
+}
+
+TEST(a_file_that_is_lost_while_it_is_loaded_is_an_error) {
+  enum Loss { kTruncated, kEmptied, kOverwritten };
+  std::vector<Segment> segments;
+  std::uint64_t offset = 20;
+  std::vector<std::byte> whole = header_of(0, 2, 42, true);
+  for (const std::uint64_t filters : {64U, 128U}) {
+    segments.push_back(segment_of(offset, 1, filters, 300, 9));
+    offset += 4 * segments.back().count();
+  }
+  while (whole.size() < offset) {
+    append(&whole, static_cast<float>(whole.size()) * 1e-6F);
+  }
+  for (const Loss loss : {kTruncated, kEmptied, kOverwritten}) {
+    for (const bool verify : {false, true}) {
+      for (const bool in_place : {false, true}) {
+        Folder folder;
+        const std::string path = folder.file(text_of(whole, whole.size()));
+        usleep(15000);  // longer than the clock of coarse time stamps
+        LoadRequest request = request_for(path, segments);
+        request.verify = verify;
+        Memory memory(segments, in_place);
+        const std::vector<std::vector<float>> before = memory.floats;
+        bool leased = false;
+        memory.when_begun = [&] {
+          leased = take_leases(path);
+          if (loss == kOverwritten) {
+            const int writer = open(path.c_str(), O_WRONLY);
+            const float number = 7.0F;
+            CHECK(pwrite(writer, &number, 4, 20) == 4);
+            close(writer);
+          } else {
+            CHECK(truncate(path.c_str(), loss == kEmptied ? 0 : 20000) == 0);
+          }
+        };
+        TestThreads threads(1);
+        LoadStats stats;
+        LoadError error;
+        const bool loaded = load(request, &memory, &threads, &stats, &error);
+        CHECK(loaded != leased);  // without leases, a copy was made before
+        CHECK(error.file.code == (loaded ? FileCode::kOk : FileCode::kChanged));
+        CHECK(error.error.code == Code::kOk);
+        CHECK(loaded || in_place || memory.floats == before);
+        CHECK(loaded == (memory.calls == "lock begin lock commit"));
+      }
     }
   }
 }

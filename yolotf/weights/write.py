@@ -248,7 +248,6 @@ def _scatter(
             list(arrays),
             cast=cast,
             verify=verify,
-            contents_disposable=True,
             threads=threads,
         )
     except _core.NativeError as error:
