@@ -129,6 +129,8 @@ class Layer:
     """
     ends_graph: ClassVar[bool] = False
     """Whether graphs end before it: its input is an output, which is decoded separately."""
+    stores_per_channel: ClassVar[bool] = False
+    """Whether it stores as many floats for each of its output channels as for any other."""
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Layer:
@@ -191,8 +193,37 @@ class Layer:
         return None
 
     @property
+    def channels_key(self) -> str | None:
+        """The option that sets its output channels; None if they depend on its inputs."""
+        return None
+
+    @property
     def sets_channels(self) -> bool:
         """Whether its options alone define its output channels, independent of the input."""
+        return self.channels_key is not None
+
+    @property
+    def channel_inputs(self) -> tuple[int, ...]:
+        """The inputs whose channels define its output channels."""
+        return () if self.sets_channels or not self.input_shape.channels else self.inputs[:1]
+
+    def channels_from(self, entering: float) -> float:
+        """The output channels that `entering` channels of `channel_inputs`, in all, become."""
+        return entering * (self.output_shape.channels / self.input_shape.channels)
+
+    @property
+    def channel_groups(self) -> int:
+        """The groups of a kernel, which divide its input channels and its filters."""
+        return 1
+
+    @property
+    def groups_divide(self) -> bool:
+        """Whether the groups of its kernel divide its input channels and its filters."""
+        return True
+
+    @property
+    def stored_by_size(self) -> bool:
+        """Whether the number of floats that it stores depends on the image size."""
         return False
 
     @property
@@ -280,11 +311,24 @@ def names_that_store() -> list[str]:
 
 _Class = TypeVar("_Class", bound="type[Layer]")
 _Layer = TypeVar("_Layer", bound=Layer)
+_Entry = TypeVar("_Entry")
 
 
 def of_class(layers: Iterable[Layer], cls: type[_Layer]) -> tuple[_Layer, ...]:
     """The layers of a class and its subclasses, in order."""
     return tuple(layer for layer in layers if isinstance(layer, cls))
+
+
+def registers(
+    registry: dict[type[Layer], Any], classes: Iterable[type[Layer]]
+) -> Callable[[_Entry], _Entry]:
+    """Returns a decorator that enters what it decorates in a package's registry, by class."""
+
+    def register(entry: _Entry) -> _Entry:
+        registry.update(dict.fromkeys(classes, entry))
+        return entry
+
+    return register
 
 
 def section(name: str, *aliases: str) -> Callable[[_Class], _Class]:

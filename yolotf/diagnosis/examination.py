@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from yolotf.diagnosis import causes as findings
-from yolotf.diagnosis import damage, hypotheses, scoring
+from yolotf.diagnosis import damage, hypotheses, priors, scoring
 from yolotf.diagnosis.causes import Finding
+from yolotf.diagnosis.channel_flow import ChannelFlow
 from yolotf.diagnosis.hypotheses import (
     AsIs,
     Edited,
@@ -22,7 +23,6 @@ from yolotf.diagnosis.hypotheses import (
     Shifted,
     Trailing,
 )
-from yolotf.diagnosis.mutations import Graph
 from yolotf.diagnosis.target import Case, Subject
 from yolotf.files import detect as _file
 from yolotf.files.detect import Contents
@@ -42,8 +42,6 @@ _BORNE_OUT = 0.1
 _MOST_TRIED = 20
 """The most explanations whose variances are read, likeliest first. A hostile cfg may lead to as
 many explanations as it has layers."""
-_UNUSUAL = 4.0
-"""Penalty, in nats, for a header width that does not match the header's version."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +257,7 @@ class _Examination:
 
     def _best(self, header: Header) -> tuple[Explanation, list[_known.Match]]:
         """Returns the likeliest explanation over both header widths, and the known networks."""
-        graph = Graph(self.subject.network)
+        flow = ChannelFlow(self.subject.network)
         own = self.subject.architecture
         found: list[Explanation] = []
         listed: list[_known.Match] = []
@@ -275,7 +273,7 @@ class _Examination:
                 explanations = scoring.explain(
                     evidence,
                     self.runs,
-                    None if floats is None else graph,
+                    None if floats is None else flow,
                     others[:_MOST_MATCHES],
                     exact=not usual,
                 )
@@ -284,7 +282,8 @@ class _Examination:
                 continue
             # A width that contradicts the version counts only if it explains the whole file.
             found += [
-                replace(each, unlikeliness=each.unlikeliness + _UNUSUAL) for each in explanations
+                replace(each, unlikeliness=each.unlikeliness + priors.OTHER_HEADER)
+                for each in explanations
             ]
             listed = listed or solved
         found.sort(key=lambda explanation: -explanation.score)

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
-from yolotf.darknet import cfg
 from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis.causes import Finding
-from yolotf.diagnosis.mutations import Edit, Option
+from yolotf.diagnosis.edit import Edit, Option
 from yolotf.diagnosis.target import Case
 from yolotf.text import plural
 from yolotf.weights import layout
@@ -128,19 +127,15 @@ class Edited(Explanation):
 
     def _head_filters(self, case: Case) -> Finding:
         edit, subject = self.edit, case.subject
-        layers = subject.network.layers
-        heads = [head for head in subject.network.heads if not isinstance(head, cfg.Detection)]
+        pairs = {pair[0].index: pair for pair in subject.network.convolutions_of_heads}
+        heads = [pairs[index] for index in edit.heads]
         classes = edit.classes or 0
-        differing = [
-            place for place, head in enumerate(heads) if edit.file[place] != edit.model[place]
-        ]
+        differing = [place for place in range(len(heads)) if edit.file[place] != edit.model[place]]
         # With the same masks, only the number of classes can differ.
         same_masks = all(
-            edit.file[place] == len(heads[place].anchors) * (heads[place].coords + 1 + classes)
-            for place in differing
+            edit.file[place] == heads[place][1].filters_for(classes) for place in differing
         )
         chosen = [heads[place] for place in differing] if same_masks else heads
-        before = [layers[head.index - 1] for head in chosen]
         return findings.HeadFilters(
             path=case.file.name,
             file=list(edit.file),
@@ -148,8 +143,10 @@ class Edited(Explanation):
             heads=differing if same_masks else None,
             classes=classes,
             source=subject.source,
-            lines=[subject.at(layer, "filters") for layer in before],
-            class_lines=[subject.at(head, "classes") for head in chosen if head.classes != classes],
+            lines=[subject.at(convolution, "filters") for convolution, _ in chosen],
+            class_lines=[
+                subject.at(head, "classes") for _, head in chosen if head.classes != classes
+            ],
         )
 
     def _folded(self, case: Case) -> Finding:
@@ -397,12 +394,8 @@ def _class_count(case: Case, classes: int, otherwise: str) -> Finding:
     network = case.subject.network
     remedy = f"pass classes={classes}, or --classes {classes}"
     if case.subject.has_lines and network.heads:
-        heads = [
-            (network.layers[head.index - 1], head)
-            for head in network.heads
-            if not isinstance(head, cfg.Detection)
-        ]
-        filters = sorted({len(h.anchors) * (h.coords + 1 + classes) for _, h in heads})
+        heads = network.convolutions_of_heads
+        filters = sorted({head.filters_for(classes) for _, head in heads})
         remedy += (
             f"; or set classes={classes} in "
             f"{case.subject.lines((head, 'classes') for _, head in heads)} and filters="
@@ -423,7 +416,7 @@ def _classifier(case: Case, edit: Edit) -> Finding:
     """Returns the cause for another number of classes of a network without heads."""
     subject, classes = case.subject, edit.file[0]
     layer = subject.network.layers[edit.layer]
-    key = "output" if isinstance(layer, cfg.Connected) else "filters"
+    key = layer.channels_key or "filters"
     if not subject.has_lines:
         remedy = f"pass classes={classes}, or --classes {classes}"
     elif subject.line(layer):

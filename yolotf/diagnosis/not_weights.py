@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from yolotf.diagnosis import priors
 from yolotf.diagnosis.causes import Finding, NotWeights
 from yolotf.diagnosis.target import Subject
 from yolotf.files.detect import Contents
@@ -30,6 +31,10 @@ def _pointed_to(size_bytes: int, subject: Subject) -> dict[str, object] | None:
     found = [match for _, floats in float_counts(size_bytes) for match in _known.solve(floats)]
     if not found:
         return None
-    best = min(found, key=lambda match: match.unlikeliness - 3 * (match.architecture is own))
+
+    def unlikeliness(match: _known.Match) -> float:
+        return match.unlikeliness - priors.OWN_ARCHITECTURE * (match.architecture is own)
+
+    best = min(found, key=unlikeliness)
     target: dict[str, object] = {"architecture": best.name, "classes": best.classes}
     return target if best.layers is None else {**target, "layers": best.layers}

@@ -16,7 +16,7 @@ from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import layer_table as _rows
-from yolotf.diagnosis import not_weights, summary_lines
+from yolotf.diagnosis import not_weights, priors, summary_lines
 from yolotf.diagnosis.causes import Finding
 from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
 from yolotf.diagnosis.report import Document, escaped
@@ -467,7 +467,8 @@ def _inspected(file: WeightsFile, network: cfg.Network | None) -> Inspection:
     for width, floats in float_counts(file.size_bytes, header.widths):
         solved = _known.solve(floats)
         # Prefer the header width with which the size is that of a more common network.
-        if solved and (not matches or solved[0].unlikeliness + 2 < matches[0].unlikeliness):
+        clearer = priors.CLEARER_SIZE
+        if solved and (not matches or solved[0].unlikeliness + clearer < matches[0].unlikeliness):
             matches, header = solved, Header.parse(file.start, width) or header
     if network is not None:
         diagnosis = _examined(file, network)

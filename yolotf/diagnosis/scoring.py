@@ -19,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.darknet.roles import NORMALIZED, PLAIN, Role
-from yolotf.diagnosis import section_mutations
+from yolotf.diagnosis import mutations, priors, section_mutations
+from yolotf.diagnosis.channel_flow import ChannelFlow
+from yolotf.diagnosis.edit import Edit, Option
 from yolotf.diagnosis.hypotheses import (
     AsIs,
     Edited,
@@ -33,7 +35,6 @@ from yolotf.diagnosis.hypotheses import (
     Trailing,
     Truncated,
 )
-from yolotf.diagnosis.mutations import Edit, Graph, Option
 from yolotf.weights.catalog import LayerFloats, Match
 from yolotf.weights.likelihood import Evidence
 from yolotf.weights.statistics import Run
@@ -42,7 +43,7 @@ from yolotf.weights.statistics import Run
 def explain(
     evidence: Evidence,
     runs: Sequence[Run],
-    graph: Graph | None = None,
+    flow: ChannelFlow | None = None,
     matches: Sequence[Match] = (),
     *,
     exact: bool = False,
@@ -52,7 +53,7 @@ def explain(
     Args:
         evidence: the values of the file.
         runs: the network's layout.
-        graph: the network, to try changes of it; None to try none.
+        flow: the network, to try changes of it; None to try none.
         matches: known networks of the file's size.
         exact: whether to return only explanations that are `Explanation.exact`.
     """
@@ -60,29 +61,29 @@ def explain(
     difference = evidence.floats - blocks.end
     found = [*_unchanged(blocks, difference), *_known(blocks, matches)]
     if exact:
-        if difference and graph is not None:
-            edits = (e for e in _all_edits(graph, evidence.floats, matches) if e.of_the_whole)
-            found += _edited(blocks, graph, edits)
+        if difference and flow is not None:
+            edits = (e for e in _all_edits(flow, evidence.floats, matches) if e.of_the_whole)
+            found += _edited(blocks, flow, edits)
         found = [each for each in found if each.exact]
     elif difference:
-        if graph is not None:
-            found += _edited(blocks, graph, _all_edits(graph, evidence.floats, matches))
+        if flow is not None:
+            found += _edited(blocks, flow, _all_edits(flow, evidence.floats, matches))
             supported = [each for each in found if each.weight > 0]
             if supported and not any(each.exact or isinstance(each, Edited) for each in supported):
                 # No single change explains the file, but the values are informative.
-                found += _edited(blocks, graph, graph.edits_and_classes(evidence.floats))
-        found += _shifted(blocks, [difference], unlikeliness=24.0)
+                found += _edited(blocks, flow, mutations.edits_and_classes(flow, evidence.floats))
+        found += _shifted(blocks, [difference], unlikeliness=priors.SHIFTED_SIZE)
     elif not evidence.rest:
         found += _reordered(blocks)
-        found += _shifted(blocks, _shifts(blocks), unlikeliness=10.0)
+        found += _shifted(blocks, _shifts(blocks), unlikeliness=priors.SHIFTED)
     found = [replace(each, header_bytes=evidence.header_bytes) for each in found]
     return sorted(found, key=lambda explanation: -explanation.score)
 
 
-def _all_edits(graph: Graph, floats: int, matches: Sequence[Match]) -> Iterator[Edit]:
+def _all_edits(flow: ChannelFlow, floats: int, matches: Sequence[Match]) -> Iterator[Edit]:
     """Yields every change of the network after which it stores `floats` floats."""
-    yield from graph.edits(floats)
-    yield from section_mutations.edits(graph, floats, matches)
+    yield from mutations.edits(flow, floats)
+    yield from section_mutations.edits(flow, floats, matches)
 
 
 _MOST_WEIGHED = 300
@@ -174,10 +175,9 @@ def _unchanged(blocks: _Blocks, difference: int) -> Iterator[Explanation]:
         return blocks.runs
 
     if difference == 0 and not rest:
-        yield AsIs(unlikeliness=0.0, weight=weight, layout=layout)
+        yield AsIs(unlikeliness=priors.UNCHANGED, weight=weight, layout=layout)
     elif difference >= 0:
-        # Bytes that are not a whole float belong to no layer.
-        unlikeliness = 14.0 if difference else 2.0
+        unlikeliness = priors.TRAILING if difference else priors.TRAILING_REST
         yield Trailing(unlikeliness=unlikeliness, weight=weight, layout=layout)
     else:
         end = blocks.end + difference
@@ -185,19 +185,17 @@ def _unchanged(blocks: _Blocks, difference: int) -> Iterator[Explanation]:
         if end in blocks.starts[1:] and not rest:
             index = blocks.starts.index(end)
             layers = (blocks.layers[index - 1] + 1, blocks.layers[index])
-            yield Partial(unlikeliness=2.0, weight=weight, layout=layout, place=last, layers=layers)
+            yield Partial(
+                unlikeliness=priors.PARTIAL, weight=weight, layout=layout, place=last, layers=layers
+            )
         else:
             yield Truncated(
-                unlikeliness=7.0,
+                unlikeliness=priors.TRUNCATED,
                 weight=weight,
                 layout=layout,
                 place=last,
                 cut=_borne_out_to(blocks, end),
             )
-
-
-_UNDECIDED = 12.0
-"""The most nats by which the last layers of a truncated file may contradict the network."""
 
 
 def _borne_out_to(blocks: _Blocks, end: int) -> bool:
@@ -206,7 +204,7 @@ def _borne_out_to(blocks: _Blocks, end: int) -> bool:
         start + length <= end for start, length in zip(blocks.starts, blocks.lengths, strict=True)
     )
     sums = blocks.sums()[: complete + 1]
-    return bool(sums[-1] > 0 and sums[-1] >= sums.max() - _UNDECIDED)
+    return bool(sums[-1] > 0 and sums[-1] >= sums.max() - priors.CUT_TOLERANCE)
 
 
 def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
@@ -215,7 +213,7 @@ def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
         rows = match.architecture.at(match.classes, match.channels)
         layout = stored_runs(rows, match.layers)
         yield Known(
-            unlikeliness=4.0 + match.unlikeliness,
+            unlikeliness=priors.KNOWN + match.unlikeliness,
             weight=blocks.evidence.log_likelihood_ratio(layout),
             layout=partial(list, layout),
             place=_parting(blocks.runs, layout),
@@ -223,7 +221,7 @@ def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
         )
 
 
-def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Explanation]:
+def _edited(blocks: _Blocks, flow: ChannelFlow, edits: Iterable[Edit]) -> Iterator[Explanation]:
     """Yields explanations by changes of this network."""
     block_of = {layer: index for index, layer in enumerate(blocks.layers)}
     floats = blocks.evidence.floats
@@ -235,7 +233,7 @@ def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Ex
             weight = blocks.evidence.log_likelihood_ratio(edit.resolved)
             layout: Callable[[], list[Run]] = partial(list, edit.resolved)
         else:
-            changed = graph.changed(edit.overrides) if edit.stored is None else edit.stored
+            changed = flow.changed(edit.overrides) if edit.stored is None else edit.stored
             if not changed:
                 continue
             touched = [block_of[layer] for layer in changed]
@@ -254,7 +252,7 @@ def _edited(blocks: _Blocks, graph: Graph, edits: Iterable[Edit]) -> Iterator[Ex
             place = _parting_in(blocks.blocks[first], changed[blocks.layers[first]])
             if edit.what in (Option.MISSING, Option.ADDED):
                 place = blocks.place(block_of[edit.layer])
-            layout = partial(graph.layout, changed)
+            layout = partial(flow.layout, changed)
         if place is not None:
             yield Edited(
                 unlikeliness=edit.unlikeliness,
@@ -296,8 +294,6 @@ def _parting(model: Sequence[Run], file: Sequence[Run]) -> Place | None:
     return None
 
 
-_HOPELESS = -50.0
-"""A layer with fewer nats than this cannot be at a position, whatever surrounds it."""
 _FARTHEST = 128
 """The largest distance, in layers, over which swapped layers are looked for."""
 _MOST_ORDERS = 24
@@ -337,7 +333,7 @@ def _orders(blocks: _Blocks, suspect: int) -> Iterator[_Order]:
                 continue
             between = tuple(range(first + 1, last))
             there = starts[last] + lengths[last] - lengths[first]
-            if blocks.possible(last, here) and (gain := at(last, here)) > _HOPELESS:
+            if blocks.possible(last, here) and (gain := at(last, here)) > priors.HOPELESS:
                 swapped = gain + at(first, there)
                 yield _Order(swapped, Swapped, (last, *between, first), (first, last))
                 if between:
@@ -369,7 +365,7 @@ def _ordered(
     weight = blocks.here - float(blocks.sums()[last + 1] - blocks.sums()[first])
     weight += sum(blocks.at(index, start) for index, start in starts())
     return kind(
-        unlikeliness=8.0 if kind is Swapped else 9.0,
+        unlikeliness=priors.SWAPPED if kind is Swapped else priors.MOVED,
         weight=weight,
         layout=layout,
         place=blocks.place(first),

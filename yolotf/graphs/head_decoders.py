@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from yolotf.darknet.cfg import Head
 from yolotf.darknet.class_tree import Tree
+from yolotf.darknet.layer import Layer, registers
 from yolotf.graphs.operations import Operations
 from yolotf.interfaces import Tensor
 
@@ -49,9 +50,9 @@ class BoxParts(NamedTuple):
 DecodeRows = Callable[[Operations, Any, Rows, "Tree | None"], BoxParts]
 DecodeImage = Callable[[Operations, Tensor, Any], Decoded]
 
-ROW_DECODERS: dict[type[Head], DecodeRows] = {}
+ROW_DECODERS: dict[type[Layer], DecodeRows] = {}
 """The function of each class of heads that reads channels."""
-IMAGE_DECODERS: dict[type[Head], DecodeImage] = {}
+IMAGE_DECODERS: dict[type[Layer], DecodeImage] = {}
 """The function of each class whose input is one row for the whole image."""
 
 _Rows = TypeVar("_Rows", bound=Callable[..., BoxParts])
@@ -60,19 +61,9 @@ _Image = TypeVar("_Image", bound=Callable[..., Decoded])
 
 def decodes_rows(cls: type[Head]) -> Callable[[_Rows], _Rows]:
     """Registers `(ops, head, rows, tree) -> BoxParts` for a class."""
-
-    def register(function: _Rows) -> _Rows:
-        ROW_DECODERS[cls] = function
-        return function
-
-    return register
+    return registers(ROW_DECODERS, [cls])
 
 
 def decodes_image(cls: type[Head]) -> Callable[[_Image], _Image]:
     """Registers `(ops, raw, head) -> Decoded` for a class."""
-
-    def register(function: _Image) -> _Image:
-        IMAGE_DECODERS[cls] = function
-        return function
-
-    return register
+    return registers(IMAGE_DECODERS, [cls])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
-from yolotf.darknet.layer import activation_of
+from yolotf.darknet.layer import activation_of, registers
 from yolotf.graphs import activations
 from yolotf.graphs.lazy_concat import Joined, Part
 from yolotf.graphs.operations import Operations, Tensor
@@ -127,7 +127,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def lowers(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
     """Registers the lowering of `classes`: `(lowering, layer, inputs) -> output`."""
-    return _registering(LOWERINGS, classes)
+    return registers(LOWERINGS, classes)
 
 
 def lowers_in_parts(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
@@ -135,27 +135,17 @@ def lowers_in_parts(*classes: type[cfg.Layer]) -> Callable[[_Function], _Functio
 
     `(lowering, layer, inputs) -> output`, in parts, or None if the parts must be concatenated.
     """
-    return _registering(_IN_PARTS, classes)
+    return registers(_IN_PARTS, classes)
 
 
 def holds(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
     """Registers `(layer, before, in_parts) -> Footprint`, see `footprint`."""
-    return _registering(_FOOTPRINTS, classes)
+    return registers(_FOOTPRINTS, classes)
 
 
 def stores_kernel(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
     """Registers `(layer, as_stored=, use_onednn=) -> KernelForm`, see `kernel_form`."""
-    return _registering(_KERNEL_FORMS, classes)
-
-
-def _registering(
-    registry: dict[type[cfg.Layer], Any], classes: Sequence[type[cfg.Layer]]
-) -> Callable[[_Function], _Function]:
-    def register(function: _Function) -> _Function:
-        registry.update(dict.fromkeys(classes, function))
-        return function
-
-    return register
+    return registers(_KERNEL_FORMS, classes)
 
 
 def key_of(index: int, role: str, part: str = "") -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
-from yolotf.darknet.layer import activation_of
+from yolotf.darknet.layer import activation_of, registers
 from yolotf.models import undrawn
 from yolotf.models.activation_layers import Activation, activation_layer
 from yolotf.models.layer_names import layer_name
@@ -33,12 +33,7 @@ BUILDERS: dict[type[cfg.Layer], Build] = {}
 
 def builds(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
     """Registers a function that builds `classes`: `(builder, layer, inputs) -> output`."""
-
-    def register(function: _Function) -> _Function:
-        BUILDERS.update(dict.fromkeys(classes, function))
-        return function
-
-    return register
+    return registers(BUILDERS, classes)
 
 
 class Builder:

@@ -38,6 +38,8 @@ class Convolutional(Antialiased):
     flipped: bool
     xnor: bool
 
+    stores_per_channel = True
+
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Convolutional:
         """Reads the options."""
@@ -118,14 +120,24 @@ class Convolutional(Antialiased):
         return self.flipped and self.share_index is None
 
     @property
-    def sets_channels(self) -> bool:
-        """True: `filters=`."""
-        return True
+    def channels_key(self) -> str:
+        """`filters=`."""
+        return "filters"
 
     @property
     def fixes_size(self) -> bool:
         """True if a window overhangs: how far depends on the image size."""
         return any(self.overhang)
+
+    @property
+    def channel_groups(self) -> int:
+        """`groups=`."""
+        return self.groups
+
+    @property
+    def groups_divide(self) -> bool:
+        """Whether `groups=` divides input channels and `filters=`."""
+        return not (self.input_shape.channels % self.groups or self.filters % self.groups)
 
     @property
     def around(self) -> int:
@@ -248,6 +260,8 @@ class Local(Layer):
     pad: bool
     activation: str
 
+    stores_per_channel = True
+
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Local:
         """Reads the options."""
@@ -291,13 +305,18 @@ class Local(Layer):
         yield Stored("", Role.KERNEL, kernel)
 
     @property
-    def sets_channels(self) -> bool:
-        """True: `filters=`."""
-        return True
+    def channels_key(self) -> str:
+        """`filters=`."""
+        return "filters"
 
     @property
     def fixes_size(self) -> bool:
         """True: it stores a kernel for every position."""
+        return True
+
+    @property
+    def stored_by_size(self) -> bool:
+        """True, for the same reason."""
         return True
 
     @property

@@ -19,6 +19,8 @@ class Connected(Layer):
     batch_normalize: bool
     activation: str
 
+    stores_per_channel = True
+
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Connected:
         """Reads the options."""
@@ -45,13 +47,18 @@ class Connected(Layer):
         )
 
     @property
-    def sets_channels(self) -> bool:
-        """True: `output=`."""
-        return True
+    def channels_key(self) -> str:
+        """`output=`."""
+        return "output"
 
     @property
     def fixes_size(self) -> bool:
         """True: the kernel has a row for each float of the input."""
+        return True
+
+    @property
+    def stored_by_size(self) -> bool:
+        """True, for the same reason."""
         return True
 
 

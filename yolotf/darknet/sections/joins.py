@@ -24,6 +24,15 @@ class Route(Layer):
         return self.inputs
 
     @property
+    def channel_inputs(self) -> tuple[int, ...]:
+        """All inputs."""
+        return self.inputs
+
+    def channels_from(self, entering: float) -> float:
+        """One of `groups` parts."""
+        return entering / self.groups
+
+    @property
     def window(self) -> str:
         """The inputs, and the group of each."""
         part = f" {self.group_id + 1}/{self.groups}" if self.groups > 1 else ""

@@ -125,9 +125,9 @@ class Implicit(Layer):
         yield Stored("", Role.WEIGHTS, (self.filters, self.atoms))
 
     @property
-    def sets_channels(self) -> bool:
-        """True: `filters=`."""
-        return True
+    def channels_key(self) -> str:
+        """`filters=`."""
+        return "filters"
 
 
 @section("cost")

@@ -87,14 +87,19 @@ class Recurrent(Layer):
         return sum(part.layer.operations for part in self.sublayers)
 
     @property
-    def sets_channels(self) -> bool:
-        """True: `output=`."""
-        return True
+    def channels_key(self) -> str:
+        """`output=`."""
+        return "output"
 
     @property
     def fixes_size(self) -> bool:
         """True: the state depends on the image size, and so do dense kernels."""
         return True
+
+    @property
+    def stored_by_size(self) -> bool:
+        """True with dense sub-layers."""
+        return any(part.layer.stored_by_size for part in self.sublayers)
 
     def refusal(self, network: Surroundings) -> Refusal | None:
         """Refusals of the sub-layers, and windows for which Darknet aborts."""

@@ -73,9 +73,9 @@ class Pool(Antialiased):
         return window_words(self.size, (self.stride_y, self.stride_x))
 
     @property
-    def sets_channels(self) -> bool:
-        """True with `maxpool_depth`: `out_channels=`."""
-        return self.maxpool_depth
+    def channels_key(self) -> str | None:
+        """`out_channels=` with `maxpool_depth`."""
+        return "out_channels" if self.maxpool_depth else None
 
     def fixes_keras_size(self, network: Surroundings) -> bool:
         """True with `maxpool_depth`."""
