@@ -5,12 +5,15 @@
 #include <functional>
 #include <initializer_list>
 #include <random>
+#include <stdexcept>
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
 
 #include "testing.h"
 #include "weights/content_kernels.h"
+
+TEST_SUITE_BEGIN("content");
 
 namespace yolotf {
 namespace {
@@ -60,7 +63,8 @@ class Sample {
     Error first;
     for (const std::uint64_t part : {std::uint64_t{1} << 18, std::uint64_t{5000}}) {
       const std::vector<Error> found = errors(part);
-      CHECK(found.size() == 1 && found[0].code == code);
+      REQUIRE(found.size() == 1);
+      REQUIRE(found[0].code == code);
       first = found[0];
     }
     return first;
@@ -85,14 +89,14 @@ class Sample {
   std::vector<Array> arrays;
 };
 
-TEST(numbers_of_a_trained_network_are_in_order) {
+TEST_CASE("the weights of a trained network show no damage") {
   const Sample sample;
   for (const std::uint64_t part : {1U, 7U, 1000U, 1U << 18}) {
-    CHECK(sample.errors(part).empty());
+    REQUIRE(sample.errors(part).empty());
   }
 }
 
-TEST(a_number_that_is_not_finite_is_found_in_every_array) {
+TEST_CASE("non-finite numbers are found in every array") {
   for (std::size_t i = 0; i < Sample().arrays.size(); ++i) {
     for (const float value : {kNan, -kNan, kInfinity, -kInfinity, float_of(0x7f800001U)}) {
       Sample sample;
@@ -100,20 +104,22 @@ TEST(a_number_that_is_not_finite_is_found_in_every_array) {
       sample.fill(array, 1, 2, value);
       sample.fill(array, array.count - 3, array.count - 1, value);
       const Error error = sample.only(Code::kNonfinite);
-      CHECK(error.segment == static_cast<std::int64_t>(i) && error.found == 3);
-      CHECK(error.role == static_cast<std::int64_t>(array.role));
-      CHECK(error.offset == array.offset + 4 && error.end == array.end() - 4);
+      REQUIRE(error.segment == static_cast<std::int64_t>(i));
+      REQUIRE(error.found == 3);
+      REQUIRE(error.role == static_cast<std::int64_t>(array.role));
+      REQUIRE(error.offset == array.offset + 4);
+      REQUIRE(error.end == array.end() - 4);
     }
   }
 }
 
-TEST(the_bits_of_huge_numbers_are_those_of_the_rule) {
+TEST_CASE("the bit pattern of the limit is that of the number") {
   std::uint32_t bits = 0;
   std::memcpy(&bits, &kHugeNumber, sizeof bits);
   CHECK(bits == kHugeBits);
 }
 
-TEST(a_huge_number_is_found_in_every_array) {
+TEST_CASE("huge numbers are found in every array") {
   for (std::size_t i = 0; i < Sample().arrays.size(); ++i) {
     for (const float value : {kHugeNumber, -kHugeNumber, 3.4e38F}) {
       Sample sample;
@@ -121,16 +127,18 @@ TEST(a_huge_number_is_found_in_every_array) {
       const bool negative = array.role == Role::kMovingVariance;
       sample.fill(array, 1, 2, negative ? std::fabs(value) : value);
       const Error error = sample.only(Code::kHuge);
-      CHECK(error.segment == static_cast<std::int64_t>(i) && error.found == 1);
-      CHECK(error.offset == array.offset + 4 && error.end == array.offset + 8);
+      REQUIRE(error.segment == static_cast<std::int64_t>(i));
+      REQUIRE(error.found == 1);
+      REQUIRE(error.offset == array.offset + 4);
+      REQUIRE(error.end == array.offset + 8);
     }
     Sample sample;
     sample.fill(sample.arrays[i], 1, 2, 9.9e29F);
-    CHECK(sample.errors(1000).empty());
+    REQUIRE(sample.errors(1000).empty());
   }
 }
 
-TEST(a_negative_variance_is_found_and_a_subnormal_one_is_a_zero) {
+TEST_CASE("negative variances are found, subnormal ones count as zero") {
   struct Case {
     float value;
     bool sound;
@@ -146,33 +154,36 @@ TEST(a_negative_variance_is_found_and_a_subnormal_one_is_a_zero) {
     Sample sample;
     const Array array = sample.array(1, Role::kMovingVariance);
     sample.fill(array, 5, 6, one.value);
-    CHECK(sample.errors().empty() == one.sound);
+    REQUIRE(sample.errors().empty() == one.sound);
     if (!one.sound) {
       const Error error = sample.only(Code::kNegativeVariance);
-      CHECK(error.offset == array.offset + 20 && error.end == array.offset + 24);
-      CHECK(error.segment == array.segment && error.found == 1);
+      REQUIRE(error.offset == array.offset + 20);
+      REQUIRE(error.end == array.offset + 24);
+      REQUIRE(error.segment == array.segment);
+      REQUIRE(error.found == 1);
     }
     for (const Role role : {Role::kBeta, Role::kGamma, Role::kMovingMean, Role::kKernel}) {
       Sample other;
       other.fill(other.array(1, role), 5, 6, one.value);
-      CHECK(other.errors().empty());
+      REQUIRE(other.errors().empty());
     }
   }
 }
 
-TEST(a_batch_normalization_of_zeros_was_never_written) {
+TEST_CASE("a batch normalization of zeros was never written") {
   for (const float zero : {0.0F, -0.0F, float_of(3)}) {
     Sample sample;
     const Array gamma = sample.array(1, Role::kGamma);
     const Array variance = sample.array(1, Role::kMovingVariance);
     sample.fill(gamma, zero);
-    CHECK(sample.errors().empty());
+    REQUIRE(sample.errors().empty());
     sample.fill(variance, zero);
-    CHECK(sample.only(Code::kZeros).end == gamma.end());
+    REQUIRE(sample.only(Code::kZeros).end == gamma.end());
     sample.fill(sample.array(1, Role::kMovingMean), zero);
     const Error error = sample.only(Code::kZeros);
-    CHECK(error.offset == gamma.offset && error.end == variance.end());
-    CHECK(error.role == static_cast<std::int64_t>(Role::kGamma));
+    REQUIRE(error.offset == gamma.offset);
+    REQUIRE(error.end == variance.end());
+    REQUIRE(error.role == static_cast<std::int64_t>(Role::kGamma));
   }
   // As Darknet begins to train: mean and variance are zero, gamma is 1.
   Sample untrained;
@@ -185,39 +196,40 @@ TEST(a_batch_normalization_of_zeros_was_never_written) {
   CHECK(untrained.errors().empty());
 }
 
-TEST(a_long_run_of_zeros_in_a_kernel_was_never_written) {
+TEST_CASE("a long run of zeros in a kernel was never written") {
   for (const std::uint64_t begin : {0U, 1U, 63U, 288U, 5000U}) {
     for (const std::uint64_t size : {1023U, 1024U, 1025U, 4000U}) {
       Sample sample;
       const Array kernel = sample.array(1, Role::kKernel);
       sample.fill(kernel, begin, begin + size, 0.0F);
-      CHECK(begin % kernel.filter != 0 || size % kernel.filter != 0);
+      REQUIRE((begin % kernel.filter != 0 || size % kernel.filter != 0));
       if (size < 1024) {
-        CHECK(sample.errors().empty());
+        REQUIRE(sample.errors().empty());
         continue;
       }
       const Error error = sample.only(Code::kZeros);
-      CHECK(error.offset == kernel.offset + 4 * begin && error.end == error.offset + 4 * size);
-      CHECK(error.segment == kernel.segment);
+      REQUIRE(error.offset == kernel.offset + 4 * begin);
+      REQUIRE(error.end == error.offset + 4 * size);
+      REQUIRE(error.segment == kernel.segment);
     }
   }
 }
 
-TEST(dead_filters_are_no_damage) {
+TEST_CASE("dead filters are not damage") {
   for (const std::uint64_t dead : {1U, 4U, 20U}) {
     for (const Role how : {Role::kGamma, Role::kMovingVariance}) {
       Sample sample;
       const Array kernel = sample.array(1, Role::kKernel);
       sample.fill(kernel, 10 * kernel.filter, (10 + dead) * kernel.filter, 0.0F);
       const bool long_run = dead * kernel.filter >= kZeroRun;
-      CHECK(sample.errors().empty() == !long_run);  // no filter that lives is zero
+      REQUIRE(sample.errors().empty() == !long_run);  // no filter that lives is zero
       sample.fill(sample.array(1, how), 10, 10 + dead, float_of(0x80000032U));
-      CHECK(sample.errors().empty());
+      REQUIRE(sample.errors().empty());
     }
   }
 }
 
-TEST(a_whole_kernel_of_zeros_is_damage_if_its_filters_live) {
+TEST_CASE("a kernel of zeros is damage if its filters are alive") {
   Sample sample;
   sample.fill(sample.array(1, Role::kKernel), 0.0F);
   CHECK(sample.only(Code::kZeros).segment == sample.array(1, Role::kKernel).segment);
@@ -235,26 +247,29 @@ TEST(a_whole_kernel_of_zeros_is_damage_if_its_filters_live) {
   CHECK(all.errors().empty());
 }
 
-TEST(a_tail_of_zeros_was_never_written) {
+TEST_CASE("zeros at the end of the file were never written") {
   for (const std::uint64_t size : {63U, 64U, 65U, 200U}) {
     Sample sample;
     std::fill(sample.floats.end() - static_cast<std::ptrdiff_t>(size), sample.floats.end(), 0.0F);
     // 64 are one filter of the last kernel, which may have died.
-    CHECK(sample.errors().empty() == (size < 65));
+    REQUIRE(sample.errors().empty() == (size < 65));
     if (size >= 65) {
       const Error error = sample.only(Code::kZeros);
-      CHECK(error.end == 4 * sample.floats.size() && error.offset == error.end - 4 * size);
+      REQUIRE(error.end == 4 * sample.floats.size());
+      REQUIRE(error.offset == error.end - 4 * size);
     }
   }
   // Half of the file: one range, from the kernel in which it begins.
   Sample half;
   std::fill(half.floats.begin() + 20001, half.floats.end(), 0.0F);
   const std::vector<Error> errors = half.errors();
-  CHECK(!errors.empty() && errors[0].code == Code::kZeros && errors[0].offset == 4 * 20001);
+  REQUIRE(!errors.empty());
+  CHECK(errors[0].code == Code::kZeros);
+  CHECK(errors[0].offset == 4 * 20001);
   CHECK(errors[0].segment == half.array(1, Role::kKernel).segment);
 }
 
-TEST(nothing_but_zeros_says_nothing) {
+TEST_CASE("a file of zeros only is not reported") {
   Sample sample;
   std::fill(sample.floats.begin(), sample.floats.end(), 0.0F);
   CHECK(sample.errors().empty());
@@ -262,7 +277,7 @@ TEST(nothing_but_zeros_says_nothing) {
   CHECK(!sample.errors().empty());
 }
 
-TEST(a_pruned_kernel_is_no_damage) {
+TEST_CASE("a pruned kernel is not damage") {
   Sample sample;
   const Array kernel = sample.array(1, Role::kKernel);
   for (std::uint64_t i = 0; i < kernel.count; i += 3) {
@@ -272,7 +287,7 @@ TEST(a_pruned_kernel_is_no_damage) {
   CHECK(sample.errors().empty());
 }
 
-TEST(a_block_that_stands_twice_is_found) {
+TEST_CASE("repeated blocks are found") {
   constexpr std::uint64_t kFloats = kRepeatBytes / 4;
   for (const std::uint64_t size : {kFloats / 2, kFloats, kFloats + 1, 2 * kFloats}) {
     for (const std::uint64_t to : {std::uint64_t{40000}, std::uint64_t{52345}}) {
@@ -285,16 +300,18 @@ TEST(a_block_that_stands_twice_is_found) {
       errors.erase(std::remove_if(errors.begin(), errors.end(),
                                   [](const Error& e) { return e.code != Code::kRepeated; }),
                    errors.end());
-      CHECK(errors.size() == (size < kFloats ? 0 : 1));
+      REQUIRE(errors.size() == (size < kFloats ? 0 : 1));
       if (size >= kFloats) {
-        CHECK(errors[0].offset == 4 * to && errors[0].end == 4 * (to + size));
-        CHECK(errors[0].expected == 4 * from && errors[0].found == 4 * (from + size));
+        REQUIRE(errors[0].offset == 4 * to);
+        REQUIRE(errors[0].end == 4 * (to + size));
+        REQUIRE(errors[0].expected == 4 * from);
+        REQUIRE(errors[0].found == 4 * (from + size));
       }
     }
   }
 }
 
-TEST(constants_and_patterns_are_not_repeated) {
+TEST_CASE("constants and patterns are not repeated blocks") {
   for (const int kind : {0, 1, 2, 3}) {
     Sample sample({64, 128, 128});
     for (std::size_t i = 5; i < sample.floats.size(); ++i) {
@@ -304,11 +321,11 @@ TEST(constants_and_patterns_are_not_repeated) {
                          : kind == 2 ? static_cast<float>(1 + n % 2)
                                      : static_cast<float>(n % 5000);
     }
-    CHECK(sample.errors().empty());
+    REQUIRE(sample.errors().empty());
   }
 }
 
-TEST(a_file_of_equal_samples_takes_no_longer) {
+TEST_CASE("a file of equal samples takes no longer") {
   // Samples with one hash everywhere, and others in between that differ.
   std::vector<float> floats(1 << 20);
   std::mt19937 random(1);
@@ -348,7 +365,7 @@ Block describe_slowly(const std::byte* bytes) {
   return block;
 }
 
-TEST(every_way_to_look_notes_the_same_blocks) {
+TEST_CASE("every instruction set skips the same blocks") {
   std::mt19937 random(3);
   std::vector<std::uint32_t> numbers(1000 * kBlock);
   for (std::size_t i = 0; i < numbers.size(); ++i) {
@@ -383,19 +400,21 @@ TEST(every_way_to_look_notes_the_same_blocks) {
         const std::byte* at = bytes.data() + kBlockBytes * (done + i);
         const Block slow = describe_slowly(at);
         const Block block = way.describe(at);
-        CHECK(block.huge == slow.huge && block.zeros == slow.zeros);
-        CHECK(block.samples == slow.samples);
+        REQUIRE(block.huge == slow.huge);
+        REQUIRE(block.zeros == slow.zeros);
+        REQUIRE(block.samples == slow.samples);
         const bool notable = slow.huge || slow.zeros || slow.samples != 0;
         expected |= std::uint64_t{notable} << i;
         noted += notable ? 1U : 0U;
       }
-      CHECK(way.find(bytes.data() + kBlockBytes * done, count) == expected);
+      REQUIRE(way.find(bytes.data() + kBlockBytes * done, count) == expected);
     }
-    CHECK(noted > 100 && noted < 900);
+    REQUIRE(noted > 100);
+    REQUIRE(noted < 900);
   }
 }
 
-TEST(arrays_are_those_of_the_file_each_once) {
+TEST_CASE("each array of the file is listed once") {
   std::vector<Segment> segments = {segment_of(84, 1, 4, 5, 1),
                                    segment_of(20, 1, 4, 1, 1, Role::kBias),
                                    segment_of(20, 1, 4, 1, 1, Role::kBias)};
@@ -405,24 +424,28 @@ TEST(arrays_are_those_of_the_file_each_once) {
   const std::vector<Array> arrays = arrays_of(segments);
   const std::vector<Role> roles = {Role::kBeta, Role::kGamma, Role::kMovingMean,
                                    Role::kMovingVariance, Role::kKernel};
-  CHECK(arrays.size() == roles.size());
+  REQUIRE(arrays.size() == roles.size());
   for (std::size_t i = 0; i < roles.size(); ++i) {
-    CHECK(arrays[i].role == roles[i] && arrays[i].offset == 20 + 16 * i);
-    CHECK(arrays[i].filter == (i == 4 ? 5 : 1));
+    REQUIRE(arrays[i].role == roles[i]);
+    REQUIRE(arrays[i].offset == 20 + 16 * i);
+    REQUIRE(arrays[i].filter == (i == 4 ? 5 : 1));
   }
 }
 
 #if defined(__SSE__)
-TEST(the_processor_may_take_subnormal_numbers_for_zero) {
+TEST_CASE("the rules hold with subnormal numbers flushed to zero") {
   Sample sample;
   sample.fill(sample.array(0, Role::kMovingVariance), 1, 2, float_of(0x80800000U));
   const unsigned before = _mm_getcsr();
   _mm_setcsr(before | 0x8040);
   const std::vector<Error> errors = sample.errors();
   _mm_setcsr(before);
-  CHECK(errors.size() == 1 && errors[0].code == Code::kNegativeVariance);
+  REQUIRE(errors.size() == 1);
+  CHECK(errors[0].code == Code::kNegativeVariance);
 }
 #endif
 
 }  // namespace
 }  // namespace yolotf
+
+TEST_SUITE_END();

@@ -1,11 +1,7 @@
-// Tests of decoding and suppression, without a framework, to be run under the sanitizers: heads are
-// heap copies of exactly their size.
 #include "detect/decode.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <exception>
 #include <limits>
 #include <memory>
 #include <random>
@@ -14,19 +10,12 @@
 #include <utility>
 #include <vector>
 
-#define CHECK(condition)                                                              \
-  do {                                                                                \
-    if (!(condition)) {                                                               \
-      throw std::runtime_error(std::string(__FILE__ ":") + std::to_string(__LINE__) + \
-                               ": not true: " #condition);                            \
-    }                                                                                 \
-  } while (false)
+#include "testing.h"
+
+TEST_SUITE_BEGIN("decode");
 
 namespace yolotf {
 namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 HeadRule yolo(std::int64_t classes, std::vector<float> anchors) {
   HeadRule rule;
@@ -60,7 +49,7 @@ DecodeOptions options_of(std::int64_t height, std::int64_t width) {
 
 bool near(float a, double b) { return std::fabs(static_cast<double>(a) - b) < 1e-3; }
 
-void a_box_stands_where_darknet_puts_it() {
+TEST_CASE("a box is where Darknet places it") {
   const HeadRule rule = yolo(2, {16, 8});
   Numbers raw(rule, 1, 2, 3, -20);
   const std::size_t entry = 7 * (1 * 3 + 2);  // second row, third column
@@ -71,14 +60,16 @@ void a_box_stands_where_darknet_puts_it() {
   raw[entry + 4] = 10;
   raw[entry + 6] = 10;
   const auto found = detect({rule}, {raw.head}, 0, {64, 96}, options_of(64, 96));
-  CHECK(found.size() == 1);
+  REQUIRE(found.size() == 1);
   CHECK(found[0].class_id == 1);
   CHECK(near(found[0].score, 0.9999));
-  CHECK(near(found[0].left, 80 - 16) && near(found[0].right, 80 + 16));
-  CHECK(near(found[0].top, 48 - 4) && near(found[0].bottom, 48 + 4));
+  CHECK(near(found[0].left, 80 - 16));
+  CHECK(near(found[0].right, 80 + 16));
+  CHECK(near(found[0].top, 48 - 4));
+  CHECK(near(found[0].bottom, 48 + 4));
 }
 
-void overlapping_boxes_of_a_class_leave_the_best() {
+TEST_CASE("suppression keeps the best of overlapping boxes of a class") {
   const HeadRule rule = yolo(2, {16, 16, 16, 16, 16, 16});
   Numbers raw(rule, 1, 1, 1, 0);
   for (std::size_t i = 0; i < 3; ++i) {
@@ -89,17 +80,19 @@ void overlapping_boxes_of_a_class_leave_the_best() {
   raw[6] = 3;  // the first is of class 1, too
   DecodeOptions options = options_of(32, 32);
   auto found = detect({rule}, {raw.head}, 0, {32, 32}, options);
-  CHECK(found.size() == 2);
-  CHECK(found[0].class_id == 1 && found[1].class_id == 0);
+  REQUIRE(found.size() == 2);
+  CHECK(found[0].class_id == 1);
+  CHECK(found[1].class_id == 0);
   CHECK(near(found[1].score, 0.9933 * 0.8808));
   options.agnostic = true;
-  CHECK(detect({rule}, {raw.head}, 0, {32, 32}, options).size() == 1);
+  REQUIRE(detect({rule}, {raw.head}, 0, {32, 32}, options).size() == 1);
   options.unwanted = {false, true};
   found = detect({rule}, {raw.head}, 0, {32, 32}, options);
-  CHECK(found.size() == 1 && found[0].class_id == 0);
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].class_id == 0);
 }
 
-void equal_scores_keep_their_order_and_the_best_are_kept() {
+TEST_CASE("equal scores keep their order, and max_boxes the best") {
   const HeadRule rule = yolo(1, {1, 1});
   Numbers raw(rule, 1, 4, 4, 0);
   for (std::size_t i = 0; i < 16; ++i) {
@@ -109,14 +102,14 @@ void equal_scores_keep_their_order_and_the_best_are_kept() {
   DecodeOptions options = options_of(128, 128);
   options.max_boxes = 5;
   const auto found = detect({rule}, {raw.head}, 0, {128, 128}, options);
-  CHECK(found.size() == 5);
+  REQUIRE(found.size() == 5);
   for (std::size_t i = 0; i < 5; ++i) {
-    CHECK(near(found[i].left, 16 + 32 * static_cast<double>(i % 4) - 0.5));
-    CHECK(near(found[i].top, 16 + 32 * static_cast<double>(i / 4) - 0.5));
+    REQUIRE(near(found[i].left, 16 + 32 * static_cast<double>(i % 4) - 0.5));
+    REQUIRE(near(found[i].top, 16 + 32 * static_cast<double>(i / 4) - 0.5));
   }
 }
 
-void a_side_without_end_reaches_the_edges() {
+TEST_CASE("an infinite side reaches the edges") {
   const HeadRule rule = yolo(1, {16, 8});
   Numbers raw(rule, 1, 1, 1, 10);
   raw[0] = 0;
@@ -125,25 +118,29 @@ void a_side_without_end_reaches_the_edges() {
   for (const float extent : {100.0F, kInfinity, kNan}) {
     raw[2] = extent;
     const auto found = detect({rule}, {raw.head}, 0, {48, 40}, options_of(32, 32));
-    CHECK(found.size() == 1);
-    CHECK(found[0].left == 0 && found[0].right == 40);
-    CHECK(near(found[0].top, 24 - 6) && near(found[0].bottom, 24 + 6));
+    REQUIRE(found.size() == 1);
+    REQUIRE(found[0].left == 0);
+    REQUIRE(found[0].right == 40);
+    REQUIRE(near(found[0].top, 24 - 6));
+    REQUIRE(near(found[0].bottom, 24 + 6));
   }
 }
 
-void the_letter_box_is_undone() {
+TEST_CASE("the letter box is undone") {
   const HeadRule rule = yolo(1, {32, 16});
   Numbers raw(rule, 1, 1, 1, 0);
   raw[4] = raw[5] = 10;
   DecodeOptions options = options_of(32, 32);
   options.letter_box = true;
   const auto found = detect({rule}, {raw.head}, 0, {50, 100}, options);
-  CHECK(found.size() == 1);
-  CHECK(near(found[0].left, 0) && near(found[0].right, 100));
-  CHECK(near(found[0].top, 0) && near(found[0].bottom, 50));
+  REQUIRE(found.size() == 1);
+  CHECK(near(found[0].left, 0));
+  CHECK(near(found[0].right, 100));
+  CHECK(near(found[0].top, 0));
+  CHECK(near(found[0].bottom, 50));
 }
 
-void version_1_reads_channels_first() {
+TEST_CASE("[detection] reads channels first") {
   HeadRule rule;
   rule.kind = HeadKind::kDetection;
   rule.classes = 2;
@@ -166,14 +163,17 @@ void version_1_reads_channels_first() {
   }
   for (const RawHead& head : {alone.head, grid.head}) {
     const auto found = detect({rule}, {head}, 0, {8, 8}, options_of(8, 8));
-    CHECK(found.size() == 1);
-    CHECK(found[0].class_id == 1 && found[0].score == 1);
-    CHECK(found[0].left == 5 && found[0].right == 7);
-    CHECK(found[0].top == 1 && found[0].bottom == 3);
+    REQUIRE(found.size() == 1);
+    REQUIRE(found[0].class_id == 1);
+    REQUIRE(found[0].score == 1);
+    REQUIRE(found[0].left == 5);
+    REQUIRE(found[0].right == 7);
+    REQUIRE(found[0].top == 1);
+    REQUIRE(found[0].bottom == 3);
   }
 }
 
-void heads_that_are_none_have_no_floats() {
+TEST_CASE("invalid heads have no floats") {
   HeadRule rule = yolo(1, {1, 1});
   CHECK(floats_of(rule, 2, 3) == 36);
   CHECK(floats_of(rule, 0, 3) == 0);
@@ -193,7 +193,7 @@ void heads_that_are_none_have_no_floats() {
   for (const std::int64_t side :
        {std::int64_t{0}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()}) {
     rule.side = side;
-    CHECK(floats_of(rule, 2, 3) == -1);
+    REQUIRE(floats_of(rule, 2, 3) == -1);
   }
 }
 
@@ -207,7 +207,7 @@ HeadRule region(const ClassTree& tree) {
   return rule;
 }
 
-void a_box_is_of_the_last_class_of_its_tree_that_is_likely() {
+TEST_CASE("a box is of the last class of its tree that is likely") {
   const ClassTree tree = small_tree();
   const HeadRule rule = region(tree);
   Numbers raw(rule, 1, 1, 1, -20);
@@ -247,14 +247,14 @@ bool is_tree(const std::vector<std::int64_t>& parents, const std::vector<std::in
   }
 }
 
-void trees_that_are_none_are_refused() {
+TEST_CASE("invalid class trees are refused") {
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
   constexpr std::int64_t kLeast = std::numeric_limits<std::int64_t>::min();
   CHECK(is_tree({}, {}));
   CHECK(is_tree({-1, -1, 0}, {2, 1}));
   CHECK(is_tree({-1, -1, 0}, {1, 1, 1}));
   for (const std::int64_t parent : {kLeast, std::int64_t{-2}, std::int64_t{2}, kMost}) {
-    CHECK(!is_tree({-1, -1, parent}, {2, 1}));
+    REQUIRE(!is_tree({-1, -1, parent}, {2, 1}));
   }
   CHECK(!is_tree({1, 0}, {1, 1}));       // each below the other
   CHECK(!is_tree({-1, -1, 0}, {3}));     // two parents
@@ -262,7 +262,8 @@ void trees_that_are_none_are_refused() {
   CHECK(!is_tree({-1, -1, 0}, {2, 2}));  // too many
   CHECK(!is_tree({}, {1}));
   for (const std::int64_t group : {kLeast, std::int64_t{-1}, std::int64_t{0}, kMost}) {
-    CHECK(!is_tree({-1, -1, 0}, {2, group, 1}) && !is_tree({-1, -1, 0}, {2, 1, group}));
+    REQUIRE(!is_tree({-1, -1, 0}, {2, group, 1}));
+    REQUIRE(!is_tree({-1, -1, 0}, {2, 1, group}));
   }
   const ClassTree tree = small_tree();
   HeadRule rule = region(tree);
@@ -274,7 +275,7 @@ void trees_that_are_none_are_refused() {
   CHECK(floats_of(rule, 2, 3) == -1);
 }
 
-void a_tree_may_be_as_deep_as_it_has_classes() {
+TEST_CASE("a class tree may be as deep as it has classes") {
   std::vector<std::int64_t> parents;
   for (std::int64_t i = -1; i < 199999; ++i) {
     parents.push_back(i);
@@ -283,7 +284,9 @@ void a_tree_may_be_as_deep_as_it_has_classes() {
   const HeadRule rule = region(tree);
   const Numbers raw(rule, 1, 1, 1, 0);
   const auto found = detect({rule}, {raw.head}, 0, {32, 32}, options_of(32, 32));
-  CHECK(!found.empty() && found[0].class_id == 199999 && found[0].score == 1);
+  REQUIRE(!found.empty());
+  CHECK(found[0].class_id == 199999);
+  CHECK(found[0].score == 1);
 }
 
 // Of the last class above a half, from the probabilities of all, as Darknet goes about it.
@@ -312,7 +315,7 @@ ClassTree::Share slow_last_likely(const std::vector<std::int64_t>& parents,
   return {};
 }
 
-void any_tree_of_any_numbers_is_as_all_probabilities_say() {
+TEST_CASE("random class trees agree with the probabilities of all classes") {
   std::mt19937 random(6);
   std::normal_distribution<float> normal(0, 3);
   const std::vector<float> odd = {kNan, kInfinity, -kInfinity, 3e38F, -3e38F, 1e-45F, 0.0F};
@@ -337,15 +340,15 @@ void any_tree_of_any_numbers_is_as_all_probabilities_say() {
     }
     const auto found = ClassTree(parents, groups).last_likely(numbers.get(), &waiting);
     const auto expected = slow_last_likely(parents, groups, numbers.get());
-    CHECK(found.class_id == expected.class_id);
-    CHECK(found.class_id < 0 || std::fabs(found.probability - expected.probability) < 2e-6F);
+    REQUIRE(found.class_id == expected.class_id);
+    REQUIRE((found.class_id < 0 || std::fabs(found.probability - expected.probability) < 2e-6F));
     seen += static_cast<int>(found.class_id > 0);
   }
   CHECK(seen > 500);
 }
 
 // Every kind of head on any numbers: nothing crashes, loops or is out of order.
-void any_numbers_are_survived() {
+TEST_CASE("random numbers in heads of every kind give valid boxes") {
   std::mt19937 random(3);
   std::normal_distribution<float> normal(0, 3);
   const std::vector<float> odd = {kNan, kInfinity, -kInfinity, 3e38F, -3e38F, 1e-45F, 0.0F, -0.0F};
@@ -372,20 +375,22 @@ void any_numbers_are_survived() {
     options.score = round % 6 == 0 ? 0 : 0.1F;
     options.max_boxes = 20;
     const auto found = detect_all({rule}, {raw.head}, {{30, 2000}, {1, 1}}, options, 2);
-    CHECK(found.size() == 2);
+    REQUIRE(found.size() == 2);
     for (const std::vector<Detection>& picture : found) {
-      CHECK(picture.size() <= 20);
+      REQUIRE(picture.size() <= 20);
       for (std::size_t i = 0; i < picture.size(); ++i) {
-        CHECK(picture[i].score > options.score);
-        CHECK(i == 0 || picture[i].score <= picture[i - 1].score);
-        CHECK(picture[i].class_id >= 0 && picture[i].class_id < 3);
-        CHECK(std::isfinite(picture[i].left) && std::isfinite(picture[i].bottom));
+        REQUIRE(picture[i].score > options.score);
+        REQUIRE((i == 0 || picture[i].score <= picture[i - 1].score));
+        REQUIRE(picture[i].class_id >= 0);
+        REQUIRE(picture[i].class_id < 3);
+        REQUIRE(std::isfinite(picture[i].left));
+        REQUIRE(std::isfinite(picture[i].bottom));
       }
     }
   }
 }
 
-void threads_change_nothing() {
+TEST_CASE("the number of threads does not change the result") {
   const HeadRule rule = yolo(4, {10, 20, 30, 10});
   Numbers raw(rule, 7, 6, 6, 0);
   std::mt19937 random(5);
@@ -397,15 +402,17 @@ void threads_change_nothing() {
   const auto one = detect_all({rule}, {raw.head}, sizes, options_of(64, 64), 1);
   const auto four = detect_all({rule}, {raw.head}, sizes, options_of(64, 64), 4);
   for (std::size_t i = 0; i < 7; ++i) {
-    CHECK(!one[i].empty() && one[i].size() == four[i].size());
+    REQUIRE(!one[i].empty());
+    REQUIRE(one[i].size() == four[i].size());
     for (std::size_t j = 0; j < one[i].size(); ++j) {
-      CHECK(one[i][j].score == four[i][j].score && one[i][j].left == four[i][j].left);
+      REQUIRE(one[i][j].score == four[i][j].score);
+      REQUIRE(one[i][j].left == four[i][j].left);
     }
   }
   CHECK(detect_all({rule}, {raw.head}, {}, options_of(64, 64), 4).empty());
 }
 
-void darknets_orders_are_by_the_last_class() {
+TEST_CASE("the orders of both Darknets are by the last class") {
   const HeadRule rule = yolo(2, {16, 8, 8, 16});
   Numbers raw(rule, 1, 1, 2, -20);
   const auto likely = [&](std::size_t cell, std::size_t anchor, float first, float second) {
@@ -427,47 +434,12 @@ void darknets_orders_are_by_the_last_class() {
     }
     return all;
   };
-  CHECK(ids(Order::kScore) == "0+ 0 1 1 " || ids(Order::kScore) == "0+ 1 0 1 ");
+  CHECK((ids(Order::kScore) == "0+ 0 1 1 " || ids(Order::kScore) == "0+ 1 0 1 "));
   CHECK(ids(Order::kAlexeyAb) == "1 0 1 0+ ");
   CHECK(ids(Order::kHankAi) == "1 0 1 0+ ");
 }
 
-struct Test {
-  const char* name;
-  void (*run)();
-};
-#define TEST(name) \
-  Test { #name, name }
-const Test kTests[] = {
-    TEST(a_box_stands_where_darknet_puts_it),
-    TEST(overlapping_boxes_of_a_class_leave_the_best),
-    TEST(equal_scores_keep_their_order_and_the_best_are_kept),
-    TEST(a_side_without_end_reaches_the_edges),
-    TEST(the_letter_box_is_undone),
-    TEST(version_1_reads_channels_first),
-    TEST(heads_that_are_none_have_no_floats),
-    TEST(a_box_is_of_the_last_class_of_its_tree_that_is_likely),
-    TEST(trees_that_are_none_are_refused),
-    TEST(a_tree_may_be_as_deep_as_it_has_classes),
-    TEST(any_tree_of_any_numbers_is_as_all_probabilities_say),
-    TEST(any_numbers_are_survived),
-    TEST(threads_change_nothing),
-    TEST(darknets_orders_are_by_the_last_class),
-};
-
 }  // namespace
 }  // namespace yolotf
 
-int main() {
-  int failed = 0;
-  for (const yolotf::Test& test : yolotf::kTests) {
-    try {
-      test.run();
-    } catch (const std::exception& error) {
-      std::printf("%s: %s\n", test.name, error.what());
-      ++failed;
-    }
-  }
-  std::printf("%d failed\n", failed);
-  return failed == 0 ? 0 : 1;
-}
+TEST_SUITE_END();

@@ -9,6 +9,8 @@
 #include "base/parallel.h"
 #include "testing.h"
 
+TEST_SUITE_BEGIN("fit");
+
 namespace yolotf {
 namespace {
 
@@ -72,12 +74,12 @@ void compare(std::int64_t height, std::int64_t width, std::int64_t inner_height,
     const bool inside = row >= 0 && row < inner_height && column >= 0 && column < inner_width;
     const double expected =
         inside ? slowly(pixels.get(), picture, channels, row, column, i % channels) : 0.5;
-    CHECK(std::fabs(static_cast<double>(out[static_cast<std::size_t>(i)]) - expected) <
-          1e-4);  // places are in float32
+    REQUIRE(std::fabs(static_cast<double>(out[static_cast<std::size_t>(i)]) - expected) <
+            1e-4);  // places are in float32
   }
 }
 
-TEST(pictures_are_fitted_as_in_a_loop) {
+TEST_CASE("images are resized as by a plain loop") {
   for (const std::int64_t channels : {1, 3, 5}) {
     compare<std::uint8_t>(40, 60, 40, 60, channels);
     compare<std::uint8_t>(7, 9, 40, 60, channels);
@@ -88,12 +90,12 @@ TEST(pictures_are_fitted_as_in_a_loop) {
   }
 }
 
-TEST(every_task_runs_once_and_what_one_throws_arrives) {
+TEST_CASE("run_tasks runs every task once and rethrows") {
   for (const int threads : {1, 2, 7}) {
     std::vector<std::atomic<int>> runs(100);
     run_tasks(runs.size(), threads, [&](std::size_t i) { ++runs[i]; });
     for (const std::atomic<int>& count : runs) {
-      CHECK(count == 1);
+      REQUIRE(count == 1);
     }
     bool caught = false;
     try {
@@ -105,9 +107,11 @@ TEST(every_task_runs_once_and_what_one_throws_arrives) {
     } catch (const std::runtime_error&) {
       caught = true;
     }
-    CHECK(caught);
+    REQUIRE(caught);
   }
 }
 
 }  // namespace
 }  // namespace yolotf
+
+TEST_SUITE_END();

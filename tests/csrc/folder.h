@@ -17,7 +17,7 @@ class Folder {
  public:
   Folder() {
     char name[] = "/tmp/core_test.XXXXXX";
-    CHECK(mkdtemp(name) != nullptr);
+    REQUIRE(mkdtemp(name) != nullptr);
     path_ = name;
   }
   ~Folder() {
@@ -39,8 +39,8 @@ class Folder {
   std::string file(const std::string& content) {
     const std::string path = name("file" + std::to_string(files_.size()));
     const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600);
-    CHECK(write(descriptor, content.data(), content.size()) ==
-          static_cast<ssize_t>(content.size()));
+    REQUIRE(write(descriptor, content.data(), content.size()) ==
+            static_cast<ssize_t>(content.size()));
     close(descriptor);
     return path;
   }

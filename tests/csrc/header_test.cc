@@ -4,6 +4,8 @@
 
 #include "testing.h"
 
+TEST_SUITE_BEGIN("header");
+
 namespace yolotf {
 namespace {
 
@@ -12,25 +14,32 @@ Header parsed(const std::vector<std::byte>& bytes, std::uint64_t file_bytes,
   Header header;
   Error error;
   const Bytes copy(bytes.data(), bytes.size());
-  CHECK(parse_header(copy.data(), copy.size(), file_bytes, floats, &header, &error));
-  CHECK(error.code == Code::kOk);
+  REQUIRE(parse_header(copy.data(), copy.size(), file_bytes, floats, &header, &error));
+  REQUIRE(error.code == Code::kOk);
   return header;
 }
 
-TEST(a_version_since_0_2_has_a_header_of_20_bytes) {
+TEST_CASE("versions since 0.2 have a header of 20 bytes") {
   const Header header = parsed(header_of(0, 2, 0x123456789abULL, true), 1000);
-  CHECK(header.major == 0 && header.minor == 2 && header.revision == 5);
+  CHECK(header.major == 0);
+  CHECK(header.minor == 2);
+  CHECK(header.revision == 5);
   CHECK(header.seen == 0x123456789abULL);
-  CHECK(header.size_bytes == 20 && header.version_size_bytes == 20 && !header.transposed);
+  CHECK(header.size_bytes == 20);
+  CHECK(header.version_size_bytes == 20);
+  CHECK(!header.transposed);
 }
 
-TEST(a_version_before_0_2_has_a_header_of_16_bytes) {
+TEST_CASE("versions before 0.2 have a header of 16 bytes") {
   const Header header = parsed(header_of(0, 1, 0xfedcba98U, false), 1000);
-  CHECK(header.minor == 1 && header.seen == 0xfedcba98U);
-  CHECK(header.size_bytes == 16 && header.version_size_bytes == 16 && !header.transposed);
+  CHECK(header.minor == 1);
+  CHECK(header.seen == 0xfedcba98U);
+  CHECK(header.size_bytes == 16);
+  CHECK(header.version_size_bytes == 16);
+  CHECK(!header.transposed);
 }
 
-TEST(versions_count_as_darknet_counts_them) {
+TEST_CASE("versions are compared as in Darknet") {
   struct Case {
     std::int32_t major, minor;
     std::uint64_t size_bytes;
@@ -54,16 +63,22 @@ TEST(versions_count_as_darknet_counts_them) {
                                    {std::numeric_limits<std::int32_t>::max(),
                                     std::numeric_limits<std::int32_t>::max(), 16, true}}) {
     const Header header = parsed(header_of(one.major, one.minor, 7, true), 20);
-    CHECK(header.major == one.major && header.minor == one.minor);
-    CHECK(header.version_size_bytes == one.size_bytes && header.transposed == one.transposed);
+    REQUIRE(header.major == one.major);
+    REQUIRE(header.minor == one.minor);
+    REQUIRE(header.version_size_bytes == one.size_bytes);
+    REQUIRE(header.transposed == one.transposed);
   }
 }
 
-TEST(the_size_of_the_file_overrules_the_version) {
+TEST_CASE("the size of the file overrules the version") {
   const Header narrow = parsed(header_of(0, 2, 9, true), 16 + 4 * 10, 10);
-  CHECK(narrow.size_bytes == 16 && narrow.version_size_bytes == 20 && narrow.seen == 9);
+  CHECK(narrow.size_bytes == 16);
+  CHECK(narrow.version_size_bytes == 20);
+  CHECK(narrow.seen == 9);
   const Header wide = parsed(header_of(0, 1, 0x100000009ULL, true), 20 + 4 * 10, 10);
-  CHECK(wide.size_bytes == 20 && wide.version_size_bytes == 16 && wide.seen == 0x100000009ULL);
+  CHECK(wide.size_bytes == 20);
+  CHECK(wide.version_size_bytes == 16);
+  CHECK(wide.seen == 0x100000009ULL);
   // Where neither is exact, and where the floats' bytes overflow, the version decides.
   CHECK(parsed(header_of(0, 2, 9, true), 18 + 4 * 10, 10).size_bytes == 20);
   CHECK(parsed(header_of(0, 1, 9, true), 24 + 4 * 10, 10).size_bytes == 16);
@@ -74,7 +89,7 @@ TEST(the_size_of_the_file_overrules_the_version) {
   CHECK(parsed(header_of(0, 1, 9, true), 20, 0).size_bytes == 20);
 }
 
-TEST(every_prefix_of_a_header_is_refused_with_both_numbers) {
+TEST_CASE("every prefix of a header is refused with both numbers") {
   for (const bool wide : {true, false}) {
     const std::vector<std::byte> whole = header_of(0, wide ? 2 : 1, 42, wide);
     for (std::uint64_t size = 0; size <= whole.size(); ++size) {
@@ -83,25 +98,27 @@ TEST(every_prefix_of_a_header_is_refused_with_both_numbers) {
         Header header;
         Error error;
         const bool sound = parse_header(copy.data(), size, size, -1, &header, &error);
-        CHECK(sound == (size == whole.size()));
+        REQUIRE(sound == (size == whole.size()));
         const std::uint64_t needed = wide && size >= 16 ? 20 : 16;
-        CHECK(sound || is(error, Code::kHeaderTooShort, -1, needed, size));
-        CHECK(!sound || header.seen == 42);
+        REQUIRE((sound || is(error, Code::kHeaderTooShort, -1, needed, size)));
+        REQUIRE((!sound || header.seen == 42));
       }
     }
   }
 }
 
-TEST(text_is_read_as_a_header_without_overflow) {
+TEST_CASE("text is read as a header without overflow") {
   const char* text = "<!DOCTYPE html>\n<html>";
   const Bytes copy(text, 20);
   Header header;
   Error error;
-  CHECK(parse_header(copy.data(), 20, 20, -1, &header, &error));
-  CHECK(header.major == 0x4f44213c && header.transposed && header.size_bytes == 16);
+  REQUIRE(parse_header(copy.data(), 20, 20, -1, &header, &error));
+  CHECK(header.major == 0x4f44213c);
+  CHECK(header.transposed);
+  CHECK(header.size_bytes == 16);
 }
 
-TEST(bytes_behind_the_end_of_the_file_are_not_read) {
+TEST_CASE("bytes after the end of the file are not read") {
   // 20 bytes are at hand, but the file is said to have 18.
   const std::vector<std::byte> whole = header_of(0, 2, 42, true);
   Header header;
@@ -112,3 +129,5 @@ TEST(bytes_behind_the_end_of_the_file_are_not_read) {
 
 }  // namespace
 }  // namespace yolotf
+
+TEST_SUITE_END();

@@ -14,6 +14,8 @@
 #include "testing.h"
 #include "weights/header.h"
 
+TEST_SUITE_BEGIN("load");
+
 namespace yolotf {
 namespace {
 
@@ -117,7 +119,7 @@ LoadRequest request_for(const std::string& path, const std::vector<Segment>& seg
   return request;
 }
 
-TEST(every_prefix_of_a_file_is_refused_and_writes_nothing) {
+TEST_CASE("every prefix of a file is refused and writes nothing") {
   const std::vector<Segment> segments = three_segments();
   const std::vector<std::byte> whole = three_segments_file();
   for (const bool in_place : {false, true}) {
@@ -131,21 +133,25 @@ TEST(every_prefix_of_a_file_is_refused_and_writes_nothing) {
       LoadStats stats;
       LoadError error;
       const bool loaded = load(request, &memory, &threads, &stats, &error);
-      CHECK(loaded == (size == whole.size()));
+      REQUIRE(loaded == (size == whole.size()));
       if (loaded) {
-        CHECK(error.error.code == Code::kOk && memory.calls == "lock begin lock commit");
-        CHECK(memory.floats[0] == (std::vector<float>{0.0F, 1.0F, 2.0F}));
-        CHECK(memory.floats[2][1] == 14.0F && memory.floats[2][3] == 10.0F);
-        CHECK(stats.threads >= 1 && stats.threads <= 2);
+        REQUIRE(error.error.code == Code::kOk);
+        REQUIRE(memory.calls == "lock begin lock commit");
+        REQUIRE(memory.floats[0] == (std::vector<float>{0.0F, 1.0F, 2.0F}));
+        REQUIRE(memory.floats[2][1] == 14.0F);
+        REQUIRE(memory.floats[2][3] == 10.0F);
+        REQUIRE(stats.threads >= 1);
+        REQUIRE(stats.threads <= 2);
       } else {
-        CHECK(error.error.code == Code::kFileTooShort && memory.calls.empty());
-        CHECK(memory.floats == before);
+        REQUIRE(error.error.code == Code::kFileTooShort);
+        REQUIRE(memory.calls.empty());
+        REQUIRE(memory.floats == before);
       }
     }
   }
 }
 
-TEST(whatever_is_refused_leaves_the_variables_as_they_were) {
+TEST_CASE("a refused load leaves the variables as they were") {
   struct Case {
     std::function<void(LoadRequest*, Memory*)> change;
     Code code;
@@ -174,13 +180,15 @@ TEST(whatever_is_refused_leaves_the_variables_as_they_were) {
     TestThreads threads(2);
     LoadStats stats;
     LoadError error;
-    CHECK(!load(request, &memory, &threads, &stats, &error));
-    CHECK(error.error.code == one.code && error.file.code == one.file);
-    CHECK(memory.floats == before && memory.calls.find("commit") == std::string::npos);
+    REQUIRE(!load(request, &memory, &threads, &stats, &error));
+    REQUIRE(error.error.code == one.code);
+    REQUIRE(error.file.code == one.file);
+    REQUIRE(memory.floats == before);
+    REQUIRE(memory.calls.find("commit") == std::string::npos);
   }
 }
 
-TEST(where_memory_ends_a_load_goes_without_threads_or_says_so) {
+TEST_CASE("without memory, a load does without threads or fails with ENOMEM") {
   class NoThreads : public Threads {
    public:
     int helpers() const override { return 3; }
@@ -201,17 +209,18 @@ TEST(where_memory_ends_a_load_goes_without_threads_or_says_so) {
     NoThreads threads;
     Memory memory(segments, in_place);
     LoadError error;
-    CHECK(load(request, &memory, &threads, &stats, &error));
-    CHECK(memory.floats[0] == (std::vector<float>{0.0F, 1.0F, 2.0F}));
+    REQUIRE(load(request, &memory, &threads, &stats, &error));
+    REQUIRE(memory.floats[0] == (std::vector<float>{0.0F, 1.0F, 2.0F}));
     NoMemory none(segments);
     const std::vector<std::vector<float>> before = none.floats;
-    CHECK(!load(request, &none, &threads, &stats, &error));
-    CHECK(error.file.code == FileCode::kSystem && error.file.system_error == ENOMEM);
-    CHECK(none.floats == before);
+    REQUIRE(!load(request, &none, &threads, &stats, &error));
+    REQUIRE(error.file.code == FileCode::kSystem);
+    REQUIRE(error.file.system_error == ENOMEM);
+    REQUIRE(none.floats == before);
   }
 }
 
-TEST(a_bad_number_is_found_before_what_is_written_becomes_the_variables) {
+TEST_CASE("bad numbers are found before anything is committed") {
   const std::vector<Segment> segments = three_segments();
   for (const bool in_place : {false, true}) {
     for (const bool verify : {false, true}) {
@@ -227,13 +236,14 @@ TEST(a_bad_number_is_found_before_what_is_written_becomes_the_variables) {
         TestThreads threads(1);
         LoadStats stats;
         LoadError error;
-        CHECK(load(request, &memory, &threads, &stats, &error) == !verify);
+        REQUIRE(load(request, &memory, &threads, &stats, &error) == !verify);
         if (verify) {
-          CHECK(error.error.code == (place == 3 ? Code::kNegativeVariance : Code::kNonfinite));
-          CHECK(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(place));
-          CHECK(error.error.end == error.error.offset + 4 && error.error.found == 1);
-          CHECK(in_place || memory.floats == before);
-          CHECK(memory.calls == "lock begin ");
+          REQUIRE(error.error.code == (place == 3 ? Code::kNegativeVariance : Code::kNonfinite));
+          REQUIRE(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(place));
+          REQUIRE(error.error.end == error.error.offset + 4);
+          REQUIRE(error.error.found == 1);
+          REQUIRE((in_place || memory.floats == before));
+          REQUIRE(memory.calls == "lock begin ");
         }
       }
     }
@@ -242,7 +252,7 @@ TEST(a_bad_number_is_found_before_what_is_written_becomes_the_variables) {
 
 // Many tasks, a file of several parts; the same with one thread, with helpers that are late, and
 // with some that never come.
-TEST(threads_may_come_late_or_never) {
+TEST_CASE("threads may start late or never") {
   std::vector<Segment> segments;
   std::uint64_t offset = 20;
   std::vector<std::byte> whole = header_of(0, 2, 42, true);
@@ -265,9 +275,9 @@ TEST(threads_may_come_late_or_never) {
         LoadStats stats;
         LoadError error;
         TestThreads threads(helpers, delay);
-        CHECK(load(request, &memory, &threads, &stats, &error));
-        CHECK(stats.threads == helpers + 1);
-        CHECK(expected.empty() || memory.floats == expected);
+        REQUIRE(load(request, &memory, &threads, &stats, &error));
+        REQUIRE(stats.threads == helpers + 1);
+        REQUIRE((expected.empty() || memory.floats == expected));
         expected = memory.floats;
       }
     }
@@ -279,12 +289,12 @@ TEST(threads_may_come_late_or_never) {
       float value;
       std::memcpy(&value, whole.data() + 20 + 4 * from, 4);
       const std::uint64_t row = column % 9 * 300 + column / 9;
-      CHECK(expected[0][row * first.filters + filter] == value);
+      REQUIRE(expected[0][row * first.filters + filter] == value);
     }
   }
 }
 
-TEST(a_batch_normalization_that_is_folded_in_is_looked_at_in_every_way_to_load) {
+TEST_CASE("a folded batch normalization is checked in every way to load") {
   // gamma, mean and variance of 4; a kernel and a bias that fold them in, beta of 4.
   std::vector<Segment> segments = {segment_of(20 + 64, 1, 4, 5, 1),
                                    segment_of(20, 1, 4, 1, 1, Role::kBias)};
@@ -303,17 +313,17 @@ TEST(a_batch_normalization_that_is_folded_in_is_looked_at_in_every_way_to_load) 
       TestThreads threads(1);
       LoadStats stats;
       LoadError error;
-      CHECK(!load(request, &memory, &threads, &stats, &error));
-      CHECK(error.error.code == Code::kNonfinite);
-      CHECK(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(place));
+      REQUIRE(!load(request, &memory, &threads, &stats, &error));
+      REQUIRE(error.error.code == Code::kNonfinite);
+      REQUIRE(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(place));
       const Role roles[] = {Role::kBeta, Role::kGamma, Role::kMovingMean, Role::kMovingVariance};
       const Role role = place < 16 ? roles[place / 4] : Role::kKernel;
-      CHECK(error.error.role == static_cast<std::int64_t>(role));
+      REQUIRE(error.error.role == static_cast<std::int64_t>(role));
     }
   }
 }
 
-TEST(a_variable_that_changes_its_shape_meanwhile_is_refused) {
+TEST_CASE("a variable whose shape changes during the load is refused") {
   class Reshaped : public Memory {
    public:
     using Memory::Memory;
@@ -336,9 +346,12 @@ TEST(a_variable_that_changes_its_shape_meanwhile_is_refused) {
   LoadStats stats;
   LoadError error;
   CHECK(!load(request, &memory, &threads, &stats, &error));
-  CHECK(error.error.code == Code::kWrongShape && error.error.segment == 1);
-  CHECK(error.error.axis == 0 && error.error.found == error.error.expected + 1);
-  CHECK(memory.calls == "lock begin lock " && memory.floats == before);
+  CHECK(error.error.code == Code::kWrongShape);
+  CHECK(error.error.segment == 1);
+  CHECK(error.error.axis == 0);
+  CHECK(error.error.found == error.error.expected + 1);
+  CHECK(memory.calls == "lock begin lock ");
+  CHECK(memory.floats == before);
 }
 
 // As the kernel does when the holder of a lease keeps another process waiting for too long. Returns
@@ -347,7 +360,7 @@ bool take_leases(const std::string& path) {
   bool leased = false;
 #ifdef F_SETLEASE
   struct stat file;
-  CHECK(stat(path.c_str(), &file) == 0);
+  REQUIRE(stat(path.c_str(), &file) == 0);
   for (int descriptor = 0; descriptor < 256; ++descriptor) {
     struct stat status;
     if (fstat(descriptor, &status) == 0 && status.st_ino == file.st_ino &&
@@ -360,7 +373,7 @@ bool take_leases(const std::string& path) {
   return leased;
 }
 
-TEST(a_file_that_is_lost_while_it_is_loaded_is_an_error) {
+TEST_CASE("a file that is lost during the load is an error") {
   enum Loss { kTruncated, kEmptied, kOverwritten };
   std::vector<Segment> segments;
   std::uint64_t offset = 20;
@@ -388,27 +401,27 @@ TEST(a_file_that_is_lost_while_it_is_loaded_is_an_error) {
           if (loss == kOverwritten) {
             const int writer = open(path.c_str(), O_WRONLY);
             const float number = 7.0F;
-            CHECK(pwrite(writer, &number, 4, 20) == 4);
+            REQUIRE(pwrite(writer, &number, 4, 20) == 4);
             close(writer);
           } else {
-            CHECK(truncate(path.c_str(), loss == kEmptied ? 0 : 20000) == 0);
+            REQUIRE(truncate(path.c_str(), loss == kEmptied ? 0 : 20000) == 0);
           }
         };
         TestThreads threads(1);
         LoadStats stats;
         LoadError error;
         const bool loaded = load(request, &memory, &threads, &stats, &error);
-        CHECK(loaded != leased);  // without leases, a copy was made before
-        CHECK(error.file.code == (loaded ? FileCode::kOk : FileCode::kChanged));
-        CHECK(error.error.code == Code::kOk);
-        CHECK(loaded || in_place || memory.floats == before);
-        CHECK(loaded == (memory.calls == "lock begin lock commit"));
+        REQUIRE(loaded != leased);  // without leases, a copy was made before
+        REQUIRE(error.file.code == (loaded ? FileCode::kOk : FileCode::kChanged));
+        REQUIRE(error.error.code == Code::kOk);
+        REQUIRE((loaded || in_place || memory.floats == before));
+        REQUIRE(loaded == (memory.calls == "lock begin lock commit"));
       }
     }
   }
 }
 
-TEST(the_content_of_a_file_is_examined_as_a_load_does) {
+TEST_CASE("examine_content finds what a load finds") {
   const std::vector<Segment> segments = three_segments();
   std::vector<std::byte> whole = three_segments_file();
   const float bad[] = {kNan, -2.0F};
@@ -419,9 +432,12 @@ TEST(the_content_of_a_file_is_examined_as_a_load_does) {
   std::vector<Error> errors;
   LoadError error;
   const std::string path = folder.file(text_of(whole, whole.size()));
-  CHECK(examine_content(path, 20, segments, &threads, &errors, &error));
-  CHECK(errors.size() == 2 && errors[0].code == Code::kNonfinite && errors[0].offset == 20);
-  CHECK(errors[1].code == Code::kNegativeVariance && errors[1].offset == 36);
+  REQUIRE(examine_content(path, 20, segments, &threads, &errors, &error));
+  REQUIRE(errors.size() == 2);
+  CHECK(errors[0].code == Code::kNonfinite);
+  CHECK(errors[0].offset == 20);
+  CHECK(errors[1].code == Code::kNegativeVariance);
+  CHECK(errors[1].offset == 36);
   CHECK(!examine_content(path + "x", 20, segments, &threads, &errors, &error));
   CHECK(error.file.system_error == ENOENT);
   error = {};
@@ -432,3 +448,5 @@ TEST(the_content_of_a_file_is_examined_as_a_load_does) {
 
 }  // namespace
 }  // namespace yolotf
+
+TEST_SUITE_END();

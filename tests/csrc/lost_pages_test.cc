@@ -15,6 +15,8 @@
 #include "folder.h"
 #include "testing.h"
 
+TEST_SUITE_BEGIN("lost_pages");
+
 namespace yolotf {
 namespace {
 
@@ -27,14 +29,14 @@ class Mapping {
     const int descriptor = open(path_.c_str(), O_RDONLY);
     void* mapping = mmap(nullptr, kBytes, PROT_READ, MAP_SHARED, descriptor, 0);
     close(descriptor);
-    CHECK(mapping != MAP_FAILED);
+    REQUIRE(mapping != MAP_FAILED);
     bytes = static_cast<const volatile char*>(mapping);
   }
   ~Mapping() { munmap(const_cast<char*>(bytes), kBytes); }
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
   void* address() const { return const_cast<char*>(bytes); }
-  void truncate(off_t size) const { CHECK(::truncate(path_.c_str(), size) == 0); }
+  void truncate(off_t size) const { REQUIRE(::truncate(path_.c_str(), size) == 0); }
   long sum() const {
     long all = 0;
     for (std::size_t i = 0; i < kBytes; ++i) {
@@ -52,7 +54,7 @@ class Mapping {
 
 struct sigaction handler() {
   struct sigaction current = {};
-  CHECK(sigaction(SIGBUS, nullptr, &current) == 0);
+  REQUIRE(sigaction(SIGBUS, nullptr, &current) == 0);
   return current;
 }
 
@@ -61,10 +63,11 @@ bool is_default() {
   return (current.sa_flags & SA_SIGINFO) == 0 && current.sa_handler == SIG_DFL;
 }
 
-// The signal that ends a process which runs `work`; 0 if it ends by itself.
+// The signal that ends a process which runs `work`; 0 if it ends by itself. `work` must REQUIRE:
+// what fails there is thrown, and ends the process with an error.
 int ended_by(const std::function<void()>& work) {
   const pid_t process = fork();
-  CHECK(process >= 0);
+  REQUIRE(process >= 0);
   if (process == 0) {
     alarm(20);
     try {
@@ -75,47 +78,51 @@ int ended_by(const std::function<void()>& work) {
     _exit(0);
   }
   int status = 0;
-  CHECK(waitpid(process, &status, 0) == process);
-  CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+  REQUIRE(waitpid(process, &status, 0) == process);
+  REQUIRE((WIFSIGNALED(status) || WEXITSTATUS(status) == 0));
   return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
-TEST(lost_pages_read_as_zeros_and_are_known) {
+TEST_CASE("lost pages are read as zeros and reported") {
   const Mapping mapping;
   PageGuard guard;
-  CHECK(guard.begin(mapping.address(), kBytes));
-  CHECK(mapping.sum() == kBytes && !guard.lost());
+  REQUIRE(guard.begin(mapping.address(), kBytes));
+  REQUIRE(mapping.sum() == kBytes);
+  REQUIRE(!guard.lost());
   mapping.truncate(kBytes / 2);
-  CHECK(!guard.lost());  // nobody has touched them
-  CHECK(mapping.sum() <= static_cast<long>(kBytes / 2) && guard.lost());
-  CHECK(mapping.sum() == 0);
+  REQUIRE(!guard.lost());  // nobody has touched them
+  REQUIRE(mapping.sum() <= static_cast<long>(kBytes / 2));
+  REQUIRE(guard.lost());
+  REQUIRE(mapping.sum() == 0);
   guard.end();
-  CHECK(!guard.lost() && is_default());
+  REQUIRE(!guard.lost());
+  REQUIRE(is_default());
 }
 
-TEST(without_a_guard_or_after_it_a_lost_page_ends_the_process) {
+TEST_CASE("without a guard, or after it, a lost page ends the process") {
   for (const bool guarded : {false, true}) {
-    CHECK(ended_by([&] {
-            const Mapping mapping;
-            PageGuard guard;
-            if (guarded) {
-              CHECK(guard.begin(mapping.address(), kBytes));
-            }
-            guard.end();
-            mapping.truncate(0);
-            mapping.sum();
-          }) == SIGBUS);
+    const int signal_number = ended_by([&] {
+      const Mapping mapping;
+      PageGuard guard;
+      if (guarded) {
+        REQUIRE(guard.begin(mapping.address(), kBytes));
+      }
+      guard.end();
+      mapping.truncate(0);
+      mapping.sum();
+    });
+    REQUIRE(signal_number == SIGBUS);
   }
 }
 
-TEST(many_threads_lose_their_pages_at_once) {
+TEST_CASE("many threads may lose their pages at once") {
   constexpr int kThreads = 8;
   std::vector<std::unique_ptr<Mapping>> mappings;
   std::vector<std::unique_ptr<PageGuard>> guards;
   for (int i = 0; i < kThreads; ++i) {
     mappings.push_back(std::make_unique<Mapping>());
     guards.push_back(std::make_unique<PageGuard>());
-    CHECK(guards.back()->begin(mappings.back()->address(), kBytes));
+    REQUIRE(guards.back()->begin(mappings.back()->address(), kBytes));
   }
   std::vector<std::thread> threads;
   for (int i = 0; i < 4 * kThreads; ++i) {
@@ -125,18 +132,18 @@ TEST(many_threads_lose_their_pages_at_once) {
         mapping.sum();
         mapping.truncate(0);
       }
-      CHECK(mapping.sum() == 0);
+      CHECK(mapping.sum() == 0);  // nothing may be thrown out of a thread
     });
   }
   for (std::thread& thread : threads) {
     thread.join();
   }
   for (const std::unique_ptr<PageGuard>& guard : guards) {
-    CHECK(guard->lost());
+    REQUIRE(guard->lost());
   }
 }
 
-TEST(guards_end_in_any_order_and_there_are_not_endless_many) {
+TEST_CASE("guards end in any order, and their number is limited") {
   const Mapping mapping;
   std::vector<std::unique_ptr<PageGuard>> guards;
   std::size_t begun = 0;
@@ -144,11 +151,13 @@ TEST(guards_end_in_any_order_and_there_are_not_endless_many) {
     guards.push_back(std::make_unique<PageGuard>());
     begun += guards.back()->begin(mapping.address(), kBytes) ? 1 : 0;
   }
-  CHECK(begun >= 16 && begun < 1000);
+  REQUIRE(begun >= 16);
+  REQUIRE(begun < 1000);
   guards.front()->end();
-  CHECK(guards.back()->begin(mapping.address(), kBytes) && !is_default());
+  REQUIRE(guards.back()->begin(mapping.address(), kBytes));
+  REQUIRE(!is_default());
   guards.clear();
-  CHECK(is_default());
+  REQUIRE(is_default());
 }
 
 volatile sig_atomic_t calls = 0;
@@ -165,21 +174,23 @@ void repair(int, siginfo_t* info, void*) {
   }
 }
 
-TEST(faults_elsewhere_go_to_the_handler_that_was_there) {
+TEST_CASE("faults elsewhere go to the previous handler") {
   struct sigaction theirs = {};
   theirs.sa_sigaction = &repair;
   theirs.sa_flags = SA_SIGINFO;
-  CHECK(sigaction(SIGBUS, &theirs, nullptr) == 0);
+  REQUIRE(sigaction(SIGBUS, &theirs, nullptr) == 0);
   const Mapping mapping;
   PageGuard guard;
   for (int times = 1; times <= 3; ++times) {
-    CHECK(guard.begin(mapping.address(), kBytes));
+    REQUIRE(guard.begin(mapping.address(), kBytes));
     const Mapping other;
     other.truncate(0);
-    CHECK(other.bytes[kBytes / 2] == 2 && calls == times);
-    CHECK(!guard.lost() && mapping.sum() == kBytes);
+    REQUIRE(other.bytes[kBytes / 2] == 2);
+    REQUIRE(calls == times);
+    REQUIRE(!guard.lost());
+    REQUIRE(mapping.sum() == kBytes);
     guard.end();
-    CHECK(handler().sa_sigaction == &repair);
+    REQUIRE((handler().sa_sigaction == &repair));
   }
   signal(SIGBUS, SIG_DFL);
 }
@@ -191,63 +202,70 @@ void pass_back(int number, siginfo_t* info, void* context) {
   ours.sa_sigaction(number, info, context);
 }
 
-TEST(a_handler_above_that_passes_faults_on_makes_no_circle) {
+TEST_CASE("a later handler that passes faults on makes no circle") {
   calls = 0;
   const int signal_number = ended_by([] {
     const Mapping mapping;
     const Mapping other;
     PageGuard first;
     PageGuard second;
-    CHECK(first.begin(mapping.address(), kBytes));
+    REQUIRE(first.begin(mapping.address(), kBytes));
     ours = handler();
     struct sigaction theirs = {};
     theirs.sa_sigaction = &pass_back;
     theirs.sa_flags = SA_SIGINFO;
-    CHECK(sigaction(SIGBUS, &theirs, nullptr) == 0);
-    CHECK(second.begin(other.address(), kBytes));  // above theirs again
+    REQUIRE(sigaction(SIGBUS, &theirs, nullptr) == 0);
+    REQUIRE(second.begin(other.address(), kBytes));  // above theirs again
     other.truncate(0);
-    CHECK(other.sum() == 0 && second.lost() && calls == 0);
+    REQUIRE(other.sum() == 0);
+    REQUIRE(second.lost());
+    REQUIRE(calls == 0);
     first.end();
     second.end();
-    CHECK(handler().sa_sigaction == &pass_back);
+    REQUIRE((handler().sa_sigaction == &pass_back));
     const Mapping third;
     third.truncate(0);
     third.sum();
   });
-  CHECK(signal_number == SIGBUS);
+  REQUIRE(signal_number == SIGBUS);
 }
 
-TEST(a_signal_that_is_sent_is_handled_as_before) {
+TEST_CASE("a signal that another process sends is handled as before") {
   const Mapping mapping;
   PageGuard guard;
-  CHECK(guard.begin(mapping.address(), kBytes));
-  CHECK(ended_by([] { kill(getpid(), SIGBUS); }) == SIGBUS);
+  REQUIRE(guard.begin(mapping.address(), kBytes));
+  REQUIRE(ended_by([] { kill(getpid(), SIGBUS); }) == SIGBUS);
   guard.end();
   signal(SIGBUS, SIG_IGN);
-  CHECK(guard.begin(mapping.address(), kBytes));
-  CHECK(ended_by([] { kill(getpid(), SIGBUS); }) == 0);
+  REQUIRE(guard.begin(mapping.address(), kBytes));
+  REQUIRE(ended_by([] { kill(getpid(), SIGBUS); }) == 0);
   const Mapping other;
   other.truncate(0);
-  CHECK(ended_by([&] { other.sum(); }) == SIGBUS);  // a fault is never ignored
+  REQUIRE(ended_by([&] { other.sum(); }) == SIGBUS);  // a fault is never ignored
   guard.end();
   signal(SIGBUS, SIG_DFL);
 }
 
-TEST(a_forked_child_is_guarded_too) {
+TEST_CASE("a forked child is guarded, too") {
   const Mapping mapping;
   PageGuard guard;
-  CHECK(guard.begin(mapping.address(), kBytes));
+  REQUIRE(guard.begin(mapping.address(), kBytes));
   mapping.truncate(0);
-  CHECK(ended_by([&] {
-          CHECK(mapping.sum() == 0 && guard.lost());
-          const Mapping own;
-          PageGuard another;
-          CHECK(another.begin(own.address(), kBytes));
-          own.truncate(0);
-          CHECK(own.sum() == 0 && another.lost());
-        }) == 0);
-  CHECK(!guard.lost());
+  const int signal_number = ended_by([&] {
+    REQUIRE(mapping.sum() == 0);
+    REQUIRE(guard.lost());
+    const Mapping own;
+    PageGuard another;
+    REQUIRE(another.begin(own.address(), kBytes));
+    own.truncate(0);
+    REQUIRE(own.sum() == 0);
+    REQUIRE(another.lost());
+  });
+  REQUIRE(signal_number == 0);
+  REQUIRE(!guard.lost());
 }
 
 }  // namespace
 }  // namespace yolotf
+
+TEST_SUITE_END();

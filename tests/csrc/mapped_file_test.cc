@@ -19,6 +19,8 @@
 #define MADV_POPULATE_READ 22
 #endif
 
+TEST_SUITE_BEGIN("mapped_file");
+
 namespace yolotf {
 namespace {
 
@@ -65,7 +67,7 @@ class Deadline {
 class Child {
  public:
   explicit Child(const std::function<bool()>& work) : process_(fork()) {
-    CHECK(process_ >= 0);
+    REQUIRE(process_ >= 0);
     if (process_ == 0) {
       alarm(20);
       _exit(work() ? 0 : 1);
@@ -99,19 +101,22 @@ class Child {
 
 void sleep_ms(unsigned milliseconds) { usleep(1000 * milliseconds); }
 
-TEST(a_file_that_nobody_writes_is_mapped) {
+TEST_CASE("a file that nobody writes is mapped") {
   Folder folder;
   const std::string path = folder.file(content());
   MappedFile file;
   FileError error;
-  CHECK(file.open(path.c_str(), &error) && file.bytes() == nullptr);
-  CHECK(file.hold(&error) && error.code == FileCode::kOk);
-  CHECK(holds(file, content()) && file.unchanged());
+  REQUIRE(file.open(path.c_str(), &error));
+  CHECK(file.bytes() == nullptr);
+  REQUIRE(file.hold(&error));
+  CHECK(error.code == FileCode::kOk);
+  CHECK(holds(file, content()));
+  CHECK(file.unchanged());
   CHECK(file.mapped() == mapping_is_safe(folder.file(content())));
-  CHECK(file.hold(&error));  // again: nothing happens
+  REQUIRE(file.hold(&error));  // again: nothing happens
 }
 
-TEST(a_file_is_read_in_part_after_part) {
+TEST_CASE("a file is read in part after part") {
   for (const bool held_open : {false, true}) {
     Folder folder;
     std::string large;
@@ -122,23 +127,27 @@ TEST(a_file_is_read_in_part_after_part) {
     const int writer = held_open ? ::open(path.c_str(), O_WRONLY) : -1;
     MappedFile file;
     FileError error;
-    CHECK(file.open(path.c_str(), &error) && file.begin(&error));
-    CHECK(file.begin(&error) && file.begins_with(large.data(), 20, &error));
-    CHECK(file.mapped() == (!held_open && mapping_is_safe(folder.file(content()))));
+    REQUIRE(file.open(path.c_str(), &error));
+    REQUIRE(file.begin(&error));
+    REQUIRE(file.begin(&error));
+    REQUIRE(file.begins_with(large.data(), 20, &error));
+    REQUIRE(file.mapped() == (!held_open && mapping_is_safe(folder.file(content()))));
     for (std::uint64_t begin = 0; begin < large.size(); begin += 5000) {
       const std::uint64_t end = std::min<std::uint64_t>(large.size(), begin + 5000);
-      CHECK(file.read_in(begin, end, &error));
-      CHECK(std::memcmp(file.bytes() + begin, large.data() + begin, end - begin) == 0);
+      REQUIRE(file.read_in(begin, end, &error));
+      REQUIRE(std::memcmp(file.bytes() + begin, large.data() + begin, end - begin) == 0);
     }
-    CHECK(file.read_in(7, 7, &error) && error.code == FileCode::kOk);
-    CHECK(holds(file, large) && file.unchanged());
+    REQUIRE(file.read_in(7, 7, &error));
+    REQUIRE(error.code == FileCode::kOk);
+    REQUIRE(holds(file, large));
+    REQUIRE(file.unchanged());
     if (writer >= 0) {
       close(writer);
     }
   }
 }
 
-TEST(advice_on_memory_changes_none_of_it) {
+TEST_CASE("prefer_huge_pages changes no contents") {
   std::vector<float> floats(100000, 3.0F);
   for (const std::uint64_t shift : {0U, 1U, 17U}) {
     prefer_huge_pages(floats.data() + shift, 4 * (floats.size() - shift));
@@ -148,42 +157,46 @@ TEST(advice_on_memory_changes_none_of_it) {
   CHECK(floats == std::vector<float>(100000, 3.0F));
 }
 
-TEST(a_file_that_is_open_for_writing_is_copied) {
+TEST_CASE("a file that is open for writing is copied") {
   Folder folder;
   const std::string path = folder.file(content());
   const int writer = ::open(path.c_str(), O_WRONLY);
   MappedFile file;
   FileError error;
-  CHECK(file.open(path.c_str(), &error) && file.hold(&error));
-  CHECK(!file.mapped() && holds(file, content()));
+  REQUIRE(file.open(path.c_str(), &error));
+  REQUIRE(file.hold(&error));
+  CHECK(!file.mapped());
+  CHECK(holds(file, content()));
   // The copy stays as it was, and the change is seen.
   CHECK(file.unchanged());
-  CHECK(write(writer, "x", 1) == 1);
-  CHECK(!file.unchanged() && holds(file, content()));
-  CHECK(ftruncate(writer, 0) == 0);
+  REQUIRE(write(writer, "x", 1) == 1);
+  CHECK(!file.unchanged());
+  CHECK(holds(file, content()));
+  REQUIRE(ftruncate(writer, 0) == 0);
   CHECK(holds(file, content()));
   close(writer);
 }
 
-TEST(a_file_that_changed_after_it_was_opened_is_refused) {
+TEST_CASE("a file that changed after it was opened is refused") {
   for (const bool held_open : {false, true}) {
     for (const int change : {0, 1, 2}) {
       Folder folder;
       const std::string path = folder.file(content());
       MappedFile file;
       FileError error;
-      CHECK(file.open(path.c_str(), &error));
+      REQUIRE(file.open(path.c_str(), &error));
       sleep_ms(15);  // longer than the clock of coarse time stamps
       const int writer = ::open(path.c_str(), O_WRONLY);
       const auto size = static_cast<off_t>(content().size());
-      CHECK(change == 0   ? pwrite(writer, "x", 1, 10) == 1
-            : change == 1 ? ftruncate(writer, size - 1) == 0
-                          : ftruncate(writer, size + 1) == 0);
+      REQUIRE((change == 0   ? pwrite(writer, "x", 1, 10) == 1
+               : change == 1 ? ftruncate(writer, size - 1) == 0
+                             : ftruncate(writer, size + 1) == 0));
       if (!held_open) {
         close(writer);
       }
-      CHECK(!file.unchanged());
-      CHECK(!file.hold(&error) && error.code == FileCode::kChanged);
+      REQUIRE(!file.unchanged());
+      REQUIRE(!file.hold(&error));
+      REQUIRE(error.code == FileCode::kChanged);
       if (held_open) {
         close(writer);
       }
@@ -191,49 +204,61 @@ TEST(a_file_that_changed_after_it_was_opened_is_refused) {
   }
 }
 
-TEST(a_file_that_is_replaced_is_still_the_one_that_was_opened) {
+TEST_CASE("a replaced file is still the one that was opened") {
   Folder folder;
   const std::string path = folder.file(content());
   const std::string other = folder.file("other");
   MappedFile file;
   FileError error;
-  CHECK(file.open(path.c_str(), &error));
-  CHECK(rename(other.c_str(), path.c_str()) == 0);
-  CHECK(file.hold(&error) && holds(file, content()) && file.unchanged());
+  REQUIRE(file.open(path.c_str(), &error));
+  REQUIRE(rename(other.c_str(), path.c_str()) == 0);
+  REQUIRE(file.hold(&error));
+  CHECK(holds(file, content()));
+  CHECK(file.unchanged());
 }
 
-TEST(a_file_begins_with_its_own_bytes_only) {
+TEST_CASE("begins_with compares with the bytes of the file") {
   Folder folder;
   const std::string path = folder.file("0123456789");
   MappedFile file;
   FileError error;
-  CHECK(file.open(path.c_str(), &error) && file.hold(&error));
-  CHECK(file.begins_with("", 0, &error) && file.begins_with("0123456789", 10, &error));
+  REQUIRE(file.open(path.c_str(), &error));
+  REQUIRE(file.hold(&error));
+  CHECK(file.begins_with("", 0, &error));
+  CHECK(file.begins_with("0123456789", 10, &error));
   CHECK(error.code == FileCode::kOk);
-  CHECK(!file.begins_with("01234x", 6, &error) && error.code == FileCode::kChanged);
+  CHECK(!file.begins_with("01234x", 6, &error));
+  CHECK(error.code == FileCode::kChanged);
   CHECK(!file.begins_with("0123456789a", 11, &error));
   MappedFile empty;
-  CHECK(empty.open(folder.file("").c_str(), &error) && empty.hold(&error));
-  CHECK(empty.begins_with("", 0, &error) && !empty.begins_with("0", 1, &error));
+  REQUIRE(empty.open(folder.file("").c_str(), &error));
+  REQUIRE(empty.hold(&error));
+  CHECK(empty.begins_with("", 0, &error));
+  CHECK(!empty.begins_with("0", 1, &error));
 }
 
-TEST(an_empty_file_has_no_bytes) {
+TEST_CASE("an empty file has no bytes") {
   Folder folder;
   const std::string path = folder.file("");
   MappedFile file;
   FileError error;
-  CHECK(file.open(path.c_str(), &error) && file.size() == 0);
-  CHECK(file.hold(&error) && file.bytes() == nullptr && !file.mapped() && file.unchanged());
+  REQUIRE(file.open(path.c_str(), &error));
+  REQUIRE(file.size() == 0);
+  REQUIRE(file.hold(&error));
+  CHECK(file.bytes() == nullptr);
+  CHECK(!file.mapped());
+  CHECK(file.unchanged());
   std::byte byte;
   std::uint64_t got = 9;
-  CHECK(file.read(0, 1, &byte, &got, &error) && got == 0);
+  REQUIRE(file.read(0, 1, &byte, &got, &error));
+  CHECK(got == 0);
 }
 
-TEST(what_is_no_file_is_refused_without_waiting) {
+TEST_CASE("what is not a regular file is refused without waiting") {
   const Deadline deadline;
   Folder folder;
   const std::string fifo = folder.name("fifo");
-  CHECK(mkfifo(fifo.c_str(), 0600) == 0);
+  REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
   struct Case {
     std::string path;
     FileCode code;
@@ -247,31 +272,32 @@ TEST(what_is_no_file_is_refused_without_waiting) {
         Case{"", FileCode::kSystem, ENOENT}, Case{below, FileCode::kSystem, ENOTDIR}}) {
     MappedFile file;
     FileError error;
-    CHECK(!file.open(one.path.c_str(), &error));
-    CHECK(error.code == one.code && error.system_error == one.system_error);
+    REQUIRE(!file.open(one.path.c_str(), &error));
+    REQUIRE(error.code == one.code);
+    REQUIRE(error.system_error == one.system_error);
   }
 }
 
-TEST(reading_stops_at_the_end_of_the_file) {
+TEST_CASE("reading stops at the end of the file") {
   Folder folder;
   const std::string path = folder.file(content());
   MappedFile file;
   FileError error;
-  CHECK(file.open(path.c_str(), &error));
+  REQUIRE(file.open(path.c_str(), &error));
   for (const std::uint64_t offset :
        {std::uint64_t{0}, std::uint64_t{7}, file.size() - 3, file.size(), file.size() + 100}) {
     const Bytes bytes(10);
     std::uint64_t got = 99;
-    CHECK(file.read(offset, 10, bytes.data(), &got, &error));
+    REQUIRE(file.read(offset, 10, bytes.data(), &got, &error));
     const std::uint64_t there = offset < file.size() ? file.size() - offset : 0;
-    CHECK(got == std::min<std::uint64_t>(10, there));
-    CHECK(std::memcmp(bytes.data(), content().data() + std::min(offset, file.size()), got) == 0);
+    REQUIRE(got == std::min<std::uint64_t>(10, there));
+    REQUIRE(std::memcmp(bytes.data(), content().data() + std::min(offset, file.size()), got) == 0);
   }
 }
 
 volatile sig_atomic_t signals = 0;
 
-TEST(whoever_wants_to_write_waits_while_the_file_is_held) {
+TEST_CASE("writers wait while the file is held") {
   const Deadline deadline;
   // What the kernel tells the holder of a lease must not interrupt the program.
   signals = 0;
@@ -283,10 +309,11 @@ TEST(whoever_wants_to_write_waits_while_the_file_is_held) {
     Folder folder;
     const std::string path = folder.file(content());
     int started[2];
-    CHECK(pipe(started) == 0);
+    REQUIRE(pipe(started) == 0);
     auto file = std::make_unique<MappedFile>();
     FileError error;
-    CHECK(file->open(path.c_str(), &error) && file->hold(&error));
+    REQUIRE(file->open(path.c_str(), &error));
+    REQUIRE(file->hold(&error));
     Child writer([&] {
       bool done = write(started[1], "x", 1) == 1;
       if (way == 2) {
@@ -298,17 +325,19 @@ TEST(whoever_wants_to_write_waits_while_the_file_is_held) {
       return done;
     });
     char byte;
-    CHECK(read(started[0], &byte, 1) == 1);
+    REQUIRE(read(started[0], &byte, 1) == 1);
     sleep_ms(50);
     if (file->mapped()) {
-      CHECK(writer.running() && file->unchanged());
+      REQUIRE(writer.running());
+      REQUIRE(file->unchanged());
     }
-    CHECK(holds(*file, content()));
+    REQUIRE(holds(*file, content()));
     file = std::make_unique<MappedFile>();
-    CHECK(writer.wait());
-    CHECK(file->open(path.c_str(), &error));
-    CHECK(file->size() == (way == 0 ? content().size() : way == 1 ? 7 : 3));
-    CHECK(file->hold(&error) && !holds(*file, content()));
+    REQUIRE(writer.wait());
+    REQUIRE(file->open(path.c_str(), &error));
+    REQUIRE(file->size() == (way == 0 ? content().size() : way == 1 ? 7 : 3));
+    REQUIRE(file->hold(&error));
+    REQUIRE(!holds(*file, content()));
     close(started[0]);
     close(started[1]);
   }
@@ -317,13 +346,14 @@ TEST(whoever_wants_to_write_waits_while_the_file_is_held) {
   signal(SIGURG, SIG_DFL);
 }
 
-TEST(a_child_process_does_not_prolong_the_hold) {
+TEST_CASE("a child process does not prolong the hold") {
   const Deadline deadline;
   Folder folder;
   const std::string path = folder.file(content());
   auto file = std::make_unique<MappedFile>();
   FileError error;
-  CHECK(file->open(path.c_str(), &error) && file->hold(&error));
+  REQUIRE(file->open(path.c_str(), &error));
+  REQUIRE(file->hold(&error));
   Child heir([] {
     sleep_ms(10000);
     return true;
@@ -331,10 +361,12 @@ TEST(a_child_process_does_not_prolong_the_hold) {
   file.reset();
   const auto start = std::chrono::steady_clock::now();
   const int writer = ::open(path.c_str(), O_WRONLY);
-  CHECK(writer >= 0);
+  REQUIRE(writer >= 0);
   close(writer);
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
 }
 
 }  // namespace
 }  // namespace yolotf
+
+TEST_SUITE_END();

@@ -6,6 +6,8 @@
 
 #include "testing.h"
 
+TEST_SUITE_BEGIN("plan");
+
 namespace yolotf {
 namespace {
 
@@ -16,78 +18,90 @@ Error check_row(const Row& row, std::uint64_t header_bytes, std::uint64_t file_b
   const Bytes copy(row.data(), row.size() * sizeof(std::int64_t));
   const std::vector<Segment> segments =
       segments_from_rows(reinterpret_cast<const std::int64_t*>(copy.data()), 1);
-  CHECK(segments.size() == 1);
+  REQUIRE(segments.size() == 1);
   Error error;
   const bool sound = check_segments(segments, header_bytes, -1, file_bytes, &error);
-  CHECK(sound == (error.code == Code::kOk));
+  REQUIRE(sound == (error.code == Code::kOk));
   if (sound) {
     __extension__ using Wide = unsigned __int128;
     const Segment& segment = segments[0];
     Wide count = segment.blocks;
     for (const std::uint64_t extent : {segment.filters, segment.channels, segment.spatial}) {
       count *= extent;
-      CHECK(count > 0 && count <= kHuge);
+      REQUIRE(count > 0);
+      REQUIRE(count <= kHuge);
     }
     Wide in_variable = 1;
-    CHECK(segment.rank >= 0 && segment.rank <= kMaxRank);
+    REQUIRE(segment.rank >= 0);
+    REQUIRE(segment.rank <= kMaxRank);
     for (int axis = 0; axis < segment.rank; ++axis) {
       in_variable *= segment.shape[axis];
-      CHECK(in_variable <= kHuge);
+      REQUIRE(in_variable <= kHuge);
     }
-    CHECK(in_variable == count && segment.count() == count);
-    CHECK(segment.offset >= header_bytes);
-    CHECK(segment.offset + 4 * count <= file_bytes);
+    REQUIRE(in_variable == count);
+    REQUIRE(segment.count() == count);
+    REQUIRE(segment.offset >= header_bytes);
+    REQUIRE(segment.offset + 4 * count <= file_bytes);
     if (segment.norm_offset != 0) {
       // Gamma, mean and variance: of every filter, or of every number of a bias.
       const Wide numbers =
           segment.role == Role::kKernel ? Wide{segment.blocks} * segment.filters : count;
-      CHECK(segment.norm_offset >= header_bytes);
-      CHECK(segment.norm_offset + 12 * numbers <= file_bytes);
+      REQUIRE(segment.norm_offset >= header_bytes);
+      REQUIRE(segment.norm_offset + 12 * numbers <= file_bytes);
     }
   }
   return error;
 }
 
-TEST(a_row_of_the_plan_is_a_segment) {
+TEST_CASE("a row of the plan is a segment") {
   const Row rows = {20,  0, 1, 2, 3, 4, 5, 4, 2, 2, 3, 2, 1,  //
                     116, 0, 1, 1, 7, 1, 1, 1, 7, 1, 1, 1, 1};
   const std::vector<Segment> segments = segments_from_rows(rows.data(), 2);
-  CHECK(segments.size() == 2);
-  CHECK(segments[0].offset == 20 && segments[0].filters == 2 && segments[0].channels == 3);
-  CHECK(segments[0].spatial == 4 && segments[0].role == Role::kKernel && segments[0].rank == 4);
-  CHECK(segments[0].shape[2] == 3 && segments[0].shape[3] == 2 && segments[0].count() == 24);
-  CHECK(segments[1].offset == 116 && segments[1].role == Role::kBeta && segments[1].rank == 1);
+  REQUIRE(segments.size() == 2);
+  CHECK(segments[0].offset == 20);
+  CHECK(segments[0].filters == 2);
+  CHECK(segments[0].channels == 3);
+  CHECK(segments[0].spatial == 4);
+  CHECK(segments[0].role == Role::kKernel);
+  CHECK(segments[0].rank == 4);
+  CHECK(segments[0].shape[2] == 3);
+  CHECK(segments[0].shape[3] == 2);
+  CHECK(segments[0].count() == 24);
+  CHECK(segments[1].offset == 116);
+  CHECK(segments[1].role == Role::kBeta);
+  CHECK(segments[1].rank == 1);
   Error error;
-  CHECK(check_segments(segments, 20, 144, 144, &error));
-  CHECK(check_segments(segments, 20, -1, 1000, &error) && error.code == Code::kOk);
+  REQUIRE(check_segments(segments, 20, 144, 144, &error));
+  REQUIRE(check_segments(segments, 20, -1, 1000, &error));
+  CHECK(error.code == Code::kOk);
 }
 
-TEST(a_file_that_ends_inside_a_segment_is_too_short) {
+TEST_CASE("a file that ends inside a segment is too short") {
   const std::vector<Segment> segments = {segment_of(20, 1, 1, 7, 1), segment_of(48, 1, 2, 3, 4)};
   for (std::uint64_t file_bytes = 0; file_bytes < 144; ++file_bytes) {
     Error error;
-    CHECK(!check_segments(segments, 20, 144, file_bytes, &error));
-    CHECK(is(error, Code::kFileTooShort, file_bytes < 48 ? 0 : 1, file_bytes < 48 ? 48 : 144,
-             file_bytes));
+    REQUIRE(!check_segments(segments, 20, 144, file_bytes, &error));
+    REQUIRE(is(error, Code::kFileTooShort, file_bytes < 48 ? 0 : 1, file_bytes < 48 ? 48 : 144,
+               file_bytes));
   }
 }
 
-TEST(a_file_that_ends_inside_a_batch_normalization_is_too_short) {
+TEST_CASE("a file that ends inside a batch normalization is too short") {
   Segment segment = segment_of(20, 1, 2, 3, 4);
   segment.norm_offset = 200;
   for (std::uint64_t file_bytes = 116; file_bytes <= 224; ++file_bytes) {
     Error error;
-    CHECK(check_segments({segment}, 20, -1, file_bytes, &error) == (file_bytes == 224));
+    REQUIRE(check_segments({segment}, 20, -1, file_bytes, &error) == (file_bytes == 224));
     // The first of gamma, mean and variance that is cut.
     const std::uint64_t cut = file_bytes < 208 ? 0 : file_bytes < 216 ? 1 : 2;
-    CHECK(file_bytes == 224 || is(error, Code::kFileTooShort, 0, 208 + 8 * cut, file_bytes));
-    CHECK(file_bytes == 224 ||
-          (error.offset == 200 + 8 * cut && error.end == error.offset + 8 &&
-           error.role == static_cast<std::int64_t>(Role::kGamma) + static_cast<std::int64_t>(cut)));
+    REQUIRE((file_bytes == 224 || is(error, Code::kFileTooShort, 0, 208 + 8 * cut, file_bytes)));
+    REQUIRE((file_bytes == 224 || (error.offset == 200 + 8 * cut && error.end == error.offset + 8 &&
+                                   error.role == static_cast<std::int64_t>(Role::kGamma) +
+                                                     static_cast<std::int64_t>(cut))));
   }
 }
 
-TEST(a_segment_ends_where_the_last_of_its_bytes_does) {
+TEST_CASE("a segment ends with its last byte") {
   Segment segment = segment_of(100, 3, 2, 5, 4);
   CHECK(end_of(segment) == 100 + 4 * 120);
   segment.norm_offset = 40;
@@ -96,29 +110,29 @@ TEST(a_segment_ends_where_the_last_of_its_bytes_does) {
   CHECK(end_of(segment) == 1000 + 3 * 4 * 6);
 }
 
-TEST(a_batch_normalization_of_blocks_has_the_filters_of_all) {
+TEST_CASE("a batch normalization of blocks has the filters of all blocks") {
   Segment segment = segment_of(20, 3, 2, 3, 4);
   segment.norm_offset = 400;
   for (std::uint64_t file_bytes = 400; file_bytes <= 472; ++file_bytes) {
     Error error;
-    CHECK(check_segments({segment}, 20, -1, file_bytes, &error) == (file_bytes == 472));
+    REQUIRE(check_segments({segment}, 20, -1, file_bytes, &error) == (file_bytes == 472));
     const std::uint64_t cut = file_bytes < 424 ? 424 : file_bytes < 448 ? 448 : 472;
-    CHECK(file_bytes == 472 || is(error, Code::kFileTooShort, 0, cut, file_bytes));
+    REQUIRE((file_bytes == 472 || is(error, Code::kFileTooShort, 0, cut, file_bytes)));
   }
 }
 
-TEST(a_file_of_another_size_is_refused_even_where_every_segment_fits) {
+TEST_CASE("a file of the wrong size is refused even if every segment fits") {
   const std::vector<Segment> segments = {segment_of(20, 1, 1, 7, 1)};
   Error error;
-  CHECK(!check_segments(segments, 20, 48, 49, &error));
+  REQUIRE(!check_segments(segments, 20, 48, 49, &error));
   CHECK(is(error, Code::kWrongSize, -1, 48, 49));
-  CHECK(!check_segments(segments, 20, 52, 48, &error));
+  REQUIRE(!check_segments(segments, 20, 52, 48, &error));
   CHECK(is(error, Code::kWrongSize, -1, 52, 48));
-  CHECK(check_segments({}, 20, 20, 20, &error));
-  CHECK(!check_segments({}, 20, 20, 24, &error));
+  REQUIRE(check_segments({}, 20, 20, 20, &error));
+  REQUIRE(!check_segments({}, 20, 20, 24, &error));
 }
 
-TEST(rows_that_describe_no_array_are_refused) {
+TEST_CASE("rows that describe no array are refused") {
   constexpr std::int64_t kMin = std::numeric_limits<std::int64_t>::min();
   constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
   constexpr std::int64_t k32 = std::int64_t{1} << 32;
@@ -156,15 +170,16 @@ TEST(rows_that_describe_no_array_are_refused) {
       {20, 20, 1, 2, 7, 1, 7, 2, 2, 7, 1, 1, 1},
   };
   for (const Row& row : rows) {
-    CHECK(row.size() == kPlanColumns);
+    REQUIRE(row.size() == kPlanColumns);
     for (const std::uint64_t file_bytes : {std::uint64_t{76}, kHuge}) {
       const Error error = check_row(row, 20, file_bytes);
-      CHECK(error.code == Code::kBadSegment && error.segment == 0);
+      REQUIRE(error.code == Code::kBadSegment);
+      REQUIRE(error.segment == 0);
     }
   }
 }
 
-TEST(no_plan_whatever_reaches_outside_the_file) {
+TEST_CASE("no accepted plan reaches outside the file") {
   std::mt19937_64 random(1);
   std::uint64_t sound = 0;
   for (int i = 0; i < 200000; ++i) {
@@ -200,16 +215,16 @@ TEST(no_plan_whatever_reaches_outside_the_file) {
 
 // The variables.
 
-TEST(a_variable_of_its_segment_is_accepted) {
+TEST_CASE("a variable that matches its segment is accepted") {
   const Segment segment = segment_of(20, 1, 2, 3, 4);
   for (const Dtype dtype : {Dtype::kFloat32, Dtype::kFloat16, Dtype::kBfloat16}) {
     Error error;
-    CHECK(check_target(segment, 0, target_of(segment, dtype, nullptr), true, &error));
-    CHECK(error.code == Code::kOk);
+    REQUIRE(check_target(segment, 0, target_of(segment, dtype, nullptr), true, &error));
+    REQUIRE(error.code == Code::kOk);
   }
 }
 
-TEST(a_variable_of_another_kind_is_refused) {
+TEST_CASE("a variable that does not match its segment is refused") {
   const Segment segment = segment_of(20, 1, 2, 3, 4);
   const auto refused = [&](const std::function<void(Target*)>& change, bool cast) {
     Target target = target_of(segment, Dtype::kFloat32, nullptr);
@@ -223,22 +238,23 @@ TEST(a_variable_of_another_kind_is_refused) {
   CHECK(refused([](Target* target) { target->initialized = false; }, true).code ==
         Code::kUninitialized);
   for (const Dtype dtype : {Dtype::kFloat16, Dtype::kBfloat16, Dtype::kOther}) {
-    CHECK(is(refused([&](Target* target) { target->dtype = dtype; }, false), Code::kWrongDtype, 3,
-             number(Dtype::kFloat32), number(dtype)));
+    REQUIRE(is(refused([&](Target* target) { target->dtype = dtype; }, false), Code::kWrongDtype, 3,
+               number(Dtype::kFloat32), number(dtype)));
   }
   CHECK(is(refused([](Target* target) { target->dtype = Dtype::kOther; }, true), Code::kWrongDtype,
            3, number(Dtype::kFloat32), number(Dtype::kOther)));
   for (const int rank : {0, 1, 3, 5, 8, 254}) {
-    CHECK(is(refused([&](Target* target) { target->rank = rank; }, false), Code::kWrongRank, 3, 4,
-             static_cast<std::uint64_t>(rank)));
+    REQUIRE(is(refused([&](Target* target) { target->rank = rank; }, false), Code::kWrongRank, 3, 4,
+               static_cast<std::uint64_t>(rank)));
   }
   for (int axis = 0; axis < 4; ++axis) {
     const Error error = refused([&](Target* target) { target->shape[axis] = 99; }, false);
-    CHECK(is(error, Code::kWrongShape, 3, segment.shape[axis], 99) && error.axis == axis);
+    REQUIRE(is(error, Code::kWrongShape, 3, segment.shape[axis], 99));
+    REQUIRE(error.axis == axis);
   }
 }
 
-TEST(every_error_is_described_in_one_line) {
+TEST_CASE("every error is described in one line") {
   Error error;
   error.segment = 7;
   error.axis = 2;
@@ -274,3 +290,5 @@ TEST(every_error_is_described_in_one_line) {
 
 }  // namespace
 }  // namespace yolotf
+
+TEST_SUITE_END();

@@ -9,6 +9,8 @@
 
 #include "testing.h"
 
+TEST_SUITE_BEGIN("scatter");
+
 namespace yolotf {
 namespace {
 
@@ -60,7 +62,7 @@ std::vector<Format> formats() {
 // Runs every task of one segment.
 void scatter_all(const std::byte* bytes, const Segment& segment, const Target& target) {
   for (const Task& task : split({segment})) {
-    CHECK(task.segment == 0);
+    REQUIRE(task.segment == 0);
     scatter(bytes, segment, target, task);
   }
 }
@@ -92,30 +94,36 @@ void check_rounding(const std::vector<float>& floats) {
       force_portable(portable);
       for (const bool transpose : {false, true}) {
         const std::vector<std::uint16_t> found = rounded(floats, format.dtype, transpose);
+        std::size_t wrong = 0;
         for (std::size_t i = 0; i < floats.size(); ++i) {
-          if (std::isnan(floats[i])) {
-            CHECK(format.is_nan(found[i]));
-            CHECK((found[i] >> 15) == (bits_of(floats[i]) >> 31));
-          } else {
-            CHECK(found[i] == format.round(floats[i]));
-          }
+          const bool right =
+              std::isnan(floats[i])
+                  ? format.is_nan(found[i]) && (found[i] >> 15) == (bits_of(floats[i]) >> 31)
+                  : found[i] == format.round(floats[i]);
+          wrong += right ? 0U : 1U;
         }
+        REQUIRE(wrong == 0);
       }
     }
   }
 }
 
-TEST(the_reference_of_rounding_is_right) {
+TEST_CASE("the reference for rounding is right") {
   const std::vector<Format> both = formats();
-  CHECK(both[0].values[0x3c00] == 1.0 && both[0].values[1] == std::ldexp(1, -24));
-  CHECK(both[0].values[0x7bff] == 65504.0 && both[0].infinity == 0x7c00);
-  CHECK(both[1].values[0x3f80] == 1.0 && both[1].infinity == 0x7f80);
+  CHECK(both[0].values[0x3c00] == 1.0);
+  CHECK(both[0].values[1] == std::ldexp(1, -24));
+  CHECK(both[0].values[0x7bff] == 65504.0);
+  CHECK(both[0].infinity == 0x7c00);
+  CHECK(both[1].values[0x3f80] == 1.0);
+  CHECK(both[1].infinity == 0x7f80);
   CHECK(both[1].values[0x7f7f] == static_cast<double>(float_of(0x7f7f0000U)));
-  CHECK(both[0].round(65519.0F) == 0x7bff && both[0].round(65520.0F) == 0x7c00);
-  CHECK(both[0].round(-1.0F) == 0xbc00 && both[0].round(-0.0F) == 0x8000);
+  CHECK(both[0].round(65519.0F) == 0x7bff);
+  CHECK(both[0].round(65520.0F) == 0x7c00);
+  CHECK(both[0].round(-1.0F) == 0xbc00);
+  CHECK(both[0].round(-0.0F) == 0x8000);
 }
 
-TEST(all_exponents_round_to_nearest_even) {
+TEST_CASE("all exponents round to nearest even") {
   std::vector<std::uint32_t> mantissas = {0, 0x7fffff};
   for (int bit = 0; bit < 23; ++bit) {
     const std::uint32_t one = 1U << bit;
@@ -141,7 +149,7 @@ TEST(all_exponents_round_to_nearest_even) {
   check_rounding(floats);
 }
 
-TEST(every_tie_rounds_to_even) {
+TEST_CASE("every tie rounds to even") {
   for (const Format& format : formats()) {
     std::vector<float> floats;
     for (std::size_t code = 0; code + 1 < format.values.size(); ++code) {
@@ -153,10 +161,12 @@ TEST(every_tie_rounds_to_even) {
   }
 }
 
-// By definition: where the float at (block, filter, channel, position) goes.
-template <typename Visit>
-void each_float(const Segment& segment, const Visit& visit) {
+// How many floats of the segment are not where they belong by definition, in the order of the file
+// (block, filter, channel, position); arrived(from, to) tells of one, by its numbers in both.
+template <typename Arrived>
+std::uint64_t misplaced(const Segment& segment, const Arrived& arrived) {
   std::uint64_t from = 0;
+  std::uint64_t count = 0;
   for (std::uint64_t block = 0; block < segment.blocks; ++block) {
     for (std::uint64_t filter = 0; filter < segment.filters; ++filter) {
       for (std::uint64_t channel = 0; channel < segment.channels; ++channel) {
@@ -165,11 +175,12 @@ void each_float(const Segment& segment, const Visit& visit) {
               ((block * segment.spatial + position) * segment.channels + channel) *
                   segment.filters +
               filter;
-          visit(from++, to);
+          count += arrived(from++, to) ? 0U : 1U;
         }
       }
     }
   }
+  return count;
 }
 
 void check_scatter(const Segment& segment, std::uint64_t shift) {
@@ -190,23 +201,24 @@ void check_scatter(const Segment& segment, std::uint64_t shift) {
     {
       const Bytes out(4 * count, 4 * shift);
       scatter_all(wild.data(), segment, target_of(segment, Dtype::kFloat32, out.data()));
-      each_float(segment, [&](std::uint64_t from, std::uint64_t to) {
-        CHECK(std::memcmp(out.data() + 4 * to, wild.data() + segment.offset + 4 * from, 4) == 0);
-      });
+      REQUIRE(misplaced(segment, [&](std::uint64_t from, std::uint64_t to) {
+                return std::memcmp(out.data() + 4 * to, wild.data() + segment.offset + 4 * from,
+                                   4) == 0;
+              }) == 0);
     }
     for (const Format& format : both) {
       const Bytes out(2 * count, 2 * shift);
       scatter_all(small.data(), segment, target_of(segment, format.dtype, out.data()));
-      each_float(segment, [&](std::uint64_t from, std::uint64_t to) {
-        std::uint16_t code;
-        std::memcpy(&code, out.data() + 2 * to, sizeof code);
-        CHECK(format.values[code] == static_cast<double>(from % 251));
-      });
+      REQUIRE(misplaced(segment, [&](std::uint64_t from, std::uint64_t to) {
+                std::uint16_t code;
+                std::memcpy(&code, out.data() + 2 * to, sizeof code);
+                return format.values[code] == static_cast<double>(from % 251);
+              }) == 0);
     }
   }
 }
 
-TEST(scatter_moves_every_float_of_odd_shapes_to_its_place) {
+TEST_CASE("every float of odd shapes gets to its place") {
   for (const std::uint64_t filters : {1U, 2U, 7U, 8U, 15U, 16U, 17U, 32U, 33U, 48U}) {
     for (const std::uint64_t channels : {1U, 2U, 3U, 7U, 8U, 9U}) {
       for (const std::uint64_t spatial : {1U, 2U, 9U, 25U}) {
@@ -219,7 +231,7 @@ TEST(scatter_moves_every_float_of_odd_shapes_to_its_place) {
   }
 }
 
-TEST(scatter_moves_segments_of_several_tasks) {
+TEST_CASE("every float of segments of several tasks gets to its place") {
   const std::vector<Segment> segments = {
       segment_of(16, 1, 1, 3 * 65536 + 5, 1),  // copied
       segment_of(16, 3, 1, 65536, 1),          // copied across blocks
@@ -235,7 +247,7 @@ TEST(scatter_moves_segments_of_several_tasks) {
   }
 }
 
-TEST(scatter_takes_offsets_that_are_not_aligned) {
+TEST_CASE("offsets need not be aligned") {
   for (std::uint64_t odd = 1; odd < 4; ++odd) {
     for (const Segment& plain : {segment_of(20, 1, 33, 5, 9), segment_of(20, 1, 1, 99, 1)}) {
       Segment segment = plain;
@@ -250,16 +262,16 @@ TEST(scatter_takes_offsets_that_are_not_aligned) {
         force_portable(portable);
         std::vector<float> out(floats.size());
         scatter_all(bytes.data(), segment, target_of(segment, Dtype::kFloat32, out.data()));
-        each_float(segment, [&](std::uint64_t from, std::uint64_t to) {
-          CHECK(bits_of(out[to]) == bits_of(floats[from]));
-        });
+        REQUIRE(misplaced(segment, [&](std::uint64_t from, std::uint64_t to) {
+                  return bits_of(out[to]) == bits_of(floats[from]);
+                }) == 0);
       }
     }
   }
 }
 
 // gamma / sqrt(variance + 1e-5), in long double; what is rounded once is at most an ulp away.
-TEST(folding_multiplies_every_filter_by_its_scale) {
+TEST_CASE("folding multiplies every filter by its scale") {
   for (const std::uint64_t filters : {1U, 3U, 16U, 17U, 64U}) {
     for (const std::uint64_t columns : {1U, 5U, 8U, 20U}) {
       std::mt19937 random(1);
@@ -299,15 +311,15 @@ TEST(folding_multiplies_every_filter_by_its_scale) {
           };
           for (std::uint64_t column = 0; column < columns; ++column) {
             const long double value = kernel[filter * columns + column] * scale;
-            CHECK(close(found[column * filters + filter], value, value));
-            CHECK(found[count + 2 * filters + filter * columns + column] ==
-                  found[column * filters + filter]);
+            REQUIRE(close(found[column * filters + filter], value, value));
+            REQUIRE(found[count + 2 * filters + filter * columns + column] ==
+                    found[column * filters + filter]);
           }
-          CHECK(close(found[count + filter], beta[filter] - mean[filter] * scale,
-                      beta[filter] + mean[filter] * scale));
-          CHECK(close(found[count + filters + filter], scale, scale));
+          REQUIRE(close(found[count + filter], beta[filter] - mean[filter] * scale,
+                        beta[filter] + mean[filter] * scale));
+          REQUIRE(close(found[count + filters + filter], scale, scale));
         }
-        CHECK(before.empty() || before == found);
+        REQUIRE((before.empty() || before == found));
         before = found;
       }
     }
@@ -325,7 +337,7 @@ class SubnormalsAreZero {
   unsigned before_;
 };
 
-TEST(subnormal_numbers_arrive_where_the_processor_takes_them_for_zero) {
+TEST_CASE("subnormal numbers are kept where the processor flushes them to zero") {
   const Segment segments[] = {segment_of(0, 1, 1, 99, 1), segment_of(0, 1, 40, 11, 9)};
   for (const Segment& segment : segments) {
     std::vector<std::uint32_t> bits(segment.count());
@@ -340,22 +352,23 @@ TEST(subnormal_numbers_arrive_where_the_processor_takes_them_for_zero) {
         const SubnormalsAreZero mode;
         scatter_all(bytes.data(), segment, target_of(segment, Dtype::kFloat32, out.data()));
       }
-      each_float(segment,
-                 [&](std::uint64_t from, std::uint64_t to) { CHECK(out[to] == bits[from]); });
+      REQUIRE(misplaced(segment, [&](std::uint64_t from, std::uint64_t to) {
+                return out[to] == bits[from];
+              }) == 0);
     }
   }
 }
 #endif
 
-TEST(forcing_portable_code_is_heard) {
+TEST_CASE("force_portable takes effect") {
   force_portable(true);
   CHECK(std::string(scatter_isa()) == "portable");
   force_portable(false);
   const std::string isa = scatter_isa();
-  CHECK(isa == "avx2" || isa == "portable");
+  CHECK((isa == "avx2" || isa == "portable"));
 }
 
-TEST(tasks_cover_every_float_exactly_once) {
+TEST_CASE("tasks cover every float exactly once") {
   std::vector<Segment> segments;
   std::mt19937 random(1);
   const auto extent = [&](std::uint64_t most) { return 1 + random() % most; };
@@ -371,7 +384,7 @@ TEST(tasks_cover_every_float_exactly_once) {
   }
   for (const Task& task : split(segments)) {
     const Segment& segment = segments[task.segment];
-    CHECK(task.begin < task.end);
+    REQUIRE(task.begin < task.end);
     // What a task writes is seen in memory that holds nothing else.
     const std::uint64_t count = segment.count();
     const std::vector<float> ones(5 + count, 1.0F);
@@ -385,12 +398,14 @@ TEST(tasks_cover_every_float_exactly_once) {
       sum += static_cast<std::uint64_t>(wrote);
     }
     // A MB at most, or 32 rows where those are longer.
-    CHECK(4 * sum <= std::max<std::uint64_t>(1 << 20, 128 * segment.channels * segment.spatial));
+    REQUIRE(4 * sum <= std::max<std::uint64_t>(1 << 20, 128 * segment.channels * segment.spatial));
   }
   for (const std::vector<int>& times : written) {
-    CHECK(std::all_of(times.begin(), times.end(), [](int one) { return one == 1; }));
+    REQUIRE(std::all_of(times.begin(), times.end(), [](int one) { return one == 1; }));
   }
 }
 
 }  // namespace
 }  // namespace yolotf
+
+TEST_SUITE_END();

@@ -5,10 +5,12 @@
 
 #include "testing.h"
 
+TEST_SUITE_BEGIN("statistics");
+
 namespace yolotf {
 namespace {
 
-TEST(statistics_are_those_of_a_loop) {
+TEST_CASE("statistics are those of a plain loop") {
   std::mt19937 random(1);
   std::normal_distribution<float> normal(0.1F, 2.0F);
   const std::vector<float> odd = {kInfinity,
@@ -47,35 +49,46 @@ TEST(statistics_are_those_of_a_loop) {
         Stats stats;
         add_stats(bytes.data(), cut, &stats);
         add_stats(bytes.data() + 4 * cut, size - cut, &stats);
-        CHECK(stats.count == expected.count && stats.nonfinite == expected.nonfinite);
-        CHECK(stats.negative == expected.negative && stats.zero == expected.zero);
+        REQUIRE(stats.count == expected.count);
+        REQUIRE(stats.nonfinite == expected.nonfinite);
+        REQUIRE(stats.negative == expected.negative);
+        REQUIRE(stats.zero == expected.zero);
         if (stats.count > stats.nonfinite) {
-          CHECK(stats.minimum == expected.minimum && stats.maximum == expected.maximum);
+          REQUIRE(stats.minimum == expected.minimum);
+          REQUIRE(stats.maximum == expected.maximum);
         }
         const auto close = [&](double a, double b, double scale) {
           return std::fabs(a - b) <= 1e-12 * scale;
         };
-        CHECK(close(stats.sum_of_squares, expected.sum_of_squares, expected.sum_of_squares));
+        REQUIRE(close(stats.sum_of_squares, expected.sum_of_squares, expected.sum_of_squares));
         const double magnitudes =
             std::sqrt(expected.sum_of_squares * static_cast<double>(size)) + 1;
-        CHECK(close(stats.sum, expected.sum, magnitudes));
+        REQUIRE(close(stats.sum, expected.sum, magnitudes));
       }
     }
   }
 }
 
-TEST(numbers_that_are_not_finite_leave_the_extremes_to_those_that_are) {
+TEST_CASE("non-finite numbers do not count in minimum and maximum") {
   const float floats[] = {kNan, kInfinity, 5.0F, -kInfinity, 7.0F};
   const Bytes bytes(floats, sizeof floats);
   Stats stats;
   add_stats(bytes.data(), 2, &stats);
-  CHECK(stats.count == 2 && stats.nonfinite == 2);
+  CHECK(stats.count == 2);
+  CHECK(stats.nonfinite == 2);
   add_stats(bytes.data() + 8, 2, &stats);
-  CHECK(stats.minimum == 5.0 && stats.maximum == 5.0);
+  CHECK(stats.minimum == 5.0);
+  CHECK(stats.maximum == 5.0);
   add_stats(bytes.data() + 16, 1, &stats);
-  CHECK(stats.minimum == 5.0 && stats.maximum == 7.0 && stats.sum == 12.0);
-  CHECK(stats.count == 5 && stats.nonfinite == 3 && stats.negative == 1);
+  CHECK(stats.minimum == 5.0);
+  CHECK(stats.maximum == 7.0);
+  CHECK(stats.sum == 12.0);
+  CHECK(stats.count == 5);
+  CHECK(stats.nonfinite == 3);
+  CHECK(stats.negative == 1);
 }
 
 }  // namespace
 }  // namespace yolotf
+
+TEST_SUITE_END();

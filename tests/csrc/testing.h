@@ -1,6 +1,8 @@
-// A test is TEST(name) { ... }; CHECK ends it where it fails. They are meant to run under the
-// address and undefined behaviour sanitizers (YOLOTF_SANITIZE): what is read is a heap copy of
-// exactly its size, so that reading past it is caught.
+// What the tests of the core share: doctest, and makers of files, segments and variables.
+//
+// The tests are meant to run under the address and undefined behaviour sanitizers
+// (YOLOTF_SANITIZE): what is read is a heap copy of exactly its size, so that reading past it is
+// caught. REQUIRE ends a test where it fails: where the rest would make no sense, and in loops.
 #ifndef YOLOTF_TESTS_CSRC_TESTING_H_
 #define YOLOTF_TESTS_CSRC_TESTING_H_
 
@@ -9,32 +11,17 @@
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
+
+// Crashes are the sanitizers' to report.
+#define DOCTEST_CONFIG_NO_POSIX_SIGNALS
+#include <doctest/doctest.h>
 
 #include "weights/error.h"
 #include "weights/plan.h"
 
-#define CHECK(condition)                                                              \
-  do {                                                                                \
-    if (!(condition)) {                                                               \
-      throw std::runtime_error(std::string(__FILE__ ":") + std::to_string(__LINE__) + \
-                               ": not true: " #condition);                            \
-    }                                                                                 \
-  } while (false)
-
-#define TEST(name)                                           \
-  void name();                                               \
-  const ::yolotf::Registered name##_registered(#name, name); \
-  void name()
-
 namespace yolotf {
-
-// Adds a test to those that main() runs.
-struct Registered {
-  Registered(const char* name, void (*run)());
-};
 
 constexpr std::uint64_t kHuge = std::numeric_limits<std::uint64_t>::max();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
