@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/parallel.h"
+#include "base/product.h"
 
 namespace yolotf {
 namespace {
@@ -560,14 +561,6 @@ Detection to_corners(const Box& box, Extent picture) noexcept {
   out.right = finite(box.x * width + half_width, width);
   out.bottom = finite(box.y * height + half_height, height);
   return out;
-}
-
-// a * b for non-negative numbers; -1 if it overflows 64 bits or a number is negative.
-std::int64_t product(std::int64_t a, std::int64_t b) noexcept {
-  if (a < 0 || b < 0 || (a != 0 && b > std::numeric_limits<std::int64_t>::max() / a)) {
-    return -1;
-  }
-  return a * b;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "base/parallel.h"
+#include "base/product.h"
 
 namespace yolotf {
 namespace {
@@ -211,6 +212,13 @@ class Fitting {
 };
 
 }  // namespace
+
+std::int64_t input_floats(std::int64_t count, std::int64_t height, std::int64_t width,
+                          std::int64_t channels) noexcept {
+  constexpr std::int64_t kMost = std::int64_t{1} << 60;
+  const std::int64_t floats = product(product(count, height), product(width, channels));
+  return floats <= kMost ? floats : -1;
+}
 
 void fit(const std::vector<Picture>& pictures, std::int64_t height, std::int64_t width,
          std::int64_t channels, float* out, int threads, Resize resize) {

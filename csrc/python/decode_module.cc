@@ -243,9 +243,14 @@ Float32Out fitted(const std::vector<py::array>& arrays,
   }
   // Aligned so that TensorFlow uses it without a copy.
   constexpr std::size_t kAlignment = 64;
-  const auto floats = static_cast<std::size_t>(rows * columns * channels) * pictures.size();
-  auto* memory = static_cast<float*>(std::aligned_alloc(
-      kAlignment, (floats * sizeof(float) + kAlignment) / kAlignment * kAlignment));
+  const std::int64_t floats =
+      input_floats(static_cast<std::int64_t>(pictures.size()), input.height, input.width, channels);
+  if (floats < 0) {
+    throw std::bad_alloc();
+  }
+  const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
+  auto* memory = static_cast<float*>(
+      std::aligned_alloc(kAlignment, (bytes + kAlignment) / kAlignment * kAlignment));
   if (memory == nullptr) {
     throw std::bad_alloc();
   }

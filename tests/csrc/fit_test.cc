@@ -90,6 +90,17 @@ TEST_CASE("images are resized as by a plain loop") {
   }
 }
 
+TEST_CASE("the floats of inputs are counted without overflow") {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  CHECK(input_floats(2, 3, 5, 7) == 210);
+  CHECK(input_floats(0, 3, 5, 7) == 0);
+  CHECK(input_floats(1, std::int64_t{1} << 30, std::int64_t{1} << 30, 1) == std::int64_t{1} << 60);
+  CHECK(input_floats(1, std::int64_t{1} << 30, std::int64_t{1} << 30, 2) == -1);
+  CHECK(input_floats(1, std::int64_t{1} << 32, 1, std::int64_t{1} << 32) == -1);  // 0 in 64 bits
+  CHECK(input_floats(kMost, kMost, kMost, kMost) == -1);
+  CHECK(input_floats(1, -3, -5, 7) == -1);
+}
+
 TEST_CASE("run_tasks runs every task once and rethrows") {
   for (const int threads : {1, 2, 7}) {
     std::vector<std::atomic<int>> runs(100);

@@ -2,6 +2,8 @@
 // the picture's, and is the same on several threads.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <limits>
 #include <vector>
 
 #include "detect/fit.h"
@@ -10,11 +12,24 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace yolotf;
   FuzzInput input(data, size);
+  // Any numbers, as Python may pass them: they are refused, or the product is right.
+  __extension__ using Wide = __int128;
+  const std::int64_t extents[] = {input.number(), input.number(), input.number(), input.number()};
+  const auto all_below = [&](std::int64_t limit) {
+    return std::all_of(std::begin(extents), std::end(extents),
+                       [=](std::int64_t extent) { return extent >= 0 && extent < limit; });
+  };
+  const std::int64_t counted = input_floats(extents[0], extents[1], extents[2], extents[3]);
+  expect(counted >= -1 && (counted >= 0 || !all_below(1 << 15)));
+  if (counted >= 0) {
+    expect(all_below(std::numeric_limits<std::int64_t>::max()));
+    expect(Wide{extents[0]} * extents[1] * extents[2] * extents[3] == counted);
+  }
   const std::int64_t height = 1 + input.below(40);
   const std::int64_t width = 1 + input.below(40);
   const std::int64_t channels = 1 + input.below(4);
   const std::int64_t count = 1 + input.below(2);
-  const Resize resize = input.flag() ? Resize::kOpenCv : Resize::kDarknet;
+  const auto resize = static_cast<Resize>(input.below(3));
   std::vector<std::vector<std::uint8_t>> bytes;
   std::vector<std::vector<float>> floats;
   std::vector<Picture> pictures;

@@ -76,6 +76,8 @@ def test_what_is_no_picture_is_refused():
         _core.fit([good], (8, 8, 3), [(8, 9)])
     with pytest.raises(ValueError, match="1 sizes for 2 pictures"):
         _core.fit([good, good], (8, 8, 3), [(8, 8)])
+    with pytest.raises(MemoryError):  # 2^64 bytes
+        _core.fit([np.zeros((8, 8, 4), np.uint8)], (2**30, 2**30, 4), [(8, 8)])
 
 
 @settings(max_examples=80, deadline=None)
