@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*/*)
 
-.PHONY: help demo test test-processors test-ray test-js test-readers test-triton test-exporters test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-processors test-ray test-js test-readers test-triton test-servers test-exporters test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
@@ -74,6 +74,15 @@ test-triton: $(VENV)/built ## serve examples/triton in a Triton server
 	$(BIN)/python -c "import sysconfig; print('$(CURDIR)', sysconfig.get_path('purelib'), sep='\n')" > \
 	  $$(build-triton/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/yolotf.pth
 	YOLOTF_TRITON=$(CURDIR)/build-triton/bin/python $(BIN)/python -m pytest tests/test_triton.py
+
+# The servers' own pins differ from ours; our packages come after theirs.
+test-servers: $(VENV)/built ## serve a Detector by LitServe, BentoML, KServe and MLflow
+	$(BIN)/python -m venv build-servers
+	build-servers/bin/python -m pip install -q litserve==0.2.19 bentoml==1.4.40 kserve==0.21.0 \
+	  mlflow==3.17.2 gunicorn
+	$(BIN)/python -c "import sysconfig; print('$(CURDIR)', sysconfig.get_path('purelib'), sep='\n')" > \
+	  $$(build-servers/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/yolotf.pth
+	YOLOTF_SERVERS=$(CURDIR)/build-servers/bin/python $(BIN)/python -m pytest tests/test_servers.py
 
 # The exporters' own pins differ from ours; our packages come after theirs.
 test-exporters: $(VENV)/built ## evaluate data sets that datumaro, Label Studio, supervision and globox write
@@ -162,4 +171,4 @@ bench: $(VENV)/built ## time loading against pure Python
 	$(BIN)/python benchmarks/load.py
 
 clean: ## remove what was built
-	rm -rf build build-aarch64 build-sanitize build-fuzz build-js build-readers build-triton build-tfmot dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
+	rm -rf build build-aarch64 build-sanitize build-fuzz build-js build-readers build-triton build-servers build-tfmot dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
