@@ -58,6 +58,7 @@ def server(folder):
     }
     options = ["--http-address", "127.0.0.1", "--http-port", str(port)]
     options += ["--allow-grpc", "false", "--allow-metrics", "false"]
+    options += ["--model-control-mode", "explicit", "--load-model", "detector"]
     command = ["./tritonserver", "--model-repository", "models", *options]
     command += ["--backend-directory", str(folder / "backends")]
     with (folder / "log").open("wb") as log:
@@ -117,3 +118,41 @@ def test_it_finds_what_a_detector_does(folder, server):
         answers = list(pool.map(lambda batch: ask(server, batch), batches))
     for answer, found in zip(answers, expected, strict=True):
         assert_detections(answer, found)
+
+
+def load(address):
+    """Loads the model again, by Triton's model control."""
+    where = address.replace("/v2/models/", "/v2/repository/models/")
+    request = urllib.request.Request(f"{where}/load", b"{}")
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        assert answer.status == 200
+
+
+def test_it_loads_new_weights(folder, server):
+    """Requests are answered meanwhile; a file that does not match leaves the old weights."""
+    network = yolotf.parse_cfg(SMALL)
+    images = np.random.default_rng(4).integers(0, 256, (2, 40, 50, 3)).astype(np.uint8)
+    helpers.write_weights(folder / "b.weights", network, seed=2)
+    (folder / "short.weights").write_bytes((folder / "a.weights").read_bytes()[:-4])
+    before = yolotf.Detector(network, folder / "a.weights")(images)
+    after = yolotf.Detector(network, folder / "b.weights")(images)
+    counts = [[len(one) for one in found] for found in (before, after)]
+    assert counts[0] != counts[1]
+    assert_detections(ask(server, images), before)
+
+    (folder / "short.weights").replace(folder / "a.weights")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        load(server)
+    assert "a.weights" in json.load(refused.value)["error"]
+    assert_detections(ask(server, images), before)
+
+    (folder / "b.weights").replace(folder / "a.weights")
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load, server)
+        meanwhile = []
+        while not loading.done():
+            meanwhile.append(ask(server, images)["counts"].ravel().tolist())
+        loading.result()
+    assert_detections(ask(server, images), after)
+    assert meanwhile[0] == counts[0]
+    assert all(one in counts for one in meanwhile)
