@@ -35,8 +35,8 @@ pytestmark = [
 CFG = net(32) + normalized(8, 3, stride=2) + conv(18) + yolo(1, "4,4, 8,8, 16,16")
 THRESHOLD = 0.3
 LIMITS = {
-    "max_picture_bytes": 1 << 20,
-    "max_pictures": 9,
+    "max_image_bytes": 1 << 20,
+    "max_images": 9,
     "max_pixels": 100_000,
     "body_timeout_s": 2,
     "max_uploads": 4,

@@ -60,7 +60,7 @@ def renamed_attributes(**new_names: str) -> Callable[[type[_Class]], type[_Class
     """
 
     def attribute(called: str, old: str, new: str) -> property:
-        def value(self: object) -> Any:
+        def value(self: object) -> object:
             warn_caller(f"{called}.{old} is called {new} now", DeprecationWarning)
             return getattr(self, new)
 

@@ -71,7 +71,7 @@ def test_boxes_come_in_the_order_of_darknets_sorts(seed):
     sizes = [(64, 96)]
     (kept,) = Decoder(network)(raws, sizes[0], sizes, **options)
     (found,) = Decoder(network, order="alexeyab")(raws, sizes[0], sizes, **options)
-    (pairs,) = slow.pairs_of(network, raws, sizes[0], options["score"])
+    (pairs,) = slow.pairs_of(network, raws, sizes[0], options["score_threshold"])
     boxes = list(dict.fromkeys(box for _, _, box in pairs))
     scores = {(boxes.index(box), class_id): score for score, class_id, box in pairs}
     numbers = list(range(len(boxes)))

@@ -28,33 +28,48 @@ if TYPE_CHECKING:  # NumPy
 
 def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Adds `--cfg`, `--classes N` and `--size`, which `network_of` turns into a network."""
-    parser.add_argument(
-        "--cfg", required=required, metavar="CFG|NAME", help="a cfg file or a stock network"
-    )
-    add_dialect(parser)
+    add_cfg(parser, required=required)
     add_classes(parser)
     add_size(parser)
     add_tree(parser)
 
 
+def add_cfg(
+    parser: argparse.ArgumentParser,
+    *,
+    required: bool = False,
+    help: str = "a cfg file or a stock network",
+) -> None:
+    """Adds `--cfg`, by its name in Python, too, and `--dialect`."""
+    parser.add_argument(
+        "--cfg", "--network", dest="cfg", required=required, metavar="CFG|NAME", help=help
+    )
+    add_dialect(parser)
+
+
+def add_names(parser: argparse.ArgumentParser, help: str) -> None:
+    """Adds `--names`, by its name in Python, too."""
+    parser.add_argument("--names", "--class-names", dest="names", metavar="FILE", help=help)
+
+
 def add_tree(parser: argparse.ArgumentParser) -> None:
     """Adds `--tree`."""
     parser.add_argument(
-        "--tree", metavar="FILE", help="the class tree; otherwise the cfg's, from beside the cfg"
+        "--tree", metavar="FILE", help="class tree, in place of the one that the cfg names"
     )
 
 
 def add_resize(parser: argparse.ArgumentParser, *, classifiers: bool = True) -> None:
     """Adds `--resize`."""
     of_classifiers = (
-        "; how a classifier gets a picture: its middle, as AlexeyAB's darknet classifier (crop, "
-        "default), the whole on a grey ground, as pjreddie's, or stretched, as darknet.py"
+        "; for classifiers: crop the middle as AlexeyAB's darknet classifier does (default), "
+        "letter-box as pjreddie's does, or stretch as darknet.py does"
     )
     parser.add_argument(
         "--resize",
         choices=["darknet", "opencv", *(["crop", "letter-box", "stretch"] if classifiers else [])],
-        help="how pictures are resized: as darknet detector test (default), or as OpenCV, with "
-        f"which Darknet trains{of_classifiers if classifiers else ''}",
+        help="how to resize images: as darknet detector test does (default), or as OpenCV does, "
+        f"which Darknet uses for training{of_classifiers if classifiers else ''}",
     )
 
 
@@ -65,14 +80,14 @@ def add_letter_box(parser: argparse._ActionsContainer) -> None:
         "-letter_box",
         action="store_const",
         const=True,
-        help="pictures keep their proportions, whatever the cfg says",
+        help="resize images with their proportions kept, whatever the cfg says",
     )
     parser.add_argument(
         "--no-letter-box",
         action="store_const",
         const=False,
         dest="letter_box",
-        help="pictures are stretched, whatever the cfg says",
+        help="stretch images to the network's size, whatever the cfg says",
     )
 
 
@@ -93,7 +108,7 @@ def add_max_pixels(parser: argparse.ArgumentParser) -> None:
         type=_pixels,
         default=str(MAX_PIXELS),  # a string, so that argparse passes it through `_pixels`
         metavar="N",
-        help=f"pictures of more are not decoded (default: {MAX_PIXELS})",
+        help=f"refuse images with more pixels (default: {MAX_PIXELS})",
     )
 
 
@@ -103,13 +118,14 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINES,
         default=ServingOptions.engine,
-        help="what computes the network (default: %(default)s)",
+        help="library that runs the network (default: %(default)s)",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=ServingOptions.precision,
-        help="bfloat16 is for --engine openvino: faster on processors that have it, some 3 digits",
+        help="bfloat16 (with --engine openvino) is faster on processors that support it, and has "
+        "about 3 significant digits (default: %(default)s)",
     )
 
 
@@ -121,7 +137,7 @@ def add_detection_options(group: argparse._ActionsContainer) -> None:
         type=float,
         default=DetectionOptions.score_threshold,
         metavar="X",
-        help="lowest score (default: %(default)s)",
+        help="drop detections with a lower score (default: %(default)s)",
     )
     group.add_argument(
         "--iou-threshold",
@@ -129,21 +145,23 @@ def add_detection_options(group: argparse._ActionsContainer) -> None:
         type=float,
         default=DetectionOptions.iou_threshold,
         metavar="X",
-        help="boxes of one class that overlap more exclude each other (default: %(default)s)",
+        help="IoU above which only the best of two boxes of a class is kept (default: %(default)s)",
     )
     group.add_argument(
         "--max-boxes",
         type=positive,
         default=DetectionOptions.max_boxes,
         metavar="N",
-        help="most detections per image, best first (default: %(default)s)",
+        help="largest number of detections per image (default: %(default)s)",
     )
 
 
 def add_agnostic(group: argparse._ActionsContainer) -> None:
     """Adds `--agnostic`."""
     group.add_argument(
-        "--agnostic", action="store_true", help="boxes of different classes exclude each other too"
+        "--agnostic",
+        action="store_true",
+        help="suppress overlapping boxes of different classes, too",
     )
 
 
@@ -155,7 +173,7 @@ def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
         type=positive,
         default=default,
         metavar="N",
-        help="images that go through the network at once (default: %(default)s)",
+        help="images per run of the network (default: %(default)s)",
     )
 
 
@@ -166,7 +184,7 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=TIMEOUT,
         metavar="SECONDS",
-        help="that the server of weights at a URL may be silent, 0 for any "
+        help="give up a download of weights after this long without data; 0: never "
         f"(default: {TIMEOUT:.0f})",
     )
 
@@ -189,7 +207,7 @@ def _pixels(text: str) -> int:
 def add_classes(parser: argparse.ArgumentParser) -> None:
     """Adds `--classes N`."""
     parser.add_argument(
-        "--classes", type=int, metavar="N", help="for another number of classes than the cfg's"
+        "--classes", type=int, metavar="N", help="number of classes, in place of the cfg's"
     )
 
 
@@ -198,14 +216,17 @@ def add_dialect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dialect",
         choices=tuple(dialects.NAMES),
-        help="whose reading of the cfg counts where AlexeyAB's and hank-ai's Darknet differ",
+        help="which Darknet to follow where AlexeyAB's and hank-ai's read a cfg differently",
     )
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
     """Adds `--size`."""
     parser.add_argument(
-        "--size", type=size, metavar="N|WxH", help="of the network's input in place of the cfg's"
+        "--size",
+        type=size,
+        metavar="N|WxH",
+        help="input size, width x height, in place of the cfg's",
     )
 
 
@@ -214,7 +235,7 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace files that are there already; without it none is",
+        help="replace existing files, which are left alone without this option",
     )
 
 

@@ -16,21 +16,22 @@ from yolotf.weights.file import WeightsFile
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.description = "Exit code 0: it fits; 1: it does not; 2: it cannot be read."
-    parser.add_argument("file", metavar="FILE")
-    parser.add_argument("--cfg", metavar="CFG|NAME", help="a cfg file or a stock network")
-    arguments.add_dialect(parser)
+    parser.description = "Exit code 0: the file matches; 1: it does not; 2: it cannot be read."
+    parser.add_argument("file", metavar="FILE", help="the .weights file")
+    arguments.add_cfg(parser)
     arguments.add_classes(parser)
     parser.add_argument(
-        "--model", metavar="M.keras", help="a Keras model in place of the cfg, or against it"
+        "--model",
+        metavar="M.keras",
+        help="a Keras model to compare with, in place of a cfg or in addition to it",
     )
     parser.add_argument(
         "--trust-model",
         action="store_true",
-        help="load a model with Python code in it, as in Lambda layers; the code may run",
+        help="load a model that contains Python code, such as a Lambda layer; the code may run",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
-    parser.add_argument("--html", metavar="OUT", help="write a page with a picture of the layers")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--html", metavar="OUT", help="write an HTML page that draws the layers")
     arguments.add_overwrite(parser)
     arguments.add_timeout(parser)
 

@@ -18,28 +18,36 @@ from yolotf.text import printable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("inputs", nargs="+", metavar="IMAGE|FOLDER|PATTERN|-")
-    parser.add_argument("--cfg", metavar="CFG|NAME", help="a cfg file or a stock network")
-    arguments.add_dialect(parser)
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IMAGE|FOLDER|PATTERN|-",
+        help="images to classify; - reads paths from standard input",
+    )
+    arguments.add_cfg(parser)
     arguments.add_size(parser)
     arguments.add_tree(parser)
     arguments.add_resize(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
     arguments.add_engine(parser)
-    parser.add_argument("--weights", metavar="FILE", help="the .weights file")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="the .weights file (default: as for detect)"
+    )
     parser.set_defaults(parser=parser)
-    parser.add_argument("--names", metavar="FILE", help="class names, one a line")
+    arguments.add_names(parser, "class names, one a line")
     parser.add_argument(
         "--top",
         type=arguments.positive,
         default=5,
         metavar="K",
-        help="classes to name (default: 5)",
+        help="number of classes to print (default: 5)",
     )
-    parser.add_argument("--recursive", action="store_true", help="folders with all in them")
+    parser.add_argument("--recursive", action="store_true", help="include subfolders")
     arguments.add_batch_size(parser, 1)
-    parser.add_argument("--json", action="store_true", help="one JSON object an image, a line")
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON object for each image, one a line"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:

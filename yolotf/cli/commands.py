@@ -13,19 +13,22 @@ from yolotf.graphs.tf_errors import of_tensorflow
 from yolotf.text import printable
 
 COMMANDS = {
-    "demo": ("demo", "load the official yolov4-tiny and detect in two photographs"),
-    "inspect": ("inspect", "what a .weights file is: header, network, layers, statistics"),
-    "check": ("check", "whether a .weights file fits a network, and if not, why"),
-    "detect": ("detect", "find things in pictures, folders, videos and streams"),
-    "classify": ("classify", "what pictures are of, by a classifier"),
+    "demo": ("demo", "load the official yolov4-tiny.weights and detect in two photos"),
+    "inspect": ("inspect", "describe a .weights file: header, network, layers, statistics"),
+    "check": ("check", "say whether a .weights file matches a network, and if not, why"),
+    "detect": ("detect", "detect objects in images, folders, videos and streams"),
+    "classify": ("classify", "classify images"),
     "eval": (
         "evaluate",
-        "mean average precision on labelled pictures, as `darknet detector map` has it",
+        "compute mean average precision on labelled images, as darknet detector map does",
     ),
-    "convert": ("convert", "write .keras, .h5, SavedModel, .tflite, .onnx or .safetensors"),
-    "export": ("export", "write a SavedModel that serves: images in, detections out"),
-    "build-op": ("build_op", "compile the op for the TensorFlow that is installed"),
-    "doctor": ("doctor", "what yolotf runs on here: versions, op, threads, memory, files"),
+    "convert": (
+        "convert",
+        "convert weights to .keras, .h5, SavedModel, .tflite, .onnx or .safetensors",
+    ),
+    "export": ("export", "write a SavedModel for serving: images in, detections out"),
+    "build-op": ("build_op", "compile the op for the installed TensorFlow"),
+    "doctor": ("doctor", "describe the environment: versions, op, threads, memory, packages"),
 }
 """Command name -> (its module in this package, its purpose). A module has `add_arguments(parser)`
 and `main(parsed)`, which returns the exit code; it is imported only when its command is run."""

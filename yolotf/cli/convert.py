@@ -31,13 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "       yolotf convert CFG WEIGHTS OUTPUT [options]"
     )
     parser.description = (
-        "The ending of OUTPUT decides: .keras, .h5, .weights.h5, .tflite, "
-        ".onnx, .safetensors; a SavedModel folder has none, or / at the end. The second form is "
-        "that of YAD2K and its descendants, and writes OUTPUT_anchors.txt as they did."
+        "The extension of OUTPUT selects the format: .keras, .h5, .weights.h5, .tflite, .onnx, "
+        ".safetensors; without an extension, or with / at the end, it is a SavedModel folder. The "
+        "second form takes the arguments of YAD2K and its descendants, and also writes "
+        "OUTPUT_anchors.txt as they do."
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="the .weights file")
     arguments.add_network(parser, required=False)
-    parser.add_argument("-o", "--output", metavar="OUTPUT")
+    parser.add_argument("-o", "--output", metavar="OUTPUT", help="file or folder to write")
     arguments.add_overwrite(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
@@ -46,72 +47,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-flcl",
         "--fully_convolutional",
         action="store_true",
-        help="a model for pictures of any size; the default of the second form where possible",
+        help="accept images of any size; the default of the second form where possible",
     )
     parser.add_argument(
         "-f",
         "--fixed_input_shape",
         action="store_true",
-        help="a model for the cfg's size; the default of the first form",
+        help="accept images of the cfg's size; the default of the first form",
     )
     parser.add_argument(
-        "-r", "--yolo4_reorder", action="store_true", help="the heads in the opposite order"
+        "-r", "--yolo4_reorder", action="store_true", help="output the heads in the opposite order"
     )
-    parser.add_argument("-w", "--weights_only", action="store_true", help="to .h5 or .weights.h5")
+    parser.add_argument(
+        "-w", "--weights_only", action="store_true", help="write .weights.h5 or .safetensors"
+    )
     parser.add_argument("-p", "--plot_model", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--batch-size",
         "--batch",
         type=int,
         metavar="N",
-        help="pictures at once; by default any number, in .tflite one",
+        help="fixed batch size (default: any; for .tflite 1)",
     )
     parser.add_argument(
         "--decode",
         action="store_true",
-        help="boxes and scores in place of raw heads (SavedModel, .tflite, .onnx)",
+        help="output boxes and scores in place of raw heads (SavedModel, .tflite, .onnx)",
     )
     parser.add_argument(
-        "--fp16", action="store_true", help=".tflite with weights of half precision"
+        "--fp16", action="store_true", help="store the weights of a .tflite file in half precision"
     )
     parser.add_argument(
         "--int8",
         nargs="+",
-        metavar="PICTURES",
-        help=".tflite in int8; pictures, or folders of them, show the range of numbers",
+        metavar="IMAGES",
+        help="quantize a .tflite file to int8, calibrated on these images or folders of images",
     )
     parser.add_argument(
         "--int8-only",
         action="store_true",
-        help="with --int8: input, outputs and all operations in int8, for microcontrollers",
+        help="with --int8: input, outputs and all operations are int8, for microcontrollers",
     )
     parser.add_argument(
         "--allow-inaccurate",
         action="store_true",
-        help="--int8 and --fp16 even where the outputs are not those of float any more",
+        help="write an --int8 or --fp16 file even if its outputs differ too much from float32's",
     )
     parser.add_argument(
         "--old-keras",
         action="store_true",
-        help=".keras and .h5 for Keras 3.1 to 3.3 (TensorFlow 2.16), too",
+        help="write .keras and .h5 that Keras 3.1 to 3.3 (TensorFlow 2.16) can read, too",
     )
-    parser.add_argument(
-        "--names", metavar="FILE", help="class names for .onnx, .tflite and .safetensors"
-    )
+    arguments.add_names(parser, "class names for .onnx, .tflite and .safetensors")
     parser.add_argument(
         "--layout",
         choices=("nchw", "nhwc", "torch"),
         default="nchw",
-        help="order of the axes of images and raw heads in .onnx, by default nchw; torch: "
-        ".safetensors as PyTorch's layers have it",
+        help="axes of images and raw heads in .onnx (default: nchw); torch: names and axes of "
+        "PyTorch's layers in .safetensors",
     )
     onnx = parser.add_argument_group(
-        "detections in the model (.onnx, .tflite)", "the other three need --suppress"
+        "detections in the model (.onnx, .tflite)", "the thresholds need --suppress"
     )
     onnx.add_argument(
         "--suppress",
         action="store_true",
-        help="write a model that returns detections, in place of raw heads",
+        help="output detections in place of raw heads",
     )
     arguments.add_detection_options(onnx)
 

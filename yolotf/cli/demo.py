@@ -26,7 +26,10 @@ _MAX_BOXES = 200
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument(
-        "-o", "--output", default="demo-output", help="folder for the files and pictures"
+        "-o",
+        "--output",
+        default="demo-output",
+        help="folder for the weights, cfg and images (default: %(default)s)",
     )
 
 

@@ -41,23 +41,27 @@ Detect = Callable[[Sequence["Image.Image"]], Sequence[Detections]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.description = (
-        "Inputs are pictures, folders, videos, patterns (a/*.jpg), the number of a camera, the "
-        "address of a stream (rtsp://, http://), or - for paths on standard input, one a line. "
-        "A .cfg, .weights or .names among them is the network's. Exit code 0: all was read; 2: "
-        "some could not be read, or nothing could be done."
+        "Inputs are images, folders, videos, patterns (a/*.jpg), the number of a camera, the URL "
+        "of a stream (rtsp://, http://), or - for paths on standard input, one a line. A .cfg, "
+        ".weights or .names file among them describes the network. Exit code 0: everything was "
+        "read; 2: an input could not be read, or the command line is invalid."
     )
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="PICTURE|FOLDER|VIDEO")
+    add(
+        "inputs",
+        nargs="+",
+        metavar="IMAGE|FOLDER|VIDEO",
+        help="images, folders, patterns, videos, cameras, streams, or - for standard input",
+    )
     parser.set_defaults(parser=parser)
-    add("--cfg", metavar="CFG|NAME", help="a cfg file or a stock network")
+    arguments.add_cfg(parser)
     add(
         "--classes",
         metavar="N|NAMES",
-        help="a number: for another number of classes than the cfg's; "
-        "names or numbers with commas (person,car or 0,): show only these",
+        help="a number: number of classes, in place of the cfg's; a list of names or numbers "
+        "(person,car or 0,): the same as --only",
     )
-    add("--only", metavar="NAMES", help="show only these classes, by name or number from 0")
-    arguments.add_dialect(parser)
+    add("--only", metavar="NAMES", help="detect only these classes, by name or number from 0")
     arguments.add_size(parser)
     arguments.add_tree(parser)
     arguments.add_max_pixels(parser)
@@ -66,48 +70,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--weights",
         metavar="FILE",
-        help="the .weights file (default: of animals.cfg, animals_best.weights or animals.weights)",
+        help="the .weights file (default: animals_best.weights or animals.weights beside "
+        "animals.cfg)",
     )
-    add(
-        "--names",
-        metavar="FILE",
-        help="class names, one a line, or a data file that has or names them; stock networks know "
-        "COCO's (default: of animals.cfg animals.names)",
+    arguments.add_names(
+        parser,
+        "class names, one a line, or a data file that contains or names them; stock networks know "
+        "COCO's (default: animals.names beside animals.cfg)",
     )
     add(
         "-o",
         "--output",
         metavar="FOLDER",
-        help="write annotated pictures into this folder (default: detections; none with --json)",
+        help="folder for images with their boxes (default: detections; none with --json)",
     )
     arguments.add_detection_options(parser)
     arguments.add_agnostic(parser)
     arguments.add_batch_size(parser, 1)
     arguments.add_letter_box(parser)
     arguments.add_resize(parser, classifiers=False)
-    add("--recursive", action="store_true", help="folders with all the folders in them")
-    add("--line-width", type=arguments.positive, metavar="N", help="of the boxes, in pixels")
-    add("--no-labels", action="store_true", help="draw the boxes alone")
+    add("--recursive", action="store_true", help="include subfolders")
+    add(
+        "--line-width",
+        type=arguments.positive,
+        metavar="N",
+        help="width of the boxes' lines in pixels",
+    )
+    add("--no-labels", action="store_true", help="draw boxes without names and scores")
     add(
         "--save-txt",
         action="store_true",
-        help="write Darknet's labels (class x y width height, of the picture's) into the output "
-        "folder",
+        help="write Darknet's labels (class x y width height, relative to the image) into the "
+        "output folder",
     )
-    add("--save-conf", action="store_true", help="--save-txt, with the score behind each line")
+    add(
+        "--save-conf", action="store_true", help="--save-txt with the score at the end of each line"
+    )
     add(
         "--coco-json",
         metavar="FILE",
-        help="write all detections as COCO results, and what images they are of into "
-        "FILE.images.json",
+        help="write all detections as COCO results, and the list of images into FILE.images.json",
     )
     add(
         "--coco-like",
         metavar="INSTANCES.JSON",
-        help="image and category ids of --coco-json are those of this COCO file",
+        help="take the image and category ids for --coco-json from this COCO file",
     )
     arguments.add_overwrite(parser)
-    add("--json", action="store_true", help="one JSON object a picture or frame, one a line")
+    add(
+        "--json",
+        action="store_true",
+        help="print a JSON object for each image or frame, one a line",
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:

@@ -25,21 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--data",
         metavar="DATA",
-        help="Darknet's data file (obj.data), Ultralytics' data.yaml, or a folder of pictures and "
+        help="Darknet's data file (obj.data), Ultralytics' data.yaml, or a folder of images and "
         "labels",
     )
     what.add_argument(
-        "--coco", metavar="INSTANCES.JSON", help="a COCO file; COCO's twelve numbers, too"
+        "--coco", metavar="INSTANCES.JSON", help="a COCO file; also computes COCO's twelve metrics"
     )
     what.add_argument(
-        "--compare", nargs=2, metavar=("A.json", "B.json"), help="what `eval --json` printed twice"
+        "--compare",
+        nargs=2,
+        metavar=("A.json", "B.json"),
+        help="compare two outputs of eval --json",
     )
     arguments.add_network(parser, required=False)
     parser.add_argument("--weights", metavar="FILE", help="the .weights file")
-    parser.add_argument(
-        "--names",
-        metavar="FILE",
-        help="the network's class names, by which those of the data set are found; stock networks "
+    arguments.add_names(
+        parser,
+        "the network's class names, to which those of the data set are matched; stock networks "
         "know COCO's",
     )
     parser.add_argument(
@@ -51,15 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "order, and prints a table "
         "(default: %(default)s)",
     )
-    parser.add_argument("--images", metavar="FOLDER", help="of the pictures of --coco")
+    parser.add_argument("--images", metavar="FOLDER", help="folder of the images of --coco")
     parser.add_argument(
         "--points",
         "-points",
         type=int,
         default=0,
         metavar="N",
-        help="recalls at which precision is read: 11 (VOC 2007), 101 (COCO), 0 for the area "
-        "under the curve (default)",
+        help="number of recalls at which to sample the precision: 11 (VOC 2007), 101 (COCO), or 0 "
+        "for the area under the curve (default)",
     )
     parser.add_argument(
         "--match-iou",
@@ -68,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_share,
         default=0.5,
         metavar="X",
-        help="overlap above which a detection is of a label (default: 0.5)",
+        help="IoU above which a detection matches a label (default: 0.5)",
     )
     parser.add_argument(
         "--score-threshold",
@@ -77,23 +79,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_share,
         default=DetectionOptions.score_threshold,
         metavar="X",
-        help="score for precision, recall, F1, TP, FP and FN; 50 is 50 %% (default: %(default)s)",
+        help="score from which detections count for precision, recall, F1, TP, FP and FN; 50 means "
+        "50 %% (default: %(default)s)",
     )
     arguments.add_batch_size(parser, ServingOptions.batch_size)
     arguments.add_letter_box(parser)
-    parser.add_argument("--plot", metavar="FILE", help="write precision over recall as a picture")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="plot the precision-recall curves into this file"
+    )
     parser.add_argument(
         "--top",
         type=arguments.positive,
         metavar="K",
-        help="of a classifier: likeliest classes among which the right one counts (default: 5)",
+        help="for classifiers: the k of top-k accuracy (default: 5)",
     )
     arguments.add_resize(parser)
     arguments.add_overwrite(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
     arguments.add_engine(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(parser=parser)
 
 

@@ -15,17 +15,16 @@ from yolotf.text import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.description = (
-        "A SavedModel for TensorFlow Serving and Triton: images of any size in, detections in "
-        "pixels or a classifier's probabilities out. It needs neither yolotf nor the cfg."
+        "Writes a SavedModel for TensorFlow Serving and Triton. It takes images of any size and "
+        "returns detections in pixels, or a classifier's probabilities; it needs neither yolotf "
+        "nor the cfg."
     )
     parser.set_defaults(parser=parser)
     parser.add_argument("weights", metavar="FILE", help="the .weights file")
     arguments.add_network(parser, required=True)
-    parser.add_argument("-o", "--output", metavar="FOLDER", required=True)
+    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="folder to write")
     arguments.add_overwrite(parser)
-    parser.add_argument(
-        "--names", metavar="FILE", help="class names, one a line; stock networks know COCO's"
-    )
+    arguments.add_names(parser, "class names, one a line; stock networks know COCO's")
     arguments.add_resize(parser)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_detection_options(boxes)
     arguments.add_agnostic(boxes)
     boxes.add_argument(
-        "--only", metavar="NAMES", help="these classes only, by name or number from 0"
+        "--only", metavar="NAMES", help="detect only these classes, by name or number from 0"
     )
 
 

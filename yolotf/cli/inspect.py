@@ -16,13 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Exit code 0: a .weights file; 1: something else, or damaged; 2: it cannot be read."
     )
-    parser.add_argument("file", metavar="FILE")
-    parser.add_argument(
-        "--cfg", metavar="CFG|NAME", help="the network, where the size does not tell"
-    )
-    arguments.add_dialect(parser)
+    parser.add_argument("file", metavar="FILE", help="the .weights file")
+    arguments.add_cfg(parser, help="the network, if the size of the file does not say")
     arguments.add_timeout(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def main(parsed: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolotf._public import public
+from yolotf._public import public, renamed
 from yolotf.darknet import data_files
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.darknet.decoding import tree_of_heads
@@ -24,19 +24,21 @@ Names = str | os.PathLike[str] | Sequence[str] | Mapping[int, str] | None
 
 
 @public
-def read_names(names: Names) -> tuple[str, ...]:
+@renamed(names="class_names")
+def read_names(class_names: Names) -> tuple[str, ...]:
     """Returns class names in the order of their numbers.
 
     Args:
-        names: a file with a name per line (trailing blank lines are ignored), a data file that
-            contains the names or their path (`data.yaml`, `obj.data`), a list, or a dictionary
+        class_names: a file with a name per line (trailing blank lines are ignored), a data file
+            that contains the names or their path (`data.yaml`, `obj.data`), a list, or a dictionary
             from class numbers to names.
 
     Raises:
         YolotfError: the file is not a list of names, or the dictionary misses a number.
-        TypeError: `names` has another type.
+        TypeError: `class_names` has another type.
         OSError: the file cannot be read.
     """
+    names = class_names
     if names is None:
         return ()
     if isinstance(names, str | os.PathLike):

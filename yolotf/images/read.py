@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, Union
 import numpy as np
 import numpy.typing as npt
 
-from yolotf._public import warn_caller
+from yolotf._public import renamed, warn_caller
 from yolotf.errors import MissingPackageError, OutOfMemoryError, optional_package
 from yolotf.files import detect, magic, opening
 from yolotf.images.limits import MAX_PIXELS as MAX_PIXELS
@@ -46,8 +46,9 @@ _ROUNDING = 1e-3
 """Tolerance for floats outside 0..1: resizing and colour conversion overshoot slightly."""
 
 
+@renamed(picture="image")
 def open_picture(
-    picture: ImageLike, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
+    image: ImageLike, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
 ) -> Image.Image:
     """Returns an 8-bit Pillow image, rotated as its EXIF orientation says.
 
@@ -55,7 +56,7 @@ def open_picture(
     with a warning.
 
     Args:
-        picture: a path; a Pillow image; an encoded image as bytes or an open binary file; an array
+        image: a path; a Pillow image; an encoded image as bytes or an open binary file; an array
             or tensor [height, width] or [height, width, 1, 3 or 4], RGB, uint8 or float in 0..1.
         bgr: arrays are in blue, green, red order, as OpenCV reads them. Does not affect files.
         max_pixels: larger files are refused before they are decoded; None: no limit.
@@ -68,30 +69,30 @@ def open_picture(
     """
     from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
-    picture = _encoded(picture)
-    if isinstance(picture, Image.Image):
-        if getattr(picture, "tile", None):  # not decoded yet
-            _check_pixels(picture, _name_of(picture), max_pixels)
-        return _upright(picture)
-    if isinstance(picture, str | os.PathLike):
-        name = os.fspath(picture)
+    image = _encoded(image)
+    if isinstance(image, Image.Image):
+        if getattr(image, "tile", None):  # not decoded yet
+            _check_pixels(image, _name_of(image), max_pixels)
+        return _upright(image)
+    if isinstance(image, str | os.PathLike):
+        name = os.fspath(image)
         try:
-            file = opening.opened(picture)
+            file = opening.opened(image)
         except opening.NotRegularError as error:
             raise OSError(printable(f"{name}: {error.strerror}")) from None
         with file:
-            return _decoded(file, name, picture, max_pixels)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        name = f"a picture of {len(picture)} bytes"
-        return _decoded(io.BytesIO(picture), name, bytes(picture), max_pixels)
-    if hasattr(picture, "read") and not hasattr(picture, "__array__"):
-        content = picture.read()
+            return _decoded(file, name, image, max_pixels)
+    if isinstance(image, bytes | bytearray | memoryview):
+        name = f"a picture of {len(image)} bytes"
+        return _decoded(io.BytesIO(image), name, bytes(image), max_pixels)
+    if hasattr(image, "read") and not hasattr(image, "__array__"):
+        content = image.read()
         if isinstance(content, str):
-            raise TypeError(f"{_name_of(picture)}: is open for reading text; open it with 'rb'")
-        given = getattr(picture, "name", None)
+            raise TypeError(f"{_name_of(image)}: is open for reading text; open it with 'rb'")
+        given = getattr(image, "name", None)
         named = given if isinstance(given, str) else f"an open file of {len(content)} bytes"
         return _decoded(io.BytesIO(content), named, content, max_pixels)
-    array = _in_bytes(check_array(picture, bgr=bgr))
+    array = _in_bytes(check_array(image, bgr=bgr))
     if array.shape[2] not in (1, 3, 4):
         raise ValueError(
             f"a picture is [height, width] or [height, width, 1, 3 or 4], not {array.shape}"
@@ -99,13 +100,14 @@ def open_picture(
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
+@renamed(picture="image")
 def read_picture(
-    picture: ImageLike, channels: int, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
+    image: ImageLike, channels: int, *, bgr: bool = False, max_pixels: int | None = MAX_PIXELS
 ) -> npt.NDArray[Any]:
     """Returns the pixels for a network with `channels` input channels.
 
     Args:
-        picture: see `open_picture`; arrays may also have exactly `channels` channels, any number.
+        image: see `open_picture`; arrays may also have exactly `channels` channels, any number.
         channels: of the network: 1 is grey, 3 is RGB; others take the stored channels unchanged.
         bgr: see `open_picture`.
         max_pixels: see `open_picture`.
@@ -117,24 +119,24 @@ def read_picture(
         OSError, TypeError, ValueError: see `open_picture`; or the network has neither 1 nor 3
             channels and the image has a different number.
     """
-    picture = _encoded(picture)
-    if is_array(picture):
-        array = check_array(picture, bgr=bgr)
+    image = _encoded(image)
+    if is_array(image):
+        array = check_array(image, bgr=bgr)
         if array.shape[2] == channels:
             return array
-        picture, bgr = array, False  # as converted
-    image = open_picture(picture, bgr=bgr, max_pixels=max_pixels)
+        image, bgr = array, False  # as converted
+    opened = open_picture(image, bgr=bgr, max_pixels=max_pixels)
     if channels in (1, 3):
         mode = "L" if channels == 1 else "RGB"
-        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+        pixels = np.asarray(opened if opened.mode == mode else opened.convert(mode))
         return pixels[..., None] if channels == 1 else pixels
-    found = len(image.getbands())
+    found = len(opened.getbands())
     if found != channels:
         raise ValueError(
-            f"{_name_of(picture)} has {plural(found, 'channel')}, the network takes "
+            f"{_name_of(image)} has {plural(found, 'channel')}, the network takes "
             f"{channels} channels; give a picture or an array of {channels}"
         )
-    return np.asarray(image)
+    return np.asarray(opened)
 
 
 def images_of(given: ImageLike | Images[ImageT]) -> tuple[Sequence[ImageLike], bool]:

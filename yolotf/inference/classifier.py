@@ -227,9 +227,10 @@ class Classifier:
         found = [self._best(row, top) for row in self.probabilities(batch)]
         return found if several else found[0]
 
-    def probabilities(self, pictures: Sequence[ImageLike]) -> _Floats:
+    @renamed(pictures="images")
+    def probabilities(self, images: Sequence[ImageLike]) -> _Floats:
         """Returns the probability of every class, [images, classes] float32."""
-        rows = self._served.answers(pictures, self._prepared, self._probabilities)
+        rows = self._served.answers(images, self._prepared, self._probabilities)
         return np.stack(rows) if rows else np.zeros((0, self.classes), np.float32)
 
     def reload(self, weights: WeightsSource) -> None:

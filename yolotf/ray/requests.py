@@ -68,13 +68,13 @@ class Reader:
         if kind == "multipart/form-data":
             return Asked(await self._of_form(request, body), single=False)
         if kind == "application/json":
-            return await asyncio.to_thread(_of_json, body, self._settings.max_pictures)
+            return await asyncio.to_thread(_of_json, body, self._settings.max_images)
         if not body:
             raise Refusal("the body is empty; send a picture, a form with files, or JSON")
         return Asked([body], single=True)
 
     async def _body(self, request: fastapi.Request) -> bytes:
-        limit = self._settings.max_picture_bytes
+        limit = self._settings.max_image_bytes
         said = request.headers.get("content-length", "")
         if said.isdecimal() and (len(said) > 18 or int(said) > limit):
             raise _too_large(limit)
@@ -95,7 +95,7 @@ class Reader:
             self._reading -= 1
 
     async def _of_form(self, request: fastapi.Request, body: bytes) -> list[bytes]:
-        most = self._settings.max_pictures
+        most = self._settings.max_images
         # One more than allowed: the parser's own error would lack our status code.
         parser = _Form(
             request.headers, _pieces(body), max_files=most + 1, max_fields=most + _OTHER_VALUES

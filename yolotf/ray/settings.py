@@ -20,7 +20,7 @@ def _named(*names: str, **options: Any) -> Any:
 
 
 class Settings(BaseModel):
-    """The `args` of the application; `cfg`, `names`, `score` and `iou` are older names of some.
+    """The `args` of the application. Names of version 0.1, such as `cfg` and `score`, also work.
 
     Attributes:
         network: a stock name, or the path of a cfg that every node can read.
@@ -38,8 +38,8 @@ class Settings(BaseModel):
         batch_size: maximum images per batch of the network.
         batch_wait_ms: how long the first image of a batch waits for others.
         max_ongoing: requests a replica accepts before others queue at the proxy.
-        max_picture_bytes: maximum size of a request's body.
-        max_pictures: maximum images per request.
+        max_image_bytes: maximum size of a request's body.
+        max_images: maximum images per request.
         max_pixels: larger images are not decoded.
         body_timeout_s: seconds within which the whole body must arrive.
         max_uploads: bodies that a replica reads concurrently; None: half of `max_ongoing`.
@@ -65,8 +65,8 @@ class Settings(BaseModel):
     batch_size: int = ServingOptions.batch_size
     batch_wait_ms: float = Field(5.0, ge=0)
     max_ongoing: int = Field(64, ge=1)
-    max_picture_bytes: int = Field(64 << 20, ge=1)
-    max_pictures: int = Field(64, ge=1)
+    max_image_bytes: int = _named("max_image_bytes", "max_picture_bytes", default=64 << 20, ge=1)
+    max_images: int = _named("max_images", "max_pictures", default=64, ge=1)
     max_pixels: int = Field(MAX_PIXELS, ge=1)
     body_timeout_s: float = Field(30.0, gt=0)
     max_uploads: int | None = Field(None, ge=1)
