@@ -153,9 +153,9 @@ fuzz: $(VENV)/compile ## fuzz the C++ core, FUZZ_SECONDS for each target
 	done
 	llvm-profdata$(LLVM_VERSION) merge -o build-fuzz/all.profdata build-fuzz/fuzz_*.profraw
 	@echo "Lines of the core that were reached:"
-	@llvm-cov$(LLVM_VERSION) report $(FUZZ_TARGETS:%=-object build-fuzz/%) \
-	  -instr-profile build-fuzz/all.profdata -show-region-summary=0 -show-branch-summary=0 \
-	  -sources csrc/*/*.cc
+	@llvm-cov$(LLVM_VERSION) report build-fuzz/$(firstword $(FUZZ_TARGETS)) \
+	  $(FUZZ_TARGETS:%=-object build-fuzz/%) -instr-profile build-fuzz/all.profdata \
+	  -show-region-summary=0 -show-branch-summary=0 csrc/*/*.cc
 
 # The pages of docs/ and the reference from the docstrings, into site/.
 docs: $(VENV)/built ## build the pages and the reference into site/
