@@ -10,8 +10,6 @@
 #include <cstring>
 #include <exception>
 #include <functional>
-#include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -276,100 +274,50 @@ py::list examine(const py::object& path_like, std::uint64_t header_bytes, const 
   return rows;
 }
 
-// Runs may overlap; anything past the end of the file is not counted.
+template <typename Number, typename Field>
+py::array_t<Number> column(const std::vector<Stats>& stats, Field Stats::* field) {
+  py::array_t<Number> numbers(static_cast<py::ssize_t>(stats.size()));
+  std::transform(stats.begin(), stats.end(), numbers.mutable_data(),
+                 [field](const Stats& one) { return static_cast<Number>(one.*field); });
+  return numbers;
+}
+
 py::dict scan(const py::object& path_like, const Int64Array& offsets, const Int64Array& counts,
               int threads) {
   const std::string path = to_path(path_like);
   if (offsets.ndim() != 1 || counts.ndim() != 1 || offsets.shape(0) != counts.shape(0)) {
     throw py::value_error("offsets and counts must be vectors of one length");
   }
-  const auto runs = static_cast<std::size_t>(offsets.shape(0));
-  constexpr std::int64_t kChunkFloats = 64 * 1024;
-  struct Chunk {
-    std::size_t run;
-    std::int64_t offset;
-    std::int64_t count;
-  };
-  std::vector<Chunk> chunks;
-  for (std::size_t i = 0; i < runs; ++i) {
-    if (offsets.data()[i] < 0 || counts.data()[i] < 0) {
+  std::vector<FloatRun> runs;
+  runs.reserve(static_cast<std::size_t>(offsets.shape(0)));
+  for (py::ssize_t i = 0; i < offsets.shape(0); ++i) {
+    const FloatRun run{offsets.at(i), counts.at(i)};
+    if (run.offset < 0 || run.count < 0) {
       throw py::value_error("offsets and counts must not be negative");
     }
+    runs.push_back(run);
   }
-  std::vector<Stats> stats(runs);
-  FileError file_error;
-  MappedFile file;
-  bool sound = true;
+  std::vector<Stats> stats;
+  FileError error;
+  bool scanned = false;
   {
     const WithoutGil released;
-    sound = file.open(path.c_str(), &file_error);
-    const auto file_bytes = static_cast<std::int64_t>(file.size());
-    for (std::size_t i = 0; sound && i < runs; ++i) {
-      const std::int64_t offset = offsets.data()[i];
-      const std::int64_t there = std::max<std::int64_t>(0, file_bytes - offset) / 4;
-      const std::int64_t count = std::min(counts.data()[i], there);
-      for (std::int64_t done = 0; done < count; done += kChunkFloats) {
-        chunks.push_back({i, offset + 4 * done, std::min(kChunkFloats, count - done)});
-      }
-    }
-    std::mutex mutex;
-    run_tasks(chunks.size(), threads, [&](std::size_t i) {
-      const std::unique_ptr<std::byte[]> buffer(new std::byte[4 * kChunkFloats]);
-      const Chunk& chunk = chunks[i];
-      std::uint64_t got = 0;
-      FileError error;
-      const bool read =
-          file.read(static_cast<std::uint64_t>(chunk.offset),
-                    static_cast<std::uint64_t>(4 * chunk.count), buffer.get(), &got, &error);
-      Stats found;
-      add_stats(buffer.get(), got / 4, &found);
-      const std::lock_guard<std::mutex> lock(mutex);
-      if (!read) {
-        sound = false;
-        file_error = error;
-        return;
-      }
-      Stats& total = stats[chunk.run];
-      const bool first = total.count == total.nonfinite;
-      if (found.count > found.nonfinite) {
-        total.minimum = first ? found.minimum : std::min(total.minimum, found.minimum);
-        total.maximum = first ? found.maximum : std::max(total.maximum, found.maximum);
-      }
-      total.count += found.count;
-      total.nonfinite += found.nonfinite;
-      total.negative += found.negative;
-      total.zero += found.zero;
-      total.sum += found.sum;
-      total.sum_of_squares += found.sum_of_squares;
-    });
+    MappedFile file;
+    scanned = file.open(path.c_str(), &error) && scan_runs(file, runs, threads, &stats, &error);
   }
-  if (!sound) {
-    raise(file_error, path);
+  if (!scanned) {
+    raise(error, path);
   }
-  const auto integers = [&](std::uint64_t Stats::* field) {
-    py::array_t<std::int64_t> out(static_cast<py::ssize_t>(runs));
-    for (std::size_t i = 0; i < runs; ++i) {
-      out.mutable_data()[i] = static_cast<std::int64_t>(stats[i].*field);
-    }
-    return out;
-  };
-  const auto numbers = [&](double Stats::* field) {
-    py::array_t<double> out(static_cast<py::ssize_t>(runs));
-    for (std::size_t i = 0; i < runs; ++i) {
-      out.mutable_data()[i] = stats[i].*field;
-    }
-    return out;
-  };
-  py::dict result;
-  result["count"] = integers(&Stats::count);
-  result["nonfinite"] = integers(&Stats::nonfinite);
-  result["negative"] = integers(&Stats::negative);
-  result["zero"] = integers(&Stats::zero);
-  result["minimum"] = numbers(&Stats::minimum);
-  result["maximum"] = numbers(&Stats::maximum);
-  result["sum"] = numbers(&Stats::sum);
-  result["sum_of_squares"] = numbers(&Stats::sum_of_squares);
-  return result;
+  py::dict columns;
+  columns["count"] = column<std::int64_t>(stats, &Stats::count);
+  columns["nonfinite"] = column<std::int64_t>(stats, &Stats::nonfinite);
+  columns["negative"] = column<std::int64_t>(stats, &Stats::negative);
+  columns["zero"] = column<std::int64_t>(stats, &Stats::zero);
+  columns["minimum"] = column<double>(stats, &Stats::minimum);
+  columns["maximum"] = column<double>(stats, &Stats::maximum);
+  columns["sum"] = column<double>(stats, &Stats::sum);
+  columns["sum_of_squares"] = column<double>(stats, &Stats::sum_of_squares);
+  return columns;
 }
 
 bool copy_file(const py::object& path_like, py::array_t<std::uint8_t, py::array::c_style> memory,

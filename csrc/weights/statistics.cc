@@ -4,10 +4,31 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
+#include <mutex>
 
+#include "base/parallel.h"
 #include "weights/bytes.h"
 
 namespace yolotf {
+namespace {
+
+// Adds the statistics of more floats to *total.
+void merge(const Stats& stats, Stats* total) noexcept {
+  if (stats.count > stats.nonfinite) {
+    const bool first = total->count == total->nonfinite;
+    total->minimum = first ? stats.minimum : std::min(total->minimum, stats.minimum);
+    total->maximum = first ? stats.maximum : std::max(total->maximum, stats.maximum);
+  }
+  total->count += stats.count;
+  total->nonfinite += stats.nonfinite;
+  total->negative += stats.negative;
+  total->zero += stats.zero;
+  total->sum += stats.sum;
+  total->sum_of_squares += stats.sum_of_squares;
+}
+
+}  // namespace
 
 void add_stats(const std::byte* bytes, std::uint64_t count, Stats* stats) noexcept {
   // Eight lanes without branches, so that compilers vectorize the inner loop.
@@ -64,6 +85,49 @@ void add_stats(const std::byte* bytes, std::uint64_t count, Stats* stats) noexce
     stats->minimum = minimum;
     stats->maximum = maximum;
   }
+}
+
+bool scan_runs(const MappedFile& file, const std::vector<FloatRun>& runs, int threads,
+               std::vector<Stats>* stats, FileError* error) {
+  constexpr std::int64_t kChunkFloats = 64 * 1024;
+  constexpr auto kBytes = static_cast<std::int64_t>(kFloatBytes);
+  struct Chunk {
+    std::size_t run;
+    FloatRun floats;
+    Stats stats;
+  };
+  std::vector<Chunk> chunks;
+  const auto file_bytes = static_cast<std::int64_t>(file.size());
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const std::int64_t offset = runs[i].offset;
+    const std::int64_t present = std::max<std::int64_t>(0, file_bytes - offset) / kBytes;
+    const std::int64_t count = std::min(runs[i].count, present);
+    for (std::int64_t done = 0; done < count; done += kChunkFloats) {
+      chunks.push_back({i, {offset + kBytes * done, std::min(kChunkFloats, count - done)}, {}});
+    }
+  }
+  std::mutex mutex;
+  bool readable = true;
+  run_tasks(chunks.size(), threads, [&](std::size_t i) {
+    const std::unique_ptr<std::byte[]> buffer(new std::byte[kBytes * kChunkFloats]);
+    Chunk& chunk = chunks[i];
+    std::uint64_t read_bytes = 0;
+    FileError read_error;
+    if (!file.read(static_cast<std::uint64_t>(chunk.floats.offset),
+                   static_cast<std::uint64_t>(kBytes * chunk.floats.count), buffer.get(),
+                   &read_bytes, &read_error)) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      readable = false;
+      *error = read_error;
+      return;
+    }
+    add_stats(buffer.get(), read_bytes / kFloatBytes, &chunk.stats);
+  });
+  stats->assign(runs.size(), Stats());
+  for (const Chunk& chunk : chunks) {
+    merge(chunk.stats, &(*stats)[chunk.run]);
+  }
+  return readable;
 }
 
 }  // namespace yolotf

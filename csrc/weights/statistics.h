@@ -1,9 +1,12 @@
-// Statistics of runs of floats; no function throws, prints or keeps a reference.
+// Statistics of runs of floats, in memory and in files.
 #ifndef YOLOTF_CSRC_WEIGHTS_STATISTICS_H_
 #define YOLOTF_CSRC_WEIGHTS_STATISTICS_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
+
+#include "weights/mapped_file.h"
 
 namespace yolotf {
 
@@ -21,6 +24,18 @@ struct Stats {
 
 // Adds `count` floats at `bytes` (any alignment) to *stats.
 void add_stats(const std::byte* bytes, std::uint64_t count, Stats* stats) noexcept;
+
+// Floats of a file: `offset` in bytes from its start, `count` in floats; neither is negative.
+struct FloatRun {
+  std::int64_t offset = 0;
+  std::int64_t count = 0;
+};
+
+// Reads an open file on up to `threads` threads; (*stats)[i] are the statistics of runs[i], the
+// same for any number of threads. Runs may overlap; what lies past the end of the file does not
+// count. Returns false if the file cannot be read. Throws bad_alloc only.
+bool scan_runs(const MappedFile& file, const std::vector<FloatRun>& runs, int threads,
+               std::vector<Stats>* stats, FileError* error);
 
 }  // namespace yolotf
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <random>
 
+#include "folder.h"
 #include "testing.h"
 
 TEST_SUITE_BEGIN("statistics");
@@ -86,6 +87,61 @@ TEST_CASE("non-finite numbers do not count in minimum and maximum") {
   CHECK(stats.count == 5);
   CHECK(stats.nonfinite == 3);
   CHECK(stats.negative == 1);
+}
+
+bool equal(const Stats& a, const Stats& b) {
+  return a.count == b.count && a.nonfinite == b.nonfinite && a.negative == b.negative &&
+         a.zero == b.zero && a.minimum == b.minimum && a.maximum == b.maximum && a.sum == b.sum &&
+         a.sum_of_squares == b.sum_of_squares;
+}
+
+TEST_CASE("runs of a file are scanned to its end, the same on any number of threads") {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal(0.1F, 2.0F);
+  std::vector<float> floats(300000);
+  for (float& value : floats) {
+    value = normal(random);
+  }
+  Folder folder;
+  MappedFile file;
+  FileError error;
+  const std::string bytes(reinterpret_cast<const char*>(floats.data()), 4 * floats.size());
+  REQUIRE(file.open(folder.file(bytes + "xyz").c_str(), &error));
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  const std::vector<FloatRun> runs = {{0, 300000}, {0, kMost},   {4000, 200000}, {40, 7},
+                                      {40, 0},     {1199996, 5}, {1200000, 5},   {kMost, kMost}};
+  const std::vector<std::uint64_t> counts = {300000, 300000, 200000, 7, 0, 1, 0, 0};
+  std::vector<Stats> alone;
+  REQUIRE(scan_runs(file, runs, 1, &alone, &error));
+  REQUIRE(alone.size() == runs.size());
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    CAPTURE(i);
+    REQUIRE(alone[i].count == counts[i]);
+    Stats expected;
+    for (std::uint64_t done = 0; done < counts[i]; done += 65536) {
+      add_stats(reinterpret_cast<const std::byte*>(floats.data()) + runs[i].offset + 4 * done,
+                std::min<std::uint64_t>(65536, counts[i] - done), &expected);
+    }
+    REQUIRE(alone[i].negative == expected.negative);
+    REQUIRE(alone[i].minimum == expected.minimum);
+    REQUIRE(alone[i].maximum == expected.maximum);
+    REQUIRE(alone[i].sum == doctest::Approx(expected.sum).epsilon(1e-12));
+    REQUIRE(alone[i].sum_of_squares == doctest::Approx(expected.sum_of_squares).epsilon(1e-12));
+  }
+  for (const int threads : {2, 5}) {
+    std::vector<Stats> together;
+    REQUIRE(scan_runs(file, runs, threads, &together, &error));
+    REQUIRE(std::equal(alone.begin(), alone.end(), together.begin(), together.end(), equal));
+  }
+}
+
+TEST_CASE("a file that is not open has no floats") {
+  const MappedFile file;
+  std::vector<Stats> stats;
+  FileError error;
+  REQUIRE(scan_runs(file, {{0, 5}}, 2, &stats, &error));
+  REQUIRE(stats.size() == 1);
+  CHECK(stats[0].count == 0);
 }
 
 }  // namespace
