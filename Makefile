@@ -59,12 +59,15 @@ test-js: $(VENV)/built ## run exports in TensorFlow.js; needs Node.js and npm
 	YOLOTF_JS=$(CURDIR)/build-js $(BIN)/python -m pytest -m javascript tests/inference/test_tensorflow_js.py
 
 # Readers that other environments have: OpenCV 5 beside the OpenCV 4 of the tests, and large ones.
-test-readers: $(VENV)/built ## read ONNX with OpenCV 5, tract, MNN and ncnn
+test-readers: $(VENV)/built ## read ONNX with OpenCV 5, tract, MNN and ncnn, .tflite with tflite-support
 	$(BIN)/python -m venv build-readers
 	build-readers/bin/python -m pip install -q "opencv-python-headless>=5" tract MNN ncnn onnx
 	build-readers/bin/python -m pip install -q --no-deps pnnx  # its program needs no PyTorch
-	YOLOTF_READERS=$(CURDIR)/build-readers/bin/python \
-	  $(BIN)/python -m pytest tests/onnx_models/test_readers.py
+	@$(BIN)/python -m pip install -q --no-deps --upgrade --target build-readers/lite \
+	  tflite-support==0.4.4 || echo "no tflite-support for this Python: its test is skipped"
+	YOLOTF_READERS=$(CURDIR)/build-readers/bin/python YOLOTF_LITE_SUPPORT=$(CURDIR)/build-readers/lite \
+	  $(BIN)/python -m pytest tests/onnx_models/test_readers.py \
+	  tests/formats/test_lite_answers.py -k "readers_compute or tflite_support"
 
 # A server from pytriton's wheel, which goes with NumPy 1. The packages of the tests' environment
 # come after its own.

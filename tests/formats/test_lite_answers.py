@@ -1,9 +1,12 @@
 """Quantized `.tflite` files answer as float does, or are refused; any batch can be asked for."""
 
+import json
+import os
 import subprocess
 import sys
 import zipfile
 
+import flatbuffers
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -228,6 +231,62 @@ def test_opencv_reads_it(tmp_path):
 # What goes with it
 
 
+DESCRIPTIONS, TENSOR_AXIS_LABELS = 1, 2
+"""AssociatedFileType of metadata_schema.fbs."""
+
+
+def listed_files(metadata):
+    """Name, description and type of each associated file, read as metadata_schema.fbs says."""
+
+    def text(table, slot):
+        return table.String(table.Pos + table.Offset(4 + 2 * slot)).decode()
+
+    start = flatbuffers.encode.Get(flatbuffers.packer.uoffset, metadata, 0)
+    root = flatbuffers.table.Table(metadata, start)
+    assert text(root, 0) == "cfg"
+    files = root.Offset(4 + 2 * 6)
+    found = []
+    for place in range(root.VectorLen(files)):
+        file = flatbuffers.table.Table(metadata, root.Indirect(root.Vector(files) + 4 * place))
+        kind = file.Get(flatbuffers.number_types.Int8Flags, file.Pos + file.Offset(4 + 2 * 2))
+        found.append((text(file, 0), text(file, 1), kind))
+    return found
+
+
+SUPPORT = os.environ.get("YOLOTF_LITE_SUPPORT")
+SHOW = """
+import json, sys
+try:
+    from tensorflow_lite_support.metadata.python import metadata
+except ImportError as error:
+    print(error)
+    sys.exit(77)
+shown = metadata.MetadataDisplayer.with_model_file(sys.argv[1])
+files = shown.get_packed_associated_file_list()
+buffers = [shown.get_associated_file_buffer(name).decode() for name in files]
+print(json.dumps([json.loads(shown.get_metadata_json()), dict(zip(files, buffers))]))
+"""
+
+
+@pytest.mark.skipif(SUPPORT is None, reason="needs tflite-support of make test-readers")
+def test_tflite_support_shows_the_metadata(tmp_path):
+    output = tmp_path / "m.tflite"
+    convert(write_weights(tmp_path, DETECTOR), DETECTOR, output, class_names=["a cat", "dog"])
+    command = [sys.executable, "-c", SHOW, str(output)]
+    environment = {**os.environ, "PYTHONPATH": SUPPORT}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode == 77:
+        pytest.skip(f"tflite-support: {done.stdout.strip()}")
+    assert done.returncode == 0, done.stderr
+    shown, files = json.loads(done.stdout)
+    assert [(one["name"], one["type"]) for one in shown["associated_files"]] == [
+        ("model.cfg", "DESCRIPTIONS"),
+        ("classes.names", "TENSOR_AXIS_LABELS"),
+    ]
+    assert files["classes.names"] == "a cat\ndog\n"
+    assert parse_cfg(files["model.cfg"]).with_classes(2).to_cfg() == parse_cfg(DETECTOR).to_cfg()
+
+
 def test_the_cfg_and_class_names_are_in_the_file(tmp_path):
     output = tmp_path / "m.tflite"
     weights = write_weights(tmp_path, DETECTOR)
@@ -241,8 +300,10 @@ def test_the_cfg_and_class_names_are_in_the_file(tmp_path):
     (entry,) = (one for one in entries if one.Name() == b"TFLITE_METADATA")
     metadata = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
     assert metadata[4:8] == b"M001"
-    for name in (b"model.cfg", b"classes.names"):
-        assert metadata.count(name) == 1
+    assert listed_files(metadata) == [
+        ("model.cfg", "the network as a Darknet cfg", DESCRIPTIONS),
+        ("classes.names", "names of the classes, one a line", TENSOR_AXIS_LABELS),
+    ]
     convert(weights, DETECTOR, output)
     assert zipfile.ZipFile(output).namelist() == ["model.cfg"]
     with pytest.raises(errors.YolotfError, match="3 names for the 2 classes"):
