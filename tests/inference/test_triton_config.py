@@ -67,10 +67,31 @@ def assert_fits(named: dict[str, Any], exported: dict[str, Any]) -> None:
         )
 
 
+def blocks() -> list[str]:
+    """The configs of the page: of both signatures of an export, and of an ONNX file."""
+    pattern = r"```text\n((?:name: |input \[).*?)```"
+    return re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_every_tensor_of_the_onnx_file_is_named_with_its_type_and_shape(official_tiny, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="needs onnx")
+    yolotf.convert(official_tiny.weights, "yolov4-tiny", tmp_path / "model.onnx", decode=True)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    _, _, block = blocks()
+    assert 'platform: "onnxruntime_onnx"' in block
+    for kind, values in (("input", graph.input), ("output", graph.output)):
+        read = {}
+        for value in values:
+            tensor = value.type.tensor_type
+            batch, *extents = tensor.shape.dim
+            assert batch.dim_param  # any number, as max_batch_size wants
+            dtype = tf.as_dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+            read[value.name] = dtype, [extent.dim_value for extent in extents]
+        assert tensors(block, kind) == read
+
+
 def test_every_tensor_is_named_with_its_type_and_shape(signatures):
-    plain, encoded = re.findall(
-        r"```text\n((?:name: |input \[).*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
-    )
+    plain, encoded, _ = blocks()
     served = signatures["serving_default"]
     outputs = shapes(served.structured_outputs)
     assert tensors(plain, "output").keys() == outputs.keys()
