@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -124,6 +125,45 @@ Extent to_extent(std::int64_t height, std::int64_t width, const char* what) {
   return {height, width};
 }
 
+// (boxes, scores, class ids, counts), the detections of all pictures after each other.
+py::tuple to_arrays(const std::vector<std::vector<Detection>>& pictures) {
+  Int32Out counts(static_cast<py::ssize_t>(pictures.size()));
+  py::ssize_t total = 0;
+  for (std::size_t i = 0; i < pictures.size(); ++i) {
+    counts.mutable_data()[i] = static_cast<std::int32_t>(pictures[i].size());
+    total += static_cast<py::ssize_t>(pictures[i].size());
+  }
+  Float32Out boxes(std::vector<py::ssize_t>{total, 4});
+  Float32Out scores(total);
+  Int32Out class_ids(total);
+  float* box = boxes.mutable_data();
+  float* score = scores.mutable_data();
+  std::int32_t* class_id = class_ids.mutable_data();
+  for (const std::vector<Detection>& picture : pictures) {
+    for (const Detection& detection : picture) {
+      *box++ = detection.left;
+      *box++ = detection.top;
+      *box++ = detection.right;
+      *box++ = detection.bottom;
+      *score++ = detection.score;
+      *class_id++ = detection.class_id;
+    }
+  }
+  return py::make_tuple(boxes, scores, class_ids, counts);
+}
+
+// Whether each of `classes` classes is among `class_ids`; empty if there are no ids.
+std::vector<bool> marked(const std::vector<std::int64_t>& class_ids, std::int64_t classes) {
+  std::vector<bool> marks;
+  for (const std::int64_t class_id : class_ids) {
+    marks.resize(static_cast<std::size_t>(classes));
+    if (class_id >= 0 && class_id < classes) {
+      marks[static_cast<std::size_t>(class_id)] = true;
+    }
+  }
+  return marks;
+}
+
 py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads,
                      const Float64Array& numbers, std::pair<std::int64_t, std::int64_t> input_size,
                      const Int64Array& image_sizes, double score, double iou,
@@ -155,7 +195,7 @@ py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads
   std::int64_t classes = 0;
   for (std::size_t i = 0; i < raws.size(); ++i) {
     inputs.push_back(to_head(raws[i], rules[i], i, sizes.size()));
-    classes = classes < rules[i].classes ? rules[i].classes : classes;
+    classes = std::max(classes, rules[i].classes);
   }
   DecodeOptions options;
   options.input = to_extent(input_size.first, input_size.second, "an input");
@@ -167,40 +207,13 @@ py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads
   options.letter_box = letter_box;
   options.agnostic = agnostic;
   options.order = static_cast<Order>(order);
-  for (const std::int64_t class_id : unwanted) {
-    options.unwanted.resize(static_cast<std::size_t>(classes));
-    if (class_id >= 0 && class_id < classes) {
-      options.unwanted[static_cast<std::size_t>(class_id)] = true;
-    }
-  }
+  options.unwanted = marked(unwanted, classes);
   std::vector<std::vector<Detection>> found;
   {
     const WithoutGil released;
     found = detect_all(rules, inputs, sizes, options, threads);
   }
-  py::ssize_t total = 0;
-  Int32Out counts(static_cast<py::ssize_t>(found.size()));
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    counts.mutable_data()[i] = static_cast<std::int32_t>(found[i].size());
-    total += static_cast<py::ssize_t>(found[i].size());
-  }
-  Float32Out boxes(std::vector<py::ssize_t>{total, 4});
-  Float32Out scores(total);
-  Int32Out class_ids(total);
-  float* box = boxes.mutable_data();
-  float* score_of = scores.mutable_data();
-  std::int32_t* class_of = class_ids.mutable_data();
-  for (const std::vector<Detection>& picture : found) {
-    for (const Detection& one : picture) {
-      *box++ = one.left;
-      *box++ = one.top;
-      *box++ = one.right;
-      *box++ = one.bottom;
-      *score_of++ = one.score;
-      *class_of++ = one.class_id;
-    }
-  }
-  return py::make_tuple(boxes, scores, class_ids, counts);
+  return to_arrays(found);
 }
 
 Picture to_picture(const py::array& array, std::int64_t channels) {
