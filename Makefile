@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*/*)
 
-.PHONY: help demo test test-processors test-ray test-js test-readers test-triton test-servers test-exporters test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-processors test-benchmarks test-ray test-js test-readers test-triton test-servers test-exporters test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
@@ -46,6 +46,9 @@ test-processors: $(VENV)/built ## run the tests that compute as on processors wi
 	  $(BIN)/python -m pytest -n auto --dist loadfile $(COMPUTING) $(PYTEST)
 	TF_ENABLE_ONEDNN_OPTS=1 ONEDNN_MAX_CPU_ISA=AVX2 \
 	  $(BIN)/python -m pytest -n auto --dist loadfile $(COMPUTING) $(PYTEST)
+
+test-benchmarks: $(VENV)/built ## run the benchmarks, small, those of many processes too
+	YOLOTF_BENCHMARKS=1 $(BIN)/python -m pytest tests/test_benchmarks.py $(PYTEST)
 
 # On a Ray cluster of this machine.
 test-ray: $(VENV)/built ## run the tests that start a Ray cluster on this machine

@@ -13,8 +13,9 @@ Python imported, and its two libraries opened with a session, by which `yolotf` 
 set_weights, and a tf.function around the model. Every way answers with the boxes of one picture but
 OpenCV, onnxruntime, OpenVINO and `classic`, which stop at the raw heads. onnxruntime and OpenVINO
 start from an ONNX file that `yolotf convert` wrote before, both in float32. Seconds; RSS is the
-process's peak. The inference function is traced while the file is loaded: its column `load` is
-both; so is that of `yolotf`, which opens TensorFlow's libraries meanwhile.
+process's peak; `times own` is the ratio to the engine's own total. The inference function is traced
+while the file is loaded: its column `load` is both; so is that of `yolotf`, which opens
+TensorFlow's libraries meanwhile.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ _PACKAGES = {
     "onnxruntime": ("onnxruntime", "onnx"),
     "OpenVINO": ("openvino", "onnx"),
 }
+OWN = {"yolotf, openvino": "OpenVINO", "yolotf, onnxruntime": "onnxruntime"}
+"""A way of ours, and the engine's own from an ONNX file."""
 PHASES = ("import", "build", "load", "first answer")
 
 
@@ -185,7 +188,6 @@ def keras(clock: Clock, files: dict[str, str]) -> None:
     yolotf.load_darknet_weights(model, files["weights"])
     clock.end("load")
 
-    @tf.function
     def detect(images: Any) -> Any:
         return decode.find_detections(
             model(tf.cast(images, tf.float32) / 255, training=False),
@@ -196,7 +198,7 @@ def keras(clock: Clock, files: dict[str, str]) -> None:
             max_boxes=200,
         )
 
-    detect(picture(files)).counts.numpy()
+    tf.function(detect)(picture(files)).counts.numpy()
     clock.end("first answer")
 
 
@@ -228,11 +230,10 @@ def classic(clock: Clock, files: dict[str, str]) -> None:
             layer.set_weights([kernel] if norm else [kernel, numbers])
     clock.end("load")
 
-    @tf.function
     def heads(images: Any) -> Any:
         return model(tf.cast(images, tf.float32) / 255, training=False)
 
-    [head.numpy() for head in heads(picture(files))]
+    [head.numpy() for head in tf.function(heads)(picture(files))]
     clock.end("first answer")
 
 
@@ -326,7 +327,8 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str]
         convert(weights, network, made)
     noise = np.random.default_rng(3).integers(0, 256, network.input_shape, np.uint8)
     Image.fromarray(noise).save(folder / "picture.png")
-    Detector(network, weights).export(folder / "saved_model")
+    if "SavedModel" in ways:
+        Detector(network, weights).export(folder / "saved_model")
     files = {
         "cfg": str(folder / "network.cfg"),
         "weights": str(weights),
@@ -363,6 +365,10 @@ def plot(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.savefig(path, dpi=120)
+
+
+def _has_own(row: dict[str, Any], totals: dict[str, float]) -> bool:
+    return OWN.get(row["way"]) in totals
 
 
 def main() -> None:
@@ -418,7 +424,17 @@ def main() -> None:
         rows.append(
             {"way": way, **seconds, "after_import": after, "total": total, "peak_rss_mb": peak}
         )
-    facts = {"network": arguments.cfg, "size": arguments.size, "rounds": arguments.rounds}
+    from common import processor
+
+    totals = {row["way"]: row["total"] for row in rows}
+    for row in rows:
+        row["times_own"] = row["total"] / totals[OWN[row["way"]]] if _has_own(row, totals) else None
+    facts = {
+        "network": arguments.cfg,
+        "size": arguments.size,
+        "rounds": arguments.rounds,
+        "processor": processor(),
+    }
     if arguments.plot:
         title = f"{arguments.cfg} at {arguments.size}: process start to first answer"
         plot(rows, title, arguments.plot)
@@ -429,12 +445,14 @@ def main() -> None:
 
     columns = (*PHASES, "after_import", "total")
     print_table(
-        f"{arguments.cfg} at {arguments.size}, seconds, median of {arguments.rounds} processes",
-        ("", *(column.replace("_", " ") for column in columns), "peak RSS, MB"),
+        f"{arguments.cfg} at {arguments.size}, {facts['processor']}, seconds, "
+        f"median of {arguments.rounds} processes",
+        ("", *(column.replace("_", " ") for column in columns), "times own", "peak RSS, MB"),
         [
             (
                 row["way"],
                 *(f"{row[column]:.2f}" for column in columns),
+                "" if row["times_own"] is None else f"{row['times_own']:.2f}",
                 f"{row['peak_rss_mb']:.0f}",
             )
             for row in rows

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,6 +49,23 @@ def make_weights(network: cfg.Network, path: Path) -> None:
         floats.tofile(file)
 
 
+def processor() -> str:
+    """This machine's processor: model, cores and the widest vectors, as lscpu says."""
+    try:
+        said = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):  # not Linux
+        return platform.processor() or platform.machine()
+    facts = dict(line.strip().split(":", 1) for line in said.splitlines() if ":" in line)
+    flags = facts.get("Flags", "").split()
+    vectors = next((name for flag, name in _VECTORS.items() if flag in flags), "")
+    model = facts.get("Model name", facts.get("Architecture", "")).strip()
+    cores = len(os.sched_getaffinity(0))
+    return ", ".join(filter(None, (model, f"{cores} cores", vectors)))
+
+
+_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
+
+
 def settle() -> None:
     """Sees to it that all ways find memory that is as easy to have.
 
@@ -62,4 +82,4 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    Console(width=None if sys.stdout.isatty() else 130).print(table)

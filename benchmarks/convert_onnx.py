@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> dict[str, float]:
     }
 
 
-def check_same(folder: Path, shape: tuple[int, int, int]) -> None:
+def check_same(folder: Path, shape: tuple[int, ...]) -> None:
     """Raises if the two models have different heads."""
     import onnxruntime
 

@@ -107,10 +107,10 @@ def _against(name: str, count: int) -> None:
         file.write(np.array([0, 2, 5, 0, 0], np.int32).tobytes())
         floats.tofile(file)
         file.flush()
-        start = time.process_time()
+        started = time.process_time()
         network = cfg.parse_text(text, source="hostile.cfg")
         result = f"{count:,} layers, {len(diagnose(file.name, network).causes)} causes"
-        _report(len(text), start, result)
+        _report(len(text), started, result)
 
 
 def _report(characters: int, start: float, result: str) -> None:
@@ -142,6 +142,7 @@ def main() -> None:
     """Runs every case in its own process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", metavar="FILE")
+    parser.add_argument("--only", choices=CASES, metavar="CASE", help="one of the cases")
     parser.add_argument("--one", nargs=3, metavar=("CASE", "COUNT", "LIFTED"))
     parser.add_argument("--against", nargs=2, metavar=("FILE", "COUNT"))
     options = parser.parse_args()
@@ -153,6 +154,8 @@ def main() -> None:
         _one(name, int(count), lifted == "1", options.check)
         return
     for name, (count, _) in CASES.items():
+        if options.only not in (None, name):
+            continue
         for times in (1, 10):
             for lifted in ("0", "1"):
                 label = f"{name} x{times}{', no limits' if lifted == '1' else ''}"
@@ -161,7 +164,7 @@ def main() -> None:
                 if options.check:
                     command += ["--check", options.check]
                 subprocess.run(command, check=True)
-    for name in FILES:
+    for name in () if options.only else FILES:
         for count in (450, 4_500):
             print(f"{name}, {count:,} layers".ljust(40), end="", flush=True)
             subprocess.run([sys.executable, __file__, "--against", name, str(count)], check=True)

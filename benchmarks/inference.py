@@ -13,8 +13,11 @@ what it can.
 onnxruntime and OpenVINO are the engines' own, if they are installed: from floats that are ready to
 the raw heads of the file that `yolotf convert -o model.onnx` writes for exactly the number of
 images that is measured; OpenVINO in float32 as all others, and as it comes, which on processors
-that have bfloat16 is in that, with some 3 digits. The last columns are processor time of this
-process, and the ratio to the engine's own where the way is ours.
+that have bfloat16 is in that, with some 3 digits. `times own` is the ratio to the engine's own
+where the way is ours: of time, then of this process's processor time.
+
+A network and batch size is measured for `--seconds` or `--rounds`, whichever ends first, but for
+three rounds at least.
 
 `300 detections` is `yolotf` on a picture of which so many remain: the score is lowered until ten
 times as many boxes are candidates.
@@ -39,21 +42,23 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-from common import make_weights, print_table
+from common import make_weights, print_table, processor
 
 import yolotf
 from yolotf.inference import build_function
 from yolotf.runtime.network import RuntimeNetwork
+from yolotf.runtime.options import EngineName
 from yolotf.weights import op_library as _native
 
 YOLOTF, FOLDED, KERAS = "yolotf", "build_function", "Keras, tf.function"
 OPENCV, ONNX = "OpenCV DNN", "onnxruntime"
 OPENVINO, OPENVINO_AS_IT_COMES = "OpenVINO, float32", "OpenVINO as it comes"
-OURS = {"openvino": "yolotf, openvino", "onnxruntime": "yolotf, onnxruntime"}
+OURS: dict[EngineName, str] = {"openvino": "yolotf, openvino", "onnxruntime": "yolotf, onnxruntime"}
 OWN = {OURS["openvino"]: OPENVINO, OURS["onnxruntime"]: ONNX}
 """The way of ours, and the engine's own."""
 CROWDED = "yolotf, 300 detections"
 _CROWD = 300
+_LEAST_ROUNDS = 3
 Way = Callable[[Any], Any]
 
 
@@ -80,13 +85,14 @@ class Ways:
             return engine.raw_heads(images.astype(np.float32) / 255, loaded)
 
         self.heads[YOLOTF] = heads
-        self.timed[YOLOTF] = lambda images: detector(list(images))
+        self.timed[YOLOTF] = _timed(detector)
 
     def _engines(self, network: yolotf.Network, weights: Path) -> None:
         for engine, name in OURS.items():
             if importlib.util.find_spec(engine) is None:
                 continue
             detector = yolotf.Detector(network, weights, engine=engine)
+            self.timed[name] = _timed(detector)
             served = detector._served
 
             def heads(images: Any, served: Any = served) -> Any:
@@ -94,7 +100,6 @@ class Ways:
                 return served.engine.raw_heads(floats, served.active.loaded)
 
             self.heads[name] = heads
-            self.timed[name] = lambda images, detector=detector: detector(list(images))
 
     def _crowded(self, network: yolotf.Network, weights: Path) -> None:
         picture = noise(network, 1)[0]
@@ -108,7 +113,7 @@ class Ways:
         )
         if len(detector(picture)) != _CROWD:
             sys.exit(f"{network.name}: {len(detector(picture))} detections, not {_CROWD}")
-        self.timed[CROWDED] = lambda images: detector(list(images))
+        self.timed[CROWDED] = _timed(detector)
 
     def _folded(self, network: yolotf.Network, weights: Path) -> None:
         function = build_function(network, weights)
@@ -123,10 +128,10 @@ class Ways:
         model = yolotf.build_model(network)
         yolotf.load_darknet_weights(model, weights)
 
-        @tf.function
-        def run(images: Any) -> Any:
+        def computed(images: Any) -> Any:
             return model(tf.cast(images, tf.float32) / 255, training=False)
 
+        run = tf.function(computed)
         self.heads[KERAS] = self.timed[KERAS] = lambda images: [raw.numpy() for raw in run(images)]
 
     def _opencv(self, network: yolotf.Network, weights: Path, folder: Path) -> None:
@@ -187,6 +192,10 @@ class Ways:
             self.heads[name] = lambda _: [raw.transpose(0, 2, 3, 1) for raw in run()]
 
 
+def _timed(detector: yolotf.Detector) -> Way:
+    return lambda images: detector(list(images))
+
+
 def channels_first(images: Any) -> Any:
     """What ONNX models take: [batch, channels, height, width] float32 in 0..1."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
@@ -213,7 +222,9 @@ def check(ways: Ways, images: Any) -> None:
                 sys.exit(f"{name}: a raw head differs from the Keras model's by {difference}")
 
 
-def measure(ways: Ways, images: Any, rounds: int) -> dict[str, list[tuple[float, float]]]:
+def measure(
+    ways: Ways, images: Any, rounds: int, seconds: float
+) -> dict[str, list[tuple[float, float]]]:
     """Milliseconds and processor milliseconds per picture of every way and round.
 
     The ways take turns. A turn is a pause and two calls, of which the second is timed: before,
@@ -223,7 +234,10 @@ def measure(ways: Ways, images: Any, rounds: int) -> dict[str, list[tuple[float,
     order = list(ways.timed)
     shuffle = random.Random(1).shuffle
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways.timed}
-    for round_number in range(-2, rounds):  # the first two are not counted
+    end = time.perf_counter() + seconds
+    for round_number in range(-1, rounds):  # the first is not counted
+        if round_number >= _LEAST_ROUNDS and time.perf_counter() > end:
+            break
         shuffle(order)
         for name in order:
             way = ways.timed[name]
@@ -233,7 +247,8 @@ def measure(ways: Ways, images: Any, rounds: int) -> dict[str, list[tuple[float,
             way(images)
             spent = time.perf_counter() - started, time.process_time() - processor
             if round_number >= 0:
-                times[name].append(tuple(1e3 * one / len(images) for one in spent))
+                wall, busy = (1e3 * one / len(images) for one in spent)
+                times[name].append((wall, busy))
     return times
 
 
@@ -243,7 +258,8 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["yolov4-tiny", "yolov4"])
     parser.add_argument("--size", type=int, default=416)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="at most")
+    parser.add_argument("--seconds", type=float, default=40, help="a network and batch size")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -257,7 +273,7 @@ def main() -> None:
                 images = noise(network, batch)
                 ways = Ways(network, weights, folder, images)
                 check(ways, images)
-                times = measure(ways, images, arguments.rounds)
+                times = measure(ways, images, arguments.rounds, arguments.seconds)
                 wall = {
                     way: statistics.median(one for one, _ in found) for way, found in times.items()
                 }
@@ -269,6 +285,7 @@ def main() -> None:
                         "network": name,
                         "batch": batch,
                         "way": way,
+                        "rounds": len(times[way]),
                         "ms_per_picture": median,
                         "minimum_ms": min(one for one, _ in times[way]),
                         "processor_ms": spent[way],
@@ -282,16 +299,16 @@ def main() -> None:
                     for way, median in wall.items()
                 ]
                 del ways
-    facts = {"size": arguments.size, "rounds": arguments.rounds, "tensorflow": tf.__version__}
+    facts = {"size": arguments.size, "processor": processor(), "tensorflow": tf.__version__}
     if arguments.json:
         print(json.dumps({**facts, "rows": rows}, indent=1))
         return
     print_table(
-        f"{arguments.size} x {arguments.size}, median of {arguments.rounds}, "
-        f"TensorFlow {tf.__version__}",
+        f"{arguments.size} x {arguments.size}, {facts['processor']}, TensorFlow {tf.__version__}, "
+        f"median of {min(row['rounds'] for row in rows)} rounds or more",
         (
-            *("network", "batch", "way", "ms", "times yolotf's", "processor ms"),
-            "times own",
+            *("network", "batch", "way", "ms", "times yolotf's", "times own"),
+            *("processor ms", "times own"),
         ),
         [
             (
@@ -300,8 +317,9 @@ def main() -> None:
                 row["way"],
                 f"{row['ms_per_picture']:.1f}",
                 f"{row['times_yolotf']:.2f}",
-                f"{row['processor_ms']:.1f}",
                 "" if row["times_own"] is None else f"{row['times_own']:.2f}",
+                f"{row['processor_ms']:.1f}",
+                "" if row["times_own"] is None else f"{row['processor_times_own']:.2f}",
             )
             for row in rows
         ],

@@ -9,6 +9,10 @@ page cache. The floor is what no loader can beat: the file mapped and copied by 
 op's number of threads, into memory that is there already, in huge pages where the kernel gives
 them. The pure Python loader is of the classic kind: np.fromfile, reshape, transpose, set_weights.
 
+The second table is of fresh processes, one a row and round: nothing there was loaded or freed
+before, so that the kernel has to find and clear all memory that is written. Its floor is the file
+copied once into such memory. `again` is a second load into the same model.
+
 With `--cold` the kernel drops the file's pages before every turn (posix_fadvise; of a file on a
 disk, not of one in a tmpfs: see --folder), and the floor is a plain sequential read.
 """
@@ -20,6 +24,7 @@ import gc
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,7 +37,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-from common import make_weights, print_table
+from common import make_weights, print_table, processor, settle
 
 import yolotf
 from yolotf import _core
@@ -50,6 +55,12 @@ UNVERIFIED = "load_darknet_weights, verify=False"
 INFERENCE = "inference function"
 ARRAYS = "runtime"
 READ = "sequential read (floor)"
+COPY = "copied into new memory (floor)"
+FIRST, AGAIN = "load_darknet_weights, first", "load_darknet_weights, again"
+FIRST_RUNTIME = "runtime, first"
+_COLD = (OP, WHOLE, INFERENCE, PYTHON)
+CHILDREN = {COPY: (COPY,), FIRST: (FIRST, AGAIN), FIRST_RUNTIME: (FIRST_RUNTIME,)}
+"""What a fresh process measures, by its name."""
 
 
 class Loaders:
@@ -123,9 +134,9 @@ class Loaders:
         """What `inference` made of the kernels, and what the model's variables fold to."""
         whole = self.folded.unblocked_weights()
         for layer, norm_name in self.layers:
-            kernel, norm = np.array(layer.kernel, np.float64), self.norms.get(norm_name)
+            kernel, norm = layer.kernel.numpy().astype(np.float64), self.norms.get(norm_name)
             if norm is not None:
-                kernel *= np.array(norm.gamma) / np.sqrt(np.array(norm.moving_variance) + 1e-5)
+                kernel *= norm.gamma.numpy() / np.sqrt(norm.moving_variance.numpy() + 1e-5)
             yield whole[layer.name.removeprefix("conv_") + "/kernel"].numpy(), kernel
 
     def portable(self) -> None:
@@ -244,6 +255,88 @@ def measure(
     return times
 
 
+def child(name: str, weights: Path, cfg: Path) -> list[float]:
+    """Milliseconds of what `CHILDREN` says, in a fresh process."""
+    from yolotf.darknet.stock import as_network
+
+    network = as_network(str(cfg))
+    if name == COPY:
+        return [_timed(lambda: _copied(weights))]
+    if name == FIRST_RUNTIME:
+        graph = NetworkGraph(network, use_onednn=FoldedNetwork(network).onednn)
+        file, threads = WeightsFile.named(weights), _native.thread_count()
+        return [_timed(lambda: arrays.read_arrays(graph, file, verify=True, threads=threads))]
+    model = yolotf.build_model(network)
+    return [_timed(lambda: yolotf.load_darknet_weights(model, weights)) for _ in range(2)]
+
+
+def _copied(weights: Path) -> Any:
+    memory = np.empty(weights.stat().st_size, np.uint8)
+    _core.copy_file(weights, memory, _native.thread_count())
+    return memory
+
+
+def _timed(way: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    way()
+    return 1e3 * (time.perf_counter() - started)
+
+
+def measure_first(network: yolotf.Network, weights: Path, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds in fresh processes, which take turns."""
+    times: dict[str, list[float]] = {name: [] for names in CHILDREN.values() for name in names}
+    with tempfile.NamedTemporaryFile("w", suffix=".cfg") as cfg:
+        cfg.write(network.to_cfg())
+        cfg.flush()
+        for _ in range(rounds):
+            for name, measured in CHILDREN.items():
+                settle()
+                command = [sys.executable, __file__, "--child", name, str(weights), cfg.name]
+                run = subprocess.run(command, capture_output=True, text=True, check=False)
+                if run.returncode:
+                    sys.exit(f"{name}: {run.stderr}")
+                found = json.loads(run.stdout.splitlines()[-1])
+                for row, milliseconds in zip(measured, found, strict=True):
+                    times[row].append(milliseconds)
+    return times
+
+
+def rows_of(times: dict[str, list[float]], size_bytes: int, floor: str) -> list[dict[str, Any]]:
+    """One row a way, with its ratio to the floor of the same table."""
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    return [
+        {
+            "way": name,
+            "median_ms": median,
+            "minimum_ms": min(times[name]),
+            "gb_per_second": size_bytes / median / 1e6,
+            "to_floor": median / medians[floor],
+            "to_pure_python": medians[PYTHON] / median if PYTHON in medians else None,
+        }
+        for name, median in medians.items()
+    ]
+
+
+def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    """Prints a table of `rows_of`."""
+    headings = ["", "ms", "least ms", "GB/s", "times the floor"]
+    if rows[0]["to_pure_python"] is not None:
+        headings.append("times faster than pure Python")
+    lines = []
+    for row in rows:
+        cells = [
+            row["way"],
+            f"{row['median_ms']:.1f}",
+            f"{row['minimum_ms']:.1f}",
+            f"{row['gb_per_second']:.2f}",
+            f"{row['to_floor']:.2f}",
+        ]
+        if row["to_pure_python"] is not None:
+            cells.append(f"{row['to_pure_python']:.1f}")
+        lines.append(cells)
+    print_table(title, headings, lines)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -253,7 +346,12 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true", help="drop the file from the page cache")
     parser.add_argument("--folder", type=Path, help="where the made files go, on a disk")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.child:
+        name, weights, cfg = arguments.child
+        print(json.dumps(child(name, Path(weights), Path(cfg))))
+        return
     if bool(arguments.weights) != bool(arguments.cfg):
         parser.error("--weights and --cfg go together")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
@@ -282,30 +380,19 @@ def main() -> None:
             "Keras .weights.h5": loaders.keras_h5(),
         }
         if arguments.cold:
-            ways = {READ: loaders.read} | {
-                name: ways[name] for name in (OP, WHOLE, INFERENCE, PYTHON)
-            }
+            ways = {READ: loaders.read, **{name: ways[name] for name in _COLD}}
         present = {name: way for name, way in ways.items() if way is not None}
         check(loaders, present)
         before = loaders.drop if arguments.cold else lambda: None
         times = measure(present, arguments.rounds, before)
+        first = {} if arguments.cold else measure_first(network, weights, arguments.rounds)
     size_bytes = loaders.file.size_bytes
-    floor = READ if arguments.cold else FLOOR
-    medians = {name: statistics.median(found) for name, found in times.items()}
-    rows = [
-        {
-            "way": name,
-            "median_ms": median,
-            "minimum_ms": min(times[name]),
-            "gb_per_second": size_bytes / median / 1e6,
-            "to_floor": median / medians[floor],
-            "to_pure_python": medians[PYTHON] / median,
-        }
-        for name, median in medians.items()
-    ]
+    rows = rows_of(times, size_bytes, READ if arguments.cold else FLOOR)
+    first_rows = rows_of(first, size_bytes, COPY)
     facts = {
         "network": network.source,
         "size_bytes": size_bytes,
+        "processor": processor(),
         "threads": _native.thread_count(),
         "isa": _core.scatter_isa(),
         "tensorflow": tf.__version__,
@@ -313,23 +400,15 @@ def main() -> None:
         "cold": arguments.cold,
     }
     if arguments.json:
-        print(json.dumps({**facts, "rows": rows}, indent=1))
+        print(json.dumps({**facts, "rows": rows, "first": first_rows}, indent=1))
         return
-    print_table(
-        f"{network.source}, {size_bytes:,} bytes, {facts['threads']} threads, "
-        f"{facts['isa']}, TensorFlow {facts['tensorflow']}, median of {arguments.rounds}",
-        ("", "ms", "GB/s", "times the floor", "times faster than pure Python"),
-        [
-            (
-                row["way"],
-                f"{row['median_ms']:.1f}",
-                f"{row['gb_per_second']:.2f}",
-                f"{row['to_floor']:.2f}",
-                f"{row['to_pure_python']:.1f}",
-            )
-            for row in rows
-        ],
+    print_rows(
+        f"{network.source}, {size_bytes:,} bytes, {facts['processor']}, {facts['threads']} "
+        f"threads, {facts['isa']}, TensorFlow {facts['tensorflow']}, median of {arguments.rounds}",
+        rows,
     )
+    if first_rows:
+        print_rows("fresh processes", first_rows)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,22 @@
 """What a reload costs a detector that serves: time, memory, and whether an answer is ever mixed.
 
-    python benchmarks/reload.py                  # YOLOv4 at 416; 1,000 reloads of YOLOv4-tiny
-    python benchmarks/reload.py --reloads 100 --rounds 9 [--json]
-    python benchmarks/reload.py --engine openvino --reloads 100
+    python benchmarks/reload.py                  # YOLOv4 at 416; 100 reloads of YOLOv4-tiny
+    python benchmarks/reload.py --reloads 1000 --rounds 15 [--json]
+    python benchmarks/reload.py --engines openvino
 
 First, a reload of YOLOv4 against a load of the same file into memory of its own, in turns, and the
 process's memory before and after. Then clients ask YOLOv4-tiny without a pause while it is
 reloaded with two files in turns: each answer has to be exactly that of one of the two.
 
-With another engine, `own_ms` is what the engine itself takes for new weights: an ONNX file that was
-converted before, compiled.
+Every installed engine in turn. With another than TensorFlow, `own_ms` is what the engine itself
+takes for new weights: an ONNX file that was converted before, compiled; `times_own` is the ratio of
+a reload to it.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import sys
@@ -22,11 +24,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import make_weights, print_table
+from common import make_weights, print_table, processor
 
 import yolotf
 from yolotf.inference.engines import open_engine
@@ -94,7 +97,14 @@ def against_a_load(
         "reload_ms": 1e3 * statistics.median(reloads),
         "reload_minimum_ms": 1e3 * min(reloads),
         "times_a_load": statistics.median(reloads) / statistics.median(loads),
-        **({"own_ms": 1e3 * statistics.median(owns)} if owns else {}),
+        **(
+            {
+                "own_ms": 1e3 * statistics.median(owns),
+                "times_own": statistics.median(reloads) / statistics.median(owns),
+            }
+            if owns
+            else {}
+        ),
         "file_mb": weights.stat().st_size / 2**20,
         "resident_before_mb": before,
         "resident_after_mb": resident_mb(),
@@ -117,6 +127,7 @@ def under_clients(
 
     def answer(detector: yolotf.Detector) -> bytes:
         found = detector(picture)
+        assert isinstance(found, yolotf.Detections)
         return found.xyxy.tobytes() + found.scores.tobytes() + found.classes.tobytes()
 
     allowed = [answer(yolotf.Detector(network, file, **options)) for file in files]
@@ -143,7 +154,7 @@ def under_clients(
     before = None
     times = []
     for number in range(reloads):
-        times.append(seconds(lambda file=files[(number + 1) % 2]: detector.reload(file)))
+        times.append(seconds(partial(detector.reload, files[(number + 1) % 2])))
         if number == reloads // 10:  # TensorFlow's own memory has grown to what it needs
             before = resident_mb()
     done.set()
@@ -169,17 +180,17 @@ def main() -> None:
     """Measures and prints; exits with 1 if an answer was of neither file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, default=416)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--reloads", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--reloads", type=int, default=100)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--engine", choices=ENGINES, default="tensorflow")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=installed())
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args()
+    results: dict[str, dict[str, dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         large = yolotf.network("yolov4", size=arguments.size)
         make_weights(large, folder / "large.weights")
-        alone = against_a_load(large, folder / "large.weights", arguments.rounds, arguments.engine)
         tiny = yolotf.network("yolov4-tiny", size=arguments.size)
         files = [folder / "first.weights", folder / "second.weights"]
         make_weights(tiny, files[0])
@@ -187,17 +198,38 @@ def main() -> None:
         with files[1].open("wb") as file:
             file.write(files[0].read_bytes()[:20])
             (floats * np.float32(0.99)).tofile(file)
-        served = under_clients(tiny, files, arguments.reloads, arguments.clients, arguments.engine)
+        for engine in arguments.engines:
+            results[engine] = {
+                "yolov4": against_a_load(large, folder / "large.weights", arguments.rounds, engine),
+                "yolov4-tiny": under_clients(
+                    tiny, files, arguments.reloads, arguments.clients, engine
+                ),
+            }
     if arguments.json:
-        print(json.dumps({"yolov4": alone, "yolov4-tiny": served}, indent=1))
+        print(json.dumps({"processor": processor(), **results}, indent=1))
     else:
-        for title, facts in (("YOLOv4, nobody asks", alone), ("YOLOv4-tiny, clients ask", served)):
+        for network, title in (("yolov4", "nobody asks"), ("yolov4-tiny", "clients ask")):
+            names = dict.fromkeys(name for found in results.values() for name in found[network])
             rows = [
-                (name.replace("_", " "), f"{value:.2f}" if isinstance(value, float) else str(value))
-                for name, value in facts.items()
+                (
+                    name.replace("_", " "),
+                    *(_text(results[engine][network], name) for engine in results),
+                )
+                for name in names
             ]
-            print_table(title, ("", ""), rows)
-    sys.exit(1 if served["answers_of_neither"] else 0)
+            print_table(f"{network}, {title}; {processor()}", ("", *results), rows)
+    wrong = sum(found["yolov4-tiny"]["answers_of_neither"] for found in results.values())
+    sys.exit(1 if wrong else 0)
+
+
+def installed() -> list[str]:
+    """The engines whose packages, of the same names, are installed."""
+    return [engine for engine in ENGINES if importlib.util.find_spec(engine) is not None]
+
+
+def _text(facts: dict[str, Any], name: str) -> str:
+    value = facts.get(name, "")
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -46,7 +47,9 @@ def main() -> None:
         path = Path(folder) / "a.weights"
         make_weights(network, path)
         yolotf.load_darknet_weights(model, path)
-        ways = {"the file itself": lambda: yolotf.load_darknet_weights(model, path)}
+        ways: dict[str, Callable[[], object]] = {
+            "the file itself": lambda: yolotf.load_darknet_weights(model, path)
+        }
         with serve(_serve_files, folder) as port, serve(_serve_s3) as s3_port:
             url = f"http://127.0.0.1:{port}/a.weights"
             s3_url = _put(path, s3_port)
@@ -73,7 +76,7 @@ def _measured(way: Callable[[], object], runs: int) -> tuple[float, float]:
     return statistics.median(seconds), seconds[0]
 
 
-def _downloaded(model: object, url: str, download: Callable[[str, Path], None]) -> None:
+def _downloaded(model: Any, url: str, download: Callable[[str, Path], None]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "b.weights"
         download(url, path)
