@@ -532,7 +532,7 @@ def test_a_detection_head_counts_cells_and_boxes():
         ("num=1\nmask=0,1\nanchors=1,2,3,4\nclasses=1", "some.cfg:9: mask=1 but num=1"),
         (
             "anchors=1,2,3,4\nnum=2\nclasses=1\nnms_kind=greedy",
-            "some.cfg:11: unknown nms_kind=greedy; default is used, as in Darknet",
+            "some.cfg:11: unknown nms_kind=greedy; default is used, as in AlexeyAB's Darknet",
         ),
     ],
 )

@@ -54,7 +54,7 @@ def head(options: str, activation: str = "linear", filters: int = 6) -> str:
         (
             head("anchors=100,100\nnew_coords=1"),
             "some.cfg:12: new_coords=1 needs activation=logistic in the convolution before, line 8 "
-            "has linear; Darknet would decode values that are not probabilities",
+            "has linear; both Darknets decode values that are not probabilities",
         ),
         (
             head("anchors=100,100", "logistic"),
@@ -163,8 +163,9 @@ def test_a_size_that_darknet_computes_all_the_same_is_warned_of(size, nearest):
     line = text[: text.index("width=")].count("\n") + 1
     network = cfg.parse_text(text.replace("width=416", f"width={size}"), source="a.cfg")
     assert network.warnings == (
-        f"a.cfg:{line}: width={size} is not a multiple of 32; Darknet accepts it, with cells that "
-        f"do not cover the image evenly, and trains with multiples; set {nearest}",
+        f"a.cfg:{line}: width={size} is not a multiple of 32; AlexeyAB's Darknet accepts it, "
+        "with cells that do not cover the image evenly, and trains with multiples; hank-ai's takes "
+        f"multiples of 32 only; set {nearest}",
     )
     assert cfg.parse_text(text, source="a.cfg").warnings == ()
 

@@ -532,8 +532,9 @@ class _Resolver:
             self.warn(
                 self.net,
                 key,
-                f"{key}={pixels} is not a multiple of {stride}; Darknet accepts it, with cells "
-                f"that do not cover the image evenly, and trains with multiples; set {nearest}",
+                f"{key}={pixels} is not a multiple of {stride}; AlexeyAB's Darknet accepts it, "
+                "with cells that do not cover the image evenly, and trains with multiples; "
+                f"hank-ai's takes multiples of 32 only; set {nearest}",
             )
 
     def _stride(self, layer: Layer) -> int:
@@ -553,8 +554,8 @@ class _Resolver:
         if option.value.count(",") >= len(numbers):
             # parser.c:1076 counts every comma.
             raise options.fail(
-                f"{key}={option.value[:200]} has a comma in its comment, which Darknet reads as "
-                "one more layer; move the comment to its own line",
+                f"{key}={option.value[:200]} has a comma in its comment, which AlexeyAB's Darknet "
+                "reads as one more layer; move the comment to its own line",
                 key,
             )
         resolved = []

@@ -146,7 +146,7 @@ class Yolo(Head):
             before.warn(
                 options.section,
                 "nms_kind",
-                f"unknown nms_kind={nms_kind[:60]}; default is used, as in Darknet",
+                f"unknown nms_kind={nms_kind[:60]}; default is used, as in AlexeyAB's Darknet",
             )
             nms_kind = "default"
         return cls(
@@ -350,7 +350,7 @@ def _check_activation(before: Before, options: Options, place: Place, new_coords
             options.section,
             "new_coords",
             f"new_coords=1 needs activation=logistic in the convolution before, {where} has "
-            f"{found}; Darknet would decode values that are not probabilities",
+            f"{found}; both Darknets decode values that are not probabilities",
         )
     elif not new_coords and found == "logistic" and entering.section.option("activation"):
         before.warn(
