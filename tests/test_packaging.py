@@ -89,6 +89,19 @@ def test_data_files_are_in_the_wheel(pyproject):
         assert any(path.match(pattern) for pattern in patterns[package]), path
 
 
+def test_pages_and_workflows_name_targets_that_make_has():
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    texts = [ROOT / "README.md", ROOT / "RELEASE.md", ROOT / "CONTRIBUTING.md"]
+    texts += [*(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.*")]
+    named = {}
+    for path in filter(Path.is_file, texts):
+        text = path.read_text(encoding="utf-8")
+        for code in re.findall(r"(?:`|\brun: |^)make ([a-z][a-z0-9-]*)", text, re.MULTILINE):
+            named[code] = path
+    assert {"lint", "test", "wheel", "docs", "demo", "sanitize"} <= set(named)
+    assert {target: path for target, path in named.items() if target not in targets} == {}
+
+
 def test_no_file_names_a_registry_or_a_machine():
     # Put together so that this file does not name them either.
     forbidden = re.compile(

@@ -1,8 +1,10 @@
 """The public names, and the names that arguments and attributes had before."""
 
+import inspect
 import re
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -84,16 +86,70 @@ def test_old_names_of_a_detector_and_its_detections(detector, official_tiny):
     assert old._wanted.score_threshold == 0.5
 
 
-def test_another_class_count_as_the_error_advises(tmp_path):
-    path = tmp_path / "three.weights"
-    three = yolotf.network("yolov3-tiny", classes=3)  # no other network is of its size
-    yolotf.save_darknet_weights(yolotf.build_model(three), path)
-    with pytest.raises(yolotf.SizeMismatchError, match="pass classes=3"):
-        yolotf.Detector("yolov3-tiny", path)
+@pytest.fixture(scope="module")
+def class_counts(tmp_path_factory):
+    """Weights of yolov3-tiny with 3 and with 80 classes, and a model of 80."""
+    folder = tmp_path_factory.mktemp("class_counts")
+    models = {count: yolotf.build_model("yolov3-tiny", classes=count) for count in (3, 80)}
+    for count, model in models.items():
+        yolotf.save_darknet_weights(model, folder / f"{count}.weights")
+    return folder, models[80]
+
+
+def test_another_class_count_as_the_error_advises(class_counts):
+    path = class_counts[0] / "3.weights"
+    advice = re.escape("pass classes=3, or --classes 3; they")
+    for function in (yolotf.Detector, partial(yolotf.convert, output=path.with_suffix(".onnx"))):
+        with pytest.raises(yolotf.SizeMismatchError, match=advice):
+            function(weights=path, network="yolov3-tiny")
+        function(weights=path, network="yolov3-tiny", classes=3)
     detector = yolotf.Detector("yolov3-tiny", path, classes=3)
     assert (detector.network.classes, detector.class_names) == (3, ())
+    with pytest.raises(yolotf.SizeMismatchError, match="pass classes=3 to build_function; they"):
+        yolotf.build_function("yolov3-tiny", path)
     function = yolotf.build_function("yolov3-tiny", path, classes=3)
     assert function.network.classes == 3
+
+
+def test_the_advice_names_what_each_function_takes(class_counts):
+    folder, model = class_counts
+    detector = yolotf.Detector("yolov3-tiny", folder / "80.weights")
+    advice = "; make another with classes=3, as a reload keeps the network; "
+    with pytest.raises(yolotf.SizeMismatchError, match=advice):
+        detector.reload(folder / "3.weights")
+    function = yolotf.build_function("yolov3-tiny", folder / "80.weights")
+    with pytest.raises(yolotf.SizeMismatchError, match="pass classes=3 to build_function; they"):
+        function.load(folder / "3.weights")
+    with pytest.raises(yolotf.SizeMismatchError) as caught:
+        yolotf.load_darknet_weights(model, folder / "3.weights")
+    message = str(caught.value)
+    assert "--classes" not in message
+    assert "build the model with 3 classes, yolotf.build_model(yolotf.network('yolov3-" in message
+    call = re.search(r"pass network=(yolotf\.network\(.*?\)) to load all layers", message)[1]
+    advised = eval(call, {"yolotf": yolotf})
+    report = yolotf.load_darknet_weights(model, folder / "3.weights", network=advised)
+    assert len(report.skipped) == 2  # the convolutions before the heads
+    with pytest.raises(yolotf.SizeMismatchError) as caught:
+        yolotf.load_darknet_weights(model, folder / "80.weights", network=advised)
+    assert "pass network=yolotf.network('yolov3-tiny', classes=80)" in str(caught.value)
+    for output in ("model.onnx", "model.h5"):
+        with pytest.raises(yolotf.SizeMismatchError, match="pass classes=80, or --classes 80"):
+            yolotf.convert(folder / "80.weights", advised, folder / output)
+
+
+def test_all_who_name_a_network_take_a_number_of_classes():
+    for function in (
+        yolotf.Detector,
+        yolotf.Classifier,
+        yolotf.build_function,
+        yolotf.build_model,
+        yolotf.convert,
+        yolotf.diagnose,
+        yolotf.evaluate,
+        yolotf.inspect,
+        evaluation.evaluate_classifier,
+    ):
+        assert "classes" in inspect.signature(function).parameters, function
 
 
 @renamed_attributes(names="class_names")

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images to classify; - reads paths from standard input",
     )
     arguments.add_cfg(parser)
+    arguments.add_classes(parser)
     arguments.add_size(parser)
     arguments.add_tree(parser)
     arguments.add_resize(parser)
@@ -53,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(parsed: argparse.Namespace) -> int:
     """Runs the command; returns 0, or 2 if an input could not be read."""
     network_files.complete(parsed)
-    network = arguments.network_of(parsed.cfg, None, parsed.size, parsed.dialect, parsed.tree)
+    network = arguments.network_of(
+        parsed.cfg, parsed.classes, parsed.size, parsed.dialect, parsed.tree
+    )
     for path in (parsed.names, parsed.weights):
         arguments.require_file(path)
     names = network_files.names_of(parsed, network)

@@ -18,13 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="the .weights file")
     arguments.add_cfg(parser, help="the network, if the size of the file does not say")
+    arguments.add_classes(parser)
     arguments.add_timeout(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def main(parsed: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    network = networks.as_network(parsed.cfg, dialect=parsed.dialect) if parsed.cfg else None
+    network = None
+    if parsed.cfg:
+        network = networks.as_network(parsed.cfg, classes=parsed.classes, dialect=parsed.dialect)
+    elif parsed.classes is not None:
+        raise ValueError("--classes needs --cfg, the network whose number of classes it is")
     try:
         with arguments.opened(parsed.file, network, parsed.timeout) as file:
             inspection = result.inspect(file, network)

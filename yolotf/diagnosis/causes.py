@@ -256,6 +256,10 @@ class Damaged(_Damage):
 # The file belongs to another network.
 
 
+TAKES_CLASSES = "pass classes={classes}, or --classes {classes}"
+"""Advice of functions and commands with an argument for the number of classes."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassCount(Finding):
     """The file was trained with another number of classes.
@@ -264,8 +268,10 @@ class ClassCount(Finding):
         file: the file's number of classes.
         model: the network's number of classes.
         source: the network's name.
-        remedy: what to change.
-        otherwise: other networks of the file's size, in words; may be empty.
+        remedy: what else to change; may be empty.
+        argument: what to pass, or None where the number of classes is not an argument: for a
+            function that takes `classes`, and a command. See `Diagnosis.with_argument`.
+        otherwise: other networks of the file's size, as text; may be empty.
     """
 
     kind: ClassVar[str] = "class_count"
@@ -273,7 +279,8 @@ class ClassCount(Finding):
     file: int
     model: int | None
     source: str = field(metadata=_WORDS)
-    remedy: str = field(metadata=_WORDS)
+    remedy: str = field(default="", metadata=_WORDS)
+    argument: str | None = field(default=TAKES_CLASSES, metadata=_WORDS)
     otherwise: str = field(default="", metadata=_WORDS)
 
     def _what(self) -> str:
@@ -284,7 +291,8 @@ class ClassCount(Finding):
     @property
     def fix(self) -> str:
         """The argument to pass, or the cfg lines to change."""
-        return self.remedy
+        argument = (self.argument or "").replace("{classes}", str(self.file))
+        return "; or ".join(filter(None, (argument, self.remedy)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

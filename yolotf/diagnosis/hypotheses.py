@@ -169,7 +169,7 @@ class Edited(Explanation):
                 f"is not in the file: {subject.source} has one layer more than the network the "
                 "file was trained with",
                 "remove it, or use the cfg it was trained with; to load the other layers, pass "
-                "skip_mismatch=True",
+                "skip_mismatch=True to load_darknet_weights",
                 -edit.model[0],
                 change="added",
             )
@@ -182,7 +182,7 @@ class Edited(Explanation):
             before,
             f"the file has one layer more than {subject.source}, {where}: {edit.words}",
             "add it, or use the cfg it was trained with; to load the other layers, pass "
-            "skip_mismatch=True",
+            "skip_mismatch=True to load_darknet_weights",
             edit.file[0],
             change="missing",
         )
@@ -392,12 +392,12 @@ def truncated(case: Case, place: Place | None, *, cut: bool) -> Finding:
 
 def _class_count(case: Case, classes: int, otherwise: str) -> Finding:
     network = case.subject.network
-    remedy = f"pass classes={classes}, or --classes {classes}"
+    remedy = ""
     if case.subject.has_lines and network.heads:
         heads = network.convolutions_of_heads
         filters = sorted({head.filters_for(classes) for _, head in heads})
-        remedy += (
-            f"; or set classes={classes} in "
+        remedy = (
+            f"set classes={classes} in "
             f"{case.subject.lines((head, 'classes') for _, head in heads)} and filters="
             f"{' or '.join(map(str, filters))} in "
             f"{case.subject.lines((before, 'filters') for before, _ in heads)}"
@@ -418,7 +418,7 @@ def _classifier(case: Case, edit: Edit) -> Finding:
     layer = subject.network.layers[edit.layer]
     key = layer.channels_key or "filters"
     if not subject.has_lines:
-        remedy = f"pass classes={classes}, or --classes {classes}"
+        remedy = ""
     elif subject.line(layer):
         remedy = f"set {key}={classes} in {subject.at(layer, key)}"
     else:
@@ -428,7 +428,8 @@ def _classifier(case: Case, edit: Edit) -> Finding:
         file=classes,
         model=edit.model[0],
         source=subject.source,
-        remedy=f"{remedy}; or load the other layers with skip_mismatch=True",
+        remedy=remedy,
+        argument=None if remedy else findings.TAKES_CLASSES,
     )
 
 

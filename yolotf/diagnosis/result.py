@@ -17,7 +17,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import layer_table as _rows
 from yolotf.diagnosis import not_weights, priors, summary_lines
-from yolotf.diagnosis.causes import Finding
+from yolotf.diagnosis.causes import ClassCount, Finding
 from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
 from yolotf.diagnosis.report import Document, escaped
 from yolotf.diagnosis.target import Subject
@@ -150,6 +150,20 @@ class Diagnosis:
             yield "diverges at", f"{where}, {parting.role}, byte {parting.offset:,}"
         for warning in self.warnings:
             yield "warning", warning.text
+
+    def with_argument(self, argument: str) -> Diagnosis:
+        """Returns the diagnosis with the advice for a caller that takes no `classes`.
+
+        Args:
+            argument: what to pass or call in place of `classes={classes}`.
+        """
+        causes = tuple(
+            replace(cause, argument=argument)
+            if isinstance(cause, ClassCount) and cause.argument
+            else cause
+            for cause in self.causes
+        )
+        return replace(self, causes=causes)
 
     def summary(self) -> str:
         """Returns all causes, their fixes and the first divergence in one line."""

@@ -200,6 +200,7 @@ def evaluate_classifier(
     weights: _Path,
     data: LabelledImages,
     *,
+    classes: int | None = None,
     top: int | None = None,
     resize: Resize = "crop",
     class_names: Names = None,
@@ -216,6 +217,7 @@ def evaluate_classifier(
         network: see `Classifier`.
         weights: the `.weights` file.
         data: from `read_labelled_images`.
+        classes: number of classes; None: the network's own.
         top: the k of top-k accuracy; None: the data file's, or 5 if it has none.
         resize: how an image becomes the network's input, see `Classifier`.
         class_names: names of the network's classes, to match labels that are folder names.
@@ -238,6 +240,7 @@ def evaluate_classifier(
     classifier = Classifier(
         network,
         weights,
+        classes=classes,
         class_names=class_names,
         resize=resize,
         batch_size=batch_size,

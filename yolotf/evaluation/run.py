@@ -36,6 +36,7 @@ def evaluate(
     weights: _Path,
     data: DataSet | _Path,
     *,
+    classes: int | None = None,
     match_iou: float = 0.5,
     points: int = 0,
     score_threshold: float = DetectionOptions.score_threshold,
@@ -60,6 +61,7 @@ def evaluate(
         weights: the `.weights` file.
         data: an argument or a result of `read_data_set`; or a result of `read_coco`, which also
             computes COCO's metrics.
+        classes: number of classes; None: the network's own.
         match_iou: the IoU above which a detection matches a label, see `score`.
         points: see `score`.
         score_threshold: see `score`.
@@ -89,7 +91,7 @@ def evaluate(
     check_options(match_iou, points, score_threshold)
     if like not in get_args(Fork):
         raise ValueError(f"like={like!r}; one of {', '.join(get_args(Fork))}")
-    network = as_network(network)
+    network = as_network(network, classes=classes)
     check_heads(network)
     if not isinstance(data, DataSet):
         data = read_data_set(data, like=like)

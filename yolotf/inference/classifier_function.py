@@ -17,7 +17,7 @@ from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import saving
 from yolotf.inference.classifier_head import classes_of
 from yolotf.inference.classifier_images import Resize, check_resize
-from yolotf.inference.explained import diagnosed
+from yolotf.inference.explained import OF_FUNCTIONS, diagnosed
 from yolotf.inference.image_operations import fit
 from yolotf.interfaces import Tensor
 from yolotf.runtime.options import ServingOptions
@@ -80,7 +80,7 @@ class ClassifierFunction:
             WeightsMismatch: the file does not match the network; has a `diagnosis`.
         """
         opened = WeightsFile.open(weights, network=self.network, timeout=timeout)
-        with opened as file, diagnosed(file, self.network):
+        with opened as file, diagnosed(file, self.network, OF_FUNCTIONS):
             self.folded.load(file, verify=verify, contents_disposable=contents_disposable)
 
     def reset(self) -> None:

@@ -25,7 +25,7 @@ from yolotf.graphs.folded_network import FoldedNetwork, check_eager
 from yolotf.inference import classifier_images
 from yolotf.inference import gc_pause as _collector
 from yolotf.inference.classifier_function import ClassifierFunction
-from yolotf.inference.explained import diagnosed
+from yolotf.inference.explained import OF_FUNCTIONS, diagnosed
 from yolotf.inference.image_operations import fit, to_float
 from yolotf.interfaces import Tensor
 from yolotf.runtime.options import ServingOptions
@@ -136,7 +136,7 @@ class InferenceFunction:
         check_eager()
         with (
             WeightsFile.open(weights, network=self.network, timeout=timeout) as file,
-            diagnosed(file, self.network),
+            diagnosed(file, self.network, OF_FUNCTIONS),
             tf_errors.explained(self.network),
         ):
             self._load(file, verify, contents_disposable, trace)

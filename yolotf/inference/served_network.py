@@ -29,6 +29,9 @@ Array = npt.NDArray[Any]
 Answer = TypeVar("Answer")
 Owner = TypeVar("Owner")
 
+_OF_RELOADS = "make another with classes={classes}, as a reload keeps the network"
+"""Advice of `reload`; see `Diagnosis.with_argument`."""
+
 
 @dataclass(frozen=True)
 class ServedWeights:
@@ -129,7 +132,11 @@ class ServedNetwork:
             WeightsMismatch: the file does not match the network; the old weights stay active.
             OSError: the file cannot be read; the old weights stay active.
         """
-        with self._opened(weights) as file, self._reloading, diagnosed(file, self.network):
+        with (
+            self._opened(weights) as file,
+            self._reloading,
+            diagnosed(file, self.network, _OF_RELOADS),
+        ):
             self.active = Active.of(self.engine.load(file), file)
             self.reloads += 1
 

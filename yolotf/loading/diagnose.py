@@ -132,8 +132,10 @@ def explained(
         network = cfg.Network(name_of(model), cfg.Section("net", 0), (), cfg.Shape(0, 0, 0))
     found = result.diagnose(file, network)
     about_file = error.is_about_file
-    if about_file and known is None:
+    if about_file and source is None:
         found = _with_advice_for_models(_of_a_part(found, model), model)
+    elif source is not None:
+        found = found.with_argument(f"pass network={_in_python(network, '{classes}')}")
     # The message of a pairing says more about the two sides than their sizes do.
     is_pairing = "untouched" in error.facts
     separable = differences.separable_layers(model) if network_of(model) is None else []
@@ -147,20 +149,25 @@ def explained(
 
 
 def _with_advice_for_models(found: Diagnosis, model: Any) -> Diagnosis:
-    """Rewrites the advice for a hand-made model, where `classes=` is not an option."""
+    """Rewrites the advice for a model, whose load takes no `classes`."""
     network = found.subject.network
-    if network_of(model) is not None or network.name is None or not network.heads:
-        return found
+    is_ours = network_of(model) is not None
     causes = []
     for cause in found.causes:
-        if isinstance(cause, findings.ClassCount) and cause.model is not None:
-            trained = _in_python(network.with_classes(cause.file))
-            remedy = (
-                f"build the model with {plural(cause.file, 'class', 'classes')}; or keep its "
-                f"{cause.model} and pass cfg={trained} to load all layers but those right before "
-                "its heads"
-            )
-            cause = replace(cause, remedy=remedy)
+        if isinstance(cause, findings.ClassCount) and cause.argument:
+            trained = _in_python(network, str(cause.file))
+            advice = f"build the model with {plural(cause.file, 'class', 'classes')}"
+            if is_ours:
+                advice += f", yolotf.build_model({trained})"
+            if not network.heads:
+                advice += "; or pass skip_mismatch=True to load the other layers"
+            elif is_ours or network.name is not None:
+                kept = "the model" if cause.model is None else f"its {cause.model}"
+                advice += (
+                    f"; or keep {kept} and pass network={trained} to load all layers but those "
+                    "right before its heads"
+                )
+            cause = replace(cause, argument=advice)
         causes.append(cause)
     return replace(found, causes=tuple(causes))
 
@@ -286,12 +293,15 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
     return None
 
 
-def _in_python(network: cfg.Network) -> str:
-    """Returns a Python expression for the network."""
+def _in_python(network: cfg.Network, classes: str | None = None) -> str:
+    """Returns a Python expression for the network, with another number of classes if given."""
     if network.name is None:
-        return f"yolotf.parse_cfg({network.source!r})"
-    classes = "" if network.classes is None else f", classes={network.classes}"
-    return f"yolotf.network({network.name!r}{classes})"
+        of_file = f"yolotf.parse_cfg({network.source!r})"
+        return of_file if classes is None else f"{of_file}.with_classes({classes})"
+    if classes is None:
+        classes = None if network.classes is None else str(network.classes)
+    given = "" if classes is None else f", classes={classes}"
+    return f"yolotf.network({network.name!r}{given})"
 
 
 _PRECISE = ("class_count", "head_filters", "folded", "layer_shape", "damaged")

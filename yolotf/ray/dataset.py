@@ -56,6 +56,7 @@ def detect_dataset(
     weights: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
+    classes: int | None = None,
     class_names: str | None = None,
     score_threshold: float = DetectionOptions.score_threshold,
     iou_threshold: float = DetectionOptions.iou_threshold,
@@ -85,6 +86,7 @@ def detect_dataset(
         network: a stock name, or the path of a cfg.
         weights: the `.weights` file, readable on every node.
         output: the folder for Parquet files, on storage that every node can reach.
+        classes: number of classes; None: the network's own.
         class_names: a file with one class name a line.
         score_threshold: see `Detector`.
         iou_threshold: see `Detector`.
@@ -129,6 +131,7 @@ def detect_dataset(
     settings = Settings(
         network=_everywhere(network) if Path(network).is_file() else network,
         weights=_everywhere(weights),
+        classes=classes,
         class_names=None if class_names is None else _everywhere(class_names),
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,

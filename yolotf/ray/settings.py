@@ -25,6 +25,7 @@ class Settings(BaseModel):
     Attributes:
         network: a stock name, or the path of a cfg that every node can read.
         weights: the `.weights` file to start with.
+        classes: number of classes; None: the network's own.
         class_names: a file with one class name a line; None: see `Detector`.
         score_threshold: lowest score of a detection.
         iou_threshold: the IoU above which boxes of one class suppress each other.
@@ -50,6 +51,7 @@ class Settings(BaseModel):
 
     network: str = _named("network", "cfg")
     weights: str
+    classes: int | None = Field(None, ge=1)
     class_names: str | None = _named("class_names", "names", default=None)
     score_threshold: float = _named(
         "score_threshold", "score", default=DetectionOptions.score_threshold
@@ -121,6 +123,7 @@ def detector_of(settings: Settings) -> Detector:
     return Detector(
         network,
         settings.weights,
+        classes=settings.classes,
         class_names=settings.class_names,
         score_threshold=settings.score_threshold,
         iou_threshold=settings.iou_threshold,
