@@ -10,7 +10,7 @@ Enter to the boxes on the terminal. The last two rows are no detectors but floor
 Python imported, and its two libraries opened with a session, by which `yolotf` cannot be faster.
 
 `classic` is what projects do that load .weights in Python: a Keras model, np.fromfile, transpose,
-set_weights, and a tf.function around the model. Every way answers with the boxes of one picture but
+set_weights, and a tf.function around the model. Every way answers with the boxes of one image but
 OpenCV, onnxruntime, OpenVINO and `classic`, which stop at the raw heads. onnxruntime and OpenVINO
 start from an ONNX file that `yolotf convert` wrote before, both in float32. Seconds; RSS is the
 process's peak; `times own` is the ratio to the engine's own total. The inference function is traced
@@ -285,7 +285,7 @@ CHILDREN: dict[str, Callable[[Clock, dict[str, str]], None]] = dict(
 
 
 def picture(files: dict[str, str]) -> Any:
-    """One picture of noise in the network's size: [1, height, width, channels] uint8."""
+    """One image of noise in the network's size: [1, height, width, channels] uint8."""
     import numpy as np
 
     height, width, channels = map(int, files["shape"].split("x"))

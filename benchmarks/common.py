@@ -19,7 +19,7 @@ from yolotf.weights import layout
 
 
 def make_weights(network: cfg.Network, path: Path) -> None:
-    """Writes a file that `network` loads and that finds next to nothing in any picture.
+    """Writes a file that `network` loads and that finds next to nothing in any image.
 
     Kernels are as a new network's would be (He and others, 2015), batch norms neutral, and the
     layers before the heads say no, so that decoding has as little to do as with a trained network.

@@ -1,9 +1,9 @@
-"""Milliseconds per picture once everything is warm, ways compared in one process.
+"""Milliseconds per image once everything is warm, ways compared in one process.
 
     python benchmarks/inference.py                      # YOLOv4 and YOLOv4-tiny at 416, files made
     python benchmarks/inference.py --networks yolov4-tiny --batches 1 8 --rounds 9 [--json]
 
-All ways get the same pictures in the network's size and are first checked to give the same raw
+All ways get the same images in the network's size and are first checked to give the same raw
 heads; then they take turns. `yolotf` is `Detector`, `yolotf, openvino` and `yolotf, onnxruntime`
 are detectors of other engines, `build_function` is the TensorFlow function. They answer with
 boxes, the others with raw heads: decoding and suppression are a part of their time only. The Keras
@@ -19,7 +19,7 @@ where the way is ours: of time, then of this process's processor time.
 A network and batch size is measured for `--seconds` or `--rounds`, whichever ends first, but for
 three rounds at least.
 
-`300 detections` is `yolotf` on a picture of which so many remain: the score is lowered until ten
+`300 detections` is `yolotf` on an image of which so many remain: the score is lowered until ten
 times as many boxes are candidates.
 """
 
@@ -202,7 +202,7 @@ def channels_first(images: Any) -> Any:
 
 
 def noise(network: yolotf.Network, count: int) -> Any:
-    """Pictures of the network's size."""
+    """Images of the network's size."""
     shape = (count, *network.input_shape)
     return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
 
@@ -225,7 +225,7 @@ def check(ways: Ways, images: Any) -> None:
 def measure(
     ways: Ways, images: Any, rounds: int, seconds: float
 ) -> dict[str, list[tuple[float, float]]]:
-    """Milliseconds and processor milliseconds per picture of every way and round.
+    """Milliseconds and processor milliseconds per image of every way and round.
 
     The ways take turns. A turn is a pause and two calls, of which the second is timed: before,
     caches hold what another way needs, and its threads may still be spinning. Each round has an

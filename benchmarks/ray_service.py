@@ -3,11 +3,11 @@
     python benchmarks/ray_service.py [--network yolov4-tiny] [--clients 8] [--seconds 20] [--peers]
 
 A Ray cluster of this machine serves two replicas of one processor each; clients on the same
-machine send one picture after another over HTTP. A row says how many answers a second came, how
+machine send one image after another over HTTP. A row says how many answers a second came, how
 long they took, how many were errors, and the rate against one `Detector` that is called in a
-process of its own with all processors and no HTTP. With `--peers` the same pictures go, with the
+process of its own with all processors and no HTTP. With `--peers` the same images go, with the
 same network, to the shape of Ray's own example of object detection (an ingress that calls a second
-deployment, picture by picture) and to plain FastAPI under uvicorn with one `Detector` of all
+deployment, image by image) and to plain FastAPI under uvicorn with one `Detector` of all
 processors; and the time from deploying to the first answer is compared with that of a deployment
 that does nothing. Needs the extra `[ray]`.
 """
@@ -154,7 +154,7 @@ def _picture() -> bytes:
 
 
 def _alone(network: str, weights: Path, picture: bytes, seconds: float) -> float:
-    """Answers a second of one detector, pictures decoded each time."""
+    """Answers a second of one detector, images decoded each time."""
     detector = yolotf.Detector(network, weights)
     detector(picture)
     start, count = time.perf_counter(), 0

@@ -351,16 +351,16 @@ class DetectionHead : public Head {
 // (yolo_layer.c:939).
 class LetterBox {
  public:
-  LetterBox(Extent picture, Extent input) noexcept
+  LetterBox(Extent image, Extent input) noexcept
       : full_width_(static_cast<float>(input.width)),
         full_height_(static_cast<float>(input.height)) {
-    const bool wide = full_width_ / static_cast<float>(picture.width) <
-                      full_height_ / static_cast<float>(picture.height);
+    const bool wide = full_width_ / static_cast<float>(image.width) <
+                      full_height_ / static_cast<float>(image.height);
     // Rounded down, but at least 1.
     const auto at_least_one = [](std::int64_t side) { return std::max<std::int64_t>(1, side); };
     width_ = static_cast<float>(wide ? input.width
-                                     : at_least_one(picture.width * input.height / picture.height));
-    height_ = static_cast<float>(wide ? at_least_one(picture.height * input.width / picture.width)
+                                     : at_least_one(image.width * input.height / image.height));
+    height_ = static_cast<float>(wide ? at_least_one(image.height * input.width / image.width)
                                       : input.height);
   }
 
@@ -547,9 +547,9 @@ std::vector<std::size_t> positions_in_darknet(const Candidates& candidates,
 }
 
 // In pixels; a box without finite edges extends to the edges of the image.
-Detection to_corners(const Box& box, Extent picture) noexcept {
-  const auto width = static_cast<float>(picture.width);
-  const auto height = static_cast<float>(picture.height);
+Detection to_corners(const Box& box, Extent image) noexcept {
+  const auto width = static_cast<float>(image.width);
+  const auto height = static_cast<float>(image.height);
   const float half_width = box.width * width / 2;
   const float half_height = box.height * height / 2;
   const auto finite = [](float edge, float otherwise) {
@@ -588,12 +588,12 @@ std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t col
 }
 
 std::vector<Detection> detect(const std::vector<HeadRule>& rules, const std::vector<RawHead>& heads,
-                              std::int64_t picture, Extent size, const DecodeOptions& options) {
+                              std::int64_t image, Extent size, const DecodeOptions& options) {
   Candidates candidates;
   std::vector<std::unique_ptr<Head>> decoders;
   for (std::size_t i = 0; i < rules.size(); ++i) {
     const RawHead& head = heads[i];
-    const float* raw = head.data + picture * head.rows * head.columns * head.channels;
+    const float* raw = head.data + image * head.rows * head.columns * head.channels;
     if (rules[i].kind == HeadKind::kDetection) {
       decoders.push_back(std::make_unique<DetectionHead>(rules[i], head, raw, options));
     } else {

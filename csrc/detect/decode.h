@@ -38,7 +38,7 @@ struct Extent {
   std::int64_t width = 0;
 };
 
-// One head's input for a batch, [pictures, rows, columns, channels] without gaps.
+// One head's input for a batch, [images, rows, columns, channels] without gaps.
 struct RawHead {
   const float* data = nullptr;
   std::int64_t rows = 0;
@@ -48,7 +48,7 @@ struct RawHead {
 
 enum class SuppressionKind : std::int64_t { kDefault = 0, kGreedyNms = 1, kDiouNms = 2 };
 
-// The order of the detections of a picture. Both Darknets sort all boxes once for each class by
+// The order of the detections of an image. Both Darknets sort all boxes once for each class by
 // their scores in that class, the last class last, and `detector map` counts in that order, classes
 // of one box by number.
 enum class Order : std::int64_t {
@@ -64,7 +64,7 @@ struct DecodeOptions {
   std::int64_t max_boxes = 300;
   SuppressionKind suppression = SuppressionKind::kDefault;
   float beta = 0.6F;        // exponent of the centre distance in diounms
-  bool letter_box = false;  // pictures were fitted with their proportions kept
+  bool letter_box = false;  // images were fitted with their proportions kept
   bool agnostic = false;    // boxes of different classes exclude each other, too
   Order order = Order::kScore;
   std::vector<bool> unwanted;  // by class; none beyond its end
@@ -74,27 +74,27 @@ struct Detection {
   float left = 0;
   float top = 0;
   float right = 0;
-  float bottom = 0;  // pixels of the picture
+  float bottom = 0;  // pixels of the image
   float score = 0;
   std::int32_t class_id = 0;
 };
 
-/// Floats of one picture that `rule` takes from a grid of rows x columns; -1 if they are not to be
+/// Floats of one image that `rule` takes from a grid of rows x columns; -1 if they are not to be
 /// counted in 64 bits or `rule` is none (negative counts, anchors missing, another head's tree).
 std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t columns) noexcept;
 
-/// Detections of one picture, the best `max_boxes`, best first or as `order` says.
+/// Detections of one image, the best `max_boxes`, best first or as `order` says.
 /// A pair of box and class counts if objectness and their product are above `score`; [region]
 /// without softmax and [detection] look at the product only. With a class tree a box is of one
 /// class, whose probability alone is its score. Of equal scores the one that comes first stays
-/// first: by head, row, column, anchor, class. Sides that are not finite reach to the picture's
+/// first: by head, row, column, anchor, class. Sides that are not finite reach to the image's
 /// edges. Safe for any numbers, NaN too; the heads must be as `floats_of` says.
-/// rules, heads: as many of one as of the other; picture: its number in the batch;
-/// size: of the picture, at least 1 x 1.
+/// rules, heads: as many of one as of the other; image: its number in the batch;
+/// size: of the image, at least 1 x 1.
 std::vector<Detection> detect(const std::vector<HeadRule>& rules, const std::vector<RawHead>& heads,
-                              std::int64_t picture, Extent size, const DecodeOptions& options);
+                              std::int64_t image, Extent size, const DecodeOptions& options);
 
-/// `detect` for every picture of a batch, on up to `threads` threads.
+/// `detect` for every image of a batch, on up to `threads` threads.
 std::vector<std::vector<Detection>> detect_all(const std::vector<HeadRule>& rules,
                                                const std::vector<RawHead>& heads,
                                                const std::vector<Extent>& sizes,

@@ -35,7 +35,7 @@ struct Picture {
 std::int64_t input_floats(std::int64_t count, std::int64_t height, std::int64_t width,
                           std::int64_t channels) noexcept;
 
-/// Writes [pictures, height, width, channels] float32 in 0..1: each image resized bilinearly to its
+/// Writes [images, height, width, channels] float32 in 0..1: each image resized bilinearly to its
 /// inner rectangle, with 0.5 around it. Uses up to `threads` threads.
 void fit(const std::vector<Picture>& pictures, std::int64_t height, std::int64_t width,
          std::int64_t channels, float* out, int threads, Resize resize = Resize::kDarknet);

@@ -255,22 +255,20 @@ class FoldedNetwork:
         return tf.concat(tf.unstack(value), -1)
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-    def __call__(
-        self, pictures: Tensor, variables: Mapping[str, Any] | None = None
-    ) -> list[Tensor]:
+    def __call__(self, images: Tensor, variables: Mapping[str, Any] | None = None) -> list[Tensor]:
         """Returns the raw heads in cfg order, or the last section's output if there is no head.
 
         Args:
-            pictures: images, [batch, rows, columns, channels] float32, 0..1.
+            images: images, [batch, rows, columns, channels] float32, 0..1.
             variables: used instead of `stored`, in the shapes of `unblocked_weights`; the graph
                 then has standard operations only.
         """
-        pictures = tf.convert_to_tensor(pictures)
+        images = tf.convert_to_tensor(images)
         if variables is not None:
             check_forgetful(self.network, "a separate graph has no video to keep it for")
         if not self.states:
-            return self._run(pictures, {}, variables)[0]
-        heads, after = self.step(pictures, self.states)
+            return self._run(images, {}, variables)[0]
+        heads, after = self.step(images, self.states)
         for key, state in self.states.items():
             state.assign(after[key])
         return heads
@@ -281,7 +279,7 @@ class FoldedNetwork:
         """`__call__` with explicit recurrent state in and out.
 
         Args:
-            frames: as `pictures` of `__call__`.
+            frames: as `images` of `__call__`.
             states: the recurrent state, by the keys of `NetworkGraph.states`.
         """
         keys = list(self.graph.states)
@@ -296,7 +294,7 @@ class FoldedNetwork:
         return heads, dict(zip(keys, kept, strict=True))
 
     def _run(
-        self, pictures: Tensor, states: Mapping[str, Tensor], variables: Mapping[str, Any] | None
+        self, images: Tensor, states: Mapping[str, Tensor], variables: Mapping[str, Any] | None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         fused = self.onednn and variables is None and not tf.executing_eagerly()
         source = self.stored if variables is None else variables
@@ -309,9 +307,9 @@ class FoldedNetwork:
 
         return self.graph.heads(
             tf_operations.Operations() if fused else tf.raw_ops,
-            pictures,
+            images,
             weights,
             fused=fused,
-            resizable=pictures.shape[1:3].as_list() != list(self.network.input_shape[:2]),
+            resizable=images.shape[1:3].as_list() != list(self.network.input_shape[:2]),
             states=states,
         )

@@ -26,7 +26,7 @@ class Lowering:
     Attributes:
         ops: where operations are written, see `yolotf.graphs.operations`.
         network: the network.
-        pictures: images, [batch, rows, columns, channels] float32, 0..1.
+        images: images, [batch, rows, columns, channels] float32, 0..1.
         weights: returns the array of a key, see `key_of`.
         blocks: the number of blocks of each section's kernel, by section index.
         fused: use oneDNN's operation for convolutions, see `onednn.convolve`; False: standard
@@ -39,7 +39,7 @@ class Lowering:
 
     ops: Operations
     network: cfg.Network
-    pictures: Tensor
+    images: Tensor
     weights: Callable[[str], Tensor]
     blocks: Mapping[int, int]
     fused: bool

@@ -148,7 +148,7 @@ class NetworkGraph:
     def heads(
         self,
         ops: Operations,
-        pictures: Tensor,
+        images: Tensor,
         weights: Callable[[str], Tensor],
         *,
         fused: bool,
@@ -160,7 +160,7 @@ class NetworkGraph:
 
         Args:
             ops: where to write them; with `fused` they include oneDNN's, see `onednn.convolve`.
-            pictures: images, [batch, rows, columns, channels] float32, 0..1; a batch of 1 with
+            images: images, [batch, rows, columns, channels] float32, 0..1; a batch of 1 with
                 `states`.
             weights: returns the array of a key of `shapes`; in blocks only with `fused`.
             fused: use oneDNN's operation for convolutions; False: standard operations only.
@@ -176,7 +176,7 @@ class NetworkGraph:
         lowering = Lowering(
             ops,
             self.network,
-            pictures,
+            images,
             weights,
             blocks=self._blocks,
             fused=fused,
@@ -185,7 +185,7 @@ class NetworkGraph:
             states=states or {},
         )
         channels = self.network.input_shape.channels
-        outputs = {cfg.NETWORK_INPUT: Joined(ops, [Part(pictures, channels)])}
+        outputs = {cfg.NETWORK_INPUT: Joined(ops, [Part(images, channels)])}
         for index in self._used:
             layer = self.network.layers[index]
             outputs[index] = lowering.section(layer, [outputs[number] for number in layer.inputs])

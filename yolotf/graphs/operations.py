@@ -106,17 +106,17 @@ def fit(
     return values if sides is None else ops.PadV2(input=values, paddings=sides, constant_values=0.5)
 
 
-def letter_box_size(picture: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
+def letter_box_size(image: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
     """Returns (height, width) of the image inside the letter box (image.c:1006).
 
     The side that is longer relative to the input fills it; the other is rounded down, but is at
     least 1.
 
     Args:
-        picture: (height, width) of the image.
+        image: (height, width) of the image.
         size: (height, width) of the network's input.
     """
-    (height, width), (rows, columns) = picture, size
+    (height, width), (rows, columns) = image, size
     # Compared in float32 as in Darknet.
     if np.float32(columns) / np.float32(width) < np.float32(rows) / np.float32(height):
         return max(1, height * columns // width), columns

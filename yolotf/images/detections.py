@@ -319,14 +319,14 @@ class Detections:
     ) -> Image.Image:
         """Draws boxes and labels on a copy of `image`.
 
-        Lines and letters grow with the picture, each class has its colour, the best
+        Lines and letters grow with the image, each class has its colour, the best
         detection is on top.
 
         Args:
-            image: the picture that was detected in, as `open_picture` takes it.
+            image: the image that was detected in, as `open_picture` takes it.
             path: where to write the drawing, all of it or nothing; its ending decides the format.
             font: a .ttf, .ttc or .otf file for the labels; None takes one that has their letters.
-            line_width: of the boxes, in pixels; None: by the picture's size.
+            line_width: of the boxes, in pixels; None: by the image's size.
             labels: False draws the boxes alone.
             bgr: an array holds blue, green, red.
             overwrite: False refuses to replace a file.
@@ -338,7 +338,7 @@ class Detections:
         Raises:
             OSError: `image` or `font` cannot be read or `path` not be written; or `path` is
                 `image`, or not to be replaced.
-            ValueError: `line_width` is below 1, or no format of pictures ends as `path` does.
+            ValueError: `line_width` is below 1, or no format of images ends as `path` does.
         """
         from PIL import ImageDraw  # kept out of `import yolotf`
 
@@ -380,7 +380,7 @@ class Detections:
 
 
 def _format_of(path: str | os.PathLike[str]) -> str:
-    """Pillow's name of the format that a picture of this name is written in."""
+    """Pillow's name of the format that an image of this name is written in."""
     from PIL import Image  # kept out of `import yolotf`
 
     ending = Path(path).suffix.lower()

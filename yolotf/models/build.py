@@ -68,11 +68,11 @@ def build_undrawn(
 ) -> Any:
     """Builds the model as `build_model` does; `kernels` decides when kernels are initialized."""
     built = Builder(network, dtype, kernels)
-    picture = built.pictures
+    image = built.images
     outputs = [built.outputs[index] for index in graph_rules.output_layers(network)]
     # Keras 3.12, the last for Python 3.10, refuses a model whose output is its input.
-    outputs = [keras().layers.Identity()(x) if x is picture else x for x in outputs]
-    model = keras().Model(picture, outputs, name=_model_name(network, name))
+    outputs = [keras().layers.Identity()(x) if x is image else x for x in outputs]
+    model = keras().Model(image, outputs, name=_model_name(network, name))
     kernels.release()
     remember_network(model, network)
     return model

@@ -42,7 +42,7 @@ class Builder:
     Attributes:
         network: the network to build.
         undrawn: the layers whose kernels are not initialized yet.
-        pictures: the model's input, images NHWC.
+        images: the model's input, images NHWC.
         used: indices of the sections that are built.
         outputs: the outputs of the sections by index; the images under `NETWORK_INPUT`.
     """
@@ -56,8 +56,8 @@ class Builder:
         self.network = network
         self.undrawn = undrawn
         self.used = graph_rules.used_layers(network)
-        self.pictures = layers.Input(tuple(network.input_shape), name="input")
-        self.outputs: dict[int, Any] = {cfg.NETWORK_INPUT: self.pictures}
+        self.images = layers.Input(tuple(network.input_shape), name="input")
+        self.outputs: dict[int, Any] = {cfg.NETWORK_INPUT: self.images}
         self._options = {} if dtype is None else {"dtype": dtype}
         self._shared: dict[Callable[..., Any], Any] = {}
         used = [network.layers[index] for index in sorted(self.used)]

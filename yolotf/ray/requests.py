@@ -42,11 +42,11 @@ class Asked:
     """The content of a request.
 
     Attributes:
-        pictures: the encoded images.
+        images: the encoded images.
         single: whether it asks about one image, whose response is not a list.
     """
 
-    pictures: list[bytes]
+    images: list[bytes]
     single: bool
 
 

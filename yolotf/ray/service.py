@@ -137,7 +137,7 @@ class DetectorReplica:
             return json_answer({"error": str(refusal)}, refusal.status)
         # Keeps a request with many images from starving the others.
         turns = asyncio.Semaphore(self._settings.batch_size)
-        results = await asyncio.gather(*(self._result(data, turns) for data in asked.pictures))
+        results = await asyncio.gather(*(self._result(data, turns) for data in asked.images))
         self._metrics.latency.observe(1e3 * (time.perf_counter() - started))
         accept = request.headers.get("accept", "")
         return await asyncio.get_running_loop().run_in_executor(

@@ -15,7 +15,7 @@ from yolotf.graphs.operations import letter_box_size
 
 
 def fit(
-    pictures: Sequence[npt.NDArray[Any]],
+    images: Sequence[npt.NDArray[Any]],
     shape: cfg.Shape,
     *,
     letter_box: bool,
@@ -25,7 +25,7 @@ def fit(
     """Resizes images of any sizes as Darknet or OpenCV does; see `operations.fit`.
 
     Args:
-        pictures: images, [height, width, channels], uint8, or float32 in 0..1.
+        images: images, [height, width, channels], uint8, or float32 in 0..1.
         shape: of the network's input.
         letter_box: keep their proportions.
         threads: number of threads.
@@ -37,10 +37,10 @@ def fit(
     """
     size = shape.height, shape.width
     inner = [
-        letter_box_size((picture.shape[0], picture.shape[1]), size) if letter_box else size
-        for picture in pictures
+        letter_box_size((image.shape[0], image.shape[1]), size) if letter_box else size
+        for image in images
     ]
-    contiguous = [np.ascontiguousarray(picture) for picture in pictures]
+    contiguous = [np.ascontiguousarray(image) for image in images]
     return _core.fit(
         contiguous,
         (*size, shape.channels),

@@ -52,9 +52,9 @@ def network(
     Args:
         name: one of `NAMES` or `CLASSIFIERS`; upper case, `_`, `-` and spaces make no difference.
         classes: what it tells apart; by default what the stock cfg does, as the 80 of COCO.
-        size: of the picture in pixels, one number or `(height, width)`, multiples of the
+        size: of the image in pixels, one number or `(height, width)`, multiples of the
             coarsest head's stride, 32 in most; by default the stock cfg's.
-        channels: of the picture.
+        channels: of the image.
 
     Returns:
         The network, its lines being those of its own `to_cfg()`.

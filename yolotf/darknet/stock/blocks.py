@@ -84,7 +84,7 @@ def residual(net: Builder, bottleneck: int, filters: int) -> int:
 
 
 def residual_stage(net: Builder, filters: int, blocks: int) -> int:
-    """Halves the picture, then `blocks` residual blocks."""
+    """Halves the image, then `blocks` residual blocks."""
     net.conv(filters, 3, stride=2)
     for _ in range(blocks):
         residual(net, filters // 2, filters)
@@ -92,7 +92,7 @@ def residual_stage(net: Builder, filters: int, blocks: int) -> int:
 
 
 def csp_stage(net: Builder, filters: int, blocks: int, *, halve: bool = True) -> int:
-    """Halves the picture; residual blocks on one of two branches, joined again.
+    """Halves the image; residual blocks on one of two branches, joined again.
 
     With `halve` each branch has half the channels; without, all of them, and the blocks
     narrow inside.
@@ -205,7 +205,7 @@ def path_aggregation(
 
 
 def tiny_backbone(net: Builder, last: int = 1024) -> tuple[int, int]:
-    """Seven convolutions, each pooled; returns those at 1/8 and 1/16 of the picture."""
+    """Seven convolutions, each pooled; returns those at 1/8 and 1/16 of the image."""
     stages = []
     for filters in (16, 32, 64, 128, 256):
         stages.append(net.conv(filters, 3))

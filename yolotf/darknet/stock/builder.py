@@ -142,7 +142,7 @@ class Stock(NamedTuple):
     size: int
     classes: int
     stride: int
-    """Pixels of the picture to one cell of the coarsest head; Darknet warns about other sizes
+    """Pixels of the image to one cell of the coarsest head; Darknet warns about other sizes
     (parser.c:1791)."""
     training: dict[str, Value]
     build: Callable[[Builder], None]
@@ -192,7 +192,7 @@ def training(
     subdivisions: int = 8,
     **others: Value | None,
 ) -> dict[str, Value]:
-    """`[net]` options besides the picture's: the rate falls tenfold after 80 and 90 %.
+    """`[net]` options besides the image's: the rate falls tenfold after 80 and 90 %.
 
     `others` beside or in place of what is usual; None for an option that is not written.
     """

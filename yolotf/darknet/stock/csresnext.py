@@ -35,7 +35,7 @@ def _csresnext50_optimal(net: Builder) -> None:
 
 
 def _backbone(net: Builder) -> tuple[int, int]:
-    """Returns the ends of the stages at 1/16 and 1/8 of the picture."""
+    """Returns the ends of the stages at 1/16 and 1/8 of the image."""
     net.conv(64, 7, stride=2)
     source = net.maxpool(2, 2)
     _stage(net, source, 128, 64, 3, "leaky")

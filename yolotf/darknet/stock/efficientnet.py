@@ -44,7 +44,7 @@ def _enet_coco(net: Builder) -> None:
 
 
 def _backbone(net: Builder, dropout: float) -> int:
-    """Returns the layer at 1/16 of the picture with the most channels."""
+    """Returns the layer at 1/16 of the image with the most channels."""
     net.activation = "swish"
     net.conv(32, 3, stride=2)
     before, fine = 32, -1

@@ -115,7 +115,7 @@ def _v3_heads(
     net.conv(2 * filters, 3)
     net.head(kind, anchors, range(first, first + 3), head)
     for lateral in laterals:
-        # Below an eighth of the picture the way up is no narrower.
+        # Below an eighth of the image the way up is no narrower.
         narrow, filters = max(128, filters // 2), filters // 2
         first -= 3
         net.route(coarse)

@@ -71,7 +71,7 @@ def _yolov4_tiny_3l(net: Builder) -> None:
 
 
 def _tiny_csp_backbone(net: Builder) -> tuple[int, int]:
-    """Returns the last convolutions at one eighth and one sixteenth of the picture."""
+    """Returns the last convolutions at one eighth and one sixteenth of the image."""
     net.conv(32, 3, stride=2)
     net.conv(64, 3, stride=2)
     _, fine, middle = (_tiny_csp_stage(net, filters) for filters in (64, 128, 256))

@@ -142,7 +142,7 @@ def _dense_elan(net: Builder, filters: int) -> int:
 
 
 def _pool_and_stride(net: Builder, filters: int, *others: int) -> int:
-    """Halves the picture twice over, by a maximum and by a stride, and joins both and `others`."""
+    """Halves the image twice over, by a maximum and by a stride, and joins both and `others`."""
     source = net.last
     net.maxpool(2, 2)
     pooled = net.conv(filters, 1)

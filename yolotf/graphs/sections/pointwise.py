@@ -50,7 +50,7 @@ def _normalization(
 @lowers(cfg.Implicit)
 def _implicit(lowering: Lowering, layer: cfg.Implicit, inputs: Sequence[Tensor]) -> Tensor:
     weights = lowering.array(layer, "weights")
-    return implicit(lowering.ops, weights, lowering.pictures, layer.filters, layer.atoms)
+    return implicit(lowering.ops, weights, lowering.images, layer.filters, layer.atoms)
 
 
 def softmax(ops: Operations, x: Tensor, layer: cfg.Softmax) -> Tensor:
@@ -129,19 +129,17 @@ def normalize(
     return ops.Mul(x=x, y=ops.Pow(x=norms, y=-float(beta)))
 
 
-def implicit(
-    ops: Operations, weights: Tensor, pictures: Tensor, filters: int, atoms: int
-) -> Tensor:
+def implicit(ops: Operations, weights: Tensor, images: Tensor, filters: int, atoms: int) -> Tensor:
     """Writes `[implicit]`: a stored constant, repeated per image (representation_layer.c:58-64).
 
     Args:
         ops: where to write the operations.
         weights: (filters, atoms), as in the file.
-        pictures: the images, for the batch size.
+        images: the images, for the batch size.
         filters: number of output channels.
         atoms: number of output rows.
     """
     one = ops.Transpose(x=weights, perm=[1, 0])
     one = ops.Reshape(tensor=one, shape=[1, atoms, 1, filters])
-    batch = ops.Slice(input=ops.Shape(input=pictures), begin=[0], size=[1])
+    batch = ops.Slice(input=ops.Shape(input=images), begin=[0], size=[1])
     return ops.Tile(input=one, multiples=ops.ConcatV2(values=[batch, [1, 1, 1]], axis=0))

@@ -62,7 +62,7 @@ def _normalization(builder: Builder, layer: cfg.Normalization, inputs: Sequence[
 @builds(cfg.Implicit)
 def _implicit(builder: Builder, layer: cfg.Implicit, inputs: Sequence[Any]) -> Any:
     return Implicit(layer.filters, layer.atoms, layer.mean, layer.std, **builder.named(layer))(
-        builder.pictures
+        builder.images
     )
 
 
