@@ -43,6 +43,19 @@ class Refusal(NamedTuple):
     key: str | None = None
 
 
+class Sliding(NamedTuple):
+    """How the windows of a section slide over rows and columns."""
+
+    size: int
+    """Rows and columns of a window, without dilation."""
+    strides: tuple[int, int]
+    """Along rows and columns."""
+    before: int
+    """Padding before the first row, and before the first column."""
+    around: int
+    """Padding of rows (and of columns), the sum of both sides."""
+
+
 class Fields(TypedDict):
     """The fields of every `Layer`."""
 
@@ -131,6 +144,12 @@ class Layer:
     """Whether graphs end before it: its input is an output, which is decoded separately."""
     stores_per_channel: ClassVar[bool] = False
     """Whether it stores as many floats for each of its output channels as for any other."""
+    reduces_extents: ClassVar[bool] = False
+    """Whether it reduces all rows and columns to one at once, rather than by a stride."""
+    passes_classes: ClassVar[bool] = False
+    """Whether what it does to the output of a classifier leaves a number for each class."""
+    normalizes_classes: ClassVar[bool] = False
+    """Whether it turns the output of a classifier into probabilities."""
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Layer:
@@ -210,6 +229,16 @@ class Layer:
     def channels_from(self, entering: float) -> float:
         """The output channels that `entering` channels of `channel_inputs`, in all, become."""
         return entering * (self.output_shape.channels / self.input_shape.channels)
+
+    @property
+    def sliding(self) -> Sliding | None:
+        """How its windows slide; None if it has no windows."""
+        return None
+
+    @property
+    def only_trains(self) -> bool:
+        """Whether it has a meaning in training only, at the end of a network."""
+        return False
 
     @property
     def channel_groups(self) -> int:

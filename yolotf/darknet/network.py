@@ -541,8 +541,8 @@ class _Resolver:
         """Pixels of the input image per row of `layer`."""
         entering = self._strides[layer.inputs[0]] if layer.inputs and layer.inputs[0] >= 0 else 1
         rows, out = layer.input_shape.height, layer.output_shape.height
-        if out == 1 < rows and layer.type in ("avgpool", "connected"):
-            return entering  # not a stride: it reduces all rows at once
+        if out == 1 < rows and layer.reduces_extents:
+            return entering
         return max(1, entering * round(rows / out) if out <= rows else entering // (out // rows))
 
     def references(self, place: Place, options: Options, key: str) -> list[int]:

@@ -29,6 +29,7 @@ import numpy as np
 
 from yolotf import _core
 from yolotf.darknet import cfg
+from yolotf.darknet.layer import of_class
 from yolotf.graphs import activations, convolution
 from yolotf.graphs.operations import Operations, Tensor
 
@@ -236,13 +237,12 @@ def check(run: Callable[[Written, list[Any]], list[Any]]) -> bool:
     kernel = random.uniform(-1, 1, (3, 3, 3, 3)).astype(np.float32)
 
     def differences(ops: Operations, x: Tensor, k: Tensor, bias: Tensor) -> list[Tensor]:
-        found = []
-        for layer in network.layers:
-            assert isinstance(layer, cfg.Convolutional)
+        values = []
+        for layer in of_class(network.layers, cfg.Convolutional):
             plain = ops.BiasAdd(value=convolution.convolve(ops, x, k, layer), bias=bias)
             plain = activations.activate(ops, plain, layer.activation)
-            found.append(ops.Sub(x=convolve(ops, x, k, bias, layer), y=plain))
-        return found
+            values.append(ops.Sub(x=convolve(ops, x, k, bias, layer), y=plain))
+        return values
 
     answers = run(differences, [picture, kernel, np.array([-1, 0, 1], np.float32)])
     return all(float(np.abs(answer).max()) < 1e-4 for answer in answers)

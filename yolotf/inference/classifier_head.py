@@ -38,7 +38,7 @@ def classes_of(network: cfg.Network) -> Classes:
             layer=head.index,
         )
     layers = list(network.layers)
-    while len(layers) > 1 and layers[-1].type == "cost":  # for training
+    while len(layers) > 1 and layers[-1].only_trains:
         layers.pop()
     if not layers:
         raise UnsupportedSectionError(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from yolotf.darknet import cfg
+from yolotf.darknet.layer import activation_of
 from yolotf.loading import alignment
 from yolotf.loading.alignment import Node
 from yolotf.models import keras_graph
@@ -152,7 +153,7 @@ def section_nodes(network: cfg.Network, places: Sequence[tuple[int, str]]) -> li
         Node(
             part_name(network.layers[index], part),
             tuple(inputs.get(number, ())),
-            _strides(network.layers[index]),
+            sliding.strides if (sliding := network.layers[index].sliding) else None,
             _activation(network, index),
         )
         for number, (index, part) in enumerate(places)
@@ -180,21 +181,19 @@ def unit_nodes(structure: Structure, order: Sequence[Unit]) -> list[Node]:
 
 
 def _activation(network: cfg.Network, index: int) -> str | None:
-    """Returns the activation of a section; None before a head or if nothing reads it."""
+    """Returns the activation of a section with windows; None before a head or at the end."""
     layer = network.layers[index]
     readers = [other for other in network.layers if index in other.inputs]
-    if not isinstance(layer, cfg.Convolutional) or not readers:
+    if layer.sliding is None or not readers or any(reader.ends_graph for reader in readers):
         return None
-    return None if any(isinstance(other, cfg.Head) for other in readers) else layer.activation
+    return activation_of(layer)
 
 
 def _strides(layer: object) -> tuple[int, int] | None:
-    """Returns the strides (rows, columns) of a section or Keras layer; None if it has none."""
-    if isinstance(layer, cfg.Convolutional):
-        return layer.stride_y, layer.stride_x
-    found = getattr(layer, "strides", None)
-    if isinstance(found, (tuple, list)) and len(found) == 2:
-        return int(found[0]), int(found[1])
+    """Returns the strides (rows, columns) of a Keras layer; None if it has none."""
+    strides = getattr(layer, "strides", None)
+    if isinstance(strides, (tuple, list)) and len(strides) == 2:
+        return int(strides[0]), int(strides[1])
     return None
 
 

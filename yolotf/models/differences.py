@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from yolotf.darknet import cfg, graph_checks
 from yolotf.darknet.graph_checks import BN_EPSILON
+from yolotf.darknet.layer import of_class
 from yolotf.errors import ModelMismatchError
 from yolotf.models import rearrangement
 from yolotf.models.activations import UnitActivations
@@ -241,11 +242,9 @@ class _Comparison:
             return self.forms.node("in")
         return self.forms.node(operation(call.layer), sources, call=call)
 
-    def _reorgs(self) -> Iterator[cfg.Reorg]:
+    def _reorgs(self) -> tuple[cfg.Reorg, ...]:
         network = self.sections.network
-        for layer in () if network is None else network.layers:
-            if isinstance(layer, cfg.Reorg):
-                yield layer
+        return () if network is None else of_class(network.layers, cfg.Reorg)
 
     def _enlarged(self, call: Call, changes: Enlarge) -> None:
         if changes.interpolation != "nearest" and (
@@ -282,8 +281,8 @@ class _Comparison:
             section: the section it was loaded as.
             visible: whether it is known that there is no other padding than `sides`.
         """
-        convolution = section if isinstance(section, cfg.Convolutional) else None
-        extents = _extents(shape, convolution)
+        sliding = None if section is None else section.sliding
+        extents = _extents(shape, None if sliding is None else section)
         padded = [extent + sum(side) for extent, side in zip(extents, sides, strict=True)]
         own, positions = pads_of(window, padded)
         begins = [before + more for (before, _), (more, _) in zip(sides, own, strict=True)]
@@ -297,15 +296,15 @@ class _Comparison:
         text = _pads_text(begins, ends)
         if not visible and window.padding != "same":
             return
-        if convolution is None:
+        if sliding is None:
             if any(end > begin for begin, end in zip(begins, ends, strict=True)):
                 self.found.add("padding", unit.name, f"{text}, Darknet as many on both sides")
             return
-        if window.strides != (convolution.stride_y, convolution.stride_x):
+        if window.strides != sliding.strides:
             return
-        before = convolution.padding * convolution.dilation
+        before = sliding.before
         expected = [
-            (extent + 2 * before - size) // stride + 1
+            (extent + sliding.around - size) // stride + 1
             for extent, size, stride in zip(extents, window.size, window.strides, strict=True)
         ]
         if begins != [before, before] or list(positions) != expected:
@@ -347,8 +346,11 @@ class _Comparison:
     def _feeds_heads_only(self, section: cfg.Layer) -> bool:
         """Returns whether only heads read the section; models decode these in their own ways."""
         assert self.sections.network is not None
-        readers = [one for one in self.sections.network.layers if section.index in one.inputs]
-        return not readers or all(isinstance(one, cfg.Head) for one in readers)
+        return all(
+            layer.ends_graph
+            for layer in self.sections.network.layers
+            if section.index in layer.inputs
+        )
 
     def _feeds_softmax(self, section: cfg.Layer) -> bool:
         """Returns whether only [softmax] reads the section, directly or after [avgpool]."""
@@ -357,8 +359,8 @@ class _Comparison:
             readers = [
                 layer for layer in self.sections.network.layers if section.index in layer.inputs
             ]
-            if len(readers) != 1 or not isinstance(readers[0], (cfg.Avgpool, cfg.Passive)):
-                return bool(readers) and all(isinstance(one, cfg.Softmax) for one in readers)
+            if len(readers) != 1 or not readers[0].passes_classes:
+                return bool(readers) and all(layer.normalizes_classes for layer in readers)
             section = readers[0]
 
     # Joins, pooling, upsampling
@@ -412,20 +414,20 @@ class _Comparison:
 
     def _pools(self, actual: Node, expected: Node) -> None:
         section, window, call = expected.section, actual.effect, actual.call
-        if not isinstance(section, cfg.Pool) or not isinstance(window, Window) or call is None:
+        sliding = None if section is None else section.sliding
+        if sliding is None or not isinstance(window, Window) or call is None:
             return
-        strides = (section.stride_y, section.stride_x)
-        if window.size != (section.size, section.size) or window.strides != strides:
+        if window.size != (sliding.size, sliding.size) or window.strides != sliding.strides:
             return
         source, sides = _before_pads(call)
         extents = _extents(source.shape, section)
         padded = [extent + sum(side) for extent, side in zip(extents, sides, strict=True)]
         own, positions = pads_of(window, padded)
         begins = [before + more for (before, _), (more, _) in zip(sides, own, strict=True)]
-        before = section.padding // 2
+        before = sliding.before
         wanted = [
-            (extent + section.padding - section.size) // stride + 1
-            for extent, stride in zip(extents, strides, strict=True)
+            (extent + sliding.around - sliding.size) // stride + 1
+            for extent, stride in zip(extents, sliding.strides, strict=True)
         ]
         if begins == [before, before] and list(positions) == wanted and sides == _NO_SIDES:
             return
@@ -439,8 +441,9 @@ class _Comparison:
         self.found.add("padding", name_of_call(call.layer), what)
 
     def _rearranged(self, actual: Node, expected: Node) -> None:
-        section, moved, call = expected.section, actual.effect, actual.call
-        if isinstance(section, cfg.Reorg) and isinstance(moved, Rearrangement) and call is not None:
+        moved, call = actual.effect, actual.call
+        section = cast("cfg.Reorg", expected.section)  # the only section that rearranges
+        if isinstance(moved, Rearrangement) and call is not None:
             what = rearrangement.unlike(moved.run, section, moved.start.shape)
             self._note_reorg(name_of_call(call.layer), what, section)
 

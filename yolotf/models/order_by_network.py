@@ -54,8 +54,9 @@ class Binding:
         for segment in self.segments:
             grouped.setdefault((segment.layer, segment.part), []).append(segment)
         for layer in network.layers:
-            if layer.dontload and _has_kernel(layer):
-                grouped[layer.index, ""] = []
+            for array in layer.stored() if layer.dontload else ():
+                if array.role is not Role.WEIGHTS:  # a unit of the model, which no file fills
+                    grouped.setdefault((layer.index, array.part), [])
         self.items = [
             Item(index, part, tuple(found), not network.layers[index].dontloadscales)
             for (index, part), found in sorted(grouped.items(), key=lambda entry: entry[0][0])
@@ -184,12 +185,6 @@ class Binding:
         shapes = {segment.role: segment.shape for segment in item.segments}
         kernel = shapes.get(Role.KERNEL)
         return f"{where} with kernel {'x'.join(map(str, kernel))}" if kernel else where
-
-
-def _has_kernel(layer: cfg.Layer) -> bool:
-    if isinstance(layer, cfg.Convolutional):
-        return layer.share_index is None
-    return isinstance(layer, (cfg.Connected, cfg.Batchnorm, cfg.Local))
 
 
 def bind(

@@ -296,8 +296,8 @@ def decoding_of(network: cfg.Network) -> Decoding:
             head.type,
             ",".join(map(str, getattr(head, "mask", ()))),
             ",".join(f"{side:g}" for anchor in head.anchors for side in anchor),
-            f"{getattr(head, 'scale_x_y', 1.0):g}",
-            str(int(getattr(head, "new_coords", False))),
+            f"{head.rule.scale_x_y:g}",
+            str(int(head.rule.new_coords)),
         )
         for head in network.heads
     )

@@ -11,6 +11,7 @@ from yolotf.darknet.layer import (
     Place,
     Refusal,
     Shape,
+    Sliding,
     Surroundings,
     overhang,
     positions,
@@ -128,6 +129,12 @@ class Convolutional(Antialiased):
     def fixes_size(self) -> bool:
         """True if a window overhangs: how far depends on the image size."""
         return any(self.overhang)
+
+    @property
+    def sliding(self) -> Sliding:
+        """Its options; Darknet multiplies the padding by the dilation."""
+        before = self.padding * self.dilation
+        return Sliding(self.size, (self.stride_y, self.stride_x), before, 2 * before)
 
     @property
     def channel_groups(self) -> int:
@@ -290,6 +297,12 @@ class Local(Layer):
     def window(self) -> str:
         """Kernel and stride."""
         return window_words(self.size, (self.stride, self.stride))
+
+    @property
+    def sliding(self) -> Sliding:
+        """Its options; `pad` is one row and column (local_layer.c:104)."""
+        before = int(self.pad)
+        return Sliding(self.size, (self.stride, self.stride), before, 2 * before)
 
     @property
     def operations(self) -> int:

@@ -20,6 +20,7 @@ class Connected(Layer):
     activation: str
 
     stores_per_channel = True
+    reduces_extents = True
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Connected:

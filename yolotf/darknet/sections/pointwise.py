@@ -33,6 +33,8 @@ class Softmax(Layer):
     spatial: bool
     tree: str | None
 
+    normalizes_classes = True
+
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Softmax:
         """Reads the options (parser.c:379)."""
@@ -136,6 +138,13 @@ class Implicit(Layer):
 @dataclass(frozen=True, kw_only=True)
 class Passive(Layer):
     """`[cost]`, `[empty]`, `[contrastive]`: the identity at inference."""
+
+    passes_classes = True
+
+    @property
+    def only_trains(self) -> bool:
+        """True for `[cost]`."""
+        return self.type == "cost"
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Passive:

@@ -10,6 +10,7 @@ from yolotf.darknet.layer import (
     Place,
     Refusal,
     Shape,
+    Sliding,
     Surroundings,
     overhang,
     read_strides,
@@ -77,6 +78,14 @@ class Pool(Antialiased):
         """`out_channels=` with `maxpool_depth`."""
         return "out_channels" if self.maxpool_depth else None
 
+    @property
+    def sliding(self) -> Sliding | None:
+        """Its options; None with `maxpool_depth`."""
+        if self.maxpool_depth:
+            return None
+        strides = self.stride_y, self.stride_x
+        return Sliding(self.size, strides, self.padding // 2, self.padding)
+
     def fixes_keras_size(self, network: Surroundings) -> bool:
         """True with `maxpool_depth`."""
         return self.maxpool_depth
@@ -124,6 +133,9 @@ class Pool(Antialiased):
 @dataclass(frozen=True, kw_only=True)
 class Avgpool(Layer):
     """`[avgpool]`: the mean over all rows and columns."""
+
+    reduces_extents = True
+    passes_classes = True
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Avgpool:
