@@ -106,6 +106,7 @@ HOMES = {
     "weights.names": "darknet.class_names",
     "weights.native": "weights.op_library",
     "weights.output": "files.atomic",
+    "weights.segments": "weights.layout",
     "weights.sources": "files.sources",
     "serving.evaluation.coco": "evaluation.coco",
     "serving.evaluation.compare": "evaluation.comparison",

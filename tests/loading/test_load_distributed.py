@@ -17,7 +17,7 @@ from support.load_helpers import EVERYTHING, PLAIN, build, content
 from yolotf import errors
 from yolotf.models.variables import plain
 from yolotf.weights import write as writing
-from yolotf.weights.write import replicas
+from yolotf.weights.plan import replicas
 
 CPUS = ("/device:CPU:0", "/device:CPU:1")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import struct
 from pathlib import Path
@@ -43,6 +44,15 @@ def test_a_convolution_stores_its_bias_and_its_kernel():
         (0, "", "bias", (6,)),
         (0, "", "kernel", (6, 4, 3, 3)),
     ]
+
+
+def test_segments_are_computed_once_and_not_pickled():
+    network = parse("[convolutional]\nfilters=2\n")
+    before = pickle.dumps(network)
+    assert network.segments is network.segments
+    assert layout.segments(network, transposed=True) == list(network.transposed_segments)
+    assert pickle.dumps(network) == before
+    assert pickle.loads(before).segments == network.segments
 
 
 def test_batch_normalization_stands_between_beta_and_kernel():

@@ -196,8 +196,7 @@ from support import load_helpers as loading, numpy_loader
 from yolotf import errors
 from yolotf.weights import native as _native
 from yolotf.models.variables import plain
-from yolotf.weights import write
-from yolotf.weights import write
+from yolotf.weights import plan, write
 
 def no_op():
     raise errors.TensorFlowVersionError("switched off", built="0", running="1")
@@ -224,7 +223,7 @@ for dtype in ("float32", "mixed_float16"):
     report = yolotf.load_darknet_weights(model, sys.argv[1])
     assert report.variables == 80
     for name, weight in zip(expected, model.weights, strict=True):
-        replicas = write.replicas(plain(weight))
+        replicas = plan.replicas(plain(weight))
         assert len({replica.device for replica in replicas}) == 2
         for replica in replicas:
             assert (loading.bits(replica.numpy()) == expected[name]).all(), name

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from yolotf._public import public
 from yolotf.darknet import dialects, hank_ai
@@ -24,6 +26,7 @@ from yolotf.darknet.layer import (
 )
 from yolotf.darknet.limits import BYTES_MOST, DEFAULT, INT_MOST, Limits
 from yolotf.darknet.options import Options, flag
+from yolotf.darknet.segments import Segment, stored_segments
 from yolotf.darknet.syntax import (
     NET_NAMES,
     Section,
@@ -125,6 +128,20 @@ class Network:
         """Each head whose classes set the filters of the convolution before it, after this one."""
         pairs = ((head.convolution(self), head) for head in self.heads)
         return tuple((before, head) for before, head in pairs if before is not None)
+
+    @functools.cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The arrays of its file, in file order and without gaps."""
+        return stored_segments(self.layers)
+
+    @functools.cached_property
+    def transposed_segments(self) -> tuple[Segment, ...]:
+        """The same for a file whose header says that dense kernels are stored as `(in, out)`."""
+        return stored_segments(self.layers, transposed=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what is cached is computed again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def letter_box(self) -> bool:

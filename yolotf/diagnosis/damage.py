@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from yolotf import _core
+from yolotf.darknet.segments import Segment
 from yolotf.weights import op_library
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.plan import Plan, Slot, assignment
-from yolotf.weights.segments import Segment
 
 
 class Damage(NamedTuple):

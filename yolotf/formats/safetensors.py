@@ -15,7 +15,7 @@ from yolotf.formats.request import Source
 from yolotf.models import traversal
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
-from yolotf.weights.segments import FLOAT_BYTES, Segment, segments
+from yolotf.weights.layout import FLOAT_BYTES, Segment, segments
 
 EXTRA = "safetensors"
 """The extra in `pip install yolotf[...]` that installs the library."""

@@ -25,7 +25,6 @@ from yolotf.weights import layout
 from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile, WeightsSource
-from yolotf.weights.once import once_each
 
 
 class Variable:
@@ -159,6 +158,7 @@ class FoldedNetwork:
                 key: tf.Variable(tf.zeros(shape), trainable=False)
                 for key, shape in self.graph.states.items()
             }
+        self._plans: dict[bool, layout.Plan] = {}
         self.stored: dict[str, Variable] = dict(zip(self.graph.shapes, variables, strict=True))
 
     @property
@@ -212,10 +212,11 @@ class FoldedNetwork:
             )
         self.reset()
 
-    @once_each
     def _plan(self, *, transposed: bool) -> layout.Plan:
-        """Returns which floats of a file go into which variable."""
-        return self.graph.plan(transposed=transposed).bound(self.stored)
+        """Returns which floats of a file go into which variable; bound once for each value."""
+        if transposed not in self._plans:
+            self._plans[transposed] = self.graph.plan(transposed=transposed).bound(self.stored)
+        return self._plans[transposed]
 
     def reset(self) -> None:
         """Resets the recurrent state."""

@@ -7,6 +7,7 @@ from it. TensorFlow is not imported.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 from yolotf.darknet import cfg
@@ -17,7 +18,6 @@ from yolotf.graphs.lazy_concat import Joined, Part
 from yolotf.graphs.lowering import KernelForm, Lowering, kernel_form, key_of
 from yolotf.graphs.operations import Operations, Tensor
 from yolotf.weights import layout
-from yolotf.weights.once import once_each
 
 
 class NetworkGraph:
@@ -87,13 +87,23 @@ class NetworkGraph:
         """Returns the number of blocks that the array is stored in."""
         return self._blocks.get(int(key.split("/")[0]), 1)
 
-    @once_each
     def plan(self, *, transposed: bool) -> layout.Plan:
         """Returns which floats of a file go into which array; slots are named as in `shapes`.
 
         Args:
             transposed: as in the file's header, see `Header`.
         """
+        return self._transposed_plan if transposed else self._plan
+
+    @functools.cached_property
+    def _plan(self) -> layout.Plan:
+        return self._planned(transposed=False)
+
+    @functools.cached_property
+    def _transposed_plan(self) -> layout.Plan:
+        return self._planned(transposed=True)
+
+    def _planned(self, *, transposed: bool) -> layout.Plan:
         by_part: dict[tuple[int, str], dict[str, layout.Segment]] = {
             (index, name): {} for index in self._used for name in self.network.layers[index].parts
         }

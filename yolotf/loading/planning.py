@@ -35,7 +35,7 @@ from yolotf.text import listed, plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
-from yolotf.weights.once import once_each
+from yolotf.weights.plan import layer_names
 
 ENDS_AFTER = "the file ends after "
 """The start of the note about a file that ends after a network's first layers."""
@@ -284,7 +284,7 @@ def _in_order(model: Any, network: cfg.Network, file: WeightsFile, strict: bool)
     cut = _cut(file, header, layout.segments(network), strict)
     others = _others(model, network_of(model))
     if cut is None:
-        return Job(header, plan, _layer_names_of(plan), untouched=others)
+        return Job(header, plan, plan.layer_names, untouched=others)
     kept = tuple(
         assignment for assignment in plan.assignments if assignment.segment.layer < cut.layers
     )
@@ -303,24 +303,6 @@ def _in_order(model: Any, network: cfg.Network, file: WeightsFile, strict: bool)
 def _others(model: Any, own: cfg.Network | None) -> tuple[str, ...]:
     """Returns layers with weights that no section stores; a model from `build_model` has none."""
     return () if own is not None else tuple(other_layers(model))
-
-
-def layer_names(assignments: Iterable[layout.Assignment]) -> tuple[str, ...]:
-    """Returns a Keras layer name for each section or part: that of its kernel, if it has one."""
-    named: dict[tuple[int, str], str] = {}
-    for assignment in assignments:
-        place = assignment.segment.layer, assignment.segment.part
-        name = assignment.slot.name.rpartition("/")[0]
-        if assignment.slot.role == "kernel":
-            named[place] = name
-        else:
-            named.setdefault(place, name)
-    return tuple(named.values())
-
-
-@once_each
-def _layer_names_of(plan: layout.Plan) -> tuple[str, ...]:
-    return layer_names(plan.assignments)
 
 
 @dataclass(frozen=True)

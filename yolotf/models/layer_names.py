@@ -10,7 +10,6 @@ from yolotf.models import notes
 from yolotf.models.traversal import layers
 from yolotf.models.variables import slots
 from yolotf.weights.layout import Segment, Slot
-from yolotf.weights.once import once_each
 
 
 def layer_name(layer: cfg.Layer) -> str:
@@ -99,7 +98,6 @@ def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
     }
 
 
-@once_each
 def _names_in(network: cfg.Network) -> tuple[str, ...]:
     """Returns the names of layers that may have weights, in the order of the sections."""
     return tuple(

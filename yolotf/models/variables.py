@@ -28,7 +28,7 @@ def plain(variable: Any) -> Any:
     """Returns the `tf.Variable` of a Keras variable.
 
     Keras 3 wraps it in a `keras.Variable`, tf_keras in an `AutoCastVariable` under mixed
-    precision. Distributed variables are returned as they are; see `write.replicas`.
+    precision. Distributed variables are returned as they are; see `plan.replicas`.
     """
     value = getattr(variable, "value", None)
     if value is not None and not callable(value):  # in a tf.Variable it is a method

@@ -24,7 +24,6 @@ from yolotf.darknet.roles import NORMALIZED, PLAIN
 from yolotf.errors import YolotfError
 from yolotf.text import plural
 from yolotf.weights import layout
-from yolotf.weights.once import once_each
 
 MOST_CLASSES = 1000
 """Largest class count to solve for; a stock cfg may have more (yolo9000: 9418)."""
@@ -415,7 +414,6 @@ def same_size_warning(title: str, others: Iterable[tuple[str, str]]) -> str:
     )
 
 
-@once_each
 def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
     """Warnings that a file loaded into `network` may need another network's decoding.
 

@@ -13,7 +13,7 @@ from yolotf.darknet.network import Network
 from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT, Limits
 from yolotf.progress import Progress
-from yolotf.weights import segments
+from yolotf.weights import layout
 from yolotf.weights.header import Header, float_counts
 
 _BACKBONE = re.compile(r"\.conv\.(\d+)$")
@@ -64,7 +64,7 @@ class WeightsFile:
         if isinstance(weights, WeightsFile):
             yield weights
             return
-        size = None if network is None else segments.size_bytes(network)
+        size = None if network is None else layout.size_bytes(network)
         limits = Limits.of_weights(size, timeout)
         with sources.opened(weights, progress, limits) as local:
             file = cls(local.path, local.name)

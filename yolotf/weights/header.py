@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from yolotf import _core
 from yolotf._public import public
-from yolotf.weights.segments import FLOAT_BYTES
+from yolotf.darknet.segments import FLOAT_BYTES
 
 WIDE, NARROW = 20, 16
 """Header sizes in bytes: `seen` is a uint64 since version 0.2, a uint32 before."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yolotf import _core
 from yolotf.darknet.network import Network
 from yolotf.darknet.roles import Role
-from yolotf.weights.segments import FLOAT_BYTES, Segment
+from yolotf.darknet.segments import FLOAT_BYTES, Segment
 
 if (
     TYPE_CHECKING
@@ -64,6 +66,66 @@ class Assignment:
     """The gamma of the batch normalization folded into it; mean and variance follow gamma."""
 
 
+def replicas(variable: Any) -> list[Any]:
+    """The variables of all replicas; the variable itself if it is not distributed."""
+    import tensorflow as tf  # not with `import yolotf`
+
+    if isinstance(variable, tf.distribute.DistributedValues):
+        return list(variable.values)
+    return [variable]
+
+
+class Targets:
+    """The variables that a plan writes, with one assignment for each replica of a variable.
+
+    Attributes:
+        assignments: the plan's, repeated for each replica of a distributed variable.
+        variables: the variable of each assignment.
+        symbolic: index of the first variable that belongs to a graph and has no memory, or None.
+    """
+
+    def __init__(self, assignments: tuple[Assignment, ...]) -> None:
+        """Resolves replicas."""
+        import tensorflow as tf  # not with `import yolotf`
+
+        by_assignment = [replicas(assignment.slot.variable) for assignment in assignments]
+        self.variables = list(itertools.chain.from_iterable(by_assignment))
+        self.assignments = assignments  # the same object: the plan caches its rows
+        if len(self.variables) != len(self.assignments):
+            self.assignments = tuple(
+                assignment
+                for assignment, variables in zip(self.assignments, by_assignment, strict=True)
+                for _ in variables
+            )
+        symbolic = (
+            index
+            for index, variable in enumerate(self.variables)
+            if tf.is_symbolic_tensor(variable.handle)
+        )
+        self.symbolic = next(symbolic, None)
+
+    @functools.cached_property
+    def cpu(self) -> str | None:
+        """The local CPU device that all variables are on, or None."""
+        devices = {variable.device for variable in self.variables}
+        if len(devices) != 1 or not re.match(r"/job:localhost/.*device:CPU:\d+$", min(devices)):
+            return None
+        return str(devices.pop())
+
+    @functools.cached_property
+    def wide(self) -> bool:
+        """Whether any variable is float64, which native code does not write."""
+        return any(entry.slot.dtype == "float64" for entry in self.assignments)
+
+    @functools.cached_property
+    def handles(self) -> Any:
+        """The resource handles of all variables, in one tensor."""
+        import tensorflow as tf  # not with `import yolotf`
+
+        with tf.device(self.cpu):
+            return tf.raw_ops.Pack(values=[variable.handle for variable in self.variables], axis=0)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Which parts of a file go into which variables.
@@ -106,6 +168,16 @@ class Plan:
             for entry in self.assignments
         )
         return replace(self, assignments=assignments)
+
+    @functools.cached_property
+    def targets(self) -> Targets:
+        """The variables that it writes; imports TensorFlow."""
+        return Targets(self.assignments)
+
+    @functools.cached_property
+    def layer_names(self) -> tuple[str, ...]:
+        """See `layer_names`."""
+        return layer_names(self.assignments)
 
     @functools.cached_property
     def section_count(self) -> int:
@@ -210,3 +282,16 @@ def folded(segment: Segment, gamma: Segment, slot: Slot) -> Assignment:
     if slot.role == "kernel":
         return replace(plain, norm=gamma)
     return replace(plain, filters=segment.count, channels=1, norm=gamma)
+
+
+def layer_names(assignments: Iterable[Assignment]) -> tuple[str, ...]:
+    """Returns a Keras layer name for each section or part: that of its kernel, if it has one."""
+    named: dict[tuple[int, str], str] = {}
+    for assignment in assignments:
+        place = assignment.segment.layer, assignment.segment.part
+        name = assignment.slot.name.rpartition("/")[0]
+        if assignment.slot.role == "kernel":
+            named[place] = name
+        else:
+            named.setdefault(place, name)
+    return tuple(named.values())

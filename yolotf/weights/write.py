@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import functools
 import itertools
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from yolotf.weights import layout
 from yolotf.weights import op_library as _native
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
-from yolotf.weights.once import once_each
+from yolotf.weights.plan import Targets
 from yolotf.weights.refusal import Failure, refusal, role_name
 
 _Array = NDArray[np.generic]
@@ -71,7 +69,7 @@ def write(
             changed, unless `contents_disposable`.
         OSError: the file cannot be read.
     """
-    targets = _targets(plan)
+    targets = plan.targets
     if targets.symbolic is not None:
         raise refusal(Failure("symbolic", targets.symbolic), file, plan, targets.assignments)
     job = _Job(file, header, plan, targets, cast, verify)
@@ -254,72 +252,7 @@ def _scatter(
         raise refusal(Failure.of(error), file, plan, assignments) from None
 
 
-def replicas(variable: Any) -> list[Any]:
-    """The variables of all replicas; the variable itself if it is not distributed."""
-    import tensorflow as tf  # not with `import yolotf`
-
-    if isinstance(variable, tf.distribute.DistributedValues):
-        return list(variable.values)
-    return [variable]
-
-
-class _Targets:
-    """The variables that a plan writes, with one assignment for each replica of a variable.
-
-    Attributes:
-        assignments: the plan's, repeated for each replica of a distributed variable.
-        variables: the variable of each assignment.
-        symbolic: index of the first variable that belongs to a graph and has no memory, or None.
-    """
-
-    def __init__(self, plan: layout.Plan) -> None:
-        """Resolves replicas."""
-        import tensorflow as tf  # not with `import yolotf`
-
-        by_assignment = [replicas(assignment.slot.variable) for assignment in plan.assignments]
-        self.variables = list(itertools.chain.from_iterable(by_assignment))
-        self.assignments = plan.assignments  # the same object: the plan caches its rows
-        if len(self.variables) != len(self.assignments):
-            self.assignments = tuple(
-                assignment
-                for assignment, variables in zip(self.assignments, by_assignment, strict=True)
-                for _ in variables
-            )
-        symbolic = (
-            index
-            for index, variable in enumerate(self.variables)
-            if tf.is_symbolic_tensor(variable.handle)
-        )
-        self.symbolic = next(symbolic, None)
-
-    @functools.cached_property
-    def cpu(self) -> str | None:
-        """The local CPU device that all variables are on, or None."""
-        devices = {variable.device for variable in self.variables}
-        if len(devices) != 1 or not re.match(r"/job:localhost/.*device:CPU:\d+$", min(devices)):
-            return None
-        return str(devices.pop())
-
-    @functools.cached_property
-    def wide(self) -> bool:
-        """Whether any variable is float64, which native code does not write."""
-        return any(entry.slot.dtype == "float64" for entry in self.assignments)
-
-    @functools.cached_property
-    def handles(self) -> Any:
-        """The resource handles of all variables, in one tensor."""
-        import tensorflow as tf  # not with `import yolotf`
-
-        with tf.device(self.cpu):
-            return tf.raw_ops.Pack(values=[variable.handle for variable in self.variables], axis=0)
-
-
-@once_each
-def _targets(plan: layout.Plan) -> _Targets:
-    return _Targets(plan)
-
-
-def _op_can(targets: _Targets) -> bool:
+def _op_can(targets: Targets) -> bool:
     """Whether the op can be loaded and all variables are on one CPU of this process.
 
     With several devices (MirroredStrategy) the op would have to run once on each, and if the file
@@ -351,7 +284,7 @@ class _Job:
     file: WeightsFile
     header: Header
     plan: layout.Plan
-    targets: _Targets
+    targets: Targets
     cast: bool
     verify: bool
 

@@ -8,15 +8,13 @@ define what each section stores (`yolotf.darknet.sections`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from yolotf.darknet.network import Network
+from yolotf.darknet.layer import Layer
 from yolotf.darknet.roles import Role
-from yolotf.weights.once import once_each
 
 FLOAT_BYTES = 4
-HEADER_BYTES = 20
-"""Size of the header since version 0.2; older files have 16 bytes."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +59,11 @@ class Segment:
         return self.offset + self.size_bytes
 
 
-def segments(network: Network, *, transposed: bool = False) -> list[Segment]:
-    """The segments of the file of `network`, in file order and without gaps.
-
-    Args:
-        network: the parsed cfg.
-        transposed: the header's flag (major or minor above 1000): dense kernels are stored, and
-            their shapes given, as `(in, out)`.
-    """
-    return list(_segments(network, transposed=transposed))
-
-
-@once_each
-def _segments(network: Network, *, transposed: bool) -> tuple[Segment, ...]:
+def stored_segments(layers: Iterable[Layer], *, transposed: bool = False) -> tuple[Segment, ...]:
+    """The segments of the file of a network with these layers; see `Network.segments`."""
     stored: list[Segment] = []
     offset = 0
-    for layer in network.layers:
+    for layer in layers:
         if layer.dontload:
             continue
         for part, role, shape in layer.stored():
@@ -92,14 +79,3 @@ def _segments(network: Network, *, transposed: bool) -> tuple[Segment, ...]:
             stored.append(segment)
             offset = segment.end
     return tuple(stored)
-
-
-def floats(network: Network) -> int:
-    """Number of floats in the file of `network`, without the header."""
-    stored = _segments(network, transposed=False)
-    return stored[-1].end // FLOAT_BYTES if stored else 0
-
-
-def size_bytes(network: Network, header_bytes: int = HEADER_BYTES) -> int:
-    """The size in bytes of the file of `network`."""
-    return header_bytes + FLOAT_BYTES * floats(network)
