@@ -141,7 +141,7 @@ test-aarch64: $(VENV)/compile ## test the C++ core on aarch64, emulated
 
 # The core under libFuzzer, each target for FUZZ_SECONDS; then hours, if you like.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS := fuzz_header fuzz_plan fuzz_content fuzz_decode fuzz_fit fuzz_load
+FUZZ_TARGETS := fuzz_header fuzz_plan fuzz_damage fuzz_decode fuzz_fit fuzz_load
 CLANG ?= clang++
 # llvm-cov-16 of clang++-16.
 LLVM_VERSION = $(patsubst clang++%,%,$(notdir $(CLANG)))

@@ -18,7 +18,7 @@
 
 #include "base/parallel.h"
 #include "python/without_gil.h"
-#include "weights/content.h"
+#include "weights/damage.h"
 #include "weights/header.h"
 #include "weights/load.h"
 #include "weights/mapped_file.h"
@@ -396,11 +396,10 @@ PYBIND11_MODULE(_core, module) {
       "20 bytes. Returns (mapped, threads, nanoseconds checking, nanoseconds writing). It checks "
       "the content while it writes: if the file turns out to be bad, the arrays are left half "
       "written.");
-  module.def(
-      "examine_content", &yolotf::examine, "path"_a, "header_bytes"_a, "plan"_a, py::kw_only(),
-      "threads"_a = 1,
-      "All damage that shows in the numbers that `plan` takes, by the rules of content.h, in "
-      "the order of the file: (code, segment, role, offset, end, expected, found) each.");
+  module.def("examine_content", &yolotf::examine, "path"_a, "header_bytes"_a, "plan"_a,
+             py::kw_only(), "threads"_a = 1,
+             "All damage that shows in the numbers that `plan` takes, by the rules of damage.h, in "
+             "the order of the file: (code, segment, role, offset, end, expected, found) each.");
   module.def("scan", &yolotf::scan, "path"_a, "offsets"_a, "counts"_a, py::kw_only(),
              "threads"_a = 1,
              "Statistics of runs of floats: `offsets` in bytes from the start of the file, "

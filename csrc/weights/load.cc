@@ -10,7 +10,7 @@
 #include <new>
 #include <utility>
 
-#include "weights/content.h"
+#include "weights/damage.h"
 #include "weights/scatter.h"
 
 namespace yolotf {

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <vector>
 
-#include "weights/content.h"
+#include "weights/damage.h"
 #include "weights/header.h"
 #include "weights/plan.h"
 #include "weights/scatter.h"

@@ -1,4 +1,4 @@
-"""Finds damaged values by the rules of a load with `verify` (csrc/weights/content.h)."""
+"""Finds damaged values by the rules of a load with `verify` (csrc/weights/damage.h)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Statistics of the arrays in a file.
 
-csrc/weights/content.h has the rules that recognize damage by its values, for loads and for `check`.
+csrc/weights/damage.h has the rules that recognize damage by its values, for loads and for `check`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-#include "weights/content.h"
+#include "weights/damage.h"
 
 #include <algorithm>
 #include <cstring>
@@ -11,9 +11,9 @@
 #endif
 
 #include "testing.h"
-#include "weights/content_kernels.h"
+#include "weights/damage_kernels.h"
 
-TEST_SUITE_BEGIN("content");
+TEST_SUITE_BEGIN("damage");
 
 namespace yolotf {
 namespace {

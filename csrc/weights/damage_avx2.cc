@@ -1,6 +1,6 @@
 // The scan for processors with AVX2, limited by memory bandwidth. Only functions marked
 // YOLOTF_TARGET are compiled for AVX2; see scatter_avx2.cc.
-#include "weights/content_kernels.h"
+#include "weights/damage_kernels.h"
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <immintrin.h>

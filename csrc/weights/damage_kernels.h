@@ -1,6 +1,6 @@
-// Declarations shared by the implementations of `look`. Only for content*.cc.
-#ifndef YOLOTF_CSRC_WEIGHTS_CONTENT_KERNELS_H_
-#define YOLOTF_CSRC_WEIGHTS_CONTENT_KERNELS_H_
+// Declarations shared by the implementations of `look`. Only for damage*.cc.
+#ifndef YOLOTF_CSRC_WEIGHTS_DAMAGE_KERNELS_H_
+#define YOLOTF_CSRC_WEIGHTS_DAMAGE_KERNELS_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -49,4 +49,4 @@ LookKernels avx2_look() noexcept;
 
 }  // namespace yolotf
 
-#endif  // YOLOTF_CSRC_WEIGHTS_CONTENT_KERNELS_H_
+#endif  // YOLOTF_CSRC_WEIGHTS_DAMAGE_KERNELS_H_

@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-#include "weights/content.h"
+#include "weights/damage.h"
 
 namespace {
 

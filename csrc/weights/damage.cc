@@ -1,11 +1,11 @@
-#include "weights/content.h"
+#include "weights/damage.h"
 
 #include <algorithm>
 #include <cstring>
 #include <tuple>
 
 #include "weights/bytes.h"
-#include "weights/content_kernels.h"
+#include "weights/damage_kernels.h"
 
 namespace yolotf {
 namespace {
@@ -263,7 +263,7 @@ class Judge {
     }
   }
 
-  // Whether a run of zeros in a kernel is damage, by the rules of content.h.
+  // Whether a run of zeros in a kernel is damage, by the rules of damage.h.
   bool missing(std::size_t index, std::uint64_t begin, std::uint64_t end,
                bool any_kernel) noexcept {
     const Array& array = arrays_[index];

@@ -23,8 +23,8 @@
 // The check has two steps: `look` reads every float once, in parts and on any number of threads,
 // and notes suspicious places; `judge` then examines only these. Both take time linear in the size
 // of the file, whatever its content.
-#ifndef YOLOTF_CSRC_WEIGHTS_CONTENT_H_
-#define YOLOTF_CSRC_WEIGHTS_CONTENT_H_
+#ifndef YOLOTF_CSRC_WEIGHTS_DAMAGE_H_
+#define YOLOTF_CSRC_WEIGHTS_DAMAGE_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -71,4 +71,4 @@ std::vector<Error> judge(const std::byte* bytes, std::uint64_t file_bytes,
 
 }  // namespace yolotf
 
-#endif  // YOLOTF_CSRC_WEIGHTS_CONTENT_H_
+#endif  // YOLOTF_CSRC_WEIGHTS_DAMAGE_H_
