@@ -62,7 +62,7 @@ plan: [variables, 13], row i says which floats variable i takes; see segments_fr
 resources: [variables], their handles in one tensor: as many inputs would take TensorFlow a tenth of
   the time of a load. All on the device of the op.
 cast: float16 and bfloat16 variables are allowed.
-verify: the content is looked at: see damage.h.
+verify: check the numbers for damage; see damage.h.
 contents_disposable: what the variables hold is of no use to anyone. Their own memory is written, where
   nothing else uses it; if the file then turns out to be bad, they are left half written.
 result: what a check found, or how it went. A file or plan that is refused is no failure of the op:

@@ -73,7 +73,7 @@ Block describe_portable(const std::byte* bytes) noexcept {
   return block;
 }
 
-void add_run(std::vector<Sighting::Run>* runs, std::uint64_t begin, std::uint64_t end) {
+void add_run(std::vector<ScanResult::Run>* runs, std::uint64_t begin, std::uint64_t end) {
   if (!runs->empty() && runs->back().end == begin) {
     runs->back().end = end;
   } else {
@@ -82,25 +82,25 @@ void add_run(std::vector<Sighting::Run>* runs, std::uint64_t begin, std::uint64_
 }
 
 // Sorted, with adjacent runs joined.
-std::vector<Sighting::Run> joined(const std::vector<Sighting>& sightings,
-                                  std::vector<Sighting::Run> Sighting::* field) {
-  std::vector<Sighting::Run> all;
-  for (const Sighting& sighting : sightings) {
-    all.insert(all.end(), (sighting.*field).begin(), (sighting.*field).end());
+std::vector<ScanResult::Run> joined(const std::vector<ScanResult>& results,
+                                    std::vector<ScanResult::Run> ScanResult::* field) {
+  std::vector<ScanResult::Run> all;
+  for (const ScanResult& result : results) {
+    all.insert(all.end(), (result.*field).begin(), (result.*field).end());
   }
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
-  std::vector<Sighting::Run> runs;
-  for (const Sighting::Run& run : all) {
+  std::vector<ScanResult::Run> runs;
+  for (const ScanResult::Run& run : all) {
     add_run(&runs, run.begin, run.end);
   }
   return runs;
 }
 
-class Judge {
+class DamageFinder {
  public:
-  Judge(const std::byte* bytes, std::uint64_t file_bytes, const std::vector<Array>& arrays,
-        const std::vector<Sighting>& sightings)
-      : bytes_(bytes), file_bytes_(file_bytes), arrays_(arrays), sightings_(sightings) {}
+  DamageFinder(const std::byte* bytes, std::uint64_t file_bytes, const std::vector<Array>& arrays,
+               const std::vector<ScanResult>& results)
+      : bytes_(bytes), file_bytes_(file_bytes), arrays_(arrays), results_(results) {}
 
   std::vector<Error> errors() {
     find_huge();
@@ -161,7 +161,7 @@ class Judge {
   }
 
   void find_huge() {
-    const std::vector<Sighting::Run> runs = joined(sightings_, &Sighting::huge);
+    const std::vector<ScanResult::Run> runs = joined(results_, &ScanResult::huge);
     auto run = runs.begin();
     for (const Array& array : arrays_) {
       while (run != runs.end() && run->end <= array.offset) {
@@ -198,7 +198,7 @@ class Judge {
   }
 
   void find_zeros() {
-    zeros_ = joined(sightings_, &Sighting::zeros);
+    zeros_ = joined(results_, &ScanResult::zeros);
     bool any_other = false;
     bool any_kernel = false;
     for (const Array& array : arrays_) {
@@ -315,17 +315,17 @@ class Judge {
 
   // The samples that may equal another one, sorted. Almost none do; a table with two bits per hash,
   // which fits into a cache, rules out the others.
-  std::vector<Sighting::Sample> repeated_samples() const {
+  std::vector<ScanResult::Sample> repeated_samples() const {
     // Samples of a part are sorted, and parts do not overlap, but may have been scanned twice.
-    std::vector<const Sighting*> parts;
+    std::vector<const ScanResult*> parts;
     std::size_t count = 0;
-    for (const Sighting& sighting : sightings_) {
-      if (!sighting.samples.empty()) {
-        parts.push_back(&sighting);
-        count += sighting.samples.size();
+    for (const ScanResult& result : results_) {
+      if (!result.samples.empty()) {
+        parts.push_back(&result);
+        count += result.samples.size();
       }
     }
-    std::sort(parts.begin(), parts.end(), [](const Sighting* a, const Sighting* b) {
+    std::sort(parts.begin(), parts.end(), [](const ScanResult* a, const ScanResult* b) {
       return a->samples.front().offset < b->samples.front().offset;
     });
     const auto last = std::unique(parts.begin(), parts.end(), [](const auto* a, const auto* b) {
@@ -345,16 +345,16 @@ class Judge {
       return seen[(hash >> 6) & (words - 1)];
     };
     const auto bit_of = [](std::uint64_t hash) { return std::uint64_t{1} << (hash & 63); };
-    for (const Sighting* part : parts) {
-      for (const Sighting::Sample& sample : part->samples) {
+    for (const ScanResult* part : parts) {
+      for (const ScanResult::Sample& sample : part->samples) {
         Seen& word = word_of(sample.hash);
         word.again |= word.once & bit_of(sample.hash);
         word.once |= bit_of(sample.hash);
       }
     }
-    std::vector<Sighting::Sample> samples;
-    for (const Sighting* part : parts) {
-      for (const Sighting::Sample& sample : part->samples) {
+    std::vector<ScanResult::Sample> samples;
+    for (const ScanResult* part : parts) {
+      for (const ScanResult::Sample& sample : part->samples) {
         if ((word_of(sample.hash).again & bit_of(sample.hash)) != 0) {
           samples.push_back(sample);
         }
@@ -365,7 +365,7 @@ class Judge {
 
   // Looks up every sample among the earlier ones and compares blocks with equal hashes.
   void find_repeated() {
-    const std::vector<Sighting::Sample> samples = repeated_samples();
+    const std::vector<ScanResult::Sample> samples = repeated_samples();
     std::size_t size = 64;
     while (size < 2 * samples.size()) {
       size *= 2;
@@ -378,7 +378,7 @@ class Judge {
     std::vector<Entry> table(size, Entry{0, 0, false});
     std::uint64_t past = 0;                                 // end of the last repeated block
     std::uint64_t budget = 4 * file_bytes_ + kRepeatBytes;  // bytes to compare
-    for (const Sighting::Sample& sample : samples) {
+    for (const ScanResult::Sample& sample : samples) {
       std::size_t place = static_cast<std::size_t>(sample.hash >> 7) & (size - 1);
       for (int probes = 0; probes < 64 && table[place].offset != 0; ++probes) {
         if (table[place].hash == sample.hash) {
@@ -401,7 +401,7 @@ class Judge {
   }
 
   // The bounds of the adjacent arrays around an offset.
-  Sighting::Run around(std::uint64_t offset) const noexcept {
+  ScanResult::Run around(std::uint64_t offset) const noexcept {
     auto array =
         std::upper_bound(arrays_.begin(), arrays_.end(), offset,
                          [](std::uint64_t value, const Array& one) { return value < one.offset; });
@@ -421,8 +421,8 @@ class Judge {
 
   void compare(std::uint64_t before, std::uint64_t after, std::uint64_t* past,
                std::uint64_t* budget) {
-    const Sighting::Run left = around(before);
-    const Sighting::Run right = around(after);
+    const ScanResult::Run left = around(before);
+    const ScanResult::Run right = around(after);
     const std::uint64_t distance = after - before;
     std::uint64_t begin = after;
     while (begin > right.begin && begin - distance > left.begin &&
@@ -457,8 +457,8 @@ class Judge {
   const std::byte* bytes_;
   const std::uint64_t file_bytes_;
   const std::vector<Array>& arrays_;
-  const std::vector<Sighting>& sightings_;
-  std::vector<Sighting::Run> zeros_;
+  const std::vector<ScanResult>& results_;
+  std::vector<ScanResult::Run> zeros_;
   std::size_t zero_ = 0;
   std::size_t counted_ = ~std::size_t{0};
   std::uint64_t zeros_counted_ = 0;
@@ -489,24 +489,25 @@ std::vector<Array> arrays_of(const std::vector<Segment>& segments) {
   return arrays;
 }
 
-LookKernels portable_look() noexcept { return {find_portable, describe_portable}; }
+ScanKernels portable_scan() noexcept { return {find_portable, describe_portable}; }
 
-void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighting* sighting) {
-  static const LookKernels kernels = avx2_look().find != nullptr ? avx2_look() : portable_look();
+void scan_for_damage(const std::byte* bytes, std::uint64_t begin, std::uint64_t end,
+                     ScanResult* result) {
+  static const ScanKernels kernels = avx2_scan().find != nullptr ? avx2_scan() : portable_scan();
   const auto note = [&](const Block& block, std::uint64_t offset) {
     const std::uint64_t block_end = std::min(end, offset + kBlockBytes);
     if (block.huge) {
-      add_run(&sighting->huge, offset, block_end);
+      add_run(&result->huge, offset, block_end);
     }
     if (block.zeros) {
-      add_run(&sighting->zeros, offset, block_end);
+      add_run(&result->zeros, offset, block_end);
     }
     if (__builtin_popcountll(block.samples) <= kMostSamples) {
       for (std::uint64_t left = block.samples; left != 0; left &= left - 1) {
         const std::uint64_t at =
             offset + kFloatBytes * static_cast<std::uint64_t>(__builtin_ctzll(left));
         if (at + kFloatBytes * kSampleFloats <= end) {
-          sighting->samples.push_back({at, hash_of(bytes + at)});
+          result->samples.push_back({at, hash_of(bytes + at)});
         }
       }
     }
@@ -530,9 +531,10 @@ void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighti
   }
 }
 
-std::vector<Error> judge(const std::byte* bytes, std::uint64_t file_bytes,
-                         const std::vector<Array>& arrays, const std::vector<Sighting>& sightings) {
-  return Judge(bytes, file_bytes, arrays, sightings).errors();
+std::vector<Error> find_damage(const std::byte* bytes, std::uint64_t file_bytes,
+                               const std::vector<Array>& arrays,
+                               const std::vector<ScanResult>& results) {
+  return DamageFinder(bytes, file_bytes, arrays, results).errors();
 }
 
 }  // namespace yolotf

@@ -20,9 +20,9 @@
 // * kRepeated: the same kRepeatBytes or more in two places that do not overlap, a whole number of
 //   floats apart. A block that repeats itself (a constant, a pattern) does not count.
 //
-// The check has two steps: `look` reads every float once, in parts and on any number of threads,
-// and notes suspicious places; `judge` then examines only these. Both take time linear in the size
-// of the file, whatever its content.
+// The check has two steps: `scan_for_damage` reads every float once, in parts and on any number of
+// threads, and notes suspicious places; `find_damage` then examines only these. Both take time
+// linear in the size of the file, whatever its content.
 #ifndef YOLOTF_CSRC_WEIGHTS_DAMAGE_H_
 #define YOLOTF_CSRC_WEIGHTS_DAMAGE_H_
 
@@ -45,8 +45,8 @@ constexpr std::uint64_t kRepeatBytes = 64 * 1024;
 // others.
 std::vector<Array> arrays_of(const std::vector<Segment>& segments);
 
-// What `look` noted; `judge` takes those of all threads.
-struct Sighting {
+// What `scan_for_damage` noted; `find_damage` takes those of all threads.
+struct ScanResult {
   struct Run {
     std::uint64_t begin;
     std::uint64_t end;
@@ -62,12 +62,14 @@ struct Sighting {
 
 // Scans the floats in bytes `begin` to `end` of a file. Wherever the parts begin and end, a run of
 // kZeroRun zeros or more is noted at least in part.
-void look(const std::byte* bytes, std::uint64_t begin, std::uint64_t end, Sighting* sighting);
+void scan_for_damage(const std::byte* bytes, std::uint64_t begin, std::uint64_t end,
+                     ScanResult* result);
 
 // The errors in the arrays, which must all have been scanned: in file order, at most one of each
 // kind per array. `file_bytes` is the size of the file.
-std::vector<Error> judge(const std::byte* bytes, std::uint64_t file_bytes,
-                         const std::vector<Array>& arrays, const std::vector<Sighting>& sightings);
+std::vector<Error> find_damage(const std::byte* bytes, std::uint64_t file_bytes,
+                               const std::vector<Array>& arrays,
+                               const std::vector<ScanResult>& results);
 
 }  // namespace yolotf
 

@@ -69,9 +69,9 @@ YOLOTF_TARGET Block describe_avx2(const std::byte* bytes) noexcept {
 
 }  // namespace
 
-LookKernels avx2_look() noexcept {
+ScanKernels avx2_scan() noexcept {
   const bool usable = __builtin_cpu_supports("avx2") != 0;
-  return usable ? LookKernels{find_avx2, describe_avx2} : LookKernels{nullptr, nullptr};
+  return usable ? ScanKernels{find_avx2, describe_avx2} : ScanKernels{nullptr, nullptr};
 }
 
 }  // namespace yolotf
@@ -80,7 +80,7 @@ LookKernels avx2_look() noexcept {
 
 namespace yolotf {
 
-LookKernels avx2_look() noexcept { return {nullptr, nullptr}; }
+ScanKernels avx2_scan() noexcept { return {nullptr, nullptr}; }
 
 }  // namespace yolotf
 

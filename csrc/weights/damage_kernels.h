@@ -1,4 +1,4 @@
-// Declarations shared by the implementations of `look`. Only for damage*.cc.
+// Declarations shared by the implementations of `scan_for_damage`. Only for damage*.cc.
 #ifndef YOLOTF_CSRC_WEIGHTS_DAMAGE_KERNELS_H_
 #define YOLOTF_CSRC_WEIGHTS_DAMAGE_KERNELS_H_
 
@@ -21,31 +21,31 @@ constexpr std::uint64_t kBlockBytes = kFloatBytes * kBlock;
 constexpr std::uint32_t kSampleFactor = 0x9e3779b1U;
 constexpr std::uint32_t kSampleMark = 0xffc00000U;  // lowest product that is chosen
 
-// What `look` notes about kBlock floats.
+// What `scan_for_damage` notes about kBlock floats.
 struct Block {
   bool huge = false;          // has a value of 1e30 or more, infinity or NaN
   bool zeros = false;         // all zeros
   std::uint64_t samples = 0;  // bit i: a sample begins at float i
 };
 
-// `look` finds the few blocks with anything to note in runs of this many, then describes them. What
-// it does with a block depends on the block's numbers, so that the processor often guesses wrong;
-// between runs, that does not delay the reading of memory.
+// `scan_for_damage` finds the few blocks with anything to note in runs of this many, then describes
+// them. What it does with a block depends on the block's numbers, so that the processor often
+// guesses wrong; between runs, that does not delay the reading of memory.
 constexpr std::uint64_t kRunBlocks = 64;
 
 // How far `find` prefetches: half a run, so that memory is also read while blocks are described.
 constexpr std::uint64_t kAheadBytes = kRunBlocks * kBlockBytes / 2;
 
-struct LookKernels {
+struct ScanKernels {
   // Scans up to kRunBlocks blocks. Bit i: block i has a huge number, a sample, or only zeros.
   std::uint64_t (*find)(const std::byte* bytes, std::uint64_t count) noexcept;
   Block (*describe)(const std::byte* bytes) noexcept;
 };
 
-LookKernels portable_look() noexcept;
+ScanKernels portable_scan() noexcept;
 
 // Null functions if the processor or the build has no AVX2.
-LookKernels avx2_look() noexcept;
+ScanKernels avx2_scan() noexcept;
 
 }  // namespace yolotf
 

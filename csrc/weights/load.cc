@@ -27,13 +27,13 @@ std::int64_t nanoseconds_since(Clock::time_point start) {
 
 // Runs tasks on threads and, in finish(), on the caller. It waits for tasks, not for threads: if
 // these are busy elsewhere, the caller runs all tasks.
-class Crew {
+class TaskGroup {
  public:
-  Crew(Threads* threads, std::function<void(std::size_t)> run_task)
+  TaskGroup(Threads* threads, std::function<void(std::size_t)> run_task)
       : threads_(threads), state_(std::make_shared<State>(std::move(run_task))) {}
-  ~Crew() { wait(); }
-  Crew(const Crew&) = delete;
-  Crew& operator=(const Crew&) = delete;
+  ~TaskGroup() { wait(); }
+  TaskGroup(const TaskGroup&) = delete;
+  TaskGroup& operator=(const TaskGroup&) = delete;
 
   // Lets tasks below `ready` run; `ready` never decreases.
   void publish(std::size_t ready) { start_helpers(ready - published_, ready); }
@@ -128,30 +128,30 @@ class Crew {
 };
 
 // What the threads of a load have noted.
-class Sightings {
+class ScanResults {
  public:
-  void look_at(const std::byte* bytes, std::uint64_t begin, std::uint64_t end) {
-    Sighting seen;
-    look(bytes, begin, end, &seen);
+  void scan(const std::byte* bytes, std::uint64_t begin, std::uint64_t end) {
+    ScanResult seen;
+    scan_for_damage(bytes, begin, end, &seen);
     const std::lock_guard<std::mutex> lock(mutex_);
     all_.push_back(std::move(seen));
   }
 
-  const std::vector<Sighting>& all() const { return all_; }
+  const std::vector<ScanResult>& all() const { return all_; }
 
  private:
   std::mutex mutex_;
-  std::vector<Sighting> all_;
+  std::vector<ScanResult> all_;
 };
 
 // Reads the whole file and scans the parts that belong to arrays.
-class Reading {
+class FileReader {
  public:
-  Reading(MappedFile* file, const std::vector<Array>& arrays) : file_(file) {
+  FileReader(MappedFile* file, const std::vector<Array>& arrays) : file_(file) {
     std::uint64_t done = 0;  // end of the last part
-    const auto cut = [&](std::uint64_t begin, std::uint64_t end, bool look_at) {
+    const auto cut = [&](std::uint64_t begin, std::uint64_t end, bool scanned) {
       for (; begin < end; begin += kPartBytes) {
-        parts_.push_back({begin, std::min(end, begin + kPartBytes), look_at});
+        parts_.push_back({begin, std::min(end, begin + kPartBytes), scanned});
       }
     };
     for (std::size_t i = 0; i < arrays.size();) {
@@ -168,21 +168,21 @@ class Reading {
   }
 
   // Returns false if the file could not be read.
-  bool run(Threads* threads, Sightings* sightings, FileError* error) {
+  bool run(Threads* threads, ScanResults* results, FileError* error) {
     std::mutex mutex;
     bool sound = true;
-    Crew crew(threads, [&](std::size_t i) {
+    TaskGroup group(threads, [&](std::size_t i) {
       const Part& part = parts_[i];
       FileError failed;
       if (!file_->read_in(part.begin, part.end, &failed)) {
         const std::lock_guard<std::mutex> lock(mutex);
         sound = false;
         *error = failed;
-      } else if (part.look_at) {
-        sightings->look_at(file_->bytes(), part.begin, part.end);
+      } else if (part.scanned) {
+        results->scan(file_->bytes(), part.begin, part.end);
       }
     });
-    crew.run(parts_.size());
+    group.run(parts_.size());
     return sound;
   }
 
@@ -190,7 +190,7 @@ class Reading {
   struct Part {
     std::uint64_t begin;
     std::uint64_t end;
-    bool look_at;
+    bool scanned;
   };
   MappedFile* file_;
   std::vector<Part> parts_;
@@ -251,11 +251,11 @@ class Load {
     const auto end_of_task = [&](const Task& task) { return end_of(segments_[task.segment]); };
     std::stable_sort(tasks.begin(), tasks.end(),
                      [&](const Task& a, const Task& b) { return end_of_task(a) < end_of_task(b); });
-    Crew crew(threads_, [&](std::size_t i) {
+    TaskGroup group(threads_, [&](std::size_t i) {
       const Task& task = tasks[i];
       if (request_.verify) {
         const Extent source = source_of(segments_[task.segment], task);
-        sightings_.look_at(file_.bytes(), source.begin, source.end);
+        results_.scan(file_.bytes(), source.begin, source.end);
       }
       scatter(file_.bytes(), segments_[task.segment], targets_[task.segment], task);
     });
@@ -274,13 +274,13 @@ class Load {
         ++ready;
       }
       if (sound) {
-        crew.publish(ready);
+        group.publish(ready);
       }
     }
     if (sound && request_.verify) {
       look_at_norms();
     }
-    stats_->threads = std::min(crew.finish(), static_cast<int>(tasks.size()));
+    stats_->threads = std::min(group.finish(), static_cast<int>(tasks.size()));
     return sound;
   }
 
@@ -288,7 +288,7 @@ class Load {
   bool is_sound() {
     std::vector<Error> errors;
     if (request_.verify) {
-      errors = judge(file_.bytes(), file_.size(), arrays_of(segments_), sightings_.all());
+      errors = find_damage(file_.bytes(), file_.size(), arrays_of(segments_), results_.all());
     }
     if (!file_.check_intact(&error_->file)) {
       return false;  // whatever the content says: it is not the file's
@@ -305,8 +305,8 @@ class Load {
     for (const Segment& segment : segments_) {
       if (segment.norm_offset != 0 && segment.norm_offset != last) {
         last = segment.norm_offset;
-        sightings_.look_at(file_.bytes(), last,
-                           last + kNormArrays * kFloatBytes * segment.all_filters());
+        results_.scan(file_.bytes(), last,
+                      last + kNormArrays * kFloatBytes * segment.all_filters());
       }
     }
   }
@@ -318,7 +318,7 @@ class Load {
   LoadStats* stats_;
   LoadError* error_;
   MappedFile file_;
-  Sightings sightings_;
+  ScanResults results_;
   std::vector<Target> targets_;
 };
 
@@ -332,18 +332,18 @@ bool examine(const std::string& path, std::uint64_t header_bytes,
     return false;
   }
   const std::vector<Array> arrays = arrays_of(segments);
-  Sightings sightings;
-  if (!Reading(&file, arrays).run(threads, &sightings, &error->file)) {
+  ScanResults results;
+  if (!FileReader(&file, arrays).run(threads, &results, &error->file)) {
     return false;
   }
-  *errors = judge(file.bytes(), file.size(), arrays, sightings.all());
+  *errors = find_damage(file.bytes(), file.size(), arrays, results.all());
   return file.check_intact(&error->file);
 }
 
 // Returns the result of `function`; reports lack of memory as an error of the file, as read(2)
 // would.
 template <typename Function>
-bool unless_memory_ends(LoadError* error, const Function& function) {
+bool catching_bad_alloc(LoadError* error, const Function& function) {
   try {
     return function();
   } catch (const std::bad_alloc&) {
@@ -356,14 +356,14 @@ bool unless_memory_ends(LoadError* error, const Function& function) {
 
 bool load(const LoadRequest& request, Variables* variables, Threads* threads, LoadStats* stats,
           LoadError* error) {
-  return unless_memory_ends(error,
+  return catching_bad_alloc(error,
                             [&] { return Load(request, variables, threads, stats, error).run(); });
 }
 
 bool examine_content(const std::string& path, std::uint64_t header_bytes,
                      const std::vector<Segment>& segments, Threads* threads,
                      std::vector<Error>* errors, LoadError* error) {
-  return unless_memory_ends(
+  return catching_bad_alloc(
       error, [&] { return examine(path, header_bytes, segments, threads, errors, error); });
 }
 

@@ -51,12 +51,13 @@ class Sample {
   // What is wrong, with the file looked at in parts of that many floats.
   std::vector<Error> errors(std::uint64_t part = 1 << 18) const {
     const Bytes bytes(floats.data(), 4 * floats.size());
-    std::vector<Sighting> sightings;
+    std::vector<ScanResult> results;
     for (std::uint64_t begin = 20; begin < bytes.size(); begin += 4 * part) {
-      sightings.emplace_back();
-      look(bytes.data(), begin, std::min(bytes.size(), begin + 4 * part), &sightings.back());
+      results.emplace_back();
+      scan_for_damage(bytes.data(), begin, std::min(bytes.size(), begin + 4 * part),
+                      &results.back());
     }
-    return judge(bytes.data(), bytes.size(), arrays, sightings);
+    return find_damage(bytes.data(), bytes.size(), arrays, results);
   }
 
   Error only(Code code) const {
@@ -332,21 +333,21 @@ TEST_CASE("a file of equal samples takes no longer") {
   float mark = 0.0F;
   for (std::uint32_t bits = 0x3f800000U; mark == 0.0F; ++bits) {
     const std::vector<float> one(64, float_of(bits));
-    Sighting sighting;
+    ScanResult result;
     std::vector<float> line(64, 0.5F);
     line[0] = float_of(bits);
-    look(reinterpret_cast<const std::byte*>(line.data()), 0, 256, &sighting);
-    mark = sighting.samples.size() == 1 && sighting.samples[0].offset == 0 ? line[0] : 0.0F;
+    scan_for_damage(reinterpret_cast<const std::byte*>(line.data()), 0, 256, &result);
+    mark = result.samples.size() == 1 && result.samples[0].offset == 0 ? line[0] : 0.0F;
   }
   for (std::size_t i = 0; i < floats.size(); ++i) {
     floats[i] = i % 32 == 0 ? mark : i % 32 < 17 ? 0.5F : static_cast<float>(random() % 1000);
   }
   const Bytes bytes(floats.data(), 4 * floats.size());
-  Sighting sighting;
-  look(bytes.data(), 0, bytes.size(), &sighting);
-  CHECK(sighting.samples.size() > 10000);
+  ScanResult result;
+  scan_for_damage(bytes.data(), 0, bytes.size(), &result);
+  CHECK(result.samples.size() > 10000);
   const std::vector<Array> arrays = {{0, floats.size(), 1, Role::kKernel, 0}};
-  CHECK(judge(bytes.data(), bytes.size(), arrays, {sighting}).empty());
+  CHECK(find_damage(bytes.data(), bytes.size(), arrays, {result}).empty());
 }
 
 // Number for number.
@@ -387,11 +388,11 @@ TEST_CASE("every instruction set skips the same blocks") {
     }
   }
   const Bytes bytes(numbers.data(), 4 * numbers.size());
-  std::vector<LookKernels> ways = {portable_look()};
-  if (avx2_look().find != nullptr) {
-    ways.push_back(avx2_look());
+  std::vector<ScanKernels> ways = {portable_scan()};
+  if (avx2_scan().find != nullptr) {
+    ways.push_back(avx2_scan());
   }
-  for (const LookKernels& way : ways) {
+  for (const ScanKernels& way : ways) {
     std::uint64_t noted = 0;
     for (std::uint64_t count = kRunBlocks, done = 0; done < 1000; done += count) {
       count = std::min((count + 1) % kRunBlocks + 1, 1000 - done);  // runs of any length

@@ -67,12 +67,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const auto* bytes = reinterpret_cast<const std::byte*>(floats.data());
   const std::vector<Array> arrays = {{0, kFloats, 1000, Role::kKernel, 0}};
-  std::vector<Sighting> sightings;
+  std::vector<ScanResult> results;
   for (std::uint64_t begin = 0; begin < 4 * kFloats; begin += 4 * part) {
-    sightings.emplace_back();
-    look(bytes, begin, std::min(4 * kFloats, begin + 4 * part), &sightings.back());
+    results.emplace_back();
+    scan_for_damage(bytes, begin, std::min(4 * kFloats, begin + 4 * part), &results.back());
   }
-  const std::vector<Error> errors = judge(bytes, 4 * kFloats, arrays, sightings);
+  const std::vector<Error> errors = find_damage(bytes, 4 * kFloats, arrays, results);
   for (const Error& error : errors) {
     expect(error.offset < error.end && error.end <= 4 * kFloats);
     if (error.code == Code::kRepeated) {

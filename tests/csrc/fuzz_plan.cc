@@ -101,15 +101,15 @@ std::vector<std::int64_t> rows_of(Input* input) {
 void look_and_judge(const std::byte* bytes, std::uint64_t size,
                     const std::vector<Segment>& segments, std::uint64_t part) {
   const std::vector<Array> arrays = arrays_of(segments);
-  std::vector<Sighting> sightings;
+  std::vector<ScanResult> results;
   for (const Array& array : arrays) {
     expect(array.end() <= size && array.count > 0);
     for (std::uint64_t begin = array.offset; begin < array.end(); begin += 4 * part) {
-      sightings.emplace_back();
-      look(bytes, begin, std::min(array.end(), begin + 4 * part), &sightings.back());
+      results.emplace_back();
+      scan_for_damage(bytes, begin, std::min(array.end(), begin + 4 * part), &results.back());
     }
   }
-  for (const Error& error : judge(bytes, size, arrays, sightings)) {
+  for (const Error& error : find_damage(bytes, size, arrays, results)) {
     expect(error.code >= Code::kNonfinite && error.offset < error.end && error.end <= size);
     expect(error.segment >= 0 && error.segment < static_cast<std::int64_t>(segments.size()));
     if (error.code == Code::kRepeated) {
