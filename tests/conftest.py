@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support import helpers
+from support import helpers, messages
 from support import load_helpers as loading
 from yolotf.cli.demo_data import DemoData, demo_data
 
@@ -21,6 +21,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Tests of what is said on stderr say themselves how much TensorFlow may.
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that records the sentences of errors."""
+    parser.addoption(
+        messages.UPDATE,
+        action="store_true",
+        help="record the sentences of errors that the tests show in tests/messages/",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compares sentences of errors in every test."""
+    plugin = messages.Plugin(config.getoption(messages.UPDATE))
+    config.pluginmanager.register(plugin, messages.PLUGIN)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,6 +20,7 @@ from setuptools import find_packages
 
 import yolotf
 from support import helpers
+from support.messages import refused
 from yolotf import errors
 from yolotf.weights import op_build, op_library
 
@@ -324,7 +325,7 @@ def test_a_wheel_for_another_processor_is_named_after_it(build_wheel, monkeypatc
     assert "#define HAVE_" in text
     assert "#define HAVE_GCC_ASM_FOR_X" not in text
     assert build_wheel.Target("x86_64").environment(tmp_path) == {}
-    with pytest.raises(SystemExit, match=r"--arch riscv64: there is no tools/riscv64\.cmake"):
+    with refused(SystemExit):
         build_wheel.Target("riscv64")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import yolotf
 from support import cfgs, helpers
+from support.messages import refused
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
@@ -196,7 +197,7 @@ def test_a_failed_load_of_ones_own_model_carries_its_diagnosis(tmp_path):
 
 def test_a_model_without_weights_has_no_network():
     inputs = keras().layers.Input((4, 4, 3))
-    with pytest.raises(yolotf.ModelMismatchError, match="no layer with weights"):
+    with refused(yolotf.ModelMismatchError):
         model_network.network_like(keras().Model(inputs, keras().layers.ReLU()(inputs)))
 
 

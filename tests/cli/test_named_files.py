@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support import numpy_loader
+from support import messages, numpy_loader
 from support.cfgs import conv, net, normalized, section, yolo
 from yolotf import Classifier, Detector, parse_cfg
 from yolotf.cli import commands
@@ -132,17 +132,17 @@ def network_with(name, folder="."):
 
 @pytest.mark.parametrize("name", ["fifo", "data/fifo"])
 def test_a_class_tree_is_a_regular_file(name):
-    with pytest.raises(OSError, match="not a regular file but a FIFO"):
+    with messages.refused(OSError):
         tree.tree_of(network_with(name), name, 3)
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../../etc/passwd", "a/../../b", "/dev/zero"])
 def test_a_class_tree_of_a_file_is_beside_it(name, tmp_path):
-    with pytest.raises(YolotfError, match=r"tree=.* leads out of the cfg's folder.*with_tree"):
+    with messages.refused(YolotfError):
         tree.tree_of(network_with(name), name, 3)
     weights = tmp_path / "tree.weights"
     weights.write_bytes(numpy_loader.random_file(tree_cfg(name)))
-    with pytest.raises(YolotfError, match="leads out of the cfg's folder"):
+    with messages.refused(YolotfError):
         Detector(network_with(name), weights)
 
 
@@ -150,7 +150,7 @@ def test_a_class_tree_is_not_looked_for_where_the_program_runs(tmp_path):
     (tmp_path / "cfg").mkdir()
     Path("a.tree").write_text(TREE)
     network = network_with("a.tree", "cfg")
-    with pytest.raises(FileNotFoundError, match=r"no such file, the class tree of tree\.cfg"):
+    with messages.refused(FileNotFoundError):
         tree.tree_of(network, "a.tree", 3)
     asked = network.with_tree("a.tree")
     assert tree.tree_of(asked, asked.heads[0].tree, 3).names == ("a", "b", "c")
@@ -160,7 +160,7 @@ def test_a_class_tree_is_not_looked_for_where_the_program_runs(tmp_path):
 
 
 def test_a_line_that_is_no_class_is_not_quoted():
-    with pytest.raises(YolotfError, match="line 1 is not a class; a line has a name") as caught:
+    with messages.refused(YolotfError) as caught:
         tree.tree_of(network_with("shadow"), "shadow", 3)
     assert "hash" not in str(caught.value)
     assert caught.value.line == 1
@@ -170,11 +170,11 @@ def test_an_endless_file_is_read_no_further_than_its_limit(tmp_path, monkeypatch
     endless = tmp_path / "a.tree"
     endless.write_bytes(b"")
     os.truncate(endless, 1 << 40)
-    with pytest.raises(OSError, match="a class tree has at most 16,777,216"):
+    with messages.refused(OSError):
         tree.tree_of(network_with("a.tree"), "a.tree", 3)
     monkeypatch.setattr(opening, "NAMES_MOST", 4)
     endless.write_text(TREE)
-    with pytest.raises(OSError, match="14 bytes, a class tree has at most 4"):
+    with messages.refused(OSError):
         tree.tree_of(network_with("a.tree"), "a.tree", 3)
 
 
@@ -213,25 +213,24 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(bomb, monk
         raise AssertionError("decoded")
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", decoded)
-    said = r"13,000x13,000 are 169,000,000 pixels, more than 134,217,728; .*max_pixels="
     detector = Detector("net.cfg", "net.weights")
     text = net(32) + conv(8) + "[avgpool]\n[softmax]\n"
     Path("c.weights").write_bytes(numpy_loader.random_file(text))
     classifier = Classifier(text, "c.weights")
     with bomb.open("rb") as file, Image.open(bomb) as image:
         for given in (bomb, bomb.read_bytes(), file, image):
-            with pytest.raises(OSError, match=said):
+            with messages.refused(OSError):
                 detector(given)
             if given is not file:
-                with pytest.raises(OSError, match=said):
+                with messages.refused(OSError):
                     classifier(given)
     assert commands.main(["detect", str(bomb), "--cfg", "net.cfg", "--weights", "net.weights"]) == 2
 
 
 def test_how_many_pixels_is_an_argument(capsys):
-    with pytest.raises(OSError, match="1,200 pixels, more than 1,199"):
+    with messages.refused(OSError):
         Detector("net.cfg", "net.weights", max_pixels=1199)("pictures/a.png")
-    with pytest.raises(OSError, match="1,200 pixels, more than 1,199"):
+    with messages.refused(OSError):
         open_picture("pictures/a.png", max_pixels=1199)
     assert open_picture("pictures/a.png", max_pixels=None).size == (40, 30)
     assert MAX_PIXELS > 12_000 * 9_000, "a camera's 108 million"

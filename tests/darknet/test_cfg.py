@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support import helpers
+from support.messages import refused
 from support.random_networks import Drawn, drawn_networks, scribbled
 from yolotf.darknet import cfg
 from yolotf.errors import CfgError, YolotfError
@@ -976,14 +977,14 @@ def test_an_error_is_a_value_error_and_survives_pickling():
     assert type(again) is CfgError
     assert str(again) == str(caught.value)
     assert (again.line, again.found) == (6, 0)
-    with pytest.raises(AttributeError, match="'CfgError' object has no attribute 'offset'"):
+    with refused(AttributeError):
         _ = again.offset
 
 
 def test_an_override_that_leaves_no_picture_is_refused():
-    with pytest.raises(CfgError, match="width=0 height=0 channels=4"):
+    with refused(CfgError):
         cfg.parse_cfg(NET, size=0)
-    with pytest.raises(CfgError, match="height=-1 must be at least 0"):
+    with refused(CfgError):
         cfg.parse_cfg(NET, size=(-1, 4))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support.messages import refused
 from yolotf.darknet.class_names import read_names
 from yolotf.errors import YolotfError
 
@@ -62,7 +63,7 @@ def test_what_is_no_list_of_names_is_named(content: bytes, words: str, tmp_path:
 def test_dictionaries_are_read_by_their_numbers() -> None:
     assert read_names({1: "b", 0: "a"}) == ("a", "b")
     assert read_names({"0": "a"}) == ("a",)  # type: ignore[dict-item]
-    with pytest.raises(YolotfError, match="none for class 1"):
+    with refused(YolotfError):
         read_names({0: "a", 2: "c"})
 
 
@@ -92,7 +93,7 @@ def test_what_is_none_of_these_is_told_what_is(names: object, words: str) -> Non
 
 
 def test_names_are_not_read_from_urls() -> None:
-    with pytest.raises(YolotfError, match=r"^gs://b/y\.names: names are read from files"):
+    with refused(YolotfError):
         read_names("gs://b/y.names")
 
 
@@ -125,5 +126,5 @@ def test_a_data_file_leads_to_its_names(tmp_path: Path) -> None:
 def test_a_yaml_of_nothing_but_brackets_is_refused_in_time(tmp_path: Path) -> None:
     path = tmp_path / "data.yaml"
     path.write_text("names: " + "[" * 50000)
-    with pytest.raises(YolotfError, match="no YAML"):
+    with refused(YolotfError):
         read_names(path)

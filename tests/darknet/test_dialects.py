@@ -7,6 +7,7 @@ for a line, find_float_array, find_unused_lines) and darknet_enums.cpp (its sect
 import pytest
 
 import yolotf
+from support import messages
 from yolotf.darknet import cfg, dialects, hank_ai
 from yolotf.darknet.layer import SECTION_ALIASES
 from yolotf.darknet.stock import CLASSIFIERS, NAMES
@@ -37,7 +38,7 @@ def test_comment_after_a_word_ends_it(text, read):
     assert "hank-ai" in warning
     assert "<cfg>:6" in warning
     assert yolotf.parse_cfg(text, dialect="hank-ai").warnings == ()
-    with pytest.raises(yolotf.CfgError, match="unknown activation"):
+    with messages.refused(yolotf.CfgError):
         yolotf.parse_cfg(text, dialect="alexeyab")
 
 
@@ -60,13 +61,13 @@ def test_comment_after_a_section_ends_its_name(line):
     assert "AlexeyAB" in warning
     assert "hank-ai" in warning
     assert yolotf.parse_cfg(text, dialect="hank-ai").warnings == ()
-    with pytest.raises(yolotf.CfgError, match=r"AlexeyAB's .* hank-ai's reads \[yolo\]"):
+    with messages.refused(yolotf.CfgError):
         yolotf.parse_cfg(text, dialect="alexeyab")
 
 
 def test_bracket_in_a_comment_is_part_of_the_name_in_both():
     for dialect in (None, "alexeyab", "hank-ai"):
-        with pytest.raises(yolotf.CfgError, match="unknown section"):
+        with messages.refused(yolotf.CfgError):
             yolotf.parse_cfg(f"{NET}[maxpool] # see [1]\n", dialect=dialect)
 
 
@@ -190,5 +191,5 @@ def test_every_section_has_its_keys():
 
 @pytest.mark.parametrize("dialect", ["AlexeyAB", "", "pjreddie"])
 def test_unknown_dialect(dialect):
-    with pytest.raises(ValueError, match="alexeyab, hank-ai"):
+    with messages.refused(ValueError):
         yolotf.parse_cfg(NET, dialect=dialect)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support import helpers, weights_files
+from support import helpers, messages, weights_files
 from yolotf.darknet import cfg
 from yolotf.darknet.limits import Limits
 from yolotf.diagnosis import diagnose
@@ -121,14 +121,13 @@ def test_what_is_too_much_is_refused_with_its_number(text, message):
 
 
 def test_the_whole_text_has_a_limit(tmp_path):
-    message = "2,097,153 bytes, a cfg has at most 2,097,152"
-    with pytest.raises(CfgError, match=message):
+    with messages.refused(CfgError):
         cfg.parse_cfg("[net]\n".ljust(2 * 1024 * 1024 + 1))
     path = tmp_path / "sparse.cfg"
     with path.open("wb") as file:
         file.write(HEAD.encode())
     os.truncate(path, 10 * 1024**3)
-    with pytest.raises(CfgError, match=r"sparse\.cfg: a binary file, not a cfg"):
+    with messages.refused(CfgError):
         cfg.parse_cfg(path)
 
 
@@ -215,9 +214,9 @@ def test_another_kind_of_file_is_told_by_its_bytes(tmp_path, content, message):
 def test_devices_fifos_and_folders_are_refused(tmp_path):
     fifo = tmp_path / "fifo.cfg"
     os.mkfifo(fifo)
-    with pytest.raises(CfgError, match=r"fifo\.cfg: not a regular file but a FIFO"):
+    with messages.refused(CfgError):
         cfg.parse_cfg(fifo)
-    with pytest.raises(CfgError, match="zero: not a regular file but a device"):
+    with messages.refused(CfgError):
         cfg.parse_cfg("/dev/zero")
     with pytest.raises(IsADirectoryError):
         cfg.parse_cfg(tmp_path)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from support import helpers
+from support.messages import refused
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.errors import CfgError
@@ -340,7 +341,7 @@ def test_find_prefers_a_file_to_a_stock_network_of_its_name(tmp_path, monkeypatc
 
 def test_find_says_what_is_neither_a_file_nor_a_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CfgError, match=r"unknown network 'yolov44'; did you mean yolov4;"):
+    with refused(CfgError):
         networks.as_network("yolov44")
     with pytest.raises(FileNotFoundError):
         networks.as_network("yolov44.cfg")
@@ -376,7 +377,7 @@ def test_numbers_of_numpy_are_numbers():
 
 
 def test_a_name_that_is_none():
-    with pytest.raises(TypeError, match="as network"):
+    with refused(TypeError):
         networks.network(80)
 
 

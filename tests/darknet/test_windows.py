@@ -11,6 +11,7 @@ import tensorflow as tf
 import yolotf
 from support.cfgs import conv, net
 from support.cfgs import section as section_of
+from support.messages import refused
 from yolotf import inference
 from yolotf.darknet import cfg
 from yolotf.formats.convert import check_any_size
@@ -117,7 +118,7 @@ def test_a_local_layer_whose_window_hangs_over_reads_zeros():
 
 @pytest.mark.parametrize("section", ["conv", "maxpool", "local_avgpool", "local"])
 def test_a_window_that_misses_by_a_stride_is_refused(section):
-    with pytest.raises(yolotf.CfgError, match="size=5 does not fit into"):
+    with refused(yolotf.CfgError):
         cfg.parse_cfg(net(3, channels=2) + section_of(section, size=5, stride=2, padding=0))
 
 
@@ -144,9 +145,9 @@ HEAD = "[conv]\nfilters=6\n[yolo]\nclasses=1\n"
 )
 def test_any_size_is_refused_alike_wherever_the_size_is_fixed(body):
     network = any_size(body)
-    with pytest.raises(yolotf.UnsupportedSectionError, match="works for one image size only"):
+    with refused(yolotf.UnsupportedSectionError):
         inference.InferenceFunction(network, any_size=True)
-    with pytest.raises(yolotf.UnsupportedSectionError, match="works for one image size only"):
+    with refused(yolotf.UnsupportedSectionError):
         check_any_size(network, ".keras")
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from support import diagnosis_cases, helpers, weights_files
 from support.cfgs import conv, maxpool, net, normalized, yolo
 from support.diagnosis_cases import says
+from support.messages import refused
 from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
@@ -944,7 +945,7 @@ def test_wrong_arguments_are_type_errors(arguments: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize("classes", ["3", 3.0, True])
 def test_classes_must_be_an_int(classes: Any) -> None:
-    with pytest.raises(TypeError, match="classes must be an int"):
+    with refused(TypeError):
         diagnosis.diagnose("f.weights", "yolov4", classes=classes)
 
 
@@ -1001,7 +1002,7 @@ def test_inspect_names_what_is_no_weights_file(
 
 @pytest.mark.parametrize("name", ["none.weights", ""])
 def test_inspect_raises_for_what_it_cannot_read(name: str, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"No such file|directory"):
+    with refused(OSError):
         diagnosis.inspect(tmp_path / name)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 import yolotf
 from support import weights_files
+from support.messages import refused
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg, stock
@@ -52,7 +53,7 @@ def test_the_cfg_its_check_and_a_load_warn(pair):
 def test_what_decodes_refuses(pair, tmp_path, capsys):
     path, edited, weights = pair
     for make in (yolotf.Detector, yolotf.build_function):
-        with pytest.raises(errors.UnsupportedSectionError, match="the heads have"):
+        with refused(errors.UnsupportedSectionError):
             make(edited, weights)
     arguments = ["convert", weights, "--cfg", path, "-o", tmp_path / "x", "--decode"]
     assert cli.main([str(one) for one in arguments]) == 2

@@ -13,6 +13,7 @@ from PIL import Image
 import yolotf
 from support.cfgs import conv, net, normalized
 from support.helpers import write_weights
+from support.messages import refused
 from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.darknet.cfg import parse_cfg
@@ -96,7 +97,7 @@ def test_the_number_of_answers_is_the_arguments_or_the_data_files(folder):
     data = evaluation.read_labelled_images("a.data")
     score = evaluation.evaluate_classifier(TEXT, "a.weights", data)
     assert (score.k, score.top_k) == (6, pytest.approx(counted(listed(folder), 6)))
-    with pytest.raises(ValueError, match="top=0 must be at least 1"):
+    with refused(ValueError):
         evaluation.evaluate_classifier(TEXT, "a.weights", data, top=0)
 
 
@@ -169,7 +170,7 @@ def test_what_is_missing_is_named(change, message, folder, capsys):
 def test_another_number_of_labels_is_refused(folder):
     (folder / "labels.list").write_text("n01\nn02\n")
     data = evaluation.read_labelled_images("a.data")
-    with pytest.raises(yolotf.YolotfError, match=r"2 labels, .* tells 7 classes apart"):
+    with refused(yolotf.YolotfError):
         evaluation.evaluate_classifier(TEXT, "a.weights", data)
 
 
@@ -197,5 +198,5 @@ def test_an_engine_computes_what_tensorflow_does(folder, capfd):
 
 
 def test_evaluating_a_classifier_as_a_detector_is_refused(folder):
-    with pytest.raises(yolotf.UnsupportedSectionError, match="no detection head"):
+    with refused(yolotf.UnsupportedSectionError):
         yolotf.evaluate(TEXT, "a.weights", "a.data")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.messages import refused
 from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.errors import MissingPackageError, YolotfError
@@ -229,23 +230,23 @@ def test_data_files_are_read_from_anywhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "message"),
+    ("file", "content"),
     [
-        ("obj.data", "classes 3\n", r"obj\.data: line 1 is not `key = value`: 'classes 3'"),
-        ("obj.data", "classes=3\n", r"obj\.data: no `valid = FILE`"),
-        ("valid.txt", "\n\n", r"valid\.txt: an empty list"),
-        ("0.txt", "0 1 .2 .3 .4\n0 .5 .5 .2\n", r"0\.txt: line 2 is not a label: '0 \.5"),
-        ("0.txt", "3 .5 .5 .2 .2", r"0\.txt: line 1 is not a label.* below 3"),
-        ("0.txt", "-1 .5 .5 .2 .2", "line 1 is not a label"),
-        ("0.txt", "0 .5 nan .2 .2", "line 1 is not a label"),
-        ("0.txt", "cat .5 .5 .2 .2", "line 1 is not a label"),
+        ("obj.data", "classes 3\n"),
+        ("obj.data", "classes=3\n"),
+        ("valid.txt", "\n\n"),
+        ("0.txt", "0 1 .2 .3 .4\n0 .5 .5 .2\n"),
+        ("0.txt", "3 .5 .5 .2 .2"),
+        ("0.txt", "-1 .5 .5 .2 .2"),
+        ("0.txt", "0 .5 nan .2 .2"),
+        ("0.txt", "cat .5 .5 .2 .2"),
     ],
 )
-def test_data_sets_that_are_none_say_where(file, content, message, tmp_path, monkeypatch):
+def test_data_sets_that_are_none_say_where(file, content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = data_set(tmp_path)
     (tmp_path / "data" / file).write_text(content)
-    with pytest.raises(YolotfError, match=message):
+    with refused(YolotfError):
         evaluation.read_darknet(path)
 
 
@@ -301,10 +302,10 @@ def test_coco_files_give_truths_relative_to_the_picture(tmp_path):
     assert first.difficult.classes.tolist() == [0]
     assert (second.path, second.coco_id) == (tmp_path / "1.png", 9)
     (tmp_path / "bad.json").write_text('{"images": []}')
-    with pytest.raises(YolotfError, match=r"bad\.json: no COCO file of instances"):
+    with refused(YolotfError):
         evaluation.read_coco(tmp_path / "bad.json")
     (tmp_path / "bad.json").write_text("no")
-    with pytest.raises(YolotfError, match=r"bad\.json: no COCO file"):
+    with refused(YolotfError):
         evaluation.read_coco(tmp_path / "bad.json")
 
 
@@ -458,9 +459,9 @@ def test_wrong_usage_of_eval(tmp_path, capsys, monkeypatch):
     assert main(["eval", "--data", "none.data", "--cfg", "yolov4-tiny", "--weights", "none"]) == 2
     assert "none: no such file" in capsys.readouterr().err
     for options in ({"points": 1}, {"match_iou": 1.0}, {"score_threshold": -0.1}):
-        with pytest.raises(ValueError, match="must be"):
+        with refused(ValueError):
             evaluation.score([], [], NAMES, **options)
-        with pytest.raises(ValueError, match="must be"):  # before the file is looked for
+        with refused(ValueError):  # before the file is looked for
             evaluation.evaluate("yolov4-tiny", "none", evaluation.DataSet("a", ()), **options)
 
 
@@ -476,5 +477,5 @@ def test_what_is_missing_at_the_end_is_said_at_the_start(tmp_path, capsys, monke
     assert 'a plot needs matplotlib; pip install "yolotf[eval]"' in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     data = evaluation.read_coco(coco_file(tmp_path))
-    with pytest.raises(MissingPackageError, match=r'pip install "yolotf\[eval\]"'):
+    with refused(MissingPackageError):
         evaluation.evaluate("yolov4-tiny", "none", data)

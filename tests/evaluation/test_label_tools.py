@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from support import label_tools
+from support.messages import refused
 from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.darknet.coco import COCO_NAMES
@@ -184,21 +185,21 @@ def test_lines_that_are_labels(line, boxes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    "line",
     [
-        ("1 230 345 154 288", r"a\.txt: line 1 is in pixels: '1 230 345 154 288'; divide"),
-        ("1 .5 .5 .2 .2 .9", "line 1 is not a label.*a sixth number may be a score"),
-        ("1 .5 .5 -.2 .2", "line 1 is not a label"),
-        ("1.5 .5 .5 .2 .2", "line 1 is not a label"),
-        ("1 .5 .5 .2 .2 7 .5 .5 .2 .2", "line 1 is not a label.* below 2"),
+        "1 230 345 154 288",
+        "1 .5 .5 .2 .2 .9",
+        "1 .5 .5 -.2 .2",
+        "1.5 .5 .5 .2 .2",
+        "1 .5 .5 .2 .2 7 .5 .5 .2 .2",
     ],
 )
-def test_lines_that_are_none(line, words, tmp_path):
+def test_lines_that_are_none(line, tmp_path):
     (tmp_path / "a.txt").write_text(line + "\n")
     (tmp_path / "a.jpg").write_bytes(b"")
     (tmp_path / "data.txt").write_text(f"{tmp_path}/a.jpg\n")
     (tmp_path / "obj.data").write_text("classes=2\nvalid=data.txt\n")
-    with pytest.raises(YolotfError, match=words):
+    with refused(YolotfError):
         read(["--data", tmp_path / "obj.data"])
 
 
@@ -207,11 +208,11 @@ def test_without_any_labels_there_is_no_score(pictures, tmp_path):
     for one in (tmp_path / "set/JPEGImages").glob("*.txt"):
         one.write_text("")
     data = read(arguments)
-    with pytest.raises(YolotfError, match=r"none of its 4 pictures has a label$"):
+    with refused(YolotfError):
         evaluation.evaluate("yolov4-tiny", "none", data, class_names=COCO_NAMES)
     for one in (tmp_path / "set/JPEGImages").glob("*.txt"):
         one.unlink()
-    with pytest.raises(YolotfError, match=r"none of its 4 pictures has a label file; .*labels/str"):
+    with refused(YolotfError):
         read(arguments)
 
 
@@ -290,26 +291,24 @@ def perfect(data, size=(64, 48)):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    "change",
     [
-        (each("annotations", bbox=lambda n: []), r"annotation 1 has the bbox \[\]; a box is"),
-        (each("annotations", bbox=lambda n: [1, 2, float("nan"), 4]), "has the bbox"),
-        (each("annotations", bbox=lambda n: [1, 2, -3, 4]), "a bbox of negative size"),
-        (each("annotations", category_id=lambda n: 77), "of category 77, which is not listed"),
-        (each("categories", id=lambda n: 1), "two categories have the id 1"),
-        (each("categories", id=lambda n: "one"), "category 0 has id 'one'"),
-        (each("images", id=lambda n: 1), "have the same image id 1"),
-        (each("images", file_name=lambda n: None), "image 1 has id 1 and file_name None"),
-        (each("images", id=lambda n: [n]), "image 1 has id"),
-        (lambda content: content.update(images=[3]), "no COCO file of instances"),
-        (lambda content: content.update(annotations={}), "no COCO file of instances"),
+        each("annotations", bbox=lambda n: []),
+        each("annotations", bbox=lambda n: [1, 2, float("nan"), 4]),
+        each("annotations", bbox=lambda n: [1, 2, -3, 4]),
+        each("annotations", category_id=lambda n: 77),
+        each("categories", id=lambda n: 1),
+        each("categories", id=lambda n: "one"),
+        each("images", id=lambda n: 1),
+        each("images", file_name=lambda n: None),
+        each("images", id=lambda n: [n]),
+        lambda content: content.update(images=[3]),
+        lambda content: content.update(annotations={}),
     ],
 )
-def test_what_is_no_annotation_is_said_before_anything_is_detected(
-    change, words, pictures, tmp_path
-):
+def test_what_is_no_annotation_is_said_before_anything_is_detected(change, pictures, tmp_path):
     arguments = instances(tmp_path / "set", pictures, change)
-    with pytest.raises(YolotfError, match=words) as caught:
+    with refused(YolotfError) as caught:
         read(arguments)
     assert str(caught.value).startswith(arguments[1])
 
@@ -318,9 +317,9 @@ def test_categories_are_never_paired_by_number_in_silence(pictures, tmp_path):
     data = read(instances(tmp_path / "set", pictures))
     paired = evaluation.paired(data, (), 3)
     assert "the network's class names are not known; its categories" in paired.notes[-1]
-    with pytest.raises(YolotfError, match="3 categories for the 5 classes of the network, whose n"):
+    with refused(YolotfError):
         evaluation.paired(data, (), 5)
-    with pytest.raises(YolotfError, match=r"none of its categories \(person, car, tie\) is a cl"):
+    with refused(YolotfError):
         evaluation.paired(data, ("cat", "dog", "cow"), 3)
     paired = evaluation.paired(data, ("car", "person"), 2)
     assert (
@@ -357,7 +356,7 @@ def test_numbers_of_labels_go_by_their_names(pictures, tmp_path):
         "class 0 is 'car' there and 'auto' in the network; classes are paired by number"
         in (other.notes[-1])
     )
-    with pytest.raises(YolotfError, match=r"3 classes, the network has 2; .*'car' is not one of"):
+    with refused(YolotfError):
         evaluation.paired(data, ("a", "b"), 2)
 
 

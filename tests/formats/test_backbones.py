@@ -5,6 +5,7 @@ import pytest
 
 import yolotf
 from support import weights_files
+from support.messages import refused
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.formats.convert import convert
@@ -26,7 +27,7 @@ def test_backbone_is_not_converted_to_a_whole_network(output, file_name, tmp_pat
     name, layers = BACKBONES[0]
     network = yolotf.network(name)
     file = backbone(network, layers, tmp_path / file_name.format(name=name, layers=layers))
-    with pytest.raises(errors.SizeMismatchError, match=f"ends exactly after {layers} layers") as e:
+    with refused(errors.SizeMismatchError) as e:
         convert(file, network, tmp_path / output)
     assert e.value.diagnosis.causes[0].kind == "partial_backbone"
     assert "strict=False" in str(e.value)
@@ -66,7 +67,7 @@ def test_nothing_answers_with_a_backbone(name, layers, tmp_path):
         lambda: yolotf.build_function(network, weights=file),
     ]
     for make in makers:
-        with pytest.raises(errors.WeightsMismatch, match="a backbone to train from") as caught:
+        with refused(errors.WeightsMismatch) as caught:
             make()
         assert caught.value.diagnosis.causes[0].kind == "partial_backbone"
 

@@ -4,6 +4,7 @@ What comes back is compared with a Keras model that `numpy_loader` filled from t
 """
 
 import contextlib
+import errno
 import os
 import resource
 import stat
@@ -19,6 +20,7 @@ from safetensors.numpy import load_file
 
 from support import helpers, numpy_loader
 from support.cfgs import conv, maxpool, net, normalized, route, section, shortcut, yolo
+from support.messages import refused
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
@@ -215,18 +217,18 @@ def test_tensorflow_lite_has_the_same_heads(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("section", "what"),
+    "section",
     [
-        ("[maxpool]\nsize=3\nstride=2\n", r"no \[maxpool\] with a padding of "),
-        ("[local]\nsize=3\nstride=1\npad=1\nfilters=4\nactivation=leaky\n", r"no \[local\]"),
+        "[maxpool]\nsize=3\nstride=2\n",
+        "[local]\nsize=3\nstride=1\npad=1\nfilters=4\nactivation=leaky\n",
     ],
 )
-def test_what_tensorflow_lite_lacks_is_named_with_its_line(tmp_path, section, what):
+def test_what_tensorflow_lite_lacks_is_named_with_its_line(tmp_path, section):
     text = NET + normalized(8, 3) + section + normalized(8, 3)
     weights = write_weights(tmp_path, text)
     output = tmp_path / "model.tflite"
     output.write_text("old")
-    with pytest.raises(errors.UnsupportedSectionError, match=f"TensorFlow Lite has {what}") as e:
+    with refused(errors.UnsupportedSectionError) as e:
         convert(weights, text, output)
     assert (e.value.layer, e.value.line) == (1, text.splitlines().index(section.split()[0]) + 1)
     assert output.read_text() == "old"
@@ -276,9 +278,9 @@ def test_convolutions_by_those_arrays_are_the_networks(tmp_path):
 
 def test_a_layout_is_for_its_format(tmp_path, weights):
     for ending, layout in ((".onnx", "torch"), (".safetensors", "NHWC"), (".keras", "torch")):
-        with pytest.raises(errors.YolotfError, match=r"layout.* is for "):
+        with refused(errors.YolotfError):
             convert(weights, DETECTOR, tmp_path / f"model{ending}", layout=layout)
-    with pytest.raises(errors.YolotfError, match="layout='x'; NCHW, NHWC or torch"):
+    with refused(errors.YolotfError):
         convert(weights, DETECTOR, tmp_path / "model.onnx", layout="x")
 
 
@@ -311,7 +313,7 @@ def test_without_safetensors_the_extra_is_named_before_any_work(tmp_path, monkey
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     stages = []
-    with pytest.raises(ImportError, match=r'pip install "yolotf\[safetensors\]"'):
+    with refused(ImportError):
         convert(
             weights,
             DETECTOR,
@@ -371,14 +373,14 @@ def test_a_model_for_any_size_is_that_of_each_size(tmp_path, weights, kind):
 )
 def test_any_size_is_refused_where_a_section_fixes_it(tmp_path, section):
     text = NET + normalized(4, 3) + normalized(8, 3) + section
-    with pytest.raises(errors.UnsupportedSectionError, match="one image size") as error:
+    with refused(errors.UnsupportedSectionError) as error:
         convert(write_weights(tmp_path, text), text, tmp_path / "m.keras", any_size=True)
     assert error.value.layer == 2
 
 
 def test_any_size_is_refused_where_the_stride_does_not_divide_the_size(tmp_path):
     text = NET.replace("32", "30") + normalized(4, 3, stride=2) + normalized(4, 3, stride=2)
-    with pytest.raises(errors.UnsupportedSectionError, match="does not divide its 30x30"):
+    with refused(errors.UnsupportedSectionError):
         convert(write_weights(tmp_path, text), text, tmp_path / "m.keras", any_size=True)
 
 
@@ -437,9 +439,9 @@ def test_without_room_nothing_is_begun(tmp_path, weights, full_disk, kind):
     output = write_old(tmp_path, weights, kind)
     before = contents(tmp_path)
     stages = []
-    with full_disk(), pytest.raises(OSError, match="File too large") as error:
+    with full_disk(), pytest.raises(OSError) as error:  # noqa: PT011 - errno below
         convert(weights, DETECTOR, output, progress=lambda *call: stages.append(call))
-    assert error.value.filename == str(output)
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(output))
     assert stages == []
     assert (contents(tmp_path), entries(tmp_path)) == (before, [output.name])
 
@@ -452,9 +454,9 @@ def test_a_write_that_fails_half_way_leaves_what_was_there(
     output = write_old(tmp_path, weights, kind)
     before = contents(tmp_path)
     monkeypatch.setattr(convert_module, "_check_room", lambda *_: None)
-    with full_disk(), pytest.raises(OSError, match="File too large") as error:
+    with full_disk(), pytest.raises(OSError) as error:  # noqa: PT011 - errno below
         convert(weights, DETECTOR, output)
-    assert error.value.filename == str(output)
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(output))
     assert (contents(tmp_path), entries(tmp_path)) == (before, [output.name])
 
 
@@ -507,18 +509,18 @@ def test_a_folder_of_something_else_is_written_into(tmp_path, weights):
 
 
 @pytest.mark.parametrize(
-    ("output", "error", "text"),
+    ("output", "error"),
     [
-        ("there/m.keras", FileNotFoundError, "no such folder"),
-        ("file/", FileExistsError, "is a file; a SavedModel is a folder"),
-        ("folder.keras", IsADirectoryError, "is a folder, .keras is a file"),
+        ("there/m.keras", FileNotFoundError),
+        ("file/", FileExistsError),
+        ("folder.keras", IsADirectoryError),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_first(tmp_path, weights, output, error, text):
+def test_an_output_that_cannot_be_is_refused_first(tmp_path, weights, output, error):
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder.keras").mkdir()
     stages = []
-    with pytest.raises(error, match=text):
+    with refused(error):
         convert(
             weights, DETECTOR, f"{tmp_path}/{output}", progress=lambda *call: stages.append(call)
         )
@@ -555,13 +557,13 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path, weights, kind):
     output = output_in(tmp_path, kind)
     os.mkfifo(output)
     stages = []
-    with pytest.raises(OSError, match="is a FIFO"):
+    with refused(OSError):
         convert(weights, DETECTOR, output, progress=lambda *call: stages.append(call))
     assert stages == []
     assert stat.S_ISFIFO(output.stat().st_mode)
     output.unlink()
     output.symlink_to("/dev/null")
-    with pytest.raises(OSError, match="is a character device"):
+    with refused(OSError):
         convert(weights, DETECTOR, output)
     assert stat.S_ISCHR(output.stat().st_mode)
 

@@ -22,6 +22,7 @@ from test_convert import (
 )
 
 from support.labelled_pictures import write_set
+from support.messages import refused
 from yolotf import errors, evaluation
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
@@ -205,7 +206,7 @@ def test_decoding_for_any_size(tmp_path, weights):
 
 def test_a_network_without_heads_cannot_be_decoded(tmp_path):
     text = NET + conv(8)
-    with pytest.raises(errors.UnsupportedSectionError, match="no detection head"):
+    with refused(errors.UnsupportedSectionError):
         convert(write_weights(tmp_path, text), text, tmp_path / "m.tflite", decode=True)
 
 
@@ -298,7 +299,7 @@ def test_calibration_that_cannot_be_leaves_what_was_there(tmp_path, weights):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/a.jpg").write_bytes(b"no picture")
     stages = []
-    with pytest.raises(errors.YolotfError, match="no picture in this folder"):
+    with refused(errors.YolotfError):
         convert(
             weights,
             DETECTOR,
@@ -316,29 +317,28 @@ def test_calibration_that_cannot_be_leaves_what_was_there(tmp_path, weights):
         )
     assert caught.value.filename == str(tmp_path / "none.png")
     assert stages == []
-    with pytest.raises((OSError, errors.YolotfError), match=r"a\.jpg"):
+    with refused((OSError, errors.YolotfError)):
         convert(weights, DETECTOR, output, int8=tmp_path / "broken")
     assert output.read_text() == "old"
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "text"),
+    ("name", "options"),
     [
         (
             "m.keras",
             {"batch_size": 2},
-            "batch_size is for .tflite or .onnx or SavedModel, not for .keras",
         ),
-        ("m.h5", {"decode": True}, "decode is for .tflite or .onnx or SavedModel, not for .h5"),
-        ("m.onnx", {"float16": True}, "float16 is for .tflite, not for .onnx"),
-        ("m", {"int8": __file__}, "int8 is for .tflite, not for SavedModel"),
-        ("m.tflite", {"float16": True, "int8": __file__}, "exclude each other"),
-        ("m.tflite", {"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ("m.h5", {"decode": True}),
+        ("m.onnx", {"float16": True}),
+        ("m", {"int8": __file__}),
+        ("m.tflite", {"float16": True, "int8": __file__}),
+        ("m.tflite", {"batch_size": 0}),
     ],
 )
-def test_options_of_other_formats_are_refused_first(name, options, text, tmp_path, weights):
+def test_options_of_other_formats_are_refused_first(name, options, tmp_path, weights):
     stages = []
-    with pytest.raises(errors.YolotfError, match=text):
+    with refused(errors.YolotfError):
         convert(
             weights,
             DETECTOR,
@@ -356,7 +356,7 @@ def test_without_onnx_the_extra_is_named_before_any_work(tmp_path, monkeypatch, 
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnx", None)
     stages = []
-    with pytest.raises(ImportError, match=r'pip install "yolotf\[onnx\]"'):
+    with refused(ImportError):
         convert(weights, DETECTOR, tmp_path / "m.onnx", progress=lambda *call: stages.append(call))
     assert (stages, list(tmp_path.iterdir())) == ([], [])
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tensorflow.lite.python import schema_py_generated as schema
 from test_convert import DETECTOR, assert_close, pictures_for, reference, write_weights
 
-from support import numpy_loader
+from support import messages, numpy_loader
 from support.cfgs import conv, net, normalized, route, section
 from yolotf import errors, parse_cfg
 from yolotf.formats import lite_process, tflite
@@ -60,7 +60,7 @@ def test_mish_in_int8_is_that_of_float(channels, tmp_path, photographs):
 def test_a_file_whose_answers_are_others_is_refused(tmp_path, photographs, monkeypatch):
     weights, output = write_weights(tmp_path, MISH), tmp_path / "m.tflite"
     monkeypatch.setattr(tflite, "LEAST_CORRELATION", 1.0)
-    with pytest.raises(errors.YolotfError, match=r"in int8 .* correlation output_0 ") as caught:
+    with messages.refused(errors.YolotfError, hide=r"(?<=output_0 )[\d.]+") as caught:
         convert(weights, MISH, output, int8=photographs)
     assert 0.9 < caught.value.correlations["output_0"] < 1
     assert not output.exists()
@@ -109,7 +109,7 @@ def test_mish_as_the_converter_writes_it_is_refused_and_ours_is_not(
     weights = wide_weights(tmp_path, np.float32(2))
     convert(weights, WIDE, tmp_path / "ours.tflite", int8=photographs)
     monkeypatch.setattr(tflite, "_make_convertible", lambda model: None)
-    with pytest.raises(errors.YolotfError, match=r"in int8 .* correlation output_0 ") as caught:
+    with messages.refused(errors.YolotfError, hide=r"(?<=output_0 )[\d.]+") as caught:
         convert(weights, WIDE, tmp_path / "theirs.tflite", int8=photographs)
     assert caught.value.correlations["output_0"] < 0.5
 
@@ -138,7 +138,7 @@ def test_int8_only_has_no_other_type(tmp_path, photographs):
 
 
 def test_int8_only_needs_images(tmp_path):
-    with pytest.raises(errors.YolotfError, match="int8_only needs int8, images to quantize by"):
+    with messages.refused(errors.YolotfError):
         convert("a.weights", MISH, tmp_path / "m.tflite", int8_only=True)
 
 
@@ -306,7 +306,7 @@ def test_the_cfg_and_class_names_are_in_the_file(tmp_path):
     ]
     convert(weights, DETECTOR, output)
     assert zipfile.ZipFile(output).namelist() == ["model.cfg"]
-    with pytest.raises(errors.YolotfError, match="3 names for the 2 classes"):
+    with messages.refused(errors.YolotfError):
         convert(weights, DETECTOR, output, class_names=list("abc"))
 
 
@@ -332,14 +332,14 @@ def test_the_process_writes_the_same_file(tmp_path, photographs, monkeypatch):
 
 @pytest.mark.usefixtures("converter_apart")
 @pytest.mark.parametrize(
-    ("program", "message"),
+    "program",
     [
-        ("import os; os.kill(os.getpid(), 9)", "the process was killed, as systems do where mem"),
-        ("import os; os.abort()", "the process was ended by SIGABRT"),
-        ("import sys; sys.exit('out of luck')", "exit code 1; its last words: out of luck"),
+        "import os; os.kill(os.getpid(), 9)",
+        "import os; os.abort()",
+        "import sys; sys.exit('out of luck')",
     ],
 )
-def test_what_ends_the_converter_is_a_sentence(program, message, tmp_path, monkeypatch):
+def test_what_ends_the_converter_is_a_sentence(program, tmp_path, monkeypatch):
     output = tmp_path / "m.tflite"
     output.write_text("old")
     start = subprocess.Popen
@@ -347,6 +347,6 @@ def test_what_ends_the_converter_is_a_sentence(program, message, tmp_path, monke
     monkeypatch.setattr(
         lite_process.subprocess, "Popen", lambda given, **options: start(command, **options)
     )
-    with pytest.raises(errors.TensorFlowError, match=message):
+    with messages.refused(errors.TensorFlowError):
         convert(write_weights(tmp_path, MISH), MISH, output)
     assert output.read_text() == "old"

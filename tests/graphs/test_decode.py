@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from support.messages import refused
 from support.slow_decoding import (
     HEADS,
     network_of,
@@ -328,25 +329,25 @@ def test_letter_boxed_networks_suppress_in_the_pictures_proportions():
 
 def test_a_class_tree_is_of_all_heads_or_of_none():
     network = network_of(region("tree=data/9k.tree"), region())
-    with pytest.raises(UnsupportedSectionError, match=r"tree=data/9k\.tree.*section 4 \[region\]"):
+    with refused(UnsupportedSectionError):
         decode.check_heads(network)
 
 
 def test_a_head_with_a_class_tree_needs_the_tree():
     network = network_of(region("tree=data/9k.tree"))
-    with pytest.raises(UnsupportedSectionError, match=r"tree=data/9k\.tree has to be given"):
+    with refused(UnsupportedSectionError):
         decode.decode_head(raw_for(network)[0], network.heads[0], (64, 96))
 
 
 def test_a_network_without_heads_is_refused():
     network = parse_cfg("[net]\nwidth=4\nheight=4\nchannels=3\n[convolutional]\nfilters=2\n")
-    with pytest.raises(UnsupportedSectionError, match="no detection head"):
+    with refused(UnsupportedSectionError):
         decode.check_heads(network)
 
 
 def test_regions_of_other_than_four_coordinates_are_refused():
     network = network_of((2 * 11, region()[1].replace("coords=4", "coords=6")))
-    with pytest.raises(UnsupportedSectionError, match="coords=6"):
+    with refused(UnsupportedSectionError):
         decode.check_heads(network)
 
 
@@ -363,11 +364,9 @@ def test_a_single_head_may_come_without_its_list():
 def test_raw_heads_of_another_form_are_refused():
     network = network_of(yolo(), yolo())
     raws = raw_for(network)
-    with pytest.raises(ValueError, match="1 raw outputs for 2 heads"):
+    with refused(ValueError):
         decode.find_candidates(raws[0], network, (64, 96), score_threshold=0.2)
-    with pytest.raises(
-        ValueError, match=r"takes \[batch, rows, columns, 18\], not \(2, 2, 3, 17\)"
-    ):
+    with refused(ValueError):
         decode.decode_head(raws[0][..., :17], network.heads[0], (64, 96))
 
 

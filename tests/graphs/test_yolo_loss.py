@@ -13,6 +13,7 @@ import yolotf
 from support import helpers
 from support import yolo_loss_by_hand as hand
 from support.cfgs import conv, net, normalized, yolo
+from support.messages import refused
 from yolotf.models.keras_module import keras
 
 ANCHORS = [(10, 14), (23, 27), (37, 58), (12, 12)]
@@ -89,22 +90,22 @@ def test_an_image_without_boxes_has_objectness_alone():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    "options",
     [
-        ({"focal_loss": 1}, "focal_loss= has no loss here"),
-        ({"counters_per_class": "1,2,3"}, "counters_per_class= has no loss here"),
-        ({"truth_thresh": 0.9}, "truth_thresh= below 1 has no loss here"),
+        {"focal_loss": 1},
+        {"counters_per_class": "1,2,3"},
+        {"truth_thresh": 0.9},
     ],
 )
-def test_a_loss_that_is_not_darknets_is_refused(options, words):
-    with pytest.raises(yolotf.UnsupportedSectionError, match=words):
+def test_a_loss_that_is_not_darknets_is_refused(options):
+    with refused(yolotf.UnsupportedSectionError):
         yolotf.yolo_losses(network_of(options))
 
 
 def test_heads_of_other_kinds_and_none_are_refused():
-    with pytest.raises(yolotf.UnsupportedSectionError, match=r"no \[yolo\] section"):
+    with refused(yolotf.UnsupportedSectionError):
         yolotf.yolo_losses(yolotf.parse_cfg(net(16) + conv(4)))
-    with pytest.raises(yolotf.UnsupportedSectionError, match=r"\[region\] has no loss here"):
+    with refused(yolotf.UnsupportedSectionError):
         yolotf.yolo_losses(yolotf.network("yolov2-tiny"))
 
 

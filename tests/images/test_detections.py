@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support import messages
+from support.messages import refused
 from yolotf.errors import YolotfError
 from yolotf.images import fonts
 from yolotf.images.detections import Detections, class_colour, open_picture
@@ -125,7 +127,7 @@ def test_nothing_found_is_empty_not_wrong():
 
 
 def test_arrays_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="1 box, 2 scores and 1 class do not"):
+    with refused(ValueError):
         Detections.of([[0, 0, 1, 1]], [0.5, 0.4], [1])
 
 
@@ -198,7 +200,7 @@ def test_pictures_may_be_arrays(shape, dtype):
 
 
 def test_arrays_of_other_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"not \(3, 20, 30\)"):
+    with refused(ValueError):
         open_picture(np.zeros((3, 20, 30), np.uint8))
 
 
@@ -213,7 +215,7 @@ def test_photographs_are_turned_upright(tmp_path):
 
 def test_a_file_that_is_no_picture_is_an_os_error(tmp_path):
     (tmp_path / "a.jpg").write_text("no picture")
-    with pytest.raises(OSError, match=r"a\.jpg"):
+    with refused(OSError):
         open_picture(tmp_path / "a.jpg")
 
 
@@ -277,7 +279,7 @@ def test_labels_in_any_script_an_installed_font_has(name):
 def test_letters_no_font_has_are_said(monkeypatch, tmp_path):
     monkeypatch.setattr(fonts, "folders", lambda: (tmp_path,))
     (tmp_path / "broken.ttf").write_bytes(b"no font")
-    with pytest.warns(UserWarning, match=r"no installed font has the letters 'абикосш'.*font="):
+    with messages.warned(UserWarning, hide=r"(?<=letters ).*?(?=;)"):
         labelled("собака и кошка")
     labelled("dog")
 
@@ -290,7 +292,7 @@ def test_a_letter_no_font_has_costs_no_other_letter_its_font():
 
 def test_a_font_that_is_none_is_refused(tmp_path):
     (tmp_path / "broken.ttf").write_bytes(b"no font")
-    with pytest.raises(OSError, match=r"broken\.ttf: not a font"):
+    with refused(OSError):
         labelled("dog", font=tmp_path / "broken.ttf")
     with pytest.raises(FileNotFoundError):
         labelled("dog", font=tmp_path / "none.ttf")
@@ -301,7 +303,7 @@ def test_lines_have_the_width_asked_for_and_labels_may_be_left_out():
     inside = (drawn == class_colour(0)).all(2)
     assert inside[150, 15:60].sum() == 7
     assert not drawn[:100].any()
-    with pytest.raises(ValueError, match="line_width=0 must be at least 1"):
+    with refused(ValueError):
         labelled("dog", line_width=0)
 
 
@@ -335,7 +337,7 @@ def test_supervision_gets_arrays_and_names(monkeypatch):
 
 def test_without_supervision_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(ImportError, match="pip install supervision"):
+    with refused(ImportError):
         some().to_supervision()
 
 
@@ -346,10 +348,10 @@ def test_a_drawing_never_replaces_its_picture_and_others_only_if_wanted(tmp_path
     found = Detections.of(np.zeros((0, 4)), [], [])
     (tmp_path / "link.png").symlink_to(picture)
     for path in (picture, tmp_path / "link.png"):
-        with pytest.raises(FileExistsError, match="is one of the inputs"):
+        with refused(FileExistsError):
             found.draw(picture, path)
     other.write_bytes(b"mine")
-    with pytest.raises(FileExistsError, match="overwrite=True"):
+    with refused(FileExistsError):
         found.draw(picture, other, overwrite=False)
     assert other.read_bytes() == b"mine"
     found.draw(picture, other)
@@ -357,7 +359,7 @@ def test_a_drawing_never_replaces_its_picture_and_others_only_if_wanted(tmp_path
         assert drawing.size == (40, 30)
     assert picture.read_bytes() == before
     for name in ("a", "a.xyz", "a.fli"):
-        with pytest.raises(ValueError, match="no picture can be written as"):
+        with refused(ValueError):
             found.draw(picture, tmp_path / name)
 
 
@@ -379,11 +381,11 @@ def test_a_class_that_cannot_be_there_is_refused():
     assert found.class_names[found.classes[0]] == "dog"
     assert len(found.filter(classes="cat")) == len(found.filter(classes=[0])) == 1
     assert len(found[:0].filter(classes="cat")) == 0
-    with pytest.raises(YolotfError, match=r"^no class is called 'Cat'; names are cat, dog$"):
+    with refused(YolotfError):
         found.filter(classes=["dog", "Cat"])
-    with pytest.raises(YolotfError, match="there is no class 2; the classes are 0 to 1"):
+    with refused(YolotfError):
         found.filter(classes=2)
     nameless = Detections.of([[0, 0, 4, 4]], [0.9], [1])
     assert len(nameless.filter(classes="class 1")) == len(nameless.filter(classes=1)) == 1
-    with pytest.raises(YolotfError, match="no names are known: pass class_names="):
+    with refused(YolotfError):
         nameless.filter(classes="dog")

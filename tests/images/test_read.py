@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import re
 import sys
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from support import weights_files
+from support import messages, weights_files
 from yolotf.errors import MissingPackageError, OutOfMemoryError
 from yolotf.images.read import open_picture, read_picture
 
@@ -109,10 +108,10 @@ def test_four_channels_of_files(tmp_path):
     np.testing.assert_array_equal(read_picture(tmp_path / "four.png", 4), four)
     cmyk = encoded(Image.fromarray(four, "RGBA").convert("RGB").convert("CMYK"), "TIFF")
     assert read_picture(cmyk, 4).shape == (12, 20, 4)
-    with pytest.raises(ValueError, match=r"four\.png has 4 channels, the network takes 5"):
+    with messages.refused(ValueError):
         read_picture(tmp_path / "four.png", 5)
     Image.fromarray(PIXELS).save(tmp_path / "three.png")
-    with pytest.raises(ValueError, match=r"three\.png has 3 channels, the network takes 4"):
+    with messages.refused(ValueError):
         read_picture(tmp_path / "three.png", 4)
     many = np.zeros((3, 4, 7), np.uint8)
     assert read_picture(many, 7) is many
@@ -129,36 +128,36 @@ def test_sixteen_bits_are_scaled(kind):
 def test_wide_integers_of_eight_bits_stay():
     image = Image.fromarray(np.array([[3, 255]], np.int32))
     assert np.asarray(open_picture(image)).tolist() == [[3, 255]]
-    with pytest.raises(ValueError, match="pixels from 0 to 70000: pictures have 8 or 16 bits"):
+    with messages.refused(ValueError):
         open_picture(Image.fromarray(np.array([[0, 70000]], np.int32)))
 
 
 @pytest.mark.parametrize("read", [open_picture, lambda picture: read_picture(picture, 3)])
 @pytest.mark.parametrize(
-    ("picture", "error", "message"),
+    ("picture", "error"),
     [
-        (None, TypeError, "a picture is None; cv2.imread answers None"),
-        (PIXELS[:0], ValueError, r"a picture of shape \(0, 20, 3\) is empty"),
-        (np.zeros((4, 0), np.uint8), ValueError, "is empty"),
-        (PIXELS[None], ValueError, r"not \(1, 12, 20, 3\); .* as a list: list\(array\)"),
-        (PIXELS[0, 0], ValueError, r"a picture is \[height, width, channels\], not \(3,\)"),
-        (PIXELS.astype(np.float32), ValueError, "reaches from 0 to 255; divide it by 255"),
-        (PIXELS / 127.5 - 1, ValueError, "reaches from -1 to 1; scale it to 0..1, or give uint8"),
-        (np.float32([[np.nan]]), ValueError, "this array holds NaN"),
-        (np.float32([[np.inf]]), ValueError, "reaches from inf to inf"),
-        (PIXELS.astype(np.int32), TypeError, r"array of int32 .*; array.astype\('uint8'\)"),
-        (PIXELS.astype(np.uint16), TypeError, r"array of uint16 .*\(array / 257\)"),
-        (PIXELS > 9, TypeError, r"array of bool .*astype\('uint8'\) \* 255"),
-        (PIXELS.astype(np.complex64), TypeError, "array of complex64 is not an image"),
-        (PIXELS.astype(str), TypeError, "is not an image"),
-        (7, TypeError, "a picture is a path, an array, .* not int"),
-        ([PIXELS], TypeError, "not list"),
-        ({}, TypeError, "not dict"),
-        (np.zeros((9, 9, 7), np.uint8), ValueError, r"not \(9, 9, 7\)"),
+        (None, TypeError),
+        (PIXELS[:0], ValueError),
+        (np.zeros((4, 0), np.uint8), ValueError),
+        (PIXELS[None], ValueError),
+        (PIXELS[0, 0], ValueError),
+        (PIXELS.astype(np.float32), ValueError),
+        (PIXELS / 127.5 - 1, ValueError),
+        (np.float32([[np.nan]]), ValueError),
+        (np.float32([[np.inf]]), ValueError),
+        (PIXELS.astype(np.int32), TypeError),
+        (PIXELS.astype(np.uint16), TypeError),
+        (PIXELS > 9, TypeError),
+        (PIXELS.astype(np.complex64), TypeError),
+        (PIXELS.astype(str), TypeError),
+        (7, TypeError),
+        ([PIXELS], TypeError),
+        ({}, TypeError),
+        (np.zeros((9, 9, 7), np.uint8), ValueError),
     ],
 )
-def test_what_is_no_picture_is_refused_with_the_fix(read, picture, error, message):
-    with pytest.raises(error, match=message):
+def test_what_is_no_picture_is_refused_with_the_fix(read, picture, error):
+    with messages.refused(error):
         read(picture)
 
 
@@ -167,7 +166,7 @@ def test_files_open_for_reading_text_are_refused_with_the_fix(tmp_path):
     path.write_text("text")
     with (
         path.open(encoding="utf-8") as file,
-        pytest.raises(TypeError, match="is open for reading text; open it with 'rb'"),
+        messages.refused(TypeError),
     ):
         open_picture(file)
 
@@ -175,34 +174,36 @@ def test_files_open_for_reading_text_are_refused_with_the_fix(tmp_path):
 def test_a_tensor_without_a_value_is_refused():
     @tf.function(autograph=False)
     def traced(image):
-        with pytest.raises(TypeError, match=r"without a value, as inside a tf\.function"):
+        with messages.refused(TypeError, hide="(Symbolic)?Tensor"):
             open_picture(image)
         return image
 
     traced(tf.constant(PIXELS))
 
 
+PILLOW = "(?<=: )image file is truncated.*|(?<=: )broken .*|(?<=: )unrecognized .*"
+"""Its words for half a file."""
 WEIGHTS = weights_files.content(np.ones(99), header=weights_files.header(64))
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    "content",
     [
-        (b"", "an empty file"),
-        (b"<!DOCTYPE html><html><title>Not found</title></html>", "a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "git lfs pull"),
-        (gzip.compress(b"picture", mtime=0), "a gzip file"),
-        (b"404: Not Found", "an answer of a server"),
-        (WEIGHTS, "a Darknet .weights file, not a picture"),
-        (bytes(range(128, 256)) * 9, "not a picture that Pillow can read"),
-        (encoded(Image.fromarray(PIXELS))[:200], r"truncated|broken|unrecognized"),
+        b"",
+        b"<!DOCTYPE html><html><title>Not found</title></html>",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n",
+        gzip.compress(b"picture", mtime=0),
+        b"404: Not Found",
+        WEIGHTS,
+        bytes(range(128, 256)) * 9,
+        encoded(Image.fromarray(PIXELS))[:200],
     ],
 )
-def test_files_that_are_none_say_what_they_are(content, words, tmp_path):
+def test_files_that_are_none_say_what_they_are(content, tmp_path):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(OSError, match=rf"a\.jpg: .*{words}"):
+    with messages.refused(OSError, hide=PILLOW):
         read_picture(tmp_path / "a.jpg", 3)
-    with pytest.raises(OSError, match=rf"a picture of {len(content)} bytes: .*{words}"):
+    with messages.refused(OSError, hide=PILLOW):
         read_picture(content, 3)
 
 
@@ -228,7 +229,7 @@ def test_a_decompression_bomb_is_refused_with_what_to_change(monkeypatch, tmp_pa
 def test_a_picture_that_no_memory_holds_is_refused():
     """A view of one number; its copy would be 2**60 bytes."""
     huge = np.broadcast_to(np.float64(0.5), (2**29, 2**29, 1))
-    with pytest.raises(OutOfMemoryError, match=r"a picture of shape \(536870912, .*float64"):
+    with messages.refused(OutOfMemoryError):
         read_picture(huge, 1)
 
 
@@ -240,8 +241,8 @@ def test_a_jpeg_that_is_cut_short_is_read_as_far_as_it_goes(progressive, share, 
     path = tmp_path / "cut.jpg"
     path.write_bytes(whole[: int(len(whole) * share)])
     expected = np.asarray(Image.open(io.BytesIO(whole)))
-    for given, name in ((path, str(path)), (path.read_bytes(), "a picture of ")):
-        with pytest.warns(UserWarning, match=re.escape(name) + ".*: cut short; read as far as it"):
+    for given in (path, path.read_bytes()):
+        with messages.warned(UserWarning, hide=r"\d+(?= bytes)"):
             found = read_picture(given, 3)
         assert found.shape == expected.shape
         same = np.abs(found.astype(int) - expected).max(axis=(1, 2)) <= 8
@@ -256,7 +257,7 @@ def test_the_header_of_a_jpeg_alone_is_no_picture(tmp_path):
     whole = encoded(Image.fromarray(PIXELS), "JPEG")
     start = whole.index(b"\xff\xda")
     (tmp_path / "a.jpg").write_bytes(whole[: start + 14])
-    with pytest.raises(OSError, match=r"a\.jpg: image file is truncated"):
+    with messages.refused(OSError, hide=PILLOW):
         read_picture(tmp_path / "a.jpg", 3)
 
 
@@ -265,7 +266,7 @@ def test_of_several_frames_the_first_is_taken_with_a_word(kind, tmp_path):
     frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue", "lime")]
     path = tmp_path / f"a.{kind.lower()}"
     frames[0].save(path, kind, save_all=True, append_images=frames[1:])
-    with pytest.warns(UserWarning, match="has several frames; the first is taken"):
+    with messages.warned(UserWarning):
         found = read_picture(path, 3)
     assert (np.abs(found.astype(int) - [255, 0, 0]) < 12).all()
     frames[0].save(path, kind)
@@ -286,5 +287,5 @@ def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "ID", [one for one in Image.ID if one not in ("HEIC", "HEIF")])
     path = tmp_path / "IMG_0001.HEIC"
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
-    with pytest.raises(MissingPackageError, match=r'HEIC needs pillow-heif; pip install "yolotf\['):
+    with messages.refused(MissingPackageError):
         read_picture(path, 3)

@@ -17,6 +17,7 @@ from PIL import Image
 import yolotf
 from support.cfgs import conv, net, normalized
 from support.helpers import cfg_params, network_facts, write_weights
+from support.messages import refused
 from yolotf.cli.commands import main
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
@@ -131,9 +132,9 @@ def test_lists_and_every_kind_of_picture(small, tmp_path):
         np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
     assert answers[0].classes.tolist() == answers[1].classes.tolist() == answers[3].classes.tolist()
     assert classify([]) == []
-    with pytest.raises(TypeError, match="a picture is None"):
+    with refused(TypeError):
         classify(None)
-    with pytest.raises(ValueError, match="top=0 must be at least 1"):
+    with refused(ValueError):
         classify(PIXELS, top=0)
 
 
@@ -179,7 +180,7 @@ def test_copies_read_the_file_that_serves_now(copied, small):
     found, again = classify(PIXELS), other(PIXELS)
     np.testing.assert_array_equal(found.scores, again.scores)
     assert found.labels == again.labels
-    with pytest.raises(TypeError, match=r"a Classifier whose weights came from .* cannot be pick"):
+    with refused(TypeError):
         copied(Classifier(parse_cfg(text), small().read_bytes()))
 
 
@@ -188,7 +189,7 @@ def test_a_pickle_whose_file_is_gone_says_so(small, tmp_path):
     path.write_bytes(small().read_bytes())
     pickled = pickle.dumps(Classifier(parse_cfg(SMALL + SOFTMAX), path))
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"a pickled Classifier holds the path") as caught:
+    with refused(FileNotFoundError) as caught:
         pickle.loads(pickled)
     assert caught.value.filename == str(path)
 
@@ -261,7 +262,7 @@ def test_build_function_answers_probabilities(small):
     np.testing.assert_allclose(
         function(PIXELS[None])[0], keras_answer(text, small(seed=2)), rtol=1e-4
     )
-    with pytest.raises(ValueError, match=r"any_size=True: .* has no detection head"):
+    with refused(ValueError):
         build_function(parse_cfg(text), small(), any_size=True)
     short = small().with_name("short.weights")
     short.write_bytes(small().read_bytes()[:-40])
@@ -325,34 +326,34 @@ def test_trees_multiply_along_the_branch(small, tmp_path):
 
 
 def test_a_missing_tree_is_an_os_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"a\.tree"):
+    with refused(FileNotFoundError):
         Classifier(parse_cfg(SMALL + "[softmax]\ntree=a.tree\n"), tmp_path / "none.weights")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "content",
     [
-        ("animal\n", r"a\.tree: line 1 is not a class; a line has a name"),
-        ("animal -1\ncat 1\n", r"line 2 is not a class"),
-        ("animal -1\n", r"1 class, .* has 5"),
+        "animal\n",
+        "animal -1\ncat 1\n",
+        "animal -1\n",
     ],
 )
-def test_trees_that_are_none_are_refused(content, message, tmp_path):
+def test_trees_that_are_none_are_refused(content, tmp_path):
     (tmp_path / "a.tree").write_text(content)
     text = SMALL + f"[softmax]\ntree={tmp_path / 'a.tree'}\n"
-    with pytest.raises(YolotfError, match=message):
+    with refused(YolotfError):
         Classifier(parse_cfg(text), tmp_path / "none.weights")
 
 
 def test_detectors_and_classifiers_name_each_other(small, tmp_path):
-    with pytest.raises(UnsupportedSectionError, match=r"a detector.*use yolotf\.Detector"):
+    with refused(UnsupportedSectionError):
         Classifier("yolov4-tiny", tmp_path / "none.weights")
-    with pytest.raises(UnsupportedSectionError, match=r"use yolotf\.Classifier"):
+    with refused(UnsupportedSectionError):
         yolotf.Detector(parse_cfg(SMALL + SOFTMAX), small())
 
 
 def test_names_have_to_be_as_many_as_classes(small):
-    with pytest.raises(YolotfError, match="2 names for the 5 classes"):
+    with refused(YolotfError):
         Classifier(parse_cfg(SMALL + SOFTMAX), small(), class_names=NAMES[:2])
     assert "24x24, 5 classes" in repr(
         Classifier(parse_cfg(SMALL + SOFTMAX), small(), class_names=NAMES)

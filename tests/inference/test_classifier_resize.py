@@ -14,6 +14,7 @@ from PIL import Image
 import yolotf
 from support.cfgs import conv, net, normalized, section, yolo
 from support.helpers import write_weights
+from support.messages import refused
 from yolotf.cli.commands import main
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.inference import build_function
@@ -95,10 +96,10 @@ def test_they_differ(weights):
 
 def test_other_words_are_refused(weights):
     for make in (yolotf.Classifier, build_function):
-        with pytest.raises(ValueError, match="resize='fit' must be one of 'crop', 'letter_box'"):
+        with refused(ValueError):
             make(TEXT, weights, resize="fit")
     text = net(32) + conv(18) + yolo()
-    with pytest.raises(ValueError, match="is a detector, whose cfg has letter_box="):
+    with refused(ValueError):
         build_function(text, weights, resize="stretch")
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 import yolotf
 from support import helpers, numpy_loader
 from support.cfgs import conv, net, normalized, section
+from support.messages import refused
 from support.networks_of_sections import SECTIONS, SMALL, around
 from yolotf.cli import doctor
 from yolotf.cli.commands import main
@@ -285,9 +286,9 @@ def test_missing_engines_are_one_sentence(name, small_file, monkeypatch, capsys,
     monkeypatch.setitem(sys.modules, name, None)
     openvino_engine._core.cache_clear()
     message = rf'engine=\'{name}\' needs the package {name}.*; pip install "yolotf\[{name}\]"'
-    with pytest.raises(MissingPackageError, match=message):
+    with refused(MissingPackageError):
         yolotf.Detector(parse_cfg(SMALL), small_file(), engine=name)
-    with pytest.raises(MissingPackageError, match=message):
+    with refused(MissingPackageError):
         yolotf.Classifier(parse_cfg(CLASSIFIER), small_file(1, CLASSIFIER), engine=name)
     (tmp_path / "a.cfg").write_text(SMALL)
     Image.fromarray(images(1)[0]).save(tmp_path / "a.png")
@@ -298,20 +299,17 @@ def test_missing_engines_are_one_sentence(name, small_file, monkeypatch, capsys,
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    "options",
     [
-        ({"engine": "tensorrt"}, "engine='tensorrt'; one of tensorflow, openvino, onnxruntime"),
-        ({"precision": "half"}, "precision='half'; one of float32, bfloat16"),
-        ({"precision": "bfloat16"}, "precision='bfloat16' with engine='tensorflow': only"),
-        (
-            {"precision": "bfloat16", "engine": "onnxruntime"},
-            "precision='bfloat16' with engine='onnxruntime': only engine='openvino' computes in it",
-        ),
+        {"engine": "tensorrt"},
+        {"precision": "half"},
+        {"precision": "bfloat16"},
+        {"precision": "bfloat16", "engine": "onnxruntime"},
     ],
 )
 @pytest.mark.parametrize("door", [yolotf.Detector, yolotf.Classifier])
-def test_unknown_engines_are_refused_before_the_file_is_opened(door, options, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_unknown_engines_are_refused_before_the_file_is_opened(door, options):
+    with refused(ValueError):
         door(parse_cfg(SMALL), "missing.weights", **options)
 
 
@@ -319,9 +317,7 @@ def test_what_an_engine_refuses_is_an_engine_error(engine, small_file):
     network = parse_cfg(SMALL)
     ours, weights = opened(network, small_file(), engine)
     wrong = np.zeros((2, 32, 32, 3), np.float32)
-    with pytest.raises(
-        EngineError, match=f"<cfg>: {engine} refuses a run of 2 images for"
-    ) as error:
+    with refused(EngineError, hide=r"(?s)(?<=64x32: ).*") as error:
         ours.raw_heads(wrong, weights)
     assert error.value.facts == {
         "engine": engine,
@@ -339,13 +335,13 @@ def test_what_an_engine_refuses_is_an_engine_error(engine, small_file):
 def test_an_allocation_that_fails_is_no_memory():
     network = parse_cfg(SMALL)
     for refusal in (MemoryError(), RuntimeError("Exception: std::bad_alloc")):
-        with pytest.raises(OutOfMemoryError, match="no memory left"), refusals("x", network, 1):
+        with refused(OutOfMemoryError), refusals("x", network, 1):
             raise refusal
 
 
 def test_networks_that_cannot_be_computed_are_refused(engine, small_file):
     text = SMALL.replace("[convolutional]", "[convolutional]\ndontload=1", 1)
-    with pytest.raises(UnsupportedSectionError, match="dontload=1"):
+    with refused(UnsupportedSectionError):
         yolotf.Detector(parse_cfg(text), small_file(), engine=engine)
 
 

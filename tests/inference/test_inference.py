@@ -19,7 +19,7 @@ import tensorflow as tf
 from PIL import Image
 
 import yolotf
-from support import helpers, numpy_loader
+from support import helpers, messages, numpy_loader
 from support.cfgs import conv, net, normalized
 from support.networks_of_sections import SECTIONS, SMALL, around
 from yolotf import inference
@@ -166,7 +166,7 @@ def test_a_file_that_does_not_fit_changes_nothing(kind, small_file, tmp_path):
     content, expected = damaged(small_file(2).read_bytes(), kind)
     bad = tmp_path / "bad.weights"
     bad.write_bytes(content)
-    with pytest.raises(expected, match=r"bad\.weights"):
+    with messages.refused(expected):
         folded.load(bad)
     after = variables_of(folded)
     assert all(np.array_equal(before[name], after[name]) for name in before)
@@ -246,7 +246,7 @@ def test_a_missing_file_is_an_os_error(tmp_path):
 
 def test_sections_the_file_holds_nothing_for_are_refused():
     text = SMALL.replace("activation=mish", "activation=mish\ndontload=1")
-    with pytest.raises(UnsupportedSectionError, match=r"dontload=1.*section 1 \[convolutional\]"):
+    with messages.refused(UnsupportedSectionError):
         FoldedNetwork(parse_cfg(text))
 
 
@@ -542,16 +542,14 @@ def test_any_size_takes_pictures_as_they_are(small_file):
         np.testing.assert_array_equal(ours.counts, theirs.counts)
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
         np.testing.assert_allclose(ours.boxes, theirs.boxes, rtol=1e-4, atol=1e-3)
-    with pytest.raises(YolotfError, match=r"44x32: .* must be multiples of 8") as error:
+    with messages.refused(YolotfError) as error:
         function(np.zeros((1, 32, 44, 3), np.uint8))
     assert (error.value.input_size, error.value.stride) == ((32, 44), 8)
 
 
 def test_any_size_is_refused_where_a_section_fixes_the_size():
     network = parse_cfg(SMALL.replace("[maxpool]\nsize=2", "[reorg]", 1))
-    with pytest.raises(
-        UnsupportedSectionError, match=r"\[reorg\] works for one image size.*section 2 "
-    ):
+    with messages.refused(UnsupportedSectionError):
         InferenceFunction(network, any_size=True)
 
 
@@ -611,47 +609,46 @@ def test_a_pickle_whose_file_is_gone_says_so(small_file, tmp_path):
     pickled = pickle.dumps(Detector(parse_cfg(SMALL), path))
     assert b"gone.weights" in pickled
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"a pickled Detector holds the path of its") as one:
+    with messages.refused(FileNotFoundError) as one:
         pickle.loads(pickled)
     assert one.value.filename == str(path)
 
 
 @pytest.mark.parametrize(
-    ("only", "names", "message"),
+    ("only", "names"),
     [
-        ("cow", list("abcd"), "'cow' is not one of the 4 classes; names are a, b, c, d"),
+        ("cow", list("abcd")),
         (
             ["1", 4],
             None,
-            "4 is not one of the 4 classes; there are no class names: use numbers, 0 to 3",
         ),
-        ([-1], None, "-1 is not one of the 4 classes"),
-        (" , ", list("abcd"), "' , ' names no class"),
-        ([], None, "() names no class"),
+        ([-1], None),
+        (" , ", list("abcd")),
+        ([], None),
     ],
 )
-def test_classes_that_are_none_are_refused(only, names, message):
-    with pytest.raises(YolotfError, match=re.escape(message)):
+def test_classes_that_are_none_are_refused(only, names):
+    with messages.refused(YolotfError):
         InferenceFunction(parse_cfg(SMALL), DetectionOptions(only=only), class_names=names)
-    with pytest.raises(YolotfError, match=re.escape(message)):
+    with messages.refused(YolotfError):
         Detector(parse_cfg(SMALL), "missing.weights", only=only, class_names=names)
     with pytest.raises(TypeError):
         Detector(parse_cfg(SMALL), "missing.weights", only=[1.5])
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    "options",
     [
-        ({"score_threshold": 1}, "score_threshold=1 must be at least 0 and below 1"),
-        ({"iou_threshold": 1}, "iou_threshold=1 must be at least 0 and below 1"),
-        ({"iou_threshold": -0.1}, "iou_threshold=-0.1 must be"),
-        ({"max_boxes": 0}, "max_boxes=0 must be"),
-        ({"nms_kind": "soft"}, "nms_kind='soft'; one of default"),
+        {"score_threshold": 1},
+        {"iou_threshold": 1},
+        {"iou_threshold": -0.1},
+        {"max_boxes": 0},
+        {"nms_kind": "soft"},
     ],
 )
-def test_meaningless_options_are_refused_before_the_file_is_opened(options, message):
+def test_meaningless_options_are_refused_before_the_file_is_opened(options):
     for door in (Detector, build_function):
-        with pytest.raises(ValueError, match=re.escape(message)):
+        with messages.refused(ValueError):
             door(parse_cfg(SMALL), "missing.weights", **options)
 
 
@@ -680,7 +677,7 @@ def test_names_come_from_a_file_or_a_list(small_file, tmp_path):
     for names in (tmp_path / "a.names", str(tmp_path / "a.names"), ["one", "two", "three", "four"]):
         detector = Detector(parse_cfg(SMALL), small_file(3), class_names=names)
         assert detector.class_names == ("one", "two", "three", "four")
-    with pytest.raises(YolotfError, match="3 names for the 4 classes") as error:
+    with messages.refused(YolotfError) as error:
         Detector(parse_cfg(SMALL), small_file(3), class_names=["a", "b", "c"])
     assert (error.value.expected, error.value.found) == (4, 3)
 
@@ -696,21 +693,21 @@ def test_an_array_of_images_is_a_batch(small_file):
             np.testing.assert_allclose(found.xyxy, alone.xyxy, rtol=1e-4, atol=1e-3)
     assert detector(images[:0]) == []
     assert len(detector(images[:1])) == 1
-    with pytest.raises(ValueError, match=r"not \(2, 40, 50, 3\); give the images of a batch"):
+    with messages.refused(ValueError):
         detector([images[:2]])
 
 
 def test_pictures_of_other_shapes_are_refused(small_file):
     detector = Detector(parse_cfg(SMALL), small_file(3))
     for shape in ((3,), (2, 2, 3, 4, 5)):
-        with pytest.raises(ValueError, match=re.escape(f"not {shape}")):
+        with messages.refused(ValueError):
             detector(np.zeros(shape, np.uint8))
-    with pytest.raises(ValueError, match=r"not \(3, 4, 5\)"):
+    with messages.refused(ValueError):
         detector(np.zeros((2, 3, 4, 5), np.uint8))
     text = SMALL.replace("channels=3", "channels=5", 1)
     detector = Detector(parse_cfg(text), small_file(3, text=text))
     assert len(detector(np.zeros((32, 64, 5), np.uint8)).scores) >= 0
-    with pytest.raises(ValueError, match="5 channels"):
+    with messages.refused(ValueError):
         detector(np.zeros((32, 64, 3), np.uint8))
 
 
@@ -827,7 +824,7 @@ def test_a_load_inside_a_function_is_refused_at_once(small_file):
         lambda: build_function(network, weights),
         lambda: traced.load(weights),
     ):
-        with pytest.raises(YolotfError, match=r"inside a tf\.function: .* load them before"):
+        with messages.refused(YolotfError):
             tf.function(load, autograph=False)()
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import yolotf
+from support.messages import refused
 from yolotf.cli.commands import main
 from yolotf.darknet.cfg import Shape
 from yolotf.inference.classifier_images import prepare_all
@@ -124,9 +125,9 @@ def test_what_a_classifier_sees():
 
 def test_other_words_are_refused(official_tiny):
     for make in (yolotf.Detector, yolotf.build_function):
-        with pytest.raises(ValueError, match="resize='pillow'; one of darknet, opencv"):
+        with refused(ValueError):
             make(official_tiny.cfg, official_tiny.weights, resize="pillow")
-    with pytest.raises(ValueError, match="resize='pillow' must be one of"):
+    with refused(ValueError):
         yolotf.Classifier("darknet19", "none", resize="pillow")
 
 

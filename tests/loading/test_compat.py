@@ -11,6 +11,7 @@ import pytest
 import yolotf
 from support import foreign_models, numpy_loader
 from support.foreign_models import CFG, STYLES, Recorder
+from support.messages import warned
 from yolotf.weights import layout
 
 # (module, function): the old signature, and the style of that project's models.
@@ -121,7 +122,7 @@ def test_a_file_of_the_first_layers_answers_false(layers, tmp_path):
     foreign_models.assert_holds(record.pairs[:layers], path)
     np.testing.assert_array_equal(record.pairs[-1].kernel.kernel.numpy(), last)
     # It knows nothing of the rest, so neither does a file made from it.
-    with pytest.warns(UserWarning, match="epsilon"):  # Keras' own, and true
+    with warned(UserWarning):  # Keras' own, and true
         yolotf.save_darknet_weights(model, tmp_path / "whole.weights")
     foreign_models.assert_holds(record.pairs, tmp_path / "whole.weights")
 
@@ -132,7 +133,7 @@ def test_saving_writes_the_old_header(weights, tmp_path):
     model = STYLES["subclassed"](Recorder())
     load_weights(model, weights)
     path = tmp_path / "saved.weights"
-    with pytest.warns(UserWarning, match="epsilon"):
+    with warned(UserWarning):
         assert save_weights(model, path, tiny=False) is None
     assert struct.unpack("<5i", path.read_bytes()[:20]) == (0, 2, 5, 32032000, 0)
     assert path.read_bytes()[20:] == weights.read_bytes()[20:]

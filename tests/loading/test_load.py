@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
-from support import helpers, numpy_loader, weights_files
+from support import helpers, messages, numpy_loader, weights_files
 from support import load_helpers as loading
 from support.cfgs import conv
 from support.load_helpers import EVERYTHING, PLAIN, build, content, same, scramble, snapshot
@@ -139,7 +139,7 @@ def test_a_network_without_weights_has_a_file_of_a_header(weights, path_taken):
     assert (report.floats, report.layers, report.variables) == (0, 0, 0)
     assert report.path_taken == "portable"
     path = weights(HEADERS["wide"] + bytes(12))
-    with pytest.raises(errors.SizeMismatchError, match="12 bytes left: it has 32 bytes, the netwo"):
+    with messages.refused(errors.SizeMismatchError):
         written(model, path, text)
 
 
@@ -189,8 +189,7 @@ def test_a_load_inside_a_function_is_refused_at_once(plain, weights, tmp_path, a
 
     yolotf.load_darknet_weights(plain, path)
     before = snapshot(plain)
-    name = "save_darknet_weights" if options is None else "load_darknet_weights"
-    with pytest.raises(ValueError, match=f"{name} inside a tf.function: that would happen once"):
+    with messages.refused(ValueError, hide="(?s)in user code:.*ValueError: "):
         tf.function(inside, autograph=autograph)(tf.constant(1))
     assert same(snapshot(plain), before)
     assert not (tmp_path / "saved.weights").exists()
@@ -217,7 +216,7 @@ def test_the_arguments_of_older_loaders_are_taken(plain, weights):
     )
     assert done == [("loading", 0, 3228), ("loading", 3228, 3228)]
     assert report.floats == 802
-    with pytest.raises(ValueError, match="bn_epsilon is 'other', must be 'keep' or 'darknet'"):
+    with messages.refused(ValueError):
         yolotf.load_darknet_weights(plain, weights(), bn_epsilon="other")
 
 
@@ -303,9 +302,7 @@ def test_variables_of_16_bits_take_rounded_numbers_if_cast_says_so(weights, path
     yolotf.load_darknet_weights(wide, path, verify=False)  # 3.4e38 is none of a network
     scramble(narrow, 2)
     before = snapshot(narrow)
-    with pytest.raises(
-        errors.ModelMismatchError, match=f"is {dtype}, .*; pass cast=True to round$"
-    ):
+    with messages.refused(errors.ModelMismatchError):
         yolotf.load_darknet_weights(narrow, path, verify=False)
     assert same(snapshot(narrow), before)
     report = yolotf.load_darknet_weights(narrow, path, cast=True, verify=False)
@@ -780,9 +777,7 @@ def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
     file = WeightsFile.named(path)
     scramble(plain)
     before = snapshot(plain)
-    with pytest.raises(
-        errors.ModelMismatchError, match=r"beta \(16,\) is not a valid array \(bad_segment\)"
-    ):
+    with messages.refused(errors.ModelMismatchError):
         writing.write(
             file,
             file.header(plan.floats),

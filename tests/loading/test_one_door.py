@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
-from support import load_helpers
+from support import load_helpers, messages
 from support.cfgs import conv
 from support.load_helpers import HEAD, NET, build
 from yolotf.models.keras_module import keras
@@ -153,22 +153,22 @@ def test_a_file_of_no_stock_network_into_a_few_layers_asks_for_its_cfg(which, en
 def test_arguments_that_are_something_else(weights):
     model, network = by_hand(), yolotf.parse_cfg(TEXT)
     load = yolotf.load_darknet_weights
-    for arguments, options, said in (
-        ((network, weights), {}, "model is a Network"),
-        ((weights, model), {}, "are swapped"),
-        ((str(weights), model), {}, "are swapped"),
-        ((weights, weights), {}, "must be a Keras model"),
-        ((None, weights), {}, "model is None"),
-        ((tf.keras.Model, weights), {}, "the class Model"),
-        ((tf.function(model), weights), {}, "is a tf.function"),
-        ((model, network), {}, "pass the file, and the network"),
-        ((model, model), {}, "weights is a model"),
-        ((model, weights), {"cfg": model}, "cfg must be a Network"),
-        ((model, weights), {"cfg": 80}, "cfg must be a Network"),
+    for arguments, options in (
+        ((network, weights), {}),
+        ((weights, model), {}),
+        ((str(weights), model), {}),
+        ((weights, weights), {}),
+        ((None, weights), {}),
+        ((tf.keras.Model, weights), {}),
+        ((tf.function(model), weights), {}),
+        ((model, network), {}),
+        ((model, model), {}),
+        ((model, weights), {"cfg": model}),
+        ((model, weights), {"cfg": 80}),
     ):
-        with pytest.raises(TypeError, match=said):
+        with messages.refused(TypeError):
             load(*arguments, **options)
-    with pytest.raises(TypeError, match="network is int, must be a Network, the name of one or"):
+    with messages.refused(TypeError):
         yolotf.build_model(80)
 
 
@@ -182,7 +182,7 @@ def test_a_model_of_a_name_or_a_cfg(tmp_path, weights):
         for values, others in zip(found, expected, strict=True):
             np.testing.assert_array_equal(values, others)
     assert yolotf.build_model("yolov4-tiny").count_params() == 6_062_814
-    with pytest.raises(yolotf.errors.CfgError, match="yolov4-tinny"):
+    with messages.refused(yolotf.errors.CfgError):
         yolotf.build_model("yolov4-tinny")
 
 

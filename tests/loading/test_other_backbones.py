@@ -5,6 +5,7 @@ import pytest
 
 import yolotf
 from support import by_hand, helpers, weights_files
+from support.messages import refused
 from yolotf.loading import planning
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout
@@ -90,7 +91,7 @@ def test_neck_under_another_backbone_gets_its_own_sections(name, backbone, class
 def test_stem_is_not_loaded_for_its_shape_alone(name, backbone, tmp_path):
     # Its first kernel is 3 x 3 x 3 x 32, and of yolov4-tiny's stride, too.
     model = getattr(keras().applications, backbone)(include_top=False, weights=None)
-    with pytest.raises(yolotf.ModelMismatchError, match=f"no layer of {name} "):
+    with refused(yolotf.ModelMismatchError):
         sections_loaded(yolotf.network(name), model, tmp_path)
 
 

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 import yolotf
+from support.messages import warned
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_a_file_saved_here_leaves_no_doubt_until_it_is_changed(three, tmp_path):
     shutil.copyfile(path, tmp_path / "copy.weights")
     (doubt,) = yolotf.load_darknet_weights(model, tmp_path / "copy.weights").warnings
     assert "yolov4-tiny-custom" in doubt
-    with pytest.warns(UserWarning, match="yolov4-tiny-custom"):
+    with warned(UserWarning):
         yolotf.Detector(network, tmp_path / "copy.weights")
     os.utime(path, ns=(0, 0))
     assert yolotf.load_darknet_weights(model, path).warnings

@@ -6,6 +6,7 @@ import pytest
 import yolotf
 from support import helpers
 from support.cfgs import conv, net, normalized, yolo
+from support.messages import refused
 from yolotf.loading import partial
 from yolotf.models import layer_names
 from yolotf.models.keras_module import keras
@@ -134,7 +135,7 @@ def test_a_layer_of_another_shape_is_refused_with_both(network, tmp_path):
     write(network, tmp_path / "a.weights")
     model = hand_made(NAMES, filters=(8, 16, 12, 16))
     before = numbers_of(model)
-    with pytest.raises(yolotf.ModelMismatchError, match=r"conv_2.*\(1, 1, 16, 12\)"):
+    with refused(yolotf.ModelMismatchError):
         yolotf.load_darknet_weights(model, tmp_path / "a.weights", cfg=network, by_name=True)
     assert_untouched(model, {layer.name for layer in model.layers}, before)
 
@@ -241,7 +242,7 @@ def test_a_file_of_another_class_count_fills_all_but_the_head(network, tmp_path)
 def test_only_the_head_is_excused(network, tmp_path):
     write(network, tmp_path / "a.weights")
     changed = yolotf.parse_cfg(CFG.replace("filters=8", "filters=4"))
-    with pytest.raises(yolotf.ModelMismatchError, match="conv_0") as caught:
+    with refused(yolotf.ModelMismatchError) as caught:
         yolotf.load_darknet_weights(
             yolotf.build_model(changed), tmp_path / "a.weights", cfg=network
         )

@@ -21,6 +21,7 @@ from support.load_helpers import (
     scramble,
     snapshot,
 )
+from support.messages import refused
 from yolotf import errors
 from yolotf.loading import planning, remembered
 from yolotf.models import notes
@@ -210,7 +211,7 @@ def test_a_variable_of_another_shape_is_refused_by_name(extent, weights):
     layer = unlocked(model.get_layer("conv_1_bn"))
     layer.gamma = keras.Variable(np.ones(extent, np.float32), name="gamma")
     before = snapshot(model)
-    with pytest.raises(errors.WeightsMismatch, match=r"conv_1_bn/gamma"):
+    with refused(errors.WeightsMismatch):
         yolotf.load_darknet_weights(model, weights(2))
     assert same(snapshot(model), before)
 
@@ -219,7 +220,7 @@ def test_a_variable_that_is_gone_is_refused(weights):
     model = build(TEXT)
     yolotf.load_darknet_weights(model, weights(1))
     model.get_layer("conv_1_bn").gamma = None
-    with pytest.raises(errors.ModelMismatchError, match="no variable for the gamma"):
+    with refused(errors.ModelMismatchError):
         yolotf.load_darknet_weights(model, weights(2))
 
 
@@ -248,7 +249,7 @@ def test_what_no_plan_follows_from_may_change(weights, walks):
 def test_variables_of_16_bits_are_refused_in_every_load(weights):
     model = build(TEXT, dtype="float16")
     for _ in range(2):
-        with pytest.raises(errors.WeightsMismatch, match="cast=True"):
+        with refused(errors.WeightsMismatch):
             yolotf.load_darknet_weights(model, weights(1))
         yolotf.load_darknet_weights(model, weights(1), cast=True)
 

@@ -8,6 +8,7 @@ import pytest
 
 import yolotf
 from support import helpers
+from support.messages import warned
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_a_name_with_own_classes_names_the_other_and_what_differs(name, other, l
     assert ", which decodes to different boxes" in warning
     assert "mask" in warning
     assert "use the cfg file it was trained with" in warning
-    with pytest.warns(UserWarning, match="the same size as"):
+    with warned(UserWarning):
         yolotf.Detector(network, path)
 
 

@@ -18,9 +18,10 @@ import tensorflow as tf
 import test_opencv_heads
 
 import yolotf
-from support import foreign_models, helpers, numpy_loader, weights_files
+from support import foreign_models, helpers, messages, numpy_loader, weights_files
 from support.cfgs import conv, net, normalized, section, shortcut
 from support.foreign_models import CFG, STYLES, L, Recorder
+from support.messages import refused
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 
@@ -62,7 +63,7 @@ def model(weights):
 def test_foreign_models_come_back_byte_for_byte(style, with_cfg, weights, tmp_path):
     foreign = STYLES[style](Recorder())
     yolotf.load_darknet_weights(foreign, weights, cfg=CFG if with_cfg else None)
-    with pytest.warns(UserWarning, match="epsilon 0.001, Darknet 1e-05"):
+    with messages.warned(UserWarning):
         yolotf.save_darknet_weights(foreign, tmp_path / "again.weights")
     assert (tmp_path / "again.weights").read_bytes() == weights.read_bytes()
 
@@ -73,11 +74,11 @@ def test_a_model_that_was_never_loaded_is_saved_in_its_own_order(style, tmp_path
     foreign = STYLES[style](record)
     _randomize(foreign)
     path = tmp_path / "new.weights"
-    with pytest.warns(UserWarning, match="epsilon"):
+    with messages.warned(UserWarning):
         yolotf.save_darknet_weights(foreign, path)
     foreign_models.assert_holds(record.pairs, path)
     assert struct.unpack("<iiiQ", path.read_bytes()[:20]) == (0, 2, 5, 0)
-    with pytest.warns(UserWarning, match="epsilon"):
+    with messages.warned(UserWarning):
         yolotf.save_darknet_weights(foreign, tmp_path / "with.weights", network=CFG)
     assert (tmp_path / "with.weights").read_bytes() == path.read_bytes()
 
@@ -132,19 +133,19 @@ def test_seen_and_version_are_written_as_said(model, weights, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    "options",
     [
-        ({"seen": -1}, "seen is -1"),
-        ({"seen": 2**64}, "64 bits"),
-        ({"seen": 2**32, "version": (0, 1, 0)}, "32 bits"),
-        ({"version": (0, 2)}, "major, minor, revision"),
-        ({"version": (0, 2, 2**31)}, "major, minor, revision"),
-        ({"upto": 0}, "upto is 0"),
-        ({"upto": 99}, "upto is 99"),
+        {"seen": -1},
+        {"seen": 2**64},
+        {"seen": 2**32, "version": (0, 1, 0)},
+        {"version": (0, 2)},
+        {"version": (0, 2, 2**31)},
+        {"upto": 0},
+        {"upto": 99},
     ],
 )
-def test_numbers_that_cannot_be_are_refused(options, text, model, tmp_path):
-    with pytest.raises(ValueError, match=text):
+def test_numbers_that_cannot_be_are_refused(options, model, tmp_path):
+    with refused(ValueError):
         yolotf.save_darknet_weights(model, tmp_path / "out.weights", **options)
     assert not list(tmp_path.iterdir())
 
@@ -168,7 +169,7 @@ def test_upto_writes_the_first_sections(upto, model, weights, tmp_path):
 def test_upto_needs_sections(weights, tmp_path):
     foreign = STYLES["flat"](Recorder())
     yolotf.load_darknet_weights(foreign, weights)
-    with pytest.raises(ValueError, match="pass network="):
+    with refused(ValueError):
         yolotf.save_darknet_weights(foreign, tmp_path / "cut.weights", upto=3)
 
 
@@ -225,7 +226,7 @@ def test_a_name_of_the_longest_kind(model, tmp_path):
 @pytest.mark.parametrize("place", ["missing/out.weights", "folder"])
 def test_a_place_that_cannot_be_written_is_named(place, model, tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError, match=place) as caught:
+    with refused(OSError) as caught:
         yolotf.save_darknet_weights(model, tmp_path / place)
     assert caught.value.filename == str(tmp_path / place)
     assert [one.name for one in tmp_path.iterdir()] == ["folder"]
@@ -296,7 +297,7 @@ def test_folded_networks_are_refused(model, weights, tmp_path):
     from yolotf.inference import build_function
 
     network = yolotf.parse_cfg(CFG)
-    with pytest.raises(yolotf.ModelMismatchError, match="folded"):
+    with refused(yolotf.ModelMismatchError):
         yolotf.save_darknet_weights(build_function(network, weights), tmp_path / "out.weights")
     assert not list(tmp_path.iterdir())
 
@@ -310,7 +311,7 @@ def test_a_model_with_biases_for_batch_norms_is_refused(tmp_path):
 
     model = keras().Model(inputs, Folded().conv(inputs, 8, 3))
     text = net(foreign_models.SIZE) + normalized(8, 3)
-    with pytest.raises(yolotf.ModelMismatchError, match="folded into it"):
+    with refused(yolotf.ModelMismatchError):
         yolotf.save_darknet_weights(model, tmp_path / "out.weights", network=text)
 
 
@@ -321,7 +322,7 @@ def test_quantized_models_are_refused(tmp_path):
     dense = L.Dense(3)
     model = keras().Model(inputs, dense(inputs))
     dense.quantize("int8")
-    with pytest.raises(yolotf.ModelMismatchError, match="quantized"):
+    with refused(yolotf.ModelMismatchError):
         yolotf.save_darknet_weights(model, tmp_path / "out.weights")
 
 
@@ -333,7 +334,7 @@ def test_sections_that_nothing_reads_cannot_be_saved(weights, tmp_path):
     model = yolotf.build_model(network)
     (tmp_path / "dead.weights").write_bytes(numpy_loader.random_file(text))
     yolotf.load_darknet_weights(model, tmp_path / "dead.weights")
-    with pytest.raises(yolotf.ModelMismatchError, match="no output depends on it") as caught:
+    with refused(yolotf.ModelMismatchError) as caught:
         yolotf.save_darknet_weights(model, tmp_path / "out.weights")
     assert network.layers[caught.value.section].filters == 4
 
@@ -370,7 +371,7 @@ def test_another_epsilon_is_warned_of_with_layers(model, tmp_path):
     first, *others = _norms(model)
     for layer in others[:6]:
         layer.epsilon = 1e-3
-    with pytest.warns(UserWarning, match="6 batch normalizations have epsilon 0.001") as caught:
+    with messages.warned(UserWarning) as caught:
         yolotf.save_darknet_weights(model, tmp_path / "out.weights")
     (warning,) = caught
     assert warning.filename == __file__
@@ -408,7 +409,7 @@ def test_fold_epsilon_that_makes_a_variance_negative_is_refused(model, tmp_path)
     variance[1] = 2e-6
     layer.moving_variance.assign(variance)
     path = tmp_path / "out.weights"
-    with pytest.raises(yolotf.ContentError, match="negative, the first -7e-06") as caught:
+    with refused(yolotf.ContentError) as caught:
         yolotf.save_darknet_weights(model, path, fold_epsilon=True)
     assert (caught.value.role, caught.value.found) == ("moving_variance", 1)
     assert not list(tmp_path.iterdir())
@@ -429,7 +430,7 @@ def test_what_is_not_finite_is_not_written(role, value, model, tmp_path):
     variable.assign(values)
     path = tmp_path / "out.weights"
     path.write_bytes(b"old")
-    with pytest.raises(yolotf.ContentError, match="not finite") as caught:
+    with refused(yolotf.ContentError) as caught:
         yolotf.save_darknet_weights(model, path)
     error = caught.value
     assert (error.layer, error.role, error.found) == (segment.layer, role, 2)
@@ -445,7 +446,7 @@ def test_a_float64_beyond_float32_is_not_written_as_infinity(tmp_path):
     dense = L.Dense(2, dtype="float64")
     model = keras().Model(picture, dense(picture))
     dense.bias.assign([1e39, 0])
-    with pytest.raises(yolotf.ContentError, match="the first inf"):
+    with refused(yolotf.ContentError):
         yolotf.save_darknet_weights(model, tmp_path / "out.weights", network=text)
 
 
@@ -457,7 +458,7 @@ def test_negative_variances_of_dead_channels_only_are_written(model, weights, tm
     yolotf.save_darknet_weights(model, tmp_path / "dead.weights")
     values[0] = -1e-3
     variance.assign(values)
-    with pytest.raises(yolotf.ContentError, match="1 of 8 values that are negative"):
+    with refused(yolotf.ContentError):
         yolotf.save_darknet_weights(model, tmp_path / "bad.weights")
     assert [one.name for one in tmp_path.iterdir()] == ["dead.weights"]
 
@@ -504,7 +505,7 @@ def test_what_is_no_regular_file_is_not_replaced(kind, model, tmp_path):
         elif kind == "character device":
             path.symlink_to("/dev/null")
         before = sorted(tmp_path.iterdir())
-        with pytest.raises(OSError, match=r"directory|folder|is a ") as caught:
+        with refused(OSError) as caught:
             yolotf.save_darknet_weights(model, f"{path}/" if kind == "slash" else path)
         assert str(path) in caught.value.filename
         assert sorted(tmp_path.iterdir()) == before

@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 
+from support.messages import refused
 from yolotf.darknet import cfg
 from yolotf.darknet.layer import SECTIONS, names_that_store
 from yolotf.errors import UnsupportedSectionError
@@ -27,7 +28,7 @@ def test_a_builder_is_in_the_file_of_its_section(name):
 def test_a_section_without_a_builder_is_refused_by_name_and_line(monkeypatch):
     monkeypatch.delitem(building.BUILDERS, cfg.Avgpool)
     network = cfg.parse_cfg("[net]\nwidth=8\nheight=8\nchannels=3\n[avgpool]\n[softmax]\n")
-    with pytest.raises(UnsupportedSectionError, match=r"\[avgpool\] cannot be built") as caught:
+    with refused(UnsupportedSectionError) as caught:
         build.build_model(network)
     assert (caught.value.section, caught.value.line, caught.value.layer) == ("avgpool", 5, 0)
 

@@ -8,6 +8,7 @@ import yolotf
 from support import foreign_models, load_helpers
 from support.cfgs import conv, maxpool, net, normalized, route, section, yolo
 from support.foreign_models import HEAD, STYLES, L, Recorder
+from support.messages import warned
 from yolotf.models import differences
 from yolotf.models.keras_module import keras
 
@@ -201,7 +202,7 @@ def test_diagnose_and_save_say_the_same(fault, weights, tmp_path):
     assert found.ok
     assert [one["kind"] for one in found.warnings] == [kind]
     assert found.to_dict()["warnings"][0]["layers"]
-    with pytest.warns(UserWarning, match="by_hand: ") as caught:
+    with warned(UserWarning) as caught:
         yolotf.save_darknet_weights(wrong, tmp_path / "out.weights", network=NETWORK)
     assert len(caught) == 1
     if kind != "epsilon":

@@ -8,6 +8,7 @@ from support import foreign_models, load_helpers, weights_files
 from support.cfgs import conv
 from support.foreign_models import L, Recorder
 from support.load_helpers import HEAD, NET
+from support.messages import refused
 from yolotf.models.keras_module import keras
 from yolotf.models.network_like import network_like
 from yolotf.weights import layout
@@ -155,5 +156,5 @@ def test_a_head_of_other_filters_is_named(tmp_path):
     x = L.Conv2D(16, 3, padding="same", use_bias=False, name="first")(inputs)
     x = L.LeakyReLU(0.1)(L.BatchNormalization(name="norm")(x))
     model = keras().Model(inputs, L.Conv2D(18, 1, name="second")(x))
-    with pytest.raises(yolotf.WeightsMismatch, match=r"24.*layer second"):
+    with refused(yolotf.WeightsMismatch):
         yolotf.load_darknet_weights(model, path)

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from support import numpy_loader
+from support import messages, numpy_loader
 from support.cfgs import conv, net, yolo
 from yolotf import build_model, parse_cfg
 from yolotf.cli import commands
@@ -36,7 +36,7 @@ def harmless(path, layer):
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_with_a_lambda_is_loaded_only_if_trusted(ending, tmp_path, capsys):
     path = harmless(tmp_path / f"m{ending}", keras.layers.Lambda(lambda x: x, name="mine"))
-    with pytest.raises(YolotfError, match=r"layer 'mine' is a Lambda.*--trust-model"):
+    with messages.refused(YolotfError):
         saved.read_model(path)
     weights = tmp_path / "a.weights"
     weights.write_bytes(numpy_loader.random_file(CFG))
@@ -72,7 +72,7 @@ def test_a_class_of_another_module_is_not_imported(tmp_path):
         config["config"]["layers"][1].update(module="stranger", class_name="Layer")
 
     with_config(path, change)
-    with pytest.raises(YolotfError, match="it names the module 'stranger'"):
+    with messages.refused(YolotfError):
         saved.read_model(path)
 
 
@@ -83,7 +83,7 @@ def test_a_class_of_another_module_is_not_imported(tmp_path):
 def test_functions_of_tensorflow_that_only_compute_are_fine(function, refused):
     layer = {"class_name": "TFOpLambda", "config": {"name": "op", "function": function}}
     if refused:
-        with pytest.raises(YolotfError, match=r"layer 'op' calls tf\.io\.gfile\.rmtree"):
+        with messages.refused(YolotfError):
             saved._check({"config": {"layers": [layer]}}, "m.h5")
     else:
         saved._check({"config": {"layers": [layer]}}, "m.h5")
@@ -98,7 +98,7 @@ def test_a_file_of_the_other_keras_is_a_sentence(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    with pytest.raises(YolotfError, match=f"written by Keras {other}.*TF_USE_LEGACY_KERAS="):
+    with messages.refused(YolotfError):
         saved.read_model(path)
 
 

@@ -7,6 +7,7 @@ from test_opencv_heads import thin
 
 from support import numpy_loader
 from support.cfgs import conv, net
+from support.messages import refused
 from support.networks_of_sections import SMALL
 from support.onnx_engines import by_onnxruntime, by_openvino, pictures_for, small, tame_file
 from yolotf.darknet import cfg
@@ -142,20 +143,20 @@ def test_suppressed_detections_are_those_of_the_decoder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    "options",
     [
-        ({"score_threshold": 1}, "score_threshold=1 must be at least 0 and below 1"),
-        ({"iou_threshold": -0.1}, "iou_threshold=-0.1 must be at least 0"),
-        ({"max_boxes": 0}, "max_boxes=0 must be at least 1"),
+        {"score_threshold": 1},
+        {"iou_threshold": -0.1},
+        {"max_boxes": 0},
     ],
 )
-def test_thresholds_that_mean_nothing_are_refused(options, text, tmp_path):
-    with pytest.raises(YolotfError, match=text):
+def test_thresholds_that_mean_nothing_are_refused(options, tmp_path):
+    with refused(YolotfError):
         convert(tmp_path / "none.weights", SMALL, tmp_path / "a.onnx", suppress=True, **options)
 
 
 def test_a_network_without_heads_has_no_boxes(tmp_path):
     text = net(32) + conv(8, 3)
     (tmp_path / "a.weights").write_bytes(numpy_loader.random_file(text))
-    with pytest.raises(YolotfError, match="no detection head"):
+    with refused(YolotfError):
         convert(tmp_path / "a.weights", text, tmp_path / "a.onnx", suppress=True)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import yolotf
 from support import numpy_loader, weights_files
+from support.messages import refused
 from support.slow_decoding import slow_suppress
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
@@ -176,7 +177,7 @@ def test_another_tree_is_named_with_with_tree(tmp_path):
 
 def test_a_tree_of_other_classes_is_refused(network, tmp_path):
     (tmp_path / "data/a.tree").write_text(TREE + "ant 0\n")
-    with pytest.raises(YolotfError, match=r"data/a\.tree: 12 classes, .*a\.cfg has 11; the tree"):
+    with refused(YolotfError):
         Decoder(network)
 
 
@@ -211,10 +212,9 @@ def test_decoded_formats_have_a_score_for_the_class_of_each_box(network, kind, t
 
 def test_decoded_formats_refuse_a_head_without_the_tree_of_the_others(tmp_path):
     network = parse_cfg(CFG + CFG[CFG.index("[convolutional]") :].replace("tree=data/a.tree", ""))
-    problem = r"tree=data/a\.tree is not the class tree of all heads; .*"
     weights = tmp_path / "a.weights"
     weights.write_bytes(numpy_loader.random_file(network.to_cfg()))
-    with pytest.raises(UnsupportedSectionError, match=problem) as caught:
+    with refused(UnsupportedSectionError) as caught:
         convert(weights, network, tmp_path / "saved", decode=True)
     assert caught.value.layer == network.heads[1].index
     assert not (tmp_path / "saved").exists()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from support.messages import refused
 from support.slow_decoding import (
     HEADS,
     network_of,
@@ -257,19 +258,15 @@ def test_raw_heads_are_read_where_they_are_or_refused():
     raws = raw_for(network)
     decoder = Decoder(network)
     sizes = [SIZE, SIZE]
-    refused = [
-        (raws[:1], "1 raw outputs for 2 heads"),
-        ([raws[0].astype(np.float64), raws[1]], "raw head 0 must be float32, contiguous"),
-        ([raws[0], raws[1][:, ::-1]], "raw head 1 must be float32, contiguous"),
-        ([raws[0], raws[1][0]], "raw head 1 must be .*, it has 3 axes"),
-        ([raws[0], raws[1][:1].copy()], "raw head 1 is of 1 pictures, not 2"),
-        (
-            [raws[0], raws[1][..., :17].copy()],
-            "raw head 1 has 102 floats for a picture, its section takes 108",
-        ),
-    ]
-    for wrong, message in refused:
-        with pytest.raises(ValueError, match=message):
+    for wrong in (
+        raws[:1],
+        [raws[0].astype(np.float64), raws[1]],
+        [raws[0], raws[1][:, ::-1]],
+        [raws[0], raws[1][0]],
+        [raws[0], raws[1][:1].copy()],
+        [raws[0], raws[1][..., :17].copy()],
+    ):
+        with refused(ValueError):
             decoder(wrong, SIZE, sizes)
     for options in (
         {"score_threshold": 1.0},
@@ -277,11 +274,11 @@ def test_raw_heads_are_read_where_they_are_or_refused():
         {"iou_threshold": -0.1},
         {"max_boxes": 0},
     ):
-        with pytest.raises(ValueError, match="at least 0 and below 1"):
+        with refused(ValueError):
             decoder(raws, SIZE, sizes, **options)
-    with pytest.raises(ValueError, match="a picture of 0x5 pixels"):
+    with refused(ValueError):
         decoder(raws, SIZE, [(0, 5), SIZE])
-    with pytest.raises(ValueError, match="an input of 64x0 pixels"):
+    with refused(ValueError):
         decoder(raws, (64, 0), sizes)
 
 
@@ -300,14 +297,14 @@ def test_descriptions_of_heads_that_are_none_are_refused():
     for column, value in ((0, 4), (0, -1), (1, -1), (1, 2**62), (2, 0), (2, 2), (2, 2**62)):
         row = list(good)
         row[column] = value
-        with pytest.raises(ValueError, match=r"no known kind|its section takes"):
+        with refused(ValueError):
             _core.detections([raw], np.array([row]), numbers, (1, 1), sizes, **options)
-    with pytest.raises(ValueError, match="heads must be"):
+    with refused(ValueError):
         _core.detections([raw], np.array([good[:7]]), numbers, (1, 1), sizes, **options)
 
 
 def test_heads_that_cannot_be_decoded_are_refused_by_name():
-    with pytest.raises(UnsupportedSectionError, match=r"tree=data/9k\.tree"):
+    with refused(UnsupportedSectionError):
         Decoder(network_of(region("tree=data/9k.tree"), region()))
 
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
-from support import weights_files
+from support import messages, weights_files
 from support.cfgs import conv, maxpool, net, route, shortcut, yolo
 from yolotf import _runtime
 from yolotf.cli import main
@@ -197,7 +197,7 @@ def test_tensorflows_words_become_one_line(said, code, message, tmp_path):
 def test_pythons_tensorflow_is_explained_too():
     network = parse_cfg(net(8) + conv(4))
     one_run = tf_errors.explained(network, 1)
-    with pytest.raises(TensorFlowError, match="refuses a run for 1 picture in") as error, one_run:
+    with messages.refused(TensorFlowError, hide=r"(?s)(?<=8x8: ).*") as error, one_run:
         tf.raw_ops.Reshape(tensor=tf.zeros([3]), shape=[2])
     assert error.value.tensorflow_code == "INVALID_ARGUMENT"
     ours = OutOfMemoryError("a picture's copy", source=None)
@@ -206,7 +206,7 @@ def test_pythons_tensorflow_is_explained_too():
     with pytest.raises(KeyError), tf_errors.explained(network, 1):
         raise KeyError("not TensorFlow's")
     with (
-        pytest.raises(OutOfMemoryError, match="there is no memory left for 1 picture in an input"),
+        messages.refused(OutOfMemoryError),
         tf_errors.explained(network, 1),
     ):
         raise MemoryError("std::bad_alloc")
@@ -220,12 +220,12 @@ def test_weights_without_memory_are_refused(monkeypatch):
     ours = RuntimeNetwork(described)
     monkeypatch.setattr(arrays.mmap, "mmap", refuse)
     with (
-        pytest.raises(OutOfMemoryError, match="there is no memory left for an input of 8x8"),
+        messages.refused(OutOfMemoryError),
         tf_errors.explained(described),
     ):
         arrays.allocate(ours.graph.shapes)
 
 
 def test_more_threads_than_any_machine_has_are_refused():
-    with pytest.raises(ValueError, match="threads=5000 must be at most 4096"):
+    with messages.refused(ValueError):
         yolotf.Detector("yolov4-tiny", "a.weights", threads=5000)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from support.messages import refused
 from support.slow_decoding import network_of, raw_for
 from yolotf import _core
 from yolotf.darknet.decoding import NMS_KINDS, Suppression
@@ -169,25 +170,25 @@ def test_a_large_tree_is_found_in_everywhere(score, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("parents", "groups", "message"),
+    ("parents", "groups"),
     [
-        ([-1, -2], [2], "the parent of class 1 is -2; it must be a class before it, or -1"),
-        ([-1, 2], [1, 1], "the parent of class 1 is 2; "),
-        ([-1, 2**63 - 1], [1, 1], "the parent of class 1 is 9223372036854775807; "),
-        ([-1, 1], [1, 1], "the parent of class 1 is 1; "),
-        ([1, 0], [1, 1], "the parent of class 0 is 1; "),
-        ([-1, -1, 0], [3], "classes 0 and 2 of one group have the parents -1 and 0"),
-        ([-1, -1, 0], [2], "groups have 2 classes, there are 3 in all"),
-        ([-1, -1], [], "groups have 0 classes, there are 2 in all"),
-        ([-1, -1], [2, 1], "a group of 1 classes from class 2 on, there are 2 in all"),
-        ([-1, -1], [0, 2], "a group of 0 classes from class 0 on, there are 2 in all"),
-        ([-1, -1], [-1, 3], "a group of -1 classes from class 0 on"),
-        ([-1, -1], [2**63 - 1] * 2, "a group of 9223372036854775807 classes from class 0 on"),
-        ([], [1], "a group of 1 classes from class 0 on, there are 0 in all"),
+        ([-1, -2], [2]),
+        ([-1, 2], [1, 1]),
+        ([-1, 2**63 - 1], [1, 1]),
+        ([-1, 1], [1, 1]),
+        ([1, 0], [1, 1]),
+        ([-1, -1, 0], [3]),
+        ([-1, -1, 0], [2]),
+        ([-1, -1], []),
+        ([-1, -1], [2, 1]),
+        ([-1, -1], [0, 2]),
+        ([-1, -1], [-1, 3]),
+        ([-1, -1], [2**63 - 1] * 2),
+        ([], [1]),
     ],
 )
-def test_trees_that_are_none_are_refused_when_they_are_handed_over(parents, groups, message):
-    with pytest.raises(ValueError, match=f"^class tree: {message}"):
+def test_trees_that_are_none_are_refused_when_they_are_handed_over(parents, groups):
+    with refused(ValueError):
         _core.ClassTree(parents, groups)
 
 
@@ -207,8 +208,7 @@ def test_a_tree_of_other_heads_is_refused():
     for column, value in ((0, 0), (0, 1), (0, 3), (1, 3), (1, 5), (1, -1)):
         row = list(good)
         row[column] = value
-        message = r"^head 0 is no \[region\] of 4 classes, as the tree has$"
-        with pytest.raises(ValueError, match=message):
+        with refused(ValueError):
             detect(row, tree)
     with pytest.raises(RuntimeError):  # one whose __init__ never ran
         detect(good, _core.ClassTree.__new__(_core.ClassTree))

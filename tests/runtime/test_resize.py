@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.messages import refused
 from yolotf import _core
 from yolotf.darknet.cfg import Shape
 from yolotf.inference import detector_function
@@ -64,17 +65,15 @@ def test_what_is_no_picture_is_refused():
         good[:, ::2],
         good[..., :1],
     ):
-        with pytest.raises(
-            ValueError, match=r"must be uint8 or float32 \[height, width, 3\], cont"
-        ):
+        with refused(ValueError):
             _core.fit([bad], (8, 8, 3), [(8, 8)])
-    with pytest.raises(ValueError, match="a picture of 0x6 pixels"):
+    with refused(ValueError):
         _core.fit([good[:0]], (8, 8, 3), [(8, 8)])
-    with pytest.raises(ValueError, match="a fitted picture of 0x8 pixels"):
+    with refused(ValueError):
         _core.fit([good], (8, 8, 3), [(0, 8)])
-    with pytest.raises(ValueError, match="larger than the input"):
+    with refused(ValueError):
         _core.fit([good], (8, 8, 3), [(8, 9)])
-    with pytest.raises(ValueError, match="1 sizes for 2 pictures"):
+    with refused(ValueError):
         _core.fit([good, good], (8, 8, 3), [(8, 8)])
     with pytest.raises(MemoryError):  # 2^64 bytes
         _core.fit([np.zeros((8, 8, 4), np.uint8)], (2**30, 2**30, 4), [(8, 8)])

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
-from support import helpers, numpy_loader
+from support import helpers, messages, numpy_loader
 from support.cfgs import conv, net, yolo
 from support.networks_of_sections import SECTIONS, SMALL, around
 from yolotf import _core, _runtime
@@ -105,12 +105,12 @@ def test_an_operation_of_another_tensorflow_is_tried_first(monkeypatch):
 def test_what_tensorflow_refuses_is_said(small_file):
     ops = Operations()
     x = ops.placeholder([1, 2])
-    with pytest.raises(TensorFlowError, match="TensorFlow refuses the graph: Dimensions") as error:
+    with messages.refused(TensorFlowError, hide=r"(?s)(?<=graph: ).*") as error:
         ops.MatMul(a=x, b=x)
     assert error.value.tensorflow_code == "INVALID_ARGUMENT"
     assert "\n" not in str(error.value)
     assert "Dimensions must be equal" in error.value.said
-    with pytest.raises(AttributeError, match="no operation Nonsense"):
+    with messages.refused(AttributeError):
         ops.Nonsense(x=x)
 
 
@@ -118,8 +118,7 @@ def test_what_tensorflow_refuses_is_said(small_file):
 def test_a_missing_library_is_named(missing, tmp_path):
     if missing == "cc":
         (tmp_path / tensorflow_library.FRAMEWORK).write_bytes(b"no library")
-    name = tensorflow_library.FRAMEWORK if missing == "both" else tensorflow_library.CC
-    with pytest.raises(ImportError, match=f"{tmp_path}/{name}: no such file"):
+    with messages.refused(ImportError):
         tensorflow_library._open(tmp_path)
 
 
@@ -182,7 +181,7 @@ def test_nothing_is_done_before_the_libraries_are_open():
 
 def test_arrays_of_another_byte_order_are_refused():
     tensorflow_library.load()
-    with pytest.raises(TypeError, match="no tensor for arrays of >f4"):
+    with messages.refused(TypeError):
         _runtime.Tensors([np.zeros(3, ">f4")])
 
 
@@ -553,7 +552,7 @@ def test_detectors_say_what_they_are(files):
         assert other(image).to_dict() == detector(image).to_dict()
     detector.reload(files[1].read_bytes())
     assert detector.reloads == 1
-    with pytest.raises(TypeError, match="cannot be pickled"):
+    with messages.refused(TypeError):
         pickle.dumps(detector)
 
 
@@ -573,7 +572,7 @@ def test_letter_box_and_bgr_are_the_callers(files):
 
 def test_the_cfgs_warnings_are_pythons(files):
     text = SMALL.replace("stride=2\n", "stride=2\nsomething odd\n", 1)
-    with pytest.warns(UserWarning, match="ignored, not key=value"):
+    with messages.warned(UserWarning):
         Detector(parse_cfg(text), files[1])
 
 

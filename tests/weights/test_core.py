@@ -3,7 +3,6 @@
 import errno
 import math
 import os
-import re
 import threading
 
 import ml_dtypes
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from support import weights_files
+from support.messages import refused
 from yolotf import _core
 from yolotf.darknet.roles import Role
 from yolotf.weights import layout, statistics, write
@@ -460,28 +460,28 @@ def test_a_file_with_another_header_than_was_read_has_changed(weights, header):
 
 
 @pytest.mark.parametrize(
-    ("array", "message"),
+    "array",
     [
-        (np.zeros((2, 3), np.float32).T, "contiguous"),
-        (np.zeros((3, 4), np.float32)[:, ::2], "contiguous"),
-        (np.zeros(25, np.uint8)[1:].view(np.float32).reshape(3, 2), "aligned"),
-        (np.frombuffer(bytes(24), np.float32).reshape(3, 2), "not writeable"),
+        np.zeros((2, 3), np.float32).T,
+        np.zeros((3, 4), np.float32)[:, ::2],
+        np.zeros(25, np.uint8)[1:].view(np.float32).reshape(3, 2),
+        np.frombuffer(bytes(24), np.float32).reshape(3, 2),
     ],
     ids=["transposed", "strided", "unaligned", "read-only"],
 )
-def test_memory_that_cannot_be_written_straight_is_refused(weights, array, message):
-    with pytest.raises(ValueError, match=message):
+def test_memory_that_cannot_be_written_straight_is_refused(weights, array):
+    with refused(ValueError, hide="array is not writeable"):  # pybind11's words
         _core.scatter(weights(FLOATS), HEADER, -1, plan(KERNEL), [array])
     assert not array.any()
 
 
 def test_a_plan_of_another_form_is_refused(weights):
     path, array = weights(FLOATS), np.zeros((3, 2), np.float32)
-    with pytest.raises(ValueError, match=re.escape(f"(segments, {_core.PLAN_COLUMNS})")):
+    with refused(ValueError):
         _core.scatter(path, HEADER, -1, plan(KERNEL)[:, :-1], [array])
-    with pytest.raises(ValueError, match=re.escape(f"(segments, {_core.PLAN_COLUMNS})")):
+    with refused(ValueError):
         _core.scatter(path, HEADER, -1, plan(KERNEL)[0], [array])
-    with pytest.raises(ValueError, match="the same length"):
+    with refused(ValueError):
         _core.scatter(path, HEADER, -1, plan(KERNEL), [])
 
 
@@ -612,7 +612,7 @@ def test_scan_leaves_out_what_lies_behind_the_end(weights):
 def test_scan_refuses_what_is_no_run(weights):
     path = weights([1])
     for offsets, counts in (([-1], [1]), ([20], [-1]), ([20, 20], [1]), ([[20]], [[1]])):
-        with pytest.raises(ValueError, match="offsets and counts"):
+        with refused(ValueError):
             _core.scan(path, np.array(offsets), np.array(counts))
 
 
@@ -631,7 +631,7 @@ def test_copy_file_copies_all_of_it(tmp_path, size):
 def test_copy_file_wants_bytes_of_the_right_size(weights):
     path = weights(FLOATS)
     for size in (43, 45, 0):
-        with pytest.raises(ValueError, match="size of the file"):
+        with refused(ValueError):
             _core.copy_file(path, np.zeros(size, np.uint8))
     # Of these it would fill a copy.
     for memory in (np.zeros(11, np.float32), np.zeros(88, np.uint8)[::2]):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import yolotf
-from support import numpy_loader
+from support import messages, numpy_loader
 from support.cfgs import conv, net, normalized
 from yolotf.graphs.folded_network import FoldedNetwork
 
@@ -28,10 +28,7 @@ def test_a_cut_file_is_told_the_array_of_the_file_it_ends_in(role, folded, tmp_p
     begin, end = PLACES[role]
     path = tmp_path / "a.weights"
     path.write_bytes(numpy_loader.random_file(TEXT)[: begin + 5])
-    shape = "4x3x3x3" if role == "kernel" else "4"
-    with pytest.raises(
-        yolotf.SizeMismatchError, match=rf"needs {role} {shape} at bytes {begin}\.\.{end}, the file"
-    ) as caught:
+    with messages.refused(yolotf.SizeMismatchError) as caught:
         folded.load(path)
     assert (caught.value.role, caught.value.offset, caught.value.end) == (role, begin, end)
 
@@ -43,8 +40,6 @@ def test_a_number_that_is_none_is_told_its_own_array(role, folded, tmp_path):
     numbers[begin // 4] = -1 if role == "moving_variance" else np.nan
     path = tmp_path / "a.weights"
     path.write_bytes(numbers.tobytes())
-    with pytest.raises(
-        yolotf.ContentError, match=rf": {role} of section 0 .* bytes {begin}\.\."
-    ) as caught:
+    with messages.refused(yolotf.ContentError) as caught:
         folded.load(path)
     assert (caught.value.role, caught.value.offset) == (role, begin)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from support.messages import refused
 from yolotf import _core, errors
 from yolotf.cli.commands import main
 from yolotf.weights import op_build, op_library
@@ -114,7 +115,7 @@ def test_what_a_compiler_refuses_is_said_and_nothing_changes(
 
 def test_an_op_that_tensorflow_does_not_load_is_not_kept(site, monkeypatch, tmp_path):
     compiler(monkeypatch, tmp_path, f'{COPY}; echo no library > "$last"')
-    with pytest.raises(errors.YolotfError, match=r"cannot load the op compiled for it: .*short"):
+    with refused(errors.YolotfError, hide=r"(?<=compiled for it: ).*"):
         op_build.build()
     assert [path.name for path in (site / "yolotf/_op").iterdir()] == ["source"]
 

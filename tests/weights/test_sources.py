@@ -22,6 +22,7 @@ import pytest
 import yolotf
 from support import load_helpers as loading
 from support.cfgs import conv, net, section
+from support.messages import refused
 from yolotf.cli import commands as cli
 from yolotf.files import fetching, sources
 from yolotf.weights.file import WeightsFile
@@ -29,6 +30,9 @@ from yolotf.weights.file import WeightsFile
 fsspec = pytest.importorskip("fsspec")
 
 CLASSIFIER = net(16) + conv(10) + section("avgpool") + section("softmax")
+AIOHTTP = "(?<=cannot be read: ).*(?=: ')"
+"""What aiohttp says of a broken connection."""
+ETAG = r'"-?\w+"'
 CONTENT = loading.content(loading.PLAIN)
 OTHER = loading.content(loading.PLAIN, seed=5)
 
@@ -153,7 +157,7 @@ def test_bytes_and_open_files_load_as_the_file_does(kind, model, expected, tmp_p
 
 def test_a_named_pipe_and_a_device_are_still_no_files(model, tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    with unchanged(model), pytest.raises(OSError, match="fifo"):
+    with unchanged(model), refused(OSError):
         yolotf.load_darknet_weights(model, tmp_path / "fifo")
 
 
@@ -178,19 +182,19 @@ def test_what_does_not_fit_is_refused_under_its_own_name(path_taken, model):
 
 
 @pytest.mark.parametrize(
-    ("source", "text"),
+    "source",
     [
-        (None, "not NoneType"),
-        (3, "not int"),
-        (True, "not bool"),
-        (["a.weights"], "not list"),
-        (np.zeros(9, np.float32), "header included"),
-        (memoryview(CONTENT)[::2], "contiguous"),
-        (io.StringIO("text"), "open it with 'rb'"),
+        None,
+        3,
+        True,
+        ["a.weights"],
+        np.zeros(9, np.float32),
+        memoryview(CONTENT)[::2],
+        io.StringIO("text"),
     ],
 )
-def test_what_is_no_source_is_a_type_error(source, text, model):
-    with unchanged(model), pytest.raises(TypeError, match=text):
+def test_what_is_no_source_is_a_type_error(source, model):
+    with unchanged(model), refused(TypeError):
         yolotf.load_darknet_weights(model, source)
 
 
@@ -199,7 +203,7 @@ def test_a_file_of_text_is_a_type_error(model, tmp_path):
     with (
         (tmp_path / "a.weights").open(encoding="latin-1") as file,
         unchanged(model),
-        pytest.raises(TypeError, match=r"a\.weights: is open for reading"),
+        refused(TypeError),
     ):
         yolotf.load_darknet_weights(model, file)
 
@@ -228,7 +232,7 @@ def test_systems_without_memfd_or_proc(lacking, model, expected, monkeypatch):
 
 def test_what_is_larger_than_any_weights_is_not_brought_into_memory(model, monkeypatch):
     monkeypatch.setattr(fetching, "LARGEST", 1000)
-    with unchanged(model), pytest.raises(OSError, match="more than 1000 bytes"):
+    with unchanged(model), refused(OSError):
         yolotf.load_darknet_weights(model, io.BytesIO(CONTENT))
 
 
@@ -386,20 +390,20 @@ def missing(store):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "kind", "text"),
+    ("spoil", "kind"),
     [
-        (broken_always, OSError, "cannot be read|came for|payload"),
-        (short_reads, OSError, "999 bytes came for 0..1000 of 3228"),
-        (gone_in_the_middle, FileNotFoundError, "No such file"),
-        (failing_server, OSError, "the server answered 503"),
-        (forbidden, PermissionError, "denied"),
-        (missing, FileNotFoundError, "No such file"),
+        (broken_always, OSError),
+        (short_reads, OSError),
+        (gone_in_the_middle, FileNotFoundError),
+        (failing_server, OSError),
+        (forbidden, PermissionError),
+        (missing, FileNotFoundError),
     ],
 )
-def test_a_url_that_breaks_is_an_error_and_changes_nothing(spoil, kind, text, store, model):
+def test_a_url_that_breaks_is_an_error_and_changes_nothing(spoil, kind, store, model):
     url = store.url("/a.weights")
     spoil(store)
-    with unchanged(model), pytest.raises(kind, match=text) as caught:
+    with unchanged(model), refused(kind, hide=AIOHTTP) as caught:
         yolotf.load_darknet_weights(model, url)
     assert caught.value.filename == url
     spoil(store)
@@ -416,7 +420,7 @@ def test_an_object_replaced_in_the_middle_is_noticed(moment, store, model):
         if done >= 1000 * moment:
             store.files["/a.weights"] = OTHER
 
-    with unchanged(model), pytest.raises(yolotf.FileChangedError, match="ETag was") as caught:
+    with unchanged(model), refused(yolotf.FileChangedError, hide=ETAG) as caught:
         yolotf.load_darknet_weights(model, url, progress=replaced)
     assert str(caught.value).startswith(f"{url}: replaced while it was read")
     assert yolotf.load_darknet_weights(model, url).path == url
@@ -542,8 +546,7 @@ def cfg_file(tmp_path):
 def test_no_more_is_read_of_an_endless_url_than_fits(door, store, model, cfg_file, tmp_path):
     url = store.url("/a.weights")
     taken = endless(store, url)
-    size = f"{len(CONTENT):,}"
-    with unchanged(model), pytest.raises(OSError, match=f"more than the {size} bytes of") as caught:
+    with unchanged(model), refused(OSError) as caught:
         loads(url, model, cfg_file, tmp_path)[door]()
     assert "does not say how large it is" in str(caught.value)
     assert "pass its path" in str(caught.value)
@@ -563,7 +566,7 @@ def test_an_endless_url_for_which_no_network_is_known(store, model, monkeypatch)
     ):
         with (
             unchanged(model),
-            pytest.raises(OSError, match="more than the 5,000 bytes of any known"),
+            refused(OSError),
         ):
             load()
 
@@ -573,7 +576,7 @@ def test_a_silent_server_is_given_up_after_the_time_limit(door, store, model, cf
     url = store.url("/a.weights")
     silent(store, url, after=700)
     started = time.monotonic()
-    with unchanged(model), pytest.raises(OSError, match=r"in 0\.5 seconds") as caught:
+    with unchanged(model), refused(OSError, hide=r"\d+(?= bytes came)") as caught:
         loads(url, model, cfg_file, tmp_path, timeout=0.5)[door]()
     assert "longer timeout=, or --timeout" in str(caught.value)
     if "diagnose" not in door:
@@ -607,7 +610,7 @@ def test_commands_have_the_time_limit(command, store, cfg_file, tmp_path, capsys
 def test_a_server_that_drips_is_silent(store, model):
     url = store.url("/a.weights")
     dripping(store, url)
-    with unchanged(model), pytest.raises(TimeoutError, match=r"no more than \d+ bytes came in"):
+    with unchanged(model), refused(TimeoutError, hide=r"\d+(?= bytes came)"):
         yolotf.load_darknet_weights(model, url, timeout=0.5)
 
 
@@ -639,13 +642,13 @@ def test_a_range_that_never_ends_is_left(store, model):
                 handler.wfile.write(bytes(1 << 16))
 
     store.other_answer = pour
-    with unchanged(model), pytest.raises(OSError, match=r"more bytes came|\d+ bytes came"):
+    with unchanged(model), refused(OSError):
         yolotf.load_darknet_weights(model, url)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
 def test_time_limits_that_are_none(timeout, store, model):
-    with unchanged(model), pytest.raises(ValueError, match="timeout="):
+    with unchanged(model), refused(ValueError):
         yolotf.load_darknet_weights(model, store.url("/a.weights"), timeout=timeout)
 
 
@@ -747,7 +750,7 @@ def test_a_server_that_is_not_there(model):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/a.weights"
-        with unchanged(model), pytest.raises(OSError, match=r"(?i)connect") as caught:
+        with unchanged(model), pytest.raises(ConnectionRefusedError) as caught:
             yolotf.load_darknet_weights(model, url)
     assert caught.value.filename == url
 
@@ -768,7 +771,7 @@ def test_without_fsspec_the_extra_is_named(model, monkeypatch):
     for url in ("s3://bucket/a.weights", Path("https://host/a.weights")):
         with (
             unchanged(model),
-            pytest.raises(ValueError, match=r'pip install "yolotf\[remote\]"') as caught,
+            refused(ValueError) as caught,
         ):
             yolotf.load_darknet_weights(model, url)
         assert isinstance(caught.value, ImportError)
@@ -776,7 +779,7 @@ def test_without_fsspec_the_extra_is_named(model, monkeypatch):
 
 
 def test_protocols_that_are_none(model):
-    with unchanged(model), pytest.raises(yolotf.YolotfError, match="Protocol not known: nonsense"):
+    with unchanged(model), refused(yolotf.YolotfError, hide=r"(?<=weights: ).*"):
         yolotf.load_darknet_weights(model, "nonsense://host/a.weights")
 
 
@@ -891,7 +894,7 @@ class TestS3:
             if next(calls) == moment:
                 s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=OTHER)
 
-        with unchanged(model), pytest.raises(yolotf.FileChangedError, match="ETag was"):
+        with unchanged(model), refused(yolotf.FileChangedError, hide=ETAG):
             yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights", progress=replaced)
 
     def test_an_object_deleted_or_cut_in_the_middle_is_an_error(self, s3, model):
@@ -911,7 +914,7 @@ class TestS3:
 
     def test_what_is_not_there_is_said(self, model):
         for url in ("s3://models/none.weights", "s3://no-such-bucket/a.weights"):
-            with unchanged(model), pytest.raises(OSError, match="No such file") as caught:
+            with unchanged(model), refused(OSError) as caught:
                 yolotf.load_darknet_weights(model, url)
             assert caught.value.filename == url
 
@@ -926,7 +929,7 @@ class TestS3:
             monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
             s3fs.S3FileSystem.clear_instance_cache()
             try:
-                with unchanged(model), pytest.raises(OSError, match=r"cannot|payload|came|closed"):
+                with unchanged(model), refused(OSError, hide=AIOHTTP):
                     yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights")
             finally:
                 s3fs.S3FileSystem.clear_instance_cache()
