@@ -174,7 +174,7 @@ def _served(network: str, weights: Path):  # type: ignore[no-untyped-def]
         port = probe.getsockname()[1]
     ray.init(num_cpus=4, log_to_driver=False, include_dashboard=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    settings = Settings(cfg=network, weights=str(weights), replicas=2, cpus=1)
+    settings = Settings(network=network, weights=str(weights), replicas=2, cpus=1)
     deployment = DetectorReplica.options(num_replicas=2, ray_actor_options={"num_cpus": 1})
 
     def deploy(user_config: dict[str, str] | None) -> None:

@@ -65,6 +65,23 @@ def test_a_planted_phrase_is_found_with_its_line(
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("README.md", "An image.\n\n```text\n2 pictures\n```\n\nTwo pictures\n", 7),
+        ("CHANGELOG.md", "# Changes\n\n## Unreleased\n\n* Two pictures\n\n## 0.1.0\n", 5),
+        ("yolotf/load.py", PUBLIC.format("Loads two pictures."), 5),
+        ("yolotf/cli.py", 'add("--all", help="draw pictures")\n', 1),
+    ],
+)
+def test_a_word_of_code_is_found_in_prose_alone(
+    name: str, text: str, line: int, project: Path
+) -> None:
+    (project / name).write_text(text)
+    (use,) = check_words.uses(project)
+    assert (use.path, use.line, use.phrase) == (project / name, line, "pictures")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "It waits for ever.",
@@ -88,6 +105,7 @@ def test_a_phrase_that_is_not_english(text: str, project: Path) -> None:
         "Pass it, or it computes nothing; otherwise, it computes all.",
         "Two files that are told apart by their size.",
         "The value of `puts out` in a literal.",
+        "The output `pictures`.",
     ],
 )
 def test_what_english_says_too(text: str, project: Path) -> None:

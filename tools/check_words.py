@@ -45,18 +45,34 @@ BANNED = {
 }
 """Phrase (a regular expression for whole words) -> what to write instead."""
 
-_BANNED = {
-    re.compile(rf"(?<![\w`'\"])(?:{phrase})(?![\w`'\"])", re.IGNORECASE): instead
-    for phrase, instead in BANNED.items()
+BANNED_IN_PROSE = {
+    r"pictures?": "image",
+    r"exclude each other": "is suppressed; cannot be combined",
+    r"what (?:a|the) \w+ is of": "the object in an image",
+    r"whose reading of": "which Darknet reads",
+    r"the likeliest": "the most likely",
 }
+"""The same, in pages outside of code, in changes, in public docstrings and in help texts."""
+
+
+def _patterns(banned: dict[str, str]) -> dict[re.Pattern[str], str]:
+    return {
+        re.compile(rf"(?<![\w`'\"])(?:{phrase})(?![\w`'\"])", re.IGNORECASE): instead
+        for phrase, instead in banned.items()
+    }
+
+
+_BANNED = _patterns(BANNED)
+_BANNED_IN_PROSE = _patterns(BANNED_IN_PROSE)
 
 
 class Text(NamedTuple):
-    """Some text that users read, and where it is."""
+    """Some text that users read, where it is, and whether it is prose."""
 
     path: Path
     line: int
     text: str
+    is_prose: bool = False
 
 
 class Use(NamedTuple):
@@ -77,7 +93,7 @@ def uses(root: Path) -> Iterator[Use]:
 def uses_in(text: Text) -> Iterator[Use]:
     """The banned phrases in one text. A phrase may continue on the next line."""
     joined = re.sub(r"\s", " ", text.text)
-    for pattern, instead in _BANNED.items():
+    for pattern, instead in (_BANNED_IN_PROSE if text.is_prose else _BANNED).items():
         for match in pattern.finditer(joined):
             line = text.line + text.text.count("\n", 0, match.start())
             yield Use(text.path, line, match.group(), instead)
@@ -86,16 +102,40 @@ def uses_in(text: Text) -> Iterator[Use]:
 def texts(root: Path) -> Iterator[Text]:
     """Everything that users read."""
     for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
-        yield Text(path, 1, path.read_text(encoding="utf-8"))
-    yield _latest(root / "CHANGELOG.md")
+        page = Text(path, 1, path.read_text(encoding="utf-8"))
+        yield page
+        yield _prose(page)
+    latest = _latest(root / "CHANGELOG.md")
+    yield latest
+    yield _prose(latest)
     trees = {
         path: ast.parse(path.read_text(encoding="utf-8"))
         for path in sorted((root / "yolotf").rglob("*.py"))
     }
     for path, tree in trees.items():
         yield from _literals(path, tree)
+        yield from _help(path, tree)
     for path, name in _public_names(root):
-        yield from _docstrings(path, trees, name)
+        for text in _docstrings(path, trees, name):
+            yield text
+            yield _prose(text)
+
+
+def _prose(text: Text) -> Text:
+    """The text without code, in lines of the same numbers."""
+    code = re.compile(r"^ *```.*?^ *```$|`[^`]*`", re.MULTILINE | re.DOTALL)
+    without = code.sub(lambda match: "\n" * match.group().count("\n"), text.text)
+    return text._replace(text=without, is_prose=True)
+
+
+def _help(path: Path, tree: ast.Module) -> Iterator[Text]:
+    """What argparse prints: `help=`, and the descriptions of parsers."""
+    for node in ast.walk(tree):
+        value = node.value if isinstance(node, ast.keyword) and node.arg == "help" else None
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+            value = node.value if node.targets[0].attr in ("description", "usage") else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield Text(path, value.lineno, value.value, is_prose=True)
 
 
 def _latest(path: Path) -> Text:

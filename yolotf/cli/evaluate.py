@@ -48,10 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--like",
         choices=get_args(Fork),
         default="alexeyab",
-        help="whose darknet detector map is followed: hank-ai's looks for labels beside the "
-        "pictures first, resizes as OpenCV does, ignores letter_box=, counts boxes in another "
-        "order, and prints a table "
-        "(default: %(default)s)",
+        help="which Darknet's detector map to follow: hank-ai's looks for labels beside the images "
+        "first, resizes as OpenCV does, ignores letter_box=, counts boxes in another order, and "
+        "prints a table (default: %(default)s)",
     )
     parser.add_argument("--images", metavar="FOLDER", help="folder of the images of --coco")
     parser.add_argument(
