@@ -70,7 +70,7 @@ test-readers: $(VENV)/built ## read ONNX with OpenCV 5, tract, MNN and ncnn, .tf
 	  tflite-support==0.4.4 || echo "no tflite-support for this Python: its test is skipped"
 	YOLOTF_READERS=$(CURDIR)/build-readers/bin/python YOLOTF_LITE_SUPPORT=$(CURDIR)/build-readers/lite \
 	  $(BIN)/python -m pytest tests/onnx_models/test_readers.py \
-	  tests/formats/test_lite_answers.py -k "readers_compute or tflite_support"
+	  tests/formats/test_lite_answers.py -k "readers_compute or opencv_5 or tflite_support"
 
 # A server from pytriton's wheel, which goes with NumPy 1. The packages of the tests' environment
 # come after its own.

@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,10 +14,24 @@ from support.onnx_engines import assert_close, pictures_for, runtime_heads, tame
 from yolotf.formats.convert import convert
 
 PYTHON = os.environ.get("YOLOTF_READERS")
+with_readers = pytest.mark.skipif(
+    PYTHON is None, reason="needs the environment of make test-readers"
+)
 PROGRAM = Path(read_onnx.__file__)
 
 
-@pytest.mark.skipif(PYTHON is None, reason="needs the environment of make test-readers")
+def read_by(reader, model, images):
+    outputs = model.with_suffix(".npz")
+    command = [PYTHON, PROGRAM, reader, model, images, outputs]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    with np.load(outputs) as found:
+        return [found[f"arr_{number}"] for number in range(len(found.files))]
+
+
+@with_readers
 @pytest.mark.parametrize("reader", read_onnx.READERS)
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov4"])
 def test_readers_compute_the_heads(name, reader, tmp_path):
@@ -26,13 +41,23 @@ def test_readers_compute_the_heads(name, reader, tmp_path):
     convert(weights, network, model, batch_size=1)
     images = pictures_for(network, batch=1)
     np.save(tmp_path / "images.npy", images)
-    command = [PYTHON, PROGRAM, reader, model, tmp_path / "images.npy", tmp_path / "found.npz"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode == 77:
-        pytest.skip(done.stdout.strip())
-    assert done.returncode == 0, done.stdout + done.stderr
-    with np.load(tmp_path / "found.npz") as found:
-        arrays = [found[f"arr_{number}"] for number in range(len(found.files))]
+    arrays = read_by(reader, model, tmp_path / "images.npy")
     expected = runtime_heads(network, weights, images)
     pairs = zip(arrays, expected, strict=True)
     assert_close([one.reshape(other.shape) for one, other in pairs], expected)
+
+
+@with_readers
+@pytest.mark.parametrize("options", [{"decode": True}, {"suppress": True}], ids=str)
+def test_opencv_5_finds_what_onnxruntime_finds(options, official_tiny, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    model = tmp_path / "a.onnx"
+    convert(official_tiny.weights, official_tiny.cfg, model, **options)
+    images = cv2.dnn.blobFromImage(cv2.imread(official_tiny.bus), 1 / 255, (416, 416), swapRB=True)
+    np.save(tmp_path / "images.npy", images)
+    expected = onnxruntime.InferenceSession(model).run(None, {"images": images})
+    found = read_by("opencv", model, tmp_path / "images.npy")
+    if "suppress" in options:
+        assert len(expected[1]) == 6
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
