@@ -58,6 +58,18 @@ struct sigaction handler() {
   return current;
 }
 
+// Without the handlers of others, such as a sanitizer's, while it lives.
+class DefaultHandler {
+ public:
+  DefaultHandler() : before_(handler()) { signal(SIGBUS, SIG_DFL); }
+  ~DefaultHandler() { sigaction(SIGBUS, &before_, nullptr); }
+  DefaultHandler(const DefaultHandler&) = delete;
+  DefaultHandler& operator=(const DefaultHandler&) = delete;
+
+ private:
+  struct sigaction before_;
+};
+
 bool is_default() {
   const struct sigaction current = handler();
   return (current.sa_flags & SA_SIGINFO) == 0 && current.sa_handler == SIG_DFL;
@@ -84,6 +96,7 @@ int ended_by(const std::function<void()>& work) {
 }
 
 TEST_CASE("lost pages are read as zeros and reported") {
+  const DefaultHandler alone;
   const Mapping mapping;
   PageGuard guard;
   REQUIRE(guard.begin(mapping.address(), kBytes));
@@ -100,6 +113,7 @@ TEST_CASE("lost pages are read as zeros and reported") {
 }
 
 TEST_CASE("without a guard, or after it, a lost page ends the process") {
+  const DefaultHandler alone;
   for (const bool guarded : {false, true}) {
     const int signal_number = ended_by([&] {
       const Mapping mapping;
@@ -116,6 +130,7 @@ TEST_CASE("without a guard, or after it, a lost page ends the process") {
 }
 
 TEST_CASE("many threads may lose their pages at once") {
+  const DefaultHandler alone;
   constexpr int kThreads = 8;
   std::vector<std::unique_ptr<Mapping>> mappings;
   std::vector<std::unique_ptr<PageGuard>> guards;
@@ -144,6 +159,7 @@ TEST_CASE("many threads may lose their pages at once") {
 }
 
 TEST_CASE("guards end in any order, and their number is limited") {
+  const DefaultHandler alone;
   const Mapping mapping;
   std::vector<std::unique_ptr<PageGuard>> guards;
   std::size_t begun = 0;
@@ -175,6 +191,7 @@ void repair(int, siginfo_t* info, void*) {
 }
 
 TEST_CASE("faults elsewhere go to the previous handler") {
+  const DefaultHandler alone;
   struct sigaction theirs = {};
   theirs.sa_sigaction = &repair;
   theirs.sa_flags = SA_SIGINFO;
@@ -203,6 +220,7 @@ void pass_back(int number, siginfo_t* info, void* context) {
 }
 
 TEST_CASE("a later handler that passes faults on makes no circle") {
+  const DefaultHandler alone;
   calls = 0;
   const int signal_number = ended_by([] {
     const Mapping mapping;
@@ -231,6 +249,7 @@ TEST_CASE("a later handler that passes faults on makes no circle") {
 }
 
 TEST_CASE("a signal that another process sends is handled as before") {
+  const DefaultHandler alone;
   const Mapping mapping;
   PageGuard guard;
   REQUIRE(guard.begin(mapping.address(), kBytes));
@@ -247,6 +266,7 @@ TEST_CASE("a signal that another process sends is handled as before") {
 }
 
 TEST_CASE("a forked child is guarded, too") {
+  const DefaultHandler alone;
   const Mapping mapping;
   PageGuard guard;
   REQUIRE(guard.begin(mapping.address(), kBytes));
