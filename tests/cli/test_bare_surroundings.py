@@ -31,12 +31,23 @@ def nowhere(*arguments, **options):
 tempfile.gettempdir = tempfile._get_default_tempdir = nowhere
 tempfile.tempdir = None
 """
+NOWHERE_TO_WRITE = """
+tempfile._candidate_tempdir_list = lambda: ["/nowhere"]
+"""
 NO_HOME = """
 import pwd
 def unknown(number):
     raise KeyError(f"getpwuid(): uid not found: {number}")
 pwd.getpwuid = unknown
 os.environ.pop("HOME", None)
+"""
+CONVERT = """
+import sys, tempfile
+{spoil}
+from yolotf.cli import commands
+for output in sys.argv[1:]:
+    code = commands.main(["convert", "a.weights", "--cfg", "a.cfg", "-o", output])
+    assert code == 0, output
 """
 DETECTOR = """
 import os, sys, tempfile
@@ -83,6 +94,24 @@ def test_detect_and_doctor(spoil, files):
     done = run(RUN, spoil, "doctor", "--json", cwd=files)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("{")
+
+
+def test_convert_needs_no_folder_for_temporary_files(files):
+    outputs = ["a.keras", "b.weights.h5", "c.h5", "d.tflite", "e.safetensors", "f"]
+    done = run(CONVERT, NOWHERE_TO_WRITE, *outputs, cwd=files)
+    assert done.returncode == 0, done.stderr
+    assert all((files / output).exists() for output in outputs)
+    made = {path.name for path in files.iterdir()}
+    assert made == {"a.cfg", "a.weights", "a.png", *outputs}
+
+
+def test_what_cannot_do_without_temporary_files_says_so(files):
+    (files / "a.keras").write_bytes(b"PK")
+    arguments = ["check", "a.weights", "--model", "a.keras"]
+    done = run(RUN, NOWHERE_TO_WRITE, *arguments, cwd=files)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "set TMPDIR to a folder that this user can write to" in done.stderr
 
 
 def test_a_cache_of_a_user_without_a_folder_is_his_alone(tmp_path, monkeypatch):

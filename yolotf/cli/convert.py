@@ -127,6 +127,7 @@ def main(parsed: argparse.Namespace) -> int:
     old_style = len(parsed.files) == 3
     source, weights, output = _arguments(parsed)
     kind = format_of(output)
+    arguments.temporary_files_near(output)
     anchors = f"{output.removesuffix(kind).rstrip('/')}_anchors.txt" if old_style else None
     network = arguments.network_of(source, parsed.classes, parsed.size, parsed.dialect, parsed.tree)
     arguments.require_file(weights)

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
+    arguments.temporary_files_near(parsed.output)
     with arguments.quiet():
         run(parsed.output)
     return 0
