@@ -19,6 +19,17 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
+_MOST_DIGITS = 18
+"""More digits than any count of a file has; fewer than Python refuses to read, or 64 bits hold."""
+
+
+def whole_number(text: object) -> int | None:
+    """The number that a text of decimal digits stands for; None for any other value."""
+    if isinstance(text, str) and text.isdecimal() and len(text) <= _MOST_DIGITS:
+        return int(text)
+    return None
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 layer`, `2 layers`; `1 class`, `2 classes` with `many`."""
     return f"{count} {one if count == 1 else many or one + 's'}"

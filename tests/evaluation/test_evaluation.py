@@ -1,5 +1,6 @@
 """Scores against Darknet's loops written out, pycocotools and figures worked out by hand."""
 
+import contextlib
 import json
 import math
 import sys
@@ -479,3 +480,93 @@ def test_what_is_missing_at_the_end_is_said_at_the_start(tmp_path, capsys, monke
     data = evaluation.read_coco(coco_file(tmp_path))
     with refused(MissingPackageError):
         evaluation.evaluate("yolov4-tiny", "none", data)
+
+
+HOSTILE = {
+    "an id of 400 digits": ("annotations", {"image_id": 10**400}),
+    "a crowd of 400 digits": ("annotations", {"iscrowd": 10**400}),
+    "an area of 400 digits": ("annotations", {"area": 10**400}),
+    "a box of 400 digits": ("annotations", {"bbox": [10**400, 1, 1, 1]}),
+    "a box that is none": ("annotations", {"bbox": [float("nan")] * 4}),
+    "a width of 400 digits": ("images", {"width": 10**400}),
+    "a category of 400 digits": ("categories", {"id": 10**400}),
+    "a category without a name": ("categories", {"name": None}),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_coco_file_of_absurd_values_is_read_or_refused(case, tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 4}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    key, change = HOSTILE[case]
+    content[key][0].update(change)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    with contextlib.suppress(YolotfError):
+        assert len(evaluation.read_coco(path, images=tmp_path).images) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"images": [{"id": ' + b"9" * 5000 + b"}]}", "thousands of digits"),
+        (b"{", "it is no JSON: Expecting property name"),
+        (b'"\xff"', "it is not UTF-8"),
+        (b"NaN", "it is not a JSON object"),
+        (b'{"images": {}}', "'images' is not a list"),
+        (b'{"images": [1]}', "an entry of 'images' is not an object"),
+        (b'{"images": []}', "'annotations' is missing"),
+    ],
+)
+def test_what_is_no_coco_file_says_why(content, why, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(YolotfError, match=why) as caught:
+        evaluation.read_coco(path)
+    assert str(caught.value).startswith(f"{path}: no COCO file of instances")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.data", "classes={}\nvalid=list.txt\nnames=a.names\n"),
+        ("a.yaml", "nc: {}\nval: list.txt\nnames: [a, b]\n"),
+        ("a.yaml", "val: list.txt\nnames:\n  0: a\n  ? '{}'\n  : b\n"),
+        ("a.yaml", "val: list.txt\nnames: {}\n"),
+    ],
+)
+def test_a_data_file_of_absurd_numbers_is_read_or_refused(name, content, tmp_path):
+    path = tmp_path / name
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "list.txt").write_text("a.png\n")
+    (tmp_path / "a.names").write_text("a\nb\n")
+    for number in ("9" * 5000, "9" * 30, "\u00b2", "-1", "1e999", ".nan", "[" * 50_000):
+        path.write_text(content.format(number))
+        said = str(path)
+        try:
+            evaluation.read_data_set(path)
+        except YolotfError as error:
+            said = str(error)
+        assert str(path) in said
+
+
+def test_names_that_a_data_file_points_to_are_not_quoted(tmp_path):
+    secret = "root:x:0:0:root:/root:/bin/bash"
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "list.txt").write_text("a.png\n")
+    (tmp_path / "passwd").write_text(f"{secret}\nb\n")
+    (tmp_path / "a.data").write_text("valid=list.txt\nnames=passwd\n")
+    data = evaluation.read_data_set(tmp_path / "a.data")
+    said = str(evaluation.paired(data, ("a", "b"), 2).notes)
+    with pytest.raises(YolotfError) as caught:
+        evaluation.paired(data, ("a", "b", "c"), 3)
+    said += str(caught.value)
+    assert "class 0" in said
+    assert "bash" not in said

@@ -353,8 +353,8 @@ def test_numbers_of_labels_go_by_their_names(pictures, tmp_path):
     )
     other = evaluation.paired(data, ("auto", "mensch", "krawatte"), 3)
     assert (
-        "class 0 is 'car' there and 'auto' in the network; classes are paired by number"
-        in (other.notes[-1])
+        "class 0 has another name there than in the network, where it is 'auto'; "
+        "classes are paired by number" in (other.notes[-1])
     )
     with refused(YolotfError):
         evaluation.paired(data, ("a", "b"), 2)

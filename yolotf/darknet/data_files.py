@@ -11,7 +11,7 @@ from typing import Any
 
 from yolotf.errors import YolotfError
 from yolotf.files import opening
-from yolotf.text import plural
+from yolotf.text import plural, whole_number
 
 StrPath = opening.StrPath
 
@@ -90,7 +90,7 @@ def read_data(path: StrPath) -> DataFile:
         # Darknet uses `valid` or, without it, `train` (detector.c:960).
         valid=_some(options.get("valid")),
         names_file=options.get("names") or None,
-        classes=int(options["classes"]) if options.get("classes", "").isdecimal() else None,
+        classes=whole_number(options.get("classes")),
         difficult=options.get("difficult") or None,
         notes=notes,
     )
@@ -147,7 +147,9 @@ def read_yaml(path: StrPath) -> Mapping[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = None if mark is None else mark.line + 1
         where = "" if line is None else f"; line {line}"
-        problem = getattr(error, "problem", None) or type(error).__name__
+        problem = getattr(error, "problem", None) or str(error)
+        if isinstance(error, RecursionError):
+            problem = "nested too deeply"
         raise YolotfError(f"{source}: no YAML: {problem}{where}", path=source, line=line) from error
     if not isinstance(content, Mapping):
         raise YolotfError(
@@ -159,7 +161,7 @@ def read_yaml(path: StrPath) -> Mapping[str, Any]:
 def _of_yaml(path: StrPath, content: Mapping[str, Any]) -> DataFile:
     names = names_of_yaml(path, content)
     counted = content.get("nc")
-    classes = int(counted) if isinstance(counted, str) and counted.isdecimal() else None
+    classes = whole_number(counted)
     if classes is not None and names and classes != len(names):
         raise YolotfError(
             f"{os.fspath(path)}: nc is {classes}, names has {plural(len(names), 'name')}; correct "
@@ -199,11 +201,14 @@ def names_of_yaml(path: StrPath, content: Mapping[str, Any]) -> tuple[str, ...]:
     source = os.fspath(path)
     names = content.get("names") or ()
     if isinstance(names, Mapping):
-        if not all(isinstance(key, str) and key.isdecimal() for key in names):
-            raise YolotfError(
-                f"{source}: names: is not a mapping from class numbers to names", path=source
-            )
-        numbered = {int(key): name for key, name in names.items()}
+        numbered = {}
+        for key, name in names.items():
+            number = whole_number(key)
+            if number is None:
+                raise YolotfError(
+                    f"{source}: names: is not a mapping from class numbers to names", path=source
+                )
+            numbered[number] = name
         missing = next((n for n in range(len(numbered)) if n not in numbered), None)
         if missing is not None:
             raise YolotfError(

@@ -25,7 +25,7 @@ from yolotf.inference.classifier import Classifier
 from yolotf.inference.classifier_images import Resize
 from yolotf.progress import Progress, as_progress
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
-from yolotf.text import listed, plural
+from yolotf.text import listed, plural, whole_number
 
 _Path = str | os.PathLike[str]
 TOP = 5
@@ -108,14 +108,13 @@ def _of_data_file(path: Path) -> LabelledImages:
     names_name = options.get("names")
     names = tuple(read_names(_found(lookup, names_name))) if names_name else ()
     notes = [] if options.get("valid") else [f"{path}: no valid; what is evaluated is train"]
-    top = options.get("top", "")
     return LabelledImages(
         str(path),
         paths,
         labels,
         classes,
         class_names=names,
-        top=max(TOP, int(top)) if top.isdecimal() else TOP,
+        top=max(TOP, whole_number(options.get("top")) or TOP),
         notes=(*notes, *lookup.notes()),
     )
 

@@ -25,7 +25,7 @@ from yolotf.files import opening
 from yolotf.files.lookup import Lookup
 from yolotf.images.detections import Detections
 from yolotf.images.read import open_picture
-from yolotf.text import plural
+from yolotf.text import plural, whole_number
 
 _Path = str | os.PathLike[str]
 _Json = Mapping[str, Any]
@@ -67,20 +67,35 @@ def read_instances(path: _Path) -> _Json:
     source = os.fspath(path)
     try:
         content = json.loads(opening.read(path, most=opening.JSON_MOST, what="a COCO file"))
-        lists = [content[key] for key in ("images", "annotations", "categories")]
-        if not all(isinstance(some, list) for some in lists):
-            raise TypeError("images, annotations or categories are not lists")
-        if not all(isinstance(entry, dict) for some in lists for entry in some):
-            raise TypeError("an entry is not an object")
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
-        raise YolotfError(
-            f"{source}: no COCO file of instances ({error!r:.80}); it has images, annotations and "
-            "categories",
-            path=source,
-        ) from error
+    except RecursionError:
+        raise _no_coco(source, "it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise _no_coco(source, "it is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise _no_coco(source, f"it is no JSON: {error}") from None
+    except ValueError:  # Python reads no more than 4,300
+        raise _no_coco(source, "a number in it has thousands of digits") from None
+    if not isinstance(content, dict):
+        raise _no_coco(source, "it is not a JSON object")
+    lists = []
+    for key in ("images", "annotations", "categories"):
+        entries = content.get(key)
+        if not isinstance(entries, list):
+            found = "is not a list" if key in content else "is missing"
+            raise _no_coco(source, f"{key!r} {found}")
+        if not all(isinstance(entry, dict) for entry in entries):
+            raise _no_coco(source, f"an entry of {key!r} is not an object")
+        lists.append(entries)
     if not lists[0]:
         raise YolotfError(f"{source}: lists no pictures", path=source)
     return _Reading(source).instances(*lists)
+
+
+def _no_coco(source: str, why: str) -> YolotfError:
+    return YolotfError(
+        f"{source}: no COCO file of instances, which has images, annotations and categories: {why}",
+        path=source,
+    )
 
 
 class _Reading:
@@ -209,13 +224,18 @@ class _Reading:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer larger than any float
+        return False
 
 
 def _whole(value: Any) -> int | None:
     """Converts an integer, possibly given as text or float; returns None for all else."""
-    if isinstance(value, str) and value.isdecimal() and len(value) < 19:
-        return int(value)
+    if isinstance(value, str):
+        return whole_number(value)
     if isinstance(value, bool):
         return int(value)
     return int(value) if _is_number(value) and value == int(value) else None

@@ -36,6 +36,7 @@ def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] =
     with optional_package("matplotlib", "a plot needs matplotlib", "yolotf[eval]"):
         from matplotlib.figure import Figure  # optional
     figure = Figure(figsize=(7, 5), layout="constrained")
+    atomic.check_no_url(path)
     target = Path(path)
     formats = figure.canvas.get_supported_filetypes()
     if target.suffix[1:].lower() not in formats:

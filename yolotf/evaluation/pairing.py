@@ -90,14 +90,11 @@ def _paired_labels(data: DataSet, names: tuple[str, ...], classes: int) -> DataS
             )
     said = data.classes if data.classes is not None else len(data.class_names) or None
     if said is not None and said != classes:
-        unknown = [
-            name
-            for name, number in zip(
-                data.class_names, classes_by_name(data.class_names, names), strict=True
-            )
-            if number is None
-        ]
-        which = f"; {unknown[0]!r} is not one of its names" if names and unknown else ""
+        # By its number: the file of names may be any that a stranger's data file points to.
+        found = classes_by_name(data.class_names, names)
+        which = ""
+        if names and None in found:
+            which = f"; the name of its class {found.index(None)} is not one of the network's"
         raise YolotfError(
             f"{data.source}: {plural(said, 'class', 'classes')}, the network has {classes}; the "
             f"data set belongs to another network{which}",
@@ -110,8 +107,8 @@ def _paired_labels(data: DataSet, names: tuple[str, ...], classes: int) -> DataS
         place = next(number for number, (a, b) in pairs if a != b)
         notes = (
             *notes,
-            f"{data.source}: class {place} is {data.class_names[place]!r} there and "
-            f"{names[place]!r} in the network; classes are paired by number",
+            f"{data.source}: class {place} has another name there than in the network, where it "
+            f"is {names[place]!r}; classes are paired by number",
         )
     return dataclasses.replace(data, class_names=names or data.class_names, notes=notes)
 

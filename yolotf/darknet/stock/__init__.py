@@ -31,6 +31,7 @@ from yolotf.darknet.stock import (
     yolov7,
 )
 from yolotf.errors import CfgError
+from yolotf.text import whole_number
 
 FAMILIES = (yolov4, yolov3, yolov2, yolov7, scaled, csresnext, efficientnet, classifiers)
 """The modules that register networks."""
@@ -127,8 +128,8 @@ def _check_counts(name: str, classes: object, channels: object) -> None:
         advice = "a count; names go to Detector(..., class_names=...)"
         if isinstance(classes, (list, tuple)):
             advice = f"a count, as network({name!r}, classes={len(classes)})"
-        elif isinstance(classes, str) and classes.strip().isdigit():
-            advice = f"a count, as network({name!r}, classes={int(classes)})"
+        elif isinstance(classes, str) and (count := whole_number(classes.strip())) is not None:
+            advice = f"a count, as network({name!r}, classes={count})"
         raise TypeError(f"classes must be {advice}, not {classes!r:.80}")
     if not _is_int(channels):
         raise TypeError(
