@@ -62,6 +62,30 @@ def put(argument, name):
         data[argument] = name
     if argument == "picture of a list":
         Path("list.txt").write_text(f"{name}\n")
+    if argument == "picture of a COCO file":
+        Path("coco.json").write_text(
+            json.dumps(
+                {
+                    "images": [{"id": 1, "file_name": name, "width": 40, "height": 30}],
+                    "annotations": [
+                        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}
+                    ],
+                    "categories": [{"id": 1, "name": "cat"}],
+                }
+            )
+        )
+        return ["eval", "--coco", "coco.json", *files, "--names", "net.names"]
+    if argument == "val of a YAML file":
+        Path("data.yaml").write_text(f"val: {name}\nnames: [cat, dog, kite]\n")
+        return ["eval", "--data", "data.yaml", *files]
+    if argument == "difficult":
+        data["difficult"] = name
+        Path("pictures/a.txt").write_text("0 .5 .5 .5 .5\n")
+    if argument == "picture to calibrate by":
+        Path("calibration").mkdir()
+        Path("calibration/a.jpg").symlink_to(Path(name).absolute())
+        output = ["-o", "net.tflite", "--int8", "calibration"]
+        return ["convert", "net.weights", "--cfg", "net.cfg", *output]
     if argument == "labels":
         Path("pictures/a.txt").symlink_to(Path(name).absolute())
     Path("net.data").write_text("".join(f"{key}={value}\n" for key, value in data.items()))
@@ -89,20 +113,24 @@ def put(argument, name):
 
 ARGUMENTS = [
     *("cfg", "names of detect", "picture", "picture of classify", "coco", "compare", "data"),
-    *("valid", "names", "labels", "picture of a list", "model"),
+    *("valid", "names", "labels", "picture of a list", "model", "difficult"),
+    *("picture of a COCO file", "val of a YAML file"),
+    "picture to calibrate by",
 ]
 
 
 @pytest.mark.parametrize("name", ["./fifo", "/dev/zero", "./shadow"])
 @pytest.mark.parametrize("argument", ARGUMENTS)
 def test_it_is_refused_at_once_and_unquoted(argument, name, capsys):
-    assert commands.main(put(argument, name)) == 2
+    code = commands.main(put(argument, name))
+    # A list of difficult labels may name anything: no line of it is a picture here.
+    assert code == (0 if (argument, name) == ("difficult", "./shadow") else 2)
     said = "".join(capsys.readouterr())
     assert "Traceback" not in said
     if argument not in ("cfg", "data"):  # which the user names, not a file
         assert "hash" not in said
     if name != "./shadow":
-        assert "not a regular file" in said
+        assert "not a regular file" in said or "no such file" in said
 
 
 def test_the_other_pictures_of_a_folder_are_read(capsys):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
-import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolotf.cli.messages import say
 from yolotf.darknet import cfg, dialects
 from yolotf.darknet import stock as networks
 from yolotf.darknet.detection_options import DetectionOptions
@@ -19,7 +21,6 @@ from yolotf.files.fetching import TIMEOUT
 from yolotf.files.stderr import held_back_stderr
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.runtime.options import ENGINES, PRECISIONS, ServingOptions
-from yolotf.text import printable
 from yolotf.weights.file import WeightsFile
 
 if TYPE_CHECKING:  # NumPy
@@ -304,6 +305,20 @@ def opened(
         yield file
 
 
+def temporary_files_near(output: str) -> None:
+    """Puts temporary files beside the output if the system has no folder for them.
+
+    A container with a read-only root may have none. TensorFlow cannot be imported then, nor can
+    Keras write a file.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        place = Path(output).absolute().parent
+        folder = str(next(one for one in (place, *place.parents) if one.is_dir()))
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Mutes TensorFlow's log unless an error occurs, and prints Python warnings as notes."""
@@ -317,7 +332,7 @@ def quiet() -> Iterator[None]:
 
 def note(text: str) -> None:
     """Prints a note: something worth knowing that does not stop the command."""
-    print(f"note: {printable(text)}", file=sys.stderr, flush=True)
+    say(f"note: {text}")
 
 
 @contextlib.contextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
 from yolotf.cli import arguments, inputs, network_files
+from yolotf.cli.messages import say, shown
 from yolotf.files.json import to_json
 from yolotf.inference.classifier import Classification, Classifier
 from yolotf.text import printable
@@ -115,9 +115,9 @@ def _classified(
 
 def _say(name: str, answer: Classification | str, *, as_json: bool) -> None:
     if isinstance(answer, str):
-        print(printable(f"yolotf: {name}: {answer}"), file=sys.stderr)
+        say(f"yolotf: {name}: {answer}")
         if as_json:
-            print(to_json({"path": name, "error": answer}), flush=True)
+            print(to_json({"path": shown(name), "error": shown(answer)}), flush=True)
     elif as_json:
         print(to_json({"path": name, **answer.to_dict()}), flush=True)
     else:

@@ -8,9 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from yolotf.cli.messages import say, shown
 from yolotf.errors import WeightsMismatch, explained_import
 from yolotf.graphs.tf_errors import of_tensorflow
-from yolotf.text import printable
 
 COMMANDS = {
     "demo": ("demo", "load the official yolov4-tiny.weights and detect in two photos"),
@@ -52,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except WeightsMismatch as error:
-        print(f"yolotf: {error}", file=sys.stderr)
+        say(f"yolotf: {error}")
         return 1
     except (OSError, ValueError, ImportError) as error:
-        print(f"yolotf: {describe(error)}", file=sys.stderr)
+        say(f"yolotf: {describe(error)}")
         if isinstance(error, OSError):
             # Python would flush at exit and report the full disk a second time.
             try:
@@ -64,13 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _discard_output()
         return 2
     except MemoryError as error:
-        print(f"yolotf: {describe_memory(error)}", file=sys.stderr)
+        say(f"yolotf: {describe_memory(error)}")
         return 2
     except Exception as error:
         refused = of_tensorflow(error)
         if refused is None:
             raise
-        print(f"yolotf: {refused}", file=sys.stderr)
+        say(f"yolotf: {refused}")
         return 2
     return code
 
@@ -82,14 +82,16 @@ def describe(error: Exception) -> str:
         text = error.strerror[:1].lower() + error.strerror[1:]
         if error.filename is not None:
             text = f"{os.fsdecode(error.filename)}: {text}"
-    return printable(text)
+        elif text.startswith("no usable temporary directory"):  # the words of Python's tempfile
+            text += "; set TMPDIR to a folder that this user can write to"
+    return shown(text)
 
 
 def describe_memory(error: MemoryError) -> str:
     """Returns one sentence: NumPy's message, which gives the size, but not C++'s."""
     words = str(error)
     said = f": {words}" if words and not words.startswith("std::") else ""
-    return printable(f"there is no memory left{said}; pass fewer or smaller pictures")
+    return shown(f"there is no memory left{said}; pass fewer or smaller pictures")
 
 
 def _discard_output() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolotf.cli import arguments, inputs, label_files, network_files
+from yolotf.cli import arguments, inputs, label_files, messages, network_files
 from yolotf.cli.video import DrawnVideo
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.errors import YolotfError
@@ -169,6 +169,7 @@ def main(parsed: argparse.Namespace) -> int:
             raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
     out: _Out | None = None
     if folder is not None:
+        atomic.check_no_url(folder)
         out = _Out(Path(folder), read, written, overwrite=parsed.overwrite)
     say = _say_json if parsed.json else _say_text
     count = _Count()
@@ -595,8 +596,7 @@ def _say_json(item: _Item) -> None:
 
 
 def _complain(item: _Item) -> None:
-    message = f"yolotf: {_name(inputs.shown(item.path))}: {item.error}"
-    print(printable(message), file=sys.stderr, flush=True)
+    messages.say(f"yolotf: {_name(inputs.shown(item.path))}: {item.error}")
 
 
 def _name(path: str | Path) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import get_args
 
 from yolotf import evaluation
 from yolotf.cli import arguments, evaluate_classifier, network_files
+from yolotf.cli.messages import say
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.evaluation.labels import Fork
 from yolotf.files.json import to_json
@@ -144,7 +144,7 @@ def main(parsed: argparse.Namespace) -> int:
             f"yolotf: {len(data.unlabelled)} of {len(data.images)} pictures have no label file "
             f"and count as empty; the first: {evaluation.label_path(data.unlabelled[0])}"
         )
-        print(printable(message), file=sys.stderr)
+        say(message)
     from yolotf.cli import progress  # imports rich
 
     with arguments.warnings_as_notes(), progress.counted(len(data.images)) as bar:
@@ -171,10 +171,10 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.plot:
         evaluation.plot(result, parsed.plot, overwrite=parsed.overwrite, inputs=read)
     for path, error in result.unread:
-        print(printable(f"yolotf: {path}: {error}"), file=sys.stderr)
+        say(f"yolotf: {path}: {error}")
     if result.unread:
         few = f"{len(result.unread)} of {result.images} pictures could not be read"
-        print(f"yolotf: {few} and counted as empty", file=sys.stderr)
+        say(f"yolotf: {few} and counted as empty")
     return 1 if result.unread else 0
 
 

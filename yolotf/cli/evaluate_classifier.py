@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from yolotf.cli import arguments
+from yolotf.cli.messages import say
 from yolotf.darknet.class_names import Names
 from yolotf.darknet.network import Network
 from yolotf.evaluation import classification
@@ -55,7 +55,7 @@ def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
             f"{result.unlabelled[0]}"
         )
     for path, error in result.unread:
-        print(printable(f"yolotf: {path}: {error}"), file=sys.stderr)
+        say(f"yolotf: {path}: {error}")
     return 1 if result.unread else 0
 
 

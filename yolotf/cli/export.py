@@ -6,10 +6,11 @@ import argparse
 from typing import Any
 
 from yolotf.cli import arguments, network_files
+from yolotf.cli.messages import shown
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.darknet.network import Network
 from yolotf.errors import YolotfError
-from yolotf.text import printable
+from yolotf.files import sources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     """Runs the command `yolotf export`; returns 0 once the folder is written."""
+    arguments.temporary_files_near(parsed.output)
     network = arguments.network_of(
         parsed.cfg, parsed.classes, parsed.size, parsed.dialect, parsed.tree
     )
@@ -80,7 +82,7 @@ def main(parsed: argparse.Namespace) -> int:
                 network, parsed.weights, resize=arguments.resize_of(parsed), **shared
             )
         served.export(parsed.output, overwrite=parsed.overwrite)
-    print(printable(f"{parsed.weights} -> {parsed.output}"))
+    print(shown(f"{sources.name_of(parsed.weights)} -> {parsed.output}"))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from yolotf.files.sources import redacted
+from yolotf.files.sources import shown_url
 from yolotf.images.endings import DRAWN as DRAWN
 from yolotf.images.endings import IMAGES
 from yolotf.images.endings import VIDEOS as VIDEOS
@@ -21,7 +22,9 @@ from yolotf.text import plural
 if TYPE_CHECKING:
     from PIL import Image
 
-_STREAM = re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp)://")
+_STREAM = re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp)://", re.IGNORECASE)
+_CAMERA_DIGITS = 9
+"""OpenCV takes a C int."""
 STDIN = "-"
 """The input that means: names on standard input, one a line."""
 
@@ -92,7 +95,11 @@ def about_passed_over(passed_over: Counter[str]) -> str:
 
 def is_stream(name: str) -> bool:
     """Whether the name is a URL or the number of a camera."""
-    return bool(_STREAM.match(name)) or (name.isdecimal() and not Path(name).exists())
+    return bool(_STREAM.match(name)) or _is_camera(name)
+
+
+def _is_camera(name: str) -> bool:
+    return name.isdecimal() and len(name) <= _CAMERA_DIGITS and not Path(name).exists()
 
 
 def is_video(name: str) -> bool:
@@ -107,7 +114,7 @@ def is_missing(name: str) -> bool:
 
 def stem(name: str) -> str:
     """Returns the stem of the drawing's file name."""
-    if name.isdecimal() and is_stream(name):
+    if _is_camera(name):
         return f"camera-{name}"
     if is_stream(name):
         return re.sub(r"[^\w.-]+", "_", shown(name).split("://", 1)[1])
@@ -116,7 +123,7 @@ def stem(name: str) -> str:
 
 def shown(name: str) -> str:
     """Returns the name for messages: a URL without its secrets."""
-    return redacted(name) if is_stream(name) else name
+    return name if os.path.exists(name) else shown_url(name)  # noqa: PTH110 (Path's raises)
 
 
 class Read(NamedTuple):

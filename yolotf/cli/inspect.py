@@ -8,6 +8,7 @@ from yolotf.cli import arguments
 from yolotf.cli.commands import describe
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render, result
+from yolotf.files import sources
 from yolotf.files.json import to_json
 
 
@@ -35,7 +36,7 @@ def main(parsed: argparse.Namespace) -> int:
             inspection = result.inspect(file, network)
     except OSError as error:
         if parsed.json:
-            print(to_json({"path": parsed.file, "error": describe(error)}))
+            print(to_json({"path": sources.name_of(parsed.file), "error": describe(error)}))
         raise
     if parsed.json:
         print(render.to_json(inspection))

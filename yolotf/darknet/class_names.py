@@ -99,8 +99,9 @@ def _from_mapping(names: Mapping[Any, Any]) -> tuple[str, ...]:
 def _from_file(path: str, *, is_named: bool = False) -> tuple[str, ...]:
     """Reads names from a file; a file that a data file names is never itself a data file."""
     if (url := sources.url_of(path)) is not None:
+        name = sources.shown_url(url)
         raise YolotfError(
-            f"{url}: names are read from files, not from URLs; download it first", path=url
+            f"{name}: names are read from files, not from URLs; download it first", path=name
         )
     raw = opening.read(path, most=opening.NAMES_MOST, what="a file of class names")
     kind = detect.Contents.of(path).kind

@@ -15,7 +15,7 @@ from typing import NamedTuple, Union
 from yolotf.darknet import dialects
 from yolotf.darknet.limits import DEFAULT, Limits
 from yolotf.errors import CfgError
-from yolotf.files import magic, opening
+from yolotf.files import magic, opening, urls
 from yolotf.text import printable
 
 Source = Union[str, "os.PathLike[str]"]
@@ -119,10 +119,10 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
         if "\n" not in source and source.count("\r") > 1:
             raise _one_line(name)
         return source, name
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(source)) and not Path(source).exists():
+    if (url := urls.url_of(source)) is not None:
+        shown = urls.shown_url(url)
         raise CfgError(
-            f"{source}: a cfg is read from a file, not from a URL; download it first",
-            source=str(source),
+            f"{shown}: a cfg is read from a file, not from a URL; download it first", source=shown
         )
     path = Path(source)
     name = path.name

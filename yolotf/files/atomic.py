@@ -41,6 +41,7 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from yolotf.files.sources import StrPath
+from yolotf.files.urls import shown_url, url_of
 
 _KINDS: dict[Callable[[int], bool], str] = {
     stat.S_ISFIFO: "a FIFO",
@@ -83,8 +84,9 @@ def checked_target(
     Raises:
         OSError: the write would destroy something other than an older output: a device, a FIFO, a
             socket, a folder (or, with `folder`, a file), an input; or there is an older output and
-            `overwrite` is False.
+            `overwrite` is False; or `path` is a URL.
     """
+    check_no_url(path)
     text = os.fsdecode(path)
     _check_kind(text, folder)
     target = Path(os.path.realpath(text))
@@ -93,6 +95,14 @@ def checked_target(
     if not overwrite:
         _check_free(target, text, parts if folder else ())
     return target
+
+
+def check_no_url(path: StrPath) -> None:
+    """Raises OSError for a URL, which would become a folder named `https:`."""
+    url = url_of(path) or url_of(Path(os.fsdecode(path)))  # as it is, or with one slash
+    if url is not None:
+        what = "a URL; output is written to files, so name a file and upload that"
+        raise OSError(errno.EINVAL, what, shown_url(url))
 
 
 def is_one_of(path: StrPath, files: Iterable[StrPath]) -> bool:

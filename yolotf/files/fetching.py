@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 from yolotf import errors
-from yolotf.files.urls import redacted
+from yolotf.files.urls import redacted, shown_url
 from yolotf.progress import Progress, ignore
 from yolotf.text import plural
 
@@ -115,7 +115,7 @@ def fetch(url: str, memory: _Memory, progress: Progress, limits: Limits) -> None
     except errors.YolotfError:
         raise
     except _RefusedError as error:
-        refused = OSError(error.errno, error.strerror, redacted(url))
+        refused = OSError(error.errno, error.strerror, shown_url(url))
     except Exception as error:
         refused = _worded_error(error, url)
     raise refused
@@ -153,7 +153,7 @@ class _Fetch:
     def __init__(
         self, fsspec: Any, url: str, memory: _Memory, progress: Progress, limits: Limits
     ) -> None:
-        self._name = redacted(url)
+        self._name = shown_url(url)
         self._system, self._path = fsspec.core.url_to_fs(url)
         self._memory = memory
         self._progress = progress
@@ -393,7 +393,7 @@ def _retried(fetch_part: Callable[[], None], attempts: int = _ATTEMPTS) -> None:
 
 
 def _fsspec(url: str) -> Any:
-    name = redacted(url)
+    name = shown_url(url)
     need = f"{name}: URLs need the package fsspec"
     with errors.optional_package("fsspec", need, f"yolotf[{EXTRA}]", url=name):
         import fsspec  # optional
@@ -401,7 +401,7 @@ def _fsspec(url: str) -> Any:
 
 
 def _worded_error(error: Exception, url: str) -> Exception:
-    name = redacted(url)
+    name = shown_url(url)
     reason = _without_secrets(str(error), url) or type(error).__name__
     if _status(error) == _OTHER_VERSION:
         return errors.FileChangedError(
@@ -432,7 +432,7 @@ def _worded_error(error: Exception, url: str) -> Exception:
 def _without_secrets(said: str, url: str) -> str:
     """Returns a library's message as one line; empty if it contains hidden parts of the URL."""
     text = redacted(" ".join(said.split()))
-    shown = redacted(url)
+    shown = shown_url(url)
     parts = [part for part in re.split(r"[/?#@&=:;,+]", url) if len(part) > 3]
     hidden = (word for part in parts for word in (part, unquote(part)) if word not in shown)
     return "" if any(word in text for word in hidden) else text
@@ -447,7 +447,7 @@ def _status(error: BaseException | None) -> int | None:
 
 def _http_error(error: BaseException | None, url: str) -> OSError | None:
     """Translates an HTTP client's error into an OSError."""
-    name = redacted(url)
+    name = shown_url(url)
     status = getattr(error, "status", None)
     if status in (401, 403):
         return PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)

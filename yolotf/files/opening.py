@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Union
 
+from yolotf.files.urls import shown_url, url_of
+
 StrPath = Union[str, "os.PathLike[str]"]
 
 NAMES_MOST = 16 << 20
@@ -42,8 +44,12 @@ def opened(path: StrPath) -> BinaryIO:
 
     Raises:
         NotRegularError: it is a FIFO, a device or a socket; it has not been opened.
-        OSError: it cannot be read, or is a folder.
+        OSError: it cannot be read, or is a folder or a URL.
     """
+    if (url := url_of(path)) is not None:
+        raise FileNotFoundError(
+            errno.ENOENT, "a URL, not a file; download it first", shown_url(url)
+        )
     _check(os.stat(path), path)  # noqa: PTH116 (of text that pathlib would change)
     # O_NONBLOCK: the path may become a FIFO between stat and open.
     flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -22,6 +22,7 @@ from typing import IO, Any, NamedTuple
 from yolotf.files.fetching import Limits, fetch
 from yolotf.files.memory import anonymous_file
 from yolotf.files.urls import redacted as redacted
+from yolotf.files.urls import shown_url as shown_url
 from yolotf.files.urls import url_of as url_of
 from yolotf.progress import Progress, ignore
 
@@ -72,12 +73,17 @@ def name_of(weights: Weights) -> str:
     """Returns the name of a source for messages."""
     if isinstance(weights, str | os.PathLike):
         url = url_of(weights)
-        return os.fsdecode(weights) if url is None else redacted(url)
+        return _shown_path(os.fsdecode(weights)) if url is None else shown_url(url)
     path = _bytes_path(weights)
     if path is not None:
         return path
     name = getattr(weights, "name", None)
     return name if isinstance(name, str) else f"<{type(weights).__name__}>"
+
+
+def _shown_path(path: str) -> str:
+    """Returns a path for messages; one that does not exist may be a damaged URL with secrets."""
+    return path if os.path.exists(path) else redacted(path)  # noqa: PTH110 (Path's raises)
 
 
 def is_url(weights: object) -> bool:
@@ -105,10 +111,11 @@ def _local(
             )
         url = url_of(weights)
         if url is None:
-            return Local(os.fsdecode(weights), os.fsdecode(weights))
+            path = os.fsdecode(weights)
+            return Local(path, _shown_path(path))
         memory = _Memory(stack, limits.most_bytes)
         fetch(url, memory, progress or ignore, limits)
-        return memory.local(redacted(url), url.split("?")[0].rstrip("/").rpartition("/")[2])
+        return memory.local(shown_url(url), url.split("?")[0].rstrip("/").rpartition("/")[2])
     name = name_of(weights)
     if (path := _bytes_path(weights)) is not None:
         return Local(path, path)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
 _URL_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 """A URL after pathlib has collapsed its slashes."""
-_ANY_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)((?:(?!::[A-Za-z])[^\s'\"<>])*)")
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded: a text may be one long word
+_CHAINED = rf"::(?={_SCHEME}(?:://|::))"
+"""Between the URLs of a chain, as in `filecache::https://...`."""
+_ANY_URL = re.compile(rf"({_SCHEME}://)((?:(?!{_CHAINED})[^\s'\"<>])*)")
 """A URL in a sentence, or chained by `::`."""
+_ANY_URL_AS_PATH = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]{1,30}:/)((?!/)[^\s'\"<>]{0,2000}[@?#][^\s'\"<>]*)"
+)
+"""A URL with possible secrets in a sentence, after pathlib has collapsed its slashes."""
 
 
 def redacted(text: str) -> str:
@@ -19,7 +25,17 @@ def redacted(text: str) -> str:
     Credentials can be before the @, in the query, the fragment or the path, and anyone who reads a
     presigned URL in a log can open its object.
     """
-    return _ANY_URL.sub(lambda found: found[1] + _shown(found[2]), text)
+    shown = _ANY_URL.sub(lambda found: found[1] + _shown(found[2]), text)
+    return _ANY_URL_AS_PATH.sub(lambda found: found[1] + _shown(found[2]), shown)
+
+
+def shown_url(url: str) -> str:
+    """As `redacted`, for a whole URL, whose password may contain spaces and quotes."""
+    links = []
+    for link in re.split(_CHAINED, url):
+        scheme, slashes, rest = link.partition("://")
+        links.append(scheme + slashes + _shown(rest) if slashes else redacted(link))
+    return "::".join(links)
 
 
 def _shown(rest: str) -> str:
@@ -40,9 +56,10 @@ def _shown(rest: str) -> str:
 def url_of(weights: str | os.PathLike[str]) -> str | None:
     """Returns a path as a URL if it is one; None for other paths."""
     text = os.fsdecode(weights)
+    # Not Path.exists, which raises an error for a very long name.
     if isinstance(weights, str):
-        return text if _URL.match(text) and not Path(text).exists() else None
+        return text if _URL.match(text) and not os.path.exists(text) else None  # noqa: PTH110
     mangled = _URL_AS_PATH.match(text)
-    if mangled and not Path(text).exists():
+    if mangled and not os.path.exists(text):  # noqa: PTH110
         return f"{mangled[1]}://{text[mangled.end() :]}"
     return None

@@ -413,7 +413,9 @@ def format_of(output: StrPath) -> str:
 
     Raises:
         YolotfError: no format has this extension. Facts: `output`, `endings`.
+        OSError: it is a URL.
     """
+    writing.check_no_url(output)
     text = os.fspath(output)
     if text.endswith((os.sep, "/")) or not Path(text).suffix:
         return SAVED_MODEL

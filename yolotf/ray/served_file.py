@@ -107,7 +107,7 @@ def _described(user_config: Any, error: Exception) -> dict[str, str]:
     known = isinstance(error, YolotfError | OSError | _BadConfigError)
     why = str(error) if known else f"not loaded: {type(error).__name__}"
     weights = user_config.get("weights") if isinstance(user_config, Mapping) else user_config
-    name = sources.redacted(weights if isinstance(weights, str) else type(weights).__name__)
+    name = sources.shown_url(weights) if isinstance(weights, str) else type(weights).__name__
     why = printable(sources.redacted(why))
     if len(name) > _LONGEST_SHOWN:
         why = why.replace(name, _short(name))

@@ -1,0 +1,187 @@
+"""Whatever argument of whatever command is given a URL, a device, a FIFO or somebody's secret file.
+
+The arguments are those of the parsers, so that a new one is tried by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from support import numpy_loader
+from support.cfgs import conv, net, yolo
+from yolotf import Detector, parse_cfg
+from yolotf.cli import commands, messages
+from yolotf.errors import YolotfError
+from yolotf.files import atomic, sources
+
+NETWORK = net(32) + conv(24) + yolo(3)
+FILES = {"cfg": "net.cfg", "weights": "net.weights"}
+NAMED_BY_USERS = ("cfg", "data", "file", "files", "names", "weights")
+"""Files whose first words or lines an answer may hold: names of classes, or what is wrong where."""
+SHADOW = "root:$6$salt$hash:19000:0:99999:7:::\n" * 3  # as many lines as classes
+SECRETS = ("hunter", "tok3n", "s1gned")
+URLS = (
+    "https://me:hunter@host.invalid/a/b.x?tok3n=s1gned",
+    "s3://me:hunter@bucket/b.x?X-Amz-Signature=s1gned",
+    "https:/me:hunter@host.invalid/b.x#tok3n",
+)
+RUNS = {
+    "check": {"file": "net.weights", "cfg": "net.cfg"},
+    "classify": {"inputs": "a.png", **FILES},
+    "convert": {"files": "net.weights", "cfg": "net.cfg", "output": "net.onnx"},
+    "detect": {"inputs": "a.png", "json": None, **FILES},
+    "eval": {"data": "net.data", **FILES},
+    "export": {"weights": "net.weights", "cfg": "net.cfg", "output": "served"},
+    "inspect": {"file": "net.weights", "json": None},
+}
+"""A run of each command that takes files: its arguments by what argparse calls them."""
+
+
+def takes_text(action: argparse.Action) -> bool:
+    return action.type in (None, str) and action.nargs != 0 and not action.choices
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"yolotf.cli.{commands.COMMANDS[command][0]}").add_arguments(parser)
+    return parser
+
+
+ARGUMENTS = [
+    (command, action.dest)
+    for command in RUNS
+    for action in parser_of(command)._actions
+    if takes_text(action)
+]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("net.cfg").write_text(NETWORK)
+    Path("net.weights").write_bytes(numpy_loader.random_file(NETWORK))
+    Path("net.names").write_text("cat\ndog\nkite\n")
+    Path("net.data").write_text("classes=3\nvalid=list.txt\nnames=net.names\n")
+    Path("list.txt").write_text("a.png\n")
+    Path("a.txt").write_text("0 .5 .5 .5 .5\n")
+    Image.new("RGB", (40, 30)).save("a.png")
+    return tmp_path
+
+
+def arguments_of(command: str, argument: str, value: str) -> list[str]:
+    """The command's run with another value for one argument."""
+    given = {**RUNS[command], argument: value}
+    if argument == "coco":
+        del given["data"]
+    found = [command]
+    for action in parser_of(command)._actions:
+        if action.dest in given:
+            text = given[action.dest]
+            flag = max(action.option_strings, key=len, default=None)
+            found += [part for part in (flag, text) if part is not None]
+    return found
+
+
+def test_every_command_is_tried():
+    reads_none = {"build-op", "demo", "doctor"}
+    assert set(RUNS) == set(commands.COMMANDS) - reads_none
+    assert {("detect", "names"), ("eval", "coco"), ("check", "html")} <= set(ARGUMENTS)
+
+
+@pytest.mark.parametrize(("command", "argument"), ARGUMENTS)
+def test_an_argument_shows_no_secret(command, argument, capsys):
+    before = set(Path().iterdir())
+    for url in URLS:
+        try:
+            commands.main(arguments_of(command, argument, url))
+        except SystemExit as left:  # wrong usage, which argparse says
+            assert left.code == 2  # noqa: PT017
+            capsys.readouterr()
+            continue
+        said = "".join(capsys.readouterr())
+        assert not [secret for secret in SECRETS if secret in said], said
+        assert "Traceback" not in said
+    new = {path.name for path in set(Path().iterdir()) - before}
+    assert not [name for name in new if name.startswith(("http", "s3"))]
+
+
+@pytest.fixture
+def in_time():
+    """Ends a test that waits for a FIFO."""
+
+    def late(*_):
+        raise TimeoutError("it waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(100)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize(("command", "argument"), ARGUMENTS)
+def test_an_argument_takes_no_device_and_quotes_no_secret(command, argument, capsys):
+    os.mkfifo("fifo")
+    Path("shadow").write_text(SHADOW)
+    for name in ("./fifo", "/dev/zero", "./shadow"):
+        try:
+            commands.main(arguments_of(command, argument, name))
+        except SystemExit as left:  # wrong usage, which argparse says
+            assert left.code == 2  # noqa: PT017
+            capsys.readouterr()
+            continue
+        said = "".join(capsys.readouterr())
+        assert "Traceback" not in said
+        if argument not in NAMED_BY_USERS:
+            assert "salt" not in said, said
+    assert Path("shadow").read_text() == SHADOW
+    assert Path("fifo").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot read https:/me:hunter@host/a/b.x: no", "cannot read https:/host/.../b.x: no"),
+        ("https:/host/b.x?tok3n", "https:/host/b.x"),
+        ("a.cfg:12: b", "a.cfg:12: b"),
+        ("C:/pictures/a@2x.png", "C:/pictures/a@2x.png"),
+        ("HTTPS://me:hunter@host/a", "HTTPS://host/a"),
+    ],
+)
+def test_a_sentence_without_the_secrets_of_its_urls(text, shown):
+    assert messages.shown(text) == shown
+
+
+@pytest.mark.parametrize("letter", [" ", "'", '"', "<", "\t", "%40", "::b", "@"])
+def test_a_password_may_have_any_letter(letter):
+    assert sources.shown_url(f"http://me:hunter{letter}s1gned@host/a/b") == "http://host/.../b"
+
+
+def test_a_long_text_is_shown_in_part_and_at_once():
+    for text in ("a" * 1_000_000, "a:/" * 300_000, "://" * 300_000, "x::" * 300_000):
+        assert len(messages.shown(text)) < 300
+
+
+def test_python_shows_no_secret_either():
+    url = URLS[0]
+    calls = [
+        lambda: parse_cfg(url),
+        lambda: Detector("net.cfg", "net.weights", class_names=url),
+        lambda: Detector("net.cfg", "net.weights")(url),
+        lambda: atomic.checked_target(url),
+    ]
+    for call in calls:
+        with pytest.raises((YolotfError, OSError)) as caught:
+            call()
+        error = caught.value
+        said = f"{error} {error!r} {vars(error)} {error.__cause__!r} {error.__context__!r}"
+        assert "host.invalid/.../b.x" in said
+        assert not [secret for secret in SECRETS if secret in said], said
