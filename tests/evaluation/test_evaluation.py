@@ -515,7 +515,7 @@ def test_a_coco_file_of_absurd_values_is_read_or_refused(case, tmp_path):
     [
         (b"[" * 200_000, "nested too deeply"),
         (b'{"images": [{"id": ' + b"9" * 5000 + b"}]}", "thousands of digits"),
-        (b"{", "it is no JSON: Expecting property name"),
+        (b"{", "it is not JSON: Expecting property name"),
         (b'"\xff"', "it is not UTF-8"),
         (b"NaN", "it is not a JSON object"),
         (b'{"images": {}}', "'images' is not a list"),

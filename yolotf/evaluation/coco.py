@@ -72,7 +72,7 @@ def read_instances(path: _Path) -> _Json:
     except UnicodeDecodeError:
         raise _no_coco(source, "it is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise _no_coco(source, f"it is no JSON: {error}") from None
+        raise _no_coco(source, f"it is not JSON: {error}") from None
     except ValueError:  # Python reads no more than 4,300
         raise _no_coco(source, "a number in it has thousands of digits") from None
     if not isinstance(content, dict):
