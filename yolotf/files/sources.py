@@ -111,8 +111,8 @@ def _local(
             )
         url = url_of(weights)
         if url is None:
-            path = os.fsdecode(weights)
-            return Local(path, _shown_path(path))
+            local = os.fsdecode(weights)
+            return Local(local, _shown_path(local))
         memory = _Memory(stack, limits.most_bytes)
         fetch(url, memory, progress or ignore, limits)
         return memory.local(shown_url(url), url.split("?")[0].rstrip("/").rpartition("/")[2])
