@@ -80,6 +80,7 @@ def test_where_onednn_is_off_kernels_are_eigens(value, reason, processor):
     processor.setenv(onednn.SWITCH, value)
     assert onednn.likely_fused() == (value == "1")
     assert chosen(enabled=False) == ("Eigen", False, True, reason)
+    assert not onednn.kernels(False, lambda: True).fuses_mish
 
 
 def test_an_operation_that_is_not_right_is_not_taken(processor):

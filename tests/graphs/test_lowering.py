@@ -2,13 +2,16 @@
 
 import importlib
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
+from support.cfgs import net, normalized
 from support.messages import refused
 from yolotf.darknet import cfg
 from yolotf.darknet.layer import SECTIONS
 from yolotf.errors import UnsupportedSectionError
-from yolotf.graphs import head_decoders, lowering, operations
+from yolotf.graphs import activations, head_decoders, lowering, operations
 from yolotf.graphs.network import NetworkGraph
 
 
@@ -49,3 +52,37 @@ def test_a_section_without_a_lowering_is_refused_by_name_and_line(monkeypatch):
 def test_functions_are_still_found_where_all_of_them_were(name):
     assert callable(getattr(operations, name))
     assert getattr(importlib.import_module("yolotf.tf_layers"), name) is getattr(operations, name)
+
+
+def test_mish_by_exp_is_mish_for_any_number():
+    x = np.concatenate(
+        [
+            np.linspace(-110, 110, 2001),
+            np.random.default_rng(1).normal(0, 3, 2000),
+            [-1e30, 1e30, 0],
+        ]
+    ).astype(np.float32)
+    found = activations.mish_by_exp(tf.raw_ops, tf.constant(x)).numpy()
+    exact = x.astype(np.float64)
+    exact = exact * np.tanh(np.logaddexp(0, exact))
+    np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fuses_mish", "expected", "other"), [(True, "Softplus", "Exp"), (False, "Exp", "Softplus")]
+)
+def test_mish_is_written_for_what_runs_it(fuses_mish, expected, other):
+    network = cfg.parse_cfg(net(32) + normalized(4, activation="mish"))
+    graph = NetworkGraph(network, use_onednn=False)
+
+    @tf.function
+    def run(images):
+        zeros = {key: tf.zeros(shape) for key, shape in graph.shapes.items()}
+        return graph.heads(
+            tf.raw_ops, images, zeros.__getitem__, fused=False, fuses_mish=fuses_mish
+        )[0]
+
+    written = run.get_concrete_function(tf.TensorSpec((1, 32, 32, 3))).graph.get_operations()
+    kinds = {operation.type for operation in written}
+    assert expected in kinds
+    assert other not in kinds

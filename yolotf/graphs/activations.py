@@ -43,6 +43,17 @@ def _mish(ops: Operations, x: Tensor) -> Tensor:
     return ops.Mul(x=x, y=ops.Tanh(x=ops.Softplus(features=x)))
 
 
+def mish_by_exp(ops: Operations, x: Tensor) -> Tensor:
+    """Applies Mish in a form that nothing fuses, but which takes a third of the time alone.
+
+    TensorFlow's Softplus takes three times as long as its Exp. tanh(log(1 + e^x)) is
+    1 - 2 / ((1 + e^x)^2 + 1), also where e^x is infinite.
+    """
+    square = ops.SquaredDifference(x=ops.Exp(x=x), y=-1.0)
+    share = ops.RealDiv(x=2.0, y=ops.AddV2(x=square, y=1.0))
+    return ops.Mul(x=x, y=ops.Sub(x=1.0, y=share))
+
+
 def _gelu(ops: Operations, x: Tensor) -> Tensor:
     cube = ops.Mul(x=ops.Square(x=x), y=x)
     inner = ops.AddV2(x=ops.Mul(x=x, y=0.797885), y=ops.Mul(x=cube, y=0.035677))

@@ -147,6 +147,7 @@ class FoldedNetwork:
         if use_onednn is None:
             use_onednn = kernels.fused
         self.graph = NetworkGraph(network, use_onednn=use_onednn)
+        self._fuses_mish = kernels.fuses_mish
         self._optimized = kernels.optimized and not self.graph.needs_no_optimizer
         self._memory = RunMemory.of(network, self.graph.shapes.values())
         self._on_gpu = bool(tf.config.get_visible_devices("GPU"))
@@ -311,6 +312,8 @@ class FoldedNetwork:
             images,
             weights,
             fused=fused,
+            # Other variables are those of an export, which may run anywhere.
+            fuses_mish=self._fuses_mish or variables is not None,
             resizable=images.shape[1:3].as_list() != list(self.network.input_shape[:2]),
             states=states,
         )

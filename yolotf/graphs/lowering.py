@@ -31,6 +31,7 @@ class Lowering:
         blocks: the number of blocks of each section's kernel, by section index.
         fused: use oneDNN's operation for convolutions, see `onednn.convolve`; False: standard
             operations only.
+        fuses_mish: TensorFlow, or what reads the graph, may fuse Mish with a convolution.
         resizable: rows and columns may differ from the cfg's.
         as_stored: kernels have Darknet's order of axes, and every convolution is one operation.
         states: the recurrent state of the previous frame, by key.
@@ -43,6 +44,7 @@ class Lowering:
     weights: Callable[[str], Tensor]
     blocks: Mapping[int, int]
     fused: bool
+    fuses_mish: bool
     resizable: bool
     as_stored: bool
     states: Mapping[str, Tensor]
@@ -60,9 +62,13 @@ class Lowering:
         """Returns the shape of each input, as in the cfg."""
         return [self.network.shape(index) for index in layer.inputs]
 
-    def activated(self, layer: cfg.Layer, x: Tensor) -> Tensor:
-        """Applies the section's activation to `x`."""
-        return activations.activate(self.ops, x, activation_of(layer))
+    def activated(self, layer: cfg.Layer, x: Tensor, *, after_bias: bool = False) -> Tensor:
+        """Applies the section's activation to `x`, directly after a bias or not."""
+        activation = activation_of(layer)
+        if activation == "mish" and not self.fuses_mish:
+            return activations.mish_by_exp(self.ops, x)
+        activate = activations.activate_fused if after_bias else activations.activate
+        return activate(self.ops, x, activation)
 
     def section(self, layer: cfg.Layer, inputs: Sequence[Joined]) -> Joined:
         """Writes a section.

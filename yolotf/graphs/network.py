@@ -162,6 +162,7 @@ class NetworkGraph:
         weights: Callable[[str], Tensor],
         *,
         fused: bool,
+        fuses_mish: bool = True,
         resizable: bool = False,
         states: Mapping[str, Tensor] | None = None,
         written: Callable[[cfg.Layer, Tensor], None] | None = None,
@@ -174,6 +175,7 @@ class NetworkGraph:
                 `states`.
             weights: returns the array of a key of `shapes`; in blocks only with `fused`.
             fused: use oneDNN's operation for convolutions; False: standard operations only.
+            fuses_mish: Mish may be fused with a convolution; False: write it in a faster form.
             resizable: rows and columns may differ from the cfg's.
             states: the recurrent state, by the keys of `self.states`.
             written: called with each section and its output once it is written; not with `fused`,
@@ -190,6 +192,7 @@ class NetworkGraph:
             weights,
             blocks=self._blocks,
             fused=fused,
+            fuses_mish=fuses_mish,
             resizable=resizable,
             as_stored=self._as_stored,
             states=states or {},

@@ -68,6 +68,15 @@ class Kernels(NamedTuple):
     """TensorFlow's optimizer may fuse standard operations."""
     reason: str
 
+    @property
+    def fuses_mish(self) -> bool:
+        """Whether convolutions and Mish may become one operation: oneDNN's, never Eigen's."""
+        return self.fused or (self.optimized and self.name != EIGEN)
+
+
+EIGEN = "Eigen"
+"""The name of TensorFlow's own kernels."""
+
 
 def kernels(enabled: bool, is_right: Callable[[], bool]) -> Kernels:
     """Returns the fastest kernels for this process.
@@ -83,7 +92,7 @@ def kernels(enabled: bool, is_right: Callable[[], bool]) -> Kernels:
             if switched_off()
             else "TensorFlow leaves oneDNN off on this processor"
         )
-        return Kernels("Eigen", fused=False, optimized=True, reason=reason)
+        return Kernels(EIGEN, fused=False, optimized=True, reason=reason)
     if not _is_x86():
         reason = f"oneDNN's fused operation has not been measured on {machine}"
         return Kernels("TensorFlow's choice", fused=False, optimized=True, reason=reason)

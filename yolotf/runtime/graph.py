@@ -79,6 +79,7 @@ _INPUTS = {
     "Split": "| axis : value",
     "SplitV": "value | size_splits axis",
     "Square": "x",
+    "SquaredDifference": "x y",
     "StridedSlice": "input | begin end strides",
     "Sub": "x y",
     "Sum": "input | axis",

@@ -82,7 +82,12 @@ class RuntimeNetwork:
         weights = {key: ops.placeholder(shape) for key, shape in self.graph.shapes.items()}
         states = {key: ops.placeholder(shape) for key, shape in self.graph.states.items()}
         heads, after = self.graph.heads(
-            ops, pictures, weights.__getitem__, fused=self.graph.onednn, states=states
+            ops,
+            pictures,
+            weights.__getitem__,
+            fused=self.graph.onednn,
+            fuses_mish=chosen.fuses_mish,
+            states=states,
         )
         optimize = chosen.optimized and not self.graph.needs_no_optimizer
         session = _runtime.Session(ops.graph, _config(self._threads, optimize=optimize))

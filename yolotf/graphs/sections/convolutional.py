@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
-from yolotf.graphs import activations, convolution, onednn, operations
+from yolotf.graphs import convolution, onednn, operations
 from yolotf.graphs.lazy_concat import Joined, Part
 from yolotf.graphs.lowering import (
     Footprint,
@@ -106,7 +106,7 @@ def convolved(
         groups = 1 if convolution.is_depthwise(layer) else layer.groups
         x = convolution.convolve(ops, x, kernel, layer)
         x = operations.add_bias(ops, x, bias, groups=groups)
-    return activations.activate_fused(ops, x, layer.activation)
+    return lowering.activated(layer, x, after_bias=True)
 
 
 @lowers(cfg.Local)
