@@ -43,7 +43,7 @@ import yolotf
 from yolotf import _core
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
-from yolotf.loading import planning
+from yolotf.loading.plan import plan_for
 from yolotf.models.variables import plain
 from yolotf.runtime import arrays
 from yolotf.weights import op_library as _native
@@ -71,7 +71,7 @@ class Loaders:
         self.network = network
         self.folder = folder
         self.model = yolotf.build_model(network)
-        self.plan = planning.plan_for(self.model, network)
+        self.plan = plan_for(self.model, network)
         self.file = WeightsFile.named(weights)
         self.header = self.file.header(self.plan.floats)
         # NumPy asks for huge pages for arrays of this size.

@@ -16,7 +16,8 @@ from support import load_helpers as loading
 from support.cfgs import conv
 from support.load_helpers import EVERYTHING, PLAIN, build, content, same, scramble, snapshot
 from yolotf import errors
-from yolotf.loading import load, planning
+from yolotf.loading import load
+from yolotf.loading.plan import plan_for
 from yolotf.weights import layout
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile
@@ -320,7 +321,7 @@ def test_variables_of_16_bits_take_rounded_numbers_if_cast_says_so(weights, path
 
 def written(model, path, text=PLAIN):
     """The part below the diagnosis: plan, header, native check and write."""
-    plan = planning.plan_for(model, yolotf.parse_cfg(text))
+    plan = plan_for(model, yolotf.parse_cfg(text))
     file = WeightsFile.named(path)
     return writing.write(file, file.header(), plan, cast=False, verify=True)
 
@@ -770,7 +771,7 @@ def test_every_mismatch_is_a_value_error_and_an_assertion_error(plain, weights):
 def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
     """No cfg leads there; what is checked is the last line of defence."""
     network = yolotf.parse_cfg(PLAIN)
-    plan = planning.plan_for(plain, network)
+    plan = plan_for(plain, network)
     first = plan.assignments[0]
     wrong = layout.Assignment(first.segment, first.slot, (15,), 1, 1, 16, 1)
     path = weights()

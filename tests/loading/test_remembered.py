@@ -23,7 +23,8 @@ from support.load_helpers import (
 )
 from support.messages import refused
 from yolotf import errors
-from yolotf.loading import planning, remembered
+from yolotf.loading import plan as plans
+from yolotf.loading import remembered
 from yolotf.models import notes
 from yolotf.models.layer_names import network_of
 from yolotf.weights import layout
@@ -54,13 +55,13 @@ def weights(tmp_path):
 def walks(monkeypatch):
     """How often a model was walked."""
     calls = []
-    walk = planning.plan_for
+    walk = plans.plan_for
 
     def counted(*arguments, **options):
         calls.append(arguments)
         return walk(*arguments, **options)
 
-    monkeypatch.setattr(planning, "plan_for", counted)
+    monkeypatch.setattr(plans, "plan_for", counted)
     return calls
 
 

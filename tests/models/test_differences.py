@@ -186,7 +186,7 @@ def test_a_fault_is_one_warning_of_its_kind_with_the_layers(fault, weights, refe
 
 
 def _assignments(of):
-    from yolotf.loading.planning import plan_for
+    from yolotf.loading.plan import plan_for
 
     return plan_for(of, NETWORK).assignments
 

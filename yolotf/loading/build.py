@@ -9,8 +9,8 @@ from yolotf._public import public, warn_caller
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import Network, Source
 from yolotf.files.fetching import TIMEOUT
+from yolotf.loading.job import ENDS_AFTER
 from yolotf.loading.load import load_darknet_weights
-from yolotf.loading.planning import ENDS_AFTER
 from yolotf.models import build, undrawn
 from yolotf.weights.file import WeightsSource
 

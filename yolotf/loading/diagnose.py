@@ -19,8 +19,8 @@ from yolotf.diagnosis.result import Diagnosis
 from yolotf.errors import FileChangedError, ModelMismatchError, WeightsMismatch, YolotfError
 from yolotf.files.fetching import TIMEOUT
 from yolotf.interfaces import KerasModel
-from yolotf.loading import planning
-from yolotf.loading.planning import network_for, plan_for
+from yolotf.loading import job
+from yolotf.loading.plan import network_for, plan_for
 from yolotf.models import differences
 from yolotf.models.difference_messages import separable_message
 from yolotf.models.layer_names import network_of, part_name, parts_of
@@ -80,7 +80,7 @@ def diagnose(
         with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:
             diagnosis = result.diagnose(file, _compared(model, file, classes))
             if diagnosis.header is not None and diagnosis.causes:
-                if planning.is_part(model, file):
+                if job.is_part(model, file):
                     diagnosis = replace(diagnosis, causes=(), first_divergence=None)
                 diagnosis = _of_a_part(diagnosis, model)
     except OSError as error:
@@ -255,11 +255,11 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
     precise = _PRECISE if few_layers else (*_PRECISE, "channels")
     if any(cause.kind in precise for cause in found.causes):
         return None
-    for network in _likely(planning.networks_around(model, found.file)):
+    for network in _likely(job.networks_around(model, found.file)):
         if layout.floats(network) != found.floats:
             continue
         sections = len({segment.layer for segment in layout.segments(network)})
-        shared = planning.shared_layers(model, network, found.file)
+        shared = job.shared_layers(model, network, found.file)
         few = 2 * len(structure.units) <= sections
         if not few and 2 * shared < len(structure.units):
             continue

@@ -14,8 +14,9 @@ from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.interfaces import KerasModel
-from yolotf.loading import diagnose, origins, partial, planning
+from yolotf.loading import diagnose, origins, partial
 from yolotf.loading.argument_checks import model_first, outside_of_functions
+from yolotf.loading.job import expected_network, job_for
 from yolotf.models import differences, undrawn
 from yolotf.models.layer_names import network_of
 from yolotf.models.units import extra_biases
@@ -176,10 +177,10 @@ def load_darknet_weights(
         raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
     expected = None
     if sources.is_url(weights) and not (by_name or skip_mismatch):
-        expected = planning.expected_network(model, network)
+        expected = expected_network(model, network)
     with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:
         try:
-            job = planning.job_for(
+            job = job_for(
                 model, file, network, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch
             )
             progress("loading", 0, file.size_bytes)

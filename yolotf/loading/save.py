@@ -15,9 +15,10 @@ from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import ContentError, ModelMismatchError
 from yolotf.files import atomic
 from yolotf.interfaces import KerasModel
-from yolotf.loading import origins, planning
+from yolotf.loading import origins
 from yolotf.loading.argument_checks import is_served, outside_of_functions
 from yolotf.loading.origins import Origin
+from yolotf.loading.plan import network_for, plan_for
 from yolotf.models import differences as arithmetic
 from yolotf.models import order_by_file, traversal, undrawn
 from yolotf.models.layer_names import network_of
@@ -137,14 +138,14 @@ def _refuse_derived(model: Any) -> None:
 
 
 def _plan(model: Any, network: Any, origin: Origin | None, *, transposed: bool) -> layout.Plan:
-    known = network_of(model) if network is None else planning.network_for(model, network)
+    known = network_of(model) if network is None else network_for(model, network)
     if known is not None:
-        return planning.plan_for(model, known, transposed=transposed)
+        return plan_for(model, known, transposed=transposed)
     if origin is not None:
         if transposed == origin.header.transposed:
             return origin.plan
         if origin.plan.network is not None:
-            return planning.plan_for(model, origin.plan.network, transposed=transposed)
+            return plan_for(model, origin.plan.network, transposed=transposed)
     structure = readings(model)[0]
     order = order_by_file.preferred(structure)
     return layout.Plan(

@@ -1,7 +1,7 @@
 """Decides which arrays of a file go into which variables, before anything is written.
 
 There are four cases, and `job_for` picks one: a model from `build_model` (`_built_here`), a model
-whose network the caller passes (`_told_by_cfg`), any other model (`_foreign`), and a load that
+whose network the caller passes (`_of_network`), any other model (`_foreign`), and a load that
 matches layers by name or shape (`_paired`).
 """
 
@@ -12,26 +12,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from yolotf.darknet import cfg, stock
-from yolotf.darknet.graph_checks import output_layers, used_layers
+from yolotf.darknet import cfg
+from yolotf.darknet.graph_checks import output_layers
 from yolotf.errors import ModelMismatchError
-from yolotf.loading import partial, remembered
-from yolotf.loading.argument_checks import check_source
-from yolotf.models import order_by_file, order_by_network
-from yolotf.models.layer_names import (
-    by_section,
-    every_layer,
-    network_around,
-    network_of,
-    part_name,
-    parts_of,
-    place_of,
+from yolotf.loading import partial
+from yolotf.loading.model_layers import model_layers, named_layers
+from yolotf.loading.plan import network_for, plan_for, remembered_plan_for
+from yolotf.loading.refusals import (
+    note_of_doubts,
+    refuse_names,
+    refuse_quantized,
+    refuse_unpaired,
 )
+from yolotf.models import order_by_file
+from yolotf.models.layer_names import network_around, network_of, part_name, parts_of
 from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import name_of
 from yolotf.models.units import other_layers, reading_of_size, readings
-from yolotf.models.variables import quantization
-from yolotf.text import listed, plural
+from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
@@ -84,16 +82,18 @@ def job_for(
         CfgError: `source` is not a network.
         OSError: the file cannot be read.
     """
-    _refuse_quantized(model, file)
+    refuse_quantized(model, file)
     own = network_of(model)
-    told = None if source is None else network_for(model, source)
+    source_network = None if source is None else network_for(model, source)
     if by_name or skip_mismatch:
-        network = told or _network_of_size(file, network_around(model))
+        network = source_network or _network_of_size(file, network_around(model))
         return _paired(model, own, network, file, strict, by_name, skip_mismatch)
-    if own is not None and (told is None or layout.segments(told) == layout.segments(own)):
+    if own is not None and (
+        source_network is None or layout.segments(source_network) == layout.segments(own)
+    ):
         return _built_here(model, own, file, strict)
-    if told is not None:
-        return _told_by_cfg(model, own, told, file, strict)
+    if source_network is not None:
+        return _of_network(model, own, source_network, file, strict)
     return _foreign(model, file, strict)
 
 
@@ -102,25 +102,12 @@ def expected_network(model: Any, source: Any) -> cfg.Network | None:
     return network_of(model) if source is None else network_for(model, source)
 
 
-def _refuse_quantized(model: Any, file: WeightsFile) -> None:
-    """Raises `ModelMismatchError` for a layer whose kernel is quantized."""
-    for layer in every_layer(model):
-        if (how := quantization(layer)) is not None:
-            raise ModelMismatchError(
-                f"{file.name}: layer {layer.name} of {name_of(model)} is quantized ({how}), "
-                "and the file holds float32; load the file before the model is quantized",
-                path=file.name,
-                layer=layer.name,
-                quantization=how,
-            )
-
-
 def _built_here(model: Any, own: cfg.Network, file: WeightsFile, strict: bool) -> Job:
     """Plans for a model from `build_model`, whose layers are named after the sections."""
     return _in_order(model, own, file, strict)
 
 
-def _told_by_cfg(
+def _of_network(
     model: Any, own: cfg.Network | None, network: cfg.Network, file: WeightsFile, strict: bool
 ) -> Job:
     """Plans for a model of unknown origin, or a file of another network than the model's.
@@ -144,11 +131,13 @@ def _told_by_cfg(
                 **error.facts,
             ) from None
     stored = _FileLayers.read(network, file, strict)
-    found = _aligned(model, own, stored)
+    pairing = _aligned(model, own, stored)
     outputs = [own.layers[index] for index in output_layers(own)] if own.heads else []
     excused = {part_name(layer, part) for layer in outputs for part in parts_of(layer)}
-    _refuse(file, network, [one for one in found.skipped if one.name not in excused], found)
-    return _pairing_job(model, own, network, file, stored, found)
+    refuse_unpaired(
+        file, network, [layer for layer in pairing.skipped if layer.name not in excused], pairing
+    )
+    return _pairing_job(model, own, network, file, stored, pairing)
 
 
 def _foreign(model: Any, file: WeightsFile, strict: bool) -> Job:
@@ -188,15 +177,15 @@ def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> 
     are the first layers of the network.
     """
     stored = _FileLayers.read(network, file, strict)
-    found = _fitting(model, stored, skips_bare=False)
-    if found is None or found.skipped or found.left or not found.spare:
+    pairing = _fitting(model, stored, skips_bare=False)
+    if pairing is None or pairing.skipped or pairing.left or not pairing.spare:
         return None
-    sections = [layer for layer in stored.layers if layer not in found.spare]
+    sections = [layer for layer in stored.layers if layer not in pairing.spare]
     if sections != stored.layers[: len(sections)] and {layer.name for layer in sections} != set(
-        found.loaded
+        pairing.loaded
     ):
         return None
-    job = _pairing_job(model, None, network, file, stored, found)
+    job = _pairing_job(model, None, network, file, stored, pairing)
     count = plural(len(stored.layers), "layer")
     note = f"{name_of(model)} is {len(sections)} of the {count} of {network.source}"
     return replace(job, notes=(note, *job.notes))
@@ -205,13 +194,13 @@ def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> 
 def _but_for_heads(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job | None:
     """Plans for a model that differs only right before the heads; returns None for any other."""
     stored = _FileLayers.read(network, file, strict)
-    found = _fitting(model, stored, skips_bare=False)
-    if found is None or found.left or found.spare or not network.heads:
+    pairing = _fitting(model, stored, skips_bare=False)
+    if pairing is None or pairing.left or pairing.spare or not network.heads:
         return None
-    loaded = {assignment.segment.layer for assignment in found.assignments}
+    loaded = {assignment.segment.layer for assignment in pairing.assignments}
     if not {layer.index for layer in stored.layers} <= loaded | set(output_layers(network)):
         return None
-    return _pairing_job(model, None, network, file, stored, found)
+    return _pairing_job(model, None, network, file, stored, pairing)
 
 
 def is_part(model: Any, file: WeightsFile) -> bool:
@@ -223,8 +212,8 @@ def is_part(model: Any, file: WeightsFile) -> bool:
 
 def shared_layers(model: Any, network: cfg.Network, file: WeightsFile) -> int:
     """Returns the number of the model's layers that a file of `network` has weights for."""
-    found = _fitting(model, _FileLayers.read(network, file, strict=True), skips_bare=True)
-    return len(found.loaded) if found else 0
+    pairing = _fitting(model, _FileLayers.read(network, file, strict=True), skips_bare=True)
+    return len(pairing.loaded) if pairing else 0
 
 
 def _fitting(model: Any, stored: _FileLayers, *, skips_bare: bool) -> partial.Pairing | None:
@@ -264,19 +253,19 @@ def _paired(
             partial.pair(partial.by_name(stored.layers, layers))
             for layers in named_layers(model, own)
         ]
-        found = max(pairings, key=lambda pairing: len(pairing.loaded))
+        pairing = max(pairings, key=lambda pairing: len(pairing.loaded))
     else:
-        found = _aligned(model, own, stored)
+        pairing = _aligned(model, own, stored)
     if by_name and not skip_mismatch:
-        _refuse_names(file, network, found, strict)
-    return _pairing_job(model, own, network, file, stored, found)
+        refuse_names(file, network, pairing, strict)
+    return _pairing_job(model, own, network, file, stored, pairing)
 
 
 # Loads in file order
 
 
 def _in_order(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job:
-    find = _remembered_plan_for if network_of(model) is network else plan_for
+    find = remembered_plan_for if network_of(model) is network else plan_for
     plan = find(model, network)
     header = file.header(plan.floats)
     if header.transposed:
@@ -355,9 +344,9 @@ def _aligned(
     return best
 
 
-def _targets(found: partial.Pairing) -> set[tuple[int, int]]:
+def _targets(pairing: partial.Pairing) -> set[tuple[int, int]]:
     """Returns (offset in the file, id of the variable) of each assignment."""
-    return {(one.segment.offset, id(one.slot.variable)) for one in found.assignments}
+    return {(entry.segment.offset, id(entry.slot.variable)) for entry in pairing.assignments}
 
 
 @dataclass(frozen=True)
@@ -389,10 +378,10 @@ def _pairing_job(
     network: cfg.Network,
     file: WeightsFile,
     stored: _FileLayers,
-    found: partial.Pairing,
+    pairing: partial.Pairing,
 ) -> Job:
     others = () if own is not None else readings(model, skips_bare=True)[0].others
-    if not found.assignments:
+    if not pairing.assignments:
         raise ModelMismatchError(
             f"{file.name}: no layer of {network.source} fits one of {name_of(model)}; "
             "is it another network?",
@@ -400,12 +389,12 @@ def _pairing_job(
         )
     return Job(
         stored.header,
-        layout.Plan(found.assignments, stored.floats, network),
-        found.loaded,
-        found.skipped,
-        (*found.untouched, *others),
-        found.unused,
-        (*stored.notes, *_doubts(found.doubts, network)),
+        layout.Plan(pairing.assignments, stored.floats, network),
+        pairing.loaded,
+        pairing.skipped,
+        (*pairing.untouched, *others),
+        pairing.unused,
+        (*stored.notes, *note_of_doubts(pairing.doubts, network)),
         complete=False,
     )
 
@@ -431,226 +420,3 @@ def _network_of_size(file: WeightsFile, own: cfg.Network | None) -> cfg.Network:
         path=file.name,
         found=file.size_bytes,
     )
-
-
-def _refuse_names(
-    file: WeightsFile, network: cfg.Network, found: partial.Pairing, strict: bool
-) -> None:
-    """Raises if layers of the same name differ in shape or, if `strict`, a name has no partner."""
-    unpaired = [*found.untouched, *found.unused] if strict else []
-    if not found.skipped and not unpaired:
-        return
-    problems, fixes = [], []
-    if found.skipped:
-        count = len(found.skipped)
-        problems.append(
-            f"{plural(count, 'layer')} of the same name "
-            f"{'have' if count > 1 else 'has'} another shape: {_some(map(str, found.skipped))}"
-        )
-        fixes.append("pass skip_mismatch=True to load the others")
-    if unpaired:
-        theirs = partial.likely_meant(found.spare, found.left)
-        ours = {name: meant for meant, name in theirs.items()}
-        lines = [
-            f"{name}: no such layer in {network.source}{_meant(ours.get(name))}"
-            for name in found.untouched
-        ]
-        lines += [
-            f"{name}: no such layer in the model{_meant(theirs.get(name))}" for name in found.unused
-        ]
-        count = len(lines)
-        problems.append(f"{plural(count, 'name has', 'names have')} no partner: {_some(lines)}")
-        fixes.append("rename them, or pass strict=False to load the others")
-    raise ModelMismatchError(
-        f"{file.name}: {'; '.join((*problems, *fixes))}",
-        path=file.name,
-        skipped=found.skipped,
-        untouched=found.untouched,
-        unused=found.unused,
-    )
-
-
-def _meant(name: str | None) -> str:
-    return f"; did you mean {name}?" if name else ""
-
-
-def _refuse(
-    file: WeightsFile,
-    network: cfg.Network,
-    skipped: Sequence[partial.Skipped],
-    found: partial.Pairing,
-) -> None:
-    """Raises if layers differ in shape, or only one side has them."""
-    problems = [str(one) for one in skipped]
-    problems += [f"{name}: nothing in {network.source} for it" for name in found.untouched]
-    problems += [f"{name} of {network.source}: no place in the model" for name in found.unused]
-    if not problems:
-        return
-    raise ModelMismatchError(
-        f"{file.name}: {plural(len(problems), 'layer does', 'layers do')} not fit: "
-        f"{_some(problems)}; pass "
-        "skip_mismatch=True to load the others",
-        path=file.name,
-        skipped=found.skipped,
-        untouched=found.untouched,
-        unused=found.unused,
-    )
-
-
-def _doubts(doubts: Sequence[partial.Doubt], network: cfg.Network) -> tuple[str, ...]:
-    """Returns the note about layers left unchanged because several sections match equally well."""
-    if not doubts:
-        return ()
-    layers = [f"{one.layer} ({' or '.join(one.sections)})" for one in doubts]
-    count = plural(len(layers), "layer")
-    return (
-        f"{count} {'was' if len(layers) == 1 else 'were'} left unchanged because more than one "
-        f"pairing with {network.source} is equally likely: {_some(layers)}; name "
-        f"{'it' if len(layers) == 1 else 'them'} after the sections (conv_17) to decide",
-    )
-
-
-def _some(texts: Iterable[str], most: int = 6) -> str:
-    return listed(texts, most, "; ")
-
-
-# Networks and models
-
-
-def model_layers(
-    model: Any, network: cfg.Network | None, *, skips_bare: bool
-) -> list[list[partial.ModelLayer]]:
-    """Returns the model's layers with weights, in each order that may be Darknet's.
-
-    A batch normalization counts as a part of the layer before it.
-
-    Args:
-        model: the model.
-        network: the network `build_model` built it from; None for any other model.
-        skips_bare: whether to leave out, rather than refuse, kernels with neither a bias nor a
-            batch normalization.
-    """
-    if network is not None:
-        return named_layers(model, network)
-    return [
-        [
-            partial.ModelLayer(unit.name, unit.slots, node)
-            for unit, node in zip(order, partial.unit_nodes(structure, order), strict=True)
-        ]
-        for structure in readings(model, skips_bare=skips_bare)
-        for order in order_by_file.likely(structure)
-    ]
-
-
-def named_layers(model: Any, network: cfg.Network | None) -> list[list[partial.ModelLayer]]:
-    """Returns the same as `model_layers`, but in the model's order if Darknet's is not known."""
-    if network is None:
-        return [
-            [partial.ModelLayer(unit.name, unit.slots) for unit in structure.units]
-            for structure in readings(model, skips_bare=True)
-        ]
-    grouped: dict[tuple[int, str], dict[str, layout.Slot]] = {}
-    for (index, place), slot in by_section(model, network).items():
-        part, _, role = place.rpartition("/")
-        grouped.setdefault((index, part), {})[role] = slot
-    nodes = partial.section_nodes(network, list(grouped))
-    return [
-        [
-            partial.ModelLayer(node.name, slots, node)
-            for slots, node in zip(grouped.values(), nodes, strict=True)
-        ]
-    ]
-
-
-def network_for(model: Any, source: Any) -> cfg.Network:
-    """Returns the network of a `cfg=` argument, or the one `model` was built from.
-
-    Raises:
-        ModelMismatchError: neither is known.
-        CfgError: the argument is not a network.
-        TypeError: the argument has the wrong type.
-    """
-    if isinstance(source, cfg.Network):
-        return source
-    if source is not None:
-        check_source(source)
-        return stock.as_network(source)
-    network = network_of(model)
-    if network is None:
-        raise ModelMismatchError(
-            f"{name_of(model)}: not built by yolotf.build_model, so the order of its layers is not "
-            "known; pass cfg="
-        )
-    return network
-
-
-def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> layout.Plan:
-    """Returns the plan that assigns every segment of the file to its variable.
-
-    If the model's layers are not named after the sections, its structure is matched to them.
-
-    Raises:
-        ModelMismatchError: a section that stores floats has no layer in the model.
-    """
-    if not getattr(model, "built", True):
-        raise ModelMismatchError(
-            f"{name_of(model)}: has no variables yet; call it once on a picture, or "
-            "model.build(...)"
-        )
-    built_here = network_of(model) is not None
-    slots = by_section(model, network)
-    used = used_layers(network)
-    segments = layout.segments(network, transposed=transposed)
-    missing = [one for one in segments if one.layer in used and place_of(one) not in slots]
-    if missing and not built_here:
-        assignments = order_by_network.bind(readings(model), network, transposed=transposed)
-        return layout.Plan(assignments, layout.floats(network), network)
-    if missing:
-        section = network.layers[missing[0].layer]
-        raise ModelMismatchError(
-            f"{name_of(model)}: no variable for the {missing[0].role} of {network.where(section)}; "
-            "the model has no such layer, or its name is different",
-            section=section.index,
-            role=missing[0].role,
-        )
-    assignments = tuple(
-        layout.assignment(one, slots[place_of(one)]) for one in segments if place_of(one) in slots
-    )
-    if not built_here:
-        _refuse_more(model, network, assignments)
-    return layout.Plan(assignments, layout.floats(network), network)
-
-
-def _remembered_plan_for(
-    model: Any, network: cfg.Network, *, transposed: bool = False
-) -> layout.Plan:
-    """Returns `plan_for` of a model from `build_model`, cached while the model is unchanged."""
-    sight = remembered.Sight.of(model, network)
-    plan = remembered.plan_of(model, sight, transposed=transposed)
-    if plan is None:
-        plan = plan_for(model, network, transposed=transposed)
-        remembered.note(model, sight, plan, transposed=transposed)
-    return plan
-
-
-def _refuse_more(
-    model: Any, network: cfg.Network, assignments: Sequence[layout.Assignment]
-) -> None:
-    """Raises if the model has a layer with weights that the network does not have."""
-    bound = {id(assignment.slot.variable) for assignment in assignments}
-    structure = readings(model, skips_bare=True)[0]
-    if structure.bare:
-        name = structure.bare[0]
-        raise ModelMismatchError(
-            f"{name_of(model)}: {network.source} has nothing for layer {name}, which has neither a "
-            "bias nor a batch normalization; pass skip_mismatch=True to leave it unchanged",
-            variable=name,
-        )
-    for unit in structure.units:
-        if not any(id(slot.variable) in bound for slot in unit.slots.values()):
-            shape = partial.ModelLayer(unit.name, unit.slots).shape
-            raise ModelMismatchError(
-                f"{name_of(model)}: {network.source} has nothing for layer {unit.name}, whose "
-                f"shape is {shape}; pass skip_mismatch=True to leave it unchanged",
-                variable=unit.name,
-            )
