@@ -49,6 +49,7 @@ HOMES = {
     "darknet.tree": "darknet.class_tree",
     "diagnosis.document": "diagnosis.report",
     "diagnosis.edits": "diagnosis.mutations",
+    "diagnosis.examination": "diagnosis.comparison",
     "diagnosis.explanation": "diagnosis.hypotheses",
     "diagnosis.facts": "diagnosis.summary_lines",
     "diagnosis.findings": "diagnosis.causes",

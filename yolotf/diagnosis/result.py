@@ -267,9 +267,9 @@ def _examined(file: WeightsFile, network: cfg.Network) -> Diagnosis:
         return _not_weights(file, contents, subject)
     try:
         # Imports NumPy, which a missing file or another file type does not need.
-        from yolotf.diagnosis import examination
+        from yolotf.diagnosis import comparison
 
-        answer = examination.examine(file, contents, subject)
+        answer = comparison.compare(file, contents, subject)
     except OSError as error:  # deleted, truncated or made unreadable in the meantime
         contents = replace(contents, unreadable=_reason(error), detected="unreadable")
         return _not_weights(file, contents, subject)

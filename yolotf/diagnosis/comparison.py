@@ -1,6 +1,6 @@
-"""Examines a file against a network: its type, its size and its values.
+"""Compares a file with a network: its type, its size and its values.
 
-`examine` answers in this order: which type of file it is (`files.detect`), which header width
+`compare` answers in this order: which type of file it is (`files.detect`), which header width
 makes the size exact, what explains the size (`scoring`), and which explanation the values support.
 """
 
@@ -46,7 +46,7 @@ many explanations as it has layers."""
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of an examination.
+    """The result of a comparison.
 
     Attributes:
         header: the header of the file; None unless Darknet could have written it.
@@ -79,17 +79,17 @@ def same_size_networks(file: WeightsFile, subject: Subject) -> list[Finding]:
     ]
 
 
-def examine(file: WeightsFile, contents: Contents, subject: Subject) -> Answer:
-    """Examines a file that may hold floats.
+def compare(file: WeightsFile, contents: Contents, subject: Subject) -> Answer:
+    """Compares a file that may hold floats with the network of `subject`.
 
     Raises:
         OSError: the file cannot be read, or changed in the meantime.
     """
-    return _Examination(file, contents, subject).answer()
+    return _Comparison(file, contents, subject).answer()
 
 
-class _Examination:
-    """The examination of a file that may hold floats against a network."""
+class _Comparison:
+    """The comparison of a file that may hold floats with a network."""
 
     def __init__(self, file: WeightsFile, contents: Contents, subject: Subject) -> None:
         self.file = file
@@ -103,7 +103,7 @@ class _Examination:
         ]
 
     def answer(self) -> Answer:
-        """Runs the examination."""
+        """Compares them."""
         header = Header.parse(self.file.start)
         if how := _file.mangled(self.file.path):
             return self._answer(header, [findings.TextDamage(path=self.file.name, how=how)])
