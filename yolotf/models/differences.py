@@ -11,7 +11,7 @@ neither is known, only what no Darknet network does is reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,20 +19,18 @@ from yolotf.darknet import cfg, graph_checks
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.darknet.layer import of_class
 from yolotf.errors import ModelMismatchError
-from yolotf.models import rearrangement
+from yolotf.models import padding, rearrangement
 from yolotf.models.activations import UnitActivations
 from yolotf.models.difference_messages import Difference, Differences
 from yolotf.models.expressions import MOVING, Forms, Node
 from yolotf.models.keras_calls import (
     Enlarge,
-    Pad,
     Response,
     Window,
     effect,
     has_weights,
     leaky,
     name_of_call,
-    pads_of,
     tried_enlargement,
     window_of,
 )
@@ -43,7 +41,7 @@ from yolotf.models.order_by_network import Binding
 from yolotf.models.rearrangement import Rearrangement, Rearrangements
 from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import class_names, layers
-from yolotf.models.units import Structure, Unit, passes, reading_of_load
+from yolotf.models.units import Structure, Unit, reading_of_load
 from yolotf.weights import layout
 
 
@@ -258,57 +256,15 @@ class _Comparison:
         window = window_of(call.layer)
         if window is None or unit.leaf.kind != "convolution":
             return
-        source, sides = _before_pads(call)
-        visible = whole or source.layer is not None or sides != _NO_SIDES
-        self._convolution(unit, window, source.shape, sides, section, visible)
+        source, sides = padding.zeros_before(call)
+        visible = whole or source.layer is not None or sides != padding.NO_SIDES
+        self._padded(
+            unit.name, padding.of_convolution(window, source.shape, sides, section, visible)
+        )
 
-    def _convolution(
-        self,
-        unit: Unit,
-        window: Window,
-        shape: Sequence[int | None],
-        sides: Any,
-        section: cfg.Layer | None,
-        visible: bool,
-    ) -> None:
-        """Compares where the windows of a convolution begin, and their number.
-
-        Args:
-            unit: the unit of the convolution.
-            window: its window.
-            shape: the shape of its input, before padding by `sides`.
-            sides: explicit zeros around the input.
-            section: the section it was loaded as.
-            visible: whether it is known that there is no other padding than `sides`.
-        """
-        sliding = None if section is None else section.sliding
-        extents = _extents(shape, None if sliding is None else section)
-        padded = [extent + sum(side) for extent, side in zip(extents, sides, strict=True)]
-        own, positions = pads_of(window, padded)
-        begins = [before + more for (before, _), (more, _) in zip(sides, own, strict=True)]
-        # No window reads zeros after the last one.
-        ends = [
-            max(0, (count - 1) * stride + size - extent - before)
-            for count, stride, size, extent, before in zip(
-                positions, window.strides, window.size, extents, begins, strict=True
-            )
-        ]
-        text = _pads_text(begins, ends)
-        if not visible and window.padding != "same":
-            return
-        if sliding is None:
-            if any(end > begin for begin, end in zip(begins, ends, strict=True)):
-                self.found.add("padding", unit.name, f"{text}, Darknet as many on both sides")
-            return
-        if window.strides != sliding.strides:
-            return
-        before = sliding.before
-        expected = [
-            (extent + sliding.around - size) // stride + 1
-            for extent, size, stride in zip(extents, window.size, window.strides, strict=True)
-        ]
-        if begins != [before, before] or list(positions) != expected:
-            self.found.add("padding", unit.name, f"{text}, Darknet {before} on all sides")
+    def _padded(self, name: str, difference: str | None) -> None:
+        if difference is not None:
+            self.found.add("padding", name, difference)
 
     # Activations
 
@@ -414,31 +370,8 @@ class _Comparison:
 
     def _pools(self, actual: Node, expected: Node) -> None:
         section, window, call = expected.section, actual.effect, actual.call
-        sliding = None if section is None else section.sliding
-        if sliding is None or not isinstance(window, Window) or call is None:
-            return
-        if window.size != (sliding.size, sliding.size) or window.strides != sliding.strides:
-            return
-        source, sides = _before_pads(call)
-        extents = _extents(source.shape, section)
-        padded = [extent + sum(side) for extent, side in zip(extents, sides, strict=True)]
-        own, positions = pads_of(window, padded)
-        begins = [before + more for (before, _), (more, _) in zip(sides, own, strict=True)]
-        before = sliding.before
-        wanted = [
-            (extent + sliding.around - sliding.size) // stride + 1
-            for extent, stride in zip(extents, sliding.strides, strict=True)
-        ]
-        if begins == [before, before] and list(positions) == wanted and sides == _NO_SIDES:
-            return
-        if sides != _NO_SIDES:
-            what = "zeros around a pooling, Darknet pools what is there"
-        else:
-            what = (
-                f"{begins[0]} rows before and {positions[0]} out of {extents[0]}, Darknet "
-                f"{before} before and {wanted[0]} out"
-            )
-        self.found.add("padding", name_of_call(call.layer), what)
+        if section is not None and isinstance(window, Window) and call is not None:
+            self._padded(name_of_call(call.layer), padding.of_pool(window, call, section))
 
     def _rearranged(self, actual: Node, expected: Node) -> None:
         moved, call = actual.effect, actual.call
@@ -463,9 +396,12 @@ class _Comparison:
             if unit is not None and layer is unit.leaf.layer:
                 window = window_of(layer)
                 if window is not None and unit.leaf.kind == "convolution":
-                    section = self.section(unit)
                     shape = (None, None, None, None)
-                    self._convolution(unit, window, shape, _NO_SIDES, section, visible=False)
+                    section = self.section(unit)
+                    self._padded(
+                        unit.name,
+                        padding.of_convolution(window, shape, padding.NO_SIDES, section, False),
+                    )
                 continue
             bases = class_names(layer)
             if "LeakyReLU" in bases:
@@ -486,41 +422,3 @@ def is_opaque(layer: Any) -> bool:
     return "Lambda" in bases or (
         "Layer" in bases and not type(layer).__module__.startswith(("keras", "tf_keras"))
     )
-
-
-_NO_SIDES = ((0, 0), (0, 0))
-
-
-def _before_pads(call: Call) -> tuple[Call, Any]:
-    """Returns the source of a call's input before padding, and the padding in between."""
-    source = call.inputs[0]
-    sides: Any = _NO_SIDES
-    while source.layer is not None and len(source.inputs) == 1:
-        changes = effect(source)
-        if isinstance(changes, Pad):
-            sides = tuple(
-                (before + more_before, after + more_after)
-                for (before, after), (more_before, more_after) in zip(
-                    sides, changes.sides, strict=True
-                )
-            )
-        elif not passes(source.layer):
-            break
-        source = source.inputs[0]
-    return source, sides
-
-
-def _extents(shape: Sequence[int | None], section: cfg.Layer | None) -> list[int]:
-    """Returns rows and columns; the section's, or 64, where the model's are None."""
-    usual = (64, 64) if section is None else section.input_shape[:2]
-    known = shape[1:3] if len(shape) == 4 else (None, None)
-    return [one if one is not None else other for one, other in zip(known, usual, strict=True)]
-
-
-def _pads_text(begins: Iterable[int], ends: Iterable[int]) -> str:
-    (top, left), (bottom, right) = begins, ends
-    if top == left == bottom == right:
-        return f"{top} on all sides"
-    if (top, bottom) == (left, right):
-        return f"{top} before and {bottom} after"
-    return f"{top} above, {bottom} below, {left} left, {right} right"
