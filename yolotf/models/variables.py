@@ -78,9 +78,14 @@ def held(layers: Iterable[Any]) -> list[Any]:
 
     This is much faster than `slots`: if the objects are the same as before, so are the slots.
     """
-    values = [_attribute(layer, name) for layer in layers for name in ROLE_OF]
+    values: list[Any] = []
+    for layer in layers:
+        if has_adapter(layer):
+            values += [_attribute(layer, name) for name in ROLE_OF]
+        else:  # without a call of Python for each: most layers lack most attributes
+            values += [getattr(layer, name, None) for name in ROLE_OF]
     # The tf.Variable inside a keras.Variable could be replaced too.
-    return values + [undrawn.beneath(value) for value in values]
+    return values + [undrawn.beneath(value) for value in values if value is not None]
 
 
 def slot_of(layer: Any, prefix: str, name: str, variable: Any) -> Slot:
