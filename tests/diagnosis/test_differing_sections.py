@@ -4,6 +4,7 @@ from support.cfgs import conv, net, normalized, section, yolo
 from support.edited_cfgs import trained_file
 from yolotf.darknet import cfg
 from yolotf.diagnosis import diagnose, priors
+from yolotf.weights import layout
 
 HEAD = conv(18) + yolo()
 
@@ -23,7 +24,8 @@ def test_filters_before_a_history_change_all_its_frames(tmp_path):
 
     (cause,) = causes(text(40), text(24), tmp_path)
     assert (cause["kind"], cause["layer"]) == ("layer_shape", 1)
-    assert "filters=40 in the file, filters=24 here" in cause["message"]
+    model, file = (layout.floats(cfg.parse_cfg(text(filters))) for filters in (24, 40))
+    assert cause["file_floats_minus_model"] == file - model
 
 
 def test_a_local_section_that_the_file_lacks_is_named(tmp_path):
