@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*/*)
 
-.PHONY: help demo test test-processors test-benchmarks test-ray test-js test-readers test-triton test-servers test-exporters test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-fast test-processors test-benchmarks test-ray test-js test-readers test-triton test-servers test-exporters test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
@@ -36,6 +36,9 @@ demo: $(VENV)/built ## load the official yolov4-tiny.weights and detect on two p
 
 test: $(VENV)/built ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
+
+test-fast: $(VENV)/built ## run the quick tests: a minute on two cores
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not shared" $(PYTEST)
 
 # What computes, as on processors where TensorFlow leaves oneDNN off, and where oneDNN has no
 # AVX-512. That all three give the same answers is in every run (test_processors.py).

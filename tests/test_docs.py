@@ -175,6 +175,7 @@ def results(request, demo_files, tmp_path_factory):
     return dict(zip(wanted, pages.run(sessions), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_a_page_does_what_it_says(page, results):
     """From top to bottom."""

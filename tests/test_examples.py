@@ -25,6 +25,7 @@ def finetune():
     return module
 
 
+@pytest.mark.slow
 def test_finetune_learns_and_opencv_reads_what_it_wrote(
     finetune, official_tiny, tmp_path, monkeypatch, capsys
 ):
@@ -95,6 +96,7 @@ def run(name, official_tiny, tmp_path, monkeypatch):
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "printed"),
     [

@@ -116,6 +116,7 @@ def inside(path):
     return sorted(found), text.split("\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_an_import_in_a_function_keeps_something_out_and_says_so(module):
     found, lines = inside(MODULES[module])
@@ -131,6 +132,7 @@ def test_an_import_in_a_function_keeps_something_out_and_says_so(module):
         assert said, f"{module}:{number} does not say what it keeps out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "target"), LIGHT)
 def test_the_exceptions_are_there(module, target):
     found, _ = inside(MODULES[module])

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import yolotf
 from support import helpers
 
@@ -75,6 +77,7 @@ print("as the page says")
 """
 
 
+@pytest.mark.slow
 def test_a_section_made_by_the_page_is_loaded_run_and_exported(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     darknet, graphs, models = (block for block in blocks if "Scale" in block)

@@ -91,6 +91,7 @@ def test_a_name_that_never_was_is_an_import_error():
         importlib.import_module("yolotf.never")
 
 
+@pytest.mark.slow
 def test_documented_modules_are_there_without_an_import_of_their_own():
     code = (
         "import sys, yolotf\n"
@@ -103,6 +104,7 @@ def test_documented_modules_are_there_without_an_import_of_their_own():
     assert "nothing" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_function_stays_where_an_old_module_of_its_name_is_imported():
     code = (
         "import yolotf\n"

@@ -103,6 +103,7 @@ def test_pages_and_workflows_name_targets_that_make_has():
     assert {target: path for target, path in named.items() if target not in targets} == {}
 
 
+@pytest.mark.slow
 def test_no_file_names_a_registry_or_a_machine():
     # Put together so that this file does not name them either.
     forbidden = re.compile(
@@ -147,6 +148,7 @@ print(main(["check", sys.argv[1], "--cfg", "yolov4-tiny"]))
 """
 
 
+@pytest.mark.slow
 def test_without_tensorflow_it_is_said_what_to_install(tmp_path):
     weights = tmp_path / "tiny.weights"
     helpers.write_weights(weights, yolotf.network("yolov4-tiny"), scale=0.1)

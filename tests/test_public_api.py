@@ -97,6 +97,7 @@ def class_counts(tmp_path_factory):
     return folder, models[80]
 
 
+@pytest.mark.slow
 def test_another_class_count_as_the_error_advises(class_counts):
     path = class_counts[0] / "3.weights"
     for function in (yolotf.Detector, partial(yolotf.convert, output=path.with_suffix(".onnx"))):

@@ -20,6 +20,7 @@ def tool():
     return sections_page
 
 
+@pytest.mark.slow
 def test_the_page_is_up_to_date(tool):
     written = tool.PAGE.read_text(encoding="utf-8")
     assert written == tool.page(), "run python tools/sections_page.py"

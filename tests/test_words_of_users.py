@@ -113,5 +113,6 @@ def test_what_english_says_too(text: str, project: Path) -> None:
     assert phrases(project) == []
 
 
+@pytest.mark.slow
 def test_the_project_itself() -> None:
     assert list(check_words.uses(ROOT)) == []

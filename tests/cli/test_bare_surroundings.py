@@ -80,6 +80,7 @@ def run(code, spoil, *arguments, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory takes its place on Linux alone")
 @pytest.mark.parametrize("spoil", [NO_TEMPORARY_FOLDER, NO_HOME], ids=["temporary", "home"])
 def test_detect_and_doctor(spoil, files):
@@ -135,6 +136,7 @@ def test_a_cache_of_a_user_without_a_folder_is_his_alone(tmp_path, monkeypatch):
         demo_data.demo_data()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.08, 0.15, 0.25, 0.4])
 def test_ctrl_c_at_the_start_ends_without_a_traceback(seconds, files):
     """At a moment when Python itself has started; before that nobody can help it."""

@@ -94,6 +94,7 @@ def test_check_needs_something_to_compare_with(capsys, weights):
     assert said.err == "yolotf: check needs --cfg or --model\n"
 
 
+@pytest.mark.slow
 def test_a_saved_model_stands_for_its_network(capsys, weights, saved):
     assert run(capsys, "check", weights, "--model", saved / "3.keras")[0] == 0
     code, said = run(capsys, "check", weights, "--model", saved / "80.keras")
@@ -101,6 +102,7 @@ def test_a_saved_model_stands_for_its_network(capsys, weights, saved):
     assert "trained with 3 classes, yolov4-tiny has 80" in said.out
 
 
+@pytest.mark.slow
 def test_a_model_can_be_checked_against_its_cfg(capsys, weights, saved):
     arguments = ("check", weights, "--cfg", TINY, "--classes", 3, "--model")
     assert run(capsys, *arguments, saved / "3.keras")[0] == 0

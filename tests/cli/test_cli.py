@@ -93,6 +93,7 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
         cli.main(["demo"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flushed", [True, False], ids=["in the middle", "at the end"])
 def test_a_reader_that_has_gone_is_no_error(flushed):
     script = f"""
@@ -178,6 +179,7 @@ def demo_files():
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 def test_the_demo_finds_what_darknet_finds(tmp_path, capsys, demo_files):
     assert cli.main(["demo", "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out

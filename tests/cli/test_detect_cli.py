@@ -278,6 +278,7 @@ def read_video(path):
     return frames
 
 
+@pytest.mark.slow
 def test_a_video_is_one_line_a_frame_and_one_drawing(capsys, video, detector):
     assert len(video) == 12
     assert run("clip.avi", "pictures/a.png", "--json", "-o", "out") == 0
@@ -342,6 +343,7 @@ def test_the_bar_grows_by_the_frames_of_a_video(video, terminal):
     assert "14/14" in shown.getvalue()
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_ends_it_quietly():
     command = [sys.executable, "-m", "yolotf.cli", "detect", *["pictures/a.png"] * 500, "--json"]
     command += ["--cfg", "net.cfg", "--weights", "net.weights"]
@@ -667,6 +669,7 @@ def test_folders_in_folders_and_patterns(capsys):
     assert "pictures/*.bmp: no such file or directory" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_paths_on_standard_input_are_answered_as_they_come():
     network = ["--cfg", "net.cfg", "--weights", "net.weights", "--names", "net.names"]
     command = [sys.executable, "-m", "yolotf", "detect", "-", *network, "--json"]
@@ -698,6 +701,7 @@ def test_a_stock_network_knows_cocos_names():
     assert stock_names(cfg.parse_cfg(NETWORK).with_classes(80)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stem"),
     [("0", "camera-0"), ("rtsp://me:secret@10.0.0.1:554/live", "10.0.0.1_554_live")],

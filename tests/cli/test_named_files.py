@@ -119,6 +119,7 @@ ARGUMENTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["./fifo", "/dev/zero", "./shadow"])
 @pytest.mark.parametrize("argument", ARGUMENTS)
 def test_it_is_refused_at_once_and_unquoted(argument, name, capsys):
@@ -233,6 +234,7 @@ def bomb(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(bomb, monkeypatch):
     from PIL import ImageFile

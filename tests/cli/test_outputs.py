@@ -22,6 +22,8 @@ from support.cfgs import conv, net, normalized, yolo
 from yolotf.cli import commands
 from yolotf.formats.convert import convert
 
+pytestmark = pytest.mark.slow
+
 NETWORK = (
     net(32, 64) + normalized(8, 3, stride=2) + normalized(16, 3, stride=2) + conv(24) + yolo(3)
 )

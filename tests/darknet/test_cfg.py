@@ -1030,6 +1030,7 @@ WORDS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.one_of(st.text(), st.lists(WORDS, max_size=60).map("".join)))
 @settings(max_examples=400, deadline=None)
 def test_random_text_is_a_network_or_a_cfg_error(text):
@@ -1046,6 +1047,7 @@ def read_or_refused(text: str) -> cfg.Network | CfgError:
         return error
 
 
+@pytest.mark.slow
 @given(drawn_networks(), st.data())
 @settings(max_examples=200, deadline=None)
 def test_a_network_with_one_damaged_character_is_a_network_or_a_cfg_error(drawn: Drawn, data):

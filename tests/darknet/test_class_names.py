@@ -123,6 +123,7 @@ def test_a_data_file_leads_to_its_names(tmp_path: Path) -> None:
     assert read_names(path) == ("classes = 2", "names = obj.names")  # not followed further
 
 
+@pytest.mark.slow
 def test_a_yaml_of_nothing_but_brackets_is_refused_in_time(tmp_path: Path) -> None:
     path = tmp_path / "data.yaml"
     path.write_text("names: " + "[" * 50000)

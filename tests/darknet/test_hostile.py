@@ -18,6 +18,8 @@ from yolotf.diagnosis import diagnose
 from yolotf.errors import CfgError, YolotfError
 from yolotf.weights import layout
 
+pytestmark = pytest.mark.slow
+
 HEAD = "[net]\nwidth=32\nheight=32\nchannels=3\n"
 CONV = "[conv]\nfilters=6\nsize=1\nstride=1\npad=1\nactivation=linear\n"
 BIG = 2147483647

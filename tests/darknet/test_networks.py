@@ -203,6 +203,7 @@ def test_a_network_reads_its_own_cfg_as_itself(name):
     assert written.warnings == ()
 
 
+@pytest.mark.slow
 @every_name
 def test_lines_are_those_of_the_printed_cfg(name):
     written = networks.network(name)
@@ -213,6 +214,7 @@ def test_lines_are_those_of_the_printed_cfg(name):
             assert lines[option.line - 1] == f"{option.key}={option.value}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", opencv_names)
 def test_opencv_computes_the_same_shapes_from_the_printed_cfg(name):
     height, width, classes = multiple(name, 3), multiple(name, 5), 3
@@ -231,6 +233,7 @@ def test_opencv_draws_the_same_graph_from_the_printed_and_the_stock_cfg(shared):
         assert written.getLayerNames() == stock.getLayerNames()
 
 
+@pytest.mark.slow
 @every_name
 @pytest.mark.parametrize("classes", [1, 3, 365])
 def test_classes_change_the_heads_and_nothing_else(name, classes):
@@ -247,6 +250,7 @@ def test_classes_change_the_heads_and_nothing_else(name, classes):
     assert helpers.network_facts(other) == helpers.network_facts(for_coco.with_classes(classes))
 
 
+@pytest.mark.slow
 @every_name
 def test_size_and_channels_are_those_asked_for(name):
     height, width = multiple(name, 2), multiple(name, 3)

@@ -400,6 +400,7 @@ def layer_ends(network: cfg.Network) -> dict[int, int]:
     return {20 + s.end: s.layer + 1 for s in layout.segments(network) if s.role == "kernel"}
 
 
+@pytest.mark.slow
 def test_every_prefix_of_a_small_file_is_told_from_the_whole(
     tmp_path: Path, small: cfg.Network
 ) -> None:

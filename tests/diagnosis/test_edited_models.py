@@ -13,6 +13,8 @@ from yolotf.loading.partial import Skipped
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32  # of the picture; the kernels do not depend on it
 
 

@@ -106,6 +106,7 @@ def test_a_network_as_it_ships_is_likelier_than_one_of_other_classes(tmp_path: P
     assert "section yolo there, Gaussian_yolo in Gaussian_yolov3_BDD" in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [80, 7])
 def test_heads_of_another_kind_than_the_network_has_are_warned_of(
     classes: int, tmp_path: Path
@@ -235,6 +236,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_tables_fit_a_terminal_of_any_width(
     columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -39,6 +39,7 @@ def sentence(edited):
     return f"the heads have {listed} classes (lines {lines})"
 
 
+@pytest.mark.slow
 def test_the_cfg_its_check_and_a_load_warn(pair):
     _, edited, weights = pair
     assert any(sentence(edited) in one for one in edited.warnings)

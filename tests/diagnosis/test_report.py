@@ -22,6 +22,8 @@ from yolotf.diagnosis import render as report
 from yolotf.diagnosis import result as diagnosis
 from yolotf.weights import layout
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 

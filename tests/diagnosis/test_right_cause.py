@@ -20,6 +20,7 @@ def as_text(network: cfg.Network, name: str) -> cfg.Network:
     return cfg.parse_text(network.to_cfg(), source=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov3-tiny", "yolov4-tiny-3l", "enet-coco"])
 def test_true_edit_is_the_first_cause(name: str, tmp_path: Path) -> None:
     network = as_text(stock.network(name), f"{name}.cfg")
@@ -38,6 +39,7 @@ def test_true_edit_is_the_first_cause(name: str, tmp_path: Path) -> None:
     assert len(tried) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 3, 20, 90])
 @pytest.mark.parametrize("name", ["yolov2-tiny", "yolov2", "yolov3-tiny", "yolov4-tiny"])
 def test_classes_of_a_network_that_was_never_trained(
@@ -48,6 +50,7 @@ def test_classes_of_a_network_that_was_never_trained(
     assert (cause["kind"], cause["file"]) == ("class_count", classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov2-tiny", "yolov3-tiny"])
 def test_true_edit_of_a_network_that_was_never_trained(name: str, tmp_path: Path) -> None:
     network = as_text(stock.network(name), f"{name}.cfg")
@@ -147,6 +150,7 @@ def folded(network: cfg.Network, name: str = "folded.cfg") -> cfg.Network:
     return as_text(cfg.resolve(sections, source=name), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov3-tiny", "yolov4-tiny", "darknet19", "yolov2-tiny-voc"])
 @pytest.mark.parametrize("side", ["file", "cfg"])
 def test_folded_batch_normalization_is_named(name: str, side: str, tmp_path: Path) -> None:
@@ -207,6 +211,7 @@ def test_stock_networks_own_class_count_comes_first_and_odd_ones_not_at_all(name
 # Layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov3-tiny", "darknet19"])
 def test_missing_and_added_sections_are_described(name: str, tmp_path: Path) -> None:
     network = as_text(stock.network(name), "own.cfg")
@@ -250,6 +255,7 @@ def test_lost_bytes_are_still_damage(lost: int, tmp_path: Path) -> None:
 # Models
 
 
+@pytest.mark.slow
 def test_models_are_told_the_same(tmp_path: Path) -> None:
     by_hand = pytest.importorskip("support.by_hand")
     network = stock.network("yolov3-tiny", size=64)
@@ -265,6 +271,7 @@ def test_models_are_told_the_same(tmp_path: Path) -> None:
         assert "yolov7" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [10, 200])
 def test_dense_head_of_other_classes(classes: int, tmp_path: Path) -> None:
     by_hand = pytest.importorskip("support.by_hand")

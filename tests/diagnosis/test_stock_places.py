@@ -13,6 +13,8 @@ from support import edited_cfgs, messages
 from yolotf.darknet import cfg, decoding, stock
 from yolotf.diagnosis import result
 
+pytestmark = pytest.mark.slow
+
 _LINE = re.compile(r"[A-Za-z][\w.\-]*:\d+|\blines? \d+")
 ALL = (*stock.NAMES, *stock.CLASSIFIERS)
 

@@ -17,6 +17,8 @@ from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.runtime.decoding import Decoder
 
+pytestmark = pytest.mark.slow
+
 RUNS = {run["name"]: run for run in FACTS["runs"]}
 OFFICIAL = [name for name, run in RUNS.items() if run["network"] == "yolov4-tiny"]
 NOTHING = "ap = 0.00%   \t (TP = 0, FP = 0)"

@@ -377,6 +377,7 @@ def official_set(official_tiny, tmp_path, monkeypatch):
     return official_tiny
 
 
+@pytest.mark.slow
 def test_eval_of_the_official_file(official_set, tmp_path, capsys):
     arguments = ["--cfg", str(official_set.cfg), "--weights", str(official_set.weights)]
     assert main(["eval", "--data", "obj.data", *arguments, "--json", "--plot", "pr.png"]) == 0

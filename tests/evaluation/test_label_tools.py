@@ -416,6 +416,7 @@ def evaluated(capsys, official_tiny, arguments, *more):
     return code, json.loads(said.out) if said.out else None, said.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", label_tools.TOOLS)
 def test_every_shape_has_the_same_score(tool, photographs, official_tiny, tmp_path, capsys):
     pytest.importorskip("pycocotools")

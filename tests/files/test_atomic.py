@@ -304,6 +304,7 @@ def killed(what, path, number, moment, named):
     return done.returncode == -number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 @pytest.mark.parametrize("what", ["file", "path"])
 @pytest.mark.parametrize("there", [True, False], ids=["there", "new"])
@@ -330,6 +331,7 @@ def test_a_kill_at_any_call_leaves_no_part(what, number, there, tmp_path):
     assert names(path.parent) == ["a.bin"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["file", "path", "folder"])
 def test_what_a_kill_leaves_where_files_need_names_goes_with_the_next_write(what, tmp_path):
     path = tmp_path / "out/a.bin"

@@ -57,6 +57,7 @@ def test_safetensors_of_a_backbone_have_its_layers_alone(tmp_path):
     assert names == expected | {f"{name}_bn" for name in expected}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "layers"), BACKBONES)
 def test_nothing_answers_with_a_backbone(name, layers, tmp_path):
     network = yolotf.network(name)

@@ -146,6 +146,7 @@ def expected():
     return reference(DETECTOR)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [".keras", ".h5"])
 @pytest.mark.parametrize("text", [DETECTOR, REST], ids=["detector", "rest"])
 def test_a_saved_keras_model_has_the_same_heads(tmp_path, kind, text):
@@ -192,6 +193,7 @@ numpy.savez(out, *[found[f"output_{i}"] for i in range(2)], *heads)
 """
 
 
+@pytest.mark.slow
 def test_other_processes_need_yolotf_for_keras_files_only(tmp_path, weights, expected):
     folder, model = tmp_path / "served", tmp_path / "model.keras"
     convert(weights, DETECTOR, folder)
@@ -205,6 +207,7 @@ def test_other_processes_need_yolotf_for_keras_files_only(tmp_path, weights, exp
     assert_close(heads, expected[1](pictures) * 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [DETECTOR, REST], ids=["detector", "rest"])
 def test_tensorflow_lite_has_the_same_heads(tmp_path, text):
     output = tmp_path / "model.tflite"
@@ -340,6 +343,7 @@ def test_stages_are_told_before_they_begin(tmp_path, weights):
     assert f"{convolutions} layers, {floats:,} floats" in str(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [".keras", SAVED_MODEL])
 def test_a_model_for_any_size_is_that_of_each_size(tmp_path, weights, kind):
     output = output_in(tmp_path, kind)
@@ -447,6 +451,7 @@ def test_without_room_nothing_is_begun(tmp_path, weights, full_disk, kind):
 
 
 # HDF5 crashes the process when it runs out of room: why room is asked for first.
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [one for one in FORMATS if not one.endswith("h5")])
 def test_a_write_that_fails_half_way_leaves_what_was_there(
     tmp_path, weights, full_disk, kind, monkeypatch
@@ -473,6 +478,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, weights, monkeypat
     assert (entries(tmp_path), output.read_text()) == (["m.keras"], "old")
 
 
+@pytest.mark.slow
 def test_an_old_savedmodel_is_replaced_whole_and_other_files_stay(tmp_path, weights):
     output = tmp_path / "served"
     convert(weights, DETECTOR, output)
@@ -499,6 +505,7 @@ def test_an_old_savedmodel_is_replaced_whole_and_other_files_stay(tmp_path, weig
     assert entries(tmp_path) == ["served"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_written_into(tmp_path, weights):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("years of work")
@@ -537,6 +544,7 @@ def test_a_link_stays_and_its_file_is_replaced(tmp_path, weights):
     assert real.read_bytes()[:2] == b"PK"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_owner_and_mode_of_what_is_replaced_are_kept(tmp_path, weights, kind):
     output = write_old(tmp_path, weights, kind)
@@ -578,6 +586,7 @@ def test_a_file_that_does_not_fit_is_diagnosed(tmp_path, weights):
     assert entries(tmp_path) == ["bad.weights"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_others_may_read_the_file_as_they_may_any_new_file(tmp_path, weights, kind):
     output, other = output_in(tmp_path, kind), tmp_path / "other"
@@ -731,6 +740,7 @@ def test_a_file_that_does_not_fit_is_answered_with_exit_code_1(files, capsys):
     assert not (folder / "m.keras").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_stderr_of_a_command_that_did_it_is_ours_alone(files, kind):
     source, weights, folder = files
@@ -784,6 +794,7 @@ for model in (fresh, load(f"{folder}/other.keras"), load(f"{folder}/other.h5", c
 """
 
 
+@pytest.mark.slow
 def test_the_other_keras_writes_the_same(files, expected):
     other = {"keras": "tf_keras", "tf_keras": "keras"}[keras().__name__]
     pytest.importorskip(other)

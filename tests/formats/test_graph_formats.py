@@ -68,6 +68,7 @@ def heads(found):
     return [found[f"output_{index}"] for index in range(len(found))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [DETECTOR, REST], ids=["detector", "rest"])
 def test_onnx_has_the_same_heads_for_any_batch(tmp_path, text):
     output = tmp_path / "m.onnx"
@@ -86,6 +87,7 @@ def test_onnx_for_any_size(tmp_path, weights):
         assert_close(found, reference(DETECTOR, size=size)[1](pictures))
 
 
+@pytest.mark.slow
 def test_class_trees_are_written(tmp_path):
     (tmp_path / "a.tree").write_text("a -1\nb -1\nc 0\nd 0\ne 0\nf 3\ng 3\nh -1\n")
     text = NET + conv(8) + "[avgpool]\n[softmax]\n"
@@ -116,6 +118,7 @@ def test_onnx_has_sections_that_tensorflow_lite_lacks(section, batch, tmp_path):
     assert_close(heads(run_onnx(tmp_path / "m.onnx", pictures)), reference(text)[1](pictures))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNNERS)
 def test_a_fixed_batch(name, tmp_path, weights):
     output = tmp_path / name
@@ -154,6 +157,7 @@ def decoded(raws, text):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reverse_outputs", [False, True])
 @pytest.mark.parametrize("name", RUNNERS)
 def test_decoding_included(name, reverse_outputs, tmp_path, weights):
@@ -169,6 +173,7 @@ def test_decoding_included(name, reverse_outputs, tmp_path, weights):
     np.testing.assert_allclose(found["scores"], scores, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "section",
     [
@@ -194,6 +199,7 @@ def test_decoding_of_other_heads_is_that_of_the_detector(name, section, tmp_path
     np.testing.assert_allclose(found["scores"], scores, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_decoding_for_any_size(tmp_path, weights):
     convert(weights, DETECTOR, tmp_path / "m", decode=True, any_size=True)
     pictures = pictures_for(DETECTOR, batch=2, size=(48, 20))
@@ -222,6 +228,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_half_precision_is_half_as_large(tmp_path, weights):
     plain, half = tmp_path / "plain.tflite", tmp_path / "half.tflite"
     convert(weights, DETECTOR, plain)
@@ -235,6 +242,7 @@ def test_half_precision_is_half_as_large(tmp_path, weights):
         assert np.abs(one - other).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [None, 2])
 def test_int8_is_close_and_mostly_int8(batch, tmp_path, weights, pictures):
     output = tmp_path / "m.tflite"
@@ -270,6 +278,7 @@ def test_int8_is_close_and_mostly_int8(batch, tmp_path, weights, pictures):
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.slow
 def test_pictures_for_int8_may_be_files_and_folders(tmp_path, weights, pictures):
     files = [pictures, str(pictures / "1.png")]
     stages = []
@@ -361,6 +370,7 @@ def test_without_onnx_the_extra_is_named_before_any_work(tmp_path, monkeypatch, 
     assert (stages, list(tmp_path.iterdir())) == ([], [])
 
 
+@pytest.mark.slow
 def test_the_command_has_the_options(tmp_path, weights, pictures, capsys):
     (tmp_path / "net.cfg").write_text(DETECTOR)
     output = tmp_path / "m.tflite"
@@ -395,6 +405,7 @@ def overlap(a, b):
     return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
 
 
+@pytest.mark.slow
 def test_int8_costs_little_of_the_score(official_tiny, tmp_path):
     """mAP of a trained network on labelled pictures, by the formats and by yolotf's own path."""
     folder = write_set(official_tiny, tmp_path / "set")

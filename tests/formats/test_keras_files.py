@@ -18,6 +18,8 @@ from yolotf.cli import commands as cli
 from yolotf.formats.convert import convert
 from yolotf.models.keras_module import keras
 
+pytestmark = pytest.mark.slow
+
 only_keras_3 = pytest.mark.skipif(
     keras().__name__ == "tf_keras", reason="tf_keras reads what tf_keras writes"
 )

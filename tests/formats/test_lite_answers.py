@@ -45,6 +45,7 @@ def photographs(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_mish_in_int8_is_that_of_float(channels, tmp_path, photographs):
     text = MISH.replace("channels=3", f"channels={channels}")
@@ -57,6 +58,7 @@ def test_mish_in_int8_is_that_of_float(channels, tmp_path, photographs):
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.95
 
 
+@pytest.mark.slow
 def test_a_file_whose_answers_are_others_is_refused(tmp_path, photographs, monkeypatch):
     weights, output = write_weights(tmp_path, MISH), tmp_path / "m.tflite"
     monkeypatch.setattr(tflite, "LEAST_CORRELATION", 1.0)
@@ -103,6 +105,7 @@ def wide_weights(folder, factor):
     return path
 
 
+@pytest.mark.slow
 def test_mish_as_the_converter_writes_it_is_refused_and_ours_is_not(
     tmp_path, photographs, monkeypatch
 ):
@@ -117,6 +120,7 @@ def test_mish_as_the_converter_writes_it_is_refused_and_ours_is_not(
 # Inputs and outputs
 
 
+@pytest.mark.slow
 def test_int8_only_has_no_other_type(tmp_path, photographs):
     output = tmp_path / "m.tflite"
     convert(write_weights(tmp_path, MISH), MISH, output, int8=photographs, int8_only=True)
@@ -151,6 +155,7 @@ CLASSIFIER = (
 )
 
 
+@pytest.mark.slow
 def test_another_batch_can_be_asked_for(tmp_path):
     output = tmp_path / "m.tflite"
     for text in (UPSAMPLED, CLASSIFIER):
@@ -167,6 +172,7 @@ def test_another_batch_can_be_asked_for(tmp_path):
         assert_close([found], reference(text)[1](pictures))
 
 
+@pytest.mark.slow
 def test_another_batch_of_boxes_can_be_asked_for(tmp_path):
     weights = write_weights(tmp_path, DETECTOR)
     convert(weights, DETECTOR, tmp_path / "m.tflite", decode=True)
@@ -207,6 +213,7 @@ def test_litert_has_outputs_in_order_and_by_name(reverse_outputs, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_openvino_reads_it(tmp_path):
     openvino = pytest.importorskip("openvino", reason="needs openvino")
     convert(write_weights(tmp_path, DETECTOR), DETECTOR, tmp_path / "m.tflite")
@@ -217,6 +224,7 @@ def test_openvino_reads_it(tmp_path):
     assert_close(list(compiled(pictures).values()), reference(DETECTOR)[1](pictures))
 
 
+@pytest.mark.slow
 def test_opencv_reads_it(tmp_path):
     cv2 = pytest.importorskip("cv2", reason="needs opencv-python-headless")
     text = UPSAMPLED.replace("mish", "leaky")
@@ -287,6 +295,7 @@ def test_tflite_support_shows_the_metadata(tmp_path):
     assert parse_cfg(files["model.cfg"]).with_classes(2).to_cfg() == parse_cfg(DETECTOR).to_cfg()
 
 
+@pytest.mark.slow
 def test_the_cfg_and_class_names_are_in_the_file(tmp_path):
     output = tmp_path / "m.tflite"
     weights = write_weights(tmp_path, DETECTOR)
@@ -313,6 +322,7 @@ def test_the_cfg_and_class_names_are_in_the_file(tmp_path):
 # The converter's process
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("converter_apart")
 def test_the_process_writes_the_same_file(tmp_path, photographs, monkeypatch):
     weights = write_weights(tmp_path, MISH)
@@ -330,6 +340,7 @@ def test_the_process_writes_the_same_file(tmp_path, photographs, monkeypatch):
     assert len(apart) == output.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("converter_apart")
 @pytest.mark.parametrize(
     "program",

@@ -70,6 +70,7 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_detections_are_those_suppressed_by_hand(seed, files):
     images = np.random.default_rng(seed).random((1, 32, 32, 3)).astype(np.float32)

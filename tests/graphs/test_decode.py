@@ -23,6 +23,7 @@ from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs import decode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_every_head_decodes_like_darknets_loops(name, dynamic):
@@ -39,6 +40,7 @@ def test_every_head_decodes_like_darknets_loops(name, dynamic):
         np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_static_shapes_stay_known_while_tracing():
     network = network_of(yolo())
     shapes = {}
@@ -175,6 +177,7 @@ def suppress_crowds(crowds, suppression, threshold, max_boxes):
     return run(candidates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "beta"), [("default", 0.6), ("greedynms", 0.3), ("diounms", 0.6), ("diounms", 0.3)]
 )

@@ -70,6 +70,7 @@ BLOCKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks_compute_what_one_kernel_does(name, tmp_path):
     sections, blocks = BLOCKS[name]
@@ -115,6 +116,7 @@ def test_every_activation_is_the_standard_one(tmp_path):
     np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_load_is_seen_by_graphs_that_have_run(tmp_path):
     """oneDNN's operation can keep a kernel in an order of its own; here it must not."""
     network = networks.network("yolov4-tiny", classes=2, size=64)
@@ -157,6 +159,7 @@ def test_a_graph_for_it_is_ready_unless_something_is_left_to_fuse():
     assert not FoldedNetwork(parse_cfg(text), use_onednn=False).needs_no_optimizer
 
 
+@pytest.mark.slow
 def test_switched_off_it_is_not_used(tmp_path):
     head = "[region]\nanchors=1,1\nnum=1\nclasses=507\n"
     (tmp_path / "a.cfg").write_text(f"{net(5, 6)}{layers()}{head}")

@@ -47,6 +47,7 @@ def test_the_runtime_steps_frame_by_frame(case):
     np.testing.assert_allclose(again, expected, **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, None])
 def test_functions_step_frame_by_frame(case, fused):
     network, path, expected = case

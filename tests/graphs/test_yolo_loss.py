@@ -16,6 +16,8 @@ from support.cfgs import conv, net, normalized, yolo
 from support.messages import refused
 from yolotf.models.keras_module import keras
 
+pytestmark = pytest.mark.slow
+
 ANCHORS = [(10, 14), (23, 27), (37, 58), (12, 12)]
 TRUTHS = [
     # Two in one cell, of two classes; one cut by the edge; one of an unknown class.

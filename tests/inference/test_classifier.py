@@ -226,6 +226,7 @@ def darknet_picture(key):
     return ((3 * x + 5 * y + x * y // 16 + 60 * channel) % 256).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DARKNET_ENDS)
 def test_answers_are_those_darknet_printed(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -367,6 +368,7 @@ def test_a_refused_file_is_explained(small, tmp_path):
     assert error.value.diagnosis.to_dict()["causes"]
 
 
+@pytest.mark.slow
 def test_classifying_imports_no_tensorflow(small, tmp_path):
     (tmp_path / "net.cfg").write_text(SMALL + SOFTMAX)
     code = (

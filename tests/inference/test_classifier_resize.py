@@ -67,6 +67,7 @@ def test_the_network_gets_what_that_darknet_makes(resize, shape, weights):
     np.testing.assert_allclose(found, wanted, rtol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resize", RESIZES)
 def test_functions_exports_and_copies_prepare_alike(resize, weights, tmp_path):
     image = image_of((40, 70))

@@ -111,6 +111,7 @@ def assert_same_detections(found, expected):
 # Numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECTIONS)
 def test_sections_compute_what_tensorflow_does(name, engine, small_file):
     text = around(SECTIONS[name])
@@ -127,6 +128,7 @@ def test_sections_compute_what_tensorflow_does(name, engine, small_file):
         np.testing.assert_allclose(found[key], array, rtol=1e-6, err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov7-tiny", "enet-coco"])
 def test_stock_networks_compute_what_tensorflow_does(name, engine, tmp_path):
     network = yolotf.network(name, size=(64, 96))
@@ -193,6 +195,7 @@ def test_frames_are_remembered(engine, tmp_path):
     assert_same_detections(detector(images(5)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_copies_have_the_same_engine(engine, copied, small_file):
     detector = yolotf.Detector(parse_cfg(SMALL), small_file(), score_threshold=0.2, engine=engine)
@@ -202,6 +205,7 @@ def test_copies_have_the_same_engine(engine, copied, small_file):
     assert_same_detections(again(images()), detector(images()))
 
 
+@pytest.mark.slow
 def test_exports_do_not_depend_on_the_engine(engine, small_file, tmp_path):
     import tensorflow as tf
 
@@ -231,6 +235,7 @@ def test_refused_files_leave_the_old_weights(engine, small_file, tmp_path):
     assert_same_detections(detector(images()), expected)
 
 
+@pytest.mark.slow
 def test_replaced_weights_are_freed(engine, small_file):
     detector = yolotf.Detector(parse_cfg(SMALL), small_file(), engine=engine)
     detector(images())
@@ -242,6 +247,7 @@ def test_replaced_weights_are_freed(engine, small_file):
     assert arrays() is None
 
 
+@pytest.mark.slow
 def test_answers_of_many_threads_are_of_one_file_or_the_other(engine, small_file):
     network, image = parse_cfg(SMALL), images(1)[0]
     files = [small_file(1), small_file(2)]
@@ -365,6 +371,7 @@ def test_bfloat16_is_asked_for(small_file):
 # Processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Detector", "Classifier"])
 def test_tensorflow_is_neither_imported_nor_opened(engine, kind, small_file, tmp_path):
     text = SMALL if kind == "Detector" else CLASSIFIER
@@ -401,6 +408,7 @@ def run_python(code, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_forked_processes_answer(engine, small_file, tmp_path):
     """TensorFlow's would wait for threads that are not there; here the caller's does the work."""
     (tmp_path / "a.cfg").write_text(SMALL)

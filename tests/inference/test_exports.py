@@ -14,6 +14,8 @@ from support.networks_of_sections import SECTIONS, SMALL
 from yolotf import Classifier, Detector, parse_cfg
 from yolotf.models.keras_module import keras
 
+pytestmark = pytest.mark.slow
+
 HEAD = conv(18) + yolo(4, "20,9, 30,30", mask="0,1", num=2)
 BODY = net(32, 64) + normalized(8, 3, stride=2) + normalized(8, 3, "mish")
 HEADS = {

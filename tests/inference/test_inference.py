@@ -81,12 +81,14 @@ def assert_folded_is_keras(text, tmp_path, network=None, batch=2, **options):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_onednn", [None, False])
 @pytest.mark.parametrize("name", SECTIONS)
 def test_every_section_computes_what_the_keras_model_does(name, use_onednn, tmp_path):
     assert_folded_is_keras(around(SECTIONS[name]), tmp_path, use_onednn=use_onednn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -181,6 +183,7 @@ def large_file(path, seed):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", [True, False])
 @pytest.mark.parametrize("held_open", [False, True])
 def test_a_first_load_gives_what_any_load_does(held_open, op, tmp_path, monkeypatch):
@@ -400,6 +403,7 @@ def assert_detections(found, expected):
     np.testing.assert_allclose(found.xyxy, boxes, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter_box", [False, True])
 def test_a_list_of_any_pictures_gives_what_each_alone_gives(letter_box, small_file, tmp_path):
     text = SMALL.replace("channels=3", f"channels=3\nletter_box={int(letter_box)}", 1)
@@ -436,6 +440,7 @@ def test_a_list_of_any_pictures_gives_what_each_alone_gives(letter_box, small_fi
         assert_detections(found, expected[0])
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_size_gives_what_each_picture_gives(small_file):
     function = build_function(parse_cfg(SMALL), small_file(3), **OPTIONS)
     images = np.random.default_rng(6).integers(0, 256, (5, 50, 70, 3)).astype(np.uint8)
@@ -452,6 +457,7 @@ def test_a_batch_of_one_size_gives_what_each_picture_gives(small_file):
         np.testing.assert_allclose(again.scores, together.scores, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter_box", [0, 1])
 def test_an_empty_batch_has_no_answers(letter_box, small_file):
     text = SMALL.replace("channels=3", f"channels=3\nletter_box={letter_box}", 1)
@@ -479,6 +485,7 @@ def test_the_graph_is_ready_when_the_file_is_loaded(small_file):
     assert traces(cold) == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_variables_are_freed_with_what_uses_them(small_file):
     """Sixteen networks of 16 MB, one after the other; a leak would need 256 MB."""
     text = around("[convolutional]\nfilters=65536\nsize=3\nactivation=linear")
@@ -531,6 +538,7 @@ def test_grey_networks_take_grey_and_coloured_pictures(small_file, tmp_path):
         np.testing.assert_allclose(found.xyxy, answers[0].xyxy, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_any_size_takes_pictures_as_they_are(small_file):
     function = build_function(parse_cfg(SMALL), small_file(3), any_size=True, **OPTIONS)
     assert function.stride == 8
@@ -553,6 +561,7 @@ def test_any_size_is_refused_where_a_section_fixes_the_size():
         InferenceFunction(network, any_size=True)
 
 
+@pytest.mark.slow
 def test_thresholds_and_rules_are_the_callers(small_file):
     network, weights = parse_cfg(SMALL), small_file(3)
     image = np.random.default_rng(9).integers(0, 256, (1, 32, 64, 3)).astype(np.uint8)
@@ -763,6 +772,7 @@ def test_a_bad_reload_changes_nothing_and_a_good_one_follows(small_file, tmp_pat
     assert answer_of(detector(image)) != before
 
 
+@pytest.mark.slow
 def test_answers_under_reloads_are_one_files_or_the_others(small_file, tmp_path):
     """8 threads of requests, 1,000 reloads of two files and a bad one; one set is left."""
     first, second = small_file(3), small_file(4)
@@ -863,6 +873,7 @@ def assert_exported(answer, number, found):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter_box", [0, 1])
 def test_an_exported_model_answers_the_same_without_yolotf(letter_box, small_file, tmp_path):
     text = SMALL.replace("channels=3", f"channels=3\nletter_box={letter_box}", 1)
@@ -912,6 +923,7 @@ def test_an_exported_model_answers_the_same_without_yolotf(letter_box, small_fil
     assert (tmp_path / "model/assets.extra/classes.names").read_text() == "a\nb\nc\nd\n"
 
 
+@pytest.mark.slow
 def test_a_broken_file_costs_an_exported_batch_its_own_row_only(small_file, tmp_path):
     detector = Detector(parse_cfg(SMALL), small_file(3), max_boxes=20, **OPTIONS)
     detector.export(tmp_path / "model")
@@ -939,6 +951,7 @@ def test_a_broken_file_costs_an_exported_batch_its_own_row_only(small_file, tmp_
             assert not np.any(answer[name][[0, 2, 3, 4]])
 
 
+@pytest.mark.slow
 def test_an_exported_detector_decodes_no_more_than_max_pixels(small_file, tmp_path):
     options = {**OPTIONS, "max_pixels": 2000}
     detector = Detector(parse_cfg(SMALL), small_file(3), max_boxes=20, **options)
@@ -956,6 +969,7 @@ def test_an_exported_detector_decodes_no_more_than_max_pixels(small_file, tmp_pa
     assert readable == [True, False, False, True, False, False, *[False] * 4]
 
 
+@pytest.mark.slow
 def test_an_exported_model_holds_standard_operations_only(small_file, tmp_path):
     Detector(parse_cfg(SMALL), small_file(3)).export(tmp_path / "model")
     loaded = tf.saved_model.load(tmp_path / "model")
@@ -980,12 +994,14 @@ def test_an_exported_model_holds_standard_operations_only(small_file, tmp_path):
     assert not [name for name in operations if "olotf" in name]
 
 
+@pytest.mark.slow
 def test_networks_of_other_channels_export_without_files(small_file, tmp_path):
     text = SMALL.replace("channels=3", "channels=5", 1)
     Detector(parse_cfg(text), small_file(3, text=text)).export(tmp_path / "model")
     assert set(tf.saved_model.load(tmp_path / "model").signatures) == {"serving_default"}
 
 
+@pytest.mark.slow
 def test_an_older_export_is_replaced_whole_and_other_files_stay(small_file, tmp_path, monkeypatch):
     detector = Detector(parse_cfg(SMALL), small_file(3), class_names=list("abcd"))
     served = tmp_path / "models/1"
@@ -1016,6 +1032,7 @@ def test_an_older_export_is_replaced_whole_and_other_files_stay(small_file, tmp_
 # The house
 
 
+@pytest.mark.slow
 def test_detecting_does_not_import_keras(small_file, tmp_path):
     code = """
         import sys

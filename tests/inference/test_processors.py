@@ -20,6 +20,8 @@ from support import helpers
 from support.cfgs import conv, maxpool, net, normalized, route, section, shortcut, yolo
 from yolotf.formats.convert import convert
 
+pytestmark = pytest.mark.slow
+
 PROCESSORS = {
     "as it comes": {},
     "without oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "0"},

@@ -54,6 +54,7 @@ def test_a_detector_finds_what_it_finds_in_opencvs_pixels(official_tiny, photogr
     assert np.abs(plain.scores[:length] - found.scores[:length]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_function_and_an_export_resize_likewise(official_tiny, photograph, expected, tmp_path):
     tf = pytest.importorskip("tensorflow")
     function = yolotf.build_function(official_tiny.cfg, official_tiny.weights, resize="opencv")
@@ -79,6 +80,7 @@ def test_a_function_and_an_export_resize_likewise(official_tiny, photograph, exp
     )
 
 
+@pytest.mark.slow
 def test_the_commands_take_it(official_tiny, photograph, expected, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(photograph).save("bus.png")

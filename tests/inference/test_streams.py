@@ -73,6 +73,7 @@ def boxes(found):
     return [one.to_dict() for one in found]
 
 
+@pytest.mark.slow
 def test_frames_are_remembered_from_call_to_call(detector):
     assert detector.stateful
     video = frames()

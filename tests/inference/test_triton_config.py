@@ -90,6 +90,7 @@ def test_every_tensor_of_the_onnx_file_is_named_with_its_type_and_shape(official
         assert tensors(block, kind) == read
 
 
+@pytest.mark.slow
 def test_every_tensor_is_named_with_its_type_and_shape(signatures):
     plain, encoded, _ = blocks()
     served = signatures["serving_default"]

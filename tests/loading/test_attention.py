@@ -106,6 +106,7 @@ def attended(network: Any, block: Any, places: tuple[int, ...]) -> Any:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "block", "told"), CASES)
 def test_attention_is_left_and_the_rest_loads(name, block, told, tmp_path):
     network = yolotf.network(name, classes=2, size=96)
@@ -137,6 +138,7 @@ def test_attention_is_left_and_the_rest_loads(name, block, told, tmp_path):
             np.testing.assert_array_equal(value, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [False, True])
 def test_without_the_argument_its_name_is_said(told, tmp_path):
     network = yolotf.network("yolov4-tiny", classes=2, size=96)

@@ -14,6 +14,8 @@ from support.foreign_models import CFG, STYLES, Recorder
 from support.messages import warned
 from yolotf.weights import layout
 
+pytestmark = pytest.mark.slow
+
 # (module, function): the old signature, and the style of that project's models.
 OLD = {
     ("yolov3_tf2", "load_darknet_weights"): ("(model, weights_file, tiny=False)", "submodels"),

@@ -65,6 +65,7 @@ def before_and_after(model, attempt):
     return caught.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_door_refuses_what_check_calls_damaged(damage, raw, tmp_path):
     good, path = tmp_path / "good.weights", tmp_path / "bad.weights"

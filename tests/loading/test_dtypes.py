@@ -44,6 +44,7 @@ def check_loaded(model, path, rtol=0.0):
         np.testing.assert_allclose(values.astype(np.float64), other, rtol=rtol)
 
 
+@pytest.mark.slow
 @each_door
 @pytest.mark.parametrize("cast", [False, True])
 def test_float64_variables_take_every_float_as_it_is(options, cast, path, tmp_path):
@@ -64,6 +65,7 @@ def test_float64_variables_take_every_float_as_it_is(options, cast, path, tmp_pa
     assert (tmp_path / "again.weights").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 @each_door
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_floats_are_rounded_if_asked(options, dtype, path):
@@ -74,6 +76,7 @@ def test_half_floats_are_rounded_if_asked(options, dtype, path):
     check_loaded(model, path, rtol=2**-8)
 
 
+@pytest.mark.slow
 @each_door
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_policies_hold_float32(options, dtype, path):
@@ -135,6 +138,7 @@ def test_what_is_saved_is_the_kernel_that_the_model_computes_with(path, tmp_path
     assert np.abs(without(x) - merged(x)).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(LEGACY, reason="of Keras 3")
 @each_door
 @pytest.mark.parametrize("mode", ["int8", "int4"])

@@ -117,6 +117,7 @@ class Detector(keras().Model):
         return self.head(middle + fourth(third(middle, training=training), training=training))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", WAYS.values(), ids=WAYS.keys())
 def test_subclassed_models_are_loaded_alike(options, weights):
     model = Detector()
@@ -250,6 +251,7 @@ def test_a_bias_in_front_of_two_batch_normalizations_is_not_one_of_theirs():
     assert (report.layers, report.zeroed) == (3, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov3-tiny", "yolov4-tiny"])
 @pytest.mark.parametrize("told", [False, True])
 def test_stock_networks_with_biases_are_loaded(name, told, tmp_path):

@@ -156,6 +156,7 @@ def test_sections_behind_the_last_head_are_stepped_over(weights, path_taken):
     assert report.size_bytes == 20 + 4 * (802 + 4 * 18 + 4)
 
 
+@pytest.mark.slow
 def test_a_traced_function_sees_the_new_weights(plain, weights, path_taken):
     picture = np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
     traced = tf.function(lambda x: plain(x, training=False))
@@ -281,6 +282,7 @@ def test_the_report_of_a_private_copy_on_one_thread(plain, weights, monkeypatch)
 # Other dtypes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16", "float32"])
 def test_float32_variables_load_as_they_are(weights, path_taken, dtype):
     model = build(EVERYTHING, dtype=dtype)
@@ -292,6 +294,7 @@ def test_float32_variables_load_as_they_are(weights, path_taken, dtype):
     assert {variable.dtype for variable in model.weights} == {"float32"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_variables_of_16_bits_take_rounded_numbers_if_cast_says_so(weights, path_taken, dtype):
     wide, narrow = build(EVERYTHING), build(EVERYTHING, dtype=dtype)
@@ -354,6 +357,7 @@ STORED = [  # section, its name in messages, role, shape, first byte, last
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", STORED, ids=lambda part: f"{part[2]}_{part[0]}")
 @pytest.mark.parametrize("place", ["at its start", "in a number", "after a number", "at its end"])
 def test_a_file_cut_inside_any_array_is_too_short(plain, weights, path_taken, part, place):
@@ -383,6 +387,7 @@ def test_a_file_cut_inside_any_array_is_too_short(plain, weights, path_taken, pa
     assert error.diagnosis.causes
 
 
+@pytest.mark.slow
 def test_every_prefix_of_a_file_is_refused(plain, weights, path_taken):
     data = content(PLAIN)
     scramble(plain, 5)
@@ -446,6 +451,7 @@ def test_a_file_that_ends_in_sections_the_model_does_not_use_is_too_short(weight
     facts(refused(model, path, errors.SizeMismatchError), expected=3532, found=3240)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "detected", "words"),
     [
@@ -524,6 +530,7 @@ ARRAYS = (  # of PLAIN: section, role, first byte, floats
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("section", "role", "start", "count"), ARRAYS)
 def test_a_number_that_is_not_finite_is_refused_in_every_role(
@@ -544,6 +551,7 @@ def swap(model, layer, attribute, variable):
     getattr(model.get_layer(layer), attribute)._value = variable
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "attribute", "shape", "expected", "where"),
     [

@@ -84,6 +84,7 @@ HOLDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hold", HOLDS)
 def test_what_was_read_before_keeps_its_numbers(tmp_path, path_taken, hold):
     if hold == "dlpack" and not hasattr(tf.zeros(1), "__dlpack__"):
@@ -153,6 +154,7 @@ def test_variables_that_share_one_buffer_get_their_own(tmp_path, path_taken):
 # Readers and writers in other threads
 
 
+@pytest.mark.slow
 def test_readers_never_see_half_a_load(tmp_path, path_taken):
     """Every load writes one number everywhere, each a higher one.
 
@@ -199,6 +201,7 @@ def test_readers_never_see_half_a_load(tmp_path, path_taken):
     assert all((np.asarray(variable) == loads).all() for variable in forth)
 
 
+@pytest.mark.slow
 def test_loads_and_optimizers_do_not_wait_for_each_other_for_ever(tmp_path, path_taken):
     """Both lock several variables; in different orders each could hold what the other waits for."""
     model = build(PLAIN)
@@ -241,6 +244,7 @@ def test_loads_and_optimizers_do_not_wait_for_each_other_for_ever(tmp_path, path
     assert all((np.asarray(variable) == 3).all() for variable in variables(model))
 
 
+@pytest.mark.slow
 def test_loads_into_several_models_at_once(tmp_path, path_taken):
     models = [build(EVERYTHING) for _ in range(3)]
     paths = [tmp_path / f"{seed}.weights" for seed in range(3)]
@@ -369,6 +373,7 @@ def pause():
     time.sleep(random.choice([0, 0.001, 0.01, 0.03]))
 
 
+@pytest.mark.slow
 def test_a_file_that_another_process_changes_all_the_time(tmp_path):
     """Each load gives one of the two complete files or is refused; no signal ends the process.
 

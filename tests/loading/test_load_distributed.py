@@ -274,6 +274,7 @@ def raised():
     return json.loads(printed.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", names())
 def test_two_devices(scenario):
     assert raised()[scenario] == ""

@@ -10,6 +10,8 @@ from support.cfgs import conv
 from support.load_helpers import HEAD, NET, build
 from yolotf.models.keras_module import keras
 
+pytestmark = pytest.mark.slow
+
 L = keras().layers
 TEXT = NET + conv(16, 3, batch_normalize=1, activation="leaky") + conv(16) + conv(18) + HEAD
 NAMES = ["conv_0", "conv_1", "conv_2"]

@@ -53,6 +53,7 @@ def efficientnet(x):
 NECKS = {"yolov3": (75, (36, 61, 74)), "yolov4": (105, (54, 85, 104))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [80, 2])
 @pytest.mark.parametrize("name", list(NECKS))
 @pytest.mark.parametrize("backbone", [mobilenet, resnet50, xception, efficientnet])
@@ -86,6 +87,7 @@ def test_neck_under_another_backbone_gets_its_own_sections(name, backbone, class
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov3"])
 @pytest.mark.parametrize("backbone", ["MobileNet", "MobileNetV2", "Xception"])
 def test_stem_is_not_loaded_for_its_shape_alone(name, backbone, tmp_path):
@@ -105,6 +107,7 @@ def test_neck_without_a_head_is_told_from_residual_blocks_by_its_wiring(tmp_path
     assert set(found) == {75, 76, 77, 78, 79}
 
 
+@pytest.mark.slow
 def test_equally_likely_sections_are_left_out_and_both_named(tmp_path):
     network = yolotf.network("yolov3")
     # One residual block of eight is missing, and nothing says which.
@@ -146,6 +149,7 @@ def squeezed(x):
     return layers.Multiply()([x, layers.Conv2D(channels, 1, activation="sigmoid")(y)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov3-tiny", "yolov4-tiny", "yolov3"])
 @pytest.mark.parametrize("every", [3, 5])
 def test_attention_with_biases_is_stepped_over(name, every, tmp_path):
@@ -167,6 +171,7 @@ def test_other_activations_do_not_stop_a_whole_network(activation, tmp_path):
     assert len(found) == 21
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", [2, 7, 12, 27])
 def test_other_filters_cost_the_layers_they_touch(section, tmp_path):
     network = yolotf.network("yolov4-tiny")

@@ -87,6 +87,7 @@ def check_filled(model, network, path, layers):
         assert any(np.array_equal(values, one) for one in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ORIGINS.values(), ids=ORIGINS.keys())
 @pytest.mark.parametrize("options", [{}, {"cfg": "yolov4-tiny"}], ids=["alone", "with cfg"])
 def test_the_first_layers_of_a_stock_network_load_what_they_have(tiny, origin, options, tmp_path):
@@ -139,6 +140,7 @@ OWN_LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", OWN_LAYERS.values(), ids=OWN_LAYERS.keys())
 @pytest.mark.parametrize("options", [{}, {"cfg": "yolov4-tiny"}], ids=["alone", "with cfg"])
 def test_layers_on_top_are_refused_in_words_that_help(tiny, own, options):
@@ -173,6 +175,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", OTHERS.values(), ids=OTHERS.keys())
 @pytest.mark.parametrize(
     "options",

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from support import helpers
 
 SCRIPT = """
@@ -41,6 +43,7 @@ print(refused)
 """
 
 
+@pytest.mark.slow
 def test_tensorflow_prints_nothing_about_a_refused_load(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],

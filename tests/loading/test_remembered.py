@@ -266,6 +266,7 @@ def test_another_network_of_the_same_model_has_its_own_plan(weights):
     assert not sight.same(sight._replace(things=[None, *sight.things[1:]]))
 
 
+@pytest.mark.slow
 def test_a_remembered_plan_keeps_no_model_alive(weights):
     model = build(TEXT)
     yolotf.load_darknet_weights(model, weights(1))
@@ -279,6 +280,7 @@ def test_a_remembered_plan_keeps_no_model_alive(weights):
     assert len(notes._notes) < noted
 
 
+@pytest.mark.slow
 def test_what_follows_from_a_network_is_its_own():
     seen = []
     for filters in range(1, 40):

@@ -22,6 +22,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("style", foreign_models.STYLES)
 def test_one_name_a_kernel_in_the_order_of_the_file(style, way, weights):
@@ -54,6 +55,7 @@ def test_a_batch_normalization_of_its_own_has_its_own_name(tmp_path):
         assert report.loaded == ("first", "second_bn", "third")
 
 
+@pytest.mark.slow
 def test_a_reloaded_model_names_what_the_built_one_names(tmp_path):
     path = tmp_path / "any.weights"
     path.write_bytes(load_helpers.content(load_helpers.EVERYTHING))

@@ -58,6 +58,7 @@ def model(weights):
     return built
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_cfg", [False, True])
 @pytest.mark.parametrize("style", STYLES)
 def test_foreign_models_come_back_byte_for_byte(style, with_cfg, weights, tmp_path):
@@ -68,6 +69,7 @@ def test_foreign_models_come_back_byte_for_byte(style, with_cfg, weights, tmp_pa
     assert (tmp_path / "again.weights").read_bytes() == weights.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_a_model_that_was_never_loaded_is_saved_in_its_own_order(style, tmp_path):
     record = Recorder()
@@ -150,6 +152,7 @@ def test_numbers_that_cannot_be_are_refused(options, model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("upto", [1, 4, 12, 21])
 def test_upto_writes_the_first_sections(upto, model, weights, tmp_path):
     path = tmp_path / f"small.conv.{upto}"
@@ -182,6 +185,7 @@ def test_a_partly_loaded_model_does_not_take_over_the_picture_count(weights, tmp
     assert struct.unpack("<iiiQ", (tmp_path / "out.weights").read_bytes()[:20]) == (0, 2, 5, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_opencv_reads_a_changed_model_and_sees_the_same(style, weights, tmp_path):
     """Not what was loaded, so nothing of the old file can help."""
@@ -262,6 +266,7 @@ _CHILD = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["reserve", "write", "kill"])
 def test_a_full_disk_or_a_kill_leaves_the_old_file_whole(how, weights, tmp_path):
     """`reserve` is told of the full disk before it writes, `write` while it does."""
@@ -415,6 +420,7 @@ def test_fold_epsilon_that_makes_a_variance_negative_is_refused(model, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(
     "role", ["beta", "gamma", "moving_mean", "moving_variance", "kernel", "bias"]
@@ -474,6 +480,7 @@ _SAVES = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 def test_a_kill_between_many_saves_leaves_one_whole_file(number, tmp_path):
     """At chosen moments: tests/files/test_atomic.py."""

@@ -28,6 +28,7 @@ def built(style, record=None):
     return STYLES[style](record), record.pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_every_style_loads_without_a_cfg(style, weights):
     model, pairs = built(style)
@@ -36,6 +37,7 @@ def test_every_style_loads_without_a_cfg(style, weights):
     assert (report.layers, report.floats) == (len(pairs), (weights.stat().st_size - 20) // 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_every_style_loads_with_its_cfg(style, weights):
     model, pairs = built(style)
@@ -43,6 +45,7 @@ def test_every_style_loads_with_its_cfg(style, weights):
     foreign_models.assert_holds(pairs, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_names_need_not_start_at_zero(style, weights):
     first, _ = built(style)
@@ -53,6 +56,7 @@ def test_names_need_not_start_at_zero(style, weights):
     foreign_models.assert_holds(pairs, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_a_subclass_of_batch_normalization_is_one(style, weights):
     model, pairs = built(style, Recorder(Normalization))
@@ -60,6 +64,7 @@ def test_a_subclass_of_batch_normalization_is_one(style, weights):
     foreign_models.assert_holds(pairs, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_names_without_numbers_do_not_matter(style, weights):
     model, pairs = built(style, Recorder(names=lambda place: f"layer_{'nxdkgbmalcjeif'[place]}"))
@@ -108,6 +113,7 @@ def test_a_header_of_16_bytes_is_recognised_by_the_size(tmp_path):
     assert report.header.size_bytes == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["flat", "submodels", "three_parts"])
 def test_a_model_read_from_a_file_keeps_its_order(style, weights, tmp_path):
     model, pairs = built(style)
@@ -157,6 +163,7 @@ def test_with_a_cfg_layers_are_found_by_what_they_read_from(weights):
     foreign_models.assert_holds(scrambled.pairs, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov3-tiny"])
 def test_a_stock_network_is_found_in_any_order(name, tmp_path):
     """Creation order and names lie; the graph does not."""
@@ -190,6 +197,7 @@ def _renamed(model, seed=1):
     return keras().models.clone_model(model, clone_function=clone)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40,
     deadline=None,

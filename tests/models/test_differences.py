@@ -171,6 +171,7 @@ def test_the_model_by_hand_computes_what_darknet_does(weights, reference):
     assert yolotf.load_darknet_weights(model(), weights).warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_one_warning_of_its_kind_with_the_layers(fault, weights, reference):
     changes, kind, names = FAULTS[fault]
@@ -191,6 +192,7 @@ def _assignments(of):
     return plan_for(of, NETWORK).assignments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_diagnose_and_save_say_the_same(fault, weights, tmp_path):
     from yolotf.loading.diagnose import against_model
@@ -243,6 +245,7 @@ EQUALS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", EQUALS)
 def test_what_computes_the_same_is_not_warned_of(way, weights, reference):
     if keras().__name__ == "tf_keras" and "mish" in way:
@@ -252,6 +255,7 @@ def test_what_computes_the_same_is_not_warned_of(way, weights, reference):
     np.testing.assert_allclose(answer(right), reference, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize("style", STYLES)
 def test_of_the_public_projects_models_only_the_epsilon_is_told(style, told, tmp_path):
@@ -261,6 +265,7 @@ def test_of_the_public_projects_models_only_the_epsilon_is_told(style, told, tmp
     assert "epsilon 0.001" in warning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("fault", ["slope", "same", "bilinear"])
@@ -295,6 +300,7 @@ def _same(*arguments, padding, **options):
     return CONV(*arguments, padding="same", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov3-tiny"])
 def test_a_stock_network_is_compared_without_a_cfg(name, tmp_path):
     network = yolotf.network(name, classes=2, size=96)

@@ -55,6 +55,7 @@ def check_array(role, values):
         check_drawn(values, np.prod(values.shape[2 if values.ndim == 5 else 1 :]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     # [implicit] reads from nothing, so that the sections before it are no part of the model.
@@ -136,6 +137,7 @@ def test_a_model_that_is_built_from_its_configuration_is_drawn_anew():
             assert 0.7 < values.std() / other.std() < 1.4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(LEGACY, reason="of Keras 3")
 def test_plain_keras_reads_a_drawn_model(tmp_path):
     model = yolotf.build_model(yolotf.parse_cfg(net(16) + normalized(8, 3) + conv(18) + yolo()))
@@ -157,6 +159,7 @@ def test_plain_keras_reads_a_drawn_model(tmp_path):
     assert not imported
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(LEGACY, reason="this is that process")
 def test_tf_keras_draws_the_same():
     done = subprocess.run(

@@ -128,6 +128,7 @@ CONVOLUTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_section_convolutional_is_im2col_and_a_product(options):
     options = {"filters": 6, **options}
@@ -402,6 +403,7 @@ def test_section_activation_stands_alone(name):
     same(y, np.vectorize(ACTIVATIONS[name], otypes=[float])(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 def test_section_activation_survives_graph_optimization(name):
     # TensorFlow joins convolution, normalization and activation into operations of its own.
@@ -431,6 +433,7 @@ POOLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["maxpool", "local_avgpool"])
 @pytest.mark.parametrize("name", POOLS)
 def test_section_pool_starts_half_its_padding_outside(kind, name):
@@ -538,6 +541,7 @@ WEIGHTS = [("none", "none")] + [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "normalization"), WEIGHTS)
 @pytest.mark.parametrize("filters", [(5, 5, 5), (5, 3, 7), (3, 5, 5), (7, 5, 3)])
 def test_section_shortcut_adds_common_channels(filters, kind, normalization):
@@ -914,6 +918,7 @@ temperature=.5
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_section_mixed_precision_keeps_variables_float32(policy):
     network = parse(EVERYTHING, (3, 28, 36))
@@ -964,6 +969,7 @@ def _with_zeros_between(kernel, dilations):
     return kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("groups", "strides", "dilations"),
     [
@@ -1003,6 +1009,7 @@ def test_section_convolution_has_the_gradient_of_its_groups(groups, strides, dil
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sections.SECTIONS)
 def test_section_is_channels_last_whatever_keras_is_told(name):
     network = yolotf.parse_cfg(sections.around(sections.SECTIONS[name]))
@@ -1222,6 +1229,7 @@ def environment(**changes):
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **changes}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(LEGACY, reason="this is that process")
 def test_all_sections_are_the_same_with_tf_keras():
     done = subprocess.run(
@@ -1248,6 +1256,7 @@ def test_all_sections_are_the_same_with_tf_keras():
     assert all(line.endswith(helpers.NO_SHARED) for line in skipped), skipped
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(LEGACY, reason="of Keras 3")
 def test_saved_models_load_in_a_process_that_never_parsed_a_cfg(tmp_path):
     network = parse(EVERYTHING, (3, 28, 36))
@@ -1273,6 +1282,7 @@ def test_saved_models_load_in_a_process_that_never_parsed_a_cfg(tmp_path):
     same(np.load(tmp_path / "y.npy"), np.asarray(model(x, training=False)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(LEGACY, reason="one process is enough")
 def test_training_does_not_need_onednn():
     # TensorFlow: "Gradients for grouped convolutions are not supported on CPU", and "Current CPU

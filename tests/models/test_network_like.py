@@ -13,6 +13,8 @@ from yolotf.models.keras_module import keras
 from yolotf.models.network_like import network_like
 from yolotf.weights import layout
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = {
     "local": "[local]\nfilters=5\nsize=3\nstride=2\npad=1\nactivation=leaky\n",
     "implicit": "[implicit]\nfilters=8\natoms=1\n[scale_channels]\nfrom=-2\nactivation=linear\n",

@@ -11,6 +11,8 @@ import pytest
 from support import helpers, load_helpers
 from yolotf.errors import KerasBackendError, YolotfError
 
+pytestmark = pytest.mark.slow
+
 PREPARE = """
 import os, signal, sys
 import numpy as np

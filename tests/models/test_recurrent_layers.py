@@ -44,6 +44,7 @@ def loaded(network, path):
     return model
 
 
+@pytest.mark.slow
 def test_a_model_computes_what_darknet_does(case):
     network, path, expected = case
     model = loaded(network, path)
@@ -58,6 +59,7 @@ def test_a_model_computes_what_darknet_does(case):
     np.testing.assert_allclose(predicted, expected, **CLOSE)
 
 
+@pytest.mark.slow
 def test_functions_of_any_batch_keep_what_they_saw(case):
     network, path, expected = case
     model = loaded(network, path)
@@ -131,6 +133,7 @@ def numbered(model):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"by_name": True}, {"skip_mismatch": True}])
 @pytest.mark.parametrize("foreign", [False, True])
 def test_loads_that_pair_layers_know_the_parts(tmp_path, options, foreign):
@@ -239,6 +242,7 @@ def test_safetensors_have_parts_and_nothing_that_is_kept(tmp_path):
     assert sum(value.size for value in found.values()) == layout.floats(network)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras().__name__ == "tf_keras", reason="is tf_keras")
 def test_tf_keras_computes_the_same(tmp_path):
     pytest.importorskip("tf_keras")

@@ -14,6 +14,8 @@ from support import helpers, weights_files
 from support.cfgs import conv, net, normalized, route, section
 from yolotf.models.keras_module import keras
 
+pytestmark = pytest.mark.slow
+
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") == "1"
 L = keras().layers
 SIZE = 32

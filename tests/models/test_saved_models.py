@@ -110,6 +110,7 @@ def test_what_is_no_model_is_a_sentence(content, ending, tmp_path):
         saved.read_model(path)
 
 
+@pytest.mark.slow
 def test_with_tf_keras_a_lambda_is_refused_too(tmp_path):
     pytest.importorskip("tf_keras")
     code = """

@@ -160,6 +160,7 @@ LOOKS = {
 }
 
 
+@pytest.mark.slow
 @KERAS_3
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS.keys())
 def test_whoever_looks_sees_what_keras_draws(look, tmp_path):
@@ -179,6 +180,7 @@ def test_what_is_assigned_stays(drawings):
         assert (values == 7).all()
 
 
+@pytest.mark.slow
 @KERAS_3
 def test_threads_draw_once(drawings):
     model = seeded(NETWORK)
@@ -285,6 +287,7 @@ def test_a_build_casts_to_the_type_it_was_given(dtype, tmp_path):
     np.testing.assert_allclose(values.astype(np.float32), exact, rtol=2**-8)
 
 
+@pytest.mark.slow
 @KERAS_3
 def test_tf_keras_builds_with_a_file_likewise():
     done = subprocess.run(

@@ -90,6 +90,7 @@ def test_what_the_model_says_of_itself(tmp_path, weights):
         convert(weights, SMALL, tmp_path / "a.onnx", class_names=["a", "b"])
 
 
+@pytest.mark.slow
 def test_tensorflow_and_keras_are_not_needed(tmp_path, weights):
     (tmp_path / "a.cfg").write_text(SMALL)
     code = """

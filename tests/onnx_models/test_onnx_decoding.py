@@ -53,6 +53,7 @@ def decoded(heads, network, size):
     return np.concatenate(boxes, 1), np.concatenate(scores, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "network"), list(networks()))
 def test_boxes_and_scores_are_those_of_the_functions(name, network, tmp_path):
     weights, raw, path = tmp_path / "a.weights", tmp_path / "raw.onnx", tmp_path / "a.onnx"
@@ -75,6 +76,7 @@ def test_boxes_and_scores_are_those_of_the_functions(name, network, tmp_path):
         np.testing.assert_allclose(found["scores"], scores, **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [SMALL, net(32, 64) + conv(8, 3, stride=2) + HEADS["region"]])
 def test_boxes_of_pictures_of_any_size(text, tmp_path):
     weights, raw, path = tmp_path / "a.weights", tmp_path / "raw.onnx", tmp_path / "a.onnx"

@@ -38,6 +38,7 @@ def written(text, folder, seed=0, **options):
     return onnx.load(path), path, weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECTIONS)
 def test_engines_compute_what_the_runtime_does(name, tmp_path):
     text = around(SECTIONS[name])
@@ -60,6 +61,7 @@ def test_every_class_of_section_is_written_or_ends_a_network(tmp_path):
     assert described == classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", hand.ALL)
 def test_what_is_kept_goes_in_and_comes_out(name, tmp_path):
     network, weights, expected = hand.case(name, tmp_path / "a.weights")

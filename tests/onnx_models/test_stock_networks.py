@@ -6,6 +6,8 @@ from test_opencv_heads import thin
 from support.onnx_engines import check, small
 from yolotf.darknet import stock
 
+pytestmark = pytest.mark.slow
+
 SMALLEST = ("yolov4-tiny", "yolov3-tiny-prn", "yolov2-tiny", "yolov7-tiny", "enet-coco", "tiny")
 """Compared as they are; all others with an eighth of their filters, which is the same graph."""
 

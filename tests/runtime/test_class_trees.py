@@ -140,6 +140,7 @@ def test_where_nothing_is_likely_there_are_no_detections(network):
         assert len(found.scores) == 0
 
 
+@pytest.mark.slow
 def test_detectors_and_functions_agree_and_take_their_names_from_the_tree(network, tmp_path):
     weights = tmp_path / "a.weights"
     floats = weights_files.floats(numpy_loader.random_file(network.to_cfg()))
@@ -181,6 +182,7 @@ def test_a_tree_of_other_classes_is_refused(network, tmp_path):
         Decoder(network)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(r"ignore:\s*Warning. tf.lite.Interpreter:UserWarning")
 @pytest.mark.parametrize("kind", ["saved", "a.tflite"])
 def test_decoded_formats_have_a_score_for_the_class_of_each_box(network, kind, tmp_path):

@@ -141,6 +141,7 @@ def is_decided(network, raws, sizes, thresholds):
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(problems())
 def test_detections_are_those_of_the_graph(problem):

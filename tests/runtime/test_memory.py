@@ -95,6 +95,7 @@ def test_a_run_waits_for_those_that_leave_no_room(monkeypatch):
     assert not room.enter(101)
 
 
+@pytest.mark.slow
 def test_a_limited_process_refuses_instead_of_crashing(tmp_path):
     """As `ulimit -v` does it; TensorFlow 2.21 ends such a process by a signal."""
     text = net(4096) + conv(64, 3) + conv(64, 3) + conv(18) + yolo(anchors=WIDE)

@@ -135,6 +135,7 @@ def problems(draw):
     return parents, fixes, raws, decoder, Decoder(plain, rule), options
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(problems())
 def test_detections_are_those_that_all_probabilities_say(problem):

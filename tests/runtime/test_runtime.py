@@ -39,6 +39,7 @@ def small_file(tmp_path):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("name", SECTIONS)
 def test_every_section_computes_what_the_function_does(name, onednn, tmp_path, monkeypatch):
@@ -185,6 +186,7 @@ def test_arrays_of_another_byte_order_are_refused():
         _runtime.Tensors([np.zeros(3, ">f4")])
 
 
+@pytest.mark.slow
 def test_every_network_has_threads_of_its_own(files):
     """Each session's pools are as large as was asked for, whatever the first one's are."""
     run(
@@ -241,6 +243,7 @@ def files(tmp_path, small_file):
     return tmp_path / "small.cfg", small_file(3)
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_and_stderr_is_empty(files):
     done = run(
         ANSWER
@@ -266,6 +269,7 @@ def test_stderr_of_others_is_kept_while_tensorflow_is_opened():
     assert done.stderr == "something else\nafter\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_tensorflow_may_be_imported_in_the_same_process(when, files):
     code = """
@@ -276,6 +280,7 @@ def test_tensorflow_may_be_imported_in_the_same_process(when, files):
     run(ANSWER + (code + ask if when == "before" else ask + code + ask), *files)
 
 
+@pytest.mark.slow
 def test_the_same_without_onednn_and_with_threads(files):
     code = ANSWER + "\n    import json\n    print(json.dumps(answer(int(sys.argv[3]))))"
     answers = [
@@ -291,6 +296,7 @@ def test_the_same_without_onednn_and_with_threads(files):
             assert one["xyxy"] == pytest.approx(two["xyxy"], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_started_before_the_first_detector(method, files, tmp_path):
     code = textwrap.dedent(ANSWER) + textwrap.dedent(
@@ -317,6 +323,7 @@ def test_processes_started_before_the_first_detector(method, files, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_process_forked_too_late_is_told_so(files):
     run(
         ANSWER
@@ -343,6 +350,7 @@ def test_a_process_forked_too_late_is_told_so(files):
     )
 
 
+@pytest.mark.slow
 def test_a_forked_child_may_end(files):
     """Its sessions' threads are not there: nothing waits for them."""
     run(
@@ -360,6 +368,7 @@ def test_a_forked_child_may_end(files):
     )
 
 
+@pytest.mark.slow
 def test_a_process_forked_from_one_that_ran_tensorflow(files):
     run(
         ANSWER
@@ -375,6 +384,7 @@ def test_a_process_forked_from_one_that_ran_tensorflow(files):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.02, 0.05, 0.1])
 def test_python_ends_under_threads_that_detect(seconds, files):
     done = run(
@@ -415,6 +425,7 @@ LONG_RUN = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="on_exit is glibc's")
 def test_python_ends_with_its_own_code_under_a_run_that_takes_too_long(tmp_path):
     # 3x3: for 11x11 oneDNN without AVX-512 has only its reference, which takes minutes.
@@ -427,6 +438,7 @@ def test_python_ends_with_its_own_code_under_a_run_that_takes_too_long(tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (7, "printed", "")
 
 
+@pytest.mark.slow
 def test_many_detectors_are_made_at_once(files):
     run(
         ANSWER
@@ -442,12 +454,14 @@ def test_many_detectors_are_made_at_once(files):
     )
 
 
+@pytest.mark.slow
 def test_who_sets_the_log_level_sees_the_lines(files):
     code = ANSWER + "\n    assert answer()['detections']"
     shown = run(code, *files, TF_CPP_MIN_LOG_LEVEL="0").stderr.encode()
     assert any(map(tensorflow_library._LOG_LINE.match, shown.splitlines())), shown
 
 
+@pytest.mark.slow
 def test_an_interrupted_reload_changes_nothing(files, small_file):
     """Ctrl-C at many moments of a reload: the answers are one file's, and the next one works."""
     run(
@@ -497,6 +511,7 @@ def test_a_gpu_takes_the_function(files, monkeypatch):
         np.testing.assert_allclose(one.xyxy, other.xyxy, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_memory_goes_with_the_last_who_uses_it(small_file):
     """Sixteen sets of 64 MB, one after the other; a leak would need 1 GB."""
     text = around("[convolutional]\nfilters=262144\nsize=3\nactivation=linear")
@@ -516,6 +531,7 @@ def test_the_memory_goes_with_the_last_who_uses_it(small_file):
     assert resident() - before < 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["short", "long", "negative variance"])
 def test_a_refused_file_is_explained(kind, small_file, tmp_path):
     described, good = parse_cfg(SMALL), small_file(3)

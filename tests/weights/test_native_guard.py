@@ -112,6 +112,7 @@ def op_folder(monkeypatch, tmp_path):
 OP = _native.op_folder() / f"{_native.minor(tf.__version__)}.so"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("minors", "state"),
     [
@@ -232,6 +233,7 @@ print("loaded")
 """
 
 
+@pytest.mark.slow
 def test_tf_keras_models_load_too(weights):
     printed = loading.run_python(LEGACY, str(weights), TF_USE_LEGACY_KERAS="1")
     assert printed.splitlines()[-1] == "loaded"

@@ -880,6 +880,7 @@ class TestS3:
         monkeypatch.setattr(fetching, "_RANGE", 1000)
         s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=CONTENT)
 
+    @pytest.mark.slow
     def test_an_object_loads_as_the_file_does(self, model, expected):
         loading.scramble(model)
         report = yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights")
