@@ -14,6 +14,8 @@ import pytest
 import yolotf
 from support import helpers
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 _NOT_SCRIPTS = {"common.py", "corruptions.py"}
 _ENGINES = [name for name in ("openvino", "onnxruntime") if importlib.util.find_spec(name)]

@@ -145,6 +145,7 @@ def test_import_yolotf_brings_nothing_heavy(door):
     assert not brought(door)
 
 
+@pytest.mark.slow
 def test_heavy_packages_are_seen_through_other_modules():
     assert "tensorflow" in brought("yolotf.inference.detector_function")
     assert "rich" in brought("yolotf.diagnosis.render.terminal")

@@ -40,6 +40,7 @@ def expected_words(path: Path) -> Iterator[str]:
             yield from (ast.unparse(one.value) for one in node.keywords if one.arg == "match")
 
 
+@pytest.mark.slow
 def test_sentences_are_nowhere_else():
     found = {
         (path.relative_to(TESTS).as_posix(), words)

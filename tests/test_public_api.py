@@ -112,6 +112,7 @@ def test_another_class_count_as_the_error_advises(class_counts):
     assert function.network.classes == 3
 
 
+@pytest.mark.slow
 def test_the_advice_names_what_each_function_takes(class_counts):
     folder, model = class_counts
     detector = yolotf.Detector("yolov3-tiny", folder / "80.weights")

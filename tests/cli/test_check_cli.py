@@ -158,6 +158,7 @@ def test_a_model_knows_the_network_it_was_built_from():
     assert model_network.network_like(build_model(network)) is network
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_the_stock_network_it_was(saved):
     network = model_network.network_like(read_model(saved / "80.keras"))
     assert (network.name, network.classes) == (TINY, 80)

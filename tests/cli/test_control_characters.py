@@ -50,6 +50,7 @@ def failing(call: Callable[..., object], *arguments: object, **options: object) 
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_errors_and_answers_of_the_library(files: Files) -> None:
     detector = yolotf.Detector(files.cfg, files.weights, class_names=files.names)
     model = yolotf.build_model(yolotf.parse_cfg(files.cfg))

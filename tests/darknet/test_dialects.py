@@ -132,6 +132,7 @@ def test_to_cfg_is_read_alike_by_both():
 NOT_THERE = {"yolov2": "reorg", "yolov2-voc": "reorg", "vgg-16": "crop"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, *CLASSIFIERS])
 def test_stock_networks_load_in_hank_ais_darknet(name):
     """Those it has the sections for."""

@@ -96,6 +96,7 @@ def test_every_network_of_the_size_is_listed_with_what_differs(
     }
 
 
+@pytest.mark.slow
 def test_a_network_as_it_ships_is_likelier_than_one_of_other_classes(tmp_path: Path) -> None:
     size = layout.size_bytes(networks.network("yolov3", classes=14))
     path = write_zeros(tmp_path / "f.weights", size)

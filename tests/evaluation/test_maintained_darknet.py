@@ -18,6 +18,8 @@ from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.images.detections import Detections
 
+pytestmark = pytest.mark.slow
+
 cv2 = pytest.importorskip("cv2")
 
 HANK_AI = {"map": 14.60, "counts": (34, 13, 45), "iou": 68.60}

@@ -214,6 +214,7 @@ def test_the_rules_differ_on_the_test_material():
     assert len(set(left.values())) == 3
 
 
+@pytest.mark.slow
 def test_max_boxes_keeps_the_best():
     crowds = [crowd(1, 500), crowd(2, 20), crowd(3, 500)]
     rule = decode.Suppression("default", 0.6)

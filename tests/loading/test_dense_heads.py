@@ -55,6 +55,7 @@ HEADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
 @pytest.mark.parametrize("told", [True, False])
 def test_softmax_behind_the_pooling_is_no_other_activation(head, told, tmp_path):

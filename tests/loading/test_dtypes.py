@@ -85,6 +85,7 @@ def test_mixed_policies_hold_float32(options, dtype, path):
     check_loaded(model, path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(LEGACY, reason="of Keras 3")
 @each_door
 def test_layers_may_each_have_their_type(options, path):

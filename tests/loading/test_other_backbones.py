@@ -163,6 +163,7 @@ def test_attention_with_biases_is_stepped_over(name, every, tmp_path):
     assert job.untouched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "swish"])
 def test_other_activations_do_not_stop_a_whole_network(activation, tmp_path):
     network = yolotf.network("yolov4-tiny")

@@ -21,6 +21,7 @@ def loaded(tmp_path):
     return load
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "other"),
     [("yolov4-tiny", "yolov4-tiny-custom"), ("yolov4-tiny-custom", "yolov4-tiny")],

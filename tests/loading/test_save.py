@@ -134,6 +134,7 @@ def test_seen_and_version_are_written_as_said(model, weights, tmp_path):
     assert struct.unpack("<iiiQ", path.read_bytes()[:20]) == (0, 2, 5, 2**40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -124,6 +124,7 @@ def test_of_an_images_own_size_nothing_is_lost(threads):
     np.testing.assert_array_equal(np.rint(found * 255), pixels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(30, 50), (1, 7), (64, 64), (200, 90), (1, 1)])
 def test_resized_as_opencvs_exact_interpolation_to_the_last_bit(size, channels):

@@ -117,7 +117,7 @@ _DIFFERS = [
     (re.compile(r"\b0x[0-9a-f]{6,}"), "0x..."),
     (re.compile(rf"\b((?:{_PACKAGES})(?: |==|-))\d+(?:\.\d+)+[\w.+-]*(?<!\.)"), r"\1<version>"),
     (
-        re.compile(r"(?<=(?:Error|rning): )(functional|model)(?=:)|\b(functional|model)_\d+\b"),
+        re.compile(r"\bfunctional(_\d+)?\b|\bmodel_\d+\b|(?<=(?:Error|rning): )model(?=:)"),
         "<model>",
     ),
     (re.compile(rf"\b({_KERAS_NAMES})_\d+\b"), r"\1"),

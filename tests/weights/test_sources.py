@@ -887,6 +887,7 @@ class TestS3:
         assert report.path == "s3://models/.../tiny.weights"
         assert loading.same(loading.snapshot(model), expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("moment", [1, 3])
     def test_an_object_replaced_in_the_middle_is_noticed(self, moment, s3, model):
         calls = itertools.count(1)
