@@ -44,6 +44,7 @@ READ_OR_SET = {
     },
     "classify": {
         *("inputs", "cfg", "dialect", "size", "tree", "max_pixels", "weights", "names", "top"),
+        "classes",
         *("json", "timeout", "resize", "recursive", "batch_size", "engine", "precision"),
     },
     "convert": {
@@ -106,7 +107,7 @@ READ_OR_SET = {
         *("letter_box", "max_pixels", "timeout", "score_threshold", "iou_threshold", "max_boxes"),
         *("agnostic", "only"),
     },
-    "inspect": {"file", "cfg", "dialect", "json", "timeout"},
+    "inspect": {"file", "cfg", "classes", "dialect", "json", "timeout"},
 }
 """Each command's arguments that name no output. Everything else has to be in `OUTPUTS`."""
 
