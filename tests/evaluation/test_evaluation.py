@@ -512,22 +512,22 @@ def test_a_coco_file_of_absurd_values_is_read_or_refused(case, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    "content",
     [
-        (b"[" * 200_000, "nested too deeply"),
-        (b'{"images": [{"id": ' + b"9" * 5000 + b"}]}", "thousands of digits"),
-        (b"{", "it is not JSON: Expecting property name"),
-        (b'"\xff"', "it is not UTF-8"),
-        (b"NaN", "it is not a JSON object"),
-        (b'{"images": {}}', "'images' is not a list"),
-        (b'{"images": [1]}', "an entry of 'images' is not an object"),
-        (b'{"images": []}', "'annotations' is missing"),
+        b"[" * 200_000,
+        b'{"images": [{"id": ' + b"9" * 5000 + b"}]}",
+        b"{",
+        b'"\xff"',
+        b"NaN",
+        b'{"images": {}}',
+        b'{"images": [1]}',
+        b'{"images": []}',
     ],
 )
-def test_what_is_no_coco_file_says_why(content, why, tmp_path):
+def test_what_is_no_coco_file_says_why(content, tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    with pytest.raises(YolotfError, match=why) as caught:
+    with refused(YolotfError, hide="(?<=it is not JSON: ).*") as caught:
         evaluation.read_coco(path)
     assert str(caught.value).startswith(f"{path}: no COCO file of instances")
 
