@@ -196,14 +196,14 @@ def test_one_broken_picture_fails_alone(served, folder):
     first, broken, last = json.loads(answer)["results"]
     same(first["detections"], expected(folder, "a", 0))
     assert broken.keys() == {"error"}
-    assert "not a picture" in broken["error"]
+    assert "not an image" in broken["error"]
     same(last["detections"], expected(folder, "a", 1))
 
 
 @pytest.mark.parametrize(
     ("body", "kind", "status", "says"),
     [
-        (b"no picture", "image/jpeg", 400, "not a picture"),
+        (b"no picture", "image/jpeg", 400, "not an image"),
         (b"", "image/jpeg", 400, "the body is empty"),
         (b"{", "application/json", 400, "not JSON"),
         (b"[]", "application/json", 400, "JSON must be"),
@@ -212,8 +212,8 @@ def test_one_broken_picture_fails_alone(served, folder):
         (b'{"images": [3]}', "application/json", 400, "JSON must be"),
         (b"\xff", "application/json", 400, "not JSON"),
         (b'{"a": ' * 30 + b"1" + b"}" * 30, "application/json", 400, "JSON must be"),
-        (b'{"a": ' * 90 + b"1" + b"}" * 90, "application/json", 413, "more than 9 pictures"),
-        (b"[" * 90_000, "application/json", 413, "more than 9 pictures"),
+        (b'{"a": ' * 90 + b"1" + b"}" * 90, "application/json", 413, "more than 9 images"),
+        (b"[" * 90_000, "application/json", 413, "more than 9 images"),
         (b'{"images": [' + b"3," * 90_000 + b"3]}", "application/json", 413, "more than 9"),
         (b"--a\r\n", "multipart/form-data; boundary=a", 400, "form"),
         (b"", "multipart/form-data", 400, "form"),
@@ -240,7 +240,7 @@ def test_a_bomb_in_a_form_fails_alone_and_shows_no_address(served, folder):
     first, broken, none, last = json.loads(answer)["results"]
     same(first["detections"], expected(folder, "a", 0))
     assert "20,000,000 pixels, more than 100,000" in broken["error"]
-    assert none == {"error": "a text file, not a picture"}
+    assert none == {"error": "a text file, not an image"}
     same(last["detections"], expected(folder, "a", 1))
     assert b" at 0x" not in answer
     status, _, answer = ask(f"{served}/detect", bomb(), content_type="image/png")
@@ -256,7 +256,7 @@ def test_pictures_of_a_request_are_counted(served, folder):
         body, kind = form([("a.png", data[:40])] * count)
         status, _, answer = ask(f"{served}/detect", body, content_type=kind)
         assert status == 413
-        assert json.loads(answer)["error"] == "more than 9 pictures in a request"
+        assert json.loads(answer)["error"] == "more than 9 images in a request"
     images = json.dumps({"images": [base64.b64encode(data).decode()] * 10}).encode()
     status, _, answer = ask(f"{served}/detect", images, content_type="application/json")
     assert status == 413

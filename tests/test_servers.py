@@ -93,7 +93,7 @@ def test_fastapi_answers_what_a_detector_finds(official_tiny, detector, tmp_path
             for path, answer in zip(paths, pool.map(ask, paths), strict=True):
                 assert answer == wanted[path]
         refused = client.post("/detect", content=b"no image")
-        assert (refused.status_code, "not a picture" in refused.json()["detail"]) == (400, True)
+        assert (refused.status_code, "not an image" in refused.json()["detail"]) == (400, True)
 
         other = tmp_path / "other.weights"
         helpers.write_weights(other, yolotf.network("yolov4-tiny"), seed=1)

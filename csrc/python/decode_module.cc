@@ -95,11 +95,11 @@ RawHead to_head(const py::array& raw, const HeadRule& rule, std::size_t number,
   // A head after a [connected] section has no grid.
   const bool flat = raw.ndim() == 2;
   if (!flat && raw.ndim() != 4) {
-    throw py::value_error(name + " must be [pictures, rows, columns, channels], it has " +
+    throw py::value_error(name + " must be [images, rows, columns, channels], it has " +
                           std::to_string(raw.ndim()) + " axes");
   }
   if (static_cast<std::size_t>(raw.shape(0)) != pictures) {
-    throw py::value_error(name + " is of " + std::to_string(raw.shape(0)) + " pictures, not " +
+    throw py::value_error(name + " is of " + std::to_string(raw.shape(0)) + " images, not " +
                           std::to_string(pictures));
   }
   RawHead head;
@@ -111,7 +111,7 @@ RawHead to_head(const py::array& raw, const HeadRule& rule, std::size_t number,
   const std::int64_t there = head.rows * head.columns * head.channels;
   if (wanted != there) {
     throw py::value_error(name + " has " + std::to_string(there) +
-                          " floats for a picture, its section takes " + std::to_string(wanted));
+                          " floats for an image, its section takes " + std::to_string(wanted));
   }
   return head;
 }
@@ -176,7 +176,7 @@ py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads
                           std::to_string(rules.size()) + " heads");
   }
   if (image_sizes.ndim() != 2 || image_sizes.shape(1) != 2) {
-    throw py::value_error("image_sizes must be [pictures, 2]");
+    throw py::value_error("image_sizes must be [images, 2]");
   }
   if (!(score >= 0 && score < 1) || !(iou >= 0 && iou < 1) || max_boxes < 1) {
     throw py::value_error("score and iou must be at least 0 and below 1, max_boxes at least 1");
@@ -189,7 +189,7 @@ py::tuple detections(const std::vector<py::array>& raws, const Int64Array& heads
   }
   std::vector<Extent> sizes;
   for (py::ssize_t i = 0; i < image_sizes.shape(0); ++i) {
-    sizes.push_back(to_extent(image_sizes.at(i, 0), image_sizes.at(i, 1), "a picture"));
+    sizes.push_back(to_extent(image_sizes.at(i, 0), image_sizes.at(i, 1), "an image"));
   }
   std::vector<RawHead> inputs;
   std::int64_t classes = 0;
@@ -221,10 +221,10 @@ Picture to_picture(const py::array& array, std::int64_t channels) {
   constexpr int kNeeded = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
   if (!(bytes || py::isinstance<py::array_t<float>>(array)) || array.ndim() != 3 ||
       array.shape(2) != channels || (array.flags() & kNeeded) != kNeeded) {
-    throw py::value_error("a picture must be uint8 or float32 [height, width, " +
+    throw py::value_error("an image must be uint8 or float32 [height, width, " +
                           std::to_string(channels) + "], contiguous and aligned");
   }
-  const Extent size = to_extent(array.shape(0), array.shape(1), "a picture");
+  const Extent size = to_extent(array.shape(0), array.shape(1), "an image");
   Picture picture;
   picture.pixels = array.data();
   picture.bytes = bytes;
@@ -241,14 +241,14 @@ Float32Out fitted(const std::vector<py::array>& arrays,
   const Extent input = to_extent(rows, columns, "an input");
   if (inner.size() != arrays.size() || channels < 1) {
     throw py::value_error(std::to_string(inner.size()) + " sizes for " +
-                          std::to_string(arrays.size()) + " pictures");
+                          std::to_string(arrays.size()) + " images");
   }
   std::vector<Picture> pictures;
   for (std::size_t i = 0; i < arrays.size(); ++i) {
     Picture picture = to_picture(arrays[i], channels);
-    const Extent size = to_extent(inner[i].first, inner[i].second, "a fitted picture");
+    const Extent size = to_extent(inner[i].first, inner[i].second, "a fitted image");
     if (size.height > input.height || size.width > input.width) {
-      throw py::value_error("a fitted picture is larger than the input");
+      throw py::value_error("a fitted image is larger than the input");
     }
     picture.inner_height = size.height;
     picture.inner_width = size.width;
@@ -302,18 +302,18 @@ void bind_decode(py::module_& module) {
       "beta"_a = 0.6, "letter_box"_a = false, "agnostic"_a = false,
       "unwanted"_a = std::vector<std::int64_t>{}, "tree"_a = py::none(), "threads"_a = 1,
       "order"_a = 0,
-      "Decodes raw heads (float32, [pictures, rows, columns, channels], not copied) and suppresses "
+      "Decodes raw heads (float32, [images, rows, columns, channels], not copied) and suppresses "
       "by Darknet's rules. `heads` int64: kind, classes, boxes of a cell, new_coords, softmax, "
       "classfix=-1, sqrt, side; `numbers` float64: scale_x_y, yolo_point, anchors; `tree`: of the "
       "classes of all heads, each [region]. Returns "
       "(boxes [N, 4] left, top, right, bottom in pixels, scores [N], classes [N], counts "
-      "[pictures]), the detections of all pictures after each other, best first, or in the "
+      "[images]), the detections of all images after each other, best first, or in the "
       "order (1, 2: Order of decode.h) in which a Darknet's map counts them.");
-  module.def("fit", &yolotf::fitted, "pictures"_a, "shape"_a, "inner"_a, py::kw_only(),
+  module.def("fit", &yolotf::fitted, "images"_a, "shape"_a, "inner"_a, py::kw_only(),
              "threads"_a = 1, "opencv"_a = false, "exact"_a = false,
-             "Resizes pictures (uint8, or float32 of 0..1; [height, width, channels]) as Darknet "
+             "Resizes images (uint8, or float32 of 0..1; [height, width, channels]) as Darknet "
              "does, or as OpenCV's bilinear (`exact`: INTER_LINEAR_EXACT). `shape`: of an input, "
              "(rows, columns, channels); "
              "`inner`: (height, width) that "
-             "each picture gets, in the middle of 0.5. Returns float32 [pictures, *shape].");
+             "each image gets, in the middle of 0.5. Returns float32 [images, *shape].");
 }

@@ -82,7 +82,7 @@ def test_json_is_one_object_a_picture_and_nothing_else(capsys, detector):
         assert "drawing" not in found
     assert entries(".") == before, "pictures are drawn only when asked for"
     total = len(first["detections"]) + len(second["detections"])
-    assert said.err.startswith(f"2 pictures, {total} detections, ")
+    assert said.err.startswith(f"2 images, {total} detections, ")
     assert said.err.count("\n") == 1
 
 
@@ -138,9 +138,9 @@ def test_what_cannot_be_read_is_reported_and_the_others_go_on(capsys):
         f"yolotf: {one['path']}: {one['error']}" for one in found if "error" in one
     ]
     assert complaints[0] == "yolotf: missing.jpg: no such file or directory"
-    assert complaints[2] == "yolotf: text.png: a text file, not a picture"
-    assert complaints[3] == "yolotf: empty: no pictures or videos in this folder"
-    assert count.startswith("2 pictures, ")
+    assert complaints[2] == "yolotf: text.png: a text file, not an image"
+    assert complaints[3] == "yolotf: empty: no images or videos in this folder"
+    assert count.startswith("2 images, ")
     assert count.endswith(", 4 not read")
 
 
@@ -304,7 +304,7 @@ def test_a_video_in_words_names_its_frames(capsys, video):
     said = capsys.readouterr()
     assert said.out.startswith("clip.avi frame 0 -> detections/clip.mp4\n")
     assert "\nclip.avi frame 11\n" in said.out
-    assert said.err.startswith("12 pictures, ")
+    assert said.err.startswith("12 images, ")
 
 
 def test_a_video_without_frames_is_reported(capsys):
@@ -333,7 +333,7 @@ def test_the_bar_is_on_stderr_and_the_answers_are_not(capsys, terminal):
     assert "0/3" in shown.getvalue()
     assert "3/3" in shown.getvalue()
     assert "path" not in shown.getvalue()
-    assert "3 pictures, " in shown.getvalue()
+    assert "3 images, " in shown.getvalue()
     assert len(lines(capsys)) == 3
 
 
@@ -633,13 +633,13 @@ def test_what_a_coco_file_lacks_is_said(capsys):
     like = instances([names[0], "other"], [("b.jpg", 77)])
     assert run("pictures/a.png", "pictures/b.jpg", *like, "--score", "0") == 0
     said = capsys.readouterr().err
-    assert "instances.json: lists no image for 1 picture, which are not in the results" in said
+    assert "instances.json: lists no image for 1 image, which are not in the results" in said
     assert "instances.json: has no category for " in said
     results = json.loads(Path("results.json").read_text())
     assert {(one["image_id"], one["category_id"]) for one in results} == {(77, 10)}
     Path("results.json").unlink()
     assert run("pictures/a.png", *like) == 2
-    assert "instances.json: lists none of the 1 picture; it has b.jpg" in capsys.readouterr().err
+    assert "instances.json: lists none of the 1 image; it has b.jpg" in capsys.readouterr().err
     Path("other").mkdir()
     picture((30, 20)).save("other/b.jpg")
     assert run("other/b.jpg", "pictures/b.jpg", *like) == 2
@@ -681,7 +681,7 @@ def test_paths_on_standard_input_are_answered_as_they_come():
         process.stdin.close()
         said = process.stderr.read()
     assert process.returncode == 2
-    assert said.startswith("yolotf: none.png: no such file or directory\n2 pictures, ")
+    assert said.startswith("yolotf: none.png: no such file or directory\n2 images, ")
 
 
 def test_boxes_can_be_drawn_thick_and_without_labels(detector):

@@ -505,10 +505,10 @@ def test_pictures_that_cannot_be_read_count_as_empty(photographs, official_tiny,
     (images / "bus.jpg").unlink()
     code, result, said = evaluated(capsys, official_tiny, arguments, *names)
     assert code == 1
-    assert "1 of 2 pictures are not there and count as pictures in which nothing is found" in said
+    assert "1 of 2 images are not there and count as images in which nothing is found" in said
     assert said.endswith(
         f"yolotf: {images}/bus.jpg: No such file or directory\n"
-        "yolotf: 1 of 2 pictures could not be read and counted as empty\n"
+        "yolotf: 1 of 2 images could not be read and counted as empty\n"
     )
     assert result["truths"] == whole["truths"] == 6
     assert result["fn"] > whole["fn"]
@@ -520,7 +520,7 @@ def test_pictures_that_cannot_be_read_count_as_empty(photographs, official_tiny,
     (images / "zidane.jpg").unlink()
     code, result, said = evaluated(capsys, official_tiny, arguments, *names)
     assert (code, result) == (2, None)
-    assert "no such file, as are all of the 2 pictures of" in said
+    assert "no such file, as are all of the 2 images of" in said
 
 
 def test_reading_needs_no_tensorflow(pictures, tmp_path, monkeypatch):

@@ -690,9 +690,7 @@ def test_older_converters_arguments_for_a_network_of_one_size(files, capsys):
     Path(weights).write_bytes(numpy_loader.random_file(text))
     output = folder / "v2.h5"
     assert cli.main(["convert", str(source), weights, str(output)]) == 0
-    assert (
-        "note: the model takes pictures of 32x32 only: v2.cfg: [reorg]" in capsys.readouterr().err
-    )
+    assert "note: the model takes images of 32x32 only: v2.cfg: [reorg]" in capsys.readouterr().err
     # Grid cells of two pixels.
     assert (folder / "v2_anchors.txt").read_text() == "1.0, 2.5, 6.0, 8.0\n"
     assert cli.main(["convert", "-flcl", str(source), weights, str(output)]) == 2

@@ -432,8 +432,8 @@ def test_the_command_answers_text_and_json(small, tmp_path, capsys, monkeypatch)
     said = capsys.readouterr()
     first, second = map(json.loads, said.out.splitlines())
     assert (first["path"], len(first["top"])) == ("in/a.png", 5)
-    assert second == {"path": "bad.png", "error": "a text file, not a picture"}
-    assert said.err.splitlines()[-1] == "yolotf: bad.png: a text file, not a picture"
+    assert second == {"path": "bad.png", "error": "a text file, not an image"}
+    assert said.err.splitlines()[-1] == "yolotf: bad.png: a text file, not an image"
     # Patterns, folders in folders, names on standard input, and batches give the same answers.
     (tmp_path / "in/deep").mkdir()
     Image.fromarray(PIXELS[::-1]).save("in/deep/b.png")

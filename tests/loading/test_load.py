@@ -255,7 +255,7 @@ def test_the_report_is_one_readable_block():
     )
     assert str(report) == (
         "yolov4.weights: loaded 110 layers, 64,429,405 floats, 257,717,640 bytes\n"
-        "  header   version 0.2.5, seen 32,032,000 pictures, 20 bytes\n"
+        "  header   version 0.2.5, seen 32,032,000 images, 20 bytes\n"
         "  time     31.4 ms, of which native 25.8 ms (10.0 GB/s)\n"
         "  path     op, mapping, 2 threads, 368 variables\n"
         "  warning  one thing\n"
@@ -272,7 +272,7 @@ def test_the_report_of_a_private_copy_on_one_thread(plain, weights, monkeypatch)
     numbers = r"[\d.]+"
     assert re.fullmatch(
         rf"{path}: loaded 2 layers, 802 floats, 3,228 bytes\n"
-        r"  header   version 0\.2\.5, seen 0 pictures, 20 bytes\n"
+        r"  header   version 0\.2\.5, seen 0 images, 20 bytes\n"
         rf"  time     {numbers} ms, of which native {numbers} ms \({numbers} GB/s\)\n"
         r"  path     portable, private copy, 1 thread, 7 variables",
         str(report),

@@ -74,7 +74,7 @@ def test_a_run_beyond_what_is_left_is_refused(monkeypatch):
     with pytest.raises(OutOfMemoryError) as error, runs.held(2):
         pass
     assert str(error.value) == (
-        f"{network.source}: an input of 8x8 needs at least 4.61 kB for 2 pictures, this process "
+        f"{network.source}: an input of 8x8 needs at least 4.61 kB for 2 images, this process "
         "may use 5 kB and has taken 4 kB; pass a smaller size or batch"
     )
     assert (error.value.batch, error.value.needed, error.value.taken) == (2, 4608, 4000)
@@ -156,7 +156,7 @@ def test_what_tensorflow_finds_no_memory_for_is_said():
     assert error.value.tensorflow_code == "RESOURCE_EXHAUSTED"
     assert str(error.value).startswith(f"{network.source}: TensorFlow finds no memory for a tensor")
     assert str(error.value).endswith(
-        ", for 2 pictures in an input of 8x8; pass a smaller size or batch"
+        ", for 2 images in an input of 8x8; pass a smaller size or batch"
     )
 
 
@@ -169,19 +169,19 @@ def test_what_tensorflow_finds_no_memory_for_is_said():
             "[[{{node Conv2D_1}}]]\nHint: If you want to see a list ...",
             "RESOURCE_EXHAUSTED",
             "{source}: TensorFlow finds no memory for a tensor of [2, 1000, 1000, 32], 256 MB, "
-            "for 2 pictures in an input of 8x8; pass a smaller size or batch",
+            "for 2 images in an input of 8x8; pass a smaller size or batch",
         ),
         (
             "{{function_node __wrapped__Add_device_/job:a}} Incompatible shapes: [2] vs. [3] "
             "[Op:AddV2] name: \n\t [[x]]",
             "INVALID_ARGUMENT",
-            "{source}: TensorFlow refuses a run for 2 pictures in an input of 8x8: "
+            "{source}: TensorFlow refuses a run for 2 images in an input of 8x8: "
             "Incompatible shapes: [2] vs. [3]",
         ),
         (
             "",
             "INTERNAL",
-            "{source}: TensorFlow refuses a run for 2 pictures in an input of 8x8: INTERNAL",
+            "{source}: TensorFlow refuses a run for 2 images in an input of 8x8: INTERNAL",
         ),
     ],
 )
@@ -201,8 +201,8 @@ def test_pythons_tensorflow_is_explained_too():
     with messages.refused(TensorFlowError, hide=r"(?s)(?<=8x8: ).*") as error, one_run:
         tf.raw_ops.Reshape(tensor=tf.zeros([3]), shape=[2])
     assert error.value.tensorflow_code == "INVALID_ARGUMENT"
-    ours = OutOfMemoryError("a picture's copy", source=None)
-    with pytest.raises(OutOfMemoryError, match="a picture's copy"), tf_errors.explained(network, 1):
+    ours = OutOfMemoryError("an image's copy", source=None)
+    with pytest.raises(OutOfMemoryError, match="an image's copy"), tf_errors.explained(network, 1):
         raise ours
     with pytest.raises(KeyError), tf_errors.explained(network, 1):
         raise KeyError("not TensorFlow's")

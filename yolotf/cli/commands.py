@@ -91,7 +91,7 @@ def describe_memory(error: MemoryError) -> str:
     """Returns one sentence: NumPy's message, which gives the size, but not C++'s."""
     words = str(error)
     said = f": {words}" if words and not words.startswith("std::") else ""
-    return shown(f"there is no memory left{said}; pass fewer or smaller pictures")
+    return shown(f"there is no memory left{said}; pass fewer or smaller images")
 
 
 def _discard_output() -> None:

@@ -139,7 +139,7 @@ def main(parsed: argparse.Namespace) -> int:
             check_any_size(network, kind)
             any_size = True
         except errors.UnsupportedSectionError as error:
-            note(f"the model takes pictures of {_size(network)} only: {error.message}")
+            note(f"the model takes images of {_size(network)} only: {error.message}")
     if any_size:
         check_any_size(network, kind)
     read = [source, weights, parsed.names, parsed.tree, *(parsed.int8 or ())]

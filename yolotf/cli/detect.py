@@ -140,7 +140,7 @@ def main(parsed: argparse.Namespace) -> int:
     channels = network.input_shape.channels
     if channels not in (1, 3, 4):
         raise YolotfError(
-            f"{network.source}: takes {channels} channels, pictures have 1, 3 or 4",
+            f"{network.source}: takes {channels} channels, images have 1, 3 or 4",
             source=network.source,
             found=channels,
         )
@@ -373,7 +373,7 @@ class _Count:
     def __str__(self) -> str:
         seconds = time.perf_counter() - self.started
         text = (
-            f"{plural(self.pictures, 'picture')}, "
+            f"{plural(self.pictures, 'image')}, "
             f"{plural(self.detections, 'detection')}, {seconds:.1f} s"
         )
         return f"{text}, {self.unreadable} not read" if self.unreadable else text

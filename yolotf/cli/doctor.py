@@ -24,7 +24,7 @@ from yolotf.weights import op_library
 OPTIONAL = {
     "cv2": "videos, cameras and streams",
     "fsspec": "weights from URLs",
-    "pillow_heif": "HEIC pictures",
+    "pillow_heif": "HEIC images",
     "safetensors": "convert to .safetensors",
     "onnx": "convert to .onnx",
 }

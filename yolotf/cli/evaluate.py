@@ -141,7 +141,7 @@ def main(parsed: argparse.Namespace) -> int:
         evaluation.figure_for(parsed.plot, overwrite=parsed.overwrite, inputs=read)
     if data.unlabelled:
         message = (
-            f"yolotf: {len(data.unlabelled)} of {len(data.images)} pictures have no label file "
+            f"yolotf: {len(data.unlabelled)} of {len(data.images)} images have no label file "
             f"and count as empty; the first: {evaluation.label_path(data.unlabelled[0])}"
         )
         say(message)
@@ -173,7 +173,7 @@ def main(parsed: argparse.Namespace) -> int:
     for path, error in result.unread:
         say(f"yolotf: {path}: {error}")
     if result.unread:
-        few = f"{len(result.unread)} of {result.images} pictures could not be read"
+        few = f"{len(result.unread)} of {result.images} images could not be read"
         say(f"yolotf: {few} and counted as empty")
     return 1 if result.unread else 0
 

@@ -88,7 +88,7 @@ def about_passed_over(passed_over: Counter[str]) -> str:
     """Returns a sentence about the files that `expanded` skipped."""
     counts = ", ".join(f"{count} {ending}" for ending, count in sorted(passed_over.items()))
     return (
-        f"{plural(passed_over.total(), 'file')} in folders passed over, neither pictures nor "
+        f"{plural(passed_over.total(), 'file')} in folders passed over, neither images nor "
         f"videos by the ending: {counts}"
     )
 
@@ -138,7 +138,7 @@ def _read(name: str, max_pixels: int) -> Read:
     if is_video(name):
         return Read(name, None, None)
     if Path(name).is_dir():
-        return Read(name, None, "no pictures or videos in this folder")
+        return Read(name, None, "no images or videos in this folder")
     try:
         return Read(name, open_picture(name, max_pixels=max_pixels), None)
     except Exception as error:  # Pillow's decoders raise arbitrary exceptions on damaged files

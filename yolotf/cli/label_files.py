@@ -204,7 +204,7 @@ class ResultsLike(CocoResults):
                 )
         if number and not given:
             raise YolotfError(
-                f"{self._source}: lists none of the {plural(number, 'picture')}; it has "
+                f"{self._source}: lists none of the {plural(number, 'image')}; it has "
                 f"{next(iter(self._of_name), 'none')}"
             )
 
@@ -233,7 +233,7 @@ class ResultsLike(CocoResults):
     def _about(self, unlisted: Sequence[str], unknown: int) -> Iterator[str]:
         if unlisted:
             yield (
-                f"{self._source}: lists no image for {plural(len(unlisted), 'picture')}, which are "
+                f"{self._source}: lists no image for {plural(len(unlisted), 'image')}, which are "
                 f"not in the results; the first: {unlisted[0]}"
             )
         if unknown:

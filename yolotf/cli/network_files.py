@@ -35,7 +35,7 @@ def complete(parsed: argparse.Namespace) -> None:
     elif not parsed.weights:
         missing.append("--weights")
     if "inputs" in parsed and not parsed.inputs:
-        missing.append("PICTURE")
+        missing.append("IMAGE")
     if missing:
         parsed.parser.error(f"the following arguments are required: {', '.join(missing)}")
 

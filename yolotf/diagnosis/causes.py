@@ -315,8 +315,7 @@ class Channels(Finding):
 
     def _what(self) -> str:
         return (
-            f"trained on pictures of {plural(self.file, 'channel')}, {self.source} takes "
-            f"{self.model}"
+            f"trained on images of {plural(self.file, 'channel')}, {self.source} takes {self.model}"
         )
 
     @property

@@ -22,7 +22,7 @@ def file_line(size_bytes: int, header: Header | None) -> str:
     if header:
         line += (
             f", Darknet {header.major}.{header.minor}.{header.revision}, "
-            f"{header.seen:,} pictures seen, header of {header.size_bytes} bytes"
+            f"{header.seen:,} images seen, header of {header.size_bytes} bytes"
         )
     return line
 

@@ -87,7 +87,7 @@ def read_instances(path: _Path) -> _Json:
             raise _no_coco(source, f"an entry of {key!r} is not an object")
         lists.append(entries)
     if not lists[0]:
-        raise YolotfError(f"{source}: lists no pictures", path=source)
+        raise YolotfError(f"{source}: lists no images", path=source)
     return _Reading(source).instances(*lists)
 
 
@@ -168,7 +168,7 @@ class _Reading:
         if no_size:
             self._notes.append(
                 f"{self._source}: {plural(no_size, 'image')} without width and height; those of "
-                "the picture are taken"
+                "the image are taken"
             )
         return list(found.values())
 
@@ -400,9 +400,9 @@ def fitted_to_images(
     first = data.images[index]
     said = first.size or (0, 0)
     turned = " (turned upright by one tool, not by the other?)" if said == (height, width) else ""
-    taken = "pixels of the pictures" if is_read else "scaled with them"
+    taken = "pixels of the images" if is_read else "scaled with them"
     note = (
-        f"{data.source}: {plural(len(wrong), 'picture')} with another size than the file states: "
+        f"{data.source}: {plural(len(wrong), 'image')} with another size than the file states: "
         f"{first.path} is {width}x{height}, the file states {said[0]}x{said[1]}{turned}; its boxes "
         f"are taken as {taken}"
     )

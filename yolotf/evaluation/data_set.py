@@ -142,7 +142,7 @@ def _read_yaml(path: Path, like: Fork) -> DataSet:
         # supervision writes only names.
         images = path.parent / "images"
         place = images if images.is_dir() else path.parent
-        notes.append(f"{path}: names no pictures; those in {place} are taken")
+        notes.append(f"{path}: names no images; those in {place} are taken")
         pictures += _in_folder(place)
     names = data.names or _names(data, lookup, notes)
     return _labelled(data, pictures, names, notes, lookup, like)
@@ -181,7 +181,7 @@ def _in_folder(folder: Path) -> list[Path]:
         if one.suffix.lower() in IMAGES and not one.name.startswith(".") and one.is_file()
     ]
     if not found:
-        raise YolotfError(f"{folder}: no pictures in this folder", path=str(folder))
+        raise YolotfError(f"{folder}: no images in this folder", path=str(folder))
     return found
 
 
@@ -192,11 +192,11 @@ def _chosen(data: DataFile, key: str, notes: list[str]) -> tuple[str, ...]:
     if not data.train:
         wanted = "valid = FILE" if key == "valid" else "val: FOLDER"
         raise YolotfError(
-            f"{data.path}: no `{wanted}`; name the pictures to evaluate on", path=str(data.path)
+            f"{data.path}: no `{wanted}`; name the images to evaluate on", path=str(data.path)
         )
     notes.append(
         f"{data.path}: no {key}; what is evaluated is train, {data.train[0]}: the network has seen "
-        "these pictures"
+        "these images"
     )
     return data.train
 
@@ -224,7 +224,7 @@ def _found(lookup: Lookup, name: str, *folders: Path) -> Path:
 
 def _listed(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
     """Returns the images of a list; missing images keep the path in the list."""
-    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of pictures")
+    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of images")
     found = []
     for number, line in enumerate(lines, 1):
         if not (name := line.strip()):
@@ -241,13 +241,13 @@ def _listed(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
             opening.check_regular(picture)
         found.append(Path(name) if picture is None else picture)
     if not found:
-        raise YolotfError(f"{path}: an empty list; it names one picture a line", path=str(path))
+        raise YolotfError(f"{path}: an empty list; it names one image a line", path=str(path))
     return found
 
 
 def _difficult(path: Path, lookup: Lookup, like: Fork) -> list[Path | None]:
     """Returns the label files of Darknet's `difficult` list; their images need not exist."""
-    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of pictures")
+    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of images")
     named = [Path(line.strip()) for line in lines if line.strip()]
     folders = (Path(), *lookup.folders)
     return [
@@ -287,7 +287,7 @@ def _labelled(
     if len(unlabelled) == len(paths):
         places = [str(place) for place in label_places(unlabelled[0], like)]
         raise YolotfError(
-            f"{data.path}: none of its {plural(len(paths), 'picture')} has a label file; those of "
+            f"{data.path}: none of its {plural(len(paths), 'image')} has a label file; those of "
             f"{unlabelled[0]} were looked for at {', '.join(places)}",
             path=str(data.path),
             found=0,
@@ -298,7 +298,7 @@ def _labelled(
     if elsewhere:
         picture, file = elsewhere[0]
         notes.append(
-            f"{data.path}: labels of {plural(len(elsewhere), 'picture')} are where Darknet does "
+            f"{data.path}: labels of {plural(len(elsewhere), 'image')} are where Darknet does "
             f"not look: those of {picture} in {file}"
         )
     if polygons:

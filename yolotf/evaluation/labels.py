@@ -155,7 +155,7 @@ def read_labels(path: _Path, classes: int | None = None) -> Labels:
         if any(abs(value) >= _PIXELS for row in found for value in row[1:]):
             raise YolotfError(
                 f"{os.fspath(path)}: line {number} is in pixels{_quoted(line)}; divide x and width "
-                "by the picture's width, y and height by its height",
+                "by the image's width, y and height by its height",
                 path=os.fspath(path),
                 line=number,
             )
@@ -200,9 +200,7 @@ def _is_label(row: Sequence[float], classes: int | None) -> bool:
 
 def _wanted(classes: int | None) -> str:
     limit = "" if classes is None else f" below {classes}"
-    return (
-        f"it has a class number{limit}, then centre x, y, width and height relative to the picture"
-    )
+    return f"it has a class number{limit}, then centre x, y, width and height relative to the image"
 
 
 def _hint(parts: Sequence[str]) -> str:

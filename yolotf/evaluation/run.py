@@ -178,7 +178,7 @@ def _check_labels(data: DataSet) -> None:
     """Raises YolotfError for a data set without labels: every score would be 0."""
     if not any(len(picture.truths.classes) for picture in data.images):
         raise YolotfError(
-            f"{data.source}: none of its {plural(len(data.images), 'picture')} has a label",
+            f"{data.source}: none of its {plural(len(data.images), 'image')} has a label",
             path=data.source,
             found=0,
         )
@@ -192,12 +192,12 @@ def _check_pictures(data: DataSet) -> None:
     if len(missing) == len(data.images):
         raise FileNotFoundError(
             errno.ENOENT,
-            f"no such file, as are all of the {plural(len(missing), 'picture')} of {data.source}",
+            f"no such file, as are all of the {plural(len(missing), 'image')} of {data.source}",
             str(missing[0]),
         )
     warn_caller(
-        f"{data.source}: {len(missing)} of {plural(len(data.images), 'picture')} are not there "
-        f"and count as pictures in which nothing is found; the first: {missing[0]}"
+        f"{data.source}: {len(missing)} of {plural(len(data.images), 'image')} are not there "
+        f"and count as images in which nothing is found; the first: {missing[0]}"
     )
 
 

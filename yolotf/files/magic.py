@@ -42,9 +42,9 @@ _MAGICS = (
     (b"Rar!\x1a\7", "binary", "a RAR archive"),
     (b"\x28\xb5\x2f\xfd", "binary", "compressed with zstd"),
     (b"\x93NUMPY", "binary", "a NumPy array"),
-    (b"\x89PNG\r\n", "binary", "a PNG picture"),
-    (b"\xff\xd8\xff", "binary", "a JPEG picture"),
-    (b"GIF8", "binary", "a GIF picture"),
+    (b"\x89PNG\r\n", "binary", "a PNG image"),
+    (b"\xff\xd8\xff", "binary", "a JPEG image"),
+    (b"GIF8", "binary", "a GIF image"),
     (b"%PDF-", "binary", "a PDF"),
     (b"\x7fELF", "binary", "a program or shared library"),
     (b"GGUF", "binary", "a GGUF model"),
@@ -92,7 +92,7 @@ class Kind(NamedTuple):
     @property
     def is_picture(self) -> bool:
         """Whether it is a PNG, JPEG or GIF."""
-        return self.detected == "binary" and self.hint.endswith(" picture")
+        return self.detected == "binary" and self.hint.endswith(" image")
 
 
 _TEXTS = {
@@ -154,7 +154,7 @@ def _model_or_archive(sample: bytes) -> str:
     if sample[8:10] == b'{"' and 2 < int.from_bytes(sample[:8], "little") < 100_000_000:
         return "a safetensors file"
     if sample[:4] == b"RIFF" and sample[8:12] == b"WEBP":
-        return "a WebP picture"
+        return "a WebP image"
     # Protocol buffers: field 1 is ModelProto's ir_version, or SavedModel's schema version.
     if re.match(rb"\x08[\x01-\x20][\x12\x3a]", sample) and re.search(
         rb"onnx|pytorch|ai\.graph", sample[:256]

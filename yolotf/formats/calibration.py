@@ -33,7 +33,7 @@ def pictures(given: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
         inside = sorted(each for each in path.iterdir() if each.suffix.lower() in IMAGES)
         if not inside:
             raise YolotfError(
-                f"{path}: no picture in this folder; int8 needs some of what the network will see",
+                f"{path}: no image in this folder; int8 needs some of what the network will see",
                 path=os.fspath(path),
             )
         found += inside

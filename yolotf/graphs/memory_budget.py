@@ -109,7 +109,7 @@ class RunMemory:
         self, needed: int, batch: int, allowed: int | None, taken: int | None = None
     ) -> OutOfMemoryError:
         height, width, _ = self.network.input_shape
-        pictures = "one picture" if batch == 1 else f"{batch} pictures"
+        pictures = "one image" if batch == 1 else f"{batch} images"
         text = (
             f"{self.network.source}: {input_text(self.network)} needs at least "
             f"{size_text(needed)} for {pictures}"

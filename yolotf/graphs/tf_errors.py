@@ -134,7 +134,7 @@ def _subject(network: cfg.Network | None, batch: int | None) -> str:
     if network is None:
         return ""
     size = input_text(network)
-    return f" for {size}" if batch is None else f" for {plural(batch, 'picture')} in {size}"
+    return f" for {size}" if batch is None else f" for {plural(batch, 'image')} in {size}"
 
 
 def input_text(network: cfg.Network) -> str:

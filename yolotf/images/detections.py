@@ -387,7 +387,7 @@ def _format_of(path: str | os.PathLike[str]) -> str:
     found = Image.registered_extensions().get(ending, "")
     if found not in Image.SAVE:
         raise ValueError(
-            f"{os.fspath(path)}: no picture can be written as {ending or 'a file without ending'}; "
+            f"{os.fspath(path)}: no image can be written as {ending or 'a file without ending'}; "
             "use .jpg, .png or .webp"
         )
     return found

@@ -83,7 +83,7 @@ def open_picture(
         with file:
             return _decoded(file, name, image, max_pixels)
     if isinstance(image, bytes | bytearray | memoryview):
-        name = f"a picture of {len(image)} bytes"
+        name = f"an image of {len(image)} bytes"
         return _decoded(io.BytesIO(image), name, bytes(image), max_pixels)
     if hasattr(image, "read") and not hasattr(image, "__array__"):
         content = image.read()
@@ -95,7 +95,7 @@ def open_picture(
     array = _in_bytes(check_array(image, bgr=bgr))
     if array.shape[2] not in (1, 3, 4):
         raise ValueError(
-            f"a picture is [height, width] or [height, width, 1, 3 or 4], not {array.shape}"
+            f"an image is [height, width] or [height, width, 1, 3 or 4], not {array.shape}"
         )
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
@@ -134,7 +134,7 @@ def read_picture(
     if found != channels:
         raise ValueError(
             f"{_name_of(image)} has {plural(found, 'channel')}, the network takes "
-            f"{channels} channels; give a picture or an array of {channels}"
+            f"{channels} channels; give an image or an array of {channels}"
         )
     return np.asarray(opened)
 
@@ -183,11 +183,11 @@ def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
     """
     if picture is None:
         raise TypeError(
-            "a picture is None; cv2.imread answers None for a file it cannot read: check the path"
+            "an image is None; cv2.imread answers None for a file it cannot read: check the path"
         )
     if isinstance(picture, list | tuple | dict | int | float) or not hasattr(picture, "__array__"):
         raise TypeError(
-            f"a picture is a path, an array, a Pillow image, bytes or an open file, "
+            f"an image is a path, an array, a Pillow image, bytes or an open file, "
             f"not {type(picture).__name__}"
         )
     array = _values(picture)
@@ -195,16 +195,16 @@ def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
         array = array[..., None]
     if array.ndim == 4:
         raise ValueError(
-            f"a picture is [height, width, channels], not {array.shape}; give the images "
+            f"an image is [height, width, channels], not {array.shape}; give the images "
             "of a batch one by one, as a list: list(array)"
         )
     if array.ndim != 3:
-        raise ValueError(f"a picture is [height, width, channels], not {array.shape}")
+        raise ValueError(f"an image is [height, width, channels], not {array.shape}")
     try:
         return _checked(array, bgr)
     except MemoryError:
         raise OutOfMemoryError(
-            f"there is no memory for a copy of a picture of shape {array.shape}, {array.dtype}; "
+            f"there is no memory for a copy of an image of shape {array.shape}, {array.dtype}; "
             "give a smaller one, or uint8",
             source=None,
             input_size=array.shape[:2],
@@ -224,14 +224,14 @@ def _values(picture: Any) -> npt.NDArray[Any]:
         return np.asarray(picture)
     except Exception as error:  # a symbolic tensor; TensorFlow raises its own error types
         raise TypeError(
-            f"a picture is a {type(picture).__name__} without a value, as inside a tf.function; "
+            f"an image is a {type(picture).__name__} without a value, as inside a tf.function; "
             "use yolotf.inference.build_function there"
         ) from error
 
 
 def _checked(array: npt.NDArray[Any], bgr: bool) -> npt.NDArray[Any]:
     if array.size == 0:
-        raise ValueError(f"a picture of shape {array.shape} is empty; check how it was cut out")
+        raise ValueError(f"an image of shape {array.shape} is empty; check how it was cut out")
     if bgr and array.shape[2] >= 3:
         array = np.concatenate([array[..., 2::-1], array[..., 3:]], 2)
     if array.dtype == np.uint8:
@@ -251,7 +251,7 @@ def _checked(array: npt.NDArray[Any], bgr: bool) -> npt.NDArray[Any]:
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         problem = f"reaches from {low:g} to {high:g}" if low == low else "holds NaN"
         fix = "divide it by 255" if 1 < high <= 255 and low >= 0 else "scale it to 0..1"
-        raise ValueError(f"a float picture is in 0..1, this array {problem}; {fix}, or give uint8")
+        raise ValueError(f"a float image is in 0..1, this array {problem}; {fix}, or give uint8")
     return array
 
 
@@ -305,7 +305,7 @@ def _decoded(
     except MemoryError as error:
         raise OSError(printable(f"{name}: there is no memory for its pixels")) from error
     except Exception as error:  # Pillow's decoders raise arbitrary exceptions on damaged files
-        reason = f"not read as a picture: {str(error).rstrip('.') or type(error).__name__}"
+        reason = f"not read as an image: {str(error).rstrip('.') or type(error).__name__}"
         raise OSError(printable(f"{name}: {reason}")) from error
 
 
@@ -386,14 +386,14 @@ def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
             return found.unreadable
         kind, start = found.kind, found.start
     if kind is None and magic.is_weights(start):
-        return "a Darknet .weights file, not a picture; are the arguments in order?"
+        return "a Darknet .weights file, not an image; are the arguments in order?"
     if kind is not None and not kind.is_picture:
         fix = "; unpack it first" if kind.is_packed else ""
-        return f"{kind.what}, not a picture{_FIXES.get(kind.detected, fix)}"
+        return f"{kind.what}, not an image{_FIXES.get(kind.detected, fix)}"
     from PIL import UnidentifiedImageError  # imported lazily: keeps `import yolotf` fast
 
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture that Pillow can read"
+        return "not an image that Pillow can read"
     return str(error).rstrip(".")
 
 
@@ -415,9 +415,7 @@ def _upright(image: Image.Image, *, ours: bool = False) -> Image.Image:
         values = np.asarray(turned).astype(np.float64)
         low, high = float(values.min(initial=0)), float(values.max(initial=0))
         if low < 0 or high > 65535:
-            raise ValueError(
-                f"pixels from {low:g} to {high:g}: pictures have 8 or 16 bits a channel"
-            )
+            raise ValueError(f"pixels from {low:g} to {high:g}: images have 8 or 16 bits a channel")
         is_narrow = turned.mode == "I" and image.format is None and high < 256
         return Image.fromarray((values / (1 if is_narrow else 257)).round().astype(np.uint8))
     if turned.mode == "F":
@@ -429,4 +427,4 @@ def _name_of(picture: Any) -> str:
     if isinstance(picture, str | os.PathLike):
         return str(Path(picture))
     name = getattr(picture, "filename", None) or getattr(picture, "name", None)
-    return str(name) if isinstance(name, str) and name else "a picture"
+    return str(name) if isinstance(name, str) and name else "an image"

@@ -251,7 +251,7 @@ class InferenceFunction:
         stride = self.stride
         if rows % stride or columns % stride:
             raise YolotfError(
-                f"{self.network.source}: pictures of {columns}x{rows}: with any_size height and "
+                f"{self.network.source}: images of {columns}x{rows}: with any_size height and "
                 f"width must be multiples of {stride}; resize them, or leave any_size out",
                 source=self.network.source,
                 input_size=(rows, columns),

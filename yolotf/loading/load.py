@@ -85,7 +85,7 @@ class LoadReport:
             f"{self.path}: loaded {text.plural(self.layers, 'layer')}, {self.floats:,} floats, "
             f"{self.size_bytes:,} bytes",
             f"  header   version {header.major}.{header.minor}.{header.revision}, "
-            f"seen {header.seen:,} pictures, {header.size_bytes} bytes",
+            f"seen {header.seen:,} images, {header.size_bytes} bytes",
             f"  time     {1e3 * self.seconds:.1f} ms, of which native "
             f"{1e3 * self.native_seconds:.1f} ms ({self.gb_per_second:.1f} GB/s)",
             f"  path     {self.path_taken}, {source}, {text.plural(self.threads, 'thread')}, "

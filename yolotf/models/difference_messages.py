@@ -95,7 +95,7 @@ _MESSAGES: dict[str, Callable[[Mapping[str, Sequence[str]]], str]] = {
         "use the cfg's"
     ),
     "padding": lambda found: (
-        f"{_count(found, 'layer')} with other zeros around the picture than in Darknet: "
+        f"{_count(found, 'layer')} with other zeros around the image than in Darknet: "
         f"{_details(found)}; put ZeroPadding2D with Darknet's padding before padding='valid'"
     ),
     "concat_order": lambda found: (

@@ -214,7 +214,7 @@ class Structure:
             if _is_unbuilt(layer):
                 raise ModelMismatchError(
                     f"{self.name}: layer {'/'.join(path)} has no variables yet; call the model "
-                    "once on a picture, or model.build(...)",
+                    "once on an image, or model.build(...)",
                     layer=path[-1],
                 )
             return None

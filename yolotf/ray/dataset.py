@@ -205,7 +205,7 @@ def _remove_errors(folder: Path) -> None:
             continue
         table = pyarrow.parquet.read_table(path)
         kept = table.filter(pyarrow.array([not error for error in errors]))
-        _log.info("%s: %s with an error again", path, plural(len(errors) - len(kept), "picture"))
+        _log.info("%s: %s with an error again", path, plural(len(errors) - len(kept), "image"))
         if len(kept):
             with atomic.replacing_path(path) as written:
                 pyarrow.parquet.write_table(kept, written)

@@ -39,13 +39,13 @@ def read(picture: ImageLike, channels: int, max_pixels: int) -> Array | Failure:
     except (ValueError, TypeError) as error:
         return Failure(_no_picture(error, picture), BAD_REQUEST)
     except MemoryError:
-        return Failure("there is no memory for the picture", SERVER_ERROR)
+        return Failure("there is no memory for the image", SERVER_ERROR)
 
 
 def _no_picture(error: Exception, picture: ImageLike) -> str:
-    name = f"a picture of {len(picture)} bytes" if isinstance(picture, bytes) else picture
+    name = f"an image of {len(picture)} bytes" if isinstance(picture, bytes) else picture
     reason = str(error).removeprefix(f"{name}: ")
-    return reason if "not a picture" in reason else f"not a picture: {reason}"
+    return reason if "not an image" in reason else f"not an image: {reason}"
 
 
 def detect(detector: Detector, pictures: Sequence[Array]) -> list[Detections | Failure]:

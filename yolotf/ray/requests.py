@@ -70,7 +70,7 @@ class Reader:
         if kind == "application/json":
             return await asyncio.to_thread(_of_json, body, self._settings.max_images)
         if not body:
-            raise Refusal("the body is empty; send a picture, a form with files, or JSON")
+            raise Refusal("the body is empty; send an image, a form with files, or JSON")
         return Asked([body], single=True)
 
     async def _body(self, request: fastapi.Request) -> bytes:
@@ -164,4 +164,4 @@ def _too_large(limit: int) -> Refusal:
 
 
 def _too_many(most: int) -> Refusal:
-    return Refusal(f"more than {plural(most, 'picture')} in a request", _TOO_LARGE)
+    return Refusal(f"more than {plural(most, 'image')} in a request", _TOO_LARGE)

@@ -37,10 +37,10 @@ class _Metrics:
             "yolotf_request_ms", "From a request's arrival to its answer.", milliseconds
         )
         self.batch_size = metrics.Histogram(
-            "yolotf_batch_size", "Pictures that went through at once.", [1, 2, 4, 8, 16, 32, 64]
+            "yolotf_batch_size", "Images that went through at once.", [1, 2, 4, 8, 16, 32, 64]
         )
-        self.pictures = metrics.Counter("yolotf_pictures", "Pictures detected in.")
-        self.broken = metrics.Counter("yolotf_broken_pictures", "Files that were no picture.")
+        self.pictures = metrics.Counter("yolotf_pictures", "Images detected in.")
+        self.broken = metrics.Counter("yolotf_broken_pictures", "Files that were no image.")
         self.reloads = metrics.Counter("yolotf_reloads", "Changes to other weights.")
         self.reload_failures = metrics.Counter(
             "yolotf_reload_failures", "Files that were refused; the old weights serve on."

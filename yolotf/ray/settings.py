@@ -118,7 +118,7 @@ def detector_of(settings: Settings) -> Detector:
     """
     network = stock.as_network(settings.network)
     check_forgetful(
-        network, "Ray brings pictures of many videos in any order; use a Detector for each video"
+        network, "Ray brings images of many videos in any order; use a Detector for each video"
     )
     return Detector(
         network,
