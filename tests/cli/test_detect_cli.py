@@ -379,7 +379,7 @@ def test_weights_of_another_network_are_exit_code_1(capsys):
         (("--names", "no.names"), "no.names: no such file or directory"),
         (("--weights", "no.weights"), "no.weights: no such file or directory"),
         (("--cfg", "no.cfg"), "no.cfg: no such file or directory"),
-        (("--cfg", "five.cfg"), "five.cfg: takes 5 channels, pictures have 1, 3 or 4"),
+        (("--cfg", "five.cfg"), "five.cfg: takes 5 channels, images have 1, 3 or 4"),
     ],
 )
 def test_what_cannot_work_is_exit_code_2_and_one_line(capsys, options, text):

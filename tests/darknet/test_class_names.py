@@ -47,7 +47,7 @@ def test_files_hold_a_name_a_line(content: bytes, names: tuple[str, ...], tmp_pa
         (b"path: .\ntrain: a\n", "no names: in this YAML file"),
         (b"names: [cat, dog\n", "no YAML: "),
         (b"\x1f\x8b\x08\0", "no list of class names: a gzip file"),
-        (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     ],
 )
 def test_what_is_no_list_of_names_is_named(content: bytes, words: str, tmp_path: Path) -> None:

@@ -684,7 +684,7 @@ def test_a_model_that_is_not_built_is_refused(weights, path_taken):
     with pytest.raises(errors.ModelMismatchError) as caught:
         yolotf.load_darknet_weights(model, weights(), cfg=yolotf.parse_cfg(PLAIN))
     assert str(caught.value) == (
-        "mine: has no variables yet; call it once on a picture, or model.build(...)"
+        "mine: has no variables yet; call it once on an image, or model.build(...)"
     )
 
 
