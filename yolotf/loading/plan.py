@@ -49,8 +49,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     """
     if not getattr(model, "built", True):
         raise ModelMismatchError(
-            f"{name_of(model)}: has no variables yet; call it once on a picture, or "
-            "model.build(...)"
+            f"{name_of(model)}: has no variables yet; call it once on an image, or model.build(...)"
         )
     built_here = network_of(model) is not None
     slots = by_section(model, network)
