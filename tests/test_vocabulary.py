@@ -153,6 +153,7 @@ def test_options_have_the_word_of_their_concept():
             assert not any(part in word for part in FORBIDDEN_PARTS), (command, first)
 
 
+@pytest.mark.filterwarnings("ignore")  # of Ray and pydantic
 def test_settings_of_ray_have_the_word_of_their_concept():
     pytest.importorskip("ray")
     from yolotf.ray.settings import Settings

@@ -160,7 +160,7 @@ def test_what_a_folder_passes_over_is_counted(capsys):
         Path("pictures", name).write_bytes(b"")
     assert run("pictures", "--json") == 0
     assert (
-        "note: 3 files in folders passed over, neither pictures nor videos by the ending: "
+        "note: 3 files in folders passed over, neither images nor videos by the ending: "
         "2 .cr2, 1 .doc\n"
     ) in capsys.readouterr().err
     Path("pictures/IMG_3.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
@@ -436,7 +436,7 @@ def test_the_files_of_a_cfg_are_found_beside_it(capsys):
     )
     with pytest.raises(SystemExit):
         cli.main(["detect", "other/animals.cfg", "--json"])
-    assert "are required: PICTURE" in capsys.readouterr().err
+    assert "are required: IMAGE" in capsys.readouterr().err
 
 
 def test_folders_are_searched_for_what_can_be_read():
