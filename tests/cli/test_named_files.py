@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from yolotf import Classifier, Detector, parse_cfg
 from yolotf.cli import commands
 from yolotf.darknet import class_tree as tree
 from yolotf.errors import YolotfError
+from yolotf.evaluation.coco import read_coco
 from yolotf.files import opening
 from yolotf.images.read import MAX_PIXELS, open_picture
 
@@ -269,3 +271,92 @@ def test_how_many_pixels_is_an_argument(capsys):
     assert "1,200 pixels, more than 1,199" in capsys.readouterr().err
     pixels = np.zeros((30, 40, 3), np.uint8)
     assert len(Detector("net.cfg", "net.weights", max_pixels=1, score_threshold=0.99)(pixels)) == 0
+
+
+# Values of data files and results that no tool writes.
+
+BAD_VALUES = [
+    *(None, True, "x", "a\0b", "\ud800", "a" * 5000, "9" * 5000, "\x1b[2J", "/dev/zero"),
+    *(-1, 0, 0.5, 10**30, 10**200, 1e308, float("nan"), float("inf")),
+    *([], [[[[[]]]]], {"a": 1}),
+]
+INSTANCES = {
+    "images": [{"id": 1, "file_name": "pictures/a.png", "width": 40, "height": 30}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
+    ],
+    "categories": [{"id": 1, "name": "cat"}],
+}
+RESULT = {
+    **{"map": 0.5, "precision": 0.5, "tp": 3, "network": "a"},
+    **{"classes": [{"name": "cat", "ap": 0.5}], "coco": {"AP": 0.5}},
+}
+
+
+def mutants(value):
+    """Copies of a JSON value with a bad value in place of each of its parts."""
+    for bad in BAD_VALUES:
+        yield bad
+        if isinstance(value, list) and value:
+            yield [bad] * len(value)
+    if isinstance(value, (dict, list)):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            for mutant in mutants(value[key]):
+                changed = dict(value) if isinstance(value, dict) else list(value)
+                changed[key] = mutant
+                yield changed
+
+
+TEXTS = ["", "\0", "[" * 100_000, '{"a":' * 100_000, '{"images":' + "9" * 5000 + "}"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_any_value_of_a_coco_file_is_read_or_refused(capsys):
+    for text in (*TEXTS, *map(json.dumps, mutants(INSTANCES))):
+        Path("coco.json").write_text(text)
+        with contextlib.suppress(YolotfError, OSError):
+            read_coco("coco.json")
+    box = {**INSTANCES["annotations"][0], "bbox": [10**200] * 4}
+    Path("coco.json").write_text(json.dumps({**INSTANCES, "annotations": [box]}))
+    files = ["--cfg", "net.cfg", "--weights", "net.weights", "--names", "net.names"]
+    assert commands.main(["eval", "--coco", "coco.json", *files]) == 2
+    assert "a coordinate of more than 2,147,483,648 pixels" in capsys.readouterr().err
+
+
+def test_any_value_of_a_result_is_compared_or_refused(capsys):
+    Path("a.json").write_text(json.dumps(RESULT))
+    for text in (*TEXTS, *map(json.dumps, mutants(RESULT))):
+        Path("b.json").write_text(text)
+        for order in (["a.json", "b.json"], ["b.json", "a.json"]):
+            assert commands.main(["eval", "--compare", *order]) in (0, 2), text[:200]
+            assert "Traceback" not in "".join(capsys.readouterr())
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(
+    f"a{depth}: &a{depth} [{', '.join([f'*a{depth - 1}'] * 9)}]\n" for depth in range(1, 12)
+)
+YAML_VALUES = [
+    *("/dev/zero", "./fifo", "/etc/passwd", "./shadow", "pictures", "/", '"a\\0b"', "a" * 5000),
+    *("https://u:hunter@host.invalid/a?tok3n", "[]", "{a: b}", "[[a]]", "[fifo, shadow]", "~"),
+    *("*a11", "&v [*v]", "&v {0: *v}", "[" * 5000, '"\\uD800"', "9" * 5000, "-1", "nan"),
+    *("!!python/object/apply:os.system [ls]", "/proc/kmsg"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["path", "val", "train", "names", "nc"])
+def test_any_value_of_a_data_yaml_is_read_or_refused(key, capsys):
+    Path("pictures/a.txt").write_text("0 .5 .5 .5 .5\n")
+    Path("pictures/fifo.jpg").unlink()
+    files = ["--cfg", "net.cfg", "--weights", "net.weights"]
+    for value in YAML_VALUES:
+        keys = {"val": "pictures", "names": "[cat, dog, kite]", key: value}
+        if key == "train":
+            del keys["val"]
+        Path("data.yaml").write_text(LAUGHS + "".join(f"{k}: {v}\n" for k, v in keys.items()))
+        assert commands.main(["eval", "--data", "data.yaml", *files]) in (0, 2)
+        said = "".join(capsys.readouterr())
+        assert "Traceback" not in said
+        assert len(said) < 4000
+        assert not [secret for secret in ("hash", "root:", "hunter", "tok3n") if secret in said]

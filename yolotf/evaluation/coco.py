@@ -49,6 +49,9 @@ COCO_NUMBERS = (
 )
 """COCO's names of its metrics, in its order."""
 
+_MOST_PIXELS = 1 << 31
+"""Largest coordinate of a box; squares of larger ones overflow the floats of an evaluation."""
+
 
 def read_instances(path: _Path) -> _Json:
     """Reads a COCO instances file and fills in what tools leave out.
@@ -191,10 +194,14 @@ class _Reading:
                     f"{where} is of category {entry.get('category_id')!r}, which is not listed"
                 )
             box = entry.get("bbox")
-            if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+            if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
                 raise self._refused(
                     f"{where} has the bbox {str(box)[:60]}; a box is [left, top, width, height] in "
                     "pixels"
+                )
+            if any(abs(value) > _MOST_PIXELS for value in box):
+                raise self._refused(
+                    f"{where} has a coordinate of more than {_MOST_PIXELS:,} pixels in its bbox"
                 )
             if box[2] < 0 or box[3] < 0:
                 raise self._refused(f"{where} has a bbox of negative size: {box}")
@@ -206,7 +213,7 @@ class _Reading:
                     "image_id": numbers[image],
                     "category_id": category,
                     "bbox": [float(value) for value in box],
-                    "area": float(area) if _is_number(area) else float(box[2] * box[3]),
+                    "area": float(area) if is_number(area) else float(box[2] * box[3]),
                     "iscrowd": int(_whole(entry.get("iscrowd")) == 1),
                 }
             )
@@ -223,7 +230,8 @@ class _Reading:
         return found
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of a JSON file is a finite number that fits a float."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:
@@ -238,7 +246,7 @@ def _whole(value: Any) -> int | None:
         return whole_number(value)
     if isinstance(value, bool):
         return int(value)
-    return int(value) if _is_number(value) and value == int(value) else None
+    return int(value) if is_number(value) and value == int(value) else None
 
 
 @renamed(names="class_names")

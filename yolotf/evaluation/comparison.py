@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from yolotf.errors import YolotfError
-from yolotf.evaluation.coco import COCO_NUMBERS
+from yolotf.evaluation.coco import COCO_NUMBERS, is_number
 from yolotf.files import opening
 
 _Path = str | os.PathLike[str]
@@ -28,6 +28,8 @@ _SETTINGS = (
     "score_threshold",
 )
 
+_NUMBERS = ("map", "precision", "recall", "f1", "average_iou", "tp", "fp", "fn", "detections")
+
 
 def read_result(path: _Path) -> dict[str, Any]:
     """Reads the output of `yolotf eval --json`.
@@ -43,12 +45,34 @@ def read_result(path: _Path) -> dict[str, Any]:
             f"{os.fspath(path)}: not JSON: {error}; give what `yolotf eval --json` printed",
             path=os.fspath(path),
         ) from error
+    except RecursionError:
+        raise _no_result(path, "it is nested too deeply") from None
+    except ValueError:  # Python reads no more than 4,300
+        raise _no_result(path, "a number in it has thousands of digits") from None
     if not isinstance(result, dict) or "map" not in result or "classes" not in result:
-        raise YolotfError(
-            f"{os.fspath(path)}: no result of `yolotf eval --json`: map or classes are missing",
-            path=os.fspath(path),
-        )
+        raise _no_result(path, "map or classes are missing")
+    coco = result.get("coco")
+    if coco is not None and not isinstance(coco, dict):
+        raise _no_result(path, "coco is not an object")
+    numbers = {key: result.get(key) for key in _NUMBERS}
+    numbers |= {key: coco[key] for key in COCO_NUMBERS if coco and key in coco}
+    for key, value in numbers.items():
+        if value is not None and not is_number(value):
+            raise _no_result(path, f"{key} is not a number")
+    classes = result["classes"]
+    if not isinstance(classes, list):
+        raise _no_result(path, "classes is not a list")
+    for place, entry in enumerate(classes):
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise _no_result(path, f"class {place} has no name")
+        if entry.get("ap") is not None and not is_number(entry["ap"]):
+            raise _no_result(path, f"ap of class {place} is not a number")
     return result
+
+
+def _no_result(path: _Path, why: str) -> YolotfError:
+    source = os.fspath(path)
+    return YolotfError(f"{source}: no result of `yolotf eval --json`: {why}", path=source)
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,16 +83,15 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
         `classes`: the same for each class's average precision, largest change first.
     """
     settings = {key: [a.get(key), b.get(key)] for key in _SETTINGS if a.get(key) != b.get(key)}
-    keys = ("map", "precision", "recall", "f1", "average_iou", "tp", "fp", "fn", "detections")
-    numbers = {key: _difference(a.get(key), b.get(key)) for key in keys}
+    numbers = {key: _difference(a.get(key), b.get(key)) for key in _NUMBERS}
     coco_a, coco_b = a.get("coco") or {}, b.get("coco") or {}
     numbers.update(
         (key, _difference(coco_a[key], coco_b[key]))
         for key in COCO_NUMBERS
         if key in coco_a and key in coco_b
     )
-    ap_a = {one["name"]: one["ap"] for one in a["classes"]}
-    ap_b = {one["name"]: one["ap"] for one in b["classes"]}
+    ap_a = {entry["name"]: entry.get("ap") for entry in a["classes"]}
+    ap_b = {entry["name"]: entry.get("ap") for entry in b["classes"]}
     classes = {name: _difference(ap_a.get(name), ap_b.get(name)) for name in (*ap_a, *ap_b)}
     ranked = sorted(classes.items(), key=lambda pair: -abs(pair[1]["difference"] or 0.0))
     return {"settings": settings, "numbers": numbers, "classes": dict(ranked)}

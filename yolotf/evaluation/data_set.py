@@ -175,6 +175,12 @@ def _read_folder(folder: Path, like: Fork) -> DataSet:
 
 def _in_folder(folder: Path) -> list[Path]:
     """Returns the images in a folder and its subfolders, sorted."""
+    if folder.samefile(folder.absolute().anchor):
+        raise YolotfError(
+            f"{folder}: the root of the file system, not a folder of images; name the images' "
+            "folder",
+            path=str(folder),
+        )
     found = [
         one
         for one in sorted(folder.rglob("*"))

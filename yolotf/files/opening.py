@@ -82,6 +82,8 @@ def read(path: StrPath, *, most: int, what: str) -> bytes:
         size = os.fstat(file.fileno()).st_size
         # Read one byte more: files in /proc report a size of 0.
         content = file.read(most + 1) if size <= most else b""
+    if content is None:  # such as /proc/kmsg, which would wait for more
+        raise BlockingIOError(errno.EAGAIN, "nothing to read at the moment", os.fspath(path))
     if size > most or len(content) > most:
         found = f"{max(size, len(content)):,} bytes, {what} has at most {most:,}"
         raise OSError(errno.EFBIG, found, os.fspath(path))
