@@ -51,7 +51,7 @@ def test_the_text_says_verdict_cause_fix_and_place(misfit: diagnosis.Diagnosis) 
     text = str(misfit).replace(misfit.path, "five.weights")
     assert text == (
         "five.weights: does not match small.cfg: wrong number of classes\n"
-        "  file         10,444 bytes, Darknet 0.2.0, 0 images seen, header of 20 bytes\n"
+        "  file         10,444 bytes, Darknet 0.2.5, 0 images seen, header of 20 bytes\n"
         "  network      small.cfg, 2 classes, 3 channels: 9,976 bytes\n"
         "  cause        trained with 5 classes, small.cfg has 2\n"
         "  fix          pass classes=5, or --classes 5; or set classes=5 in small.cfg:39 and "
