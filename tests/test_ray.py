@@ -387,6 +387,7 @@ def all_status(served, many=24):
         ({"weights": "/dev/zero"}, "device|regular"),
         ({"weights": "FOLDER"}, "irectory"),
         ({"weights": "CFG"}, "a Darknet cfg"),
+        ({"weights": "TEXT"}, "a text file"),
         ({"weights": "http://127.0.0.1:9/TOKEN/a.weights"}, "cannot|onnect"),
         ({"weights": "nonsense://TOKEN@host/a"}, "rotocol"),
     ],
@@ -395,7 +396,8 @@ def test_whatever_is_wrong_with_a_user_config_leaves_the_old_weights(user_config
     from yolotf.ray.served_file import Outcome
 
     detector, served_file = a_served_file(folder)
-    names = {"FILE": "b.weights", "CFG": "small.cfg", "FOLDER": ""}
+    names = {"FILE": "b.weights", "CFG": "small.cfg", "FOLDER": "", "TEXT": "text"}
+    (folder / "text").write_text("root:x:0 it's TOKEN\n" * 9)
 
     def filled(value):
         if not isinstance(value, str):

@@ -14,7 +14,7 @@ from support.messages import refused
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.darknet.class_names import read_names
 from yolotf.errors import YolotfError
-from yolotf.files import detect
+from yolotf.files import detect, magic
 from yolotf.images.read import open_picture
 
 
@@ -75,3 +75,25 @@ def test_weights_are_none_of_them(seed: int, tmp_path: Path) -> None:
     path = tmp_path / "file.weights"
     weights_files.write(path, numbers)
     assert detect.Contents.of(path).detected is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "root:x:SECRET\n" * 9,
+        "it's a SECRET\n",
+        "it's \"a\" \\'SECRET\n",
+        "<html><title>SECRET's</title></html>",
+        "404: Not Found SECRET",
+        "../SECRET/yolov4.weights",
+    ],
+)
+def test_what_is_quoted_can_be_left_out(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.weights"
+    path.write_text(content)
+    description = detect.Contents.of(path).description
+    assert "SECRET" in description
+    shown = magic.without_quotes(f"{path}: {description}; pass a .weights file")
+    assert "SECRET" not in shown
+    assert shown.startswith(f"{path}: a ")
+    assert shown.endswith("; pass a .weights file")

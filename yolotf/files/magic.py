@@ -216,6 +216,17 @@ def _shown(raw: bytes) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
+_QUOTE = re.compile(
+    r"""(?:: starting|,? titled|(?<=in place of the file):|(?<=symbolic link):)\s"""
+    r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+)
+
+
+def without_quotes(message: str) -> str:
+    """Returns an error's message without the words of a file that a `Kind`'s hint quotes."""
+    return _QUOTE.sub("", message)
+
+
 def is_text(sample: bytes, *, whole: bool) -> bool:
     """Whether it is UTF-8 without control characters; `whole`: nothing follows `sample`."""
     piece = sample[: 1 << 16]

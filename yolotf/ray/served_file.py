@@ -6,7 +6,7 @@ from logging import getLogger
 from typing import Any
 
 from yolotf.errors import YolotfError
-from yolotf.files import sources
+from yolotf.files import magic, sources
 from yolotf.inference import Detector
 from yolotf.text import printable
 
@@ -103,12 +103,15 @@ def _short(text: str) -> str:
 
 
 def _described(user_config: Any, error: Exception) -> dict[str, str]:
-    """Returns the error for `/status`, without a URL's secrets or details of this process."""
+    """Returns the error for `/status`: no URL's secret, no word of a file, nothing of the process.
+
+    The file may be any that a `user_config` names; `/status` is for all who reach the service.
+    """
     known = isinstance(error, YolotfError | OSError | _BadConfigError)
     why = str(error) if known else f"not loaded: {type(error).__name__}"
     weights = user_config.get("weights") if isinstance(user_config, Mapping) else user_config
     name = sources.shown_url(weights) if isinstance(weights, str) else type(weights).__name__
-    why = printable(sources.redacted(why))
+    why = printable(sources.redacted(magic.without_quotes(why)))
     if len(name) > _LONGEST_SHOWN:
         why = why.replace(name, _short(name))
     return {"weights": _short(name), "error": why}
