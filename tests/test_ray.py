@@ -690,6 +690,6 @@ def test_networks_with_a_memory_are_refused(folder):
     with pytest.raises(yolotf.errors.UnsupportedSectionError) as caught:
         detector_of(settings)
     assert str(caught.value) == (
-        "tracker.cfg: [crnn] keeps state from frame to frame, and Ray brings pictures of "
+        "tracker.cfg: [crnn] keeps state from frame to frame, and Ray brings images of "
         "many videos in any order; use a Detector for each video; section 1 [crnn] (tracker.cfg:12)"
     )

@@ -54,7 +54,7 @@ def test_a_network_beyond_the_machine_is_refused_at_every_door(tmp_path, monkeyp
             door(network, tmp_path / "a.weights")
         assert str(error.value) == (
             f"{network.source}: an input of 98,304x98,304 needs at least 1,468.9 GB for one "
-            "picture beside 4.27 kB of weights, this process may use 6.0 GB; pass a smaller size"
+            "image beside 4.27 kB of weights, this process may use 6.0 GB; pass a smaller size"
         )
         assert error.value.needed == 4 * 98_304**2 * (3 + 32 + 3)
         assert (error.value.allowed, error.value.batch) == (6_000_000_000, 1)
@@ -125,7 +125,7 @@ except yolotf.YolotfError as error:
         env={**os.environ},
     )
     assert done.returncode == 0, done.stderr
-    assert "an input of 4,096x4,096 needs at least 8.8 GB for one picture" in done.stdout
+    assert "an input of 4,096x4,096 needs at least 8.8 GB for one image" in done.stdout
 
 
 def test_the_command_says_it_in_one_line(tmp_path, capsys):
