@@ -22,7 +22,7 @@ OTHERS_WORDS = {
     ("weights/test_core.py", "'embedded null byte'"),
     # The test's own, handed through.
     ("formats/test_convert.py", "'failed'"),
-    ("runtime/test_memory.py", '"a picture\'s copy"'),
+    ("runtime/test_memory.py", '"an image\'s copy"'),
     ("test_pages.py", "'page 1 ended the process'"),
     # Ours, on some processors or with Ray only, which is not everywhere where they are recorded.
     ("inference/test_engines.py", "'has no bfloat16 on this processor'"),
