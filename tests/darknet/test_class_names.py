@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from support.messages import refused
 from yolotf.darknet.class_names import read_names
 from yolotf.errors import YolotfError
+from yolotf.evaluation import classification, data_set
 
 
 @pytest.mark.parametrize(
@@ -129,3 +131,50 @@ def test_a_yaml_of_nothing_but_brackets_is_refused_in_time(tmp_path: Path) -> No
     path.write_text("names: " + "[" * 50000)
     with refused(YolotfError):
         read_names(path)
+
+
+@pytest.mark.parametrize("reads", ["names", "eval", "labels"])
+@pytest.mark.parametrize(
+    ("place", "allowed"),
+    [
+        ("elsewhere/secrets", False),
+        ("elsewhere/secrets.conf", False),
+        ("elsewhere/obj.names", True),
+        ("elsewhere/Classes.TXT", True),
+        ("data/secrets", True),
+        ("data/below/secrets", True),
+        ("work/secrets", True),
+    ],
+)
+def test_a_data_file_names_no_file_of_another_folder_that_holds_something_else(
+    reads: str, place: str, allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("elsewhere", "data/below", "work"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    named = tmp_path / place
+    named.write_text("dog\ncat\n")
+    image = tmp_path / "data" / "dog.jpg"
+    Image.new("RGB", (8, 8)).save(image)
+    image.with_suffix(".txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "data" / "list.txt").write_text(f"{image}\n")
+    options = {"classes": "2", "valid": "list.txt", "names": str(named)}
+    if reads == "labels":
+        options |= {"labels": str(named), "names": "obj.names"}
+        (tmp_path / "data" / "obj.names").write_text("dog\ncat\n")
+    data = tmp_path / "data" / "net.data"
+    data.write_text("".join(f"{key} = {value}\n" for key, value in options.items()))
+
+    def read() -> tuple[str, ...]:
+        if reads == "names":
+            return read_names(data)
+        if reads == "labels":
+            return tuple(classification.read_labelled_images(data).labels[0])
+        return data_set.read_data_set(data).class_names
+
+    if allowed:
+        assert read()
+        return
+    with refused(YolotfError, path=str(named)) as caught:
+        read()
+    assert "dog" not in str(caught.value).replace(str(data), "")

@@ -15,6 +15,7 @@ from yolotf.darknet.decoding import tree_of_heads
 from yolotf.errors import YolotfError
 from yolotf.files import detect, magic, opening, sources
 from yolotf.files.lookup import Lookup
+from yolotf.files.sources import StrPath
 from yolotf.text import plural
 
 if TYPE_CHECKING:
@@ -159,7 +160,34 @@ def _from_data_file(path: str) -> tuple[str, ...]:
             f"pass {named} itself",
             path=path,
         )
+    check_named(found, path)
     return _from_file(str(found), is_named=True)
+
+
+NAMES_ENDINGS = (".names", ".txt", ".list", ".lst", ".labels")
+"""Endings of files of class names."""
+
+
+def check_named(names: Path, source: StrPath) -> None:
+    """Refuses a file of class names that a data file from elsewhere should not name.
+
+    Its lines become class names, which are shown: a stranger's data file could show any text file.
+    Beside the data file, below it and below the working folder, any name will do.
+
+    Raises:
+        YolotfError: it is in another folder and has none of `NAMES_ENDINGS`.
+    """
+    place = Path(os.path.normpath(names.absolute()))
+    folders = (Path(source).absolute().parent, Path.cwd())
+    inside = any(place.is_relative_to(os.path.normpath(folder)) for folder in folders)
+    if not inside and names.is_file() and place.suffix.lower() not in NAMES_ENDINGS:
+        raise YolotfError(
+            f"{os.fspath(source)}: names={names} leads to another folder, to a file that does not "
+            f"end in {', '.join(NAMES_ENDINGS[:-1])} or {NAMES_ENDINGS[-1]}; if you trust it, copy "
+            "it beside the data file",
+            source=os.fspath(source),
+            path=str(names),
+        )
 
 
 NAMES_FILES = ("obj.names", "_darknet.labels", "classes.txt")

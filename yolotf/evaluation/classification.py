@@ -14,7 +14,7 @@ import numpy as np
 from yolotf._public import renamed_attributes
 from yolotf.darknet import data_files
 from yolotf.darknet.cfg import Network, Source
-from yolotf.darknet.class_names import Names, read_names
+from yolotf.darknet.class_names import Names, check_named, read_names
 from yolotf.errors import YolotfError
 from yolotf.evaluation.run import reason
 from yolotf.files import opening
@@ -86,7 +86,7 @@ def _of_data_file(path: Path) -> LabelledImages:
             "of labels, one a line",
             path=str(path),
         )
-    classes = tuple(read_names(_found(lookup, labels_name)))
+    classes = _names(path, lookup, labels_name)
     list_file = _found(lookup, list_name)
     lines = opening.read_lines(list_file, most=opening.LIST_MOST, what="a list of images")
     named = [line.strip() for line in lines if line.strip()]
@@ -106,7 +106,7 @@ def _of_data_file(path: Path) -> LabelledImages:
             expected=len(named),
         )
     names_name = options.get("names")
-    names = tuple(read_names(_found(lookup, names_name))) if names_name else ()
+    names = _names(path, lookup, names_name) if names_name else ()
     notes = [] if options.get("valid") else [f"{path}: no valid; what is evaluated is train"]
     return LabelledImages(
         str(path),
@@ -122,6 +122,12 @@ def _of_data_file(path: Path) -> LabelledImages:
 def _label_in(path: str, classes: Sequence[str]) -> str | None:
     """Returns the first label that is part of a path, as C's strstr finds it."""
     return next((label for label in classes if label in path), None)
+
+
+def _names(path: Path, lookup: Lookup, name: str) -> tuple[str, ...]:
+    named = _found(lookup, name)
+    check_named(named, path)
+    return tuple(read_names(named))
 
 
 def _found(lookup: Lookup, name: str) -> Path:

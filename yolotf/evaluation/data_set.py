@@ -12,7 +12,7 @@ from typing import Any
 
 from yolotf._public import public, renamed_attributes
 from yolotf.darknet import data_files
-from yolotf.darknet.class_names import names_beside, read_names
+from yolotf.darknet.class_names import check_named, names_beside, read_names
 from yolotf.darknet.data_files import DataFile
 from yolotf.darknet.data_files import read_data_file as read_data_file
 from yolotf.errors import YolotfError
@@ -210,7 +210,9 @@ def _chosen(data: DataFile, key: str, notes: list[str]) -> tuple[str, ...]:
 def _names(data: DataFile, lookup: Lookup, notes: list[str]) -> tuple[str, ...]:
     """Returns a data file's class names, or those of a file beside it."""
     if data.names_file is not None:
-        return read_names(_found(lookup, data.names_file))
+        named = _found(lookup, data.names_file)
+        check_named(named, data.path)
+        return read_names(named)
     beside = names_beside(data.path.parent)
     if beside is None:
         return ()
