@@ -91,3 +91,17 @@ def terminal(monkeypatch):
         shown.write(b"".join(chunks).decode())
 
     return opened
+
+
+@pytest.fixture
+def in_time():
+    """Ends a test that waits for a FIFO."""
+
+    def late(*_):
+        raise TimeoutError("it waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,8 @@ from yolotf.errors import YolotfError
 from yolotf.evaluation.coco import read_coco
 from yolotf.files import opening
 from yolotf.images.read import MAX_PIXELS, open_picture
+
+pytestmark = pytest.mark.usefixtures("in_time")
 
 NETWORK = net(32) + normalized(8, 3, stride=2) + conv(24) + yolo(3)
 SECRET = "root:$6$salt$hash:19000:0:99999:7:::\n"
@@ -39,20 +40,6 @@ def here(tmp_path, monkeypatch):
     os.mkfifo("fifo")
     os.mkfifo("pictures/fifo.jpg")
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def in_time():
-    """Ends a test that waits for a FIFO."""
-
-    def late(*_):
-        raise TimeoutError("it waits")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def put(argument, name):

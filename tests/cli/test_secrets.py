@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -110,20 +109,6 @@ def test_an_argument_shows_no_secret(command, argument, capsys):
         assert "Traceback" not in said
     new = {path.name for path in set(Path().iterdir()) - before}
     assert not [name for name in new if name.startswith(("http", "s3"))]
-
-
-@pytest.fixture
-def in_time():
-    """Ends a test that waits for a FIFO."""
-
-    def late(*_):
-        raise TimeoutError("it waits")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(100)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.usefixtures("in_time")
