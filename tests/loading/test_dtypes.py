@@ -143,8 +143,11 @@ def test_what_is_saved_is_the_kernel_that_the_model_computes_with(path, tmp_path
 @pytest.mark.skipif(LEGACY, reason="of Keras 3")
 @each_door
 @pytest.mark.parametrize("mode", ["int8", "int4"])
-def test_a_quantized_layer_is_named(options, mode, path, tmp_path):
+@pytest.mark.parametrize("loaded_before", [False, True])
+def test_a_quantized_layer_is_named(options, mode, loaded_before, path, tmp_path):
     model = yolotf.build_model(NETWORK)
+    if loaded_before:
+        yolotf.load_darknet_weights(model, path)
     before = model.get_layer("conv_0").get_weights()
     try:
         model.get_layer("connected_3").quantize(mode)

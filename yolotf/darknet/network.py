@@ -6,10 +6,10 @@ import difflib
 import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from yolotf._public import public
 from yolotf.darknet import dialects, hank_ai
@@ -232,6 +232,23 @@ class Network:
             limits=self.limits,
         )
         return replace(network, folder=self.folder)
+
+
+_T = TypeVar("_T")
+
+
+def cached_on_network(compute: Callable[[Network], _T]) -> Callable[[Network], _T]:
+    """Decorates a function of a network, which never changes: computes once for each network."""
+    key = f"{compute.__module__}.{compute.__qualname__}"
+
+    @functools.wraps(compute)
+    def cached(network: Network) -> _T:
+        if key not in network.__dict__:
+            network.__dict__[key] = compute(network)
+        value: _T = network.__dict__[key]
+        return value
+
+    return cached
 
 
 def places_of(layers: Sequence[Layer], key: str, *, has_lines: bool) -> str:

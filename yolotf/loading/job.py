@@ -1,6 +1,6 @@
 """Decides which arrays of a file go into which variables, before anything is written.
 
-There are four cases, and `job_for` picks one: a model from `build_model` (`_built_here`), a model
+There are four cases, and `job_for` picks one: a model from `build_model` (`_in_order`), a model
 whose network the caller passes (`_of_network`), any other model (`_foreign`), and a load that
 matches layers by name or shape (`_paired`).
 """
@@ -82,16 +82,15 @@ def job_for(
         CfgError: `source` is not a network.
         OSError: the file cannot be read.
     """
-    refuse_quantized(model, file)
     own = network_of(model)
     source_network = None if source is None else network_for(model, source)
-    if by_name or skip_mismatch:
+    by_layer = by_name or skip_mismatch
+    if own is not None and not by_layer and _same_layout(own, source_network):
+        return _in_order(model, own, file, strict)
+    refuse_quantized(model, file)
+    if by_layer:
         network = source_network or _network_of_size(file, network_around(model))
         return _paired(model, own, network, file, strict, by_name, skip_mismatch)
-    if own is not None and (
-        source_network is None or layout.segments(source_network) == layout.segments(own)
-    ):
-        return _built_here(model, own, file, strict)
     if source_network is not None:
         return _of_network(model, own, source_network, file, strict)
     return _foreign(model, file, strict)
@@ -102,9 +101,9 @@ def expected_network(model: Any, source: Any) -> cfg.Network | None:
     return network_of(model) if source is None else network_for(model, source)
 
 
-def _built_here(model: Any, own: cfg.Network, file: WeightsFile, strict: bool) -> Job:
-    """Plans for a model from `build_model`, whose layers are named after the sections."""
-    return _in_order(model, own, file, strict)
+def _same_layout(own: cfg.Network, source_network: cfg.Network | None) -> bool:
+    """Returns whether files of the caller's network, if any, have the layout of the model's own."""
+    return source_network is None or layout.segments(source_network) == layout.segments(own)
 
 
 def _of_network(
@@ -265,11 +264,10 @@ def _paired(
 
 
 def _in_order(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job:
-    find = remembered_plan_for if network_of(model) is network else plan_for
-    plan = find(model, network)
+    plan = _plan_in_order(model, network, file)
     header = file.header(plan.floats)
     if header.transposed:
-        plan = find(model, network, transposed=True)
+        plan = _plan_in_order(model, network, file, transposed=True)
     cut = _cut(file, header, layout.segments(network), strict)
     others = _others(model, network_of(model))
     if cut is None:
@@ -287,6 +285,14 @@ def _in_order(model: Any, network: cfg.Network, file: WeightsFile, strict: bool)
         untouched=(*layer_names(left), *others),
         notes=(cut.note,),
     )
+
+
+def _plan_in_order(
+    model: Any, network: cfg.Network, file: WeightsFile, *, transposed: bool = False
+) -> layout.Plan:
+    if network_of(model) is network:
+        return remembered_plan_for(model, network, file, transposed=transposed)
+    return plan_for(model, network, transposed=transposed)
 
 
 def _others(model: Any, own: cfg.Network | None) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from yolotf.darknet.graph_checks import used_layers
 from yolotf.errors import ModelMismatchError
 from yolotf.loading import remembered
 from yolotf.loading.argument_checks import check_source
-from yolotf.loading.refusals import refuse_more
+from yolotf.loading.refusals import refuse_more, refuse_quantized
 from yolotf.models import order_by_network
 from yolotf.models.layer_names import by_section, network_of, place_of
 from yolotf.models.traversal import name_of
 from yolotf.models.units import readings
 from yolotf.weights import layout
+from yolotf.weights.file import WeightsFile
 
 
 def network_for(model: Any, source: Any) -> cfg.Network:
@@ -80,12 +81,17 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
 
 
 def remembered_plan_for(
-    model: Any, network: cfg.Network, *, transposed: bool = False
+    model: Any, network: cfg.Network, file: WeightsFile, *, transposed: bool = False
 ) -> layout.Plan:
-    """Returns `plan_for` of a model from `build_model`, cached while the model is unchanged."""
+    """Returns `plan_for` of a model from `build_model`, cached while the model is unchanged.
+
+    Raises:
+        ModelMismatchError: see `plan_for`; also for layers that have been quantized.
+    """
     sight = remembered.Sight.of(model, network)
     plan = remembered.plan_of(model, sight, transposed=transposed)
     if plan is None:
+        refuse_quantized(model, file)
         plan = plan_for(model, network, transposed=transposed)
         remembered.note(model, sight, plan, transposed=transposed)
     return plan

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from yolotf.darknet import cfg
+from yolotf.darknet.network import cached_on_network
 from yolotf.models import notes
 from yolotf.models.traversal import layers
 from yolotf.models.variables import slots
@@ -76,10 +77,13 @@ def every_layer(model: Any) -> Iterable[Any]:
     """Returns every layer of a model, including layers inside layers."""
     network = network_of(model)
     # Models from `build_model` have layers inside layers only for parts of recurrent sections.
-    flat = network is not None and not any(
-        part for section in network.layers for part in section.parts
-    )
+    flat = network is not None and not _has_parts(network)
     return model.layers if flat else layers(model)
+
+
+@cached_on_network
+def _has_parts(network: cfg.Network) -> bool:
+    return any(part for section in network.layers for part in section.parts)
 
 
 def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
@@ -98,6 +102,7 @@ def by_section(model: Any, network: cfg.Network) -> dict[tuple[int, str], Slot]:
     }
 
 
+@cached_on_network
 def _names_in(network: cfg.Network) -> tuple[str, ...]:
     """Returns the names of layers that may have weights, in the order of the sections."""
     return tuple(

@@ -74,18 +74,22 @@ def slots(layer: Any) -> dict[str, Slot]:
 
 
 def held(layers: Iterable[Any]) -> list[Any]:
-    """Returns every attribute of the layers that `slots` reads, None for missing ones.
+    """Returns every attribute of the layers that `slots` and `quantization` read, or None.
 
     This is much faster than `slots`: if the objects are the same as before, so are the slots.
     """
-    values: list[Any] = []
+    layers = list(layers)
+    policies = [getattr(layer, "dtype_policy", None) for layer in layers]
+    values: list[Any] = [getattr(policy, "quantization_mode", None) for policy in policies]
+    variables: list[Any] = []
     for layer in layers:
         if has_adapter(layer):
-            values += [_attribute(layer, name) for name in ROLE_OF]
+            variables += [_attribute(layer, name) for name in ROLE_OF]
         else:  # without a call of Python for each: most layers lack most attributes
-            values += [getattr(layer, name, None) for name in ROLE_OF]
+            variables += [getattr(layer, name, None) for name in ROLE_OF]
     # The tf.Variable inside a keras.Variable could be replaced too.
-    return values + [undrawn.beneath(value) for value in values if value is not None]
+    values += variables
+    return values + [undrawn.beneath(value) for value in variables if value is not None]
 
 
 def slot_of(layer: Any, prefix: str, name: str, variable: Any) -> Slot:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolotf.darknet import cfg
+from yolotf.darknet.network import cached_on_network
 from yolotf.darknet.roles import NORMALIZED, PLAIN
 from yolotf.errors import YolotfError
 from yolotf.text import plural
@@ -414,6 +415,7 @@ def same_size_warning(title: str, others: Iterable[tuple[str, str]]) -> str:
     )
 
 
+@cached_on_network
 def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
     """Warnings that a file loaded into `network` may need another network's decoding.
 
