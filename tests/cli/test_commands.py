@@ -51,7 +51,9 @@ def test_python_m_yolotf_is_the_command(weights):
 def test_a_closed_output_is_said(weights):
     done = run("inspect", weights, redirect=">&-")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "yolotf: standard output is closed, the answer has nowhere to go\n"
+    assert (
+        done.stderr == "yolotf: standard output is closed; there is nowhere to print the result\n"
+    )
 
 
 def test_complaints_do_not_go_to_stdout_when_stderr_is_closed(tmp_path):
@@ -132,7 +134,7 @@ def test_the_doctor_runs_where_the_system_knows_no_leases(monkeypatch, capsys):
     assert cli.main(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["read_lease"] == {
         "granted": False,
-        "reason": "this system has none; files are read into memory",
+        "reason": "this system has no leases; files are read into memory",
     }
 
 

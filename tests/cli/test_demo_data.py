@@ -81,7 +81,7 @@ def test_a_damaged_cache_is_replaced(offline, monkeypatch):
 
 
 def test_without_network_the_error_says_what_to_do(offline):
-    with refused(DemoDataError, hide=r"(?<=download it: ).*(?=; it is needed)") as e:
+    with refused(DemoDataError, hide=r"(?<=download it: ).*(?=; it is downloaded)") as e:
         demo_data()
     assert e.value.cache == cache_folder()
     assert files_below(cache_folder()) == []

@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_reported_and_the_others_go_on(capsys):
     assert ["error" in one for one in found] == [False, True, True, True, True, False]
     assert ["detections" in one for one in found] == [True, False, False, False, False, True]
     note, *complaints, count = said.err.splitlines()
-    assert note == "note: 1 of 6 inputs are not there; the first: missing.jpg"
+    assert note == "note: 1 of 6 inputs do not exist; the first: missing.jpg"
     assert complaints == [
         f"yolotf: {one['path']}: {one['error']}" for one in found if "error" in one
     ]
@@ -160,7 +160,7 @@ def test_what_a_folder_passes_over_is_counted(capsys):
         Path("pictures", name).write_bytes(b"")
     assert run("pictures", "--json") == 0
     assert (
-        "note: 3 files in folders passed over, neither images nor videos by the ending: "
+        "note: skipped 3 files in folders, whose extensions are not those of images or videos: "
         "2 .cr2, 1 .doc\n"
     ) in capsys.readouterr().err
     Path("pictures/IMG_3.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
@@ -311,7 +311,7 @@ def test_a_video_without_frames_is_reported(capsys):
     Path("broken.mp4").write_bytes(b"\0" * 1000)
     assert run("broken.mp4", "missing.mp4", "pictures/a.png", "--json") == 2
     found = lines(capsys)
-    assert found[0] == {"path": "broken.mp4", "error": "OpenCV finds no frame in it"}
+    assert found[0] == {"path": "broken.mp4", "error": "OpenCV finds no frames in it"}
     assert found[1] == {"path": "missing.mp4", "error": "no such file or directory"}
     assert "detections" in found[2]
 
@@ -374,7 +374,7 @@ def test_weights_of_another_network_are_exit_code_1(capsys):
     [
         (("--score", "1.5"), "score_threshold=1.5"),
         (("--iou", "-1"), "iou_threshold=-1"),
-        (("-o", "net.cfg"), "net.cfg: is a file; drawings go into a folder"),
+        (("-o", "net.cfg"), "net.cfg: is a file; drawings are written into a folder"),
         (("--names", "one.names"), "1 name for the 3 classes"),
         (("--names", "no.names"), "no.names: no such file or directory"),
         (("--weights", "no.weights"), "no.weights: no such file or directory"),
@@ -431,7 +431,7 @@ def test_the_files_of_a_cfg_are_found_beside_it(capsys):
     Path("other/animals.names").write_text("a\nb\n")
     Path("other/animals.data").unlink()
     assert cli.main(["detect", "other/animals.cfg", "pictures/a.png", "--json"]) == 0
-    assert "has 2 names, other/animals.cfg has 3 classes; its names are not" in (
+    assert "has 2 names, other/animals.cfg has 3 classes; the names are not" in (
         capsys.readouterr().err
     )
     with pytest.raises(SystemExit):
@@ -633,17 +633,20 @@ def test_what_a_coco_file_lacks_is_said(capsys):
     like = instances([names[0], "other"], [("b.jpg", 77)])
     assert run("pictures/a.png", "pictures/b.jpg", *like, "--score", "0") == 0
     said = capsys.readouterr().err
-    assert "instances.json: lists no image for 1 image, which are not in the results" in said
+    assert "instances.json: does not list 1 image, left out of the results" in said
     assert "instances.json: has no category for " in said
     results = json.loads(Path("results.json").read_text())
     assert {(one["image_id"], one["category_id"]) for one in results} == {(77, 10)}
     Path("results.json").unlink()
     assert run("pictures/a.png", *like) == 2
-    assert "instances.json: lists none of the 1 image; it has b.jpg" in capsys.readouterr().err
+    assert (
+        "instances.json: none of its images is among the 1 input; its first image is b.jpg"
+        in capsys.readouterr().err
+    )
     Path("other").mkdir()
     picture((30, 20)).save("other/b.jpg")
     assert run("other/b.jpg", "pictures/b.jpg", *like) == 2
-    assert "other/b.jpg and pictures/b.jpg would both be its image 77" in capsys.readouterr().err
+    assert "other/b.jpg and pictures/b.jpg both match its image 77" in capsys.readouterr().err
     like = instances(["neither", "nor"], [("b.jpg", 77)])
     assert run("pictures/b.jpg", *like) == 2
     assert "none of its categories (neither, nor) is a class of" in capsys.readouterr().err

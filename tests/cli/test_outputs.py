@@ -309,7 +309,7 @@ def test_a_strangers_file_stays(output, capsys):
             other = path.with_name(f"{path.stem}-2{path.suffix}")
             assert other in after
             assert after[other] != MINE
-        assert "was there already and stays" in said
+        assert "exists and was kept" in said
     else:
         assert code == 2
         assert after == before
@@ -410,7 +410,7 @@ def test_a_function_replaces_no_file_of_names():
 
 def test_two_outputs_of_one_run_are_two_files(capsys):
     assert commands.main([*DETECT, "--coco-json", "none/found.json", "--json"]) == 2
-    assert capsys.readouterr() == ("", "yolotf: none: no such folder; make it first\n")
+    assert capsys.readouterr() == ("", "yolotf: none: no such folder; create it first\n")
     assert commands.main([*DETECT, "-o", "out", "--coco-json", "out/a.png", "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["drawing"] for one in found] == ["out/a-2.png", "out/b.jpg"]

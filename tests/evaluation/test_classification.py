@@ -184,7 +184,7 @@ def test_another_number_of_labels_is_refused(folder):
 def test_options_about_boxes_are_refused(option, folder, capsys):
     given = ["eval", "--data", "a.data", "--cfg", "a.cfg", "--weights", "a.weights"]
     assert main([*given, *option]) == 2
-    assert f"{option[0]}: a.cfg is a classifier, and finds no boxes" in capsys.readouterr().err
+    assert f"{option[0]} is for detectors, a.cfg is a classifier" in capsys.readouterr().err
 
 
 def test_an_engine_computes_what_tensorflow_does(folder, capfd):

@@ -457,7 +457,7 @@ def test_wrong_usage_of_eval(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         main(["eval", "--data", "obj.data"])
     assert ended.value.code == 2
-    assert "--cfg is needed with --data and --coco" in capsys.readouterr().err
+    assert "--data and --coco need --cfg" in capsys.readouterr().err
     assert main(["eval", "--data", "none.data", "--cfg", "yolov4-tiny", "--weights", "none"]) == 2
     assert "none: no such file" in capsys.readouterr().err
     for options in ({"points": 1}, {"match_iou": 1.0}, {"score_threshold": -0.1}):

@@ -665,7 +665,7 @@ def test_three_files_are_the_arguments_of_older_converters(files, capsys):
     assert (folder / "yolo_anchors.txt").read_text() == ANCHORS + "\n"
     assert said.out.splitlines()[1] == f"anchors -> {folder / 'yolo_anchors.txt'}"
     assert "note: -p does nothing" in said.err
-    assert "note: -w: .h5 holds the model too" in said.err
+    assert "note: -w: a .h5 file contains the model, too" in said.err
     model = keras().models.load_model(output, compile=False)
     assert tuple(model.inputs[0].shape) == (None, None, None, 3)
     # The coarse head comes first in this cfg.

@@ -484,5 +484,5 @@ def test_doctor_knows_the_engines(monkeypatch):
     assert doctor._engines() == {
         "tensorflow": "1.2.3",
         "openvino": 'missing; pip install "yolotf[openvino]"',
-        "onnxruntime": "of no distribution",
+        "onnxruntime": "unknown; no installed distribution provides it",
     }

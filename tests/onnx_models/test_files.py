@@ -206,7 +206,7 @@ def test_the_command_writes_what_is_asked_for(tmp_path, weights, capsys):
     assert capsys.readouterr().out.startswith(f"{weights} -> {output}: 5 layers")
     common.append("--overwrite")
     assert cli.main([*common, "--suppress", "--score", "0.3"]) == 0
-    assert "--suppress excludes by overlap alone" in capsys.readouterr().err
+    assert "--suppress removes boxes by overlap alone" in capsys.readouterr().err
     assert [one.name for one in onnx.load(output).graph.output] == [
         *("boxes", "scores", "classes", "pictures")
     ]

@@ -41,7 +41,7 @@ def add_cfg(
     required: bool = False,
     help: str = "a cfg file or a stock network",
 ) -> None:
-    """Adds `--cfg`, by its name in Python, too, and `--dialect`."""
+    """Adds `--cfg`, which is also called `--network` as in Python, and `--dialect`."""
     parser.add_argument(
         "--cfg", "--network", dest="cfg", required=required, metavar="CFG|NAME", help=help
     )
@@ -49,20 +49,20 @@ def add_cfg(
 
 
 def add_names(parser: argparse.ArgumentParser, help: str) -> None:
-    """Adds `--names`, by its name in Python, too."""
+    """Adds `--names`, which is also called `--class-names` as in Python."""
     parser.add_argument("--names", "--class-names", dest="names", metavar="FILE", help=help)
 
 
 def add_tree(parser: argparse.ArgumentParser) -> None:
     """Adds `--tree`."""
     parser.add_argument(
-        "--tree", metavar="FILE", help="class tree, in place of the one that the cfg names"
+        "--tree", metavar="FILE", help="file of the class tree, in place of the cfg's"
     )
 
 
 def add_resize(parser: argparse.ArgumentParser, *, classifiers: bool = True) -> None:
     """Adds `--resize`."""
-    of_classifiers = (
+    help_for_classifiers = (
         "; for classifiers: crop the middle as AlexeyAB's darknet classifier does (default), "
         "letter-box as pjreddie's does, or stretch as darknet.py does"
     )
@@ -70,7 +70,7 @@ def add_resize(parser: argparse.ArgumentParser, *, classifiers: bool = True) -> 
         "--resize",
         choices=["darknet", "opencv", *(["crop", "letter-box", "stretch"] if classifiers else [])],
         help="how to resize images: as darknet detector test does (default), or as OpenCV does, "
-        f"which Darknet uses for training{of_classifiers if classifiers else ''}",
+        f"which Darknet uses for training{help_for_classifiers if classifiers else ''}",
     )
 
 
@@ -93,7 +93,7 @@ def add_letter_box(parser: argparse._ActionsContainer) -> None:
 
 
 def resize_of(parsed: argparse.Namespace) -> Resize:
-    """Returns the value of `--resize` as `Classifier` takes it."""
+    """Returns the value of `--resize` for the `resize=` of `Classifier`."""
     choices: dict[str | None, Resize] = {
         "letter-box": "letter_box",
         "opencv": "opencv",
@@ -201,7 +201,7 @@ def _pixels(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
-    Image.MAX_IMAGE_PIXELS = None  # replaced by our own limit
+    Image.MAX_IMAGE_PIXELS = None  # the limit is checked in yolotf.images.read
     return int(text)
 
 
@@ -248,7 +248,7 @@ def size(text: str) -> int | tuple[int, int]:
     width, height = numbers.groups()
     if not int(width) or (height and not int(height)):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: width and height are at least 1, and of most networks multiples of 32"
+            f"{text!r}: width and height are at least 1, and multiples of 32 for most networks"
         )
     return (int(height), int(width)) if height else int(width)
 
@@ -300,23 +300,24 @@ def opened(
             from yolotf.cli.progress import downloading  # imports rich
 
             with downloading() as progress:
-                coming = WeightsFile.open(weights, progress, network=network, timeout=timeout)
-                file = stack.enter_context(coming)
+                file = stack.enter_context(
+                    WeightsFile.open(weights, progress, network=network, timeout=timeout)
+                )
         yield file
 
 
 def temporary_files_near(output: str) -> None:
     """Puts temporary files beside the output if the system has no folder for them.
 
-    A container with a read-only root may have none. TensorFlow cannot be imported then, nor can
-    Keras write a file.
+    A container with a read-only root may have none. Without one, TensorFlow cannot be imported and
+    Keras cannot write a file.
     """
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
-        place = Path(output).absolute().parent
-        folder = str(next(one for one in (place, *place.parents) if one.is_dir()))
-        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        target = Path(output).absolute()
+        folder = next(parent for parent in target.parents if parent.is_dir())
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,9 @@ from yolotf.weights import op_build, op_library
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("--force", action="store_true", help="build it even if there is one")
+    parser.add_argument(
+        "--force", action="store_true", help="build the op even if a working one exists"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:

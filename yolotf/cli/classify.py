@@ -72,36 +72,36 @@ def main(parsed: argparse.Namespace) -> int:
             precision=parsed.precision,
         )
     unreadable = 0
-    batch = 1 if classifier.stateful else parsed.batch_size
+    batch_size = 1 if classifier.stateful else parsed.batch_size
     # Answer an image from a pipe before reading the next.
-    ahead = 0 if inputs.STDIN in parsed.inputs else batch
+    ahead = 0 if inputs.STDIN in parsed.inputs else batch_size
     read = inputs.read_ahead(_inputs(parsed), ahead, parsed.max_pixels)
-    while images := list(itertools.islice(read, batch)):
-        for image, answer in zip(images, _answers(classifier, images, parsed.top), strict=True):
+    while batch := list(itertools.islice(read, batch_size)):
+        for source, answer in zip(batch, _answers(classifier, batch, parsed.top), strict=True):
             unreadable += isinstance(answer, str)
-            _say(image.name, answer, as_json=parsed.json)
+            _print(source.name, answer, as_json=parsed.json)
     return 2 if unreadable else 0
 
 
 def _answers(
-    classifier: Classifier, images: Sequence[inputs.Read], top: int
+    classifier: Classifier, batch: Sequence[inputs.Input], top: int
 ) -> list[Classification | str]:
-    """Returns the classification of each image, or why it failed."""
+    """Returns the classification of each input, or why there is none."""
     classifier.reset()
-    good = [image.picture for image in images if image.picture is not None]
-    found = iter(_classified(classifier, good, top))
+    images = [source.image for source in batch if source.image is not None]
+    classifications = iter(_classified(classifier, images, top))
     return [
-        next(found)
-        if image.picture is not None
-        else image.error or "a video; classify takes images"
-        for image in images
+        next(classifications)
+        if source.image is not None
+        else source.error or "a video; classify takes images"
+        for source in batch
     ]
 
 
 def _classified(
     classifier: Classifier, images: Sequence[Image.Image], top: int
 ) -> Sequence[Classification | str]:
-    """Classifies a batch; if that fails, one image at a time."""
+    """Classifies a batch; if that fails, each image separately, so that only bad images fail."""
     if not images:
         return []
     try:
@@ -113,7 +113,8 @@ def _classified(
     return [_classified(classifier, [image], top)[0] for image in images]
 
 
-def _say(name: str, answer: Classification | str, *, as_json: bool) -> None:
+def _print(name: str, answer: Classification | str, *, as_json: bool) -> None:
+    """Prints a classification; an error goes to standard error, and with `as_json` to both."""
     if isinstance(answer, str):
         say(f"yolotf: {name}: {answer}")
         if as_json:
@@ -126,9 +127,9 @@ def _say(name: str, answer: Classification | str, *, as_json: bool) -> None:
 
 def _inputs(parsed: argparse.Namespace) -> Iterator[str]:
     """Yields the names of the images; at the end, prints a note on skipped files."""
-    passed_over: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     yield from inputs.expanded(
-        parsed.inputs, recursive=parsed.recursive, passed_over=passed_over, videos=False
+        parsed.inputs, recursive=parsed.recursive, skipped=skipped, videos=False
     )
-    if passed_over:
-        arguments.note(inputs.about_passed_over(passed_over))
+    if skipped:
+        arguments.note(inputs.about_skipped(skipped))

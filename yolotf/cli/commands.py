@@ -30,8 +30,11 @@ COMMANDS = {
     "build-op": ("build_op", "compile the op for the installed TensorFlow"),
     "doctor": ("doctor", "describe the environment: versions, op, threads, memory, packages"),
 }
-"""Command name -> (its module in this package, its purpose). A module has `add_arguments(parser)`
-and `main(parsed)`, which returns the exit code; it is imported only when its command is run."""
+"""Command name -> (its module in this package, its purpose).
+
+A module has `add_arguments(parser)` and `main(parsed)`, which returns the exit code. It is imported
+only when its command is run.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _occupy_closed_streams()
     parsed = _parser(given).parse_args(given)
     if sys.stdout is None:
-        print("yolotf: standard output is closed, the answer has nowhere to go", file=sys.stderr)
+        print(
+            "yolotf: standard output is closed; there is nowhere to print the result",
+            file=sys.stderr,
+        )
         return 2
     try:
         code: int = parsed.main(parsed)
@@ -67,10 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"yolotf: {describe_memory(error)}")
         return 2
     except Exception as error:
-        refused = of_tensorflow(error)
-        if refused is None:
+        translated = of_tensorflow(error)
+        if translated is None:
             raise
-        say(f"yolotf: {refused}")
+        say(f"yolotf: {translated}")
         return 2
     return code
 
@@ -82,16 +88,16 @@ def describe(error: Exception) -> str:
         text = error.strerror[:1].lower() + error.strerror[1:]
         if error.filename is not None:
             text = f"{os.fsdecode(error.filename)}: {text}"
-        elif text.startswith("no usable temporary directory"):  # the words of Python's tempfile
+        elif text.startswith("no usable temporary directory"):  # from Python's tempfile
             text += "; set TMPDIR to a folder that this user can write to"
     return shown(text)
 
 
 def describe_memory(error: MemoryError) -> str:
     """Returns one sentence: NumPy's message, which gives the size, but not C++'s."""
-    words = str(error)
-    said = f": {words}" if words and not words.startswith("std::") else ""
-    return shown(f"there is no memory left{said}; pass fewer or smaller images")
+    text = str(error)
+    details = f": {text}" if text and not text.startswith("std::") else ""
+    return shown(f"there is no memory left{details}; pass fewer or smaller images")
 
 
 def _discard_output() -> None:
@@ -116,7 +122,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"yolotf {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    wanted = next((one for one in given if not one.startswith("-")), None)
+    wanted = next((argument for argument in given if not argument.startswith("-")), None)
     for name, (module_name, purpose) in COMMANDS.items():
         command = commands.add_parser(name, help=purpose)
         if name == wanted:

@@ -1,4 +1,4 @@
-"""The command `yolotf convert`."""
+"""`yolotf convert`: converts weights to other formats."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-f",
         "--fixed_input_shape",
         action="store_true",
-        help="accept images of the cfg's size; the default of the first form",
+        help="accept images of the cfg's size only; the default of the first form",
     )
     parser.add_argument(
         "-r", "--yolo4_reorder", action="store_true", help="output the heads in the opposite order"
@@ -118,11 +118,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """Runs the command `yolotf convert` and returns its exit code.
+    """Runs the command and returns its exit code.
 
-    Besides `FILE --cfg CFG -o OUTPUT` it accepts the arguments of YAD2K, keras-yolo3 and
-    keras-YOLOv3-model-set, `CFG WEIGHTS OUTPUT`. It then does what they do: writes a model for
-    images of any size, if the network allows it, and a file with the anchors beside it.
+    Beside `FILE --cfg CFG -o OUTPUT` it accepts the arguments of YAD2K, keras-yolo3 and
+    keras-YOLOv3-model-set, `CFG WEIGHTS OUTPUT`. Like those programs, it then writes a model for
+    images of any size, if the network allows it, and a file with the anchors beside the model.
     """
     old_style = len(parsed.files) == 3
     source, weights, output = _arguments(parsed)
@@ -133,38 +133,18 @@ def main(parsed: argparse.Namespace) -> int:
     arguments.require_file(weights)
     for warning in network.warnings:
         note(warning)
-    any_size = parsed.any_size
-    if old_style and kind != ".tflite" and not (any_size or parsed.fixed_input_shape):
-        try:
-            check_any_size(network, kind)
-            any_size = True
-        except errors.UnsupportedSectionError as error:
-            note(f"the model takes images of {_size(network)} only: {error.message}")
-    if any_size:
-        check_any_size(network, kind)
+    any_size = _is_any_size(parsed, network, kind, old_style=old_style)
     read = [source, weights, parsed.names, parsed.tree, *(parsed.int8 or ())]
     read = [path for path in read if path is not None]
     for path in (output, anchors):
         if path and Path(path).is_file():
             checked_target(path, overwrite=parsed.overwrite, inputs=read)
-    if parsed.plot_model:
-        note("-p does nothing: plot the model with keras.utils.plot_model")
-    if parsed.weights_only and kind == ".h5":
-        note("-w: .h5 holds the model too, load_weights reads it; .weights.h5 has weights alone")
-    elif parsed.weights_only and kind not in (".weights.h5", ".safetensors"):
-        raise errors.YolotfError(f"{output}: -w writes .weights.h5, .safetensors or .h5")
-    names = parsed.names
-    if kind in NAMING:
-        names = names or stock_names(network)
-    if parsed.suppress and network.heads and suppression_of(network).kind != "default":
-        note(
-            f"--suppress excludes by overlap alone, not by nms_kind={suppression_of(network).kind} "
-            "as the cfg says"
-        )
+    _check_options(parsed, network, output, kind)
+    names = parsed.names or (stock_names(network) if kind in NAMING else None)
     from yolotf.cli import progress as bars  # imports rich
 
     with held_back_stderr() as stream, bars.stages(stream) as progress:
-        done = convert(
+        conversion = convert(
             weights,
             network,
             output,
@@ -188,11 +168,9 @@ def main(parsed: argparse.Namespace) -> int:
             max_boxes=parsed.max_boxes,
             progress=progress,
         )
-    for warning in done.loaded.warnings:
-        note(warning)
-    for text in done.notes:
+    for text in (*conversion.loaded.warnings, *conversion.notes):
         note(text)
-    print(printable(str(done)))
+    print(printable(str(conversion)))
     if anchors and write_anchors(network, anchors, overwrite=parsed.overwrite):
         print(printable(f"anchors -> {anchors}"))
     return 0
@@ -216,5 +194,44 @@ def _arguments(parsed: argparse.Namespace) -> tuple[str, str, str]:
             )
 
 
-def _size(network: cfg.Network) -> str:
-    return f"{network.input_shape.width}x{network.input_shape.height}"
+def _is_any_size(
+    parsed: argparse.Namespace, network: cfg.Network, kind: str, *, old_style: bool
+) -> bool:
+    """Returns whether the model takes images of any size, the default of the second form.
+
+    Raises:
+        UnsupportedSectionError: `--any-size` was given, and the network does not allow it.
+    """
+    if parsed.any_size:
+        check_any_size(network, kind)
+        return True
+    if not old_style or parsed.fixed_input_shape or kind == ".tflite":
+        return False
+    try:
+        check_any_size(network, kind)
+    except errors.UnsupportedSectionError as error:
+        size = f"{network.input_shape.width}x{network.input_shape.height}"
+        note(f"the model takes images of {size} only: {error.message}")
+        return False
+    return True
+
+
+def _check_options(
+    parsed: argparse.Namespace, network: cfg.Network, output: str, kind: str
+) -> None:
+    """Prints notes on options that change less than expected.
+
+    Raises:
+        YolotfError: `-w`, and the output is not a file of weights.
+    """
+    if parsed.plot_model:
+        note("-p does nothing: plot the model with keras.utils.plot_model")
+    if parsed.weights_only and kind == ".h5":
+        note("-w: a .h5 file contains the model, too; for the weights alone use .weights.h5")
+    elif parsed.weights_only and kind not in (".weights.h5", ".safetensors"):
+        raise errors.YolotfError(f"{output}: -w writes .weights.h5, .safetensors or .h5")
+    if parsed.suppress and network.heads and suppression_of(network).kind != "default":
+        note(
+            "--suppress removes boxes by overlap alone and ignores the cfg's "
+            f"nms_kind={suppression_of(network).kind}"
+        )

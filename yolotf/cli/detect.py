@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import collections
 import re
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from yolotf.cli import arguments, inputs, label_files, network_files
 from yolotf.cli.detection_results import Result, Totals, print_json, print_text
 from yolotf.cli.detection_run import DetectionRun, results_of
 from yolotf.cli.output_folder import OutputFolder
+from yolotf.darknet.class_names import Names
 from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.darknet.network import Network
 from yolotf.errors import YolotfError
 from yolotf.files import atomic
 from yolotf.text import plural
+
+if TYPE_CHECKING:
+    from yolotf.inference.detector import Detector
 
 _AHEAD = 4
 """Images to read ahead while the network runs."""
@@ -42,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--classes",
         metavar="N|NAMES",
-        help="a number: number of classes, in place of the cfg's; a list of names or numbers "
-        "(person,car or 0,): the same as --only",
+        help="number of classes, in place of the cfg's; or a list of class names or numbers "
+        "(person,car or 0,), the same as --only",
     )
     add("--only", metavar="NAMES", help="detect only these classes, by name or number from 0")
     arguments.add_size(parser)
@@ -111,6 +117,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(parsed: argparse.Namespace) -> int:
     """Runs the command; returns 0, or 2 if an input could not be read."""
     network_files.complete(parsed)
+    network, only = _network_and_only(parsed)
+    for path in (parsed.names, parsed.weights):
+        arguments.require_file(path)
+    names = network_files.names_of(parsed, network)
+    skipped: Counter[str] = Counter()
+    expanded = inputs.expanded(parsed.inputs, recursive=parsed.recursive, skipped=skipped)
+    # Names on standard input are read while the network runs.
+    listed = None if inputs.STDIN in parsed.inputs else list(expanded)
+    named = [parsed.weights, parsed.names, parsed.cfg, parsed.tree, parsed.coco_like]
+    read = [path for path in (*named, *(listed or ())) if path is not None]
+    output = _output_folder(parsed, read)
+    print_result = print_json if parsed.json else print_text
+    totals = Totals()
+    if listed is not None and all(map(inputs.is_missing, listed)):
+        # All inputs are missing: do not spend a second on building the network.
+        for name in listed:
+            result = Result(name, error="no such file or directory")
+            print_result(result)
+            totals.add(result)
+        print(totals, file=sys.stderr)
+        return 2
+    if missing := [name for name in listed or () if inputs.is_missing(name)]:
+        arguments.note(
+            f"{len(missing)} of {plural(len(listed or ()), 'input')} do not exist; the first: "
+            f"{missing[0]}"
+        )
+    like: label_files.ResultsLike | None = None
+    if parsed.coco_like:
+        like = label_files.ResultsLike(parsed.coco_like)
+        like.check(name for name in listed or () if not inputs.is_video(name))
+    detector = _detector(parsed, network, names, only)
+    if output is not None:
+        output.folder.mkdir(parents=True, exist_ok=True)
+    coco: label_files.CocoResults | None = like
+    if like is not None:
+        like.pair(detector.class_names, max(head.classes for head in detector.network.heads))
+    elif parsed.coco_json:
+        coco = label_files.CocoResults(detector.class_names)
+    run = _run(parsed, detector, output)
+    from yolotf.cli import progress  # imports rich
+
+    bar_of = progress.counted(None if listed is None else len(listed))
+    with arguments.warnings_as_notes(), bar_of as bar:
+        for result in results_of(expanded if listed is None else listed, run, bar):
+            print_result(result)
+            totals.add(result)
+            if coco is not None and result.detections is not None:
+                name = inputs.shown(result.path)
+                coco.add(name, result.frame, result.detections, result.size, result.seconds)
+    if coco is not None:
+        coco.write(parsed.coco_json, overwrite=parsed.overwrite, inputs=read)
+    for text in like.notes if like is not None else ():
+        arguments.note(text)
+    if output is not None and output.renamed:
+        arguments.note(output.about_renamed())
+    if skipped:
+        arguments.note(inputs.about_skipped(skipped))
+    print(totals, file=sys.stderr)
+    return 2 if totals.unreadable else 0
+
+
+def _network_and_only(parsed: argparse.Namespace) -> tuple[Network, str | None]:
+    """Returns the network and the classes to detect; `--classes` means either.
+
+    Raises:
+        YolotfError: the network does not take images.
+    """
     classes, only = parsed.classes, parsed.only
     if classes is not None and not re.fullmatch(r"[+-]?\d+", classes):
         classes, only = None, ",".join(filter(None, (only, classes)))
@@ -128,58 +201,48 @@ def main(parsed: argparse.Namespace) -> int:
             source=network.source,
             found=channels,
         )
-    for path in (parsed.names, parsed.weights):
-        arguments.require_file(path)
-    names = network_files.names_of(parsed, network)
-    parsed.save_txt |= parsed.save_conf
+    return network, only
+
+
+def _output_folder(parsed: argparse.Namespace, read: Sequence[str]) -> OutputFolder | None:
+    """Checks where the run may write; returns the folder for drawings and labels, if any.
+
+    Raises:
+        OSError: an output's path is taken, or its folder does not exist.
+        YolotfError: the options do not go together.
+    """
     if parsed.coco_like and not parsed.coco_json:
-        raise YolotfError("--coco-like says which ids --coco-json writes; name its file, too")
-    streaming = inputs.STDIN in parsed.inputs
-    passed_over: collections.Counter[str] = collections.Counter()
-    given = inputs.expanded(parsed.inputs, recursive=parsed.recursive, passed_over=passed_over)
-    known: list[str] | None = None if streaming else list(given)
+        raise YolotfError(
+            "--coco-like needs --coco-json FILE, the file whose image and category ids it sets"
+        )
+    parsed.save_txt |= parsed.save_conf
     folder = parsed.output
     if folder is None and (parsed.save_txt or not parsed.json):
         folder = "detections"
-    drawn = parsed.output is not None or not parsed.json
-    named = [parsed.weights, parsed.names, parsed.cfg, parsed.tree, parsed.coco_like]
-    read = [path for path in (*named, *(known or ())) if path is not None]
     written = [Path(parsed.coco_json)] if parsed.coco_json else []
     if parsed.coco_json and not parsed.coco_like:
         written.append(label_files.images_path(parsed.coco_json))
     for path in written:
         target = atomic.checked_target(path, overwrite=parsed.overwrite, inputs=read)
         if target.parent != Path(folder or ".").resolve() and not target.parent.is_dir():
-            raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
-    out: OutputFolder | None = None
-    if folder is not None:
-        atomic.check_no_url(folder)
-        out = OutputFolder(Path(folder), read, written, overwrite=parsed.overwrite)
-    say = print_json if parsed.json else print_text
-    count = Totals()
-    if known is not None and all(map(inputs.is_missing, known)):
-        # All inputs are missing: do not spend a second on building the network.
-        for name in known:
-            item = Result(name, error="no such file or directory")
-            say(item)
-            count.add(item)
-        print(count, file=sys.stderr)
-        return 2
-    if missing := [name for name in known or () if inputs.is_missing(name)]:
-        arguments.note(
-            f"{len(missing)} of {plural(len(known or ()), 'input')} are not there; the first: "
-            f"{missing[0]}"
-        )
-    like: label_files.ResultsLike | None = None
-    if parsed.coco_like:
-        like = label_files.ResultsLike(parsed.coco_like)
-        like.check(name for name in known or () if not inputs.is_video(name))
+            raise FileNotFoundError(f"{path.parent}: no such folder; create it first")
+    if folder is None:
+        return None
+    atomic.check_no_url(folder)
+    return OutputFolder(Path(folder), read, written, overwrite=parsed.overwrite)
 
+
+def _detector(
+    parsed: argparse.Namespace,
+    network: Network,
+    names: Names,
+    only: str | None,
+) -> Detector:
     with arguments.quiet():
         # Imported late, after arguments and paths were checked.
         from yolotf.inference.detector import Detector
 
-        detector = Detector(
+        return Detector(
             network,
             parsed.weights,
             class_names=names,
@@ -196,50 +259,23 @@ def main(parsed: argparse.Namespace) -> int:
             engine=parsed.engine,
             precision=parsed.precision,
         )
-    if out is not None:
-        out.folder.mkdir(parents=True, exist_ok=True)
-    work = DetectionRun(
-        detect=lambda pictures: detector(list(pictures)),
+
+
+def _run(
+    parsed: argparse.Namespace, detector: Detector, output: OutputFolder | None
+) -> DetectionRun:
+    return DetectionRun(
+        detect=lambda images: detector(list(images)),
         reset=detector.reset,
         stateful=detector.stateful,
-        out=out,
-        drawn=drawn,
+        output=output,
+        drawn=parsed.output is not None or not parsed.json,
         labels=parsed.save_txt,
         scores=parsed.save_conf,
-        style=_style(parsed),
+        style={"line_width": parsed.line_width, "labels": not parsed.no_labels},
         overwrite=parsed.overwrite,
         max_pixels=parsed.max_pixels,
-        batch=parsed.batch_size,
+        batch_size=parsed.batch_size,
         # Answer an image from a pipe before reading the next.
-        ahead=0 if streaming else max(_AHEAD, parsed.batch_size),
+        ahead=0 if inputs.STDIN in parsed.inputs else max(_AHEAD, parsed.batch_size),
     )
-    coco: label_files.CocoResults | None = like
-    if like is not None:
-        like.know(detector.class_names, max(head.classes for head in detector.network.heads))
-    elif parsed.coco_json:
-        coco = label_files.CocoResults(detector.class_names)
-    from yolotf.cli import progress  # imports rich
-
-    bar_of = progress.counted(None if known is None else len(known))
-    with arguments.warnings_as_notes(), bar_of as bar:
-        for item in results_of(given if known is None else known, work, bar):
-            say(item)
-            count.add(item)
-            if coco is not None and item.found is not None:
-                name = inputs.shown(item.path)
-                coco.add(name, item.frame, item.found, item.size, item.seconds)
-    if coco is not None:
-        coco.write(parsed.coco_json, overwrite=parsed.overwrite, inputs=read)
-    for text in like.notes if like is not None else ():
-        arguments.note(text)
-    if out is not None and out.renamed:
-        arguments.note(out.about_renamed())
-    if passed_over:
-        arguments.note(inputs.about_passed_over(passed_over))
-    print(count, file=sys.stderr)
-    return 2 if count.unreadable else 0
-
-
-def _style(parsed: argparse.Namespace) -> dict[str, Any]:
-    """Returns the arguments of `Detections.draw`."""
-    return {"line_width": parsed.line_width, "labels": not parsed.no_labels}

@@ -1,4 +1,4 @@
-"""The results of `yolotf detect`: for an image or frame, in all, as text and as JSON."""
+"""The results of `yolotf detect`, one for each image or video frame, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from yolotf.text import plural, printable
 
 @dataclass
 class Result:
-    """The result for one image or video frame, or an input that could not be read.
+    """The result for an image, a video frame, or an input that could not be read.
 
     Attributes:
-        path: as given, or in a folder; or a stream's URL or a camera's number.
+        path: the input: a file as given or as found in a folder, a stream's URL or a camera's
+            number.
         size: (width, height) in pixels.
-        found: the detections.
+        detections: None if the input could not be read.
         drawing: path of the drawing.
         labels: path of the label file in Darknet's format.
-        frame: index in the video, from 0.
+        frame: index of the frame in the video, from 0; None for an image.
         seconds: position of the frame in the video.
-        error: why there is no result.
+        error: why there are no detections.
     """
 
     path: str
     size: tuple[int, int] = (0, 0)
-    found: Detections | None = None
+    detections: Detections | None = None
     drawing: Path | None = None
     labels: Path | None = None
     frame: int | None = None
@@ -41,11 +42,11 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Returns the object that `--json` prints."""
         about: dict[str, Any] = {"path": inputs.shown(self.path)}
-        if self.found is None:
+        if self.detections is None:
             return {**about, "error": self.error}
         if self.frame is not None:
             about.update(frame=self.frame, seconds=self.seconds)
-        about.update(width=self.size[0], height=self.size[1], **self.found.to_dict())
+        about.update(width=self.size[0], height=self.size[1], **self.detections.to_dict())
         if self.drawing is not None:
             about["drawing"] = str(self.drawing)
         if self.labels is not None:
@@ -54,53 +55,53 @@ class Result:
 
 
 class Totals:
-    """Counts for the summary line at the end."""
+    """The numbers in the summary line at the end, and the time since the start."""
 
     def __init__(self) -> None:
-        self.pictures = self.detections = self.unreadable = 0
+        self.images = self.detections = self.unreadable = 0
         self.started = time.perf_counter()
 
-    def add(self, item: Result) -> None:
+    def add(self, result: Result) -> None:
         """Counts a result."""
-        if item.found is None:
+        if result.detections is None:
             self.unreadable += 1
         else:
-            self.pictures += 1
-            self.detections += len(item.found)
+            self.images += 1
+            self.detections += len(result.detections)
 
     def __str__(self) -> str:
         seconds = time.perf_counter() - self.started
         text = (
-            f"{plural(self.pictures, 'image')}, "
+            f"{plural(self.images, 'image')}, "
             f"{plural(self.detections, 'detection')}, {seconds:.1f} s"
         )
         return f"{text}, {self.unreadable} not read" if self.unreadable else text
 
 
-def print_text(item: Result) -> None:
+def print_text(result: Result) -> None:
     """Prints a result for people; an error goes to standard error."""
-    if item.found is None:
-        _complain(item)
+    if result.detections is None:
+        _print_error(result)
         return
-    where = _name(inputs.shown(item.path))
-    if item.frame is not None:
-        where += f" frame {item.frame}"
-    # Each image has its drawing; a video's is printed once.
-    drawn = f" -> {_name(item.drawing)}" if item.drawing and not item.frame else ""
-    print(printable(f"{where}{drawn}\n{item.found}\n"), flush=True)
+    title = _printable(inputs.shown(result.path))
+    if result.frame is not None:
+        title += f" frame {result.frame}"
+    # Each image has its own drawing; a video has one, printed with the first frame.
+    drawing = f" -> {_printable(result.drawing)}" if result.drawing and not result.frame else ""
+    print(printable(f"{title}{drawing}\n{result.detections}\n"), flush=True)
 
 
-def print_json(item: Result) -> None:
+def print_json(result: Result) -> None:
     """Prints a result as a line of JSON; an error also goes to standard error."""
-    if item.found is None:
-        _complain(item)
-    print(to_json(item.to_dict()), flush=True)
+    if result.detections is None:
+        _print_error(result)
+    print(to_json(result.to_dict()), flush=True)
 
 
-def _complain(item: Result) -> None:
-    messages.say(f"yolotf: {_name(inputs.shown(item.path))}: {item.error}")
+def _print_error(result: Result) -> None:
+    messages.say(f"yolotf: {_printable(inputs.shown(result.path))}: {result.error}")
 
 
-def _name(path: str | Path) -> str:
-    """Returns a printable name, even if the file name is not UTF-8."""
+def _printable(path: str | Path) -> str:
+    """Returns a path as text that can be printed, even if the file's name is not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""`yolotf doctor`: what yolotf runs on, and what slows it down here."""
+"""`yolotf doctor`: describes what yolotf runs on, and what slows it down."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ OPTIONAL = {
     "safetensors": "convert to .safetensors",
     "onnx": "convert to .onnx",
 }
-"""Modules of the optional dependencies, and what each enables."""
+"""Module of an optional dependency -> what it is needed for."""
+
+
+_HAS_GPU = "TensorFlow sees a GPU"
+_NO_DISTRIBUTION = "unknown; no installed distribution provides it"
+"""The version of a module that was not installed as a package."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,13 +64,13 @@ def _text(facts: Any) -> str:
         return ", ".join(map(str, facts)) or "none"
     if facts is None:
         return "none"
-    return (
-        {True: "yes", False: "no"}.get(facts, str(facts)) if isinstance(facts, bool) else str(facts)
-    )
+    if isinstance(facts, bool):
+        return "yes" if facts else "no"
+    return str(facts)
 
 
 def topics() -> dict[str, Any]:
-    """Returns all facts by topic, for JSON."""
+    """Returns the facts of each topic, ready for JSON."""
     return {
         "yolotf": {"version": _version("yolotf"), "folder": str(op_library.op_folder().parent)},
         "python": {"version": platform.python_version(), "platform": platform.platform()},
@@ -90,7 +95,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _distributions(module: str) -> list[str]:
-    """Returns the distributions that provide a module, without duplicates."""
+    """Returns the names of the distributions that provide a module."""
     return sorted(set(metadata.packages_distributions().get(module, [])))
 
 
@@ -99,7 +104,7 @@ def _tensorflow() -> dict[str, Any]:
         return {"version": None, "advice": "pip install tensorflow or pip install tensorflow-cpu"}
     names = _distributions("tensorflow")
     facts: dict[str, Any] = {
-        "version": _version(names[0]) if names else "of no distribution",
+        "version": _version(names[0]) if names else _NO_DISTRIBUTION,
         "distribution": names,
         "keras": _version("keras"),
     }
@@ -114,7 +119,7 @@ def _writing() -> dict[str, Any]:
     """Returns how `load_darknet_weights` writes variables, and why."""
     facts: dict[str, Any] = {"path": "portable", "op_for_tensorflow": op_library.built_minors()}
     if importlib.util.find_spec("tensorflow") is None:
-        return {**facts, "reason": "there is no TensorFlow"}
+        return {**facts, "reason": "TensorFlow is not installed"}
     try:
         with arguments.quiet():
             op_library.op_library()
@@ -128,7 +133,7 @@ def _detecting() -> dict[str, Any]:
     facts: dict[str, Any] = {"path": "none"}
     try:
         if tensorflow_library.has_gpu():
-            return {"path": "TensorFlow's Python", "reason": "there is a GPU for it"}
+            return {"path": "TensorFlow's Python", "reason": _HAS_GPU}
         with arguments.quiet():
             tensorflow_library.load()
     except Exception as error:  # including a broken TensorFlow
@@ -141,15 +146,15 @@ def _detecting() -> dict[str, Any]:
 
 def _engines() -> dict[str, str]:
     """Returns for each `engine=` its version, or how to install it."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for name in ENGINES:
         names = _distributions(name)
         if importlib.util.find_spec(name) is None:
             extra = {"tensorflow": "tf"}.get(name, name)
-            found[name] = f'missing; pip install "yolotf[{extra}]"'
+            versions[name] = f'missing; pip install "yolotf[{extra}]"'
         else:
-            found[name] = (_version(names[0]) if names else None) or "of no distribution"
-    return found
+            versions[name] = (_version(names[0]) if names else None) or _NO_DISTRIBUTION
+    return versions
 
 
 def _onednn() -> dict[str, Any]:
@@ -165,7 +170,7 @@ def _onednn() -> dict[str, Any]:
 def _kernels() -> dict[str, Any]:
     try:
         if tensorflow_library.has_gpu():
-            return {"kernels": "TensorFlow's choice", "reason": "there is a GPU for it"}
+            return {"kernels": "TensorFlow's choice", "reason": _HAS_GPU}
         with arguments.quiet():
             tensorflow_library.load()
     except Exception as error:  # including a broken TensorFlow
@@ -174,8 +179,8 @@ def _kernels() -> dict[str, Any]:
     facts = {"kernels": chosen.name, "reason": chosen.reason}
     if not chosen.optimized:
         facts["advice"] = (
-            f"{onednn.SWITCH}=0 is a fifth faster for most networks, and half as fast for those of "
-            "grouped or depthwise convolutions; try both"
+            f"{onednn.SWITCH}=0 is a fifth faster for most networks, and half as fast for networks "
+            "with grouped or depthwise convolutions; try both"
         )
     return facts
 
@@ -190,7 +195,7 @@ def _processor() -> dict[str, Any]:
 
 
 def _huge_pages() -> dict[str, Any]:
-    """Returns the setting of transparent huge pages, which weights are allocated on if possible."""
+    """Returns the mode of transparent huge pages, in which weights are allocated if possible."""
     text = _read("/sys/kernel/mm/transparent_hugepage/enabled")
     mode = text.partition("[")[2].partition("]")[0] if text else None
     facts: dict[str, Any] = {"mode": mode}
@@ -202,13 +207,13 @@ def _huge_pages() -> dict[str, Any]:
 def _lease() -> dict[str, Any]:
     """Returns whether the kernel grants leases, which protect a mapped file from being changed."""
     if not hasattr(fcntl, "F_SETLEASE"):
-        return {"granted": False, "reason": "this system has none; files are read into memory"}
+        return {"granted": False, "reason": "this system has no leases; files are read into memory"}
     try:
-        made = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed before the lease is asked for
+        temporary = tempfile.NamedTemporaryFile()  # noqa: SIM115 (closed before the lease is taken)
     except OSError as error:
         return {"granted": False, "reason": f"not tried: {error.strerror or error}"}
-    with Path(made.name).open("rb") as file:
-        made.close()
+    with Path(temporary.name).open("rb") as file:
+        temporary.close()
         try:
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         except OSError as error:
@@ -219,7 +224,7 @@ def _lease() -> dict[str, Any]:
 
 def _cache() -> dict[str, Any]:
     folder = cache_folder()
-    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
     return {
         "path": str(folder),
         "exists": folder.is_dir(),
@@ -231,7 +236,7 @@ def _installed(module: str, purpose: str) -> str:
     if importlib.util.find_spec(module) is None:
         return f"missing, for {purpose}"
     names = _distributions(module)
-    return (_version(names[0]) if names else None) or "there"
+    return (_version(names[0]) if names else None) or "installed"
 
 
 def _read(path: str) -> str | None:

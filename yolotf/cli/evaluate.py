@@ -21,21 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "yolotf eval (--data DATA | --coco INSTANCES.JSON) --cfg CFG|NAME "
         "--weights FILE [options]\n       yolotf eval --compare A.json B.json [--json]"
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "--data",
         metavar="DATA",
         help="Darknet's data file (obj.data), Ultralytics' data.yaml, or a folder of images and "
         "labels",
     )
-    what.add_argument(
+    source.add_argument(
         "--coco", metavar="INSTANCES.JSON", help="a COCO file; also computes COCO's twelve metrics"
     )
-    what.add_argument(
+    source.add_argument(
         "--compare",
         nargs=2,
         metavar=("A.json", "B.json"),
-        help="compare two outputs of eval --json",
+        help="compare two results of eval --json",
     )
     arguments.add_network(parser, required=False)
     parser.add_argument("--weights", metavar="FILE", help="the .weights file")
@@ -108,11 +108,11 @@ def _share(text: str) -> float:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """Runs the command `yolotf eval` and returns its exit code."""
+    """Runs the command; returns 0, or 1 if an image could not be read."""
     if parsed.compare:
         return _compare(parsed)
     if parsed.cfg is None:
-        parsed.parser.error("--cfg is needed with --data and --coco")
+        parsed.parser.error("--data and --coco need --cfg")
     network_files.complete(parsed)
     if parsed.plot:
         # Fail now rather than after hours of detection.
@@ -127,7 +127,9 @@ def main(parsed: argparse.Namespace) -> int:
         return evaluate_classifier.main(parsed, network, names)
     if parsed.top or parsed.resize in ("crop", "letter-box", "stretch"):
         option = "--top" if parsed.top else f"--resize {parsed.resize}"
-        raise ValueError(f"{option}: {network.source} is a detector; leave it out")
+        raise ValueError(
+            f"{option} is for classifiers, {network.source} is a detector; leave the option out"
+        )
     if parsed.coco:
         data = evaluation.read_coco(parsed.coco, images=parsed.images)
     else:
@@ -135,16 +137,15 @@ def main(parsed: argparse.Namespace) -> int:
     for note in data.notes:
         arguments.note(note)
     read = [parsed.data or parsed.coco, parsed.cfg, parsed.weights]
-    read += [picture.path for picture in data.images]
+    read += [image.path for image in data.images]
     read += [path for path in (parsed.tree, parsed.names) if path is not None]
     if parsed.plot:
         evaluation.figure_for(parsed.plot, overwrite=parsed.overwrite, inputs=read)
     if data.unlabelled:
-        message = (
-            f"yolotf: {len(data.unlabelled)} of {len(data.images)} images have no label file "
-            f"and count as empty; the first: {evaluation.label_path(data.unlabelled[0])}"
+        say(
+            f"yolotf: {len(data.unlabelled)} of {len(data.images)} images have no label file and "
+            f"count as empty; the first: {evaluation.label_path(data.unlabelled[0])}"
         )
-        say(message)
     from yolotf.cli import progress  # imports rich
 
     with arguments.warnings_as_notes(), progress.counted(len(data.images)) as bar:
@@ -173,15 +174,15 @@ def main(parsed: argparse.Namespace) -> int:
     for path, error in result.unread:
         say(f"yolotf: {path}: {error}")
     if result.unread:
-        few = f"{len(result.unread)} of {result.images} images could not be read"
-        say(f"yolotf: {few} and counted as empty")
+        count = f"{len(result.unread)} of {result.images} images"
+        say(f"yolotf: {count} could not be read and counted as empty")
     return 1 if result.unread else 0
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    found = evaluation.compare(*(evaluation.read_result(path) for path in parsed.compare))
+    comparison = evaluation.compare(*(evaluation.read_result(path) for path in parsed.compare))
     if parsed.json:
-        print(to_json(found))
+        print(to_json(comparison))
     else:
-        print(printable("\n".join(evaluation.comparison_lines(found))))
+        print(printable("\n".join(evaluation.comparison_lines(comparison))))
     return 0

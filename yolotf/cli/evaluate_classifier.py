@@ -1,4 +1,4 @@
-"""`yolotf eval` for a classifier: top-1 and top-5 accuracy."""
+"""`yolotf eval` for a classifier: top-1 and top-k accuracy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
         0, or 1 if an image could not be read.
     """
     if not parsed.data:
-        raise ValueError("--data is needed for a classifier: a data file, or a folder of folders")
+        raise ValueError(
+            "a classifier needs --data: a data file, or a folder with a subfolder for each class"
+        )
     _refuse_options_of_detectors(parsed, network)
     data = classification.read_labelled_images(parsed.data)
     for note in data.notes:
@@ -59,17 +61,15 @@ def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
     return 1 if result.unread else 0
 
 
-_OF_BOXES = ("like", "match_iou", "points", "score_threshold")
+_FOR_BOXES = ("like", "match_iou", "points", "score_threshold")
 
 
 def _refuse_options_of_detectors(parsed: argparse.Namespace, network: Network) -> None:
-    """Raises for options that only apply to boxes."""
-    for option in ("coco", "images", "letter_box", "plot", *_OF_BOXES):
+    """Raises ValueError for an option that only applies to detectors."""
+    for option in ("coco", "images", "letter_box", "plot", *_FOR_BOXES):
         if getattr(parsed, option) != parsed.parser.get_default(option):
             name = option.replace("_", "-")
             if parsed.letter_box is False:
                 name = name.replace("letter-box", "no-letter-box")
             advice = "; see --resize" if option == "letter_box" else ""
-            raise ValueError(
-                f"--{name}: {network.source} is a classifier, and finds no boxes{advice}"
-            )
+            raise ValueError(f"--{name} is for detectors, {network.source} is a classifier{advice}")

@@ -1,4 +1,4 @@
-"""The command `yolotf export`: `Detector.export` and `Classifier.export`."""
+"""`yolotf export`: writes a SavedModel with `Detector.export` or `Classifier.export`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    """Runs the command `yolotf export`; returns 0 once the folder is written."""
+    """Runs the command and returns its exit code."""
     arguments.temporary_files_near(parsed.output)
     network = arguments.network_of(
         parsed.cfg, parsed.classes, parsed.size, parsed.dialect, parsed.tree

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 _STREAM = re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp)://", re.IGNORECASE)
 _CAMERA_DIGITS = 9
-"""OpenCV takes a C int."""
+"""Most digits of a camera's number, which OpenCV takes as a C int."""
 STDIN = "-"
-"""The input that means: names on standard input, one a line."""
+"""This input stands for names on standard input, one a line."""
 
 
 def expanded(
     given: Iterable[str],
     *,
     recursive: bool = False,
-    passed_over: Counter[str] | None = None,
+    skipped: Counter[str] | None = None,
     videos: bool = True,
 ) -> Iterator[str]:
     """Yields input names; folders and patterns are replaced by the sorted files they contain.
@@ -41,26 +41,26 @@ def expanded(
     Args:
         given: names, folders and patterns.
         recursive: whether to descend into subfolders.
-        passed_over: counts the skipped files of folders by extension.
+        skipped: counts the skipped files of folders by extension.
         videos: whether to include the videos of folders.
     """
-    options: dict[str, Any] = {"recursive": recursive, "passed_over": passed_over, "videos": videos}
-    endings = _KNOWN if videos else IMAGES
+    options: dict[str, Any] = {"recursive": recursive, "skipped": skipped, "videos": videos}
+    wanted = _KNOWN if videos else IMAGES
     for name in given:
         path = Path(name)
         if name == STDIN:
             lines = (line.rstrip("\r\n") for line in sys.stdin)
-            inner = (line for line in lines if line)
-            yield from expanded(inner, **options)
+            names = (line for line in lines if line)
+            yield from expanded(names, **options)
         elif _STREAM.match(name):
             yield name
         elif path.is_dir():
             entries = sorted(path.rglob("*") if recursive else path.iterdir())
-            known = [str(one) for one in entries if one.suffix.lower() in endings]
-            if passed_over is not None:
-                passed_over.update(others(entries))
+            paths = [str(entry) for entry in entries if entry.suffix.lower() in wanted]
+            if skipped is not None:
+                skipped.update(_other_extensions(entries))
             # An empty folder yields itself, to be reported as an unreadable input.
-            yield from known or [str(path)]
+            yield from paths or [str(path)]
         elif glob.has_magic(name) and not path.exists():
             matching = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (of any folder)
             if matching:
@@ -76,20 +76,21 @@ _LABELS = frozenset({".json", ".txt", ".xml"})
 """Extensions that are common beside images and are skipped silently."""
 
 
-def others(entries: Iterable[Path]) -> Iterator[str]:
+def _other_extensions(entries: Iterable[Path]) -> Iterator[str]:
     """Yields the extensions of files that are not images, videos or label files."""
     for entry in entries:
-        ending = entry.suffix.lower()
-        if ending not in _KNOWN | _LABELS and not entry.name.startswith(".") and entry.is_file():
-            yield ending or "without ending"
+        extension = entry.suffix.lower()
+        is_known = extension in _KNOWN | _LABELS or entry.name.startswith(".")
+        if not is_known and entry.is_file():
+            yield extension or "without extension"
 
 
-def about_passed_over(passed_over: Counter[str]) -> str:
+def about_skipped(skipped: Counter[str]) -> str:
     """Returns a sentence about the files that `expanded` skipped."""
-    counts = ", ".join(f"{count} {ending}" for ending, count in sorted(passed_over.items()))
+    counts = ", ".join(f"{count} {extension}" for extension, count in sorted(skipped.items()))
     return (
-        f"{plural(passed_over.total(), 'file')} in folders passed over, neither images nor "
-        f"videos by the ending: {counts}"
+        f"skipped {plural(skipped.total(), 'file')} in folders, whose extensions are not those of "
+        f"images or videos: {counts}"
     )
 
 
@@ -113,7 +114,7 @@ def is_missing(name: str) -> bool:
 
 
 def stem(name: str) -> str:
-    """Returns the stem of the drawing's file name."""
+    """Returns the name of an input's drawing, without extension."""
     if _is_camera(name):
         return f"camera-{name}"
     if is_stream(name):
@@ -126,23 +127,23 @@ def shown(name: str) -> str:
     return name if os.path.exists(name) else shown_url(name)  # noqa: PTH110 (Path's raises)
 
 
-class Read(NamedTuple):
+class Input(NamedTuple):
     """An input with its image, or with the reason why it has none; a video has neither."""
 
     name: str
-    picture: Image.Image | None
+    image: Image.Image | None
     error: str | None
 
 
-def _read(name: str, max_pixels: int) -> Read:
+def _read(name: str, max_pixels: int) -> Input:
     if is_video(name):
-        return Read(name, None, None)
+        return Input(name, None, None)
     if Path(name).is_dir():
-        return Read(name, None, "no images or videos in this folder")
+        return Input(name, None, "no images or videos in this folder")
     try:
-        return Read(name, open_picture(name, max_pixels=max_pixels), None)
+        return Input(name, open_picture(name, max_pixels=max_pixels), None)
     except Exception as error:  # Pillow's decoders raise arbitrary exceptions on damaged files
-        return Read(name, None, _reason(name, error))
+        return Input(name, None, _reason(name, error))
 
 
 def _reason(name: str, error: Exception) -> str:
@@ -153,10 +154,10 @@ def _reason(name: str, error: Exception) -> str:
     return text.replace(f" {name!r}", "").removeprefix(f"{name}: ").rstrip(".")
 
 
-def read_ahead(names: Iterable[str], ahead: int, max_pixels: int) -> Iterator[Read]:
-    """Yields the inputs in order and reads up to `ahead` images in another thread meanwhile."""
+def read_ahead(names: Iterable[str], ahead: int, max_pixels: int) -> Iterator[Input]:
+    """Yields the inputs in order; another thread reads up to `ahead` images in advance."""
     with ThreadPoolExecutor(1, "yolotf-read") as pool:
-        waiting: list[Future[Read]] = []
+        waiting: list[Future[Input]] = []
         try:
             for name in names:
                 waiting.append(pool.submit(_read, name, max_pixels))

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Exit code 0: a .weights file; 1: something else, or damaged; 2: it cannot be read."
     )
     parser.add_argument("file", metavar="FILE", help="the .weights file")
-    arguments.add_cfg(parser, help="the network, if the size of the file does not say")
+    arguments.add_cfg(
+        parser, help="the network, if the file's size does not tell: a cfg file or a stock network"
+    )
     arguments.add_classes(parser)
     arguments.add_timeout(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -30,7 +32,7 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.cfg:
         network = networks.as_network(parsed.cfg, classes=parsed.classes, dialect=parsed.dialect)
     elif parsed.classes is not None:
-        raise ValueError("--classes needs --cfg, the network whose number of classes it is")
+        raise ValueError("--classes needs --cfg: it replaces the number of classes of that network")
     try:
         with arguments.opened(parsed.file, network, parsed.timeout) as file:
             inspection = result.inspect(file, network)

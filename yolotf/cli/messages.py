@@ -1,4 +1,4 @@
-"""What the commands say on standard error."""
+"""Prints messages on standard error."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _LONGEST_WORD = 500
 
 
 def shown(text: str) -> str:
-    """Returns a text for a terminal or a log.
+    """Returns a text that is safe to show on a terminal or in a log.
 
-    It has no control characters, no secrets of URLs, and no words of thousands of letters, such as
-    the name of a file that somebody made up.
+    Control characters are escaped, secrets in URLs are hidden, and words of thousands of letters,
+    such as a made-up file name, are shortened.
     """
     return re.sub(r"\S+", _shortened, redacted(printable(text)))
 
 
-def _shortened(found: re.Match[str]) -> str:
-    word = found.group()
+def _shortened(match: re.Match[str]) -> str:
+    word = match.group()
     return word if len(word) <= _LONGEST_WORD else f"{word[:100]}...{word[-100:]}"
 
 

@@ -17,11 +17,12 @@ _OPTIONS = {".cfg": "cfg", ".weights": "weights", ".names": "names", ".data": "n
 
 
 def complete(parsed: argparse.Namespace) -> None:
-    """Fills in `parsed.cfg` and `parsed.weights`, and prints a note on what it chose.
+    """Fills in `parsed.cfg` and `parsed.weights`; prints a note on a file that it chose.
 
-    Inputs that end in .cfg, .weights, .names or .data are the network's files, in any order.
+    Inputs that end in .cfg, .weights, .names or .data are taken as the network's files, in any
+    order.
 
-    Exits with argparse's error if a file is neither given nor found.
+    Exits with argparse's error if a file is neither given nor found beside the cfg.
     """
     if "inputs" in parsed:
         parsed.inputs = [name for name in parsed.inputs if not _is_taken(parsed, name)]
@@ -54,8 +55,8 @@ def weights_beside(cfg: str) -> str | None:
     path = Path(cfg)
     if not path.is_file():
         return None
-    places = (path.with_name(f"{path.stem}{ending}") for ending in WEIGHTS)
-    return next((str(place) for place in places if place.is_file()), None)
+    candidates = (path.with_name(f"{path.stem}{suffix}") for suffix in WEIGHTS)
+    return next((str(candidate) for candidate in candidates if candidate.is_file()), None)
 
 
 def names_of(parsed: argparse.Namespace, network: Network) -> str | tuple[str, ...] | None:
@@ -65,15 +66,15 @@ def names_of(parsed: argparse.Namespace, network: Network) -> str | tuple[str, .
     if (stock := stock_names(network)) is not None:
         return stock
     path = Path(parsed.cfg)
-    for ending in _NAMES if path.is_file() else ():
-        beside = path.with_suffix(ending)
+    for suffix in _NAMES if path.is_file() else ():
+        beside = path.with_suffix(suffix)
         if not beside.is_file():
             continue
         names = read_names(beside)
         if network.classes is not None and len(names) != network.classes:
             arguments.note(
                 f"{beside} has {plural(len(names), 'name')}, {parsed.cfg} has {network.classes} "
-                "classes; its names are not taken"
+                "classes; the names are not used"
             )
             continue
         arguments.note(f"names: {beside}, beside {parsed.cfg}")

@@ -1,4 +1,4 @@
-"""The folder of a run's drawings and label files."""
+"""The folder for a run's drawings and label files."""
 
 from __future__ import annotations
 
@@ -12,22 +12,34 @@ from yolotf.text import plural
 
 
 class OutputFolder:
-    """The output folder for drawings and labels; picks names that are free.
+    """The folder for drawings and label files; picks file names that are free.
 
-    A name is taken if it is an input's, another output's of this run or, unless `overwrite`, an
-    existing file's.
+    A name is taken if it belongs to an input, to another output of this run or, unless
+    `overwrite`, to an existing file.
 
     Attributes:
         folder: the folder.
         overwrite: whether to replace existing files.
-        renamed: existing files, and the names used instead.
+        renamed: (path of an existing file, path written instead) of each output that had to give
+            way.
     """
 
     def __init__(
         self, folder: Path, read: Iterable[str], written: Iterable[Path], *, overwrite: bool
     ) -> None:
+        """Reserves the paths that this run reads and writes; creates nothing.
+
+        Args:
+            folder: the folder, which need not exist.
+            read: the run's inputs, which are never replaced.
+            written: files that the run writes by other means.
+            overwrite: whether to replace existing files.
+
+        Raises:
+            NotADirectoryError: `folder` is a file.
+        """
         if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(f"{folder}: is a file; drawings go into a folder")
+            raise NotADirectoryError(f"{folder}: is a file; drawings are written into a folder")
         self.folder = folder
         self.overwrite = overwrite
         self.renamed: list[tuple[Path, Path]] = []
@@ -37,23 +49,24 @@ class OutputFolder:
 
     def drawing_for(self, source: str) -> Path:
         """Returns the path for the drawing of an image or video."""
-        video = inputs.is_video(source)
-        ending = ".mp4" if video else Path(source).suffix
-        if not video:
-            # Inputs from stdin are not all known in advance.
-            self._taken.add(Path(source).resolve())
-            self._inputs |= {file for file in (_identity(source),) if file is not None}
-        kept = video or ending.lower() in inputs.DRAWN
-        return self.path_for(inputs.stem(source), ending if kept else ".png")
+        if inputs.is_video(source):
+            return self.path_for(inputs.stem(source), ".mp4")
+        # Inputs named on standard input are not all known in advance.
+        self._taken.add(Path(source).resolve())
+        if (file := _identity(source)) is not None:
+            self._inputs.add(file)
+        extension = Path(source).suffix
+        can_keep = extension.lower() in inputs.DRAWN
+        return self.path_for(inputs.stem(source), extension if can_keep else ".png")
 
-    def path_for(self, stem: str, ending: str) -> Path:
-        """Returns a free path with this stem and extension, numbered if the plain name is taken."""
-        first = self.folder / f"{stem}{ending}"
+    def path_for(self, stem: str, extension: str) -> Path:
+        """Returns a free path of this stem and extension, numbered if the plain name is taken."""
+        wanted = self.folder / f"{stem}{extension}"
         for number in itertools.count(1):
-            path = self.folder / f"{stem}-{number}{ending}" if number > 1 else first
+            path = self.folder / f"{stem}-{number}{extension}" if number > 1 else wanted
             if not self._is_taken(path):
-                if number > 1 and first.resolve() not in self._taken:
-                    self.renamed.append((first, path))
+                if number > 1 and wanted.resolve() not in self._taken:
+                    self.renamed.append((wanted, path))
                 self._taken.add(path.resolve())
                 return path
         raise AssertionError  # unreachable: count() is infinite
@@ -67,12 +80,12 @@ class OutputFolder:
 
     def about_renamed(self) -> str:
         """Returns a sentence about `renamed`."""
-        old, new = self.renamed[0]
-        more = len(self.renamed) - 1
-        others = f", and {plural(more, 'other file')} likewise" if more else ""
+        existing, written = self.renamed[0]
+        others = len(self.renamed) - 1
+        more = f", and {plural(others, 'other file')} under a new name" if others else ""
         return (
-            f"{old} was there already and stays; this run wrote {new.name}{others}; "
-            "--overwrite replaces what is there"
+            f"{existing} exists and was kept; this run wrote {written.name} instead{more}; "
+            "--overwrite replaces existing files"
         )
 
 

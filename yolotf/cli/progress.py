@@ -1,4 +1,4 @@
-"""Progress on stderr; a separate module, because importing rich takes 0.1 s."""
+"""Progress bars on stderr. Imported late: importing rich takes 0.1 s."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Counter:
         self._total = total
         self._task = progress.TaskID(0) if bar is None else bar.add_task("", total=total)
 
-    def expect(self, more: float) -> None:
-        """Raises the total by `more`, for example a video's frame count, unless that is unknown."""
-        if self._bar is not None and more > 0:
-            self._total = (self._total or 0) + int(more)
+    def expect(self, count: float) -> None:
+        """Raises the total by `count`, such as a video's number of frames; ignores 0 and less."""
+        if self._bar is not None and count > 0:
+            self._total = (self._total or 0) + int(count)
             self._bar.update(self._task, total=self._total)
 
     def progress(self, stage: str, done: int, total: int) -> None:
@@ -59,7 +59,7 @@ def counted(total: int | None) -> Iterator[Counter]:
 
 @contextlib.contextmanager
 def stages(stream: TextIO) -> Iterator[Progress]:
-    """Yields a callback that shows a bar for each stage, or a line each if not on a terminal."""
+    """Yields a callback that shows a bar for each stage, or prints a line if not on a terminal."""
     console = Console(file=stream)
     stage_shown = ""
     if not console.is_terminal:
@@ -87,7 +87,7 @@ def stages(stream: TextIO) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def downloading() -> Iterator[Progress]:
-    """Yields a callback that shows a bar on a terminal."""
+    """Yields a callback that shows the progress of a download on a terminal."""
     console = Console(stderr=True)
     columns = (
         progress.TextColumn("downloading"),
