@@ -338,6 +338,38 @@ def test_what_an_engine_refuses_is_an_engine_error(engine, small_file):
     assert len(ours.raw_heads(fine, weights)) == 2
 
 
+def test_openvino_compiles_a_model_for_the_batch_sizes_in_use(small_file, monkeypatch):
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    batches = []
+    compiled = openvino_engine.OpenVino.compiled
+
+    def counted(self, model, arrays, batch):
+        batches.append(batch)
+        return compiled(self, model, arrays, batch)
+
+    monkeypatch.setattr(openvino_engine.OpenVino, "compiled", counted)
+    network = parse_cfg(SMALL)
+    ours, weights = opened(network, small_file(), "openvino")
+    inputs = np.random.default_rng(0).random((5, *network.input_shape), np.float32)
+    singles = [ours.raw_heads(image[None], weights) for image in inputs]
+    assert batches == [1]
+
+    def compute(*counts):
+        batches.clear()
+        for count in counts:
+            for head, *each in zip(ours.raw_heads(inputs[:count], weights), *singles, strict=True):
+                np.testing.assert_allclose(head, np.concatenate(each[:count]), rtol=1e-4, atol=1e-5)
+        return batches
+
+    assert compute(3, 3, 1) == [3]
+    assert compute(2, 3, 5, 1) == [None]
+    batches.clear()
+    opened_again = ours.load(small_file(4))
+    assert sorted(batches, key=str) == [1, None]
+    assert len(ours.raw_heads(inputs[:4], opened_again)) == len(singles[0])
+    assert len(batches) == 2
+
+
 def test_an_allocation_that_fails_is_no_memory():
     network = parse_cfg(SMALL)
     for refusal in (MemoryError(), RuntimeError("Exception: std::bad_alloc")):
