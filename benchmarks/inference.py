@@ -26,6 +26,7 @@ times as many boxes are candidates.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -54,7 +55,12 @@ YOLOTF, FOLDED, KERAS = "yolotf", "build_function", "Keras, tf.function"
 OPENCV, ONNX = "OpenCV DNN", "onnxruntime"
 OPENVINO, OPENVINO_AS_IT_COMES = "OpenVINO, float32", "OpenVINO as it comes"
 OURS: dict[EngineName, str] = {"openvino": "yolotf, openvino", "onnxruntime": "yolotf, onnxruntime"}
-OWN = {OURS["openvino"]: OPENVINO, OURS["onnxruntime"]: ONNX}
+OURS_BFLOAT16 = "yolotf, openvino, bfloat16"
+OWN = {
+    OURS["openvino"]: OPENVINO,
+    OURS["onnxruntime"]: ONNX,
+    OURS_BFLOAT16: OPENVINO_AS_IT_COMES,
+}
 """The way of ours, and the engine's own."""
 CROWDED = "yolotf, 300 detections"
 _CROWD = 300
@@ -100,6 +106,11 @@ class Ways:
                 return served.engine.raw_heads(floats, served.active.loaded)
 
             self.heads[name] = heads
+        if OURS["openvino"] in self.timed:
+            with contextlib.suppress(yolotf.YolotfError):  # this processor has no bfloat16
+                self.timed[OURS_BFLOAT16] = _timed(
+                    yolotf.Detector(network, weights, engine="openvino", precision="bfloat16")
+                )
 
     def _crowded(self, network: yolotf.Network, weights: Path) -> None:
         picture = noise(network, 1)[0]
