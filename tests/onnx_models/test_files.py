@@ -113,7 +113,7 @@ def test_tensorflow_and_keras_are_not_needed(tmp_path, weights):
 
 
 def test_what_does_not_fit_into_one_file_is_beside_it(tmp_path, weights, monkeypatch):
-    monkeypatch.setattr(file, "_DESCRIPTION", file.LARGEST)
+    monkeypatch.setattr(file, "_DESCRIPTION_BYTES", file.LARGEST_MESSAGE)
     output = tmp_path / "a.onnx"
     done = convert(weights, SMALL, output)
     data = tmp_path / "a.onnx.data"

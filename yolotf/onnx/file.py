@@ -1,4 +1,4 @@
-"""Writing of ONNX files, with weights streamed from a `.weights` file.
+"""Writes ONNX files, with the weights streamed from a `.weights` file.
 
 Weights are read and written a few arrays at a time (`Pieces`), so that memory is needed only for
 the largest layer and the model without weights.
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from yolotf.onnx import proto
 from yolotf.onnx.folding import constant_weights, folded
-from yolotf.onnx.model import LARGEST, Model, Weight
+from yolotf.onnx.model import LARGEST_MESSAGE, Model, Weight
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
@@ -54,26 +54,28 @@ def write(
     """
     plan = model.graph.plan(transposed=header.transposed)
     pieces = Pieces(file, header, plan, threads=threads)
-    assignments = {one.slot.variable: one for one in plan.assignments}
+    assignments = {assignment.slot.variable: assignment for assignment in plan.assignments}
 
-    def numbers(weights: Sequence[Weight]) -> Iterator[Array]:
-        return pieces.of([assignments[one.key] for one in weights])
+    def arrays_of(weights: Sequence[Weight]) -> Iterator[Array]:
+        return pieces.of([assignments[weight.key] for weight in weights])
 
-    inner = constant_weights(model)
-    # Copies: an array of `numbers` is valid only until the next.
-    arrays = [array.copy() for array in numbers(inner)]
-    model = folded(model, {one.name: array for one, array in zip(inner, arrays, strict=True)})
+    foldable = constant_weights(model)
+    # Copies: an array of `arrays_of` is valid only until the next.
+    arrays = [array.copy() for array in arrays_of(foldable)]
+    names = [weight.name for weight in foldable]
+    model = folded(model, dict(zip(names, arrays, strict=True)))
     if data is None:
         fields = [
-            (proto.float_tensor_start(one.name, one.shape), one.size_bytes) for one in model.weights
+            (proto.float_tensor_start(weight.name, weight.shape), weight.size_bytes)
+            for weight in model.weights
         ]
     else:
         fields = list(_external(model.weights, data_name))
     body = model.body()
-    starts = [proto.start(5, len(start) + inside) + start for start, inside in fields]
-    size = len(body) + sum(map(len, starts)) + sum(inside for _, inside in fields)
+    starts = [proto.start(5, len(start) + size_bytes) + start for start, size_bytes in fields]
+    size = len(body) + sum(map(len, starts)) + sum(size_bytes for _, size_bytes in fields)
     output.write(model.head(metadata) + proto.start(7, size) + body)
-    for start, array in zip(starts, numbers(model.weights), strict=True):
+    for start, array in zip(starts, arrays_of(model.weights), strict=True):
         output.write(start)
         (output if data is None else data).write(array.data)
     return pieces
@@ -81,15 +83,15 @@ def write(
 
 def _external(weights: Sequence[Weight], file: str) -> Iterator[tuple[bytes, int]]:
     offset = 0
-    for one in weights:
-        yield proto.external_float_tensor(one.name, one.shape, file, offset), 0
-        offset += one.size_bytes
+    for weight in weights:
+        yield proto.external_float_tensor(weight.name, weight.shape, file, offset), 0
+        offset += weight.size_bytes
 
 
 def is_too_large(network_floats: int) -> bool:
-    """Returns whether a model with so many weights exceeds the size of a protobuf message."""
-    return layout.FLOAT_BYTES * network_floats + _DESCRIPTION > LARGEST
+    """Returns whether a model with so many floats exceeds the largest protobuf message."""
+    return layout.FLOAT_BYTES * network_floats + _DESCRIPTION_BYTES > LARGEST_MESSAGE
 
 
-_DESCRIPTION = 16 << 20
-"""Bytes: an upper bound of the model without its weights."""
+_DESCRIPTION_BYTES = 16 << 20
+"""Upper bound for the size of a model without its weights."""

@@ -23,7 +23,7 @@ def constant_weights(model: Model) -> tuple[Weight, ...]:
     """Returns the weights that are inputs of operations which depend on weights only."""
     operations = _constant_operations(model)
     names = _weights_of(operations)
-    return tuple(one for one in model.weights if one.name in names)
+    return tuple(weight for weight in model.weights if weight.name in names)
 
 
 def folded(model: Model, arrays: Mapping[str, npt.NDArray[np.float32]]) -> Model:
@@ -36,27 +36,28 @@ def folded(model: Model, arrays: Mapping[str, npt.NDArray[np.float32]]) -> Model
     operations = _constant_operations(model)
     if not operations:
         return model
-    inside = {id(one) for one in operations}
-    left = [one for one in model.operations if id(one) not in inside]
-    wanted = {
+    foldable = {id(operation) for operation in operations}
+    remaining = [operation for operation in model.operations if id(operation) not in foldable]
+    replaced = {
         id(value): value
-        for operation in left
+        for operation in remaining
         for value in operation.inputs
-        if value is not None and value.operation is not None and id(value.operation) in inside
+        if value is not None and value.operation is not None and id(value.operation) in foldable
     }
-    found = _computed(model, operations, list(wanted.values()), arrays)
+    results = _computed(model, operations, list(replaced.values()), arrays)
     constants = {
         key: Value(value.dtype, constant=array, name=value.name)
-        for (key, value), array in zip(wanted.items(), found, strict=True)
+        for (key, value), array in zip(replaced.items(), results, strict=True)
     }
-    changed = [
-        replace(one, inputs=[_or_same(constants, value) for value in one.inputs]) for one in left
+    rewritten = [
+        replace(operation, inputs=[_or_same(constants, value) for value in operation.inputs])
+        for operation in remaining
     ]
-    used = _weights_of(changed)
+    used = _weights_of(rewritten)
     return replace(
         model,
-        operations=tuple(changed),
-        weights=tuple(one for one in model.weights if one.name in used),
+        operations=tuple(rewritten),
+        weights=tuple(weight for weight in model.weights if weight.name in used),
     )
 
 
@@ -75,10 +76,10 @@ def _or_same(constants: Mapping[int, Value], value: Value | None) -> Value | Non
 
 
 def _constant_operations(model: Model) -> list[Operation]:
-    """Returns the operations with constant inputs, except those of the model's outputs."""
+    """Returns the operations with constant inputs, except those that compute a model output."""
     outputs = {port.name for port in model.outputs}
     known: set[int] = set()
-    found = []
+    operations = []
     for operation in model.operations:
         constant = all(
             value is None or value.constant is not None or value.weight or id(value) in known
@@ -86,17 +87,17 @@ def _constant_operations(model: Model) -> list[Operation]:
         )
         if constant and not any(value.name in outputs for value in operation.outputs):
             known.update(id(value) for value in operation.outputs)
-            found.append(operation)
-    return found
+            operations.append(operation)
+    return operations
 
 
 def _computed(
     model: Model,
     operations: list[Operation],
-    wanted: list[Value],
+    results: list[Value],
     arrays: Mapping[str, npt.NDArray[np.float32]],
 ) -> list[npt.NDArray[Any]]:
-    """Evaluates operations with the onnx package's reference implementation."""
+    """Returns the values of `results`, evaluated by the onnx package's reference implementation."""
     import onnx  # optional
     from onnx.reference import ReferenceEvaluator
 
@@ -104,12 +105,12 @@ def _computed(
     part = replace(
         model,
         operations=tuple(operations),
-        inputs=tuple(Port(one.name, "float32", one.shape) for one in weights),
-        outputs=tuple(Port(value.name, value.dtype, ()) for value in wanted),
+        inputs=tuple(Port(weight.name, "float32", weight.shape) for weight in weights),
+        outputs=tuple(Port(value.name, value.dtype, ()) for value in results),
         weights=(),
     )
     content = part.head({}) + proto.message(7, part.body())
     evaluator = ReferenceEvaluator(onnx.load_from_string(content))
-    entering = {one.name: arrays[one.name].reshape(one.shape) for one in weights}
-    found: list[npt.NDArray[Any]] = evaluator.run(None, entering)
-    return [np.array(one, order="C") for one in found]
+    inputs = {weight.name: arrays[weight.name].reshape(weight.shape) for weight in weights}
+    outputs: list[npt.NDArray[Any]] = evaluator.run(None, inputs)
+    return [np.array(output, order="C") for output in outputs]

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from yolotf import __version__
-from yolotf.darknet import cfg
-from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet import cfg, graph_checks
 from yolotf.darknet.decoding import check_heads
 from yolotf.graphs import raw_heads
 from yolotf.graphs.network import NetworkGraph
@@ -26,7 +25,7 @@ OPSET = 13
 """ONNX opset; read by onnxruntime since 1.8, TensorRT since 8.0, OpenVINO since 2021.4."""
 _IR_VERSION = 7
 """The IR version released with this opset."""
-LARGEST = 2**31 - 1
+LARGEST_MESSAGE = 2**31 - 1
 """Largest size of a protobuf message in bytes."""
 PRODUCER = "yolotf"
 
@@ -35,7 +34,7 @@ _ORDERS = {"NCHW": NCHW, "NHWC": NHWC}
 
 
 class Suppression(NamedTuple):
-    """Which detections to return."""
+    """The thresholds and limits of a model that outputs detections."""
 
     score: float
     """Scores have to be above it."""
@@ -140,23 +139,23 @@ class Model:
         """Returns the GraphProto without its weights, serialized."""
         inputs = list(self.inputs)
         if weights_as_inputs:
-            inputs += [Port(one.name, "float32", one.shape) for one in self.weights]
+            inputs += [Port(weight.name, "float32", weight.shape) for weight in self.weights]
         return b"".join(
             [
-                *(proto.message(1, _node(one)) for one in self.operations),
+                *(proto.message(1, _node(operation)) for operation in self.operations),
                 proto.text(2, self.network.name or "network"),
-                *(proto.message(5, one) for one in self._constants()),
-                *(proto.message(11, one.to_bytes()) for one in inputs),
-                *(proto.message(12, one.to_bytes()) for one in self.outputs),
+                *(proto.message(5, constant) for constant in self._constants()),
+                *(proto.message(11, port.to_bytes()) for port in inputs),
+                *(proto.message(12, port.to_bytes()) for port in self.outputs),
             ]
         )
 
     def _constants(self) -> Iterator[bytes]:
-        done: set[str] = set()
+        written: set[str] = set()
         for operation in self.operations:
             for value in operation.inputs:
-                if value is not None and value.constant is not None and value.name not in done:
-                    done.add(value.name)
+                if value is not None and value.constant is not None and value.name not in written:
+                    written.add(value.name)
                     yield proto.tensor(value.name, value.constant)
 
     def skeleton(self) -> bytes:
@@ -165,25 +164,26 @@ class Model:
         return self.head({}) + proto.message(7, body)
 
     def chunks(
-        self, metadata: Mapping[str, str], numbers: Iterable[memoryview | bytes]
+        self, metadata: Mapping[str, str], contents: Iterable[memoryview | bytes]
     ) -> Iterator[memoryview | bytes]:
         """Yields the bytes of the model, weights last.
 
         Args:
             metadata: entries of the model's metadata.
-            numbers: the float32 values of each of `weights`; read lazily.
+            contents: the float32 values of each of `weights`; read lazily.
         """
         body = self.body()
-        starts = [proto.float_tensor_start(one.name, one.shape) for one in self.weights]
+        starts = [proto.float_tensor_start(weight.name, weight.shape) for weight in self.weights]
         fields = [
-            proto.start(5, len(start) + one.size_bytes) + start
-            for start, one in zip(starts, self.weights, strict=True)
+            proto.start(5, len(start) + weight.size_bytes) + start
+            for start, weight in zip(starts, self.weights, strict=True)
         ]
-        size = len(body) + sum(map(len, fields)) + sum(one.size_bytes for one in self.weights)
+        size = len(body) + sum(map(len, fields))
+        size += sum(weight.size_bytes for weight in self.weights)
         yield self.head(metadata) + proto.start(7, size) + body
-        for field_start, values in zip(fields, numbers, strict=True):
+        for field_start, content in zip(fields, contents, strict=True):
             yield field_start
-            yield values
+            yield content
 
 
 def _node(operation: Operation) -> bytes:
@@ -200,40 +200,40 @@ def describe(network: cfg.Network, options: Options = Options()) -> Model:
             (`dontload`), or, with `any_size`, requires a fixed image size.
     """
     if options.any_size:
-        graph_rules.check_any_size(network)
+        graph_checks.check_any_size(network)
     graph = NetworkGraph(network, use_onednn=False, as_stored=True)
     ops = Operations()
     order = _ORDERS[options.layout]
     height, width, channels = network.input_shape
     batch: Dim = 1 if graph.states else options.batch or "batch"
     size: tuple[Dim, Dim] = ("height", "width") if options.any_size else (height, width)
-    pictures = ops.input("images", (batch, *size, channels), order)
-    entering = {
+    images = ops.input("images", (batch, *size, channels), order)
+    states = {
         key: ops.input(_state_name(network, key, "in"), shape, order)
         for key, shape in graph.states.items()
     }
     heads, after = graph.heads(
         ops,
-        pictures,
+        images,
         lambda key: ops.weight(key, graph.shapes[key], graph.axes.get(key)),
         fused=False,
         resizable=options.any_size,
-        states=entering,
+        states=states,
         written=lambda layer, output: ops.end_section(layer.name, output),
     )
     if options.decode:
-        named = _decoded(ops, pictures, heads, network, options)
+        named = _decoded(ops, images, heads, network, options)
     else:
-        named = list(zip(graph_rules.output_names(network), heads, strict=True))
+        named = list(zip(graph_checks.output_names(network), heads, strict=True))
         if options.reverse_outputs:
             named.reverse()
     named += [(_state_name(network, key, "out"), after[key]) for key in graph.states]
-    return _finished(graph, ops, [pictures, *entering.values()], named, order)
+    return _model(graph, ops, [images, *states.values()], named, order)
 
 
 def _decoded(
     ops: Operations,
-    pictures: Tensor,
+    images: Tensor,
     heads: Sequence[Tensor],
     network: cfg.Network,
     options: Options,
@@ -245,14 +245,16 @@ def _decoded(
         return [ops.scalar(extent) for extent in ops.Shape(input=tensor)[1:3]]
 
     grids = [size_of(head) for head in heads]
-    found = raw_heads.corners_and_scores(ops, heads, network, grids, size_of(pictures))
+    decoded = raw_heads.corners_and_scores(ops, heads, network, grids, size_of(images))
     if options.suppression is None:
         if options.any_size:  # a name instead of a formula
-            batch = found[0].shape[0]
-            found = tuple(replace(one, shape=(batch, "boxes", one.shape[2])) for one in found)
-        return list(zip(("boxes", "scores"), found, strict=True))
-    score, iou, most = options.suppression
-    kept = suppress(ops, *found, most, iou, score)
+            batch = decoded[0].shape[0]
+            decoded = tuple(
+                replace(tensor, shape=(batch, "boxes", tensor.shape[2])) for tensor in decoded
+            )
+        return list(zip(("boxes", "scores"), decoded, strict=True))
+    score, iou, max_boxes = options.suppression
+    kept = suppress(ops, *decoded, max_boxes, iou, score)
     return list(zip(("boxes", "scores", "classes", "pictures"), kept, strict=True))
 
 
@@ -261,7 +263,7 @@ def _state_name(network: cfg.Network, key: str, end: str) -> str:
     return f"{network.layers[int(index)].name}_{name}_{end}"
 
 
-def _finished(
+def _model(
     graph: NetworkGraph,
     ops: Operations,
     inputs: Sequence[Tensor],
@@ -269,13 +271,13 @@ def _finished(
     order: tuple[int, ...],
 ) -> Model:
     """Returns the model with transposed outputs, named values and no unused operations."""
-    given = {id(one.value) for one in inputs}
+    input_values = {id(tensor.value) for tensor in inputs}
     finals: list[Value] = []
     ports = []
     for name, tensor in outputs:
         final = order if tensor.rank == 4 else tuple(range(tensor.rank))
         value = ops.in_order(tensor, final)
-        if value.operation is None or id(value) in given or value in finals:
+        if value.operation is None or id(value) in input_values or value in finals:
             value = ops.copy(value)
         finals.append(value)
         shape = tuple(tensor.shape[axis] for axis in final)
@@ -283,10 +285,12 @@ def _finished(
     ops.end_section("outputs", outputs[-1][1])
     operations = _needed(ops.operations, finals)
     names = dict(zip(map(id, finals), (port.name for port in ports), strict=True))
-    _name(operations, names, {one.value.name for one in inputs})
+    _assign_names(operations, names, {tensor.value.name for tensor in inputs})
     weights = _weights(graph, operations)
-    entering = [Port(one.value.name, one.dtype, tuple(one.in_memory)) for one in inputs]
-    return Model(graph, tuple(entering), tuple(ports), weights, tuple(operations))
+    input_ports = [
+        Port(tensor.value.name, tensor.dtype, tuple(tensor.in_memory)) for tensor in inputs
+    ]
+    return Model(graph, tuple(input_ports), tuple(ports), weights, tuple(operations))
 
 
 def _needed(operations: Sequence[Operation], outputs: Sequence[Value]) -> list[Operation]:
@@ -300,19 +304,19 @@ def _needed(operations: Sequence[Operation], outputs: Sequence[Value]) -> list[O
     return needed[::-1]
 
 
-def _name(
+def _assign_names(
     operations: Sequence[Operation], outputs: Mapping[int, str], inputs: Collection[str]
 ) -> None:
-    """Names all values: after outputs and sections, otherwise `section/kind`."""
+    """Names all values: after outputs and sections where possible, others `section/kind`."""
     taken = {*inputs, *outputs.values()}
 
-    def free(name: str) -> str:
-        found, number = name, 1
-        while found in taken:
+    def unique(name: str) -> str:
+        candidate, number = name, 1
+        while candidate in taken:
             number += 1
-            found = f"{name}_{number}"
-        taken.add(found)
-        return found
+            candidate = f"{name}_{number}"
+        taken.add(candidate)
+        return candidate
 
     for operation in operations:
         for value in operation.outputs:
@@ -322,22 +326,23 @@ def _name(
             elif section and section not in taken:
                 taken.add(section)
             else:
-                value.name = free(f"{operation.section}/{operation.kind}")
+                value.name = unique(f"{operation.section}/{operation.kind}")
     for operation in operations:
         for operand in operation.inputs:
             if operand is not None and operand.constant is not None and not operand.name:
-                operand.name = free("constant")
+                operand.name = unique("constant")
 
 
 def _weights(graph: NetworkGraph, operations: Sequence[Operation]) -> tuple[Weight, ...]:
     """Returns the weights in use, in the order of the plan, named after their sections."""
-    found: dict[str, Weight] = {}
+    by_key: dict[str, Weight] = {}
     for operation in operations:
         for value in operation.inputs:
             if value is not None and value.weight:
                 index, *part, role = value.weight.split("/")
                 layer = graph.network.layers[int(index)]
                 value.name = f"{'_'.join([layer.name, *part])}/{role}"
-                found[value.weight] = Weight(value.weight, value.name, value.dims)
-    keys = [one.slot.variable for one in graph.plan(transposed=False).assignments]
-    return tuple(found[key] for key in keys if key in found)
+                by_key[value.weight] = Weight(value.weight, value.name, value.dims)
+    assignments = graph.plan(transposed=False).assignments
+    keys = [assignment.slot.variable for assignment in assignments]
+    return tuple(by_key[key] for key in keys if key in by_key)

@@ -86,8 +86,8 @@ def node(
     attributes: Mapping[str, Any],
 ) -> bytes:
     """Encodes a NodeProto."""
-    parts = [text(1, one) for one in inputs]
-    parts += [text(2, one) for one in outputs]
+    parts = [text(1, value) for value in inputs]
+    parts += [text(2, value) for value in outputs]
     parts += [text(3, name), text(4, kind)]
     parts += [message(5, attribute(key, value)) for key, value in attributes.items()]
     return b"".join(parts)
@@ -119,9 +119,9 @@ def float_tensor_start(name: str, shape: Sequence[int]) -> bytes:
 def external_float_tensor(name: str, shape: Sequence[int], file: str, offset: int) -> bytes:
     """Encodes a float32 TensorProto whose values are in another file of the same folder."""
     size = 4 * int(np.prod(shape, dtype=np.int64))
-    places = {"location": file, "offset": str(offset), "length": str(size)}
-    entries = b"".join(message(13, entry(*item)) for item in places.items())
-    return _tensor_start(name, "float32", shape) + entries + number(14, _EXTERNAL)
+    entries = {"location": file, "offset": str(offset), "length": str(size)}
+    encoded = b"".join(message(13, entry(*item)) for item in entries.items())
+    return _tensor_start(name, "float32", shape) + encoded + number(14, _EXTERNAL)
 
 
 def _tensor_start(name: str, dtype: str, shape: Sequence[int]) -> bytes:

@@ -28,7 +28,7 @@ class Value:
         dtype: NumPy's name of the type.
         constant: the array, if constant.
         weight: key of a weight array in `NetworkGraph.shapes`.
-        dims: shape that the model declares for a weight array; its values in any shape.
+        dims: shape that the model declares for a weight array, whose values fit any shape.
         operation: the operation that computes it.
         name: in the model; "" until named.
         uses: how many operations use it so far.
@@ -66,13 +66,13 @@ class Operation:
 class Tensor:
     """A value with the meaning of its axes.
 
-    Sections are described channels last and computed channels first. A tensor therefore has the
-    shape seen by the description and the order of these axes in memory; operations that only rename
-    axes write nothing.
+    Sections are described channels last and computed channels first. A tensor therefore has both
+    the shape that the description works with and the order of its axes in memory. Operations that
+    only rename axes write nothing.
 
     Attributes:
         value: in the model.
-        shape: as seen by the description.
+        shape: the shape that the description works with.
         order: for each axis in memory, its index in `shape`.
     """
 
@@ -118,7 +118,7 @@ class Sizes(list[int | Extent]):
     @property
     def known(self) -> bool:
         """Whether all sizes are static."""
-        return all(isinstance(one, int) for one in self)
+        return all(isinstance(size, int) for size in self)
 
 
 def identity(rank: int) -> Axes:
@@ -130,39 +130,41 @@ def broadcast(shapes: Sequence[Sequence[Dim]]) -> tuple[Dim, ...]:
     """Returns the broadcast shape of tensors with these shapes."""
     rank = max(map(len, shapes))
     padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
-    return tuple(_together(extents) for extents in zip(*padded, strict=True))
+    return tuple(_common_extent(extents) for extents in zip(*padded, strict=True))
 
 
-def _together(extents: Sequence[Dim]) -> Dim:
+def _common_extent(extents: Sequence[Dim]) -> Dim:
     return next((extent for extent in extents if extent != 1), 1)
 
 
-def moves_only_ones(shape: Sequence[Dim], before: Axes, after: Axes) -> bool:
+def same_in_memory(shape: Sequence[Dim], before: Axes, after: Axes) -> bool:
     """Returns whether two axis orders are equal in memory apart from axes of size 1."""
-    wide = [[axis for axis in order if shape[axis] != 1] for order in (before, after)]
-    return wide[0] == wide[1]
+    wide_before, wide_after = (
+        [axis for axis in order if shape[axis] != 1] for order in (before, after)
+    )
+    return wide_before == wide_after
 
 
 def product(extents: Sequence[Dim]) -> int:
     """Returns the product of the static sizes."""
-    return int(np.prod([one for one in extents if isinstance(one, int)], dtype=np.int64))
+    return int(np.prod([extent for extent in extents if isinstance(extent, int)], dtype=np.int64))
 
 
 def windows(extent: Dim, size: int, stride: int, sides: Sequence[int], dilation: int = 1) -> Dim:
     """Returns the number of window positions; `stride` is assumed to divide a dynamic size."""
-    beyond = sum(sides) - (size - 1) * dilation - 1
+    added = sum(sides) - (size - 1) * dilation - 1
     if isinstance(extent, int):
-        return (extent + beyond) // stride + 1
-    left = beyond // stride + 1
-    return divided(extent, stride) if left == 0 else f"({divided(extent, stride)}{left:+d})"
+        return (extent + added) // stride + 1
+    offset = added // stride + 1
+    return divided(extent, stride) if offset == 0 else f"({divided(extent, stride)}{offset:+d})"
 
 
 def divided(extent: Dim, divisor: int) -> Dim:
     """Returns a size divided by `divisor`."""
     if isinstance(extent, int):
         return extent // divisor
-    name, before = _divisor_of(extent)
-    return extent if divisor == 1 else f"{name}/{before * divisor}"
+    name, earlier_divisor = _divisor_of(extent)
+    return extent if divisor == 1 else f"{name}/{earlier_divisor * divisor}"
 
 
 def times(extent: Dim, factor: int) -> Dim:

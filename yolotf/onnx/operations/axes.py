@@ -18,9 +18,9 @@ from yolotf.onnx.tensors import (
     Value,
     divided,
     identity,
-    moves_only_ones,
     pads,
     product,
+    same_in_memory,
     times,
     windows,
 )
@@ -40,9 +40,9 @@ def reshape(ops: Operations, *, tensor: Tensor, shape: Sequence[int | Extent]) -
     """Reshapes the values in the description's order of axes."""
     wanted = Sizes(shape)
     dims = _reshaped(tensor.shape, wanted)
-    straight = identity(tensor.rank)
-    if tensor.value.weight or not moves_only_ones(tensor.shape, tensor.order, straight):
-        value, before = ops.in_order(tensor, straight), tensor.shape
+    plain_order = identity(tensor.rank)
+    if tensor.value.weight or not same_in_memory(tensor.shape, tensor.order, plain_order):
+        value, before = ops.in_order(tensor, plain_order), tensor.shape
     else:
         value, before = tensor.value, tensor.in_memory
     return Tensor(ops.viewed(value, before, dims, wanted), dims, identity(len(dims)))
@@ -51,17 +51,17 @@ def reshape(ops: Operations, *, tensor: Tensor, shape: Sequence[int | Extent]) -
 @writes("ConcatV2")
 def concat(ops: Operations, *, values: Sequence[Any], axis: int) -> Any:
     """Concatenates tensors, or sizes."""
-    if any(isinstance(one, Sizes) for one in values):
-        return Sizes(extent for one in values for extent in one)
-    tensors = [ops.solid(ops.tensor(one)) for one in values]
+    if any(isinstance(value, Sizes) for value in values):
+        return Sizes(extent for value in values for extent in value)
+    tensors = [ops.solid(ops.tensor(value)) for value in values]
     first = tensors[0]
-    order = next((one.order for one in tensors if one.order == NCHW), first.order)
+    order = next((tensor.order for tensor in tensors if tensor.order == NCHW), first.order)
     axis %= first.rank
-    inputs = [ops.in_order(one, order) for one in tensors]
+    inputs = [ops.in_order(tensor, order) for tensor in tensors]
     (output,) = ops.write("Concat", inputs, dtype=first.dtype, axis=order.index(axis))
-    extents = [one.shape[axis] for one in tensors]
-    counted = all(isinstance(one, int) for one in extents)
-    joined: Dim = sum(known(extents)) if counted else f"({'+'.join(map(str, extents))})"
+    extents = [tensor.shape[axis] for tensor in tensors]
+    is_static = all(isinstance(extent, int) for extent in extents)
+    joined: Dim = sum(known(extents)) if is_static else f"({'+'.join(map(str, extents))})"
     shape = (*first.shape[:axis], joined, *first.shape[axis + 1 :])
     return Tensor(output, shape, order)
 
@@ -96,23 +96,22 @@ def split_sizes(
 @writes("Unpack")
 def unpack(ops: Operations, *, value: Tensor, num: int, axis: int) -> list[Tensor]:
     """Returns a tensor for each index of an axis, without that axis."""
-    straight = identity(value.rank)
-    source = ops.in_order(value, straight)
+    plain_order = identity(value.rank)
+    source = ops.in_order(value, plain_order)
     shape = (*value.shape[:axis], *value.shape[axis + 1 :])
-    found = []
-    for place in range(num):
-        index = ops.constant(np.array(place, np.int64))
+    slices = []
+    for number in range(num):
+        index = ops.constant(np.array(number, np.int64))
         (output,) = ops.write("Gather", [source, index], axis=axis)
-        found.append(Tensor(output, shape, identity(len(shape))))
-    return found
+        slices.append(Tensor(output, shape, identity(len(shape))))
+    return slices
 
 
 @writes("GatherV2")
 def gather(ops: Operations, *, params: Tensor, indices: Sequence[int], axis: int) -> Tensor:
     """Selects indices of an axis."""
     axis %= params.rank
-    where = ops.integers(indices)
-    inputs = [ops.plain(params), where]
+    inputs = [ops.plain(params), ops.integers(indices)]
     (output,) = ops.write("Gather", inputs, axis=params.order.index(axis))
     shape = (*params.shape[:axis], len(indices), *params.shape[axis + 1 :])
     return Tensor(output, shape, params.order)
@@ -141,18 +140,18 @@ def strided_slice(
     end_mask: int,
 ) -> Tensor:
     """Returns `input[begin:end:strides]`; axes in the mask extend to their end."""
-    cut: list[tuple[int, int, int | Extent, int]] = []  # axis in memory, begin, end, step
+    slices: list[tuple[int, int, int | Extent, int]] = []  # axis in memory, begin, end, step
     shape = list(input.shape)
     for axis, extent in enumerate(input.shape):
         to_the_end = bool(end_mask >> axis & 1)
         last: int | Extent = _TO_THE_END if to_the_end else end[axis]
         if begin[axis] == 0 and strides[axis] == 1 and last in (_TO_THE_END, extent):
             continue
-        cut.append((input.order.index(axis), begin[axis], last, strides[axis]))
+        slices.append((input.order.index(axis), begin[axis], last, strides[axis]))
         shape[axis] = _span(extent, begin[axis], last, strides[axis])
-    if not cut:
+    if not slices:
         return input
-    places, begins, ends, steps = zip(*sorted(cut), strict=True)
+    places, begins, ends, steps = zip(*sorted(slices), strict=True)
     inputs = [
         ops.plain(input),
         ops.integers(begins),
@@ -189,20 +188,20 @@ def pad_with(
 def repeat(ops: Operations, *, input: Tensor, multiples: Sequence[int | Extent]) -> Tensor:
     """Repeats a tensor along each axis."""
     counts = Sizes(multiples)
-    if all(isinstance(one, int) and one == 1 for one in counts):
+    if all(isinstance(count, int) and count == 1 for count in counts):
         return input
-    straight = identity(input.rank)
-    inputs = [ops.in_order(input, straight), ops.vector(counts)]
+    plain_order = identity(input.rank)
+    inputs = [ops.in_order(input, plain_order), ops.vector(counts)]
     (output,) = ops.write("Tile", inputs)
     shape = tuple(_tiled(extent, count) for extent, count in zip(input.shape, counts, strict=True))
-    return Tensor(output, shape, straight)
+    return Tensor(output, shape, plain_order)
 
 
 @writes("Pack")
 def pack(ops: Operations, *, values: Sequence[Tensor], axis: int) -> Tensor:
     """Stacks tensors of one shape along a new axis."""
-    wide = [ops.ExpandDims(input=one, axis=axis) for one in values]
-    packed: Tensor = ops.ConcatV2(values=wide, axis=axis)
+    expanded = [ops.ExpandDims(input=value, axis=axis) for value in values]
+    packed: Tensor = ops.ConcatV2(values=expanded, axis=axis)
     return packed
 
 
@@ -212,25 +211,25 @@ def expand_dims(ops: Operations, *, input: Tensor | Filled, axis: int) -> Tensor
     x = ops.solid(input)
     axis %= x.rank + 1
     shape = (*x.shape[:axis], 1, *x.shape[axis:])
-    order = (*(one + (one >= axis) for one in x.order), axis)
+    order = (*(other + (other >= axis) for other in x.order), axis)
     return Tensor(ops.viewed(ops.plain(x), x.in_memory, (*x.in_memory, 1)), shape, order)
 
 
 @writes("Squeeze")
 def squeeze(ops: Operations, *, input: Tensor, axis: Sequence[int]) -> Tensor:
     """Removes an axis of size 1."""
-    (gone,) = (one % input.rank for one in axis)
-    assert input.shape[gone] == 1
-    shape = (*input.shape[:gone], *input.shape[gone + 1 :])
-    order = tuple(one - (one > gone) for one in input.order if one != gone)
-    after = tuple(shape[one] for one in order)
+    (removed,) = (number % input.rank for number in axis)
+    assert input.shape[removed] == 1
+    shape = (*input.shape[:removed], *input.shape[removed + 1 :])
+    order = tuple(kept - (kept > removed) for kept in input.order if kept != removed)
+    after = tuple(shape[kept] for kept in order)
     return Tensor(ops.viewed(ops.plain(input), input.in_memory, after), shape, order)
 
 
 @writes("Range")
 def count_up(ops: Operations, *, start: int, limit: Tensor, delta: int) -> Tensor:
     """Returns consecutive numbers from `start`."""
-    first, step = (ops.constant(np.array(one, np.int64)) for one in (start, delta))
+    first, step = (ops.constant(np.array(number, np.int64)) for number in (start, delta))
     (output,) = ops.write("Range", [first, ops.plain(limit), step], dtype="int64")
     return Tensor(output, (f"range_{len(ops.operations)}",), (0,))
 
@@ -256,23 +255,23 @@ def _tiled(extent: Dim, count: int | Extent) -> Dim:
 def _reshaped(shape: Sequence[Dim], wanted: Sizes) -> tuple[Dim, ...]:
     """Returns the shape after a reshape of `shape` to `wanted`; -1 is inferred."""
     dims: list[Dim] = [
-        times(one.tensor.shape[one.axis], one.factor) if isinstance(one, Extent) else one
-        for one in wanted
+        times(size.tensor.shape[size.axis], size.factor) if isinstance(size, Extent) else size
+        for size in wanted
     ]
     if -1 not in dims:
         return tuple(dims)
-    place = dims.index(-1)
-    rest = dims[:place] + dims[place + 1 :]
+    inferred = dims.index(-1)
+    rest = dims[:inferred] + dims[inferred + 1 :]
     # Dynamic sizes on both sides cancel out.
-    unknown = [one for one in shape if not isinstance(one, int)]
-    for one in rest:
-        if not isinstance(one, int) and one in unknown:
-            unknown.remove(one)
-    numbers = product(rest)
-    if not unknown and numbers:
-        dims[place] = product(shape) // numbers
-    elif len(unknown) == 1 and product(shape) == numbers:
-        dims[place] = unknown[0]
+    dynamic = [extent for extent in shape if not isinstance(extent, int)]
+    for extent in rest:
+        if not isinstance(extent, int) and extent in dynamic:
+            dynamic.remove(extent)
+    static = product(rest)
+    if not dynamic and static:
+        dims[inferred] = product(shape) // static
+    elif len(dynamic) == 1 and product(shape) == static:
+        dims[inferred] = dynamic[0]
     else:
-        dims[place] = f"({'*'.join(map(str, shape))}/{'*'.join(map(str, rest))})"
+        dims[inferred] = f"({'*'.join(map(str, shape))}/{'*'.join(map(str, rest))})"
     return tuple(dims)

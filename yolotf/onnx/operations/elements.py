@@ -19,7 +19,7 @@ from yolotf.onnx.tensors import (
     Value,
     broadcast,
     identity,
-    moves_only_ones,
+    same_in_memory,
 )
 
 _UNARY = {
@@ -83,13 +83,13 @@ def square(ops: Operations, *, x: Tensor) -> Tensor:
 @writes("Expm1")
 def expm1(ops: Operations, *, x: Tensor) -> Tensor:
     """Returns exp(x) - 1."""
-    less: Tensor = _binary(ops, "Sub", x=_unary(ops, "Exp", x=x), y=1.0)
-    return less
+    difference: Tensor = _binary(ops, "Sub", x=_unary(ops, "Exp", x=x), y=1.0)
+    return difference
 
 
 @writes("FloorDiv")
 def floor_div(ops: Operations, *, x: Tensor, y: Any) -> Tensor:
-    """Returns the quotient rounded down; integers are never negative here."""
+    """Returns the quotient rounded down; integer operands must not be negative."""
     quotient: Tensor = _binary(ops, "Div", x=x, y=y)
     if x.dtype != "int64":
         quotient = _unary(ops, "Floor", x=quotient)
@@ -99,9 +99,9 @@ def floor_div(ops: Operations, *, x: Tensor, y: Any) -> Tensor:
 @writes("FloorMod")
 def floor_mod(ops: Operations, *, x: Tensor, y: Any) -> Tensor:
     """Returns the remainder of `floor_div`."""
-    whole = floor_div(ops, x=x, y=y)
-    left: Tensor = _binary(ops, "Sub", x=x, y=_binary(ops, "Mul", x=whole, y=y))
-    return left
+    quotient = floor_div(ops, x=x, y=y)
+    remainder: Tensor = _binary(ops, "Sub", x=x, y=_binary(ops, "Mul", x=quotient, y=y))
+    return remainder
 
 
 @writes("SelectV2")
@@ -148,37 +148,45 @@ def _binary(ops: Operations, kind: str, *, x: Any, y: Any) -> Any:
 
 def _each(ops: Operations, kind: str, operands: Sequence[Any], dtype: str | None = None) -> Tensor:
     """Writes an elementwise operation on tensors brought to a common order of axes."""
-    dtypes = [one.dtype for one in operands if isinstance(one, Tensor) and one.dtype != "bool"]
-    first = dtypes[0] if dtypes else "float32"
+    dtypes = [
+        operand.dtype
+        for operand in operands
+        if isinstance(operand, Tensor) and operand.dtype != "bool"
+    ]
+    input_dtype = dtypes[0] if dtypes else "float32"
     # A scalar suffices for a filled operand if another operand has the shape.
-    whole = [one for one in operands if not isinstance(one, Filled)]
-    filled = [one for one in operands if isinstance(one, Filled)]
-    shapes = [ops.tensor(one, first).shape for one in whole]
-    if filled and (
-        not shapes or broadcast(shapes) != broadcast([*shapes, *(one.like.shape for one in filled)])
-    ):
-        operands = [ops.solid(one) if isinstance(one, Filled) else one for one in operands]
-    tensors = [ops.tensor(_scalar(one), first) for one in operands]
-    rank = max(one.rank for one in tensors)
-    orders = [one.order for one in tensors if one.rank == rank]
-    order = next((one for one in orders if one != identity(rank)), identity(rank))
-    inputs = [_aligned(ops, one, order) for one in tensors]
-    (output,) = ops.write(kind, inputs, dtype=dtype or first)
-    return Tensor(output, broadcast([one.shape for one in tensors]), order)
+    filled_shapes = [operand.like.shape for operand in operands if isinstance(operand, Filled)]
+    shapes = [
+        ops.tensor(operand, input_dtype).shape
+        for operand in operands
+        if not isinstance(operand, Filled)
+    ]
+    if filled_shapes and (not shapes or broadcast(shapes) != broadcast([*shapes, *filled_shapes])):
+        operands = [
+            ops.solid(operand) if isinstance(operand, Filled) else operand for operand in operands
+        ]
+    tensors = [ops.tensor(_scalar(operand), input_dtype) for operand in operands]
+    rank = max(tensor.rank for tensor in tensors)
+    orders = [tensor.order for tensor in tensors if tensor.rank == rank]
+    order = next((order for order in orders if order != identity(rank)), identity(rank))
+    inputs = [_aligned(ops, tensor, order) for tensor in tensors]
+    (output,) = ops.write(kind, inputs, dtype=dtype or input_dtype)
+    return Tensor(output, broadcast([tensor.shape for tensor in tensors]), order)
 
 
 def _aligned(ops: Operations, tensor: Tensor, order: Axes) -> Value:
     """Returns a value that broadcasts against values of the given order."""
-    rank, own = len(order), tensor.rank
-    if all(extent == 1 for extent in tensor.shape) and own < rank:
+    rank = len(order)
+    added = rank - tensor.rank
+    if all(extent == 1 for extent in tensor.shape) and added:
         return ops.viewed(ops.plain(tensor), tensor.in_memory, ())
-    shape: tuple[Dim, ...] = (1,) * (rank - own) + tensor.shape
-    if moves_only_ones(shape, (*range(rank - own), *(a + rank - own for a in tensor.order)), order):
+    shape: tuple[Dim, ...] = (1,) * added + tensor.shape
+    if same_in_memory(shape, (*range(added), *(axis + added for axis in tensor.order)), order):
         after = [shape[axis] for axis in order]
-        while len(after) > 1 and after[0] == 1 and own < rank:
+        while len(after) > 1 and after[0] == 1 and added:
             del after[0]
         return ops.viewed(ops.plain(tensor), tensor.in_memory, tuple(after))
-    if own < rank:
+    if added:
         tensor = ops.Reshape(tensor=tensor, shape=list(known(shape)))
     return ops.in_order(tensor, order)
 
@@ -188,8 +196,10 @@ def _scalar(operand: Any) -> Any:
     return operand.number if isinstance(operand, Filled) else operand
 
 
-def _multiplied(one: int | Extent, factor: int) -> int | Extent:
-    return one * factor if isinstance(one, int) else one._replace(factor=one.factor * factor)
+def _multiplied(size: int | Extent, factor: int) -> int | Extent:
+    if isinstance(size, int):
+        return size * factor
+    return size._replace(factor=size.factor * factor)
 
 
 for _kind, _name in _UNARY.items():

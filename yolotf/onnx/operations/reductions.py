@@ -12,8 +12,8 @@ from yolotf.onnx.tensors import NCHW, Tensor, Value
 @writes("Mean")
 def mean(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: bool) -> Tensor:
     """Returns the mean over axes."""
-    pools = input.order == NCHW and sorted(axis) == [1, 2] and keep_dims
-    if not pools:
+    is_pooling = input.order == NCHW and sorted(axis) == [1, 2] and keep_dims
+    if not is_pooling:
         return _reduce(ops, "ReduceMean", input, axis, keep_dims)
     (output,) = ops.write("GlobalAveragePool", [ops.plain(input)])
     return Tensor(output, (input.shape[0], 1, 1, input.shape[3]), NCHW)
@@ -32,8 +32,8 @@ def largest(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: b
 
 
 def _reduce(ops: Operations, kind: str, x: Tensor, axis: Sequence[int], keep_dims: bool) -> Tensor:
-    gone = {one % x.rank for one in axis}
-    places = sorted(x.order.index(one) for one in gone)
+    reduced = {number % x.rank for number in axis}
+    places = sorted(x.order.index(number) for number in reduced)
     inputs: list[Value | None] = [ops.plain(x)]
     attributes: dict[str, Any] = {"keepdims": int(keep_dims)}
     if kind == "ReduceSum":  # its axes are an input since opset 13
@@ -42,8 +42,8 @@ def _reduce(ops: Operations, kind: str, x: Tensor, axis: Sequence[int], keep_dim
         attributes["axes"] = places
     (output,) = ops.write(kind, inputs, **attributes)
     if keep_dims:
-        shape = tuple(1 if one in gone else extent for one, extent in enumerate(x.shape))
+        shape = tuple(1 if number in reduced else extent for number, extent in enumerate(x.shape))
         return Tensor(output, shape, x.order)
-    left = [one for one in range(x.rank) if one not in gone]
-    order = tuple(left.index(one) for one in x.order if one not in gone)
-    return Tensor(output, tuple(x.shape[one] for one in left), order)
+    kept = [number for number in range(x.rank) if number not in reduced]
+    order = tuple(kept.index(number) for number in x.order if number not in reduced)
+    return Tensor(output, tuple(x.shape[number] for number in kept), order)

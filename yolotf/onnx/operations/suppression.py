@@ -10,7 +10,7 @@ from yolotf.onnx.tensors import Tensor, Value
 
 
 def suppress(
-    ops: Operations, boxes: Tensor, scores: Tensor, most: int, iou: float, score: float
+    ops: Operations, boxes: Tensor, scores: Tensor, max_boxes: int, iou: float, score: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Writes greedy non-maximum suppression for each class of each image.
 
@@ -18,7 +18,7 @@ def suppress(
         ops: where to write the operations.
         boxes: [batch, boxes, 4], corners.
         scores: [batch, boxes, classes].
-        most: largest number of boxes for each class of an image.
+        max_boxes: largest number of boxes for each class of an image.
         iou: of boxes that overlap more, only the best is kept.
         score: only boxes with a higher score are kept.
 
@@ -30,22 +30,24 @@ def suppress(
     inputs = [
         ops.in_order(boxes, (0, 1, 2)),
         by_class,
-        ops.integers([most]),
+        ops.integers([max_boxes]),
         ops.constant(np.array([iou], np.float32)),
         ops.constant(np.array([score], np.float32)),
     ]
-    (chosen,) = ops.write("NonMaxSuppression", inputs, dtype="int64")
+    (selected,) = ops.write("NonMaxSuppression", inputs, dtype="int64")
 
-    def columns(*wanted: int) -> Value:
-        return ops.write("Gather", [chosen, ops.integers(wanted)], dtype="int64", axis=1)[0]
+    def columns(*numbers: int) -> Value:
+        return ops.write("Gather", [selected, ops.integers(numbers)], dtype="int64", axis=1)[0]
 
     count: Dim = "detections"
-    (kept,) = ops.write("GatherND", [inputs[0], columns(0, 2)])
-    (its_scores,) = ops.write("GatherND", [by_class, columns(0, 1, 2)])
-    classes, pictures = (ops.viewed(columns(place), (count, 1), (count,)) for place in (1, 0))
+    (kept_boxes,) = ops.write("GatherND", [inputs[0], columns(0, 2)])
+    (kept_scores,) = ops.write("GatherND", [by_class, columns(0, 1, 2)])
+    classes, image_indices = (
+        ops.viewed(columns(number), (count, 1), (count,)) for number in (1, 0)
+    )
     return (
-        Tensor(kept, (count, 4), (0, 1)),
-        Tensor(its_scores, (count,), (0,)),
+        Tensor(kept_boxes, (count, 4), (0, 1)),
+        Tensor(kept_scores, (count,), (0,)),
         Tensor(classes, (count,), (0,)),
-        Tensor(pictures, (count,), (0,)),
+        Tensor(image_indices, (count,), (0,)),
     )

@@ -116,10 +116,10 @@ def _pool(
 ) -> Tensor:
     size, steps = tuple(ksize[1:3]), tuple(strides[1:3])
     sides = _sides(padding, explicit, size, (1, 1))
-    even = all(isinstance(extent, int) and extent % 2 == 0 for extent in x.shape[1:3])
+    is_even = all(isinstance(extent, int) and extent % 2 == 0 for extent in x.shape[1:3])
     if padding == "SAME" and steps != (1, 1):
-        assert steps == size == (2, 2), "another place of padding for every size"
-        sides = ((0, 0), (0, 0)) if even else ((0, 1), (0, 1))
+        assert steps == size == (2, 2), "padding that depends on the image size"
+        sides = ((0, 0), (0, 0)) if is_even else ((0, 1), (0, 1))
     (output,) = ops.write(
         kind,
         [ops.in_order(x, NCHW)],

@@ -19,7 +19,7 @@ from yolotf.onnx.tensors import (
     Tensor,
     Value,
     identity,
-    moves_only_ones,
+    same_in_memory,
 )
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -59,7 +59,7 @@ class Operations:
         return write
 
     def input(self, name: str, shape: Sequence[Dim], order: Axes, dtype: str = "float32") -> Tensor:
-        """Adds an input of the model; `shape` as seen by the description."""
+        """Adds an input of the model; `shape` is the one that the description works with."""
         return Tensor(Value(dtype, name=name), tuple(shape), order)
 
     def weight(self, key: str, stored: tuple[int, ...], axes: Axes | None) -> Tensor:
@@ -90,10 +90,10 @@ class Operations:
             return value
         key = (id(value), order)
         if value.weight or key not in self._arranged:
-            found = self._rearranged(tensor, order)
+            arranged = self._rearranged(tensor, order)
             if value.weight:
-                return found
-            self._arranged[key] = found
+                return arranged
+            self._arranged[key] = arranged
         return self._arranged[key]
 
     def copy(self, value: Value) -> Value:
@@ -142,7 +142,7 @@ class Operations:
         return Tensor(self.constant(array), array.shape, identity(array.ndim))
 
     def solid(self, tensor: Tensor | Filled) -> Tensor:
-        """Returns the tensor with its full shape written out."""
+        """Returns the tensor, with a filled one written out in its full shape."""
         if isinstance(tensor, Tensor):
             return tensor
         like = tensor.like
@@ -163,7 +163,7 @@ class Operations:
         value = tensor.value
         before = value.dims if value.weight else tensor.in_memory
         after = tuple(tensor.shape[axis] for axis in order)
-        if moves_only_ones(tensor.shape, tensor.order, order):
+        if same_in_memory(tensor.shape, tensor.order, order):
             return self.viewed(value, before, after)
         value = self.viewed(value, before, tensor.in_memory)
         perm = [tensor.order.index(axis) for axis in order]
@@ -179,7 +179,7 @@ class Operations:
         after: Sequence[Dim],
         wanted: Sizes | None = None,
     ) -> Value:
-        """Reshapes a value of shape `before`; its numbers stay in order."""
+        """Reshapes a value from `before` to `after`; the numbers keep their order in memory."""
         if tuple(before) == tuple(after):
             return value
         if value.constant is not None:
@@ -196,18 +196,18 @@ class Operations:
 
     def _shape(self, before: Sequence[Dim], after: Sequence[Dim], wanted: Sizes | None) -> Value:
         """Returns the shape input of a Reshape; a single dynamic size is inferred."""
-        known = [extent if isinstance(extent, int) else -1 for extent in after]
-        if known.count(-1) > 1:
+        sizes = [extent if isinstance(extent, int) else -1 for extent in after]
+        if sizes.count(-1) > 1:
             # 0 copies the size of the input's axis with the same index.
             same = [
                 len(before) > place and before[place] == extent
                 for place, extent in enumerate(after)
             ]
             for place, extent in enumerate(after):
-                if known.count(-1) > 1 and isinstance(extent, str) and same[place]:
-                    known[place] = 0
-        if known.count(-1) <= 1:
-            return self.integers(known)
+                if sizes.count(-1) > 1 and isinstance(extent, str) and same[place]:
+                    sizes[place] = 0
+        if sizes.count(-1) <= 1:
+            return self.integers(sizes)
         assert wanted is not None
         return self.vector(wanted)
 
@@ -216,19 +216,19 @@ class Operations:
         if sizes.known:
             return self.integers(sizes)
         parts = []
-        for one in sizes:
-            if not isinstance(one, Extent):
-                parts.append(self.integers([one]))
+        for size in sizes:
+            if not isinstance(size, Extent):
+                parts.append(self.integers([size]))
                 continue
-            (shape,) = self.write("Shape", [self.plain(one.tensor)], dtype="int64")
-            place = self.integers([one.tensor.order.index(one.axis)])
-            (part,) = self.write("Gather", [shape, place], dtype="int64", axis=0)
-            if one.factor != 1:
-                (part,) = self.write("Mul", [part, self.integers([one.factor])], dtype="int64")
+            (shape,) = self.write("Shape", [self.plain(size.tensor)], dtype="int64")
+            axis = self.integers([size.tensor.order.index(size.axis)])
+            (part,) = self.write("Gather", [shape, axis], dtype="int64", axis=0)
+            if size.factor != 1:
+                (part,) = self.write("Mul", [part, self.integers([size.factor])], dtype="int64")
             parts.append(part)
-        return (
-            parts[0] if len(parts) == 1 else self.write("Concat", parts, dtype="int64", axis=0)[0]
-        )
+        if len(parts) == 1:
+            return parts[0]
+        return self.write("Concat", parts, dtype="int64", axis=0)[0]
 
     def integers(self, values: Sequence[Any]) -> Value:
         """Returns integers as an int64 constant."""
@@ -244,6 +244,6 @@ class Operations:
 
 
 def known(extents: Sequence[Dim]) -> list[int]:
-    """Returns static sizes, such as those of kernels."""
-    assert all(isinstance(one, int) for one in extents), extents
-    return [one for one in extents if isinstance(one, int)]
+    """Returns sizes that must be static, such as those of kernels."""
+    assert all(isinstance(extent, int) for extent in extents), extents
+    return [extent for extent in extents if isinstance(extent, int)]
