@@ -132,7 +132,7 @@ class Loaders:
 
     def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
         """What `inference` made of the kernels, and what the model's variables fold to."""
-        whole = self.folded.unblocked_weights()
+        whole = self.folded.hwio_weights()
         for layer, norm_name in self.layers:
             kernel, norm = layer.kernel.numpy().astype(np.float64), self.norms.get(norm_name)
             if norm is not None:

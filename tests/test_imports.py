@@ -34,7 +34,7 @@ LIGHT = {
     ("yolotf.diagnosis.render", "yolotf.diagnosis.render.html"): "one page of all answers",
     ("yolotf.graphs.tf_operations", "tensorflow.python.eager"): "not every TensorFlow has it",
     ("yolotf.graphs.tf_operations", "tensorflow.python.util"): "not every TensorFlow has it",
-    ("yolotf.inference.explained", "yolotf.diagnosis"): "a start that goes well needs none",
+    ("yolotf.inference.diagnosed_errors", "yolotf.diagnosis"): "a start that goes well needs none",
 }
 """Where it is something else that is kept out, and why."""
 

@@ -84,7 +84,7 @@ def test_old_names_of_a_detector_and_its_detections(detector, official_tiny):
     assert {str(one.message).split(" is ")[0] for one in seen} == {
         f"Detector(): {name}=" for name in ("names", "score", "iou")
     }
-    assert old._wanted.score_threshold == 0.5
+    assert old._detection_options.score_threshold == 0.5
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ HOMES = {
     "serving.detections": "images.detections",
     "serving.detector": "inference.detector",
     "serving.evaluation": "evaluation",
-    "serving.explained": "inference.explained",
+    "serving.explained": "inference.diagnosed_errors",
     "serving.export": "inference.export",
     "serving.fonts": "images.fonts",
     "serving.function": "inference.detector_function",

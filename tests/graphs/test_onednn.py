@@ -89,7 +89,7 @@ def test_blocks_compute_what_one_kernel_does(name, tmp_path):
         assert ours.stored["1/bias"].shape == (blocks, filters)
     else:
         assert kernel.shape == plain.stored["1/kernel"].shape
-    for key, value in ours.unblocked_weights().items():
+    for key, value in ours.hwio_weights().items():
         np.testing.assert_array_equal(value, plain.stored[key].numpy())
     pictures = np.random.default_rng(1).random((2, 5, 6, 3), np.float32)
     found = tf.function(ours, autograph=False)(pictures)[0].numpy()

@@ -12,7 +12,7 @@ from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.graphs.network import NetworkGraph
-from yolotf.inference.recurrent_state import Stream
+from yolotf.inference.recurrent_state import StatefulRunner
 from yolotf.inference.tensorflow_engine import TracedNetwork
 from yolotf.models.build import build_model
 from yolotf.runtime.network import RuntimeNetwork
@@ -38,7 +38,7 @@ def case(request, tmp_path):
 def test_the_runtime_steps_frame_by_frame(case):
     network, path, expected = case
     engine, weights = RuntimeNetwork.opened(network, path)
-    stream = Stream(engine)
+    stream = StatefulRunner(engine)
     first = stream.raw_heads(hand.frames()[:1], weights)[0]
     others = stream.raw_heads(hand.frames()[1:], weights)[0]
     np.testing.assert_allclose(np.concatenate([first, others]), expected, **CLOSE)
@@ -68,7 +68,7 @@ def test_a_gpu_gets_the_same_steps(tmp_path):
     path = tmp_path / "some.weights"
     expected = hand.by_hand(make, hand.write(path, layout.segments(network)))
     traced = TracedNetwork(network)
-    found = Stream(traced).raw_heads(hand.frames(), traced.load(path))[0]
+    found = StatefulRunner(traced).raw_heads(hand.frames(), traced.load(path))[0]
     np.testing.assert_allclose(found, expected, **CLOSE)
 
 
@@ -78,7 +78,7 @@ def test_a_new_file_is_a_new_video(tmp_path):
     path = tmp_path / "some.weights"
     expected = hand.by_hand(make, hand.write(path, layout.segments(network)))
     engine, weights = RuntimeNetwork.opened(network, path)
-    stream = Stream(engine)
+    stream = StatefulRunner(engine)
     stream.raw_heads(hand.frames(), weights)
     again = stream.raw_heads(hand.frames()[:1], engine.load(path))[0]
     np.testing.assert_allclose(again, expected[:1], **CLOSE)
@@ -201,7 +201,7 @@ def test_darknets_own_networks_of_letters(path, tmp_path):
     text = np.eye(256, dtype=np.float32)[[104, 101, 108, 108, 111]]
     expected = np.stack([run(letter.astype(np.float64)) for letter in text])
     engine, weights = RuntimeNetwork.opened(network, tmp_path / "some.weights")
-    found = Stream(engine).raw_heads(text[:, None, None], weights)[0][:, 0, 0]
+    found = StatefulRunner(engine).raw_heads(text[:, None, None], weights)[0][:, 0, 0]
     assert np.abs(expected[2] - expected[3]).max() > 1e-4  # the same letter, later
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -217,7 +217,7 @@ def test_darknets_own_tracker(path, tmp_path):
     frames = random.random((3, 96, 96, 3), np.float32)
     engine, weights = RuntimeNetwork.opened(network, tmp_path / "some.weights")
     assert engine.graph.states == {"13/state": (1, 3, 3, 256), "23/state": (1, 6, 6, 128)}
-    stream = Stream(engine)
+    stream = StatefulRunner(engine)
     found = stream.raw_heads(frames, weights)
     model = build_model(network)
     yolotf.load_darknet_weights(model, tmp_path / "some.weights")

@@ -26,7 +26,7 @@ from yolotf.errors import UnsupportedSectionError, WeightsMismatch, YolotfError
 from yolotf.inference import build_function
 from yolotf.inference.classifier import Classifier, prepare
 from yolotf.inference.classifier_function import prepare as prepare_in_graph
-from yolotf.inference.classifier_head import classes_of
+from yolotf.inference.classifier_head import head_of
 
 SMALL = net(24) + normalized(8, 3, stride=2) + conv(5) + "[avgpool]\n"
 SOFTMAX = "[softmax]\ngroups=1\n[cost]\ntype=sse\n"
@@ -403,14 +403,14 @@ def test_stock_classifiers_are_those_of_darknets_cfgs(path):
 
 def test_stock_classifiers_take_other_classes_and_sizes():
     network = yolotf.network("darknet53", classes=7, size=448)
-    assert classes_of(network).numbers == 7
+    assert head_of(network).classes == 7
     assert network.input_shape[:2] == yolotf.network("darknet53_448").input_shape[:2]
     assert len(stock.CLASSIFIERS) == 16
 
 
 @pytest.mark.parametrize("path", cfg_params(classifiers))
 def test_stock_classifiers_have_their_classes(path):
-    _, tree, classes = classes_of(parse_cfg(path))
+    _, tree, classes = head_of(parse_cfg(path))
     assert tree is None
     assert classes == (10 if path.stem == "cifar" else 1000)
 

@@ -35,7 +35,7 @@ from yolotf.errors import (
 from yolotf.inference.engines import open_engine
 from yolotf.runtime import openvino_engine
 from yolotf.runtime.network import RuntimeNetwork
-from yolotf.runtime.onnx_engine import refusals
+from yolotf.runtime.onnx_engine import translated_errors
 from yolotf.runtime.openvino_engine import library
 from yolotf.runtime.options import ENGINES, ServingOptions
 from yolotf.weights.file import WeightsFile
@@ -121,8 +121,8 @@ def test_sections_compute_what_tensorflow_does(name, engine, small_file):
     theirs, others = RuntimeNetwork.opened(network, path)
     assert_close(ours.raw_heads(pictures, weights), theirs.raw_heads(pictures, others))
     assert_close(ours.raw_heads(pictures[:1], weights), theirs.raw_heads(pictures[:1], others))
-    expected = theirs.unblocked_weights(others)
-    found = ours.unblocked_weights(weights)
+    expected = theirs.hwio_weights(others)
+    found = ours.hwio_weights(weights)
     assert found.keys() == expected.keys()
     for key, array in expected.items():
         np.testing.assert_allclose(found[key], array, rtol=1e-6, err_msg=key)
@@ -373,7 +373,7 @@ def test_openvino_compiles_a_model_for_the_batch_sizes_in_use(small_file, monkey
 def test_an_allocation_that_fails_is_no_memory():
     network = parse_cfg(SMALL)
     for refusal in (MemoryError(), RuntimeError("Exception: std::bad_alloc")):
-        with refused(OutOfMemoryError), refusals("x", network, 1):
+        with refused(OutOfMemoryError), translated_errors("x", network, 1):
             raise refusal
 
 

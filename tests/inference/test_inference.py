@@ -473,7 +473,7 @@ def test_an_empty_batch_has_no_answers(letter_box, small_file):
 
 
 def traces(function):
-    steps = (*function._fit.values(), function._heads, function._found)
+    steps = (*function._fit.values(), function._heads, function._detections)
     return [step.experimental_get_tracing_count() for step in steps]
 
 
@@ -1080,6 +1080,6 @@ def test_every_detector_traces_to_its_detections(path):
     assert [raw.shape[1:].as_list() for raw in heads] == [
         list(head.input_shape) for head in network.heads
     ]
-    boxes, scores, classes, counts = function._found.get_concrete_function().structured_outputs
+    boxes, scores, classes, counts = function._detections.get_concrete_function().structured_outputs
     assert boxes.shape.as_list() == [None, 10, 4]
     assert (scores.dtype, classes.dtype, counts.dtype) == (tf.float32, tf.int32, tf.int32)

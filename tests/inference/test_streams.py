@@ -18,7 +18,7 @@ from yolotf.cli.commands import main
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import UnsupportedSectionError
 from yolotf.inference import build_function
-from yolotf.inference.recurrent_state import Stream
+from yolotf.inference.recurrent_state import StatefulRunner
 
 TRACKER = """[net]
 width=32
@@ -160,7 +160,7 @@ class Engine:
 
 def test_frames_of_one_call_stay_together():
     engine, weights = Engine(), Engine()
-    stream = Stream(engine)
+    stream = StatefulRunner(engine)
 
     def call(number):
         with stream:
@@ -193,7 +193,7 @@ def test_functions_find_what_the_detector_finds(file, detector):
 def test_what_has_no_video_refuses_a_memory(detector, tmp_path):
     with pytest.raises(UnsupportedSectionError) as caught:
         detector.export(tmp_path / "model")
-    words = "a SavedModel has no video to keep it for; use the Detector"
+    words = "an exported SavedModel is stateless; use the Detector"
     assert str(caught.value) == REFUSED.format(words)
     assert not (tmp_path / "model").exists()
 
@@ -219,7 +219,7 @@ def test_classifiers_remember_too(tmp_path):
     np.testing.assert_allclose(function(video[0][None]), found[:1], atol=1e-5)
     with pytest.raises(UnsupportedSectionError) as caught:
         classifier.export(tmp_path / "model")
-    words = "a SavedModel has no video to keep it for; call the Classifier"
+    words = "an exported SavedModel is stateless; use the Classifier"
     assert str(caught.value) == REFUSED.format(words)
 
 

@@ -227,7 +227,7 @@ def test_numbers_are_bit_for_bit_those_of_the_runtime(tmp_path):
     model, _, weights = written(SMALL, tmp_path)
     found = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
     engine, loaded = RuntimeNetwork.opened(parse_cfg(SMALL), weights)
-    for key, array in engine.unblocked_weights(loaded).items():
+    for key, array in engine.hwio_weights(loaded).items():
         index, role = key.split("/")
         stored = found[f"conv_{index}/{role}"]
         if role == "kernel":

@@ -96,9 +96,9 @@ def test_channels_in_parts_are_joined_where_they_are_needed(tmp_path, monkeypatc
 def test_an_operation_of_another_tensorflow_is_tried_first(monkeypatch):
     assert network.matches_reference()
     monkeypatch.setattr(_runtime, "version", lambda: "2.99.0")
-    monkeypatch.setattr(network, "_tried", {})
+    monkeypatch.setattr(network, "_checked", {})
     assert network.kernels().fused == (_runtime.onednn_enabled() and onednn.has_avx512())
-    monkeypatch.setattr(network, "_tried", {})
+    monkeypatch.setattr(network, "_checked", {})
     monkeypatch.setattr(network, "matches_reference", lambda: False)
     assert not network.kernels().fused
 
@@ -120,7 +120,7 @@ def test_a_missing_library_is_named(missing, tmp_path):
     if missing == "cc":
         (tmp_path / tensorflow_library.FRAMEWORK).write_bytes(b"no library")
     with messages.refused(ImportError):
-        tensorflow_library._open(tmp_path)
+        tensorflow_library._open_libraries(tmp_path)
 
 
 def test_what_is_no_library_is_named(tmp_path):
@@ -132,7 +132,7 @@ def test_what_is_no_library_is_named(tmp_path):
         from pathlib import Path
         from yolotf.runtime import library
         try:
-            library._open(Path(sys.argv[1]))
+            library._open_libraries(Path(sys.argv[1]))
         except ImportError as error:
             assert sys.argv[1] in str(error), error
         else:
@@ -152,7 +152,7 @@ def test_libraries_of_something_else_are_named_with_what_they_lack(tmp_path):
         from pathlib import Path
         from yolotf.runtime import library
         try:
-            library._open(Path(sys.argv[1]))
+            library._open_libraries(Path(sys.argv[1]))
         except ImportError as error:
             lacks = f"{sys.argv[1]}/{library.CC}: no symbol TF_Version; it belongs to TensorFlow"
             assert str(error).startswith(lacks), error

@@ -98,5 +98,5 @@ class EvaluationDetector(Detector):
     def __init__(self, *arguments: Any, like: Fork, **options: Any) -> None:
         """See `Detector`; `like` is the Darknet."""
         super().__init__(*arguments, **options)
-        suppression = self._wanted.suppression(self.network)
+        suppression = self._detection_options.suppression(self.network)
         self._decoder = Decoder(self.network, suppression, order=like)

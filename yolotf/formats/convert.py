@@ -43,7 +43,7 @@ from yolotf.formats.request import Layout, Options, Source, build
 from yolotf.graphs import saved_model as saved_model_folder
 from yolotf.graphs import tf_errors
 from yolotf.images.limits import MAX_PIXELS
-from yolotf.inference.explained import explained
+from yolotf.inference.diagnosed_errors import with_diagnosis
 from yolotf.loading import load
 from yolotf.onnx.model import Suppression
 from yolotf.progress import Progress, as_progress
@@ -262,7 +262,7 @@ def convert(
         try:
             loaded = load.load_darknet_weights(model, file, network=network, progress=progress)
         except errors.WeightsMismatch as error:
-            raise explained(error, file, network) from None  # names what `convert` takes
+            raise with_diagnosis(error, file, network) from None  # names what `convert` takes
         arrays = None
         if layout == "torch":
             arrays = safetensors.torch_arrays(network, file, loaded.header)

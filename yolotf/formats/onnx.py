@@ -14,7 +14,7 @@ from yolotf.errors import WeightsMismatch, YolotfError, optional_package
 from yolotf.files import atomic
 from yolotf.files.sources import StrPath
 from yolotf.formats.request import Options
-from yolotf.inference.explained import explained
+from yolotf.inference.diagnosed_errors import with_diagnosis
 from yolotf.loading.load import LoadReport, file_warnings
 from yolotf.onnx import file, model
 from yolotf.progress import Progress
@@ -115,7 +115,7 @@ def write(
             )
             written = model_file.tell() + (data.tell() if data else 0)
     except WeightsMismatch as error:
-        raise explained(error, weights, network) from None
+        raise with_diagnosis(error, weights, network) from None
     layers = sorted({one.segment.layer for one in plan.assignments})
     report = LoadReport(
         path=weights.name,

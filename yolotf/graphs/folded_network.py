@@ -247,8 +247,8 @@ class FoldedNetwork:
         with tf_errors.explained(self.network, batch), held, as_written:
             yield
 
-    def unblocked_weights(self) -> dict[str, Tensor]:
-        """Returns the values of `stored`, with the kernels of wide convolutions unblocked."""
+    def hwio_weights(self) -> dict[str, Tensor]:
+        """Returns the values of `stored`, with kernels stored in blocks joined to HWIO."""
         return {key: self._unblocked(key, _read(variable)) for key, variable in self.stored.items()}
 
     def _unblocked(self, key: str, value: Tensor) -> Tensor:
@@ -262,7 +262,7 @@ class FoldedNetwork:
 
         Args:
             images: images, [batch, rows, columns, channels] float32, 0..1.
-            variables: used instead of `stored`, in the shapes of `unblocked_weights`; the graph
+            variables: used instead of `stored`, in the shapes of `hwio_weights`; the graph
                 then has standard operations only.
         """
         images = tf.convert_to_tensor(images)

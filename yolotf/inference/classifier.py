@@ -10,16 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf._public import public, renamed, warn_caller
-from yolotf.darknet import cfg
-from yolotf.darknet import stock as networks
+from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names, names_for
 from yolotf.darknet.graph_checks import check_forgetful
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.read import ImageLike, Images, ImageT, images_of
-from yolotf.inference.classifier_head import classes_of
+from yolotf.inference.classifier_head import head_of
 from yolotf.inference.classifier_images import Resize, check_resize, prepare, prepare_all
-from yolotf.inference.served_network import Array, ServedNetwork, ServedWeights, unpickled
+from yolotf.inference.served_network import Array, ServedNetwork, ServedWeights, rebuilt
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import plural, printable
 from yolotf.weights.file import WeightsSource
@@ -66,12 +65,15 @@ class Classification:
             yield Rated(*row)
 
     def __str__(self) -> str:
-        return printable("\n".join(f"{100 * one.score:6.2f} %  {one.name}" for one in self))
+        return printable("\n".join(f"{100 * rated.score:6.2f} %  {rated.name}" for rated in self))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns `{"top": [{"class", "name", "score"}]}`, ready for JSON."""
         return {
-            "top": [{"class": one.class_id, "name": one.name, "score": one.score} for one in self]
+            "top": [
+                {"class": rated.class_id, "name": rated.name, "score": rated.score}
+                for rated in self
+            ]
         }
 
 
@@ -145,8 +147,8 @@ class Classifier:
             engine=engine,
             precision=precision,
         )
-        self.network = networks.as_network(network, classes=classes)
-        computed, self._tree, self.classes = classes_of(self.network)
+        self.network = stock.as_network(network, classes=classes)
+        computed, self._tree, self.classes = head_of(self.network)
         self.class_names = names_for(class_names, self.classes, self.network.source)
         self._served = ServedNetwork(self.network, weights, options, computed=computed)
 
@@ -178,7 +180,7 @@ class Classifier:
     @property
     def weights(self) -> ServedWeights:
         """The weights file in use."""
-        return self._served.active.about
+        return self._served.active.source
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the arguments; the copy reads the weights file again."""
@@ -224,13 +226,13 @@ class Classifier:
         if top < 1:
             raise ValueError(f"top={top} must be at least 1")
         batch, several = images_of(images)
-        found = [self._best(row, top) for row in self.probabilities(batch)]
-        return found if several else found[0]
+        results = [self._best(row, top) for row in self.probabilities(batch)]
+        return results if several else results[0]
 
     @renamed(pictures="images")
     def probabilities(self, images: Sequence[ImageLike]) -> _Floats:
         """Returns the probability of every class, [images, classes] float32."""
-        rows = self._served.answers(images, self._prepared, self._probabilities)
+        rows = self._served.run(images, self._prepared, self._probabilities)
         return np.stack(rows) if rows else np.zeros((0, self.classes), np.float32)
 
     def reload(self, weights: WeightsSource) -> None:
@@ -263,15 +265,13 @@ class Classifier:
             UnsupportedSectionError: the network is recurrent.
         """
         saved_model.check(folder, overwrite=overwrite)
-        check_forgetful(
-            self.network, "a SavedModel has no video to keep it for; call the Classifier"
-        )
+        check_forgetful(self.network, "an exported SavedModel is stateless; use the Classifier")
         from yolotf.inference import classifier_function  # imports TensorFlow
 
-        arrays = self._served.unblocked_weights()
-        with saved_model.replacing(folder, overwrite=overwrite) as ready:
+        arrays = self._served.hwio_weights()
+        with saved_model.replacing(folder, overwrite=overwrite) as new_folder:
             classifier_function.write(
-                self.network, arrays, ready, names=self.class_names or (), resize=self._resize
+                self.network, arrays, new_folder, names=self.class_names or (), resize=self._resize
             )
 
     def _prepared(self, arrays: Sequence[Array]) -> _Floats:
@@ -279,10 +279,11 @@ class Classifier:
         return prepare_all(arrays, self.network.input_shape, self._resize, threads=threads)
 
     def _probabilities(self, heads: list[Array], arrays: Sequence[Array]) -> _Floats:
-        values = _flat(heads[0])
-        for places in self._tree.branches() if self._tree else ():
-            above = np.pad(values, [(0, 0), (0, 1)], constant_values=1)
-            values = values * above[:, places[:-1]]
+        values = _flattened(heads[0])
+        for ancestors in self._tree.branches() if self._tree else ():
+            # The root has no probability: it refers to the padding, which is 1.
+            padded = np.pad(values, [(0, 0), (0, 1)], constant_values=1)
+            values = values * padded[:, ancestors[:-1]]
         return values
 
     def _best(self, row: _Floats, top: int) -> Classification:
@@ -294,11 +295,11 @@ class Classifier:
 def _rebuild(
     kind: type[Classifier], network: cfg.Network, weights: str, arguments: dict[str, Any]
 ) -> Classifier:
-    return unpickled(lambda: kind(network, weights, **arguments), "Classifier", weights)
+    return rebuilt(lambda: kind(network, weights, **arguments), "Classifier", weights)
 
 
-def _flat(values: _Floats) -> _Floats:
-    """Returns [images, values], flattened channels first as in Darknet."""
+def _flattened(values: _Floats) -> _Floats:
+    """Returns the outputs as [images, values], flattened channels first as in Darknet."""
     if values.ndim == 4:
         values = values.transpose(0, 3, 1, 2)
     return values.reshape(len(values), -1)

@@ -15,9 +15,9 @@ from yolotf.darknet import cfg, detection_options
 from yolotf.graphs import forked, operations
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference import saving
-from yolotf.inference.classifier_head import classes_of
+from yolotf.inference.classifier_head import head_of
 from yolotf.inference.classifier_images import Resize, check_resize
-from yolotf.inference.explained import OF_FUNCTIONS, diagnosed
+from yolotf.inference.diagnosed_errors import FUNCTION_ADVICE, diagnosed
 from yolotf.inference.image_operations import fit
 from yolotf.interfaces import Tensor
 from yolotf.runtime.options import ServingOptions
@@ -50,18 +50,18 @@ class ClassifierFunction:
         check_resize(resize)
         self.network = network
         self._resize: Resize = resize
-        without, self._tree, self.classes = classes_of(network)
-        self.folded = FoldedNetwork(without, use_onednn=use_onednn)
+        computed, self._tree, self.classes = head_of(network)
+        self.folded = FoldedNetwork(computed, use_onednn=use_onednn)
         self._functions = {
             dtype: tf.function(
                 self.probabilities,
-                input_signature=[self.images(dtype)],
+                input_signature=[self.image_spec(dtype)],
                 autograph=False,
             )
             for dtype in (tf.uint8, tf.float32)
         }
 
-    def images(self, dtype: tf.DType = tf.uint8) -> tf.TensorSpec:
+    def image_spec(self, dtype: tf.DType = tf.uint8) -> tf.TensorSpec:
         """Returns the input signature: [batch, height, width, channels]."""
         channels = self.network.input_shape.channels
         return tf.TensorSpec([None, None, None, channels], dtype, "images")
@@ -80,7 +80,7 @@ class ClassifierFunction:
             WeightsMismatch: the file does not match the network; has a `diagnosis`.
         """
         opened = WeightsFile.open(weights, network=self.network, timeout=timeout)
-        with opened as file, diagnosed(file, self.network, OF_FUNCTIONS):
+        with opened as file, diagnosed(file, self.network, FUNCTION_ADVICE):
             self.folded.load(file, verify=verify, contents_disposable=contents_disposable)
 
     def reset(self) -> None:
@@ -132,9 +132,10 @@ class ClassifierFunction:
         if values.shape.rank == 4:  # channels first, as in Darknet
             values = tf.transpose(values, [0, 3, 1, 2])
         values = tf.reshape(values, [-1, self.classes])
-        for places in self._tree.branches() if self._tree else ():
-            above = tf.pad(values, [[0, 0], [0, 1]], constant_values=1)
-            values *= tf.gather(above, places[:-1], axis=1)
+        for ancestors in self._tree.branches() if self._tree else ():
+            # The root has no probability: it refers to the padding, which is 1.
+            padded = tf.pad(values, [[0, 0], [0, 1]], constant_values=1)
+            values *= tf.gather(padded, ancestors[:-1], axis=1)
         return values
 
 
@@ -143,18 +144,18 @@ def prepare(
 ) -> Tensor:
     """`yolotf.inference.classifier.prepare` of a batch, in TensorFlow operations."""
     rows, columns = tf.unstack(tf.shape(images)[1:3])
-    is_high = columns < rows
-    new_rows = tf.where(is_high, rows * width // columns, width)
-    new_columns = tf.where(is_high, width, columns * width // rows)
+    is_portrait = columns < rows
+    new_rows = tf.where(is_portrait, rows * width // columns, width)
+    new_columns = tf.where(is_portrait, width, columns * width // rows)
     size = tf.stack([new_rows, new_columns])
     integers = images.dtype == tf.uint8
     values = operations.resized(tf.raw_ops, images, size, integers=integers, resize=resize)
     for axis, resized, wanted in ((1, new_rows, height), (2, new_columns, width)):
         # Halved towards zero as in C; TensorFlow.js lacks TruncateDiv.
-        over = resized - wanted
-        start = (over + tf.cast(over < 0, over.dtype)) // 2
-        place = tf.clip_by_value(start + tf.range(wanted), 0, resized - 1)
-        values = tf.gather(values, place, axis=axis)
+        excess = resized - wanted
+        start = (excess + tf.cast(excess < 0, excess.dtype)) // 2
+        pixels = tf.clip_by_value(start + tf.range(wanted), 0, resized - 1)
+        values = tf.gather(values, pixels, axis=axis)
     if integers:
         values = values / 255.0
     values.set_shape([None, height, width, images.shape[-1]])
@@ -173,7 +174,7 @@ def write(
 
     Args:
         network: the classifier.
-        weights: see `FoldedNetwork.unblocked_weights`.
+        weights: see `FoldedNetwork.hwio_weights`.
         folder: where to write it.
         names: the class names.
         resize: see `Classifier`.
@@ -193,9 +194,9 @@ def write(
         return {"probabilities": function.probabilities(images, variables)}
 
     module.probabilities = tf.function(
-        probabilities, input_signature=[function.images()], autograph=False
+        probabilities, input_signature=[function.image_spec()], autograph=False
     )
     concrete = module.probabilities.get_concrete_function()
     signatures = {"serving_default": concrete, "probabilities": concrete}
-    warmup = {"serving_default": saving.grey(network.input_shape)}
+    warmup = {"serving_default": saving.gray_image(network.input_shape)}
     saving.save(module, signatures, folder, names=names, warmup=warmup)

@@ -10,18 +10,18 @@ from yolotf.darknet.class_tree import Tree, tree_of
 from yolotf.errors import UnsupportedSectionError
 
 
-class Classes(NamedTuple):
-    """The output of a classifier."""
+class ClassifierHead(NamedTuple):
+    """What a classifier computes, and what its outputs mean."""
 
     network: cfg.Network
     """The network without trailing sections that only serve training."""
     tree: Tree | None
     """The class tree, along whose branches probabilities are multiplied; None: no tree."""
-    numbers: int
+    classes: int
     """Number of outputs."""
 
 
-def classes_of(network: cfg.Network) -> Classes:
+def head_of(network: cfg.Network) -> ClassifierHead:
     """Returns what a classifier outputs.
 
     Raises:
@@ -32,7 +32,8 @@ def classes_of(network: cfg.Network) -> Classes:
     if network.heads:
         head = network.heads[0]
         raise UnsupportedSectionError(
-            f"{network.source}: a detector, with {network.where(head)}; use yolotf.Detector",
+            f"{network.source}: the network is a detector, with {network.where(head)}; "
+            "use yolotf.Detector",
             source=network.source,
             section=head.type,
             layer=head.index,
@@ -42,10 +43,11 @@ def classes_of(network: cfg.Network) -> Classes:
         layers.pop()
     if not layers:
         raise UnsupportedSectionError(
-            f"{network.source}: no section after [net]; nothing to classify with",
+            f"{network.source}: no section follows [net], so there is nothing to compute; add the "
+            "network's sections",
             source=network.source,
         )
     last = layers[-1]
     count = last.output_shape.floats
     tree = tree_of(network, last.class_tree, count) if last.class_tree else None
-    return Classes(replace(network, layers=tuple(layers)), tree, count)
+    return ClassifierHead(replace(network, layers=tuple(layers)), tree, count)

@@ -56,7 +56,7 @@ def prepare_all(
     if resize in ("crop", "darknet"):
         return np.stack([prepare(image, shape.height, shape.width) for image in images])
     if resize == "opencv":
-        return np.stack([_prepared_by_opencv(image, shape, threads) for image in images])
+        return np.stack([_prepared_as_opencv(image, shape, threads) for image in images])
     return runtime_resize.fit(images, shape, letter_box=resize == "letter_box", threads=threads)
 
 
@@ -77,19 +77,19 @@ def prepare(pixels: npt.NDArray[Any], height: int, width: int) -> _Floats:
     scale = np.float32(255 if pixels.dtype == np.uint8 else 1)
     rows, columns = pixels.shape[:2]
     new_rows, new_columns = _shorter_side_to(width, rows, columns)
-    part = _cut(pixels.astype(np.float32) / scale, 1, new_columns, width)
-    return _cut(part, 0, new_rows, height)
+    cropped = _scaled_and_cropped(pixels.astype(np.float32) / scale, 1, new_columns, width)
+    return _scaled_and_cropped(cropped, 0, new_rows, height)
 
 
-def _prepared_by_opencv(image: npt.NDArray[Any], shape: cfg.Shape, threads: int) -> _Floats:
+def _prepared_as_opencv(image: npt.NDArray[Any], shape: cfg.Shape, threads: int) -> _Floats:
     """`prepare` with OpenCV's bilinear interpolation."""
     rows, columns = _shorter_side_to(shape.width, *image.shape[:2])
-    whole = cfg.Shape(rows, columns, shape.channels)
+    uncropped = cfg.Shape(rows, columns, shape.channels)
     values: _Floats = runtime_resize.fit(
-        [image], whole, letter_box=False, threads=threads, resize="opencv"
+        [image], uncropped, letter_box=False, threads=threads, resize="opencv"
     )[0]
-    values = values.take(_middle(rows, shape.height), 0)
-    return values.take(_middle(columns, shape.width), 1)
+    values = values.take(_center_pixels(rows, shape.height), 0)
+    return values.take(_center_pixels(columns, shape.width), 1)
 
 
 def _shorter_side_to(side: int, rows: int, columns: int) -> tuple[int, int]:
@@ -99,27 +99,27 @@ def _shorter_side_to(side: int, rows: int, columns: int) -> tuple[int, int]:
     return side, columns * side // rows
 
 
-def _middle(resized: int, wanted: int) -> npt.NDArray[np.int64]:
+def _center_pixels(resized: int, wanted: int) -> npt.NDArray[np.int64]:
     """Returns the indices of the center `wanted` of `resized` pixels, clamped to the edges."""
     start = int((resized - wanted) / 2)  # towards zero, as in C
     return np.clip(np.arange(start, start + wanted), 0, resized - 1)
 
 
-def _cut(values: _Floats, axis: int, resized: int, wanted: int) -> _Floats:
+def _scaled_and_cropped(values: _Floats, axis: int, resized: int, wanted: int) -> _Floats:
     """Scales an axis to `resized` and returns its center `wanted`, clamped to the edges."""
-    before = values.shape[axis]
-    place = _middle(resized, wanted)
-    if resized == before:
-        return values.take(place, axis)
-    step = np.float32((before - 1) / (resized - 1)) if resized > 1 else np.float32(0)
-    at = place.astype(np.float32) * step
-    low = np.minimum(at.astype(np.int64), before - 1)
-    share = (at - low).astype(np.float32)
-    low = np.where(place == resized - 1, before - 1, low)
-    share = np.where(place == resized - 1, np.float32(0), share)
-    high = np.minimum(low + 1, before - 1)
+    original = values.shape[axis]
+    pixels = _center_pixels(resized, wanted)
+    if resized == original:
+        return values.take(pixels, axis)
+    step = np.float32((original - 1) / (resized - 1)) if resized > 1 else np.float32(0)
+    positions = pixels.astype(np.float32) * step
+    low = np.minimum(positions.astype(np.int64), original - 1)
+    weight = (positions - low).astype(np.float32)
+    low = np.where(pixels == resized - 1, original - 1, low)
+    weight = np.where(pixels == resized - 1, np.float32(0), weight)
+    high = np.minimum(low + 1, original - 1)
     shape = [1] * values.ndim
     shape[axis] = wanted
-    share = share.reshape(shape)
-    out: _Floats = (1 - share) * values.take(low, axis) + share * values.take(high, axis)
-    return out
+    weight = weight.reshape(shape)
+    blended: _Floats = (1 - weight) * values.take(low, axis) + weight * values.take(high, axis)
+    return blended

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf._public import public, renamed, warn_caller
-from yolotf.darknet import cfg
-from yolotf.darknet import stock as networks
+from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
@@ -19,7 +18,7 @@ from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.detections import Detections
 from yolotf.images.read import ImageLike, Images, ImageT, images_of
-from yolotf.inference.served_network import ServedNetwork, ServedWeights, unpickled
+from yolotf.inference.served_network import ServedNetwork, ServedWeights, rebuilt
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.runtime.resize import fit
@@ -113,7 +112,7 @@ class Detector:
             ImportError: the engine is not installed.
             EngineError: the engine rejects the network.
         """
-        self._wanted = DetectionOptions(
+        self._detection_options = DetectionOptions(
             score_threshold=score_threshold,
             iou_threshold=iou_threshold,
             max_boxes=max_boxes,
@@ -123,7 +122,7 @@ class Detector:
             letter_box=letter_box,
             resize=resize,
         )
-        options = ServingOptions(
+        serving_options = ServingOptions(
             batch_size=batch_size,
             threads=threads,
             bgr=bgr,
@@ -132,15 +131,19 @@ class Detector:
             engine=engine,
             precision=precision,
         )
-        self.network = self._wanted.applied_to(networks.as_network(network, classes=classes))
-        doubts = () if own_files.is_of(weights, self.network) else stock_warnings(self.network)
-        for text in (*self.network.warnings, *doubts):
+        self.network = self._detection_options.applied_to(
+            stock.as_network(network, classes=classes)
+        )
+        stock_doubts = (
+            () if own_files.is_of(weights, self.network) else stock_warnings(self.network)
+        )
+        for text in (*self.network.warnings, *stock_doubts):
             warn_caller(text)
         self.class_names = class_names_for(self.network, class_names)
         check_heads(self.network)
-        self._unwanted = self._wanted.unwanted(self.network, self.class_names)
-        self._decoder = Decoder(self.network, self._wanted.suppression(self.network))
-        self._served = ServedNetwork(self.network, weights, options)
+        self._unwanted = self._detection_options.unwanted(self.network, self.class_names)
+        self._decoder = Decoder(self.network, self._detection_options.suppression(self.network))
+        self._served = ServedNetwork(self.network, weights, serving_options)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -170,7 +173,7 @@ class Detector:
     @property
     def weights(self) -> ServedWeights:
         """The weights file in use."""
-        return self._served.active.about
+        return self._served.active.source
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -188,18 +191,18 @@ class Detector:
 
     def _arguments(self) -> dict[str, Any]:
         """Returns the keyword arguments that construct an equal detector."""
-        wanted, options = self._wanted, self._served.options
+        options = self._detection_options
         return {
             "class_names": self.class_names or None,
-            "score_threshold": wanted.score_threshold,
-            "iou_threshold": wanted.iou_threshold,
-            "max_boxes": wanted.max_boxes,
-            "nms_kind": wanted.nms_kind,
-            "agnostic": wanted.agnostic,
-            "only": wanted.only,
-            "letter_box": wanted.letter_box,
-            "resize": wanted.resize,
-            **vars(options),
+            "score_threshold": options.score_threshold,
+            "iou_threshold": options.iou_threshold,
+            "max_boxes": options.max_boxes,
+            "nms_kind": options.nms_kind,
+            "agnostic": options.agnostic,
+            "only": options.only,
+            "letter_box": options.letter_box,
+            "resize": options.resize,
+            **vars(self._served.options),
         }
 
     # An array's type does not tell its number of axes.
@@ -232,8 +235,8 @@ class Detector:
             ForkedProcessError: the process was forked after a detector had been created.
         """
         batch, several = images_of(images)
-        found = self._detect(batch)
-        return found if several else found[0]
+        detections = self._served.run(batch, self._fitted, self._decoded)
+        return detections if several else detections[0]
 
     def reload(self, weights: WeightsSource) -> None:
         """Switches to another weights file of the same network while requests are served.
@@ -275,23 +278,22 @@ class Detector:
             UnsupportedSectionError: the network is recurrent.
         """
         saved_model.check(folder, overwrite=overwrite)
-        check_forgetful(self.network, "a SavedModel has no video to keep it for; use the Detector")
+        check_forgetful(self.network, "an exported SavedModel is stateless; use the Detector")
         from yolotf.inference import export  # imports TensorFlow
         from yolotf.inference.detector_function import InferenceFunction  # imports TensorFlow
 
-        function = InferenceFunction(self.network, self._wanted, class_names=self.class_names)
-        weights = self._served.unblocked_weights()
-        with saved_model.replacing(folder, overwrite=overwrite) as ready:
+        function = InferenceFunction(
+            self.network, self._detection_options, class_names=self.class_names
+        )
+        weights = self._served.hwio_weights()
+        with saved_model.replacing(folder, overwrite=overwrite) as new_folder:
             export.write(
                 function,
                 weights,
-                ready,
+                new_folder,
                 names=self.class_names or (),
                 max_pixels=self._served.options.max_pixels,
             )
-
-    def _detect(self, pictures: Sequence[ImageLike]) -> list[Detections]:
-        return self._served.answers(pictures, self._fitted, self._found)
 
     def _fitted(self, arrays: Sequence[Array]) -> npt.NDArray[np.float32]:
         return fit(
@@ -299,28 +301,28 @@ class Detector:
             self.network.input_shape,
             letter_box=self.network.letter_box,
             threads=self._served.threads,
-            resize=self._wanted.resize,
+            resize=self._detection_options.resize,
         )
 
-    def _found(self, heads: list[Array], arrays: Sequence[Array]) -> Iterable[Detections]:
-        found = self._decoder(
+    def _decoded(self, heads: list[Array], arrays: Sequence[Array]) -> Iterable[Detections]:
+        decoded = self._decoder(
             heads,
             self.size,
             [array.shape[:2] for array in arrays],
-            score_threshold=self._wanted.score_threshold,
-            iou_threshold=self._wanted.iou_threshold,
-            max_boxes=self._wanted.max_boxes,
-            agnostic=self._wanted.agnostic,
+            score_threshold=self._detection_options.score_threshold,
+            iou_threshold=self._detection_options.iou_threshold,
+            max_boxes=self._detection_options.max_boxes,
+            agnostic=self._detection_options.agnostic,
             unwanted=self._unwanted,
             threads=self._served.threads,
         )
         return [
             Detections.of(image.boxes, image.scores, image.classes, self.class_names)
-            for image in found
+            for image in decoded
         ]
 
 
 def _rebuild(
     kind: type[Detector], network: cfg.Network, weights: str, arguments: dict[str, Any]
 ) -> Detector:
-    return unpickled(lambda: kind(network, weights, **arguments), "Detector", weights)
+    return rebuilt(lambda: kind(network, weights, **arguments), "Detector", weights)

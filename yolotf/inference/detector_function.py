@@ -13,19 +13,16 @@ from typing import Any, Literal, cast, overload
 import tensorflow as tf
 
 from yolotf._public import public, renamed
-from yolotf.darknet import cfg
-from yolotf.darknet import graph_checks as graph_rules
-from yolotf.darknet import stock as networks
+from yolotf.darknet import cfg, graph_checks, stock
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
 from yolotf.errors import YolotfError
 from yolotf.graphs import decode, forked, tf_errors, tf_operations
 from yolotf.graphs.folded_network import FoldedNetwork, check_eager
-from yolotf.inference import classifier_images
-from yolotf.inference import gc_pause as _collector
+from yolotf.inference import classifier_images, gc_pause
 from yolotf.inference.classifier_function import ClassifierFunction
-from yolotf.inference.explained import OF_FUNCTIONS, diagnosed
+from yolotf.inference.diagnosed_errors import FUNCTION_ADVICE, diagnosed
 from yolotf.inference.image_operations import fit, to_float
 from yolotf.interfaces import Tensor
 from yolotf.runtime.options import ServingOptions
@@ -63,7 +60,7 @@ class InferenceFunction:
         check_heads(network)
         unwanted = wanted.unwanted(network, class_names_for(network, class_names))
         if any_size:
-            graph_rules.check_any_size(network)
+            graph_checks.check_any_size(network)
         self.network = network
         self.folded = FoldedNetwork(network)
         self.max_boxes = wanted.max_boxes
@@ -93,8 +90,8 @@ class InferenceFunction:
             input_signature=[tf.TensorSpec([None, rows, columns, channels], tf.float32, "inputs")],
             autograph=False,
         )
-        self._found = tf.function(
-            self._find,
+        self._detections = tf.function(
+            self._find_detections,
             input_signature=[
                 self._head_specs(),
                 tf.TensorSpec([None, 2], tf.int32, "image_sizes"),
@@ -136,7 +133,7 @@ class InferenceFunction:
         check_eager()
         with (
             WeightsFile.open(weights, network=self.network, timeout=timeout) as file,
-            diagnosed(file, self.network, OF_FUNCTIONS),
+            diagnosed(file, self.network, FUNCTION_ADVICE),
             tf_errors.explained(self.network),
         ):
             self._load(file, verify, contents_disposable, trace)
@@ -147,23 +144,23 @@ class InferenceFunction:
         if not trace:
             self.folded.load(file, verify=verify, contents_disposable=contents_disposable)
             return
-        _collector.postpone()
+        gc_pause.postpone()
         with ThreadPoolExecutor(2, "yolotf-load") as pool:
             loading = pool.submit(
                 self.folded.load, file, verify=verify, contents_disposable=contents_disposable
             )
             try:
                 self._fit[tf.uint8].get_concrete_function()
-                self._found.get_concrete_function()
-                running = pool.submit(self._prepared, self._run_without_weights)
-                _collector.postpone()
+                self._detections.get_concrete_function()
+                running = pool.submit(self._run_unoptimized, self._run_without_weights)
+                gc_pause.postpone()
                 self._heads.get_concrete_function()
                 running.result()
             finally:
                 loading.result()
 
-    def _prepared(self, run: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs a graph without convolutions, for which Grappler costs more than it saves."""
+    def _run_unoptimized(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs a graph without Grappler, which only pays off for graphs with convolutions."""
         if self.folded.onednn and tf.executing_eagerly():
             with tf_operations.unoptimized():
                 return run(*arguments)
@@ -171,8 +168,8 @@ class InferenceFunction:
 
     def _run_without_weights(self) -> None:
         self._fit[tf.uint8](tf.zeros([1, 1, 1, self.network.input_shape.channels], tf.uint8))
-        nothing = [tf.zeros([0, *shape]) for shape in self._head_shapes()]
-        self._found(nothing, tf.zeros([0, 2], tf.int32), self.network.input_shape[:2])
+        raws = [tf.zeros([0, *shape]) for shape in self._head_shapes()]
+        self._detections(raws, tf.zeros([0, 2], tf.int32), self.network.input_shape[:2])
 
     def reset(self) -> None:
         """Resets the recurrent state: the next image starts a new video."""
@@ -200,8 +197,8 @@ class InferenceFunction:
         forked.check_process("build_function")
         images = tf.convert_to_tensor(images)
         if images.shape[0] == 0:
-            return self._nothing()
-        return self.fitted(self.fit(images), _sizes(images))
+            return self._empty_result()
+        return self.fitted(self.fit(images), _image_sizes(images))
 
     def fit(self, images: Tensor) -> Tensor:
         """Returns images resized for `fitted`; takes what `__call__` takes."""
@@ -209,7 +206,7 @@ class InferenceFunction:
         if images.dtype not in self._fit:
             images = tf.cast(images, tf.float32)
         with tf_errors.explained(self.network, images.shape[0]):
-            return self._prepared(self._fit[images.dtype], images)
+            return self._run_unoptimized(self._fit[images.dtype], images)
 
     def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
         """Detects objects in images that already have the network's size.
@@ -221,13 +218,15 @@ class InferenceFunction:
         """
         inputs = tf.convert_to_tensor(inputs)
         if inputs.shape[0] == 0:
-            return self._nothing()
+            return self._empty_result()
         raws = self.raw_heads(inputs)
         with tf_errors.explained(self.network, inputs.shape[0]):
-            return decode.Batch(*self._prepared(self._found, raws, image_sizes, _size(inputs)))
+            return decode.Batch(
+                *self._run_unoptimized(self._detections, raws, image_sizes, _image_size(inputs))
+            )
 
-    def _nothing(self) -> decode.Batch:
-        """Returns the result of an empty batch, which oneDNN's convolutions give a wrong shape."""
+    def _empty_result(self) -> decode.Batch:
+        """Returns the result of an empty batch, for which oneDNN returns wrong shapes."""
         rows = [0, self.max_boxes]
         classes, counts = tf.zeros(rows, tf.int32), tf.zeros([0], tf.int32)
         return decode.Batch(tf.zeros([*rows, 4]), tf.zeros(rows), classes, counts)
@@ -235,11 +234,11 @@ class InferenceFunction:
     def raw_heads(self, inputs: Tensor) -> list[Tensor]:
         """Returns the inputs of the heads, for `inputs` as in `fitted`."""
         inputs = tf.convert_to_tensor(inputs)
-        with self.folded.running(inputs.shape[0], self._share(inputs)):
+        with self.folded.running(inputs.shape[0], self._relative_area(inputs)):
             return list(self._heads(inputs))
 
-    def _share(self, inputs: Tensor) -> float:
-        """Returns the number of pixels of an input relative to the network's own size.
+    def _relative_area(self, inputs: Tensor) -> float:
+        """Returns the pixels of an input image relative to those of the network's own size.
 
         Raises:
             YolotfError: the height or width is not a multiple of `stride`; sizes unknown at this
@@ -251,15 +250,16 @@ class InferenceFunction:
         stride = self.stride
         if rows % stride or columns % stride:
             raise YolotfError(
-                f"{self.network.source}: images of {columns}x{rows}: with any_size height and "
-                f"width must be multiples of {stride}; resize them, or leave any_size out",
+                f"{self.network.source}: the images have {columns}x{rows} pixels, but with "
+                f"any_size height and width must be multiples of {stride}; resize the images, "
+                "or leave any_size out",
                 source=self.network.source,
                 input_size=(rows, columns),
                 stride=stride,
             )
         height, width, _ = self.network.input_shape
-        share: float = rows * columns / (height * width)
-        return share
+        area: float = rows * columns / (height * width)
+        return area
 
     def detect(self, images: Tensor, variables: Mapping[str, Tensor]) -> decode.Batch:
         """`__call__` as one graph of standard operations, to be traced by a `tf.function`.
@@ -268,17 +268,19 @@ class InferenceFunction:
             images: see `__call__`.
             variables: see `FoldedNetwork.__call__`.
         """
-        return self.detect_fitted(self._fit_images(images), _sizes(images), variables)
+        return self.detect_fitted(self._fit_images(images), _image_sizes(images), variables)
 
     def detect_fitted(
         self, inputs: Tensor, image_sizes: Tensor, variables: Mapping[str, Tensor]
     ) -> decode.Batch:
         """`fitted` as one graph of standard operations, to be traced by a `tf.function`."""
-        return self._find(self._compute_heads(inputs, variables), image_sizes, _size(inputs))
+        return self._find_detections(
+            self._compute_heads(inputs, variables), image_sizes, _image_size(inputs)
+        )
 
     def _head_shapes(self) -> list[cfg.Shape]:
-        outputs = graph_rules.output_layers(self.network)
-        return [graph_rules.shape_of(self.network, index) for index in outputs]
+        outputs = graph_checks.output_layers(self.network)
+        return [graph_checks.shape_of(self.network, index) for index in outputs]
 
     def _head_specs(self) -> list[tf.TensorSpec]:
         return [
@@ -300,15 +302,17 @@ class InferenceFunction:
     ) -> list[Tensor]:
         if self._any_size:
             text = f"height and width must be multiples of {self.stride}"
-            wrong = tf.reduce_any(tf.shape(inputs)[1:3] % self.stride != 0)
-            with tf.control_dependencies([tf.debugging.Assert(~wrong, [text])]):
+            indivisible = tf.reduce_any(tf.shape(inputs)[1:3] % self.stride != 0)
+            with tf.control_dependencies([tf.debugging.Assert(~indivisible, [text])]):
                 inputs = tf.identity(inputs)
         raws: list[Tensor] = self.folded(inputs, variables)
         return raws
 
-    def _find(self, raws: list[Tensor], image_sizes: Tensor, input_size: Tensor) -> decode.Batch:
+    def _find_detections(
+        self, raws: list[Tensor], image_sizes: Tensor, input_size: Tensor
+    ) -> decode.Batch:
         size = self.network.input_shape[:2]
-        found = decode.find_detections(
+        batch = decode.find_detections(
             raws,
             self.network,
             tuple(tf.unstack(input_size)) if self._any_size else size,
@@ -318,18 +322,18 @@ class InferenceFunction:
             suppression=self._suppression,
             **self._thresholds,
         )
-        return found._replace(boxes=decode.to_corners(found.boxes, image_sizes[:, None]))
+        return batch._replace(boxes=decode.to_corners(batch.boxes, image_sizes[:, None]))
 
 
-def _size(images: Tensor) -> Tensor:
+def _image_size(images: Tensor) -> Tensor:
     """Returns (height, width) of a batch of images, int32."""
-    known = images.shape[1:3]
-    return tf.constant(known.as_list()) if known.is_fully_defined() else tf.shape(images)[1:3]
+    size = images.shape[1:3]
+    return tf.constant(size.as_list()) if size.is_fully_defined() else tf.shape(images)[1:3]
 
 
-def _sizes(images: Tensor) -> Tensor:
+def _image_sizes(images: Tensor) -> Tensor:
     """Returns the size of every image of a batch, [batch, 2] int32."""
-    return tf.tile(_size(images)[None], [tf.shape(images)[0], 1])
+    return tf.tile(_image_size(images)[None], [tf.shape(images)[0], 1])
 
 
 @overload
@@ -425,9 +429,9 @@ def build_function(
         ForkedProcessError: the process was forked after TensorFlow had run in its parent.
     """
     forked.check_process("build_function")
-    network = networks.as_network(network, classes=classes)
+    network = stock.as_network(network, classes=classes)
     if not network.heads:
-        _check_plain(
+        _refuse_box_options(
             network,
             nms_kind=nms_kind,
             only=only,
@@ -443,8 +447,9 @@ def build_function(
         return classifier
     if resize == "crop" or resize == "letter_box" or resize == "stretch":
         raise ValueError(
-            f"resize={resize!r}: {network.source} is a detector, whose cfg has letter_box= for it; "
-            "leave it out, or say darknet or opencv"
+            f"{network.source}: resize={resize!r} is for classifiers, and this network is a "
+            "detector; pass resize='darknet' or 'opencv', and letter_box=True to keep the "
+            "proportions"
         )
     wanted = DetectionOptions(
         score_threshold=score_threshold,
@@ -462,11 +467,11 @@ def build_function(
     return function
 
 
-def _check_plain(network: cfg.Network, **given: Any) -> None:
-    """Raises ValueError if a classifier is given an option of boxes."""
-    for name, value in given.items():
+def _refuse_box_options(network: cfg.Network, **options: Any) -> None:
+    """Raises ValueError for an option of detectors, which a classifier ignores."""
+    for name, value in options.items():
         if value:
             raise ValueError(
-                f"{name}={value!r}: {network.source} has no detection head, and a classifier finds "
-                "no boxes; leave it out"
+                f"{network.source}: {name}={value!r} is for detectors, and this network has no "
+                f"detection head; leave {name} out"
             )

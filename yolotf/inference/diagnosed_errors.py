@@ -1,4 +1,4 @@
-"""Adds a diagnosis to the errors of every function that loads a file."""
+"""Adds a diagnosis to the errors of functions that load a file."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.weights.file import WeightsFile
 
-OF_FUNCTIONS = "pass classes={classes} to build_function"
-"""Advice of functions, which keep their network; see `Diagnosis.with_argument`."""
+FUNCTION_ADVICE = "pass classes={classes} to build_function"
+"""Advice of functions, whose network cannot change; see `Diagnosis.with_argument`."""
 
 
-def explained(
+def with_diagnosis(
     error: errors.WeightsMismatch,
     file: WeightsFile,
     network: cfg.Network,
     argument: str | None = None,
 ) -> errors.WeightsMismatch:
-    """Returns the error with a diagnosis, whose summary replaces a message about the file.
+    """Returns the error with a diagnosis.
+
+    If the error is about the file, the summary of the diagnosis replaces its message.
 
     Args:
         error: the error of the load.
@@ -31,20 +33,20 @@ def explained(
         return error
     from yolotf.diagnosis import diagnose  # lazy: takes 0.1 s and is only needed on failure
 
-    found = diagnose(file, network)
+    diagnosis = diagnose(file, network)
     if argument is not None:
-        found = found.with_argument(argument)
-    facts = {**error.facts, "diagnosis": found}
-    summary = found.causes and error.is_about_file
-    return type(error)(found.summary() if summary else error.message, **facts)
+        diagnosis = diagnosis.with_argument(argument)
+    facts = {**error.facts, "diagnosis": diagnosis}
+    explains = diagnosis.causes and error.is_about_file
+    return type(error)(diagnosis.summary() if explains else error.message, **facts)
 
 
 @contextmanager
 def diagnosed(
     file: WeightsFile, network: cfg.Network, argument: str | None = None
 ) -> Iterator[None]:
-    """Adds a diagnosis to a `WeightsMismatch` raised in the block; see `explained`."""
+    """Adds a diagnosis to a `WeightsMismatch` raised in the block; see `with_diagnosis`."""
     try:
         yield
     except errors.WeightsMismatch as error:
-        raise explained(error, file, network, argument) from None
+        raise with_diagnosis(error, file, network, argument) from None

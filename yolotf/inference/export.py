@@ -27,7 +27,7 @@ def write(
 
     Args:
         function: the detector; its own variables are not used.
-        weights: see `FoldedNetwork.unblocked_weights`.
+        weights: see `FoldedNetwork.hwio_weights`.
         folder: where to write it.
         names: the class names.
         max_pixels: larger encoded images are not decoded; None: no limit.
@@ -38,10 +38,10 @@ def write(
     module = _Exported(function, weights, max_pixels)
     shape = function.network.input_shape
     signatures = {"serving_default": module.images.get_concrete_function()}
-    warmup = {"serving_default": saving.grey(shape)}
+    warmup = {"serving_default": saving.gray_image(shape)}
     if module.decodable:
         signatures["encoded"] = module.encoded.get_concrete_function()
-        warmup["encoded"] = saving.grey_file(shape)
+        warmup["encoded"] = saving.gray_jpeg(shape)
     saving.save(module, signatures, folder, names=names, warmup=warmup)
 
 
@@ -62,10 +62,10 @@ class _Exported(tf.Module):  # type: ignore[misc]
         height, width = function.network.input_shape[:2]
 
         def images(images: Tensor) -> dict[str, Tensor]:
-            padded = _not_empty(images)
-            return _first(tf.shape(images)[0], function.detect(padded, variables))
+            padded = _padded_if_empty(images)
+            return _first_rows(tf.shape(images)[0], function.detect(padded, variables))
 
-        def fitted(encoded: Tensor) -> tuple[Tensor, Tensor]:
+        def decoded(encoded: Tensor) -> tuple[Tensor, Tensor]:
             # decode_jpeg also decodes PNG. INTEGER_ACCURATE is the DCT that Pillow uses.
             image = tf.io.decode_jpeg(encoded, channels, dct_method="INTEGER_ACCURATE")
             inputs = fit(
@@ -76,18 +76,18 @@ class _Exported(tf.Module):  # type: ignore[misc]
             )
             return inputs[0], tf.shape(image)[:2]
 
-        def fitted_or_empty(encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def decoded_or_empty(encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             # Only data sets can catch the error of another operation.
             files = tf.data.Dataset.from_tensors(encoded)
             if max_pixels is not None:
                 files = files.filter(lambda file: _pixels(file) <= max_pixels)
-            pictures = files.map(fitted).ignore_errors()
+            readable = files.map(decoded).ignore_errors()
             empty = tf.zeros([height, width, channels]), tf.ones([2], tf.int32), False
-            return pictures.reduce(empty, lambda _, picture: (*picture, True))  # type: ignore[no-any-return]
+            return readable.reduce(empty, lambda _, image: (*image, True))  # type: ignore[no-any-return]
 
         def encoded(images: Tensor) -> dict[str, Tensor]:
             inputs, sizes, readable = tf.map_fn(
-                fitted_or_empty,
+                decoded_or_empty,
                 images,
                 fn_output_signature=(
                     tf.TensorSpec([height, width, channels], tf.float32),
@@ -95,14 +95,16 @@ class _Exported(tf.Module):  # type: ignore[misc]
                     tf.TensorSpec([], tf.bool),
                 ),
             )
-            found = function.detect_fitted(_not_empty(inputs), _not_empty(sizes, 1), variables)
-            answer = _first(tf.shape(images)[0], found)
-            return {**_only(readable, answer), "readable": readable}
+            batch = function.detect_fitted(
+                _padded_if_empty(inputs), _padded_if_empty(sizes, 1), variables
+            )
+            outputs = _first_rows(tf.shape(images)[0], batch)
+            return {**_zeroed_unless(readable, outputs), "readable": readable}
 
-        pictures = tf.TensorSpec([None, None, None, channels], tf.uint8, "images")
-        self.images = tf.function(images, input_signature=[pictures], autograph=False)
-        files = tf.TensorSpec([None], tf.string, "images")
-        self.encoded = tf.function(encoded, input_signature=[files], autograph=False)
+        image_spec = tf.TensorSpec([None, None, None, channels], tf.uint8, "images")
+        self.images = tf.function(images, input_signature=[image_spec], autograph=False)
+        file_spec = tf.TensorSpec([None], tf.string, "images")
+        self.encoded = tf.function(encoded, input_signature=[file_spec], autograph=False)
 
 
 def _pixels(encoded: Tensor) -> Tensor:
@@ -119,8 +121,8 @@ def _pixels(encoded: Tensor) -> Tensor:
     return tf.reduce_prod(tf.cast(sizes, tf.int64))
 
 
-def _not_empty(values: Tensor, filled_with: int = 0) -> Tensor:
-    """Pads an empty batch to one constant row (see `InferenceFunction._nothing`)."""
+def _padded_if_empty(values: Tensor, filled_with: int = 0) -> Tensor:
+    """Pads an empty batch to one constant row (see `InferenceFunction._empty_result`)."""
     missing = tf.cast(tf.equal(tf.shape(values)[0], 0), tf.int32)
     # Not by concatenation: OpenVINO cannot tell that the number of missing rows is never negative.
     # Zeros by default: TensorFlow.js has no uint8 constants.
@@ -128,13 +130,13 @@ def _not_empty(values: Tensor, filled_with: int = 0) -> Tensor:
     return tf.pad(values, sides, constant_values=filled_with)
 
 
-def _only(rows: Tensor, answer: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Zeroes all rows except these."""
+def _zeroed_unless(valid: Tensor, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the outputs with zeros in the rows that are not valid."""
     return {
-        name: tf.where(tf.reshape(rows, [-1] + [1] * (column.shape.rank - 1)), column, 0)
-        for name, column in answer.items()
+        name: tf.where(tf.reshape(valid, [-1] + [1] * (column.shape.rank - 1)), column, 0)
+        for name, column in outputs.items()
     }
 
 
-def _first(count: Tensor, found: decode.Batch) -> dict[str, Tensor]:
-    return {name: column[:count] for name, column in found._asdict().items()}
+def _first_rows(count: Tensor, batch: decode.Batch) -> dict[str, Tensor]:
+    return {name: column[:count] for name, column in batch._asdict().items()}

@@ -15,11 +15,11 @@ from yolotf.runtime.engine import Engine
 _Array = npt.NDArray[Any]
 
 
-class Stream:
+class StatefulRunner:
     """Computes raw heads, frame by frame if the network is recurrent.
 
-    Other networks take any images from many threads at once. For a recurrent one, a batch holds
-    consecutive frames, and `with stream:` keeps other threads' frames from coming in between.
+    If it is not, images may come from many threads at once. If it is, a batch holds consecutive
+    frames, and `with runner:` keeps the frames of other threads out until the block ends.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -29,23 +29,23 @@ class Stream:
             engine: computes the heads.
         """
         self._engine = engine
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         self._states: Mapping[str, _Array] | None = None
         self._weights: weakref.ref[Any] | None = None  # weak: freed with their last request
 
     @property
-    def keeps(self) -> bool:
+    def stateful(self) -> bool:
         """Whether the network is recurrent."""
         return bool(self._engine.states)
 
-    def __enter__(self) -> Stream:
-        if self.keeps:
-            self._turn.acquire()
+    def __enter__(self) -> StatefulRunner:
+        if self.stateful:
+            self._lock.acquire()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if self.keeps:
-            self._turn.release()
+        if self.stateful:
+            self._lock.release()
 
     def reset(self) -> None:
         """Resets the recurrent state."""
@@ -57,16 +57,16 @@ class Stream:
 
         State computed with other weights is reset.
         """
-        if not self.keeps:
+        if not self.stateful:
             return self._engine.raw_heads(inputs, weights)
         with self:
             if self._states is None or self._weights is None or self._weights() is not weights:
                 shapes = self._engine.states
                 self._states = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
                 self._weights = weakref.ref(weights)
-            found = []
-            for place in range(len(inputs)):
-                frame = np.ascontiguousarray(inputs[place : place + 1])
+            heads_by_frame = []
+            for number in range(len(inputs)):
+                frame = np.ascontiguousarray(inputs[number : number + 1])
                 heads, self._states = self._engine.step(frame, weights, self._states)
-                found.append(heads)
-        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+                heads_by_frame.append(heads)
+        return [np.concatenate(frames) for frames in zip(*heads_by_frame, strict=True)]

@@ -15,7 +15,7 @@ import tensorflow as tf
 from yolotf.files import protobuf
 from yolotf.graphs.saved_model import CLASS_NAMES, WARMUP
 
-_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def save(
@@ -40,7 +40,7 @@ def save(
     Raises:
         OSError: the folder cannot be written.
     """
-    with _refused_by_disk(folder), _asset(names, folder.parent) as asset:
+    with _disk_errors_as_oserror(folder), _asset(names, folder.parent) as asset:
         if asset is not None:
             module.class_names = asset
         tf.saved_model.save(module, os.fspath(folder), signatures=dict(signatures))
@@ -48,19 +48,21 @@ def save(
     extra.mkdir(exist_ok=True)
     if names:
         (extra / CLASS_NAMES).write_text(_lines(names), encoding="utf-8")
-    warmed = _refused_by_disk(folder), tf.io.TFRecordWriter(os.fspath(extra / WARMUP))
-    with warmed[0], warmed[1] as records:
+    with (
+        _disk_errors_as_oserror(folder),
+        tf.io.TFRecordWriter(os.fspath(extra / WARMUP)) as records,
+    ):
         for signature, images in warmup.items():
             records.write(_prediction_log(signature, images.SerializeToString()))
 
 
 @contextlib.contextmanager
-def _refused_by_disk(folder: Path) -> Iterator[None]:
-    """Raises OSError for the error that TensorFlow raises if it cannot write."""
+def _disk_errors_as_oserror(folder: Path) -> Iterator[None]:
+    """Raises OSError instead of the error that TensorFlow raises if it cannot write."""
     try:
         yield
     except (tf.errors.ResourceExhaustedError, tf.errors.UnknownError) as error:
-        reason = next((code for code in _OF_DISK if os.strerror(code) in str(error)), None)
+        reason = next((code for code in _DISK_ERRORS if os.strerror(code) in str(error)), None)
         if reason is None and "write" not in str(error).lower():
             raise
         code = reason or errno.EIO
@@ -90,8 +92,7 @@ def _prediction_log(signature: str, images: bytes) -> bytes:
 
     Args:
         signature: the name of the signature.
-        images: a serialized `TensorProto`.
-        images: a `TensorProto`.
+        images: its argument, a serialized `TensorProto`.
     """
     model = protobuf.message(3, signature.encode())
     inputs = protobuf.message(1, b"images") + protobuf.message(2, images)
@@ -99,7 +100,7 @@ def _prediction_log(signature: str, images: bytes) -> bytes:
     return protobuf.message(6, protobuf.message(1, request))
 
 
-def grey(shape: Sequence[int]) -> Any:
+def gray_image(shape: Sequence[int]) -> Any:
     """Returns a `TensorProto` of a gray image.
 
     Args:
@@ -108,11 +109,11 @@ def grey(shape: Sequence[int]) -> Any:
     return tf.make_tensor_proto(127, tf.uint8, [1, *shape])  # stored as one value, repeated
 
 
-def grey_file(shape: Sequence[int]) -> Any:
+def gray_jpeg(shape: Sequence[int]) -> Any:
     """Returns a `TensorProto` of a gray image encoded as JPEG.
 
     Args:
         shape: height, width, channels.
     """
-    picture = tf.io.encode_jpeg(tf.fill(list(shape), tf.constant(127, tf.uint8)))
-    return tf.make_tensor_proto([picture.numpy()], tf.string, [1])
+    encoded = tf.io.encode_jpeg(tf.fill(list(shape), tf.constant(127, tf.uint8)))
+    return tf.make_tensor_proto([encoded.numpy()], tf.string, [1])

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from yolotf.darknet import cfg
 from yolotf.graphs import tf_errors
 from yolotf.images.read import ImageLike, read_picture
+from yolotf.inference.diagnosed_errors import diagnosed
 from yolotf.inference.engines import open_engine
-from yolotf.inference.explained import diagnosed
-from yolotf.inference.recurrent_state import Stream
+from yolotf.inference.recurrent_state import StatefulRunner
 from yolotf.runtime.engine import LoadedWeights
 from yolotf.runtime.options import ServingOptions
 from yolotf.weights import op_library
@@ -26,10 +26,10 @@ from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header
 
 Array = npt.NDArray[Any]
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 Owner = TypeVar("Owner")
 
-_OF_RELOADS = "make another with classes={classes}, as a reload keeps the network"
+_RELOAD_ADVICE = "create a new one with classes={classes}, as reload keeps the network"
 """Advice of `reload`; see `Diagnosis.with_argument`."""
 
 
@@ -52,15 +52,21 @@ class ServedWeights:
 
 
 @dataclass(frozen=True, eq=False)
-class Active:
-    """Weights in memory, with their file; freed with the last request that uses them."""
+class ActiveWeights:
+    """Weights in memory, freed with the last request that uses them.
+
+    Attributes:
+        loaded: the weights, as the engine uses them.
+        source: the file they came from.
+        is_file: whether `source.path` names a file that can be read again.
+    """
 
     loaded: LoadedWeights
-    about: ServedWeights
+    source: ServedWeights
     is_file: bool
 
     @classmethod
-    def of(cls, loaded: LoadedWeights, file: WeightsFile) -> Active:
+    def of(cls, loaded: LoadedWeights, file: WeightsFile) -> ActiveWeights:
         """Returns the weights loaded from `file`."""
         return cls(loaded, ServedWeights(file.name, loaded.header), file.is_named_file)
 
@@ -108,8 +114,8 @@ class ServedNetwork:
         self._reloading = threading.Lock()
         with self._opened(weights) as file, diagnosed(file, network):
             self.engine, loaded = open_engine(computed or network, file, options, self.threads)
-            self.active = Active.of(loaded, file)
-        self._stream = Stream(self.engine)
+            self.active = ActiveWeights.of(loaded, file)
+        self._runner = StatefulRunner(self.engine)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -119,11 +125,11 @@ class ServedNetwork:
     @property
     def stateful(self) -> bool:
         """Whether the result for an image depends on earlier images (recurrent networks)."""
-        return self._stream.keeps
+        return self._runner.stateful
 
     def reset(self) -> None:
         """Resets the recurrent state: the next image starts a new video."""
-        self._stream.reset()
+        self._runner.reset()
 
     def reload(self, weights: WeightsSource) -> None:
         """Loads another file beside the active one and replaces it atomically.
@@ -135,9 +141,9 @@ class ServedNetwork:
         with (
             self._opened(weights) as file,
             self._reloading,
-            diagnosed(file, self.network, _OF_RELOADS),
+            diagnosed(file, self.network, _RELOAD_ADVICE),
         ):
-            self.active = Active.of(self.engine.load(file), file)
+            self.active = ActiveWeights.of(self.engine.load(file), file)
             self.reloads += 1
 
     def path_for_copies(self, owner: str) -> str:
@@ -149,52 +155,53 @@ class ServedNetwork:
         Raises:
             TypeError: the weights were not loaded from a file.
         """
-        path = self.active.about.path
+        path = self.active.source.path
         if not self.active.is_file:
             raise TypeError(
-                f"a {owner} whose weights came from {path} cannot be pickled or "
-                "copied; only files can be read again: write them to one"
+                f"a {owner} whose weights came from {path} cannot be pickled or copied, as only a "
+                f"file can be read again; write the weights to a file, and create the {owner} "
+                "from that"
             )
         return os.path.abspath(path)  # noqa: PTH100 - keeps links as they are
 
-    def unblocked_weights(self) -> Any:
-        """Returns the active weights for a SavedModel, see `Engine.unblocked_weights`."""
-        return self.engine.unblocked_weights(self.active.loaded)
+    def hwio_weights(self) -> Any:
+        """Returns the active weights for a SavedModel, see `Engine.hwio_weights`."""
+        return self.engine.hwio_weights(self.active.loaded)
 
-    def answers(
+    def run(
         self,
         images: Sequence[ImageLike],
         prepare: Callable[[Sequence[Array]], npt.NDArray[np.float32]],
-        answer: Callable[[list[Array], Sequence[Array]], Iterable[Answer]],
-    ) -> list[Answer]:
-        """Returns an answer for each image, all computed with the same weights.
+        decode: Callable[[list[Array], Sequence[Array]], Iterable[Result]],
+    ) -> list[Result]:
+        """Returns a result for each image, all computed with the same weights.
 
         Args:
             images: any number; read batch by batch, or all at once for a recurrent network.
             prepare: maps images, [height, width, channels] uint8 or float32 with the network's
                 channels, to the network's input.
-            answer: maps raw heads, and the images they were computed from, to answers.
+            decode: maps raw heads, and the images they were computed from, to results.
 
         Raises:
             OSError: an image cannot be read.
             OutOfMemoryError: a batch needs more memory than the process may use.
             EngineError: inference fails.
         """
-        found: list[Answer] = []
-        step = self.options.batch_size
+        results: list[Result] = []
+        batch_size = self.options.batch_size
         # Read all first: an unreadable image must not leave earlier ones in the recurrent state.
-        read_before = [self._read(image) for image in images] if self.stateful else None
-        with self._stream:
+        frames = [self._read(image) for image in images] if self.stateful else None
+        with self._runner:
             weights = self.active.loaded  # one set of weights for all images, even during a reload
-            for start in range(0, len(images), step):
-                if read_before is None:
-                    batch = [self._read(image) for image in images[start : start + step]]
+            for start in range(0, len(images), batch_size):
+                if frames is None:
+                    batch = [self._read(image) for image in images[start : start + batch_size]]
                 else:
-                    batch = read_before[start : start + step]
+                    batch = frames[start : start + batch_size]
                 with tf_errors.explained(self.network, len(batch)):
-                    heads = self._stream.raw_heads(prepare(batch), weights)
-                    found.extend(answer(heads, batch))
-        return found
+                    heads = self._runner.raw_heads(prepare(batch), weights)
+                    results.extend(decode(heads, batch))
+        return results
 
     def _opened(self, weights: WeightsSource) -> AbstractContextManager[WeightsFile]:
         return WeightsFile.open(weights, network=self.network, timeout=self.options.timeout)
@@ -208,8 +215,8 @@ class ServedNetwork:
         )
 
 
-def unpickled(make: Callable[[], Owner], owner: str, path: str) -> Owner:
-    """Constructs an unpickled object again.
+def rebuilt(make: Callable[[], Owner], owner: str, path: str) -> Owner:
+    """Returns the object that was pickled, constructed again from its arguments.
 
     Args:
         make: constructs it.
@@ -227,8 +234,7 @@ def unpickled(make: Callable[[], Owner], owner: str, path: str) -> Owner:
             raise
         raise FileNotFoundError(
             errno.ENOENT,
-            f"a pickled {owner} holds the path of its weights, not their numbers, and there is "
-            "no such file here; put it there, or make the "
-            f"{owner} from where the file is now",
+            f"a pickled {owner} contains the path of its weights file, not the weights, and the "
+            f"file is missing here; copy it to this path, or create the {owner} from another path",
             path,
         ) from error

@@ -71,17 +71,18 @@ class TracedNetwork:
         header = file.header(layout.floats(self.network))
         folded = FoldedNetwork(self.network)
         folded.load(file, verify=verify, contents_disposable=True)
-        shape = self.network.input_shape
-        inputs = tf.TensorSpec([None, *shape], tf.float32)
-        states = {key: tf.TensorSpec(one) for key, one in self.graph.states.items()}
+        input_shape = self.network.input_shape
+        inputs = tf.TensorSpec([None, *input_shape], tf.float32)
+        states = {key: tf.TensorSpec(shape) for key, shape in self.graph.states.items()}
         if states:
             function = tf.function(folded.step, input_signature=[inputs, states], autograph=False)
             function(
-                tf.zeros([1, *shape]), {key: tf.zeros(one.shape) for key, one in states.items()}
+                tf.zeros([1, *input_shape]),
+                {key: tf.zeros(spec.shape) for key, spec in states.items()},
             )
         else:
             function = tf.function(folded, input_signature=[inputs], autograph=False)
-            function(tf.zeros([1, *shape]))
+            function(tf.zeros([1, *input_shape]))
         return TracedWeights(file.name, header, folded, function)
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: TracedWeights) -> list[Array]:
@@ -97,7 +98,7 @@ class TracedNetwork:
             heads, after = weights.function(frame, dict(states))
             return [head.numpy() for head in heads], after
 
-    def unblocked_weights(self, weights: TracedWeights) -> Mapping[str, Array]:
-        """See `RuntimeNetwork.unblocked_weights`."""
-        found = weights.folded.unblocked_weights()
-        return {key: value.numpy() for key, value in found.items()}
+    def hwio_weights(self, weights: TracedWeights) -> Mapping[str, Array]:
+        """See `RuntimeNetwork.hwio_weights`."""
+        arrays = weights.folded.hwio_weights()
+        return {key: array.numpy() for key, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""Reading of a file's weights into memory, in the layout a graph computes with."""
+"""Reads the weights of a file into memory, in the layout that a graph computes with."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_arrays(
     plan = graph.plan(transposed=header.transposed)
     writing.check_size(file, plan, header)  # before allocating
     arrays = allocate(graph.shapes)
-    targets = [arrays[one.slot.variable] for one in plan.assignments]
+    targets = [arrays[assignment.slot.variable] for assignment in plan.assignments]
     writing.write_arrays(file, header, plan, targets, verify=verify, threads=threads)
     return header, arrays
 
@@ -47,15 +47,15 @@ def read_arrays(
 def allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.float32]]:
     """Allocates arrays in one block of memory, on huge pages if available."""
     counts = {key: int(np.prod(shape, dtype=np.int64)) for key, shape in shapes.items()}
-    step = _ALIGNMENT // layout.FLOAT_BYTES
-    places = {key: -(-count // step) * step for key, count in counts.items()}
-    total = sum(places.values())
+    multiple = _ALIGNMENT // layout.FLOAT_BYTES
+    padded_counts = {key: -(-count // multiple) * multiple for key, count in counts.items()}
+    total = sum(padded_counts.values())
     # Private memory: shared memory, mmap's default, gets no huge pages.
     size_bytes = layout.FLOAT_BYTES * max(1, total)
     try:
         memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
-        raise MemoryError from error  # callers translate it, see `explained`
+        raise MemoryError from error  # callers translate it, see `tf_errors`
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)
@@ -64,5 +64,5 @@ def allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.
     start = 0
     for key, shape in shapes.items():
         arrays[key] = floats[start : start + counts[key]].reshape(shape)
-        start += places[key]
+        start += padded_counts[key]
     return arrays

@@ -22,12 +22,12 @@ from yolotf.darknet.detection_options import DetectionOptions
 
 Order = Literal["score", "alexeyab", "hank-ai"]
 _ORDERS = get_args(Order)
-"""Indexed by Order of decode.h."""
+"""By the number in Order of csrc/detect/decode.h."""
 _KINDS = ("yolo", "Gaussian_yolo", "region", "detection")
-"""Indexed by HeadKind of csrc/detect/decode.h."""
+"""By the number in HeadKind of csrc/detect/decode.h."""
 
 
-class Found(NamedTuple):
+class DecodedImage(NamedTuple):
     """Detections of one image, best first unless another order was asked for."""
 
     boxes: npt.NDArray[np.float32]
@@ -49,9 +49,9 @@ class Decoder:
         Args:
             network: the network of the heads.
             suppression: replaces the network's own rule.
-            order: of the detections: best first, or as a Darknet leaves them for its `detector map`
-                to count. Both Darknets sort the boxes once for each class by their scores in it,
-                the last class last; AlexeyAB's by a stable sort (box.c:812), hank-ai's by std::sort
+            order: the order of the detections: best first, or as a Darknet leaves them for its
+                `detector map`. Both Darknets sort the boxes by their score in each class, one class
+                after the other; AlexeyAB's with a stable sort (box.c:812), hank-ai's with std::sort
                 (box.cpp:249).
 
         Raises:
@@ -61,10 +61,10 @@ class Decoder:
         """
         check_heads(network)
         heads = network.heads
-        self._heads = np.array([_integers(head) for head in heads], np.int64)
-        most = max(len(head.anchors) for head in heads)
-        self._numbers = np.zeros([len(heads), 2 + 2 * most], np.float64)
-        for row, head in zip(self._numbers, heads, strict=True):
+        self._head_integers = np.array([_integers_of(head) for head in heads], np.int64)
+        most_anchors = max(len(head.anchors) for head in heads)
+        self._head_floats = np.zeros([len(heads), 2 + 2 * most_anchors], np.float64)
+        for row, head in zip(self._head_floats, heads, strict=True):
             row[:2] = head.rule.scale_x_y, head.rule.shift
             row[2 : 2 + 2 * len(head.anchors)] = np.ravel(head.anchors)
         tree = tree_of_heads(network)
@@ -87,7 +87,7 @@ class Decoder:
         agnostic: bool = False,
         unwanted: Iterable[int] = (),
         threads: int = 1,
-    ) -> list[Found]:
+    ) -> list[DecodedImage]:
         """Returns the detections of raw heads: decodes, thresholds and suppresses as Darknet does.
 
         Args:
@@ -107,15 +107,15 @@ class Decoder:
             threads: number of images decoded in parallel.
 
         Returns:
-            A `Found` for each image.
+            A `DecodedImage` for each image.
 
         Raises:
             ValueError: an argument has the wrong shape or type.
         """
         boxes, scores, classes, counts = _core.detections(
             list(raws),
-            self._heads,
-            self._numbers,
+            self._head_integers,
+            self._head_floats,
             input_size,
             np.asarray(image_sizes, np.int64),
             score=score_threshold,
@@ -132,10 +132,10 @@ class Decoder:
         )
         ends = np.cumsum(counts)[:-1]
         columns = (np.split(column, ends) for column in (boxes, scores, classes))
-        return [Found(*picture) for picture in zip(*columns, strict=True)] if len(counts) else []
+        return [DecodedImage(*image) for image in zip(*columns, strict=True)] if len(counts) else []
 
 
-def _integers(head: Head) -> list[int]:
+def _integers_of(head: Head) -> list[int]:
     """Returns a row of the `heads` argument of `_core.detections`."""
     rule = head.rule
     return [

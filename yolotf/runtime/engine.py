@@ -83,5 +83,5 @@ class Engine(Protocol):
             The inputs of the heads, and the states for the next frame.
         """
 
-    def unblocked_weights(self, weights: Any) -> Mapping[str, Array]:
+    def hwio_weights(self, weights: Any) -> Mapping[str, Array]:
         """Returns the arrays of `FoldedNetwork`: batch normalization folded, kernels HWIO."""

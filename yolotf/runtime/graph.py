@@ -25,8 +25,8 @@ class Node(NamedTuple):
 _TYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10}
 _NAMES = {number: name for name, number in _TYPES.items()}
 
-# The inputs of each operation, in its order (tensorflow/core/ops). Constants for inputs after a
-# bar, up to the next one, are int32; others have the type of the first input that is a Node.
+# The inputs of each operation, in its order (tensorflow/core/ops). Constants for inputs between `|`
+# and `:` (or the end) are int32; others have the type of the first input that is a Node.
 _INPUTS = {
     "Abs": "x",
     "AddV2": "x y",
@@ -141,17 +141,16 @@ class Operations:
         return node
 
     def _write(self, kind: str, **arguments: Any) -> Any:
-        names = _INPUTS[kind].replace(":", "|").replace("|", " | ").split()
-        dtype = _dtype_of(arguments[name] for name in names if name != "|")
+        names = _INPUTS[kind].split()
+        dtype = _dtype_of(arguments[name] for name in names if name not in "|:")
         inputs: list[int | list[int]] = []
-        part = 0
+        is_integer = False
         for name in names:
-            if name == "|":
-                part += 1
+            if name in "|:":
+                is_integer = name == "|"  # shapes, axes and the like follow
                 continue
             value = arguments.pop(name)
-            # Inputs after the first bar are shapes, axes and the like.
-            inputs.append(self._input(value, "int32" if part == 1 else dtype))
+            inputs.append(self._input(value, "int32" if is_integer else dtype))
         attributes = {
             name: (_ATTRIBUTES_OF.get((kind, name)) or _ATTRIBUTES[name], value)
             for name, value in arguments.items()
@@ -162,8 +161,10 @@ class Operations:
     def _input(self, value: Any, dtype: str) -> int | list[int]:
         if isinstance(value, Node):
             return value.number
-        if isinstance(value, list) and (not value or any(isinstance(one, Node) for one in value)):
-            nodes = [one if isinstance(one, Node) else self._constant(one, dtype) for one in value]
+        if isinstance(value, list) and (not value or any(isinstance(part, Node) for part in value)):
+            nodes = [
+                part if isinstance(part, Node) else self._constant(part, dtype) for part in value
+            ]
             return [node.number for node in nodes]
         return self._constant(value, dtype).number
 
@@ -179,17 +180,17 @@ class Operations:
         self, kind: str, inputs: list[int | list[int]], attributes: dict[str, tuple[str, Any]]
     ) -> list[Node]:
         self._count += 1
-        found = self.graph.add(kind, f"{kind.lstrip('_')}_{self._count}", inputs, attributes)
-        return [Node(number, _NAMES[dtype]) for number, dtype in found]
+        outputs = self.graph.add(kind, f"{kind.lstrip('_')}_{self._count}", inputs, attributes)
+        return [Node(number, _NAMES[dtype]) for number, dtype in outputs]
 
 
 def _dtype_of(values: Any) -> str:
-    """Returns the type of the first Node among `values`."""
+    """Returns the type of the first Node among `values` that is not a bool; else float32."""
     for value in values:
         if isinstance(value, Node) and value.dtype != "bool":
             return value.dtype
         if isinstance(value, list):
-            nodes = [one for one in value if isinstance(one, Node)]
+            nodes = [part for part in value if isinstance(part, Node)]
             if nodes:
                 return nodes[0].dtype
     return "float32"

@@ -1,4 +1,4 @@
-"""The engine that runs TensorFlow's kernels without TensorFlow's Python."""
+"""The engine that runs TensorFlow's kernels without TensorFlow's Python package."""
 
 from __future__ import annotations
 
@@ -71,28 +71,28 @@ class RuntimeNetwork:
             self._build(network)
 
     def _build(self, network: cfg.Network) -> None:
-        chosen = kernels()
-        self.graph = NetworkGraph(network, use_onednn=chosen.fused)
+        chosen_kernels = kernels()
+        self.graph = NetworkGraph(network, use_onednn=chosen_kernels.fused)
         self._memory = RunMemory.of(network, self.graph.shapes.values())
         self._memory.check()
         ops = Operations()
         height, width, channels = network.input_shape
         batch = 1 if self.graph.states else None
-        pictures = ops.placeholder([batch, height, width, channels])
+        images = ops.placeholder([batch, height, width, channels])
         weights = {key: ops.placeholder(shape) for key, shape in self.graph.shapes.items()}
         states = {key: ops.placeholder(shape) for key, shape in self.graph.states.items()}
         heads, after = self.graph.heads(
             ops,
-            pictures,
+            images,
             weights.__getitem__,
             fused=self.graph.onednn,
-            fuses_mish=chosen.fuses_mish,
+            fuses_mish=chosen_kernels.fuses_mish,
             states=states,
         )
-        optimize = chosen.optimized and not self.graph.needs_no_optimizer
+        optimize = chosen_kernels.optimized and not self.graph.needs_no_optimizer
         session = _runtime.Session(ops.graph, _config(self._threads, optimize=optimize))
-        entering = [pictures, *states.values(), *weights.values()]
-        self._heads = _call(session, ops, entering, [*heads, *after.values()])
+        inputs = [images, *states.values(), *weights.values()]
+        self._heads = _call(session, ops, inputs, [*heads, *after.values()])
 
     @classmethod
     def opened(
@@ -110,21 +110,20 @@ class RuntimeNetwork:
             threads: see the constructor.
         """
         threads = threads or op_library.thread_count()
-        # Whether kernels are stored in blocks is known once the libraries are loaded; guess until
-        # then.
-        likely = NetworkGraph(network, use_onednn=onednn.likely_fused())
-        RunMemory.of(network, likely.shapes.values()).check()
+        # Whether kernels are stored in blocks is certain only once the libraries are loaded.
+        expected = NetworkGraph(network, use_onednn=onednn.likely_fused())
+        RunMemory.of(network, expected.shapes.values()).check()
         with WeightsFile.open(weights, network=network) as file:
             with ThreadPoolExecutor(1, "yolotf-open") as pool:
-                opening = pool.submit(tensorflow_library.load)
+                libraries = pool.submit(tensorflow_library.load)
                 with tf_errors.explained(network):
-                    header, arrays = read_arrays(likely, file, verify=True, threads=threads)
-                opening.result()
-            opened = cls(network, threads=threads)
-            if opened.graph.shapes != likely.shapes:
-                return opened, opened.load(file)
+                    header, arrays = read_arrays(expected, file, verify=True, threads=threads)
+                libraries.result()
+            engine = cls(network, threads=threads)
+            if engine.graph.shapes != expected.shapes:
+                return engine, engine.load(file)
         tensors = _runtime.Tensors(list(arrays.values()))
-        return opened, Weights(file.name, header, arrays, tensors)
+        return engine, Weights(file.name, header, arrays, tensors)
 
     @property
     def network(self) -> cfg.Network:
@@ -190,13 +189,13 @@ class RuntimeNetwork:
             The inputs of the heads, and the states for the next frame.
         """
         forked.check_runtime()
-        entering = [frame, *(states[key] for key in self.graph.states)]
-        found = self._run(len(frame), entering, weights)
-        heads = len(found) - len(self.graph.states)
-        return found[:heads], dict(zip(self.graph.states, found[heads:], strict=True))
+        inputs = [frame, *(states[key] for key in self.graph.states)]
+        outputs = self._run(len(frame), inputs, weights)
+        heads = len(outputs) - len(self.graph.states)
+        return outputs[:heads], dict(zip(self.graph.states, outputs[heads:], strict=True))
 
-    def unblocked_weights(self, weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
-        """Returns the arrays of `weights`, with the kernels of wide convolutions unblocked."""
+    def hwio_weights(self, weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
+        """Returns the arrays of `weights`, with kernels stored in blocks joined to HWIO."""
         return {
             key: array if self.graph.blocks_of(key) == 1 else np.concatenate(array, -1)
             for key, array in weights.arrays.items()
@@ -228,8 +227,9 @@ def _config(threads: int, *, optimize: bool) -> bytes:
     return config
 
 
-_tried: dict[str, bool] = {}
-_trying = threading.Lock()
+_checked: dict[str, bool] = {}
+"""Result of `matches_reference`, by TensorFlow's version."""
+_checking = threading.Lock()
 
 
 def kernels() -> onednn.Kernels:
@@ -237,20 +237,20 @@ def kernels() -> onednn.Kernels:
 
     TensorFlow's libraries must be loaded.
     """
-    return onednn.kernels(_runtime.onednn_enabled(), _is_right)
+    return onednn.kernels(_runtime.onednn_enabled(), _computes_correctly)
 
 
-def _is_right() -> bool:
+def _computes_correctly() -> bool:
     version = _runtime.version()
     if onednn.is_tested(version):
         return True
-    with _trying:
-        if version not in _tried:
+    with _checking:
+        if version not in _checked:
             try:
-                _tried[version] = matches_reference()
+                _checked[version] = matches_reference()
             except TensorFlowError:  # the operation is missing or incompatible
-                _tried[version] = False
-        return _tried[version]
+                _checked[version] = False
+        return _checked[version]
 
 
 def matches_reference() -> bool:
@@ -260,10 +260,10 @@ def matches_reference() -> bool:
         TensorFlowError: the operation is missing or incompatible.
     """
 
-    def run(written: onednn.Written, arrays: list[Any]) -> list[Any]:
+    def run(write: onednn.Written, arrays: list[Any]) -> list[Any]:
         ops = Operations()
         inputs = [ops.placeholder(array.shape) for array in arrays]
-        outputs = written(ops, *inputs)
+        outputs = write(ops, *inputs)
         session = _runtime.Session(ops.graph, _config(op_library.thread_count(), optimize=False))
         return _call(session, ops, inputs, outputs).run(arrays)
 

@@ -1,7 +1,7 @@
-"""Engines that read ONNX: the model is built in memory and the weights are passed without a copy.
+"""The engine for libraries that read ONNX models, such as OpenVINO and onnxruntime.
 
-No ONNX file is written and the onnx package is not needed. Each engine implements `Library` and
-`Runner`.
+The model is built in memory and the weights are passed without a copy: no ONNX file is written, and
+the onnx package is not needed. Each library implements `Library` and `Runner`.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ class Runner(Protocol):
 
 
 class Library(Protocol):
-    """An installed engine."""
+    """A library that compiles and runs ONNX models."""
 
     @property
     def name(self) -> str:
         """The value of `engine=`."""
 
     def load(self) -> None:
-        """Imports the engine; required before the other methods.
+        """Imports the library; required before the other methods.
 
         Raises:
-            MissingPackageError: the engine is not installed.
-            YolotfError: the engine does not support the options.
+            MissingPackageError: the library is not installed.
+            YolotfError: the library does not support the options.
         """
 
     def runner(self, model: Model, arrays: Arrays) -> Runner:
@@ -91,7 +91,7 @@ class OnnxEngine:
 
         Args:
             network: the network.
-            library: the engine.
+            library: compiles and runs the model.
             threads: number of threads that read the file.
 
         Raises:
@@ -152,16 +152,16 @@ class OnnxEngine:
         self, frame: Floats, weights: OnnxWeights, states: Mapping[str, Array]
     ) -> tuple[list[Array], Mapping[str, Array]]:
         """See `Engine.step`."""
-        found = self._run([frame, *(states[key] for key in self.states)], weights)
-        heads = len(found) - len(self.states)
-        return found[:heads], dict(zip(self.states, found[heads:], strict=True))
+        outputs = self._run([frame, *(states[key] for key in self.states)], weights)
+        heads = len(outputs) - len(self.states)
+        return outputs[:heads], dict(zip(self.states, outputs[heads:], strict=True))
 
-    def unblocked_weights(self, weights: OnnxWeights) -> Mapping[str, Array]:
-        """See `Engine.unblocked_weights`."""
+    def hwio_weights(self, weights: OnnxWeights) -> Mapping[str, Array]:
+        """See `Engine.hwio_weights`."""
         axes = self._model.graph.axes
         plain = NetworkGraph(self.network, use_onednn=False)
         return {
-            key: _in_keras_order(weights.arrays[key], axes.get(key), shape)
+            key: _in_tensorflow_order(weights.arrays[key], axes.get(key), shape)
             for key, shape in plain.shapes.items()
         }
 
@@ -169,40 +169,42 @@ class OnnxEngine:
         return read_arrays(self._model.graph, file, verify=verify, threads=self._threads)
 
     def _compiled(self, path: str, header: Header, arrays: Arrays) -> OnnxWeights:
-        with refusals(self._library.name, self.network):
+        with translated_errors(self._library.name, self.network):
             runner = self._library.runner(self._model, arrays)
         return OnnxWeights(path, header, arrays, runner)
 
     def _run(self, inputs: Sequence[Array], weights: OnnxWeights) -> list[Array]:
         batch = len(inputs[0])
-        with refusals(self._library.name, self.network, batch), self._memory.held(batch):
+        with translated_errors(self._library.name, self.network, batch), self._memory.held(batch):
             return weights.run([np.ascontiguousarray(array) for array in inputs])
 
 
-def _in_keras_order(
+def _in_tensorflow_order(
     array: npt.NDArray[np.float32], axes: tuple[int, ...] | None, shape: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
     """Returns an array in the order of axes that TensorFlow computes with.
 
     Args:
         array: as in the file.
-        axes: position of its axes in Keras' order; None: already in that order.
+        axes: position of its axes in TensorFlow's order; None: already in that order.
         shape: the shape in that order; for a depthwise kernel (size, size, channels, multiplier).
     """
     if axes is None:
-        turned = array.reshape(shape)
+        ordered = array.reshape(shape)
     elif array.ndim == 4 and shape[2:] != (array.shape[1], array.shape[0]):
-        turned = array.reshape(*shape[2:], *shape[:2]).transpose(2, 3, 0, 1)
+        ordered = array.reshape(*shape[2:], *shape[:2]).transpose(2, 3, 0, 1)
     else:
-        turned = array.transpose(np.argsort(axes))
-    return turned
+        ordered = array.transpose(np.argsort(axes))
+    return ordered
 
 
 _NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|[Cc]annot allocate|out of memory")
 
 
 @contextlib.contextmanager
-def refusals(engine: str, network: cfg.Network, batch: int | None = None) -> Iterator[None]:
+def translated_errors(
+    engine: str, network: cfg.Network, batch: int | None = None
+) -> Iterator[None]:
     """Translates exceptions that an engine raises in the block.
 
     Args:
@@ -221,17 +223,17 @@ def refusals(engine: str, network: cfg.Network, batch: int | None = None) -> Ite
     except MemoryError:
         raise tf_errors.out_of_memory(network, batch) from None
     except Exception as error:
-        said = str(error)
-        if _NO_MEMORY.search(said):
+        text = str(error)
+        if _NO_MEMORY.search(text):
             raise tf_errors.out_of_memory(network, batch) from None
-        what = "the graph" if batch is None else f"a run of {plural(batch, 'image')}"
-        first = next((line.strip() for line in said.splitlines() if line.strip()), "")
+        refused = "the graph" if batch is None else f"a run of {plural(batch, 'image')}"
+        first_line = next((line.strip() for line in text.splitlines() if line.strip()), "")
         raise EngineError(
-            f"{network.source}: {engine} refuses {what} for {tf_errors.input_text(network)}: "
-            f"{first.rstrip('.') or type(error).__name__}",
+            f"{network.source}: {engine} refuses {refused} for {tf_errors.input_text(network)}: "
+            f"{first_line.rstrip('.') or type(error).__name__}",
             engine=engine,
             source=network.source,
             input_size=tuple(network.input_shape[:2]),
             batch=batch,
-            said=said,
+            said=text,
         ) from error

@@ -57,7 +57,7 @@ class _Runner:
         options.log_severity_level = _ERRORS_ONLY
         # Spinning threads take processors from other threads; this stops them after each run.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self._values = {  # keeps them alive: the session does not
+        self._values = {  # kept alive here: the session does not
             weight.name: runtime.OrtValue.ortvalue_from_numpy(
                 arrays[weight.key].reshape(weight.shape)
             )
@@ -66,25 +66,25 @@ class _Runner:
         options.add_external_initializers(list(self._values), list(self._values.values()))
         self._arrays = arrays
         self._session = runtime.InferenceSession(
-            b"".join(_content(model)), options, providers=["CPUExecutionProvider"]
+            _content(model), options, providers=["CPUExecutionProvider"]
         )
         self._inputs = [port.name for port in model.inputs]
         self._outputs = [port.name for port in model.outputs]
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        found: list[Array] = self._session.run(
+        outputs: list[Array] = self._session.run(
             self._outputs, dict(zip(self._inputs, inputs, strict=True))
         )
-        return found
+        return outputs
 
 
-def _content(model: Model) -> list[bytes]:
-    """Returns the model with external data, whose file onnxruntime never opens."""
+def _content(model: Model) -> bytes:
+    """Returns the model with its weights as external data, whose file is never opened."""
     weights = [
         proto.message(5, proto.external_float_tensor(weight.name, weight.shape, "memory", 0))
         for weight in model.weights
     ]
-    return [model.head({}), proto.message(7, b"".join([model.body(), *weights]))]
+    return model.head({}) + proto.message(7, b"".join([model.body(), *weights]))
 
 
 def library() -> Any:

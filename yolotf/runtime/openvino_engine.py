@@ -49,7 +49,7 @@ class OpenVino:
         core = _core()
         if self._bfloat16 and "BF16" not in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"):
             raise YolotfError(
-                "precision='bfloat16': OpenVINO has no bfloat16 on this processor; "
+                "precision='bfloat16': OpenVINO does not support it on this processor; "
                 "leave precision out"
             )
 
@@ -64,9 +64,9 @@ class OpenVino:
         own layout.
         """
         constant_of = library().op.Constant
-        read = _core().read_model(model.skeleton())
+        imported = _core().read_model(model.skeleton())
         weights = {weight.name: weight for weight in model.weights}
-        for parameter in list(read.get_parameters()):
+        for parameter in list(imported.get_parameters()):
             weight = weights.get(parameter.get_friendly_name())
             if weight is None:
                 continue
@@ -74,10 +74,10 @@ class OpenVino:
             constant = constant_of(array, shared_memory=True)
             constant.set_friendly_name(weight.name)
             parameter.output(0).replace(constant.output(0))
-            read.remove_parameter(parameter)
+            imported.remove_parameter(parameter)
         if batch is not None:
-            read.reshape({port.name: [batch, *port.shape[1:]] for port in model.inputs})
-        return _core().compile_model(read, _DEVICE, self._properties)
+            imported.reshape({port.name: [batch, *port.shape[1:]] for port in model.inputs})
+        return _core().compile_model(imported, _DEVICE, self._properties)
 
 
 class _Runner:
@@ -135,8 +135,8 @@ class _Requests:
         except IndexError:
             request = self._compiled.create_infer_request()
         # Outputs are not shared: the results are copies that later runs do not overwrite.
-        found = request.infer(list(inputs), share_inputs=True, share_outputs=False)
-        outputs = list(found.values())
+        results = request.infer(list(inputs), share_inputs=True, share_outputs=False)
+        outputs = list(results.values())
         self._idle.append(request)
         return outputs
 

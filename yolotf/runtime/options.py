@@ -14,7 +14,7 @@ Precision = Literal["float32", "bfloat16"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-_MOST_THREADS = 4096
+_MAX_THREADS = 4096
 """More than any machine has processors; TensorFlow aborts if it cannot create a thread."""
 
 
@@ -50,16 +50,16 @@ class ServingOptions:
         check_count("batch_size", self.batch_size)
         if self.threads is not None:
             check_count("threads", self.threads)
-            if self.threads > _MOST_THREADS:
-                raise ValueError(f"threads={self.threads} must be at most {_MOST_THREADS}")
-        for what, value, known in (
+            if self.threads > _MAX_THREADS:
+                raise ValueError(f"threads={self.threads} must be at most {_MAX_THREADS}")
+        for name, value, choices in (
             ("engine", self.engine, ENGINES),
             ("precision", self.precision, PRECISIONS),
         ):
-            if value not in known:
-                raise ValueError(f"{what}={value!r}; one of {', '.join(known)}")
+            if value not in choices:
+                raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
         if self.precision == "bfloat16" and self.engine != "openvino":
             raise ValueError(
-                f"precision='bfloat16' with engine={self.engine!r}: only engine='openvino' "
-                "computes in it; leave precision out"
+                f"precision='bfloat16' needs engine='openvino', not {self.engine!r}; change the "
+                "engine, or leave precision out"
             )

@@ -1,4 +1,4 @@
-"""Native resizing of images to a network's input; graphs/operations.py does it in TensorFlow."""
+"""Native resizing of images to a network's input; in TensorFlow it is graphs/operations.py."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def fit(
     """Resizes images of any sizes as Darknet or OpenCV does; see `operations.fit`.
 
     Args:
-        images: images, [height, width, channels], uint8, or float32 in 0..1.
-        shape: of the network's input.
+        images: [height, width, channels], uint8, or float32 in 0..1.
+        shape: shape of the network's input.
         letter_box: keep their proportions.
         threads: number of threads.
         resize: `darknet`; `opencv`: as `cv2.resize` of uint8, within 1 of 255; `opencv_exact`: as
@@ -36,7 +36,7 @@ def fit(
         [images, rows, columns, channels] float32, 0..1.
     """
     size = shape.height, shape.width
-    inner = [
+    resized_sizes = [
         letter_box_size((image.shape[0], image.shape[1]), size) if letter_box else size
         for image in images
     ]
@@ -44,7 +44,7 @@ def fit(
     return _core.fit(
         contiguous,
         (*size, shape.channels),
-        inner,
+        resized_sizes,
         threads=threads,
         opencv=resize == "opencv",
         exact=resize == "opencv_exact",

@@ -55,7 +55,7 @@ def load() -> None:
     forked.check_runtime()
     with _lock:
         if not _runtime.version():
-            _open(folder())
+            _open_libraries(folder())
 
 
 def _after_fork() -> None:
@@ -67,12 +67,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-_NO_ROOM = re.compile("failed to map segment|[Cc]annot allocate memory|cannot create shared object")
+_NO_MEMORY = re.compile(
+    "failed to map segment|[Cc]annot allocate memory|cannot create shared object"
+)
 """The dynamic linker's messages for lack of memory."""
 
 
-def _open(where: Path) -> None:
-    libraries = where / FRAMEWORK, where / CC
+def _open_libraries(folder: Path) -> None:
+    libraries = folder / FRAMEWORK, folder / CC
     advice = "it belongs to TensorFlow 2.16 and later: pip install --upgrade tensorflow"
     for library in libraries:
         if not library.is_file():
@@ -81,23 +83,25 @@ def _open(where: Path) -> None:
         with _quiet():
             _runtime.open(*map(str, libraries))
     except ImportError as error:  # the message says which library
-        if _NO_ROOM.search(str(error)):
+        if _NO_MEMORY.search(str(error)):
             needed = sum(library.stat().st_size for library in libraries)
             raise OutOfMemoryError(
-                f"{where}: there is no memory for TensorFlow's libraries, {size_text(needed)}; "
-                "raise the limit (ulimit -v)",
-                source=str(where),
+                f"{folder}: there is not enough memory for TensorFlow's libraries, which need "
+                f"{size_text(needed)}; raise the limit (ulimit -v)",
+                source=str(folder),
                 input_size=None,
                 batch=None,
                 needed=needed,
                 allowed=None,
             ) from None
-        raise ImportError(f"{error}; {advice}", path=str(where)) from None
+        raise ImportError(f"{error}; {advice}", path=str(folder)) from None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TensorFlow's log lines from stderr while its libraries load; errors are exceptions.
+    """Keeps TensorFlow's log lines from stderr while its libraries load.
+
+    Nothing is lost: errors are raised as exceptions.
 
     TensorFlow reads the log level at load, but from 2.21 on logs its first lines before that. These
     are captured; anything else written to stderr meanwhile is passed on afterwards. If the user has
@@ -108,7 +112,7 @@ def _quiet() -> Iterator[None]:
         return
     os.environ[_LOG_LEVEL] = "3"
     try:
-        with _caught_stderr():
+        with _log_lines_removed():
             yield
     finally:
         os.environ.pop(_LOG_LEVEL, None)
@@ -120,25 +124,25 @@ _LOG_LINE = re.compile(
 
 
 @contextmanager
-def _caught_stderr() -> Iterator[None]:
+def _log_lines_removed() -> Iterator[None]:
     try:
-        before = os.dup(2)
+        original = os.dup(2)
     except OSError:  # stderr is closed
         yield
         return
     try:
-        with os.fdopen(anonymous_file(), "w+b") as caught:
-            os.dup2(caught.fileno(), 2)
+        with os.fdopen(anonymous_file(), "w+b") as captured:
+            os.dup2(captured.fileno(), 2)
             try:
                 yield
             finally:
-                os.dup2(before, 2)
-                caught.seek(0)
-                others = [line for line in caught if not _LOG_LINE.match(line)]
-                if others:
-                    os.write(2, b"".join(others))
+                os.dup2(original, 2)
+                captured.seek(0)
+                other_lines = [line for line in captured if not _LOG_LINE.match(line)]
+                if other_lines:
+                    os.write(2, b"".join(other_lines))
     finally:
-        os.close(before)
+        os.close(original)
 
 
 @functools.cache
@@ -148,9 +152,9 @@ def has_gpu() -> bool:
         return False
     if not any(re.fullmatch(r"nvidia\d+|kfd", device.name) for device in Path("/dev").iterdir()):
         return False
-    facts = folder() / "python/platform/build_info.py"
+    build_info = folder() / "python/platform/build_info.py"
     try:
-        text = facts.read_text(encoding="utf-8")
+        text = build_info.read_text(encoding="utf-8")
     except OSError:
         return False
     return re.search(r"'is_(cuda|rocm)_build', True", text) is not None
