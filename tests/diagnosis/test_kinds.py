@@ -177,7 +177,7 @@ def test_a_line_that_skips_floats_is_the_cause(
     found = diagnosis.diagnose(path, skipping)
     assert kinds(found) == ["layer_shape"]
     where = skipping.layers[section].line_of(key)
-    assert f"take {key}= out of skips.cfg:{where}" in (found.causes[0].fix or "")
+    assert f"remove {key}= in skips.cfg:{where}" in (found.causes[0].fix or "")
 
 
 def test_heads_that_load_nothing_are_no_traceback(tmp_path: Path) -> None:

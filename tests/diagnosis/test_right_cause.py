@@ -248,7 +248,7 @@ def test_lost_bytes_are_still_damage(lost: int, tmp_path: Path) -> None:
     content = edited_cfgs.trained_file(network, tmp_path / "a.weights").read_bytes()
     (tmp_path / "b.weights").write_bytes(content[:1_000_000] + content[1_000_000 + lost :])
     (cause,) = result.diagnose(tmp_path / "b.weights", network).causes
-    assert f"everything stands {lost} bytes earlier in the file" in cause.text
+    assert f"every array is {lost} bytes earlier in the file" in cause.text
     assert "get an undamaged copy" in cause.fix
 
 

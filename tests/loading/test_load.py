@@ -86,8 +86,8 @@ def test_every_variable_is_what_a_plain_loader_sets(everything, weights, path_ta
     assert report.gb_per_second == pytest.approx(4e-9 * report.floats / report.native_seconds)
     assert report.threads >= 1
     lied = [
-        f"version {major}.{minor} asks for a header of {36 - size_bytes} bytes, the size fits one "
-        f"of {size_bytes}"
+        f"version {major}.{minor} means a header of {36 - size_bytes} bytes, but the size of the "
+        f"file means one of {size_bytes}"
     ]
     assert list(report.warnings) == (lied if "version" in header else [])
 

@@ -1,7 +1,7 @@
 """Causes and warnings: a frozen class for each kind, with its facts, message and fix.
 
 A finding is also a mapping with the keys of its JSON: `kind`, the facts, `message` and, for a
-cause, `fix`. Fields marked `_WORDS` are used in the message only and left out of the JSON.
+cause, `fix`. Fields marked `MESSAGE_ONLY` appear only in the message and are left out of the JSON.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from yolotf.diagnosis.report import escaped
 from yolotf.files.detect import Contents
 from yolotf.text import plural
 from yolotf.weights.catalog import same_size_warning
+from yolotf.weights.header import width_warning
 
-_WORDS = {"words": True}
+MESSAGE_ONLY = {"message_only": True}
+"""Marks a field that appears only in the message."""
 _OPTIONAL = {"optional": True}
 """Marks a field that is left out of the JSON if it is None."""
 
@@ -50,16 +52,16 @@ class Finding(Mapping[str, Any]):
 
     kind: ClassVar[str]  # an instance field in a class of several kinds
 
-    path: str = field(metadata=_WORDS)
+    path: str = field(metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         """Returns the message without the file's name."""
         raise NotImplementedError
 
     @property
     def message(self) -> str:
         """What is wrong, with both numbers, and where; control characters are escaped."""
-        return escaped(f"{self.path}: {self._what()}")
+        return escaped(f"{self.path}: {self._sentence()}")
 
     @property
     def fix(self) -> str | None:
@@ -69,7 +71,7 @@ class Finding(Mapping[str, Any]):
     @property
     def text(self) -> str:
         """The message without the file's name."""
-        return self._what()
+        return self._sentence()
 
     @property
     def title(self) -> str:
@@ -78,16 +80,18 @@ class Finding(Mapping[str, Any]):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the finding as in the JSON."""
-        found: dict[str, Any] = {"kind": self.kind}
-        for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
-            if each.metadata.get("words") or (each.metadata.get("optional") and value is None):
+        document: dict[str, Any] = {"kind": self.kind}
+        for fact in dataclasses.fields(self):
+            value = getattr(self, fact.name)
+            if fact.metadata.get("message_only"):
                 continue
-            found[each.name] = _plain(value)
-        found["message"] = self.message
+            if value is None and fact.metadata.get("optional"):
+                continue
+            document[fact.name] = _as_json(value)
+        document["message"] = self.message
         if (fix := self.fix) is not None:
-            found["fix"] = fix
-        return found
+            document["fix"] = fix
+        return document
 
     def __getitem__(self, key: str) -> Any:
         return self.to_dict()[key]
@@ -99,9 +103,9 @@ class Finding(Mapping[str, Any]):
         return len(self.to_dict())
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """Converts tuples to lists, as in JSON."""
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    return [_as_json(item) for item in value] if isinstance(value, tuple) else value
 
 
 # The file is not a weights file, or was damaged in transfer.
@@ -125,16 +129,16 @@ class NotWeights(Finding):
     points_to: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
     oid: str | None = field(default=None, metadata=_OPTIONAL)
     pointer_bytes: int | None = field(default=None, metadata=_OPTIONAL)
-    contents: Contents = field(metadata=_WORDS)
+    contents: Contents = field(metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         text = self.contents.description
         if self.pointer_bytes is not None:
-            text += f"; that has {self.pointer_bytes}"
+            text += f"; the file itself has {self.pointer_bytes} bytes"
         if self.points_to:
-            text += f", as {self.points_to['architecture']}"
+            text += f", the size of {self.points_to['architecture']}"
             if self.points_to["classes"]:
-                text += f" with {plural(self.points_to['classes'], 'class', 'classes')} has"
+                text += f" with {plural(self.points_to['classes'], 'class', 'classes')}"
         return text
 
     @property
@@ -178,13 +182,13 @@ class TextDamage(_Damage):
     """
 
     detected: str = field(init=False)
-    how: str = field(metadata=_WORDS)
+    how: str = field(metadata=MESSAGE_ONLY)
 
     def __post_init__(self) -> None:
         newline = self.how in ("lf_to_crlf", "crlf_to_lf", "cr_to_lf")
         object.__setattr__(self, "detected", "newline_translation" if newline else self.how)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         return _TEXT_DAMAGE[self.how]
 
     @property
@@ -227,14 +231,14 @@ class Damaged(_Damage):
     offset: int | None = field(default=None, metadata=_OPTIONAL)
     end: int | None = field(default=None, metadata=_OPTIONAL)
     repeats: int | None = field(default=None, metadata=_OPTIONAL)
-    where: str = field(default="", metadata=_WORDS)
-    other: str = field(default="", metadata=_WORDS)
+    where: str = field(default="", metadata=MESSAGE_ONLY)
+    other: str = field(default="", metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         if self.detected == "repeated":
             start = self.repeats or 0
             return (
-                f"bytes {self.offset}..{self.end} stand a second time at {start}.."
+                f"bytes {self.offset}..{self.end} are the same as bytes {start}.."
                 f"{start + self.count}: in the {self.role} of {self.where}, and in {self.other}"
             )
         noun, state = _DAMAGE[self.detected]
@@ -271,22 +275,22 @@ class ClassCount(Finding):
         remedy: what else to change; may be empty.
         argument: what to pass, or None where the number of classes is not an argument: for a
             function that takes `classes`, and a command. See `Diagnosis.with_argument`.
-        otherwise: other networks of the file's size, as text; may be empty.
+        other_networks: other networks of the file's size, in words; may be empty.
     """
 
     kind: ClassVar[str] = "class_count"
 
     file: int
     model: int | None
-    source: str = field(metadata=_WORDS)
-    remedy: str = field(default="", metadata=_WORDS)
-    argument: str | None = field(default=TAKES_CLASSES, metadata=_WORDS)
-    otherwise: str = field(default="", metadata=_WORDS)
+    source: str = field(metadata=MESSAGE_ONLY)
+    remedy: str = field(default="", metadata=MESSAGE_ONLY)
+    argument: str | None = field(default=TAKES_CLASSES, metadata=MESSAGE_ONLY)
+    other_networks: str = field(default="", metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         text = f"trained with {plural(self.file, 'class', 'classes')}, {self.source} has "
         text += "none" if self.model is None else str(self.model)
-        return f"{text}; {self.otherwise}" if self.otherwise else text
+        return f"{text}; {self.other_networks}" if self.other_networks else text
 
     @property
     def fix(self) -> str:
@@ -310,10 +314,10 @@ class Channels(Finding):
 
     file: int
     model: int
-    source: str = field(metadata=_WORDS)
-    at: str = field(default="", metadata=_WORDS)
+    source: str = field(metadata=MESSAGE_ONLY)
+    at: str = field(default="", metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         return (
             f"trained on images of {plural(self.file, 'channel')}, {self.source} takes {self.model}"
         )
@@ -340,7 +344,7 @@ class OtherArchitecture(Finding):
     file_classes: int | None
     model: str
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         classes = self.file_classes
         stated = f" with {plural(classes, 'class', 'classes')}" if classes else ""
         return f"has the size of {self.file}{stated}, not of {self.model}"
@@ -372,17 +376,17 @@ class HeadFilters(Finding):
     file: list[int]
     model: list[int]
     heads: list[int] | None = field(default=None, metadata=_OPTIONAL)
-    classes: int = field(metadata=_WORDS)
-    source: str = field(metadata=_WORDS)
-    lines: list[str] = field(metadata=_WORDS)
-    class_lines: list[str] = field(default_factory=list, metadata=_WORDS)
+    classes: int = field(metadata=MESSAGE_ONLY)
+    source: str = field(metadata=MESSAGE_ONLY)
+    lines: list[str] = field(metadata=MESSAGE_ONLY)
+    class_lines: list[str] = field(default_factory=list, metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         if self.heads is None:
             return (
-                f"its heads have {self.file} filters, those of {self.source} "
-                f"{self.model}: {plural(self.classes, 'class', 'classes')}, the anchors shared "
-                "out in another way"
+                f"its heads have {self.file} filters, those of {self.source} have {self.model}: "
+                f"{plural(self.classes, 'class', 'classes')}, and the anchors are distributed "
+                "differently among the heads"
             )
         return "; ".join(self._heads_alike())
 
@@ -394,7 +398,7 @@ class HeadFilters(Finding):
         lines = dict(zip(self.heads or (), self.lines, strict=False))
         for (model, file), places in alike.items():
             several = len(places) > 1
-            numbers = _and_listed([str(place) for place in places])
+            numbers = _joined_with_and([str(place) for place in places])
             yield (
                 f"head{'s' if several else ''} {numbers} {'have' if several else 'has'} {model} "
                 f"filters ({_numbered([lines[place] for place in places])}), the file has {file}, "
@@ -406,14 +410,14 @@ class HeadFilters(Finding):
         """The cfg lines to change."""
         if self.heads is None:
             return f"set filters and mask as they were in training, in {', '.join(self.lines)}"
-        each = dict.fromkeys(self.file[place] for place in self.heads)
-        remedy = f"set filters={' or '.join(map(str, each))} in {', '.join(self.lines)}"
+        filters = dict.fromkeys(self.file[place] for place in self.heads)
+        remedy = f"set filters={' or '.join(map(str, filters))} in {', '.join(self.lines)}"
         if self.class_lines:
             remedy += f" and classes={self.classes} in {', '.join(self.class_lines)}"
         return remedy
 
 
-def _and_listed(texts: list[str]) -> str:
+def _joined_with_and(texts: list[str]) -> str:
     """Joins texts as in `0`, `0 and 1`, `0, 1 and 2`."""
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
@@ -440,9 +444,9 @@ class Folded(Finding):
 
     file: str
     layers: int
-    source: str = field(metadata=_WORDS)
+    source: str = field(metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         convolutions = plural(self.layers, "convolution")
         if self.file == "folded":
             return (
@@ -482,7 +486,7 @@ class LayerShape(Finding):
         change: `added` for a section that the file lacks, `missing` for a section before `layer`
             that the cfg lacks.
         where: the section, in words.
-        story: what differs.
+        problem: what differs.
         remedy: what to change.
     """
 
@@ -495,16 +499,16 @@ class LayerShape(Finding):
     file_floats_minus_model: int
     layers: list[int] | None = field(default=None, metadata=_OPTIONAL)
     change: str | None = field(default=None, metadata=_OPTIONAL)
-    where: str = field(metadata=_WORDS)
-    story: str = field(metadata=_WORDS)
-    remedy: str = field(metadata=_WORDS)
+    where: str = field(metadata=MESSAGE_ONLY)
+    problem: str = field(metadata=MESSAGE_ONLY)
+    remedy: str = field(metadata=MESSAGE_ONLY)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer_type", self.section)
 
-    def _what(self) -> str:
-        story = f"{self.where} {self.story}".strip()
-        return f"{story}; {self.file_floats_minus_model:+d} floats"
+    def _sentence(self) -> str:
+        problem = f"{self.where} {self.problem}".strip()
+        return f"{problem}; {self.file_floats_minus_model:+d} floats"
 
     @property
     def fix(self) -> str:
@@ -533,10 +537,10 @@ class Truncated(Finding):
     at: int
     expected: int
     layer: int | None
-    where: str = field(metadata=_WORDS)
-    cut: bool = field(metadata=_WORDS)
+    where: str = field(metadata=MESSAGE_ONLY)
+    cut: bool = field(metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         return f"ends after {self.at} of {self.expected} bytes, {self.where}"
 
     @property
@@ -560,9 +564,9 @@ class PartialBackbone(Finding):
     kind: ClassVar[str] = "partial_backbone"
 
     layers: int
-    of: str = field(metadata=_WORDS)
+    of: str = field(metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         return (
             f"ends exactly after {plural(self.layers, 'layer')} of {self.of}: a backbone to train "
             "from, not a whole network"
@@ -591,14 +595,14 @@ class Trailing(Finding):
     kind: ClassVar[str] = "trailing"
 
     bytes: int
-    size: int = field(metadata=_WORDS)
-    expected: int = field(metadata=_WORDS)
-    source: str = field(metadata=_WORDS)
+    size: int = field(metadata=MESSAGE_ONLY)
+    expected: int = field(metadata=MESSAGE_ONLY)
+    source: str = field(metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         return (
-            f"{plural(self.bytes, 'byte')} left after the last layer: {self.size}, {self.source} "
-            f"needs {self.expected}"
+            f"{plural(self.bytes, 'byte')} left after the last layer: the file has {self.size}, "
+            f"{self.source} needs {self.expected}"
         )
 
     @property
@@ -612,20 +616,20 @@ class Unknown(Finding):
     """No explanation was found, or the cause has no kind.
 
     Attributes:
-        story: what is wrong, or what was tried.
+        problem: what is wrong, or which explanations were tried.
         remedy: what may help.
     """
 
     kind: ClassVar[str] = "unknown"
 
-    story: str = field(metadata=_WORDS)
+    problem: str = field(metadata=MESSAGE_ONLY)
     remedy: str = field(
         default="use the cfg it was trained with; it is usually kept beside the .weights file",
-        metadata=_WORDS,
+        metadata=MESSAGE_ONLY,
     )
 
-    def _what(self) -> str:
-        return self.story
+    def _sentence(self) -> str:
+        return self.problem
 
     @property
     def fix(self) -> str:
@@ -650,13 +654,10 @@ class HeaderWidth(Finding):
 
     file: int
     expected: int
-    version: str = field(metadata=_WORDS)
+    version: str = field(metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
-        return (
-            f"version {self.version} asks for a header of {self.expected} bytes, the size is "
-            f"exact with one of {self.file}"
-        )
+    def _sentence(self) -> str:
+        return width_warning(self.version, self.expected, self.file)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -665,9 +666,9 @@ class Unverified(Finding):
 
     kind: ClassVar[str] = "unverified"
 
-    why: str = field(metadata=_WORDS)
+    why: str = field(metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         return f"{self.why}, so only the size could be checked"
 
 
@@ -679,14 +680,14 @@ class _Quoted(Finding):
         sentence: the whole message.
     """
 
-    sentence: str = field(metadata=_WORDS)
+    sentence: str = field(metadata=MESSAGE_ONLY)
 
     @property
     def message(self) -> str:
         """The sentence, without the file's name."""
         return self.sentence
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         return self.sentence
 
 
@@ -712,10 +713,10 @@ class SameSizeNetworks(Finding):
 
     networks: tuple[str, ...]
     differing: tuple[str, ...]
-    title_of: str = field(metadata=_WORDS)
-    differences: tuple[str, ...] = field(metadata=_WORDS)
+    title_of: str = field(metadata=MESSAGE_ONLY)
+    differences: tuple[str, ...] = field(metadata=MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         return same_size_warning(self.title_of, zip(self.networks, self.differences, strict=True))
 
 
@@ -728,5 +729,5 @@ class ModelDifference(_Quoted):
         layers: names of the layers that differ.
     """
 
-    kind: str = field(metadata=_WORDS)  # type: ignore[misc]
+    kind: str = field(metadata=MESSAGE_ONLY)  # type: ignore[misc]
     layers: tuple[str, ...]

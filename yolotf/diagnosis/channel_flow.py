@@ -30,11 +30,11 @@ class ChannelFlow:
         network: the network.
         stored: what each layer stores, by index.
         floats: the floats of the whole file.
-        heads: the heads whose classes set the filters of a convolution that is stored, and before
-            each its convolution.
-        first_with: number of channels -> index of the first layer that outputs as many.
-        slopes: the floats that one more output channel of each layer adds; the last entry is that
-            of the network's input (index -1).
+        heads: (convolution, head) for each head behind a convolution that is stored; the number of
+            classes sets the convolution's filters.
+        first_with: number of channels -> index of the first layer that outputs that many.
+        slopes: the floats that one more output channel of each layer adds to the file; the last
+            entry is for the network's input (index -1).
     """
 
     def __init__(self, network: cfg.Network) -> None:
@@ -72,13 +72,13 @@ class ChannelFlow:
 
     def per_channel(self, layer: cfg.Layer) -> float:
         """Returns the floats that `layer` itself stores for one more input channel."""
-        own = self.stored.get(layer.index)
-        if own is None:
+        stored = self.stored.get(layer.index)
+        if stored is None:
             return 0.0
         # The channels must be divisible by the groups, so add one to each group.
         groups = layer.channel_groups
-        more = counts_of(_entered(layer, layer.input_shape.channels + groups))
-        return (total(more) - total(own)) / groups
+        widened = counts_of(_with_input_channels(layer, layer.input_shape.channels + groups))
+        return (total(widened) - total(stored)) / groups
 
     def per_filter(self, layer: cfg.Convolutional) -> float:
         """Returns the floats that one more filter of `layer` adds to the whole file."""
@@ -111,7 +111,7 @@ class ChannelFlow:
     # The layout after a change.
 
     def changed(
-        self, overrides: Overrides, entering: Mapping[int, int] | None = None
+        self, overrides: Overrides, input_channels: Mapping[int, int] | None = None
     ) -> dict[int, Counts] | None:
         """Returns what the layers affected by a change store; None if the change is impossible.
 
@@ -119,48 +119,48 @@ class ChannelFlow:
 
         Args:
             overrides: the options that change.
-            entering: index of a layer -> its new number of input channels.
+            input_channels: index of a layer -> its new number of input channels.
         """
-        reads = entering or {}
-        channels: dict[int, float] = {}
+        new_inputs = input_channels or {}
+        channels: dict[int, float] = {}  # by index, of the layers whose channels changed
         changed: dict[int, Counts] = {}
-        waiting: list[int] = []
-        seen: set[int] = set()
+        queue: list[int] = []  # a heap: a layer comes after all that it reads
+        queued: set[int] = set()
 
-        def wait_for(index: int) -> None:
-            if index not in seen:
-                seen.add(index)
-                heapq.heappush(waiting, index)
+        def enqueue(index: int) -> None:
+            if index not in queued:
+                queued.add(index)
+                heapq.heappush(queue, index)
 
-        for index in reads:
-            wait_for(index)
-        for what, index in overrides:
+        for index in new_inputs:
+            enqueue(index)
+        for key, index in overrides:
             if index == INPUT:
-                channels[INPUT] = overrides[what, index]
+                channels[INPUT] = overrides[key, index]
                 for reader in self._readers.get(INPUT, ()):
-                    wait_for(reader)
+                    enqueue(reader)
             else:
-                wait_for(index)
-        while waiting:
-            layer = self.network.layers[heapq.heappop(waiting)]
-            first = channels.get(layer.inputs[0]) if layer.inputs else None
-            before = reads.get(layer.index, first)
+                enqueue(index)
+        while queue:
+            layer = self.network.layers[heapq.heappop(queue)]
+            first_input = channels.get(layer.inputs[0]) if layer.inputs else None
             if layer.index in self.stored:
-                other = _overridden(layer, before, overrides)
-                if other is None:
+                new_channels = new_inputs.get(layer.index, first_input)
+                overridden = _overridden(layer, new_channels, overrides)
+                if overridden is None:
                     return None
-                changed[layer.index] = counts_of(other)
-            seen_here: Mapping[int, float] = channels
-            if layer.index in reads:
-                seen_here = {**channels, layer.inputs[0]: reads[layer.index]}
-            leaving = self._leaving(layer, seen_here, overrides)
-            if leaving != layer.output_shape.channels:
-                channels[layer.index] = leaving
+                changed[layer.index] = counts_of(overridden)
+            channels_read: Mapping[int, float] = channels
+            if layer.index in new_inputs:
+                channels_read = {**channels, layer.inputs[0]: new_inputs[layer.index]}
+            output_channels = self._output_channels(layer, channels_read, overrides)
+            if output_channels != layer.output_shape.channels:
+                channels[layer.index] = output_channels
                 for reader in self._readers.get(layer.index, ()):
-                    wait_for(reader)
+                    enqueue(reader)
         return {index: stored for index, stored in changed.items() if stored != self.stored[index]}
 
-    def _leaving(
+    def _output_channels(
         self, layer: cfg.Layer, channels: Mapping[int, float], overrides: Overrides
     ) -> float:
         """Returns the output channels of `layer`, given those of the layers that changed."""
@@ -169,15 +169,15 @@ class ChannelFlow:
                 return overrides[key, layer.index]
         if not layer.channel_inputs:
             return layer.output_shape.channels
-        entering = (channels.get(index, self.channels(index)) for index in layer.channel_inputs)
-        return layer.channels_from(sum(entering))
+        inputs = (channels.get(index, self.channels(index)) for index in layer.channel_inputs)
+        return layer.channels_from(sum(inputs))
 
     def layout(self, changed: Mapping[int, Counts]) -> list[Run]:
         """Returns the runs of the network, where `changed` replaces what some layers store."""
         runs: list[Run] = []
         start = 0
-        for index, own in self.stored.items():
-            for role, count in changed.get(index, own):
+        for index, stored in self.stored.items():
+            for role, count in changed.get(index, stored):
                 runs.append(Run(index, role, start, count))
                 start += count
         return runs
@@ -188,17 +188,19 @@ def counts_of(layer: cfg.Layer) -> Counts:
     return tuple((role, math.prod(shape)) for _, role, shape in layer.stored())
 
 
-def _entered(layer: cfg.Layer, channels: int) -> cfg.Layer:
+def _with_input_channels(layer: cfg.Layer, channels: int) -> cfg.Layer:
     """Returns the section with another number of input channels."""
     return replace(layer, input_shape=layer.input_shape._replace(channels=channels))
 
 
-def _overridden(layer: cfg.Layer, entering: float | None, overrides: Overrides) -> cfg.Layer | None:
+def _overridden(
+    layer: cfg.Layer, input_channels: float | None, overrides: Overrides
+) -> cfg.Layer | None:
     """Returns the section with other options or input channels; None if that is impossible."""
-    if entering is not None:
-        if entering != int(entering) or entering < 1:
+    if input_channels is not None:
+        if input_channels != int(input_channels) or input_channels < 1:
             return None
-        layer = _entered(layer, int(entering))
+        layer = _with_input_channels(layer, int(input_channels))
     options: dict[str, Any] = {
         key: overrides[key, layer.index]
         for key in ("filters", "size", "groups", "batch_normalize")

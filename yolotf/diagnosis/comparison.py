@@ -1,12 +1,12 @@
 """Compares a file with a network: its type, its size and its values.
 
-`compare` answers in this order: which type of file it is (`files.detect`), which header width
+`compare` determines, in this order, the type of the file (`files.detect`), the header width that
 makes the size exact, what explains the size (`scoring`), and which explanation the values support.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from yolotf.diagnosis import causes as findings
@@ -17,35 +17,33 @@ from yolotf.diagnosis.hypotheses import (
     AsIs,
     Edited,
     Explanation,
-    Known,
+    KnownNetwork,
     Partial,
     Place,
     Shifted,
     Trailing,
 )
 from yolotf.diagnosis.target import Case, Subject
-from yolotf.files import detect as _file
+from yolotf.files import detect
 from yolotf.files.detect import Contents
 from yolotf.text import plural
-from yolotf.weights import catalog as _known
-from yolotf.weights import layout, own_files
-from yolotf.weights import statistics as _content
+from yolotf.weights import catalog, layout, own_files, statistics
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import NARROW, WIDE, Header
 from yolotf.weights.likelihood import Evidence
 from yolotf.weights.statistics import Stats
 
-_MOST_MATCHES = 8
+_MAX_MATCHES = 8
 """The most known networks that are compared with the values; rarer ones are only listed."""
-_BORNE_OUT = 0.1
+_MAX_IMPOSSIBLE_SHARE = 0.1
 """The largest share of impossible values among the moving variances of a supported explanation."""
-_MOST_TRIED = 20
-"""The most explanations whose variances are read, likeliest first. A hostile cfg may lead to as
+_MAX_EXPLANATIONS = 20
+"""The most explanations whose variances are read, likeliest first. A malicious cfg may lead to as
 many explanations as it has layers."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class ComparisonResult:
     """The result of a comparison.
 
     Attributes:
@@ -60,32 +58,32 @@ class Answer:
     causes: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
     place: Place | None = None
-    matches: tuple[_known.Match, ...] = ()
+    matches: tuple[catalog.Match, ...] = ()
 
 
 def same_size_networks(file: WeightsFile, subject: Subject) -> list[Finding]:
     """Returns a warning if networks of the same size decode differently; otherwise nothing."""
-    twins = _known.same_size_networks(subject.network)
-    if not twins or own_files.is_of(file.path, subject.network):
+    networks = catalog.same_size_networks(subject.network)
+    if not networks or own_files.is_of(file.path, subject.network):
         return []
     return [
         findings.SameSizeNetworks(
             path=file.name,
-            networks=tuple(twin.name for twin in twins),
-            differing=tuple(dict.fromkeys(key for twin in twins for key in twin.keys)),
+            networks=tuple(network.name for network in networks),
+            differing=tuple(dict.fromkeys(key for network in networks for key in network.keys)),
             title_of=subject.title,
-            differences=tuple(twin.difference for twin in twins),
+            differences=tuple(network.difference for network in networks),
         )
     ]
 
 
-def compare(file: WeightsFile, contents: Contents, subject: Subject) -> Answer:
+def compare(file: WeightsFile, contents: Contents, subject: Subject) -> ComparisonResult:
     """Compares a file that may hold floats with the network of `subject`.
 
     Raises:
         OSError: the file cannot be read, or changed in the meantime.
     """
-    return _Comparison(file, contents, subject).answer()
+    return _Comparison(file, contents, subject).compare()
 
 
 class _Comparison:
@@ -96,94 +94,95 @@ class _Comparison:
         self.size = file.size_bytes
         self.contents = contents
         self.subject = subject
-        self.runs = _content.runs_of(subject.segments)
+        self.runs = statistics.runs_of(subject.segments)
         self.warnings: list[Finding] = [
             findings.CfgLine(path=self.file.name, sentence=sentence)
             for sentence in subject.network.warnings
         ]
 
-    def answer(self) -> Answer:
-        """Compares them."""
+    def compare(self) -> ComparisonResult:
+        """Compares the file with the network."""
         header = Header.parse(self.file.start)
-        if how := _file.mangled(self.file.path):
-            return self._answer(header, [findings.TextDamage(path=self.file.name, how=how)])
+        if how := detect.mangled(self.file.path):
+            return self._result(header, [findings.TextDamage(path=self.file.name, how=how)])
         if header is None or self.size < header.version_size_bytes:
             place = Place(*self.runs[0][:3]) if self.runs else None
             width = header.version_size_bytes if header else WIDE
             case = self._case((header or Header(0, 0, 0, 0, width))._replace(size_bytes=width))
-            return self._answer(header, [hypotheses.truncated(case, place, cut=True)], place)
+            return self._result(header, [hypotheses.truncated(case, place, cut=True)], place)
         for width in (WIDE, NARROW):
             if self.size == self.subject.size_bytes(width):
                 header = Header.parse(self.file.start, width) or header
-                if translated := self._translated(header):
-                    return translated
-                if fits := self._fitting(header):
-                    return fits
+                if damaged := self._newline_damage(header):
+                    return damaged
+                if matching := self._matching(header):
+                    return matching
         return self._explained(header)
 
     def _case(self, header: Header) -> Case:
         return Case(self.file, header, self.subject)
 
-    def _fitting(self, header: Header) -> Answer | None:
-        """Returns the answer for a file of the right size; None if its values contradict it."""
+    def _matching(self, header: Header) -> ComparisonResult | None:
+        """Returns the result for a file of the right size; None if its values contradict it."""
         damaged = damage.find(self.file, self.subject.segments, header.size_bytes)
-        if any(each.detected in ("nan_or_inf", "negative_variance") for each in damaged):
+        if any(span.detected in ("nan_or_inf", "negative_variance") for span in damaged):
             return None
         self._warn_width(header)
         self.warnings += same_size_networks(self.file, self.subject)
-        matches = tuple(_known.solve(self.subject.floats))
+        matches = tuple(catalog.solve(self.subject.floats))
         if damaged:
-            causes = [self._damaged(each, header) for each in damaged]
+            causes = [self._damaged(span, header) for span in damaged]
             start = (damaged[0].start - header.size_bytes) // layout.FLOAT_BYTES
-            at = next(run for run in self.runs if run.end > start)
-            return self._answer(header, causes, Place(*at[:3]), matches)
-        if self._all_zero(header):
+            first_damaged = next(run for run in self.runs if run.end > start)
+            return self._result(header, causes, Place(*first_damaged[:3]), matches)
+        if self._only_zeros(header):
             self._warn_unverified("the file holds nothing but zeros")
         elif not any(run.role == "moving_variance" for run in self.runs):
             self._warn_unverified("the network has no batch norm")
-        return self._answer(header, [], None, matches)
+        return self._result(header, [], None, matches)
 
-    def _all_zero(self, header: Header) -> bool:
+    def _only_zeros(self, header: Header) -> bool:
         """Returns whether all values are zero; reads the small arrays first."""
         small = [run for run in self.runs if run.role != "kernel"]
         for runs in (small, self.runs):
-            scanned = _content.scan(self.file, runs, header.size_bytes)
-            if any(found.zero != found.floats for found in scanned):
+            scanned = statistics.scan(self.file, runs, header.size_bytes)
+            if any(stats.zero != stats.floats for stats in scanned):
                 return False
         return True
 
-    def _damaged(self, found: damage.Damage, header: Header) -> findings.Damaged:
+    def _damaged(self, damaged: damage.Damage, header: Header) -> findings.Damaged:
         """Returns the cause for a damaged range."""
-        layer, role = self._at(found.start, header)
+        layer, role = self._array_at(damaged.start, header)
         other = ""
-        if found.repeats is not None:
-            other_layer, other_role = self._at(found.repeats, header)
+        if damaged.repeats is not None:
+            other_layer, other_role = self._array_at(damaged.repeats, header)
             other = f"the {other_role} of {self.subject.where(other_layer)}"
         return findings.Damaged(
             path=self.file.name,
-            detected=found.detected,
-            count=found.number,
+            detected=damaged.detected,
+            count=damaged.number,
             layer=layer,
             role=role,
-            offset=found.start,
-            end=found.end,
-            repeats=found.repeats,
+            offset=damaged.start,
+            end=damaged.end,
+            repeats=damaged.repeats,
             where=self.subject.where(layer),
             other=other,
         )
 
-    def _at(self, offset: int, header: Header) -> tuple[int, str]:
+    def _array_at(self, offset: int, header: Header) -> tuple[int, str]:
         """Returns layer and role of the array at an offset in bytes."""
         place = (offset - header.size_bytes) // layout.FLOAT_BYTES
         run = next((run for run in self.runs if run.end > place), self.runs[-1])
         return run.layer, run.role
 
-    def _translated(self, header: Header) -> Answer | None:
+    def _newline_damage(self, header: Header) -> ComparisonResult | None:
+        """Returns the result for a file with translated line ends; None for any other."""
         expected = self.subject.size_bytes(header.size_bytes)
-        how = _file.newlines(self.file.path, expected)
+        how = detect.newlines(self.file.path, expected)
         if not how:
             return None
-        return self._answer(header, [findings.TextDamage(path=self.file.name, how=how)])
+        return self._result(header, [findings.TextDamage(path=self.file.name, how=how)])
 
     def _warn_width(self, header: Header) -> None:
         if header.size_bytes != header.version_size_bytes:
@@ -199,14 +198,14 @@ class _Comparison:
     def _warn_unverified(self, why: str) -> None:
         self.warnings.append(findings.Unverified(path=self.file.name, why=why))
 
-    def _answer(
+    def _result(
         self,
         header: Header | None,
         causes: Sequence[Finding],
         place: Place | None = None,
-        matches: Sequence[_known.Match] = (),
-    ) -> Answer:
-        return Answer(
+        matches: Sequence[catalog.Match] = (),
+    ) -> ComparisonResult:
+        return ComparisonResult(
             None if causes and header and not header.plausible else header,
             tuple(causes),
             tuple(self.warnings),
@@ -214,130 +213,154 @@ class _Comparison:
             tuple(matches),
         )
 
-    def _explained(self, header: Header) -> Answer:
-        """Returns the answer for a file that does not match: its best explanation."""
+    def _explained(self, header: Header) -> ComparisonResult:
+        """Returns the result for a file that does not match: its best explanation."""
         best, matches = self._best(header)
         header = Header.parse(self.file.start, best.header_bytes) or header
         case = self._case(header)
-        place, borne_out = best.place, self._borne_out(best)
-        if not borne_out:
+        place, plausible = best.place, self._plausible(best)
+        if not plausible:
             with Evidence(self.file, best.header_bytes) as evidence:
-                place = scoring.last_supported(evidence, self.runs)
-        if not header.plausible and not (best.exact and borne_out and best.weight > 0):
-            return self._answer(header, [self._binary()], None, matches)
-        if not (best.exact and borne_out) and (translated := self._translated(header)):
-            return translated
+                place = scoring.first_unsupported(evidence, self.runs)
+        if not header.plausible and not (best.exact and plausible and best.support > 0):
+            return self._result(header, [self._binary()], None, matches)
+        if not (best.exact and plausible) and (damaged := self._newline_damage(header)):
+            return damaged
         self._warn_width(header)
-        if not borne_out:
-            return self._answer(header, [self._unknown(case, place)], place, matches)
+        if not plausible:
+            return self._result(header, [self._unknown(case, place)], place, matches)
         if isinstance(best, AsIs):
-            return self._impossible_numbers(header, matches)
+            return self._impossible_values_only(header, matches)
         if isinstance(best, Edited):
-            best = replace(best, otherwise=self._otherwise(best, matches))
+            best = replace(best, other_networks=self._networks_of_same_size(best, matches))
         causes = list(best.causes(case))
         if not isinstance(best, Shifted):
             floats = self.subject.floats if isinstance(best, Trailing) else self.size
-            if count := _content.nonfinite(self.file, header.size_bytes, floats):
+            if count := statistics.nonfinite(self.file, header.size_bytes, floats):
                 causes.append(
                     findings.Damaged(path=self.file.name, detected="nan_or_inf", count=count)
                 )
-        return self._answer(header, causes, place, matches)
+        return self._result(header, causes, place, matches)
 
-    def _otherwise(self, best: Edited, matches: Sequence[_known.Match]) -> str:
+    def _networks_of_same_size(self, best: Edited, matches: Sequence[catalog.Match]) -> str:
         """Returns other stock networks of the file's size, with their own classes, in words."""
-        own = self.subject.architecture
-        found = [
+        own_architecture = self.subject.architecture
+        clauses = [
             f"{name} with {plural(match.classes, 'class', 'classes')} has the same size"
             for match in matches
-            if match.architecture is not own and match.layers is None and match.classes
+            if match.architecture is not own_architecture and match.layers is None and match.classes
             for name, classes in match.architecture.names.items()
             if classes == match.classes and best.edit.classes is None
         ]
-        return f"or {', or '.join(found)}" if found else ""
+        return f"or {', or '.join(clauses)}" if clauses else ""
 
-    def _best(self, header: Header) -> tuple[Explanation, list[_known.Match]]:
+    def _best(self, header: Header) -> tuple[Explanation, list[catalog.Match]]:
         """Returns the likeliest explanation over both header widths, and the known networks."""
+        own_architecture = self.subject.architecture
+        explanations, matches = self._explanations(header, own_architecture)
+        likeliest = explanations[:_MAX_EXPLANATIONS]
+        best = next(filter(self._plausible, likeliest), explanations[0])
+        if isinstance(best, Partial):
+            # A whole stock network is likelier than a backbone of a cfg with one more layer.
+            least_support = best.support - 1e-6
+            whole_networks = (
+                explanation
+                for explanation in explanations
+                if isinstance(explanation, KnownNetwork) and explanation.is_whole
+            )
+            supported = (network for network in whole_networks if network.support >= least_support)
+            best = next(supported, best)
+        if isinstance(best, KnownNetwork) and own_architecture is None:
+            # If a single change turns this cfg into a known network, report the change.
+            known_runs = list(best.layout())
+            edited = [edited for edited in explanations if isinstance(edited, Edited)]
+            equal = (
+                explanation
+                for explanation in edited[:_MAX_EXPLANATIONS]
+                if _same_runs(explanation.layout(), known_runs)
+            )
+            best = next(equal, best)
+        return best, matches
+
+    def _explanations(
+        self, header: Header, own_architecture: catalog.Architecture | None
+    ) -> tuple[list[Explanation], list[catalog.Match]]:
+        """Returns all explanations, likeliest first, and the known networks of the file's size."""
         flow = ChannelFlow(self.subject.network)
-        own = self.subject.architecture
-        found: list[Explanation] = []
-        listed: list[_known.Match] = []
-        floats_behind = {header.size_bytes: floats for header, floats in self.file.layouts()}
+        explanations: list[Explanation] = []
+        matches: list[catalog.Match] = []
+        floats_after = {header.size_bytes: floats for header, floats in self.file.layouts()}
         for width in header.widths:
             usual = width == header.version_size_bytes
-            floats = floats_behind.get(width)
+            floats = floats_after.get(width)
             if floats is None and not usual:
                 continue
-            solved = [] if floats is None else _known.solve(floats)
-            others = [match for match in solved if not self._covered(match, own)]
+            matches_of_width = [] if floats is None else catalog.solve(floats)
+            others = [
+                match for match in matches_of_width if not self._is_own(match, own_architecture)
+            ]
             with Evidence(self.file, width) as evidence:
-                explanations = scoring.explain(
+                explanations_of_width = scoring.explain(
                     evidence,
                     self.runs,
                     None if floats is None else flow,
-                    others[:_MOST_MATCHES],
+                    others[:_MAX_MATCHES],
                     exact=not usual,
                 )
             if usual:
-                found, listed = explanations, solved
+                explanations, matches = explanations_of_width, matches_of_width
                 continue
             # A width that contradicts the version counts only if it explains the whole file.
-            found += [
-                replace(each, unlikeliness=each.unlikeliness + priors.OTHER_HEADER)
-                for each in explanations
+            explanations += [
+                replace(explanation, penalty=explanation.penalty + priors.OTHER_HEADER)
+                for explanation in explanations_of_width
             ]
-            listed = listed or solved
-        found.sort(key=lambda explanation: -explanation.score)
-        best = next((each for each in found[:_MOST_TRIED] if self._borne_out(each)), found[0])
-        if isinstance(best, Partial):
-            # A whole stock network is likelier than a backbone of a cfg with one more layer.
-            whole = (each for each in found if isinstance(each, Known) and each.is_whole)
-            best = next((each for each in whole if each.weight >= best.weight - 1e-6), best)
-        if isinstance(best, Known) and own is None:
-            # If a single change turns this cfg into a known network, report the change.
-            wanted = list(best.layout())
-            edited = [each for each in found if isinstance(each, Edited)][:_MOST_TRIED]
-            best = next((each for each in edited if _same_runs(each.layout(), wanted)), best)
-        return best, listed
+            matches = matches or matches_of_width
+        explanations.sort(key=lambda explanation: -explanation.score)
+        return explanations, matches
 
-    def _borne_out(self, explanation: Explanation) -> bool:
+    def _plausible(self, explanation: Explanation) -> bool:
         """Returns whether the values at its moving variances can be variances."""
         with Evidence(self.file, explanation.header_bytes) as evidence:
-            return explanation.impossible(evidence) <= _BORNE_OUT
+            return explanation.impossible(evidence) <= _MAX_IMPOSSIBLE_SHARE
 
-    def _covered(self, match: _known.Match, own: _known.Architecture | None) -> bool:
+    def _is_own(self, match: catalog.Match, own_architecture: catalog.Architecture | None) -> bool:
         """Returns whether a single change of the network itself is equivalent to `match`."""
-        if match.architecture is not own:
+        if match.architecture is not own_architecture:
             return False
         return match.layers is None or match.channels == self.subject.network.input_shape.channels
 
-    def _impossible_numbers(self, header: Header, matches: Sequence[_known.Match]) -> Answer:
-        """Returns the answer for the right layout with impossible values."""
-        scanned = _content.scan(self.file, self.runs, header.size_bytes)
-        causes = list(self._numbers(header, scanned))
-        others = damage.find(self.file, self.subject.segments, header.size_bytes)
-        causes += [self._damaged(each, header) for each in others if each.detected == "huge"]
-        bad = (
+    def _impossible_values_only(
+        self, header: Header, matches: Sequence[catalog.Match]
+    ) -> ComparisonResult:
+        """Returns the result for the right layout with impossible values."""
+        scanned = statistics.scan(self.file, self.runs, header.size_bytes)
+        causes = list(self._value_causes(header, scanned))
+        damaged = damage.find(self.file, self.subject.segments, header.size_bytes)
+        causes += [self._damaged(span, header) for span in damaged if span.detected == "huge"]
+        impossible = (
             Place(*run[:3])
-            for run, found in zip(self.runs, scanned, strict=True)
-            if _impossible([run], [found])
+            for run, stats in zip(self.runs, scanned, strict=True)
+            if _impossible_values(run, stats, "nan_or_inf")
+            or _impossible_values(run, stats, "negative_variance")
         )
-        return self._answer(header, causes, next(bad, None), matches)
+        return self._result(header, causes, next(impossible, None), matches)
 
-    def _numbers(self, header: Header, scanned: Sequence[Stats]) -> Iterator[Finding]:
+    def _value_causes(self, header: Header, scanned: Sequence[Stats]) -> Iterator[Finding]:
         """Yields causes for NaN or infinity and for negative variances, with the first place."""
         for detected in ("nan_or_inf", "negative_variance"):
-            bad = [
+            counts = [
                 (run, count)
-                for run, found in zip(self.runs, scanned, strict=True)
-                if (count := _bad_numbers(run, found, detected))
+                for run, stats in zip(self.runs, scanned, strict=True)
+                if (count := _impossible_values(run, stats, detected))
             ]
-            if not bad:
+            if not counts:
                 continue
-            run = bad[0][0]
+            run = counts[0][0]
             yield findings.Damaged(
                 path=self.file.name,
                 detected=detected,
-                count=sum(count for _, count in bad),
+                count=sum(count for _, count in counts),
                 layer=run.layer,
                 role=run.role,
                 offset=header.size_bytes + layout.FLOAT_BYTES * run.start,
@@ -346,13 +369,13 @@ class _Comparison:
             )
 
     def _binary(self) -> Finding:
-        """Returns the cause for a file whose header and size are of no network."""
+        """Returns the cause for a file whose header and size match no network."""
         hint = "versions in the header are out of range, and the size is that of no known network"
         contents = replace(self.contents, detected="binary", hint=hint)
         return findings.NotWeights(path=self.file.name, detected="binary", contents=contents)
 
     def _unknown(self, case: Case, place: Place | None) -> Finding:
-        """Returns the cause for a file that nothing explains."""
+        """Returns the cause for a file that no explanation accounts for."""
         if self.size == case.expected_bytes:
             tried = (
                 "the size is right, the numbers are not; tried layers in another order and floats "
@@ -367,31 +390,25 @@ class _Comparison:
         where = f"; they diverge at {self.subject.where(place.layer)}" if place else ""
         return findings.Unknown(
             path=self.file.name,
-            story=f"written by another network than {self.subject.source}: {tried}{where}",
+            problem=f"written by another network than {self.subject.source}: {tried}{where}",
         )
 
 
-def _same_runs(layout_of_edit: Sequence[_content.Run], known: Sequence[_content.Run]) -> bool:
-    """Returns whether both layouts are the same, apart from the indices of their sections.
+def _same_runs(edited: Sequence[statistics.Run], known: Sequence[statistics.Run]) -> bool:
+    """Returns whether the layouts are the same, apart from the indices of their sections.
 
     Arrays of role `weights` are not compared: for some layers only the number of floats is known.
     """
-    edited = {run[1:] for run in layout_of_edit}
-    return layout_of_edit[-1].end == known[-1].end and all(
-        run[1:] in edited for run in known if run.role != "weights"
+    edited_arrays = {run[1:] for run in edited}
+    return edited[-1].end == known[-1].end and all(
+        run[1:] in edited_arrays for run in known if run.role != "weights"
     )
 
 
-def _impossible(runs: Iterable[_content.Run], stats: Iterable[Stats]) -> bool:
-    return any(
-        _bad_numbers(run, found, "nan_or_inf") or _bad_numbers(run, found, "negative_variance")
-        for run, found in zip(runs, stats, strict=True)
-    )
-
-
-def _bad_numbers(run: _content.Run, found: Stats, detected: str) -> int:
+def _impossible_values(run: statistics.Run, stats: Stats, detected: str) -> int:
+    """Returns how many values of an array are not finite, or are negative variances."""
     if detected == "nan_or_inf":
-        return found.nonfinite
+        return stats.nonfinite
     # Subnormals of either sign count as zero.
-    negative = run.role == "moving_variance" and found.minimum <= -_content.TINIEST
-    return found.negative if negative else 0
+    negative = run.role == "moving_variance" and stats.minimum <= -statistics.TINIEST
+    return stats.negative if negative else 0

@@ -53,9 +53,9 @@ def find(file: WeightsFile, segments: Sequence[Segment], header_bytes: int) -> l
             start,
             end,
             expected if code == "repeated" else None,
-            end - start if code in ("zeros", "repeated") else found,
+            end - start if code in ("zeros", "repeated") else count,
         )
-        for code, _, _, start, end, expected, found in rows
+        for code, _, _, start, end, expected, count in rows
     ]
 
 

@@ -19,7 +19,7 @@ INPUT = cfg.NETWORK_INPUT
 
 
 class Option(enum.Enum):
-    """What is changed; the value is the cfg's key if there is one.
+    """The option that changes; the value is the cfg's key if there is one.
 
     `MISSING`: the cfg lacks a layer of the file. `ADDED`: the cfg has a layer that the file lacks.
     `FOLDED`: the file has biases in place of the cfg's batch normalizations. `NORMALIZED`: the
@@ -51,42 +51,42 @@ class Edit:
     """A change of one option, of one layer or of several heads at once.
 
     Attributes:
-        what: the option.
+        option: the option that changes.
         layer: index of the changed layer; for heads the first, -1 for `[net]`.
         model: the value in the network; for heads a value for each.
         file: the value in the file's network.
         overrides: the change, for `ChannelFlow.changed`.
-        unlikeliness: prior penalty, in nats, before the values are considered.
+        penalty: prior penalty, in nats, before the values are considered.
         classes: the file's number of classes, if that changes too.
         channels: the file's number of input channels, if that changes too.
         floats: the number of floats that the change of the layer itself adds.
         resolved: the layout, if the change cannot be expressed as overrides.
         stored: what the affected layers store, if already known.
-        words: description of a layer that the cfg lacks.
+        description: the layer that the cfg lacks, in words.
         heads: for heads, the convolution before each, by index, as in `model` and `file`.
     """
 
-    what: Option
+    option: Option
     layer: int
     model: tuple[int, ...]
     file: tuple[int, ...]
     overrides: Overrides = field(repr=False)
-    unlikeliness: float
+    penalty: float
     classes: int | None = None
     channels: int | None = None
     floats: int = 0
     resolved: tuple[Run, ...] | None = field(default=None, repr=False)
     stored: Mapping[int, Counts] | None = field(default=None, repr=False)
-    words: str = ""
+    description: str = ""
     heads: tuple[int, ...] = field(default=(), repr=False)
 
     @property
-    def of_the_whole(self) -> bool:
+    def whole_network(self) -> bool:
         """Whether the change affects the whole network rather than one layer."""
-        return self.what in _OF_THE_WHOLE
+        return self.option in _WHOLE_NETWORK
 
 
-_OF_THE_WHOLE = (
+_WHOLE_NETWORK = (
     Option.CLASSES,
     Option.CHANNELS,
     Option.HEADS,
@@ -96,11 +96,11 @@ _OF_THE_WHOLE = (
 
 
 def edit_of(
-    what: Option, layer: int, model: int, file: int, unlikeliness: float, key: str | None = None
+    option: Option, layer: int, model: int, file: int, penalty: float, key: str | None = None
 ) -> Edit:
     """Returns a change of one number of one layer; `key` replaces the option's in overrides."""
-    overrides = {(key or what.value, layer): file}
-    return Edit(what, layer, (model,), (file,), overrides, unlikeliness)
+    overrides = {(key or option.value, layer): file}
+    return Edit(option, layer, (model,), (file,), overrides, penalty)
 
 
 def total(counts: Counts) -> int:

@@ -14,29 +14,29 @@ from yolotf.darknet.layer import registers
 from yolotf.diagnosis.channel_flow import ChannelFlow
 from yolotf.diagnosis.edit import Edit, Option
 
-Single = Callable[[ChannelFlow, Any, int], Iterator[Edit]]
-Usual = Callable[[ChannelFlow, Any], Iterator[tuple[Edit, float]]]
-Values = Iterator[tuple[Option, int, list[int]]]
+SingleEdits = Callable[[ChannelFlow, Any, int], Iterator[Edit]]
+UsualEdits = Callable[[ChannelFlow, Any], Iterator[tuple[Edit, float]]]
+OptionValues = Iterator[tuple[Option, int, list[int]]]
 
-_SINGLE: dict[type[Layer], Single] = {}
-_USUAL: dict[type[Layer], Usual] = {}
-_SPATIAL: dict[type[Layer], Callable[[Any], Values]] = {}
+_SINGLE: dict[type[Layer], SingleEdits] = {}
+_USUAL: dict[type[Layer], UsualEdits] = {}
+_SPATIAL: dict[type[Layer], Callable[[Any], OptionValues]] = {}
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def single_edits(*classes: type[Layer]) -> Callable[[_Function], _Function]:
-    """Registers `(flow, layer, difference)`: the changes that explain a difference in floats."""
+    """Registers a function `(flow, layer, difference)`; see `single_edits_of`."""
     return registers(_SINGLE, classes)
 
 
 def usual_edits(*classes: type[Layer]) -> Callable[[_Function], _Function]:
-    """Registers `(flow, layer)`: the common changes, each with the floats that it adds."""
+    """Registers a function `(flow, layer)`; see `usual_edits_of`."""
     return registers(_USUAL, classes)
 
 
 def spatial_options(*classes: type[Layer]) -> Callable[[_Function], _Function]:
-    """Registers `(layer)`: the options through which rows and columns change, and values to try."""
+    """Registers a function `(layer)`; see `spatial_options_of`."""
     return registers(_SPATIAL, classes)
 
 
@@ -52,7 +52,7 @@ def usual_edits_of(flow: ChannelFlow, layer: Layer) -> Iterator[tuple[Edit, floa
     return edits(flow, layer) if edits else iter(())
 
 
-def spatial_options_of(layer: Layer) -> Values:
-    """Yields (option, its value, values to try) of a layer that changes rows and columns."""
+def spatial_options_of(layer: Layer) -> OptionValues:
+    """Yields (option, its value, values to try) for each option that changes rows and columns."""
     options = _SPATIAL.get(type(layer))
     return options(layer) if options else iter(())

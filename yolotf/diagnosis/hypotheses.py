@@ -1,4 +1,4 @@
-"""Explanations of how a file relates to a network, a frozen class for each kind.
+"""Explanations of how a file relates to a network: a frozen class for each kind.
 
 An explanation is a layout of the file's floats. `scoring` finds the explanations and scores their
 layouts by the values; the best supported explanation gives the causes.
@@ -36,8 +36,8 @@ class Explanation:
     """A hypothesis of how the file relates to the network.
 
     Attributes:
-        unlikeliness: prior penalty, in nats, before the values are considered.
-        weight: log-likelihood ratio of the values for it, in nats.
+        penalty: prior penalty, in nats, before the values are considered.
+        support: log-likelihood ratio of the values for it, in nats.
         layout: returns the layout of the file; it may go on beyond the file's end.
         place: where the layouts of network and file diverge; None if they do not.
         header_bytes: the header size assumed, in bytes.
@@ -46,8 +46,8 @@ class Explanation:
     exact: ClassVar[bool] = False
     """Whether it accounts for every float of the file, and is unlikely to match by chance."""
 
-    unlikeliness: float
-    weight: float
+    penalty: float
+    support: float
     layout: Callable[[], Sequence[Run]] = field(repr=False, compare=False)
     place: Place | None = None
     header_bytes: int = 0
@@ -55,7 +55,7 @@ class Explanation:
     @property
     def score(self) -> float:
         """The log posterior, in nats, up to a constant; the highest is the likeliest."""
-        return self.weight - self.unlikeliness
+        return self.support - self.penalty
 
     def impossible(self, evidence: Evidence) -> float:
         """Returns the share of impossible values among its moving variances, 0 to 1."""
@@ -89,38 +89,38 @@ class Edited(Explanation):
 
     Attributes:
         edit: the change.
-        otherwise: other networks of the file's size, in words; may be empty.
+        other_networks: other networks of the file's size, in words; may be empty.
     """
 
     edit: Edit
-    otherwise: str = ""
+    other_networks: str = ""
 
     @property
     def exact(self) -> bool:  # type: ignore[override]
         """Whether the change affects the whole network, rather than one layer."""
-        return self.edit.of_the_whole
+        return self.edit.whole_network
 
     def causes(self, case: Case) -> Iterator[Finding]:
         """Yields the option to change, and the number of classes if that changes too."""
         edit = self.edit
-        if edit.what == Option.CLASSES and not case.subject.network.heads:
+        if edit.option == Option.CLASSES and not case.subject.network.heads:
             yield _classifier(case, edit)
-        elif edit.what == Option.CLASSES:
-            yield _class_count(case, edit.file[0], self.otherwise)
+        elif edit.option == Option.CLASSES:
+            yield _class_count(case, edit.file[0], self.other_networks)
             if edit.channels is not None:
                 yield _channels(case, edit.channels)
-        elif edit.what == Option.CHANNELS:
+        elif edit.option == Option.CHANNELS:
             yield _channels(case, edit.file[0])
-        elif edit.what == Option.HEADS:
+        elif edit.option == Option.HEADS:
             yield self._head_filters(case)
-        elif edit.what in (Option.FOLDED, Option.NORMALIZED):
+        elif edit.option in (Option.FOLDED, Option.NORMALIZED):
             yield self._folded(case)
             if edit.classes is not None:
-                yield _class_count(case, edit.classes, self.otherwise)
+                yield _class_count(case, edit.classes, self.other_networks)
         elif self.place is not None:
             if edit.classes is not None:
-                yield _class_count(case, edit.classes, self.otherwise)
-            if edit.what in (Option.MISSING, Option.ADDED):
+                yield _class_count(case, edit.classes, self.other_networks)
+            if edit.option in (Option.MISSING, Option.ADDED):
                 yield self._other_layers(case)
             else:
                 yield self._layer_shape(case, self.place)
@@ -153,7 +153,7 @@ class Edited(Explanation):
         edit = self.edit
         return findings.Folded(
             path=case.file.name,
-            file="folded" if edit.what == Option.FOLDED else "normalized",
+            file="folded" if edit.option == Option.FOLDED else "normalized",
             layers=edit.file[0],
             source=case.subject.source,
         )
@@ -162,7 +162,7 @@ class Edited(Explanation):
         """Returns the cause for a layer that only the cfg has, or only the file."""
         edit, subject = self.edit, case.subject
         network = subject.network
-        if edit.what == Option.ADDED:
+        if edit.option == Option.ADDED:
             return _layer_shape(
                 case,
                 edit.layer,
@@ -180,7 +180,7 @@ class Edited(Explanation):
         return _layer_shape(
             case,
             before,
-            f"the file has one layer more than {subject.source}, {where}: {edit.words}",
+            f"the file has one layer more than {subject.source}, {where}: {edit.description}",
             "add it, or use the cfg it was trained with; to load the other layers, pass "
             "skip_mismatch=True to load_darknet_weights",
             edit.file[0],
@@ -190,27 +190,29 @@ class Edited(Explanation):
     def _layer_shape(self, case: Case, place: Place) -> Finding:
         edit, subject = self.edit, case.subject
         edited = subject.network.layers[edit.layer]
-        key = "layers" if edit.what == Option.ROUTE else edit.what.value
+        key = "layers" if edit.option == Option.ROUTE else edit.option.value
         at = subject.at(edited, key)
         file, model = edit.file[0], edit.model[0]
         remedy = f"set {key}={file} in {at}, or use the cfg it was trained with"
-        if edit.what == Option.ROUTE:
-            story = (
-                f"its input passes section {edit.layer} [route] ({at}), of {file} channels in the "
-                f"file and {model} here"
+        if edit.option == Option.ROUTE:
+            problem = (
+                f"its input comes through section {edit.layer} [route] ({at}), which has {file} "
+                f"channels in the file and {model} here"
             )
             remedy = f"set layers= in {at} as it was in training, for {file} channels in all"
-        elif edit.what in (Option.DONTLOAD, Option.DONTLOADSCALES):
-            story = f"{key}=1 here ({at}), and the file holds what that line leaves out"
-            remedy = f"take {key}= out of {at}"
+        elif edit.option in (Option.DONTLOAD, Option.DONTLOADSCALES):
+            problem = f"{key}=1 here ({at}), but the file holds the floats that this line skips"
+            remedy = f"remove {key}= in {at}"
         elif edited.section.option(key) is None:
-            story = f"{key} {file} in the file; {key}= is missing here ({at}), which means {model}"
+            problem = (
+                f"{key} {file} in the file; {key}= is missing here ({at}), which means {model}"
+            )
         else:
-            story = f"{key}={file} in the file, {key}={model} here ({at})"
+            problem = f"{key}={file} in the file, {key}={model} here ({at})"
         return _layer_shape(
             case,
             place.layer,
-            f"is different in the file: {story}",
+            f"is different in the file: {problem}",
             remedy,
             edit.floats or case.floats - subject.floats,
             line=subject.line(edited, key),
@@ -218,18 +220,16 @@ class Edited(Explanation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known(Explanation):
+class KnownNetwork(Explanation):
     """Another known network.
 
     Attributes:
         match: the network.
-        others: further networks of that size, in words.
     """
 
     exact: ClassVar[bool] = True
 
     match: Match
-    others: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -289,7 +289,7 @@ class Trailing(Explanation):
     """The network's layout, followed by more bytes."""
 
     def causes(self, case: Case) -> Iterator[Finding]:
-        """Yields the cause for the bytes that are left."""
+        """Yields the cause for the bytes after the last layer."""
         yield findings.Trailing(
             path=case.file.name,
             bytes=case.file.size_bytes - case.expected_bytes,
@@ -314,8 +314,8 @@ class Swapped(Explanation):
     def causes(self, case: Case) -> Iterator[Finding]:
         """Yields a cause that names both layers."""
         first, second = (case.subject.where(layer) for layer in self.layers)
-        story = f"{first} and {second} have changed places in the file"
-        yield _displaced(case, self.place, story, self.floats, self.layers)
+        problem = f"{first} and {second} are swapped in the file"
+        yield _displaced(case, self.place, problem, self.floats, self.layers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +334,7 @@ class Moved(Explanation):
         """Yields a cause that names the layer and its position."""
         first, second = (case.subject.where(layer) for layer in self.layers)
         yield _displaced(
-            case, self.place, f"{first} stands before {second}", self.floats, self.layers
+            case, self.place, f"{first} comes before {second} there", self.floats, self.layers
         )
 
 
@@ -350,14 +350,14 @@ class Shifted(Explanation):
 
     def causes(self, case: Case) -> Iterator[Finding]:
         """Yields a cause with the first shifted layer and the shift."""
-        bytes_moved = plural(layout.FLOAT_BYTES * abs(self.floats), "byte")
+        distance = plural(layout.FLOAT_BYTES * abs(self.floats), "byte")
         later = self.floats > 0
-        story = (
-            f"is where file and cfg diverge: from here on, everything stands {bytes_moved} "
+        problem = (
+            f"is where file and cfg diverge: from here on, every array is {distance} "
             f"{'later' if later else 'earlier'} in the file"
         )
         remedy = "use the cfg it was trained with"
-        if case.floats == case.subject.floats or abs(self.floats) <= _MOST_LOST:
+        if case.floats == case.subject.floats or abs(self.floats) <= _MAX_LOST:
             remedy += f"; or get an undamaged copy: bytes were {'added' if later else 'lost'} here"
         else:
             remedy += (
@@ -365,10 +365,10 @@ class Shifted(Explanation):
                 f"{'more' if later else 'fewer'}"
             )
         layer = self.place.layer if self.place else 0
-        yield _layer_shape(case, layer, story, remedy, self.floats)
+        yield _layer_shape(case, layer, problem, remedy, self.floats)
 
 
-_MOST_LOST = 256
+_MAX_LOST = 256
 """The most floats that may be lost in transfer; a larger shift means another section."""
 
 
@@ -390,7 +390,7 @@ def truncated(case: Case, place: Place | None, *, cut: bool) -> Finding:
     )
 
 
-def _class_count(case: Case, classes: int, otherwise: str) -> Finding:
+def _class_count(case: Case, classes: int, other_networks: str) -> Finding:
     network = case.subject.network
     remedy = ""
     if case.subject.has_lines and network.heads:
@@ -408,7 +408,7 @@ def _class_count(case: Case, classes: int, otherwise: str) -> Finding:
         model=network.classes,
         source=case.subject.source,
         remedy=remedy,
-        otherwise=otherwise,
+        other_networks=other_networks,
     )
 
 
@@ -446,9 +446,9 @@ def _channels(case: Case, channels: int) -> Finding:
 
 
 def _partial(case: Case, fewest: int, most: int, name: str | None = None) -> Finding:
-    # Layers that store nothing make the number ambiguous; the file's name usually has it.
-    named = re.search(r"\.(\d{1,9})$", case.file.path)
-    layers = int(named.group(1)) if named and fewest <= int(named.group(1)) <= most else fewest
+    # Layers that store nothing make the number ambiguous; the file's name usually ends in it.
+    ending = re.search(r"\.(\d{1,9})$", case.file.path)
+    layers = int(ending[1]) if ending and fewest <= int(ending[1]) <= most else fewest
     of = name or f"the {len(case.subject.network.layers)} of {case.subject.source}"
     return findings.PartialBackbone(path=case.file.name, layers=layers, of=of)
 
@@ -456,7 +456,7 @@ def _partial(case: Case, fewest: int, most: int, name: str | None = None) -> Fin
 def _layer_shape(
     case: Case,
     index: int,
-    story: str,
+    problem: str,
     remedy: str,
     floats: int,
     *,
@@ -474,18 +474,18 @@ def _layer_shape(
         layers=None if layers is None else list(layers),
         change=change,
         where="" if change == "missing" else case.subject.where(layer.index),
-        story=story,
+        problem=problem,
         remedy=remedy,
     )
 
 
 def _displaced(
-    case: Case, place: Place | None, story: str, floats: int, layers: tuple[int, int]
+    case: Case, place: Place | None, problem: str, floats: int, layers: tuple[int, int]
 ) -> Finding:
     return _layer_shape(
         case,
         place.layer if place else 0,
-        f"is not at its place: {story}",
+        f"is not in its place in the file: {problem}",
         "use the cfg it was trained with, or write the file again in this cfg's order",
         floats,
         layers=layers,

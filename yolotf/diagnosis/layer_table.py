@@ -73,7 +73,7 @@ def of_subject(
     header_bytes: int,
     scanned: Sequence[Stats | None],
     end: int,
-    parting: Divergence | None,
+    divergence: Divergence | None,
 ) -> Iterator[LayerRow]:
     """Yields a row for each section of a network.
 
@@ -82,7 +82,7 @@ def of_subject(
         header_bytes: size of the file's header.
         scanned: the result of `scan`.
         end: index of the first section that does not match.
-        parting: where file and network diverge, if they do at `end`.
+        divergence: where file and network diverge, if they do at `end`.
     """
     by_layer: dict[int, list[Array]] = {}
     for segment, stats in zip(subject.segments, scanned, strict=True):
@@ -97,7 +97,7 @@ def of_subject(
         )
     for layer in subject.network.layers:
         status = "fits" if layer.index < end else "unreached"
-        if parting is not None and layer.index == end:
+        if divergence is not None and layer.index == end:
             status = "parts"
         yield LayerRow(
             layer.index,
@@ -112,22 +112,25 @@ def of_subject(
 def scan(
     file: WeightsFile, header: Header | None, subject: Subject, end: int
 ) -> list[Stats | None]:
-    """Returns statistics of the segments up to layer `end`; None for others or without header."""
+    """Returns the statistics of each segment up to layer `end`; None for the others.
+
+    Without a header, or if the file cannot be read, all are None.
+    """
     runs = statistics.runs_of(segment for segment in subject.segments if segment.layer <= end)
-    found: list[Stats | None] = []
+    scanned: list[Stats | None] = []
     if runs and header:
         try:
-            found = list(statistics.scan(file, runs, header.size_bytes))
+            scanned = list(statistics.scan(file, runs, header.size_bytes))
         except OSError:
-            found = []
-    return found + [None] * (len(subject.segments) - len(found))
+            scanned = []
+    return scanned + [None] * (len(subject.segments) - len(scanned))
 
 
 def of_known(file: WeightsFile, header: Header, match: catalog.Match) -> Iterator[LayerRow]:
     """Yields rows for a file that has the size of a known network; array shapes are unknown."""
-    rows = match.architecture.at(match.classes, match.channels)
     from yolotf.diagnosis import scoring  # imports NumPy
 
+    rows = match.architecture.at(match.classes, match.channels)
     runs = scoring.stored_runs(rows, match.layers)
     scanned = statistics.scan(file, runs, header.size_bytes)
     by_layer: dict[int, list[Array]] = {}

@@ -21,14 +21,14 @@ from yolotf.errors import YolotfError
 from yolotf.weights import layout
 from yolotf.weights.statistics import Run, runs_of
 
-_MOST_CLASSES = 10_000
-_MOST_CLASSES_TOO = 1000
+_MAX_CLASSES = 10_000
+_MAX_CLASSES_COMBINED = 1000
 """The most classes where something else changes as well."""
-_MOST_HEADS = 5
+_MAX_HEADS = 5
 """The most heads for which other distributions of the anchors are tried."""
-_MOST_ANCHORS = 9
+_MAX_ANCHORS = 9
 """The most anchors of one head."""
-_MOST_REPARSED = 100
+_MAX_REPARSED = 100
 """The most sections of a network that is parsed again for changes of rows and columns."""
 
 
@@ -53,19 +53,19 @@ def edits_and_classes(flow: ChannelFlow, floats: int) -> Iterator[Edit]:
         return
     difference = floats - flow.floats
     changes = (usual_edits_of(flow, layer) for layer in flow.network.layers)
-    for edit, more in itertools.chain.from_iterable(changes):
-        rest = difference - more
-        if not more or rest % per_class:
+    for edit, added in itertools.chain.from_iterable(changes):
+        unexplained = difference - added
+        if not added or unexplained % per_class:
             continue
-        classes = model + int(rest // per_class)
-        if classes == model or not 1 <= classes <= _MOST_CLASSES_TOO:
+        classes = model + int(unexplained // per_class)
+        if classes == model or not 1 <= classes <= _MAX_CLASSES_COMBINED:
             continue
         yield replace(
             edit,
             overrides={**flow.with_classes(classes), **edit.overrides},
-            unlikeliness=edit.unlikeliness + priors.classes_too(classes),
+            penalty=edit.penalty + priors.classes_too(classes),
             classes=classes,
-            floats=int(more),
+            floats=int(added),
         )
 
 
@@ -73,69 +73,71 @@ def edits_and_classes(flow: ChannelFlow, floats: int) -> Iterator[Edit]:
 
 
 def _classes(flow: ChannelFlow, difference: int) -> Iterator[Edit]:
+    """Yields other numbers of classes, with the same or other input channels."""
     model = flow.network.classes
     per_class, per_channel = flow.per_class(), flow.slopes[INPUT]
     if model is None or per_class <= 0:
         return
     channels = flow.network.input_shape.channels
-    for other in range(1, 17):
-        rest = difference - per_channel * (other - channels)
-        if rest % per_class:
+    for file_channels in range(1, 17):
+        unexplained = difference - per_channel * (file_channels - channels)
+        if unexplained % per_class:
             continue
-        classes = model + int(rest // per_class)
-        if classes == model or not 1 <= classes <= _MOST_CLASSES:
+        classes = model + int(unexplained // per_class)
+        if classes == model or not 1 <= classes <= _MAX_CLASSES:
             continue
         overrides = flow.with_classes(classes)
         first = flow.heads[0][0].index
-        unlikely = priors.classes(classes)
-        edit = Edit(Option.CLASSES, first, (model,), (classes,), overrides, unlikely)
-        if other == channels:
+        penalty = priors.classes(classes)
+        edit = Edit(Option.CLASSES, first, (model,), (classes,), overrides, penalty)
+        if file_channels == channels:
             yield edit
         elif per_channel:
             yield replace(
                 edit,
-                overrides={**overrides, ("channels", INPUT): other},
-                unlikeliness=unlikely + priors.channels_too(other),
-                channels=other,
+                overrides={**overrides, ("channels", INPUT): file_channels},
+                penalty=penalty + priors.channels_too(file_channels),
+                channels=file_channels,
             )
 
 
 def _channels(flow: ChannelFlow, difference: int) -> Iterator[Edit]:
+    """Yields another number of input channels."""
     slope = flow.slopes[INPUT]
-    channels = flow.network.input_shape.channels
+    model = flow.network.input_shape.channels
     if slope and difference % slope == 0:
-        other = channels + int(difference // slope)
-        if 1 <= other <= 64:
-            yield edit_of(Option.CHANNELS, INPUT, channels, other, priors.channels(other))
+        file = model + int(difference // slope)
+        if 1 <= file <= 64:
+            yield edit_of(Option.CHANNELS, INPUT, model, file, priors.channels(file))
 
 
 def _other_masks(flow: ChannelFlow, difference: int) -> Iterator[Edit]:
     """Yields other distributions of the anchors among the heads, with any class count."""
-    if not 2 <= len(flow.heads) <= _MOST_HEADS:
+    if not 2 <= len(flow.heads) <= _MAX_HEADS:
         return
     indices = tuple(convolution.index for convolution, _ in flow.heads)
     masks = tuple(len(head.anchors) for _, head in flow.heads)
     slopes = [flow.per_filter(convolution) for convolution, _ in flow.heads]
-    coords = [head.coords + 1 for _, head in flow.heads]
+    filters_of_box = [head.coords + 1 for _, head in flow.heads]
     model = tuple(convolution.filters for convolution, _ in flow.heads)
     floats = sum(slope * filters for slope, filters in zip(slopes, model, strict=True))
-    for shared in itertools.product(range(1, _MOST_ANCHORS + 1), repeat=len(masks)):
-        if sum(shared) != sum(masks) or shared == masks:
+    for file_masks in itertools.product(range(1, _MAX_ANCHORS + 1), repeat=len(masks)):
+        if sum(file_masks) != sum(masks) or file_masks == masks:
             continue
-        per_class = sum(slope * anchors for slope, anchors in zip(slopes, shared, strict=True))
-        fixed = sum(
-            slope * anchors * floats_of_box
-            for slope, anchors, floats_of_box in zip(slopes, shared, coords, strict=True)
+        per_class = sum(slope * anchors for slope, anchors in zip(slopes, file_masks, strict=True))
+        floats_of_boxes = sum(
+            slope * anchors * filters
+            for slope, anchors, filters in zip(slopes, file_masks, filters_of_box, strict=True)
         )
-        rest = floats + difference - fixed
-        if not per_class or rest % per_class:
+        floats_of_classes = floats + difference - floats_of_boxes
+        if not per_class or floats_of_classes % per_class:
             continue
-        classes = int(rest // per_class)
-        if not 1 <= classes <= _MOST_CLASSES_TOO:
+        classes = int(floats_of_classes // per_class)
+        if not 1 <= classes <= _MAX_CLASSES_COMBINED:
             continue
         file = tuple(
-            anchors * (floats_of_box + classes)
-            for anchors, floats_of_box in zip(shared, coords, strict=True)
+            anchors * (filters + classes)
+            for anchors, filters in zip(file_masks, filters_of_box, strict=True)
         )
         yield Edit(
             Option.HEADS,
@@ -154,36 +156,36 @@ def _other_masks(flow: ChannelFlow, difference: int) -> Iterator[Edit]:
 
 def _unread(flow: ChannelFlow, floats: int) -> Iterator[Edit]:
     """Yields removals of `dontload=1` or `dontloadscales=1`, of one section or of all."""
-    for what in (Option.DONTLOAD, Option.DONTLOADSCALES):
-        layers = [layer.index for layer in flow.network.layers if getattr(layer, what.value)]
-        for chosen in [layers, *([layer] for layer in layers[:_MOST_REPARSED])]:
-            changes = {(index, what.value): 0 for index in chosen}
+    for option in (Option.DONTLOAD, Option.DONTLOADSCALES):
+        layers = [layer.index for layer in flow.network.layers if getattr(layer, option.value)]
+        for chosen in [layers, *([layer] for layer in layers[:_MAX_REPARSED])]:
+            changes = {(index, option.value): 0 for index in chosen}
             if chosen and (runs := _reparsed(flow.network, changes, floats)):
-                yield Edit(what, chosen[0], (1,), (0,), {}, priors.READS_ALL, resolved=runs)
+                yield Edit(option, chosen[0], (1,), (0,), {}, priors.READS_ALL, resolved=runs)
 
 
 def _spatial(flow: ChannelFlow, floats: int) -> Iterator[Edit]:
     """Yields changes before a section whose stored floats depend on the image size."""
     layers = flow.network.layers
-    if len(layers) > _MOST_REPARSED or not any(layer.stored_by_size for layer in layers):
+    if len(layers) > _MAX_REPARSED or not any(layer.stored_by_size for layer in layers):
         return
     for layer in layers:
-        for what, model, values in spatial_options_of(layer):
+        for option, model, values in spatial_options_of(layer):
             for value in values:
-                runs = _reparsed(flow.network, {(layer.index, what.value): value}, floats)
+                runs = _reparsed(flow.network, {(layer.index, option.value): value}, floats)
                 if runs is None:
                     continue
-                unlikely = priors.reparsed(
-                    output=what is Option.OUTPUT,
-                    large_stride=what is Option.STRIDE and value > 2,
+                penalty = priors.reparsed(
+                    output=option is Option.OUTPUT,
+                    large_stride=option is Option.STRIDE and value > 2,
                 )
-                yield Edit(what, layer.index, (model,), (value,), {}, unlikely, resolved=runs)
+                yield Edit(option, layer.index, (model,), (value,), {}, penalty, resolved=runs)
 
 
 def _reparsed(
     network: cfg.Network, changes: Mapping[tuple[int, str], int], floats: int
 ) -> tuple[Run, ...] | None:
-    """Returns the layout after a change of options; None if it has not `floats` floats."""
+    """Returns the layout after a change of options; None unless it has `floats` floats."""
     sections = list(network.sections)
     for (index, key), value in changes.items():
         sections[index + 1] = sections[index + 1].with_option(key, value)

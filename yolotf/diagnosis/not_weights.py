@@ -6,7 +6,7 @@ from yolotf.diagnosis import priors
 from yolotf.diagnosis.causes import Finding, NotWeights
 from yolotf.diagnosis.target import Subject
 from yolotf.files.detect import Contents
-from yolotf.weights import catalog as _known
+from yolotf.weights import catalog
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import float_counts
 
@@ -26,15 +26,15 @@ def cause(file: WeightsFile, contents: Contents, subject: Subject) -> Finding:
 
 
 def _pointed_to(size_bytes: int, subject: Subject) -> dict[str, object] | None:
-    """Returns the likeliest network of a file of that size, preferring the subject's own."""
-    own = subject.architecture
-    found = [match for _, floats in float_counts(size_bytes) for match in _known.solve(floats)]
-    if not found:
+    """Returns the likeliest network whose file has this size; the subject's own is preferred."""
+    own_architecture = subject.architecture
+    matches = [match for _, floats in float_counts(size_bytes) for match in catalog.solve(floats)]
+    if not matches:
         return None
 
-    def unlikeliness(match: _known.Match) -> float:
-        return match.unlikeliness - priors.OWN_ARCHITECTURE * (match.architecture is own)
+    def penalty(match: catalog.Match) -> float:
+        return match.penalty - priors.OWN_ARCHITECTURE * (match.architecture is own_architecture)
 
-    best = min(found, key=unlikeliness)
+    best = min(matches, key=penalty)
     target: dict[str, object] = {"architecture": best.name, "classes": best.classes}
     return target if best.layers is None else {**target, "layers": best.layers}

@@ -5,7 +5,7 @@ by more than a factor of exp(9), about 8,000. Most arrays decide by hundreds or 
 so the penalties only matter where the values say little: for small layers, files before training,
 and changes that lead to the same layout. The numbers were set by hand, from what people report and
 so that `tests/diagnosis/test_right_cause.py` gets the true cause of its edits. Their order matters
-more than their size. How common each known network is, `weights.catalog` says.
+more than their size. `weights.catalog` has the penalty of each known network.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ leave a few wrong values."""
 # Another network.
 
 KNOWN = 4.0
-"""The wrong cfg of the right family is common; an edit of one number is more so."""
+"""The wrong cfg of the right family is common; an edit of one number is more common."""
 OWN_ARCHITECTURE = 3.0
 """A pointer's size is explained by the network the user asked for rather than by another."""
 OTHER_HEADER = 4.0
 """Writers have lied about the version and so about the header's size, but few."""
 CLEARER_SIZE = 2.0
-"""By so much the network of one header size must be more common than that of the other."""
+"""A header of another size is assumed only if its network is more common by this margin."""
 
 # Another number of classes or channels: what data sets change.
 
@@ -76,7 +76,7 @@ IMAGENET_CLASSES = 1000
 
 
 def other_masks(*, same_classes: bool) -> float:
-    """Anchors in other shares among the heads: seen, but seldom with other classes as well."""
+    """Anchors distributed differently among the heads: seldom with other classes as well."""
     return 7.0 if same_classes else 10.0
 
 
@@ -100,7 +100,7 @@ SIZE = 9.0
 EVEN_SIZE = 12.0
 """Even kernels hardly occur."""
 MISSING_SIZE = 0.5
-"""`size=` is missing, which means 1 to Darknet: a line was lost."""
+"""`size=` is missing, which Darknet reads as 1: a line was lost."""
 GROUPS = 9.0
 """No groups, or depthwise."""
 UNEVEN_GROUPS = 11.0
@@ -152,7 +152,7 @@ def reparsed(*, output: bool, large_stride: bool) -> float:
 FOLDED = 2.0
 """Batch normalization folded into all kernels, or not: exporters do this."""
 FOLDED_LIKE_KNOWN = 1.0
-"""The same, and a known network is so."""
+"""The same, and the result is a known network."""
 
 
 def folded_and_classes(count: int) -> float:
@@ -161,12 +161,12 @@ def folded_and_classes(count: int) -> float:
 
 
 def added(*, same_channels: bool) -> float:
-    """A section that the file lacks; simpler if its readers notice nothing."""
+    """A section that the file lacks; simpler if its readers have the same input channels."""
     return 9.0 if same_channels else 10.0
 
 
 def missing(*, same_channels: bool, normalized: bool, usual_size: bool, grouped: bool) -> float:
-    """A convolution that the cfg lacks; 1x1 and 3x3 with batch normalization are the usual."""
+    """A convolution that the cfg lacks; 1x1 and 3x3 with batch normalization are usual."""
     return (
         9.0
         + (0.0 if same_channels else 2.0)
@@ -179,11 +179,11 @@ def missing(*, same_channels: bool, normalized: bool, usual_size: bool, grouped:
 # The order of the floats.
 
 SWAPPED = 8.0
-"""Two sections of other shapes in each other's place: a writer with another order."""
+"""Two sections of different shapes are swapped: the writer had another order."""
 MOVED = 9.0
-"""One section at another place."""
+"""A section is at another position."""
 HOPELESS = -50.0
-"""Not a penalty: a layer whose values speak against a position by this cannot be there."""
+"""Not a penalty but a support: a layer with less support than this cannot be at a position."""
 SHIFTED = 10.0
 """Bytes lost or added in a file of the right size: text mode, damaged disks."""
 SHIFTED_SIZE = 24.0

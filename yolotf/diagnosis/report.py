@@ -16,7 +16,7 @@ class Column(NamedTuple):
 
     heading: str
     importance: int
-    """On a narrow terminal, the columns of least importance are dropped first."""
+    """A narrow terminal shows only the columns of the highest importance."""
     number: bool = False
     """Whether cells are right-aligned."""
 
@@ -35,9 +35,13 @@ class Table(NamedTuple):
 
     def narrowed(self, width: int, margin: int, between: int) -> Table:
         """Returns the table with only the most important columns that fit into `width`."""
-        kept = list(range(len(self.columns)))
         widths = self.widths()
-        while len(kept) > 1 and margin + sum(widths[i] + between for i in kept) - between > width:
+        kept = list(range(len(self.columns)))
+
+        def total_width() -> int:
+            return margin + sum(widths[index] + between for index in kept) - between
+
+        while len(kept) > 1 and total_width() > width:
             kept.remove(min(kept, key=lambda index: self.columns[index].importance))
         return Table(
             [self.columns[index] for index in kept],
@@ -67,8 +71,8 @@ class Document:
         cls, verdict: str, good: bool, facts: Iterable[tuple[str, str]], table: Table | None
     ) -> Document:
         """Returns a document with control characters escaped."""
-        shown = tuple((label, escaped(text)) for label, text in facts)
-        return cls(escaped(verdict), good, shown, table)
+        escaped_facts = tuple((label, escaped(text)) for label, text in facts)
+        return cls(escaped(verdict), good, escaped_facts, table)
 
     def text(self) -> str:
         """Returns plain text without colors and without wrapping."""

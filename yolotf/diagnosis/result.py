@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Any
 from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet.stock import as_network
-from yolotf.diagnosis import layer_table as _rows
-from yolotf.diagnosis import not_weights, priors, summary_lines
+from yolotf.diagnosis import layer_table, not_weights, priors, summary_lines
 from yolotf.diagnosis.causes import ClassCount, Finding
 from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
 from yolotf.diagnosis.report import Document, escaped
 from yolotf.diagnosis.target import Subject
-from yolotf.files import detect as _file
+from yolotf.files import detect
 from yolotf.files.fetching import TIMEOUT
 from yolotf.progress import Progress, as_progress
-from yolotf.weights import catalog as _known
-from yolotf.weights import layout
+from yolotf.weights import catalog, layout
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import WIDE, Header, float_counts
 
@@ -47,14 +45,15 @@ class Diagnosis:
         causes: every reason why file and network do not match; empty if they do.
         warnings: problems that do not prevent loading.
         first_divergence: the first array where file and network diverge.
-        readable: False if there is no readable file: missing, no permission, a directory, a FIFO.
+        readable: False if the file cannot be read: it is missing, is a directory or a FIFO, or
+            permission is denied.
     """
 
     file: WeightsFile
     size_bytes: int
     header: Header | None
     subject: Subject
-    matches: tuple[_known.Match, ...] = ()
+    matches: tuple[catalog.Match, ...] = ()
     causes: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
     first_divergence: Divergence | None = None
@@ -90,37 +89,37 @@ class Diagnosis:
 
     def rows(self, *, scan_all: bool = False) -> Iterator[LayerRow]:
         """Yields `layers`; with `scan_all`, with statistics after the divergence too."""
-        parting = self.first_divergence
+        divergence = self.first_divergence
         sections = len(self.subject.network.layers)
         end = sections
-        if parting is not None:
-            end = parting.layer
+        if divergence is not None:
+            end = divergence.layer
         elif any(cause.kind != "trailing" for cause in self.causes):
             end = -1
         header = self.header if self.readable else None
-        scanned = _rows.scan(self.file, header, self.subject, sections if scan_all else end)
+        scanned = layer_table.scan(self.file, header, self.subject, sections if scan_all else end)
         header_bytes = self.header.size_bytes if self.header else WIDE
-        return _rows.of_subject(self.subject, header_bytes, scanned, end, parting)
+        return layer_table.of_subject(self.subject, header_bytes, scanned, end, divergence)
 
     def document(self) -> Document:
         """Returns the text to show: causes and fixes, warnings, layers around the divergence."""
-        parting = self.first_divergence
-        table = summary_lines.layers_around(self.layers, parting) if parting else None
+        divergence = self.first_divergence
+        table = summary_lines.layers_around(self.layers, divergence) if divergence else None
         return Document.of(self._verdict(), self.ok, self._facts(), table)
 
     @property
-    def candidates(self) -> list[_known.Candidate]:
+    def candidates(self) -> list[catalog.Candidate]:
         """`matches` by name, likeliest first, with the cfg keys that decode differently."""
-        return _known.candidates(self.matches, _known.decoding_of(self.subject.network))
+        return catalog.candidates(self.matches, catalog.decoding_of(self.subject.network))
 
-    def _others(self) -> list[_known.Candidate]:
+    def _other_candidates(self) -> list[catalog.Candidate]:
         """Returns the candidates other than the network itself."""
-        own, network = self.subject.architecture, self.subject.network
+        own_architecture, network = self.subject.architecture, self.subject.network
         return [
             candidate
             for candidate in self.candidates
             if not self.ok
-            or candidate.match.architecture is not own
+            or candidate.match.architecture is not own_architecture
             or (candidate.match.classes, candidate.match.channels)
             != (network.classes, network.input_shape.channels)
             or candidate.differing
@@ -138,16 +137,16 @@ class Diagnosis:
     def _facts(self) -> Iterator[tuple[str, str]]:
         yield "file", summary_lines.file_line(self.size_bytes, self.header)
         yield "network", summary_lines.network_line(self.subject, self.header)
-        for line in summary_lines.match_lines(self._others()):
+        for line in summary_lines.match_lines(self._other_candidates()):
             yield "same size as", line
         for cause in self.causes:
             yield "cause", cause.text
             if cause.fix:
                 yield "fix", cause.fix
-        parting = self.first_divergence
-        if parting:
-            where = self.subject.where(parting.layer)
-            yield "diverges at", f"{where}, {parting.role}, byte {parting.offset:,}"
+        divergence = self.first_divergence
+        if divergence:
+            where = self.subject.where(divergence.layer)
+            yield "diverges at", f"{where}, {divergence.role}, byte {divergence.offset:,}"
         for warning in self.warnings:
             yield "warning", warning.text
 
@@ -174,9 +173,9 @@ class Diagnosis:
         count = f"{len(causes)} causes: " if len(causes) > 1 else ""
         text = f"{prefix}{count}{'; and '.join(causes)}"
         if self.first_divergence is not None:
-            parting = self.first_divergence
-            text += f"; they diverge at {self.subject.where(parting.layer)}, {parting.role}, "
-            text += f"byte {parting.offset}"
+            divergence = self.first_divergence
+            text += f"; they diverge at {self.subject.where(divergence.layer)}, {divergence.role}, "
+            text += f"byte {divergence.offset}"
         return escaped(text)
 
     def to_dict(self) -> dict[str, Any]:
@@ -227,7 +226,7 @@ def diagnose(
         weights: the file, in any form that `load_darknet_weights` accepts. It may be damaged,
             not a weights file at all, or missing.
         network: a `Network`, a cfg's path or text, or a stock name.
-        classes: compare with the network with this number of classes.
+        classes: number of classes of the network, if it differs from the cfg's.
         progress: called as `progress("downloading", bytes_done, bytes_in_total)` during a
             download.
         timeout: seconds without data after which a download fails; None waits forever.
@@ -242,26 +241,26 @@ def diagnose(
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int)):
         raise TypeError(f"classes must be an int, not {type(classes).__name__}")
     progress = as_progress(progress, "done, total")
-    compared = _network(network, classes)
+    expected = _network(network, classes)
     try:
-        with WeightsFile.open(weights, progress, network=compared, timeout=timeout) as file:
-            return _examined(file, compared)
+        with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:
+            return _diagnosis(file, expected)
     except OSError as error:
-        return unreadable(weights, error, compared)
+        return unreadable(weights, error, expected)
 
 
 def unreadable(weights: WeightsSource, error: OSError, network: cfg.Network) -> Diagnosis:
     """Returns the diagnosis of a file that cannot be opened, such as an unreachable URL."""
     missing = isinstance(error, FileNotFoundError)
-    contents = _file.Contents(
+    contents = detect.Contents(
         unreadable=_reason(error), detected="missing" if missing else "unreadable"
     )
     return _not_weights(WeightsFile.named(weights), contents, Subject.of(network))
 
 
-def _examined(file: WeightsFile, network: cfg.Network) -> Diagnosis:
+def _diagnosis(file: WeightsFile, network: cfg.Network) -> Diagnosis:
     """Diagnoses an opened file against a network."""
-    contents = _file.Contents.of(file.path)
+    contents = detect.Contents.of(file.path)
     subject = Subject.of(network)
     if contents.detected is not None:
         return _not_weights(file, contents, subject)
@@ -269,24 +268,24 @@ def _examined(file: WeightsFile, network: cfg.Network) -> Diagnosis:
         # Imports NumPy, which a missing file or another file type does not need.
         from yolotf.diagnosis import comparison
 
-        answer = comparison.compare(file, contents, subject)
+        compared = comparison.compare(file, contents, subject)
     except OSError as error:  # deleted, truncated or made unreadable in the meantime
         contents = replace(contents, unreadable=_reason(error), detected="unreadable")
         return _not_weights(file, contents, subject)
-    header_bytes = answer.header.size_bytes if answer.header else WIDE
+    header_bytes = compared.header.size_bytes if compared.header else WIDE
     return Diagnosis(
         file,
         file.size_bytes,
-        answer.header,
+        compared.header,
         subject,
-        matches=answer.matches,
-        causes=answer.causes,
-        warnings=answer.warnings,
-        first_divergence=_divergence(subject, answer.place, header_bytes),
+        matches=compared.matches,
+        causes=compared.causes,
+        warnings=compared.warnings,
+        first_divergence=_divergence(subject, compared.place, header_bytes),
     )
 
 
-def _not_weights(file: WeightsFile, contents: _file.Contents, subject: Subject) -> Diagnosis:
+def _not_weights(file: WeightsFile, contents: detect.Contents, subject: Subject) -> Diagnosis:
     return Diagnosis(
         file,
         contents.size_bytes,
@@ -315,7 +314,7 @@ def _divergence(subject: Subject, place: Place | None, header_bytes: int) -> Div
 
 
 def _matches_json(
-    candidates: Iterable[_known.Candidate], header: Header | None
+    candidates: Iterable[catalog.Candidate], header: Header | None
 ) -> Iterator[dict[str, Any]]:
     for name, match, differing in candidates:
         row: dict[str, Any] = {
@@ -326,7 +325,7 @@ def _matches_json(
             "layers": match.layers,
         }
         if differing:
-            row["decodes_otherwise"] = [one._asdict() for one in differing]
+            row["decodes_otherwise"] = [difference._asdict() for difference in differing]
         yield row
 
 
@@ -350,14 +349,14 @@ class Inspection:
     size_bytes: int
     detected: str | None = None
     header: Header | None = None
-    matches: tuple[_known.Match, ...] = ()
+    matches: tuple[catalog.Match, ...] = ()
     layers: tuple[LayerRow, ...] = ()
     hint: str = ""
 
     @property
-    def candidates(self) -> list[_known.Candidate]:
+    def candidates(self) -> list[catalog.Candidate]:
         """`matches` by name, likeliest first, with the cfg keys that decode differently."""
-        return _known.candidates(self.matches)
+        return catalog.candidates(self.matches)
 
     def document(self) -> Document:
         """Returns the text to show: what the file is, and its arrays with their statistics."""
@@ -370,9 +369,9 @@ class Inspection:
             hint = f": {self.hint}" if self.hint else ""
             yield "detected", self.detected + hint
             return
-        found = self.candidates
-        here = f"in {found[0].name}" if found else ""
-        for number, line in enumerate(summary_lines.match_lines(found, here)):
+        candidates = self.candidates
+        here = f"in {candidates[0].name}" if candidates else ""
+        for number, line in enumerate(summary_lines.match_lines(candidates, here)):
             yield "or" if number else "is", line
         if not self.matches:
             yield "is", "no known network of this size"
@@ -439,7 +438,7 @@ def inspect(
         weights: the file, in any form that `load_darknet_weights` accepts.
         network: the network it was trained as; by default the most common known network of its
             size.
-        classes: use the network with this number of classes.
+        classes: number of classes of the network, if it differs from the cfg's.
         progress: called as `progress("downloading", bytes_done, bytes_in_total)` during a
             download.
         timeout: seconds without data after which a download fails; None waits forever.
@@ -455,39 +454,39 @@ def inspect(
     progress = as_progress(progress, "done, total")
     known = None if network is None else _network(network, classes)
     with WeightsFile.open(weights, progress, network=known, timeout=timeout) as file:
-        return _inspected(file, known)
+        return _inspection(file, known)
 
 
-def _inspected(file: WeightsFile, network: cfg.Network | None) -> Inspection:
-    contents = _file.Contents.of(file.path)
+def _inspection(file: WeightsFile, network: cfg.Network | None) -> Inspection:
+    contents = detect.Contents.of(file.path)
     if contents.unreadable:
         # Opening the file raises the system's error; a directory or FIFO is never opened.
         if contents.detected in ("missing", "unreadable"):
             Path(file.path).open("rb").close()
         raise OSError(f"{file.name}: {contents.unreadable}")
-    answer = Inspection(file.name, contents.size_bytes, contents.detected, hint=contents.hint)
+    inspection = Inspection(file.name, contents.size_bytes, contents.detected, hint=contents.hint)
     if contents.detected is not None:
-        return answer
-    if damage := _file.mangled(file.path):
-        return replace(answer, detected=damage)
+        return inspection
+    if damage := detect.mangled(file.path):
+        return replace(inspection, detected=damage)
     header = Header.parse(file.start)
     if header is None:
-        return answer
+        return inspection
     if rest := (file.size_bytes - header.size_bytes) % layout.FLOAT_BYTES:
         # Both header widths are multiples of four, so the remainder is the same for either.
         hint = f"cut or damaged: {rest} of 4 bytes left after the last whole float"
-        return replace(answer, header=header, detected="damaged", hint=hint)
-    matches: list[_known.Match] = []
+        return replace(inspection, header=header, detected="damaged", hint=hint)
+    matches: list[catalog.Match] = []
     for width, floats in float_counts(file.size_bytes, header.widths):
-        solved = _known.solve(floats)
+        solved = catalog.solve(floats)
         # Prefer the header width with which the size is that of a more common network.
-        clearer = priors.CLEARER_SIZE
-        if solved and (not matches or solved[0].unlikeliness + clearer < matches[0].unlikeliness):
+        margin = priors.CLEARER_SIZE
+        if solved and (not matches or solved[0].penalty + margin < matches[0].penalty):
             matches, header = solved, Header.parse(file.start, width) or header
     if network is not None:
-        diagnosis = _examined(file, network)
+        diagnosis = _diagnosis(file, network)
         header = diagnosis.header or header
         layers = tuple(diagnosis.rows(scan_all=True))
     else:
-        layers = tuple(_rows.of_known(file, header, matches[0])) if matches else ()
-    return replace(answer, header=header, matches=tuple(matches), layers=layers)
+        layers = tuple(layer_table.of_known(file, header, matches[0])) if matches else ()
+    return replace(inspection, header=header, matches=tuple(matches), layers=layers)

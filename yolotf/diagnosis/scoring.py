@@ -1,9 +1,9 @@
 """Finds all explanations of a file and scores them by the file's values.
 
-An explanation is a layout of the file's floats. `Evidence` gives its log-likelihood ratio; its
-`unlikeliness` decides where the values say little. A layout that differs from the network's in a
-few layers is scored in these layers only: the sums over all others are computed once for each
-shift.
+An explanation is a layout of the file's floats. `Evidence` gives its log-likelihood ratio, the
+`support` of the values for it; its `penalty` decides where the values say little. A layout that
+differs from the network's in a few layers is scored in these layers only: the sums over all others
+are computed once for each shift.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from yolotf.diagnosis.hypotheses import (
     AsIs,
     Edited,
     Explanation,
-    Known,
+    KnownNetwork,
     Moved,
     Partial,
     Place,
@@ -59,25 +59,30 @@ def explain(
     """
     blocks = _Blocks(evidence, runs)
     difference = evidence.floats - blocks.end
-    found = [*_unchanged(blocks, difference), *_known(blocks, matches)]
+    explanations = [*_unchanged(blocks, difference), *_known(blocks, matches)]
     if exact:
         if difference and flow is not None:
-            edits = (e for e in _all_edits(flow, evidence.floats, matches) if e.of_the_whole)
-            found += _edited(blocks, flow, edits)
-        found = [each for each in found if each.exact]
+            edits = _all_edits(flow, evidence.floats, matches)
+            explanations += _edited(blocks, flow, (edit for edit in edits if edit.whole_network))
+        explanations = [explanation for explanation in explanations if explanation.exact]
     elif difference:
         if flow is not None:
-            found += _edited(blocks, flow, _all_edits(flow, evidence.floats, matches))
-            supported = [each for each in found if each.weight > 0]
-            if supported and not any(each.exact or isinstance(each, Edited) for each in supported):
+            explanations += _edited(blocks, flow, _all_edits(flow, evidence.floats, matches))
+            supported = [explanation for explanation in explanations if explanation.support > 0]
+            if supported and not any(
+                explanation.exact or isinstance(explanation, Edited) for explanation in supported
+            ):
                 # No single change explains the file, but the values are informative.
-                found += _edited(blocks, flow, mutations.edits_and_classes(flow, evidence.floats))
-        found += _shifted(blocks, [difference], unlikeliness=priors.SHIFTED_SIZE)
+                edits = mutations.edits_and_classes(flow, evidence.floats)
+                explanations += _edited(blocks, flow, edits)
+        explanations += _shifted(blocks, [difference], penalty=priors.SHIFTED_SIZE)
     elif not evidence.rest:
-        found += _reordered(blocks)
-        found += _shifted(blocks, _shifts(blocks), unlikeliness=priors.SHIFTED)
-    found = [replace(each, header_bytes=evidence.header_bytes) for each in found]
-    return sorted(found, key=lambda explanation: -explanation.score)
+        explanations += _reordered(blocks)
+        explanations += _shifted(blocks, _shifts(blocks), penalty=priors.SHIFTED)
+    explanations = [
+        replace(explanation, header_bytes=evidence.header_bytes) for explanation in explanations
+    ]
+    return sorted(explanations, key=lambda explanation: -explanation.score)
 
 
 def _all_edits(flow: ChannelFlow, floats: int, matches: Sequence[Match]) -> Iterator[Edit]:
@@ -86,9 +91,9 @@ def _all_edits(flow: ChannelFlow, floats: int, matches: Sequence[Match]) -> Iter
     yield from section_mutations.edits(flow, floats, matches)
 
 
-_MOST_WEIGHED = 300
+_MAX_SCORED_LAYERS = 300
 """The most layers that are scored; no known network has as many with weights. Further layers are
-ignored, so that a hostile cfg with very many layers costs hardly more."""
+ignored, so that a malicious cfg with very many layers costs hardly more."""
 
 
 class _Blocks:
@@ -105,52 +110,53 @@ class _Blocks:
         self.lengths = [block[-1].end - block[0].start for block in self.blocks]
         self.shapes = [[(run.role, run.floats) for run in block] for block in self.blocks]
         self.end = runs[-1].end if runs else 0
-        self._sums: dict[int, npt.NDArray[np.float64]] = {}
+        self._cumulative_support: dict[int, npt.NDArray[np.float64]] = {}
 
     def __len__(self) -> int:
         return len(self.blocks)
 
-    def at(self, index: int, start: int) -> float:
+    def support_at(self, index: int, start: int) -> float:
         """Returns the log-likelihood ratio, in nats, of block `index` at float `start`."""
-        if index >= _MOST_WEIGHED:
+        if index >= _MAX_SCORED_LAYERS:
             return 0.0
-        moved = start - self.starts[index]
+        shift = start - self.starts[index]
         return sum(
-            self.evidence.array_ratio(run.role, run.start + moved, run.floats)
+            self.evidence.array_ratio(run.role, run.start + shift, run.floats)
             for run in self.blocks[index]
         )
 
-    def sums(self, shift: int = 0) -> npt.NDArray[np.float64]:
+    def cumulative_support(self, shift: int = 0) -> npt.NDArray[np.float64]:
         """Returns the nats for the first 0, 1, 2, ... blocks, shifted by `shift` floats."""
-        if shift not in self._sums:
-            each = [self.at(index, start + shift) for index, start in enumerate(self.starts)]
-            self._sums[shift] = np.concatenate([[0.0], np.cumsum(each)])
-        return self._sums[shift]
+        if shift not in self._cumulative_support:
+            support = [
+                self.support_at(index, start + shift) for index, start in enumerate(self.starts)
+            ]
+            self._cumulative_support[shift] = np.concatenate([[0.0], np.cumsum(support)])
+        return self._cumulative_support[shift]
 
     @property
-    def here(self) -> float:
+    def support(self) -> float:
         """The nats for the whole network without a shift."""
-        return float(self.sums()[-1])
+        return float(self.cumulative_support()[-1])
 
-    def placed(self, index: int, start: int) -> list[Run]:
+    def runs_at(self, index: int, start: int) -> list[Run]:
         """Returns the runs of block `index` moved to float `start`."""
-        moved = start - self.starts[index]
-        return [run._replace(start=run.start + moved) for run in self.blocks[index]]
+        shift = start - self.starts[index]
+        return [run._replace(start=run.start + shift) for run in self.blocks[index]]
 
-    def possible(self, index: int, start: int) -> bool:
+    def can_start_at(self, index: int, start: int) -> bool:
         """Returns whether block `index` has only possible variances at float `start`."""
-        moved = start - self.starts[index]
         return all(
-            not self.evidence.impossible(run._replace(start=run.start + moved))
-            for run in self.blocks[index]
+            not self.evidence.impossible(run)
+            for run in self.runs_at(index, start)
             if run.role == "moving_variance"
         )
 
-    def place(self, index: int) -> Place:
+    def place_of(self, index: int) -> Place:
         """Returns where block `index` starts."""
         return _place(self.blocks[index][0])
 
-    def suspicious(self) -> int:
+    def first_impossible(self) -> int:
         """Returns the first block with an impossible variance; the number of blocks if none."""
         return next(
             (
@@ -169,41 +175,45 @@ def _place(run: Run) -> Place:
 
 def _unchanged(blocks: _Blocks, difference: int) -> Iterator[Explanation]:
     """Yields the explanation for the unchanged network, given where the file ends."""
-    weight, rest = blocks.here, blocks.evidence.rest
+    support, bytes_left = blocks.support, blocks.evidence.rest
 
     def layout() -> Sequence[Run]:
         return blocks.runs
 
-    if difference == 0 and not rest:
-        yield AsIs(unlikeliness=priors.UNCHANGED, weight=weight, layout=layout)
+    if difference == 0 and not bytes_left:
+        yield AsIs(penalty=priors.UNCHANGED, support=support, layout=layout)
     elif difference >= 0:
-        unlikeliness = priors.TRAILING if difference else priors.TRAILING_REST
-        yield Trailing(unlikeliness=unlikeliness, weight=weight, layout=layout)
+        penalty = priors.TRAILING if difference else priors.TRAILING_REST
+        yield Trailing(penalty=penalty, support=support, layout=layout)
     else:
         end = blocks.end + difference
-        last = _place(next(run for run in blocks.runs if run.end > end))
-        if end in blocks.starts[1:] and not rest:
+        incomplete = _place(next(run for run in blocks.runs if run.end > end))
+        if end in blocks.starts[1:] and not bytes_left:
             index = blocks.starts.index(end)
             layers = (blocks.layers[index - 1] + 1, blocks.layers[index])
             yield Partial(
-                unlikeliness=priors.PARTIAL, weight=weight, layout=layout, place=last, layers=layers
+                penalty=priors.PARTIAL,
+                support=support,
+                layout=layout,
+                place=incomplete,
+                layers=layers,
             )
         else:
             yield Truncated(
-                unlikeliness=priors.TRUNCATED,
-                weight=weight,
+                penalty=priors.TRUNCATED,
+                support=support,
                 layout=layout,
-                place=last,
-                cut=_borne_out_to(blocks, end),
+                place=incomplete,
+                cut=_supported_up_to(blocks, end),
             )
 
 
-def _borne_out_to(blocks: _Blocks, end: int) -> bool:
+def _supported_up_to(blocks: _Blocks, end: int) -> bool:
     """Returns whether the values of all layers that end before float `end` support the network."""
     complete = sum(
         start + length <= end for start, length in zip(blocks.starts, blocks.lengths, strict=True)
     )
-    sums = blocks.sums()[: complete + 1]
+    sums = blocks.cumulative_support()[: complete + 1]
     return bool(sums[-1] > 0 and sums[-1] >= sums.max() - priors.CUT_TOLERANCE)
 
 
@@ -212,11 +222,11 @@ def _known(blocks: _Blocks, matches: Sequence[Match]) -> Iterator[Explanation]:
     for match in matches:
         rows = match.architecture.at(match.classes, match.channels)
         layout = stored_runs(rows, match.layers)
-        yield Known(
-            unlikeliness=priors.KNOWN + match.unlikeliness,
-            weight=blocks.evidence.log_likelihood_ratio(layout),
+        yield KnownNetwork(
+            penalty=priors.KNOWN + match.penalty,
+            support=blocks.evidence.log_likelihood_ratio(layout),
             layout=partial(list, layout),
-            place=_parting(blocks.runs, layout),
+            place=_divergence(blocks.runs, layout),
             match=match,
         )
 
@@ -228,42 +238,39 @@ def _edited(blocks: _Blocks, flow: ChannelFlow, edits: Iterable[Edit]) -> Iterat
     for edit in edits:
         if edit.resolved is not None:
             # What the network lacks may come after its last array.
-            beyond = edit.resolved[len(blocks.runs) :]
-            place = _parting(blocks.runs, edit.resolved) or (_place(beyond[0]) if beyond else None)
-            weight = blocks.evidence.log_likelihood_ratio(edit.resolved)
+            appended = edit.resolved[len(blocks.runs) :]
+            end_of_network = _place(appended[0]) if appended else None
+            place = _divergence(blocks.runs, edit.resolved) or end_of_network
+            support = blocks.evidence.log_likelihood_ratio(edit.resolved)
             layout: Callable[[], list[Run]] = partial(list, edit.resolved)
         else:
             changed = flow.changed(edit.overrides) if edit.stored is None else edit.stored
             if not changed:
                 continue
-            touched = [block_of[layer] for layer in changed]
-            first, last = min(touched), max(touched)
-            weight, start = float(blocks.sums()[first]), blocks.starts[first]
+            changed_blocks = [block_of[layer] for layer in changed]
+            first, last = min(changed_blocks), max(changed_blocks)
+            support, start = float(blocks.cumulative_support()[first]), blocks.starts[first]
             for index in range(first, last + 1):
                 for role, count in changed.get(blocks.layers[index], blocks.shapes[index]):
-                    if index < _MOST_WEIGHED:
-                        weight += blocks.evidence.array_ratio(role, start, count)
+                    if index < _MAX_SCORED_LAYERS:
+                        support += blocks.evidence.array_ratio(role, start, count)
                     start += count
             end = blocks.starts[last] + blocks.lengths[last]
             if blocks.end + start - end != floats:
                 continue
-            after = blocks.sums(start - end)
-            weight += float(after[-1] - after[last + 1])
-            place = _parting_in(blocks.blocks[first], changed[blocks.layers[first]])
-            if edit.what in (Option.MISSING, Option.ADDED):
-                place = blocks.place(block_of[edit.layer])
+            after = blocks.cumulative_support(start - end)
+            support += float(after[-1] - after[last + 1])
+            place = _divergence_in_layer(blocks.blocks[first], changed[blocks.layers[first]])
+            if edit.option in (Option.MISSING, Option.ADDED):
+                place = blocks.place_of(block_of[edit.layer])
             layout = partial(flow.layout, changed)
         if place is not None:
             yield Edited(
-                unlikeliness=edit.unlikeliness,
-                weight=weight,
-                layout=layout,
-                place=place,
-                edit=edit,
+                penalty=edit.penalty, support=support, layout=layout, place=place, edit=edit
             )
 
 
-def _parting_in(block: Sequence[Run], stored: Sequence[tuple[str, int]]) -> Place:
+def _divergence_in_layer(block: Sequence[Run], stored: Sequence[tuple[str, int]]) -> Place:
     """Returns the first run of a layer that differs from `stored`."""
     for run, (role, count) in zip(block, stored, strict=False):
         if (run.role, run.floats) != (role, count):
@@ -273,7 +280,7 @@ def _parting_in(block: Sequence[Run], stored: Sequence[tuple[str, int]]) -> Plac
 
 def stored_runs(rows: Sequence[LayerFloats], layers: int | None = None) -> list[Run]:
     """Returns the layout of what `rows` store, up to but excluding layer `layers`."""
-    found: list[Run] = []
+    runs: list[Run] = []
     start = 0
     for row in rows:
         if layers is not None and row.layer >= layers:
@@ -281,12 +288,12 @@ def stored_runs(rows: Sequence[LayerFloats], layers: int | None = None) -> list[
         roles = NORMALIZED if row.batch_normalize else PLAIN
         for role in roles if row.filters else (Role.WEIGHTS,):
             floats = row.kernel if role in (Role.KERNEL, Role.WEIGHTS) else row.filters
-            found.append(Run(row.layer, role, start, floats))
+            runs.append(Run(row.layer, role, start, floats))
             start += floats
-    return found
+    return runs
 
 
-def _parting(model: Sequence[Run], file: Sequence[Run]) -> Place | None:
+def _divergence(model: Sequence[Run], file: Sequence[Run]) -> Place | None:
     """Returns the first run of `model` that differs from `file`; None if there is none."""
     for index, run in enumerate(model):
         if index >= len(file) or run != file[index]:
@@ -294,9 +301,9 @@ def _parting(model: Sequence[Run], file: Sequence[Run]) -> Place | None:
     return None
 
 
-_FARTHEST = 128
+_MAX_SWAP_DISTANCE = 128
 """The largest distance, in layers, over which swapped layers are looked for."""
-_MOST_ORDERS = 24
+_MAX_ORDERS = 24
 
 
 def _reordered(blocks: _Blocks) -> Iterator[Explanation]:
@@ -305,95 +312,104 @@ def _reordered(blocks: _Blocks) -> Iterator[Explanation]:
     The first moved layer is shortly before the first impossible variance. Only the orders whose
     moved layers score best at their new positions are scored as a whole.
     """
-    likely = heapq.nlargest(_MOST_ORDERS, _orders(blocks, blocks.suspicious()), key=_gain)
-    for _, kind, order, named in likely:
-        yield _ordered(blocks, kind, order, named)
+    orders = _orders(blocks, blocks.first_impossible())
+    for order in heapq.nlargest(_MAX_ORDERS, orders, key=_support_of):
+        yield _ordered(blocks, order)
 
 
 class _Order(NamedTuple):
-    """Blocks in another order, and the score (`gain`, nats) of those moved at their positions."""
+    """Blocks in another order.
 
-    gain: float
+    Attributes:
+        support: the support for the moved blocks at their new positions, in nats.
+        kind: the kind of explanation.
+        blocks: indices of the blocks from the first moved to the last, as they are in the file.
+        reported: indices of the two blocks that the message names.
+    """
+
+    support: float
     kind: type[Swapped] | type[Moved]
     blocks: tuple[int, ...]
-    named: tuple[int, int]
+    reported: tuple[int, int]
 
 
-def _gain(order: _Order) -> float:
-    return order.gain
+def _support_of(order: _Order) -> float:
+    return order.support
 
 
 def _orders(blocks: _Blocks, suspect: int) -> Iterator[_Order]:
     """Yields every order in which the first moved block is possible at its position."""
-    at, starts, lengths = blocks.at, blocks.starts, blocks.lengths
+    support_at, starts, lengths = blocks.support_at, blocks.starts, blocks.lengths
     for first in range(max(0, suspect - 6), min(suspect + 2, len(blocks))):
-        here = starts[first]
-        for last in range(first + 1, min(len(blocks), first + _FARTHEST)):
+        start = starts[first]
+        for last in range(first + 1, min(len(blocks), first + _MAX_SWAP_DISTANCE)):
             if blocks.shapes[first] == blocks.shapes[last]:
                 continue
             between = tuple(range(first + 1, last))
-            there = starts[last] + lengths[last] - lengths[first]
-            if blocks.possible(last, here) and (gain := at(last, here)) > priors.HOPELESS:
-                swapped = gain + at(first, there)
-                yield _Order(swapped, Swapped, (last, *between, first), (first, last))
-                if between:
-                    moved = gain + at(first, here + lengths[last])
-                    yield _Order(moved, Moved, (last, first, *between), (last, first))
-            if between and blocks.possible(first + 1, here):
-                after = min(last + 1, len(blocks) - 1)
-                moved = at(first + 1, here) + at(first, there)
-                yield _Order(moved, Moved, (*between, last, first), (first, after))
+            start_of_first = starts[last] + lengths[last] - lengths[first]
+            if blocks.can_start_at(last, start):
+                support = support_at(last, start)
+                if support > priors.HOPELESS:
+                    swapped = support + support_at(first, start_of_first)
+                    yield _Order(swapped, Swapped, (last, *between, first), (first, last))
+                    if between:
+                        moved = support + support_at(first, start + lengths[last])
+                        yield _Order(moved, Moved, (last, first, *between), (last, first))
+            if between and blocks.can_start_at(first + 1, start):
+                following = min(last + 1, len(blocks) - 1)
+                moved = support_at(first + 1, start) + support_at(first, start_of_first)
+                yield _Order(moved, Moved, (*between, last, first), (first, following))
 
 
-def _ordered(
-    blocks: _Blocks, kind: type[Swapped] | type[Moved], order: Sequence[int], named: tuple[int, int]
-) -> Explanation:
-    """Returns the explanation in which the blocks of `order` are in this order in the file."""
-    first, last = min(order), max(order)
+def _ordered(blocks: _Blocks, order: _Order) -> Explanation:
+    """Returns the explanation in which the file has the blocks in this order."""
+    first, last = min(order.blocks), max(order.blocks)
 
     def starts() -> Iterator[tuple[int, int]]:
         start = blocks.starts[first]
-        for index in order:
+        for index in order.blocks:
             yield index, start
             start += blocks.lengths[index]
 
     def layout() -> list[Run]:
-        moved = [run for index, start in starts() for run in blocks.placed(index, start)]
+        moved = [run for index, start in starts() for run in blocks.runs_at(index, start)]
         before, after = blocks.blocks[:first], blocks.blocks[last + 1 :]
         return [*itertools.chain(*before), *moved, *itertools.chain(*after)]
 
-    weight = blocks.here - float(blocks.sums()[last + 1] - blocks.sums()[first])
-    weight += sum(blocks.at(index, start) for index, start in starts())
-    return kind(
-        unlikeliness=priors.SWAPPED if kind is Swapped else priors.MOVED,
-        weight=weight,
+    cumulative = blocks.cumulative_support()
+    support = blocks.support - float(cumulative[last + 1] - cumulative[first])
+    support += sum(blocks.support_at(index, start) for index, start in starts())
+    return order.kind(
+        penalty=priors.SWAPPED if order.kind is Swapped else priors.MOVED,
+        support=support,
         layout=layout,
-        place=blocks.place(first),
-        layers=(blocks.layers[named[0]], blocks.layers[named[1]]),
-        floats=blocks.lengths[order[0]] - blocks.lengths[first],
+        place=blocks.place_of(first),
+        layers=(blocks.layers[order.reported[0]], blocks.layers[order.reported[1]]),
+        floats=blocks.lengths[order.blocks[0]] - blocks.lengths[first],
     )
 
 
-def _shifted(blocks: _Blocks, shifts: Sequence[int], unlikeliness: float) -> Iterator[Explanation]:
-    """Yields explanations by added or lost floats: from an array on, all are shifted."""
-    ratio = blocks.evidence.array_ratio
-    runs = list(itertools.chain(*blocks.blocks[:_MOST_WEIGHED]))
+def _shifted(blocks: _Blocks, shifts: Sequence[int], penalty: float) -> Iterator[Explanation]:
+    """Yields explanations by added or lost floats: all arrays from one on are shifted."""
+    array_ratio = blocks.evidence.array_ratio
+    runs = list(itertools.chain(*blocks.blocks[:_MAX_SCORED_LAYERS]))
     if not runs:
         return
-    here = [ratio(run.role, run.start, run.floats) for run in runs]
-    before = np.concatenate([[0.0], np.cumsum(here)])[:-1]
+    unshifted = [array_ratio(run.role, run.start, run.floats) for run in runs]
+    before = np.concatenate([[0.0], np.cumsum(unshifted)])[:-1]
     # Without a variance after it, a shift looks like a file that is too short or too long.
-    last = max((k for k, run in enumerate(runs) if run.role == "moving_variance"), default=-1)
-    # It happened in the array before, at any of its floats with the same probability.
-    places = np.array([_LOST_BEFORE_FIRST, *(run.floats for run in runs[:-1])])
-    before += np.log(places / places.sum())
+    variances = (index for index, run in enumerate(runs) if run.role == "moving_variance")
+    last_variance = max(variances, default=-1)
+    # The shift arose in the array before, at any of its floats with equal probability.
+    floats_before = np.array([_FLOATS_BEFORE_FIRST, *(run.floats for run in runs[:-1])])
+    before += np.log(floats_before / floats_before.sum())
     for shift in shifts:
-        there = [ratio(run.role, run.start + shift, run.floats) for run in runs]
-        after = np.cumsum(there[::-1])[::-1]
-        room = (places + shift >= 0) & (np.arange(len(runs)) <= last)
-        weights = np.where(room, before + after, -np.inf)
-        index = int(np.argmax(weights))
-        if not room[index]:
+        shifted = [array_ratio(run.role, run.start + shift, run.floats) for run in runs]
+        after = np.cumsum(shifted[::-1])[::-1]
+        possible = (floats_before + shift >= 0) & (np.arange(len(runs)) <= last_variance)
+        support = np.where(possible, before + after, -np.inf)
+        index = int(np.argmax(support))
+        if not possible[index]:
             continue
 
         def layout(index: int = index, shift: int = shift) -> list[Run]:
@@ -403,55 +419,57 @@ def _shifted(blocks: _Blocks, shifts: Sequence[int], unlikeliness: float) -> Ite
             ]
 
         yield Shifted(
-            unlikeliness=unlikeliness,
-            weight=float(weights[index]),
+            penalty=penalty,
+            support=float(support[index]),
             layout=layout,
             place=_place(runs[max(0, index - 1)]),
             floats=shift,
         )
 
 
-_LOST_BEFORE_FIRST = 1
-"""The floats that may be lost before the first array: half of `seen`."""
+_FLOATS_BEFORE_FIRST = 1
+"""The number of floats that may be lost before the first array: half of the header's `seen`."""
 
 
 def _shifts(blocks: _Blocks) -> list[int]:
     """Returns possible shifts, in floats, at the first impossible variance."""
-    suspect = blocks.suspicious()
-    found = {-1, 1}
+    suspect = blocks.first_impossible()
+    shifts = {-1, 1}
     if suspect < len(blocks):
-        found |= _variance_shifts(blocks, suspect)
-    return sorted(found)
+        shifts |= _variance_shifts(blocks, suspect)
+    return sorted(shifts)
 
 
-_REACH = 1 << 20
-_MOST_PLACES = 1500
+_SHIFT_SEARCH_FLOATS = 1 << 20
+"""The largest shift that is looked for, in floats."""
+_MAX_SHIFTS = 1500
+"""The most shifts that are scored, the smallest first."""
 
 
 def _variance_shifts(blocks: _Blocks, suspect: int) -> set[int]:
     """Returns shifts that place the variance of block `suspect` on positive values only."""
     run = next(run for run in blocks.blocks[suspect] if run.role == "moving_variance")
-    start = max(0, run.start - _REACH)
-    values = blocks.evidence.read(start, run.end - start + _REACH)
+    start = max(0, run.start - _SHIFT_SEARCH_FLOATS)
+    values = blocks.evidence.read(start, run.end - start + _SHIFT_SEARCH_FLOATS)
     if values.size <= run.floats:
         return set()
     positive = np.concatenate([[0], np.cumsum(values > 0)])
-    full = positive[run.floats :] - positive[: -run.floats] == run.floats
+    all_positive = positive[run.floats :] - positive[: -run.floats] == run.floats
     # The kernel that follows has both signs, so a run of positive values ends with the variance.
-    ends = np.flatnonzero(full[:-1] & ~full[1:])
+    ends = np.flatnonzero(all_positive[:-1] & ~all_positive[1:])
     shifts = ends + start - run.start
-    nearest = sorted((int(shift) for shift in shifts if shift), key=abs)[:_MOST_PLACES]
+    smallest = sorted((int(shift) for shift in shifts if shift), key=abs)[:_MAX_SHIFTS]
     scored = sorted(
-        ((blocks.at(suspect, blocks.starts[suspect] + shift), shift) for shift in nearest),
+        ((blocks.support_at(suspect, blocks.starts[suspect] + shift), shift) for shift in smallest),
         reverse=True,
     )
-    return {shift for gain, shift in scored[:6] if gain > 0}
+    return {shift for support, shift in scored[:6] if support > 0}
 
 
-def last_supported(evidence: Evidence, runs: Sequence[Run]) -> Place | None:
+def first_unsupported(evidence: Evidence, runs: Sequence[Run]) -> Place | None:
     """Returns the first layer that the values do not support; None if they support all."""
     if not runs:
         return None
     blocks = _Blocks(evidence, runs)
-    index = int(np.argmax(blocks.sums()))
-    return blocks.place(index) if index < len(blocks) else None
+    index = int(np.argmax(blocks.cumulative_support()))
+    return blocks.place_of(index) if index < len(blocks) else None

@@ -18,21 +18,21 @@ from yolotf.diagnosis.channel_flow import ChannelFlow
 from yolotf.diagnosis.edit import INPUT, Counts, Edit, Option, total
 from yolotf.weights.catalog import Match
 
-_MOST_HEADS = 6
+_MAX_HEADS = 6
 """The most heads of which all subsets (2^6) are tried; no known network has more."""
-_MOST_CLASSES = 1000
+_MAX_CLASSES = 1000
 _USUAL_CLASSES = (80, 20)
-_MOST_CLASSES_OF_CLASSIFIERS = 30_000
+_MAX_CLASSIFIER_CLASSES = 30_000
 """More than ImageNet-22k has."""
 _SIZES = (1, 3, 5, 7)
 _USUAL_MULTIPLE = 8
 """A missing layer that changes the number of channels has a multiple of this many filters."""
-_MOST_GROUPS = 64
+_MAX_GROUPS = 64
 """The most groups that are tried, apart from depthwise kernels."""
 
 
 def edits(flow: ChannelFlow, floats: int, matches: Sequence[Match] = ()) -> Iterator[Edit]:
-    """Yields every such change after which the network stores `floats` floats.
+    """Yields every change of whole sections after which the network stores `floats` floats.
 
     Args:
         flow: the network.
@@ -56,35 +56,39 @@ def edits(flow: ChannelFlow, floats: int, matches: Sequence[Match] = ()) -> Iter
 def _forgotten_heads(flow: ChannelFlow, difference: int) -> Iterator[Edit]:
     """Yields changes of some heads to another number of classes; the others keep theirs."""
     heads = flow.heads
-    if not 2 <= len(heads) <= _MOST_HEADS:
+    if not 2 <= len(heads) <= _MAX_HEADS:
         return
-    here = [head.classes for _, head in heads]
+    model_classes = [head.classes for _, head in heads]
     indices = tuple(convolution.index for convolution, _ in heads)
     per_filter = [flow.per_filter(convolution) for convolution, _ in heads]
     model = tuple(convolution.filters for convolution, _ in heads)
-    uniform = len(set(here)) == 1
+    uniform = len(set(model_classes)) == 1
     for count in range(1, len(heads) + 1):
         for chosen in itertools.combinations(range(len(heads)), count):
             if uniform and count == len(heads):
                 continue  # a change of the whole network's class count; see `mutations`
             anchors = {place: len(heads[place][1].anchors) for place in chosen}
             slope = sum(anchors[place] * per_filter[place] for place in chosen)
-            before = sum(anchors[place] * per_filter[place] * here[place] for place in chosen)
-            solution = (difference + before) / slope if slope else 0.5
+            present = sum(
+                anchors[place] * per_filter[place] * model_classes[place] for place in chosen
+            )
+            solution = (difference + present) / slope if slope else 0.5
             classes = int(solution)
-            if solution != classes or not 1 <= classes <= _MOST_CLASSES:
+            if solution != classes or not 1 <= classes <= _MAX_CLASSES:
                 continue
-            others = {here[place] for place in range(len(heads)) if place not in chosen}
-            if any(here[place] == classes for place in chosen):
+            other_classes = {
+                model_classes[place] for place in range(len(heads)) if place not in chosen
+            }
+            if any(model_classes[place] == classes for place in chosen):
                 continue  # the same change with fewer heads
             file = tuple(
                 head.filters_for(classes) if place in chosen else model[place]
                 for place, (_, head) in enumerate(heads)
             )
-            unlikely = priors.forgotten_heads(
+            penalty = priors.forgotten_heads(
                 classes,
                 count,
-                of_other_heads=classes in others or (not others and not uniform),
+                of_other_heads=classes in other_classes or (not other_classes and not uniform),
                 usual=classes in _USUAL_CLASSES,
             )
             yield Edit(
@@ -93,7 +97,7 @@ def _forgotten_heads(flow: ChannelFlow, difference: int) -> Iterator[Edit]:
                 model,
                 file,
                 {("filters", indices[place]): file[place] for place in chosen},
-                unlikely,
+                penalty,
                 classes=classes,
                 heads=indices,
             )
@@ -108,13 +112,13 @@ def _classifier(flow: ChannelFlow, difference: int) -> Iterator[Edit]:
     layer, counts = network.layers[last], flow.stored[last]
     if not layer.stores_per_channel or flow.slopes[last]:
         return
-    here = layer.output_shape.channels
-    classes = here * (total(counts) + difference) / total(counts)
-    if classes != int(classes) or not 2 <= classes <= _MOST_CLASSES_OF_CLASSIFIERS:
+    model_classes = layer.output_shape.channels
+    classes = model_classes * (total(counts) + difference) / total(counts)
+    if classes != int(classes) or not 2 <= classes <= _MAX_CLASSIFIER_CLASSES:
         return
-    stored = {last: tuple((role, count // here * int(classes)) for role, count in counts)}
-    unlikely = priors.classifier(int(classes))
-    yield Edit(Option.CLASSES, last, (here,), (int(classes),), {}, unlikely, stored=stored)
+    stored = {last: tuple((role, count // model_classes * int(classes)) for role, count in counts)}
+    penalty = priors.classifier(int(classes))
+    yield Edit(Option.CLASSES, last, (model_classes,), (int(classes),), {}, penalty, stored=stored)
 
 
 # Batch normalization
@@ -158,16 +162,16 @@ def _normalized_like(flow: ChannelFlow, matches: Sequence[Match]) -> Iterator[Ed
                 continue
             if (counts[0][1], counts[-1][1]) != (row.filters, row.kernel):
                 break
-            wanted = _with_norm(counts) if row.batch_normalize else _without_norm(counts)
-            if wanted != counts:
-                changed[index] = wanted
+            known_counts = _with_norm(counts) if row.batch_normalize else _without_norm(counts)
+            if known_counts != counts:
+                changed[index] = known_counts
         else:
             if len(changed) > 1:
-                more = sum(total(new) - total(flow.stored[index]) for index, new in changed.items())
-                what = Option.NORMALIZED if more > 0 else Option.FOLDED
+                added = _added_floats(flow, changed)
+                option = Option.NORMALIZED if added > 0 else Option.FOLDED
                 count = len(changed)
                 yield Edit(
-                    what,
+                    option,
                     min(changed),
                     (count,),
                     (count,),
@@ -178,30 +182,42 @@ def _normalized_like(flow: ChannelFlow, matches: Sequence[Match]) -> Iterator[Ed
 
 
 def _if_exact(
-    flow: ChannelFlow, what: Option, stored: dict[int, Counts], difference: int
+    flow: ChannelFlow, option: Option, stored: dict[int, Counts], difference: int
 ) -> Iterator[Edit]:
     """Yields the change if it explains the difference, alone or with another class count."""
     changed = {index: counts for index, counts in stored.items() if counts != flow.stored[index]}
-    more = sum(total(counts) - total(flow.stored[index]) for index, counts in changed.items())
+    added = _added_floats(flow, changed)
     if len(changed) < 2:
         return  # a single section is a change of its option; see `mutations`
     count = len(changed)
     first = min(changed)
-    if more == difference:
-        yield Edit(what, first, (count,), (count,), {}, priors.FOLDED, stored=changed)
+    if added == difference:
+        yield Edit(option, first, (count,), (count,), {}, priors.FOLDED, stored=changed)
         return
     per_class, classes = flow.per_class(), flow.network.classes
-    if not per_class or classes is None or (difference - more) % per_class:
+    if not per_class or classes is None or (difference - added) % per_class:
         return
-    other = classes + int((difference - more) // per_class)
-    if not 1 <= other <= _MOST_CLASSES:
+    file_classes = classes + int((difference - added) // per_class)
+    if not 1 <= file_classes <= _MAX_CLASSES:
         return
-    heads = flow.changed(flow.with_classes(other)) or {}
+    heads = flow.changed(flow.with_classes(file_classes)) or {}
     if set(heads) & set(changed):
         return
-    unlikely = priors.folded_and_classes(other)
-    both = {**changed, **heads}
-    yield Edit(what, first, (count,), (count,), {}, unlikely, classes=other, stored=both)
+    yield Edit(
+        option,
+        first,
+        (count,),
+        (count,),
+        {},
+        priors.folded_and_classes(file_classes),
+        classes=file_classes,
+        stored={**changed, **heads},
+    )
+
+
+def _added_floats(flow: ChannelFlow, changed: dict[int, Counts]) -> int:
+    """Returns the floats that the changed layers store in addition; negative if they store less."""
+    return sum(total(counts) - total(flow.stored[index]) for index, counts in changed.items())
 
 
 def _without_norm(counts: Counts) -> Counts:
@@ -228,18 +244,18 @@ def _added(flow: ChannelFlow, difference: int) -> Iterator[Edit]:
     for layer in flow.network.layers:
         if layer.index not in flow.stored or len(layer.inputs) != 1:
             continue
-        own = total(flow.stored[layer.index])
-        channels = flow.channels(layer.inputs[0])
-        leaving = layer.output_shape.channels
-        more = flow.slopes[layer.index] * (channels - leaving) - own
-        if more != difference or layer.index in before_heads:
+        stored_floats = total(flow.stored[layer.index])
+        input_channels = flow.channels(layer.inputs[0])
+        output_channels = layer.output_shape.channels
+        added = flow.slopes[layer.index] * (input_channels - output_channels) - stored_floats
+        if added != difference or layer.index in before_heads:
             continue
-        changed = flow.changed({("channels", layer.index): channels})
+        changed = flow.changed({("channels", layer.index): input_channels})
         if changed is None:
             continue
         stored = {**changed, layer.index: ()}
-        unlikely = priors.added(same_channels=channels == leaving)
-        yield Edit(Option.ADDED, layer.index, (own,), (0,), {}, unlikely, stored=stored)
+        penalty = priors.added(same_channels=input_channels == output_channels)
+        yield Edit(Option.ADDED, layer.index, (stored_floats,), (0,), {}, penalty, stored=stored)
 
 
 class _Gap(NamedTuple):
@@ -269,12 +285,12 @@ class _Gap(NamedTuple):
         if reader is None:
             return flow.changed({("channels", self.after): filters})
         if reader.index in flow.stored:
-            return flow.changed({}, entering={reader.index: filters})
+            return flow.changed({}, input_channels={reader.index: filters})
         channels = reader.output_shape.channels
-        more = reader.channels_from(filters - self.channels)
-        if more != int(more):
+        added = reader.channels_from(filters - self.channels)
+        if added != int(added):
             return None
-        return flow.changed({("channels", reader.index): channels + int(more)})
+        return flow.changed({("channels", reader.index): channels + int(added)})
 
 
 def _gaps(flow: ChannelFlow) -> Iterator[_Gap]:
@@ -306,54 +322,56 @@ def _gaps(flow: ChannelFlow) -> Iterator[_Gap]:
 def _missing(flow: ChannelFlow, difference: int) -> Iterator[Edit]:
     """Yields convolutions that the cfg lacks."""
     seen: set[tuple[int | None, int, int, int, int]] = set()
-    used = {layer.channel_groups for layer in flow.network.layers}
-    groups = sorted({1} | {count for count in used if 1 < count <= _MOST_GROUPS})
+    groups_of_network = {layer.channel_groups for layer in flow.network.layers}
+    groups = sorted({1} | {count for count in groups_of_network if 1 < count <= _MAX_GROUPS})
     for gap in _gaps(flow):
-        for new in _convolutions(gap, difference, groups):
-            if new.filters == gap.channels:
+        for convolution in _convolutions(gap, difference, groups):
+            if convolution.filters == gap.channels:
                 # All positions between the same two layers with weights are equivalent.
-                key = (gap.following, *new)
+                key = (gap.following, *convolution)
                 if key in seen:
                     continue
                 seen.add(key)
-            edit = _inserted(flow, gap, new)
+            edit = _inserted(flow, gap, convolution)
             if edit is not None:
                 yield edit
 
 
-class _New(NamedTuple):
+class _Convolution(NamedTuple):
     """A convolution that the cfg may lack."""
 
     filters: int
     size: int
     groups: int
     arrays: int
-    """Arrays with one float for each filter: 4 with batch normalization, otherwise the bias."""
+    """The number of arrays with a float for each filter: 4 with batch normalization, else 1."""
 
 
-def _convolutions(gap: _Gap, difference: int, groups: Sequence[int]) -> Iterator[_New]:
-    """Yields every convolution that explains the difference at one position."""
+def _convolutions(
+    gap: _Gap, difference: int, groups_to_try: Sequence[int]
+) -> Iterator[_Convolution]:
+    """Yields every convolution that explains the difference at a position."""
     for size, arrays in itertools.product(_SIZES, (4, 1)):
-        for parts in groups:
-            if gap.channels % parts:
+        for groups in groups_to_try:
+            if gap.channels % groups:
                 continue
-            kernel = gap.channels * size * size // parts
+            kernel_of_filter = gap.channels * size * size // groups
             slope = 0.0 if gap.only_same else gap.slope
-            filters = (difference + slope * gap.channels) / (arrays + kernel + slope)
-            count = int(filters)
-            if count != filters or count < 1 or count % parts:
+            solution = (difference + slope * gap.channels) / (arrays + kernel_of_filter + slope)
+            filters = int(solution)
+            if filters != solution or filters < 1 or filters % groups:
                 continue
             # The last layer of a classifier has a filter for each class.
-            usual = count % _USUAL_MULTIPLE == 0 or gap.following is None
-            if count == gap.channels or (usual and not gap.only_same):
-                yield _New(count, size, parts, arrays)
-        # Depthwise: a kernel for each channel.
-        own = gap.channels * (arrays + size * size)
-        if own == difference and gap.channels > 1:
-            yield _New(gap.channels, size, gap.channels, arrays)
+            usual = filters % _USUAL_MULTIPLE == 0 or gap.following is None
+            if filters == gap.channels or (usual and not gap.only_same):
+                yield _Convolution(filters, size, groups, arrays)
+        depthwise_floats = gap.channels * (arrays + size * size)
+        if depthwise_floats == difference and gap.channels > 1:
+            yield _Convolution(gap.channels, size, gap.channels, arrays)
 
 
-def _inserted(flow: ChannelFlow, gap: _Gap, new: _New) -> Edit | None:
+def _inserted(flow: ChannelFlow, gap: _Gap, new: _Convolution) -> Edit | None:
+    """Returns the edit that inserts a convolution into a gap; None if that is impossible."""
     kernel = new.filters * gap.channels * new.size**2 // new.groups
     norm = new.arrays > 1
     roles: Sequence[Role] = NORMALIZED if norm else PLAIN
@@ -361,25 +379,27 @@ def _inserted(flow: ChannelFlow, gap: _Gap, new: _New) -> Edit | None:
     changed = gap.widened(flow, new.filters)
     if changed is None:
         return None
-    at = max(flow.stored) if gap.following is None else gap.following
-    own = changed.get(at, flow.stored[at])
-    stored = {**changed, at: (*own, *counts) if gap.following is None else (*counts, *own)}
-    unlikely = priors.missing(
+    # The new arrays are listed with those of the next layer; at the end, of the last layer.
+    neighbour = max(flow.stored) if gap.following is None else gap.following
+    arrays = changed.get(neighbour, flow.stored[neighbour])
+    arrays = (*arrays, *counts) if gap.following is None else (*counts, *arrays)
+    stored = {**changed, neighbour: arrays}
+    penalty = priors.missing(
         same_channels=new.filters == gap.channels,
         normalized=norm,
         usual_size=new.size in (1, 3),
         grouped=new.groups != 1,
     )
-    words = f"a convolution of {new.filters} {new.size}x{new.size} filters"
-    words += f" in {new.groups} groups" if new.groups > 1 else ""
-    words += " with batch normalization" if norm else ""
+    description = f"a convolution of {new.filters} {new.size}x{new.size} filters"
+    description += f" in {new.groups} groups" if new.groups > 1 else ""
+    description += " with batch normalization" if norm else ""
     return Edit(
         Option.MISSING,
-        at,
+        neighbour,
         (gap.after,),
         (total(counts),),
         {},
-        unlikely,
+        penalty,
         stored=stored,
-        words=words,
+        description=description,
     )

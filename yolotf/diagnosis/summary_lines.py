@@ -12,7 +12,7 @@ from yolotf.text import plural
 from yolotf.weights.catalog import Candidate, describe_differences
 from yolotf.weights.header import Header
 
-_AROUND = 2
+_CONTEXT_LAYERS = 2
 """Layers with weights shown before and after the layer where file and network diverge."""
 
 
@@ -43,7 +43,7 @@ def match_lines(candidates: Iterable[Candidate], here: str = "here") -> Iterator
 
     Args:
         candidates: the networks.
-        here: what to call the network they are compared with.
+        here: how a line refers to the network they are compared with.
     """
     for (match, differing), group in itertools.groupby(
         candidates, key=lambda candidate: candidate[1:]
@@ -61,7 +61,7 @@ def match_lines(candidates: Iterable[Candidate], here: str = "here") -> Iterator
         )
 
 
-_STATUS = {"fits": "matches", "parts": "diverges here", "unreached": ""}
+_STATUS_TEXT = {"fits": "matches", "parts": "diverges here", "unreached": ""}
 _STATUS_STYLES = {"fits": "green", "parts": "bold red", "unreached": "dim"}
 _LAYER_COLUMNS = (
     Column("layer", 9, number=True),
@@ -87,11 +87,13 @@ _ARRAY_COLUMNS = (
 )
 
 
-def layers_around(rows: Iterable[LayerRow], parting: Divergence) -> Table:
+def layers_around(rows: Iterable[LayerRow], divergence: Divergence) -> Table:
     """Returns a table of the layers with weights around the divergence."""
     stored = [row for row in rows if row.arrays]
-    at = next((i for i, row in enumerate(stored) if row.layer >= parting.layer), len(stored))
-    shown = stored[max(0, at - _AROUND) : at + _AROUND + 1]
+    first = next(
+        (index for index, row in enumerate(stored) if row.layer >= divergence.layer), len(stored)
+    )
+    shown = stored[max(0, first - _CONTEXT_LAYERS) : first + _CONTEXT_LAYERS + 1]
     cells = [
         (
             str(row.layer),
@@ -100,7 +102,7 @@ def layers_around(rows: Iterable[LayerRow], parting: Divergence) -> Table:
             _stores(row),
             f"{row.floats:,}",
             f"{row.arrays[0].offset:,}",
-            _STATUS[row.status],
+            _STATUS_TEXT[row.status],
         )
         for row in shown
     ]
@@ -135,7 +137,7 @@ def arrays(layers: Iterable[LayerRow]) -> Table:
 
 def _without_empty(table: Table) -> Table:
     """Removes empty columns, such as the cfg lines of a stock network."""
-    kept = [i for i in range(len(table.columns)) if any(row[i] for row in table.rows)]
+    kept = [index for index in range(len(table.columns)) if any(row[index] for row in table.rows)]
     return Table(
         [table.columns[index] for index in kept],
         [tuple(row[index] for index in kept) for row in table.rows],

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from yolotf.darknet import cfg
-from yolotf.weights import catalog as _known
-from yolotf.weights import layout
+from yolotf.weights import catalog, layout
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import WIDE, Header
 
@@ -20,7 +19,7 @@ class Subject:
         source: the cfg's name in messages.
         segments: the segments that a matching file holds.
         network: the network.
-        name: name of the stock network that it is, or None.
+        name: name of the equal stock network, or None.
     """
 
     source: str
@@ -33,7 +32,7 @@ class Subject:
         """Returns the subject for a network."""
         segments = tuple(layout.segments(network))
         name = network.name
-        if name is None and (known := _known.identify(_known.layer_floats(segments))):
+        if name is None and (known := catalog.identify(catalog.layer_floats(segments))):
             name = known.name(network.classes)
         return cls(network.source, segments, network, name)
 
@@ -48,9 +47,9 @@ class Subject:
         return self.name or self.source
 
     @property
-    def architecture(self) -> _known.Architecture | None:
-        """The known network that it is, with any number of classes and channels."""
-        return _known.identify(_known.layer_floats(self.segments))
+    def architecture(self) -> catalog.Architecture | None:
+        """The equal known network, whatever its number of classes and channels; or None."""
+        return catalog.identify(catalog.layer_floats(self.segments))
 
     @property
     def has_lines(self) -> bool:
@@ -63,10 +62,10 @@ class Subject:
 
     def where(self, layer: int) -> str:
         """Returns the section and its cfg line, in words."""
-        found = self.network.layers[layer]
+        section = self.network.layers[layer]
         if self.has_lines:
-            return self.network.where(found)
-        return f"section {found.index} [{found.type}]"
+            return self.network.where(section)
+        return f"section {section.index} [{section.type}]"
 
     def line(self, layer: cfg.Layer, key: str | None = None) -> int | None:
         """Returns the cfg line of a section or of its option; None without a cfg."""

@@ -32,9 +32,6 @@ from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile, WeightsSource
 
-_WORDS = {"words": True}
-"""Marks a field that is used in a finding's message and left out of its JSON."""
-
 
 @public
 def diagnose(
@@ -106,7 +103,7 @@ def _with_bare_kernels(diagnosis: Diagnosis, model: Any) -> Diagnosis:
         readings(model)
     except ModelMismatchError as error:
         cause = findings.Unknown(
-            path=diagnosis.path, story=error.message, remedy="pass skip_mismatch=True"
+            path=diagnosis.path, problem=error.message, remedy="pass skip_mismatch=True"
         )
         return replace(diagnosis, causes=(*diagnosis.causes, cause))
     return diagnosis
@@ -180,7 +177,7 @@ def _cause_in_model(error: WeightsMismatch, found: Diagnosis, *, told: bool) -> 
         found: the diagnosis of the file against the network.
         told: whether `cfg=` was passed to the load.
     """
-    story = error.message.removeprefix(f"{found.path}: ")
+    problem = error.message.removeprefix(f"{found.path}: ")
     remedy = "change the model"
     if not told:
         remedy += ", or pass the network the file was trained as with cfg="
@@ -195,12 +192,12 @@ def _cause_in_model(error: WeightsMismatch, found: Diagnosis, *, told: bool) -> 
                     cfg_line=found.subject.line(layer),
                     file_floats_minus_model=math.prod(one.file_shape) - math.prod(one.model_shape),
                     where=f"layer {one.name}",
-                    story=f"is {one.model_shape} in the model, {found.subject.where(layer.index)} "
-                    f"has {one.file_shape} for it",
+                    problem=f"is {one.model_shape} in the model, "
+                    f"{found.subject.where(layer.index)} has {one.file_shape} for it",
                     remedy=f"build the model with {one.file_shape} there, or pass "
                     "skip_mismatch=True to load the others",
                 )
-    return findings.Unknown(path=found.path, story=story, remedy=remedy)
+    return findings.Unknown(path=found.path, problem=problem, remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -215,13 +212,13 @@ class PartOfNetwork(findings.OtherArchitecture):
         network: a Python expression for the network.
     """
 
-    sections: int = field(metadata=_WORDS)
-    floats: int = field(metadata=_WORDS)
-    facts: str = field(metadata=_WORDS)
-    shared: int = field(metadata=_WORDS)
-    network: str = field(metadata=_WORDS)
+    sections: int = field(metadata=findings.MESSAGE_ONLY)
+    floats: int = field(metadata=findings.MESSAGE_ONLY)
+    facts: str = field(metadata=findings.MESSAGE_ONLY)
+    shared: int = field(metadata=findings.MESSAGE_ONLY)
+    network: str = field(metadata=findings.MESSAGE_ONLY)
 
-    def _what(self) -> str:
+    def _sentence(self) -> str:
         count = self.file_classes
         counted = f" with {plural(count, 'class', 'classes')}" if count else ""
         return (
@@ -278,7 +275,7 @@ def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
     if few_layers and far_apart and all(map(_is_of_size, found.causes)):
         return findings.Unknown(
             path=found.path,
-            story=(
+            problem=(
                 f"holds {found.floats} floats of a network that no stock one has whole; "
                 f"{structure.name} has {structure.facts()}, {structure.floats} floats; a .weights "
                 "file has no names and is read from its first float on, so a layer finds its "
@@ -364,7 +361,7 @@ def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
         assignments = plan_for(model, network).assignments
     except ModelMismatchError as error:
         finding = findings.Unknown(
-            path=diagnosis.path, story=str(error), remedy="build the model from the cfg"
+            path=diagnosis.path, problem=str(error), remedy="build the model from the cfg"
         )
         return replace(diagnosis, causes=(*diagnosis.causes, finding))
     causes: list[findings.Finding] = list(diagnosis.causes)
@@ -381,7 +378,7 @@ def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
                 cfg_line=diagnosis.subject.line(layer),
                 file_floats_minus_model=difference,
                 where=f"variable {assignment.slot.name}",
-                story=f"is {assignment.slot.shape}, {diagnosis.subject.where(layer.index)} has "
+                problem=f"is {assignment.slot.shape}, {diagnosis.subject.where(layer.index)} has "
                 f"{assignment.shape} for it",
                 remedy=f"build the model with {assignment.shape} there",
             )

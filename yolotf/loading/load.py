@@ -24,7 +24,7 @@ from yolotf.progress import Progress, as_progress
 from yolotf.weights import catalog, layout, own_files
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile, WeightsSource
-from yolotf.weights.header import Header
+from yolotf.weights.header import Header, width_warning
 
 
 @public
@@ -248,10 +248,8 @@ def file_warnings(
         has_heads: whether heads were loaded too; stock networks of one size differ only there.
     """
     if header.size_bytes != header.version_size_bytes:
-        yield (
-            f"version {header.major}.{header.minor} asks for a header of "
-            f"{header.version_size_bytes} bytes, the size fits one of {header.size_bytes}"
-        )
+        version = f"{header.major}.{header.minor}"
+        yield width_warning(version, header.version_size_bytes, header.size_bytes)
     if network is not None:
         yield from network.warnings
         if has_heads and not own_files.is_of(path, network):

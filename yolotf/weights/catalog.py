@@ -206,7 +206,7 @@ class Match(NamedTuple):
         return self.classes is None or self.classes in self.architecture.names.values()
 
     @property
-    def unlikeliness(self) -> float:
+    def penalty(self) -> float:
         """How unusual the match is: 0 for the most common stock file."""
         odd = _rank(self.architecture.first) / 20 + CHANNELS.index(self.channels)
         if self.layers is not None:
@@ -220,7 +220,7 @@ class Match(NamedTuple):
 def solve(floats: int) -> list[Match]:
     """All known networks, whole or truncated, with exactly `floats` floats; most usual first."""
     matches = [match for known in table() for match in _solve(known, floats)]
-    return sorted(matches, key=lambda match: match.unlikeliness)
+    return sorted(matches, key=lambda match: match.penalty)
 
 
 def _solve(known: Architecture, floats: int) -> Iterator[Match]:

@@ -95,3 +95,11 @@ def float_counts(
         floats, remainder = divmod(size_bytes - width, FLOAT_BYTES)
         if floats >= 0 and not remainder:
             yield width, floats
+
+
+def width_warning(version: str, by_version: int, by_size: int) -> str:
+    """Returns the warning that version and file size imply different header sizes, in bytes."""
+    return (
+        f"version {version} means a header of {by_version} bytes, but the size of the file means "
+        f"one of {by_size}"
+    )

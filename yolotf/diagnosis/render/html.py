@@ -23,11 +23,10 @@ from yolotf.diagnosis.result import Diagnosis
 def page(diagnosis: Diagnosis) -> str:
     """Returns the page: the verdict, the causes, and the network as a strip of layers."""
     name = Path(diagnosis.path).name
-    fits = "fits" if diagnosis.ok else "parts"
     # Every value is escaped here. The template has braces, so `str.format` cannot fill it.
     values = {
         "title": _escape(f"{name}: {'matches' if diagnosis.ok else 'does not match'}"),
-        "state": fits,
+        "state": "fits" if diagnosis.ok else "parts",
         "verdict": _escape(
             f"{name} matches {diagnosis.subject.source}"
             if diagnosis.ok
@@ -55,7 +54,7 @@ def page(diagnosis: Diagnosis) -> str:
         "detail": "" if diagnosis.first_divergence else "empty",
         "rows": "".join(_table_rows(row) for row in diagnosis.layers if row.arrays),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found.group(1)], _template())
+    return re.sub(r"\{\{(\w+)\}\}", lambda placeholder: values[placeholder[1]], _template())
 
 
 def _finding(finding: Finding) -> str:
@@ -66,7 +65,7 @@ def _finding(finding: Finding) -> str:
     return f'<section class="finding {kind}">{heading}<p>{text}</p>{fix}</section>'
 
 
-_NAMES = {"fits": "matches", "parts": "diverges here", "unreached": "not reached"}
+_STATUS_TEXT = {"fits": "matches", "parts": "diverges here", "unreached": "not reached"}
 
 
 def _strip(rows: Sequence[LayerRow]) -> str:
@@ -87,8 +86,8 @@ def _strip(rows: Sequence[LayerRow]) -> str:
 
 def _description(row: LayerRow) -> str:
     """Returns the facts about a layer, one per line."""
-    at = "" if row.cfg_line is None else f", cfg line {row.cfg_line}"
-    lines = [f"layer {row.layer} [{row.section}]{at}: {_NAMES[row.status]}"]
+    cfg_line = "" if row.cfg_line is None else f", cfg line {row.cfg_line}"
+    lines = [f"layer {row.layer} [{row.section}]{cfg_line}: {_STATUS_TEXT[row.status]}"]
     if row.output:
         lines.append(f"outputs {row.output.width}x{row.output.height}x{row.output.channels}")
     for array in row.arrays:
@@ -101,10 +100,10 @@ def _description(row: LayerRow) -> str:
 
 
 def _legend(rows: Sequence[LayerRow]) -> str:
-    counts = {status: sum(row.status == status for row in rows) for status in _NAMES}
+    counts = {status: sum(row.status == status for row in rows) for status in _STATUS_TEXT}
     return "".join(
         f'<span class="{status}"><i></i>{name} ({counts[status]})</span>'
-        for status, name in _NAMES.items()
+        for status, name in _STATUS_TEXT.items()
         if counts[status]
     )
 
@@ -120,7 +119,7 @@ def _table_rows(row: LayerRow) -> str:
                 f'<th scope="rowgroup" rowspan="{span}">{row.layer}</th>'
                 f'<td rowspan="{span}">{_escape(row.section)}</td>'
                 f'<td rowspan="{span}">{line}</td>'
-                f'<td rowspan="{span}">{_NAMES[row.status]}</td>'
+                f'<td rowspan="{span}">{_STATUS_TEXT[row.status]}</td>'
             )
         cells.append(
             f"<tr>{first}<td>{array.role}</td><td>{'x'.join(map(str, array.shape))}</td>"

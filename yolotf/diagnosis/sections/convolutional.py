@@ -10,7 +10,7 @@ from yolotf.darknet.roles import SCALES
 from yolotf.diagnosis import priors
 from yolotf.diagnosis.channel_flow import ChannelFlow
 from yolotf.diagnosis.edit import Edit, Option, edit_of
-from yolotf.diagnosis.editing import Values, single_edits, spatial_options, usual_edits
+from yolotf.diagnosis.editing import OptionValues, single_edits, spatial_options, usual_edits
 
 _SIZES = (1, 3, 5, 7, 2, 4, 9, 11, 6, 8, 10)
 
@@ -24,23 +24,23 @@ def _single(flow: ChannelFlow, layer: cfg.Convolutional, difference: int) -> Ite
     if more == int(more) and filters + more >= 1:
         value = filters + int(more)
         before_head = any(layer is convolution for convolution, _ in flow.heads)
-        unlikely = priors.filters(value, filters, before_head=before_head)
-        yield edit_of(Option.FILTERS, index, filters, value, unlikely)
+        penalty = priors.filters(value, filters, before_head=before_head)
+        yield edit_of(Option.FILTERS, index, filters, value, penalty)
     kernel = flow.kernel(index)
     for size in _SIZES:
         if kernel * size * size == (kernel + difference) * layer.size**2:
-            unlikely = priors.SIZE if size % 2 else priors.EVEN_SIZE
+            penalty = priors.SIZE if size % 2 else priors.EVEN_SIZE
             if layer.section.option("size") is None:
-                unlikely = priors.MISSING_SIZE
-            yield edit_of(Option.SIZE, index, layer.size, size, unlikely)
+                penalty = priors.MISSING_SIZE
+            yield edit_of(Option.SIZE, index, layer.size, size, penalty)
     common = math.gcd(layer.input_shape.channels, filters)
     if kernel + difference > 0 and kernel * layer.groups % (kernel + difference) == 0:
         groups = kernel * layer.groups // (kernel + difference)
         if groups != layer.groups and common % groups == 0:
-            unlikely = priors.GROUPS if groups in (1, filters) else priors.UNEVEN_GROUPS
+            penalty = priors.GROUPS if groups in (1, filters) else priors.UNEVEN_GROUPS
             if groups == 1 and layer.section.option("groups") is not None:
-                unlikely = priors.WRITTEN_GROUPS
-            yield edit_of(Option.GROUPS, index, layer.groups, groups, unlikely)
+                penalty = priors.WRITTEN_GROUPS
+            yield edit_of(Option.GROUPS, index, layer.groups, groups, penalty)
     normal = int(layer.batch_normalize)
     if not layer.dontloadscales and difference == (-1 if normal else 1) * len(SCALES) * filters:
         yield edit_of(Option.BATCH_NORMALIZE, index, normal, 1 - normal, priors.BATCH_NORMALIZE)
@@ -65,7 +65,7 @@ def _usual(flow: ChannelFlow, layer: cfg.Convolutional) -> Iterator[tuple[Edit, 
 
 
 @spatial_options(cfg.Convolutional)
-def _spatial(layer: cfg.Convolutional) -> Values:
+def _spatial(layer: cfg.Convolutional) -> OptionValues:
     pad = int(bool(layer.padding))
     yield Option.PAD, pad, [1 - pad]
     yield Option.STRIDE, layer.stride_x, sorted({1, 2, 3, 4} - {layer.stride_x})

@@ -19,13 +19,13 @@ def _single(flow: ChannelFlow, layer: cfg.Route, difference: int) -> Iterator[Ed
     value = channels + int(difference // slope)
     if value < 1:
         return
-    unlikely = priors.route(
+    penalty = priors.route(
         value,
         channels,
         reachable=value in _reachable(flow, layer),
         plain=len(layer.inputs) == 1 and layer.groups == 1,
     )
-    yield edit_of(Option.ROUTE, layer.index, channels, value, unlikely, "channels")
+    yield edit_of(Option.ROUTE, layer.index, channels, value, penalty, "channels")
 
 
 @usual_edits(cfg.Route)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from yolotf.darknet import cfg
 from yolotf.diagnosis.edit import Option
-from yolotf.diagnosis.editing import Values, spatial_options
+from yolotf.diagnosis.editing import OptionValues, spatial_options
 
 
 @spatial_options(cfg.Pool)
-def _spatial(layer: cfg.Pool) -> Values:
+def _spatial(layer: cfg.Pool) -> OptionValues:
     yield Option.STRIDE, layer.stride_x, sorted({1, 2, 3} - {layer.stride_x})
     yield Option.SIZE, layer.size, sorted({2, 3} - {layer.size})
     yield Option.PADDING, layer.padding, sorted({0, 1} - {layer.padding})
