@@ -34,17 +34,23 @@ EVERYWHERE = frozenset(
 HEAD = f"""\
 # Sections and options
 
-Every section that Darknet reads, and what becomes of its options. `tools/sections_page.py` writes
-this page from the classes in `yolotf/darknet/sections`. [Darknet's options](darknet.md) has `[net]`
-and what the two Darknets read differently.
+The sections of a cfg that yolotf supports, and what it does with each option.
+[Darknet's options](darknet.md) has the options of `[net]`, and what Darknet's forks read
+differently. To find out whether your network is supported, call `yolotf.build_model("my.cfg")`: if
+not, it raises `UnsupportedSectionError` with the section, its line and what to change.
 
-* **used**: changes what is stored or computed, here as in Darknet;
-* **kept**: Darknet uses it in training alone; `to_cfg()` writes it back. In every section these are
-  {", ".join(f"`{key}`" for key in sorted(EVERYWHERE))};
-* **refused**: such a network can be checked, and not built or run; the error is this sentence, with
-  a number or a name where it says N.
+For each section this page lists:
 
-| section | stored in the file | runs | hank-ai's Darknet has it |
+* **used** options: they change what the file stores or what the network computes, as in Darknet;
+* **kept** options: only Darknet's training uses them, and `to_cfg()` writes them back. Every
+  section has {", ".join(f"`{key}`" for key in sorted(EVERYWHERE))};
+* **refused** combinations: such a network can be inspected and checked, but not built or run. The
+  text is the error's, with N where the error has a number or a name.
+
+`parser.c:169` is the line in AlexeyAB's Darknet. `tools/sections_page.py` writes this page from the
+classes in `yolotf/darknet/sections`.
+
+| section | has numbers in the file | runs | in hank-ai's Darknet |
 |---|---|---|---|
 """
 
@@ -126,7 +132,7 @@ def page() -> str:
         stores: Callable[..., Any] = section.stored
         head = f"[`[{name}]`](#{name.lower()})" + "".join(f", `[{alias}]`" for alias in aliases)
         rows.append(
-            f"| {head} | {'yes' if stores is not Layer.stored else 'nothing'} | "
+            f"| {head} | {'yes' if stores is not Layer.stored else 'no'} | "
             f"{'yes' if section in LOWERINGS or issubclass(section, Head) else 'no'} | "
             f"{'yes' if has_section(name) else 'no'} |\n"
         )

@@ -1,4 +1,4 @@
-"""The config.pbtxt of the page on serving is that of an export."""
+"""The config.pbtxt of the page on Triton match the models they serve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yolotf
 from support.cfgs import conv, net, normalized, yolo
 from support.helpers import write_weights
 
-PAGE = Path(__file__).parents[2] / "docs/serving.md"
+PAGE = Path(__file__).parents[2] / "docs/triton.md"
 TYPES = {
     "TYPE_UINT8": tf.uint8,
     "TYPE_STRING": tf.string,
@@ -68,7 +68,7 @@ def assert_fits(named: dict[str, Any], exported: dict[str, Any]) -> None:
 
 
 def blocks() -> list[str]:
-    """The configs of the page: of both signatures of an export, and of an ONNX file."""
+    """The configs of the page: of an ONNX file, and of both signatures of an export."""
     pattern = r"```text\n((?:name: |input \[).*?)```"
     return re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -77,7 +77,7 @@ def test_every_tensor_of_the_onnx_file_is_named_with_its_type_and_shape(official
     onnx = pytest.importorskip("onnx", reason="needs onnx")
     yolotf.convert(official_tiny.weights, "yolov4-tiny", tmp_path / "model.onnx", decode=True)
     graph = onnx.load(tmp_path / "model.onnx").graph
-    _, _, block = blocks()
+    block, _, _ = blocks()
     assert 'platform: "onnxruntime_onnx"' in block
     for kind, values in (("input", graph.input), ("output", graph.output)):
         read = {}
@@ -92,7 +92,7 @@ def test_every_tensor_of_the_onnx_file_is_named_with_its_type_and_shape(official
 
 @pytest.mark.slow
 def test_every_tensor_is_named_with_its_type_and_shape(signatures):
-    plain, encoded, _ = blocks()
+    _, plain, encoded = blocks()
     served = signatures["serving_default"]
     outputs = shapes(served.structured_outputs)
     assert tensors(plain, "output").keys() == outputs.keys()

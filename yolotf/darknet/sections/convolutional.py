@@ -27,7 +27,7 @@ from yolotf.darknet.sections.antialiased import Antialiased, sharp, windows_and_
 @section("convolutional", "conv")
 @dataclass(frozen=True, kw_only=True)
 class Convolutional(Antialiased):
-    """`[convolutional]` (parser.c:169)."""
+    """`[convolutional]` (parser.c:169), with batch normalization if `batch_normalize=1`."""
 
     filters: int
     padding: int

@@ -26,7 +26,7 @@ class Dropout(Layer):
 @section("softmax", "soft")
 @dataclass(frozen=True, kw_only=True)
 class Softmax(Layer):
-    """`[softmax]`."""
+    """`[softmax]`: over all channels, or over each of `groups` groups."""
 
     groups: int
     temperature: float
@@ -70,7 +70,7 @@ class Softmax(Layer):
 @section("activation")
 @dataclass(frozen=True, kw_only=True)
 class Activation(Layer):
-    """`[activation]`."""
+    """`[activation]`: an activation function as a section."""
 
     activation: str
 
