@@ -238,7 +238,15 @@ def test_bentoml(folder, detector, images):
     (folder / "bento.py").write_text(recipe("bento.py"))
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    command = ["bentoml", "serve", "bento:DetectorService", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        "bentoml",
+        "serve",
+        "bento:DetectorService",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with serving(folder, command, f"{address}/readyz"):
 
         def ask(batch):
@@ -261,7 +269,15 @@ def test_bentoml_without_a_type_hands_over_int64(folder, images):
     content = recipe("bento.py").replace('Annotated[np.ndarray, DType("uint8")]', "np.ndarray")
     (folder / "bento.py").write_text(content)
     port = free_port()
-    command = ["bentoml", "serve", "bento:DetectorService", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        "bentoml",
+        "serve",
+        "bento:DetectorService",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with serving(folder, command, f"http://127.0.0.1:{port}/readyz") as log:
         with pytest.raises(urllib.error.HTTPError, match="500"):
             post(f"http://127.0.0.1:{port}/detect", {"images": [images[0].tolist()]})
