@@ -73,7 +73,7 @@ def test_boxes_come_in_the_order_of_darknets_sorts(seed):
     options = {"score_threshold": 0.2, "iou_threshold": 0.6, "max_boxes": 1000}
     sizes = [(64, 96)]
     (kept,) = Decoder(network)(raws, sizes[0], sizes, **options)
-    (found,) = Decoder(network, order="alexeyab")(raws, sizes[0], sizes, **options)
+    (darknet_order,) = Decoder(network, order="alexeyab")(raws, sizes[0], sizes, **options)
     (pairs,) = slow.pairs_of(network, raws, sizes[0], options["score_threshold"])
     boxes = list(dict.fromkeys(box for _, _, box in pairs))
     scores = {(boxes.index(box), class_id): score for score, class_id, box in pairs}
@@ -87,7 +87,7 @@ def test_boxes_come_in_the_order_of_darknets_sorts(seed):
         for class_id in range(slow.CLASSES)
         if (number, class_id) in scores
     ]
-    columns = zip(found.scores.tolist(), found.classes.tolist(), strict=True)
+    columns = zip(darknet_order.scores.tolist(), darknet_order.classes.tolist(), strict=True)
     ours = [(round(score, 5), class_id) for score, class_id in columns]
     assert ours == [row for row in wanted if row in here]
     assert ours != sorted(ours, reverse=True)
@@ -115,8 +115,8 @@ def test_an_order_changes_no_detection(order):
 SIZES = {"": (0, 1e10), "s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
 
 
-def slow_coco(found, truths, classes):
-    """The twelve numbers; `found` and `truths` are lists of rows of each picture."""
+def slow_coco(detections, truths, classes):
+    """COCO's twelve numbers; `detections` and `truths` hold a list of rows for each image."""
     overlaps = np.linspace(0.5, 0.95, 10)
 
     def mean(values):
@@ -125,7 +125,7 @@ def slow_coco(found, truths, classes):
 
     @cache
     def of_class(class_id, size, most, overlap):
-        return slow_coco_class(found, truths, class_id, SIZES[size], most, overlap)
+        return slow_coco_class(detections, truths, class_id, SIZES[size], most, overlap)
 
     def over(part, size="", most=100, some=overlaps):
         return mean([of_class(k, size, most, o)[part] for k in classes for o in some])
@@ -136,63 +136,67 @@ def slow_coco(found, truths, classes):
     return numbers | {f"AR{size}": over(1, size) for size in "sml"}
 
 
-def slow_coco_class(found, truths, class_id, size, most, overlap):
+def slow_coco_class(detections, truths, class_id, size, most, overlap):
     """Average precision over 101 recalls, and the last recall; -1 without a truth."""
     rows, count = [], 0
-    for some, labels in zip(found, truths, strict=True):
-        labels = [one for one in labels if one["class"] == class_id]
-        spared = [one["crowd"] or not size[0] <= one["area"] <= size[1] for one in labels]
+    for some, labels in zip(detections, truths, strict=True):
+        labels = [label for label in labels if label["class"] == class_id]
+        spared = [label["crowd"] or not size[0] <= label["area"] <= size[1] for label in labels]
         count += spared.count(False)
         order = sorted(range(len(labels)), key=spared.__getitem__)
         taken = set()
-        mine = sorted((one for one in some if one["class"] == class_id), key=lambda one: -one["p"])
-        for one in mine[:most]:
+        mine = sorted((row for row in some if row["class"] == class_id), key=lambda row: -row["p"])
+        for detection in mine[:most]:
             best, at = min(overlap, 1 - 1e-10), None
             for index in order:
                 if index in taken and not labels[index]["crowd"]:
                     continue
                 if at is not None and not spared[at] and spared[index]:
                     break
-                value = slow_overlap(one["box"], labels[index]["box"], labels[index]["crowd"])
+                value = slow_overlap(detection["box"], labels[index]["box"], labels[index]["crowd"])
                 if value >= best:
                     best, at = value, index
             if at is None:
-                area = one["box"][2] * one["box"][3]
+                area = detection["box"][2] * detection["box"][3]
                 ignored = not size[0] <= area <= size[1]
             else:
                 taken.add(at)
                 ignored = spared[at]
             if not ignored:
-                rows.append((one["p"], at is not None))
+                rows.append((detection["p"], at is not None))
     if not count:
         return -1, -1
     rows.sort(key=lambda row: -row[0])
     hits = np.cumsum([hit for _, hit in rows])
     recalls, precisions = hits / count, hits / np.arange(1, len(rows) + 1)
     points = [precisions[recalls >= wanted] for wanted in np.linspace(0, 1, 101)]
-    return sum(one.max() for one in points if len(one)) / 101, recalls[-1] if len(rows) else 0
+    return sum(reached.max() for reached in points if len(reached)) / 101, recalls[-1] if len(
+        rows
+    ) else 0
 
 
 def slow_overlap(a, b, crowd):
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    both = max(width, 0) * max(height, 0)
-    return both / (a[2] * a[3] if crowd else a[2] * a[3] + b[2] * b[3] - both)
+    intersection = max(width, 0) * max(height, 0)
+    return intersection / (a[2] * a[3] if crowd else a[2] * a[3] + b[2] * b[3] - intersection)
 
 
 def test_cocos_numbers_are_those_of_its_rules(labelled, official_tiny, tmp_path, capsys):
     pytest.importorskip("pycocotools")
     data = evaluation.read_darknet(labelled / "hard.data")
     content = {"images": [], "annotations": []}
-    content["categories"] = [{"id": 100 + k, "name": n} for k, n in enumerate(data.class_names)]
+    content["categories"] = [
+        {"id": 100 + k, "name": name} for k, name in enumerate(data.class_names)
+    ]
     truths = []
-    for number, one in enumerate(data.images):
-        with Image.open(one.path) as image:
+    for number, detection in enumerate(data.images):
+        with Image.open(detection.path) as image:
             width, height = image.size
-        about = {"id": number, "file_name": one.path.name, "width": width, "height": height}
+        about = {"id": number, "file_name": detection.path.name, "width": width, "height": height}
         content["images"].append(about)
         truths.append([])
-        for labels, crowd in ((one.truths, 0), (one.difficult, 1)):
+        for labels, crowd in ((detection.truths, 0), (detection.difficult, 1)):
             for k, (x, y, w, h) in zip(labels.classes.tolist(), labels.boxes.tolist(), strict=True):
                 w, h = w * width, h * height
                 box = [x * width - w / 2, y * height - h / 2, w, h]
@@ -219,14 +223,14 @@ def test_cocos_numbers_are_those_of_its_rules(labelled, official_tiny, tmp_path,
     detector = Detector(
         official_tiny.cfg, official_tiny.weights, score_threshold=0.001, max_boxes=2000
     )
-    found = []
+    detections = []
     for picture, about in zip(data.images, content["images"], strict=True):
-        found.append([])
-        for one in detector(picture.path):
-            cut = np.clip(one.xyxy, 0, [about["width"], about["height"]] * 2)
+        detections.append([])
+        for detection in detector(picture.path):
+            cut = np.clip(detection.xyxy, 0, [about["width"], about["height"]] * 2)
             box = [*cut[:2], *(cut[2:] - cut[:2])]
-            found[-1].append({"class": one.class_id, "p": one.score, "box": box})
-    wanted = slow_coco(found, truths, range(80))
+            detections[-1].append({"class": detection.class_id, "p": detection.score, "box": box})
+    wanted = slow_coco(detections, truths, range(80))
     assert tuple(numbers) == evaluation.COCO_NUMBERS == tuple(wanted)
     for name, value in wanted.items():
         assert numbers[name] == pytest.approx(value, abs=1e-9), name
@@ -242,7 +246,8 @@ def test_an_unlabelled_picture_costs_what_is_found_in_it(labelled, official_tiny
     )
     other = dataclasses.replace(data, images=(empty, *data.images[1:]))
     before, after = (
-        evaluation.evaluate(official_tiny.cfg, official_tiny.weights, one) for one in (data, other)
+        evaluation.evaluate(official_tiny.cfg, official_tiny.weights, data_set)
+        for data_set in (data, other)
     )
     assert after.detections == before.detections
     assert after.tp + after.fp == before.tp + before.fp

@@ -20,12 +20,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of the exporters' own
 def pictures(tmp_path):
     random = np.random.default_rng(5)
     (tmp_path / "source").mkdir()
-    found = {}
+    rows_of = {}
     for number, rows in enumerate(ROWS):
         path = tmp_path / "source" / f"street {number}.png"
         Image.fromarray(random.integers(0, 256, (48, 64, 3), np.uint8)).save(path)
-        found[path] = rows
-    return found
+        rows_of[path] = rows
+    return rows_of
 
 
 def datumaro(kind, subset="train"):
@@ -61,7 +61,7 @@ def supervision(kind):
         pytest.importorskip("supervision", reason="supervision, of the group exporters, writes it")
         import supervision as sv
 
-        found = {
+        annotations = {
             str(path): sv.Detections(
                 xyxy=np.array([[x, y, x + w, y + h] for _, x, y, w, h in rows], float),
                 class_id=np.array([k for k, *_ in rows]),
@@ -70,7 +70,7 @@ def supervision(kind):
             else sv.Detections.empty()
             for path, rows in pictures.items()
         }
-        data = sv.DetectionDataset(classes=NAMES, images=list(found), annotations=found)
+        data = sv.DetectionDataset(classes=NAMES, images=list(annotations), annotations=annotations)
         images = str(folder / "images")
         if kind == "yolo":
             data.as_yolo(images, str(folder / "labels"), str(folder / "data.yaml"))
