@@ -5,7 +5,7 @@ import pytest
 
 import yolotf
 from support import weights_files
-from support.messages import refused
+from support.messages import refused, said
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.formats.convert import convert
@@ -17,7 +17,7 @@ BACKBONES = [("yolov4-tiny", 29), ("yolov3-tiny", 15), ("yolov2-tiny", 13), ("da
 
 
 def backbone(network, layers, path):
-    end = max(one.end for one in layout.segments(network) if one.layer < layers)
+    end = max(segment.end for segment in layout.segments(network) if segment.layer < layers)
     return weights_files.write_zeros(path, 20 + end)
 
 
@@ -27,10 +27,9 @@ def test_backbone_is_not_converted_to_a_whole_network(output, file_name, tmp_pat
     name, layers = BACKBONES[0]
     network = yolotf.network(name)
     file = backbone(network, layers, tmp_path / file_name.format(name=name, layers=layers))
-    with refused(errors.SizeMismatchError) as e:
+    with refused(errors.SizeMismatchError, code="size-mismatch") as caught:
         convert(file, network, tmp_path / output)
-    assert e.value.diagnosis.causes[0].kind == "partial_backbone"
-    assert "strict=False" in str(e.value)
+    assert caught.value.diagnosis.causes[0].kind == "partial_backbone"
     assert not (tmp_path / output).exists()
 
 
@@ -44,7 +43,7 @@ def test_convert_command_refuses_backbones(name, layers, decode, tmp_path, capsy
     output = tmp_path / "x"
     code = cli.main(["convert", str(file), "--cfg", name, "-o", str(output), *decode])
     assert code == 1
-    assert "a backbone to train from, not a whole network" in capsys.readouterr().err
+    said(capsys.readouterr().err)
     assert not output.exists()
 
 
@@ -53,7 +52,9 @@ def test_safetensors_of_a_backbone_have_its_layers_alone(tmp_path):
     file = backbone(network, 29, tmp_path / "yolov4-tiny.conv.29")
     convert(file, network, tmp_path / "x.safetensors")
     names = {name.partition("/")[0] for name in safetensors.load_file(tmp_path / "x.safetensors")}
-    expected = {f"conv_{one.layer}" for one in layout.segments(network) if one.layer < 29}
+    expected = {
+        f"conv_{segment.layer}" for segment in layout.segments(network) if segment.layer < 29
+    }
     assert names == expected | {f"{name}_bn" for name in expected}
 
 

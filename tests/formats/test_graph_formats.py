@@ -22,7 +22,7 @@ from test_convert import (
 )
 
 from support.labelled_pictures import write_set
-from support.messages import refused
+from support.messages import refused, said
 from yolotf import errors, evaluation
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
@@ -45,11 +45,11 @@ def run_onnx(path, pictures):
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (picture,) = session.get_inputs()
     assert picture.name == "images"
-    found = session.run(None, {"images": np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))})
+    outputs = session.run(None, {"images": np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))})
     names = [output.name for output in session.get_outputs()]
     if names == ["boxes", "scores"]:
-        return dict(zip(names, found, strict=True))
-    return {f"output_{place}": one.transpose(0, 2, 3, 1) for place, one in enumerate(found)}
+        return dict(zip(names, outputs, strict=True))
+    return {f"output_{place}": output.transpose(0, 2, 3, 1) for place, output in enumerate(outputs)}
 
 
 def run_lite(path, pictures):
@@ -58,14 +58,14 @@ def run_lite(path, pictures):
 
 def run_saved(path, pictures):
     function = tf.saved_model.load(path).signatures["serving_default"]
-    return {name: one.numpy() for name, one in function(images=tf.constant(pictures)).items()}
+    return {name: output.numpy() for name, output in function(images=tf.constant(pictures)).items()}
 
 
 RUNNERS = {"m.onnx": run_onnx, "m.tflite": run_lite, "m": run_saved}
 
 
-def heads(found):
-    return [found[f"output_{index}"] for index in range(len(found))]
+def heads(outputs):
+    return [outputs[f"output_{index}"] for index in range(len(outputs))]
 
 
 @pytest.mark.slow
@@ -83,8 +83,8 @@ def test_onnx_for_any_size(tmp_path, weights):
     convert(weights, DETECTOR, tmp_path / "m.onnx", any_size=True)
     for size in ((32, 32), (48, 20)):
         pictures = pictures_for(DETECTOR, size=size)
-        found = heads(run_onnx(tmp_path / "m.onnx", pictures))
-        assert_close(found, reference(DETECTOR, size=size)[1](pictures))
+        actual = heads(run_onnx(tmp_path / "m.onnx", pictures))
+        assert_close(actual, reference(DETECTOR, size=size)[1](pictures))
 
 
 @pytest.mark.slow
@@ -101,8 +101,8 @@ def test_class_trees_are_written(tmp_path):
         wanted += (np.exp(group) / np.exp(group).sum()).tolist()
     for name, run in RUNNERS.items():
         convert(weights, tree, tmp_path / name)
-        (found,) = heads(run(tmp_path / name, pictures))
-        np.testing.assert_allclose(found.ravel(), wanted, atol=1e-5)
+        (actual,) = heads(run(tmp_path / name, pictures))
+        np.testing.assert_allclose(actual.ravel(), wanted, atol=1e-5)
 
 
 LOCAL = "[local]\nsize=3\npad=1\nfilters=4\nactivation=leaky\n"
@@ -126,8 +126,8 @@ def test_a_fixed_batch(name, tmp_path, weights):
     pictures = pictures_for(DETECTOR, batch=3)
     assert_close(heads(RUNNERS[name](output, pictures)), reference(DETECTOR)[1](pictures))
     if name == "m.tflite":  # the interpreter resizes its input
-        found = heads(RUNNERS[name](output, pictures[:2]))
-        assert_close(found, reference(DETECTOR)[1](pictures[:2]))
+        actual = heads(RUNNERS[name](output, pictures[:2]))
+        assert_close(actual, reference(DETECTOR)[1](pictures[:2]))
         return
     with pytest.raises(Exception, match=r"(?i)dim|shape|incompatible|expected|got"):
         RUNNERS[name](output, pictures[:2])
@@ -152,7 +152,7 @@ def decoded(raws, text):
         boxes.append(np.concatenate([centre - extent / 2, centre + extent / 2], -1))
         scores.append(sigmoid(raw[..., 4:5]) * sigmoid(raw[..., 5:]))
     return [
-        np.concatenate([one.reshape(batch, -1, one.shape[-1]) for one in parts], 1)
+        np.concatenate([part.reshape(batch, -1, part.shape[-1]) for part in parts], 1)
         for parts in (boxes, scores)
     ]
 
@@ -164,13 +164,13 @@ def test_decoding_included(name, reverse_outputs, tmp_path, weights):
     output = tmp_path / name
     convert(weights, DETECTOR, output, decode=True, reverse_outputs=reverse_outputs)
     pictures = pictures_for(DETECTOR, batch=1)
-    found = RUNNERS[name](output, pictures)
-    assert sorted(found) == ["boxes", "scores"]
+    outputs = RUNNERS[name](output, pictures)
+    assert sorted(outputs) == ["boxes", "scores"]
     boxes, scores = decoded(reference(DETECTOR)[1](pictures), DETECTOR)
     assert boxes.shape == (1, 3 * (8 * 8 + 16 * 16), 4)
     assert scores.shape == (1, 3 * (8 * 8 + 16 * 16), 2)
-    np.testing.assert_allclose(found["boxes"], boxes, rtol=2e-5, atol=2e-5)
-    np.testing.assert_allclose(found["scores"], scores, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(outputs["boxes"], boxes, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(outputs["scores"], scores, rtol=0, atol=2e-5)
 
 
 @pytest.mark.slow
@@ -189,25 +189,27 @@ def test_decoding_of_other_heads_is_that_of_the_detector(name, section, tmp_path
     output = tmp_path / name
     convert(write_weights(tmp_path, text), text, output, decode=True)
     pictures = pictures_for(text, batch=1)
-    found = RUNNERS[name](output, pictures)
+    outputs = RUNNERS[name](output, pictures)
     network = cfg.parse_cfg(text)
     wanted = decode_head(reference(text)[1](pictures)[0], network.heads[0], (32, 32))
     centre, extent = np.split(np.asarray(wanted.boxes), 2, -1)
     corners = np.concatenate([centre - extent / 2, centre + extent / 2], -1)
-    np.testing.assert_allclose(found["boxes"], corners, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(outputs["boxes"], corners, rtol=2e-5, atol=2e-5)
     scores = wanted.objectness[..., None] * wanted.probabilities
-    np.testing.assert_allclose(found["scores"], scores, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(outputs["scores"], scores, rtol=0, atol=2e-5)
 
 
 @pytest.mark.slow
 def test_decoding_for_any_size(tmp_path, weights):
     convert(weights, DETECTOR, tmp_path / "m", decode=True, any_size=True)
     pictures = pictures_for(DETECTOR, batch=2, size=(48, 20))
-    found = run_saved(tmp_path / "m", pictures)
+    outputs = run_saved(tmp_path / "m", pictures)
     wide = DETECTOR.replace("width=32", "width=20").replace("height=32", "height=48")
     raws = reference(DETECTOR, size=(48, 20))[1](pictures)
-    for one, other in zip((found["boxes"], found["scores"]), decoded(raws, wide), strict=True):
-        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
+    for output, other in zip(
+        (outputs["boxes"], outputs["scores"]), decoded(raws, wide), strict=True
+    ):
+        np.testing.assert_allclose(output, other, rtol=2e-5, atol=2e-5)
 
 
 def test_a_network_without_heads_cannot_be_decoded(tmp_path):
@@ -235,11 +237,11 @@ def test_half_precision_is_half_as_large(tmp_path, weights):
     convert(weights, DETECTOR, half, float16=True)
     assert half.stat().st_size < 0.75 * plain.stat().st_size
     images = pictures_for(DETECTOR, batch=1)
-    for one, other in zip(
+    for rounded, other in zip(
         heads(run_lite(half, images)), reference(DETECTOR)[1](images), strict=True
     ):
-        np.testing.assert_allclose(one, other, rtol=0, atol=5e-3 * np.abs(other).max())
-        assert np.abs(one - other).max() > 0
+        np.testing.assert_allclose(rounded, other, rtol=0, atol=5e-3 * np.abs(other).max())
+        assert np.abs(rounded - other).max() > 0
 
 
 @pytest.mark.slow
@@ -270,12 +272,12 @@ def test_int8_is_close_and_mostly_int8(batch, tmp_path, weights, pictures):
         assert detail["dtype"] == np.float32
     fitted = np.asarray(Image.open(pictures / "0.png"), np.float32)[None] / 255
     fitted = np.repeat(fitted, batch or 1, 0)
-    for one, other in zip(
+    for rounded, other in zip(
         heads(run_lite(output, fitted)), reference(DETECTOR)[1](fitted), strict=True
     ):
-        error = np.abs(one - other)
+        error = np.abs(rounded - other)
         assert error.mean() < 0.05 * other.std(), "8 bits of the range in every layer"
-        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.99
+        assert np.corrcoef(rounded.ravel(), other.ravel())[0, 1] > 0.99
 
 
 @pytest.mark.slow
@@ -361,7 +363,7 @@ def test_options_of_other_formats_are_refused_first(name, options, tmp_path, wei
 def test_without_onnx_the_extra_is_named_before_any_work(tmp_path, monkeypatch, weights):
     import sys
 
-    for name in [one for one in sys.modules if one.split(".")[0] == "onnx"]:
+    for name in [module for module in sys.modules if module.split(".")[0] == "onnx"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnx", None)
     stages = []
@@ -376,24 +378,25 @@ def test_the_command_has_the_options(tmp_path, weights, pictures, capsys):
     output = tmp_path / "m.tflite"
     common = ["convert", str(weights), "--cfg", str(tmp_path / "net.cfg"), "-o", str(output)]
     assert cli.main([*common, "--int8", str(pictures), "--batch", "2", "--decode"]) == 0
-    assert "calibrating ...\nwriting ...\n" in capsys.readouterr().err
-    found = run_lite(output, pictures_for(DETECTOR, batch=2))
-    assert found["boxes"].shape == (2, 960, 4)
+    said(capsys.readouterr().err)
+    outputs = run_lite(output, pictures_for(DETECTOR, batch=2))
+    assert outputs["boxes"].shape == (2, 960, 4)
     assert cli.main([*common, "--overwrite", "--fp16"]) == 0
+    capsys.readouterr()
     assert cli.main([*common, "--overwrite", "--fp16", "--int8", str(pictures)]) == 2
-    assert "exclude each other" in capsys.readouterr().err
+    said(capsys.readouterr().err)
 
 
-def detections_of(found, names, score=0.25, iou=0.45):
+def detections_of(outputs, names, score=0.25, iou=0.45):
     """Thresholds and plain greedy suppression, class by class."""
     rows = []
-    boxes, scores = found["boxes"][0], found["scores"][0]
+    boxes, scores = outputs["boxes"][0], outputs["scores"][0]
     for class_id in range(scores.shape[1]):
-        order = [one for one in np.argsort(-scores[:, class_id]) if scores[one, class_id] > score]
+        order = [row for row in np.argsort(-scores[:, class_id]) if scores[row, class_id] > score]
         while order:
             best, *order = order
             rows.append((boxes[best], scores[best, class_id], class_id))
-            order = [one for one in order if overlap(boxes[best], boxes[one]) <= iou]
+            order = [row for row in order if overlap(boxes[best], boxes[row]) <= iou]
     rows.sort(key=lambda row: -row[1])
     columns = [np.array(column, np.float32) for column in zip(*rows, strict=True)]
     return Detections.of(columns[0], columns[1], columns[2].astype(np.int32), names)
@@ -401,8 +404,8 @@ def detections_of(found, names, score=0.25, iou=0.45):
 
 def overlap(a, b):
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    both = np.prod(np.maximum(high - low, 0))
-    return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
+    intersection = np.prod(np.maximum(high - low, 0))
+    return intersection / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - intersection)
 
 
 @pytest.mark.slow
@@ -413,26 +416,27 @@ def test_int8_costs_little_of_the_score(official_tiny, tmp_path):
     text = official_tiny.cfg.read_text().replace("nms_kind=greedynms", "nms_kind=default")
     network = cfg.parse_cfg(text)
     asked = {"float32": {}, "int8": {"int8": folder}}
-    found = {name: [] for name in asked}
+    detected = {name: [] for name in asked}
     for name, options in asked.items():
         path = tmp_path / f"{name}.tflite"
         convert(official_tiny.weights, network, path, decode=True, **options)
         runner = tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")
-        for one in data.images:
-            with Image.open(one.path) as image:
+        for annotated in data.images:
+            with Image.open(annotated.path) as image:
                 pixels = np.asarray(image.convert("RGB"))
             answer = runner(images=fit(tf.constant(pixels[None]), (416, 416), letter_box=False))
             # Boxes are relative, so that every picture is one pixel.
-            found[name].append((detections_of(answer, data.class_names, score=0.005), (1, 1)))
+            detected[name].append((detections_of(answer, data.class_names, score=0.005), (1, 1)))
     assert (tmp_path / "int8.tflite").stat().st_size < 7_000_000
     scores = {
-        name: evaluation.score(some, data.images, data.class_names) for name, some in found.items()
+        name: evaluation.score(some, data.images, data.class_names)
+        for name, some in detected.items()
     }
     scores["own"] = evaluation.evaluate(network, official_tiny.weights, data)
-    labelled = [one.class_id for one in scores["own"].classes if one.truths]
+    labelled = [counts.class_id for counts in scores["own"].classes if counts.truths]
     mean = {
-        name: np.mean([one.classes[class_id].ap for class_id in labelled])
-        for name, one in scores.items()
+        name: np.mean([score.classes[class_id].ap for class_id in labelled])
+        for name, score in scores.items()
     }
     assert mean["own"] > 0.5
     assert abs(mean["float32"] - mean["own"]) < 1e-3

@@ -60,8 +60,8 @@ def test_networks_without_layers_of_its_own_need_no_yolotf(tmp_path):
         [sys.executable, "-c", code, *paths], check=True, capture_output=True, text=True
     )
     for line in done.stdout.split():
-        found = np.frombuffer(bytes.fromhex(line), np.float32).reshape(1, 1, 1, 6)
-        assert_close([found], reference(STOCK)[1](picture))
+        output = np.frombuffer(bytes.fromhex(line), np.float32).reshape(1, 1, 1, 6)
+        assert_close([output], reference(STOCK)[1](picture))
 
 
 def test_others_say_what_to_import(tmp_path, capsys):
@@ -82,19 +82,19 @@ def configurations(path):
     else:
         with h5py.File(path) as file:
             model = json.loads(file.attrs["model_config"])
-    found = {}
+    by_class = {}
 
     def look(value):
         if isinstance(value, dict):
             if {"class_name", "config"} <= value.keys():
-                found.setdefault(value["class_name"], []).append(value["config"])
+                by_class.setdefault(value["class_name"], []).append(value["config"])
             value = list(value.values())
         if isinstance(value, list):
-            for one in value:
-                look(one)
+            for inner in value:
+                look(inner)
 
     look(model)
-    return model["config"], found
+    return model["config"], by_class
 
 
 # What Keras 3.3.3 wrote.
@@ -122,10 +122,10 @@ def test_configurations_have_no_key_that_keras_3_3_does_not_know(kind, tmp_path)
     output = tmp_path / f"m{kind}"
     done = convert(write_weights(tmp_path, REST), REST, output)
     assert str(done).endswith(" s; for Keras 3.4 or later")
-    _, found = configurations(output)
-    assert {"BatchNormalization", "Dense"} <= found.keys()
-    for name in KEYS_OF_KERAS_3_3.keys() & found.keys():
-        for config in found[name]:
+    _, by_class = configurations(output)
+    assert {"BatchNormalization", "Dense"} <= by_class.keys()
+    for name in KEYS_OF_KERAS_3_3.keys() & by_class.keys():
+        for config in by_class[name]:
             assert config.keys() <= KEYS_OF_KERAS_3_3[name], name
 
 
@@ -137,11 +137,11 @@ def test_keras_3_3_finds_input_and_outputs_in_lists(kind, tmp_path):
     assert str(done).endswith(" s; for Keras 3.1 or later")
     model, _ = configurations(output)
     for key in ("input_layers", "output_layers"):
-        assert all(len(one) == 3 for one in model[key])
+        assert all(len(node) == 3 for node in model[key])
     # Today's Keras reads it, too.
     pictures = pictures_for(REST)
-    found = keras().models.load_model(output, compile=False)(tf.constant(pictures))
-    assert_close([np.asarray(found)], reference(REST)[1](pictures))
+    heads = keras().models.load_model(output, compile=False)(tf.constant(pictures))
+    assert_close([np.asarray(heads)], reference(REST)[1](pictures))
 
 
 def test_the_option_is_for_keras_files(tmp_path):

@@ -97,11 +97,11 @@ def wide_weights(folder, factor):
     """A file for WIDE whose layers get numbers as large as those of real networks."""
     content = numpy_loader.random_file(WIDE)
     arrays = {
-        one: values * factor if one.role == "gamma" else values
-        for one, values in numpy_loader.arrays(WIDE, content).items()
+        array: values * factor if array.role == "gamma" else values
+        for array, values in numpy_loader.arrays(WIDE, content).items()
     }
     path = folder / "wide.weights"
-    path.write_bytes(content[:20] + b"".join(one.tobytes() for one in arrays.values()))
+    path.write_bytes(content[:20] + b"".join(values.tobytes() for values in arrays.values()))
     return path
 
 
@@ -125,7 +125,7 @@ def test_int8_only_has_no_other_type(tmp_path, photographs):
     output = tmp_path / "m.tflite"
     convert(write_weights(tmp_path, MISH), MISH, output, int8=photographs, int8_only=True)
     interpreter = tf.lite.Interpreter(str(output))
-    kinds = {one["dtype"] for one in interpreter.get_tensor_details()}
+    kinds = {tensor["dtype"] for tensor in interpreter.get_tensor_details()}
     assert kinds <= {np.int8, np.int32}, "int32: biases and shapes"
     (image,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
     assert (image["dtype"], answer["dtype"]) == (np.int8, np.int8)
@@ -168,8 +168,8 @@ def test_another_batch_can_be_asked_for(tmp_path):
         interpreter.allocate_tensors()
         interpreter.set_tensor(image["index"], pictures)
         interpreter.invoke()
-        found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-        assert_close([found], reference(text)[1](pictures))
+        answer = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        assert_close([answer], reference(text)[1](pictures))
 
 
 @pytest.mark.slow
@@ -178,9 +178,9 @@ def test_another_batch_of_boxes_can_be_asked_for(tmp_path):
     convert(weights, DETECTOR, tmp_path / "m.tflite", decode=True)
     runner = tf.lite.Interpreter(str(tmp_path / "m.tflite")).get_signature_runner()
     pictures = pictures_for(DETECTOR, batch=2)
-    found = [runner(images=one[None]) for one in pictures]
+    answers = [runner(images=picture[None]) for picture in pictures]
     for name, values in runner(images=pictures).items():
-        expected = np.concatenate([one[name] for one in found])
+        expected = np.concatenate([answer[name] for answer in answers])
         np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -196,20 +196,20 @@ def test_litert_has_outputs_in_order_and_by_name(reverse_outputs, tmp_path):
     if reverse_outputs:
         names, expected = names[::-1], expected[::-1]
     interpreter = litert.Interpreter(str(output))
-    assert [one["name"] for one in interpreter.get_input_details()] == ["images"]
-    assert [one["name"] for one in interpreter.get_output_details()] == names
+    assert [tensor["name"] for tensor in interpreter.get_input_details()] == ["images"]
+    assert [tensor["name"] for tensor in interpreter.get_output_details()] == names
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pictures)
     interpreter.invoke()
     details = interpreter.get_output_details()
-    assert_close([interpreter.get_tensor(one["index"]) for one in details], expected)
+    assert_close([interpreter.get_tensor(tensor["index"]) for tensor in details], expected)
     compiled = CompiledModel.from_file(str(output))
     inputs, outputs = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
     inputs[0].write(pictures)
     compiled.run_by_index(0, inputs, outputs)
     pairs = zip(outputs, expected, strict=True)
     assert_close(
-        [one.read(like.size, np.float32).reshape(like.shape) for one, like in pairs], expected
+        [file.read(like.size, np.float32).reshape(like.shape) for file, like in pairs], expected
     )
 
 
@@ -219,7 +219,7 @@ def test_openvino_reads_it(tmp_path):
     convert(write_weights(tmp_path, DETECTOR), DETECTOR, tmp_path / "m.tflite")
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(tmp_path / "m.tflite", "CPU", options)
-    assert [one.any_name for one in compiled.outputs] == ["conv_8", "conv_13"]
+    assert [output.any_name for output in compiled.outputs] == ["conv_8", "conv_13"]
     pictures = pictures_for(DETECTOR, batch=2)
     assert_close(list(compiled(pictures).values()), reference(DETECTOR)[1](pictures))
 
@@ -253,12 +253,12 @@ def listed_files(metadata):
     root = flatbuffers.table.Table(metadata, start)
     assert text(root, 0) == "cfg"
     files = root.Offset(4 + 2 * 6)
-    found = []
+    listed = []
     for place in range(root.VectorLen(files)):
         file = flatbuffers.table.Table(metadata, root.Indirect(root.Vector(files) + 4 * place))
         kind = file.Get(flatbuffers.number_types.Int8Flags, file.Pos + file.Offset(4 + 2 * 2))
-        found.append((text(file, 0), text(file, 1), kind))
-    return found
+        listed.append((text(file, 0), text(file, 1), kind))
+    return listed
 
 
 SUPPORT = os.environ.get("YOLOTF_LITE_SUPPORT")
@@ -287,7 +287,7 @@ def test_tflite_support_shows_the_metadata(tmp_path):
         pytest.skip(f"tflite-support: {done.stdout.strip()}")
     assert done.returncode == 0, done.stderr
     shown, files = json.loads(done.stdout)
-    assert [(one["name"], one["type"]) for one in shown["associated_files"]] == [
+    assert [(file["name"], file["type"]) for file in shown["associated_files"]] == [
         ("model.cfg", "DESCRIPTIONS"),
         ("classes.names", "TENSOR_AXIS_LABELS"),
     ]
@@ -306,7 +306,7 @@ def test_the_cfg_and_class_names_are_in_the_file(tmp_path):
     assert parse_cfg(text).with_classes(2).to_cfg() == parse_cfg(DETECTOR).to_cfg()
     model = schema.Model.GetRootAs(output.read_bytes())
     entries = [model.Metadata(number) for number in range(model.MetadataLength())]
-    (entry,) = (one for one in entries if one.Name() == b"TFLITE_METADATA")
+    (entry,) = (candidate for candidate in entries if candidate.Name() == b"TFLITE_METADATA")
     metadata = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
     assert metadata[4:8] == b"M001"
     assert listed_files(metadata) == [

@@ -12,6 +12,7 @@ import tensorflow as tf
 import yolotf
 from support.cfgs import conv, net, normalized, section, yolo
 from support.helpers import write_weights
+from support.messages import said
 from yolotf.cli.commands import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
@@ -34,14 +35,14 @@ def run(path: Path, images: Any) -> list[Any]:
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
     interpreter.invoke()
-    return [interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()]
+    return [interpreter.get_tensor(tensor["index"]) for tensor in interpreter.get_output_details()]
 
 
-def overlap(one: Any, other: Any) -> float:
+def overlap(box: Any, other: Any) -> float:
     """Intersection over union of two boxes."""
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
     inside = float(np.prod(np.maximum(sides, 0)))
-    return inside / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - inside)
+    return inside / (np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - inside)
 
 
 def by_hand(boxes: Any, scores: Any) -> list[tuple[Any, int, float]]:
@@ -91,20 +92,14 @@ def test_detections_are_those_suppressed_by_hand(seed, files):
 
 def test_outputs_are_in_the_order_of_the_sample(files):
     interpreter = tf.lite.Interpreter(str(files / "found.tflite"))
-    names = [one["name"] for one in interpreter.get_output_details()]
+    names = [tensor["name"] for tensor in interpreter.get_output_details()]
     assert names == ["locations", "classes", "scores", "count"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--batch", "2"], "suppress takes one image at once"),
-        (["--fp16"], "float16 and suppress exclude each other"),
-    ],
-)
-def test_what_detections_cannot_be_is_refused(options, message, files, capsys):
+@pytest.mark.parametrize("options", [["--batch", "2"], ["--fp16"]], ids=" ".join)
+def test_options_that_suppress_excludes_are_refused(options, files, capsys):
     given = [str(files / "a.weights"), "--cfg", str(files / "a.cfg")]
     output = ["-o", str(files / "other.tflite")]
     assert main(["convert", *given, *output, "--suppress", *options]) == 2
-    assert message in capsys.readouterr().err
+    said(capsys.readouterr().err)
     assert not (files / "other.tflite").exists()
