@@ -35,9 +35,9 @@ def test_every_head_decodes_like_darknets_loops(name, dynamic):
         input_signature=[tf.TensorSpec(shape), tf.TensorSpec([2], tf.int32)],
     )(raw, [64, 96])
     expected = slow_decode(raw, head, 64, 96)
-    for part, found in enumerate(decoded):
-        wanted = np.array([[one[part] for one in picture] for picture in expected])
-        np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-6)
+    for part, actual in enumerate(decoded):
+        wanted = np.array([[box[part] for box in picture] for picture in expected])
+        np.testing.assert_allclose(actual, wanted, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -48,11 +48,11 @@ def test_static_shapes_stay_known_while_tracing():
     @tf.function(input_signature=[tf.TensorSpec([None, *network.heads[0].input_shape])])
     def trace(raw):
         shapes["boxes"] = decode.decode_head(raw, network.heads[0], (64, 96)).boxes.shape
-        found = decode.find_detections(
+        detections = decode.find_detections(
             [raw], network, (64, 96), score_threshold=0.25, iou_threshold=0.45, max_boxes=7
         )
-        shapes["found"] = found.boxes.shape
-        return found.counts
+        shapes["found"] = detections.boxes.shape
+        return detections.counts
 
     trace.get_concrete_function()
     assert shapes["boxes"].as_list() == [None, 2 * 3 * 2, 4]
@@ -75,8 +75,8 @@ def test_version_1_detection_layer_decodes_like_darknets_loops(softmax, sqrt):
         x = raw[b].astype(float)
         for cell in range(side * side):
             numbers = list(x[cell * classes : (cell + 1) * classes])
-            for n in range(num):
-                index = cell * num + n
+            for anchor in range(num):
+                index = cell * num + anchor
                 box = x[side * side * (classes + num) + 4 * index :][:4]
                 power = 2 if sqrt else 1
                 wanted = (
@@ -109,14 +109,16 @@ def test_a_convolution_before_a_version_1_head_is_flattened_channels_first():
 def test_candidates_are_the_pairs_above_the_threshold(name):
     network = network_of(HEADS[name], yolo("nms_kind=greedynms"))
     raws = raw_for(network, batch=3, seed=3)
-    found = decode.find_candidates(raws, network, (64, 96), score_threshold=0.2)
+    candidates = decode.find_candidates(raws, network, (64, 96), score_threshold=0.2)
     expected = pairs_of(network, raws, (64, 96), 0.2)
     assert sum(map(len, expected)) > 20
     for number, pairs in enumerate(expected):
-        mine = np.flatnonzero(found.pictures == number)
-        assert found.classes.numpy()[mine].tolist() == [pair[1] for pair in pairs]
-        np.testing.assert_allclose(found.scores.numpy()[mine], [p[0] for p in pairs], rtol=1e-5)
-        np.testing.assert_allclose(found.boxes.numpy()[mine], [p[2] for p in pairs], rtol=1e-5)
+        mine = np.flatnonzero(candidates.pictures == number)
+        assert candidates.classes.numpy()[mine].tolist() == [pair[1] for pair in pairs]
+        np.testing.assert_allclose(
+            candidates.scores.numpy()[mine], [p[0] for p in pairs], rtol=1e-5
+        )
+        np.testing.assert_allclose(candidates.boxes.numpy()[mine], [p[2] for p in pairs], rtol=1e-5)
 
 
 def test_low_objectness_rules_a_yolo_box_out_whatever_its_classes_say():
@@ -124,16 +126,16 @@ def test_low_objectness_rules_a_yolo_box_out_whatever_its_classes_say():
     network = network_of(yolo("new_coords=1", anchors="9,9", mask="0"), height=32, width=32)
     raw = np.zeros((1, 1, 1, 9), np.float32)
     raw[..., 4], raw[..., 5] = 0.2, 4.0
-    found = decode.find_candidates([raw], network, (32, 32), score_threshold=0.25)
-    assert found.scores.shape[0] == 0
+    candidates = decode.find_candidates([raw], network, (32, 32), score_threshold=0.25)
+    assert candidates.scores.shape[0] == 0
 
 
 def test_a_region_box_without_softmax_counts_by_the_product_alone():
     network = network_of(region("softmax=0"), height=32, width=32)
     raw = np.zeros((1, 1, 1, 18), np.float32)
     raw[..., 4], raw[..., 5] = math.log(0.2 / 0.8), 4.0
-    found = decode.find_candidates([raw], network, (32, 32), score_threshold=0.25)
-    np.testing.assert_allclose(found.scores, [0.8], rtol=1e-5)
+    candidates = decode.find_candidates([raw], network, (32, 32), score_threshold=0.25)
+    np.testing.assert_allclose(candidates.scores, [0.8], rtol=1e-5)
 
 
 def test_classfix_minus_one_drops_region_boxes_of_low_objectness():
@@ -141,8 +143,8 @@ def test_classfix_minus_one_drops_region_boxes_of_low_objectness():
     raw[..., 4], raw[..., 13] = math.log(0.49 / 0.51), math.log(0.51 / 0.49)
     for extra, count in (("softmax=1", 8), ("softmax=1\nclassfix=-1", 4)):
         network = network_of(region(extra), height=32, width=32)
-        found = decode.find_candidates([raw], network, (32, 32), score_threshold=0.1)
-        assert found.scores.shape[0] == count
+        candidates = decode.find_candidates([raw], network, (32, 32), score_threshold=0.1)
+        assert candidates.scores.shape[0] == count
 
 
 def crowd(seed, count, classes=3):
@@ -186,20 +188,20 @@ def test_suppression_leaves_what_the_greedy_loop_leaves(kind, beta, threshold):
     # Empty, small, exactly one tile, and several tiles.
     sizes = (0, 1, 40, 128, 129, 700)
     crowds = [crowd(seed, size) for seed, size in enumerate(sizes)]
-    found = suppress_crowds(crowds, decode.Suppression(kind, beta), threshold, 700)
+    kept = suppress_crowds(crowds, decode.Suppression(kind, beta), threshold, 700)
     longest = 0
     for number, (boxes, classes, scores) in enumerate(crowds):
         pairs = list(zip(scores.tolist(), classes.tolist(), boxes.tolist(), strict=True))
         expected = slow_suppress(pairs, threshold, kind, beta)
         longest = max(longest, len(expected))
-        assert found.counts[number] == len(expected)
+        assert kept.counts[number] == len(expected)
         rows = slice(0, len(expected))
-        np.testing.assert_array_equal(found.scores[number, rows], [p[0] for p in expected])
-        np.testing.assert_array_equal(found.classes[number, rows], [p[1] for p in expected])
+        np.testing.assert_array_equal(kept.scores[number, rows], [p[0] for p in expected])
+        np.testing.assert_array_equal(kept.classes[number, rows], [p[1] for p in expected])
         np.testing.assert_array_equal(
-            found.boxes[number, rows], np.reshape([p[2] for p in expected], (-1, 4))
+            kept.boxes[number, rows], np.reshape([p[2] for p in expected], (-1, 4))
         )
-        for column in (found.boxes, found.scores, found.classes):
+        for column in (kept.boxes, kept.scores, kept.classes):
             assert not np.any(column[number, len(expected) :])
     assert 20 < longest < 700
 
@@ -230,8 +232,8 @@ def test_boxes_without_extent_exclude_nothing():
     boxes = np.array([[0.5, 0.5, 0, 0]] * 2, np.float32)
     crowds = [(boxes, np.zeros(2, np.int32), np.array([0.9, 0.8], np.float32))]
     for kind in ("default", "greedynms", "diounms"):
-        found = suppress_crowds(crowds, decode.Suppression(kind, 0.6), 0.45, 4)
-        assert found.counts[0] == 2
+        kept = suppress_crowds(crowds, decode.Suppression(kind, 0.6), 0.45, 4)
+        assert kept.counts[0] == 2
 
 
 def test_equal_overlap_is_not_above_the_threshold():
@@ -262,17 +264,19 @@ def test_from_raw_heads_to_detections_of_a_batch(kind):
     network = network_of(yolo(f"nms_kind={kind}\nbeta_nms=0.4"), yolo(f"nms_kind={kind}"))
     raws = raw_for(network, batch=4, seed=8, scale=2)
     raws[0][1], raws[1][1] = -20, -20  # nothing in the second picture
-    found = decode.find_detections(
+    detections = decode.find_detections(
         raws, network, (64, 96), score_threshold=0.15, iou_threshold=0.3, max_boxes=200
     )
     for number, pairs in enumerate(pairs_of(network, raws, (64, 96), 0.15)):
         expected = slow_suppress(pairs, 0.3, kind, 0.6)
-        assert found.counts[number] == len(expected)
+        assert detections.counts[number] == len(expected)
         rows = slice(0, len(expected))
-        np.testing.assert_allclose(found.scores[number, rows], [p[0] for p in expected], rtol=1e-5)
-        np.testing.assert_array_equal(found.classes[number, rows], [p[1] for p in expected])
-    assert found.counts[1] == 0
-    assert min(found.counts[0], found.counts[2], found.counts[3]) > 3
+        np.testing.assert_allclose(
+            detections.scores[number, rows], [p[0] for p in expected], rtol=1e-5
+        )
+        np.testing.assert_array_equal(detections.classes[number, rows], [p[1] for p in expected])
+    assert detections.counts[1] == 0
+    assert min(detections.counts[0], detections.counts[2], detections.counts[3]) > 3
 
 
 @pytest.mark.parametrize("picture", [(480, 640), (640, 480), (333, 1000), (7, 5), (64, 96)])
@@ -293,11 +297,11 @@ def test_letter_box_is_undone_as_darknet_does(picture):
     ]
     size = decode.letter_box_size([picture], (net_height, net_width))
     assert size.numpy().tolist() == [[inner_height, inner_width]]
-    found = decode.undo_letter_box(
+    boxes_in_pixels = decode.undo_letter_box(
         tf.constant([seen], tf.float32), tf.constant([picture]), (64, 96)
     )
-    np.testing.assert_allclose(found, [box], rtol=1e-5)
-    corners = decode.to_corners(found, [picture])
+    np.testing.assert_allclose(boxes_in_pixels, [box], rtol=1e-5)
+    corners = decode.to_corners(boxes_in_pixels, [picture])
     np.testing.assert_allclose(
         corners,
         [[0.2 * width, 0.35 * height, 0.4 * width, 0.85 * height]],
@@ -318,7 +322,7 @@ def test_letter_boxed_networks_suppress_in_the_pictures_proportions():
         head = yolo("nms_kind=greedynms", anchors="30,30", mask="0")
         network = network_of(head, height=32, width=64, net=f"letter_box={letter_box}")
         for picture in ((32, 64), (32, 1600)):
-            found = decode.find_detections(
+            detections = decode.find_detections(
                 [raw],
                 network,
                 (32, 64),
@@ -327,7 +331,7 @@ def test_letter_boxed_networks_suppress_in_the_pictures_proportions():
                 max_boxes=5,
                 image_sizes=tf.constant([picture]),
             )
-            counts[letter_box, picture[1]] = int(found.counts[0])
+            counts[letter_box, picture[1]] = int(detections.counts[0])
     assert counts == {(0, 64): 2, (0, 1600): 2, (1, 64): 2, (1, 1600): 1}
 
 

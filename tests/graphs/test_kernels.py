@@ -22,8 +22,8 @@ def processor(monkeypatch):
 
 
 def chosen(enabled=True, right=True):
-    found = onednn.kernels(enabled, lambda: right)
-    return found.name, found.fused, found.optimized, found.reason
+    kernels = onednn.kernels(enabled, lambda: right)
+    return kernels.name, kernels.fused, kernels.optimized, kernels.reason
 
 
 def test_with_avx512_convolutions_are_fused(processor):
@@ -90,6 +90,6 @@ def test_an_operation_that_is_not_right_is_not_taken(processor):
 
 def test_with_a_gpu_graphs_hold_standard_operations(monkeypatch):
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
-    found = tf_operations.kernels.__wrapped__()
-    assert not found.fused
-    assert found.optimized
+    kernels = tf_operations.kernels.__wrapped__()
+    assert not kernels.fused
+    assert kernels.optimized

@@ -62,10 +62,10 @@ def test_mish_by_exp_is_mish_for_any_number():
             [-1e30, 1e30, 0],
         ]
     ).astype(np.float32)
-    found = activations.mish_by_exp(tf.raw_ops, tf.constant(x)).numpy()
+    actual = activations.mish_by_exp(tf.raw_ops, tf.constant(x)).numpy()
     exact = x.astype(np.float64)
     exact = exact * np.tanh(np.logaddexp(0, exact))
-    np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(actual, exact, rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize(

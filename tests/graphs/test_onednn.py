@@ -33,14 +33,14 @@ def test_it_is_not_taken_for_right_where_it_is_not(monkeypatch):
     assert not tf_operations.matches_reference()
 
 
-@pytest.mark.parametrize("what", ["it passes", "it fails", "no such op"])
-def test_of_a_tensorflow_the_tests_do_not_know_it_is_tried_first(what, monkeypatch):
+@pytest.mark.parametrize("outcome", ["it passes", "it fails", "no such op"])
+def test_of_a_tensorflow_the_tests_do_not_know_it_is_tried_first(outcome, monkeypatch):
     monkeypatch.setattr(tf, "__version__", "2.99.0")
-    if what == "it fails":
+    if outcome == "it fails":
         monkeypatch.setattr(tf_operations, "matches_reference", lambda: False)
-    if what == "no such op":
+    if outcome == "no such op":
         monkeypatch.setattr(onednn, "OPERATION", "_MklNativeFusedConv9D")
-    assert tf_operations.kernels.__wrapped__().fused == (what == "it passes")
+    assert tf_operations.kernels.__wrapped__().fused == (outcome == "it passes")
 
 
 def layers(filters=512, size=3, extra=""):
@@ -92,10 +92,10 @@ def test_blocks_compute_what_one_kernel_does(name, tmp_path):
     for key, value in ours.hwio_weights().items():
         np.testing.assert_array_equal(value, plain.stored[key].numpy())
     pictures = np.random.default_rng(1).random((2, 5, 6, 3), np.float32)
-    found = tf.function(ours, autograph=False)(pictures)[0].numpy()
-    assert np.ptp(found) > 0
+    actual = tf.function(ours, autograph=False)(pictures)[0].numpy()
+    assert np.ptp(actual) > 0
     for expected in (tf.function(plain, autograph=False)(pictures)[0], ours(pictures)[0]):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(found).max())
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(actual).max())
 
 
 def test_every_activation_is_the_standard_one(tmp_path):
