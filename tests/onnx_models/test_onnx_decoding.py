@@ -45,11 +45,11 @@ def decoded(heads, network, size):
     tree = tree_of_heads(network)
     boxes, scores = [], []
     for raw, head in zip(heads, network.heads, strict=True):
-        found = decode_head(raw.transpose(0, 2, 3, 1), head, size, tree)
-        centre, extent = np.split(np.asarray(found.boxes), 2, -1)
+        decoded = decode_head(raw.transpose(0, 2, 3, 1), head, size, tree)
+        centre, extent = np.split(np.asarray(decoded.boxes), 2, -1)
         boxes.append(np.concatenate([centre - extent / 2, centre + extent / 2], -1))
-        objectness = np.asarray(found.objectness)[..., None]
-        scores.append(np.asarray(found.probabilities) * (1 if tree else objectness))
+        objectness = np.asarray(decoded.objectness)[..., None]
+        scores.append(np.asarray(decoded.probabilities) * (1 if tree else objectness))
     return np.concatenate(boxes, 1), np.concatenate(scores, 1)
 
 
@@ -64,16 +64,16 @@ def test_boxes_and_scores_are_those_of_the_functions(name, network, tmp_path):
     heads = list(by_onnxruntime(raw, pictures).values())
     boxes, scores = decoded(heads, network, network.input_shape[:2])
     shapes = {
-        one.name: [dim.dim_param or dim.dim_value for dim in one.type.tensor_type.shape.dim]
-        for one in onnx.load(path).graph.output
+        tensor.name: [dim.dim_param or dim.dim_value for dim in tensor.type.tensor_type.shape.dim]
+        for tensor in onnx.load(path).graph.output
     }
     assert shapes == {"boxes": ["batch", *boxes.shape[1:]], "scores": ["batch", *scores.shape[1:]]}
     likely = np.abs(boxes) < 10  # sides grow as exp, and with them what engines round off
     assert likely.mean() > 0.5
     for engine in (by_onnxruntime, by_openvino):
-        found = engine(path, pictures)
-        np.testing.assert_allclose(found["boxes"][likely], boxes[likely], rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(found["scores"], scores, **CLOSE)
+        outputs = engine(path, pictures)
+        np.testing.assert_allclose(outputs["boxes"][likely], boxes[likely], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(outputs["scores"], scores, **CLOSE)
 
 
 @pytest.mark.slow
@@ -90,9 +90,9 @@ def test_boxes_of_pictures_of_any_size(text, tmp_path):
         pictures = pictures_for(network)
         boxes, scores = decoded(list(by_onnxruntime(raw, pictures).values()), network, size)
         for engine in (by_onnxruntime, by_openvino):
-            found = engine(path, pictures)
-            np.testing.assert_allclose(found["boxes"], boxes, **CLOSE)
-            np.testing.assert_allclose(found["scores"], scores, **CLOSE)
+            outputs = engine(path, pictures)
+            np.testing.assert_allclose(outputs["boxes"], boxes, **CLOSE)
+            np.testing.assert_allclose(outputs["scores"], scores, **CLOSE)
 
 
 def test_class_trees_are_decoded(tmp_path):
@@ -107,9 +107,9 @@ def test_class_trees_are_decoded(tmp_path):
     boxes, scores = decoded(list(by_onnxruntime(raw, pictures).values()), network, (32, 32))
     assert 0 < (scores > 0).sum() <= len(scores[0]) * len(scores)
     for engine in (by_onnxruntime, by_openvino):
-        found = engine(path, pictures)
-        np.testing.assert_allclose(found["boxes"], boxes, **CLOSE)
-        np.testing.assert_allclose(found["scores"], scores, **CLOSE)
+        outputs = engine(path, pictures)
+        np.testing.assert_allclose(outputs["boxes"], boxes, **CLOSE)
+        np.testing.assert_allclose(outputs["scores"], scores, **CLOSE)
 
 
 def test_suppressed_detections_are_those_of_the_decoder(tmp_path):
@@ -123,24 +123,24 @@ def test_suppressed_detections_are_those_of_the_decoder(tmp_path):
     heads = list(by_onnxruntime(raw, pictures).values())
     size = tuple(network.input_shape[:2])
     expected = Decoder(network, Suppression("default", 0.6))(
-        [np.ascontiguousarray(one.transpose(0, 2, 3, 1)) for one in heads],
+        [np.ascontiguousarray(head.transpose(0, 2, 3, 1)) for head in heads],
         size,
         [size] * 3,
         score_threshold=0.2,
         iou_threshold=0.3,
         max_boxes=10_000,
     )
-    assert all(len(one.scores) > 20 for one in expected)
+    assert all(len(detections.scores) > 20 for detections in expected)
     for engine in (by_onnxruntime, by_openvino):
-        found = engine(path, pictures)
+        outputs = engine(path, pictures)
         for picture, wanted in enumerate(expected):
-            mine = found["pictures"] == picture
-            order = np.argsort(-found["scores"][mine], kind="stable")
-            np.testing.assert_array_equal(found["classes"][mine][order], wanted.classes)
-            np.testing.assert_allclose(found["scores"][mine][order], wanted.scores, **CLOSE)
+            mine = outputs["pictures"] == picture
+            order = np.argsort(-outputs["scores"][mine], kind="stable")
+            np.testing.assert_array_equal(outputs["classes"][mine][order], wanted.classes)
+            np.testing.assert_allclose(outputs["scores"][mine][order], wanted.scores, **CLOSE)
             scale = np.array([size[1], size[0]] * 2)
             np.testing.assert_allclose(
-                found["boxes"][mine][order] * scale, wanted.boxes, rtol=2e-5, atol=2e-3
+                outputs["boxes"][mine][order] * scale, wanted.boxes, rtol=2e-5, atol=2e-3
             )
 
 

@@ -27,8 +27,8 @@ def read_by(reader, model, images):
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout + done.stderr
-    with np.load(outputs) as found:
-        return [found[f"arr_{number}"] for number in range(len(found.files))]
+    with np.load(outputs) as arrays:
+        return [arrays[f"arr_{number}"] for number in range(len(arrays.files))]
 
 
 @with_readers
@@ -44,7 +44,7 @@ def test_readers_compute_the_heads(name, reader, tmp_path):
     arrays = read_by(reader, model, tmp_path / "images.npy")
     expected = runtime_heads(network, weights, images)
     pairs = zip(arrays, expected, strict=True)
-    assert_close([one.reshape(other.shape) for one, other in pairs], expected)
+    assert_close([output.reshape(other.shape) for output, other in pairs], expected)
 
 
 @with_readers
@@ -56,8 +56,8 @@ def test_opencv_5_finds_what_onnxruntime_finds(options, official_tiny, tmp_path)
     images = cv2.dnn.blobFromImage(cv2.imread(official_tiny.bus), 1 / 255, (416, 416), swapRB=True)
     np.save(tmp_path / "images.npy", images)
     expected = onnxruntime.InferenceSession(model).run(None, {"images": images})
-    found = read_by("opencv", model, tmp_path / "images.npy")
+    outputs = read_by("opencv", model, tmp_path / "images.npy")
     if "suppress" in options:
         assert len(expected[1]) == 6
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-3)
+    for output, other in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(output, other, atol=1e-3)

@@ -68,29 +68,29 @@ def test_what_is_kept_goes_in_and_comes_out(name, tmp_path):
     path = tmp_path / "a.onnx"
     convert(weights, network, path)
     model = onnx.load(path)
-    _, *entering = [one.name for one in model.graph.input]
+    _, *entering = [tensor.name for tensor in model.graph.input]
     answers = {}
     for engine in (by_onnxruntime, by_openvino):
         shapes = {
-            one.name: [dim.dim_value for dim in one.type.tensor_type.shape.dim]
-            for one in model.graph.input
+            tensor.name: [dim.dim_value for dim in tensor.type.tensor_type.shape.dim]
+            for tensor in model.graph.input
         }
         states = {key: np.zeros(shapes[key], np.float32) for key in entering}
-        found = []
+        outputs_of_frames = []
         for frame in hand.frames():
             pictures = np.ascontiguousarray(frame.transpose(2, 0, 1)[None])
             head, *after = engine(path, pictures, **states).values()
             states = dict(zip(entering, after, strict=True))
-            found.append(head.transpose(0, 2, 3, 1))
-        answers[engine] = np.concatenate(found)
+            outputs_of_frames.append(head.transpose(0, 2, 3, 1))
+        answers[engine] = np.concatenate(outputs_of_frames)
         np.testing.assert_allclose(answers[engine], expected, rtol=2e-5, atol=5e-6)
-    outputs = [one.name for one in model.graph.output]
-    assert [one.replace("_in", "_out") for one in entering] == outputs[1:]
+    outputs = [tensor.name for tensor in model.graph.output]
+    assert [name.replace("_in", "_out") for name in entering] == outputs[1:]
 
 
 def test_the_graph_has_the_names_of_the_sections_and_nothing_is_left_over(tmp_path):
     model, _, _ = written(SMALL, tmp_path)
-    assert [one.name for one in model.graph.output] == ["conv_4", "conv_9"]
+    assert [tensor.name for tensor in model.graph.output] == ["conv_4", "conv_9"]
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
     for name, kind in (
@@ -102,26 +102,26 @@ def test_the_graph_has_the_names_of_the_sections_and_nothing_is_left_over(tmp_pa
         ("route_8", "Concat"),
         ("conv_4", "Conv"),
     ):
-        (node,) = [one for one in model.graph.node if one.name == name]
+        (node,) = [candidate for candidate in model.graph.node if candidate.name == name]
         assert (node.op_type, list(node.output)) == (kind, [name])
-    assert {one.name for one in model.graph.initializer} >= {"conv_0/kernel", "conv_0/bias"}
+    assert {tensor.name for tensor in model.graph.initializer} >= {"conv_0/kernel", "conv_0/bias"}
     # A convolution has its bias; nothing is turned round.
     assert {"Add", "Transpose", "Shape", "BatchNormalization"}.isdisjoint(kinds(model))
     assert all(len(node.input) == 3 for node in model.graph.node if node.op_type == "Conv")
     produced = {name for node in model.graph.node for name in node.output}
     taken = {name for node in model.graph.node for name in node.input}
     assert produced - taken == {"conv_4", "conv_9"}
-    assert {one.name for one in model.graph.initializer} <= taken
+    assert {tensor.name for tensor in model.graph.initializer} <= taken
 
 
 def test_a_batch_is_one_symbol_in_and_out(tmp_path):
     model, _, _ = written(SMALL, tmp_path)
     ends = [*model.graph.input, *model.graph.output]
-    firsts = [one.type.tensor_type.shape.dim[0].dim_param for one in ends]
+    firsts = [tensor.type.tensor_type.shape.dim[0].dim_param for tensor in ends]
     assert firsts == ["batch"] * 3
     model, _, _ = written(SMALL, tmp_path, batch_size=4)
-    for one in (*model.graph.input, *model.graph.output):
-        assert one.type.tensor_type.shape.dim[0].dim_value == 4
+    for tensor in (*model.graph.input, *model.graph.output):
+        assert tensor.type.tensor_type.shape.dim[0].dim_value == 4
 
 
 def test_channels_may_be_last(tmp_path):
@@ -131,8 +131,8 @@ def test_channels_may_be_last(tmp_path):
     expected = runtime_heads(network, weights, pictures)
     last = np.ascontiguousarray(pictures.transpose(0, 2, 3, 1))
     for engine in (by_onnxruntime, by_openvino):
-        found = [one.transpose(0, 3, 1, 2) for one in engine(path, last).values()]
-        assert_close(found, expected)
+        outputs = [output.transpose(0, 3, 1, 2) for output in engine(path, last).values()]
+        assert_close(outputs, expected)
     assert kinds(onnx.load(path)).count("Transpose") == 3
 
 
@@ -174,7 +174,7 @@ def test_sizes_that_are_fixed_are_refused_by_name(tmp_path):
 def test_two_heads_on_one_section_have_two_outputs(tmp_path):
     text = SMALL + "[route]\nlayers=9\n" + SMALL[SMALL.rindex("[yolo]") :]
     model, path, weights = written(text, tmp_path)
-    names = [one.name for one in model.graph.output]
+    names = [tensor.name for tensor in model.graph.output]
     assert names[:2] == ["conv_4", "conv_9"]
     assert len(set(names)) == 3
     network = parse_cfg(text)
@@ -194,7 +194,7 @@ def test_what_depends_on_the_file_alone_is_computed_once(tmp_path):
     """OpenCV and TensorRT want to see numbers where a kernel is."""
     for name in ("xnor", "flipped", "shortcut_per_channel", "local_avgpool"):
         model, _, _ = written(around(SECTIONS[name]), tmp_path)
-        constants = {one.name for one in model.graph.initializer}
+        constants = {tensor.name for tensor in model.graph.initializer}
         for node in model.graph.node:
             assert not constants.issuperset(node.input), f"{name}: {node.name}"
         assert all(
@@ -225,11 +225,13 @@ def test_numbers_are_bit_for_bit_those_of_the_runtime(tmp_path):
     from yolotf.runtime.network import RuntimeNetwork
 
     model, _, weights = written(SMALL, tmp_path)
-    found = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    constants = {
+        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+    }
     engine, loaded = RuntimeNetwork.opened(parse_cfg(SMALL), weights)
     for key, array in engine.hwio_weights(loaded).items():
         index, role = key.split("/")
-        stored = found[f"conv_{index}/{role}"]
+        stored = constants[f"conv_{index}/{role}"]
         if role == "kernel":
             stored = stored.transpose(2, 3, 1, 0).reshape(array.shape)
         np.testing.assert_array_equal(stored, array)
