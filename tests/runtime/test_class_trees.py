@@ -58,17 +58,17 @@ def raws(batch=2, scale=3):
 
 def pairs(raw, threshold):
     """Per picture (score, class, box), the box relative to the picture."""
-    found = []
+    rows_of_pictures = []
     for picture in raw:
         rows, columns, _ = picture.shape
         these = []
         for place in range(rows * columns * 2):
             row, column, anchor = place // 2 // columns, place // 2 % columns, place % 2
-            one = [float(x) for x in picture[row, column, 16 * anchor : 16 * anchor + 16]]
-            logistic = [1 / (1 + math.exp(-x)) for x in one[:2] + one[4:5]]
+            numbers = [float(x) for x in picture[row, column, 16 * anchor : 16 * anchor + 16]]
+            logistic = [1 / (1 + math.exp(-x)) for x in numbers[:2] + numbers[4:5]]
             predictions = []
             for start, end in RUNS:
-                powers = [math.exp(x) for x in one[5 + start : 5 + end]]
+                powers = [math.exp(x) for x in numbers[5 + start : 5 + end]]
                 predictions += [power / sum(powers) for power in powers]
             for class_id, parent in enumerate(PARENTS):
                 if parent >= 0:
@@ -77,22 +77,24 @@ def pairs(raw, threshold):
             box = (
                 (column + logistic[0]) / columns,
                 (row + logistic[1]) / rows,
-                math.exp(one[2]) * width / columns,
-                math.exp(one[3]) * height / rows,
+                math.exp(numbers[2]) * width / columns,
+                math.exp(numbers[3]) * height / rows,
             )
             for class_id in reversed(range(11)):
                 if predictions[class_id] > 0.5:
                     if logistic[2] > threshold and predictions[class_id] > threshold:
                         these.append((predictions[class_id], class_id, box))
                     break
-        found.append(these)
-    return found
+        rows_of_pictures.append(these)
+    return rows_of_pictures
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.3, 0.7])
 def test_a_box_is_of_the_last_class_above_a_half(network, threshold):
     raw, size, pictures = raws(), (96, 64), [(96, 64), (100, 300)]
-    found = Decoder(network)([raw], size, pictures, score_threshold=threshold, iou_threshold=0.4)
+    detections = Decoder(network)(
+        [raw], size, pictures, score_threshold=threshold, iou_threshold=0.4
+    )
     graph = decode.find_detections(
         raw, network, size, score_threshold=threshold, iou_threshold=0.4, max_boxes=50
     )
@@ -101,15 +103,15 @@ def test_a_box_is_of_the_last_class_above_a_half(network, threshold):
         kept = slow_suppress(expected, 0.4, "default", 0.6)
         seen |= {class_id for _, class_id, _ in kept}
         assert kept
-        one, (height, width) = found[number], pictures[number]
-        assert one.classes.tolist() == [class_id for _, class_id, _ in kept]
-        np.testing.assert_allclose(one.scores, [score for score, _, _ in kept], rtol=1e-5)
+        actual, (height, width) = detections[number], pictures[number]
+        assert actual.classes.tolist() == [class_id for _, class_id, _ in kept]
+        np.testing.assert_allclose(actual.scores, [score for score, _, _ in kept], rtol=1e-5)
         boxes = np.array([box for _, _, box in kept])
-        centre = (one.boxes[:, :2] + one.boxes[:, 2:]) / 2 / (width, height)
+        centre = (actual.boxes[:, :2] + actual.boxes[:, 2:]) / 2 / (width, height)
         np.testing.assert_allclose(centre, boxes[:, :2], rtol=1e-4, atol=1e-5)
         assert int(graph.counts[number]) == len(kept)
-        assert graph.classes[number, : len(kept)].numpy().tolist() == one.classes.tolist()
-        np.testing.assert_allclose(graph.scores[number, : len(kept)], one.scores, rtol=1e-5)
+        assert graph.classes[number, : len(kept)].numpy().tolist() == actual.classes.tolist()
+        np.testing.assert_allclose(graph.scores[number, : len(kept)], actual.scores, rtol=1e-5)
         np.testing.assert_allclose(graph.boxes[number, : len(kept)], boxes, rtol=1e-4)
     assert len(seen) > 2 or threshold > 0.5
 
@@ -120,7 +122,9 @@ def test_unwanted_classes_and_other_classes_are_as_without_a_tree(network):
     everything = Decoder(network)([raw], size, [size], **options)[0]
     best = int(everything.classes[0])
     some = Decoder(network)([raw], size, [size], unwanted=[best], **options)[0]
-    assert some.classes.tolist() == [one for one in everything.classes.tolist() if one != best]
+    assert some.classes.tolist() == [
+        class_id for class_id in everything.classes.tolist() if class_id != best
+    ]
     across = Decoder(network)([raw], size, [size], agnostic=True, **options)[0]
     assert 0 < len(across.scores) < len(everything.scores)
 
@@ -129,15 +133,15 @@ def test_numbers_that_are_none_are_no_detections(network):
     raw = raws(1)
     raw[..., 5:16] = np.nan
     raw[..., 21:] = np.inf
-    found = Decoder(network)([raw], (96, 64), [(96, 64)], score_threshold=0.05)[0]
-    assert len(found.scores) == 0
+    detections = Decoder(network)([raw], (96, 64), [(96, 64)], score_threshold=0.05)[0]
+    assert len(detections.scores) == 0
 
 
 def test_where_nothing_is_likely_there_are_no_detections(network):
     raw = raws(2)
     raw[..., [4, 20]] = -50
-    for found in Decoder(network)([raw], (96, 64), [(96, 64)] * 2):
-        assert len(found.scores) == 0
+    for detections in Decoder(network)([raw], (96, 64), [(96, 64)] * 2):
+        assert len(detections.scores) == 0
 
 
 @pytest.mark.slow
@@ -148,17 +152,17 @@ def test_detectors_and_functions_agree_and_take_their_names_from_the_tree(networ
     picture = np.random.default_rng(2).integers(0, 256, (96, 64, 3), dtype=np.uint8)
     detector = yolotf.Detector(network, weights, score_threshold=0.1)
     assert detector.class_names == NAMES
-    found = detector(picture)
-    assert len(found) > 0
-    assert {found.labels[place] for place in range(len(found))} <= set(NAMES)
+    detections = detector(picture)
+    assert len(detections) > 0
+    assert {detections.labels[place] for place in range(len(detections))} <= set(NAMES)
     batch = yolotf.build_function(network, weights, score_threshold=0.1)(tf.constant(picture[None]))
     count = int(batch.counts[0])
-    assert batch.classes[0, :count].numpy().tolist() == found.classes.tolist()
-    np.testing.assert_allclose(batch.scores[0, :count], found.scores, rtol=1e-4)
+    assert batch.classes[0, :count].numpy().tolist() == detections.classes.tolist()
+    np.testing.assert_allclose(batch.scores[0, :count], detections.scores, rtol=1e-4)
     detector.export(tmp_path / "saved")
     served = tf.saved_model.load(tmp_path / "saved").signatures["serving_default"]
     answer = served(images=tf.constant(picture[None]))
-    assert answer["classes"][0, :count].numpy().tolist() == found.classes.tolist()
+    assert answer["classes"][0, :count].numpy().tolist() == detections.classes.tolist()
 
 
 def test_another_tree_is_named_with_with_tree(tmp_path):
@@ -171,9 +175,9 @@ def test_another_tree_is_named_with_with_tree(tmp_path):
         "no such file, the class tree of <cfg>; put it there, beside the cfg, or name another: "
         "network.with_tree(path)"
     )
-    told = network.with_tree(tmp_path / "other.tree")
-    assert told.heads[0].tree == str(tmp_path / "other.tree")
-    assert Decoder(told)([raws()], (96, 64), [(96, 64)] * 2)
+    other_tree = network.with_tree(tmp_path / "other.tree")
+    assert other_tree.heads[0].tree == str(tmp_path / "other.tree")
+    assert Decoder(other_tree)([raws()], (96, 64), [(96, 64)] * 2)
 
 
 def test_a_tree_of_other_classes_is_refused(network, tmp_path):

@@ -51,10 +51,10 @@ def test_detections_are_those_of_a_loop_over_boxes(name, kind):
     raws = raw_for(network, batch=3, seed=3)
     sizes = [(64, 96), (480, 640), (7, 5)]
     decoder = Decoder(network, Suppression(kind, 0.4))
-    found = decoder(raws, SIZE, sizes, score_threshold=0.2, iou_threshold=0.3, max_boxes=500)
+    detections = decoder(raws, SIZE, sizes, score_threshold=0.2, iou_threshold=0.3, max_boxes=500)
     seen = 0
     for picture, pairs, (height, width) in zip(
-        found, pairs_of(network, raws, SIZE, 0.2), sizes, strict=True
+        detections, pairs_of(network, raws, SIZE, 0.2), sizes, strict=True
     ):
         expected = slow_suppress(pairs, 0.3, kind, 0.4)
         seen += len(expected)
@@ -77,8 +77,8 @@ def test_across_classes_and_of_some_classes_it_is_still_the_loop(kind):
         "agnostic": True,
         "unwanted": [0, 2],
     }
-    found = decoder(raws, SIZE, [(480, 640)] * 2, **options)
-    for picture, pairs in zip(found, pairs_of(network, raws, SIZE, 0.2), strict=True):
+    detections = decoder(raws, SIZE, [(480, 640)] * 2, **options)
+    for picture, pairs in zip(detections, pairs_of(network, raws, SIZE, 0.2), strict=True):
         of_one = [(score, 0, (*box, number)) for score, number, box in pairs if number in (1, 3)]
         expected = slow_suppress(of_one, 0.3, kind, 0.4)
         assert 1 < len(expected) < len(of_one) < len(pairs)
@@ -159,8 +159,8 @@ def test_detections_are_those_of_the_graph(problem):
         unwanted=thresholds["unwanted"],
     )
     corners = decode.to_corners(kept.boxes, np.array(sizes)[:, None]).numpy()
-    found = Decoder(network)(raws, SIZE, sizes, **thresholds, threads=2)
-    for number, picture in enumerate(found):
+    detections = Decoder(network)(raws, SIZE, sizes, **thresholds, threads=2)
+    for number, picture in enumerate(detections):
         count = int(kept.counts[number])
         assert picture.classes.tolist() == kept.classes[number, :count].numpy().tolist()
         np.testing.assert_allclose(picture.scores, kept.scores[number, :count], rtol=1e-5)
@@ -182,13 +182,15 @@ def test_version_1_detections_are_those_of_the_graph(softmax, sqrt):
     wanted = decode.to_corners(kept.boxes, [[8, 8]]).numpy()
     assert kept.counts[0] > 5
     for shaped in (raw, grid):
-        for number, found in enumerate(
+        for number, detections in enumerate(
             Decoder(network)([shaped], (8, 8), [(8, 8)] * 2, score_threshold=0.1)
         ):
             count = int(kept.counts[number])
-            assert found.classes.tolist() == kept.classes[number, :count].numpy().tolist()
-            np.testing.assert_allclose(found.scores, kept.scores[number, :count], rtol=1e-5)
-            np.testing.assert_allclose(found.boxes, wanted[number, :count], rtol=1e-4, atol=1e-4)
+            assert detections.classes.tolist() == kept.classes[number, :count].numpy().tolist()
+            np.testing.assert_allclose(detections.scores, kept.scores[number, :count], rtol=1e-5)
+            np.testing.assert_allclose(
+                detections.boxes, wanted[number, :count], rtol=1e-4, atol=1e-4
+            )
 
 
 def test_version_1_without_classes_finds_nothing():
@@ -202,16 +204,16 @@ def test_version_1_without_classes_finds_nothing():
 def test_equal_scores_keep_darknets_order():
     network = network_of(yolo(anchors="3,3, 3,3, 3,3"))
     raws = [np.zeros((1, 2, 3, 18), np.float32)]
-    (found,) = Decoder(network)(
+    (detections,) = Decoder(network)(
         raws, SIZE, [SIZE], score_threshold=0.1, iou_threshold=0.99, max_boxes=100
     )
     graph = decode.find_detections(
         raws, network, SIZE, score_threshold=0.1, iou_threshold=0.99, max_boxes=100
     )
-    assert len(found.scores) == int(graph.counts[0]) == 2 * 3 * 4
-    assert found.classes.tolist() == graph.classes[0, :24].numpy().tolist()
+    assert len(detections.scores) == int(graph.counts[0]) == 2 * 3 * 4
+    assert detections.classes.tolist() == graph.classes[0, :24].numpy().tolist()
     corners = decode.to_corners(graph.boxes, [[SIZE]])[0, :24]
-    np.testing.assert_allclose(found.boxes, corners, rtol=1e-6)
+    np.testing.assert_allclose(detections.boxes, corners, rtol=1e-6)
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, 3e38, -3e38])
@@ -236,9 +238,9 @@ def test_an_infinite_side_is_the_whole_row_or_column(extent):
         raw = np.full((1, 1, 1, 9), -20, np.float32)
         raw[..., :4], raw[..., 4:6] = 0, 9
         raw[..., side] = extent
-        (found,) = Decoder(network)([raw], (32, 32), [(320, 640)])
+        (detections,) = Decoder(network)([raw], (32, 32), [(320, 640)])
         wanted = [0, 115, 640, 205] if side == 2 else [230, 0, 410, 320]
-        np.testing.assert_allclose(found.boxes, [wanted], rtol=1e-5)
+        np.testing.assert_allclose(detections.boxes, [wanted], rtol=1e-5)
 
 
 def test_classes_exclude_each_other_if_asked_and_may_be_left_out():
@@ -315,13 +317,13 @@ def test_a_head_without_classes_finds_nothing_and_fails_nowhere(softmax):
     network = version_1(classes=0, extra=f"softmax={softmax}")
     (raw,) = raw_for(network, batch=2, seed=1)
     assert network.classes == 0
-    for found in Decoder(network)([raw], (8, 8), [(8, 8)] * 2, score_threshold=0.0):
-        assert len(found.scores) == 0
+    for detections_of_graph in Decoder(network)([raw], (8, 8), [(8, 8)] * 2, score_threshold=0.0):
+        assert len(detections_of_graph.scores) == 0
     for batch in (raw, raw[:0]):
-        found = decode.find_detections(
+        detections_of_graph = decode.find_detections(
             batch, network, (8, 8), score_threshold=0.0, iou_threshold=0.4, max_boxes=5
         )
-        assert found.counts.numpy().tolist() == [0] * len(batch)
+        assert detections_of_graph.counts.numpy().tolist() == [0] * len(batch)
     decoded = decode.decode_head(raw, network.heads[0], (8, 8))
     assert decoded.boxes.shape == (2, 18, 4)
     assert decoded.probabilities.shape == (2, 18, 0)

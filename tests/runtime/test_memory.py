@@ -50,12 +50,8 @@ def test_a_network_beyond_the_machine_is_refused_at_every_door(tmp_path, monkeyp
     monkeypatch.setattr(memory_budget, "allowed_bytes", lambda: 6_000_000_000)
     network = parse_cfg(HUGE)
     for door in (yolotf.Detector, build_function):
-        with pytest.raises(OutOfMemoryError) as error:
+        with messages.refused(OutOfMemoryError, code="out-of-memory") as error:
             door(network, tmp_path / "a.weights")
-        assert str(error.value) == (
-            f"{network.source}: an input of 98,304x98,304 needs at least 1,468.9 GB for one "
-            "image beside 4.27 kB of weights, this process may use 6.0 GB; pass a smaller size"
-        )
         assert error.value.needed == 4 * 98_304**2 * (3 + 32 + 3)
         assert (error.value.allowed, error.value.batch) == (6_000_000_000, 1)
         assert error.value.input_size == (98_304, 98_304)
@@ -71,12 +67,8 @@ def test_a_run_beyond_what_is_left_is_refused(monkeypatch):
     monkeypatch.setattr(memory_budget, "taken_bytes", lambda: 4_000)
     with runs.held(1):
         pass
-    with pytest.raises(OutOfMemoryError) as error, runs.held(2):
+    with messages.refused(OutOfMemoryError, code="out-of-memory") as error, runs.held(2):
         pass
-    assert str(error.value) == (
-        f"{network.source}: an input of 8x8 needs at least 4.61 kB for 2 images, this process "
-        "may use 5 kB and has taken 4 kB; pass a smaller size or batch"
-    )
     assert (error.value.batch, error.value.needed, error.value.taken) == (2, 4608, 4000)
 
 
@@ -125,7 +117,7 @@ except yolotf.YolotfError as error:
         env={**os.environ},
     )
     assert done.returncode == 0, done.stderr
-    assert "an input of 4,096x4,096 needs at least 8.8 GB for one image" in done.stdout
+    messages.said(done.stdout, hide=r"[\d.]+(?= GB)(?<!8\.8)")
 
 
 def test_the_command_says_it_in_one_line(tmp_path, capsys):
@@ -134,11 +126,8 @@ def test_the_command_says_it_in_one_line(tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(b"x")
     arguments = ["--cfg", tmp_path / "a.cfg", "--weights", tmp_path / "a.weights"]
     code = main(["detect", *map(str, arguments), str(tmp_path / "a.jpg"), "--json"])
-    said = capsys.readouterr().err
     assert code == 2
-    assert said.startswith("yolotf: ")
-    assert "an input of 98,304x98,304 needs at least 1,468.9 GB" in said
-    assert "Traceback" not in said
+    messages.said(capsys.readouterr().err, hide=r"(?<=may use )[\d.]+ \wB")
 
 
 def test_what_tensorflow_finds_no_memory_for_is_said():
@@ -151,46 +140,37 @@ def test_what_tensorflow_finds_no_memory_for_is_said():
     call = runtime_network._call(session, ops, [x], [ops.Max(input=wide, axis=[0, 1])])
     network = parse_cfg(net(8) + conv(4))
     # A tensor that TensorFlow does not allocate, on any machine: 2**53 bytes.
-    with pytest.raises(OutOfMemoryError) as error, tf_errors.explained(network, 2):
+    with (
+        messages.refused(OutOfMemoryError, tensorflow_code="RESOURCE_EXHAUSTED", batch=2),
+        tf_errors.explained(network, 2),
+    ):
         call.run([np.zeros(1, np.float32)])
-    assert error.value.tensorflow_code == "RESOURCE_EXHAUSTED"
-    assert str(error.value).startswith(f"{network.source}: TensorFlow finds no memory for a tensor")
-    assert str(error.value).endswith(
-        ", for 2 images in an input of 8x8; pass a smaller size or batch"
-    )
 
 
 @pytest.mark.parametrize(
-    ("said", "code", "message"),
+    ("text", "code"),
     [
         (
             "OOM when allocating tensor with shape[2,1000,1000,32] and type float on "
             "/job:localhost/replica:0/task:0/device:CPU:0 by allocator cpu\n\t "
             "[[{{node Conv2D_1}}]]\nHint: If you want to see a list ...",
             "RESOURCE_EXHAUSTED",
-            "{source}: TensorFlow finds no memory for a tensor of [2, 1000, 1000, 32], 256 MB, "
-            "for 2 images in an input of 8x8; pass a smaller size or batch",
         ),
         (
             "{{function_node __wrapped__Add_device_/job:a}} Incompatible shapes: [2] vs. [3] "
             "[Op:AddV2] name: \n\t [[x]]",
             "INVALID_ARGUMENT",
-            "{source}: TensorFlow refuses a run for 2 images in an input of 8x8: "
-            "Incompatible shapes: [2] vs. [3]",
         ),
-        (
-            "",
-            "INTERNAL",
-            "{source}: TensorFlow refuses a run for 2 images in an input of 8x8: INTERNAL",
-        ),
+        ("", "INTERNAL"),
     ],
+    ids=["memory", "shapes", "nothing said"],
 )
-def test_tensorflows_words_become_one_line(said, code, message, tmp_path):
+def test_tensorflows_words_become_one_line(text, code, tmp_path):
     (tmp_path / "a.cfg").write_text(net(8) + conv(4))
     network = parse_cfg(tmp_path / "a.cfg")
-    error = tf_errors.refusal(said, code, network, 2)
-    assert str(error) == message.format(source=network.source)
-    assert error.facts["said"] == said
+    error = tf_errors.refusal(text, code, network, 2)
+    messages.said(str(error))
+    assert error.facts["said"] == text
     assert error.input_size == (8, 8)
     assert isinstance(error, OutOfMemoryError if code == "RESOURCE_EXHAUSTED" else TensorFlowError)
 

@@ -90,9 +90,9 @@ def answers_of(raw, parents, fix, score):
 
 def is_decided(answers, score):
     """Whether no comparison hangs on a last bit, in which two implementations may differ."""
-    compared = np.concatenate([one.compared for one in answers])
-    objectness = np.concatenate([one.objectness for one in answers])
-    scores = np.sort(np.concatenate([one.scores[one.scores > 0] for one in answers]))
+    compared = np.concatenate([answer.compared for answer in answers])
+    objectness = np.concatenate([answer.objectness for answer in answers])
+    scores = np.sort(np.concatenate([answer.scores[answer.scores > 0] for answer in answers]))
     gaps = np.diff(scores)
     return not (
         np.any(np.abs(compared - 0.5) < 2e-6)
@@ -143,11 +143,11 @@ def test_detections_are_those_that_all_probabilities_say(problem):
     score = options["score_threshold"]
     answers = [answers_of(raw, parents, fix, score) for raw, fix in zip(raws, fixes, strict=True)]
     assume(is_decided(answers, score))
-    expected = plain([one.raw for one in answers], SIZE, **options)
-    for one, other in zip(decoder(raws, SIZE, **options), expected, strict=True):
-        assert one.classes.tolist() == other.classes.tolist()
-        assert one.boxes.tolist() == other.boxes.tolist()
-        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6)
+    expected = plain([answer.raw for answer in answers], SIZE, **options)
+    for actual, other in zip(decoder(raws, SIZE, **options), expected, strict=True):
+        assert actual.classes.tolist() == other.classes.tolist()
+        assert actual.boxes.tolist() == other.boxes.tolist()
+        np.testing.assert_allclose(actual.scores, other.scores, rtol=1e-6)
 
 
 @pytest.mark.parametrize("score", [0.005, 0.25])
@@ -159,13 +159,15 @@ def test_a_large_tree_is_found_in_everywhere(score, tmp_path):
     answers = [answers_of(raw, parents, fix, score) for raw, fix in zip(raws, fixes, strict=True)]
     assert is_decided(answers, score)
     sizes = [SIZE] * 8
-    found = Decoder(network)(raws, SIZE, sizes, score_threshold=score)
-    expected = Decoder(plain)([one.raw for one in answers], SIZE, sizes, score_threshold=score)
-    for one, other in zip(found, expected, strict=True):
-        assert one.classes.tolist() == other.classes.tolist()
-        assert one.boxes.tolist() == other.boxes.tolist()
-        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6)
-    classes = np.concatenate([one.classes for one in found])
+    detections = Decoder(network)(raws, SIZE, sizes, score_threshold=score)
+    expected = Decoder(plain)(
+        [answer.raw for answer in answers], SIZE, sizes, score_threshold=score
+    )
+    for actual, other in zip(detections, expected, strict=True):
+        assert actual.classes.tolist() == other.classes.tolist()
+        assert actual.boxes.tolist() == other.boxes.tolist()
+        np.testing.assert_allclose(actual.scores, other.scores, rtol=1e-6)
+    classes = np.concatenate([kept.classes for kept in detections])
     assert len(classes) > 60
     assert len(set(classes.tolist())) > 10
 
@@ -220,7 +222,7 @@ def test_a_tree_may_be_empty_or_as_deep_as_it_has_classes():
     classes = 100_000
     tree = _core.ClassTree(range(-1, classes - 1), [1] * classes)
     heads, numbers = np.array([[2, classes, 1, 0, 1, 0, 0, 0]]), np.array([[1.0, 0.0, 5.0, 5.0]])
-    _, scores, found, _ = _core.detections(
+    _, scores, class_ids, _ = _core.detections(
         [np.zeros((1, 1, 1, 5 + classes), np.float32)],
         heads,
         numbers,
@@ -231,4 +233,4 @@ def test_a_tree_may_be_empty_or_as_deep_as_it_has_classes():
         max_boxes=3,
         tree=tree,
     )
-    assert (scores.tolist(), found.tolist()) == ([1.0], [classes - 1])
+    assert (scores.tolist(), class_ids.tolist()) == ([1.0], [classes - 1])

@@ -32,10 +32,10 @@ def test_it_is_what_the_operations_compute(picture, size, channels, integers, le
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 256, (*picture, channels)).astype(np.uint8)
     image = pixels if integers else pixels.astype(np.float32) / 255
-    (found,) = fit([image], Shape(*size, channels), letter_box=letter_box)
+    (resized,) = fit([image], Shape(*size, channels), letter_box=letter_box)
     (expected,) = detector_function.fit(image[None], size, letter_box=letter_box).numpy()
     # Where TensorFlow's library was built with fused multiplications, a last bit may differ.
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-7)
+    np.testing.assert_allclose(resized, expected, rtol=0, atol=2e-7)
 
 
 def test_pictures_of_all_kinds_in_one_batch_on_many_threads():
@@ -49,10 +49,10 @@ def test_pictures_of_all_kinds_in_one_batch_on_many_threads():
         np.asfortranarray(random.random((40, 1000, 3), np.float32)),
     ]
     for letter_box in (False, True):
-        found = fit(pictures, Shape(416, 320, 3), letter_box=letter_box, threads=5)
-        for one, picture in zip(found, pictures, strict=True):
+        resized = fit(pictures, Shape(416, 320, 3), letter_box=letter_box, threads=5)
+        for actual, picture in zip(resized, pictures, strict=True):
             (alone,) = fit([picture.copy()], Shape(416, 320, 3), letter_box=letter_box)
-            np.testing.assert_array_equal(one, alone)
+            np.testing.assert_array_equal(actual, alone)
     assert fit([], Shape(4, 5, 3), letter_box=True).shape == (0, 4, 5, 3)
 
 
@@ -92,36 +92,36 @@ def test_resized_as_opencv_does(picture, size, channels, integers, seed):
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 256, (*picture, channels)).astype(np.uint8)
     image = pixels if integers else pixels.astype(np.float32) / 255
-    (found,) = fit([image], Shape(*size, channels), letter_box=False, resize="opencv")
+    (resized,) = fit([image], Shape(*size, channels), letter_box=False, resize="opencv")
     # On aarch64 OpenCV resizes bytes by vector code that is up to 3 levels off its own exact kind.
     on_x86 = platform.machine() in ("x86_64", "AMD64")
     interpolation = cv2.INTER_LINEAR if on_x86 else cv2.INTER_LINEAR_EXACT
     expected = cv2.resize(image, size[::-1], interpolation=interpolation).reshape(*size, channels)
     if integers:
-        levels = found * 255
+        levels = resized * 255
         np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)  # bytes, as there
         assert np.abs(np.rint(levels) - expected).max() <= 1
     else:
-        np.testing.assert_allclose(found, expected, atol=1e-4)  # places are in float32
+        np.testing.assert_allclose(resized, expected, atol=1e-4)  # places are in float32
     # And as the operations of exported models have it.
     (traced,) = detector_function.fit(image[None], size, letter_box=False, resize="opencv").numpy()
-    np.testing.assert_allclose(found, traced, atol=1.01 / 255 if integers else 1e-4)
+    np.testing.assert_allclose(resized, traced, atol=1.01 / 255 if integers else 1e-4)
 
 
 def test_a_letter_box_is_filled_as_opencv_would():
     cv2 = pytest.importorskip("cv2")
     pixels = np.random.default_rng(1).integers(0, 256, (100, 300, 3)).astype(np.uint8)
-    (found,) = fit([pixels], Shape(60, 90, 3), letter_box=True, resize="opencv")
+    (resized,) = fit([pixels], Shape(60, 90, 3), letter_box=True, resize="opencv")
     expected = np.full((60, 90, 3), 0.5)
     expected[15:45] = cv2.resize(pixels, (90, 30)) / 255
-    assert np.abs(found - expected).max() < 1.01 / 255
+    assert np.abs(resized - expected).max() < 1.01 / 255
 
 
 @pytest.mark.parametrize("threads", [1, 5])
 def test_of_an_images_own_size_nothing_is_lost(threads):
     pixels = np.random.default_rng(1).integers(0, 256, (90, 70, 3)).astype(np.uint8)
-    (found,) = fit([pixels], Shape(90, 70, 3), letter_box=False, resize="opencv", threads=threads)
-    np.testing.assert_array_equal(np.rint(found * 255), pixels)
+    (resized,) = fit([pixels], Shape(90, 70, 3), letter_box=False, resize="opencv", threads=threads)
+    np.testing.assert_array_equal(np.rint(resized * 255), pixels)
 
 
 @pytest.mark.slow
@@ -130,6 +130,6 @@ def test_of_an_images_own_size_nothing_is_lost(threads):
 def test_resized_as_opencvs_exact_interpolation_to_the_last_bit(size, channels):
     cv2 = pytest.importorskip("cv2")
     pixels = np.random.default_rng(3).integers(0, 256, (64, 48, channels), np.uint8)
-    (found,) = fit([pixels], Shape(*size, channels), letter_box=False, resize="opencv_exact")
+    (resized,) = fit([pixels], Shape(*size, channels), letter_box=False, resize="opencv_exact")
     wanted = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
-    np.testing.assert_array_equal(np.rint(found * 255), wanted.reshape(found.shape))
+    np.testing.assert_array_equal(np.rint(resized * 255), wanted.reshape(resized.shape))

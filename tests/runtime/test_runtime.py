@@ -54,14 +54,14 @@ def test_every_section_computes_what_the_function_does(name, onednn, tmp_path, m
     pictures = np.random.default_rng(1).random((2, *described.input_shape), np.float32)
     expected = tf.function(folded, autograph=False)(pictures)
     ours = RuntimeNetwork(described)
-    found = ours.raw_heads(pictures, ours.load(path))
+    heads = ours.raw_heads(pictures, ours.load(path))
     strided = np.repeat(pictures, 2, axis=-1)[..., ::2]
-    for one, other in zip(ours.raw_heads(strided, ours.load(path)), found, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.shape == other.shape
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+    for head, other in zip(ours.raw_heads(strided, ours.load(path)), heads, strict=True):
+        np.testing.assert_array_equal(head, other)
+    assert len(heads) == len(expected)
+    for head, other in zip(heads, expected, strict=True):
+        assert head.shape == other.shape
+        np.testing.assert_allclose(head, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
 def test_channels_in_parts_are_joined_where_they_are_needed(tmp_path, monkeypatch):
@@ -88,9 +88,9 @@ def test_channels_in_parts_are_joined_where_they_are_needed(tmp_path, monkeypatc
     (expected,) = tf.function(folded, autograph=False)(pictures)
     ours = RuntimeNetwork(described)
     assert not ours.graph.onednn or ours.graph.blocks_of("2/kernel") == 4
-    (found,) = ours.raw_heads(pictures, ours.load(path))
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    (head,) = ours.raw_heads(pictures, ours.load(path))
+    assert head.shape == expected.shape
+    np.testing.assert_allclose(head, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_an_operation_of_another_tensorflow_is_tried_first(monkeypatch):
@@ -146,7 +146,7 @@ def test_libraries_of_something_else_are_named_with_what_they_lack(tmp_path):
     some_library = Path(yolotf._core.__file__)
     for name in (tensorflow_library.FRAMEWORK, tensorflow_library.CC):
         (tmp_path / name).write_bytes(some_library.read_bytes())
-    run(
+    done = run(
         """
         import sys
         from pathlib import Path
@@ -154,17 +154,17 @@ def test_libraries_of_something_else_are_named_with_what_they_lack(tmp_path):
         try:
             library._open_libraries(Path(sys.argv[1]))
         except ImportError as error:
-            lacks = f"{sys.argv[1]}/{library.CC}: no symbol TF_Version; it belongs to TensorFlow"
-            assert str(error).startswith(lacks), error
+            print(error)
         else:
             raise AssertionError
         """,
         tmp_path,
     )
+    messages.said(done.stdout, hide=r"libtensorflow_cc\S+(?=:)")
 
 
 def test_nothing_is_done_before_the_libraries_are_open():
-    run(
+    done = run(
         """
         import numpy as np
         from yolotf import _core, _runtime
@@ -172,12 +172,13 @@ def test_nothing_is_done_before_the_libraries_are_open():
             try:
                 early()
             except ValueError as error:
-                assert "open() comes first" in str(error)
+                print(error)
             else:
                 raise AssertionError
         assert _runtime.version() == "" and not _runtime.onednn_enabled()
         """
     )
+    messages.said(done.stdout)
 
 
 def test_arrays_of_another_byte_order_are_refused():
@@ -290,10 +291,10 @@ def test_the_same_without_onednn_and_with_threads(files):
     first, *others = [json.loads(answer)["detections"] for answer in answers]
     for other in others:
         assert len(other) == len(first) > 0
-        for one, two in zip(first, other, strict=True):
-            assert one["class"] == two["class"]
-            assert one["score"] == pytest.approx(two["score"], abs=1e-5)
-            assert one["xyxy"] == pytest.approx(two["xyxy"], abs=1e-3)
+        for detection, two in zip(first, other, strict=True):
+            assert detection["class"] == two["class"]
+            assert detection["score"] == pytest.approx(two["score"], abs=1e-5)
+            assert detection["xyxy"] == pytest.approx(two["xyxy"], abs=1e-3)
 
 
 @pytest.mark.slow
@@ -324,8 +325,8 @@ def test_processes_started_before_the_first_detector(method, files, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_forked_too_late_is_told_so(files):
-    run(
+def test_detectors_in_a_process_forked_too_late_are_refused(files):
+    done = run(
         ANSWER
         + """
     import os
@@ -338,7 +339,8 @@ def test_a_process_forked_too_late_is_told_so(files):
             try:
                 late()
             except yolotf.YolotfError as error:
-                if "spawn" not in str(error) or not isinstance(error, RuntimeError):
+                print(f"{error.code}: {error}", flush=True)
+                if not isinstance(error, RuntimeError):
                     os._exit(1)
             else:
                 os._exit(2)
@@ -348,6 +350,7 @@ def test_a_process_forked_too_late_is_told_so(files):
     """,
         *files,
     )
+    messages.said(done.stdout)
 
 
 @pytest.mark.slow
@@ -506,9 +509,9 @@ def test_a_gpu_takes_the_function(files, monkeypatch):
     detector = Detector(described, files[1], score_threshold=0.2)
     assert not isinstance(detector._served.engine, RuntimeNetwork)
     detector.reload(files[1])
-    for one, other in zip(detector(list(image)), expected, strict=True):
-        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
-        np.testing.assert_allclose(one.xyxy, other.xyxy, atol=1e-3)
+    for detections, other in zip(detector(list(image)), expected, strict=True):
+        np.testing.assert_allclose(detections.scores, other.scores, atol=1e-5)
+        np.testing.assert_allclose(detections.xyxy, other.xyxy, atol=1e-3)
 
 
 @pytest.mark.slow
