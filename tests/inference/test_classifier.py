@@ -17,7 +17,7 @@ from PIL import Image
 import yolotf
 from support.cfgs import conv, net, normalized
 from support.helpers import cfg_params, network_facts, write_weights
-from support.messages import refused
+from support.messages import refused, said
 from yolotf.cli.commands import main
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
@@ -109,7 +109,7 @@ def test_the_likeliest_classes_come_first(small):
     assert answer.labels == tuple(NAMES[number] for number in order)
     assert len(answer) == 3
     kept = json.loads(json.dumps(answer.to_dict()))["top"]
-    assert [one["class"] for one in kept] == order.tolist()
+    assert [row["class"] for row in kept] == order.tolist()
     assert kept[0]["name"] == answer.labels[0]
     assert str(answer).splitlines()[0].endswith(answer.labels[0])
 
@@ -128,8 +128,8 @@ def test_lists_and_every_kind_of_picture(small, tmp_path):
     pictures = [PIXELS, tmp_path / "a.png", other, (tmp_path / "a.png").read_bytes(), other[:9]]
     answers = classify(pictures)
     alone = [classify(picture) for picture in pictures]
-    for one, other in zip(answers, alone, strict=True):
-        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
+    for answer, other in zip(answers, alone, strict=True):
+        np.testing.assert_allclose(answer.scores, other.scores, rtol=1e-5)
     assert answers[0].classes.tolist() == answers[1].classes.tolist() == answers[3].classes.tolist()
     assert classify([]) == []
     with refused(TypeError):
@@ -141,9 +141,9 @@ def test_lists_and_every_kind_of_picture(small, tmp_path):
 def test_an_array_of_images_is_a_batch(small):
     classify = Classifier(parse_cfg(SMALL + SOFTMAX), small(), batch_size=2)
     images = np.random.default_rng(4).integers(0, 256, (3, 40, 50, 3)).astype(np.uint8)
-    for found, image in zip(classify(images, top=2), images, strict=True):
-        assert len(found) == 2
-        np.testing.assert_allclose(found.scores, classify(image, top=2).scores, rtol=1e-5)
+    for answer, image in zip(classify(images, top=2), images, strict=True):
+        assert len(answer) == 2
+        np.testing.assert_allclose(answer.scores, classify(image, top=2).scores, rtol=1e-5)
     assert classify(images[:0]) == []
 
 
@@ -171,15 +171,17 @@ def test_reload_changes_the_answer_or_nothing(small, tmp_path):
     assert (classify.weights.path, classify.reloads) == (str(small(seed=2)), 1)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))]
+)
 def test_copies_read_the_file_that_serves_now(copied, small):
     text = SMALL + SOFTMAX
     classify = Classifier(parse_cfg(text), small(), class_names=NAMES)
     classify.reload(small(seed=2))
     other = copied(classify)
-    found, again = classify(PIXELS), other(PIXELS)
-    np.testing.assert_array_equal(found.scores, again.scores)
-    assert found.labels == again.labels
+    first, again = classify(PIXELS), other(PIXELS)
+    np.testing.assert_array_equal(first.scores, again.scores)
+    assert first.labels == again.labels
     with refused(TypeError):
         copied(Classifier(parse_cfg(text), small().read_bytes()))
 
@@ -200,8 +202,8 @@ def test_the_export_answers_alike(small, tmp_path):
     served = tf.saved_model.load(tmp_path / "saved")
     pixels = np.random.default_rng(5).integers(0, 256, (2, 60, 40, 3)).astype(np.uint8)
     for name in ("probabilities", "serving_default"):
-        found = served.signatures[name](images=tf.constant(pixels))["probabilities"]
-        np.testing.assert_allclose(found, classify.probabilities(list(pixels)), rtol=1e-3)
+        probabilities = served.signatures[name](images=tf.constant(pixels))["probabilities"]
+        np.testing.assert_allclose(probabilities, classify.probabilities(list(pixels)), rtol=1e-3)
     assert (tmp_path / "saved/assets.extra/classes.names").read_text().split() == list(NAMES)
 
 
@@ -240,16 +242,16 @@ def test_answers_are_those_darknet_printed(kind, tmp_path, monkeypatch):
     served = tf.saved_model.load(tmp_path / "saved").signatures["probabilities"]
     keys = [key for key in DARKNET if key.split()[0] == kind]
     assert len(keys) == 7
-    found = classify.probabilities([darknet_picture(key) for key in keys])
-    for key, ours in zip(keys, found, strict=True):
+    probabilities = classify.probabilities([darknet_picture(key) for key in keys])
+    for key, ours in zip(keys, probabilities, strict=True):
         pixels = darknet_picture(key)[None]
         # Sums that no softmax brings to 0..1 are rounded by their size, in each processor's order.
         rtol = 1e-6 if kind == "none" else 0
         np.testing.assert_allclose(ours, DARKNET[key], atol=1e-6, rtol=rtol)
         for images in (pixels, pixels / np.float32(255)):
             np.testing.assert_allclose(function(images)[0], ours, atol=2e-5)
-        found = served(images=tf.constant(pixels))["probabilities"]
-        np.testing.assert_allclose(found[0], ours, atol=2e-5)
+        probabilities = served(images=tf.constant(pixels))["probabilities"]
+        np.testing.assert_allclose(probabilities[0], ours, atol=2e-5)
 
 
 def test_build_function_answers_probabilities(small):
@@ -275,7 +277,9 @@ def test_build_function_answers_probabilities(small):
 @pytest.mark.parametrize("rows", [1, 3])
 def test_the_softmax_of_a_tree_is_one_a_group_channels_first(rows, tmp_path):
     """softmax_layer.c:54, group by group, in Keras, and kept in a .keras file."""
-    (tmp_path / "a.tree").write_text("".join(f"c{n} {p}\n" for n, p in enumerate(PARENTS)))
+    (tmp_path / "a.tree").write_text(
+        "".join(f"c{number} {p}\n" for number, p in enumerate(PARENTS))
+    )
     text = f"[net]\nwidth=1\nheight={rows}\nchannels={12 // rows}\n[softmax]\ntemperature=0.5\n"
     network = parse_cfg(text + f"tree={tmp_path / 'a.tree'}\n")
     values = np.random.default_rng(1).normal(size=(2, rows, 1, 12 // rows)).astype(np.float32)
@@ -321,9 +325,9 @@ def test_trees_multiply_along_the_branch(small, tmp_path):
     first, second = np.exp(raw[:2]), np.exp(raw[2:4])
     roots, kinds = first / first.sum(), second / second.sum()
     wanted = [*roots, *(kinds * roots[0]), roots[1]]
-    found = dict(zip(answer.classes.tolist(), answer.scores.tolist(), strict=True))
-    np.testing.assert_allclose([found[number] for number in range(5)], wanted, rtol=1e-4)
-    assert math.isclose(found[2] + found[3] + found[4], 1, rel_tol=1e-5)
+    scores = dict(zip(answer.classes.tolist(), answer.scores.tolist(), strict=True))
+    np.testing.assert_allclose([scores[number] for number in range(5)], wanted, rtol=1e-4)
+    assert math.isclose(scores[2] + scores[3] + scores[4], 1, rel_tol=1e-5)
 
 
 def test_a_missing_tree_is_an_os_error(tmp_path):
@@ -429,11 +433,12 @@ def test_the_command_answers_text_and_json(small, tmp_path, capsys, monkeypatch)
     assert lines[1].split()[-1] in NAMES
     assert len(lines) == 4
     assert main(["classify", "in/a.png", "bad.png", *arguments, "--json"]) == 2
-    said = capsys.readouterr()
-    first, second = map(json.loads, said.out.splitlines())
+    printed = capsys.readouterr()
+    first, second = map(json.loads, printed.out.splitlines())
     assert (first["path"], len(first["top"])) == ("in/a.png", 5)
-    assert second == {"path": "bad.png", "error": "a text file, not an image"}
-    assert said.err.splitlines()[-1] == "yolotf: bad.png: a text file, not an image"
+    assert list(second) == ["path", "error"]
+    assert printed.err.splitlines()[-1] == f"yolotf: {second['path']}: {second['error']}"
+    said(printed.err)
     # Patterns, folders in folders, names on standard input, and batches give the same answers.
     (tmp_path / "in/deep").mkdir()
     Image.fromarray(PIXELS[::-1]).save("in/deep/b.png")
@@ -449,4 +454,4 @@ def test_the_command_answers_text_and_json(small, tmp_path, capsys, monkeypatch)
     assert main(["classify", "-", *arguments, "--batch-size", "2", "--json"]) == 2
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()][1] == second
     assert main(["classify", "in", "--cfg", "net.cfg", "--weights", "none.weights"]) == 2
-    assert "none.weights: no such file" in capsys.readouterr().err
+    said(capsys.readouterr().err)

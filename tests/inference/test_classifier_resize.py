@@ -63,8 +63,8 @@ def test_the_network_gets_what_that_darknet_makes(resize, shape, weights):
     model = yolotf.build_model(parse_cfg(TEXT))
     yolotf.load_darknet_weights(model, weights)
     wanted = np.ravel(model(by_hand(image, resize)[None]))
-    found = yolotf.Classifier(TEXT, weights, resize=resize).probabilities([image])[0]
-    np.testing.assert_allclose(found, wanted, rtol=2e-4)
+    probabilities = yolotf.Classifier(TEXT, weights, resize=resize).probabilities([image])[0]
+    np.testing.assert_allclose(probabilities, wanted, rtol=2e-4)
 
 
 @pytest.mark.slow

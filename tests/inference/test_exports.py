@@ -52,14 +52,14 @@ def images(batch=2):
     return np.random.default_rng(3).integers(0, 256, (batch, 40, 50, 3)).astype(np.uint8)
 
 
-def assert_detections(answer, found):
-    assert answer["counts"].tolist() == [len(one) for one in found]
-    assert min(map(len, found)) > 1
-    for number, one in enumerate(found):
-        rows = slice(len(one))
-        np.testing.assert_allclose(answer["boxes"][number, rows], one.xyxy, atol=3e-4)
-        np.testing.assert_allclose(answer["scores"][number, rows], one.scores, atol=1e-5)
-        np.testing.assert_array_equal(answer["classes"][number, rows], one.classes)
+def assert_detections(answer, detections):
+    assert answer["counts"].tolist() == [len(rows) for rows in detections]
+    assert min(map(len, detections)) > 1
+    for number, expected in enumerate(detections):
+        rows = slice(len(expected))
+        np.testing.assert_allclose(answer["boxes"][number, rows], expected.xyxy, atol=3e-4)
+        np.testing.assert_allclose(answer["scores"][number, rows], expected.scores, atol=1e-5)
+        np.testing.assert_array_equal(answer["classes"][number, rows], expected.classes)
 
 
 def openvino_of(saved):
@@ -107,15 +107,15 @@ def test_openvino_runs_every_section(text, tmp_path):
 def test_openvino_classifies_alike(tmp_path):
     classify, saved = exported(CLASSIFIER, tmp_path, Classifier)
     rows = openvino_of(saved)(images())["probabilities"]
-    for found, row in zip(classify(list(images()), top=5), rows, strict=True):
-        np.testing.assert_allclose(row[found.classes], found.scores, atol=1e-6)
+    for expected, row in zip(classify(list(images()), top=5), rows, strict=True):
+        np.testing.assert_allclose(row[expected.classes], expected.scores, atol=1e-6)
 
 
 @pytest.mark.skipif(keras().__name__ == "tf_keras", reason="tf_keras has no TFSMLayer")
 def test_keras_has_it_as_a_layer(tmp_path):
     detector, saved = exported(SMALL, tmp_path, score_threshold=0.2, max_boxes=20)
     layer = keras().layers.TFSMLayer(saved, call_endpoint="serving_default")
-    answer = {name: one.numpy() for name, one in layer(tf.constant(images())).items()}
+    answer = {name: output.numpy() for name, output in layer(tf.constant(images())).items()}
     assert_detections(answer, detector(list(images())))
 
 
@@ -127,7 +127,10 @@ def test_the_graph_has_nothing_that_tensorflow_js_lacks(text, kind, tmp_path):
     _, saved = exported(text, tmp_path, kind)
     signature = tf.saved_model.load(saved).signatures["serving_default"]
     graph = signature.graph.as_graph_def()
-    nodes = [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
+    nodes = [
+        *graph.node,
+        *(node for function in graph.library.function for node in function.node_def),
+    ]
     # What GatherNd finds none of cannot be split there.
     lacking = {"EnsureShape", "GatherNd", "TruncateDiv", "UnsortedSegmentSum"}
     assert not lacking & {node.op for node in nodes}
@@ -155,7 +158,7 @@ def test_serving_is_told_what_to_warm_up_with(kind, tmp_path):
         assert list(request.inputs) == ["images"]
         picture = tf.constant(tf.make_ndarray(request.inputs["images"]))
         answer = loaded.signatures[asked[-1]](images=picture)
-        assert all(len(one) == 1 for one in answer.values())
+        assert all(len(output) == 1 for output in answer.values())
         if asked[-1] == "encoded":
             assert answer["readable"].numpy().all()
         else:

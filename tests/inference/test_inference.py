@@ -74,11 +74,11 @@ def assert_folded_is_keras(text, tmp_path, network=None, batch=2, **options):
     theirs = theirs if isinstance(theirs, list) else [theirs]
     ours = tf.function(folded)(pictures)
     assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.shape == other.shape
+    for actual, other in zip(ours, theirs, strict=True):
+        assert actual.shape == other.shape
         other = other.numpy()
         assert np.ptp(other) > 0
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+        np.testing.assert_allclose(actual, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
 @pytest.mark.slow
@@ -115,9 +115,11 @@ def test_folding_is_exact_to_a_float(tmp_path):
     content = numpy_loader.random_file(text, seed=4)
     floats = np.frombuffer(content[20:], np.float32)
     position, arrays = 0, {}
-    for one in numpy_loader.stored(text):
-        count = int(np.prod(one.shape))
-        arrays[one.index, one.role] = floats[position : position + count].reshape(one.shape)
+    for stored in numpy_loader.stored(text):
+        count = int(np.prod(stored.shape))
+        arrays[stored.index, stored.role] = floats[position : position + count].reshape(
+            stored.shape
+        )
         position += count
     path = tmp_path / "a.weights"
     path.write_bytes(content)
@@ -134,8 +136,8 @@ def test_folding_is_exact_to_a_float(tmp_path):
         assert folded.stored[f"{index}/kernel"].shape == shape
         np.testing.assert_allclose(folded.stored[f"{index}/kernel"].numpy(), kernel, rtol=1e-7)
         bias = double["beta"] - double["moving_mean"] * scale
-        found = folded.stored[f"{index}/bias"].numpy()
-        np.testing.assert_allclose(found, bias, rtol=1e-6, atol=1e-7)
+        actual = folded.stored[f"{index}/bias"].numpy()
+        np.testing.assert_allclose(actual, bias, rtol=1e-6, atol=1e-7)
 
 
 # Loading
@@ -311,8 +313,8 @@ def test_making_variables_needs_a_shape_for_each():
     first, second = make(N=2, shapes=[[3], [2, 5]])
     assert first.dtype == second.dtype == tf.resource
     tf.raw_ops.AssignVariableOp(resource=second, value=tf.ones([2, 5]))
-    found = tf.raw_ops.ReadVariableOp(resource=second, dtype=tf.float32)
-    assert found.numpy().tolist() == [[1.0] * 5] * 2
+    value = tf.raw_ops.ReadVariableOp(resource=second, dtype=tf.float32)
+    assert value.numpy().tolist() == [[1.0] * 5] * 2
 
 
 # From pictures to detections
@@ -379,7 +381,7 @@ OPTIONS = {"score_threshold": 0.2, "iou_threshold": 0.4}
 def expected_detections(function, image, letter_box):
     """Detections of one picture: the raw heads in pieces tested elsewhere."""
     inputs = inference.fit(image[None], (32, 64), letter_box=letter_box)
-    found = decode.find_detections(
+    detections = decode.find_detections(
         function.raw_heads(inputs),
         function.network,
         (32, 64),
@@ -389,18 +391,18 @@ def expected_detections(function, image, letter_box):
         image_sizes=tf.constant([image.shape[:2]]),
     )
     height, width = image.shape[:2]
-    count = int(found.counts[0])
-    x, y, w, h = np.split(found.boxes[0, :count].numpy(), 4, 1)
+    count = int(detections.counts[0])
+    x, y, w, h = np.split(detections.boxes[0, :count].numpy(), 4, 1)
     boxes = [(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height]
-    return np.concatenate(boxes, 1), found.scores[0, :count], found.classes[0, :count]
+    return np.concatenate(boxes, 1), detections.scores[0, :count], detections.classes[0, :count]
 
 
-def assert_detections(found, expected):
+def assert_detections(detections, expected):
     boxes, scores, classes = expected
-    assert len(found) == len(scores) > 0
-    np.testing.assert_allclose(found.scores, scores, atol=1e-6)
-    np.testing.assert_array_equal(found.classes, classes)
-    np.testing.assert_allclose(found.xyxy, boxes, rtol=1e-4, atol=1e-3)
+    assert len(detections) == len(scores) > 0
+    np.testing.assert_allclose(detections.scores, scores, atol=1e-6)
+    np.testing.assert_array_equal(detections.classes, classes)
+    np.testing.assert_allclose(detections.xyxy, boxes, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.slow
@@ -431,13 +433,13 @@ def test_a_list_of_any_pictures_gives_what_each_alone_gives(letter_box, small_fi
     ]
     answers = detector(pictures)
     assert len(answers) == len(pictures)
-    for picture, found, wanted in zip(pictures, answers, expected, strict=True):
-        assert_detections(found, wanted)
+    for picture, answer, wanted in zip(pictures, answers, expected, strict=True):
+        assert_detections(answer, wanted)
         assert_detections(detector(picture), wanted)
     assert detector([]) == []
     same = detector([arrays[0]] * 6)
-    for found in same:
-        assert_detections(found, expected[0])
+    for answer in same:
+        assert_detections(answer, expected[0])
 
 
 @pytest.mark.slow
@@ -533,9 +535,9 @@ def test_grey_networks_take_grey_and_coloured_pictures(small_file, tmp_path):
         )
     ]
     assert len(answers[0]) > 0
-    for found in answers[1:]:
-        np.testing.assert_allclose(found.scores, answers[0].scores, atol=1e-6)
-        np.testing.assert_allclose(found.xyxy, answers[0].xyxy, rtol=1e-5, atol=1e-4)
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer.scores, answers[0].scores, atol=1e-6)
+        np.testing.assert_allclose(answer.xyxy, answers[0].xyxy, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -618,9 +620,9 @@ def test_a_pickle_whose_file_is_gone_says_so(small_file, tmp_path):
     pickled = pickle.dumps(Detector(parse_cfg(SMALL), path))
     assert b"gone.weights" in pickled
     path.unlink()
-    with messages.refused(FileNotFoundError) as one:
+    with messages.refused(FileNotFoundError) as caught:
         pickle.loads(pickled)
-    assert one.value.filename == str(path)
+    assert caught.value.filename == str(path)
 
 
 @pytest.mark.parametrize(
@@ -697,9 +699,9 @@ def test_an_array_of_images_is_a_batch(small_file):
     expected = [detector(image) for image in images]
     assert min(map(len, expected)) > 0
     for batch in (images, tf.constant(images), images.astype(np.float32) / 255):
-        for found, alone in zip(detector(batch), expected, strict=True):
-            np.testing.assert_array_equal(found.classes, alone.classes)
-            np.testing.assert_allclose(found.xyxy, alone.xyxy, rtol=1e-4, atol=1e-3)
+        for together, alone in zip(detector(batch), expected, strict=True):
+            np.testing.assert_array_equal(together.classes, alone.classes)
+            np.testing.assert_allclose(together.xyxy, alone.xyxy, rtol=1e-4, atol=1e-3)
     assert detector(images[:0]) == []
     assert len(detector(images[:1])) == 1
     with messages.refused(ValueError):
@@ -737,8 +739,8 @@ def test_the_official_file_finds_the_people_and_the_bus(official_tiny):
 # Reloading
 
 
-def answer_of(found):
-    return found.classes.tolist(), np.round(found.scores, 4).tolist()
+def answer_of(detections):
+    return detections.classes.tolist(), np.round(detections.scores, 4).tolist()
 
 
 def test_reload_changes_the_answers_and_back(small_file):
@@ -818,11 +820,11 @@ def test_answers_under_reloads_are_one_files_or_the_others(small_file, tmp_path)
     seen = [allowed.index(answer) for mine in answers for answer in mine]
     assert len(seen) > 1000
     assert set(seen) == {0, 1}
-    sets = [one for one in gc.get_objects() if isinstance(one, RuntimeWeights)]
-    assert [one.arrays for one in sets if one.path == str(first)] == [
+    sets = [candidate for candidate in gc.get_objects() if isinstance(candidate, RuntimeWeights)]
+    assert [weights.arrays for weights in sets if weights.path == str(first)] == [
         detector._served.active.loaded.arrays
     ]
-    assert not [one for one in sets if one.path == str(second)]
+    assert not [weights for weights in sets if weights.path == str(second)]
 
 
 def test_a_load_inside_a_function_is_refused_at_once(small_file):
@@ -863,13 +865,13 @@ RUN_EXPORTED = """
 """
 
 
-def assert_exported(answer, number, found):
+def assert_exported(answer, number, detections):
     count = answer["counts"][number]
-    assert count == len(found)
-    np.testing.assert_allclose(answer["scores"][number][:count], found.scores, atol=1e-5)
-    assert answer["classes"][number][:count] == found.classes.tolist()
+    assert count == len(detections)
+    np.testing.assert_allclose(answer["scores"][number][:count], detections.scores, atol=1e-5)
+    assert answer["classes"][number][:count] == detections.classes.tolist()
     np.testing.assert_allclose(
-        np.reshape(answer["boxes"][number][:count], (-1, 4)), found.xyxy, rtol=1e-4, atol=1e-2
+        np.reshape(answer["boxes"][number][:count], (-1, 4)), detections.xyxy, rtol=1e-4, atol=1e-2
     )
 
 
@@ -915,11 +917,11 @@ def test_an_exported_model_answers_the_same_without_yolotf(letter_box, small_fil
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout)
     assert sum(answer["raw"]["counts"]) > 3
-    for number, found in enumerate(detector(list(images))):
-        assert_exported(answer["raw"], number, found)
+    for number, detections in enumerate(detector(list(images))):
+        assert_exported(answer["raw"], number, detections)
     assert sum(answer["encoded"]["counts"]) > 1
-    for number, found in enumerate(detector(names)):
-        assert_exported(answer["encoded"], number, found)
+    for number, detections in enumerate(detector(names)):
+        assert_exported(answer["encoded"], number, detections)
     assert (tmp_path / "model/assets.extra/classes.names").read_text() == "a\nb\nc\nd\n"
 
 
@@ -936,17 +938,17 @@ def test_a_broken_file_costs_an_exported_batch_its_own_row_only(small_file, tmp_
     broken = [b"no picture", b"", files[0][: len(files[0]) // 2], files[1][: len(files[1]) // 2]]
     batch = [broken[0], files[0], *broken[1:], files[1]]
     alone = detector(files)
-    assert all(len(found) for found in alone)
+    assert all(len(detections) for detections in alone)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # as TensorFlow Serving does
         signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "model"))
         encoded = signatures.signature_def["encoded"]
-        outputs = {name: one.name for name, one in encoded.outputs.items()}
+        outputs = {name: tensor.name for name, tensor in encoded.outputs.items()}
         served = session.run(outputs, {encoded.inputs["images"].name: batch})
     loaded = tf.saved_model.load(tmp_path / "model").signatures["encoded"]
     for answer in (served, {k: v.numpy() for k, v in loaded(images=tf.constant(batch)).items()}):
         assert answer["readable"].tolist() == [False, True, False, False, False, True]
-        for number, found in ((1, alone[0]), (5, alone[1])):
-            assert_exported({k: v.tolist() for k, v in answer.items()}, number, found)
+        for number, detections in ((1, alone[0]), (5, alone[1])):
+            assert_exported({k: v.tolist() for k, v in answer.items()}, number, detections)
         for name in ("boxes", "scores", "classes", "counts"):
             assert not np.any(answer[name][[0, 2, 3, 4]])
 
@@ -1010,7 +1012,7 @@ def test_an_older_export_is_replaced_whole_and_other_files_stay(small_file, tmp_
     detector.export(served)
     assert not (served / "variables/left-over").exists()
     assert (served / "assets.extra/classes.names").read_text() == "a\nb\nc\nd\n"
-    assert [one.name for one in served.parent.iterdir()] == ["1"]
+    assert [entry.name for entry in served.parent.iterdir()] == ["1"]
 
     (served / "mine.txt").write_text("mine")
     detector.export(served)
@@ -1026,7 +1028,7 @@ def test_an_older_export_is_replaced_whole_and_other_files_stay(small_file, tmp_
     with pytest.raises(KeyboardInterrupt):
         detector.export(served)
     assert (served / "saved_model.pb").read_bytes() == before
-    assert [one.name for one in served.parent.iterdir()] == ["1"]
+    assert [entry.name for entry in served.parent.iterdir()] == ["1"]
 
 
 # The house

@@ -113,11 +113,11 @@ class Comparison:
     def assert_same(self, ours, theirs, above):
         """One of ours for each of theirs above the score, and none more."""
         left = list(ours)
-        for detection in (one for one in theirs if one[1] > above):
-            found = next((one for one in left if self.same(one, detection)), None)
-            assert found is not None, f"Darknet has {detection}, we have {left}"
-            left.remove(found)
-        more = [one for one in left if one[1] > above + TOLERANCE]
+        for detection in (row for row in theirs if row[1] > above):
+            match = next((row for row in left if self.same(row, detection)), None)
+            assert match is not None, f"Darknet has {detection}, we have {left}"
+            left.remove(match)
+        more = [row for row in left if row[1] > above + TOLERANCE]
         assert not more, f"Darknet lacks {more}"
 
 
@@ -153,9 +153,9 @@ def test_detections_are_darknets(graph, path):
     comparison = Comparison(raws)
     size = pixels.shape[1:3]
 
-    found = decode.find_candidates(raws, network, size, score_threshold=0.1)
-    assert not np.any(found.pictures)
-    ours = rows(found.classes, found.scores, found.boxes)
+    candidates = decode.find_candidates(raws, network, size, score_threshold=0.1)
+    assert not np.any(candidates.pictures)
+    ours = rows(candidates.classes, candidates.scores, candidates.boxes)
     comparison.assert_same(ours, oracle["raw_0.1"], 0.11)
 
     kept = decode.find_detections(
@@ -206,7 +206,7 @@ def test_the_inference_function_answers_what_darknet_does(path):
 def test_the_oracle_has_something_to_find(shared):
     lists = [helpers.shared_json(f"oracle/{path.name}") for path in oracles()]
     assert len(lists) == 25
-    assert sum(one[1] > 0.11 for oracle in lists for one in oracle["raw_0.1"]) > 700
+    assert sum(row[1] > 0.11 for oracle in lists for row in oracle["raw_0.1"]) > 700
     assert sum(len(oracle["nms_0.25_0.45"]) for oracle in lists) > 100
 
 

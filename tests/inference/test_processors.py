@@ -123,14 +123,14 @@ class Material:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        with np.load(self.folder / f"{name}.npz") as found:
-            return dict(found)
+        with np.load(self.folder / f"{name}.npz") as arrays:
+            return dict(arrays)
 
     def answers_by_processor(self):
         (self.folder / "cases.json").write_text(json.dumps(self.cases))
         with ThreadPoolExecutor(2) as pool:
-            found = pool.map(self.answers, PROCESSORS, PROCESSORS.values())
-            return dict(zip(PROCESSORS, found, strict=True))
+            answers = pool.map(self.answers, PROCESSORS, PROCESSORS.values())
+            return dict(zip(PROCESSORS, answers, strict=True))
 
 
 def photographs(official_tiny, shape):
@@ -157,18 +157,18 @@ def assert_same(by_processor):
 def assert_same_detections(ours, theirs, key):
     assert len(ours) == len(theirs) > 0, key
     left = list(theirs)  # those of nearly one score may change places
-    for one in ours:
+    for detection in ours:
         alike = [
             other
             for other in left
-            if tuple(one[:2]) == tuple(other[:2]) and abs(one[2] - other[2]) < SCORES
+            if tuple(detection[:2]) == tuple(other[:2]) and abs(detection[2] - other[2]) < SCORES
         ]
-        assert alike, (key, one)
-        nearest = min(alike, key=lambda other: np.abs(other - one).sum())
+        assert alike, (key, detection)
+        nearest = min(alike, key=lambda other: np.abs(other - detection).sum())
         left = [other for other in left if other is not nearest]
-        extent = np.abs(one[3:])
+        extent = np.abs(detection[3:])
         within = np.where(extent > FAR, SHARE * extent, PIXELS)
-        assert (np.abs(one - nearest)[3:] <= within).all(), (key, one, nearest)
+        assert (np.abs(detection - nearest)[3:] <= within).all(), (key, detection, nearest)
 
 
 def test_groups_and_the_official_network(official_tiny, tmp_path):
@@ -186,12 +186,12 @@ def test_groups_and_the_official_network(official_tiny, tmp_path):
     by_processor = material.answers_by_processor()
     assert_same(by_processor)
     # All ways are the same, too.
-    found = by_processor["without oneDNN"]
+    answers = by_processor["without oneDNN"]
     for case in material.cases:
-        expected = found[f"{case['name']} detector detections"]
+        expected = answers[f"{case['name']} detector detections"]
         for way in {"function", "served", *ENGINES}.intersection(case["ways"]):
             key = f"{case['name']} {way} detections"
-            assert_same_detections(expected, found[key], key)
+            assert_same_detections(expected, answers[key], key)
 
 
 def test_groups_with_tf_keras(tmp_path):
@@ -203,8 +203,8 @@ def test_groups_with_tf_keras(tmp_path):
     (material.folder / "cases.json").write_text(json.dumps(material.cases))
     environments = {"Keras 3": {}, "tf_keras": {**LEGACY, "TF_ENABLE_ONEDNN_OPTS": "0"}}
     with ThreadPoolExecutor(2) as pool:
-        found = pool.map(material.answers, environments, environments.values())
-        assert_same(dict(zip(environments, found, strict=True)))
+        answers = pool.map(material.answers, environments, environments.values())
+        assert_same(dict(zip(environments, answers, strict=True)))
 
 
 @pytest.mark.shared

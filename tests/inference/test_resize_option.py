@@ -29,12 +29,12 @@ def photograph(official_tiny):
 def expected(official_tiny, photograph):
     """What is found in a photograph that OpenCV has resized."""
     detector = yolotf.Detector(official_tiny.cfg, official_tiny.weights)
-    found = detector(cv2.resize(photograph, (416, 416)))
+    detections = detector(cv2.resize(photograph, (416, 416)))
     height, width = photograph.shape[:2]
     return (
-        found.xyxy * np.array([width / 416, height / 416] * 2),
-        found.scores,
-        found.classes.tolist(),
+        detections.xyxy * np.array([width / 416, height / 416] * 2),
+        detections.scores,
+        detections.classes.tolist(),
     )
 
 
@@ -47,23 +47,23 @@ def assert_found(boxes, scores, classes, expected, atol=2e-3):
 
 def test_a_detector_finds_what_it_finds_in_opencvs_pixels(official_tiny, photograph, expected):
     detector = yolotf.Detector(official_tiny.cfg, official_tiny.weights, resize="opencv")
-    found = detector(photograph)
-    assert_found(found.xyxy, found.scores, found.classes, expected)
+    detections = detector(photograph)
+    assert_found(detections.xyxy, detections.scores, detections.classes, expected)
     plain = yolotf.Detector(official_tiny.cfg, official_tiny.weights)(photograph)
-    length = min(len(plain), len(found))
-    assert np.abs(plain.scores[:length] - found.scores[:length]).max() > 0.01
+    length = min(len(plain), len(detections))
+    assert np.abs(plain.scores[:length] - detections.scores[:length]).max() > 0.01
 
 
 @pytest.mark.slow
 def test_a_function_and_an_export_resize_likewise(official_tiny, photograph, expected, tmp_path):
     tf = pytest.importorskip("tensorflow")
     function = yolotf.build_function(official_tiny.cfg, official_tiny.weights, resize="opencv")
-    found = function(photograph[None])
-    count = int(found.counts[0])
+    detections = function(photograph[None])
+    count = int(detections.counts[0])
     assert_found(
-        found.boxes[0, :count].numpy(),
-        found.scores[0, :count].numpy(),
-        found.classes[0, :count].numpy().tolist(),
+        detections.boxes[0, :count].numpy(),
+        detections.scores[0, :count].numpy(),
+        detections.classes[0, :count].numpy().tolist(),
         expected,
         IN_FLOATS,
     )
@@ -86,8 +86,8 @@ def test_the_commands_take_it(official_tiny, photograph, expected, tmp_path, mon
     Image.fromarray(photograph).save("bus.png")
     network = ["--cfg", str(official_tiny.cfg), "--weights", str(official_tiny.weights)]
     assert main(["detect", "bus.png", *network, "--json", "--resize", "opencv"]) == 0
-    found = json.loads(capsys.readouterr().out)["detections"]
-    columns = ([one[key] for one in found] for key in ("xyxy", "score", "class"))
+    detections = json.loads(capsys.readouterr().out)["detections"]
+    columns = ([detection[key] for detection in detections] for key in ("xyxy", "score", "class"))
     assert_found(*columns, expected)
     text = official_tiny.cfg.read_text().replace("[net]", "[net]\nletter_box=1")
     (tmp_path / "boxed.cfg").write_text(text)
@@ -105,24 +105,24 @@ def test_the_commands_take_it(official_tiny, photograph, expected, tmp_path, mon
         assert main(["eval", "--data", "obj.data", *network, "--json", *more]) == 0
         result = json.loads(capsys.readouterr().out)
         scores.append((result["resize"], result["letter_box"], result["detections"]))
-    assert [one[:2] for one in scores] == [("darknet", False), ("opencv", False), ("opencv", True)]
-    assert len({one[2] for one in scores}) > 1
+    assert [row[:2] for row in scores] == [("darknet", False), ("opencv", False), ("opencv", True)]
+    assert len({row[2] for row in scores}) > 1
 
 
 def test_what_a_classifier_sees():
     random = np.random.default_rng(0)
     for size in ((90, 61), (40, 200), (32, 32)):
         pixels = random.integers(0, 256, (*size, 3)).astype(np.uint8)
-        (found,) = prepare_all([pixels], Shape(32, 32, 3), "opencv")
+        (prepared,) = prepare_all([pixels], Shape(32, 32, 3), "opencv")
         rows, columns = size
         short = (rows * 32 // columns, 32) if columns < rows else (32, columns * 32 // rows)
         whole = cv2.resize(pixels, short[::-1])
         top, left = ((side - 32) // 2 for side in short)
-        assert np.abs(found * 255 - whole[top : top + 32, left : left + 32]).max() < 1.01
+        assert np.abs(prepared * 255 - whole[top : top + 32, left : left + 32]).max() < 1.01
         from yolotf.inference import classifier_function
 
         traced = classifier_function.prepare(pixels[None], 32, 32, "opencv").numpy()[0]
-        np.testing.assert_allclose(found, traced, atol=1.01 / 255)
+        np.testing.assert_allclose(prepared, traced, atol=1.01 / 255)
 
 
 def test_other_words_are_refused(official_tiny):

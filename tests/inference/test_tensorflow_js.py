@@ -66,7 +66,7 @@ def run(model, images):
     command = ["node", str(RUN), f"{FOLDER}/node_modules", str(model), str(path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     answer = json.loads(done.stdout.splitlines()[-1])
-    return {name: np.reshape(one["data"], one["shape"]) for name, one in answer.items()}
+    return {name: np.reshape(output["data"], output["shape"]) for name, output in answer.items()}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -78,14 +78,14 @@ def test_a_detector_finds_the_same(name, tmp_path):
     model = converted(tmp_path / "saved", tmp_path / "js")
     images = np.random.default_rng(3).integers(0, 256, (2, 40, 50, 3)).astype(np.uint8)
     answer = run(model, images)
-    found = detector(list(images))
-    assert answer["counts"].tolist() == [len(one) for one in found]
-    assert min(map(len, found)) > 3
-    for number, one in enumerate(found):
-        rows = slice(len(one))
-        np.testing.assert_allclose(answer["boxes"][number, rows], one.xyxy, atol=1e-3)
-        np.testing.assert_allclose(answer["scores"][number, rows], one.scores, atol=1e-5)
-        np.testing.assert_array_equal(answer["classes"][number, rows], one.classes)
+    expected = detector(list(images))
+    assert answer["counts"].tolist() == [len(detections) for detections in expected]
+    assert min(map(len, expected)) > 3
+    for number, detections in enumerate(expected):
+        rows = slice(len(detections))
+        np.testing.assert_allclose(answer["boxes"][number, rows], detections.xyxy, atol=1e-3)
+        np.testing.assert_allclose(answer["scores"][number, rows], detections.scores, atol=1e-5)
+        np.testing.assert_array_equal(answer["classes"][number, rows], detections.classes)
 
 
 def test_pictures_of_nothing_and_no_pictures_have_no_detections(tmp_path):
@@ -108,7 +108,7 @@ def test_a_classifier_answers_the_same(tmp_path):
     classify.export(tmp_path / "saved")
     model = converted(tmp_path / "saved", tmp_path / "js")
     images = np.random.default_rng(3).integers(0, 256, (2, 29, 50, 3)).astype(np.uint8)
-    for found, row in zip(
+    for expected, row in zip(
         classify(list(images), top=5), run(model, images)["probabilities"], strict=True
     ):
-        np.testing.assert_allclose(row[found.classes], found.scores, atol=1e-6)
+        np.testing.assert_allclose(row[expected.classes], expected.scores, atol=1e-6)

@@ -32,13 +32,13 @@ def tensors(block: str, kind: str) -> dict[str, tuple[Any, list[int]]]:
     _, _, rest = block.partition(f"{kind} [")
     part = rest.split("\n]")[0] if "\n]" in rest else rest.split("] ]")[0] + "] ]"
     part = part.split("\noutput")[0].split("\nparameters")[0]
-    found = {}
+    by_name = {}
     for name, dtype, dims, reshape in TENSOR.findall(part):
         assert dims.strip(), f"{name}: Triton wants one number or more"
         has_reshape = re.search(rf'"{name}"[^}}]*reshape', part) is not None
         numbers = reshape if has_reshape else dims
-        found[name] = TYPES[dtype], [int(text) for text in numbers.split(",") if text.strip()]
-    return found
+        by_name[name] = TYPES[dtype], [int(text) for text in numbers.split(",") if text.strip()]
+    return by_name
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,8 @@ def assert_fits(named: dict[str, Any], exported: dict[str, Any]) -> None:
         assert dtype == wanted_dtype
         assert len(dims) == len(wanted)
         assert all(
-            -1 in (one, other) or one == other for one, other in zip(dims, wanted, strict=True)
+            -1 in (extent, other) or extent == other
+            for extent, other in zip(dims, wanted, strict=True)
         )
 
 
