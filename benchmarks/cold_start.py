@@ -82,9 +82,9 @@ def detector(clock: Clock, files: dict[str, str], engine: Any = "tensorflow") ->
 
     network = parse_cfg(files["cfg"])
     clock.end("import")
-    found = Detector(network, files["weights"], engine=engine)
+    detector = Detector(network, files["weights"], engine=engine)
     clock.end("load")
-    found(picture(files)[0])
+    detector(picture(files)[0])
     clock.end("first answer")
 
 
@@ -386,7 +386,7 @@ def main() -> None:
     if arguments.child:
         child(arguments.child[0], json.loads(arguments.child[1]))
         return
-    found: dict[str, list[dict[str, Any]]] = {}
+    timings: dict[str, list[dict[str, Any]]] = {}
     # As an installed package is: with its modules compiled.
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -409,9 +409,9 @@ def main() -> None:
                 if run.returncode:
                     sys.exit(f"{way}: {run.stderr}")
                 if round_number >= 0:
-                    found.setdefault(way, []).append(json.loads(run.stdout.splitlines()[-1]))
+                    timings.setdefault(way, []).append(json.loads(run.stdout.splitlines()[-1]))
     rows = []
-    for way, runs in ((way, found[way]) for way in ways):
+    for way, runs in ((way, timings[way]) for way in ways):
         seconds = {
             phase: statistics.median(run["seconds"].get(phase, 0.0) for run in runs)
             for phase in PHASES

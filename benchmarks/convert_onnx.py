@@ -93,9 +93,9 @@ def check_same(folder: Path, shape: tuple[int, ...]) -> None:
         )
         inputs = {session.get_inputs()[0].name: np.ascontiguousarray(given)}
         heads.append(session.run(None, inputs))
-    for one, other in zip(*heads, strict=True):
-        one = one.transpose(0, 2, 3, 1)
-        difference = np.abs(one - other).max() / np.abs(other).max()
+    for our_head, other in zip(*heads, strict=True):
+        our_head = our_head.transpose(0, 2, 3, 1)
+        difference = np.abs(our_head - other).max() / np.abs(other).max()
         if not difference <= TOLERANCE:
             raise SystemExit(f"the heads differ by {difference:.1e} of the largest number")
 
@@ -134,7 +134,9 @@ def main() -> None:
                     runs[way].append(run(ways[way]))
         size = weights.stat().st_size
         rows = {
-            way: {key: statistics.median(one[key] for one in many) for key in many[0]}
+            way: {
+                key: statistics.median(run_numbers[key] for run_numbers in many) for key in many[0]
+            }
             for way, many in runs.items()
         }
     if arguments.json:
@@ -155,8 +157,8 @@ def main() -> None:
 
 
 def _ratio(rows: dict[str, Any], way: str, key: str) -> str:
-    what = "of the time" if key == "seconds" else "of the processor's"
-    return f"{rows[way][key] / rows[OURS][key]:.1f} {what}"
+    unit = "of the time" if key == "seconds" else "of the processor's"
+    return f"{rows[way][key] / rows[OURS][key]:.1f} {unit}"
 
 
 if __name__ == "__main__":

@@ -51,9 +51,9 @@ def solved_reports(folder: Path) -> tuple[int, int]:
     solved = 0
     for report in reports:
         path = diagnosis_cases.write_report_file(report["file"], folder / "report.weights")
-        found = diagnosis.diagnose(path, diagnosis_cases.report_network(report["model"]))
-        solved += len(found.causes) == len(report["expect"]) and all(
-            any(diagnosis_cases.says(cause, expected) for cause in found.causes)
+        answer = diagnosis.diagnose(path, diagnosis_cases.report_network(report["model"]))
+        solved += len(answer.causes) == len(report["expect"]) and all(
+            any(diagnosis_cases.says(cause, expected) for cause in answer.causes)
             for expected in report["expect"]
         )
     return solved, len(reports)
@@ -65,8 +65,8 @@ def located_edits(pairs: list[tuple[Path, Path]], every: int) -> tuple[int, int]
     for weights, cfg_file in pairs:
         edits = [e for e in diagnosis_cases.single_edits(cfg.parse_cfg(cfg_file)) if e.seen]
         for edit in edits[::every]:
-            found = diagnosis.diagnose(weights, edit.network).first_divergence
-            located += found is not None and found.layer == edit.layer
+            divergence = diagnosis.diagnose(weights, edit.network).first_divergence
+            located += divergence is not None and divergence.layer == edit.layer
             tried += 1
             progress(f"{weights.name}: {located} of {tried} edits located")
     progress("")
@@ -97,7 +97,7 @@ def load(path: Path, network: cfg.Network) -> None:
     )
     plan = layout.Plan(assignments, layout.floats(network), network)
     write.check_size(file, plan, header)
-    arrays = [np.empty(one.shape, np.float32) for one in assignments]
+    arrays = [np.empty(assignment.shape, np.float32) for assignment in assignments]
     write.write_arrays(file, header, plan, arrays, verify=True, threads=op_library.thread_count())
 
 
@@ -134,11 +134,11 @@ def called_damaged() -> tuple[int, int]:
     files = [
         path for path in (helpers.SHARED / "corpus/partial").iterdir() if path.suffix != ".cfg"
     ]
-    found = 0
+    called = 0
     for path in files:
         answer = diagnosis.diagnose(path, path.with_name(f"{path.name}.cfg"))
-        found += any(cause.kind == "damaged" for cause in answer.causes)
-    return found, len(files)
+        called += any(cause.kind == "damaged" for cause in answer.causes)
+    return called, len(files)
 
 
 class RightCauses(NamedTuple):
@@ -193,9 +193,9 @@ def check_ms(folder: Path, repeats: int) -> float:
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        found = diagnosis.diagnose(weights, cfg_file)
+        answer = diagnosis.diagnose(weights, cfg_file)
         times.append(time.perf_counter() - started)
-        assert found.ok, found
+        assert answer.ok, answer
     return 1e3 * statistics.median(times[1:])
 
 
@@ -244,13 +244,15 @@ def main() -> None:
     _report(result, refused, options)
 
 
-def _causes(found: RightCauses) -> dict[str, Any]:
+def _causes(causes: RightCauses) -> dict[str, Any]:
     return {
-        "right_causes": sum(found.right.values()),
-        "edited_cfgs": sum(found.tried.values()),
-        "by_kind": {kind: [found.right[kind], found.tried[kind]] for kind in sorted(found.tried)},
-        "undamaged_called_damaged": found.called_damaged,
-        "slowest_s": round(found.slowest, 1),
+        "right_causes": sum(causes.right.values()),
+        "edited_cfgs": sum(causes.tried.values()),
+        "by_kind": {
+            kind: [causes.right[kind], causes.tried[kind]] for kind in sorted(causes.tried)
+        },
+        "undamaged_called_damaged": causes.called_damaged,
+        "slowest_s": round(causes.slowest, 1),
     }
 
 

@@ -31,37 +31,40 @@ def _keys(count: int) -> str:
 
 CASES: dict[str, tuple[int, Callable[[int], str]]] = {
     "keys in a section": (3_000, _keys),
-    "convolutions": (200, lambda n: HEAD + CONV * n),
+    "convolutions": (200, lambda count: HEAD + CONV * count),
     "routes that double": (
         2_000,
-        lambda n: HEAD + CONV + "[route]\nlayers=-1,-1\n" * n + CONV,
+        lambda count: HEAD + CONV + "[route]\nlayers=-1,-1\n" * count + CONV,
     ),
     "routes to all before": (
         60,
-        lambda n: (
+        lambda count: (
             HEAD
             + CONV
             + "".join(
                 f"[route]\nlayers={','.join(['0'] * (i + 1))}\n[route]\nlayers=0\n"
-                for i in range(n)
+                for i in range(count)
             )
         ),
     ),
-    "[dropout]": (10_000, lambda n: HEAD + CONV + "[dropout]\n" * n),
-    "lines that are no option": (10_000, lambda n: HEAD + "junk\n" * n + CONV),
-    "comments": (10_000, lambda n: HEAD + "# a comment\n" * n + CONV),
-    "keys written twice": (10_000, lambda n: HEAD + "width=1\n" * n + CONV),
-    "one long line": (100_000, lambda n: HEAD + "# " + "x" * n + "\n" + CONV),
-    "digits of a number": (10_000, lambda n: HEAD.replace("=32", "=" + "0" * n + "32", 1) + CONV),
+    "[dropout]": (10_000, lambda count: HEAD + CONV + "[dropout]\n" * count),
+    "lines that are no option": (10_000, lambda count: HEAD + "junk\n" * count + CONV),
+    "comments": (10_000, lambda count: HEAD + "# a comment\n" * count + CONV),
+    "keys written twice": (10_000, lambda count: HEAD + "width=1\n" * count + CONV),
+    "one long line": (100_000, lambda count: HEAD + "# " + "x" * count + "\n" + CONV),
+    "digits of a number": (
+        10_000,
+        lambda count: HEAD.replace("=32", "=" + "0" * count + "32", 1) + CONV,
+    ),
     "anchors": (
         10_000,
-        lambda n: HEAD + CONV + f"[yolo]\nclasses=1\nnum=1\nanchors={'1,' * n}1\n",
+        lambda count: HEAD + CONV + f"[yolo]\nclasses=1\nnum=1\nanchors={'1,' * count}1\n",
     ),
-    "num": (30_000, lambda n: HEAD + CONV + f"[yolo]\nclasses=1\nmask=0\nnum={n}\n"),
-    "mask": (214_748_364, lambda n: HEAD + CONV + f"[yolo]\nclasses=1\nmask={n}\n"),
+    "num": (30_000, lambda count: HEAD + CONV + f"[yolo]\nclasses=1\nmask=0\nnum={count}\n"),
+    "mask": (214_748_364, lambda count: HEAD + CONV + f"[yolo]\nclasses=1\nmask={count}\n"),
     "heads": (
         100,
-        lambda n: HEAD + (CONV + "[yolo]\nclasses=1\n[route]\nlayers=0\n") * n,
+        lambda count: HEAD + (CONV + "[yolo]\nclasses=1\n[route]\nlayers=0\n") * count,
     ),
 }
 

@@ -156,7 +156,7 @@ class Ways:
         net = cv2.dnn.readNetFromDarknet(str(path), str(weights))
         before = [f"{kind}_{index}" for kind, index in _before_heads(network)]
         names = net.getLayerNames()
-        outputs = [next(n for n in names if n.split("/")[0] == name) for name in before]
+        outputs = [next(layer for layer in names if layer.split("/")[0] == name) for name in before]
 
         def run(images: Any) -> Any:
             net.setInput(cv2.dnn.blobFromImages(list(images), 1 / 255))
@@ -258,7 +258,7 @@ def measure(
             way(images)
             spent = time.perf_counter() - started, time.process_time() - processor
             if round_number >= 0:
-                wall, busy = (1e3 * one / len(images) for one in spent)
+                wall, busy = (1e3 * seconds / len(images) for seconds in spent)
                 times[name].append((wall, busy))
     return times
 
@@ -286,10 +286,12 @@ def main() -> None:
                 check(ways, images)
                 times = measure(ways, images, arguments.rounds, arguments.seconds)
                 wall = {
-                    way: statistics.median(one for one, _ in found) for way, found in times.items()
+                    way: statistics.median(wall_ms for wall_ms, _ in pairs)
+                    for way, pairs in times.items()
                 }
                 spent = {
-                    way: statistics.median(one for _, one in found) for way, found in times.items()
+                    way: statistics.median(processor_ms for _, processor_ms in pairs)
+                    for way, pairs in times.items()
                 }
                 rows += [
                     {
@@ -298,7 +300,7 @@ def main() -> None:
                         "way": way,
                         "rounds": len(times[way]),
                         "ms_per_picture": median,
-                        "minimum_ms": min(one for one, _ in times[way]),
+                        "minimum_ms": min(wall_ms for wall_ms, _ in times[way]),
                         "processor_ms": spent[way],
                         "pictures_per_second": 1e3 / median,
                         "times_yolotf": median / wall[YOLOTF],

@@ -126,7 +126,7 @@ class Loaders:
     def into_arrays(self) -> None:
         """As `inference`, without TensorFlow: the arrays a `Detector` computes with."""
         plan = self.graph.plan(transposed=self.header.transposed)
-        targets = [self.arrays[one.slot.variable] for one in plan.assignments]
+        targets = [self.arrays[assignment.slot.variable] for assignment in plan.assignments]
         threads = _native.thread_count()
         writing.write_arrays(self.file, self.header, plan, targets, verify=True, threads=threads)
 
@@ -295,15 +295,15 @@ def measure_first(network: yolotf.Network, weights: Path, rounds: int) -> dict[s
                 run = subprocess.run(command, capture_output=True, text=True, check=False)
                 if run.returncode:
                     sys.exit(f"{name}: {run.stderr}")
-                found = json.loads(run.stdout.splitlines()[-1])
-                for row, milliseconds in zip(measured, found, strict=True):
+                milliseconds_of_rows = json.loads(run.stdout.splitlines()[-1])
+                for row, milliseconds in zip(measured, milliseconds_of_rows, strict=True):
                     times[row].append(milliseconds)
     return times
 
 
 def rows_of(times: dict[str, list[float]], size_bytes: int, floor: str) -> list[dict[str, Any]]:
     """One row a way, with its ratio to the floor of the same table."""
-    medians = {name: statistics.median(found) for name, found in times.items()}
+    medians = {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
     return [
         {
             "way": name,

@@ -32,8 +32,8 @@ LOADS_TOGETHER = 40
 def resident() -> dict[str, int]:
     """RssAnon and RssFile of this process in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    found = dict(line.split(":", 1) for line in lines if line.startswith("Rss"))
-    return {name: 1024 * int(found[name].split()[0]) for name in ("RssAnon", "RssFile")}
+    sizes = dict(line.split(":", 1) for line in lines if line.startswith("Rss"))
+    return {name: 1024 * int(sizes[name].split()[0]) for name in ("RssAnon", "RssFile")}
 
 
 def mapping(path: str) -> dict[str, int]:
@@ -142,8 +142,8 @@ def answer(process: subprocess.Popen[str], text: str | None = None) -> dict[str,
     output, _ = process.communicate(text)
     if process.returncode:
         sys.exit(process.returncode)
-    found: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return found
+    numbers: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return numbers
 
 
 def main() -> None:
@@ -156,8 +156,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         kind, cfg, weights = arguments.child
-        found = together(cfg, weights) if kind == "together" else alone(kind, cfg, weights)
-        print(json.dumps(found))
+        numbers = together(cfg, weights) if kind == "together" else alone(kind, cfg, weights)
+        print(json.dumps(numbers))
         return
     with tempfile.TemporaryDirectory() as temporary:
         from common import make_weights
@@ -203,8 +203,8 @@ def main() -> None:
         "two processes loading the same file: its mapping, MB",
         ("", "Rss", "least Pss"),
         [
-            (f"process {number}", f"{one['rss_mb']:.1f}", f"{one['least_pss_mb']:.1f}")
-            for number, one in enumerate(shared, 1)
+            (f"process {number}", f"{numbers['rss_mb']:.1f}", f"{numbers['least_pss_mb']:.1f}")
+            for number, numbers in enumerate(shared, 1)
         ],
     )
 

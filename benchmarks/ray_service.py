@@ -302,9 +302,9 @@ def _cluster() -> Iterator[int]:
 
 def _kill_one() -> None:
     name = next(
-        one["name"]
-        for one in ray.util.list_named_actors(all_namespaces=True)
-        if "Detector" in one["name"] and one["namespace"] == "serve"
+        actor["name"]
+        for actor in ray.util.list_named_actors(all_namespaces=True)
+        if "Detector" in actor["name"] and actor["namespace"] == "serve"
     )
     ray.kill(ray.get_actor(name, namespace="serve"))
 

@@ -122,13 +122,15 @@ def under_clients(
         yolotf.Detector(network, file, score_threshold=0, max_boxes=50, engine=engine)(picture)
         for file in files
     ]
-    score = min(float(found.scores[-1]) for found in best)
+    score = min(float(detections.scores[-1]) for detections in best)
     options: dict[str, Any] = {"score_threshold": score, "max_boxes": 50, "engine": engine}
 
     def answer(detector: yolotf.Detector) -> bytes:
-        found = detector(picture)
-        assert isinstance(found, yolotf.Detections)
-        return found.xyxy.tobytes() + found.scores.tobytes() + found.classes.tobytes()
+        detections = detector(picture)
+        assert isinstance(detections, yolotf.Detections)
+        return (
+            detections.xyxy.tobytes() + detections.scores.tobytes() + detections.classes.tobytes()
+        )
 
     allowed = [answer(yolotf.Detector(network, file, **options)) for file in files]
     if allowed[0] == allowed[1] or not all(allowed):
@@ -142,8 +144,8 @@ def under_clients(
     def ask(mine: list[int]) -> None:
         try:
             while not done.is_set():
-                found = answer(detector)
-                mine[allowed.index(found) if found in allowed else 2] += 1
+                answered = answer(detector)
+                mine[allowed.index(answered) if answered in allowed else 2] += 1
         except BaseException as error:
             failures.append(error)
             raise
@@ -209,7 +211,7 @@ def main() -> None:
         print(json.dumps({"processor": processor(), **results}, indent=1))
     else:
         for network, title in (("yolov4", "nobody asks"), ("yolov4-tiny", "clients ask")):
-            names = dict.fromkeys(name for found in results.values() for name in found[network])
+            names = dict.fromkeys(name for result in results.values() for name in result[network])
             rows = [
                 (
                     name.replace("_", " "),
@@ -218,7 +220,7 @@ def main() -> None:
                 for name in names
             ]
             print_table(f"{network}, {title}; {processor()}", ("", *results), rows)
-    wrong = sum(found["yolov4-tiny"]["answers_of_neither"] for found in results.values())
+    wrong = sum(result["yolov4-tiny"]["answers_of_neither"] for result in results.values())
     sys.exit(1 if wrong else 0)
 
 

@@ -60,7 +60,7 @@ def main() -> None:
                 "S3: load the URL": lambda: yolotf.load_darknet_weights(model, s3_url),
             }
             rows = [
-                (name, *(f"{one:.2f}" for one in _measured(way, parsed.runs)))
+                (name, *(f"{seconds:.2f}" for seconds in _measured(way, parsed.runs)))
                 for name, way in ways.items()
             ]
         size = path.stat().st_size
@@ -139,7 +139,7 @@ class _Ranges(http.server.SimpleHTTPRequestHandler):
         size = path.stat().st_size
         first, last = 0, size - 1
         if wanted := self.headers.get("Range"):
-            first, last = (int(one) for one in wanted.removeprefix("bytes=").split("-"))
+            first, last = (int(text) for text in wanted.removeprefix("bytes=").split("-"))
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(last + 1 - first))
         self.end_headers()

@@ -89,8 +89,8 @@ class Target:
         """Minors of TensorFlow that there are wheels of, oldest first."""
         said = pip("index", "versions", *self.wheels(), self.tensorflow)
         (versions,) = re.findall(r"^Available versions: (.*)", said, re.MULTILINE)
-        found = {tuple(map(int, version.split(".")[:2])) for version in versions.split(", ")}
-        return [".".join(map(str, minor)) for minor in sorted(found) if minor >= OLDEST]
+        minors = {tuple(map(int, version.split(".")[:2])) for version in versions.split(", ")}
+        return [".".join(map(str, minor)) for minor in sorted(minors) if minor >= OLDEST]
 
     def unpack(self, minor: str, folder: Path) -> None:
         """Fetches the last TensorFlow of a minor, and unpacks what an op is compiled against."""

@@ -208,11 +208,11 @@ def _docstrings_in(path: Path, node: ast.FunctionDef | ast.ClassDef) -> Iterator
 def main() -> int:
     """Prints each use; returns 1 if there is any."""
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1]
-    found = list(uses(root))
-    for use in found:
+    phrases = list(uses(root))
+    for use in phrases:
         place = f"{use.path.relative_to(root)}:{use.line}"
         print(f"{place}: {use.phrase!r}; write: {use.instead}")
-    return bool(found)
+    return bool(phrases)
 
 
 if __name__ == "__main__":

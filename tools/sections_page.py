@@ -69,11 +69,11 @@ def reachable(start: type[Layer]) -> Iterator[ast.AST]:
         yield tree
         names = vars(sys.modules[home])
         for node in ast.walk(tree):
-            found = names.get(node.id) if isinstance(node, ast.Name) else None
-            if inspect.isfunction(found):
-                waiting.append(inspect.unwrap(found))
-            if inspect.isclass(found) and not issubclass(found, (Layer, Exception, tuple)):
-                waiting.append(found)
+            named = names.get(node.id) if isinstance(node, ast.Name) else None
+            if inspect.isfunction(named):
+                waiting.append(inspect.unwrap(named))
+            if inspect.isclass(named) and not issubclass(named, (Layer, Exception, tuple)):
+                waiting.append(named)
             if isinstance(node, ast.Attribute) and node.attr == "parse":
                 other = names.get(getattr(node.value, "id", ""))
                 waiting += [base for base in getattr(other, "__mro__", ()) if base is not object]
