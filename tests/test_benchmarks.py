@@ -79,20 +79,20 @@ def ran(name, weights):
 
 @_SLOW
 def test_loading_has_all_rows(weights):
-    found = json.loads(ran("load.py", weights))
-    ways = {row["way"] for row in found["rows"]}
+    result = json.loads(ran("load.py", weights))
+    ways = {row["way"] for row in result["rows"]}
     assert {"memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"} <= ways
-    first = {row["way"]: row for row in found["first"]}
+    first = {row["way"]: row for row in result["first"]}
     assert first["copied into new memory (floor)"]["to_floor"] == 1
     assert {"load_darknet_weights, first", "load_darknet_weights, again", "runtime, first"} <= {
         *first
     }
-    assert found["processor"]
+    assert result["processor"]
 
 
 def test_inference_compares_engines_with_themselves(weights):
-    found = json.loads(ran("inference.py", weights))
-    rows = {row["way"]: row for row in found["rows"]}
+    result = json.loads(ran("inference.py", weights))
+    rows = {row["way"]: row for row in result["rows"]}
     assert rows["yolotf"]["times_own"] is None
     for engine in _ENGINES:
         assert rows[f"yolotf, {engine}"]["times_own"] > 0
@@ -100,8 +100,8 @@ def test_inference_compares_engines_with_themselves(weights):
 
 @_SLOW
 def test_cold_start_compares_engines_with_themselves(weights):
-    found = json.loads(ran("cold_start.py", weights))
-    rows = {row["way"]: row for row in found["rows"]}
+    result = json.loads(ran("cold_start.py", weights))
+    rows = {row["way"]: row for row in result["rows"]}
     assert rows["yolotf"]["total"] > 0
     for engine in _ENGINES:
         if importlib.util.find_spec("onnx"):

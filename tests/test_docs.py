@@ -51,8 +51,8 @@ def test_links_lead_to_files_and_headings_of_the_repository(page):
 
 def headings(page):
     """As addresses have them."""
-    found = re.findall(r"^#+ (.+)$", without_blocks(text_of(page)), re.MULTILINE)
-    return {re.sub(r"[^\w\s-]", "", one).strip().lower().replace(" ", "-") for one in found}
+    titles = re.findall(r"^#+ (.+)$", without_blocks(text_of(page)), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
 def test_every_page_of_docs_is_in_the_sites_menu():
@@ -134,14 +134,17 @@ def test_python_blocks_import_public_names_only(page):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("yolotf."):
                 for name in node.names:
                     path = f"{node.module}.{name.name}"
-                    assert any(one == path or one.startswith(f"{path}.") for one in REFERENCE), path
+                    assert any(
+                        documented == path or documented.startswith(f"{path}.")
+                        for documented in REFERENCE
+                    ), path
 
 
 def test_the_sizes_of_the_files_are_those_of_the_networks():
     rows = re.findall(r"^\| ([\w-]+) \| ([\d,]+) \|", text_of(ROOT / "docs/index.md"), re.MULTILINE)
     assert len(rows) > 10
     for name, size in rows:
-        floats = max(one.end for one in layout.segments(yolotf.network(name)))
+        floats = max(segment.end for segment in layout.segments(yolotf.network(name)))
         # Older files have the narrower header.
         assert int(size.replace(",", "")) - floats in (16, 20), name
 

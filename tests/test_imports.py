@@ -83,29 +83,29 @@ def calls_keras(tree):
 @functools.cache
 def brought(module):
     """The heavy packages that come with a module, whatever imports them."""
-    found, seen, waiting = set(), set(), [module]
+    heavy, seen, waiting = set(), set(), [module]
     while waiting:
         name = waiting.pop()
         root = name.partition(".")[0]
         if root in HEAVY:
-            found.add(root)
+            heavy.add(root)
         if name in seen or root != "yolotf":
             continue
         seen.add(name)
         waiting.append(name.rpartition(".")[0] or "yolotf")
         if name in MODULES:
             tree = ast.parse(MODULES[name].read_text("utf-8"))
-            found.update(["keras"] if calls_keras(tree) else ())
+            heavy.update(["keras"] if calls_keras(tree) else ())
             for node in imports(tree.body):
                 waiting += targets(node)
-    return found
+    return heavy
 
 
 def inside(path):
     """(line, module) of imports in functions, and the lines that have comments."""
     text = path.read_text("utf-8")
     tree = ast.parse(text)
-    found = {
+    inner_imports = {
         (node.lineno, target)
         for function in ast.walk(tree)
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
@@ -113,15 +113,15 @@ def inside(path):
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for target in targets(node)
     }
-    return sorted(found), text.split("\n")
+    return sorted(inner_imports), text.split("\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_an_import_in_a_function_keeps_something_out_and_says_so(module):
-    found, lines = inside(MODULES[module])
-    numbers = {number for number, _ in found}
-    for number, target in found:
+    inner_imports, lines = inside(MODULES[module])
+    numbers = {number for number, _ in inner_imports}
+    for number, target in inner_imports:
         if (module, target) not in LIGHT:
             assert brought(target) - brought(module), f"{module}:{number} can stand at the top"
         first = before = number
@@ -135,8 +135,8 @@ def test_an_import_in_a_function_keeps_something_out_and_says_so(module):
 @pytest.mark.slow
 @pytest.mark.parametrize(("module", "target"), LIGHT)
 def test_the_exceptions_are_there(module, target):
-    found, _ = inside(MODULES[module])
-    assert target in [one for _, one in found]
+    inner_imports, _ = inside(MODULES[module])
+    assert target in [imported for _, imported in inner_imports]
     assert not brought(target) - brought(module)
 
 

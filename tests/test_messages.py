@@ -37,18 +37,22 @@ def expected_words(path: Path) -> Iterator[str]:
     """What `pytest.raises` and `pytest.warns` look for in a file of tests."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            yield from (ast.unparse(one.value) for one in node.keywords if one.arg == "match")
+            yield from (
+                ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "match"
+            )
 
 
 @pytest.mark.slow
 def test_sentences_are_nowhere_else():
-    found = {
+    patterns = {
         (path.relative_to(TESTS).as_posix(), words)
         for path in TESTS.rglob("test_*.py")
         for words in expected_words(path)
     }
-    assert sorted(found - OTHERS_WORDS) == [], "use support.messages.refused; see CONTRIBUTING.md"
-    assert sorted(OTHERS_WORDS - found) == [], "no longer there: take it off the list"
+    assert sorted(patterns - OTHERS_WORDS) == [], (
+        "use support.messages.refused; see CONTRIBUTING.md"
+    )
+    assert sorted(OTHERS_WORDS - patterns) == [], "no longer there: take it off the list"
 
 
 def test_no_sentence_is_of_a_test_that_is_gone(request):

@@ -32,9 +32,9 @@ NAMES = {
 
 @pytest.mark.parametrize("module", NAMES)
 def test_the_names_are_there(module):
-    found = importlib.import_module(f"yolotf.{module}")
+    imported = importlib.import_module(f"yolotf.{module}")
     for name in NAMES[module].split():
-        assert hasattr(found, name), name
+        assert hasattr(imported, name), name
 
 
 @pytest.mark.parametrize("module", sorted(_moved.HOMES))

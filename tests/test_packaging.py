@@ -20,8 +20,7 @@ from setuptools import find_packages
 
 import yolotf
 from support import helpers
-from support.messages import refused
-from yolotf import errors
+from support.messages import refused, said
 from yolotf.weights import op_build, op_library
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
@@ -43,7 +42,11 @@ def test_the_version_is_the_same_everywhere(pyproject):
 
 def test_no_tensorflow_is_required_by_name(pyproject):
     """tensorflow beside tensorflow-cpu breaks both; an extra brings one to who asks for it."""
-    assert not [one for one in pyproject["project"]["dependencies"] if one.startswith("tensorflow")]
+    assert not [
+        requirement
+        for requirement in pyproject["project"]["dependencies"]
+        if requirement.startswith("tensorflow")
+    ]
     extras = pyproject["project"]["optional-dependencies"]
     assert (extras["tf"], extras["tf-cpu"]) == (["tensorflow>=2.16"], ["tensorflow-cpu>=2.16"])
 
@@ -62,11 +65,11 @@ def test_every_module_is_in_the_source_distribution(pyproject):
     assert {path.suffix for path in native} == {".cc", ".h"}
     for path in native:
         assert any(_matches(path, pattern) for pattern in included), path
-    found = find_packages(str(ROOT), **pyproject["tool"]["setuptools"]["packages"]["find"])
+    packages = find_packages(str(ROOT), **pyproject["tool"]["setuptools"]["packages"]["find"])
     folders = {
         ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "yolotf").rglob("*.py")
     }
-    assert folders == set(found)
+    assert folders == set(packages)
 
 
 def _matches(path: Path, pattern: str) -> bool:
@@ -116,8 +119,8 @@ def test_no_file_names_a_registry_or_a_machine():
             ".git",
         } & {part.split("-")[0] for part in path.parts}:
             continue
-        found = forbidden.search(path.read_text(errors="ignore"))
-        assert not found, f"{path}: {found.group()}"
+        match = forbidden.search(path.read_text(errors="ignore"))
+        assert not match, f"{path}: {match.group()}"
 
 
 def test_the_public_names_are_those_of_the_stub():
@@ -156,9 +159,9 @@ def test_without_tensorflow_it_is_said_what_to_install(tmp_path):
         [sys.executable, "-c", WITHOUT_TENSORFLOW, weights], capture_output=True, text=True
     )
     lines = done.stdout.splitlines()
-    assert lines[0] == errors.TENSORFLOW_MISSING
+    said(lines[0])
     assert (lines[1], lines[-1]) == ("2", "0")
-    assert f"yolotf: {errors.TENSORFLOW_MISSING}" in done.stderr
+    assert f"yolotf: {lines[0]}" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -306,8 +309,8 @@ def test_of_a_tensorflow_only_what_an_op_needs_is_unpacked(build_wheel, monkeypa
 
     monkeypatch.setattr(build_wheel, "pip", pip)
     build_wheel.Target(platform.machine()).unpack("2.17", tmp_path)
-    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
-    assert {name for name in found if (tmp_path / name).is_file()} == wanted
+    unpacked = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert {name for name in unpacked if (tmp_path / name).is_file()} == wanted
 
 
 def test_a_wheel_for_another_processor_is_named_after_it(build_wheel, monkeypatch, tmp_path):
@@ -371,6 +374,8 @@ def test_a_wheel_says_what_it_is_made_of(tmp_path):
     for name in ("pkg:pypi/tensorflow@2.20", "pkg:pypi/tensorflow@2.21"):
         assert name in parts
     assert "file:yolotf.libs/libgcc_s.so" in parts
-    assert re.fullmatch(r"pkg:pypi/pybind11@\d.*", next(n for n in parts if "pybind11" in n))
+    assert re.fullmatch(
+        r"pkg:pypi/pybind11@\d.*", next(name for name in parts if "pybind11" in name)
+    )
     before = written.read_bytes()
     assert sbom.write(wheel, ["2.20", "2.21"]).read_bytes() == before

@@ -23,6 +23,7 @@ from PIL import Image
 import yolotf
 from support import helpers
 from support.cfgs import conv, net, normalized, yolo
+from support.messages import refused
 
 ray = pytest.importorskip("ray", reason="needs the ray extra")
 pytest.importorskip("ray.serve", reason="needs the ray extra")
@@ -146,13 +147,13 @@ def ask(address, data=None, **headers):
         return error.code, error.headers["content-type"], error.read()
 
 
-def same(found, wanted):
-    assert len(found) == len(wanted)
-    for one, other in zip(found, wanted, strict=True):
-        assert one["class"] == other["class"]
-        assert one["name"] == "thing"
-        np.testing.assert_allclose(one["score"], other["score"], atol=1e-5)
-        np.testing.assert_allclose(one["xyxy"], other["xyxy"], atol=1e-2)
+def same(rows, wanted):
+    assert len(rows) == len(wanted)
+    for row, other in zip(rows, wanted, strict=True):
+        assert row["class"] == other["class"]
+        assert row["name"] == "thing"
+        np.testing.assert_allclose(row["score"], other["score"], atol=1e-5)
+        np.testing.assert_allclose(row["xyxy"], other["xyxy"], atol=1e-2)
 
 
 def test_a_picture_is_answered_as_the_detector_does(served, folder):
@@ -165,7 +166,9 @@ def test_a_picture_is_answered_as_the_detector_does(served, folder):
 
 
 def test_json_in_and_many_pictures(served, folder):
-    images = [base64.b64encode((folder / f"{n}.png").read_bytes()).decode() for n in range(3)]
+    images = [
+        base64.b64encode((folder / f"{number}.png").read_bytes()).decode() for number in range(3)
+    ]
     content = json.dumps({"images": images}).encode()
     status, _, body = ask(f"{served}/detect", content, content_type="application/json")
     assert status == 200
@@ -220,8 +223,8 @@ def test_one_broken_picture_fails_alone(served, folder):
     ],
 )
 def test_a_request_that_is_none_is_refused(served, body, kind, status, says):
-    found, _, answer = ask(f"{served}/detect", body, content_type=kind)
-    assert found == status
+    answered_status, _, answer = ask(f"{served}/detect", body, content_type=kind)
+    assert answered_status == status
     assert says in json.loads(answer)["error"]
 
 
@@ -327,10 +330,10 @@ def test_a_slow_body_is_given_up_and_many_stop_nobody(served, folder):
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
 def test_the_picture_with_its_boxes(served, folder, kind):
     data = (folder / "0.png").read_bytes()
-    status, found, body = ask(
+    status, answered_kind, body = ask(
         f"{served}/detect", data, content_type="image/png", accept=f"image/{kind}"
     )
-    assert (status, found) == (200, f"image/{kind}")
+    assert (status, answered_kind) == (200, f"image/{kind}")
     with Image.open(io.BytesIO(body)) as image:
         assert image.size == (48, 40)
         assert image.format == kind.upper()
@@ -441,16 +444,18 @@ def test_a_bad_user_config_takes_no_replica_down(served, folder):
     for weights in (f"{folder / 'b.weights'}\n", "a\0b", "x" * 5000):
         deploy(folder, {"weights": weights})
         deadline = time.monotonic() + 60
-        while not all(one["refused"] for one in all_status(served)):
+        while not all(replica["refused"] for replica in all_status(served)):
             assert time.monotonic() < deadline
-    assert {one["weights"]["path"] for one in all_status(served)} == {str(folder / "a.weights")}
+    assert {status["weights"]["path"] for status in all_status(served)} == {
+        str(folder / "a.weights")
+    }
     assert replica_names() == before
     deploy(folder, None)
 
 
 def replica_names():
     actors = ray.util.list_named_actors(all_namespaces=True)
-    return {one["name"] for one in actors if "Detector" in one["name"]}
+    return {actor["name"] for actor in actors if "Detector" in actor["name"]}
 
 
 def test_new_weights_while_requests_are_served_and_a_bad_file_that_is_refused(served, folder):
@@ -462,11 +467,11 @@ def test_new_weights_while_requests_are_served_and_a_bad_file_that_is_refused(se
     def client():
         while not stop.is_set():
             status, _, body = ask(f"{served}/detect", data, content_type="image/png")
-            found = json.loads(body).get("detections")
-            answers.append(found)
+            rows = json.loads(body).get("detections")
+            answers.append(rows)
             for wanted in (old, new):
                 try:
-                    same(found, wanted)
+                    same(rows, wanted)
                     break
                 except AssertionError:
                     continue
@@ -474,20 +479,22 @@ def test_new_weights_while_requests_are_served_and_a_bad_file_that_is_refused(se
                 problems.append((status, body))
 
     clients = [threading.Thread(target=client) for _ in range(4)]
-    for one in clients:
-        one.start()
+    for thread in clients:
+        thread.start()
     try:
         deploy(folder, {"weights": str(folder / "b.weights")})
         deadline = time.monotonic() + 60
-        while {one["weights"]["path"] for one in all_status(served)} != {str(folder / "b.weights")}:
+        while {replica["weights"]["path"] for replica in all_status(served)} != {
+            str(folder / "b.weights")
+        }:
             assert time.monotonic() < deadline
         deploy(folder, {"weights": str(folder / "bad.weights")})
-        while not all(one["refused"] for one in all_status(served)):
+        while not all(replica["refused"] for replica in all_status(served)):
             assert time.monotonic() < deadline
     finally:
         stop.set()
-        for one in clients:
-            one.join()
+        for thread in clients:
+            thread.join()
     assert not problems, problems[0]
     assert len(answers) > 10
     for status in all_status(served):
@@ -500,9 +507,9 @@ def test_new_weights_while_requests_are_served_and_a_bad_file_that_is_refused(se
 def test_a_killed_replica_loses_only_what_was_in_flight(served, folder):
     data = (folder / "0.png").read_bytes()
     victim = next(
-        ray.get_actor(one["name"], namespace="serve")
-        for one in ray.util.list_named_actors(all_namespaces=True)
-        if "Detector" in one["name"] and one["namespace"] == "serve"
+        ray.get_actor(actor["name"], namespace="serve")
+        for actor in ray.util.list_named_actors(all_namespaces=True)
+        if "Detector" in actor["name"] and actor["namespace"] == "serve"
     )
     ray.kill(victim)
     deadline = time.monotonic() + 90
@@ -538,8 +545,10 @@ def rows_of(output):
 def check_row(row, folder):
     wanted = expected(folder, "a", int(Path(row["path"]).name[0]))
     assert row["error"] == ""
-    np.testing.assert_allclose(row["scores"], [one["score"] for one in wanted], atol=1e-5)
-    np.testing.assert_allclose(row["boxes"], [one["xyxy"] for one in wanted], atol=1e-2)
+    np.testing.assert_allclose(
+        row["scores"], [detection["score"] for detection in wanted], atol=1e-5
+    )
+    np.testing.assert_allclose(row["boxes"], [detection["xyxy"] for detection in wanted], atol=1e-2)
     assert row["names"] == ["thing"] * len(wanted)
 
 
@@ -633,7 +642,7 @@ def test_parquet_files_of_others_stay(folder, tmp_path, dataset_arguments):
     output.mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), output / "mine.parquet")
     before = (output / "mine.parquet").read_bytes()
-    with pytest.raises(OSError, match="without a column path, written by something else"):
+    with refused(OSError):
         detect_dataset([folder / "0.png"], **dataset_arguments)
     assert (output / "mine.parquet").read_bytes() == before
 
@@ -642,11 +651,11 @@ def test_a_dataset_with_the_files_in_it(cluster, folder, tmp_path):
     from yolotf.ray import detect_dataset
 
     dataset = ray.data.read_binary_files(str(folder / "0.png"), include_paths=True)
-    found = detect_dataset(
+    images = detect_dataset(
         dataset, str(folder / "small.cfg"), str(folder / "a.weights"), tmp_path / "found"
     )
-    assert found == 1
-    with pytest.raises(ValueError, match="none called path"):
+    assert images == 1
+    with refused(ValueError):
         detect_dataset(
             ray.data.from_items([{"name": "x"}]),
             str(folder / "small.cfg"),
@@ -656,19 +665,13 @@ def test_a_dataset_with_the_files_in_it(cluster, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"iou": 1}, "iou_threshold=1.0 must be at least 0 and below 1"),
-        ({"score": -0.5}, "score_threshold=-0.5 must be"),
-        ({"max_boxes": 0}, "max_boxes=0 must be at least 1"),
-        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
-    ],
+    ("option", "value"), [("iou", 1), ("score", -0.5), ("max_boxes", 0), ("batch_size", 0)]
 )
-def test_settings_refuse_what_a_detector_would(option, message):
+def test_settings_refuse_what_a_detector_would(option, value):
     from yolotf.ray import Settings
 
-    with pytest.raises(ValueError, match=message):
-        Settings(network="yolov4", weights="yolov4.weights", **option)
+    with refused(ValueError, hide=r"(?<=errors\.pydantic\.dev/)\S+"):
+        Settings(network="yolov4", weights="yolov4.weights", **{option: value})
 
 
 def test_settings_have_the_names_of_before():
@@ -687,9 +690,7 @@ def test_networks_with_a_memory_are_refused(folder):
     text = CFG.replace("[convolutional]\nfilters=18", "[crnn]\nsize=1\n[convolutional]\nfilters=18")
     (folder / "tracker.cfg").write_text(text)
     settings = Settings(cfg=str(folder / "tracker.cfg"), weights=str(folder / "none.weights"))
-    with pytest.raises(yolotf.errors.UnsupportedSectionError) as caught:
+    with refused(
+        yolotf.errors.UnsupportedSectionError, code="unsupported-section", section="crnn", line=12
+    ):
         detector_of(settings)
-    assert str(caught.value) == (
-        "tracker.cfg: [crnn] keeps state from frame to frame, and Ray brings images of "
-        "many videos in any order; use a Detector for each video; section 1 [crnn] (tracker.cfg:12)"
-    )

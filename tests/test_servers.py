@@ -34,7 +34,7 @@ with_servers = pytest.mark.skipif(
 
 def recipe(title):
     """A file of the page."""
-    (content,) = (one.content for one in pages.blocks(PAGE.read_text()) if one.title == title)
+    (content,) = (block.content for block in pages.blocks(PAGE.read_text()) if block.title == title)
     return content
 
 
@@ -54,9 +54,9 @@ def images(official_tiny):
     ]
 
 
-def assert_found(answer, found):
+def assert_found(answer, detections):
     """`answer` is a `Detections.to_dict()` that came as JSON."""
-    wanted = found.to_dict()["detections"]
+    wanted = detections.to_dict()["detections"]
     rows = answer["detections"]
     assert [(row["class"], row["name"]) for row in rows] == [
         (row["class"], row["name"]) for row in wanted
@@ -193,8 +193,8 @@ def test_uvicorn_with_two_workers(folder, detector):
     command = ["uvicorn", "web:app", "--workers", "2", "--port", str(port)]
     with serving(folder, command, f"http://127.0.0.1:{port}/docs"):
         bodies = [(folder / name).read_bytes() for name in ("bus.jpg", "zidane.jpg")] * 3
-        found = at_once(lambda body: post(f"http://127.0.0.1:{port}/detect", body), bodies)
-        for body, answer in zip(bodies, found, strict=True):
+        answers = at_once(lambda body: post(f"http://127.0.0.1:{port}/detect", body), bodies)
+        for body, answer in zip(bodies, answers, strict=True):
             assert_found(answer, detector(body))
 
 
@@ -222,14 +222,14 @@ def test_litserve(as_list, folder, detector, images):
         sent[2] = np.ascontiguousarray(sent[2][:150])
     address = f"http://127.0.0.1:{port}"
     with serving(folder, ["python", "lit.py"], f"{address}/health") as log:
-        found = [post(f"{address}/predict", {"image": images[0].tolist()})]
-        found += at_once(
+        answers = [post(f"{address}/predict", {"image": images[0].tolist()})]
+        answers += at_once(
             lambda image: post(f"{address}/predict", {"image": image.tolist()}), sent[1:]
         )
         joined = [int(count) for count in re.findall(r"(\d+) joined", log.read_text())]
     assert sum(joined) == len(sent)
     assert max(joined) > 1
-    for image, answer in zip(sent, found, strict=True):
+    for image, answer in zip(sent, answers, strict=True):
         assert_found(answer, detector(image))
 
 
@@ -253,10 +253,10 @@ def test_bentoml(folder, detector, images):
             return post(f"{address}/detect", {"images": [image.tolist() for image in batch]})
 
         batches = [images[:1], images[1:4], images[4:], images[:2]]
-        for batch, found in zip(
+        for batch, answers in zip(
             batches, [ask(batches[0]), *at_once(ask, batches[1:])], strict=True
         ):
-            for image, answer in zip(batch, found, strict=True):
+            for image, answer in zip(batch, answers, strict=True):
                 assert_found(answer, detector(image))
         head = '--x\r\nContent-Disposition: form-data; name="image"; filename="bus.jpg"\r\n\r\n'
         body = head.encode() + (folder / "bus.jpg").read_bytes() + b"\r\n--x--\r\n"
@@ -301,8 +301,8 @@ def test_kserve(workers, folder, detector):
 
         batches = [["bus.jpg"], ["zidane.jpg", "bus.jpg"], ["zidane.jpg"], ["bus.jpg"] * 3]
         for names, answer in zip(batches, at_once(ask, batches), strict=True):
-            for name, one in zip(names, answer["predictions"], strict=True):
-                assert_found(one, detector(folder / name))
+            for name, prediction in zip(names, answer["predictions"], strict=True):
+                assert_found(prediction, detector(folder / name))
 
 
 READ = """
@@ -326,8 +326,8 @@ def test_mlflow(folder, detector, images):
     assert logged.startswith("models:/m-")
     requirements = Path(subprocess.run([PYTHON, "read.py", logged], **run).stdout.split()[-1])
     assert re.search(r"^yolotf\[tf-cpu\]", requirements.read_text(), re.MULTILINE)
-    one, batch = json.loads((folder / "answers.json").read_text())
-    assert_found(one[0], detector(images[0]))
+    single, batch = json.loads((folder / "answers.json").read_text())
+    assert_found(single[0], detector(images[0]))
     for image, answer in zip(images, batch, strict=True):
         assert_found(answer, detector(image))
 
@@ -337,10 +337,10 @@ def test_mlflow(folder, detector, images):
     address = f"http://127.0.0.1:{port}"
     with serving(folder, command, f"{address}/ping"):
         sent = [image.tolist() for image in images[:2]]
-        found = post(f"{address}/invocations", {"inputs": sent})["predictions"]
-        for image, answer in zip(images, found, strict=False):
+        answers = post(f"{address}/invocations", {"inputs": sent})["predictions"]
+        for image, answer in zip(images, answers, strict=False):
             assert_found(answer, detector(image))
-        assert len(found) == 2
+        assert len(answers) == 2
 
 
 FORKED = """

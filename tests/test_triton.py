@@ -94,16 +94,18 @@ def ask(address, images):
     request = urllib.request.Request(f"{address}/infer", body)
     with urllib.request.urlopen(request, timeout=60) as answer:
         outputs = json.load(answer)["outputs"]
-    return {one["name"]: np.reshape(one["data"], one["shape"]) for one in outputs}
+    return {output["name"]: np.reshape(output["data"], output["shape"]) for output in outputs}
 
 
 def assert_detections(answer, expected):
-    assert answer["counts"].ravel().tolist() == [len(one) for one in expected]
-    for place, one in enumerate(expected):
-        rows = slice(len(one))
-        np.testing.assert_allclose(answer["boxes"][place, rows], one.xyxy, rtol=1e-4, atol=1e-3)
-        np.testing.assert_allclose(answer["scores"][place, rows], one.scores, rtol=1e-4)
-        np.testing.assert_array_equal(answer["classes"][place, rows], one.classes)
+    assert answer["counts"].ravel().tolist() == [len(detections) for detections in expected]
+    for place, detections in enumerate(expected):
+        rows = slice(len(detections))
+        np.testing.assert_allclose(
+            answer["boxes"][place, rows], detections.xyxy, rtol=1e-4, atol=1e-3
+        )
+        np.testing.assert_allclose(answer["scores"][place, rows], detections.scores, rtol=1e-4)
+        np.testing.assert_array_equal(answer["classes"][place, rows], detections.classes)
 
 
 def test_it_finds_what_a_detector_does(folder, server):
@@ -113,11 +115,11 @@ def test_it_finds_what_a_detector_does(folder, server):
         random.integers(0, 256, (count, 40, 50, 3)).astype(np.uint8) for count in (1, 3, 2, 8)
     ]
     expected = [detector(batch) for batch in batches]
-    assert max(len(one) for batch in expected for one in batch) > 1
+    assert max(len(detections) for batch in expected for detections in batch) > 1
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda batch: ask(server, batch), batches))
-    for answer, found in zip(answers, expected, strict=True):
-        assert_detections(answer, found)
+    for answer, detections in zip(answers, expected, strict=True):
+        assert_detections(answer, detections)
 
 
 def load(address):
@@ -136,7 +138,7 @@ def test_it_loads_new_weights(folder, server):
     (folder / "short.weights").write_bytes((folder / "a.weights").read_bytes()[:-4])
     before = yolotf.Detector(network, folder / "a.weights")(images)
     after = yolotf.Detector(network, folder / "b.weights")(images)
-    counts = [[len(one) for one in found] for found in (before, after)]
+    counts = [[len(detections) for detections in answers] for answers in (before, after)]
     assert counts[0] != counts[1]
     assert_detections(ask(server, images), before)
 
@@ -155,4 +157,4 @@ def test_it_loads_new_weights(folder, server):
         loading.result()
     assert_detections(ask(server, images), after)
     assert meanwhile[0] == counts[0]
-    assert all(one in counts for one in meanwhile)
+    assert all(answer_counts in counts for answer_counts in meanwhile)
