@@ -17,8 +17,8 @@ from yolotf.models.build import build_model
 from yolotf.weights import layout
 
 TOLERANCE = 1e-4
-FULL_WIDTH = 26
-"""So many of the smallest networks are compared as they are."""
+LARGEST = 62_200_000
+"""Networks of more floats, those above yolov3's, are made thin."""
 DEEP = ("cspx-p7", "yolov4-p")
 """They halve the picture six or seven times."""
 
@@ -92,10 +92,6 @@ def thin(network):
     return cfg.resolve(sections, source=network.source)
 
 
-def by_cost():
-    return sorted(helpers.must_cfgs(), key=lambda path: (layout.floats(cfg.parse_cfg(path)), path))
-
-
 def pair_names():
     return [pair["name"] for pair in helpers.shared_json("corpus/pairs/pairs.json")]
 
@@ -111,14 +107,10 @@ def check_random_file(network):
     assert_same_heads(network, ours, opencv_heads(network, content, pictures))
 
 
-@pytest.mark.parametrize("path", helpers.cfg_params(lambda: by_cost()[:FULL_WIDTH]))
+@pytest.mark.parametrize("path", helpers.cfg_params(helpers.must_cfgs))
 def test_heads_of_random_weights_are_those_of_opencv(path):
-    check_random_file(small(path))
-
-
-@pytest.mark.parametrize("path", helpers.cfg_params(lambda: by_cost()[FULL_WIDTH:]))
-def test_heads_of_large_networks_made_thin_are_those_of_opencv(path):
-    check_random_file(thin(small(path)))
+    is_large = layout.floats(cfg.parse_cfg(path)) > LARGEST
+    check_random_file(thin(small(path)) if is_large else small(path))
 
 
 @pytest.mark.parametrize("name", helpers.shared_params(pair_names, str))
