@@ -84,6 +84,7 @@ def switches(text: str) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 def test_no_module_switches_on_sections():
     type_switches = []
     for path in sorted(ROOT.rglob("*.py")):

@@ -97,6 +97,7 @@ def test_detect_and_doctor(spoil, files):
     assert done.stdout.startswith("{")
 
 
+@pytest.mark.slow
 def test_convert_needs_no_folder_for_temporary_files(files):
     outputs = ["a.keras", "b.weights.h5", "c.h5", "d.tflite", "e.safetensors", "f"]
     done = run(CONVERT, NOWHERE_TO_WRITE, *outputs, cwd=files)
@@ -106,6 +107,7 @@ def test_convert_needs_no_folder_for_temporary_files(files):
     assert made == {"a.cfg", "a.weights", "a.png", *outputs}
 
 
+@pytest.mark.slow
 def test_what_cannot_do_without_temporary_files_says_so(files):
     (files / "a.keras").write_bytes(b"PK")
     arguments = ["check", "a.weights", "--model", "a.keras"]

@@ -311,6 +311,7 @@ def test_any_value_of_a_coco_file_is_read_or_refused(capsys):
     assert "a coordinate of more than 2,147,483,648 pixels" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_any_value_of_a_result_is_compared_or_refused(capsys):
     Path("a.json").write_text(json.dumps(RESULT))
     for text in (*TEXTS, *map(json.dumps, mutants(RESULT))):

@@ -53,8 +53,9 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     return parser
 
 
+QUICK = ("check", "inspect")
 ARGUMENTS = [
-    (command, action.dest)
+    pytest.param(command, action.dest, marks=() if command in QUICK else pytest.mark.slow)
     for command in RUNS
     for action in parser_of(command)._actions
     if takes_text(action)
@@ -91,7 +92,8 @@ def arguments_of(command: str, argument: str, value: str) -> list[str]:
 def test_every_command_is_tried():
     reads_none = {"build-op", "demo", "doctor"}
     assert set(RUNS) == set(commands.COMMANDS) - reads_none
-    assert {("detect", "names"), ("eval", "coco"), ("check", "html")} <= set(ARGUMENTS)
+    tried = {parameters.values for parameters in ARGUMENTS}
+    assert {("detect", "names"), ("eval", "coco"), ("check", "html")} <= tried
 
 
 @pytest.mark.parametrize(("command", "argument"), ARGUMENTS)

@@ -77,6 +77,7 @@ def heads_edited(
     return as_text(cfg.resolve(sections, source=name), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", ["zeros", "trained"])
 def test_forgotten_heads_are_named_with_their_lines(numbers: str, tmp_path: Path) -> None:
     stock_network = stock.network("yolov3")

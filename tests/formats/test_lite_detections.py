@@ -14,6 +14,7 @@ from support.cfgs import conv, net, normalized, section, yolo
 from support.helpers import write_weights
 from support.messages import said
 from yolotf.cli.commands import main
+from yolotf.formats import lite_process
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 
@@ -65,18 +66,26 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lite")
     (folder / "a.cfg").write_text(TEXT)
     write_weights(folder / "a.weights", yolotf.parse_cfg(TEXT))
-    options = {"suppress": True, "iou_threshold": IOU, "score_threshold": SCORE, "max_boxes": MOST}
-    yolotf.convert(folder / "a.weights", folder / "a.cfg", folder / "found.tflite", **options)
-    yolotf.convert(folder / "a.weights", folder / "a.cfg", folder / "all.tflite", decode=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def converted(files):
+    """The folder with `found.tflite`, which suppresses, and `all.tflite`, which decodes only."""
+    options = {"suppress": True, "iou_threshold": IOU, "score_threshold": SCORE, "max_boxes": MOST}
+    with pytest.MonkeyPatch.context() as patch:  # in this process, as `converter_here`
+        patch.setattr(lite_process, "run", lite_process.convert)
+        yolotf.convert(files / "a.weights", files / "a.cfg", files / "found.tflite", **options)
+        yolotf.convert(files / "a.weights", files / "a.cfg", files / "all.tflite", decode=True)
+    return files
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_detections_are_those_suppressed_by_hand(seed, files):
+def test_detections_are_those_suppressed_by_hand(seed, converted):
     images = np.random.default_rng(seed).random((1, 32, 32, 3)).astype(np.float32)
-    boxes, scores = run(files / "all.tflite", images)
-    locations, classes, best, count = run(files / "found.tflite", images)
+    boxes, scores = run(converted / "all.tflite", images)
+    locations, classes, best, count = run(converted / "found.tflite", images)
     assert (locations.shape, classes.shape, best.shape) == ((1, MOST, 4), (1, MOST), (1, MOST))
     assert (count.shape, count.dtype) == ((1,), np.float32)
     expected = by_hand(boxes[0], scores[0])
@@ -90,8 +99,9 @@ def test_detections_are_those_suppressed_by_hand(seed, files):
     assert not best[0, len(expected) :].any()
 
 
-def test_outputs_are_in_the_order_of_the_sample(files):
-    interpreter = tf.lite.Interpreter(str(files / "found.tflite"))
+@pytest.mark.slow
+def test_outputs_are_in_the_order_of_the_sample(converted):
+    interpreter = tf.lite.Interpreter(str(converted / "found.tflite"))
     names = [tensor["name"] for tensor in interpreter.get_output_details()]
     assert names == ["locations", "classes", "scores", "count"]
 

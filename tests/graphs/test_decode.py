@@ -170,7 +170,7 @@ def suppress_crowds(crowds, suppression, threshold, max_boxes):
         *(tf.constant(column[mixed]) for column in (pictures, boxes, classes, scores))
     )
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(candidates):
         return decode.suppress(
             candidates, len(crowds), suppression, iou_threshold=threshold, max_boxes=max_boxes

@@ -20,6 +20,7 @@ def collections():
     gc.callbacks.remove(note)
 
 
+@pytest.mark.slow
 def test_what_exists_is_taken_for_old_and_nothing_is_collected(collections):
     gc.collect()
     collections.clear()

@@ -105,6 +105,7 @@ def test_what_was_read_before_keeps_its_numbers(tmp_path, path_taken, hold):
     assert loading.same(loading.snapshot(model), loading.snapshot(fresh))
 
 
+@pytest.mark.slow
 def test_what_a_variable_was_made_from_keeps_its_numbers(tmp_path, path_taken):
     model = build(EVERYTHING)
     path = tmp_path / "a.weights"

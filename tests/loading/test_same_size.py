@@ -38,6 +38,7 @@ def test_a_name_with_own_classes_names_the_other_and_what_differs(name, other, l
         yolotf.Detector(network, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov4-tiny-custom"])
 def test_who_passes_the_cfg_is_not_asked_for_it(name, loaded):
     network = yolotf.parse_cfg(yolotf.network(name, classes=1, size=64).to_cfg())

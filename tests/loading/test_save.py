@@ -321,6 +321,7 @@ def test_a_model_with_biases_for_batch_norms_is_refused(tmp_path):
         yolotf.save_darknet_weights(model, tmp_path / "out.weights", network=text)
 
 
+@pytest.mark.slow
 def test_quantized_models_are_refused(tmp_path):
     if keras().__version__ < "3":
         pytest.skip("tf_keras has no quantization of its own")

@@ -77,6 +77,7 @@ def stop_while_it_holds_a_lease(process: subprocess.Popen[str], path: Path) -> N
     pytest.skip("no load took a lease")
 
 
+@pytest.mark.slow
 def test_a_stopped_load_is_an_error(tmp_path, short_wait):
     path, cfg = tmp_path / "a.weights", tmp_path / "a.cfg"
     cfg.write_text(NETWORK)

@@ -125,6 +125,7 @@ def test_a_model_read_from_a_file_keeps_its_order(style, weights, tmp_path):
     foreign_models.assert_holds(again_pairs, weights)
 
 
+@pytest.mark.slow
 def test_a_saved_yolotf_model_is_known_by_its_names(weights, tmp_path):
     model = yolotf.build_model(yolotf.parse_cfg(CFG))
     yolotf.load_darknet_weights(model, weights)
@@ -487,6 +488,7 @@ def test_every_replica_is_written(weights):
     foreign_models.assert_holds(pairs, weights)
 
 
+@pytest.mark.slow
 def test_a_traced_model_sees_the_new_weights(weights):
     model, _ = built("flat")
     run = tf.function(model)

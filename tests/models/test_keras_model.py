@@ -732,6 +732,7 @@ SHARES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARES)
 @pytest.mark.parametrize("normalize", [0, 1])
 def test_section_share_index_uses_one_kernel(name, normalize):

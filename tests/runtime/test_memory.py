@@ -130,6 +130,7 @@ def test_the_command_says_it_in_one_line(tmp_path, capsys):
     messages.said(capsys.readouterr().err, hide=r"(?<=may use )[\d.]+ \wB")
 
 
+@pytest.mark.slow
 def test_what_tensorflow_finds_no_memory_for_is_said():
     tensorflow_library.load()
     ops = Operations()

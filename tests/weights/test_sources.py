@@ -899,6 +899,7 @@ class TestS3:
         with unchanged(model), refused(yolotf.FileChangedError, hide=ETAG):
             yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights", progress=replaced)
 
+    @pytest.mark.slow
     def test_an_object_deleted_or_cut_in_the_middle_is_an_error(self, s3, model):
         for change in (
             lambda: s3.delete_object(Bucket="models", Key="v1/tiny.weights"),
