@@ -8,7 +8,6 @@ import http.server
 import io
 import json
 import os
-import re
 import socket
 import threading
 import time
@@ -23,7 +22,7 @@ from PIL import Image
 import yolotf
 from support import helpers
 from support.cfgs import conv, net, normalized, yolo
-from support.messages import refused
+from support.messages import refused, said
 
 ray = pytest.importorskip("ray", reason="needs the ray extra")
 pytest.importorskip("ray.serve", reason="needs the ray extra")
@@ -199,33 +198,36 @@ def test_one_broken_picture_fails_alone(served, folder):
     first, broken, last = json.loads(answer)["results"]
     same(first["detections"], expected(folder, "a", 0))
     assert broken.keys() == {"error"}
-    assert "not an image" in broken["error"]
+    said(broken["error"])
     same(last["detections"], expected(folder, "a", 1))
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "status", "says"),
+    ("body", "kind", "status"),
     [
-        (b"no picture", "image/jpeg", 400, "not an image"),
-        (b"", "image/jpeg", 400, "the body is empty"),
-        (b"{", "application/json", 400, "not JSON"),
-        (b"[]", "application/json", 400, "JSON must be"),
-        (b'{"image": "%"}', "application/json", 400, "JSON must be"),
-        (b'{"images": 3}', "application/json", 400, "JSON must be"),
-        (b'{"images": [3]}', "application/json", 400, "JSON must be"),
-        (b"\xff", "application/json", 400, "not JSON"),
-        (b'{"a": ' * 30 + b"1" + b"}" * 30, "application/json", 400, "JSON must be"),
-        (b'{"a": ' * 90 + b"1" + b"}" * 90, "application/json", 413, "more than 9 images"),
-        (b"[" * 90_000, "application/json", 413, "more than 9 images"),
-        (b'{"images": [' + b"3," * 90_000 + b"3]}", "application/json", 413, "more than 9"),
-        (b"--a\r\n", "multipart/form-data; boundary=a", 400, "form"),
-        (b"", "multipart/form-data", 400, "form"),
+        pytest.param(body, kind, status, id=name)
+        for name, body, kind, status in [
+            ("text", b"no picture", "image/jpeg", 400),
+            ("nothing", b"", "image/jpeg", 400),
+            ("half an object", b"{", "application/json", 400),
+            ("a list", b"[]", "application/json", 400),
+            ("no base64", b'{"image": "%"}', "application/json", 400),
+            ("images as a number", b'{"images": 3}', "application/json", 400),
+            ("an image as a number", b'{"images": [3]}', "application/json", 400),
+            ("no UTF-8", b"\xff", "application/json", 400),
+            ("30 objects deep", b'{"a": ' * 30 + b"1" + b"}" * 30, "application/json", 400),
+            ("90 objects deep", b'{"a": ' * 90 + b"1" + b"}" * 90, "application/json", 413),
+            ("90,000 lists deep", b"[" * 90_000, "application/json", 413),
+            ("many", b'{"images": [' + b"3," * 90_000 + b"3]}", "application/json", 413),
+            ("half a form", b"--a\r\n", "multipart/form-data; boundary=a", 400),
+            ("a form without a boundary", b"", "multipart/form-data", 400),
+        ]
     ],
 )
-def test_a_request_that_is_none_is_refused(served, body, kind, status, says):
+def test_an_invalid_request_is_refused(served, body, kind, status):
     answered_status, _, answer = ask(f"{served}/detect", body, content_type=kind)
     assert answered_status == status
-    assert says in json.loads(answer)["error"]
+    said(json.loads(answer)["error"])
 
 
 def bomb():
@@ -240,15 +242,16 @@ def test_a_bomb_in_a_form_fails_alone_and_shows_no_address(served, folder):
     body, kind = form([*files, ("d", (folder / "1.png").read_bytes())])
     status, _, answer = ask(f"{served}/detect", body, content_type=kind)
     assert status == 200
-    first, broken, none, last = json.loads(answer)["results"]
+    first, broken, text, last = json.loads(answer)["results"]
     same(first["detections"], expected(folder, "a", 0))
-    assert "20,000,000 pixels, more than 100,000" in broken["error"]
-    assert none == {"error": "a text file, not an image"}
+    said(broken["error"])
+    assert text.keys() == {"error"}
+    said(text["error"])
     same(last["detections"], expected(folder, "a", 1))
     assert b" at 0x" not in answer
     status, _, answer = ask(f"{served}/detect", bomb(), content_type="image/png")
     assert status == 413
-    assert "20,000,000 pixels" in json.loads(answer)["error"]
+    said(json.loads(answer)["error"])
 
 
 def test_pictures_of_a_request_are_counted(served, folder):
@@ -259,7 +262,7 @@ def test_pictures_of_a_request_are_counted(served, folder):
         body, kind = form([("a.png", data[:40])] * count)
         status, _, answer = ask(f"{served}/detect", body, content_type=kind)
         assert status == 413
-        assert json.loads(answer)["error"] == "more than 9 images in a request"
+        said(json.loads(answer)["error"])
     images = json.dumps({"images": [base64.b64encode(data).decode()] * 10}).encode()
     status, _, answer = ask(f"{served}/detect", images, content_type="application/json")
     assert status == 413
@@ -374,28 +377,31 @@ def all_status(served, many=24):
 
 
 @pytest.mark.parametrize(
-    ("user_config", "says"),
+    "user_config",
     [
-        ({"weights": "FILE\n"}, "line break"),
-        ({"weights": "FILE\0"}, "control characters"),
-        ({"weights": "a\nb"}, "control characters"),
-        ({"weights": "x" * 5000}, "5000 characters"),
-        ({"weights": "x" * 4000}, "name too long"),
-        ({"weights": ""}, "0 characters"),
-        ({"weights": 3}, "not int"),
-        ({"weights": ["FILE"]}, "not list"),
-        ({"weights": {"a": 1}}, "not dict"),
-        ({"wieghts": "FILE"}, "not wieghts"),
-        ({"weights": "FILE", "score": 1}, "not score"),
-        ({"weights": "/dev/zero"}, "device|regular"),
-        ({"weights": "FOLDER"}, "irectory"),
-        ({"weights": "CFG"}, "a Darknet cfg"),
-        ({"weights": "TEXT"}, "a text file"),
-        ({"weights": "http://127.0.0.1:9/TOKEN/a.weights"}, "cannot|onnect"),
-        ({"weights": "nonsense://TOKEN@host/a"}, "rotocol"),
+        pytest.param(user_config, id=name)
+        for name, user_config in {
+            "a line break at the end": {"weights": "FILE\n"},
+            "a zero byte": {"weights": "FILE\0"},
+            "a line break": {"weights": "a\nb"},
+            "5,000 letters": {"weights": "x" * 5000},
+            "4,000 letters": {"weights": "x" * 4000},
+            "no letter": {"weights": ""},
+            "a number": {"weights": 3},
+            "a list": {"weights": ["FILE"]},
+            "a dict": {"weights": {"a": 1}},
+            "a misspelt key": {"wieghts": "FILE"},
+            "another key": {"weights": "FILE", "score": 1},
+            "a device": {"weights": "/dev/zero"},
+            "a folder": {"weights": "FOLDER"},
+            "a cfg": {"weights": "CFG"},
+            "a text": {"weights": "TEXT"},
+            "no server": {"weights": "http://127.0.0.1:9/TOKEN/a.weights"},
+            "no protocol": {"weights": "nonsense://TOKEN@host/a"},
+        }.items()
     ],
 )
-def test_whatever_is_wrong_with_a_user_config_leaves_the_old_weights(user_config, says, folder):
+def test_whatever_is_wrong_with_a_user_config_leaves_the_old_weights(user_config, folder):
     from yolotf.ray.served_file import Outcome
 
     detector, served_file = a_served_file(folder)
@@ -412,11 +418,11 @@ def test_whatever_is_wrong_with_a_user_config_leaves_the_old_weights(user_config
     config = {key: filled(value) for key, value in user_config.items()}
     assert served_file.change(config) is Outcome.REFUSED
     assert detector.weights.path == str(folder / "a.weights")
-    refused = json.dumps(served_file.refused)
-    assert re.search(says, served_file.refused["error"]), refused
-    assert len(refused) < 2000
+    said(served_file.refused["error"])
+    status = json.dumps(served_file.refused)
+    assert len(status) < 2000
     for hidden in ("TOKEN", " at 0x", "Traceback"):
-        assert hidden not in refused
+        assert hidden not in status
     assert served_file.change({"weights": str(folder / "b.weights")}) is Outcome.CHANGED
     assert detector.weights.path == str(folder / "b.weights")
     assert served_file.refused is None
@@ -426,7 +432,7 @@ def test_whatever_is_wrong_with_a_user_config_leaves_the_old_weights(user_config
 def test_a_user_config_that_is_no_mapping(user_config, folder):
     _, served_file = a_served_file(folder)
     served_file.change(user_config)
-    assert "user_config must be {weights: PATH}, not" in served_file.refused["error"]
+    said(served_file.refused["error"])
     served_file.change(None)
     assert served_file.refused is None
 
@@ -668,10 +674,14 @@ def test_a_dataset_with_the_files_in_it(cluster, folder, tmp_path):
     ("option", "value"), [("iou", 1), ("score", -0.5), ("max_boxes", 0), ("batch_size", 0)]
 )
 def test_settings_refuse_what_a_detector_would(option, value):
+    import pydantic
+
     from yolotf.ray import Settings
 
-    with refused(ValueError, hide=r"(?<=errors\.pydantic\.dev/)\S+"):
+    with pytest.raises(pydantic.ValidationError) as caught:
         Settings(network="yolov4", weights="yolov4.weights", **{option: value})
+    (problem,) = caught.value.errors()
+    said(problem["msg"])
 
 
 def test_settings_have_the_names_of_before():
