@@ -12,13 +12,9 @@ from yolotf.evaluation.classification import (
     evaluate_classifier,
     read_labelled_images,
 )
-from yolotf.evaluation.coco import (
-    COCO_NUMBERS,
-    coco_numbers,
-    fitted_to_images,
-    read_coco,
-    read_instances,
-)
+from yolotf.evaluation.coco import read_coco, read_instances
+from yolotf.evaluation.coco_metrics import COCO_NUMBERS, coco_numbers
+from yolotf.evaluation.coco_sizes import fitted_to_images
 from yolotf.evaluation.comparison import compare, comparison_lines, read_result
 from yolotf.evaluation.curve import figure_for, plot
 from yolotf.evaluation.darknet_score import (

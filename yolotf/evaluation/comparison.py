@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from yolotf.errors import YolotfError
-from yolotf.evaluation.coco import COCO_NUMBERS, is_number
+from yolotf.evaluation.coco import is_number
+from yolotf.evaluation.coco_metrics import COCO_NUMBERS
 from yolotf.files import opening
 
 _Path = str | os.PathLike[str]

@@ -16,7 +16,8 @@ from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.darknet.stock import as_network
 from yolotf.errors import YolotfError
-from yolotf.evaluation.coco import COCO_SCORE, coco_numbers, fitted_to_images, library
+from yolotf.evaluation.coco_metrics import COCO_SCORE, coco_numbers, library
+from yolotf.evaluation.coco_sizes import fitted_to_images
 from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
 from yolotf.evaluation.data_set import AnnotatedImage, DataSet, read_data_set
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
