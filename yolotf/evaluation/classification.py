@@ -1,4 +1,4 @@
-"""Evaluates a classifier on labelled images: top-1 and top-k accuracy."""
+"""Evaluates classifiers on labelled images: top-1 and top-k accuracy."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from yolotf.darknet import data_files
 from yolotf.darknet.cfg import Network, Source
 from yolotf.darknet.class_names import Names, check_named, read_names
 from yolotf.errors import YolotfError
+from yolotf.evaluation.data_set import existing
 from yolotf.evaluation.run import reason
 from yolotf.files import opening
 from yolotf.files.lookup import Lookup
@@ -29,21 +30,22 @@ from yolotf.text import listed, plural, whole_number
 
 _Path = str | os.PathLike[str]
 TOP = 5
+"""The k of top-k accuracy, unless another is given."""
 
 
 @renamed_attributes(names="class_names")
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images, each with the label of its class.
+    """Images for `evaluate_classifier`, each with a label.
 
     Attributes:
         source: the file that lists them, or their folder.
         paths: the images.
-        labels: the label of each image, one of `classes`; None if its path contains no label,
-            which counts as wrong, as in Darknet.
+        labels: the label of each image, which is in `classes`; None if the image's path contains
+            no label. The image then counts as wrong, as in Darknet.
         classes: the labels in the order of the network's classes.
         ordered: whether a file defines that order; labels from folder names have no order.
-        class_names: human-readable class names, if the data set has them.
+        class_names: class names for people, if the data set has them.
         top: the data file's k for top-k accuracy.
         notes: remarks on how the data was read.
     """
@@ -62,19 +64,20 @@ def read_labelled_images(path: _Path) -> LabelledImages:
     """Reads labelled images for `evaluate_classifier`.
 
     Args:
-        path: a Darknet data file with `valid =`, a list of images, and `labels =`, a file of
-            labels: an image belongs to the first class whose label is part of its path
-            (classifier.c, `validate_classifier_single`). Or a folder with a subfolder per class.
+        path: a folder with a subfolder for each class; or a Darknet data file with `valid =`, a
+            list of images, and `labels =`, a file of labels. An image then belongs to the first
+            class whose label is part of the image's path (classifier.c,
+            `validate_classifier_single`).
 
     Raises:
         OSError: a file cannot be read.
         YolotfError: there are no images, or no path contains a label.
     """
-    given = Path(path)
-    return _of_folders(given) if given.is_dir() else _of_data_file(given)
+    source = Path(path)
+    return _read_folders(source) if source.is_dir() else _read_data_file(source)
 
 
-def _of_data_file(path: Path) -> LabelledImages:
+def _read_data_file(path: Path) -> LabelledImages:
     options = data_files.read_data_file(path)
     lookup = Lookup(path)
     list_name = options.get("valid") or options.get("train")
@@ -83,31 +86,33 @@ def _of_data_file(path: Path) -> LabelledImages:
         missing = "labels = FILE" if list_name else "valid = FILE"
         raise YolotfError(
             f"{path}: no `{missing}`; a classifier's data file names a list of images and a file "
-            "of labels, one a line",
+            "with a label per line",
             path=str(path),
         )
     classes = _names(path, lookup, labels_name)
-    list_file = _found(lookup, list_name)
+    list_file = existing(lookup, list_name)
     lines = opening.read_lines(list_file, most=opening.LIST_MOST, what="a list of images")
-    named = [line.strip() for line in lines if line.strip()]
-    if not named:
-        raise YolotfError(f"{list_file}: an empty list; it names one image a line", path=str(path))
+    listed_paths = [line.strip() for line in lines if line.strip()]
+    if not listed_paths:
+        raise YolotfError(
+            f"{list_file}: an empty list; a list has one path of an image per line", path=str(path)
+        )
     folder = list_file.absolute().parent
-    paths = tuple(lookup.find(name, folder) or Path(name) for name in named)
-    # Paths as listed: parent folders may be named like a class.
-    labels = tuple(_label_in(name, classes) for name in named)
+    paths = tuple(lookup.find(name, folder) or Path(name) for name in listed_paths)
+    # Labels are looked for in the paths as listed: parent folders may be named like a class.
+    labels = tuple(_label_in(name, classes) for name in listed_paths)
     if not any(labels):
         raise YolotfError(
             f"{path}: none of the {plural(len(classes), 'label')} of {labels_name} is part of any "
-            f"of {plural(len(named), 'path')}, such as {named[0]}; Darknet reads the class of an "
-            "image from its path",
+            f"of {plural(len(listed_paths), 'path')}, such as {listed_paths[0]}; Darknet reads the "
+            "class of an image from its path",
             path=str(path),
             found=0,
-            expected=len(named),
+            expected=len(listed_paths),
         )
     names_name = options.get("names")
     names = _names(path, lookup, names_name) if names_name else ()
-    notes = [] if options.get("valid") else [f"{path}: no valid; what is evaluated is train"]
+    notes = [] if options.get("valid") else [f"{path}: no valid; evaluating train"]
     return LabelledImages(
         str(path),
         paths,
@@ -120,35 +125,30 @@ def _of_data_file(path: Path) -> LabelledImages:
 
 
 def _label_in(path: str, classes: Sequence[str]) -> str | None:
-    """Returns the first label that is part of a path, as C's strstr finds it."""
+    """Returns the first label that is part of a path, as Darknet does with C's strstr."""
     return next((label for label in classes if label in path), None)
 
 
 def _names(path: Path, lookup: Lookup, name: str) -> tuple[str, ...]:
-    named = _found(lookup, name)
-    check_named(named, path)
-    return tuple(read_names(named))
+    names_file = existing(lookup, name)
+    check_named(names_file, path)
+    return tuple(read_names(names_file))
 
 
-def _found(lookup: Lookup, name: str) -> Path:
-    found = lookup.find(name)
-    if found is None:
-        raise FileNotFoundError(2, "no such file or directory", name)
-    return found
-
-
-def _of_folders(folder: Path) -> LabelledImages:
-    classes = sorted(one.name for one in folder.iterdir() if one.is_dir())
+def _read_folders(folder: Path) -> LabelledImages:
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
     paths: list[Path] = []
     labels: list[str | None] = []
     for label in classes:
-        inside = sorted((folder / label).rglob("*"))
-        images = [one for one in inside if one.suffix.lower() in IMAGES and one.is_file()]
+        files = sorted((folder / label).rglob("*"))
+        images = [path for path in files if path.suffix.lower() in IMAGES and path.is_file()]
         paths += images
         labels += [label] * len(images)
     if not paths:
         raise YolotfError(
-            f"{folder}: no images in folders that are called after classes", path=str(folder)
+            f"{folder}: no images in subfolders; put the images of each class into a subfolder "
+            "with the name of the class",
+            path=str(folder),
         )
     return LabelledImages(str(folder), tuple(paths), tuple(labels), tuple(classes), ordered=False)
 
@@ -163,7 +163,7 @@ class ClassificationScore:
         k: the k of `top_k`.
         images: number of images evaluated.
         unlabelled: images without a label, which count as wrong, as in Darknet.
-        unread: (path, reason) of unreadable images, which count as wrong.
+        unread: (path, reason) of each unreadable image, which counts as wrong.
         about: network, file, data set and preprocessing.
     """
 
@@ -224,7 +224,7 @@ def evaluate_classifier(
         data: from `read_labelled_images`.
         classes: number of classes; None: the network's own.
         top: the k of top-k accuracy; None: the data file's, or 5 if it has none.
-        resize: how an image becomes the network's input, see `Classifier`.
+        resize: how images are resized, see `Classifier`.
         class_names: names of the network's classes, to match labels that are folder names.
         batch_size: images per batch of the network.
         max_pixels: see `Classifier`.
@@ -254,37 +254,38 @@ def evaluate_classifier(
         engine=engine,
         precision=precision,
     )
-    wanted = _class_numbers(classifier, data)
+    class_ids = _class_ids(classifier, data)
     k = min(data.top if top is None else top, classifier.classes)
     channels = classifier.network.input_shape.channels
-    right, right_k = 0, 0
+    hits_1, hits_k = 0, 0
     unread: list[tuple[str, str]] = []
     started = time.perf_counter()
-    progress("classifying", 0, len(data.paths))
-    for start in range(0, len(data.paths), batch_size):
+    total = len(data.paths)
+    progress("classifying", 0, total)
+    for start in range(0, total, batch_size):
+        end = min(start + batch_size, total)
         arrays, expected = [], []
-        for place in range(start, min(start + batch_size, len(data.paths))):
+        for path, class_id in zip(data.paths[start:end], class_ids[start:end], strict=True):
             try:
-                image = read_picture(data.paths[place], channels, max_pixels=max_pixels)
+                image = read_picture(path, channels, max_pixels=max_pixels)
             except (OSError, ValueError) as error:  # noqa: PERF203 (each may fail)
-                unread.append((str(data.paths[place]), reason(error)))
+                unread.append((str(path), reason(error)))
             else:
                 arrays.append(image)
-                expected.append(wanted[place])
+                expected.append(class_id)
         if arrays:
             best = np.argsort(-classifier.probabilities(arrays), axis=1, kind="stable")[:, :k]
-            hits = best == np.array(expected)[:, None]
-            right += int(hits[:, 0].sum())
-            right_k += int(hits.any(axis=1).sum())
-        progress("classifying", min(start + batch_size, len(data.paths)), len(data.paths))
-    if len(unread) == len(data.paths):
-        path, why = unread[0]
-        raise OSError(f"{path}: {why}, as none of {plural(len(unread), 'image')} can be read")
+            is_hit = best == np.array(expected)[:, None]
+            hits_1 += int(is_hit[:, 0].sum())
+            hits_k += int(is_hit.any(axis=1).sum())
+        progress("classifying", end, total)
+    if len(unread) == total:
+        first, why = unread[0]
+        raise OSError(f"{first}: {why}, and none of {plural(total, 'image')} can be read")
     height, width = classifier.size
-    total = len(data.paths)
     return ClassificationScore(
-        top1=right / total,
-        top_k=right_k / total,
+        top1=hits_1 / total,
+        top_k=hits_k / total,
         k=k,
         images=total,
         unlabelled=tuple(
@@ -304,8 +305,12 @@ def evaluate_classifier(
     )
 
 
-def _class_numbers(classifier: Classifier, data: LabelledImages) -> list[int]:
-    """Returns the network's class of each image; -1 for an image without a label."""
+def _class_ids(classifier: Classifier, data: LabelledImages) -> list[int]:
+    """Returns the network's class of each image; -1 for an image without a label.
+
+    Raises:
+        YolotfError: the data set's classes are not those of the network.
+    """
     count = classifier.classes
     names = tuple(classifier.class_names) or data.class_names
     if data.ordered or not names:
@@ -313,21 +318,25 @@ def _class_numbers(classifier: Classifier, data: LabelledImages) -> list[int]:
             advice = "" if data.ordered else "; give the network's class names"
             raise YolotfError(
                 f"{data.source}: {plural(len(data.classes), 'label')}, "
-                f"{classifier.network.source} tells {count} classes apart{advice}",
+                f"{classifier.network.source} has {count} classes{advice}",
                 path=data.source,
                 found=len(data.classes),
                 expected=count,
             )
-        numbers = {label: number for number, label in reversed([*enumerate(data.classes)])}
+        class_ids = _first_positions(data.classes)
     else:
-        places = {name: number for number, name in reversed([*enumerate(names)])}
-        unknown = [label for label in data.classes if label not in places]
+        class_ids = _first_positions(names)
+        unknown = [label for label in data.classes if label not in class_ids]
         if unknown:
             raise YolotfError(
-                f"{data.source}: {plural(len(unknown), 'folder')} called like no class: "
+                f"{data.source}: {plural(len(unknown), 'folder')} without a class of that name: "
                 f"{listed(unknown, 5)}",
                 path=data.source,
                 found=len(unknown),
             )
-        numbers = {label: places[label] for label in data.classes}
-    return [-1 if label is None else numbers[label] for label in data.labels]
+    return [-1 if label is None else class_ids[label] for label in data.labels]
+
+
+def _first_positions(names: Sequence[str]) -> dict[str, int]:
+    """Returns the first position of each name."""
+    return {name: position for position, name in reversed([*enumerate(names)])}

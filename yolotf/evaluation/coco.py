@@ -26,14 +26,14 @@ _Path = str | os.PathLike[str]
 _Json = Mapping[str, Any]
 
 _MOST_PIXELS = 1 << 31
-"""Largest coordinate of a box; squares of larger ones overflow the floats of an evaluation."""
+"""Largest coordinate of a box; squares of larger coordinates overflow in an evaluation."""
 
 
 def read_instances(path: _Path) -> _Json:
     """Reads a COCO instances file and fills in what tools leave out.
 
-    Annotation ids count from 1, since pycocotools never matches an annotation with id 0; image ids
-    that are text are renumbered, too. Missing `iscrowd` is 0; missing `area` is the box's.
+    Annotations are renumbered from 1, since pycocotools never matches an annotation with id 0;
+    images, too, if an id is text. A missing `iscrowd` is 0, a missing `area` is that of the box.
 
     Returns:
         `images`, each with the file's id as `given_id`; `annotations`; `categories`; and `notes`,
@@ -47,163 +47,174 @@ def read_instances(path: _Path) -> _Json:
     try:
         content = json.loads(opening.read(path, most=opening.JSON_MOST, what="a COCO file"))
     except RecursionError:
-        raise _no_coco(source, "it is nested too deeply") from None
+        raise _not_instances(source, "it is nested too deeply") from None
     except UnicodeDecodeError:
-        raise _no_coco(source, "it is not UTF-8") from None
+        raise _not_instances(source, "it is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise _no_coco(source, f"it is not JSON: {error}") from None
-    except ValueError:  # Python reads no more than 4,300
-        raise _no_coco(source, "a number in it has thousands of digits") from None
+        raise _not_instances(source, f"it is not JSON: {error}") from None
+    except ValueError:  # Python reads at most 4,300 digits
+        raise _not_instances(source, "a number in it has thousands of digits") from None
     if not isinstance(content, dict):
-        raise _no_coco(source, "it is not a JSON object")
+        raise _not_instances(source, "it is not a JSON object")
     lists = []
     for key in ("images", "annotations", "categories"):
         entries = content.get(key)
         if not isinstance(entries, list):
-            found = "is not a list" if key in content else "is missing"
-            raise _no_coco(source, f"{key!r} {found}")
+            problem = "is not a list" if key in content else "is missing"
+            raise _not_instances(source, f"{key!r} {problem}")
         if not all(isinstance(entry, dict) for entry in entries):
-            raise _no_coco(source, f"an entry of {key!r} is not an object")
+            raise _not_instances(source, f"an entry of {key!r} is not an object")
         lists.append(entries)
     if not lists[0]:
         raise YolotfError(f"{source}: lists no images", path=source)
-    return _Reading(source).instances(*lists)
+    return _InstancesReader(source).read(*lists)
 
 
-def _no_coco(source: str, why: str) -> YolotfError:
+def _not_instances(source: str, why: str) -> YolotfError:
     return YolotfError(
-        f"{source}: no COCO file of instances, which has images, annotations and categories: {why}",
+        f"{source}: not a COCO instances file, which has images, annotations and categories: {why}",
         path=source,
     )
 
 
-class _Reading:
-    """Validates the entries of one file."""
+class _InstancesReader:
+    """Validates and completes the entries of a file; collects notes."""
 
     def __init__(self, source: str) -> None:
         self._source = source
         self._notes: list[str] = []
 
-    def instances(self, images: list[_Json], annotations: list[_Json], names: list[_Json]) -> _Json:
-        categories = self._categories(names)
-        listed = self._images(images)
+    def read(self, images: list[_Json], annotations: list[_Json], categories: list[_Json]) -> _Json:
+        """Returns the contents for `read_instances`."""
+        complete_categories = self._categories(categories)
+        complete_images = self._images(images)
         return {
             "info": {},
-            "images": listed,
-            "annotations": self._annotations(annotations, listed, categories),
-            "categories": categories,
+            "images": complete_images,
+            "annotations": self._annotations(annotations, complete_images, complete_categories),
+            "categories": complete_categories,
             "notes": tuple(self._notes),
         }
 
-    def _refused(self, what: str) -> YolotfError:
-        return YolotfError(f"{self._source}: {what}", path=self._source)
+    def _error(self, problem: str) -> YolotfError:
+        return YolotfError(f"{self._source}: {problem}", path=self._source)
 
-    def _categories(self, given: list[_Json]) -> list[_Json]:
-        found: dict[int, _Json] = {}
-        for place, entry in enumerate(given):
-            number, name = _whole(entry.get("id")), entry.get("name")
-            if not isinstance(name, str) or number is None:
-                raise self._refused(
-                    f"category {place} has id {entry.get('id')!r} and name {name!r}; an id is a "
+    def _categories(self, entries: list[_Json]) -> list[_Json]:
+        by_id: dict[int, _Json] = {}
+        for position, entry in enumerate(entries):
+            category_id, name = _integer(entry.get("id")), entry.get("name")
+            if not isinstance(name, str) or category_id is None:
+                raise self._error(
+                    f"category {position} has id {entry.get('id')!r} and name {name!r}; an id is a "
                     "whole number"
                 )
-            if number in found:
-                raise self._refused(f"two categories have the id {number}; number them apart")
-            found[number] = {"id": number, "name": name}
-        return [found[number] for number in sorted(found)]
-
-    def _images(self, given: list[_Json]) -> list[dict[str, Any]]:
-        found: dict[int | str, dict[str, Any]] = {}
-        no_size = 0
-        for number, entry in enumerate(given, 1):
-            key, name = entry.get("id"), entry.get("file_name")
-            if not isinstance(name, str) or not isinstance(key, str | int):
-                raise self._refused(f"image {number} has id {key!r} and file_name {name!r}")
-            if key in found:
-                raise self._refused(
-                    f"{found[key]['file_name']} and {name} have the same image id {key!r}; number "
-                    "them apart"
+            if category_id in by_id:
+                raise self._error(
+                    f"two categories have the id {category_id}; give them different ids"
                 )
-            width, height = _whole(entry.get("width")), _whole(entry.get("height"))
+            by_id[category_id] = {"id": category_id, "name": name}
+        return [by_id[category_id] for category_id in sorted(by_id)]
+
+    def _images(self, entries: list[_Json]) -> list[dict[str, Any]]:
+        by_id: dict[int | str, dict[str, Any]] = {}
+        without_size = 0
+        for number, entry in enumerate(entries, 1):
+            given_id, name = entry.get("id"), entry.get("file_name")
+            if not isinstance(name, str) or not isinstance(given_id, str | int):
+                raise self._error(
+                    f"image {number} has id {given_id!r} and file_name {name!r}; an id is a number "
+                    "or text, a file_name is text"
+                )
+            if given_id in by_id:
+                raise self._error(
+                    f"{by_id[given_id]['file_name']} and {name} have the same image id "
+                    f"{given_id!r}; give them different ids"
+                )
+            width, height = _integer(entry.get("width")), _integer(entry.get("height"))
             if not width or not height:
                 width = height = None
-                no_size += 1
-            found[key] = {
+                without_size += 1
+            by_id[given_id] = {
                 "id": number,
-                "given_id": key,
+                "given_id": given_id,
                 "file_name": name,
                 "width": width,
                 "height": height,
             }
-        if all(isinstance(key, int) for key in found):
-            for key, image in found.items():
-                image["id"] = int(key)
+        if all(isinstance(given_id, int) for given_id in by_id):
+            for given_id, image in by_id.items():
+                image["id"] = int(given_id)
         else:
-            text = next(key for key in found if not isinstance(key, int))
+            text = next(given_id for given_id in by_id if not isinstance(given_id, int))
             self._notes.append(
-                f"{self._source}: image ids are not all numbers ({text!r}); COCO's are numbers; "
-                "they are numbered in order"
+                f"{self._source}: image ids are not all numbers ({text!r}); COCO's are, so the "
+                "images are numbered in order"
             )
-        if no_size:
+        if without_size:
             self._notes.append(
-                f"{self._source}: {plural(no_size, 'image')} without width and height; those of "
-                "the image are taken"
+                f"{self._source}: {plural(without_size, 'image')} without width and height; the "
+                "sizes are read from the images"
             )
-        return list(found.values())
+        return list(by_id.values())
 
     def _annotations(
-        self, given: list[_Json], images: Sequence[_Json], categories: list[_Json]
+        self, entries: list[_Json], images: Sequence[_Json], categories: list[_Json]
     ) -> list[_Json]:
-        numbers = {image["given_id"]: image["id"] for image in images}
-        known = {category["id"] for category in categories}
-        found: list[_Json] = []
-        lost: Counter[Any] = Counter()
+        image_ids = {image["given_id"]: image["id"] for image in images}
+        category_ids = {category["id"] for category in categories}
+        annotations: list[_Json] = []
+        unlisted: Counter[str] = Counter()
         empty = 0
-        for place, entry in enumerate(given):
-            where = f"annotation {entry.get('id', place)!r}"
-            image, category = entry.get("image_id"), _whole(entry.get("category_id"))
-            if not isinstance(image, str | int) or image not in numbers:
-                lost[repr(image)] += 1
+        for position, entry in enumerate(entries):
+            name = f"annotation {entry.get('id', position)!r}"
+            given_id, category_id = entry.get("image_id"), _integer(entry.get("category_id"))
+            if not isinstance(given_id, str | int) or given_id not in image_ids:
+                unlisted[repr(given_id)] += 1
                 continue
-            if category is None or category not in known:
-                raise self._refused(
-                    f"{where} is of category {entry.get('category_id')!r}, which is not listed"
+            if category_id is None or category_id not in category_ids:
+                raise self._error(
+                    f"{name} is of category {entry.get('category_id')!r}, which is not listed"
                 )
-            box = entry.get("bbox")
-            if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-                raise self._refused(
-                    f"{where} has the bbox {str(box)[:60]}; a box is [left, top, width, height] in "
-                    "pixels"
-                )
-            if any(abs(value) > _MOST_PIXELS for value in box):
-                raise self._refused(
-                    f"{where} has a coordinate of more than {_MOST_PIXELS:,} pixels in its bbox"
-                )
-            if box[2] < 0 or box[3] < 0:
-                raise self._refused(f"{where} has a bbox of negative size: {box}")
-            empty += not (box[2] and box[3])
+            left, top, width, height = self._box(name, entry.get("bbox"))
+            empty += not (width and height)
             area = entry.get("area")
-            found.append(
+            annotations.append(
                 {
-                    "id": len(found) + 1,
-                    "image_id": numbers[image],
-                    "category_id": category,
-                    "bbox": [float(value) for value in box],
-                    "area": float(area) if is_number(area) else float(box[2] * box[3]),
-                    "iscrowd": int(_whole(entry.get("iscrowd")) == 1),
+                    "id": len(annotations) + 1,
+                    "image_id": image_ids[given_id],
+                    "category_id": category_id,
+                    "bbox": [left, top, width, height],
+                    "area": float(area) if is_number(area) else width * height,
+                    "iscrowd": int(_integer(entry.get("iscrowd")) == 1),
                 }
             )
-        if lost:
+        if unlisted:
             self._notes.append(
-                f"{self._source}: {plural(lost.total(), 'annotation')} of images that are not "
-                f"listed, such as {next(iter(lost))}, left out"
+                f"{self._source}: {plural(unlisted.total(), 'annotation')} of images that are not "
+                f"listed, such as {next(iter(unlisted))}, left out"
             )
         if empty:
             self._notes.append(
                 f"{self._source}: {plural(empty, 'box', 'boxes')} without width or height, which "
-                "nothing can match"
+                "no detection can match"
             )
-        return found
+        return annotations
+
+    def _box(self, annotation: str, box: Any) -> tuple[float, float, float, float]:
+        """Returns a valid box: left, top, width, height in pixels."""
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+            raise self._error(
+                f"{annotation} has the bbox {str(box)[:60]}; a box is [left, top, width, height] "
+                "in pixels"
+            )
+        if any(abs(value) > _MOST_PIXELS for value in box):
+            raise self._error(
+                f"{annotation} has a coordinate of more than {_MOST_PIXELS:,} pixels in its bbox"
+            )
+        if box[2] < 0 or box[3] < 0:
+            raise self._error(f"{annotation} has a bbox of negative size: {box}")
+        left, top, width, height = map(float, box)
+        return left, top, width, height
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -216,8 +227,8 @@ def is_number(value: Any) -> TypeGuard[float]:
         return False
 
 
-def _whole(value: Any) -> int | None:
-    """Converts an integer, possibly given as text or float; returns None for all else."""
+def _integer(value: Any) -> int | None:
+    """Converts an integer, which may be text or a float; returns None for anything else."""
     if isinstance(value, str):
         return whole_number(value)
     if isinstance(value, bool):
@@ -231,12 +242,13 @@ def read_coco(
 ) -> DataSet:
     """Reads a COCO instances file as a data set.
 
-    Categories are paired with the network's classes by name, never by number alone; `evaluate`
-    does that unless `class_names` is given.
+    Categories are paired with the network's classes by name, never by number alone: here if
+    `class_names` is given, otherwise in `evaluate`.
 
     Args:
         path: for example instances_val2017.json.
-        images: the images' folder; None: beside the file, or in COCO's layout.
+        images: the images' folder; None: images are looked for beside the file and in COCO's
+            layout.
         class_names: names of the network's classes, in order.
 
     Raises:
@@ -247,34 +259,34 @@ def read_coco(
     content = read_instances(path)
     categories = content["categories"]
     class_of = {category["id"]: number for number, category in enumerate(categories)}
-    of_image: dict[int, list[_Json]] = {image["id"]: [] for image in content["images"]}
+    annotations: dict[int, list[_Json]] = {entry["id"]: [] for entry in content["images"]}
     for annotation in content["annotations"]:
-        of_image[annotation["image_id"]].append(annotation)
-    places = _Places(Path(path), images)
-    sized = [(places.find(image["file_name"]), image) for image in content["images"]]
-    pictures = []
-    for file, image in sized:
-        if image["width"] is None:
-            image["width"], image["height"] = _size_of(file)
-        mine = of_image[image["id"]]
-        pictures.append(
+        annotations[annotation["image_id"]].append(annotation)
+    finder = _ImageFinder(Path(path), images)
+    paths = [finder.find(entry["file_name"]) for entry in content["images"]]
+    annotated = []
+    for file, entry in zip(paths, content["images"], strict=True):
+        if entry["width"] is None:
+            entry["width"], entry["height"] = _size_of(file)
+        in_image = annotations[entry["id"]]
+        annotated.append(
             AnnotatedImage(
                 file,
-                _truths(mine, class_of, image, crowd=False),
-                _truths(mine, class_of, image, crowd=True),
-                image["id"],
-                (image["width"], image["height"]),
+                _truths(in_image, class_of, entry, crowd=False),
+                _truths(in_image, class_of, entry, crowd=True),
+                entry["id"],
+                (entry["width"], entry["height"]),
             )
         )
     data = DataSet(
         source,
-        tuple(pictures),
+        tuple(annotated),
         tuple(category["name"] for category in categories),
         None,
         (),
         {key: content[key] for key in ("info", "images", "annotations", "categories")},
         tuple(category["id"] for category in categories),
-        (*content["notes"], *places.notes()),
+        (*content["notes"], *finder.notes()),
     )
     return paired(data, tuple(class_names), None) if class_names else data
 
@@ -287,24 +299,22 @@ def _size_of(file: Path) -> tuple[int, int]:
         return 1, 1
 
 
-class _Places:
+class _ImageFinder:
     """Finds the images of a COCO file."""
 
     def __init__(self, path: Path, images: _Path | None) -> None:
         self._lookup = Lookup(path)
         # For annotations/instances_val2017.json: val2017/ or images/val2017/ beside annotations/.
-        part = path.stem.rpartition("_")[2]
+        split = path.stem.rpartition("_")[2]
         above = path.parent.parent
-        given = [Path(images)] if images is not None else []
         self._folders = (
-            *given,
+            *([Path(images)] if images is not None else []),
             path.parent,
             path.parent / "images",
-            above / part,
-            above / "images" / part,
+            above / split,
+            above / "images" / split,
             above / "images",
         )
-        self._first = self._folders[0]
 
     def find(self, name: str) -> Path:
         """Returns the path of an image, or where it should be if it does not exist."""
@@ -312,21 +322,23 @@ class _Places:
             if (folder / name).exists():
                 return folder / name
         # Label Studio: /data/local-files/?d=folder/name.jpg
-        found = self._lookup.find(name.rpartition("?d=")[2], *self._folders)
-        return self._first / name if found is None else found
+        file = self._lookup.find(name.rpartition("?d=")[2], *self._folders)
+        return self._folders[0] / name if file is None else file
 
     def notes(self) -> Iterator[str]:
+        """Yields remarks on where images were found."""
         return self._lookup.notes()
 
 
 def _truths(
     annotations: Sequence[_Json], class_of: Mapping[int, int], image: _Json, *, crowd: bool
 ) -> Truths:
-    mine = [one for one in annotations if bool(one["iscrowd"]) is crowd]
-    if not mine:
+    """Returns the labels of an image: of its crowds, or of all else."""
+    wanted = [annotation for annotation in annotations if bool(annotation["iscrowd"]) is crowd]
+    if not wanted:
         return NO_TRUTHS
-    boxes = np.array([one["bbox"] for one in mine], np.float64).reshape(-1, 4)
+    boxes = np.array([annotation["bbox"] for annotation in wanted], np.float64).reshape(-1, 4)
     boxes[:, :2] += boxes[:, 2:] / 2
     scale = np.array([image["width"], image["height"]] * 2, np.float64)
-    classes = np.array([class_of[one["category_id"]] for one in mine], np.int64)
+    classes = np.array([class_of[annotation["category_id"]] for annotation in wanted], np.int64)
     return Truths(classes, (boxes / scale).astype(np.float32))

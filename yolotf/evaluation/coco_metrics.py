@@ -1,4 +1,4 @@
-"""COCO's twelve metrics, computed by pycocotools."""
+"""Computes COCO's twelve metrics with pycocotools."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from yolotf._public import renamed
 from yolotf.errors import optional_package
 from yolotf.evaluation.data_set import DataSet
 from yolotf.images.detections import Detections
@@ -29,11 +30,11 @@ COCO_NUMBERS = (
     "ARm",
     "ARl",
 )
-"""COCO's names of its metrics, in its order."""
+"""The metrics by COCO's names, in COCO's order."""
 
 
-def library() -> tuple[Any, Any]:
-    """Returns the classes COCO and COCOeval of the optional library.
+def pycocotools_classes() -> tuple[Any, Any]:
+    """Returns the classes COCO and COCOeval of the optional pycocotools.
 
     Raises:
         MissingPackageError: pycocotools is not installed.
@@ -44,35 +45,37 @@ def library() -> tuple[Any, Any]:
     return COCO, COCOeval
 
 
+@renamed(found="detections")
 def coco_numbers(
-    found: Sequence[tuple[Detections, tuple[int, int]]], data: DataSet
+    detections: Sequence[tuple[Detections, tuple[int, int]]], data: DataSet
 ) -> dict[str, float]:
-    """Computes COCO's twelve metrics; boxes are clipped to the images, as Darknet writes them.
+    """Computes COCO's twelve metrics.
 
-    Only categories that are classes of the network count.
+    Boxes are clipped to the images, as Darknet writes them. Only categories that are classes of the
+    network count.
 
     Args:
-        found: for each image, its detections in pixels and its (width, height).
+        detections: for each image, its detections in pixels and its (width, height).
         data: a COCO data set, paired with the network's classes.
 
     Raises:
         MissingPackageError: pycocotools is not installed.
     """
-    coco, evaluator = library()
+    coco, evaluator = pycocotools_classes()
     results = []
-    for (detections, (width, height)), picture in zip(found, data.images, strict=True):
-        boxes = np.clip(detections.xyxy, 0, [width, height, width, height]).astype(float)
-        for box, value, class_id in zip(boxes, detections.scores, detections.classes, strict=True):
+    for (in_image, (width, height)), image in zip(detections, data.images, strict=True):
+        boxes = np.clip(in_image.xyxy, 0, [width, height, width, height]).astype(float)
+        for box, score, class_id in zip(boxes, in_image.scores, in_image.classes, strict=True):
             category = data.categories[int(class_id)]
             if category < 0:
                 continue
             left, top, right, bottom = box.tolist()
             results.append(
                 {
-                    "image_id": picture.coco_id,
+                    "image_id": image.coco_id,
                     "category_id": category,
                     "bbox": [left, top, right - left, bottom - top],
-                    "score": float(value),
+                    "score": float(score),
                 }
             )
     if not results:
@@ -82,7 +85,7 @@ def coco_numbers(
         truth.dataset = {"info": {}, **dict(data.coco or {})}
         truth.createIndex()
         evaluation = evaluator(truth, truth.loadRes(results), "bbox")
-        evaluation.params.catIds = sorted(one for one in data.categories if one >= 0)
+        evaluation.params.catIds = sorted(number for number in data.categories if number >= 0)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

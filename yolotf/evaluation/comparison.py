@@ -1,4 +1,4 @@
-"""Compares two evaluation results."""
+"""Compares two results of `yolotf eval --json`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from yolotf._public import renamed
 from yolotf.errors import YolotfError
 from yolotf.evaluation.coco import is_number
 from yolotf.evaluation.coco_metrics import COCO_NUMBERS
 from yolotf.files import opening
 
 _Path = str | os.PathLike[str]
-
 
 _SETTINGS = (
     "network",
@@ -37,51 +37,52 @@ def read_result(path: _Path) -> dict[str, Any]:
 
     Raises:
         OSError: the file cannot be read.
-        YolotfError: it is something else.
+        YolotfError: it is not such an output.
     """
     try:
         result = json.loads(opening.read(path, most=opening.LIST_MOST, what="a result"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise YolotfError(
-            f"{os.fspath(path)}: not JSON: {error}; give what `yolotf eval --json` printed",
+            f"{os.fspath(path)}: not JSON: {error}; give the output of `yolotf eval --json`",
             path=os.fspath(path),
         ) from error
     except RecursionError:
-        raise _no_result(path, "it is nested too deeply") from None
-    except ValueError:  # Python reads no more than 4,300
-        raise _no_result(path, "a number in it has thousands of digits") from None
+        raise _not_a_result(path, "it is nested too deeply") from None
+    except ValueError:  # Python reads at most 4,300 digits
+        raise _not_a_result(path, "a number in it has thousands of digits") from None
     if not isinstance(result, dict) or "map" not in result or "classes" not in result:
-        raise _no_result(path, "map or classes are missing")
+        raise _not_a_result(path, "map or classes are missing")
     coco = result.get("coco")
     if coco is not None and not isinstance(coco, dict):
-        raise _no_result(path, "coco is not an object")
+        raise _not_a_result(path, "coco is not an object")
     numbers = {key: result.get(key) for key in _NUMBERS}
     numbers |= {key: coco[key] for key in COCO_NUMBERS if coco and key in coco}
     for key, value in numbers.items():
         if value is not None and not is_number(value):
-            raise _no_result(path, f"{key} is not a number")
+            raise _not_a_result(path, f"{key} is not a number")
     classes = result["classes"]
     if not isinstance(classes, list):
-        raise _no_result(path, "classes is not a list")
-    for place, entry in enumerate(classes):
+        raise _not_a_result(path, "classes is not a list")
+    for position, entry in enumerate(classes):
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise _no_result(path, f"class {place} has no name")
+            raise _not_a_result(path, f"class {position} has no name")
         if entry.get("ap") is not None and not is_number(entry["ap"]):
-            raise _no_result(path, f"ap of class {place} is not a number")
+            raise _not_a_result(path, f"ap of class {position} is not a number")
     return result
 
 
-def _no_result(path: _Path, why: str) -> YolotfError:
+def _not_a_result(path: _Path, why: str) -> YolotfError:
     source = os.fspath(path)
-    return YolotfError(f"{source}: no result of `yolotf eval --json`: {why}", path=source)
+    return YolotfError(f"{source}: not a result of `yolotf eval --json`: {why}", path=source)
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the differences between two results (`b` minus `a`), in percentage points.
 
     Returns:
-        `settings`: those that differ, as [a, b]; `numbers`: name -> {"a", "b", "difference"};
-        `classes`: the same for each class's average precision, largest change first.
+        `settings`: the settings that differ, as [a, b]; `numbers`: name -> {"a", "b",
+        "difference"}; `classes`: the same for the average precision of each class, the largest
+        change first.
     """
     settings = {key: [a.get(key), b.get(key)] for key in _SETTINGS if a.get(key) != b.get(key)}
     numbers = {key: _difference(a.get(key), b.get(key)) for key in _NUMBERS}
@@ -99,32 +100,33 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _difference(a: float | None, b: float | None) -> dict[str, Any]:
-    both = a is not None and b is not None
-    return {"a": a, "b": b, "difference": b - a if both else None}  # type: ignore[operator]
+    difference = None if a is None or b is None else b - a
+    return {"a": a, "b": b, "difference": difference}
 
 
-def comparison_lines(found: Mapping[str, Any], *, most: int = 20) -> Iterator[str]:
-    """Yields the result of `compare` as text, with at most `most` classes."""
-    for key, (first, second) in found["settings"].items():
-        yield f"{key} differs: {first} and {second}"
-    if found["settings"]:
+@renamed(found="comparison")
+def comparison_lines(comparison: Mapping[str, Any], *, most: int = 20) -> Iterator[str]:
+    """Yields the result of `compare` as lines of text, with at most `most` classes."""
+    for name, (first, second) in comparison["settings"].items():
+        yield f"{name} differs: {first} and {second}"
+    if comparison["settings"]:
         yield ""
     yield f"{'':<24} {'a':>9} {'b':>9} {'b - a':>9}"
-    for key, one in found["numbers"].items():
-        yield _comparison(key, one)
-    changed = [(key, one) for key, one in found["classes"].items() if one["difference"]]
+    for name, values in comparison["numbers"].items():
+        yield _row(name, values)
+    changed = [item for item in comparison["classes"].items() if item[1]["difference"]]
     if changed:
         yield ""
-    yield from (_comparison(f"ap {key}", one) for key, one in changed[:most])
+    yield from (_row(f"ap {name}", values) for name, values in changed[:most])
     if len(changed) > most:
-        yield f"and {len(changed) - most} classes more, which changed less"
+        yield f"and {len(changed) - most} more classes, which changed less"
 
 
-def _comparison(key: str, one: Mapping[str, Any]) -> str:
+def _row(name: str, values: Mapping[str, Any]) -> str:
     def shown(value: float | None, sign: str = "") -> str:
         if value is None:
             return "-"
         return format(value, f"{sign}d" if isinstance(value, int) else f"{sign}.4f")
 
-    values = f"{shown(one['a']):>9} {shown(one['b']):>9} {shown(one['difference'], '+'):>9}"
-    return f"{key:<24.24} {values}"
+    difference = shown(values["difference"], "+")
+    return f"{name:<24.24} {shown(values['a']):>9} {shown(values['b']):>9} {difference:>9}"

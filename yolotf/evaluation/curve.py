@@ -42,10 +42,10 @@ def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] =
     if target.suffix[1:].lower() not in formats:
         raise ValueError(
             f"{target}: a plot cannot end in {target.suffix or 'nothing'}; use one of "
-            f"{', '.join('.' + one for one in sorted(formats))}"
+            f"{', '.join('.' + extension for extension in sorted(formats))}"
         )
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent}: no such folder; make it first")
+        raise FileNotFoundError(f"{target.parent}: no such folder; create it first")
     atomic.checked_target(path, overwrite=overwrite, inputs=inputs)
     return figure
 
@@ -68,12 +68,13 @@ def plot(
     """
     figure = figure_for(path, overwrite=overwrite, inputs=inputs)
     axes = figure.add_subplot()
-    labelled = [one for one in result.classes if one.truths]
-    for one in labelled:
-        label = f"{one.name} {100 * one.ap:.1f} %" if len(labelled) <= 20 else None
-        recalls = np.concatenate([[0.0], one.recalls])
-        precisions = np.concatenate([one.precisions[:1], one.precisions])
-        if len(one.precisions):
+    classes = [score for score in result.classes if score.truths]
+    has_legend = 0 < len(classes) <= 20
+    for score in classes:
+        label = f"{score.name} {100 * score.ap:.1f} %" if has_legend else None
+        recalls = np.concatenate([[0.0], score.recalls])
+        precisions = np.concatenate([score.precisions[:1], score.precisions])
+        if len(score.precisions):
             axes.plot(recalls, precisions, label=label, linewidth=1)
     axes.set(
         xlabel="recall",
@@ -83,7 +84,7 @@ def plot(
         title=f"mAP@{result.match_iou:.2f} = {100 * result.mean_ap:.2f} %",
     )
     axes.grid(alpha=0.3)
-    if 0 < len(labelled) <= 20:
+    if has_legend:
         axes.legend(fontsize="small")
     content = io.BytesIO()
     figure.savefig(content, dpi=150, format=Path(path).suffix[1:].lower())

@@ -1,7 +1,7 @@
 """Darknet's mean average precision, as `darknet detector map` computes and prints it.
 
-Follows AlexeyAB/darknet's src/detector.c:937 (validate_detector_map) step by step, including its
-quirks, so that the figures agree.
+Follows AlexeyAB/darknet's validate_detector_map (src/detector.c:937) step by step, including its
+quirks, so that the numbers agree.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from yolotf.images.detections import Detections
 
 _Floats = npt.NDArray[np.float32]
 
-
 SCORE = 0.005
 """The lowest score that Darknet's evaluation considers (detector.c:1005)."""
 
@@ -33,10 +32,10 @@ class ClassScore:
     Attributes:
         class_id: class number.
         name: class name.
-        truths: number of its labels.
+        truths: number of labels of the class.
         ap: average precision, 0..1.
         tp: labels detected above the score threshold.
-        fp: detections above it without a label, or of a label already detected.
+        fp: detections above the threshold that match no label, or a label already detected.
         average_iou: IoU with the labels, summed over `tp` and divided by `tp + fp`.
         precisions: precision after each detection, by descending score.
         recalls: recall after each detection, by descending score.
@@ -73,19 +72,21 @@ class ClassScore:
 @renamed_attributes(iou_threshold="match_iou", pictures="images")
 @dataclass(frozen=True, eq=False)
 class Score:
-    """The figures of `darknet detector map`.
+    """The numbers of `darknet detector map`.
 
     Attributes:
         classes: the score of each class.
         match_iou: the IoU above which a detection matches a label.
         points: number of recalls at which precision is sampled; 0 is the area under the curve.
-        score_threshold: for `tp`, `fp` and what is derived from them.
+        score_threshold: the score above which detections count for `tp`, `fp` and all that is
+            derived from them.
         images: number of images.
         detections: number of detections above 0.005, of all classes.
         average_iou: over all classes, see `ClassScore`.
         coco: COCO's twelve metrics by name, if computed.
         about: what was evaluated; added to `to_dict`.
-        unread: unreadable images, with the reason; they count as images without detections.
+        unread: (path, reason) of each unreadable image, which counts as an image without
+            detections.
     """
 
     classes: tuple[ClassScore, ...]
@@ -102,22 +103,22 @@ class Score:
     @property
     def mean_ap(self) -> float:
         """The mean over all classes, including those without labels."""
-        return sum(one.ap for one in self.classes) / len(self.classes)
+        return sum(score.ap for score in self.classes) / len(self.classes)
 
     @property
     def tp(self) -> int:
         """The sum over all classes."""
-        return sum(one.tp for one in self.classes)
+        return sum(score.tp for score in self.classes)
 
     @property
     def fp(self) -> int:
         """The sum over all classes."""
-        return sum(one.fp for one in self.classes)
+        return sum(score.fp for score in self.classes)
 
     @property
     def fn(self) -> int:
         """The sum over all classes."""
-        return sum(one.fn for one in self.classes)
+        return sum(score.fn for score in self.classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a dictionary for JSON."""
@@ -125,7 +126,7 @@ class Score:
             **self.about,
             "pictures": self.images,
             "unread": [{"path": path, "error": error} for path, error in self.unread],
-            "truths": sum(one.truths for one in self.classes),
+            "truths": sum(score.truths for score in self.classes),
             "detections": self.detections,
             "iou_threshold": self.match_iou,
             "points": self.points,
@@ -133,15 +134,15 @@ class Score:
             "map": self.mean_ap,
             "average_iou": self.average_iou,
             **_rates(self.tp, self.fp, self.fn),
-            "classes": [one.to_dict() for one in self.classes],
+            "classes": [score.to_dict() for score in self.classes],
             "coco": None if self.coco is None else dict(self.coco),
         }
 
     def __str__(self) -> str:
         lines = [
-            f"class_id = {one.class_id}, name = {one.name}, ap = {100 * one.ap:2.2f}%   \t "
-            f"(TP = {one.tp}, FP = {one.fp})"
-            for one in self.classes
+            f"class_id = {score.class_id}, name = {score.name}, ap = {100 * score.ap:2.2f}%   \t "
+            f"(TP = {score.tp}, FP = {score.fp})"
+            for score in self.classes
         ]
         return "\n".join([*lines, "", *self._summary()])
 
@@ -150,17 +151,16 @@ class Score:
 
         The columns are AP, labels, TP, FP, FN, precision, recall, F1 and average IoU.
         """
-        width = max([4, *(len(one.name) for one in self.classes)])
+        width = max([4, *(len(score.name) for score in self.classes)])
         titles = "    AP % labels     TP     FP     FN precision recall   F1  avg IoU %"
         lines = [f"  id {'name':<{width}} {titles}"]
-        for one in self.classes:
-            rates = _rates(one.tp, one.fp, one.fn)
-            shares = (f"{_shown(rates[key]):>4}" for key in ("precision", "recall", "f1"))
-            precision, recall, f1 = shares
+        for score in self.classes:
+            rates = _rates(score.tp, score.fp, score.fn)
             lines.append(
-                f"{one.class_id:>4} {one.name:<{width}} {100 * one.ap:>8.2f} {one.truths:>6} "
-                f"{one.tp:>6} {one.fp:>6} {one.fn:>6} {precision:>9} {recall:>6} {f1} "
-                f"{100 * one.average_iou:>10.2f}"
+                f"{score.class_id:>4} {score.name:<{width}} {100 * score.ap:>8.2f} "
+                f"{score.truths:>6} {score.tp:>6} {score.fp:>6} {score.fn:>6} "
+                f"{_shown(rates['precision']):>9} {_shown(rates['recall']):>6} "
+                f"{_shown(rates['f1']):>4} {100 * score.average_iou:>10.2f}"
             )
         return "\n".join([*lines, "", *self._summary()])
 
@@ -206,12 +206,12 @@ def score(
     score_threshold: float = DetectionOptions.score_threshold,
     about: Mapping[str, Any] | None = None,
 ) -> Score:
-    """Computes the figures of `darknet detector map`.
+    """Computes the numbers of `darknet detector map`.
 
     Args:
-        detections: for each image, its detections in pixels and its (width, height). Of two
-            detections of one label above the score threshold, the first counts as right.
-        images: the labelled images.
+        detections: for each image, its detections in pixels and its (width, height). If several
+            detections above the score threshold match the same label, the first counts as right.
+        images: the labelled images, in the same order.
         class_names: names of all classes.
         match_iou: the IoU above which a detection matches a label.
         points: number of recalls at which precision is sampled: 11 as in VOC 2007, 101 as in COCO;
@@ -224,13 +224,13 @@ def score(
     """
     check_options(match_iou, points, score_threshold)
     tally = _Tally(len(class_names), np.float32(match_iou), np.float32(score_threshold))
-    for (found, size), image in zip(detections, images, strict=True):
-        tally.add(found, size, image)
-    ranked = _ranked(tally)
+    for (in_image, size), image in zip(detections, images, strict=True):
+        tally.add(in_image, size, image)
+    hits = _ranked_hits(tally)
     classes = []
     for class_id, name in enumerate(class_names):
         truths = int(tally.truths[class_id])
-        precisions, recalls = _curve(ranked[class_id], truths)
+        precisions, recalls = _curve(hits[class_id], truths)
         tp, fp = int(tally.tp[class_id]), int(tally.fp[class_id])
         classes.append(
             ClassScore(
@@ -269,52 +269,59 @@ class _Tally:
         self.iou = np.zeros(classes, np.float64)
         self.scores: list[float] = []
         self.classes: list[int] = []
-        self.labels: list[int] = []  # index of the matched label over all images; -1 for none
+        self.labels: list[int] = []  # index of the matched label among all images'; -1 for none
         self._labels_before = 0
 
-    def add(self, found: Detections, size: tuple[int, int], picture: AnnotatedImage) -> None:
-        truths, difficult = picture.truths, picture.difficult
-        wrong = truths.classes[truths.classes >= len(self.truths)]
-        if len(wrong):
+    def add(self, detections: Detections, size: tuple[int, int], image: AnnotatedImage) -> None:
+        truths, difficult = image.truths, image.difficult
+        too_large = truths.classes[truths.classes >= len(self.truths)]
+        if len(too_large):
             raise YolotfError(
-                f"{picture.path}: a label of class {wrong[0]}, the network has "
-                f"{len(self.truths)} classes; labels and network do not belong together",
-                path=str(picture.path),
+                f"{image.path}: a label of class {too_large[0]}, the network has "
+                f"{len(self.truths)} classes; the labels are for another network",
+                path=str(image.path),
                 expected=len(self.truths),
-                found=int(wrong[0]),
+                found=int(too_large[0]),
             )
         np.add.at(self.truths, truths.classes, 1)
-        boxes = relative(found.xyxy, size)
+        boxes = relative(detections.xyxy, size)
         overlaps = iou(boxes, truths.boxes)
-        hard = iou(boxes, difficult.boxes)
-        seen: set[int] = set()
-        for index, (class_id, value) in enumerate(zip(found.classes, found.scores, strict=True)):
+        difficult_overlaps = iou(boxes, difficult.boxes)
+        claimed: set[int] = set()
+        for box, (class_id, value) in enumerate(
+            zip(detections.classes, detections.scores, strict=True)
+        ):
             if not value > SCORE:
                 continue
-            mine = np.where(truths.classes == class_id, overlaps[index], np.float32(-1))
-            best = int(mine.argmax()) if len(mine) else -1
-            if best >= 0 and not mine[best] > self.iou_threshold:
+            ious = np.where(truths.classes == class_id, overlaps[box], np.float32(-1))
+            best = int(ious.argmax()) if len(ious) else -1
+            if best >= 0 and not ious[best] > self.iou_threshold:
                 best = -1
-            spared = best < 0 and bool(
-                np.any((difficult.classes == class_id) & (hard[index] > self.iou_threshold))
+            is_difficult = (difficult.classes == class_id) & (
+                difficult_overlaps[box] > self.iou_threshold
             )
-            if not spared:
+            if best >= 0 or not is_difficult.any():
                 self.scores.append(float(value))
                 self.classes.append(class_id)
                 self.labels.append(-1 if best < 0 else self._labels_before + best)
             if value > self.score_threshold:
-                if best >= 0 and best not in seen:
+                if best >= 0 and best not in claimed:
                     self.tp[class_id] += 1
-                    self.iou[class_id] += float(mine[best])
+                    self.iou[class_id] += float(ious[best])
                 else:
                     self.fp[class_id] += 1
-            # A lower-scored box before it claims a label, too (detector.c:1136).
-            seen.add(best)
+            # A box below the score threshold claims its label, too (detector.c:1136).
+            claimed.add(best)
         self._labels_before += len(truths.classes)
 
 
 def relative(xyxy: _Floats, size: tuple[int, int]) -> _Floats:
-    """Converts corners in pixels to centre x, y, width, height relative to the image."""
+    """Converts corners in pixels to centre x, y, width, height relative to the image.
+
+    Args:
+        xyxy: [N, 4], left, top, right, bottom in pixels.
+        size: (width, height) of the image.
+    """
     left, top, right, bottom = np.asarray(xyxy, np.float64).reshape(-1, 4).T
     width, height = size
     columns = (left + right) / 2 / width, (top + bottom) / 2 / height
@@ -327,22 +334,25 @@ def iou(a: _Floats, b: _Floats) -> _Floats:
     first, second = a[:, None], b[None]
     low = np.maximum(first[..., :2] - first[..., 2:] / 2, second[..., :2] - second[..., 2:] / 2)
     high = np.minimum(first[..., :2] + first[..., 2:] / 2, second[..., :2] + second[..., 2:] / 2)
-    both = np.prod(np.maximum(high - low, 0), 2)
-    either = np.prod(first[..., 2:], 2) + np.prod(second[..., 2:], 2) - both
-    out: _Floats = np.divide(both, either, out=np.zeros_like(both), where=(both > 0) & (either > 0))
-    return out
+    intersection = np.prod(np.maximum(high - low, 0), 2)
+    union = np.prod(first[..., 2:], 2) + np.prod(second[..., 2:], 2) - intersection
+    overlapping = (intersection > 0) & (union > 0)
+    ious: _Floats = np.divide(
+        intersection, union, out=np.zeros_like(intersection), where=overlapping
+    )
+    return ious
 
 
-def _ranked(tally: _Tally) -> list[npt.NDArray[np.bool_]]:
-    """Returns for each class, by descending score, whether a detection is its label's first."""
+def _ranked_hits(tally: _Tally) -> list[npt.NDArray[np.bool_]]:
+    """Returns for each class which detections are the first of a label, by descending score."""
     order = np.argsort(-np.array(tally.scores, np.float32), kind="stable")
-    taken: set[int] = set()
-    out: list[list[bool]] = [[] for _ in tally.truths]
-    for index in order:
-        label = tally.labels[index]
-        out[tally.classes[index]].append(label >= 0 and label not in taken)
-        taken.add(label)
-    return [np.array(one, bool) for one in out]
+    claimed: set[int] = set()
+    hits: list[list[bool]] = [[] for _ in tally.truths]
+    for detection in order:
+        label = tally.labels[detection]
+        hits[tally.classes[detection]].append(label >= 0 and label not in claimed)
+        claimed.add(label)
+    return [np.array(of_class, bool) for of_class in hits]
 
 
 def _curve(
@@ -359,21 +369,28 @@ def average_precision(
 ) -> float:
     """Returns Darknet's average of precision over recall (detector.c:1240-1290).
 
-    For the area under the curve, Darknet takes for each recall step the best precision from the
-    previous step on, not from the step itself.
+    For the area under the curve, Darknet multiplies each step of recall by the best precision from
+    the previous step on, not from the step itself.
+
+    Args:
+        precisions: precision after each detection, by descending score.
+        recalls: recall after each detection.
+        points: number of recalls at which precision is sampled; 0: the area under the curve.
     """
     if not len(precisions):
         return 0.0
     best = np.maximum.accumulate(precisions[::-1])[::-1]
     if points:
-        wanted = np.arange(points) / (points - 1)
-        at = np.searchsorted(recalls, wanted, side="left")
-        return float(np.where(at < len(best), best[np.minimum(at, len(best) - 1)], 0).mean())
-    steps = np.diff(recalls, prepend=0)
-    return float((steps * np.concatenate([best[:1], best[:-1]])).sum())
+        sampled = np.arange(points) / (points - 1)
+        steps = np.searchsorted(recalls, sampled, side="left")
+        is_reached = steps < len(best)
+        return float(np.where(is_reached, best[np.minimum(steps, len(best) - 1)], 0).mean())
+    widths = np.diff(recalls, prepend=0)
+    return float((widths * np.concatenate([best[:1], best[:-1]])).sum())
 
 
 def _rates(tp: int, fp: int, fn: int) -> dict[str, Any]:
+    """Returns the counts and the rates computed from them; undefined rates are None."""
     precision = tp / (tp + fp) if tp + fp else None
     recall = tp / (tp + fn) if tp + fn else None
     f1 = 2 * tp / (2 * tp + fp + fn) if tp else None

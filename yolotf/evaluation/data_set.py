@@ -1,8 +1,8 @@
-"""Labelled images: data sets of Darknet and Ultralytics, and folders of images and labels."""
+"""Reads labelled images: data sets of Darknet and Ultralytics, and folders."""
 
 from __future__ import annotations
 
-import dataclasses
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,9 +33,9 @@ class AnnotatedImage:
 
     Attributes:
         path: the image.
-        truths: its labels.
-        difficult: labels that count neither as missed nor as found.
-        coco_id: its id in a COCO file.
+        truths: the labels.
+        difficult: labels that need not be detected, and are no error if they are.
+        coco_id: the image's id in a COCO file.
         size: (width, height) according to a COCO file.
     """
 
@@ -53,10 +53,10 @@ class DataSet:
     """A data set of labelled images.
 
     Attributes:
-        source: the file that lists the images.
+        source: the file that lists the images, or their folder.
         images: the images, in the file's order.
-        class_names: class names; empty if not specified.
-        classes: number of classes; None if not specified.
+        class_names: class names; empty if the data set has none.
+        classes: number of classes; None if the data set does not say.
         unlabelled: images without a label file, which count as empty, as in Darknet.
         coco: the contents of a COCO file; None for other data sets.
         categories: COCO's category id of each class.
@@ -83,7 +83,7 @@ def read_data_set(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
 
     Raises:
         OSError: a file cannot be read.
-        YolotfError: no images, no labels, or an invalid label.
+        YolotfError: there are no images or no labels, or a label is invalid.
     """
     given = Path(path)
     if given.is_dir():
@@ -99,16 +99,16 @@ def _data_file_in(folder: Path) -> Path | None:
     for name in ("data.yaml", "data.yml", "obj.data"):
         if (folder / name).is_file():
             return folder / name
-    found = [one for end in (".yaml", ".yml", ".data") for one in sorted(folder.glob(f"*{end}"))]
-    return found[0] if len(found) == 1 else None
+    files = [path for end in (".yaml", ".yml", ".data") for path in sorted(folder.glob(f"*{end}"))]
+    return files[0] if len(files) == 1 else None
 
 
 def read_darknet(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
     """Reads the images of a Darknet data file: its `valid` list, their labels and its `names`.
 
-    Its paths are looked up beside the data file, there without leading folders, in the working
-    directory, as Darknet does, then in parent folders; `notes` says where files were found if
-    not where the path says. Without `valid`, `train` is used, as in Darknet.
+    Paths are looked up beside the data file, also without their leading folders, then in the
+    working directory, as in Darknet, then in parent folders; `notes` names files that were found
+    elsewhere than at their path. Without `valid`, `train` is used, as in Darknet.
 
     Raises:
         OSError: a file cannot be read.
@@ -116,14 +116,14 @@ def read_darknet(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
     """
     data = data_files.read_data(path)
     notes = list(data.notes)
-    listed = _chosen(data, "valid", notes)
+    lists = _lists(data, "valid", notes)
     lookup = Lookup(Path(path))
     names = _names(data, lookup, notes)
-    pictures = _listed(_found(lookup, listed[0]), lookup)
-    hard = (
-        [] if data.difficult is None else _difficult(_found(lookup, data.difficult), lookup, like)
-    )
-    return _labelled(data, pictures, names, [*notes], lookup, like, hard)
+    paths = _paths_in(existing(lookup, lists[0]), lookup)
+    difficult: list[Path | None] = []
+    if data.difficult is not None:
+        difficult = _difficult_labels(existing(lookup, data.difficult), lookup, like)
+    return _labelled(data, paths, names, notes, lookup, like, difficult)
 
 
 def _read_yaml(path: Path, like: Fork) -> DataSet:
@@ -133,66 +133,63 @@ def _read_yaml(path: Path, like: Fork) -> DataSet:
     lookup = Lookup(path)
     root = lookup.find(data.root) if data.root else None
     folders = [root] if root is not None and root.is_dir() else []
-    pictures: list[Path] = []
+    paths: list[Path] = []
     if data.valid or data.train:
-        for name in _chosen(data, "val", notes):
-            place = _found(lookup, name, *folders)
-            pictures += _in_folder(place) if place.is_dir() else _listed(place, lookup, *folders)
+        for name in _lists(data, "val", notes):
+            source = existing(lookup, name, *folders)
+            if source.is_dir():
+                paths += _images_in(source)
+            else:
+                paths += _paths_in(source, lookup, *folders)
     else:
-        # supervision writes only names.
-        images = path.parent / "images"
-        place = images if images.is_dir() else path.parent
-        notes.append(f"{path}: names no images; those in {place} are taken")
-        pictures += _in_folder(place)
+        # supervision writes class names only.
+        folder = path.parent / "images"
+        folder = folder if folder.is_dir() else path.parent
+        notes.append(f"{path}: names no images; evaluating those in {folder}")
+        paths += _images_in(folder)
     names = data.names or _names(data, lookup, notes)
-    return _labelled(data, pictures, names, notes, lookup, like)
+    return _labelled(data, paths, names, notes, lookup, like)
 
 
 def _read_folder(folder: Path, like: Fork) -> DataSet:
     """Reads the images in a folder and its subfolders, and the names file that tools put there."""
     notes = []
-    place = folder
-    for part in ("valid", "val", "images/val", "images/valid"):
-        if (folder / part).is_dir():
-            place = folder / part
-            notes.append(f"{folder}: {part}/ of it is evaluated")
+    images = folder
+    for subfolder in ("valid", "val", "images/val", "images/valid"):
+        if (folder / subfolder).is_dir():
+            images = folder / subfolder
+            notes.append(f"{folder}: evaluating its subfolder {subfolder}")
             break
-    names_file = next(
-        (
-            file
-            for one in (place, folder, place.parent, folder / "labels")
-            if (file := names_beside(one)) is not None
-        ),
-        None,
-    )
+    places = (images, folder, images.parent, folder / "labels")
+    names_file = next((file for place in places if (file := names_beside(place))), None)
     names: tuple[str, ...] = ()
     if names_file is not None:
         names = read_names(names_file)
-        notes.append(f"{folder}: class names are those of {names_file}")
+        notes.append(f"{folder}: the class names are those of {names_file}")
     data = DataFile(folder, names=names, classes=len(names) or None)
-    return _labelled(data, _in_folder(place), names, notes, Lookup(folder / "data.yaml"), like)
+    return _labelled(data, _images_in(images), names, notes, Lookup(folder / "data.yaml"), like)
 
 
-def _in_folder(folder: Path) -> list[Path]:
+def _images_in(folder: Path) -> list[Path]:
     """Returns the images in a folder and its subfolders, sorted."""
     if folder.samefile(folder.absolute().anchor):
         raise YolotfError(
-            f"{folder}: the root of the file system, not a folder of images; name the images' "
-            "folder",
+            f"{folder}: the root of the file system, not a folder of images; give the folder of "
+            "the images",
             path=str(folder),
         )
-    found = [
-        one
-        for one in sorted(folder.rglob("*"))
-        if one.suffix.lower() in IMAGES and not one.name.startswith(".") and one.is_file()
+    images = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in IMAGES and not path.name.startswith(".") and path.is_file()
     ]
-    if not found:
+    if not images:
         raise YolotfError(f"{folder}: no images in this folder", path=str(folder))
-    return found
+    return images
 
 
-def _chosen(data: DataFile, key: str, notes: list[str]) -> tuple[str, ...]:
-    """Returns the lists to evaluate on; the training lists if there are no others."""
+def _lists(data: DataFile, key: str, notes: list[str]) -> tuple[str, ...]:
+    """Returns the lists of images to evaluate; the training lists if there are no others."""
     if data.valid:
         return data.valid
     if not data.train:
@@ -201,7 +198,7 @@ def _chosen(data: DataFile, key: str, notes: list[str]) -> tuple[str, ...]:
             f"{data.path}: no `{wanted}`; name the images to evaluate on", path=str(data.path)
         )
     notes.append(
-        f"{data.path}: no {key}; what is evaluated is train, {data.train[0]}: the network has seen "
+        f"{data.path}: no {key}; evaluating train, {data.train[0]}: the network was trained on "
         "these images"
     )
     return data.train
@@ -210,57 +207,64 @@ def _chosen(data: DataFile, key: str, notes: list[str]) -> tuple[str, ...]:
 def _names(data: DataFile, lookup: Lookup, notes: list[str]) -> tuple[str, ...]:
     """Returns a data file's class names, or those of a file beside it."""
     if data.names_file is not None:
-        named = _found(lookup, data.names_file)
-        check_named(named, data.path)
-        return read_names(named)
+        names_file = existing(lookup, data.names_file)
+        check_named(names_file, data.path)
+        return read_names(names_file)
     beside = names_beside(data.path.parent)
     if beside is None:
         return ()
     names = read_names(beside)
     if data.classes is not None and len(names) != data.classes:
         return ()
-    notes.append(f"{data.path}: names no class names; those of {beside} are taken")
+    notes.append(f"{data.path}: no class names; using those of {beside}")
     return names
 
 
-def _found(lookup: Lookup, name: str, *folders: Path) -> Path:
-    found = lookup.find(name, *folders)
-    if found is None:
-        raise FileNotFoundError(2, "no such file or directory", name)
-    return found
+def existing(lookup: Lookup, name: str, *folders: Path) -> Path:
+    """Returns the file or folder that a data file names.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
+    path = lookup.find(name, *folders)
+    if path is None:
+        raise FileNotFoundError(errno.ENOENT, "no such file or directory", name)
+    return path
 
 
-def _listed(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
-    """Returns the images of a list; missing images keep the path in the list."""
+def _paths_in(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
+    """Returns the images of a list; a missing image keeps its path in the list."""
     lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of images")
-    found = []
+    images = []
     for number, line in enumerate(lines, 1):
         if not (name := line.strip()):
             continue
-        picture = lookup.find(name, *folders, path.absolute().parent)
-        if picture is None and "." not in Path(name).name:
-            # Not quoted: the data file may name any file on this machine.
+        image = lookup.find(name, *folders, path.absolute().parent)
+        if image is None and "." not in Path(name).name:
+            # The line is not quoted: a data file may name any file on this machine.
             raise YolotfError(
                 f"{path}: line {number} is not the path of an image; a list has one path per line",
                 path=str(path),
                 line=number,
             )
-        if picture is not None and not picture.is_file():
-            opening.check_regular(picture)
-        found.append(Path(name) if picture is None else picture)
-    if not found:
-        raise YolotfError(f"{path}: an empty list; it names one image a line", path=str(path))
-    return found
+        if image is not None and not image.is_file():
+            opening.check_regular(image)
+        images.append(Path(name) if image is None else image)
+    if not images:
+        raise YolotfError(
+            f"{path}: an empty list; a list has one path of an image per line", path=str(path)
+        )
+    return images
 
 
-def _difficult(path: Path, lookup: Lookup, like: Fork) -> list[Path | None]:
+def _difficult_labels(path: Path, lookup: Lookup, like: Fork) -> list[Path | None]:
     """Returns the label files of Darknet's `difficult` list; their images need not exist."""
     lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of images")
-    named = [Path(line.strip()) for line in lines if line.strip()]
+    images = [Path(line.strip()) for line in lines if line.strip()]
     folders = (Path(), *lookup.folders)
     return [
-        next((file for one in folders if (file := find_labels(one / name, like))), None)
-        for name in named
+        next((file for folder in folders if (file := find_labels(folder / image, like))), None)
+        for image in images
     ]
 
 
@@ -271,13 +275,23 @@ def _labelled(
     notes: list[str],
     lookup: Lookup,
     like: Fork,
-    hard: Sequence[Path | None] = (),
+    difficult_files: Sequence[Path | None] = (),
 ) -> DataSet:
-    """Reads the labels of the images."""
+    """Reads the labels of the images.
+
+    Args:
+        data: the data file.
+        paths: the images.
+        names: the class names.
+        notes: notes so far.
+        lookup: where the files were found.
+        like: the fork of Darknet to follow.
+        difficult_files: for each image, the file of its difficult labels, if any.
+    """
     limit = data.classes if data.classes is not None else len(names) or None
     unlabelled: list[Path] = []
-    pictures = []
-    polygons = 0
+    images = []
+    files_with_outlines = 0
     elsewhere: list[tuple[Path, Path]] = []
     for index, path in enumerate(paths):
         file = find_labels(path, like)
@@ -286,17 +300,19 @@ def _labelled(
             unlabelled.append(path)
         else:
             truths, outlines = read_labels(file, limit)
-            polygons += outlines > 0
+            files_with_outlines += outlines > 0
             if file not in label_places(path, like)[:2]:
                 elsewhere.append((path, file))
-        difficult = hard[index] if index < len(hard) else None
-        spared = NO_TRUTHS if difficult is None else read_labels(difficult, limit).truths
-        pictures.append(AnnotatedImage(path, truths, spared))
+        difficult_file = difficult_files[index] if index < len(difficult_files) else None
+        difficult = NO_TRUTHS
+        if difficult_file is not None:
+            difficult = read_labels(difficult_file, limit).truths
+        images.append(AnnotatedImage(path, truths, difficult))
     if len(unlabelled) == len(paths):
         places = [str(place) for place in label_places(unlabelled[0], like)]
         raise YolotfError(
-            f"{data.path}: none of its {plural(len(paths), 'image')} has a label file; those of "
-            f"{unlabelled[0]} were looked for at {', '.join(places)}",
+            f"{data.path}: none of its {plural(len(paths), 'image')} has a label file; for "
+            f"{unlabelled[0]}, none of these exists: {', '.join(places)}",
             path=str(data.path),
             found=0,
             expected=len(paths),
@@ -304,27 +320,34 @@ def _labelled(
     notes += lookup.notes()
     notes += _about_repeated(data.path, paths, like)
     if elsewhere:
-        picture, file = elsewhere[0]
+        image, file = elsewhere[0]
         notes.append(
-            f"{data.path}: labels of {plural(len(elsewhere), 'image')} are where Darknet does "
-            f"not look: those of {picture} in {file}"
+            f"{data.path}: labels of {plural(len(elsewhere), 'image')} are where Darknet does not "
+            f"look for them: those of {image} in {file}"
         )
-    if polygons:
+    if files_with_outlines:
         notes.append(
-            f"{data.path}: {plural(polygons, 'label file')} with outlines; the boxes around them "
-            "are taken"
+            f"{data.path}: {plural(files_with_outlines, 'label file')} with outlines; using the "
+            "boxes around them"
         )
-    found = DataSet(str(data.path), tuple(pictures), names, data.classes, tuple(unlabelled))
-    return dataclasses.replace(found, notes=tuple(notes))
+    return DataSet(
+        str(data.path),
+        tuple(images),
+        names,
+        data.classes,
+        tuple(unlabelled),
+        notes=tuple(notes),
+    )
 
 
 def _about_repeated(source: Path, paths: Iterable[Path], like: Fork) -> Iterator[str]:
+    """Yields a note if an image is listed several times."""
     counts = Counter(os.path.abspath(path) for path in paths)  # noqa: PTH100 (follows no link)
     repeated = [path for path, count in counts.items() if count > 1]
     if repeated:
-        others = f", and {plural(len(repeated) - 1, 'other')} likewise" if len(repeated) > 1 else ""
-        ends = "; hank-ai's Darknet refuses the list" if like == "hank-ai" else ""
+        others = f"; so do {plural(len(repeated) - 1, 'other image')}" if len(repeated) > 1 else ""
+        refused = "; hank-ai's Darknet refuses the list" if like == "hank-ai" else ""
         yield (
-            f"{source}: lists {repeated[0]} {counts[repeated[0]]} times, which counts each "
-            f"time{others}{ends}"
+            f"{source}: lists {repeated[0]} {counts[repeated[0]]} times; every time counts"
+            f"{others}{refused}"
         )

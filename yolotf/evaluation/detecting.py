@@ -20,9 +20,9 @@ from yolotf.progress import Progress, as_progress
 from yolotf.runtime.decoding import Decoder
 
 MAX_BOXES = 2000
-"""Per image: more than a network detects, unless it outputs noise."""
+"""Boxes per image; only a network that outputs noise detects more."""
 _UNREADABLE = (OSError, ValueError, MissingPackageError)
-"""Errors that concern a single image, not all of them."""
+"""Errors that concern a single image."""
 
 
 @renamed(batch="batch_size")
@@ -55,48 +55,48 @@ def detect_all(
     """
     progress = as_progress(progress, "count")
     progress("detecting", 0, len(data.images))
-    found: list[tuple[Detections, tuple[int, int]]] = []
-    starts = range(0, len(data.images), batch_size)
+    results: list[tuple[Detections, tuple[int, int]]] = []
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "yolotf-read") as pool:
 
         def submit(start: int) -> list[Future[npt.NDArray[Any]]]:
-            wanted = data.images[start : start + batch_size]
             return [
-                pool.submit(read_picture, one.path, channels, max_pixels=max_pixels)
-                for one in wanted
+                pool.submit(read_picture, image.path, channels, max_pixels=max_pixels)
+                for image in data.images[start : start + batch_size]
             ]
 
         waiting = submit(0)
         try:
-            for start in starts:
-                arrays: dict[int, npt.NDArray[Any]] = {}
-                for place, future in enumerate(waiting):
+            for start in range(0, len(data.images), batch_size):
+                images = data.images[start : start + batch_size]
+                batch: list[npt.NDArray[Any] | None] = []
+                for image, future in zip(images, waiting, strict=True):
                     error = future.exception()
                     if unread is not None and isinstance(error, _UNREADABLE):
-                        unread(data.images[start + place], error)
+                        unread(image, error)
+                        batch.append(None)
                     else:
-                        arrays[place] = future.result()
-                count = len(waiting)
+                        batch.append(future.result())
                 waiting = submit(start + batch_size)
-                answers = iter(detector([*arrays.values()]) if arrays else [])
-                for place in range(count):
-                    if place in arrays:
-                        height, width = arrays[place].shape[:2]
-                        found.append((next(answers), (width, height)))
+                arrays = [array for array in batch if array is not None]
+                detections = iter(detector(arrays) if arrays else [])
+                for array in batch:
+                    if array is None:
+                        results.append((Detections.of([], [], []), (0, 0)))
                     else:
-                        found.append((Detections.of([], [], []), (0, 0)))
-                progress("detecting", start + count, len(data.images))
+                        height, width = array.shape[:2]
+                        results.append((next(detections), (width, height)))
+                progress("detecting", start + len(batch), len(data.images))
         finally:
             for future in waiting:
                 future.cancel()
-    return found
+    return results
 
 
 class EvaluationDetector(Detector):
-    """A detector that returns detections in the order in which a Darknet counts them."""
+    """A detector whose detections are in the order of `darknet detector map`."""
 
     def __init__(self, *arguments: Any, like: Fork, **options: Any) -> None:
-        """See `Detector`; `like` is the Darknet."""
+        """See `Detector`; `like` is the fork of Darknet whose order to use."""
         super().__init__(*arguments, **options)
         suppression = self._detection_options.suppression(self.network)
         self._decoder = Decoder(self.network, suppression, order=like)

@@ -39,7 +39,10 @@ _REPLACED = (
     ("/images/train2014/", "/labels/train2014/"),
     ("/images/val2014/", "/labels/val2014/"),
 )
-"""From replace_image_to_label, utils.c; only the first match of each is replaced."""
+"""Folder of images -> folder of labels (replace_image_to_label, utils.c).
+
+Only the first match of each is replaced.
+"""
 _ENDINGS = (
     ".jpg",
     ".JPG",
@@ -60,8 +63,8 @@ _ENDINGS = (
 def label_path(image: _Path) -> Path:
     """Returns where Darknet looks for the labels of an image (AlexeyAB src/utils.c:275).
 
-    Darknet knows only a few extensions and would read any other image as its own labels; here
-    every extension is replaced, as in hank-ai's Darknet.
+    Darknet replaces only the extensions that it knows, and reads any other image as if it were its
+    own labels. Here every extension is replaced, as in hank-ai's Darknet.
     """
     text = os.fspath(image)
     for folder, labels in _REPLACED:
@@ -75,14 +78,15 @@ def label_path(image: _Path) -> Path:
 
 @renamed(picture="image")
 def label_places(image: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
-    """Returns the possible paths of an image's labels, the most likely first.
+    """Returns the paths where an image's labels may be, the most likely first.
 
-    These are Darknet's path; beside the image; in `labels/` for an image in `images/` at any
-    depth, as Ultralytics has it; in `labels/` beside the image's folder or in it.
+    These are the path that Darknet reads; a file beside the image; for an image anywhere below
+    `images/`, the same path below `labels/`, as in Ultralytics; `labels/` beside the image's folder
+    and in it.
 
     Args:
         image: path of the image.
-        like: for `hank-ai`, beside the image comes first, as in hank-ai's Darknet.
+        like: with `hank-ai`, a file beside the image comes first, as in hank-ai's Darknet.
     """
     path = Path(image)
     name = label_path(path.name).name
@@ -90,9 +94,9 @@ def label_places(image: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
     if like == "hank-ai":
         places.reverse()
     parts = path.parts[:-1]
-    for at in range(len(parts) - 1, -1, -1):
-        if parts[at].lower() == "images":
-            places.append(Path(*parts[:at], "labels", *parts[at + 1 :], name))
+    for depth in range(len(parts) - 1, -1, -1):
+        if parts[depth].lower() == "images":
+            places.append(Path(*parts[:depth], "labels", *parts[depth + 1 :], name))
             break
     places += [path.parent.parent / "labels" / name, path.parent / "labels" / name]
     return tuple(dict.fromkeys(places))
@@ -102,12 +106,12 @@ def label_places(image: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
 def find_labels(image: _Path, like: Fork = "alexeyab") -> Path | None:
     """Returns the label file of an image; None if there is none."""
     places = label_places(image, like)
-    # A FIFO or device is passed on, to be refused by name when it is opened.
+    # A FIFO or a device is returned, too: opening it raises an error with its name.
     return next((place for place in places if place.exists() and not place.is_dir()), None)
 
 
 _PIXELS = 2.0
-"""Larger than any relative coordinate: boxes may exceed an image a little, not twofold."""
+"""From here on a coordinate is in pixels: a box may exceed its image a little, but not twofold."""
 
 
 class Labels(NamedTuple):
@@ -122,12 +126,12 @@ def read_labels(path: _Path, classes: int | None = None) -> Labels:
     """Reads the labels in a file: any number of `class x y width height`.
 
     Darknet reads numbers, not lines (read_boxes, data.c:168), so a line may hold several boxes.
-    A line with a class and three or more points is an outline in Ultralytics' format; its bounding
-    box is used, as Ultralytics does for a detector.
+    A class followed by three or more points is an outline in Ultralytics' format; its bounding box
+    is used, as Ultralytics does for a detector.
 
     Args:
         path: the file.
-        classes: number of classes; class numbers must be below it. None: no limit.
+        classes: number of classes, which class numbers must be below; None: no limit.
 
     Raises:
         OSError: the file cannot be read.
@@ -140,33 +144,33 @@ def read_labels(path: _Path, classes: int | None = None) -> Labels:
         if not line.strip():
             continue
         parts = line.split()
-        found = list(_boxes(parts))
-        is_outline = not found and len(parts) >= 7 and len(parts) % 2 == 1
+        boxes = list(_boxes(parts))
+        is_outline = not boxes and len(parts) >= 7 and len(parts) % 2 == 1
         if is_outline:
-            found = list(_around(parts))
+            boxes = list(_bounding_box(parts))
             polygons += 1
-        if not found or not all(_is_label(row, classes) for row in found):
+        if not boxes or not all(_is_label(box, classes) for box in boxes):
             raise YolotfError(
                 f"{os.fspath(path)}: line {number} is not a label{_quoted(line)}; "
-                f"{_wanted(classes)}{_hint(parts)}",
+                f"{_expected(classes)}{_hint(parts)}",
                 path=os.fspath(path),
                 line=number,
             )
-        if any(abs(value) >= _PIXELS for row in found for value in row[1:]):
+        if any(abs(value) >= _PIXELS for box in boxes for value in box[1:]):
             raise YolotfError(
                 f"{os.fspath(path)}: line {number} is in pixels{_quoted(line)}; divide x and width "
                 "by the image's width, y and height by its height",
                 path=os.fspath(path),
                 line=number,
             )
-        rows += found
+        rows += boxes
     table = np.array(rows, np.float64).reshape(-1, 5)
     truths = Truths(table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32))
     return Labels(truths, polygons)
 
 
 def _boxes(parts: Sequence[str]) -> Iterator[list[float]]:
-    """Yields the boxes of a line; nothing if it does not consist of boxes."""
+    """Yields the boxes of a line, with their classes; nothing if it does not consist of boxes."""
     several = len(parts) > 5
     if not parts or len(parts) % 5:
         return
@@ -180,10 +184,10 @@ def _boxes(parts: Sequence[str]) -> Iterator[list[float]]:
         yield values[start : start + 5]
 
 
-def _around(parts: Sequence[str]) -> Iterator[list[float]]:
-    """Yields the bounding box of an outline: class, then x and y of each point."""
+def _bounding_box(outline: Sequence[str]) -> Iterator[list[float]]:
+    """Yields the class and bounding box of an outline: class, then x and y of each point."""
     try:
-        class_id, *values = map(float, parts)
+        class_id, *values = map(float, outline)
     except ValueError:
         return
     xs, ys = values[::2], values[1::2]
@@ -198,9 +202,12 @@ def _is_label(row: Sequence[float], classes: int | None) -> bool:
     return box[2] >= 0 and box[3] >= 0 and (classes is None or class_id < classes)
 
 
-def _wanted(classes: int | None) -> str:
+def _expected(classes: int | None) -> str:
     limit = "" if classes is None else f" below {classes}"
-    return f"it has a class number{limit}, then centre x, y, width and height relative to the image"
+    return (
+        f"a label has a class number{limit}, then centre x, y, width and height relative to the "
+        "image"
+    )
 
 
 def _hint(parts: Sequence[str]) -> str:
@@ -208,6 +215,6 @@ def _hint(parts: Sequence[str]) -> str:
 
 
 def _quoted(line: str) -> str:
-    """Quotes a line of numbers only; other lines may be from an unrelated, private file."""
+    """Quotes a line of numbers; any other line may be from an unrelated, private file."""
     text = line.strip()[:60]
     return f": {text!r}" if re.fullmatch(r"[-+.\deE\s]+", text) else ""

@@ -1,4 +1,4 @@
-"""`evaluate`: scores a network and its weights on a data set."""
+"""Evaluates a network and its weights on a data set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.darknet.stock import as_network
 from yolotf.errors import YolotfError
-from yolotf.evaluation.coco_metrics import COCO_SCORE, coco_numbers, library
+from yolotf.evaluation.coco_metrics import COCO_SCORE, coco_numbers, pycocotools_classes
 from yolotf.evaluation.coco_sizes import fitted_to_images
 from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
 from yolotf.evaluation.data_set import AnnotatedImage, DataSet, read_data_set
@@ -54,14 +54,14 @@ def evaluate(
 ) -> Score:
     """Runs a detector over a data set and scores it.
 
-    Images are looked for before the network is built. A missing or unreadable image counts as one
-    without detections, as in Darknet; `Score.unread` lists it.
+    Missing images are reported before the network is built. A missing or unreadable image counts as
+    an image without detections, as in Darknet; `Score.unread` lists it.
 
     Args:
         network: see `Detector`.
         weights: the `.weights` file.
-        data: an argument or a result of `read_data_set`; or a result of `read_coco`, which also
-            computes COCO's metrics.
+        data: a path for `read_data_set`, or its result; or the result of `read_coco`, for which
+            COCO's metrics are computed, too.
         classes: number of classes; None: the network's own.
         match_iou: the IoU above which a detection matches a label, see `score`.
         points: see `score`.
@@ -91,24 +91,23 @@ def evaluate(
     progress = as_progress(progress, "count")
     check_options(match_iou, points, score_threshold)
     if like not in get_args(Fork):
-        raise ValueError(f"like={like!r}; one of {', '.join(get_args(Fork))}")
+        raise ValueError(f"like={like!r} must be one of {', '.join(get_args(Fork))}")
     network = as_network(network, classes=classes)
     check_heads(network)
     if not isinstance(data, DataSet):
         data = read_data_set(data, like=like)
     if data.coco is not None:
-        library()
+        pycocotools_classes()
     if like == "hank-ai":
         letter_box = letter_box or False
     resize = resize or ("opencv_exact" if like == "hank-ai" else DetectionOptions.resize)
-    net = DetectionOptions(letter_box=letter_box).applied_to(network)
-    classes = net.classes or max(head.classes for head in net.heads)
-    known = class_names_for(net, class_names)
+    network = DetectionOptions(letter_box=letter_box).applied_to(network)
+    classes = network.classes or max(head.classes for head in network.heads)
     _check_labels(data)
-    data = _paired(data, known, classes)
-    _check_pictures(data)
+    data = _paired(data, class_names_for(network, class_names), classes)
+    _check_images(data)
     detector = EvaluationDetector(
-        net,
+        network,
         weights,
         like=like,
         score_threshold=SCORE if data.coco is None else COCO_SCORE,
@@ -119,30 +118,29 @@ def evaluate(
         engine=engine,
         precision=precision,
     )
-    shown = data.class_names or tuple(f"class {number}" for number in range(classes))
     started = time.perf_counter()
     unread: list[tuple[AnnotatedImage, Exception]] = []
-    found = detect_all(
+    detections = detect_all(
         lambda arrays: detector(arrays),
         data,
-        channels=net.input_shape.channels,
+        channels=network.input_shape.channels,
         batch_size=batch_size,
         max_pixels=max_pixels,
         progress=progress,
-        unread=lambda picture, error: unread.append((picture, error)),
+        unread=lambda image, error: unread.append((image, error)),
     )
     if len(unread) == len(data.images):
         raise unread[0][1]
     seconds = time.perf_counter() - started
-    data, notes = fitted_to_images(data, [size for _, size in found])
+    data, notes = fitted_to_images(data, [size for _, size in detections])
     for note in notes:
         warn_caller(note)
     about = {
-        "network": net.source,
-        "letter_box": net.letter_box,
+        "network": network.source,
+        "letter_box": network.letter_box,
         "resize": resize,
         "like": like,
-        "size": [net.input_shape.width, net.input_shape.height],
+        "size": [network.input_shape.width, network.input_shape.height],
         "weights": os.fspath(weights),
         "engine": engine,
         "precision": precision,
@@ -151,33 +149,33 @@ def evaluate(
         "seconds": round(seconds, 3),
     }
     result = score(
-        found,
+        detections,
         data.images,
-        shown,
+        data.class_names or tuple(f"class {number}" for number in range(classes)),
         match_iou=match_iou,
         points=points,
         score_threshold=score_threshold,
         about=about,
     )
     result = dataclasses.replace(
-        result, unread=tuple((str(picture.path), reason(error)) for picture, error in unread)
+        result, unread=tuple((str(image.path), reason(error)) for image, error in unread)
     )
     if data.coco is None:
         return result
-    return dataclasses.replace(result, coco=coco_numbers(found, data))
+    return dataclasses.replace(result, coco=coco_numbers(detections, data))
 
 
 def _paired(data: DataSet, names: Sequence[str], classes: int) -> DataSet:
-    """Calls `paired` and warns of each of its notes."""
-    found = paired(data, names, classes)
-    for note in found.notes[len(data.notes) :]:
+    """Calls `paired`, and warns of each note that it adds."""
+    pairing = paired(data, names, classes)
+    for note in pairing.notes[len(data.notes) :]:
         warn_caller(note)
-    return found
+    return pairing
 
 
 def _check_labels(data: DataSet) -> None:
     """Raises YolotfError for a data set without labels: every score would be 0."""
-    if not any(len(picture.truths.classes) for picture in data.images):
+    if not any(len(image.truths.classes) for image in data.images):
         raise YolotfError(
             f"{data.source}: none of its {plural(len(data.images), 'image')} has a label",
             path=data.source,
@@ -185,9 +183,9 @@ def _check_labels(data: DataSet) -> None:
         )
 
 
-def _check_pictures(data: DataSet) -> None:
+def _check_images(data: DataSet) -> None:
     """Warns of missing images, and raises if all are missing."""
-    missing = [picture.path for picture in data.images if not picture.path.is_file()]
+    missing = [image.path for image in data.images if not image.path.is_file()]
     if not missing:
         return
     if len(missing) == len(data.images):
@@ -197,11 +195,11 @@ def _check_pictures(data: DataSet) -> None:
             str(missing[0]),
         )
     warn_caller(
-        f"{data.source}: {len(missing)} of {plural(len(data.images), 'image')} are not there "
-        f"and count as images in which nothing is found; the first: {missing[0]}"
+        f"{data.source}: {len(missing)} of {plural(len(data.images), 'image')} do not exist and "
+        f"count as images without detections; the first: {missing[0]}"
     )
 
 
 def reason(error: Exception) -> str:
-    """Returns in a few words why an image cannot be read."""
+    """Returns why an image cannot be read, in a few words."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
