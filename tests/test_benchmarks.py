@@ -111,7 +111,7 @@ def test_cold_start_compares_engines_with_themselves(weights):
 @pytest.mark.parametrize(
     "name", ["hostile_cfgs.py", pytest.param("memory.py", marks=_SLOW), "convert_onnx.py"]
 )
-def test_it_runs(name, weights):
+def test_other_benchmarks_run(name, weights):
     if name == "convert_onnx.py":
         pytest.importorskip("onnx")
     assert ran(name, weights)
@@ -125,7 +125,7 @@ def test_diagnosis_has_no_wrong_alarm(weights):
 
 
 @pytest.mark.parametrize("name", sorted(ELSEWHERE))
-def test_others_explain_themselves(name, capsys, monkeypatch):
+def test_remaining_benchmarks_have_help(name, capsys, monkeypatch):
     if name != "reload.py":
         pytest.importorskip("ray" if name == "ray_service.py" else "boto3")
     monkeypatch.setattr(sys, "argv", [name, "--help"])

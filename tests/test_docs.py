@@ -83,7 +83,7 @@ def test_every_block_is_run_shown_or_says_why_not(page):
 
 
 @ALL
-def test_python_blocks_compile_and_use_names_there_are(page):
+def test_python_blocks_compile_and_use_existing_names(page):
     for block in pages.blocks(text_of(page)):
         if block.language == "python":
             compile(block.content, str(page), "exec")
@@ -112,7 +112,7 @@ REFERENCE = [
 
 
 @pytest.mark.parametrize("path", REFERENCE)
-def test_the_reference_names_what_there_is(path):
+def test_the_reference_names_existing_objects(path):
     module, _, name = path.rpartition(".")
     if path == "yolotf.detect_dataset":
         pytest.importorskip("ray", reason="needs Ray, as make test-ray has it")
@@ -166,7 +166,7 @@ def results(request, demo_files, tmp_path_factory):
     wanted = [
         item.callspec.params["page"]
         for item in request.session.items
-        if getattr(item, "originalname", "") == "test_a_page_does_what_it_says"
+        if getattr(item, "originalname", "") == "test_pages_print_what_they_show"
     ]
     sessions = []
     for page in wanted:
@@ -180,7 +180,7 @@ def results(request, demo_files, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=name_of)
-def test_a_page_does_what_it_says(page, results):
+def test_pages_print_what_they_show(page, results):
     """From top to bottom."""
     text = text_of(page)
     assert "yolotf demo" in text, "the page does not say where its files are from"

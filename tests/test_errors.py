@@ -36,5 +36,5 @@ def test_facts_and_code_survive_a_pickle():
     assert (error.code, error.expected, error.found) == ("header", 16, 3)
 
 
-def test_names_of_before_are_the_same_classes():
+def test_old_error_names_are_the_same_classes():
     assert yolotf.PlanError is yolotf.ModelMismatchError is errors.PlanError

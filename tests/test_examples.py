@@ -114,7 +114,7 @@ def run(name, official_tiny, tmp_path, monkeypatch):
         ("evaluate", r"person: AP 1.00, 4 of 4 found, 0 false"),
     ],
 )
-def test_it_prints_what_it_is_about(name, printed, official_tiny, tmp_path, monkeypatch, capsys):
+def test_examples_print_their_results(name, printed, official_tiny, tmp_path, monkeypatch, capsys):
     run(name, official_tiny, tmp_path, monkeypatch)
     assert re.search(printed, capsys.readouterr().out)
 

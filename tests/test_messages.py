@@ -24,11 +24,8 @@ OTHERS_WORDS = {
     ("formats/test_convert.py", "'failed'"),
     ("runtime/test_memory.py", '"an image\'s copy"'),
     ("test_pages.py", "'page 1 ended the process'"),
-    # Ours, on some processors or with Ray only, which is not everywhere where they are recorded.
+    # Ours, but only on some processors, so that it cannot be recorded.
     ("inference/test_engines.py", "'has no bfloat16 on this processor'"),
-    ("test_ray.py", "'none called path'"),
-    ("test_ray.py", "'without a column path, written by something else'"),
-    ("test_ray.py", "message"),
 }
 """File of tests and pattern."""
 
@@ -43,7 +40,7 @@ def expected_words(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_sentences_are_nowhere_else():
+def test_tests_match_no_sentences_by_pattern():
     patterns = {
         (path.relative_to(TESTS).as_posix(), words)
         for path in TESTS.rglob("test_*.py")
@@ -55,7 +52,7 @@ def test_sentences_are_nowhere_else():
     assert sorted(OTHERS_WORDS - patterns) == [], "no longer there: take it off the list"
 
 
-def test_no_sentence_is_of_a_test_that_is_gone(request):
+def test_every_recorded_sentence_belongs_to_a_test(request):
     plugin = request.config.pluginmanager.get_plugin(messages.PLUGIN)
     gone = [] if plugin.update else plugin.gone()
     assert gone == [], f"run pytest {messages.UPDATE}"
@@ -96,7 +93,7 @@ def test_recorded_sentences_are_compared_in_order():
     [(["one"], ["other"]), ([], ["one"]), (["one"], ["one", "two"]), (["one", "two"], ["one"])],
     ids=["changed", "not recorded", "one more", "one less"],
 )
-def test_other_sentences_fail_and_name_the_flag(recorded, shown):
+def test_changed_sentences_fail_and_name_the_option(recorded, shown):
     def run():
         test = running(*recorded)
         for text in shown:
@@ -109,7 +106,7 @@ def test_other_sentences_fail_and_name_the_flag(recorded, shown):
     assert "messages/tests.json: test_it" in str(caught.value)
 
 
-def test_sentences_are_recorded_by_the_flag(tmp_path, monkeypatch):
+def test_update_messages_records_sentences(tmp_path, monkeypatch):
     monkeypatch.setattr(messages, "FOLDER", tmp_path)
     file = tmp_path / "some.json"
     messages.write(file, {"b": ["two\nlines"], "a": ["one", 'é "'], "none": []}, set())
@@ -118,7 +115,7 @@ def test_sentences_are_recorded_by_the_flag(tmp_path, monkeypatch):
     assert messages.read(file) == {}
 
 
-def test_refused_looks_at_the_type_the_code_and_the_facts():
+def test_refused_checks_type_code_and_facts():
     from yolotf import CfgError, HeaderError, YolotfError
 
     def refuse():
@@ -136,5 +133,5 @@ def test_refused_looks_at_the_type_the_code_and_the_facts():
         pass
 
 
-def test_what_a_machine_says_may_be_left_out():
+def test_hide_leaves_out_what_differs_between_machines():
     said("needs 12.5 GiB, 7.9 GiB are free", hide=r"[\d.]+(?= GiB)")

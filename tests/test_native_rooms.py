@@ -37,13 +37,13 @@ def included(path):
     )
 
 
-def test_every_file_is_in_a_room():
+def test_every_native_file_is_in_a_known_folder():
     assert {path.name for path in CSRC.iterdir()} == set(BELOW)
     assert all(files(room) for room in BELOW)
 
 
 @pytest.mark.parametrize("room", BELOW)
-def test_a_room_includes_only_rooms_below_it(room):
+def test_native_folders_include_only_lower_folders(room):
     for path in files(room):
         name = path.relative_to(CSRC).as_posix()
         quoted, _ = included(path)
@@ -74,7 +74,7 @@ def test_the_c_api_of_tensorflow_is_called_in_one_file():
     assert calling == {"runtime.cc"}
 
 
-def test_no_module_imports_a_room_of_python():
+def test_native_modules_import_no_python_package_of_ours():
     """What native code raises is Python's to register: an arrow up would be in no contract."""
     for path in files("python"):
         imported = re.findall(r'import\w*\(\s*"([^"]+)"', path.read_text())

@@ -31,7 +31,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("module", NAMES)
-def test_the_names_are_there(module):
+def test_old_modules_have_their_names(module):
     imported = importlib.import_module(f"yolotf.{module}")
     for name in NAMES[module].split():
         assert hasattr(imported, name), name
@@ -47,7 +47,7 @@ def test_the_old_path_is_the_new_module(module):
     assert home.__spec__.name == home.__name__
 
 
-def test_a_package_that_is_gone_has_its_modules():
+def test_removed_packages_still_have_their_modules():
     old = importlib.import_module("yolotf.serving")
     names = {}
     exec("from yolotf.serving import detector, evaluation", names)
@@ -86,7 +86,7 @@ def test_a_pickle_names_the_old_path():
     assert pickle.loads(pickled) is importlib.import_module("yolotf").Detections
 
 
-def test_a_name_that_never_was_is_an_import_error():
+def test_unknown_modules_are_import_errors():
     with pytest.raises(ModuleNotFoundError, match=r"yolotf\.never"):
         importlib.import_module("yolotf.never")
 
@@ -117,7 +117,7 @@ def test_a_function_stays_where_an_old_module_of_its_name_is_imported():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_pickles_of_before_are_read():
+def test_pickles_of_version_0_1_are_read():
     network = yolotf.network("yolov4-tiny")
     old = pickle.dumps(network, protocol=0).replace(
         b"cyolotf\nNetwork\n", b"cyolotf.darknet.network\nNetwork\n"

@@ -32,7 +32,7 @@ def pyproject():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def test_builds_with_and_without_isolation_take_the_same(pyproject):
+def test_isolated_builds_use_the_build_group(pyproject):
     assert pyproject["build-system"]["requires"] == pyproject["dependency-groups"]["build"]
 
 
@@ -152,7 +152,7 @@ print(main(["check", sys.argv[1], "--cfg", "yolov4-tiny"]))
 
 
 @pytest.mark.slow
-def test_without_tensorflow_it_is_said_what_to_install(tmp_path):
+def test_missing_tensorflow_is_reported_with_the_install_command(tmp_path):
     weights = tmp_path / "tiny.weights"
     helpers.write_weights(weights, yolotf.network("yolov4-tiny"), scale=0.1)
     done = subprocess.run(
@@ -291,7 +291,7 @@ def test_minors_are_those_that_yolotf_knows_oldest_first(build_wheel, monkeypatc
     assert build_wheel.Target(platform.machine()).minors() == ["2.16", "2.17", "2.20"]
 
 
-def test_of_a_tensorflow_only_what_an_op_needs_is_unpacked(build_wheel, monkeypatch, tmp_path):
+def test_only_files_needed_by_the_op_are_unpacked(build_wheel, monkeypatch, tmp_path):
     wanted = {
         "tensorflow/include/tensorflow/core/framework/op.h",
         "tensorflow/libtensorflow_framework.so.2",
@@ -355,7 +355,7 @@ def a_wheel(folder):
     return path
 
 
-def test_a_wheel_says_what_it_is_made_of(tmp_path):
+def test_a_wheel_has_a_bill_of_materials(tmp_path):
     sbom = module_of(ROOT / "tools/sbom.py")
     wheel = a_wheel(tmp_path)
     written = sbom.write(wheel, ["2.20", "2.21"])

@@ -85,7 +85,7 @@ FUNCTIONS = {
 """Every public function that takes a callback; its other arguments are wrong."""
 
 
-def test_these_are_all_functions_that_take_a_callback():
+def test_every_public_function_with_a_callback_is_tested():
     functions = {**vars(evaluation), **{name: getattr(yolotf, name) for name in yolotf.__all__}}
     assert {
         name

@@ -53,7 +53,7 @@ def test_an_old_argument_works_and_says_its_new_name():
         function(odl=2)
 
 
-def test_a_second_name_is_as_good():
+def test_both_names_of_an_argument_work():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert function_of_two_names(second=2) == 2
@@ -96,7 +96,7 @@ def class_counts(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_another_class_count_as_the_error_advises(class_counts):
+def test_passing_classes_as_the_error_advises_works(class_counts):
     path = class_counts[0] / "3.weights"
     for function in (yolotf.Detector, partial(yolotf.convert, output=path.with_suffix(".onnx"))):
         with refused(yolotf.SizeMismatchError):
@@ -134,7 +134,7 @@ def test_the_advice_names_what_each_function_takes(class_counts):
             yolotf.convert(folder / "80.weights", advised, folder / output)
 
 
-def test_all_who_name_a_network_take_a_number_of_classes():
+def test_functions_that_take_a_network_take_classes():
     for function in (
         yolotf.Detector,
         yolotf.Classifier,

@@ -190,7 +190,7 @@ def form(files):
     ) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
-def test_one_broken_picture_fails_alone(served, folder):
+def test_a_broken_image_does_not_fail_the_others(served, folder):
     names = ["0.png", "broken.png", "1.png"]
     body, kind = form([(name, (folder / name).read_bytes()) for name in names])
     status, _, answer = ask(f"{served}/detect", body, content_type=kind)
@@ -254,7 +254,7 @@ def test_a_bomb_in_a_form_fails_alone_and_shows_no_address(served, folder):
     said(json.loads(answer)["error"])
 
 
-def test_pictures_of_a_request_are_counted(served, folder):
+def test_images_of_a_request_are_limited(served, folder):
     data = (folder / "0.png").read_bytes()
     body, kind = form([("a.png", data)] * 9)
     assert len(json.loads(ask(f"{served}/detect", body, content_type=kind)[2])["results"]) == 9
@@ -331,7 +331,7 @@ def test_a_slow_body_is_given_up_and_many_stop_nobody(served, folder):
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
-def test_the_picture_with_its_boxes(served, folder, kind):
+def test_accept_image_returns_the_drawn_image(served, folder, kind):
     data = (folder / "0.png").read_bytes()
     status, answered_kind, body = ask(
         f"{served}/detect", data, content_type="image/png", accept=f"image/{kind}"
@@ -429,7 +429,7 @@ def test_whatever_is_wrong_with_a_user_config_leaves_the_old_weights(user_config
 
 
 @pytest.mark.parametrize("user_config", ["FILE", 3, [1], object()])
-def test_a_user_config_that_is_no_mapping(user_config, folder):
+def test_user_config_other_than_a_mapping_is_refused(user_config, folder):
     _, served_file = a_served_file(folder)
     served_file.change(user_config)
     said(served_file.refused["error"])
@@ -618,7 +618,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_half_a_file_of_a_dataset_is_put_aside(cluster, folder, dataset_arguments):
+def test_incomplete_parquet_files_are_put_aside(cluster, folder, dataset_arguments):
     from yolotf.ray import detect_dataset
 
     output = dataset_arguments["output"]
@@ -638,7 +638,7 @@ def test_half_a_file_of_a_dataset_is_put_aside(cluster, folder, dataset_argument
     assert sorted(rows_of(output)) == ["0.png", "1.png"]
 
 
-def test_parquet_files_of_others_stay(folder, tmp_path, dataset_arguments):
+def test_other_parquet_files_are_not_touched(folder, tmp_path, dataset_arguments):
     import pyarrow
     import pyarrow.parquet
 
@@ -684,7 +684,7 @@ def test_settings_refuse_what_a_detector_would(option, value):
     said(problem["msg"])
 
 
-def test_settings_have_the_names_of_before():
+def test_settings_take_old_names():
     from yolotf.ray import Settings
 
     old = Settings(cfg="yolov4", weights="a", names="b", score=0.5, iou=0.6)
@@ -694,7 +694,7 @@ def test_settings_have_the_names_of_before():
     assert old == new == Settings(**new.model_dump())
 
 
-def test_networks_with_a_memory_are_refused(folder):
+def test_recurrent_networks_are_refused(folder):
     from yolotf.ray.settings import Settings, detector_of
 
     text = CFG.replace("[convolutional]\nfilters=18", "[crnn]\nsize=1\n[convolutional]\nfilters=18")

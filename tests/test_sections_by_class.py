@@ -125,5 +125,5 @@ def test_switches_are_recognized(text):
         "of_class(layers, cfg.Convolutional)",
     ],
 )
-def test_other_questions_are_none(text):
+def test_other_comparisons_are_not_switches(text):
     assert not switches(text)

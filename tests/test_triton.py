@@ -108,7 +108,7 @@ def assert_detections(answer, expected):
         np.testing.assert_array_equal(answer["classes"][place, rows], detections.classes)
 
 
-def test_it_finds_what_a_detector_does(folder, server):
+def test_triton_detects_as_the_detector(folder, server):
     detector = yolotf.Detector(folder / "a.cfg", folder / "a.weights")
     random = np.random.default_rng(3)
     batches = [
@@ -130,7 +130,7 @@ def load(address):
         assert answer.status == 200
 
 
-def test_it_loads_new_weights(folder, server):
+def test_triton_loads_new_weights(folder, server):
     """Requests are answered meanwhile; a file that does not match leaves the old weights."""
     network = yolotf.parse_cfg(SMALL)
     images = np.random.default_rng(4).integers(0, 256, (2, 40, 50, 3)).astype(np.uint8)

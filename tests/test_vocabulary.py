@@ -103,7 +103,7 @@ def text(annotation):
     return annotation if isinstance(annotation, str) else str(annotation)
 
 
-def test_there_is_something_to_walk():
+def test_public_functions_are_collected():
     assert {"Detector", "Detector.__call__", "convert", "score", "Score.to_dict"} <= set(FUNCTIONS)
     assert len(FUNCTIONS) > 90
 

@@ -19,7 +19,7 @@ from yolotf.text import listed, plural
         (80, ("class", "classes"), "80 classes"),
     ],
 )
-def test_a_number_is_with_what_it_counts(count, words, text):
+def test_plural_follows_the_count(count, words, text):
     assert plural(count, *words) == text
 
 
@@ -32,16 +32,16 @@ def test_a_number_is_with_what_it_counts(count, words, text):
         (1, "; ", "a; and 2 more"),
     ],
 )
-def test_a_long_list_ends_with_how_many_more(most, between, text):
+def test_long_lists_end_with_the_remaining_count(most, between, text):
     assert listed("abc", most, between) == text
 
 
-def test_a_network_of_one_of_each_is_described_so():
+def test_network_repr_uses_singular_for_counts_of_one():
     network = parse_cfg("[net]\nwidth=8\nheight=8\nchannels=6\n[region]\nclasses=1\nnum=1\n")
     assert repr(network).endswith(": 1 layer, 8x8x6, 1 class>")
 
 
-def test_names_and_classes_are_counted():
+def test_class_names_must_match_the_class_count():
     assert names_for(["cat"], 1, "a.cfg") == ("cat",)
     assert names_for(None, 1, "a.cfg") == ()
     assert names_for(["cat", "dog"], None, "a.cfg") == ("cat", "dog")

@@ -92,7 +92,7 @@ def test_a_word_of_code_is_found_in_prose_alone(
         "The caller is told the line.",
     ],
 )
-def test_a_phrase_that_is_not_english(text: str, project: Path) -> None:
+def test_banned_phrases_are_reported(text: str, project: Path) -> None:
     (project / "README.md").write_text(f"{text}\n")
     assert len(phrases(project)) == 1
 
@@ -108,11 +108,11 @@ def test_a_phrase_that_is_not_english(text: str, project: Path) -> None:
         "The output `pictures`.",
     ],
 )
-def test_what_english_says_too(text: str, project: Path) -> None:
+def test_similar_correct_phrases_are_allowed(text: str, project: Path) -> None:
     (project / "README.md").write_text(f"{text}\n")
     assert phrases(project) == []
 
 
 @pytest.mark.slow
-def test_the_project_itself() -> None:
+def test_the_project_has_no_banned_phrases() -> None:
     assert list(check_words.uses(ROOT)) == []

@@ -64,7 +64,7 @@ def listed(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("resize", ["crop", "letter_box", "stretch"])
 @pytest.mark.parametrize("batch_size", [1, 8])
-def test_shares_are_those_counted_by_hand(resize, batch_size, folder):
+def test_top1_and_top_k_match_a_count_by_hand(resize, batch_size, folder):
     data = evaluation.read_labelled_images("a.data")
     done: list[tuple[str, int, int]] = []
     score = evaluation.evaluate_classifier(
@@ -89,7 +89,7 @@ def test_shares_are_those_counted_by_hand(resize, batch_size, folder):
     assert json.loads(json.dumps(score.to_dict()))["top5"] == score.top_k
 
 
-def test_the_number_of_answers_is_the_arguments_or_the_data_files(folder):
+def test_top_comes_from_the_argument_before_the_data_file(folder):
     data = evaluation.read_labelled_images("a.data")
     score = evaluation.evaluate_classifier(TEXT, "a.weights", data, top=2)
     assert (score.k, score.top_k) == (2, pytest.approx(counted(listed(folder), 2)))
@@ -101,14 +101,14 @@ def test_the_number_of_answers_is_the_arguments_or_the_data_files(folder):
         evaluation.evaluate_classifier(TEXT, "a.weights", data, top=0)
 
 
-def test_the_first_label_in_the_path_counts_as_in_c(folder):
+def test_first_label_in_the_path_counts_as_in_darknet(folder):
     (folder / "images/n03_n02.png").write_bytes((folder / listed(folder)[0]).read_bytes())
     (folder / "valid.list").write_text("images/n03_n02.png\n")
     data = evaluation.read_labelled_images("a.data")
     assert data.labels == ("n02",)
 
 
-def test_folders_called_after_classes(folder):
+def test_folder_names_give_the_classes(folder):
     for path in listed(folder):
         name = NAMES[LABELS.index(path.name.split("_")[0])]
         (folder / "sorted" / name).mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def test_images_that_cannot_be_read_or_have_no_label_count_as_wrong(folder, caps
     said(printed.err)
 
 
-def test_the_command_prints_the_figures(folder, capfd):
+def test_eval_prints_the_figures_as_json(folder, capfd):
     arguments = ["eval", "--data", "a.data", "--cfg", "a.cfg", "--weights", "a.weights"]
     assert main([*arguments, "--json", "--resize", "letter-box", "--top", "3"]) == 0
     printed = capfd.readouterr()
@@ -167,7 +167,7 @@ def test_what_a_data_file_lacks_is_named(change, folder, capsys):
     said(capsys.readouterr().err)
 
 
-def test_another_number_of_labels_is_refused(folder):
+def test_label_count_other_than_the_networks_is_refused(folder):
     (folder / "labels.list").write_text("n01\nn02\n")
     data = evaluation.read_labelled_images("a.data")
     with refused(yolotf.YolotfError):
@@ -182,13 +182,13 @@ def test_another_number_of_labels_is_refused(folder):
     ],
     ids=" ".join,
 )
-def test_options_about_boxes_are_refused(option, folder, capsys):
+def test_eval_of_a_classifier_refuses_options_for_boxes(option, folder, capsys):
     given = ["eval", "--data", "a.data", "--cfg", "a.cfg", "--weights", "a.weights"]
     assert main([*given, *option]) == 2
     said(capsys.readouterr().err)
 
 
-def test_an_engine_computes_what_tensorflow_does(folder, capfd):
+def test_onnxruntime_scores_the_same_as_tensorflow(folder, capfd):
     given = ["eval", "--data", "a.data", "--cfg", "a.cfg", "--weights", "a.weights", "--json"]
     results = []
     for engine in ("tensorflow", "onnxruntime"):

@@ -42,7 +42,7 @@ def assert_as_darknet(run, labelled, cfg, weights):
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_darknets_figures_are_met(name, labelled, official_tiny):
+def test_map_matches_darknets_for_yolov4_tiny(name, labelled, official_tiny):
     assert_as_darknet(RUNS[name], labelled, official_tiny.cfg, official_tiny.weights)
 
 
@@ -51,12 +51,12 @@ def others():
 
 
 @pytest.mark.parametrize("run", helpers.shared_params(others, lambda run: run["network"]))
-def test_darknets_figures_of_other_networks_are_met(run, labelled):
+def test_map_matches_darknets_for_other_networks(run, labelled):
     path = helpers.SHARED / "corpus/pairs" / run["network"]
     assert_as_darknet(run, labelled, f"{path}.cfg", f"{path}.weights")
 
 
-def test_the_command_takes_darknets_options(labelled, official_tiny, capsys):
+def test_eval_takes_darknets_options(labelled, official_tiny, capsys):
     arguments = ["eval", "--data", str(labelled / "obj.data"), "--cfg", str(official_tiny.cfg)]
     arguments += ["--weights", str(official_tiny.weights)]
     assert main([*arguments, "-iou_thresh", "0.75", "-thresh", "0.4", "-points", "0"]) == 0
@@ -66,7 +66,7 @@ def test_the_command_takes_darknets_options(labelled, official_tiny, capsys):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_boxes_come_in_the_order_of_darknets_sorts(seed):
+def test_boxes_have_the_order_of_darknets_sorts(seed):
     """do_nms_sort sorts the boxes, one class after another, by a stable sort."""
     network = slow.network_of(slow.yolo(), slow.yolo(mask="1"))
     raws = slow.raw_for(network, batch=1, seed=seed)
@@ -182,7 +182,9 @@ def slow_overlap(a, b, crowd):
     return intersection / (a[2] * a[3] if crowd else a[2] * a[3] + b[2] * b[3] - intersection)
 
 
-def test_cocos_numbers_are_those_of_its_rules(labelled, official_tiny, tmp_path, capsys):
+def test_coco_numbers_match_a_plain_implementation_of_its_rules(
+    labelled, official_tiny, tmp_path, capsys
+):
     pytest.importorskip("pycocotools")
     data = evaluation.read_darknet(labelled / "hard.data")
     content = {"images": [], "annotations": []}
@@ -238,7 +240,7 @@ def test_cocos_numbers_are_those_of_its_rules(labelled, official_tiny, tmp_path,
     assert len({round(value, 6) for value in numbers.values()}) > 8
 
 
-def test_an_unlabelled_picture_costs_what_is_found_in_it(labelled, official_tiny):
+def test_detections_in_an_unlabelled_image_count_as_false(labelled, official_tiny):
     data = evaluation.read_darknet(labelled / "obj.data")
     empty = dataclasses.replace(
         data.images[0],
@@ -254,7 +256,7 @@ def test_an_unlabelled_picture_costs_what_is_found_in_it(labelled, official_tiny
     assert after.tp < before.tp
 
 
-def test_like_the_maintained_darknet(labelled, official_tiny, tmp_path, capsys, monkeypatch):
+def test_eval_like_hank_ai_sets_its_options(labelled, official_tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = official_tiny.cfg.read_text().replace("[net]", "[net]\nletter_box=1")
     (tmp_path / "boxed.cfg").write_text(text)

@@ -126,7 +126,7 @@ def slow_iou(a, b):
 @pytest.mark.parametrize("points", [0, 2, 11, 101])
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.75])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_score_is_that_of_darknets_loops(seed, threshold, points):
+def test_score_matches_darknets_loops(seed, threshold, points):
     detected, labelled = random_set(seed)
     result = evaluation.score(
         detected, labelled, NAMES, match_iou=threshold, points=points, score_threshold=0.4
@@ -140,7 +140,7 @@ def test_the_score_is_that_of_darknets_loops(seed, threshold, points):
     assert result.fn == 60 - sum(tp)
 
 
-def test_one_picture_by_hand():
+def test_score_of_one_image_matches_a_count_by_hand():
     labels = [[0, 0.25, 0.5, 0.2, 0.4], [0, 0.75, 0.5, 0.2, 0.4]]
     seen = [
         [0, 0.9, 0.25, 0.5, 0.2, 0.4],  # right
@@ -167,7 +167,7 @@ def test_one_picture_by_hand():
     assert "mean average precision (mAP@0.50) = 0.416667, or 41.67 %" in text
 
 
-def test_the_area_takes_the_precision_before_a_step():
+def test_area_uses_the_precision_before_each_recall_step():
     hits = np.array([True, True, False, True])
     precisions, recalls = np.cumsum(hits) / np.arange(1, 5), np.cumsum(hits) / 3
     assert evaluation.average_precision(precisions, recalls) == pytest.approx((1 + 1 + 3 / 4) / 3)
@@ -176,7 +176,7 @@ def test_the_area_takes_the_precision_before_a_step():
     assert evaluation.average_precision(np.zeros(0), np.zeros(0)) == 0
 
 
-def test_nothing_found_and_nothing_labelled_have_a_score():
+def test_empty_detections_and_empty_labels_have_a_score():
     result = evaluation.score([detections([], (9, 9))], [picture([])], NAMES)
     assert result.mean_ap == 0
     assert result.to_dict()["precision"] is None
@@ -184,7 +184,7 @@ def test_nothing_found_and_nothing_labelled_have_a_score():
     assert "precision = -" in str(result)
 
 
-def test_scores_of_boxes_without_end_are_numbers():
+def test_boxes_that_overflow_have_a_finite_score():
     overflowing = Detections.of([[-1e38, 0, 1e38, 5], [0, 0, 9, 9]], [0.9, 0.8], [0, 0])
     result = evaluation.score([(overflowing, (9, 9))], [picture([[0, 0.5, 0.5, 1, 1]])], NAMES)
     assert math.isfinite(result.mean_ap)
@@ -219,7 +219,7 @@ def data_set(folder, difficult=False):
     return folder / "data/obj.data"
 
 
-def test_data_files_are_read_from_anywhere(tmp_path, monkeypatch):
+def test_data_files_are_read_from_any_working_folder(tmp_path, monkeypatch):
     path = data_set(tmp_path)
     for folder in (tmp_path, tmp_path / "data", tmp_path.parent):
         monkeypatch.chdir(folder)
@@ -243,7 +243,7 @@ def test_data_files_are_read_from_anywhere(tmp_path, monkeypatch):
         ("0.txt", "cat .5 .5 .2 .2"),
     ],
 )
-def test_data_sets_that_are_none_say_where(file, content, tmp_path, monkeypatch):
+def test_invalid_data_sets_are_refused_with_their_place(file, content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = data_set(tmp_path)
     (tmp_path / "data" / file).write_text(content)
@@ -325,7 +325,7 @@ def test_coco_numbers_of_perfect_detections(tmp_path):
     assert evaluation.coco_numbers(nothing, data)["AP"] == 0
 
 
-def test_the_next_pictures_are_read_while_the_network_runs(monkeypatch):
+def test_next_images_are_read_while_the_network_runs(monkeypatch):
     begun = threading.Event()
 
     def read(path, channels, max_pixels):
@@ -470,7 +470,7 @@ def test_wrong_usage_of_eval(tmp_path, capsys, monkeypatch):
             evaluation.evaluate("yolov4-tiny", "none", evaluation.DataSet("a", ()), **options)
 
 
-def test_what_is_missing_at_the_end_is_said_at_the_start(tmp_path, capsys, monkeypatch):
+def test_eval_checks_for_plot_and_packages_before_it_detects(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["eval", "--data", "none.data", "--cfg", "yolov4-tiny", "--weights", "none"]
     assert main([*arguments, "--plot", "pr.doc"]) == 2
@@ -527,7 +527,7 @@ def test_a_coco_file_of_absurd_values_is_read_or_refused(case, tmp_path):
         b'{"images": []}',
     ],
 )
-def test_what_is_no_coco_file_says_why(content, tmp_path):
+def test_files_that_are_not_coco_are_refused_with_the_reason(content, tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with refused(YolotfError, hide="(?<=it is not JSON: ).*"):

@@ -76,7 +76,7 @@ def expected():
 
 
 @pytest.mark.parametrize("tool", label_tools.TOOLS)
-def test_every_shape_is_read_as_it_comes(tool, pictures, tmp_path, monkeypatch):
+def test_every_tools_export_is_read(tool, pictures, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     data = read(label_tools.TOOLS[tool](tmp_path / "set", pictures, NAMES))
@@ -91,7 +91,7 @@ def test_every_shape_is_read_as_it_comes(tool, pictures, tmp_path, monkeypatch):
         assert by_name(evaluation.paired(data, others, 4)) == expected()
 
 
-def test_folders_that_an_archive_lacks_are_left_out_with_a_note(pictures, tmp_path, monkeypatch):
+def test_folders_missing_from_an_archive_are_dropped_from_paths(pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = label_tools.cvat_yolo(tmp_path / "set", pictures, NAMES)
     # Another data set's, of the working folder: Darknet would take it.
@@ -103,7 +103,7 @@ def test_folders_that_an_archive_lacks_are_left_out_with_a_note(pictures, tmp_pa
         said(note)
 
 
-def test_lists_of_windows_and_of_other_machines(pictures, tmp_path):
+def test_lists_from_windows_and_other_machines_are_read(pictures, tmp_path):
     label_tools.cvat_yolo(tmp_path / "set", pictures, NAMES)
     text = (tmp_path / "set/train.txt").read_text()
     (tmp_path / "set/train.txt").write_text(text.replace("/", "\\"))
@@ -118,7 +118,7 @@ def test_lists_of_windows_and_of_other_machines(pictures, tmp_path):
         said(note)
 
 
-def test_of_a_key_set_twice_the_first_counts(pictures, tmp_path):
+def test_first_value_of_a_repeated_key_counts(pictures, tmp_path):
     label_tools.hank_ai(tmp_path / "set", pictures, NAMES)
     with (tmp_path / "set/my.data").open("a") as file:
         file.write("valid = other.txt\n")
@@ -128,7 +128,7 @@ def test_of_a_key_set_twice_the_first_counts(pictures, tmp_path):
         said(note)
 
 
-def test_a_picture_listed_twice_is_said(pictures, tmp_path):
+def test_an_image_listed_twice_is_noted(pictures, tmp_path):
     label_tools.hank_ai(tmp_path / "set", pictures, NAMES)
     path = tmp_path / "set/valid.txt"
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
@@ -139,7 +139,7 @@ def test_a_picture_listed_twice_is_said(pictures, tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".webp", ".tif", ".jfif", ".gif", ".avif", ".JPeG", ".jp2", ""])
-def test_labels_of_any_ending_and_place(ending, tmp_path):
+def test_labels_are_read_for_any_image_ending_and_folder(ending, tmp_path):
     for images, labels in (
         ("beside", "beside"),
         ("images", "labels"),
@@ -158,7 +158,7 @@ def test_labels_of_any_ending_and_place(ending, tmp_path):
     assert evaluation.find_labels(tmp_path / f"none{ending}") is None
 
 
-def test_whose_darknet_decides_between_two_places(tmp_path):
+def test_like_decides_between_two_label_folders(tmp_path):
     for folder in ("JPEGImages", "labels"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.txt").write_text("")
@@ -176,7 +176,7 @@ def test_whose_darknet_decides_between_two_places(tmp_path):
         ("1 1.01 .5 .2 .2", [(1, 1.01, 0.5, 0.2, 0.2)]),
     ],
 )
-def test_lines_that_are_labels(line, boxes, tmp_path):
+def test_valid_label_lines_are_read(line, boxes, tmp_path):
     (tmp_path / "a.txt").write_text(line + "\n")
     (tmp_path / "a.jpg").write_bytes(b"")
     (tmp_path / "data.txt").write_text(f"{tmp_path}/a.jpg\n")
@@ -196,7 +196,7 @@ def test_lines_that_are_labels(line, boxes, tmp_path):
         "1 .5 .5 .2 .2 7 .5 .5 .2 .2",
     ],
 )
-def test_lines_that_are_none(line, tmp_path):
+def test_invalid_label_lines_are_refused(line, tmp_path):
     (tmp_path / "a.txt").write_text(line + "\n")
     (tmp_path / "a.jpg").write_bytes(b"")
     (tmp_path / "data.txt").write_text(f"{tmp_path}/a.jpg\n")
@@ -205,7 +205,7 @@ def test_lines_that_are_none(line, tmp_path):
         read(["--data", tmp_path / "obj.data"])
 
 
-def test_without_any_labels_there_is_no_score(pictures, tmp_path):
+def test_data_set_without_labels_is_refused(pictures, tmp_path):
     arguments = label_tools.hank_ai(tmp_path / "set", pictures, NAMES)
     for label_file in (tmp_path / "set/JPEGImages").glob("*.txt"):
         label_file.write_text("")
@@ -319,13 +319,13 @@ def perfect(data, size=(64, 48)):
         lambda content: content.update(annotations={}),
     ],
 )
-def test_what_is_no_annotation_is_said_before_anything_is_detected(change, pictures, tmp_path):
+def test_invalid_annotations_are_refused_before_detection(change, pictures, tmp_path):
     arguments = instances(tmp_path / "set", pictures, change)
     with refused(YolotfError):
         read(arguments)
 
 
-def test_categories_are_never_paired_by_number_in_silence(pictures, tmp_path):
+def test_pairing_categories_by_number_is_noted(pictures, tmp_path):
     data = read(instances(tmp_path / "set", pictures))
     paired = evaluation.paired(data, (), 3)
     said(paired.notes[-1])
@@ -343,7 +343,7 @@ def test_categories_are_never_paired_by_number_in_silence(pictures, tmp_path):
     said(paired.notes[0])
 
 
-def test_cocos_new_names_are_darknets(pictures, tmp_path):
+def test_new_coco_names_match_darknets_old_names(pictures, tmp_path):
     def change(content):
         for entry, name in zip(content["categories"], ("tv", "Dining_Table", "couch"), strict=True):
             entry["name"] = name
@@ -353,7 +353,7 @@ def test_cocos_new_names_are_darknets(pictures, tmp_path):
     assert names == {"tvmonitor", "diningtable", "sofa"}
 
 
-def test_numbers_of_labels_go_by_their_names(pictures, tmp_path):
+def test_classes_are_paired_by_name(pictures, tmp_path):
     data = read(label_tools.label_studio_yolo(tmp_path / "set", pictures, NAMES))
     assert data.class_names == ("car", "person", "tie")
     paired = evaluation.paired(data, NAMES, 3)
@@ -383,7 +383,7 @@ def test_names_of_more_classes_than_there_are_pair_by_number(pictures, tmp_path)
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-def test_a_picture_turned_by_one_tool_is_said(scaled, pictures, tmp_path):
+def test_images_rotated_by_one_tool_are_noted(scaled, pictures, tmp_path):
     pytest.importorskip("pycocotools")
 
     def change(content):
@@ -446,7 +446,7 @@ def evaluated(capsys, official_tiny, arguments, *more):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", label_tools.TOOLS)
-def test_every_shape_has_the_same_score(tool, photographs, official_tiny, tmp_path, capsys):
+def test_every_tools_export_has_the_same_score(tool, photographs, official_tiny, tmp_path, capsys):
     pytest.importorskip("pycocotools")
     arguments = label_tools.TOOLS[tool](tmp_path / "set", photographs, PHOTOGRAPHED)
     code, result, printed = evaluated(

@@ -81,7 +81,7 @@ def boxed(official, folder):
     return folder / "boxed.cfg"
 
 
-def test_its_map_is_met(data_set, official_tiny):
+def test_map_matches_hank_ai(data_set, official_tiny):
     data = str(data_set / "obj.data")
     for cfg in (official_tiny.cfg, boxed(official_tiny, data_set)):
         result = evaluation.evaluate(cfg, official_tiny.weights, data, like="hank-ai")
@@ -89,7 +89,7 @@ def test_its_map_is_met(data_set, official_tiny):
     assert_counted(evaluation.evaluate(official_tiny.cfg, official_tiny.weights, data), ALEXEY_AB)
 
 
-def test_its_counts_are_those_of_an_unstable_sort(data_set, official_tiny, monkeypatch):
+def test_counts_of_hank_ai_come_from_its_unstable_sort(data_set, official_tiny, monkeypatch):
     """With its pixels and AlexeyAB's stable sort the APs are the same and the counts are not."""
     from yolotf.evaluation import run
 
@@ -109,7 +109,7 @@ def test_its_counts_are_those_of_an_unstable_sort(data_set, official_tiny, monke
     assert (unstable.tp, unstable.fp, unstable.fn) == HANK_AI["counts"]
 
 
-def test_its_map_takes_pictures_of_any_ending(data_set, official_tiny, tmp_path):
+def test_map_like_hank_ai_takes_images_of_any_ending(data_set, official_tiny, tmp_path):
     """Labels are beside the picture, whatever its name ends in; here its content is a PNG."""
     endings = itertools.cycle([".webp", ".JPeG", ".jfif"])
     for file in (data_set / "JPEGImages").iterdir():
@@ -121,7 +121,7 @@ def test_its_map_takes_pictures_of_any_ending(data_set, official_tiny, tmp_path)
     assert_counted(result, HANK_AI)
 
 
-def test_the_command_prints_its_figures(data_set, official_tiny, capsys):
+def test_eval_like_hank_ai_prints_its_figures(data_set, official_tiny, capsys):
     command = ["eval", "--data", str(data_set / "obj.data"), "--like", "hank-ai", "-thresh", "25"]
     command += ["--cfg", str(boxed(official_tiny, data_set))]
     command += ["--weights", str(official_tiny.weights)]
@@ -134,7 +134,7 @@ def test_the_command_prints_its_figures(data_set, official_tiny, capsys):
     assert json.loads(capsys.readouterr().out)["letter_box"] is False
 
 
-def test_a_picture_listed_twice_is_said_to_be_refused_there(data_set, official_tiny, tmp_path):
+def test_an_image_listed_twice_is_noted_as_refused_by_hank_ai(data_set, official_tiny, tmp_path):
     pictures = sorted((data_set / "JPEGImages").glob("*.png"))
     write_list(tmp_path, [*pictures, pictures[0]], official_tiny)
     data = evaluation.read_data_set(str(tmp_path / "obj.data"), like="hank-ai")
@@ -163,7 +163,7 @@ def like_predict(cfg, official):
     return yolotf.Detector(cfg, official.weights, **options)
 
 
-def test_its_library_finds_the_same(data_set, official_tiny):
+def test_detections_match_hank_ais_library(data_set, official_tiny):
     """cv2.resize with its default, which is what predict() runs, and boxes cut as there."""
     plain = yolotf.Detector(official_tiny.cfg, official_tiny.weights, nms_kind="default")
     detector = like_predict(boxed(official_tiny, data_set), official_tiny)
@@ -188,7 +188,7 @@ def test_its_library_finds_the_same(data_set, official_tiny):
     assert outside > 5
 
 
-def test_what_its_resizing_changes(data_set, official_tiny):
+def test_scores_change_little_with_hank_ais_resizing(data_set, official_tiny):
     """Its scores against resize_image's: 0.031 on average and 0.155 at most of all."""
     darknets = yolotf.Detector(official_tiny.cfg, official_tiny.weights)
     opencvs = yolotf.Detector(official_tiny.cfg, official_tiny.weights, resize="opencv")
@@ -219,7 +219,7 @@ def overlap(a, b):
     )
 
 
-def test_boxes_are_cut_at_the_edge():
+def test_clip_cuts_boxes_at_the_image_edge():
     boxes = [[-5, -3, 20, 30], [80, 10, 130, 60], [200, 200, 210, 220], [1, 2, 3, 4]]
     detections = Detections.of(boxes, [0.9, 0.8, 0.7, 0.6], [0, 1, 0, 1], ("a", "b"))
     cut = detections.clip((50, 100))

@@ -160,7 +160,7 @@ EXPORTERS = {
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
-def test_what_they_write_is_read_as_it_comes(name, pictures, tmp_path, monkeypatch):
+def test_exports_of_real_tools_are_read(name, pictures, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     arguments = EXPORTERS[name](tmp_path / "set", pictures)

@@ -47,7 +47,7 @@ def test_convert_command_refuses_backbones(name, layers, decode, tmp_path, capsy
     assert not output.exists()
 
 
-def test_safetensors_of_a_backbone_have_its_layers_alone(tmp_path):
+def test_safetensors_of_a_backbone_hold_only_its_layers(tmp_path):
     network = yolotf.network("yolov4-tiny", size=32)
     file = backbone(network, 29, tmp_path / "yolov4-tiny.conv.29")
     convert(file, network, tmp_path / "x.safetensors")
@@ -60,7 +60,7 @@ def test_safetensors_of_a_backbone_have_its_layers_alone(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "layers"), BACKBONES)
-def test_nothing_answers_with_a_backbone(name, layers, tmp_path):
+def test_detectors_and_functions_refuse_backbones(name, layers, tmp_path):
     network = yolotf.network(name)
     file = backbone(network, layers, tmp_path / f"{name}.conv.{layers}")
     kind = yolotf.Detector if network.heads else yolotf.Classifier
@@ -74,7 +74,7 @@ def test_nothing_answers_with_a_backbone(name, layers, tmp_path):
         assert caught.value.diagnosis.causes[0].kind == "partial_backbone"
 
 
-def test_training_from_a_backbone_goes_on_working(tmp_path):
+def test_training_from_a_backbone_still_works(tmp_path):
     network = yolotf.network("yolov4-tiny", size=32)
     model = yolotf.build_model(network)
     before = model.get_layer("conv_29").kernel.numpy()

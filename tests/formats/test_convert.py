@@ -263,7 +263,7 @@ def test_safetensors_for_pytorch_have_its_names_and_order(tmp_path, weights):
     assert cfg.parse_cfg(metadata["cfg"]).to_cfg() == cfg.parse_cfg(DETECTOR).to_cfg()
 
 
-def test_convolutions_by_those_arrays_are_the_networks(tmp_path):
+def test_pytorch_arrays_compute_the_same_outputs(tmp_path):
     """A dense layer behind a plane of several pixels, and kernels that are stored flipped."""
     text = net(6, 8) + conv(4, 3, flipped=1) + "[connected]\noutput=5\nactivation=linear\n"
     output = tmp_path / "model.safetensors"
@@ -279,7 +279,7 @@ def test_convolutions_by_those_arrays_are_the_networks(tmp_path):
     np.testing.assert_allclose(answer, expected.ravel(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_layout_is_for_its_format(tmp_path, weights):
+def test_layout_is_refused_for_other_formats(tmp_path, weights):
     for ending, layout in ((".onnx", "torch"), (".safetensors", "NHWC"), (".keras", "torch")):
         with refused(errors.YolotfError):
             convert(weights, DETECTOR, tmp_path / f"model{ending}", layout=layout)
@@ -328,7 +328,7 @@ def test_without_safetensors_the_extra_is_named_before_any_work(tmp_path, monkey
     assert (stages, entries(tmp_path)) == ([], [])
 
 
-def test_stages_are_told_before_they_begin(tmp_path, weights):
+def test_progress_names_each_stage_before_it_begins(tmp_path, weights):
     stages = []
     done = convert(
         weights, DETECTOR, tmp_path / "m.weights.h5", progress=lambda *call: stages.append(call)
@@ -347,7 +347,7 @@ def test_stages_are_told_before_they_begin(tmp_path, weights):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [".keras", SAVED_MODEL])
-def test_a_model_for_any_size_is_that_of_each_size(tmp_path, weights, kind):
+def test_any_size_model_matches_models_of_fixed_sizes(tmp_path, weights, kind):
     output = output_in(tmp_path, kind)
     convert(weights, DETECTOR, output, any_size=True)
     if kind == SAVED_MODEL:
@@ -390,7 +390,7 @@ def test_any_size_is_refused_where_the_stride_does_not_divide_the_size(tmp_path)
         convert(write_weights(tmp_path, text), text, tmp_path / "m.keras", any_size=True)
 
 
-def test_heads_can_be_turned_round(tmp_path, weights, expected):
+def test_reverse_outputs_reverses_the_heads(tmp_path, weights, expected):
     output = tmp_path / "m.keras"
     convert(weights, DETECTOR, output, reverse_outputs=True)
     pictures = pictures_for(DETECTOR)
@@ -441,7 +441,7 @@ def write_old(folder, weights, kind):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_without_room_nothing_is_begun(tmp_path, weights, full_disk, kind):
+def test_nothing_is_written_without_enough_disk_space(tmp_path, weights, full_disk, kind):
     output = write_old(tmp_path, weights, kind)
     before = contents(tmp_path)
     stages = []
@@ -508,7 +508,7 @@ def test_an_old_savedmodel_is_replaced_whole_and_other_files_stay(tmp_path, weig
 
 
 @pytest.mark.slow
-def test_a_folder_of_something_else_is_written_into(tmp_path, weights):
+def test_savedmodel_is_written_into_a_folder_with_other_files(tmp_path, weights):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("years of work")
     convert(weights, DETECTOR, f"{tmp_path}/out/", overwrite=False)
@@ -525,7 +525,7 @@ def test_a_folder_of_something_else_is_written_into(tmp_path, weights):
         ("folder.keras", IsADirectoryError),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_first(tmp_path, weights, output, error):
+def test_impossible_outputs_are_refused_before_any_work(tmp_path, weights, output, error):
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder.keras").mkdir()
     stages = []
@@ -536,7 +536,7 @@ def test_an_output_that_cannot_be_is_refused_first(tmp_path, weights, output, er
     assert stages == []
 
 
-def test_a_link_stays_and_its_file_is_replaced(tmp_path, weights):
+def test_symbolic_links_stay_and_their_files_are_replaced(tmp_path, weights):
     (tmp_path / "elsewhere").mkdir()
     link, real = tmp_path / "m.keras", tmp_path / "elsewhere/real.keras"
     real.write_text("old")
@@ -563,7 +563,7 @@ def test_owner_and_mode_of_what_is_replaced_are_kept(tmp_path, weights, kind):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_what_is_no_regular_file_is_not_replaced(tmp_path, weights, kind):
+def test_devices_and_fifos_are_not_replaced(tmp_path, weights, kind):
     output = output_in(tmp_path, kind)
     os.mkfifo(output)
     stages = []
@@ -578,7 +578,7 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path, weights, kind):
     assert stat.S_ISCHR(output.stat().st_mode)
 
 
-def test_a_file_that_does_not_fit_is_diagnosed(tmp_path, weights):
+def test_mismatching_weights_are_diagnosed(tmp_path, weights):
     for content in (weights.read_bytes()[:-800], b"<html></html>" * 999, b"short"):
         (tmp_path / "bad.weights").write_bytes(content)
         with pytest.raises(errors.WeightsMismatch) as caught:
@@ -590,7 +590,7 @@ def test_a_file_that_does_not_fit_is_diagnosed(tmp_path, weights):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
-def test_others_may_read_the_file_as_they_may_any_new_file(tmp_path, weights, kind):
+def test_new_files_have_the_usual_permissions(tmp_path, weights, kind):
     output, other = output_in(tmp_path, kind), tmp_path / "other"
     other.touch()
     convert(weights, DETECTOR, output)
@@ -615,7 +615,7 @@ def test_the_ending_decides_the_format(output, kind):
 
 
 @pytest.mark.parametrize("output", ["a.pb", "a.pt", "a.weights", "v1.2", "a.KERAS"])
-def test_an_unknown_ending_is_answered_with_those_there_are(output):
+def test_unknown_ending_is_refused_with_the_supported_ones(output):
     with refused(errors.YolotfError, endings=FILES):
         format_of(output)
 
@@ -631,7 +631,7 @@ def files(tmp_path, weights):
     return str(tmp_path / "net.cfg"), str(tmp_path / "net.weights"), tmp_path
 
 
-def test_the_command_writes_and_says_so(files, capsys):
+def test_convert_command_writes_the_file_and_a_report(files, capsys):
     source, weights, folder = files
     output = folder / "m.keras"
     assert (
@@ -655,7 +655,7 @@ def test_a_terminal_shows_the_stages_as_a_bar(files, terminal, capsys):
     assert capsys.readouterr().out.startswith(f"{weights} -> {folder}/m.h5: ")
 
 
-def test_three_files_are_the_arguments_of_older_converters(files, capsys):
+def test_convert_takes_three_files_as_older_converters_do(files, capsys):
     source, weights, folder = files
     output = folder / "yolo.h5"
     assert cli.main(["convert", "-p", "-w", source, weights, str(output)]) == 0
@@ -714,7 +714,7 @@ def test_a_network_without_anchors_gets_no_file_of_them(tmp_path):
         "missing.weights --cfg CFG -o OUT.keras",
     ],
 )
-def test_wrong_usage_is_answered_with_exit_code_2(files, capsys, arguments):
+def test_wrong_usage_exits_with_code_2(files, capsys, arguments):
     source, weights, folder = files
     words = {"CFG": source, "WEIGHTS": weights}
     line = [words.get(word, word.replace("OUT", f"{folder}/out")) for word in arguments.split()]
@@ -725,7 +725,7 @@ def test_wrong_usage_is_answered_with_exit_code_2(files, capsys, arguments):
     assert entries(folder) == ["net.cfg", "net.weights"]
 
 
-def test_a_file_that_does_not_fit_is_answered_with_exit_code_1(files, capsys):
+def test_mismatching_weights_exit_with_code_1(files, capsys):
     source, weights, folder = files
     content = Path(weights).read_bytes()
     Path(weights).write_bytes(content[:-8])
@@ -736,7 +736,7 @@ def test_a_file_that_does_not_fit_is_answered_with_exit_code_1(files, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
-def test_stderr_of_a_command_that_did_it_is_ours_alone(files, kind):
+def test_successful_convert_shows_no_output_of_tensorflow(files, kind):
     source, weights, folder = files
     command = [sys.executable, "-m", "yolotf.cli", "convert", weights, "--cfg", source]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_CPP")}
@@ -751,7 +751,7 @@ def test_stderr_of_a_command_that_did_it_is_ours_alone(files, kind):
     assert lines == ["building ...", "loading ...", "writing ..."]
 
 
-def test_what_was_held_back_is_shown_when_it_fails(capfd):
+def test_held_back_stderr_is_shown_on_failure(capfd):
     from yolotf.files.stderr import held_back_stderr
 
     with held_back_stderr():

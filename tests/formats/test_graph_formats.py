@@ -79,7 +79,7 @@ def test_onnx_has_the_same_heads_for_any_batch(tmp_path, text):
         assert_close(heads(run_onnx(output, pictures)), reference(text)[1](pictures))
 
 
-def test_onnx_for_any_size(tmp_path, weights):
+def test_onnx_of_any_size_has_the_same_heads(tmp_path, weights):
     convert(weights, DETECTOR, tmp_path / "m.onnx", any_size=True)
     for size in ((32, 32), (48, 20)):
         pictures = pictures_for(DETECTOR, size=size)
@@ -88,7 +88,7 @@ def test_onnx_for_any_size(tmp_path, weights):
 
 
 @pytest.mark.slow
-def test_class_trees_are_written(tmp_path):
+def test_class_tree_probabilities_match_grouped_softmax(tmp_path):
     (tmp_path / "a.tree").write_text("a -1\nb -1\nc 0\nd 0\ne 0\nf 3\ng 3\nh -1\n")
     text = NET + conv(8) + "[avgpool]\n[softmax]\n"
     tree = text + f"temperature=2\ntree={tmp_path / 'a.tree'}\n"
@@ -120,7 +120,7 @@ def test_onnx_has_sections_that_tensorflow_lite_lacks(section, batch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNNERS)
-def test_a_fixed_batch(name, tmp_path, weights):
+def test_fixed_batch_size_is_kept(name, tmp_path, weights):
     output = tmp_path / name
     convert(weights, DETECTOR, output, batch_size=3)
     pictures = pictures_for(DETECTOR, batch=3)
@@ -160,7 +160,7 @@ def decoded(raws, text):
 @pytest.mark.slow
 @pytest.mark.parametrize("reverse_outputs", [False, True])
 @pytest.mark.parametrize("name", RUNNERS)
-def test_decoding_included(name, reverse_outputs, tmp_path, weights):
+def test_decode_gives_boxes_and_scores(name, reverse_outputs, tmp_path, weights):
     output = tmp_path / name
     convert(weights, DETECTOR, output, decode=True, reverse_outputs=reverse_outputs)
     pictures = pictures_for(DETECTOR, batch=1)
@@ -200,7 +200,7 @@ def test_decoding_of_other_heads_is_that_of_the_detector(name, section, tmp_path
 
 
 @pytest.mark.slow
-def test_decoding_for_any_size(tmp_path, weights):
+def test_decode_works_for_any_size(tmp_path, weights):
     convert(weights, DETECTOR, tmp_path / "m", decode=True, any_size=True)
     pictures = pictures_for(DETECTOR, batch=2, size=(48, 20))
     outputs = run_saved(tmp_path / "m", pictures)
@@ -303,7 +303,7 @@ def test_a_folder_for_int8_gives_the_images_that_detect_reads_there(tmp_path):
     assert len(taken) == 2 * len(IMAGES)
 
 
-def test_calibration_that_cannot_be_leaves_what_was_there(tmp_path, weights):
+def test_failed_calibration_leaves_the_old_file(tmp_path, weights):
     output = tmp_path / "m.tflite"
     output.write_text("old")
     (tmp_path / "empty").mkdir()
@@ -373,7 +373,7 @@ def test_without_onnx_the_extra_is_named_before_any_work(tmp_path, monkeypatch, 
 
 
 @pytest.mark.slow
-def test_the_command_has_the_options(tmp_path, weights, pictures, capsys):
+def test_convert_command_takes_int8_batch_and_decode(tmp_path, weights, pictures, capsys):
     (tmp_path / "net.cfg").write_text(DETECTOR)
     output = tmp_path / "m.tflite"
     common = ["convert", str(weights), "--cfg", str(tmp_path / "net.cfg"), "-o", str(output)]

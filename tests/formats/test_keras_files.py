@@ -48,7 +48,7 @@ assert "yolotf" not in sys.modules
 """
 
 
-def test_networks_without_layers_of_its_own_need_no_yolotf(tmp_path):
+def test_keras_files_of_standard_layers_load_without_yolotf(tmp_path):
     weights = write_weights(tmp_path, STOCK)
     for kind in (".keras", ".h5"):
         assert convert(weights, STOCK, tmp_path / f"m{kind}").notes == ()
@@ -64,7 +64,7 @@ def test_networks_without_layers_of_its_own_need_no_yolotf(tmp_path):
         assert_close([output], reference(STOCK)[1](picture))
 
 
-def test_others_say_what_to_import(tmp_path, capsys):
+def test_files_with_own_layers_name_the_import(tmp_path, capsys):
     (tmp_path / "net.cfg").write_text(STOCK)
     weights = write_weights(tmp_path, STOCK)
     command = ["convert", str(weights), "--cfg", str(tmp_path / "net.cfg"), "-o"]
@@ -144,7 +144,7 @@ def test_keras_3_3_finds_input_and_outputs_in_lists(kind, tmp_path):
     assert_close([np.asarray(heads)], reference(REST)[1](pictures))
 
 
-def test_the_option_is_for_keras_files(tmp_path):
+def test_old_keras_is_refused_for_other_formats(tmp_path):
     weights = write_weights(tmp_path, STOCK)
     with refused(errors.YolotfError):
         convert(weights, STOCK, tmp_path / "m.onnx", old_keras=True)

@@ -59,7 +59,7 @@ def test_mish_in_int8_is_that_of_float(channels, tmp_path, photographs):
 
 
 @pytest.mark.slow
-def test_a_file_whose_answers_are_others_is_refused(tmp_path, photographs, monkeypatch):
+def test_converted_file_with_other_outputs_is_refused(tmp_path, photographs, monkeypatch):
     weights, output = write_weights(tmp_path, MISH), tmp_path / "m.tflite"
     monkeypatch.setattr(tflite, "LEAST_CORRELATION", 1.0)
     with messages.refused(errors.YolotfError, hide=r"(?<=output_0 )[\d.]+") as caught:
@@ -156,7 +156,7 @@ CLASSIFIER = (
 
 
 @pytest.mark.slow
-def test_another_batch_can_be_asked_for(tmp_path):
+def test_interpreter_can_resize_the_batch(tmp_path):
     output = tmp_path / "m.tflite"
     for text in (UPSAMPLED, CLASSIFIER):
         convert(write_weights(tmp_path, text), text, output)
@@ -173,7 +173,7 @@ def test_another_batch_can_be_asked_for(tmp_path):
 
 
 @pytest.mark.slow
-def test_another_batch_of_boxes_can_be_asked_for(tmp_path):
+def test_interpreter_can_resize_the_batch_of_decoded_boxes(tmp_path):
     weights = write_weights(tmp_path, DETECTOR)
     convert(weights, DETECTOR, tmp_path / "m.tflite", decode=True)
     runner = tf.lite.Interpreter(str(tmp_path / "m.tflite")).get_signature_runner()
@@ -214,7 +214,7 @@ def test_litert_has_outputs_in_order_and_by_name(reverse_outputs, tmp_path):
 
 
 @pytest.mark.slow
-def test_openvino_reads_it(tmp_path):
+def test_openvino_reads_the_tflite_file(tmp_path):
     openvino = pytest.importorskip("openvino", reason="needs openvino")
     convert(write_weights(tmp_path, DETECTOR), DETECTOR, tmp_path / "m.tflite")
     options = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -225,7 +225,7 @@ def test_openvino_reads_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_opencv_reads_it(tmp_path):
+def test_opencv_reads_the_tflite_file(tmp_path):
     cv2 = pytest.importorskip("cv2", reason="needs opencv-python-headless")
     text = UPSAMPLED.replace("mish", "leaky")
     convert(write_weights(tmp_path, text), text, tmp_path / "m.tflite")
@@ -324,7 +324,7 @@ def test_the_cfg_and_class_names_are_in_the_file(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("converter_apart")
-def test_the_process_writes_the_same_file(tmp_path, photographs, monkeypatch):
+def test_converter_process_writes_the_same_file(tmp_path, photographs, monkeypatch):
     weights = write_weights(tmp_path, MISH)
     stages = []
     done = convert(
@@ -350,7 +350,7 @@ def test_the_process_writes_the_same_file(tmp_path, photographs, monkeypatch):
         "import sys; sys.exit('out of luck')",
     ],
 )
-def test_what_ends_the_converter_is_a_sentence(program, tmp_path, monkeypatch):
+def test_a_crash_of_the_converter_is_one_sentence(program, tmp_path, monkeypatch):
     output = tmp_path / "m.tflite"
     output.write_text("old")
     start = subprocess.Popen

@@ -369,7 +369,7 @@ def test_a_single_head_may_come_without_its_list():
     np.testing.assert_array_equal(bare.boxes, listed.boxes)
 
 
-def test_raw_heads_of_another_form_are_refused():
+def test_raw_heads_of_other_shapes_are_refused():
     network = network_of(yolo(), yolo())
     raws = raw_for(network)
     with refused(ValueError):
@@ -379,12 +379,12 @@ def test_raw_heads_of_another_form_are_refused():
 
 
 @pytest.mark.parametrize("extent", [math.inf, math.nan, 1e38])
-def test_a_side_without_end_reaches_from_edge_to_edge(extent):
+def test_infinite_box_sides_reach_from_edge_to_edge(extent):
     boxes = tf.constant([[0.25, 0.5, extent, 0.5], [0.25, 0.5, 0.5, extent]])
     corners = decode.to_corners(boxes, [[480, 640]]).numpy().tolist()
     assert corners == [[0, 120, 640, 360], [0, 0, 320, 480]]
 
 
-def test_a_centre_that_is_no_number_reaches_from_edge_to_edge():
+def test_nan_box_centres_reach_from_edge_to_edge():
     corners = decode.to_corners(tf.constant([[math.nan, math.inf, 0.5, 0.5]]), [[480, 640]])
     assert corners.numpy().tolist() == [[0, 0, 640, 480]]

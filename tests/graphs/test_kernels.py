@@ -61,7 +61,7 @@ def test_without_avx512_nothing_is_fused(processor):
     assert onednn.blocks(parse_cfg(net(5, 6) + normalized(512, 3)).layers[0]) == 1
 
 
-def test_other_processors_than_x86_are_tensorflows_business(processor):
+def test_processors_other_than_x86_use_tensorflows_choice(processor):
     processor.setattr(platform, "machine", lambda: "aarch64")
     assert not onednn.likely_fused()
     reason = "oneDNN's fused operation has not been measured on aarch64"
@@ -83,7 +83,7 @@ def test_where_onednn_is_off_kernels_are_eigens(value, reason, processor):
     assert not onednn.kernels(False, lambda: True).fuses_mish
 
 
-def test_an_operation_that_is_not_right_is_not_taken(processor):
+def test_a_fused_operation_that_computes_wrongly_is_not_used(processor):
     reason = "oneDNN's fused operation is missing in this TensorFlow, or another"
     assert chosen(right=False) == ("TensorFlow's choice", False, True, reason)
 

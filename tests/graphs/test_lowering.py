@@ -49,7 +49,7 @@ def test_a_section_without_a_lowering_is_refused_by_name_and_line(monkeypatch):
 @pytest.mark.parametrize(
     "name", ["activate", "convolve", "is_depthwise", "blur", "convolve_locally", "shortcut"]
 )
-def test_functions_are_still_found_where_all_of_them_were(name):
+def test_old_import_path_of_the_lowerings_still_works(name):
     assert callable(getattr(operations, name))
     assert getattr(importlib.import_module("yolotf.tf_layers"), name) is getattr(operations, name)
 
@@ -71,7 +71,7 @@ def test_mish_by_exp_is_mish_for_any_number():
 @pytest.mark.parametrize(
     ("fuses_mish", "expected", "other"), [(True, "Softplus", "Exp"), (False, "Exp", "Softplus")]
 )
-def test_mish_is_written_for_what_runs_it(fuses_mish, expected, other):
+def test_mish_uses_the_operation_that_tensorflow_fuses(fuses_mish, expected, other):
     network = cfg.parse_cfg(net(32) + normalized(4, activation="mish"))
     graph = NetworkGraph(network, use_onednn=False)
 

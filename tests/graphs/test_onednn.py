@@ -24,17 +24,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_it_is_right_also_where_it_is_not_asked():
+def test_fused_operation_matches_the_reference():
     assert tf_operations.matches_reference()
 
 
-def test_it_is_not_taken_for_right_where_it_is_not(monkeypatch):
+def test_a_wrong_fused_operation_fails_the_reference_check(monkeypatch):
     monkeypatch.setitem(onednn._FUSED, "leaky", "Relu")
     assert not tf_operations.matches_reference()
 
 
 @pytest.mark.parametrize("outcome", ["it passes", "it fails", "no such op"])
-def test_of_a_tensorflow_the_tests_do_not_know_it_is_tried_first(outcome, monkeypatch):
+def test_fused_operation_of_an_unknown_tensorflow_is_tried_first(outcome, monkeypatch):
     monkeypatch.setattr(tf, "__version__", "2.99.0")
     if outcome == "it fails":
         monkeypatch.setattr(tf_operations, "matches_reference", lambda: False)
@@ -72,7 +72,7 @@ BLOCKS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BLOCKS)
-def test_blocks_compute_what_one_kernel_does(name, tmp_path):
+def test_split_kernels_compute_what_the_whole_kernel_does(name, tmp_path):
     sections, blocks = BLOCKS[name]
     text = f"{net(5, 6)}{layers(8)}{sections}"
     network = parse_cfg(text)
@@ -98,7 +98,7 @@ def test_blocks_compute_what_one_kernel_does(name, tmp_path):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(actual).max())
 
 
-def test_every_activation_is_the_standard_one(tmp_path):
+def test_fused_activations_match_the_standard_operations(tmp_path):
     sections = "".join(
         f"[route]\nlayers=0\n[convolutional]\nfilters=5\nactivation={name}\n"
         for name in sorted(ACTIVATIONS)
@@ -117,7 +117,7 @@ def test_every_activation_is_the_standard_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_load_is_seen_by_graphs_that_have_run(tmp_path):
+def test_traced_graphs_use_newly_loaded_weights(tmp_path):
     """oneDNN's operation can keep a kernel in an order of its own; here it must not."""
     network = networks.network("yolov4-tiny", classes=2, size=64)
     function = InferenceFunction(network)
@@ -132,7 +132,7 @@ def test_a_load_is_seen_by_graphs_that_have_run(tmp_path):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
-def test_the_optimizer_is_left_out_of_a_thread_only_while_told_so():
+def test_optimizer_is_off_only_in_the_thread_and_block_that_ask():
     from tensorflow.python.eager import context
 
     def is_off():
@@ -152,7 +152,7 @@ def test_the_optimizer_is_left_out_of_a_thread_only_while_told_so():
     assert not is_off()
 
 
-def test_a_graph_for_it_is_ready_unless_something_is_left_to_fuse():
+def test_graphs_are_ready_unless_something_is_left_to_fuse():
     assert FoldedNetwork(networks.network("yolov4-tiny", size=64)).needs_no_optimizer
     text = f"{net(5, 6)}{layers(8)}{BLOCKS['depthwise'][0]}"
     assert not FoldedNetwork(parse_cfg(text)).needs_no_optimizer
@@ -160,7 +160,7 @@ def test_a_graph_for_it_is_ready_unless_something_is_left_to_fuse():
 
 
 @pytest.mark.slow
-def test_switched_off_it_is_not_used(tmp_path):
+def test_fused_operation_is_not_used_with_onednn_off(tmp_path):
     head = "[region]\nanchors=1,1\nnum=1\nclasses=507\n"
     (tmp_path / "a.cfg").write_text(f"{net(5, 6)}{layers()}{head}")
     code = """

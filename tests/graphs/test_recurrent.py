@@ -23,7 +23,7 @@ CLOSE = {"rtol": 2e-5, "atol": 2e-6}
 
 
 @pytest.mark.parametrize("name", hand.CASES)
-def test_by_hand_is_what_darknet_computes(name):
+def test_plain_implementation_matches_darknet(name):
     body, make = hand.CASES[name]
     floats = hand.numbers(layout.segments(network_of(body)))
     last = hand.by_hand(make, floats)[-1].transpose(2, 0, 1).ravel()
@@ -73,7 +73,7 @@ def test_a_gpu_gets_the_same_steps(tmp_path):
     np.testing.assert_allclose(actual, expected, **CLOSE)
 
 
-def test_a_new_file_is_a_new_video(tmp_path):
+def test_loading_weights_resets_the_state(tmp_path):
     body, make = hand.CASES["gru"]
     network = network_of(body)
     path = tmp_path / "some.weights"
@@ -85,7 +85,7 @@ def test_a_new_file_is_a_new_video(tmp_path):
     np.testing.assert_allclose(again, expected[:1], **CLOSE)
 
 
-def test_what_is_kept_is_named_after_its_section():
+def test_states_are_named_after_their_sections():
     graph = NetworkGraph(network_of("[dropout]\n" + hand.CASES["conv_lstm"][0]), use_onednn=False)
     assert graph.states == {"1/state": (1, 2, 3, 2), "1/cell": (1, 2, 3, 2)}
     assert graph.shapes["1/ug/kernel"] == (3, 3, 2, 2)
@@ -113,7 +113,7 @@ def test_what_darknet_cannot_compute_is_refused(name):
         NetworkGraph(cfg.parse_text(text, source="some.cfg"), use_onednn=False)
 
 
-def test_history_says_that_it_keeps_nothing():
+def test_history_section_has_no_state():
     network = network_of("[history]\nhistory_size=3\n")
     assert network.warnings == (
         "some.cfg:6: [history] outputs the newest frame and zeros for the 2 before it, as Darknet "
@@ -154,7 +154,7 @@ LETTERS = {
     "path",
     helpers.cfg_params(lambda: [path for path in helpers.stock_cfgs() if path.stem in LETTERS]),
 )
-def test_darknets_own_networks_of_letters(path, tmp_path):
+def test_darknets_letter_networks_match_a_plain_implementation(path, tmp_path):
     network = cfg.parse_cfg(path)
     floats = helpers.write_weights(tmp_path / "some.weights", network, scale=0.05)
     run = letters(hand.Floats(floats), LETTERS[path.stem])
@@ -170,7 +170,7 @@ def test_darknets_own_networks_of_letters(path, tmp_path):
     "path",
     helpers.cfg_params(lambda: [helpers.SHARED / "cfg/yolov3-tiny_occlusion_track.cfg"]),
 )
-def test_darknets_own_tracker(path, tmp_path):
+def test_darknets_tracker_runs(path, tmp_path):
     network = cfg.parse_cfg(path, size=96)
     helpers.write_weights(tmp_path / "some.weights", network, scale=0.05)
     random = np.random.default_rng(3)

@@ -60,7 +60,7 @@ def network_of(options, mask=(0, 1, 3), classes=3, size=(48, 64)):
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 @pytest.mark.parametrize("spread", [0.3, 1.5])
-def test_value_and_gradient_are_darknets(options, spread):
+def test_loss_and_gradient_match_darknet(options, spread):
     network = network_of(options)
     (loss,) = yolotf.yolo_losses(network)
     random = np.random.default_rng(0)
@@ -99,12 +99,12 @@ def test_an_image_without_boxes_has_objectness_alone():
         {"truth_thresh": 0.9},
     ],
 )
-def test_a_loss_that_is_not_darknets_is_refused(options):
+def test_unsupported_losses_are_refused(options):
     with refused(yolotf.UnsupportedSectionError):
         yolotf.yolo_losses(network_of(options))
 
 
-def test_heads_of_other_kinds_and_none_are_refused():
+def test_networks_without_yolo_heads_are_refused():
     with refused(yolotf.UnsupportedSectionError):
         yolotf.yolo_losses(yolotf.parse_cfg(net(16) + conv(4)))
     with refused(yolotf.UnsupportedSectionError):

@@ -121,7 +121,7 @@ def test_without_softmax_the_last_section_answers(small):
     assert answer.labels[0] == f"class {answer.classes[0]}"
 
 
-def test_lists_and_every_kind_of_picture(small, tmp_path):
+def test_lists_and_every_kind_of_image_are_classified(small, tmp_path):
     classify = Classifier(parse_cfg(SMALL + SOFTMAX), small(), batch_size=2)
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     other = np.zeros((50, 90, 3), np.uint8)
@@ -186,7 +186,7 @@ def test_copies_read_the_file_that_serves_now(copied, small):
         copied(Classifier(parse_cfg(text), small().read_bytes()))
 
 
-def test_a_pickle_whose_file_is_gone_says_so(small, tmp_path):
+def test_unpickling_without_the_weights_file_is_an_os_error(small, tmp_path):
     path = tmp_path / "gone.weights"
     path.write_bytes(small().read_bytes())
     pickled = pickle.dumps(Classifier(parse_cfg(SMALL + SOFTMAX), path))
@@ -196,7 +196,7 @@ def test_a_pickle_whose_file_is_gone_says_so(small, tmp_path):
     assert caught.value.filename == str(path)
 
 
-def test_the_export_answers_alike(small, tmp_path):
+def test_export_gives_the_same_probabilities(small, tmp_path):
     classify = Classifier(parse_cfg(SMALL + SOFTMAX), small(), class_names=NAMES)
     classify.export(tmp_path / "saved")
     served = tf.saved_model.load(tmp_path / "saved")
@@ -343,7 +343,7 @@ def test_a_missing_tree_is_an_os_error(tmp_path):
         "animal -1\n",
     ],
 )
-def test_trees_that_are_none_are_refused(content, tmp_path):
+def test_invalid_trees_are_refused(content, tmp_path):
     (tmp_path / "a.tree").write_text(content)
     text = SMALL + f"[softmax]\ntree={tmp_path / 'a.tree'}\n"
     with refused(YolotfError):
@@ -357,7 +357,7 @@ def test_detectors_and_classifiers_name_each_other(small, tmp_path):
         yolotf.Detector(parse_cfg(SMALL + SOFTMAX), small())
 
 
-def test_names_have_to_be_as_many_as_classes(small):
+def test_class_names_must_match_the_class_count(small):
     with refused(YolotfError):
         Classifier(parse_cfg(SMALL + SOFTMAX), small(), class_names=NAMES[:2])
     assert "24x24, 5 classes" in repr(
@@ -419,7 +419,7 @@ def test_stock_classifiers_have_their_classes(path):
     assert classes == (10 if path.stem == "cifar" else 1000)
 
 
-def test_the_command_answers_text_and_json(small, tmp_path, capsys, monkeypatch):
+def test_classify_command_prints_text_and_json(small, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.cfg").write_text(SMALL + SOFTMAX)
     (tmp_path / "net.names").write_text("\n".join(NAMES))

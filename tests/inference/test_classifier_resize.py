@@ -58,7 +58,7 @@ def image_of(shape: tuple[int, int]) -> Any:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("resize", RESIZES[1:])
-def test_the_network_gets_what_that_darknet_makes(resize, shape, weights):
+def test_resize_option_gives_each_darknets_pixels(resize, shape, weights):
     image = image_of(shape)
     model = yolotf.build_model(parse_cfg(TEXT))
     yolotf.load_darknet_weights(model, weights)
@@ -85,7 +85,7 @@ def test_functions_exports_and_copies_prepare_alike(resize, weights, tmp_path):
         np.testing.assert_array_equal(other.probabilities([image, image]), wanted)
 
 
-def test_they_differ(weights):
+def test_resize_options_give_different_pixels(weights):
     image = image_of((200, 30))
     answers = [
         yolotf.Classifier(TEXT, weights, resize=resize).probabilities([image])[0]
@@ -95,7 +95,7 @@ def test_they_differ(weights):
     assert np.abs(answers[1] - answers[2]).max() > 1e-3
 
 
-def test_other_words_are_refused(weights):
+def test_unknown_resize_options_are_refused(weights):
     for make in (yolotf.Classifier, build_function):
         with refused(ValueError):
             make(TEXT, weights, resize="fit")
@@ -104,7 +104,7 @@ def test_other_words_are_refused(weights):
         build_function(text, weights, resize="stretch")
 
 
-def test_the_command_has_the_option(weights, tmp_path, capsys):
+def test_classify_command_takes_resize(weights, tmp_path, capsys):
     (tmp_path / "a.cfg").write_text(TEXT)
     Image.fromarray(image_of((200, 30))).save(tmp_path / "a.png")
     printed = []

@@ -181,7 +181,7 @@ def test_probabilities_are_those_of_tensorflow(engine, small_file):
     np.testing.assert_allclose(classifier.probabilities(images()), expected, atol=1e-5)
 
 
-def test_frames_are_remembered(engine, tmp_path):
+def test_recurrent_state_is_kept_between_calls(engine, tmp_path):
     network, path = parse_cfg(TRACKER), tmp_path / "a.weights"
     helpers.write_weights(path, network, scale=0.2)
     expected = yolotf.Detector(network, path, score_threshold=0.3)(images(5))
@@ -289,7 +289,7 @@ def test_answers_of_many_threads_are_of_one_file_or_the_other(engine, small_file
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_missing_engines_are_one_sentence(name, small_file, monkeypatch, capsys, tmp_path):
+def test_missing_engine_packages_are_named(name, small_file, monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, name, None)
     openvino_engine._core.cache_clear()
     with refused(MissingPackageError):
@@ -318,7 +318,7 @@ def test_unknown_engines_are_refused_before_the_file_is_opened(door, options):
         door(parse_cfg(SMALL), "missing.weights", **options)
 
 
-def test_what_an_engine_refuses_is_an_engine_error(engine, small_file):
+def test_engine_failures_become_engine_errors(engine, small_file):
     network = parse_cfg(SMALL)
     ours, weights = opened(network, small_file(), engine)
     wrong = np.zeros((2, 32, 32, 3), np.float32)
@@ -369,7 +369,7 @@ def test_openvino_compiles_a_model_for_the_batch_sizes_in_use(small_file, monkey
     assert len(batches) == 2
 
 
-def test_an_allocation_that_fails_is_no_memory():
+def test_failed_allocations_become_out_of_memory_errors():
     network = parse_cfg(SMALL)
     for refusal in (MemoryError(), RuntimeError("Exception: std::bad_alloc")):
         with refused(OutOfMemoryError), translated_errors("x", network, 1):
@@ -382,7 +382,7 @@ def test_networks_that_cannot_be_computed_are_refused(engine, small_file):
         yolotf.Detector(parse_cfg(text), small_file(), engine=engine)
 
 
-def test_bfloat16_is_asked_for(small_file):
+def test_openvino_runs_in_bfloat16_on_request(small_file):
     network, path = parse_cfg(SMALL), small_file()
     capabilities = library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     options = {"score_threshold": 0.2, "engine": "openvino", "precision": "bfloat16"}
@@ -440,7 +440,7 @@ def run_python(code, *arguments):
 
 
 @pytest.mark.slow
-def test_forked_processes_answer(engine, small_file, tmp_path):
+def test_engines_work_in_forked_processes(engine, small_file, tmp_path):
     """TensorFlow's would wait for threads that are not there; here the caller's does the work."""
     (tmp_path / "a.cfg").write_text(SMALL)
     code = f"""
@@ -506,7 +506,7 @@ def test_evaluation_takes_an_engine(engine, tmp_path, small_file, capsys):
     assert scores[0]["classes"] == scores[1]["classes"]
 
 
-def test_doctor_knows_the_engines(monkeypatch):
+def test_doctor_lists_the_engines(monkeypatch):
     monkeypatch.setattr(
         doctor.importlib.util, "find_spec", lambda name: None if name == "openvino" else name
     )

@@ -74,7 +74,7 @@ def openvino_of(saved):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_openvino_finds_the_same(name, tmp_path):
+def test_openvino_detects_the_same_from_an_export(name, tmp_path):
     detector, saved = exported(HEADS[name], tmp_path, score_threshold=0.2, max_boxes=20)
     run = openvino_of(saved)
     assert_detections(run(images()), detector(list(images())))
@@ -112,7 +112,7 @@ def test_openvino_classifies_alike(tmp_path):
 
 
 @pytest.mark.skipif(keras().__name__ == "tf_keras", reason="tf_keras has no TFSMLayer")
-def test_keras_has_it_as_a_layer(tmp_path):
+def test_an_export_works_as_a_keras_layer(tmp_path):
     detector, saved = exported(SMALL, tmp_path, score_threshold=0.2, max_boxes=20)
     layer = keras().layers.TFSMLayer(saved, call_endpoint="serving_default")
     answer = {name: output.numpy() for name, output in layer(tf.constant(images())).items()}
@@ -142,7 +142,7 @@ def test_the_graph_has_nothing_that_tensorflow_js_lacks(text, kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [Detector, Classifier])
-def test_serving_is_told_what_to_warm_up_with(kind, tmp_path):
+def test_an_export_has_warmup_requests_for_serving(kind, tmp_path):
     """Each record is a request that the model answers, as the API's package reads it."""
     logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     text = SMALL if kind is Detector else CLASSIFIER

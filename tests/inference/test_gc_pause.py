@@ -21,7 +21,7 @@ def collections():
 
 
 @pytest.mark.slow
-def test_what_exists_is_taken_for_old_and_nothing_is_collected(collections):
+def test_existing_objects_are_moved_to_the_oldest_generation(collections):
     gc.collect()
     collections.clear()
     kept = [[] for _ in range(600)]  # fewer than it takes for a first look
@@ -46,7 +46,7 @@ def test_garbage_is_still_found(collections):
     assert 2 in collections
 
 
-def test_what_the_process_has_frozen_stays_frozen():
+def test_objects_frozen_by_the_caller_stay_frozen():
     gc.freeze()
     try:
         frozen = gc.get_freeze_count()

@@ -265,7 +265,7 @@ def test_sections_the_file_holds_nothing_for_are_refused():
         "[softmax]\nspatial=1",
     ],
 )
-def test_what_cannot_be_built_is_refused_with_its_line(section):
+def test_unsupported_sections_are_refused_with_their_line(section):
     text = around(section)
     with pytest.raises(UnsupportedSectionError) as error:
         FoldedNetwork(parse_cfg(text))
@@ -353,7 +353,7 @@ def test_pictures_are_resized_as_darknet_does(size, channels):
     np.testing.assert_allclose(fitted[0], slow_resize(image / 255, 32, 64), atol=2e-5)
 
 
-def test_the_last_row_is_the_pictures_last():
+def test_last_row_of_a_resized_image_is_its_last_row():
     """In float32 319 * (799 / 319) is below 799: Darknet's loop takes row 798 times almost 0."""
     assert int(np.float32(319) * (np.float32(799) / np.float32(319))) == 798
     image = np.random.default_rng(2).integers(9, 256, (800, 8, 3)).astype(np.uint8)
@@ -541,7 +541,7 @@ def test_grey_networks_take_grey_and_coloured_pictures(small_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_any_size_takes_pictures_as_they_are(small_file):
+def test_any_size_runs_on_images_without_resizing(small_file):
     function = build_function(parse_cfg(SMALL), small_file(3), any_size=True, **OPTIONS)
     assert function.stride == 8
     for size in ((32, 64), (8, 8), (64, 40)):
@@ -564,7 +564,7 @@ def test_any_size_is_refused_where_a_section_fixes_the_size():
 
 
 @pytest.mark.slow
-def test_thresholds_and_rules_are_the_callers(small_file):
+def test_thresholds_and_suppression_can_be_passed(small_file):
     network, weights = parse_cfg(SMALL), small_file(3)
     image = np.random.default_rng(9).integers(0, 256, (1, 32, 64, 3)).astype(np.uint8)
 
@@ -583,7 +583,7 @@ def test_thresholds_and_rules_are_the_callers(small_file):
     assert counts(score_threshold=0.1, agnostic=True) < counts(score_threshold=0.1)
 
 
-def test_the_classes_and_whether_they_exclude_each_other_are_the_callers(small_file):
+def test_wanted_classes_and_suppression_across_classes_can_be_passed(small_file):
     network, weights = parse_cfg(SMALL), small_file(3)
     image = np.random.default_rng(9).integers(0, 256, (32, 64, 3)).astype(np.uint8)
     names = ["cat", "a, b", "kite", "3"]
@@ -614,7 +614,7 @@ def test_the_classes_and_whether_they_exclude_each_other_are_the_callers(small_f
     np.testing.assert_allclose(batch.boxes[0, : len(same)], same.xyxy, rtol=1e-4, atol=1e-2)
 
 
-def test_a_pickle_whose_file_is_gone_says_so(small_file, tmp_path):
+def test_unpickling_without_the_weights_file_is_an_os_error(small_file, tmp_path):
     path = tmp_path / "gone.weights"
     path.write_bytes(small_file(3).read_bytes())
     pickled = pickle.dumps(Detector(parse_cfg(SMALL), path))
@@ -638,7 +638,7 @@ def test_a_pickle_whose_file_is_gone_says_so(small_file, tmp_path):
         ([], None),
     ],
 )
-def test_classes_that_are_none_are_refused(only, names):
+def test_unknown_classes_are_refused(only, names):
     with messages.refused(YolotfError):
         InferenceFunction(parse_cfg(SMALL), DetectionOptions(only=only), class_names=names)
     with messages.refused(YolotfError):
@@ -663,7 +663,7 @@ def test_meaningless_options_are_refused_before_the_file_is_opened(options):
             door(parse_cfg(SMALL), "missing.weights", **options)
 
 
-def test_defaults_are_the_same_at_every_door():
+def test_defaults_are_the_same_in_every_function():
     doors = [Detector, build_function, convert, evaluate, Decoder.__call__]
     defaults = {**vars(DetectionOptions()), **vars(ServingOptions())}
     compared = set()
@@ -775,7 +775,7 @@ def test_a_bad_reload_changes_nothing_and_a_good_one_follows(small_file, tmp_pat
 
 
 @pytest.mark.slow
-def test_answers_under_reloads_are_one_files_or_the_others(small_file, tmp_path):
+def test_answers_during_reloads_come_from_one_file(small_file, tmp_path):
     """8 threads of requests, 1,000 reloads of two files and a bad one; one set is left."""
     first, second = small_file(3), small_file(4)
     bad = tmp_path / "bad.weights"

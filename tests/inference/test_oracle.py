@@ -145,7 +145,7 @@ PATHS = {"keras": keras_raws, "folded": folded_raws} | {
 
 @pytest.mark.parametrize("path", helpers.shared_params(oracles, lambda path: path.stem))
 @pytest.mark.parametrize("graph", PATHS)
-def test_detections_are_darknets(graph, path):
+def test_detections_match_darknet(graph, path):
     oracle = helpers.shared_json(f"oracle/{path.name}")
     network, run = PATHS[graph](oracle["model"])
     pixels = picture_of(oracle, network)
@@ -203,7 +203,7 @@ def test_the_inference_function_answers_what_darknet_does(path):
         comparison.assert_same(ours, oracle["nms_0.25_0.45"], 0.25)
 
 
-def test_the_oracle_has_something_to_find(shared):
+def test_darknets_recorded_detections_are_many(shared):
     lists = [helpers.shared_json(f"oracle/{path.name}") for path in oracles()]
     assert len(lists) == 25
     assert sum(row[1] > 0.11 for oracle in lists for row in oracle["raw_0.1"]) > 700

@@ -171,7 +171,7 @@ def assert_same_detections(ours, theirs, key):
         assert (np.abs(detection - nearest)[3:] <= within).all(), (key, detection, nearest)
 
 
-def test_groups_and_the_official_network(official_tiny, tmp_path):
+def test_grouped_and_official_networks_match_on_all_processors(official_tiny, tmp_path):
     material = Material(tmp_path)
     heads = ["converted", "saved", "built"]
     material.add_random("grouped", GROUPED, ["detector", *ENGINES, "function", "served", *heads])
@@ -194,7 +194,7 @@ def test_groups_and_the_official_network(official_tiny, tmp_path):
             assert_same_detections(expected, answers[key], key)
 
 
-def test_groups_with_tf_keras(tmp_path):
+def test_grouped_networks_match_in_tf_keras(tmp_path):
     """Its fused batch normalization is another pattern for TensorFlow's optimizer."""
     pytest.importorskip("tf_keras")
     material = Material(tmp_path)
@@ -209,7 +209,7 @@ def test_groups_with_tf_keras(tmp_path):
 
 @pytest.mark.shared
 @pytest.mark.skipif(not helpers.SHARED.is_dir(), reason=helpers.NO_SHARED)
-def test_every_real_pair(official_tiny, tmp_path):
+def test_every_real_pair_matches_on_all_processors(official_tiny, tmp_path):
     material = Material(tmp_path)
     for cfg in sorted((helpers.SHARED / "corpus/pairs").glob("*.cfg")):
         shape = yolotf.parse_cfg(cfg).input_shape

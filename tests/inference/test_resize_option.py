@@ -45,7 +45,7 @@ def assert_found(boxes, scores, classes, expected, atol=2e-3):
     np.testing.assert_allclose(boxes, expected[0], atol=2)
 
 
-def test_a_detector_finds_what_it_finds_in_opencvs_pixels(official_tiny, photograph, expected):
+def test_resize_opencv_detects_as_on_opencvs_pixels(official_tiny, photograph, expected):
     detector = yolotf.Detector(official_tiny.cfg, official_tiny.weights, resize="opencv")
     detections = detector(photograph)
     assert_found(detections.xyxy, detections.scores, detections.classes, expected)
@@ -55,7 +55,9 @@ def test_a_detector_finds_what_it_finds_in_opencvs_pixels(official_tiny, photogr
 
 
 @pytest.mark.slow
-def test_a_function_and_an_export_resize_likewise(official_tiny, photograph, expected, tmp_path):
+def test_functions_and_exports_resize_as_the_detector(
+    official_tiny, photograph, expected, tmp_path
+):
     tf = pytest.importorskip("tensorflow")
     function = yolotf.build_function(official_tiny.cfg, official_tiny.weights, resize="opencv")
     detections = function(photograph[None])
@@ -81,7 +83,9 @@ def test_a_function_and_an_export_resize_likewise(official_tiny, photograph, exp
 
 
 @pytest.mark.slow
-def test_the_commands_take_it(official_tiny, photograph, expected, tmp_path, monkeypatch, capsys):
+def test_detect_and_eval_commands_take_resize(
+    official_tiny, photograph, expected, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(photograph).save("bus.png")
     network = ["--cfg", str(official_tiny.cfg), "--weights", str(official_tiny.weights)]
@@ -109,7 +113,7 @@ def test_the_commands_take_it(official_tiny, photograph, expected, tmp_path, mon
     assert len({row[2] for row in scores}) > 1
 
 
-def test_what_a_classifier_sees():
+def test_classifier_gets_opencvs_pixels():
     random = np.random.default_rng(0)
     for size in ((90, 61), (40, 200), (32, 32)):
         pixels = random.integers(0, 256, (*size, 3)).astype(np.uint8)
@@ -125,7 +129,7 @@ def test_what_a_classifier_sees():
         np.testing.assert_allclose(prepared, traced, atol=1.01 / 255)
 
 
-def test_other_words_are_refused(official_tiny):
+def test_unknown_resize_options_are_refused(official_tiny):
     for make in (yolotf.Detector, yolotf.build_function):
         with refused(ValueError):
             make(official_tiny.cfg, official_tiny.weights, resize="pillow")
@@ -133,7 +137,7 @@ def test_other_words_are_refused(official_tiny):
         yolotf.Classifier("darknet19", "none", resize="pillow")
 
 
-def test_copies_resize_likewise(official_tiny, photograph):
+def test_copies_keep_the_resize_option(official_tiny, photograph):
     import pickle
 
     detector = yolotf.Detector(official_tiny.cfg, official_tiny.weights, resize="opencv")

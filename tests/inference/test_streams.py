@@ -74,7 +74,7 @@ def boxes(answers):
 
 
 @pytest.mark.slow
-def test_frames_are_remembered_from_call_to_call(detector):
+def test_state_is_kept_from_call_to_call(detector):
     assert detector.stateful
     video = frames()
     alone = []
@@ -108,7 +108,7 @@ def test_frames_may_be_bgr(file, detector):
     )
 
 
-def test_each_detector_has_a_video_of_its_own(file, detector):
+def test_each_detector_has_its_own_state(file, detector):
     other = yolotf.Detector(parse_cfg(TRACKER), file, score_threshold=0.3)
     first_video, second_video = frames(seed=1), frames(seed=2)
     mixed = [(detector(a), other(b)) for a, b in zip(first_video, second_video, strict=True)]
@@ -118,7 +118,7 @@ def test_each_detector_has_a_video_of_its_own(file, detector):
     assert boxes(b for _, b in mixed) == boxes(other(second_video))
 
 
-def test_a_reload_begins_anew(file, detector):
+def test_reload_resets_the_state(file, detector):
     first = detector(frames())
     detector.reload(file)
     assert boxes(detector(frames())) == boxes(first)
@@ -127,12 +127,12 @@ def test_a_reload_begins_anew(file, detector):
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))]
 )
-def test_a_copy_begins_anew(detector, copied):
+def test_copies_start_with_a_new_state(detector, copied):
     first = detector(frames())
     assert boxes(copied(detector)(frames())) == boxes(first)
 
 
-def test_without_a_memory_reset_does_nothing(tmp_path):
+def test_reset_does_nothing_for_stateless_networks(tmp_path):
     text = TRACKER.replace("[crnn]", "[convolutional]").replace("hidden=6\noutput=8", "filters=8")
     helpers.write_weights(tmp_path / "plain.weights", parse_cfg(text), scale=0.2)
     detector = yolotf.Detector(parse_cfg(text), tmp_path / "plain.weights", score_threshold=0.3)
@@ -142,7 +142,7 @@ def test_without_a_memory_reset_does_nothing(tmp_path):
     assert boxes(detector(frames())) == boxes(first)
 
 
-def test_what_a_reload_replaces_is_freed(file, detector):
+def test_replaced_weights_are_freed_with_their_state(file, detector):
     detector(frames())
     old = weakref.ref(detector._served.active.loaded)
     detector.reload(file)
@@ -195,7 +195,7 @@ def test_functions_find_what_the_detector_finds(file, detector):
         function.reset()
 
 
-def test_what_has_no_video_refuses_a_memory(detector, tmp_path):
+def test_export_refuses_recurrent_networks(detector, tmp_path):
     with refused(UnsupportedSectionError, code="unsupported-section", section="crnn", line=12):
         detector.export(tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -204,7 +204,7 @@ def test_what_has_no_video_refuses_a_memory(detector, tmp_path):
 CLASSIFIER = TRACKER[: TRACKER.index("[convolutional]\nfilters=18")] + "[avgpool]\n[softmax]\n"
 
 
-def test_classifiers_remember_too(tmp_path):
+def test_recurrent_classifiers_keep_their_state(tmp_path):
     network = parse_cfg(CLASSIFIER)
     helpers.write_weights(tmp_path / "some.weights", network, scale=0.2)
     classifier = yolotf.Classifier(network, tmp_path / "some.weights")
@@ -224,7 +224,9 @@ def test_classifiers_remember_too(tmp_path):
         classifier.export(tmp_path / "model")
 
 
-def test_the_command_keeps_a_video_and_no_pictures(file, detector, tmp_path, capsys, monkeypatch):
+def test_detect_command_keeps_state_within_a_video_only(
+    file, detector, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tracker.cfg").write_text(TRACKER)
     for number, frame in enumerate(frames()):

@@ -70,7 +70,7 @@ def run(model, images):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_detector_finds_the_same(name, tmp_path):
+def test_tensorflow_js_detects_the_same(name, tmp_path):
     text = NETWORKS[name]
     (tmp_path / "a.weights").write_bytes(numpy_loader.random_file(text, 3))
     detector = Detector(parse_cfg(text), tmp_path / "a.weights", score_threshold=0.2, max_boxes=20)
@@ -88,7 +88,7 @@ def test_a_detector_finds_the_same(name, tmp_path):
         np.testing.assert_array_equal(answer["classes"][number, rows], detections.classes)
 
 
-def test_pictures_of_nothing_and_no_pictures_have_no_detections(tmp_path):
+def test_tensorflow_js_gives_no_detections_for_empty_images_and_batches(tmp_path):
     (tmp_path / "a.weights").write_bytes(numpy_loader.random_file(SMALL, 3))
     detector = Detector(
         parse_cfg(SMALL), tmp_path / "a.weights", score_threshold=0.999, max_boxes=20
@@ -101,7 +101,7 @@ def test_pictures_of_nothing_and_no_pictures_have_no_detections(tmp_path):
         assert answer["boxes"].shape == (batch, 20, 4)
 
 
-def test_a_classifier_answers_the_same(tmp_path):
+def test_tensorflow_js_classifies_the_same(tmp_path):
     text = net(32, 40) + normalized(8, 3, stride=2) + "[avgpool]\n" + conv(5) + "[softmax]\n"
     (tmp_path / "a.weights").write_bytes(numpy_loader.random_file(text, 3))
     classify = Classifier(parse_cfg(text), tmp_path / "a.weights")

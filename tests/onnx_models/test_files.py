@@ -73,7 +73,7 @@ def test_tensors_come_back(dtype, shape):
     np.testing.assert_array_equal(back, array)
 
 
-def test_what_the_model_says_of_itself(tmp_path, weights):
+def test_metadata_describes_the_model(tmp_path, weights):
     names = ["a", "b c", "d", "é"]
     done = convert(weights, SMALL, tmp_path / "a.onnx", class_names=names)
     model = onnx.load(tmp_path / "a.onnx")
@@ -116,7 +116,7 @@ def test_tensorflow_and_keras_are_not_needed(tmp_path, weights):
     onnx.checker.check_model(str(tmp_path / "a.onnx"), full_check=True)
 
 
-def test_what_does_not_fit_into_one_file_is_beside_it(tmp_path, weights, monkeypatch):
+def test_models_too_large_for_one_file_have_external_data(tmp_path, weights, monkeypatch):
     monkeypatch.setattr(file, "_DESCRIPTION_BYTES", file.LARGEST_MESSAGE)
     output = tmp_path / "a.onnx"
     done = convert(weights, SMALL, output)
@@ -160,7 +160,7 @@ def test_a_part_of_the_file_is_in_memory_at_a_time(tmp_path, weights, monkeypatc
     assert (tmp_path / "pieces.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
 
 
-def test_a_file_that_changes_meanwhile_is_no_model(tmp_path, weights, monkeypatch):
+def test_weights_that_change_while_written_are_refused(tmp_path, weights, monkeypatch):
     output = tmp_path / "a.onnx"
     output.write_text("old")
     known = write._scatter
@@ -178,7 +178,7 @@ def test_a_file_that_changes_meanwhile_is_no_model(tmp_path, weights, monkeypatc
 
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "nan", "header"])
-def test_a_file_that_does_not_belong_is_refused_with_a_diagnosis(damage, tmp_path, weights):
+def test_mismatching_weights_are_refused_with_a_diagnosis(damage, tmp_path, weights):
     content = bytearray(weights.read_bytes())
     match damage:
         case "cut":
@@ -197,7 +197,7 @@ def test_a_file_that_does_not_belong_is_refused_with_a_diagnosis(damage, tmp_pat
     assert not output.exists()
 
 
-def test_the_command_writes_what_is_asked_for(tmp_path, weights, capsys):
+def test_convert_command_takes_the_onnx_options(tmp_path, weights, capsys):
     (tmp_path / "a.cfg").write_text(f"{SMALL}nms_kind=greedynms\n")
     (tmp_path / "a.names").write_text("a\nb\nc\nd\n")
     output = tmp_path / "a.onnx"

@@ -152,7 +152,7 @@ def test_suppressed_detections_are_those_of_the_decoder(tmp_path):
         {"max_boxes": 0},
     ],
 )
-def test_thresholds_that_mean_nothing_are_refused(options, tmp_path):
+def test_invalid_thresholds_are_refused(options, tmp_path):
     with refused(YolotfError):
         convert(tmp_path / "none.weights", SMALL, tmp_path / "a.onnx", suppress=True, **options)
 

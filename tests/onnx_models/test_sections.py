@@ -63,7 +63,7 @@ def test_every_class_of_section_is_written_or_ends_a_network(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", hand.ALL)
-def test_what_is_kept_goes_in_and_comes_out(name, tmp_path):
+def test_recurrent_states_are_inputs_and_outputs(name, tmp_path):
     network, weights, expected = hand.case(name, tmp_path / "a.weights")
     path = tmp_path / "a.onnx"
     convert(weights, network, path)
@@ -114,7 +114,7 @@ def test_the_graph_has_the_names_of_the_sections_and_nothing_is_left_over(tmp_pa
     assert {tensor.name for tensor in model.graph.initializer} <= taken
 
 
-def test_a_batch_is_one_symbol_in_and_out(tmp_path):
+def test_batch_dimension_has_one_symbol_in_inputs_and_outputs(tmp_path):
     model, _, _ = written(SMALL, tmp_path)
     ends = [*model.graph.input, *model.graph.output]
     firsts = [tensor.type.tensor_type.shape.dim[0].dim_param for tensor in ends]
@@ -124,7 +124,7 @@ def test_a_batch_is_one_symbol_in_and_out(tmp_path):
         assert tensor.type.tensor_type.shape.dim[0].dim_value == 4
 
 
-def test_channels_may_be_last(tmp_path):
+def test_layout_nhwc_puts_channels_last(tmp_path):
     _, path, weights = written(SMALL, tmp_path, layout="NHWC")
     network = parse_cfg(SMALL)
     pictures = pictures_for(network)
@@ -137,7 +137,7 @@ def test_channels_may_be_last(tmp_path):
 
 
 @pytest.mark.parametrize("text", [SMALL, net(32, 64) + conv(8, 3, stride=2) + conv(6)])
-def test_any_size(text, tmp_path):
+def test_any_size_models_run_at_every_size(text, tmp_path):
     model, path, weights = written(text, tmp_path, any_size=True)
     (picture,) = model.graph.input
     dims = [dim.dim_param or dim.dim_value for dim in picture.type.tensor_type.shape.dim]
@@ -183,14 +183,14 @@ def test_two_heads_on_one_section_have_two_outputs(tmp_path):
     assert_close(list(by_onnxruntime(path, pictures).values()), expected)
 
 
-def test_a_section_that_no_graph_has_is_refused_with_its_line(tmp_path):
+def test_unsupported_sections_are_refused_with_their_line(tmp_path):
     text = net(32) + conv(8, 3, dontload=1) + conv(6)
     with refused(UnsupportedSectionError) as error:
         describe(parse_cfg(text))
     assert error.value.line == text.splitlines().index("dontload=1") + 1
 
 
-def test_what_depends_on_the_file_alone_is_computed_once(tmp_path):
+def test_constant_expressions_are_folded(tmp_path):
     """OpenCV and TensorRT want to see numbers where a kernel is."""
     for name in ("xnor", "flipped", "shortcut_per_channel", "local_avgpool"):
         model, _, _ = written(around(SECTIONS[name]), tmp_path)

@@ -129,7 +129,7 @@ def test_unwanted_classes_and_other_classes_are_as_without_a_tree(network):
     assert 0 < len(across.scores) < len(everything.scores)
 
 
-def test_numbers_that_are_none_are_no_detections(network):
+def test_nan_and_infinite_outputs_give_no_detections(network):
     raw = raws(1)
     raw[..., 5:16] = np.nan
     raw[..., 21:] = np.inf
@@ -165,7 +165,7 @@ def test_detectors_and_functions_agree_and_take_their_names_from_the_tree(networ
     assert answer["classes"][0, :count].numpy().tolist() == detections.classes.tolist()
 
 
-def test_another_tree_is_named_with_with_tree(tmp_path):
+def test_with_tree_replaces_the_class_tree(tmp_path):
     (tmp_path / "other.tree").write_text(TREE)
     network = parse_cfg(CFG)
     with pytest.raises(FileNotFoundError) as caught:

@@ -66,7 +66,7 @@ def test_detections_are_those_of_a_loop_over_boxes(name, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_across_classes_and_of_some_classes_it_is_still_the_loop(kind):
+def test_suppression_across_and_within_wanted_classes_matches_a_loop(kind):
     network = network_of(HEADS["yolo"], yolo("nms_kind=greedynms"))
     raws = raw_for(network, batch=2, seed=5)
     decoder = Decoder(network, Suppression(kind, 0.4))
@@ -218,7 +218,7 @@ def test_equal_scores_keep_darknets_order():
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, 3e38, -3e38])
 @pytest.mark.parametrize("kind", KINDS)
-def test_numbers_that_are_none_are_survived(odd, kind):
+def test_nan_outputs_are_decoded_without_failing(odd, kind):
     network = network_of(*HEADS.values())
     raws = raw_for(network, batch=2, seed=6)
     random = np.random.default_rng(7)
@@ -243,7 +243,7 @@ def test_an_infinite_side_is_the_whole_row_or_column(extent):
         np.testing.assert_allclose(detections.boxes, [wanted], rtol=1e-5)
 
 
-def test_classes_exclude_each_other_if_asked_and_may_be_left_out():
+def test_agnostic_suppression_and_unwanted_classes():
     network = network_of(yolo(anchors="9,9", mask="0"), height=32, width=32)
     raw = np.zeros((1, 1, 1, 9), np.float32)
     raw[..., 4:9] = 9, 1, 4, 2, -20
@@ -256,7 +256,7 @@ def test_classes_exclude_each_other_if_asked_and_may_be_left_out():
     assert some.classes.tolist() == [2]
 
 
-def test_raw_heads_are_read_where_they_are_or_refused():
+def test_raw_heads_are_read_in_place_or_refused():
     network = network_of(yolo(), yolo())
     raws = raw_for(network)
     decoder = Decoder(network)
@@ -290,7 +290,7 @@ def test_an_empty_batch_has_no_detections():
     assert Decoder(network)([np.zeros((0, 2, 3, 18), np.float32)], SIZE, np.zeros((0, 2))) == []
 
 
-def test_descriptions_of_heads_that_are_none_are_refused():
+def test_invalid_head_descriptions_are_refused():
     raw, sizes = np.zeros((1, 1, 1, 9), np.float32), np.ones((1, 2), np.int64)
     options = {"score": 0.25, "iou": 0.45, "max_boxes": 3}
     good = [0, 4, 1, 0, 0, 0, 0, 0]
@@ -312,7 +312,7 @@ def test_heads_that_cannot_be_decoded_are_refused_by_name():
 
 
 @pytest.mark.parametrize("softmax", [0, 1])
-def test_a_head_without_classes_finds_nothing_and_fails_nowhere(softmax):
+def test_heads_without_classes_give_no_detections(softmax):
     """get_detection_detections lists classes in a loop, detection_layer.c:305; here over none."""
     network = version_1(classes=0, extra=f"softmax={softmax}")
     (raw,) = raw_for(network, batch=2, seed=1)

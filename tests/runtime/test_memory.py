@@ -42,11 +42,11 @@ HUGE = net(98_304) + conv(32, 3) + conv(3) + maxpool(32_768, 32_768) + conv(18) 
         (net(8) + conv(4) + route(-1) + route(-1, -2) + conv(1), 8 * 8 * (3 + 4 + 1)),
     ],
 )
-def test_what_is_in_memory_at_once_is_counted(text, expected):
+def test_live_floats_counts_the_arrays_alive_at_once(text, expected):
     assert memory_budget.live_floats(parse_cfg(text)) == expected
 
 
-def test_a_network_beyond_the_machine_is_refused_at_every_door(tmp_path, monkeypatch):
+def test_a_network_too_large_for_the_machine_is_refused_everywhere(tmp_path, monkeypatch):
     monkeypatch.setattr(memory_budget, "allowed_bytes", lambda: 6_000_000_000)
     network = parse_cfg(HUGE)
     for door in (yolotf.Detector, build_function):
@@ -58,7 +58,7 @@ def test_a_network_beyond_the_machine_is_refused_at_every_door(tmp_path, monkeyp
         assert isinstance(error.value, MemoryError)
 
 
-def test_a_run_beyond_what_is_left_is_refused(monkeypatch):
+def test_a_run_beyond_the_remaining_memory_is_refused(monkeypatch):
     """The last door: the limit was not known before, or others have what is left."""
     network = parse_cfg(net(8) + conv(4) + conv(2))
     runs = memory_budget.RunMemory.of(network, [(2, 5)])
@@ -72,7 +72,7 @@ def test_a_run_beyond_what_is_left_is_refused(monkeypatch):
     assert (error.value.batch, error.value.needed, error.value.taken) == (2, 4608, 4000)
 
 
-def test_a_run_waits_for_those_that_leave_no_room(monkeypatch):
+def test_a_run_waits_until_others_release_memory(monkeypatch):
     monkeypatch.setattr(memory_budget, "_obtainable", lambda size: size <= 100)
     room = memory_budget._Room()
     assert room.enter(80)
@@ -120,7 +120,7 @@ except yolotf.YolotfError as error:
     messages.said(done.stdout, hide=r"[\d.]+(?= GB)(?<!8\.8)")
 
 
-def test_the_command_says_it_in_one_line(tmp_path, capsys):
+def test_detect_command_reports_missing_memory_in_one_line(tmp_path, capsys):
     (tmp_path / "a.cfg").write_text(HUGE)
     (tmp_path / "a.weights").write_bytes(bytes(40))
     (tmp_path / "a.jpg").write_bytes(b"x")
@@ -131,7 +131,7 @@ def test_the_command_says_it_in_one_line(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_what_tensorflow_finds_no_memory_for_is_said():
+def test_tensorflow_allocation_failures_are_explained():
     tensorflow_library.load()
     ops = Operations()
     x = ops.placeholder([1])
@@ -166,7 +166,7 @@ def test_what_tensorflow_finds_no_memory_for_is_said():
     ],
     ids=["memory", "shapes", "nothing said"],
 )
-def test_tensorflows_words_become_one_line(text, code, tmp_path):
+def test_tensorflow_errors_become_one_line(text, code, tmp_path):
     (tmp_path / "a.cfg").write_text(net(8) + conv(4))
     network = parse_cfg(tmp_path / "a.cfg")
     error = tf_errors.refusal(text, code, network, 2)
@@ -176,7 +176,7 @@ def test_tensorflows_words_become_one_line(text, code, tmp_path):
     assert isinstance(error, OutOfMemoryError if code == "RESOURCE_EXHAUSTED" else TensorFlowError)
 
 
-def test_pythons_tensorflow_is_explained_too():
+def test_errors_of_python_tensorflow_are_explained():
     network = parse_cfg(net(8) + conv(4))
     one_run = tf_errors.explained(network, 1)
     with messages.refused(TensorFlowError, hide=r"(?s)(?<=8x8: ).*") as error, one_run:

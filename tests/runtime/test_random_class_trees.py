@@ -138,7 +138,7 @@ def problems(draw):
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(problems())
-def test_detections_are_those_that_all_probabilities_say(problem):
+def test_detections_match_those_of_all_class_probabilities(problem):
     parents, fixes, raws, decoder, plain, options = problem
     score = options["score_threshold"]
     answers = [answers_of(raw, parents, fix, score) for raw, fix in zip(raws, fixes, strict=True)]
@@ -151,7 +151,7 @@ def test_detections_are_those_that_all_probabilities_say(problem):
 
 
 @pytest.mark.parametrize("score", [0.005, 0.25])
-def test_a_large_tree_is_found_in_everywhere(score, tmp_path):
+def test_large_trees_give_the_same_detections(score, tmp_path):
     random = np.random.default_rng(8)
     parents, fixes = random_parents(300, random), [False, True]
     network, plain = networks_of(parents, fixes, tmp_path)
@@ -190,7 +190,7 @@ def test_a_large_tree_is_found_in_everywhere(score, tmp_path):
         ([], [1]),
     ],
 )
-def test_trees_that_are_none_are_refused_when_they_are_handed_over(parents, groups):
+def test_invalid_trees_are_refused(parents, groups):
     with refused(ValueError):
         _core.ClassTree(parents, groups)
 

@@ -28,7 +28,7 @@ SIDES = st.integers(1, 90)
     letter_box=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-def test_it_is_what_the_operations_compute(picture, size, channels, integers, letter_box, seed):
+def test_resize_matches_tensorflows_operations(picture, size, channels, integers, letter_box, seed):
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 256, (*picture, channels)).astype(np.uint8)
     image = pixels if integers else pixels.astype(np.float32) / 255
@@ -56,7 +56,7 @@ def test_pictures_of_all_kinds_in_one_batch_on_many_threads():
     assert fit([], Shape(4, 5, 3), letter_box=True).shape == (0, 4, 5, 3)
 
 
-def test_what_is_no_picture_is_refused():
+def test_invalid_images_are_refused():
     good = np.zeros((4, 6, 3), np.uint8)
     for bad in (
         good[0],
@@ -87,7 +87,7 @@ def test_what_is_no_picture_is_refused():
     integers=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-def test_resized_as_opencv_does(picture, size, channels, integers, seed):
+def test_resize_matches_opencv(picture, size, channels, integers, seed):
     cv2 = pytest.importorskip("cv2")
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 256, (*picture, channels)).astype(np.uint8)
@@ -118,7 +118,7 @@ def test_a_letter_box_is_filled_as_opencv_would():
 
 
 @pytest.mark.parametrize("threads", [1, 5])
-def test_of_an_images_own_size_nothing_is_lost(threads):
+def test_resizing_to_the_same_size_changes_nothing(threads):
     pixels = np.random.default_rng(1).integers(0, 256, (90, 70, 3)).astype(np.uint8)
     (resized,) = fit([pixels], Shape(90, 70, 3), letter_box=False, resize="opencv", threads=threads)
     np.testing.assert_array_equal(np.rint(resized * 255), pixels)
@@ -127,7 +127,7 @@ def test_of_an_images_own_size_nothing_is_lost(threads):
 @pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(30, 50), (1, 7), (64, 64), (200, 90), (1, 1)])
-def test_resized_as_opencvs_exact_interpolation_to_the_last_bit(size, channels):
+def test_resize_matches_opencvs_exact_interpolation_bit_for_bit(size, channels):
     cv2 = pytest.importorskip("cv2")
     pixels = np.random.default_rng(3).integers(0, 256, (64, 48, channels), np.uint8)
     (resized,) = fit([pixels], Shape(*size, channels), letter_box=False, resize="opencv_exact")

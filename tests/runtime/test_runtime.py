@@ -64,7 +64,7 @@ def test_every_section_computes_what_the_function_does(name, onednn, tmp_path, m
         np.testing.assert_allclose(head, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
-def test_channels_in_parts_are_joined_where_they_are_needed(tmp_path, monkeypatch):
+def test_split_channels_are_joined_where_needed(tmp_path, monkeypatch):
     """Wide convolutions behind everything that takes their blocks as they are, or may not."""
     monkeypatch.setattr(_core, "has_avx512", lambda: True)  # so that there are blocks
     wide = "[convolutional]\nfilters=256\nsize=3\npad=1\nactivation="
@@ -103,7 +103,7 @@ def test_an_operation_of_another_tensorflow_is_tried_first(monkeypatch):
     assert not network.kernels().fused
 
 
-def test_what_tensorflow_refuses_is_said(small_file):
+def test_errors_of_the_graph_builder_are_explained(small_file):
     ops = Operations()
     x = ops.placeholder([1, 2])
     with messages.refused(TensorFlowError, hide=r"(?s)(?<=graph: ).*") as error:
@@ -123,7 +123,7 @@ def test_a_missing_library_is_named(missing, tmp_path):
         tensorflow_library._open_libraries(tmp_path)
 
 
-def test_what_is_no_library_is_named(tmp_path):
+def test_invalid_libraries_are_named(tmp_path):
     for name in (tensorflow_library.FRAMEWORK, tensorflow_library.CC):
         (tmp_path / name).write_bytes(b"no library")
     run(
@@ -142,7 +142,7 @@ def test_what_is_no_library_is_named(tmp_path):
     )
 
 
-def test_libraries_of_something_else_are_named_with_what_they_lack(tmp_path):
+def test_other_libraries_are_named_with_the_missing_symbol(tmp_path):
     some_library = Path(yolotf._core.__file__)
     for name in (tensorflow_library.FRAMEWORK, tensorflow_library.CC):
         (tmp_path / name).write_bytes(some_library.read_bytes())
@@ -163,7 +163,7 @@ def test_libraries_of_something_else_are_named_with_what_they_lack(tmp_path):
     messages.said(done.stdout, hide=r"libtensorflow_cc\S+(?=:)")
 
 
-def test_nothing_is_done_before_the_libraries_are_open():
+def test_calls_before_open_are_refused():
     done = run(
         """
         import numpy as np
@@ -188,7 +188,7 @@ def test_arrays_of_another_byte_order_are_refused():
 
 
 @pytest.mark.slow
-def test_every_network_has_threads_of_its_own(files):
+def test_every_network_has_its_own_threads(files):
     """Each session's pools are as large as was asked for, whatever the first one's are."""
     run(
         """
@@ -282,7 +282,7 @@ def test_tensorflow_may_be_imported_in_the_same_process(when, files):
 
 
 @pytest.mark.slow
-def test_the_same_without_onednn_and_with_threads(files):
+def test_answers_do_not_depend_on_onednn_and_threads(files):
     code = ANSWER + "\n    import json\n    print(json.dumps(answer(int(sys.argv[3]))))"
     answers = [
         run(code, *files, threads, **environment).stdout
@@ -354,7 +354,7 @@ def test_detectors_in_a_process_forked_too_late_are_refused(files):
 
 
 @pytest.mark.slow
-def test_a_forked_child_may_end(files):
+def test_a_forked_child_ends_without_waiting(files):
     """Its sessions' threads are not there: nothing waits for them."""
     run(
         ANSWER
@@ -458,7 +458,7 @@ def test_many_detectors_are_made_at_once(files):
 
 
 @pytest.mark.slow
-def test_who_sets_the_log_level_sees_the_lines(files):
+def test_tensorflows_log_is_shown_when_its_level_is_set(files):
     code = ANSWER + "\n    assert answer()['detections']"
     shown = run(code, *files, TF_CPP_MIN_LOG_LEVEL="0").stderr.encode()
     assert any(map(tensorflow_library._LOG_LINE.match, shown.splitlines())), shown
@@ -515,7 +515,7 @@ def test_a_gpu_takes_the_function(files, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_memory_goes_with_the_last_who_uses_it(small_file):
+def test_memory_is_freed_with_its_last_user(small_file):
     """Sixteen sets of 64 MB, one after the other; a leak would need 1 GB."""
     text = around("[convolutional]\nfilters=262144\nsize=3\nactivation=linear")
     ours = RuntimeNetwork(parse_cfg(text))
@@ -558,7 +558,7 @@ def test_a_refused_file_is_explained(kind, small_file, tmp_path):
     assert detector.weights.path == str(good)
 
 
-def test_detectors_say_what_they_are(files):
+def test_detectors_have_a_repr_and_can_be_copied(files):
     detector = Detector(
         parse_cfg(files[0]), files[1], class_names=list("abcd"), score_threshold=0.2
     )
@@ -575,7 +575,7 @@ def test_detectors_say_what_they_are(files):
         pickle.dumps(detector)
 
 
-def test_letter_box_and_bgr_are_the_callers(files):
+def test_letter_box_and_bgr_can_be_passed(files):
     described = parse_cfg(files[0])
     boxed = parse_cfg(SMALL.replace("channels=3", "channels=3\nletter_box=1", 1))
     image = np.random.default_rng(1).integers(0, 256, (90, 64, 3)).astype(np.uint8)
@@ -589,7 +589,7 @@ def test_letter_box_and_bgr_are_the_callers(files):
     assert turned == plain
 
 
-def test_the_cfgs_warnings_are_pythons(files):
+def test_cfg_warnings_are_python_warnings(files):
     text = SMALL.replace("stride=2\n", "stride=2\nsomething odd\n", 1)
     with messages.warned(UserWarning):
         Detector(parse_cfg(text), files[1])
