@@ -190,7 +190,7 @@ def test_an_endless_file_is_read_no_further_than_its_limit(tmp_path, monkeypatch
     os.truncate(endless, 1 << 40)
     with messages.refused(OSError):
         tree.tree_of(network_with("a.tree"), "a.tree", 3)
-    monkeypatch.setattr(opening, "NAMES_MOST", 4)
+    monkeypatch.setattr(opening, "MAX_NAMES_BYTES", 4)
     endless.write_text(TREE)
     with messages.refused(OSError):
         tree.tree_of(network_with("a.tree"), "a.tree", 3)
@@ -208,7 +208,7 @@ def test_a_file_that_becomes_a_fifo_is_not_waited_for(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", replaced)
     with pytest.raises(opening.NotRegularError):
-        opening.read(path, most=100, what="names")
+        opening.read(path, max_bytes=100, kind="names")
 
 
 # Pixels.

@@ -18,7 +18,7 @@ from support.cfgs import conv, net, yolo
 from yolotf import Detector, parse_cfg
 from yolotf.cli import commands, messages
 from yolotf.errors import YolotfError
-from yolotf.files import atomic, sources
+from yolotf.files import output_target, sources
 
 NETWORK = net(32) + conv(24) + yolo(3)
 FILES = {"cfg": "net.cfg", "weights": "net.weights"}
@@ -163,7 +163,7 @@ def test_python_shows_no_secret_either():
         lambda: parse_cfg(url),
         lambda: Detector("net.cfg", "net.weights", class_names=url),
         lambda: Detector("net.cfg", "net.weights")(url),
-        lambda: atomic.checked_target(url),
+        lambda: output_target.checked_target(url),
     ]
     for call in calls:
         with pytest.raises((YolotfError, OSError)) as caught:

@@ -269,7 +269,7 @@ _KILLED = """
     for module, names in (
         (os, "open close fsync link replace rename unlink mkdir rmdir symlink fchmod fchown"),
         (os, "fstat dup stat scandir"),
-        (atomic, "_exchange _put_back"),
+        (atomic, "_exchange _restore_folder"),
     ):
         for name in names.split():
             setattr(module, name, counted(getattr(module, name)))
@@ -426,7 +426,7 @@ class TestFolder:
             (Path, "rename"),
             (Path, "exists"),
             (atomic, "_exchange"),
-            (atomic, "_step_aside"),
+            (atomic, "_swap_by_renaming"),
             (os, "rename"),
         ):
             monkeypatch.setattr(module, name, interrupted(getattr(module, name)))
@@ -592,7 +592,7 @@ class TestRefusals:
     @pytest.mark.parametrize("before_check", [True, False])
     def test_nor_is_one_that_appears_meanwhile(self, writer, before_check, tmp_path, monkeypatch):
         path = tmp_path / "a.bin"
-        finish = atomic._finish
+        finish = atomic._prepare_to_publish
 
         def appear(*arguments):
             if before_check:
@@ -600,7 +600,7 @@ class TestRefusals:
             finish(*arguments)
             path.write_bytes(OLD)
 
-        monkeypatch.setattr(atomic, "_finish", appear)
+        monkeypatch.setattr(atomic, "_prepare_to_publish", appear)
         with pytest.raises(FileExistsError):
             writer(path, overwrite=False)
         assert (path.read_bytes(), names(tmp_path)) == (OLD, ["a.bin"])

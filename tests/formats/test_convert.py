@@ -460,7 +460,7 @@ def test_a_write_that_fails_half_way_leaves_what_was_there(
 ):
     output = write_old(tmp_path, weights, kind)
     before = contents(tmp_path)
-    monkeypatch.setattr(convert_module, "_check_room", lambda *_: None)
+    monkeypatch.setattr(convert_module, "_check_space", lambda *_: None)
     with full_disk(), pytest.raises(OSError) as error:  # noqa: PT011 - errno below
         convert(weights, DETECTOR, output)
     assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(output))
@@ -751,10 +751,10 @@ def test_successful_convert_shows_no_output_of_tensorflow(files, kind):
     assert lines == ["building ...", "loading ...", "writing ..."]
 
 
-def test_held_back_stderr_is_shown_on_failure(capfd):
-    from yolotf.files.stderr import held_back_stderr
+def test_captured_stderr_is_shown_on_failure(capfd):
+    from yolotf.files.stderr import captured_stderr
 
-    with held_back_stderr():
+    with captured_stderr():
         os.write(2, b"noise\n")
     assert "noise" not in capfd.readouterr().err
 
@@ -762,7 +762,7 @@ def test_held_back_stderr_is_shown_on_failure(capfd):
         os.write(2, b"a clue\n")
         raise ValueError("failed")
 
-    with pytest.raises(ValueError, match="failed"), held_back_stderr():
+    with pytest.raises(ValueError, match="failed"), captured_stderr():
         fail()
     assert "a clue\n" in capfd.readouterr().err
 

@@ -231,7 +231,7 @@ def test_systems_without_memfd_or_proc(lacking, model, expected, monkeypatch):
 
 
 def test_what_is_larger_than_any_weights_is_not_brought_into_memory(model, monkeypatch):
-    monkeypatch.setattr(fetching, "LARGEST", 1000)
+    monkeypatch.setattr(fetching, "MAX_BYTES", 1000)
     with unchanged(model), refused(OSError):
         yolotf.load_darknet_weights(model, io.BytesIO(CONTENT))
 
@@ -314,7 +314,7 @@ class Store:
 @pytest.fixture
 def store(monkeypatch):
     pytest.importorskip("aiohttp")
-    monkeypatch.setattr(fetching, "_RANGE", 1000)
+    monkeypatch.setattr(fetching, "_RANGE_BYTES", 1000)
     served = Store()
     served.files["/a.weights"] = CONTENT
     yield served
@@ -548,7 +548,7 @@ def test_no_more_is_read_of_an_endless_url_than_fits(door, store, model, cfg_fil
     taken = endless(store, url)
     with unchanged(model), refused(OSError) as caught:
         loads(url, model, cfg_file, tmp_path)[door]()
-    assert "does not say how large it is" in str(caught.value)
+    assert "does not state the size" in str(caught.value)
     assert "pass its path" in str(caught.value)
     # What a socket and its readers hold on both sides.
     assert sum(taken) < 32 << 20
@@ -559,7 +559,7 @@ def test_an_endless_url_for_which_no_network_is_known(store, model, monkeypatch)
 
     url = store.url("/a.weights")
     endless(store, url)
-    monkeypatch.setattr(fetching, "LARGEST_KNOWN", 5000)
+    monkeypatch.setattr(fetching, "MAX_UNSTATED_BYTES", 5000)
     for load in (
         lambda: result.inspect(url),
         lambda: yolotf.load_darknet_weights(model, url, by_name=True),
@@ -576,7 +576,7 @@ def test_a_silent_server_is_given_up_after_the_time_limit(door, store, model, cf
     url = store.url("/a.weights")
     silent(store, url, after=700)
     started = time.monotonic()
-    with unchanged(model), refused(OSError, hide=r"\d+(?= bytes came)") as caught:
+    with unchanged(model), refused(OSError, hide=r"\d+(?= bytes in)") as caught:
         loads(url, model, cfg_file, tmp_path, timeout=0.5)[door]()
     assert "longer timeout=, or --timeout" in str(caught.value)
     if "diagnose" not in door:
@@ -610,7 +610,7 @@ def test_commands_have_the_time_limit(command, store, cfg_file, tmp_path, capsys
 def test_a_server_that_drips_is_silent(store, model):
     url = store.url("/a.weights")
     dripping(store, url)
-    with unchanged(model), refused(TimeoutError, hide=r"\d+(?= bytes came)"):
+    with unchanged(model), refused(TimeoutError, hide=r"\d+(?= bytes in)"):
         yolotf.load_darknet_weights(model, url, timeout=0.5)
 
 
@@ -877,7 +877,7 @@ _WARNINGS_OF_LIBRARIES = pytest.mark.filterwarnings(
 class TestS3:
     @pytest.fixture(autouse=True)
     def small_ranges(self, s3, monkeypatch):
-        monkeypatch.setattr(fetching, "_RANGE", 1000)
+        monkeypatch.setattr(fetching, "_RANGE_BYTES", 1000)
         s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=CONTENT)
 
     @pytest.mark.slow

@@ -18,7 +18,7 @@ from yolotf.darknet import stock as networks
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
-from yolotf.files.stderr import held_back_stderr
+from yolotf.files.stderr import captured_stderr
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.runtime.options import ENGINES, PRECISIONS, ServingOptions
 from yolotf.weights.file import WeightsFile
@@ -323,7 +323,7 @@ def temporary_files_near(output: str) -> None:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Mutes TensorFlow's log unless an error occurs, and prints Python warnings as notes."""
-    with held_back_stderr(), warnings.catch_warnings(record=True) as caught:
+    with captured_stderr(), warnings.catch_warnings(record=True) as caught:
         yield
     for warning in caught:
         # Deprecations are for programmers, and come from TensorFlow and Keras themselves.

@@ -10,7 +10,7 @@ from yolotf.cli import arguments
 from yolotf.darknet.network import Network
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import render, result
-from yolotf.files import atomic
+from yolotf.files import output_target
 from yolotf.weights.file import WeightsFile
 
 
@@ -42,7 +42,7 @@ def main(parsed: argparse.Namespace) -> int:
         raise ValueError("check needs --cfg or --model")
     read = [path for path in (parsed.file, parsed.cfg, parsed.model) if path]
     if parsed.html:
-        atomic.checked_target(parsed.html, overwrite=parsed.overwrite, inputs=read)
+        output_target.checked_target(parsed.html, overwrite=parsed.overwrite, inputs=read)
     model = _read_model(parsed.model, trust=parsed.trust_model) if parsed.model else None
     with contextlib.ExitStack() as stack:
         try:

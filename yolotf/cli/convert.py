@@ -12,8 +12,8 @@ from yolotf.cli.arguments import note
 from yolotf.darknet import cfg
 from yolotf.darknet.class_names import stock_names
 from yolotf.darknet.decoding import suppression_of
-from yolotf.files.atomic import checked_target
-from yolotf.files.stderr import held_back_stderr
+from yolotf.files.output_target import checked_target
+from yolotf.files.stderr import captured_stderr
 from yolotf.formats.convert import (
     NAMING,
     check_any_size,
@@ -143,7 +143,7 @@ def main(parsed: argparse.Namespace) -> int:
     names = parsed.names or (stock_names(network) if kind in NAMING else None)
     from yolotf.cli import progress as bars  # imports rich
 
-    with held_back_stderr() as stream, bars.stages(stream) as progress:
+    with captured_stderr() as stream, bars.stages(stream) as progress:
         conversion = convert(
             weights,
             network,

@@ -18,7 +18,7 @@ from yolotf.darknet.class_names import Names
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.darknet.network import Network
 from yolotf.errors import YolotfError
-from yolotf.files import atomic
+from yolotf.files import output_target
 from yolotf.text import plural
 
 if TYPE_CHECKING:
@@ -223,12 +223,12 @@ def _output_folder(parsed: argparse.Namespace, read: Sequence[str]) -> OutputFol
     if parsed.coco_json and not parsed.coco_like:
         written.append(label_files.images_path(parsed.coco_json))
     for path in written:
-        target = atomic.checked_target(path, overwrite=parsed.overwrite, inputs=read)
+        target = output_target.checked_target(path, overwrite=parsed.overwrite, inputs=read)
         if target.parent != Path(folder or ".").resolve() and not target.parent.is_dir():
             raise FileNotFoundError(f"{path.parent}: no such folder; create it first")
     if folder is None:
         return None
-    atomic.check_no_url(folder)
+    output_target.check_no_url(folder)
     return OutputFolder(Path(folder), read, written, overwrite=parsed.overwrite)
 
 

@@ -104,12 +104,12 @@ def _from_file(path: str, *, is_named: bool = False) -> tuple[str, ...]:
         raise YolotfError(
             f"{name}: names are read from files, not from URLs; download it first", path=name
         )
-    raw = opening.read(path, most=opening.NAMES_MOST, what="a file of class names")
+    raw = opening.read(path, max_bytes=opening.MAX_NAMES_BYTES, kind="a file of class names")
     kind = detect.Contents.of(path).kind
     if kind is not None and kind.text == "utf16":
         raise YolotfError(f"{path}: text in UTF-16; save it as UTF-8", path=path)
     if kind is not None and (kind.detected != "text" or kind.text in ("answer", "cfg", "link")):
-        raise YolotfError(f"{path}: no list of class names: {kind.what}", path=path)
+        raise YolotfError(f"{path}: no list of class names: {kind.description}", path=path)
     if kind is None and b"\0" in raw:
         what = "a .weights file" if magic.is_weights(raw[:20]) else "a binary file"
         raise YolotfError(f"{path}: no list of class names: {what}", path=path)

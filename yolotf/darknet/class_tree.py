@@ -58,7 +58,7 @@ def tree_path(network: Network, name: str) -> Path:
             source=network.source,
             path=name,
         )
-    found = opening.beside(network.folder, name)
+    found = opening.find_beside(network.folder, name)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     return found
@@ -98,7 +98,7 @@ def read_tree(path: str | os.PathLike[str]) -> Tree:
     """
     names: list[str] = []
     parents: list[int] = []
-    lines = opening.read_lines(path, most=opening.NAMES_MOST, what="a class tree")
+    lines = opening.read_lines(path, max_bytes=opening.MAX_NAMES_BYTES, kind="a class tree")
     for number, line in enumerate(lines, 1):
         parts = line.split()
         if not parts:

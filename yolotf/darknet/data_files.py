@@ -104,7 +104,7 @@ def _read_options(path: StrPath) -> tuple[dict[str, str], tuple[str, ...]]:
     """Returns the options; the first of each key counts, as in Darknet (option_list.c)."""
     options: dict[str, str] = {}
     notes = []
-    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a data file")
+    lines = opening.read_lines(path, max_bytes=opening.MAX_LIST_BYTES, kind="a data file")
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text[0] in "#;":
@@ -135,7 +135,7 @@ def read_yaml(path: StrPath) -> Mapping[str, Any]:
     import yaml  # imported lazily: keeps `import yolotf` fast
 
     source = os.fspath(path)
-    text = opening.read(path, most=_YAML_MOST, what="a data.yaml")
+    text = opening.read(path, max_bytes=_YAML_MOST, kind="a data.yaml")
     try:
         # BaseLoader yields only strings, lists and mappings: `no` is a name, not False.
         content = yaml.load(text.decode("utf-8-sig"), Loader=yaml.BaseLoader)

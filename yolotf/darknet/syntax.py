@@ -127,7 +127,7 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
     path = Path(source)
     name = path.name
     try:
-        opened = opening.opened(path)
+        opened = opening.open_regular(path)
     except opening.NotRegularError as error:
         raise CfgError(f"{name}: {error.strerror}; pass the path of a cfg", source=name) from None
     with opened as file:
@@ -179,7 +179,7 @@ def _refuse_kind(start: bytes, size: int, name: str) -> None:
         )
     if kind is not None and (kind.detected not in ("text", "empty") or kind.text in _OTHER_TEXTS):
         packed = "unpack it first" if kind.is_packed else _TEXT_WANTED
-        raise refused(kind.what, _FIXES.get(kind.text or kind.detected, packed))
+        raise refused(kind.description, _FIXES.get(kind.text or kind.detected, packed))
     if b"\n" not in start and start.count(b"\r") > 1:
         raise _one_line(name)
 

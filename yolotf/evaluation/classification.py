@@ -91,7 +91,7 @@ def _read_data_file(path: Path) -> LabelledImages:
         )
     classes = _names(path, lookup, labels_name)
     list_file = existing(lookup, list_name)
-    lines = opening.read_lines(list_file, most=opening.LIST_MOST, what="a list of images")
+    lines = opening.read_lines(list_file, max_bytes=opening.MAX_LIST_BYTES, kind="a list of images")
     listed_paths = [line.strip() for line in lines if line.strip()]
     if not listed_paths:
         raise YolotfError(

@@ -45,7 +45,9 @@ def read_instances(path: _Path) -> _Json:
     """
     source = os.fspath(path)
     try:
-        content = json.loads(opening.read(path, most=opening.JSON_MOST, what="a COCO file"))
+        content = json.loads(
+            opening.read(path, max_bytes=opening.MAX_JSON_BYTES, kind="a COCO file")
+        )
     except RecursionError:
         raise _not_instances(source, "it is nested too deeply") from None
     except UnicodeDecodeError:

@@ -40,7 +40,7 @@ def read_result(path: _Path) -> dict[str, Any]:
         YolotfError: it is not such an output.
     """
     try:
-        result = json.loads(opening.read(path, most=opening.LIST_MOST, what="a result"))
+        result = json.loads(opening.read(path, max_bytes=opening.MAX_LIST_BYTES, kind="a result"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise YolotfError(
             f"{os.fspath(path)}: not JSON: {error}; give the output of `yolotf eval --json`",

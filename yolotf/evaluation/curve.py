@@ -12,7 +12,7 @@ import numpy as np
 
 from yolotf.errors import optional_package
 from yolotf.evaluation.darknet_score import Score
-from yolotf.files import atomic
+from yolotf.files import atomic, output_target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] =
     with optional_package("matplotlib", "a plot needs matplotlib", "yolotf[eval]"):
         from matplotlib.figure import Figure  # optional
     figure = Figure(figsize=(7, 5), layout="constrained")
-    atomic.check_no_url(path)
+    output_target.check_no_url(path)
     target = Path(path)
     formats = figure.canvas.get_supported_filetypes()
     if target.suffix[1:].lower() not in formats:
@@ -46,7 +46,7 @@ def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] =
         )
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target.parent}: no such folder; create it first")
-    atomic.checked_target(path, overwrite=overwrite, inputs=inputs)
+    output_target.checked_target(path, overwrite=overwrite, inputs=inputs)
     return figure
 
 

@@ -234,7 +234,7 @@ def existing(lookup: Lookup, name: str, *folders: Path) -> Path:
 
 def _paths_in(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
     """Returns the images of a list; a missing image keeps its path in the list."""
-    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of images")
+    lines = opening.read_lines(path, max_bytes=opening.MAX_LIST_BYTES, kind="a list of images")
     images = []
     for number, line in enumerate(lines, 1):
         if not (name := line.strip()):
@@ -259,7 +259,7 @@ def _paths_in(path: Path, lookup: Lookup, *folders: Path) -> list[Path]:
 
 def _difficult_labels(path: Path, lookup: Lookup, like: Fork) -> list[Path | None]:
     """Returns the label files of Darknet's `difficult` list; their images need not exist."""
-    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a list of images")
+    lines = opening.read_lines(path, max_bytes=opening.MAX_LIST_BYTES, kind="a list of images")
     images = [Path(line.strip()) for line in lines if line.strip()]
     folders = (Path(), *lookup.folders)
     return [

@@ -139,7 +139,7 @@ def read_labels(path: _Path, classes: int | None = None) -> Labels:
     """
     rows: list[list[float]] = []
     polygons = 0
-    lines = opening.read_lines(path, most=opening.LIST_MOST, what="a file of labels")
+    lines = opening.read_lines(path, max_bytes=opening.MAX_LIST_BYTES, kind="a file of labels")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

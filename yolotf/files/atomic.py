@@ -34,114 +34,25 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import BinaryIO
 from urllib.parse import quote, unquote
 
+from yolotf.files.file_attributes import FileAttributes, copy_tree_attributes
+from yolotf.files.output_target import check_unused, checked_target, has_space
 from yolotf.files.sources import StrPath
-from yolotf.files.urls import shown_url, url_of
 
-_KINDS: dict[Callable[[int], bool], str] = {
-    stat.S_ISFIFO: "a FIFO",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISCHR: "a character device",
-    stat.S_ISBLK: "a block device",
-}
-_LONGEST_STEM = 200
+_MAX_STEM_BYTES = 200
 """Bytes of the target's name to use in a temporary name; file names have at most 255 bytes."""
-_NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.ENOSYS}
+_UNNAMED_UNSUPPORTED = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.ENOSYS}
 """Errors of `open` without O_TMPFILE support: older kernels take the flag for O_DIRECTORY."""
-_NO_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+_SYNC_UNSUPPORTED = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 """Errors of `fsync` on file systems where folders need not or cannot be synced."""
 _CHUNK = 8 << 20
-_ABOUT_CONTENT = {"security.ima", "security.evm", "security.capability"}
-_ASIDE = "replaced"
+_OLD_PARTS = "replaced"
 """Holds the old parts of a folder until all new parts are in place."""
-_OR_OVERWRITE = "name another {0}, or pass overwrite=True, or --overwrite"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-
-
-def checked_target(
-    path: StrPath,
-    *,
-    folder: bool = False,
-    overwrite: bool = True,
-    inputs: Iterable[StrPath] = (),
-    parts: Sequence[str] = (),
-) -> Path:
-    """Returns the real path that a write to `path` would replace; call it before any long work.
-
-    Args:
-        path: the output.
-        folder: whether the output is a folder.
-        overwrite: whether an older output may be replaced.
-        inputs: files that the caller reads, which are never replaced, whatever links lead to them.
-        parts: of a folder, the relative paths that the output consists of; if none of them exists,
-            nothing would be replaced.
-
-    Raises:
-        OSError: the write would destroy something other than an older output: a device, a FIFO, a
-            socket, a folder (or, with `folder`, a file), an input; or there is an older output and
-            `overwrite` is False; or `path` is a URL.
-    """
-    check_no_url(path)
-    text = os.fsdecode(path)
-    _check_kind(text, folder)
-    target = Path(os.path.realpath(text))
-    if not folder and is_one_of(target, inputs):
-        raise FileExistsError(errno.EEXIST, "is one of the inputs; name another file", text)
-    if not overwrite:
-        _check_free(target, text, parts if folder else ())
-    return target
-
-
-def check_no_url(path: StrPath) -> None:
-    """Raises OSError for a URL, which would become a folder named `https:`."""
-    url = url_of(path) or url_of(Path(os.fsdecode(path)))  # as it is, or with one slash
-    if url is not None:
-        what = "a URL; output is written to files, so name a file and upload that"
-        raise OSError(errno.EINVAL, what, shown_url(url))
-
-
-def is_one_of(path: StrPath, files: Iterable[StrPath]) -> bool:
-    """Whether `path` leads to one of the files, through any links."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 (of text that pathlib would change)
-    except OSError:
-        return False
-    for file in files:
-        with contextlib.suppress(OSError, ValueError):
-            if os.path.samestat(status, os.stat(file)):  # noqa: PTH116
-                return True
-    return False
-
-
-def _check_free(target: Path, name: str, parts: Sequence[str]) -> None:
-    """Raises OSError if there is an older output."""
-    older = [part for part in parts if os.path.lexists(target / part)]
-    if older:
-        raise FileExistsError(
-            errno.EEXIST, f"holds {older[0]} already; {_OR_OVERWRITE.format('folder')}", name
-        )
-    if not parts and target.exists():
-        raise FileExistsError(errno.EEXIST, f"exists; {_OR_OVERWRITE.format('file')}", name)
-
-
-def _check_kind(text: str, folder: bool) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        mode = os.stat(text).st_mode  # noqa: PTH116 Path would lose a slash at the end
-        for is_kind, kind in _KINDS.items():
-            if is_kind(mode):
-                what = f"is {kind}, which a file in its place would destroy; name another path"
-                raise OSError(errno.EEXIST, what, text)
-        if stat.S_ISDIR(mode) and not folder:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text)
-        if folder and not stat.S_ISDIR(mode):
-            raise FileExistsError(errno.EEXIST, "is a file, not a folder; name another path", text)
-    if not folder and text.endswith(os.sep):
-        raise IsADirectoryError(errno.EISDIR, "the path of a folder, not of a file", text)
 
 
 @contextlib.contextmanager
@@ -159,10 +70,10 @@ def replacing_file(
         OSError: with `path` as the file name; the old file is unchanged.
     """
     target = checked_target(path, overwrite=overwrite, inputs=inputs)
-    with _Naming(path) as naming, _Folder(target, overwrite) as folder:
+    with _TargetInErrors(path) as errors, _Folder(target, overwrite) as folder:
         new = _UnnamedFile.in_folder(folder) or _NamedFile(folder)
         with new, os.fdopen(os.dup(new.descriptor), "wb") as output:
-            with naming.body():
+            with errors.caller():
                 yield output
             output.flush()
             new.publish()
@@ -184,7 +95,9 @@ def replacing_path(
     inputs: Iterable[StrPath] = (),
     size_bytes: int | None = None,
 ) -> Iterator[Path]:
-    """`replacing_file` for libraries that open a path themselves; keeps the extension of `path`.
+    """Like `replacing_file`, for libraries that open a path themselves; yields such a path.
+
+    The path has the extension of `path`.
 
     Args:
         path: the path to replace.
@@ -196,7 +109,7 @@ def replacing_path(
     """
     target = checked_target(path, overwrite=overwrite, inputs=inputs)
     with (
-        _Naming(path) as naming,
+        _TargetInErrors(path) as errors,
         _Folder(target, overwrite) as folder,
         contextlib.ExitStack() as stack,
     ):
@@ -207,8 +120,8 @@ def replacing_path(
             link = links / target.name
             if size_bytes is None:
                 link.symlink_to(new.address)
-            if size_bytes is None or _has_room(link, size_bytes):
-                with naming.body(link):
+            if size_bytes is None or has_space(link, size_bytes):
+                with errors.caller(link):
                     yield link
                 if not link.is_symlink():  # or a library renamed its own file to it
                     with link.open("rb") as written, Path(new.address).open("wb") as output:
@@ -216,7 +129,7 @@ def replacing_path(
                 new.publish()
                 return
         ready = stack.enter_context(_scratch_folder(folder)) / target.name
-        with naming.body(ready):
+        with errors.caller(ready):
             yield ready
         with _NamedFile(folder, ready) as moved:
             moved.publish()
@@ -228,14 +141,6 @@ def _temporary_folder(stack: contextlib.ExitStack) -> Path | None:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotf-")))
     except OSError:
         return None
-
-
-def _has_room(target: Path, size_bytes: int) -> bool:
-    try:
-        check_room(target, size_bytes, target)
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -251,8 +156,8 @@ def replacing_folder(
     Args:
         path: the path to replace.
         parts: the relative paths that the new folder may contain. If the old folder contains
-            anything else, it stays, and only its parts are replaced, one by one. None: the whole
-            folder is replaced.
+            anything else, it stays, and only its parts are replaced, one by one. By default the
+            whole folder is replaced.
         overwrite: False refuses to replace a part.
 
     Raises:
@@ -260,32 +165,32 @@ def replacing_folder(
     """
     target = checked_target(path, folder=True, overwrite=overwrite, parts=parts or ())
     with (
-        _Naming(path) as naming,
+        _TargetInErrors(path) as errors,
         _Folder(target, overwrite) as folder,
         _scratch_folder(folder) as scratch,
     ):
         ready = scratch / "new"
-        with naming.body(ready):
+        with errors.caller(ready):
             yield ready
-        _keep_tree(target, ready)
+        copy_tree_attributes(target, ready)
         for entry in (ready, *ready.rglob("*")):
             if not entry.is_symlink():
                 _sync(entry)
         folder.sync()
         if not overwrite:
-            _check_free(target, os.fsdecode(path), parts or ())
+            check_unused(target, os.fsdecode(path), parts or ())
         if not target.exists():
             ready.rename(target)
-        elif parts is not None and _has_strangers(target, ready, parts):
+        elif parts is not None and _has_other_entries(target, ready, parts):
             _replace_parts(scratch, ready, target, parts)
         elif not _exchange(ready, target):
-            _step_aside(scratch / "old", ready, target)
-        folder.sync_after("folder")
+            _swap_by_renaming(scratch / "old", ready, target)
+        folder.sync_after_rename("folder")
 
 
-def _has_strangers(old: Path, new: Path, parts: Sequence[str]) -> bool:
+def _has_other_entries(old: Path, new: Path, parts: Sequence[str]) -> bool:
     """Whether the folder holds anything but the parts and the folders that contain them."""
-    above = {str(parent) for part in parts for parent in PurePath(part).parents}
+    parents = {str(parent) for part in parts for parent in PurePath(part).parents}
     pending = [old]
     while pending:
         for entry in pending.pop().iterdir():
@@ -294,29 +199,27 @@ def _has_strangers(old: Path, new: Path, parts: Sequence[str]) -> bool:
                 continue
             if entry.is_symlink() or not entry.is_dir():
                 return True
-            if name not in above and not (new / name).is_dir():
+            if name not in parents and not (new / name).is_dir():
                 return True
             pending.append(entry)
     return False
 
 
 def _replace_parts(scratch: Path, ready: Path, target: Path, parts: Sequence[str]) -> None:
-    """Moves the old parts aside and the new ones in; undone on any exception."""
-    blocked = [
-        entry.relative_to(ready)
-        for entry in ready.rglob("*")
-        if entry.is_dir() and os.path.lexists(there := target / entry.relative_to(ready))
-        if not there.is_dir() and str(entry.relative_to(ready)) not in parts
-    ]
-    if blocked:
-        raise NotADirectoryError(errno.ENOTDIR, f"holds {blocked[0]}, which is no folder")
-    aside = scratch / _ASIDE
-    aside.mkdir()
+    """Moves the old parts out of the folder and the new ones in; undone on any exception."""
+    for entry in ready.rglob("*"):
+        name = entry.relative_to(ready)
+        old = target / name
+        blocks = os.path.lexists(old) and not old.is_dir() and str(name) not in parts
+        if entry.is_dir() and blocks:
+            raise NotADirectoryError(errno.ENOTDIR, f"holds {name}, which is not a folder")
+    old_parts = scratch / _OLD_PARTS
+    old_parts.mkdir()
     placed: list[Path] = []
     try:
         for part in parts:
             if os.path.lexists(target / part):
-                (target / part).rename(aside / quote(part, safe=""))
+                (target / part).rename(old_parts / quote(part, safe=""))
         for entry in sorted(ready.rglob("*")):
             part = str(entry.relative_to(ready))
             if part in parts:
@@ -324,11 +227,11 @@ def _replace_parts(scratch: Path, ready: Path, target: Path, parts: Sequence[str
                 entry.rename(target / part)
             elif entry.is_dir() and not entry.is_symlink() and not _is_inside(part, parts):
                 (target / part).mkdir(exist_ok=True)
-        aside.rename(scratch / "done")
+        old_parts.rename(scratch / "done")
     except BaseException:
         for path in placed:
             _remove(path)
-        _parts_back(aside, target)
+        _restore_parts(old_parts, target)
         raise
 
 
@@ -343,48 +246,24 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _parts_back(aside: Path, target: Path) -> None:
+def _restore_parts(old_parts: Path, target: Path) -> None:
     """Undoes an interrupted `_replace_parts`."""
-    if not aside.is_dir():
+    if not old_parts.is_dir():
         return
-    for old in aside.iterdir():
-        place = target / unquote(old.name)
-        _remove(place)
-        old.rename(place)
+    for old in old_parts.iterdir():
+        part = target / unquote(old.name)
+        _remove(part)
+        old.rename(part)
 
 
-def check_room(target: Path, size_bytes: int, name: StrPath) -> None:
-    """Raises OSError if `size_bytes` cannot be written beside `target`.
-
-    HDF5 crashes the process if the disk fills up during a write.
-    """
-    with tempfile.TemporaryFile(dir=target.parent) as file:
-        try:
-            reserve(file.fileno(), size_bytes)
-        except OSError as error:
-            # A file system that cannot reserve space may still have enough.
-            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                reason = os.strerror(error.errno)
-                raise OSError(error.errno, reason, os.fspath(name)) from None
-
-
-def reserve(descriptor: int, size_bytes: int) -> None:
-    """Allocates the disk space at once, so that a full disk shows before anything is written."""
-    try:
-        os.posix_fallocate(descriptor, 0, size_bytes)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on every file system
-            raise
-
-
-class _Naming:
-    """Puts the caller's path into errors about the temporary file; keeps other files' names."""
+class _TargetInErrors:
+    """Names the caller's path in errors about the temporary file; other errors are unchanged."""
 
     def __init__(self, path: StrPath) -> None:
         self._path = os.fsdecode(path)
         self._foreign: OSError | None = None
 
-    def __enter__(self) -> _Naming:
+    def __enter__(self) -> _TargetInErrors:
         return self
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
@@ -392,14 +271,16 @@ class _Naming:
             raise OSError(error.errno, error.strerror, self._path) from error
 
     @contextlib.contextmanager
-    def body(self, own: Path | None = None) -> Iterator[None]:
-        """Wraps the caller's code, which may have been given the path `own`."""
+    def caller(self, temporary: Path | None = None) -> Iterator[None]:
+        """Wraps the caller's code, which may have been given the path `temporary`."""
         try:
             yield
         except OSError as error:
             name = error.filename
-            if name is not None and not (own and os.fsdecode(str(name)).startswith(str(own))):
-                self._foreign = error
+            if name is not None:
+                prefix = None if temporary is None else str(temporary)
+                if prefix is None or not os.fsdecode(str(name)).startswith(prefix):
+                    self._foreign = error
             raise
 
 
@@ -419,35 +300,36 @@ class _Folder:
 
     def __enter__(self) -> _Folder:
         with contextlib.suppress(OSError):
-            self._clear_stale()
+            self._remove_stale_files()
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self.descriptor)
 
     def temporary_name(self) -> str:
+        """Returns a new name for an incomplete output."""
         return f".{self._stem}.{secrets.token_hex(4)}.part"
 
     @property
     def _stem(self) -> str:
-        return os.fsdecode(os.fsencode(self.target.name)[:_LONGEST_STEM])
+        return os.fsdecode(os.fsencode(self.target.name)[:_MAX_STEM_BYTES])
 
-    def _clear_stale(self) -> None:
+    def _remove_stale_files(self) -> None:
         pattern = re.compile(rf"\.{re.escape(self._stem)}\.[0-9a-f]{{8}}\.part", re.DOTALL)
         for path in self.target.parent.iterdir():
             if pattern.fullmatch(path.name):
                 with contextlib.suppress(OSError):
-                    self._clear(path)
+                    self._remove_stale(path)
 
-    def _clear(self, path: Path) -> None:
+    def _remove_stale(self, path: Path) -> None:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # locked: being written
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISDIR(mode):
-                _put_back(path / "old", self.target)
-                _parts_back(path / _ASIDE, self.target)
+                _restore_folder(path / "old", self.target)
+                _restore_parts(path / _OLD_PARTS, self.target)
                 shutil.rmtree(path)
             elif stat.S_ISREG(mode):
                 path.unlink()
@@ -459,16 +341,16 @@ class _Folder:
         try:
             os.fsync(self.descriptor)
         except OSError as error:
-            if error.errno not in _NO_SYNC:
+            if error.errno not in _SYNC_UNSUPPORTED:
                 raise
 
-    def sync_after(self, what: str) -> None:
-        """Syncs after the rename; without it, a power cut may bring the old file back."""
+    def sync_after_rename(self, kind: str) -> None:
+        """Syncs after the rename of a file or folder, or a power cut may bring the old one back."""
         try:
             self.sync()
         except OSError as error:
             reason = (
-                f"the new {what} is in place, but after a power cut the old one may be back: "
+                f"the new {kind} is in place, but after a power cut the old one may be back: "
                 f"the folder it is in cannot be synced: {error.strerror}"
             )
             raise OSError(error.errno, reason) from error
@@ -480,7 +362,7 @@ class _UnnamedFile:
     def __init__(self, folder: _Folder, descriptor: int) -> None:
         self._folder = folder
         self.descriptor = descriptor
-        self._kept = _Attributes.of(folder.target)
+        self._old_attributes = FileAttributes.of(folder.target)
 
     @property
     def address(self) -> str:
@@ -497,11 +379,11 @@ class _UnnamedFile:
             descriptor = os.open(
                 ".",
                 os.O_RDWR | os.O_CLOEXEC | flag,
-                _first_mode(folder.target),
+                _initial_mode(folder.target),
                 dir_fd=folder.descriptor,
             )
         except OSError as error:
-            if error.errno in _NO_UNNAMED:
+            if error.errno in _UNNAMED_UNSUPPORTED:
                 return None
             raise
         new = cls(folder, descriptor)
@@ -519,11 +401,11 @@ class _UnnamedFile:
     def publish(self) -> None:
         """Gives the file its name."""
         folder, name = self._folder, self._folder.target.name
-        _finish(folder, self.descriptor, self._kept)
-        if not folder.overwrite or _Attributes.of(folder.target) is None:
+        _prepare_to_publish(folder, self.descriptor, self._old_attributes)
+        if not folder.overwrite or FileAttributes.of(folder.target) is None:
             try:
                 self._link(name)
-                return folder.sync_after("file")
+                return folder.sync_after_rename("file")
             except FileExistsError:  # created by another process in the meantime
                 if not folder.overwrite:
                     raise
@@ -535,12 +417,12 @@ class _UnnamedFile:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=folder.descriptor)
             raise
-        return folder.sync_after("file")
+        return folder.sync_after_rename("file")
 
     def _link(self, name: str) -> None:
-        here = self._folder.descriptor
+        folder = self._folder.descriptor
         # With dir_fd arguments Python calls linkat, which can follow the link in /proc.
-        os.link(self.address, name, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=True)
+        os.link(self.address, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
 
 
 class _NamedFile:
@@ -549,7 +431,7 @@ class _NamedFile:
     def __init__(self, folder: _Folder, ready: Path | None = None) -> None:
         """Creates a file, or adopts `ready`."""
         self._folder = folder
-        self._kept = _Attributes.of(folder.target)
+        self._old_attributes = FileAttributes.of(folder.target)
         if ready is not None:
             self.path = ready
             self.descriptor = os.open(ready, os.O_RDWR | os.O_CLOEXEC)
@@ -557,7 +439,7 @@ class _NamedFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         while True:
             self.path = folder.target.with_name(folder.temporary_name())
-            self.descriptor = os.open(self.path, flags, _first_mode(folder.target))
+            self.descriptor = os.open(self.path, flags, _initial_mode(folder.target))
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX)
             if os.fstat(self.descriptor).st_nlink:
@@ -572,10 +454,11 @@ class _NamedFile:
         os.close(self.descriptor)
 
     def publish(self) -> None:
-        _finish(self._folder, self.descriptor, self._kept)
+        """Gives the file its final name."""
+        _prepare_to_publish(self._folder, self.descriptor, self._old_attributes)
         if self._folder.overwrite or not _link(self.path, self._folder.target):
             self.path.replace(self._folder.target)
-        self._folder.sync_after("file")
+        self._folder.sync_after_rename("file")
 
 
 def _link(path: Path, target: Path) -> bool:
@@ -593,97 +476,23 @@ def _link(path: Path, target: Path) -> bool:
     return True
 
 
-def _first_mode(target: Path) -> int:
+def _initial_mode(target: Path) -> int:
     """Returns the mode while writing: no more permissive for others than the old file's."""
     return 0o600 if target.exists() else 0o666
 
 
-def _finish(folder: _Folder, descriptor: int, kept: _Attributes | None) -> None:
+def _prepare_to_publish(
+    folder: _Folder, descriptor: int, old_attributes: FileAttributes | None
+) -> None:
     """Does everything that can fail before the old file is replaced."""
     checked_target(folder.target, overwrite=folder.overwrite)
-    kept = _Attributes.of(folder.target) or kept
-    if kept is not None:
-        kept.give(descriptor)
+    attributes = FileAttributes.of(folder.target) or old_attributes
+    if attributes is not None:
+        attributes.apply_to(descriptor)
     os.fsync(descriptor)
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     folder.sync()
-
-
-@dataclass(frozen=True)
-class _Attributes:
-    """Owner, group, mode and extended attributes of a file."""
-
-    owner: int
-    group: int
-    mode: int
-    extended: dict[str, bytes]
-
-    @classmethod
-    def of(cls, path: Path) -> _Attributes | None:
-        """Reads the attributes of a file; returns None if it does not exist."""
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            return None
-        return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), _extended(path))
-
-    def give(self, file: int) -> None:
-        """Applies them to an open file or folder, as far as the process is permitted to."""
-        status = os.fstat(file)
-        if (status.st_uid, status.st_gid) != (self.owner, self.group):
-            try:
-                os.fchown(file, self.owner, self.group)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.fchown(file, -1, self.group)
-        if hasattr(os, "setxattr"):
-            # The folder's default access list may grant more than the old file's.
-            for name in set(_extended(file)) - set(self.extended):
-                with contextlib.suppress(OSError):
-                    os.removexattr(file, name)
-            for name, value in self.extended.items():
-                with contextlib.suppress(OSError):
-                    os.setxattr(file, name, value)
-        status = os.fstat(file)
-        mode = self.mode
-        if status.st_uid != self.owner:
-            mode &= ~stat.S_ISUID
-        if status.st_gid != self.group:
-            mode &= ~stat.S_ISGID
-        with contextlib.suppress(PermissionError):  # file systems without modes
-            os.fchmod(file, mode)
-
-
-def _extended(file: Path | int) -> dict[str, bytes]:
-    """Returns the extended attributes; empty if not supported."""
-    found: dict[str, bytes] = {}
-    if hasattr(os, "listxattr"):
-        with contextlib.suppress(OSError):
-            for name in os.listxattr(file):
-                if name not in _ABOUT_CONTENT:
-                    with contextlib.suppress(OSError):
-                        found[name] = os.getxattr(file, name)
-    return found
-
-
-def _keep_tree(old: Path, new: Path) -> None:
-    """Gives each entry of a new folder its old counterpart's attributes, or the folder's owner."""
-    root = _Attributes.of(old)
-    if root is None:
-        return
-    for path in (new, *new.rglob("*")):
-        if path.is_symlink():
-            continue
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            kept = _Attributes.of(old / path.relative_to(new))
-            if kept is None:
-                mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-                kept = _Attributes(root.owner, root.group, mode, _extended(descriptor))
-            kept.give(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -700,41 +509,47 @@ def _scratch_folder(folder: _Folder) -> Iterator[Path]:
         finally:
             os.close(descriptor)
     finally:
-        _put_back(path / "old", folder.target)
-        _parts_back(path / _ASIDE, folder.target)
+        _restore_folder(path / "old", folder.target)
+        _restore_parts(path / _OLD_PARTS, folder.target)
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _step_aside(old: Path, ready: Path, target: Path) -> None:
+def _swap_by_renaming(old: Path, ready: Path, target: Path) -> None:
+    """Renames the target to `old` and the new folder to the target; undone on any exception."""
     try:
         target.rename(old)
         ready.rename(target)
     except BaseException:
-        _put_back(old, target)
+        _restore_folder(old, target)
         raise
 
 
-def _put_back(old: Path, target: Path) -> None:
-    """Undoes the first half of `_step_aside` if the second half has not happened."""
+def _restore_folder(old: Path, target: Path) -> None:
+    """Undoes the first half of `_swap_by_renaming` if the second half has not happened."""
     if old.exists() and not target.exists():
         old.rename(target)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(new: Path, old: Path) -> bool:
     """Exchanges two names atomically; returns False where that is not supported."""
     if not sys.platform.startswith("linux"):
         return False
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
         return False
-    first, second = os.fsencode(one), os.fsencode(other)
-    done: int = call(_AT_FDCWD, first, _AT_FDCWD, second, ctypes.c_uint(_RENAME_EXCHANGE))
-    if done == 0:
+    status: int = call(
+        _AT_FDCWD,
+        os.fsencode(new),
+        _AT_FDCWD,
+        os.fsencode(old),
+        ctypes.c_uint(_RENAME_EXCHANGE),
+    )
+    if status == 0:
         return True
     number = ctypes.get_errno()
     if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
         return False
-    raise OSError(number, os.strerror(number), os.fspath(other))
+    raise OSError(number, os.strerror(number), os.fspath(old))
 
 
 def _sync(path: Path) -> None:
@@ -742,7 +557,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NO_SYNC:
+        if error.errno not in _SYNC_UNSUPPORTED:
             raise
     finally:
         os.close(descriptor)

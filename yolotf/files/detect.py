@@ -19,7 +19,7 @@ from yolotf.files.sources import StrPath
 from yolotf.text import plural
 
 _SAMPLE = 1 << 20
-_START = 20
+_HEADER_BYTES = 20
 _CHUNK = 1 << 24
 _FIXES = {
     "empty": "download it again",
@@ -46,7 +46,7 @@ class Contents:
     Attributes:
         size_bytes: 0 if not a regular file.
         unreadable: why it cannot be read, or None.
-        detected: `not_weights` as one word, or None if it may be weights.
+        detected: the type in one word, as in a `not_weights` cause; None if it may be weights.
         hint: details of `detected` for the user; may be empty.
         start: the first 20 bytes, or fewer.
         pointer: for `git_lfs_pointer`.
@@ -90,9 +90,9 @@ class Contents:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             return cls(size, unreadable=reason, detected="unreadable")
-        found = magic.kind_of(sample, size=size, end=end, name=name)
-        detected, hint, pointer = found[:3] if found else (None, "", None)
-        return cls(size, None, detected, hint, sample[:_START], pointer, found)
+        file_kind = magic.kind_of(sample, size=size, end=end, name=name)
+        detected, hint, pointer = file_kind[:3] if file_kind else (None, "", None)
+        return cls(size, None, detected, hint, sample[:_HEADER_BYTES], pointer, file_kind)
 
     @property
     def description(self) -> str:
@@ -113,22 +113,24 @@ class Contents:
 def mangled(path: StrPath) -> str | None:
     """Recognises text-mode damage that shows without knowing the network.
 
+    64 KiB of floats are never valid UTF-8 by chance.
+
     Returns:
-        `utf8_replacement`: every byte that is not UTF-8 became EF BF BD; the floats are lost.
-        `cp1252_to_utf8`: each byte was decoded as CP1252 or Latin-1 and encoded as UTF-8.
-        None: neither. 64 KiB of floats are never valid UTF-8 by chance.
+        `utf8_replacement` if every byte that is not UTF-8 became EF BF BD, which loses the floats;
+        `cp1252_to_utf8` if each byte was decoded as CP1252 or Latin-1 and encoded as UTF-8; None
+        for any other file.
     """
     with Path(path).open("rb") as file:
-        piece = file.read(1 << 16)
+        sample = file.read(1 << 16)
         whole = not file.read(1)
-    text = magic.decoded(piece, final=whole)
+    text = magic.decoded(sample, final=whole)
     if text is None:
         return None
-    foreign = sum(character > "\x7f" for character in text)
-    if foreign < 16:
+    non_ascii = sum(character > "\x7f" for character in text)
+    if non_ascii < 16:
         return None
     replaced = text.count("\ufffd")
-    return "utf8_replacement" if replaced >= max(8, foreign // 10) else "cp1252_to_utf8"
+    return "utf8_replacement" if replaced >= max(8, non_ascii // 10) else "cp1252_to_utf8"
 
 
 def newlines(path: StrPath, expected_bytes: int) -> str | None:
@@ -161,8 +163,10 @@ def newlines(path: StrPath, expected_bytes: int) -> str | None:
         return "lf_to_crlf"
     if returns == 0 and feeds >= 64:
         return "cr_to_lf"
-    due, lost = feeds * returns / max(1, size_bytes), expected_bytes - size_bytes
-    if pairs == 0 and due >= 6 and abs(lost - due) <= 3 + 5 * math.sqrt(due):
+    expected_pairs = feeds * returns / max(1, size_bytes)
+    lost_bytes = expected_bytes - size_bytes
+    tolerance = 3 + 5 * math.sqrt(expected_pairs)
+    if pairs == 0 and expected_pairs >= 6 and abs(lost_bytes - expected_pairs) <= tolerance:
         return "crlf_to_lf"
     return None
 
@@ -183,7 +187,7 @@ def _stored(path: StrPath) -> Iterator[bytes]:
 
 def extents(path: StrPath) -> list[tuple[int, int]]:
     """Returns (start, end) of the allocated extents of a file; the holes between read as zeros."""
-    found = []
+    allocated = []
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         offset = 0
@@ -193,7 +197,7 @@ def extents(path: StrPath) -> list[tuple[int, int]]:
                 offset = os.lseek(file.fileno(), start, os.SEEK_HOLE)
             except OSError as error:
                 if error.errno != errno.ENXIO:  # ENXIO: only a hole follows
-                    found.append((offset, size))
+                    allocated.append((offset, size))
                 break
-            found.append((start, offset))
-    return found
+            allocated.append((start, offset))
+    return allocated

@@ -1,8 +1,7 @@
 """Downloads a URL into memory through fsspec: all of it and of one version, or an error.
 
 Stores that support it are asked for several ranges in parallel. A slow download continues as long
-as data arrives; a server that falls silent is given up after a timeout, and one that sends more
-than requested is cut off.
+as data arrives; it fails if the server is silent for the timeout or sends more than was requested.
 """
 
 from __future__ import annotations
@@ -25,32 +24,33 @@ from yolotf.files.urls import redacted, shown_url
 from yolotf.progress import Progress, ignore
 from yolotf.text import plural
 
-Came = Callable[[int], None]
+OnBytes = Callable[[int], None]
 """Called with the number of bytes received; negative if they must be sent again."""
 
 EXTRA = "remote"
 """The extra in `pip install yolotf[...]` that installs the library."""
-LARGEST = 1 << 33
+MAX_BYTES = 1 << 33
 """Maximum bytes to download into memory."""
-LARGEST_KNOWN = 1 << 30
-"""More bytes than any public file has: the largest has about 800 MB. A wrong file that is smaller
-is downloaded, to identify it."""
+MAX_UNSTATED_BYTES = 1 << 30
+"""Maximum bytes to download if the server does not state the size. The largest public .weights file
+has about 800 MB; a wrong file that is smaller is downloaded, to identify it."""
 TIMEOUT = 60.0
-"""Seconds without data after which a server is given up."""
+"""Seconds without data after which a download fails."""
 
 _STAGE = "downloading"
-_RANGE = 8 << 20
+_RANGE_BYTES = 8 << 20
 """Bytes per request."""
-_AT_ONCE = 8
-_CHUNK = 1 << 20
+_MAX_REQUESTS = 8
+"""The most requests at a time."""
+_CHUNK_BYTES = 1 << 20
 _ATTEMPTS = 3
-_SLOWEST = 1 << 10
+_MIN_BYTES_PER_SECOND = 1 << 10
 """Bytes per second; a slower server counts as silent."""
-_OTHER_VERSION = 412
+_PRECONDITION_FAILED = 412
 """HTTP status if a condition such as If-Match does not hold."""
-_PARTIAL = 206
+_PARTIAL_CONTENT = 206
 """HTTP status of a response with the requested range."""
-_VERSION = (
+_VERSION_KEYS = (
     *("ETag", "etag", "md5Hash", "generation", "version", "blob_id"),
     *("LastModified", "Last-Modified", "last_modified", "mtime", "created", "modified"),
 )
@@ -62,16 +62,16 @@ class Limits:
     """Limits of a download.
 
     Attributes:
-        most_bytes: maximum size if the source states its size.
-        most_unsaid_bytes: maximum size if it does not.
-        timeout: seconds without data after which to give up; None: no limit.
-        most_of: what is at most `most_unsaid_bytes` large, for errors.
+        max_bytes: maximum size if the source states its size.
+        max_unstated_bytes: maximum size if it does not.
+        timeout: seconds without data after which to give up; None for no limit.
+        limit_source: the file that has `max_unstated_bytes` bytes at most, for errors.
     """
 
-    most_bytes: int = LARGEST
-    most_unsaid_bytes: int = LARGEST_KNOWN
+    max_bytes: int = MAX_BYTES
+    max_unstated_bytes: int = MAX_UNSTATED_BYTES
     timeout: float | None = TIMEOUT
-    most_of: str = "any known .weights file"
+    limit_source: str = "any known .weights file"
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not (0 < self.timeout < math.inf):
@@ -85,8 +85,8 @@ class Limits:
         network's file, which is downloaded to identify it.
         """
         if size_bytes is None:
-            return cls(LARGEST, LARGEST_KNOWN, timeout)
-        return cls(max(size_bytes, LARGEST_KNOWN), size_bytes, timeout, "the network's file")
+            return cls(MAX_BYTES, MAX_UNSTATED_BYTES, timeout)
+        return cls(max(size_bytes, MAX_UNSTATED_BYTES), size_bytes, timeout, "the network's file")
 
 
 class _Memory(Protocol):
@@ -117,19 +117,19 @@ def fetch(url: str, memory: _Memory, progress: Progress, limits: Limits) -> None
     except _RefusedError as error:
         refused = OSError(error.errno, error.strerror, shown_url(url))
     except Exception as error:
-        refused = _worded_error(error, url)
+        refused = _translated_error(error, url)
     raise refused
 
 
-def read(url: str, *, most_bytes: int, timeout: float | None = TIMEOUT) -> bytes:
-    """Returns the content of a URL, of at most `most_bytes` bytes.
+def read(url: str, *, max_bytes: int, timeout: float | None = TIMEOUT) -> bytes:
+    """Returns the content of a URL, of at most `max_bytes` bytes.
 
     Raises:
         OSError, FileChangedError, MissingPackageError: see `fetch`.
     """
     content = _Buffer()
-    what = "a file that is read here"
-    fetch(url, content, ignore, Limits(most_bytes, most_bytes, timeout, what))
+    limits = Limits(max_bytes, max_bytes, timeout, "the largest file that can be read")
+    fetch(url, content, ignore, limits)
     return bytes(content.bytes)
 
 
@@ -166,26 +166,26 @@ class _Fetch:
         if before.get("type") == "directory":
             raise _RefusedError(errno.EISDIR, os.strerror(errno.EISDIR))
         size = before.get("size")
-        if size is not None and size > self._limits.most_bytes:
+        if size is not None and size > self._limits.max_bytes:
             raise _RefusedError(
-                errno.EFBIG, f"{size:,} bytes, at most {self._limits.most_bytes:,} are read"
+                errno.EFBIG, f"{size:,} bytes, at most {self._limits.max_bytes:,} are read"
             )
         self._progress(_STAGE, 0, size or 0)
         if size and self._system.async_impl and before.get("partial", True):
-            self._by_ranges(size, self._only_if(before))
+            self._download_ranges(size, self._version_condition(before))
         else:
-            self._as_stream(size)
+            self._download_stream(size)
         with contextlib.suppress(Exception):
             self._system.invalidate_cache(self._path)
         self._check_version(before, self._info())
 
     def _info(self) -> dict[str, Any]:
-        answers: list[dict[str, Any]] = []
-        self._attend([lambda came: answers.append(self._system.info(self._path))])
-        return answers[0]
+        infos: list[dict[str, Any]] = []
+        self._run_tasks([lambda on_bytes: infos.append(self._system.info(self._path))])
+        return infos[0]
 
     def _check_version(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        for key in ("size", *_VERSION):
+        for key in ("size", *_VERSION_KEYS):
             if key in before and key in after and before[key] != after[key]:
                 raise errors.FileChangedError(
                     f"{self._name}: replaced while it was read: {key} was {before[key]}, is "
@@ -195,7 +195,7 @@ class _Fetch:
                     found=after[key],
                 )
 
-    def _only_if(self, before: dict[str, Any]) -> dict[str, str]:
+    def _version_condition(self, before: dict[str, Any]) -> dict[str, str]:
         """Returns the header that makes an HTTP server refuse ranges of another version.
 
         See RFC 9110, 13.1.1. Weak tags (W/) never match there; other stores have no conditions.
@@ -205,63 +205,64 @@ class _Fetch:
             return {}
         return {"If-Match": tag}
 
-    def _by_ranges(self, size: int, conditions: dict[str, str]) -> None:
+    def _download_ranges(self, size: int, conditions: dict[str, str]) -> None:
         done = 0
 
-        def came(count: int) -> None:
+        def on_bytes(count: int) -> None:
             nonlocal done
             done += count
             self._progress(_STAGE, done, size)
 
-        def part(start: int, came: Came) -> None:
-            end = min(start + _RANGE, size)
-            _retried(lambda: self._range(start, end, size, conditions, came))
+        def download(start: int, on_bytes: OnBytes) -> None:
+            end = min(start + _RANGE_BYTES, size)
+            _retried(lambda: self._download_range(start, end, size, conditions, on_bytes))
 
-        # Measures one range alone: on a slow network, too many parallel ranges gain nothing, and
+        # Times the first range alone: on a slow network, too many parallel ranges gain nothing, and
         # none would finish within the time limit.
         started = time.monotonic()
-        self._attend([lambda came: part(0, came)], came)
+        self._run_tasks([lambda on_bytes: download(0, on_bytes)], on_bytes)
         seconds = time.monotonic() - started
         starts: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for start in range(done, size, _RANGE):
+        for start in range(done, size, _RANGE_BYTES):
             starts.put(start)
 
-        def work(came: Came) -> None:
+        def work(on_bytes: OnBytes) -> None:
             with contextlib.suppress(queue.Empty):
                 while True:
-                    part(starts.get_nowait(), came)
+                    download(starts.get_nowait(), on_bytes)
 
-        at_once = min(_AT_ONCE, starts.qsize())
+        threads = min(_MAX_REQUESTS, starts.qsize())
         if self._limits.timeout is not None and seconds > 0:
-            at_once = min(at_once, max(1, int(self._limits.timeout / 2 / seconds)))
-        self._attend([work] * at_once, came)
+            threads = min(threads, max(1, int(self._limits.timeout / 2 / seconds)))
+        self._run_tasks([work] * threads, on_bytes)
 
-    def _range(
-        self, start: int, end: int, size: int, conditions: dict[str, str], came: Came
+    def _download_range(
+        self, start: int, end: int, size: int, conditions: dict[str, str], on_bytes: OnBytes
     ) -> None:
         done = 0
         try:
-            for content in self._pieces(start, end, conditions):
+            for content in self._range_chunks(start, end, conditions):
                 if start + done + len(content) > (size if start == 0 else end):
                     raise _RefusedError(
-                        errno.EIO, f"more bytes came than the {end - start:,} that were asked for"
+                        errno.EIO,
+                        f"the server sent more than the {end - start:,} bytes that were requested",
                     )
                 self._memory.write_at(start + done, content)
                 done += len(content)
-                came(len(content))
+                on_bytes(len(content))
         except BaseException:
-            came(-done)
+            on_bytes(-done)
             raise
         whole = start == 0 and done == size  # the server ignores ranges
         if done != end - start and not whole:
-            came(-done)
+            on_bytes(-done)
             raise _RefusedError(
                 errno.EIO,
-                f"{done} bytes came for {start}..{end} of {size}; the connection broke, or "
+                f"received {done} bytes for {start}..{end} of {size}; the connection broke, or "
                 "the file was replaced",
             )
 
-    def _pieces(self, start: int, end: int, conditions: dict[str, str]) -> Iterable[Any]:
+    def _range_chunks(self, start: int, end: int, conditions: dict[str, str]) -> Iterable[Any]:
         if not self._is_http:
             yield self._system.cat_file(self._path, start=start, end=end)
             return
@@ -270,15 +271,15 @@ class _Fetch:
             **conditions,
             "Range": f"bytes={start}-{end - 1}",
         }
-        with self._opened(headers=headers) as file:
-            if start and file.r.status != _PARTIAL:
+        with self._open_stream(headers=headers) as file:
+            if start and file.r.status != _PARTIAL_CONTENT:
                 raise _RefusedError(
                     errno.EIO, f"the server answered {file.r.status} to a request for a range"
                 )
-            while content := file.read(_CHUNK):
+            while content := file.read(_CHUNK_BYTES):
                 yield content
 
-    def _opened(self, **arguments: Any) -> Any:
+    def _open_stream(self, **arguments: Any) -> Any:
         """Opens the object as a stream that caches nothing."""
         if self._is_http:
             import aiohttp  # needed by fsspec for HTTP
@@ -292,53 +293,54 @@ class _Fetch:
             )
         return self._system.open(self._path, "rb", block_size=0, **arguments)
 
-    def _as_stream(self, size: int | None) -> None:
+    def _download_stream(self, size: int | None) -> None:
         done = 0
-        most = self._limits.most_unsaid_bytes if size is None else size
+        max_bytes = self._limits.max_unstated_bytes if size is None else size
 
-        def came(count: int) -> None:
+        def on_bytes(count: int) -> None:
             self._progress(_STAGE, done, max(size or 0, done))
 
-        def work(came: Came) -> None:
+        def work(on_bytes: OnBytes) -> None:
             nonlocal done
-            file = self._system.open(self._path, "rb") if size else self._opened()
+            file = self._system.open(self._path, "rb") if size else self._open_stream()
             with file:
-                while content := file.read(_CHUNK):
-                    if done + len(content) > most:
+                while content := file.read(_CHUNK_BYTES):
+                    if done + len(content) > max_bytes:
                         raise _RefusedError(
                             errno.EFBIG,
-                            "does not say how large it is, and has more than the "
-                            f"{most:,} bytes of {self._limits.most_of}; no more of it was read: "
-                            "download it, and pass its path",
+                            "the server does not state the size of the file, which has more than "
+                            f"the {max_bytes:,} bytes of {self._limits.limit_source}; download it, "
+                            "and pass its path",
                         )
                     self._memory.write_at(done, content)
                     done += len(content)
-                    came(len(content))
+                    on_bytes(len(content))
 
-        self._attend([work], came)
+        self._run_tasks([work], on_bytes)
         if size is not None and done != size:
             raise _RefusedError(
-                errno.EIO, f"{done} bytes came of {size}; the connection broke, or it was replaced"
+                errno.EIO,
+                f"received {done} of {size} bytes; the connection broke, or the file was replaced",
             )
 
-    def _attend(
-        self, tasks: Iterable[Callable[[Came], None]], came: Came = lambda count: None
+    def _run_tasks(
+        self, tasks: Iterable[Callable[[OnBytes], None]], on_bytes: OnBytes = lambda count: None
     ) -> None:
-        """Runs tasks in threads, and `came` in this thread, until all have finished.
+        """Runs tasks in threads, and `on_bytes` in this thread, until all have finished.
 
         Raises the exception of a task, or an error if too little data arrives.
         """
         events: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
         stopped = threading.Event()
 
-        def tell(count: int) -> None:
+        def report(count: int) -> None:
             if stopped.is_set():
                 raise InterruptedError
             events.put(count)
 
-        def run(task: Callable[[Came], None]) -> None:
+        def run(task: Callable[[OnBytes], None]) -> None:
             try:
-                task(tell)
+                task(report)
                 events.put(None)
             except BaseException as error:
                 events.put(error)
@@ -349,45 +351,45 @@ class _Fetch:
             threading.Thread(target=run, args=(task,), name="yolotf-fetch", daemon=True).start()
             running += 1
         timeout = self._limits.timeout
-        since, bytes_since = time.monotonic(), 0
+        interval_start, received = time.monotonic(), 0
         try:
             while running:
                 try:
                     event = events.get(timeout=timeout)
                 except queue.Empty:
-                    raise self._stalled(bytes_since) from None
+                    raise self._stalled(received) from None
                 if isinstance(event, BaseException):
                     raise event
                 if event is None:
                     running -= 1
                     continue
-                bytes_since += event
-                waited = time.monotonic() - since
-                if timeout is not None and waited > timeout:
-                    if bytes_since < _SLOWEST * waited:
-                        raise self._stalled(bytes_since)
-                    since, bytes_since = time.monotonic(), 0
-                came(event)
+                received += event
+                seconds = time.monotonic() - interval_start
+                if timeout is not None and seconds > timeout:
+                    if received < _MIN_BYTES_PER_SECOND * seconds:
+                        raise self._stalled(received)
+                    interval_start, received = time.monotonic(), 0
+                on_bytes(event)
         finally:
             stopped.set()
 
     def _stalled(self, count: int) -> OSError:
-        came = f"no more than {plural(count, 'byte')}" if count > 0 else "nothing"
+        received = f"no more than {plural(count, 'byte')}" if count > 0 else "nothing"
         return _RefusedError(
             errno.ETIMEDOUT,
-            f"{came} came in {self._limits.timeout:g} seconds; try it again, or with a longer "
+            f"received {received} in {self._limits.timeout:g} seconds; try again, or with a longer "
             "timeout=, or --timeout",
         )
 
 
 def _retried(fetch_part: Callable[[], None], attempts: int = _ATTEMPTS) -> None:
-    """Retries after a broken connection."""
+    """Calls `fetch_part`, and again after a broken connection."""
     try:
         return fetch_part()
     except InterruptedError:
         raise
     except Exception as error:
-        if attempts == 1 or _status(error) == _OTHER_VERSION:
+        if attempts == 1 or _status(error) == _PRECONDITION_FAILED:
             raise
     return _retried(fetch_part, attempts - 1)
 
@@ -400,10 +402,10 @@ def _fsspec(url: str) -> Any:
     return fsspec
 
 
-def _worded_error(error: Exception, url: str) -> Exception:
+def _translated_error(error: Exception, url: str) -> Exception:
     name = shown_url(url)
     reason = _without_secrets(str(error), url) or type(error).__name__
-    if _status(error) == _OTHER_VERSION:
+    if _status(error) == _PRECONDITION_FAILED:
         return errors.FileChangedError(
             f"{name}: replaced while it was read: the server has another version by now; load it "
             "again",
@@ -420,8 +422,8 @@ def _worded_error(error: Exception, url: str) -> Exception:
     if isinstance(error, PermissionError):
         return PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
     if isinstance(error, OSError):
-        said = _without_secrets(error.strerror or "", url) or reason
-        return OSError(error.errno or errno.EIO, said, name)
+        message = _without_secrets(error.strerror or "", url) or reason
+        return OSError(error.errno or errno.EIO, message, name)
     if isinstance(error, ValueError):
         # Unknown protocol or invalid URL.
         return errors.YolotfError(f"{name}: {reason}", path=name)
@@ -429,9 +431,9 @@ def _worded_error(error: Exception, url: str) -> Exception:
     return _http_error(error, url) or OSError(errno.EIO, f"cannot be read: {reason}", name)
 
 
-def _without_secrets(said: str, url: str) -> str:
+def _without_secrets(message: str, url: str) -> str:
     """Returns a library's message as one line; empty if it contains hidden parts of the URL."""
-    text = redacted(" ".join(said.split()))
+    text = redacted(" ".join(message.split()))
     shown = shown_url(url)
     parts = [part for part in re.split(r"[/?#@&=:;,+]", url) if len(part) > 3]
     hidden = (word for part in parts for word in (part, unquote(part)) if word not in shown)

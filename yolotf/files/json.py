@@ -16,8 +16,9 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def _finite(value: Any) -> Any:
+    """Replaces NaN and infinity by None, at any depth."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _finite(member) for key, member in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
+        return [_finite(member) for member in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

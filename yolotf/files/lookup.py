@@ -21,9 +21,9 @@ class Lookup:
         """`source` is the file that contains the names."""
         self._source = source
         self._base = source.absolute().parent
-        self._left_out: dict[str, list[tuple[str, Path]]] = {}
-        self._elsewhere: list[tuple[str, Path]] = []
-        self._backslashes: list[tuple[str, Path]] = []
+        self._without_prefix: dict[str, list[tuple[str, Path]]] = {}
+        self._ambiguous: list[tuple[str, Path]] = []
+        self._with_backslashes: list[tuple[str, Path]] = []
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -40,56 +40,55 @@ class Lookup:
         path = Path(name)
         if path.is_absolute() and path.exists():
             return path
-        found = self._found(path, folders)
-        if found is None and "\\" in name:
-            found = self._found(Path(name.replace("\\", "/")), folders)
-            if found is not None:
-                self._backslashes.append((name, found))
-        return found
+        place = self._search(path, folders)
+        if place is None and "\\" in name:
+            place = self._search(Path(name.replace("\\", "/")), folders)
+            if place is not None:
+                self._with_backslashes.append((name, place))
+        return place
 
     def notes(self) -> Iterator[str]:
-        """Yields sentences on files that were not where their names say."""
-        for prefix, found in self._left_out.items():
-            name, place = found[0]
+        """Yields a sentence for each way in which files were not where their names say."""
+        for prefix, paths in self._without_prefix.items():
+            name, place = paths[0]
             yield (
-                f"{self._source}: `{prefix}/` was left out of {plural(len(found), 'path')}: "
+                f"{self._source}: `{prefix}/` was left out of {plural(len(paths), 'path')}: "
                 f"{name} is {place}"
             )
-        if self._elsewhere:
-            name, place = self._elsewhere[0]
-            more = len(self._elsewhere) - 1
-            others = f", and {plural(more, 'other')} likewise" if more else ""
+        if self._ambiguous:
+            name, place = self._ambiguous[0]
+            others = len(self._ambiguous) - 1
+            suffix = f"; the same for {plural(others, 'other')}" if others else ""
             yield (
-                f"{self._source}: {name} is there twice; {place} is taken, not the one of the "
-                f"working folder{others}"
+                f"{self._source}: {name} exists twice; {place} is used, not the file in the "
+                f"working folder{suffix}"
             )
-        if self._backslashes:
-            name, place = self._backslashes[0]
-            yield (
-                f"{self._source}: {plural(len(self._backslashes), 'path')} with backslashes, as "
-                f"on Windows: {name} is {place}"
-            )
+        if self._with_backslashes:
+            name, place = self._with_backslashes[0]
+            count = plural(len(self._with_backslashes), "path")
+            yield f"{self._source}: {count} with backslashes, as on Windows: {name} is {place}"
 
-    def _found(self, path: Path, folders: Sequence[Path]) -> Path | None:
-        here = None if path.is_absolute() or not path.exists() else path
-        for start, place in self._places(path, folders):
+    def _search(self, path: Path, folders: Sequence[Path]) -> Path | None:
+        """Searches all places for a path, and records a place that the name does not say."""
+        in_working_folder = None if path.is_absolute() or not path.exists() else path
+        for start, place in self._candidates(path, folders):
             if not place.exists():
                 continue
-            if here is not None and here.samefile(place):
-                return here
-            if here is not None:
-                self._elsewhere.append((str(path), place))
+            if in_working_folder is not None and in_working_folder.samefile(place):
+                return in_working_folder
+            if in_working_folder is not None:
+                self._ambiguous.append((str(path), place))
             elif start:
                 prefix = "/".join(path.parts[:start]).replace("//", "/")
-                self._left_out.setdefault(prefix, []).append((str(path), place))
+                self._without_prefix.setdefault(prefix, []).append((str(path), place))
             return place
-        if here is not None or path.is_absolute():
-            return here
-        above = (folder / path for folder in self._base.parents)
-        return next((place for place in above if place.exists()), None)
+        if in_working_folder is not None or path.is_absolute():
+            return in_working_folder
+        in_parents = (folder / path for folder in self._base.parents)
+        return next((place for place in in_parents if place.exists()), None)
 
-    def _places(self, path: Path, folders: Sequence[Path]) -> Iterator[tuple[int, Path]]:
-        """Yields (number of leading folders left out, the path without them)."""
+    def _candidates(self, path: Path, folders: Sequence[Path]) -> Iterator[tuple[int, Path]]:
+        """Yields (number of leading folders dropped, a path without them)."""
         bases = tuple(dict.fromkeys((*(folder.absolute() for folder in folders), self._base)))
         first = 1 if path.is_absolute() else 0
         for start in range(first, max(len(path.parts), 1)):

@@ -1,4 +1,4 @@
-"""Identifies bytes by magic numbers, for everything that is read: cfgs, names, weights, images.
+"""Identifies files by magic numbers: cfgs, class names, weights, images and what replaces them.
 
 A format is recognised by its first bytes, a few by their last ones. Unrecognised bytes may be a
 `.weights` file, which has no magic number.
@@ -75,7 +75,7 @@ class Kind(NamedTuple):
     text: str = ""
 
     @property
-    def what(self) -> str:
+    def description(self) -> str:
         """A short description: `a tar archive`, `a web page`."""
         if self.detected == "binary":
             return self.hint.split(";")[0] or "a binary file"
@@ -90,7 +90,7 @@ class Kind(NamedTuple):
         return self.detected in _PACKED or packed
 
     @property
-    def is_picture(self) -> bool:
+    def is_image(self) -> bool:
         """Whether it is a PNG, JPEG or GIF."""
         return self.detected == "binary" and self.hint.endswith(" image")
 
@@ -168,7 +168,7 @@ def _model_or_archive(sample: bytes) -> str:
 
 
 def _is_utf16(sample: bytes) -> bool:
-    """Whether it is UTF-16: a byte order mark, or a zero in every second byte."""
+    """Whether `sample` is UTF-16: it has a byte order mark, or every second byte is zero."""
     if sample[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         start = sample[:64]
         halves = start[::2], start[1::2]
@@ -187,12 +187,12 @@ def _is_utf16(sample: bytes) -> bool:
 def _pointer(sample: bytes) -> Pointer:
     oid = re.search(rb"^oid sha256:([0-9a-f]{64})\s*$", sample, re.MULTILINE)
     size = re.search(rb"^size (\d{1,18})\s*$", sample, re.MULTILINE)
-    return Pointer(oid.group(1).decode() if oid else None, int(size.group(1)) if size else None)
+    return Pointer(oid[1].decode() if oid else None, int(size[1]) if size else None)
 
 
 def _title(sample: bytes) -> str:
-    found = re.search(rb"<title[^>]*>([^<]{1,200})", sample, re.IGNORECASE)
-    return f"titled {_shown(found.group(1))}" if found else ""
+    title = re.search(rb"<title[^>]*>([^<]{1,200})", sample, re.IGNORECASE)
+    return f"titled {_shown(title[1])}" if title else ""
 
 
 def _text(sample: bytes) -> Kind:
@@ -223,12 +223,12 @@ _QUOTE = re.compile(
 
 
 def without_quotes(message: str) -> str:
-    """Returns an error's message without the words of a file that a `Kind`'s hint quotes."""
+    """Returns an error's message without the text that a `Kind`'s hint quotes from a file."""
     return _QUOTE.sub("", message)
 
 
 def is_text(sample: bytes, *, whole: bool) -> bool:
-    """Whether it is UTF-8 without control characters; `whole`: nothing follows `sample`."""
+    """Whether `sample` is UTF-8 without control characters; `whole` if it is the whole file."""
     piece = sample[: 1 << 16]
     if any(byte < 32 and byte not in _TEXT_CONTROLS for byte in piece) or 127 in piece:
         return False

@@ -1,4 +1,4 @@
-"""The one way to open a file whose name comes from elsewhere: a cfg, a list, names, an image.
+"""Opens every file whose name comes from outside: a cfg, a list, class names, an image.
 
 Only regular files of a bounded size are opened, and opening never blocks: opening a FIFO without a
 writer would hang, a device never ends, and opening some devices has side effects.
@@ -16,11 +16,11 @@ from yolotf.files.urls import shown_url, url_of
 
 StrPath = Union[str, "os.PathLike[str]"]
 
-NAMES_MOST = 16 << 20
+MAX_NAMES_BYTES = 16 << 20
 """Maximum bytes of a file of class names or a class tree; 9,418 classes take 200 kB."""
-LIST_MOST = 1 << 30
+MAX_LIST_BYTES = 1 << 30
 """Maximum bytes of a list of images, a label file or a data file."""
-JSON_MOST = 4 << 30
+MAX_JSON_BYTES = 4 << 30
 """Maximum bytes of a COCO file; the largest public one has 2 GB."""
 
 _KINDS = (
@@ -39,7 +39,7 @@ class NotRegularError(OSError):
         self.kind = kind
 
 
-def opened(path: StrPath) -> BinaryIO:
+def open_regular(path: StrPath) -> BinaryIO:
     """Opens a regular file for reading.
 
     Raises:
@@ -63,40 +63,41 @@ def opened(path: StrPath) -> BinaryIO:
 
 
 def check_regular(path: StrPath) -> None:
-    """Raises as `opened` does, for libraries that open the path themselves."""
-    opened(path).close()
+    """Raises as `open_regular` does, for libraries that open the path themselves."""
+    open_regular(path).close()
 
 
-def read(path: StrPath, *, most: int, what: str) -> bytes:
+def read(path: StrPath, *, max_bytes: int, kind: str) -> bytes:
     """Returns the content of a file.
 
     Args:
         path: the file.
-        most: maximum bytes.
-        what: the kind of file, for the error: `a class tree`.
+        max_bytes: maximum bytes.
+        kind: the kind of file, for the error: `a class tree`.
 
     Raises:
-        OSError: see `opened`; or the file is larger than `most`.
+        OSError: see `open_regular`; or the file is larger than `max_bytes`.
     """
-    with opened(path) as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         # Read one byte more: files in /proc report a size of 0.
-        content = file.read(most + 1) if size <= most else b""
+        content = file.read(max_bytes + 1) if size <= max_bytes else b""
     if content is None:  # such as /proc/kmsg, which would wait for more
         raise BlockingIOError(errno.EAGAIN, "nothing to read at the moment", os.fspath(path))
-    if size > most or len(content) > most:
-        found = f"{max(size, len(content)):,} bytes, {what} has at most {most:,}"
-        raise OSError(errno.EFBIG, found, os.fspath(path))
+    if size > max_bytes or len(content) > max_bytes:
+        sizes = f"{max(size, len(content)):,} bytes, {kind} has at most {max_bytes:,}"
+        raise OSError(errno.EFBIG, sizes, os.fspath(path))
     return content
 
 
-def read_lines(path: StrPath, *, most: int, what: str) -> list[str]:
+def read_lines(path: StrPath, *, max_bytes: int, kind: str) -> list[str]:
     """Returns the lines of a UTF-8 text, invalid bytes as surrogates; see `read`."""
-    text = read(path, most=most, what=what).decode("utf-8-sig", "surrogateescape")
-    return text.splitlines()
+    content = read(path, max_bytes=max_bytes, kind=kind)
+    return content.decode("utf-8-sig", "surrogateescape").splitlines()
 
 
 def _check(status: os.stat_result, path: StrPath) -> None:
+    """Raises unless `status` is that of a regular file."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     for is_kind, kind in _KINDS:
@@ -104,14 +105,14 @@ def _check(status: os.stat_result, path: StrPath) -> None:
             raise NotRegularError(kind, os.fspath(path))
 
 
-def beside(folder: Path, name: str) -> Path | None:
+def find_beside(folder: Path, name: str) -> Path | None:
     """Finds a file that another file in `folder` names, in that folder or below; None if not found.
 
-    Files elsewhere are never used. Leading folders that do not exist are left out: Darknet's files
+    Files elsewhere are never used. Leading folders that do not exist are dropped: Darknet's files
     say `data/coco.names`, relative to the folder Darknet runs in.
     """
     parts = Path(name).parts
     if Path(name).is_absolute() or ".." in parts:
         return None
-    places = (folder.joinpath(*parts[start:]) for start in range(len(parts)))
-    return next((place for place in places if place.exists()), None)
+    candidates = (folder.joinpath(*parts[start:]) for start in range(len(parts)))
+    return next((path for path in candidates if path.exists()), None)

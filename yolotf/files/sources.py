@@ -1,9 +1,9 @@
 """Gives native code a path to any source: a path, bytes in memory, an open file, or a URL.
 
 Sources that are not files are read into memory with a file descriptor (`memfd_create`), URLs with
-parallel ranges if the store supports them. A link that ends in the source's name leads to it, since
-names carry meaning (`*.conv.137`). The path is handed out only once all bytes have arrived and are
-known to belong to one version of the object.
+parallel ranges if the store supports them. The path is a link that ends in the source's name, since
+names carry meaning (`*.conv.137`). It is handed out only once all bytes have arrived and are known
+to belong to one version of the object.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Weights = StrPath | bytes | bytearray | memoryview | IO[bytes]
 """Accepted by every function that reads weights."""
 
 _CHUNK = 32 << 20
-_LONGEST_PATH = 4096
+_MAX_PATH_BYTES = 4096
 
 
 class Local(NamedTuple):
@@ -93,7 +93,7 @@ def is_url(weights: object) -> bool:
 
 def _bytes_path(weights: Any) -> str | None:
     """Returns the path if bytes are a file name, as `os` accepts; headers contain zeros."""
-    if not isinstance(weights, bytes) or b"\0" in weights or len(weights) > _LONGEST_PATH:
+    if not isinstance(weights, bytes) or b"\0" in weights or len(weights) > _MAX_PATH_BYTES:
         return None
     path = os.fsdecode(weights)
     return path if Path(path).exists() else None
@@ -111,14 +111,14 @@ def _local(
             )
         url = url_of(weights)
         if url is None:
-            local = os.fsdecode(weights)
-            return Local(local, _shown_path(local))
-        memory = _Memory(stack, limits.most_bytes)
+            path = os.fsdecode(weights)
+            return Local(path, _shown_path(path))
+        memory = _Memory(stack, limits.max_bytes)
         fetch(url, memory, progress or ignore, limits)
         return memory.local(shown_url(url), url.split("?")[0].rstrip("/").rpartition("/")[2])
     name = name_of(weights)
-    if (path := _bytes_path(weights)) is not None:
-        return Local(path, path)
+    if (bytes_path := _bytes_path(weights)) is not None:
+        return Local(bytes_path, bytes_path)
     if (content := _buffer(weights)) is not None:
         memory = _Memory(stack, max(len(content), 1))
         memory.write(content)
@@ -128,7 +128,7 @@ def _local(
             "weights must be a path, a URL, bytes or a file opened with 'rb', not "
             f"{type(weights).__name__}"
         )
-    return _file(weights, name, limits.most_bytes, stack)
+    return _file(weights, name, limits.max_bytes, stack)
 
 
 def _buffer(weights: Any) -> memoryview | None:
@@ -145,37 +145,38 @@ def _buffer(weights: Any) -> memoryview | None:
     return view.cast("B")
 
 
-def _file(file: Any, name: str, allowed: int, stack: contextlib.ExitStack) -> Local:
+def _file(file: Any, name: str, max_bytes: int, stack: contextlib.ExitStack) -> Local:
+    """Returns a path to an open file: a link to a regular file, or a copy in memory."""
     if isinstance(file, io.TextIOBase):
         raise TypeError(f"{name}: is open for reading text; open it with 'rb'")
-    short = Path(name).name if not name.startswith("<") else "weights"
+    file_name = Path(name).name if not name.startswith("<") else "weights"
     # Other files with a descriptor, such as gzip's, return other bytes than the descriptor.
-    plain = getattr(file, "raw", file)
+    raw = getattr(file, "raw", file)
     if isinstance(file, io.FileIO | io.BufferedReader | io.BufferedRandom) and isinstance(
-        plain, io.FileIO
+        raw, io.FileIO
     ):
         if isinstance(file, io.BufferedRandom):
             file.flush()
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and file.tell() == 0:
-            local = _linked(file.fileno(), name, short, stack)
+            local = _linked(file.fileno(), name, file_name, stack)
             if local is not None:
                 file.seek(0, os.SEEK_END)
                 return local
-    memory = _Memory(stack, allowed)
+    memory = _Memory(stack, max_bytes)
     while chunk := file.read(_CHUNK):
         if not isinstance(chunk, bytes | bytearray | memoryview):
             raise TypeError(f"{name}: reads {type(chunk).__name__}, not bytes; open it with 'rb'")
         memory.write(chunk)
-    return memory.local(name, short)
+    return memory.local(name, file_name)
 
 
 class _Memory:
     """A file in memory or, if the system does not support that, an unnamed temporary file."""
 
-    def __init__(self, stack: contextlib.ExitStack, allowed: int) -> None:
+    def __init__(self, stack: contextlib.ExitStack, max_bytes: int) -> None:
         self._stack = stack
         self._size = 0
-        self._allowed = allowed
+        self._max_bytes = max_bytes
         self._descriptor = anonymous_file()
         self._lock = threading.Lock()
         stack.callback(self._close)
@@ -191,19 +192,19 @@ class _Memory:
 
     def write_at(self, offset: int, content: Any) -> None:
         view = memoryview(content)
-        if offset + len(view) > self._allowed:
+        if offset + len(view) > self._max_bytes:
             raise OSError(
-                errno.EFBIG, f"more than {self._allowed} bytes, which no .weights file has"
+                errno.EFBIG, f"more than {self._max_bytes} bytes, which no .weights file has"
             )
         # A thread that outlives an error or Ctrl-C must not write to a reused descriptor.
         with self._lock:
             self._size = max(self._size, offset + len(view))
             while view:
-                done = os.pwrite(self._descriptor, view[: 1 << 30], offset)
-                offset, view = offset + done, view[done:]
+                written = os.pwrite(self._descriptor, view[: 1 << 30], offset)
+                offset, view = offset + written, view[written:]
 
-    def local(self, name: str, short: str) -> Local:
-        """Returns the path to the written bytes."""
+    def local(self, name: str, file_name: str) -> Local:
+        """Returns the path to the written bytes, which ends in `file_name` if possible."""
         read_only = None
         with contextlib.suppress(OSError):
             read_only = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
@@ -211,27 +212,29 @@ class _Memory:
             # Without writers left, native code can take a lease and map the file.
             writable, self._descriptor = self._descriptor, read_only
             os.close(writable)
-            local = _linked(read_only, name, short, self._stack)
+            local = _linked(read_only, name, file_name, self._stack)
             if local is not None:
                 return local
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotf-"))
-        copied = Path(folder) / (short or "weights")
-        with copied.open("wb") as file:
+        copy = Path(folder) / (file_name or "weights")
+        with copy.open("wb") as file:
             offset = 0
             while chunk := os.pread(self._descriptor, _CHUNK, offset):
                 file.write(chunk)
                 offset += len(chunk)
-        return Local(str(copied), name)
+        return Local(str(copy), name)
 
 
-def _linked(descriptor: int, name: str, short: str, stack: contextlib.ExitStack) -> Local | None:
-    """Returns a path with a given last part that leads to an open file; None without /proc."""
+def _linked(
+    descriptor: int, name: str, file_name: str, stack: contextlib.ExitStack
+) -> Local | None:
+    """Returns a path that ends in `file_name` and leads to an open file; None without /proc."""
     address = f"/proc/{os.getpid()}/fd/{descriptor}"
     if not Path(address).exists():
         return None
     with contextlib.suppress(OSError, ValueError):
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="yolotf-"))
-        link = Path(folder) / (short or "weights")
+        link = Path(folder) / (file_name or "weights")
         link.symlink_to(address)
         return Local(str(link), name)
     return Local(address, name)

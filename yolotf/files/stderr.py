@@ -1,4 +1,4 @@
-"""Holds back what TensorFlow and its converters print to stderr."""
+"""Captures what TensorFlow and its converters print to stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolotf.files.memory import anonymous_file
 
 
 @contextlib.contextmanager
-def held_back_stderr() -> Iterator[TextIO]:
+def captured_stderr() -> Iterator[TextIO]:
     """Captures stderr, including native code's, and prints it only on an exception.
 
     Yields a stream to the real stderr. If Python's `sys.stderr` is not the process's (in tests and
@@ -21,38 +21,38 @@ def held_back_stderr() -> Iterator[TextIO]:
     """
     with _log_level():
         try:
-            own = sys.stderr.fileno() == 2
-            kept = os.dup(2)
+            is_stderr = sys.stderr.fileno() == 2
+            original = os.dup(2)
         except (OSError, ValueError, AttributeError):  # closed, missing, or not a file
-            own = False
+            is_stderr = False
             try:
-                kept = os.dup(2)
+                original = os.dup(2)
             except OSError:
                 yield sys.stderr
                 return
         with (
-            os.fdopen(anonymous_file(), "w+b") as file,
-            os.fdopen(kept, "w", errors="replace") as shown,
+            os.fdopen(anonymous_file(), "w+b") as captured,
+            os.fdopen(original, "w", errors="replace") as terminal,
         ):
             _flush()
-            os.dup2(file.fileno(), 2)
+            os.dup2(captured.fileno(), 2)
             try:
-                yield shown if own else sys.stderr
+                yield terminal if is_stderr else sys.stderr
             except YolotfError:
-                raise  # the message contains what matters of TensorFlow's
+                raise  # its message contains the important part of TensorFlow's
             except Exception:
                 _flush()
-                os.dup2(kept, 2)
-                file.seek(0)
+                os.dup2(original, 2)
+                captured.seek(0)
                 with contextlib.suppress(OSError):
-                    while chunk := file.read(1 << 16):
+                    while chunk := captured.read(1 << 16):
                         os.write(2, chunk)
                 raise
             finally:
                 _flush()
                 with contextlib.suppress(OSError):
-                    shown.flush()
-                os.dup2(kept, 2)
+                    terminal.flush()
+                os.dup2(original, 2)
 
 
 @contextlib.contextmanager

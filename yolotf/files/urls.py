@@ -25,36 +25,36 @@ def redacted(text: str) -> str:
     Credentials can be before the @, in the query, the fragment or the path, and anyone who reads a
     presigned URL in a log can open its object.
     """
-    shown = _ANY_URL.sub(lambda found: found[1] + _shown(found[2]), text)
-    return _ANY_URL_AS_PATH.sub(lambda found: found[1] + _shown(found[2]), shown)
+    shown = _ANY_URL.sub(lambda match: match[1] + _shown(match[2]), text)
+    return _ANY_URL_AS_PATH.sub(lambda match: match[1] + _shown(match[2]), shown)
 
 
 def shown_url(url: str) -> str:
-    """As `redacted`, for a whole URL, whose password may contain spaces and quotes."""
-    links = []
+    """Like `redacted`, for a whole URL, whose password may contain spaces and quotes."""
+    shown = []
     for link in re.split(_CHAINED, url):
         scheme, slashes, rest = link.partition("://")
-        links.append(scheme + slashes + _shown(rest) if slashes else redacted(link))
-    return "::".join(links)
+        shown.append(scheme + slashes + _shown(rest) if slashes else redacted(link))
+    return "::".join(shown)
 
 
 def _shown(rest: str) -> str:
     """Returns what may be shown of a URL after `scheme://`."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     path = re.split(r"[?#]", rest, maxsplit=1)[0][len(authority) :]
-    middle, _, last = path.rpartition("/")
-    between = "/.../" if middle else "/" if path else ""
+    folders, _, name = path.rpartition("/")
+    separator = "/.../" if folders else "/" if path else ""
     host = authority.rpartition("@")[2]
     if "@" not in rest[len(authority) :]:
-        return host + between + last
+        return host + separator + name
     # A password may contain / ? #, so the host may start later.
-    after = rest.rpartition("@")[2]
-    same = "/" in after and last and re.split(r"[?#]", after)[0].rpartition("/")[2] == last
-    return f".../{last}" if same else "..."
+    after_password = rest.rpartition("@")[2]
+    last_part = re.split(r"[?#]", after_password)[0].rpartition("/")[2]
+    return f".../{name}" if "/" in after_password and name and last_part == name else "..."
 
 
 def url_of(weights: str | os.PathLike[str]) -> str | None:
-    """Returns a path as a URL if it is one; None for other paths."""
+    """Returns the URL that `weights` is, even if pathlib has collapsed its slashes; or None."""
     text = os.fsdecode(weights)
     # Not Path.exists, which raises an error for a very long name.
     if isinstance(weights, str):

@@ -26,6 +26,7 @@ from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.diagnosis import result as diagnosis
 from yolotf.files import atomic as writing
+from yolotf.files import output_target
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.sources import StrPath
 from yolotf.formats import (
@@ -245,7 +246,7 @@ def convert(
         floats = segments.floats(network)
         _check_whole(file, network, kind)
         room = segments.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
-        _check_room(target, room // (4 if options.int8 else 2 if float16 else 1), output)
+        _check_space(target, room // (4 if options.int8 else 2 if float16 else 1), output)
         if options.decode:
             check_heads(network)
         progress("building", 0, 1)
@@ -415,7 +416,7 @@ def format_of(output: StrPath) -> str:
         YolotfError: no format has this extension. Facts: `output`, `endings`.
         OSError: it is a URL.
     """
-    writing.check_no_url(output)
+    output_target.check_no_url(output)
     text = os.fspath(output)
     if text.endswith((os.sep, "/")) or not Path(text).suffix:
         return SAVED_MODEL
@@ -472,10 +473,10 @@ def _target(output: StrPath, kind: str, *, overwrite: bool, inputs: Sequence[Str
         raise FileExistsError(f"{output}: is a file; a SavedModel is a folder")
     if kind == SAVED_MODEL:
         return saved_model_folder.check(output, overwrite=overwrite)
-    return writing.checked_target(output, overwrite=overwrite, inputs=inputs)
+    return output_target.checked_target(output, overwrite=overwrite, inputs=inputs)
 
 
-_check_room = writing.check_room
+_check_space = output_target.check_space
 
 
 def _files(path: Path) -> list[Path]:

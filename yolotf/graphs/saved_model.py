@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from yolotf.files import atomic
+from yolotf.files import atomic, output_target
 from yolotf.files.sources import StrPath
 from yolotf.graphs import tf_errors
 
@@ -33,7 +33,7 @@ def check(folder: StrPath, *, overwrite: bool = True) -> Path:
     Raises:
         OSError: it is a file, or holds a SavedModel and `overwrite` is False.
     """
-    return atomic.checked_target(folder, folder=True, overwrite=overwrite, parts=PARTS)
+    return output_target.checked_target(folder, folder=True, overwrite=overwrite, parts=PARTS)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from yolotf._public import public, warn_caller
 from yolotf.errors import YolotfError, optional_package
-from yolotf.files import atomic
+from yolotf.files import atomic, output_target
 from yolotf.images.fonts import font_for
 from yolotf.images.read import MAX_PIXELS
 from yolotf.images.read import ImageLike as ImageLike
@@ -346,7 +346,7 @@ class Detections:
             drawn = image if isinstance(image, str | os.PathLike) else ""
             drawn = drawn or getattr(image, "filename", "") or getattr(image, "name", "")
             source = [drawn] if isinstance(drawn, str | os.PathLike) else []
-            atomic.checked_target(path, overwrite=overwrite, inputs=source)
+            output_target.checked_target(path, overwrite=overwrite, inputs=source)
             picture_format = _format_of(path)
         if line_width is not None and line_width < 1:
             raise ValueError(f"line_width={line_width} must be at least 1")

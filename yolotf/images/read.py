@@ -77,7 +77,7 @@ def open_picture(
     if isinstance(image, str | os.PathLike):
         name = os.fspath(image)
         try:
-            file = opening.opened(image)
+            file = opening.open_regular(image)
         except opening.NotRegularError as error:
             raise OSError(printable(f"{name}: {error.strerror}")) from None
         with file:
@@ -387,9 +387,9 @@ def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
         kind, start = found.kind, found.start
     if kind is None and magic.is_weights(start):
         return "a Darknet .weights file, not an image; are the arguments in order?"
-    if kind is not None and not kind.is_picture:
+    if kind is not None and not kind.is_image:
         fix = "; unpack it first" if kind.is_packed else ""
-        return f"{kind.what}, not an image{_FIXES.get(kind.detected, fix)}"
+        return f"{kind.description}, not an image{_FIXES.get(kind.detected, fix)}"
     from PIL import UnidentifiedImageError  # imported lazily: keeps `import yolotf` fast
 
     if isinstance(error, UnidentifiedImageError):

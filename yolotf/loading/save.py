@@ -13,7 +13,7 @@ from yolotf._public import public, renamed, warn_caller
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import ContentError, ModelMismatchError
-from yolotf.files import atomic
+from yolotf.files import atomic, output_target
 from yolotf.interfaces import KerasModel
 from yolotf.loading import origins
 from yolotf.loading.argument_checks import is_served, outside_of_functions
@@ -88,7 +88,7 @@ def save_darknet_weights(
         OSError: the file cannot be written, or exists and `overwrite` is False; an existing file
             is unchanged.
     """
-    atomic.checked_target(weights, overwrite=overwrite)
+    output_target.checked_target(weights, overwrite=overwrite)
     _refuse_derived(model)
     origin = origins.of(model)
     header = _header(origin, seen, version)
@@ -277,7 +277,7 @@ def _extra_biases(
     }
 
 
-_reserve = atomic.reserve
+_reserve = output_target.reserve
 
 
 def _epsilon_differences(

@@ -261,7 +261,7 @@ class _DatasetDetector:
                 return pictures.read(path, channels, self._settings.max_pixels)
             try:
                 content = fetching.read(
-                    url, most_bytes=_LARGEST_PICTURE, timeout=self._settings.weights_timeout_s
+                    url, max_bytes=_LARGEST_PICTURE, timeout=self._settings.weights_timeout_s
                 )
             except (OSError, ValueError) as error:
                 return Failure(str(error), pictures.BAD_REQUEST)
