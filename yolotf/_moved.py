@@ -69,6 +69,7 @@ HOMES = {
     "loading.arguments": "loading.argument_checks",
     "loading.diagnosing": "loading.diagnose",
     "loading.planning": "loading.job",
+    "loading.remembered": "loading.plan_cache",
     "models.arithmetic": "models.differences",
     "models.arrange": "models.order_by_file",
     "models.bind": "models.order_by_network",

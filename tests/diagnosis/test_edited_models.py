@@ -64,9 +64,9 @@ def test_a_misspelt_name_is_named_with_the_nearest(misspelt, weights):
         yolotf.load_darknet_weights(misspelt, weights, by_name=True)
     message = str(caught.value).replace(str(weights), "yolov4.weights")
     assert message == (
-        "yolov4.weights: 2 names have no partner: conv_23_typo: no such layer in yolov4; did you "
-        "mean conv_23?; conv_23: no such layer in the model; did you mean conv_23_typo?; rename "
-        "them, or pass strict=False to load the others"
+        "yolov4.weights: 2 names have no counterpart: conv_23_typo: no such layer in yolov4; did "
+        "you mean conv_23?; conv_23: no such layer in the model; did you mean conv_23_typo?; "
+        "rename these layers, or pass strict=False to load the other layers"
     )
     np.testing.assert_array_equal(kernel_of(misspelt, "conv_0"), before)
 

@@ -228,7 +228,7 @@ def test_another_epsilon_is_warned_of_or_set(weights):
     assert yolotf.load_darknet_weights(model, weights()).warnings == ()
     norm.epsilon = 1e-3
     assert yolotf.load_darknet_weights(model, weights()).warnings == (
-        '1 batch normalizations have epsilon 0.001, Darknet 1e-05; set with bn_epsilon="darknet"',
+        '1 batch normalization has epsilon 0.001, Darknet 1e-05; load with bn_epsilon="darknet"',
     )
     assert norm.epsilon == 1e-3
     assert yolotf.load_darknet_weights(model, weights(), bn_epsilon="darknet").warnings == ()
@@ -672,8 +672,8 @@ def test_a_model_without_one_of_the_layers_is_refused(weights, path_taken):
     model.get_layer("conv_0_bn").name = "something"
     error = refused(model, weights(), errors.ModelMismatchError)
     assert str(error) == (
-        f"detector: no variable for the beta of {SECTION_0}; the model has no such layer, or its "
-        "name is different"
+        f"detector: no variable for the beta of {SECTION_0}; the model has no layer for this "
+        "section, or the layer has another name"
     )
     facts(error, section=0, role="beta")
 
@@ -684,7 +684,7 @@ def test_a_model_that_is_not_built_is_refused(weights, path_taken):
     with pytest.raises(errors.ModelMismatchError) as caught:
         yolotf.load_darknet_weights(model, weights(), cfg=yolotf.parse_cfg(PLAIN))
     assert str(caught.value) == (
-        "mine: has no variables yet; call it once on an image, or model.build(...)"
+        "mine: has no variables yet; call the model once on an image, or call model.build(...)"
     )
 
 

@@ -144,8 +144,8 @@ def test_a_file_of_no_stock_network_into_a_few_layers_asks_for_its_cfg(which, en
     path.write_bytes(load_helpers.content(network.to_cfg())[:end])
     model = keras().Sequential([L.Input((13, 13, 512)), *LAYERS_ALONE[which]()], name="alone")
     error = refused(model, path)
-    assert "floats of a network that no stock one has whole; alone has " in str(error)
-    assert "a layer finds its numbers only behind those of all layers before it" in str(error)
+    assert "floats, which match no stock network; alone has " in str(error)
+    assert "a layer's floats are found only after those of all layers before it" in str(error)
     assert "yolotf.build_model(yolotf.parse_cfg('yours.cfg'))" in str(error)
     (cause,) = error.diagnosis.to_dict()["causes"]
     assert cause["kind"] == "unknown"

@@ -6,7 +6,7 @@ import pytest
 import yolotf
 from support import by_hand, helpers, weights_files
 from support.messages import refused
-from yolotf.loading.job import job_for
+from yolotf.loading.job import plan_load
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile
@@ -16,7 +16,7 @@ def sections_loaded(network, model, tmp_path):
     """Section -> Keras layer that is given its kernel, and the job."""
     path = weights_files.write_zeros(tmp_path / "a.weights", layout.size_bytes(network))
     with WeightsFile.open(path) as file:
-        job = job_for(model, file, network, strict=True, by_name=False, skip_mismatch=True)
+        job = plan_load(model, file, network, strict=True, by_name=False, skip_mismatch=True)
     found = {
         one.segment.layer: one.slot.name.partition("/")[0]
         for one in job.plan.assignments

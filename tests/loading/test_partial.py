@@ -109,9 +109,9 @@ def test_a_misspelt_name_is_refused_with_the_nearest(network, tmp_path):
     with pytest.raises(yolotf.WeightsMismatch) as caught:
         yolotf.load_darknet_weights(model, path, cfg=network, by_name=True)
     assert str(caught.value) == (
-        f"{path}: 2 names have no partner: conv_2_typo: no such layer in <cfg>; did you mean "
-        "conv_2?; conv_2: no such layer in the model; did you mean conv_2_typo?; rename them, or "
-        "pass strict=False to load the others"
+        f"{path}: 2 names have no counterpart: conv_2_typo: no such layer in <cfg>; did you mean "
+        "conv_2?; conv_2: no such layer in the model; did you mean conv_2_typo?; rename these "
+        "layers, or pass strict=False to load the other layers"
     )
     assert caught.value.untouched == ("conv_2_typo",)
     assert_untouched(model, {layer.name for layer in model.layers}, before)
@@ -205,7 +205,7 @@ def test_layers_that_store_nothing_are_counted_as_the_name_counts_them(name, lay
     segments = layout.segments(network)
     floats = next(segment for segment in segments if segment.layer == 5).offset // 4
     named = WeightsFile.named(name).backbone_layers
-    assert partial.cut_of(segments, floats, named) == layers
+    assert partial.layers_in_backbone(segments, floats, named) == layers
 
 
 def test_a_file_not_called_a_backbone_is_only_one_if_asked(network, tmp_path):

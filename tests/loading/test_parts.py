@@ -156,7 +156,7 @@ def test_layers_on_top_are_refused_in_words_that_help(tiny, own, options):
     if not options:
         (cause,) = refused.value.diagnosis.to_dict()["causes"]
         assert (cause["kind"], cause["file"]) == ("architecture", "yolov4-tiny")
-        assert "the file can fill 17 layers of it" in cause["message"]
+        assert "the file has weights for 17 layers of it" in cause["message"]
     for values, other in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(values, other)
     report = yolotf.load_darknet_weights(model, path, skip_mismatch=True, **options)

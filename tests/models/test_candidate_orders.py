@@ -91,7 +91,7 @@ def test_layers_of_one_shape_that_nothing_orders_are_refused(tmp_path):
     with messages.refused(yolotf.ModelMismatchError) as caught:
         yolotf.load_darknet_weights(block, path)
     assert set(caught.value.names) == {"north", "south"}
-    assert "give the layers numbers in their names" in str(caught.value)
+    assert "number the names of the layers" in str(caught.value)
     for variable, values in zip(block.weights, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), values)
 

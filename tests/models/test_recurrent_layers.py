@@ -103,7 +103,7 @@ def test_a_saved_model_goes_on_where_it_was_and_loads_files(tmp_path):
 def test_what_is_kept_is_no_weight_of_a_file(tmp_path):
     model = build_model(network_of(MIXED))
     structure = Structure(model)
-    assert structure.others == []
+    assert structure.unsupported == []
     assert structure.floats == layout.floats(network_of(MIXED))
     names = [unit.name for unit in structure.units]
     assert names == [

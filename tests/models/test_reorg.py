@@ -132,7 +132,9 @@ def warnings_of(built, weights, told):
 def test_another_order_of_the_channels_is_one_warning(name, weights):
     built = model(WRONG[name])
     (said,) = warnings_of(built, weights, network())
-    assert said.startswith("1 layer with the channels in another order than Darknet's [reorg]: ")
+    assert said.startswith(
+        "1 layer with the channels in a different order from Darknet's [reorg]: "
+    )
     same = (
         "space_to_depth"
         if name in ("space_to_depth", "rows before columns", "slices")

@@ -45,4 +45,4 @@ def test_models_are_pruned_and_quantized_and_a_load_says_so(network, tmp_path, o
     environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "is quantized (quantization-aware), and the file holds float32" in done.stdout
+    assert "is quantized (quantization-aware), the file holds float32" in done.stdout

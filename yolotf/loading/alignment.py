@@ -95,12 +95,19 @@ def align(
         fits: tells whether the arrays of two layers have the same shapes.
         alike: tells whether two layers are of one kind, so that one may be the other modified.
     """
-    kinds = _Kinds.of(file, model, fits, alike)
-    return _Aligner(file, model, kinds).best()
+    table = _PairTable.of(file, model, fits, alike)
+    return _Aligner(file, model, table).best()
 
 
 @dataclass(frozen=True)
-class _Kinds:
+class _PairTable:
+    """What is known of each pair, (file layers, model layers).
+
+    Attributes:
+        fits: whether the arrays of both layers have the same shapes.
+        alike: whether both layers are of one kind; true of every pair that fits.
+    """
+
     fits: NDArray[np.bool_]
     alike: NDArray[np.bool_]
 
@@ -111,7 +118,7 @@ class _Kinds:
         model: Sequence[Node],
         fits: Callable[[int, int], bool],
         alike: Callable[[int, int], bool],
-    ) -> _Kinds:
+    ) -> _PairTable:
         shape = len(file), len(model)
         fitting, related = np.zeros(shape, bool), np.zeros(shape, bool)
         for i, j in np.ndindex(shape):
@@ -120,7 +127,8 @@ class _Kinds:
         return cls(fitting, related)
 
 
-_NEVER = -1e9
+_IMPOSSIBLE = -1e9
+"""Score of a pair that no alignment may contain."""
 
 
 class _Aligner:
@@ -130,9 +138,9 @@ class _Aligner:
     that of one that starts with it.
     """
 
-    def __init__(self, file: Sequence[Node], model: Sequence[Node], kinds: _Kinds) -> None:
+    def __init__(self, file: Sequence[Node], model: Sequence[Node], table: _PairTable) -> None:
         self.file, self.model = file, model
-        self.fits, self.alike = kinds.fits, kinds.alike
+        self.fits, self.alike = table.fits, table.alike
         self.scores = self._scores()
 
     def _scores(self) -> NDArray[np.float64]:
@@ -142,7 +150,7 @@ class _Aligner:
         for i, source in enumerate(self.file):
             for j, target in enumerate(self.model):
                 if not self.alike[i, j]:
-                    scores[i, j] = _NEVER
+                    scores[i, j] = _IMPOSSIBLE
                     continue
                 if source.name == target.name:
                     scores[i, j] += SAME_NAME
@@ -158,7 +166,7 @@ class _Aligner:
     def best(self) -> Alignment:
         """Returns the best alignment without the pairs in doubt."""
         if not self.fits.any():
-            return Alignment((), tuple(self._filled([])))
+            return Alignment((), tuple(self._paired_in_gaps([])))
         ending = _ending_at(self.scores)
         starting = _ending_at(self.scores[::-1, ::-1])[::-1, ::-1]
         through = ending + starting - self.scores
@@ -167,7 +175,7 @@ class _Aligner:
         doubtful = self._doubtful(path, ending, starting, through, total)
         pairs = [pair for pair in path if self.fits[pair] and pair[1] not in doubtful]
         unlike = [pair for pair in path if not self.fits[pair]]
-        unlike += self._filled(path)
+        unlike += self._paired_in_gaps(path)
         supported = set(path) | set(unlike)
         pairs = [pair for pair in pairs if self._supported(pair, supported)]
         return Alignment(tuple(pairs), tuple(sorted(unlike)), doubtful, total)
@@ -177,11 +185,11 @@ class _Aligner:
         at: tuple[int, int] | None = tuple(
             int(axis) for axis in np.unravel_index(int(ending.argmax()), ending.shape)
         )  # type: ignore[assignment]
-        found: list[tuple[int, int]] = []
+        backwards: list[tuple[int, int]] = []
         while at is not None:
-            found.append(at)
+            backwards.append(at)
             at = self._before(ending, *at)
-        return found[::-1]
+        return backwards[::-1]
 
     def _trimmed(self, path: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Removes pairs of low score from the ends of each run of consecutive layers."""
@@ -217,7 +225,7 @@ class _Aligner:
     ) -> dict[int, tuple[int, ...]]:
         """Returns the model's layers that equally good alignments pair differently."""
         without = _without_column(ending, starting, total - MARGIN)
-        found: dict[int, tuple[int, ...]] = {}
+        doubtful: dict[int, tuple[int, ...]] = {}
         for i, j in path:
             if not self.fits[i, j]:
                 continue
@@ -227,32 +235,32 @@ class _Aligner:
                 if other == i or self.fits[other, j]
             ]
             if len(others) > 1 or without[j] > total - MARGIN:
-                found[j] = tuple(others)
+                doubtful[j] = tuple(others)
         for j in range(len(self.model)):
             # Not in the best alignment, but in one that is equally good.
-            if j not in found and not any(column == j for _, column in path):
+            if j not in doubtful and not any(column == j for _, column in path):
                 others = [
                     int(i)
                     for i in np.flatnonzero(through[:, j] > total - MARGIN)
                     if self.fits[i, j] and self.scores[i, j] >= WEAK
                 ]
                 if others:
-                    found[j] = tuple(others)
-        return found
+                    doubtful[j] = tuple(others)
+        return doubtful
 
-    def _filled(self, path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Pairs the layers in gaps of the same length on both sides, which differ in shape."""
-        found: list[tuple[int, int]] = []
+    def _paired_in_gaps(self, path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Pairs layers of different shapes in gaps that are equally long on both sides."""
+        pairs: list[tuple[int, int]] = []
         edges = [(-1, -1), *path, (len(self.file), len(self.model))]
         for (i, j), (k, m) in itertools.pairwise(edges):
             rows, columns = range(i + 1, k), range(j + 1, m)
             if len(rows) == len(columns):
-                found += [
+                pairs += [
                     pair
                     for pair in zip(rows, columns, strict=True)
                     if self.alike[pair] and not self.fits[pair]
                 ]
-        return found
+        return pairs
 
     def _supported(self, pair: tuple[int, int], others: set[tuple[int, int]]) -> bool:
         """Returns whether a neighbour is paired too; a shape alone may match by chance."""
@@ -261,26 +269,26 @@ class _Aligner:
             return True
         return bool({(i - 1, j - 1), (i + 1, j + 1)} & others) or any(
             (a, b) in others
-            for a in _near(self.file, i)
-            for b in _near(self.model, j)
+            for a in _neighbours(self.file, i)
+            for b in _neighbours(self.model, j)
             if (a, b) != pair
         )
 
 
-def _differ(one: object, other: object) -> bool:
-    """Returns whether both are known and differ."""
-    return one is not None and other is not None and one != other
+def _differ(in_file: object, in_model: object) -> bool:
+    """Returns whether both properties are known and differ."""
+    return in_file is not None and in_model is not None and in_file != in_model
 
 
-def _near(nodes: Sequence[Node], place: int) -> set[int]:
+def _neighbours(nodes: Sequence[Node], place: int) -> set[int]:
     """Returns the indices of the layers that feed a layer, and of those that it feeds."""
-    feeding = {key for one in nodes[place].reads for key in keras_graph.units(one)}
-    fed = {
-        other
-        for other, node in enumerate(nodes)
-        if any(place in keras_graph.units(one) for one in node.reads)
-    }
-    return feeding | fed
+    fed = {other for other, node in enumerate(nodes) if place in _sources(node)}
+    return _sources(nodes[place]) | fed
+
+
+def _sources(node: Node) -> set[int]:
+    """Returns the indices of the layers that feed a layer."""
+    return {key for expression in node.reads for key in keras_graph.units(expression)}
 
 
 def _gaps(count: int) -> NDArray[np.float64]:
@@ -293,22 +301,24 @@ def _gaps(count: int) -> NDArray[np.float64]:
 def _ending_at(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the best score of an alignment that ends with each pair; it may start anywhere."""
     rows, columns = scores.shape
-    ending = np.full(scores.shape, _NEVER)
+    ending = np.full(scores.shape, _IMPOSSIBLE)
     # The best of all pairs before a row and a column, including gaps on both sides.
     column_gaps = LONGER_GAP * np.arange(columns, dtype=np.float64)
-    gone = np.full(columns, _NEVER)  # the pair before, followed by a gap of rows up to here
-    previous = np.full(columns, _NEVER)
+    in_row_gap = np.full(
+        columns, _IMPOSSIBLE
+    )  # the pair before, followed by a gap of rows up to here
+    previous = np.full(columns, _IMPOSSIBLE)
     for i in range(rows):
         # The last row is paired, or followed by a gap of rows.
-        before = np.maximum(previous, gone)
+        before = np.maximum(previous, in_row_gap)
         # Gaps of columns: a running maximum, with the cost per column subtracted and added back.
-        reached = np.maximum.accumulate(before - column_gaps) + column_gaps
-        with_gap = np.full(columns, _NEVER)
-        with_gap[2:] = reached[:-2] + GAP
-        diagonal = np.full(columns, _NEVER)
+        best_before = np.maximum.accumulate(before - column_gaps) + column_gaps
+        with_gap = np.full(columns, _IMPOSSIBLE)
+        with_gap[2:] = best_before[:-2] + GAP
+        diagonal = np.full(columns, _IMPOSSIBLE)
         diagonal[1:] = before[:-1]
         ending[i] = scores[i] + np.maximum(0.0, np.maximum(diagonal, with_gap))
-        gone = np.maximum(gone + LONGER_GAP, previous + GAP)
+        in_row_gap = np.maximum(in_row_gap + LONGER_GAP, previous + GAP)
         previous = ending[i]
     return ending
 
@@ -318,11 +328,11 @@ def _without_column(
 ) -> NDArray[np.float64]:
     """Returns the best score without each layer of the model; may be lower if below `least`."""
     rows, columns = ending.shape
-    found = np.full(columns, 0.0)
+    scores = np.full(columns, 0.0)
     if columns > 1:
-        found[1:] = np.maximum(found[1:], np.maximum.accumulate(ending.max(axis=0))[:-1])
+        scores[1:] = np.maximum(scores[1:], np.maximum.accumulate(ending.max(axis=0))[:-1])
         later = np.maximum.accumulate(starting.max(axis=0)[::-1])[::-1]
-        found[:-1] = np.maximum(found[:-1], later[1:])
+        scores[:-1] = np.maximum(scores[:-1], later[1:])
     for i in range(rows - 1):
         # From a pair in row i, across a gap of columns, to a pair in a later row.
         rest = starting[i + 1 :] + _gaps(rows - i - 1)[:, None]
@@ -333,8 +343,8 @@ def _without_column(
             costs = ending[i, j] + onward[j + 2 :] + _gaps(columns - j - 1)[1:]
             # Gaps from column j + 1 to each later column.
             best = np.maximum.accumulate(costs[::-1])[::-1]
-            found[j + 1 : columns - 1] = np.maximum(found[j + 1 : columns - 1], best)
-    return found
+            scores[j + 1 : columns - 1] = np.maximum(scores[j + 1 : columns - 1], best)
+    return scores
 
 
 # Layers that feed a layer, and layers that it feeds
@@ -350,27 +360,28 @@ def _similarity(
 
     Layers are similar if their neighbours are (Melnik et al., Similarity Flooding, ICDE 2002).
     """
-    own = np.where(fits, 1.0, np.where(alike, 0.3, 0.0))
-    around = np.full(own.shape, 0.5)
+    shape_similarity = np.where(fits, 1.0, np.where(alike, 0.3, 0.0))
+    similarity = np.full(shape_similarity.shape, 0.5)
     if not any(node.reads for node in file) or not any(node.reads for node in model):
-        return around
+        return similarity
     readers = _readers(file), _readers(model)
-    current = own
+    current = shape_similarity
     for _ in range(_ROUNDS):
         for i, j in zip(*np.nonzero(alike), strict=True):
             above = _entering(file[i].reads, model[j].reads, current)
             below = _leaving(readers[0][i], readers[1][j], current)
-            around[i, j] = (above + below) / 2
-        current = own * (0.5 + around / 2)
-    return around
+            similarity[i, j] = (above + below) / 2
+        current = shape_similarity * (0.5 + similarity / 2)
+    return similarity
 
 
 def _readers(nodes: Sequence[Node]) -> list[list[int]]:
-    found: list[list[int]] = [[] for _ in nodes]
+    """Returns the indices of the layers that each layer feeds."""
+    readers: list[list[int]] = [[] for _ in nodes]
     for place, node in enumerate(nodes):
-        for key in {key for one in node.reads for key in keras_graph.units(one)}:
-            found[key].append(place)
-    return found
+        for source in _sources(node):
+            readers[source].append(place)
+    return readers
 
 
 def _entering(
@@ -379,10 +390,11 @@ def _entering(
     """Returns the similarity of the inputs of two layers, the maximum over their uses."""
     if not file or not model:
         return 0.5
-    return max(_expressions(one, other, alike) for one in file for other in model)
+    return max(_expressions(stored, built, alike) for stored in file for built in model)
 
 
 def _expressions(file: Expression, model: Expression, alike: NDArray[np.float64]) -> float:
+    """Returns the similarity of two input expressions, 0 to 1."""
     if keras_graph.OPAQUE in (file, model):
         return 0.5
     if file[0] == model[0] == "unit":
@@ -396,15 +408,16 @@ def _expressions(file: Expression, model: Expression, alike: NDArray[np.float64]
         return 0.0
     if model[0] == "unit":
         return 0.0
-    mine, theirs = file[1:], model[1:]
-    each = [max(_expressions(one, other, alike) for other in theirs) for one in mine]
-    return sum(each) / max(len(mine), len(theirs))
+    operands, candidates = file[1:], model[1:]
+    best = [max(_expressions(part, other, alike) for other in candidates) for part in operands]
+    return sum(best) / max(len(operands), len(candidates))
 
 
 def _leaving(file: Iterable[int], model: Iterable[int], alike: NDArray[np.float64]) -> float:
     """Returns the similarity of the readers of two layers; 1 if both are outputs."""
-    mine, theirs = list(file), list(model)
-    if not mine or not theirs:
-        return float(not mine and not theirs)
-    values: Any = alike[np.ix_(mine, theirs)]
-    return float((values.max(axis=1).sum() + values.max(axis=0).sum()) / (len(mine) + len(theirs)))
+    in_file, in_model = list(file), list(model)
+    if not in_file or not in_model:
+        return float(not in_file and not in_model)
+    values: Any = alike[np.ix_(in_file, in_model)]
+    total = values.max(axis=1).sum() + values.max(axis=0).sum()
+    return float(total / (len(in_file) + len(in_model)))

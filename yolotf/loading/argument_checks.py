@@ -16,8 +16,8 @@ _P = ParamSpec("_P")
 _CALL = "yolotf.load_darknet_weights(model, 'yolov4.weights')"
 
 
-def is_served(model: Any) -> bool:
-    """Returns whether `model` is a Detector, Classifier, function or folded network of yolotf."""
+def is_inference_object(model: Any) -> bool:
+    """Returns whether `model` is yolotf's Detector, Classifier, function or folded network."""
     kind = type(model)
     return kind.__module__.startswith(("yolotf.graphs.", "yolotf.inference.")) or (
         kind.__module__ == "yolotf"
@@ -25,13 +25,13 @@ def is_served(model: Any) -> bool:
     )
 
 
-def outside_of_functions(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Decorates `function` to refuse being called while a `tf.function` is traced.
+def forbid_in_tf_function(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Decorates `function` to raise an error when it is called inside a `tf.function`.
 
-    It refuses at once, before AutoGraph converts everything that `function` calls.
+    It raises before AutoGraph converts everything that `function` calls.
 
     Raises:
-        ValueError: when it is called while a function is traced.
+        ValueError: when `function` is called while a `tf.function` is traced.
     """
 
     @functools.wraps(function)
@@ -40,8 +40,8 @@ def outside_of_functions(function: Callable[_P, _R]) -> Callable[_P, _R]:
         if tensorflow is not None and tensorflow.inside_function():
             # AutoGraph re-raises built-in error types; any other becomes a StagingError.
             raise ValueError(
-                f"{function.__name__} inside a tf.function: that would happen once, while it is "
-                "traced, and never when it is called; call it before"
+                f"{function.__name__} inside a tf.function would run once, when the function is "
+                "traced, and never when the function is called; call it outside the function"
             )
         return function(*arguments, **options)
 
@@ -51,7 +51,7 @@ def outside_of_functions(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-def model_first(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def check_model_and_weights(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Decorates `function` to check the types of its first two arguments, model and weights.
 
     Raises:
@@ -67,7 +67,7 @@ def model_first(function: Callable[_P, _R]) -> Callable[_P, _R]:
         if "model" in given:
             check_model(given["model"], given.get("weights"))
         if "weights" in given:
-            _check_file(given["weights"])
+            _check_weights(given["weights"])
         return function(*arguments, **options)
 
     return call
@@ -93,43 +93,43 @@ def check_model(model: Any, weights: Any = None) -> None:
             f"model is {type(model).__name__}, must be a Keras model; build one with "
             f"yolotf.build_model or read one with keras.models.load_model: {_CALL}"
         )
-    if is_served(model):
+    if is_inference_object(model):
         raise TypeError(
-            f"model is a {type(model).__name__}, whose weights are its own; it takes another file "
-            f"with reload('yolov4.weights'), a Keras model takes one with {_CALL}"
+            f"model is a {type(model).__name__}, must be a Keras model; to load another file into "
+            f"a {type(model).__name__}, call its reload('yolov4.weights'), and for a Keras model, "
+            f"{_CALL}"
         )
     if hasattr(model, "get_concrete_function") or hasattr(model, "structured_input_signature"):
         raise TypeError(
-            "model is a tf.function, which has been traced from a model and holds its variables "
-            "only by reference; load into the Keras model that it calls, and it sees the new "
-            f"weights: {_CALL}"
+            "model is a tf.function, must be a Keras model; load into the Keras model that the "
+            f"function calls, and the function uses the new weights: {_CALL}"
         )
     if model is None or isinstance(model, (type, int, float)):
-        what = f"the class {model.__name__}" if isinstance(model, type) else repr(model)
-        raise TypeError(f"model is {what}, must be a built Keras model: {_CALL}")
+        given = f"the class {model.__name__}" if isinstance(model, type) else repr(model)
+        raise TypeError(f"model is {given}, must be a built Keras model: {_CALL}")
 
 
-def _check_file(weights: Any) -> None:
+def _check_weights(weights: Any) -> None:
     if isinstance(weights, cfg.Network):
         raise TypeError(
-            f"weights is a Network ({weights.source}); pass the file, and the network it "
-            "was trained as with cfg=: "
-            "yolotf.load_darknet_weights(model, 'yolov4.weights', cfg=network)"
+            f"weights is a Network ({weights.source}), must be the file; pass the network that the "
+            "file was trained as with network=: "
+            "yolotf.load_darknet_weights(model, 'yolov4.weights', network=network)"
         )
     if _is_model(weights):
         raise TypeError(f"weights is a model; pass the path of the file: {_CALL}")
 
 
-def check_source(source: Any) -> None:
-    """Checks that a `cfg=` argument is a network, a path or a name.
+def check_network(network: Any) -> None:
+    """Checks that a `network=` argument is a Network, a cfg or a stock name.
 
     Raises:
-        TypeError: it is none of them; the message lists the accepted types.
+        TypeError: it is not; the message lists the accepted types.
     """
-    if not isinstance(source, (cfg.Network, str, os.PathLike)):
+    if not isinstance(network, (cfg.Network, str, os.PathLike)):
         raise TypeError(
-            "cfg must be a Network, a cfg's path or text, or a stock name, not "
-            f"{type(source).__name__}; for example cfg='yolov4.cfg'"
+            "network must be a Network, a cfg's path or text, or a stock name, not "
+            f"{type(network).__name__}; for example network='yolov4.cfg'"
         )
 
 

@@ -109,7 +109,7 @@ def _with_bare_kernels(diagnosis: Diagnosis, model: Any) -> Diagnosis:
     return diagnosis
 
 
-def explained(
+def with_diagnosis(
     error: WeightsMismatch, file: WeightsFile, model: Any, source: Any
 ) -> WeightsMismatch:
     """Returns the error with a diagnosis; if the file is at fault, its summary is the message.
@@ -118,7 +118,7 @@ def explained(
         error: the error of a load.
         file: the file that was loaded.
         model: the model it was loaded into.
-        source: the `cfg=` of the load.
+        source: the `network=` of the load.
     """
     if isinstance(error, FileChangedError):
         return error
@@ -127,32 +127,35 @@ def explained(
         network = _compared(model, file, None) if known is None else known
     except YolotfError:  # nothing in the model to compare with
         network = cfg.Network(name_of(model), cfg.Section("net", 0), (), cfg.Shape(0, 0, 0))
-    found = result.diagnose(file, network)
+    diagnosis = result.diagnose(file, network)
     about_file = error.is_about_file
     if about_file and source is None:
-        found = _with_advice_for_models(_of_a_part(found, model), model)
+        diagnosis = _with_advice_for_models(_of_a_part(diagnosis, model), model)
     elif source is not None:
-        found = found.with_argument(f"pass network={_in_python(network, '{classes}')}")
+        diagnosis = diagnosis.with_argument(
+            f"pass network={_python_expression(network, '{classes}')}"
+        )
     # The message of a pairing says more about the two sides than their sizes do.
     is_pairing = "untouched" in error.facts
     separable = differences.separable_layers(model) if network_of(model) is None else []
     note = f"; {separable_message(separable)}" if separable else ""
-    if found.causes and network.layers and (about_file or (known is not None and not is_pairing)):
-        return type(error)(found.summary() + note, **{**error.facts, "diagnosis": found})
-    if not found.causes or not network.layers:
-        cause = _cause_in_model(error, found, told=known is not None)
-        found = replace(found, causes=(cause,), first_divergence=None)
-    return type(error)(error.message + note, **{**error.facts, "diagnosis": found})
+    at_fault = about_file or (known is not None and not is_pairing)
+    if diagnosis.causes and network.layers and at_fault:
+        return type(error)(diagnosis.summary() + note, **{**error.facts, "diagnosis": diagnosis})
+    if not diagnosis.causes or not network.layers:
+        cause = _cause_in_model(error, diagnosis, has_network=known is not None)
+        diagnosis = replace(diagnosis, causes=(cause,), first_divergence=None)
+    return type(error)(error.message + note, **{**error.facts, "diagnosis": diagnosis})
 
 
-def _with_advice_for_models(found: Diagnosis, model: Any) -> Diagnosis:
+def _with_advice_for_models(diagnosis: Diagnosis, model: Any) -> Diagnosis:
     """Rewrites the advice for a model, whose load takes no `classes`."""
-    network = found.subject.network
+    network = diagnosis.subject.network
     is_ours = network_of(model) is not None
     causes = []
-    for cause in found.causes:
+    for cause in diagnosis.causes:
         if isinstance(cause, findings.ClassCount) and cause.argument:
-            trained = _in_python(network, str(cause.file))
+            trained = _python_expression(network, str(cause.file))
             advice = f"build the model with {plural(cause.file, 'class', 'classes')}"
             if is_ours:
                 advice += f", yolotf.build_model({trained})"
@@ -166,38 +169,42 @@ def _with_advice_for_models(found: Diagnosis, model: Any) -> Diagnosis:
                 )
             cause = replace(cause, argument=advice)
         causes.append(cause)
-    return replace(found, causes=tuple(causes))
+    return replace(diagnosis, causes=tuple(causes))
 
 
-def _cause_in_model(error: WeightsMismatch, found: Diagnosis, *, told: bool) -> findings.Finding:
+def _cause_in_model(
+    error: WeightsMismatch, diagnosis: Diagnosis, *, has_network: bool
+) -> findings.Finding:
     """Returns the cause for a file that matches its network when the model does not.
 
     Args:
         error: the error of the load.
-        found: the diagnosis of the file against the network.
-        told: whether `cfg=` was passed to the load.
+        diagnosis: the diagnosis of the file against the network.
+        has_network: whether `network=` was passed to the load.
     """
-    problem = error.message.removeprefix(f"{found.path}: ")
+    problem = error.message.removeprefix(f"{diagnosis.path}: ")
     remedy = "change the model"
-    if not told:
-        remedy += ", or pass the network the file was trained as with cfg="
-    network = found.subject.network
-    for one in error.facts.get("skipped", ()):
+    if not has_network:
+        remedy += ", or pass the network that the file was trained as with network="
+    network = diagnosis.subject.network
+    for skipped in error.facts.get("skipped", ()):
         for layer in network.layers:
-            if one.name in [part_name(layer, part) for part in parts_of(layer)]:
+            if skipped.name in [part_name(layer, part) for part in parts_of(layer)]:
                 return findings.LayerShape(
-                    path=found.path,
+                    path=diagnosis.path,
                     layer=layer.index,
                     section=layer.type,
-                    cfg_line=found.subject.line(layer),
-                    file_floats_minus_model=math.prod(one.file_shape) - math.prod(one.model_shape),
-                    where=f"layer {one.name}",
-                    problem=f"is {one.model_shape} in the model, "
-                    f"{found.subject.where(layer.index)} has {one.file_shape} for it",
-                    remedy=f"build the model with {one.file_shape} there, or pass "
-                    "skip_mismatch=True to load the others",
+                    cfg_line=diagnosis.subject.line(layer),
+                    file_floats_minus_model=(
+                        math.prod(skipped.file_shape) - math.prod(skipped.model_shape)
+                    ),
+                    where=f"layer {skipped.name}",
+                    problem=f"is {skipped.model_shape} in the model, "
+                    f"{diagnosis.subject.where(layer.index)} has {skipped.file_shape} for it",
+                    remedy=f"build the model with {skipped.file_shape} there, or pass "
+                    "skip_mismatch=True to load the other layers",
                 )
-    return findings.Unknown(path=found.path, problem=problem, remedy=remedy)
+    return findings.Unknown(path=diagnosis.path, problem=problem, remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,14 +214,14 @@ class PartOfNetwork(findings.OtherArchitecture):
     Attributes:
         sections: number of layers of the network that store floats.
         floats: number of floats in the file.
-        facts: what the model has, in words.
+        contents: what the model has, in words.
         shared: number of the model's layers that the file has weights for.
         network: a Python expression for the network.
     """
 
     sections: int = field(metadata=findings.MESSAGE_ONLY)
     floats: int = field(metadata=findings.MESSAGE_ONLY)
-    facts: str = field(metadata=findings.MESSAGE_ONLY)
+    contents: str = field(metadata=findings.MESSAGE_ONLY)
     shared: int = field(metadata=findings.MESSAGE_ONLY)
     network: str = field(metadata=findings.MESSAGE_ONLY)
 
@@ -223,9 +230,8 @@ class PartOfNetwork(findings.OtherArchitecture):
         counted = f" with {plural(count, 'class', 'classes')}" if count else ""
         return (
             f"holds all {self.sections} layers of {self.file}{counted}, {self.floats} floats; "
-            f"{self.model} has {self.facts}, and the file can fill {plural(self.shared, 'layer')} "
-            "of it; a .weights file has no names and is read from its first float on, so a layer "
-            "finds its numbers only behind those of all layers before it"
+            f"{self.model} has {self.contents}, and the file has weights for "
+            f"{plural(self.shared, 'layer')} of it; {_WHY_NO_PART}"
         )
 
     @property
@@ -233,64 +239,64 @@ class PartOfNetwork(findings.OtherArchitecture):
         """Build the whole network, or load the layers that match."""
         return (
             f"build the whole network, yolotf.build_model({self.network}); or pass "
-            f"skip_mismatch=True and cfg={self.network} to fill the layers that fit"
+            f"skip_mismatch=True and network={self.network} to load the layers that match"
         )
 
 
-def _of_a_part(found: Diagnosis, model: Any) -> Diagnosis:
+def _of_a_part(diagnosis: Diagnosis, model: Any) -> Diagnosis:
     """Replaces the causes if the model is a part of the file's network."""
-    part = _as_a_part(found, model) if found.causes else None
-    return found if part is None else replace(found, causes=(part,), first_divergence=None)
+    cause = _cause_of_a_part(diagnosis, model) if diagnosis.causes else None
+    if cause is None:
+        return diagnosis
+    return replace(diagnosis, causes=(cause,), first_divergence=None)
 
 
-def _as_a_part(found: Diagnosis, model: Any) -> findings.Finding | None:
+def _cause_of_a_part(diagnosis: Diagnosis, model: Any) -> findings.Finding | None:
     """Returns the cause if the file holds a whole network and the model a few layers of it."""
-    if network_of(model) is not None or found.header is None:
+    if network_of(model) is not None or diagnosis.header is None:
         return None
-    structure = reading_of_size(model, [found.floats], skips_bare=True)
-    few_layers = len(structure.units) <= _FEW
+    structure = reading_of_size(model, [diagnosis.floats], skips_bare=True)
+    few_layers = len(structure.units) <= _FEW_UNITS
     precise = _PRECISE if few_layers else (*_PRECISE, "channels")
-    if any(cause.kind in precise for cause in found.causes):
+    if any(cause.kind in precise for cause in diagnosis.causes):
         return None
-    for network in _likely(job.networks_around(model, found.file)):
-        if layout.floats(network) != found.floats:
+    for network in _likely_networks(job.enclosing_networks(model, diagnosis.file)):
+        if layout.floats(network) != diagnosis.floats:
             continue
         sections = len({segment.layer for segment in layout.segments(network)})
-        shared = job.shared_layers(model, network, found.file)
-        few = 2 * len(structure.units) <= sections
-        if not few and 2 * shared < len(structure.units):
+        shared = job.shared_layers(model, network, diagnosis.file)
+        is_small_part = 2 * len(structure.units) <= sections
+        if not is_small_part and 2 * shared < len(structure.units):
             continue
         return PartOfNetwork(
-            path=found.path,
+            path=diagnosis.path,
             file=network.name or network.source,
             file_classes=network.classes,
             model=structure.name,
             sections=sections,
-            floats=found.floats,
-            facts=f"{structure.facts()}, {structure.floats} floats",
+            floats=diagnosis.floats,
+            contents=f"{structure.unit_counts()}, {structure.floats} floats",
             shared=shared,
-            network=_in_python(network),
+            network=_python_expression(network),
         )
-    far_apart = layout.FLOAT_BYTES * abs(found.floats - structure.floats) > _MUCH
-    if few_layers and far_apart and all(map(_is_of_size, found.causes)):
+    far_apart = layout.FLOAT_BYTES * abs(diagnosis.floats - structure.floats) > _FAR_APART
+    if few_layers and far_apart and all(map(_only_says_size, diagnosis.causes)):
         return findings.Unknown(
-            path=found.path,
+            path=diagnosis.path,
             problem=(
-                f"holds {found.floats} floats of a network that no stock one has whole; "
-                f"{structure.name} has {structure.facts()}, {structure.floats} floats; a .weights "
-                "file has no names and is read from its first float on, so a layer finds its "
-                "numbers only behind those of all layers before it"
+                f"holds {diagnosis.floats} floats, which match no stock network; {structure.name} "
+                f"has {structure.unit_counts()}, {structure.floats} floats; {_WHY_NO_PART}"
             ),
             remedy=(
                 "build the whole network from the cfg it was trained with, "
                 "yolotf.build_model(yolotf.parse_cfg('yours.cfg')); or pass skip_mismatch=True and "
-                "cfg='yours.cfg' to fill the layers that fit"
+                "network='yours.cfg' to load the layers that match"
             ),
         )
     return None
 
 
-def _in_python(network: cfg.Network, classes: str | None = None) -> str:
+def _python_expression(network: cfg.Network, classes: str | None = None) -> str:
     """Returns a Python expression for the network, with another number of classes if given."""
     if network.name is None:
         of_file = f"yolotf.parse_cfg({network.source!r})"
@@ -301,6 +307,11 @@ def _in_python(network: cfg.Network, classes: str | None = None) -> str:
     return f"yolotf.network({network.name!r}{given})"
 
 
+_WHY_NO_PART = (
+    "a .weights file has no layer names and is read from its first float, so a layer's floats are "
+    "found only after those of all layers before it"
+)
+
 _PRECISE = ("class_count", "head_filters", "folded", "layer_shape", "damaged")
 """Kinds of causes that say exactly what differs between the model and the file.
 
@@ -309,7 +320,7 @@ middle of the network, with other input channels.
 """
 
 
-def _likely(networks: Iterable[cfg.Network]) -> Iterator[cfg.Network]:
+def _likely_networks(networks: Iterable[cfg.Network]) -> Iterator[cfg.Network]:
     """Filters networks of a file's size: after a stock network with its own classes, only those."""
     as_shipped = False
     for network in networks:
@@ -319,19 +330,19 @@ def _likely(networks: Iterable[cfg.Network]) -> Iterator[cfg.Network]:
         as_shipped = as_shipped or ships
 
 
-_FEW = 5
+_FEW_UNITS = 5
 """A model with at most this many convolutions and dense layers is taken for a part of a network."""
-_MUCH = 1 << 20
+_FAR_APART = 1 << 20
 """Sizes that differ by more than this number of bytes are far apart."""
 
 
-def _is_of_size(cause: findings.Finding) -> bool:
-    """Returns whether a cause says no more than that the sizes are far apart."""
+def _only_says_size(cause: findings.Finding) -> bool:
+    """Returns whether a cause says only that the sizes are far apart."""
     match cause:
         case findings.Truncated():
             return not cause.cut
         case findings.Trailing():
-            return cause.bytes > _MUCH
+            return cause.bytes > _FAR_APART
     return cause.kind == "unknown"
 
 
@@ -341,12 +352,15 @@ def _with_differences(
     network: cfg.Network | None = None,
     assignments: Sequence[layout.Assignment] = (),
 ) -> Diagnosis:
-    """Adds a warning for each way in which the model computes something else than Darknet."""
+    """Adds a warning for each way in which the model computes something different from Darknet."""
     warnings = [
         findings.ModelDifference(
-            path=diagnosis.path, kind=one.kind, layers=one.layers, sentence=one.message
+            path=diagnosis.path,
+            kind=difference.kind,
+            layers=difference.layers,
+            sentence=difference.message,
         )
-        for one in differences.differences(model, network, assignments)
+        for difference in differences.differences(model, network, assignments)
     ]
     return replace(diagnosis, warnings=(*diagnosis.warnings, *warnings))
 
@@ -354,7 +368,7 @@ def _with_differences(
 def against_model(diagnosis: Diagnosis, model: Any) -> Diagnosis:
     """Adds causes for variables of `model`, a Keras model of the network, with another shape.
 
-    If the shapes match, it adds warnings where the model computes something else than the network.
+    If the shapes match, it adds warnings where the model's results differ from the network's.
     """
     network = diagnosis.subject.network
     try:

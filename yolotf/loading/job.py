@@ -1,6 +1,6 @@
 """Decides which arrays of a file go into which variables, before anything is written.
 
-There are four cases, and `job_for` picks one: a model from `build_model` (`_in_order`), a model
+There are four cases, and `plan_load` picks one: a model from `build_model` (`_in_order`), a model
 whose network the caller passes (`_of_network`), any other model (`_foreign`), and a load that
 matches layers by name or shape (`_paired`).
 """
@@ -17,7 +17,7 @@ from yolotf.darknet.graph_checks import output_layers
 from yolotf.errors import ModelMismatchError
 from yolotf.loading import partial
 from yolotf.loading.model_layers import model_layers, named_layers
-from yolotf.loading.plan import network_for, plan_for, remembered_plan_for
+from yolotf.loading.plan import cached_plan_for, network_for, plan_for
 from yolotf.loading.refusals import (
     note_of_doubts,
     refuse_names,
@@ -25,10 +25,10 @@ from yolotf.loading.refusals import (
     refuse_unpaired,
 )
 from yolotf.models import order_by_file
-from yolotf.models.layer_names import network_around, network_of, part_name, parts_of
+from yolotf.models.layer_names import network_of, network_of_layers, part_name, parts_of
 from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import name_of
-from yolotf.models.units import other_layers, reading_of_size, readings
+from yolotf.models.units import reading_of_size, readings, unsupported_layers
 from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile
@@ -64,7 +64,7 @@ class Job:
     complete: bool = True
 
 
-def job_for(
+def plan_load(
     model: Any, file: WeightsFile, source: Any, *, strict: bool, by_name: bool, skip_mismatch: bool
 ) -> Job:
     """Plans the load of `file` into `model`.
@@ -89,7 +89,7 @@ def job_for(
         return _in_order(model, own, file, strict)
     refuse_quantized(model, file)
     if by_layer:
-        network = source_network or _network_of_size(file, network_around(model))
+        network = source_network or _network_of_size(file, network_of_layers(model))
         return _paired(model, own, network, file, strict, by_name, skip_mismatch)
     if source_network is not None:
         return _of_network(model, own, source_network, file, strict)
@@ -118,15 +118,15 @@ def _of_network(
         try:
             return _in_order(model, network, file, strict)
         except ModelMismatchError as error:
-            part = _part(model, network, file, strict) or _but_for_heads(
+            job = _part_of_network(model, network, file, strict) or _all_but_heads(
                 model, network, file, strict
             )
-            if part is not None:
-                return part
+            if job is not None:
+                return job
             if "skip_mismatch" in error.message or not shared_layers(model, network, file):
                 raise
             raise ModelMismatchError(
-                f"{error.message}; pass skip_mismatch=True to load the layers that fit",
+                f"{error.message}; pass skip_mismatch=True to load the layers that match",
                 **error.facts,
             ) from None
     stored = _FileLayers.read(network, file, strict)
@@ -147,39 +147,43 @@ def _foreign(model: Any, file: WeightsFile, strict: bool) -> Job:
             order = order_by_file.beginning(structure, floats)
             if order is not None:
                 assignments = order_by_file.assignments(order, transposed=header.transposed)
-                left = (unit.name for unit in structure.units if unit not in order)
+                uncovered = (unit.name for unit in structure.units if unit not in order)
                 return Job(
                     header,
                     layout.Plan(assignments, floats, None),
                     layer_names(assignments),
-                    untouched=(*left, *structure.others),
+                    untouched=(*uncovered, *structure.unsupported),
                     notes=(f"{ENDS_AFTER}{plural(len(order), 'layer')}",),
                     complete=False,
                 )
     structure = reading_of_size(model, [floats for _, floats in layouts])
     header = file.header(structure.floats)
     if file.size_bytes != header.size_bytes + layout.FLOAT_BYTES * structure.floats:
-        for network in networks_around(model, file):
-            part = _part(model, network, file, strict)
-            if part is not None:
-                return part
+        for network in enclosing_networks(model, file):
+            job = _part_of_network(model, network, file, strict)
+            if job is not None:
+                return job
     order = order_by_file.arrange(structure, file, header)
     assignments = order_by_file.assignments(order, transposed=header.transposed)
     plan = layout.Plan(assignments, structure.floats, None)
-    return Job(header, plan, layer_names(assignments), untouched=tuple(structure.others))
+    return Job(header, plan, layer_names(assignments), untouched=tuple(structure.unsupported))
 
 
-def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job | None:
+def _part_of_network(
+    model: Any, network: cfg.Network, file: WeightsFile, strict: bool
+) -> Job | None:
     """Plans for a model that is a part of the file's network; returns None if it is not.
 
     It is a part if each of its layers has a counterpart of the same name, or if the counterparts
     are the first layers of the network.
     """
     stored = _FileLayers.read(network, file, strict)
-    pairing = _fitting(model, stored, skips_bare=False)
-    if pairing is None or pairing.skipped or pairing.left or not pairing.spare:
+    pairing = _aligned_if_readable(model, stored, skips_bare=False)
+    if pairing is None or pairing.skipped or pairing.unpaired_in_model:
         return None
-    sections = [layer for layer in stored.layers if layer not in pairing.spare]
+    if not pairing.unpaired_in_file:
+        return None
+    sections = [layer for layer in stored.layers if layer not in pairing.unpaired_in_file]
     if sections != stored.layers[: len(sections)] and {layer.name for layer in sections} != set(
         pairing.loaded
     ):
@@ -190,11 +194,13 @@ def _part(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> 
     return replace(job, notes=(note, *job.notes))
 
 
-def _but_for_heads(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job | None:
-    """Plans for a model that differs only right before the heads; returns None for any other."""
+def _all_but_heads(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job | None:
+    """Plans for a model that differs only right before the heads; returns None for others."""
     stored = _FileLayers.read(network, file, strict)
-    pairing = _fitting(model, stored, skips_bare=False)
-    if pairing is None or pairing.left or pairing.spare or not network.heads:
+    pairing = _aligned_if_readable(model, stored, skips_bare=False)
+    if pairing is None or pairing.unpaired_in_model or pairing.unpaired_in_file:
+        return None
+    if not network.heads:
         return None
     loaded = {assignment.segment.layer for assignment in pairing.assignments}
     if not {layer.index for layer in stored.layers} <= loaded | set(output_layers(network)):
@@ -206,32 +212,38 @@ def is_part(model: Any, file: WeightsFile) -> bool:
     """Returns whether a model of unknown origin is a part of the file's network."""
     if network_of(model) is not None:
         return False
-    return any(_part(model, network, file, strict=True) for network in networks_around(model, file))
+    return any(
+        _part_of_network(model, network, file, strict=True)
+        for network in enclosing_networks(model, file)
+    )
 
 
 def shared_layers(model: Any, network: cfg.Network, file: WeightsFile) -> int:
     """Returns the number of the model's layers that a file of `network` has weights for."""
-    pairing = _fitting(model, _FileLayers.read(network, file, strict=True), skips_bare=True)
+    stored = _FileLayers.read(network, file, strict=True)
+    pairing = _aligned_if_readable(model, stored, skips_bare=True)
     return len(pairing.loaded) if pairing else 0
 
 
-def _fitting(model: Any, stored: _FileLayers, *, skips_bare: bool) -> partial.Pairing | None:
-    """Returns the layers that match; None if the model's structure cannot be read."""
+def _aligned_if_readable(
+    model: Any, stored: _FileLayers, *, skips_bare: bool
+) -> partial.Pairing | None:
+    """Returns `_aligned`; None if the model cannot be split into units."""
     try:
         return _aligned(model, None, stored, skips_bare=skips_bare)
     except ModelMismatchError:
         return None
 
 
-def networks_around(model: Any, file: WeightsFile) -> Iterable[cfg.Network]:
-    """Yields networks that a file may belong to if it holds more than the model.
+def enclosing_networks(model: Any, file: WeightsFile) -> Iterable[cfg.Network]:
+    """Yields the networks that the file may hold and the model may be a part of.
 
     These are the network the model's layers were built from, and stock networks of the file's
     size.
     """
-    around = network_around(model)
-    if around is not None:
-        yield around
+    built_from = network_of_layers(model)
+    if built_from is not None:
+        yield built_from
     for _, floats in file.layouts():
         yield from stock_networks(floats)
 
@@ -249,7 +261,7 @@ def _paired(
     stored = _FileLayers.read(network, file, strict)
     if by_name:
         pairings = [
-            partial.pair(partial.by_name(stored.layers, layers))
+            partial.pairing_of(partial.by_name(stored.layers, layers))
             for layers in named_layers(model, own)
         ]
         pairing = max(pairings, key=lambda pairing: len(pairing.loaded))
@@ -268,22 +280,21 @@ def _in_order(model: Any, network: cfg.Network, file: WeightsFile, strict: bool)
     header = file.header(plan.floats)
     if header.transposed:
         plan = _plan_in_order(model, network, file, transposed=True)
-    cut = _cut(file, header, layout.segments(network), strict)
-    others = _others(model, network_of(model))
-    if cut is None:
-        return Job(header, plan, plan.layer_names, untouched=others)
-    kept = tuple(
-        assignment for assignment in plan.assignments if assignment.segment.layer < cut.layers
-    )
-    left = tuple(
-        assignment for assignment in plan.assignments if assignment.segment.layer >= cut.layers
-    )
+    backbone = _backbone(file, header, layout.segments(network), strict)
+    unsupported = () if network_of(model) is not None else tuple(unsupported_layers(model))
+    if backbone is None:
+        return Job(header, plan, plan.layer_names, untouched=unsupported)
+    covered: list[layout.Assignment] = []
+    uncovered: list[layout.Assignment] = []
+    for assignment in plan.assignments:
+        is_covered = assignment.segment.layer < backbone.layers
+        (covered if is_covered else uncovered).append(assignment)
     return Job(
-        cut.header,
-        layout.Plan(kept, cut.floats, network),
-        layer_names(kept),
-        untouched=(*layer_names(left), *others),
-        notes=(cut.note,),
+        backbone.header,
+        layout.Plan(tuple(covered), backbone.floats, network),
+        layer_names(covered),
+        untouched=(*layer_names(uncovered), *unsupported),
+        notes=(backbone.note,),
     )
 
 
@@ -291,18 +302,13 @@ def _plan_in_order(
     model: Any, network: cfg.Network, file: WeightsFile, *, transposed: bool = False
 ) -> layout.Plan:
     if network_of(model) is network:
-        return remembered_plan_for(model, network, file, transposed=transposed)
+        return cached_plan_for(model, network, file, transposed=transposed)
     return plan_for(model, network, transposed=transposed)
 
 
-def _others(model: Any, own: cfg.Network | None) -> tuple[str, ...]:
-    """Returns layers with weights that no section stores; a model from `build_model` has none."""
-    return () if own is not None else tuple(other_layers(model))
-
-
 @dataclass(frozen=True)
-class _Cut:
-    """The end of a backbone file: its number of layers and floats, and its header."""
+class _Backbone:
+    """The contents of a backbone file: its number of layers and floats, and its header."""
 
     layers: int
     floats: int
@@ -313,18 +319,18 @@ class _Cut:
         return f"{ENDS_AFTER}{plural(self.layers, 'layer')}"
 
 
-def _cut(
+def _backbone(
     file: WeightsFile, header: Header, segments: Sequence[layout.Segment], strict: bool
-) -> _Cut | None:
-    """Returns where a backbone file ends; None for any other file."""
+) -> _Backbone | None:
+    """Returns what a backbone file holds; None for any other file."""
     if strict and file.backbone_layers is None:
         return None
     if segments and file.size_bytes - header.size_bytes == segments[-1].end:
         return None
-    for likely, floats in file.layouts():
-        layers = partial.cut_of(segments, floats, file.backbone_layers)
+    for likely_header, floats in file.layouts():
+        layers = partial.layers_in_backbone(segments, floats, file.backbone_layers)
         if layers is not None:
-            return _Cut(layers, floats, likely)
+            return _Backbone(layers, floats, likely_header)
     return None
 
 
@@ -340,19 +346,22 @@ def _aligned(
         (partial.align(stored.layers, layers) for layers in orders),
         key=lambda aligned: -aligned.score,
     )
-    best = partial.pair(ranked[0].pairs, ranked[0].doubts)
+    best = partial.pairing_of(ranked[0].pairs, ranked[0].doubts)
     for other in ranked[1:]:
         if other.score < ranked[0].score:
             break
-        if _targets(partial.pair(other.pairs)) != _targets(best):
+        if _destinations(partial.pairing_of(other.pairs)) != _destinations(best):
             # Raises an error that describes both orders.
             order_by_file.preferred(readings(model, skips_bare=True)[0])
     return best
 
 
-def _targets(pairing: partial.Pairing) -> set[tuple[int, int]]:
+def _destinations(pairing: partial.Pairing) -> set[tuple[int, int]]:
     """Returns (offset in the file, id of the variable) of each assignment."""
-    return {(entry.segment.offset, id(entry.slot.variable)) for entry in pairing.assignments}
+    return {
+        (assignment.segment.offset, id(assignment.slot.variable))
+        for assignment in pairing.assignments
+    }
 
 
 @dataclass(frozen=True)
@@ -369,13 +378,13 @@ class _FileLayers:
         floats = layout.floats(network)
         header = file.header(floats)
         segments = layout.segments(network, transposed=header.transposed)
-        cut = _cut(file, header, segments, strict)
-        if cut is None:
+        backbone = _backbone(file, header, segments, strict)
+        if backbone is None:
             layers = partial.file_layers(network, segments)
             return cls(header, floats, layers, ())
-        kept = [segment for segment in segments if segment.layer < cut.layers]
-        layers = partial.file_layers(network, kept)
-        return cls(cut.header, cut.floats, layers, (cut.note,))
+        covered = [segment for segment in segments if segment.layer < backbone.layers]
+        layers = partial.file_layers(network, covered)
+        return cls(backbone.header, backbone.floats, layers, (backbone.note,))
 
 
 def _pairing_job(
@@ -386,11 +395,11 @@ def _pairing_job(
     stored: _FileLayers,
     pairing: partial.Pairing,
 ) -> Job:
-    others = () if own is not None else readings(model, skips_bare=True)[0].others
+    unsupported = () if own is not None else readings(model, skips_bare=True)[0].unsupported
     if not pairing.assignments:
         raise ModelMismatchError(
-            f"{file.name}: no layer of {network.source} fits one of {name_of(model)}; "
-            "is it another network?",
+            f"{file.name}: no layer of {network.source} matches a layer of {name_of(model)}; pass "
+            "the network that the file was trained as with network=",
             path=file.name,
         )
     return Job(
@@ -398,7 +407,7 @@ def _pairing_job(
         layout.Plan(pairing.assignments, stored.floats, network),
         pairing.loaded,
         pairing.skipped,
-        (*pairing.untouched, *others),
+        (*pairing.untouched, *unsupported),
         pairing.unused,
         (*stored.notes, *note_of_doubts(pairing.doubts, network)),
         complete=False,
@@ -421,8 +430,8 @@ def _network_of_size(file: WeightsFile, own: cfg.Network | None) -> cfg.Network:
     if own is not None:
         return own
     raise ModelMismatchError(
-        f"{file.name}: {file.size_bytes} bytes match no stock network; pass cfg= with the network "
-        "it was trained as",
+        f"{file.name}: {file.size_bytes} bytes match no stock network; pass the network that the "
+        "file was trained as with network=",
         path=file.name,
         found=file.size_bytes,
     )

@@ -15,8 +15,8 @@ from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.interfaces import KerasModel
 from yolotf.loading import diagnose, origins, partial
-from yolotf.loading.argument_checks import model_first, outside_of_functions
-from yolotf.loading.job import expected_network, job_for
+from yolotf.loading.argument_checks import check_model_and_weights, forbid_in_tf_function
+from yolotf.loading.job import expected_network, plan_load
 from yolotf.models import differences, undrawn
 from yolotf.models.layer_names import network_of
 from yolotf.models.units import extra_biases
@@ -105,9 +105,9 @@ class LoadReport:
 
 
 @public
-@outside_of_functions
+@forbid_in_tf_function
 @also_named(weights_file="weights", cfg="network")
-@model_first
+@check_model_and_weights
 def load_darknet_weights(
     model: KerasModel,
     weights: WeightsSource,
@@ -180,7 +180,7 @@ def load_darknet_weights(
         expected = expected_network(model, network)
     with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:
         try:
-            job = job_for(
+            job = plan_load(
                 model, file, network, strict=strict, by_name=by_name, skip_mismatch=skip_mismatch
             )
             progress("loading", 0, file.size_bytes)
@@ -190,14 +190,13 @@ def load_darknet_weights(
                 for bias in biases:
                     bias.variable.assign(tf.zeros(bias.shape, bias.dtype))
         except errors.WeightsMismatch as error:
-            raise diagnose.explained(error, file, model, network) from None
+            raise diagnose.with_diagnosis(error, file, model, network) from None
     undrawn.filled(assignment.slot.holder for assignment in job.plan.assignments)
     if job.complete:
         origins.remember(model, job.header, job.plan)
     if bn_epsilon == "darknet":
         for layer in differences.norms(model):
             layer.epsilon = BN_EPSILON
-    found = differences.differences(model, job.plan.network, job.plan.assignments)
     network_of_file = job.plan.network
     whole = job.complete and (
         network_of_file is None or job.plan.loaded_floats >= layout.floats(network_of_file)
@@ -205,7 +204,10 @@ def load_darknet_weights(
     notes = [
         *file_warnings(job.header, network_of_file, file.path, has_heads=whole),
         *job.notes,
-        *(one.message for one in found),
+        *(
+            difference.message
+            for difference in differences.differences(model, network_of_file, job.plan.assignments)
+        ),
     ]
     progress("loading", file.size_bytes, file.size_bytes)
     return LoadReport(

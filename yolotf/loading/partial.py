@@ -108,27 +108,28 @@ class Pairing:
         assignments: the segments to load and their variables, in file order.
         loaded: names of the model's layers that are written.
         skipped: pairs of layers whose shapes differ.
-        left: layers of the model without a counterpart.
-        spare: layers of the file without a counterpart.
-        doubts: the layers of `left` that several layers of the file match equally well.
+        unpaired_in_model: layers of the model without a counterpart.
+        unpaired_in_file: layers of the file without a counterpart.
+        doubts: the layers of `unpaired_in_model` that several layers of the file match equally
+            well.
     """
 
     assignments: tuple[layout.Assignment, ...]
     loaded: tuple[str, ...]
     skipped: tuple[Skipped, ...]
-    left: tuple[ModelLayer, ...]
-    spare: tuple[FileLayer, ...]
+    unpaired_in_model: tuple[ModelLayer, ...]
+    unpaired_in_file: tuple[FileLayer, ...]
     doubts: tuple[Doubt, ...] = ()
 
     @property
     def untouched(self) -> tuple[str, ...]:
-        """The names of `left`."""
-        return tuple(layer.name for layer in self.left)
+        """The names of `unpaired_in_model`."""
+        return tuple(layer.name for layer in self.unpaired_in_model)
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """The names of `spare`."""
-        return tuple(layer.name for layer in self.spare)
+        """The names of `unpaired_in_file`."""
+        return tuple(layer.name for layer in self.unpaired_in_file)
 
 
 def file_layers(network: cfg.Network, segments: Sequence[layout.Segment]) -> list[FileLayer]:
@@ -138,8 +139,8 @@ def file_layers(network: cfg.Network, segments: Sequence[layout.Segment]) -> lis
         grouped.setdefault((segment.layer, segment.part), {})[segment.role] = segment
     nodes = section_nodes(network, list(grouped))
     return [
-        FileLayer(index, node.name, found, node)
-        for ((index, _), found), node in zip(grouped.items(), nodes, strict=True)
+        FileLayer(index, node.name, by_role, node)
+        for ((index, _), by_role), node in zip(grouped.items(), nodes, strict=True)
     ]
 
 
@@ -154,7 +155,7 @@ def section_nodes(network: cfg.Network, places: Sequence[tuple[int, str]]) -> li
             part_name(network.layers[index], part),
             tuple(inputs.get(number, ())),
             sliding.strides if (sliding := network.layers[index].sliding) else None,
-            _activation(network, index),
+            _activation_of_section(network, index),
         )
         for number, (index, part) in enumerate(places)
     ]
@@ -169,18 +170,24 @@ def unit_nodes(structure: Structure, order: Sequence[Unit]) -> list[Node]:
         Node(
             unit.name,
             tuple(
-                keras_graph.collapsed(said, ("*", "?"))
+                keras_graph.collapsed(expression, ("*", "?"))
                 for entering in structure.inputs.get(unit, ())
-                if (said := keras_graph.translate(entering, keys)) is not None
+                if (expression := keras_graph.translate(entering, keys)) is not None
             ),
             _strides(unit.leaf.layer),
-            None if (found := activations.of(unit)) is None else found[0].name,
+            _activation_of_unit(activations, unit),
         )
         for unit in order
     ]
 
 
-def _activation(network: cfg.Network, index: int) -> str | None:
+def _activation_of_unit(activations: UnitActivations, unit: Unit) -> str | None:
+    """Returns the name of a unit's activation; None if no graph shows it."""
+    after_unit = activations.of(unit)
+    return None if after_unit is None else after_unit[0].name
+
+
+def _activation_of_section(network: cfg.Network, index: int) -> str | None:
     """Returns the activation of a section with windows; None before a head or at the end."""
     layer = network.layers[index]
     readers = [other for other in network.layers if index in other.inputs]
@@ -197,19 +204,19 @@ def _strides(layer: object) -> tuple[int, int] | None:
     return None
 
 
-def pair(pairs: Pairs, doubts: tuple[Doubt, ...] = ()) -> Pairing:
-    """Sorts pairs into layers to load, layers whose shapes differ, and layers without a partner."""
+def pairing_of(pairs: Pairs, doubts: tuple[Doubt, ...] = ()) -> Pairing:
+    """Sorts pairs into layers to load, layers that differ in shape, and unpaired layers."""
     assignments: list[layout.Assignment] = []
     loaded: list[str] = []
     skipped: list[Skipped] = []
-    left: list[ModelLayer] = []
-    spare: list[FileLayer] = []
+    unpaired_in_model: list[ModelLayer] = []
+    unpaired_in_file: list[FileLayer] = []
     for source, target in pairs:
         if source is None or target is None:
             if target is not None:
-                left.append(target)
+                unpaired_in_model.append(target)
             if source is not None:
-                spare.append(source)
+                unpaired_in_file.append(source)
             continue
         difference = _difference(source, target)
         if difference is None:
@@ -222,7 +229,12 @@ def pair(pairs: Pairs, doubts: tuple[Doubt, ...] = ()) -> Pairing:
             skipped.append(Skipped(target.name, *difference))
     assignments.sort(key=lambda assignment: assignment.segment.offset)
     return Pairing(
-        tuple(assignments), tuple(loaded), tuple(skipped), tuple(left), tuple(spare), doubts
+        assignments=tuple(assignments),
+        loaded=tuple(loaded),
+        skipped=tuple(skipped),
+        unpaired_in_model=tuple(unpaired_in_model),
+        unpaired_in_file=tuple(unpaired_in_file),
+        doubts=doubts,
     )
 
 
@@ -239,29 +251,29 @@ def align(sources: Sequence[FileLayer], targets: Sequence[ModelLayer]) -> Aligne
     A layer stays unpaired if only its shape matches a section, or if several sections match it
     equally well; see `alignment`.
     """
-    found = alignment.align(
+    aligned = alignment.align(
         [source.node or Node(source.name) for source in sources],
         [target.node or Node(target.name) for target in targets],
         lambda i, j: _difference(sources[i], targets[j]) is None,
         lambda i, j: _same_kind(sources[i], targets[j]),
     )
-    partner = dict(sorted((*found.pairs, *found.unlike)))
-    taken = {place: row for row, place in partner.items()}
+    place_of = dict(sorted((*aligned.pairs, *aligned.unlike)))
+    row_of = {place: row for row, place in place_of.items()}
     pairs: Pairs = []
     row = 0
     for place, target in enumerate(targets):
-        if place not in taken:
+        if place not in row_of:
             pairs.append((None, target))
             continue
-        pairs += [(source, None) for source in sources[row : taken[place]]]
-        pairs.append((sources[taken[place]], target))
-        row = taken[place] + 1
+        pairs += [(source, None) for source in sources[row : row_of[place]]]
+        pairs.append((sources[row_of[place]], target))
+        row = row_of[place] + 1
     pairs += [(source, None) for source in sources[row:]]
     doubts = tuple(
         Doubt(targets[place].name, tuple(sources[row].name for row in rows))
-        for place, rows in sorted(found.doubtful.items())
+        for place, rows in sorted(aligned.doubtful.items())
     )
-    return Aligned(pairs, doubts, found.score)
+    return Aligned(pairs, doubts, aligned.score)
 
 
 def _same_kind(source: FileLayer, target: ModelLayer) -> bool:
@@ -274,7 +286,12 @@ def _same_kind(source: FileLayer, target: ModelLayer) -> bool:
 
 
 def _rank(shape: tuple[int, ...], rows: int) -> int:
-    """Returns the number of axes; 2 for a 1x1 kernel, as for a dense one (`rows`: axis of rows)."""
+    """Returns the number of axes; 2 for a 1x1 kernel, which may be a dense layer's.
+
+    Args:
+        shape: the shape of a kernel.
+        rows: the axis of its rows; the axis of its columns follows.
+    """
     return 2 if len(shape) == 4 and shape[rows : rows + 2] == (1, 1) else len(shape)
 
 
@@ -295,7 +312,7 @@ def _difference(
     return None
 
 
-def likely_meant(
+def similar_names(
     sources: Sequence[FileLayer], targets: Sequence[ModelLayer], cutoff: float = 0.5
 ) -> dict[str, str]:
     """Maps names of `sources` to similarly spelled names of `targets` whose shapes match.
@@ -314,17 +331,19 @@ def likely_meant(
                 and _difference(source, target) is None
             ):
                 ratios.append((matcher.ratio(), source.name, target.name))
-    meant: dict[str, str] = {}
+    similar: dict[str, str] = {}
     taken: set[str] = set()
-    for ratio, source_name, target_name in sorted(ratios, key=lambda entry: -entry[0]):
-        if ratio >= cutoff and source_name not in meant and target_name not in taken:
-            meant[source_name] = target_name
+    for ratio, source_name, target_name in sorted(ratios, key=lambda scored: -scored[0]):
+        if ratio >= cutoff and source_name not in similar and target_name not in taken:
+            similar[source_name] = target_name
             taken.add(target_name)
-    return meant
+    return similar
 
 
-def cut_of(segments: Sequence[layout.Segment], floats: int, named_layers: int | None) -> int | None:
-    """Returns after how many layers a file of `floats` floats ends, as in `yolov4.conv.137`.
+def layers_in_backbone(
+    segments: Sequence[layout.Segment], floats: int, named_layers: int | None
+) -> int | None:
+    """Returns after how many layers a file of `floats` floats ends: 137 for `yolov4.conv.137`.
 
     Layers that store nothing make the number ambiguous; the number in the file's name then
     decides.

@@ -7,9 +7,9 @@ from typing import Any
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.graph_checks import used_layers
 from yolotf.errors import ModelMismatchError
-from yolotf.loading import remembered
-from yolotf.loading.argument_checks import check_source
-from yolotf.loading.refusals import refuse_more, refuse_quantized
+from yolotf.loading.argument_checks import check_network
+from yolotf.loading.plan_cache import ModelFingerprint, cache_plan, cached_plan
+from yolotf.loading.refusals import refuse_extra_layers, refuse_quantized
 from yolotf.models import order_by_network
 from yolotf.models.layer_names import by_section, network_of, place_of
 from yolotf.models.traversal import name_of
@@ -18,26 +18,26 @@ from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile
 
 
-def network_for(model: Any, source: Any) -> cfg.Network:
-    """Returns the network of a `cfg=` argument, or the one `model` was built from.
+def network_for(model: Any, network: Any) -> cfg.Network:
+    """Returns the `Network` of a `network=` argument, or by default the one of `model`.
 
     Raises:
-        ModelMismatchError: neither is known.
+        ModelMismatchError: `network` is None and `model` is not from `build_model`.
         CfgError: the argument is not a network.
         TypeError: the argument has the wrong type.
     """
-    if isinstance(source, cfg.Network):
-        return source
-    if source is not None:
-        check_source(source)
-        return stock.as_network(source)
-    network = network_of(model)
-    if network is None:
+    if isinstance(network, cfg.Network):
+        return network
+    if network is not None:
+        check_network(network)
+        return stock.as_network(network)
+    own = network_of(model)
+    if own is None:
         raise ModelMismatchError(
-            f"{name_of(model)}: not built by yolotf.build_model, so the order of its layers is not "
-            "known; pass cfg="
+            f"{name_of(model)}: the order of its layers is not known, because it was not built by "
+            "yolotf.build_model; pass network="
         )
-    return network
+    return own
 
 
 def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> layout.Plan:
@@ -50,7 +50,8 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
     """
     if not getattr(model, "built", True):
         raise ModelMismatchError(
-            f"{name_of(model)}: has no variables yet; call it once on an image, or model.build(...)"
+            f"{name_of(model)}: has no variables yet; call the model once on an image, or call "
+            "model.build(...)"
         )
     built_here = network_of(model) is not None
     slots = by_section(model, network)
@@ -66,7 +67,7 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
         section = network.layers[missing[0].layer]
         raise ModelMismatchError(
             f"{name_of(model)}: no variable for the {missing[0].role} of {network.where(section)}; "
-            "the model has no such layer, or its name is different",
+            "the model has no layer for this section, or the layer has another name",
             section=section.index,
             role=missing[0].role,
         )
@@ -76,11 +77,11 @@ def plan_for(model: Any, network: cfg.Network, *, transposed: bool = False) -> l
         if place_of(segment) in slots
     )
     if not built_here:
-        refuse_more(model, network, assignments)
+        refuse_extra_layers(model, network, assignments)
     return layout.Plan(assignments, layout.floats(network), network)
 
 
-def remembered_plan_for(
+def cached_plan_for(
     model: Any, network: cfg.Network, file: WeightsFile, *, transposed: bool = False
 ) -> layout.Plan:
     """Returns `plan_for` of a model from `build_model`, cached while the model is unchanged.
@@ -88,10 +89,10 @@ def remembered_plan_for(
     Raises:
         ModelMismatchError: see `plan_for`; also for layers that have been quantized.
     """
-    sight = remembered.Sight.of(model, network)
-    plan = remembered.plan_of(model, sight, transposed=transposed)
+    fingerprint = ModelFingerprint.of(model, network)
+    plan = cached_plan(model, fingerprint, transposed=transposed)
     if plan is None:
         refuse_quantized(model, file)
         plan = plan_for(model, network, transposed=transposed)
-        remembered.note(model, sight, plan, transposed=transposed)
+        cache_plan(model, fingerprint, plan, transposed=transposed)
     return plan

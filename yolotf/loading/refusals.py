@@ -20,20 +20,20 @@ from yolotf.weights.file import WeightsFile
 def refuse_quantized(model: Any, file: WeightsFile) -> None:
     """Raises `ModelMismatchError` for a layer whose kernel is quantized."""
     for layer in every_layer(model):
-        if (how := quantization(layer)) is not None:
+        if (mode := quantization(layer)) is not None:
             raise ModelMismatchError(
-                f"{file.name}: layer {layer.name} of {name_of(model)} is quantized ({how}), "
-                "and the file holds float32; load the file before the model is quantized",
+                f"{file.name}: layer {layer.name} of {name_of(model)} is quantized ({mode}), "
+                "the file holds float32; load the file before quantizing the model",
                 path=file.name,
                 layer=layer.name,
-                quantization=how,
+                quantization=mode,
             )
 
 
 def refuse_names(
     file: WeightsFile, network: cfg.Network, pairing: partial.Pairing, strict: bool
 ) -> None:
-    """Raises if layers of the same name differ in shape or, if `strict`, a name has no partner."""
+    """Raises if layers of one name differ in shape or, if `strict`, a name has no counterpart."""
     unpaired = [*pairing.untouched, *pairing.unused] if strict else []
     if not pairing.skipped and not unpaired:
         return
@@ -42,23 +42,26 @@ def refuse_names(
         count = len(pairing.skipped)
         problems.append(
             f"{plural(count, 'layer')} of the same name "
-            f"{'have' if count > 1 else 'has'} another shape: {_some(map(str, pairing.skipped))}"
+            f"{'differ' if count > 1 else 'differs'} in shape: {_first(map(str, pairing.skipped))}"
         )
-        fixes.append("pass skip_mismatch=True to load the others")
+        fixes.append("pass skip_mismatch=True to load the other layers")
     if unpaired:
-        theirs = partial.likely_meant(pairing.spare, pairing.left)
-        ours = {name: meant for meant, name in theirs.items()}
+        in_model = partial.similar_names(pairing.unpaired_in_file, pairing.unpaired_in_model)
+        in_file = {model_name: file_name for file_name, model_name in in_model.items()}
         lines = [
-            f"{name}: no such layer in {network.source}{_meant(ours.get(name))}"
+            f"{name}: no such layer in {network.source}{_suggestion(in_file.get(name))}"
             for name in pairing.untouched
         ]
         lines += [
-            f"{name}: no such layer in the model{_meant(theirs.get(name))}"
+            f"{name}: no such layer in the model{_suggestion(in_model.get(name))}"
             for name in pairing.unused
         ]
         count = len(lines)
-        problems.append(f"{plural(count, 'name has', 'names have')} no partner: {_some(lines)}")
-        fixes.append("rename them, or pass strict=False to load the others")
+        problems.append(
+            f"{plural(count, 'name has', 'names have')} no counterpart: {_first(lines)}"
+        )
+        layers = "this layer" if count == 1 else "these layers"
+        fixes.append(f"rename {layers}, or pass strict=False to load the other layers")
     raise ModelMismatchError(
         f"{file.name}: {'; '.join((*problems, *fixes))}",
         path=file.name,
@@ -68,7 +71,7 @@ def refuse_names(
     )
 
 
-def _meant(name: str | None) -> str:
+def _suggestion(name: str | None) -> str:
     return f"; did you mean {name}?" if name else ""
 
 
@@ -80,14 +83,15 @@ def refuse_unpaired(
 ) -> None:
     """Raises if layers differ in shape, or only one side has them."""
     problems = [str(layer) for layer in skipped]
-    problems += [f"{name}: nothing in {network.source} for it" for name in pairing.untouched]
-    problems += [f"{name} of {network.source}: no place in the model" for name in pairing.unused]
+    problems += [f"{name}: no counterpart in {network.source}" for name in pairing.untouched]
+    problems += [
+        f"{name} of {network.source}: no counterpart in the model" for name in pairing.unused
+    ]
     if not problems:
         return
     raise ModelMismatchError(
-        f"{file.name}: {plural(len(problems), 'layer does', 'layers do')} not fit: "
-        f"{_some(problems)}; pass "
-        "skip_mismatch=True to load the others",
+        f"{file.name}: {plural(len(problems), 'layer does', 'layers do')} not match: "
+        f"{_first(problems)}; pass skip_mismatch=True to load the other layers",
         path=file.name,
         skipped=pairing.skipped,
         untouched=pairing.untouched,
@@ -103,31 +107,35 @@ def note_of_doubts(doubts: Sequence[partial.Doubt], network: cfg.Network) -> tup
     count = plural(len(layers), "layer")
     return (
         f"{count} {'was' if len(layers) == 1 else 'were'} left unchanged because more than one "
-        f"pairing with {network.source} is equally likely: {_some(layers)}; name "
-        f"{'it' if len(layers) == 1 else 'them'} after the sections (conv_17) to decide",
+        f"pairing with {network.source} is equally likely: {_first(layers)}; name "
+        f"{'the layer' if len(layers) == 1 else 'the layers'} after their sections, such as "
+        "conv_17",
     )
 
 
-def _some(texts: Iterable[str], most: int = 6) -> str:
-    return listed(texts, most, "; ")
+def _first(texts: Iterable[str]) -> str:
+    return listed(texts, 6, "; ")
 
 
-def refuse_more(model: Any, network: cfg.Network, assignments: Sequence[layout.Assignment]) -> None:
+def refuse_extra_layers(
+    model: Any, network: cfg.Network, assignments: Sequence[layout.Assignment]
+) -> None:
     """Raises if the model has a layer with weights that the network does not have."""
     bound = {id(assignment.slot.variable) for assignment in assignments}
     structure = readings(model, skips_bare=True)[0]
     if structure.bare:
         name = structure.bare[0]
         raise ModelMismatchError(
-            f"{name_of(model)}: {network.source} has nothing for layer {name}, which has neither a "
-            "bias nor a batch normalization; pass skip_mismatch=True to leave it unchanged",
+            f"{name_of(model)}: {network.source} has no section for layer {name}, which has "
+            "neither a bias nor a batch normalization; pass skip_mismatch=True to "
+            "leave the layer unchanged",
             variable=name,
         )
     for unit in structure.units:
         if not any(id(slot.variable) in bound for slot in unit.slots.values()):
             shape = partial.ModelLayer(unit.name, unit.slots).shape
             raise ModelMismatchError(
-                f"{name_of(model)}: {network.source} has nothing for layer {unit.name}, whose "
-                f"shape is {shape}; pass skip_mismatch=True to leave it unchanged",
+                f"{name_of(model)}: {network.source} has no section for layer {unit.name}, whose "
+                f"shape is {shape}; pass skip_mismatch=True to leave the layer unchanged",
                 variable=unit.name,
             )

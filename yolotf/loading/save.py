@@ -16,16 +16,16 @@ from yolotf.errors import ContentError, ModelMismatchError
 from yolotf.files import atomic, output_target
 from yolotf.interfaces import KerasModel
 from yolotf.loading import origins
-from yolotf.loading.argument_checks import is_served, outside_of_functions
+from yolotf.loading.argument_checks import forbid_in_tf_function, is_inference_object
 from yolotf.loading.origins import Origin
 from yolotf.loading.plan import network_for, plan_for
-from yolotf.models import differences as arithmetic
 from yolotf.models import order_by_file, traversal, undrawn
+from yolotf.models.differences import differences as model_differences
 from yolotf.models.layer_names import network_of
 from yolotf.models.traversal import name_of
 from yolotf.models.units import extra_biases, readings
 from yolotf.models.variables import has_adapter, plain, quantization
-from yolotf.text import listed, plural
+from yolotf.text import listed
 from yolotf.weights import layout, own_files
 from yolotf.weights.header import NARROW, WIDE, Header
 from yolotf.weights.statistics import HUGE
@@ -37,7 +37,7 @@ _FLOATING = ("float32", "float64", "float16", "bfloat16")
 
 @public
 @renamed(file="weights")
-@outside_of_functions
+@forbid_in_tf_function
 def save_darknet_weights(
     model: KerasModel,
     weights: str | os.PathLike[str],
@@ -99,12 +99,12 @@ def save_darknet_weights(
         _check(name, assignment)
     merged = _with_adapters(model)
     biases = _extra_biases(model, assignments)
-    differences = _epsilon_differences(model, assignments)
-    if differences and not fold_epsilon:
-        warn_caller(_epsilon_warning(name, differences.values()))
-    for one in arithmetic.differences(model, plan.network, plan.assignments):
-        if one.kind != "epsilon":
-            warn_caller(f"{name}: {one.message}")
+    epsilons = _epsilon_differences(model, assignments)
+    if epsilons and not fold_epsilon:
+        warn_caller(_epsilon_warning(name, epsilons.values()))
+    for difference in model_differences(model, plan.network, plan.assignments):
+        if difference.kind != "epsilon":
+            warn_caller(f"{name}: {difference.message}")
     size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
     with atomic.replacing_file(weights, overwrite=overwrite) as written:
         _reserve(written.fileno(), size)
@@ -113,8 +113,8 @@ def save_darknet_weights(
             values = _stored(assignment, merged)
             if assignment.segment in biases:
                 values = values - biases[assignment.segment].reshape(values.shape)
-            if fold_epsilon and assignment.segment in differences:
-                values = values + np.float32(differences[assignment.segment][1])
+            if fold_epsilon and assignment.segment in epsilons:
+                values = values + np.float32(epsilons[assignment.segment][1])
             _check_content(name, plan, header, assignment, values)
             written.write(values.data)
     if upto is None:
@@ -123,16 +123,17 @@ def save_darknet_weights(
 
 
 def _refuse_derived(model: Any) -> None:
-    if is_served(model):
+    """Raises `ModelMismatchError` for a folded or quantized model, whose weights were changed."""
+    if is_inference_object(model):
         raise ModelMismatchError(
-            f"{type(model).__name__}: its batch normalization is folded into the kernels, and "
-            "gamma, mean and variance cannot be had back from them; save the Keras model"
+            f"{type(model).__name__}: its batch normalization is folded into the kernels, from "
+            "which gamma, mean and variance cannot be recovered; save a Keras model instead"
         )
     for layer in traversal.layers(model):
-        if (how := quantization(layer)) is not None:
+        if (mode := quantization(layer)) is not None:
             raise ModelMismatchError(
-                f"{getattr(layer, 'name', layer)}: is quantized ({how}), and Darknet stores "
-                "float32; save the model it was made from",
+                f"{getattr(layer, 'name', layer)}: is quantized ({mode}), and Darknet stores "
+                "float32; save the model before quantizing it",
                 layer=getattr(layer, "name", None),
             )
 
@@ -163,10 +164,11 @@ def _assignments(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment
     network, assignments = plan.network, plan.assignments
     if upto is not None:
         if network is None:
-            raise ValueError("upto= counts sections of a cfg; pass network=")
+            raise ValueError("upto counts the sections of a cfg; pass network=")
         if not 0 < upto <= len(network.layers):
             raise ValueError(
-                f"upto is {upto}, {network.source} has {plural(len(network.layers), 'section')}"
+                f"upto is {upto}, must be 1 to {len(network.layers)}, the number of sections of "
+                f"{network.source}"
             )
         assignments = tuple(
             assignment for assignment in assignments if assignment.segment.layer < upto
@@ -174,19 +176,20 @@ def _assignments(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment
     end = 0
     for assignment in assignments:
         if assignment.segment.offset != end:
-            raise _gap(network, end)
+            raise _missing_layer(network, end)
         end = assignment.segment.end
     if network is not None:
         last = len(network.layers) if upto is None else upto
-        stored = [one for one in layout.segments(network) if one.layer < last]
+        stored = [segment for segment in layout.segments(network) if segment.layer < last]
         if stored and stored[-1].end != end:
-            raise _gap(network, end)
+            raise _missing_layer(network, end)
     return assignments
 
 
-def _gap(network: cfg.Network | None, offset: int) -> ModelMismatchError:
-    assert network is not None, "only a network has sections that nothing reads"
-    segment = next(one for one in layout.segments(network) if one.end > offset)
+def _missing_layer(network: cfg.Network | None, offset: int) -> ModelMismatchError:
+    """Returns the error for floats at `offset` that the model has no layer for."""
+    assert network is not None, "without a network, every segment comes from a layer"
+    segment = next(segment for segment in layout.segments(network) if segment.end > offset)
     where = network.where(network.layers[segment.layer])
     return ModelMismatchError(
         f"{network.source}: {where} stores floats, but no output depends on it and the model has "
@@ -201,14 +204,15 @@ def _check(name: str, assignment: layout.Assignment) -> None:
     if slot.dtype not in _FLOATING:
         raise ModelMismatchError(
             f"{name}: variable {slot.name} is {slot.dtype}, so the model is quantized, and Darknet "
-            "stores float32; save the model it was made from",
+            "stores float32; save the model before quantizing it",
             expected="float32",
             found=slot.dtype,
             **facts,
         )
     if slot.shape != assignment.shape:
         raise ModelMismatchError(
-            f"{name}: variable {slot.name} is {slot.shape}, the file has {assignment.shape} for it",
+            f"{name}: variable {slot.name} is {slot.shape}, the network has {assignment.shape} "
+            "there; pass the network that the model was built from with network=",
             expected=assignment.shape,
             found=slot.shape,
             **facts,
@@ -221,7 +225,10 @@ def _header(origin: Origin | None, seen: int | None, version: Sequence[int] | No
         major, minor, revision = before[:3] if before is not None else _VERSION
     else:
         if len(version) != 3 or not all(0 <= part < 2**31 for part in version):
-            raise ValueError(f"version is {version!r}, must be major, minor, revision")
+            raise ValueError(
+                f"version is {version!r}, must be (major, minor, revision), each from 0 to "
+                f"{2**31 - 1}"
+            )
         major, minor, revision = version
     if seen is None:
         seen = before.seen if before is not None else 0
@@ -230,7 +237,10 @@ def _header(origin: Origin | None, seen: int | None, version: Sequence[int] | No
     keeps = before is not None and version is None
     size = before.size_bytes if before is not None and keeps else header.version_size_bytes
     if not 0 <= seen < 2 ** (32 if size == NARROW else 64):
-        raise ValueError(f"seen is {seen}, the header has {8 * (size - 12)} bits for it")
+        bits = 8 * (size - 12)
+        raise ValueError(
+            f"seen is {seen}, must be 0 to {2**bits - 1}: the header has {bits} bits for it"
+        )
     return header._replace(size_bytes=size)
 
 
@@ -269,7 +279,7 @@ def _extra_biases(
         return {}
     import tensorflow as tf  # as in `_stored`
 
-    segments = {id(one.slot.variable): one.segment for one in assignments}
+    segments = {id(assignment.slot.variable): assignment.segment for assignment in assignments}
     return {
         segments[id(mean.variable)]: np.asarray(tf.convert_to_tensor(bias.variable), np.float32)
         for bias, mean in extra_biases(model, assignments)
@@ -292,13 +302,13 @@ def _epsilon_differences(
         for layer in traversal.layers(model)
         if hasattr(layer, "epsilon") and getattr(layer, "moving_variance", None) is not None
     }
-    found: dict[layout.Segment, tuple[str, float]] = {}
+    differences: dict[layout.Segment, tuple[str, float]] = {}
     for assignment in assignments:
         if assignment.slot.role == "moving_variance":
             difference = epsilons.get(id(assignment.slot.variable), BN_EPSILON) - BN_EPSILON
             if abs(difference) > 1e-9:
-                found[assignment.segment] = assignment.slot.name, difference
-    return found
+                differences[assignment.segment] = assignment.slot.name, difference
+    return differences
 
 
 def _epsilon_warning(name: str, differences: Collection[tuple[str, float]]) -> str:
@@ -308,9 +318,9 @@ def _epsilon_warning(name: str, differences: Collection[tuple[str, float]]) -> s
     plural = "s have" if len(layers) > 1 else " has"
     return (
         f"{name}: {len(layers)} batch normalization{plural} epsilon "
-        f"{', '.join(f'{one:g}' for one in epsilons)}, Darknet {BN_EPSILON:g}, so Darknet's "
-        f"results with this file differ from the model's ({shown}); pass fold_epsilon=True to "
-        "move the difference into the variances"
+        f"{', '.join(f'{epsilon:g}' for epsilon in epsilons)}, Darknet {BN_EPSILON:g}, so "
+        f"Darknet's results with this file differ from the model's ({shown}); pass "
+        "fold_epsilon=True to move the difference into the variances"
     )
 
 
@@ -327,14 +337,14 @@ def _check_content(
         ContentError: with the variable, the number of bad values, and their bytes in the file.
     """
     bad = ~np.isfinite(values)
-    what = "not finite"
+    problem = "not finite"
     if not bad.any():
         bad = np.abs(values) >= HUGE
-        what = f"{HUGE:g} or more"
+        problem = f"{HUGE:g} or more"
     if assignment.slot.role == "moving_variance" and not bad.any():
         # Dead channels have subnormal variances of either sign; Darknet reads them as 0.
         bad = values <= -np.finfo(np.float32).tiny
-        what = "negative"
+        problem = "negative"
     places = np.flatnonzero(bad)
     if not places.size:
         return
@@ -348,8 +358,8 @@ def _check_content(
         where = plan.network.where(plan.network.layers[segment.layer])
     raise ContentError(
         f"{name}: variable {assignment.slot.name} has {places.size} of {values.size} values that "
-        f"are {what}, the first {value:g}; {segment.role} of {where}, bytes {first}..{last} of the "
-        "file; nothing was written, every load would refuse it",
+        f"are {problem}, the first {value:g}; {segment.role} of {where}, bytes {first}..{last} of "
+        "the file; nothing was written, because every load would refuse the file",
         variable=assignment.slot.name,
         role=segment.role,
         layer=segment.layer,

@@ -121,7 +121,7 @@ class UnitActivations:
             return None, None
         answers = []
         for end in exits:
-            steps = [one for one in region if _leads_to(one, end, inside)]
+            steps = [call for call in region if _leads_to(call, end, inside)]
             answer = linear if end is start else self.activations.of_region(start, steps, end)
             if answer is None:
                 return None, None
@@ -144,10 +144,10 @@ def _leads_to(call: Call, end: Call, inside: Collection[int]) -> bool:
     """Returns whether `end` is computed from `call` by calls whose ids are in `inside`."""
     stack, seen = [end], set()
     while stack:
-        one = stack.pop()
-        if one is call:
+        current = stack.pop()
+        if current is call:
             return True
-        if id(one) not in seen and id(one) in inside:
-            seen.add(id(one))
-            stack += one.inputs
+        if id(current) not in seen and id(current) in inside:
+            seen.add(id(current))
+            stack += current.inputs
     return False

@@ -15,8 +15,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from yolotf.darknet import cfg
-from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet import cfg, graph_checks
 from yolotf.darknet.graph_checks import used_layers
 from yolotf.graphs import forked
 from yolotf.models import undrawn
@@ -69,7 +68,7 @@ def build_undrawn(
     """Builds the model as `build_model` does; `kernels` decides when kernels are initialized."""
     built = Builder(network, dtype, kernels)
     image = built.images
-    outputs = [built.outputs[index] for index in graph_rules.output_layers(network)]
+    outputs = [built.outputs[index] for index in graph_checks.output_layers(network)]
     # Keras 3.12, the last for Python 3.10, refuses a model whose output is its input.
     outputs = [keras().layers.Identity()(x) if x is image else x for x in outputs]
     model = keras().Model(image, outputs, name=_model_name(network, name))
@@ -81,6 +80,6 @@ def build_undrawn(
 def _model_name(network: cfg.Network, name: str | None) -> str:
     if name is not None:
         return name
-    found = network.name or network.source.removesuffix(".cfg")
+    base = network.name or network.source.removesuffix(".cfg")
     # TensorFlow opens a name scope of this name, which allows these characters only.
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", found).strip("_.-") or "darknet"
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", base).strip("_.-") or "darknet"

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from yolotf.darknet import cfg
-from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet import cfg, graph_checks
 from yolotf.darknet.layer import activation_of, registers
 from yolotf.models import undrawn
 from yolotf.models.activation_layers import Activation, activation_layer
@@ -55,17 +54,17 @@ class Builder:
         """
         self.network = network
         self.undrawn = undrawn
-        self.used = graph_rules.used_layers(network)
+        self.used = graph_checks.used_layers(network)
         self.images = layers.Input(tuple(network.input_shape), name="input")
         self.outputs: dict[int, Any] = {cfg.NETWORK_INPUT: self.images}
         self._options = {} if dtype is None else {"dtype": dtype}
         self._shared: dict[Callable[..., Any], Any] = {}
         used = [network.layers[index] for index in sorted(self.used)]
         for layer in used:
-            graph_rules.check_layer(network, layer)
+            graph_checks.check_layer(network, layer)
         for layer in used:
             if type(layer) not in BUILDERS:
-                raise graph_rules.refuse(network, layer, f"[{layer.type}] cannot be built")
+                raise graph_checks.refuse(network, layer, f"[{layer.type}] cannot be built")
             inputs = [self.outputs[index] for index in layer.inputs]
             self.outputs[layer.index] = BUILDERS[type(layer)](self, layer, inputs)
 
@@ -108,7 +107,7 @@ class Builder:
     def batch_normalization(self, layer: cfg.Layer, suffix: str = "_bn") -> Any:
         """Returns the layer for a section's batch normalization."""
         return layers.BatchNormalization(
-            momentum=BN_MOMENTUM, epsilon=graph_rules.BN_EPSILON, **self.named(layer, suffix)
+            momentum=BN_MOMENTUM, epsilon=graph_checks.BN_EPSILON, **self.named(layer, suffix)
         )
 
     def rescaled(self, layer: cfg.Layer, x: Any, scale: float, offset: float = 0.0) -> Any:

@@ -2,7 +2,8 @@
 
 A file stores the units in the order of its cfg. A model shows that order only indirectly: by the
 numbers in the names of its layers, the creation order of its variables, its sub-models.
-`candidates` lists these orders; `arrange` chooses between them by a file, `bind` by a network.
+`candidates` lists these orders; `order_by_file.arrange` chooses between them by a file,
+`order_by_network.bind` by a network.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ _SECTION = re.compile(rf"(?:conv|{'|'.join(names_that_store())})_(\d+)(?:_bn)?")
 
 
 def _by_section_number(units: Sequence[Unit]) -> tuple[Unit, ...] | None:
-    found = [(_SECTION.fullmatch(unit.name), unit) for unit in units]
-    numbers = {int(match.group(1)): unit for match, unit in found if match}
+    matches = [(_SECTION.fullmatch(unit.name), unit) for unit in units]
+    numbers = {int(match.group(1)): unit for match, unit in matches if match}
     if len(numbers) != len(units):
         return None
     return tuple(numbers[number] for number in sorted(numbers))
@@ -118,9 +119,9 @@ def _by_suffix(units: Sequence[Unit], fallback: Sequence[Unit]) -> tuple[Unit, .
 
 def base_and_number(name: str) -> tuple[str, int]:
     """Splits `conv2d_7` into `("conv2d", 7)`; a name without a number has -1."""
-    found = re.fullmatch(r"(.*?)_?(\d+)", name)
+    match = re.fullmatch(r"(.*?)_?(\d+)", name)
     # Keras gives the first layer of a class in a process no number.
-    return (found.group(1), int(found.group(2))) if found else (name, -1)
+    return (match.group(1), int(match.group(2))) if match else (name, -1)
 
 
 def _by_submodel(structure: Structure) -> tuple[Unit, ...] | None:
@@ -158,7 +159,10 @@ class Choice:
 
     def best(self) -> list[Order]:
         """Returns the orders of the lowest tier; more than one is ambiguous."""
-        tiers = {order: min(one.tier for one in found) for order, found in self.kept.items()}
+        tiers = {
+            order: min(candidate.tier for candidate in candidates)
+            for order, candidates in self.kept.items()
+        }
         lowest = min(tiers.values(), default=0)
         return [order for order, tier in tiers.items() if tier == lowest]
 
@@ -177,7 +181,7 @@ def choices(structure: Structure) -> Choice:
         for unit in order:
             # A shared kernel is stored at its first use.
             late = [
-                [one for one in feeding if place[one] > place[unit]]
+                [source for source in feeding if place[source] > place[unit]]
                 for feeding in structure.upstream(unit)
             ]
             if late and all(late):
@@ -187,7 +191,7 @@ def choices(structure: Structure) -> Choice:
 
 
 def ambiguous(
-    choice: Choice, best: Sequence[Order], name: str, *, told: bool = False
+    choice: Choice, best: Sequence[Order], name: str, *, has_network: bool = False
 ) -> ModelMismatchError:
     """Returns the error for several equally likely orders.
 
@@ -195,17 +199,18 @@ def ambiguous(
         choice: all orders.
         best: the orders that are equally likely.
         name: name of the file or cfg.
-        told: whether the caller passed a cfg, which did not decide.
+        has_network: whether the caller passed `network=`, which did not decide.
     """
-    one, other = best[:2]
-    place = next(index for index, (a, b) in enumerate(zip(one, other, strict=True)) if a is not b)
-    # A cfg has the connections between layers, which help only if the model's are known too.
-    fix = "pass cfg=, or " if choice.structure.is_graph and not told else ""
+    first, second = best[:2]
+    place = next(
+        index for index, (a, b) in enumerate(zip(first, second, strict=True)) if a is not b
+    )
+    # A network has the connections between layers, which help only if the model's are known too.
+    fix = "pass network=, or " if choice.structure.is_graph and not has_network else ""
     return ModelMismatchError(
-        f"{name}: {len(best)} orders of the layers of {choice.structure.name} fit, and "
-        f"nothing decides between them: layer {place} is {one[place].name} by "
-        f"{choice.name(one)}, {other[place].name} by {choice.name(other)}; {fix}give the layers "
-        "numbers in their names, in the order of the cfg",
+        f"{name}: {len(best)} orders of the layers of {choice.structure.name} are equally likely: "
+        f"layer {place} is {first[place].name} by {choice.name(first)}, {second[place].name} by "
+        f"{choice.name(second)}; {fix}number the names of the layers in the order of the cfg",
         path=name,
         place=place,
         names=[order[place].name for order in best],

@@ -1,4 +1,4 @@
-"""The ways in which a Keras model may compute something else than Darknet, with messages."""
+"""The ways in which the results of a Keras model may differ from Darknet's, with messages."""
 
 from __future__ import annotations
 
@@ -37,13 +37,19 @@ class Difference:
 
 @dataclass
 class Differences:
-    """Collects layers by kind of difference, and by what differs."""
+    """Collects the names of layers by kind of difference, and by the difference in words."""
 
-    places: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    layers: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
-    def add(self, kind: str, layer: str, what: str) -> None:
-        """Adds a layer, unless it was added already."""
-        names = self.places.setdefault(kind, {}).setdefault(what, [])
+    def add(self, kind: str, layer: str, detail: str) -> None:
+        """Adds a layer, unless it was added already.
+
+        Args:
+            kind: one of `KINDS`.
+            layer: its name.
+            detail: the difference in words, such as `slope 0.3`.
+        """
+        names = self.layers.setdefault(kind, {}).setdefault(detail, [])
         if layer not in names:
             names.append(layer)
 
@@ -52,65 +58,76 @@ class Differences:
         return tuple(
             Difference(
                 kind,
-                tuple(dict.fromkeys(one for names in found.values() for one in names)),
-                _MESSAGES[kind](found),
+                tuple(_names(by_detail)),
+                _MESSAGES[kind](by_detail),
             )
             for kind in KINDS
-            if (found := self.places.get(kind))
+            if (by_detail := self.layers.get(kind))
         )
 
 
-def _count(found: Mapping[str, Sequence[str]], noun: str) -> str:
-    return plural(len({name for names in found.values() for name in names}), noun)
+_ByDetail = Mapping[str, Sequence[str]]
+"""The names of layers by the difference in words."""
 
 
-def _details(found: Mapping[str, Sequence[str]]) -> str:
-    return listed((f"{what} ({listed(names, 5)})" for what, names in found.items()), 3, "; ")
+def _names(by_detail: _ByDetail) -> list[str]:
+    return list(dict.fromkeys(name for names in by_detail.values() for name in names))
 
 
-def _epsilon_message(found: Mapping[str, Sequence[str]]) -> str:
-    texts = [f"{len(names)} batch normalizations have {what}" for what, names in found.items()]
-    return f'{"; ".join(texts)}, Darknet {BN_EPSILON:g}; set with bn_epsilon="darknet"'
+def _count(by_detail: _ByDetail, *nouns: str) -> str:
+    return plural(len(_names(by_detail)), *nouns)
+
+
+def _details(by_detail: _ByDetail) -> str:
+    texts = (f"{detail} ({listed(names, 5)})" for detail, names in by_detail.items())
+    return listed(texts, 3, "; ")
+
+
+def _epsilon_message(by_detail: _ByDetail) -> str:
+    texts = [
+        f"{plural(len(names), 'batch normalization has', 'batch normalizations have')} {detail}"
+        for detail, names in by_detail.items()
+    ]
+    return f'{"; ".join(texts)}, Darknet {BN_EPSILON:g}; load with bn_epsilon="darknet"'
 
 
 def separable_message(names: Sequence[str]) -> str:
     """Returns the message about SeparableConv2D layers and what to use instead."""
     layers = "a SeparableConv2D" if len(names) == 1 else f"{len(names)} SeparableConv2D layers"
     return (
-        f"no section can fill {layers} ({listed(names, 5)}): Darknet has a depthwise and a 1x1 "
-        "[convolutional] section in that place, with a batch normalization and an activation "
-        "between them, which SeparableConv2D lacks; use DepthwiseConv2D, BatchNormalization, the "
+        f"no section has weights for {layers} ({listed(names, 5)}): Darknet has a depthwise and a "
+        "1x1 [convolutional] section instead, with a batch normalization and an activation between "
+        "them, which SeparableConv2D lacks; use DepthwiseConv2D, BatchNormalization, the "
         "activation and Conv2D"
     )
 
 
-_MESSAGES: dict[str, Callable[[Mapping[str, Sequence[str]]], str]] = {
+_MESSAGES: dict[str, Callable[[_ByDetail], str]] = {
     "epsilon": _epsilon_message,
-    "leaky_slope": lambda found: (
-        f"{_count(found, 'leaky activation')} with a slope other than Darknet's 0.1: "
-        f"{_details(found)}; use LeakyReLU(0.1)"
+    "leaky_slope": lambda by_detail: (
+        f"{_count(by_detail, 'leaky activation')} with a slope other than Darknet's 0.1: "
+        f"{_details(by_detail)}; use LeakyReLU(0.1)"
     ),
-    "activation": lambda found: (
-        f"{_count(found, 'layer')} with another activation than in Darknet: {_details(found)}; "
-        "use the cfg's"
+    "activation": lambda by_detail: (
+        f"{_count(by_detail, 'layer')} with a different activation from Darknet's: "
+        f"{_details(by_detail)}; use the activation of the cfg"
     ),
-    "padding": lambda found: (
-        f"{_count(found, 'layer')} with other zeros around the image than in Darknet: "
-        f"{_details(found)}; put ZeroPadding2D with Darknet's padding before padding='valid'"
+    "padding": lambda by_detail: (
+        f"{_count(by_detail, 'layer')} with different padding from Darknet's: "
+        f"{_details(by_detail)}; use ZeroPadding2D with Darknet's padding, then padding='valid'"
     ),
-    "concat_order": lambda found: (
-        f"{_count(found, 'concatenation')} with the channels in another order than in Darknet: "
-        f"{_details(found)}; swap the inputs"
+    "concat_order": lambda by_detail: (
+        f"{_count(by_detail, 'concatenation')} with the channels in a different order from "
+        f"Darknet's: {_details(by_detail)}; reorder the inputs"
     ),
-    "upsampling": lambda found: (
-        f"{_count(found, 'enlargement')} other than Darknet's, which repeats rows and columns: "
-        f"{_details(found)}; use UpSampling2D(interpolation='nearest')"
+    "upsampling": lambda by_detail: (
+        f"{_count(by_detail, 'upsampling layer interpolates', 'upsampling layers interpolate')}, "
+        f"Darknet repeats rows and columns: {_details(by_detail)}; use "
+        "UpSampling2D(interpolation='nearest')"
     ),
-    "reorg": lambda found: (
-        f"{_count(found, 'layer')} with the channels in another order than Darknet's [reorg]: "
-        f"{_details(found)}; use yolotf.keras_layers.Reorg there"
+    "reorg": lambda by_detail: (
+        f"{_count(by_detail, 'layer')} with the channels in a different order from Darknet's "
+        f"[reorg]: {_details(by_detail)}; use yolotf.keras_layers.Reorg"
     ),
-    "separable": lambda found: separable_message(
-        [name for names in found.values() for name in names]
-    ),
+    "separable": lambda by_detail: separable_message(_names(by_detail)),
 }

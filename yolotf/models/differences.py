@@ -1,6 +1,6 @@
-"""Finds where a Keras model computes something else than the network whose weights it has.
+"""Finds where the results of a Keras model differ from those of the network whose weights it has.
 
-A model with the right weights may still detect something else: because of another leaky slope,
+A model with the right weights may still detect other objects: because of another leaky slope,
 another activation or none, padding on other sides of the image, another order of concatenation,
 smooth upsampling, or space_to_depth in place of [reorg]. `differences` finds these in the graphs of
 the model and its sub-models, and in the attributes of layers that no graph connects.
@@ -11,7 +11,7 @@ neither is known, only what no Darknet network does is reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ from yolotf.models.keras_calls import (
     has_weights,
     leaky,
     name_of_call,
-    tried_enlargement,
+    probe_enlargement,
     window_of,
 )
 from yolotf.models.keras_graph import Call, Calls, operation
@@ -58,18 +58,18 @@ def differences(
         assignments: the segments that were loaded, and their variables; without them and without
             a network, the order of the layers is inferred from the model.
     """
-    found = Differences()
-    epsilons(model, found)
+    collected = Differences()
+    _add_epsilons(model, collected)
     if network_of(model) is None and not isinstance(model, (list, tuple, dict)):
         for name in separable_layers(model):
-            found.add("separable", name, "")
+            collected.add("separable", name, "")
         try:
             structure = reading_of_load(model, assignments)
         except ModelMismatchError:  # no file could be loaded into the model
-            return found.all()
+            return collected.all()
         sections = _sections(structure, network, assignments)
-        _Comparison(structure, sections, found).run()
-    return found.all()
+        _Comparison(structure, sections, collected).run()
+    return collected.all()
 
 
 def separable_layers(model: Any) -> list[str]:
@@ -77,12 +77,12 @@ def separable_layers(model: Any) -> list[str]:
     return [layer.name for layer in layers(model) if "SeparableConv2D" in class_names(layer)]
 
 
-def epsilons(model: Any, found: Differences) -> None:
-    """Adds the batch normalizations whose epsilon is not Darknet's to `found`."""
+def _add_epsilons(model: Any, collected: Differences) -> None:
+    """Adds the batch normalizations whose epsilon is not Darknet's."""
     for layer in norms(model):
         epsilon = float(layer.epsilon)
         if abs(epsilon - BN_EPSILON) > 1e-9:
-            found.add("epsilon", layer.name, f"epsilon {epsilon:g}")
+            collected.add("epsilon", layer.name, f"epsilon {epsilon:g}")
 
 
 def norms(model: Any) -> Iterator[Any]:
@@ -106,7 +106,9 @@ class _Sections:
 def _sections(
     structure: Structure, network: cfg.Network | None, assignments: Sequence[layout.Assignment]
 ) -> _Sections:
-    of_variable = {id(one.slot.variable): one.segment.layer for one in assignments}
+    of_variable = {
+        id(assignment.slot.variable): assignment.segment.layer for assignment in assignments
+    }
     of_unit = {
         unit: of_variable[id(slot.variable)]
         for unit in structure.units
@@ -134,10 +136,10 @@ def _sections(
 class _Comparison:
     """Compares a model with a network, unit by unit."""
 
-    def __init__(self, structure: Structure, sections: _Sections, found: Differences) -> None:
+    def __init__(self, structure: Structure, sections: _Sections, collected: Differences) -> None:
         self.structure = structure
         self.sections = sections
-        self.found = found
+        self.collected = collected
         self.forms = Forms()
         self.unit_activations = UnitActivations(structure)
         self.activations = self.unit_activations.activations
@@ -171,7 +173,7 @@ class _Comparison:
     def _expected(self, network: cfg.Network) -> dict[int, Node]:
         """Returns the expected input of each section that stores floats."""
         values = {cfg.NETWORK_INPUT: self.forms.node("in")}
-        found: dict[int, Node] = {}
+        expected: dict[int, Node] = {}
         stored = set(self.sections.of_unit.values())
         for layer in network.layers:
             sources = [values[index] for index in layer.inputs]
@@ -184,15 +186,16 @@ class _Comparison:
             )
             owner = graph_checks.kernel_index(network, layer)
             if owner in stored:
-                found.setdefault(owner, entering)
+                expected.setdefault(owner, entering)
                 values[layer.index] = self.forms.node("unit", key=owner)
             else:
                 values[layer.index] = entering
-        return found
+        return expected
 
     # The model's side
 
     def _graph(self, calls: Calls, whole: bool) -> None:
+        """Compares the calls of a graph; `whole` if it is the graph of the whole model."""
         values: dict[int, Node] = {}
         rearrangements = Rearrangements()
 
@@ -203,7 +206,7 @@ class _Comparison:
             self.seen_calls.add(id(call.layer))
             sources = [node_of(source) for source in call.inputs]
             value = self._value(call, sources, whole)
-            moved = rearrangements.through(call)
+            moved = rearrangements.ending_with(call)
             if moved is not None and moved.shrinks:
                 start = node_of(moved.start)
                 value = self.forms.node("rearrange", [start], call=call, effect=moved)
@@ -232,7 +235,7 @@ class _Comparison:
         if isinstance(changes, Window) and len(sources) == 1:
             return self.forms.node("window", sources, call=call, effect=changes)
         if changes is None and len(sources) == 1:
-            changes = tried_enlargement(call) if is_opaque(call.layer) else None
+            changes = probe_enlargement(call) if is_opaque(call.layer) else None
         if isinstance(changes, Enlarge) and len(sources) == 1:
             self._enlarged(call, changes)
             return self.forms.node("enlarge", sources, call=call, effect=changes)
@@ -248,7 +251,7 @@ class _Comparison:
         if changes.interpolation != "nearest" and (
             len(call.shape) != 4 or call.shape[1:3] != call.inputs[0].shape[1:3]
         ):
-            self.found.add("upsampling", name_of_call(call.layer), changes.interpolation)
+            self.collected.add("upsampling", name_of_call(call.layer), changes.interpolation)
 
     # Padding
 
@@ -258,29 +261,29 @@ class _Comparison:
             return
         source, sides = padding.zeros_before(call)
         visible = whole or source.layer is not None or sides != padding.NO_SIDES
-        self._padded(
+        self._add_padding(
             unit.name, padding.of_convolution(window, source.shape, sides, section, visible)
         )
 
-    def _padded(self, name: str, difference: str | None) -> None:
+    def _add_padding(self, name: str, difference: str | None) -> None:
         if difference is not None:
-            self.found.add("padding", name, difference)
+            self.collected.add("padding", name, difference)
 
     # Activations
 
     def _activation(self, unit: Unit) -> None:
-        found = self.unit_activations.of(unit)
-        if found is not None:
-            self._judge(unit, *found)
+        activation = self.unit_activations.of(unit)
+        if activation is not None:
+            self._compare_activation(unit, *activation)
 
-    def _judge(self, unit: Unit, actual: Response, at: Call | None) -> None:
+    def _compare_activation(self, unit: Unit, actual: Response, at: Call | None) -> None:
         section = self.section(unit)
         name = unit.name if at is None or at.layer is None else name_of_call(at.layer)
         place = name if name == unit.name else f"{name} after {unit.name}"
         slope = actual.slope
         if section is None or self.sections.network is None:
             if slope not in (None, 0.0, 1.0) and not actual.same(leaky(0.1)):
-                self.found.add("leaky_slope", place, f"slope {slope:.3g}")
+                self.collected.add("leaky_slope", place, f"slope {slope:.3g}")
             return
         wanted = getattr(section, "activation", None)
         if wanted is None or self._feeds_heads_only(section):
@@ -288,16 +291,16 @@ class _Comparison:
         expected = self.activations.darknet(wanted)
         if expected is None or expected.same(actual):
             return
-        falls = expected.slope
-        if falls not in (None, 0.0, 1.0) and slope not in (None, 0.0, 1.0):
-            self.found.add("leaky_slope", place, f"slope {slope:.3g}")
+        expected_slope = expected.slope
+        if expected_slope not in (None, 0.0, 1.0) and slope not in (None, 0.0, 1.0):
+            self.collected.add("leaky_slope", place, f"slope {slope:.3g}")
             return
         pooled = at is not None and (len(at.shape) == 2 or tuple(at.shape[1:3]) == (1, 1))
         if pooled and actual.name == "softmax" and self._feeds_softmax(section):
             return
         linear = actual.name == "linear"
-        what = f"{'none' if linear else actual.name}, Darknet {wanted}"
-        self.found.add("activation", unit.name if linear else place, what)
+        detail = f"{'none' if linear else actual.name}, Darknet {wanted}"
+        self.collected.add("activation", unit.name if linear else place, detail)
 
     def _feeds_heads_only(self, section: cfg.Layer) -> bool:
         """Returns whether only heads read the section; models decode these in their own ways."""
@@ -322,6 +325,7 @@ class _Comparison:
     # Joins, pooling, upsampling
 
     def _compare(self, actual: Node, expected: Node, at: Call) -> None:
+        """Compares the input of the model's call `at` with the section's, operand by operand."""
         if (id(actual), id(expected)) in self.compared or actual.operation in ("in", "unit"):
             return
         self.compared.add((id(actual), id(expected)))
@@ -340,23 +344,23 @@ class _Comparison:
             return
         if actual.operation != expected.operation or len(actual.parts) != len(expected.parts):
             return
-        mine, theirs = list(actual.parts), list(expected.parts)
-        if [part.form for part in mine] == [part.form for part in theirs]:
-            for one, other in zip(mine, theirs, strict=True):
-                self._compare(one, other, at)
+        if _forms(actual.parts) == _forms(expected.parts):
+            self._compare_each(actual.parts, expected.parts, at)
             return
-        mine.sort(key=lambda part: part.form)
-        theirs.sort(key=lambda part: part.form)
-        if [part.form for part in mine] != [part.form for part in theirs]:
+        actual_sorted = sorted(actual.parts, key=lambda part: part.form)
+        expected_sorted = sorted(expected.parts, key=lambda part: part.form)
+        if _forms(actual_sorted) != _forms(expected_sorted):
             # An earlier concatenation has another order.
-            for one, other in zip(actual.parts, expected.parts, strict=True):
-                self._compare(one, other, at)
+            self._compare_each(actual.parts, expected.parts, at)
             return
         if actual.operation == "cat":
             call = actual.call or at
-            self.found.add("concat_order", name_of_call(call.layer), self._order_text(expected))
-        for one, other in zip(mine, theirs, strict=True):
-            self._compare(one, other, at)
+            self.collected.add("concat_order", name_of_call(call.layer), self._order_text(expected))
+        self._compare_each(actual_sorted, expected_sorted, at)
+
+    def _compare_each(self, actual: Iterable[Node], expected: Iterable[Node], at: Call) -> None:
+        for actual_part, expected_part in zip(actual, expected, strict=True):
+            self._compare(actual_part, expected_part, at)
 
     def _order_text(self, expected: Node) -> str:
         network = self.sections.network
@@ -371,19 +375,19 @@ class _Comparison:
     def _pools(self, actual: Node, expected: Node) -> None:
         section, window, call = expected.section, actual.effect, actual.call
         if section is not None and isinstance(window, Window) and call is not None:
-            self._padded(name_of_call(call.layer), padding.of_pool(window, call, section))
+            self._add_padding(name_of_call(call.layer), padding.of_pool(window, call, section))
 
     def _rearranged(self, actual: Node, expected: Node) -> None:
         moved, call = actual.effect, actual.call
         section = cast("cfg.Reorg", expected.section)  # the only section that rearranges
         if isinstance(moved, Rearrangement) and call is not None:
-            what = rearrangement.unlike(moved.run, section, moved.start.shape)
-            self._note_reorg(name_of_call(call.layer), what, section)
+            order = rearrangement.different_order(moved.run, section, moved.start.shape)
+            self._add_reorg(name_of_call(call.layer), order, section)
 
-    def _note_reorg(self, name: str, what: str | None, section: cfg.Reorg) -> None:
+    def _add_reorg(self, name: str, order: str | None, section: cfg.Reorg) -> None:
         network = self.sections.network
-        if what is not None and network is not None:
-            self.found.add("reorg", name, f"{what} for {network.where(section)}")
+        if order is not None and network is not None:
+            self.collected.add("reorg", name, f"{order} for {network.where(section)}")
 
     # Layers that no graph connects
 
@@ -398,7 +402,7 @@ class _Comparison:
                 if window is not None and unit.leaf.kind == "convolution":
                     shape = (None, None, None, None)
                     section = self.section(unit)
-                    self._padded(
+                    self._add_padding(
                         unit.name,
                         padding.of_convolution(window, shape, padding.NO_SIDES, section, False),
                     )
@@ -407,13 +411,17 @@ class _Comparison:
             if "LeakyReLU" in bases:
                 response = self.activations.of_layer(layer)
                 if response is not None and not response.same(leaky(0.1)):
-                    self.found.add("leaky_slope", layer.name, f"slope {response.slope:.3g}")
+                    self.collected.add("leaky_slope", layer.name, f"slope {response.slope:.3g}")
             elif "UpSampling2D" in bases and layer.interpolation != "nearest":
-                self.found.add("upsampling", layer.name, str(layer.interpolation))
+                self.collected.add("upsampling", layer.name, str(layer.interpolation))
             elif is_opaque(layer) and not has_weights(layer):
                 for section in self._reorgs():
-                    what = rearrangement.unlike(layer, section, ())
-                    self._note_reorg(name_of_call(layer), what, section)
+                    order = rearrangement.different_order(layer, section, ())
+                    self._add_reorg(name_of_call(layer), order, section)
+
+
+def _forms(parts: Iterable[Node]) -> list[int]:
+    return [part.form for part in parts]
 
 
 def is_opaque(layer: Any) -> bool:

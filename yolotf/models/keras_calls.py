@@ -104,14 +104,14 @@ def window_of(layer: Any) -> Window | None:
 def _pair(value: Any) -> tuple[int, int]:
     if isinstance(value, int):
         return value, value
-    values = [int(one) for one in value]
+    values = [int(extent) for extent in value]
     if len(values) == 4:  # NHWC
         values = values[1:3]
     return (values[0], values[-1])
 
 
 def _sides(padding: Any) -> Sides:
-    rows, columns = ((one, one) if isinstance(one, int) else one for one in padding)
+    rows, columns = ((side, side) if isinstance(side, int) else side for side in padding)
     return (int(rows[0]), int(rows[1])), (int(columns[0]), int(columns[1]))
 
 
@@ -149,8 +149,8 @@ def _pool(call: Call, kind: str) -> Window | None:
 
 
 def _interpolation(call: Call) -> str:
-    found = _option(call, "interpolation", "method", place=2)
-    text = str(getattr(found, "value", found or "bilinear")).lower()
+    method = _option(call, "interpolation", "method", place=2)
+    text = str(getattr(method, "value", method or "bilinear")).lower()
     return text.removesuffix("_neighbor")
 
 
@@ -258,8 +258,8 @@ class Activations:
             ("keras", "tf_keras", "tensorflow")
         ):
             return self.darknet(_STOCK_NAMES[name])
-        found = self._tried(lambda values: function(values))
-        return None if found is None else Response(name, found)
+        response = self._probe(lambda values: function(values))
+        return None if response is None else Response(name, response)
 
     def of_region(self, start: Call, region: Sequence[Call], end: Call) -> Response | None:
         """Returns the response of the calls from `start` to `end`, in order of computation."""
@@ -269,14 +269,14 @@ class Activations:
         def run(values: Any) -> Any:
             results = {id(start): values}
             for call in region:
-                results[id(call)] = called(call, results)
+                results[id(call)] = run_call(call, results)
             return results[id(end)]
 
-        found = self._tried(run, rank=len(start.shape))
-        if found is None:
+        values = self._probe(run, rank=len(start.shape))
+        if values is None:
             return None
-        response = Response(" ".join(function_name(one.layer).lower() for one in region), found)
-        return self.named(response)
+        name = " ".join(function_name(call.layer).lower() for call in region)
+        return self.named(Response(name, values))
 
     def named(self, response: Response) -> Response:
         """Returns Darknet's response if it is the same function; otherwise the given one."""
@@ -296,13 +296,12 @@ class Activations:
                 return known
         return response
 
-    def _tried(self, function: Callable[[Any], Any], rank: int = 4) -> NDArray[np.float32] | None:
+    def _probe(self, function: Callable[[Any], Any], rank: int = 4) -> NDArray[np.float32] | None:
         """Returns the values at `PROBE`; None if the function fails or is not pointwise."""
         import tensorflow as tf  # imported here: slow
 
-        turned = PROBE[::-1]
         answers = []
-        for values in (PROBE, turned):
+        for values in (PROBE, PROBE[::-1]):
             shaped = tf.reshape(tf.constant(values), (1,) * (rank - 1) + (-1,))
             try:
                 answer = np.asarray(function(shaped), np.float32)
@@ -314,7 +313,7 @@ class Activations:
         return answers[0] if np.allclose(answers[0], answers[1][::-1], atol=1e-3) else None
 
 
-def called(call: Call, results: Mapping[int, Any]) -> Any:
+def run_call(call: Call, results: Mapping[int, Any]) -> Any:
     """Runs a call on values: `results`, by call id, replace its symbolic tensors."""
     import tensorflow as tf  # imported here: slow
 
@@ -324,7 +323,7 @@ def called(call: Call, results: Mapping[int, Any]) -> Any:
     }
     args, kwargs = call.arguments()
     args, kwargs = tf.nest.map_structure(
-        lambda one: values.get(id(one), one), (list(args), dict(kwargs))
+        lambda argument: values.get(id(argument), argument), (list(args), dict(kwargs))
     )
     return call.layer(*args, **kwargs)
 
@@ -336,14 +335,14 @@ def has_weights(layer: Any) -> bool:
 
 def consumers(calls: Iterable[Call]) -> dict[int, list[Call]]:
     """Returns the calls that read each call, by its id."""
-    found: dict[int, list[Call]] = {}
+    readers: dict[int, list[Call]] = {}
     for call in calls:
         for source in dict.fromkeys(call.inputs):
-            found.setdefault(id(source), []).append(call)
-    return found
+            readers.setdefault(id(source), []).append(call)
+    return readers
 
 
-def tried_enlargement(call: Call) -> Enlarge | None:
+def probe_enlargement(call: Call) -> Enlarge | None:
     """Runs an unknown layer that enlarges images by whole factors, to see how it does so."""
     import tensorflow as tf  # imported here: slow
 
@@ -357,7 +356,7 @@ def tried_enlargement(call: Call) -> Enlarge | None:
     random = np.random.default_rng(0)
     values = random.standard_normal((1, height, width, channels)).astype(np.float32)
     try:
-        answer = np.asarray(called(call, {id(call.inputs[0]): tf.constant(values)}), np.float32)
+        answer = np.asarray(run_call(call, {id(call.inputs[0]): tf.constant(values)}), np.float32)
     except Exception:  # a user's layer may raise anything
         return None
     nearest = values.repeat(rows // height, axis=1).repeat(columns // width, axis=2)

@@ -81,13 +81,13 @@ def unordered(expression: Expression) -> Expression:
     return (expression[0], *sorted(parts, key=repr))
 
 
-def same(one: Expression, other: Expression) -> bool:
+def same(first: Expression, second: Expression) -> bool:
     """Returns whether two expressions are the same, as far as they are known."""
-    if OPAQUE in (one, other):
+    if OPAQUE in (first, second):
         return True
-    if _unknown(one) or _unknown(other):
-        return units(one) == units(other)
-    return one == other
+    if _unknown(first) or _unknown(second):
+        return units(first) == units(second)
+    return first == second
 
 
 def _unknown(expression: Expression) -> bool:
@@ -246,7 +246,7 @@ class Expressions:
 def network_inputs(network: cfg.Network, stored: Mapping[int, Any]) -> dict[Any, list[Expression]]:
     """Returns the input expressions of each section in `stored`, which maps index to key."""
     values: dict[int, Expression] = {cfg.NETWORK_INPUT: INPUT}
-    found: dict[Any, list[Expression]] = {}
+    inputs: dict[Any, list[Expression]] = {}
     for layer in network.layers:
         sources = [values[index] for index in layer.inputs]
         operation = layer.makes_of_inputs
@@ -255,7 +255,7 @@ def network_inputs(network: cfg.Network, stored: Mapping[int, Any]) -> dict[Any,
         owner = graph_checks.kernel_index(network, layer)
         if owner in stored:
             values[layer.index] = unit(stored[owner])
-            found.setdefault(stored[owner], []).append(entering)
+            inputs.setdefault(stored[owner], []).append(entering)
         else:
             values[layer.index] = entering
-    return found
+    return inputs

@@ -54,26 +54,26 @@ def check_backend() -> None:
     """
     if "keras" in sys.modules or _is_legacy():
         return
-    told = os.environ.get("KERAS_BACKEND")
-    where = f"KERAS_BACKEND={told}"
-    if not told:
+    backend = os.environ.get("KERAS_BACKEND")
+    setting = f"KERAS_BACKEND={backend}"
+    if not backend:
         file = _home() / "keras.json"
         try:
-            told = json.loads(file.read_text(encoding="utf-8")).get("backend")
+            backend = json.loads(file.read_text(encoding="utf-8")).get("backend")
         except (OSError, ValueError, AttributeError):  # Keras ignores such a file too
             return
-        where = f'"backend": "{told}" in {file}'
-    if told not in (None, "tensorflow"):
+        setting = f'"backend": "{backend}" in {file}'
+    if backend not in (None, "tensorflow"):
         raise KerasBackendError(
-            f"{where}: yolotf needs Keras on TensorFlow; set the environment variable "
+            f"{setting}: yolotf needs Keras on TensorFlow; set the environment variable "
             "KERAS_BACKEND=tensorflow"
         )
 
 
 def _home() -> Path:
     """Returns the folder of keras.json, as Keras determines it."""
-    told = os.environ.get("KERAS_HOME")
-    if told is not None:
-        return Path(told).expanduser()
+    folder = os.environ.get("KERAS_HOME")
+    if folder is not None:
+        return Path(folder).expanduser()
     user = home()
     return (user if user and os.access(user, os.W_OK) else Path("/tmp")) / ".keras"

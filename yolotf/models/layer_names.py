@@ -33,19 +33,19 @@ def network_of(model: Any) -> cfg.Network | None:
     return notes.read(model).network
 
 
-def network_around(model: Any) -> cfg.Network | None:
+def network_of_layers(model: Any) -> cfg.Network | None:
     """Returns the network that the model's layers were built from; None if there is no single one.
 
     For example, that of `keras.Model(model.input, model.get_layer("conv_28").output)`.
     """
     if network_of(model) is not None:
         return network_of(model)
-    found = {
+    networks = {
         id(network): network
         for layer in layers(model)
         if (network := notes.read(layer).layer_network) is not None
     }
-    return next(iter(found.values())) if len(found) == 1 else None
+    return next(iter(networks.values())) if len(networks) == 1 else None
 
 
 def part_name(layer: cfg.Layer, part: str) -> str:

@@ -47,10 +47,12 @@ def network_like(model: Any, floats: Collection[int] = ()) -> cfg.Network:
     except ModelMismatchError:
         order = structure.units  # several orders are possible; this is the likeliest
     if not order:
-        raise ModelMismatchError(f"{structure.name}: no layer with weights that Darknet has too")
+        raise ModelMismatchError(
+            f"{structure.name}: none of its layers has weights that a .weights file may hold"
+        )
     shapes = [stored for unit in order for stored in unit.stored()]
     for network in stock_networks(structure.floats):
-        if [(one.role, one.shape) for one in layout.segments(network)] == shapes:
+        if [(segment.role, segment.shape) for segment in layout.segments(network)] == shapes:
             return network
     layers = _Chain(structure, order).layers
     return ModelNetwork(structure.name, cfg.Section("net", 0), tuple(layers), layers[0].input_shape)
@@ -188,9 +190,9 @@ class _Chain:
         """Returns the index of a layer with the `channels` output channels that `unit` reads."""
         entering = self.structure.inputs.get(unit, [])
         if len(entering) == 1:
-            found = self._known_source(entering[0], channels)
-            if found is not None:
-                return found
+            source = self._known_source(entering[0], channels)
+            if source is not None:
+                return source
         before = len(self.layers) - 1
         if not self.layers:
             return cfg.NETWORK_INPUT

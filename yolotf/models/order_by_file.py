@@ -22,16 +22,16 @@ from yolotf.weights.likelihood import Evidence
 
 def segments(order: Sequence[Unit], *, transposed: bool = False) -> list[list[Segment]]:
     """Returns the segments of each unit in a file of this order; `layer` is its position."""
-    found: list[list[Segment]] = []
+    by_unit: list[list[Segment]] = []
     offset = 0
     for place, unit in enumerate(order):
-        mine: list[Segment] = []
+        of_unit: list[Segment] = []
         for role, shape in unit.stored(transposed):
             flipped = transposed and role == "kernel" and len(shape) == 2
-            mine.append(Segment(place, "", Role(role), offset, shape, flipped))
-            offset = mine[-1].end
-        found.append(mine)
-    return found
+            of_unit.append(Segment(place, "", Role(role), offset, shape, flipped))
+            offset = of_unit[-1].end
+        by_unit.append(of_unit)
+    return by_unit
 
 
 def assignments(
@@ -40,8 +40,8 @@ def assignments(
     """Returns the segments of units in this order, each with its variable."""
     return tuple(
         layout.assignment(segment, unit.slots[segment.role])
-        for unit, mine in zip(order, segments(order, transposed=transposed), strict=True)
-        for segment in mine
+        for unit, of_unit in zip(order, segments(order, transposed=transposed), strict=True)
+        for segment in of_unit
     )
 
 
@@ -69,15 +69,15 @@ def arrange(structure: Structure, file: WeightsFile, header: Header) -> Order:
             )
     if not choice.kept:
         raise ContentError(
-            f"{file.name}: has the size of {structure.name}, but no order of its layers fits; "
-            f"tried {'; '.join(choice.failed)}; the file belongs to another network, or is "
-            "damaged; if the model was written in another order than its cfg, pass cfg=",
+            f"{file.name}: has the size of {structure.name}, but its values match no order of the "
+            f"layers; tried {'; '.join(choice.failed)}; the file belongs to another network, or is "
+            "damaged; if the model was written in another order than its cfg, pass network=",
             path=file.name,
             tried=choice.failed,
         )
     best = choice.best()
     if len(best) > 1:
-        best = _likelier(choice, best, file, header) or best
+        best = _likeliest(choice, best, file, header) or best
     if len(best) > 1:
         raise ambiguous(choice, best, file.name)
     return best[0]
@@ -87,31 +87,33 @@ def _wrong_size(structure: Structure, file: WeightsFile, header: Header) -> Size
     expected = header.size_bytes + FLOAT_BYTES * structure.floats
     text = (
         f"{file.name}: has {file.size_bytes} bytes, {structure.name} needs {expected} for its "
-        f"{structure.floats} floats: {structure.facts()}"
+        f"{structure.floats} floats: {structure.unit_counts()}"
     )
     facts = {
         "path": file.name,
         "expected": expected,
         "found": file.size_bytes,
         "floats": structure.floats,
-        "not_counted": structure.others,
+        "not_counted": structure.unsupported,
     }
-    if structure.others:
-        text += f"; not counted, as Darknet has nothing like it: {some(structure.others)}"
+    if structure.unsupported:
+        text += f"; layers that no section of Darknet stores: {some(structure.unsupported)}"
     return SizeMismatchError(text, **facts)
 
 
 def _first_impossible(
-    file: WeightsFile, header: Header, found: Sequence[Sequence[Segment]]
+    file: WeightsFile, header: Header, by_unit: Sequence[Sequence[Segment]]
 ) -> Segment | None:
     """Returns the first moving variance with a negative or non-finite value."""
-    variances = [one for mine in found for one in mine if one.role == "moving_variance"]
+    variances = [
+        segment for of_unit in by_unit for segment in of_unit if segment.role == "moving_variance"
+    ]
     if not variances:
         return None
     stats = _core.scan(
         file.path,
-        np.array([header.size_bytes + one.offset for one in variances], np.int64),
-        np.array([one.count for one in variances], np.int64),
+        np.array([header.size_bytes + segment.offset for segment in variances], np.int64),
+        np.array([segment.count for segment in variances], np.int64),
     )
     bad = np.flatnonzero(np.add(stats["negative"], stats["nonfinite"]))
     return variances[int(bad[0])] if bad.size else None
@@ -128,7 +130,7 @@ def compare_with_stock(choice: Choice) -> None:
         return
     for network in stock_networks(structure.floats):
         binding = Binding(structure, network)
-        right = binding.right(choice.kept)
+        right = binding.valid_orders(choice.kept)
         if len(right) == 1 and right[0] not in choice.kept:
             choice.add(Candidate(f"graph of {network.name}", 0, right[0]))
         if right and set(right) <= set(choice.kept):
@@ -141,7 +143,7 @@ _DECISIVE = 30.0
 """An order must be likelier than every other by this number of nats."""
 
 
-def _likelier(
+def _likeliest(
     choice: Choice,
     best: Sequence[Order],
     file: WeightsFile,
@@ -151,7 +153,9 @@ def _likelier(
         weights = [
             evidence.log_likelihood_ratio(
                 statistics.runs_of(
-                    one for mine in segments(order, transposed=header.transposed) for one in mine
+                    segment
+                    for of_unit in segments(order, transposed=header.transposed)
+                    for segment in of_unit
                 )
             )
             for order in best
@@ -175,8 +179,8 @@ def preferred(structure: Structure) -> Order:
         raise ambiguous(choice, best, structure.name)
     if not best:
         raise ModelMismatchError(
-            f"{structure.name}: no order of its layers puts each after what feeds it; tried "
-            f"{'; '.join(choice.failed)}; pass network=",
+            f"{structure.name}: every possible order of its layers has a layer before the layers "
+            f"that feed it; tried {'; '.join(choice.failed)}; pass network=",
             tried=choice.failed,
         )
     return best[0]
@@ -201,7 +205,7 @@ def beginning(structure: Structure, floats: int) -> Order | None:
     if not 0 < floats < structure.floats:
         return None
     order = preferred(structure)
-    for number, mine in enumerate(segments(order), 1):
-        if mine[-1].end >= FLOAT_BYTES * floats:
-            return order[:number] if mine[-1].end == FLOAT_BYTES * floats else None
+    for number, of_unit in enumerate(segments(order), 1):
+        if of_unit[-1].end >= FLOAT_BYTES * floats:
+            return order[:number] if of_unit[-1].end == FLOAT_BYTES * floats else None
     return None

@@ -58,8 +58,8 @@ class Binding:
                 if array.role is not Role.WEIGHTS:  # a unit of the model, which no file fills
                     grouped.setdefault((layer.index, array.part), [])
         self.items = [
-            Item(index, part, tuple(found), not network.layers[index].dontloadscales)
-            for (index, part), found in sorted(grouped.items(), key=lambda entry: entry[0][0])
+            Item(index, part, tuple(segments), not network.layers[index].dontloadscales)
+            for (index, part), segments in sorted(grouped.items(), key=lambda group: group[0][0])
             if index in used
         ]
         self._expected = keras_graph.network_inputs(
@@ -70,13 +70,13 @@ class Binding:
         """Returns whether the arrays of the section have the shapes of the unit's variables."""
         if not item.segments:
             return "kernel" in unit.slots or unit.leaf.kind == "norm"
-        mine = unit.slots
+        slots = unit.slots
         roles = {segment.role for segment in item.segments}
         optional = set() if item.scales else set(SCALES)
-        if set(mine) - optional != roles - optional:
+        if set(slots) - optional != roles - optional:
             return False
         return all(
-            layout.assignment(segment, mine[segment.role]).shape == mine[segment.role].shape
+            layout.assignment(segment, slots[segment.role]).shape == slots[segment.role].shape
             for segment in item.segments
         )
 
@@ -84,7 +84,7 @@ class Binding:
         """Returns whether every unit has the shapes of its section."""
         return len(order) == len(self.items) and all(map(self.unit_fits, order, self.items))
 
-    def right(self, orders: Iterable[Order]) -> list[Order]:
+    def valid_orders(self, orders: Iterable[Order]) -> list[Order]:
         """Returns the `orders` in which every unit has the right shapes and inputs.
 
         If there is none and the model is a graph, it returns the result of `search`. A model that
@@ -93,11 +93,11 @@ class Binding:
         fitting = [order for order in orders if self.fits(order)]
         for self.any_cat_order in (False, True):
             for self.collapse in _COLLAPSES:
-                found = [order for order in fitting if self.first_difference(order) is None]
-                if not found and self.structure.is_graph:
-                    found = self.search()
-                if found:
-                    return found
+                valid = [order for order in fitting if self.first_difference(order) is None]
+                if not valid and self.structure.is_graph:
+                    valid = self.search()
+                if valid:
+                    return valid
         return []
 
     def reads_alike(self, order: Order) -> bool:
@@ -105,10 +105,9 @@ class Binding:
         self.any_cat_order = True
         for collapse in _COLLAPSES:
             self.collapse = collapse
-            found = self.first_difference(order)
-            if found is None:
-                break
-        return found is None
+            if self.first_difference(order) is None:
+                return True
+        return False
 
     def first_difference(self, order: Sequence[Unit]) -> tuple[Unit, Item] | None:
         """Returns the first unit whose inputs are not those of its section; None if none."""
@@ -126,16 +125,17 @@ class Binding:
         if not actual or not expected:
             return True
         for entering in actual:
-            said = keras_graph.translate(entering, sections)
-            if said is None or not any(
-                keras_graph.same(self._simplified(said), self._simplified(one)) for one in expected
-            ):
+            expression = keras_graph.translate(entering, sections)
+            if expression is None:
+                return False
+            simplified = self._simplified(expression)
+            if not any(keras_graph.same(simplified, self._simplified(read)) for read in expected):
                 return False
         return True
 
     def _simplified(self, expression: keras_graph.Expression) -> keras_graph.Expression:
-        found = keras_graph.collapsed(expression, self.collapse)
-        return keras_graph.unordered(found) if self.any_cat_order else found
+        simplified = keras_graph.collapsed(expression, self.collapse)
+        return keras_graph.unordered(simplified) if self.any_cat_order else simplified
 
     def search(self, limit: int = 20_000) -> list[Order]:
         """Returns at most two orders in which every unit has the right shapes and inputs.
@@ -145,7 +145,7 @@ class Binding:
         """
         if len(self.structure.units) != len(self.items):
             return []
-        found: list[Order] = []
+        orders: list[Order] = []
         taken: dict[int, int] = {}
         stack: list[Iterator[Unit]] = [self._choices(taken, 0)]
         chosen: list[Unit] = []
@@ -162,12 +162,12 @@ class Binding:
             chosen.append(unit)
             taken[self.place[unit]] = self.items[len(chosen) - 1].layer
             if len(chosen) == len(self.items):
-                found.append(tuple(chosen))
-                if len(found) == 2:
+                orders.append(tuple(chosen))
+                if len(orders) == 2:
                     break
             else:
                 stack.append(self._choices(taken, len(chosen)))
-        return found
+        return orders
 
     def _choices(self, taken: dict[int, int], turn: int) -> Iterator[Unit]:
         item = self.items[turn]
@@ -200,26 +200,29 @@ def bind(
         ModelMismatchError: the model is not this network, or matches it in several ways.
     """
     bindings = [Binding(structure, network, transposed=transposed) for structure in readings]
-    of_size = [one for one in bindings if len(one.structure.units) == len(one.items)]
+    of_size = [
+        binding for binding in bindings if len(binding.structure.units) == len(binding.items)
+    ]
     if not of_size:
         raise _other_network(bindings[0], None)
     binding = of_size[0]
     structure = binding.structure
     choice = choices(structure)
-    right = binding.right(choice.kept)
+    valid = binding.valid_orders(choice.kept)
     for order in list(choice.kept):
         if not binding.fits(order):
-            choice.drop(order, _unlike(binding, order))
-        elif order not in right:
+            choice.drop(order, _first_mismatch(binding, order))
+        elif order not in valid:
             unit, item = binding.first_difference(order) or (order[0], binding.items[0])
             choice.drop(order, f"{unit.name} reads from other layers than {binding.describe(item)}")
-    best = choice.best() or right
+    best = choice.best() or valid
     if len(best) > 1:
         if choice.kept:
-            raise ambiguous(choice, best, network.source, told=True)
+            raise ambiguous(choice, best, network.source, has_network=True)
         raise ModelMismatchError(
-            f"{structure.name}: matches {network.source} in several ways, and none is the order "
-            f"of its layers; tried {'; '.join(choice.failed)}",
+            f"{structure.name}: its layers match the sections of {network.source} in several "
+            f"orders, none of which the model suggests; tried {'; '.join(choice.failed)}; number "
+            "the names of the layers in the order of the cfg",
             tried=choice.failed,
         )
     if not best:
@@ -231,7 +234,8 @@ def bind(
     )
 
 
-def _unlike(binding: Binding, order: Order) -> str:
+def _first_mismatch(binding: Binding, order: Order) -> str:
+    """Returns the first unit that does not have the shapes of its section, in words."""
     for unit, item in zip(order, binding.items, strict=True):
         if not binding.unit_fits(unit, item):
             normalized = {segment.role for segment in item.segments} >= {"gamma", "kernel"}
@@ -247,15 +251,15 @@ def _unlike(binding: Binding, order: Order) -> str:
                 f"{' and batch normalization' if unit.norm else ''} is not "
                 f"{binding.describe(item)}"
             )
-    raise AssertionError("fits after all")
+    raise AssertionError("every unit has the shapes of its section")
 
 
 def _other_network(binding: Binding, choice: Choice | None) -> ModelMismatchError:
     structure, network = binding.structure, binding.network
     text = (
-        f"{structure.name}: is not {network.source}: it has {structure.facts()}, "
-        f"{structure.floats} floats; the cfg has {len(binding.items)} sections with weights, "
-        f"{layout.floats(network)} floats"
+        f"{structure.name}: does not match {network.source}: the model has "
+        f"{structure.unit_counts()}, {structure.floats} floats; the cfg has {len(binding.items)} "
+        f"sections with weights, {layout.floats(network)} floats"
     )
     tried = choice.failed if choice else []
     if tried:

@@ -70,7 +70,7 @@ def of_pool(window: Window, call: Call, section: cfg.Layer) -> str | None:
         return None
     source, sides = zeros_before(call)
     if sides != NO_SIDES:
-        return "zeros around a pooling, Darknet pools what is there"
+        return "zeros before a pooling layer, Darknet ignores positions outside the image"
     extents = _extents(source.shape, section)
     begins, positions = _windows(window, extents, sides)
     before, wanted = sliding.before, _expected(window, extents, sliding)

@@ -11,7 +11,7 @@ import numpy as np
 
 from yolotf.darknet import cfg
 from yolotf.graphs.sections import resampling
-from yolotf.models.keras_calls import called, effect, function_name, has_weights
+from yolotf.models.keras_calls import effect, function_name, has_weights, run_call
 from yolotf.models.keras_graph import Call
 
 _MOST_CALLS = 64
@@ -46,7 +46,7 @@ class Rearrangement:
         """Runs the calls on `values`, the output of `start`."""
         results = {id(self.start): values}
         for call in self.region:
-            results[id(call)] = called(call, results)
+            results[id(call)] = run_call(call, results)
         return results[id(self.region[-1])]
 
 
@@ -56,7 +56,7 @@ class Rearrangements:
     def __init__(self) -> None:
         self._known: dict[int, Rearrangement] = {}
 
-    def through(self, call: Call) -> Rearrangement | None:
+    def ending_with(self, call: Call) -> Rearrangement | None:
         """Returns the rearrangement that ends with `call`; None if there is none.
 
         There is none if a call has weights or pools, or reads tensors from several sources.
@@ -72,12 +72,12 @@ class Rearrangements:
             return None
         if not any(before) and not _moves(call):
             return None
-        calls = dict.fromkeys(one for known in before if known for one in known.region)
+        calls = dict.fromkeys(call for known in before if known for call in known.region)
         if len(calls) >= _MOST_CALLS:
             return None
-        found = Rearrangement(starts[0], (*calls, call))
-        self._known[id(call)] = found
-        return found
+        extended = Rearrangement(starts[0], (*calls, call))
+        self._known[id(call)] = extended
+        return extended
 
 
 def _moves(call: Call) -> bool:
@@ -87,7 +87,7 @@ def _moves(call: Call) -> bool:
     )
 
 
-def unlike(
+def different_order(
     run: Callable[[Any], Any], section: cfg.Reorg, shape: Sequence[int | None]
 ) -> str | None:
     """Returns how the order of `run` differs from the section's.

@@ -63,8 +63,8 @@ def read_model(path: str | os.PathLike[str], *, trust: bool = False) -> Any:
                 _check(config, name)
     elif not trust:
         raise YolotfError(
-            f"{name}: a folder, whose model may carry code; pass trust=True, or --trust-model, if "
-            "you know who wrote it",
+            f"{name}: a folder, whose model may contain code; pass trust=True, or --trust-model, "
+            "if you trust its author",
             path=name,
         )
     options = {"safe_mode": False} if trust else {}
@@ -73,9 +73,9 @@ def read_model(path: str | os.PathLike[str], *, trust: bool = False) -> Any:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # an invalid file may make Keras raise anything
-        said = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300]
         raise YolotfError(
-            printable(f"{name}: Keras {keras().__version__} cannot load it: {said}"), path=name
+            printable(f"{name}: Keras {keras().__version__} cannot load it: {reason}"), path=name
         ) from error
 
 
@@ -94,11 +94,15 @@ def _configs(path: str | os.PathLike[str]) -> Iterator[Any]:
 def _member(archive: zipfile.ZipFile, member: str, path: str | os.PathLike[str]) -> bytes:
     try:
         if archive.getinfo(member).file_size > _CONFIG_MOST:
-            raise YolotfError(f"{os.fspath(path)}: {member} is too large", path=os.fspath(path))
+            size = archive.getinfo(member).file_size
+            raise YolotfError(
+                f"{os.fspath(path)}: {member} has {size} bytes, the limit is {_CONFIG_MOST}",
+                path=os.fspath(path),
+            )
         return archive.read(member)
     except (KeyError, zipfile.BadZipFile) as error:
         raise YolotfError(
-            f"{os.fspath(path)}: no Keras model: {member} cannot be read", path=os.fspath(path)
+            f"{os.fspath(path)}: not a Keras model: {member} cannot be read", path=os.fspath(path)
         ) from error
 
 
@@ -124,8 +128,8 @@ def _check_writer(path: str | os.PathLike[str]) -> None:
         fix = "0" if version.startswith("3") else "1, with tf_keras installed"
         raise YolotfError(
             printable(
-                f"{os.fspath(path)}: written by Keras {version}, and Keras {running} runs here; "
-                f"set TF_USE_LEGACY_KERAS={fix}, or save it as .h5"
+                f"{os.fspath(path)}: written by Keras {version}, but Keras {running} is running; "
+                f"set TF_USE_LEGACY_KERAS={fix}, or save the model as .h5"
             ),
             path=os.fspath(path),
             found=version,
@@ -143,18 +147,18 @@ def _check(config: Any, path: str) -> None:
         if not isinstance(value, dict):
             continue
         pending += value.values()
-        if what := _carried(value):
+        if danger := _danger(value):
             raise YolotfError(
                 printable(
-                    f"{path}: {what}, which may run code of whoever wrote the file; pass "
-                    "trust=True, or --trust-model, if you know who that was"
+                    f"{path}: {danger}, which may run code from the file; pass trust=True, or "
+                    "--trust-model, if you trust its author"
                 ),
                 path=path,
             )
 
 
-def _carried(value: dict[str, Any]) -> str | None:
-    """Returns what in a layer's config may run code or read files, in words; None if nothing."""
+def _danger(value: dict[str, Any]) -> str | None:
+    """Returns in words why a layer's config may run code or read files; None if it may not."""
     kind = str(value.get("class_name", "")).rpartition(">")[2]
     inner = value.get("config")
     options = inner if isinstance(inner, dict) else {}

@@ -30,10 +30,12 @@ def layers(model: Any) -> Iterator[Any]:
 
 def own_weights(layer: Any) -> list[Any]:
     """Returns a layer's variables, without its recurrent state and the layers inside it."""
-    kept = getattr(layer, "states", None)
-    states = {id(one) for one in kept} if isinstance(kept, (list, tuple)) else set()
-    found = {id(one): one for name in _WEIGHTS for one in getattr(layer, name, ())}
-    return [one for key, one in found.items() if key not in states]
+    states = getattr(layer, "states", None)
+    state_ids = set(map(id, states)) if isinstance(states, (list, tuple)) else set()
+    variables = {
+        id(variable): variable for name in _WEIGHTS for variable in getattr(layer, name, ())
+    }
+    return [variable for key, variable in variables.items() if key not in state_ids]
 
 
 # The attributes of Keras 3 and tf_keras.
@@ -48,20 +50,21 @@ _WEIGHTS = (
 def children(container: Any) -> list[Any]:
     """Returns the layers, modules and containers in a container, in the container's order."""
     if isinstance(container, (list, tuple)):
-        return [one for one in container if _holds(one)]
+        return list(filter(_may_hold_layers, container))
     if isinstance(container, dict):
-        return [one for one in container.values() if _holds(one)]
+        return list(filter(_may_hold_layers, container.values()))
     bases = class_names(container)
     if "Model" in bases:
         return list(container.layers)
     if "Layer" in bases:
         return list(container._flatten_layers(recursive=False, include_self=False))
     if "Module" in bases:
-        return [one for one in vars(container).values() if _holds(one)]
+        return list(filter(_may_hold_layers, vars(container).values()))
     return []
 
 
-def _holds(value: Any) -> bool:
+def _may_hold_layers(value: Any) -> bool:
+    """Returns whether a value is a layer, a module or a container."""
     return isinstance(value, (list, tuple, dict)) or bool(
         {"Layer", "Module"} & class_names(value) and not is_variable(value)
     )

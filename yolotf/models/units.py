@@ -113,8 +113,8 @@ class Structure:
 
     Attributes:
         units: the units, in the order in which the model lists their layers.
-        others: names of the layers with weights that no section can store.
-        bare: names of those `others` that are kernels without bias and batch normalization.
+        unsupported: names of the layers with weights that no section can store.
+        bare: names of those layers that are kernels without bias and batch normalization.
         inputs: the input expressions of each unit, with indices into `units` as keys; a unit is
             missing if no graph shows its inputs.
     """
@@ -142,10 +142,10 @@ class Structure:
         self.bare: list[str] = []
         self.leaves: list[Leaf] = []
         self.containers: list[tuple[Any, tuple[str, ...]]] = []
-        self.others: list[str] = []
+        self.unsupported: list[str] = []
         self._walk(model)
         self.graphs = _graphs(self.containers)
-        self.whole_graph = next((one for one in self.graphs if id(model) in one.opened), None)
+        self.whole_graph = next((graph for graph in self.graphs if id(model) in graph.opened), None)
         self._by_layer = {id(leaf.layer): leaf for leaf in self.leaves if leaf.layer is not None}
         self.units = self._units()
         self._unit_of = {id(unit.leaf): unit for unit in self.units}
@@ -158,7 +158,7 @@ class Structure:
             int(np.prod(shape, dtype=np.int64)) for unit in self.units for _, shape in unit.stored()
         )
 
-    def facts(self) -> str:
+    def unit_counts(self) -> str:
         """Returns the number of units of each kind, in words.
 
         For example: `12 convolutions (9 with batch normalization), 2 dense layers`.
@@ -191,39 +191,36 @@ class Structure:
         root = () if isinstance(model, (list, tuple, dict)) else (self.name,)
         stack = [(model, root, id(model))]
         while stack:
-            one, path, container = stack.pop()
-            if id(one) in seen:
+            visited, path, container = stack.pop()
+            if id(visited) in seen:
                 continue
-            seen.add(id(one))
-            self.containers.append((one, path))
-            leaf = (
-                None if isinstance(one, (list, tuple, dict)) else self._leaf(one, path, container)
-            )
+            seen.add(id(visited))
+            self.containers.append((visited, path))
+            is_list = isinstance(visited, (list, tuple, dict))
+            leaf = None if is_list else self._leaf(visited, path, container)
             if leaf is not None:
                 self.leaves.append(leaf)
-            for child in reversed(children(one)):
+            # A list inside a layer does not count as a container.
+            owner = container if is_list else id(visited)
+            for child in reversed(children(visited)):
                 name = (name_of(child),) if not isinstance(child, (list, tuple, dict)) else ()
-                # A list inside a layer does not count as a container.
-                owner = container if isinstance(one, (list, tuple, dict)) else id(one)
                 stack.append((child, (*path, *name), owner))
 
     def _leaf(self, layer: Any, path: tuple[str, ...], container: int) -> Leaf | None:
-        found = slots(layer) if hasattr(layer, "name") else {}
-        kind = _kind(layer, found)
+        layer_slots = slots(layer) if hasattr(layer, "name") else {}
+        kind = _kind(layer, layer_slots)
         if kind is None:
             if _is_unbuilt(layer):
                 raise ModelMismatchError(
                     f"{self.name}: layer {'/'.join(path)} has no variables yet; call the model "
-                    "once on an image, or model.build(...)",
+                    "once on an image, or call model.build(...)",
                     layer=path[-1],
                 )
             return None
         if kind == "other":
-            self.others.append(path[-1])
+            self.unsupported.append(path[-1])
             return None
-        ages = [age for slot in found.values() if (age := _age(slot.variable)) is not None]
-        created = min(ages) if len(ages) == len(found) else None
-        return Leaf(layer, path[-1], path, container, kind, found, created)
+        return Leaf(layer, path[-1], path, container, kind, layer_slots, _created(layer_slots))
 
     # Batch normalizations and the kernels they belong to
 
@@ -232,30 +229,32 @@ class Structure:
         unconnected = [
             leaf for leaf in self.leaves if self._may_have_norm(leaf) and id(leaf) not in norm_of
         ]
-        left = [leaf for leaf in unconnected if "bias" not in leaf.slots]
+        bare = [leaf for leaf in unconnected if "bias" not in leaf.slots]
         # For a layer in a graph, it is known that no batch normalization follows.
         called = {id(call.layer) for calls in self.graphs for call in calls.all}
-        hidden = [leaf for leaf in unconnected if leaf in left or id(leaf.layer) not in called]
+        hidden = [leaf for leaf in unconnected if leaf in bare or id(leaf.layer) not in called]
         if hidden:
             taken = {id(norm) for norm in norm_of.values()}
             inside = [leaf for leaf in self.leaves if id(leaf) not in taken]
             pairs = max(
                 self._adjacent(inside),
                 key=lambda pairs: (
-                    sum(id(leaf) in pairs for leaf in left),
+                    sum(id(leaf) in pairs for leaf in bare),
                     sum(id(leaf) in pairs for leaf in hidden),
                 ),
             )
             norm_of.update({id(leaf): pairs[id(leaf)] for leaf in hidden if id(leaf) in pairs})
-            self._without_norm([leaf for leaf in left if id(leaf) not in pairs])
+            self._without_norm([leaf for leaf in bare if id(leaf) not in pairs])
         taken = {id(norm) for norm in norm_of.values()}
-        found = [Unit(leaf, norm_of.get(id(leaf))) for leaf in self.leaves if id(leaf) not in taken]
-        for unit in found:
+        units = [Unit(leaf, norm_of.get(id(leaf))) for leaf in self.leaves if id(leaf) not in taken]
+        for unit in units:
             self._check(unit)
-        if not found:
-            raise ModelMismatchError(f"{self.name}: no layer with weights that Darknet has too")
+        if not units:
+            raise ModelMismatchError(
+                f"{self.name}: none of its layers has weights that a .weights file may hold"
+            )
         self._check_flattened()
-        return found
+        return units
 
     def _may_have_norm(self, leaf: Leaf) -> bool:
         has_kernel = leaf.kind in ("convolution", "dense")
@@ -263,7 +262,7 @@ class Structure:
 
     def _connected(self) -> dict[int, Leaf]:
         """Returns the batch normalization of each kernel, by id of the kernel's leaf, by graph."""
-        found: dict[int, Leaf] = {}
+        norm_of: dict[int, Leaf] = {}
         twice: set[int] = set()
         for calls in self.graphs:
             for call in calls.all:
@@ -278,7 +277,7 @@ class Structure:
                     continue
                 if not _is_linear(kernel.layer) or _are_two_sections(kernel, norm):
                     continue
-                known = found.setdefault(id(kernel), norm)
+                known = norm_of.setdefault(id(kernel), norm)
                 if known is not norm and "bias" in kernel.slots:
                     twice.add(id(kernel))  # a [convolutional], and two [batchnorm] sections
                 elif known is not norm:
@@ -287,7 +286,7 @@ class Structure:
                         "Darknet stores one batch normalization with each kernel",
                         layer=kernel.name,
                     )
-        return {kernel: norm for kernel, norm in found.items() if kernel not in twice}
+        return {kernel: norm for kernel, norm in norm_of.items() if kernel not in twice}
 
     def _adjacent(self, leaves: Sequence[Leaf]) -> Iterator[dict[int, Leaf]]:
         """Yields ways to pair kernels and batch normalizations that no graph connects."""
@@ -330,19 +329,20 @@ class Structure:
         if self.skips_bare:
             self.leaves = [leaf for leaf in self.leaves if leaf not in leaves]
             self.bare += names
-            self.others += names
+            self.unsupported += names
             return
         kernels = sum(leaf.kind in ("convolution", "dense") for leaf in self.leaves)
-        advice = "end a part of a network behind its batch normalization"
+        advice = "end a part of a network after a batch normalization"
         if len(leaves) < kernels:
             advice = (
-                f"pass skip_mismatch=True to leave {'it' if len(leaves) == 1 else 'them'} "
-                f"unchanged and load the others, or {advice}"
+                "pass skip_mismatch=True to leave "
+                f"{'this layer' if len(leaves) == 1 else 'these layers'} unchanged and load the "
+                f"others, or {advice}"
             )
         raise ModelMismatchError(
             f"{self.name}: {len(leaves)} of its layers {'has' if len(leaves) == 1 else 'have'} "
-            f"neither a bias nor a batch normalization that follows: {some(names)}; Darknet "
-            f"stores one of the two with every kernel; {advice}",
+            f"neither a bias nor a batch normalization after it: {some(names)}; Darknet stores one "
+            f"of the two with every kernel; {advice}",
             layers=names,
         )
 
@@ -377,9 +377,9 @@ class Structure:
                 if source.shape[-1] == call.inputs[0].shape[-1]:
                     continue  # pooled rather than flattened
                 raise ModelMismatchError(
-                    f"{self.name}: {leaf.name} reads rows, columns and channels flattened in this "
-                    "order; Darknet has the channels first; put Permute((3, 1, 2)) before the "
-                    "flattening",
+                    f"{self.name}: {leaf.name} reads an input flattened as rows, columns, "
+                    "channels; Darknet flattens channels, rows, columns; put Permute((3, 1, 2)) "
+                    "before the Flatten layer",
                     layer=leaf.name,
                 )
 
@@ -399,15 +399,17 @@ class Structure:
             inside = any(id(inner) in owner for inner in layers(layer)) if layer else False
             return keras_graph.OPAQUE if inside else None
 
-        found: dict[Unit, list[keras_graph.Expression]] = {}
+        inputs: dict[Unit, list[keras_graph.Expression]] = {}
         for calls in self.graphs:
             whole = calls is self.whole_graph
             for place, entering in keras_graph.Expressions(calls, key_of).inputs.items():
                 # The input of a block in a subclassed model comes from outside of any graph.
-                known = [one for one in entering if whole or keras_graph.units(one)]
+                known = [
+                    expression for expression in entering if whole or keras_graph.units(expression)
+                ]
                 if known:
-                    found.setdefault(self.units[place], []).extend(known)
-        return found
+                    inputs.setdefault(self.units[place], []).extend(known)
+        return inputs
 
     @property
     def is_graph(self) -> bool:
@@ -450,8 +452,9 @@ def readings(model: Any, *, skips_bare: bool = False) -> list[Structure]:
 
 def reading_of_size(model: Any, floats: Collection[int], *, skips_bare: bool = False) -> Structure:
     """Returns the first of `readings` with one of the numbers of floats; otherwise the likelier."""
-    found = readings(model, skips_bare=skips_bare)
-    return next((one for one in found if one.floats in floats), found[0])
+    likelier, *others = readings(model, skips_bare=skips_bare)
+    candidates = (likelier, *others)
+    return next((structure for structure in candidates if structure.floats in floats), likelier)
 
 
 def reading_of_load(model: Any, assignments: Iterable[Assignment]) -> Structure:
@@ -476,7 +479,7 @@ def extra_biases(model: Any, assignments: Iterable[Assignment]) -> list[tuple[Sl
     ]
 
 
-def other_layers(model: Any) -> list[str]:
+def unsupported_layers(model: Any) -> list[str]:
     """Returns the names of a model's layers with weights that no section of Darknet stores."""
     return [
         name_of(layer)
@@ -485,21 +488,21 @@ def other_layers(model: Any) -> list[str]:
     ]
 
 
-def _kind(layer: Any, found: Mapping[str, Slot]) -> str | None:
+def _kind(layer: Any, layer_slots: Mapping[str, Slot]) -> str | None:
     """Returns the kind of a layer, see `Leaf.kind`; None for a layer without weights."""
-    if "moving_variance" in found:
+    if "moving_variance" in layer_slots:
         return "norm"
     bases = class_names(layer)
-    kernel = found.get("kernel")
+    kernel = layer_slots.get("kernel")
     if kernel is not None:
-        unlike = any("Transpose" in base or "Separable" in base for base in bases)
-        if unlike or hasattr(layer, "recurrent_kernel"):
+        unsupported = any("Transpose" in base or "Separable" in base for base in bases)
+        if unsupported or hasattr(layer, "recurrent_kernel"):
             return "other"
         rank = len(kernel.shape)
         if rank == 4 or (rank == 5 and "LocallyConnected2D" in bases):
             return "convolution"
         return "dense" if rank == 2 else "other"
-    if "weights" in found:
+    if "weights" in layer_slots:
         return "weights"
     return "other" if own_weights(layer) else None
 
@@ -513,8 +516,15 @@ def _is_unbuilt(layer: Any) -> bool:
 
 def _age(variable: Any) -> int | None:
     """Returns the number of a variable, which TensorFlow counts over the process."""
-    found = re.search(r"_(\d+)$", str(getattr(variable, "_unique_id", "")))
-    return int(found.group(1)) if found else None
+    match = re.search(r"_(\d+)$", str(getattr(variable, "_unique_id", "")))
+    return int(match.group(1)) if match else None
+
+
+def _created(layer_slots: Mapping[str, Slot]) -> int | None:
+    """Returns the number of a layer's first variable; None if one of them has no number."""
+    ages = [_age(slot.variable) for slot in layer_slots.values()]
+    known = [age for age in ages if age is not None]
+    return min(known) if len(known) == len(ages) else None
 
 
 _PASSING = frozenset({"Dropout", "SpatialDropout2D", "GaussianNoise", "Identity"})
@@ -565,42 +575,41 @@ def _grouped(variables: Sequence[Any], name: str) -> list[Leaf]:
         prefix, _, attribute = label.rpartition("/")
         if not prefix or attribute not in ROLE_OF:
             raise ModelMismatchError(
-                f"{name}: variable {label} does not say what it is; name it like conv_0/kernel, "
-                f"conv_0/bias, bn_0/gamma, or pass the model itself",
+                f"{name}: the name of variable {label} does not show its layer and role; name "
+                "variables like conv_0/kernel, conv_0/bias, bn_0/gamma, or pass the model itself",
                 variable=label,
             )
-        found = groups.setdefault(prefix, {})
-        if ROLE_OF[attribute] in found:
+        group = groups.setdefault(prefix, {})
+        if ROLE_OF[attribute] in group:
             raise ModelMismatchError(
-                f"{name}: two variables are called {label}; pass the model itself", variable=label
+                f"{name}: two variables are named {label}; pass the model itself", variable=label
             )
-        found[ROLE_OF[attribute]] = slot_of(None, prefix, attribute, variable)
+        group[ROLE_OF[attribute]] = slot_of(None, prefix, attribute, variable)
     leaves = []
-    for prefix, found in groups.items():
-        kind = _kind(None, found)
+    for prefix, group in groups.items():
+        kind = _kind(None, group)
         if kind not in ("convolution", "dense", "norm"):
             raise ModelMismatchError(
-                f"{name}: the variables {', '.join(slot.name for slot in found.values())} are not "
-                "a convolution, dense layer or batch normalization",
+                f"{name}: the variables {', '.join(slot.name for slot in group.values())} are not "
+                "those of a convolution, dense layer or batch normalization; pass the model itself",
                 variable=prefix,
             )
-        ages = [age for slot in found.values() if (age := _age(slot.variable)) is not None]
-        created = min(ages) if len(ages) == len(found) else None
         path = tuple(prefix.split("/"))
-        leaves.append(Leaf(None, prefix, path, id(variables), kind, found, created))
+        created = _created(group)
+        leaves.append(Leaf(None, prefix, path, id(variables), kind, group, created))
     return leaves
 
 
 def _graphs(containers: Iterable[tuple[Any, tuple[str, ...]]]) -> list[keras_graph.Calls]:
     """Returns the graphs of all functional models that are not inside another graph."""
-    found: list[keras_graph.Calls] = []
+    graphs: list[keras_graph.Calls] = []
     opened: set[int] = set()
     for container, _ in containers:
         if id(container) not in opened and keras_graph.functional(container) is not None:
             calls = keras_graph.Calls(container)
             opened |= calls.opened
-            found.append(calls)
-    return found
+            graphs.append(calls)
+    return graphs
 
 
 def some(names: Iterable[str]) -> str:

@@ -63,17 +63,17 @@ def _attribute(layer: Any, name: str) -> Any:
 
 def slots(layer: Any) -> dict[str, Slot]:
     """Returns the variables of a layer by role."""
-    found: dict[str, Slot] = {}
+    by_role: dict[str, Slot] = {}
     for role, names in _ATTRIBUTES.items():
         for name in names:
             variable = _attribute(layer, name)
             if is_variable(variable):
-                found[role] = slot_of(layer, layer.name, name, variable)
+                by_role[role] = slot_of(layer, layer.name, name, variable)
                 break
-    return found
+    return by_role
 
 
-def held(layers: Iterable[Any]) -> list[Any]:
+def weight_attributes(layers: Iterable[Any]) -> list[Any]:
     """Returns every attribute of the layers that `slots` and `quantization` read, or None.
 
     This is much faster than `slots`: if the objects are the same as before, so are the slots.

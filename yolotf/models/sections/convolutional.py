@@ -10,8 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from yolotf.darknet import cfg
-from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet import cfg, graph_checks
 from yolotf.darknet.sections.antialiased import sharp
 from yolotf.graphs import convolution, operations
 from yolotf.graphs.sections.convolutional import convolve_locally
@@ -46,7 +45,7 @@ def _convolutional(builder: Builder, layer: cfg.Convolutional, inputs: Sequence[
     size = layer.dilation * (layer.size - 1) + 1
     strides = (layer.stride_y, layer.stride_x)
     window = Window.of(layer, size, strides, layer.padding * layer.dilation)
-    owner = graph_rules.kernel_owner(builder.network, layer)
+    owner = graph_checks.kernel_owner(builder.network, layer)
     kernel = shared.kernels.get(owner.index)
     if owner.index in shared.flexible:
         if kernel is None:
@@ -90,7 +89,7 @@ def _flexible_kernels(network: cfg.Network, used: frozenset[int]) -> frozenset[i
     flexible = set()
     for layer in network.layers:
         if isinstance(layer, cfg.Convolutional) and layer.index in used:
-            owner = graph_rules.kernel_owner(network, layer)
+            owner = graph_checks.kernel_owner(network, layer)
             layer = sharp(layer)
             strides = layer.stride_y, layer.stride_x
             seen = geometries.setdefault(owner.index, set())

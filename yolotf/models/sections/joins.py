@@ -86,7 +86,7 @@ class Shortcut(Layer):
         if self.weights_type != "none":
             weights = tf.convert_to_tensor(self.shortcut)
             factors = joins.shortcut_factors(tf.raw_ops, weights, self.weights_normalization)
-        shapes = [cfg.Shape(*one.shape[1:]) for one in inputs]
+        shapes = [cfg.Shape(*x.shape[1:]) for x in inputs]
         columns = 0 if factors is None else factors.shape[1]
         return joins.shortcut(tf.raw_ops, inputs, shapes, factors, columns)
 

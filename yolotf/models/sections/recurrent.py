@@ -118,29 +118,31 @@ class Recurrent(Layer):
         parts = {part.name: part.layer for part in layer.sublayers}
         names = list(layer.states)
 
-        def part(name: str, x: Any) -> Any:
-            one, kernel = parts[name], self.parts[name]
-            if isinstance(one, cfg.Connected):
+        def run_part(name: str, x: Any) -> Any:
+            section, kernel = parts[name], self.parts[name]
+            if isinstance(section, cfg.Connected):
                 # Darknet flattens channels, rows, columns, in this order.
-                flat = tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [1, one.input_shape.floats])
+                flat = tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [1, section.input_shape.floats])
                 x = kernel(flat)[:, None, None]
             else:
-                side = [one.padding * one.dilation] * 2
-                strides = (one.stride_y, one.stride_x)
-                x = kernel(x, strides=strides, padding=(side, side), dilation_rate=one.dilation)
-            if one.batch_normalize:
+                side = [section.padding * section.dilation] * 2
+                strides = (section.stride_y, section.stride_x)
+                x = kernel(x, strides=strides, padding=(side, side), dilation_rate=section.dilation)
+            if section.batch_normalize:
                 x = self.parts[f"{name}_bn"](x, training=training)
-            return activated(x, one.activation)
+            return activated(x, section.activation)
 
-        def step(frame: Any, kept: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-            states = dict(zip(names, kept, strict=True))
-            y, after = recurrent.step(tf.raw_ops, layer, frame, states, part)
+        def step(frame: Any, before: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+            states = dict(zip(names, before, strict=True))
+            y, after = recurrent.step(tf.raw_ops, layer, frame, states, run_part)
             return [y], [after[name] for name in names]
 
-        before = [tf.cast(tf.convert_to_tensor(one), inputs.dtype) for one in self.states]
+        initial_states = [
+            tf.cast(tf.convert_to_tensor(state), inputs.dtype) for state in self.states
+        ]
         if training:
-            before = [tf.zeros_like(one) for one in before]
-        (outputs,), after = in_order(step, inputs, before, [layer.output_shape])
+            initial_states = [tf.zeros_like(state) for state in initial_states]
+        (outputs,), after = in_order(step, inputs, initial_states, [layer.output_shape])
         if not training:
             for state, value in zip(self.states, after, strict=True):
                 state.assign(tf.cast(value, state.dtype))

@@ -16,52 +16,59 @@ from typing import Any, NamedTuple
 from yolotf.darknet.cfg import Network
 from yolotf.models import notes
 from yolotf.models.layer_names import named_after_sections
-from yolotf.models.variables import held
+from yolotf.models.variables import weight_attributes
 from yolotf.weights import layout
 
 
-class Sight(NamedTuple):
-    """A fingerprint of a model from `build_model`: everything its plan depends on.
+class ModelFingerprint(NamedTuple):
+    """Everything that the plan of a model from `build_model` depends on.
 
     Attributes:
         network: the network the model was built from.
         built: whether the model has variables.
         names: the names of its layers.
-        things: weak references to the layers and their classes (which identify depthwise
+        references: weak references to the layers and their classes (which identify depthwise
             kernels), and the variables.
     """
 
     network: Network
     built: bool
     names: list[str]
-    things: list[Any]
+    references: list[Any]
 
     @classmethod
-    def of(cls, model: Any, network: Network) -> Sight:
+    def of(cls, model: Any, network: Network) -> ModelFingerprint:
         """Returns the fingerprint of the model in its present state."""
         named = named_after_sections(model, network)
         layers = list(named.values())
         # Python shares one weak reference per object, so `is` compares the objects themselves.
         references = [*map(weakref.ref, layers), *map(weakref.ref, map(type, layers))]
         built = getattr(model, "built", True)
-        return cls(network, built, list(named), references + held(layers))
+        return cls(network, built, list(named), references + weight_attributes(layers))
 
-    def same(self, other: Sight) -> bool:
-        """Returns whether both lead to the same plan."""
+    def matches(self, other: ModelFingerprint) -> bool:
+        """Returns whether models with these fingerprints have the same plan."""
         return (
             self.network is other.network
             and self.built == other.built
             and self.names == other.names
-            and all(map(operator.is_, self.things, other.things))
+            and all(map(operator.is_, self.references, other.references))
         )
 
 
-def plan_of(model: Any, sight: Sight, *, transposed: bool) -> layout.Plan | None:
+def cached_plan(
+    model: Any, fingerprint: ModelFingerprint, *, transposed: bool
+) -> layout.Plan | None:
     """Returns the plan cached for this fingerprint, or None."""
-    noted = notes.read(model).plans.get(transposed)
-    return noted[1] if noted is not None and noted[0].same(sight) else None
+    entry = notes.read(model).plans.get(transposed)
+    if entry is None:
+        return None
+    cached_for, plan = entry
+    return plan if cached_for.matches(fingerprint) else None
 
 
-def note(model: Any, sight: Sight, plan: layout.Plan, *, transposed: bool) -> None:
+def cache_plan(
+    model: Any, fingerprint: ModelFingerprint, plan: layout.Plan, *, transposed: bool
+) -> None:
     """Caches a plan with the fingerprint the model had before it was made."""
-    notes.edit(model).plans[transposed] = sight, plan
+    notes.edit(model).plans[transposed] = fingerprint, plan

@@ -1,4 +1,4 @@
-"""Plans that are remembered: used while a model is what it was, and never once it is not."""
+"""Cached plans: used while a model is unchanged, and never after it has changed."""
 
 import gc
 import weakref
@@ -24,7 +24,7 @@ from support.load_helpers import (
 from support.messages import refused
 from yolotf import errors
 from yolotf.loading import plan as plans
-from yolotf.loading import remembered
+from yolotf.loading.plan_cache import ModelFingerprint
 from yolotf.models import notes
 from yolotf.models.layer_names import network_of
 from yolotf.weights import layout
@@ -258,12 +258,14 @@ def test_variables_of_16_bits_are_refused_in_every_load(weights):
 def test_another_network_of_the_same_model_has_its_own_plan(weights):
     model = build(TEXT)
     network = network_of(model)
-    sight = remembered.Sight.of(model, network)
-    assert sight.same(remembered.Sight.of(model, network))
-    assert not sight.same(remembered.Sight.of(model, yolotf.parse_cfg(TEXT)))
-    assert not sight.same(sight._replace(built=False))
-    assert not sight.same(sight._replace(names=sight.names[1:]))
-    assert not sight.same(sight._replace(things=[None, *sight.things[1:]]))
+    fingerprint = ModelFingerprint.of(model, network)
+    assert fingerprint.matches(ModelFingerprint.of(model, network))
+    assert not fingerprint.matches(ModelFingerprint.of(model, yolotf.parse_cfg(TEXT)))
+    assert not fingerprint.matches(fingerprint._replace(built=False))
+    assert not fingerprint.matches(fingerprint._replace(names=fingerprint.names[1:]))
+    assert not fingerprint.matches(
+        fingerprint._replace(references=[None, *fingerprint.references[1:]])
+    )
 
 
 @pytest.mark.slow
