@@ -14,7 +14,9 @@ from support import messages
 from support.messages import refused
 from yolotf.errors import YolotfError
 from yolotf.images import fonts
-from yolotf.images.detections import Detections, class_colour, open_picture
+from yolotf.images.detections import Detections
+from yolotf.images.drawing import class_colour
+from yolotf.images.read import open_picture
 
 NAMES = ("person", "bicycle", "car")
 

@@ -221,8 +221,8 @@ def test_a_decompression_bomb_is_refused_with_what_to_change(monkeypatch, tmp_pa
     with pytest.raises(OSError) as error:  # noqa: PT011 - the whole text is compared
         open_picture(path)
     assert str(error.value) == (
-        f"{path}: image size (240 pixels) exceeds limit of 200 pixels of Pillow's; scale it "
-        "down, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        f"{path}: image size (240 pixels) exceeds limit of 200 pixels of Pillow's; scale the "
+        "image down, or raise PIL.Image.MAX_IMAGE_PIXELS"
     )
 
 

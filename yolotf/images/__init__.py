@@ -1,1 +1,1 @@
-"""Images: read, as detections, drawn."""
+"""Images: reading them, their detections, drawing."""

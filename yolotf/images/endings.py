@@ -1,11 +1,11 @@
-"""The endings of the files that hold images and videos."""
+"""The extensions of image and video files."""
 
 from __future__ import annotations
 
 DRAWN = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Endings that a drawing keeps; of other images it is a .png."""
+"""Extensions that a drawing keeps; drawings of other images are .png files."""
 HEIF = frozenset({".heic", ".heif", ".hif"})
-"""What phones write; Pillow reads it with pillow-heif."""
+"""Images of phones, which Pillow reads with pillow-heif."""
 IMAGES = DRAWN | HEIF | {".avif", ".gif", ".jfif", ".jp2", ".pgm", ".pnm", ".ppm"}
 VIDEOS = frozenset(
     {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
-_ENDINGS = frozenset({".ttf", ".ttc", ".otf", ".otc"})
+_EXTENSIONS = frozenset({".ttf", ".ttc", ".otf", ".otc"})
 _PREFERRED = (
     "dejavusans.",
     "notosans-regular",
@@ -32,7 +32,7 @@ _MISSING = "\U0010ffff"
 
 
 def folders() -> tuple[Path, ...]:
-    """The folders of installed fonts on this system."""
+    """Returns the folders of installed fonts on this system."""
     user = home()
     if sys.platform == "darwin":
         own = () if user is None else (user / "Library/Fonts",)
@@ -46,16 +46,14 @@ def folders() -> tuple[Path, ...]:
 
 
 def font_for(text: str, size: float, path: str | os.PathLike[str] | None = None) -> Font:
-    """A font for `text`.
+    """Returns a font for `text`.
 
     Args:
         text: the label.
         size: font size in pixels.
-        path: the font file to use, even if it lacks letters; None: the first of Pillow's default
-            font and the installed fonts that has all letters.
-
-    Returns:
-        The font; if no font has all letters, the one with most of them, with a warning.
+        path: the font file to use, even if it lacks letters; None: Pillow's default font or the
+            first installed font that has all letters. If no font has all letters, the font with
+            most of them is used, with a warning.
 
     Raises:
         OSError: `path` is not a font or cannot be read.
@@ -64,10 +62,10 @@ def font_for(text: str, size: float, path: str | os.PathLike[str] | None = None)
 
     if path is not None:
         return _truetype(path, size)
-    # Any font has those of English: which score stands in a label makes no difference.
+    # Every font has ASCII. Without it, labels that differ in their scores share a cache entry.
     letters = "".join(sorted({letter for letter in text if not letter.isascii()}))
-    found = _path_for(letters, folders())
-    return ImageFont.load_default(size=size) if found is None else _truetype(found, size)
+    installed = _path_for(letters, folders())
+    return ImageFont.load_default(size=size) if installed is None else _truetype(installed, size)
 
 
 def _truetype(path: str | os.PathLike[str], size: float) -> Font:
@@ -85,7 +83,7 @@ def _truetype(path: str | os.PathLike[str], size: float) -> Font:
 
 @functools.lru_cache(maxsize=256)
 def _path_for(letters: str, places: tuple[Path, ...]) -> Path | None:
-    """The first font with all `letters`, else with most; None means Pillow's default font."""
+    """Returns the first font with all `letters`, or else with most; None: Pillow's default font."""
     from PIL import ImageFont  # kept out of `import yolotf`
 
     size = 16.0
@@ -94,38 +92,43 @@ def _path_for(letters: str, places: tuple[Path, ...]) -> Path | None:
     for path in _installed(places):
         if not missing:
             return best
-        with contextlib.suppress(OSError):  # a file that only ends like a font
-            here = _missing(ImageFont.truetype(str(path), size), letters)
-            if len(here) < len(missing):
-                best, missing = path, here
+        with contextlib.suppress(OSError):  # not a font, despite its extension
+            still_missing = _missing(ImageFont.truetype(str(path), size), letters)
+            if len(still_missing) < len(missing):
+                best, missing = path, still_missing
     if missing:
         warn_caller(
             f"no installed font has the letters {missing!r}; labels show boxes in their place: "
-            "install one, or give its file with font="
+            "install a font that has them, or give its file with font="
         )
     return best
 
 
 @functools.lru_cache(maxsize=8)
 def _installed(places: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Returns the font files in these folders, the preferred fonts first."""
+
     def files() -> Iterator[Path]:
         for place in places:
-            yield from (one for one in place.rglob("*") if one.suffix.lower() in _ENDINGS)
+            yield from (path for path in place.rglob("*") if path.suffix.lower() in _EXTENSIONS)
 
     def rank(path: Path) -> tuple[int, int, str]:
         name = path.name.lower()
-        known = [i for i, start in enumerate(_PREFERRED) if name.startswith(start)]
-        styled = any(word in name for word in ("bold", "italic", "oblique", "mono", "serif"))
-        return known[0] if known else len(_PREFERRED), int(styled), str(path)
+        ranks = [rank for rank, prefix in enumerate(_PREFERRED) if name.startswith(prefix)]
+        is_styled = any(word in name for word in ("bold", "italic", "oblique", "mono", "serif"))
+        return ranks[0] if ranks else len(_PREFERRED), int(is_styled), str(path)
 
     return tuple(sorted(files(), key=rank))
 
 
 def _missing(font: Font, letters: str) -> str:
-    nothing = _shape(font, _MISSING)
-    return "".join(x for x in letters if not x.isspace() and _shape(font, x) == nothing)
+    """Returns the letters that the font draws like a letter it does not have."""
+    placeholder = _glyph(font, _MISSING)
+    return "".join(
+        letter for letter in letters if not letter.isspace() and _glyph(font, letter) == placeholder
+    )
 
 
-def _shape(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
+def _glyph(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
     mask = font.getmask(letter)
     return mask.size, bytes(mask)

@@ -1,7 +1,8 @@
-"""How large an image may be."""
+"""The default limit of an image's size."""
 
 MAX_PIXELS = 1 << 27
-"""Pixels of a file, unless another number is asked for: 134 million, and a camera of 108 has fewer.
+"""Most pixels of an image, unless another limit is given: 134 million.
 
-Half a megabyte can hold more than that many, and in memory each takes three bytes, twice.
+Even photos of a camera with 108 megapixels are smaller. Without a limit, a malicious file of half a
+megabyte could fill the memory: each pixel takes three bytes, twice.
 """

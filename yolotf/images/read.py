@@ -1,7 +1,7 @@
-"""Reads images of every supported type as pixels for a network. No TensorFlow.
+"""Reads images: paths, Pillow images, arrays, tensors, encoded bytes and open files.
 
-Paths, Pillow images, arrays, tensors, encoded bytes and open files are all read here, so that
-detectors, classifiers and commands accept and refuse the same inputs.
+Detectors, classifiers and commands all read images here, so they accept and refuse the same. No
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ def open_picture(
 ) -> Image.Image:
     """Returns an 8-bit Pillow image, rotated as its EXIF orientation says.
 
-    A truncated JPEG is read as far as possible, and of several frames only the first is read; both
-    with a warning.
+    Of a truncated JPEG the intact part is read, of several frames the first; both with a warning.
 
     Args:
         image: a path; a Pillow image; an encoded image as bytes or an open binary file; an array
@@ -63,9 +62,9 @@ def open_picture(
 
     Raises:
         OSError: a file cannot be read, is not an image, or has more than `max_pixels`.
-        MissingPackageError: it is HEIC, and pillow-heif is not installed.
-        TypeError: another type, such as None.
-        ValueError: an array of another shape or range.
+        MissingPackageError: the image is HEIC, and pillow-heif is not installed.
+        TypeError: the argument is of another type, such as None.
+        ValueError: the shape or the values of an array are not those of an image.
     """
     from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
@@ -89,9 +88,9 @@ def open_picture(
         content = image.read()
         if isinstance(content, str):
             raise TypeError(f"{_name_of(image)}: is open for reading text; open it with 'rb'")
-        given = getattr(image, "name", None)
-        named = given if isinstance(given, str) else f"an open file of {len(content)} bytes"
-        return _decoded(io.BytesIO(content), named, content, max_pixels)
+        path = getattr(image, "name", None)
+        name = path if isinstance(path, str) else f"an open file of {len(content)} bytes"
+        return _decoded(io.BytesIO(content), name, content, max_pixels)
     array = _in_bytes(check_array(image, bgr=bgr))
     if array.shape[2] not in (1, 3, 4):
         raise ValueError(
@@ -107,8 +106,10 @@ def read_picture(
     """Returns the pixels for a network with `channels` input channels.
 
     Args:
-        image: see `open_picture`; arrays may also have exactly `channels` channels, any number.
-        channels: of the network: 1 is grey, 3 is RGB; others take the stored channels unchanged.
+        image: see `open_picture`; an array may also have `channels` channels, whatever their
+            number.
+        channels: input channels of the network. Images are converted to gray for 1 and to RGB for
+            3; for other numbers the channels are taken as stored.
         bgr: see `open_picture`.
         max_pixels: see `open_picture`.
 
@@ -117,38 +118,40 @@ def read_picture(
 
     Raises:
         OSError, TypeError, ValueError: see `open_picture`; or the network has neither 1 nor 3
-            channels and the image has a different number.
+            channels and the image has another number.
     """
     image = _encoded(image)
     if is_array(image):
         array = check_array(image, bgr=bgr)
         if array.shape[2] == channels:
             return array
-        image, bgr = array, False  # as converted
+        image, bgr = array, False  # check_array has converted it to RGB
     opened = open_picture(image, bgr=bgr, max_pixels=max_pixels)
     if channels in (1, 3):
         mode = "L" if channels == 1 else "RGB"
         pixels = np.asarray(opened if opened.mode == mode else opened.convert(mode))
         return pixels[..., None] if channels == 1 else pixels
-    found = len(opened.getbands())
-    if found != channels:
+    stored = len(opened.getbands())
+    if stored != channels:
         raise ValueError(
-            f"{_name_of(image)} has {plural(found, 'channel')}, the network takes "
+            f"{_name_of(image)} has {plural(stored, 'channel')}, the network takes "
             f"{channels} channels; give an image or an array of {channels}"
         )
     return np.asarray(opened)
 
 
 def images_of(given: ImageLike | Images[ImageT]) -> tuple[Sequence[ImageLike], bool]:
-    """Returns the images of a list, tuple or array [batch, height, width, channels], or just one.
+    """Returns the images in the argument of a detector or classifier.
 
-    Servers pass such arrays when they batch requests.
+    Args:
+        given: an image; or a list, a tuple or an array [batch, height, width, channels] of images.
+            Servers that batch requests pass such arrays.
 
     Returns:
-        The images, and whether the argument was several.
+        The images, and whether the argument was several images.
 
     Raises:
-        TypeError: a symbolic tensor.
+        TypeError: the argument is a symbolic tensor.
     """
     if isinstance(given, list | tuple):
         return given, True
@@ -157,40 +160,40 @@ def images_of(given: ImageLike | Images[ImageT]) -> tuple[Sequence[ImageLike], b
     return [given], False
 
 
-def _encoded(picture: Any) -> Any:
+def _encoded(image: Any) -> Any:
     """Returns the bytes in a scalar string tensor, as from `tf.io.read_file`; else the argument."""
-    if getattr(picture, "shape", None) == () and hasattr(picture, "__array__"):
+    if getattr(image, "shape", None) == () and hasattr(image, "__array__"):
         with contextlib.suppress(Exception):  # a symbolic tensor, refused later
-            content = np.asarray(picture).item()
-            return content if isinstance(content, bytes) else picture
-    return picture
+            content = np.asarray(image).item()
+            return content if isinstance(content, bytes) else image
+    return image
 
 
-def is_array(picture: object) -> bool:
-    """Whether it is an array or a tensor, not a file or a Pillow image."""
+def is_array(image: object) -> bool:
+    """Whether the image is an array or a tensor, not a file or a Pillow image."""
     from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
-    return hasattr(picture, "__array__") and not isinstance(picture, Image.Image)
+    return hasattr(image, "__array__") and not isinstance(image, Image.Image)
 
 
-def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
-    """Returns an array or tensor as [height, width, channels] uint8 or float32.
+def check_array(image: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
+    """Returns an array or tensor as [height, width, channels] uint8 or float32, in RGB order.
 
     Raises:
-        TypeError: it is not an array, or its type does not suit an image.
-        ValueError: its shape does not suit an image, or floats are not in 0..1.
-        OutOfMemoryError: it must be copied, and there is not enough memory.
+        TypeError: the argument is not an array, or its dtype is not that of an image.
+        ValueError: the shape is not that of an image, or floats are not in 0..1.
+        OutOfMemoryError: the array must be copied, and there is not enough memory.
     """
-    if picture is None:
+    if image is None:
         raise TypeError(
-            "an image is None; cv2.imread answers None for a file it cannot read: check the path"
+            "an image is None; cv2.imread returns None for a file it cannot read: check the path"
         )
-    if isinstance(picture, list | tuple | dict | int | float) or not hasattr(picture, "__array__"):
+    if isinstance(image, list | tuple | dict | int | float) or not hasattr(image, "__array__"):
         raise TypeError(
             f"an image is a path, an array, a Pillow image, bytes or an open file, "
-            f"not {type(picture).__name__}"
+            f"not {type(image).__name__}"
         )
-    array = _values(picture)
+    array = _values(image)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim == 4:
@@ -205,7 +208,7 @@ def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
     except MemoryError:
         raise OutOfMemoryError(
             f"there is no memory for a copy of an image of shape {array.shape}, {array.dtype}; "
-            "give a smaller one, or uint8",
+            "give a smaller image, or uint8",
             source=None,
             input_size=array.shape[:2],
             batch=1,
@@ -214,17 +217,17 @@ def check_array(picture: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
         ) from None
 
 
-def _values(picture: Any) -> npt.NDArray[Any]:
+def _values(image: Any) -> npt.NDArray[Any]:
     """Converts an array or tensor to an array.
 
     Raises:
-        TypeError: a symbolic tensor.
+        TypeError: the argument is a symbolic tensor.
     """
     try:
-        return np.asarray(picture)
+        return np.asarray(image)
     except Exception as error:  # a symbolic tensor; TensorFlow raises its own error types
         raise TypeError(
-            f"an image is a {type(picture).__name__} without a value, as inside a tf.function; "
+            f"an image is a {type(image).__name__} without a value, as inside a tf.function; "
             "use yolotf.inference.build_function there"
         ) from error
 
@@ -269,7 +272,7 @@ def _check_pixels(image: Image.Image, name: str, most: int | None) -> None:
         raise TooLargeError(
             printable(
                 f"{name}: {width:,}x{height:,} are {width * height:,} pixels, more than {most:,}; "
-                "scale it down, or pass max_pixels=, or --max-pixels"
+                "scale the image down, or raise the limit: max_pixels=, or --max-pixels"
             )
         )
 
@@ -287,19 +290,20 @@ def _decoded(
     try:
         with _identified(source, name) as image:
             _check_pixels(image, name, max_pixels)
-            _tell_of_frames(image, name)
+            _warn_of_frames(image, name)
             return _upright(image, ours=True)
     except (TooLargeError, MissingPackageError):
         raise
     except OSError as error:
         if error.strerror:  # from the system: no such file, and so on
             raise
-        cut = _cut_jpeg(source, name, max_pixels) if "truncated" in str(error) else None
-        if cut is not None:
-            return cut
-        raise OSError(printable(f"{name}: {_no_picture(content, error)}")) from error
+        if "truncated" in str(error):
+            image = _truncated_jpeg(source, name, max_pixels)
+            if image is not None:
+                return image
+        raise OSError(printable(f"{name}: {_why_not_image(content, error)}")) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        fix = "scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        fix = "scale the image down, or raise PIL.Image.MAX_IMAGE_PIXELS"
         pixels = str(error).partition(", could be")[0].lower()
         raise OSError(printable(f"{name}: {pixels} of Pillow's; {fix}")) from error
     except MemoryError as error:
@@ -318,7 +322,7 @@ def _identified(source: BinaryIO, name: str) -> Image.Image:
     """Opens an image and reads its header; pillow-heif reads HEIC.
 
     Raises:
-        MissingPackageError: it is HEIC, and pillow-heif is not installed.
+        MissingPackageError: the image is HEIC, and pillow-heif is not installed.
         OSError: Pillow does not recognise the format.
     """
     from PIL import Image, UnidentifiedImageError  # imported lazily: keeps `import yolotf` fast
@@ -337,22 +341,21 @@ def _identified(source: BinaryIO, name: str) -> Image.Image:
     return Image.open(source)
 
 
-def _tell_of_frames(image: Image.Image, name: str) -> None:
-    """Warns of further images in the file, which are ignored."""
+def _warn_of_frames(image: Image.Image, name: str) -> None:
+    """Warns that only the first of several images in a file is read."""
     several = False
     with contextlib.suppress(Exception):  # the first frame may be intact where the second is not
         several = image.format in _FRAMED and bool(getattr(image, "is_animated", False))
         image.seek(0)
     if several:
-        warn_caller(
-            printable(f"{name}: has several frames; the first is taken, make a video of them")
-        )
+        advice = "convert the file to a video to read all"
+        warn_caller(printable(f"{name}: has several frames; only the first is read; {advice}"))
 
 
-def _cut_jpeg(source: BinaryIO, name: str, max_pixels: int | None) -> Image.Image | None:
-    """Returns a truncated JPEG with the rest grey, with a warning; None if no pixels were decoded.
+def _truncated_jpeg(source: BinaryIO, name: str, max_pixels: int | None) -> Image.Image | None:
+    """Returns a truncated JPEG with the rest gray, with a warning; None if all is missing.
 
-    libjpeg decodes the data before an end-of-image marker, so one is appended.
+    An end-of-image marker is appended: libjpeg decodes the data before it.
     """
     from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
@@ -368,23 +371,23 @@ def _cut_jpeg(source: BinaryIO, name: str, max_pixels: int | None) -> Image.Imag
             rest = pixels[-1, -1]
             if (pixels[32:] == rest).all() and (pixels[:, 32:] == rest).all():
                 return None  # header only; libjpeg invents a first block
-            found = _upright(image, ours=True)
+            upright = _upright(image, ours=True)
     except Exception:  # the original file's error says more
         return None
     warn_caller(printable(f"{name}: cut short; read as far as it goes"))
-    return found
+    return upright
 
 
-def _no_picture(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
-    """Returns why `content` is not an image, or Pillow's reason if it is damaged."""
+def _why_not_image(content: str | os.PathLike[str] | bytes, error: OSError) -> str:
+    """Returns why `content` is not an image, or Pillow's error if the image is damaged."""
     if isinstance(content, bytes):
         kind = magic.kind_of(content, size=len(content), end=content[-8:])
         start = content
     else:
-        found = detect.Contents.of(content)
-        if found.unreadable:
-            return found.unreadable
-        kind, start = found.kind, found.start
+        contents = detect.Contents.of(content)
+        if contents.unreadable:
+            return contents.unreadable
+        kind, start = contents.kind, contents.start
     if kind is None and magic.is_weights(start):
         return "a Darknet .weights file, not an image; are the arguments in order?"
     if kind is not None and not kind.is_image:
@@ -401,7 +404,7 @@ _FIXES = {"git_lfs_pointer": "; run: git lfs pull"}
 
 
 def _upright(image: Image.Image, *, ours: bool = False) -> Image.Image:
-    """Rotates the image as EXIF says; an image that is `ours` may be modified in place."""
+    """Returns an 8-bit image, rotated as EXIF says; modifies an image that is `ours` in place."""
     from PIL import Image, ImageOps  # imported lazily: keeps `import yolotf` fast
 
     if ours:
@@ -411,7 +414,7 @@ def _upright(image: Image.Image, *, ours: bool = False) -> Image.Image:
     else:
         turned = ImageOps.exif_transpose(image)
     if turned.mode.startswith("I"):
-        # 16 bits per channel, also in mode I; Pillow would clip values at 255.
+        # 16 bits a channel, in mode I, too; Pillow would clip values at 255.
         values = np.asarray(turned).astype(np.float64)
         low, high = float(values.min(initial=0)), float(values.max(initial=0))
         if low < 0 or high > 65535:
@@ -423,8 +426,9 @@ def _upright(image: Image.Image, *, ours: bool = False) -> Image.Image:
     return turned
 
 
-def _name_of(picture: Any) -> str:
-    if isinstance(picture, str | os.PathLike):
-        return str(Path(picture))
-    name = getattr(picture, "filename", None) or getattr(picture, "name", None)
+def _name_of(image: Any) -> str:
+    """Returns the image's path, for messages."""
+    if isinstance(image, str | os.PathLike):
+        return str(Path(image))
+    name = getattr(image, "filename", None) or getattr(image, "name", None)
     return str(name) if isinstance(name, str) and name else "an image"
