@@ -108,6 +108,22 @@ def test_a_load_is_logged(weights, caplog):
     assert "loaded 14 layers" in caplog.text
 
 
+@LOADERS
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-5])
+def test_what_makes_boxes_differ_from_darknets_is_logged_as_a_warning(
+    old, epsilon, weights, caplog
+):
+    """At a level that Python prints without any setting."""
+    model, pairs = model_of(old)
+    for pair in pairs:
+        if pair.norm is not None:
+            pair.norm.epsilon = epsilon
+    function(old)(model, weights)
+    logged = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert all(record.getMessage().startswith(f"{weights}: ") for record in logged)
+    assert any("epsilon" in record.getMessage() for record in logged) == (epsilon == 1e-3)
+
+
 @pytest.mark.parametrize("layers", [1, 9, 13])
 def test_a_file_of_the_first_layers_answers_false(layers, tmp_path):
     from yolotf.compat.tensorflow_yolov4 import load_weights

@@ -15,7 +15,7 @@ They take the models of those projects, return what the old functions returned, 
 values into the same variables. Where the old functions failed, or silently loaded wrong weights,
 they raise `yolotf.WeightsMismatch`, which is also an `AssertionError` and a `ValueError`, as the
 old functions raised; no variable is changed then. The report of a load is logged to the logger
-`yolotf` at level INFO.
+`yolotf` at level INFO, and its warnings at level WARNING, which Python prints by default.
 """
 
 from __future__ import annotations
@@ -38,4 +38,6 @@ def load(model: Any, weights_file: StrPath, *, strict: bool = True) -> LoadRepor
     """
     report = load_darknet_weights(model, weights_file, strict=strict)
     logger.info("%s", report)
+    for warning in report.warnings:
+        logger.warning("%s: %s", report.path, warning)
     return report
