@@ -662,7 +662,7 @@ def test_a_variable_that_is_there_twice_is_refused(weights, path_taken):
         path,
         errors.ModelMismatchError,
         f"{path}: variable conv_0_bn/moving_mean is used for the moving_mean of {SECTION_0} and "
-        f"for the beta of {SECTION_0}",
+        f"for the beta of {SECTION_0}; use a variable for each",
     )
     facts(error, variable="conv_0_bn/moving_mean", role="moving_mean", section=0)
 

@@ -64,7 +64,7 @@ class ComparisonResult:
 def same_size_networks(file: WeightsFile, subject: Subject) -> list[Finding]:
     """Returns a warning if networks of the same size decode differently; otherwise nothing."""
     networks = catalog.same_size_networks(subject.network)
-    if not networks or own_files.is_of(file.path, subject.network):
+    if not networks or own_files.was_written_for(file.path, subject.network):
         return []
     return [
         findings.SameSizeNetworks(

@@ -135,7 +135,7 @@ class Detector:
             stock.as_network(network, classes=classes)
         )
         stock_doubts = (
-            () if own_files.is_of(weights, self.network) else stock_warnings(self.network)
+            () if own_files.was_written_for(weights, self.network) else stock_warnings(self.network)
         )
         for text in (*self.network.warnings, *stock_doubts):
             warn_caller(text)

@@ -254,5 +254,5 @@ def file_warnings(
         yield width_warning(version, header.version_size_bytes, header.size_bytes)
     if network is not None:
         yield from network.warnings
-        if has_heads and not own_files.is_of(path, network):
+        if has_heads and not own_files.was_written_for(path, network):
             yield from catalog.stock_warnings(network)

@@ -123,7 +123,7 @@ class Architecture:
     decoding: Mapping[str, tuple[tuple[str, ...], ...]]
 
     def name(self, classes: int | None) -> str:
-        """The stock cfg that has `classes` classes, or else the most common one."""
+        """Returns the name of the cfg that has `classes` classes, otherwise the most common one."""
         return next((name for name, count in self.names.items() if count == classes), self.first)
 
     @property
@@ -152,7 +152,7 @@ class Architecture:
         return sum(self.inputs.values())
 
     def at(self, classes: int | None, channels: int) -> tuple[LayerFloats, ...]:
-        """`rows` for another class count and another number of input channels."""
+        """Returns `rows` for another class count and another number of input channels."""
         heads = {head.layer: head for head in self.heads} if classes else {}
         rows = []
         for row in self.rows:
@@ -218,7 +218,7 @@ class Match(NamedTuple):
 
 
 def solve(floats: int) -> list[Match]:
-    """All known networks, whole or truncated, with exactly `floats` floats; most usual first."""
+    """Returns the known networks, whole or truncated, with `floats` floats; most usual first."""
     matches = [match for known in table() for match in _solve(known, floats)]
     return sorted(matches, key=lambda match: match.penalty)
 
@@ -240,7 +240,7 @@ def _solve(known: Architecture, floats: int) -> Iterator[Match]:
 
 
 def identify(rows: Iterable[LayerFloats]) -> Architecture | None:
-    """The known network that stores `rows` for some class count and number of channels."""
+    """Returns the known network that stores `rows` for some class count and number of channels."""
     stored = list(rows)
     layers = [(row.layer, row.batch_normalize) for row in stored]
     for known in table():
@@ -257,7 +257,7 @@ def identify(rows: Iterable[LayerFloats]) -> Architecture | None:
 
 @functools.cache
 def table() -> tuple[Architecture, ...]:
-    """The contents of the data file."""
+    """Returns the contents of the data file."""
     text = (importlib.resources.files("yolotf.weights") / "known_networks.json").read_text("utf-8")
     return tuple(_unpack(entry) for entry in json.loads(text)["networks"])
 
@@ -290,7 +290,7 @@ Decoding = tuple[tuple[str, ...], ...]
 
 
 def decoding_of(network: cfg.Network) -> Decoding:
-    """How each head decodes boxes, by `DECODING_KEYS`. None of this is stored in the file."""
+    """Returns how each head decodes boxes, by `DECODING_KEYS`; a file stores nothing of it."""
     return tuple(
         (
             head.type,
@@ -308,8 +308,8 @@ class Difference(NamedTuple):
 
     Attributes:
         key: the key, one of `DECODING_KEYS`, or `heads` if their number differs.
-        here: values of one network's heads, " / " between them, or a value that all share.
-        there: values of the other network's heads.
+        here: values of the first network's heads, " / " between them, or a value that all share.
+        there: values of the second network's heads.
     """
 
     key: str
@@ -317,13 +317,13 @@ class Difference(NamedTuple):
     there: str
 
 
-def differences(here: Decoding, there: Decoding) -> tuple[Difference, ...]:
-    """The keys in which two networks that store the same floats decode differently."""
+def differences(first: Decoding, second: Decoding) -> tuple[Difference, ...]:
+    """Returns the keys in which two networks that store the same floats decode differently."""
     differing: list[Difference] = []
-    if len(here) != len(there):
-        return (Difference("heads", str(len(here)), str(len(there))),)
+    if len(first) != len(second):
+        return (Difference("heads", str(len(first)), str(len(second))),)
     for number, key in enumerate(DECODING_KEYS):
-        left, right = ([head[number] for head in heads] for heads in (here, there))
+        left, right = ([head[number] for head in heads] for heads in (first, second))
         if left != right:
             uniform = len(set(left)) == len(set(right)) == 1
             left, right = (left[:1], right[:1]) if uniform else (left, right)
@@ -332,7 +332,7 @@ def differences(here: Decoding, there: Decoding) -> tuple[Difference, ...]:
 
 
 def describe_differences(differing: Iterable[Difference], here: str = "here") -> str:
-    """A sentence with both values of each key; for anchors, only of the first head that differs.
+    """Returns both values of each key, in words; of anchors, those of the first head that differs.
 
     Args:
         differing: the differences.
@@ -365,11 +365,11 @@ class Candidate(NamedTuple):
 
 
 def candidates(matches: Iterable[Match], decoding: Decoding | None = None) -> list[Candidate]:
-    """The stock cfgs of `matches`, the likeliest first.
+    """Returns the stock cfgs of `matches`, the likeliest first.
 
     Args:
         matches: in the order of `solve`.
-        decoding: what to compare each decoding with; None: that of the first candidate.
+        decoding: what to compare each decoding with; by default that of the first candidate.
     """
     ordered: list[Candidate] = []
     for match in matches:
@@ -402,7 +402,7 @@ class SameSizeNetwork(NamedTuple):
 
 
 def same_size_warning(title: str, others: Iterable[tuple[str, str]]) -> str:
-    """The warning that files of `title` may be files of another network.
+    """Returns the warning that files of `title` may be files of another network.
 
     Args:
         title: name and class count of the network.
@@ -417,7 +417,7 @@ def same_size_warning(title: str, others: Iterable[tuple[str, str]]) -> str:
 
 @cached_on_network
 def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
-    """Warnings that a file loaded into `network` may need another network's decoding.
+    """Returns warnings that a file loaded into `network` may need another network's decoding.
 
     A cfg that the caller passes is trusted to be the one the file was trained with, unless its
     heads are of another kind than those of all known networks that store the same floats. With a
@@ -435,7 +435,7 @@ def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
 
 
 def _of_another_kind(network: cfg.Network) -> bool:
-    """Whether no known network that stores the same floats has heads of the same kinds."""
+    """Returns whether no known network that stores the same floats has the same kinds of heads."""
     known = identify(layer_floats(layout.segments(network)))
     if known is None or not known.decoding:
         return False
@@ -447,7 +447,7 @@ def _kinds(decoding: Decoding) -> list[tuple[str, ...]]:
 
 
 def same_size_networks(network: cfg.Network) -> list[SameSizeNetwork]:
-    """Known networks that a file of the size of `network`'s could belong to instead.
+    """Returns known networks that a file of the size of `network`'s could belong to instead.
 
     Empty for a network with the class count of its stock cfg and heads of the same kind: files of
     that size are the published ones. For other class counts, people start from any of the cfgs.
@@ -478,7 +478,7 @@ def same_size_networks(network: cfg.Network) -> list[SameSizeNetwork]:
 
 
 def _lines(network: cfg.Network, differing: Iterable[str]) -> str:
-    """The cfg lines of the keys that define the heads' kinds; "" for a stock network."""
+    """Returns the cfg lines of the keys that define the heads' kinds; "" for a stock network."""
     keys = set(differing) & {DECODING_KEYS[number] for number in _KIND}
     if network.name is not None or not keys:
         return ""
@@ -542,7 +542,7 @@ def _stem(network: cfg.Network) -> str:
 
 
 def dump(contents: dict[str, Any]) -> str:
-    """The text of the data file: a network per line."""
+    """Returns the text of the data file, a network per line."""
     lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in contents["networks"])
     return '{"networks": [\n' + lines + "\n]}\n"
 

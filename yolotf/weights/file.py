@@ -77,14 +77,14 @@ class WeightsFile:
 
     @classmethod
     def named(cls, weights: WeightsSource) -> WeightsFile:
-        """An instance that only has a name, without opening the source."""
+        """Returns an instance that only has a name, without opening the source."""
         if isinstance(weights, WeightsFile):
             return weights
         name = sources.name_of(weights)
         return cls(name, name)
 
     @functools.cached_property
-    def _beginning(self) -> tuple[bytes, int]:
+    def _start_and_size(self) -> tuple[bytes, int]:
         return _core.read_start(self.path)
 
     @property
@@ -94,7 +94,7 @@ class WeightsFile:
         Raises:
             OSError: it cannot be read, or is not a regular file.
         """
-        return self._beginning[0]
+        return self._start_and_size[0]
 
     @property
     def size_bytes(self) -> int:
@@ -103,7 +103,7 @@ class WeightsFile:
         Raises:
             OSError: it cannot be read, or is not a regular file.
         """
-        return self._beginning[1]
+        return self._start_and_size[1]
 
     def header(self, floats: int | None = None) -> Header:
         """Parses the header.

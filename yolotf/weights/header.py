@@ -44,7 +44,7 @@ class Header(NamedTuple):
 
         Args:
             start: the first 20 bytes of the file, or the whole file if it is shorter.
-            size_bytes: size of the header, 16 or 20; None: the one that its version specifies.
+            size_bytes: size of the header, 16 or 20; by default the one that its version specifies.
         """
         if len(start) < NARROW:
             return None

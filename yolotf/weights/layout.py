@@ -25,7 +25,7 @@ __all__ = [
 
 
 def segments(network: Network, *, transposed: bool = False) -> list[Segment]:
-    """The segments of the file of `network`, in file order and without gaps.
+    """Returns the segments of the file of `network`, in file order and without gaps.
 
     Args:
         network: the parsed cfg.
@@ -36,10 +36,10 @@ def segments(network: Network, *, transposed: bool = False) -> list[Segment]:
 
 
 def floats(network: Network) -> int:
-    """Number of floats in the file of `network`, without the header."""
+    """Returns the number of floats in the file of `network`."""
     return network.segments[-1].end // FLOAT_BYTES if network.segments else 0
 
 
 def size_bytes(network: Network, header_bytes: int = HEADER_BYTES) -> int:
-    """The size in bytes of the file of `network`."""
+    """Returns the size in bytes of the file of `network`."""
     return header_bytes + FLOAT_BYTES * floats(network)

@@ -77,11 +77,11 @@ class Evidence:
         self._file.close()
 
     def read(self, start: int, count: int) -> _Floats:
-        """`count` floats from float `start` on, or fewer at the end of the file."""
+        """Returns `count` floats from float `start` on, or fewer at the end of the file."""
         return _read(self._file.fileno(), self.header_bytes + 4 * start, count)
 
     def impossible(self, run: Run) -> int:
-        """How many floats of a variance are negative. NaN and infinity are not counted."""
+        """Returns how many floats of a variance are negative; NaN and infinity are not counted."""
         key = (run.start, run.floats)
         if key not in self._impossible:
             values = self.read(max(0, run.start), run.floats)
@@ -90,11 +90,11 @@ class Evidence:
         return self._impossible[key]
 
     def log_likelihood_ratio(self, runs: Iterable[Run]) -> float:
-        """The sum of `array_ratio` over `runs`; floats beyond the file's end are ignored."""
+        """Returns the sum of `array_ratio` over `runs`; ignores floats beyond the file's end."""
         return sum(self.array_ratio(run.role, run.start, run.floats) for run in runs)
 
     def array_ratio(self, role: str, start: int, count: int) -> float:
-        """Nats in favour of the `count` floats at `start` being one array of `role`."""
+        """Returns the nats in favour of the `count` floats at `start` being an array of `role`."""
         count = min(count, self.floats - start)
         if count <= 0 or start < 0 or role == "weights":
             return 0.0
@@ -105,7 +105,7 @@ class Evidence:
         return self._ratios[key]
 
     def _kernel_ratio(self, role: str, start: int, count: int) -> float:
-        """Only the two ends of a kernel count: other magnitudes begin beyond them."""
+        """Returns the nats for a kernel: those of its two ends, beyond which magnitudes differ."""
         whole = count <= 4 * _NEAR
         first = self._end_ratio(
             start, count if whole else 2 * _NEAR, slice(0, None if whole else _NEAR)
@@ -115,37 +115,37 @@ class Evidence:
         return first + self._end_ratio(start + count - 2 * _NEAR, 2 * _NEAR, slice(_NEAR, None))
 
     def _end_ratio(self, start: int, count: int, ends: slice) -> float:
-        """Nats for `count` floats sharing one magnitude, summed over those in `ends`."""
-        around, own = self._around(start, count)
-        usable = around[own] != 0
+        """Returns the nats for `count` floats sharing a magnitude, summed over those in `ends`."""
+        values, own = self._with_neighbours(start, count)
+        usable = values[own] != 0
         usable[: ends.start] = False
         if ends.stop is not None:
             usable[ends.stop :] = False
         if not usable.any():
             return 0.0
-        magnitudes = np.abs(around[own])
+        magnitudes = np.abs(values[own])
         scales = (magnitudes.sum() - magnitudes) / max(1, magnitudes.size - 1)
         kept, scale = magnitudes[usable], np.maximum(scales, _TINIEST_SCALE)[usable]
-        nearby = _local_scales(around)[own][usable]
+        nearby = _local_scales(values)[own][usable]
         ratios = _with_outliers(_laplace(kept, scale)) - _with_outliers(_laplace(kept, nearby))
         return float(ratios.sum()) - 0.5 * math.log(kept.size)
 
-    def _around(self, start: int, count: int) -> tuple[_Doubles, slice]:
-        """The floats with their neighbours (0 where not finite), and the slice of the floats."""
+    def _with_neighbours(self, start: int, count: int) -> tuple[_Doubles, slice]:
+        """Returns floats with their neighbours (0 if not finite), and the slice of the floats."""
         before = min(_NEAR, start)
         with np.errstate(invalid="ignore"):  # signalling NaNs
-            around = self.read(start - before, before + count + _NEAR).astype(np.float64)
-        around[~np.isfinite(around) | (np.abs(around) < TINIEST)] = 0.0
-        return around, slice(before, before + count)
+            values = self.read(start - before, before + count + _NEAR).astype(np.float64)
+        values[~np.isfinite(values) | (np.abs(values) < TINIEST)] = 0.0
+        return values, slice(before, before + count)
 
     def _small_array_ratio(self, role: str, start: int, count: int) -> float:
-        """All floats of an array that is no kernel count."""
-        around, own = self._around(start, min(count, _LONGEST))
-        usable = around[own] != 0
+        """Returns the nats for an array other than a kernel: those of all its floats."""
+        values, own = self._with_neighbours(start, min(count, _LONGEST))
+        usable = values[own] != 0
         if not usable.any():
             return 0.0
-        scales = _local_scales(around)[own][usable]
-        kept = around[own][usable]
+        scales = _local_scales(values)[own][usable]
+        kept = values[own][usable]
         magnitudes = np.abs(kept)
         logs = np.log(magnitudes)
         nearby = _as_kernel(magnitudes, logs, scales)
@@ -167,13 +167,13 @@ _LOG_NORMAL = 0.5 * math.log(2 * math.pi)
 
 
 def _laplace(magnitudes: _Doubles, scales: _Doubles) -> _Doubles:
-    """Log-density over log |x| of a Laplace distribution around 0, as kernels have."""
+    """Returns the log-density over log |x| of a Laplace distribution around 0, as kernels have."""
     densities: _Doubles = np.log(magnitudes) - magnitudes / scales - np.log(2 * scales)
     return densities
 
 
 def _as_kernel(magnitudes: _Doubles, logs: _Doubles, scales: _Doubles) -> _Doubles:
-    """Log-density over log |x| of values of a kernel: trained ones, or drawn and never trained.
+    """Returns the log-density over log |x| of a kernel, trained or as initialized.
 
     What an initializer draws has lighter tails than Laplace's, and fits a normal distribution; with
     Laplace's alone a kernel that was never trained looks like a bias.
@@ -185,7 +185,7 @@ def _as_kernel(magnitudes: _Doubles, logs: _Doubles, scales: _Doubles) -> _Doubl
 
 
 def _local_scales(values: _Doubles) -> _Doubles:
-    """For each value, the mean magnitude of the `_NEAR` values on either side of it."""
+    """Returns for each value the mean magnitude of the `_NEAR` values on either side of it."""
     magnitudes = np.abs(values)
     sums = np.concatenate([[0.0], np.cumsum(magnitudes)])
     places = np.arange(values.size)
@@ -195,8 +195,8 @@ def _local_scales(values: _Doubles) -> _Doubles:
     return floored
 
 
-def _middle(values: _Doubles) -> float:
-    """The median (the upper of two); np.median is slower than the rest of the computation."""
+def _median(values: _Doubles) -> float:
+    """Returns the median, the upper of two; np.median is slower than all other computations."""
     return float(np.partition(values, values.size // 2)[values.size // 2])
 
 
@@ -208,8 +208,8 @@ def _with_outliers(densities: _Doubles) -> _Doubles:
 
 
 def _normal(values: _Doubles, magnitudes: _Doubles) -> _Doubles:
-    """Log-density of a normal distribution fitted to the values: beta, mean, bias."""
-    deviations = values - _middle(values)
+    """Returns the log-density of a normal distribution fitted to the values: beta, mean, bias."""
+    deviations = values - _median(values)
     sigma = 1.2533 * float(np.abs(deviations).mean())
     sigma = max(sigma, _TINIEST_SIGMA * float(magnitudes.mean()))
     z = deviations / sigma
@@ -219,8 +219,8 @@ def _normal(values: _Doubles, magnitudes: _Doubles) -> _Doubles:
 def _positive(
     values: _Doubles, logs: _Doubles, negative: float, *, middle: float, width: float
 ) -> _Doubles:
-    """Log-density over log |x| of a fitted log-normal distribution: gamma, variance."""
-    centre = _middle(logs)
+    """Returns the log-density over log |x| of a fitted log-normal distribution: gamma, variance."""
+    centre = _median(logs)
     sigma = max(_TINIEST_SIGMA, 1.2533 * float(np.abs(logs - centre).mean()))
     z = (logs - centre) / sigma
     prior = -0.5 * ((centre - middle) / width) ** 2 / values.size

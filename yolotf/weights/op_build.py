@@ -75,7 +75,7 @@ def build() -> Path:
 
 
 def _compiler() -> list[str]:
-    """The command that runs the C++ compiler: $CXX, else the first usual one on PATH.
+    """Returns the command that runs the C++ compiler: $CXX, otherwise the first one on PATH.
 
     Raises:
         YolotfError: there is none.

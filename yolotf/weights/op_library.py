@@ -19,7 +19,7 @@ from yolotf.errors import TensorFlowVersionError
 
 @functools.cache
 def op_library() -> Any:
-    """The module that has the op `yolotf_scatter`.
+    """Returns the module that has the op `yolotf_scatter`.
 
     Raises:
         TensorFlowVersionError: there is no op for this minor version of TensorFlow.
@@ -40,18 +40,18 @@ def op_library() -> Any:
 
 
 def op_folder() -> Path:
-    """The folder of the libraries; `2.21.so` is for TensorFlow 2.21."""
+    """Returns the folder of the libraries; `2.21.so` is for TensorFlow 2.21."""
     return Path(_core.__file__).parent / "_op"
 
 
 def built_minors() -> list[str]:
-    """The TensorFlow minor versions that have an op, oldest first."""
+    """Returns the TensorFlow minor versions that have an op, oldest first."""
     names = [library.stem for library in op_folder().glob("*.so")]
     return sorted(names, key=lambda name: [int(part) for part in name.split(".")])
 
 
 def minor(version: str) -> str:
-    """The minor version: `2.21` for `2.21.0-rc1`."""
+    """Returns the minor version: `2.21` for `2.21.0-rc1`."""
     return ".".join(version.split(".")[:2])
 
 
@@ -62,12 +62,12 @@ def _version_error(state: str, running: str) -> TensorFlowVersionError:
 
 
 def remedy() -> str:
-    """Advice on how to get an op for the installed TensorFlow."""
+    """Returns advice on how to get an op for the installed TensorFlow."""
     return f"build it with: {shlex.join([sys.executable, '-m', 'yolotf', 'build-op'])}"
 
 
 def thread_count() -> int:
-    """How many processors this process may use, at least 1."""
+    """Returns the number of processors this process may use, at least 1."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)

@@ -1,7 +1,7 @@
-"""Which network the files that this process wrote are of.
+"""Records the network of each file that this process writes.
 
-A `.weights` file says nothing about its network, and several networks may store as many floats. Of
-a file that was written here, and not touched since, there is no doubt.
+A `.weights` file does not name its network, and several networks may store the same number of
+floats. The network of a file that this process wrote is known as long as the file is unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from yolotf.darknet.cfg import Network
 from yolotf.weights.catalog import decoding_of
 
 _MOST = 256
+"""The number of files that are remembered."""
 _written: dict[_Identity, Any] = {}
+"""The decoding of each file's network."""
 
 
 class _Identity(NamedTuple):
@@ -35,7 +37,7 @@ def _identity(path: object) -> _Identity | None:
 
 
 def remember(path: str | os.PathLike[str], network: Network | None) -> None:
-    """Notes that the file was just written as one of `network`."""
+    """Records that the file at `path` was just written, as a file of `network`."""
     identity = _identity(path)
     if identity is None or network is None:
         return
@@ -44,7 +46,7 @@ def remember(path: str | os.PathLike[str], network: Network | None) -> None:
         del _written[next(iter(_written))]
 
 
-def is_of(weights: object, network: Network) -> bool:
-    """Whether this process wrote `weights` as a file of a network that decodes like `network`."""
+def was_written_for(weights: object, network: Network) -> bool:
+    """Returns whether this process wrote `weights` for a network that decodes like `network`."""
     identity = _identity(weights)
     return identity is not None and _written.get(identity) == decoding_of(network)

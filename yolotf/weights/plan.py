@@ -67,7 +67,7 @@ class Assignment:
 
 
 def replicas(variable: Any) -> list[Any]:
-    """The variables of all replicas; the variable itself if it is not distributed."""
+    """Returns the variables of all replicas; the variable itself if it is not distributed."""
     import tensorflow as tf  # not with `import yolotf`
 
     if isinstance(variable, tf.distribute.DistributedValues):
@@ -115,7 +115,7 @@ class Targets:
     @functools.cached_property
     def wide(self) -> bool:
         """Whether any variable is float64, which native code does not write."""
-        return any(entry.slot.dtype == "float64" for entry in self.assignments)
+        return any(assignment.slot.dtype == "float64" for assignment in self.assignments)
 
     @functools.cached_property
     def handles(self) -> Any:
@@ -142,13 +142,13 @@ class Plan:
     network: Network | None
 
     def expected_bytes(self, header_bytes: int) -> int:
-        """The size the file must have in bytes; -1 if it may be longer than the plan."""
+        """Returns the size the file must have in bytes; -1 if it may be longer than the plan."""
         return -1 if self.floats is None else header_bytes + FLOAT_BYTES * self.floats
 
     def rows(
         self, header_bytes: int, assignments: Sequence[Assignment] | None = None
     ) -> NDArray[np.int64]:
-        """The plan for native code, one row per assignment (`segments_from_rows` in plan.h)."""
+        """Returns the plan for native code, a row per assignment (`segments_from_rows`, plan.h)."""
         if assignments is not None:
             return _rows(assignments, header_bytes)
         if header_bytes not in self._own_rows:
@@ -162,10 +162,13 @@ class Plan:
         return {}
 
     def bound(self, variables: Mapping[Any, Any]) -> Plan:
-        """A copy of the plan with each variable replaced by its value in `variables`."""
+        """Returns a copy with each variable replaced by its value in `variables`."""
         assignments = tuple(
-            replace(entry, slot=replace(entry.slot, variable=variables[entry.slot.variable]))
-            for entry in self.assignments
+            replace(
+                assignment,
+                slot=replace(assignment.slot, variable=variables[assignment.slot.variable]),
+            )
+            for assignment in self.assignments
         )
         return replace(self, assignments=assignments)
 
@@ -194,18 +197,18 @@ def _rows(assignments: Sequence[Assignment], header_bytes: int) -> NDArray[np.in
     import numpy as np  # lazily, see above
 
     rows = np.ones((len(assignments), _core.PLAN_COLUMNS), np.int64)
-    for row, entry in zip(rows, assignments, strict=True):
+    for row, assignment in zip(rows, assignments, strict=True):
         fields = Fields(
-            offset=header_bytes + entry.segment.offset,
-            norm_offset=0 if entry.norm is None else header_bytes + entry.norm.offset,
-            blocks=entry.blocks,
-            filters=entry.filters,
-            channels=entry.channels,
-            spatial=entry.spatial,
-            role=Role(entry.slot.role if entry.norm else entry.segment.role).number,
-            rank=len(entry.shape),
+            offset=header_bytes + assignment.segment.offset,
+            norm_offset=0 if assignment.norm is None else header_bytes + assignment.norm.offset,
+            blocks=assignment.blocks,
+            filters=assignment.filters,
+            channels=assignment.channels,
+            spatial=assignment.spatial,
+            role=Role(assignment.slot.role if assignment.norm else assignment.segment.role).number,
+            rank=len(assignment.shape),
         )
-        numbers = (*fields, *entry.shape)
+        numbers = (*fields, *assignment.shape)
         row[: len(numbers)] = numbers
     return rows
 
@@ -224,7 +227,7 @@ class Fields(NamedTuple):
 
 
 def assignment(segment: Segment, slot: Slot) -> Assignment:
-    """How the floats of `segment` are arranged in the variable of `slot`.
+    """Returns how the floats of `segment` are arranged in the variable of `slot`.
 
     The variable's shape is only used to find the multiplier of a depthwise kernel and to tell a
     dense layer from a 1x1 convolution. Native code checks the shape before it writes anything.
@@ -268,7 +271,7 @@ def assignment(segment: Segment, slot: Slot) -> Assignment:
 
 
 def folded(segment: Segment, gamma: Segment, slot: Slot) -> Assignment:
-    """`assignment` with a batch normalization folded in (network.c:1297-1335).
+    """Returns `assignment` with a batch normalization folded in (network.c:1297-1335).
 
     With factor = gamma / sqrt(variance + 1e-5), a kernel becomes kernel * factor, a bias becomes
     beta - mean * factor, and a scale is the factor.

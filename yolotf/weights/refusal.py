@@ -23,11 +23,11 @@ class Failure:
     offset: int = 0
     end: int = 0
     expected: int = 0
-    found: int = 0
+    actual: int = 0
 
     @classmethod
     def of(cls, error: _core.NativeError) -> Failure:
-        """The failure in an exception of `_core`."""
+        """Returns the failure that an exception of `_core` describes."""
         return cls(
             error.code,
             error.segment,
@@ -41,7 +41,7 @@ class Failure:
 
 
 def role_name(number: int) -> str:
-    """The name of a `Role` in csrc/weights/plan.h; "" if the number is not a role."""
+    """Returns the name of a `Role` in csrc/weights/plan.h; "" if the number is not a role."""
     return _core.ROLES[number] if 0 <= number < len(_core.ROLES) else ""
 
 
@@ -90,14 +90,14 @@ def refusal(
     plan: layout.Plan,
     assignments: Sequence[layout.Assignment],
 ) -> errors.WeightsMismatch:
-    """The error to raise for a failure of a native check.
+    """Returns the error to raise for a failure of a native check.
 
     Args:
         failure: the failure.
         file: the file that was being loaded.
         plan: the plan for it.
-        assignments: what `failure.segment` is an index into: the plan's assignments, or one for
-            each replica.
+        assignments: the assignments that `failure.segment` counts: the plan's, or one for each
+            replica.
     """
     error_for = _ERRORS.get(failure.code, _bad_segment)
     return error_for(_Case(failure, file.name, plan, assignments))
@@ -119,15 +119,15 @@ def _changed(case: _Case) -> errors.WeightsMismatch:
 
 def _wrong_size(case: _Case) -> errors.WeightsMismatch:
     failure, plan = case.failure, case.plan
-    left = failure.found - failure.expected
+    surplus = failure.actual - failure.expected
     after = f" after {where(plan, plan.assignments[-1].segment)}" if plan.assignments else ""
-    what = f"{left} bytes left{after}" if left > 0 else f"{-left} bytes too short"
+    problem = f"{surplus} bytes left{after}" if surplus > 0 else f"{-surplus} bytes too short"
     return errors.SizeMismatchError(
-        f"{case.path}: {what}: it has {failure.found} bytes, the network "
+        f"{case.path}: {problem}: it has {failure.actual} bytes, the network "
         f"{failure.expected}; cfg and weights do not match",
         path=case.path,
         expected=failure.expected,
-        found=failure.found,
+        found=failure.actual,
     )
 
 
@@ -137,45 +137,45 @@ def _file_too_short(case: _Case) -> errors.WeightsMismatch:
     shape = segment.shape if norm is None or case.role == segment.role else norm.shape
     return errors.SizeMismatchError(
         f"{case.path}: too short: {case.where} needs {case.role} {'x'.join(map(str, shape))} at "
-        f"{case.range}, the file ends at {failure.found}; cfg and weights do not match, or the "
+        f"{case.range}, the file ends at {failure.actual}; cfg and weights do not match, or the "
         "file is truncated",
         **case.range_facts,
         expected=failure.expected,
-        found=failure.found,
+        found=failure.actual,
     )
 
 
 def _nonfinite(case: _Case) -> errors.WeightsMismatch:
     return errors.ContentError(
         f"{case.path}: {case.role} of {case.where} has "
-        f"{plural(case.failure.found, 'non-finite value')} at {case.range}; the file is damaged "
+        f"{plural(case.failure.actual, 'non-finite value')} at {case.range}; the file is damaged "
         "or its training diverged: get an undamaged copy, or use an earlier checkpoint",
         **case.range_facts,
         detected="nan_or_inf",
-        count=case.failure.found,
+        count=case.failure.actual,
     )
 
 
 def _huge(case: _Case) -> errors.WeightsMismatch:
     return errors.ContentError(
-        f"{case.path}: {case.role} of {case.where} has {plural(case.failure.found, 'value')} of "
+        f"{case.path}: {case.role} of {case.where} has {plural(case.failure.actual, 'value')} of "
         f"1e30 or more at {case.range}, which no network learns; the file is damaged: get an "
         "undamaged copy",
         **case.range_facts,
         detected="huge",
-        count=case.failure.found,
+        count=case.failure.actual,
     )
 
 
 def _negative_variance(case: _Case) -> errors.WeightsMismatch:
     return errors.ContentError(
         f"{case.path}: moving_variance of {case.where} has "
-        f"{plural(case.failure.found, 'negative value')} at {case.range}; the size matches but the "
-        "floats belong to another network, or the file is damaged: use the cfg it was trained "
+        f"{plural(case.failure.actual, 'negative value')} at {case.range}; the size matches but "
+        "the floats belong to another network, or the file is damaged: use the cfg it was trained "
         "with, or get an undamaged copy",
         **case.range_facts,
         detected="negative_variance",
-        count=case.failure.found,
+        count=case.failure.actual,
     )
 
 
@@ -194,12 +194,12 @@ def _repeated(case: _Case) -> errors.WeightsMismatch:
     size = failure.end - failure.offset
     return errors.ContentError(
         f"{case.path}: {case.range}, starting in the {case.role} of {case.where}, repeat the "
-        f"{size} bytes at {failure.expected}..{failure.found}: the file was assembled wrongly, for "
-        "example by a resumed download; get it again",
+        f"{size} bytes at {failure.expected}..{failure.actual}: the file was assembled wrongly, "
+        "for example by a resumed download; get it again",
         **case.range_facts,
         detected="repeated",
         first_offset=failure.expected,
-        first_end=failure.found,
+        first_end=failure.actual,
     )
 
 
@@ -231,7 +231,8 @@ def _shared(case: _Case) -> errors.WeightsMismatch:
     other = case.assignments[case.failure.expected]
     return errors.ModelMismatchError(
         f"{case.path}: variable {case.assignment.slot.name} is used for the {case.role} of "
-        f"{case.where} and for the {other.segment.role} of {where(case.plan, other.segment)}",
+        f"{case.where} and for the {other.segment.role} of {where(case.plan, other.segment)}; use "
+        "a variable for each",
         **case.slot_facts,
     )
 
@@ -278,4 +279,4 @@ _ERRORS: dict[str, Callable[[_Case], errors.WeightsMismatch]] = {
     "zeros": _zeros,
     "repeated": _repeated,
 }
-"""By code of native code; `changed` is a `FileCode`, `symbolic` is only found in Python."""
+"""By code of native code; `changed` is a `FileCode`, `symbolic` is only detected in Python."""

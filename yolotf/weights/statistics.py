@@ -57,7 +57,7 @@ class Stats(NamedTuple):
 
 
 def scan(file: WeightsFile, runs: Iterable[Run], header_bytes: int) -> list[Stats]:
-    """Statistics of each of `runs`; floats beyond the end of the file are not counted.
+    """Returns the statistics of each of `runs`; floats beyond the file's end are not counted.
 
     Raises:
         OSError: the file cannot be read, or was truncated while it was read.
@@ -108,7 +108,7 @@ def _stats(
 
 
 def nonfinite(file: WeightsFile, header_bytes: int, floats: int) -> int:
-    """How many of the first `floats` floats are NaN or infinite; holes of the file are skipped."""
+    """Returns how many of the first `floats` floats are NaN or infinite; skips the file's holes."""
     runs = []
     for start, end in _file.extents(file.path):
         first = max(0, start - header_bytes) // layout.FLOAT_BYTES

@@ -32,8 +32,8 @@ class WriteStats:
     Attributes:
         path_taken: `op` or `portable`.
         mapped: whether the file was memory-mapped.
-        threads: that read and wrote.
-        nanoseconds: spent checking and writing.
+        threads: number of threads that read and wrote.
+        nanoseconds: time spent checking and writing.
         variables: number of variables written, replicas included.
     """
 
@@ -84,7 +84,7 @@ def check_size(file: WeightsFile, plan: layout.Plan, header: Header) -> None:
     """
     expected = plan.expected_bytes(header.size_bytes)
     if expected not in (-1, file.size_bytes):
-        failure = Failure("wrong_size", expected=expected, found=file.size_bytes)
+        failure = Failure("wrong_size", expected=expected, actual=file.size_bytes)
         raise refusal(failure, file, plan, plan.assignments)
 
 
@@ -173,13 +173,13 @@ class Pieces:
         """
         memory = np.empty(0, np.float32)
         for group in _groups(assignments):
-            counts = [entry.segment.count for entry in group]
+            counts = [assignment.segment.count for assignment in group]
             if memory.size < sum(counts):
                 memory = np.empty(sum(counts), np.float32)
             ends = itertools.accumulate(counts)
             arrays = [
-                memory[end - count : end].reshape(entry.shape)
-                for entry, count, end in zip(group, counts, ends, strict=True)
+                memory[end - count : end].reshape(assignment.shape)
+                for assignment, count, end in zip(group, counts, ends, strict=True)
             ]
             self._read(group, arrays)
             yield from arrays
@@ -205,18 +205,18 @@ def _groups(assignments: Sequence[layout.Assignment]) -> Iterator[list[layout.As
     """Splits assignments into groups of at most `_PIECE` bytes; a larger array is a group."""
     group: list[layout.Assignment] = []
     size = 0
-    for entry in assignments:
-        if group and size + entry.segment.size_bytes > _PIECE:
+    for assignment in assignments:
+        if group and size + assignment.segment.size_bytes > _PIECE:
             yield group
             group, size = [], 0
-        group.append(entry)
-        size += entry.segment.size_bytes
+        group.append(assignment)
+        size += assignment.segment.size_bytes
     if group:
         yield group
 
 
 def _version(file: WeightsFile) -> tuple[int, ...]:
-    """Device, inode, size and time: they change if the file is modified or replaced."""
+    """Returns device, inode, size and time, which change if the file is modified or replaced."""
     status = os.stat(file.path)  # noqa: PTH116 - the path as given
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -232,7 +232,7 @@ def _scatter(
     verify: bool,
     threads: int,
 ) -> tuple[int, int, int, int]:
-    """Reads segments into arrays whose old values are not needed: no second pass for checking.
+    """Reads segments into arrays whose old values are not needed, so that one pass is enough.
 
     Returns:
         (mapped, threads, nanoseconds of checking, nanoseconds of writing).
@@ -253,7 +253,7 @@ def _scatter(
 
 
 def _op_can(targets: Targets) -> bool:
-    """Whether the op can be loaded and all variables are on one CPU of this process.
+    """Returns whether the op can be loaded and all variables are on one CPU of this process.
 
     With several devices (MirroredStrategy) the op would have to run once on each, and if the file
     were replaced in between, replicas would get different weights.
@@ -303,30 +303,30 @@ class _Job:
                 verify=self.verify,
                 contents_disposable=contents_disposable,
             )
-        done = Result(*result.numpy().tolist())
-        file_code = _core.FILE_CODES[done.file_code]
-        if done.system_error or file_code == "not_regular":
-            raise _os_error(done.system_error, self.file)
+        outcome = Result(*result.numpy().tolist())
+        file_code = _core.FILE_CODES[outcome.file_code]
+        if outcome.system_error or file_code == "not_regular":
+            raise _os_error(outcome.system_error, self.file)
         if file_code == "changed":
-            raise self.refused(Failure("changed"))
-        if done.code:
-            raise self.refused(
+            raise self.refusal(Failure("changed"))
+        if outcome.code:
+            raise self.refusal(
                 Failure(
-                    _core.CODES[done.code],
-                    done.segment,
-                    done.axis,
-                    role_name(done.role),
-                    done.offset,
-                    done.end,
-                    done.expected,
-                    done.found,
+                    _core.CODES[outcome.code],
+                    outcome.segment,
+                    outcome.axis,
+                    role_name(outcome.role),
+                    outcome.offset,
+                    outcome.end,
+                    outcome.expected,
+                    outcome.found,
                 )
             )
         return WriteStats(
             path_taken="op",
-            mapped=bool(done.mapped),
-            threads=done.threads,
-            nanoseconds=done.checking_ns + done.writing_ns,
+            mapped=bool(outcome.mapped),
+            threads=outcome.threads,
+            nanoseconds=outcome.checking_ns + outcome.writing_ns,
             variables=len(self.targets.variables),
         )
 
@@ -379,7 +379,7 @@ class _Job:
         )
 
     def _values(self) -> list[Any]:
-        """The current values of the variables, without a copy."""
+        """Returns the current values of the variables, without a copy."""
         import tensorflow as tf  # not with `import yolotf`
 
         owners: dict[int, int] = {}
@@ -387,31 +387,31 @@ class _Job:
         for index, variable in enumerate(self.targets.variables):
             owner = owners.setdefault(id(variable), index)
             if owner != index:
-                raise self.refused(Failure("shared", index, expected=owner))
+                raise self.refusal(Failure("shared", index, expected=owner))
             value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
             # Checked last, because `is_initialized` runs another operation.
             if tuple(value.shape) != tuple(variable.shape) and not variable.is_initialized():
-                raise self.refused(Failure("uninitialized", index))
+                raise self.refusal(Failure("uninitialized", index))
             values.append(value)
         return values
 
-    def refused(self, failure: Failure) -> errors.WeightsMismatch:
+    def refusal(self, failure: Failure) -> errors.WeightsMismatch:
         return refusal(failure, self.file, self.plan, self.targets.assignments)
 
 
 class Result(NamedTuple):
-    """What the op answers: `RESULT_FIELDS`."""
+    """The numbers that the op returns, in the order of `RESULT_FIELDS`."""
 
     code: int
-    """In `_core.CODES`; 0 where all has been written."""
+    """Index into `_core.CODES`; 0 if everything was written."""
     file_code: int
-    """In `_core.FILE_CODES`."""
+    """Index into `_core.FILE_CODES`."""
     system_error: int
-    """errno of the file."""
+    """The errno of reading the file; 0 if there was no error."""
     segment: int
     axis: int
     role: int
-    """In `_core.ROLES`."""
+    """Index into `_core.ROLES`."""
     offset: int
     end: int
     expected: int
@@ -433,7 +433,7 @@ _ALIGNMENT = 64
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> _Array:
-    """An uninitialized array whose memory is aligned to `_ALIGNMENT`."""
+    """Returns an uninitialized array whose memory is aligned to `_ALIGNMENT`."""
     size = dtype.itemsize
     for extent in shape:
         size *= extent
@@ -443,7 +443,7 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> _Array:
 
 
 def _adopted(array: Any) -> Any:
-    """A tensor that shares the memory of an array."""
+    """Returns a tensor that shares the memory of an array."""
     import tensorflow as tf  # not with `import yolotf`
 
     if not array.size:
