@@ -77,13 +77,13 @@ def main(parsed: argparse.Namespace) -> int:
     ahead = 0 if inputs.STDIN in parsed.inputs else batch_size
     read = inputs.read_ahead(_inputs(parsed), ahead, parsed.max_pixels)
     while batch := list(itertools.islice(read, batch_size)):
-        for source, answer in zip(batch, _answers(classifier, batch, parsed.top), strict=True):
-            unreadable += isinstance(answer, str)
-            _print(source.name, answer, as_json=parsed.json)
+        for source, result in zip(batch, _results(classifier, batch, parsed.top), strict=True):
+            unreadable += isinstance(result, str)
+            _print(source.name, result, as_json=parsed.json)
     return 2 if unreadable else 0
 
 
-def _answers(
+def _results(
     classifier: Classifier, batch: Sequence[inputs.Input], top: int
 ) -> list[Classification | str]:
     """Returns the classification of each input, or why there is none."""
@@ -113,16 +113,16 @@ def _classified(
     return [_classified(classifier, [image], top)[0] for image in images]
 
 
-def _print(name: str, answer: Classification | str, *, as_json: bool) -> None:
+def _print(name: str, result: Classification | str, *, as_json: bool) -> None:
     """Prints a classification; an error goes to standard error, and with `as_json` to both."""
-    if isinstance(answer, str):
-        say(f"yolotf: {name}: {answer}")
+    if isinstance(result, str):
+        say(f"yolotf: {name}: {result}")
         if as_json:
-            print(to_json({"path": shown(name), "error": shown(answer)}), flush=True)
+            print(to_json({"path": shown(name), "error": shown(result)}), flush=True)
     elif as_json:
-        print(to_json({"path": name, **answer.to_dict()}), flush=True)
+        print(to_json({"path": name, **result.to_dict()}), flush=True)
     else:
-        print(printable(f"{name}\n{answer}\n"), flush=True)
+        print(printable(f"{name}\n{result}\n"), flush=True)
 
 
 def _inputs(parsed: argparse.Namespace) -> Iterator[str]:

@@ -8,7 +8,9 @@ from typing import get_args
 from yolotf import evaluation
 from yolotf.cli import arguments, evaluate_classifier, network_files
 from yolotf.cli.messages import say
+from yolotf.darknet.class_names import Names
 from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.darknet.network import Network
 from yolotf.evaluation.labels import Fork
 from yolotf.files.json import to_json
 from yolotf.runtime.options import ServingOptions
@@ -125,6 +127,11 @@ def main(parsed: argparse.Namespace) -> int:
     names = network_files.names_of(parsed, network)
     if not network.heads:
         return evaluate_classifier.main(parsed, network, names)
+    return _evaluate_detector(parsed, network, names)
+
+
+def _evaluate_detector(parsed: argparse.Namespace, network: Network, names: Names) -> int:
+    """Evaluates a network with detection heads; returns the exit code."""
     if parsed.top or parsed.resize in ("crop", "letter-box", "stretch"):
         option = "--top" if parsed.top else f"--resize {parsed.resize}"
         raise ValueError(

@@ -254,37 +254,23 @@ def evaluate_classifier(
         engine=engine,
         precision=precision,
     )
-    class_ids = _class_ids(classifier, data)
     k = min(data.top if top is None else top, classifier.classes)
-    channels = classifier.network.input_shape.channels
-    hits_1, hits_k = 0, 0
-    unread: list[tuple[str, str]] = []
     started = time.perf_counter()
+    hits, hits_k, unread = _count_hits(
+        classifier,
+        data,
+        k,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        progress=progress,
+    )
     total = len(data.paths)
-    progress("classifying", 0, total)
-    for start in range(0, total, batch_size):
-        end = min(start + batch_size, total)
-        arrays, expected = [], []
-        for path, class_id in zip(data.paths[start:end], class_ids[start:end], strict=True):
-            try:
-                image = read_picture(path, channels, max_pixels=max_pixels)
-            except (OSError, ValueError) as error:  # noqa: PERF203 (each may fail)
-                unread.append((str(path), reason(error)))
-            else:
-                arrays.append(image)
-                expected.append(class_id)
-        if arrays:
-            best = np.argsort(-classifier.probabilities(arrays), axis=1, kind="stable")[:, :k]
-            is_hit = best == np.array(expected)[:, None]
-            hits_1 += int(is_hit[:, 0].sum())
-            hits_k += int(is_hit.any(axis=1).sum())
-        progress("classifying", end, total)
     if len(unread) == total:
-        first, why = unread[0]
-        raise OSError(f"{first}: {why}, and none of {plural(total, 'image')} can be read")
+        path, why = unread[0]
+        raise OSError(f"{path}: {why}, and none of {plural(total, 'image')} can be read")
     height, width = classifier.size
     return ClassificationScore(
-        top1=hits_1 / total,
+        top1=hits / total,
         top_k=hits_k / total,
         k=k,
         images=total,
@@ -303,6 +289,47 @@ def evaluate_classifier(
             "seconds": round(time.perf_counter() - started, 3),
         },
     )
+
+
+def _count_hits(
+    classifier: Classifier,
+    data: LabelledImages,
+    k: int,
+    *,
+    batch_size: int,
+    max_pixels: int | None,
+    progress: Progress,
+) -> tuple[int, int, list[tuple[str, str]]]:
+    """Classifies all images.
+
+    Returns:
+        The number of images whose most likely class is right, the number of images with the right
+        class among the `k` most likely, and (path, reason) of each unreadable image.
+    """
+    class_ids = _class_ids(classifier, data)
+    channels = classifier.network.input_shape.channels
+    hits, hits_k = 0, 0
+    unread: list[tuple[str, str]] = []
+    total = len(data.paths)
+    progress("classifying", 0, total)
+    for start in range(0, total, batch_size):
+        end = min(start + batch_size, total)
+        arrays, expected = [], []
+        for path, class_id in zip(data.paths[start:end], class_ids[start:end], strict=True):
+            try:
+                image = read_picture(path, channels, max_pixels=max_pixels)
+            except (OSError, ValueError) as error:  # noqa: PERF203 (each may fail)
+                unread.append((str(path), reason(error)))
+            else:
+                arrays.append(image)
+                expected.append(class_id)
+        if arrays:
+            best = np.argsort(-classifier.probabilities(arrays), axis=1, kind="stable")[:, :k]
+            is_hit = best == np.array(expected)[:, None]
+            hits += int(is_hit[:, 0].sum())
+            hits_k += int(is_hit.any(axis=1).sum())
+        progress("classifying", end, total)
+    return hits, hits_k, unread
 
 
 def _class_ids(classifier: Classifier, data: LabelledImages) -> list[int]:

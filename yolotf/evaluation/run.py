@@ -103,9 +103,7 @@ def evaluate(
     resize = resize or ("opencv_exact" if like == "hank-ai" else DetectionOptions.resize)
     network = DetectionOptions(letter_box=letter_box).applied_to(network)
     classes = network.classes or max(head.classes for head in network.heads)
-    _check_labels(data)
-    data = _paired(data, class_names_for(network, class_names), classes)
-    _check_images(data)
+    data = _with_classes(data, class_names_for(network, class_names), classes)
     detector = EvaluationDetector(
         network,
         weights,
@@ -165,12 +163,14 @@ def evaluate(
     return dataclasses.replace(result, coco=coco_numbers(detections, data))
 
 
-def _paired(data: DataSet, names: Sequence[str], classes: int) -> DataSet:
-    """Calls `paired`, and warns of each note that it adds."""
-    pairing = paired(data, names, classes)
-    for note in pairing.notes[len(data.notes) :]:
+def _with_classes(data: DataSet, names: Sequence[str], classes: int) -> DataSet:
+    """Checks a data set and renumbers its classes to the network's; warns of each new note."""
+    _check_labels(data)
+    result = paired(data, names, classes)
+    for note in result.notes[len(data.notes) :]:
         warn_caller(note)
-    return pairing
+    _check_images(result)
+    return result
 
 
 def _check_labels(data: DataSet) -> None:
