@@ -298,7 +298,7 @@ def test_a_folder_for_int8_gives_the_images_that_detect_reads_there(tmp_path):
     for ending in (*IMAGES, ".txt", ".weights"):
         (tmp_path / f"a{ending}").touch()
         (tmp_path / f"b{ending.upper()}").touch()
-    taken = calibration.pictures(tmp_path)
+    taken = calibration.image_files(tmp_path)
     assert {path.suffix.lower() for path in taken} == set(IMAGES)
     assert len(taken) == 2 * len(IMAGES)
 

@@ -61,7 +61,7 @@ def test_mish_in_int8_is_that_of_float(channels, tmp_path, photographs):
 @pytest.mark.slow
 def test_converted_file_with_other_outputs_is_refused(tmp_path, photographs, monkeypatch):
     weights, output = write_weights(tmp_path, MISH), tmp_path / "m.tflite"
-    monkeypatch.setattr(tflite, "LEAST_CORRELATION", 1.0)
+    monkeypatch.setattr(tflite, "MIN_CORRELATION", 1.0)
     with messages.refused(errors.YolotfError, hide=r"(?<=output_0 )[\d.]+") as caught:
         convert(weights, MISH, output, int8=photographs)
     assert 0.9 < caught.value.correlations["output_0"] < 1

@@ -1,17 +1,17 @@
-"""The model as a single graph of standard ops, the source of SavedModel, TFLite and ONNX."""
+"""The model as a single graph of standard operations, for SavedModel and TensorFlow Lite."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from yolotf.darknet.graph_checks import check_forgetful
-from yolotf.formats.request import Source
+from yolotf.formats.request import ConversionInput
 from yolotf.graphs import raw_heads
 from yolotf.models.variables import plain
 from yolotf.onnx.model import Suppression
 
 
-def traced(source: Source, *, batch: int | None) -> tuple[Any, Any]:
+def traced(conversion: ConversionInput, *, batch_size: int | None) -> tuple[Any, Any]:
     """Returns a module with the model's variables, and its function from `images` to the outputs.
 
     The outputs are `output_0`, `output_1`, ...: the raw heads. With `decode` they are `boxes`
@@ -20,28 +20,29 @@ def traced(source: Source, *, batch: int | None) -> tuple[Any, Any]:
     `suppression` they are the outputs of `suppressed`.
     """
     check_forgetful(
-        source.network, "a graph has no video to keep it for; convert to .keras or .safetensors"
+        conversion.network,
+        "an exported graph is stateless; convert to .onnx, .keras or .safetensors",
     )
     import tensorflow as tf  # imported lazily: needed only while converting
 
     module = tf.Module()
-    module.stored = [plain(variable) for variable in source.model.variables]
+    module.stored = [plain(variable) for variable in conversion.model.variables]
 
-    def answer(images: Any) -> dict[str, Any]:
-        raws = source.model(images, training=False)
+    def outputs(images: Any) -> dict[str, Any]:
+        raws = conversion.model(images, training=False)
         raws = list(raws) if isinstance(raws, list | tuple) else [raws]
-        if source.options.decode:
-            if source.options.reverse_outputs:
+        if conversion.options.decode:
+            if conversion.options.reverse_outputs:
                 raws = raws[::-1]
-            found = decoded(raws, source.network, images)
-            if source.options.suppression is not None:
-                return suppressed(found["boxes"], found["scores"], source.options.suppression)
-            return found
+            decoded_outputs = decoded(raws, conversion.network, images)
+            if conversion.options.suppression is not None:
+                return suppressed(**decoded_outputs, suppression=conversion.options.suppression)
+            return decoded_outputs
         return {f"output_{number}": raw for number, raw in enumerate(raws)}
 
-    shape = [batch, *source.model.inputs[0].shape[1:]]
+    shape = [batch_size, *conversion.model.inputs[0].shape[1:]]
     module.answer = tf.function(
-        answer, input_signature=[tf.TensorSpec(shape, tf.float32, "images")], autograph=False
+        outputs, input_signature=[tf.TensorSpec(shape, tf.float32, "images")], autograph=False
     )
     return module, module.answer
 
@@ -73,33 +74,33 @@ def suppressed(boxes: Any, scores: Any, suppression: Suppression) -> dict[str, A
         suppression: the thresholds and the maximum number of detections.
 
     Returns:
-        `locations` [1, most, 4] (top, left, bottom, right), `classes` and `scores` [1, most], all
-        float32 and zero-padded after the last detection; `count` [1] float32.
+        `locations` [1, max_boxes, 4] (top, left, bottom, right), `classes` and `scores`
+        [1, max_boxes], all float32 and zero-padded after the last detection; `count` [1] float32.
     """
     import tensorflow as tf  # imported lazily: needed only while converting
 
-    most = suppression.max_boxes
+    max_boxes = suppression.max_boxes
     locations = tf.gather(boxes[0], [1, 0, 3, 2], axis=1)
     best = tf.reduce_max(scores[0], axis=1)
     classes = tf.cast(tf.argmax(scores[0], axis=1, output_type=tf.int32), tf.float32)
     # Shifted apart by class, so that boxes of different classes never overlap.
-    apart = locations + _APART * classes[:, None]
-    chosen, count = tf.raw_ops.NonMaxSuppressionV4(
-        boxes=apart,
+    separated = locations + _CLASS_OFFSET * classes[:, None]
+    selected, count = tf.raw_ops.NonMaxSuppressionV4(
+        boxes=separated,
         scores=best,
-        max_output_size=most,
+        max_output_size=max_boxes,
         iou_threshold=suppression.iou,
         score_threshold=suppression.score,
         pad_to_max_output_size=True,
     )
-    present = tf.cast(tf.range(most) < count, tf.float32)
+    present = tf.cast(tf.range(max_boxes) < count, tf.float32)
     return {
-        "locations": (tf.gather(locations, chosen) * present[:, None])[None],
-        "classes": (tf.gather(classes, chosen) * present)[None],
-        "scores": (tf.gather(best, chosen) * present)[None],
+        "locations": (tf.gather(locations, selected) * present[:, None])[None],
+        "classes": (tf.gather(classes, selected) * present)[None],
+        "scores": (tf.gather(best, selected) * present)[None],
         "count": tf.cast(count, tf.float32)[None],
     }
 
 
-_APART = 4.0
+_CLASS_OFFSET = 4.0
 """In input widths; a box extends at most half of that beyond the image."""

@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from yolotf import errors
 from yolotf._public import also_named, public, renamed
-from yolotf.darknet import graph_checks
-from yolotf.darknet import stock as networks
+from yolotf.darknet import graph_checks, stock
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.cfg import Source as CfgSource
 from yolotf.darknet.class_names import Names, names_for, read_names
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions
-from yolotf.diagnosis import result as diagnosis
-from yolotf.files import atomic as writing
-from yolotf.files import output_target
+from yolotf.diagnosis.result import diagnose
+from yolotf.files import atomic, output_target
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.sources import StrPath
 from yolotf.formats import (
@@ -40,7 +38,7 @@ from yolotf.formats import (
     saved_model,
     tflite,
 )
-from yolotf.formats.request import Layout, Options, Source, build
+from yolotf.formats.request import ConversionInput, Layout, Options, build
 from yolotf.graphs import saved_model as saved_model_folder
 from yolotf.graphs import tf_errors
 from yolotf.images.limits import MAX_PIXELS
@@ -49,7 +47,7 @@ from yolotf.loading import load
 from yolotf.onnx.model import Suppression
 from yolotf.progress import Progress, as_progress
 from yolotf.text import plural
-from yolotf.weights import layout as segments
+from yolotf.weights import layout as file_layout
 from yolotf.weights.file import WeightsFile, WeightsSource
 
 if TYPE_CHECKING:
@@ -212,48 +210,48 @@ def convert(
     options = Options(
         any_size=any_size,
         reverse_outputs=reverse_outputs,
-        batch=batch_size,
+        batch_size=batch_size,
         decode=decode or suppress,
         float16=float16,
-        int8=calibration.pictures(int8),
+        int8=calibration.image_files(int8),
         int8_only=int8_only,
         allow_inaccurate=allow_inaccurate,
         old_keras=old_keras,
         max_pixels=max_pixels,
         layout=layout,
-        names=read_names(class_names),
+        class_names=read_names(class_names),
         suppression=Suppression(score_threshold, iou_threshold, max_boxes) if suppress else None,
     )
     _check_options(output, kind, options)
     if kind in _LIBRARIES:
         _LIBRARIES[kind]()
-    source, network = network, networks.as_network(network, classes=classes)
+    network_argument, network = network, stock.as_network(network, classes=classes)
     if size is not None:
         network = network.resized(size)
     if any_size:
         check_any_size(network, kind)
-    read = [
+    inputs = [
         path
-        for path in (weights, source, class_names, *options.int8)
+        for path in (weights, network_argument, class_names, *options.int8)
         if isinstance(path, str | os.PathLike)
     ]
-    target = _target(output, kind, overwrite=overwrite, inputs=read)
-    if options.names:
-        names_for(options.names, network.classes, network.source)
+    target = _target(output, kind, overwrite=overwrite, inputs=inputs)
+    if options.class_names:
+        names_for(options.class_names, network.classes, network.source)
     opened = WeightsFile.open(weights, progress, network=network, timeout=timeout)
     with opened as file:
         # Checked before seconds go into importing TensorFlow and building a model.
-        floats = segments.floats(network)
+        floats = file_layout.floats(network)
         _check_whole(file, network, kind)
-        room = segments.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
-        _check_space(target, room // (4 if options.int8 else 2 if float16 else 1), output)
+        largest_size = file_layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
+        _check_space(target, largest_size // (4 if options.int8 else 2 if float16 else 1), output)
         if options.decode:
             check_heads(network)
         progress("building", 0, 1)
         if kind == ".onnx":
             described = onnx.describe(network, options)
             loaded, size_bytes = onnx.write(
-                described, file, output, options, progress, overwrite=overwrite, inputs=read
+                described, file, output, options, progress, overwrite=overwrite, inputs=inputs
             )
             progress("writing", 1, 1)
             seconds = time.perf_counter() - started
@@ -272,21 +270,23 @@ def convert(
     if kind == SAVED_MODEL:
         replacing = saved_model_folder.replacing(output, overwrite=overwrite)
     else:
-        replacing = writing.replacing_path(
+        replacing = atomic.replacing_path(
             output,
             overwrite=overwrite,
-            inputs=read,
-            size_bytes=room if kind in _HDF5 else None,
+            inputs=inputs,
+            size_bytes=largest_size if kind in _HDF5 else None,
         )
     try:
-        with replacing as ready:
-            _WRITERS[kind](Source(model, network, loaded, options, progress, arrays), ready)
-            size_bytes = sum(one.stat().st_size for one in _files(ready))
+        with replacing as new_output:
+            _WRITERS[kind](
+                ConversionInput(model, network, loaded, options, progress, arrays), new_output
+            )
+            size_bytes = sum(file.stat().st_size for file in _files(new_output))
     except Exception as error:
-        failed = tf_errors.system_error(error, output)
-        if failed is None:
+        system_error = tf_errors.system_error(error, output)
+        if system_error is None:
             raise
-        raise failed from error
+        raise system_error from error
     progress("writing", 1, 1)
     return Conversion(
         loaded,
@@ -294,15 +294,15 @@ def convert(
         kind,
         size_bytes,
         time.perf_counter() - started,
-        *(_of_keras(model, options) if kind in _WHOLE_MODELS else ()),
+        *(_readers_and_notes(model, options) if kind in _WHOLE_MODELS else ()),
     )
 
 
-def _of_keras(model: Any, options: Options) -> tuple[str, tuple[str, ...]]:
+def _readers_and_notes(model: Any, options: Options) -> tuple[str, tuple[str, ...]]:
     """Returns the versions that can read a Keras model file, and notes on what else they need."""
-    own = keras_config.own_layers(model)
-    needed = ("import yolotf.keras_layers before keras.models.load_model",) if own else ()
-    return keras_config.readers(old_keras=options.old_keras), needed
+    has_own_layers = bool(keras_config.own_layers(model))
+    notes = ("import yolotf.keras_layers before keras.models.load_model",) if has_own_layers else ()
+    return keras_config.readers(old_keras=options.old_keras), notes
 
 
 def check_any_size(network: Network, kind: str) -> None:
@@ -328,85 +328,89 @@ def _check_whole(file: WeightsFile, network: Network, kind: str) -> None:
     with meaningless boxes. `.safetensors` holds only the layers in the file.
     """
     try:
-        header = file.header(segments.floats(network))
+        header = file.header(file_layout.floats(network))
     except errors.HeaderError as error:
-        found = diagnosis.diagnose(file, network)
-        raise errors.HeaderError(found.summary(), **error.facts, diagnosis=found) from None
-    expected = segments.size_bytes(network, header.size_bytes)
+        diagnosis = diagnose(file, network)
+        raise errors.HeaderError(diagnosis.summary(), **error.facts, diagnosis=diagnosis) from None
+    expected = file_layout.size_bytes(network, header.size_bytes)
     if file.size_bytes < expected and kind != ".safetensors":
-        found = diagnosis.diagnose(file, network)
+        diagnosis = diagnose(file, network)
         raise errors.SizeMismatchError(
-            found.summary(),
+            diagnosis.summary(),
             path=file.name,
             expected=expected,
             found=file.size_bytes,
-            diagnosis=found,
+            diagnosis=diagnosis,
         )
 
 
 def _check_options(output: StrPath, kind: str, options: Options) -> None:
     """Raises YolotfError for an option that does not apply to the format."""
-    named = f"{os.fspath(output)}: "
-    if options.batch is not None and options.batch < 1:
-        raise errors.YolotfError(f"{named}batch_size={options.batch} must be at least 1")
+    prefix = f"{os.fspath(output)}: "
+    if options.batch_size is not None and options.batch_size < 1:
+        raise errors.YolotfError(f"{prefix}batch_size={options.batch_size} must be at least 1")
     if options.float16 and options.int8:
-        raise errors.YolotfError(f"{named}float16 and int8 exclude each other; leave one out")
+        raise errors.YolotfError(
+            f"{prefix}float16 and int8 cannot be combined; leave float16 or int8 out"
+        )
     if options.layout not in get_args(Layout):
-        raise errors.YolotfError(f"{named}layout={options.layout!r}; NCHW, NHWC or torch")
+        choices = ", ".join(map(repr, get_args(Layout)))
+        raise errors.YolotfError(f"{prefix}layout={options.layout!r} must be one of {choices}")
     if options.suppression is not None:
-        _check_suppression(named, options.suppression)
+        _check_suppression(prefix, options.suppression)
         if kind == ".tflite":
-            _check_lite_detections(named, options)
+            _check_lite_detections(prefix, options)
     if options.any_size and kind == ".tflite":
         raise errors.YolotfError(
-            f"{named}the TensorFlow Lite converter takes one image size only; leave any_size out"
+            f"{prefix}TensorFlow Lite's converter supports a single image size; leave any_size out"
         )
-    asked = {"batch_size": options.batch is not None, "decode": options.decode}
+    graph_options = {"batch_size": options.batch_size is not None, "decode": options.decode}
     if options.int8_only and not options.int8:
-        raise errors.YolotfError(f"{named}int8_only needs int8, images to quantize by")
-    lite = {"float16": options.float16, "int8": bool(options.int8)}
-    torch = {"layout='torch'": options.layout == "torch"}
-    own = {"layout": options.layout == "NHWC"}
-    detecting = {"suppress": options.suppression is not None}
-    named_classes = {"class_names": bool(options.names)}
-    old = {"old_keras": options.old_keras}
-    for words, kinds in (
-        (asked, _GRAPHS),
-        (lite, (".tflite",)),
-        (old, _WHOLE_MODELS),
-        (own, (".onnx",)),
-        (detecting, (".onnx", ".tflite")),
-        (torch, (".safetensors",)),
-        (named_classes, NAMING),
+        raise errors.YolotfError(f"{prefix}int8_only needs int8=, the images to calibrate with")
+    lite_options = {"float16": options.float16, "int8": bool(options.int8)}
+    torch_options = {"layout='torch'": options.layout == "torch"}
+    onnx_options = {"layout": options.layout == "NHWC"}
+    suppression_options = {"suppress": options.suppression is not None}
+    name_options = {"class_names": bool(options.class_names)}
+    keras_options = {"old_keras": options.old_keras}
+    for given, kinds in (
+        (graph_options, _GRAPHS),
+        (lite_options, (".tflite",)),
+        (keras_options, _WHOLE_MODELS),
+        (onnx_options, (".onnx",)),
+        (suppression_options, (".onnx", ".tflite")),
+        (torch_options, (".safetensors",)),
+        (name_options, NAMING),
     ):
-        for name in (one for one, given in words.items() if given and kind not in kinds):
+        for name in (name for name, is_given in given.items() if is_given and kind not in kinds):
             listed = " or ".join(kinds)
             raise errors.YolotfError(
-                f"{named}{name} is for {listed}, not for {kind}; leave it out",
+                f"{prefix}{name} is for {listed}, not for {kind}; leave it out",
                 output=os.fspath(output),
                 endings=kinds,
             )
 
 
-def _check_lite_detections(named: str, options: Options) -> None:
+def _check_lite_detections(prefix: str, options: Options) -> None:
     """Raises YolotfError for options that a `.tflite` file of detections does not support."""
-    if options.batch not in (None, 1):
+    if options.batch_size not in (None, 1):
         raise errors.YolotfError(
-            f"{named}batch_size={options.batch}: suppress takes one image at once"
+            f"{prefix}batch_size={options.batch_size}: with suppress a .tflite file takes one "
+            "image; leave batch_size out"
         )
     if options.int8 or options.float16:
         raise errors.YolotfError(
-            f"{named}{'int8' if options.int8 else 'float16'} and suppress exclude each other; "
-            "quantize with decode"
+            f"{prefix}{'int8' if options.int8 else 'float16'} and suppress cannot be "
+            "combined in a .tflite file; use decode in place of suppress"
         )
 
 
-def _check_suppression(named: str, suppression: Suppression) -> None:
+def _check_suppression(prefix: str, suppression: Suppression) -> None:
     score, iou, most = suppression
     try:
         DetectionOptions(score_threshold=score, iou_threshold=iou, max_boxes=most)
     except ValueError as error:
-        raise errors.YolotfError(f"{named}{error}") from None
+        raise errors.YolotfError(f"{prefix}{error}") from None
 
 
 def format_of(output: StrPath) -> str:
@@ -453,7 +457,7 @@ def write_anchors(network: Network, path: StrPath, *, overwrite: bool = True) ->
     if head.anchors_in_cells:
         stride = network.input_shape.height // head.input_shape.height
         text = ", ".join(str(float(value) * stride) for value in text.split(","))
-    writing.write(path, f"{text}\n".encode(), overwrite=overwrite)
+    atomic.write(path, f"{text}\n".encode(), overwrite=overwrite)
     return True
 
 
@@ -466,11 +470,13 @@ def _target(output: StrPath, kind: str, *, overwrite: bool, inputs: Sequence[Str
     """
     target = Path(os.path.realpath(output))
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent}: no such folder; make it first")
+        raise FileNotFoundError(f"{target.parent}: no such folder; create it first")
     if kind != SAVED_MODEL and target.is_dir():
-        raise IsADirectoryError(f"{output}: is a folder, {kind} is a file")
+        raise IsADirectoryError(
+            f"{output}: is a folder, but a {kind} output is a file; name a file"
+        )
     if kind == SAVED_MODEL and target.is_file():
-        raise FileExistsError(f"{output}: is a file; a SavedModel is a folder")
+        raise FileExistsError(f"{output}: is a file, but a SavedModel is a folder; name a folder")
     if kind == SAVED_MODEL:
         return saved_model_folder.check(output, overwrite=overwrite)
     return output_target.checked_target(output, overwrite=overwrite, inputs=inputs)
@@ -480,10 +486,10 @@ _check_space = output_target.check_space
 
 
 def _files(path: Path) -> list[Path]:
-    return [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
 
-_WRITERS: dict[str, Callable[[Source, Path], None]] = {
+_WRITERS: dict[str, Callable[[ConversionInput, Path], None]] = {
     ".keras": keras.write,
     ".weights.h5": hdf5.write_weights,
     ".h5": hdf5.write,

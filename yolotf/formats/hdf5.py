@@ -7,16 +7,16 @@ from pathlib import Path
 
 from yolotf.formats import keras_config
 from yolotf.formats.keras import without_advice
-from yolotf.formats.request import Source
+from yolotf.formats.request import ConversionInput
 
 
-def write(source: Source, path: Path) -> None:
+def write(conversion: ConversionInput, path: Path) -> None:
     """Writes the whole model."""
-    keras_config.make_portable(source.model, old_keras=source.options.old_keras)
+    keras_config.make_portable(conversion.model, old_keras=conversion.options.old_keras)
     with without_advice():
-        source.model.save(os.fspath(path))
+        conversion.model.save(os.fspath(path))
 
 
-def write_weights(source: Source, path: Path) -> None:
+def write_weights(conversion: ConversionInput, path: Path) -> None:
     """Writes the variables, for `build_model(...).load_weights`."""
-    source.model.save_weights(os.fspath(path))
+    conversion.model.save_weights(os.fspath(path))

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from yolotf.formats import keras_config
-from yolotf.formats.request import Source
+from yolotf.formats.request import ConversionInput
 
 
-def write(source: Source, path: Path) -> None:
+def write(conversion: ConversionInput, path: Path) -> None:
     """Writes the whole model; `yolotf.keras_layers` provides the layers that Keras lacks."""
-    keras_config.make_portable(source.model, old_keras=source.options.old_keras)
+    keras_config.make_portable(conversion.model, old_keras=conversion.options.old_keras)
     with without_advice():
-        source.model.save(os.fspath(path))
+        conversion.model.save(os.fspath(path))
 
 
 @contextlib.contextmanager

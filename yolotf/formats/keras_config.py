@@ -20,11 +20,11 @@ _LATER_KEYS: Mapping[str, Config] = {
 }
 """Keys added to layers since Keras 3.1, with the default values that can be dropped."""
 
-_LATER_KEYS_OF_INITIALIZERS: Config = {"input_axes": None, "output_axes": None}
+_LATER_INITIALIZER_KEYS: Config = {"input_axes": None, "output_axes": None}
 
 
 def make_portable(model: Any, *, old_keras: bool) -> None:
-    """Makes `model.save` write files that older versions of Keras can read: from 3.4, or 3.1, on.
+    """Makes `model.save` write files that Keras 3.4 can read, or Keras 3.1 with `old_keras`.
 
     Args:
         model: a functional model; modified.
@@ -35,8 +35,8 @@ def make_portable(model: Any, *, old_keras: bool) -> None:
     if keras().__name__ == "tf_keras":
         return
     for layer in traversal.layers(model):
-        later = _LATER_KEYS.get(type(layer).__name__, {})
-        layer.get_config = _without(layer.get_config, later)
+        later_keys = _LATER_KEYS.get(type(layer).__name__, {})
+        layer.get_config = _without(layer.get_config, later_keys)
     if old_keras:
         model.get_config = _with_inputs_in_a_list(model.get_config)
 
@@ -49,36 +49,36 @@ def readers(*, old_keras: bool) -> str:
 
 
 def _without(get_config: Callable[[], Config], defaults: Config) -> Callable[[], Config]:
-    def shorter() -> Config:
-        config = _less(get_config(), defaults)
+    def portable_config() -> Config:
+        config = _without_defaults(get_config(), defaults)
         for key, value in config.items():
             if key.endswith("_initializer") and isinstance(value, dict):
-                options = _less(value["config"], _LATER_KEYS_OF_INITIALIZERS)
+                options = _without_defaults(value["config"], _LATER_INITIALIZER_KEYS)
                 config[key] = {**value, "config": options}
         return config
 
-    return shorter
+    return portable_config
 
 
-def _less(config: Config, defaults: Config) -> Config:
+def _without_defaults(config: Config, defaults: Config) -> Config:
     return {
         key: value for key, value in config.items() if key not in defaults or value != defaults[key]
     }
 
 
 def _with_inputs_in_a_list(get_config: Callable[[], Config]) -> Callable[[], Config]:
-    def listed() -> Config:
+    def config_with_lists() -> Config:
         config = get_config()
         for key in ("input_layers", "output_layers"):
-            place = config[key]
-            if isinstance(place[0], str):  # [layer, call, tensor]
-                config[key] = [place]
+            tensor = config[key]
+            if isinstance(tensor[0], str):  # [layer, call, tensor]
+                config[key] = [tensor]
         return config
 
-    return listed
+    return config_with_lists
 
 
 def own_layers(model: Any) -> list[str]:
     """Returns the classes of `yolotf.keras_layers` that a reader of the model needs."""
     classes = {type(layer) for layer in traversal.layers(model)}
-    return sorted(one.__name__ for one in classes if one.__module__.split(".")[0] == "yolotf")
+    return sorted(cls.__name__ for cls in classes if cls.__module__.split(".")[0] == "yolotf")

@@ -27,7 +27,7 @@ _MAP_NAME, _MAP_TENSOR = 0, 1
 _DESCRIPTIONS, _LABELS = 1, 2
 """Types of associated files: DESCRIPTIONS and TENSOR_AXIS_LABELS."""
 
-_LARGEST = 2**31 - 2**20
+_MAX_BYTES = 2**31 - 2**20
 """Bytes; larger models store some buffers at offsets from the start of the file."""
 
 
@@ -46,9 +46,9 @@ def with_outputs(content: bytes, outputs: Sequence[tuple[str, str]]) -> bytes:
     signature = file.element(file.field(file.root, _MODEL_SIGNATURES), 0)
     tensors = file.field(graph, _SUBGRAPH_TENSORS)
     named = file.field(signature, _SIGNATURE_OUTPUTS)
-    by_name = {file.text(one, _MAP_NAME): one for one in file.elements(named)}
+    by_name = {file.text(entry, _MAP_NAME): entry for entry in file.elements(named)}
     entries = [by_name[name] for name, _ in outputs]
-    numbers = [file.number(one, _MAP_TENSOR) for one in entries]
+    numbers = [file.number(entry, _MAP_TENSOR) for entry in entries]
     renamed: set[int] = set()
     for number, (_, name) in zip(numbers, outputs, strict=True):
         if number not in renamed:
@@ -73,7 +73,7 @@ def with_metadata(content: bytes, name: str, files: Mapping[str, str]) -> bytes:
         name: name of the model.
         files: description of each file, by its name.
     """
-    if len(content) > _LARGEST:
+    if len(content) > _MAX_BYTES:
         return content
     old = _File(content)
     fields = max(old.field_count(old.root), _MODEL_METADATA + 1)
@@ -97,40 +97,40 @@ def with_metadata(content: bytes, name: str, files: Mapping[str, str]) -> bytes:
     shift = _aligned(start + 4 + len(data), 16)
     front = bytearray(shift)
 
-    def offset(place: int, to: int) -> None:
-        struct.pack_into("<I", front, place, to - place)
+    def put_offset(place: int, target: int) -> None:
+        struct.pack_into("<I", front, place, target - place)
 
-    def listed(place: int, tables: Sequence[int], last: int) -> None:
+    def put_vector(place: int, tables: Sequence[int], last: int) -> None:
         places = [*(table + shift for table in tables), last]
         struct.pack_into("<I", front, place, len(places))
         for number, table in enumerate(places):
-            offset(place + 4 + 4 * number, table)
+            put_offset(place + 4 + 4 * number, table)
 
-    offset(0, root)
+    put_offset(0, root)
     front[4:8] = content[4:8]
-    there = [number for number in slots if slots[number] is not None or number == _MODEL_METADATA]
+    present = [number for number in slots if slots[number] is not None or number == _MODEL_METADATA]
     struct.pack_into("<HH", front, layout, 4 + 2 * fields, 4 + 4 * fields)
     struct.pack_into("<i", front, root, root - layout)
-    for number in there:
+    for number in present:
         struct.pack_into("<H", front, layout + 4 + 2 * number, 4 + 4 * number)
         place = root + 4 + 4 * number
-        before = slots[number]
+        old_slot = slots[number]
         if number == _MODEL_BUFFERS:
-            offset(place, buffer_list)
+            put_offset(place, buffer_list)
         elif number == _MODEL_METADATA:
-            offset(place, metadata_list)
-        elif before is not None and number == _MODEL_VERSION:
-            front[place : place + 4] = content[before : before + 4]
-        elif before is not None:
-            offset(place, old.pointed(before) + shift)
-    listed(buffer_list, buffers, buffer)
-    listed(metadata_list, metadata, entry)
+            put_offset(place, metadata_list)
+        elif old_slot is not None and number == _MODEL_VERSION:
+            front[place : place + 4] = content[old_slot : old_slot + 4]
+        elif old_slot is not None:
+            put_offset(place, old.pointed(old_slot) + shift)
+    put_vector(buffer_list, buffers, buffer)
+    put_vector(metadata_list, metadata, entry)
     struct.pack_into("<HHH", front, buffer_layout, 6, 8, 4)
     struct.pack_into("<i", front, buffer, buffer - buffer_layout)
-    offset(buffer + 4, start)
+    put_offset(buffer + 4, start)
     struct.pack_into("<HHHH", front, entry_layout, 8, 12, 4, 8)
     struct.pack_into("<i", front, entry, entry - entry_layout)
-    offset(entry + 4, text)
+    put_offset(entry + 4, text)
     struct.pack_into("<I", front, entry + 8, len(buffers))
     struct.pack_into(f"<I{len(title)}s", front, text, len(title), title)
     struct.pack_into(f"<I{len(data)}s", front, start, len(data), data)
@@ -148,7 +148,7 @@ def _metadata(name: str, files: Mapping[str, str]) -> bytes:
     builder = flatbuffers.Builder(256)
     tables = []
     for file, description in files.items():
-        texts = [builder.CreateString(one) for one in (file, description)]
+        texts = [builder.CreateString(text) for text in (file, description)]
         builder.StartObject(3)
         for number, text in enumerate(texts):
             builder.PrependUOffsetTRelativeSlot(number, text, 0)
@@ -223,12 +223,12 @@ class _File:
         return self.content[place + 4 : place + 4 + self._length(place)].decode()
 
     def rename(self, table: int, number: int, text: str) -> None:
-        """Replaces a string by `text`, if that is not longer."""
+        """Replaces a string by `text`, unless `text` is longer."""
         place, encoded = self.field(table, number), text.encode()
-        room = self._length(place)
-        if len(encoded) <= room:
+        length = self._length(place)
+        if len(encoded) <= length:
             struct.pack_into("<I", self.content, place, len(encoded))
-            self.content[place + 4 : place + 4 + room] = encoded.ljust(room, b"\0")
+            self.content[place + 4 : place + 4 + length] = encoded.ljust(length, b"\0")
 
     def _length(self, vector: int) -> int:
         return int(struct.unpack_from("<I", self.content, vector)[0])

@@ -1,7 +1,7 @@
-"""Runs TensorFlow Lite's converter in a subprocess, so that a crash only fails the conversion.
+"""Runs TensorFlow Lite's converter in a subprocess, whose crash only makes the conversion fail.
 
-The converter, and the interpreter it calibrates with, abort the process on unexpected input or
-without memory. `run` starts this file as a program, which reads a SavedModel and a job from a
+The converter, and the interpreter it calibrates with, abort the process on unexpected input and
+when memory runs out. `run` starts this file as a program, which reads a SavedModel and a job from a
 folder and writes a model into it.
 """
 
@@ -24,11 +24,11 @@ from yolotf.formats import lite_file
 SAVED_MODEL = "saved"
 MODEL = "model.tflite"
 _JOB = "job.json"
-_ANSWERS = "answers.npz"
+_OUTPUTS = "outputs.npz"
 _ERROR = "error.txt"
 _STDERR = "stderr.txt"
 
-Answers = dict[str, list[Any]]
+Outputs = dict[str, list[Any]]
 """Outputs for each batch, by name."""
 
 
@@ -73,7 +73,7 @@ def _images(folder: Path, kind: str, number: int) -> Path:
     return folder / f"{kind}-{number}.npy"
 
 
-def run(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answers:
+def run(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Outputs:
     """Converts in a subprocess and leaves the model in `folder / MODEL`.
 
     Args:
@@ -91,7 +91,7 @@ def run(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answers:
     # Runs on the CPU alone; the parent may hold the GPU's memory.
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(one or os.getcwd() for one in sys.path),  # noqa: PTH109
+        "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),  # noqa: PTH109
         "CUDA_VISIBLE_DEVICES": "",
     }
     command = [sys.executable, "-m", __name__, os.fspath(folder)]
@@ -117,9 +117,9 @@ def run(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answers:
             raise
     if code:
         raise ConverterError(_reason(folder, code))
-    with np.load(folder / _ANSWERS) as found:
+    with np.load(folder / _OUTPUTS) as arrays:
         return {
-            name: [found[f"{name}/{number}"] for number in range(job.trial)]
+            name: [arrays[f"{name}/{number}"] for number in range(job.trial)]
             for name, _ in job.outputs
         }
 
@@ -128,16 +128,16 @@ def _reason(folder: Path, code: int) -> str:
     """Returns why the process failed."""
     if (folder / _ERROR).exists():
         return (folder / _ERROR).read_text()
-    said = (folder / _STDERR).read_text(errors="replace").strip().splitlines()
-    last = f"; its last words: {said[-1].strip()}" if said else ""
+    lines = (folder / _STDERR).read_text(errors="replace").strip().splitlines()
+    last_line = f" (its last message: {lines[-1].strip()})" if lines else ""
     if code == -signal.SIGKILL:
-        return f"the process was killed, as systems do where memory runs out{last}"
+        return f"its process was killed, probably because memory ran out{last_line}"
     if code < 0:
-        return f"the process was ended by {signal.Signals(-code).name}{last}"
-    return f"the process ended with exit code {code}{last}"
+        return f"its process ended with signal {signal.Signals(-code).name}{last_line}"
+    return f"its process ended with exit code {code}{last_line}"
 
 
-def convert(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answers:
+def convert(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Outputs:
     """Does the work of `run` in this process."""
     import tensorflow as tf  # imported here: the parent process does not need it
 
@@ -155,15 +155,15 @@ def convert(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Answer
         converter.inference_input_type = converter.inference_output_type = tf.int8
     content = lite_file.with_outputs(converter.convert(), job.outputs)
     (folder / MODEL).write_bytes(content)
-    answers: Answers = {name: [] for name, _ in job.outputs}
+    outputs: Outputs = {name: [] for name, _ in job.outputs}
     if job.trial:
         interpreter = tf.lite.Interpreter(model_content=content)
         runner = interpreter.get_signature_runner("serving_default")
         for number in range(job.trial):
-            found = _answered(runner, np.load(_images(folder, "trial", number)))
-            for name, values in answers.items():
-                values.append(found[name])
-    return answers
+            batch = _float_outputs(runner, np.load(_images(folder, "trial", number)))
+            for name, values in outputs.items():
+                values.append(batch[name])
+    return outputs
 
 
 def _calibration(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Any:
@@ -172,33 +172,33 @@ def _calibration(folder: Path, job: Job, calibrated: Callable[[int], None]) -> A
         calibrated(number + 1)
 
 
-def _answered(runner: Any, images: Any) -> dict[str, Any]:
+def _float_outputs(runner: Any, images: Any) -> dict[str, Any]:
     """Returns the outputs as float32, whatever the model's input and output types."""
     detail = runner.get_input_details()["images"]
     scale, zero = detail["quantization"]
     if scale:
         images = np.clip(np.round(images / scale) + zero, -128, 127).astype(detail["dtype"])
-    found = {}
+    outputs = {}
     for name, values in runner(images=images).items():
         scale, zero = runner.get_output_details()[name]["quantization"]
-        found[name] = (values.astype(np.float32) - zero) * scale if scale else values
-    return found
+        outputs[name] = (values.astype(np.float32) - zero) * scale if scale else values
+    return outputs
 
 
 def main(folder: Path) -> int:
     """Entry point: does the job in a folder and returns the exit code."""
     job = Job(**json.loads((folder / _JOB).read_text()))
     try:
-        answers = convert(folder, job, lambda number: print(number, flush=True))
+        outputs = convert(folder, job, lambda number: print(number, flush=True))
     except Exception as error:
         (folder / _ERROR).write_text(str(error))
         return 1
     arrays = {
         f"{name}/{number}": values
-        for name, column in answers.items()
-        for number, values in enumerate(column)
+        for name, batches in outputs.items()
+        for number, values in enumerate(batches)
     }
-    np.savez(folder / _ANSWERS, **arrays)
+    np.savez(folder / _OUTPUTS, **arrays)
     return 0
 
 

@@ -47,7 +47,7 @@ def describe(network: Network, options: Options) -> model.Model:
     described = model.describe(
         network,
         model.Options(
-            batch=options.batch,
+            batch=options.batch_size,
             any_size=options.any_size,
             layout="NHWC" if options.layout == "NHWC" else "NCHW",
             reverse_outputs=options.reverse_outputs,
@@ -70,7 +70,7 @@ def write(
     overwrite: bool,
     inputs: Sequence[StrPath],
 ) -> tuple[LoadReport, int]:
-    """Writes the model with the numbers of a `.weights` file.
+    """Writes the model with the weights of a `.weights` file.
 
     Args:
         described: the result of `describe`.
@@ -100,7 +100,7 @@ def write(
         writing.check_content(weights, header, plan, threads=threads)
         progress("loading", weights.size_bytes, weights.size_bytes)
         progress("writing", 0, 1)
-        metadata = {"cfg": network.to_cfg(), "names": "\n".join(options.names)}
+        metadata = {"cfg": network.to_cfg(), "names": "\n".join(options.class_names)}
         metadata = {key: value for key, value in metadata.items() if value}
         with _files(target, network, overwrite, inputs) as (model_file, data, data_name):
             pieces = file.write(
@@ -116,7 +116,7 @@ def write(
             written = model_file.tell() + (data.tell() if data else 0)
     except WeightsMismatch as error:
         raise with_diagnosis(error, weights, network) from None
-    layers = sorted({one.segment.layer for one in plan.assignments})
+    layers = sorted({assignment.segment.layer for assignment in plan.assignments})
     report = LoadReport(
         path=weights.name,
         header=header,
@@ -144,28 +144,30 @@ def _files(
         if not file.is_too_large(layout.floats(network)):
             yield model_file, None, ""
             return
-        beside = data_path(target)
-        with atomic.replacing_file(beside, overwrite=overwrite, inputs=inputs) as data:
-            yield model_file, data, beside.name
+        weights_path = data_path(target)
+        with atomic.replacing_file(weights_path, overwrite=overwrite, inputs=inputs) as data:
+            yield model_file, data, weights_path.name
 
 
 def data_path(target: StrPath) -> Path:
     """Returns the path for weights too large for the model file.
 
     Raises:
-        YolotfError: a file is there that is not the weights of an older model of that name.
+        YolotfError: a file exists there that does not belong to an older model of that name.
     """
     path = Path(f"{os.path.realpath(target)}.data")
     if path.exists() and not _belongs(path, Path(target)):
         raise YolotfError(
-            f"{path}: is in the way of the weights, which do not fit into one file, and is not "
-            f"those of an older {Path(target).name}; move it, or name another output",
+            f"{path}: the file exists and does not belong to an older {Path(target).name}, but the "
+            "weights would replace it, as they do not fit into the model file; move it, or choose "
+            "another output",
             path=str(path),
         )
     return path
 
 
-def _belongs(data: Path, older: Path) -> bool:
+def _belongs(data: Path, model_path: Path) -> bool:
+    """Returns whether an existing model file names `data` as the file of its weights."""
     with contextlib.suppress(OSError):
-        return data.name.encode() in older.read_bytes()
+        return data.name.encode() in model_path.read_bytes()
     return False

@@ -1,4 +1,4 @@
-"""The input of every writer: the loaded Keras model and the options."""
+"""What every writer is given: the Keras model with its weights, and the options of `convert`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from yolotf.darknet import cfg
-from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet import cfg, graph_checks
 from yolotf.errors import UnsupportedSectionError
 from yolotf.files.sources import StrPath
 from yolotf.images.limits import MAX_PIXELS
@@ -28,7 +27,7 @@ class Options:
 
     any_size: bool = False
     reverse_outputs: bool = False
-    batch: int | None = None
+    batch_size: int | None = None
     decode: bool = False
     float16: bool = False
     int8: Sequence[StrPath] = ()
@@ -37,13 +36,13 @@ class Options:
     old_keras: bool = False
     max_pixels: int | None = MAX_PIXELS
     layout: Layout = "NCHW"
-    names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     suppression: Suppression | None = None
 
 
 @dataclass(frozen=True)
-class Source:
-    """A Keras model with its weights loaded."""
+class ConversionInput:
+    """A Keras model with its weights loaded, and how to convert it."""
 
     model: Any
     network: cfg.Network
@@ -51,7 +50,7 @@ class Source:
     options: Options = Options()
     progress: Progress = ignore
     arrays: Mapping[str, Any] | None = None
-    """Arrays of the file, for formats that store them in the file's own layout."""
+    """The arrays of the file by name, for a format that stores them in the layout of the file."""
 
 
 def build(network: cfg.Network, options: Options) -> Any:
@@ -61,10 +60,10 @@ def build(network: cfg.Network, options: Options) -> Any:
 
     model = build_model(network)
     if options.any_size:
-        picture = keras().layers.Input(
+        images = keras().layers.Input(
             (None, None, network.input_shape.channels), name=model.input.name.split(":")[0]
         )
-        model = keras().models.clone_model(model, input_tensors=picture)
+        model = keras().models.clone_model(model, input_tensors=images)
     if options.reverse_outputs:
         model = keras().Model(model.input, list(model.outputs)[::-1], name=model.name)
     return model
@@ -72,24 +71,26 @@ def build(network: cfg.Network, options: Options) -> Any:
 
 def check_keras_any_size(network: cfg.Network) -> None:
     """Raises UnsupportedSectionError if a Keras layer depends on the image size."""
-    for index in sorted(graph_rules.used_layers(network)):
+    for index in sorted(graph_checks.used_layers(network)):
         layer = network.layers[index]
         if layer.fixes_keras_size(network):
-            raise graph_rules.refuse(
+            raise graph_checks.refuse(
                 network, layer, f"[{layer.type}] works for one image size only; leave any_size out"
             )
 
 
 def check_stride_divides(network: cfg.Network) -> None:
     """Raises UnsupportedSectionError if the padding would vary with the image size."""
-    ends = [network.layers[index].output_shape for index in graph_rules.output_layers(network)]
+    output_shapes = [
+        network.layers[index].output_shape for index in graph_checks.output_layers(network)
+    ]
     height, width, _ = network.input_shape
-    for end in ends:
+    for shape in output_shapes:
         # Where the stride does not divide the size, the padding depends on the size.
-        if isinstance(end, cfg.Shape) and (height % end.height or width % end.width):
+        if isinstance(shape, cfg.Shape) and (height % shape.height or width % shape.width):
             raise UnsupportedSectionError(
-                f"{network.source}: the stride of the network does not divide its {width}x{height} "
-                "pixels, so its padding fits no other size; set another size, or leave any_size "
-                "out",
+                f"{network.source}: the network's size, {width}x{height}, is not a multiple of its "
+                "stride, so its padding would be wrong for other sizes; pass another size, or "
+                "leave any_size out",
                 source=network.source,
             )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.roles import Role
 from yolotf.errors import SizeMismatchError, optional_package
-from yolotf.formats.request import Source
+from yolotf.formats.request import ConversionInput
 from yolotf.models import traversal
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
@@ -20,7 +20,7 @@ from yolotf.weights.layout import FLOAT_BYTES, Segment, segments
 EXTRA = "safetensors"
 """The extra in `pip install yolotf[...]` that installs the library."""
 
-_OF_BATCH_NORM = {
+_TORCH_BATCH_NORM = {
     Role.BETA: "bias",
     Role.GAMMA: "weight",
     Role.MOVING_MEAN: "running_mean",
@@ -41,30 +41,30 @@ def library() -> Any:
     return safetensors.numpy
 
 
-def write(source: Source, path: Path) -> None:
-    """Writes the variables, or the arrays of `torch_arrays` if the source has them.
+def write(conversion: ConversionInput, path: Path) -> None:
+    """Writes the variables, or the arrays of `torch_arrays` if the conversion has them.
 
     Names are `conv_17/kernel` (HWIO), `conv_17_bn/moving_mean`, ...; of a backbone file only the
     layers it contains.
     """
-    arrays = source.arrays if source.arrays is not None else _variables(source)
-    header = source.loaded.header
+    arrays = conversion.arrays if conversion.arrays is not None else _variables(conversion)
+    header = conversion.loaded.header
     metadata = {
-        "format": "tf" if source.arrays is None else "pt",
-        "cfg": source.network.to_cfg(),
+        "format": "tf" if conversion.arrays is None else "pt",
+        "cfg": conversion.network.to_cfg(),
         "darknet_version": f"{header.major}.{header.minor}.{header.revision}",
         "seen": str(header.seen),
     }
-    if source.options.names:
-        metadata["names"] = "\n".join(source.options.names)
+    if conversion.options.class_names:
+        metadata["names"] = "\n".join(conversion.options.class_names)
     # safetensors' save_file creates files that only their owner can read.
     path.write_bytes(library().save(arrays, metadata))
 
 
-def _variables(source: Source) -> dict[str, Any]:
+def _variables(conversion: ConversionInput) -> dict[str, Any]:
     arrays = {}
-    missing = set(source.loaded.untouched)
-    for layer in traversal.layers(source.model):
+    missing = set(conversion.loaded.untouched)
+    for layer in traversal.layers(conversion.model):
         if layer.name.removesuffix("_bn") in missing:
             continue
         for variable in traversal.own_weights(layer):
@@ -102,24 +102,26 @@ def torch_arrays(network: Network, file: WeightsFile, header: Header) -> dict[st
             break
         if len(values) < segment.count:
             raise SizeMismatchError(
-                f"{file.name}: has become shorter while it was read; convert it again",
+                f"{file.name}: the file became shorter while it was being read; convert it again",
                 path=file.name,
                 expected=header.size_bytes + segment.end,
                 found=header.size_bytes + FLOAT_BYTES * len(floats),
             )
-        arrays[_torch_name(network, segment)] = _in_order(values.reshape(segment.shape), segment)
+        arrays[_torch_name(network, segment)] = _outputs_first(
+            values.reshape(segment.shape), segment
+        )
     return arrays
 
 
 def _torch_name(network: Network, segment: Segment) -> str:
     layer = network.layers[segment.layer]
     name = f"{layer.name}_{segment.part}" if segment.part else layer.name
-    if segment.role in _OF_BATCH_NORM:
+    if segment.role in _TORCH_BATCH_NORM:
         norm = f"{name}_bn" if segment.part else f"bn_{segment.layer}"
-        return f"{norm}.{_OF_BATCH_NORM[segment.role]}"
+        return f"{norm}.{_TORCH_BATCH_NORM[segment.role]}"
     return f"{name}.{'bias' if segment.role is Role.BIAS else 'weight'}"
 
 
-def _in_order(values: npt.NDArray[Any], segment: Segment) -> npt.NDArray[Any]:
+def _outputs_first(values: npt.NDArray[Any], segment: Segment) -> npt.NDArray[Any]:
     """Returns the array with its output channels first."""
     return np.ascontiguousarray(np.moveaxis(values, -1, 0) if segment.transposed else values)

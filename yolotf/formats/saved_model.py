@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from yolotf.formats.concrete_function import traced
-from yolotf.formats.request import Source
+from yolotf.formats.request import ConversionInput
 
 
-def write(source: Source, path: Path) -> None:
+def write(conversion: ConversionInput, path: Path) -> None:
     """Writes a SavedModel with one signature, `serving_default`."""
     import tensorflow as tf  # imported lazily: needed only while converting
 
-    module, function = traced(source, batch=source.options.batch)
+    module, function = traced(conversion, batch_size=conversion.options.batch_size)
     tf.saved_model.save(module, os.fspath(path), signatures=function)

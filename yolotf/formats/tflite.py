@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 
 from yolotf import errors
-from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet import graph_checks
 from yolotf.formats import calibration, lite_file, lite_process
 from yolotf.formats.concrete_function import traced
-from yolotf.formats.request import Source
+from yolotf.formats.request import ConversionInput
 from yolotf.models.keras_module import keras
 
-LEAST_CORRELATION = 0.9
+MIN_CORRELATION = 0.9
 """Minimum correlation of each output of a quantized file with the float model's."""
 
-_COMPARED = 16
+_TRIAL_IMAGES = 16
 """Number of images to test a quantized file with."""
 
 
-def write(source: Source, path: Path) -> None:
+def write(conversion: ConversionInput, path: Path) -> None:
     """Writes one signature, `serving_default`, and attaches the cfg and class names to the model.
 
     `int8` quantizes weights and activations with ranges calibrated on the images; input and
@@ -38,118 +38,120 @@ def write(source: Source, path: Path) -> None:
     """
     import tensorflow as tf  # imported lazily: needed only while converting
 
-    _check(source)
-    options = source.options
-    _make_convertible(source.model)
+    _check_sections(conversion)
+    options = conversion.options
+    _use_convertible_operations(conversion.model)
     # Microcontrollers do not resize tensors.
-    fixed = options.int8_only or options.suppression is not None
-    module, function = traced(source, batch=options.batch or (1 if fixed else None))
+    needs_fixed_batch = options.int8_only or options.suppression is not None
+    module, function = traced(
+        conversion, batch_size=options.batch_size or (1 if needs_fixed_batch else None)
+    )
     with tempfile.TemporaryDirectory(prefix="yolotf-") as name:
         folder = Path(name)
         tf.saved_model.save(
             module, os.fspath(folder / lite_process.SAVED_MODEL), signatures=function
         )
-        expected: lite_process.Answers = {}
-        job = _job(source, folder, function, expected)
+        expected: lite_process.Outputs = {}
+        job = _job(conversion, folder, function, expected)
         try:
-            answers = lite_process.run(folder, job, _progress(source))
+            outputs = lite_process.run(folder, job, _progress(conversion))
         except lite_process.ConverterError as error:
-            raise _refusal(source, str(error)) from None
+            raise _converter_error(conversion, str(error)) from None
         if job.trial:
-            _check_answers(source, answers, expected)
+            _check_outputs(conversion, outputs, expected)
         content = (folder / lite_process.MODEL).read_bytes()
-    described = {lite_file.CFG: "the network as a Darknet cfg"}
-    files = {lite_file.CFG: source.network.to_cfg()}
-    if options.names:
-        described[lite_file.CLASS_NAMES] = "names of the classes, one a line"
-        files[lite_file.CLASS_NAMES] = "".join(f"{name}\n" for name in options.names)
-    path.write_bytes(lite_file.with_metadata(content, source.model.name, described))
+    descriptions = {lite_file.CFG: "the network as a Darknet cfg"}
+    files = {lite_file.CFG: conversion.network.to_cfg()}
+    if options.class_names:
+        descriptions[lite_file.CLASS_NAMES] = "names of the classes, one a line"
+        files[lite_file.CLASS_NAMES] = "".join(f"{name}\n" for name in options.class_names)
+    path.write_bytes(lite_file.with_metadata(content, conversion.model.name, descriptions))
     lite_file.add_files(path, files)
 
 
 def _job(
-    source: Source, folder: Path, function: Any, expected: lite_process.Answers
+    conversion: ConversionInput, folder: Path, function: Any, expected: lite_process.Outputs
 ) -> lite_process.Job:
     """Returns the converter's job, with its images written into `folder`.
 
     Args:
-        source: the model.
+        conversion: the model and how to convert it.
         folder: the job's folder.
         function: the float model.
         expected: filled with the float model's outputs for the trial images.
     """
     import tensorflow as tf  # imported lazily: needed only while converting
 
-    options = source.options
-    batch = options.batch or 1
-    quantizing = trial = 0
-    for images in calibration.batches(source, options.int8, batch):
-        lite_process.put_images(folder, "calibration", quantizing, images)
-        quantizing += 1
+    options = conversion.options
+    batch_size = options.batch_size or 1
+    calibration_batches = trial_batches = 0
+    for images in calibration.batches(conversion, options.int8, batch_size):
+        lite_process.put_images(folder, "calibration", calibration_batches, images)
+        calibration_batches += 1
     if (options.float16 or options.int8) and not options.allow_inaccurate:
-        for images in _images(source):
-            lite_process.put_images(folder, "trial", trial, images)
-            trial += 1
+        for images in _trial_images(conversion):
+            lite_process.put_images(folder, "trial", trial_batches, images)
+            trial_batches += 1
             for name, values in function(tf.constant(images)).items():
                 expected.setdefault(name, []).append(values.numpy())
     return lite_process.Job(
         float16=options.float16,
         int8=bool(options.int8),
         int8_only=options.int8_only,
-        calibration=quantizing,
-        trial=trial,
-        outputs=_outputs(source),
+        calibration=calibration_batches,
+        trial=trial_batches,
+        outputs=_outputs(conversion),
     )
 
 
-def _outputs(source: Source) -> list[tuple[str, str]]:
+def _outputs(conversion: ConversionInput) -> list[tuple[str, str]]:
     """Returns (output name, new name of its tensor) for every output."""
-    if source.options.suppression is not None:
+    if conversion.options.suppression is not None:
         return [(name, name) for name in ("locations", "classes", "scores", "count")]
-    if source.options.decode:
+    if conversion.options.decode:
         return [("boxes", "boxes"), ("scores", "scores")]
-    names = graph_rules.output_names(source.network)
-    if source.options.reverse_outputs:
+    names = graph_checks.output_names(conversion.network)
+    if conversion.options.reverse_outputs:
         names.reverse()
     return [(f"output_{number}", name) for number, name in enumerate(names)]
 
 
-def _progress(source: Source) -> Callable[[int], None]:
+def _progress(conversion: ConversionInput) -> Callable[[int], None]:
     """Returns a callback for the number of calibrated batches."""
-    options = source.options
-    batch = options.batch or 1
-    count = -(-len(options.int8) // batch) * batch
+    options = conversion.options
+    batch_size = options.batch_size or 1
+    count = -(-len(options.int8) // batch_size) * batch_size
 
     def calibrated(batches: int) -> None:
-        source.progress("calibrating", batches * batch, count)
-        if batches * batch == count:
-            source.progress("writing", 0, 1)
+        conversion.progress("calibrating", batches * batch_size, count)
+        if batches * batch_size == count:
+            conversion.progress("writing", 0, 1)
 
     if count:
-        source.progress("calibrating", 0, count)
+        conversion.progress("calibrating", 0, count)
     return calibrated
 
 
-def _refusal(source: Source, said: str) -> errors.YolotfError:
+def _converter_error(conversion: ConversionInput, text: str) -> errors.YolotfError:
     """Returns the error for the converter's message or for how its process ended."""
-    missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", said)))
+    missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", text)))
     if missing:
         return errors.UnsupportedSectionError(
-            f"{source.network.source}: TensorFlow Lite lacks {', '.join(missing)}, which the "
+            f"{conversion.network.source}: TensorFlow Lite lacks {', '.join(missing)}, which the "
             "network needs; write a SavedModel or .keras",
-            source=source.network.source,
+            source=conversion.network.source,
             operations=missing,
         )
-    first = said.strip().partition("\n")[0].rstrip(" .")
+    first_line = text.strip().partition("\n")[0].rstrip(" .")
     return errors.TensorFlowError(
-        f"{source.network.source}: TensorFlow Lite's converter failed: {first}; write float32 or "
-        "a SavedModel",
-        source=source.network.source,
-        said=said,
+        f"{conversion.network.source}: TensorFlow Lite's converter failed: "
+        f"{first_line}; write float32 or a SavedModel",
+        source=conversion.network.source,
+        said=text,
     )
 
 
-def _make_convertible(model: Any) -> None:
+def _use_convertible_operations(model: Any) -> None:
     """Makes layers use operations that TensorFlow Lite handles well; results are unchanged.
 
     TensorFlow Lite lowers mish's softplus to log(exp(x) + 1), where exp gets a single int8 scale
@@ -167,66 +169,70 @@ def _make_convertible(model: Any) -> None:
             layer.call = keras_layers.repeated(*layer.size)
 
 
-def _check_answers(
-    source: Source, ours: lite_process.Answers, theirs: lite_process.Answers
+def _check_outputs(
+    conversion: ConversionInput, outputs: lite_process.Outputs, expected: lite_process.Outputs
 ) -> None:
     """Raises YolotfError if the file's outputs differ too much from the float model's."""
-    correlations = {name: _correlation(ours[name], theirs[name]) for name in sorted(theirs)}
-    if min(correlations.values()) < LEAST_CORRELATION:
+    correlations = {name: _correlation(outputs[name], expected[name]) for name in sorted(expected)}
+    if min(correlations.values()) < MIN_CORRELATION:
         listed = ", ".join(f"{name} {value:.3f}" for name, value in correlations.items())
-        how = "int8" if source.options.int8 else "float16"
+        precision = "int8" if conversion.options.int8 else "float16"
         raise errors.YolotfError(
-            f"{source.network.source}: in {how} the outputs are not those of the float model: "
-            f"correlation {listed}, at least {LEAST_CORRELATION} is wanted; give other images, "
-            "write float16 or float32, or allow_inaccurate (--allow-inaccurate)",
-            source=source.network.source,
+            f"{conversion.network.source}: the {precision} outputs differ too much from the float "
+            f"model's: correlation {listed}, but at least {MIN_CORRELATION} is required; calibrate "
+            "with other images, write float16 or float32, or pass allow_inaccurate "
+            "(--allow-inaccurate)",
+            source=conversion.network.source,
             correlations=correlations,
         )
 
 
-def _images(source: Source) -> Iterator[Any]:
+def _trial_images(conversion: ConversionInput) -> Iterator[Any]:
     """Yields batches to test a quantized file with: the `int8` images, or random ones."""
-    options = source.options
-    batch = options.batch or 1
+    options = conversion.options
+    batch_size = options.batch_size or 1
     if options.int8:
-        paths = list(options.int8)[: max(_COMPARED, batch)]
-        yield from calibration.batches(source, paths, batch)
+        paths = list(options.int8)[: max(_TRIAL_IMAGES, batch_size)]
+        yield from calibration.batches(conversion, paths, batch_size)
         return
     random = np.random.default_rng(1)
     for _ in range(2):
-        yield random.random((batch, *source.network.input_shape), np.float32)
+        yield random.random((batch_size, *conversion.network.input_shape), np.float32)
 
 
-def _correlation(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
-    """Returns the correlation of all numbers: 1 if both are the same constant, 0 if undefined."""
-    one, other = (
-        np.concatenate([np.ravel(part) for part in each]).astype(np.float64)
-        for each in (ours, theirs)
+def _correlation(outputs: Sequence[Any], expected: Sequence[Any]) -> float:
+    """Returns the correlation of all values; if undefined, 1 for equal values, else 0.
+
+    It is undefined for values that are not finite, or all the same.
+    """
+    x, y = (
+        np.concatenate([np.ravel(batch) for batch in batches]).astype(np.float64)
+        for batches in (outputs, expected)
     )
-    if not np.isfinite(one).all() or not np.isfinite(other).all():
-        return 1.0 if np.array_equal(one, other, equal_nan=True) else 0.0
-    one, other = one - one.mean(), other - other.mean()
-    size = float(np.sqrt((one @ one) * (other @ other)))
-    if not size:
-        return 1.0 if not other.any() else 0.0
-    return float(one @ other) / size
+    if not np.isfinite(x).all() or not np.isfinite(y).all():
+        return 1.0 if np.array_equal(x, y, equal_nan=True) else 0.0
+    x, y = x - x.mean(), y - y.mean()
+    norm = float(np.sqrt((x @ x) * (y @ y)))
+    if not norm:
+        return 1.0 if not y.any() else 0.0
+    return float(x @ y) / norm
 
 
-def _check(source: Source) -> None:
+def _check_sections(conversion: ConversionInput) -> None:
     """Raises UnsupportedSectionError for sections without a TensorFlow Lite operation."""
     # imported lazily, with Keras
     from yolotf.models import keras_layers
     from yolotf.models.build import layer_name
 
-    for layer in source.model.layers:
+    for layer in conversion.model.layers:
         if isinstance(layer, keras_layers.LocallyConnected2D):
-            what = "[local]"
+            operation = "[local]"
         elif isinstance(layer, keras_layers.PaddedPooling2D) and layer.mode == "max":
-            what = f"[maxpool] with a padding of {layer.padding}"
+            operation = f"[maxpool] with a padding of {layer.padding}"
         else:
             continue
-        network = source.network
-        section = next(one for one in network.layers if layer_name(one) == layer.name)
-        raise graph_rules.refuse(
-            network, section, f"TensorFlow Lite has no {what}; write a SavedModel or .keras"
+        network = conversion.network
+        section = next(section for section in network.layers if layer_name(section) == layer.name)
+        raise graph_checks.refuse(
+            network, section, f"TensorFlow Lite has no {operation}; write a SavedModel or .keras"
         )
