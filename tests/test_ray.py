@@ -324,7 +324,7 @@ def test_a_slow_body_is_given_up_and_many_stop_nobody(served, folder):
     assert set(statuses) == {408, 503}
     assert statuses.count(408) == 2 * LIMITS["max_uploads"]  # of two replicas
     slow = answers[statuses.index(408)]
-    assert b"did not come within 2 seconds" in slow
+    assert b"did not arrive within 2 seconds" in slow
     status, _, body = ask(f"{served}/detect", data, content_type="image/png")
     assert status == 200
     same(json.loads(body)["detections"], expected(folder, "a", 0))

@@ -19,19 +19,19 @@ from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.files import atomic, fetching, sources
 from yolotf.images.detections import Detections
 from yolotf.images.limits import MAX_PIXELS
-from yolotf.ray import pictures
-from yolotf.ray.pictures import Array, Failure
+from yolotf.ray import images
+from yolotf.ray.images import Array, Failure
 from yolotf.ray.settings import Settings, detector_of
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import plural
 
 _log = getLogger(__name__)
 
-_NEEDED = ("path", "error")
+_REQUIRED_COLUMNS = ("path", "error")
 """Columns read back from the output of earlier runs."""
-_AT_ONCE = 8
+_CONCURRENT_READS = 8
 """Images an actor reads concurrently; remote storage is mostly latency."""
-_LARGEST_PICTURE = 1 << 30
+_MAX_IMAGE_BYTES = 1 << 30
 """Maximum bytes of an image at a URL."""
 
 # Explicit, since it cannot be inferred from a batch without detections.
@@ -112,7 +112,7 @@ def detect_dataset(
     """
     folder = Path(output).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    _mend(folder)
+    _set_aside_incomplete(folder)
     known = frozenset(_column(folder, "path"))
     done = known
     if retry_errors:
@@ -120,19 +120,22 @@ def detect_dataset(
         done = frozenset(_column(folder, "path"))
     if isinstance(paths, ray.data.Dataset):
         if "path" not in (paths.columns() or []):
-            raise ValueError(f"the dataset has columns {paths.columns()}, and none called path")
+            raise ValueError(
+                f"the dataset has the columns {paths.columns()}, but no column path; add a column "
+                "path that names each image"
+            )
         dataset = paths.filter(lambda row: row["path"] not in done) if done else paths
     else:
         # Workers run in another folder or on other machines.
-        new = [path for path in dict.fromkeys(map(_everywhere, paths)) if path not in done]
+        new = [path for path in dict.fromkeys(map(_on_every_node, paths)) if path not in done]
         if not new:
             return 0
         dataset = ray.data.from_items([{"path": path} for path in new])
     settings = Settings(
-        network=_everywhere(network) if Path(network).is_file() else network,
-        weights=_everywhere(weights),
+        network=_on_every_node(network) if Path(network).is_file() else network,
+        weights=_on_every_node(weights),
         classes=classes,
-        class_names=None if class_names is None else _everywhere(class_names),
+        class_names=None if class_names is None else _on_every_node(class_names),
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
         max_boxes=max_boxes,
@@ -157,37 +160,39 @@ def detect_dataset(
     return len(frozenset(_column(folder, "path")) - known)
 
 
-def _everywhere(path: str | os.PathLike[str]) -> str:
+def _on_every_node(path: str | os.PathLike[str]) -> str:
     """Returns a path that is valid on every node: URLs unchanged, paths absolute."""
     return sources.url_of(path) or os.path.abspath(os.fspath(path))  # noqa: PTH100 - keeps links
 
 
-# Output of earlier runs.
+# The output of earlier runs.
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.parquet") if path.is_file())
 
 
-def _mend(folder: Path) -> None:
+def _set_aside_incomplete(folder: Path) -> None:
     """Renames incomplete files, which a killed run left behind.
 
     Raises:
-        OSError: a Parquet file is complete, but not ours.
+        OSError: a complete Parquet file lacks the columns that `detect_dataset` writes.
     """
     for path in _files(folder):
         try:
             names = pyarrow.parquet.read_schema(path).names
-            pyarrow.parquet.read_table(path, columns=[name for name in names if name in _NEEDED])
+            pyarrow.parquet.read_table(
+                path, columns=[name for name in names if name in _REQUIRED_COLUMNS]
+            )
         except (pyarrow.ArrowInvalid, OSError):
             broken = path.with_name(f"_{path.name}.broken")  # readers skip names that start with _
             path.rename(broken)
-            _log.warning("%s: half a file, called %s from now on", path, broken.name)
+            _log.warning("%s: the file is incomplete; renamed to %s", path, broken.name)
             continue
-        if missing := [name for name in _NEEDED if name not in names]:
+        if missing := [name for name in _REQUIRED_COLUMNS if name not in names]:
             raise OSError(
-                f"{path}: a Parquet file without a column {missing[0]}, written by something else; "
-                "give another output folder"
+                f"{path}: the Parquet file has no column {missing[0]}, so detect_dataset did not "
+                "write it; choose another output folder"
             )
 
 
@@ -205,7 +210,9 @@ def _remove_errors(folder: Path) -> None:
             continue
         table = pyarrow.parquet.read_table(path)
         kept = table.filter(pyarrow.array([not error for error in errors]))
-        _log.info("%s: %s with an error again", path, plural(len(errors) - len(kept), "image"))
+        _log.info(
+            "%s: processing %s with an error again", path, plural(len(errors) - len(kept), "image")
+        )
         if len(kept):
             with atomic.replacing_path(path) as written:
                 pyarrow.parquet.write_table(kept, written)
@@ -223,21 +230,21 @@ class _DatasetDetector:
         self._folder = folder  # base of the dataset's relative paths
         self._settings = Settings.model_validate(settings)
         self._detector = detector_of(self._settings)
-        self._pool = ThreadPoolExecutor(_AT_ONCE, "yolotf-read")
+        self._pool = ThreadPoolExecutor(_CONCURRENT_READS, "yolotf-read")
 
     def __call__(self, batch: dict[str, Any]) -> pyarrow.Table:
         paths = [str(path) for path in batch["path"]]
         read = list(self._pool.map(self._read, batch.get("bytes", paths)))
-        found = iter(self._detect([one for one in read if not isinstance(one, Failure)]))
-        rows = [one if isinstance(one, Failure) else next(found) for one in read]
-        nothing = Detections.of([], [], [])
-        good = [nothing if isinstance(row, Failure) else row for row in rows]
+        detected = iter(self._detect([image for image in read if not isinstance(image, Failure)]))
+        rows = [image if isinstance(image, Failure) else next(detected) for image in read]
+        empty = Detections.of([], [], [])
+        detections = [empty if isinstance(row, Failure) else row for row in rows]
         columns = [
             paths,
-            [row.xyxy.tolist() for row in good],
-            [row.scores.tolist() for row in good],
-            [row.classes.tolist() for row in good],
-            [list(row.labels) for row in good],
+            [row.xyxy.tolist() for row in detections],
+            [row.scores.tolist() for row in detections],
+            [row.classes.tolist() for row in detections],
+            [list(row.labels) for row in detections],
             [row.reason if isinstance(row, Failure) else "" for row in rows],
         ]
         return pyarrow.table(
@@ -249,7 +256,7 @@ class _DatasetDetector:
         )
 
     def _detect(self, arrays: Sequence[Array]) -> list[Detections | Failure]:
-        return pictures.detect(self._detector, arrays) if arrays else []
+        return images.detect(self._detector, arrays) if arrays else []
 
     def _read(self, content: Any) -> Array | Failure:
         """Returns the pixels of encoded content, a path or a URL."""
@@ -258,11 +265,11 @@ class _DatasetDetector:
             path = str(content)
             if (url := sources.url_of(path)) is None:
                 path = os.path.join(self._folder, path)  # noqa: PTH118
-                return pictures.read(path, channels, self._settings.max_pixels)
+                return images.read(path, channels, self._settings.max_pixels)
             try:
                 content = fetching.read(
-                    url, max_bytes=_LARGEST_PICTURE, timeout=self._settings.weights_timeout_s
+                    url, max_bytes=_MAX_IMAGE_BYTES, timeout=self._settings.weights_timeout_s
                 )
             except (OSError, ValueError) as error:
-                return Failure(str(error), pictures.BAD_REQUEST)
-        return pictures.read(content, channels, self._settings.max_pixels)
+                return Failure(str(error), images.BAD_REQUEST)
+        return images.read(content, channels, self._settings.max_pixels)

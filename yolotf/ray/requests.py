@@ -38,7 +38,7 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ImageRequest:
     """The content of a request.
 
     Attributes:
@@ -57,7 +57,7 @@ class Reader:
         self._settings = settings
         self._reading = 0
 
-    async def read(self, request: fastapi.Request) -> Asked:
+    async def read(self, request: fastapi.Request) -> ImageRequest:
         """Returns the encoded images of a request.
 
         Raises:
@@ -66,23 +66,22 @@ class Reader:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         body = await self._body(request)
         if kind == "multipart/form-data":
-            return Asked(await self._of_form(request, body), single=False)
+            return ImageRequest(await self._of_form(request, body), single=False)
         if kind == "application/json":
             return await asyncio.to_thread(_of_json, body, self._settings.max_images)
         if not body:
             raise Refusal("the body is empty; send an image, a form with files, or JSON")
-        return Asked([body], single=True)
+        return ImageRequest([body], single=True)
 
     async def _body(self, request: fastapi.Request) -> bytes:
         limit = self._settings.max_image_bytes
-        said = request.headers.get("content-length", "")
-        if said.isdecimal() and (len(said) > 18 or int(said) > limit):
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
             raise _too_large(limit)
         # Slow uploads occupy request slots; this limit keeps some free for detection.
         if self._reading >= self._settings.uploads:
             raise Refusal(
-                f"{plural(self._reading, 'body', 'bodies')} of requests are being read already; "
-                "try it again",
+                f"{plural(self._reading, 'upload')} in progress, the limit; try again later",
                 _BUSY,
             )
         self._reading += 1
@@ -90,31 +89,34 @@ class Reader:
             seconds = self._settings.body_timeout_s
             return await asyncio.wait_for(_counted(request, limit), seconds)
         except asyncio.TimeoutError:
-            raise Refusal(f"the body did not come within {seconds:g} seconds", _TIMEOUT) from None
+            raise Refusal(f"the body did not arrive within {seconds:g} seconds", _TIMEOUT) from None
         finally:
             self._reading -= 1
 
     async def _of_form(self, request: fastapi.Request, body: bytes) -> list[bytes]:
-        most = self._settings.max_images
-        # One more than allowed: the parser's own error would lack our status code.
+        max_images = self._settings.max_images
+        # Allows one file too many, since the parser's own error would lack our status code.
         parser = _Form(
-            request.headers, _pieces(body), max_files=most + 1, max_fields=most + _OTHER_VALUES
+            request.headers,
+            _pieces(body),
+            max_files=max_images + 1,
+            max_fields=max_images + _OTHER_VALUES,
         )
         form = None
         with contextlib.suppress(MultiPartException, KeyError, AssertionError):
             form = await parser.parse()
         files = [part for _, part in parser.items if isinstance(part, UploadFile)]
-        if len(files) > most:
-            raise _too_many(most)
+        if len(files) > max_images:
+            raise _too_many(max_images)
         if form is None:
-            raise Refusal("the form is not multipart/form-data as RFC 7578 has it")
+            raise Refusal("the body is not valid multipart/form-data (RFC 7578)")
         if not files:
-            raise Refusal("the form holds no file")
+            raise Refusal("the form contains no file")
         return [await file.read() for file in files]
 
 
 class _Form(MultiPartParser):
-    """Keeps files in memory, as the body is: no folder may be writable."""
+    """Keeps files in memory, where the body is anyway: perhaps no folder is writable."""
 
     spool_max_size = max_file_size = sys.maxsize  # names in current and older Starlette
 
@@ -134,27 +136,27 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
-def _of_json(body: bytes, most: int) -> Asked:
+def _of_json(body: bytes, max_images: int) -> ImageRequest:
     # Base64 contains none of these characters. A body with more of them does not consist of images,
     # and parsing it could take many times its size in memory, or exceed the recursion limit.
-    if sum(map(body.count, (b",", b"[", b"{"))) > most + _OTHER_VALUES:
-        raise _too_many(most)
+    if sum(map(body.count, (b",", b"[", b"{"))) > max_images + _OTHER_VALUES:
+        raise _too_many(max_images)
     try:
         content = json.loads(body)
     except RecursionError:
-        raise Refusal("not JSON: too deep") from None
+        raise Refusal("the body is not JSON: nested too deeply") from None
     except ValueError as error:  # including encoding errors
-        raise Refusal(f"not JSON: {error}") from None
+        raise Refusal(f"the body is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise Refusal(_WRONG_JSON)
     single = "image" in content
     images = [content["image"]] if single else content.get("images")
     if not isinstance(images, list) or not images:
         raise Refusal(_WRONG_JSON)
-    if len(images) > most:
-        raise _too_many(most)
+    if len(images) > max_images:
+        raise _too_many(max_images)
     try:
-        return Asked([base64.b64decode(image, validate=True) for image in images], single)
+        return ImageRequest([base64.b64decode(image, validate=True) for image in images], single)
     except (binascii.Error, TypeError, ValueError) as error:
         raise Refusal(f"{_WRONG_JSON}: {error}") from None
 
@@ -163,5 +165,5 @@ def _too_large(limit: int) -> Refusal:
     return Refusal(f"the body is larger than {limit} bytes", _TOO_LARGE)
 
 
-def _too_many(most: int) -> Refusal:
-    return Refusal(f"more than {plural(most, 'image')} in a request", _TOO_LARGE)
+def _too_many(max_images: int) -> Refusal:
+    return Refusal(f"the request has more than {plural(max_images, 'image')}", _TOO_LARGE)

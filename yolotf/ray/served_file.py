@@ -77,7 +77,7 @@ def _weights_of(user_config: Any) -> str | None:
     unknown = [key for key in user_config if key != "weights"]
     if unknown:
         names = ", ".join(_short(str(key)) for key in unknown[:3])
-        raise _BadConfigError(f"user_config takes weights alone, not {names}")
+        raise _BadConfigError(f"user_config takes only weights, not {names}")
     weights = user_config.get("weights")
     if weights is None:
         return None
@@ -85,7 +85,7 @@ def _weights_of(user_config: Any) -> str | None:
         raise _BadConfigError(f"weights must be a path or URL, not {type(weights).__name__}")
     if not weights or len(weights) > _LONGEST_PATH:
         raise _BadConfigError(
-            f"weights has {len(weights)} characters, a path has 1 to {_LONGEST_PATH}"
+            f"weights has {len(weights)} characters, but a path has 1 to {_LONGEST_PATH}"
         )
     if weights != weights.strip():
         raise _BadConfigError(
@@ -93,7 +93,7 @@ def _weights_of(user_config: Any) -> str | None:
             "block of YAML"
         )
     if weights != printable(weights) or "\n" in weights:
-        raise _BadConfigError("weights has control characters in it; give the file another name")
+        raise _BadConfigError("weights contains control characters; rename the file")
     return weights
 
 
@@ -103,15 +103,15 @@ def _short(text: str) -> str:
 
 
 def _described(user_config: Any, error: Exception) -> dict[str, str]:
-    """Returns the error for `/status`: no URL's secret, no word of a file, nothing of the process.
+    """Returns the error for `/status`, without secrets of a URL, words of the file or process data.
 
-    The file may be any that a `user_config` names; `/status` is for all who reach the service.
+    A `user_config` may name any file, and anyone who reaches the service can read `/status`.
     """
-    known = isinstance(error, YolotfError | OSError | _BadConfigError)
-    why = str(error) if known else f"not loaded: {type(error).__name__}"
+    has_message = isinstance(error, YolotfError | OSError | _BadConfigError)
+    reason = str(error) if has_message else f"loading failed: {type(error).__name__}"
     weights = user_config.get("weights") if isinstance(user_config, Mapping) else user_config
     name = sources.shown_url(weights) if isinstance(weights, str) else type(weights).__name__
-    why = printable(sources.redacted(magic.without_quotes(why)))
+    reason = printable(sources.redacted(magic.without_quotes(reason)))
     if len(name) > _LONGEST_SHOWN:
-        why = why.replace(name, _short(name))
-    return {"weights": _short(name), "error": why}
+        reason = reason.replace(name, _short(name))
+    return {"weights": _short(name), "error": reason}

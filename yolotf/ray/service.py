@@ -15,17 +15,17 @@ from ray import serve
 from ray.util import metrics
 
 from yolotf.images.detections import Detections
-from yolotf.ray import pictures
-from yolotf.ray.answers import Result, answer, json_answer
-from yolotf.ray.pictures import Array, Failure
+from yolotf.ray import images
+from yolotf.ray.images import Array, Failure
 from yolotf.ray.requests import Reader, Refusal
+from yolotf.ray.responses import Result, json_response, response
 from yolotf.ray.served_file import Outcome, ServedFile
 from yolotf.ray.settings import Settings, detector_of
 
 _http = fastapi.FastAPI(title="yolotf", docs_url="/docs")
 
 _FAILURES_BEFORE_RESTART = 3
-"""Consecutive batches that may fail, other than for an image, before Ray restarts the replica."""
+"""Consecutive batches whose detection fails before Ray restarts the replica."""
 
 
 class _Metrics:
@@ -34,18 +34,22 @@ class _Metrics:
     def __init__(self) -> None:
         milliseconds = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
         self.latency = metrics.Histogram(
-            "yolotf_request_ms", "From a request's arrival to its answer.", milliseconds
+            "yolotf_request_ms",
+            "Milliseconds from a request's arrival to its response.",
+            milliseconds,
         )
         self.batch_size = metrics.Histogram(
-            "yolotf_batch_size", "Images that went through at once.", [1, 2, 4, 8, 16, 32, 64]
+            "yolotf_batch_size", "Images per batch.", [1, 2, 4, 8, 16, 32, 64]
         )
-        self.pictures = metrics.Counter("yolotf_pictures", "Images detected in.")
-        self.broken = metrics.Counter("yolotf_broken_pictures", "Files that were no image.")
-        self.reloads = metrics.Counter("yolotf_reloads", "Changes to other weights.")
+        self.images = metrics.Counter("yolotf_pictures", "Images processed.")
+        self.broken = metrics.Counter("yolotf_broken_pictures", "Uploads that are not images.")
+        self.reloads = metrics.Counter("yolotf_reloads", "Reloads of weights that succeeded.")
         self.reload_failures = metrics.Counter(
-            "yolotf_reload_failures", "Files that were refused; the old weights serve on."
+            "yolotf_reload_failures", "Reloads that failed; the old weights stay in use."
         )
-        self.seen = metrics.Gauge("yolotf_weights_seen", "`seen` of the weights that serve.")
+        self.seen = metrics.Gauge(
+            "yolotf_weights_seen", "Images seen in training, in the header of the weights in use."
+        )
 
 
 # Defined after everything it uses: the decorator serializes the class.
@@ -66,8 +70,8 @@ class DetectorReplica:
         self._reader = Reader(self._settings)
         self._detector = detector_of(self._settings)
         self._pool = ThreadPoolExecutor(max(2, self._settings.cpus), "yolotf")
-        # Bounds the decoded images in memory, those in the network included.
-        self._room = asyncio.Semaphore(2 * self._settings.batch_size)
+        # Limits the decoded images in memory, including those being computed.
+        self._image_slots = asyncio.Semaphore(2 * self._settings.batch_size)
         self._served = ServedFile(self._detector, self._settings.weights)
         self._failures = 0
         height, width, channels = self._detector.network.input_shape
@@ -95,15 +99,15 @@ class DetectorReplica:
         """Health check that Ray calls every few seconds.
 
         Raises:
-            RuntimeError: several batches in a row failed, and not for an image; Ray then restarts
-                the replica.
+            RuntimeError: detection failed for several batches in a row; Ray then restarts the
+                replica.
         """
         if self._failures >= _FAILURES_BEFORE_RESTART:
             raise RuntimeError(f"{self._failures} batches in a row failed")
 
     @_http.get("/health")
     async def health(self) -> dict[str, str]:
-        """Responds with 200 as long as this replica works; it starts only when warm."""
+        """Responds with 200 while this replica works; a replica takes requests only when warm."""
         return {"status": "ok"}
 
     @_http.get("/status")
@@ -132,49 +136,51 @@ class DetectorReplica:
         """
         started = time.perf_counter()
         try:
-            asked = await self._reader.read(request)
+            content = await self._reader.read(request)
         except Refusal as refusal:
-            return json_answer({"error": str(refusal)}, refusal.status)
+            return json_response({"error": str(refusal)}, refusal.status)
         # Keeps a request with many images from starving the others.
-        turns = asyncio.Semaphore(self._settings.batch_size)
-        results = await asyncio.gather(*(self._result(data, turns) for data in asked.images))
+        request_slots = asyncio.Semaphore(self._settings.batch_size)
+        results = await asyncio.gather(
+            *(self._result(data, request_slots) for data in content.images)
+        )
         self._metrics.latency.observe(1e3 * (time.perf_counter() - started))
         accept = request.headers.get("accept", "")
         return await asyncio.get_running_loop().run_in_executor(
-            self._pool, partial(answer, accept, results, single=asked.single)
+            self._pool, partial(response, accept, results, single=content.single)
         )
 
-    async def _result(self, data: bytes, turns: asyncio.Semaphore) -> Result:
+    async def _result(self, data: bytes, request_slots: asyncio.Semaphore) -> Result:
         """Decodes an image off the event loop and detects in it, batched with others."""
-        async with turns, self._room:
+        async with request_slots, self._image_slots:
             pixels = await asyncio.get_running_loop().run_in_executor(
                 self._pool,
-                pictures.read,
+                images.read,
                 data,
                 self._detector.network.input_shape.channels,
                 self._settings.max_pixels,
             )
-            found: Detections | Failure
+            outcome: Detections | Failure
             if isinstance(pixels, Failure):
                 self._metrics.broken.inc()
-                found = pixels
+                outcome = pixels
             else:
-                self._metrics.pictures.inc()
-                found = await self._detect_batch(pixels)
-        return Result(data, found, self._settings.max_pixels)
+                self._metrics.images.inc()
+                outcome = await self._detect_batch(pixels)
+        return Result(data, outcome, self._settings.max_pixels)
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)
     async def _detect_batch(self, batch: list[Array]) -> list[Detections | Failure]:
         self._metrics.batch_size.observe(len(batch))
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(self._pool, pictures.detect, self._detector, batch)
+            results = await loop.run_in_executor(self._pool, images.detect, self._detector, batch)
         except BaseException:
             self._failures += 1
             raise
-        failed = all(isinstance(one, Failure) for one in found)
+        failed = all(isinstance(result, Failure) for result in results)
         self._failures = self._failures + 1 if failed else 0
-        return found
+        return results
 
 
 def app(args: Settings) -> serve.Application:

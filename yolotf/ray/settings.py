@@ -76,13 +76,13 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":
-        """Validates at deployment what every replica would otherwise refuse."""
-        self.wanted()
-        self.serving()
+        """Refuses at deployment what every replica would refuse."""
+        self.detection_options()
+        self.serving_options()
         return self
 
-    def wanted(self) -> DetectionOptions:
-        """The detection options."""
+    def detection_options(self) -> DetectionOptions:
+        """Returns the options that select detections."""
         return DetectionOptions(
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
@@ -91,8 +91,8 @@ class Settings(BaseModel):
             resize=self.resize,
         )
 
-    def serving(self) -> ServingOptions:
-        """How images are read and the network is run."""
+    def serving_options(self) -> ServingOptions:
+        """Returns the options of reading images and of inference."""
         return ServingOptions(
             batch_size=self.batch_size,
             threads=self.cpus,
@@ -104,7 +104,7 @@ class Settings(BaseModel):
 
     @property
     def uploads(self) -> int:
-        """Bodies that a replica reads concurrently."""
+        """Number of request bodies that a replica reads concurrently."""
         return self.max_uploads or max(1, self.max_ongoing // 2)
 
 
@@ -117,9 +117,7 @@ def detector_of(settings: Settings) -> Detector:
         OSError: a file cannot be read on this node.
     """
     network = stock.as_network(settings.network)
-    check_forgetful(
-        network, "Ray brings images of many videos in any order; use a Detector for each video"
-    )
+    check_forgetful(network, "Ray mixes the images of many videos; use a Detector for each video")
     return Detector(
         network,
         settings.weights,

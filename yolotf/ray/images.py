@@ -1,4 +1,4 @@
-"""Reads and detects in untrusted images; a bad image fails alone, not its whole batch."""
+"""Reads untrusted images and detects in them; a bad image does not affect the rest of its batch."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,37 +27,36 @@ class Failure(NamedTuple):
     status: int
 
 
-def read(picture: ImageLike, channels: int, max_pixels: int) -> Array | Failure:
+def read(image: ImageLike, channels: int, max_pixels: int) -> Array | Failure:
     """Returns the pixels of an encoded image or an image file, with `channels` channels."""
     try:
-        return read_picture(picture, channels, max_pixels=max_pixels)
+        return read_picture(image, channels, max_pixels=max_pixels)
     except TooLargeError as error:
         return Failure(str(error), TOO_LARGE)
     except OSError as error:
         # OSErrors from the system add the file, which the row already has, and an errno.
-        return Failure(error.strerror or _no_picture(error, picture), BAD_REQUEST)
+        return Failure(error.strerror or _not_an_image(error, image), BAD_REQUEST)
     except (ValueError, TypeError) as error:
-        return Failure(_no_picture(error, picture), BAD_REQUEST)
+        return Failure(_not_an_image(error, image), BAD_REQUEST)
     except MemoryError:
-        return Failure("there is no memory for the image", SERVER_ERROR)
+        return Failure("there is not enough memory for the image", SERVER_ERROR)
 
 
-def _no_picture(error: Exception, picture: ImageLike) -> str:
-    name = f"an image of {len(picture)} bytes" if isinstance(picture, bytes) else picture
+def _not_an_image(error: Exception, image: ImageLike) -> str:
+    name = f"an image of {len(image)} bytes" if isinstance(image, bytes) else image
     reason = str(error).removeprefix(f"{name}: ")
     return reason if "not an image" in reason else f"not an image: {reason}"
 
 
-def detect(detector: Detector, pictures: Sequence[Array]) -> list[Detections | Failure]:
+def detect(detector: Detector, images: Sequence[Array]) -> list[Detections | Failure]:
     """Returns the detections of each image of a batch.
 
-    If the batch fails, each image is tried alone: perhaps only one of them needs more memory than
-    there is.
+    If the batch fails, each image is tried alone: perhaps a single image needs too much memory.
     """
     try:
-        return list(detector(list(pictures)))
+        return list(detector(list(images)))
     except (YolotfError, OSError, MemoryError, ValueError) as error:
-        if len(pictures) == 1:
-            known = str(error) if isinstance(error, YolotfError) else type(error).__name__
-            return [Failure(f"not detected: {known}", SERVER_ERROR)]
-    return [found for picture in pictures for found in detect(detector, [picture])]
+        if len(images) == 1:
+            reason = str(error) if isinstance(error, YolotfError) else type(error).__name__
+            return [Failure(f"detection failed: {reason}", SERVER_ERROR)]
+    return [result for image in images for result in detect(detector, [image])]
