@@ -1,4 +1,4 @@
-"""Converts a .weights file to ONNX and runs that with onnxruntime, or OpenCV, or what you have.
+"""Converts a .weights file to ONNX and runs the model with onnxruntime.
 
 pip install "yolotf[onnx]" onnxruntime
 yolotf demo && cd demo-output
@@ -11,7 +11,7 @@ from PIL import Image
 
 import yolotf
 
-# Boxes (relative to the input, 0..1) and scores in place of raw heads.
+# With decode, the model outputs boxes (relative to the input, 0..1) and scores, not raw heads.
 print(yolotf.convert("yolov4-tiny.weights", "yolov4-tiny", "yolov4-tiny.onnx", decode=True))
 
 session = onnxruntime.InferenceSession("yolov4-tiny.onnx", providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Detects persons in photographs, draws them, and writes what was found as YOLO labels.
+"""Detects persons in photos, draws their boxes, and writes all detections as YOLO labels.
 
 yolotf demo && cd demo-output
 python ../examples/detect.py

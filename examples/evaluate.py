@@ -1,4 +1,4 @@
-"""Measures a detector on labelled images, by Darknet's own mean average precision.
+"""Evaluates a detector on labelled images, by Darknet's mean average precision.
 
 yolotf demo && cd demo-output
 python ../examples/evaluate.py
@@ -10,15 +10,15 @@ from PIL import Image
 
 import yolotf
 
-# A data set in Darknet's layout: what a detector is sure of stands in for labels made by hand.
+# A data set in Darknet's layout. Confident detections stand in for labels made by hand.
 folder = Path("set")
 folder.mkdir(exist_ok=True)
-sure = yolotf.Detector("yolov4-tiny", "yolov4-tiny.weights", score_threshold=0.6)
+labeler = yolotf.Detector("yolov4-tiny", "yolov4-tiny.weights", score_threshold=0.6)
 for name in ("bus.jpg", "zidane.jpg"):
     with Image.open(name) as opened:
         opened.save(folder / name, quality=95)
         (folder / name).with_suffix(".txt").write_text(
-            sure(name).to_yolo((opened.height, opened.width))
+            labeler(name).to_yolo((opened.height, opened.width))
         )
 (folder / "valid.txt").write_text("set/bus.jpg\nset/zidane.jpg\n")
 (folder / "obj.data").write_text("classes=80\nvalid=set/valid.txt\nnames=coco.names\n")

@@ -1,10 +1,10 @@
-"""From COCO's 80 classes to two of your own, on photographs, and back to Darknet.
+"""Fine-tunes yolov4-tiny from COCO's 80 classes to two classes, and saves it for Darknet.
 
 Takes the first 29 layers of the official yolov4-tiny (`yolov4-tiny.conv.29`, cut from its file),
-puts new heads for two classes behind them, trains these by Darknet's own loss on random crops of
-the demo's two photographs, and writes `mine.cfg` and `mine.weights`, which Darknet, OpenCV and
-`yolotf.Detector` read. The labels are what the official network finds. It says how many of the
-labelled objects are found before and after.
+adds new heads for two classes, trains them with Darknet's loss on random crops of the demo's two
+photos, and writes `mine.cfg` and `mine.weights`, which Darknet, OpenCV and `yolotf.Detector` can
+read. The detections of the official network serve as labels. Prints how many of the labelled
+objects are detected before and after the training.
 
     yolotf demo                            # leaves weights and photographs in demo-output
     python examples/finetune.py            # --steps 5 for a quick look
@@ -23,18 +23,18 @@ import yolotf
 
 NAMES = ("person", "bus")
 SIZE = 320
-MOST = 16
-"""Boxes of an image."""
+MAX_BOXES = 16
+"""Maximum number of boxes per image."""
 
 Photo = tuple[np.ndarray, np.ndarray]
-"""RGB uint8, and a row a box: class, centre x, centre y, width, height, relative to the image."""
+"""Pixels (RGB), and a row per box: class, center x and y, width, height, relative to the image."""
 
 
 def labelled(path: Path, detector: yolotf.Detector) -> Photo:
-    """A photograph, and the labels for what the detector finds in it."""
+    """Returns a photo, with the detections in it as labels."""
     pixels = np.asarray(Image.open(path).convert("RGB"))
     height, width = pixels.shape[:2]
-    found = detector(pixels)
+    detections = detector(pixels)
     boxes = [
         [
             NAMES.index(name),
@@ -43,49 +43,49 @@ def labelled(path: Path, detector: yolotf.Detector) -> Photo:
             (right - left) / width,
             (bottom - top) / height,
         ]
-        for name, (left, top, right, bottom) in zip(found.labels, found.xyxy, strict=True)
+        for name, (left, top, right, bottom) in zip(detections.labels, detections.xyxy, strict=True)
         if name in NAMES
     ]
     return pixels, np.array(boxes, np.float32)
 
 
 def crop(photo: Photo, random: np.random.Generator) -> Photo:
-    """A random part of a photograph, in the network's size, half of them mirrored."""
+    """Returns a random crop in the network's size, mirrored with a probability of 0.5."""
     pixels, boxes = photo
     height, width = pixels.shape[:2]
-    share = random.uniform(0.7, 1, 2)
-    x, y = random.uniform(0, 1 - share)
-    window = np.round([x * width, y * height, (x + share[0]) * width, (y + share[1]) * height])
-    part = Image.fromarray(pixels).resize((SIZE, SIZE), box=tuple(window))
-    image = np.asarray(part, np.float32) / 255
+    scale = random.uniform(0.7, 1, 2)
+    x, y = random.uniform(0, 1 - scale)
+    window = np.round([x * width, y * height, (x + scale[0]) * width, (y + scale[1]) * height])
+    cropped = Image.fromarray(pixels).resize((SIZE, SIZE), box=tuple(window))
+    image = np.asarray(cropped, np.float32) / 255
     sides = np.concatenate([boxes[:, 1:3] - boxes[:, 3:] / 2, boxes[:, 1:3] + boxes[:, 3:] / 2], 1)
-    sides = (sides - [x, y, x, y]) / np.tile(share, 2)
+    sides = (sides - [x, y, x, y]) / np.tile(scale, 2)
     inside = np.clip(sides, 0, 1)
     kept = np.prod(inside[:, 2:] - inside[:, :2], 1) > 0.4 * np.prod(sides[:, 2:] - sides[:, :2], 1)
     inside = inside[kept]
     if random.random() < 0.5:
         image = image[:, ::-1]
         inside[:, [0, 2]] = 1 - inside[:, [2, 0]]
-    centres = (inside[:, :2] + inside[:, 2:]) / 2
-    rows = np.concatenate([boxes[kept, :1], centres, inside[:, 2:] - inside[:, :2]], 1)
+    centers = (inside[:, :2] + inside[:, 2:]) / 2
+    rows = np.concatenate([boxes[kept, :1], centers, inside[:, 2:] - inside[:, :2]], 1)
     return image, rows
 
 
 def batch(photos: list[Photo], random: np.random.Generator, count: int) -> Photo:
-    """Crops, and for each its boxes, filled up with rows of 0."""
+    """Returns crops, and the boxes in each, padded with rows of zeros."""
     images = np.zeros((count, SIZE, SIZE, 3), np.float32)
-    truths = np.zeros((count, MOST, 5), np.float32)
-    for place in range(count):
-        images[place], rows = crop(photos[place % len(photos)], random)
-        truths[place, : len(rows)] = rows[:MOST]
+    truths = np.zeros((count, MAX_BOXES, 5), np.float32)
+    for index in range(count):
+        images[index], rows = crop(photos[index % len(photos)], random)
+        truths[index, : len(rows)] = rows[:MAX_BOXES]
     return images, truths
 
 
 def train(model: keras.Model, network: yolotf.Network, photos: list[Photo], steps: int) -> float:
-    """Trains what is not frozen; the loss of the last step."""
+    """Trains the layers that are not frozen, and returns the loss of the last step."""
     random = np.random.default_rng(0)
     rate = keras.optimizers.schedules.CosineDecay(5e-3, steps)
-    # Every head has a loss of its own; all are given the same boxes.
+    # Each head has a separate loss; all get the same boxes.
     losses = yolotf.yolo_losses(network)
     model.compile(keras.optimizers.Adam(rate), loss=losses)
     value = float("nan")
@@ -98,8 +98,8 @@ def train(model: keras.Model, network: yolotf.Network, photos: list[Photo], step
     return float(value)
 
 
-def found(detector: yolotf.Detector, photos: list[Photo]) -> int:
-    """How many labelled objects are detected: the right class, and an IoU of a half or more."""
+def count_detected(detector: yolotf.Detector, photos: list[Photo]) -> int:
+    """Counts the labelled objects detected with the right class and an IoU of at least 0.5."""
     total = 0
     for pixels, boxes in photos:
         height, width = pixels.shape[:2]
@@ -108,16 +108,16 @@ def found(detector: yolotf.Detector, photos: list[Photo]) -> int:
             truth = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
             truth *= [width, height, width, height]
             xyxy = detections.xyxy[detections.classes == int(label)]
-            shared = np.clip(
+            overlaps = np.clip(
                 np.minimum(xyxy[:, 2:], truth[2:]) - np.maximum(xyxy[:, :2], truth[:2]), 0, None
             ).prod(1)
             areas = (xyxy[:, 2:] - xyxy[:, :2]).prod(1) + (truth[2:] - truth[:2]).prod()
-            total += bool((shared / (areas - shared) >= 0.5).any())
+            total += bool((overlaps / (areas - overlaps) >= 0.5).any())
     return total
 
 
 def main() -> None:
-    """Runs the whole way; see above."""
+    """Runs all steps; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--folder", type=Path, default=Path(), help="for what is written")
@@ -132,7 +132,7 @@ def main() -> None:
         options.demo = Path() if here else Path("demo-output")
     official = options.demo / "yolov4-tiny.weights"
     if not official.exists():
-        parser.error(f"{official} is not there; `yolotf demo` fetches it")
+        parser.error(f"{official} does not exist; `yolotf demo` creates it")
     keras.utils.set_random_seed(0)
 
     # The first 29 layers, as `darknet partial` cuts them.
@@ -148,23 +148,23 @@ def main() -> None:
     model = yolotf.build_model(network)
     report = yolotf.load_darknet_weights(model, backbone)
     print(report)
-    # What the file filled stays as it is, its batch normalizations too.
+    # Freeze the layers loaded from the file, their batch normalization included.
     for layer in model.layers:
         layer.trainable = layer.name.removesuffix("_bn") not in report.loaded
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # a few hundred steps: 0.99 would still hold what it began with
+            layer.momentum = 0.9  # 0.99 would hardly change in a few hundred steps
 
     cfg, weights = options.folder / "mine.cfg", options.folder / "mine.weights"
     cfg.write_text(network.to_cfg(), encoding="utf-8")
     yolotf.save_darknet_weights(model, weights)
-    before = found(yolotf.Detector(cfg, weights, class_names=NAMES), photos)
+    before = count_detected(yolotf.Detector(cfg, weights, class_names=NAMES), photos)
 
     train(model, network, photos, options.steps)
 
     size = yolotf.save_darknet_weights(model, weights, seen=8 * options.steps)
     print(f"{cfg} and {weights}, {size:,} bytes")
-    after = found(yolotf.Detector(cfg, weights, class_names=NAMES), photos)
-    print(f"of {labels} labelled objects {before} were found before and {after} after")
+    after = count_detected(yolotf.Detector(cfg, weights, class_names=NAMES), photos)
+    print(f"of {labels} labelled objects, {before} were detected before and {after} after")
 
 
 if __name__ == "__main__":

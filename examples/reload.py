@@ -1,4 +1,4 @@
-"""Serves from many threads while the weights are replaced; a bad file changes nothing.
+"""Serves from several threads while the weights are replaced; a bad file changes nothing.
 
 yolotf demo && cd demo-output
 python ../examples/reload.py
@@ -12,7 +12,7 @@ import yolotf
 detector = yolotf.Detector("yolov4-tiny", "yolov4-tiny.weights")
 with ThreadPoolExecutor(4) as pool:
     answers = [pool.submit(detector, "bus.jpg") for _ in range(8)]
-    detector.reload("yolov4-tiny.weights")  # requests that run finish on the old weights
+    detector.reload("yolov4-tiny.weights")  # running requests finish with the old weights
     print({len(answer.result()) for answer in answers}, "detections an image")
 
 Path("broken.weights").write_bytes(Path("yolov4-tiny.weights").read_bytes()[:1_000_000])

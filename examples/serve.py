@@ -1,11 +1,11 @@
-"""An HTTP server of one Detector: POST an image, get its detections as JSON.
+"""An HTTP server with a Detector: POST an image, get its detections as JSON.
 
     pip install fastapi uvicorn
     yolotf demo && cd demo-output
     python ../examples/serve.py &
     curl --data-binary @bus.jpg localhost:8000/detect
 
-`yolotf.ray` is a server with batches, replicas, limits and reloads.
+`yolotf.ray` is a server with batching, replicas, limits and reloads.
 """
 
 import fastapi
@@ -18,9 +18,9 @@ detector = yolotf.Detector("yolov4-tiny", "yolov4-tiny.weights")
 
 @app.post("/detect")
 def detect(body: bytes = fastapi.Body(media_type="application/octet-stream")) -> dict:
-    """The detections of an encoded image."""
+    """Returns the detections of an encoded image."""
     try:
-        return detector(body).to_dict()  # a Detector may be called from all threads at once
+        return detector(body).to_dict()  # a Detector is thread-safe
     except (OSError, ValueError) as error:
         raise fastapi.HTTPException(400, str(error)) from None
 

@@ -38,7 +38,7 @@ def test_finetune_learns_and_opencv_reads_what_it_wrote(
     losses = [float(value) for value in re.findall(r"loss +([\d.]+)", printed)]
     assert losses[-1] < losses[0] / 2
     assert "untouched: conv_29, conv_32, conv_35, conv_36" in printed
-    assert re.search(r"of \d+ labelled objects \d+ were found before and \d+ after", printed)
+    assert re.search(r"of \d+ labelled objects, \d+ were detected before and \d+ after", printed)
 
     cfg, weights = tmp_path / "mine.cfg", tmp_path / "mine.weights"
     network = yolotf.parse_cfg(cfg)
